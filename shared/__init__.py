@@ -1,0 +1,1 @@
+"""What gateway and workers both know. Light: importing this package imports no torch."""

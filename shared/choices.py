@@ -1,0 +1,64 @@
+"""A parameter that names a plugin of some kind: `{"name": "mnist_5k", "params": {}}`, or just its name.
+
+The JSON Schema of such a field carries `x-plugin: <kind>`, so that whoever has only the catalog (the
+gateway) validates the inner parameters too, and the job records which plugins its worker must have.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from shared.errors import InvalidRequest
+from shared.registry import Params, Plugin, Registry
+
+
+class Choice(BaseModel):
+    """A plugin by name, with its parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="name of the plugin, as in the catalog")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="its parameters; what is left out takes its default"
+    )
+
+
+def _from_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def choice_of(kind: str) -> Any:
+    """The annotated type of a parameter that names a plugin of `kind`.
+
+    >>> class P(Params): dataset: choice_of("dataset") = Choice(name="mnist_5k")
+    """
+    return Annotated[Choice, BeforeValidator(_from_name), Field(json_schema_extra={"x-plugin": kind})]
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], value: Any, what: str, field: str) -> M:
+    """`value` as a `model`.
+
+    Raises:
+        InvalidRequest: it is none; the message starts with `what` and names the first thing wrong.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{what}{f'.{where}' if where else ''}: {first['msg']}", field) from error
+
+
+def chosen(registry: Registry, choice: Choice) -> tuple[Plugin, Params]:
+    """The plugin that `choice` names and its validated parameters.
+
+    Raises:
+        InvalidRequest: no such plugin, or parameters it does not take.
+    """
+    plugin = registry.get(choice.name)
+    return plugin, validated(plugin.params, choice.params, f"{plugin.kind} {plugin.name}", "params")

@@ -1,0 +1,70 @@
+"""Which code made a result: one digest over a module and all that it runs on.
+
+It covers the module's source, the source of every project module it imports, directly or not, and the
+installed version of every package that these import. Two machines with the same digest run the same code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+OURS = ("shared", "workers")
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
+
+
+@cache
+def _source(module: str) -> Path | None:
+    """The file of a module, without importing it where it is not imported yet."""
+    loaded = sys.modules.get(module)
+    if loaded is not None:
+        return Path(loaded.__file__) if getattr(loaded, "__file__", None) else None
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules that the source of `module` names in import statements, anywhere in it."""
+    path = _source(module)
+    if path is None:
+        return frozenset()
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            if node.module.split(".")[0] in OURS:
+                names |= {f"{node.module}.{a.name}" for a in node.names if _source(f"{node.module}.{a.name}")}
+    return frozenset(names)
+
+
+def digest_of(module: str) -> str:
+    """sha256, in hex, of what `module` runs on."""
+    todo, files, packages = [module], {}, set()
+    while todo:
+        name = todo.pop()
+        top = name.split(".")[0]
+        if top not in OURS and name != module:
+            packages |= set(_distributions().get(top, ()))
+            continue
+        path = _source(name)
+        if path is None or name in files:
+            continue
+        files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        todo += _imports(name)
+    lines = [f"{n} {d}" for n, d in sorted(files.items())] + [f"{p} {metadata.version(p)}" for p in sorted(packages)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

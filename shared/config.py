@@ -1,0 +1,45 @@
+"""Settings, from environment variables `PALIMPSEST_*` only.
+
+Three of them (database, broker, artifacts) are all that scale-out takes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One sentence a setting; times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", frozen=True)
+
+    database_url: str = Field(
+        "sqlite:///.palimpsest/palimpsest.db",
+        description="SQLAlchemy URL: SQLite on one machine, postgresql+psycopg:// for more",
+    )
+    broker_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis that carries the bells")
+    artifacts_url: str = Field(
+        "file://.palimpsest/artifacts", description="where artifacts live: file://FOLDER or s3://BUCKET"
+    )
+    token: SecretStr | None = Field(
+        None, description="the bearer token that the gateway accepts; it does not start without one"
+    )
+    tenant: str = Field("local", description="the tenant that the token belongs to")
+    data_root: Path = Field(Path("data"), description="folder in which data sets are looked for")
+
+    lease: float = Field(45.0, gt=0, description="how long a claim or a renewal holds a job")
+    renew_every: float = Field(3.0, gt=0, description="how often the lease process talks to SQL")
+    silence: float | None = Field(
+        None, gt=0, description="overrides how long any stage may make no progress before its lease is let go"
+    )
+    obey_within: float = Field(
+        4.0,
+        gt=0,
+        description="how long an attempt may take to obey a cancel or a time limit before it is killed",
+    )
+    reconcile_every: float = Field(5.0, gt=0, description="how often the reconciler looks")
+    max_lost: int = Field(3, ge=1, description="attempts that may be lost before a job fails as lost_worker")
+    max_events: int = Field(64, ge=1, description="event streams that one gateway process holds open at once")

@@ -1,0 +1,70 @@
+"""Errors, sorted by what the caller should do about them.
+
+PalimpsestError
+├── InvalidRequest    the request is wrong: change it               (HTTP 422; a job fails as `invalid`)
+├── NotFound          no such thing for this tenant                 (HTTP 404)
+├── Conflict          right request, wrong moment: look, try again  (HTTP 409)
+├── TransientError    nothing wrong with the request: try again     (HTTP 503; a job goes back to its queue)
+├── PluginImportError a plugin file is broken: mend the file, the worker does not start
+└── AttemptEnded      an attempt must stop now; nobody has to mend anything
+    ├── JobCancelled  someone asked for it
+    ├── Drained       the worker is leaving; the job goes back to its queue free of charge
+    └── FencedOut     another attempt holds the job now; publish nothing
+JobFailed (a PalimpsestError) carries one of the failure words of `shared.jobs.states`.
+"""
+
+from __future__ import annotations
+
+
+class PalimpsestError(Exception):
+    """Base of everything raised on purpose."""
+
+
+class InvalidRequest(PalimpsestError):
+    """The request cannot be served as it is. `field` is a dotted path into it, '' for the whole."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class NotFound(PalimpsestError):
+    """There is no such thing, or it is not the tenant's."""
+
+
+class Conflict(PalimpsestError):
+    """The request is well formed but does not fit the present state."""
+
+
+class TransientError(PalimpsestError):
+    """A service did not answer; the same call may work later."""
+
+
+class PluginImportError(PalimpsestError):
+    """A plugin file could not be imported, or breaks the rules of its folder. Names the file."""
+
+
+class AttemptEnded(PalimpsestError):
+    """The running attempt must stop, through no fault of the job."""
+
+
+class JobCancelled(AttemptEnded):
+    """Cancel was asked for."""
+
+
+class Drained(AttemptEnded):
+    """The worker leaves; the checkpoint stays and the job is queued again."""
+
+
+class FencedOut(AttemptEnded):
+    """The lease was lost and the job given to another attempt."""
+
+
+class JobFailed(PalimpsestError):
+    """The job cannot succeed. `kind` is a failure word of `shared.jobs.states.Failure`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message

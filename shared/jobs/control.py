@@ -1,0 +1,132 @@
+"""What a user asks of jobs and audits: cancel, retry, hold. Columns in SQL, so all of it works without Redis."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Row, select, update
+from sqlalchemy.exc import IntegrityError
+
+from shared.errors import Conflict, NotFound
+from shared.jobs.database import Database
+from shared.jobs.moves import lock, move, note, unfinished_parents
+from shared.jobs.rows import to_json
+from shared.jobs.states import LIVE, TERMINAL, State, Stop
+from shared.jobs.tables import audit_jobs, audits, job_inputs, jobs
+
+
+def cancel_job(db: Database, tenant: str, job_id: str) -> None:
+    """Ask a job to end: at once where it does not run, within seconds where it does. Repeating it is harmless.
+
+    Raises:
+        NotFound: no such job of this tenant.
+    """
+    db.retrying(lambda c: _cancel(db, c, _own(c, tenant, job_id)))
+
+
+def _own(connection: Connection, tenant: str, job_id: str) -> Row[tuple[object, ...]]:
+    row = lock(connection, job_id)
+    if row.tenant != tenant:
+        raise NotFound(f"there is no job {job_id}")
+    return row
+
+
+def _cancel(db: Database, connection: Connection, row: Row[tuple[object, ...]]) -> None:
+    if row.state in TERMINAL:
+        return
+    if row.state == State.RUNNING:
+        if row.stop != Stop.CANCEL:
+            note(db, connection, row, "cancel", {}, stop=Stop.CANCEL)
+        return
+    move(db, connection, row, State.CANCELLED, "asked")
+
+
+def cancel_audit(db: Database, tenant: str, audit_id: str) -> int:
+    """Detach an audit from its jobs and cancel those that nobody else wants; returns how many.
+
+    Somebody else is another audit, a user who posted the job by hand, or a live job that needs its result.
+
+    Raises:
+        NotFound: no such audit of this tenant.
+    """
+
+    def work(connection: Connection) -> int:
+        mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant)
+        if connection.execute(select(audits.c.id).where(mine).with_for_update()).one_or_none() is None:
+            raise NotFound(f"there is no audit {audit_id}")
+        connection.execute(update(audits).where(mine, audits.c.cancelled_at.is_(None)).values(cancelled_at=db.now))
+        connection.execute(update(audit_jobs).where(audit_jobs.c.audit == audit_id).values(detached=True))
+        for job_id in (unwanted := _unwanted(connection, audit_id)):
+            row = lock(connection, job_id)
+            if row.state in LIVE:  # an input that was cancelled just now has failed it
+                _cancel(db, connection, row)
+        return len(unwanted)
+
+    return db.retrying(work)
+
+
+def _unwanted(connection: Connection, audit_id: str) -> list[str]:
+    """Live jobs of the audit that nobody else wants, children before parents."""
+    member = select(audit_jobs.c.job).where(audit_jobs.c.audit == audit_id)
+    other = select(audit_jobs.c.job).where(~audit_jobs.c.detached)
+    query = select(jobs.c.id).where(
+        jobs.c.id.in_(member), jobs.c.state.in_(LIVE), ~jobs.c.direct, jobs.c.id.not_in(other)
+    )
+    candidates = set(connection.execute(query.with_for_update()).scalars())
+    links = (
+        select(job_inputs.c.parent, job_inputs.c.job)
+        .join(jobs, jobs.c.id == job_inputs.c.job)
+        .where(jobs.c.state.in_(LIVE))
+    )
+    children: dict[str, set[str]] = {}
+    for parent, child in connection.execute(links.where(job_inputs.c.parent.in_(candidates))):
+        children.setdefault(parent, set()).add(child)
+    done: list[str] = []
+    while ready := [j for j in sorted(candidates) if children.get(j, set()) <= set(done)]:
+        done += ready
+        candidates -= set(ready)
+    return done
+
+
+def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
+    """Run a failed or cancelled job again, from its checkpoint if it has one. Returns the stages to ring.
+
+    Raises:
+        NotFound: no such job of this tenant.
+        Conflict: it has not ended, its input has failed, or an equal job is live.
+    """
+
+    def work(connection: Connection) -> set[str]:
+        row = _own(connection, tenant, job_id)
+        if row.state not in (State.FAILED, State.CANCELLED):
+            raise Conflict(f"job {job_id} is {row.state}: only a failed or cancelled one can be retried")
+        parents = select(jobs).where(jobs.c.id.in_(select(job_inputs.c.parent).where(job_inputs.c.job == job_id)))
+        for parent in connection.execute(parents.order_by(jobs.c.id).with_for_update()):
+            if parent.state in (State.FAILED, State.CANCELLED):
+                raise Conflict(f"its input, job {parent.id} ({parent.stage}), has {parent.state}: retry that one first")
+        values = {
+            "failure": None, "message": None, "lost_count": 0, "finished_at": None, "started_at": None,
+            "progress": to_json({}), "live_key": None if row.fresh else row.plan_key,
+        }  # fmt: skip
+        to = State.WAITING if unfinished_parents(connection, job_id) else State.QUEUED
+        return move(db, connection, row, to, "retry", **values)
+
+    try:
+        return db.retrying(work)
+    except IntegrityError as error:
+        raise Conflict(f"an equal job is live: no need to retry {job_id}") from error
+
+
+def hold_job(db: Database, tenant: str, job_id: str) -> None:
+    """Keep a queued job from being claimed. Raises NotFound, Conflict (it is not queued)."""
+    db.retrying(lambda c: move(db, c, _own(c, tenant, job_id), State.HELD, "asked"))
+
+
+def unhold_job(db: Database, tenant: str, job_id: str) -> set[str]:
+    """Let a held job be claimed again; returns the stages to ring. Raises NotFound, Conflict (it is not held)."""
+
+    def work(connection: Connection) -> set[str]:
+        row = _own(connection, tenant, job_id)
+        if row.state != State.HELD:
+            raise Conflict(f"job {job_id} is {row.state}, not held")
+        return move(db, connection, row, State.QUEUED, "asked")
+
+    return db.retrying(work)

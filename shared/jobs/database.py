@@ -1,0 +1,126 @@
+"""The engine, its transactions, and the database's clock (no other clock decides anything)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, literal_column
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from shared.errors import TransientError
+
+T = TypeVar("T")
+
+# julianday, because SQLite before 3.42 has no 'subsec' for unixepoch; good to about 0.1 ms.
+_NOW = {
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+    "postgresql": "extract(epoch from clock_timestamp())",
+}
+_BUSY = ("database is locked", "deadlock detected", "could not serialize")
+
+
+class Database:
+    """An engine with two kinds of transaction. Make one per process: connections do not survive a fork."""
+
+    def __init__(self, url: str) -> None:
+        """`sqlite:///FILE` (its folder is made), `sqlite://` (in memory), or `postgresql+psycopg://`."""
+        self.url = make_url(url)
+        self.dialect = self.url.get_backend_name()
+        # An in-memory database has one connection, so one transaction at a time.
+        self._alone: AbstractContextManager[Any] = threading.Lock() if self._in_memory else nullcontext()
+        if self.dialect == "sqlite":
+            self.engine = _sqlite(self.url.database, url)
+        else:
+            self.engine = create_engine(
+                self.url,
+                pool_pre_ping=True,
+                pool_size=5,
+                max_overflow=70,
+                connect_args={
+                    "connect_timeout": 5,
+                    "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000",
+                },
+            )
+        self.now: Any = literal_column(_NOW[self.dialect])
+
+    @property
+    def _in_memory(self) -> bool:
+        return self.dialect == "sqlite" and self.url.database in (None, "", ":memory:")
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: one consistent view on SQLite, read committed on PostgreSQL."""
+        with self._begin(write=False) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes. SQLite takes its only write lock at once (BEGIN IMMEDIATE)."""
+        with self._begin(write=True) as connection:
+            yield connection
+
+    @contextmanager
+    def _begin(self, write: bool) -> Iterator[Connection]:
+        try:
+            with (
+                self._alone,
+                self.engine.connect().execution_options(palimpsest_write=write) as connection,
+                connection.begin(),
+            ):
+                yield connection
+        except OperationalError as error:
+            raise TransientError(f"the job store did not answer: {str(error.orig).strip()}") from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise TransientError(f"the job store hung up: {str(error.orig).strip()}") from error
+            raise
+
+    def retrying(self, work: Callable[[Connection], T], tries: int = 5) -> T:
+        """Run `work` in a write transaction, again when it lost a race for locks.
+
+        Raises:
+            TransientError: it lost every time, or the database is not there.
+        """
+        for left in reversed(range(tries)):
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except TransientError as error:
+                if not left or not any(word in str(error) for word in _BUSY):
+                    raise
+                time.sleep(0.02 * (tries - left))
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _sqlite(path: str | None, url: str) -> Engine:
+    if path in (None, "", ":memory:"):
+        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        Path(str(path)).absolute().parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url, pool_size=5, max_overflow=70, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # this module says BEGIN, not the driver
+        cursor = connection.cursor()
+        # FULL: a commit that was answered survives a power cut, in WAL mode too.
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("palimpsest_write", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine

@@ -1,0 +1,152 @@
+"""Workers that were seen, and the catalog they publish."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from shared.catalog import Catalog
+from shared.errors import Conflict
+from shared.jobs.database import Database
+from shared.jobs.records import Worker
+from shared.jobs.rows import to_json
+from shared.jobs.states import State
+from shared.jobs.tables import catalogs, jobs, workers
+
+LIVE_WITHIN = 20.0  # seconds since a worker was last seen, within which it counts as live
+FORGET_AFTER = 3600.0  # seconds after which a worker's row is dropped
+
+
+def publish(db: Database, catalog: Catalog) -> None:
+    """Make this the catalog that the gateway validates with. The latest to be published counts."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(delete(catalogs).where(catalogs.c.digest == catalog.digest))
+        row = {"digest": catalog.digest, "body": to_json(catalog.to_json())}
+        connection.execute(insert(catalogs).values(**row, published_at=db.now))
+
+    db.retrying(work)
+
+
+def latest_digest(db: Database) -> str | None:
+    """The digest of the current catalog."""
+    with db.read() as connection:
+        query = select(catalogs.c.digest).order_by(catalogs.c.published_at.desc()).limit(1)
+        return connection.execute(query).scalar_one_or_none()
+
+
+def catalog(db: Database) -> Catalog:
+    """The current catalog; empty before any worker has started."""
+    with db.read() as connection:
+        body = connection.execute(
+            select(catalogs.c.body).order_by(catalogs.c.published_at.desc()).limit(1)
+        ).scalar_one_or_none()
+    return Catalog.from_json(json.loads(body) if body else [])
+
+
+def register(
+    db: Database, worker: str, *, host: str, pid: int, stages: tuple[str, ...], device: str, threads: int, versions: dict[str, str], catalog: str
+) -> None:  # fmt: skip
+    """A worker is there, or is there again after its pool child was replaced (which keeps its drain mark).
+
+    Raises:
+        Conflict: the store is SQLite and a live worker runs on another host.
+    """
+
+    def work(connection: Connection) -> None:
+        if db.dialect == "sqlite":
+            abroad = select(workers).where(workers.c.host != host, workers.c.seen_at > db.now - LIVE_WITHIN)
+            other = connection.execute(abroad.limit(1)).one_or_none()
+            if other is not None:
+                raise Conflict(
+                    f"worker {other.id} runs on host {other.host}, this is {host}: SQLite serves one host, set PALIMPSEST_DATABASE_URL to a PostgreSQL database"
+                )
+        values: dict[str, Any] = {
+            "host": host,
+            "pid": pid,
+            "stages": to_json(list(stages)),
+            "device": device,
+            "threads": threads,
+            "versions": to_json(versions),
+            "catalog": catalog,
+        }
+        known = connection.execute(update(workers).where(workers.c.id == worker).values(**values, seen_at=db.now))
+        if not known.rowcount:
+            connection.execute(
+                insert(workers).values(id=worker, **values, started_at=db.now, seen_at=db.now, drain=False)
+            )
+        connection.execute(delete(workers).where(workers.c.seen_at < db.now - FORGET_AFTER))
+
+    db.retrying(work)
+
+
+def seen(db: Database, worker: str) -> bool:
+    """Note that the worker is alive; says whether it is to drain."""
+
+    def work(connection: Connection) -> bool:
+        query = update(workers).where(workers.c.id == worker).values(seen_at=db.now).returning(workers.c.drain)
+        return bool(connection.execute(query).scalar_one_or_none())
+
+    return db.retrying(work)
+
+
+def drain(db: Database, worker: str) -> None:
+    """Tell a worker to put its job back and take no other."""
+    db.retrying(lambda c: c.execute(update(workers).where(workers.c.id == worker).values(drain=True)))
+
+
+def gone(db: Database, worker: str) -> None:
+    """The worker has left in good order."""
+    db.retrying(lambda c: c.execute(delete(workers).where(workers.c.id == worker)))
+
+
+def fleet(db: Database) -> list[Worker]:
+    """Every worker seen within the hour, live ones first, with the job each one has."""
+    query = (
+        select(workers, jobs.c.id.label("job"), (workers.c.seen_at > db.now - LIVE_WITHIN).label("live"))
+        .outerjoin(jobs, (jobs.c.worker == workers.c.id) & (jobs.c.state == State.RUNNING))
+        .order_by(workers.c.id)
+    )
+    with db.read() as connection:
+        found = [_worker(r) for r in connection.execute(query)]
+    return sorted(found, key=lambda w: not w.live)
+
+
+def live_by_stage(db: Database) -> dict[str, int]:
+    """How many live workers serve each stage."""
+    counts: dict[str, int] = {}
+    for worker in fleet(db):
+        for stage in worker.stages if worker.live and not worker.drain else ():
+            counts[stage] = counts.get(stage, 0) + 1
+    return counts
+
+
+def stage_counts(db: Database) -> dict[str, dict[str, int]]:
+    """How many jobs are in each state, by stage."""
+    counts: dict[str, dict[str, int]] = {}
+    with db.read() as connection:
+        for stage, state, n in connection.execute(
+            select(jobs.c.stage, jobs.c.state, func.count()).group_by(jobs.c.stage, jobs.c.state)
+        ):
+            counts.setdefault(stage, {})[state] = n
+    return counts
+
+
+def _worker(r: Row[Any]) -> Worker:
+    return Worker(
+        id=r.id,
+        host=r.host,
+        pid=r.pid,
+        stages=tuple(json.loads(r.stages)),
+        device=r.device,
+        threads=r.threads,
+        versions=json.loads(r.versions),
+        catalog=r.catalog,
+        started_at=r.started_at,
+        seen_at=r.seen_at,
+        drain=r.drain,
+        live=bool(r.live),
+        job=r.job,
+    )

@@ -1,0 +1,128 @@
+"""The one function that changes a job's state, and what follows from a change.
+
+Everything here runs inside the caller's write transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
+
+from shared.errors import Conflict, FencedOut, NotFound
+from shared.jobs.database import Database
+from shared.jobs.rows import to_json
+from shared.jobs.states import MOVES, Failure, State
+from shared.jobs.tables import events, job_inputs, jobs
+
+
+def lock(connection: Connection, job_id: str) -> Row[Any]:
+    """The job's row, locked until the transaction ends (SQLite's write transaction has locked everything).
+
+    Raises:
+        NotFound: no such job.
+    """
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    return row
+
+
+def held(connection: Connection, job_id: str, fence: int) -> Row[Any]:
+    """The job's row, locked, if the attempt with this fence holds it.
+
+    Raises:
+        FencedOut: it does not, or not any more.
+    """
+    row = lock(connection, job_id)
+    if row.state != State.RUNNING or row.fence != fence:
+        raise FencedOut(
+            f"attempt with fence {fence} of job {job_id} is over: the job is {row.state} with fence {row.fence}"
+        )
+    return row
+
+
+def note(db: Database, connection: Connection, row: Row[Any], kind: str, data: Any, **values: Any) -> None:
+    """Append an event to a locked job and set `values` on it."""
+    changed = (
+        update(jobs)
+        .where(jobs.c.id == row.id)
+        .values(event_seq=jobs.c.event_seq + 1, version=jobs.c.version + 1, **values)
+        .returning(jobs.c.event_seq)
+    )
+    seq = connection.execute(changed).scalar_one()
+    connection.execute(insert(events).values(job=row.id, seq=seq, at=db.now, kind=kind, data=to_json(data)))
+
+
+def move(db: Database, connection: Connection, row: Row[Any], to: State, because: str, **values: Any) -> set[str]:
+    """Change the state of a locked job, with an event, and release or fail what depends on it.
+
+    Returns the stages that got something to do, for the ringer.
+
+    Raises:
+        Conflict: `shared.jobs.states.MOVES` does not have this step.
+    """
+    before = State(row.state)
+    if (before, to) not in MOVES:
+        raise Conflict(f"job {row.id} is {before}: it cannot become {to}")
+    values = {"state": to, **_consequences(db, to), **values}
+    data = {"from": before, "to": to, "because": because}
+    data |= {k: values[k] for k in ("failure", "message", "worker") if values.get(k)}
+    note(db, connection, row, "state", data, **values)
+    stages = {row.stage} if to is State.QUEUED else set()
+    if to is State.SUCCEEDED:
+        stages |= _release(db, connection, row.id)
+    elif to in (State.FAILED, State.CANCELLED):
+        for child in _waiting_on(connection, row.id):
+            message = f"its input, job {row.id} ({row.stage}), {to}: retry that one first"
+            move(
+                db,
+                connection,
+                child,
+                State.FAILED,
+                "an input failed",
+                failure=Failure.INPUT_FAILED,
+                message=message,
+            )
+    return stages
+
+
+def _consequences(db: Database, to: State) -> dict[str, Any]:
+    """What every move to `to` sets besides the state."""
+    if to is State.QUEUED:
+        return {"queued_at": db.now, "lease_until": None, "stop": None}
+    if to is State.WAITING:
+        return {"lease_until": None, "stop": None}
+    if to is State.SUCCEEDED:
+        return {"finished_at": db.now, "lease_until": None, "stop": None}
+    if to in (State.FAILED, State.CANCELLED):
+        # a failed job is nobody's equal: the next equal submission runs anew
+        return {"finished_at": db.now, "lease_until": None, "stop": None, "live_key": None}
+    return {}
+
+
+def _waiting_on(connection: Connection, job_id: str) -> list[Row[Any]]:
+    """Waiting children, locked. Locking a child before looking at its other parents is what keeps two
+    parents that finish at the same moment from each leaving the release to the other."""
+    mine = select(job_inputs.c.job).where(job_inputs.c.parent == job_id)
+    query = select(jobs).where(jobs.c.id.in_(mine), jobs.c.state == State.WAITING).order_by(jobs.c.id).with_for_update()
+    return list(connection.execute(query))
+
+
+def unfinished_parents(connection: Connection, job_id: str) -> int:
+    """How many inputs of the job come from a job that has not succeeded."""
+    parent = jobs.alias("parent")
+    query = (
+        select(func.count())
+        .select_from(job_inputs.join(parent, parent.c.id == job_inputs.c.parent))
+        .where(and_(job_inputs.c.job == job_id, parent.c.state != State.SUCCEEDED))
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def _release(db: Database, connection: Connection, job_id: str) -> set[str]:
+    stages: set[str] = set()
+    for child in _waiting_on(connection, job_id):
+        if not unfinished_parents(connection, child.id):
+            stages |= move(db, connection, child, State.QUEUED, MOVES[State.WAITING, State.QUEUED])
+    return stages

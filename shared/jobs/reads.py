@@ -1,0 +1,129 @@
+"""Lookups and pages. A page token is where the last page ended, so pages stay true while jobs come in."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Row, Select, Table, func, select, tuple_
+
+from shared.errors import InvalidRequest, NotFound
+from shared.jobs.database import Database
+from shared.jobs.records import Artifact, Audit, Event, Job
+from shared.jobs.rows import event_record, job_record, job_records
+from shared.jobs.tables import audit_jobs, audits, events, job_artifacts, jobs
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Some items, newest first, and the token of the next page (None at the end)."""
+
+    items: list[T]
+    next: str | None
+
+
+def get_job(db: Database, tenant: str, job_id: str) -> Job:
+    """One job. Raises NotFound: no such job of this tenant."""
+    with db.read() as connection:
+        return job_record(connection, job_id, tenant)
+
+
+def list_jobs(
+    db: Database,
+    tenant: str,
+    *,
+    filters: Mapping[str, str] | None = None,
+    audit: str | None = None,
+    limit: int = 50,
+    page: str | None = None,
+) -> Page[Job]:
+    """Jobs of a tenant, newest first.
+
+    Args:
+        filters: any of `stage`, `method`, `state`.
+        audit: only that audit's jobs.
+    """
+    query = select(jobs).where(jobs.c.tenant == tenant)
+    for name, value in (filters or {}).items():
+        query = query.where(jobs.c[name] == value)
+    if audit is not None:
+        query = query.where(jobs.c.id.in_(select(audit_jobs.c.job).where(audit_jobs.c.audit == audit)))
+    with db.read() as connection:
+        rows, token = _page(connection.execute(_after(query, jobs, page, limit)).all(), limit)
+        return Page(job_records(connection, rows), token)
+
+
+def get_audit(db: Database, tenant: str, audit_id: str) -> Audit:
+    """One audit with the counts of its jobs' states. Raises NotFound."""
+    with db.read() as connection:
+        row = connection.execute(select(audits).where(audits.c.id == audit_id, audits.c.tenant == tenant)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no audit {audit_id}")
+        return _audit(connection, row)
+
+
+def list_audits(db: Database, tenant: str, *, limit: int = 50, page: str | None = None) -> Page[Audit]:
+    """Audits of a tenant, newest first."""
+    query = select(audits).where(audits.c.tenant == tenant)
+    with db.read() as connection:
+        rows, token = _page(connection.execute(_after(query, audits, page, limit)).all(), limit)
+        return Page([_audit(connection, r) for r in rows], token)
+
+
+def events_after(db: Database, tenant: str, job_id: str, seq: int, limit: int = 200) -> tuple[Job, list[Event]]:
+    """The job as it is, and its events from `seq` + 1 on. Raises NotFound."""
+    with db.read() as connection:
+        job = job_record(connection, job_id, tenant)
+        query = select(events).where(events.c.job == job_id, events.c.seq > seq).order_by(events.c.seq).limit(limit)
+        return job, [event_record(r) for r in connection.execute(query)]
+
+
+def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
+    """An artifact that some job of the tenant made. Raises NotFound."""
+    query = select(job_artifacts).where(job_artifacts.c.tenant == tenant, job_artifacts.c.sha256 == sha256).limit(1)
+    with db.read() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no artifact {sha256}")
+    return Artifact(row.role, row.sha256, row.size, row.media_type)
+
+
+def _audit(connection: Any, row: Row[Any]) -> Audit:
+    joined = select(jobs.c.state, func.count()).join(audit_jobs, audit_jobs.c.job == jobs.c.id)
+    counts = connection.execute(joined.where(audit_jobs.c.audit == row.id).group_by(jobs.c.state))
+    return Audit(
+        id=row.id,
+        tenant=row.tenant,
+        name=row.name,
+        spec=json.loads(row.spec),
+        created_at=row.created_at,
+        cancelled_at=row.cancelled_at,
+        counts={state: n for state, n in counts},
+    )
+
+
+def _after(query: Select[Any], table: Table, page: str | None, limit: int) -> Select[Any]:
+    if page is not None:
+        query = query.where(tuple_(table.c.created_at, table.c.id) < tuple_(*_open(page)))
+    return query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit + 1)
+
+
+def _page(rows: Any, limit: int) -> tuple[list[Row[Any]], str | None]:
+    if len(rows) <= limit:
+        return list(rows), None
+    last = rows[limit - 1]
+    token = json.dumps([last.created_at, last.id]).encode()
+    return list(rows[:limit]), base64.urlsafe_b64encode(token).decode().rstrip("=")
+
+
+def _open(page: str) -> tuple[float, str]:
+    try:
+        at, item = json.loads(base64.urlsafe_b64decode(page + "=" * (-len(page) % 4)))
+        return float(at), str(item)
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(f"{page!r} is not a page token: take `next` from the page before", "page") from error

@@ -1,0 +1,169 @@
+"""What stands in the job store, as frozen data. Times are seconds since 1970 by the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.jobs.states import State
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a job: by role, from a job (`parent`, its artifact in `parent_role`) or from an artifact."""
+
+    role: str
+    parent: str | None = None
+    parent_role: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Bytes that a job made."""
+
+    role: str
+    sha256: str
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job before it is stored. An `Input.parent` may be the plan key of another planned job or a job id.
+
+    `plan_key` is the Merkle hash that makes equal jobs one; `plugins` are the `kind:name` its worker must
+    have; `produces` the roles of its outputs; `code` the digest of the code it was planned for.
+    """
+
+    plan_key: str
+    stage: str
+    method: str | None
+    params: Mapping[str, Any]
+    seed: int
+    inputs: tuple[Input, ...]
+    plugins: tuple[str, ...]
+    produces: tuple[str, ...]
+    code: str
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of work at one stage."""
+
+    id: str
+    tenant: str  # who owns it
+    stage: str  # which queue it waits on
+    method: str | None  # the plugin, for stages that have methods
+    params: Mapping[str, Any]  # every parameter, defaults filled in
+    seed: int  # all its randomness
+    inputs: tuple[Input, ...]
+    produces: tuple[str, ...]  # roles of its outputs
+    state: State
+    priority: int  # higher goes first
+    plan_key: str  # equal for equal jobs, known at submission
+    content_key: str | None  # equal for equal work, known when its inputs are
+    code: str  # digest of the code it was planned for, then of the code that ran it
+    fresh: bool  # runs even if the same work was done before
+    fence: int  # grows with every claim; only its holder may write
+    attempt: int  # how many times it was claimed
+    lost_count: int  # how many attempts were lost, as charged
+    lease_until: float | None  # until when the holder has it
+    worker: str | None  # who has it, or had it last
+    stop: str | None  # what its attempt was told: cancel
+    checkpoint: str | None  # artifact from which the next attempt goes on
+    progress: Mapping[str, Any]  # done, total and the numbers of the moment
+    failure: str | None  # word of shared.jobs.states.Failure
+    message: str | None  # what happened, which value, what to do
+    reused_from: str | None  # the job whose artifacts it took
+    time_limit: float | None  # seconds one attempt may run
+    created_at: float
+    queued_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    version: int  # grows with every change
+    artifacts: tuple[Artifact, ...] = ()
+    audits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One grid of choices that a user posted; `jobs` maps a job's id to what it is in this audit."""
+
+    id: str
+    tenant: str
+    name: str
+    spec: Mapping[str, Any]
+    created_at: float
+    cancelled_at: float | None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """In a word: cancelled, failed, succeeded, running, or queued."""
+        live = sum(n for s, n in self.counts.items() if s in ("waiting", "queued", "held", "running"))
+        if self.cancelled_at is not None:
+            return "cancelled"
+        if not live:
+            return "succeeded" if set(self.counts) <= {"succeeded"} else "failed"
+        return "running" if set(self.counts) - {"waiting", "queued", "held"} else "queued"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job; `seq` counts from 1 within the job."""
+
+    job: str
+    seq: int
+    at: float
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job in the hands of one attempt. `inputs` maps role -> sha256."""
+
+    job: Job
+    fence: int
+    inputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a holder is told when it renews."""
+
+    stop: str | None
+    drain: bool
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker process that was seen."""
+
+    id: str
+    host: str
+    pid: int
+    stages: tuple[str, ...]
+    device: str
+    threads: int
+    versions: Mapping[str, str]
+    catalog: str
+    started_at: float
+    seen_at: float
+    drain: bool
+    live: bool = False
+    job: str | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What a submission came to: job ids by plan key, and which of them are new."""
+
+    audit: str | None
+    jobs: Mapping[str, str]
+    created: frozenset[str]
+    stages: frozenset[str]  # stages that got something to do
+    replayed: bool = False

@@ -1,0 +1,94 @@
+"""Rows of the schema <-> the frozen records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from shared.errors import NotFound
+from shared.jobs.records import Artifact, Event, Input, Job
+from shared.jobs.states import State
+from shared.jobs.tables import audit_jobs, job_artifacts, job_inputs, jobs
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def job_records(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
+    """Complete records, with inputs, artifacts and audits, in the order of `rows`."""
+    ids = [r.id for r in rows]
+    inputs: dict[str, list[Input]] = {i: [] for i in ids}
+    artifacts: dict[str, list[Artifact]] = {i: [] for i in ids}
+    audits: dict[str, list[str]] = {i: [] for i in ids}
+    for r in connection.execute(select(job_inputs).where(job_inputs.c.job.in_(ids)).order_by(job_inputs.c.role)):
+        inputs[r.job].append(Input(r.role, r.parent, r.parent_role, r.sha256))
+    for r in connection.execute(
+        select(job_artifacts).where(job_artifacts.c.job.in_(ids)).order_by(job_artifacts.c.role)
+    ):
+        artifacts[r.job].append(Artifact(r.role, r.sha256, r.size, r.media_type))
+    for r in connection.execute(select(audit_jobs).where(audit_jobs.c.job.in_(ids), ~audit_jobs.c.detached)):
+        audits[r.job].append(r.audit)
+    return [_job(r, inputs[r.id], artifacts[r.id], audits[r.id]) for r in rows]
+
+
+def job_record(connection: Connection, job_id: str, tenant: str | None = None) -> Job:
+    """One complete record.
+
+    Raises:
+        NotFound: no such job, or not this tenant's.
+    """
+    query = select(jobs).where(jobs.c.id == job_id)
+    if tenant is not None:
+        query = query.where(jobs.c.tenant == tenant)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    return job_records(connection, [row])[0]
+
+
+def _job(r: Row[Any], inputs: Iterable[Input], artifacts: Iterable[Artifact], audits: Iterable[str]) -> Job:
+    return Job(
+        id=r.id,
+        tenant=r.tenant,
+        stage=r.stage,
+        method=r.method,
+        params=json.loads(r.params),
+        seed=r.seed,
+        inputs=tuple(inputs),
+        produces=tuple(json.loads(r.produces)),
+        state=State(r.state),
+        priority=r.priority,
+        plan_key=r.plan_key,
+        content_key=r.content_key,
+        code=r.code,
+        fresh=r.fresh,
+        fence=r.fence,
+        attempt=r.attempt,
+        lost_count=r.lost_count,
+        lease_until=r.lease_until,
+        worker=r.worker,
+        stop=r.stop,
+        checkpoint=r.checkpoint,
+        progress=json.loads(r.progress),
+        failure=r.failure,
+        message=r.message,
+        reused_from=r.reused_from,
+        time_limit=r.time_limit,
+        created_at=r.created_at,
+        queued_at=r.queued_at,
+        started_at=r.started_at,
+        finished_at=r.finished_at,
+        version=r.version,
+        artifacts=tuple(artifacts),
+        audits=tuple(sorted(audits)),
+    )
+
+
+def event_record(r: Row[Any]) -> Event:
+    """One event."""
+    return Event(r.job, r.seq, r.at, r.kind, json.loads(r.data))

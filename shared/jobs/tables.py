@@ -1,0 +1,170 @@
+"""The schema. Alembic's migrations make it; a test holds the two equal."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("stage", String(40), nullable=False),
+    Column("method", String(64)),
+    Column("params", Text, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("produces", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("plan_key", String(64), nullable=False),
+    # plan_key while an equal submission may share this job, NULL otherwise: the unique constraint lets only one live.
+    Column("live_key", String(64)),
+    Column("content_key", String(64)),
+    Column("code", String(64), nullable=False),
+    Column("fresh", Boolean, nullable=False),
+    # Posted by hand: cancelling an audit that shares it leaves it alone.
+    Column("direct", Boolean, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("lost_count", Integer, nullable=False),
+    Column("lease_until", Double),
+    Column("worker", String(128)),
+    Column("stop", String(16)),
+    Column("checkpoint", String(64)),
+    # the content key that the checkpoint belongs to: other code or other threads do not go on from it
+    Column("checkpoint_key", String(64)),
+    Column("progress", Text, nullable=False),
+    Column("failure", String(32)),
+    Column("message", Text),
+    Column("reused_from", String(40)),
+    Column("time_limit", Double),
+    Column("created_at", Double, nullable=False),
+    Column("queued_at", Double),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("version", Integer, nullable=False),
+    Column("event_seq", Integer, nullable=False),
+    UniqueConstraint("tenant", "live_key"),
+    Index(None, "stage", "state", "priority", "queued_at"),
+    Index(None, "state", "lease_until"),
+    Index(None, "tenant", "created_at", "id"),
+    Index(None, "tenant", "state"),
+    Index(None, "tenant", "content_key"),
+    Index(None, "worker"),
+)
+
+job_inputs = Table(
+    "job_inputs",
+    metadata,
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("role", String(40), primary_key=True),
+    Column("parent", ForeignKey("jobs.id")),
+    Column("parent_role", String(40)),
+    Column("sha256", String(64)),
+    Index(None, "parent"),
+)
+
+job_plugins = Table(
+    "job_plugins",
+    metadata,
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("plugin", String(128), primary_key=True),
+)
+
+job_artifacts = Table(
+    "job_artifacts",
+    metadata,
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("role", String(40), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("media_type", String(80), nullable=False),
+    Index(None, "tenant", "sha256"),
+)
+
+audits = Table(
+    "audits",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("cancelled_at", Double),
+    Index(None, "tenant", "created_at", "id"),
+)
+
+audit_jobs = Table(
+    "audit_jobs",
+    metadata,
+    Column("audit", ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("detached", Boolean, nullable=False),
+    Index(None, "job"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("data", Text, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("host", String(200), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("stages", Text, nullable=False),
+    Column("device", String(80), nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("versions", Text, nullable=False),
+    Column("catalog", String(64), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("drain", Boolean, nullable=False),
+)
+
+catalogs = Table(
+    "catalogs",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("published_at", Double, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("body", String(64), nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)

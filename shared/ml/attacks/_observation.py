@@ -1,0 +1,59 @@
+"""All that an attacker sees, and what comes back. The truth is in neither."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from shared.errors import InvalidRequest
+from shared.ml.networks import Networks
+from shared.ml.records import Counts
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The roles that the attack's needs (and uses) name; what they do not name is None.
+
+    `unlearned` holds D networks, one a deletion; `labels` int64 [D, k].
+    """
+
+    original: Networks
+    unlearned: Networks
+    base: Networks | None = None
+    counts: Counts | None = None
+    labels: Tensor | None = None
+
+    @property
+    def forgotten(self) -> int:
+        """k as far as the attacker knows: from the labels or the counts, else 1."""
+        if self.labels is not None:
+            return self.labels.shape[1]
+        return self.counts.k if self.counts is not None else 1
+
+    def exact(self) -> tuple[Networks, Counts]:
+        """BASE and COUNTS.
+
+        Raises:
+            InvalidRequest: one is missing.
+        """
+        if self.base is None or self.counts is None:
+            raise InvalidRequest("an estimate from the base model needs BASE and COUNTS", "inputs.BASE")
+        return self.base, self.counts
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2]."""
+
+    images: Tensor
+    labels: Tensor
+    matching_loss: Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`labels` [D, k], the classes said to be forgotten, `scores` [D, K], lower is likelier."""
+
+    labels: Tensor
+    scores: Tensor

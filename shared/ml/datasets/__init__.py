@@ -1,0 +1,5 @@
+"""The folder is the list: one file a dataset. See README.md."""
+
+from shared.registry import Registry
+
+registry = Registry("dataset", __name__)

@@ -1,0 +1,78 @@
+"""What every data set is: images in [0, 1], labels, and the constants a model normalises with."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+from shared.choices import Choice, chosen
+from shared.ml.datasets import registry
+
+Split = Literal["train", "test"]
+
+
+class Samples(NamedTuple):
+    """`images` float32 [N, C, H, W] in [0, 1], `labels` int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def pick(self, indices: Tensor | list[int]) -> Samples:
+        """The samples at these positions, in this order."""
+        return Samples(self.images[indices], self.labels[indices])
+
+
+class Dataset(Protocol):
+    """A plugin of the folder, built from its parameters. Nothing is read before it is asked for."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """C, H, W."""
+
+    @property
+    def num_classes(self) -> int:
+        """Labels are 0 to num_classes - 1."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of the training images, one a channel."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of the training images' pixels, one a channel."""
+
+    def load(self, split: Split) -> Samples:
+        """All samples of a split, always in the same order.
+
+        Raises:
+            InvalidRequest: the data cannot be had here; the message says what to do.
+        """
+
+
+def open_dataset(choice: Choice) -> Dataset:
+    """The data set that `choice` names.
+
+    Raises:
+        InvalidRequest: no such data set, or parameters it does not take.
+    """
+    plugin, params = chosen(registry, choice)
+    dataset: Dataset = plugin.target(params)
+    return dataset
+
+
+def digest(samples: Samples) -> str:
+    """sha256, in hex, of the very values: another file or another order is another digest."""
+    images, labels = samples
+    state = hashlib.sha256(f"{tuple(images.shape)}".encode())
+    state.update(images.contiguous().numpy().tobytes())
+    state.update(labels.contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation over all pixels, one a channel. `images` is [N, C, H, W]."""
+    wide = images.double()
+    mean, std = wide.mean(dim=(0, 2, 3)), wide.std(dim=(0, 2, 3), correction=0)
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,0 +1,24 @@
+"""Who holds which samples: pretraining, the pool of those that may be forgotten, the public.
+
+The split never depends on a job's seed: no sample that may be forgotten was ever pretrained on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shared.ml.context import generator
+
+MAX_POOL = 5000
+
+
+def pretraining_and_pool(n: int) -> tuple[Tensor, Tensor]:
+    """Positions of the train split, int64, disjoint, together all `n`.
+
+    The pool, from which training sets are drawn, has min(5000, n // 8) of them. The test split is neither:
+    it is the public's (class means, decoys) and the judge of accuracy.
+    """
+    order = torch.randperm(n, generator=generator(0, "data set roles"))
+    pool = min(MAX_POOL, n // 8)
+    return order[pool:].sort().values, order[:pool].sort().values

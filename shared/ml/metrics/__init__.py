@@ -1,0 +1,5 @@
+"""The folder is the list: one file a metric. See README.md."""
+
+from shared.registry import Registry
+
+registry = Registry("metric", __name__)

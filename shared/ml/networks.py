@@ -1,0 +1,147 @@
+"""A network as data: its architecture, and the artifact that holds the weights of one or of many.
+
+Normalisation is the first layer of every network, so an image outside a network is always in [0, 1].
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from shared.choices import Choice, chosen, validated
+from shared.errors import InvalidRequest
+from shared.ml.models import registry
+from shared.ml.tensors import read_tensors, write_tensors
+
+
+class Architecture(BaseModel):
+    """All that is needed to build a network, but its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    model: Choice
+    input_shape: tuple[int, int, int] = Field(description="C, H, W")
+    num_classes: int = Field(ge=2, le=1000)
+    mean: tuple[float, ...] = Field(description="per channel, of images in [0, 1]")
+    std: tuple[float, ...] = Field(description="per channel, above 0")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Architecture:
+        channels, height, width = self.input_shape
+        if not (1 <= channels <= 4 and 1 <= height <= 512 and 1 <= width <= 512):
+            raise ValueError("input_shape must be 1 to 4 channels of at most 512 x 512 pixels")
+        if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
+            raise ValueError("mean and std need one value a channel, std above 0")
+        return self
+
+
+class Normalised(nn.Module):
+    """`network` on images in [0, 1]: (x - mean) / std, then logits. The constants are not weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, C, H, W] in [0, 1] -> logits [N, num_classes]."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+
+def build(architecture: Architecture, generator: torch.Generator | None = None) -> nn.Module:
+    """The network on the CPU, in eval mode, initial weights drawn from `generator` (torch's defaults).
+
+    Raises:
+        InvalidRequest: no such model, or its parameters do not fit the input.
+    """
+    plugin, params = chosen(registry, architecture.model)
+    with torch.random.fork_rng(devices=[]):
+        if generator is not None:
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        network = plugin.target(architecture.input_shape, architecture.num_classes, params)
+        return Normalised(network, architecture.mean, architecture.std).eval()
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Weights of `count` networks of one architecture: every tensor of `state` is [count, *shape]."""
+
+    architecture: Architecture
+    state: dict[str, Tensor]
+    count: int
+
+    def network(self, index: int = 0) -> nn.Module:
+        """A fresh network with the weights of one of them, on the CPU, in eval mode."""
+        network = build(self.architecture)
+        network.load_state_dict({name: stack[index] for name, stack in self.state.items()})
+        return network
+
+
+def write_network(architecture: Architecture, network: nn.Module) -> bytes:
+    """One network: tensors as in its state_dict, without a leading dimension."""
+    return write_tensors(network.state_dict(), _about(architecture, None))
+
+
+def write_networks(architecture: Architecture, networks: Sequence[nn.Module]) -> bytes:
+    """Several networks of one architecture, stacked on a leading dimension."""
+    states = [network.state_dict() for network in networks]
+    return write_tensors(
+        {name: torch.stack([s[name].cpu() for s in states]) for name in states[0]},
+        _about(architecture, len(states)),
+    )
+
+
+def _about(architecture: Architecture, count: int | None) -> dict[str, Any]:
+    return {"architecture": architecture.model_dump(mode="json"), "count": count}
+
+
+def read_networks(data: bytes, role: str, like: Architecture | None = None) -> Networks:
+    """Read what `write_network` or `write_networks` wrote; one network comes as a stack of 1.
+
+    Args:
+        like: the architecture it must have.
+
+    Raises:
+        InvalidRequest: not such a file; architecture unknown or another; tensors missing, unknown, or of
+            another shape or dtype than the architecture's.
+    """
+    field = f"inputs.{role}"
+    tensors, about = read_tensors(data, role)
+    if "architecture" not in about:
+        raise InvalidRequest(f"{role}: its metadata names no architecture", field)
+    architecture = validated(Architecture, about["architecture"], f"{role}: architecture", field)
+    if like is not None and architecture != like:
+        raise InvalidRequest(f"{role} has another architecture than the model it is compared with", field)
+    count = about.get("count")
+    if count is not None and not (type(count) is int and 1 <= count <= 100_000):
+        raise InvalidRequest(f"{role}: count must be a whole number from 1, or null for a single model", field)
+
+    with torch.device("meta"):  # shapes only: nothing is allocated for an architecture that bytes claim
+        expected = build(architecture).state_dict()
+    if tensors.keys() != expected.keys():
+        odd = sorted(tensors.keys() ^ expected.keys())[0]
+        raise InvalidRequest(f"{role}: tensor {odd!r} is {'unknown' if odd in tensors else 'missing'}", field)
+    leading = () if count is None else (count,)
+    for name, spec in expected.items():
+        found, shape = tensors[name], (*leading, *spec.shape)
+        if tuple(found.shape) != shape or found.dtype != spec.dtype:
+            have = f"{list(found.shape)} {found.dtype}"
+            raise InvalidRequest(f"{role}: {name!r} is {have}, expected {list(shape)} {spec.dtype}", field)
+    state = {name: tensors[name] if count else tensors[name].unsqueeze(0) for name in expected}
+    return Networks(architecture, state, count or 1)
+
+
+def clone(network: nn.Module) -> nn.Module:
+    """A copy that shares nothing."""
+    return copy.deepcopy(network)

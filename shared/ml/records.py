@@ -1,0 +1,117 @@
+"""The JSON artifacts of a forgotten sample's life. Whatever is wrong in them is an InvalidRequest."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from shared.choices import Choice, validated
+from shared.errors import InvalidRequest
+from shared.ml.datasets._base import Samples, digest, open_dataset
+
+Index = Annotated[int, Field(ge=0)]
+R = TypeVar("R", bound="Record")
+
+
+class Record(BaseModel):
+    """Base: unknown fields are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def read(cls: type[R], data: bytes, role: str) -> R:
+        """From the bytes of a JSON artifact.
+
+        Raises:
+            InvalidRequest: not JSON, or not such a record.
+        """
+        return validated(cls, read_json(data, role), role, f"inputs.{role}")
+
+    def json_value(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return self.model_dump(mode="json")
+
+
+class Picked(Record):
+    """Base of records that point into the train split of a data set."""
+
+    dataset: Choice = Field(description="the data set, with its parameters")
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="sha256 of its train split")
+
+    def train_split(self, role: str) -> Samples:
+        """All of the train split.
+
+        Raises:
+            InvalidRequest: the data set is not to be had, or no longer the one that was trained on.
+        """
+        samples = open_dataset(self.dataset).load("train")
+        if digest(samples) != self.digest:
+            raise InvalidRequest(f"the data set {self.dataset.name} has changed since {role} was made", f"inputs.{role}")
+        return samples
+
+
+class TrainingSet(Picked):
+    """TRAINING_SET: the N samples that may be forgotten."""
+
+    indices: list[Index] = Field(min_length=1, max_length=1_000_000, description="positions in the train split")
+
+    def samples(self) -> Samples:
+        return pick(self.train_split("TRAINING_SET"), torch.tensor(self.indices), "TRAINING_SET")
+
+
+class ForgetSets(Picked):
+    """FORGET_SETS, the truth: what each deletion forgot. No attack sees it."""
+
+    indices: list[list[Index]] = Field(min_length=1, description="[deletions][k] positions in the train split")
+    labels: list[list[Index]] = Field(min_length=1, description="[deletions][k] their classes")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ForgetSets:
+        sizes = {len(row) for row in [*self.indices, *self.labels]}
+        if len(sizes) != 1 or sizes == {0} or len(self.indices) != len(self.labels):
+            raise ValueError("indices and labels must have one shape [deletions][k]")
+        return self
+
+    def images(self) -> Tensor:
+        """Images [D, k, C, H, W] of the forgotten samples."""
+        return pick(self.train_split("FORGET_SETS"), torch.tensor(self.indices), "FORGET_SETS").images
+
+
+class Counts(Record):
+    """COUNTS: how many samples were trained on (N) and forgotten a deletion (k)."""
+
+    N: int = Field(ge=1)
+    k: int = Field(ge=1)
+
+
+class Labels(Record):
+    """LABELS: the classes of what each deletion forgot, [deletions][k]. Given to attacks that assume them."""
+
+    labels: list[list[Index]] = Field(min_length=1)
+
+
+def read_json(data: bytes, role: str) -> Any:
+    """The value of a JSON artifact.
+
+    Raises:
+        InvalidRequest: not JSON.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{role} is not JSON: {error}", f"inputs.{role}") from error
+
+
+def pick(samples: Samples, indices: Tensor, role: str) -> Samples:
+    """The samples at `indices`, in its shape.
+
+    Raises:
+        InvalidRequest: an index is beyond the split.
+    """
+    if int(indices.max()) >= len(samples.labels):
+        raise InvalidRequest(f"{role} points beyond the {len(samples.labels)} samples of its data set", f"inputs.{role}")
+    return Samples(samples.images[indices], samples.labels[indices])

@@ -1,0 +1,33 @@
+"""How a network is trained, as data: what `train` did, `retrain` does again."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from shared.registry import Params
+
+
+class Recipe(Params):
+    """SGD. The defaults are the paper's for the training set: they move the base model a little."""
+
+    epochs: int = Field(1, ge=1, le=1000, description="passes over the data")
+    lr: float = Field(1e-3, gt=0, le=10, description="learning rate of the first step")
+    batch_size: int = Field(128, ge=1, le=65536, description="samples a step")
+    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step that is kept")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty added to the gradient")
+    decay: Literal["none", "cosine"] = Field("none", description="how the learning rate falls over all steps")
+    batch_norm: Literal["frozen", "trained"] = Field(
+        "frozen", description="frozen: statistics as they are and in use (eval mode); trained: of each batch"
+    )
+
+    def steps(self, n: int) -> int:
+        """How many steps training on `n` samples takes."""
+        return self.epochs * math.ceil(n / self.batch_size)
+
+    def lr_at(self, step: int, total: int) -> float:
+        """The learning rate of step `step`, counted from 0."""
+        fall = (1 + math.cos(math.pi * step / total)) / 2 if self.decay == "cosine" else 1.0
+        return self.lr * fall

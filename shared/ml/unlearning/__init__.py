@@ -1,0 +1,5 @@
+"""The folder is the list: one file a unlearning. See README.md."""
+
+from shared.registry import Registry
+
+registry = Registry("unlearning", __name__)

@@ -1,0 +1,58 @@
+"""Climb the loss of what must be forgotten."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from shared.errors import JobFailed
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.registry import Params
+
+
+class GradientAscentParams(Params):
+    steps: int = Field(1, ge=1, le=10_000, description="ascent steps (paper: 1)")
+    lr: float = Field(1e-3, gt=0, le=10, description="length of a step, as the learning rate of training")
+
+
+@registry.register(
+    "gradient_ascent",
+    params=GradientAscentParams,
+    needs=("ORIGINAL",),
+    source="the 'approximate' unlearning of Hu et al. 2024, arXiv 2404.03233",
+    traits={"exact": False},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,  # noqa: ARG001  (ascent looks at the forget set only)
+    forget: Samples,
+    params: GradientAscentParams,
+    ctx: Context,
+) -> nn.Module:
+    """Approximate: theta_u = theta + lr * gradient of the mean loss on the forget set, `steps` times.
+
+    BatchNorm statistics stay as they are (eval mode).
+
+    Raises:
+        JobFailed: `invalid`, the loss is not finite.
+    """
+    network = inputs.original.to(ctx.device).eval()
+    images, labels = (t.to(ctx.device) for t in forget)
+    weights = list(network.parameters())
+    for step in range(params.steps):
+        loss = cross_entropy(network(images), labels)
+        if not math.isfinite(loss.item()):
+            raise JobFailed("invalid", f"gradient ascent left finite numbers at step {step}; lower lr or steps")
+        gradients = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.add_(gradient, alpha=params.lr)
+        ctx.progress(step + 1, params.steps, loss=loss.item())
+    return network

@@ -1,0 +1,36 @@
+"""Train again without what must be forgotten."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import train
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.registry import Params
+
+
+class RetrainParams(Params):
+    pass
+
+
+@registry.register(
+    "retrain",
+    params=RetrainParams,
+    needs=("ORIGINAL", "BASE", "RECIPE"),
+    source="the 'exact' unlearning of Hu et al. 2024, arXiv 2404.03233",
+    traits={"exact": True},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,
+    forget: Samples,  # noqa: ARG001  (it is as if it had never been)
+    params: RetrainParams,  # noqa: ARG001
+    ctx: Context,
+) -> nn.Module:
+    """Exact: the recipe again, from the base model, on the retain set alone."""
+    base, recipe = inputs.retraining()
+    train(base, retain, recipe, ctx)
+    return base

@@ -1,0 +1,123 @@
+"""All that a stage sees of its job. Where it reads from, writes to and reports to is behind `Hooks`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from shared.errors import InvalidRequest
+from shared.ml.context import Checkpoint, generator
+from shared.registry import Params, Plugin
+
+
+@dataclass(frozen=True)
+class Output:
+    """One artifact as a stage hands it over: the same inputs must give the same bytes (no times, no ids)."""
+
+    data: bytes
+    media_type: str = "application/octet-stream"
+
+    @classmethod
+    def of_json(cls, value: Any) -> Output:
+        """Canonical JSON."""
+        return cls(
+            json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(),
+            "application/json",
+        )
+
+
+class Hooks(Protocol):
+    """What the life of an attempt offers to the stage inside it (`workers.runner` has the real one)."""
+
+    def beat(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        """Note progress; raises AttemptEnded when the attempt must stop."""
+
+    def due(self) -> bool:
+        """Whether a checkpoint should be written now."""
+
+    def save(self, data: bytes) -> None:
+        """Move the job's checkpoint to these bytes."""
+
+    def load(self) -> bytes | None:
+        """The job's checkpoint."""
+
+
+class NoHooks:
+    """A job that nobody watches."""
+
+    def beat(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        pass
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, data: bytes) -> None:
+        pass
+
+    def load(self) -> bytes | None:
+        return None
+
+
+class JobContext:
+    """Implements `shared.ml.context.Context` for one job.
+
+    `params` are the stage's own, `method` and `method_params` the plugin that the job's method names
+    (None for a stage without methods). `inputs` maps role -> bytes, only the roles that the job supplies.
+    """
+
+    def __init__(
+        self,
+        *,
+        params: Any = None,
+        method: Plugin | None = None,
+        method_params: Any = None,
+        inputs: Mapping[str, bytes] | None = None,
+        seed: int = 0,
+        device: torch.device | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.params: Any = params if params is not None else Params()
+        self.method = method
+        self.method_params: Any = method_params
+        self.inputs: Mapping[str, bytes] = inputs or {}
+        self.seed = seed
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._hooks: Hooks = hooks or NoHooks()
+
+    def input(self, role: str) -> bytes:
+        """The bytes in that role.
+
+        Raises:
+            InvalidRequest: the job supplies none.
+        """
+        try:
+            return self.inputs[role]
+        except KeyError:
+            raise InvalidRequest(f"this job has no input {role}", f"inputs.{role}") from None
+
+    def generator(self, purpose: str) -> torch.Generator:
+        return generator(self.seed, purpose)
+
+    def progress(self, done: int, total: int, **numbers: float) -> None:
+        self._hooks.beat(done, total, numbers)
+
+    def due(self) -> bool:
+        return self._hooks.due()
+
+    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
+        held = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        self._hooks.save(save(held, metadata={"step": str(step)}))
+
+    def resume(self) -> Checkpoint | None:
+        data = self._hooks.load()
+        if data is None:
+            return None
+        length = int.from_bytes(data[:8], "little")
+        step = int(json.loads(data[8 : 8 + length])["__metadata__"]["step"])
+        return step, load(data)

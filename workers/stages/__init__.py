@@ -1,0 +1,5 @@
+"""The folder is the list: one file a stage. See README.md."""
+
+from shared.registry import Registry
+
+registry = Registry("stage", __name__)
