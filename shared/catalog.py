@@ -133,7 +133,7 @@ class Catalog:
                     f"no worker has published any {kind} yet: start one, then look at /v1/catalog", field
                 )
             near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise InvalidRequest(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}", field)
         return entry
 
@@ -189,8 +189,8 @@ class Catalog:
         for name, schema in entry.properties.items():
             if name not in values and "default" in schema:
                 values[name] = schema["default"]
-            if name in values and schema.get("type") == "number" and type(values[name]) is int:
-                values[name] = float(values[name])
+            if name in values:
+                values[name] = _one_way(values[name], schema)
             if name in values and "x-plugin" in schema:
                 values[name] = self._choice(schema["x-plugin"], values[name], f"{path}.{name}", used)
         schema = {k: v for k, v in entry.params_schema.items() if k != "title"}
@@ -220,24 +220,39 @@ def split_params(params: Mapping[str, Any], entries: list[Entry]) -> list[JSONOb
     return [*parts, rest]
 
 
+def _one_way(value: Any, schema: Mapping[str, Any]) -> Any:
+    """1 and 1.0 are the same number: it is written as the schema's type says, so that equal jobs are equal."""
+    types = {s.get("type") for s in (schema, *schema.get("anyOf", ()))}
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        return [_one_way(v, schema["items"]) for v in value]
+    if type(value) is int and "number" in types and "integer" not in types:
+        return float(value)
+    if type(value) is float and value.is_integer() and "integer" in types and "number" not in types:
+        return int(value)
+    return value
+
+
 def _explain(error: jsonschema.ValidationError, entry: Entry, path: str) -> tuple[str, str]:
+    given: Any = error.instance
+    schema: Any = error.schema
+    said: Any = error.validator_value
     where = ".".join([path, *(str(p) for p in error.absolute_path)])
     if error.validator == "additionalProperties":
-        unknown = sorted(set(error.instance) - set(error.schema.get("properties", {})))
+        unknown = sorted(set(given) - set(schema.get("properties", {})))
         names = sorted(entry.properties)
         near = get_close_matches(unknown[0], names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         return (
             f"unknown parameter {unknown[0]!r} for {entry.kind} {entry.name}{hint} Known: {', '.join(names) or 'none'}",
             f"{where}.{unknown[0]}",
         )
     if error.validator == "required":
-        missing = next(n for n in error.validator_value if n not in error.instance)
+        missing = next(n for n in said if n not in given)
         return f"{entry.kind} {entry.name} needs parameter {missing!r}", f"{where}.{missing}"
     if error.validator == "anyOf":
-        kinds = " or ".join(str(s.get("type", "value")) for s in error.validator_value)
+        kinds = " or ".join(str(s.get("type", "value")) for s in said)
         deeper = [c for c in error.context or [] if c.validator not in ("type", "const")]
         if deeper:
             return f"{where}: {deeper[0].message}", where
-        return f"{where}: {error.instance!r} is not {kinds}", where
+        return f"{where}: {given!r} is not {kinds}", where
     return f"{where}: {error.message}", where

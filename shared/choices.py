@@ -6,16 +6,16 @@ gateway) validates the inner parameters too, and the job records which plugins i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import InvalidRequest
 from shared.registry import Params, Plugin, Registry
 
 
 class Choice(BaseModel):
-    """A plugin by name, with its parameters."""
+    """A plugin by name, with its parameters; a bare name is read as one with no parameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,17 +24,18 @@ class Choice(BaseModel):
         default_factory=dict, description="its parameters; what is left out takes its default"
     )
 
-
-def _from_name(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 def choice_of(kind: str) -> Any:
-    """The annotated type of a parameter that names a plugin of `kind`.
+    """Marks a `Choice` as one of a plugin of `kind`.
 
-    >>> class P(Params): dataset: choice_of("dataset") = Choice(name="mnist_5k")
+    >>> class P(Params): dataset: Annotated[Choice, choice_of("dataset")] = Choice(name="mnist_5k")
     """
-    return Annotated[Choice, BeforeValidator(_from_name), Field(json_schema_extra={"x-plugin": kind})]
+    return Field(json_schema_extra={"x-plugin": kind})
 
 
 M = TypeVar("M", bound=BaseModel)

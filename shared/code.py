@@ -27,7 +27,8 @@ def _source(module: str) -> Path | None:
     """The file of a module, without importing it where it is not imported yet."""
     loaded = sys.modules.get(module)
     if loaded is not None:
-        return Path(loaded.__file__) if getattr(loaded, "__file__", None) else None
+        file: str | None = getattr(loaded, "__file__", None)
+        return Path(file) if file else None
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:

@@ -30,11 +30,16 @@ class Settings(BaseSettings):
     tenant: str = Field("local", description="the tenant that the token belongs to")
     data_root: Path = Field(Path("data"), description="folder in which data sets are looked for")
 
+    threads: int | None = Field(None, ge=1, description="threads of one worker; all cores when not set")
+    stages: str = Field("", description="stages that a worker serves, separated by commas; all when empty")
+    worker: str | None = Field(None, description="a worker's name; host and process number when not set")
+
     lease: float = Field(45.0, gt=0, description="how long a claim or a renewal holds a job")
     renew_every: float = Field(3.0, gt=0, description="how often the lease process talks to SQL")
     silence: float | None = Field(
         None, gt=0, description="overrides how long any stage may make no progress before its lease is let go"
     )
+    checkpoint_every: float = Field(10.0, gt=0, description="how often a stage that can checkpoint does so")
     obey_within: float = Field(
         4.0,
         gt=0,

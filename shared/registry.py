@@ -110,7 +110,8 @@ class Registry:
                 raise PluginImportError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error
             if not any(p.module == name for p in self._plugins.values()):
                 raise PluginImportError(
-                    f"plugin {name.replace('.', '/')}.py registers no {self.kind}: decorate its class or function, or start the file's name with _"
+                    f"plugin {name.replace('.', '/')}.py registers no {self.kind}: decorate its class or function, "
+                    "or start the file's name with _"
                 )
         self._loaded = True
         return self

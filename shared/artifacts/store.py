@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def _path(sha256: str) -> str:
     return f"sha256/{sha256[:2]}/{sha256}"
 
 
+@contextmanager
+def _reading(sha256: str) -> Iterator[None]:
+    """What the backend raises on a read, in this project's words."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(f"artifact {sha256} is not in the store") from error
+    except (BaseError, OSError) as error:
+        raise TransientError(f"artifact {sha256} could not be read: {error}") from error
+
+
 class ArtifactStore:
     """`put` bytes, get their sha256; `get` them back, verified."""
 
@@ -50,16 +62,19 @@ class ArtifactStore:
         return cls(from_url(url, retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=20)}))
 
     def put(self, data: bytes) -> str:
-        """Store `data`; returns its sha256.
+        """Store `data`; returns its sha256. What a power cut has damaged is made whole again.
 
         Raises:
             TransientError: the store did not take it (full disk, no connection).
         """
         sha256 = digest(data)
+        path = _path(sha256)
         try:
-            obstore.put(self._backend, _path(sha256), data, mode="create")
-        except AlreadyExistsError:
-            pass
+            try:
+                obstore.put(self._backend, path, data, mode="create")
+            except AlreadyExistsError:
+                if bytes(obstore.get(self._backend, path).bytes()) != data:
+                    obstore.put(self._backend, path, data, mode="overwrite")
         except (BaseError, OSError) as error:
             raise TransientError(f"artifact of {len(data)} bytes could not be stored: {error}") from error
         return sha256
@@ -71,27 +86,32 @@ class ArtifactStore:
             NotFound: there are none.
             TransientError: the store did not answer, or what it gave is damaged.
         """
-        try:
+        with _reading(sha256):
             data = bytes(obstore.get(self._backend, _path(sha256)).bytes())
-        except FileNotFoundError as error:
-            raise NotFound(f"artifact {sha256} is not in the store") from error
-        except (BaseError, OSError) as error:
-            raise TransientError(f"artifact {sha256} could not be read: {error}") from error
         if digest(data) != sha256:
             raise TransientError(f"artifact {sha256} is damaged in the store: its bytes have digest {digest(data)}")
         return data
 
     def stream(self, sha256: str) -> Iterator[bytes]:
-        """The bytes in chunks of about 1 MiB. Raises NotFound before the first chunk."""
-        try:
+        """The bytes in chunks of about 1 MiB, unverified.
+
+        Raises:
+            NotFound: there are none; before the first chunk.
+            TransientError: the store did not answer, or stopped in the middle.
+        """
+        with _reading(sha256):
             found = obstore.get(self._backend, _path(sha256))
-        except FileNotFoundError as error:
-            raise NotFound(f"artifact {sha256} is not in the store") from error
-        return (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
+
+        def chunks() -> Iterator[bytes]:
+            with _reading(sha256):
+                yield from (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
+
+        return chunks()
 
     def __contains__(self, sha256: str) -> bool:
         try:
-            obstore.head(self._backend, _path(sha256))
-        except FileNotFoundError:
+            with _reading(sha256):
+                obstore.head(self._backend, _path(sha256))
+        except NotFound:
             return False
         return True

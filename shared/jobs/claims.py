@@ -134,8 +134,15 @@ def equal_work(db: Database, tenant: str, content_key: str) -> tuple[str, tuple[
 
 
 def finish(
-    db: Database, job_id: str, fence: int, artifacts: Sequence[Artifact], *, content_key: str, code: str, reused_from: str | None = None
-) -> set[str]:  # fmt: skip
+    db: Database,
+    job_id: str,
+    fence: int,
+    artifacts: Sequence[Artifact],
+    *,
+    content_key: str,
+    code: str,
+    reused_from: str | None = None,
+) -> set[str]:
     """The job succeeded: artifact rows, terminal state and released dependants in one transaction.
 
     Returns the stages that got something to do. Raises FencedOut: nothing was written.
@@ -205,9 +212,11 @@ def lose(db: Database, job_id: str, fence: int, why: str, max_lost: int) -> set[
 
 
 def charge(db: Database, connection: Connection, row: Row[Any], why: str, max_lost: int) -> set[str]:
-    """A locked running job lost its attempt: queued again, cancelled if that was asked, or failed if this was
-    the last one allowed."""
+    """A locked running job lost its attempt: cancelled if that was asked, failed if this was the last one
+    allowed, else queued again."""
     lost = row.lost_count + 1
+    if row.stop == Stop.CANCEL:
+        return move(db, connection, row, State.CANCELLED, "asked", lost_count=lost)
     if lost >= max_lost:
         message = f"{lost} attempts were lost, the last because {why}; look at the worker's log, then retry"
         return move(
@@ -220,10 +229,4 @@ def charge(db: Database, connection: Connection, row: Row[Any], why: str, max_lo
             failure=Failure.LOST_WORKER,
             message=message,
         )
-    stages = move(db, connection, row, State.QUEUED, why, lost_count=lost)
-    if row.stop != Stop.CANCEL:
-        return stages
-    from shared.jobs.moves import lock
-
-    move(db, connection, lock(connection, row.id), State.CANCELLED, "asked")
-    return set()
+    return move(db, connection, row, State.QUEUED, why, lost_count=lost)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.errors import Conflict, NotFound
 from shared.jobs.database import Database
-from shared.jobs.moves import lock, move, note, unfinished_parents
+from shared.jobs.moves import lock, move, note, unfinished_parents, waiting_on
 from shared.jobs.rows import to_json
 from shared.jobs.states import LIVE, TERMINAL, State, Stop
 from shared.jobs.tables import audit_jobs, audits, job_inputs, jobs
@@ -22,21 +24,29 @@ def cancel_job(db: Database, tenant: str, job_id: str) -> None:
     db.retrying(lambda c: _cancel(db, c, _own(c, tenant, job_id)))
 
 
-def _own(connection: Connection, tenant: str, job_id: str) -> Row[tuple[object, ...]]:
+def _own(connection: Connection, tenant: str, job_id: str) -> Row[Any]:
     row = lock(connection, job_id)
     if row.tenant != tenant:
         raise NotFound(f"there is no job {job_id}")
     return row
 
 
-def _cancel(db: Database, connection: Connection, row: Row[tuple[object, ...]]) -> None:
+def _cancel(db: Database, connection: Connection, row: Row[Any]) -> None:
     if row.state in TERMINAL:
         return
     if row.state == State.RUNNING:
         if row.stop != Stop.CANCEL:
             note(db, connection, row, "cancel", {}, stop=Stop.CANCEL)
+            _disown(connection, row)
         return
     move(db, connection, row, State.CANCELLED, "asked")
+
+
+def _disown(connection: Connection, row: Row[Any]) -> None:
+    """A job that is about to end, and all that waits for it, must not answer for an equal submission."""
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(live_key=None))
+    for child in waiting_on(connection, row.id):
+        _disown(connection, child)
 
 
 def cancel_audit(db: Database, tenant: str, audit_id: str) -> int:
@@ -66,11 +76,12 @@ def cancel_audit(db: Database, tenant: str, audit_id: str) -> int:
 def _unwanted(connection: Connection, audit_id: str) -> list[str]:
     """Live jobs of the audit that nobody else wants, children before parents."""
     member = select(audit_jobs.c.job).where(audit_jobs.c.audit == audit_id)
+    live = select(jobs.c.id).where(jobs.c.id.in_(member), jobs.c.state.in_(LIVE))
+    # Lock first and look then: whoever shares a job holds its lock until the share can be seen.
+    locked = list(connection.execute(live.order_by(jobs.c.id).with_for_update()).scalars())
     other = select(audit_jobs.c.job).where(~audit_jobs.c.detached)
-    query = select(jobs.c.id).where(
-        jobs.c.id.in_(member), jobs.c.state.in_(LIVE), ~jobs.c.direct, jobs.c.id.not_in(other)
-    )
-    candidates = set(connection.execute(query.with_for_update()).scalars())
+    query = select(jobs.c.id).where(jobs.c.id.in_(locked), ~jobs.c.direct, jobs.c.id.not_in(other))
+    candidates = set(connection.execute(query).scalars())
     links = (
         select(job_inputs.c.parent, job_inputs.c.job)
         .join(jobs, jobs.c.id == job_inputs.c.job)

@@ -9,7 +9,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, literal_column
+from sqlalchemy import Connection, Engine, Table, create_engine, event, literal_column
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
@@ -18,11 +20,12 @@ from shared.errors import TransientError
 
 T = TypeVar("T")
 
-# julianday, because SQLite before 3.42 has no 'subsec' for unixepoch; good to about 0.1 ms.
+# julianday, because SQLite before 3.42 has no 'subsec' for unixepoch; it counts whole milliseconds.
 _NOW = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
     "postgresql": "extract(epoch from clock_timestamp())",
 }
+_TIMEOUTS = {"statement_timeout": 30_000, "lock_timeout": 10_000, "idle_in_transaction_session_timeout": 60_000}
 _BUSY = ("database is locked", "deadlock detected", "could not serialize")
 
 
@@ -45,7 +48,7 @@ class Database:
                 max_overflow=70,
                 connect_args={
                     "connect_timeout": 5,
-                    "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000",
+                    "options": " ".join(f"-c {name}={ms}" for name, ms in _TIMEOUTS.items()),
                 },
             )
         self.now: Any = literal_column(_NOW[self.dialect])
@@ -97,6 +100,10 @@ class Database:
                     raise
                 time.sleep(0.02 * (tries - left))
         raise AssertionError("unreachable")
+
+    def insert(self, table: Table) -> Any:
+        """An INSERT of this dialect, which can say what to do on a conflict."""
+        return sqlite_insert(table) if self.dialect == "sqlite" else postgresql_insert(table)
 
     def close(self) -> None:
         self.engine.dispose()

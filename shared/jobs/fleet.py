@@ -23,9 +23,10 @@ def publish(db: Database, catalog: Catalog) -> None:
     """Make this the catalog that the gateway validates with. The latest to be published counts."""
 
     def work(connection: Connection) -> None:
-        connection.execute(delete(catalogs).where(catalogs.c.digest == catalog.digest))
         row = {"digest": catalog.digest, "body": to_json(catalog.to_json())}
-        connection.execute(insert(catalogs).values(**row, published_at=db.now))
+        known = db.insert(catalogs).values(**row, published_at=db.now)
+        # workers that start together publish the same one
+        connection.execute(known.on_conflict_do_update(index_elements=["digest"], set_={"published_at": db.now}))
 
     db.retrying(work)
 
@@ -37,32 +38,52 @@ def latest_digest(db: Database) -> str | None:
         return connection.execute(query).scalar_one_or_none()
 
 
+def published(db: Database) -> tuple[str | None, Catalog]:
+    """The current catalog and its digest; (None, empty) before any worker has started."""
+    query = select(catalogs.c.digest, catalogs.c.body).order_by(catalogs.c.published_at.desc()).limit(1)
+    with db.read() as connection:
+        row = connection.execute(query).one_or_none()
+    return (row.digest, Catalog.from_json(json.loads(row.body))) if row else (None, Catalog([]))
+
+
 def catalog(db: Database) -> Catalog:
     """The current catalog; empty before any worker has started."""
-    with db.read() as connection:
-        body = connection.execute(
-            select(catalogs.c.body).order_by(catalogs.c.published_at.desc()).limit(1)
-        ).scalar_one_or_none()
-    return Catalog.from_json(json.loads(body) if body else [])
+    return published(db)[1]
 
 
-def register(
-    db: Database, worker: str, *, host: str, pid: int, stages: tuple[str, ...], device: str, threads: int, versions: dict[str, str], catalog: str
-) -> None:  # fmt: skip
-    """A worker is there, or is there again after its pool child was replaced (which keeps its drain mark).
+def require_one_host(db: Database, host: str) -> None:
+    """SQLite's locks hold on one host only.
 
     Raises:
         Conflict: the store is SQLite and a live worker runs on another host.
     """
+    if db.dialect != "sqlite":
+        return
+    abroad = select(workers).where(workers.c.host != host, workers.c.seen_at > db.now - LIVE_WITHIN)
+    with db.read() as connection:
+        other = connection.execute(abroad.limit(1)).one_or_none()
+    if other is not None:
+        raise Conflict(
+            f"worker {other.id} runs on host {other.host}, this is {host}: SQLite serves one host, "
+            "set PALIMPSEST_DATABASE_URL to a PostgreSQL database"
+        )
+
+
+def register(
+    db: Database,
+    worker: str,
+    *,
+    host: str,
+    pid: int,
+    stages: tuple[str, ...],
+    device: str,
+    threads: int,
+    versions: dict[str, str],
+    catalog: str,
+) -> None:
+    """A worker is there, or is there again after its pool child was replaced (which keeps its drain mark)."""
 
     def work(connection: Connection) -> None:
-        if db.dialect == "sqlite":
-            abroad = select(workers).where(workers.c.host != host, workers.c.seen_at > db.now - LIVE_WITHIN)
-            other = connection.execute(abroad.limit(1)).one_or_none()
-            if other is not None:
-                raise Conflict(
-                    f"worker {other.id} runs on host {other.host}, this is {host}: SQLite serves one host, set PALIMPSEST_DATABASE_URL to a PostgreSQL database"
-                )
         values: dict[str, Any] = {
             "host": host,
             "pid": pid,

@@ -73,7 +73,7 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
     if to is State.SUCCEEDED:
         stages |= _release(db, connection, row.id)
     elif to in (State.FAILED, State.CANCELLED):
-        for child in _waiting_on(connection, row.id):
+        for child in waiting_on(connection, row.id):
             message = f"its input, job {row.id} ({row.stage}), {to}: retry that one first"
             move(
                 db,
@@ -101,7 +101,7 @@ def _consequences(db: Database, to: State) -> dict[str, Any]:
     return {}
 
 
-def _waiting_on(connection: Connection, job_id: str) -> list[Row[Any]]:
+def waiting_on(connection: Connection, job_id: str) -> list[Row[Any]]:
     """Waiting children, locked. Locking a child before looking at its other parents is what keeps two
     parents that finish at the same moment from each leaving the release to the other."""
     mine = select(job_inputs.c.job).where(job_inputs.c.parent == job_id)
@@ -122,7 +122,7 @@ def unfinished_parents(connection: Connection, job_id: str) -> int:
 
 def _release(db: Database, connection: Connection, job_id: str) -> set[str]:
     stages: set[str] = set()
-    for child in _waiting_on(connection, job_id):
+    for child in waiting_on(connection, job_id):
         if not unfinished_parents(connection, child.id):
             stages |= move(db, connection, child, State.QUEUED, MOVES[State.WAITING, State.QUEUED])
     return stages

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 log = structlog.get_logger()
 
@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
     # importing torch takes seconds on a busy machine
     "worker_proc_alive_timeout": 120,
     "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
     "worker_send_task_events": False,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
@@ -73,7 +74,7 @@ class MemoryBell:
     def __init__(self) -> None:
         self.rung: list[str] = []
 
-    def ring(self, stage: str, job: str = "") -> None:
+    def ring(self, stage: str, job: str = "") -> None:  # noqa: ARG002 - a Bell
         self.rung.append(stage)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -93,6 +94,28 @@ def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
     return Artifact(row.role, row.sha256, row.size, row.media_type)
 
 
+def audit_stages(db: Database, audit_id: str) -> dict[str, dict[str, int]]:
+    """How many of an audit's jobs are in each state, by stage."""
+    joined = select(jobs.c.stage, jobs.c.state, func.count()).join(audit_jobs, audit_jobs.c.job == jobs.c.id)
+    query = joined.where(audit_jobs.c.audit == audit_id).group_by(jobs.c.stage, jobs.c.state)
+    counts: dict[str, dict[str, int]] = {}
+    with db.read() as connection:
+        for stage, state, n in connection.execute(query):
+            counts.setdefault(stage, {})[state] = n
+    return counts
+
+
+def live_equals(db: Database, tenant: str, plan_keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """By plan key, id and state of the job that an equal submission would share."""
+    found: dict[str, tuple[str, str]] = {}
+    with db.read() as connection:
+        for start in range(0, len(plan_keys), 500):  # databases bound how many values a statement takes
+            some = jobs.c.live_key.in_(plan_keys[start : start + 500])
+            query = select(jobs.c.live_key, jobs.c.id, jobs.c.state).where(jobs.c.tenant == tenant, some)
+            found |= {key: (job, state) for key, job, state in connection.execute(query)}
+    return found
+
+
 def _audit(connection: Any, row: Row[Any]) -> Audit:
     joined = select(jobs.c.state, func.count()).join(audit_jobs, audit_jobs.c.job == jobs.c.id)
     counts = connection.execute(joined.where(audit_jobs.c.audit == row.id).group_by(jobs.c.state))
@@ -103,7 +126,7 @@ def _audit(connection: Any, row: Row[Any]) -> Audit:
         spec=json.loads(row.spec),
         created_at=row.created_at,
         cancelled_at=row.cancelled_at,
-        counts={state: n for state, n in counts},
+        counts=dict(counts.tuples().all()),
     )
 
 
@@ -123,7 +146,10 @@ def _page(rows: Any, limit: int) -> tuple[list[Row[Any]], str | None]:
 
 def _open(page: str) -> tuple[float, str]:
     try:
-        at, item = json.loads(base64.urlsafe_b64decode(page + "=" * (-len(page) % 4)))
-        return float(at), str(item)
-    except (ValueError, TypeError) as error:
-        raise InvalidRequest(f"{page!r} is not a page token: take `next` from the page before", "page") from error
+        token = json.loads(base64.b64decode(page + "=" * (-len(page) % 4), altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        token = None
+    match token:
+        case [float(at), str(item)] if math.isfinite(at) and item.isascii() and item.isprintable():
+            return at, item
+    raise InvalidRequest(f"{page!r} is not a page token: take `next` from the page before", "page")

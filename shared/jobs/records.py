@@ -90,7 +90,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Audit:
-    """One grid of choices that a user posted; `jobs` maps a job's id to what it is in this audit."""
+    """One grid of choices that a user posted; `counts` says how many of its jobs are in each state."""
 
     id: str
     tenant: str

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.choices import Choice
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Chosen = Annotated[Choice, BeforeValidator(lambda v: {"name": v} if isinstance(v, str) else v)]
 
 
 class AuditSpec(BaseModel):
@@ -22,15 +21,15 @@ class AuditSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field("audit", min_length=1, max_length=200, description="what you call it")
-    dataset: Chosen = Field(description="where pretraining data, training set and public data come from")
-    model: Chosen = Field(description="the architecture")
+    dataset: Choice = Field(description="where pretraining data, training set and public data come from")
+    model: Choice = Field(description="the architecture")
     pretrain: dict[str, Any] = Field(default_factory=dict, description="parameters of the pretrain stage")
     train: dict[str, Any] = Field(default_factory=dict, description="parameters of the train stage, such as size (N)")
     forget: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the unlearn stage, such as deletions and size (k)"
     )
-    unlearning: list[Chosen] = Field(min_length=1, max_length=32, description="unlearning methods to compare")
-    attacks: list[Chosen] = Field(min_length=1, max_length=32, description="attacks to run against each of them")
+    unlearning: list[Choice] = Field(min_length=1, max_length=32, description="unlearning methods to compare")
+    attacks: list[Choice] = Field(min_length=1, max_length=32, description="attacks to run against each of them")
     evaluate: dict[str, Any] = Field(default_factory=dict, description="parameters of the evaluate stage")
     seeds: list[Seed] = Field(
         default_factory=lambda: [0],

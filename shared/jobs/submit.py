@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, Row, insert, select
 
 from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.failpoints import failpoint
 from shared.jobs.database import Database
 from shared.jobs.moves import lock
 from shared.jobs.records import PlannedJob, Submitted
@@ -109,30 +108,43 @@ def submit(
             text = to_json({"audit": audit_id, "jobs": ids, "created": sorted(created)})
             where = (idempotency.c.tenant == tenant) & (idempotency.c.key == posted.key)
             connection.execute(idempotency.update().where(where).values(answer=text))
+        failpoint("gateway.before_commit")
         return answer
 
     return db.retrying(work)
-
-
-def _insert(db: Database, table: Any) -> Any:
-    return sqlite_insert(table) if db.dialect == "sqlite" else postgresql_insert(table)
 
 
 def _replay(db: Database, connection: Connection, tenant: str, posted: Posted) -> Submitted | None:
     """Take the key, or give the answer it got. The row is written in the same transaction as the jobs, so a
     second request with the key waits for the first one's commit and then sees its answer."""
     row = {"tenant": tenant, "key": posted.key, "body": posted.body, "answer": ""}
-    taken = connection.execute(_insert(db, idempotency).values(**row, created_at=db.now).on_conflict_do_nothing())
+    taken = connection.execute(db.insert(idempotency).values(**row, created_at=db.now).on_conflict_do_nothing())
     if taken.rowcount:
         return None
     where = (idempotency.c.tenant == tenant) & (idempotency.c.key == posted.key)
-    earlier = connection.execute(select(idempotency).where(where)).one()
-    if earlier.body != posted.body:
+    return _answered(connection.execute(select(idempotency).where(where)).one(), posted)
+
+
+def _answered(row: Row[Any], posted: Posted) -> Submitted:
+    if row.body != posted.body:
         raise InvalidRequest(
             f"Idempotency-Key {posted.key!r} was used with another body: take a new key", "Idempotency-Key"
         )
-    answer = json.loads(earlier.answer)
+    answer = json.loads(row.answer)
     return Submitted(answer["audit"], answer["jobs"], frozenset(answer["created"]), frozenset(), replayed=True)
+
+
+def answered(db: Database, tenant: str, posted: Posted) -> Submitted | None:
+    """The answer that this request got before, if it did. Asked before planning: what was accepted once is
+    answered again even if the catalog or an input has changed since.
+
+    Raises:
+        InvalidRequest: the key was used with another body.
+    """
+    where = (idempotency.c.tenant == tenant) & (idempotency.c.key == posted.key)
+    with db.read() as connection:
+        row = connection.execute(select(idempotency).where(where)).one_or_none()
+    return None if row is None else _answered(row, posted)
 
 
 def _store(
@@ -154,7 +166,7 @@ def _store(
         "fence": 0, "attempt": 0, "lost_count": 0, "progress": "{}", "time_limit": time_limit, "created_at": db.now,
         "queued_at": db.now if state is State.QUEUED else None, "version": 1, "event_seq": 1,
     }  # fmt: skip
-    stored = connection.execute(_insert(db, jobs).values(**values).on_conflict_do_nothing())
+    stored = connection.execute(db.insert(jobs).values(**values).on_conflict_do_nothing())
     if not stored.rowcount:  # an equal job was committed since we looked
         same = _equal(connection, tenant, str(live_key))
         if same is None:

@@ -50,7 +50,9 @@ class Picked(Record):
         """
         samples = open_dataset(self.dataset).load("train")
         if digest(samples) != self.digest:
-            raise InvalidRequest(f"the data set {self.dataset.name} has changed since {role} was made", f"inputs.{role}")
+            raise InvalidRequest(
+                f"the data set {self.dataset.name} has changed since {role} was made", f"inputs.{role}"
+            )
         return samples
 
 
@@ -113,5 +115,7 @@ def pick(samples: Samples, indices: Tensor, role: str) -> Samples:
         InvalidRequest: an index is beyond the split.
     """
     if int(indices.max()) >= len(samples.labels):
-        raise InvalidRequest(f"{role} points beyond the {len(samples.labels)} samples of its data set", f"inputs.{role}")
+        raise InvalidRequest(
+            f"{role} points beyond the {len(samples.labels)} samples of its data set", f"inputs.{role}"
+        )
     return Samples(samples.images[indices], samples.labels[indices])

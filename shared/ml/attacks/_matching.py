@@ -71,7 +71,9 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
     return match
 
 
-def mismatch(network: nn.Module, weights: Tensors, images: Tensor, labels: Tensor, direction: Tensors) -> Tensor:
+def mismatch(
+    network: nn.Module, weights: Tensors, images: Tensor, labels: Tensor, direction: Tensors, chunk: int | None = None
+) -> Tensor:
     """1 - cos of each lane, [L] in [0, 2]: the objective without its prior, cheaper than `matcher`."""
     loss = loss_of(network)
 
@@ -79,4 +81,4 @@ def mismatch(network: nn.Module, weights: Tensors, images: Tensor, labels: Tenso
         g = grad(loss)(weights, images, labels)
         return 1 - dot(g, direction) / (dot(g, g) * dot(direction, direction)).sqrt().clamp_min(1e-30)
 
-    return vmap(one)(images, labels, direction).detach()
+    return vmap(one, chunk_size=chunk)(images, labels, direction).detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -57,7 +58,9 @@ class FashionMNIST:
         if self.params.folder is not None:
             folder = inside(self.params.folder, "params.dataset.params.folder")
             if not has_idx(folder, ALL):
-                raise InvalidRequest(f"{self.params.folder!r} lacks some of {', '.join(ALL)} (or .gz)", "params.dataset.params.folder")
+                raise InvalidRequest(
+                    f"{self.params.folder!r} lacks some of {', '.join(ALL)} (or .gz)", "params.dataset.params.folder"
+                )
             return folder
         for folder in (data_root() / "fashion_mnist", DEBIAN):
             if has_idx(folder, ALL):
@@ -68,12 +71,10 @@ class FashionMNIST:
         root = data_root()
         folder = root / "FashionMNIST" / "raw"
         if self.params.download and not has_idx(folder, ALL):
-            import torchvision  # noqa: PLC0415  (seconds to import, and only needed here)
+            import torchvision  # takes seconds, and only needed here
 
-            try:
+            with suppress(OSError, RuntimeError):  # whatever it was, what can be done about it stands below
                 torchvision.datasets.FashionMNIST(str(root), download=True)
-            except (OSError, RuntimeError):
-                pass  # whatever it was, what the user can do about it stands below
         if has_idx(folder, ALL):
             return folder
         raise InvalidRequest(

@@ -88,7 +88,11 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             for member in archive.infolist():  # sizes first: a small file may claim a huge array
                 with archive.open(member) as file:
                     version = np.lib.format.read_magic(file)
-                    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    reader = (
+                        np.lib.format.read_array_header_1_0
+                        if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0
+                    )
                     shape, _, dtype = reader(file)
                 if math.prod(shape) * dtype.itemsize > min(MAX_BYTES, member.file_size):
                     raise InvalidRequest(f"{member.filename} claims more than it holds, or above 1 GiB", FIELD)
@@ -106,7 +110,9 @@ def _samples(arrays: dict[str, NDArray[Any]], images_name: str, labels_name: str
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim != 4 or len(images) < 10 or images.shape[1] not in (1, 3):
-        raise InvalidRequest(f"{images_name} must be at least ten of [H, W] or [C, H, W], C 1 or 3; got {images.shape}", FIELD)
+        raise InvalidRequest(
+            f"{images_name} must be at least ten of [H, W] or [C, H, W], C 1 or 3; got {images.shape}", FIELD
+        )
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise InvalidRequest(f"{labels_name} must be whole numbers, one an image", FIELD)
     if images.dtype == np.uint8:

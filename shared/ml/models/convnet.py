@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from torch import nn
 
@@ -12,23 +14,29 @@ from shared.registry import Params
 
 class ConvNetParams(Params):
     width: int = Field(16, ge=1, le=128, description="channels of the first convolution (paper: 64)")
+    pooling: Literal["early", "late"] = Field(
+        "early", description="first pool after three convolutions (early, four times quicker) or after six (late)"
+    )
 
 
 @registry.register("convnet", params=ConvNetParams, source="Hu et al. 2024, arXiv 2404.03233, appendix")
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ConvNetParams) -> nn.Module:
-    """Six 3x3 convolutions with BatchNorm and ReLU, then pooling and one linear layer.
+    """Six 3x3 convolutions with BatchNorm and ReLU, two max-pools of 3, and one linear layer.
 
-    (w, 2w, 2w, 4w, 4w, 4w) channels, max-pool 3, max-pool 3, linear, as in the paper. The paper has two
-    more convolutions of 4w between the pools: left out here, for images of about 30 x 30 pixels do not need
-    them. Images [N, C, H, W] with H, W >= 9 -> logits [N, num_classes].
+    The paper's network is (w, 2w, 2w, 4w, 4w, 4w), pool, (4w, 4w), pool, linear. Ours, for images of about
+    30 x 30 pixels, leaves out the two convolutions of the second block (`late`), and by default also moves
+    the first pool between 2w and 4w (`early`): then the wide convolutions see a ninth of the pixels.
+    Images [N, C, H, W] with H, W >= 9 -> logits [N, num_classes].
     """
     channels, height, width = input_shape
     if height < 9 or width < 9:
         raise InvalidRequest("convnet needs images of at least 9 x 9 pixels", "params.model")
     layers: list[nn.Module] = []
-    for factor in (1, 2, 2, 4, 4, 4):
+    for place, factor in enumerate((1, 2, 2, 4, 4, 4), start=1):
         out = factor * params.width
         layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
         channels = out
-    layers += [nn.MaxPool2d(3), nn.MaxPool2d(3), nn.Flatten()]
+        if place == (3 if params.pooling == "early" else 6):
+            layers.append(nn.MaxPool2d(3))
+    layers += [nn.MaxPool2d(3), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(channels * (height // 9) * (width // 9), num_classes))

@@ -18,7 +18,9 @@ class Recipe(Params):
     batch_size: int = Field(128, ge=1, le=65536, description="samples a step")
     momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step that is kept")
     weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty added to the gradient")
-    decay: Literal["none", "cosine"] = Field("none", description="how the learning rate falls over all steps")
+    schedule: Literal["constant", "one_cycle"] = Field(
+        "constant", description="one_cycle: lr rises from 0 in the first quarter of the steps, then falls to 0"
+    )
     batch_norm: Literal["frozen", "trained"] = Field(
         "frozen", description="frozen: statistics as they are and in use (eval mode); trained: of each batch"
     )
@@ -29,5 +31,7 @@ class Recipe(Params):
 
     def lr_at(self, step: int, total: int) -> float:
         """The learning rate of step `step`, counted from 0."""
-        fall = (1 + math.cos(math.pi * step / total)) / 2 if self.decay == "cosine" else 1.0
-        return self.lr * fall
+        if self.schedule == "constant":
+            return self.lr
+        done = (step + 1) / total
+        return self.lr * min(done / 0.25, (1 - done) / 0.75 + 1 / total)

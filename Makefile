@@ -1,0 +1,45 @@
+# Everything runs in .venv, which `make .venv` fills from the committed lock.
+PYTHON ?= python3
+BIN := .venv/bin
+STAGES ?= attack
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help check test test-long serve worker bench lock clean
+
+help:  ## show this
+	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+.venv: requirements/all.lock  ## install what the lock names
+	deploy/local/install.sh $(PYTHON)
+	@touch .venv
+
+check: .venv  ## style, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: .venv  ## the whole suite
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-long: .venv  ## what takes minutes
+	$(BIN)/pytest -m long
+
+serve: .venv  ## a whole Palimpsest on this machine, until Ctrl-C
+	@$(BIN)/python -m deploy.local.serve
+
+worker: .venv  ## one more worker for it: make worker STAGES=attack
+	@$(BIN)/python -m deploy.local.worker $(STAGES)
+
+bench: .venv  ## rates and latencies of the queue; the leak figures
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.leak
+
+lock: .venv  ## resolve the requirements anew
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --no-annotate -U -o requirements/all.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gateway --extra cli --python-version 3.11 --no-emit-index-url --no-annotate -c requirements/all.lock -U -o requirements/gateway.lock
+
+clean:  ## remove what was installed and served
+	rm -rf .venv .palimpsest *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""How Palimpsest is put on machines."""

@@ -1,0 +1,1 @@
+"""One machine: `make serve`."""

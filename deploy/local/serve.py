@@ -1,0 +1,202 @@
+"""`make serve`: a whole Palimpsest on this machine, until Ctrl-C.
+
+Redis, gateway, reconciler and one worker a stage group, on free loopback ports, kept alive by supervisor.
+State lives in one folder; a second serve of the same folder is refused, what a killed one left is waited for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import httpx
+
+from deploy.local.layout import (
+    PREFERRED_PORT,
+    Layout,
+    environment,
+    free_port,
+    groups,
+    programs,
+    supervisor_config,
+    write_env,
+    write_secret,
+)
+
+
+class CannotServe(Exception):
+    """What stands in the way, and what to do."""
+
+
+def take(layout: Layout, patience: float = 30) -> IO[str]:
+    """The folder's lock. Waits for the supervisor of a killed serve to end.
+
+    Raises:
+        CannotServe: another serve has the folder.
+    """
+    lock = layout.lock.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        at = json.loads(layout.served.read_text())["url"] if layout.served.exists() else "an address not known yet"
+        raise CannotServe(f"{layout.home} is already served, at {at}; stop that one first, or give --home") from None
+    until = time.monotonic() + patience
+    while _supervisor_lives(layout):
+        if time.monotonic() > until:
+            raise CannotServe(f"process {layout.pid.read_text().strip()} of an earlier serve does not end: kill it")
+        time.sleep(0.2)
+    layout.served.unlink(missing_ok=True)
+    return lock
+
+
+def _supervisor_lives(layout: Layout) -> bool:
+    try:
+        pid = int(layout.pid.read_text())
+        shown = subprocess.run(["ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
+    except (FileNotFoundError, ValueError):
+        return False
+    return str(layout.config) in shown.stdout
+
+
+def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[str, str]:
+    """Write the configuration and migrate the store; returns URL and token.
+
+    Raises:
+        CannotServe: the port asked for is taken.
+    """
+    gateway_port = free_port(port or PREFERRED_PORT)
+    if port and gateway_port != port:
+        raise CannotServe(f"port {port} is taken: give another --port, or none to have a free one chosen")
+    redis_port = free_port()
+    commands = programs(layout, redis_port, gateway_port, workers)
+    env = environment(layout, redis_port, sum(1 for name in commands if name.startswith("worker-")))
+    write_env(layout, env)
+    write_secret(layout.config, supervisor_config(layout, commands, env))
+    done = subprocess.run([sys.executable, "-m", "services.admin", "migrate"], env={**os.environ, **env}, check=False)
+    if done.returncode:
+        raise CannotServe("the job store could not be brought up to date, see above")
+    return f"http://127.0.0.1:{gateway_port}", env["PALIMPSEST_TOKEN"]
+
+
+def start(layout: Layout) -> subprocess.Popen[bytes]:
+    """supervisord, tied to this process."""
+    command = [sys.executable, "-m", "deploy.local.tied", sys.executable, "-m", "supervisor.supervisord"]
+    # a group of its own: Ctrl-C reaches this process, which then stops the rest in order
+    return subprocess.Popen([*command, "-c", str(layout.config)], start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+def wait_until_up(
+    url: str, token: str, names: set[str], supervisor: subprocess.Popen[bytes], patience: float = 120
+) -> None:
+    """Until the gateway answers and every worker was seen.
+
+    Raises:
+        CannotServe: it did not come up; says what is missing and where to look.
+    """
+    missing: set[str] = {"gateway"} | names
+    until = time.monotonic() + patience
+    while missing and supervisor.poll() is None and time.monotonic() < until:
+        time.sleep(0.2)
+        try:
+            found = (
+                httpx.get(f"{url}/v1/workers", headers={"Authorization": f"Bearer {token}"}).raise_for_status().json()
+            )
+        except httpx.HTTPError:
+            continue
+        missing = names - {w["id"].partition("@")[0] for w in found["items"] if w["live"]}
+    if missing:
+        raise CannotServe(f"{', '.join(sorted(missing))} did not come up: look into the logs folder")
+
+
+def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = None) -> int:
+    """Run until a signal comes; the exit status."""
+    layout = Layout(home)
+    layout.make()
+    ended: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        ended.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    try:
+        lock = take(layout)
+        url, token = prepare(layout, port, workers or {})
+    except CannotServe as error:
+        print(f"palimpsest: {error}", file=sys.stderr)
+        return 2
+    supervisor = start(layout)
+    try:
+        names = {line[9:-1] for line in layout.config.read_text().splitlines() if line.startswith("[program:worker-")}
+        print(f"palimpsest: starting; logs in {layout.logs}", flush=True)
+        wait_until_up(url, token, names, supervisor)
+        write_secret(layout.served, json.dumps({"url": url, "token": token, "pid": os.getpid()}))
+        print(_greeting(url, token, names), flush=True)
+        while supervisor.poll() is None and not ended:
+            time.sleep(0.2)
+        if not ended:
+            print(f"palimpsest: the supervisor ended; look into {layout.logs}/supervisord.log", file=sys.stderr)
+            return 1
+        return 0
+    except CannotServe as error:
+        print(f"palimpsest: {error} ({layout.logs})", file=sys.stderr)
+        return 1
+    finally:
+        layout.served.unlink(missing_ok=True)
+        if supervisor.poll() is None:
+            print("palimpsest: stopping; running jobs go back to their queues", flush=True)
+            supervisor.terminate()
+        supervisor.wait()
+        lock.close()
+
+
+def _greeting(url: str, token: str, workers: set[str]) -> str:
+    return "\n".join([
+        "",
+        f"  Palimpsest is up at   {url}",
+        f"  token                 {token}",
+        f"  API in the browser    {url}/openapi?token={token}",
+        f"  workers               {', '.join(sorted(workers))}",
+        "  one more worker       make worker STAGES=attack",
+        "  stop                  Ctrl-C (jobs stay and go on at the next start)",
+        "",
+    ])  # fmt: skip
+
+
+def _counts(words: list[str]) -> dict[str, int]:
+    counts = {}
+    for word in words:
+        group, _, n = word.partition("=")
+        if group not in groups() or not n.isdecimal():
+            raise argparse.ArgumentTypeError(f"{word!r}: give GROUP=N with a group of {', '.join(groups())}")
+        counts[group] = int(n)
+    return counts
+
+
+def main() -> int:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(description="A whole Palimpsest on this machine, until Ctrl-C.")
+    parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder for all state")
+    parser.add_argument("--port", type=int, help=f"gateway's port; {PREFERRED_PORT} if free, else any")
+    parser.add_argument(
+        "--workers", nargs="*", default=[], metavar="GROUP=N", help="how many workers of a group; 1 each"
+    )
+    given = parser.parse_args()
+    try:
+        workers = _counts(given.workers)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+    return serve(given.home, given.port, workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

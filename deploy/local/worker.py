@@ -1,0 +1,35 @@
+"""`python -m deploy.local.worker attack`: one more worker for a system that `make serve` runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from deploy.local.layout import Layout, groups
+
+
+def main() -> int:
+    """Becomes the worker; 2 when there is no system, or no such group or stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stages", help="a group (train, unlearn, attack, evaluate) or stages separated by commas")
+    parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder of the running system")
+    given = parser.parse_args()
+    layout = Layout(given.home)
+    if not layout.env.exists():
+        print(f"nothing is served from {given.home}: start it with `make serve`", file=sys.stderr)
+        return 2
+    known = groups()
+    stages = known.get(given.stages) or given.stages.split(",")
+    unknown = sorted(set(stages) - {s for group in known.values() for s in group})
+    if unknown:
+        print(f"no stage or group {', '.join(unknown)}; groups: {', '.join(known)}", file=sys.stderr)
+        return 2
+    os.environ |= json.loads(layout.env.read_text())
+    os.execv(sys.executable, [sys.executable, "-m", "workers", "--stages", ",".join(stages)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`palimpsest`, the command line: it uses the client, and nothing else of ours."""

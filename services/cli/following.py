@@ -1,0 +1,155 @@
+"""`--watch`: progress bars on a terminal, plain lines in a pipe, JSON lines for a program."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from services.cli.output import FAILED, INTERRUPTED, OK, client, coloured, say, span
+from services.client import Update
+
+PATIENCE = 60.0  # seconds for which a gateway that is being restarted is waited for
+LINE_EVERY = 2.0  # seconds between two plain lines about one job whose state is the same
+NUMBERS = 3  # how many of a job's numbers fit beside its bar
+
+
+def follow(ids: list[str], as_json: bool) -> int:
+    """Show updates until all have ended; the exit status. Ctrl-C stops looking, not the work."""
+    show: Display = JsonLines() if as_json else Bars() if sys.stdout.isatty() else Lines()
+    ends: dict[str, str] = {}
+    try:
+        with client(PATIENCE) as gateway:
+            for update in _shown(show, gateway.watch(*ids)):
+                if update.asked and update.ended:
+                    ends[update.id] = update.state
+    except KeyboardInterrupt:
+        left = [i for i in ids if i not in ends]
+        say(f"Still going on. Follow it again with: palimpsest watch {' '.join(left)}")
+        return INTERRUPTED
+    return OK if all(state == "succeeded" for state in ends.values()) else FAILED
+
+
+class Display(Protocol):
+    """Shows updates."""
+
+    def show(self, update: Update) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _shown(display: Display, updates: Iterable[Update]) -> Iterator[Update]:
+    try:
+        for update in updates:
+            display.show(update)
+            yield update
+    finally:
+        display.close()
+
+
+class JsonLines:
+    """One JSON object an update."""
+
+    def show(self, update: Update) -> None:
+        typer.echo(json.dumps(dataclasses.asdict(update)))
+
+    def close(self) -> None:
+        pass
+
+
+class Lines:
+    """One line when a state changes, and now and then in between."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, float]] = {}
+
+    def show(self, update: Update) -> None:
+        state, when = self._last.get(update.id, ("", 0.0))
+        now = time.monotonic()
+        if state == update.state and not update.ended and now - when < LINE_EVERY:
+            return
+        self._last[update.id] = (update.state, now)
+        words = [update.id, update.label, update.state, count(update), pace(update), numbers(update), reason(update)]
+        typer.echo("  ".join(word for word in words if word))
+
+    def close(self) -> None:
+        pass
+
+
+class Bars:
+    """One bar a job: stage, done of total, rate, time left, numbers."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._tasks: dict[str, TaskID] = {}
+        self._bars = Progress(
+            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("[dim]{task.fields[pace]}[/]"),
+            TextColumn("{task.fields[numbers]}"),
+            console=console,
+        )
+        self._bars.start()
+
+    def show(self, update: Update) -> None:
+        task = self._tasks.get(update.id)
+        if task is None:
+            what = f"[b]{escape(update.label)}[/] [dim]{update.id}[/]"
+            task = self._tasks[update.id] = self._bars.add_task(
+                what, total=None, start=False, state="", count="", pace="", numbers=""
+            )
+        if update.state == "running" and update.total:
+            self._bars.start_task(task)
+        self._bars.update(
+            task,
+            total=update.total or (1 if update.ended else None),
+            completed=update.done if update.total else float(update.ended),
+            state=coloured(f"{update.state:<9}").replace(update.state, coloured(update.state), 1),
+            count=count(update),
+            pace=pace(update),
+            numbers=escape(numbers(update)),
+        )
+        if update.ended and not update.asked and update.state == "succeeded":
+            self._bars.update(task, visible=False)  # an audit has many jobs: those that went well make room
+        if reason(update):
+            self._bars.console.print(f"{update.id}: {escape(reason(update))}", style="red")
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+def count(update: Update) -> str:
+    """Done of total."""
+    return f"{update.done:g}/{update.total:g}" if update.total else ""
+
+
+def pace(update: Update) -> str:
+    """Steps a second and time left."""
+    if update.ended or not update.rate:
+        return ""
+    rate = f"{update.rate:.3g}/s" if update.rate >= 0.1 else f"{update.rate * 60:.2g}/min"
+    return f"{rate}, {span(update.left)} left" if update.left is not None else rate
+
+
+def numbers(update: Update) -> str:
+    """The numbers of the moment, such as the matching loss; for an audit how many jobs are in each state."""
+    if update.kind == "audit":
+        return " ".join(f"{n:g} {state}" for state, n in update.numbers.items())
+    some = list(update.numbers.items())[:NUMBERS]
+    return "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in some)
+
+
+def reason(update: Update) -> str:
+    """Why it failed."""
+    if not update.ended or update.failure is None:
+        return ""
+    return f"{update.failure}: {update.message}" if update.message else update.failure

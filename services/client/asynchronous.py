@@ -1,0 +1,195 @@
+"""The client for asyncio: `services.client.sync` with await. All but the sending stands in what both import."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from services.client import calls, transport
+from services.client.calls import Call
+from services.client.files import Landing, chosen
+from services.client.records import Audit, DryRun, Event, Job, Page
+from services.client.sse import RESUME_AFTER, Reader
+from services.client.transport import STREAM_TIMEOUT, Patience
+from services.client.watching import Follower, Update
+from services.client.where import find
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """The gateway at `url`. Without arguments it is looked for as `services.client.where` says.
+
+    Args:
+        patience: seconds for which a call is sent again while the gateway does not answer.
+    """
+
+    def __init__(self, url: str | None = None, token: str | None = None, *, patience: float = 3.0) -> None:
+        self.url, token = find(url, token)
+        self.patience = patience
+        self._http = httpx.AsyncClient(**transport.options(self.url, token))
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def submit_job(self, stage: str, **options: Any) -> Job:
+        """Submit one job; `options` are those of `services.client.calls.submit_job`."""
+        return await self._do(calls.submit_job(stage, **options))
+
+    async def submit_audit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Audit:
+        """Submit an audit."""
+        return await self._do(calls.submit_audit(spec, idempotency_key))
+
+    async def dry_run(self, spec: Mapping[str, Any]) -> DryRun:
+        """What an audit would come to; nothing is stored."""
+        return await self._do(calls.dry_run(spec))
+
+    async def job(self, job_id: str) -> Job:
+        return await self._do(calls.job(job_id))
+
+    async def jobs(self, **filters: Any) -> AsyncIterator[Job]:
+        """All jobs, newest first: `stage`, `method`, `state`, `audit` choose, `limit` is the size of a page."""
+        page: str | None = None
+        while True:
+            found = await self._do(calls.jobs(page=page, **filters))
+            for item in found.items:
+                yield item
+            if (page := found.next) is None:
+                return
+
+    async def jobs_page(self, **filters: Any) -> Page[Job]:
+        """One page of jobs; `page` is the token from the page before."""
+        return await self._do(calls.jobs(**filters))
+
+    async def audit(self, audit_id: str) -> Audit:
+        return await self._do(calls.audit(audit_id))
+
+    async def audits(self, **filters: Any) -> AsyncIterator[Audit]:
+        """All audits, newest first."""
+        page: str | None = None
+        while True:
+            found = await self._do(calls.audits(page=page, **filters))
+            for item in found.items:
+                yield item
+            if (page := found.next) is None:
+                return
+
+    async def cancel(self, item_id: str) -> Job | Audit:
+        """Ask a job or an audit to end."""
+        return await self._do(calls.cancel(item_id))
+
+    async def retry(self, job_id: str) -> Job:
+        return await self._do(calls.act(job_id, "retry"))
+
+    async def hold(self, job_id: str) -> Job:
+        return await self._do(calls.act(job_id, "hold"))
+
+    async def unhold(self, job_id: str) -> Job:
+        return await self._do(calls.act(job_id, "unhold"))
+
+    async def catalog(self, kind: str | None = None) -> dict[str, Any]:
+        return await self._do(calls.catalog(kind))
+
+    async def queues(self) -> list[dict[str, Any]]:
+        return await self._do(calls.queues())
+
+    async def workers(self) -> list[dict[str, Any]]:
+        return await self._do(calls.workers())
+
+    async def events(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """What happens to a job, as it happens, until it has ended. Goes on by itself when a stream breaks."""
+        reader = Reader(after)
+        while True:
+            call = calls.event_stream(job_id, reader.after)
+            async with self._stream(call, timeout=STREAM_TIMEOUT) as response:
+                if response.status_code == 204:
+                    return
+                try:
+                    async for line in response.aiter_lines():
+                        event = reader.feed(line)
+                        if event is not None:
+                            yield event
+                except httpx.TransportError:
+                    reader.restart()
+            await asyncio.sleep(RESUME_AFTER)
+
+    async def watch(self, *ids: str, every: float = 0.5) -> AsyncIterator[Update]:
+        """How jobs and audits come along, until all of them have ended."""
+        follower = Follower(ids)
+        while True:
+            for call in follower.calls():
+                response = await self._send(call)
+                answer = None if response.status_code == 304 else transport.read(call, response)
+                for update in follower.take(call, answer, response.headers.get("ETag")):
+                    yield update
+            if not follower.open:
+                return
+            await asyncio.sleep(every)
+
+    async def fetch(self, source: str, role: str | None = None) -> bytes:
+        """An artifact's bytes, checked against their digest: by sha256, or by job and role."""
+        return (await self._land(source, role, None)).data
+
+    async def fetch_to(self, path: Path, source: str, role: str | None = None) -> Path:
+        """Write an artifact to a file, whole or not at all; into a folder under the name the gateway gives it."""
+        return (await self._land(source, role, path)).path
+
+    async def _land(self, source: str, role: str | None, path: Path | None) -> Landing:
+        sha256 = chosen(await self.job(source), role) if source.startswith("job_") else source
+        patience = Patience(self.url, self.patience)
+        while True:
+            call = calls.artifact(sha256)
+            try:
+                async with self._stream(call) as response:
+                    with Landing(sha256, response, path) as landing:
+                        async for chunk in response.aiter_bytes():
+                            landing.write(chunk)
+                return landing
+            except httpx.TransportError as error:
+                await asyncio.sleep(patience.after_failure(call, error))
+
+    async def _do(self, call: Call[T]) -> T:
+        answer: T = transport.read(call, await self._send(call))
+        return answer
+
+    async def _send(self, call: Call[Any]) -> httpx.Response:
+        async with self._stream(call, whole=True) as response:
+            return response
+
+    @asynccontextmanager
+    async def _stream(
+        self, call: Call[Any], *, whole: bool = False, timeout: httpx.Timeout = transport.TIMEOUT
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a call, again while patience lasts; an error status is raised, or with `whole` left to the reader."""
+        patience = Patience(self.url, self.patience)
+        while True:
+            try:
+                request = self._http.build_request(**transport.arguments(call), timeout=timeout)
+                response = await self._http.send(request, stream=True)
+                if whole or response.status_code >= 400:
+                    await response.aread()
+            except httpx.TransportError as error:
+                await asyncio.sleep(patience.after_failure(call, error))
+                continue
+            pause = patience.after_answer(call, response)
+            if pause is None:
+                break
+            await response.aclose()
+            await asyncio.sleep(pause)
+        try:
+            if not whole:
+                transport.check(response)
+            yield response
+        finally:
+            await response.aclose()

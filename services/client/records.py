@@ -1,0 +1,141 @@
+"""What the gateway tells, as frozen data. Fields that this client does not know yet are in `raw`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, TypeVar
+
+R = TypeVar("R")
+
+TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+def _of(kind: Callable[..., R], body: Mapping[str, Any], **special: Any) -> R:
+    known = {f.name for f in fields(kind)} - special.keys() - {"raw"}  # type: ignore[arg-type]
+    return kind(**{name: body[name] for name in known if name in body}, **special, raw=body)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Bytes that a job made."""
+
+    role: str
+    sha256: str
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of work at one stage. Times are RFC 3339 in UTC."""
+
+    id: str
+    stage: str
+    state: str
+    method: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    produces: tuple[str, ...] = ()
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    audits: tuple[str, ...] = ()
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    failure: str | None = None
+    message: str | None = None
+    stopping: bool = False
+    reused_from: str | None = None
+    attempt: int = 0
+    lost_count: int = 0
+    worker: str | None = None
+    priority: int = 0
+    created_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    version: int = 0
+    created: bool | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Job:
+        artifacts = {
+            role: Artifact(role, a["sha256"], a["size"], a["media_type"])
+            for role, a in body.get("artifacts", {}).items()
+        }
+        lists = {name: tuple(body.get(name, ())) for name in ("produces", "audits")}
+        return _of(cls, body, artifacts=artifacts, **lists)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One grid of choices."""
+
+    id: str
+    name: str
+    state: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    stages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    created_at: str | None = None
+    cancelled_at: str | None = None
+    created: tuple[str, ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Audit:
+        return _of(cls, body, created=tuple(body.get("created", ())))
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL
+
+    @property
+    def total(self) -> int:
+        """How many jobs it has."""
+        return sum(self.counts.values())
+
+    @property
+    def finished(self) -> int:
+        """How many of them have ended."""
+        return sum(n for state, n in self.counts.items() if state in TERMINAL)
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What an audit would come to."""
+
+    total: int
+    reused: int
+    new: int
+    jobs: tuple[Mapping[str, Any], ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> DryRun:
+        return _of(cls, body, jobs=tuple(body.get("jobs", ())))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job; `seq` counts from 1 within it."""
+
+    seq: int
+    at: str
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Event:
+        return _of(cls, body)
+
+
+@dataclass(frozen=True)
+class Page(Generic[R]):
+    """Some items, newest first, and the token of the next page."""
+
+    items: list[R]
+    next: str | None

@@ -1,0 +1,58 @@
+"""`python -m services.gateway` serves the gateway, or says in plain words why it does not."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from granian import Granian
+from granian.constants import Interfaces
+
+from services.gateway.auth import required_token
+from shared.config import Settings
+from shared.errors import PalimpsestError
+from shared.jobs.database import Database
+from shared.jobs.migrations import require_current
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to stop; 2 when it cannot start."""
+    parser = argparse.ArgumentParser(prog="python -m services.gateway", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=64, help="threads of each process; an event stream holds one")
+    chosen = parser.parse_args(arguments)
+    try:
+        _check()
+    except PalimpsestError as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    server = Granian(
+        "services.gateway.wsgi:app",
+        factory=True,
+        address=chosen.host,
+        port=chosen.port,
+        interface=Interfaces.WSGI,
+        workers=chosen.processes,
+        blocking_threads=chosen.threads,
+        backpressure=chosen.threads * 2,
+        respawn_failed_workers=True,
+    )
+    server.serve()
+    return 0
+
+
+def _check() -> None:
+    """Fail here, once and readably, and not in every process of the server."""
+    settings = Settings()
+    required_token(settings)
+    db = Database(settings.database_url)
+    try:
+        require_current(db)
+    finally:
+        db.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

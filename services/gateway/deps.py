@@ -1,0 +1,65 @@
+"""What the gateway needs from outside, and how a route gets at it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import cast
+
+from flask import current_app, g
+
+from services.gateway.published import PublishedCatalog
+from shared.artifacts import ArtifactStore
+from shared.config import Settings
+from shared.jobs.database import Database
+from shared.jobs.queue import Ringer
+
+EXTENSION = "palimpsest"
+
+
+@dataclass(frozen=True)
+class StreamTimes:
+    """How event streams behave, in seconds."""
+
+    poll: float = 0.5  # between two looks at SQL
+    heartbeat: float = 10.0  # silence after which a comment is sent
+    longest: float = 25.0  # a stream ends itself then, so that it does not hold a thread for ever
+
+
+@dataclass(frozen=True)
+class GatewayDeps:
+    """The job store, the artifacts, the bell and the settings."""
+
+    db: Database
+    artifacts: ArtifactStore
+    ringer: Ringer
+    settings: Settings
+    streams: StreamTimes = field(default_factory=StreamTimes)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The dependencies of one app, and the little it keeps in memory between requests."""
+
+    deps: GatewayDeps
+    catalog: PublishedCatalog
+    stream_slots: threading.BoundedSemaphore
+
+    @classmethod
+    def of(cls, deps: GatewayDeps) -> Gateway:
+        return cls(deps, PublishedCatalog(deps.db), threading.BoundedSemaphore(deps.settings.max_events))
+
+
+def gateway() -> Gateway:
+    """The gateway that serves this request."""
+    return cast(Gateway, current_app.extensions[EXTENSION])
+
+
+def db() -> Database:
+    """The job store."""
+    return gateway().deps.db
+
+
+def tenant() -> str:
+    """Whose request this is (`services.gateway.auth` has set it)."""
+    return cast(str, g.tenant)

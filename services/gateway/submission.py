@@ -1,0 +1,184 @@
+"""From a posted body to planned jobs: what is needed is looked up, what is wrong is named by its field."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from flask import request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from services.gateway.deps import db, gateway, tenant
+from shared.errors import InvalidRequest, NotFound
+from shared.failpoints import failpoint
+from shared.jobs import reads
+from shared.jobs.plan import plan_job
+from shared.jobs.records import Input, Job, PlannedJob, Submitted
+from shared.jobs.spec import Seed
+from shared.jobs.states import State
+from shared.jobs.submit import AuditRequest, Posted, answered, submit
+
+JOB_ID = re.compile(r"job_[0-9a-f]{20}")
+AUDIT_ID = re.compile(r"aud_[0-9a-f]{20}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Role = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
+TimeLimit = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]
+
+
+class Source(BaseModel):
+    """Where an input comes from: a job (its artifact in `role`), or an artifact."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job: Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")] | None = None
+    role: Role | None = Field(None, description="what of the job to take; the input's own role if left out")
+    sha256: Annotated[str, StringConstraints(pattern=rf"^{SHA256.pattern}$")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if (self.job is None) == (self.sha256 is None):
+            raise ValueError("name a job, or the sha256 of an artifact, and not both")
+        if self.sha256 is not None and self.role is not None:
+            raise ValueError("an artifact has no role to choose: leave `role` out")
+        return self
+
+
+def _from_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if JOB_ID.fullmatch(value):
+        return {"job": value}
+    if SHA256.fullmatch(value):
+        return {"sha256": value}
+    raise ValueError("give a job's id (job_...), the sha256 of an artifact, or {job, role}")
+
+
+AnySource = Annotated[
+    Source,
+    BeforeValidator(_from_text),
+    Field(description='"job_...", "<sha256>", or {"job": "job_...", "role": "..."}'),
+]
+
+
+class JobRequest(BaseModel):
+    """One stage, by hand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    stage: Name = Field(description="a stage of the catalog")
+    method: Name | None = Field(None, description="for stages that have methods: which one")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the stage and its method; what is left out has its default"
+    )
+    inputs: Annotated[dict[Role, AnySource], Field(max_length=32)] = Field(
+        default_factory=dict, description="by role, where each input comes from"
+    )
+    seed: Seed = Field(0, description="all the job's randomness")
+    fresh: bool = Field(False, description="run it even if the same work was done before")
+    priority: int = Field(0, ge=-100, le=100, description="higher goes first")
+    time_limit: TimeLimit | None = Field(None, description="seconds that one attempt may run")
+
+
+class IdempotencyHeader(BaseModel):
+    """Makes a POST repeatable: the same key with the same body gets the same answer."""
+
+    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None = Field(
+        None, alias="Idempotency-Key", description="up to 255 visible ASCII characters"
+    )
+
+    def posted(self) -> Posted | None:
+        """The key with the digest of what it came with. The address counts: one key is not for two routes."""
+        if self.idempotency_key is None:
+            return None
+        what = hashlib.sha256(f"{request.full_path}\n".encode() + request.get_data())
+        return Posted(self.idempotency_key, what.hexdigest())
+
+
+@dataclass(frozen=True)
+class Parents:
+    """A job's inputs, resolved. `keys` is what each parent counts as in the plan key."""
+
+    inputs: tuple[Input, ...]
+    keys: dict[str, str]
+
+
+def plan_posted(body: JobRequest) -> PlannedJob:
+    """The job that a body asks for.
+
+    Raises:
+        InvalidRequest: by field: what the catalog refuses, an input that does not exist or does not fit.
+    """
+    parents = _parents(body)
+    return plan_job(
+        gateway().catalog.catalog,
+        body.stage,
+        body.method,
+        body.params,
+        body.seed,
+        parents.inputs,
+        parent_keys=parents.keys,
+        fresh=body.fresh,
+    )
+
+
+def _parents(body: JobRequest) -> Parents:
+    inputs, keys = [], {}
+    for role, source in sorted(body.inputs.items()):
+        if source.job is None:
+            inputs.append(Input(role, sha256=source.sha256))
+            continue
+        parent = _parent(source.job, source.role or role, role)
+        inputs.append(Input(role, parent=parent.id, parent_role=source.role or role))
+        # a parent that was made anew on purpose is not the same as its equal
+        keys[parent.id] = parent.id if parent.fresh else parent.plan_key
+    return Parents(tuple(inputs), keys)
+
+
+def _parent(job_id: str, wanted: str, role: str) -> Job:
+    field = f"inputs.{role}"
+    try:
+        parent = reads.get_job(db(), tenant(), job_id)
+    except NotFound as error:
+        raise InvalidRequest(f"{error}", field) from error
+    done = parent.state is State.SUCCEEDED
+    makes = sorted(a.role for a in parent.artifacts) if done else sorted(parent.produces)
+    if wanted not in makes:
+        raise InvalidRequest(
+            f"job {job_id} ({parent.stage}) does not make {wanted}; it makes {', '.join(makes) or 'nothing'}", field
+        )
+    return parent
+
+
+def answered_before(posted: Posted | None) -> Submitted | None:
+    """What this very request came to when it was first sent."""
+    return None if posted is None else answered(db(), tenant(), posted)
+
+
+def store(
+    planned: list[PlannedJob],
+    posted: Posted | None,
+    *,
+    priority: int,
+    time_limit: float | None,
+    audit: AuditRequest | None = None,
+) -> Submitted:
+    """Store planned jobs in one transaction, then ring for what is queued."""
+    submitted = submit(db(), tenant(), planned, audit=audit, posted=posted, priority=priority, time_limit=time_limit)
+    failpoint("gateway.after_commit")
+    gateway().deps.ringer.ring(submitted.stages)
+    return submitted
+
+
+def known_form(item_id: str, form: re.Pattern[str], what: str) -> str:
+    """The id, if it can be one at all: what else stands in a path is not sent to the database.
+
+    Raises:
+        NotFound: it cannot.
+    """
+    if not form.fullmatch(item_id):
+        raise NotFound(f"there is no {what} {item_id[:80]!r}")
+    return item_id

@@ -1,0 +1,200 @@
+"""What the API says of jobs, audits, events and workers: the store's records as JSON, times as RFC 3339 in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from shared.jobs.records import Audit, Event, Input, Job, PlannedJob, Worker
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """Seconds since 1970 as `2024-11-24T06:51:00.123Z`."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class ArtifactView(BaseModel):
+    """Bytes that a job made."""
+
+    sha256: str
+    size: int = Field(description="bytes")
+    media_type: str
+    url: str
+
+
+class JobView(BaseModel):
+    """One unit of work at one stage."""
+
+    id: str
+    stage: str
+    method: str | None
+    state: str = Field(description="waiting, queued, held, running, succeeded, failed or cancelled")
+    params: dict[str, Any] = Field(description="every parameter, defaults filled in")
+    seed: int
+    inputs: dict[str, dict[str, str]] = Field(description="by role: {job, role} or {sha256}")
+    produces: list[str] = Field(description="roles of its outputs")
+    artifacts: dict[str, ArtifactView] = Field(description="by role, what it made")
+    audits: list[str] = Field(description="audits that it belongs to")
+    progress: dict[str, Any] = Field(description="done, total and the numbers of the moment")
+    failure: str | None = Field(
+        description="why it failed: invalid, input_failed, out_of_memory, lost_worker, timeout or error"
+    )
+    message: str | None = Field(description="what happened and what to do")
+    stopping: bool = Field(description="its attempt was told to stop")
+    reused_from: str | None = Field(description="the job whose artifacts it took instead of running")
+    fresh: bool
+    priority: int
+    time_limit: float | None = Field(description="seconds that one attempt may run")
+    attempt: int
+    lost_count: int = Field(description="attempts lost with their worker")
+    worker: str | None
+    created_at: str | None
+    queued_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    plan_key: str = Field(description="equal for equal jobs, known at submission")
+    content_key: str | None = Field(description="equal for equal work, known when its inputs are")
+    code: str = Field(description="digest of the code that makes its result")
+    version: int = Field(description="grows with every change")
+    created: bool | None = Field(None, description="in the answer to a POST: false if an equal live job is shared")
+
+
+def _source(i: Input) -> dict[str, str]:
+    return {"job": i.parent, "role": i.parent_role or i.role} if i.parent else {"sha256": str(i.sha256)}
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """A job, as `JobView` describes it."""
+    artifacts = {
+        a.role: {
+            "sha256": a.sha256,
+            "size": a.size,
+            "media_type": a.media_type,
+            "url": f"/v1/artifacts/{a.sha256}",
+        }
+        for a in job.artifacts
+    }
+    same = (
+        "id", "stage", "method", "seed", "failure", "message", "reused_from", "fresh", "priority", "time_limit",
+        "attempt", "lost_count", "worker", "plan_key", "content_key", "code", "version",
+    )  # fmt: skip
+    times = ("created_at", "queued_at", "started_at", "finished_at")
+    special: dict[str, Any] = {
+        "state": str(job.state),
+        "params": dict(job.params),
+        "inputs": {i.role: _source(i) for i in job.inputs},
+        "produces": list(job.produces),
+        "artifacts": artifacts,
+        "audits": list(job.audits),
+        "progress": dict(job.progress),
+        "stopping": job.stop is not None,
+    }
+    every = {
+        **{name: getattr(job, name) for name in same},
+        **{name: rfc3339(getattr(job, name)) for name in times},
+        **special,
+    }
+    return {name: every[name] for name in JobView.model_fields if name in every}
+
+
+class AuditView(BaseModel):
+    """One grid of choices."""
+
+    id: str
+    name: str
+    state: str = Field(description="queued, running, succeeded, failed or cancelled")
+    counts: dict[str, int] = Field(description="how many of its jobs are in each state")
+    created_at: str | None
+    cancelled_at: str | None
+    jobs_url: str
+    spec: dict[str, Any]
+    stages: dict[str, dict[str, int]] | None = Field(None, description="by stage, how many jobs are in each state")
+
+
+def audit_json(audit: Audit, stages: dict[str, dict[str, int]] | None = None) -> dict[str, Any]:
+    """An audit, as `AuditView` describes it."""
+    body: dict[str, Any] = {
+        "id": audit.id,
+        "name": audit.name,
+        "state": audit.state,
+        "counts": dict(audit.counts),
+        "created_at": rfc3339(audit.created_at),
+        "cancelled_at": rfc3339(audit.cancelled_at),
+        "jobs_url": f"/v1/jobs?audit={audit.id}",
+        "spec": dict(audit.spec),
+    }
+    return body if stages is None else {**body, "stages": stages}
+
+
+class EventView(BaseModel):
+    """Something that happened to a job."""
+
+    seq: int = Field(description="counts from 1 within the job")
+    at: str
+    kind: str = Field(description="state, progress, checkpoint or cancel")
+    data: dict[str, Any]
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event, as `EventView` describes it."""
+    return {"seq": event.seq, "at": rfc3339(event.at), "kind": event.kind, "data": dict(event.data)}
+
+
+class PlannedView(BaseModel):
+    """A job that an audit would have."""
+
+    stage: str
+    method: str | None
+    seed: int
+    params: dict[str, Any]
+    plan_key: str
+    reused: str | None = Field(description="the job that would be shared, if there is an equal one")
+    state: str | None = Field(description="that job's state")
+
+
+def planned_json(job: PlannedJob, equal: tuple[str, str] | None) -> dict[str, Any]:
+    """A planned job, as `PlannedView` describes it."""
+    reused, state = equal or (None, None)
+    return {
+        "stage": job.stage,
+        "method": job.method,
+        "seed": job.seed,
+        "params": dict(job.params),
+        "plan_key": job.plan_key,
+        "reused": reused,
+        "state": state,
+    }
+
+
+class WorkerView(BaseModel):
+    """One worker process that was seen within the hour."""
+
+    id: str
+    live: bool
+    drain: bool = Field(description="told to put its job back and take no other")
+    host: str
+    pid: int
+    stages: list[str]
+    device: str
+    threads: int
+    versions: dict[str, str]
+    catalog: str = Field(description="digest of the catalog it can run")
+    job: str | None
+    started_at: str | None
+    seen_at: str | None
+
+
+def worker_json(worker: Worker) -> dict[str, Any]:
+    """A worker, as `WorkerView` describes it."""
+    same = ("id", "live", "drain", "host", "pid", "device", "threads", "catalog", "job")
+    return {
+        **{name: getattr(worker, name) for name in same},
+        "stages": list(worker.stages),
+        "versions": dict(worker.versions),
+        "started_at": rfc3339(worker.started_at),
+        "seen_at": rfc3339(worker.seen_at),
+    }

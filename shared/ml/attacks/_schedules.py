@@ -1,0 +1,97 @@
+"""How a reconstruction is sought: the paper's schedule and ours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Numbers of a search with AdamW on the sign of the gradient; pixels are in [0, 1].
+
+    `lr` per step in pixel units; `tv` the weight of total variation at the first and the last step, moved
+    between them geometrically; `start` the first image: `normal` N(0, 1), `dark` uniform in [0, 0.1].
+    """
+
+    iterations: int
+    restarts: int
+    lr: float
+    decay: Literal["cosine", "halves"]
+    tv: tuple[float, float]
+    weight_decay: float
+    start: Literal["normal", "dark"]
+    clamp_last: bool
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Learning rate of step `step`, counted from 0, of `total`."""
+        if self.decay == "cosine":
+            return self.lr * (1 + math.cos(math.pi * step / total)) / 2
+        return self.lr * 0.5 ** sum(step >= int(total / part) for part in (2.667, 1.6, 1.142))
+
+    def tv_at(self, step: int, total: int) -> float:
+        """Weight of total variation at step `step`."""
+        first, last = self.tv
+        return first * (last / first) ** (step / max(1, total - 1))
+
+    def first_image(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """A start for one restart of one deletion, drawn on the CPU."""
+        if self.start == "normal":
+            return torch.randn(shape, generator=generator)
+        return 0.1 * torch.rand(shape, generator=generator)
+
+
+SCHEDULES = {
+    # Official code of arXiv 2404.03233: clamped before each step and not after the last.
+    "paper": Schedule(
+        iterations=10_000,
+        restarts=5,
+        lr=0.04,
+        decay="halves",
+        tv=(1e-2, 1e-2),
+        weight_decay=0.01,
+        start="normal",
+        clamp_last=False,
+    ),
+    "default": Schedule(
+        iterations=1000,
+        restarts=1,
+        lr=0.1,
+        decay="cosine",
+        tv=(0.3, 0.03),
+        weight_decay=0.0,
+        start="dark",
+        clamp_last=True,
+    ),
+}
+
+
+@dataclass
+class AdamW:
+    """AdamW on one tensor, its state in plain sight so that a checkpoint holds it all.
+
+    As torch.optim.AdamW with its default betas and eps (a test compares them bit by bit).
+    """
+
+    x: Tensor
+    first: Tensor
+    second: Tensor
+
+    @classmethod
+    def at(cls, x: Tensor) -> AdamW:
+        return cls(x, torch.zeros_like(x), torch.zeros_like(x))
+
+    def step(self, number: int, gradient: Tensor, lr: float, weight_decay: float) -> None:
+        """Step `number`, counted from 1."""
+        self.x.mul_(1 - lr * weight_decay)
+        self.first.lerp_(gradient, 1 - 0.9)
+        self.second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+        scale = (self.second.sqrt() / math.sqrt(1 - 0.999**number)).add_(1e-8)
+        self.x.addcdiv_(self.first, scale, value=-lr / (1 - 0.9**number))
+
+    def state(self) -> dict[str, Tensor]:
+        return {"x": self.x, "first": self.first, "second": self.second}

@@ -1,0 +1,23 @@
+"""Structural similarity."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from shared.ml.metrics import registry
+
+
+@registry.register(
+    "ssim",
+    source="Wang et al. 2004; torchmetrics, Gaussian window of sigma 1.5",
+    traits={"takes": "image", "unit": "1", "range": [-1, 1], "higher_is_better": True},
+)
+def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity of pixels in [0, 1], mean over the image.
+
+    [N, C, H, W] twice, H and W at least 6 -> [N] in [-1, 1].
+    """
+    scores = structural_similarity_index_measure(reconstruction, target, data_range=1.0, reduction="none")
+    assert isinstance(scores, Tensor)
+    return scores.reshape(-1)

@@ -1,0 +1,136 @@
+"""Scores next to their nulls, with intervals: the numbers of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from torch import Tensor
+
+from shared.ml import nulls
+from shared.ml.datasets._base import Samples
+from shared.ml.metrics import registry
+from shared.ml.statistics import bca, wilson
+from shared.registry import Plugin
+
+JSONObject = dict[str, Any]
+
+
+def summary(plugin: Plugin, values: list[float], by_null: Mapping[str, list[float]], proportion: bool) -> JSONObject:
+    """One metric's part of an evaluation.
+
+    Best and worst are the attacker's: the sample that leaked most, and least. The null is the strongest of
+    those given, by mean; the gain is positive where the attack beats it, paired by sample.
+    """
+    higher = bool(plugin.traits["higher_is_better"])
+    interval = wilson(sum(values), len(values)) if proportion else bca(values)
+    low, high = interval or (None, None)
+    part: JSONObject = {
+        "n": len(values),
+        "mean": fmean(values),
+        "median": median(values),
+        "worst": min(values) if higher else max(values),
+        "best": max(values) if higher else min(values),
+        "low": low,
+        "high": high,
+        "interval": "wilson" if proportion else "bca",
+        "unit": plugin.traits["unit"],
+        "range": plugin.traits["range"],
+        "higher_is_better": higher,
+        "values": values,
+        "nulls": {name: fmean(scores) for name, scores in by_null.items()},
+        "null": None,
+        "null_name": None,
+        "gain": None,
+    }
+    if by_null:
+        name = (max if higher else min)(by_null, key=lambda n: fmean(by_null[n]))
+        gains = [(v - b) if higher else (b - v) for v, b in zip(values, by_null[name], strict=True)]
+        low, high = bca(gains) or (None, None)
+        part |= {"null": fmean(by_null[name]), "null_name": name}
+        part["gain"] = {"mean": fmean(gains), "median": median(gains), "low": low, "high": high, "interval": "bca"}
+    return part
+
+
+def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
+    """Reorder the k images of each deletion to fit its k truths best, by squared distance (Hungarian).
+
+    An attacker does not know an order. [D, k, C, H, W] twice -> [D, k, C, H, W].
+    """
+    if truth.shape[1] == 1:
+        return reconstruction
+    ordered = []
+    for images, targets in zip(reconstruction, truth, strict=True):
+        cost = torch.cdist(targets.flatten(1).double(), images.flatten(1).double()).square()
+        ordered.append(images[torch.from_numpy(linear_sum_assignment(cost.numpy())[1])])
+    return torch.stack(ordered)
+
+
+def score_images(reconstruction: Tensor, truth: Tensor, labels: Tensor, public: Samples) -> JSONObject:
+    """Every image metric, with its nulls. Images [D, k, C, H, W] in [0, 1], labels [D, k] the true ones."""
+    means = nulls.class_mean(public, labels)
+    parts: JSONObject = {}
+    for plugin in registry:
+        if plugin.traits.get("takes") != "image":
+            continue
+
+        def score(images: Tensor, targets: Tensor, metric: Any = plugin.target) -> Tensor:
+            scores: Tensor = metric(assign(images, targets).flatten(0, 1), targets.flatten(0, 1))
+            return scores.double()
+
+        by_null = {"class_mean": score(means, truth).tolist()}
+        others = nulls.permuted_truth(score, reconstruction, truth)
+        if others is not None:
+            by_null["permuted_truth"] = others.tolist()
+        parts[plugin.name] = summary(plugin, score(reconstruction, truth).tolist(), by_null, proportion=False)
+    return parts
+
+
+def score_labels(answers: Tensor, truth: Tensor, num_classes: int) -> JSONObject:
+    """Every label metric, with its nulls. Both int64 [D, k]."""
+    parts: JSONObject = {}
+    for plugin in registry:
+        if plugin.traits.get("takes") != "label":
+            continue
+        values = plugin.target(answers, truth)
+        by_null = {"uniform_guess": [min(1.0, truth.shape[1] / num_classes)] * len(values)}
+        others = nulls.permuted_truth(plugin.target, answers, truth)
+        if others is not None:
+            by_null["permuted_truth"] = others.tolist()
+        parts[plugin.name] = summary(plugin, values.tolist(), by_null, proportion=True)
+    return parts
+
+
+def identify(
+    reconstruction: Tensor, truth: Tensor, labels: Tensor, public: Samples, decoys: int, generator: torch.Generator
+) -> JSONObject:
+    """Rank of each truth among public images of its class; see the metric `decoy_rank`.
+
+    A class with fewer than `decoys` public samples lowers their number for all, so that ranks compare.
+    """
+    plugin = registry.get("decoy_rank")
+    pools = [(public.labels == label).nonzero().flatten() for label in labels.flatten().tolist()]
+    count = min(decoys, *(len(pool) for pool in pools))
+    if count == 0:
+        return {"n": 0, "decoys": 0}
+    picks = torch.stack([pool[torch.randperm(len(pool), generator=generator)[:count]] for pool in pools])
+    images, targets = assign(reconstruction, truth).flatten(0, 1), truth.flatten(0, 1)
+    ranks = plugin.target(images, targets, public.images[picks]).tolist()
+    first = sum(rank == 1 for rank in ranks)
+    low, high = wilson(first, len(ranks)) or (None, None)
+    return {
+        "n": len(ranks),
+        "decoys": count,
+        "rank_1": first,
+        "share": first / len(ranks),
+        "low": low,
+        "high": high,
+        "interval": "wilson",
+        "chance": 1 / (count + 1),
+        "median_rank": median(ranks),
+        "worst_rank": max(ranks),
+        "ranks": ranks,
+    }

@@ -1,0 +1,55 @@
+"""Fixtures that every kind of test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.system import System
+from tests.support.tree import ROOT, SLEEP, copy_tree
+
+# Each test process has one core: torch must not take both.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def sleep_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source tree with the tests' `sleep` stage in it."""
+    return copy_tree(tmp_path_factory.mktemp("tree"), SLEEP)
+
+
+@pytest.fixture
+def make_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """Whole systems, closed at the end of the test."""
+    made: list[System] = []
+
+    def make(tree: Path = ROOT, database_url: str | None = None, **env: str) -> System:
+        made.append(System(tmp_path / f"system{len(made)}", tree, database_url, **env))
+        return made[-1]
+
+    yield make
+    for system in made:
+        system.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL."""
+    from tests.support.servers import postgres
+
+    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def system(request: Any, make_system: Callable[..., System], sleep_tree: Path) -> System:
+    """A system with the `sleep` stage, on each kind of job store; no worker runs yet."""
+    if request.param == "sqlite":
+        return make_system(sleep_tree)
+    from tests.support.servers import fresh_database
+
+    return make_system(sleep_tree, fresh_database(request.getfixturevalue("postgres_server")))

@@ -1,0 +1,134 @@
+"""POST and GET /v1/audits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.jobs import reads
+from tests.support.gateway import AN_AUDIT, AUDIT_JOBS, TENANT, GatewayInProcess
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
+    made = GatewayInProcess(tmp_path)
+    yield made
+    made.close()
+
+
+def test_an_audit_is_planned_stored_and_run(gateway):
+    answer = gateway.http.post("/v1/audits", json=AN_AUDIT)
+    audit = answer.get_json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/v1/audits/{audit['id']}"
+    assert audit["state"] == "queued"
+    assert audit["counts"] == {"queued": 1, "waiting": AUDIT_JOBS - 1}
+    assert audit["stages"]["train"] == {"waiting": 2}
+    assert len(audit["created"]) == AUDIT_JOBS
+    assert gateway.worker().run_all() == AUDIT_JOBS
+    done = gateway.http.get(answer.headers["Location"]).get_json()
+    assert (done["state"], done["counts"]) == ("succeeded", {"succeeded": AUDIT_JOBS})
+    listed = gateway.http.get(f"/v1/jobs?audit={audit['id']}&limit=200").get_json()["items"]
+    assert len(listed) == AUDIT_JOBS
+    assert all(job["audits"] == [audit["id"]] for job in listed)
+
+
+def test_a_dry_run_says_what_would_be_reused_and_stores_nothing(gateway):
+    found = gateway.http.post("/v1/audits?dry_run=true", json=AN_AUDIT)
+    assert found.status_code == 200
+    assert {k: found.get_json()[k] for k in ("dry_run", "total", "reused", "new")} == {
+        "dry_run": True, "total": AUDIT_JOBS, "reused": 0, "new": AUDIT_JOBS,
+    }  # fmt: skip
+    assert reads.list_jobs(gateway.db, TENANT).items == []
+    gateway.http.post("/v1/audits", json={**AN_AUDIT, "seeds": [0]})
+    gateway.worker().run_all()
+    found = gateway.http.post("/v1/audits?dry_run=true", json=AN_AUDIT).get_json()
+    assert found["reused"] == 1 + (1 + 2 * 3)
+    assert {job["state"] for job in found["jobs"] if job["reused"]} == {"succeeded"}
+    fresh = gateway.http.post("/v1/audits?dry_run=true", json={**AN_AUDIT, "fresh": True}).get_json()
+    assert fresh["reused"] == 0
+    assert len(gateway.http.get("/v1/audits").get_json()["items"]) == 1
+
+
+def test_two_audits_share_their_jobs(gateway):
+    first = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()
+    second = gateway.http.post("/v1/audits", json={**AN_AUDIT, "name": "again"}).get_json()
+    assert second["id"] != first["id"]
+    assert second["created"] == []
+    one = gateway.http.get(f"/v1/jobs/{first['created'][0]}").get_json()
+    assert one["audits"] == sorted([first["id"], second["id"]])
+
+
+def test_joining_an_audit_changes_the_etag_of_a_job(gateway):
+    first = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()
+    path = f"/v1/jobs/{first['created'][0]}"
+    etag = gateway.http.get(path).headers["ETag"]
+    assert gateway.http.get(path, headers={"If-None-Match": etag}).status_code == 304
+    gateway.http.post("/v1/audits", json=AN_AUDIT)
+    assert gateway.http.get(path, headers={"If-None-Match": etag}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"dataset": "digit"}, "dataset.name"),
+        ({"model": {"name": "mlp", "params": {"width": 0}}}, "model.params.width"),
+        ({"model": {"name": "mlp", "parms": {}}}, "model.parms"),
+        ({"unlearning": []}, "unlearning"),
+        ({"unlearning": ["ascent", "forgetting"]}, "unlearning.1.name"),
+        ({"unlearning": [{"name": "ascent", "params": {"rate": 2}}]}, "unlearning.0.params.rate"),
+        ({"attacks": [{"name": "invert", "params": {"iteration": 1}}]}, "attacks.0.params.iteration"),
+        ({"train": {"size": "all"}}, "train.size"),
+        ({"forget": {"deletions": 0}}, "forget.deletions"),
+        ({"seeds": [0, -1]}, "seeds.1"),
+        ({"colour": "red"}, "colour"),
+        ({"name": ""}, "name"),
+        ({"time_limit": -1}, "time_limit"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_path(gateway, change, field):
+    for query in ("", "?dry_run=true"):
+        answer = gateway.http.post(f"/v1/audits{query}", json={**AN_AUDIT, **change})
+        problem = answer.get_json()
+        assert (answer.status_code, problem["field"]) == (422, field), problem
+    assert gateway.http.get("/v1/audits").get_json()["items"] == []
+
+
+def test_a_key_makes_it_repeatable(gateway):
+    answers = [gateway.http.post("/v1/audits", json=AN_AUDIT, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert answers[0].get_json() == answers[1].get_json()
+    assert answers[1].headers["Idempotency-Replayed"] == "true"
+    assert len(gateway.http.get("/v1/audits").get_json()["items"]) == 1
+    other = gateway.http.post("/v1/jobs", json={"stage": "sleep"}, headers={"Idempotency-Key": "k"})
+    assert other.status_code == 422
+
+
+def test_pages_etag_and_404(gateway):
+    ids = [gateway.http.post("/v1/audits", json={**AN_AUDIT, "name": str(n)}).get_json()["id"] for n in range(3)]
+    first = gateway.http.get("/v1/audits?limit=2").get_json()
+    rest = gateway.http.get(f"/v1/audits?limit=2&page={first['next']}").get_json()
+    assert [a["id"] for a in first["items"] + rest["items"]] == ids[::-1]
+    assert rest["next"] is None
+    one = gateway.http.get(f"/v1/audits/{ids[0]}")
+    etag = {"If-None-Match": one.headers["ETag"]}
+    assert gateway.http.get(f"/v1/audits/{ids[0]}", headers=etag).status_code == 304
+    worker = gateway.worker()
+    worker.finish(worker.claim())
+    assert gateway.http.get(f"/v1/audits/{ids[0]}", headers=etag).status_code == 200
+    for unknown in ("aud_" + "0" * 20, "job_" + "0" * 20, "%00"):
+        assert gateway.http.get(f"/v1/audits/{unknown}").status_code == 404
+        assert gateway.http.post(f"/v1/audits/{unknown}/cancel").status_code == 404
+
+
+def test_cancel_leaves_what_another_audit_needs(gateway):
+    first = gateway.http.post("/v1/audits", json={**AN_AUDIT, "seeds": [0]}).get_json()
+    second = gateway.http.post("/v1/audits", json={**AN_AUDIT, "seeds": [1]}).get_json()
+    for _ in range(2):
+        answer = gateway.http.post(f"/v1/audits/{first['id']}/cancel")
+        assert answer.status_code == 202
+        assert answer.headers["Location"] == f"/v1/audits/{first['id']}"
+        assert answer.get_json()["state"] == "cancelled"
+    assert gateway.worker().run_all() == 1 + 7
+    assert gateway.http.get(f"/v1/audits/{second['id']}").get_json()["state"] == "succeeded"

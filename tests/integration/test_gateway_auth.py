@@ -1,0 +1,160 @@
+"""Who gets in: the token on every route, the browser's way, and the tenants' walls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.gateway.app import create_app
+from services.gateway.auth import COOKIE, OPEN, session_value
+from services.gateway.deps import GatewayDeps
+from shared.config import Settings
+from shared.errors import InvalidRequest
+from tests.support.gateway import AN_AUDIT, TOKEN, GatewayInProcess, Signed
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
+    made = GatewayInProcess(tmp_path)
+    yield made
+    made.close()
+
+
+def every_route(gateway: GatewayInProcess) -> list[tuple[str, str]]:
+    """Method and path of every rule, with something in its placeholders."""
+    fill = {"job_id": "job_" + "0" * 20, "audit_id": "aud_" + "0" * 20, "sha256": "0" * 64, "filename": "x.js"}
+    found = []
+    for rule in gateway.app.url_map.iter_rules():
+        path = rule.build({name: fill[name] for name in rule.arguments})[1]
+        found += [(method, path) for method in rule.methods - {"HEAD", "OPTIONS"}]
+    return sorted(found)
+
+
+def test_every_route_but_the_probes_wants_the_token(gateway):
+    client = gateway.app.test_client()
+    routes = every_route(gateway)
+    assert len(routes) > 20
+    for method, path in [*routes, ("GET", "/nothing/here"), ("DELETE", "/v1/jobs"), ("OPTIONS", "/v1/jobs")]:
+        if path in OPEN:
+            assert client.open(path, method=method).status_code == 200
+            continue
+        answer = client.open(path, method=method)
+        assert answer.status_code == 401, path
+        assert answer.content_type == "application/problem+json"
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", "Bearer x", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN,
+     "Bearer \xe9\xff", f"Bearer {TOKEN} {TOKEN}"],
+)  # fmt: skip
+def test_a_wrong_token_does_not_get_in(gateway, header):
+    assert gateway.app.test_client().get("/v1/jobs", headers={"Authorization": header}).status_code == 401
+
+
+def test_the_scheme_is_read_in_any_case(gateway):
+    for scheme in ("bearer", "BEARER"):
+        headers = {"Authorization": f"{scheme} {TOKEN}"}
+        assert gateway.app.test_client().get("/v1/jobs", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("token", [None, "", "   "])
+def test_no_token_no_gateway(gateway, token):
+    with pytest.raises(InvalidRequest, match="PALIMPSEST_TOKEN"):
+        create_app(GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, Settings(token=token)))
+
+
+class TestBrowser:
+    def test_a_page_with_the_token_signs_in_and_drops_it(self, gateway):
+        client = gateway.app.test_client()
+        answer = client.get(f"/openapi/?token={TOKEN}")
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/openapi/")
+        cookie = answer.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert TOKEN not in cookie
+        assert client.get("/openapi/").status_code == 200
+        assert client.get("/v1/jobs").status_code == 200
+
+    def test_the_documentation_works_offline(self, gateway):
+        client = gateway.app.test_client()
+        client.get(f"/?token={TOKEN}")
+        assert client.get("/").headers["Location"] == "/openapi/"
+        for page in ("/openapi/", "/openapi/scalar", "/openapi/swagger"):
+            shown = client.get(page)
+            assert shown.status_code == 200
+            assert "script-src 'self'" in shown.headers["Content-Security-Policy"]
+            for outside in ('src="http', 'href="http', "cdn."):
+                assert outside not in shown.get_data(as_text=True)
+        spec = client.get("/openapi/openapi.json").get_json()
+        assert "/v1/jobs/{job_id}/events" in spec["paths"]
+        assert spec["paths"]["/v1/jobs"]["post"]["responses"]["422"]["content"].keys() == {"application/problem+json"}
+        assert spec["components"]["schemas"]["Problem"]["required"]
+
+    def test_a_wrong_token_in_the_address_is_refused(self, gateway):
+        answer = gateway.app.test_client().get("/openapi/?token=x")
+        assert (answer.status_code, "Set-Cookie" in answer.headers) == (401, False)
+
+    def test_the_redirect_stays_here(self, gateway):
+        answer = gateway.app.test_client().get(f"//evil.example/?token={TOKEN}")
+        assert "evil" not in answer.headers.get("Location", "").removeprefix("/evil")
+        assert not answer.headers.get("Location", "").startswith("//")
+
+    def test_a_made_up_cookie_does_not_get_in(self, gateway):
+        for value in ("", "x", TOKEN, session_value("another token")):
+            client = gateway.app.test_client()
+            client.set_cookie(COOKIE, value)
+            assert client.get("/v1/jobs").status_code == 401
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({}, 403),
+            ({"Origin": "http://localhost"}, 202),
+            ({"Origin": "http://localhost:3000"}, 403),
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec-Fetch-Site": "same-origin"}, 202),
+            ({"Sec-Fetch-Site": "same-site"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ],
+    )
+    def test_only_our_own_pages_may_change_things(self, gateway, headers, status):
+        client = gateway.app.test_client()
+        client.get(f"/?token={TOKEN}")
+        assert client.post("/v1/jobs", json={"stage": "sleep"}, headers=headers).status_code == status
+
+
+def test_what_is_another_tenants_is_not_there(gateway):
+    """Every route with an id of tenant A, asked by tenant B: 404, and nothing changes."""
+    worker = gateway.worker()
+    done = gateway.post()
+    sha256 = worker.finish(worker.claim())
+    mine = [gateway.post({"stage": "sleep", "seed": n})["id"] for n in (1, 2, 3)]
+    gateway.http.post(f"/v1/jobs/{mine[1]}/hold")
+    gateway.http.post(f"/v1/jobs/{mine[2]}/cancel")
+    audit = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()["id"]
+    settings = Settings(token=TOKEN, tenant="another")
+    other = Signed(create_app(GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, settings)).test_client())
+    before = gateway.http.get("/v1/jobs?limit=200").get_json()
+    asked = 0
+    for rule in gateway.app.url_map.iter_rules():
+        if not rule.arguments & {"job_id", "audit_id", "sha256"}:
+            continue
+        for job_id in (done["id"], *mine):
+            path = rule.build({"job_id": job_id, "audit_id": audit, "sha256": sha256})[1]
+            for method in rule.methods - {"HEAD", "OPTIONS"}:
+                assert other._do(method, path).status_code == 404, (method, path)
+                asked += 1
+    assert asked >= 36
+    assert other.get(f"/v1/jobs?audit={audit}").status_code == 404
+    assert other.get("/v1/jobs").get_json()["items"] == []
+    assert other.get("/v1/audits").get_json()["items"] == []
+    for source in (done["id"], sha256):
+        answer = other.post("/v1/jobs", json={"stage": "sleep", "inputs": {"BASE": source}})
+        assert (answer.status_code, answer.get_json()["field"]) == (422, "inputs.BASE")
+    assert other.post("/v1/jobs", json={"stage": "sleep"}).get_json()["created"] is True
+    assert gateway.http.get("/v1/jobs?limit=200").get_json() == before

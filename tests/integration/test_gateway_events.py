@@ -1,0 +1,160 @@
+"""/v1/jobs/{id}/events: pages, streams, resuming, and what limits a stream."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.gateway.deps import StreamTimes
+from tests.support.gateway import GatewayInProcess
+
+SSE = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
+    made = GatewayInProcess(tmp_path, max_events=2)
+    yield made
+    made.close()
+
+
+def frames(text: str) -> list[dict[str, Any]]:
+    """Events of a finished stream; each frame's id and name must say what its data says."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith((":", "retry")))
+        if fields:
+            event = json.loads(fields["data"])
+            assert (fields["id"], fields["event"]) == (str(event["seq"]), event["kind"])
+            found.append(event)
+    return found
+
+
+def a_finished_job(gateway: GatewayInProcess) -> str:
+    job, worker = gateway.post(), gateway.worker()
+    claim = worker.claim()
+    worker.progress(claim, 1, 3, loss=0.5)
+    worker.progress(claim, 2, 3, loss=0.25)
+    worker.finish(claim)
+    return str(job["id"])
+
+
+def test_pages(gateway):
+    job = a_finished_job(gateway)
+    page = gateway.http.get(f"/v1/jobs/{job}/events").get_json()
+    assert [e["seq"] for e in page["items"]] == [1, 2, 3, 4, 5]
+    assert [e["kind"] for e in page["items"]] == ["state", "state", "progress", "progress", "state"]
+    assert page["items"][2]["data"] == {"done": 1, "total": 3, "loss": 0.5}
+    assert page["next"] is None
+    first = gateway.http.get(f"/v1/jobs/{job}/events?limit=2").get_json()
+    rest = gateway.http.get(f"/v1/jobs/{job}/events?after={first['next']}").get_json()
+    assert [e["seq"] for e in first["items"] + rest["items"]] == [1, 2, 3, 4, 5]
+
+
+def test_a_stream_of_a_finished_job_ends_with_its_end(gateway):
+    job = a_finished_job(gateway)
+    answer = gateway.http.get(f"/v1/jobs/{job}/events", headers=SSE)
+    assert answer.content_type == "text/event-stream"
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    assert answer.headers["Cache-Control"] == "no-store"
+    found = frames(answer.get_data(as_text=True))
+    assert [e["seq"] for e in found] == [1, 2, 3, 4, 5]
+    assert found[-1]["data"]["to"] == "succeeded"
+
+
+@pytest.mark.parametrize("how", ["header", "query", "both"])
+def test_a_stream_resumes_after_any_event(gateway, how):
+    job = a_finished_job(gateway)
+    for after in range(5):
+        headers = {**SSE, "Last-Event-ID": str(after)} if how != "query" else SSE
+        query = {"header": "", "query": f"?after={after}", "both": "?after=0"}[how]
+        answer = gateway.http.get(f"/v1/jobs/{job}/events{query}", headers=headers)
+        assert [e["seq"] for e in frames(answer.get_data(as_text=True))] == list(range(after + 1, 6))
+    nothing = gateway.http.get(f"/v1/jobs/{job}/events", headers={**SSE, "Last-Event-ID": "5"})
+    assert (nothing.status_code, nothing.get_data()) == (204, b"")
+
+
+def test_events_come_as_they_happen(gateway):
+    job, worker = gateway.post(), gateway.worker()
+    claim = worker.claim()
+
+    def work() -> None:
+        for done in range(1, 4):
+            time.sleep(0.1)
+            worker.progress(claim, done, 3)
+        worker.finish(claim)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    answer = gateway.http.get(f"/v1/jobs/{job['id']}/events", headers=SSE)
+    found = frames(answer.get_data(as_text=True))
+    thread.join()
+    assert [e["seq"] for e in found] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_quiet_stream_has_a_heart_and_an_end(gateway):
+    job = gateway.post()
+    began = time.monotonic()
+    text = gateway.http.get(f"/v1/jobs/{job['id']}/events", headers=SSE).get_data(as_text=True)
+    assert 0.9 < time.monotonic() - began < 5
+    assert text.count(": nothing new") >= 3
+    assert [e["seq"] for e in frames(text)] == [1]
+
+
+def test_a_stream_goes_on_over_a_retry(gateway):
+    job, worker = gateway.post(), gateway.worker()
+    worker.fail(worker.claim())
+    gateway.http.post(f"/v1/jobs/{job['id']}/retry")
+    worker.finish(worker.claim())
+    found = frames(gateway.http.get(f"/v1/jobs/{job['id']}/events", headers=SSE).get_data(as_text=True))
+    states = [e["data"]["to"] for e in found]
+    assert states == ["queued", "running", "failed", "queued", "running", "succeeded"]
+
+
+def test_more_events_than_a_page(gateway):
+    job, worker = gateway.post(), gateway.worker()
+    claim = worker.claim()
+    for done in range(450):
+        worker.progress(claim, done, 450)
+    worker.finish(claim)
+    found = frames(gateway.http.get(f"/v1/jobs/{job['id']}/events", headers=SSE).get_data(as_text=True))
+    assert [e["seq"] for e in found] == list(range(1, 454))
+
+
+def test_too_many_streams_are_refused_and_closed_ones_make_room(tmp_path):
+    gateway = GatewayInProcess(tmp_path, max_events=2, times=StreamTimes(poll=0.02, heartbeat=10, longest=60))
+    path = f"/v1/jobs/{gateway.post()['id']}/events"
+    for _ in range(3):  # room is made again each time
+        streams = [gateway.http.get(path, headers=SSE, buffered=False) for _ in range(2)]
+        assert [s.status_code for s in streams] == [200, 200]
+        full = gateway.http.get(path, headers=SSE)
+        assert full.status_code == 503
+        assert full.headers["Retry-After"].isdecimal()
+        assert gateway.http.get(path).status_code == 200  # pages hold nothing
+        for stream in streams:
+            stream.close()
+    gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "field"),
+    [
+        ("?after=-1", {}, "after"),
+        ("?after=99999999999999999999", {}, "after"),
+        ("?after=x", {}, "after"),
+        ("?limit=201", {}, "limit"),
+        ("", {"Last-Event-ID": "x"}, "Last-Event-ID"),
+        ("", {"Last-Event-ID": "9" * 5000}, "Last-Event-ID"),
+    ],
+)
+def test_a_wrong_place_to_resume_is_refused(gateway, query, headers, field):
+    job = gateway.post()
+    for accept in ({}, SSE):
+        answer = gateway.http.get(f"/v1/jobs/{job['id']}/events{query}", headers={**headers, **accept})
+        assert (answer.status_code, answer.get_json()["field"]) == (422, field)

@@ -1,0 +1,288 @@
+"""POST and GET /v1/jobs, and what can be asked of a job."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.jobs import fleet, reads
+from tests.support.gateway import TENANT, GatewayInProcess, a_catalog
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
+    made = GatewayInProcess(tmp_path)
+    yield made
+    made.close()
+
+
+def stored(gateway: GatewayInProcess) -> int:
+    return len(reads.list_jobs(gateway.db, TENANT, limit=200).items)
+
+
+def test_a_job_is_accepted_stored_and_rung_for(gateway):
+    answer = gateway.http.post("/v1/jobs", json={"stage": "sleep", "params": {"seconds": 2}, "seed": 7})
+    job = answer.get_json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert answer.headers["Retry-After"].isdecimal()
+    assert job["state"] == "queued"
+    assert job["created"] is True
+    assert job["params"] == {"seconds": 2.0, "note": ""}
+    assert job["seed"] == 7
+    assert job["created_at"].endswith("Z")
+    assert gateway.http.get(answer.headers["Location"]).get_json()["id"] == job["id"]
+    gateway.ringer.close()
+    assert gateway.bell.rung == ["sleep"]
+
+
+def test_an_equal_job_is_shared_unless_fresh(gateway):
+    first = gateway.post()
+    again = gateway.post()
+    assert (again["id"], again["created"]) == (first["id"], False)
+    fresh = gateway.post({"stage": "sleep", "fresh": True})
+    assert fresh["id"] != first["id"]
+    assert fresh["created"] is True
+
+
+def test_a_child_of_a_job_made_anew_is_not_the_child_of_its_equal(gateway):
+    first, fresh = gateway.post(), gateway.post({"stage": "sleep", "fresh": True})
+    children = [gateway.post({"stage": "sleep", "inputs": {"BASE": job["id"]}}) for job in (first, fresh)]
+    assert children[0]["id"] != children[1]["id"]
+
+
+def test_inputs_come_from_a_job_a_role_of_a_job_or_an_artifact(gateway):
+    worker = gateway.worker()
+    parent = gateway.post()
+    waiting = gateway.post({"stage": "sleep", "inputs": {"BASE": parent["id"]}})
+    assert waiting["state"] == "waiting"
+    assert waiting["inputs"] == {"BASE": {"job": parent["id"], "role": "BASE"}}
+    sha256 = worker.finish(worker.claim())
+    assert gateway.http.get(f"/v1/jobs/{waiting['id']}").get_json()["state"] == "queued"
+    by_digest = gateway.post({"stage": "sleep", "inputs": {"BASE": sha256}})
+    assert by_digest["inputs"] == {"BASE": {"sha256": sha256}}
+    by_role = gateway.post(
+        {"stage": "train", "inputs": {"BASE": {"job": parent["id"], "role": "BASE"}}, "params": {"dataset": "digits"}}
+    )
+    assert by_role["inputs"] == {"BASE": {"job": parent["id"], "role": "BASE"}}
+
+
+NO_JOB = "job_" + "0" * 20
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"stage": "slep"}, "stage", "did you mean 'sleep'"),
+    ({"stage": "sleep", "method": "deep"}, "method", "has no methods"),
+    ({"stage": "unlearn"}, "method", "needs a method"),
+    ({"stage": "unlearn", "method": "forgetting"}, "method", "Known: ascent, retrain"),
+    ({"stage": "sleep", "params": {"seconds": -1}}, "params.seconds", "minimum"),
+    ({"stage": "sleep", "params": {"seconds": "1"}}, "params.seconds", "not of type"),
+    ({"stage": "sleep", "params": {"secons": 1}}, "params.secons", "did you mean 'seconds'"),
+    ({"stage": "train", "params": {"dataset": "digit"}}, "params.dataset.name", "did you mean 'digits'"),
+    ({"stage": "train", "params": {"dataset": "digits"}}, "inputs.BASE", "needs BASE"),
+    ({"stage": "attack", "method": "invert"}, "inputs.ORIGINAL", "attack invert needs ORIGINAL"),
+    ({"stage": "sleep", "inputs": {"ORIGINAL": "0" * 64}}, "inputs.ORIGINAL", "takes no input ORIGINAL"),
+    ({"stage": "sleep", "inputs": {"BASE": "0" * 64}}, "inputs.BASE", "there is no artifact"),
+    ({"stage": "sleep", "inputs": {"BASE": NO_JOB}}, "inputs.BASE", "there is no job"),
+    ({"stage": "sleep", "inputs": {"BASE": "latest"}}, "inputs.BASE", "give a job's id"),
+    ({"stage": "sleep", "inputs": {"BASE": {"job": NO_JOB, "sha256": "0" * 64}}}, "inputs.BASE", "not both"),
+    ({"stage": "sleep", "inputs": {"BASE": {}}}, "inputs.BASE", "name a job"),
+    ({"stage": "sleep", "inputs": {"B A S E": NO_JOB}}, "inputs.B A S E.[key]", "pattern"),
+    ({"stage": "sleep", "seed": -1}, "seed", "greater than or equal to 0"),
+    ({"stage": "sleep", "seed": 2**31}, "seed", "less than or equal"),
+    ({"stage": "sleep", "seed": True}, "seed", "valid integer"),
+    ({"stage": "sleep", "priority": 101}, "priority", "less than or equal to 100"),
+    ({"stage": "sleep", "time_limit": 0}, "time_limit", "greater than 0"),
+    ({"stage": "sleep", "colour": "red"}, "colour", "Extra inputs"),
+    ({}, "stage", "required"),
+]
+
+
+@pytest.mark.parametrize(("body", "field", "words"), WRONG, ids=[f"{i}-{w[1]}" for i, w in enumerate(WRONG)])
+def test_what_is_wrong_is_named_by_its_field_and_nothing_is_stored(gateway, body, field, words):
+    answer = gateway.http.post("/v1/jobs", json=body)
+    problem = answer.get_json()
+    assert answer.status_code == 422, problem
+    assert answer.content_type == "application/problem+json"
+    assert problem["field"] == field
+    assert words in problem["errors"][0]["message"]
+    assert stored(gateway) == 0
+
+
+def test_a_parent_that_does_not_make_the_role_says_what_it_makes(gateway):
+    parent = gateway.post({"stage": "pretrain", "params": {"dataset": "digits", "model": "mlp"}})
+    body = {"stage": "unlearn", "method": "ascent", "inputs": {"ORIGINAL": parent["id"]}}
+    problem = gateway.post(body, 422)
+    assert problem["field"] == "inputs.ORIGINAL"
+    assert "does not make ORIGINAL; it makes BASE" in problem["detail"]
+
+
+def test_a_failed_parent_is_a_conflict(gateway):
+    parent, worker = gateway.post(), gateway.worker()
+    worker.fail(worker.claim())
+    problem = gateway.post({"stage": "sleep", "inputs": {"BASE": parent["id"]}}, 409)
+    assert "retry it first" in problem["detail"]
+
+
+def test_without_a_catalog_a_job_is_refused_with_the_reason(tmp_path):
+    gateway = GatewayInProcess(tmp_path, publish=False)
+    assert "no worker has published" in gateway.post(None, 422)["detail"]
+    fleet.publish(gateway.db, a_catalog())
+    assert gateway.post()["state"] == "queued"
+    gateway.close()
+
+
+def test_a_new_catalog_counts_at_once(gateway):
+    first = gateway.post()
+    fleet.publish(gateway.db, a_catalog(code="2"))
+    assert gateway.post()["id"] != first["id"]
+    fleet.publish(gateway.db, a_catalog())
+    assert gateway.post()["id"] == first["id"]
+
+
+class TestIdempotency:
+    def test_the_same_key_and_body_get_the_same_answer(self, gateway):
+        body = {"stage": "sleep", "fresh": True}
+        first = gateway.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
+        again = gateway.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
+        assert first.get_json() == again.get_json()
+        assert "Idempotency-Replayed" not in first.headers
+        assert again.headers["Idempotency-Replayed"] == "true"
+        assert again.status_code == 202
+        assert stored(gateway) == 1
+
+    def test_another_body_is_refused(self, gateway):
+        gateway.post(None, **{"Idempotency-Key": "k"})
+        problem = gateway.post({"stage": "sleep", "seed": 1}, 422, **{"Idempotency-Key": "k"})
+        assert problem["field"] == "Idempotency-Key"
+        assert stored(gateway) == 1
+
+    def test_what_was_accepted_once_is_answered_again_whatever_has_changed(self, gateway):
+        worker, parent = gateway.worker(), gateway.post()
+        body = {"stage": "sleep", "inputs": {"BASE": parent["id"]}}
+        child = gateway.post(body, **{"Idempotency-Key": "k"})
+        worker.fail(worker.claim())
+        fleet.publish(gateway.db, a_catalog(code="2"))
+        again = gateway.post(body, **{"Idempotency-Key": "k"})
+        assert (again["id"], again["state"]) == (child["id"], "failed")
+
+    def test_a_refused_request_leaves_its_key_free(self, gateway):
+        gateway.post({"stage": "slep"}, 422, **{"Idempotency-Key": "k"})
+        gateway.post(None, **{"Idempotency-Key": "k"})
+
+    @pytest.mark.parametrize("key", ["", " ", "a b", "k" * 256, "\xe9"])
+    def test_a_key_is_visible_ascii(self, gateway, key):
+        assert gateway.post(None, 422, **{"Idempotency-Key": key})["field"] == "Idempotency-Key"
+
+
+class TestList:
+    def test_pages_hold_every_job_once_newest_first(self, gateway):
+        ids = [gateway.post({"stage": "sleep", "seed": n})["id"] for n in range(7)]
+        seen: list[str] = []
+        page = ""
+        for _ in itertools.count():
+            found = gateway.http.get(f"/v1/jobs?limit=3{page}").get_json()
+            seen += [j["id"] for j in found["items"]]
+            if found["next"] is None:
+                break
+            page = f"&page={found['next']}"
+            gateway.post({"stage": "sleep", "seed": 100 + len(seen)})  # jobs that come in do not move the pages
+        assert seen == ids[::-1]
+
+    def test_filters(self, gateway):
+        worker = gateway.worker()
+        done = gateway.post()
+        worker.finish(worker.claim())
+        other = gateway.post({"stage": "pretrain", "params": {"dataset": "digits", "model": "mlp"}})
+        for query, ids in (
+            ("stage=sleep", [done["id"]]),
+            ("state=queued", [other["id"]]),
+            ("state=succeeded&stage=sleep", [done["id"]]),
+            ("method=ascent", []),
+            ("stage=nothing", []),
+        ):
+            assert [j["id"] for j in gateway.http.get(f"/v1/jobs?{query}").get_json()["items"]] == ids
+
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("limit=0", "limit"), ("limit=201", "limit"), ("limit=x", "limit"), ("state=asleep", "state"),
+            ("page=x", "page"), ("page=WzEsMl0", "page"), ("page=%00", "page"), ("stage=%00", "stage"), ("colour=red", "colour"),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_query_is_refused(self, gateway, query, field):
+        answer = gateway.http.get(f"/v1/jobs?{query}")
+        assert (answer.status_code, answer.get_json()["field"]) == (422, field)
+
+    def test_of_an_unknown_audit(self, gateway):
+        assert gateway.http.get("/v1/jobs?audit=aud_" + "0" * 20).status_code == 404
+
+
+class TestOne:
+    def test_its_etag_is_its_version(self, gateway):
+        job = gateway.post()
+        first = gateway.http.get(f"/v1/jobs/{job['id']}")
+        etag = first.headers["ETag"]
+        assert etag == f'"{job["version"]}"'
+        same = gateway.http.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": etag})
+        assert (same.status_code, same.get_data()) == (304, b"")
+        worker = gateway.worker()
+        worker.progress(worker.claim(), 1, 2)
+        changed = gateway.http.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": etag})
+        assert changed.status_code == 200
+        assert changed.get_json()["progress"] == {"done": 1, "total": 2}
+
+    def test_success_shows_its_artifacts(self, gateway):
+        job, worker = gateway.post(), gateway.worker()
+        sha256 = worker.finish(worker.claim(), b'{"a":1}')
+        found = gateway.http.get(f"/v1/jobs/{job['id']}").get_json()
+        assert found["state"] == "succeeded"
+        assert found["artifacts"] == {
+            "BASE": {"sha256": sha256, "size": 7, "media_type": "application/json", "url": f"/v1/artifacts/{sha256}"}
+        }
+
+    def test_failure_says_why(self, gateway):
+        job, worker = gateway.post(), gateway.worker()
+        worker.fail(worker.claim(), "the loss is not a number")
+        found = gateway.http.get(f"/v1/jobs/{job['id']}").get_json()
+        assert (found["failure"], found["message"]) == ("error", "the loss is not a number")
+
+    @pytest.mark.parametrize("job_id", ["job_" + "0" * 20, "x", "%00", "job_%F0%9F%92%A9", "aud_" + "0" * 20, "%ff%fe"])
+    @pytest.mark.parametrize("action", ["", "/events", "/cancel", "/retry", "/hold", "/unhold"])
+    def test_an_unknown_one_is_404(self, gateway, job_id, action):
+        do = gateway.http.get if action in ("", "/events") else gateway.http.post
+        answer = do(f"/v1/jobs/{job_id}{action}")
+        assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+
+class TestActions:
+    def test_cancel_is_at_once_for_a_queued_job_and_repeatable(self, gateway):
+        job = gateway.post()
+        for _ in range(2):
+            answer = gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
+            assert (answer.status_code, answer.get_json()["state"]) == (202, "cancelled")
+
+    def test_cancel_tells_a_running_job_to_stop(self, gateway):
+        job, worker = gateway.post(), gateway.worker()
+        worker.claim()
+        answer = gateway.http.post(f"/v1/jobs/{job['id']}/cancel").get_json()
+        assert (answer["state"], answer["stopping"]) == ("running", True)
+
+    def test_retry_runs_a_failed_job_again_and_rings(self, gateway):
+        job, worker = gateway.post(), gateway.worker()
+        assert gateway.http.post(f"/v1/jobs/{job['id']}/retry").status_code == 409
+        worker.fail(worker.claim())
+        answer = gateway.http.post(f"/v1/jobs/{job['id']}/retry")
+        assert (answer.status_code, answer.get_json()["state"]) == (202, "queued")
+        gateway.ringer.close()
+        assert gateway.bell.rung == ["sleep", "sleep"]
+
+    def test_hold_and_unhold(self, gateway):
+        job = gateway.post()
+        assert gateway.http.post(f"/v1/jobs/{job['id']}/unhold").status_code == 409
+        assert gateway.http.post(f"/v1/jobs/{job['id']}/hold").get_json()["state"] == "held"
+        assert gateway.http.post(f"/v1/jobs/{job['id']}/hold").status_code == 409
+        assert gateway.http.post(f"/v1/jobs/{job['id']}/unhold").get_json()["state"] == "queued"

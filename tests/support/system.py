@@ -1,0 +1,186 @@
+"""A whole Palimpsest of real processes: store, Redis, workers, reconciler, gateway; each can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+from kombu.exceptions import OperationalError
+
+from shared.artifacts import ArtifactStore
+from shared.catalog import Catalog
+from shared.jobs import fleet, reads, submit
+from shared.jobs.database import Database
+from shared.jobs.migrations import migrate
+from shared.jobs.plan import plan_job
+from shared.jobs.queue import CeleryBell, make_celery
+from shared.jobs.records import Input, Job
+from shared.jobs.states import TERMINAL
+from tests.support.servers import RedisServer, free_port
+
+T = TypeVar("T")
+TENANT = "local"
+TOKEN = "a-token-for-tests"
+
+FAST = {
+    "PALIMPSEST_LEASE": "4",
+    "PALIMPSEST_RENEW_EVERY": "0.5",
+    "PALIMPSEST_RECONCILE_EVERY": "0.5",
+    "PALIMPSEST_OBEY_WITHIN": "2",
+    "PALIMPSEST_CHECKPOINT_EVERY": "0.3",
+    "PALIMPSEST_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def wait_for(what: Callable[[], T], seconds: float, why: str) -> T:
+    """Poll until `what()` is true; its value."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := what():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {why}")
+
+
+class System:
+    """Processes run from `tree`, with their state under `home`."""
+
+    def __init__(self, home: Path, tree: Path, database_url: str | None = None, **env: str) -> None:
+        self.home, self.tree = home, tree
+        home.mkdir(parents=True, exist_ok=True)
+        self.redis = RedisServer(home / "redis").start()
+        self.database_url = database_url or f"sqlite:///{home}/palimpsest.db"
+        self.db = Database(self.database_url)
+        migrate(self.db)
+        self.artifacts = ArtifactStore.from_url(f"file://{home}/artifacts")
+        self.env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("PALIMPSEST_")},
+            **FAST,
+            "PYTHONPATH": str(tree),
+            "PALIMPSEST_DATABASE_URL": self.database_url,
+            "PALIMPSEST_BROKER_URL": self.redis.url,
+            "PALIMPSEST_ARTIFACTS_URL": f"file://{home}/artifacts",
+            "PALIMPSEST_TOKEN": TOKEN,
+            **env,
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *command: str, **env: str) -> subprocess.Popen[bytes]:
+        """A process of the system; its output goes to `<home>/<name>.log`."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=self.home, env={**self.env, **env}, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        self.processes[name] = process
+        return process
+
+    def worker(self, stages: str, name: str | None = None, wait: float = 60, **env: str) -> subprocess.Popen[bytes]:
+        """A worker, ready to claim when this returns (its lease process has been seen)."""
+        name = name or f"worker-{stages}"
+        process = self.start(name, "-m", "workers", "--stages", stages, "--name", name, **env)
+        if wait:
+            wait_for(lambda: self.lease_of(process) and self.idle(name), wait, f"{name} is up: {self.log(name)}")
+        return process
+
+    def idle(self, name: str) -> bool:
+        return any(w.id == name and w.live for w in fleet.fleet(self.db))
+
+    def reconciler(self) -> subprocess.Popen[bytes]:
+        return self.start("reconciler", "-m", "workers.reconciler")
+
+    def gateway(self, port: int | None = None, **env: str) -> str:
+        """A gateway that answers; its URL."""
+        port = port or free_port()
+        self.start("gateway", "-m", "services.gateway", "--port", str(port), "--processes", "1", **env)
+        url = f"http://127.0.0.1:{port}"
+
+        def answers() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                return httpx.get(f"{url}/livez").is_success
+            return False
+
+        wait_for(answers, 30, "the gateway answers")
+        return url
+
+    def log(self, name: str) -> str:
+        path = self.home / f"{name}.log"
+        return path.read_text()[-3000:] if path.exists() else ""
+
+    @staticmethod
+    def child_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
+        """The pool child: the one that has a lease process."""
+        lease = System.lease_of(worker)
+        return lease.parent() if lease else None
+
+    @staticmethod
+    def lease_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(worker.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "workers.lease" in process.cmdline():
+                        return process
+        return None
+
+    def submit(
+        self, stage: str, params: Mapping[str, Any] | None = None, inputs: Mapping[str, str] | None = None, *,
+        method: str | None = None, seed: int = 0, ring: bool = True, fresh: bool = False, **options: Any,
+    ) -> str:  # fmt: skip
+        """Post a job past the gateway, as it would; its id."""
+        catalog = wait_for(lambda: (c := fleet.catalog(self.db)).plugins and c, 60, "a catalog is published")
+        parents = {i: reads.get_job(self.db, TENANT, i).plan_key for i in (inputs or {}).values()}
+        given = tuple(Input(role, parent=job) for role, job in (inputs or {}).items())
+        planned = plan_job(catalog, stage, method, params or {}, seed, given, parent_keys=parents, fresh=fresh)
+        done = submit.submit(self.db, TENANT, [planned], **options)
+        if ring:
+            with contextlib.suppress(OperationalError):  # Redis may be down: that is what some tests are about
+                CeleryBell(make_celery(self.redis.url)).ring(stage)
+        return done.jobs[planned.plan_key]
+
+    def job(self, job_id: str) -> Job:
+        return reads.get_job(self.db, TENANT, job_id)
+
+    def wait(self, job_id: str, seconds: float = 60, state: str | None = None) -> Job:
+        """Wait until the job is in `state`, or has ended."""
+
+        def there() -> Job | None:
+            job = self.job(job_id)
+            return job if (job.state == state if state else job.state in TERMINAL) else None
+
+        try:
+            return wait_for(there, seconds, f"job {job_id} {state or 'ended'}")
+        except AssertionError as error:
+            logs = "\n".join(f"== {n}\n{self.log(n)}" for n in self.processes)
+            raise AssertionError(f"{error}; it is {self.job(job_id)}\n{logs}") from None
+
+    def events(self, job_id: str) -> list[str]:
+        """Where the job went, as `to` words."""
+        return [e.data["to"] for e in reads.events_after(self.db, TENANT, job_id, 0, 10_000)[1] if e.kind == "state"]
+
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL, group: bool = False) -> None:
+        """Signal a process, or all that it started as well, and wait for its end."""
+        process = self.processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how) if group else process.send_signal(how)
+        process.wait(timeout=60)
+
+    def catalog(self) -> Catalog:
+        return fleet.catalog(self.db)
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.processes[name].pid, signal.SIGCONT)
+            self.kill(name, group=True)
+        self.redis.kill()
+        self.db.close()

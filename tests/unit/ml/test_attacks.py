@@ -1,0 +1,227 @@
+"""The attack's parts against slow, obvious references, and the sign of the estimate in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from shared.choices import Choice
+from shared.errors import InvalidRequest
+from shared.ml.attacks import feature_recovery, label_inference
+from shared.ml.attacks._estimate import bias_change, gradient_direction, infer_labels
+from shared.ml.attacks._matching import matcher, mismatch, total_variation
+from shared.ml.attacks._observation import Observation
+from shared.ml.attacks._schedules import SCHEDULES, AdamW
+from shared.ml.context import LocalContext, Part, generator
+from shared.ml.datasets._base import Samples
+from shared.ml.networks import Architecture, Networks, build, clone
+from shared.ml.records import Counts
+from shared.ml.training.recipe import Recipe
+from shared.ml.training.sgd import train
+from shared.ml.unlearning import gradient_ascent, retrain
+from shared.ml.unlearning._inputs import UnlearningInputs
+
+CONVNET = Architecture(
+    model=Choice(name="convnet", params={"width": 2}), input_shape=(1, 9, 9), num_classes=4, mean=(0.5,), std=(0.5,)
+)
+MLP = CONVNET.model_copy(update={"model": Choice(name="mlp")})
+N = 8
+
+
+def samples(n: int = N) -> Samples:
+    source = generator(0, "samples")
+    return Samples(torch.rand(n, 1, 9, 9, generator=source), torch.randint(0, 4, (n,), generator=source))
+
+
+def stack(networks: list[nn.Module], architecture: Architecture = CONVNET) -> Networks:
+    states = [network.state_dict() for network in networks]
+    return Networks(architecture, {n: torch.stack([s[n] for s in states]) for n in states[0]}, len(networks))
+
+
+def observe(
+    method: str, deletions: int = 3, k: int = 1, double: bool = False, architecture: Architecture = CONVNET
+) -> tuple[Observation, Samples]:
+    """The weights that a server sees, and the truth [deletions * k] that it does not."""
+    data = samples()
+    base = build(architecture, generator(0, "weights"))
+    if double:
+        base, data = base.double(), Samples(data.images.double(), data.labels)
+    original = clone(base)
+    ctx = LocalContext()
+    train(original, data, Recipe(lr=1e-2), ctx)
+    unlearned = []
+    for i in range(deletions):
+        gone = list(range(i * k, (i + 1) * k))
+        kept = [place for place in range(N) if place not in gone]
+        plugin = {"gradient_ascent": gradient_ascent, "retrain": retrain}[method]
+        params = retrain.RetrainParams() if method == "retrain" else gradient_ascent.GradientAscentParams()
+        inputs = UnlearningInputs(clone(original), clone(base), Recipe(lr=1e-2))
+        part = Part(ctx, i, deletions)
+        unlearned.append(plugin.unlearn(inputs, data.pick(kept), data.pick(gone), params, part))
+    truth = data.pick(list(range(deletions * k)))
+    original_, unlearned_, base_ = (stack(networks, architecture) for networks in ([original], unlearned, [base]))
+    return Observation(original_, unlearned_, base_, Counts(N=N, k=k), truth.labels.view(deletions, k)), truth
+
+
+def true_gradient(at: Networks, batch: Samples, double: bool) -> list[Tensor]:
+    network = at.network()
+    if double:
+        network = network.double()
+        network.load_state_dict({name: t[0] for name, t in at.state.items()})
+    return list(torch.autograd.grad(cross_entropy(network(batch.images), batch.labels), list(network.parameters())))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize(("method", "gradient_from"), [("gradient_ascent", "pair"), ("retrain", "base")])
+def test_the_estimate_is_the_forgotten_samples_gradient(method: str, gradient_from: str, k: int) -> None:
+    seen, truth = observe(method, deletions=3, k=k, double=True)
+    at, direction = gradient_direction(seen, gradient_from)
+    for i in range(3):
+        true = true_gradient(at, truth.pick(list(range(i * k, (i + 1) * k))), double=True)
+        flat = torch.cat([t.flatten() for t in true])
+        found = torch.cat([direction[name][i].flatten() for name in direction]).double()
+        assert torch.cosine_similarity(flat, found, dim=0) > 0.99
+        assert found.norm() == pytest.approx(1, abs=1e-5)
+
+
+def test_an_estimate_from_the_base_needs_base_and_counts() -> None:
+    seen, _ = observe("retrain")
+    with pytest.raises(InvalidRequest, match="COUNTS"):
+        gradient_direction(replace(seen, counts=None), "base")
+
+
+def test_a_deletion_without_a_trace_is_told() -> None:
+    seen, _ = observe("gradient_ascent")
+    state = {n: t.clone() for n, t in seen.unlearned.state.items()}
+    for name in state:
+        state[name][1] = seen.original.state[name][0]
+    with pytest.raises(InvalidRequest, match="deletion 1"):
+        gradient_direction(replace(seen, unlearned=Networks(CONVNET, state, 3)), "pair")
+
+
+def test_the_composed_gradient_is_the_double_backward_one() -> None:
+    seen, truth = observe("gradient_ascent")
+    at, direction = gradient_direction(seen, "pair")
+    network = at.network()
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    images = torch.rand(3, 1, 1, 9, 9, generator=generator(0, "start"))
+    labels = truth.labels.view(3, 1)
+    gradient, loss = matcher(network, weights, chunk=2)(images, labels, direction, 0.1)
+    parameters = list(network.parameters())
+    for lane in range(3):
+        x = images[lane].clone().requires_grad_()
+        g = torch.autograd.grad(cross_entropy(network(x), labels[lane]), parameters, create_graph=True)
+        flat, aim = torch.cat([t.flatten() for t in g]), torch.cat([d[lane].flatten() for d in direction.values()])
+        distance = 1 - torch.cosine_similarity(flat, aim, dim=0)
+        (expected,) = torch.autograd.grad(distance + 0.1 * total_variation(x), x)
+        torch.testing.assert_close(gradient[lane], expected, atol=1e-6, rtol=1e-3)
+        torch.testing.assert_close(loss[lane], distance.detach())
+    torch.testing.assert_close(mismatch(network, weights, images, labels, direction), loss)
+
+
+def test_total_variation_of_a_step_by_hand() -> None:
+    image = torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
+    assert total_variation(image) == 1.0  # across: |1| everywhere, down: 0
+    assert total_variation(torch.ones(1, 3, 3)) == 0
+
+
+def test_our_adamw_is_torchs() -> None:
+    source = generator(0, "adamw")
+    start, gradients = torch.rand(4, 5, generator=source), torch.randn(30, 4, 5, generator=source)
+    ours, theirs = AdamW.at(start.clone()), start.clone().requires_grad_()
+    optimiser = torch.optim.AdamW([theirs], lr=0.04, weight_decay=0.01, foreach=False)
+    for number, gradient in enumerate(gradients.sign(), start=1):
+        ours.step(number, gradient, 0.04, 0.01)
+        theirs.grad = gradient
+        optimiser.step()
+        assert torch.equal(ours.x, theirs.detach())
+
+
+def test_the_papers_learning_rate_halves_at_its_three_marks() -> None:
+    paper = SCHEDULES["paper"]
+    total = paper.iterations
+    marks = [int(total / part) for part in (2.667, 1.6, 1.142)]
+    assert [paper.lr_at(mark - 1, total) / paper.lr for mark in marks] == [1, 0.5, 0.25]
+    assert [paper.lr_at(mark, total) / paper.lr for mark in marks] == [0.5, 0.25, 0.125]
+
+
+def run(seen: Observation, ctx: LocalContext, **params: object) -> feature_recovery.Reconstruction:
+    return feature_recovery.run(seen, feature_recovery.FeatureRecoveryParams(**params), ctx)
+
+
+def test_recovery_lowers_the_matching_loss_and_stays_in_range() -> None:
+    seen, truth = observe("gradient_ascent", architecture=MLP)
+    ctx = LocalContext()
+    found = run(seen, ctx, iterations=60)
+    told = [numbers["matching_loss"] for _, _, numbers in ctx.steps if numbers]
+    assert len(ctx.steps) == 60
+    assert told[-1] < 0.5 * told[0]
+    assert 0 <= found.images.min() <= found.images.max() <= 1
+    assert found.images.shape == (3, 1, 1, 9, 9)
+    assert found.matching_loss.shape == (3,)
+    grey = torch.full_like(truth.images, 0.5)
+    assert (found.images[:, 0] - truth.images).square().mean() < 0.5 * (grey - truth.images).square().mean()
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_a_resumed_recovery_ends_bit_equal(preset: str) -> None:
+    seen, _ = observe("gradient_ascent", k=2)
+    whole = run(seen, LocalContext(), iterations=12, restarts=2, preset=preset)
+    first = LocalContext(save_every=5)
+    run(seen, first, iterations=12, restarts=2, preset=preset)
+    later = LocalContext()
+    later.checkpoint = first.checkpoint
+    resumed = run(seen, later, iterations=12, restarts=2, preset=preset)
+    assert later.steps[0][0] == 11
+    assert torch.equal(whole.images, resumed.images)
+    assert torch.equal(whole.matching_loss, resumed.matching_loss)
+
+
+def test_of_several_restarts_the_lowest_matching_loss_is_kept() -> None:
+    seen, _ = observe("gradient_ascent")
+    one = run(seen, LocalContext(), iterations=10, restarts=1)
+    three = run(seen, LocalContext(), iterations=10, restarts=3)
+    assert bool((three.matching_loss <= one.matching_loss + 1e-6).all())
+
+
+def test_a_start_does_not_depend_on_the_other_deletions() -> None:
+    seen, _ = observe("gradient_ascent")
+    only = Networks(CONVNET, {n: t[:1] for n, t in seen.unlearned.state.items()}, 1)
+    assert seen.labels is not None
+    alone = run(replace(seen, unlearned=only, labels=seen.labels[:1]), LocalContext(), iterations=1)
+    among = run(seen, LocalContext(), iterations=1)
+    torch.testing.assert_close(alone.images[0], among.images[0])
+
+
+def test_the_white_box_rule_tells_classes() -> None:
+    seen, truth = observe("gradient_ascent")
+    answers = label_inference.run(seen, label_inference.LabelInferenceParams(), LocalContext())
+    assert answers.labels.flatten().tolist() == truth.labels.tolist()
+    inferred = run(replace(seen, labels=None), LocalContext(), iterations=1, labels="inferred")
+    assert inferred.labels.flatten().tolist() == truth.labels.tolist()
+
+
+def test_several_classes_are_the_lowest_scores() -> None:
+    scores = torch.tensor([[0.3, -0.5, 0.1, -0.2]])
+    assert infer_labels(scores, 2).tolist() == [[1, 3]]
+    with pytest.raises(InvalidRequest):
+        infer_labels(scores, 5)
+
+
+def test_bias_change_has_one_score_a_class() -> None:
+    seen, truth = observe("gradient_ascent")
+    scores = bias_change(seen)
+    assert scores.shape == (3, 4)
+    assert bool((scores.gather(1, truth.labels.view(3, 1)) < 0).all())
+    assert ((scores < 0).sum(1) == 1).all()
+
+
+@pytest.mark.parametrize("labels", [None, torch.zeros(2, 1, dtype=torch.int64), torch.full((3, 1), 4)])
+def test_given_labels_must_fit(labels: Tensor | None) -> None:
+    seen, _ = observe("gradient_ascent")
+    with pytest.raises(InvalidRequest):
+        run(replace(seen, labels=labels), LocalContext(), iterations=1)

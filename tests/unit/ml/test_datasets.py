@@ -1,0 +1,210 @@
+"""Data sets: constants recomputed, files hostile and tiny, roles disjoint."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shared.choices import Choice
+from shared.errors import InvalidRequest
+from shared.ml.datasets import fashion_mnist
+from shared.ml.datasets._base import channel_statistics, digest, open_dataset
+from shared.ml.datasets._roles import pretraining_and_pool
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
+    return folder
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    head = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    body = head + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(body) if path.suffix == ".gz" else body)
+
+
+def write_fashion(folder: Path, suffix: str = "") -> None:
+    folder.mkdir(exist_ok=True)
+    draw = np.random.default_rng(0)
+    for (images, labels), n in zip(fashion_mnist.FILES.values(), (20, 10), strict=True):
+        write_idx(folder / f"{images}{suffix}", draw.integers(0, 256, (n, 28, 28)))
+        write_idx(folder / f"{labels}{suffix}", np.arange(n) % 10)
+
+
+def write_npz(path: Path, **changes: np.ndarray) -> None:
+    draw = np.random.default_rng(0)
+    arrays = {"images": draw.integers(0, 256, (40, 3, 9, 10), dtype=np.uint8), "labels": np.arange(40) % 4}
+    np.savez(path, **(arrays | changes))
+
+
+def test_mnist_5k_is_stratified_and_its_constants_are_those_of_its_training_images() -> None:
+    dataset = open_dataset(Choice(name="mnist_5k"))
+    train, test = dataset.load("train"), dataset.load("test")
+    assert train.images.shape == (4000, 1, 28, 28)
+    assert train.images.dtype == torch.float32
+    assert test.labels.bincount().tolist() == [100] * 10
+    assert train.labels.bincount().tolist() == [400] * 10
+    mean, std = channel_statistics(train.images)
+    assert dataset.mean == pytest.approx(mean, abs=1e-7)
+    assert dataset.std == pytest.approx(std, abs=1e-7)
+    seen = {image.numpy().tobytes() for image in train.images}
+    assert not any(image.numpy().tobytes() in seen for image in test.images)
+
+
+def test_a_digest_tells_order_and_values_apart() -> None:
+    samples = open_dataset(Choice(name="mnist_5k")).load("test")
+    swapped = samples.pick([1, 0, *range(2, len(samples.labels))])
+    assert digest(samples) == digest(samples.pick(list(range(len(samples.labels)))))
+    assert digest(samples) != digest(swapped)
+
+
+@pytest.mark.parametrize(("n", "pool"), [(4000, 500), (60_000, 5000), (16, 2)])
+def test_pretraining_and_pool_are_disjoint_and_complete(n: int, pool: int) -> None:
+    pretraining, forgettable = pretraining_and_pool(n)
+    assert len(forgettable) == pool
+    assert sorted([*pretraining.tolist(), *forgettable.tolist()]) == list(range(n))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_fashion_mnist_reads_idx_files_from_the_data_root(root: Path, suffix: str) -> None:
+    write_fashion(root / "fashion_mnist", suffix)
+    dataset = open_dataset(Choice(name="fashion_mnist"))
+    train = dataset.load("train")
+    assert train.images.shape == (20, 1, 28, 28)
+    assert train.images.max() <= 1
+    assert train.labels.tolist() == [i % 10 for i in range(20)]
+    assert len(dataset.load("test").labels) == 10
+
+
+def test_fashion_mnist_reads_a_named_folder(root: Path) -> None:
+    write_fashion(root / "mine")
+    named = Choice(name="fashion_mnist", params={"folder": "mine"})
+    assert len(open_dataset(named).load("train").labels) == 20
+
+
+def test_fashion_mnist_that_is_nowhere_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "no such folder")
+    with pytest.raises(InvalidRequest, match="PALIMPSEST_DATA_ROOT"):
+        open_dataset(Choice(name="fashion_mnist", params={"download": False})).load("train")
+
+
+def test_a_named_folder_without_files_is_refused(root: Path) -> None:
+    (root / "empty").mkdir()
+    with pytest.raises(InvalidRequest, match="lacks"):
+        open_dataset(Choice(name="fashion_mnist", params={"folder": "empty"})).load("train")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda body: b"",
+        lambda body: body[:100],
+        lambda body: b"\0\0\x0d" + body[3:],
+        lambda body: body[:4] + b"\xff\xff\xff\xff" + body[8:],
+        lambda body: b"\0\0\x08\x09" + body[4:],
+    ],
+)
+def test_a_spoilt_idx_file_is_refused(root: Path, spoil: object) -> None:
+    folder = root / "fashion_mnist"
+    write_fashion(folder)
+    path = folder / fashion_mnist.FILES["train"][0]
+    path.write_bytes(spoil(path.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(InvalidRequest):
+        open_dataset(Choice(name="fashion_mnist")).load("train")
+
+
+def test_a_gzip_file_cut_short_is_refused(root: Path) -> None:
+    folder = root / "fashion_mnist"
+    write_fashion(folder, ".gz")
+    path = folder / f"{fashion_mnist.FILES['train'][0]}.gz"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(InvalidRequest):
+        open_dataset(Choice(name="fashion_mnist")).load("train")
+
+
+def npz(path: str = "own.npz") -> Choice:
+    return Choice(name="npz", params={"path": path})
+
+
+def test_npz_of_bytes_is_scaled_and_split(root: Path) -> None:
+    write_npz(root / "own.npz")
+    dataset = open_dataset(npz())
+    train, test = dataset.load("train"), dataset.load("test")
+    assert (len(train.labels), len(test.labels)) == (32, 8)
+    assert dataset.input_shape == (3, 9, 10)
+    assert dataset.num_classes == 4
+    assert 0 <= train.images.min() <= train.images.max() <= 1
+    assert (dataset.mean, dataset.std) == channel_statistics(train.images)
+
+
+def test_npz_of_grey_floats_with_test_arrays(root: Path) -> None:
+    grey = np.random.default_rng(1).random((20, 9, 9))
+    write_npz(root / "own.npz", images=grey, labels=np.arange(20) % 3, test_images=grey[:10], test_labels=np.arange(10) % 3)
+    dataset = open_dataset(npz())
+    assert dataset.input_shape == (1, 9, 9)
+    assert len(dataset.load("train").labels) == 20
+    assert len(dataset.load("test").labels) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"images": np.full((40, 9, 9), np.nan)}, "finite"),
+        ({"images": np.full((40, 9, 9), 1.5)}, "finite and in"),
+        ({"images": np.zeros((40, 9, 9), np.int64)}, "uint8 or floats"),
+        ({"images": np.zeros((40, 5, 9, 9), np.uint8)}, "C 1 or 3"),
+        ({"images": np.zeros((2, 9, 9), np.uint8), "labels": np.zeros(2, int)}, "at least ten"),
+        ({"labels": np.zeros(40)}, "whole numbers"),
+        ({"labels": np.zeros(39, int)}, "one an image"),
+        ({"labels": np.full(40, -1)}, "0 to 999"),
+        ({"labels": np.full(40, 1000)}, "0 to 999"),
+        ({"images": np.array([{}] * 40, dtype=object)}, "plain arrays"),
+        ({"test_images": np.zeros((10, 8, 8), np.uint8)}, "test_labels"),
+        ({"test_images": np.zeros((10, 8, 8), np.uint8), "test_labels": np.zeros(10, int)}, "one shape"),
+    ],
+)
+def test_npz_with_wrong_arrays_is_refused(root: Path, changes: dict[str, np.ndarray], word: str) -> None:
+    write_npz(root / "own.npz", **changes)
+    with pytest.raises(InvalidRequest, match=word):
+        open_dataset(npz()).load("train")
+
+
+def test_npz_whose_header_claims_more_than_it_holds_is_refused_without_allocating(root: Path) -> None:
+    import io
+    import zipfile
+
+    body = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (1 << 29, 9, 9)}
+    np.lib.format.write_array_header_1_0(body, header)
+    with zipfile.ZipFile(root / "own.npz", "w") as archive:
+        archive.writestr("images.npy", body.getvalue())
+    with pytest.raises(InvalidRequest, match="claims more"):
+        open_dataset(npz()).load("train")
+
+
+def test_what_is_no_npz_is_refused(root: Path) -> None:
+    (root / "own.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(InvalidRequest, match=r"not an \.npz"):
+        open_dataset(npz()).load("train")
+
+
+@pytest.mark.parametrize("path", ["../outside.npz", "a/../../outside.npz", "link.npz", "nothing.npz", "a\0b"])
+def test_no_path_leads_out_of_the_data_root(root: Path, path: str) -> None:
+    write_npz(root.parent / "outside.npz")
+    (root / "link.npz").symlink_to(root.parent / "outside.npz")
+    with pytest.raises(InvalidRequest):
+        open_dataset(npz(path)).load("train")
+
+
+def test_an_absolute_path_is_refused_even_inside_the_data_root(root: Path) -> None:
+    write_npz(root / "own.npz")
+    with pytest.raises(InvalidRequest, match="relative"):
+        open_dataset(npz(str(root / "own.npz"))).load("train")

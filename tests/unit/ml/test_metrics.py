@@ -1,0 +1,65 @@
+"""Metrics against naive loops and numbers known beforehand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from shared.ml.context import generator
+from shared.ml.datasets._base import Samples
+from shared.ml.metrics import accuracy, decoy_rank, label_accuracy, mse, psnr, ssim
+
+
+def images(n: int = 3) -> torch.Tensor:
+    return torch.rand(n, 1, 12, 12, generator=generator(0, "images"))
+
+
+def test_mse_of_one_hundredth_is_20_db() -> None:
+    target = torch.full((2, 3, 8, 8), 0.5)
+    assert mse.mse(target + 0.1, target).tolist() == pytest.approx([0.01, 0.01], abs=1e-6)
+    assert psnr.psnr(target + 0.1, target).tolist() == pytest.approx([20, 20], abs=1e-4)
+
+
+def test_equal_images_are_100_db() -> None:
+    assert psnr.psnr(images(), images()).tolist() == [100, 100, 100]
+
+
+def test_mse_is_the_naive_loop() -> None:
+    a, b = images(), images().flip(0)
+    for i, score in enumerate(mse.mse(a, b).tolist()):
+        pairs = list(zip(a[i].flatten().tolist(), b[i].flatten().tolist(), strict=True))
+        assert score == pytest.approx(math.fsum((x - y) ** 2 for x, y in pairs) / len(pairs), rel=1e-5)
+
+
+def test_ssim_is_one_for_equal_images_and_lower_for_others() -> None:
+    a = images()
+    assert ssim.ssim(a, a).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+    assert bool((ssim.ssim(a, a.flip(0))[[0, 2]] < 0.5).all())
+    assert ssim.ssim(a[:1], a[:1]).shape == (1,)
+
+
+def test_decoy_rank_counts_decoys_as_near_as_the_truth() -> None:
+    target = torch.zeros(1, 1, 1, 1)
+    decoys = torch.tensor([0.5, 0.1, -0.1, 0.05]).view(1, 4, 1, 1, 1)
+    assert decoy_rank.decoy_rank(torch.tensor([[[[0.01]]]]), target, decoys).tolist() == [1]
+    assert decoy_rank.decoy_rank(torch.tensor([[[[0.08]]]]), target, decoys).tolist() == [3]
+    tie = torch.zeros(1, 1, 1, 1, 1)
+    assert decoy_rank.decoy_rank(target, target, tie).tolist() == [2]
+
+
+def test_label_accuracy_uses_each_answer_once() -> None:
+    answers = torch.tensor([[1, 2], [1, 1], [3, 4], [0, 0]])
+    truth = torch.tensor([[2, 1], [1, 2], [0, 1], [0, 0]])
+    assert label_accuracy.label_accuracy(answers, truth).tolist() == [1.0, 0.5, 0.0, 1.0]
+
+
+def test_accuracy_counts_the_highest_logit() -> None:
+    class Brightest(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)
+
+    data = Samples(torch.eye(4).view(4, 1, 2, 2), torch.tensor([0, 1, 2, 0]))
+    assert accuracy.accuracy(Brightest(), data, torch.device("cpu")) == 0.75

@@ -1,0 +1,122 @@
+"""Intervals, nulls and what an evaluation is made of."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from shared.ml import nulls, scoring
+from shared.ml.context import generator
+from shared.ml.datasets._base import Samples
+from shared.ml.metrics import registry
+from shared.ml.metrics.mse import mse
+from shared.ml.statistics import bca, wilson
+
+
+def draw(*shape: int, purpose: str = "x") -> torch.Tensor:
+    return torch.rand(*shape, generator=generator(0, purpose))
+
+
+def public() -> Samples:
+    return Samples(draw(60, 1, 8, 8, purpose="public"), torch.arange(60) % 3)
+
+
+def test_wilson_is_known() -> None:
+    assert wilson(8, 8) == pytest.approx((0.6756, 1.0), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(0, 0) is None
+
+
+def test_bca_is_known() -> None:
+    # scipy.stats.bootstrap(method="BCa") of these values, 200,000 resamples: (1.93, 5.50)
+    values = [1.0, 1.2, 1.5, 2.0, 2.1, 2.4, 3.0, 4.5, 7.0, 9.0]
+    assert bca(values, 20_000) == pytest.approx(reference(values), abs=0.08)
+    assert bca([1.0]) is None
+    assert bca([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    assert bca(values) == bca(values)
+
+
+def reference(values: list[float]) -> tuple[float, float]:
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    found = bootstrap((values,), np.mean, method="BCa", n_resamples=20_000, rng=np.random.default_rng(0))
+    return found.confidence_interval.low, found.confidence_interval.high
+
+
+def test_bca_covers_the_mean_about_as_often_as_it_says() -> None:
+    source = generator(0, "coverage")
+    inside = 0
+    for _ in range(200):
+        low, high = bca(torch.randn(30, generator=source).tolist(), 500) or (0, 0)
+        inside += low <= 0 <= high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_class_mean_is_the_mean_of_its_class() -> None:
+    labels = torch.tensor([[2, 0], [2, 2]])
+    means = nulls.class_mean(public(), labels)
+    assert means.shape == (2, 2, 1, 8, 8)
+    torch.testing.assert_close(means[0, 1], public().images[::3].mean(0))
+    missing = nulls.class_mean(public(), torch.tensor([7]))
+    torch.testing.assert_close(missing[0], public().images.mean(0))
+
+
+def test_permuted_truth_is_the_naive_loop() -> None:
+    found, truth = draw(4, 1, 8, 8), draw(4, 1, 8, 8, purpose="truth")
+    got = nulls.permuted_truth(mse, found, truth)
+    assert got is not None
+    for i in range(4):
+        others = [mse(found[j : j + 1], truth[i : i + 1]).item() for j in range(4) if j != i]
+        assert got[i].item() == pytest.approx(sum(others) / 3, rel=1e-5)
+    assert nulls.permuted_truth(mse, found[:1], truth[:1]) is None
+
+
+def test_assignment_finds_the_best_of_all_orders() -> None:
+    found, truth = draw(2, 4, 1, 3, 3), draw(2, 4, 1, 3, 3, purpose="truth")
+    ordered = scoring.assign(found, truth)
+    for deletion in range(2):
+        best = min(
+            sum((found[deletion, p] - truth[deletion, i]).square().sum().item() for i, p in enumerate(order))
+            for order in itertools.permutations(range(4))
+        )
+        assert (ordered[deletion] - truth[deletion]).square().sum().item() == pytest.approx(best, rel=1e-5)
+
+
+def test_the_null_is_the_strongest_and_the_gain_is_paired() -> None:
+    up, down = registry.get("psnr"), registry.get("mse")
+    part = scoring.summary(up, [20.0, 30.0], {"weak": [5.0, 5.0], "strong": [12.0, 14.0]}, proportion=False)
+    assert (part["null_name"], part["null"], part["gain"]["mean"]) == ("strong", 13.0, 12.0)
+    assert (part["worst"], part["best"]) == (20.0, 30.0)
+    part = scoring.summary(down, [0.01, 0.03], {"weak": [0.5, 0.5], "strong": [0.1, 0.2]}, proportion=False)
+    assert (part["null_name"], part["worst"], part["best"]) == ("strong", 0.03, 0.01)
+    assert part["gain"]["mean"] == pytest.approx(0.13)
+    lone = scoring.summary(up, [20.0], {}, proportion=False)
+    assert (lone["null"], lone["gain"], lone["low"]) == (None, None, None)
+
+
+def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing() -> None:
+    labels = torch.tensor([[0], [1], [2]])
+    truth = draw(3, 1, 1, 8, 8, purpose="truth")
+    ranks = scoring.identify(truth, truth, labels, public(), 100, generator(0, "decoys"))
+    assert (ranks["rank_1"], ranks["decoys"], ranks["n"], ranks["low"] < 1) == (3, 20, 3, True)
+    parts = scoring.score_images(nulls.class_mean(public(), labels), truth, labels, public())
+    assert set(parts) == {"mse", "psnr", "ssim"}
+    assert parts["mse"]["nulls"]["class_mean"] == pytest.approx(parts["mse"]["mean"])
+    assert parts["psnr"]["gain"]["mean"] <= 1e-9
+
+
+def test_a_class_without_public_samples_cannot_be_identified() -> None:
+    truth = draw(1, 1, 1, 8, 8)
+    labels = torch.tensor([[7]])
+    assert scoring.identify(truth, truth, labels, public(), 10, generator(0, "d")) == {"n": 0, "decoys": 0}
+
+
+def test_labels_are_scored_next_to_guessing() -> None:
+    truth = torch.tensor([[0], [1], [2], [3]])
+    part = scoring.score_labels(truth, truth, 10)["label_accuracy"]
+    assert (part["mean"], part["high"], part["null"], part["null_name"]) == (1, 1, 0.1, "uniform_guess")
+    assert part["low"] == pytest.approx(0.5101, abs=1e-4)
+    assert part["nulls"] == {"uniform_guess": pytest.approx(0.1), "permuted_truth": 0}

@@ -1,0 +1,89 @@
+"""One page of memory shared by a running attempt and its lease process.
+
+The attempt writes a counter and its progress; the lease process writes orders. Neither ever waits for the
+other. Orders carry the number of the hold they belong to, so one that arrives late is not taken by the next
+job.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+SIZE = 16384
+_COUNTER = struct.Struct("<Q")  # at 0: grows with every beat
+_ORDER = struct.Struct("<QQ")  # at 8: hold number, order
+_LENGTH = struct.Struct("<I")  # at 24: bytes of JSON that follow at 28
+_TEXT = 28
+
+
+class Order(IntEnum):
+    """What the attempt must do; the highest one stands."""
+
+    NONE = 0
+    DRAIN = 1
+    TIMEOUT = 2
+    CANCEL = 3
+    LOST = 4
+
+
+class Page:
+    """Open it by file descriptor in both processes; `Page.create()` makes a new one."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, SIZE)
+        self._count = self.counter()
+
+    @classmethod
+    def create(cls) -> Page:
+        """An anonymous page that a child inherits through `pass_fds`."""
+        fd = os.memfd_create("palimpsest-attempt")
+        os.ftruncate(fd, SIZE)
+        return cls(fd)
+
+    def beat(self, progress: Mapping[str, Any] | None = None) -> None:
+        """The attempt is alive; `progress` replaces what was there."""
+        if progress is not None:
+            text = json.dumps(progress).encode()
+            if len(text) <= SIZE - _TEXT:
+                _LENGTH.pack_into(self._map, 24, 0)
+                self._map[_TEXT : _TEXT + len(text)] = text
+                _LENGTH.pack_into(self._map, 24, len(text))
+        self._count += 1
+        _COUNTER.pack_into(self._map, 0, self._count)
+
+    def counter(self) -> int:
+        """How many beats there were."""
+        return int(_COUNTER.unpack_from(self._map, 0)[0])
+
+    def progress(self) -> dict[str, Any] | None:
+        """The last progress, or None while it is being written."""
+        before = self.counter()
+        (length,) = _LENGTH.unpack_from(self._map, 24)
+        text = bytes(self._map[_TEXT : _TEXT + length])
+        if not length or before != self.counter():
+            return None
+        try:
+            found: dict[str, Any] = json.loads(text)
+        except ValueError:
+            return None
+        return found
+
+    def clear(self) -> None:
+        """Forget the last job's progress."""
+        _LENGTH.pack_into(self._map, 24, 0)
+
+    def order(self, hold: int, order: Order) -> None:
+        """Give an order to the attempt with this hold number."""
+        _ORDER.pack_into(self._map, 8, hold, order)
+
+    def orders(self, hold: int) -> Order:
+        """What the attempt with this hold number must do."""
+        to, order = _ORDER.unpack_from(self._map, 8)
+        return Order(order) if to == hold else Order.NONE

@@ -1,0 +1,209 @@
+"""The life of one attempt, inside the pool child: claim, run the stage, publish, say how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+import torch
+from pydantic import ValidationError
+
+from shared.artifacts import ArtifactStore
+from shared.catalog import Catalog, split_params
+from shared.config import Settings
+from shared.errors import Drained, FencedOut, InvalidRequest, JobCancelled, JobFailed, NotFound, TransientError
+from shared.failpoints import failpoint
+from shared.jobs import claims
+from shared.jobs.database import Database
+from shared.jobs.queue import Ringer
+from shared.jobs.records import Artifact, Claim
+from shared.jobs.rows import to_json
+from shared.jobs.states import Failure
+from shared.ml import REGISTRIES
+from shared.registry import Params, Plugin
+from workers.attempt import AttemptHooks
+from workers.context import JobContext, Output
+from workers.lease import LeaseProcess
+from workers.stages import registry as stages
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+SILENCE = 120.0  # seconds without progress that a stage may take unless its `silence` trait says otherwise
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a result depends on besides code and inputs."""
+
+    torch: str
+    device: str
+    threads: int
+
+
+class Runner:
+    """Runs jobs of some stages until there are none."""
+
+    def __init__(
+        self, settings: Settings, db: Database, artifacts: ArtifactStore, catalog: Catalog, ringer: Ringer,
+        lease: LeaseProcess, *, worker: str, serves: tuple[str, ...], machine: Machine,
+    ) -> None:  # fmt: skip
+        self.settings, self.db, self.artifacts, self.catalog = settings, db, artifacts, catalog
+        self.ringer, self.lease, self.worker, self.serves, self.machine = ringer, lease, worker, serves, machine
+
+    def work(self) -> int:
+        """Claim and run until nothing is left for this worker; returns how many jobs it had."""
+        done = 0
+        while True:
+            claim = claims.claim(self.db, self.worker, self.serves, self.catalog.plugins, self.settings.lease)
+            if claim is None:
+                return done
+            failpoint("worker.after_claim")
+            self.run(claim)
+            done += 1
+
+    def run(self, claim: Claim) -> None:
+        """One attempt, to one of its ends. Nothing escapes but the death of the process."""
+        job, started = claim.job, time.monotonic()
+        logger = log.bind(job=job.id, stage=job.stage, method=job.method, attempt=job.attempt, worker=self.worker)
+        logger.info("attempt begins")
+        silence = self.settings.silence or float(stages.get(job.stage).traits.get("silence", SILENCE))
+        number = self.lease.hold(job.id, claim.fence, silence)
+        try:
+            end = self._attempt(claim, number)
+        except FencedOut as error:
+            end = f"fenced out: {error}"
+        except TransientError as error:
+            # SQL is away: the lease runs out and the job is taken up again, from its checkpoint
+            end = f"not recorded: {error}"
+        finally:
+            self.lease.release()
+        logger.info("attempt ended", end=end, seconds=round(time.monotonic() - started, 3))
+
+    def _attempt(self, claim: Claim, number: int) -> str:
+        job, fence = claim.job, claim.fence
+        try:
+            code, key = self._content_key(claim)
+            earlier = None if job.fresh else claims.equal_work(self.db, job.tenant, key)
+            if earlier is not None and all(a.sha256 in self.artifacts for a in earlier[1]):
+                self._finish(claim, earlier[1], key, code, reused_from=earlier[0])
+                return f"reused the artifacts of {earlier[0]}"
+            outputs = self._run_stage(claim, number, key)
+            failpoint("worker.before_artifacts")
+            artifacts = self._publish(job.produces, outputs)
+            failpoint("worker.after_artifacts")
+            self._finish(claim, artifacts, key, code)
+            failpoint("worker.after_finish")
+            return "succeeded"
+        except JobCancelled:
+            self._record(lambda: claims.cancelled(self.db, job.id, fence))
+            return "cancelled"
+        except Drained:
+            self.ringer.ring(self._record(lambda: claims.drained(self.db, job.id, fence)))
+            return "drained"
+        except (FencedOut, TransientError) as error:
+            if isinstance(error, FencedOut):
+                raise
+            why = str(error)
+            self.ringer.ring(self._record(lambda: claims.lose(self.db, job.id, fence, why, self.settings.max_lost)))
+            return f"given back: {error}"
+        except Exception as error:
+            failure, message = explain(error)
+            if failure is Failure.ERROR:
+                log.exception("the stage raised", job=job.id, stage=job.stage, method=job.method)
+            self._record(lambda: claims.fail(self.db, job.id, fence, failure, message))
+            return f"failed: {failure}: {message}"
+
+    def _content_key(self, claim: Claim) -> tuple[str, str]:
+        """The digest of the code that runs this job here, and the key under which equal work is found."""
+        job, machine = claim.job, self.machine
+        code = self.catalog.check(job.stage, job.method, job.params, claim.inputs).code
+        what = {
+            "stage": job.stage,
+            "method": job.method,
+            "params": job.params,
+            "seed": job.seed,
+            "inputs": claim.inputs,
+        }
+        where = {"code": code, "torch": machine.torch, "device": machine.device, "threads": machine.threads}
+        return code, hashlib.sha256(to_json({**what, **where}).encode()).hexdigest()
+
+    def _run_stage(self, claim: Claim, number: int, key: str) -> Mapping[str, Output]:
+        job = claim.job
+        stage = stages.get(job.stage)
+        method = _method(stage, job.method)
+        hooks = AttemptHooks(self.settings, self.db, self.artifacts, self.lease.page, claim, number, key)
+        params, method_params = _params(self.catalog, stage, method, job.params)
+        inputs = {role: self.artifacts.get(sha256) for role, sha256 in claim.inputs.items()}
+        torch.manual_seed(job.seed)  # for what a plugin draws without a generator of its own
+        context = JobContext(
+            params=params, method=method, method_params=method_params, inputs=inputs, seed=job.seed, hooks=hooks
+        )
+        outputs: Mapping[str, Output] = stage.target(context)
+        return outputs
+
+    def _publish(self, produces: tuple[str, ...], outputs: Mapping[str, Output]) -> tuple[Artifact, ...]:
+        if set(outputs) != set(produces):
+            raise RuntimeError(f"the stage made {sorted(outputs)}, its catalog entry says {sorted(produces)}")
+        return tuple(
+            Artifact(role, self.artifacts.put(o.data), len(o.data), o.media_type) for role, o in sorted(outputs.items())
+        )
+
+    def _finish(
+        self, claim: Claim, artifacts: tuple[Artifact, ...], key: str, code: str, reused_from: str | None = None
+    ) -> None:
+        job = claim.job.id
+        released = self._record(
+            lambda: claims.finish(
+                self.db, job, claim.fence, artifacts, content_key=key, code=code, reused_from=reused_from
+            )
+        )
+        self.ringer.ring(released)
+
+    def _record(self, write: Callable[[], T]) -> T:
+        """Write the end of an attempt, again while SQL is away; the fence decides if that took too long."""
+        until = time.monotonic() + 2 * self.settings.lease
+        while True:
+            try:
+                return write()
+            except TransientError:
+                if time.monotonic() > until:
+                    raise
+                self.lease.page.beat()
+                time.sleep(0.5)
+
+
+def _method(stage: Plugin, name: str | None) -> Plugin | None:
+    if stage.methods is None or name is None:
+        return None
+    return next(r for r in REGISTRIES if r.kind == stage.methods).get(name)
+
+
+def _params(
+    catalog: Catalog, stage: Plugin, method: Plugin | None, flat: Mapping[str, Any]
+) -> tuple[Params, Params | None]:
+    """The job's flat parameters as the real models of stage and method."""
+    plugins = [stage] + ([method] if method else [])
+    parts = split_params(flat, [catalog.get(p.kind, p.name, "method") for p in plugins])
+    models = [p.params.model_validate(part) for p, part in zip(plugins, parts, strict=True)]
+    return models[0], models[1] if method else None
+
+
+def explain(error: Exception) -> tuple[Failure, str]:
+    """The failure word and the sentence for whatever a stage raised."""
+    if isinstance(error, JobFailed):
+        return Failure(error.kind), error.message
+    if isinstance(error, InvalidRequest):
+        return Failure.INVALID, f"{error.field}: {error.message}" if error.field else error.message
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return Failure.INVALID, f"params.{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
+    if isinstance(error, NotFound):
+        return Failure.ERROR, str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return Failure.OUT_OF_MEMORY, f"not enough memory: {error}; make the job smaller or give it a larger worker"
+    return Failure.ERROR, f"{type(error).__name__}: {error}"

@@ -1,0 +1,57 @@
+"""What several stages do with data sets."""
+
+from __future__ import annotations
+
+import torch
+
+from shared.choices import Choice
+from shared.errors import InvalidRequest
+from shared.ml.datasets._base import Dataset, Samples, open_dataset
+from shared.ml.metrics.accuracy import accuracy
+from shared.ml.networks import Architecture, build
+from workers.context import JobContext
+
+
+def open_for(choice: Choice, architecture: Architecture, role: str) -> Dataset:
+    """The data set, if a network of that architecture can take it.
+
+    Raises:
+        InvalidRequest: other image shape or number of classes.
+    """
+    dataset = open_dataset(choice)
+    if (dataset.input_shape, dataset.num_classes) != (architecture.input_shape, architecture.num_classes):
+        raise InvalidRequest(
+            f"{role} takes {list(architecture.input_shape)} images of {architecture.num_classes} classes, "
+            f"{choice.name} has {list(dataset.input_shape)} of {dataset.num_classes}",
+            "params.dataset",
+        )
+    return dataset
+
+
+def test_accuracy(network: torch.nn.Module, dataset: Dataset, ctx: JobContext) -> float:
+    """Share of the test split that the network gets right."""
+    return accuracy(network, dataset.load("test"), ctx.device)
+
+
+def architecture_for(dataset: Dataset, model: Choice) -> Architecture:
+    """The architecture of a network for that data set; builds it once on no memory to see that it fits.
+
+    Raises:
+        InvalidRequest: the model does not fit the data.
+    """
+    architecture = Architecture(
+        model=model,
+        input_shape=dataset.input_shape,
+        num_classes=dataset.num_classes,
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+    with torch.device("meta"):
+        build(architecture)
+    return architecture
+
+
+def first(samples: Samples, n: int, generator: torch.Generator) -> Samples:
+    """At most `n` samples, drawn without looking."""
+    order = torch.randperm(len(samples.labels), generator=generator)[:n]
+    return samples.pick(order)

@@ -1,0 +1,47 @@
+"""Makes the base model from data that nobody may ask to be forgotten."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.choices import Choice, choice_of
+from shared.ml.datasets._base import open_dataset
+from shared.ml.datasets._roles import pretraining_and_pool
+from shared.ml.networks import build, write_network
+from shared.ml.training.recipe import Recipe
+from shared.ml.training.sgd import train
+from workers.context import JobContext, Output
+from workers.stages import registry
+from workers.stages._data import architecture_for, test_accuracy
+
+
+class PretrainParams(Recipe):
+    dataset: Annotated[Choice, choice_of("dataset")] = Field(
+        Choice(name="mnist_5k"), description="data set; its pool is left out"
+    )
+    model: Annotated[Choice, choice_of("model")] = Field(Choice(name="convnet"), description="network to train")
+    epochs: int = Field(2, ge=1, le=1000, description="passes over the data; more passes leave less to leak")
+    lr: float = Field(0.03, gt=0, le=10, description="highest learning rate")
+    batch_size: int = Field(16, ge=1, le=65536, description="samples a step")
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty added to the gradient")
+    schedule: Literal["constant", "one_cycle"] = Field(
+        "one_cycle", description="one_cycle: lr rises from 0 in the first quarter of the steps, then falls to 0"
+    )
+    batch_norm: Literal["frozen", "trained"] = Field("trained", description="BatchNorm statistics: of each batch")
+
+
+@registry.register("pretrain", params=PretrainParams, produces=("BASE", "METRICS"))
+def run(ctx: JobContext) -> dict[str, Output]:
+    """Train a network from scratch on the pretraining data: the base model."""
+    params: PretrainParams = ctx.params
+    dataset = open_dataset(params.dataset)
+    architecture = architecture_for(dataset, params.model)
+    samples = dataset.load("train")
+    samples = samples.pick(pretraining_and_pool(len(samples.labels))[0])
+    network = build(architecture, ctx.generator("initial weights"))
+    loss = train(network, samples, params, ctx)
+    metrics = {"n": len(samples.labels), "loss": loss, "test_accuracy": test_accuracy(network, dataset, ctx)}
+    return {"BASE": Output(write_network(architecture, network)), "METRICS": Output.of_json(metrics)}
