@@ -137,15 +137,12 @@ class Catalog:
             raise InvalidRequest(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}", field)
         return entry
 
-    def check(self, stage: str, method: str | None, params: Mapping[str, Any], roles: Iterable[str]) -> CheckedJob:
-        """Validate one job as far as it can be without running it.
-
-        Args:
-            roles: the roles that the job's inputs name.
+    def describe(self, stage: str, method: str | None, params: Mapping[str, Any]) -> CheckedJob:
+        """Validate stage, method and parameters, and say what inputs they ask for.
 
         Raises:
             InvalidRequest: with the field's dotted path: unknown stage, method or plugin; a parameter
-                unknown, of the wrong type or out of bounds; a role missing or not taken.
+                unknown, of the wrong type or out of bounds.
         """
         entry = self.get("stage", stage, "stage")
         entries = [entry]
@@ -163,25 +160,36 @@ class Catalog:
         for part, given in zip(entries, split_params(params, entries), strict=True):
             complete |= self._complete(part, given, "params", used)
 
-        needs = list(dict.fromkeys(role for e in entries for role in e.needed(complete)))
-        uses = list(dict.fromkeys(role for e in entries for role in e.uses))
-        given_roles = set(roles)
-        for role in needs:
-            if role not in given_roles:
+        needs = tuple(dict.fromkeys(role for e in entries for role in e.needed(complete)))
+        uses = tuple(dict.fromkeys(role for e in entries for role in e.uses))
+        produces = tuple(dict.fromkeys([*entry.produces, *(r for e in entries[1:] for r in e.produces)]))
+        names = tuple(sorted({f"{e.kind}:{e.name}" for e in used}))
+        code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in used})).encode()).hexdigest()
+        return CheckedJob(complete, names, needs, uses, produces, code)
+
+    def check(self, stage: str, method: str | None, params: Mapping[str, Any], roles: Iterable[str]) -> CheckedJob:
+        """Validate one job as far as it can be without running it.
+
+        Args:
+            roles: the roles that the job's inputs name.
+
+        Raises:
+            InvalidRequest: as `describe`, or a role is missing or not taken.
+        """
+        job, given = self.describe(stage, method, params), set(roles)
+        for role in job.needs:
+            if role not in given:
                 who = f"{stage} {method}" if method else stage
                 raise InvalidRequest(
                     f"{who} needs {role}: name a job or an artifact that supplies it", f"inputs.{role}"
                 )
-        for role in sorted(given_roles - set(needs) - set(uses)):
+        for role in sorted(given - set(job.needs) - set(job.uses)):
             raise InvalidRequest(
-                f"{stage} takes no input {role}; it takes {', '.join([*needs, *uses]) or 'none'}",
+                f"{stage} takes no input {role} with these parameters; "
+                f"it takes {', '.join([*job.needs, *job.uses]) or 'none'}",
                 f"inputs.{role}",
             )
-
-        produces = list(dict.fromkeys([*entry.produces, *(r for e in entries[1:] for r in e.produces)]))
-        names = tuple(sorted({f"{e.kind}:{e.name}" for e in used}))
-        code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in used})).encode()).hexdigest()
-        return CheckedJob(complete, names, tuple(needs), tuple(uses), tuple(produces), code)
+        return job
 
     def _complete(self, entry: Entry, given: Mapping[str, Any], path: str, used: list[Entry]) -> JSONObject:
         """`given` with defaults, inner plugins checked and added to `used`."""
@@ -214,7 +222,7 @@ class Catalog:
 
 def split_params(params: Mapping[str, Any], entries: list[Entry]) -> list[JSONObject]:
     """A job's flat parameters, shared out: the stage's own to the stage, all others to its method."""
-    *first, last = entries
+    *first, _ = entries
     parts = [{k: v for k, v in params.items() if k in e.properties} for e in first]
     rest = {k: v for k, v in params.items() if not any(k in e.properties for e in first)}
     return [*parts, rest]

@@ -14,6 +14,8 @@ from shared.errors import PalimpsestError
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current
 
+KILL_AFTER = 10  # seconds that a process has for the requests it is at; streams resume elsewhere
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to stop; 2 when it cannot start."""
@@ -38,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         blocking_threads=chosen.threads,
         backpressure=chosen.threads * 2,
         respawn_failed_workers=True,
+        # without it, one that is told to end while it starts is waited for without end
+        workers_kill_timeout=KILL_AFTER,
     )
     server.serve()
     return 0

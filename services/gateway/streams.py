@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 
@@ -19,6 +20,18 @@ from shared.jobs.states import TERMINAL
 log = structlog.get_logger()
 
 PAGE = 200
+
+
+class Slot:
+    """One of the streams that may be open at once; given back once, whoever notices the end first."""
+
+    def __init__(self, slots: threading.Semaphore) -> None:
+        self._slots: threading.Semaphore | None = slots
+
+    def free(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.release()
 
 
 def frame(event: Event) -> bytes:

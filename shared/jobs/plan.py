@@ -97,27 +97,15 @@ class _Planner:
         """Plan one job fed from `providers`; returns the providers with its outputs added."""
         name = method.name if method else None
         merged = {**params, **(method.params if method else {})}
-        # which roles it needs depends on its parameters, so ask first with every role there is
-        roles = self._takes(stage, name)
-        needs = self.catalog.check(stage, name, merged, [r for r in providers if r in roles]).needs
-        taken = {*needs, *self._always(stage)} & providers.keys()
+        # A stage's own optional roles are supplied; a method's are not: what an attacker is given is a choice.
+        wanted = {*self.catalog.describe(stage, name, merged).needs, *self.catalog.get("stage", stage, "stage").uses}
+        taken = wanted & providers.keys()
         inputs = tuple(Input(role, parent=providers[role]) for role in sorted(taken))
         job = plan_job(self.catalog, stage, name, merged, seed, inputs, fresh=self.fresh)
         self.jobs.setdefault(job.plan_key, job)
         if len(self.jobs) > MAX_JOBS:
             raise InvalidRequest(f"this grid makes more than {MAX_JOBS} jobs: split it", "")
         return {**providers, **dict.fromkeys(job.produces, job.plan_key)}
-
-    def _takes(self, stage: str, method: str | None) -> set[str]:
-        entries = [self.catalog.get("stage", stage, "stage")]
-        if method and entries[0].methods:
-            entries.append(self.catalog.get(entries[0].methods, method, "method"))
-        conditional = {r for e in entries for by in e.needs_when.values() for rs in by.values() for r in rs}
-        return conditional | {r for e in entries for r in (*e.needs, *e.uses)}
-
-    def _always(self, stage: str) -> set[str]:
-        """A stage's own optional roles are supplied; a method's are not: what an attacker is given is a choice."""
-        return set(self.catalog.get("stage", stage, "stage").uses)
 
 
 def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:

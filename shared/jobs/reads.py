@@ -126,7 +126,7 @@ def _audit(connection: Any, row: Row[Any]) -> Audit:
         spec=json.loads(row.spec),
         created_at=row.created_at,
         cancelled_at=row.cancelled_at,
-        counts=dict(counts.tuples().all()),
+        counts={row[0]: row[1] for row in counts},
     )
 
 

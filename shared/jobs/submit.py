@@ -118,8 +118,8 @@ def _replay(db: Database, connection: Connection, tenant: str, posted: Posted) -
     """Take the key, or give the answer it got. The row is written in the same transaction as the jobs, so a
     second request with the key waits for the first one's commit and then sees its answer."""
     row = {"tenant": tenant, "key": posted.key, "body": posted.body, "answer": ""}
-    taken = connection.execute(db.insert(idempotency).values(**row, created_at=db.now).on_conflict_do_nothing())
-    if taken.rowcount:
+    take = db.insert(idempotency).values(**row, created_at=db.now).on_conflict_do_nothing()
+    if connection.execute(take.returning(idempotency.c.key)).one_or_none() is not None:
         return None
     where = (idempotency.c.tenant == tenant) & (idempotency.c.key == posted.key)
     return _answered(connection.execute(select(idempotency).where(where)).one(), posted)
@@ -166,8 +166,8 @@ def _store(
         "fence": 0, "attempt": 0, "lost_count": 0, "progress": "{}", "time_limit": time_limit, "created_at": db.now,
         "queued_at": db.now if state is State.QUEUED else None, "version": 1, "event_seq": 1,
     }  # fmt: skip
-    stored = connection.execute(db.insert(jobs).values(**values).on_conflict_do_nothing())
-    if not stored.rowcount:  # an equal job was committed since we looked
+    store = db.insert(jobs).values(**values).on_conflict_do_nothing()
+    if connection.execute(store.returning(jobs.c.id)).one_or_none() is None:  # an equal one came since we looked
         same = _equal(connection, tenant, str(live_key))
         if same is None:
             raise Conflict(f"an equal {job.stage} job ended while this one came in: post it again")

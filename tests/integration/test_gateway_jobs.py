@@ -210,7 +210,8 @@ class TestList:
         ("query", "field"),
         [
             ("limit=0", "limit"), ("limit=201", "limit"), ("limit=x", "limit"), ("state=asleep", "state"),
-            ("page=x", "page"), ("page=WzEsMl0", "page"), ("page=%00", "page"), ("stage=%00", "stage"), ("colour=red", "colour"),
+            ("page=x", "page"), ("page=WzEsMl0", "page"), ("page=%00", "page"), ("stage=%00", "stage"),
+            ("colour=red", "colour"),
         ],
     )  # fmt: skip
     def test_a_wrong_query_is_refused(self, gateway, query, field):

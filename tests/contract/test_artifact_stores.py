@@ -1,0 +1,129 @@
+"""What every artifact store promises: the bytes that were put, whole, or an error that says what to do."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.artifacts import ArtifactStore, digest
+from shared.errors import InvalidRequest, NotFound, TransientError
+from tests.support.jobs import together
+
+MISSING = digest(b"never put")
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request: Any, tmp_path: Path) -> str:
+    return "memory://" if request.param == "memory" else f"file://{tmp_path}/deep/artifacts"
+
+
+@pytest.fixture
+def artifacts(url: str) -> ArtifactStore:
+    return ArtifactStore.from_url(url)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 10_000], ids=["empty", "small", "large"])
+def test_what_is_put_can_be_had_again(artifacts: ArtifactStore, data: bytes) -> None:
+    sha256 = artifacts.put(data)
+    assert sha256 == digest(data)
+    assert sha256 in artifacts
+    assert artifacts.get(sha256) == data
+    assert b"".join(artifacts.stream(sha256)) == data
+
+
+def test_a_stream_comes_in_pieces(tmp_path: Path) -> None:
+    artifacts = ArtifactStore.from_url(f"file://{tmp_path}")
+    sha256 = artifacts.put(os.urandom(5 << 20))
+    assert len(list(artifacts.stream(sha256))) > 1
+
+
+def test_the_same_bytes_are_one_artifact(artifacts: ArtifactStore) -> None:
+    assert artifacts.put(b"twice") == artifacts.put(b"twice")
+    assert artifacts.get(digest(b"twice")) == b"twice"
+
+
+def test_the_same_bytes_put_at_the_same_moment_are_one_artifact(artifacts: ArtifactStore) -> None:
+    data = os.urandom(1 << 20)
+    assert together(*[lambda: artifacts.put(data)] * 6) == [digest(data)] * 6
+    assert artifacts.get(digest(data)) == data
+
+
+def test_a_reader_never_sees_half_of_one(artifacts: ArtifactStore) -> None:
+    for n in range(4):
+        data = bytes([n]) * (4 << 20)
+
+        def look(sha256: str = digest(data)) -> int:
+            for _ in range(200):
+                if sha256 in artifacts:
+                    return len(artifacts.get(sha256))
+            return -1
+
+        _, *seen = together(lambda data=data: artifacts.put(data), look, look)
+        assert set(seen) <= {-1, len(data)}
+
+
+def test_what_was_never_put_is_not_found(artifacts: ArtifactStore) -> None:
+    assert MISSING not in artifacts
+    with pytest.raises(NotFound, match=MISSING):
+        artifacts.get(MISSING)
+    with pytest.raises(NotFound, match=MISSING):
+        artifacts.stream(MISSING)  # before the first piece: an answer's status has not gone out yet
+
+
+@pytest.mark.parametrize("name", ["", "abc", "A" * 64, "g" * 64, "../" * 21 + "x", digest(b"x") + "0", "é" * 64])
+def test_what_is_no_digest_is_refused(artifacts: ArtifactStore, name: str) -> None:
+    for ask in (artifacts.get, artifacts.stream, artifacts.__contains__):
+        with pytest.raises(InvalidRequest, match="not a sha256"):
+            ask(name)
+
+
+def test_two_stores_in_memory_are_two() -> None:
+    one, two = ArtifactStore.from_url("memory://"), ArtifactStore.from_url("memory://")
+    assert one.put(b"x") not in two
+
+
+def test_a_folder_may_be_relative_and_outlives_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sha256 = ArtifactStore.from_url("file://here/artifacts").put(b"x")
+    assert (tmp_path / "here/artifacts/sha256" / sha256[:2] / sha256).read_bytes() == b"x"
+    assert ArtifactStore.from_url(f"file://{tmp_path}/here/artifacts").get(sha256) == b"x"
+
+
+@pytest.mark.parametrize("damage", [b"", b"dat", b"dat4", b"data and more"])
+def test_a_damaged_artifact_is_told_and_putting_it_again_heals_it(tmp_path: Path, damage: bytes) -> None:
+    artifacts = ArtifactStore.from_url(f"file://{tmp_path}")
+    sha256 = artifacts.put(b"data")
+    (tmp_path / "sha256" / sha256[:2] / sha256).write_bytes(damage)
+    with pytest.raises(TransientError, match="damaged"):
+        artifacts.get(sha256)
+    assert artifacts.put(b"data") == sha256
+    assert artifacts.get(sha256) == b"data"
+
+
+@pytest.fixture(params=["a file in the way", "nobody listens"])
+def broken(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
+    """A store that cannot serve: a folder whose place a file has taken, an S3 endpoint that refuses."""
+    if request.param == "a file in the way":
+        (tmp_path / "sha256").write_text("in the way")
+        return ArtifactStore.from_url(f"file://{tmp_path}")
+    nobody = {"ENDPOINT": "http://127.0.0.1:9", "ALLOW_HTTP": "true", "REGION": "x"}
+    for name, value in {**nobody, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    return ArtifactStore.from_url("s3://bucket")
+
+
+def test_a_store_that_cannot_serve_says_so_every_time(broken: ArtifactStore) -> None:
+    """None of it may look like an artifact that is missing, or like a defect of the job."""
+    calls = {
+        "put": lambda: broken.put(b"x"),
+        "get": lambda: broken.get(MISSING),
+        "contains": lambda: MISSING in broken,
+        "stream": lambda: list(itertools.chain(broken.stream(MISSING))),
+    }
+    for call in calls.values():
+        with pytest.raises(TransientError):
+            call()

@@ -1,0 +1,106 @@
+"""A plugin is one file: dropped in, it is in the catalog, validated, run and contract-tested. A broken one
+stops the worker with its name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from tests.support.served import clean_env
+from tests.support.system import TOKEN, System
+from tests.support.tree import ROOT, copy_tree
+
+HALFWAY = '''
+"""Half of a gradient ascent step: a plugin that only this test knows."""
+
+import torch
+from pydantic import Field
+
+from shared.ml.unlearning.gradient_ascent import GradientAscentParams, unlearn as ascend
+from shared.ml.unlearning import registry
+
+
+class HalfwayParams(GradientAscentParams):
+    share: float = Field(0.5, gt=0, le=1, description="share of the step that is taken")
+
+
+@registry.register("halfway", params=HalfwayParams, source="this test")
+def unlearn(inputs, retain, forget, params, ctx):
+    """Go a share of the way of gradient ascent."""
+    before = {n: p.detach().clone() for n, p in inputs.original.named_parameters()}
+    model = ascend(inputs, retain, forget, params, ctx)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(before[name] + params.share * (p - before[name]))
+    return model
+'''
+FILE = "shared/ml/unlearning/halfway.py"
+STAGES = "pretrain,train,unlearn"
+
+
+def test_a_new_unlearning_method_is_one_dropped_file(make_system: Callable[..., System], tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "tree", {FILE: HALFWAY})
+    system = make_system(tree)
+    system.worker(STAGES, name="all")
+    system.reconciler()
+    with httpx.Client(base_url=system.gateway(), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as api:
+        entry = next(e for e in api.get("/v1/catalog").json()["kinds"]["unlearning"] if e["name"] == "halfway")
+        assert entry["summary"] == "Go a share of the way of gradient ascent."
+
+        def post(**body: object) -> httpx.Response:
+            return api.post("/v1/jobs", json=body)
+
+        base = post(stage="pretrain", params={"dataset": "mnist_5k", "model": "mlp", "epochs": 1}).json()["id"]
+        trained = post(stage="train", params={"dataset": "mnist_5k"}, inputs={"BASE": base}).json()["id"]
+        unlearning = {
+            "stage": "unlearn", "method": "halfway", "inputs": {"ORIGINAL": trained, "TRAINING_SET": trained},
+        }  # fmt: skip
+        refused = post(**unlearning, params={"share": 1.5, "deletions": 2})
+        assert refused.status_code == 422
+        assert refused.json()["field"] == "params.share"
+        job = post(**unlearning, params={"share": 0.25, "deletions": 2}).json()["id"]
+        whole = post(**{**unlearning, "method": "gradient_ascent"}, params={"deletions": 2}).json()["id"]
+        done = [system.wait(j, 90) for j in (job, whole)]
+        assert [j.state for j in done] == ["succeeded", "succeeded"]
+        weights = [next(a.sha256 for a in j.artifacts if a.role == "UNLEARNED") for j in done]
+        assert weights[0] != weights[1]
+
+
+def test_the_dropped_file_is_contract_tested(tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "tree", {FILE: HALFWAY})
+    shutil.copytree(ROOT / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/contract",
+        "-q",
+        "-k",
+        "halfway",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run(
+        command, cwd=tree, env=clean_env(PYTHONPATH=str(tree)), capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
+def test_a_plugin_that_does_not_import_stops_the_worker_with_its_name(
+    make_system: Callable[..., System], tmp_path: Path
+) -> None:
+    tree = copy_tree(tmp_path / "tree", {"shared/ml/unlearning/broken.py": "import a_module_that_is_not_there\n"})
+    system = make_system(tree)
+    worker = system.worker("attack", name="broken", wait=0)
+    assert worker.wait(timeout=60) == 1
+    assert "shared/ml/unlearning/broken.py does not import" in system.log("broken")
+    assert not system.catalog().plugins

@@ -1,0 +1,192 @@
+"""One machine: `make serve`, its leftovers, its ports, one more worker, and the README's own lines."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.served import clean_env, served
+from tests.support.system import wait_for
+from tests.support.tree import ROOT
+
+pytestmark = pytest.mark.xdist_group("served")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def api(folder: Path) -> Iterator[httpx.Client]:
+    with served(folder) as at:
+        headers = {"Authorization": f"Bearer {at['token']}"}
+        with httpx.Client(base_url=at["url"], headers=headers, timeout=30) as client:
+            yield client
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def run(script: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", script],
+        cwd=folder,
+        env=clean_env(),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_readme_s_curl_lines(api: httpx.Client, folder: Path) -> None:
+    (script,) = (b for b in blocks("sh") if "curl" in b)
+    out = run(script, folder)
+    evaluation = json.loads(out[out.rindex('{"') :].strip().splitlines()[0])
+    assert evaluation["metrics"]["psnr"]["n"] == 2
+    assert evaluation["threat_model"]["attack"] == "feature_recovery"
+    stages = {q["stage"] for q in api.get("/v1/queues").json()["items"]}
+    assert stages >= {"pretrain", "train", "unlearn", "attack", "evaluate"}
+    jobs = api.get("/v1/jobs").json()["items"]
+    assert {j["stage"]: j["state"] for j in jobs} == dict.fromkeys(
+        ["pretrain", "train", "unlearn", "attack", "evaluate"], "succeeded"
+    )
+
+
+def test_the_readme_s_cli_lines(api: httpx.Client, folder: Path) -> None:
+    (script,) = (b for b in blocks("sh") if "palimpsest audit" in b)
+    (folder / "examples").mkdir(exist_ok=True)
+    for example in (ROOT / "examples").iterdir():
+        (folder / "examples" / example.name).write_bytes(example.read_bytes())
+    out = run(script, folder)
+    assert "succeeded" in out
+    assert "attack" in out
+
+
+def post(api: httpx.Client, stage: str, inputs: dict[str, str] | None = None, **more: Any) -> str:
+    answer = api.post("/v1/jobs", json={"stage": stage, "inputs": inputs or {}, **more})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def test_a_second_attack_worker_takes_work_while_the_first_one_has_some(api: httpx.Client, folder: Path) -> None:
+    data = {"dataset": "mnist_5k"}
+    base = post(api, "pretrain", params={**data, "model": "mlp", "epochs": 1})
+    trained = post(api, "train", {"BASE": base}, params=data)
+    unlearned = post(
+        api,
+        "unlearn",
+        {"ORIGINAL": trained, "TRAINING_SET": trained},
+        method="gradient_ascent",
+        params={"deletions": 2},
+    )
+    inputs = {"ORIGINAL": trained, "UNLEARNED": unlearned, "LABELS": unlearned}
+    attacks = [
+        post(api, "attack", inputs, method="feature_recovery", seed=seed, params={"iterations": 20_000})
+        for seed in (0, 1)
+    ]
+    first = wait_for(
+        lambda: next((j for a in attacks if (j := api.get(f"/v1/jobs/{a}").json())["state"] == "running"), None),
+        90,
+        "an attack runs",
+    )
+    assert [api.get(f"/v1/jobs/{a}").json()["state"] for a in attacks].count("queued") == 1
+    worker = subprocess.Popen([sys.executable, "-m", "deploy.local.worker", "attack"], cwd=folder, env=clean_env())
+    try:
+        other = next(a for a in attacks if a != first["id"])
+        second = wait_for(
+            lambda: (j := api.get(f"/v1/jobs/{other}").json())["state"] == "running" and j, 60, "the other one runs"
+        )
+        assert second["worker"] != first["worker"]
+        assert api.get(f"/v1/jobs/{first['id']}").json()["state"] == "running"
+        live = {w["id"]: w["job"] for w in api.get("/v1/workers").json()["items"] if w["live"]}
+        assert live[first["worker"]] == first["id"]
+        assert live[second["worker"]] == other
+        queue = next(q for q in api.get("/v1/queues").json()["items"] if q["stage"] == "attack")
+        assert queue["live_workers"] == 2
+        for job in attacks:
+            started = time.monotonic()
+            assert api.post(f"/v1/jobs/{job}/cancel").status_code == 202
+            wait_for(lambda job=job: api.get(f"/v1/jobs/{job}").json()["state"] == "cancelled", 10, "cancelled")
+            assert time.monotonic() - started < 10
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=40) == 0
+
+
+def test_a_second_serve_of_the_folder_is_refused(api: httpx.Client, folder: Path) -> None:
+    command = [sys.executable, "-m", "deploy.local.serve"]
+    done = subprocess.run(command, cwd=folder, env=clean_env(), capture_output=True, check=False, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"already served, at {str(api.base_url).rstrip('/')}" in done.stderr
+
+
+def test_any_process_that_dies_comes_back(api: httpx.Client, folder: Path) -> None:
+    def named(word: str) -> list[psutil.Process]:
+        return [p for p in psutil.Process(supervisor).children() if any(word in c for c in p.cmdline())]
+
+    supervisor = int((folder / ".palimpsest/run/supervisord.pid").read_text())
+    for word in ("services.gateway", "workers.reconciler", "valkey-server", "redis-server"):
+        for process in named(word):
+            process.kill()
+            wait_for(
+                lambda process=process, word=word: [p for p in named(word) if p.pid != process.pid],
+                20,
+                f"{word} is back",
+            )
+
+    def answers() -> bool:
+        try:
+            return api.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_for(answers, 30, "the gateway answers again")
+
+
+def test_a_taken_port_is_told_and_the_preferred_one_is_only_preferred(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "deploy.local.serve", "--port", str(port)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=clean_env(), capture_output=True, check=False, text=True, timeout=60
+        )
+    assert done.returncode == 2
+    assert f"port {port} is taken" in done.stderr
+
+
+def test_a_killed_serve_leaves_nothing_that_the_next_one_minds(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploy.local.serve"]
+    first = subprocess.Popen(
+        command, cwd=tmp_path, env=clean_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    pid = tmp_path / ".palimpsest/run/supervisord.pid"
+    wait_for(pid.exists, 30, "the supervisor runs")
+    supervisor = psutil.Process(int(pid.read_text()))
+    wait_for(lambda: len(supervisor.children()) >= 7, 30, "it has started everything")
+    family = [supervisor, *supervisor.children(recursive=True)]
+    first.kill()
+    first.wait()
+    with served(tmp_path) as at:
+        assert httpx.get(f"{at['url']}/livez").status_code == 200
+        assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not (tmp_path / ".palimpsest/serve.json").exists()
