@@ -47,4 +47,6 @@ class Settings(BaseSettings):
     )
     reconcile_every: float = Field(5.0, gt=0, description="how often the reconciler looks")
     max_lost: int = Field(3, ge=1, description="attempts that may be lost before a job fails as lost_worker")
-    max_events: int = Field(64, ge=1, description="event streams that one gateway process holds open at once")
+    max_events: int = Field(
+        48, ge=1, description="event streams that one gateway process holds open at once; each holds a thread"
+    )

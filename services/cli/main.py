@@ -65,10 +65,15 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, Unauthorized):
         return f"the gateway does not take this token: {error}; set PALIMPSEST_TOKEN", USAGE
     if isinstance(error, Invalid):
-        lines = [f"{e['field']}: {e['message']}" if e.get("field") else e["message"] for e in error.errors]
-        return "\n  ".join(lines) or error.detail, USAGE
+        return "\n  ".join(
+            _wrong(e.get("field", ""), e.get("message", "")) for e in error.errors
+        ) or error.detail, USAGE
     if isinstance(error, WrongUse | NotFound | NotConfigured):
         return str(error), USAGE
     if isinstance(error, ApiError):
         return error.detail, FAILED
     return str(error), FAILED
+
+
+def _wrong(field: str, message: str) -> str:
+    return message if not field or message.startswith(field) else f"{field}: {message}"

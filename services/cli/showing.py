@@ -101,7 +101,7 @@ def _show_job(job: Job) -> None:
         "seed": str(job.seed),
         "params": _compact(job.params),
         "inputs": ", ".join(f"{role} from {_source(source)}" for role, source in job.inputs.items()),
-        "progress": f"{_progress(job)} {_compact(numbers) if numbers else ''}",
+        "progress": f"{_progress(job)} {_compact(numbers) if numbers else ''}" if job.progress else "",
         "attempts": f"{job.attempt}, {job.lost_count} lost" if job.attempt else "",
         "worker": escape(job.worker or ""),
         "reused": f"took the artifacts of {job.reused_from}" if job.reused_from else "",
@@ -160,7 +160,9 @@ def catalog(
     if not found["kinds"]:
         known = "" if kind is None else f" of kind {kind}"
         console().print(f"nothing{escape(known)} was published: has a worker started?")
-    for name, entries in found["kinds"].items():
+    for place, (name, entries) in enumerate(found["kinds"].items()):
+        if place:
+            console().print()
         table([name, "summary", "needs"], [[e["name"], escape(e["summary"]), ", ".join(e["needs"])] for e in entries])
         for entry in entries if kind else ():
             _entry(entry)

@@ -108,6 +108,6 @@ def read(call: Call[Any], response: httpx.Response) -> Any:
     check(response)
     try:
         return call.read(response.json())
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         detail = f"{response.url} did not answer as a gateway does: is this the right address?"
         raise ApiError(response.status_code, {"detail": detail}) from error

@@ -48,7 +48,7 @@ class Rate:
         if self._seen and done < self._seen[-1][1]:
             self._seen.clear()  # a new attempt
         self._seen.append((now, done))
-        while len(self._seen) > 2 and now - self._seen[1][0] > WINDOW:
+        while len(self._seen) > 2 and now - self._seen[1][0] >= WINDOW:
             self._seen.popleft()
         (then, before) = self._seen[0]
         return (done - before) / (now - then) if now > then and done > before else None

@@ -10,7 +10,7 @@ from granian.constants import Interfaces
 
 from services.gateway.auth import required_token
 from shared.config import Settings
-from shared.errors import PalimpsestError
+from shared.errors import InvalidRequest, PalimpsestError
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current
 
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=64, help="threads of each process; an event stream holds one")
     chosen = parser.parse_args(arguments)
     try:
-        _check()
+        _check(chosen.threads)
     except PalimpsestError as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -47,9 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _check() -> None:
+def _check(threads: int) -> None:
     """Fail here, once and readably, and not in every process of the server."""
     settings = Settings()
+    if threads <= settings.max_events:
+        raise InvalidRequest(
+            f"{settings.max_events} event streams could hold all {threads} threads: "
+            "give more --threads, or a lower PALIMPSEST_MAX_EVENTS"
+        )
     required_token(settings)
     db = Database(settings.database_url)
     try:

@@ -63,7 +63,7 @@ def problem(
         "instance": _short(request.path),
     }
     if errors:
-        body["field"] = errors[0].field
+        body["field"] = _short(errors[0].field)
         body["errors"] = [{"field": _short(e.field), "message": _short(e.message)} for e in errors[:MAX_ERRORS]]
     response = Response(json.dumps(body), status=status, content_type=MEDIA_TYPE)
     response.headers.update(dict(headers or {}))

@@ -62,6 +62,8 @@ def cancel_audit(db: Database, tenant: str, audit_id: str) -> int:
         mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant)
         if connection.execute(select(audits.c.id).where(mine).with_for_update()).one_or_none() is None:
             raise NotFound(f"there is no audit {audit_id}")
+        if not _has_live_jobs(connection, audit_id):
+            return 0  # it has ended: how it ended stays what it is
         connection.execute(update(audits).where(mine, audits.c.cancelled_at.is_(None)).values(cancelled_at=db.now))
         connection.execute(update(audit_jobs).where(audit_jobs.c.audit == audit_id).values(detached=True))
         for job_id in (unwanted := _unwanted(connection, audit_id)):
@@ -71,6 +73,12 @@ def cancel_audit(db: Database, tenant: str, audit_id: str) -> int:
         return len(unwanted)
 
     return db.retrying(work)
+
+
+def _has_live_jobs(connection: Connection, audit_id: str) -> bool:
+    joined = select(jobs.c.id).join(audit_jobs, audit_jobs.c.job == jobs.c.id)
+    live = joined.where(audit_jobs.c.audit == audit_id, jobs.c.state.in_(LIVE)).limit(1)
+    return connection.execute(live).one_or_none() is not None
 
 
 def _unwanted(connection: Connection, audit_id: str) -> list[str]:

@@ -114,6 +114,14 @@ def test_cancelling_an_audit_leaves_what_a_live_job_needs(store: Store) -> None:
     assert store.states(*ids, by_hand) == ["queued", "waiting", "cancelled", "waiting"]
 
 
+def test_cancelling_an_audit_that_has_ended_changes_nothing(store: Store) -> None:
+    audit, _ = store.audit(planned("a"))
+    store.finish(store.take())
+    before = store.dump()
+    assert control.cancel_audit(store.db, ALICE, audit) == 0
+    assert store.dump() == before
+
+
 def test_cancelling_an_audit_leaves_what_has_ended(store: Store) -> None:
     done = store.run("done")
     audit, ids = store.audit(planned("done"), planned("a"))

@@ -266,4 +266,4 @@ def test_any_sequence_of_calls_on_sqlite(memory_store: Store) -> None:
 
 
 def test_any_sequence_of_calls_on_postgresql(postgres_store: Store) -> None:
-    run(postgres_store, 5, 40)
+    run(postgres_store, 15, 40)

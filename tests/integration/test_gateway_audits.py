@@ -132,3 +132,5 @@ def test_cancel_leaves_what_another_audit_needs(gateway):
         assert answer.get_json()["state"] == "cancelled"
     assert gateway.worker().run_all() == 1 + 7
     assert gateway.http.get(f"/v1/audits/{second['id']}").get_json()["state"] == "succeeded"
+    answer = gateway.http.post(f"/v1/audits/{second['id']}/cancel")  # too late: how it ended stays what it is
+    assert (answer.status_code, answer.get_json()["state"]) == (202, "succeeded")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -89,6 +91,9 @@ class TestBrowser:
             assert "script-src 'self'" in shown.headers["Content-Security-Policy"]
             for outside in ('src="http', 'href="http', "cdn."):
                 assert outside not in shown.get_data(as_text=True)
+            for asset in re.findall(r'(?:src|href)="([^"#]+)"', shown.get_data(as_text=True)):
+                if not asset.startswith("data:"):
+                    assert client.get(urljoin(page, asset)).status_code == 200, asset
         spec = client.get("/openapi/openapi.json").get_json()
         assert "/v1/jobs/{job_id}/events" in spec["paths"]
         assert spec["paths"]["/v1/jobs"]["post"]["responses"]["422"]["content"].keys() == {"application/problem+json"}

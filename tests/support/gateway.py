@@ -201,7 +201,7 @@ class GatewayProcess:
         command = [sys.executable, "-m", "services.gateway", "--port", str(self.port), "--processes", "1"]
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--threads", "16"], env={**self.env, **env}, cwd=self.folder, stdout=log, stderr=log,
+                command, env={**self.env, **env}, cwd=self.folder, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         until = time.monotonic() + 60

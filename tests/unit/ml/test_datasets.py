@@ -147,7 +147,9 @@ def test_npz_of_bytes_is_scaled_and_split(root: Path) -> None:
 
 def test_npz_of_grey_floats_with_test_arrays(root: Path) -> None:
     grey = np.random.default_rng(1).random((20, 9, 9))
-    write_npz(root / "own.npz", images=grey, labels=np.arange(20) % 3, test_images=grey[:10], test_labels=np.arange(10) % 3)
+    write_npz(
+        root / "own.npz", images=grey, labels=np.arange(20) % 3, test_images=grey[:10], test_labels=np.arange(10) % 3
+    )
     dataset = open_dataset(npz())
     assert dataset.input_shape == (1, 9, 9)
     assert len(dataset.load("train").labels) == 20

@@ -1,0 +1,218 @@
+"""What every plugin keeps, found through the registries: a new file is tested without touching this one."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import jsonschema
+import pytest
+import torch
+
+from shared.catalog import Catalog, Entry
+from shared.ml import REGISTRIES, attacks, datasets, metrics, models, unlearning
+from shared.ml.attacks._observation import Answers, Observation, Reconstruction
+from shared.ml.context import LocalContext, generator
+from shared.ml.datasets._base import Samples
+from shared.ml.networks import Architecture, Networks, build, clone
+from shared.ml.records import Counts
+from shared.ml.training.recipe import Recipe
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.registry import Plugin
+from workers.stages import registry as stages
+
+PLUGINS = [plugin for registry in (*REGISTRIES, stages) for plugin in registry]
+ROLES = {
+    "BASE", "ORIGINAL", "UNLEARNED", "RECIPE", "TRAINING_SET", "FORGET_SETS", "COUNTS", "LABELS", "RECONSTRUCTION",
+    "ANSWERS", "EVALUATION", "METRICS", "QUERIES", "SHADOWS", "SHARDS", "BATCH_DELTAS", "RELEASED", "REPORT",
+}  # fmt: skip
+TRUTH = {"FORGET_SETS", "TRAINING_SET", "RECONSTRUCTION", "ANSWERS", "EVALUATION"}
+
+
+def of(registry: object) -> list[object]:
+    return [pytest.param(plugin, id=plugin.name) for plugin in registry]  # type: ignore[attr-defined]
+
+
+def defaults(plugin: Plugin) -> bool:
+    """Whether the plugin can be made without being told anything."""
+    return not plugin.params.model_json_schema().get("required")
+
+
+@pytest.mark.parametrize("plugin", [pytest.param(p, id=f"{p.kind}:{p.name}") for p in PLUGINS])
+def test_every_plugin_describes_itself(plugin: Plugin) -> None:
+    entry = Entry.of(plugin)
+    assert json.loads(entry.model_dump_json())
+    roles = {*plugin.needs, *plugin.uses, *plugin.produces}
+    for by_value in plugin.needs_when.values():
+        for more in by_value.values():
+            roles |= set(more)
+    assert roles <= ROLES
+    assert set(plugin.needs_when) <= set(plugin.params.model_fields)
+    jsonschema.Draft202012Validator.check_schema(entry.params_schema)
+
+
+@pytest.mark.parametrize("stage", of(stages))
+def test_the_catalog_accepts_every_stage_with_every_method_and_its_defaults(stage: Plugin) -> None:
+    catalog = Catalog(Entry.of(plugin) for plugin in PLUGINS)
+    methods = [m for registry in REGISTRIES if registry.kind == stage.methods for m in registry]
+    for method in methods or [None]:
+        parts = [stage] if method is None else [stage, method]
+        if not all(defaults(part) for part in parts):
+            continue
+        made = [part.params().model_dump(mode="json") for part in parts]
+        roles = {role for part, params in zip(parts, made, strict=True) for role in Entry.of(part).needed(params)}
+        checked = catalog.check(stage.name, method.name if method else None, {}, roles)
+        for params in made:
+            for name, value in params.items():
+                inner = isinstance(value, dict) and set(value) == {"name", "params"}
+                assert checked.params[name] == value or inner
+        assert set(checked.produces) == {role for part in parts for role in part.produces}
+
+
+@pytest.mark.parametrize("plugin", [pytest.param(p, id=f"{p.kind}:{p.name}") for p in PLUGINS])
+def test_every_parameter_has_one_sentence_and_bounds(plugin: Plugin) -> None:
+    for name, schema in Entry.of(plugin).properties.items():
+        assert schema.get("description"), f"{plugin.name}.{name} has no description"
+        for option in schema.get("anyOf", [schema]):
+            if option.get("type") in ("integer", "number"):
+                assert {"minimum", "exclusiveMinimum"} & set(option), f"{plugin.name}.{name} has no lower bound"
+                assert {"maximum", "exclusiveMaximum"} & set(option), f"{plugin.name}.{name} has no upper bound"
+            if option.get("type") == "string" and "enum" not in option and "const" not in option:
+                assert "maxLength" in option, f"{plugin.name}.{name} has no longest length"
+
+
+@pytest.mark.parametrize("stage", of(stages))
+def test_parameters_of_a_stage_and_its_methods_never_collide(stage: Plugin) -> None:
+    for registry in REGISTRIES:
+        if registry.kind == stage.methods:
+            for method in registry:
+                both = set(stage.params.model_fields) & set(method.params.model_fields)
+                assert not both, f"{stage.name} and {method.name} share {both}"
+
+
+@pytest.mark.parametrize("plugin", of(datasets.registry))
+def test_a_dataset_has_what_a_network_is_built_from(plugin: Plugin) -> None:
+    for name in ("input_shape", "num_classes", "mean", "std", "load"):
+        assert hasattr(plugin.target, name)
+    if not defaults(plugin) or plugin.name == "fashion_mnist":
+        return  # its files may not be here; its own tests bring their own
+    dataset = plugin.target(plugin.params())
+    for split in ("train", "test"):
+        images, labels = dataset.load(split)
+        assert images.shape[1:] == dataset.input_shape
+        assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+        assert len(images) == len(labels)
+        assert 0 <= images.min() <= images.max() <= 1
+        assert 0 <= labels.min() <= labels.max() < dataset.num_classes
+        again = dataset.load(split)
+        assert torch.equal(images, again.images)
+
+
+def architecture(model: str = "mlp", shape: tuple[int, int, int] = (1, 12, 12)) -> Architecture:
+    channels = shape[0]
+    return Architecture(
+        model={"name": model}, input_shape=shape, num_classes=4, mean=(0.5,) * channels, std=(0.25,) * channels
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+@pytest.mark.parametrize("plugin", of(models.registry))
+def test_a_model_maps_images_to_finite_logits_and_has_gradients(plugin: Plugin, shape: tuple[int, int, int]) -> None:
+    network = build(architecture(plugin.name, shape), generator(0, "weights"))
+    images = torch.rand(2, *shape, generator=generator(0, "images"))
+    logits = network(images)
+    assert logits.shape == (2, 4)
+    assert bool(torch.isfinite(logits).all())
+    alone = network(images[:1])
+    torch.testing.assert_close(alone, logits[:1], atol=1e-5, rtol=1e-4)  # eval mode: no sample sees another
+    logits.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    again = build(architecture(plugin.name, shape), generator(0, "weights")).state_dict()
+    assert all(torch.equal(t, again[name]) for name, t in network.state_dict().items())
+
+
+def data(n: int, purpose: str) -> Samples:
+    source = generator(0, purpose)
+    return Samples(torch.rand(n, 1, 12, 12, generator=source), torch.randint(0, 4, (n,), generator=source))
+
+
+def inputs() -> UnlearningInputs:
+    base = build(architecture(), generator(0, "weights"))
+    return UnlearningInputs(clone(base), clone(base), Recipe(lr=0.01))
+
+
+@pytest.mark.parametrize("plugin", of(unlearning.registry))
+def test_an_unlearning_method_gives_finite_repeatable_weights_and_reports_progress(plugin: Plugin) -> None:
+    retain, forget, params = data(6, "retain"), data(2, "forget"), plugin.params()
+    ctx = LocalContext()
+    first = plugin.target(inputs(), retain, forget, params, ctx)
+    again = plugin.target(inputs(), retain, forget, params, LocalContext())
+    before = inputs().original.state_dict()
+    assert first.state_dict().keys() == before.keys()
+    for name, tensor in first.state_dict().items():
+        assert bool(torch.isfinite(tensor).all())
+        assert torch.equal(tensor, again.state_dict()[name])
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in first.state_dict().items())
+    assert ctx.steps
+    done, total, _ = ctx.steps[-1]
+    assert done == total
+    assert "ORIGINAL" in plugin.needs
+
+
+@pytest.mark.parametrize("plugin", of(attacks.registry))
+def test_an_attack_never_asks_for_the_truth_and_answers_for_every_deletion(plugin: Plugin) -> None:
+    asked = {*plugin.needs, *plugin.uses, *(r for by in plugin.needs_when.values() for rs in by.values() for r in rs)}
+    assert not asked & TRUTH
+    assert set(inspect.signature(plugin.target).parameters) == {"observation", "params", "ctx"}
+    assert {"access", "queries"} <= set(plugin.traits)
+
+    def stack(networks: list[torch.nn.Module]) -> Networks:
+        states = [network.state_dict() for network in networks]
+        return Networks(architecture(), {n: torch.stack([s[n] for s in states]) for n in states[0]}, len(networks))
+
+    method = unlearning.registry.get("gradient_ascent")
+    unlearned = []
+    for d in range(2):
+        forget = data(2, "forget").pick([d])
+        unlearned.append(method.target(inputs(), data(6, "retain"), forget, method.params(), LocalContext()))
+    labels = data(2, "forget").labels.view(2, 1)
+    seen = Observation(
+        stack([inputs().original]), stack(unlearned), stack([inputs().original]), Counts(N=8, k=1), labels
+    )
+    short = {"iterations": 2} if "iterations" in plugin.params.model_fields else {}
+    ctx = LocalContext()
+    result = plugin.target(seen, plugin.params(**short), ctx)
+    assert ctx.steps
+    if plugin.produces == ("RECONSTRUCTION",):
+        assert isinstance(result, Reconstruction)
+        assert result.images.shape == (2, 1, 1, 12, 12)
+        assert result.matching_loss.shape == (2,)
+    else:
+        assert plugin.produces == ("ANSWERS",)
+        assert isinstance(result, Answers)
+        assert result.labels.shape == (2, 1)
+
+
+@pytest.mark.parametrize("plugin", of(metrics.registry))
+def test_a_metric_says_its_unit_range_and_direction_and_keeps_them(plugin: Plugin) -> None:
+    traits = plugin.traits
+    assert traits["takes"] in ("image", "decoys", "label", "classifier")
+    assert isinstance(traits["unit"], str)
+    assert isinstance(traits["higher_is_better"], bool)
+    low, high = traits["range"]
+    better, worse = data(3, "truth").images, data(3, "other").images
+    if traits["takes"] == "image":
+        good, bad = plugin.target(better, better), plugin.target(worse, better)
+    elif traits["takes"] == "decoys":
+        decoys = data(6, "decoys").images.view(3, 2, 1, 12, 12)
+        good, bad = (plugin.target(x, better, decoys) for x in (better, decoys[:, 0]))
+    elif traits["takes"] == "label":
+        truth = torch.tensor([[0], [1], [2]])
+        good, bad = plugin.target(truth, truth), plugin.target(truth + 1, truth)
+    else:
+        return  # a number for a network and data: see its own test
+    assert good.shape == bad.shape == (3,)
+    for scores in (good, bad):
+        assert bool((scores >= low - 1e-6).all())
+        assert high is None or bool((scores <= high + 1e-6).all())
+    assert bool((good > bad).all()) == traits["higher_is_better"]

@@ -1,0 +1,285 @@
+"""The command line against a served gateway: what it prints, where, and how it exits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.cli import following
+from services.cli.main import main
+from tests.support.gateway import AN_AUDIT, AUDIT_JOBS, TOKEN, GatewayProcess, HandWorker, gateway_process
+
+PROGRAM = [sys.executable, "-c", "from services.cli.main import main; main()"]
+
+
+@dataclass
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> object:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with gateway_process(tmp_path_factory.mktemp("gateway")) as served:
+        yield served
+
+
+@pytest.fixture
+def worker(gateway: GatewayProcess) -> Iterator[HandWorker]:
+    made = gateway.worker()
+    yield made
+    made.run_all()
+
+
+@pytest.fixture
+def run(
+    gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    """`palimpsest` in this process."""
+    monkeypatch.setenv("PALIMPSEST_URL", gateway.url)
+    monkeypatch.setenv("PALIMPSEST_TOKEN", TOKEN)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["palimpsest", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return Done(int(ended.value.code or 0), shown.out, shown.err)
+
+    return call
+
+
+def test_a_job_from_submit_to_fetch(run, worker):
+    first = run("submit", "sleep", "-p", "seconds=1", "--seed", "1")
+    job = first.out.strip()
+    assert (first.status, job.startswith("job_"), "submitted" in first.err) == (0, True, True)
+    assert f"palimpsest watch {job}" in first.err
+    assert "shared" in run("submit", "sleep", "-p", "seconds=1", "--seed", "1").err
+    child = run("submit", "sleep", "-i", f"BASE={job}:BASE", "--seed", "2", "--json")
+    assert child.json["inputs"] == {"BASE": {"job": job, "role": "BASE"}}
+    assert run("fetch", job).status == 1
+    worker.finish(worker.claim(), b"some text", "text/plain")
+    shown = run("show", job)
+    assert "succeeded" in shown.out
+    assert '"seconds": 1.0' in shown.out
+    assert run("fetch", job, "-o", "-").out == "some text"
+    fetched = run("fetch", job, "BASE", "-o", "here.txt")
+    assert (fetched.status, fetched.out.strip(), Path("here.txt").read_text()) == (0, "here.txt", "some text")
+    assert run("fetch", job, "--json").json["size"] == 9
+    assert run("show", job, "--json").json["state"] == "succeeded"
+    assert [j["id"] for j in run("jobs", "--json", "--limit", "1").json] == [child.json["id"]]
+    assert job in run("jobs", "--stage", "sleep", "--state", "succeeded").out
+
+
+def test_an_audit(run, worker, tmp_path):
+    (tmp_path / "audit.yaml").write_text(
+        "name: two methods\ndataset: digits\nmodel: {name: mlp, params: {width: 8}}\n"
+        "unlearning: [ascent, retrain]\nattacks: [invert]\nseeds: [0, 1]\n"
+    )
+    dry = run("audit", "audit.yaml", "--dry-run")
+    assert f"{AUDIT_JOBS} jobs: 0 are there already" in dry.out
+    assert run("audit", "audit.yaml", "--dry-run", "--json").json["new"] == AUDIT_JOBS
+    made = run("audit", "audit.yaml")
+    audit = made.out.strip()
+    assert (made.status, f"{AUDIT_JOBS} jobs" in made.err) == (0, True)
+    assert "two methods" in run("show", audit).out
+    assert audit in run("audits").out
+    assert len(run("jobs", "--audit", audit, "--json", "--limit", "200").json) == AUDIT_JOBS
+    worker.run_all()
+    assert run("watch", audit).status == 0
+    assert run("show", audit, "--json").json["state"] == "succeeded"
+    assert "is succeeded" in run("cancel", audit).err
+    assert run("fetch", audit).status == 2
+
+
+def work_on(worker: HandWorker, fail: bool) -> threading.Thread:
+    def work() -> None:
+        claim = worker.claim()
+        for done in range(1, 5):
+            worker.progress(claim, done, 4, matching_loss=1 / done)
+            time.sleep(0.4)
+        worker.fail(claim, "the loss is [not] a number") if fail else worker.finish(claim)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_watch_in_a_pipe_is_lines(run, worker, monkeypatch):
+    monkeypatch.setattr(following, "LINE_EVERY", 0.5)
+    job = run("submit", "sleep", "--seed", "3").out.strip()
+    thread = work_on(worker, fail=True)
+    seen = run("watch", job)
+    thread.join()
+    assert seen.status == 1
+    assert "running" in seen.out
+    assert "matching loss" in seen.out
+    assert "/s, " in seen.out
+    assert "error: the loss is [not] a number" in seen.out
+    assert run("retry", job).status == 0
+    thread = work_on(worker, fail=False)
+    lines = [json.loads(line) for line in run("watch", job, "--json").out.splitlines()]
+    thread.join()
+    assert lines[-1]["state"] == "succeeded"
+    assert lines[-1]["numbers"]["matching_loss"] == 0.25
+
+
+def test_submit_and_watch(run, worker):
+    starter = threading.Timer(1.0, lambda: worker.finish(worker.claim()))
+    starter.start()
+    seen = run("submit", "sleep", "--seed", "4", "--watch")
+    starter.join()
+    assert (seen.status, "succeeded" in seen.out) == (0, True)
+
+
+def test_watch_on_a_terminal_is_bars_and_ctrl_c_leaves_the_job(gateway, run, worker):
+    job = run("submit", "sleep", "--seed", "5").out.strip()
+    claim = worker.claim()
+    worker.progress(claim, 2, 8, matching_loss=0.5)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(PROGRAM[0], [*PROGRAM, "watch", job], {**gateway.client_env(), "TERM": "xterm", "COLUMNS": "160"})
+    shown, pressed = b"", 0
+    until = time.monotonic() + 30
+    with contextlib.suppress(OSError):  # a terminal whose program has ended
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+            assert time.monotonic() < until, shown
+            if not pressed and b"2/8" in shown and b"matching loss 0.5" in shown:
+                pressed = os.write(terminal, b"\x03")
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    text = shown.decode()
+    assert status == 130, text
+    assert job in text
+    assert f"palimpsest watch {job}" in text
+    assert "Traceback" not in text
+    assert json.loads(run("show", job, "--json").out)["state"] == "running"
+    worker.finish(claim)
+
+
+def test_cancel_hold_unhold(run, worker):
+    job = run("submit", "sleep", "--seed", "6").out.strip()
+    assert "is held" in run("hold", job).err
+    assert run("unhold", job, "--json").json["state"] == "queued"
+    worker.claim()
+    assert "told to stop" in run("cancel", job).err
+    queued = run("submit", "sleep", "--seed", "7").out.strip()
+    assert "is cancelled" in run("cancel", queued).err
+    assert run("watch", queued).status == 1
+    assert run("hold", queued).status == 1
+
+
+def test_lists(run, worker):
+    assert "hand" in run("workers").out
+    assert run("workers", "--json").json[0]["live"] is True
+    assert "sleep" in run("queues").out
+    assert {q["stage"] for q in run("queues", "--json").json} >= {"sleep"}
+    assert "Match gradients." in run("catalog").out
+    assert "iterations" in run("catalog", "attack").out
+    assert "nothing of kind x" in run("catalog", "x").out
+    assert set(run("catalog", "attack", "--json").json["kinds"]) == {"attack"}
+    assert run("audits", "--json").status == 0
+
+
+WRONG: list[tuple[list[str], int, str]] = [
+    ([], 2, ""),
+    (["dance"], 2, "No such command"),
+    (["submit"], 2, "Missing argument"),
+    (["submit", "slep"], 2, "did you mean 'sleep'"),
+    (["submit", "sleep", "-p", "seconds=-1"], 2, "palimpsest: params.seconds: -1.0 is less"),
+    (["submit", "sleep", "-p", "seconds"], 2, "write NAME=VALUE"),
+    (["submit", "sleep", "-i", "BASE"], 2, "write ROLE=JOB"),
+    (["submit", "sleep", "-i", "BASE=newest"], 2, "inputs.BASE: "),
+    (["show", "job_0"], 2, "there is no job 'job_0'"),
+    (["watch", "job_" + "0" * 20], 2, "there is no job"),
+    (["fetch", "0" * 64], 2, "there is no artifact"),
+    (["audit", "none.yaml"], 2, "No such file"),
+    (["audit", "broken.yaml"], 2, "is not YAML"),
+    (["audit", "list.yaml"], 2, "must be a mapping"),
+    (["audit", "date.yaml"], 2, "JSON cannot say"),
+    (["audit", "wrong.yaml"], 2, "unlearning.0.name: unknown unlearning"),
+    (["audit", "empty.yaml"], 2, "dataset: "),
+    (["jobs", "--state", "asleep"], 2, "state: "),
+    (["jobs", "--limit", "0"], 2, "--limit"),
+]
+
+
+@pytest.mark.parametrize(("words", "status", "text"), WRONG, ids=[" ".join(w[0])[:40] or "nothing" for w in WRONG])
+def test_wrong_use_is_one_clear_sentence(run, words, status, text):
+    Path("broken.yaml").write_text("a: [")
+    Path("list.yaml").write_text("[1, 2]")
+    Path("date.yaml").write_text("name: 2024-01-01")
+    Path("empty.yaml").write_text("{}")
+    Path("wrong.yaml").write_text(json.dumps({**AN_AUDIT, "unlearning": ["forgetting"]}))
+    done = run(*words)
+    assert done.status == status
+    assert text in done.err
+
+
+def test_a_gateway_that_is_not_there_and_one_that_says_no(run, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_TOKEN", "wrong")
+    done = run("jobs")
+    assert (done.status, "does not take this token" in done.err) == (2, True)
+    monkeypatch.setenv("PALIMPSEST_URL", "http://127.0.0.1:1")
+    done = run("jobs")
+    assert (done.status, "is it running?" in done.err) == (1, True)
+    monkeypatch.setenv("PALIMPSEST_URL", "ftp://x")
+    assert run("jobs").status == 2
+    monkeypatch.delenv("PALIMPSEST_URL")
+    done = run("jobs")
+    assert (done.status, "no gateway is known" in done.err) == (2, True)
+
+
+def test_as_a_program(gateway, worker, tmp_path):
+    """The installed entry point does what `main` does, and a closed pipe is no error of ours."""
+    folder = tmp_path / ".palimpsest"
+    folder.mkdir()
+    (folder / "serve.json").write_text(json.dumps({"url": gateway.url, "token": TOKEN}))
+    env = {k: v for k, v in gateway.client_env().items() if k not in ("PALIMPSEST_URL", "PALIMPSEST_TOKEN")}
+    done = subprocess.run(
+        [*PROGRAM, "submit", "sleep", "--seed", "8"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout[:4]) == (0, "job_")
+    piped = subprocess.run(
+        ["bash", "-c", f'"$0" -c "{PROGRAM[2]}" catalog --json | head -c 10', sys.executable],
+        env=env, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert piped.stdout == '{"digest":'
+    assert "Traceback" not in piped.stderr
+
+
+def test_interrupted_in_a_pipe(gateway, run, worker):
+    job = run("submit", "sleep", "--seed", "9").out.strip()
+    process = subprocess.Popen(
+        [*PROGRAM, "watch", job], env=gateway.client_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert "queued" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert f"Follow it again with: palimpsest watch {job}" in err
+    assert "Traceback" not in err

@@ -1,0 +1,100 @@
+"""A small catalog by hand: two data sets, one model, every stage, two unlearning methods, two attacks. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from shared.catalog import Catalog, Entry
+from shared.choices import Choice, choice_of
+from shared.registry import Params, Plugin
+
+
+class Noisy(Params):
+    sigma: float = Field(0.1, ge=0, le=1)
+
+
+class Mlp(Params):
+    width: int = Field(64, ge=1, le=1024)
+    widths: tuple[float, ...] = Field((), max_length=3)
+
+
+class Pretrain(Params):
+    dataset: Annotated[Choice, choice_of("dataset")] = Choice(name="digits")
+    model: Annotated[Choice, choice_of("model")] = Choice(name="mlp")
+    epochs: int = Field(1, ge=0, le=100)
+
+
+class Train(Params):
+    dataset: Annotated[Choice, choice_of("dataset")] = Choice(name="digits")
+    size: int = Field(50, ge=1, le=1000)
+    lr: float = Field(0.1, gt=0, le=10)
+    clip: float | None = Field(None, gt=0)
+
+
+class Unlearn(Params):
+    deletions: int = Field(8, ge=1, le=100)
+    size: int = Field(1, ge=1, le=100)
+
+
+class Ascent(Params):
+    lr: float = Field(0.01, gt=0, le=1)
+
+
+class Matching(Params):
+    labels: Literal["inferred", "given"] = "inferred"
+    steps: int = Field(100, ge=1, le=10_000)
+
+
+class Evaluate(Params):
+    resamples: int = Field(100, ge=1, le=10_000)
+
+
+class Needy(Params):
+    needed: int = Field(ge=0, description="has no default")
+
+
+def _plugin(kind: str, name: str, params: type[Params] = Params, **described: Any) -> Plugin:
+    def target() -> None:
+        """Does what its name says."""
+
+    return Plugin(kind, name, target, params, **described)
+
+
+MADE = ("UNLEARNED", "FORGET_SETS", "COUNTS", "LABELS")
+PLUGINS = [
+    _plugin("dataset", "digits"),
+    _plugin("dataset", "noisy", Noisy),
+    _plugin("model", "mlp", Mlp),
+    _plugin("model", "needy", Needy),
+    _plugin("stage", "pretrain", Pretrain, produces=("BASE",)),
+    _plugin("stage", "train", Train, needs=("BASE",), produces=("ORIGINAL", "TRAINING_SET")),
+    _plugin("stage", "unlearn", Unlearn, needs=("ORIGINAL", "TRAINING_SET"), methods="unlearning", produces=MADE),
+    _plugin("stage", "attack", methods="attack", produces=("RECONSTRUCTION",)),
+    _plugin(
+        "stage",
+        "evaluate",
+        Evaluate,
+        needs=("RECONSTRUCTION", "FORGET_SETS"),
+        uses=("TRAINING_SET", "COUNTS"),
+        produces=("METRICS",),
+    ),
+    _plugin("unlearning", "ascent", Ascent),
+    _plugin("unlearning", "retrain", needs=("BASE",)),
+    _plugin(
+        "attack",
+        "matching",
+        Matching,
+        needs=("ORIGINAL", "UNLEARNED"),
+        needs_when={"labels": {"given": ("LABELS",)}},
+        uses=("BASE",),
+    ),
+    _plugin("attack", "counting", needs=("COUNTS",)),
+]
+
+
+def catalog(code: Mapping[str, str] | None = None) -> Catalog:
+    """The catalog, in which the plugins named in `code` run on that code."""
+    return Catalog(Entry.of(p, (code or {}).get(f"{p.kind}:{p.name}", "code")) for p in PLUGINS)

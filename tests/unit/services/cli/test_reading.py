@@ -1,0 +1,60 @@
+"""services.cli.reading."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cli.output import WrongUse
+from services.cli.reading import audit_file, inputs, params, value
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("1", 1), ("1.5", 1.5), ("1e-3", 0.001), (".5", 0.5), ("-2", -2), ("true", True), ("null", None),
+        ("yes", "yes"),
+        ('"1"', "1"), ("[1,2]", [1, 2]), ('{"a":1}', {"a": 1}), ("", ""), ("NaN", "NaN"), ("inf", "inf"),
+        ("a=b", "a=b"),
+        ("[" * 100_000, "[" * 100_000),
+    ],
+)  # fmt: skip
+def test_a_value_is_what_it_looks_like(text, read):
+    assert value(text) == read
+    assert type(value(text)) is type(read)
+
+
+def test_params_go_into_objects():
+    assert params(["size=32", "model.name=mlp", "model.params.width=8", "note=a=b"]) == {
+        "size": 32,
+        "model": {"name": "mlp", "params": {"width": 8}},
+        "note": "a=b",
+    }
+
+
+@pytest.mark.parametrize("words", ["size", "=1", "a..b=1", ".a=1", "a=1 a=2", "a=1 a.b=2", "a.b=1 a=2"])
+def test_params_that_cannot_be_right(words):
+    with pytest.raises(WrongUse, match="--param"):
+        params(words.split())
+
+
+def test_inputs():
+    assert inputs(["A=job_1", "B=job_1:C", "D=" + "0" * 64]) == {
+        "A": "job_1",
+        "B": {"job": "job_1", "role": "C"},
+        "D": "0" * 64,
+    }
+    for wrong in (["A"], ["A="], ["=job_1"], ["A=job_1", "A=job_2"]):
+        with pytest.raises(WrongUse, match="--input"):
+            inputs(wrong)
+
+
+@given(st.binary(max_size=200))
+def test_any_file_is_an_audit_or_wrong_use(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("a") / "x.yaml"
+    path.write_bytes(data)
+    with contextlib.suppress(WrongUse):
+        assert isinstance(audit_file(path), dict)

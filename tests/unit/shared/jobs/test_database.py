@@ -1,0 +1,122 @@
+"""Transactions, retries and the database's clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from shared.errors import TransientError
+from shared.jobs.database import Database
+from shared.jobs.tables import catalogs, events, metadata
+
+NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
+
+
+@pytest.fixture(params=["memory", "file"])
+def db(request: Any, tmp_path: Path) -> Iterator[Database]:
+    found = Database("sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/deep/palimpsest.db")
+    with found.write() as connection:
+        metadata.create_all(connection)
+    yield found
+    found.close()
+
+
+def add(connection: Connection, digest: str) -> None:
+    connection.execute(insert(catalogs).values(digest=digest, body="", published_at=0.0))
+
+
+def digests(db: Database) -> list[str]:
+    with db.read() as connection:
+        return sorted(connection.execute(select(catalogs.c.digest)).scalars())
+
+
+def test_a_transaction_is_whole_or_nothing(db: Database) -> None:
+    def breaks() -> None:
+        with db.write() as connection:
+            add(connection, "a")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        breaks()
+    assert digests(db) == []
+    db.retrying(lambda c: add(c, "b"))
+    assert digests(db) == ["b"]
+
+
+def test_the_clock_is_the_databases_in_seconds(db: Database) -> None:
+    with db.read() as connection:
+        assert connection.execute(select(db.now)).scalar_one() == pytest.approx(time.time(), abs=5)
+
+
+def test_foreign_keys_hold(db: Database) -> None:
+    with pytest.raises(IntegrityError), db.write() as connection:
+        connection.execute(insert(events).values(job="job_of_nobody", seq=1, at=0.0, kind="state", data="{}"))
+
+
+def test_a_commit_survives_a_power_cut(db: Database) -> None:
+    with db.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
+def test_a_reader_keeps_its_view_while_another_writes(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/palimpsest.db")
+    with db.write() as connection:
+        metadata.create_all(connection)
+    with db.read() as reader:
+        assert reader.execute(select(catalogs)).all() == []
+        db.retrying(lambda c: add(c, "a"))
+        assert reader.execute(select(catalogs)).all() == []
+    assert digests(db) == ["a"]
+    db.close()
+
+
+def losing(times: int, message: str) -> tuple[Callable[[Connection], str], list[str]]:
+    """Work that fails the first `times` times, and what it wrote each time."""
+    tried: list[str] = []
+
+    def work(connection: Connection) -> str:
+        tried.append(f"try {len(tried)}")
+        add(connection, tried[-1])
+        if len(tried) <= times:
+            raise TransientError(message)
+        return "done"
+
+    return work, tried
+
+
+@pytest.mark.parametrize("message", ["database is locked", "deadlock detected", "could not serialize access"])
+def test_work_that_lost_a_race_for_locks_is_done_again(db: Database, message: str) -> None:
+    work, tried = losing(2, message)
+    assert db.retrying(work) == "done"
+    assert len(tried) == 3
+    assert digests(db) == ["try 2"]  # nothing is left of the tries that lost
+
+
+def test_work_that_always_loses_is_given_up(db: Database) -> None:
+    work, tried = losing(99, "database is locked")
+    with pytest.raises(TransientError):
+        db.retrying(work, tries=3)
+    assert len(tried) == 3
+
+
+def test_other_errors_are_not_tried_again(db: Database) -> None:
+    work, tried = losing(1, "the job store did not answer: disk I/O error")
+    with pytest.raises(TransientError):
+        db.retrying(work)
+    assert len(tried) == 1
+
+
+def test_a_database_that_is_not_there_is_a_transient_error() -> None:
+    db = Database(NOWHERE)  # nothing connects yet
+    for use in (db.read, db.write):
+        with pytest.raises(TransientError, match="the job store did not answer"), use():
+            raise AssertionError("there is nothing to talk to")
+    with pytest.raises(TransientError):
+        db.retrying(lambda c: None)
+    db.close()

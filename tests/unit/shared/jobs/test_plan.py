@@ -1,0 +1,257 @@
+"""plan(): audit -> jobs. Pure, identical jobs once, keys that follow everything that matters, honest blame."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import InvalidRequest
+from shared.jobs import plan as planning
+from shared.jobs.plan import plan, plan_job
+from shared.jobs.records import Input, PlannedJob
+from shared.jobs.spec import AuditSpec
+from tests.support.plugins import catalog
+from tests.support.tree import ROOT
+
+LEAST: dict[str, Any] = {"dataset": "digits", "model": "mlp", "unlearning": ["ascent"], "attacks": ["matching"]}
+ELSEWHERE = """
+import json, sys
+from shared.jobs.plan import plan
+from shared.jobs.spec import AuditSpec
+from tests.support.plugins import catalog
+
+print(json.dumps([job.plan_key for job in plan(AuditSpec.model_validate_json(sys.argv[1]), catalog())]))
+"""
+STAGES = ["pretrain", "train", "unlearn", "attack", "evaluate"]
+
+
+def planned(change: dict[str, Any] | None = None, code: dict[str, str] | None = None) -> list[PlannedJob]:
+    return plan(AuditSpec.model_validate({**LEAST, **(change or {})}), catalog(code))
+
+
+def keys(*args: Any) -> dict[str, str]:
+    """Stage -> plan key, for an audit of one job a stage."""
+    return {j.stage: j.plan_key for j in planned(*args)}
+
+
+def changed(*args: Any) -> list[str]:
+    """Stages whose key is another than that of the least audit."""
+    before, after = keys(), keys(*args)
+    return [s for s in STAGES if before[s] != after[s]]
+
+
+def roles(job: PlannedJob) -> list[str]:
+    return [i.role for i in job.inputs]
+
+
+def test_the_least_audit_is_one_job_a_stage_parents_first() -> None:
+    jobs = planned()
+    assert [j.stage for j in jobs] == STAGES
+    seen: set[str] = set()
+    for job in jobs:
+        assert {i.parent for i in job.inputs} <= seen
+        seen.add(job.plan_key)
+
+
+def test_a_plan_is_the_same_every_time_and_in_every_process() -> None:
+    change = {"seeds": [0, 1, 2], "attacks": ["matching", "counting"], "unlearning": ["retrain", "ascent"]}
+    assert planned(change) == planned(change)
+    for seed in ("1", "2"):  # sets come in another order
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", ELSEWHERE, json.dumps({**LEAST, **change})]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout) == [j.plan_key for j in planned(change)]
+
+
+def test_identical_jobs_are_made_once() -> None:
+    jobs = planned({"seeds": [0, 1, 2, 1], "unlearning": ["ascent", "retrain", "ascent"], "attacks": ["matching"] * 2})
+    assert Counter(j.stage for j in jobs) == {"pretrain": 1, "train": 3, "unlearn": 6, "attack": 6, "evaluate": 6}
+    assert len({j.plan_key for j in jobs}) == len(jobs)
+
+
+def test_all_seeds_share_the_base_model() -> None:
+    jobs = planned({"seeds": [3, 4], "pretrain_seed": 9})
+    base, *rest = jobs
+    assert (base.stage, base.seed) == ("pretrain", 9)
+    trained = [j for j in rest if j.stage == "train"]
+    assert [j.inputs for j in trained] == [(Input("BASE", parent=base.plan_key),)] * 2
+    assert {j.seed for j in rest} == {3, 4}
+
+
+@given(st.permutations([0, 1, 2, 3]), st.permutations(["ascent", "retrain"]), st.permutations(["matching", "counting"]))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_a_grid_does_not_change_its_jobs(
+    seeds: list[int], unlearning: list[str], attacks: list[str]
+) -> None:
+    whole = {"seeds": [0, 1, 2, 3], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]}
+    found = planned({"seeds": seeds, "unlearning": unlearning, "attacks": attacks})
+    assert {j.plan_key for j in found} == {j.plan_key for j in planned(whole)}
+
+
+def test_a_smaller_grid_is_part_of_the_larger_one() -> None:
+    larger = planned({"seeds": [0, 1], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]})
+    assert {j.plan_key for j in planned()} < {j.plan_key for j in larger}
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"name": "another name", "priority": 5, "time_limit": 60, "fresh": True}, []),
+        ({"pretrain": {"epochs": 1}, "train": {"lr": 0.1, "size": 50.0}}, []),  # the defaults
+        ({"dataset": {"name": "digits", "params": {}}}, []),
+        ({"dataset": "noisy"}, STAGES),
+        ({"model": {"name": "mlp", "params": {"width": 65}}}, STAGES),
+        ({"pretrain": {"epochs": 2}}, STAGES),
+        ({"pretrain_seed": 1}, STAGES),
+        ({"seeds": [1]}, STAGES[1:]),
+        ({"train": {"lr": 0.2}}, STAGES[1:]),
+        ({"forget": {"deletions": 9}}, STAGES[2:]),
+        ({"unlearning": [{"name": "ascent", "params": {"lr": 0.02}}]}, STAGES[2:]),
+        ({"attacks": [{"name": "matching", "params": {"steps": 101}}]}, STAGES[3:]),
+        ({"evaluate": {"resamples": 101}}, STAGES[4:]),
+    ],
+)
+def test_a_key_changes_with_what_its_job_depends_on(change: dict[str, Any], stages: list[str]) -> None:
+    assert changed(change) == stages
+
+
+@pytest.mark.parametrize(
+    ("plugin", "stages"),
+    [
+        ("stage:pretrain", STAGES),
+        ("model:mlp", STAGES),
+        ("dataset:digits", STAGES),
+        ("stage:train", STAGES[1:]),
+        ("unlearning:ascent", STAGES[2:]),
+        ("attack:matching", STAGES[3:]),
+        ("stage:evaluate", STAGES[4:]),
+        ("attack:counting", []),
+        ("dataset:noisy", []),
+    ],
+)
+def test_a_key_changes_with_the_code_that_its_job_runs_on(plugin: str, stages: list[str]) -> None:
+    assert changed(None, {plugin: "changed"}) == stages
+
+
+def test_fresh_marks_every_job() -> None:
+    assert {j.fresh for j in planned({"fresh": True})} == {True}
+    assert {j.fresh for j in planned()} == {False}
+
+
+def test_an_attack_is_supplied_with_what_it_needs_and_nothing_more() -> None:
+    """`matching` would use BASE and, with given labels, needs LABELS; nobody asked for either here."""
+    attacks = [
+        "matching", "counting", {"name": "matching", "params": {"labels": "given"}},
+    ]  # fmt: skip
+    found = [roles(j) for j in planned({"attacks": attacks}) if j.stage == "attack"]
+    assert found == [["ORIGINAL", "UNLEARNED"], ["COUNTS"], ["LABELS", "ORIGINAL", "UNLEARNED"]]
+
+
+def test_an_unlearning_method_is_supplied_with_what_it_needs_and_nothing_more() -> None:
+    found = {j.method: roles(j) for j in planned({"unlearning": ["ascent", "retrain"]}) if j.stage == "unlearn"}
+    assert found == {"ascent": ["ORIGINAL", "TRAINING_SET"], "retrain": ["BASE", "ORIGINAL", "TRAINING_SET"]}
+
+
+def test_a_stage_is_supplied_with_what_it_uses_if_it_is_there() -> None:
+    evaluate = planned()[-1]
+    assert roles(evaluate) == ["COUNTS", "FORGET_SETS", "RECONSTRUCTION", "TRAINING_SET"]
+
+
+def test_inputs_come_from_the_jobs_own_branch() -> None:
+    jobs = planned({"seeds": [0, 1], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]})
+    by_key = {j.plan_key: j for j in jobs}
+
+    def ancestors(job: PlannedJob) -> list[PlannedJob]:
+        parents = [by_key[i.parent] for i in job.inputs if i.parent]
+        return parents + [a for p in parents for a in ancestors(p)]
+
+    for job in jobs:
+        assert {a.seed for a in ancestors(job) if a.stage != "pretrain"} <= {job.seed}
+        for stage in STAGES:
+            assert len({a.plan_key for a in ancestors(job) if a.stage == stage}) <= 1
+
+
+def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
+    found = {j.stage: j.plugins for j in planned({"dataset": "noisy"})}
+    assert found["pretrain"] == ("dataset:noisy", "model:mlp", "stage:pretrain")
+    assert found["unlearn"] == ("stage:unlearn", "unlearning:ascent")
+    assert found["attack"] == ("attack:matching", "stage:attack")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"dataset": "digit"}, "dataset.name"),
+        ({"dataset": {"name": "noisy", "params": {"sigma": 7}}}, "dataset.params.sigma"),
+        ({"model": "mpl"}, "model.name"),
+        ({"model": {"name": "mlp", "params": {"width": 0}}}, "model.params.width"),
+        ({"model": "needy"}, "model.params.needed"),
+        ({"pretrain": {"epochs": -1}}, "pretrain.epochs"),
+        ({"pretrain": {"epoch": 1}}, "pretrain.epoch"),
+        ({"train": {"size": 0}}, "train.size"),
+        ({"train": {"sise": 1}}, "train.sise"),
+        ({"forget": {"deletions": 0}}, "forget.deletions"),
+        ({"forget": {"deletion": 1}}, "forget.deletion"),
+        ({"unlearning": ["ascent", "ascend"]}, "unlearning.1.name"),
+        ({"unlearning": [{"name": "ascent", "params": {"lr": 0}}]}, "unlearning.0.params.lr"),
+        ({"unlearning": ["retrain", {"name": "ascent", "params": {"rate": 1}}]}, "unlearning.1.params.rate"),
+        ({"attacks": ["matchin"]}, "attacks.0.name"),
+        ({"attacks": ["counting", {"name": "matching", "params": {"steps": 0}}]}, "attacks.1.params.steps"),
+        ({"evaluate": {"resamples": 0}}, "evaluate.resamples"),
+    ],
+)
+def test_an_error_is_blamed_on_its_place_in_the_audit(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        planned(change)
+    assert refused.value.field == field
+
+
+def test_a_grid_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MAX_JOBS", 20)
+    planned({"seeds": [0, 1, 2, 3]})  # 1 + 4 * 4
+    with pytest.raises(InvalidRequest, match="more than 20 jobs: split it"):
+        planned({"seeds": [0, 1, 2, 3, 4]})
+
+
+def test_planning_leaves_its_arguments_and_the_random_generators_alone() -> None:
+    spec, given_catalog, state = AuditSpec.model_validate(LEAST), catalog(), random.getstate()
+    before = (spec.model_dump_json(), given_catalog.digest)
+    plan(spec, given_catalog)
+    assert (spec.model_dump_json(), given_catalog.digest) == before
+    assert random.getstate() == state
+
+
+def one(*inputs: Input, parent_keys: dict[str, str] | None = None) -> str:
+    return plan_job(catalog(), "train", None, {}, 0, inputs, parent_keys=parent_keys).plan_key
+
+
+def test_a_job_by_hand_has_the_key_that_the_grid_gives_it() -> None:
+    base, trained, *_ = planned()
+    by_hand = one(Input("BASE", parent="job_1", parent_role="BASE"), parent_keys={"job_1": base.plan_key})
+    assert by_hand == one(Input("BASE", parent=base.plan_key))
+    assert (
+        by_hand
+        == plan_job(catalog(), "train", None, {"dataset": "digits"}, 0, trained.inputs).plan_key
+        == trained.plan_key
+    )
+
+
+def test_where_an_input_comes_from_is_part_of_the_key() -> None:
+    sources = [
+        Input("BASE", parent="x"),
+        Input("BASE", parent="y"),
+        Input("BASE", parent="x", parent_role="OTHER"),
+        Input("BASE", sha256="x"),
+        Input("BASE", sha256="y"),
+    ]
+    assert len({one(s) for s in sources}) == len(sources)
+    assert one(Input("BASE", parent="x", parent_role="BASE")) == one(Input("BASE", parent="x"))

@@ -1,0 +1,97 @@
+"""Bells: lost ones and doubled ones do no harm, and nobody waits for one."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from celery.app.defaults import NAMESPACES, flatten
+
+from shared.jobs.queue import SETTINGS, TASK, CeleryBell, MemoryBell, Ringer, make_celery
+
+
+def test_every_setting_is_one_that_celery_knows_and_takes() -> None:
+    app = make_celery("memory://", ["train"])
+    assert {name: app.conf[name] for name in SETTINGS} == SETTINGS
+    assert set(SETTINGS) <= {name for name, _ in flatten(NAMESPACES)}
+    assert [q.name for q in app.conf.task_queues] == ["train"]
+
+
+def test_the_settings_that_keep_jobs_safe() -> None:
+    app = make_celery("redis://127.0.0.1:1/0")
+    assert app.conf.accept_content == ["json"]  # no pickle comes in
+    assert app.conf.task_serializer == app.conf.result_serializer == app.conf.event_serializer == "json"
+    assert app.conf.result_backend is None
+    assert not app.conf.task_acks_late
+    assert not app.conf.task_create_missing_queues
+    assert not app.conf.task_publish_retry
+    assert app.conf.worker_concurrency == 1
+    assert app.conf.worker_pool_start_method == "spawn"
+    assert app.conf.broker_transport_options["visibility_timeout"] == 600
+
+
+def test_a_bell_is_one_small_json_message_on_the_stages_queue() -> None:
+    app = make_celery("memory://")
+    CeleryBell(app).ring("train", "job_a")
+    with app.connection() as connection:
+        message = connection.SimpleQueue("train").get(timeout=5)
+    assert (message.headers["task"], message.content_type) == (TASK, "application/json")
+    assert message.decode()[:2] == [["job_a"], {}]
+
+
+def test_making_the_app_connects_to_nothing() -> None:
+    begun = time.monotonic()
+    make_celery("redis://127.0.0.1:1/0", ["train"])
+    assert time.monotonic() - begun < 5
+
+
+def test_a_ringer_rings_what_it_was_told_before_it_ends() -> None:
+    bell = MemoryBell()
+    ringer = Ringer(bell)
+    ringer.ring(["train", "attack"])
+    ringer.ring([])
+    ringer.ring({"evaluate"})
+    ringer.close()
+    assert bell.rung == ["train", "attack", "evaluate"]
+
+
+class Broken:
+    """A bell whose broker is away now and then."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+
+    def ring(self, stage: str, job: str = "") -> None:
+        if stage == "lost":
+            raise ConnectionError("the broker is away")
+        self.rung.append(stage)
+
+
+def test_a_bell_that_fails_is_dropped_and_the_next_is_rung() -> None:
+    bell = Broken()
+    ringer = Ringer(bell)
+    ringer.ring(["lost", "train", "lost", "attack"])
+    ringer.close()
+    assert bell.rung == ["train", "attack"]
+
+
+class Stuck:
+    """A bell that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.go, self.count = threading.Event(), 0
+
+    def ring(self, stage: str, job: str = "") -> None:
+        assert self.go.wait(30)
+        self.count += 1
+
+
+def test_whoever_rings_never_waits_even_when_the_broker_hangs() -> None:
+    bell = Stuck()
+    ringer = Ringer(bell)
+    begun = time.monotonic()
+    ringer.ring(["train"] * 5000)  # more than it keeps
+    assert time.monotonic() - begun < 5
+    bell.go.set()
+    ringer.close()
+    assert 1 <= bell.count <= 1002

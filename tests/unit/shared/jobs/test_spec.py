@@ -1,0 +1,47 @@
+"""What a user posts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from shared.choices import Choice
+from shared.jobs.spec import AuditSpec
+
+LEAST: dict[str, Any] = {"dataset": "digits", "model": "mlp", "unlearning": ["ascent"], "attacks": ["matching"]}
+
+
+def test_a_plain_name_stands_for_the_plugin_with_default_parameters() -> None:
+    spec = AuditSpec.model_validate({**LEAST, "attacks": ["matching", {"name": "matching", "params": {"steps": 5}}]})
+    assert spec.dataset == Choice(name="digits")
+    assert spec.attacks == [Choice(name="matching"), Choice(name="matching", params={"steps": 5})]
+    assert (spec.seeds, spec.pretrain_seed, spec.fresh, spec.priority, spec.time_limit) == ([0], 0, False, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"attack": []}, ("attack",)),
+        ({"attacks": []}, ("attacks",)),
+        ({"unlearning": []}, ("unlearning",)),
+        ({"seeds": []}, ("seeds",)),
+        ({"seeds": [0, -1]}, ("seeds", 1)),
+        ({"seeds": [2**31]}, ("seeds", 0)),
+        ({"priority": 101}, ("priority",)),
+        ({"time_limit": 0}, ("time_limit",)),
+        ({"name": ""}, ("name",)),
+        ({"attacks": ["matching"] * 33}, ("attacks",)),
+        ({"attacks": [{"name": "matching", "parms": {}}]}, ("attacks", 0, "parms")),
+        ({"dataset": None}, ("dataset",)),
+    ],
+)
+def test_what_is_wrong_is_told_by_its_place(change: dict[str, Any], where: tuple[str | int, ...]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        AuditSpec.model_validate({**LEAST, **change})
+    assert [e["loc"] for e in refused.value.errors()] == [where]
+
+
+def test_every_field_is_described() -> None:
+    assert all(f.description for f in AuditSpec.model_fields.values())

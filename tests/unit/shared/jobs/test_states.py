@@ -1,0 +1,33 @@
+"""The words and the one table of moves."""
+
+from __future__ import annotations
+
+from shared.jobs.states import LIVE, MOVES, TERMINAL, Failure, State, Stop
+
+
+def test_the_table_of_moves_is_this() -> None:
+    """Written out again on purpose: a change of the protocol is made in two places, by someone who means it."""
+    assert {f"{a} -> {b}" for a, b in MOVES} == {
+        "waiting -> queued", "waiting -> cancelled", "waiting -> failed",
+        "queued -> held", "queued -> cancelled", "queued -> running",
+        "held -> queued", "held -> cancelled",
+        "running -> succeeded", "running -> failed", "running -> cancelled", "running -> queued",
+        "failed -> queued", "failed -> waiting", "cancelled -> queued", "cancelled -> waiting",
+    }  # fmt: skip
+    assert all(MOVES.values())
+
+
+def test_nothing_leaves_succeeded_and_only_a_retry_leaves_the_other_ends() -> None:
+    assert {why for (before, _), why in MOVES.items() if before in TERMINAL} == {"retry"}
+    assert not [b for b, _ in MOVES if b is State.SUCCEEDED]
+    assert State.SUCCEEDED in TERMINAL
+    assert set(State) == LIVE | TERMINAL
+
+
+def test_only_a_claim_makes_a_job_run() -> None:
+    assert [(b, why) for (b, to), why in MOVES.items() if to is State.RUNNING] == [(State.QUEUED, "claimed")]
+
+
+def test_words_fit_their_columns() -> None:
+    assert all(len(s) <= 16 for s in (*State, *Stop))
+    assert all(len(f) <= 32 for f in Failure)

@@ -1,0 +1,173 @@
+"""The catalog is data: it refuses what a worker would refuse, without the plugins."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.catalog import Catalog, Entry
+from shared.errors import InvalidRequest
+from tests.support.plugins import PLUGINS, catalog
+
+CATALOG = catalog()
+BOTH = ["ORIGINAL", "UNLEARNED"]
+TRAINED = ["ORIGINAL", "TRAINING_SET"]
+
+
+def test_a_catalog_survives_json() -> None:
+    again = Catalog.from_json(json.loads(json.dumps(CATALOG.to_json())))
+    assert again.to_json() == CATALOG.to_json()
+    assert again.digest == CATALOG.digest
+    assert again.plugins == {f"{p.kind}:{p.name}" for p in PLUGINS}
+
+
+def test_the_digest_follows_the_content_and_not_the_order() -> None:
+    entries = list(CATALOG)
+    assert Catalog(reversed(entries)).digest == CATALOG.digest
+    assert Catalog(entries[1:]).digest != CATALOG.digest
+    assert catalog({"attack:matching": "new code"}).digest != CATALOG.digest
+
+
+def test_a_field_that_a_newer_worker_publishes_is_no_error() -> None:
+    body = CATALOG.to_json()
+    body[0]["invented_later"] = 1
+    assert Catalog.from_json(body).plugins == CATALOG.plugins
+
+
+def test_defaults_are_filled_in_all_the_way_down() -> None:
+    checked = CATALOG.check(
+        "pretrain", None, {"dataset": "noisy", "model": {"name": "mlp", "params": {"width": 8}}}, []
+    )
+    assert checked.params == {
+        "dataset": {"name": "noisy", "params": {"sigma": 0.1}},
+        "model": {"name": "mlp", "params": {"width": 8, "widths": []}},
+        "epochs": 1,
+    }
+    assert checked.plugins == ("dataset:noisy", "model:mlp", "stage:pretrain")
+    assert checked.produces == ("BASE",)
+
+
+def test_the_plugins_params_accept_what_the_catalog_filled_in() -> None:
+    """Gateway and worker must not disagree on what is valid."""
+    for plugin in PLUGINS:
+        entry = Entry.of(plugin)
+        if plugin.kind != "stage" or plugin.methods or entry.params_schema.get("required"):
+            continue
+        checked = CATALOG.check(plugin.name, None, {}, plugin.needs)
+        again = plugin.params.model_validate(checked.params).model_dump(mode="json")
+        assert {k: v for k, v in again.items() if k not in ("dataset", "model")} == {
+            k: v for k, v in checked.params.items() if k not in ("dataset", "model")
+        }
+
+
+def test_a_stages_own_parameters_and_its_methods_are_told_apart() -> None:
+    params = {"deletions": 3, "lr": 0.5}
+    checked = CATALOG.check("unlearn", "ascent", params, ["ORIGINAL", "TRAINING_SET"])
+    assert checked.params == {"deletions": 3, "size": 1, "lr": 0.5}
+    assert checked.plugins == ("stage:unlearn", "unlearning:ascent")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"lr": 1}, {"lr": 1.0}),
+        ({"size": 10}, {"size": 10.0}),
+        ({"clip": 2}, {"clip": 2.0}),
+        ({"dataset": "digits"}, {"dataset": {"name": "digits", "params": {}}}),
+        ({"dataset": "digits"}, {}),
+        (
+            {"dataset": {"name": "noisy", "params": {"sigma": 1}}},
+            {"dataset": {"name": "noisy", "params": {"sigma": 1.0}}},
+        ),
+    ],
+)
+def test_two_ways_to_say_the_same_come_to_the_same(one: Any, other: Any) -> None:
+    said = [json.dumps(CATALOG.check("train", None, p, ["BASE"]).params) for p in (one, other)]
+    assert said[0] == said[1]
+
+
+def test_numbers_in_lists_are_written_one_way_too() -> None:
+    checked = CATALOG.check("pretrain", None, {"model": {"name": "mlp", "params": {"widths": [1, 2.0]}}}, [])
+    assert json.dumps(checked.params["model"]["params"]["widths"]) == "[1.0, 2.0]"
+
+
+def noisy(more: Any) -> Any:
+    return {"dataset": {"name": "noisy", **more}}
+
+
+REFUSED: list[tuple[str, str | None, Any, list[str], str, str]] = [
+    ("trian", None, {}, [], "stage", "did you mean 'train'?"),
+    ("xyz", None, {}, [], "stage", "unknown stage 'xyz'. Known: attack, evaluate, pretrain, train, unlearn"),
+    ("attack", None, {}, [], "method", "needs a method. Known: counting, matching"),
+    ("attack", "matchin", {}, [], "method", "did you mean 'matching'?"),
+    ("train", "ascent", {}, ["BASE"], "method", "has no methods"),
+    ("train", None, {"sise": 3}, ["BASE"], "params.sise", "did you mean 'size'?"),
+    ("train", None, {"xyz": 3}, ["BASE"], "params.xyz", "for stage train. Known: clip, dataset, lr, size"),
+    ("train", None, {"size": 0}, ["BASE"], "params.size", "0 is less than the minimum of 1"),
+    ("train", None, {"size": 2.5}, ["BASE"], "params.size", "not of type 'integer'"),
+    ("train", None, {"size": "10"}, ["BASE"], "params.size", "not of type 'integer'"),
+    ("train", None, {"size": True}, ["BASE"], "params.size", "not of type 'integer'"),
+    ("train", None, {"size": None}, ["BASE"], "params.size", "not of type 'integer'"),
+    ("train", None, {"lr": 0}, ["BASE"], "params.lr", "less than or equal to the minimum of 0"),
+    ("train", None, {"clip": "x"}, ["BASE"], "params.clip", "'x' is not number or null"),
+    ("train", None, {"clip": -1}, ["BASE"], "params.clip", "less than or equal to the minimum of 0"),
+    ("train", None, {"dataset": "digit"}, ["BASE"], "params.dataset.name", "did you mean 'digits'?"),
+    ("train", None, {"dataset": 3}, ["BASE"], "params.dataset", "give its name"),
+    ("train", None, {"dataset": {"params": {}}}, ["BASE"], "params.dataset", "give its name"),
+    ("train", None, noisy({"params": {"sigma": 2}}), ["BASE"], "params.dataset.params.sigma", "maximum"),
+    ("train", None, noisy({"params": {"sigm": 1}}), ["BASE"], "params.dataset.params.sigm", "'sigma'"),
+    ("train", None, noisy({"params": [1]}), ["BASE"], "params.dataset.params", "must be an object"),
+    ("train", None, noisy({"parms": {}}), ["BASE"], "params.dataset.parms", "unknown key 'parms'"),
+    ("pretrain", None, {"model": "needy"}, [], "params.model.params.needed", "model needy needs parameter 'needed'"),
+    ("unlearn", "ascent", {"lr": 2}, TRAINED, "params.lr", "maximum of 1"),
+    ("unlearn", "ascent", {"lrr": 1}, TRAINED, "params.lrr", "for unlearning ascent; did you mean 'lr'?"),
+    ("attack", "matching", {"labels": "stolen"}, BOTH, "params.labels", "'stolen' is not one of"),
+    ("attack", "matching", {}, ["ORIGINAL"], "inputs.UNLEARNED", "attack matching needs UNLEARNED"),
+    ("attack", "matching", {"labels": "given"}, BOTH, "inputs.LABELS", "attack matching needs LABELS"),
+    ("attack", "matching", {}, [*BOTH, "LABELS"], "inputs.LABELS", "it takes ORIGINAL, UNLEARNED, BASE"),
+    ("attack", "matching", {}, [*BOTH, "TRUTH"], "inputs.TRUTH", "takes no input TRUTH"),
+    ("pretrain", None, {}, ["BASE"], "inputs.BASE", "it takes none"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "method", "params", "roles", "field", "said"), REFUSED)
+def test_what_is_wrong_is_told_by_its_field(
+    stage: str, method: str | None, params: Any, roles: list[str], field: str, said: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        CATALOG.check(stage, method, params, roles)
+    assert refused.value.field == field
+    assert said in refused.value.message
+
+
+def test_needs_may_depend_on_parameters() -> None:
+    assert CATALOG.check("attack", "matching", {}, BOTH).needs == ("ORIGINAL", "UNLEARNED")
+    checked = CATALOG.check("attack", "matching", {"labels": "given"}, [*BOTH, "LABELS"])
+    assert checked.needs == ("ORIGINAL", "UNLEARNED", "LABELS")
+    assert CATALOG.check("attack", "matching", {}, [*BOTH, "BASE"]).uses == ("BASE",)
+
+
+def test_without_workers_the_error_says_to_start_one() -> None:
+    with pytest.raises(InvalidRequest, match="no worker has published any stage yet: start one"):
+        Catalog([]).check("train", None, {}, [])
+
+
+def test_the_code_digest_covers_every_plugin_that_the_job_uses_and_no_other() -> None:
+    def code(changed: str) -> str:
+        return catalog({changed: "changed"}).check("train", None, {"dataset": "noisy"}, ["BASE"]).code
+
+    same = CATALOG.check("train", None, {"dataset": "noisy"}, ["BASE"]).code
+    assert code("stage:train") != same
+    assert code("dataset:noisy") != same
+    assert code("dataset:digits") == same
+    assert code("attack:matching") == same
+
+
+def test_checking_changes_nothing_that_was_given() -> None:
+    params: dict[str, Any] = {"dataset": {"name": "noisy", "params": {}}, "lr": 1}
+    before = json.dumps(params)
+    digest = CATALOG.digest
+    CATALOG.check("train", None, params, ["BASE"])
+    assert (json.dumps(params), CATALOG.digest) == (before, digest)

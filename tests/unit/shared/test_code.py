@@ -1,0 +1,71 @@
+"""One digest over a module and all that it runs on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.code import digest_of
+from tests.support.tree import ROOT, copy_tree
+
+MODULE = "shared.jobs.rows"
+
+
+def digest_elsewhere(module: str, *path: Path) -> str:
+    """The digest in a process of its own, with its own import path."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from shared.code import digest_of; print(digest_of(sys.argv[1]))",
+        module,
+    ]
+    env = {"PYTHONPATH": os.pathsep.join(map(str, path))}
+    done = subprocess.run(command, cwd=path[-1], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_same_code_has_the_same_digest() -> None:
+    assert digest_of(MODULE) == digest_of(MODULE)
+    assert len(digest_of(MODULE)) == 64
+    assert digest_of(MODULE) != digest_of("shared.jobs.plan")
+
+
+def test_what_is_imported_counts_and_nothing_else(tmp_path: Path) -> None:
+    """rows imports records, which imports states; nothing of it imports queue."""
+    tree = copy_tree(tmp_path)
+
+    before = digest_elsewhere(MODULE, tree)
+    assert before == digest_of(MODULE)  # where the tree lies does not matter
+    queue, states = tree / "shared/jobs/queue.py", tree / "shared/jobs/states.py"
+    queue.write_text(queue.read_text() + "# changed\n")
+    assert digest_elsewhere(MODULE, tree) == before
+    states.write_text(states.read_text() + "# changed\n")
+    assert digest_elsewhere(MODULE, tree) != before
+
+
+def test_a_module_outside_the_project_counts_itself_and_what_it_imports_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "planted_for_code.py"
+    module.write_text("import json\nimport pydantic\nfrom shared import errors\n")
+    before = digest_of("planted_for_code")
+    module.write_text(module.read_text() + "# changed\n")
+    assert digest_of("planted_for_code") != before
+    assert "planted_for_code" not in sys.modules  # it was read, not run
+
+
+def test_the_versions_of_packages_count(tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text("import planted_package")
+    info = tmp_path / "planted_package-1.dist-info"
+    info.mkdir()
+    (info / "top_level.txt").write_text("planted_package\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted-package\nVersion: 1.0\n")
+    before = digest_elsewhere("planted", tmp_path, ROOT)
+    assert digest_elsewhere("planted", tmp_path, ROOT) == before
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted-package\nVersion: 1.1\n")
+    assert digest_elsewhere("planted", tmp_path, ROOT) != before

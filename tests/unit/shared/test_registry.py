@@ -1,0 +1,107 @@
+"""The folder is the list of plugins, whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InvalidRequest, PluginImportError
+from shared.registry import Registry
+
+NUMBER = itertools.count()
+PLUGIN = '''
+from {package} import registry
+@registry.register("{name}", needs=("ORIGINAL",), traits={{"unit": "dB"}})
+def run():
+    """Does {name}.
+
+    And more.
+    """
+'''
+Make = Callable[..., Registry]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Makes a plugin folder of the given files (name -> text, or None for a plugin of that name)."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    packages = []
+
+    def make(**files: str | None) -> Registry:
+        package = f"plugins_of_a_test_{next(NUMBER)}"
+        packages.append(package)
+        (tmp_path / package).mkdir()
+        init = f"from shared.registry import Registry\nregistry = Registry('thing', '{package}')\n"
+        (tmp_path / package / "__init__.py").write_text(init)
+        for name, text in files.items():
+            body = PLUGIN.format(package=package, name=name) if text is None else text.format(package=package)
+            (tmp_path / package / f"{name}.py").write_text(body)
+        registry = __import__(package).registry
+        assert isinstance(registry, Registry)
+        return registry
+
+    yield make
+    for module in [m for m in sys.modules if m.split(".")[0] in packages]:
+        del sys.modules[module]
+
+
+def test_every_file_of_the_folder_is_a_plugin(folder: Make) -> None:
+    registry = folder(b=None, a=None, _helper="raise RuntimeError('not a plugin')")
+    assert [p.name for p in registry] == ["a", "b"]
+    assert "a" in registry
+    assert "_helper" not in registry
+
+
+def test_a_plugin_is_described_by_its_decorator_and_docstring(folder: Make) -> None:
+    registry = folder(a=None)
+    plugin = registry.get("a")
+    assert (plugin.kind, plugin.summary, plugin.needs, plugin.traits) == (
+        "thing",
+        "Does a.",
+        ("ORIGINAL",),
+        {"unit": "dB"},
+    )
+    assert plugin.module == f"{registry.package}.a"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("def broken(:", "SyntaxError"),
+        ("x = 1", "registers no thing"),
+        ("from {package} import registry\n@registry.register('x')\ndef run(): ...", "has no docstring"),
+        ("from {package} import registry\n@registry.register('good')\ndef run():\n    'Again.'", "registered twice"),
+    ],
+)
+def test_a_broken_file_is_named_and_there_is_no_partial_table(folder: Make, text: str, said: str) -> None:
+    registry = folder(good=None, wrong=text)
+    for ask in (lambda: list(registry), lambda: registry.get("good"), lambda: "good" in registry):  # every time
+        with pytest.raises(PluginImportError) as refused:
+            ask()
+        assert said in str(refused.value)
+        assert "wrong" in str(refused.value)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(folder: Make) -> None:
+    with pytest.raises(InvalidRequest, match="unknown thing 'c'; known: a, b"):
+        folder(a=None, b=None).get("c")
+
+
+def test_a_plugin_can_be_forgotten(folder: Make) -> None:
+    registry = folder(a=None, b=None)
+    module = registry.get("a").module
+    registry.forget("a")
+    assert [p.name for p in registry] == ["b"]
+    assert module not in sys.modules
+
+
+def test_a_class_is_described_by_its_own_docstring_only() -> None:
+    registry = Registry("thing", "nowhere")
+    with pytest.raises(PluginImportError, match="no docstring"):
+        registry.register("silent")(type("Silent", (), {}))

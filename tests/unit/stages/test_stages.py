@@ -1,0 +1,270 @@
+"""The whole life of a forgotten sample through the stages, on a data set small enough for seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from shared.errors import InvalidRequest
+from shared.ml.networks import read_networks
+from shared.ml.records import ForgetSets, TrainingSet
+from shared.ml.tensors import read_tensors
+from workers.context import NoHooks, Output
+from workers.stages._local import run_stage
+
+Outputs = dict[str, Output]
+DATA = {"name": "npz", "params": {"path": "tiny.npz"}}
+MODEL = {"name": "mlp", "params": {"hidden": 16}}
+
+
+@pytest.fixture(autouse=True)
+def data_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
+    write_data(folder)
+    return folder
+
+
+def write_data(folder: Path, seed: int = 0) -> None:
+    draw = np.random.default_rng(seed)
+    labels = np.arange(200) % 4
+    images = np.clip(draw.random((4, 9, 9))[labels] * 0.7 + 0.3 * draw.random((200, 9, 9)), 0, 1)
+    np.savez(folder / "tiny.npz", images=images, labels=labels)
+
+
+def chain(method: str = "gradient_ascent", seed: int = 0, **params: Any) -> Outputs:
+    """Everything up to the unlearned models."""
+    made = run_stage("pretrain", {}, seed=seed, dataset=DATA, model=MODEL)
+    made |= run_stage("train", made, seed=seed, dataset=DATA, size=12)
+    return made | run_stage("unlearn", made, method, seed=seed, **({"deletions": 3} | params))
+
+
+def body(output: Output) -> Any:
+    return json.loads(output.data)
+
+
+@pytest.mark.parametrize("method", ["gradient_ascent", "retrain"])
+def test_the_chain_runs_and_repeats_byte_for_byte(method: str) -> None:
+    def all_of_it() -> Outputs:
+        made = chain(method)
+        made |= run_stage("attack", made, "feature_recovery", iterations=5)
+        made |= run_stage("attack", made, "label_inference")
+        return made | run_stage("evaluate", made, decoys=5)
+
+    first, again = all_of_it(), all_of_it()
+    assert first.keys() == again.keys()
+    for role in first:
+        assert first[role].data == again[role].data, role
+
+
+def test_an_evaluation_states_scores_nulls_threat_model_and_utility() -> None:
+    made = chain()
+    made |= run_stage("attack", made, "feature_recovery", iterations=100)
+    made |= run_stage("attack", made, "label_inference")
+    evaluation = body(run_stage("evaluate", made, decoys=5)["EVALUATION"])
+    assert (evaluation["n"], evaluation["deletions"], evaluation["size"]) == (3, 3, 1)
+    assert set(evaluation["metrics"]) == {"mse", "psnr", "ssim", "label_accuracy"}
+    psnr = evaluation["metrics"]["psnr"]
+    assert psnr["unit"] == "dB"
+    assert len(psnr["values"]) == 3
+    assert psnr["low"] <= psnr["mean"] <= psnr["high"]
+    assert psnr["gain"]["mean"] > 2
+    assert psnr["null_name"] in psnr["nulls"]
+    assert evaluation["metrics"]["label_accuracy"]["mean"] == 1
+    assert evaluation["identification"]["rank_1"] == 3
+    assert evaluation["threat_model"]["observes"] == ["COUNTS", "LABELS", "ORIGINAL", "UNLEARNED"]
+    assert evaluation["threat_model"]["params"]["labels"] == "given"
+    assert 0 <= evaluation["utility"]["test_accuracy"] <= 1
+    assert evaluation["provenance"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_training_never_touches_pretraining_data_and_forget_sets_follow_the_permutation() -> None:
+    made = chain(deletions=3, size=2)
+    training = TrainingSet.read(made["TRAINING_SET"].data, "TRAINING_SET")
+    truth = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS")
+    assert len(training.indices) == len(set(training.indices)) == 12
+    flat = [index for row in truth.indices for index in row]
+    assert len(set(flat)) == 6
+    assert set(flat) <= set(training.indices)
+    assert body(made["COUNTS"]) == {"N": 12, "k": 2}
+    assert body(made["LABELS"])["labels"] == truth.labels
+    unlearned = read_networks(made["UNLEARNED"].data, "UNLEARNED")
+    assert unlearned.count == 3
+    fewer = ForgetSets.read(chain(deletions=2, size=2)["FORGET_SETS"].data, "FORGET_SETS")
+    assert fewer.indices == truth.indices[:2]
+
+
+def test_seeds_differ() -> None:
+    assert chain(seed=0)["FORGET_SETS"].data != chain(seed=1)["FORGET_SETS"].data
+
+
+def test_a_batch_of_two_is_recovered_in_some_order() -> None:
+    made = chain(deletions=2, size=2)
+    made |= run_stage("attack", made, "feature_recovery", iterations=20)
+    images, about = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
+    assert images["images"].shape == (2, 2, 1, 9, 9)
+    assert about["threat_model"]["attack"] == "feature_recovery"
+    evaluation = body(run_stage("evaluate", made, decoys=5)["EVALUATION"])
+    assert evaluation["metrics"]["psnr"]["n"] == 4
+
+
+def test_exact_unlearning_is_attacked_from_the_base_with_counts_only_when_asked() -> None:
+    made = chain("retrain")
+    pair = run_stage("attack", made, "feature_recovery", iterations=2, labels="inferred")
+    base = run_stage("attack", made, "feature_recovery", iterations=2, gradient_from="base")
+    seen = [read_tensors(run["RECONSTRUCTION"].data, "x")[1]["threat_model"]["observes"] for run in (pair, base)]
+    assert seen == [["COUNTS", "ORIGINAL", "UNLEARNED"], ["BASE", "COUNTS", "LABELS", "ORIGINAL", "UNLEARNED"]]
+    without = {role: output for role, output in made.items() if role != "BASE"}
+    with pytest.raises(InvalidRequest, match="BASE"):
+        run_stage("attack", without, "feature_recovery", iterations=2, gradient_from="base")
+
+
+def test_no_role_of_the_truth_is_anything_an_attack_can_ask_for() -> None:
+    made = chain()
+    with_truth = run_stage("attack", made, "feature_recovery", iterations=3)
+    without = {role: output for role, output in made.items() if role not in ("FORGET_SETS", "TRAINING_SET")}
+    assert run_stage("attack", without, "feature_recovery", iterations=3) == with_truth
+
+
+def test_utility_alone_can_be_evaluated_and_nothing_at_all_cannot() -> None:
+    made = chain()
+    alone = body(run_stage("evaluate", made)["EVALUATION"])
+    assert alone["metrics"] == {}
+    assert alone["utility"]["original_test_accuracy"] > 0.9
+    with pytest.raises(InvalidRequest, match="nothing to evaluate"):
+        run_stage("evaluate", {"FORGET_SETS": made["FORGET_SETS"]})
+    with pytest.raises(InvalidRequest, match="TRAINING_SET"):
+        run_stage("evaluate", {role: made[role] for role in ("FORGET_SETS", "UNLEARNED")})
+
+
+class Stopped(Exception):
+    pass
+
+
+class Stopping(NoHooks):
+    """Takes a checkpoint at the `stop`-th asking, then stops the attempt."""
+
+    def __init__(self, stop: int) -> None:
+        self.stop = stop
+        self.asked = 0
+        self.held: bytes | None = None
+
+    def due(self) -> bool:
+        self.asked += 1
+        return self.asked == self.stop
+
+    def save(self, data: bytes) -> None:
+        self.held = data
+        raise Stopped
+
+
+class Resuming(NoHooks):
+    def __init__(self, held: bytes | None) -> None:
+        self.held = held
+        self.beats: list[int] = []
+
+    def beat(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        self.beats.append(done)
+
+    def load(self) -> bytes | None:
+        return self.held
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "stop", "params"),
+    [
+        ("pretrain", None, 3, {"dataset": DATA, "model": MODEL}),
+        ("train", None, 2, {"dataset": DATA, "size": 12, "epochs": 3, "batch_size": 6}),
+        ("unlearn", "gradient_ascent", 2, {"deletions": 3}),
+        ("unlearn", "retrain", 1, {"deletions": 3}),
+        ("attack", "feature_recovery", 4, {"iterations": 9}),
+    ],
+)
+def test_every_long_stage_resumes_bit_equal(stage: str, method: str | None, stop: int, params: dict[str, Any]) -> None:
+    inputs = chain()
+    whole = run_stage(stage, inputs, method, **params)
+    stopping = Stopping(stop)
+    with pytest.raises(Stopped):
+        run_stage(stage, inputs, method, hooks=stopping, **params)
+    resuming = Resuming(stopping.held)
+    assert run_stage(stage, inputs, method, hooks=resuming, **params) == whole
+    assert resuming.beats[0] > 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "params", "word"),
+    [
+        ("train", None, {"dataset": DATA, "size": 21}, "pool"),
+        ("train", None, {"dataset": "mnist_5k"}, "BASE takes"),
+        ("train", None, {"dataset": "nowhere"}, "unknown dataset"),
+        ("pretrain", None, {"dataset": DATA, "model": "nothing"}, "unknown model"),
+        ("pretrain", None, {"dataset": DATA, "model": {"name": "mlp", "params": {"hidden": 0}}}, "hidden"),
+        ("pretrain", None, {"dataset": DATA, "lr": -1}, "lr"),
+        ("unlearn", "gradient_ascent", {"deletions": 13}, "more than the 12"),
+        ("unlearn", "gradient_ascent", {"deletions": 1, "size": 12}, "more than the 12"),
+        ("unlearn", "gradient_ascent", {"unknown": 1}, "unknown"),
+        ("attack", "feature_recovery", {"gradient_from": "nowhere"}, "gradient_from"),
+    ],
+)
+def test_wrong_parameters_are_refused(stage: str, method: str | None, params: dict[str, Any], word: str) -> None:
+    with pytest.raises(InvalidRequest, match=word):
+        run_stage(stage, chain(), method, **params)
+
+
+@pytest.mark.parametrize(
+    ("role", "data"),
+    [
+        ("ORIGINAL", b"\x80\x04."),
+        ("UNLEARNED", save({"x": torch.zeros(1)})),
+        ("LABELS", b"{"),
+        ("LABELS", b'{"labels": [[0], [1, 2], [0]]}'),
+        ("LABELS", b'{"labels": [[0]]}'),
+        ("LABELS", b'{"labels": [[99], [0], [0]]}'),
+        ("COUNTS", b'{"N": 0, "k": 1}'),
+        ("COUNTS", b"[" * 100_000),
+    ],
+)
+def test_hostile_inputs_of_an_attack_are_refused(role: str, data: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        run_stage("attack", chain() | {role: Output(data)}, "feature_recovery", iterations=1)
+
+
+@pytest.mark.parametrize(
+    ("role", "data"),
+    [
+        ("FORGET_SETS", b"null"),
+        ("RECONSTRUCTION", save({"images": torch.zeros(3, 1, 1, 5, 5)})),
+        ("RECONSTRUCTION", save({"images": torch.full((3, 1, 1, 9, 9), torch.inf)})),
+        ("ANSWERS", b'{"labels": [[0], [1]]}'),
+        ("ANSWERS", b'{"labels": [[0], [1], [-1]]}'),
+        ("ANSWERS", b'{"labels": [[0], [1], [99999999999999999999999]]}'),
+        ("ANSWERS", b'{"labels": "x"}'),
+        ("ANSWERS", b"[]"),
+        ("TRAINING_SET", b"{}"),
+    ],
+)
+def test_hostile_inputs_of_an_evaluation_are_refused(role: str, data: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        run_stage("evaluate", chain() | {role: Output(data)}, decoys=5)
+
+
+def test_indices_beyond_the_data_are_refused() -> None:
+    made = chain()
+    training = body(made["TRAINING_SET"])
+    training["indices"][0] = 10**6
+    with pytest.raises(InvalidRequest, match="beyond"):
+        run_stage("unlearn", made | {"TRAINING_SET": Output.of_json(training)}, "gradient_ascent", deletions=2)
+
+
+def test_data_that_changed_since_training_are_noticed(data_root: Path) -> None:
+    made = chain()
+    write_data(data_root, seed=1)
+    with pytest.raises(InvalidRequest, match="has changed"):
+        run_stage("unlearn", made, "gradient_ascent", deletions=2)
