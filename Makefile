@@ -21,7 +21,7 @@ check: .venv  ## style, types, import contracts
 	$(BIN)/lint-imports --no-cache
 
 test: .venv  ## the whole suite
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-long: .venv  ## what takes minutes
 	$(BIN)/pytest -m long

@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
     given = parser.parse_args()
     # in /var/tmp, which is on a disk where /tmp may be memory
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name, postgres(Path(name) / "postgres") as server:  # noqa: S108
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name, postgres() as server:
         rows = [measure("sqlite", None, Path(name) / "sqlite", given.jobs)]
         rows.append(measure("postgresql", fresh_database(server), Path(name) / "postgresql", given.jobs))
     print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))

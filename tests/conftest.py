@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers import fresh_database, postgres
 from tests.support.system import System
 from tests.support.tree import ROOT, SLEEP, copy_tree
 
@@ -37,19 +38,21 @@ def make_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """URL of a real PostgreSQL."""
-    from tests.support.servers import postgres
-
-    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+    with postgres() as url:
         yield url
+
+
+@pytest.fixture
+def sqlite_system(make_system: Callable[..., System], sleep_tree: Path) -> System:
+    """A system with the `sleep` stage on SQLite; no worker runs yet."""
+    return make_system(sleep_tree)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def system(request: Any, make_system: Callable[..., System], sleep_tree: Path) -> System:
-    """A system with the `sleep` stage, on each kind of job store; no worker runs yet."""
+    """The same on each kind of job store."""
     if request.param == "sqlite":
         return make_system(sleep_tree)
-    from tests.support.servers import fresh_database
-
     return make_system(sleep_tree, fresh_database(request.getfixturevalue("postgres_server")))

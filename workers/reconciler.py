@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping
 from typing import Protocol
 
-import redis
 import structlog
 
 from shared import logs
@@ -50,12 +49,10 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     db = Database(settings.database_url)
     require_current(db)
-    url = settings.broker_url.get_secret_value()
-    bell = CeleryBell(make_celery(url))
-    server = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+    bell = CeleryBell(make_celery(settings.broker_url.get_secret_value()))
     while not ended.wait(settings.reconcile_every):
         try:
-            look(db, bell, lambda stage: int(server.llen(stage)), settings.max_lost)
+            look(db, bell, bell.lying, settings.max_lost)
         except TransientError as error:
             log.warning("the job store is away; trying again", error=str(error))
         except Exception as error:  # whatever kombu and redis raise when the broker is away

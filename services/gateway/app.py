@@ -35,6 +35,7 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
         validation_error_model=problems.Problem,
         validation_error_callback=problems.invalid,
     )
+    app.url_map.merge_slashes = False  # //v1/jobs is no route, and no redirect either
     app.config["MAX_CONTENT_LENGTH"] = bodies.MAX_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = Gateway.of(deps)

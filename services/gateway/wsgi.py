@@ -16,6 +16,7 @@ from shared.config import Settings
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current
 from shared.jobs.queue import CeleryBell, Ringer, make_celery
+from shared.processes import die_with_parent
 
 
 def app() -> OpenAPI:
@@ -27,6 +28,7 @@ def app() -> OpenAPI:
         TransientError: the job store does not answer.
     """
     logs.setup()
+    die_with_parent()  # a killed server must not leave this process listening on its port
     settings = Settings()
     required_token(settings)
     db = Database(settings.database_url)

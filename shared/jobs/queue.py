@@ -3,11 +3,11 @@ reconciler, doubled ones do no harm, and none is needed to accept a job."""
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import redis
 import structlog
 from celery import Celery
 from kombu.entity import Queue
@@ -79,43 +79,64 @@ class MemoryBell:
 
 
 class CeleryBell:
-    """Publishes one message. Raises kombu's or redis' errors when the broker is away."""
+    """Publishes one message, unless enough of them lie there already: never one message a job.
+
+    Raises kombu's or redis' errors when the broker is away.
+    """
+
+    ENOUGH = 64  # bells on one queue; more would wake nobody sooner
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._server = redis.Redis.from_url(app.conf.broker_url, socket_timeout=5, socket_connect_timeout=5)
+
+    def lying(self, stage: str) -> int:
+        """How many bells nobody has heard yet."""
+        return int(self._server.llen(stage))
 
     def ring(self, stage: str, job: str = "") -> None:
-        # A queue object, not a name: a ringer need not know the stages when it starts.
-        self._app.send_task(TASK, args=[job], queue=Queue(stage), ignore_result=True)
+        """One more bell, with a job id as a hint."""
+        if self.lying(stage) < self.ENOUGH:
+            # A queue object, not a name: a ringer need not know the stages when it starts.
+            self._app.send_task(TASK, args=[job], queue=Queue(stage), ignore_result=True)
 
 
 class Ringer:
     """Rings from a thread of its own, so that no request and no job waits for Redis.
 
-    A bell that fails is dropped: the reconciler rings again within seconds.
+    A stage that is to be rung already is not noted twice. A bell that fails is dropped: the reconciler rings
+    again within seconds.
     """
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
-        self._todo: queue.Queue[str | None] = queue.Queue(maxsize=1000)
+        self._todo: dict[str, None] = {}  # a set that keeps its order
+        self._changed = threading.Condition()
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
         self._thread.start()
 
     def ring(self, stages: Iterable[str]) -> None:
-        """Ring these stages soon. Never blocks, never raises."""
-        for stage in stages:
-            try:
-                self._todo.put_nowait(stage)
-            except queue.Full:
-                return
+        """Ring these stages soon. Never waits for the broker, never raises."""
+        with self._changed:
+            self._todo |= dict.fromkeys(stages)
+            self._changed.notify()
 
-    def close(self) -> None:
-        """Ring what is still to be rung, then end."""
-        self._todo.put(None)
-        self._thread.join(timeout=10)
+    def close(self, patience: float = 10.0) -> None:
+        """Ring what is still to be rung, for at most `patience` seconds, then end."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        self._thread.join(timeout=patience)
 
     def _run(self) -> None:
-        while (stage := self._todo.get()) is not None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._todo or self._ended)
+                if not self._todo:
+                    return
+                stage = next(iter(self._todo))
+                del self._todo[stage]
             try:
                 self._bell.ring(stage)
             except Exception as error:

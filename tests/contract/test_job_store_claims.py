@@ -51,6 +51,14 @@ def test_each_job_is_handed_out_once_to_many_at_once(store: Store) -> None:
     assert sorted(itertools.chain(*lots)) == sorted(ids)
 
 
+def test_a_claim_does_not_wait_for_a_job_that_somebody_has_locked(store: Store) -> None:
+    """PostgreSQL passes it over; SQLite, with its one writer, comes after whoever locked it."""
+    best = store.post(planned("best"), priority=1)
+    store.post(planned("second"))
+    claim = overlapping(store.db, lambda c: lock(c, best), store.take)
+    assert claim.job.params["tag"] == ("second" if store.db.dialect == "postgresql" else "best")
+
+
 def test_priority_goes_first_then_age(store: Store) -> None:
     tags = [("old", 0), ("young", 0), ("urgent", 5), ("unloved", -5)]
     for tag, priority in tags:

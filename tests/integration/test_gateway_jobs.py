@@ -49,6 +49,14 @@ def test_an_equal_job_is_shared_unless_fresh(gateway):
     assert fresh["created"] is True
 
 
+def test_one_number_written_in_two_ways_is_one_job(gateway):
+    for params in ({"seconds": 1}, {"seconds": 1.0}, {"seconds": 1e0}):
+        job = gateway.post({"stage": "sleep", "params": params})
+        assert (job["params"]["seconds"], stored(gateway)) == (1.0, 1)
+    bodies = [{"dataset": "digits", "model": "mlp", "epochs": epochs} for epochs in (2, 2.0)]
+    assert len({gateway.post({"stage": "pretrain", "params": body})["id"] for body in bodies}) == 1
+
+
 def test_a_child_of_a_job_made_anew_is_not_the_child_of_its_equal(gateway):
     first, fresh = gateway.post(), gateway.post({"stage": "sleep", "fresh": True})
     children = [gateway.post({"stage": "sleep", "inputs": {"BASE": job["id"]}}) for job in (first, fresh)]

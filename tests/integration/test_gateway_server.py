@@ -178,7 +178,8 @@ def test_the_log_holds_no_token(gateway):
 
 
 def test_it_serves_postgresql_too(tmp_path):
-    with postgres(tmp_path / "pg") as server:
+    # not below tmp_path: its server runs as another user, and pytest closes that folder to all others
+    with postgres() as server:
         url = fresh_database(server)
         db = Database(url)
         migrate(db)

