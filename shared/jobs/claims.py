@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from shared.errors import FencedOut
 from shared.jobs.database import Database
-from shared.jobs.moves import held, move, note
+from shared.jobs.moves import held, lock, move, note
 from shared.jobs.records import Artifact, Claim, Orders
 from shared.jobs.rows import job_record, to_json
 from shared.jobs.states import Failure, State, Stop

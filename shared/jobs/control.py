@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from shared.errors import Conflict, NotFound
 from shared.jobs.database import Database
-from shared.jobs.moves import lock, move, note, unfinished_parents, waiting_on
+from shared.jobs.moves import hopeless, lock, move, note, unfinished_parents, waiting_on
 from shared.jobs.rows import to_json
 from shared.jobs.states import LIVE, TERMINAL, State, Stop
 from shared.jobs.tables import audit_jobs, audits, job_inputs, jobs
@@ -119,8 +119,8 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
             raise Conflict(f"job {job_id} is {row.state}: only a failed or cancelled one can be retried")
         parents = select(jobs).where(jobs.c.id.in_(select(job_inputs.c.parent).where(job_inputs.c.job == job_id)))
         for parent in connection.execute(parents.order_by(jobs.c.id).with_for_update()):
-            if parent.state in (State.FAILED, State.CANCELLED):
-                raise Conflict(f"its input, job {parent.id} ({parent.stage}), has {parent.state}: retry that one first")
+            if why := hopeless(parent):
+                raise Conflict(f"its input, job {parent.id} ({parent.stage}), {why}: retry that one first")
         values = {
             "failure": None, "message": None, "lost_count": 0, "finished_at": None, "started_at": None,
             "progress": to_json({}), "live_key": None if row.fresh else row.plan_key,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, select, update
 from shared.errors import Conflict, FencedOut, NotFound
 from shared.jobs.database import Database
 from shared.jobs.rows import to_json
-from shared.jobs.states import MOVES, Failure, State
+from shared.jobs.states import MOVES, Failure, State, Stop
 from shared.jobs.tables import events, job_inputs, jobs
 
 
@@ -99,6 +99,13 @@ def _consequences(db: Database, to: State) -> dict[str, Any]:
         # a failed job is nobody's equal: the next equal submission runs anew
         return {"finished_at": db.now, "lease_until": None, "stop": None, "live_key": None}
     return {}
+
+
+def hopeless(row: Row[Any]) -> str | None:
+    """Why nothing will come of a job unless it is retried: what to say of it, None if there is hope."""
+    if row.state in (State.FAILED, State.CANCELLED):
+        return f"has {row.state}"
+    return "is being cancelled" if row.stop == Stop.CANCEL else None
 
 
 def waiting_on(connection: Connection, job_id: str) -> list[Row[Any]]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, insert, select
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.failpoints import failpoint
 from shared.jobs.database import Database
-from shared.jobs.moves import lock
+from shared.jobs.moves import hopeless, lock
 from shared.jobs.records import PlannedJob, Submitted
 from shared.jobs.rows import to_json
 from shared.jobs.states import State
@@ -208,8 +208,8 @@ def _resolve(
             parent = lock(connection, parent_id)
             if parent.tenant != tenant:
                 raise NotFound(f"there is no job {parent_id}")
-            if parent.state in (State.FAILED, State.CANCELLED):
-                raise Conflict(f"input {i.role}: job {parent_id} has {parent.state}; retry it first")
+            if why := hopeless(parent):
+                raise Conflict(f"input {i.role}: job {parent_id} {why}; retry it first")
             if parent.state != State.SUCCEEDED:
                 state = State.WAITING
         else:

@@ -221,6 +221,20 @@ def test_a_child_is_retried_after_its_parent(store: Store) -> None:
     assert store.states(child) == ["queued"]
 
 
+def test_a_child_is_not_retried_onto_a_parent_that_is_being_cancelled(store: Store) -> None:
+    root = planned("root")
+    root_id, child = store.submit(root, planned("child", root)).jobs.values()
+    claim = store.take()
+    control.cancel_job(store.db, ALICE, child)
+    control.cancel_job(store.db, ALICE, root_id)
+    with pytest.raises(Conflict, match="is being cancelled: retry that one first"):
+        control.retry_job(store.db, ALICE, child)
+    claims.cancelled(store.db, root_id, claim.fence)
+    control.retry_job(store.db, ALICE, root_id)
+    control.retry_job(store.db, ALICE, child)
+    assert store.states(root_id, child) == ["queued", "waiting"]
+
+
 def test_a_held_job_is_not_claimed(store: Store) -> None:
     job_id = store.post(planned("a"))
     control.hold_job(store.db, ALICE, job_id)

@@ -166,6 +166,14 @@ def test_an_input_that_has_ended_badly_is_refused(store: Store, end: str) -> Non
     assert store.dump() == before  # not even the job before it
 
 
+def test_an_input_that_is_being_cancelled_is_refused(store: Store) -> None:
+    a = store.post(planned("a"))
+    store.take()
+    control.cancel_job(store.db, ALICE, a)
+    with pytest.raises(Conflict, match=f"input IN0: job {a} is being cancelled; retry it first"):
+        store.submit(planned("b", a))
+
+
 def test_inputs_come_from_jobs_and_from_artifacts(store: Store) -> None:
     a = store.run("a")
     b = store.post(planned("b", Input("MODEL", parent=a, parent_role="OUT"), Input("DATA", sha256=sha("a"))))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import func, select
@@ -75,8 +75,9 @@ class Model(dict[str, Modelled]):
 
     def cancel(self, job_id: str) -> None:
         if self[job_id].state == "running":
-            self[job_id].stop = True
-            self.disown(job_id)
+            if not self[job_id].stop:
+                self[job_id].stop = True
+                self.disown(job_id)
         elif self[job_id].state in ("waiting", "queued", "held"):
             self.end(job_id, "cancelled")
 
@@ -202,7 +203,7 @@ class Machine(RuleBasedStateMachine):
         ended = ("failed", "cancelled")
         may = (
             job.state in ended
-            and not any(self.model[p].state in ended for p in job.parents)
+            and not any(self.model[p].state in ended or self.model[p].stop for p in job.parents)
             and self.model.equal(job.tag) is None
         )
         try:
@@ -246,9 +247,13 @@ class Machine(RuleBasedStateMachine):
 
 def run(store: Store, examples: int, steps: int) -> None:
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    # shrinking on a server takes minutes; what fails there mostly fails in memory too
+    phases = [Phase.reuse, Phase.generate] + ([Phase.shrink] if store.db.dialect == "sqlite" else [])
     run_state_machine_as_test(
         lambda: Machine(store),
-        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=quiet),
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=quiet, phases=phases
+        ),
     )
 
 

@@ -1,0 +1,83 @@
+"""What `make serve` writes."""
+
+from __future__ import annotations
+
+import configparser
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from deploy.local.layout import (
+    Layout,
+    environment,
+    free_port,
+    groups,
+    programs,
+    supervisor_config,
+    write_secret,
+)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    made = Layout(tmp_path / "a folder, with % and spaces")
+    made.make()
+    return made
+
+
+def test_every_stage_is_served_by_exactly_one_group() -> None:
+    from workers.app import STAGES
+
+    served = [stage for stages in groups().values() for stage in stages]
+    assert sorted(served) == sorted(STAGES)
+
+
+def test_the_token_is_made_once_and_only_its_owner_reads_it(layout: Layout) -> None:
+    assert layout.token() == layout.token()
+    assert len(layout.token()) >= 32
+    assert stat.S_IMODE((layout.home / "token").stat().st_mode) == 0o600
+    assert stat.S_IMODE(layout.home.stat().st_mode) == 0o700
+
+
+def test_a_taken_port_is_not_chosen() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert free_port(taken.getsockname()[1]) != taken.getsockname()[1]
+
+
+def test_the_configuration_reads_back_through_percent_signs_and_spaces(layout: Layout) -> None:
+    commands = programs(layout, 1, 2, {"attack": 2, "unlearn": 0})
+    env = environment(layout, 1, 4)
+    parser = configparser.ConfigParser()
+    parser.read_string(supervisor_config(layout, commands, env))
+    names = {s.removeprefix("program:") for s in parser.sections() if s.startswith("program:")}
+    assert names == {
+        "redis", "gateway", "reconciler", "worker-train-1", "worker-attack-1", "worker-attack-2", "worker-evaluate-1",
+    }  # fmt: skip
+    assert f'"{layout.home}/redis"' in parser["program:redis"]["command"]
+    assert env["PALIMPSEST_DATABASE_URL"] in parser["supervisord"]["environment"]
+    assert all(parser[f"program:{n}"]["autorestart"] == "true" for n in names)
+
+
+def test_workers_share_the_cores(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert environment(layout, 1, 4)["PALIMPSEST_THREADS"] == "2"
+    assert environment(layout, 1, 100)["PALIMPSEST_THREADS"] == "1"
+
+
+def test_what_the_user_has_set_goes_first(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_DATABASE_URL", "postgresql+psycopg://elsewhere/db")
+    assert environment(layout, 1, 4)["PALIMPSEST_DATABASE_URL"] == "postgresql+psycopg://elsewhere/db"
+
+
+def test_a_secret_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    write_secret(path, "one")
+    write_secret(path, "two")
+    assert path.read_text() == "two"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["secret"]
