@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -156,13 +157,11 @@ class Runner:
     def _finish(
         self, claim: Claim, artifacts: tuple[Artifact, ...], key: str, code: str, reused_from: str | None = None
     ) -> None:
-        job = claim.job.id
-        released = self._record(
-            lambda: claims.finish(
-                self.db, job, claim.fence, artifacts, content_key=key, code=code, reused_from=reused_from
-            )
-        )
-        self.ringer.ring(released)
+        write = partial(
+            claims.finish, self.db, claim.job.id, claim.fence, artifacts,
+            content_key=key, code=code, reused_from=reused_from, progress=self.lease.page.progress(),
+        )  # fmt: skip
+        self.ringer.ring(self._record(write))
 
     def _record(self, write: Callable[[], T]) -> T:
         """Write the end of an attempt, again while SQL is away; the fence decides if that took too long."""

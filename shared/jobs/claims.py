@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from shared.errors import FencedOut
 from shared.jobs.database import Database
-from shared.jobs.moves import held, lock, move, note
+from shared.jobs.moves import held, move, note
 from shared.jobs.records import Artifact, Claim, Orders
 from shared.jobs.rows import job_record, to_json
 from shared.jobs.states import Failure, State, Stop
@@ -142,6 +142,7 @@ def finish(
     content_key: str,
     code: str,
     reused_from: str | None = None,
+    progress: Mapping[str, Any] | None = None,
 ) -> set[str]:
     """The job succeeded: artifact rows, terminal state and released dependants in one transaction.
 
@@ -170,6 +171,8 @@ def finish(
             "checkpoint": None,
             "checkpoint_key": None,
         }
+        if progress is not None:
+            values["progress"] = to_json(progress)
         if code != row.code:
             values["live_key"] = None  # planned for other code: it must not answer for its plan key
         because = "the same work was done before" if reused_from else "done"

@@ -121,11 +121,12 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
         for parent in connection.execute(parents.order_by(jobs.c.id).with_for_update()):
             if why := hopeless(parent):
                 raise Conflict(f"its input, job {parent.id} ({parent.stage}), {why}: retry that one first")
+        to = State.WAITING if unfinished_parents(connection, job_id) else State.QUEUED
         values = {
             "failure": None, "message": None, "lost_count": 0, "finished_at": None, "started_at": None,
+            "queued_at": db.now if to is State.QUEUED else None,
             "progress": to_json({}), "live_key": None if row.fresh else row.plan_key,
         }  # fmt: skip
-        to = State.WAITING if unfinished_parents(connection, job_id) else State.QUEUED
         return move(db, connection, row, to, "retry", **values)
 
     try:

@@ -65,7 +65,7 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
     before = State(row.state)
     if (before, to) not in MOVES:
         raise Conflict(f"job {row.id} is {before}: it cannot become {to}")
-    values = {"state": to, **_consequences(db, to), **values}
+    values = {"state": to, **_consequences(db, row, to), **values}
     data = {"from": before, "to": to, "because": because}
     data |= {k: values[k] for k in ("failure", "message", "worker") if values.get(k)}
     note(db, connection, row, "state", data, **values)
@@ -87,10 +87,11 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
     return stages
 
 
-def _consequences(db: Database, to: State) -> dict[str, Any]:
+def _consequences(db: Database, row: Row[Any], to: State) -> dict[str, Any]:
     """What every move to `to` sets besides the state."""
     if to is State.QUEUED:
-        return {"queued_at": db.now, "lease_until": None, "stop": None}
+        # a job that was drained, lost or held keeps its age, and so its place in the queue
+        return {"queued_at": row.queued_at or db.now, "lease_until": None, "stop": None}
     if to is State.WAITING:
         return {"lease_until": None, "stop": None}
     if to is State.SUCCEEDED:

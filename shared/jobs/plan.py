@@ -96,6 +96,10 @@ class _Planner:
     ) -> dict[str, str]:
         """Plan one job fed from `providers`; returns the providers with its outputs added."""
         name = method.name if method else None
+        own = self.catalog.get("stage", stage, "stage").properties
+        for param in method.params if method else {}:
+            if param in own:  # else the methods of one audit would not be compared on the same deletions
+                raise InvalidRequest(f"{param} belongs to the stage {stage}, not to {name}", f"params.{param}")
         merged = {**params, **(method.params if method else {})}
         # A stage's own optional roles are supplied; a method's are not: what an attacker is given is a choice.
         wanted = {*self.catalog.describe(stage, name, merged).needs, *self.catalog.get("stage", stage, "stage").uses}
@@ -122,7 +126,7 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
         with _blame({"params.dataset": "dataset", "params": "train"}):
             trained = planner.add("train", {**spec.train, "dataset": dataset}, seed, base)
         for u, unlearning in enumerate(spec.unlearning):
-            own = {f"params.{name}": f"forget.{name}" for name in spec.forget}
+            own = {f"params.{name}": f"forget.{name}" for name in spec.forget if name not in unlearning.params}
             with _blame(
                 {
                     **own,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -99,7 +100,7 @@ job_artifacts = Table(
     Column("role", String(40), primary_key=True),
     Column("tenant", String(64), nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Column("media_type", String(80), nullable=False),
     Index(None, "tenant", "sha256"),
 )

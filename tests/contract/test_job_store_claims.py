@@ -67,6 +67,15 @@ def test_priority_goes_first_then_age(store: Store) -> None:
     assert [store.take().job.params["tag"] for _ in tags] == ["urgent", "old", "young", "unloved"]
 
 
+def test_a_job_that_was_put_back_keeps_its_place(store: Store) -> None:
+    first = store.post(planned("first"))
+    time.sleep(0.003)
+    store.post(planned("second"))
+    claim = store.take()
+    claims.drained(store.db, first, claim.fence)
+    assert store.take().job.id == first
+
+
 def test_the_tenant_with_fewer_running_jobs_goes_first(store: Store) -> None:
     for n in range(3):
         store.post(planned(f"{n}"))

@@ -204,6 +204,7 @@ def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
         ({"unlearning": ["ascent", "ascend"]}, "unlearning.1.name"),
         ({"unlearning": [{"name": "ascent", "params": {"lr": 0}}]}, "unlearning.0.params.lr"),
         ({"unlearning": ["retrain", {"name": "ascent", "params": {"rate": 1}}]}, "unlearning.1.params.rate"),
+        ({"unlearning": [{"name": "ascent", "params": {"deletions": 3}}]}, "unlearning.0.params.deletions"),
         ({"attacks": ["matchin"]}, "attacks.0.name"),
         ({"attacks": ["counting", {"name": "matching", "params": {"steps": 0}}]}, "attacks.1.params.steps"),
         ({"evaluate": {"resamples": 0}}, "evaluate.resamples"),
