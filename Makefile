@@ -20,8 +20,9 @@ check: .venv  ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Three, not two: tests of processes mostly wait.
 test: .venv  ## the whole suite
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 test-long: .venv  ## what takes minutes
 	$(BIN)/pytest -m long

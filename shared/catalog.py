@@ -164,7 +164,9 @@ class Catalog:
         uses = tuple(dict.fromkeys(role for e in entries for role in e.uses))
         produces = tuple(dict.fromkeys([*entry.produces, *(r for e in entries[1:] for r in e.produces)]))
         names = tuple(sorted({f"{e.kind}:{e.name}" for e in used}))
-        code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in used})).encode()).hexdigest()
+        # a stage that runs every plugin of a kind (evaluate: metrics) runs their code too
+        ran = [*used, *(e for e in self if e.kind in entry.traits.get("runs", ()))]
+        code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in ran})).encode()).hexdigest()
         return CheckedJob(complete, names, needs, uses, produces, code)
 
     def check(self, stage: str, method: str | None, params: Mapping[str, Any], roles: Iterable[str]) -> CheckedJob:

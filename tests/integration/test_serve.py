@@ -189,9 +189,9 @@ def test_a_killed_serve_leaves_nothing_that_the_next_one_minds(tmp_path: Path) -
         command, cwd=tmp_path, env=clean_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     pid = tmp_path / ".palimpsest/run/supervisord.pid"
-    wait_for(pid.exists, 30, "the supervisor runs")
+    wait_for(pid.exists, 90, "the supervisor runs")
     supervisor = psutil.Process(int(pid.read_text()))
-    wait_for(lambda: len(supervisor.children()) >= 4, 30, "it has started everything")
+    wait_for(lambda: len(supervisor.children()) >= 4, 60, "it has started everything")
     family = [supervisor, *supervisor.children(recursive=True)]
     first.kill()
     first.wait()

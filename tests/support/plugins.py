@@ -80,7 +80,9 @@ PLUGINS = [
         needs=("RECONSTRUCTION", "FORGET_SETS"),
         uses=("TRAINING_SET", "COUNTS"),
         produces=("METRICS",),
+        traits={"runs": ["metric"]},
     ),
+    _plugin("metric", "psnr"),
     _plugin("unlearning", "ascent", Ascent),
     _plugin("unlearning", "retrain", needs=("BASE",)),
     _plugin(

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 import psutil
+import redis
 from kombu.exceptions import OperationalError
 
 from shared.artifacts import ArtifactStore
@@ -143,7 +144,9 @@ class System:
         planned = plan_job(catalog, stage, method, params or {}, seed, given, parent_keys=parents, fresh=fresh)
         done = submit.submit(self.db, TENANT, [planned], **options)
         if ring:
-            with contextlib.suppress(OperationalError):  # Redis may be down: that is what some tests are about
+            with contextlib.suppress(
+                OperationalError, redis.ConnectionError
+            ):  # Redis may be down: that is what some tests are about
                 CeleryBell(make_celery(self.redis.url)).ring(stage)
         return done.jobs[planned.plan_key]
 

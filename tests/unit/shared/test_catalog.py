@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import Catalog, Entry
+from shared.catalog import Catalog, CheckedJob, Entry
 from shared.errors import InvalidRequest
 from tests.support.plugins import PLUGINS, catalog
 
@@ -152,6 +152,14 @@ def test_needs_may_depend_on_parameters() -> None:
 def test_without_workers_the_error_says_to_start_one() -> None:
     with pytest.raises(InvalidRequest, match="no worker has published any stage yet: start one"):
         Catalog([]).check("train", None, {}, [])
+
+
+def test_the_code_digest_covers_every_plugin_of_a_kind_that_the_stage_runs() -> None:
+    def evaluated(by: Catalog) -> CheckedJob:
+        return by.describe("evaluate", None, {})
+
+    assert evaluated(catalog({"metric:psnr": "changed"})).code != evaluated(CATALOG).code
+    assert evaluated(CATALOG).plugins == ("stage:evaluate",)
 
 
 def test_the_code_digest_covers_every_plugin_that_the_job_uses_and_no_other() -> None:
