@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import IO
 
 from deploy.local import redis
 
@@ -95,6 +98,26 @@ def free_port(preferred: int | None = None) -> int:
     raise OSError("no free port on 127.0.0.1")
 
 
+def claim_port(preferred: int) -> tuple[int, IO[str]]:
+    """A free port that no other serve of this user takes while the lock is open.
+
+    The gateway's server lets several processes listen on one port, so looking whether it is free is not enough:
+    two that start at the same moment would share it, and each other's requests.
+    """
+    port = preferred
+    while True:
+        port = free_port(port)
+        path = Path(tempfile.gettempdir()) / f"palimpsest-{os.getuid()}-port-{port}.lock"
+        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            port = 0
+            continue
+        return port, lock
+
+
 def groups() -> dict[str, list[str]]:
     """Worker groups with the stages that exist, read from the folder without importing any."""
     spec = find_spec("workers.stages")
@@ -149,15 +172,10 @@ def programs(layout: Layout, redis_port: int, gateway_port: int, workers: dict[s
 def supervisor_config(layout: Layout, commands: dict[str, list[str]], env: dict[str, str]) -> str:
     """supervisord.conf: each program tied to the supervisor, started again when it ends."""
     variables = ",".join(f'{name}="{_escape(value)}"' for name, value in env.items())
-    run = layout.run.absolute()
     logs = layout.logs.absolute()
     lines = [
         "[supervisord]", "nodaemon=true", f"pidfile={layout.pid.absolute()}", f"logfile={logs}/supervisord.log",
         "logfile_maxbytes=5MB", "silent=true", f"environment={variables}", "",
-        "[unix_http_server]", f"file={run}/supervisor.sock", "chmod=0700", "",
-        "[rpcinterface:supervisor]",
-        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface", "",
-        "[supervisorctl]", f"serverurl=unix://{run}/supervisor.sock", "",
     ]  # fmt: skip
     for priority, (name, command) in enumerate(commands.items()):
         words = " ".join(_quote(w) for w in [sys.executable, "-m", "deploy.local.tied", *command])

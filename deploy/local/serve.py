@@ -23,6 +23,7 @@ import httpx
 from deploy.local.layout import (
     PREFERRED_PORT,
     Layout,
+    claim_port,
     environment,
     free_port,
     groups,
@@ -67,13 +68,13 @@ def _supervisor_lives(layout: Layout) -> bool:
     return str(layout.config) in shown.stdout
 
 
-def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[str, str]:
-    """Write the configuration and migrate the store; returns URL and token.
+def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[str, str, IO[str]]:
+    """Write the configuration and migrate the store; returns URL, token, and the lock that keeps the port.
 
     Raises:
         CannotServe: the port asked for is taken.
     """
-    gateway_port = free_port(port or PREFERRED_PORT)
+    gateway_port, kept = claim_port(port or PREFERRED_PORT)
     if port and gateway_port != port:
         raise CannotServe(f"port {port} is taken: give another --port, or none to have a free one chosen")
     redis_port = free_port()
@@ -84,7 +85,7 @@ def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[
     done = subprocess.run([sys.executable, "-m", "services.admin", "migrate"], env={**os.environ, **env}, check=False)
     if done.returncode:
         raise CannotServe("the job store could not be brought up to date, see above")
-    return f"http://127.0.0.1:{gateway_port}", env["PALIMPSEST_TOKEN"]
+    return f"http://127.0.0.1:{gateway_port}", env["PALIMPSEST_TOKEN"], kept
 
 
 def start(layout: Layout) -> subprocess.Popen[bytes]:
@@ -130,7 +131,7 @@ def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = 
         signal.signal(number, end)
     try:
         lock = take(layout)
-        url, token = prepare(layout, port, workers or {})
+        url, token, kept = prepare(layout, port, workers or {})
     except CannotServe as error:
         print(f"palimpsest: {error}", file=sys.stderr)
         return 2
@@ -156,6 +157,7 @@ def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = 
             print("palimpsest: stopping; running jobs go back to their queues", flush=True)
             supervisor.terminate()
         supervisor.wait()
+        kept.close()
         lock.close()
 
 

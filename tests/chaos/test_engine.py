@@ -1,84 +1,15 @@
-"""Faults on real processes, with a stage that sleeps: what SQL says must come true whatever dies."""
+"""Faults around a worker: Redis away, cancel, time limits, silence, drain, a job that always dies."""
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from pathlib import Path
 
-import psutil
 import pytest
 
 from shared.jobs import control, fleet, reads
+from tests.support.sleeping import checkpointed, effects_of, unbroken_again, work
 from tests.support.system import TENANT, System, wait_for
-
-WORK = {"steps": 30, "seconds": 0.1}
-
-
-def effects_of(system: System, job: str) -> list[str]:
-    return Path(system.job(job).params["effects"]).read_text().splitlines()
-
-
-def work(system: System, tag: str, **more: object) -> dict[str, object]:
-    return {**WORK, "tag": tag, "effects": str(system.home / f"effects-{tag}"), **more}
-
-
-def checkpointed(system: System, job: str) -> None:
-    wait_for(lambda: system.job(job).checkpoint, 30, "a checkpoint is written")
-
-
-def unbroken(system: System, tag: str) -> str:
-    """The artifact's digest when nothing goes wrong."""
-    job = system.wait(system.submit("sleep", work(system, tag), fresh=True))
-    assert job.state == "succeeded", job
-    return job.artifacts[0].sha256
-
-
-def unbroken_again(system: System, job: str) -> str:
-    """The digest of the same work, done anew without a break."""
-    params = {**system.job(job).params, "seconds": 0.0}
-    again = system.wait(system.submit("sleep", params, fresh=True))
-    return again.artifacts[0].sha256
-
-
-def test_pool_child_and_whole_worker_killed_go_on_from_the_checkpoint(system: System) -> None:
-    system.reconciler()
-    system.worker("sleep")
-    wanted = unbroken(system, "a")
-
-    job = system.submit("sleep", work(system, "a"), fresh=True)
-    checkpointed(system, job)
-    child = System.child_of(system.processes["worker-sleep"])
-    assert child is not None
-    child.kill()
-    wait_for(lambda: system.job(job).attempt == 2, 60, "the next child takes it up")
-    checkpointed(system, job)
-    system.kill("worker-sleep")
-    system.worker("sleep", wait=0)
-    ended = system.wait(job)
-    assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 3, 2)
-    assert ended.artifacts[0].sha256 == wanted
-    assert effects_of(system, job) == ["a", "a"]  # once unbroken, once broken: never doubled
-
-
-def test_a_frozen_worker_that_wakes_changes_nothing(system: System) -> None:
-    system.reconciler()
-    frozen = system.worker("sleep", name="frozen")
-    job = system.submit("sleep", work(system, "b", steps=40), fresh=True)
-    checkpointed(system, job)
-    family = [psutil.Process(frozen.pid), *psutil.Process(frozen.pid).children(recursive=True)]
-    for process in family:
-        process.suspend()
-    system.worker("sleep", name="other", wait=0)
-    ended = system.wait(job)
-    assert (ended.state, ended.attempt, ended.lost_count, ended.worker) == ("succeeded", 2, 1, "other")
-    for process in family:
-        process.resume()
-    wait_for(lambda: "fenced out" in system.log("frozen"), 30, f"the frozen one notices: {system.log('frozen')}")
-    after = system.job(job)
-    assert (after.version, after.artifacts) == (ended.version, ended.artifacts)
-    assert effects_of(system, job) == ["b"]
 
 
 @pytest.mark.parametrize("how", ["killed", "flushed", "down at submission"])
@@ -86,7 +17,10 @@ def test_redis(sqlite_system: System, how: str) -> None:
     system = sqlite_system
     system.reconciler()
     system.worker("sleep")
+    assert system.wait(system.submit("sleep", {"tag": "warm"})).state == "succeeded"
     if how == "down at submission":
+        wait_for(lambda: not system.redis.client.llen("sleep"), 10, "every bell was heard")
+        time.sleep(0.5)  # and what it was heard for is over
         system.redis.kill()
     first = system.submit("sleep", work(system, "c"))
     second = system.submit("sleep", work(system, "d"), ring=False)
@@ -168,33 +102,3 @@ def test_drain_puts_the_job_back_free_of_charge(sqlite_system: System) -> None:
     ended = system.wait(job, 60)
     assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 2, 0)
     assert ended.artifacts[0].sha256 == unbroken_again(system, job)
-
-
-@pytest.mark.parametrize(
-    "point", ["worker.after_claim", "worker.in_checkpoint", "worker.after_checkpoint", "worker.before_artifacts",
-              "worker.after_artifacts", "worker.after_finish"],
-)  # fmt: skip
-def test_killed_between_any_two_steps(system: System, point: str) -> None:
-    """The first worker kills itself at the point; whoever comes next finishes, and only once."""
-    system.reconciler()
-    doomed = system.worker("sleep", name="doomed", PALIMPSEST_FAILPOINT=point)
-    job = system.submit("sleep", work(system, point, steps=10))
-    reached = {"worker.after_finish": "succeeded"}.get(point)
-    wait_for(
-        lambda: system.job(job).state == reached if reached else system.job(job).lost_count >= 1,
-        60,
-        f"it dies at {point}",
-    )
-    os.killpg(doomed.pid, signal.SIGKILL)
-    doomed.wait()
-    system.processes.pop("doomed")
-    system.worker("sleep", name="heir", wait=0)
-    ended = system.wait(job, 60)
-    assert ended.state == "succeeded"
-    assert len(ended.artifacts) == 1
-    assert system.artifacts.get(ended.artifacts[0].sha256)
-    # what was done before the kill was done twice only where the kill came between the work and its record
-    redone = point in ("worker.before_artifacts", "worker.after_artifacts")
-    assert len(effects_of(system, job)) >= 1 + redone
-    healthy = system.wait(system.submit("sleep", {"tag": f"after {point}"}), 60)
-    assert healthy.state == "succeeded"

@@ -20,8 +20,6 @@ from tests.support.served import clean_env, served
 from tests.support.system import wait_for
 from tests.support.tree import ROOT
 
-pytestmark = pytest.mark.xdist_group("served")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.local.layout import (
     Layout,
+    claim_port,
     environment,
     free_port,
     groups,
@@ -46,6 +47,19 @@ def test_a_taken_port_is_not_chosen() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert free_port(taken.getsockname()[1]) != taken.getsockname()[1]
+
+
+def test_two_that_start_at_the_same_moment_get_two_ports() -> None:
+    preferred = free_port()
+    first, lock = claim_port(preferred)
+    second, other = claim_port(preferred)  # nobody listens on it yet
+    assert first == preferred
+    assert second != first
+    lock.close()
+    again, third = claim_port(preferred)
+    assert again == preferred
+    other.close()
+    third.close()
 
 
 def test_the_configuration_reads_back_through_percent_signs_and_spaces(layout: Layout) -> None:

@@ -1,0 +1,41 @@
+"""A worker that kills itself between any two steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.support.sleeping import effects_of, work
+from tests.support.system import System, wait_for
+
+
+@pytest.mark.parametrize(
+    "point", ["worker.after_claim", "worker.in_checkpoint", "worker.after_checkpoint", "worker.before_artifacts",
+              "worker.after_artifacts", "worker.after_finish"],
+)  # fmt: skip
+def test_killed_between_any_two_steps(system: System, point: str) -> None:
+    """The first worker kills itself at the point; whoever comes next finishes, and only once."""
+    system.reconciler()
+    doomed = system.worker("sleep", name="doomed", PALIMPSEST_FAILPOINT=point)
+    job = system.submit("sleep", work(system, point, steps=10))
+    reached = {"worker.after_finish": "succeeded"}.get(point)
+    wait_for(
+        lambda: system.job(job).state == reached if reached else system.job(job).lost_count >= 1,
+        60,
+        f"it dies at {point}",
+    )
+    os.killpg(doomed.pid, signal.SIGKILL)
+    doomed.wait()
+    system.processes.pop("doomed")
+    system.worker("sleep", name="heir", wait=0)
+    ended = system.wait(job, 60)
+    assert ended.state == "succeeded"
+    assert len(ended.artifacts) == 1
+    assert system.artifacts.get(ended.artifacts[0].sha256)
+    # what was done before the kill was done twice only where the kill came between the work and its record
+    redone = point in ("worker.before_artifacts", "worker.after_artifacts")
+    assert len(effects_of(system, job)) >= 1 + redone
+    healthy = system.wait(system.submit("sleep", {"tag": f"after {point}"}), 60)
+    assert healthy.state == "succeeded"
