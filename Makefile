@@ -5,7 +5,7 @@ STAGES ?= attack
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check test test-long serve worker bench lock clean
+.PHONY: help check test test-long serve demo worker bench lock clean
 
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -29,6 +29,9 @@ test-long: .venv  ## what takes minutes
 
 serve: .venv  ## a whole Palimpsest on this machine, until Ctrl-C
 	@$(BIN)/python -m deploy.local.serve
+
+demo: .venv  ## one small audit from start to end: what leaked, beside what chance gives
+	@$(BIN)/python -m deploy.local.demo
 
 worker: .venv  ## one more worker for it: make worker STAGES=attack
 	@$(BIN)/python -m deploy.local.worker $(STAGES)

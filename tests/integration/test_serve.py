@@ -80,6 +80,16 @@ def test_the_readme_s_cli_lines(api: httpx.Client, folder: Path) -> None:
     assert "attack" in out
 
 
+def test_the_demo_uses_what_is_served_and_shows_what_leaked(api: httpx.Client, folder: Path) -> None:
+    command = [sys.executable, "-m", "deploy.local.demo", "--audit", str(ROOT / "examples/quick.yaml")]
+    env = clean_env(COLUMNS="160")
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for word in ("gradient_ascent", "retrain", "feature_recovery", "label_inference", "dB PSNR", "class_mean"):
+        assert word in done.stdout
+    assert api.get("/readyz").status_code == 200
+
+
 def post(api: httpx.Client, stage: str, inputs: dict[str, str] | None = None, **more: Any) -> str:
     answer = api.post("/v1/jobs", json={"stage": stage, "inputs": inputs or {}, **more})
     assert answer.status_code == 202, answer.text
