@@ -14,7 +14,6 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,8 +90,7 @@ def throughput(system: System, api: httpx.Client, n: int) -> tuple[float, float]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: post(api, number=1_000_000 + i), range(n)))
     posted = time.perf_counter() - start
-    done: Callable[[], bool] = lambda: fleet.stage_counts(system.db)["noop"].get("succeeded", 0) >= before + n  # noqa: E731
-    wait_for(done, 300, "all jobs are done")
+    wait_for(lambda: fleet.stage_counts(system.db)["noop"].get("succeeded", 0) >= before + n, 300, "all jobs are done")
     return n / posted, n / (time.perf_counter() - start)
 
 

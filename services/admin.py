@@ -86,11 +86,11 @@ def examine(settings: Settings) -> list[Finding]:
         try:
             found.append(check(settings))
         except Exception as error:  # a doctor that dies of what it looks for helps nobody
-            found.append(Finding(what, False, _first_line(error), _TODO.get(what, "")))
+            found.append(Finding(what, False, _first_line(error), _REMEDIES.get(what, "")))
     return found
 
 
-_TODO = {
+_REMEDIES = {
     "store": "look at PALIMPSEST_DATABASE_URL; is the database up and may you write there?",
     "broker": "start Redis, or look at PALIMPSEST_BROKER_URL; until then jobs start seconds later, none is lost",
     "artifacts": "look at PALIMPSEST_ARTIFACTS_URL; may this process write there?",

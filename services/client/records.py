@@ -12,7 +12,7 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
 def _of(kind: Callable[..., R], body: Mapping[str, Any], **special: Any) -> R:
-    known = {f.name for f in fields(kind)} - special.keys() - {"raw"}  # type: ignore[arg-type]
+    known = {f.name for f in fields(kind)} - special.keys() - {"raw"}  # type: ignore[arg-type]  # every caller passes a dataclass
     return kind(**{name: body[name] for name in known if name in body}, **special, raw=body)
 
 

@@ -37,7 +37,7 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     )
     app.url_map.merge_slashes = False  # //v1/jobs is no route, and no redirect either
     app.config["MAX_CONTENT_LENGTH"] = bodies.MAX_BYTES
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the base class only
     app.extensions[EXTENSION] = Gateway.of(deps)
     problems.install(app)
     headers.install(app)

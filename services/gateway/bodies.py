@@ -25,7 +25,7 @@ class StrictRequest(Request):
     """Flask's request whose `get_json` never guesses and never keeps an error to itself."""
 
     # flask-openapi asks with silent=True, which would turn every mistake into "a body is missing"
-    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002 - Flask's signature
         if not self.is_json:
             raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
         if self.headers.get("Content-Encoding", "identity") != "identity":

@@ -74,7 +74,7 @@ class MemoryBell:
     def __init__(self) -> None:
         self.rung: list[str] = []
 
-    def ring(self, stage: str, job: str = "") -> None:  # noqa: ARG002 - a Bell
+    def ring(self, stage: str, job: str = "") -> None:  # noqa: ARG002 - the signature of a Bell
         self.rung.append(stage)
 
 

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # scipy has no types
 from torch import Tensor
 
 from shared.ml import nulls

@@ -22,7 +22,7 @@ class LabelInferenceParams(Params):
     source="white box rule after Zhao et al. 2020 (iDLG), arXiv 2001.02610",
     traits={"access": "white_box", "queries": 0},
 )
-def run(observation: Observation, params: LabelInferenceParams, ctx: Context) -> Answers:  # noqa: ARG001
+def run(observation: Observation, params: LabelInferenceParams, ctx: Context) -> Answers:  # noqa: ARG001 - every attack has this signature
     """The classes whose last-layer bias fell most, k of them (COUNTS tells k; without it, 1)."""
     scores = bias_change(observation)
     ctx.progress(1, 1)
