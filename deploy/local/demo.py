@@ -32,7 +32,7 @@ def serving(layout: Layout) -> subprocess.Popen[bytes] | None:
 
 def table(client: Client, audit: str) -> Table:
     """One row an evaluation: the score, its null, n."""
-    shown = Table("unlearning", "attack", "what leaked", "an attacker who saw nothing", "95 % of the score", "n")
+    shown = Table("unlearning", "attack", "mean score", "an attacker who saw nothing", "95 % of the score", "n")
     for job in client.jobs(audit=audit, stage="evaluate", state="succeeded"):
         found: dict[str, Any] = json.loads(client.fetch(job.id, "EVALUATION"))
         attack = client.job((job.inputs.get("RECONSTRUCTION") or job.inputs["ANSWERS"])["job"])
