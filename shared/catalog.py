@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ from shared.errors import InvalidRequest
 from shared.registry import Plugin
 
 JSONObject = dict[str, Any]
+NUMBERED = re.compile(r"_[1-9][0-9]{0,5}$")
 
 
 class Entry(BaseModel):
@@ -35,6 +37,7 @@ class Entry(BaseModel):
     needs: list[str] = Field(default_factory=list)
     needs_when: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
     uses: list[str] = Field(default_factory=list)
+    many: list[str] = Field(default_factory=list)
     produces: list[str] = Field(default_factory=list)
     methods: str | None = None
     traits: JSONObject = Field(default_factory=dict)
@@ -55,6 +58,7 @@ class Entry(BaseModel):
             needs=list(plugin.needs),
             needs_when={p: {str(v): list(r) for v, r in by.items()} for p, by in plugin.needs_when.items()},
             uses=list(plugin.uses),
+            many=list(plugin.many),
             produces=list(plugin.produces),
             methods=plugin.methods,
             traits=dict(plugin.traits),
@@ -78,15 +82,18 @@ class CheckedJob:
     """What a valid (stage, method, params) comes to.
 
     `params` holds every parameter, defaults filled in. `plugins` are the `kind:name` that the worker must
-    have. `needs` are the roles its inputs must name, `uses` those they may. `code` is one digest over the
-    code of all its plugins.
+    have. `needs` are the roles its inputs must name, `uses` those they may, `many` those they may number.
+    A `tolerant` job runs when its inputs have ended, with those that succeeded. `code` is one digest over
+    the code of all its plugins.
     """
 
     params: JSONObject
     plugins: tuple[str, ...]
     needs: tuple[str, ...]
     uses: tuple[str, ...]
+    many: tuple[str, ...]
     produces: tuple[str, ...]
+    tolerant: bool
     code: str
 
 
@@ -167,7 +174,8 @@ class Catalog:
         # a stage that runs every plugin of a kind (evaluate: metrics) runs their code too
         ran = [*used, *(e for e in self if e.kind in entry.traits.get("runs", ()))]
         code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in ran})).encode()).hexdigest()
-        return CheckedJob(complete, names, needs, uses, produces, code)
+        many, tolerant = tuple(entry.many), bool(entry.traits.get("tolerant"))
+        return CheckedJob(complete, names, needs, uses, many, produces, tolerant, code)
 
     def check(self, stage: str, method: str | None, params: Mapping[str, Any], roles: Iterable[str]) -> CheckedJob:
         """Validate one job as far as it can be without running it.
@@ -186,9 +194,11 @@ class Catalog:
                     f"{who} needs {role}: name a job or an artifact that supplies it", f"inputs.{role}"
                 )
         for role in sorted(given - set(job.needs) - set(job.uses)):
+            if NUMBERED.sub("", role) in job.many and NUMBERED.search(role):
+                continue
             raise InvalidRequest(
                 f"{stage} takes no input {role} with these parameters; "
-                f"it takes {', '.join([*job.needs, *job.uses]) or 'none'}",
+                f"it takes {', '.join([*job.needs, *job.uses, *(f'{m}_1, {m}_2, ...' for m in job.many)]) or 'none'}",
                 f"inputs.{role}",
             )
         return job

@@ -1,7 +1,8 @@
 """Which code made a result: one digest over a module and all that it runs on.
 
-It covers the module's source, the source of every project module it imports, directly or not, and the
-installed version of every package that these import. Two machines with the same digest run the same code.
+It covers the module's source, the source of every project module it imports, directly or not, the files in
+a folder `templates` beside any of them, and the installed version of every package that these import. Two
+machines with the same digest run the same code.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ def _imports(module: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def digest_of(module: str) -> str:
     """sha256, in hex, of what `module` runs on."""
     todo, files, packages = [module], {}, set()
@@ -65,7 +70,8 @@ def digest_of(module: str) -> str:
         path = _source(name)
         if path is None or name in files:
             continue
-        files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        files[name] = _hash(path)
+        files |= {f"{name} {t.name}": _hash(t) for t in (path.parent / "templates").glob("*") if t.is_file()}
         todo += _imports(name)
     lines = [f"{n} {d}" for n, d in sorted(files.items())] + [f"{p} {metadata.version(p)}" for p in sorted(packages)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

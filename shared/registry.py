@@ -33,8 +33,9 @@ class Plugin:
     """One thing a worker can do: what it is called, what it takes, what it needs, what it makes.
 
     `needs` are roles that must be among a job's inputs; `needs_when[param][value]` are further roles
-    needed when that parameter has that value; `uses` are roles taken when given. `produces` are the
-    roles of its outputs. `methods` (stages only) is the kind of plugin that a job's `method` names.
+    needed when that parameter has that value; `uses` are roles taken when given, `many` roles taken any
+    number of times, as ROLE_1, ROLE_2 and so on. `produces` are the roles of its outputs. `methods`
+    (stages only) is the kind of plugin that a job's `method` names.
     `traits` is any further JSON that the catalog publishes (a metric's unit, an attack's output).
     """
 
@@ -46,6 +47,7 @@ class Plugin:
     needs: tuple[str, ...] = ()
     needs_when: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     uses: tuple[str, ...] = ()
+    many: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
     methods: str | None = None
     traits: Mapping[str, Any] = field(default_factory=dict)

@@ -21,8 +21,8 @@ from deploy.local import redis
 GROUPS = {
     "train": ("pretrain", "train"),
     "unlearn": ("unlearn", "defend"),
-    "attack": ("attack",),
-    "evaluate": ("evaluate",),
+    "attack": ("attack", "probe"),
+    "evaluate": ("evaluate", "report"),
 }
 PREFERRED_PORT = 8350
 

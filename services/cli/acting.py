@@ -8,17 +8,23 @@ from typing import Annotated
 
 import typer
 
+from services.cli import completing
 from services.cli.following import follow
-from services.cli.output import Json, WrongUse, as_json, client, say, size
+from services.cli.output import INTERRUPTED, Json, WrongUse, as_json, client, say, size
+from services.cli.reporting import conclude
 from services.client import Job
 
-JobId = Annotated[str, typer.Argument(metavar="ID", help="A job.")]
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs or audits.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="A job.", autocompletion=completing.jobs)]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs or audits.", autocompletion=completing.items)]
 
 
 def watch(items: Ids, json: Json = False) -> None:
     """Follow jobs and audits to their ends. Ctrl-C stops looking, not the work."""
-    raise typer.Exit(follow(list(dict.fromkeys(items)), json))
+    status = follow(list(dict.fromkeys(items)), json)
+    if status != INTERRUPTED and not json:
+        for audit in (item for item in dict.fromkeys(items) if item.startswith("aud_")):
+            conclude(audit)
+    raise typer.Exit(status)
 
 
 def cancel(items: Ids, json: Json = False) -> None:
@@ -60,7 +66,10 @@ def _tell(job: Job, json: bool) -> None:
 
 
 def fetch(
-    source: Annotated[str, typer.Argument(metavar="ID", help="A job, or the sha256 of an artifact.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="A job, or the sha256 of an artifact.", autocompletion=completing.jobs),
+    ],
     role: Annotated[str | None, typer.Argument(help="Which of the job's artifacts.")] = None,
     to: Annotated[
         Path | None, typer.Option("--output", "-o", help="File or folder; - for standard output. Default: this folder.")

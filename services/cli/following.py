@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Protocol
 
 import typer
@@ -15,10 +16,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from services.cli.output import FAILED, INTERRUPTED, OK, client, coloured, say, span
-from services.client import Update
+from services.client import Client, Update
 
 PATIENCE = 60.0  # seconds for which a gateway that is being restarted is waited for
 LINE_EVERY = 2.0  # seconds between two plain lines about one job whose state is the same
+REASONS = 50  # how many failed jobs of an audit are told of at most
 NUMBERS = 3  # how many of a job's numbers fit beside its bar
 
 
@@ -26,16 +28,30 @@ def follow(ids: list[str], as_json: bool) -> int:
     """Show updates until all have ended; the exit status. Ctrl-C stops looking, not the work."""
     show: Display = JsonLines() if as_json else Bars() if sys.stdout.isatty() else Lines()
     ends: dict[str, str] = {}
+    told: set[str] = set()
     try:
         with client(PATIENCE) as gateway:
             for update in _shown(show, gateway.watch(*ids)):
                 if update.asked and update.ended:
                     ends[update.id] = update.state
+                if reason(update):
+                    told.add(update.id)
+            if not as_json:
+                _tell_failures(gateway, (i for i in ends if ends[i] == "failed" and i.startswith("aud_")), told)
     except KeyboardInterrupt:
         left = [i for i in ids if i not in ends]
         say(f"Still going on. Follow it again with: palimpsest watch {' '.join(left)}")
         return INTERRUPTED
     return OK if all(state == "succeeded" for state in ends.values()) else FAILED
+
+
+def _tell_failures(gateway: Client, audits: Iterable[str], told: set[str]) -> None:
+    """Why audits failed, as far as it was not seen: a job that fails at once is over between two looks."""
+    for audit in audits:
+        for job in islice(gateway.jobs(audit=audit, state="failed", limit=REASONS), REASONS):
+            if job.failure != "input_failed" and job.id not in told:
+                what = f"{job.stage} {job.method}" if job.method else job.stage
+                say(f"{job.id} ({what}) failed, {job.failure}: {job.message}")
 
 
 class Display(Protocol):
@@ -89,6 +105,7 @@ class Bars:
 
     def __init__(self, console: Console | None = None) -> None:
         self._tasks: dict[str, TaskID] = {}
+        self._passing: set[str] = set()  # jobs that are shown only while they run
         self._bars = Progress(
             TextColumn("{task.fields[state]}"),
             TextColumn("{task.description}"),
@@ -118,10 +135,21 @@ class Bars:
             pace=pace(update),
             numbers=escape(numbers(update)),
         )
-        if update.ended and not update.asked and update.state == "succeeded":
-            self._bars.update(task, visible=False)  # an audit has many jobs: those that went well make room
+        if not update.asked:
+            self._pass(update)
+        if update.ended and update.kind == "audit":
+            for left in self._passing:  # they have ended too, between the last two looks
+                self._bars.update(self._tasks[left], visible=False)
         if reason(update):
             self._bars.console.print(f"{update.id}: {escape(reason(update))}", style="red")
+
+    def _pass(self, update: Update) -> None:
+        """An audit has many jobs: those that went well make room."""
+        if not update.ended:
+            self._passing.add(update.id)
+            return
+        self._passing.discard(update.id)
+        self._bars.update(self._tasks[update.id], visible=update.state != "succeeded")
 
     def close(self) -> None:
         self._bars.stop()

@@ -1,17 +1,19 @@
 """`palimpsest`: the commands, and how errors become one clear sentence and an exit status.
 
-0 done, 1 failed, 2 wrong use, 130 interrupted.
+0 done, 1 failed, 2 wrong use, 3 a gate was crossed (`--fail-on`), 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
 from rich.markup import escape
 
-from services.cli import acting, showing, submitting
+from services.cli import acting, auditing, logs, reporting, showing, submitting
 from services.cli.output import FAILED, OK, USAGE, WrongUse, errors
 from services.client import (
     ApiError,
@@ -27,37 +29,54 @@ app = typer.Typer(
     help="Measure what machine unlearning leaks. The gateway is found by PALIMPSEST_URL and PALIMPSEST_TOKEN, "
     "or by what `make serve` has left in this folder.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    submitting.audit,
-    submitting.submit,
-    acting.watch,
-    showing.jobs,
-    showing.audits,
-    showing.show,
-    acting.fetch,
-    acting.cancel,
-    acting.retry,
-    acting.hold,
-    acting.unhold,
-    showing.catalog,
-    showing.queues,
-    showing.workers,
-):
-    app.command()(command)
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Audits": (auditing.audit, reporting.report, showing.audits),
+    "One stage by hand": (*(submitting.verb(stage) for stage in submitting.STAGES), submitting.submit),
+    "Work": (
+        acting.watch,
+        logs.logs,
+        showing.jobs,
+        showing.show,
+        acting.fetch,
+        acting.cancel,
+        acting.retry,
+        acting.hold,
+        acting.unhold,
+    ),
+    "What there is": (showing.catalog, showing.queues, showing.workers),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def main() -> NoReturn:
     """Run the command line."""
     try:
-        app()
+        status = _run()
     except (ClientError, WrongUse) as error:
         message, status = _told(error)
         errors().print(escape(f"palimpsest: {message}"))
-        sys.exit(status)
-    sys.exit(OK)
+    except UnicodeEncodeError as error:  # what came in by the command line was no text
+        wrong = error.object[error.start : error.end]
+        errors().print(escape(f"palimpsest: {wrong!r} cannot be sent: write it in UTF-8"))
+        status = USAGE
+    except OSError as error:  # typer has dealt with a reader that left
+        errors().print(escape(f"palimpsest: standard output cannot be written: {error.strerror}"))
+        status = FAILED
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed has nowhere to go
+    sys.exit(status)
+
+
+def _run() -> int:
+    try:
+        app()
+    except SystemExit as ended:
+        sys.stdout.flush()  # a full disk may be noticed only here
+        return int(ended.code or OK)
+    return OK
 
 
 def _told(error: Exception) -> tuple[str, int]:

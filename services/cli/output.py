@@ -16,7 +16,7 @@ from rich.table import Table
 
 from services.client import Client
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, GATE, INTERRUPTED = 0, 1, 2, 3, 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -57,11 +57,11 @@ def coloured(state: str) -> str:
     return f"[{colour}]{state}[/]" if colour else state
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows under headings; the cells may hold rich markup."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: bool = False) -> None:
+    """Rows under headings; the cells may hold rich markup. What is too wide is cut, or with `wrap` goes on below."""
     made = Table(*columns, box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for column in made.columns:
-        column.no_wrap = True
+        column.no_wrap = not wrap
         column.overflow = "ellipsis" if column.header in ("message", "summary") else "fold"
     for row in rows:
         made.add_row(*row)

@@ -1,18 +1,16 @@
-"""What the user types, read: NAME=VALUE, ROLE=SOURCE, and YAML files."""
+"""What the user types, read: NAME=VALUE, ROLE=SOURCE, PLUGIN:NAME=VALUE."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NoReturn
-
-import yaml
 
 from services.cli.output import WrongUse
 
 
-def params(words: Iterable[str]) -> dict[str, Any]:
+def params(words: Iterable[str], option: str = "--param") -> dict[str, Any]:
     """`size=32`, `model.name=convnet`, `data={"name":"x"}`: dots lead into objects, values are JSON where they can be.
 
     Raises:
@@ -22,23 +20,40 @@ def params(words: Iterable[str]) -> dict[str, Any]:
     for word in words:
         name, sign, text = word.partition("=")
         if not sign or not name or "" in name.split("."):
-            raise WrongUse(f"--param {word!r}: write NAME=VALUE, such as --param size=32")
+            raise WrongUse(f"{option} {word!r}: write NAME=VALUE, such as {option} size=32")
         *outer, last = name.split(".")
         place = made
         for part in outer:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
-                raise WrongUse(f"--param {word!r}: {part!r} has a value of its own already")
+                raise WrongUse(f"{option} {word!r}: {part!r} has a value of its own already")
         if last in place:
-            raise WrongUse(f"--param {word!r}: {name!r} is given twice")
+            raise WrongUse(f"{option} {word!r}: {name!r} is given twice")
         place[last] = value(text)
     return made
+
+
+def choice(word: str, option: str) -> Any:
+    """`retrain`, or with parameters `feature_recovery:iterations=200,gradient_from=base`.
+
+    Raises:
+        WrongUse: as `params`.
+    """
+    name, colon, rest = word.partition(":")
+    if not name:
+        raise WrongUse(f"{option} {word!r}: write a name, or NAME:PARAM=VALUE,PARAM=VALUE")
+    if not colon:
+        return name
+    # a comma within a value, as in a list, is not followed by NAME=
+    return {"name": name, "params": params(re.split(r",(?=[A-Za-z_][\w.]*=)", rest), option)}
 
 
 def value(text: str) -> Any:
     """JSON if it is JSON, a number if Python reads one, else the text itself."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        found = json.loads(text, parse_constant=_refuse)
+        json.dumps(found, allow_nan=False)  # 1e999 is JSON, and infinite
+        return found
     except (ValueError, RecursionError):
         pass
     try:
@@ -68,23 +83,3 @@ def inputs(words: Iterable[str]) -> dict[str, Any]:
         job, colon, other = source.partition(":")
         made[role] = {"job": job, "role": other} if colon else source
     return made
-
-
-def audit_file(path: Path) -> dict[str, Any]:
-    """An audit as YAML or JSON.
-
-    Raises:
-        WrongUse: it cannot be read, or is no audit.
-    """
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        json.dumps(found, allow_nan=False)
-    except OSError as error:
-        raise WrongUse(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WrongUse(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    except (TypeError, ValueError, RecursionError) as error:
-        raise WrongUse(f"{path} holds something that JSON cannot say: {error}") from error
-    if not isinstance(found, dict):
-        raise WrongUse(f"{path} holds no audit: it must be a mapping with dataset, model, unlearning and attacks")
-    return found

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from services.cli import completing
 from services.cli.output import Json, age, as_json, client, coloured, console, pairs, size, table
 from services.client import Audit, Job
 
@@ -17,10 +18,12 @@ Limit = Annotated[int, typer.Option(min=1, help="How many, newest first.")]
 
 
 def jobs(
-    stage: Annotated[str | None, typer.Option(help="Only this stage.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Only this stage.", autocompletion=completing.plugins("stage"))
+    ] = None,
     method: Annotated[str | None, typer.Option(help="Only this method.")] = None,
     state: Annotated[str | None, typer.Option(help="Only this state.")] = None,
-    audit: Annotated[str | None, typer.Option(help="Only this audit's jobs.")] = None,
+    audit: Annotated[str | None, typer.Option(help="Only this audit's jobs.", autocompletion=completing.audits)] = None,
     limit: Limit = 20,
     json: Json = False,
 ) -> None:
@@ -46,7 +49,7 @@ def audits(limit: Limit = 20, json: Json = False) -> None:
 
 
 def show(
-    item: Annotated[str, typer.Argument(metavar="ID", help="A job or an audit.")],
+    item: Annotated[str, typer.Argument(metavar="ID", help="A job or an audit.", autocompletion=completing.items)],
     json: Json = False,
 ) -> None:
     """Show all that is known of a job or an audit."""
@@ -148,7 +151,10 @@ def _counts_table(first: str, by: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def catalog(
-    kind: Annotated[str | None, typer.Argument(help="stage, attack, unlearning, dataset, ...")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="stage, attack, unlearning, dataset, ...", autocompletion=completing.kinds),
+    ] = None,
     json: Json = False,
 ) -> None:
     """See what can be asked for, as the workers published it; with a kind, its parameters too."""

@@ -5,6 +5,7 @@ with Client() as client:
     for update in client.watch(job.id):
         print(update.state, update.done, update.total)
     weights = client.fetch(job.id, "ORIGINAL")
+    rows = client.report("aud_...").rows
 """
 
 from services.client.asynchronous import AsyncClient
@@ -15,13 +16,16 @@ from services.client.errors import (
     Damaged,
     Forbidden,
     Invalid,
+    NoReport,
     NotConfigured,
     NotFound,
     Unauthorized,
     Unavailable,
     Unreachable,
+    Unwritable,
 )
 from services.client.records import TERMINAL, Artifact, Audit, DryRun, Event, Job, Page
+from services.client.reports import Report
 from services.client.sync import Client
 from services.client.watching import Update
 
@@ -40,11 +44,14 @@ __all__ = [
     "Forbidden",
     "Invalid",
     "Job",
+    "NoReport",
     "NotConfigured",
     "NotFound",
     "Page",
+    "Report",
     "Unauthorized",
     "Unavailable",
     "Unreachable",
+    "Unwritable",
     "Update",
 ]

@@ -4,6 +4,8 @@ ClientError
 ├── NotConfigured     no address or no token is known: say where the gateway is
 ├── Unreachable       the gateway does not answer: is it up?
 ├── Damaged           fetched bytes do not have the digest they were asked by: fetch again
+├── Unwritable        the disk refuses a file: name another place, or make room
+├── NoReport          there is no report of this, or not yet
 └── ApiError          the gateway said no; `status`, `detail`, `field` and `errors` say why
     ├── Invalid       400, 413, 415, 422: change the request
     ├── Unauthorized  401: the token is wrong
@@ -33,6 +35,14 @@ class Unreachable(ClientError):
 
 class Damaged(ClientError):
     """The bytes are not the ones that were asked for."""
+
+
+class Unwritable(ClientError):
+    """The disk refuses."""
+
+
+class NoReport(ClientError):
+    """No report of this, or not yet."""
 
 
 class ApiError(ClientError):

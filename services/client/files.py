@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 import httpx
 
-from services.client.errors import ClientError, Damaged
+from services.client.errors import ClientError, Damaged, Unwritable
 from services.client.records import Job
 
 
@@ -33,6 +34,62 @@ def chosen(job: Job, role: str | None) -> str:
     raise ClientError(f"job {job.id} has {which}: say which of {', '.join(sorted(made))}")
 
 
+class Draft:
+    """A file that is not there yet: written beside its place, and put there when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # not a name that grows with the file's own: that one may be as long as a name can be
+        self._draft = path.parent / f".palimpsest-{secrets.token_hex(6)}.part"
+        with told(path):
+            self._file: IO[bytes] = self._draft.open("xb")
+
+    def write(self, chunk: bytes) -> None:
+        """Take one chunk."""
+        with told(self.path):
+            self._file.write(chunk)
+
+    def keep(self) -> None:
+        """It is whole: put it in its place."""
+        with told(self.path):
+            self._file.close()  # a full disk may be noticed only here
+            self._draft.replace(self.path)
+
+    def drop(self) -> None:
+        """Leave nothing behind; does nothing after `keep`."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """What the disk says is said of the file that was asked for.
+
+    Raises:
+        Unwritable: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(f"{path} cannot be written: {error.strerror or error}; nothing was kept") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        Unwritable: the disk refuses.
+    """
+    draft = Draft(path)
+    try:
+        draft.write(data)
+        draft.keep()
+    finally:
+        draft.drop()
+
+
 class Landing:
     """Takes chunks; at its end the bytes are in `data`, or in the file `path` if a path was given."""
 
@@ -40,15 +97,11 @@ class Landing:
         self._sha256 = sha256
         self._hash = hashlib.sha256()
         self._chunks: list[bytes] = []
-        self._file: IO[bytes] | None = None
         self.path = Path()
+        self._draft: Draft | None = None
         if to is not None:
             self.path = to / _name(response, sha256) if to.is_dir() else to
-            try:
-                handle, self._draft = tempfile.mkstemp(dir=self.path.parent, prefix=".fetch-")
-                self._file = os.fdopen(handle, "wb")
-            except OSError as error:
-                raise ClientError(f"{self.path} cannot be written: {error.strerror}") from error
+            self._draft = Draft(self.path)
 
     @property
     def data(self) -> bytes:
@@ -57,29 +110,24 @@ class Landing:
     def write(self, chunk: bytes) -> None:
         """Take one chunk."""
         self._hash.update(chunk)
-        if self._file is None:
+        if self._draft is None:
             self._chunks.append(chunk)
-            return
-        try:
-            self._file.write(chunk)
-        except OSError as error:
-            raise ClientError(f"{self.path} cannot be written: {error.strerror}") from error
+        else:
+            self._draft.write(chunk)
 
     def __enter__(self) -> Landing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
         got = self._hash.hexdigest()
-        good = kind is None and got == self._sha256
-        if self._file is not None:
-            self._file.close()
-            draft = Path(self._draft)
-            if good:
-                draft.replace(self.path)
-            else:
-                draft.unlink()
-        if kind is None and not good:
-            raise Damaged(f"artifact {self._sha256} came with digest {got}: nothing was kept, fetch it again")
+        try:
+            if kind is None and got != self._sha256:
+                raise Damaged(f"artifact {self._sha256} came with digest {got}: nothing was kept, fetch it again")
+            if kind is None and self._draft is not None:
+                self._draft.keep()
+        finally:
+            if self._draft is not None:
+                self._draft.drop()
 
 
 def _name(response: httpx.Response, sha256: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,9 @@ import httpx
 from services.client import calls, transport
 from services.client.calls import Call
 from services.client.files import Landing, chosen
+from services.client.lineage import Lineage, Source, wanted
 from services.client.records import Audit, DryRun, Event, Job, Page
+from services.client.reports import STAGE, Report, ready
 from services.client.sse import RESUME_AFTER, Reader
 from services.client.transport import STREAM_TIMEOUT, Patience
 from services.client.watching import Follower, Update
@@ -27,12 +29,15 @@ class Client:
 
     Args:
         patience: seconds for which a call is sent again while the gateway does not answer.
+        timeout: seconds that one answer may take.
     """
 
-    def __init__(self, url: str | None = None, token: str | None = None, *, patience: float = 3.0) -> None:
+    def __init__(
+        self, url: str | None = None, token: str | None = None, *, patience: float = 3.0, timeout: float = 30.0
+    ) -> None:
         self.url, token = find(url, token)
         self.patience = patience
-        self._http = httpx.Client(**transport.options(self.url, token))
+        self._http = httpx.Client(**transport.options(self.url, token, timeout))
 
     def __enter__(self) -> Client:
         return self
@@ -122,6 +127,12 @@ class Client:
                     reader.restart()
             time.sleep(RESUME_AFTER)
 
+    def history(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """What has happened to a job so far; it does not wait for more."""
+        while found := self._do(calls.events(job_id, after)):
+            yield from found
+            after = found[-1].seq
+
     def watch(self, *ids: str, every: float = 0.5) -> Iterator[Update]:
         """How jobs and audits come along, until all of them have ended."""
         follower = Follower(ids)
@@ -141,6 +152,41 @@ class Client:
     def fetch_to(self, path: Path, source: str, role: str | None = None) -> Path:
         """Write an artifact to a file, whole or not at all; into a folder under the name the gateway gives it."""
         return self._land(source, role, path).path
+
+    def report(self, item_id: str) -> Report:
+        """The report of an audit, or of a report job.
+
+        Raises:
+            NoReport: there is none, or not yet.
+        """
+        if item_id.startswith("aud_"):
+            found = self.jobs_page(audit=item_id, stage=STAGE, limit=1)
+            job = found.items[0] if found.items else None
+        else:
+            job = self.job(item_id)
+        job, made = ready(job, item_id)
+        return Report.of(job, {role: self.fetch(sha256) for role, sha256 in made.items()})
+
+    def inputs_from(
+        self,
+        job_id: str,
+        stage: str,
+        method: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        without: Iterable[str] = (),
+    ) -> dict[str, Source]:
+        """Inputs for a job of that stage, as `submit_job` takes them, from a job or what it was made of.
+
+        A role that none of them supplies is left out, and so are those in `without`.
+
+        Raises:
+            ClientError: two jobs at the same distance could supply a role.
+        """
+        roles = wanted(self.catalog(), stage, method, params or {})
+        walk = Lineage(job_id, [role for role in roles if role not in set(without)])
+        while walk.ask:
+            walk.take([self.job(j) for j in walk.ask])
+        return walk.found
 
     def _land(self, source: str, role: str | None, path: Path | None) -> Landing:
         sha256 = chosen(self.job(source), role) if source.startswith("job_") else source
@@ -165,7 +211,7 @@ class Client:
 
     @contextmanager
     def _stream(
-        self, call: Call[Any], *, whole: bool = False, timeout: httpx.Timeout = transport.TIMEOUT
+        self, call: Call[Any], *, whole: bool = False, timeout: Any = httpx.USE_CLIENT_DEFAULT
     ) -> Iterator[httpx.Response]:
         """Send a call, again while patience lasts; an error status is raised, or with `whole` left to the reader."""
         patience = Patience(self.url, self.patience)

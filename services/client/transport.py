@@ -11,16 +11,16 @@ import httpx
 from services.client.calls import Call
 from services.client.errors import BY_STATUS, ApiError, Unreachable
 
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-STREAM_TIMEOUT = httpx.Timeout(40.0, connect=5.0)  # a stream says something every 10 s
+CONNECT = 5.0  # seconds to wait for a connection at most
+STREAM_TIMEOUT = httpx.Timeout(40.0, connect=CONNECT)  # a stream says something every 10 s
 
 
-def options(url: str, token: str, timeout: httpx.Timeout = TIMEOUT) -> dict[str, Any]:
-    """Arguments of httpx's clients. A proxy of the environment is not for this machine itself."""
+def options(url: str, token: str, timeout: float = 30.0) -> dict[str, Any]:
+    """Arguments of httpx's clients; `timeout` in seconds. A proxy of the environment is not for this machine itself."""
     return {
         "base_url": url,
         "headers": {"Authorization": f"Bearer {token}", "User-Agent": "palimpsest-client"},
-        "timeout": timeout,
+        "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT)),
         "trust_env": not _is_loopback(httpx.URL(url).host),
     }
 

@@ -9,9 +9,9 @@ from sqlalchemy.exc import IntegrityError
 
 from shared.errors import Conflict, NotFound
 from shared.jobs.database import Database
-from shared.jobs.moves import hopeless, lock, move, note, unfinished_parents, waiting_on
+from shared.jobs.moves import held_back, hopeless, lock, move, note, waiting_on
 from shared.jobs.rows import to_json
-from shared.jobs.states import LIVE, TERMINAL, State, Stop
+from shared.jobs.states import ENDED_BADLY, LIVE, TERMINAL, State, Stop
 from shared.jobs.tables import audit_jobs, audits, job_inputs, jobs
 
 
@@ -119,9 +119,11 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
             raise Conflict(f"job {job_id} is {row.state}: only a failed or cancelled one can be retried")
         parents = select(jobs).where(jobs.c.id.in_(select(job_inputs.c.parent).where(job_inputs.c.job == job_id)))
         for parent in connection.execute(parents.order_by(jobs.c.id).with_for_update()):
-            if why := hopeless(parent):
+            if (why := hopeless(parent)) and not row.tolerant:
                 raise Conflict(f"its input, job {parent.id} ({parent.stage}), {why}: retry that one first")
-        to = State.WAITING if unfinished_parents(connection, job_id) else State.QUEUED
+        if row.tolerant and not held_back(connection, row, by=frozenset(State) - ENDED_BADLY):
+            raise Conflict("none of its inputs succeeded: retry those first")
+        to = State.WAITING if held_back(connection, row) else State.QUEUED
         values = {
             "failure": None, "message": None, "lost_count": 0, "finished_at": None, "started_at": None,
             "queued_at": db.now if to is State.QUEUED else None,

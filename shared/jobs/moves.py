@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, select, update
 from shared.errors import Conflict, FencedOut, NotFound
 from shared.jobs.database import Database
 from shared.jobs.rows import to_json
-from shared.jobs.states import MOVES, Failure, State, Stop
+from shared.jobs.states import ENDED_BADLY, LIVE, MOVES, Failure, State, Stop
 from shared.jobs.tables import events, job_inputs, jobs
 
 
@@ -72,8 +72,10 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
     stages = {row.stage} if to is State.QUEUED else set()
     if to is State.SUCCEEDED:
         stages |= _release(db, connection, row.id)
-    elif to in (State.FAILED, State.CANCELLED):
+    elif to in ENDED_BADLY:
         for child in waiting_on(connection, row.id):
+            if child.tolerant:
+                continue
             message = f"its input, job {row.id} ({row.stage}), {to}: retry that one first"
             move(
                 db,
@@ -84,6 +86,7 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
                 failure=Failure.INPUT_FAILED,
                 message=message,
             )
+        stages |= _release(db, connection, row.id)
     return stages
 
 
@@ -96,7 +99,7 @@ def _consequences(db: Database, row: Row[Any], to: State) -> dict[str, Any]:
         return {"lease_until": None, "stop": None}
     if to is State.SUCCEEDED:
         return {"finished_at": db.now, "lease_until": None, "stop": None}
-    if to in (State.FAILED, State.CANCELLED):
+    if to in ENDED_BADLY:
         # a failed job is nobody's equal: the next equal submission runs anew
         return {"finished_at": db.now, "lease_until": None, "stop": None, "live_key": None}
     return {}
@@ -104,7 +107,7 @@ def _consequences(db: Database, row: Row[Any], to: State) -> dict[str, Any]:
 
 def hopeless(row: Row[Any]) -> str | None:
     """Why nothing will come of a job unless it is retried: what to say of it, None if there is hope."""
-    if row.state in (State.FAILED, State.CANCELLED):
+    if row.state in ENDED_BADLY:
         return f"has {row.state}"
     return "is being cancelled" if row.stop == Stop.CANCEL else None
 
@@ -117,13 +120,18 @@ def waiting_on(connection: Connection, job_id: str) -> list[Row[Any]]:
     return list(connection.execute(query))
 
 
-def unfinished_parents(connection: Connection, job_id: str) -> int:
-    """How many inputs of the job come from a job that has not succeeded."""
+def held_back(connection: Connection, row: Row[Any], by: frozenset[State] | None = None) -> int:
+    """How many inputs of the job come from a job in a state of `by`; without it, in one that holds it back.
+
+    What is not over holds every job back; an input that ended badly holds back all but a tolerant one.
+    """
+    if by is None:
+        by = LIVE if row.tolerant else LIVE | ENDED_BADLY
     parent = jobs.alias("parent")
     query = (
         select(func.count())
         .select_from(job_inputs.join(parent, parent.c.id == job_inputs.c.parent))
-        .where(and_(job_inputs.c.job == job_id, parent.c.state != State.SUCCEEDED))
+        .where(and_(job_inputs.c.job == row.id, parent.c.state.in_(by)))
     )
     return int(connection.execute(query).scalar_one())
 
@@ -131,6 +139,11 @@ def unfinished_parents(connection: Connection, job_id: str) -> int:
 def _release(db: Database, connection: Connection, job_id: str) -> set[str]:
     stages: set[str] = set()
     for child in waiting_on(connection, job_id):
-        if not unfinished_parents(connection, child.id):
+        if held_back(connection, child):
+            continue
+        if held_back(connection, child, by=frozenset({State.SUCCEEDED})):
             stages |= move(db, connection, child, State.QUEUED, MOVES[State.WAITING, State.QUEUED])
+        else:
+            lost = {"failure": Failure.INPUT_FAILED, "message": "none of its inputs succeeded: retry those first"}
+            stages |= move(db, connection, child, State.FAILED, "an input failed", **lost)
     return stages

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
 
 from shared.catalog import Catalog, CheckedJob
 from shared.choices import Choice
@@ -19,6 +19,19 @@ from shared.jobs.rows import to_json
 from shared.jobs.spec import AuditSpec
 
 MAX_JOBS = 10_000
+UNLEARNED, PROBES = "UNLEARNED", "PROBES"
+# What an evaluation joins with the attacker's result; the models are another evaluation's, made once for all attacks.
+TRUTH = frozenset({"FORGET_SETS", "UNLEARNING", "DEFENSE"})
+
+
+class Source(NamedTuple):
+    """Where a role comes from: what a planned job makes under `role`."""
+
+    job: str  # its plan key
+    role: str
+
+
+Providers = Mapping[str, Source]
 
 
 def plan_job(
@@ -53,6 +66,7 @@ def plan_job(
         checked.produces,
         checked.code,
         fresh,
+        checked.tolerant,
     )
 
 
@@ -79,7 +93,7 @@ def _plan_key(
 
 
 class _Planner:
-    """Collects jobs, each once; `providers` maps a role to the job that supplies it along one branch."""
+    """Collects jobs, each once; `providers` maps a role to what supplies it along one branch."""
 
     def __init__(self, catalog: Catalog, fresh: bool) -> None:
         self.catalog = catalog
@@ -91,10 +105,10 @@ class _Planner:
         stage: str,
         params: Mapping[str, Any],
         seed: int,
-        providers: Mapping[str, str],
+        providers: Providers,
         method: Choice | None = None,
-    ) -> dict[str, str]:
-        """Plan one job fed from `providers`; returns the providers with its outputs added."""
+    ) -> dict[str, Source]:
+        """Plan one job fed from `providers`; returns its outputs."""
         name = method.name if method else None
         own = self.catalog.get("stage", stage, "stage").properties
         for param in method.params if method else {}:
@@ -103,13 +117,34 @@ class _Planner:
         merged = {**params, **(method.params if method else {})}
         # A stage's own optional roles are supplied; a method's are not: what an attacker is given is a choice.
         wanted = {*self.catalog.describe(stage, name, merged).needs, *self.catalog.get("stage", stage, "stage").uses}
-        taken = wanted & providers.keys()
-        inputs = tuple(Input(role, parent=providers[role]) for role in sorted(taken))
-        job = plan_job(self.catalog, stage, name, merged, seed, inputs, fresh=self.fresh)
+        return self._plan(stage, name, merged, seed, {r: s for r, s in providers.items() if r in wanted})
+
+    def report(self, params: Mapping[str, Any], evaluations: list[dict[str, Source]]) -> None:
+        """Plan the job that tells of all evaluations; each of their outputs is numbered."""
+        each = {made["EVALUATION"].job: made for made in evaluations}.values()
+        many = {f"{role}_{n}": s for n, made in enumerate(each, start=1) for role, s in made.items()}
+        self._plan("report", None, params, 0, many)
+
+    def _plan(
+        self, stage: str, method: str | None, params: Mapping[str, Any], seed: int, providers: Providers
+    ) -> dict[str, Source]:
+        inputs = tuple(
+            Input(role, parent=s.job, parent_role=None if s.role == role else s.role)
+            for role, s in sorted(providers.items())
+        )
+        job = plan_job(self.catalog, stage, method, params, seed, inputs, fresh=self.fresh)
         self.jobs.setdefault(job.plan_key, job)
         if len(self.jobs) > MAX_JOBS:
             raise InvalidRequest(f"this grid makes more than {MAX_JOBS} jobs: split it", "")
-        return {**providers, **dict.fromkeys(job.produces, job.plan_key)}
+        return {role: Source(job.plan_key, role) for role in job.produces}
+
+    def params(self, source: Source) -> Mapping[str, Any]:
+        """All parameters of the job that supplies it."""
+        return self.jobs[source.job].params
+
+    def needs_probes(self, attack: Choice) -> bool:
+        """Whether the attack only queries the models, and so wants probes made beforehand."""
+        return PROBES in self.catalog.describe("attack", attack.name, attack.params).needs
 
 
 def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
@@ -122,26 +157,63 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
     dataset, model = spec.dataset.model_dump(), spec.model.model_dump()
     with _blame({"params.dataset": "dataset", "params.model": "model", "params": "pretrain"}):
         base = planner.add("pretrain", {**spec.pretrain, "dataset": dataset, "model": model}, spec.pretrain_seed, {})
+    evaluations: list[dict[str, Source]] = []
     for seed in dict.fromkeys(spec.seeds):
         with _blame({"params.dataset": "dataset", "params": "train"}):
-            trained = planner.add("train", {**spec.train, "dataset": dataset}, seed, base)
+            trained = base | planner.add("train", {**spec.train, "dataset": dataset}, seed, base)
         for u, unlearning in enumerate(spec.unlearning):
-            own = {f"params.{name}": f"forget.{name}" for name in spec.forget if name not in unlearning.params}
-            with _blame(
-                {
-                    **own,
-                    "params": f"unlearning.{u}.params",
-                    "method": f"unlearning.{u}.name",
-                    "inputs": f"unlearning.{u}",
-                }
-            ):
-                unlearned = planner.add("unlearn", spec.forget, seed, trained, unlearning)
-            for a, attack in enumerate(spec.attacks):
-                with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
-                    attacked = planner.add("attack", {}, seed, unlearned, attack)
-                with _blame({"params": "evaluate"}):
-                    planner.add("evaluate", spec.evaluate, seed, attacked)
+            with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
+                unlearned = trained | planner.add("unlearn", spec.forget, seed, trained, unlearning)
+            _check_forget_sets(planner.params(trained["TRAINING_SET"]), planner.params(unlearned["FORGET_SETS"]))
+            for d, defense in enumerate(spec.defenses):
+                with _blame_choice("defenses", d, defense, "defend", spec.defend):
+                    released = unlearned | planner.add("defend", spec.defend, seed, unlearned, defense)
+                released[UNLEARNED] = released["RELEASED"]  # what is released is what an attacker gets to see
+                evaluations += _evaluations(planner, spec, seed, released)
+    told = spec.model_dump(mode="json", exclude={"fresh", "priority", "time_limit"})
+    planner.report({"audit": told}, evaluations)
     return list(planner.jobs.values())
+
+
+def _check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any]) -> None:
+    """Refuse at once what the worker would refuse: forget sets are disjoint parts of the training set."""
+    n, deletions, k = train["size"], unlearn["deletions"], unlearn["size"]
+    if k >= n:
+        raise InvalidRequest(f"forget sets of {k} leave nothing of a training set of {n}", "forget.size")
+    if deletions * k > n:
+        raise InvalidRequest(
+            f"{deletions} disjoint forget sets of {k} need a training set of at least {deletions * k}, not {n}: "
+            "raise train.size or lower forget.deletions",
+            "forget.deletions",
+        )
+
+
+def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Providers) -> list[dict[str, Source]]:
+    """Plan what is asked of one released model: its utility, and every attack with its evaluation."""
+    with _blame({"params": "evaluate"}):
+        made = [{"EVALUATION": planner.add("evaluate", spec.evaluate, seed, released)["EVALUATION"]}]
+    truth = {role: released[role] for role in released if role in TRUTH}
+    for a, attack in enumerate(spec.attacks):
+        seen = released
+        with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
+            probed = planner.needs_probes(attack)
+        if probed:
+            with _blame({"params": "probe", "stage": f"attacks.{a}"}):
+                seen = {**released, **planner.add("probe", spec.probe, seed, released)}
+        with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
+            attacked = planner.add("attack", {}, seed, seen, attack)
+        with _blame({"params": "evaluate"}):
+            made.append(planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked}))
+    return made
+
+
+def _blame_choice(
+    where: str, place: int, choice: Choice, stage: str, params: Mapping[str, Any]
+) -> AbstractContextManager[None]:
+    """Blame for one of a list of methods, whose stage has parameters of its own under `stage`."""
+    own = {f"params.{name}": f"{stage}.{name}" for name in params if name not in choice.params}
+    path = f"{where}.{place}"
+    return _blame({**own, "params": f"{path}.params", "method": f"{path}.name", "inputs": path})
 
 
 @contextmanager
@@ -152,5 +224,6 @@ def _blame(paths: Mapping[str, str]) -> Iterator[None]:
     except InvalidRequest as error:
         for own, there in sorted(paths.items(), key=lambda p: -len(p[0])):
             if error.field == own or error.field.startswith(own + "."):
-                raise InvalidRequest(error.message, there + error.field[len(own) :]) from error
+                field = there + error.field[len(own) :]
+                raise InvalidRequest(error.message.replace(f"{error.field}: ", f"{field}: ", 1), field) from error
         raise

@@ -34,7 +34,8 @@ class PlannedJob:
     """A job before it is stored. An `Input.parent` may be the plan key of another planned job or a job id.
 
     `plan_key` is the Merkle hash that makes equal jobs one; `plugins` are the `kind:name` its worker must
-    have; `produces` the roles of its outputs; `code` the digest of the code it was planned for.
+    have; `produces` the roles of its outputs; `code` the digest of the code it was planned for. A `tolerant`
+    job runs when all its inputs have ended, with those that succeeded.
     """
 
     plan_key: str
@@ -47,6 +48,7 @@ class PlannedJob:
     produces: tuple[str, ...]
     code: str
     fresh: bool = False
+    tolerant: bool = False
 
 
 @dataclass(frozen=True)

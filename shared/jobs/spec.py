@@ -14,8 +14,8 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class AuditSpec(BaseModel):
     """An audit. Wherever a plugin is named, a plain name stands for the name with default parameters.
 
-    `pretrain`, `train`, `forget` and `evaluate` are parameters of the stages pretrain, train, unlearn and
-    evaluate, as the catalog describes them.
+    `pretrain`, `train`, `forget`, `defend`, `probe` and `evaluate` are parameters of the stages pretrain,
+    train, unlearn, defend, probe and evaluate, as the catalog describes them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,7 +29,16 @@ class AuditSpec(BaseModel):
         default_factory=dict, description="parameters of the unlearn stage, such as deletions and size (k)"
     )
     unlearning: list[Choice] = Field(min_length=1, max_length=32, description="unlearning methods to compare")
+    defenses: list[Choice] = Field(
+        default_factory=lambda: [Choice(name="none")], min_length=1, max_length=32, description="defenses to compare"
+    )
+    defend: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the defend stage, such as max_accuracy_cost"
+    )
     attacks: list[Choice] = Field(min_length=1, max_length=32, description="attacks to run against each of them")
+    probe: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the probe stage, for attacks that only query the models"
+    )
     evaluate: dict[str, Any] = Field(default_factory=dict, description="parameters of the evaluate stage")
     seeds: list[Seed] = Field(
         default_factory=lambda: [0],

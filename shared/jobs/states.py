@@ -19,9 +19,10 @@ class State(StrEnum):
 
 LIVE = frozenset({State.WAITING, State.QUEUED, State.HELD, State.RUNNING})
 TERMINAL = frozenset(State) - LIVE
+ENDED_BADLY = TERMINAL - {State.SUCCEEDED}
 
 MOVES: dict[tuple[State, State], str] = {
-    (State.WAITING, State.QUEUED): "its last input succeeded",
+    (State.WAITING, State.QUEUED): "its last input succeeded, or (a tolerant job) ended",
     (State.WAITING, State.CANCELLED): "asked",
     (State.QUEUED, State.CANCELLED): "asked",
     (State.HELD, State.CANCELLED): "asked",

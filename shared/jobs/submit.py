@@ -163,6 +163,7 @@ def _store(
         "id": job_id, "tenant": tenant, "stage": job.stage, "method": job.method, "params": to_json(job.params),
         "seed": job.seed, "produces": to_json(list(job.produces)), "state": state, "priority": priority,
         "plan_key": job.plan_key, "live_key": live_key, "code": job.code, "fresh": job.fresh, "direct": direct,
+        "tolerant": job.tolerant,
         "fence": 0, "attempt": 0, "lost_count": 0, "progress": "{}", "time_limit": time_limit, "created_at": db.now,
         "queued_at": db.now if state is State.QUEUED else None, "version": 1, "event_seq": 1,
     }  # fmt: skip

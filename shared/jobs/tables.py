@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -46,6 +47,8 @@ jobs = Table(
     Column("fresh", Boolean, nullable=False),
     # Posted by hand: cancelling an audit that shares it leaves it alone.
     Column("direct", Boolean, nullable=False),
+    # Runs when all its inputs have ended, with those that succeeded.
+    Column("tolerant", Boolean, nullable=False, server_default=false()),
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("lost_count", Integer, nullable=False),

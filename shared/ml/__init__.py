@@ -1,12 +1,13 @@
 """The science. torch begins here and only here."""
 
-from shared.ml import attacks, datasets, metrics, models, unlearning
+from shared.ml import attacks, datasets, defenses, metrics, models, unlearning
 from shared.registry import Registry
 
 REGISTRIES: tuple[Registry, ...] = (
     datasets.registry,
     models.registry,
     unlearning.registry,
+    defenses.registry,
     attacks.registry,
     metrics.registry,
 )

@@ -79,10 +79,10 @@ class LocalContext:
         return self.checkpoint
 
 
-class Part:
-    """One of `count` equal parts of a job. Its progress is a share of the whole's, its randomness its own.
+class Share:
+    """One of `count` equal stretches of a job's work: its progress is a share of the whole's.
 
-    A part never checkpoints: its job does, between parts.
+    It never checkpoints: its job does, between them.
     """
 
     def __init__(self, whole: Context, index: int, count: int) -> None:
@@ -93,7 +93,7 @@ class Part:
         self._count = count
 
     def generator(self, purpose: str) -> torch.Generator:
-        return self._whole.generator(f"part {self._index}/{purpose}")
+        return self._whole.generator(purpose)
 
     def progress(self, done: int, total: int, **numbers: float) -> None:
         self._whole.progress(self._index * total + done, self._count * total, **numbers)
@@ -106,3 +106,10 @@ class Part:
 
     def resume(self) -> Checkpoint | None:
         return None
+
+
+class Part(Share):
+    """A share that is about a deletion of its own, and so has randomness of its own."""
+
+    def generator(self, purpose: str) -> torch.Generator:
+        return self._whole.generator(f"part {self._index}/{purpose}")

@@ -96,6 +96,42 @@ class Labels(Record):
     labels: list[list[Index]] = Field(min_length=1)
 
 
+class Unlearning(Record):
+    """UNLEARNING: what was done to forget. For whoever evaluates; an attacker does not know it."""
+
+    method: str
+    params: dict[str, Any]
+    exact: bool = Field(description="whether the model is as if the forgotten samples had never been there")
+    weight_change: list[float] = Field(description="[deletions] Euclidean length of the change of all weights")
+
+
+class Tried(Record):
+    """One setting of a defense."""
+
+    value: float
+    validation_accuracy: float = Field(ge=0, le=1, description="mean over deletions")
+
+
+class Strength(Record):
+    """How a defense's strength was chosen."""
+
+    name: str = Field(description="the parameter that is the strength")
+    value: float = Field(description="the setting that was released")
+    why: str = Field(description="a sentence")
+    tried: list[Tried] = Field(description="strongest first")
+    accuracy_without: float = Field(ge=0, le=1, description="validation accuracy of the unlearned models")
+    max_accuracy_cost: float = Field(ge=0, le=1)
+    validation_samples: int = Field(ge=1, description="samples of the pool that were never trained on")
+
+
+class Defense(Record):
+    """DEFENSE: what was done to the unlearned models before they were released."""
+
+    method: str
+    params: dict[str, Any]
+    strength: Strength | None = None
+
+
 def read_json(data: bytes, role: str) -> Any:
     """The value of a JSON artifact.
 

@@ -42,6 +42,7 @@ def summary(plugin: Plugin, values: list[float], by_null: Mapping[str, list[floa
         "higher_is_better": higher,
         "values": values,
         "nulls": {name: fmean(scores) for name, scores in by_null.items()},
+        "null_values": {name: list(scores) for name, scores in by_null.items()},
         "null": None,
         "null_name": None,
         "gain": None,
@@ -49,9 +50,13 @@ def summary(plugin: Plugin, values: list[float], by_null: Mapping[str, list[floa
     if by_null:
         name = (max if higher else min)(by_null, key=lambda n: fmean(by_null[n]))
         gains = [(v - b) if higher else (b - v) for v, b in zip(values, by_null[name], strict=True)]
-        low, high = bca(gains) or (None, None)
+        if proportion and interval:  # the bootstrap of equal values has no width; the null is taken as known
+            low, high = sorted(end - fmean(by_null[name]) for end in interval)
+        else:
+            low, high = bca(gains) or (None, None)
         part |= {"null": fmean(by_null[name]), "null_name": name}
-        part["gain"] = {"mean": fmean(gains), "median": median(gains), "low": low, "high": high, "interval": "bca"}
+        part["gain"] = {"mean": fmean(gains), "median": median(gains), "low": low, "high": high}
+        part["gain"]["interval"] = part["interval"]
     return part
 
 

@@ -10,23 +10,25 @@ import pytest
 import torch
 
 from shared.catalog import Catalog, Entry
-from shared.ml import REGISTRIES, attacks, datasets, metrics, models, unlearning
-from shared.ml.attacks._observation import Answers, Observation, Reconstruction
+from shared.ml import REGISTRIES, attacks, datasets, defenses, metrics, models, unlearning
+from shared.ml.attacks._observation import Answers, Observation, Queries, Reconstruction
+from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.context import LocalContext, generator
 from shared.ml.datasets._base import Samples
 from shared.ml.networks import Architecture, Networks, build, clone
 from shared.ml.records import Counts
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Plugin
+from shared.registry import Params, Plugin
 from workers.stages import registry as stages
 
 PLUGINS = [plugin for registry in (*REGISTRIES, stages) for plugin in registry]
 ROLES = {
     "BASE", "ORIGINAL", "UNLEARNED", "RECIPE", "TRAINING_SET", "FORGET_SETS", "COUNTS", "LABELS", "RECONSTRUCTION",
-    "ANSWERS", "EVALUATION", "METRICS", "QUERIES", "SHADOWS", "SHARDS", "BATCH_DELTAS", "RELEASED", "REPORT",
+    "ANSWERS", "EVALUATION", "METRICS", "SHADOWS", "SHARDS", "BATCH_DELTAS", "RELEASED", "REPORT", "REPORT_HTML",
+    "UNLEARNING", "DEFENSE", "PROBES", "PICTURES",
 }  # fmt: skip
-TRUTH = {"FORGET_SETS", "TRAINING_SET", "RECONSTRUCTION", "ANSWERS", "EVALUATION"}
+TRUTH = {"FORGET_SETS", "TRAINING_SET", "RECONSTRUCTION", "ANSWERS", "EVALUATION", "PICTURES", "UNLEARNING", "DEFENSE"}
 
 
 def of(registry: object) -> list[object]:
@@ -42,7 +44,7 @@ def defaults(plugin: Plugin) -> bool:
 def test_every_plugin_describes_itself(plugin: Plugin) -> None:
     entry = Entry.of(plugin)
     assert json.loads(entry.model_dump_json())
-    roles = {*plugin.needs, *plugin.uses, *plugin.produces}
+    roles = {*plugin.needs, *plugin.uses, *plugin.many, *plugin.produces}
     for by_value in plugin.needs_when.values():
         for more in by_value.values():
             roles |= set(more)
@@ -159,12 +161,37 @@ def test_an_unlearning_method_gives_finite_repeatable_weights_and_reports_progre
     assert "ORIGINAL" in plugin.needs
 
 
+@pytest.mark.parametrize("plugin", of(defenses.registry))
+def test_a_defense_repeats_reports_its_strength_and_changes_more_the_stronger_it_is(plugin: Plugin) -> None:
+    assert set(inspect.signature(plugin.target).parameters) == {"network", "retain", "params", "ctx"}
+    before = inputs().original.state_dict()
+
+    def change(params: Params) -> float:
+        made, again = (plugin.target(inputs().original, data(6, "retain"), params, LocalContext()) for _ in range(2))
+        after = made.state_dict()
+        assert after.keys() == before.keys()
+        assert all(torch.equal(t, again.state_dict()[name]) for name, t in after.items())
+        assert all(bool(torch.isfinite(t).all()) for t in after.values())
+        return sum((after[name] - tensor).square().sum().item() for name, tensor in before.items())
+
+    strength = plugin.traits.get("strength")
+    if strength is None:
+        change(plugin.params())
+        return
+    assert getattr(plugin.params(), strength) is None
+    grid = plugin.params().grid  # type: ignore[attr-defined]
+    changes = [change(plugin.params(**{strength: value})) for value in grid]
+    assert len(grid) >= 3
+    assert changes[0] > 0
+    assert changes == sorted(changes)
+
+
 @pytest.mark.parametrize("plugin", of(attacks.registry))
 def test_an_attack_never_asks_for_the_truth_and_answers_for_every_deletion(plugin: Plugin) -> None:
     asked = {*plugin.needs, *plugin.uses, *(r for by in plugin.needs_when.values() for rs in by.values() for r in rs)}
     assert not asked & TRUTH
     assert set(inspect.signature(plugin.target).parameters) == {"observation", "params", "ctx"}
-    assert {"access", "queries"} <= set(plugin.traits)
+    assert plugin.traits["access"] in ("white_box", "black_box")
 
     def stack(networks: list[torch.nn.Module]) -> Networks:
         states = [network.state_dict() for network in networks]
@@ -176,9 +203,13 @@ def test_an_attack_never_asks_for_the_truth_and_answers_for_every_deletion(plugi
         forget = data(2, "forget").pick([d])
         unlearned.append(method.target(inputs(), data(6, "retain"), forget, method.params(), LocalContext()))
     labels = data(2, "forget").labels.view(2, 1)
-    seen = Observation(
+    seen: Observation | Queries = Observation(
         stack([inputs().original]), stack(unlearned), stack([inputs().original]), Counts(N=8, k=1), labels
     )
+    if plugin.traits["access"] == "black_box":
+        before, *after = (Oracle(n, torch.device("cpu"), API()) for n in (inputs().original, *unlearned))
+        probes = torch.rand(4, 3, 1, 12, 12, generator=generator(0, "probes"))
+        seen = Queries(before, after, probes, Counts(N=8, k=1))
     short = {"iterations": 2} if "iterations" in plugin.params.model_fields else {}
     ctx = LocalContext()
     result = plugin.target(seen, plugin.params(**short), ctx)

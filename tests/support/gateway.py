@@ -56,14 +56,20 @@ def a_catalog(code: str = "1") -> Catalog:
               params_schema=_schema(seconds=_number(1.0, 0, 3600), note={"type": "string", "default": ""})),
         Entry(kind="stage", name="pretrain", summary="Pretrain.", produces=["BASE"],
               params_schema=_schema(dataset=data, model=model, epochs=_integer(1, 1, 100))),
-        Entry(kind="stage", name="train", summary="Train.", needs=["BASE"], produces=["ORIGINAL"],
+        Entry(kind="stage", name="train", summary="Train.", needs=["BASE"], produces=["ORIGINAL", "TRAINING_SET"],
               params_schema=_schema(dataset=data, size=_integer(32, 1, 1000))),
         Entry(kind="stage", name="unlearn", summary="Unlearn.", methods="unlearning", needs=["ORIGINAL"],
-              uses=["BASE"], produces=["UNLEARNED"], params_schema=_schema(deletions=_integer(1, 1, 100))),
+              uses=["BASE"], produces=["UNLEARNED", "FORGET_SETS"],
+              params_schema=_schema(deletions=_integer(1, 1, 100), size=_integer(1, 1, 100))),
         Entry(kind="stage", name="attack", summary="Attack.", methods="attack", produces=["RECONSTRUCTION"],
               params_schema=_schema()),
-        Entry(kind="stage", name="evaluate", summary="Evaluate.", needs=["RECONSTRUCTION"], produces=["METRICS"],
-              params_schema=_schema()),
+        Entry(kind="stage", name="defend", summary="Defend.", methods="defense", needs=["UNLEARNED"],
+              produces=["RELEASED"], params_schema=_schema()),
+        Entry(kind="stage", name="evaluate", summary="Evaluate.", uses=["RECONSTRUCTION", "UNLEARNED"],
+              produces=["EVALUATION"], params_schema=_schema()),
+        Entry(kind="stage", name="report", summary="Report.", many=["EVALUATION"], produces=["REPORT"],
+              traits={"tolerant": True}, params_schema=_schema(audit={"type": "object", "default": {}})),
+        Entry(kind="defense", name="none", summary="Nothing.", params_schema=_schema()),
         Entry(kind="unlearning", name="ascent", summary="One step up.", params_schema=_schema(rate=_number(0.1, 0, 1))),
         Entry(kind="unlearning", name="retrain", summary="Again.", needs=["BASE"], params_schema=_schema()),
         Entry(kind="attack", name="invert", summary="Match gradients.", needs=["ORIGINAL", "UNLEARNED"],
@@ -82,7 +88,8 @@ AN_AUDIT: dict[str, Any] = {
     "attacks": ["invert"],
     "seeds": [0, 1],
 }
-AUDIT_JOBS = 1 + 2 * (1 + 2 * (1 + 2))  # pretrain; per seed train; per method unlearn, attack, evaluate
+# pretrain; per seed train; per method unlearn, defend, evaluate, attack, evaluate; report
+AUDIT_JOBS = 1 + 2 * (1 + 2 * 5) + 1
 
 
 class HandWorker:

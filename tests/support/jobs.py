@@ -39,6 +39,7 @@ def planned(
     stage: str = STAGE,
     plugins: tuple[str, ...] = (PLUGIN,),
     fresh: bool = False,
+    tolerant: bool = False,
 ) -> PlannedJob:
     """A job whose plan key follows from `tag`; a parent is a planned job, a job's id, or a whole `Input`."""
     inputs = []
@@ -48,7 +49,7 @@ def planned(
         else:
             key = parent.plan_key if isinstance(parent, PlannedJob) else parent
             inputs.append(Input(f"IN{n}", parent=key, parent_role="OUT"))
-    return PlannedJob(sha(tag), stage, None, {"tag": tag}, 0, tuple(inputs), plugins, ("OUT",), CODE, fresh)
+    return PlannedJob(sha(tag), stage, None, {"tag": tag}, 0, tuple(inputs), plugins, ("OUT",), CODE, fresh, tolerant)
 
 
 class Store:

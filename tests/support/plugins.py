@@ -1,4 +1,4 @@
-"""A small catalog by hand: two data sets, one model, every stage, two unlearning methods, two attacks. No torch."""
+"""A small catalog by hand: two data sets, one model, every stage, two of each kind of method. No torch."""
 
 from __future__ import annotations
 
@@ -43,6 +43,18 @@ class Ascent(Params):
     lr: float = Field(0.01, gt=0, le=1)
 
 
+class Defend(Params):
+    budget: float = Field(0.02, ge=0, le=1)
+
+
+class Veil(Params):
+    depth: float = Field(0.5, gt=0, le=1)
+
+
+class Probe(Params):
+    queries: int = Field(100, ge=1)
+
+
 class Matching(Params):
     labels: Literal["inferred", "given"] = "inferred"
     steps: int = Field(100, ge=1, le=10_000)
@@ -50,6 +62,10 @@ class Matching(Params):
 
 class Evaluate(Params):
     resamples: int = Field(100, ge=1, le=10_000)
+
+
+class Report(Params):
+    audit: dict[str, Any] = Field({})
 
 
 class Needy(Params):
@@ -72,17 +88,31 @@ PLUGINS = [
     _plugin("stage", "pretrain", Pretrain, produces=("BASE",)),
     _plugin("stage", "train", Train, needs=("BASE",), produces=("ORIGINAL", "TRAINING_SET")),
     _plugin("stage", "unlearn", Unlearn, needs=("ORIGINAL", "TRAINING_SET"), methods="unlearning", produces=MADE),
+    _plugin(
+        "stage",
+        "defend",
+        Defend,
+        needs=("UNLEARNED", "TRAINING_SET", "FORGET_SETS"),
+        methods="defense",
+        produces=("RELEASED", "DEFENSE"),
+    ),
+    _plugin("stage", "probe", Probe, needs=("ORIGINAL",), produces=("PROBES",)),
     _plugin("stage", "attack", methods="attack", produces=("RECONSTRUCTION",)),
     _plugin(
         "stage",
         "evaluate",
         Evaluate,
-        needs=("RECONSTRUCTION", "FORGET_SETS"),
-        uses=("TRAINING_SET", "COUNTS"),
-        produces=("METRICS",),
+        needs=("FORGET_SETS",),
+        uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE"),
+        produces=("EVALUATION", "PICTURES"),
         traits={"runs": ["metric"]},
     ),
+    _plugin(
+        "stage", "report", Report, many=("EVALUATION", "PICTURES"), produces=("REPORT",), traits={"tolerant": True}
+    ),
     _plugin("metric", "psnr"),
+    _plugin("defense", "none"),
+    _plugin("defense", "veil", Veil),
     _plugin("unlearning", "ascent", Ascent),
     _plugin("unlearning", "retrain", needs=("BASE",)),
     _plugin(
@@ -94,6 +124,7 @@ PLUGINS = [
         uses=("BASE",),
     ),
     _plugin("attack", "counting", needs=("COUNTS",)),
+    _plugin("attack", "asking", needs=("UNLEARNED", "PROBES")),
 ]
 
 

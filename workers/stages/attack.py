@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from shared.catalog import Entry
 from shared.errors import InvalidRequest
-from shared.ml.attacks._observation import Answers, Observation, Reconstruction
+from shared.ml.attacks._observation import Answers, Observation, Queries, Reconstruction
+from shared.ml.attacks._oracle import Oracle
 from shared.ml.networks import Networks, read_networks
 from shared.ml.records import Counts, Labels
-from shared.ml.tensors import write_tensors
+from shared.ml.tensors import read_tensors, write_tensors
 from shared.registry import Params, Plugin
 from workers.context import JobContext, Output
 from workers.stages import registry
@@ -22,14 +24,21 @@ def run(ctx: JobContext) -> dict[str, Output]:
     """Reconstruct or guess what was forgotten, from what the attack declares that it sees."""
     assert ctx.method is not None
     roles = _seen(ctx, ctx.method)
-    result = ctx.method.target(_observe(ctx, roles), ctx.method_params, ctx)
+    black_box = ctx.method.traits["access"] == "black_box"
+    observation = _ask(ctx, roles) if black_box else _observe(ctx, roles)
+    result = ctx.method.target(observation, ctx.method_params, ctx)
     threat_model = {
         "attack": ctx.method.name,
         "params": ctx.method_params.model_dump(mode="json"),
         "observes": sorted(roles),
         "batch_norm": "eval",
+        "queries": 0,
         **ctx.method.traits,
     }
+    if isinstance(observation, Queries):
+        threat_model["observes"] = sorted(roles - {"ORIGINAL", "UNLEARNED"})
+        threat_model["queries"] = {"probing": read_tensors(ctx.input("PROBES"), "PROBES")[1].get("queries")}
+        threat_model["queries"]["attack"] = observation.asked
     return _outputs(result, threat_model)
 
 
@@ -54,6 +63,26 @@ def _observe(ctx: JobContext, roles: set[str]) -> Observation:
     )
 
 
+def _ask(ctx: JobContext, roles: set[str]) -> Queries:
+    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
+    unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture)
+    probes = read_tensors(ctx.input("PROBES"), "PROBES")[0].get("images")
+    architecture = original.architecture
+    shape = (architecture.num_classes, *architecture.input_shape)
+    if probes is None or probes.dim() != 5 or (probes.shape[0], *probes.shape[2:]) != shape or not probes.numel():
+        raise InvalidRequest(f"PROBES must hold float32 'images' [{shape[0]}, m, *{shape[1:]}]", "inputs.PROBES")
+
+    def oracle(network: nn.Module) -> Oracle:
+        return Oracle(network, ctx.device, ctx.method_params)
+
+    return Queries(
+        before=oracle(original.network()),
+        after=[oracle(unlearned.network(deletion)) for deletion in range(unlearned.count)],
+        probes=probes.float(),
+        counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if "COUNTS" in roles else None,
+    )
+
+
 def _labels(ctx: JobContext) -> torch.Tensor:
     rows = Labels.read(ctx.input("LABELS"), "LABELS").labels
     if len({len(row) for row in rows}) != 1 or not rows[0]:
@@ -66,4 +95,5 @@ def _outputs(result: Reconstruction | Answers, threat_model: dict[str, Any]) -> 
         answers = {"labels": result.labels.tolist(), "scores": result.scores.tolist(), "threat_model": threat_model}
         return {"ANSWERS": Output.of_json(answers)}
     tensors = {"images": result.images, "labels": result.labels, "matching_loss": result.matching_loss}
-    return {"RECONSTRUCTION": Output(write_tensors(tensors, {"threat_model": threat_model}))}
+    about = {"threat_model": threat_model, "explanations": result.explanations}
+    return {"RECONSTRUCTION": Output(write_tensors(tensors, about))}

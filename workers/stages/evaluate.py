@@ -9,17 +9,18 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._base import Samples, open_dataset
-from shared.ml.metrics.accuracy import accuracy
-from shared.ml.networks import read_networks
-from shared.ml.records import ForgetSets, TrainingSet, read_json
+from shared.ml.datasets._base import open_dataset
+from shared.ml.nulls import class_mean
+from shared.ml.records import Defense, ForgetSets, Record, Unlearning, read_json
 from shared.ml.reproducibility import conditions
-from shared.ml.scoring import identify, score_images, score_labels
+from shared.ml.scoring import assign, identify, score_images, score_labels
 from shared.ml.tensors import read_tensors
 from shared.registry import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import first
+from workers.stages._pictures import pictures_of
+from workers.stages._utility import utility
 
 JSONObject = dict[str, Any]
 ANY_OF = ("RECONSTRUCTION", "ANSWERS", "UNLEARNED")
@@ -34,8 +35,8 @@ class EvaluateParams(Params):
     "evaluate",
     params=EvaluateParams,
     needs=("FORGET_SETS",),
-    uses=("RECONSTRUCTION", "ANSWERS", "TRAINING_SET", "ORIGINAL", "UNLEARNED"),
-    produces=("EVALUATION",),
+    uses=("RECONSTRUCTION", "ANSWERS", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "UNLEARNING", "DEFENSE"),
+    produces=("EVALUATION", "PICTURES"),
     traits={"runs": ["metric"]},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
@@ -55,27 +56,43 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "size": labels.shape[1],
         "dataset": truth.dataset.model_dump(),
         "seed": ctx.seed,
+        "unlearning": _told(ctx, "UNLEARNING", Unlearning),
+        "defense": _told(ctx, "DEFENSE", Defense),
+        "attack": None,
         "metrics": {},
         "identification": None,
+        "answers": None,
         "threat_model": None,
         "utility": None,
         "provenance": conditions(ctx.device),
     }
+    pictures: dict[str, Tensor] = {}
     if "RECONSTRUCTION" in ctx.inputs:
         images = truth.images()
         found, evaluation["threat_model"] = _reconstruction(ctx, images)
         evaluation["metrics"] |= score_images(found, images, labels, public)
         chooser = ctx.generator("decoys")
         evaluation["identification"] = identify(found, images, labels, public, ctx.params.decoys, chooser)
+        pictures = {"truth": images, "reconstruction": assign(found, images), "class_mean": class_mean(public, labels)}
     if "ANSWERS" in ctx.inputs:
         answers, threat_model = _answers(ctx, labels)
         evaluation["metrics"] |= score_labels(answers, labels, dataset.num_classes)
+        evaluation["answers"] = {"labels": answers.tolist(), "truth": truth.labels}
         evaluation["threat_model"] = evaluation["threat_model"] or threat_model
+    if told := evaluation["threat_model"]:
+        evaluation["attack"] = {"method": told.get("attack"), "params": told.get("params", {})}
     if all(role in ctx.inputs for role in ("ORIGINAL", "UNLEARNED", "TRAINING_SET")):
-        evaluation["utility"] = _utility(ctx, truth, first(public, ctx.params.test_samples, ctx.generator("test")))
+        evaluation["utility"] = utility(ctx, truth, first(public, ctx.params.test_samples, ctx.generator("test")))
     elif not evaluation["metrics"]:
         raise InvalidRequest("utility needs ORIGINAL, UNLEARNED and TRAINING_SET", "inputs")
-    return {"EVALUATION": Output.of_json(evaluation)}
+    return {"EVALUATION": Output.of_json(evaluation), "PICTURES": pictures_of(evaluation, labels, pictures)}
+
+
+def _told(ctx: JobContext, role: str, record: type[Record]) -> JSONObject | None:
+    """What the developer says was done, for the report; None where the job does not name it."""
+    if role not in ctx.inputs:
+        return None
+    return record.read(ctx.input(role), role).json_value()
 
 
 def _reconstruction(ctx: JobContext, truth: Tensor) -> tuple[Tensor, JSONObject]:
@@ -99,28 +116,3 @@ def _answers(ctx: JobContext, truth: Tensor) -> tuple[Tensor, JSONObject]:
     if answers.shape != truth.shape or int(answers.min()) < 0 or int(answers.max()) >= 1000:
         raise InvalidRequest(f"ANSWERS must hold classes {list(truth.shape)}, as FORGET_SETS has", "inputs.ANSWERS")
     return answers, threat_model
-
-
-def _utility(ctx: JobContext, truth: ForgetSets, test: Samples) -> JSONObject:
-    """Accuracies of the unlearned models, mean over deletions, next to the original's."""
-    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
-    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
-    unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture)
-    if unlearned.count != len(truth.indices):
-        raise InvalidRequest("UNLEARNED and FORGET_SETS differ in their number of deletions", "inputs.UNLEARNED")
-    split = training.train_split("TRAINING_SET")
-    sums = dict.fromkeys(
-        (f"{who}{what}_accuracy" for who in ("", "original_") for what in ("retain", "forget", "test")), 0.0
-    )
-    before = original.network()
-    before_test = accuracy(before, test, ctx.device)
-    for deletion, forgotten in enumerate(truth.indices):
-        after = unlearned.network(deletion)
-        kept = [index for index in training.indices if index not in set(forgotten)]
-        for what, samples in (("retain", split.pick(kept)), ("forget", split.pick(forgotten)), ("test", test)):
-            sums[f"{what}_accuracy"] += accuracy(after, samples, ctx.device)
-            sums[f"original_{what}_accuracy"] += (
-                before_test if what == "test" else accuracy(before, samples, ctx.device)
-            )
-        ctx.progress(deletion + 1, unlearned.count)
-    return {name: total / unlearned.count for name, total in sums.items()} | {"test_samples": len(test.labels)}

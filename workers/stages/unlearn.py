@@ -12,7 +12,7 @@ from shared.choices import validated
 from shared.errors import InvalidRequest
 from shared.ml.context import Part
 from shared.ml.networks import Networks, read_networks, write_networks
-from shared.ml.records import Counts, ForgetSets, Labels, TrainingSet, read_json
+from shared.ml.records import Counts, ForgetSets, Labels, TrainingSet, Unlearning, read_json
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
@@ -31,7 +31,7 @@ class UnlearnParams(Params):
     params=UnlearnParams,
     needs=("ORIGINAL", "TRAINING_SET"),
     methods="unlearning",
-    produces=("UNLEARNED", "FORGET_SETS", "COUNTS", "LABELS", "METRICS"),
+    produces=("UNLEARNED", "FORGET_SETS", "COUNTS", "LABELS", "UNLEARNING"),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Forget disjoint sets of k samples, each from the original model: D unlearned models.
@@ -75,12 +75,18 @@ def run(ctx: JobContext) -> dict[str, Output]:
         indices=torch.tensor(training.indices)[places].tolist(),
         labels=labels,
     )
+    done = Unlearning(
+        method=ctx.method.name,
+        params=ctx.method_params.model_dump(mode="json"),
+        exact=bool(ctx.method.traits["exact"]),
+        weight_change=[_distance(original.network(), network) for network in finished],
+    )
     return {
         "UNLEARNED": Output(write_networks(original.architecture, finished)),
         "FORGET_SETS": Output.of_json(truth.json_value()),
         "COUNTS": Output.of_json(Counts(N=n, k=params.size).json_value()),
         "LABELS": Output.of_json(Labels(labels=labels).json_value()),
-        "METRICS": Output.of_json({"n": n, "weight_change": [_distance(original.network(), u) for u in finished]}),
+        "UNLEARNING": Output.of_json(done.json_value()),
     }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal, NamedTuple
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
@@ -10,6 +13,13 @@ from shared.ml.attacks._observation import Observation
 from shared.ml.networks import Networks
 
 Tensors = dict[str, Tensor]
+GradientFrom = Annotated[
+    Literal["pair", "base", "either"],
+    Field(
+        description="estimate from ORIGINAL and UNLEARNED; from BASE, N and k as well (exact unlearning); "
+        "or whichever of the two looks more like a gradient"
+    ),
+]
 
 
 def parameters(networks: Networks) -> list[str]:
@@ -17,7 +27,14 @@ def parameters(networks: Networks) -> list[str]:
     return [name for name, _ in networks.network().named_parameters()]
 
 
-def gradient_direction(observation: Observation, gradient_from: str) -> tuple[Networks, Tensors]:
+class Estimate(NamedTuple):
+    """A direction, and where it is a gradient: `at` holds 1 network, `direction` per parameter [D, *shape]."""
+
+    at: Networks
+    direction: Tensors
+
+
+def gradient_direction(observation: Observation, gradient_from: str) -> Estimate:
     """Estimate the direction of the forgotten samples' mean loss gradient.
 
     `pair`: theta_u - theta, at theta. Right up to length for one ascent step; for retraining it holds minus
@@ -27,8 +44,7 @@ def gradient_direction(observation: Observation, gradient_from: str) -> tuple[Ne
     difference of large numbers.
 
     Returns:
-        the networks it is a gradient at (1 network), and per parameter [D, *shape] float32, each deletion's
-        of joint norm 1.
+        float32, each deletion's direction of joint norm 1.
 
     Raises:
         InvalidRequest: BASE or COUNTS is missing, or a deletion changed nothing.
@@ -50,23 +66,33 @@ def gradient_direction(observation: Observation, gradient_from: str) -> tuple[Ne
     if not bool((norm > 0).all()):
         which = int((norm == 0).nonzero()[0])
         raise InvalidRequest(f"deletion {which} left no trace in the weights: nothing to attack", "inputs.UNLEARNED")
-    return at, {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()}
+    return Estimate(at, {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()})
 
 
-def bias_change(observation: Observation) -> Tensor:
-    """Change of the last layer's bias, theta_u - theta, [D, K]: the white box score of each class.
+def class_scores(observation: Observation, gradient_from: str) -> Tensor:
+    """The white box score of each class, [D, K], lower is likelier: the estimated gradient of the last bias.
 
-    The gradient of cross entropy in that bias is (probabilities - one-hot), negative at the true class only.
+    The gradient of cross entropy in that bias is (probabilities - one-hot), negative at the true classes only. An
+    estimate that also holds other samples' gradients is negative elsewhere too: of `either` estimate, the one with
+    less of that is taken, for all deletions alike.
 
     Raises:
-        InvalidRequest: the network does not end in a layer with a bias.
+        InvalidRequest: the network does not end in a layer with a bias, or BASE or COUNTS is missing.
     """
-    classes = observation.original.architecture.num_classes
-    last = parameters(observation.original)[-1]
-    before, after = observation.original.state[last], observation.unlearned.state[last]
-    if before.shape[1:] != (classes,):
+    architecture, names = observation.original.architecture, parameters(observation.original)
+    last = names[-1]
+    if observation.original.state[last].shape[1:] != (architecture.num_classes,):
         raise InvalidRequest("the white box label rule needs a last layer with a bias", "inputs.ORIGINAL")
-    return after - before
+    sources = ["pair", "base"] if gradient_from == "either" else [gradient_from]
+    found = [gradient_direction(observation, source).direction[last] for source in sources]
+    return min(found, key=lambda scores: _impurity(scores, observation.forgotten))
+
+
+def _impurity(scores: Tensor, k: int) -> float:
+    """Share of what is negative that stands outside each deletion's k lowest, mean over deletions."""
+    negative = (-scores.double()).clamp_min(0)
+    inside = negative.topk(min(k, scores.shape[1]), dim=1).values.sum(1)
+    return (1 - inside / negative.sum(1).clamp_min(1e-300)).mean().item()
 
 
 def infer_labels(scores: Tensor, k: int) -> Tensor:

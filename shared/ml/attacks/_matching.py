@@ -5,14 +5,14 @@ Source: Geiping et al. 2020, arXiv 2003.14053 (cosine, total variation).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vmap
-from torch.nn.functional import cross_entropy
 
-Tensors = dict[str, Tensor]
+from shared.ml.attacks._lanes import Lanes
+from shared.ml.attacks._layers import Tensors
+
 # (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight) -> (gradient, loss [L])
 Matcher = Callable[[Tensor, Tensor, Tensors, float], tuple[Tensor, Tensor]]
 
@@ -24,49 +24,42 @@ def total_variation(images: Tensor) -> Tensor:
     return down + across
 
 
-def dot(a: Tensors, b: Tensors) -> Tensor:
-    """Inner product over all tensors jointly."""
-    return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
-
-
-def loss_of(network: nn.Module) -> Callable[[Tensors, Tensor, Tensor], Tensor]:
-    """Mean cross entropy of a batch, as a function of (weights, images [k, C, H, W], labels [k])."""
-
-    def loss(weights: Tensors, images: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(functional_call(network, weights, (images,)), labels)
-
-    return loss
-
-
 def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> Matcher:
     """The objective 1 - cos(gradient of the loss at `weights`, direction) + a * TV, over L lanes at once.
 
     A lane is one restart of one deletion. Directions must have norm 1. `chunk` lanes are worked on at a
-    time (None: all), which bounds memory. The gradient in the images is composed of two cheap parts rather
-    than taken through the gradient: with v the cosine's derivative in the gradient g, held constant,
-    d cos / d x = d/dx <g(x), v>, and <g(x), v> is the loss's derivative along v (one forward-mode pass).
+    time (None: all), which bounds memory.
+
+    With v the objective's derivative in the gradient g, held constant, its derivative in the images x is
+    d/dx <g(x), v>. The gradient in a layer's weights pairs the layer's input with delta, the loss's gradient
+    in the layer's output, so <g, v> = sum over layers of <delta, a>, where a is how the output moves as the
+    layer's weights move along v. Both delta and a are plain functions of x, and the passes that gave g are
+    shared. A step costs about 7 forward passes' worth of convolutions, which is what bounds its speed.
 
     Returns:
         a function that gives d objective / d images, like the images, and 1 - cos, [L] in [0, 2].
     """
-    loss = loss_of(network)
+    lanes = Lanes(network, weights)
 
-    def one(images: Tensor, labels: Tensor, direction: Tensors, tv: Tensor) -> tuple[Tensor, Tensor]:
-        g = grad(loss)(weights, images, labels)
-        norm = dot(g, g).sqrt().clamp_min(1e-30)
-        cosine = dot(g, direction) / norm
-        v = {name: (direction[name] - cosine * g[name] / norm) / norm for name in g}
-
-        def along(x: Tensor) -> Tensor:
-            return jvp(lambda w: loss(w, x, labels), (weights,), (v,))[1]
-
-        return tv * grad(total_variation)(images) - grad(along)(images), 1 - cosine
-
-    lanes = vmap(one, in_dims=(0, 0, 0, None), chunk_size=chunk)
+    def some(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, Tensor]:
+        x = images.detach().flatten(0, 1).requires_grad_()
+        done = lanes.run(x, labels)
+        g = done.gradients()
+        norm = _norm(g).clamp_min(1e-30)
+        cosine = _dot(g, direction) / norm
+        v = {  # d (1 - cos) / d g = (cos g / |g| - direction) / |g|, in the place of g
+            name: t.mul_(_wide(cosine / norm**2, t)).addcmul_(direction[name], _wide(1 / norm, t), value=-1)
+            for name, t in g.items()
+        }
+        moves = done.along(v)
+        prior = total_variation(x) * (tv * len(images))  # the mean over lanes -> their sum
+        seeds = [*(move.detach() for move in moves), *(delta.detach() for delta in done.deltas), None]
+        (gradient,) = torch.autograd.grad([*done.deltas, *moves, prior], x, seeds)
+        return gradient.view_as(images), 1 - cosine
 
     def match(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, Tensor]:
-        gradient, mismatch = lanes(images, labels, direction, torch.tensor(tv, device=images.device))
-        return gradient.detach(), mismatch.detach()
+        parts = [some(*part, tv) for part in _chunks(images, labels, direction, chunk)]
+        return torch.cat([gradient for gradient, _ in parts]), torch.cat([mismatch for _, mismatch in parts])
 
     return match
 
@@ -75,10 +68,31 @@ def mismatch(
     network: nn.Module, weights: Tensors, images: Tensor, labels: Tensor, direction: Tensors, chunk: int | None = None
 ) -> Tensor:
     """1 - cos of each lane, [L] in [0, 2]: the objective without its prior, cheaper than `matcher`."""
-    loss = loss_of(network)
+    lanes, found = Lanes(network, weights), []
+    for some, theirs, aim in _chunks(images, labels, direction, chunk):
+        g = lanes.run(some.detach().flatten(0, 1).requires_grad_(), theirs, twice=False).gradients()
+        found.append(1 - _dot(g, aim) / (_norm(g) * _norm(aim)).clamp_min(1e-30))
+    return torch.cat(found)
 
-    def one(images: Tensor, labels: Tensor, direction: Tensors) -> Tensor:
-        g = grad(loss)(weights, images, labels)
-        return 1 - dot(g, direction) / (dot(g, g) * dot(direction, direction)).sqrt().clamp_min(1e-30)
 
-    return vmap(one, chunk_size=chunk)(images, labels, direction).detach()
+def _chunks(
+    images: Tensor, labels: Tensor, direction: Tensors, chunk: int | None
+) -> Iterator[tuple[Tensor, Tensor, Tensors]]:
+    for start in range(0, len(images), chunk or len(images)):
+        part = slice(start, start + (chunk or len(images)))
+        yield images[part], labels[part], {name: t[part] for name, t in direction.items()}
+
+
+def _dot(a: Tensors, b: Tensors) -> Tensor:
+    """Per lane the inner product over all tensors of `a` jointly, [L]."""
+    return torch.stack([torch.linalg.vecdot(t.flatten(1), b[name].flatten(1)) for name, t in a.items()]).sum(0)
+
+
+def _norm(a: Tensors) -> Tensor:
+    """Per lane the norm over all tensors jointly, [L]."""
+    return torch.linalg.vector_norm(torch.stack([t.flatten(1).norm(dim=1) for t in a.values()]), dim=0)
+
+
+def _wide(scalars: Tensor, like: Tensor) -> Tensor:
+    """[L] -> [L, 1, ...], to go with [L, *shape]."""
+    return scalars.view(-1, *[1] * (like.dim() - 1))

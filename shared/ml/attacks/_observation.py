@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.ml.attacks._oracle import Oracle
 from shared.ml.networks import Networks
 from shared.ml.records import Counts
 
@@ -43,12 +45,47 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Queries:
+    """What attacks with the trait `access: black_box` see: two prediction APIs, and probes for them.
+
+    `probes` [K, m, C, H, W], m for each class. The weights are behind `ask`.
+    """
+
+    before: Oracle
+    after: Sequence[Oracle]
+    probes: Tensor
+    counts: Counts | None = None
+
+    @property
+    def deletions(self) -> int:
+        return len(self.after)
+
+    @property
+    def forgotten(self) -> int:
+        """k as far as the attacker knows."""
+        return self.counts.k if self.counts is not None else 1
+
+    @property
+    def asked(self) -> int:
+        """Queries so far, of all models."""
+        return self.before.queries + sum(oracle.queries for oracle in self.after)
+
+    def ask(self, model: int | None, images: Tensor) -> Tensor:
+        """Probabilities float64 [N, K] from the original model (None) or the one after a deletion."""
+        return (self.before if model is None else self.after[model])(images)
+
+
+@dataclass(frozen=True)
 class Reconstruction:
-    """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2]."""
+    """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2].
+
+    `explanations` [D] says what each was explained from, in the attack's own words.
+    """
 
     images: Tensor
     labels: Tensor
     matching_loss: Tensor
+    explanations: list[str]
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import bias_change, infer_labels
+from shared.ml.attacks._estimate import GradientFrom, class_scores, infer_labels
 from shared.ml.attacks._observation import Answers, Observation
 from shared.ml.context import Context
 from shared.registry import Params
 
 
 class LabelInferenceParams(Params):
-    pass
+    gradient_from: GradientFrom = "pair"
 
 
 @registry.register(
     "label_inference",
     params=LabelInferenceParams,
     needs=("ORIGINAL", "UNLEARNED"),
+    needs_when={"gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")}},
     uses=("COUNTS",),
     produces=("ANSWERS",),
     source="white box rule after Zhao et al. 2020 (iDLG), arXiv 2001.02610",
-    traits={"access": "white_box", "queries": 0},
+    traits={"access": "white_box"},
 )
-def run(observation: Observation, params: LabelInferenceParams, ctx: Context) -> Answers:  # noqa: ARG001 - every attack has this signature
-    """The classes whose last-layer bias fell most, k of them (COUNTS tells k; without it, 1)."""
-    scores = bias_change(observation)
+def run(observation: Observation, params: LabelInferenceParams, ctx: Context) -> Answers:
+    """The classes whose last-layer bias was pushed down most, k of them (COUNTS tells k; without it, 1)."""
+    scores = class_scores(observation, params.gradient_from)
     ctx.progress(1, 1)
     return Answers(infer_labels(scores, observation.forgotten), scores)

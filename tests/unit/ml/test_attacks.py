@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.attacks import feature_recovery, label_inference
-from shared.ml.attacks._estimate import bias_change, gradient_direction, infer_labels
+from shared.ml.attacks._estimate import class_scores, gradient_direction, infer_labels
 from shared.ml.attacks._matching import matcher, mismatch, total_variation
 from shared.ml.attacks._observation import Observation
 from shared.ml.attacks._schedules import SCHEDULES, AdamW
@@ -212,9 +212,9 @@ def test_several_classes_are_the_lowest_scores() -> None:
         infer_labels(scores, 5)
 
 
-def test_bias_change_has_one_score_a_class() -> None:
+def test_class_scores_has_one_score_a_class() -> None:
     seen, truth = observe("gradient_ascent")
-    scores = bias_change(seen)
+    scores = class_scores(seen, "pair")
     assert scores.shape == (3, 4)
     assert bool((scores.gather(1, truth.labels.view(3, 1)) < 0).all())
     assert ((scores < 0).sum(1) == 1).all()

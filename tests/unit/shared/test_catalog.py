@@ -99,8 +99,8 @@ def noisy(more: Any) -> Any:
 
 REFUSED: list[tuple[str, str | None, Any, list[str], str, str]] = [
     ("trian", None, {}, [], "stage", "did you mean 'train'?"),
-    ("xyz", None, {}, [], "stage", "unknown stage 'xyz'. Known: attack, evaluate, pretrain, train, unlearn"),
-    ("attack", None, {}, [], "method", "needs a method. Known: counting, matching"),
+    ("xyz", None, {}, [], "stage", "unknown stage 'xyz'. Known: attack, defend, evaluate, pretrain, "),
+    ("attack", None, {}, [], "method", "needs a method. Known: asking, counting, matching"),
     ("attack", "matchin", {}, [], "method", "did you mean 'matching'?"),
     ("train", "ascent", {}, ["BASE"], "method", "has no methods"),
     ("train", None, {"sise": 3}, ["BASE"], "params.sise", "did you mean 'size'?"),
@@ -147,6 +147,16 @@ def test_needs_may_depend_on_parameters() -> None:
     checked = CATALOG.check("attack", "matching", {"labels": "given"}, [*BOTH, "LABELS"])
     assert checked.needs == ("ORIGINAL", "UNLEARNED", "LABELS")
     assert CATALOG.check("attack", "matching", {}, [*BOTH, "BASE"]).uses == ("BASE",)
+
+
+def test_a_role_that_may_come_many_times_is_numbered() -> None:
+    job = CATALOG.check("report", None, {}, ["EVALUATION_1", "EVALUATION_12", "PICTURES_3"])
+    assert (job.many, job.tolerant) == (("EVALUATION", "PICTURES"), True)
+    assert not CATALOG.check("train", None, {}, ["BASE"]).tolerant
+    for wrong in ("EVALUATION", "EVALUATION_", "EVALUATION_0", "EVALUATION_x", "EVALUATION_1_", "BASE_1"):
+        with pytest.raises(InvalidRequest, match="it takes EVALUATION_1, EVALUATION_2, ") as refused:
+            CATALOG.check("report", None, {}, [wrong])
+        assert refused.value.field == f"inputs.{wrong}"
 
 
 def test_without_workers_the_error_says_to_start_one() -> None:

@@ -47,6 +47,14 @@ def test_what_is_imported_counts_and_nothing_else(tmp_path: Path) -> None:
     assert digest_elsewhere(MODULE, tree) != before
 
 
+def test_templates_beside_a_module_count(tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path)
+    before = digest_elsewhere("workers.stages.report", tree)
+    style = tree / "shared/reporting/templates/report.css"
+    style.write_text(style.read_text() + "/* changed */\n")
+    assert digest_elsewhere("workers.stages.report", tree) != before
+
+
 def test_a_module_outside_the_project_counts_itself_and_what_it_imports_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -16,38 +14,9 @@ from shared.errors import InvalidRequest
 from shared.ml.networks import read_networks
 from shared.ml.records import ForgetSets, TrainingSet
 from shared.ml.tensors import read_tensors
+from tests.support.tiny import DATA, MODEL, Outputs, body, chain, write_data
 from workers.context import NoHooks, Output
 from workers.stages._local import run_stage
-
-Outputs = dict[str, Output]
-DATA = {"name": "npz", "params": {"path": "tiny.npz"}}
-MODEL = {"name": "mlp", "params": {"hidden": 16}}
-
-
-@pytest.fixture(autouse=True)
-def data_root(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
-    write_data(folder)
-    return folder
-
-
-def write_data(folder: Path, seed: int = 0) -> None:
-    draw = np.random.default_rng(seed)
-    labels = np.arange(200) % 4
-    images = np.clip(draw.random((4, 9, 9))[labels] * 0.7 + 0.3 * draw.random((200, 9, 9)), 0, 1)
-    np.savez(folder / "tiny.npz", images=images, labels=labels)
-
-
-def chain(method: str = "gradient_ascent", seed: int = 0, **params: Any) -> Outputs:
-    """Everything up to the unlearned models."""
-    made = run_stage("pretrain", {}, seed=seed, dataset=DATA, model=MODEL)
-    made |= run_stage("train", made, seed=seed, dataset=DATA, size=12)
-    return made | run_stage("unlearn", made, method, seed=seed, **({"deletions": 3} | params))
-
-
-def body(output: Output) -> Any:
-    return json.loads(output.data)
 
 
 @pytest.mark.parametrize("method", ["gradient_ascent", "retrain"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 
-from services.cli import following, output
+from services.cli import following, logs, output
 from services.cli.main import _told
-from services.client import Invalid, Update
+from services.client import Event, Invalid, Update
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,38 @@ def test_every_wrong_field_is_told_once():
     text, status = _told(Invalid(422, {"detail": "d", "errors": errors}))
     assert (text, status) == ("seed: too large\n  params.a: no", 2)
     assert _told(Invalid(413, {"detail": "too much"})) == ("too much", 2)
+
+
+def test_bars_of_an_audit_s_jobs_make_room():
+    bars = following.Bars(Console(file=io.StringIO(), force_terminal=True, width=120))
+    shown = {"id": "job_good", "asked": False}
+    audit = {"id": "aud_1", "kind": "audit"}
+    bars.show(update(**audit))
+    bars.show(update(**shown))
+    bars.show(update(id="job_bad", asked=False))
+    bars.show(update(id="job_last", asked=False))
+    assert visible(bars) == {"aud_1", "job_good", "job_bad", "job_last"}
+    bars.show(update(**shown, ended=True, state="succeeded"))
+    bars.show(update(id="job_bad", asked=False, ended=True, state="failed", failure="error", message="it [broke]"))
+    assert visible(bars) == {"aud_1", "job_bad", "job_last"}
+    bars.show(update(**audit, ended=True, state="failed"))
+    bars.close()
+    assert visible(bars) == {"aud_1", "job_bad"}
+
+
+def visible(bars: following.Bars) -> set[str]:
+    return {item for item, task in bars._tasks.items() if bars._bars._tasks[task].visible}
+
+
+def test_an_event_is_one_line():
+    at = "2024-11-24T06:51:00.123Z"
+    for kind, data, text in (
+        ("state", {"to": "running", "because": "claimed", "worker": "w1"}, "running[/]  claimed by w1"),
+        ("state", {"to": "failed", "failure": "error", "message": "a [b]"}, "failed[/]  error: a \\[b]"),
+        ("progress", {"done": 1, "total": 4, "matching_loss": 0.25}, "progress  1/4  matching loss 0.25"),
+        ("progress", {}, "progress  0/0"),
+        ("checkpoint", {"sha256": "abc"}, "checkpoint  sha256 abc"),
+        ("cancel", {}, "told to stop"),
+        ("something new", {}, "something new"),
+    ):
+        assert logs.line(Event(1, at, kind, data)).endswith(text)

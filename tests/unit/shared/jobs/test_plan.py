@@ -31,7 +31,7 @@ from tests.support.plugins import catalog
 
 print(json.dumps([job.plan_key for job in plan(AuditSpec.model_validate_json(sys.argv[1]), catalog())]))
 """
-STAGES = ["pretrain", "train", "unlearn", "attack", "evaluate"]
+STAGES = ["pretrain", "train", "unlearn", "defend", "attack", "evaluate"]
 
 
 def planned(change: dict[str, Any] | None = None, code: dict[str, str] | None = None) -> list[PlannedJob]:
@@ -39,8 +39,8 @@ def planned(change: dict[str, Any] | None = None, code: dict[str, str] | None = 
 
 
 def keys(*args: Any) -> dict[str, str]:
-    """Stage -> plan key, for an audit of one job a stage."""
-    return {j.stage: j.plan_key for j in planned(*args)}
+    """Stage -> plan key, for an audit of one job a stage; of the two evaluations the attack's."""
+    return {j.stage: j.plan_key for j in planned(*args) if j.stage != "evaluate" or "RECONSTRUCTION" in roles(j)}
 
 
 def changed(*args: Any) -> list[str]:
@@ -49,13 +49,18 @@ def changed(*args: Any) -> list[str]:
     return [s for s in STAGES if before[s] != after[s]]
 
 
+def work(jobs: list[PlannedJob]) -> set[str]:
+    """Plan keys of all but the report, which is about one very audit."""
+    return {j.plan_key for j in jobs if j.stage != "report"}
+
+
 def roles(job: PlannedJob) -> list[str]:
     return [i.role for i in job.inputs]
 
 
 def test_the_least_audit_is_one_job_a_stage_parents_first() -> None:
     jobs = planned()
-    assert [j.stage for j in jobs] == STAGES
+    assert [j.stage for j in jobs] == [*STAGES[:4], "evaluate", *STAGES[4:], "report"]
     seen: set[str] = set()
     for job in jobs:
         assert {i.parent for i in job.inputs} <= seen
@@ -74,7 +79,8 @@ def test_a_plan_is_the_same_every_time_and_in_every_process() -> None:
 
 def test_identical_jobs_are_made_once() -> None:
     jobs = planned({"seeds": [0, 1, 2, 1], "unlearning": ["ascent", "retrain", "ascent"], "attacks": ["matching"] * 2})
-    assert Counter(j.stage for j in jobs) == {"pretrain": 1, "train": 3, "unlearn": 6, "attack": 6, "evaluate": 6}
+    per_stage = {"pretrain": 1, "train": 3, "unlearn": 6, "defend": 6, "attack": 6, "evaluate": 12, "report": 1}
+    assert Counter(j.stage for j in jobs) == per_stage
     assert len({j.plan_key for j in jobs}) == len(jobs)
 
 
@@ -84,7 +90,7 @@ def test_all_seeds_share_the_base_model() -> None:
     assert (base.stage, base.seed) == ("pretrain", 9)
     trained = [j for j in rest if j.stage == "train"]
     assert [j.inputs for j in trained] == [(Input("BASE", parent=base.plan_key),)] * 2
-    assert {j.seed for j in rest} == {3, 4}
+    assert {j.seed for j in rest if j.stage != "report"} == {3, 4}
 
 
 @given(st.permutations([0, 1, 2, 3]), st.permutations(["ascent", "retrain"]), st.permutations(["matching", "counting"]))
@@ -94,12 +100,12 @@ def test_the_order_of_a_grid_does_not_change_its_jobs(
 ) -> None:
     whole = {"seeds": [0, 1, 2, 3], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]}
     found = planned({"seeds": seeds, "unlearning": unlearning, "attacks": attacks})
-    assert {j.plan_key for j in found} == {j.plan_key for j in planned(whole)}
+    assert work(found) == work(planned(whole))
 
 
 def test_a_smaller_grid_is_part_of_the_larger_one() -> None:
     larger = planned({"seeds": [0, 1], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]})
-    assert {j.plan_key for j in planned()} < {j.plan_key for j in larger}
+    assert work(planned()) < work(larger)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +122,11 @@ def test_a_smaller_grid_is_part_of_the_larger_one() -> None:
         ({"train": {"lr": 0.2}}, STAGES[1:]),
         ({"forget": {"deletions": 9}}, STAGES[2:]),
         ({"unlearning": [{"name": "ascent", "params": {"lr": 0.02}}]}, STAGES[2:]),
-        ({"attacks": [{"name": "matching", "params": {"steps": 101}}]}, STAGES[3:]),
-        ({"evaluate": {"resamples": 101}}, STAGES[4:]),
+        ({"defenses": ["veil"]}, STAGES[3:]),
+        ({"defend": {"budget": 0.1}}, STAGES[3:]),
+        ({"attacks": [{"name": "matching", "params": {"steps": 101}}]}, STAGES[4:]),
+        ({"probe": {"queries": 5}}, []),  # nothing here needs probes
+        ({"evaluate": {"resamples": 101}}, STAGES[5:]),
     ],
 )
 def test_a_key_changes_with_what_its_job_depends_on(change: dict[str, Any], stages: list[str]) -> None:
@@ -132,8 +141,9 @@ def test_a_key_changes_with_what_its_job_depends_on(change: dict[str, Any], stag
         ("dataset:digits", STAGES),
         ("stage:train", STAGES[1:]),
         ("unlearning:ascent", STAGES[2:]),
-        ("attack:matching", STAGES[3:]),
-        ("stage:evaluate", STAGES[4:]),
+        ("defense:none", STAGES[3:]),
+        ("attack:matching", STAGES[4:]),
+        ("stage:evaluate", STAGES[5:]),
         ("attack:counting", []),
         ("dataset:noisy", []),
     ],
@@ -162,8 +172,43 @@ def test_an_unlearning_method_is_supplied_with_what_it_needs_and_nothing_more() 
 
 
 def test_a_stage_is_supplied_with_what_it_uses_if_it_is_there() -> None:
-    evaluate = planned()[-1]
-    assert roles(evaluate) == ["COUNTS", "FORGET_SETS", "RECONSTRUCTION", "TRAINING_SET"]
+    found = [roles(j) for j in planned() if j.stage == "evaluate"]
+    assert found[0] == ["DEFENSE", "FORGET_SETS", "ORIGINAL", "TRAINING_SET", "UNLEARNED"]
+    assert found[1] == ["DEFENSE", "FORGET_SETS", "RECONSTRUCTION"]
+
+
+def test_what_is_released_is_what_an_attacker_and_an_evaluation_see() -> None:
+    jobs = planned({"defenses": ["none", "veil"]})
+    released = {j.plan_key: j.method for j in jobs if j.stage == "defend"}
+    assert set(released.values()) == {"none", "veil"}
+    for stage in ("attack", "evaluate"):
+        seen = [i for j in jobs if j.stage == stage for i in j.inputs if i.role == "UNLEARNED"]
+        assert [(released[i.parent or ""], i.parent_role) for i in seen] == [("none", "RELEASED"), ("veil", "RELEASED")]
+
+
+def test_probes_are_made_once_an_original_model_and_only_for_attacks_that_need_them() -> None:
+    grid = {"unlearning": ["ascent", "retrain"], "defenses": ["none", "veil"], "seeds": [0, 1]}
+    jobs = planned({**grid, "attacks": ["matching", "asking"], "probe": {"queries": 7}})
+    probes = [j for j in jobs if j.stage == "probe"]
+    assert [(roles(j), j.seed, j.params) for j in probes] == [(["ORIGINAL"], s, {"queries": 7}) for s in (0, 1)]
+    asking = [j for j in jobs if j.method == "asking"]
+    assert len(asking) == 8
+    assert all(roles(j) == ["PROBES", "UNLEARNED"] for j in asking)
+
+
+def test_the_report_is_last_tells_of_every_evaluation_once_and_knows_the_audit() -> None:
+    grid = {"attacks": ["matching", "counting", "matching"], "unlearning": ["ascent", "retrain"], "priority": 3}
+    *jobs, report = planned(grid)
+    assert (report.stage, report.tolerant) == ("report", True)
+    assert not any(j.tolerant for j in jobs)
+    evaluations = [j.plan_key for j in jobs if j.stage == "evaluate"]
+    told = [i for i in report.inputs if i.parent_role == "EVALUATION"]
+    assert sorted(i.parent or "" for i in told) == sorted(evaluations)
+    assert {i.role for i in told} == {f"EVALUATION_{n}" for n in range(1, len(evaluations) + 1)}
+    pictures = [i for i in report.inputs if i.parent_role == "PICTURES"]
+    assert len(pictures) == 4  # one an attack; a model's utility has none
+    assert report.params["audit"]["attacks"] == [{"name": n, "params": {}} for n in grid["attacks"]]
+    assert "priority" not in report.params["audit"]
 
 
 def test_inputs_come_from_the_jobs_own_branch() -> None:
@@ -175,6 +220,8 @@ def test_inputs_come_from_the_jobs_own_branch() -> None:
         return parents + [a for p in parents for a in ancestors(p)]
 
     for job in jobs:
+        if job.stage == "report":
+            continue  # it is about all branches
         assert {a.seed for a in ancestors(job) if a.stage != "pretrain"} <= {job.seed}
         for stage in STAGES:
             assert len({a.plan_key for a in ancestors(job) if a.stage == stage}) <= 1
@@ -201,10 +248,17 @@ def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
         ({"train": {"sise": 1}}, "train.sise"),
         ({"forget": {"deletions": 0}}, "forget.deletions"),
         ({"forget": {"deletion": 1}}, "forget.deletion"),
+        ({"train": {"size": 7}}, "forget.deletions"),  # 8 deletions of 1
+        ({"forget": {"deletions": 1, "size": 50}}, "forget.size"),
         ({"unlearning": ["ascent", "ascend"]}, "unlearning.1.name"),
         ({"unlearning": [{"name": "ascent", "params": {"lr": 0}}]}, "unlearning.0.params.lr"),
         ({"unlearning": ["retrain", {"name": "ascent", "params": {"rate": 1}}]}, "unlearning.1.params.rate"),
         ({"unlearning": [{"name": "ascent", "params": {"deletions": 3}}]}, "unlearning.0.params.deletions"),
+        ({"defenses": ["veill"]}, "defenses.0.name"),
+        ({"defenses": ["none", {"name": "veil", "params": {"depth": 0}}]}, "defenses.1.params.depth"),
+        ({"defenses": [{"name": "veil", "params": {"budget": 0.1}}]}, "defenses.0.params.budget"),
+        ({"defend": {"budget": 2}}, "defend.budget"),
+        ({"attacks": ["asking"], "probe": {"queries": 0}}, "probe.queries"),
         ({"attacks": ["matchin"]}, "attacks.0.name"),
         ({"attacks": ["counting", {"name": "matching", "params": {"steps": 0}}]}, "attacks.1.params.steps"),
         ({"evaluate": {"resamples": 0}}, "evaluate.resamples"),
@@ -214,12 +268,13 @@ def test_an_error_is_blamed_on_its_place_in_the_audit(change: dict[str, Any], fi
     with pytest.raises(InvalidRequest) as refused:
         planned(change)
     assert refused.value.field == field
+    assert "params." not in refused.value.message or "params." in field
 
 
 def test_a_grid_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "MAX_JOBS", 20)
-    planned({"seeds": [0, 1, 2, 3]})  # 1 + 4 * 4
-    with pytest.raises(InvalidRequest, match="more than 20 jobs: split it"):
+    monkeypatch.setattr(planning, "MAX_JOBS", 26)
+    planned({"seeds": [0, 1, 2, 3]})  # 1 + 4 * 6 + 1
+    with pytest.raises(InvalidRequest, match="more than 26 jobs: split it"):
         planned({"seeds": [0, 1, 2, 3, 4]})
 
 

@@ -1,0 +1,114 @@
+"""One gradient-matching step, three ways: `OMP_NUM_THREADS=1 python -m benchmarks.matching [--rounds N]`.
+
+`lanes` is the product's step. `composed` is the same mathematics by torch.func's vmap, grad and jvp; `double
+backward` derives the objective itself, a lane at a time. Variants take turns in one process, as the speed of a
+shared machine drifts; the least of the processor times of the rounds is the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp, vmap
+from torch.nn.functional import cross_entropy
+
+from shared.choices import Choice
+from shared.ml.attacks._matching import Matcher, matcher, total_variation
+from shared.ml.context import generator
+from shared.ml.networks import Architecture, build
+
+Tensors = dict[str, Tensor]
+# model, its parameters, image shape, lanes, k
+CASES: tuple[tuple[str, dict[str, Any], tuple[int, int, int], int, int], ...] = (
+    ("convnet", {}, (1, 28, 28), 8, 1),
+    ("convnet", {}, (1, 28, 28), 1, 1),
+    ("convnet", {}, (1, 28, 28), 32, 1),
+    ("convnet", {}, (1, 28, 28), 2, 4),
+    ("convnet", {"pooling": "late"}, (3, 32, 32), 8, 1),
+    ("mlp", {}, (1, 28, 28), 8, 1),
+)
+
+
+def composed(network: nn.Module, weights: Tensors) -> Matcher:
+    def loss(w: Tensors, x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(functional_call(network, w, (x,)), y)
+
+    def dot(a: Tensors, b: Tensors) -> Tensor:
+        return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
+
+    def one(x: Tensor, y: Tensor, aim: Tensors, tv: Tensor) -> tuple[Tensor, Tensor]:
+        g = grad(loss)(weights, x, y)
+        norm = dot(g, g).sqrt()
+        cosine = dot(g, aim) / norm
+        v = {name: (aim[name] - cosine * g[name] / norm) / norm for name in g}
+        move = grad(lambda x: jvp(lambda w: loss(w, x, y), (weights,), (v,))[1])(x)
+        return tv * grad(total_variation)(x) - move, 1 - cosine
+
+    lanes = vmap(one, in_dims=(0, 0, 0, None))
+    return lambda images, labels, direction, tv: lanes(images, labels, direction, torch.tensor(tv))
+
+
+def double_backward(network: nn.Module, _: Tensors) -> Matcher:
+    parameters = list(network.parameters())
+
+    def match(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, Tensor]:
+        gradients, distances = [], []
+        for lane, image in enumerate(images):
+            x = image.clone().requires_grad_()
+            g = torch.autograd.grad(cross_entropy(network(x), labels[lane]), parameters, create_graph=True)
+            flat, aim = (torch.cat([t.flatten() for t in ts]) for ts in (g, [d[lane] for d in direction.values()]))
+            distances.append(1 - torch.cosine_similarity(flat, aim, dim=0))
+            gradients.append(torch.autograd.grad(distances[-1] + tv * total_variation(x), x)[0])
+        return torch.stack(gradients), torch.stack(distances).detach()
+
+    return match
+
+
+VARIANTS = {"lanes": matcher, "composed": composed, "double backward": double_backward}
+
+
+def measure(
+    model: str, params: dict[str, Any], shape: tuple[int, int, int], lanes: int, k: int, rounds: int
+) -> dict[str, float]:
+    """Milliseconds of processor time a step."""
+    mean = (0.5,) * shape[0]
+    made = Architecture(model=Choice(name=model, params=params), input_shape=shape, num_classes=10, mean=mean, std=mean)
+    network, source = build(made, generator(0, "weights")), generator(0, "problem")
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    aim = {name: torch.randn(lanes, *w.shape, generator=source) for name, w in weights.items()}
+    norm = torch.cat([t.flatten(1) for t in aim.values()], 1).norm(dim=1)
+    aim = {name: t / norm.view(-1, *[1] * (t.dim() - 1)) for name, t in aim.items()}
+    images = torch.rand(lanes, k, *shape, generator=source)
+    labels = torch.randint(0, 10, (lanes, k), generator=source)
+    steps = {name: variant(network, weights) for name, variant in VARIANTS.items()}
+    found = {name: step(images, labels, aim, 0.0)[0] for name, step in steps.items()}  # and warm
+    for name, gradient in found.items():
+        off = (gradient - found["composed"]).abs().max() / found["composed"].abs().max()
+        assert off < 1e-3, f"{name} is off by {off}"
+    best = dict.fromkeys(steps, float("inf"))
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.thread_time()
+            step(images, labels, aim, 0.1)
+            best[name] = min(best[name], 1000 * (time.thread_time() - start))
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    print(f"{'model':36} {'lanes':>5} {'k':>2} " + " ".join(f"{name:>16}" for name in VARIANTS) + "   ms a step")
+    for model, params, shape, lanes, k in CASES:
+        best = measure(model, params, shape, lanes, k, rounds)
+        title = f"{model} {params or ''} {'x'.join(map(str, shape))}"
+        print(f"{title:36} {lanes:5} {k:2} " + " ".join(f"{ms:16.1f}" for ms in best.values()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

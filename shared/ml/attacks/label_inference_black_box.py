@@ -1,0 +1,54 @@
+"""Which class was forgotten, told by asking two models the same questions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from shared.ml.attacks import registry
+from shared.ml.attacks._estimate import infer_labels
+from shared.ml.attacks._observation import Answers, Queries
+from shared.ml.attacks._oracle import API
+from shared.ml.context import Context
+
+
+class LabelInferenceBlackBoxParams(API):
+    rule: Literal["log_odds", "confidence"] = Field(
+        "log_odds", description="what change of a class is averaged over its probes (paper: confidence)"
+    )
+
+
+@registry.register(
+    "label_inference_black_box",
+    params=LabelInferenceBlackBoxParams,
+    needs=("ORIGINAL", "UNLEARNED", "PROBES"),
+    uses=("COUNTS",),
+    produces=("ANSWERS",),
+    source="Hu et al. 2024, arXiv 2404.03233",
+    traits={"access": "black_box"},
+)
+def run(observation: Queries, params: LabelInferenceBlackBoxParams, ctx: Context) -> Answers:
+    """The classes whose own probes lost most confidence between the two models, k of them.
+
+    beta_c is the mean change on the probes of class c: of the confidence in c, as published, or of its log-odds,
+    which a probe that the model is sure of does not damp.
+    """
+    probes = observation.probes
+    classes, each = probes.shape[:2]
+    own = torch.arange(classes).repeat_interleave(each)
+
+    def told(model: int | None) -> Tensor:
+        confidence = observation.ask(model, probes.flatten(0, 1))[torch.arange(len(own)), own]
+        if params.rule == "log_odds":
+            confidence = confidence.clamp(1e-12, 1 - 1e-12).logit()
+        return confidence.view(classes, each).mean(1)
+
+    before, scores = told(None), []
+    for deletion in range(observation.deletions):
+        scores.append(told(deletion) - before)
+        ctx.progress(deletion + 1, observation.deletions)
+    beta = torch.stack(scores)
+    return Answers(infer_labels(beta, observation.forgotten), beta)

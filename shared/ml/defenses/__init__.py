@@ -1,0 +1,5 @@
+"""The folder is the list: one file a defense. See README.md."""
+
+from shared.registry import Registry
+
+registry = Registry("defense", __name__)

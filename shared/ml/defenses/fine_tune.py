@@ -1,0 +1,41 @@
+"""Train on before release."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import nn
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.defenses import registry
+from shared.ml.training.recipe import Recipe
+from shared.ml.training.sgd import train
+from shared.registry import Params
+
+
+class FineTuneParams(Params):
+    epochs: int | None = Field(
+        None, ge=1, le=1000, description="passes over the retain set; none: chosen from the grid"
+    )
+    grid: list[int] = Field(
+        [1, 2, 5, 10, 20], min_length=1, max_length=32, description="settings to try, weakest first"
+    )
+    lr: float = Field(1e-2, gt=0, le=10, description="learning rate")
+    batch_size: int = Field(16, ge=1, le=65536, description="samples a step")
+
+
+@registry.register(
+    "fine_tune",
+    params=FineTuneParams,
+    source="'fine-tuning' of Hu et al. 2024, arXiv 2404.03233",
+    traits={"strength": "epochs"},
+)
+def release(network: nn.Module, retain: Samples, params: FineTuneParams, ctx: Context) -> nn.Module:
+    """Train on the retain set before release, so that the change is no longer the forgotten samples' alone.
+
+    Plain SGD with BatchNorm frozen.
+    """
+    assert params.epochs is not None
+    recipe = Recipe(epochs=params.epochs, lr=params.lr, batch_size=params.batch_size)
+    train(network, retain, recipe, ctx)
+    return network

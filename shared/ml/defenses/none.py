@@ -1,0 +1,20 @@
+"""No defense."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.defenses import registry
+from shared.registry import Params
+
+
+class NoDefenseParams(Params):
+    pass
+
+
+@registry.register("none", params=NoDefenseParams)
+def release(network: nn.Module, retain: Samples, params: NoDefenseParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature
+    """Release the unlearned model as it is."""
+    return network

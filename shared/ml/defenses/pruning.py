@@ -1,0 +1,42 @@
+"""Drop the small weights."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.defenses import registry
+from shared.registry import Params
+
+
+class PruningParams(Params):
+    share: float | None = Field(
+        None, gt=0, lt=1, description="share of the weights that becomes zero; none: chosen from the grid"
+    )
+    grid: list[float] = Field(
+        [0.1, 0.3, 0.5, 0.7, 0.8, 0.9], min_length=1, max_length=32, description="settings to try, weakest first"
+    )
+
+
+@registry.register(
+    "pruning",
+    params=PruningParams,
+    source="'model pruning' of Hu et al. 2024, arXiv 2404.03233; by magnitude as Han et al. 2015",
+    traits={"strength": "share"},
+)
+def release(network: nn.Module, retain: Samples, params: PruningParams, ctx: Context) -> nn.Module:  # noqa: ARG001
+    """Set the smallest weights of all layers together to zero before release; biases and BatchNorm stay.
+
+    The coordinates that survive still hold the exact change: an attacker who knows the defense looks at those only.
+    """
+    assert params.share is not None
+    kernels = [weight for weight in network.parameters() if weight.dim() > 1]
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in kernels])
+    smallest = sizes.kthvalue(max(1, int(params.share * len(sizes)))).values
+    with torch.no_grad():
+        for weight in kernels:
+            weight.mul_(weight.abs() > smallest)
+    return network

@@ -1,0 +1,1 @@
+"""What an audit's evaluations come to: a report as data, and as one page."""

@@ -1,0 +1,84 @@
+"""Evaluations + the audit -> report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from shared.choices import validated
+from shared.jobs.spec import AuditSpec
+from shared.reporting.evaluations import Found, identification, identity, scores
+from shared.reporting.findings import judge
+from shared.reporting.grid import arrange
+from shared.reporting.limits import Scope, limits
+from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, Utility
+from shared.reporting.notes import annotate
+from shared.reporting.verdict import conclude
+
+COMMAND = "palimpsest audit FILE.yaml"
+BUDGET = 0.02  # the stage defend's own, where the audit names none
+
+Releases = dict[tuple[int, tuple[str, str], tuple[str, str]], Utility]
+
+
+def build(found: Sequence[Found], audit: JSONObject, version: str) -> Report:
+    """The report of an audit.
+
+    Args:
+        found: the evaluations there are; any may be missing, and two roles may hold the same one.
+        audit: the audit as posted.
+        version: of Palimpsest.
+
+    Raises:
+        InvalidRequest: `audit` is not one.
+    """
+    spec = validated(AuditSpec, audit, "audit", "params.audit")
+    ordered, missing = arrange(spec, found)
+    told = spec.defend.get("max_accuracy_cost", BUDGET)
+    budget = float(told) if isinstance(told, (int, float)) else BUDGET
+    utilities = _utilities(ordered)
+    rows = annotate([_row(one, one.attack, utilities) for one in ordered if one.attack is not None], budget)
+    conditions = {json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)}
+    return Report(
+        name=spec.name,
+        verdict=conclude(rows, missing, budget),
+        rows=rows,
+        missing=missing,
+        provenance=Provenance(
+            conditions=list(conditions.values()),
+            palimpsest=version,
+            audit=audit,
+            command=COMMAND,
+            evaluations=[one.sha256 for one in ordered],
+        ),
+        limits=limits(Scope(rows, missing, spec)),
+    )
+
+
+def _release(one: Found) -> tuple[int, tuple[str, str], tuple[str, str]]:
+    return one.evaluation.seed, identity(one.unlearning), identity(one.defense)
+
+
+def _utilities(found: Sequence[Found]) -> Releases:
+    """Utility by released model; an attack's evaluation may bring its own."""
+    return {_release(one): one.evaluation.utility for one in found if one.evaluation.utility}
+
+
+def _row(one: Found, attack: Method, utilities: Releases) -> Row:
+    evaluation, metrics, ranks = one.evaluation, scores(one.evaluation), identification(one.evaluation)
+    return Row(
+        seed=evaluation.seed,
+        unlearning=one.unlearning,
+        defense=one.defense,
+        attack=attack,
+        threat_model=evaluation.threat_model or {},
+        deletions=evaluation.deletions,
+        size=evaluation.size,
+        metrics=metrics,
+        identification=ranks,
+        answers=evaluation.answers,
+        utility=evaluation.utility or utilities.get(_release(one)),
+        finding=judge(metrics, ranks),
+        note=None,
+        evaluation=one.sha256,
+    )

@@ -1,0 +1,88 @@
+"""What one row shows. These rules decide the verdict; the report prints them (`RULES`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import comb
+
+from shared.reporting.evaluations import IMAGE, LABEL, main_metric
+from shared.reporting.models import Finding, Identification, Score, Utility
+from shared.reporting.numbers import gained, identified, interval, number, scored
+
+FEW = 5  # below it, nothing seen is nothing learned: Wilson's interval of 0 of 4 reaches 0.49
+KEEPS = 0.05  # test accuracy that a released model may lose and still be of use
+TAIL = 0.025  # one side of 95 %
+RULES = (
+    "An image attack leaks where the 95 % interval of its mean paired gain over the strongest null lies above zero "
+    "and more deletions are identified among decoys than chance gives. Where only one of the two holds, the row is "
+    "inconclusive.",
+    "A label attack leaks where it names more classes rightly than the strongest null gives.",
+    "More than chance gives: the 95 % interval (Wilson) lies above it, and so many or more would come by chance with a "
+    f"probability of at most {TAIL} (exact binomial). One of 8 identified among 100 decoys has 0.076: too little.",
+    f"Where no leak was seen in fewer than {FEW} samples, the row is inconclusive: so few show nothing.",
+    "A defense counts as having reduced a leak where every attack that leaked without it shows no leak with it, "
+    "the two 95 % intervals do not overlap, every row is there, and the released model keeps its use: it loses at "
+    f"most {100 * KEEPS:.0f} points of test accuracy, or the audit's own budget where that is larger.",
+    "The audit's verdict is its worst: one unlearning method that leaks under every defense tried makes it a leak.",
+)
+
+
+def judge(metrics: Mapping[str, Score], ranks: Identification | None) -> Finding:
+    """Hold one row against the rules."""
+    name = main_metric(metrics)
+    if name is None:
+        return Finding(outcome="inconclusive", reason="Nothing was scored.")
+    if name == LABEL:
+        return _labels(metrics[name])
+    if name != IMAGE or ranks is None:
+        return Finding(outcome="inconclusive", reason=_undecidable(name, metrics[name]))
+    return _images(metrics[name], ranks)
+
+
+def _images(psnr: Score, ranks: Identification) -> Finding:
+    told = f"gain {gained(psnr)} over the null, {identified(ranks)} {interval(ranks.low, ranks.high)}"
+    if psnr.gain_low is None or ranks.low is None:
+        return Finding(outcome="inconclusive", reason=f"Too few samples for an interval: {told}.")
+    above = psnr.gain_low > 0
+    picked = ranks.low > ranks.chance and chance_of(ranks.rank_1, ranks.n, ranks.chance) <= TAIL
+    if above and picked:
+        return Finding(outcome="leak", reason=f"Both measures are clear of their nulls: {told}.")
+    if above or picked:
+        clear = "the gain" if above else "identification"
+        return Finding(outcome="inconclusive", reason=f"Only {clear} is clear of its null: {told}.")
+    return _nothing(psnr.n, f"Neither measure is clear of its null: {told}.")
+
+
+def _labels(accuracy: Score) -> Finding:
+    told = f"accuracy {scored(accuracy)}, null {number(accuracy.null)}"
+    if accuracy.low is None or accuracy.null is None:
+        return Finding(outcome="inconclusive", reason=f"No interval or no null to compare with: {told}.")
+    if accuracy.low > accuracy.null:
+        by_chance = chance_of(int(accuracy.mean * accuracy.n + 1e-9), accuracy.n, accuracy.null)
+        if by_chance > TAIL:
+            reason = f"Above its null, but so many come by chance with probability {by_chance:.3f}: {told}."
+            return Finding(outcome="inconclusive", reason=reason)
+        return Finding(outcome="leak", reason=f"The accuracy is clear of its null: {told}.")
+    return _nothing(accuracy.n, f"The accuracy is not clear of its null: {told}.")
+
+
+def _nothing(n: int, told: str) -> Finding:
+    if n < FEW:
+        return Finding(outcome="inconclusive", reason=f"{told} With n = {n} that shows nothing.")
+    return Finding(outcome="not_seen", reason=told)
+
+
+def _undecidable(name: str, score: Score) -> str:
+    if name == IMAGE:
+        return f"No decoys to identify among: gain {gained(score)} over the null."
+    return f"No rule decides on {name} ({scored(score)})."
+
+
+def chance_of(successes: int, n: int, share: float) -> float:
+    """Probability of so many successes or more in n trials that each succeed with probability `share`."""
+    return sum(comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(successes, n + 1))
+
+
+def useful(utility: Utility | None, budget: float) -> bool:
+    """Whether the released model keeps its use. Unknown is no."""
+    return utility is not None and utility.original_test_accuracy - utility.test_accuracy <= max(KEEPS, budget)

@@ -1,0 +1,127 @@
+"""What a report does not prove. Each limit is a rule: it is printed where it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shared.jobs.spec import AuditSpec
+from shared.reporting.evaluations import IMAGE, identity
+from shared.reporting.models import Missing, Row
+from shared.reporting.numbers import listed, plural
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What the limits are read off."""
+
+    rows: Sequence[Row]
+    missing: Sequence[Missing]
+    spec: AuditSpec
+
+
+def limits(scope: Scope) -> list[str]:
+    """All that hold, most important first."""
+    return [text for rule in RULES if (text := rule(scope))]
+
+
+def _attacks(scope: Scope) -> str:
+    names = list(dict.fromkeys(attack.name for attack in scope.spec.attacks))
+    return (
+        f"Only {listed(names)} {'was' if len(names) == 1 else 'were'} tried. A stronger attack, a longer search or "
+        "more knowledge may recover what was not recovered here: “not seen” is never “not there”."
+    )
+
+
+def _adaptive(scope: Scope) -> str | None:
+    if all(defense.name == "none" for defense in scope.spec.defenses):
+        return "No defense was in place, so nothing is known about any."
+    return (
+        "The attacks do not know the defenses. An adaptive attacker (one who averages several releases, looks at the "
+        "weights that pruning left, or takes a fine-tune away again) may get past a defense that stops these."
+    )
+
+
+def _missing(scope: Scope) -> str | None:
+    if not scope.missing:
+        return None
+    return f"{plural(len(scope.missing), 'row')} of the audit did not arrive; the verdict rests on the others."
+
+
+def _few(scope: Scope) -> str | None:
+    sizes = [score.n for row in scope.rows for score in row.metrics.values()]
+    if not sizes:
+        return None
+    n = f"n = {min(sizes)}" if min(sizes) == max(sizes) else f"n = {min(sizes)} to {max(sizes)}"
+    return (
+        f"Each row rests on {n} samples. At such sizes a bootstrap interval (BCa) tends to be too narrow; Wilson's "
+        "interval of a proportion is wide and says so: 8 of 8 is [0.68, 1.00]."
+        if min(sizes) < 30
+        else f"Each row rests on {n} samples."
+    )
+
+
+def _many(scope: Scope) -> str | None:
+    tests = len(scope.rows)
+    if tests < 2:
+        return None
+    return (
+        f"The {tests} rows are each held to an interval of their own; nothing is corrected for their number. One "
+        "label row in forty that holds no leak may be called one by chance; image rows need two measures to agree."
+    )
+
+
+def _seeds(scope: Scope) -> str:
+    seeds = len(dict.fromkeys(scope.spec.seeds))
+    return (
+        f"{plural(seeds, 'seed')} of training set and forget set, all from one base model (pretrain seed "
+        f"{scope.spec.pretrain_seed}). Another base model may leak more or less."
+    )
+
+
+def _transfer(scope: Scope) -> str:
+    return (
+        f"One data set ({scope.spec.dataset.name}) and one architecture ({scope.spec.model.name}); nothing here "
+        "carries over to others by itself."
+    )
+
+
+def _labels(scope: Scope) -> str | None:
+    told = {identity(row.attack) for row in scope.rows if "LABELS" in row.threat_model.get("observes", [])}
+    return (
+        "Where the table of threat models lists LABELS, the attacker was told the classes of the deleted samples."
+        if told
+        else None
+    )
+
+
+def _counts(scope: Scope) -> str | None:
+    if not any("BASE" in row.threat_model.get("observes", []) for row in scope.rows):
+        return None
+    return (
+        "An attacker who uses BASE, N and k holds more than the models before and after. The estimate is a gradient "
+        "only where training was one step over the whole training set; beyond that it is an approximation."
+    )
+
+
+def _strength(scope: Scope) -> str | None:
+    if not any(row.defense.strength for row in scope.rows):
+        return None
+    return (
+        "The strengths of the defenses were chosen by validation accuracy alone, before any attack. A stronger "
+        "setting may leak less, and costs more accuracy than the audit allows."
+    )
+
+
+def _definition(scope: Scope) -> str | None:
+    if not any(IMAGE in row.metrics for row in scope.rows):
+        return None
+    return (
+        "PSNR has peak 1 on pixels in [0, 1] (a mean squared error of 0.01 is 20 dB). PSNR alone misleads on dark "
+        "or smooth images: read it next to its null and the rank."
+    )
+
+
+RULES: tuple[Callable[[Scope], str | None], ...] = (
+    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _strength, _definition,
+)  # fmt: skip

@@ -1,0 +1,103 @@
+"""What a row needs said beside its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from shared.reporting.evaluations import identity, main_metric
+from shared.reporting.findings import useful
+from shared.reporting.models import Row, Score
+from shared.reporting.numbers import number, scored
+
+Key = tuple[int, tuple[str, str], tuple[str, str]]
+
+
+class Beside(NamedTuple):
+    """A row, the row of the same attack on the undefended models, and the audit's accuracy budget."""
+
+    row: Row
+    undefended: Row | None
+    budget: float
+
+
+def annotate(rows: Sequence[Row], budget: float) -> list[Row]:
+    """The rows with their notes."""
+    undefended = {key_of(row): row for row in rows if row.defense.method == "none"}
+    made = []
+    for row in rows:
+        beside = Beside(row, undefended.get(key_of(row)), budget)
+        told = [text for rule in RULES if (text := rule(beside))]
+        made.append(row.model_copy(update={"note": " ".join(told) or None}))
+    return made
+
+
+def key_of(row: Row) -> Key:
+    """Rows with equal keys differ in the defense only, and have the same deletions."""
+    return row.seed, identity(row.unlearning), identity(row.attack)
+
+
+def apart(better: Score, worse: Score) -> bool:
+    """Whether the attack scores clearly less in `worse`: the 95 % intervals do not overlap."""
+    if None in (better.low, better.high, worse.low, worse.high):
+        return False
+    if better.higher_is_better:
+        return bool(worse.high < better.low)  # type: ignore[operator]  # none is None
+    return bool(worse.low > better.high)  # type: ignore[operator]
+
+
+def _forgets_nothing(beside: Beside) -> str | None:
+    utility, unlearning = beside.row.utility, beside.row.unlearning
+    if utility is None or utility.forget_accuracy < utility.original_forget_accuracy:
+        return None
+    told = (
+        f"forget accuracy {number(utility.forget_accuracy)}, the original's {number(utility.original_forget_accuracy)}"
+    )
+    if unlearning.exact:
+        return f"Exact unlearning that does not show ({told}): the model tells these classes without the samples."
+    return f"It did not unlearn visibly ({told})."
+
+
+def _useless(beside: Beside) -> str | None:
+    utility = beside.row.utility
+    if utility is None:
+        return "The utility of these released models is not known, so a low score here counts for nothing."
+    if useful(utility, beside.budget):
+        return None
+    return (
+        f"The released models lost their use (test accuracy {number(utility.test_accuracy)}, the original's "
+        f"{number(utility.original_test_accuracy)}): leaking less that way is no win."
+    )
+
+
+def _defense(beside: Beside) -> str | None:
+    row, undefended = beside.row, beside.undefended
+    if row.defense.method in ("none", "not stated"):
+        return None
+    name = main_metric(row.metrics)
+    if undefended is None or name is None or name not in undefended.metrics:
+        return "The same attack on the undefended models is not here, so what the defense did cannot be told."
+    now, before = row.metrics[name], undefended.metrics[name]
+    if undefended.finding.outcome == "not_seen":
+        return f"There was no leak to lower: without a defense the attack was already at the null ({scored(before)})."
+    if now.mean == before.mean or (now.mean > before.mean) == now.higher_is_better:
+        return f"The defense did not lower the score: {scored(now)}, without it {scored(before)}.{_too_weak(row)}"
+    if not apart(before, now):
+        return (
+            f"Lower than without a defense ({scored(before)}), but the two 95 % intervals overlap: at n = {now.n} "
+            f"that is no difference shown.{_too_weak(row)}"
+        )
+    if row.finding.outcome == "not_seen":
+        return "Lowered, against an attacker who does not know the defense; one who knows it may still succeed."
+    return f"The defense lowered the score (without it {scored(before)}), but not to the null.{_too_weak(row)}"
+
+
+def _too_weak(row: Row) -> str:
+    """Why a chosen strength was not a higher one."""
+    strength = row.defense.strength
+    if strength is None or row.finding.outcome != "leak":
+        return ""
+    return f" Its {strength.name} {strength.value:g} is {strength.why}; against this attack that is too weak."
+
+
+RULES: tuple[Callable[[Beside], str | None], ...] = (_forgets_nothing, _useless, _defense)

@@ -1,0 +1,114 @@
+"""Numbers and names as sentences print them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from shared.reporting.evaluations import identity
+from shared.reporting.models import Defense, Identification, Method, Row, Score
+
+NULLS = {
+    "class_mean": "the mean public image of the class",
+    "permuted_truth": "the reconstruction of another deletion",
+    "uniform_guess": "a uniform guess",
+    "chance": "chance",
+}
+SHORT = {"class_mean": "class mean", "permuted_truth": "other deletion’s", "uniform_guess": "uniform guess"}
+METRICS = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "mse": "MSE",
+    "label_accuracy": "label accuracy",
+    "decoy_rank_1": "identified",
+}
+
+
+def number(value: float | None, unit: str = "", sign: bool = False) -> str:
+    """One number with its unit: decibels with one decimal, others with two, small ones with three."""
+    if value is None:
+        return "—"
+    decibel = unit == "dB"
+    small = abs(value) < (0.01 if unit == "share" else 0.1)
+    digits = 1 if decibel else (3 if small and value else 2)
+    text = f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+    return f"{text} dB" if decibel else text
+
+
+def interval(low: float | None, high: float | None, unit: str = "", sign: bool = False) -> str:
+    """`[low, high]`, without the unit."""
+    if low is None or high is None:
+        return "no interval"
+    return "[" + ", ".join(number(end, unit, sign).removesuffix(" dB") for end in (low, high)) + "]"
+
+
+def scored(score: Score) -> str:
+    """`26.0 dB [23.4, 28.5]`."""
+    return f"{number(score.mean, score.unit)} {interval(score.low, score.high, score.unit)}"
+
+
+def gained(score: Score) -> str:
+    """`+12.7 dB [+10.3, +15.0]`; of a proportion without an interval: that of the score itself tells more."""
+    ends = interval(score.gain_low, score.gain_high, score.unit, sign=True)
+    return number(score.gain, score.unit, sign=True) + ("" if score.interval == "wilson" else f" {ends}")
+
+
+def identified(ranks: Identification) -> str:
+    """`8 of 8 identified among 100 decoys`."""
+    return f"{ranks.rank_1} of {ranks.n} identified among {ranks.decoys} decoys"
+
+
+def metric_name(name: str) -> str:
+    return METRICS.get(name, name)
+
+
+def null_name(name: str | None) -> str:
+    return NULLS.get(name or "", name or "no null")
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def attacks_of(rows: Iterable[Row]) -> list[Method]:
+    """The distinct attacks of the rows, in their order."""
+    return list({identity(row.attack): row.attack for row in rows}.values())
+
+
+class Names:
+    """Short names of the methods of one report: parameters are told where the method alone is ambiguous."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._names: dict[tuple[str, str], str] = {}
+        rows = list(rows)
+        for kind in ([r.unlearning for r in rows], [r.defense for r in rows], [r.attack for r in rows]):
+            self._tell(kind)
+
+    def _tell(self, methods: Sequence[Method]) -> None:
+        distinct = {identity(m): m for m in methods}
+        for key, method in distinct.items():
+            alike = [m.params for m in distinct.values() if m.method == method.method]
+            differing = [n for n in method.params if any(p.get(n) != method.params[n] for p in alike)]
+            told = ", ".join(f"{name} {method.params[name]}" for name in differing)
+            self._names[key] = f"{method.method} ({told})" if told else method.method
+
+    def __call__(self, method: Method) -> str:
+        """The method's name; a defense's is `no defense` for none, and has its chosen strength."""
+        if isinstance(method, Defense):
+            if method.method == "none":
+                return "no defense"
+            if method.strength is not None:
+                name = self._names.get(identity(method), method.method).removesuffix(")")
+                return f"{name}{', ' if '(' in name else ' ('}{method.strength.name} {method.strength.value:g})"
+        return self._names.get(identity(method), method.method)
+
+    def choice(self, method: Method) -> str:
+        """The name without a strength, the same for all seeds."""
+        if isinstance(method, Defense) and method.method == "none":
+            return "no defense"
+        return self._names.get(identity(method), method.method)

@@ -1,0 +1,176 @@
+"""All rows in words, by the rules of `findings`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from shared.reporting.evaluations import identity, main_metric
+from shared.reporting.findings import useful
+from shared.reporting.models import Level, Missing, Row, Verdict
+from shared.reporting.notes import apart, key_of
+from shared.reporting.numbers import Names, attacks_of, gained, identified, listed, number, plural, scored
+
+Rows = Sequence[Row]
+WORST_FIRST: tuple[Level, ...] = ("leaks", "reduced", "inconclusive", "no_leak_seen")
+
+
+class Release:
+    """All rows of one (unlearning, defense): what one would release."""
+
+    def __init__(self, rows: Rows, missing: Sequence[Missing]) -> None:
+        self.rows = rows
+        self.unlearning, self.defense = rows[0].unlearning, rows[0].defense
+        names = self.unlearning.method, self.defense.method
+        self.missing = [m for m in missing if m.attack and (m.unlearning.method, m.defense.method) == names]
+
+    @property
+    def leaking(self) -> list[Row]:
+        return [row for row in self.rows if row.finding.outcome == "leak"]
+
+    @property
+    def undecided(self) -> list[Row]:
+        return [row for row in self.rows if row.finding.outcome == "inconclusive"]
+
+    @property
+    def clear(self) -> bool:
+        """Whether every attack was made and none was seen to leak."""
+        return not (self.leaking or self.undecided or self.missing)
+
+    def lowers(self, undefended: Release, budget: float) -> bool:
+        """Whether this is a release that leaks less than `undefended` and is still of use."""
+        here = {key_of(row): row for row in self.rows}
+        if not self.clear or not all(useful(row.utility, budget) for row in self.rows):
+            return False
+        for before in undefended.leaking:
+            row, name = here.get(key_of(before)), main_metric(before.metrics)
+            if row is None or name not in row.metrics or not apart(before.metrics[name], row.metrics[name]):
+                return False
+        return True
+
+
+def releases(rows: Rows, missing: Sequence[Missing]) -> list[Release]:
+    """Rows by (unlearning, defense), in their order."""
+    grouped: dict[tuple[tuple[str, str], tuple[str, str]], list[Row]] = {}
+    for row in rows:
+        grouped.setdefault((identity(row.unlearning), identity(row.defense)), []).append(row)
+    return [Release(group, missing) for group in grouped.values()]
+
+
+def conclude(rows: Rows, missing: Sequence[Missing], budget: float) -> Verdict:
+    """The audit's verdict."""
+    if not rows:
+        told = "Nothing was measured: no evaluation of an attack came to an end."
+        return Verdict(level="inconclusive", headline=told, sentences=_closing(rows, missing))
+    names, grouped = Names(rows), releases(rows, missing)
+    levels = [_level(methods, budget) for methods in _by_unlearning(grouped)]
+    if missing:
+        levels.append("inconclusive")  # a missing row may leak, and without its utility a low score counts for nothing
+    level = min(levels, key=WORST_FIRST.index)
+    sentences = [_sentence(release, names, budget) for release in grouped]
+    return Verdict(
+        level=level, headline=_headline(level, rows, names), sentences=[*sentences, *_closing(rows, missing)]
+    )
+
+
+def _by_unlearning(grouped: Iterable[Release]) -> list[list[Release]]:
+    found: dict[tuple[str, str], list[Release]] = {}
+    for release in grouped:
+        found.setdefault(identity(release.unlearning), []).append(release)
+    return list(found.values())
+
+
+def _level(options: Sequence[Release], budget: float) -> Level:
+    """Of one unlearning method, over the defenses tried on it."""
+    if not any(release.leaking for release in options):
+        return "no_leak_seen" if all(release.clear for release in options) else "inconclusive"
+    undefended = next((release for release in options if release.defense.method == "none"), None)
+    if undefended is not None and undefended.leaking:
+        others = [release for release in options if release is not undefended]
+        if any(release.lowers(undefended, budget) for release in others):
+            return "reduced"
+    return "leaks"
+
+
+def strongest(rows: Rows) -> Row | None:
+    """The leaking row that convinces most: images before labels, then by the lower end of the gain."""
+    leaking = [row for row in rows if row.finding.outcome == "leak"]
+
+    def weight(row: Row) -> tuple[bool, float]:
+        name = main_metric(row.metrics) or ""
+        low = row.metrics[name].gain_low
+        return row.identification is not None, low if low is not None else float("-inf")
+
+    return max(leaking, key=weight, default=None)
+
+
+def _headline(level: Level, rows: Rows, names: Names) -> str:
+    worst = strongest(rows)
+    if worst is None:
+        if level == "no_leak_seen":
+            return "A leak was not seen with the attacks tried here. That is not a proof that there is none."
+        return "These measurements do not decide whether deleted data leak."
+    what = "Deleted images" if worst.identification else "The classes of deleted samples"
+    start = f"{what} can be read back after {names.choice(worst.unlearning)}"
+    if level == "reduced":
+        return f"{start} if nothing is done; a defense that keeps the model useful stopped the attacks tried here."
+    told = "" if worst.defense.method == "none" else f" with {names(worst.defense)}"
+    return f"{start}{told}: {_score(worst)} (an attacker who saw nothing)."
+
+
+def _score(row: Row) -> str:
+    name = main_metric(row.metrics) or ""
+    score = row.metrics[name]
+    if row.identification:
+        return f"{identified(row.identification)}, {gained(score)} over the null"
+    return f"accuracy {scored(score)}, null {number(score.null)}"
+
+
+def _sentence(release: Release, names: Names, budget: float) -> str:
+    """What is known of one release."""
+    start = f"{names.choice(release.unlearning)}, {names.choice(release.defense)}: "
+    told, unseen = [], []
+    for attack in attacks_of(release.rows):
+        rows = [row for row in release.rows if identity(row.attack) == identity(attack)]
+        outcomes = [row.finding.outcome for row in rows]
+        if (worst := strongest(rows)) is not None:
+            seeds = f"in {outcomes.count('leak')} of {len(rows)} seeds, most in seed {worst.seed}: "
+            told.append(f"{names(attack)} leaks ({seeds if len(rows) > 1 else ''}{_score(worst)})")
+        elif "inconclusive" in outcomes:
+            told.append(f"{names(attack)} is undecided")
+        else:
+            unseen.append(names(attack))
+    if unseen and not told:
+        told.append(
+            f"a leak was not seen with {'any of the ' if len(unseen) > 1 else ''}{plural(len(unseen), 'attack')}"
+        )
+    elif unseen:
+        told.append(f"with {listed(unseen)} a leak was not seen")
+    return start + "; ".join(told) + "." + ("" if release.leaking else _accuracy(release, budget))
+
+
+def _accuracy(release: Release, budget: float) -> str:
+    known = [row.utility for row in release.rows if row.utility]
+    if not known:
+        return " What it costs in accuracy is not known."
+    lowest = min(known, key=lambda utility: utility.test_accuracy)
+    lost = "" if useful(lowest, budget) else " The models lost their use, so that is no win."
+    return (
+        f" Test accuracy {number(lowest.test_accuracy)} (original {number(lowest.original_test_accuracy)}), forget "
+        f"accuracy {number(lowest.forget_accuracy)} (original {number(lowest.original_forget_accuracy)}).{lost}"
+    )
+
+
+def _closing(rows: Rows, missing: Sequence[Missing]) -> list[str]:
+    """What holds beside every verdict."""
+    told = []
+    if missing:
+        told.append(f"{plural(len(missing), 'row')} of the audit did not arrive; what is missing may leak.")
+    visible = [u for row in rows if (u := row.utility) and u.forget_accuracy < u.original_forget_accuracy]
+    if any(row.utility for row in rows) and not visible:
+        told.append("No release classifies the deleted samples worse than the original did: forgetting does not show.")
+    if any(row.defense.method not in ("none", "not stated") for row in rows):
+        told.append(
+            "No attacker here knew which defense was used. Against a defense that the attacker does not know, a low "
+            "score is no evidence of safety."
+        )
+    return told

@@ -1,0 +1,231 @@
+"""`make serve` with an audit under way: every process it runs is killed in turn, then its supervisor, then the
+serve itself. The audit finishes, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from services.client import Client
+from shared.jobs import reads
+from shared.jobs.database import Database
+from shared.jobs.records import Job
+from shared.jobs.states import TERMINAL
+from tests.support.served import clean_env
+from tests.support.system import FAST, TENANT, wait_for
+from tests.support.tiny import DATA, MODEL, write_data
+from tests.support.tree import SLEEP, copy_tree
+
+# Methods that take their time without a core: there is always something to interrupt.
+PATIENT = {
+    "shared/ml/unlearning/patient.py": '''
+"""Forgets nothing, slowly."""
+
+import time
+
+from shared.ml.unlearning import registry
+from shared.registry import Params
+
+
+class PatientParams(Params):
+    pass
+
+
+@registry.register("patient", params=PatientParams, needs=("ORIGINAL",), traits={"exact": False})
+def unlearn(inputs, retain, forget, params, ctx):
+    """Leave the network as it is."""
+    for step in range(10):
+        time.sleep(0.1)
+        ctx.progress(step + 1, 10)
+    return inputs.original
+''',
+    "shared/ml/attacks/patient.py": '''
+"""Guesses class 0, slowly."""
+
+import time
+
+import torch
+
+from shared.ml.attacks import registry
+from shared.ml.attacks._observation import Answers
+from shared.registry import Params
+
+
+class PatientParams(Params):
+    pass
+
+
+@registry.register(
+    "patient", params=PatientParams, needs=("ORIGINAL", "UNLEARNED"), produces=("ANSWERS",),
+    traits={"access": "white_box"},
+)
+def run(observation, params, ctx):
+    """Guess class 0."""
+    done, _ = ctx.resume() or (0, {})
+    for step in range(done, 60):
+        time.sleep(0.1)
+        ctx.progress(step + 1, 60)
+        if ctx.due():
+            ctx.save(step + 1, {"nothing": torch.zeros(1)})
+    deletions = observation.unlearned.count
+    return Answers(torch.zeros(deletions, 1, dtype=torch.long), torch.zeros(deletions, 4))
+''',
+}
+AUDIT: dict[str, Any] = {
+    "name": "killed again and again",
+    "dataset": DATA,
+    "model": MODEL,
+    "pretrain": {"epochs": 1},
+    "train": {"size": 12},
+    "forget": {"deletions": 3},
+    "unlearning": ["patient"],
+    "attacks": ["patient"],
+    "seeds": [0, 1, 2],
+}
+
+
+class Serve:
+    """One folder, served again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, folder / ".palimpsest"
+        tree = copy_tree(folder / "tree", {**SLEEP, **PATIENT})
+        write_data(folder)
+        # a lease that a starved machine keeps, and that does not keep the test waiting
+        fast = {**FAST, "PALIMPSEST_LEASE": "8", "PALIMPSEST_DATA_ROOT": str(folder)}
+        self.env = clean_env(PYTHONPATH=str(tree), **fast)
+        self.start()
+        self.db = Database(f"sqlite:///{self.home}/palimpsest.db")
+
+    def start(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "deploy.local.serve", *arguments]
+        with (self.folder / "serve.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=log, stderr=log)
+        served = self.home / "serve.json"
+        wait_for(lambda: served.exists() or self.process.poll() is not None, 150, f"serve is up: {self.log()}")
+        assert self.process.poll() is None, self.log()
+        self.supervisor = psutil.Process(int((self.home / "run/supervisord.pid").read_text()))
+
+    def log(self) -> str:
+        return (self.folder / "serve.log").read_text()[-3000:]
+
+    def client(self) -> Client:
+        at = json.loads((self.home / "serve.json").read_text())
+        return Client(at["url"], at["token"], patience=30)
+
+    def program(self, *words: str) -> psutil.Process | None:
+        """The one that the supervisor keeps whose command line has one of these words."""
+        for process in self.supervisor.children():
+            with suppress(psutil.NoSuchProcess):
+                if any(word in argument for argument in process.cmdline() for word in words):
+                    return process
+        return None
+
+    def kill(self, *words: str) -> psutil.Process:
+        """Kill a program; returns the one in its place."""
+        old = wait_for(lambda: self.program(*words), 30, f"{words} runs")
+        old.kill()
+        return wait_for(
+            lambda: (new := self.program(*words)) and new.pid != old.pid and new, 30, f"{words} is started again"
+        )
+
+    def lease(self, group: str) -> psutil.Process:
+        """The lease process of a worker's pool child; the child is its parent."""
+        worker = self.program(f"worker-{group}-1@")
+        assert worker is not None
+        return next(p for p in worker.children(recursive=True) if "workers.lease" in p.cmdline())
+
+    def jobs(self) -> list[Job]:
+        return reads.list_jobs(self.db, TENANT, limit=200).items
+
+    def running(self, *stages: str) -> list[Job]:
+        """A job of each of these stages, all under way at the same time."""
+
+        def found() -> list[Job] | None:
+            under_way = {j.stage: j for j in self.jobs() if j.state == "running" and j.progress}
+            return [under_way[s] for s in stages] if set(stages) <= set(under_way) else None
+
+        return wait_for(found, 120, f"{stages} run")
+
+    def lost_and_taken_up(self, jobs: list[Job]) -> None:
+        """The attempts that were killed are charged, and others have begun."""
+        for job in jobs:
+            wait_for(
+                lambda job=job: (
+                    (j := reads.get_job(self.db, TENANT, job.id)).attempt > job.attempt
+                    and j.lost_count > job.lost_count
+                ),
+                120,
+                f"{job.stage} is taken up again",
+            )
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(timeout=60)
+        self.db.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    made = Serve(tmp_path)
+    yield made
+    made.close()
+
+
+def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
+    effects = serve.folder / "effects"
+    with serve.client() as client:
+        audit = client.submit_audit(AUDIT).id
+        # so that every worker has something at the same moment
+        client.submit_job("pretrain", params={"dataset": DATA, "model": MODEL, "epochs": 1000})
+        for tag in ("a", "b"):
+            client.submit_job("sleep", params={"steps": 100, "seconds": 0.1, "tag": tag, "effects": str(effects)})
+
+    # bells, answers, and the one who looks after them
+    for words in (("valkey-server", "redis-server"), ("services.gateway",), ("workers.reconciler",)):
+        serve.kill(*words)
+
+    # every worker's Celery parent
+    busy = serve.running("pretrain", "unlearn", "attack", "sleep")
+    for group in ("train", "unlearn", "attack", "evaluate"):
+        serve.kill(f"worker-{group}-1@")
+    serve.lost_and_taken_up(busy)
+
+    # inside a worker
+    busy = serve.running("attack", "sleep")
+    serve.lease("attack").parent().kill()
+    serve.lease("evaluate").kill()
+    serve.lost_and_taken_up(busy)
+
+    # the supervisor: serve says so and ends, and with it all that it kept
+    serve.running("attack")
+    family = serve.supervisor.children(recursive=True)
+    serve.supervisor.kill()
+    assert serve.process.wait(timeout=30) == 1
+    assert "the supervisor ended" in serve.log()
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+    serve.start()
+
+    # serve itself
+    serve.running("attack")
+    serve.process.kill()
+    serve.process.wait()
+    serve.start()
+
+    wait_for(lambda: all(j.state in TERMINAL for j in serve.jobs()), 120, "everything has ended")
+    assert {(j.stage, j.state, j.message) for j in serve.jobs()} == {
+        (stage, "succeeded", None)
+        for stage in ("pretrain", "train", "unlearn", "defend", "attack", "evaluate", "report", "sleep")
+    }
+    with serve.client() as client:
+        assert client.audit(audit).state == "succeeded"
+    assert sorted(effects.read_text().split()) == ["a", "b"]

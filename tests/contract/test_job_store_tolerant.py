@@ -1,0 +1,113 @@
+"""A tolerant job runs when its inputs have ended, with those that succeeded: a report tells of what there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import Conflict
+from shared.jobs import control
+from tests.support.jobs import ALICE, PlannedJob, Store, planned, sha
+
+A, B = planned("a"), planned("b")
+REPORT = planned("report", A, B, tolerant=True)
+
+
+def posted(store: Store, *what: PlannedJob) -> list[str]:
+    """Submit; the ids in the order of `what`."""
+    done = store.submit(*what)
+    return [done.jobs[p.plan_key] for p in what]
+
+
+def end(store: Store, job_id: str, *, well: bool) -> None:
+    """The oldest queued job, which must be this one, ends."""
+    claim = store.take()
+    assert claim.job.id == job_id
+    if well:
+        store.finish(claim)
+    else:
+        store.fail(claim)
+
+
+def test_it_waits_for_the_last_input_however_the_others_ended(store: Store) -> None:
+    a, b, report = posted(store, A, B, REPORT)
+    end(store, a, well=False)
+    assert store.states(b, report) == ["queued", "waiting"]
+    end(store, b, well=True)
+    assert store.job(report).state == "queued"
+    claim = store.take()
+    assert claim.inputs == {"IN1": sha("b")}  # what failed is simply not there
+    store.finish(claim)
+    assert store.job(report).state == "succeeded"
+
+
+def test_an_input_that_fails_last_releases_it_too(store: Store) -> None:
+    a, b, report = posted(store, A, B, REPORT)
+    end(store, a, well=True)
+    end(store, b, well=False)
+    assert store.job(report).state == "queued"
+
+
+def test_an_input_that_is_cancelled_releases_it_too(store: Store) -> None:
+    a, b, report = posted(store, A, B, REPORT)
+    end(store, a, well=True)
+    control.cancel_job(store.db, ALICE, b)
+    assert store.job(report).state == "queued"
+
+
+def test_an_input_that_fails_because_of_its_own_input_counts_as_ended(store: Store) -> None:
+    root = planned("root")
+    child, other = planned("child", root), planned("other")
+    r, c, o, report = posted(store, root, child, other, planned("report", child, other, tolerant=True))
+    end(store, r, well=False)
+    assert store.states(c, report) == ["failed", "waiting"]
+    end(store, o, well=True)
+    assert store.job(report).state == "queued"
+
+
+def test_without_any_input_it_fails_and_says_so(store: Store) -> None:
+    a, b, report = posted(store, A, B, REPORT)
+    end(store, a, well=False)
+    end(store, b, well=False)
+    job = store.job(report)
+    assert (job.state, job.failure) == ("failed", "input_failed")
+    assert "none of its inputs succeeded" in (job.message or "")
+    with pytest.raises(Conflict, match="none of its inputs succeeded"):
+        control.retry_job(store.db, ALICE, report)
+    control.retry_job(store.db, ALICE, a)
+    control.retry_job(store.db, ALICE, report)
+    assert store.states(a, report) == ["queued", "waiting"]
+
+
+def test_what_depends_on_one_that_failed_fails(store: Store) -> None:
+    a, b, report, reader = posted(store, A, B, REPORT, planned("reader", REPORT))
+    end(store, a, well=False)
+    end(store, b, well=False)
+    assert store.states(report, reader) == ["failed", "failed"]
+
+
+def test_made_of_a_part_it_does_not_pass_for_the_whole(store: Store) -> None:
+    a, b, report = posted(store, A, B, REPORT)
+    end(store, a, well=False)
+    end(store, b, well=True)
+    claim = store.take()
+    again_a, again_b, again = posted(store, A, B, REPORT)  # while it runs, and what failed is to run anew
+    assert (again_b, again_a != a, again != report) == (b, True, True)
+    store.finish(claim)
+    end(store, again_a, well=True)
+    claim = store.take()
+    assert (claim.job.id, set(claim.inputs)) == (again, {"IN0", "IN1"})
+    store.finish(claim)
+    assert posted(store, A, B, REPORT) == [again_a, b, again]
+
+
+def test_made_of_all_it_is_shared_as_any_other(store: Store) -> None:
+    first = posted(store, A, B, REPORT)
+    for job_id in first:
+        end(store, job_id, well=True)
+    assert posted(store, A, B, REPORT) == first
+
+
+def test_cancelling_an_audit_ends_it_with_the_rest(store: Store) -> None:
+    audit, ids = store.audit(A, B, REPORT)
+    control.cancel_audit(store.db, ALICE, audit)
+    assert set(store.states(*ids)) == {"cancelled"}

@@ -1,0 +1,99 @@
+"""The command line when an audit ends: its report, and the gates that were drawn. The worker is the test itself."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import AUDIT, REPORT, Run, audited, gateway_of_every_stage, runner
+from tests.support.gateway import GatewayProcess, HandWorker
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with gateway_of_every_stage(tmp_path_factory.mktemp("gateway")) as served:
+        yield served
+
+
+@pytest.fixture
+def worker(gateway: GatewayProcess) -> Iterator[HandWorker]:
+    made = gateway.worker()
+    yield made
+    made.run_all()
+
+
+@pytest.fixture
+def run(
+    gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return runner(gateway.url, monkeypatch, capfdbinary)
+
+
+def test_a_gate_that_is_crossed_ends_in_3_and_names_the_rows(run, worker):
+    done = audited(run, worker, "--fail-on", "psnr.gain>7", "--fail-on", "psnr>50", "--report", "saved")
+    assert done.returncode == 3, done.stderr
+    (crossed,) = (line for line in done.stderr.splitlines() if line.startswith("crossed"))
+    assert crossed == (
+        "crossed: psnr.gain is 7.5, > 7: unlearning ascent, defense none, attack invert, seed 1"
+    )  # fmt: skip
+    assert "leaks: Both digits were read back." in done.stdout
+    assert json.loads(Path("saved/report.json").read_text()) == REPORT
+    assert Path("saved/report.html").exists()
+    lines = audited(run, worker, "--fail-on", "psnr.gain>7", "--json").stdout.splitlines()
+    assert json.loads(lines[-1])["crossed"]["seed"] == 1
+    assert json.loads(lines[-2])["state"] == "succeeded"
+
+
+def test_gates_that_hold_and_gates_that_cannot(run, worker):
+    held = audited(run, worker, "--fail-on", "psnr.gain>50")
+    assert (held.returncode, "no row crosses psnr.gain>50" in held.stderr) == (0, True)
+    assert audited(run, worker, "--watch").returncode == 0
+    missing = audited(run, worker, "--fail-on", "psnr>1", report={**REPORT, "missing": [{"seed": 2, "why": "lost"}]})
+    assert (missing.returncode, "1 rows are missing" in missing.stderr) == (1, True)
+    unknown = audited(run, worker, "--fail-on", "psnr.low>1")
+    assert (unknown.returncode, "no row has psnr.low" in unknown.stderr) == (2, True)
+    before = len(json.loads(run("audits", "--json", "--limit", "200").stdout))
+    for gate, told in (("psn>1", "did you mean 'psnr'"), ("psnr", "write METRIC"), ("psnr>x", "not a number")):
+        done = run("audit", "a.yaml", "--fail-on", gate)
+        assert (done.returncode, told in done.stderr) == (2, True)
+    assert len(json.loads(run("audits", "--json", "--limit", "200").stdout)) == before
+
+
+def test_an_audit_that_failed_has_not_passed(run, worker):
+    done = audited(run, worker, "--fail-on", "psnr.gain>7", fail="attack")
+    assert done.returncode == 1
+    assert "(attack invert) failed, error: N is smaller than k" in done.stderr or "N is smaller than k" in done.stdout
+    assert "crossed: psnr.gain is 7.5" in done.stderr
+
+
+def test_a_report_is_saved_shown_and_held_against_gates(run, worker, monkeypatch, tmp_path):
+    audit = audited(run, worker, "--watch").stdout.splitlines()[0]
+    done = run("report", audit)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == [f"report-{audit}/report.json", f"report-{audit}/report.html"]
+    for cell in ("leaks", "invert", "psnr 21.0", "13.5 class mean", "+7.5", "2 of 2"):
+        assert cell in done.stdout
+    assert run("report", audit, "--json").stdout == json.dumps(REPORT)
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    (job,) = json.loads(run("jobs", "--audit", audit, "--stage", "report", "--json").stdout)
+    assert run("report", job["id"], "-o", "here", "--open").returncode == 0
+    assert opened == [(tmp_path / "here/report.html").as_uri()]
+    assert run("report", audit, "--fail-on", "psnr.gain>6").returncode == 3
+    assert json.loads(run("report", audit, "--fail-on", "psnr>99", "--json").stdout) == {"crossed": None}
+    assert run("report", audit, "--fail-on", "mse<1").returncode == 2
+    Path("taken").write_text("a file")
+    done = run("report", audit, "-o", "taken")
+    assert (done.returncode, "taken cannot be written: File exists" in done.stderr) == (1, True)
+    other = json.loads(run("jobs", "--audit", audit, "--stage", "train", "--json").stdout)[0]["id"]
+    assert "is a job of the stage train" in run("report", other).stderr
+    Path("a.yaml").write_text(AUDIT)
+    waiting = run("audit", "a.yaml", "--fresh").stdout.strip()
+    done = run("report", waiting)
+    assert (done.returncode, "is waiting" in done.stderr, list(Path().glob(f"report-{waiting}"))) == (1, True, [])
+    assert run("cancel", waiting).returncode == 0

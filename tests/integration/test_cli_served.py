@@ -1,0 +1,117 @@
+"""The command line and the walkthrough on the real stages: one worker for all, the smallest audit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.cli import submitting
+from tests.support.cli import Run, runner
+from tests.support.system import System
+from tests.support.tree import ROOT
+
+NOTEBOOK = ROOT / "examples/walkthrough.ipynb"
+STAGES = "pretrain,train,unlearn,defend,probe,attack,evaluate,report"
+# What the walkthrough does, in seconds instead of minutes.
+QUICK: dict[str, Any] = {
+    "model": {"name": "mlp", "params": {"hidden": 8}},
+    "pretrain": {"epochs": 1, "batch_size": 128},
+    "train": {"size": 8},
+    "forget": {"deletions": 2},
+    "attacks": [{"name": "feature_recovery", "params": {"iterations": 5}}],
+    "evaluate": {"decoys": 10, "test_samples": 50},
+}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    system = System(tmp_path_factory.mktemp("system"), ROOT)
+    try:
+        found = system.gateway()
+        system.worker(STAGES, name="all")
+        yield found
+    finally:
+        system.close()
+
+
+@pytest.fixture
+def run(url: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return runner(url, monkeypatch, capfdbinary)
+
+
+def cells() -> list[dict[str, Any]]:
+    return [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_walkthrough_runs_cell_by_cell(run, monkeypatch, tmp_path, capfdbinary):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    import matplotlib.pyplot as plt
+
+    pictures: list[int] = []
+    monkeypatch.setattr(plt, "show", lambda: pictures.append(len(plt.gcf().axes)))
+    names: dict[str, Any] = {}
+    for cell in cells():
+        exec(compile("".join(cell["source"]), f"{NOTEBOOK.name}:{cell['id']}", "exec"), names)
+        if "parameters" in cell["metadata"].get("tags", ()):
+            names["spec"] |= QUICK
+    out = capfdbinary.readouterr()[0].decode()
+    assert pictures == [6, 6]
+    assert re.search(r"retrain +feature_recovery +\d", out)
+    assert (tmp_path / "walkthrough-report/report.html").read_text().lstrip().startswith("<!")
+
+
+def test_the_walkthrough_is_kept_without_outputs():
+    for cell in cells():
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+
+
+def test_the_verbs_are_the_stages_that_there_are(run):
+    entries = json.loads(run("catalog", "stage", "--json").stdout)["kinds"]["stage"]
+    methods = {entry["name"]: entry["methods"] for entry in entries}
+    assert {stage: kind for stage, (_, kind) in submitting.STAGES.items()} == {
+        stage: kind for stage, kind in methods.items() if stage != "report"
+    }  # fmt: skip
+
+
+def test_an_audit_of_flags_ends_at_its_gate_with_a_report(run):
+    flags = ["--dataset", "mnist_5k", "--model", "mlp:hidden=8", "--unlearning", "gradient_ascent", "--defense", "none"]
+    flags += ["--attack", "feature_recovery:iterations=5", "--pretrain", "epochs=1", "--pretrain", "batch_size=128"]
+    flags += ["--train", "size=8", "--forget", "deletions=2", "--evaluate", "decoys=10"]
+    done = run("audit", *flags, "--fail-on", "psnr.gain>-99", "--fail-on", "decoy_rank_1.mean>1", "--report", "here")
+    assert done.returncode == 3, done.stderr
+    (crossed,) = (line for line in done.stderr.splitlines() if line.startswith("crossed"))
+    assert "unlearning gradient_ascent, defense none, attack feature_recovery, seed 0" in crossed
+    report = json.loads(Path("here/report.json").read_text())
+    assert report["schema"] == "palimpsest.report/1"
+    assert report["verdict"]["headline"] in done.stdout
+    assert run("audit", *flags, "--fail-on", "psnr.gain>99").returncode == 0
+
+
+def test_a_released_model_is_attacked_by_hand(run):
+    (unlearned,) = json.loads(run("jobs", "--stage", "unlearn", "--limit", "1", "--json").stdout)
+    defended = run("defend", "none", "--from", unlearned["id"]).stdout.strip()
+    attack = run("attack", "label_inference", "--from", defended, "--watch")
+    assert attack.returncode == 0, attack.stderr
+    job = json.loads(run("show", attack.stdout.split()[0], "--json").stdout)
+    assert job["inputs"]["UNLEARNED"] == {"job": defended, "role": "RELEASED"}
+    evaluated = run("evaluate", "-p", "decoys=10", "--from", job["id"], "--watch")
+    assert evaluated.returncode == 0, evaluated.stderr
+    evaluation = json.loads(run("fetch", evaluated.stdout.split()[0], "EVALUATION", "-o", "-").stdout)
+    assert evaluation["attack"]["method"] == "label_inference"
+    assert evaluation["utility"]["test_accuracy"] > 0
+    assert evaluation["unlearning"]["method"] == unlearned["method"]
+
+
+def test_an_unlearning_that_asks_for_too_many_samples_says_so(run):
+    audit = ["--dataset", "mnist_5k", "--model", "mlp:hidden=8", "--pretrain", "epochs=1", "--pretrain"]
+    audit += ["batch_size=128", "--unlearning", "gradient_ascent", "--attack", "label_inference"]
+    done = run("audit", *audit, "--train", "size=8", "--forget", "deletions=2", "--forget", "size=9", "--watch")
+    assert done.returncode in (1, 2)
+    assert "2 deletions of 9 need more than the 8 samples of the training set" in done.stderr + done.stdout

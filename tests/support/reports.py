@@ -1,0 +1,140 @@
+"""Hand-made evaluations and audits for tests of reports: every number is chosen, none measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from shared.reporting.build import build
+from shared.reporting.evaluations import Found, read_evaluation
+from shared.reporting.models import Report
+
+JSON = dict[str, Any]
+CONDITIONS = {"torch": "2.14.1", "python": "3.11.7", "device": "cpu", "machine": "x86_64", "threads": 1}
+LEAK = {"psnr": (22.0, 19.0, 25.0), "gain": (9.0, 6.0, 12.0), "ranks": [1] * 8}
+NOTHING = {"psnr": (9.0, 8.0, 10.0), "gain": (-4.0, -6.0, -3.0), "ranks": [40, 7, 90, 13, 55, 101, 20, 33]}
+
+
+def audit(**changes: Any) -> JSON:
+    """One unlearning method, no defense, one attack, one seed."""
+    return {
+        "name": "an audit",
+        "dataset": {"name": "mnist_5k", "params": {}},
+        "model": {"name": "convnet", "params": {}},
+        "train": {"size": 32},
+        "forget": {"deletions": 8},
+        "unlearning": ["gradient_ascent"],
+        "defenses": ["none"],
+        "attacks": ["feature_recovery"],
+        "seeds": [0],
+        **changes,
+    }
+
+
+def defense(name: str, **params: Any) -> JSON:
+    """A defense as DEFENSE tells it; a `strength` was chosen from a grid."""
+    value = params.get("strength")
+    chosen = {
+        "name": "share",
+        "value": value,
+        "why": "the strongest of 2 settings that costs at most 0.02 of validation accuracy",
+        "tried": [{"value": 0.7, "validation_accuracy": 0.5}, {"value": value, "validation_accuracy": 0.97}],
+        "accuracy_without": 0.98,
+        "max_accuracy_cost": 0.02,
+        "validation_samples": 468,
+    }
+    if value is None:
+        return {"method": name, "params": params, "strength": None}
+    return {"method": name, "params": {"share": value}, "strength": chosen}
+
+
+def images(
+    *,
+    psnr: tuple[float, float | None, float | None],
+    gain: tuple[float, float | None, float | None],
+    ranks: list[int],
+    seed: int = 0,
+    unlearning: str = "gradient_ascent",
+    released: JSON | None = None,
+    attack: JSON | None = None,
+    decoys: int = 100,
+) -> JSON:
+    """The evaluation of one attack on images; pairs are (mean, low, high)."""
+    hits = sum(rank == 1 for rank in ranks)
+    low, high = {0: (0.0, 0.32), 1: (0.02, 0.47), 8: (0.68, 1.0)}.get(hits, (0.1, 0.9))
+    n = len(ranks)
+    return _evaluation(seed, unlearning, released, attack or method("feature_recovery"), n) | {
+        "metrics": {
+            "psnr": _metric(psnr, n, "dB") | {"gain": dict(zip(("mean", "low", "high"), gain, strict=True))},
+        },
+        "identification": {
+            "n": n, "decoys": decoys, "rank_1": hits, "share": hits / n, "low": low, "high": high, "interval": "wilson",
+            "chance": 1 / (decoys + 1), "median_rank": sorted(ranks)[n // 2], "worst_rank": max(ranks), "ranks": ranks,
+        },
+    }  # fmt: skip
+
+
+def labels(
+    right: int,
+    ends: tuple[float, float],
+    *,
+    n: int = 8,
+    null: float = 0.1,
+    seed: int = 0,
+    unlearning: str = "gradient_ascent",
+    released: JSON | None = None,
+) -> JSON:
+    """The evaluation of one attack on labels that was right `right` times; `ends` is Wilson's interval."""
+    part = _metric((right / n, *ends), n, "share") | {"interval": "wilson", "null": null, "null_name": "uniform_guess"}
+    answers = {"labels": [[3]] * right + [[5]] * (n - right), "truth": [[3]] * n}
+    return _evaluation(seed, unlearning, released, method("label_inference"), n) | {
+        "metrics": {"label_accuracy": part | {"gain": {"mean": right / n - null, "low": None, "high": None}}},
+        "answers": answers,
+    }
+
+
+def utility(
+    *,
+    test: float = 0.97,
+    forget: float = 0.5,
+    seed: int = 0,
+    unlearning: str = "gradient_ascent",
+    released: JSON | None = None,
+) -> JSON:
+    """The evaluation of released models without an attack."""
+    before = {"original_retain_accuracy": 1.0, "original_forget_accuracy": 1.0, "original_test_accuracy": 0.98}
+    after = {"retain_accuracy": 1.0, "forget_accuracy": forget, "test_accuracy": test, "test_samples": 750}
+    return _evaluation(seed, unlearning, released, None, 8) | {"utility": {**before, **after}}
+
+
+def method(name: str, **params: Any) -> JSON:
+    return {"method": name, "params": params}
+
+
+def found(*evaluations: JSON) -> list[Found]:
+    """As the stage reads them."""
+    return [read_evaluation(json.dumps(one).encode(), f"EVALUATION_{i}") for i, one in enumerate(evaluations, start=1)]
+
+
+def report(spec: JSON, *evaluations: JSON) -> Report:
+    return build(found(*evaluations), spec, "1.2.3")
+
+
+def _evaluation(seed: int, unlearning: str, released: JSON | None, attack: JSON | None, n: int) -> JSON:
+    observes = ["LABELS", "ORIGINAL", "UNLEARNED"]
+    threat = {"attack": attack["method"], "observes": observes, "access": "white_box", "queries": 0} if attack else None
+    return {
+        "n": n, "deletions": n, "size": 1, "dataset": {"name": "mnist_5k", "params": {}}, "seed": seed,
+        "unlearning": {**method(unlearning), "exact": unlearning == "retrain", "weight_change": [0.1] * n},
+        "defense": released or defense("none"), "attack": attack, "threat_model": threat, "metrics": {},
+        "identification": None, "answers": None, "utility": None, "provenance": CONDITIONS,
+    }  # fmt: skip
+
+
+def _metric(ends: tuple[float, float | None, float | None], n: int, unit: str) -> JSON:
+    mean, low, high = ends
+    return {
+        "n": n, "mean": mean, "median": mean, "worst": low, "best": high, "low": low, "high": high, "interval": "bca",
+        "unit": unit, "range": "", "higher_is_better": True, "values": [mean] * n, "nulls": {"class_mean": 13.0},
+        "null": 13.0, "null_name": "class_mean",
+    }  # fmt: skip

@@ -1,0 +1,200 @@
+"""The gradient-matching step against finite differences and against plain double backward, on odd networks too."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, relu
+
+from shared.choices import Choice
+from shared.ml.attacks._lanes import Lanes
+from shared.ml.attacks._matching import matcher, mismatch, total_variation
+from shared.ml.context import generator
+from shared.ml.networks import Architecture, build
+
+Tensors = dict[str, Tensor]
+
+
+class Residual(nn.Module):
+    """A stride, a 1x1 shortcut, depthwise and dilated convolutions, in-place changes, one layer used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4)
+        self.shortcut = nn.Conv2d(4, 4, 1)
+        self.activation = nn.ReLU(inplace=True)
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.norm(self.first(x)))
+        y = self.norm(self.depthwise(x))
+        y += self.shortcut(x)
+        tokens = self.activation(y).flatten(2).mT
+        logits: Tensor = self.linear(relu(self.linear(tokens)).mean(1))
+        return logits
+
+
+class Own(nn.Module):
+    """Weights outside any layer, and of a kind that has no class of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bend = nn.Sequential(nn.Conv2d(1, 4, 3, padding="same"), nn.GroupNorm(2, 4), nn.PReLU(4), Squared())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bend(x).mean((2, 3))
+        return out
+
+
+class Squared(nn.Module):
+    """Not linear in its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.5, -1.0, 2.0, 1.5]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight.square().view(-1, 1, 1)
+
+
+def product(name: str, **params: Any) -> nn.Module:
+    choice = Choice(name=name, params=params)
+    return build(
+        Architecture(model=choice, input_shape=(1, 9, 9), num_classes=4, mean=(0.5,), std=(0.5,)),
+        generator(0, "weights"),
+    )
+
+
+CASES = {
+    "convnet early": lambda: product("convnet", width=2),
+    "convnet late": lambda: product("convnet", width=2, pooling="late"),
+    "mlp": lambda: product("mlp", hidden=8, depth=2),
+    "logistic": lambda: product("mlp", depth=0),
+    "residual": Residual,
+    "own weights": Own,
+}
+
+
+def network(name: str, dtype: torch.dtype) -> nn.Module:
+    """With BatchNorm statistics and weights that are not the identity."""
+    torch.manual_seed(0)
+    made = CASES[name]().to(dtype)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    made.train()
+    made(torch.rand(16, 1, 9, 9, dtype=dtype))
+    return made.eval()
+
+
+def problem(made: nn.Module, lanes: int, k: int, dtype: torch.dtype) -> tuple[Tensors, Tensor, Tensor, Tensors]:
+    source = generator(0, "problem")
+    weights = {name: w.detach() for name, w in made.named_parameters()}
+    raw = {n: torch.randn(lanes, *w.shape, generator=source, dtype=dtype) for n, w in weights.items()}
+    norm = torch.cat([t.flatten(1) for t in raw.values()], 1).norm(dim=1)
+    direction = {n: t / norm.view(-1, *[1] * (t.dim() - 1)) for n, t in raw.items()}
+    images = torch.rand(lanes, k, 1, 9, 9, generator=source, dtype=dtype)
+    return weights, images, torch.randint(0, 4, (lanes, k), generator=source), direction
+
+
+def objective(made: nn.Module, x: Tensor, labels: Tensor, aim: list[Tensor], tv: float) -> tuple[Tensor, Tensor]:
+    """Plain autograd on one lane: the objective, with a graph, and 1 - cos."""
+    g = torch.autograd.grad(cross_entropy(made(x), labels), list(made.parameters()), create_graph=True)
+    distance = 1 - torch.cosine_similarity(
+        torch.cat([t.flatten() for t in g]), torch.cat([t.flatten() for t in aim]), dim=0
+    )
+    return distance + tv * total_variation(x), distance
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_the_gradient_is_plain_double_backwards_in_float64(name: str, k: int) -> None:
+    made = network(name, torch.float64)
+    weights, images, labels, direction = problem(made, 3, k, torch.float64)
+    for chunk in (None, 2):
+        gradient, loss = matcher(made, weights, chunk)(images, labels, direction, 0.1)
+        for lane in range(3):
+            x = images[lane].clone().requires_grad_()
+            total, distance = objective(made, x, labels[lane], [d[lane] for d in direction.values()], 0.1)
+            torch.testing.assert_close(gradient[lane], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9)
+            torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
+        found = mismatch(made, weights, images, labels, direction, chunk)
+        torch.testing.assert_close(found, loss, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_gradient_is_the_finite_difference(name: str) -> None:
+    made = network(name, torch.float64)
+    weights, images, labels, direction = problem(made, 2, 1, torch.float64)
+    gradient, _ = matcher(made, weights)(images, labels, direction, 0.1)
+    aside = torch.randn(images.shape, generator=generator(0, "aside"), dtype=torch.float64)
+    step = 1e-7  # small: ReLU and pooling have kinks
+    ends = []
+    for sign in (1, -1):
+        moved = images + sign * step * aside
+        distance = mismatch(made, weights, moved, labels, direction)
+        ends.append(distance + 0.1 * torch.stack([total_variation(image) for image in moved]))
+    slope = (ends[0] - ends[1]) / (2 * step)
+    torch.testing.assert_close((gradient * aside).flatten(1).sum(1), slope, atol=1e-7, rtol=1e-5)
+
+
+def test_lanes_are_alone() -> None:
+    made = network("convnet early", torch.float64)
+    weights, images, labels, direction = problem(made, 3, 2, torch.float64)
+    among, _ = matcher(made, weights)(images, labels, direction, 0.1)
+    other = images.clone()
+    other[1] = 1 - other[1]
+    changed, _ = matcher(made, weights)(other, labels, direction, 0.1)
+    torch.testing.assert_close(changed[[0, 2]], among[[0, 2]], atol=1e-14, rtol=1e-12)
+    assert (changed[1] - among[1]).abs().max() > 1e-4
+
+
+def test_a_step_repeats_bit_by_bit_and_changes_nothing_given() -> None:
+    made = network("residual", torch.float32)
+    weights, images, labels, direction = problem(made, 4, 2, torch.float32)
+    before = copy.deepcopy((made.state_dict(), images, direction))
+    match = matcher(made, weights, 3)
+    first, again = match(images, labels, direction, 0.1), match(images, labels, direction, 0.1)
+    fresh = matcher(made, weights, 3)(images, labels, direction, 0.1)
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, again, fresh, strict=True))
+    assert not any(t.requires_grad for t in first)
+    state, pixels, aims = before
+    assert all(torch.equal(made.state_dict()[n], t) for n, t in state.items())
+    assert torch.equal(images, pixels)
+    assert all(torch.equal(direction[n], t) for n, t in aims.items())
+    assert isinstance(made, Residual)
+    assert type(made.norm) is nn.BatchNorm2d
+
+
+def test_the_weights_given_count_not_the_networks() -> None:
+    made, other = network("mlp", torch.float64), network("mlp", torch.float64)
+    weights, images, labels, direction = problem(made, 2, 1, torch.float64)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.zero_()
+    expected, found = (matcher(m, weights)(images, labels, direction, 0.1) for m in (made, other))
+    assert torch.equal(expected[0], found[0])
+
+
+def test_an_input_changed_in_place_is_told() -> None:
+    class Spoils(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(81, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            flat = x.flatten(1) * 1
+            y: Tensor = self.linear(flat)
+            flat.zero_()
+            return y
+
+    with pytest.raises(AssertionError, match="in place"):
+        Lanes(Spoils(), dict(Spoils().named_parameters())).run(
+            torch.rand(2, 1, 9, 9, requires_grad=True), torch.zeros(2, 1, dtype=torch.int64)
+        )

@@ -1,0 +1,100 @@
+"""Both clients on a gateway that is a dictionary: what takes several calls."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from services.client import AsyncClient, Client, NoReport
+
+REPORT, HTML = b'{"rows": [{"seed": 4}], "missing": []}', b"<p>4"
+SHAS = {hashlib.sha256(data).hexdigest(): data for data in (REPORT, HTML)}
+STAGE = {"name": "defend", "needs": ["UNLEARNED", "ORIGINAL"], "uses": ["BASE"], "methods": None, "params_schema": {}}
+
+
+def job(name: str, stage: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "stage": stage, "state": "running", **more}
+
+
+def answered(request: httpx.Request) -> httpx.Response:
+    path, query = request.url.path, request.url.params
+    made = dict(zip(("REPORT", "REPORT_HTML"), SHAS, strict=True))
+    artifacts = {role: {"sha256": sha, "size": 1, "media_type": "x"} for role, sha in made.items()}
+    report = job("job_report", "report", state="succeeded", artifacts=artifacts)
+    jobs = {
+        "job_report": report,
+        "job_unlearn": job(
+            "job_unlearn", "unlearn", produces=["UNLEARNED"], inputs={"BASE": {"job": "job_train", "role": "BASE"}}
+        ),
+        "job_train": job("job_train", "train", produces=["ORIGINAL"]),
+    }
+    if path == "/v1/jobs":
+        assert query["stage"] == "report"
+        return httpx.Response(200, json={"items": [report] if query["audit"] == "aud_1" else [], "next": None})
+    if path == "/v1/catalog":
+        return httpx.Response(200, json={"kinds": {"stage": [STAGE]}})
+    if path.endswith("/events"):
+        events = [{"seq": n, "at": "2024-11-24T06:51:00Z", "kind": "progress", "data": {}} for n in range(1, 6)]
+        return httpx.Response(200, json={"items": [e for e in events if e["seq"] > int(query["after"])][:2]})
+    if path.startswith("/v1/artifacts/"):
+        return httpx.Response(200, content=SHAS[path.rpartition("/")[2]])
+    return httpx.Response(200, json=jobs[path.rpartition("/")[2]])
+
+
+async def as_it_is(client: Client) -> dict[str, Any]:
+    return {
+        "report": client.report("aud_1"),
+        "inputs": client.inputs_from("job_unlearn", "defend", without=["BASE"]),
+        "history": [e.seq for e in client.history("job_train", after=1)],
+    }
+
+
+async def awaited(client: AsyncClient) -> dict[str, Any]:
+    return {
+        "report": await client.report("job_report"),
+        "inputs": await client.inputs_from("job_unlearn", "defend", without=["BASE"]),
+        "history": [e.seq async for e in client.history("job_train", after=1)],
+    }
+
+
+@pytest.fixture
+def sync() -> Client:
+    made = Client("http://gateway", "t")
+    made._http = httpx.Client(transport=httpx.MockTransport(answered), base_url="http://gateway")
+    return made
+
+
+@pytest.fixture
+def asynchronous() -> AsyncClient:
+    made = AsyncClient("http://gateway", "t")
+    made._http = httpx.AsyncClient(transport=httpx.MockTransport(answered), base_url="http://gateway")
+    return made
+
+
+@pytest.mark.parametrize(("which", "ask"), [("sync", as_it_is), ("asynchronous", awaited)])
+def test_what_takes_several_calls(request: Any, which: str, ask: Callable[[Any], Awaitable[dict[str, Any]]]) -> None:
+    async def scenario() -> dict[str, Any]:
+        return await ask(request.getfixturevalue(which))
+
+    found = asyncio.run(scenario())
+    report = found["report"]
+    assert (report.job, report.json, report.html) == ("job_report", REPORT, HTML)
+    assert report.data == json.loads(REPORT)
+    assert found["inputs"] == {
+        "UNLEARNED": {"job": "job_unlearn", "role": "UNLEARNED"},
+        "ORIGINAL": {"job": "job_train", "role": "ORIGINAL"},
+    }
+    assert found["history"] == [2, 3, 4, 5]
+
+
+def test_an_audit_without_a_report(sync: Client) -> None:
+    with pytest.raises(NoReport, match="aud_2 has no report job"):
+        sync.report("aud_2")
+    with pytest.raises(NoReport, match="job of the stage train"):
+        sync.report("job_train")

@@ -1,0 +1,91 @@
+"""services.client.files and .reports: whole files or none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from services.client import Artifact, ClientError, Job, NoReport, Report, Unwritable
+from services.client import files as module
+from services.client.files import write_whole
+from services.client.reports import ready
+
+
+def test_a_file_is_replaced_and_readable_by_others(tmp_path):
+    path = tmp_path / ("n" * 250)
+    for data in (b"one", b"another"):
+        write_whole(path, data)
+        assert path.read_bytes() == data
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("when", ["write", "close"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, when):
+    path = tmp_path / "kept"
+    path.write_bytes(b"before")
+
+    class Full:
+        def __init__(self, file: object) -> None:
+            self.file = file
+
+        def write(self, data: bytes) -> None:
+            if when == "write":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def close(self) -> None:
+            self.file.close()  # type: ignore[attr-defined]
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    opened = Path.open
+    monkeypatch.setattr(module.Path, "open", lambda *a, **k: Full(opened(*a, **k)))
+    with pytest.raises(Unwritable, match="kept cannot be written: No space left on device; nothing was kept"):
+        write_whole(path, b"after")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def report_job(state: str = "succeeded", stage: str = "report", *roles: str) -> Job:
+    made = {role: Artifact(role, role.lower(), 1, "x") for role in roles}
+    return Job("job_1", stage, state, artifacts=made, message="it broke" if state == "failed" else None)
+
+
+def test_a_report_is_ready_or_says_why_not():
+    assert ready(report_job("succeeded", "report", "REPORT", "REPORT_HTML"), "aud_1")[1] == {
+        "REPORT": "report",
+        "REPORT_HTML": "report_html",
+    }
+    for job, why in (
+        (None, "aud_1 has no report job"),
+        (report_job("succeeded", "attack"), "is a job of the stage attack"),
+        (report_job("running"), "its job job_1 is running"),
+        (report_job("failed"), "is failed: it broke"),
+    ):
+        with pytest.raises(NoReport, match=why):
+            ready(job, "aud_1")
+
+
+def test_a_report_is_saved_as_it_came(tmp_path):
+    data = b'{"rows": [{"seed": 0}], "missing": [{}]}'
+    found = Report.of(report_job(), {"REPORT": data, "REPORT_HTML": b"<p>"})
+    assert (found.rows, found.missing) == ([{"seed": 0}], [{}])
+    folder = tmp_path / "a" / "b"
+    assert found.save(folder) == [folder / "report.json", folder / "report.html"]
+    assert (folder / "report.json").read_bytes() == data
+    assert Report.of(report_job(), {"REPORT": data}).save(folder) == [folder / "report.json"]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unwritable, match="file cannot be written"):
+        found.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"rows": 1}', b"\xff"])
+def test_what_is_no_report_is_told(data):
+    with pytest.raises(ClientError, match="REPORT of job job_1"):
+        Report.of(report_job(), {"REPORT": data})

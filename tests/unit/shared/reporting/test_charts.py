@@ -1,0 +1,64 @@
+"""Charts: they are well formed, nothing covers anything, and the bands are right."""
+
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from shared.reporting.charts import Strip, chance_band, strips, tradeoff
+from shared.reporting.drawing import RADIUS, Point, Scale, around
+
+
+def point(mark: str, x: float, y: float, title: str = "a row") -> Point:
+    return Point(mark, x, y, y - 1, y + 1, "leak", title)
+
+
+def test_a_hostile_name_stays_text() -> None:
+    nasty = "</svg><script>alert(1)</script>"
+    row = Strip("1", nasty, nasty, 8, 0.1, point("1", 0.5, 0.5, nasty))
+    for drawn in (tradeoff([point("1", 0.9, 20, nasty)], [13.0], [0.98], nasty), strips([row])):
+        tree = ElementTree.fromstring(f"<div>{drawn}</div>")
+        assert not list(tree.iter("script"))
+        assert len(list(tree.iter("svg"))) == 2  # wide and narrow
+
+
+def test_rows_at_one_place_do_not_cover_each_other() -> None:
+    drawn = tradeoff([point(str(i), 0.97, 10 + 0.01 * i) for i in range(6)], [13.0], [0.98], "dB")
+    wide = drawn[: drawn.index('class="narrow"')]
+    places = [float(x) for x in re.findall(r'<circle cx="([0-9.]+)"', wide)]
+    assert len(places) == 6
+    gaps = [b - a for a, b in zip(sorted(places), sorted(places)[1:], strict=False)]
+    assert min(gaps) >= 2 * RADIUS
+
+
+def test_a_row_without_an_interval_is_drawn_without_bars() -> None:
+    assert "interval" not in tradeoff([Point("1", 0.9, 20, None, None, "inconclusive", "t")], [], [], "dB")
+
+
+@pytest.mark.parametrize(("n", "share"), [(8, 0.1), (8, 1 / 101), (30, 0.5), (1, 0.1), (5, 0.0), (5, 1.0)])
+def test_the_chance_band_leaves_at_most_its_tails_outside(n: int, share: float) -> None:
+    low, high = chance_band(n, share)
+
+    def probability(k: int) -> float:
+        return math.comb(n, k) * share**k * (1 - share) ** (n - k)
+
+    assert sum(probability(k) for k in range(n + 1) if k / n < low) <= 0.025
+    assert sum(probability(k) for k in range(n + 1) if k / n > high) <= 0.025 + 1e-12
+
+
+@given(some.floats(-100, 100), some.floats(0.01, 100), some.integers(3, 8))
+def test_ticks_are_few_and_within_the_scale(start: float, length: float, about: int) -> None:
+    ticks = Scale(start, start + length, (0, 100)).ticks(about)
+    assert 1 <= len(ticks) <= about + 1
+    assert all(start - 1e-6 <= tick <= start + length + 1e-6 for tick in ticks)
+
+
+def test_a_scale_holds_all_values_and_keeps_its_bounds() -> None:
+    scale = around([0.99, 1.0], 0.04, (0, 1))
+    assert scale.start < 0.99
+    assert scale.end == 1

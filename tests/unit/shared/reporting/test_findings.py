@@ -1,0 +1,94 @@
+"""The rules that decide what a row shows."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import pytest
+
+from shared.reporting.findings import RULES, chance_of, useful
+from shared.reporting.models import Finding, Utility
+from tests.support import reports
+from tests.support.reports import LEAK, NOTHING, audit, images, labels
+
+
+def finding(evaluation: dict[str, Any], **spec: Any) -> Finding:
+    return reports.report(audit(**spec), evaluation).rows[0].finding
+
+
+def test_an_image_row_leaks_where_gain_and_identification_are_both_clear_of_their_nulls() -> None:
+    assert finding(images(**LEAK)).outcome == "leak"
+
+
+@pytest.mark.parametrize(
+    ("changed", "clear"),
+    [({"gain": (3.0, -0.1, 6.0)}, "identification"), ({"ranks": NOTHING["ranks"]}, "the gain")],
+)
+def test_one_measure_alone_is_inconclusive(changed: dict[str, Any], clear: str) -> None:
+    found = finding(images(**LEAK | changed))
+    assert found.outcome == "inconclusive"
+    assert f"Only {clear} is clear" in found.reason
+
+
+def test_below_both_nulls_a_leak_is_not_seen() -> None:
+    found = finding(images(**NOTHING))
+    assert found.outcome == "not_seen"
+    assert "safe" not in found.reason
+
+
+def test_one_lucky_hit_among_eight_is_not_identification() -> None:
+    """Wilson's interval of 1 of 8 lies above 1 in 101, but chance does that in 8 % of all cases."""
+    assert finding(images(**NOTHING | {"ranks": [1, 7, 90, 13, 55, 101, 20, 33]})).outcome == "not_seen"
+
+
+def test_nothing_seen_in_too_few_samples_is_inconclusive() -> None:
+    few = finding(images(**NOTHING | {"ranks": [50, 60, 70, 80]}))
+    assert few.outcome == "inconclusive"
+    assert "n = 4" in few.reason
+
+
+def test_a_sample_without_an_interval_is_inconclusive() -> None:
+    alone = {"psnr": (22.0, None, None), "gain": (9.0, None, None), "ranks": [1]}
+    assert finding(images(**alone)).outcome == "inconclusive"
+
+
+def test_without_decoys_an_image_row_is_inconclusive() -> None:
+    evaluation = images(**LEAK) | {"identification": {"n": 0, "decoys": 0}}
+    row = reports.report(audit(), evaluation).rows[0]
+    assert row.finding.outcome == "inconclusive"
+    assert row.identification is None
+    assert "decoy_rank_1" not in row.metrics
+
+
+@pytest.mark.parametrize(
+    ("right", "ends", "outcome"),
+    [(8, (0.68, 1.0), "leak"), (3, (0.14, 0.69), "inconclusive"), (1, (0.02, 0.47), "not_seen")],
+)
+def test_labels_leak_where_interval_and_exact_probability_agree(
+    right: int, ends: tuple[float, float], outcome: str
+) -> None:
+    assert finding(labels(right, ends), attacks=["label_inference"]).outcome == outcome
+
+
+def test_the_probability_of_chance_is_the_binomial_tail_counted_one_by_one() -> None:
+    for successes, n, share in [(0, 3, 0.3), (1, 8, 1 / 101), (3, 8, 0.1), (5, 5, 0.5)]:
+        slow = sum(
+            math.prod(share if hit else 1 - share for hit in hits)
+            for hits in product((0, 1), repeat=n)
+            if sum(hits) >= successes
+        )
+        assert chance_of(successes, n, share) == pytest.approx(slow)
+    assert "0.076" in " ".join(RULES)
+    assert chance_of(1, 8, 1 / 101) == pytest.approx(0.076, abs=1e-3)
+
+
+def test_a_model_is_of_use_within_five_points_or_the_budget_and_unknown_is_no() -> None:
+    def lost(points: float) -> Utility:
+        return Utility.model_validate(reports.utility(test=0.98 - points / 100)["utility"])
+
+    assert useful(lost(4.9), 0.02)
+    assert not useful(lost(5.1), 0.02)
+    assert useful(lost(5.1), 0.2)
+    assert not useful(None, 0.2)

@@ -1,0 +1,57 @@
+"""The format of report.json."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from shared.errors import InvalidRequest
+from shared.reporting.evaluations import read_evaluation
+from shared.reporting.models import Report, schema_text
+from tests.support.reports import LEAK, audit, images, labels, report, utility
+from tests.support.tree import ROOT
+
+
+def test_the_documented_schema_is_the_models() -> None:
+    """To write it anew: python -m shared.reporting.models > docs/report.schema.json"""
+    assert (ROOT / "docs" / "report.schema.json").read_text() == schema_text()
+
+
+def test_a_report_obeys_its_schema_and_reads_back() -> None:
+    spec = audit(attacks=["feature_recovery", "label_inference"], seeds=[0, 1])
+    made = report(spec, images(**LEAK), labels(8, (0.68, 1.0)), utility())
+    value = json.loads(json.dumps(made.json_value()))
+    jsonschema.Draft202012Validator(json.loads(schema_text())).validate(value)
+    assert value["schema"] == "palimpsest.report/1"
+    assert Report.model_validate(value) == made
+
+
+def test_scores_are_flat_and_identification_is_among_them() -> None:
+    row = report(audit(), images(**LEAK)).json_value()["rows"][0]
+    psnr, ranks = row["metrics"]["psnr"], row["metrics"]["decoy_rank_1"]
+    assert (psnr["gain"], psnr["gain_low"], psnr["gain_high"]) == (9.0, 6.0, 12.0)
+    assert (ranks["mean"], ranks["null_name"], ranks["unit"]) == (1.0, "chance", "share")
+    assert ranks["gain"] == pytest.approx(1 - 1 / 101)
+    assert ranks["gain_low"] == pytest.approx(0.68 - 1 / 101)
+
+
+def test_provenance_repeats_audit_versions_and_digests() -> None:
+    spec = audit()
+    told = report(spec, images(**LEAK), utility()).provenance
+    assert told.audit == spec
+    assert told.palimpsest == "1.2.3"
+    assert len(told.conditions) == 1
+    assert len(set(told.evaluations)) == 2
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"[]", b'{"seed": "x"}', b"[" * 100_000])
+def test_an_evaluation_that_is_none_is_refused_by_its_role(data: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="EVALUATION_3"):
+        read_evaluation(data, "EVALUATION_3")
+
+
+def test_an_audit_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="audit"):
+        report({"name": "x"})

@@ -1,0 +1,112 @@
+"""The page: it needs nothing, hides nothing and lets nothing in."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from shared.reporting.models import Defense, Method, Report, Unlearning
+from shared.reporting.page import render
+from shared.reporting.pictures import Gallery, Picture
+from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, method, report, utility
+
+NASTY = "<script>alert(1)</script>\"' onload=x {{ 7 * 7 }} </style><img src=//evil.example>"
+PICTURE = Picture(b"a", b"b", b"c", psnr=22.0, null_psnr=13.0, rank=1, label=3)
+
+
+def gallery(seed: int = 0, unlearning: str = "gradient_ascent", pictures: int = 2) -> Gallery:
+    return Gallery(
+        seed, Unlearning(method=unlearning), Defense(method="none"), Method(method="feature_recovery"), 100,
+        [PICTURE] * pictures,
+    )  # fmt: skip
+
+
+def full() -> Report:
+    spec = audit(defenses=["none", "pruning"], attacks=["feature_recovery", "label_inference"], seeds=[0, 1])
+    pruned = defense("pruning", strength=0.3)
+    return report(
+        spec,
+        *(images(**LEAK, seed=seed) for seed in (0, 1)),
+        images(**NOTHING, released=pruned),
+        labels(8, (0.68, 1.0)),
+        labels(1, (0.02, 0.47), released=pruned),
+        *(utility(seed=seed, released=r) for seed in (0, 1) for r in (None, pruned)),
+    )
+
+
+class Tags(HTMLParser):
+    """Which tags stand in a page, and what they point to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.ids: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+
+def test_nothing_of_the_users_becomes_markup() -> None:
+    spec = audit(name=NASTY, attacks=[{"name": "feature_recovery", "params": {NASTY: NASTY}}])
+    evaluation = images(**LEAK, attack=method("feature_recovery", **{NASTY: NASTY}))
+    evaluation["threat_model"] |= {"observes": [NASTY], "access": NASTY, NASTY: NASTY}
+    evaluation["unlearning"]["method"] = evaluation["defense"]["method"] = NASTY
+    evaluation["provenance"] = {NASTY: NASTY}
+    page = render(report(spec, evaluation), [])
+    tags = Tags(page)
+    assert "script" not in tags.tags
+    assert "img" not in tags.tags
+    assert not [name for name, _ in tags.attributes if name.startswith("on")]
+    assert "49" not in re.findall(r"<h1>(.*?)</h1>", page)[0]
+
+
+def test_it_points_to_nothing_outside_itself() -> None:
+    page = render(full(), [gallery()])
+    tags = Tags(page)
+    targets = [value for name, value in tags.attributes if name in ("src", "href", "action", "srcset")]
+    assert targets
+    assert all(value.startswith(("#", "data:")) for value in targets)
+    assert {value[1:] for value in targets if value.startswith("#")} <= set(tags.ids)
+    assert len(tags.ids) == len(set(tags.ids))
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
+
+
+def test_equal_reports_give_equal_pages() -> None:
+    assert render(full(), [gallery()]) == render(full(), [gallery()])
+
+
+def test_verdict_limits_rules_and_digests_stand_on_the_page() -> None:
+    made = full()
+    page = render(made, [gallery()])
+    for told in ("Leaks", "What this verdict does not say", "The rules that decide", "palimpsest audit FILE.yaml"):
+        assert told in page
+    assert all(digest in page for digest in made.provenance.evaluations)
+    assert "name: &#34;an audit&#34;" in page
+
+
+def test_every_picture_has_a_text_and_is_shown_for_the_first_seed_only() -> None:
+    page = render(full(), [gallery(1), gallery(0)])
+    assert page.count("<img") == 6
+    assert page.count('alt="Deleted image') == 2
+    assert "class 3" in page
+    assert "identified" in page
+
+
+@pytest.mark.parametrize("spec", [audit(), audit(defenses=["none", "pruning"], seeds=[0, 1, 2])])
+def test_an_audit_of_which_nothing_came_has_a_page(spec: dict[str, object]) -> None:
+    page = render(report(spec), [])
+    assert "Nothing was measured" in page
+    assert "What is missing" in page
+
+
+def test_missing_rows_that_differ_in_seed_share_a_line() -> None:
+    page = render(report(audit(seeds=[0, 1, 2])), [])
+    assert "<div>0, 1, 2</div>" in page

@@ -1,0 +1,164 @@
+"""The verdict, its notes and its limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.reporting.models import Report
+from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, report, utility
+
+PRUNED = defense("pruning", strength=0.3)
+DEFENDED = audit(defenses=["none", "pruning"])
+
+
+def defended(undefended: dict[str, Any], now: dict[str, Any], test: float = 0.97, forget: float = 0.5) -> Report:
+    return report(
+        DEFENDED,
+        images(**undefended),
+        utility(forget=forget),
+        images(**now, released=PRUNED),
+        utility(test=test, forget=forget, released=PRUNED),
+    )
+
+
+def test_a_leak_is_said_with_score_interval_null_and_n() -> None:
+    verdict = report(audit(), images(**LEAK), utility()).verdict
+    assert verdict.level == "leaks"
+    for told in ("8 of 8", "100 decoys", "+9.0 dB [+6.0, +12.0]", "null"):
+        assert told in verdict.headline
+
+
+def test_no_leak_is_worded_as_not_seen_and_never_as_safe() -> None:
+    verdict = report(audit(), images(**NOTHING), utility()).verdict
+    assert verdict.level == "no_leak_seen"
+    text = " ".join([verdict.headline, *verdict.sentences])
+    assert "was not seen" in text
+    assert "not a proof" in text
+    assert "safe" not in text
+
+
+def test_a_missing_row_makes_it_inconclusive_but_hides_no_leak() -> None:
+    spec = audit(attacks=["feature_recovery", "label_inference"])
+    assert report(spec, images(**NOTHING), utility()).verdict.level == "inconclusive"
+    leaking = report(spec, images(**LEAK), utility()).verdict
+    assert leaking.level == "leaks"
+    assert any("1 row of the audit did not arrive" in sentence for sentence in leaking.sentences)
+
+
+def test_a_low_score_of_a_destroyed_or_unmeasured_model_is_no_win() -> None:
+    destroyed = report(audit(), images(**NOTHING), utility(test=0.3)).verdict
+    assert "lost their use, so that is no win" in destroyed.sentences[0]
+    assert report(audit(), images(**NOTHING)).verdict.level == "inconclusive"
+
+
+def test_without_any_row_nothing_was_measured() -> None:
+    made = report(audit(), utility())
+    assert made.verdict.level == "inconclusive"
+    assert made.rows == []
+    assert len(made.missing) == 1
+
+
+def test_a_defense_that_stops_the_attack_reduces_and_is_no_evidence_of_safety() -> None:
+    made = defended(LEAK, NOTHING)
+    assert made.verdict.level == "reduced"
+    assert any("no evidence of safety" in sentence for sentence in made.verdict.sentences)
+    assert "one who knows it may still succeed" in str(made.rows[1].note)
+
+
+@pytest.mark.parametrize(
+    ("now", "test"),
+    [
+        (NOTHING, 0.6),  # it destroyed the model
+        (NOTHING | {"psnr": (18.0, 14.0, 20.0)}, 0.97),  # the intervals overlap
+        (LEAK, 0.97),
+    ],
+)
+def test_what_is_no_win_does_not_reduce(now: dict[str, Any], test: float) -> None:
+    assert defended(LEAK, now, test).verdict.level == "leaks"
+
+
+def test_the_audits_own_budget_decides_what_is_still_of_use() -> None:
+    spec = DEFENDED | {"defend": {"max_accuracy_cost": 0.5}}
+    rows = [images(**LEAK), images(**NOTHING, released=PRUNED), utility(), utility(test=0.6, released=PRUNED)]
+    assert report(spec, *rows).verdict.level == "reduced"
+
+
+def test_one_method_that_leaks_decides_over_one_whose_leak_was_reduced() -> None:
+    spec = audit(unlearning=["gradient_ascent", "retrain"], defenses=["none", "pruning"])
+    made = []
+    for u in ("gradient_ascent", "retrain"):
+        for released in (None, PRUNED):
+            attacked = NOTHING if u == "retrain" and released else LEAK
+            made += [images(**attacked, unlearning=u, released=released), utility(unlearning=u, released=released)]
+    assert report(spec, *made).verdict.level == "leaks"
+
+
+def test_a_leak_in_one_of_two_seeds_is_a_leak_and_says_in_how_many() -> None:
+    made = report(audit(seeds=[0, 1]), images(**LEAK), images(**NOTHING, seed=1), utility(), utility(seed=1))
+    assert made.verdict.level == "leaks"
+    assert "in 1 of 2 seeds, most in seed 0" in made.verdict.sentences[0]
+
+
+def note(made: Report, row: int = 1) -> str:
+    return str(made.rows[row].note)
+
+
+def test_a_destroyed_model_is_noted() -> None:
+    assert "no win" in note(defended(LEAK, NOTHING, test=0.6))
+
+
+def test_unknown_utility_is_noted() -> None:
+    assert "not known" in note(report(audit(), images(**NOTHING)), 0)
+
+
+def test_a_defense_that_is_too_weak_is_noted_with_its_strength() -> None:
+    told = note(defended(LEAK, LEAK))
+    assert "did not lower the score" in told
+    assert "share 0.3 is the strongest of 2 settings" in told
+
+
+def test_overlapping_intervals_are_no_difference_shown() -> None:
+    told = note(defended(LEAK, LEAK | {"psnr": (20.0, 17.0, 23.0)}))
+    assert "intervals overlap" in told
+    assert "n = 8" in told
+
+
+def test_where_nothing_leaked_there_was_nothing_to_lower() -> None:
+    assert "no leak to lower" in note(defended(NOTHING, NOTHING))
+
+
+def test_a_defense_that_lowers_but_not_to_the_null_is_noted() -> None:
+    told = note(defended(LEAK, LEAK | {"psnr": (16.0, 15.0, 17.0), "gain": (3.0, 2.0, 4.0)}))
+    assert "but not to the null" in told
+
+
+def test_a_defense_without_its_undefended_row_cannot_be_told() -> None:
+    made = report(DEFENDED, images(**NOTHING, released=PRUNED), utility(released=PRUNED))
+    assert "cannot be told" in note(made, 0)
+
+
+def test_forgetting_that_does_not_show_is_noted_per_row_and_in_the_verdict() -> None:
+    made = defended(LEAK, NOTHING, forget=1.0)
+    assert "did not unlearn visibly" in note(made)
+    assert any("forgetting does not show" in sentence for sentence in made.verdict.sentences)
+    exact = report(
+        audit(unlearning=["retrain"]), images(**LEAK, unlearning="retrain"), utility(forget=1.0, unlearning="retrain")
+    )
+    assert "Exact unlearning that does not show" in note(exact, 0)
+
+
+def test_limits_follow_the_audit() -> None:
+    plain, guarded = report(audit(), images(**LEAK), utility()), defended(LEAK, NOTHING)
+    assert any("No defense was in place" in limit for limit in plain.limits)
+    assert any("adaptive" in limit for limit in guarded.limits)
+    assert any("n = 8" in limit for limit in plain.limits)
+    assert any("told the classes" in limit for limit in plain.limits)
+    assert not any("BASE" in limit for limit in plain.limits)
+
+
+def test_a_label_leak_alone_is_a_leak() -> None:
+    made = report(audit(attacks=["label_inference"]), labels(8, (0.68, 1.0)), utility())
+    assert made.verdict.level == "leaks"
+    assert made.verdict.headline.startswith("The classes of deleted samples")

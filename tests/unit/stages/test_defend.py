@@ -1,0 +1,108 @@
+"""The defend stage: strengths given, strengths chosen by accuracy alone, and nothing an attacker would need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from shared.errors import InvalidRequest
+from shared.ml.networks import read_networks
+from tests.support.tiny import DATA, MODEL, Outputs, body, chain
+from workers.context import NoHooks
+from workers.stages._local import run_stage
+
+GRID = [0.001, 0.01, 5.0]
+
+
+def strength(made: Outputs) -> Any:
+    return body(made["DEFENSE"])["strength"]
+
+
+def test_no_defense_releases_the_very_same_models() -> None:
+    made = chain()
+    released = run_stage("defend", made, "none")
+    assert released["RELEASED"].data == made["UNLEARNED"].data
+    assert body(released["DEFENSE"]) == {"method": "none", "params": {}, "strength": None}
+
+
+def test_a_strength_that_is_given_is_taken() -> None:
+    made = chain()
+    released = run_stage("defend", made, "obfuscation", noise=5.0)
+    assert body(released["DEFENSE"])["params"]["noise"] == 5
+    assert strength(released) is None
+    before, after = (read_networks(m.data, "x").state for m in (made["UNLEARNED"], released["RELEASED"]))
+    noise = torch.stack([(after[n] - before[n]).square().mean() / before[n].square().mean() for n in before])
+    assert 3 < noise.max().sqrt() < 8  # five times each tensor's own size
+    gone = after["network.1.weight"] - before["network.1.weight"]
+    assert not torch.equal(gone[0], gone[1])  # drawn anew for each release
+
+
+def test_the_strongest_setting_within_the_budget_is_chosen() -> None:
+    made = chain()
+    released = run_stage("defend", made, "obfuscation", grid=GRID, max_accuracy_cost=0.05)
+    found = strength(released)
+    assert [t["value"] for t in found["tried"]] == [5.0, 0.01]  # from the strongest down, and no further
+    assert found["accuracy_without"] - found["tried"][0]["validation_accuracy"] > 0.05
+    assert found["accuracy_without"] - found["tried"][1]["validation_accuracy"] <= 0.05
+    assert (found["name"], found["value"], body(released["DEFENSE"])["params"]["noise"]) == ("noise", 0.01, 0.01)
+    assert found["why"].startswith("the strongest of 3 settings that costs at most 0.05")
+    assert found["validation_samples"] == 160 // 8 - 12  # the pool without the training set
+    same = run_stage("defend", made, "obfuscation", noise=0.01)
+    assert same["RELEASED"].data == released["RELEASED"].data
+
+
+def test_where_no_setting_is_within_the_budget_the_weakest_is_taken_and_it_says_so() -> None:
+    released = run_stage("defend", chain(), "obfuscation", grid=[5.0, 9.0], max_accuracy_cost=0.0)
+    assert strength(released)["value"] == 5
+    assert strength(released)["why"].startswith("the weakest of 2 settings, which still costs more than 0")
+
+
+def test_with_a_budget_of_everything_the_strongest_is_taken() -> None:
+    assert strength(run_stage("defend", chain(), "pruning", max_accuracy_cost=1.0))["value"] == 0.9
+
+
+def test_a_training_set_that_takes_the_whole_pool_leaves_nothing_to_choose_with() -> None:
+    made = run_stage("pretrain", {}, dataset=DATA, model=MODEL)
+    made |= run_stage("train", made, dataset=DATA, size=20)
+    made |= run_stage("unlearn", made, "gradient_ascent", deletions=2)
+    with pytest.raises(InvalidRequest, match="takes the whole pool"):
+        run_stage("defend", made, "pruning")
+    run_stage("defend", made, "pruning", share=0.5)
+
+
+@pytest.mark.parametrize("defense", ["none", "obfuscation", "pruning", "fine_tune"])
+def test_a_defense_repeats_byte_for_byte_and_its_progress_never_goes_back(defense: str) -> None:
+    class Watching(NoHooks):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def beat(self, done: int, total: int, numbers: Any) -> None:
+            self.seen.append(done / total)
+
+    made, hooks = chain(), Watching()
+    first = run_stage("defend", made, defense, hooks=hooks)
+    assert first == run_stage("defend", made, defense)
+    assert hooks.seen == sorted(hooks.seen)
+    assert 0 < hooks.seen[-1] <= 1
+
+
+def test_pruning_zeroes_that_share_of_the_kernels_and_leaves_the_others_alone() -> None:
+    made = chain()
+    before, after = (
+        read_networks(m.data, "x").state
+        for m in (made["UNLEARNED"], run_stage("defend", made, "pruning", share=0.5)["RELEASED"])
+    )
+    kernels = [n for n in before if before[n].dim() > 2]
+    zeros = sum(int((after[n] == 0).sum()) for n in kernels) / sum(after[n].numel() for n in kernels)
+    assert 0.49 < zeros < 0.51
+    for name in before:
+        untouched = after[name] != 0 if name in kernels else torch.ones_like(after[name], dtype=torch.bool)
+        assert torch.equal(after[name][untouched], before[name][untouched])
+
+
+def test_models_and_truth_of_different_audits_are_refused() -> None:
+    made = chain(deletions=3)
+    with pytest.raises(InvalidRequest, match="number of deletions"):
+        run_stage("defend", made | {"FORGET_SETS": chain(deletions=2)["FORGET_SETS"]}, "none")

@@ -1,0 +1,74 @@
+"""An attacker who does not know how the model was made to forget tries both estimates and looks which one matches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from shared.errors import JobFailed
+from shared.ml.tensors import read_tensors
+from tests.support.tiny import Outputs, body, chain
+from workers.context import NoHooks
+from workers.stages._local import run_stage
+
+
+def recovered(made: Outputs, source: str, **params: object) -> tuple[dict[str, torch.Tensor], list[str]]:
+    found = run_stage("attack", made, "feature_recovery", gradient_from=source, **{"iterations": 60} | params)
+    tensors, about = read_tensors(found["RECONSTRUCTION"].data, "RECONSTRUCTION")
+    return tensors, about["explanations"]
+
+
+def test_retraining_is_explained_from_the_base_and_as_well_as_if_that_were_known() -> None:
+    made = chain("retrain")
+    either, explanations = recovered(made, "either")
+    assert explanations == ["base"] * 3
+    known, _ = recovered(made, "base")
+    for name, tensor in known.items():
+        assert torch.equal(either[name], tensor), name
+    pair, explanations = recovered(made, "pair")
+    assert explanations == ["pair"] * 3
+    assert bool((pair["matching_loss"] > known["matching_loss"]).all())
+
+
+def test_no_deletion_matches_worse_than_the_worse_of_the_two() -> None:
+    made = chain("gradient_ascent")
+    either, explanations = recovered(made, "either")
+    both = {source: recovered(made, source)[0]["matching_loss"] for source in ("pair", "base")}
+    for deletion, source in enumerate(explanations):
+        torch.testing.assert_close(
+            either["matching_loss"][deletion], both[source][deletion], rtol=0.1, atol=1e-3
+        )  # lanes batched otherwise round otherwise
+
+
+def test_it_needs_what_the_estimate_from_the_base_needs() -> None:
+    made = chain("retrain")
+    seen = body(run_stage("attack", made, "label_inference")["ANSWERS"])["threat_model"]["observes"]
+    assert "BASE" not in seen
+    found = run_stage("attack", made, "feature_recovery", gradient_from="either", iterations=2)
+    observes = read_tensors(found["RECONSTRUCTION"].data, "x")[1]["threat_model"]["observes"]
+    assert {"BASE", "COUNTS"} <= set(observes)
+
+
+@pytest.mark.parametrize("stop", [4, 9, 12])  # before, at and after the choice (15 % of 60 steps)
+def test_a_search_that_was_interrupted_goes_on_to_the_same_bytes(stop: int) -> None:
+    class Stopping(NoHooks):
+        def __init__(self) -> None:
+            self.saved: list[bytes] = []
+
+        def due(self) -> bool:
+            return True
+
+        def save(self, data: bytes) -> None:
+            self.saved.append(data)
+            if len(self.saved) == stop:
+                raise JobFailed("error", "stopped")
+
+        def load(self) -> bytes | None:
+            return self.saved[-1] if self.saved else None
+
+    made, hooks = chain("retrain"), Stopping()
+    params = {"gradient_from": "either", "iterations": 60, "restarts": 2}
+    with pytest.raises(JobFailed):
+        run_stage("attack", made, "feature_recovery", hooks=hooks, **params)
+    resumed = run_stage("attack", made, "feature_recovery", hooks=hooks, **params)
+    assert resumed == run_stage("attack", made, "feature_recovery", **params)

@@ -1,0 +1,114 @@
+"""Makes the released models: the unlearned ones, changed before anyone outside gets to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+from typing import Any
+
+from pydantic import Field
+from torch import nn
+
+from shared.errors import InvalidRequest
+from shared.ml.context import Part, Share
+from shared.ml.datasets._base import Samples
+from shared.ml.datasets._roles import pretraining_and_pool
+from shared.ml.metrics.accuracy import accuracy
+from shared.ml.networks import Networks, read_networks, write_networks
+from shared.ml.records import Defense, ForgetSets, Strength, TrainingSet, Tried
+from shared.registry import Params
+from workers.context import JobContext, Output
+from workers.stages import registry
+
+
+class DefendParams(Params):
+    max_accuracy_cost: float = Field(
+        0.02, ge=0, le=1, description="validation accuracy that a defense may cost when its strength is to be chosen"
+    )
+
+
+@registry.register(
+    "defend",
+    params=DefendParams,
+    needs=("UNLEARNED", "TRAINING_SET", "FORGET_SETS"),
+    methods="defense",
+    produces=("RELEASED", "DEFENSE"),
+)
+def run(ctx: JobContext) -> dict[str, Output]:
+    """Change the unlearned models before release, by a strength given or the strongest that the budget allows.
+
+    The choice looks at accuracy on samples of the pool that were never trained on, not at any attack.
+    """
+    assert ctx.method is not None
+    unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED")
+    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
+    forgotten = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS").indices
+    if len(forgotten) != unlearned.count:
+        raise InvalidRequest("UNLEARNED and FORGET_SETS differ in their number of deletions", "inputs.UNLEARNED")
+    split, name = training.train_split("TRAINING_SET"), ctx.method.traits.get("strength")
+    kept = [split.pick([i for i in training.indices if i not in set(gone)]) for gone in forgotten]
+    params, strength = ctx.method_params, None
+    if name is None or getattr(params, name) is not None:
+        released = list(_released(ctx, unlearned, kept, params, (0, 1)))
+    else:
+        held_out = split.pick(_held_out(training, len(split.labels)))
+        params, released, strength = _strongest(ctx, unlearned, kept, held_out)
+    done = Defense(method=ctx.method.name, params=params.model_dump(mode="json"), strength=strength)
+    return {
+        "RELEASED": Output(write_networks(unlearned.architecture, released)),
+        "DEFENSE": Output.of_json(done.json_value()),
+    }
+
+
+def _released(
+    ctx: JobContext, unlearned: Networks, kept: list[Samples], params: Any, place: tuple[int, int]
+) -> Iterator[nn.Module]:
+    """Every deletion's model, defended. `place` is the position among the settings that are tried."""
+    assert ctx.method is not None
+    share = Share(ctx, *place)
+    for deletion, retain in enumerate(kept):
+        part = Part(share, deletion, unlearned.count)
+        yield ctx.method.target(unlearned.network(deletion), retain, params, part).cpu()
+        part.progress(1, 1)
+
+
+def _held_out(training: TrainingSet, n: int) -> list[int]:
+    """Positions of the pool that are not in the training set."""
+    pool = pretraining_and_pool(n)[1].tolist()
+    left = sorted(set(pool) - set(training.indices))
+    if not left:
+        raise InvalidRequest(
+            "the training set takes the whole pool: no samples are left to choose a defense's strength with; "
+            "train on fewer, or give the strength",
+            "inputs.TRAINING_SET",
+        )
+    return left
+
+
+def _strongest(
+    ctx: JobContext, unlearned: Networks, kept: list[Samples], held_out: Samples
+) -> tuple[Params, list[nn.Module], Strength]:
+    """The strongest setting of the method's grid that keeps the accuracy, else the weakest."""
+    assert ctx.method is not None
+    name, grid = ctx.method.traits["strength"], sorted(set(ctx.method_params.grid), reverse=True)
+    budget: float = ctx.params.max_accuracy_cost
+    without = _accuracy(ctx, [unlearned.network(i) for i in range(unlearned.count)], held_out)
+    tried: list[Tried] = []
+    for place, value in enumerate(grid):
+        params = type(ctx.method_params).model_validate(ctx.method_params.model_dump() | {name: value})
+        released = list(_released(ctx, unlearned, kept, params, (place, len(grid))))
+        tried.append(Tried(value=value, validation_accuracy=_accuracy(ctx, released, held_out)))
+        if without - tried[-1].validation_accuracy <= budget:
+            why = f"the strongest of {len(grid)} settings that costs at most {budget:g} of validation accuracy"
+            break
+    else:
+        why = f"the weakest of {len(grid)} settings, which still costs more than {budget:g} of validation accuracy"
+    chosen = Strength(
+        name=name, value=value, why=why, tried=tried, accuracy_without=without, max_accuracy_cost=budget,
+        validation_samples=len(held_out.labels),
+    )  # fmt: skip
+    return params, released, chosen
+
+
+def _accuracy(ctx: JobContext, networks: list[nn.Module], samples: Samples) -> float:
+    return fmean(accuracy(network, samples, ctx.device) for network in networks)
