@@ -170,17 +170,22 @@ def programs(layout: Layout, redis_port: int, gateway_port: int, workers: dict[s
 
 
 def supervisor_config(layout: Layout, commands: dict[str, list[str]], env: dict[str, str]) -> str:
-    """supervisord.conf: each program tied to the supervisor, started again when it ends."""
+    """supervisord.conf: each program tied to the supervisor, started again when it ends.
+
+    Groups stop one after the other, what is in one group at the same time: Redis last, for it carries the bells that
+    the others ring when they give their jobs back.
+    """
     variables = ",".join(f'{name}="{_escape(value)}"' for name, value in env.items())
     logs = layout.logs.absolute()
     lines = [
         "[supervisord]", "nodaemon=true", f"pidfile={layout.pid.absolute()}", f"logfile={logs}/supervisord.log",
         "logfile_maxbytes=5MB", "silent=true", f"environment={variables}", "",
+        "[group:palimpsest]", f"programs={','.join(name for name in commands if name != 'redis')}", "priority=2", "",
     ]  # fmt: skip
-    for priority, (name, command) in enumerate(commands.items()):
+    for name, command in commands.items():
         words = " ".join(_quote(w) for w in [sys.executable, "-m", "deploy.local.tied", *command])
         lines += [
-            f"[program:{name}]", f"command={words}", f"priority={priority}", "autorestart=true", "startretries=20",
+            f"[program:{name}]", f"command={words}", "priority=1", "autorestart=true", "startretries=1000",
             "startsecs=2", "stopwaitsecs=20", "stopasgroup=false", "killasgroup=true",
             f"stdout_logfile={logs}/{name}.log", "stdout_logfile_maxbytes=10MB", "redirect_stderr=true", "",
         ]  # fmt: skip

@@ -14,7 +14,7 @@ from workers.stages import registry
 
 
 class ProbeParams(API):
-    per_class: int = Field(10, ge=1, le=1000, description="probes of each class")
+    per_class: int = Field(5, ge=1, le=1000, description="probes of each class")
     confidence: float = Field(0.5, gt=0, lt=1, description="confidence in its class at which a probe is good enough")
     max_queries: int = Field(50_000, ge=1, le=100_000_000, description="queries of the original model, at most")
     resolution: int = Field(7, ge=2, le=64, description="pixels, high and wide, of the coarse images that are sought")

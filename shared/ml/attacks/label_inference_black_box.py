@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from shared.ml.attacks import registry
@@ -16,9 +13,7 @@ from shared.ml.context import Context
 
 
 class LabelInferenceBlackBoxParams(API):
-    rule: Literal["log_odds", "confidence"] = Field(
-        "log_odds", description="what change of a class is averaged over its probes (paper: confidence)"
-    )
+    pass
 
 
 @registry.register(
@@ -30,20 +25,17 @@ class LabelInferenceBlackBoxParams(API):
     source="Hu et al. 2024, arXiv 2404.03233",
     traits={"access": "black_box"},
 )
-def run(observation: Queries, params: LabelInferenceBlackBoxParams, ctx: Context) -> Answers:
+def run(observation: Queries, params: LabelInferenceBlackBoxParams, ctx: Context) -> Answers:  # noqa: ARG001 - the API is asked already
     """The classes whose own probes lost most confidence between the two models, k of them.
 
-    beta_c is the mean change on the probes of class c: of the confidence in c, as published, or of its log-odds,
-    which a probe that the model is sure of does not damp.
+    beta_c is the mean change of the confidence in c on the probes of class c.
     """
     probes = observation.probes
     classes, each = probes.shape[:2]
     own = torch.arange(classes).repeat_interleave(each)
 
     def told(model: int | None) -> Tensor:
-        confidence = observation.ask(model, probes.flatten(0, 1))[torch.arange(len(own)), own]
-        if params.rule == "log_odds":
-            confidence = confidence.clamp(1e-12, 1 - 1e-12).logit()
+        confidence = observation.ask(model, probes.flatten(0, 1)).gather(1, own.unsqueeze(1))
         return confidence.view(classes, each).mean(1)
 
     before, scores = told(None), []

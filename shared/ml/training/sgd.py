@@ -82,7 +82,10 @@ def _resume(network: nn.Module, velocity: dict[str, Tensor], ctx: Context) -> in
 
 
 @torch.no_grad()
-def logits(network: nn.Module, images: Tensor, device: torch.device, batch: int = 256) -> Tensor:
-    """Logits [N, num_classes] of images [N, C, H, W], on the CPU; the network in eval mode."""
-    network.to(device).eval()
+def logits(network: nn.Module, images: Tensor, device: torch.device, batch: int = 64) -> Tensor:
+    """Logits [N, num_classes] of images [N, C, H, W], on the CPU; the network in eval mode.
+
+    Batch and memory format are those that run quickest on one core: 64 fit into its cache.
+    """
+    network.to(device).to(memory_format=torch.channels_last).eval()
     return torch.cat([network(part.to(device)).cpu() for part in images.split(batch)])
