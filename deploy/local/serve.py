@@ -7,9 +7,11 @@ State lives in one folder; a second serve of the same folder is refused, what a 
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,9 +35,26 @@ from deploy.local.layout import (
     write_secret,
 )
 
+NEEDED = 32 << 20  # bytes free: less does not take the logs, the job store and the bells of a start
+
 
 class CannotServe(Exception):
     """What stands in the way, and what to do."""
+
+
+def require_room(layout: Layout) -> None:
+    """Look before anything is made: what starts on a full disk fails everywhere, and has no room to say so.
+
+    Raises:
+        CannotServe: the disk is full, or nearly.
+    """
+    there = next(p for p in (layout.home.absolute(), *layout.home.absolute().parents) if p.exists())
+    total, _, free = shutil.disk_usage(there)
+    if total and free < NEEDED:  # what is no disk has no size
+        raise CannotServe(
+            f"the disk of {layout.home} is full, {free >> 20} MB are free and {NEEDED >> 20} MB needed: "
+            "make room, or give another --home"
+        )
 
 
 def take(layout: Layout, patience: float = 30) -> IO[str]:
@@ -72,7 +91,7 @@ def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[
     """Write the configuration and migrate the store; returns URL, token, and the lock that keeps the port.
 
     Raises:
-        CannotServe: the port asked for is taken.
+        CannotServe: the port asked for is taken, or the job store cannot be used.
     """
     gateway_port, kept = claim_port(port or PREFERRED_PORT)
     if port and gateway_port != port:
@@ -82,9 +101,15 @@ def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[
     env = environment(layout, redis_port, sum(1 for name in commands if name.startswith("worker-")))
     write_env(layout, env)
     write_secret(layout.config, supervisor_config(layout, commands, env))
-    done = subprocess.run([sys.executable, "-m", "services.admin", "migrate"], env={**os.environ, **env}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "services.admin", "migrate"],
+        env={**os.environ, **env},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
-        raise CannotServe("the job store could not be brought up to date, see above")
+        raise CannotServe("; ".join(done.stderr.splitlines()[-5:]))
     return f"http://127.0.0.1:{gateway_port}", env["PALIMPSEST_TOKEN"], kept
 
 
@@ -108,9 +133,9 @@ def wait_until_up(
     while missing and supervisor.poll() is None and time.monotonic() < until:
         time.sleep(0.2)
         try:
-            found = (
-                httpx.get(f"{url}/v1/workers", headers={"Authorization": f"Bearer {token}"}).raise_for_status().json()
-            )
+            # no proxy of the environment: it is on this machine
+            answer = httpx.get(f"{url}/v1/workers", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+            found = answer.raise_for_status().json()
         except httpx.HTTPError:
             continue
         missing = names - {w["id"].partition("@")[0] for w in found["items"] if w["live"]}
@@ -121,7 +146,6 @@ def wait_until_up(
 def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = None) -> int:
     """Run until a signal comes; the exit status."""
     layout = Layout(home)
-    layout.make()
     ended: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -130,10 +154,12 @@ def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     try:
+        require_room(layout)
+        layout.make()
         lock = take(layout)
         url, token, kept = prepare(layout, port, workers or {})
-    except CannotServe as error:
-        print(f"palimpsest: {error}", file=sys.stderr)
+    except (CannotServe, OSError) as error:
+        print(f"palimpsest: {_why(error, home)}", file=sys.stderr)
         return 2
     supervisor = start(layout)
     try:
@@ -148,8 +174,8 @@ def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = 
             print(f"palimpsest: the supervisor ended; look into {layout.logs}/supervisord.log", file=sys.stderr)
             return 1
         return 0
-    except CannotServe as error:
-        print(f"palimpsest: {error} ({layout.logs})", file=sys.stderr)
+    except (CannotServe, OSError) as error:
+        print(f"palimpsest: {_why(error, home)} ({layout.logs})", file=sys.stderr)
         return 1
     finally:
         layout.served.unlink(missing_ok=True)
@@ -159,6 +185,15 @@ def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = 
         supervisor.wait()
         kept.close()
         lock.close()
+
+
+def _why(error: Exception, home: Path) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    remedy = (
+        "make room, or give another --home" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give another --home"
+    )
+    return f"{home} cannot be written, {error.strerror or error}: {remedy}"
 
 
 def _greeting(url: str, token: str, workers: set[str]) -> str:
@@ -172,6 +207,12 @@ def _greeting(url: str, token: str, workers: set[str]) -> str:
         "  stop                  Ctrl-C (jobs stay and go on at the next start)",
         "",
     ])  # fmt: skip
+
+
+def _port(word: str) -> int:
+    if not word.isdecimal() or not 0 < int(word) < 65536:
+        raise argparse.ArgumentTypeError(f"{word!r} is no port: give 1 to 65535")
+    return int(word)
 
 
 def _counts(words: list[str]) -> dict[str, int]:
@@ -188,7 +229,7 @@ def main() -> int:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(description="A whole Palimpsest on this machine, until Ctrl-C.")
     parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder for all state")
-    parser.add_argument("--port", type=int, help=f"gateway's port; {PREFERRED_PORT} if free, else any")
+    parser.add_argument("--port", type=_port, help=f"gateway's port; {PREFERRED_PORT} if free, else any")
     parser.add_argument(
         "--workers", nargs="*", default=[], metavar="GROUP=N", help="how many workers of a group; 1 each"
     )

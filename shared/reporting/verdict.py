@@ -68,7 +68,9 @@ def conclude(rows: Rows, missing: Sequence[Missing], budget: float) -> Verdict:
     level = min(levels, key=WORST_FIRST.index)
     sentences = [_sentence(release, names, budget) for release in grouped]
     return Verdict(
-        level=level, headline=_headline(level, rows, names), sentences=[*sentences, *_closing(rows, missing)]
+        level=level,
+        headline=_headline(level, rows, names, grouped, budget),
+        sentences=[*sentences, *_closing(rows, missing)],
     )
 
 
@@ -103,18 +105,31 @@ def strongest(rows: Rows) -> Row | None:
     return max(leaking, key=weight, default=None)
 
 
-def _headline(level: Level, rows: Rows, names: Names) -> str:
+def _headline(level: Level, rows: Rows, names: Names, grouped: Sequence[Release], budget: float) -> str:
     worst = strongest(rows)
     if worst is None:
         if level == "no_leak_seen":
             return "A leak was not seen with the attacks tried here. That is not a proof that there is none."
         return "These measurements do not decide whether deleted data leak."
     what = "Deleted images" if worst.identification else "The classes of deleted samples"
-    start = f"{what} can be read back after {names.choice(worst.unlearning)}"
     if level == "reduced":
-        return f"{start} if nothing is done; a defense that keeps the model useful stopped the attacks tried here."
+        methods = [options for options in _by_unlearning(grouped) if any(release.leaking for release in options)]
+        after = listed([names.choice(options[0].unlearning) for options in methods])
+        return f"{what} can be read back after {after} if nothing is done; {_stopped(methods, budget)}."
+    start = f"{what} can be read back after {names.choice(worst.unlearning)}"
     told = "" if worst.defense.method == "none" else f" with {names(worst.defense)}"
     return f"{start}{told}: {_score(worst)} (an attacker who saw nothing)."
+
+
+def _stopped(methods: Sequence[Sequence[Release]], budget: float) -> str:
+    """Which defenses do for every one of these unlearning methods."""
+    lowering: list[list[str]] = []
+    for options in methods:
+        undefended = next(release for release in options if release.defense.method == "none")
+        lowering.append([r.defense.method for r in options if r is not undefended and r.lowers(undefended, budget)])
+    everywhere = [name for name in dict.fromkeys(lowering[0]) if all(name in found for found in lowering)]
+    stopped = "stopped every attack tried here and kept the models useful"
+    return f"{listed(everywhere)} {stopped}" if everywhere else f"for each of them a defense {stopped}"
 
 
 def _score(row: Row) -> str:

@@ -85,7 +85,15 @@ def test_the_demo_uses_what_is_served_and_shows_what_leaked(api: httpx.Client, f
     env = clean_env(COLUMNS="160")
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
-    for word in ("gradient_ascent", "retrain", "feature_recovery", "label_inference", "dB PSNR", "class_mean"):
+    for word in (
+        "gradient_ascent",
+        "retrain",
+        "feature_recovery",
+        "label_inference",
+        "psnr",
+        "class mean",
+        "report.html",
+    ):
         assert word in done.stdout
     assert api.get("/readyz").status_code == 200
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from shared.ml.metrics import registry
 
@@ -18,6 +17,9 @@ def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
 
     [N, C, H, W] twice, H and W at least 6 -> [N] in [-1, 1].
     """
+    # Here, as it takes as long to import as all the rest of a worker: only who evaluates pays.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     scores = structural_similarity_index_measure(reconstruction, target, data_range=1.0, reduction="none")
     assert isinstance(scores, Tensor)
     return scores.reshape(-1)

@@ -1,0 +1,278 @@
+"""What a served system says to what is wrong, in one sentence with the right exit status, and leaves undone: wrong
+addresses, tokens, data sets and forget sets, and a disk that is full."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.client import Client
+from tests.support.served import clean_env
+from tests.support.servers import free_port
+from tests.support.system import FAST, wait_for
+from tests.support.tiny import DATA, MODEL, write_data
+from tests.support.tree import ROOT, copy_tree
+
+Done = subprocess.CompletedProcess[str]
+CLI = [sys.executable, "-m", "services.cli"]
+SERVE = [sys.executable, "-m", "deploy.local.serve"]
+FASHION = "shared/ml/datasets/fashion_mnist.py"
+PIPELINE = {"model": MODEL, "unlearning": ["gradient_ascent"], "attacks": ["label_inference"]}
+
+
+def run(command: list[str], folder: Path, **env: str) -> Done:
+    return subprocess.run(
+        command, cwd=folder, env=clean_env(**env), capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def only_sentence(done: Done, status: int) -> str:
+    """The one line on standard error."""
+    assert done.returncode == status, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("palimpsest: ")
+    return line
+
+
+def with_disks(disks: dict[Path, str], command: list[str]) -> list[str]:
+    """The command in a namespace of its own, in which each folder is a disk of that size; they go when it ends."""
+    mounts = [f"mount -t tmpfs -o size={size} tmpfs '{folder}'" for folder, size in disks.items()]
+    root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    script = " && ".join([*mounts, 'cd "$PWD"', 'exec "$@"'])  # cd: into what was mounted over the folder
+    return ["unshare", *root, "--mount", "sh", "-c", script, "sh", *command]
+
+
+class Served:
+    """A served system whose home is a disk of its own, and whose artifacts lie on another."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.process, self.folder = process, folder
+        self.home, self.artifacts = self.seen(folder / ".palimpsest"), self.seen(folder / "artifacts")
+
+    def seen(self, folder: Path) -> Path:
+        """The folder as the processes of the system see it."""
+        return Path(f"/proc/{self.process.pid}/root{folder}")
+
+    def at(self) -> dict[str, str]:
+        return dict(json.loads((self.home / "serve.json").read_text()))
+
+    def cli(self, *arguments: str, token: str | None = None) -> Done:
+        at = self.at()
+        env = {"PALIMPSEST_URL": at["url"], "PALIMPSEST_TOKEN": token or at["token"]}
+        return run([*CLI, *arguments], self.folder, **env)
+
+    def audit(self, *options: str, **spec: Any) -> Done:
+        (self.folder / "audit.yaml").write_text(yaml.safe_dump({"dataset": DATA, **PIPELINE, **spec}))
+        return self.cli("audit", "audit.yaml", *options)
+
+    def pretrain(self, *options: str, epochs: int) -> Done:
+        params = {"dataset": DATA, "model": MODEL, "epochs": epochs}
+        given = [word for name, value in params.items() for word in ("-p", f"{name}={json.dumps(value)}")]
+        return self.cli("pretrain", *given, *options)
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        at = self.at()
+        with Client(at["url"], at["token"]) as client:
+            yield client
+
+    def states(self) -> dict[str, str]:
+        with self.client() as client:
+            return {job.id: job.state for job in client.jobs()}
+
+
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Not a byte is left on the disk, until the context ends."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"0" * 4096):
+            pass
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("bad")
+    for name in (".palimpsest", "artifacts"):
+        (folder / name).mkdir()
+    # a machine without Debian's data set, whose way out is a proxy that is not there
+    source = (ROOT / FASHION).read_text().replace("/usr/share/datasets", "/nowhere")
+    tree = copy_tree(folder / "tree", {FASHION: source})
+    write_data(folder)
+    env = clean_env(
+        **FAST, PYTHONPATH=str(tree), PALIMPSEST_DATA_ROOT=str(folder),
+        PALIMPSEST_ARTIFACTS_URL=f"file://{folder}/artifacts",
+        **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
+    )  # fmt: skip
+    disks = {folder / ".palimpsest": "48m", folder / "artifacts": "1m"}
+    command = with_disks(disks, [*SERVE, "--workers", "attack=0", "evaluate=0"])
+    with (folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
+    try:
+        made = Served(process, folder)
+        up = made.home / "serve.json"
+        wait_for(lambda: up.exists() or process.poll() is not None, 150, "serve is up")
+        assert process.poll() is None, (folder / "serve.log").read_text()
+        yield made
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(timeout=60)
+    assert status == 0
+
+
+def test_a_dead_gateway(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    done = run([*CLI, "jobs"], tmp_path, PALIMPSEST_URL=url, PALIMPSEST_TOKEN="x")
+    said = only_sentence(done, 1)
+    assert f"{url} does not answer" in said
+    assert "make serve" in said
+
+
+def test_a_wrong_token(served: Served) -> None:
+    said = only_sentence(served.cli("jobs", token="wrong"), 2)
+    assert "token" in said
+    assert "PALIMPSEST_TOKEN" in said
+
+
+def test_an_unknown_data_set(served: Served) -> None:
+    before = served.states()
+    done = served.audit(dataset="cifar1000")
+    assert done.returncode == 2
+    for word in ("cifar1000", "fashion_mnist, mnist_5k, npz"):
+        assert word in done.stderr
+    assert served.states() == before
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ({"name": "npz", "params": {"path": "nowhere.npz"}}, ["dataset.params.path", "no 'nowhere.npz'", "data root"]),
+        ("fashion_mnist", ["could not be downloaded", "PALIMPSEST_DATA_ROOT", "dataset-fashion-mnist"]),
+    ],
+)
+def test_data_that_cannot_be_had(served: Served, dataset: Any, words: list[str]) -> None:
+    before = served.states()
+    done = served.audit("--watch", dataset=dataset)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "failed, invalid:" in line]
+    assert all(word in said for word in words), said
+    made = served.states().keys() - before.keys()
+    with served.client() as client:
+        jobs = [client.job(job) for job in made]
+    assert {j.state for j in jobs} == {"failed"}
+    assert not any(j.artifacts for j in jobs)
+
+
+@pytest.mark.parametrize(
+    ("forget", "word"),
+    [
+        ({"deletions": 3, "size": 2}, "forget sets of 2"),
+        ({"deletions": 1, "size": 4}, "forget sets of 4"),
+        ({"deletions": 1, "size": 8}, "forget sets of 8"),
+        ({"deletions": 0}, "forget.deletions"),
+        ({"size": 0}, "forget.size"),
+    ],
+)
+def test_forget_sets_that_a_training_set_of_four_has_not(served: Served, forget: dict[str, int], word: str) -> None:
+    before = served.states()
+    done = served.audit(train={"size": 4}, forget=forget)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert served.states() == before
+
+
+def test_forget_sets_that_a_finished_training_set_has_not(served: Served) -> None:
+    """By hand the sizes are in two jobs: only the worker sees both."""
+    base = served.pretrain(epochs=1).stdout.strip()
+    trained = served.cli("train", "-i", f"BASE={base}", "-p", f"dataset={json.dumps(DATA)}", "-p", "size=4")
+    unlearn = ["unlearn", "gradient_ascent", "--from", trained.stdout.strip(), "-p", "deletions=3", "-p", "size=2"]
+    done = served.cli(*unlearn, "--watch")
+    assert done.returncode == 1
+    assert "params.deletions: 3 deletions of 2 need more than the 4 samples" in done.stdout + done.stderr
+
+
+def test_a_full_disk_for_artifacts_fails_the_job_and_a_retry_mends_it(served: Served) -> None:
+    with filled(served.artifacts):
+        done = served.pretrain("--watch", epochs=2)
+        assert done.returncode == 1
+        for word in ("could not be stored", "No space left on device", "retry"):
+            assert word in done.stdout + done.stderr
+        job = done.stdout.split()[0]
+        with served.client() as client:
+            assert not client.job(job).artifacts
+    assert served.cli("retry", job).returncode == 0
+    assert served.cli("watch", job).returncode == 0
+    kept = [p for p in served.artifacts.rglob("*") if p.is_file()]
+    assert kept
+    assert all(hashlib.sha256(p.read_bytes()).hexdigest() == p.name for p in kept)
+
+
+def test_a_full_disk_under_everything_loses_nothing(served: Served) -> None:
+    job = served.pretrain(epochs=1000).stdout.strip()
+    wait_for(lambda: served.states()[job] == "running", 30, "it runs")
+    before = served.states()
+    with filled(served.home):
+        said = only_sentence(served.pretrain(epochs=3), 1)
+        assert "disk is full" in said
+        assert served.states().keys() == before.keys()
+    done = served.cli("watch", job)
+    assert done.returncode == 0, done.stdout
+    assert served.pretrain("--watch", epochs=3).returncode == 0
+
+
+def full_disk(folder: Path) -> list[str]:
+    home = folder / "home"
+    home.mkdir()
+    filler = f'head -c 2m /dev/zero > "{home}/filler" 2>/dev/null; "$@"; status=$?; ls -A "{home}"; exit $status'
+    return with_disks({home: "1m"}, ["sh", "-c", filler, "sh", *SERVE, "--home", str(home)])
+
+
+def a_file(folder: Path) -> list[str]:
+    (folder / "home").touch()
+    return [*SERVE, "--home", str(folder / "home")]
+
+
+@pytest.mark.parametrize(
+    ("home", "words", "left"),
+    [(full_disk, ["is full", "make room", "--home"], "filler\n"), (a_file, ["cannot be written", "--home"], "")],
+)
+def test_a_serve_with_nowhere_to_write(
+    tmp_path: Path, home: Callable[[Path], list[str]], words: list[str], left: str
+) -> None:
+    done = run(home(tmp_path), tmp_path)
+    said = only_sentence(done, 2)
+    assert all(word in said for word in words), said
+    assert done.stdout == left
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "word"),
+    [
+        (["--port", "99999"], {}, "99999"),
+        ([], {"PALIMPSEST_LEASE": "never"}, "PALIMPSEST_LEASE"),
+        ([], {"PALIMPSEST_DATABASE_URL": "nonsense"}, "PALIMPSEST_DATABASE_URL"),
+    ],
+)
+def test_a_serve_that_is_told_nonsense(tmp_path: Path, options: list[str], env: dict[str, str], word: str) -> None:
+    done = run([*SERVE, *options], tmp_path, **env)
+    assert done.returncode == 2
+    assert word in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / ".palimpsest/serve.json").exists()
