@@ -1,0 +1,33 @@
+"""Pictures of a report for the docs: `python -m tests.support.shoot .palimpsest/demo/report.html docs/images`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.support.browser import chromium
+
+WIDTHS = (390, 1440)
+TALL = 3600  # pixels of the page that are shown
+
+
+def shoot(report: Path, to: Path) -> None:
+    """report-390.png and report-1440.png, the top of the page; readme.png, the last gallery that leaks."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        for width in WIDTHS:
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="light")
+            page.goto(report.resolve().as_uri())
+            page.set_viewport_size({"width": width, "height": TALL})
+            page.screenshot(path=to / f"report-{width}.png")
+            page.close()
+        page = browser.new_page(viewport={"width": 1100, "height": 900}, color_scheme="light", device_scale_factor=2)
+        page.goto(report.resolve().as_uri())
+        page.locator("section.gallery:has(.hit)").last.screenshot(path=to / "readme.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    shoot(Path(sys.argv[1]), Path(sys.argv[2]))
