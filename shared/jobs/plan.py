@@ -20,8 +20,9 @@ from shared.jobs.spec import AuditSpec
 
 MAX_JOBS = 10_000
 UNLEARNED, PROBES = "UNLEARNED", "PROBES"
-# What an evaluation joins with the attacker's result; the models are another evaluation's, made once for all attacks.
-TRUTH = frozenset({"FORGET_SETS", "UNLEARNING", "DEFENSE"})
+# What an evaluation joins with the attacker's result: the truth, and what nulls are made of. Without TRAINING_SET it
+# leaves out what the models are worth: that is another evaluation's, made once for all attacks.
+JOINED = frozenset({"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS"})
 
 
 class Source(NamedTuple):
@@ -192,7 +193,7 @@ def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Provid
     """Plan what is asked of one released model: its utility, and every attack with its evaluation."""
     with _blame({"params": "evaluate"}):
         made = [{"EVALUATION": planner.add("evaluate", spec.evaluate, seed, released)["EVALUATION"]}]
-    truth = {role: released[role] for role in released if role in TRUTH}
+    truth = {role: released[role] for role in released if role in JOINED}
     for a, attack in enumerate(spec.attacks):
         seen = released
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):

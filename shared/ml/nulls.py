@@ -1,12 +1,14 @@
-"""What an attacker scores who saw nothing of the weights. Without it a score says little."""
+"""What an attacker scores who rebuilt nothing. Without it a score says little."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from shared.ml.attacks._estimate import Estimate
+from shared.ml.attacks._matching import mismatch
 from shared.ml.datasets._base import Samples
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -40,3 +42,37 @@ def permuted_truth(score: Score, answers: Tensor, truth: Tensor) -> Tensor | Non
         return None
     shifted = [score(answers.roll(s, 0), truth) for s in range(1, deletions)]
     return torch.stack(shifted).double().mean(0)
+
+
+def nearest_public(
+    estimates: Mapping[str, Estimate],
+    explanations: list[str],
+    labels: Tensor,
+    public: Samples,
+    candidates: int,
+    device: torch.device,
+) -> Tensor:
+    """Of each deletion's class the public image that explains its weight change best: a search without a search.
+
+    The first `candidates` public images of the class are tried; a class without any is tried with all classes'.
+
+    Args:
+        estimates: by name; `explanations` [D] names each deletion's.
+        labels: int64 [D, 1]; several samples a deletion would need all their combinations.
+
+    Returns:
+        [D, 1, C, H, W].
+    """
+    networks = {name: estimate.at.network().to(device) for name, estimate in estimates.items()}
+    found = []
+    for deletion, (name, label) in enumerate(zip(explanations, labels[:, 0], strict=True)):
+        members = public.images[public.labels == label]
+        tried = (members if len(members) else public.images)[:candidates].unsqueeze(1).to(device)
+        direction = {
+            n: g[deletion].expand(len(tried), *g.shape[1:]).to(device) for n, g in estimates[name].direction.items()
+        }
+        weights = {n: w.detach() for n, w in networks[name].named_parameters()}
+        theirs = label.expand(len(tried), 1).to(device)
+        loss = mismatch(networks[name], weights, tried, theirs, direction, chunk=32)
+        found.append(tried[loss.argmin()].cpu())
+    return torch.stack(found)

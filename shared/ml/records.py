@@ -103,6 +103,11 @@ class Unlearning(Record):
     params: dict[str, Any]
     exact: bool = Field(description="whether the model is as if the forgotten samples had never been there")
     weight_change: list[float] = Field(description="[deletions] Euclidean length of the change of all weights")
+    repeat_ratio: float | None = Field(
+        None,
+        description="exact methods: how far the first deletion's model moves when made again in another order, "
+        "as a share of its change; a floor below which its change tells nothing",
+    )
 
 
 class Tried(Record):

@@ -19,11 +19,18 @@ from shared.registry import Plugin
 JSONObject = dict[str, Any]
 
 
-def summary(plugin: Plugin, values: list[float], by_null: Mapping[str, list[float]], proportion: bool) -> JSONObject:
+def summary(
+    plugin: Plugin,
+    values: list[float],
+    by_null: Mapping[str, list[float]],
+    proportion: bool,
+    few: Mapping[str, list[float]] | None = None,
+) -> JSONObject:
     """One metric's part of an evaluation.
 
     Best and worst are the attacker's: the sample that leaked most, and least. The null is the strongest of
-    those given, by mean; the gain is positive where the attack beats it, paired by sample.
+    those given, by mean; the gain is positive where the attack beats it, paired by sample. Nulls of `few` samples
+    are told beside them, and never are the null.
     """
     higher = bool(plugin.traits["higher_is_better"])
     interval = wilson(sum(values), len(values)) if proportion else bca(values)
@@ -41,8 +48,8 @@ def summary(plugin: Plugin, values: list[float], by_null: Mapping[str, list[floa
         "range": plugin.traits["range"],
         "higher_is_better": higher,
         "values": values,
-        "nulls": {name: fmean(scores) for name, scores in by_null.items()},
-        "null_values": {name: list(scores) for name, scores in by_null.items()},
+        "nulls": {name: fmean(scores) for name, scores in {**by_null, **(few or {})}.items()},
+        "null_values": {name: list(scores) for name, scores in {**by_null, **(few or {})}.items()},
         "null": None,
         "null_name": None,
         "gain": None,
@@ -74,9 +81,12 @@ def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
     return torch.stack(ordered)
 
 
-def score_images(reconstruction: Tensor, truth: Tensor, labels: Tensor, public: Samples) -> JSONObject:
-    """Every image metric, with its nulls. Images [D, k, C, H, W] in [0, 1], labels [D, k] the true ones."""
-    means = nulls.class_mean(public, labels)
+def score_images(reconstruction: Tensor, truth: Tensor, others: Mapping[str, Tensor]) -> JSONObject:
+    """Every image metric, with its nulls. Images [D, k, C, H, W] in [0, 1].
+
+    Args:
+        others: nulls by name, images like these; one with fewer deletions is about the first of them.
+    """
     parts: JSONObject = {}
     for plugin in registry:
         if plugin.traits.get("takes") != "image":
@@ -86,11 +96,12 @@ def score_images(reconstruction: Tensor, truth: Tensor, labels: Tensor, public: 
             scores: Tensor = metric(assign(images, targets).flatten(0, 1), targets.flatten(0, 1))
             return scores.double()
 
-        by_null = {"class_mean": score(means, truth).tolist()}
-        others = nulls.permuted_truth(score, reconstruction, truth)
-        if others is not None:
-            by_null["permuted_truth"] = others.tolist()
-        parts[plugin.name] = summary(plugin, score(reconstruction, truth).tolist(), by_null, proportion=False)
+        scores = {name: score(images, truth[: len(images)]).tolist() for name, images in others.items()}
+        few = {name: scores.pop(name) for name, images in others.items() if len(images) < len(truth)}
+        permuted = nulls.permuted_truth(score, reconstruction, truth)
+        if permuted is not None:
+            scores["permuted_truth"] = permuted.tolist()
+        parts[plugin.name] = summary(plugin, score(reconstruction, truth).tolist(), scores, False, few)
     return parts
 
 

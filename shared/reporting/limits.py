@@ -122,6 +122,19 @@ def _definition(scope: Scope) -> str | None:
     )
 
 
+def _repeat(scope: Scope) -> str | None:
+    ratios = {
+        r.unlearning.method: r.unlearning.repeat_ratio for r in scope.rows if r.unlearning.repeat_ratio is not None
+    }
+    if not ratios:
+        return None
+    told = listed([f"{100 * ratio:.2g} % ({method})" for method, ratio in ratios.items()])
+    return (
+        f"Exact unlearning made again in another order moves the first deletion's model by {told} of its weight "
+        "change: what is read from less than that is noise."
+    )
+
+
 RULES: tuple[Callable[[Scope], str | None], ...] = (
-    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _strength, _definition,
+    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _repeat, _strength, _definition,
 )  # fmt: skip

@@ -30,6 +30,9 @@ class Unlearning(Method):
     """What was done to forget."""
 
     exact: bool | None = Field(None, description="whether the model is as if the samples had never been there")
+    repeat_ratio: float | None = Field(
+        None, description="exact methods: share of the weight change that another order of the same retraining changes"
+    )
 
 
 class Tried(Part):
@@ -69,6 +72,7 @@ class Score(Part):
     interval: str | None = Field(None, description="bca or wilson")
     null: float | None = Field(None, description="the same score for an attacker who saw nothing; the strongest counts")
     null_name: str | None = None
+    nulls: dict[str, float] = Field(default_factory=dict, description="all nulls by name; those of few samples too")
     n: int
     unit: str
     higher_is_better: bool

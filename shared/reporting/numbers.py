@@ -10,10 +10,18 @@ from shared.reporting.models import Defense, Identification, Method, Row, Score
 NULLS = {
     "class_mean": "the mean public image of the class",
     "permuted_truth": "the reconstruction of another deletion",
+    "nearest_public": "the public image of the class that explains the weights best",
+    "random_direction": "the same search on a random direction",
     "uniform_guess": "a uniform guess",
     "chance": "chance",
 }
-SHORT = {"class_mean": "class mean", "permuted_truth": "other deletion’s", "uniform_guess": "uniform guess"}
+SHORT = {
+    "class_mean": "class mean",
+    "permuted_truth": "other deletion’s",
+    "nearest_public": "nearest public",
+    "random_direction": "random direction",
+    "uniform_guess": "uniform guess",
+}
 METRICS = {
     "psnr": "PSNR",
     "ssim": "SSIM",

@@ -95,5 +95,6 @@ def _outputs(result: Reconstruction | Answers, threat_model: dict[str, Any]) -> 
         answers = {"labels": result.labels.tolist(), "scores": result.scores.tolist(), "threat_model": threat_model}
         return {"ANSWERS": Output.of_json(answers)}
     tensors = {"images": result.images, "labels": result.labels, "matching_loss": result.matching_loss}
+    tensors |= {f"control.{name}": images for name, images in result.controls.items()}
     about = {"threat_model": threat_model, "explanations": result.explanations}
     return {"RECONSTRUCTION": Output(write_tensors(tensors, about))}

@@ -19,6 +19,7 @@ from shared.registry import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import first
+from workers.stages._nearest import nearest_public_of
 from workers.stages._pictures import pictures_of
 from workers.stages._utility import utility
 
@@ -35,7 +36,17 @@ class EvaluateParams(Params):
     "evaluate",
     params=EvaluateParams,
     needs=("FORGET_SETS",),
-    uses=("RECONSTRUCTION", "ANSWERS", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "UNLEARNING", "DEFENSE"),
+    uses=(
+        "RECONSTRUCTION",
+        "ANSWERS",
+        "TRAINING_SET",
+        "ORIGINAL",
+        "UNLEARNED",
+        "BASE",
+        "COUNTS",
+        "UNLEARNING",
+        "DEFENSE",
+    ),
     produces=("EVALUATION", "PICTURES"),
     traits={"runs": ["metric"]},
 )
@@ -69,11 +80,15 @@ def run(ctx: JobContext) -> dict[str, Output]:
     pictures: dict[str, Tensor] = {}
     if "RECONSTRUCTION" in ctx.inputs:
         images = truth.images()
-        found, evaluation["threat_model"] = _reconstruction(ctx, images)
-        evaluation["metrics"] |= score_images(found, images, labels, public)
+        found, others, about = _reconstruction(ctx, images)
+        evaluation["threat_model"] = about.get("threat_model", {})
+        others["class_mean"] = class_mean(public, labels)
+        if (nearest := nearest_public_of(ctx, about, labels, public)) is not None:
+            others["nearest_public"] = nearest
+        evaluation["metrics"] |= score_images(found, images, others)
         chooser = ctx.generator("decoys")
         evaluation["identification"] = identify(found, images, labels, public, ctx.params.decoys, chooser)
-        pictures = {"truth": images, "reconstruction": assign(found, images), "class_mean": class_mean(public, labels)}
+        pictures = {"truth": images, "reconstruction": assign(found, images), "class_mean": others["class_mean"]}
     if "ANSWERS" in ctx.inputs:
         answers, threat_model = _answers(ctx, labels)
         evaluation["metrics"] |= score_labels(answers, labels, dataset.num_classes)
@@ -95,7 +110,8 @@ def _told(ctx: JobContext, role: str, record: type[Record]) -> JSONObject | None
     return record.read(ctx.input(role), role).json_value()
 
 
-def _reconstruction(ctx: JobContext, truth: Tensor) -> tuple[Tensor, JSONObject]:
+def _reconstruction(ctx: JobContext, truth: Tensor) -> tuple[Tensor, dict[str, Tensor], JSONObject]:
+    """The images, what the same search made of nothing, by name, and what the attack told of itself."""
     tensors, about = read_tensors(ctx.input("RECONSTRUCTION"), "RECONSTRUCTION")
     images = tensors.get("images")
     if images is None or images.shape != truth.shape or images.dtype != truth.dtype:
@@ -103,7 +119,13 @@ def _reconstruction(ctx: JobContext, truth: Tensor) -> tuple[Tensor, JSONObject]
             f"RECONSTRUCTION must hold float32 'images' {list(truth.shape)}, as FORGET_SETS has",
             "inputs.RECONSTRUCTION",
         )
-    return images.clamp(0, 1), about.get("threat_model", {})
+    controls = {n.removeprefix("control."): t.clamp(0, 1) for n, t in tensors.items() if n.startswith("control.")}
+    for name, control in controls.items():
+        if control.shape[1:] != truth.shape[1:] or not 1 <= len(control) <= len(truth) or control.dtype != truth.dtype:
+            raise InvalidRequest(
+                f"RECONSTRUCTION: 'control.{name}' must hold images of the first deletions", "inputs.RECONSTRUCTION"
+            )
+    return images.clamp(0, 1), controls, about
 
 
 def _answers(ctx: JobContext, truth: Tensor) -> tuple[Tensor, JSONObject]:

@@ -55,15 +55,21 @@ def run(ctx: JobContext) -> dict[str, Output]:
     given, recipe = _given(ctx, original)
     finished = _resume(ctx, original)
     assert ctx.method is not None
-    for deletion in range(len(finished), params.deletions):
-        forgotten = places[deletion]
+    exact = bool(ctx.method.traits["exact"])
+    runs = params.deletions + exact  # an exact method shows on the first deletion how well it repeats
+
+    def unlearned(deletion: int, run: int) -> nn.Module:
+        assert ctx.method is not None
         kept = torch.ones(n, dtype=torch.bool)
-        kept[forgotten] = False
+        kept[places[deletion]] = False
         inputs = UnlearningInputs(original.network(), given.network() if given else None, recipe)
-        part = Part(ctx, deletion, params.deletions)
-        retain, forget = samples.pick(kept.nonzero().flatten()), samples.pick(forgotten)
-        finished.append(ctx.method.target(inputs, retain, forget, ctx.method_params, part).cpu())
-        ctx.progress(deletion + 1, params.deletions)
+        retain, forget = samples.pick(kept.nonzero().flatten()), samples.pick(places[deletion])
+        network: nn.Module = ctx.method.target(inputs, retain, forget, ctx.method_params, Part(ctx, run, runs))
+        return network.cpu()
+
+    for deletion in range(len(finished), params.deletions):
+        finished.append(unlearned(deletion, deletion))
+        ctx.progress(deletion + 1, runs)
         if ctx.due():
             states = [network.state_dict() for network in finished]
             ctx.save(deletion + 1, {name: torch.stack([s[name] for s in states]) for name in states[0]})
@@ -75,11 +81,15 @@ def run(ctx: JobContext) -> dict[str, Output]:
         indices=torch.tensor(training.indices)[places].tolist(),
         labels=labels,
     )
+    change = [_distance(original.network(), network) for network in finished]
     done = Unlearning(
         method=ctx.method.name,
         params=ctx.method_params.model_dump(mode="json"),
-        exact=bool(ctx.method.traits["exact"]),
-        weight_change=[_distance(original.network(), network) for network in finished],
+        exact=exact,
+        weight_change=change,
+        repeat_ratio=_distance(finished[0], unlearned(0, params.deletions)) / change[0]
+        if exact and change[0]
+        else None,
     )
     return {
         "UNLEARNED": Output(write_networks(original.architecture, finished)),

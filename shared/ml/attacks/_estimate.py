@@ -69,6 +69,14 @@ def gradient_direction(observation: Observation, gradient_from: str) -> Estimate
     return Estimate(at, {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()})
 
 
+def with_controls(estimate: Estimate, controls: int, generator: torch.Generator) -> Estimate:
+    """The estimate with random directions of norm 1 for `controls` more deletions, drawn on the CPU."""
+    drawn = {n: torch.randn(controls, *g.shape[1:], generator=generator) for n, g in estimate.direction.items()}
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in drawn.values()]).sum(0).sqrt()
+    unit = {n: g / norm.view(-1, *[1] * (g.dim() - 1)) for n, g in drawn.items()}
+    return Estimate(estimate.at, {n: torch.cat([g, unit[n]]) for n, g in estimate.direction.items()})
+
+
 def class_scores(observation: Observation, gradient_from: str) -> Tensor:
     """The white box score of each class, [D, K], lower is likelier: the estimated gradient of the last bias.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -79,13 +79,15 @@ class Queries:
 class Reconstruction:
     """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2].
 
-    `explanations` [D] says what each was explained from, in the attack's own words.
+    `explanations` [D] says what each was explained from, in the attack's own words. `controls` by name [R, k, C, H,
+    W]: what the same search makes, for the first R deletions, of something that says nothing about them.
     """
 
     images: Tensor
     labels: Tensor
     matching_loss: Tensor
     explanations: list[str]
+    controls: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

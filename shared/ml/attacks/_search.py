@@ -75,37 +75,44 @@ def best_of(lanes: Starts, loss: Tensor) -> Tensor:
     ])  # fmt: skip
 
 
-def _likelier(lanes: Starts, loss: Tensor) -> int:
-    """The explanation under which the deletions match better: the mean of each one's best start."""
+def _likelier(lanes: Starts, loss: Tensor, deletions: int) -> int:
+    """The explanation under which the first `deletions` match better: the mean of each one's best start."""
     means = []
     for estimate in range(int(lanes.place[:, 1].max()) + 1):
-        rows, deletions = lanes.of(estimate)
-        best = torch.full((int(deletions.max()) + 1,), torch.inf, device=loss.device)
-        means.append(best.scatter_reduce(0, deletions, loss[rows], "amin").mean())
+        rows, whose = lanes.of(estimate)
+        best = torch.full((int(whose.max()) + 1,), torch.inf, device=loss.device)
+        means.append(best.scatter_reduce(0, whose, loss[rows], "amin")[:deletions].mean())
     return int(torch.stack(means).argmin())
 
 
 def search(
-    matching: Matching, schedule: Schedule, total: int, restarts: int, shape: tuple[int, ...], ctx: Context
+    matching: Matching,
+    deletions: int,
+    schedule: Schedule,
+    total: int,
+    restarts: int,
+    shape: tuple[int, ...],
+    ctx: Context,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run it to its end, or on from the checkpoint.
 
     Args:
+        deletions: how many of the labels are deletions; what comes after them are controls.
         shape: of one start, (k, C, H, W).
 
     Returns:
         per deletion the images [D, *shape], the matching loss [D] and the number of the explanation [D] of the
         lane that matches best.
     """
-    deletions, estimates = len(matching.labels), len(matching.match)
-    lanes, done = _start(deletions, estimates, restarts, schedule, shape, ctx), 0
+    estimates = len(matching.match)
+    lanes, done = _start(len(matching.labels), estimates, restarts, schedule, shape, ctx), 0
     if (found := ctx.resume()) is not None:
         done, saved = found
         place = saved.pop("place")
         lanes = Starts(place.to(ctx.device), AdamW(**{name: t.to(ctx.device) for name, t in saved.items()}))
     for step in range(done, total):
         if step == int(SCOUTING * total) and estimates > 1:
-            lanes = lanes.keep(lanes.of(_likelier(lanes, matching.mismatch(lanes)))[0])
+            lanes = lanes.keep(lanes.of(_likelier(lanes, matching.mismatch(lanes), deletions))[0])
         lanes.search.x.clamp_(0, 1)
         gradient, loss = matching.step(lanes, schedule.tv_at(step, total))
         lanes.search.step(step + 1, gradient.sign(), schedule.lr_at(step, total), schedule.weight_decay)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import GradientFrom, class_scores, gradient_direction, infer_labels
+from shared.ml.attacks._estimate import GradientFrom, class_scores, gradient_direction, infer_labels, with_controls
 from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.attacks._schedules import SCHEDULES
 from shared.ml.attacks._search import Matching, search
@@ -24,6 +25,9 @@ class FeatureRecoveryParams(Params):
     gradient_from: GradientFrom = "pair"
     labels: Literal["given", "inferred"] = Field(
         "given", description="classes given, or read off the last layer's bias"
+    )
+    controls: int = Field(
+        0, ge=0, le=1000, description="deletions for which the same search is also given a random direction, as a null"
     )
 
 
@@ -55,16 +59,27 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
     k = observation.forgotten
     sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
     labels = _labels(observation, params, k)
-    matching = Matching([gradient_direction(observation, source) for source in sources], labels, ctx)
+    deletions, controls = len(labels), min(params.controls, len(labels))
+    estimates = [gradient_direction(observation, source) for source in sources]
+    if controls:
+        estimates = [with_controls(e, controls, ctx.generator("random directions")) for e in estimates]
+    matching = Matching(estimates, torch.cat([labels, labels[:controls]]), ctx)
     images, loss, chosen = search(
         matching,
+        deletions,
         schedule,
         params.iterations or schedule.iterations,
         params.restarts or schedule.restarts,
         (k, *observation.original.architecture.input_shape),
         ctx,
     )
-    return Reconstruction(images, labels, loss, [sources[which] for which in chosen.tolist()])
+    return Reconstruction(
+        images[:deletions],
+        labels,
+        loss[:deletions],
+        [sources[which] for which in chosen[:deletions].tolist()],
+        {"random_direction": images[deletions:]} if controls else {},
+    )
 
 
 def _labels(observation: Observation, params: FeatureRecoveryParams, k: int) -> Tensor:

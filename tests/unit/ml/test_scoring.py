@@ -102,10 +102,20 @@ def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing()
     truth = draw(3, 1, 1, 8, 8, purpose="truth")
     ranks = scoring.identify(truth, truth, labels, public(), 100, generator(0, "decoys"))
     assert (ranks["rank_1"], ranks["decoys"], ranks["n"], ranks["low"] < 1) == (3, 20, 3, True)
-    parts = scoring.score_images(nulls.class_mean(public(), labels), truth, labels, public())
+    means = nulls.class_mean(public(), labels)
+    parts = scoring.score_images(means, truth, {"class_mean": means})
     assert set(parts) == {"mse", "psnr", "ssim"}
     assert parts["mse"]["nulls"]["class_mean"] == pytest.approx(parts["mse"]["mean"])
     assert parts["psnr"]["gain"]["mean"] <= 1e-9
+
+
+def test_a_null_of_a_few_samples_is_told_and_never_the_null() -> None:
+    truth = draw(3, 1, 1, 8, 8, purpose="truth")
+    grey = torch.full_like(truth, 0.5)
+    part = scoring.score_images(grey, truth, {"class_mean": grey, "random_direction": truth[:2]})["psnr"]
+    assert part["nulls"]["random_direction"] == 100  # it hits, and yet
+    assert len(part["null_values"]["random_direction"]) == 2
+    assert part["null_name"] in ("class_mean", "permuted_truth")
 
 
 def test_a_class_without_public_samples_cannot_be_identified() -> None:

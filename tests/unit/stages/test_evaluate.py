@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from shared.ml.tensors import read_tensors
-from tests.support.tiny import body, chain
+from shared.choices import Choice
+from shared.errors import InvalidRequest
+from shared.ml.attacks._estimate import gradient_direction
+from shared.ml.attacks._observation import Observation
+from shared.ml.datasets._base import Samples, open_dataset
+from shared.ml.networks import read_networks
+from shared.ml.nulls import nearest_public
+from shared.ml.records import ForgetSets
+from shared.ml.tensors import read_tensors, write_tensors
+from tests.support.tiny import DATA, body, chain
+from workers.context import Output
 from workers.stages._local import run_stage
 
 
@@ -56,3 +66,65 @@ def test_pictures_show_truth_reconstruction_and_null_with_their_scores() -> None
     assert {name: about[name] for name in ("attack", "seed", "unlearning")} == {
         name: found[name] for name in ("attack", "seed", "unlearning")
     }
+
+
+def test_nulls_of_gradient_matching_are_made_from_the_models_and_the_public() -> None:
+    made = chain(deletions=3)
+    made |= run_stage("attack", made, "feature_recovery", iterations=20, controls=2)
+    with_models = body(run_stage("evaluate", made, decoys=5)["EVALUATION"])["metrics"]["psnr"]
+    assert {n: len(v) for n, v in with_models["null_values"].items()} == {
+        "class_mean": 3, "permuted_truth": 3, "nearest_public": 3, "random_direction": 2,
+    }  # fmt: skip
+    public = open_dataset(Choice.model_validate(DATA)).load("test")
+    truth = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS").images()[:, 0]
+    for label, image, score in zip(
+        body(made["LABELS"])["labels"], truth, with_models["null_values"]["nearest_public"], strict=True
+    ):
+        theirs = public.images[public.labels == label[0]][:5]
+        possible = -10 * (theirs - image).square().flatten(1).mean(1).log10()
+        assert (possible - score).abs().min() < 1e-4  # it is one of them
+    without = {role: output for role, output in made.items() if role not in ("UNLEARNED", "ORIGINAL")}
+    assert (
+        "nearest_public" not in body(run_stage("evaluate", without, decoys=5)["EVALUATION"])["metrics"]["psnr"]["nulls"]
+    )
+
+
+def test_the_nearest_public_image_is_the_one_that_was_deleted_if_it_is_there() -> None:
+    made = chain(deletions=2)
+    forgotten = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS")
+    images, labels = forgotten.images()[:, 0], torch.tensor(forgotten.labels)
+    others = torch.rand(6, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    public = Samples(torch.cat([others, images]), torch.cat([labels[:1, 0].repeat(6), labels[:, 0]]))
+    seen = Observation(read_networks(made["ORIGINAL"].data, "x"), read_networks(made["UNLEARNED"].data, "x"))
+    estimates = {"pair": gradient_direction(seen, "pair")}
+    found = nearest_public(estimates, ["pair", "pair"], labels, public, 100, torch.device("cpu"))
+    assert torch.equal(found[:, 0], images)
+
+
+def test_controls_do_not_change_what_the_attack_finds() -> None:
+    made = chain("retrain", deletions=3)
+    params = {"iterations": 40, "gradient_from": "either"}
+    plain, controlled = (
+        read_tensors(run_stage("attack", made, "feature_recovery", **params, controls=n)["RECONSTRUCTION"].data, "x")[0]
+        for n in (0, 2)
+    )
+    torch.testing.assert_close(controlled["matching_loss"], plain["matching_loss"], rtol=0.1, atol=1e-3)
+    assert controlled["control.random_direction"].shape == (2, 1, 1, 9, 9)
+    assert "control.random_direction" not in plain
+
+
+@pytest.mark.parametrize(
+    "control", [torch.zeros(4, 1, 1, 9, 9), torch.zeros(1, 1, 1, 9, 8), torch.zeros(0, 1, 1, 9, 9)]
+)
+def test_controls_that_do_not_fit_are_refused(control: torch.Tensor) -> None:
+    made = chain(deletions=3)
+    tensors = {"images": torch.zeros(3, 1, 1, 9, 9), "control.x": control}
+    made["RECONSTRUCTION"] = Output(write_tensors(tensors, {}))
+    with pytest.raises(InvalidRequest, match=r"control\.x"):
+        run_stage("evaluate", made)
+
+
+def test_exact_unlearning_says_how_well_it_repeats() -> None:
+    exact = body(chain("retrain")["UNLEARNING"])
+    assert 0 <= exact["repeat_ratio"] < 0.05  # one full-batch step: another order is rounding
+    assert body(chain("gradient_ascent")["UNLEARNING"])["repeat_ratio"] is None

@@ -1,0 +1,45 @@
+"""The null of an attack by gradient matching: which public image would have explained the weight change best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from shared.errors import InvalidRequest
+from shared.ml.attacks._estimate import gradient_direction
+from shared.ml.attacks._observation import Observation
+from shared.ml.datasets._base import Samples
+from shared.ml.networks import read_networks
+from shared.ml.nulls import nearest_public
+from shared.ml.records import Counts
+from workers.context import JobContext
+
+
+def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor, public: Samples) -> Tensor | None:
+    """Images [D, 1, C, H, W], from as many public images a class as there are decoys.
+
+    None where the attack did not say what it explained, where the models are not among the inputs, or for
+    several samples a deletion.
+
+    Raises:
+        InvalidRequest: the models do not fit the truth.
+    """
+    explained = about.get("explanations")
+    needed = {"ORIGINAL", "UNLEARNED"} | ({"BASE", "COUNTS"} if explained and "base" in explained else set())
+    if not explained or not needed <= ctx.inputs.keys() or labels.shape[1] != 1:
+        return None
+    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
+    like = original.architecture
+    from_base = "BASE" in needed
+    seen = Observation(
+        original=original,
+        unlearned=read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=like),
+        base=read_networks(ctx.input("BASE"), "BASE", like=like) if from_base else None,
+        counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if from_base else None,
+    )
+    if not set(explained) <= {"pair", "base"} or not len(explained) == seen.unlearned.count == len(labels):
+        raise InvalidRequest("RECONSTRUCTION and UNLEARNED differ in their deletions", "inputs.RECONSTRUCTION")
+    estimates = {source: gradient_direction(seen, source) for source in dict.fromkeys(explained)}
+    return nearest_public(estimates, explained, labels, public, ctx.params.decoys, ctx.device)
