@@ -30,8 +30,8 @@ test-long: .venv  ## what takes minutes
 serve: .venv  ## a whole Palimpsest on this machine, until Ctrl-C
 	@$(BIN)/python -m deploy.local.serve
 
-demo: .venv  ## one small audit from start to end: what leaked, beside what chance gives
-	@$(BIN)/python -m deploy.local.demo
+demo: .venv  ## a whole audit in about five minutes, to its report in .palimpsest/demo
+	@$(BIN)/python -m deploy.local.demo $(ARGS)
 
 worker: .venv  ## one more worker for it: make worker STAGES=attack
 	@$(BIN)/python -m deploy.local.worker $(STAGES)
@@ -44,6 +44,7 @@ lock: .venv  ## resolve the requirements anew
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --no-annotate -U -o requirements/all.lock
 	$(BIN)/uv pip compile pyproject.toml --extra gateway --extra cli --python-version 3.11 --no-emit-index-url --no-annotate -c requirements/all.lock -U -o requirements/gateway.lock
+	$(BIN)/uv pip compile pyproject.toml --extra worker --python-version 3.11 --no-emit-index-url --no-annotate -c requirements/all.lock -U -o requirements/worker.lock
 
 clean:  ## remove what was installed and served
 	rm -rf .venv .palimpsest *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -101,7 +101,7 @@ class Runner:
             failpoint("worker.after_finish")
             return "succeeded"
         except JobCancelled:
-            self._record(lambda: claims.cancelled(self.db, job.id, fence))
+            self.ringer.ring(self._record(lambda: claims.cancelled(self.db, job.id, fence)))
             return "cancelled"
         except Drained:
             self.ringer.ring(self._record(lambda: claims.drained(self.db, job.id, fence)))
@@ -116,7 +116,7 @@ class Runner:
             failure, message = explain(error)
             if failure is Failure.ERROR:
                 log.exception("the stage raised", job=job.id, stage=job.stage, method=job.method)
-            self._record(lambda: claims.fail(self.db, job.id, fence, failure, message))
+            self.ringer.ring(self._record(lambda: claims.fail(self.db, job.id, fence, failure, message)))
             return f"failed: {failure}: {message}"
 
     def _content_key(self, claim: Claim) -> tuple[str, str]:
@@ -151,7 +151,8 @@ class Runner:
         if set(outputs) != set(produces):
             raise RuntimeError(f"the stage made {sorted(outputs)}, its catalog entry says {sorted(produces)}")
         return tuple(
-            Artifact(role, self.artifacts.put(o.data), len(o.data), o.media_type) for role, o in sorted(outputs.items())
+            Artifact(role, self._record(partial(self.artifacts.put, o.data)), len(o.data), o.media_type)
+            for role, o in sorted(outputs.items())
         )
 
     def _finish(
@@ -164,7 +165,8 @@ class Runner:
         self.ringer.ring(self._record(write))
 
     def _record(self, write: Callable[[], T]) -> T:
-        """Write the end of an attempt, again while SQL is away; the fence decides if that took too long."""
+        """Write the end of an attempt, again while SQL or the artifact store is away; the fence decides if that
+        took too long."""
         until = time.monotonic() + 2 * self.settings.lease
         while True:
             try:

@@ -11,18 +11,24 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.local.layout import Layout
+from deploy.local.layout import Layout, held
 
 
 def serving(layout: Layout) -> subprocess.Popen[bytes] | None:
     """Start a serve, with an attack worker a core, unless one has this folder already; None then."""
-    if layout.served.exists():
+    if held(layout):
         return None
     command = [sys.executable, "-m", "deploy.local.serve", "--home", str(layout.home)]
-    started = subprocess.Popen([*command, "--workers", f"attack={os.cpu_count() or 1}"])
-    while started.poll() is None and not layout.served.exists():
+    return subprocess.Popen([*command, "--workers", f"attack={os.cpu_count() or 1}"])
+
+
+def wait_until_up(layout: Layout, server: subprocess.Popen[bytes] | None) -> bool:
+    """Until somebody serves this folder; False if whoever was starting has given up and said why."""
+    while not (layout.served.exists() and held(layout)):
+        if server.poll() is not None if server else not held(layout):
+            return False
         time.sleep(0.2)
-    return started
+    return True
 
 
 def main() -> int:
@@ -34,8 +40,8 @@ def main() -> int:
     layout = Layout(given.home)
     server = serving(layout)
     try:
-        if not layout.served.exists():
-            return server.returncode if server else 1  # serve has said why
+        if not wait_until_up(layout, server):
+            return server.returncode if server else 1
         at = json.loads(layout.served.read_text())
         env = {**os.environ, "PALIMPSEST_URL": at["url"], "PALIMPSEST_TOKEN": at["token"]}
         command = [sys.executable, "-m", "services.cli", "audit", str(given.audit)]

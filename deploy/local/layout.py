@@ -76,6 +76,18 @@ class Layout:
         return path.read_text().strip()
 
 
+def held(layout: Layout) -> bool:
+    """Whether a serve has this folder. Its lock says so: `serve.json` may have outlived a serve that was killed."""
+    try:
+        with layout.lock.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def write_secret(path: Path, text: str) -> None:
     """Write a file that only its owner can read, all at once."""
     draft = path.with_suffix(".new")

@@ -69,12 +69,12 @@ def take(layout: Layout, patience: float = 30) -> IO[str]:
     except OSError:
         at = json.loads(layout.served.read_text())["url"] if layout.served.exists() else "an address not known yet"
         raise CannotServe(f"{layout.home} is already served, at {at}; stop that one first, or give --home") from None
+    layout.served.unlink(missing_ok=True)  # first: who waits for the file must not take an old one for ours
     until = time.monotonic() + patience
     while _supervisor_lives(layout):
         if time.monotonic() > until:
             raise CannotServe(f"process {layout.pid.read_text().strip()} of an earlier serve does not end: kill it")
         time.sleep(0.2)
-    layout.served.unlink(missing_ok=True)
     return lock
 
 

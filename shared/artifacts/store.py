@@ -33,6 +33,11 @@ def _path(sha256: str) -> str:
     return f"sha256/{sha256[:2]}/{sha256}"
 
 
+def _first_line(error: Exception) -> str:
+    """What happened; the backend's own debugging comes on further lines."""
+    return str(error).partition("\n")[0]
+
+
 @contextmanager
 def _reading(sha256: str) -> Iterator[None]:
     """What the backend raises on a read, in this project's words."""
@@ -41,7 +46,7 @@ def _reading(sha256: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotFound(f"artifact {sha256} is not in the store") from error
     except (BaseError, OSError) as error:
-        raise TransientError(f"artifact {sha256} could not be read: {error}") from error
+        raise TransientError(f"artifact {sha256} could not be read: {_first_line(error)}") from error
 
 
 class ArtifactStore:
@@ -76,7 +81,7 @@ class ArtifactStore:
                 if bytes(obstore.get(self._backend, path).bytes()) != data:
                     obstore.put(self._backend, path, data, mode="overwrite")
         except (BaseError, OSError) as error:
-            raise TransientError(f"artifact of {len(data)} bytes could not be stored: {error}") from error
+            raise TransientError(f"artifact of {len(data)} bytes could not be stored: {_first_line(error)}") from error
         return sha256
 
     def get(self, sha256: str) -> bytes:

@@ -184,19 +184,22 @@ def finish(
     return db.retrying(work)
 
 
-def fail(db: Database, job_id: str, fence: int, failure: Failure, message: str) -> None:
-    """The job failed for good. Raises FencedOut: nothing was written."""
+def fail(db: Database, job_id: str, fence: int, failure: Failure, message: str) -> set[str]:
+    """The job failed for good. Returns the stages that got something to do: a tolerant job goes without it.
 
-    def work(connection: Connection) -> None:
+    Raises FencedOut: nothing was written.
+    """
+
+    def work(connection: Connection) -> set[str]:
         row = held(connection, job_id, fence)
-        move(db, connection, row, State.FAILED, failure, failure=failure, message=message)
+        return move(db, connection, row, State.FAILED, failure, failure=failure, message=message)
 
-    db.retrying(work)
+    return db.retrying(work)
 
 
-def cancelled(db: Database, job_id: str, fence: int) -> None:
-    """The attempt obeyed a cancel. Raises FencedOut."""
-    db.retrying(lambda c: move(db, c, held(c, job_id, fence), State.CANCELLED, "asked"))
+def cancelled(db: Database, job_id: str, fence: int) -> set[str]:
+    """The attempt obeyed a cancel; returns the stages to ring. Raises FencedOut."""
+    return db.retrying(lambda c: move(db, c, held(c, job_id, fence), State.CANCELLED, "asked"))
 
 
 def drained(db: Database, job_id: str, fence: int) -> set[str]:

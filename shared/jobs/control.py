@@ -15,13 +15,15 @@ from shared.jobs.states import ENDED_BADLY, LIVE, TERMINAL, State, Stop
 from shared.jobs.tables import audit_jobs, audits, job_inputs, jobs
 
 
-def cancel_job(db: Database, tenant: str, job_id: str) -> None:
+def cancel_job(db: Database, tenant: str, job_id: str) -> set[str]:
     """Ask a job to end: at once where it does not run, within seconds where it does. Repeating it is harmless.
+
+    Returns the stages to ring: a tolerant job goes on without it.
 
     Raises:
         NotFound: no such job of this tenant.
     """
-    db.retrying(lambda c: _cancel(db, c, _own(c, tenant, job_id)))
+    return db.retrying(lambda c: _cancel(db, c, _own(c, tenant, job_id)))
 
 
 def _own(connection: Connection, tenant: str, job_id: str) -> Row[Any]:
@@ -31,15 +33,15 @@ def _own(connection: Connection, tenant: str, job_id: str) -> Row[Any]:
     return row
 
 
-def _cancel(db: Database, connection: Connection, row: Row[Any]) -> None:
+def _cancel(db: Database, connection: Connection, row: Row[Any]) -> set[str]:
     if row.state in TERMINAL:
-        return
+        return set()
     if row.state == State.RUNNING:
         if row.stop != Stop.CANCEL:
             note(db, connection, row, "cancel", {}, stop=Stop.CANCEL)
             _disown(connection, row)
-        return
-    move(db, connection, row, State.CANCELLED, "asked")
+        return set()
+    return move(db, connection, row, State.CANCELLED, "asked")
 
 
 def _disown(connection: Connection, row: Row[Any]) -> None:
@@ -123,11 +125,12 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
                 raise Conflict(f"its input, job {parent.id} ({parent.stage}), {why}: retry that one first")
         if row.tolerant and not held_back(connection, row, by=frozenset(State) - ENDED_BADLY):
             raise Conflict("none of its inputs succeeded: retry those first")
+        partial = row.tolerant and held_back(connection, row, by=ENDED_BADLY)
         to = State.WAITING if held_back(connection, row) else State.QUEUED
         values = {
             "failure": None, "message": None, "lost_count": 0, "finished_at": None, "started_at": None,
             "queued_at": db.now if to is State.QUEUED else None,
-            "progress": to_json({}), "live_key": None if row.fresh else row.plan_key,
+            "progress": to_json({}), "live_key": None if row.fresh or partial else row.plan_key,
         }  # fmt: skip
         return move(db, connection, row, to, "retry", **values)
 

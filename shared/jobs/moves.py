@@ -73,11 +73,15 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
     if to is State.SUCCEEDED:
         stages |= _release(db, connection, row.id)
     elif to in ENDED_BADLY:
-        for child in waiting_on(connection, row.id):
-            if child.tolerant:
+        for seen in waiting_on(connection, row.id):
+            child = lock(connection, seen.id)
+            if child.state != State.WAITING:
+                continue  # failed meanwhile, through another of its inputs
+            if child.tolerant:  # it will be made of a part: nobody's equal from now on
+                connection.execute(update(jobs).where(jobs.c.id == child.id).values(live_key=None))
                 continue
             message = f"its input, job {row.id} ({row.stage}), {to}: retry that one first"
-            move(
+            stages |= move(
                 db,
                 connection,
                 child,

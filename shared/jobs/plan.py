@@ -108,8 +108,9 @@ class _Planner:
         seed: int,
         providers: Providers,
         method: Choice | None = None,
+        also: frozenset[str] = frozenset(),
     ) -> dict[str, Source]:
-        """Plan one job fed from `providers`; returns its outputs."""
+        """Plan one job fed from `providers`; returns its outputs. `also`: roles to supply if the method uses them."""
         name = method.name if method else None
         own = self.catalog.get("stage", stage, "stage").properties
         for param in method.params if method else {}:
@@ -117,7 +118,8 @@ class _Planner:
                 raise InvalidRequest(f"{param} belongs to the stage {stage}, not to {name}", f"params.{param}")
         merged = {**params, **(method.params if method else {})}
         # A stage's own optional roles are supplied; a method's are not: what an attacker is given is a choice.
-        wanted = {*self.catalog.describe(stage, name, merged).needs, *self.catalog.get("stage", stage, "stage").uses}
+        described = self.catalog.describe(stage, name, merged)
+        wanted = {*described.needs, *self.catalog.get("stage", stage, "stage").uses, *(also & {*described.uses})}
         return self._plan(stage, name, merged, seed, {r: s for r, s in providers.items() if r in wanted})
 
     def report(self, params: Mapping[str, Any], evaluations: list[dict[str, Source]]) -> None:
@@ -194,6 +196,8 @@ def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Provid
     with _blame({"params": "evaluate"}):
         made = [{"EVALUATION": planner.add("evaluate", spec.evaluate, seed, released)["EVALUATION"]}]
     truth = {role: released[role] for role in released if role in JOINED}
+    # An attacker that is not told how many were forgotten takes it to be one.
+    several = frozenset({"COUNTS"} if planner.params(released["FORGET_SETS"])["size"] > 1 else ())
     for a, attack in enumerate(spec.attacks):
         seen = released
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
@@ -202,7 +206,7 @@ def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Provid
             with _blame({"params": "probe", "stage": f"attacks.{a}"}):
                 seen = {**released, **planner.add("probe", spec.probe, seed, released)}
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
-            attacked = planner.add("attack", {}, seed, seen, attack)
+            attacked = planner.add("attack", {}, seed, seen, attack, several)
         with _blame({"params": "evaluate"}):
             made.append(planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked}))
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import fmean, median
 from typing import Any
 
@@ -17,6 +17,7 @@ from shared.ml.statistics import bca, wilson
 from shared.registry import Plugin
 
 JSONObject = dict[str, Any]
+DRAWS = 20  # of decoys that stand in for a reconstruction, where chance must be measured
 
 
 def summary(
@@ -25,15 +26,17 @@ def summary(
     by_null: Mapping[str, list[float]],
     proportion: bool,
     few: Mapping[str, list[float]] | None = None,
+    size: int = 1,
 ) -> JSONObject:
     """One metric's part of an evaluation.
 
     Best and worst are the attacker's: the sample that leaked most, and least. The null is the strongest of
     those given, by mean; the gain is positive where the attack beats it, paired by sample. Nulls of `few` samples
-    are told beside them, and never are the null.
+    are told beside them, and never are the null. Every `size` values are one deletion's: the bootstrap draws
+    deletions, as the samples of one were rebuilt together.
     """
     higher = bool(plugin.traits["higher_is_better"])
-    interval = wilson(sum(values), len(values)) if proportion else bca(values)
+    interval = wilson(sum(values), len(values)) if proportion else bca(_by_deletion(values, size))
     low, high = interval or (None, None)
     part: JSONObject = {
         "n": len(values),
@@ -60,11 +63,15 @@ def summary(
         if proportion and interval:  # the bootstrap of equal values has no width; the null is taken as known
             low, high = sorted(end - fmean(by_null[name]) for end in interval)
         else:
-            low, high = bca(gains) or (None, None)
+            low, high = bca(_by_deletion(gains, size)) or (None, None)
         part |= {"null": fmean(by_null[name]), "null_name": name}
         part["gain"] = {"mean": fmean(gains), "median": median(gains), "low": low, "high": high}
         part["gain"]["interval"] = part["interval"]
     return part
+
+
+def _by_deletion(values: list[float], size: int) -> list[float]:
+    return [fmean(values[start : start + size]) for start in range(0, len(values), size)]
 
 
 def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
@@ -101,7 +108,7 @@ def score_images(reconstruction: Tensor, truth: Tensor, others: Mapping[str, Ten
         permuted = nulls.permuted_truth(score, reconstruction, truth)
         if permuted is not None:
             scores["permuted_truth"] = permuted.tolist()
-        parts[plugin.name] = summary(plugin, score(reconstruction, truth).tolist(), scores, False, few)
+        parts[plugin.name] = summary(plugin, score(reconstruction, truth).tolist(), scores, False, few, truth.shape[1])
     return parts
 
 
@@ -120,6 +127,25 @@ def score_labels(answers: Tensor, truth: Tensor, num_classes: int) -> JSONObject
     return parts
 
 
+def _chance(
+    ranked: Callable[[Tensor, Tensor], list[int]], decoys: Tensor, truth: Tensor, generator: torch.Generator
+) -> float:
+    """How often a decoy, handed back as the reconstruction, is identified with the truth.
+
+    With several samples a deletion that is more than 1 in M + 1: each is assigned to the truth it fits best.
+    """
+    n, count = decoys.shape[:2]
+    every, hits = torch.arange(n), []
+    for _ in range(DRAWS):
+        chosen = torch.randint(count, (n,), generator=generator)
+        rest = torch.ones(n, count, dtype=torch.bool)
+        rest[every, chosen] = False
+        handed = decoys[every, chosen].view(truth.shape)
+        ranks = ranked(handed, decoys[rest].view(n, count - 1, *decoys.shape[2:]))
+        hits.append(fmean(float(rank == 1) for rank in ranks))
+    return fmean(hits)
+
+
 def identify(
     reconstruction: Tensor, truth: Tensor, labels: Tensor, public: Samples, decoys: int, generator: torch.Generator
 ) -> JSONObject:
@@ -133,19 +159,27 @@ def identify(
     if count == 0:
         return {"n": 0, "decoys": 0}
     picks = torch.stack([pool[torch.randperm(len(pool), generator=generator)[:count]] for pool in pools])
-    images, targets = assign(reconstruction, truth).flatten(0, 1), truth.flatten(0, 1)
-    ranks = plugin.target(images, targets, public.images[picks]).tolist()
-    first = sum(rank == 1 for rank in ranks)
-    low, high = wilson(first, len(ranks)) or (None, None)
+    among, size = public.images[picks], truth.shape[1]
+
+    def ranked(images: Tensor, decoys: Tensor) -> list[int]:
+        found: list[int] = plugin.target(assign(images, truth).flatten(0, 1), truth.flatten(0, 1), decoys).tolist()
+        return found
+
+    ranks = ranked(reconstruction, among)
+    first = [float(rank == 1) for rank in ranks]
+    chance, interval = 1 / (count + 1), wilson(sum(first), len(first))
+    if size > 1:
+        chance, interval = _chance(ranked, among, truth, generator), bca(_by_deletion(first, size))
+    low, high = interval or (None, None)
     return {
         "n": len(ranks),
         "decoys": count,
-        "rank_1": first,
-        "share": first / len(ranks),
+        "rank_1": int(sum(first)),
+        "share": fmean(first),
         "low": low,
         "high": high,
-        "interval": "wilson",
-        "chance": 1 / (count + 1),
+        "interval": "wilson" if size == 1 else "bca",
+        "chance": chance,
         "median_rank": median(ranks),
         "worst_rank": max(ranks),
         "ranks": ranks,

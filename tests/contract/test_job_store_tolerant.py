@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import Conflict
-from shared.jobs import control
+from shared.jobs import claims, control
+from shared.jobs.states import Failure
 from tests.support.jobs import ALICE, PlannedJob, Store, planned, sha
 
 A, B = planned("a"), planned("b")
@@ -111,3 +112,51 @@ def test_cancelling_an_audit_ends_it_with_the_rest(store: Store) -> None:
     audit, ids = store.audit(A, B, REPORT)
     control.cancel_audit(store.db, ALICE, audit)
     assert set(store.states(*ids)) == {"cancelled"}
+
+
+def test_posting_again_while_it_waits_for_the_rest_makes_one_that_has_all(store: Store) -> None:
+    a, b, report = posted(store, A, B, REPORT)
+    end(store, a, well=False)
+    again_a, same_b, again = posted(store, A, B, REPORT)
+    assert (same_b, again != report) == (b, True)
+    end(store, b, well=True)
+    taken: dict[str, set[str]] = {}
+    while claim := store.claim():
+        taken[claim.job.id] = set(claim.inputs)
+        store.finish(claim)
+    assert taken == {again_a: set(), report: {"IN1"}, again: {"IN0", "IN1"}}
+
+
+def test_whoever_ends_the_last_input_is_told_to_ring_for_it(store: Store) -> None:
+    a, b, report = posted(store, A, B, planned("report", A, B, tolerant=True, stage="report"))
+    end(store, a, well=True)
+    claim = store.take()
+    assert claims.fail(store.db, b, claim.fence, Failure.ERROR, "it broke") == {"report"}
+    assert store.job(report).state == "queued"
+
+
+def test_so_is_whoever_fails_an_input_of_an_input(store: Store) -> None:
+    root = planned("root")
+    child = planned("child", root)
+    r, o, _, _ = posted(
+        store, root, planned("other"), child, planned("report", planned("other"), child, tolerant=True, stage="report")
+    )
+    claim = store.take()
+    end(store, o, well=True)
+    assert claims.fail(store.db, r, claim.fence, Failure.ERROR, "it broke") == {"report"}
+
+
+def test_so_is_whoever_cancels_it(store: Store) -> None:
+    a, b, _ = posted(store, A, B, planned("report", A, B, tolerant=True, stage="report"))
+    end(store, a, well=True)
+    assert control.cancel_job(store.db, ALICE, b) == {"report"}
+
+
+def test_a_child_of_two_that_fail_at_once_fails_once(store: Store) -> None:
+    root = planned("root")
+    left, right = planned("left", root), planned("right", root)
+    for n in range(6):  # ids, and so the order, are random
+        r, *_, leaf = posted(store, root, left, right, planned(f"leaf {n}", root, left, right))
+        end(store, r, well=False)
+        assert store.path(leaf) == ["waiting", "failed"]
+        store.clear()

@@ -6,10 +6,11 @@ import json
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.cli import AUDIT, REPORT, Run, audited, gateway_of_every_stage, runner
+from tests.support.cli import AUDIT, REPORT, Run, audited, gateway_of_every_stage, runner, worked_off
 from tests.support.gateway import GatewayProcess, HandWorker
 
 
@@ -62,6 +63,44 @@ def test_gates_that_hold_and_gates_that_cannot(run, worker):
         done = run("audit", "a.yaml", "--fail-on", gate)
         assert (done.returncode, told in done.stderr) == (2, True)
     assert len(json.loads(run("audits", "--json", "--limit", "200").stdout)) == before
+
+
+def test_a_row_that_cannot_be_judged_has_not_passed(run, worker):
+    good, bad = REPORT["rows"]
+    report = {**REPORT, "rows": [good, {**bad, "metrics": {"psnr": {**bad["metrics"]["psnr"], "gain": None}}}]}
+    told = "palimpsest: psnr.gain has no value: unlearning ascent, defense none, attack invert, seed 1, so it has"
+    done = audited(run, worker, "--fail-on", "psnr.gain>50", report=report)
+    assert (done.returncode, told in done.stderr, "no row crosses" in done.stderr) == (1, True, False)
+    done = audited(run, worker, "--fail-on", "psnr.gain>6", report=report)
+    assert (done.returncode, told in done.stderr, "crossed: psnr.gain is 6.5" in done.stderr) == (3, True, True)
+    lines = audited(run, worker, "--fail-on", "psnr.gain>50", "--json", report=report).stdout.splitlines()
+    assert json.loads(lines[-1])["unjudged"]["seed"] == 1
+
+
+def test_a_retry_says_which_reports_did_without_the_job(run, worker):
+    def one(audit: str, stage: str) -> dict[str, Any]:
+        (job,) = json.loads(run("jobs", "--audit", audit, "--stage", stage, "--json").stdout)
+        return dict(job)
+
+    Path("a.yaml").write_text(AUDIT)
+    thread = worked_off(worker, fail="attack")
+    audit = run("audit", "a.yaml", "--seed", "40", "--watch").stdout.splitlines()[0]
+    thread.join()
+    attack, report = one(audit, "attack"), one(audit, "report")
+    assert (attack["state"], report["state"]) == ("failed", "succeeded")
+    retried = run("retry", attack["id"], "--json")
+    told = f"the report of {audit} was made without it: post the audit again for a new one"
+    assert (retried.returncode, retried.stderr.strip()) == (0, told)
+    assert json.loads(retried.stdout)["id"] == attack["id"]
+    again = run("audit", "a.yaml", "--seed", "40").stdout.strip()
+    assert one(again, "attack")["id"] == attack["id"]
+    assert one(again, "report")["id"] != report["id"]
+    # of an audit that has made no report there is nothing to say
+    assert run("cancel", attack["id"]).returncode == 0
+    assert run("cancel", again).returncode == 0
+    other = run("audit", "a.yaml", "--seed", "41").stdout.strip()
+    assert run("cancel", one(other, "pretrain")["id"]).returncode == 0
+    assert "made without" not in run("retry", one(other, "pretrain")["id"]).stderr
 
 
 def test_an_audit_that_failed_has_not_passed(run, worker):

@@ -63,6 +63,7 @@ def test_every_stage_by_hand_takes_its_inputs_from_the_one_before(run, worker):
     }
     defended = step("defend", "none", of=unlearned)
     original, released = source(trained, "ORIGINAL"), source(defended, "RELEASED")
+    assert inputs(step("defend", "none", of=defended)) == inputs(defended)
     assert inputs(step("probe", of=defended)) == {"ORIGINAL": original, "UNLEARNED": released}
     attacked = step("attack", "invert", of=defended)
     assert inputs(attacked) == {

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.local.layout import Layout, held
 from shared.reporting.models import Report
 from tests.support.recompute import recomputed
 from tests.support.served import clean_env
@@ -101,3 +102,13 @@ def test_a_second_run_reuses_everything_and_a_gate_decides_its_status(done: tupl
     assert "16 jobs, 16 of them there already" in output
     assert seconds <= 30
     assert (folder / ".palimpsest/demo/report.json").read_bytes() == before
+
+
+def test_what_a_killed_serve_has_left_is_no_system_that_serves(done: tuple[Path, int, str]) -> None:
+    folder, _, _ = done
+    left = folder / ".palimpsest/serve.json"
+    left.write_text(json.dumps({"url": "http://127.0.0.1:9", "token": "old", "pid": 1}))
+    assert not held(Layout(folder / ".palimpsest"))
+    status, output, _ = demo(folder, "--fail-on", "psnr.mean>60")
+    assert status == 0, output
+    assert not left.exists()

@@ -121,7 +121,7 @@ PLUGINS = [
         Matching,
         needs=("ORIGINAL", "UNLEARNED"),
         needs_when={"labels": {"given": ("LABELS",)}},
-        uses=("BASE",),
+        uses=("BASE", "COUNTS"),
     ),
     _plugin("attack", "counting", needs=("COUNTS",)),
     _plugin("attack", "asking", needs=("UNLEARNED", "PROBES")),

@@ -36,7 +36,6 @@ def run(ctx: JobContext) -> dict[str, Output]:
         **ctx.method.traits,
     }
     if isinstance(observation, Queries):
-        threat_model["observes"] = sorted(roles - {"ORIGINAL", "UNLEARNED"})
         threat_model["queries"] = {"probing": read_tensors(ctx.input("PROBES"), "PROBES")[1].get("queries")}
         threat_model["queries"]["attack"] = observation.asked
     return _outputs(result, threat_model)

@@ -100,7 +100,7 @@ def _etag(job: Job) -> str:
 @routes.post("/jobs/<job_id>/cancel", responses={202: JobView, **documented(404)})
 def cancel_job(path: JobPath) -> Response:
     """Ask a job to end: at once where it does not run, within seconds where it does. Repeatable."""
-    control.cancel_job(db(), tenant(), path.checked)
+    gateway().deps.ringer.ring(control.cancel_job(db(), tenant(), path.checked))
     return _changed(path.checked)
 
 

@@ -64,7 +64,7 @@ def gradient_direction(observation: Observation, gradient_from: str) -> Estimate
         raw = {n: after[n].double() - before[n].double() for n in names}
     norm = torch.stack([g.flatten(1).square().sum(1) for g in raw.values()]).sum(0).sqrt()
     if not bool((norm > 0).all()):
-        which = int((norm == 0).nonzero()[0])
+        which = int((~(norm > 0)).nonzero()[0])
         raise InvalidRequest(f"deletion {which} left no trace in the weights: nothing to attack", "inputs.UNLEARNED")
     return Estimate(at, {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()})
 

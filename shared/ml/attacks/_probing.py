@@ -65,14 +65,15 @@ def find_probes(
         images = interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False).clamp(0, 1)
         return oracle(images).gather(1, classes[rows].unsqueeze(1)).squeeze(1)
 
-    every = torch.arange(n)
+    left = (search.confidence < confidence).nonzero().flatten()
     while True:
-        sure = confidence_of(search.x, every)
-        better = sure > search.confidence
-        search.best[better], search.confidence[better] = search.x[better], sure[better]
+        sure = confidence_of(search.x[left], left)
+        rose = sure > search.confidence[left]
+        better = left[rose]
+        search.best[better], search.confidence[better] = search.x[better], sure[rose]
         left = (search.confidence < confidence).nonzero().flatten()
         ctx.progress(min(oracle.queries, max_queries), max_queries, confidence=search.confidence.mean().item())
-        if not len(left) or oracle.queries + 2 * asked * len(left) + n > max_queries:
+        if not len(left) or oracle.queries + (2 * asked + 1) * len(left) > max_queries:
             break
         step += 1
         rng = ctx.generator(f"probes step {step}")

@@ -111,7 +111,7 @@ def search(
         place = saved.pop("place")
         lanes = Starts(place.to(ctx.device), AdamW(**{name: t.to(ctx.device) for name, t in saved.items()}))
     for step in range(done, total):
-        if step == int(SCOUTING * total) and estimates > 1:
+        if step == max(1, int(SCOUTING * total)) and estimates > 1:
             lanes = lanes.keep(lanes.of(_likelier(lanes, matching.mismatch(lanes), deletions))[0])
         lanes.search.x.clamp_(0, 1)
         gradient, loss = matching.step(lanes, schedule.tv_at(step, total))

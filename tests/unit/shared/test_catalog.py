@@ -146,7 +146,7 @@ def test_needs_may_depend_on_parameters() -> None:
     assert CATALOG.check("attack", "matching", {}, BOTH).needs == ("ORIGINAL", "UNLEARNED")
     checked = CATALOG.check("attack", "matching", {"labels": "given"}, [*BOTH, "LABELS"])
     assert checked.needs == ("ORIGINAL", "UNLEARNED", "LABELS")
-    assert CATALOG.check("attack", "matching", {}, [*BOTH, "BASE"]).uses == ("BASE",)
+    assert CATALOG.check("attack", "matching", {}, [*BOTH, "BASE"]).uses == ("BASE", "COUNTS")
 
 
 def test_a_role_that_may_come_many_times_is_numbered() -> None:

@@ -72,7 +72,7 @@ def test_the_forgotten_classes_are_told_by_queries_and_the_threat_model_counts_t
     answers = body(run_stage("attack", made, "label_inference_black_box")["ANSWERS"])
     assert answers["labels"] == body(made["LABELS"])["labels"]
     told = answers["threat_model"]
-    assert (told["access"], told["observes"]) == ("black_box", ["COUNTS", "PROBES"])
+    assert (told["access"], told["observes"]) == ("black_box", ["COUNTS", "ORIGINAL", "PROBES", "UNLEARNED"])
     probing = read_tensors(made["PROBES"].data, "PROBES")[1]["queries"]
     assert told["queries"] == {"probing": probing, "attack": 4 * 16}  # 16 probes, the original and 3 others
     assert told["params"]["precision"] == "float32"

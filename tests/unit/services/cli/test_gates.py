@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
-from services.cli.gates import Gate, check_metrics, crossings, gates
+from services.cli.gates import Gate, check_metrics, crossings, gates, unjudged
 from services.cli.output import WrongUse
 
 
@@ -87,6 +88,18 @@ def test_the_rows_that_cross(word, attacks):
 def test_each_gate_is_told_on_its_own():
     both = crossings(gates(["psnr>5", "label_accuracy>0.5", "psnr>5"]), ROWS)
     assert [c.gate.text for c in both] == ["psnr>5", "psnr>5", "label_accuracy>0.5"]
+
+
+@pytest.mark.parametrize("score", [None, {}, {"gain": None}, {"gain": math.nan}, {"gain": math.inf}, {"gain": "7"}])
+def test_a_row_that_has_the_metric_and_no_value_cannot_be_judged(score):
+    rows = [*ROWS, row("broken", psnr=score)]
+    assert [c.as_json()["attack"] for c in crossings(gates(["psnr.gain>6"]), rows)] == ["invert"]
+    (found,) = unjudged(gates(["psnr.gain>6", "label_accuracy.low>2"]), rows)
+    assert found.as_json() == {
+        "gate": "psnr.gain>6", "unlearning": "ascent", "defense": "-", "attack": "broken", "seed": 3
+    }  # fmt: skip
+    assert str(found) == "psnr.gain has no value: unlearning ascent, defense -, attack broken, seed 3"
+    assert unjudged(gates(["psnr.gain>6", "label_accuracy.low>2"]), ROWS) == []
 
 
 @pytest.mark.parametrize(

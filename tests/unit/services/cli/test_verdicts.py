@@ -33,6 +33,7 @@ def test_a_row_stands_beside_its_null(capsys):
     assert out.startswith("leaks: 7 of 8 [digits] were read back.\n")
     for cell in ("retrain", "feature_recovery ", "psnr 23.3 dB", "13.3 class mean", "+9.96 [+3.6, +14.0]", "7 of 8"):
         assert cell in out
+    assert out.splitlines()[1].split() == ["unlearning", "attack", "score", "null", "gain", "identified"]
     assert "iterations" not in out
     assert "defense" not in out
 

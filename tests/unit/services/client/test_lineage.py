@@ -57,6 +57,7 @@ TREE = {
         job("train", "ORIGINAL TRAINING_SET METRICS", BASE=of("pretrain", "BASE")),
         job("unlearn", "UNLEARNED LABELS", ORIGINAL=of("train", "ORIGINAL"), BASE={"sha256": "0" * 64}),
         job("defend", "RELEASED", UNLEARNED=of("unlearn", "UNLEARNED"), TRAINING_SET=of("train", "TRAINING_SET")),
+        job("stacked", "RELEASED", UNLEARNED=of("defend", "RELEASED"), TRAINING_SET=of("train", "TRAINING_SET")),
         job("attack", "ANSWERS", ORIGINAL=of("train", "ORIGINAL"), UNLEARNED=of("defend", "RELEASED")),
         job("two", "X", A=of("train", "ORIGINAL"), B=of("other", "ORIGINAL")),
         job("other", "ORIGINAL", BASE=of("pretrain", "BASE")),
@@ -65,8 +66,8 @@ TREE = {
 }
 
 
-def found(start: str, *roles: str) -> dict[str, Any]:
-    walk, rounds = Lineage(start, roles), 0
+def found(start: str, *roles: str, stage: str = "attack") -> dict[str, Any]:
+    walk, rounds = Lineage(start, roles, stage), 0
     while walk.ask:
         walk.take([TREE[name] for name in walk.ask])
         rounds += 1
@@ -92,6 +93,14 @@ def test_what_was_released_is_what_an_attacker_sees():
         "LABELS": of("unlearn", "LABELS"),
     }
     assert found("attack", "UNLEARNED") == {"UNLEARNED": of("defend", "RELEASED")}
+
+
+@pytest.mark.parametrize("start", ["unlearn", "defend", "attack", "stacked"])
+def test_a_defense_starts_from_what_no_other_defense_has_changed(start):
+    assert found(start, "UNLEARNED", "TRAINING_SET", stage="defend") == {
+        "UNLEARNED": of("unlearn", "UNLEARNED"),
+        "TRAINING_SET": of("train", "TRAINING_SET"),
+    }
 
 
 def test_of_two_that_are_as_near_none_is_taken_silently():

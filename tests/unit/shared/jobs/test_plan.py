@@ -166,6 +166,15 @@ def test_an_attack_is_supplied_with_what_it_needs_and_nothing_more() -> None:
     assert found == [["ORIGINAL", "UNLEARNED"], ["COUNTS"], ["LABELS", "ORIGINAL", "UNLEARNED"]]
 
 
+def test_an_attack_is_told_how_many_were_forgotten_only_if_it_is_several() -> None:
+    """Without it, it would take them to be one, and its answer would not fit."""
+    found = [
+        roles(j) for size in (1, 2) for j in planned({"attacks": ["matching"], "forget": {"size": size}})
+        if j.stage == "attack"
+    ]  # fmt: skip
+    assert found == [["ORIGINAL", "UNLEARNED"], ["COUNTS", "ORIGINAL", "UNLEARNED"]]
+
+
 def test_an_unlearning_method_is_supplied_with_what_it_needs_and_nothing_more() -> None:
     found = {j.method: roles(j) for j in planned({"unlearning": ["ascent", "retrain"]}) if j.stage == "unlearn"}
     assert found == {"ascent": ["ORIGINAL", "TRAINING_SET"], "retrain": ["BASE", "ORIGINAL", "TRAINING_SET"]}
