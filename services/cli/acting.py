@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from services.cli import completing
 from services.cli.following import follow
 from services.cli.output import INTERRUPTED, Json, WrongUse, as_json, client, say, size
 from services.cli.reporting import conclude
-from services.client import Job
+from services.client import ClientError, Job
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job.", autocompletion=completing.jobs)]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs or audits.", autocompletion=completing.items)]
@@ -43,7 +44,12 @@ def cancel(items: Ids, json: Json = False) -> None:
 def retry(item: JobId, json: Json = False) -> None:
     """Run a failed or cancelled job again, from its checkpoint if it has one."""
     with client() as gateway:
-        _tell(gateway.retry(item), json)
+        job = gateway.retry(item)
+        _tell(job, json)
+        with suppress(ClientError):  # the job is on its way, whatever becomes of this question
+            for audit in job.audits:
+                if gateway.jobs_page(audit=audit, stage="report", state="succeeded", limit=1).items:
+                    say(f"the report of {audit} was made without it: post the audit again for a new one")
 
 
 def hold(item: JobId, json: Json = False) -> None:

@@ -20,7 +20,9 @@ from services.client import Audit, Client, DryRun, Invalid
 
 
 def _audit(
-    file: Annotated[Path | None, typer.Argument(help="The audit as YAML. Flags go before what it says.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The audit as YAML. Flags go before what it says.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would come to, and store nothing.")] = False,
     watch: Watch = False,
     report: Annotated[

@@ -44,12 +44,12 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Crossing:
-    """A row on the wrong side of a gate."""
+class NotPassed:
+    """A row on the wrong side of a gate, or with no value (None) where the gate looks."""
 
     gate: Gate
     row: Mapping[str, Any]
-    value: float
+    value: float | None
 
     def as_json(self) -> dict[str, Any]:
         """The gate, the row by its choices, and the value."""
@@ -57,10 +57,10 @@ class Crossing:
         return {"gate": self.gate.text, **choices, "seed": self.row.get("seed"), "value": self.value}
 
     def __str__(self) -> str:
-        told = self.as_json()
+        told, gate = self.as_json(), self.gate
         who = ", ".join(f"{name} {told[name]}" for name in ("unlearning", "defense", "attack", "seed"))
-        gate = self.gate
-        return f"{gate.metric}.{gate.field} is {self.value:.4g}, {gate.sign} {gate.number:g}: {who}"
+        what = "has no value" if self.value is None else f"is {self.value:.4g}, {gate.sign} {gate.number:g}"
+        return f"{gate.metric}.{gate.field} {what}: {who}"
 
 
 def gates(words: Iterable[str]) -> list[Gate]:
@@ -99,7 +99,7 @@ def check_metrics(chosen: Iterable[Gate], known: Sequence[str]) -> None:
             raise _unknown(gate, known)
 
 
-def crossings(chosen: Iterable[Gate], rows: Sequence[Mapping[str, Any]]) -> list[Crossing]:
+def crossings(chosen: Iterable[Gate], rows: Sequence[Mapping[str, Any]]) -> list[NotPassed]:
     """Every row that crosses a gate, gate by gate.
 
     Raises:
@@ -110,8 +110,18 @@ def crossings(chosen: Iterable[Gate], rows: Sequence[Mapping[str, Any]]) -> list
         values = [(row, value) for row in rows if (value := gate.value(row)) is not None]
         if rows and not values:
             raise _unknown(gate, sorted({name for row in rows for name in row.get("metrics") or {}}))
-        found += [Crossing(gate, row, value) for row, value in values if gate.crossed(value)]
+        found += [NotPassed(gate, row, value) for row, value in values if gate.crossed(value)]
     return found
+
+
+def unjudged(chosen: Iterable[Gate], rows: Sequence[Mapping[str, Any]]) -> list[NotPassed]:
+    """Every row that a gate is about and cannot judge: it has the metric, and no value in the field."""
+    return [
+        NotPassed(gate, row, None)
+        for gate in chosen
+        for row in rows
+        if gate.metric in (row.get("metrics") or {}) and gate.value(row) is None
+    ]
 
 
 def _unknown(gate: Gate, known: Sequence[str]) -> WrongUse:

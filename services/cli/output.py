@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from services.client import Client
 
@@ -32,9 +33,9 @@ def client(patience: float = 3.0) -> Client:
     return Client(patience=patience)
 
 
-def console() -> Console:
+def console(width: int | None = None) -> Console:
     """Standard output. A pipe is as wide as it takes: an id that is cut is no id."""
-    return Console(width=None if sys.stdout.isatty() else 240, soft_wrap=True, highlight=False)
+    return Console(width=width if sys.stdout.isatty() or width else 240, soft_wrap=True, highlight=False)
 
 
 def errors() -> Console:
@@ -57,29 +58,64 @@ def coloured(state: str) -> str:
     return f"[{colour}]{state}[/]" if colour else state
 
 
+SHRINKS = {"message": 20, "summary": 30, "needs": 12, "default": 10, "type": 7}  # columns, and to how little
+_BETWEEN = 2
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: bool = False) -> None:
-    """Rows under headings; the cells may hold rich markup. What is too wide is cut, or with `wrap` goes on below."""
-    made = Table(*columns, box=SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
-    for column in made.columns:
-        column.no_wrap = not wrap
-        column.overflow = "ellipsis" if column.header in ("message", "summary") else "fold"
-    for row in rows:
+    """Rows under headings; the cells may hold rich markup.
+
+    On a terminal what is too wide goes on below, in columns of prose or with `wrap` in all; names and ids stay
+    whole. In a pipe a row is a line.
+    """
+    terminal, room = sys.stdout.isatty(), console().width
+    cells = [[Text.from_markup(cell) for cell in column] for column in zip(columns, *rows, strict=True)]
+    natural = [max(text.cell_len for text in column) for column in cells]
+    least = [_least(column, wide, wrap) for column, wide in zip(cells, natural, strict=True)]
+    gaps = _BETWEEN * (len(cells) - 1)
+    widths = fit(natural, least, room - gaps)
+    right = _BETWEEN - 1 if terminal else _BETWEEN  # the box has a blank of its own
+    made = Table(box=SIMPLE_HEAD if terminal else None, show_edge=False, pad_edge=False, padding=(0, right, 0, 0))
+    for column, width in zip(cells, widths, strict=True):
+        one_line = not wrap and not terminal
+        made.add_column(column[0], width=width, no_wrap=one_line, overflow="ellipsis" if one_line else "fold")
+    for row in zip(*(column[1:] for column in cells), strict=True):
         made.add_row(*row)
-    console().print(made)
+    console(max(room, sum(widths) + gaps)).print(made)  # the terminal itself breaks lines that cannot be shorter
+
+
+def _least(column: Sequence[Text], wide: int, wrap: bool) -> int:
+    """How narrow a column may become."""
+    if wrap:
+        return max(len(word) for text in column for word in text.plain.split() or [""])
+    return min(wide, SHRINKS.get(column[0].plain, wide))
+
+
+def fit(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that need `room` together, if that is possible; the widest give way first."""
+    widths = list(natural)
+    while sum(widths) > room:
+        able = [place for place, width in enumerate(widths) if width > least[place]]
+        if not able:
+            break
+        widths[max(able, key=lambda place: widths[place])] -= 1
+    return widths
 
 
 def pairs(values: Mapping[str, str]) -> None:
     """Names and values, one a line; the values may hold rich markup."""
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
-        console().print(f"{name:<{width}}  {value}")
+        for place, line in enumerate(value.splitlines()):
+            console().print(f"{'' if place else name:<{width}}  {line}")
 
 
 def age(when: str | None) -> str:
     """How long ago, in one unit."""
     if when is None:
         return "-"
-    return span((datetime.now(UTC) - datetime.fromisoformat(when)).total_seconds())
+    length = span((datetime.now(UTC) - datetime.fromisoformat(when)).total_seconds())
+    return " ".join(length.split()[:2])
 
 
 def span(seconds: float) -> str:

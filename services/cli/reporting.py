@@ -14,7 +14,7 @@ import typer
 
 from services.cli import verdicts
 from services.cli.completing import audits
-from services.cli.gates import Gate, crossings, gates
+from services.cli.gates import Gate, crossings, gates, unjudged
 from services.cli.output import FAILED, GATE, OK, Json, WrongUse, client, say
 from services.client import ClientError, NoReport, Report
 
@@ -79,9 +79,10 @@ def conclude(
 
 
 def judge(found: Report, drawn: Sequence[Gate], json: bool, failed: bool) -> int:
-    """Tell every crossing; the exit status.
+    """Tell every crossing, and every row that cannot be judged; the exit status.
 
-    An audit that is not complete has not passed, whatever its other rows say.
+    An audit that is not complete has not passed, whatever its other rows say. A row that cannot be judged has not
+    passed either, but a crossing is the stronger word.
 
     Raises:
         WrongUse: no row has what a gate names.
@@ -92,11 +93,16 @@ def judge(found: Report, drawn: Sequence[Gate], json: bool, failed: bool) -> int
         crossed = crossings(drawn, found.rows)
     for crossing in crossed:
         _tell({"crossed": crossing.as_json()}, f"crossed: {crossing}", json)
-    if drawn and not crossed and not incomplete:
+    left = unjudged(drawn, found.rows)
+    for row in left:
+        _tell({"unjudged": row.as_json()}, f"palimpsest: {row}, so it has not passed", json)
+    if drawn and not crossed and not left and not incomplete:
         _tell({"crossed": None}, f"no row crosses {' or '.join(g.text for g in drawn)}", json)
     if drawn and found.missing:
         say(f"palimpsest: {len(found.missing)} rows are missing, so nothing has passed")
-    return FAILED if incomplete else GATE if crossed else OK
+    if crossed and not incomplete:
+        return GATE
+    return FAILED if incomplete or left else OK
 
 
 def _tell(value: Any, sentence: str, json: bool) -> None:

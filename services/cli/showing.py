@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -71,7 +72,7 @@ def show(
         _show_job(job)
 
 
-def _job_table(items: Iterable[Job]) -> None:
+def _job_table(items: Sequence[Job]) -> None:
     rows = [
         [
             j.id,
@@ -85,7 +86,16 @@ def _job_table(items: Iterable[Job]) -> None:
         ]
         for j in items
     ]
-    table(["job", "stage", "method", "seed", "state", "progress", "age", "message"], rows)
+    columns = ["job", "stage", "method", "seed", "state", "progress", "age", "message"]
+    if not sys.stdout.isatty():
+        table(columns, rows)
+        return
+    table(columns[:-1], [row[:-1] for row in rows])  # a terminal is narrow: what is said of a job goes below
+    told = [row for row in rows if row[-1]]
+    if told:
+        console().print()
+    for row in told:
+        console().print(f"{row[0]}  {row[-1]}")
 
 
 def _progress(job: Job) -> str:
@@ -103,7 +113,7 @@ def _show_job(job: Job) -> None:
         "message": escape(job.message or ""),
         "seed": str(job.seed),
         "params": _compact(job.params),
-        "inputs": ", ".join(f"{role} from {_source(source)}" for role, source in job.inputs.items()),
+        "inputs": "\n".join(f"{role} from {_source(source)}" for role, source in job.inputs.items()),
         "progress": f"{_progress(job)} {_compact(numbers) if numbers else ''}" if job.progress else "",
         "attempts": f"{job.attempt}, {job.lost_count} lost" if job.attempt else "",
         "worker": escape(job.worker or ""),
@@ -116,8 +126,9 @@ def _show_job(job: Job) -> None:
     pairs({name: text for name, text in every.items() if text.strip()})
     if job.artifacts:
         console().print()
-        rows = [[a.role, size(a.size), a.media_type, a.sha256] for a in job.artifacts.values()]
-        table(["artifact", "size", "type", "sha256"], rows)
+        rows = [[a.role, size(a.size), a.sha256, a.media_type] for a in job.artifacts.values()]
+        shown = 3 if sys.stdout.isatty() else 4  # a digest is long, and a terminal narrow
+        table(["artifact", "size", "sha256", "type"][:shown], [row[:shown] for row in rows])
 
 
 def _source(source: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ STAGES: dict[str, tuple[str, str | None]] = {
     "defend": ("Change unlearned models before they are released.", "defense"),
     "probe": ("Ask the models, for attacks that only see answers.", None),
     "attack": ("Read back what was forgotten.", "attack"),
-    "evaluate": ("Score an attack beside an attacker who saw nothing.", None),
+    "evaluate": ("Score an attack beside what an attacker gets who rebuilds nothing.", None),
 }
 
 

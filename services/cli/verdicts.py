@@ -54,7 +54,7 @@ def _cells(row: Row, rows: Sequence[Row]) -> dict[str, str]:
         "defense": _told_apart(row, rows, "defense"),
         "attack": _told_apart(row, rows, "attack"),
         "score": _words(name.replace("_", " "), _number(score.get("mean")), unit),
-        "saw nothing": _words(_number(score.get("null")), str(score.get("null_name") or "").replace("_", " ")),
+        "null": _words(_number(score.get("null")), str(score.get("null_name") or "").replace("_", " ")),
         "gain": _words(_signed(score.get("gain")), _interval(score)),
         "identified": _identified(row),
     }

@@ -12,8 +12,9 @@ from services.client.errors import ClientError
 from services.client.records import Job
 
 Source = dict[str, str]
-# What is released is what an attacker gets to see.
+# What is released is what an attacker gets to see. A defense starts from what no other one has changed.
 INSTEAD = {"UNLEARNED": "RELEASED"}
+UNCHANGED = "defend"
 
 
 def wanted(catalog: Mapping[str, Any], stage: str, method: str | None, params: Mapping[str, Any]) -> list[str]:
@@ -46,11 +47,13 @@ def _defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
 class Lineage:
     """Look up the jobs in `ask`, `take()` them, until `ask` is empty; then `found` says where each role comes from.
 
-    The nearest source counts. At one job, what it makes goes before what it was given.
+    The nearest source counts. At one job, what it makes goes before what it was given. The inputs are for a job
+    of `stage`.
     """
 
-    def __init__(self, job_id: str, roles: Iterable[str]) -> None:
+    def __init__(self, job_id: str, roles: Iterable[str], stage: str) -> None:
         self.ask = [job_id]
+        self._released = stage != UNCHANGED
         self.found: dict[str, Source] = {}
         self._open = dict.fromkeys(roles)
         self._seen = {job_id}
@@ -62,7 +65,7 @@ class Lineage:
             ClientError: two of them supply the same role from different sources.
         """
         level = list(jobs)
-        for offers in ([_made(j) for j in level], [_given(j) for j in level]):
+        for offers in ([self._made(j) for j in level], [self._given(j) for j in level]):
             for role in list(self._open):
                 sources = {tuple(sorted(o[role].items())) for o in offers if role in o}
                 if len(sources) > 1:
@@ -75,13 +78,15 @@ class Lineage:
         self.ask = [j for j in above if j not in self._seen] if self._open else []
         self._seen.update(self.ask)
 
+    def _made(self, job: Job) -> dict[str, Source]:
+        """What the job makes; once it has succeeded, what it has made."""
+        makes = job.artifacts if job.state == "succeeded" else dict.fromkeys(job.produces)
+        offers = {role: {"job": job.id, "role": role} for role in makes}
+        instead = {role: offers[other] for role, other in INSTEAD.items() if other in makes}
+        return (instead if self._released else {}) | offers
 
-def _made(job: Job) -> dict[str, Source]:
-    """What the job makes; once it has succeeded, what it has made."""
-    makes = job.artifacts if job.state == "succeeded" else dict.fromkeys(job.produces)
-    offers = {role: {"job": job.id, "role": role} for role in makes}
-    return {role: offers[other] for role, other in INSTEAD.items() if other in makes} | offers
-
-
-def _given(job: Job) -> dict[str, Source]:
-    return {role: dict(source) for role, source in job.inputs.items()}
+    def _given(self, job: Job) -> dict[str, Source]:
+        given = {role: dict(source) for role, source in job.inputs.items()}
+        if not self._released:
+            given = {role: source for role, source in given.items() if source.get("role") != INSTEAD.get(role, "")}
+        return given

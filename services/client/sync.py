@@ -183,7 +183,7 @@ class Client:
             ClientError: two jobs at the same distance could supply a role.
         """
         roles = wanted(self.catalog(), stage, method, params or {})
-        walk = Lineage(job_id, [role for role in roles if role not in set(without)])
+        walk = Lineage(job_id, [role for role in roles if role not in set(without)], stage)
         while walk.ask:
             walk.take([self.job(j) for j in walk.ask])
         return walk.found

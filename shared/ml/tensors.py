@@ -19,6 +19,10 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 
 KEY = "palimpsest"
+DTYPES = {
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool,
+}  # fmt: skip
 
 
 def write_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
@@ -28,7 +32,7 @@ def write_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> by
 
 
 def read_tensors(data: bytes, role: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a safetensors file, all finite, and the JSON object about them ({} when it has none).
+    """The tensors of a safetensors file, all finite and of ordinary types, and the JSON about them ({} without any).
 
     Raises:
         InvalidRequest: not a safetensors file, metadata not JSON, or a value that is not finite.
@@ -43,6 +47,8 @@ def read_tensors(data: bytes, role: str) -> tuple[dict[str, Tensor], dict[str, A
     if not isinstance(about, dict):
         raise InvalidRequest(f"{role}: its metadata {KEY!r} must be a JSON object", f"inputs.{role}")
     for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            raise InvalidRequest(f"{role}: tensor {name!r} is {tensor.dtype}, which is not read here", f"inputs.{role}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise InvalidRequest(f"{role}: tensor {name!r} holds values that are not finite", f"inputs.{role}")
     return tensors, about

@@ -7,41 +7,40 @@ from collections.abc import Sequence
 
 from shared.choices import validated
 from shared.jobs.spec import AuditSpec
-from shared.reporting.evaluations import Found, identification, identity, scores
+from shared.reporting.evaluations import Found, check_json, identity, recovered, scores
 from shared.reporting.findings import judge
-from shared.reporting.grid import arrange
+from shared.reporting.grid import Complete, arrange, as_given
 from shared.reporting.limits import Scope, limits
 from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, Utility
 from shared.reporting.notes import annotate
 from shared.reporting.verdict import conclude
 
 COMMAND = "palimpsest audit FILE.yaml"
-BUDGET = 0.02  # the stage defend's own, where the audit names none
 
 Releases = dict[tuple[int, tuple[str, str], tuple[str, str]], Utility]
 
 
-def build(found: Sequence[Found], audit: JSONObject, version: str) -> Report:
+def build(found: Sequence[Found], audit: JSONObject, version: str, complete: Complete = as_given) -> Report:
     """The report of an audit.
 
     Args:
         found: the evaluations there are; any may be missing, and two roles may hold the same one.
         audit: the audit as posted.
         version: of Palimpsest.
+        complete: all parameters of a choice, to tell which choices are one.
 
     Raises:
         InvalidRequest: `audit` is not one.
     """
+    check_json(audit, "audit", "params.audit")
     spec = validated(AuditSpec, audit, "audit", "params.audit")
-    ordered, missing = arrange(spec, found)
-    told = spec.defend.get("max_accuracy_cost", BUDGET)
-    budget = float(told) if isinstance(told, (int, float)) else BUDGET
+    ordered, missing = arrange(spec, found, complete)
     utilities = _utilities(ordered)
-    rows = annotate([_row(one, one.attack, utilities) for one in ordered if one.attack is not None], budget)
+    rows = annotate([_row(one, one.attack, utilities) for one in ordered if one.attack is not None])
     conditions = {json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)}
     return Report(
         name=spec.name,
-        verdict=conclude(rows, missing, budget),
+        verdict=conclude(rows, missing),
         rows=rows,
         missing=missing,
         provenance=Provenance(
@@ -65,7 +64,7 @@ def _utilities(found: Sequence[Found]) -> Releases:
 
 
 def _row(one: Found, attack: Method, utilities: Releases) -> Row:
-    evaluation, metrics, ranks = one.evaluation, scores(one.evaluation), identification(one.evaluation)
+    evaluation, metrics = one.evaluation, scores(one.evaluation)
     return Row(
         seed=evaluation.seed,
         unlearning=one.unlearning,
@@ -75,10 +74,10 @@ def _row(one: Found, attack: Method, utilities: Releases) -> Row:
         deletions=evaluation.deletions,
         size=evaluation.size,
         metrics=metrics,
-        identification=ranks,
+        identification=evaluation.identification,
         answers=evaluation.answers,
         utility=evaluation.utility or utilities.get(_release(one)),
-        finding=judge(metrics, ranks),
+        finding=judge(metrics, evaluation.identification, recovered(evaluation)),
         note=None,
         evaluation=one.sha256,
     )

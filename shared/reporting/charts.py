@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import comb
 
 from markupsafe import Markup
 
+from shared.reporting.binomial import chance_band
 from shared.reporting.drawing import RADIUS, Point, Scale, around, both, box, line, marker, plain, shorten, svg, text
 
-LEVEL = 0.95
 FITS = 42  # letters beside or above a strip
 
 
@@ -33,7 +32,7 @@ def tradeoff(points: Sequence[Point], nulls: Sequence[float], originals: Sequenc
         height, left, bottom = min(380.0, 0.9 * width), 44.0, 44.0
         ends = [end for p in points for end in (p.low, p.y, p.high) if end is not None]
         x = around([*(p.x for p in points), *originals], 0.04, (0, 1))
-        y = around([*ends, *nulls], 4 if unit == "dB" else 0.1, (0, float("inf")))
+        y = around([*ends, *nulls], 4 if unit == "dB" else 0.1, (min(0, *ends), float("inf")))
         x = replace(x, pixels=(left + RADIUS + 4, width - RADIUS - 10))
         y = replace(y, pixels=(height - bottom, 26))
         parts = [*_axes(x, y, width, height, left, bottom, unit), *_references(x, y, nulls, originals, left, width)]
@@ -108,18 +107,6 @@ def _free(
         if ends[0] <= at <= ends[1] and not any(abs(at - a) < step and t < low and top < b for a, t, b in taken):
             return at
     return true
-
-
-def chance_band(n: int, share: float) -> tuple[float, float]:
-    """The central 95 % of the share of n answers that are right when each is right with probability `share`."""
-    below, low = 0.0, None
-    for k in range(n + 1):
-        below += comb(n, k) * share**k * (1 - share) ** (n - k)
-        if low is None and below > (1 - LEVEL) / 2:
-            low = k / n
-        if below >= 1 - (1 - LEVEL) / 2:
-            return low or 0.0, k / n
-    return low or 0.0, 1.0
 
 
 def strips(rows: Sequence[Strip]) -> Markup:

@@ -6,17 +6,21 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from shared.choices import validated
 from shared.errors import InvalidRequest
+from shared.jobs.spec import Seed
 from shared.reporting.models import (
     Answers,
+    Count,
     Defense,
     Identification,
     JSONObject,
     Method,
+    Number,
     Part,
     Score,
     Strength,
@@ -26,20 +30,23 @@ from shared.reporting.models import (
 
 IMAGE, LABEL = "psnr", "label_accuracy"
 RANK = "decoy_rank_1"
+DEEPEST = 32  # what is nested in what is nested: nobody means that
 
 
 class Gain(Part):
     """Paired difference to the null."""
 
-    mean: float
-    low: float | None = None
-    high: float | None = None
+    mean: Number
+    low: Number | None = None
+    high: Number | None = None
 
 
 class Measured(Score):
     """A metric as `evaluate` writes it, its gain an object of its own."""
 
     gain: Gain | None = None  # type: ignore[assignment]  # flat in a report, nested in an evaluation
+    values: list[Number] = Field(default_factory=list)
+    null_values: dict[str, list[Number]] = Field(default_factory=dict)
 
     def score(self) -> Score:
         gain = self.gain
@@ -50,18 +57,37 @@ class Measured(Score):
 class Evaluation(Part):
     """What one evaluate job wrote. `attack` is null where only the released models' utility was measured."""
 
-    seed: int
-    deletions: int
-    size: int
+    seed: Seed
+    deletions: Count
+    size: Count
     unlearning: Unlearning | None = None
     defense: Defense | None = None
     attack: Method | None = None
     threat_model: JSONObject | None = None
     metrics: dict[str, Measured] = Field(default_factory=dict)
-    identification: JSONObject | None = None
+    identification: Identification | None = None
     answers: Answers | None = None
     utility: Utility | None = None
     provenance: JSONObject = Field(default_factory=dict)
+
+    @field_validator("identification", mode="before")
+    @classmethod
+    def _none_to_stand_among(cls, told: Any) -> Any:
+        return None if isinstance(told, dict) and not (told.get("n") and told.get("decoys")) else told
+
+    @field_validator("threat_model")
+    @classmethod
+    def _observes_roles(cls, told: JSONObject | None) -> JSONObject | None:
+        roles = (told or {}).get("observes", [])
+        if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+            raise ValueError("observes must be a list of roles")
+        return told
+
+    @model_validator(mode="after")
+    def _labels_are_shares(self) -> Evaluation:
+        if LABEL in self.metrics and self.metrics[LABEL].unit != "share":
+            raise ValueError(f"{LABEL} must have the unit share")
+        return self
 
 
 @dataclass(frozen=True)
@@ -95,13 +121,33 @@ def read_evaluation(data: bytes, role: str) -> Found:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{role} is not JSON: {error}", f"inputs.{role}") from error
+    check_json(value, role, f"inputs.{role}")
     return Found(validated(Evaluation, value, role, f"inputs.{role}"), hashlib.sha256(data).hexdigest())
+
+
+def check_json(value: Any, what: str, field: str) -> None:
+    """Refuse what Python reads as JSON and cannot be written again: NaN, halves of characters, endless nesting.
+
+    Raises:
+        InvalidRequest: it is such a value; the message starts with `what`.
+    """
+
+    def deeper(value: Any, left: int) -> bool:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+        return left < 0 or any(deeper(one, left - 1) for one in inner)
+
+    if deeper(value, DEEPEST):
+        raise InvalidRequest(f"{what} is nested deeper than {DEEPEST}", field)
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise InvalidRequest(f"{what} is not JSON: {error}", field) from error
 
 
 def scores(evaluation: Evaluation) -> dict[str, Score]:
     """All metrics, identification among them as a proportion."""
     found = {name: measured.score() for name, measured in sorted(evaluation.metrics.items())}
-    ranks = identification(evaluation)
+    ranks = evaluation.identification
     if ranks is not None:
         found[RANK] = Score(
             mean=ranks.share,
@@ -120,12 +166,19 @@ def scores(evaluation: Evaluation) -> dict[str, Score]:
     return found
 
 
-def identification(evaluation: Evaluation) -> Identification | None:
-    """Ranks among decoys; None where there were none to stand among."""
-    told = evaluation.identification
-    if not told or not told.get("n") or not told.get("decoys"):
-        return None
-    return validated(Identification, told, "identification", "inputs.EVALUATION")
+def recovered(evaluation: Evaluation) -> int:
+    """Deletions that are identified and whose own score beats their own null; all identified where scores are not told.
+
+    A rank of 1 alone comes by chance, once in decoys + 1.
+    """
+    ranks, score = evaluation.identification, evaluation.metrics.get(IMAGE)
+    if ranks is None or score is None:
+        return 0
+    nulls = score.null_values.get(score.null_name or "", [])
+    if not len(ranks.ranks) == len(score.values) == len(nulls) == ranks.n:
+        return ranks.rank_1
+    both = zip(ranks.ranks, score.values, nulls, strict=True)
+    return sum(rank == 1 and own > null for rank, own, null in both)
 
 
 def main_metric(metrics: Iterable[str]) -> str | None:

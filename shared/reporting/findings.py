@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import comb
 
+from shared.reporting.binomial import chance_of
 from shared.reporting.evaluations import IMAGE, LABEL, main_metric
 from shared.reporting.models import Finding, Identification, Score, Utility
-from shared.reporting.numbers import gained, identified, interval, number, scored
+from shared.reporting.numbers import gained, identified, interval, number, plural, scored
 
 FEW = 5  # below it, nothing seen is nothing learned: Wilson's interval of 0 of 4 reaches 0.49
 KEEPS = 0.05  # test accuracy that a released model may lose and still be of use
@@ -19,16 +19,20 @@ RULES = (
     "A label attack leaks where it names more classes rightly than the strongest null gives.",
     "More than chance gives: the 95 % interval (Wilson) lies above it, and so many or more would come by chance with a "
     f"probability of at most {TAIL} (exact binomial). One of 8 identified among 100 decoys has 0.076: too little.",
+    "One recovered image is a leak for one person: where any deletion is identified and its own score beats its own "
+    "null, the row is inconclusive at least. An identified deletion whose score does not beat its null is chance.",
     f"Where no leak was seen in fewer than {FEW} samples, the row is inconclusive: so few show nothing.",
     "A defense counts as having reduced a leak where every attack that leaked without it shows no leak with it, "
-    "the two 95 % intervals do not overlap, every row is there, and the released model keeps its use: it loses at "
-    f"most {100 * KEEPS:.0f} points of test accuracy, or the audit's own budget where that is larger.",
-    "The audit's verdict is its worst: one unlearning method that leaks under every defense tried makes it a leak.",
+    "the two 95 % intervals do not overlap, and the released model keeps its use.",
+    f"A released model keeps its use where it loses at most {100 * KEEPS:.0f} points of test accuracy. That no leak "
+    "was seen counts only where every released model keeps its use.",
+    "The audit's verdict is its worst: one unlearning method that leaks under every defense tried makes it a leak; "
+    "else anything missing or undecided makes it inconclusive.",
 )
 
 
-def judge(metrics: Mapping[str, Score], ranks: Identification | None) -> Finding:
-    """Hold one row against the rules."""
+def judge(metrics: Mapping[str, Score], ranks: Identification | None, recovered: int) -> Finding:
+    """Hold one row against the rules; `recovered` deletions are identified and score above their own nulls."""
     name = main_metric(metrics)
     if name is None:
         return Finding(outcome="inconclusive", reason="Nothing was scored.")
@@ -36,10 +40,10 @@ def judge(metrics: Mapping[str, Score], ranks: Identification | None) -> Finding
         return _labels(metrics[name])
     if name != IMAGE or ranks is None:
         return Finding(outcome="inconclusive", reason=_undecidable(name, metrics[name]))
-    return _images(metrics[name], ranks)
+    return _images(metrics[name], ranks, recovered)
 
 
-def _images(psnr: Score, ranks: Identification) -> Finding:
+def _images(psnr: Score, ranks: Identification, recovered: int) -> Finding:
     told = f"gain {gained(psnr)} over the null, {identified(ranks)} {interval(ranks.low, ranks.high)}"
     if psnr.gain_low is None or ranks.low is None:
         return Finding(outcome="inconclusive", reason=f"Too few samples for an interval: {told}.")
@@ -50,6 +54,9 @@ def _images(psnr: Score, ranks: Identification) -> Finding:
     if above or picked:
         clear = "the gain" if above else "identification"
         return Finding(outcome="inconclusive", reason=f"Only {clear} is clear of its null: {told}.")
+    if recovered:
+        reason = f"{plural(recovered, 'deletion')} of {ranks.n} recovered, too few to call it a leak: {told}."
+        return Finding(outcome="inconclusive", reason=reason)
     return _nothing(psnr.n, f"Neither measure is clear of its null: {told}.")
 
 
@@ -78,11 +85,6 @@ def _undecidable(name: str, score: Score) -> str:
     return f"No rule decides on {name} ({scored(score)})."
 
 
-def chance_of(successes: int, n: int, share: float) -> float:
-    """Probability of so many successes or more in n trials that each succeed with probability `share`."""
-    return sum(comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(successes, n + 1))
-
-
-def useful(utility: Utility | None, budget: float) -> bool:
+def useful(utility: Utility | None) -> bool:
     """Whether the released model keeps its use. Unknown is no."""
-    return utility is not None and utility.original_test_accuracy - utility.test_accuracy <= max(KEEPS, budget)
+    return utility is not None and utility.original_test_accuracy - utility.test_accuracy <= KEEPS + 1e-9

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from shared.reporting.evaluations import identity, main_metric
 from shared.reporting.models import Finding, Outcome, Row, Utility
-from shared.reporting.numbers import SHORT, Names, attacks_of, gained, interval, number, plural
+from shared.reporting.numbers import SHORT, Names, attacks_of, by_release, gained, interval, number, plural
 
 OUTCOMES: dict[Outcome, str] = {"leak": "Leaks", "not_seen": "Not seen", "inconclusive": "Inconclusive"}
 WORST_FIRST: tuple[Outcome, ...] = ("leak", "inconclusive", "not_seen")
@@ -43,9 +43,6 @@ class Line:
 
 def overview(rows: Sequence[Row], names: Names) -> list[Line]:
     """One line a release, in the order of the audit."""
-    grouped: dict[tuple[tuple[str, str], tuple[str, str]], list[Row]] = {}
-    for row in rows:
-        grouped.setdefault((identity(row.unlearning), identity(row.defense)), []).append(row)
     attacks = attacks_of(rows)
     return [
         Line(
@@ -57,7 +54,7 @@ def overview(rows: Sequence[Row], names: Names) -> list[Line]:
             rows=group,
             cells=[cell([r for r in group if identity(r.attack) == identity(attack)]) for attack in attacks],
         )
-        for place, group in enumerate(grouped.values(), start=1)
+        for place, group in enumerate(by_release(rows), start=1)
     ]
 
 

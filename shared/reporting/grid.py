@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shared.choices import Choice
 from shared.jobs.spec import AuditSpec
@@ -12,6 +14,13 @@ from shared.reporting.evaluations import Found
 from shared.reporting.models import Method, Missing
 
 Bucket = tuple[int, str, str, str | None]
+# (kind, choice, parameters of its stage) -> all parameters of the choice.
+Complete = Callable[[str, Choice, Mapping[str, Any]], Mapping[str, Any]]
+
+
+def as_given(_kind: str, choice: Choice, _stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a choice, where its defaults are not known."""
+    return choice.params
 
 
 @dataclass(frozen=True)
@@ -51,18 +60,31 @@ class Cell:
         )
 
 
-def cells(spec: AuditSpec) -> Iterator[Cell]:
-    """In the order of the report: by unlearning, defense, attack, seed. Utility comes before the attacks."""
-    for unlearning in spec.unlearning:
-        for defense in spec.defenses:
-            for attack in (None, *spec.attacks):
+def cells(spec: AuditSpec, complete: Complete = as_given) -> Iterator[Cell]:
+    """In the order of the report: by unlearning, defense, attack, seed. Utility comes before the attacks.
+
+    A choice that is named twice is one job, and so one cell.
+    """
+
+    def distinct(kind: str, choices: Sequence[Choice], stage: Mapping[str, Any]) -> list[Choice]:
+        found: dict[tuple[str, str], Choice] = {}
+        for choice in choices:
+            found.setdefault((choice.name, json.dumps(complete(kind, choice, stage), sort_keys=True)), choice)
+        return list(found.values())
+
+    attacks = distinct("attack", spec.attacks, {})
+    for unlearning in distinct("unlearning", spec.unlearning, spec.forget):
+        for defense in distinct("defense", spec.defenses, spec.defend):
+            for attack in (None, *attacks):
                 for seed in dict.fromkeys(spec.seeds):
                     yield Cell(seed, unlearning, defense, attack)
 
 
-def arrange(spec: AuditSpec, found: Sequence[Found]) -> tuple[list[Found], list[Missing]]:
+def arrange(
+    spec: AuditSpec, found: Sequence[Found], complete: Complete = as_given
+) -> tuple[list[Found], list[Missing]]:
     """The evaluations in the order of the audit, each once, those it did not ask for last; and what is missing."""
-    wanted = list(cells(spec))
+    wanted = list(cells(spec, complete))
     places = _matched(wanted, found)
     asked = [found[places[i]] for i in range(len(wanted)) if i in places]
     others = [found[i] for i in range(len(found)) if i not in set(places.values())]

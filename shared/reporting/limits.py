@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import IMAGE, identity
 from shared.reporting.models import Missing, Row
-from shared.reporting.numbers import listed, plural
+from shared.reporting.numbers import Names, listed, plural
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,14 @@ def _definition(scope: Scope) -> str | None:
 
 
 def _repeat(scope: Scope) -> str | None:
-    ratios = {
-        r.unlearning.method: r.unlearning.repeat_ratio for r in scope.rows if r.unlearning.repeat_ratio is not None
-    }
+    names, ratios = Names(scope.rows), defaultdict[str, list[float]](list)
+    for row in scope.rows:
+        if row.unlearning.repeat_ratio is not None:
+            ratios[names(row.unlearning)].append(100 * row.unlearning.repeat_ratio)
     if not ratios:
         return None
-    told = listed([f"{100 * ratio:.2g} % ({method})" for method, ratio in ratios.items()])
+    ends = {name: dict.fromkeys(f"{end:.2g}" for end in (min(some), max(some))) for name, some in ratios.items()}
+    told = listed([f"{' to '.join(end)} % ({name})" for name, end in ends.items()])
     return (
         f"Exact unlearning made again in another order moves the first deletion's model by {told} of its weight "
         "change: what is read from less than that is noise."

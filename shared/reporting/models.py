@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shared.jobs.spec import Seed
 
 JSONObject = dict[str, Any]
 SCHEMA = "palimpsest.report/1"
 Level = Literal["leaks", "reduced", "no_leak_seen", "inconclusive"]
 Outcome = Literal["leak", "not_seen", "inconclusive"]
+# Evaluations may be anyone's: what is out of these bounds is refused before a rule or a chart meets it.
+Share = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Label = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Part(BaseModel):
-    """Base of all parts: unknown keys of an evaluation are left out, values are frozen."""
+    """Base of all parts: unknown keys of an evaluation are left out, values are frozen and finite."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class Method(Part):
@@ -31,7 +38,10 @@ class Unlearning(Method):
 
     exact: bool | None = Field(None, description="whether the model is as if the samples had never been there")
     repeat_ratio: float | None = Field(
-        None, description="exact methods: share of the weight change that another order of the same retraining changes"
+        None,
+        ge=0,
+        le=1e6,
+        description="exact methods: share of the weight change that another order of the same retraining changes",
     )
 
 
@@ -39,7 +49,7 @@ class Tried(Part):
     """One setting of a defense."""
 
     value: float
-    validation_accuracy: float
+    validation_accuracy: Share
 
 
 class Strength(Part):
@@ -49,9 +59,9 @@ class Strength(Part):
     value: float = Field(description="the setting that was released")
     why: str
     tried: list[Tried] = Field(default_factory=list)
-    accuracy_without: float | None = Field(None, description="validation accuracy of the undefended models")
-    max_accuracy_cost: float | None = Field(None, description="validation accuracy that the defense may cost")
-    validation_samples: int | None = None
+    accuracy_without: Share | None = Field(None, description="validation accuracy of the undefended models")
+    max_accuracy_cost: Share | None = Field(None, description="validation accuracy that the defense may cost")
+    validation_samples: Count | None = None
 
 
 class Defense(Method):
@@ -63,57 +73,80 @@ class Defense(Method):
 class Score(Part):
     """One metric of one row, next to its strongest null. Intervals are 95 %."""
 
-    mean: float
-    median: float | None = None
-    worst: float | None = Field(None, description="the deletion that leaked least")
-    best: float | None = Field(None, description="the deletion that leaked most")
-    low: float | None = None
-    high: float | None = None
+    mean: Number
+    median: Number | None = None
+    worst: Number | None = Field(None, description="the deletion that leaked least")
+    best: Number | None = Field(None, description="the deletion that leaked most")
+    low: Number | None = None
+    high: Number | None = None
     interval: str | None = Field(None, description="bca or wilson")
-    null: float | None = Field(None, description="the same score for an attacker who saw nothing; the strongest counts")
+    null: Number | None = Field(
+        None, description="what an attacker gets who rebuilds nothing: the same score, of the strongest of the nulls"
+    )
     null_name: str | None = None
-    nulls: dict[str, float] = Field(default_factory=dict, description="all nulls by name; those of few samples too")
-    n: int
+    nulls: dict[str, Number] = Field(default_factory=dict, description="all nulls by name; those of few samples too")
+    n: Count
     unit: str
     higher_is_better: bool
-    gain: float | None = Field(None, description="mean paired difference to the null; positive: the attack beats it")
-    gain_low: float | None = None
-    gain_high: float | None = None
+    gain: Number | None = Field(None, description="mean paired difference to the null; positive: the attack beats it")
+    gain_low: Number | None = None
+    gain_high: Number | None = None
+
+    @model_validator(mode="after")
+    def _in_its_unit(self) -> Score:
+        told = (self.mean, self.low, self.high, self.null)
+        if self.unit == "share" and not all(value is None or 0 <= value <= 1 for value in told):
+            raise ValueError("a share must lie between 0 and 1")
+        return self
 
 
 class Identification(Part):
     """Rank of each truth among decoys of its class, by distance to the reconstruction; 1 is identified."""
 
-    n: int
-    decoys: int
-    rank_1: int
-    share: float
-    low: float | None = None
-    high: float | None = None
+    n: Count
+    decoys: Count
+    rank_1: int = Field(ge=0)
+    share: Share
+    low: Share | None = None
+    high: Share | None = None
     interval: str | None = None
-    chance: float
-    median_rank: float | None = None
-    worst_rank: int | None = None
-    ranks: list[int] = Field(default_factory=list)
+    chance: Share
+    median_rank: Number | None = None
+    worst_rank: int | None = Field(None, ge=1, le=1_000_001)
+    ranks: list[Annotated[int, Field(ge=1, le=1_000_001)]] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Identification:
+        if self.ranks and (len(self.ranks) != self.n or self.ranks.count(1) != self.rank_1):
+            raise ValueError("n and rank_1 must be what the ranks say")
+        if self.rank_1 > self.n:
+            raise ValueError("rank_1 must be at most n")
+        return self
 
 
 class Utility(Part):
     """Accuracies of the released models, mean over deletions, next to the original's."""
 
-    retain_accuracy: float
-    forget_accuracy: float
-    test_accuracy: float
-    original_retain_accuracy: float
-    original_forget_accuracy: float
-    original_test_accuracy: float
-    test_samples: int | None = None
+    retain_accuracy: Share
+    forget_accuracy: Share
+    test_accuracy: Share
+    original_retain_accuracy: Share
+    original_forget_accuracy: Share
+    original_test_accuracy: Share
+    test_samples: Count | None = None
 
 
 class Answers(Part):
     """Classes that a label attack named, and the true ones; one list a deletion."""
 
-    labels: list[list[int]]
-    truth: list[list[int]]
+    labels: list[list[Label]]
+    truth: list[list[Label]]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Answers:
+        if [len(row) for row in self.labels] != [len(row) for row in self.truth]:
+            raise ValueError("labels and truth must be lists of one shape")
+        return self
 
 
 class Finding(Part):
@@ -126,13 +159,13 @@ class Finding(Part):
 class Row(Part):
     """One attack on the released models of one (unlearning, defense, seed)."""
 
-    seed: int
+    seed: Seed
     unlearning: Unlearning
     defense: Defense
     attack: Method
     threat_model: JSONObject
-    deletions: int
-    size: int = Field(description="k, samples in each deletion")
+    deletions: Count
+    size: Count = Field(description="k, samples in each deletion")
     metrics: dict[str, Score]
     identification: Identification | None
     answers: Answers | None
@@ -145,7 +178,7 @@ class Row(Part):
 class Missing(Part):
     """A row that the audit asked for and that is not here. `attack` is null where the utility is missing."""
 
-    seed: int
+    seed: Seed
     unlearning: Method
     defense: Method
     attack: Method | None

@@ -10,29 +10,28 @@ from shared.reporting.findings import useful
 from shared.reporting.models import Row, Score
 from shared.reporting.numbers import number, scored
 
-Key = tuple[int, tuple[str, str], tuple[str, str]]
+Attacked = tuple[int, tuple[str, str], tuple[str, str]]
 
 
 class Beside(NamedTuple):
-    """A row, the row of the same attack on the undefended models, and the audit's accuracy budget."""
+    """A row, and the row of the same attack on the undefended models."""
 
     row: Row
     undefended: Row | None
-    budget: float
 
 
-def annotate(rows: Sequence[Row], budget: float) -> list[Row]:
+def annotate(rows: Sequence[Row]) -> list[Row]:
     """The rows with their notes."""
-    undefended = {key_of(row): row for row in rows if row.defense.method == "none"}
+    undefended = {attacked(row): row for row in rows if row.defense.method == "none"}
     made = []
     for row in rows:
-        beside = Beside(row, undefended.get(key_of(row)), budget)
+        beside = Beside(row, undefended.get(attacked(row)))
         told = [text for rule in RULES if (text := rule(beside))]
         made.append(row.model_copy(update={"note": " ".join(told) or None}))
     return made
 
 
-def key_of(row: Row) -> Key:
+def attacked(row: Row) -> Attacked:
     """Rows with equal keys differ in the defense only, and have the same deletions."""
     return row.seed, identity(row.unlearning), identity(row.attack)
 
@@ -62,7 +61,7 @@ def _useless(beside: Beside) -> str | None:
     utility = beside.row.utility
     if utility is None:
         return "The utility of these released models is not known, so a low score here counts for nothing."
-    if useful(utility, beside.budget):
+    if useful(utility):
         return None
     return (
         f"The released models lost their use (test accuracy {number(utility.test_accuracy)}, the original's "

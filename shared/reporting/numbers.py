@@ -88,6 +88,14 @@ def attacks_of(rows: Iterable[Row]) -> list[Method]:
     return list({identity(row.attack): row.attack for row in rows}.values())
 
 
+def by_release(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of each (unlearning, defense), in their order."""
+    grouped: dict[tuple[tuple[str, str], tuple[str, str]], list[Row]] = {}
+    for row in rows:
+        grouped.setdefault((identity(row.unlearning), identity(row.defense)), []).append(row)
+    return list(grouped.values())
+
+
 class Names:
     """Short names of the methods of one report: parameters are told where the method alone is ambiguous."""
 

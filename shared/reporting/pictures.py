@@ -1,9 +1,10 @@
-"""What was deleted, what came back, and what one gets who saw nothing."""
+"""What was deleted, what came back, and what an attacker gets who rebuilds nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from shared.reporting.evaluations import identity
 from shared.reporting.models import Defense, Method, Row, Unlearning
@@ -30,6 +31,24 @@ class Picture:
         return f"{number(self.psnr, 'dB')}, null {number(self.null_psnr, 'dB')}"
 
 
+class Keyed(Protocol):
+    """What tells of one attack on one release."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def unlearning(self) -> Unlearning: ...
+    @property
+    def defense(self) -> Defense: ...
+    @property
+    def attack(self) -> Method: ...
+
+
+def key_of(told: Keyed) -> Key:
+    """A row and its gallery have equal keys."""
+    return told.seed, identity(told.unlearning), identity(told.defense), identity(told.attack)
+
+
 @dataclass(frozen=True)
 class Gallery:
     """All pictures of one evaluation."""
@@ -41,22 +60,16 @@ class Gallery:
     decoys: int
     pictures: Sequence[Picture]
 
-    @property
-    def key(self) -> Key:
-        return self.seed, identity(self.unlearning), identity(self.defense), identity(self.attack)
+
+K = TypeVar("K", bound=Keyed)
 
 
-def key_of(row: Row) -> Key:
-    """The key of the gallery that shows this row."""
-    return row.seed, identity(row.unlearning), identity(row.defense), identity(row.attack)
-
-
-def shown(rows: Sequence[Row], galleries: Sequence[Gallery]) -> list[tuple[Row, Gallery]]:
+def shown(rows: Sequence[Row], galleries: Sequence[K]) -> list[tuple[Row, K]]:
     """One gallery for each attack on each release: the first seed's that has pictures."""
-    by_key: Mapping[Key, Gallery] = {gallery.key: gallery for gallery in galleries if gallery.pictures}
-    first: dict[Key, tuple[Row, Gallery]] = {}
+    by_key: Mapping[Key, K] = {key_of(gallery): gallery for gallery in galleries}
+    first: dict[Key, tuple[Row, K]] = {}
     for row in rows:
-        gallery = by_key.get(key_of(row))
-        if gallery is not None:
-            first.setdefault((0, *key_of(row)[1:]), (row, gallery))
+        key = key_of(row)
+        if key in by_key:
+            first.setdefault((0, *key[1:]), (row, by_key[key]))
     return list(first.values())

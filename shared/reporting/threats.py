@@ -27,6 +27,7 @@ ACCESS = {
     "white_box": "White box: holds the weights, like a server that stores both models. It sends no queries.",
     "black_box": "Black box: may only query the models, like any user of a prediction API.",
 }
+LEFT_OPEN = {"decimals": "all"}  # what a parameter means that is null; of others the preset decides
 NEVER = (
     "the deleted samples, the training set, the name of the unlearning method, or whether and how the release "
     "was defended"
@@ -52,28 +53,31 @@ def threats(rows: Iterable[Row], names: Names) -> list[Threat]:
 
 
 def _threat(alike: list[Row], names: Names) -> Threat:
-    told = alike[0].threat_model
+    attack, told = alike[0].attack, alike[0].threat_model
     access, roles = told.get("access"), told.get("observes", [])
     words = BLACK if access == "black_box" else WHITE
-    settings = [*alike[0].attack.params.items(), *_extra(alike)]
+    params = [(name, LEFT_OPEN.get(name, "the preset’s") if v is None else str(v)) for name, v in attack.params.items()]
     return Threat(
-        name=names(alike[0].attack),
+        name=names(attack),
         access=ACCESS.get(str(access), "Its access to the models is not stated."),
         given=[(str(role), words.get(str(role), "see the glossary")) for role in roles],
-        settings=[
-            (name.replace("_", " "), "the preset’s" if value is None else str(value)) for name, value in settings
-        ],
+        settings=[(name.replace("_", " "), value) for name, value in (*params, *_extra(alike))],
     )
 
 
-def _extra(alike: list[Row]) -> list[tuple[str, Any]]:
+def _extra(alike: list[Row]) -> list[tuple[str, str]]:
     """Whatever else the threat model states; a number of queries may differ by row."""
-    shown = []
-    for name in alike[0].threat_model:
-        if name in ("attack", "params", "observes", "access"):
-            continue
-        values = [row.threat_model.get(name) for row in alike]
-        numbers = [value for value in values if isinstance(value, (int, float))]
-        differ = len(numbers) == len(values) and len(set(numbers)) > 1
-        shown.append((name, f"{min(numbers):,} to {max(numbers):,}" if differ else values[0]))
-    return shown
+    found: dict[str, list[Any]] = {}
+    for row in alike:
+        for name, value in row.threat_model.items():
+            if name not in ("attack", "params", "observes", "access"):
+                for inner, one in value.items() if isinstance(value, dict) else [("", value)]:
+                    found.setdefault(f"{name}, {inner}" if inner else name, []).append(one)
+    return [(name, _range(values)) for name, values in found.items()]
+
+
+def _range(values: list[Any]) -> str:
+    """A value, or the least and the greatest of numbers that differ."""
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return "not stated" if values[0] is None else str(values[0])
+    return " to ".join(dict.fromkeys(f"{end:,}" for end in (min(values), max(values))))

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from shared.reporting.evaluations import identity, main_metric
 from shared.reporting.findings import useful
 from shared.reporting.models import Level, Missing, Row, Verdict
-from shared.reporting.notes import apart, key_of
-from shared.reporting.numbers import Names, attacks_of, gained, identified, listed, number, plural, scored
+from shared.reporting.notes import apart, attacked
+from shared.reporting.numbers import Names, attacks_of, by_release, gained, identified, listed, number, plural, scored
 
 Rows = Sequence[Row]
-WORST_FIRST: tuple[Level, ...] = ("leaks", "reduced", "inconclusive", "no_leak_seen")
+NULL = "the null is what an attacker gets who rebuilds nothing"
+WORST_FIRST: tuple[Level, ...] = ("leaks", "inconclusive", "reduced", "no_leak_seen")
 
 
 class Release:
@@ -32,44 +33,47 @@ class Release:
         return [row for row in self.rows if row.finding.outcome == "inconclusive"]
 
     @property
+    def kept(self) -> bool:
+        """Whether the released models are of use in every row."""
+        return all(useful(row.utility) for row in self.rows)
+
+    @property
     def clear(self) -> bool:
         """Whether every attack was made and none was seen to leak."""
         return not (self.leaking or self.undecided or self.missing)
 
-    def lowers(self, undefended: Release, budget: float) -> bool:
+    def lowers(self, undefended: Release) -> bool:
         """Whether this is a release that leaks less than `undefended` and is still of use."""
-        here = {key_of(row): row for row in self.rows}
-        if not self.clear or not all(useful(row.utility, budget) for row in self.rows):
+        here = {attacked(row): row for row in self.rows}
+        if not self.clear or not self.kept:
             return False
         for before in undefended.leaking:
-            row, name = here.get(key_of(before)), main_metric(before.metrics)
+            row, name = here.get(attacked(before)), main_metric(before.metrics)
             if row is None or name not in row.metrics or not apart(before.metrics[name], row.metrics[name]):
                 return False
         return True
 
 
 def releases(rows: Rows, missing: Sequence[Missing]) -> list[Release]:
-    """Rows by (unlearning, defense), in their order."""
-    grouped: dict[tuple[tuple[str, str], tuple[str, str]], list[Row]] = {}
-    for row in rows:
-        grouped.setdefault((identity(row.unlearning), identity(row.defense)), []).append(row)
-    return [Release(group, missing) for group in grouped.values()]
+    """What the rows tell of, in their order."""
+    return [Release(group, missing) for group in by_release(rows)]
 
 
-def conclude(rows: Rows, missing: Sequence[Missing], budget: float) -> Verdict:
+def conclude(rows: Rows, missing: Sequence[Missing]) -> Verdict:
     """The audit's verdict."""
     if not rows:
         told = "Nothing was measured: no evaluation of an attack came to an end."
         return Verdict(level="inconclusive", headline=told, sentences=_closing(rows, missing))
     names, grouped = Names(rows), releases(rows, missing)
-    levels = [_level(methods, budget) for methods in _by_unlearning(grouped)]
-    if missing:
+    methods = _by_unlearning(grouped)
+    levels = [_level(options) for options in methods]
+    if missing or any(release.undecided for release in grouped):
         levels.append("inconclusive")  # a missing row may leak, and without its utility a low score counts for nothing
     level = min(levels, key=WORST_FIRST.index)
-    sentences = [_sentence(release, names, budget) for release in grouped]
+    sentences = [_sentence(release, names) for release in grouped]
     return Verdict(
         level=level,
-        headline=_headline(level, rows, names, grouped, budget),
+        headline=_headline(level, methods, names),
         sentences=[*sentences, *_closing(rows, missing)],
     )
 
@@ -81,14 +85,14 @@ def _by_unlearning(grouped: Iterable[Release]) -> list[list[Release]]:
     return list(found.values())
 
 
-def _level(options: Sequence[Release], budget: float) -> Level:
+def _level(options: Sequence[Release]) -> Level:
     """Of one unlearning method, over the defenses tried on it."""
     if not any(release.leaking for release in options):
-        return "no_leak_seen" if all(release.clear for release in options) else "inconclusive"
+        return "no_leak_seen" if all(release.clear and release.kept for release in options) else "inconclusive"
     undefended = next((release for release in options if release.defense.method == "none"), None)
     if undefended is not None and undefended.leaking:
         others = [release for release in options if release is not undefended]
-        if any(release.lowers(undefended, budget) for release in others):
+        if any(release.lowers(undefended) for release in others):
             return "reduced"
     return "leaks"
 
@@ -105,28 +109,38 @@ def strongest(rows: Rows) -> Row | None:
     return max(leaking, key=weight, default=None)
 
 
-def _headline(level: Level, rows: Rows, names: Names, grouped: Sequence[Release], budget: float) -> str:
-    worst = strongest(rows)
+def _headline(level: Level, methods: Sequence[Sequence[Release]], names: Names) -> str:
+    """The verdict in one sentence; of leaks it tells one that no defense tried here has lowered, if there is any."""
+    if level == "no_leak_seen":
+        return "A leak was not seen with the attacks tried here. That is not a proof that there is none."
+    leaking = [options for options in methods if any(release.leaking for release in options)]
+    worst = strongest(
+        [
+            row
+            for options in leaking
+            if level != "leaks" or _level(options) == "leaks"
+            for r in options
+            for row in r.rows
+        ]
+    )
     if worst is None:
-        if level == "no_leak_seen":
-            return "A leak was not seen with the attacks tried here. That is not a proof that there is none."
         return "These measurements do not decide whether deleted data leak."
     what = "Deleted images" if worst.identification else "The classes of deleted samples"
-    if level == "reduced":
-        methods = [options for options in _by_unlearning(grouped) if any(release.leaking for release in options)]
-        after = listed([names.choice(options[0].unlearning) for options in methods])
-        return f"{what} can be read back after {after} if nothing is done; {_stopped(methods, budget)}."
-    start = f"{what} can be read back after {names.choice(worst.unlearning)}"
-    told = "" if worst.defense.method == "none" else f" with {names(worst.defense)}"
-    return f"{start}{told}: {_score(worst)} (an attacker who saw nothing)."
+    if level == "leaks":
+        start = f"{what} can be read back after {names.choice(worst.unlearning)}"
+        told = "" if worst.defense.method == "none" else f" with {names(worst.defense)}"
+        return f"{start}{told}: {_score(worst)} ({NULL})."
+    after = listed([names.choice(options[0].unlearning) for options in leaking])
+    start = f"{what} can be read back after {after} if nothing is done; {_stopped(leaking)}"
+    return start + (". Not everything here is decided, and what is not may leak." if level == "inconclusive" else ".")
 
 
-def _stopped(methods: Sequence[Sequence[Release]], budget: float) -> str:
+def _stopped(methods: Sequence[Sequence[Release]]) -> str:
     """Which defenses do for every one of these unlearning methods."""
     lowering: list[list[str]] = []
     for options in methods:
         undefended = next(release for release in options if release.defense.method == "none")
-        lowering.append([r.defense.method for r in options if r is not undefended and r.lowers(undefended, budget)])
+        lowering.append([r.defense.method for r in options if r is not undefended and r.lowers(undefended)])
     everywhere = [name for name in dict.fromkeys(lowering[0]) if all(name in found for found in lowering)]
     stopped = "stopped every attack tried here and kept the models useful"
     return f"{listed(everywhere)} {stopped}" if everywhere else f"for each of them a defense {stopped}"
@@ -140,7 +154,7 @@ def _score(row: Row) -> str:
     return f"accuracy {scored(score)}, null {number(score.null)}"
 
 
-def _sentence(release: Release, names: Names, budget: float) -> str:
+def _sentence(release: Release, names: Names) -> str:
     """What is known of one release."""
     start = f"{names.choice(release.unlearning)}, {names.choice(release.defense)}: "
     told, unseen = [], []
@@ -160,15 +174,15 @@ def _sentence(release: Release, names: Names, budget: float) -> str:
         )
     elif unseen:
         told.append(f"with {listed(unseen)} a leak was not seen")
-    return start + "; ".join(told) + "." + ("" if release.leaking else _accuracy(release, budget))
+    return start + "; ".join(told) + "." + ("" if release.leaking else _accuracy(release))
 
 
-def _accuracy(release: Release, budget: float) -> str:
+def _accuracy(release: Release) -> str:
     known = [row.utility for row in release.rows if row.utility]
     if not known:
         return " What it costs in accuracy is not known."
     lowest = min(known, key=lambda utility: utility.test_accuracy)
-    lost = "" if useful(lowest, budget) else " The models lost their use, so that is no win."
+    lost = "" if useful(lowest) else " The models lost their use, so that is no win."
     return (
         f" Test accuracy {number(lowest.test_accuracy)} (original {number(lowest.original_test_accuracy)}), forget "
         f"accuracy {number(lowest.forget_accuracy)} (original {number(lowest.original_forget_accuracy)}).{lost}"

@@ -112,6 +112,15 @@ def test_a_released_model_is_attacked_by_hand(run):
 def test_an_unlearning_that_asks_for_too_many_samples_says_so(run):
     audit = ["--dataset", "mnist_5k", "--model", "mlp:hidden=8", "--pretrain", "epochs=1", "--pretrain"]
     audit += ["batch_size=128", "--unlearning", "gradient_ascent", "--attack", "label_inference"]
-    done = run("audit", *audit, "--train", "size=8", "--forget", "deletions=2", "--forget", "size=9", "--watch")
-    assert done.returncode in (1, 2)
-    assert "2 deletions of 9 need more than the 8 samples of the training set" in done.stderr + done.stdout
+    audit += ["--train", "size=8", "--forget", "deletions=2", "--watch", "--forget"]
+    for size, told in (
+        (9, "forget.size: forget sets of 9 leave nothing of a training set of 8"),
+        (5, "forget.deletions: 2 disjoint forget sets of 5 need a training set of at least 10, not 8"),
+    ):
+        done = run("audit", *audit, f"size={size}")
+        assert (done.returncode, done.stdout, told in done.stderr) == (2, "", True), done.stderr
+    trained = run("train", "-p", "size=8", "--from", json.loads(run("jobs", "--json", "--limit", "1").stdout)[0]["id"])
+    words = ["-p", "size=5", "-p", "deletions=2", "--from", trained.stdout.strip(), "--watch"]
+    done = run("unlearn", "gradient_ascent", *words)
+    assert done.returncode == 1
+    assert "2 deletions of 5 need more than the 8 samples of the training set" in done.stdout

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import io
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from shared.choices import validated
+from shared import VERSION
+from shared.choices import Choice, chosen, validated
 from shared.errors import InvalidRequest
+from shared.jobs.spec import Seed
+from shared.ml import attacks, defenses, unlearning
 from shared.ml.tensors import read_tensors
 from shared.registry import Params
 from shared.reporting.build import build
-from shared.reporting.evaluations import read_evaluation
-from shared.reporting.models import Defense, Method, Part, Unlearning
+from shared.reporting.evaluations import check_json, read_evaluation
+from shared.reporting.models import Defense, Label, Method, Number, Part, Unlearning
 from shared.reporting.page import render
-from shared.reporting.pictures import Gallery, Picture
+from shared.reporting.pictures import Gallery, Picture, key_of, shown
 from workers.context import JobContext, Output
 from workers.stages import registry
 
 SIDE = 112  # pixels that a small image is enlarged to at least, by whole factors: each of its pixels stays one square
 KINDS = ("truth", "reconstruction", "class_mean")
+REGISTRIES = {each.kind: each for each in (attacks.registry, defenses.registry, unlearning.registry)}
+Rank = Annotated[int, Field(ge=1, le=1_000_001)]
 
 
 class ReportParams(Params):
@@ -34,15 +39,18 @@ class ReportParams(Params):
 class About(Part):
     """What a PICTURES file says of itself."""
 
-    seed: int
-    unlearning: Unlearning | None = None
-    defense: Defense | None = None
+    seed: Seed
+    unlearning: Unlearning = Unlearning(method="not stated")
+    defense: Defense = Defense(method="not stated")
     attack: Method
-    psnr: list[float]
-    null_psnr: list[float]
-    ranks: list[int] = Field(default_factory=list)
-    labels: list[int] = Field(default_factory=list)
-    decoys: int = 0
+    psnr: list[Number]
+    null_psnr: list[Number]
+    ranks: list[Rank] = Field(default_factory=list)
+    labels: list[Label] = Field(default_factory=list)
+    decoys: int = Field(0, ge=0, le=1_000_000)
+
+
+Pictures = tuple[About, Mapping[str, Tensor]]  # by kind [n, C, H, W]
 
 
 @registry.register(
@@ -59,11 +67,28 @@ def run(ctx: JobContext) -> dict[str, Output]:
         InvalidRequest: `audit` is none, or an input is not what its role says.
     """
     found = [read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, "EVALUATION")]
-    report = build(found, ctx.params.audit, version("palimpsest"))
-    galleries = [g for role in _numbered(ctx, "PICTURES") if (g := _gallery(ctx.inputs[role], role))]
+    report = build(found, ctx.params.audit, VERSION, _complete)
+    came = [pair for role in _numbered(ctx, "PICTURES") if (pair := _pictures(ctx.inputs[role], role))]
+    images = {key_of(about): tensors for about, tensors in came}
+    picked = shown(report.rows, [about for about, _ in came])
+    galleries = []
+    for _, about in picked:
+        galleries.append(_gallery(about, images[key_of(about)]))
+        ctx.progress(len(galleries), len(picked) + 1)
     page = render(report, galleries)
-    ctx.progress(1, 1)
+    ctx.progress(len(picked) + 1, len(picked) + 1)
     return {"REPORT": Output.of_json(report.json_value()), "REPORT_HTML": Output(page.encode(), "text/html")}
+
+
+def _complete(kind: str, choice: Choice, stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All parameters of a choice, defaults filled in; as given where this worker does not have the plugin."""
+    try:
+        plugin = REGISTRIES[kind].get(choice.name)
+        own = {name: value for name, value in stage.items() if name in plugin.params.model_fields}
+        _, params = chosen(REGISTRIES[kind], Choice(name=choice.name, params=own | choice.params))
+    except InvalidRequest:
+        return choice.params
+    return params.model_dump(mode="json")
 
 
 def _numbered(ctx: JobContext, role: str) -> list[str]:
@@ -72,17 +97,41 @@ def _numbered(ctx: JobContext, role: str) -> list[str]:
     return [f"{role}_{number}" for number in sorted(numbers, key=int)]
 
 
-def _gallery(data: bytes, role: str) -> Gallery | None:
+def _pictures(data: bytes, role: str) -> Pictures | None:
     """The pictures of one evaluation; None for one that has no images."""
-    tensors, told = read_tensors(data, role)
+    try:
+        tensors, told = read_tensors(data, role)
+    except NotImplementedError as error:  # of a type that torch reads and cannot compute with
+        raise InvalidRequest(f"{role} must hold float32 images: {error}", f"inputs.{role}") from error
     if not tensors:
         return None
-    about = validated(About, told, role, f"inputs.{role}")
-    n = len(about.psnr)
-    lengths = {len(about.null_psnr), *(len(tensors.get(kind, ())) for kind in KINDS)}
-    if lengths != {n} or any(len(some) not in (0, n) for some in (about.ranks, about.labels)):
-        raise InvalidRequest(f"{role} must hold {', '.join(KINDS)}, psnr and null_psnr of one length", f"inputs.{role}")
-    images = {kind: [_png(image, role) for image in tensors[kind]] for kind in KINDS}
+    check_json(told, role, f"inputs.{role}")
+    about = validated(About, {name: value for name, value in told.items() if value is not None}, role, f"inputs.{role}")
+    images = {kind: tensors[kind] for kind in KINDS if kind in tensors}
+    n, shapes = len(about.psnr), {tuple(some.shape) for some in images.values()}
+    shape = next(iter(shapes), ())
+    if (
+        len(images) != len(KINDS)
+        or len(shapes) != 1
+        or len(shape) != 4
+        or shape[1] not in (1, 3)
+        or 0 in shape
+        or any(some.dtype != torch.float32 for some in images.values())
+    ):
+        got = {kind: f"{some.dtype} {list(some.shape)}" for kind, some in images.items()}
+        raise InvalidRequest(
+            f"{role} must hold {', '.join(KINDS)}, float32 [n, 1 or 3, H, W] of one shape, got {got}", f"inputs.{role}"
+        )
+    if {n, len(about.null_psnr)} != {shape[0]} or any(len(some) not in (0, n) for some in (about.ranks, about.labels)):
+        raise InvalidRequest(
+            f"{role}: psnr, null_psnr, ranks and labels must tell of {shape[0]} images", f"inputs.{role}"
+        )
+    return about, images
+
+
+def _gallery(about: About, tensors: Mapping[str, Tensor]) -> Gallery:
+    """The pictures as PNG."""
+    images = {kind: [_png(image) for image in tensors[kind]] for kind in KINDS}
     pictures = [
         Picture(
             truth=images["truth"][i],
@@ -93,19 +142,13 @@ def _gallery(data: bytes, role: str) -> Gallery | None:
             rank=about.ranks[i] if about.ranks else None,
             label=about.labels[i] if about.labels else None,
         )
-        for i in range(n)
+        for i in range(len(about.psnr))
     ]
-    unlearning, defense = (
-        about.unlearning or Unlearning(method="not stated"),
-        about.defense or Defense(method="not stated"),
-    )
-    return Gallery(about.seed, unlearning, defense, about.attack, about.decoys, pictures)
+    return Gallery(about.seed, about.unlearning, about.defense, about.attack, about.decoys, pictures)
 
 
-def _png(image: Tensor, role: str) -> bytes:
+def _png(image: Tensor) -> bytes:
     """One image [C, H, W] in [0, 1], grey or RGB, as PNG."""
-    if image.dim() != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-        raise InvalidRequest(f"{role} must hold images [n, 1 or 3, H, W], got {list(image.shape)}", f"inputs.{role}")
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
     picture = Image.fromarray(pixels)
     factor = max(1, -(-SIDE // max(picture.size)))

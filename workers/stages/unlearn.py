@@ -55,7 +55,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     given, recipe = _given(ctx, original)
     finished = _resume(ctx, original)
     assert ctx.method is not None
-    exact = bool(ctx.method.traits["exact"])
+    exact = bool(ctx.method.traits.get("exact"))
     runs = params.deletions + exact  # an exact method shows on the first deletion how well it repeats
 
     def unlearned(deletion: int, run: int) -> nn.Module:

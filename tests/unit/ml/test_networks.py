@@ -129,3 +129,9 @@ def test_metadata_is_canonical() -> None:
     tensors = {"b": torch.ones(2), "a": torch.zeros(2, 2)}
     turned = {"a": torch.zeros(2, 2).t(), "b": torch.ones(2)}
     assert write_tensors(tensors, {"x": 1, "y": 2}) == write_tensors(turned, {"y": 2, "x": 1})
+
+
+def test_a_type_that_is_not_read_is_refused_and_not_a_defect() -> None:
+    data = write_tensors({"x": torch.zeros(2).to(torch.float8_e4m3fn)}, {})
+    with pytest.raises(InvalidRequest, match=r"'x' is torch\.float8_e4m3fn"):
+        read_tensors(data, "ORIGINAL")

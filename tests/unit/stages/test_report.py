@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import io
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as some
 from PIL import Image
 
+from shared import VERSION
 from shared.errors import InvalidRequest
 from shared.ml.tensors import write_tensors
-from tests.support.reports import LEAK, audit, images, labels, utility
-from workers.context import JobContext, Output
+from tests.support.reports import LEAK, NOTHING, audit, images, labels, utility
+from workers.context import JobContext, NoHooks, Output
+from workers.stages import report as report_stage
 from workers.stages.report import ReportParams, run
 
 Inputs = dict[str, bytes]
@@ -29,6 +35,13 @@ def pictures(seed: int = 0, n: int = 8, channels: int = 1, **changes: Any) -> by
     about = {name: told[name] for name in ("seed", "unlearning", "defense", "attack")}
     about |= {"psnr": [22.0] * n, "null_psnr": [13.0] * n, "ranks": [1] * n, "labels": list(range(n)), "decoys": 100}
     return write_tensors(shown, about | changes)
+
+
+def shapes(**changes: Any) -> bytes:
+    """PICTURES of one image, some of them of another kind."""
+    one = torch.zeros(1, 1, 9, 9)
+    told = {name: images(**LEAK)[name] for name in ("seed", "attack")} | {"psnr": [1.0], "null_psnr": [1.0]}
+    return write_tensors({"truth": one, "reconstruction": one, "class_mean": one} | changes, told)
 
 
 def inputs(*evaluations: dict[str, Any]) -> Inputs:
@@ -99,9 +112,135 @@ def test_an_evaluation_of_labels_has_no_pictures() -> None:
         pictures(ranks=[1]),
         pictures(attack=None),
         pictures(channels=2),
+        pictures(psnr=[1e9] * 8),
+        pictures(ranks=[0] * 8),
+        pictures(decoys=10**9),
+        pictures(attack={"method": "x", "params": {"\ud800": 1}}),
         write_tensors({"truth": torch.zeros(1, 1, 9, 9)}, {"psnr": [1.0], "null_psnr": [1.0]}),
+        shapes(truth=torch.tensor(1.0)),
+        shapes(truth=torch.zeros(1, 9, 9)),
+        shapes(truth=torch.zeros(1, 1, 9, 8)),
+        shapes(truth=torch.zeros(1, 1, 9, 9, dtype=torch.uint8)),
+        shapes(truth=torch.zeros(1, 1, 9, 9, dtype=torch.complex64)),
+        shapes(truth=torch.zeros(1, 1, 9, 9).to(torch.float8_e4m3fn)),
     ],
 )
 def test_pictures_that_are_wrong_are_refused_by_their_role(wrong: bytes) -> None:
     with pytest.raises(InvalidRequest, match="PICTURES_7"):
         told(inputs(images(**LEAK)) | {"PICTURES_7": wrong})
+
+
+def test_the_version_is_told_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: str) -> Any:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", none)
+    report = json.loads(told(inputs(images(**LEAK)))["REPORT"].data)
+    assert report["provenance"]["palimpsest"] == VERSION
+
+
+def test_defaults_written_out_are_no_second_row() -> None:
+    """The plan makes one job of both, so one evaluation comes."""
+    released = {"method": "pruning", "params": {"share": 0.5}, "strength": None}
+    twice = ["pruning", {"name": "pruning", "params": {"share": 0.5}}]
+    given = inputs(images(**NOTHING, released=released), utility(released=released))
+    assert json.loads(told(given, defenses=twice, defend={"share": 0.5})["REPORT"].data)["missing"] == []
+    missing = json.loads(told(given, defenses=twice)["REPORT"].data)["missing"]
+    assert {one["defense"]["params"].get("share") for one in missing} == {None}
+
+
+class Beats(NoHooks):
+    """Keeps what was noted."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, int]] = []
+
+    def beat(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+        self.heard.append((done, total))
+
+
+def test_progress_is_told_by_gallery_and_only_what_is_shown_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    encode = report_stage._png
+    monkeypatch.setattr(report_stage, "_png", lambda image: drawn.append(1) or encode(image))
+    given = inputs(images(**LEAK, seed=0), images(**LEAK, seed=1))
+    given |= {"PICTURES_1": pictures(seed=1), "PICTURES_2": pictures(seed=0)}
+    hooks = Beats()
+    run(JobContext(params=ReportParams(audit=audit(seeds=[0, 1])), inputs=given, hooks=hooks))
+    assert len(drawn) == 3 * 8
+    assert hooks.heard == [(1, 2), (2, 2)]
+
+
+def paths(value: Any, so_far: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[:2] if isinstance(value, list) else ()
+    return [so_far, *(path for key, one in inner for path in paths(one, (*so_far, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    """A copy with another value at that place."""
+    if not path:
+        return by
+    copy = value.copy()
+    copy[path[0]] = replaced(value[path[0]], path[1:], by)
+    return copy
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+WHOLE = [images(**LEAK), labels(8, (0.68, 1.0)), utility()]
+HOSTILE = [
+    None, float("nan"), float("inf"), 1e308, -1e308, 1e7, -1, 0, 1.5, 10**9, 10**30, "x", "\ud800", [], {}, [[]], [1],
+    True, {"n": 1}, deep(40), deep(300),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("which", "path", "value"),
+    [
+        (0, ("metrics", "psnr", "mean"), float("nan")),
+        (0, ("metrics", "psnr", "low"), -1e308),
+        (0, ("metrics", "psnr", "gain", "high"), 1e308),
+        (0, ("metrics", "psnr", "n"), 0),
+        (0, ("identification", "n"), 10**9),
+        (0, ("identification", "chance"), 1.5),
+        (0, ("threat_model", "observes"), 5),
+        (0, ("attack", "params"), {"\ud800": 1}),
+        (0, ("attack", "params"), {"x": deep(300)}),
+        (0, ("provenance", "torch"), float("nan")),
+        (0, ("seed",), -1),
+        (1, ("metrics", "label_accuracy", "n"), 0),
+        (1, ("metrics", "label_accuracy", "n"), 10**9),
+        (1, ("metrics", "label_accuracy", "null"), 13.0),
+        (1, ("metrics", "label_accuracy", "unit"), "dB"),
+        (1, ("answers", "labels"), [[3]]),
+        (1, ("answers", "labels"), [[]] * 8),
+        (2, ("utility", "test_accuracy"), 1.5),
+    ],
+)
+def test_an_evaluation_with_wrong_numbers_is_refused_by_its_role(which: int, path: tuple[Any, ...], value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="EVALUATION_1"):
+        told(inputs(replaced(WHOLE[which], path, value)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(some.data())
+def test_whatever_one_evaluation_holds_there_is_a_report_or_a_refusal(data: some.DataObject) -> None:
+    which = data.draw(some.sampled_from(range(3)))
+    path, by = data.draw(some.sampled_from(paths(WHOLE[which]))), data.draw(some.sampled_from(HOSTILE))
+    changed = [replaced(one, path, by) if i == which else one for i, one in enumerate(WHOLE)]
+    try:
+        ended = told(inputs(*changed), attacks=["feature_recovery", "label_inference"])["REPORT_HTML"].data.decode()
+    except InvalidRequest as error:
+        ended = error.message
+    assert ended.endswith("</html>") or f"EVALUATION_{which + 1}" in ended
+
+
+def test_an_audit_that_cannot_be_written_as_json_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="audit"):
+        told({}, train={"size": float("nan")})

@@ -96,7 +96,7 @@ def test_a_row_that_has_the_metric_and_no_value_cannot_be_judged(score):
     assert [c.as_json()["attack"] for c in crossings(gates(["psnr.gain>6"]), rows)] == ["invert"]
     (found,) = unjudged(gates(["psnr.gain>6", "label_accuracy.low>2"]), rows)
     assert found.as_json() == {
-        "gate": "psnr.gain>6", "unlearning": "ascent", "defense": "-", "attack": "broken", "seed": 3
+        "gate": "psnr.gain>6", "unlearning": "ascent", "defense": "-", "attack": "broken", "seed": 3, "value": None
     }  # fmt: skip
     assert str(found) == "psnr.gain has no value: unlearning ascent, defense -, attack broken, seed 3"
     assert unjudged(gates(["psnr.gain>6", "label_accuracy.low>2"]), ROWS) == []

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from shared.reporting.charts import Strip, chance_band, strips, tradeoff
+from shared.reporting.binomial import chance_band
+from shared.reporting.charts import Strip, strips, tradeoff
 from shared.reporting.drawing import RADIUS, Point, Scale, around
 
 
@@ -49,6 +50,16 @@ def test_the_chance_band_leaves_at_most_its_tails_outside(n: int, share: float) 
 
     assert sum(probability(k) for k in range(n + 1) if k / n < low) <= 0.025
     assert sum(probability(k) for k in range(n + 1) if k / n > high) <= 0.025 + 1e-12
+
+
+@pytest.mark.parametrize("n", [2000, 1_000_000])
+def test_the_chance_band_is_told_for_many(n: int) -> None:
+    half = 1.96 * math.sqrt(0.3 * 0.7 / n)
+    assert chance_band(n, 0.3) == pytest.approx((0.3 - half, 0.3 + half), abs=2 / n)
+
+
+def test_scores_below_zero_are_drawn() -> None:
+    assert "circle" in tradeoff([point("1", 0.9, -30.0)], [-28.0], [0.98], "dB")
 
 
 @given(some.floats(-100, 100), some.floats(0.01, 100), some.integers(3, 8))

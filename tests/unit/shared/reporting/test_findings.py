@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from statistics import NormalDist
 from typing import Any
 
 import pytest
 
-from shared.reporting.findings import RULES, chance_of, useful
+from shared.reporting.binomial import chance_of
+from shared.reporting.findings import RULES, useful
 from shared.reporting.models import Finding, Utility
 from tests.support import reports
-from tests.support.reports import LEAK, NOTHING, audit, images, labels
+from tests.support.reports import LEAK, NOTHING, audit, images, labels, one_recovered
 
 
 def finding(evaluation: dict[str, Any], **spec: Any) -> Finding:
@@ -41,6 +43,28 @@ def test_below_both_nulls_a_leak_is_not_seen() -> None:
 def test_one_lucky_hit_among_eight_is_not_identification() -> None:
     """Wilson's interval of 1 of 8 lies above 1 in 101, but chance does that in 8 % of all cases."""
     assert finding(images(**NOTHING | {"ranks": [1, 7, 90, 13, 55, 101, 20, 33]})).outcome == "not_seen"
+
+
+def test_one_recovered_image_is_a_leak_for_one_person_and_never_not_seen() -> None:
+    found = finding(one_recovered())
+    assert found.outcome == "inconclusive"
+    assert "1 deletion of 8 recovered" in found.reason
+    assert any("one person" in rule for rule in RULES)
+
+
+def test_an_identified_deletion_counts_by_its_own_score_and_its_own_null() -> None:
+    """Not by another's: here the first is identified and below its null, the second above its null at rank 7."""
+    told = images(**NOTHING | {"ranks": [1, *NOTHING["ranks"][1:]]})
+    told["metrics"]["psnr"] |= {"values": [9.0, 30.0, *[7.0] * 6]}
+    assert finding(told).outcome == "not_seen"
+    told["metrics"]["psnr"]["null_values"] = {"class_mean": [8.5, *[13.0] * 7], "other": [40.0] * 8}
+    assert finding(told).outcome == "inconclusive"
+
+
+def test_where_scores_are_not_told_every_identified_deletion_counts() -> None:
+    told = images(**NOTHING | {"ranks": [1, *NOTHING["ranks"][1:]]})
+    del told["metrics"]["psnr"]["null_values"]
+    assert finding(told).outcome == "inconclusive"
 
 
 def test_nothing_seen_in_too_few_samples_is_inconclusive() -> None:
@@ -84,11 +108,18 @@ def test_the_probability_of_chance_is_the_binomial_tail_counted_one_by_one() -> 
     assert chance_of(1, 8, 1 / 101) == pytest.approx(0.076, abs=1e-3)
 
 
-def test_a_model_is_of_use_within_five_points_or_the_budget_and_unknown_is_no() -> None:
+@pytest.mark.parametrize(("successes", "n", "share"), [(2000, 2000, 0.5), (600, 2000, 0.3), (10_200, 1_000_000, 0.01)])
+def test_the_probability_of_chance_is_told_for_many_trials(successes: int, n: int, share: float) -> None:
+    """Beside the normal approximation, with its half a trial."""
+    spread = math.sqrt(n * share * (1 - share))
+    normal = 1 - NormalDist(n * share, spread).cdf(successes - 0.5)
+    assert chance_of(successes, n, share) == pytest.approx(normal, abs=0.01)
+
+
+def test_a_model_is_of_use_within_five_points_and_unknown_is_no() -> None:
     def lost(points: float) -> Utility:
         return Utility.model_validate(reports.utility(test=0.98 - points / 100)["utility"])
 
-    assert useful(lost(4.9), 0.02)
-    assert not useful(lost(5.1), 0.02)
-    assert useful(lost(5.1), 0.2)
-    assert not useful(None, 0.2)
+    assert useful(lost(5.0))
+    assert not useful(lost(5.1))
+    assert not useful(None)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, method, report, utility
+from collections.abc import Mapping
+from typing import Any
+
+from shared.choices import Choice
+from shared.reporting.build import build
+from tests.support.reports import LEAK, NOTHING, audit, defense, found, images, labels, method, report, utility
 
 PAIR = method("feature_recovery", iterations=9, gradient_from="pair")
 BASE = method("feature_recovery", iterations=9, gradient_from="base")
@@ -74,3 +79,32 @@ def test_utility_joins_by_release_and_seed() -> None:
 def test_what_an_evaluation_does_not_tell_is_named_so() -> None:
     row = report(audit(), images(**LEAK) | {"unlearning": None, "defense": None, "attack": None}).rows[0]
     assert {row.unlearning.method, row.defense.method, row.attack.method} == {"not stated"}
+
+
+def complete(_kind: str, choice: Choice, stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As if every method had one parameter of its own."""
+    return {"gradient_from": stage.get("gradient_from", "pair"), **choice.params}
+
+
+def test_a_choice_that_is_named_twice_is_one_row_and_nothing_is_missing() -> None:
+    """One job is made of both, so one evaluation comes."""
+    spec = audit(
+        unlearning=["gradient_ascent", {"name": "gradient_ascent", "params": {}}],
+        defenses=["none", "none"],
+        attacks=["feature_recovery", {"name": "feature_recovery"}],
+    )
+    made = report(spec, images(**LEAK, attack=PAIR), utility())
+    assert made.missing == []
+    assert len(made.rows) == 1
+
+
+def test_a_default_written_out_is_the_same_choice() -> None:
+    twice = [{"name": "feature_recovery"}, {"name": "feature_recovery", "params": {"gradient_from": "pair"}}]
+    for spec in (audit(attacks=twice), audit(attacks=twice[::-1])):
+        came = found(images(**LEAK, attack=PAIR), utility())
+        assert build(came, spec, "1.2.3", complete).missing == []
+
+
+def test_a_choice_that_differs_from_its_default_stays_missing() -> None:
+    made = build(found(images(**LEAK, attack=BASE), utility()), audit(attacks=TWO), "1.2.3", complete)
+    assert [m.attack.params for m in made.missing if m.attack] == [{}]

@@ -52,6 +52,29 @@ class Tags(HTMLParser):
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
 
+def test_a_black_box_shows_its_queries_as_numbers_over_all_seeds() -> None:
+    made = []
+    for seed, asked in ((0, 450), (1, 600)):
+        told = labels(8, (0.68, 1.0), seed=seed)
+        told["attack"]["params"] = {"decimals": None, "iterations": None}
+        told["threat_model"] |= {"access": "black_box", "queries": {"probing": 49_560, "attack": asked}}
+        made.append(told)
+    page = render(report(audit(attacks=["label_inference"], seeds=[0, 1]), *made), [])
+    settings = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    assert settings["queries, probing"] == "49,560"
+    assert settings["queries, attack"] == "450 to 600"
+    assert settings["decimals"] == "all"
+    assert settings["iterations"] == "the preset’s"
+    assert "answers of the released model" in page
+
+
+def test_the_page_calls_the_null_what_one_gets_who_rebuilds_nothing() -> None:
+    page = " ".join(render(full(), [gallery()]).split())
+    assert page.count("what an attacker gets who rebuilds nothing") == 3
+    assert "saw nothing" not in page
+    assert "of the first seed that has pictures" in page
+
+
 def test_nothing_of_the_users_becomes_markup() -> None:
     spec = audit(name=NASTY, attacks=[{"name": "feature_recovery", "params": {NASTY: NASTY}}])
     evaluation = images(**LEAK, attack=method("feature_recovery", **{NASTY: NASTY}))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.reporting.models import Report
-from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, report, utility
+from shared.reporting.models import Report, schema_text
+from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, one_recovered, report, utility
 
 PRUNED = defense("pruning", strength=0.3)
 DEFENDED = audit(defenses=["none", "pruning"])
@@ -50,6 +50,8 @@ def test_a_missing_row_makes_it_inconclusive_but_hides_no_leak() -> None:
 def test_a_low_score_of_a_destroyed_or_unmeasured_model_is_no_win() -> None:
     destroyed = report(audit(), images(**NOTHING), utility(test=0.3)).verdict
     assert "lost their use, so that is no win" in destroyed.sentences[0]
+    assert destroyed.level == "inconclusive"
+    assert "not seen" not in destroyed.headline
     assert report(audit(), images(**NOTHING)).verdict.level == "inconclusive"
 
 
@@ -79,10 +81,84 @@ def test_what_is_no_win_does_not_reduce(now: dict[str, Any], test: float) -> Non
     assert defended(LEAK, now, test).verdict.level == "leaks"
 
 
-def test_the_audits_own_budget_decides_what_is_still_of_use() -> None:
-    spec = DEFENDED | {"defend": {"max_accuracy_cost": 0.5}}
-    rows = [images(**LEAK), images(**NOTHING, released=PRUNED), utility(), utility(test=0.6, released=PRUNED)]
-    assert report(spec, *rows).verdict.level == "reduced"
+def test_an_audit_cannot_declare_a_destroyed_model_of_use() -> None:
+    spec = DEFENDED | {"defend": {"max_accuracy_cost": 0.9}}
+    rows = [images(**LEAK), images(**NOTHING, released=PRUNED), utility(), utility(test=0.1, released=PRUNED)]
+    made = report(spec, *rows)
+    assert made.verdict.level == "leaks"
+    assert "lost their use" in note(made)
+
+
+def two_methods(second: list[dict[str, Any]]) -> Report:
+    """gradient_ascent leaks and pruning stops it; of retrain what is given."""
+    first = [images(**LEAK), utility(), images(**NOTHING, released=PRUNED), utility(released=PRUNED)]
+    return report(audit(unlearning=["gradient_ascent", "retrain"], defenses=["none", "pruning"]), *first, *second)
+
+
+def of_retrain(now: dict[str, Any], test: float = 0.97) -> list[dict[str, Any]]:
+    made = []
+    for released in (None, PRUNED):
+        made += [
+            images(**now, unlearning="retrain", released=released),
+            utility(unlearning="retrain", released=released, test=test),
+        ]
+    return made
+
+
+def test_a_reduced_leak_beside_a_method_without_one_is_reduced() -> None:
+    assert two_methods(of_retrain(NOTHING)).verdict.level == "reduced"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        of_retrain(NOTHING | {"gain": (3.0, 0.1, 6.0)}),  # undecided
+        of_retrain(NOTHING, test=0.1),  # of no use
+        of_retrain(NOTHING)[1:],  # a row missing
+        of_retrain(NOTHING)[:-1],  # a utility missing
+        [],
+    ],
+)
+def test_whatever_is_missing_or_undecided_caps_a_reduced_leak_and_hides_none(second: list[dict[str, Any]]) -> None:
+    verdict = two_methods(second).verdict
+    assert verdict.level == "inconclusive"
+    assert "can be read back after gradient_ascent if nothing is done" in verdict.headline
+    assert "Not everything here is decided" in verdict.headline
+
+
+def test_a_defense_that_is_undecided_caps_one_that_reduces() -> None:
+    noise = defense("obfuscation", strength=0.1)
+    spec = audit(defenses=["none", "pruning", "obfuscation"])
+    made = report(
+        spec,
+        *(
+            one
+            for r in (None, PRUNED, noise)
+            for one in (images(**(NOTHING if r else LEAK), released=r), utility(released=r))
+        ),
+    )
+    assert made.verdict.level == "reduced"
+    undecided = report(
+        spec, images(**LEAK), images(**NOTHING, released=PRUNED), one_recovered(released=noise),
+        *(utility(released=r) for r in (None, PRUNED, noise)),
+    )  # fmt: skip
+    assert undecided.verdict.level == "inconclusive"
+
+
+def test_the_headline_of_a_leak_names_a_method_that_no_defense_lowered() -> None:
+    """gradient_ascent leaks more, and pruning stops it; retrain leaks under both."""
+    weaker = LEAK | {"gain": (6.0, 3.0, 9.0)}
+    verdict = two_methods(of_retrain(weaker)).verdict
+    assert verdict.level == "leaks"
+    assert "after retrain" in verdict.headline
+    assert "+6.0 dB" in verdict.headline
+
+
+def test_the_null_is_called_what_one_gets_who_rebuilds_nothing() -> None:
+    """One null sees the weights: an attacker who saw nothing would be another."""
+    verdict = report(audit(), images(**LEAK), utility()).verdict
+    assert "what an attacker gets who rebuilds nothing" in verdict.headline
+    assert "saw nothing" not in verdict.headline + schema_text()
 
 
 def test_one_method_that_leaks_decides_over_one_whose_leak_was_reduced() -> None:
@@ -162,3 +238,11 @@ def test_a_label_leak_alone_is_a_leak() -> None:
     made = report(audit(attacks=["label_inference"]), labels(8, (0.68, 1.0)), utility())
     assert made.verdict.level == "leaks"
     assert made.verdict.headline.startswith("The classes of deleted samples")
+
+
+def test_repeating_exact_unlearning_is_told_as_a_range_over_seeds() -> None:
+    made = [images(**LEAK, seed=seed, unlearning="retrain") for seed in (0, 1, 2)]
+    for one, ratio in zip(made, (0.31, 0.12, 0.2), strict=True):
+        one["unlearning"]["repeat_ratio"] = ratio
+    limits = report(audit(unlearning=["retrain"], seeds=[0, 1, 2]), *made).limits
+    assert any("by 12 to 31 % (retrain)" in limit for limit in limits)

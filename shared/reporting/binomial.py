@@ -1,0 +1,38 @@
+"""So many successes among n trials: as probabilities, without numbers that overflow."""
+
+from __future__ import annotations
+
+from math import exp, lgamma, log, log1p, sqrt
+
+LEVEL = 0.95
+
+
+def probabilities(n: int, share: float) -> dict[int, float]:
+    """Number of successes -> its probability; numbers that all together have less than 1e-20 are left out."""
+    if share in (0, 1):
+        return {round(n * share): 1.0}
+    mean, reach = n * share, 10 * sqrt(n * share * (1 - share)) + 50  # by Bernstein's inequality
+    counts = range(max(0, int(mean - reach)), min(n, int(mean + reach)) + 1)
+
+    def logarithm(k: int) -> float:
+        ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+        return ways + k * log(share) + (n - k) * log1p(-share)
+
+    return {k: exp(logarithm(k)) for k in counts}
+
+
+def chance_of(successes: int, n: int, share: float) -> float:
+    """Probability of so many successes or more in n trials that each succeed with probability `share`."""
+    return min(1.0, sum(p for k, p in probabilities(n, share).items() if k >= successes))
+
+
+def chance_band(n: int, share: float) -> tuple[float, float]:
+    """The central 95 % of the share of n answers that are right when each is right with probability `share`."""
+    below, low = 0.0, None
+    for k, p in probabilities(n, share).items():
+        below += p
+        if low is None and below > (1 - LEVEL) / 2:
+            low = k / n
+        if below >= 1 - (1 - LEVEL) / 2:
+            return low or 0.0, k / n
+    return low or 0.0, 1.0

@@ -1,0 +1,93 @@
+"""services.cli.output and what it shows: tables on a terminal of 100 columns, and in a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Callable
+
+import pytest
+
+from services.cli import showing
+from services.cli.output import fit, table
+from services.client import Job
+
+LONG = "Search the image whose loss gradient points where the weights moved, from several starts, and keep the best."
+JOBS = [
+    Job(f"job_{i:020}", stage, state, method=method, progress={"done": 1, "total": 20}, message=message)
+    for i, (stage, method, state, message) in enumerate(
+        [
+            ("attack", "label_inference_black_box", "succeeded", None),
+            ("evaluate", None, "running", None),
+            ("unlearn", "gradient_ascent", "failed", "2 deletions of 9 need more than the 8 samples there are"),
+        ]
+    )
+]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """What a call prints on a terminal of 100 columns, by line."""
+    monkeypatch.setenv("TERM", "xterm")
+
+    def shown(call: Callable[..., None], *arguments: object, columns: int = 100) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        screen = io.StringIO()
+        screen.isatty = lambda: True  # type: ignore[method-assign]
+        with contextlib.redirect_stdout(screen):
+            call(*arguments)
+        lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()]
+        assert all(len(line) <= 100 for line in lines), lines
+        return lines
+
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("natural", "least", "room", "widths"),
+    [
+        ([10, 20], [10, 5], 40, [10, 20]),
+        ([10, 20], [10, 5], 22, [10, 12]),
+        ([10, 20, 18], [10, 5, 5], 30, [10, 10, 10]),
+        ([10, 20], [10, 5], 3, [10, 5]),
+        ([], [], 3, []),
+    ],
+)
+def test_only_what_may_shrink_does_and_the_widest_first(natural, least, room, widths):
+    assert fit(natural, least, room) == widths
+
+
+def test_names_are_whole_and_sentences_go_on_below(terminal):
+    rows = [["label_inference_black_box", LONG, "ORIGINAL, UNLEARNED, PROBES"], ["invert", "Short.", ""]]
+    out = terminal(table, ["attack", "summary", "needs"], rows)
+    assert out[2].startswith("label_inference_black_box  Search the image")
+    assert "…" not in "".join(out)
+    assert " ".join(word for line in out[2:] for word in line.split()).count("weights moved") == 1
+
+
+def test_no_job_is_cut(terminal):
+    out = terminal(showing._job_table, JOBS)
+    assert "message" not in out[0]
+    for job, line in zip(JOBS, out[2:5], strict=True):
+        assert line.split()[:5] == [job.id, job.stage, job.method or "-", "0", job.state]
+    assert out[5:] == ["", f"{JOBS[2].id}  {JOBS[2].message}"]
+
+
+def test_what_a_job_made_keeps_its_digest(terminal):
+    made = {"sha256": "a" * 64, "size": 48_000, "media_type": "application/octet-stream"}
+    given = {role: {"job": f"job_{'0' * 20}", "role": role} for role in ("BASE", "COUNTS")}
+    body = {"id": "job_1", "stage": "evaluate", "state": "succeeded", "inputs": given}
+    for columns in (100, 80):  # the terminal breaks the line; nothing is cut out of it
+        out = terminal(showing._show_job, Job.of({**body, "artifacts": {"RECONSTRUCTION": made}}), columns=columns)
+        assert out[-1] == f"RECONSTRUCTION  46.9 KiB  {'a' * 64}"
+    assert [line.split()[-1] for line in out if " from " in line] == [f"job_{'0' * 20}:{r}" for r in ("BASE", "COUNTS")]
+
+
+def test_in_a_pipe_a_row_is_a_line_with_every_column(capsys):
+    showing._job_table(JOBS)
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 4
+    assert out[0].split() == ["job", "stage", "method", "seed", "state", "progress", "age", "message"]
+    table(["attack", "summary"], [["invert", LONG * 4]])
+    assert len(capsys.readouterr().out.splitlines()) == 2
