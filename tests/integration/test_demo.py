@@ -15,7 +15,7 @@ import yaml
 from deploy.local.layout import Layout, held
 from shared.reporting.models import Report
 from tests.support.recompute import recomputed
-from tests.support.served import clean_env
+from tests.support.served import clean_env, served
 
 pytestmark = pytest.mark.timeout(900)
 AUDIT = {
@@ -71,7 +71,8 @@ def test_the_promised_bounds_hold(done: tuple[Path, int, str]) -> None:
     assert psnr["n"] == 8
     assert psnr["mean"] >= 18
     assert psnr["median"] >= 16
-    assert psnr["null_name"] == "class_mean"
+    assert psnr["null_name"] in ("class_mean", "nearest_public")
+    assert psnr["null"] == max(psnr["nulls"].values())
     assert psnr["gain"] >= 6
     assert ranks["decoys"] == 100
     assert ranks["rank_1"] >= 6
@@ -96,7 +97,8 @@ def test_its_figures_can_be_made_again_from_the_artifacts(done: tuple[Path, int,
 def test_a_second_run_reuses_everything_and_a_gate_decides_its_status(done: tuple[Path, int, str]) -> None:
     folder, _, _ = done
     before = (folder / ".palimpsest/demo/report.json").read_bytes()
-    status, output, seconds = demo(folder, "--fail-on", "psnr.gain>6", "--fail-on", "psnr.mean>60")
+    with served(folder):  # how long a machine that does other things takes to start is not the matter here
+        status, output, seconds = demo(folder, "--fail-on", "psnr.gain>6", "--fail-on", "psnr.mean>60")
     assert status == 3, output
     assert "psnr.gain" in output
     assert "16 jobs, 16 of them there already" in output
