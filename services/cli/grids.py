@@ -40,7 +40,7 @@ class Flag:
         said = f"{self.help}; may be repeated." if self.many else f"{self.help}."
         word = f"--{self.name.replace('_', '-')}"
         option = typer.Option(word, help=said, metavar=self.metavar, autocompletion=self.complete)
-        annotation: Any = list[self.kind] | None if self.many else self.kind | None  # type: ignore[name-defined]
+        annotation: Any = list[self.kind] | None if self.many else self.kind | None  # type: ignore[name-defined]  # a type at run time
         return parameter(self.name, Annotated[annotation, option], None)
 
 

@@ -113,6 +113,11 @@ class Store:
         with self.db.write() as connection:
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(lease_until=1.0))
 
+    def lose(self, claim: Claim) -> None:
+        """The attempt's lease runs out, and somebody notices."""
+        self.lapse(claim.job.id)
+        assert self.expire() == [claim.job.id]
+
     def expire(self, max_lost: int = 3) -> list[str]:
         return reconcile.expire_leases(self.db, max_lost)
 

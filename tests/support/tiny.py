@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from workers.context import Output
+from shared.errors import JobFailed
+from workers.context import NoHooks, Output
 from workers.stages._local import run_stage
 
 Outputs = dict[str, Output]
@@ -32,3 +33,22 @@ def chain(method: str = "gradient_ascent", seed: int = 0, **params: Any) -> Outp
 
 def body(output: Output) -> Any:
     return json.loads(output.data)
+
+
+class Stopping(NoHooks):
+    """Checkpoints at every chance and breaks at the one numbered `stop`; goes on from the last."""
+
+    def __init__(self, stop: int) -> None:
+        self.stop = stop
+        self.saved: list[bytes] = []
+
+    def due(self) -> bool:
+        return True
+
+    def save(self, data: bytes) -> None:
+        self.saved.append(data)
+        if len(self.saved) == self.stop:
+            raise JobFailed("error", "stopped")
+
+    def load(self) -> bytes | None:
+        return self.saved[-1] if self.saved else None

@@ -27,7 +27,7 @@ class ObfuscationParams(Params):
     source="'parameter obfuscation' of Hu et al. 2024, arXiv 2404.03233",
     traits={"strength": "noise"},
 )
-def release(network: nn.Module, retain: Samples, params: ObfuscationParams, ctx: Context) -> nn.Module:  # noqa: ARG001
+def release(network: nn.Module, retain: Samples, params: ObfuscationParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature
     """Add Gaussian noise to every weight before release.
 
     Each tensor's noise has the standard deviation `noise` times the root mean square of the tensor. It is drawn

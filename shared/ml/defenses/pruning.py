@@ -27,7 +27,7 @@ class PruningParams(Params):
     source="'model pruning' of Hu et al. 2024, arXiv 2404.03233; by magnitude as Han et al. 2015",
     traits={"strength": "share"},
 )
-def release(network: nn.Module, retain: Samples, params: PruningParams, ctx: Context) -> nn.Module:  # noqa: ARG001
+def release(network: nn.Module, retain: Samples, params: PruningParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature
     """Set the smallest weights of all layers together to zero before release; biases and BatchNorm stay.
 
     The coordinates that survive still hold the exact change: an attacker who knows the defense looks at those only.

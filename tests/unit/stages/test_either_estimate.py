@@ -7,8 +7,7 @@ import torch
 
 from shared.errors import JobFailed
 from shared.ml.tensors import read_tensors
-from tests.support.tiny import Outputs, body, chain
-from workers.context import NoHooks
+from tests.support.tiny import Outputs, Stopping, body, chain
 from workers.stages._local import run_stage
 
 
@@ -51,22 +50,7 @@ def test_it_needs_what_the_estimate_from_the_base_needs() -> None:
 
 @pytest.mark.parametrize("stop", [4, 9, 12])  # before, at and after the choice (15 % of 60 steps)
 def test_a_search_that_was_interrupted_goes_on_to_the_same_bytes(stop: int) -> None:
-    class Stopping(NoHooks):
-        def __init__(self) -> None:
-            self.saved: list[bytes] = []
-
-        def due(self) -> bool:
-            return True
-
-        def save(self, data: bytes) -> None:
-            self.saved.append(data)
-            if len(self.saved) == stop:
-                raise JobFailed("error", "stopped")
-
-        def load(self) -> bytes | None:
-            return self.saved[-1] if self.saved else None
-
-    made, hooks = chain("retrain"), Stopping()
+    made, hooks = chain("retrain"), Stopping(stop)
     params = {"gradient_from": "either", "iterations": 60, "restarts": 2}
     with pytest.raises(JobFailed):
         run_stage("attack", made, "feature_recovery", hooks=hooks, **params)

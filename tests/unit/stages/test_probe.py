@@ -9,8 +9,8 @@ from shared.errors import InvalidRequest, JobFailed
 from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.networks import read_networks
 from shared.ml.tensors import read_tensors, write_tensors
-from tests.support.tiny import Outputs, body, chain
-from workers.context import NoHooks, Output
+from tests.support.tiny import Outputs, Stopping, body, chain
+from workers.context import Output
 from workers.stages._local import run_stage
 
 FEW = {"per_class": 4, "resolution": 3, "directions": 9, "max_queries": 3000}
@@ -40,24 +40,7 @@ def test_probes_raise_the_confidence_in_their_class_within_the_budget() -> None:
 
 
 def test_a_search_that_was_interrupted_goes_on_to_the_same_bytes() -> None:
-    class Stopping(NoHooks):
-        """Checkpoints at every chance and breaks after the third."""
-
-        def __init__(self) -> None:
-            self.saved: list[bytes] = []
-
-        def due(self) -> bool:
-            return True
-
-        def save(self, data: bytes) -> None:
-            self.saved.append(data)
-            if len(self.saved) == 3:
-                raise JobFailed("error", "stopped")
-
-        def load(self) -> bytes | None:
-            return self.saved[-1] if self.saved else None
-
-    made, hooks = chain(), Stopping()
+    made, hooks = chain(), Stopping(3)
     with pytest.raises(JobFailed):
         run_stage("probe", made, hooks=hooks, confidence=0.99, **FEW)
     assert len(hooks.saved) == 3
