@@ -1,10 +1,12 @@
 """What this worker can run. `python -m workers.catalog` prints it as JSON; a worker publishes it at start.
 
+`--publish` does that before there is any worker: a gateway that is up first plans with the catalog of this code.
 Loading is all or nothing: a plugin that does not import stops the worker, with its file's name.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from dataclasses import dataclass
@@ -12,7 +14,10 @@ from importlib import metadata
 
 from shared.catalog import Catalog, Entry
 from shared.code import digest_of
-from shared.errors import PluginImportError
+from shared.config import Settings
+from shared.errors import PalimpsestError
+from shared.jobs import fleet
+from shared.jobs.database import Database
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,21 @@ def describe() -> Description:
     return Description(load(), device_kind(), {**versions, "python": sys.version.split()[0]})
 
 
-def main() -> int:
-    """Print the catalog; exit 1 with one sentence when a plugin is broken."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print or publish the catalog; exit 1 with one sentence when a plugin is broken or the store does not answer."""
+    parser = argparse.ArgumentParser(prog="python -m workers.catalog", description="What this worker can run.")
+    parser.add_argument("--publish", action="store_true", help="into the job store, instead of printing it")
+    publish = parser.parse_args(arguments).publish
     try:
-        print(json.dumps(load().to_json(), indent=2, sort_keys=True))  # noqa: T201 - printing is what this command does
-    except PluginImportError as error:
-        print(f"palimpsest: {error}", file=sys.stderr)  # noqa: T201 - read by whoever started the worker
+        found = load()
+        if publish:
+            db = Database(Settings().database_url)
+            fleet.publish(db, found)
+            db.close()
+        else:
+            print(json.dumps(found.to_json(), indent=2, sort_keys=True))  # noqa: T201 - what this command is for
+    except PalimpsestError as error:
+        print(f"palimpsest: {error}", file=sys.stderr)  # noqa: T201 - read by whoever starts the workers
         return 1
     return 0
 

@@ -88,10 +88,13 @@ def _supervisor_lives(layout: Layout) -> bool:
 
 
 def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[str, str, IO[str]]:
-    """Write the configuration and migrate the store; returns URL, token, and the lock that keeps the port.
+    """Write the configuration, migrate the store, publish this code's catalog; URL, token, the lock of the port.
+
+    The catalog comes before the gateway: an audit can be posted while the workers still import torch, and is never
+    planned with the catalog of an older code.
 
     Raises:
-        CannotServe: the port asked for is taken, or the job store cannot be used.
+        CannotServe: the port asked for is taken, the job store cannot be used, or a plugin is broken.
     """
     gateway_port, kept = claim_port(port or PREFERRED_PORT)
     if port and gateway_port != port:
@@ -101,15 +104,12 @@ def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[
     env = environment(layout, redis_port, sum(1 for name in commands if name.startswith("worker-")))
     write_env(layout, env)
     write_secret(layout.config, supervisor_config(layout, commands, env))
-    done = subprocess.run(
-        [sys.executable, "-m", "services.admin", "migrate"],
-        env={**os.environ, **env},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise CannotServe("; ".join(done.stderr.splitlines()[-5:]))
+    for command in (["services.admin", "migrate"], ["workers.catalog", "--publish"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], env={**os.environ, **env}, check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise CannotServe("; ".join(done.stderr.splitlines()[-5:]).removeprefix("palimpsest: "))
     return f"http://127.0.0.1:{gateway_port}", env["PALIMPSEST_TOKEN"], kept
 
 
@@ -120,27 +120,40 @@ def start(layout: Layout) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, "-c", str(layout.config)], start_new_session=True, stdout=subprocess.DEVNULL)
 
 
-def wait_until_up(
-    url: str, token: str, names: set[str], supervisor: subprocess.Popen[bytes], patience: float = 120
+def missing(url: str, token: str, names: set[str]) -> set[str]:
+    """What was not seen yet: the gateway, or workers of these names."""
+    try:
+        # no proxy of the environment: it is on this machine
+        answer = httpx.get(f"{url}/v1/workers", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+        found = answer.raise_for_status().json()
+    except httpx.HTTPError:
+        return {"gateway"} | names
+    return names - {w["id"].partition("@")[0] for w in found["items"] if w["live"]}
+
+
+def stay(
+    layout: Layout, url: str, token: str, supervisor: subprocess.Popen[bytes], ended: list[int], patience: float = 120
 ) -> None:
-    """Until the gateway answers and every worker was seen.
+    """Until a signal has `ended` it or the supervisor dies. Says when the gateway answers: jobs can be posted then,
+    and wait for the workers; and when those are there.
 
     Raises:
-        CannotServe: it did not come up; says what is missing and where to look.
+        CannotServe: something did not come up in `patience` seconds; says what and where to look.
     """
-    missing: set[str] = {"gateway"} | names
+    names = {line[9:-1] for line in layout.config.read_text().splitlines() if line.startswith("[program:worker-")}
+    lacking = {"gateway"} | names
     until = time.monotonic() + patience
-    while missing and supervisor.poll() is None and time.monotonic() < until:
+    while supervisor.poll() is None and not ended:
+        if lacking:
+            before, lacking = lacking, lacking & missing(url, token, names)
+            if "gateway" in before - lacking:
+                write_secret(layout.served, json.dumps({"url": url, "token": token, "pid": os.getpid()}))
+                print(_greeting(url, token), flush=True)
+            if not lacking:
+                print(f"palimpsest: {len(names)} workers are there: {', '.join(sorted(names))}", flush=True)
+            elif time.monotonic() > until:
+                raise CannotServe(f"{', '.join(sorted(lacking))} did not come up: look into the logs folder")
         time.sleep(0.2)
-        try:
-            # no proxy of the environment: it is on this machine
-            answer = httpx.get(f"{url}/v1/workers", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
-            found = answer.raise_for_status().json()
-        except httpx.HTTPError:
-            continue
-        missing = names - {w["id"].partition("@")[0] for w in found["items"] if w["live"]}
-    if missing:
-        raise CannotServe(f"{', '.join(sorted(missing))} did not come up: look into the logs folder")
 
 
 def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = None) -> int:
@@ -163,13 +176,8 @@ def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = 
         return 2
     supervisor = start(layout)
     try:
-        names = {line[9:-1] for line in layout.config.read_text().splitlines() if line.startswith("[program:worker-")}
         print(f"palimpsest: starting; logs in {layout.logs}", flush=True)
-        wait_until_up(url, token, names, supervisor)
-        write_secret(layout.served, json.dumps({"url": url, "token": token, "pid": os.getpid()}))
-        print(_greeting(url, token, names), flush=True)
-        while supervisor.poll() is None and not ended:
-            time.sleep(0.2)
+        stay(layout, url, token, supervisor, ended)
         if not ended:
             print(f"palimpsest: the supervisor ended; look into {layout.logs}/supervisord.log", file=sys.stderr)
             return 1
@@ -196,13 +204,12 @@ def _why(error: Exception, home: Path) -> str:
     return f"{home} cannot be written, {error.strerror or error}: {remedy}"
 
 
-def _greeting(url: str, token: str, workers: set[str]) -> str:
+def _greeting(url: str, token: str) -> str:
     return "\n".join([
         "",
         f"  Palimpsest is up at   {url}",
         f"  token                 {token}",
         f"  API in the browser    {url}/openapi?token={token}",
-        f"  workers               {', '.join(sorted(workers))}",
         "  one more worker       make worker STAGES=attack",
         "  stop                  Ctrl-C (jobs stay and go on at the next start)",
         "",

@@ -97,7 +97,7 @@ def test_its_figures_can_be_made_again_from_the_artifacts(done: tuple[Path, int,
 def test_a_second_run_reuses_everything_and_a_gate_decides_its_status(done: tuple[Path, int, str]) -> None:
     folder, _, _ = done
     before = (folder / ".palimpsest/demo/report.json").read_bytes()
-    with served(folder):  # how long a machine that does other things takes to start is not the matter here
+    with served(folder):  # how long a machine that runs other tests takes to start is not the matter here
         status, output, seconds = demo(folder, "--fail-on", "psnr.gain>6", "--fail-on", "psnr.mean>60")
     assert status == 3, output
     assert "psnr.gain" in output

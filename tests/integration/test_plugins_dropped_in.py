@@ -4,6 +4,7 @@ stops the worker with its name."""
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import httpx
 
+from shared.jobs import fleet
+from shared.jobs.database import Database
 from tests.support.served import clean_env
-from tests.support.system import TOKEN, System
+from tests.support.system import TOKEN, System, wait_for
 from tests.support.tree import ROOT, copy_tree
 
 HALFWAY = '''
@@ -104,3 +107,43 @@ def test_a_plugin_that_does_not_import_stops_the_worker_with_its_name(
     assert worker.wait(timeout=60) == 1
     assert "shared/ml/unlearning/broken.py does not import" in system.log("broken")
     assert not system.catalog().plugins
+
+
+def test_serve_does_not_begin_with_a_plugin_that_does_not_import(tmp_path: Path) -> None:
+    tree = copy_tree(tmp_path / "tree", {"shared/ml/unlearning/broken.py": "import a_module_that_is_not_there\n"})
+    command = [sys.executable, "-m", "deploy.local.serve"]
+    env = clean_env(PYTHONPATH=str(tree))
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert "shared/ml/unlearning/broken.py does not import" in said
+    assert not (tmp_path / ".palimpsest/run/supervisord.pid").exists()
+
+
+def test_serve_publishes_the_catalog_of_its_code_before_its_gateway_answers(tmp_path: Path) -> None:
+    database = tmp_path / ".palimpsest/palimpsest.db"
+    plain, more = copy_tree(tmp_path / "plain", {}), copy_tree(tmp_path / "more", {FILE: HALFWAY})
+    counts = []
+    for tree in (plain, more):  # the second time what the first code published is in the store
+        command = [
+            sys.executable,
+            "-m",
+            "deploy.local.serve",
+            "--workers",
+            "train=0",
+            "unlearn=0",
+            "attack=0",
+            "evaluate=0",
+        ]
+        with (tmp_path / "serve.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=tmp_path, env=clean_env(PYTHONPATH=str(tree)), stdout=log, stderr=log
+            )
+        up = tmp_path / ".palimpsest/serve.json"
+        wait_for(lambda up=up, process=process: up.exists() or process.poll() is not None, 90, "serve is up")
+        db = Database(f"sqlite:///{database}")
+        counts.append(len(fleet.catalog(db).plugins))
+        db.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    assert counts[1] == counts[0] + 1

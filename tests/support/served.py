@@ -31,11 +31,10 @@ def served(folder: Path, *arguments: str) -> Iterator[dict[str, str]]:
             [sys.executable, "-m", "deploy.local.serve", *arguments], cwd=folder, env=env, stdout=log, stderr=log
         )
     try:
-        file = folder / ".palimpsest" / "serve.json"
-        up = wait_for(lambda: file.exists() or process.poll() is not None, 150, "serve is up")
-        assert up
-        assert process.poll() is None, (folder / "serve.log").read_text()
-        yield json.loads(file.read_text())
+        said = folder / "serve.log"
+        wait_for(lambda: "workers are there" in said.read_text() or process.poll() is not None, 150, "serve is up")
+        assert process.poll() is None, said.read_text()
+        yield json.loads((folder / ".palimpsest" / "serve.json").read_text())
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
