@@ -14,11 +14,13 @@ import socket
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
-from celery import signals
+from billiard import active_children  # type: ignore[import-untyped]  # billiard has no types
+from celery import bootsteps, signals
 
 from shared import logs
 from shared.config import Settings
@@ -132,25 +134,45 @@ def _make_runner(settings: Settings) -> Any:
     return made
 
 
-def _tell(what: Any) -> None:
-    """Tell SQL something about this worker, from a signal handler: in a thread, without waiting for long."""
+def _tell(what: Callable[[Database, str], bool | None]) -> bool | None:
+    """Tell SQL something about this worker, from a signal handler: in a thread, without waiting for long. What SQL
+    answered; None when it did not."""
     settings = Settings()
+    answers: list[bool | None] = []
 
     def tell() -> None:
         try:
-            what(Database(settings.database_url), settings.worker)
+            answers.append(what(Database(settings.database_url), settings.worker or ""))
         except PalimpsestError as error:
             log.warning("the job store was not told that this worker leaves", error=str(error))
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
     thread.join(timeout=5)
+    return answers[0] if answers else None
 
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     """SIGTERM came: the running job checkpoints and goes back to its queue."""
     _tell(fleet.drain)
+
+
+class LeaveUnstarted(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+    """A pool child that has not registered yet has no job: a worker that stops does not wait until it has torch.
+
+    A step that needs the pool is stopped before it, when the pool does not replace a child any more.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def stop(self, _worker: Any) -> None:
+        if _tell(fleet.drain) is False:
+            for child in active_children():
+                child.terminate()
+
+
+app.steps["worker"].add(LeaveUnstarted)
 
 
 @signals.worker_shutdown.connect

@@ -113,9 +113,10 @@ def seen(db: Database, worker: str) -> bool:
     return db.retrying(work)
 
 
-def drain(db: Database, worker: str) -> None:
-    """Tell a worker to put its job back and take no other."""
-    db.retrying(lambda c: c.execute(update(workers).where(workers.c.id == worker).values(drain=True)))
+def drain(db: Database, worker: str) -> bool:
+    """Tell a worker to put its job back and take no other; False if there is no such worker (yet)."""
+    query = update(workers).where(workers.c.id == worker).values(drain=True)
+    return bool(db.retrying(lambda c: c.execute(query).rowcount))
 
 
 def gone(db: Database, worker: str) -> None:

@@ -109,6 +109,18 @@ def test_a_plugin_that_does_not_import_stops_the_worker_with_its_name(
     assert not system.catalog().plugins
 
 
+def test_a_worker_that_is_stopped_does_not_wait_for_what_it_still_imports(
+    make_system: Callable[..., System], tmp_path: Path
+) -> None:
+    """A pool child that has not registered has no job."""
+    slow = f"import time, pathlib\npathlib.Path({str(tmp_path / 'began')!r}).touch()\ntime.sleep(300)\n"
+    system = make_system(copy_tree(tmp_path / "tree", {"shared/ml/unlearning/slow.py": slow}))
+    worker = system.worker("attack", name="slow", wait=0)
+    wait_for((tmp_path / "began").exists, 60, "the pool child imports the plugins")
+    worker.terminate()
+    assert worker.wait(timeout=60) == 0
+
+
 def test_serve_does_not_begin_with_a_plugin_that_does_not_import(tmp_path: Path) -> None:
     tree = copy_tree(tmp_path / "tree", {"shared/ml/unlearning/broken.py": "import a_module_that_is_not_there\n"})
     command = [sys.executable, "-m", "deploy.local.serve"]
