@@ -13,9 +13,10 @@ FEW = 5  # below it, nothing seen is nothing learned: Wilson's interval of 0 of 
 KEEPS = 0.05  # test accuracy that a released model may lose and still be of use
 TAIL = 0.025  # one side of 95 %
 RULES = (
-    "An image attack leaks where the 95 % interval of its mean paired gain over the strongest null lies above zero "
-    "and more deletions are identified among decoys than chance gives. Where only one of the two holds, the row is "
-    "inconclusive.",
+    "An image attack leaks where more deletions are identified among decoys than chance gives. Decoys are drawn from "
+    "the data and the class of the deleted sample: without knowledge of it, each of them is as likely to be picked. The "
+    "gain says how good the pictures are: where its 95 % interval lies above zero and identification does not exceed "
+    "chance, the row is inconclusive.",
     "A label attack leaks where it names more classes rightly than the strongest null gives.",
     "More than chance gives: the 95 % interval (Wilson) lies above it, and so many or more would come by chance with a "
     f"probability of at most {TAIL} (exact binomial). One of 8 identified among 100 decoys has 0.076: too little.",
@@ -49,11 +50,11 @@ def _images(psnr: Score, ranks: Identification, recovered: int) -> Finding:
         return Finding(outcome="inconclusive", reason=f"Too few samples for an interval: {told}.")
     above = psnr.gain_low > 0
     picked = ranks.low > ranks.chance and chance_of(ranks.rank_1, ranks.n, ranks.chance) <= TAIL
-    if above and picked:
-        return Finding(outcome="leak", reason=f"Both measures are clear of their nulls: {told}.")
-    if above or picked:
-        clear = "the gain" if above else "identification"
-        return Finding(outcome="inconclusive", reason=f"Only {clear} is clear of its null: {told}.")
+    if picked:
+        beside = "and so is the gain" if above else "the mean gain is not"
+        return Finding(outcome="leak", reason=f"Identification is clear of chance, {beside}: {told}.")
+    if above:
+        return Finding(outcome="inconclusive", reason=f"Only the gain is clear of its null: {told}.")
     if recovered:
         reason = f"{plural(recovered, 'deletion')} of {ranks.n} recovered, too few to call it a leak: {told}."
         return Finding(outcome="inconclusive", reason=reason)

@@ -25,7 +25,7 @@ def shoot(report: Path, to: Path) -> None:
             page.close()
         page = browser.new_page(viewport={"width": 1100, "height": 900}, color_scheme="light", device_scale_factor=2)
         page.goto(report.resolve().as_uri())
-        page.locator("section.gallery:has(.hit)").last.screenshot(path=to / "readme.png")
+        page.locator("section.gallery[data-outcome=leak]").last.screenshot(path=to / "readme.png")
         browser.close()
 
 
