@@ -14,9 +14,9 @@ KEEPS = 0.05  # test accuracy that a released model may lose and still be of use
 TAIL = 0.025  # one side of 95 %
 RULES = (
     "An image attack leaks where more deletions are identified among decoys than chance gives. Decoys are drawn from "
-    "the data and the class of the deleted sample: without knowledge of it, each of them is as likely to be picked. The "
-    "gain says how good the pictures are: where its 95 % interval lies above zero and identification does not exceed "
-    "chance, the row is inconclusive.",
+    "the data and the class of the deleted sample: who knows nothing of it picks each as often. The gain says how good "
+    "the pictures are: where its 95 % interval lies above zero and identification does not exceed chance, the row is "
+    "inconclusive.",
     "A label attack leaks where it names more classes rightly than the strongest null gives.",
     "More than chance gives: the 95 % interval (Wilson) lies above it, and so many or more would come by chance with a "
     f"probability of at most {TAIL} (exact binomial). One of 8 identified among 100 decoys has 0.076: too little.",
