@@ -45,13 +45,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 @pytest.fixture
-def worker(gateway: GatewayProcess) -> Iterator[HandWorker]:
-    made = gateway.worker()
-    yield made
-    made.run_all()
-
-
-@pytest.fixture
 def run(
     gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Run:

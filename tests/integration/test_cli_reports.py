@@ -4,35 +4,10 @@ from __future__ import annotations
 
 import json
 import webbrowser
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.cli import AUDIT, REPORT, Run, audited, gateway_of_every_stage, runner, worked_off
-from tests.support.gateway import GatewayProcess, HandWorker
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with gateway_of_every_stage(tmp_path_factory.mktemp("gateway")) as served:
-        yield served
-
-
-@pytest.fixture
-def worker(gateway: GatewayProcess) -> Iterator[HandWorker]:
-    made = gateway.worker()
-    yield made
-    made.run_all()
-
-
-@pytest.fixture
-def run(
-    gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(gateway.url, monkeypatch, capfdbinary)
+from tests.support.cli import AUDIT, REPORT, audited, worked_off
 
 
 def test_a_gate_that_is_crossed_ends_in_3_and_names_the_rows(run, worker):

@@ -8,35 +8,13 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.cli import AUDIT, PROGRAM, Done, Run, gateway_of_every_stage, runner
-from tests.support.gateway import GatewayProcess, HandWorker
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with gateway_of_every_stage(tmp_path_factory.mktemp("gateway")) as served:
-        yield served
-
-
-@pytest.fixture
-def worker(gateway: GatewayProcess) -> Iterator[HandWorker]:
-    made = gateway.worker()
-    yield made
-    made.run_all()
-
-
-@pytest.fixture
-def run(
-    gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> Run:
-    monkeypatch.chdir(tmp_path)
-    return runner(gateway.url, monkeypatch, capfdbinary)
+from tests.support.cli import AUDIT, PROGRAM, Done
+from tests.support.gateway import GatewayProcess
 
 
 def inputs(done: Done) -> dict[str, Any]:
