@@ -5,7 +5,7 @@ STAGES ?= attack
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check test test-long serve demo worker bench lock clean
+.PHONY: help check test test-long serve demo worker doctor bench lock clean
 
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -35,6 +35,9 @@ demo: .venv  ## a whole audit in about five minutes, to its report in .palimpses
 
 worker: .venv  ## one more worker for it: make worker STAGES=attack
 	@$(BIN)/python -m deploy.local.worker $(STAGES)
+
+doctor: .venv  ## is everything well with what `make serve` runs?
+	@$(BIN)/python -m deploy.local.doctor
 
 bench: .venv  ## rates and latencies of the queue; the leak figures
 	$(BIN)/python -m benchmarks.engine

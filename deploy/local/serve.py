@@ -188,7 +188,7 @@ def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = 
     finally:
         layout.served.unlink(missing_ok=True)
         if supervisor.poll() is None:
-            print("palimpsest: stopping; running jobs go back to their queues", flush=True)
+            print("palimpsest: stopping; a job that runs goes back to its queue", flush=True)
             supervisor.terminate()
         supervisor.wait()
         kept.close()
@@ -210,10 +210,17 @@ def _greeting(url: str, token: str) -> str:
         f"  Palimpsest is up at   {url}",
         f"  token                 {token}",
         f"  API in the browser    {url}/openapi?token={token}",
+        f"  command line          {_program()} --help",
         "  one more worker       make worker STAGES=attack",
+        "  is all well?          make doctor",
         "  stop                  Ctrl-C (jobs stay and go on at the next start)",
         "",
     ])  # fmt: skip
+
+
+def _program() -> Path:
+    path = Path(sys.executable).parent / "palimpsest"
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _port(word: str) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
 from deploy.local.layout import Layout, groups
+from deploy.local.within import become
 
 
 def main() -> int:
@@ -17,18 +16,13 @@ def main() -> int:
     parser.add_argument("stages", help="a group (train, unlearn, attack, evaluate) or stages separated by commas")
     parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder of the running system")
     given = parser.parse_args()
-    layout = Layout(given.home)
-    if not layout.env.exists():
-        print(f"nothing is served from {given.home}: start it with `make serve`", file=sys.stderr)
-        return 2
     known = groups()
     stages = known.get(given.stages) or given.stages.split(",")
     unknown = sorted(set(stages) - {s for group in known.values() for s in group})
     if unknown:
         print(f"no stage or group {', '.join(unknown)}; groups: {', '.join(known)}", file=sys.stderr)
         return 2
-    os.environ |= json.loads(layout.env.read_text())
-    os.execv(sys.executable, [sys.executable, "-m", "workers", "--stages", ",".join(stages)])
+    return become(Layout(given.home), "workers", "--stages", ",".join(stages))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ Row = Mapping[str, Any]
 
 FIRST = "psnr"  # of an attack's several scores, the one that is shown: the others are in the file
 UNITLESS = (None, "1", "share")
+OUTCOMES = {"leak": "a leak", "not_seen": "no leak seen", "inconclusive": "undecided"}
 _COLOURS = {"leaks": "red", "reduced": "yellow", "no_leak_seen": "green", "inconclusive": "yellow"}
 
 
@@ -57,6 +58,7 @@ def _cells(row: Row, rows: Sequence[Row]) -> dict[str, str]:
         "null": _words(_number(score.get("null")), str(score.get("null_name") or "").replace("_", " ")),
         "gain": _words(_signed(score.get("gain")), _interval(score)),
         "identified": _identified(row),
+        "shows": OUTCOMES.get(str((row.get("finding") or {}).get("outcome")), "-"),
     }
 
 

@@ -70,7 +70,7 @@ def conclude(rows: Rows, missing: Sequence[Missing]) -> Verdict:
     if missing or any(release.undecided for release in grouped):
         levels.append("inconclusive")  # a missing row may leak, and without its utility a low score counts for nothing
     level = min(levels, key=WORST_FIRST.index)
-    sentences = [_sentence(release, names) for release in grouped]
+    sentences = [_sentence(release, names, _undefended(release, methods)) for release in grouped]
     return Verdict(
         level=level,
         headline=_headline(level, methods, names),
@@ -154,8 +154,15 @@ def _score(row: Row) -> str:
     return f"accuracy {scored(score)}, null {number(score.null)}"
 
 
-def _sentence(release: Release, names: Names) -> str:
-    """What is known of one release."""
+def _undefended(release: Release, methods: Sequence[Sequence[Release]]) -> Release | None:
+    """What the same unlearning method leaks without a defense, where this release is not that."""
+    options = next(options for options in methods if release in options)
+    found = next((other for other in options if other.defense.method == "none"), None)
+    return found if found is not release else None
+
+
+def _sentence(release: Release, names: Names, undefended: Release | None) -> str:
+    """What is known of one release; of a defended one also when it is not known to leak less than without."""
     start = f"{names.choice(release.unlearning)}, {names.choice(release.defense)}: "
     told, unseen = [], []
     for attack in attacks_of(release.rows):
@@ -174,7 +181,10 @@ def _sentence(release: Release, names: Names) -> str:
         )
     elif unseen:
         told.append(f"with {listed(unseen)} a leak was not seen")
-    return start + "; ".join(told) + "." + ("" if release.leaking else _accuracy(release))
+    known = start + "; ".join(told) + "." + ("" if release.leaking else _accuracy(release))
+    if undefended and undefended.leaking and release.clear and release.kept and not release.lowers(undefended):
+        known += " That it leaks less than without is not shown: the 95 % intervals of an attack overlap."
+    return known
 
 
 def _accuracy(release: Release) -> str:

@@ -162,6 +162,26 @@ def test_a_second_attack_worker_takes_work_while_the_first_one_has_some(api: htt
         assert worker.wait(timeout=40) == 0
 
 
+def test_the_doctor_finds_what_is_served_well_and_says_when_nothing_is(
+    api: httpx.Client, folder: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "deploy.local.doctor"]
+
+    def doctor(where: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=where, env=clean_env(), capture_output=True, text=True, check=False, timeout=60
+        )
+
+    well = doctor(folder)
+    assert well.returncode == 0, well.stdout + well.stderr
+    assert "BAD" not in well.stdout
+    for what in ("token", "store", "broker", "artifacts", "workers"):
+        assert f"ok   {what}" in well.stdout
+    nothing = doctor(tmp_path)
+    assert nothing.returncode == 2
+    assert "start it with `make serve`" in nothing.stderr
+
+
 def test_a_second_serve_of_the_folder_is_refused(api: httpx.Client, folder: Path) -> None:
     command = [sys.executable, "-m", "deploy.local.serve"]
     done = subprocess.run(command, cwd=folder, env=clean_env(), capture_output=True, check=False, text=True, timeout=60)

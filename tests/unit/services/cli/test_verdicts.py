@@ -20,6 +20,7 @@ ROW: dict[str, Any] = {
         },
     },
     "identification": {"n": 8, "rank_1": 7},
+    "finding": {"outcome": "leak", "reason": "Identification is clear of chance."},
 }  # fmt: skip
 
 
@@ -33,7 +34,8 @@ def test_a_row_stands_beside_its_null(capsys):
     assert out.startswith("leaks: 7 of 8 [digits] were read back.\n")
     for cell in ("retrain", "feature_recovery ", "psnr 23.3 dB", "13.3 class mean", "+9.96 [+3.6, +14.0]", "7 of 8"):
         assert cell in out
-    assert out.splitlines()[1].split() == ["unlearning", "attack", "score", "null", "gain", "identified"]
+    assert out.splitlines()[1].split() == ["unlearning", "attack", "score", "null", "gain", "identified", "shows"]
+    assert "a leak" in out
     assert "iterations" not in out
     assert "defense" not in out
 

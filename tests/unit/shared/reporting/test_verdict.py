@@ -81,6 +81,14 @@ def test_what_is_no_win_does_not_reduce(now: dict[str, Any], test: float) -> Non
     assert defended(LEAK, now, test).verdict.level == "leaks"
 
 
+def test_a_defense_whose_intervals_overlap_is_said_to_show_nothing() -> None:
+    told = "That it leaks less than without is not shown"
+    overlapping = defended(LEAK, NOTHING | {"psnr": (18.0, 14.0, 20.0)}).verdict.sentences
+    assert [told in sentence for sentence in overlapping[:2]] == [False, True]
+    assert not any(told in sentence for sentence in defended(LEAK, NOTHING).verdict.sentences)
+    assert not any(told in sentence for sentence in defended(NOTHING, NOTHING).verdict.sentences)
+
+
 def test_an_audit_cannot_declare_a_destroyed_model_of_use() -> None:
     spec = DEFENDED | {"defend": {"max_accuracy_cost": 0.9}}
     rows = [images(**LEAK), images(**NOTHING, released=PRUNED), utility(), utility(test=0.1, released=PRUNED)]

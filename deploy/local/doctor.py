@@ -1,0 +1,21 @@
+"""`make doctor`: is everything well with the system that `make serve` runs?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from deploy.local.layout import Layout
+from deploy.local.within import become
+
+
+def main() -> int:
+    """Becomes `python -m services.admin doctor`; 2 when there is no system."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder of the running system")
+    return become(Layout(parser.parse_args().home), "services.admin", "doctor")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
