@@ -1,4 +1,4 @@
-"""For tests of the command line. A file whose gateway knows other plugins has a `gateway` of its own."""
+"""For tests of client and command line. A file whose gateway knows other plugins has a `gateway` of its own."""
 
 from __future__ import annotations
 

@@ -40,13 +40,6 @@ def client(gateway: GatewayProcess) -> Iterator[Client]:
         yield made
 
 
-@pytest.fixture
-def worker(gateway: GatewayProcess) -> Iterator[HandWorker]:
-    made = gateway.worker()
-    yield made
-    made.run_all()  # leave nothing for the next test's worker
-
-
 def in_background(work: object, *arguments: object) -> threading.Thread:
     thread = threading.Thread(target=work, args=arguments)  # type: ignore[arg-type]
     thread.start()

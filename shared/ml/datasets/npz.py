@@ -98,7 +98,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                     raise InvalidRequest(f"{member.filename} claims more than it holds, or above 1 GiB", FIELD)
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # last: odd compression
         raise InvalidRequest(f"{path.name} is not an .npz of plain arrays: {error}", FIELD) from error
 
 
