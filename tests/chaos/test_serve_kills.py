@@ -61,7 +61,7 @@ from shared.registry import Params
 
 
 class PatientParams(Params):
-    pass
+    steps: int = 70
 
 
 @registry.register(
@@ -71,9 +71,9 @@ class PatientParams(Params):
 def run(observation, params, ctx):
     """Guess class 0."""
     done, _ = ctx.resume() or (0, {})
-    for step in range(done, 70):
+    for step in range(done, params.steps):
         time.sleep(0.1)
-        ctx.progress(step + 1, 70)
+        ctx.progress(step + 1, params.steps)
         if ctx.due():
             ctx.save(step + 1, {"nothing": torch.zeros(1)})
     deletions = observation.unlearned.count
@@ -195,7 +195,9 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
 
         # something for every worker at the same moment
         serve.running("attack")
-        audits.append(client.submit_audit({**AUDIT, "seeds": [1]}).id)
+        # long enough to be under way still when the supervisor and serve itself are killed
+        long = {"name": "patient", "params": {"steps": 300}}
+        audits.append(client.submit_audit({**AUDIT, "seeds": [1], "attacks": [long]}).id)
         client.submit_job("pretrain", params={"dataset": DATA, "model": MODEL, "epochs": 500})
         client.submit_job("sleep", params={"steps": 150, "seconds": 0.1, "tag": "slept", "effects": str(effects)})
 
