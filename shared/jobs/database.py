@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ _NOW = {
     "postgresql": "extract(epoch from clock_timestamp())",
 }
 _TIMEOUTS = {"statement_timeout": 30_000, "lock_timeout": 10_000, "idle_in_transaction_session_timeout": 60_000}
+_BUSY_S = 30  # how long SQLite waits for another's lock
 _BUSY = ("database is locked", "deadlock detected", "could not serialize")
 
 
@@ -114,14 +116,16 @@ def _sqlite(path: str | None, url: str) -> Engine:
         engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
         Path(str(path)).absolute().parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, pool_size=5, max_overflow=70, connect_args={"timeout": 30})
+        engine = create_engine(url, pool_size=5, max_overflow=70, connect_args={"timeout": _BUSY_S})
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # this module says BEGIN, not the driver
         cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_S * 1000}")
+        _write_ahead(cursor)
         # FULL: a commit that was answered survives a power cut, in WAL mode too.
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -131,3 +135,17 @@ def _sqlite(path: str | None, url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Switch to the write-ahead log. SQLite's busy timeout does not cover the switch: the second of two that
+    open a new file at the same moment is told at once that it is locked."""
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,17 @@ def test_two_that_migrate_at_once_take_turns(empty: str) -> None:
     require_current(ours)
     ours.close()
     theirs.close()
+
+
+def test_many_that_open_a_new_file_at_once_all_get_in(tmp_path: Path) -> None:
+    """SQLite answers 'locked' at once to the second that switches a new file to its write-ahead log."""
+    for n in range(40):
+        stores = [Database(f"sqlite:///{tmp_path}/{n}.db") for _ in range(4)]
+
+        def opened(store: Database) -> None:
+            with store.write():
+                pass
+
+        assert together(*(partial(opened, store) for store in stores)) == [None] * 4
+        for store in stores:
+            store.close()
