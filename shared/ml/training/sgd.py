@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,36 @@ from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
 from shared.ml.training.recipe import Recipe
 
+Loss = Callable[[Tensor, int], Tensor]
+
 
 def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context) -> float:
-    """Train `network` in place, on the context's device; ends in eval mode.
+    """Train `network` in place on the mean cross-entropy of `samples`; see `descend`.
+
+    Returns:
+        mean loss of the last epoch's steps since the start or the last resume, in nats.
+
+    Raises:
+        JobFailed: `invalid`, the loss is not finite; names the step.
+    """
+
+    def loss_of(picked: Tensor, _step: int) -> Tensor:
+        images, labels = samples.pick(picked)
+        return cross_entropy(network(images.to(ctx.device)), labels.to(ctx.device))
+
+    return descend(network, len(samples.labels), recipe, ctx, loss_of)
+
+
+def descend(
+    network: nn.Module, n: int, recipe: Recipe, ctx: Context, loss_of: Loss, masks: dict[str, Tensor] | None = None
+) -> float:
+    """Lower a loss over `n` samples, in place, on the context's device; ends in eval mode.
 
     The order of epoch e is drawn from the generator `epoch e`, so a step number is all of the position.
+
+    Args:
+        loss_of: the loss of a step, from the samples picked for it (indices below n) and its number.
+        masks: by weight's name, 1 where the weight may move and 0 where not; all may when not given.
 
     Returns:
         mean loss of the last epoch's steps since the start or the last resume, in nats.
@@ -28,7 +54,6 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context) ->
     network.to(ctx.device).train(recipe.batch_norm == "trained")
     weights = dict(network.named_parameters())
     velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
-    n = len(samples.labels)
     total = recipe.steps(n)
     start = _resume(network, velocity, ctx)
     losses: list[float] = []
@@ -37,13 +62,13 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context) ->
         epoch, batch = divmod(step, total // recipe.epochs)
         if batch == 0:
             order, losses = _order(ctx, epoch, n), []
-        picked = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
-        images, labels = samples.pick(picked)
-        loss = cross_entropy(network(images.to(ctx.device)), labels.to(ctx.device))
+        loss = loss_of(order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size], step)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise JobFailed("invalid", f"training diverged: the loss at step {step} is {losses[-1]}; lower lr")
         gradients = torch.autograd.grad(loss, list(weights.values()))
+        if masks is not None:
+            gradients = tuple(g * masks[name] for name, g in zip(weights, gradients, strict=True))
         _step(weights, velocity, gradients, recipe, recipe.lr_at(step, total))
         ctx.progress(step + 1, total, loss=losses[-1])
         if ctx.due():

@@ -1,0 +1,47 @@
+"""What the methods share that go on training: how long, how fast."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.training.recipe import Recipe
+from shared.registry import Params
+
+
+class StepParams(Params):
+    """SGD with momentum, BatchNorm frozen. The usual settings of the field (10 epochs, lr 0.01), for small sets."""
+
+    epochs: int = Field(10, ge=1, le=1000, description="passes over the data")
+    lr: float = Field(1e-2, gt=0, le=10, description="learning rate")
+    batch_size: int = Field(32, ge=1, le=65536, description="samples a step")
+    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step that is kept")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty added to the gradient")
+
+    def recipe(self) -> Recipe:
+        """These settings, as a recipe."""
+        return Recipe(
+            epochs=self.epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+
+
+def cycled(samples: Samples, step: int, size: int) -> Samples:
+    """At most `size` of the samples, those whose turn it is at this step: batch after batch, round and round."""
+    n = len(samples.labels)
+    size = min(size, n)
+    return samples.pick((torch.arange(size) + step * size) % n)
+
+
+@torch.no_grad()
+def wrong_labels(network: nn.Module, samples: Samples, ctx: Context) -> Tensor:
+    """For each sample a class that is not its own, each as likely. int64 [N]."""
+    classes = network.to(ctx.device)(samples.images[:1].to(ctx.device)).shape[1]
+    shift = torch.randint(1, classes, samples.labels.shape, generator=ctx.generator("wrong labels"))
+    return (samples.labels + shift) % classes

@@ -1,0 +1,39 @@
+"""Train on, without what must be forgotten."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import train
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning._steps import StepParams
+
+
+class FineTuneParams(StepParams):
+    pass
+
+
+@registry.register(
+    "fine_tune",
+    params=FineTuneParams,
+    needs=("ORIGINAL",),
+    source="Golatkar et al. 2020, arXiv 1911.04933, baseline; catastrophic forgetting",
+    traits={"exact": False},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,
+    forget: Samples,  # noqa: ARG001  (never seen again)
+    params: FineTuneParams,
+    ctx: Context,
+) -> nn.Module:
+    """Approximate: training goes on with the retain set alone, and forgets by and by what it does not see.
+
+    Raises:
+        JobFailed: `invalid`, the loss is not finite.
+    """
+    train(inputs.original, retain, params.recipe(), ctx)
+    return inputs.original

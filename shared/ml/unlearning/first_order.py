@@ -1,0 +1,49 @@
+"""One step against the influence of what must be forgotten, towards knowing nothing about it."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.registry import Params
+
+
+class FirstOrderParams(Params):
+    tau: float = Field(1e-2, gt=0, le=10, description="unlearning rate, the length of the step")
+
+
+@registry.register(
+    "first_order",
+    params=FirstOrderParams,
+    needs=("ORIGINAL",),
+    source="Warnecke et al. 2023, arXiv 2108.11577, equation 7",
+    traits={"exact": False},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,  # noqa: ARG001  (a first order update looks at what is replaced only)
+    forget: Samples,
+    params: FirstOrderParams,
+    ctx: Context,
+) -> nn.Module:
+    """Approximate: theta_u = theta - tau * sum (grad l(x, y~) - grad l(x, y)) over the forget set.
+
+    What replaces a forgotten sample is its image with no class: y~ is 1 / classes for each.
+    """
+    network = inputs.original.to(ctx.device).eval()
+    images, labels = (t.to(ctx.device) for t in forget)
+    weights = list(network.parameters())
+    logits = network(images)
+    nothing = torch.full_like(logits, 1 / logits.shape[1])
+    change = cross_entropy(logits, nothing, reduction="sum") - cross_entropy(logits, labels, reduction="sum")
+    with torch.no_grad():
+        for weight, gradient in zip(weights, torch.autograd.grad(change, weights), strict=True):
+            weight.sub_(gradient, alpha=params.tau)
+    ctx.progress(1, 1)
+    return network

@@ -1,0 +1,50 @@
+"""Descend on what stays, climb on what must go."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import descend
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning._steps import StepParams, cycled
+
+
+class NegGradPlusParams(StepParams):
+    alpha: float = Field(0.95, gt=0, le=1, description="weight of the retain set's loss; the rest is the ascent's")
+
+
+@registry.register(
+    "neggrad_plus",
+    params=NegGradPlusParams,
+    needs=("ORIGINAL",),
+    source="Kurmanji et al. 2023, arXiv 2302.09880, section 4, NegGrad+",
+    traits={"exact": False},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,
+    forget: Samples,
+    params: NegGradPlusParams,
+    ctx: Context,
+) -> nn.Module:
+    """Approximate: lower alpha * L(retain) - (1 - alpha) * L(forget), a batch of each a step.
+
+    Raises:
+        JobFailed: `invalid`, the loss is not finite.
+    """
+    network = inputs.original
+
+    def loss_of(picked: Tensor, step: int) -> Tensor:
+        kept, gone = (
+            cross_entropy(network(images.to(ctx.device)), labels.to(ctx.device))
+            for images, labels in (retain.pick(picked), cycled(forget, step, params.batch_size))
+        )
+        return params.alpha * kept - (1 - params.alpha) * gone
+
+    descend(network, len(retain.labels), params.recipe(), ctx, loss_of)
+    return network

@@ -1,0 +1,42 @@
+"""Teach wrong answers for what must be forgotten."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import train
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning._steps import StepParams, wrong_labels
+
+
+class RandomLabelsParams(StepParams):
+    pass
+
+
+@registry.register(
+    "random_labels",
+    params=RandomLabelsParams,
+    needs=("ORIGINAL",),
+    source="Golatkar et al. 2020, arXiv 1911.04933; SRL in the field",
+    traits={"exact": False},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,
+    forget: Samples,
+    params: RandomLabelsParams,
+    ctx: Context,
+) -> nn.Module:
+    """Approximate: train on retain and forget set together, each forgotten sample under one wrong class.
+
+    Raises:
+        JobFailed: `invalid`, the loss is not finite.
+    """
+    wrong = wrong_labels(inputs.original, forget, ctx)
+    both = Samples(torch.cat([retain.images, forget.images]), torch.cat([retain.labels, wrong]))
+    train(inputs.original, both, params.recipe(), ctx)
+    return inputs.original

@@ -1,0 +1,62 @@
+"""Wrong answers, learned only by the weights that matter for what must be forgotten."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import descend
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning._steps import StepParams, wrong_labels
+
+
+class SalUnParams(StepParams):
+    share: float = Field(0.5, gt=0, le=1, description="share of the weights that may move: the most salient")
+
+
+@registry.register(
+    "salun",
+    params=SalUnParams,
+    needs=("ORIGINAL",),
+    source="Fan et al. 2024, arXiv 2310.12508, equations 3 to 5",
+    traits={"exact": False},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,
+    forget: Samples,
+    params: SalUnParams,
+    ctx: Context,
+) -> nn.Module:
+    """Approximate: random labels, where only the weights with the steepest loss on the forget set may move.
+
+    Raises:
+        JobFailed: `invalid`, the loss is not finite.
+    """
+    network = inputs.original.to(ctx.device).eval()
+    masks = _salient(network, forget, params.share, ctx)
+    wrong = wrong_labels(network, forget, ctx)
+    images, labels = torch.cat([retain.images, forget.images]), torch.cat([retain.labels, wrong])
+
+    def loss_of(picked: Tensor, _step: int) -> Tensor:
+        return cross_entropy(network(images[picked].to(ctx.device)), labels[picked].to(ctx.device))
+
+    descend(network, len(labels), params.recipe(), ctx, loss_of, masks)
+    return network
+
+
+def _salient(network: nn.Module, forget: Samples, share: float, ctx: Context) -> dict[str, Tensor]:
+    """1 for the `share` of all weights whose gradient on the forget set is longest, else 0."""
+    weights = dict(network.named_parameters())
+    loss = cross_entropy(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device))
+    steep = [g.abs() for g in torch.autograd.grad(loss, list(weights.values()))]
+    flat = torch.cat([s.flatten() for s in steep])
+    chosen = torch.zeros_like(flat)
+    chosen[flat.argsort(descending=True, stable=True)[: max(1, round(share * len(flat)))]] = 1
+    parts = chosen.split([s.numel() for s in steep])
+    return {name: part.view_as(s) for name, part, s in zip(weights, parts, steep, strict=True)}

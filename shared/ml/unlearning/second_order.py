@@ -1,0 +1,103 @@
+"""A Newton step to where training would have ended without what must be forgotten."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+from torch.nn.functional import cross_entropy, softmax
+
+from shared.errors import JobFailed
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.registry import Params
+
+Weights = dict[str, Tensor]
+BATCH = 256  # samples whose curvature is computed at a time
+
+
+class SecondOrderParams(Params):
+    damping: float = Field(0.1, gt=0, le=1e6, description="added to the curvature of every weight")
+    iterations: int = Field(20, ge=1, le=10_000, description="steps of conjugate gradients at most")
+    tolerance: float = Field(1e-4, gt=0, lt=1, description="of the residual, relative to the gradient: ends them")
+    scale: float = Field(1.0, gt=0, le=1000, description="length of the step; 1 is Newton's")
+
+
+@registry.register(
+    "second_order",
+    params=SecondOrderParams,
+    needs=("ORIGINAL",),
+    source="Koh and Liang 2017, arXiv 1703.04730; Warnecke et al. 2023, arXiv 2108.11577, equation 9",
+    traits={"exact": False},
+)
+def unlearn(
+    inputs: UnlearningInputs, retain: Samples, forget: Samples, params: SecondOrderParams, ctx: Context
+) -> nn.Module:
+    """Approximate: theta_u = theta + (H + damping)^-1 * sum grad l(forget) / |retain|, by conjugate gradients.
+
+    H is the Gauss-Newton matrix of the mean loss on the retain set: the Hessian of a network is not positive, and
+    conjugate gradients would climb where it is not.
+
+    Raises:
+        JobFailed: `invalid`, the step is not finite; names the iteration.
+    """
+    network = inputs.original.to(ctx.device).eval()
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    loss = cross_entropy(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device), reduction="sum")
+    gradients = torch.autograd.grad(loss / len(retain.labels), list(network.parameters()))
+    right = dict(zip(weights, gradients, strict=True))
+
+    def curved(direction: Weights) -> Weights:
+        product = {name: params.damping * d for name, d in direction.items()}
+        for images in retain.images.split(BATCH):
+            part = _gauss_newton(network, weights, images.to(ctx.device), direction)
+            product = {name: p + part[name] / len(retain.labels) for name, p in product.items()}
+        return product
+
+    step = {name: torch.zeros_like(w) for name, w in weights.items()}
+    residual, direction = right, right
+    size = start = _dot(right, right)
+    for iteration in range(params.iterations):
+        if size <= params.tolerance**2 * start:
+            ctx.progress(params.iterations, params.iterations)
+            break
+        product = curved(direction)
+        length = size / _dot(direction, product)
+        if not math.isfinite(length):
+            raise JobFailed("invalid", f"the Newton step left finite numbers at iteration {iteration}; raise damping")
+        step = _add(step, direction, length)
+        residual = _add(residual, product, -length)
+        size, before = _dot(residual, residual), size
+        direction = _add(residual, direction, size / before)
+        ctx.progress(iteration + 1, params.iterations, residual=math.sqrt(size / start))
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            weight.add_(step[name], alpha=params.scale)
+    return network
+
+
+def _gauss_newton(network: nn.Module, weights: Weights, images: Tensor, direction: Weights) -> Weights:
+    """Sum over the images of J^T (diag p - p p^T) J direction."""
+
+    def answer(w: Weights) -> Tensor:
+        return functional_call(network, w, (images,))  # type: ignore[no-any-return]  # a network's output is a Tensor
+
+    logits, moved = jvp(answer, (weights,), (direction,))
+    p = softmax(logits, dim=1)
+    weighed = p * (moved - (p * moved).sum(1, keepdim=True))
+    _, back = vjp(answer, weights)
+    (product,) = back(weighed)
+    return dict(product)
+
+
+def _dot(one: Weights, other: Weights) -> float:
+    return sum((a.double() * other[name].double()).sum().item() for name, a in one.items())
+
+
+def _add(one: Weights, other: Weights, alpha: float) -> Weights:
+    return {name: a + alpha * other[name] for name, a in one.items()}
