@@ -35,7 +35,7 @@ def unlearn(
     params: FisherParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: theta_u = theta + (alpha^2 / F)^(1/4) * noise, F the diagonal of the retain set's Fisher information.
+    """Approximate: theta + (alpha^2 / F)^(1/4) * noise, F the diagonal of the Fisher information of the retain set.
 
     The published method needs a forgetting direction of its own for every class; this is its noise alone.
     """

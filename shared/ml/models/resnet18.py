@@ -1,0 +1,27 @@
+"""ResNet-18 with the stem of small images."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import nn
+
+from shared.ml.models import registry
+from shared.ml.models._residual import residual
+from shared.registry import Params
+
+
+class ResNet18Params(Params):
+    width: int = Field(64, ge=1, le=256, description="channels of the first convolution (paper: 64)")
+
+
+@registry.register(
+    "resnet18",
+    params=ResNet18Params,
+    source="He et al. 2016, arXiv 1512.03385, table 1; the 3x3 stem of Hu et al. 2024",
+)
+def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet18Params) -> nn.Module:
+    """Eight basic blocks of w, 2w, 4w and 8w channels, after one 3x3 convolution in the place of 7x7 and pool.
+
+    Images [N, C, H, W] -> logits [N, num_classes].
+    """
+    return residual(input_shape[0], num_classes, [factor * params.width for factor in (1, 2, 4, 8)], blocks=2)
