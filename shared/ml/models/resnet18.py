@@ -17,7 +17,7 @@ class ResNet18Params(Params):
 @registry.register(
     "resnet18",
     params=ResNet18Params,
-    source="He et al. 2016, arXiv 1512.03385, table 1; the 3x3 stem of Hu et al. 2024",
+    source="He et al. 2016, arXiv 1512.03385, table 1",
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet18Params) -> nn.Module:
     """Eight basic blocks of w, 2w, 4w and 8w channels, after one 3x3 convolution in the place of 7x7 and pool.
