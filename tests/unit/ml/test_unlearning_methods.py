@@ -1,0 +1,160 @@
+"""The approximate methods of the field, each against its definition, and all against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, hessian
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from shared.choices import Choice
+from shared.errors import JobFailed
+from shared.ml.context import LocalContext, generator
+from shared.ml.datasets._base import Samples
+from shared.ml.networks import Architecture, build, clone
+from shared.ml.training.recipe import Recipe
+from shared.ml.training.sgd import train
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning._steps import cycled, wrong_labels
+from shared.registry import Plugin
+
+MLP = Architecture(model=Choice(name="mlp"), input_shape=(1, 3, 3), num_classes=3, mean=(0.5,), std=(0.5,))
+LINEAR = MLP.model_copy(update={"model": Choice(name="mlp", params={"depth": 0})})
+
+
+def data(n: int, purpose: str = "samples") -> Samples:
+    source = generator(n, purpose)
+    return Samples(torch.rand(n, 1, 3, 3, generator=source), torch.randint(0, 3, (n,), generator=source))
+
+
+RETAIN, FORGET = data(30, "retain"), data(2, "forget")
+
+
+@pytest.fixture(scope="module")
+def trained() -> nn.Module:
+    network = build(MLP, generator(0, "w"))
+    both = Samples(*(torch.cat(pair) for pair in zip(RETAIN, FORGET, strict=True)))
+    train(network, both, Recipe(epochs=100, lr=0.1, batch_size=8), LocalContext())
+    return network
+
+
+def unlearned(name: str, original: nn.Module, **params: object) -> nn.Module:
+    plugin = registry.get(name)
+    inputs = UnlearningInputs(clone(original), build(MLP, generator(0, "w")), Recipe(epochs=100, lr=0.1, batch_size=8))
+    network: nn.Module = plugin.target(inputs, RETAIN, FORGET, plugin.params(**params), LocalContext())
+    return network
+
+
+def flat(network: nn.Module) -> Tensor:
+    return torch.cat([w.detach().flatten() for w in network.parameters()])
+
+
+def methods() -> Iterator[Plugin]:
+    yield from registry
+
+
+def test_every_method_differs_from_doing_nothing_and_from_its_siblings(trained: nn.Module) -> None:
+    made = {plugin.name: flat(unlearned(plugin.name, trained)) for plugin in methods()}
+    made["doing nothing"] = flat(trained)
+    for (one, a), (other, b) in combinations(made.items(), 2):
+        assert (a - b).norm() > 1e-6, f"{one} and {other} end at the same weights"
+
+
+@pytest.mark.parametrize("name", ["neggrad_plus", "random_labels", "salun", "scrub", "first_order", "second_order"])
+def test_the_forgotten_are_known_less_well(name: str, trained: nn.Module) -> None:
+    def loss(network: nn.Module) -> float:
+        return cross_entropy(network(FORGET.images), FORGET.labels).item()
+
+    assert loss(unlearned(name, trained)) > loss(trained)
+
+
+def test_neggrad_plus_without_ascent_is_fine_tuning(trained: nn.Module) -> None:
+    assert torch.equal(flat(unlearned("neggrad_plus", trained, alpha=1.0)), flat(unlearned("fine_tune", trained)))
+
+
+def test_salun_over_all_weights_is_random_labels_and_else_moves_its_share_only(trained: nn.Module) -> None:
+    assert torch.equal(flat(unlearned("salun", trained, share=1.0)), flat(unlearned("random_labels", trained)))
+    moved = (flat(unlearned("salun", trained, share=0.2)) != flat(trained)).float().mean()
+    assert 0 < moved <= 0.2 + 1e-3
+
+
+def test_scrub_leaves_its_teacher_on_the_forget_set_more_than_on_the_retain_set(trained: nn.Module) -> None:
+    student = unlearned("scrub", trained, lr=0.05)
+
+    def apart(images: Tensor) -> float:
+        ours, theirs = (log_softmax(n(images), dim=1) for n in (student, trained))
+        return kl_div(ours, theirs, reduction="batchmean", log_target=True).item()
+
+    assert apart(FORGET.images) > apart(RETAIN.images) > 0
+
+
+def test_a_first_order_step_is_the_difference_of_two_gradients(trained: nn.Module) -> None:
+    network, tau = clone(trained), 0.05
+    chances = log_softmax(network(FORGET.images), dim=1)
+    own = chances.gather(1, FORGET.labels.view(-1, 1)).sum()
+    change = torch.autograd.grad(own - chances.mean(1).sum(), list(network.parameters()))
+    expected = flat(trained) - tau * torch.cat([g.flatten() for g in change])
+    torch.testing.assert_close(flat(unlearned("first_order", trained, tau=tau)), expected)
+
+
+def test_a_second_order_step_solves_newton_s_equation() -> None:
+    """Logistic regression: there the Gauss-Newton matrix is the Hessian, and small enough to be solved."""
+    network = build(LINEAR, generator(0, "w")).double()
+    retain, forget = (Samples(images.double(), labels) for images, labels in (RETAIN, FORGET))
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    names, shapes = list(weights), [w.shape for w in weights.values()]
+
+    def loss(vector: Tensor) -> Tensor:
+        parts = vector.split([s.numel() for s in shapes])
+        given = {n: part.view(s) for n, part, s in zip(names, parts, shapes, strict=True)}
+        return cross_entropy(functional_call(network, given, (retain.images,)), retain.labels)
+
+    start = torch.cat([w.flatten() for w in weights.values()])
+    curvature = hessian(loss)(start) + 0.01 * torch.eye(len(start), dtype=torch.float64)
+    climb = cross_entropy(network(forget.images), forget.labels, reduction="sum") / len(retain.labels)
+    right = torch.cat([g.flatten() for g in torch.autograd.grad(climb, list(network.parameters()))])
+    plugin = registry.get("second_order")
+    params = plugin.params(damping=0.01, iterations=200, tolerance=1e-10)
+    after = plugin.target(UnlearningInputs(clone(network)), retain, forget, params, LocalContext())
+    torch.testing.assert_close(flat(after) - start, torch.linalg.solve(curvature, right), rtol=1e-6, atol=1e-9)
+
+
+def test_fisher_noise_is_smaller_where_the_retain_set_needs_the_weight(trained: nn.Module) -> None:
+    information = torch.zeros_like(flat(trained))
+    for i in range(len(RETAIN.labels)):
+        network = clone(trained)
+        image, label = RETAIN.pick([i])
+        gradient = torch.autograd.grad(cross_entropy(network(image), label), list(network.parameters()))
+        information += torch.cat([g.flatten() for g in gradient]).square() / len(RETAIN.labels)
+    moved = (flat(unlearned("fisher", trained, alpha=1e-4, largest=100)) - flat(trained)).abs()
+    order = information.argsort()
+    third = len(order) // 3
+    assert moved[order[:third]].mean() > 2 * moved[order[-third:]].mean()
+
+
+@pytest.mark.parametrize("name", ["fine_tune", "neggrad_plus", "random_labels", "salun", "scrub"])
+def test_a_method_that_diverges_says_at_which_step(name: str, trained: nn.Module) -> None:
+    broken = clone(trained)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    with pytest.raises(JobFailed, match="the loss at step 0"):
+        unlearned(name, broken)
+
+
+def test_wrong_labels_are_never_the_truth_and_every_other_class(trained: nn.Module) -> None:
+    many = data(300)
+    wrong = wrong_labels(trained, many, LocalContext())
+    assert not bool((wrong == many.labels).any())
+    assert {int(shift) for shift in (wrong - many.labels) % 3} == {1, 2}
+
+
+def test_small_forget_sets_come_round_and_round() -> None:
+    few = data(5)
+    assert torch.equal(cycled(few, 0, 3).labels, few.labels[[0, 1, 2]])
+    assert torch.equal(cycled(few, 1, 3).labels, few.labels[[3, 4, 0]])
+    assert torch.equal(cycled(few, 7, 64).images, few.images)
