@@ -76,6 +76,8 @@ CASES = {
     "convnet late": lambda: product("convnet", width=2, pooling="late"),
     "mlp": lambda: product("mlp", hidden=8, depth=2),
     "logistic": lambda: product("mlp", depth=0),
+    "resnet20": lambda: product("resnet20", width=2),
+    "vgg11_bn": lambda: product("vgg11_bn", width=1),
     "residual": Residual,
     "own weights": Own,
 }
