@@ -39,6 +39,8 @@ class Entry(BaseModel):
     uses: list[str] = Field(default_factory=list)
     many: list[str] = Field(default_factory=list)
     produces: list[str] = Field(default_factory=list)
+    produces_when: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
+    trains: list[str] = Field(default_factory=list)
     methods: str | None = None
     traits: JSONObject = Field(default_factory=dict)
     params_schema: JSONObject = Field(default_factory=dict)
@@ -56,10 +58,12 @@ class Entry(BaseModel):
             summary=plugin.summary,
             source=plugin.source,
             needs=list(plugin.needs),
-            needs_when={p: {str(v): list(r) for v, r in by.items()} for p, by in plugin.needs_when.items()},
+            needs_when=_as_data(plugin.needs_when),
             uses=list(plugin.uses),
             many=list(plugin.many),
             produces=list(plugin.produces),
+            produces_when=_as_data(plugin.produces_when),
+            trains=list(plugin.trains),
             methods=plugin.methods,
             traits=dict(plugin.traits),
             params_schema=plugin.params.model_json_schema(),
@@ -73,8 +77,20 @@ class Entry(BaseModel):
 
     def needed(self, params: Mapping[str, Any]) -> list[str]:
         """The roles this plugin needs with these parameters."""
-        more = [role for name, by in self.needs_when.items() for role in by.get(str(params.get(name)), [])]
-        return list(dict.fromkeys([*self.needs, *more]))
+        return _with(self.needs, self.needs_when, params)
+
+    def made(self, params: Mapping[str, Any]) -> list[str]:
+        """The roles this plugin makes with these parameters."""
+        return _with(self.produces, self.produces_when, params)
+
+
+def _as_data(by_param: Mapping[str, Mapping[Any, Iterable[str]]]) -> dict[str, dict[str, list[str]]]:
+    return {param: {str(value): list(roles) for value, roles in by.items()} for param, by in by_param.items()}
+
+
+def _with(always: list[str], by_param: Mapping[str, Mapping[str, list[str]]], params: Mapping[str, Any]) -> list[str]:
+    more = [role for name, by in by_param.items() for role in by.get(str(params.get(name)), [])]
+    return list(dict.fromkeys([*always, *more]))
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,9 @@ class Catalog:
 
     def __iter__(self) -> Any:
         return iter(sorted(self._entries.values(), key=lambda e: (e.kind, e.name)))
+
+    def __contains__(self, kind_and_name: tuple[str, str]) -> bool:
+        return kind_and_name in self._entries
 
     @property
     def digest(self) -> str:
@@ -169,7 +188,7 @@ class Catalog:
 
         needs = tuple(dict.fromkeys(role for e in entries for role in e.needed(complete)))
         uses = tuple(dict.fromkeys(role for e in entries for role in e.uses))
-        produces = tuple(dict.fromkeys([*entry.produces, *(r for e in entries[1:] for r in e.produces)]))
+        produces = tuple(dict.fromkeys(role for e in entries for role in e.made(complete)))
         names = tuple(sorted({f"{e.kind}:{e.name}" for e in used}))
         # a stage that runs every plugin of a kind (evaluate: metrics) runs their code too
         ran = [*used, *(e for e in self if e.kind in entry.traits.get("runs", ()))]

@@ -34,8 +34,10 @@ class Plugin:
 
     `needs` are roles that must be among a job's inputs; `needs_when[param][value]` are further roles
     needed when that parameter has that value; `uses` are roles taken when given, `many` roles taken any
-    number of times, as ROLE_1, ROLE_2 and so on. `produces` are the roles of its outputs. `methods`
-    (stages only) is the kind of plugin that a job's `method` names.
+    number of times, as ROLE_1, ROLE_2 and so on. `produces` are the roles of its outputs,
+    `produces_when[param][value]` further ones. `methods` (stages only) is the kind of plugin that a job's
+    `method` names. `trains` are those of its parameters that the stage train takes as well: what it needs
+    to have been trained differently, it has trained for itself.
     `traits` is any further JSON that the catalog publishes (a metric's unit, an attack's output).
     """
 
@@ -49,6 +51,8 @@ class Plugin:
     uses: tuple[str, ...] = ()
     many: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
+    produces_when: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    trains: tuple[str, ...] = ()
     methods: str | None = None
     traits: Mapping[str, Any] = field(default_factory=dict)
 

@@ -145,6 +145,15 @@ class _Planner:
         """All parameters of the job that supplies it."""
         return self.jobs[source.job].params
 
+    def trained_for(self, stage: str, method: Choice) -> dict[str, Any]:
+        """What the method wants the stage train to do otherwise: parameters of both (see `Plugin.trains`)."""
+        kind = self.catalog.get("stage", stage, "stage").methods
+        if kind is None or (kind, method.name) not in self.catalog:
+            return {}  # it is refused when its own job is planned, where the blame is right
+        ways = self.catalog.get(kind, method.name, "method").trains
+        complete = self.catalog.describe(stage, method.name, method.params).params if ways else {}
+        return {name: complete[name] for name in ways}
+
     def needs_probes(self, attack: Choice) -> bool:
         """Whether the attack only queries the models, and so wants probes made beforehand."""
         return PROBES in self.catalog.describe("attack", attack.name, attack.params).needs
@@ -162,13 +171,15 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
         base = planner.add("pretrain", {**spec.pretrain, "dataset": dataset, "model": model}, spec.pretrain_seed, {})
     evaluations: list[dict[str, Source]] = []
     for seed in dict.fromkeys(spec.seeds):
-        with _blame({"params.dataset": "dataset", "params": "train"}):
-            trained = base | planner.add("train", {**spec.train, "dataset": dataset}, seed, base)
         for u, unlearning in enumerate(spec.unlearning):
-            with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
-                unlearned = trained | planner.add("unlearn", spec.forget, seed, trained, unlearning)
-            _check_forget_sets(planner.params(trained["TRAINING_SET"]), planner.params(unlearned["FORGET_SETS"]))
             for d, defense in enumerate(spec.defenses):
+                with _blame({"params.dataset": "dataset", "params": "train"}):
+                    ways = planner.trained_for("unlearn", unlearning) | planner.trained_for("defend", defense)
+                    recipe = {**_train(spec, ways), "dataset": dataset}
+                    trained = base | planner.add("train", recipe, seed, base)
+                with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
+                    unlearned = trained | planner.add("unlearn", spec.forget, seed, trained, unlearning)
+                _check_forget_sets(planner.params(trained["TRAINING_SET"]), planner.params(unlearned["FORGET_SETS"]))
                 with _blame_choice("defenses", d, defense, "defend", spec.defend):
                     released = unlearned | planner.add("defend", spec.defend, seed, unlearned, defense)
                 released[UNLEARNED] = released["RELEASED"]  # what is released is what an attacker gets to see
@@ -178,9 +189,27 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
     return list(planner.jobs.values())
 
 
+def _train(spec: AuditSpec, ways: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of the stage train for one pair of methods, which have the last word on what is theirs."""
+    for name, value in ways.items():
+        if spec.train.get(name, value) != value:
+            raise InvalidRequest(
+                f"train.{name} is {spec.train[name]!r}, but a method of this audit needs {value!r}: leave it out "
+                "here, and give it to the method",
+                f"params.{name}",
+            )
+    return {**spec.train, **ways}
+
+
 def _check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any]) -> None:
     """Refuse at once what the worker would refuse: forget sets are disjoint parts of the training set."""
-    n, deletions, k = train["size"], unlearn["deletions"], unlearn["size"]
+    n, deletions, k, own = train["size"], unlearn["deletions"], unlearn["size"], unlearn.get("indices")
+    if own is not None:
+        if beyond := [place for row in own for place in row if place >= n]:
+            raise InvalidRequest(f"there is no sample {beyond[0]} in a training set of {n}", "forget.indices")
+        return
+    if unlearn.get("forget") == "class":
+        return  # how many a class has is known when the training set is drawn
     if k >= n:
         raise InvalidRequest(f"forget sets of {k} leave nothing of a training set of {n}", "forget.size")
     if deletions * k > n:

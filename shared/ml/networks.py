@@ -6,6 +6,7 @@ Normalisation is the first layer of every network, so an image outside a network
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,12 @@ class Architecture(BaseModel):
     num_classes: int = Field(ge=2, le=1000)
     mean: tuple[float, ...] = Field(description="per channel, of images in [0, 1]")
     std: tuple[float, ...] = Field(description="per channel, above 0")
+    members: int = Field(1, ge=1, le=100, description="above 1: so many networks that answer together (SISA)")
+
+    @property
+    def alone(self) -> Architecture:
+        """That of each member."""
+        return self.model_copy(update={"members": 1})
 
     @model_validator(mode="after")
     def _fits(self) -> Architecture:
@@ -59,6 +66,19 @@ class Normalised(nn.Module):
         return logits
 
 
+class Ensemble(nn.Module):
+    """Networks that answer together: the logits are the logarithm of their mean probability."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, C, H, W] in [0, 1] -> logits [N, num_classes]."""
+        told = torch.stack([member(images).log_softmax(1) for member in self.members])
+        return told.logsumexp(0) - math.log(len(self.members))
+
+
 def build(architecture: Architecture, generator: torch.Generator | None = None) -> nn.Module:
     """The network on the CPU, in eval mode, initial weights drawn from `generator` (torch's defaults).
 
@@ -69,8 +89,12 @@ def build(architecture: Architecture, generator: torch.Generator | None = None) 
     with torch.random.fork_rng(devices=[]):
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        network = plugin.target(architecture.input_shape, architecture.num_classes, params)
-        return Normalised(network, architecture.mean, architecture.std).eval()
+
+        def one() -> nn.Module:
+            network = plugin.target(architecture.input_shape, architecture.num_classes, params)
+            return Normalised(network, architecture.mean, architecture.std)
+
+        return (one() if architecture.members == 1 else Ensemble([one() for _ in range(architecture.members)])).eval()
 
 
 @dataclass(frozen=True)
@@ -86,6 +110,16 @@ class Networks:
         network = build(self.architecture)
         network.load_state_dict({name: stack[index] for name, stack in self.state.items()})
         return network
+
+    def pick(self, rows: Sequence[int]) -> Networks:
+        """Some of them, in this order."""
+        return Networks(self.architecture, {name: t[list(rows)] for name, t in self.state.items()}, len(rows))
+
+    def member(self, which: int) -> Networks:
+        """The same member of each ensemble, as networks of their own."""
+        start = f"members.{which}."
+        state = {name.removeprefix(start): t for name, t in self.state.items() if name.startswith(start)}
+        return Networks(self.architecture.alone, state, self.count)
 
 
 def write_network(architecture: Architecture, network: nn.Module) -> bytes:

@@ -65,6 +65,28 @@ class TrainingSet(Picked):
         return pick(self.train_split("TRAINING_SET"), torch.tensor(self.indices), "TRAINING_SET")
 
 
+class Shards(Record):
+    """SHARDS: which of the original's members each sample of the training set trained."""
+
+    members: int = Field(ge=1, le=100)
+    member: list[Index] = Field(min_length=1, max_length=1_000_000, description="[N], below `members`")
+
+    @classmethod
+    def even(cls, n: int, members: int) -> Shards:
+        """Shards that differ by one sample at most. The training set is in random order, so these are random.
+
+        Raises:
+            InvalidRequest: fewer samples than members.
+        """
+        if n < members:
+            raise InvalidRequest(f"{n} samples are too few for {members} shards", "params.shards")
+        return cls(members=members, member=[i % members for i in range(n)])
+
+    def places(self, which: int) -> Tensor:
+        """Positions in the training set of the samples of one member."""
+        return (torch.tensor(self.member) == which).nonzero().flatten()
+
+
 class ForgetSets(Picked):
     """FORGET_SETS, the truth: what each deletion forgot. No attack sees it."""
 
@@ -135,6 +157,9 @@ class Defense(Record):
     method: str
     params: dict[str, Any]
     strength: Strength | None = None
+    promise: dict[str, float] = Field(
+        default_factory=dict, description="what is proven of a defense that acted while training, such as epsilon"
+    )
 
 
 def read_json(data: bytes, role: str) -> Any:

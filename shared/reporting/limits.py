@@ -114,6 +114,18 @@ def _strength(scope: Scope) -> str | None:
     )
 
 
+def _promise(scope: Scope) -> str | None:
+    promises = [row.defense.promise for row in scope.rows if "epsilon" in row.defense.promise]
+    if not promises:
+        return None
+    largest = max(promises, key=lambda promise: promise["epsilon"])
+    return (
+        f"Differential privacy is promised for one training, at most epsilon {largest['epsilon']:.3g} at delta "
+        f"{largest['delta']:g}. Whoever sees the models before and after sees two, and an epsilon far above 1 rules "
+        "out little by itself: the measured leak stands beside it."
+    )
+
+
 def _definition(scope: Scope) -> str | None:
     if not any(IMAGE in row.metrics for row in scope.rows):
         return None
@@ -139,5 +151,6 @@ def _repeat(scope: Scope) -> str | None:
 
 
 RULES: tuple[Callable[[Scope], str | None], ...] = (
-    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _repeat, _strength, _definition,
+    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _repeat, _strength, _promise,
+    _definition,
 )  # fmt: skip

@@ -68,6 +68,9 @@ class Defense(Method):
     """What was done to the unlearned models before release; `none` is none."""
 
     strength: Strength | None = None
+    promise: dict[str, Number] = Field(
+        default_factory=dict, description="what is proven of a defense that acted while training, such as epsilon"
+    )
 
 
 class Score(Part):

@@ -114,13 +114,15 @@ class Names:
             self._names[key] = f"{method.method} ({told})" if told else method.method
 
     def __call__(self, method: Method) -> str:
-        """The method's name; a defense's is `no defense` for none, and has its chosen strength."""
+        """The method's name; a defense's is `no defense` for none, and has its chosen strength and what it promises."""
         if isinstance(method, Defense):
             if method.method == "none":
                 return "no defense"
-            if method.strength is not None:
+            more = [f"{method.strength.name} {method.strength.value:g}"] if method.strength else []
+            more += [f"{name} {method.promise[name]:.3g}" for name in ("epsilon",) if name in method.promise]
+            if more:
                 name = self._names.get(identity(method), method.method).removesuffix(")")
-                return f"{name}{', ' if '(' in name else ' ('}{method.strength.name} {method.strength.value:g})"
+                return f"{name}{', ' if '(' in name else ' ('}{', '.join(more)})"
         return self._names.get(identity(method), method.method)
 
     def choice(self, method: Method) -> str:

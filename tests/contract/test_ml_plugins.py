@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 
 import jsonschema
 import pytest
@@ -15,7 +16,7 @@ from shared.ml.attacks._observation import Answers, Observation, Queries, Recons
 from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.context import LocalContext, generator
 from shared.ml.datasets._base import Samples
-from shared.ml.networks import Architecture, Networks, build, clone
+from shared.ml.networks import Architecture, Ensemble, Networks, build, clone
 from shared.ml.records import Counts
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning._inputs import UnlearningInputs
@@ -138,18 +139,23 @@ def data(n: int, purpose: str) -> Samples:
     return Samples(torch.rand(n, 1, 12, 12, generator=source), torch.randint(0, 4, (n,), generator=source))
 
 
-def inputs() -> UnlearningInputs:
+def inputs(plugin: Plugin | None = None) -> UnlearningInputs:
+    """What a method may need, for a retain set of 6 and a forget set of 2."""
     base = build(architecture(), generator(0, "weights"))
-    return UnlearningInputs(clone(base), clone(base), Recipe(lr=0.01))
+    members = (torch.arange(6) % 2, torch.tensor([0, 0]))
+    sharded = plugin is not None and "SHARDS" in plugin.needs
+    original = Ensemble([clone(base), clone(base)]).eval() if sharded else clone(base)
+    undo = {name: torch.full_like(w, 0.01) for name, w in base.named_parameters()}
+    return UnlearningInputs(original, clone(base), Recipe(lr=0.01), members, undo)
 
 
 @pytest.mark.parametrize("plugin", of(unlearning.registry))
 def test_an_unlearning_method_gives_finite_repeatable_weights_and_reports_progress(plugin: Plugin) -> None:
     retain, forget, params = data(6, "retain"), data(2, "forget"), plugin.params()
     ctx = LocalContext()
-    first = plugin.target(inputs(), retain, forget, params, ctx)
-    again = plugin.target(inputs(), retain, forget, params, LocalContext())
-    before = inputs().original.state_dict()
+    first = plugin.target(inputs(plugin), retain, forget, params, ctx)
+    again = plugin.target(inputs(plugin), retain, forget, params, LocalContext())
+    before = inputs(plugin).original.state_dict()
     assert first.state_dict().keys() == before.keys()
     for name, tensor in first.state_dict().items():
         assert bool(torch.isfinite(tensor).all())
@@ -161,7 +167,22 @@ def test_an_unlearning_method_gives_finite_repeatable_weights_and_reports_progre
     assert "ORIGINAL" in plugin.needs
 
 
-@pytest.mark.parametrize("plugin", of(defenses.registry))
+RELEASING = [plugin for plugin in defenses.registry if plugin.traits.get("acts") != "training"]
+TRAINING = [plugin for plugin in defenses.registry if plugin not in RELEASING]
+
+
+@pytest.mark.parametrize("plugin", of(TRAINING))
+def test_a_defense_that_acts_while_training_changes_the_recipe_and_promises_numbers(plugin: Plugin) -> None:
+    assert set(inspect.signature(plugin.target).parameters) == {"recipe", "n", "params"}
+    params = plugin.params()
+    assert plugin.trains
+    assert set(plugin.trains) <= set(Recipe.model_fields) & set(plugin.params.model_fields)
+    promise = plugin.target(Recipe(**{name: getattr(params, name) for name in plugin.trains}), 32, params)
+    assert promise
+    assert all(math.isfinite(value) for value in promise.values())
+
+
+@pytest.mark.parametrize("plugin", of(RELEASING))
 def test_a_defense_repeats_reports_its_strength_and_changes_more_the_stronger_it_is(plugin: Plugin) -> None:
     assert set(inspect.signature(plugin.target).parameters) == {"network", "retain", "params", "ctx"}
     before = inputs().original.state_dict()

@@ -32,11 +32,23 @@ class Train(Params):
     size: int = Field(50, ge=1, le=1000)
     lr: float = Field(0.1, gt=0, le=10)
     clip: float | None = Field(None, gt=0)
+    shards: int = Field(1, ge=1, le=100)
+    noise: float = Field(0.0, ge=0, le=10)
 
 
 class Unlearn(Params):
     deletions: int = Field(8, ge=1, le=100)
     size: int = Field(1, ge=1, le=100)
+    indices: list[list[int]] | None = Field(None)
+    successive: bool = Field(False)
+
+
+class Sharded(Params):
+    shards: int = Field(5, ge=2, le=100)
+
+
+class Private(Params):
+    noise: float = Field(1.0, gt=0, le=10)
 
 
 class Ascent(Params):
@@ -87,7 +99,15 @@ PLUGINS = [
     _plugin("model", "needy", Needy),
     _plugin("stage", "pretrain", Pretrain, produces=("BASE",)),
     _plugin("stage", "train", Train, needs=("BASE",), produces=("ORIGINAL", "TRAINING_SET")),
-    _plugin("stage", "unlearn", Unlearn, needs=("ORIGINAL", "TRAINING_SET"), methods="unlearning", produces=MADE),
+    _plugin(
+        "stage",
+        "unlearn",
+        Unlearn,
+        needs=("ORIGINAL", "TRAINING_SET"),
+        methods="unlearning",
+        produces=MADE,
+        produces_when={"successive": {True: ("ORIGINAL",)}},
+    ),
     _plugin(
         "stage",
         "defend",
@@ -113,8 +133,10 @@ PLUGINS = [
     _plugin("metric", "psnr"),
     _plugin("defense", "none"),
     _plugin("defense", "veil", Veil),
+    _plugin("defense", "private", Private, trains=("noise",)),
     _plugin("unlearning", "ascent", Ascent),
     _plugin("unlearning", "retrain", needs=("BASE",)),
+    _plugin("unlearning", "sharded", Sharded, needs=("BASE",), trains=("shards",)),
     _plugin(
         "attack",
         "matching",

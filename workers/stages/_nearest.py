@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.ml.attacks._apart import apart
 from shared.ml.attacks._estimate import gradient_direction
 from shared.ml.attacks._observation import Observation
 from shared.ml.datasets._base import Samples
@@ -36,10 +38,14 @@ def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor,
     seen = Observation(
         original=original,
         unlearned=read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=like),
-        base=read_networks(ctx.input("BASE"), "BASE", like=like) if from_base else None,
+        base=read_networks(ctx.input("BASE"), "BASE", like=like.alone) if from_base else None,
         counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if from_base else None,
     )
     if not set(explained) <= {"pair", "base"} or not len(explained) == seen.unlearned.count == len(labels):
         raise InvalidRequest("RECONSTRUCTION and UNLEARNED differ in their deletions", "inputs.RECONSTRUCTION")
-    estimates = {source: gradient_direction(seen, source) for source in dict.fromkeys(explained)}
-    return nearest_public(estimates, explained, labels, public, ctx.params.decoys, ctx.device)
+    found = torch.empty(len(labels), 1, *like.input_shape)
+    for rows, part in apart(seen):
+        theirs = [explained[row] for row in rows]
+        estimates = {source: gradient_direction(part, source) for source in dict.fromkeys(theirs)}
+        found[rows] = nearest_public(estimates, theirs, labels[rows], public, ctx.params.decoys, ctx.device)
+    return found

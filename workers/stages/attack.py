@@ -9,9 +9,10 @@ from torch import nn
 
 from shared.catalog import Entry
 from shared.errors import InvalidRequest
+from shared.ml.attacks._apart import attack_apart
 from shared.ml.attacks._observation import Answers, Observation, Queries, Reconstruction
 from shared.ml.attacks._oracle import Oracle
-from shared.ml.networks import Networks, read_networks
+from shared.ml.networks import read_networks
 from shared.ml.records import Counts, Labels
 from shared.ml.tensors import read_tensors, write_tensors
 from shared.registry import Params, Plugin
@@ -26,7 +27,11 @@ def run(ctx: JobContext) -> dict[str, Output]:
     roles = _seen(ctx, ctx.method)
     black_box = ctx.method.traits["access"] == "black_box"
     observation = _ask(ctx, roles) if black_box else _observe(ctx, roles)
-    result = ctx.method.target(observation, ctx.method_params, ctx)
+    if isinstance(observation, Queries):
+        result = ctx.method.target(observation, ctx.method_params, ctx)
+    else:
+        attack, params = ctx.method.target, ctx.method_params
+        result = attack_apart(lambda seen, part: attack(seen, params, part), observation, ctx)
     threat_model = {
         "attack": ctx.method.name,
         "params": ctx.method_params.model_dump(mode="json"),
@@ -50,13 +55,11 @@ def _seen(ctx: JobContext, method: Plugin) -> set[str]:
 def _observe(ctx: JobContext, roles: set[str]) -> Observation:
     original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
 
-    def networks(role: str) -> Networks:
-        return read_networks(ctx.input(role), role, like=original.architecture)
-
+    base = read_networks(ctx.input("BASE"), "BASE", like=original.architecture.alone) if "BASE" in roles else None
     return Observation(
         original=original,
-        unlearned=networks("UNLEARNED"),
-        base=networks("BASE") if "BASE" in roles else None,
+        unlearned=read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture),
+        base=base,
         counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if "COUNTS" in roles else None,
         labels=_labels(ctx) if "LABELS" in roles else None,
     )

@@ -9,13 +9,15 @@ from typing import Any
 from pydantic import Field
 from torch import nn
 
+from shared.choices import validated
 from shared.errors import InvalidRequest
 from shared.ml.context import Part, Share
 from shared.ml.datasets._base import Samples
 from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.metrics.accuracy import accuracy
 from shared.ml.networks import Networks, read_networks, write_networks
-from shared.ml.records import Defense, ForgetSets, Strength, TrainingSet, Tried
+from shared.ml.records import Defense, ForgetSets, Strength, TrainingSet, Tried, read_json
+from shared.ml.training.recipe import Recipe
 from shared.registry import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
@@ -45,6 +47,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
     forgotten = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS").indices
     if len(forgotten) != unlearned.count:
         raise InvalidRequest("UNLEARNED and FORGET_SETS differ in their number of deletions", "inputs.UNLEARNED")
+    if ctx.method.traits.get("acts") == "training":
+        return _trained_so(ctx, len(training.indices))
     split, name = training.train_split("TRAINING_SET"), ctx.method.traits.get("strength")
     kept = [split.pick([i for i in training.indices if i not in set(gone)]) for gone in forgotten]
     params, strength = ctx.method_params, None
@@ -58,6 +62,26 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "RELEASED": Output(write_networks(unlearned.architecture, released)),
         "DEFENSE": Output.of_json(done.json_value()),
     }
+
+
+def _trained_so(ctx: JobContext, n: int) -> dict[str, Output]:
+    """A defense that acted while training: nothing is left to change, only to say what it promises.
+
+    Raises:
+        InvalidRequest: the models were trained otherwise.
+    """
+    assert ctx.method is not None
+    recipe = validated(Recipe, read_json(ctx.input("RECIPE"), "RECIPE"), "RECIPE", "inputs.RECIPE")
+    for name in ctx.method.trains:
+        if getattr(recipe, name, None) != getattr(ctx.method_params, name):
+            raise InvalidRequest(
+                f"these models were trained with {name} {getattr(recipe, name, None)}, not "
+                f"{getattr(ctx.method_params, name)}: give {name} to train too",
+                f"params.{name}",
+            )
+    promise = ctx.method.target(recipe, n, ctx.method_params)
+    done = Defense(method=ctx.method.name, params=ctx.method_params.model_dump(mode="json"), promise=promise)
+    return {"RELEASED": Output(ctx.input("UNLEARNED")), "DEFENSE": Output.of_json(done.json_value())}
 
 
 def _released(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Annotated
 
 import torch
 from pydantic import Field
+from torch import Tensor, nn
 
 from shared.choices import Choice, choice_of
 from shared.errors import InvalidRequest
-from shared.ml.datasets._base import digest
+from shared.ml.context import Part, Share
+from shared.ml.datasets._base import Samples, digest
 from shared.ml.datasets._roles import pretraining_and_pool
-from shared.ml.networks import read_networks, write_network
-from shared.ml.records import TrainingSet
+from shared.ml.networks import Ensemble, Networks, read_networks, write_network
+from shared.ml.records import Shards, TrainingSet
+from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import open_for, test_accuracy
+from workers.stages._finished import one_by_one
 
 
 class TrainParams(Recipe):
@@ -25,6 +30,11 @@ class TrainParams(Recipe):
         Choice(name="mnist_5k"), description="data set; its pool is drawn from"
     )
     size: int = Field(32, ge=2, le=5000, description="N, samples in the training set")
+    balanced: bool = Field(False, description="as many samples of each class, so that classes can be forgotten")
+    shards: int = Field(
+        1, ge=1, le=100, description="above 1: a model of its own for each of so many parts of the data (SISA)"
+    )
+    record_deltas: bool = Field(False, description="note what every step changed (amnesiac unlearning takes it back)")
 
     def recipe(self) -> Recipe:
         """The part that retraining repeats."""
@@ -32,7 +42,11 @@ class TrainParams(Recipe):
 
 
 @registry.register(
-    "train", params=TrainParams, needs=("BASE",), produces=("ORIGINAL", "TRAINING_SET", "RECIPE", "METRICS")
+    "train",
+    params=TrainParams,
+    needs=("BASE",),
+    produces=("ORIGINAL", "TRAINING_SET", "RECIPE", "SHARDS", "METRICS"),
+    produces_when={"record_deltas": {True: ("BATCH_DELTAS",)}},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Train the base model on N samples of the pool, which it has never seen: the original model."""
@@ -40,18 +54,67 @@ def run(ctx: JobContext) -> dict[str, Output]:
     base = read_networks(ctx.input("BASE"), "BASE")
     dataset = open_for(params.dataset, base.architecture, "BASE")
     split = dataset.load("train")
-    _, pool = pretraining_and_pool(len(split.labels))
-    if params.size > len(pool):
-        raise InvalidRequest(f"the pool of {params.dataset.name} has {len(pool)} samples", "params.size")
-    indices = pool[torch.randperm(len(pool), generator=ctx.generator("training set"))[: params.size]]
+    indices = _drawn(ctx, split.labels)
+    samples, shards = split.pick(indices), Shards.even(params.size, params.shards)
 
-    network, recipe = base.network(), params.recipe()
-    loss = train(network, split.pick(indices), recipe, ctx)
+    deltas = BatchDeltas()
+    if params.shards == 1:
+        network = base.network()
+        if params.record_deltas:  # what was recorded is in no checkpoint, so this training makes none
+            loss = train(network, samples, params.recipe(), Share(ctx, 0, 1), deltas.add)
+        else:
+            loss = train(network, samples, params.recipe(), ctx)
+        architecture = base.architecture
+    else:
+        network, loss = _ensemble(ctx, base, samples, shards)
+        architecture = base.architecture.model_copy(update={"members": params.shards})
     chosen = TrainingSet(dataset=params.dataset, digest=digest(split), indices=indices.tolist())
     metrics = {"n": params.size, "loss": loss, "test_accuracy": test_accuracy(network, dataset, ctx)}
-    return {
-        "ORIGINAL": Output(write_network(base.architecture, network)),
+    made = {
+        "ORIGINAL": Output(write_network(architecture, network)),
         "TRAINING_SET": Output.of_json(chosen.json_value()),
-        "RECIPE": Output.of_json(recipe.model_dump(mode="json")),
+        "RECIPE": Output.of_json(params.recipe().model_dump(mode="json")),
+        "SHARDS": Output.of_json(shards.json_value()),
         "METRICS": Output.of_json(metrics),
     }
+    return made | ({"BATCH_DELTAS": Output(deltas.write())} if params.record_deltas else {})
+
+
+def _drawn(ctx: JobContext, labels: Tensor) -> Tensor:
+    """Positions of the training set in the train split: N of the pool, drawn without looking, or N / classes each.
+
+    Raises:
+        InvalidRequest: the pool has too few, or N is not the same number of each class.
+    """
+    params: TrainParams = ctx.params
+    pool = pretraining_and_pool(len(labels))[1]
+    order = pool[torch.randperm(len(pool), generator=ctx.generator("training set"))]
+    if params.size > len(pool):
+        raise InvalidRequest(f"the pool of {params.dataset.name} has {len(pool)} samples", "params.size")
+    if not params.balanced:
+        return order[: params.size]
+    classes = sorted({*labels.tolist()})
+    each, odd = divmod(params.size, len(classes))
+    if odd:
+        raise InvalidRequest(f"{params.size} samples cannot be balanced over {len(classes)} classes", "params.size")
+    members = [order[labels[order] == c][:each] for c in classes]
+    for c, found in zip(classes, members, strict=True):
+        if len(found) < each:
+            raise InvalidRequest(f"the pool has {len(found)} samples of class {c}, not {each}", "params.size")
+    together = torch.cat(members)
+    return together[torch.randperm(len(together), generator=ctx.generator("balanced"))]
+
+
+def _ensemble(ctx: JobContext, base: Networks, samples: Samples, shards: Shards) -> tuple[nn.Module, float]:
+    """A network a shard, trained on that shard alone. Members that are finished are the checkpoint."""
+    params: TrainParams = ctx.params
+    losses: list[float] = []
+
+    def member(before: list[nn.Module]) -> nn.Module:
+        which, network = len(before), base.network()
+        part = Part(ctx, which, params.shards)
+        losses.append(train(network, samples.pick(shards.places(which)), params.recipe(), part))
+        return network
+
+    members = one_by_one(ctx, base.architecture, params.shards, member)
+    return Ensemble(members).eval(), fmean(losses or [0.0])

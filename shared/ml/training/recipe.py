@@ -25,6 +25,18 @@ class Recipe(Params):
         "frozen", description="frozen: statistics as they are and in use (eval mode); trained: of each batch"
     )
 
+    noise_multiplier: float = Field(
+        0.0, ge=0, le=1000, description="DP-SGD: noise, as a multiple of max_grad_norm; 0: plain SGD"
+    )
+    max_grad_norm: float = Field(
+        1.0, gt=0, le=1e6, description="DP-SGD: longest gradient of one sample; what is longer is shortened"
+    )
+
+    @property
+    def private(self) -> bool:
+        """Whether this is DP-SGD."""
+        return self.noise_multiplier > 0
+
     def steps(self, n: int) -> int:
         """How many steps training on `n` samples takes."""
         return self.epochs * math.ceil(n / self.batch_size)

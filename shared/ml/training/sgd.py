@@ -9,37 +9,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from shared.errors import JobFailed
+from shared.errors import InvalidRequest, JobFailed
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
+from shared.ml.training.private import poisson, private_gradients
 from shared.ml.training.recipe import Recipe
 
 Loss = Callable[[Tensor, int], Tensor]
+Gradients = dict[str, Tensor]
+Change = Callable[[Tensor, Gradients], None]
 
 
-def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context) -> float:
-    """Train `network` in place on the mean cross-entropy of `samples`; see `descend`.
+def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context, record: Change | None = None) -> float:
+    """Train `network` in place on the mean cross-entropy of `samples`, by DP-SGD if the recipe says so.
+
+    Args:
+        record: is told of every step which samples it saw (their positions) and by how much the weights changed.
 
     Returns:
         mean loss of the last epoch's steps since the start or the last resume, in nats.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite; names the step.
+        InvalidRequest: DP-SGD with BatchNorm that is trained.
     """
+    n = len(samples.labels)
 
     def loss_of(picked: Tensor, _step: int) -> Tensor:
         images, labels = samples.pick(picked)
         return cross_entropy(network(images.to(ctx.device)), labels.to(ctx.device))
 
-    return descend(network, len(samples.labels), recipe, ctx, loss_of)
+    def private(_picked: Tensor, step: int) -> tuple[Tensor, float, Gradients]:
+        picked = poisson(n, recipe, ctx, step)
+        loss, gradients = private_gradients(network, samples.pick(picked), min(n, recipe.batch_size), recipe, ctx, step)
+        return picked, loss, gradients
+
+    if not recipe.private:
+        return _run(network, n, recipe, ctx, _plain(network, loss_of), record)
+    if recipe.batch_norm == "trained":
+        raise InvalidRequest(
+            "DP-SGD needs batch_norm frozen: a batch's statistics mix its samples", "params.batch_norm"
+        )
+    return _run(network, n, recipe, ctx, private, record)
 
 
 def descend(
-    network: nn.Module, n: int, recipe: Recipe, ctx: Context, loss_of: Loss, masks: dict[str, Tensor] | None = None
+    network: nn.Module, n: int, recipe: Recipe, ctx: Context, loss_of: Loss, masks: Gradients | None = None
 ) -> float:
     """Lower a loss over `n` samples, in place, on the context's device; ends in eval mode.
-
-    The order of epoch e is drawn from the generator `epoch e`, so a step number is all of the position.
 
     Args:
         loss_of: the loss of a step, from the samples picked for it (indices below n) and its number.
@@ -51,6 +68,28 @@ def descend(
     Raises:
         JobFailed: `invalid`, the loss is not finite; names the step.
     """
+    return _run(network, n, recipe, ctx, _plain(network, loss_of, masks), None)
+
+
+# From the samples whose turn it is and the step's number: those it looked at, their loss, its gradient.
+Step = Callable[[Tensor, int], tuple[Tensor, float, Gradients]]
+
+
+def _plain(network: nn.Module, loss_of: Loss, masks: Gradients | None = None) -> Step:
+    weights = dict(network.named_parameters())
+
+    def step_of(picked: Tensor, step: int) -> tuple[Tensor, float, Gradients]:
+        loss = loss_of(picked, step)
+        gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+        if masks is not None:
+            gradients = {name: g * masks[name] for name, g in gradients.items()}
+        return picked, loss.item(), gradients
+
+    return step_of
+
+
+def _run(network: nn.Module, n: int, recipe: Recipe, ctx: Context, step_of: Step, record: Change | None) -> float:
+    """All steps. The order of epoch e is drawn from the generator `epoch e`: a step's number is all of the position."""
     network.to(ctx.device).train(recipe.batch_norm == "trained")
     weights = dict(network.named_parameters())
     velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
@@ -62,15 +101,16 @@ def descend(
         epoch, batch = divmod(step, total // recipe.epochs)
         if batch == 0:
             order, losses = _order(ctx, epoch, n), []
-        loss = loss_of(order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size], step)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise JobFailed("invalid", f"training diverged: the loss at step {step} is {losses[-1]}; lower lr")
-        gradients = torch.autograd.grad(loss, list(weights.values()))
-        if masks is not None:
-            gradients = tuple(g * masks[name] for name, g in zip(weights, gradients, strict=True))
+        turn = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
+        picked, loss, gradients = step_of(turn, step)
+        if not math.isfinite(loss):
+            raise JobFailed("invalid", f"training diverged: the loss at step {step} is {loss}; lower lr")
+        losses.append(loss)
+        before = {name: w.detach().clone() for name, w in weights.items()} if record else {}
         _step(weights, velocity, gradients, recipe, recipe.lr_at(step, total))
-        ctx.progress(step + 1, total, loss=losses[-1])
+        if record:
+            record(picked, {name: weights[name].detach() - w for name, w in before.items()})
+        ctx.progress(step + 1, total, loss=loss)
         if ctx.due():
             state = {f"network.{k}": v for k, v in network.state_dict().items()}
             ctx.save(step + 1, state | {f"velocity.{k}": v for k, v in velocity.items()})
@@ -84,14 +124,10 @@ def _order(ctx: Context, epoch: int, n: int) -> Tensor:
 
 @torch.no_grad()
 def _step(
-    weights: dict[str, nn.Parameter],
-    velocity: dict[str, Tensor],
-    gradients: tuple[Tensor, ...],
-    recipe: Recipe,
-    lr: float,
+    weights: dict[str, nn.Parameter], velocity: dict[str, Tensor], gradients: Gradients, recipe: Recipe, lr: float
 ) -> None:
-    for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-        velocity[name].mul_(recipe.momentum).add_(gradient).add_(weight, alpha=recipe.weight_decay)
+    for name, weight in weights.items():
+        velocity[name].mul_(recipe.momentum).add_(gradients[name]).add_(weight, alpha=recipe.weight_decay)
         weight.sub_(velocity[name], alpha=lr)
 
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
+from shared.ml.networks import Ensemble
 from shared.ml.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class UnlearningInputs:
-    """The roles that the method's `needs` name; the others are None. Networks are copies: change them freely."""
+    """The roles that the method's `needs` name; the others are None. Networks are copies: change them freely.
+
+    `recipe` comes where the job supplies it. `members` (SHARDS) says which of the original's members each sample of
+    the retain set and each of the forget set trained. `undo` (BATCH_DELTAS) is by weight the sum of the changes of
+    all steps that saw any sample of the forget set, but not of those that were taken back before.
+    """
 
     original: nn.Module
     base: nn.Module | None = None
     recipe: Recipe | None = None
+    members: tuple[Tensor, Tensor] | None = None
+    undo: dict[str, Tensor] | None = None
 
     def retraining(self) -> tuple[nn.Module, Recipe]:
         """BASE and RECIPE.
@@ -27,3 +35,25 @@ class UnlearningInputs:
         if self.base is None or self.recipe is None:
             raise InvalidRequest("retraining needs BASE and RECIPE", "inputs.BASE")
         return self.base, self.recipe
+
+    def sharded(self) -> tuple[Ensemble, Tensor, Tensor]:
+        """The ensemble, and the member of each sample of the retain set [N - k] and of the forget set [k].
+
+        Raises:
+            InvalidRequest: the original is no ensemble, or SHARDS is missing.
+        """
+        if self.members is None or not isinstance(self.original, Ensemble):
+            raise InvalidRequest("this needs SHARDS, and an original of several members", "inputs.SHARDS")
+        return self.original, *self.members
+
+    def recorded(self) -> dict[str, Tensor]:
+        """`undo`.
+
+        Raises:
+            InvalidRequest: BATCH_DELTAS is missing.
+        """
+        if self.undo is None:
+            raise InvalidRequest(
+                "this needs BATCH_DELTAS, which train records with record_deltas", "inputs.BATCH_DELTAS"
+            )
+        return self.undo

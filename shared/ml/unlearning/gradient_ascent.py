@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
+from shared.ml.training.private import private_gradients
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
@@ -38,21 +39,29 @@ def unlearn(
 ) -> nn.Module:
     """Approximate: theta_u = theta + lr * gradient of the mean loss on the forget set, `steps` times.
 
-    BatchNorm statistics stay as they are (eval mode).
+    BatchNorm statistics stay as they are (eval mode). Where the original was trained by DP-SGD, so is each step
+    here: its gradients are shortened and get noise, else the change would be the bare gradient.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.
     """
     network = inputs.original.to(ctx.device).eval()
     images, labels = (t.to(ctx.device) for t in forget)
-    weights = list(network.parameters())
+    weights = dict(network.named_parameters())
+    recipe = inputs.recipe if inputs.recipe and inputs.recipe.private else None
     for step in range(params.steps):
-        loss = cross_entropy(network(images), labels)
-        if not math.isfinite(loss.item()):
+        if recipe:
+            loss, gradients = private_gradients(network, forget, len(forget.labels), recipe, ctx, step)
+        else:
+            value = cross_entropy(network(images), labels)
+            loss, gradients = (
+                value.item(),
+                dict(zip(weights, torch.autograd.grad(value, [*weights.values()]), strict=True)),
+            )
+        if not math.isfinite(loss):
             raise JobFailed("invalid", f"gradient ascent left finite numbers at step {step}; lower lr or steps")
-        gradients = torch.autograd.grad(loss, weights)
         with torch.no_grad():
-            for weight, gradient in zip(weights, gradients, strict=True):
-                weight.add_(gradient, alpha=params.lr)
-        ctx.progress(step + 1, params.steps, loss=loss.item())
+            for name, weight in weights.items():
+                weight.add_(gradients[name], alpha=params.lr)
+        ctx.progress(step + 1, params.steps, loss=loss)
     return network

@@ -24,7 +24,7 @@ def test_no_defense_releases_the_very_same_models() -> None:
     made = chain()
     released = run_stage("defend", made, "none")
     assert released["RELEASED"].data == made["UNLEARNED"].data
-    assert body(released["DEFENSE"]) == {"method": "none", "params": {}, "strength": None}
+    assert body(released["DEFENSE"]) == {"method": "none", "params": {}, "strength": None, "promise": {}}
 
 
 def test_a_strength_that_is_given_is_taken() -> None:

@@ -1,0 +1,54 @@
+"""Train in private, so that no sample shows."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.ml.defenses import registry
+from shared.ml.training.recipe import Recipe
+from shared.registry import Params
+
+
+class DPSGDParams(Params):
+    noise_multiplier: float = Field(
+        1.0, gt=0, le=1000, description="noise, as a multiple of max_grad_norm; more is more private"
+    )
+    max_grad_norm: float = Field(1.0, gt=0, le=1e6, description="longest gradient of one sample; longer is shortened")
+    delta: float = Field(1e-5, gt=0, lt=1, description="chance that the promise of epsilon fails; below 1 / N")
+
+
+def epsilon(recipe: Recipe, n: int, delta: float) -> float:
+    """What one training by that recipe on `n` samples promises: epsilon at `delta`, by Renyi accounting (opacus).
+
+    One sample more or less changes the chance of any outcome by at most a factor e^epsilon, but for `delta`.
+    """
+    from opacus.accountants import RDPAccountant  # takes a second, and only needed here
+
+    accountant = RDPAccountant()
+    accountant.history = [(recipe.noise_multiplier, min(1.0, recipe.batch_size / n), recipe.steps(n))]
+    return float(accountant.get_epsilon(delta))
+
+
+@registry.register(
+    "dp_sgd",
+    params=DPSGDParams,
+    needs=("RECIPE",),
+    trains=("noise_multiplier", "max_grad_norm"),
+    source="Abadi et al. 2016, arXiv 1607.00133, algorithm 1; epsilon after Mironov 2017, arXiv 1702.07476",
+    traits={"acts": "training"},
+)
+def promise(recipe: Recipe, n: int, params: DPSGDParams) -> dict[str, float]:
+    """Train in private (DP-SGD): no gradient of a sample longer than a bound, and noise on every step's sum.
+
+    The original is trained so, and so is what retraining and gradient ascent do; other methods' steps are bare.
+    Epsilon is that of one training: who sees the original and a retrained model sees two.
+
+    Returns:
+        epsilon at delta, noise_multiplier and max_grad_norm of the recipe.
+    """
+    return {
+        "epsilon": epsilon(recipe, n, params.delta),
+        "delta": params.delta,
+        "noise_multiplier": recipe.noise_multiplier,
+        "max_grad_norm": recipe.max_grad_norm,
+    }

@@ -1,0 +1,53 @@
+"""Take back what the batches did that saw what must be forgotten."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from shared.ml.context import Context
+from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import train
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning._steps import StepParams
+
+
+class AmnesiacParams(StepParams):
+    epochs: int = Field(0, ge=0, le=1000, description="passes over the retain set afterwards, to mend what was lost")
+    record_deltas: Literal[True] = Field(True, description="has train note what every step changed")
+
+
+@registry.register(
+    "amnesiac",
+    params=AmnesiacParams,
+    needs=("ORIGINAL", "BATCH_DELTAS"),
+    trains=("record_deltas",),
+    source="Graves et al. 2021, arXiv 2010.10981, section 3.2",
+    traits={"exact": False},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,
+    forget: Samples,  # noqa: ARG001  (what it did was noted while training)
+    params: AmnesiacParams,
+    ctx: Context,
+) -> nn.Module:
+    """Approximate: theta_u = theta - the sum of the recorded changes of every batch with a forgotten sample.
+
+    With N up to the batch size every step saw every sample: what is left is the base model.
+
+    Raises:
+        JobFailed: `invalid`, the loss of mending is not finite.
+    """
+    network, undo = inputs.original.to(ctx.device).eval(), inputs.recorded()
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            weight.sub_(undo[name].to(ctx.device))
+    ctx.progress(1, 1)
+    if params.epochs:
+        train(network, retain, params.recipe(), ctx)
+    return network

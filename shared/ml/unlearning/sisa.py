@@ -1,0 +1,49 @@
+"""Shards: only the model whose part of the data is concerned is trained again."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import nn
+
+from shared.ml.context import Context, Share
+from shared.ml.datasets._base import Samples
+from shared.ml.networks import clone
+from shared.ml.training.sgd import train
+from shared.ml.unlearning import registry
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.registry import Params
+
+
+class SisaParams(Params):
+    shards: int = Field(5, ge=2, le=100, description="models that are trained on a part of the data each")
+
+
+@registry.register(
+    "sisa",
+    params=SisaParams,
+    needs=("ORIGINAL", "BASE", "RECIPE", "SHARDS"),
+    trains=("shards",),
+    source="Bourtoule et al. 2021, arXiv 1912.03817, section IV",
+    traits={"exact": True},
+)
+def unlearn(
+    inputs: UnlearningInputs,
+    retain: Samples,
+    forget: Samples,  # noqa: ARG001  (it is as if it had never been)
+    params: SisaParams,  # noqa: ARG001  (as many as were trained)
+    ctx: Context,
+) -> nn.Module:
+    """Exact: the original answers for several models, and those that saw the forget set are trained again without it.
+
+    Answers are averaged. The paper's slices are left out: they save time of retraining, from a checkpoint inside the
+    shard, and end at the same kind of model. A shard of which nothing is left is the base model again.
+    """
+    base, recipe = inputs.retraining()
+    ensemble, kept, gone = inputs.sharded()
+    concerned = gone.unique().tolist()
+    for turn, which in enumerate(concerned):
+        network, places = clone(base), (kept == which).nonzero().flatten()
+        if len(places):
+            train(network, retain.pick(places), recipe, Share(ctx, turn, len(concerned)))
+        ensemble.members[which] = network
+    return ensemble

@@ -1,0 +1,71 @@
+"""What an unlearning job supplies of what methods may need, and what of it concerns one deletion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shared.choices import validated
+from shared.errors import InvalidRequest
+from shared.ml.networks import Networks, read_networks
+from shared.ml.records import Shards, read_json
+from shared.ml.training.deltas import BatchDeltas
+from shared.ml.training.recipe import Recipe
+from shared.ml.unlearning._inputs import UnlearningInputs
+from workers.context import JobContext
+
+
+@dataclass(frozen=True)
+class Given:
+    """The roles that the method's `needs` name, read; the others are None, RECIPE if the job does not supply it."""
+
+    base: Networks | None
+    recipe: Recipe | None
+    shards: Shards | None
+    deltas: BatchDeltas | None
+
+    @classmethod
+    def of(cls, ctx: JobContext, original: Networks, n: int) -> Given:
+        """Read it.
+
+        Raises:
+            InvalidRequest: it does not fit the original, or the method cannot unlearn such an original.
+        """
+        assert ctx.method is not None
+        needs, members = ctx.method.needs, original.architecture.members
+        if members > 1 and "SHARDS" not in needs:
+            raise InvalidRequest(
+                f"{ctx.method.name} cannot unlearn {members} models that answer together: sisa does, or train "
+                "without shards",
+                "method",
+            )
+        base = shards = deltas = recipe = None
+        if "BASE" in needs:
+            base = read_networks(ctx.input("BASE"), "BASE", like=original.architecture.alone)
+        if "RECIPE" in ctx.inputs:
+            recipe = validated(Recipe, read_json(ctx.input("RECIPE"), "RECIPE"), "RECIPE", "inputs.RECIPE")
+        if "SHARDS" in needs:
+            shards = Shards.read(ctx.input("SHARDS"), "SHARDS")
+            if shards.members != members or len(shards.member) != n:
+                raise InvalidRequest(f"SHARDS is not about {members} models of {n} samples", "inputs.SHARDS")
+        if "BATCH_DELTAS" in needs:
+            shapes = {name: w.shape for name, w in original.network().named_parameters()}
+            deltas = BatchDeltas.read(ctx.input("BATCH_DELTAS"), shapes)
+        return cls(base, recipe, shards, deltas)
+
+    def inputs(self, start: nn.Module, retain: Tensor, forget: Tensor, gone: Tensor) -> UnlearningInputs:
+        """For one deletion; places are in the training set, `gone` those that were forgotten before."""
+        member = torch.tensor(self.shards.member) if self.shards else None
+        undo = None
+        if self.deltas is not None:
+            before = self.deltas.of({*gone.tolist()})
+            undo = {n: t - before[n] for n, t in self.deltas.of({*gone.tolist(), *forget.tolist()}).items()}
+        return UnlearningInputs(
+            original=start,
+            base=self.base.network() if self.base else None,
+            recipe=self.recipe,
+            members=None if member is None else (member[retain], member[forget]),
+            undo=undo,
+        )
