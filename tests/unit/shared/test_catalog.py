@@ -65,8 +65,16 @@ def test_the_plugins_params_accept_what_the_catalog_filled_in() -> None:
 def test_a_stages_own_parameters_and_its_methods_are_told_apart() -> None:
     params = {"deletions": 3, "lr": 0.5}
     checked = CATALOG.check("unlearn", "ascent", params, ["ORIGINAL", "TRAINING_SET"])
-    assert checked.params == {"deletions": 3, "size": 1, "lr": 0.5}
+    assert checked.params == {"deletions": 3, "size": 1, "indices": None, "successive": False, "lr": 0.5}
     assert checked.plugins == ("stage:unlearn", "unlearning:ascent")
+
+
+def test_what_a_job_makes_follows_its_parameters() -> None:
+    def made(**params: Any) -> tuple[str, ...]:
+        return CATALOG.check("unlearn", "ascent", params, ["ORIGINAL", "TRAINING_SET"]).produces
+
+    assert "ORIGINAL" not in made()
+    assert made(successive=True) == (*made(), "ORIGINAL")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,7 @@ REFUSED: list[tuple[str, str | None, Any, list[str], str, str]] = [
     ("attack", "matchin", {}, [], "method", "did you mean 'matching'?"),
     ("train", "ascent", {}, ["BASE"], "method", "has no methods"),
     ("train", None, {"sise": 3}, ["BASE"], "params.sise", "did you mean 'size'?"),
-    ("train", None, {"xyz": 3}, ["BASE"], "params.xyz", "for stage train. Known: clip, dataset, lr, size"),
+    ("train", None, {"xyz": 3}, ["BASE"], "params.xyz", "for stage train. Known: clip, dataset, lr, noise, shards, size"),
     ("train", None, {"size": 0}, ["BASE"], "params.size", "0 is less than the minimum of 1"),
     ("train", None, {"size": 2.5}, ["BASE"], "params.size", "not of type 'integer'"),
     ("train", None, {"size": "10"}, ["BASE"], "params.size", "not of type 'integer'"),
