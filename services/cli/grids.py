@@ -72,6 +72,7 @@ FLAGS = (
     _stage("defend", "Of the stage defend, such as max_accuracy_cost=0.02"),
     _stage("probe", "Of the stage probe"),
     _stage("evaluate", "Of the stage evaluate, such as decoys=100"),
+    Flag("sweep", "Every setting of each defense's grid, not the one that is chosen", kind=bool),
     Flag("seed", "One training set and forget set", kind=int, many=True, field="seeds", metavar="<int>"),
     Flag("pretrain_seed", "Seed of the base model, which all seeds share", kind=int),
     Flag("name", "What you call it"),

@@ -17,6 +17,7 @@ from shared.errors import InvalidRequest
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.rows import to_json
 from shared.jobs.spec import AuditSpec
+from shared.jobs.sweep import swept
 
 MAX_JOBS = 10_000
 UNLEARNED, PROBES = "UNLEARNED", "PROBES"
@@ -165,6 +166,7 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
     Raises:
         InvalidRequest: the first thing that is wrong, by its path in the audit.
     """
+    spec = swept(spec, catalog)
     planner = _Planner(catalog, spec.fresh)
     dataset, model = spec.dataset.model_dump(), spec.model.model_dump()
     with _blame({"params.dataset": "dataset", "params.model": "model", "params": "pretrain"}):

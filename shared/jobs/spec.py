@@ -35,6 +35,7 @@ class AuditSpec(BaseModel):
     defend: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the defend stage, such as max_accuracy_cost"
     )
+    sweep: bool = Field(False, description="release every setting of each defense's grid, not the one that is chosen")
     attacks: list[Choice] = Field(min_length=1, max_length=32, description="attacks to run against each of them")
     probe: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the probe stage, for attacks that only query the models"

@@ -13,6 +13,7 @@ from shared.reporting.grid import Complete, arrange, as_given
 from shared.reporting.limits import Scope, limits
 from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, Utility
 from shared.reporting.notes import annotate
+from shared.reporting.sweeps import sweeps
 from shared.reporting.verdict import conclude
 
 COMMAND = "palimpsest audit FILE.yaml"
@@ -43,6 +44,7 @@ def build(found: Sequence[Found], audit: JSONObject, version: str, complete: Com
         verdict=conclude(rows, missing),
         rows=rows,
         missing=missing,
+        sweeps=sweeps(rows, spec),
         provenance=Provenance(
             conditions=list(conditions.values()),
             palimpsest=version,

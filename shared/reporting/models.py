@@ -178,6 +178,43 @@ class Row(Part):
     evaluation: str = Field(description="sha256 of the EVALUATION that this row repeats")
 
 
+class Leak(Part):
+    """What one attack got of one setting of a defense: its main metric, mean over seeds."""
+
+    attack: Method
+    metric: str
+    unit: str
+    outcome: Outcome = Field(description="the worst over seeds")
+    mean: Number
+    low: Number | None = Field(None, description="95 % interval; over several seeds the lowest mean")
+    high: Number | None = None
+    null: Number | None = None
+    n: Count
+
+
+class Setting(Part):
+    """A defense at one strength."""
+
+    value: Number | None = Field(description="the strength; null without a defense")
+    leaks: list[Leak]
+    test_accuracy: Share | None
+    forget_accuracy: Share | None
+    accuracy_cost: Number | None = Field(description="test accuracy lost to the undefended release")
+
+
+class Sweep(Part):
+    """One defense at several strengths, behind one unlearning method."""
+
+    unlearning: Unlearning
+    defense: str
+    strength: str = Field(description="the parameter that is the strength")
+    max_accuracy_cost: Share
+    settings: list[Setting] = Field(description="weakest first")
+    undefended: Setting | None
+    operating_point: Number | None = Field(description="the strength to operate at; null where none is within the cost")
+    why: str
+
+
 class Missing(Part):
     """A row that the audit asked for and that is not here. `attack` is null where the utility is missing."""
 
@@ -214,6 +251,7 @@ class Report(Part):
     verdict: Verdict
     rows: list[Row]
     missing: list[Missing]
+    sweeps: list[Sweep] = Field(default_factory=list)
     provenance: Provenance
     limits: list[str]
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from shared.reporting import charts, numbers
 from shared.reporting.as_yaml import shortened, to_yaml
+from shared.reporting.curves import curve
 from shared.reporting.drawing import Point
 from shared.reporting.evaluations import IMAGE, LABEL, RANK, identity
 from shared.reporting.findings import RULES
@@ -68,6 +69,10 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         "attacks": [names(attack) for attack in attacks_of(report.rows)],
         "tradeoffs": tradeoffs(report.rows, lines, names),
         "labels": labels(lines, names),
+        "curves": [
+            (sweep, [(names(leak.attack), curve(sweep, i)) for i, leak in enumerate(sweep.settings[0].leaks)])
+            for sweep in report.sweeps
+        ],
         "galleries": shown(report.rows, galleries),
         "threats": threats(report.rows, names),
         "never": NEVER,

@@ -57,10 +57,16 @@ class Ascent(Params):
 
 class Defend(Params):
     budget: float = Field(0.02, ge=0, le=1)
+    max_accuracy_cost: float = Field(0.02, ge=0, le=1)
 
 
 class Veil(Params):
     depth: float = Field(0.5, gt=0, le=1)
+
+
+class Mist(Params):
+    density: float | None = Field(None, gt=0, le=1)
+    grid: list[float] = Field([0.1, 0.2, 0.4], min_length=1, max_length=64)
 
 
 class Probe(Params):
@@ -133,6 +139,7 @@ PLUGINS = [
     _plugin("metric", "psnr"),
     _plugin("defense", "none"),
     _plugin("defense", "veil", Veil),
+    _plugin("defense", "mist", Mist, traits={"strength": "density"}),
     _plugin("defense", "private", Private, trains=("noise",)),
     _plugin("unlearning", "ascent", Ascent),
     _plugin("unlearning", "retrain", needs=("BASE",)),

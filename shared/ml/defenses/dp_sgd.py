@@ -13,6 +13,9 @@ class DPSGDParams(Params):
     noise_multiplier: float = Field(
         1.0, gt=0, le=1000, description="noise, as a multiple of max_grad_norm; more is more private"
     )
+    grid: list[float] = Field(
+        [0.1, 0.3, 1.0, 3.0, 10.0], min_length=1, max_length=32, description="settings of a sweep, weakest first"
+    )
     max_grad_norm: float = Field(1.0, gt=0, le=1e6, description="longest gradient of one sample; longer is shortened")
     delta: float = Field(1e-5, gt=0, lt=1, description="chance that the promise of epsilon fails; below 1 / N")
 
@@ -35,7 +38,7 @@ def epsilon(recipe: Recipe, n: int, delta: float) -> float:
     needs=("RECIPE",),
     trains=("noise_multiplier", "max_grad_norm"),
     source="Abadi et al. 2016, arXiv 1607.00133, algorithm 1; epsilon after Mironov 2017, arXiv 1702.07476",
-    traits={"acts": "training"},
+    traits={"acts": "training", "strength": "noise_multiplier"},
 )
 def promise(recipe: Recipe, n: int, params: DPSGDParams) -> dict[str, float]:
     """Train in private (DP-SGD): no gradient of a sample longer than a bound, and noise on every step's sum.

@@ -112,7 +112,7 @@ REFUSED: list[tuple[str, str | None, Any, list[str], str, str]] = [
     ("attack", "matchin", {}, [], "method", "did you mean 'matching'?"),
     ("train", "ascent", {}, ["BASE"], "method", "has no methods"),
     ("train", None, {"sise": 3}, ["BASE"], "params.sise", "did you mean 'size'?"),
-    ("train", None, {"xyz": 3}, ["BASE"], "params.xyz", "for stage train. Known: clip, dataset, lr, noise, shards, size"),
+    ("train", None, {"xyz": 3}, ["BASE"], "params.xyz", "Known: clip, dataset, lr, noise, shards, size"),
     ("train", None, {"size": 0}, ["BASE"], "params.size", "0 is less than the minimum of 1"),
     ("train", None, {"size": 2.5}, ["BASE"], "params.size", "not of type 'integer'"),
     ("train", None, {"size": "10"}, ["BASE"], "params.size", "not of type 'integer'"),

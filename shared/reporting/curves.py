@@ -1,0 +1,96 @@
+"""The drawing of a sweep: what leaks, above what the model is still worth, over the strength of a defense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from shared.reporting.drawing import Scale, around, both, line, plain, svg, text
+from shared.reporting.models import Leak, Setting, Sweep
+from shared.reporting.numbers import metric_name, number
+
+LEFT, TOP, LEAKAGE, BETWEEN, USE, BOTTOM = 46.0, 24.0, 190.0, 34.0, 110.0, 40.0
+Values = Callable[[Setting], float | None]
+
+
+def curve(sweep: Sweep, attack: int) -> Markup:
+    """Two panels on one axis: one attack's score with its null, and test and forget accuracy."""
+    settings = [*([sweep.undefended] if sweep.undefended else []), *sweep.settings]
+    leaks = [_of(setting, sweep.settings[0].leaks[attack]) for setting in settings]
+
+    def draw(width: float) -> Markup:
+        height = TOP + LEAKAGE + BETWEEN + USE + BOTTOM
+        step = (width - LEFT - 20) / len(settings)
+        at = [LEFT + step * (place + 0.5) for place in range(len(settings))]
+        known = [leak for leak in leaks if leak]
+        ends = [end for leak in known for end in (leak.low, leak.mean, leak.high, leak.null) if end is not None]
+        scale = around(ends, 4 if known[0].unit == "dB" else 0.1, (min(0, *ends), float("inf")))
+        y = replace(scale, pixels=(TOP + LEAKAGE, TOP))
+        use = Scale(0, 1, (TOP + LEAKAGE + BETWEEN + USE, TOP + LEAKAGE + BETWEEN))
+        unit = f" in {known[0].unit}" if known[0].unit == "dB" else ""
+        parts = [*_panel(y, width, f"{metric_name(known[0].metric)}{unit}, higher leaks more", 5)]
+        parts += _panel(use, width, "accuracy of the released models: test (line), forget (dots)", 3)
+        parts += _strengths(sweep, settings, at, height, width)
+        parts += _line([leak.null if leak else None for leak in leaks], at, y, "null")
+        parts += _marks(leaks, at, y)
+        parts += _line([setting.test_accuracy for setting in settings], at, use, "use")
+        parts += _line([setting.forget_accuracy for setting in settings], at, use, "forget")
+        return svg(width, height, _told(sweep, settings, leaks), parts)
+
+    return both(draw)
+
+
+def _of(setting: Setting, like: Leak) -> Leak | None:
+    return next((leak for leak in setting.leaks if leak.attack == like.attack), None)
+
+
+def _panel(y: Scale, width: float, title: str, ticks: int) -> list[Markup]:
+    parts = [text(2, y.pixels[1] - 10, title, "label")]
+    for value in y.ticks(ticks):
+        parts.append(line(LEFT, y(value), width, y(value), "grid"))
+        parts.append(text(LEFT - 6, y(value) + 4, plain(value), "tick", "end"))
+    return [*parts, line(LEFT, y.pixels[0], width, y.pixels[0], "axis")]
+
+
+def _strengths(
+    sweep: Sweep, settings: Sequence[Setting], at: Sequence[float], height: float, width: float
+) -> list[Markup]:
+    """The axis below both panels, and a line through both at the operating point."""
+    parts = []
+    for setting, x in zip(settings, at, strict=True):
+        name = "none" if setting.value is None else plain(setting.value)
+        parts.append(text(x, height - BOTTOM + 18, name, "tick", "middle"))
+        if setting.value is not None and setting.value == sweep.operating_point:
+            parts.append(line(x, TOP, x, height - BOTTOM, "chosen"))
+    return [*parts, text(width - 2, height - 4, sweep.strength, "label", "end")]
+
+
+def _line(values: Sequence[float | None], at: Sequence[float], y: Scale, style: str) -> list[Markup]:
+    """From each value that is known to the next."""
+    known = [(x, y(value)) for x, value in zip(at, values, strict=True) if value is not None]
+    return [line(*one, *other, style) for one, other in pairwise(known)]
+
+
+def _marks(leaks: Sequence[Leak | None], at: Sequence[float], y: Scale) -> list[Markup]:
+    parts = []
+    for leak, x in zip(leaks, at, strict=True):
+        if leak is None:
+            continue
+        if leak.low is not None and leak.high is not None:
+            parts.append(line(x, y(leak.low), x, y(leak.high), f"interval {leak.outcome}"))
+        shape = Markup('<g class="mark {}"><circle cx="{:.1f}" cy="{:.1f}" r="6"/></g>')
+        parts.append(shape.format(leak.outcome, x, y(leak.mean)))
+    return [*_line([leak.mean if leak else None for leak in leaks], at, y, "trend"), *parts]
+
+
+def _told(sweep: Sweep, settings: Sequence[Setting], leaks: Sequence[Leak | None]) -> str:
+    """What the drawing shows, for whoever cannot see it."""
+    told = [
+        f"{'none' if setting.value is None else f'{setting.value:g}'}: "
+        f"{number(leak.mean, leak.unit) if leak else 'not known'}, test {number(setting.test_accuracy)}"
+        for setting, leak in zip(settings, leaks, strict=True)
+    ]
+    return f"Leakage and accuracy over {sweep.strength} of {sweep.defense}. {'; '.join(told)}"

@@ -1,0 +1,124 @@
+"""A defense at several strengths: the curve of leakage, use and forgetting, and the setting to operate at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from shared.jobs.spec import AuditSpec
+from shared.reporting.evaluations import identity, main_metric
+from shared.reporting.findings import KEEPS
+from shared.reporting.glance import OUTCOMES, WORST_FIRST, mean_utility, worst
+from shared.reporting.models import Leak, Row, Setting, Sweep
+from shared.reporting.numbers import attacks_of
+
+FEWEST = 3  # settings that make a curve
+
+
+def sweeps(rows: Sequence[Row], spec: AuditSpec) -> list[Sweep]:
+    """One for each unlearning method and defense of which several strengths were released."""
+    budget = float(spec.defend.get("max_accuracy_cost", KEEPS))
+    found = []
+    for unlearning in {identity(row.unlearning): row.unlearning for row in rows}.values():
+        of_one = [row for row in rows if identity(row.unlearning) == identity(unlearning)]
+        bare = [row for row in of_one if row.defense.method == "none"]
+        for defense in dict.fromkeys(row.defense.method for row in of_one):
+            released = [row for row in of_one if row.defense.method == defense]
+            strength = _strength(released)
+            if strength is None:
+                continue
+            settings = [_setting(some, strength, bare) for some in _by_value(released, strength)]
+            point, why = _operating_point(settings, budget)
+            found.append(
+                Sweep(
+                    unlearning=unlearning,
+                    defense=defense,
+                    strength=strength,
+                    max_accuracy_cost=budget,
+                    settings=settings,
+                    undefended=_setting(bare, None, bare) if bare else None,
+                    operating_point=point,
+                    why=why,
+                )
+            )
+    return found
+
+
+def _strength(rows: Sequence[Row]) -> str | None:
+    """The one numeric parameter in which the releases of a defense differ, if they are enough for a curve."""
+    params = [row.defense.params for row in rows]
+    differing = {name for p in params for name in p if any(q.get(name) != p[name] for q in params)}
+    if len(differing) != 1:
+        return None
+    (name,) = differing
+    values = [p.get(name) for p in params]
+    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return name if numeric and len({*values}) >= FEWEST else None
+
+
+def _by_value(rows: Sequence[Row], strength: str) -> list[list[Row]]:
+    """Rows of each setting, the weakest first."""
+    values = sorted({row.defense.params[strength] for row in rows})
+    return [[row for row in rows if row.defense.params[strength] == value] for value in values]
+
+
+def _setting(rows: Sequence[Row], strength: str | None, bare: Sequence[Row]) -> Setting:
+    """All attacks and seeds on one release."""
+    leaks = []
+    for attack in attacks_of(rows):
+        own = [row for row in rows if identity(row.attack) == identity(attack)]
+        metric = main_metric(own[0].metrics)
+        scores = [row.metrics[metric] for row in own if metric in row.metrics]
+        if metric is None or not scores:
+            continue
+        alone = scores[0] if len(scores) == 1 else None  # an interval over seeds is not that of one
+        nulls = [score.null for score in scores if score.null is not None]
+        leaks.append(
+            Leak(
+                attack=attack,
+                metric=metric,
+                unit=scores[0].unit,
+                outcome=worst([row.finding for row in own]),
+                mean=fmean(score.mean for score in scores),
+                low=alone.low if alone else min(score.mean for score in scores),
+                high=alone.high if alone else max(score.mean for score in scores),
+                null=fmean(nulls) if nulls else None,
+                n=sum(score.n for score in scores),
+            )
+        )
+    use, before = mean_utility(rows), mean_utility(bare)
+    return Setting(
+        value=rows[0].defense.params[strength] if strength else None,
+        leaks=leaks,
+        test_accuracy=use.test_accuracy if use else None,
+        forget_accuracy=use.forget_accuracy if use else None,
+        accuracy_cost=before.test_accuracy - use.test_accuracy if use and before else None,
+    )
+
+
+def _operating_point(settings: Sequence[Setting], budget: float) -> tuple[float | None, str]:
+    """The setting within the budget whose worst attack leaks least, and of those the weakest."""
+    known = [s for s in settings if s.accuracy_cost is not None and s.leaks]
+    if not known:
+        return None, "What the settings cost is not known: no undefended release to compare with."
+    payable = [s for s in known if s.accuracy_cost is not None and s.accuracy_cost <= budget + 1e-9]
+    if not payable:
+        least = min(s.accuracy_cost for s in known if s.accuracy_cost is not None)
+        return None, (
+            f"Every setting costs more than {100 * budget:g} points of test accuracy; the cheapest costs "
+            f"{100 * least:.1f}."
+        )
+
+    def harm(setting: Setting) -> tuple[int, int]:
+        outcomes = [WORST_FIRST.index(leak.outcome) for leak in setting.leaks]
+        return -min(outcomes), sum(outcome == 0 for outcome in outcomes)
+
+    best = min(payable, key=harm)  # the first of equals: the weakest
+    told = OUTCOMES[min((leak.outcome for leak in best.leaks), key=WORST_FIRST.index)].lower()
+    leaking = harm(best)[1]
+    rest = f": {leaking} of {len(best.leaks)} attacks still leak" if leaking else f" ({told} by the worst attack)"
+    return best.value, (
+        f"The weakest setting of those that cost at most {100 * budget:g} points of test accuracy and leak least"
+        f"{rest}. It costs {100 * (best.accuracy_cost or 0.0):.1f} points. It was chosen by the attacks that "
+        "were run here: another may see more."
+    )

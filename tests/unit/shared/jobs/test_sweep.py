@@ -1,0 +1,69 @@
+"""A sweep is the same audit with every setting written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.errors import InvalidRequest
+from shared.jobs.plan import plan
+from shared.jobs.spec import AuditSpec
+from shared.jobs.sweep import swept
+from tests.support.plugins import catalog
+
+LEAST: dict[str, Any] = {"dataset": "digits", "model": "mlp", "unlearning": ["ascent"], "attacks": ["matching"]}
+
+
+def spec(**change: Any) -> AuditSpec:
+    return AuditSpec.model_validate({**LEAST, "sweep": True, **change})
+
+
+def densities(made: AuditSpec) -> list[Any]:
+    return [choice.params.get("density") for choice in made.defenses if choice.name == "mist"]
+
+
+def test_each_setting_of_the_grid_is_a_defense_and_others_stay_as_they_are() -> None:
+    made = swept(spec(defenses=["none", "mist", "veil"]), catalog())
+    assert [choice.name for choice in made.defenses] == ["none", "mist", "mist", "mist", "veil"]
+    assert densities(made) == [0.1, 0.2, 0.4]
+    assert made.defend == {"max_accuracy_cost": 0.02}
+
+
+def test_a_grid_of_ones_own_goes_before_and_a_given_strength_is_not_swept() -> None:
+    made = swept(spec(defenses=[{"name": "mist", "params": {"grid": [0.3, 0.3, 0.9]}}]), catalog())
+    assert densities(made) == [0.3, 0.9]
+    made = swept(
+        spec(defenses=[{"name": "mist", "params": {"density": 0.7}}], defend={"max_accuracy_cost": 0.1}), catalog()
+    )
+    assert densities(made) == [0.7]
+    assert made.defend == {"max_accuracy_cost": 0.1}
+
+
+def test_without_sweep_nothing_changes() -> None:
+    audit = spec(sweep=False, defenses=["mist"])
+    assert swept(audit, catalog()) is audit
+
+
+def test_the_jobs_are_those_of_the_settings_written_out() -> None:
+    written = [{"name": "mist", "params": {"density": value}} for value in (0.1, 0.2, 0.4)]
+    one = plan(spec(defenses=["mist"]), catalog())
+    other = plan(spec(sweep=False, defenses=written, defend={"max_accuracy_cost": 0.02}), catalog())
+    assert [job.plan_key for job in one] == [job.plan_key for job in other]
+    assert sum(job.stage == "defend" for job in one) == 3
+
+
+def test_a_sweep_beyond_what_an_audit_may_have_is_refused() -> None:
+    grid = [value / 100 for value in range(1, 41)]
+    with pytest.raises(InvalidRequest, match="makes 41 defenses, above 32") as refused:
+        plan(spec(defenses=["none", {"name": "mist", "params": {"grid": grid}}]), catalog())
+    assert refused.value.field == "sweep"
+
+
+@pytest.mark.parametrize(("choice", "field"), [
+    ("fog", "defenses.0.name"), ({"name": "mist", "params": {"grid": "all"}}, "defenses.0.params.grid"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_defense_is_blamed_on_it(choice: Any, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        plan(spec(defenses=[choice]), catalog())
+    assert refused.value.field == field

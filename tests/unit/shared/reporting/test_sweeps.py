@@ -1,0 +1,110 @@
+"""The curve of a defense and its operating point, on numbers that are chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.reporting.curves import curve
+from shared.reporting.models import Report, Sweep
+from shared.reporting.page import render
+from tests.support.reports import JSON, LEAK, NOTHING, audit, images, labels, method, report, utility
+
+VALUES = (0.1, 0.3, 1.0)
+
+
+def noise(value: float) -> JSON:
+    return {"method": "obfuscation", "params": {"noise": value, "grid": [1]}, "strength": None}
+
+
+def told(tests: dict[float, float], leaking: tuple[float, ...], budget: float | None = 0.02, right: int = 0) -> Report:
+    """An audit of three strengths with these test accuracies; images leak at `leaking`, labels `right` times of 8."""
+    spec = audit(
+        defenses=["none", *({"name": "obfuscation", "params": {"noise": v}} for v in tests)],
+        attacks=["feature_recovery", "label_inference"],
+        defend={} if budget is None else {"max_accuracy_cost": budget},
+    )
+    evaluations = [utility(test=0.97), images(**LEAK), labels(8, (0.68, 1.0))]
+    for value, test in tests.items():
+        released: dict[str, Any] = {"released": noise(value)}
+        evaluations += [
+            utility(test=test, forget=0.4, **released),
+            images(**(LEAK if value in leaking else NOTHING), **released),
+            labels(right, (0.0, 0.32), **released),
+        ]
+    return report(spec, *evaluations)
+
+
+def only(made: Report) -> Sweep:
+    (sweep,) = made.sweeps
+    return sweep
+
+
+def test_a_sweep_tells_each_setting_weakest_first_beside_the_undefended() -> None:
+    sweep = only(told({1.0: 0.9, 0.1: 0.97, 0.3: 0.96}, leaking=(0.1,)))
+    assert (sweep.defense, sweep.strength) == ("obfuscation", "noise")
+    assert [s.value for s in sweep.settings] == [0.1, 0.3, 1.0]
+    assert [round(s.accuracy_cost or 0, 6) for s in sweep.settings] == [0.0, 0.01, 0.07]
+    assert [s.leaks[0].outcome for s in sweep.settings] == ["leak", "not_seen", "not_seen"]
+    first = sweep.settings[0].leaks[0]
+    assert (first.metric, first.unit, first.mean, first.low, first.high, first.n) == ("psnr", "dB", 22.0, 19.0, 25.0, 8)
+    assert sweep.undefended is not None
+    assert (sweep.undefended.value, sweep.undefended.test_accuracy) == (None, 0.97)
+    assert len(sweep.undefended.leaks) == 2
+
+
+def test_the_operating_point_is_the_weakest_of_those_that_are_payable_and_leak_least() -> None:
+    assert only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.955}, leaking=(0.1,))).operating_point == 0.3
+    # what is not payable does not count, however little it leaks
+    some = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.5}, leaking=(0.1, 0.3)))
+    assert some.operating_point == 0.1
+    assert "1 of 2 attacks still leak" in some.why
+    assert only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.5}, leaking=(0.1, 0.3), budget=0.5)).operating_point == 1.0
+
+
+def test_where_nothing_is_payable_there_is_no_operating_point() -> None:
+    sweep = only(told({0.1: 0.90, 0.3: 0.8, 1.0: 0.5}, leaking=()))
+    assert sweep.operating_point is None
+    assert sweep.why == "Every setting costs more than 2 points of test accuracy; the cheapest costs 7.0."
+
+
+def test_without_a_budget_a_release_must_keep_its_use() -> None:
+    sweep = only(told({0.1: 0.97, 0.3: 0.93, 1.0: 0.91}, leaking=(0.1,), budget=None))
+    assert (sweep.max_accuracy_cost, sweep.operating_point) == (0.05, 0.3)
+
+
+def test_the_worst_attack_decides() -> None:
+    clear = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.955}, leaking=(0.1,)))
+    assert "not seen by the worst attack" in clear.why
+    assert "were run here: another may see more" in clear.why
+
+
+def test_two_strengths_are_no_curve_and_two_parameters_neither() -> None:
+    assert told({0.1: 0.97, 0.3: 0.96}, leaking=()).sweeps == []
+    spec = audit(defenses=[method("obfuscation", noise=v, other=w) for v, w in zip(VALUES, "abc", strict=True)])
+    spec["defenses"] = [{"name": d["method"], "params": d["params"]} for d in spec["defenses"]]
+    evaluations = [
+        images(**LEAK, released={**method("obfuscation", noise=v, other=w), "strength": None})
+        for v, w in zip(VALUES, "abc", strict=True)
+    ]
+    assert report(spec, *evaluations).sweeps == []
+
+
+def test_without_an_undefended_release_the_cost_is_not_known() -> None:
+    spec = audit(defenses=[{"name": "obfuscation", "params": {"noise": v}} for v in VALUES])
+    made = report(spec, *(images(**LEAK, released=noise(v)) for v in VALUES))
+    assert only(made).operating_point is None
+    assert "not known" in only(made).why
+
+
+def test_the_drawing_says_in_words_what_it_shows_and_marks_the_operating_point() -> None:
+    sweep = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.9}, leaking=(0.1,)))
+    drawing = str(curve(sweep, 0))
+    assert "none: 22.0 dB, test 0.97; 0.1: 22.0 dB, test 0.97; 0.3: 9.0 dB, test 0.96" in drawing
+    assert drawing.count('class="chosen"') == 2  # wide and narrow
+    assert drawing.count('class="mark leak"') == 4
+
+
+def test_the_page_names_the_operating_point() -> None:
+    page = render(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.9}, leaking=(0.1,)), [])
+    assert "Operating point: noise 0.3." in page
+    assert 'href="#sweeps"' in page
