@@ -1,0 +1,94 @@
+"""One audit of 4 unlearning methods, 3 defenses, 3 attacks and 2 seeds: shared jobs run once, a killed worker costs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.support.system import TOKEN, System, wait_for
+from tests.support.tiny import DATA, MODEL, write_data
+
+STAGES = "pretrain,train,unlearn,defend,probe,attack,evaluate,report"
+AUDIT: dict[str, Any] = {
+    "name": "a grid",
+    "dataset": DATA,
+    "model": MODEL,
+    "pretrain": {"epochs": 1},
+    "train": {"size": 12},
+    "forget": {"deletions": 3},
+    "unlearning": ["retrain", "gradient_ascent", "fine_tune", "sisa"],
+    "defenses": ["none", {"name": "pruning", "params": {"share": 0.3}}, "dp_sgd"],
+    "attacks": [
+        {"name": "feature_recovery", "params": {"iterations": 30}},
+        "label_inference",
+        "label_inference_black_box",
+    ],
+    "probe": {"max_queries": 500, "resolution": 3},
+    "evaluate": {"decoys": 5},
+    "seeds": [0, 1],
+}
+# With shards or without, in private or not: four trainings a seed. A method under dp_sgd unlearns for itself. Probes are
+# of each training's original. An evaluation an attack, and one of each release's use.
+ONCE = {
+    "pretrain": 1, "train": 2 * 4, "unlearn": 2 * 4 * 2, "defend": 2 * 4 * 3, "probe": 2 * 4, "attack": 2 * 4 * 3 * 3,
+    "evaluate": 2 * 4 * 3 * 3 + 2 * 4 * 3, "report": 1,
+}  # fmt: skip
+
+
+def test_shared_jobs_run_once_and_a_killed_worker_costs_nothing(make_system: Callable[..., System]) -> None:
+    system = make_system()
+    data = system.home / "data"
+    data.mkdir()
+    write_data(data)
+    system.env["PALIMPSEST_DATA_ROOT"] = str(data)
+    url = system.gateway()
+    http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+    system.reconciler()
+    for name in ("one", "other"):
+        system.worker(STAGES, name=name)
+    answer = http.post("/v1/audits", json=AUDIT)
+    assert answer.status_code == 202, answer.text
+    audit = answer.json()["id"]
+
+    def states() -> Counter[tuple[str, str]]:
+        told = http.get(f"/v1/audits/{audit}").json()["stages"]
+        return Counter({(stage, state): n for stage, by in told.items() for state, n in by.items()})
+
+    wait_for(lambda: states()["attack", "succeeded"] >= 5, 180, "some attacks are done")
+    system.kill("one", group=True)
+    system.worker(STAGES, name="third", wait=0)
+    ended = wait_for(
+        lambda: (a := http.get(f"/v1/audits/{audit}").json())["state"] not in ("queued", "running") and a,
+        300,
+        "the audit ends",
+    )
+    jobs = everything(http, audit)
+    assert ended["state"] == "succeeded", [j for j in jobs if j["state"] != "succeeded"][:3]
+    assert Counter(j["stage"] for j in jobs) == ONCE
+    ends = Counter(state for j in jobs for state in system.events(j["id"]) if state == "succeeded")
+    assert ends["succeeded"] == sum(ONCE.values())  # none was done twice
+    assert sum(j["lost_count"] for j in jobs) <= 1  # what the killed worker held, if anything, was begun anew
+
+    (report,) = (j for j in jobs if j["stage"] == "report")
+    told = json.loads(http.get(f"/v1/artifacts/{report['artifacts']['REPORT']['sha256']}").content)
+    assert (len(told["rows"]), told["missing"]) == (ONCE["attack"], [])
+    cells = {
+        (r["unlearning"]["method"], r["defense"]["method"], r["attack"]["method"], r["seed"]) for r in told["rows"]
+    }
+    assert len(cells) == 4 * 3 * 3 * 2
+
+
+def everything(http: httpx.Client, audit: str) -> list[dict[str, Any]]:
+    """All jobs of an audit, page after page."""
+    found: list[dict[str, Any]] = []
+    page: str | None = None
+    while True:
+        params = {"audit": audit, "limit": 200} | ({"page": page} if page else {})
+        body = http.get("/v1/jobs", params=params).json()
+        found += body["items"]
+        if not (page := body["next"]):
+            return found
