@@ -212,8 +212,8 @@ def _check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any]) -> 
         return
     if unlearn.get("forget") == "class":
         return  # how many a class has is known when the training set is drawn
-    if k >= n:
-        raise InvalidRequest(f"forget sets of {k} leave nothing of a training set of {n}", "forget.size")
+    if k > n:
+        raise InvalidRequest(f"a training set of {n} has no forget set of {k}", "forget.size")
     if deletions * k > n:
         raise InvalidRequest(
             f"{deletions} disjoint forget sets of {k} need a training set of at least {deletions * k}, not {n}: "

@@ -70,7 +70,8 @@ def mean_utility(rows: Sequence[Row]) -> Utility | None:
     if not known:
         return None
     fields = [name for name in Utility.model_fields if name.endswith("_accuracy")]
-    return Utility.model_validate({name: fmean(getattr(one, name) for one in known) for name in fields})
+    told = {name: [v for one in known if (v := getattr(one, name)) is not None] for name in fields}
+    return Utility.model_validate({name: fmean(values) if values else None for name, values in told.items()})
 
 
 def cell(rows: Sequence[Row]) -> Cell | None:

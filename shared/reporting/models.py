@@ -130,10 +130,10 @@ class Identification(Part):
 class Utility(Part):
     """Accuracies of the released models, mean over deletions, next to the original's."""
 
-    retain_accuracy: Share
+    retain_accuracy: Share | None = Field(description="null where nothing is left to keep")
     forget_accuracy: Share
     test_accuracy: Share
-    original_retain_accuracy: Share
+    original_retain_accuracy: Share | None
     original_forget_accuracy: Share
     original_test_accuracy: Share
     test_samples: Count | None = None

@@ -1,4 +1,4 @@
-"""One audit of 4 unlearning methods, 3 defenses, 3 attacks and 2 seeds: shared jobs run once, a killed worker costs nothing."""
+"""An audit of 4 unlearning methods x 3 defenses x 3 attacks x 2 seeds: shared jobs once, a killed worker is no loss."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ AUDIT: dict[str, Any] = {
     "evaluate": {"decoys": 5},
     "seeds": [0, 1],
 }
-# With shards or without, in private or not: four trainings a seed. A method under dp_sgd unlearns for itself. Probes are
-# of each training's original. An evaluation an attack, and one of each release's use.
+# With shards or without, in private or not: four trainings a seed. A method under dp_sgd unlearns for itself. Probes
+# are of each training's original. An evaluation an attack, and one of each release's use.
 ONCE = {
     "pretrain": 1, "train": 2 * 4, "unlearn": 2 * 4 * 2, "defend": 2 * 4 * 3, "probe": 2 * 4, "attack": 2 * 4 * 3 * 3,
     "evaluate": 2 * 4 * 3 * 3 + 2 * 4 * 3, "report": 1,

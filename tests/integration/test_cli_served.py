@@ -114,7 +114,7 @@ def test_an_unlearning_that_asks_for_too_many_samples_says_so(run):
     audit += ["batch_size=128", "--unlearning", "gradient_ascent", "--attack", "label_inference"]
     audit += ["--train", "size=8", "--forget", "deletions=2", "--watch", "--forget"]
     for size, told in (
-        (9, "forget.size: forget sets of 9 leave nothing of a training set of 8"),
+        (9, "forget.size: a training set of 8 has no forget set of 9"),
         (5, "forget.deletions: 2 disjoint forget sets of 5 need a training set of at least 10, not 8"),
     ):
         done = run("audit", *audit, f"size={size}")

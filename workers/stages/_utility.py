@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from shared.errors import InvalidRequest
 from shared.ml.datasets._base import Samples
 from shared.ml.metrics.accuracy import accuracy
@@ -9,9 +11,13 @@ from shared.ml.networks import read_networks
 from shared.ml.records import ForgetSets, TrainingSet
 from workers.context import JobContext
 
+SETS = ("retain", "forget", "test")
 
-def utility(ctx: JobContext, truth: ForgetSets, test: Samples) -> dict[str, float]:
-    """Accuracies of the released models, mean over deletions, next to the original's.
+
+def utility(ctx: JobContext, truth: ForgetSets, test: Samples) -> dict[str, float | None]:
+    """Accuracies of the released models, mean over deletions, next to those of the model that each started from.
+
+    Successive deletions keep only what none before them forgot. A retain accuracy is None where nothing is left.
 
     Raises:
         InvalidRequest: the models and the truth differ in their number of deletions.
@@ -19,21 +25,21 @@ def utility(ctx: JobContext, truth: ForgetSets, test: Samples) -> dict[str, floa
     training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
     original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
     unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture)
-    if unlearned.count != len(truth.indices):
-        raise InvalidRequest("UNLEARNED and FORGET_SETS differ in their number of deletions", "inputs.UNLEARNED")
-    split = training.train_split("TRAINING_SET")
-    sums = dict.fromkeys(
-        (f"{who}{what}_accuracy" for who in ("", "original_") for what in ("retain", "forget", "test")), 0.0
-    )
-    before = original.network()
-    before_test = accuracy(before, test, ctx.device)
+    deletions, successive = unlearned.count, original.count > 1
+    if deletions != len(truth.indices) or original.count not in (1, deletions):
+        raise InvalidRequest("the models and FORGET_SETS differ in their number of deletions", "inputs.UNLEARNED")
+    split, gone = training.train_split("TRAINING_SET"), set[int]()
+    known: dict[str, list[float]] = {f"{who}{what}_accuracy": [] for who in ("", "original_") for what in SETS}
     for deletion, forgotten in enumerate(truth.indices):
-        after = unlearned.network(deletion)
-        kept = [index for index in training.indices if index not in set(forgotten)]
-        for what, samples in (("retain", split.pick(kept)), ("forget", split.pick(forgotten)), ("test", test)):
-            sums[f"{what}_accuracy"] += accuracy(after, samples, ctx.device)
-            sums[f"original_{what}_accuracy"] += (
-                before_test if what == "test" else accuracy(before, samples, ctx.device)
-            )
-        ctx.progress(deletion + 1, unlearned.count)
-    return {name: total / unlearned.count for name, total in sums.items()} | {"test_samples": len(test.labels)}
+        gone = (gone if successive else set()) | {*forgotten}
+        kept = split.pick([index for index in training.indices if index not in gone])
+        started, after = original.network(deletion if successive else 0), unlearned.network(deletion)
+        for what, samples in zip(SETS, (kept, split.pick(forgotten), test), strict=True):
+            if not len(samples.labels):
+                continue
+            known[f"{what}_accuracy"].append(accuracy(after, samples, ctx.device))
+            earlier = known[f"original_{what}_accuracy"]
+            again = earlier and what == "test" and not successive
+            earlier.append(earlier[-1] if again else accuracy(started, samples, ctx.device))
+        ctx.progress(deletion + 1, deletions)
+    return {name: fmean(v) if v else None for name, v in known.items()} | {"test_samples": len(test.labels)}

@@ -29,7 +29,7 @@ class TrainParams(Recipe):
     dataset: Annotated[Choice, choice_of("dataset")] = Field(
         Choice(name="mnist_5k"), description="data set; its pool is drawn from"
     )
-    size: int = Field(32, ge=2, le=5000, description="N, samples in the training set")
+    size: int = Field(32, ge=1, le=5000, description="N, samples in the training set")
     balanced: bool = Field(False, description="as many samples of each class, so that classes can be forgotten")
     shards: int = Field(
         1, ge=1, le=100, description="above 1: a model of its own for each of so many parts of the data (SISA)"

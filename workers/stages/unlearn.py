@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from shared.errors import InvalidRequest
 from shared.ml.context import Part
 from shared.ml.networks import clone, read_networks, write_networks
 from shared.ml.records import Counts, ForgetSets, Labels, TrainingSet, Unlearning
@@ -59,6 +60,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
         kept[gone] = kept[places[deletion]] = False
         retain = kept.nonzero().flatten()
         inputs = given.inputs(clone(start), retain, places[deletion], gone)
+        if not len(retain) and method.traits.get("retain") != "optional":
+            raise InvalidRequest(f"{method.name} needs samples to keep: nothing is left of the training set", "params")
         part = Part(ctx, run, runs)
         picked = samples.pick(retain), samples.pick(places[deletion])
         network: nn.Module = method.target(inputs, *picked, ctx.method_params, part)

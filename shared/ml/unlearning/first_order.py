@@ -23,7 +23,7 @@ class FirstOrderParams(Params):
     params=FirstOrderParams,
     needs=("ORIGINAL",),
     source="Warnecke et al. 2023, arXiv 2108.11577, equation 7",
-    traits={"exact": False},
+    traits={"exact": False, "retain": "optional"},
 )
 def unlearn(
     inputs: UnlearningInputs,

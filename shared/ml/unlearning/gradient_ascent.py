@@ -28,7 +28,7 @@ class GradientAscentParams(Params):
     params=GradientAscentParams,
     needs=("ORIGINAL",),
     source="the 'approximate' unlearning of Hu et al. 2024, arXiv 2404.03233",
-    traits={"exact": False},
+    traits={"exact": False, "retain": "optional"},
 )
 def unlearn(
     inputs: UnlearningInputs,

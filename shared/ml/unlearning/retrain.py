@@ -21,7 +21,7 @@ class RetrainParams(Params):
     params=RetrainParams,
     needs=("ORIGINAL", "BASE", "RECIPE"),
     source="the 'exact' unlearning of Hu et al. 2024, arXiv 2404.03233",
-    traits={"exact": True},
+    traits={"exact": True, "retain": "optional"},
 )
 def unlearn(
     inputs: UnlearningInputs,
@@ -30,7 +30,8 @@ def unlearn(
     params: RetrainParams,  # noqa: ARG001
     ctx: Context,
 ) -> nn.Module:
-    """Exact: the recipe again, from the base model, on the retain set alone."""
+    """Exact: the recipe again, from the base model, on the retain set alone. Where nothing is kept, the base model."""
     base, recipe = inputs.retraining()
-    train(base, retain, recipe, ctx)
+    if len(retain.labels):
+        train(base, retain, recipe, ctx)
     return base

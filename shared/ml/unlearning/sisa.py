@@ -24,7 +24,7 @@ class SisaParams(Params):
     needs=("ORIGINAL", "BASE", "RECIPE", "SHARDS"),
     trains=("shards",),
     source="Bourtoule et al. 2021, arXiv 1912.03817, section IV",
-    traits={"exact": True},
+    traits={"exact": True, "retain": "optional"},
 )
 def unlearn(
     inputs: UnlearningInputs,

@@ -52,9 +52,8 @@ def test_forget_sets_of_ones_own_are_taken_as_they_are() -> None:
     ({"indices": [[2, 2]]}, "params.indices", "sample 2 is forgotten twice"),
     ({"indices": [[12]]}, "params.indices", "no sample 12 in a training set of 12"),
     ({"indices": [[1], [2, 3]]}, "params.indices", "one size"),
-    ({"indices": [list(range(12))]}, "params.indices", "nothing would be left"),
     ({"deletions": 7, "size": 2}, "params.deletions", "need more than the 12 samples"),
-    ({"deletions": 1, "size": 12}, "params.deletions", "need more than the 12 samples"),
+    ({"deletions": 1, "size": 13}, "params.deletions", "need more than the 12 samples"),
     ({"forget": "class", "deletions": 4}, "params.deletions", "has 3 classes, not 4"),
 ])  # fmt: skip
 def test_what_cannot_be_forgotten_is_refused(params: dict[str, Any], field: str, words: str) -> None:
@@ -69,6 +68,6 @@ def test_classes_that_would_lose_different_numbers_are_refused_with_the_way_out(
     assert places(SKEWED, forget="class", deletions=3, fraction=0.1).shape == (3, 1)
 
 
-def test_the_only_class_cannot_be_forgotten() -> None:
-    with pytest.raises(InvalidRequest, match="one class only"):
-        places(torch.zeros(5, dtype=torch.int64), forget="class", deletions=1)
+def test_everything_can_be_forgotten() -> None:
+    assert places(torch.zeros(5, dtype=torch.int64), forget="class", deletions=1).shape == (1, 5)
+    assert places(deletions=1, size=12).shape == (1, 12)

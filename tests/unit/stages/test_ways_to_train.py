@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest, JobFailed
+from shared.ml.metrics.accuracy import accuracy
 from shared.ml.networks import Networks, read_networks
 from shared.ml.records import TrainingSet
 from shared.ml.tensors import read_tensors
@@ -143,3 +144,33 @@ def test_dp_sgd_hides_what_plain_retraining_gives_away() -> None:
         return float(body(done["EVALUATION"])["metrics"]["psnr"]["gain"]["mean"])
 
     assert gain({}) > 2 > 1 > gain({"noise_multiplier": 1.0, "max_grad_norm": 1.0})
+
+
+@pytest.mark.parametrize("method", ["retrain", "gradient_ascent"])
+def test_a_training_set_of_one_can_be_forgotten_and_leaks_most(method: str) -> None:
+    done = attacked(made(method, {"size": 1}, deletions=1), gradient_from="base" if method == "retrain" else "pair")
+    evaluation = body(done["EVALUATION"])
+    assert evaluation["utility"]["retain_accuracy"] is None
+    assert evaluation["utility"]["original_retain_accuracy"] is None
+    assert evaluation["metrics"]["psnr"]["gain"]["mean"] > 2
+    if method == "retrain":
+        for name, t in networks(done, "BASE").state.items():
+            assert torch.equal(networks(done, "UNLEARNED").state[name][0], t[0])
+
+
+def test_a_method_that_needs_samples_to_keep_says_so() -> None:
+    with pytest.raises(InvalidRequest, match="fine_tune needs samples to keep"):
+        made("fine_tune", {"size": 1}, deletions=1)
+
+
+def test_what_was_forgotten_before_is_not_kept() -> None:
+    done = made("gradient_ascent", {}, successive=True, size=3, lr=3.0)
+    training = TrainingSet.read(done["TRAINING_SET"].data, "TRAINING_SET")
+    samples, gone, shares = training.samples(), set[int](), []
+    for deletion, forgotten in enumerate(body(done["FORGET_SETS"])["indices"]):
+        gone |= {*forgotten}
+        kept = samples.pick([place for place, index in enumerate(training.indices) if index not in gone])
+        shares.append(accuracy(networks(done, "UNLEARNED").network(deletion), kept, torch.device("cpu")))
+    told = body(run_stage("evaluate", done, decoys=5)["EVALUATION"])["utility"]
+    assert told["retain_accuracy"] == pytest.approx(sum(shares) / 3)
+    assert len({*shares}) > 1

@@ -259,7 +259,7 @@ def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
         ({"forget": {"deletions": 0}}, "forget.deletions"),
         ({"forget": {"deletion": 1}}, "forget.deletion"),
         ({"train": {"size": 7}}, "forget.deletions"),  # 8 deletions of 1
-        ({"forget": {"deletions": 1, "size": 50}}, "forget.size"),
+        ({"forget": {"deletions": 1, "size": 51}}, "forget.size"),
         ({"unlearning": ["ascent", "ascend"]}, "unlearning.1.name"),
         ({"unlearning": [{"name": "ascent", "params": {"lr": 0}}]}, "unlearning.0.params.lr"),
         ({"unlearning": ["retrain", {"name": "ascent", "params": {"rate": 1}}]}, "unlearning.1.params.rate"),
