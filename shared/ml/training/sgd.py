@@ -24,7 +24,7 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context) ->
         mean loss of the last epoch's steps since the start or the last resume, in nats.
 
     Raises:
-        JobFailed: `invalid`, the loss is not finite; names the step.
+        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
     """
 
     def loss_of(picked: Tensor, _step: int) -> Tensor:
@@ -49,7 +49,7 @@ def descend(
         mean loss of the last epoch's steps since the start or the last resume, in nats.
 
     Raises:
-        JobFailed: `invalid`, the loss is not finite; names the step.
+        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
     """
     network.to(ctx.device).train(recipe.batch_norm == "trained")
     weights = dict(network.named_parameters())
@@ -67,15 +67,25 @@ def descend(
         if not math.isfinite(losses[-1]):
             raise JobFailed("invalid", f"training diverged: the loss at step {step} is {losses[-1]}; lower lr")
         gradients = torch.autograd.grad(loss, list(weights.values()))
-        if masks is not None:
-            gradients = tuple(g * masks[name] for name, g in zip(weights, gradients, strict=True))
-        _step(weights, velocity, gradients, recipe, recipe.lr_at(step, total))
+        _step(weights, velocity, gradients, recipe, recipe.lr_at(step, total), masks)
         ctx.progress(step + 1, total, loss=losses[-1])
         if ctx.due():
             state = {f"network.{k}": v for k, v in network.state_dict().items()}
             ctx.save(step + 1, state | {f"velocity.{k}": v for k, v in velocity.items()})
+    require_finite(network, f"training diverged: after step {total - 1}", "lower lr")
     network.eval()
     return sum(losses) / max(1, len(losses))
+
+
+def require_finite(network: nn.Module, when: str, remedy: str) -> None:
+    """Refuse weights and statistics that are not finite.
+
+    Raises:
+        JobFailed: `invalid`; says `when` they were so and the `remedy`.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise JobFailed("invalid", f"{when} {name!r} is not finite; {remedy}")
 
 
 def _order(ctx: Context, epoch: int, n: int) -> Tensor:
@@ -89,10 +99,13 @@ def _step(
     gradients: tuple[Tensor, ...],
     recipe: Recipe,
     lr: float,
+    masks: dict[str, Tensor] | None,
 ) -> None:
     for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-        velocity[name].mul_(recipe.momentum).add_(gradient).add_(weight, alpha=recipe.weight_decay)
-        weight.sub_(velocity[name], alpha=lr)
+        change = velocity[name].mul_(recipe.momentum).add_(gradient).add_(weight, alpha=recipe.weight_decay)
+        if masks is not None:
+            change.mul_(masks[name])  # all of it: weight decay, too, would move a weight that must stay
+        weight.sub_(change, alpha=lr)
 
 
 def _resume(network: nn.Module, velocity: dict[str, Tensor], ctx: Context) -> int:

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
@@ -41,7 +42,7 @@ def unlearn(
     BatchNorm statistics stay as they are (eval mode).
 
     Raises:
-        JobFailed: `invalid`, the loss is not finite.
+        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
     """
     network = inputs.original.to(ctx.device).eval()
     images, labels = (t.to(ctx.device) for t in forget)
@@ -55,4 +56,5 @@ def unlearn(
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.add_(gradient, alpha=params.lr)
         ctx.progress(step + 1, params.steps, loss=loss.item())
+    require_finite(network, f"gradient ascent: after step {params.steps - 1}", "lower lr or steps")
     return network
