@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 
-def residual(channels: int, num_classes: int, widths: Sequence[int], blocks: int) -> nn.Module:
+def residual(
+    channels: int, num_classes: int, widths: Sequence[int], blocks: int, shortcut: Literal["pad", "convolve"]
+) -> nn.Module:
     """A 3x3 stem, then `blocks` basic blocks of each width, global mean, one linear layer.
 
-    Every width but the first begins with a stride of 2; its shortcut is a 1x1 convolution (option B of He et al.).
+    Every width but the first begins with a stride of 2. What its shortcut does about it: `pad` takes every other
+    pixel and adds channels of zeros (option A of He et al.), `convolve` is a 1x1 convolution with BatchNorm (B).
     """
     from torchvision.models.resnet import BasicBlock  # here, as it brings all of torchvision along
 
@@ -20,10 +25,24 @@ def residual(channels: int, num_classes: int, widths: Sequence[int], blocks: int
     last = widths[0]
     for place, width in enumerate(widths):
         for block in range(blocks):
-            stride = 2 if place and not block else 1
-            shortcut = None
-            if stride != 1 or last != width:
-                shortcut = nn.Sequential(nn.Conv2d(last, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-            layers.append(BasicBlock(last, width, stride, shortcut))
+            stride, around = 1, None
+            if place and not block:
+                stride = 2
+                if shortcut == "pad":
+                    around = _Pad(width - last)
+                else:
+                    around = nn.Sequential(nn.Conv2d(last, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            layers.append(BasicBlock(last, width, stride, around))
             last = width
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, num_classes))
+
+
+class _Pad(nn.Module):
+    """Every other pixel, and `more` channels of zeros behind. No weights."""
+
+    def __init__(self, more: int) -> None:
+        super().__init__()
+        self.more = more
+
+    def forward(self, images: Tensor) -> Tensor:
+        return pad(images[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.more))

@@ -22,6 +22,8 @@ class ResNet18Params(Params):
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet18Params) -> nn.Module:
     """Eight basic blocks of w, 2w, 4w and 8w channels, after one 3x3 convolution in the place of 7x7 and pool.
 
+    Shortcuts between widths are 1x1 convolutions (option B), as usual for this network.
     Images [N, C, H, W] -> logits [N, num_classes].
     """
-    return residual(input_shape[0], num_classes, [factor * params.width for factor in (1, 2, 4, 8)], blocks=2)
+    widths = [factor * params.width for factor in (1, 2, 4, 8)]
+    return residual(input_shape[0], num_classes, widths, blocks=2, shortcut="convolve")

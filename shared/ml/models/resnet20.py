@@ -16,8 +16,9 @@ class ResNet20Params(Params):
 
 @registry.register("resnet20", params=ResNet20Params, source="He et al. 2016, arXiv 1512.03385, section 4.2")
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet20Params) -> nn.Module:
-    """Nine basic blocks of w, 2w and 4w channels.
+    """Nine basic blocks of w, 2w and 4w channels; shortcuts without weights (option A).
 
     Images [N, C, H, W] -> logits [N, num_classes].
     """
-    return residual(input_shape[0], num_classes, [factor * params.width for factor in (1, 2, 4)], blocks=3)
+    widths = [factor * params.width for factor in (1, 2, 4)]
+    return residual(input_shape[0], num_classes, widths, blocks=3, shortcut="pad")

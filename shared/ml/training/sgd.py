@@ -30,7 +30,7 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context, re
         mean loss of the last epoch's steps since the start or the last resume, in nats.
 
     Raises:
-        JobFailed: `invalid`, the loss is not finite; names the step.
+        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
         InvalidRequest: DP-SGD with BatchNorm that is trained.
     """
     n = len(samples.labels)
@@ -66,29 +66,35 @@ def descend(
         mean loss of the last epoch's steps since the start or the last resume, in nats.
 
     Raises:
-        JobFailed: `invalid`, the loss is not finite; names the step.
+        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
     """
-    return _run(network, n, recipe, ctx, _plain(network, loss_of, masks), None)
+    return _run(network, n, recipe, ctx, _plain(network, loss_of), None, masks)
 
 
 # From the samples whose turn it is and the step's number: those it looked at, their loss, its gradient.
 Step = Callable[[Tensor, int], tuple[Tensor, float, Gradients]]
 
 
-def _plain(network: nn.Module, loss_of: Loss, masks: Gradients | None = None) -> Step:
+def _plain(network: nn.Module, loss_of: Loss) -> Step:
     weights = dict(network.named_parameters())
 
     def step_of(picked: Tensor, step: int) -> tuple[Tensor, float, Gradients]:
         loss = loss_of(picked, step)
         gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
-        if masks is not None:
-            gradients = {name: g * masks[name] for name, g in gradients.items()}
         return picked, loss.item(), gradients
 
     return step_of
 
 
-def _run(network: nn.Module, n: int, recipe: Recipe, ctx: Context, step_of: Step, record: Change | None) -> float:
+def _run(
+    network: nn.Module,
+    n: int,
+    recipe: Recipe,
+    ctx: Context,
+    step_of: Step,
+    record: Change | None,
+    masks: Gradients | None = None,
+) -> float:
     """All steps. The order of epoch e is drawn from the generator `epoch e`: a step's number is all of the position."""
     network.to(ctx.device).train(recipe.batch_norm == "trained")
     weights = dict(network.named_parameters())
@@ -107,15 +113,27 @@ def _run(network: nn.Module, n: int, recipe: Recipe, ctx: Context, step_of: Step
             raise JobFailed("invalid", f"training diverged: the loss at step {step} is {loss}; lower lr")
         losses.append(loss)
         before = {name: w.detach().clone() for name, w in weights.items()} if record else {}
-        _step(weights, velocity, gradients, recipe, recipe.lr_at(step, total))
+        _step(weights, velocity, gradients, recipe, recipe.lr_at(step, total), masks)
         if record:
             record(picked, {name: weights[name].detach() - w for name, w in before.items()})
         ctx.progress(step + 1, total, loss=loss)
         if ctx.due():
             state = {f"network.{k}": v for k, v in network.state_dict().items()}
             ctx.save(step + 1, state | {f"velocity.{k}": v for k, v in velocity.items()})
+    require_finite(network, f"training diverged: after step {total - 1}", "lower lr")
     network.eval()
     return sum(losses) / max(1, len(losses))
+
+
+def require_finite(network: nn.Module, when: str, remedy: str) -> None:
+    """Refuse weights and statistics that are not finite.
+
+    Raises:
+        JobFailed: `invalid`; says `when` they were so and the `remedy`.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise JobFailed("invalid", f"{when} {name!r} is not finite; {remedy}")
 
 
 def _order(ctx: Context, epoch: int, n: int) -> Tensor:
@@ -124,11 +142,18 @@ def _order(ctx: Context, epoch: int, n: int) -> Tensor:
 
 @torch.no_grad()
 def _step(
-    weights: dict[str, nn.Parameter], velocity: dict[str, Tensor], gradients: Gradients, recipe: Recipe, lr: float
+    weights: dict[str, nn.Parameter],
+    velocity: dict[str, Tensor],
+    gradients: Gradients,
+    recipe: Recipe,
+    lr: float,
+    masks: Gradients | None,
 ) -> None:
     for name, weight in weights.items():
-        velocity[name].mul_(recipe.momentum).add_(gradients[name]).add_(weight, alpha=recipe.weight_decay)
-        weight.sub_(velocity[name], alpha=lr)
+        change = velocity[name].mul_(recipe.momentum).add_(gradients[name]).add_(weight, alpha=recipe.weight_decay)
+        if masks is not None:
+            change.mul_(masks[name])  # all of it: weight decay, too, would move a weight that must stay
+        weight.sub_(change, alpha=lr)
 
 
 def _resume(network: nn.Module, velocity: dict[str, Tensor], ctx: Context) -> int:

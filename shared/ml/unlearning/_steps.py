@@ -13,13 +13,13 @@ from shared.registry import Params
 
 
 class StepParams(Params):
-    """SGD with momentum, BatchNorm frozen. The usual settings of the field (10 epochs, lr 0.01), for small sets."""
+    """SGD with momentum, BatchNorm frozen. The usual settings of the field, but for the batch: sets are small here."""
 
     epochs: int = Field(10, ge=1, le=1000, description="passes over the data")
     lr: float = Field(1e-2, gt=0, le=10, description="learning rate")
     batch_size: int = Field(32, ge=1, le=65536, description="samples a step")
-    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step that is kept")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty added to the gradient")
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty added to the gradient")
 
     def recipe(self) -> Recipe:
         """These settings, as a recipe."""

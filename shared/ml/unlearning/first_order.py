@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
@@ -22,7 +26,7 @@ class FirstOrderParams(Params):
     "first_order",
     params=FirstOrderParams,
     needs=("ORIGINAL",),
-    source="Warnecke et al. 2023, arXiv 2108.11577, equation 7",
+    source="Warnecke et al. 2023, arXiv 2108.11577, the first-order update",
     traits={"exact": False, "retain": "optional"},
 )
 def unlearn(
@@ -34,7 +38,10 @@ def unlearn(
 ) -> nn.Module:
     """Approximate: theta_u = theta - tau * sum (grad l(x, y~) - grad l(x, y)) over the forget set.
 
-    What replaces a forgotten sample is its image with no class: y~ is 1 / classes for each.
+    The paper leaves open what takes a sample's place. Here it is its image with no class: y~ is 1 / classes for each.
+
+    Raises:
+        JobFailed: `invalid`, the loss or in the end a weight is not finite.
     """
     network = inputs.original.to(ctx.device).eval()
     images, labels = (t.to(ctx.device) for t in forget)
@@ -42,8 +49,11 @@ def unlearn(
     logits = network(images)
     nothing = torch.full_like(logits, 1 / logits.shape[1])
     change = cross_entropy(logits, nothing, reduction="sum") - cross_entropy(logits, labels, reduction="sum")
+    if not math.isfinite(change.item()):
+        raise JobFailed("invalid", f"first order: the change of the loss at step 0 is {change.item()}, not finite")
     with torch.no_grad():
         for weight, gradient in zip(weights, torch.autograd.grad(change, weights), strict=True):
             weight.sub_(gradient, alpha=params.tau)
+    require_finite(network, "first order: after step 0", "lower tau")
     ctx.progress(1, 1)
     return network

@@ -5,15 +5,18 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import log_softmax
 
+from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
 
 TINY = 1e-8  # of the Fisher information, below which a weight counts as of no use at all
+CLASSES = 16  # whose gradients are held at a time
 
 
 class FisherParams(Params):
@@ -25,7 +28,7 @@ class FisherParams(Params):
     "fisher",
     params=FisherParams,
     needs=("ORIGINAL",),
-    source="Golatkar et al. 2020, arXiv 1911.04933, equation 10",
+    source="Golatkar et al. 2020, arXiv 1911.04933, section 5, Fisher forgetting",
     traits={"exact": False},
 )
 def unlearn(
@@ -35,30 +38,45 @@ def unlearn(
     params: FisherParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: theta + (alpha^2 / F)^(1/4) * noise, F the diagonal of the Fisher information of the retain set.
+    """Approximate: theta + sqrt(alpha) * F^(-1/4) * noise, F the diagonal of the Fisher information of the retain set.
 
-    The published method needs a forgetting direction of its own for every class; this is its noise alone.
+    alpha^2 is the paper's lambda * sigma^2. Its published code has F^(-1/2) instead, and bounds of its own for each
+    kind of layer; here one bound holds for all: `largest`, of the median size of the layer's weights.
+
+    Raises:
+        JobFailed: `invalid`, an answer or in the end a weight is not finite; names the sample.
     """
     network = inputs.original.to(ctx.device).eval()
     source = ctx.generator("noise")
-    information = _fisher(network, retain, ctx)
+    information = fisher_information(network, retain, ctx)
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            spread = (params.alpha**2 / (information[name] + TINY)).pow(0.25)
+            spread = params.alpha**0.5 * (information[name] + TINY).pow(-0.25)
             spread = spread.clamp(max=params.largest * weight.abs().median().item())
             weight.add_(torch.randn(weight.shape, generator=source).to(ctx.device) * spread)
+    require_finite(network, "fisher: after the noise", "lower alpha or largest")
     return network
 
 
-def _fisher(network: nn.Module, samples: Samples, ctx: Context) -> dict[str, Tensor]:
-    """Mean over the samples of the squared gradient of the loss, by weight."""
+def fisher_information(network: nn.Module, samples: Samples, ctx: Context) -> dict[str, Tensor]:
+    """Diagonal of the Fisher information, by weight: mean over the samples of E_y (d log p(y) / d weight)^2.
+
+    y is as the network itself expects it, not the label: a network that knows the labels by heart has no gradient
+    left there. Samples one at a time, all classes of one in one backward pass.
+    """
     weights = dict(network.named_parameters())
     found = {name: torch.zeros_like(w) for name, w in weights.items()}
     n = len(samples.labels)
     for i in range(n):
-        images, labels = (t.to(ctx.device) for t in samples.pick([i]))
-        gradients = torch.autograd.grad(cross_entropy(network(images), labels), list(weights.values()))
-        for name, gradient in zip(weights, gradients, strict=True):
-            found[name] += gradient.detach().square() / n
+        told = log_softmax(network(samples.images[i : i + 1].to(ctx.device)), dim=1)[0]
+        if not torch.isfinite(told).all():
+            raise JobFailed("invalid", f"fisher: what the network answers at step {i} is not finite")
+        chances = told.detach().exp().sqrt().diag()
+        for some in chances.split(CLASSES):
+            gradients = torch.autograd.grad(
+                told, list(weights.values()), some, retain_graph=True, is_grads_batched=True
+            )
+            for name, gradient in zip(weights, gradients, strict=True):
+                found[name] += gradient.square().sum(0) / n
         ctx.progress(i + 1, n)
     return found

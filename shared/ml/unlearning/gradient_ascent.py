@@ -13,6 +13,7 @@ from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
 from shared.ml.training.private import private_gradients
+from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
@@ -43,7 +44,7 @@ def unlearn(
     here: its gradients are shortened and get noise, else the change would be the bare gradient.
 
     Raises:
-        JobFailed: `invalid`, the loss is not finite.
+        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
     """
     network = inputs.original.to(ctx.device).eval()
     images, labels = (t.to(ctx.device) for t in forget)
@@ -64,4 +65,5 @@ def unlearn(
             for name, weight in weights.items():
                 weight.add_(gradients[name], alpha=params.lr)
         ctx.progress(step + 1, params.steps, loss=loss)
+    require_finite(network, f"gradient ascent: after step {params.steps - 1}", "lower lr or steps")
     return network

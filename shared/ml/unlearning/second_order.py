@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, softmax
 from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
+from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
@@ -78,6 +79,7 @@ def unlearn(
     with torch.no_grad():
         for name, weight in network.named_parameters():
             weight.add_(step[name], alpha=params.scale)
+    require_finite(network, "the Newton step: after the last iteration", "raise damping or lower scale")
     return network
 
 
