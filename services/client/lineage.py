@@ -15,6 +15,7 @@ Source = dict[str, str]
 # What is released is what an attacker gets to see. A defense starts from what no other one has changed.
 INSTEAD = {"UNLEARNED": "RELEASED"}
 UNCHANGED = "defend"
+APART = "JUDGE"  # what it came from is of another model: its BASE is nobody else's
 
 
 def wanted(catalog: Mapping[str, Any], stage: str, method: str | None, params: Mapping[str, Any]) -> list[str]:
@@ -74,7 +75,7 @@ class Lineage:
                 if sources:
                     self.found[role] = dict(sources.pop())
                     del self._open[role]
-        above = dict.fromkeys(s["job"] for j in level for s in j.inputs.values() if "job" in s)
+        above = dict.fromkeys(s["job"] for j in level for r, s in j.inputs.items() if "job" in s and r != APART)
         self.ask = [j for j in above if j not in self._seen] if self._open else []
         self._seen.update(self.ask)
 

@@ -20,10 +20,11 @@ from shared.jobs.spec import AuditSpec
 from shared.jobs.sweep import swept
 
 MAX_JOBS = 10_000
-UNLEARNED, PROBES = "UNLEARNED", "PROBES"
+UNLEARNED, PROBES, JUDGE = "UNLEARNED", "PROBES", "JUDGE"
+SEEDS = 2**31
 # What an evaluation joins with the attacker's result: the truth, and what nulls are made of. Without TRAINING_SET it
 # leaves out what the models are worth: that is another evaluation's, made once for all attacks.
-JOINED = frozenset({"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS"})
+JOINED = frozenset({"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS", JUDGE})
 
 
 class Source(NamedTuple):
@@ -159,6 +160,10 @@ class _Planner:
         """Whether the attack only queries the models, and so wants probes made beforehand."""
         return PROBES in self.catalog.describe("attack", attack.name, attack.params).needs
 
+    def needs_judge(self, evaluate: Mapping[str, Any]) -> bool:
+        """Whether evaluations with these parameters look at images with a network of their own."""
+        return JUDGE in self.catalog.describe("evaluate", None, evaluate).needs
+
 
 def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
     """All jobs of an audit, parents before children.
@@ -169,8 +174,13 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
     spec = swept(spec, catalog)
     planner = _Planner(catalog, spec.fresh)
     dataset, model = spec.dataset.model_dump(), spec.model.model_dump()
+    pretrain = {**spec.pretrain, "dataset": dataset, "model": model}
     with _blame({"params.dataset": "dataset", "params.model": "model", "params": "pretrain"}):
-        base = planner.add("pretrain", {**spec.pretrain, "dataset": dataset, "model": model}, spec.pretrain_seed, {})
+        base = planner.add("pretrain", pretrain, spec.pretrain_seed, {})
+    with _blame({"params": "evaluate"}):
+        judged = planner.needs_judge(spec.evaluate)
+    if judged:  # what was attacked must not judge, and what judges must see as well: the same training, another seed
+        base[JUDGE] = planner.add("pretrain", pretrain, (spec.pretrain_seed + 1) % SEEDS, {})["BASE"]
     evaluations: list[dict[str, Source]] = []
     for seed in dict.fromkeys(spec.seeds):
         for u, unlearning in enumerate(spec.unlearning):

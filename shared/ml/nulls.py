@@ -12,6 +12,7 @@ from shared.ml.attacks._matching import mismatch
 from shared.ml.datasets._base import Samples
 
 Score = Callable[[Tensor, Tensor], Tensor]
+OTHERS = 64  # deletions that each is compared with: their mean is known by then, and all pairs grow with the square
 
 
 def class_mean(public: Samples, labels: Tensor) -> Tensor:
@@ -29,7 +30,9 @@ def class_mean(public: Samples, labels: Tensor) -> Tensor:
 
 
 def permuted_truth(score: Score, answers: Tensor, truth: Tensor) -> Tensor | None:
-    """Every deletion's answer scored against every other deletion's truth, averaged per truth.
+    """Every deletion's truth scored with other deletions' answers, averaged per truth: all, or the next 64 in order.
+
+    Deletions stand in the order of a seeded permutation, so the next ones are drawn without looking.
 
     Args:
         score: (answers [D, ...], truth [D, ...]) -> [D, ...].
@@ -40,7 +43,7 @@ def permuted_truth(score: Score, answers: Tensor, truth: Tensor) -> Tensor | Non
     deletions = len(truth)
     if deletions < 2:
         return None
-    shifted = [score(answers.roll(s, 0), truth) for s in range(1, deletions)]
+    shifted = [score(answers.roll(s, 0), truth) for s in range(1, min(deletions, OTHERS + 1))]
     return torch.stack(shifted).double().mean(0)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from shared.ml.statistics import bca, wilson
 from shared.registry import Plugin
 
 JSONObject = dict[str, Any]
+NOTHING: Mapping[str, object] = MappingProxyType({})
 DRAWS = 20  # of decoys that stand in for a reconstruction, where chance must be measured
 
 
@@ -73,44 +75,85 @@ def _by_deletion(values: list[float], size: int) -> list[float]:
     return [fmean(values[start : start + size]) for start in range(0, len(values), size)]
 
 
-def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
-    """Reorder the k images of each deletion to fit its k truths best, by squared distance (Hungarian).
+def fitting(reconstruction: Tensor, truth: Tensor) -> Tensor:
+    """Which of a deletion's k images fits each of its k truths, all together by squared distance (Hungarian).
 
-    An attacker does not know an order. [D, k, C, H, W] twice -> [D, k, C, H, W].
+    An attacker does not know an order. [D, k, C, H, W] twice -> int64 [D, k].
     """
-    if truth.shape[1] == 1:
-        return reconstruction
+    deletions, size = truth.shape[:2]
+    if size == 1:
+        return torch.zeros(deletions, 1, dtype=torch.int64)
     # here, as it brings 0.4 seconds of packages along, and one sample a deletion needs none of them
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # scipy has no types
 
-    ordered = []
-    for images, targets in zip(reconstruction, truth, strict=True):
-        cost = torch.cdist(targets.flatten(1).double(), images.flatten(1).double()).square()
-        ordered.append(images[torch.from_numpy(linear_sum_assignment(cost.numpy())[1])])
-    return torch.stack(ordered)
+    cost = torch.cdist(truth.flatten(2).double(), reconstruction.flatten(2).double()).square()
+    return torch.stack([torch.from_numpy(linear_sum_assignment(one.numpy())[1]) for one in cost])
 
 
-def score_images(reconstruction: Tensor, truth: Tensor, others: Mapping[str, Tensor]) -> JSONObject:
-    """Every image metric, with its nulls. Images [D, k, C, H, W] in [0, 1].
+def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
+    """The k images of each deletion in the order that fits its k truths. [D, k, C, H, W] twice -> [D, k, C, H, W]."""
+    return reconstruction[torch.arange(len(truth)).unsqueeze(1), fitting(reconstruction, truth)]
+
+
+def applies(plugin: Plugin, shape: Sequence[int], given: Mapping[str, object]) -> bool:
+    """Whether a metric compares images, is defined for those of this shape [C, H, W], and is given what it needs."""
+    channels, *sides = shape
+    return (
+        plugin.traits.get("takes") in ("image", "embedding")
+        and min(sides) >= plugin.traits.get("min_size", 1)
+        and channels in plugin.traits.get("channels", [channels])
+        and given.keys() >= set(plugin.needs)
+    )
+
+
+def _scorer(plugin: Plugin, images: Tensor, given: Mapping[str, object]) -> nulls.Score:
+    """Scores by place: (places of reconstructions [D], places of truths [D]) -> float64 [D * k].
+
+    Whatever can be made of an image alone is made once, however often it is compared.
+
+    Args:
+        images: all there are, [M, k, C, H, W].
+    """
+    needed = [given[role] for role in plugin.needs]
+    compared = images
+    if plugin.traits["takes"] == "embedding":
+        compared = plugin.target(images.flatten(0, 1), *needed).unflatten(0, images.shape[:2])
+
+    def score(found: Tensor, true: Tensor) -> Tensor:
+        order = fitting(images[found], images[true])
+        left, right = compared[found.unsqueeze(1), order].flatten(0, 1), compared[true].flatten(0, 1)
+        if plugin.traits["takes"] == "embedding":
+            return (left - right).square().sum(1).double()
+        scores: Tensor = plugin.target(left, right, *needed)
+        return scores.double()
+
+    return score
+
+
+def score_images(
+    reconstruction: Tensor, truth: Tensor, others: Mapping[str, Tensor], given: Mapping[str, object] = NOTHING
+) -> JSONObject:
+    """Every metric that compares images, with its nulls. Images [D, k, C, H, W] in [0, 1].
 
     Args:
         others: nulls by name, images like these; one with fewer deletions is about the first of them.
+        given: what metrics need besides images, by role. A metric that lacks something, or is not defined for
+            images of this size or number of channels, is left out.
     """
     parts: JSONObject = {}
+    sets = [truth, reconstruction, *others.values()]
+    images = torch.cat(sets)
+    true, found, *rest = torch.arange(len(images)).split([len(each) for each in sets])
     for plugin in registry:
-        if plugin.traits.get("takes") != "image":
+        if not applies(plugin, truth.shape[2:], given):
             continue
-
-        def score(images: Tensor, targets: Tensor, metric: Any = plugin.target) -> Tensor:
-            scores: Tensor = metric(assign(images, targets).flatten(0, 1), targets.flatten(0, 1))
-            return scores.double()
-
-        scores = {name: score(images, truth[: len(images)]).tolist() for name, images in others.items()}
-        few = {name: scores.pop(name) for name, images in others.items() if len(images) < len(truth)}
-        permuted = nulls.permuted_truth(score, reconstruction, truth)
+        score = _scorer(plugin, images, given)
+        scores = {name: score(at, true[: len(at)]).tolist() for name, at in zip(others, rest, strict=True)}
+        few = {name: scores.pop(name) for name, images_of in others.items() if len(images_of) < len(truth)}
+        permuted = nulls.permuted_truth(score, found, true)
         if permuted is not None:
             scores["permuted_truth"] = permuted.tolist()
-        parts[plugin.name] = summary(plugin, score(reconstruction, truth).tolist(), scores, False, few, truth.shape[1])
+        parts[plugin.name] = summary(plugin, score(found, true).tolist(), scores, False, few, truth.shape[1])
     return parts
 
 

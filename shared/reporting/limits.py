@@ -135,6 +135,24 @@ def _definition(scope: Scope) -> str | None:
     )
 
 
+def _judged(scope: Scope) -> str | None:
+    if not any("feature_distance" in row.metrics for row in scope.rows):
+        return None
+    return (
+        "Feature distance is measured in a network trained here: the audit's architecture, from another seed, never "
+        "attacked. It is not LPIPS, and values of audits with different judges do not compare."
+    )
+
+
+def _enlarged(scope: Scope) -> str | None:
+    if not any("lpips" in row.metrics for row in scope.rows):
+        return None
+    return (
+        "LPIPS is measured with the weights that the audit names (their sha256 is among the conditions), on images "
+        "whose smaller side is enlarged to 64 pixels; it was made for larger photographs."
+    )
+
+
 def _repeat(scope: Scope) -> str | None:
     names, ratios = Names(scope.rows), defaultdict[str, list[float]](list)
     for row in scope.rows:
@@ -152,5 +170,5 @@ def _repeat(scope: Scope) -> str | None:
 
 RULES: tuple[Callable[[Scope], str | None], ...] = (
     _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _repeat, _strength, _promise,
-    _definition,
+    _definition, _judged, _enlarged,
 )  # fmt: skip

@@ -26,6 +26,9 @@ METRICS = {
     "psnr": "PSNR",
     "ssim": "SSIM",
     "mse": "MSE",
+    "haarpsi": "HaarPSI",
+    "feature_distance": "feature distance",
+    "lpips": "LPIPS",
     "label_accuracy": "label accuracy",
     "decoy_rank_1": "identified",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -16,18 +17,20 @@ from shared.ml.attacks._observation import Answers, Observation, Queries, Recons
 from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.context import LocalContext, generator
 from shared.ml.datasets._base import Samples
+from shared.ml.metrics.lpips import read_weights
 from shared.ml.networks import Architecture, Ensemble, Networks, build, clone
 from shared.ml.records import Counts
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params, Plugin
+from tests.support.lpips import FILE, write_weights
 from workers.stages import registry as stages
 
 PLUGINS = [plugin for registry in (*REGISTRIES, stages) for plugin in registry]
 ROLES = {
     "BASE", "ORIGINAL", "UNLEARNED", "RECIPE", "TRAINING_SET", "FORGET_SETS", "COUNTS", "LABELS", "RECONSTRUCTION",
     "ANSWERS", "EVALUATION", "METRICS", "SHADOWS", "SHARDS", "BATCH_DELTAS", "RELEASED", "REPORT", "REPORT_HTML",
-    "UNLEARNING", "DEFENSE", "PROBES", "PICTURES",
+    "UNLEARNING", "DEFENSE", "PROBES", "PICTURES", "JUDGE", "LPIPS_WEIGHTS",
 }  # fmt: skip
 TRUTH = {"FORGET_SETS", "TRAINING_SET", "RECONSTRUCTION", "ANSWERS", "EVALUATION", "PICTURES", "UNLEARNING", "DEFENSE"}
 
@@ -245,26 +248,52 @@ def test_an_attack_never_asks_for_the_truth_and_answers_for_every_deletion(plugi
         assert result.labels.shape == (2, 1)
 
 
+def what_metrics_need(role: str, shape: tuple[int, int, int], folder: Path) -> torch.nn.Module:
+    """What `evaluate` would hand to a metric under this role, of random weights."""
+    if role == "JUDGE":
+        return build(architecture("convnet", shape), generator(0, "judge"))
+    assert role == "LPIPS_WEIGHTS"
+    write_weights(folder)
+    return read_weights(FILE)[0]
+
+
+def shapes_for(plugin: Plugin) -> list[tuple[int, int, int]]:
+    """The smallest images that a metric is defined for, as far as any model is, and wider ones."""
+    side = max(plugin.traits.get("min_size", 9), 9)
+    return [(c, side, side + wider) for c in plugin.traits.get("channels", [1, 3]) for wider in (0, 3)]
+
+
 @pytest.mark.parametrize("plugin", of(metrics.registry))
-def test_a_metric_says_its_unit_range_and_direction_and_keeps_them(plugin: Plugin) -> None:
+def test_a_metric_says_its_unit_range_and_direction_and_keeps_them(
+    plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(tmp_path))
     traits = plugin.traits
-    assert traits["takes"] in ("image", "decoys", "label", "classifier")
+    assert traits["takes"] in ("image", "embedding", "decoys", "label", "classifier")
     assert isinstance(traits["unit"], str)
     assert isinstance(traits["higher_is_better"], bool)
-    low, high = traits["range"]
-    better, worse = data(3, "truth").images, data(3, "other").images
-    if traits["takes"] == "image":
-        good, bad = plugin.target(better, better), plugin.target(worse, better)
-    elif traits["takes"] == "decoys":
-        decoys = data(6, "decoys").images.view(3, 2, 1, 12, 12)
-        good, bad = (plugin.target(x, better, decoys) for x in (better, decoys[:, 0]))
-    elif traits["takes"] == "label":
+    assert not plugin.needs or traits["takes"] in ("image", "embedding")
+    pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for shape in shapes_for(plugin):
+        better, worse = (torch.rand(3, *shape, generator=generator(0, purpose)) for purpose in ("truth", "other"))
+        needed = [what_metrics_need(role, shape, tmp_path) for role in plugin.needs]
+        if traits["takes"] == "image":
+            pairs.append((plugin.target(better, better, *needed), plugin.target(worse, better, *needed)))
+        elif traits["takes"] == "embedding":
+            true, same, other = (plugin.target(x, *needed) for x in (better, better.clone(), worse))
+            assert true.dim() == 2
+            pairs.append(((true - same).square().sum(1), (true - other).square().sum(1)))
+        elif traits["takes"] == "decoys":
+            decoys = torch.rand(3, 2, *shape, generator=generator(0, "decoys"))
+            pairs.append((plugin.target(better, better, decoys), plugin.target(decoys[:, 0], better, decoys)))
+    if traits["takes"] == "label":
         truth = torch.tensor([[0], [1], [2]])
-        good, bad = plugin.target(truth, truth), plugin.target(truth + 1, truth)
-    else:
-        return  # a number for a network and data: see its own test
-    assert good.shape == bad.shape == (3,)
-    for scores in (good, bad):
-        assert bool((scores >= low - 1e-6).all())
-        assert high is None or bool((scores <= high + 1e-6).all())
-    assert bool((good > bad).all()) == traits["higher_is_better"]
+        pairs.append((plugin.target(truth, truth), plugin.target(truth + 1, truth)))
+    assert pairs or traits["takes"] == "classifier"  # a number for a network and data: see its own test
+    low, high = traits["range"]
+    for good, bad in pairs:
+        assert good.shape == bad.shape == (3,)
+        for scores in (good, bad):
+            assert bool((scores >= low - 1e-6).all())
+            assert high is None or bool((scores <= high + 1e-6).all())
+        assert bool((good > bad).all()) == traits["higher_is_better"]

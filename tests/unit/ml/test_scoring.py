@@ -7,11 +7,13 @@ from statistics import fmean
 
 import pytest
 import torch
+from torch import nn
 
 from shared.ml import nulls, scoring
 from shared.ml.context import generator
 from shared.ml.datasets._base import Samples
 from shared.ml.metrics import registry
+from shared.ml.metrics.feature_distance import feature_distance
 from shared.ml.metrics.mse import mse
 from shared.ml.statistics import bca, wilson
 
@@ -75,6 +77,20 @@ def test_permuted_truth_is_the_naive_loop() -> None:
     assert nulls.permuted_truth(mse, found[:1], truth[:1]) is None
 
 
+def test_permuted_truth_of_many_deletions_is_that_of_64_others() -> None:
+    at = torch.arange(100)
+    seen: list[torch.Tensor] = []
+
+    def score(found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        seen.append(found)
+        return (found == true).double()
+
+    got = nulls.permuted_truth(score, at, at)
+    assert got is not None
+    assert got.tolist() == [0] * 100  # never its own
+    assert len(torch.stack(seen)[:, 0].unique()) == len(seen) == 64
+
+
 def test_assignment_finds_the_best_of_all_orders() -> None:
     found, truth = draw(2, 4, 1, 3, 3), draw(2, 4, 1, 3, 3, purpose="truth")
     ordered = scoring.assign(found, truth)
@@ -108,6 +124,55 @@ def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing()
     assert set(parts) == {"mse", "psnr", "ssim"}
     assert parts["mse"]["nulls"]["class_mean"] == pytest.approx(parts["mse"]["mean"])
     assert parts["psnr"]["gain"]["mean"] <= 1e-9
+
+
+def test_a_metric_is_left_out_where_it_is_not_defined_or_lacks_what_it_needs() -> None:
+    def scored(*shape: int, **given: nn.Module) -> set[str]:
+        images = draw(2, 1, *shape)
+        return set(scoring.score_images(images, images.roll(1, 0), {}, given))
+
+    judge = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    assert scored(1, 16, 16) == {"mse", "psnr", "ssim", "haarpsi"}
+    assert scored(1, 16, 15) == {"mse", "psnr", "ssim"}
+    assert scored(2, 16, 16) == {"mse", "psnr", "ssim"}
+    assert scored(1, 5, 16) == {"mse", "psnr"}
+    judge(draw(1, 1, 5, 5))
+    assert scored(1, 5, 5, JUDGE=judge) == {"mse", "psnr", "feature_distance"}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_features_are_made_once_an_image_and_scored_as_by_the_naive_loop(size: int) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 4, 3), nn.Linear(16, 3)
+            self.images = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.images += len(images)
+            logits: torch.Tensor = self.last(self.first(images).relu().flatten(1))
+            return logits
+
+    torch.manual_seed(0)
+    judge = Counting()
+    truth, found, mean = (draw(4, size, 1, 4, 4, purpose=purpose) for purpose in ("truth", "found", "mean"))
+    part = scoring.score_images(found, truth, {"class_mean": mean, "few": mean[:2]}, {"JUDGE": judge})
+    assert judge.images == (4 + 4 + 4 + 2) * size
+
+    def naive(images: torch.Tensor, targets: torch.Tensor) -> list[float]:
+        seen, true = (feature_distance(x.flatten(0, 1), judge) for x in (scoring.assign(images, targets), targets))
+        pairs = zip(seen.tolist(), true.tolist(), strict=True)
+        return [sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) for one, other in pairs]
+
+    got = part["feature_distance"]
+    assert got["values"] == pytest.approx(naive(found, truth), rel=1e-4)
+    assert got["null_values"]["class_mean"] == pytest.approx(naive(mean, truth), rel=1e-4)
+    assert got["null_values"]["few"] == pytest.approx(naive(mean[:2], truth[:2]), rel=1e-4)
+    others = [naive(found[[(d - s) % 4 for d in range(4)]], truth) for s in (1, 2, 3)]
+    assert got["null_values"]["permuted_truth"] == pytest.approx(
+        [fmean(x) for x in zip(*others, strict=True)], rel=1e-4
+    )
+    assert (got["higher_is_better"], got["worst"]) == (False, max(got["values"]))
 
 
 def test_with_several_samples_a_deletion_chance_is_what_public_images_come_to() -> None:

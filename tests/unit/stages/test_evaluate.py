@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +18,8 @@ from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
 from shared.ml.records import ForgetSets
 from shared.ml.tensors import read_tensors, write_tensors
-from tests.support.tiny import DATA, body, chain
+from tests.support.lpips import FILE, write_weights
+from tests.support.tiny import DATA, MODEL, body, chain
 from workers.context import Output
 from workers.stages._local import run_stage
 
@@ -128,3 +133,66 @@ def test_exact_unlearning_says_how_well_it_repeats() -> None:
     exact = body(chain("retrain")["UNLEARNING"])
     assert 0 <= exact["repeat_ratio"] < 0.05  # one full-batch step: another order is rounding
     assert body(chain("gradient_ascent")["UNLEARNING"])["repeat_ratio"] is None
+
+
+def attacked() -> dict[str, Output]:
+    made = chain(lr=0.01)
+    return made | run_stage("attack", made, "feature_recovery", iterations=100)
+
+
+def evaluated(made: dict[str, Output], **params: object) -> dict[str, object]:
+    found: dict[str, object] = body(run_stage("evaluate", made, decoys=5, **params)["EVALUATION"])
+    return found
+
+
+def test_a_judge_of_another_seed_measures_the_distance_of_features_beside_all_nulls() -> None:
+    made = attacked()
+    made["JUDGE"] = run_stage("pretrain", {}, seed=1, dataset=DATA, model=MODEL)["BASE"]
+    found = evaluated(made, judge=True)["metrics"]["feature_distance"]
+    assert (found["n"], found["unit"], found["higher_is_better"]) == (3, "1", False)
+    assert set(found["nulls"]) == {"class_mean", "nearest_public", "permuted_truth"}
+    assert found["null"] == min(found["nulls"].values())
+    assert found["mean"] < found["nulls"]["permuted_truth"] / 2
+    again = evaluated(made)["metrics"]  # a judge that is there is asked, whether it was called for or not
+    assert again["feature_distance"] == found
+    del made["JUDGE"]
+    assert "feature_distance" not in evaluated(made)["metrics"]
+
+
+@pytest.mark.parametrize("role", ["BASE", "ORIGINAL", "UNLEARNED"])
+def test_what_was_attacked_is_no_judge(role: str) -> None:
+    made = attacked()
+    made["JUDGE"] = made[role]
+    with pytest.raises(InvalidRequest, match=f"JUDGE is {role} itself") as refused:
+        run_stage("evaluate", made)
+    assert refused.value.field == "inputs.JUDGE"
+
+
+def test_a_judge_that_does_not_take_these_images_is_refused(data_root: Path) -> None:
+    draw = np.random.default_rng(0)
+    np.savez(data_root / "wide.npz", images=draw.random((40, 9, 10)), labels=np.arange(40) % 4)
+    wide = {"name": "npz", "params": {"path": "wide.npz"}}
+    made = attacked()
+    made["JUDGE"] = run_stage("pretrain", {}, seed=1, dataset=wide, model=MODEL)["BASE"]
+    with pytest.raises(
+        InvalidRequest, match=r"one model that takes \[1, 9, 9\] images; it is 1 that take \[1, 9, 10\]"
+    ):
+        run_stage("evaluate", made)
+    made["JUDGE"] = chain(seed=1)["UNLEARNED"]
+    with pytest.raises(InvalidRequest, match=r"it is 3 that take \[1, 9, 9\]"):
+        run_stage("evaluate", made)
+
+
+def test_lpips_is_measured_with_weights_of_the_users_and_says_which(data_root: Path) -> None:
+    made = attacked()
+    write_weights(data_root)
+    found = evaluated(made, lpips_weights=FILE)
+    assert found["metrics"]["lpips"]["mean"] < found["metrics"]["lpips"]["nulls"]["permuted_truth"]
+    digest = hashlib.sha256((data_root / FILE).read_bytes()).hexdigest()
+    assert found["provenance"]["lpips_weights"] == digest
+    plain = evaluated(made)
+    assert "lpips" not in plain["metrics"]
+    assert "lpips_weights" not in plain["provenance"]
+    with pytest.raises(InvalidRequest, match=r"there is no 'other\.safetensors'") as refused:
+        run_stage("evaluate", made, lpips_weights="other.safetensors")
+    assert refused.value.field == "params.lpips_weights"

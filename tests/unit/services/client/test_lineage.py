@@ -62,6 +62,8 @@ TREE = {
         job("two", "X", A=of("train", "ORIGINAL"), B=of("other", "ORIGINAL")),
         job("other", "ORIGINAL", BASE=of("pretrain", "BASE")),
         job("failed", "ORIGINAL", state="succeeded"),
+        job("another", "BASE METRICS"),
+        job("evaluate", "EVALUATION", ANSWERS=of("attack", "ANSWERS"), JUDGE=of("another", "BASE")),
     )
 }
 
@@ -107,6 +109,10 @@ def test_of_two_that_are_as_near_none_is_taken_silently():
     with pytest.raises(ClientError, match="ORIGINAL could come from other and train"):
         found("two", "ORIGINAL")
     assert found("two", "BASE") == {"BASE": of("pretrain", "BASE")}
+
+
+def test_a_judge_is_handed_on_and_what_it_came_from_is_nobodys_base():
+    assert found("evaluate", "JUDGE", "BASE") == {"JUDGE": of("another", "BASE"), "BASE": of("pretrain", "BASE")}
 
 
 def test_a_job_that_has_succeeded_offers_what_it_has_made():

@@ -206,6 +206,27 @@ def test_probes_are_made_once_an_original_model_and_only_for_attacks_that_need_t
     assert all(roles(j) == ["PROBES", "UNLEARNED"] for j in asking)
 
 
+def test_a_judge_is_trained_once_from_the_next_seed_and_only_evaluations_get_it() -> None:
+    grid = {"seeds": [0, 1], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]}
+    plain = planned({**grid, "pretrain_seed": 4})
+    jobs = planned({**grid, "pretrain_seed": 4, "evaluate": {"judge": True}})
+    base, judge = (j for j in jobs if j.stage == "pretrain")
+    assert (base.seed, judge.seed, base.params) == (4, 5, judge.params)
+    given = [(j.stage, i) for j in jobs for i in j.inputs if i.role == "JUDGE"]
+    wanted = Input("JUDGE", parent=judge.plan_key, parent_role="BASE")
+    assert given == [("evaluate", wanted)] * 12
+    assert all(i.parent != judge.plan_key for j in jobs if j.stage != "evaluate" for i in j.inputs)
+    others = [j for j in jobs if j.stage not in ("evaluate", "report") and j != judge]
+    assert others == [j for j in plain if j.stage not in ("evaluate", "report")]
+    assert not any(i.role == "JUDGE" for j in plain for i in j.inputs)
+
+
+def test_the_judge_of_the_last_seed_has_the_first() -> None:
+    last = 2**31 - 1
+    seeds = [j.seed for j in planned({"pretrain_seed": last, "evaluate": {"judge": True}}) if j.stage == "pretrain"]
+    assert seeds == [last, 0]
+
+
 def test_the_report_is_last_tells_of_every_evaluation_once_and_knows_the_audit() -> None:
     grid = {"attacks": ["matching", "counting", "matching"], "unlearning": ["ascent", "retrain"], "priority": 3}
     *jobs, report = planned(grid)
@@ -272,6 +293,7 @@ def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
         ({"attacks": ["matchin"]}, "attacks.0.name"),
         ({"attacks": ["counting", {"name": "matching", "params": {"steps": 0}}]}, "attacks.1.params.steps"),
         ({"evaluate": {"resamples": 0}}, "evaluate.resamples"),
+        ({"evaluate": {"judge": "another"}}, "evaluate.judge"),
     ],
 )
 def test_an_error_is_blamed_on_its_place_in_the_audit(change: dict[str, Any], field: str) -> None:

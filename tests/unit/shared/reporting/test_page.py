@@ -115,6 +115,21 @@ def test_verdict_limits_rules_and_digests_stand_on_the_page() -> None:
     assert "name: &#34;an audit&#34;" in page
 
 
+def test_every_metric_has_its_name_and_its_direction_and_says_what_it_was_measured_with() -> None:
+    told = images(**LEAK)
+    for name, higher in (("haarpsi", True), ("feature_distance", False), ("lpips", False), ("own", False)):
+        told["metrics"][name] = told["metrics"]["psnr"] | {"unit": "1", "higher_is_better": higher, "mean": 0.25}
+    made = report(audit(), told, utility())
+    page = " ".join(render(made, []).split())
+    for name, arrow in (("PSNR", "↑"), ("HaarPSI", "↑"), ("feature distance", "↓"), ("LPIPS", "↓"), ("own", "↓")):
+        assert re.search(rf'<td class="name">{name} <span title="\w+ leaks more">{arrow}</span></td>', page)
+    assert any("never attacked" in limit for limit in made.limits)
+    assert any("64 pixels" in limit for limit in made.limits)
+    assert Report.model_validate_json(made.model_dump_json(by_alias=True)) == made
+    plain = report(audit(), images(**LEAK), utility()).limits
+    assert not any("LPIPS" in limit for limit in plain)
+
+
 def test_every_picture_has_a_text_and_is_shown_for_the_first_seed_only() -> None:
     page = render(full(), [gallery(1), gallery(0)])
     assert page.count("<img") == 6

@@ -1,0 +1,50 @@
+"""What metrics need besides images: a network that judges, weights that the user brought."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from shared.errors import InvalidRequest
+from shared.ml.datasets._base import Dataset
+from shared.ml.metrics.lpips import read_weights
+from shared.ml.networks import read_networks
+from workers.context import JobContext
+
+ATTACKED = ("BASE", "ORIGINAL", "UNLEARNED")
+
+
+def given_to_metrics(ctx: JobContext, dataset: Dataset) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Networks by the role that metrics need them under, on the job's device, and what must be said of them.
+
+    Raises:
+        InvalidRequest: the judge is an attacked model, or does not take these images; weights that are none.
+    """
+    given: dict[str, nn.Module] = {}
+    about: dict[str, Any] = {}
+    if "JUDGE" in ctx.inputs:
+        given["JUDGE"] = _judge(ctx, dataset)
+    if ctx.params.lpips_weights is not None:
+        given["LPIPS_WEIGHTS"], digest = read_weights(ctx.params.lpips_weights)
+        about["lpips_weights"] = digest
+    return {role: network.to(ctx.device) for role, network in given.items()}, about
+
+
+def _judge(ctx: JobContext, dataset: Dataset) -> nn.Module:
+    for role in ATTACKED:
+        if ctx.inputs.get(role) == ctx.inputs["JUDGE"]:
+            raise InvalidRequest(
+                f"JUDGE is {role} itself: what was attacked must not judge, as the attack searched in its eyes; "
+                "name a model of another seed",
+                "inputs.JUDGE",
+            )
+    judge = read_networks(ctx.input("JUDGE"), "JUDGE")
+    shape = judge.architecture.input_shape
+    if judge.count != 1 or shape != dataset.input_shape:
+        raise InvalidRequest(
+            f"JUDGE must be one model that takes {list(dataset.input_shape)} images; "
+            f"it is {judge.count} that take {list(shape)}",
+            "inputs.JUDGE",
+        )
+    return judge.network()
