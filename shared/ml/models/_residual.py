@@ -25,7 +25,8 @@ def residual(
     last = widths[0]
     for place, width in enumerate(widths):
         for block in range(blocks):
-            stride, around = 1, None
+            stride = 1
+            around: nn.Module | None = None
             if place and not block:
                 stride = 2
                 if shortcut == "pad":

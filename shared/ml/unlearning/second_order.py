@@ -87,13 +87,13 @@ def _gauss_newton(network: nn.Module, weights: Weights, images: Tensor, directio
     """Sum over the images of J^T (diag p - p p^T) J direction."""
 
     def answer(w: Weights) -> Tensor:
-        return functional_call(network, w, (images,))  # type: ignore[no-any-return]  # a network's output is a Tensor
+        return functional_call(network, w, (images,))
 
-    logits, moved = jvp(answer, (weights,), (direction,))
+    pushed = jvp(answer, (weights,), (direction,))  # a third value comes only with has_aux
+    logits, moved = pushed[0], pushed[1]
     p = softmax(logits, dim=1)
     weighed = p * (moved - (p * moved).sum(1, keepdim=True))
-    _, back = vjp(answer, weights)
-    (product,) = back(weighed)
+    (product,) = vjp(answer, weights)[1](weighed)
     return dict(product)
 
 

@@ -177,7 +177,7 @@ def test_every_long_stage_resumes_bit_equal(stage: str, method: str | None, stop
         ("pretrain", None, {"dataset": DATA, "model": {"name": "mlp", "params": {"hidden": 0}}}, "hidden"),
         ("pretrain", None, {"dataset": DATA, "lr": -1}, "lr"),
         ("unlearn", "gradient_ascent", {"deletions": 13}, "more than the 12"),
-        ("unlearn", "gradient_ascent", {"deletions": 1, "size": 12}, "more than the 12"),
+        ("unlearn", "gradient_ascent", {"deletions": 1, "size": 13}, "more than the 12"),
         ("unlearn", "gradient_ascent", {"unknown": 1}, "unknown"),
         ("attack", "feature_recovery", {"gradient_from": "nowhere"}, "gradient_from"),
     ],
