@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from shared.catalog import Catalog, Entry
+from shared.errors import JobFailed
 from shared.ml import REGISTRIES, attacks, datasets, defenses, metrics, models, unlearning
 from shared.ml.attacks._observation import Answers, Observation, Queries, Reconstruction
 from shared.ml.attacks._oracle import API, Oracle
@@ -159,6 +160,19 @@ def test_an_unlearning_method_gives_finite_repeatable_weights_and_reports_progre
     done, total, _ = ctx.steps[-1]
     assert done == total
     assert "ORIGINAL" in plugin.needs
+
+
+@pytest.mark.parametrize("plugin", of(unlearning.registry))
+def test_an_unlearning_method_says_at_which_step_a_network_is_no_network(plugin: Plugin) -> None:
+    """Weights are finite, as whoever reads a model demands, and too large for an answer that is."""
+    given = inputs()
+    with torch.no_grad():
+        for network in (given.original, given.base):
+            for weight in network.parameters():
+                weight.mul_(1e30)
+    with pytest.raises(JobFailed, match=r"(step|iteration) \d+") as caught:
+        plugin.target(given, data(6, "retain"), data(2, "forget"), plugin.params(), LocalContext())
+    assert caught.value.kind == "invalid"
 
 
 @pytest.mark.parametrize("plugin", of(defenses.registry))

@@ -33,7 +33,7 @@ class SecondOrderParams(Params):
     "second_order",
     params=SecondOrderParams,
     needs=("ORIGINAL",),
-    source="Koh and Liang 2017, arXiv 1703.04730; Warnecke et al. 2023, arXiv 2108.11577, equation 9",
+    source="Guo et al. 2020, arXiv 1911.03030, section 3; Warnecke et al. 2023, arXiv 2108.11577, second-order update",
     traits={"exact": False},
 )
 def unlearn(
@@ -41,6 +41,7 @@ def unlearn(
 ) -> nn.Module:
     """Approximate: theta_u = theta + (H + damping)^-1 * sum grad l(forget) / |retain|, by conjugate gradients.
 
+    A Newton step on the loss of the retain set from where that of both had its minimum: there the two gradients cancel.
     H is the Gauss-Newton matrix of the mean loss on the retain set: the Hessian of a network is not positive, and
     conjugate gradients would climb where it is not.
 
@@ -87,12 +88,12 @@ def _gauss_newton(network: nn.Module, weights: Weights, images: Tensor, directio
     """Sum over the images of J^T (diag p - p p^T) J direction."""
 
     def answer(w: Weights) -> Tensor:
-        return functional_call(network, w, (images,))  # type: ignore[no-any-return]  # a network's output is a Tensor
+        return functional_call(network, w, (images,))
 
-    logits, moved = jvp(answer, (weights,), (direction,))
+    logits, moved = jvp(answer, (weights,), (direction,))[:2]
     p = softmax(logits, dim=1)
     weighed = p * (moved - (p * moved).sum(1, keepdim=True))
-    _, back = vjp(answer, weights)
+    back = vjp(answer, weights)[1]
     (product,) = back(weighed)
     return dict(product)
 
