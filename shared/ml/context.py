@@ -109,7 +109,7 @@ class Share:
 
 
 class Part(Share):
-    """A share that is about a deletion of its own, and so has randomness of its own."""
+    """A share with randomness of its own: a deletion, or a pass over the data."""
 
     def generator(self, purpose: str) -> torch.Generator:
         return self._whole.generator(f"part {self._index}/{purpose}")

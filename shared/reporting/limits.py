@@ -105,6 +105,16 @@ def _counts(scope: Scope) -> str | None:
     )
 
 
+def _batch_norm(scope: Scope) -> str | None:
+    if scope.spec.train.get("batch_norm", "frozen") == "frozen":
+        return None
+    return (
+        "Training, and retraining with it, took BatchNorm's statistics from each batch (train.batch_norm: trained), "
+        "where the paper freezes them. Then a change of weights is no gradient of the model that is attacked: if that "
+        "model has BatchNorm, the attacks, which keep the statistics as they are, may recover less than there is."
+    )
+
+
 def _strength(scope: Scope) -> str | None:
     if not any(row.defense.strength for row in scope.rows):
         return None
@@ -169,6 +179,6 @@ def _repeat(scope: Scope) -> str | None:
 
 
 RULES: tuple[Callable[[Scope], str | None], ...] = (
-    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _repeat, _strength, _promise,
-    _definition, _judged, _enlarged,
+    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _batch_norm, _repeat, _strength,
+    _promise, _definition, _judged, _enlarged,
 )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from shared.catalog import Catalog, Entry
+from shared.errors import JobFailed
 from shared.ml import REGISTRIES, attacks, datasets, defenses, metrics, models, unlearning
 from shared.ml.attacks._observation import Answers, Observation, Queries, Reconstruction
 from shared.ml.attacks._oracle import API, Oracle
@@ -183,6 +184,19 @@ def test_a_defense_that_acts_while_training_changes_the_recipe_and_promises_numb
     promise = plugin.target(Recipe(**{name: getattr(params, name) for name in plugin.trains}), 32, params)
     assert promise
     assert all(math.isfinite(value) for value in promise.values())
+
+
+@pytest.mark.parametrize("plugin", of(unlearning.registry))
+def test_an_unlearning_method_says_at_which_step_a_network_is_no_network(plugin: Plugin) -> None:
+    """Weights are finite, as whoever reads a model demands, and too large for an answer that is."""
+    given = inputs(plugin)
+    with torch.no_grad():
+        for network in (given.original, given.base):
+            for weight in network.parameters():
+                weight.mul_(1e30)
+    with pytest.raises(JobFailed, match=r"(step|iteration) \d+") as caught:
+        plugin.target(given, data(6, "retain"), data(2, "forget"), plugin.params(), LocalContext())
+    assert caught.value.kind == "invalid"
 
 
 @pytest.mark.parametrize("plugin", of(RELEASING))

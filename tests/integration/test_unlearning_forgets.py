@@ -1,14 +1,15 @@
 """Every unlearning method on real images: what it forgets, beside what it keeps.
 
 An original that knows 1,000 clothes by heart is to forget 100 of them. Retraining says where that leads: to the
-accuracy on clothes never seen. Strengths are the test's, chosen on seed 0; all methods are of one data set and one order.
+accuracy on clothes never seen. Strengths are the test's, chosen on this one data set, order and seed: they show
+that a method can forget, not that it will elsewhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -25,46 +26,89 @@ from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from tests.support.debian import install
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 N, K, TEST = 1000, 100, 2000
+COST = 0.03  # of test accuracy, at most
+
+# Where one strength does not fit all models, it is by model: a raw gradient has another length in each.
 STRENGTH: dict[str, dict[str, Any]] = {
-    "retrain": {},
-    "gradient_ascent": {"steps": 20, "lr": 0.01},
-    "first_order": {"tau": 5e-4},
-    "second_order": {"damping": 0.01, "scale": 3},
+    "fine_tune": {"lr": 0.02, "weight_decay": 0.01},
+    "neggrad_plus": {"weight_decay": 0.01},
+    "random_labels": {"epochs": 3},
+    "salun": {"epochs": 3},
+    "scrub": {"lr": 0.03, "momentum": 0.8, "weight_decay": 0.01},
+    "second_order": {"damping": 0.03, "scale": 2},
     "fisher": {"alpha": 1e-4, "largest": 1.5},
-    "fine_tune": {"lr": 0.03, "momentum": 0.9, "weight_decay": 0.01},
-    "neggrad_plus": {"alpha": 0.8},
-    "random_labels": {"lr": 0.03},
-    "salun": {"lr": 0.03},
-    "scrub": {"lr": 0.05, "max_epochs": 5},
+    "first_order": {"mlp": {"tau": 6e-4}, "lenet": {"tau": 1.5e-3}, "convnet": {"tau": 1e-3}},
+    "gradient_ascent": {"mlp": {"steps": 9}, "lenet": {"steps": 20}, "convnet": {"steps": 10}},
 }
-RECIPES = {"mlp": Recipe(epochs=40, lr=0.05, batch_size=32, momentum=0.9),
-           "lenet": Recipe(epochs=40, lr=0.02, batch_size=32, momentum=0.9)}  # fmt: skip
+# Least share of the way from the original's forget accuracy to retraining's. These three never compare the two sets,
+# and hurt what stays nearly as much as what goes: they cannot go far at that cost.
+LEAST = {"gradient_ascent": 0.2, "first_order": 0.2, "fisher": 0.15}
+DRAWS = {"fisher": 3}  # its noise is all that it does: one draw says little
+RECIPE = Recipe(batch_size=32, momentum=0.9, schedule="one_cycle")
+MODELS = {
+    "mlp": (Choice(name="mlp"), RECIPE.model_copy(update={"epochs": 15, "lr": 0.02})),
+    "lenet": (Choice(name="lenet"), RECIPE.model_copy(update={"epochs": 20, "lr": 0.05})),
+    "convnet": (
+        Choice(name="convnet", params={"width": 8}),
+        RECIPE.model_copy(update={"epochs": 12, "lr": 0.05, "batch_norm": "trained"}),
+    ),
+}
+
+
+# Of a network and the data alone; a method that needs what training has recorded is not of this file.
+METHODS = [plugin.name for plugin in registry if plugin.needs == ("ORIGINAL",)]
+
+
+class Accuracies(NamedTuple):
+    forget: float
+    retain: float
+    test: float
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Original and retrained network, the data, and what retraining reaches."""
+    """Original and retrained network, the data, and what both reach."""
 
+    model: str
     base: nn.Module
     original: nn.Module
     recipe: Recipe
     retain: Samples
     forget: Samples
     test: Samples
-    retrained: tuple[float, float]
+    known: Accuracies
+    retrained: Accuracies
 
-    def accuracies(self, network: nn.Module) -> tuple[float, float]:
-        """On the forget set and on the test set."""
-        return accuracy(network, self.forget), accuracy(network, self.test)
-
-    def unlearn(self, method: str) -> nn.Module:
+    def unlearn(self, method: str, seed: int = 0) -> nn.Module:
         plugin = registry.get(method)
+        strength = STRENGTH.get(method, {})
         inputs = UnlearningInputs(clone(self.original), clone(self.base), self.recipe)
-        params = plugin.params(**STRENGTH[method])
-        network: nn.Module = plugin.target(inputs, self.retain, self.forget, params, LocalContext())
+        params = plugin.params(**strength.get(self.model, strength))
+        network: nn.Module = plugin.target(inputs, self.retain, self.forget, params, LocalContext(seed))
         return network
+
+    def accuracies(self, *networks: nn.Module) -> Accuracies:
+        """Their means over the networks."""
+        sets = (self.forget, self.retain, self.test)
+        return Accuracies(*(sum(accuracy(n, samples) for n in networks) / len(networks) for samples in sets))
+
+    def way(self, found: Accuracies) -> float:
+        """Share of the distance to retraining's forget accuracy that is gone: 0 for the original, 1 for retraining."""
+        return 1 - abs(found.forget - self.retrained.forget) / abs(self.known.forget - self.retrained.forget)
+
+    def failings(self, method: str, found: Accuracies) -> list[str]:
+        """What the method does not keep of what it promises."""
+        told, least = [], LEAST.get(method, 1 / 3)
+        if self.way(found) < least:
+            told.append(f"went {self.way(found):.2f} of the way to retraining, less than {least:.2f}")
+        for name, other in (("original", self.known), ("retrained", self.retrained)):
+            if found.test < other.test - COST:
+                told.append(f"costs {other.test - found.test:.3f} of the {name} model's test accuracy")
+        if told:
+            told.append(f"{method} {found}, original {self.known}, retrained {self.retrained}")
+        return told
 
 
 def accuracy(network: nn.Module, samples: Samples) -> float:
@@ -83,12 +127,12 @@ def clothes() -> tuple[Samples, Samples]:
     return everything.pick(chosen), dataset.load("test").pick(list(range(TEST)))
 
 
-@pytest.fixture(scope="module", params=RECIPES)
+@pytest.fixture(scope="module", params=["mlp", "lenet", pytest.param("convnet", marks=pytest.mark.long)])
 def setting(request: pytest.FixtureRequest) -> Setting:
     learned, test = clothes()
-    recipe = RECIPES[request.param]
+    model, recipe = MODELS[request.param]
     about = Architecture(
-        model=Choice(name=request.param), input_shape=(1, 28, 28), num_classes=10,
+        model=model, input_shape=(1, 28, 28), num_classes=10,
         mean=fashion_mnist.FashionMNIST.mean, std=fashion_mnist.FashionMNIST.std,
     )  # fmt: skip
     base = build(about, generator(0, "weights"))
@@ -98,21 +142,32 @@ def setting(request: pytest.FixtureRequest) -> Setting:
         network = clone(base)
         train(network, samples, recipe, LocalContext())
         networks.append(network)
-    reached = accuracy(networks[1], forget), accuracy(networks[1], test)
-    return Setting(base, networks[0], recipe, retain, forget, test, reached)
+    known, retrained = (
+        Accuracies(*(accuracy(network, samples) for samples in (forget, retain, test))) for network in networks
+    )
+    return Setting(request.param, base, networks[0], recipe, retain, forget, test, known, retrained)
 
 
 def test_the_original_knows_what_it_is_to_forget_and_retraining_does_not(setting: Setting) -> None:
-    known, kept = setting.accuracies(setting.original)
-    forgotten, still = setting.retrained
-    assert known >= forgotten + 0.1
-    assert abs(still - kept) <= 0.05
+    known, retrained = setting.known, setting.retrained
+    assert min(known.forget, known.retain, retrained.retain) >= 0.95, (known, retrained)
+    assert known.forget >= retrained.forget + 0.1, (known, retrained)
+    assert abs(retrained.forget - retrained.test) <= 0.05, (known, retrained)
+    assert abs(retrained.test - known.test) <= COST, (known, retrained)
+
+
+def test_the_exact_method_is_retraining(setting: Setting) -> None:
     assert setting.accuracies(setting.unlearn("retrain")) == setting.retrained
 
 
-@pytest.mark.parametrize("method", [plugin.name for plugin in registry if not plugin.traits["exact"]])
+@pytest.mark.parametrize("method", METHODS)
 def test_it_forgets_towards_retraining_and_keeps_the_rest(setting: Setting, method: str) -> None:
-    known, kept = setting.accuracies(setting.original)
-    forgotten, still = setting.accuracies(setting.unlearn(method))
-    assert abs(forgotten - setting.retrained[0]) < abs(known - setting.retrained[0]), (known, forgotten)
-    assert still >= kept - 0.03
+    networks = [setting.unlearn(method, seed) for seed in range(DRAWS.get(method, 1))]
+    found = setting.accuracies(*networks)
+    assert not setting.failings(method, found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_doing_nothing_would_not_pass_and_neither_would_forgetting_everything(setting: Setting, method: str) -> None:
+    assert setting.failings(method, setting.known)
+    assert setting.failings(method, setting.accuracies(setting.base))

@@ -25,14 +25,12 @@ def residual(
     last = widths[0]
     for place, width in enumerate(widths):
         for block in range(blocks):
-            stride = 1
+            stride = 2 if place and not block else 1
             around: nn.Module | None = None
-            if place and not block:
-                stride = 2
-                if shortcut == "pad":
-                    around = _Pad(width - last)
-                else:
-                    around = nn.Sequential(nn.Conv2d(last, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            if stride == 2 and shortcut == "pad":
+                around = _Pad(width - last)
+            elif stride == 2:
+                around = nn.Sequential(nn.Conv2d(last, width, 1, stride, bias=False), nn.BatchNorm2d(width))
             layers.append(BasicBlock(last, width, stride, around))
             last = width
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, num_classes))

@@ -22,7 +22,7 @@ class Recipe(Params):
         "constant", description="one_cycle: lr rises from 0 in the first quarter of the steps, then falls to 0"
     )
     batch_norm: Literal["frozen", "trained"] = Field(
-        "frozen", description="frozen: statistics as they are and in use (eval mode); trained: of each batch"
+        "frozen", description="frozen: statistics as they are and in use (eval mode; paper); trained: of each batch"
     )
 
     noise_multiplier: float = Field(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import nn
+from torch.nn.functional import cross_entropy
 
+from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
 from shared.ml.training.sgd import train
@@ -32,7 +35,7 @@ class AmnesiacParams(StepParams):
 def unlearn(
     inputs: UnlearningInputs,
     retain: Samples,
-    forget: Samples,  # noqa: ARG001  (what it did was noted while training)
+    forget: Samples,
     params: AmnesiacParams,
     ctx: Context,
 ) -> nn.Module:
@@ -41,13 +44,16 @@ def unlearn(
     With N up to the batch size every step saw every sample: what is left is the base model.
 
     Raises:
-        JobFailed: `invalid`, the loss of mending is not finite.
+        JobFailed: `invalid`, the loss on the forget set or of mending is not finite; names the step.
     """
     network, undo = inputs.original.to(ctx.device).eval(), inputs.recorded()
     with torch.no_grad():
         for name, weight in network.named_parameters():
             weight.sub_(undo[name].to(ctx.device))
-    ctx.progress(1, 1)
+        loss = cross_entropy(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device)).item()
+    if not math.isfinite(loss):
+        raise JobFailed("invalid", f"what is left after step 0 has a loss of {loss}: the record is not this model's")
+    ctx.progress(1, 1, loss=loss)
     if params.epochs:
         train(network, retain, params.recipe(), ctx)
     return network

@@ -20,7 +20,7 @@ class FineTuneParams(StepParams):
     "fine_tune",
     params=FineTuneParams,
     needs=("ORIGINAL",),
-    source="Golatkar et al. 2020, arXiv 1911.04933, baseline; catastrophic forgetting",
+    source="Golatkar et al. 2020, arXiv 1911.04933, baseline 'fine-tune'",
     traits={"exact": False},
 )
 def unlearn(

@@ -28,7 +28,7 @@ class FisherParams(Params):
     "fisher",
     params=FisherParams,
     needs=("ORIGINAL",),
-    source="Golatkar et al. 2020, arXiv 1911.04933, section 5, Fisher forgetting",
+    source="Golatkar et al. 2020, arXiv 1911.04933, Fisher forgetting",
     traits={"exact": False},
 )
 def unlearn(

@@ -22,7 +22,7 @@ class NegGradPlusParams(StepParams):
     "neggrad_plus",
     params=NegGradPlusParams,
     needs=("ORIGINAL",),
-    source="Kurmanji et al. 2023, arXiv 2302.09880, section 4, NegGrad+",
+    source="Kurmanji et al. 2023, arXiv 2302.09880, baseline NegGrad+",
     traits={"exact": False},
 )
 def unlearn(

@@ -21,7 +21,7 @@ class RandomLabelsParams(StepParams):
     "random_labels",
     params=RandomLabelsParams,
     needs=("ORIGINAL",),
-    source="Golatkar et al. 2020, arXiv 1911.04933; SRL in the field",
+    source="Golatkar et al. 2020, arXiv 1911.04933, baseline 'random labels'",
     traits={"exact": False},
 )
 def unlearn(
@@ -32,6 +32,8 @@ def unlearn(
     ctx: Context,
 ) -> nn.Module:
     """Approximate: train on retain and forget set together, each forgotten sample under one wrong class.
+
+    The class is drawn once, before the first step, and never the true one.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.

@@ -35,6 +35,9 @@ def unlearn(
 ) -> nn.Module:
     """Approximate: random labels, where only the weights with the steepest loss on the forget set may move.
 
+    As published, the salient ones are those where the gradient on the forget set is longest, in any layer, and wrong
+    classes are never the true one. Retained and forgotten samples come mixed, each as often.
+
     Raises:
         JobFailed: `invalid`, the loss is not finite.
     """

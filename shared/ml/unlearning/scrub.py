@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from shared.errors import JobFailed
 from shared.ml.context import Context, Part
 from shared.ml.datasets._base import Samples
 from shared.ml.networks import clone
@@ -43,7 +44,7 @@ def unlearn(
     changes nothing.
 
     Raises:
-        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step of the pass.
+        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the pass and its step.
     """
     student = inputs.original
     teacher = clone(student).to(ctx.device).eval().requires_grad_(False)
@@ -66,5 +67,8 @@ def unlearn(
             passes.append((len(forget.labels), away))
         passes.append((len(retain.labels), near))
     for index, (n, loss_of) in enumerate(passes):
-        descend(student, n, once, Part(ctx, index, len(passes)), loss_of)
+        try:
+            descend(student, n, once, Part(ctx, index, len(passes)), loss_of)
+        except JobFailed as failed:
+            raise JobFailed(failed.kind, f"scrub, pass {index} of {len(passes)}: {failed.message}") from failed
     return student

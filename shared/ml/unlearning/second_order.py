@@ -33,7 +33,7 @@ class SecondOrderParams(Params):
     "second_order",
     params=SecondOrderParams,
     needs=("ORIGINAL",),
-    source="Koh and Liang 2017, arXiv 1703.04730; Warnecke et al. 2023, arXiv 2108.11577, equation 9",
+    source="Guo et al. 2020, arXiv 1911.03030, section 3; Warnecke et al. 2023, arXiv 2108.11577, second-order update",
     traits={"exact": False},
 )
 def unlearn(
@@ -41,6 +41,7 @@ def unlearn(
 ) -> nn.Module:
     """Approximate: theta_u = theta + (H + damping)^-1 * sum grad l(forget) / |retain|, by conjugate gradients.
 
+    A Newton step on the loss of the retain set from where that of both had its minimum: there the two gradients cancel.
     H is the Gauss-Newton matrix of the mean loss on the retain set: the Hessian of a network is not positive, and
     conjugate gradients would climb where it is not.
 
@@ -89,11 +90,11 @@ def _gauss_newton(network: nn.Module, weights: Weights, images: Tensor, directio
     def answer(w: Weights) -> Tensor:
         return functional_call(network, w, (images,))
 
-    pushed = jvp(answer, (weights,), (direction,))  # a third value comes only with has_aux
-    logits, moved = pushed[0], pushed[1]
+    logits, moved = jvp(answer, (weights,), (direction,))[:2]
     p = softmax(logits, dim=1)
     weighed = p * (moved - (p * moved).sum(1, keepdim=True))
-    (product,) = vjp(answer, weights)[1](weighed)
+    back = vjp(answer, weights)[1]
+    (product,) = back(weighed)
     return dict(product)
 
 

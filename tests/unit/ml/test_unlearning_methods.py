@@ -21,6 +21,7 @@ from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import cycled, wrong_labels
+from shared.ml.unlearning.fisher import fisher_information
 from shared.registry import Plugin
 
 MLP = Architecture(model=Choice(name="mlp"), input_shape=(1, 3, 3), num_classes=3, mean=(0.5,), std=(0.5,))
@@ -89,6 +90,35 @@ def test_salun_over_all_weights_is_random_labels_and_else_moves_its_share_only(t
     assert 0 < moved <= 0.2 + 1e-3
 
 
+def test_what_salun_may_not_move_is_not_moved_by_weight_decay_or_momentum_either(trained: nn.Module) -> None:
+    after = unlearned("salun", trained, share=0.2, weight_decay=0.1, momentum=0.9)
+    assert 0 < (flat(after) != flat(trained)).float().mean() <= 0.2 + 1e-3
+
+
+def test_scrub_goes_up_over_the_forget_set_and_then_down_over_the_retain_set(trained: nn.Module) -> None:
+    """Algorithm 1 by hand, with torch's own optimiser; 2 forgotten and 30 retained samples, batches of 8."""
+    student, settings = clone(trained), {"lr": 0.05, "momentum": 0.0, "weight_decay": 0.01}
+    optimiser = torch.optim.SGD(student.parameters(), **settings)
+
+    def apart(images: Tensor) -> Tensor:
+        told, soft = (log_softmax(n(images) / 2.0, dim=1) for n in (trained, student))
+        return (told.exp() * (told - soft)).sum(1).mean() * 4
+
+    for index, climbs in enumerate((True, False, True, False, False)):
+        n = 2 if climbs else 30
+        for picked in torch.randperm(n, generator=generator(0, f"part {index}/epoch 0")).split(8):
+            if climbs:
+                loss = -apart(FORGET.images[picked])
+            else:
+                images, labels = RETAIN.pick(picked)
+                loss = cross_entropy(student(images), labels) + 0.3 * apart(images)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    after = unlearned("scrub", trained, epochs=3, max_epochs=2, batch_size=8, alpha=0.3, **settings)
+    torch.testing.assert_close(flat(after), flat(student))
+
+
 def test_scrub_leaves_its_teacher_on_the_forget_set_more_than_on_the_retain_set(trained: nn.Module) -> None:
     student = unlearned("scrub", trained, lr=0.05)
 
@@ -130,26 +160,72 @@ def test_a_second_order_step_solves_newton_s_equation() -> None:
     torch.testing.assert_close(flat(after) - start, torch.linalg.solve(curvature, right), rtol=1e-6, atol=1e-9)
 
 
-def test_fisher_noise_is_smaller_where_the_retain_set_needs_the_weight(trained: nn.Module) -> None:
-    information = torch.zeros_like(flat(trained))
+def test_the_fisher_information_is_that_of_the_network_s_own_answers(trained: nn.Module) -> None:
+    """One gradient at a time, and not of the labels: where those are known by heart, no gradient is left."""
+    expected = torch.zeros_like(flat(trained))
     for i in range(len(RETAIN.labels)):
-        network = clone(trained)
-        image, label = RETAIN.pick([i])
-        gradient = torch.autograd.grad(cross_entropy(network(image), label), list(network.parameters()))
-        information += torch.cat([g.flatten() for g in gradient]).square() / len(RETAIN.labels)
-    moved = (flat(unlearned("fisher", trained, alpha=1e-4, largest=100)) - flat(trained)).abs()
-    order = information.argsort()
-    third = len(order) // 3
-    assert moved[order[:third]].mean() > 2 * moved[order[-third:]].mean()
+        told = log_softmax(trained(RETAIN.images[i : i + 1]), dim=1)[0]
+        for one in told:
+            gradient = torch.autograd.grad(one, list(trained.parameters()), retain_graph=True)
+            expected += one.detach().exp() * torch.cat([g.flatten() for g in gradient]).square() / len(RETAIN.labels)
+    found = fisher_information(clone(trained), RETAIN, LocalContext())
+    torch.testing.assert_close(torch.cat([f.flatten() for f in found.values()]), expected)
+    others = Samples(RETAIN.images, (RETAIN.labels + 1) % 3)
+    again = fisher_information(clone(trained), others, LocalContext())
+    assert all(torch.equal(again[name], f) for name, f in found.items())
 
 
-@pytest.mark.parametrize("name", ["fine_tune", "neggrad_plus", "random_labels", "salun", "scrub"])
-def test_a_method_that_diverges_says_at_which_step(name: str, trained: nn.Module) -> None:
-    broken = clone(trained)
+def test_fisher_noise_has_the_stated_variance_and_never_more_than_the_largest(trained: nn.Module) -> None:
+    alpha, largest = 1e-4, 0.5
+    information = fisher_information(clone(trained), RETAIN, LocalContext())
+    source = LocalContext().generator("noise")
+    after = dict(unlearned("fisher", trained, alpha=alpha, largest=largest).named_parameters())
+    bounded = 0
+    for name, weight in trained.named_parameters():
+        noise = torch.randn(weight.shape, generator=source)
+        variance, most = alpha / (information[name] + 1e-8).sqrt(), largest * weight.abs().median().item()
+        bounded += int((variance.sqrt() > most).sum())
+        torch.testing.assert_close(after[name] - weight, noise * variance.sqrt().clamp(max=most), atol=1e-5, rtol=1e-3)
+    assert 0 < bounded < len(flat(trained))
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        *(
+            (name, {"lr": 10, "weight_decay": 1, "epochs": 100})
+            for name in ("fine_tune", "neggrad_plus", "random_labels", "salun", "scrub")
+        ),
+        ("gradient_ascent", {"lr": 10, "steps": 10_000}),
+    ],
+)
+def test_a_method_that_diverges_on_its_way_says_at_which_step(
+    name: str, params: dict[str, object], trained: nn.Module
+) -> None:
+    with pytest.raises(JobFailed, match=r"(step|pass) [1-9]") as caught:
+        unlearned(name, trained, **params)
+    assert caught.value.kind == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("fine_tune", {"lr": 10, "epochs": 1, "batch_size": 30}),
+        ("gradient_ascent", {"lr": 10, "steps": 1}),
+        ("first_order", {"tau": 10}),
+    ],
+)
+def test_weights_that_the_last_step_spoils_are_refused(name: str, params: dict[str, object]) -> None:
+    """All answers are finite, the one step is too long for float32, and no loss is looked at after it."""
+    network = build(LINEAR, generator(0, "w"))
     with torch.no_grad():
-        next(broken.parameters()).fill_(torch.nan)
-    with pytest.raises(JobFailed, match="the loss at step 0"):
-        unlearned(name, broken)
+        for weight in network.parameters():
+            weight.zero_()
+    bright = [Samples(torch.full_like(s.images, 1e38), torch.zeros_like(s.labels)) for s in (RETAIN, FORGET)]
+    plugin = registry.get(name)
+    with pytest.raises(JobFailed, match=r"after step 0 'network\.1\.weight' is not finite") as caught:
+        plugin.target(UnlearningInputs(network), *bright, plugin.params(**params), LocalContext())
+    assert caught.value.kind == "invalid"
 
 
 def test_wrong_labels_are_never_the_truth_and_every_other_class(trained: nn.Module) -> None:

@@ -242,6 +242,12 @@ def test_limits_follow_the_audit() -> None:
     assert not any("BASE" in limit for limit in plain.limits)
 
 
+def test_trained_batch_norm_is_a_limit_and_frozen_is_none() -> None:
+    for train, told in (({}, False), ({"batch_norm": "frozen"}, False), ({"batch_norm": "trained"}, True)):
+        limits = report(audit(train=train), images(**LEAK), utility()).limits
+        assert any("train.batch_norm: trained" in limit for limit in limits) == told
+
+
 def test_a_label_leak_alone_is_a_leak() -> None:
     made = report(audit(attacks=["label_inference"]), labels(8, (0.68, 1.0)), utility())
     assert made.verdict.level == "leaks"
