@@ -156,6 +156,17 @@ class _Planner:
         complete = self.catalog.describe(stage, method.name, method.params).params if ways else {}
         return {name: complete[name] for name in ways}
 
+    def check_retain(self, unlearning: Choice, field: str, training_set: Source, forget_sets: Source) -> None:
+        """Refuse a method that needs samples to keep, where each deletion forgets all there are."""
+        n, forget = self.params(training_set)["size"], self.params(forget_sets)
+        entry, own = self.catalog.get("unlearning", unlearning.name, field), forget.get("indices")
+        k = len(own[0]) if own else forget["size"]
+        if (own or forget.get("forget") != "class") and k == n and entry.traits.get("retain") != "optional":
+            raise InvalidRequest(
+                f"{unlearning.name} needs samples to keep: forget sets of {n} leave nothing of a training set of {n}",
+                field,
+            )
+
     def needs_probes(self, attack: Choice) -> bool:
         """Whether the attack only queries the models, and so wants probes made beforehand."""
         return PROBES in self.catalog.describe("attack", attack.name, attack.params).needs
@@ -192,6 +203,7 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
                 with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
                     unlearned = trained | planner.add("unlearn", spec.forget, seed, trained, unlearning)
                 _check_forget_sets(planner.params(trained["TRAINING_SET"]), planner.params(unlearned["FORGET_SETS"]))
+                planner.check_retain(unlearning, f"unlearning.{u}", trained["TRAINING_SET"], unlearned["FORGET_SETS"])
                 with _blame_choice("defenses", d, defense, "defend", spec.defend):
                     released = unlearned | planner.add("defend", spec.defend, seed, unlearned, defense)
                 released[UNLEARNED] = released["RELEASED"]  # what is released is what an attacker gets to see

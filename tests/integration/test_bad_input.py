@@ -183,8 +183,8 @@ def test_data_that_cannot_be_had(served: Served, dataset: Any, words: list[str])
     ("forget", "word"),
     [
         ({"deletions": 3, "size": 2}, "forget sets of 2"),
-        ({"deletions": 1, "size": 4}, "forget sets of 4"),
-        ({"deletions": 1, "size": 8}, "forget sets of 8"),
+        ({"deletions": 1, "size": 5}, "no forget set of 5"),
+        ({"indices": [[4]]}, "no sample 4"),
         ({"deletions": 0}, "forget.deletions"),
         ({"size": 0}, "forget.size"),
     ],

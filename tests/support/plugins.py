@@ -144,7 +144,7 @@ PLUGINS = [
     _plugin("defense", "mist", Mist, traits={"strength": "density"}),
     _plugin("defense", "private", Private, trains=("noise",)),
     _plugin("unlearning", "ascent", Ascent),
-    _plugin("unlearning", "retrain", needs=("BASE",)),
+    _plugin("unlearning", "retrain", needs=("BASE",), traits={"retain": "optional"}),
     _plugin("unlearning", "sharded", Sharded, needs=("BASE",), trains=("shards",)),
     _plugin(
         "attack",
