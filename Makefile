@@ -20,9 +20,9 @@ check: .venv  ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# Three, not two: tests of processes mostly wait. In the order of the folders: the long ones come first.
+# Four, not two: tests of processes mostly wait. In the order of the folders: the long ones come first.
 test: .venv  ## the whole suite
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-long: .venv  ## what takes minutes
 	$(BIN)/pytest -m long
