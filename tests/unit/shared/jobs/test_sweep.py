@@ -10,9 +10,7 @@ from shared.errors import InvalidRequest
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
 from shared.jobs.sweep import swept
-from tests.support.plugins import catalog
-
-LEAST: dict[str, Any] = {"dataset": "digits", "model": "mlp", "unlearning": ["ascent"], "attacks": ["matching"]}
+from tests.support.plugins import LEAST, catalog
 
 
 def spec(**change: Any) -> AuditSpec:
