@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from services.cli import auditfiles, grids
 from services.cli.auditfiles import AuditFile
@@ -105,3 +106,5 @@ def _show_dry_run(found: DryRun, json: bool) -> None:
     ]
     table(["stage", "method", "seed", "job"], rows)
     console().print(f"{found.total} jobs: {found.reused} are there already, {found.new} would be new")
+    for cost in found.costs:
+        console().print(escape(cost))

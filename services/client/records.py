@@ -111,11 +111,12 @@ class DryRun:
     reused: int
     new: int
     jobs: tuple[Mapping[str, Any], ...] = ()
+    costs: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> DryRun:
-        return _of(cls, body, jobs=tuple(body.get("jobs", ())))
+        return _of(cls, body, jobs=tuple(body.get("jobs", ())), costs=tuple(body.get("costs", ())))
 
 
 @dataclass(frozen=True)

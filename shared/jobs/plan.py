@@ -18,6 +18,7 @@ from shared.jobs.records import Input, PlannedJob
 from shared.jobs.rows import to_json
 from shared.jobs.spec import AuditSpec
 from shared.jobs.sweep import swept
+from shared.probes import quoted
 
 MAX_JOBS = 10_000
 UNLEARNED, PROBES, JUDGE = "UNLEARNED", "PROBES", "JUDGE"
@@ -171,6 +172,11 @@ class _Planner:
         """Whether the attack only queries the models, and so wants probes made beforehand."""
         return PROBES in self.catalog.describe("attack", attack.name, attack.params).needs
 
+    def check_probes(self, probes: Source, dataset: Choice) -> None:
+        """Refuse at once a search that may ask more than it is allowed, where the data set's shape is known."""
+        if "preset" in (params := self.params(probes)):
+            quoted(params, self.catalog.get("dataset", dataset.name, "dataset").traits)
+
     def needs_judge(self, evaluate: Mapping[str, Any]) -> bool:
         """Whether evaluations with these parameters look at images with a network of their own."""
         return JUDGE in self.catalog.describe("evaluate", None, evaluate).needs
@@ -244,13 +250,19 @@ def _check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any]) -> 
         )
 
 
+def _several(forget: Mapping[str, Any]) -> bool:
+    """Whether a deletion forgets several samples, or a share of a class, which may be several."""
+    own = forget.get("indices")
+    return len(own[0]) > 1 if own else forget["size"] > 1 or forget.get("forget") == "class"
+
+
 def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Providers) -> list[dict[str, Source]]:
     """Plan what is asked of one released model: its utility, and every attack with its evaluation."""
     with _blame({"params": "evaluate"}):
         made = [{"EVALUATION": planner.add("evaluate", spec.evaluate, seed, released)["EVALUATION"]}]
     truth = {role: released[role] for role in released if role in JOINED}
-    # An attacker that is not told how many were forgotten takes it to be one.
-    several = frozenset({"COUNTS"} if planner.params(released["FORGET_SETS"])["size"] > 1 else ())
+    # An attacker that is not told how many samples, of how many classes, were forgotten takes it to be one of one.
+    several = frozenset({"COUNTS"} if _several(planner.params(released["FORGET_SETS"])) else ())
     for a, attack in enumerate(spec.attacks):
         seen = released
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
@@ -258,6 +270,7 @@ def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Provid
         if probed:
             with _blame({"params": "probe", "stage": f"attacks.{a}"}):
                 seen = {**released, **planner.add("probe", spec.probe, seed, released)}
+                planner.check_probes(seen[PROBES], spec.dataset)
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
             attacked = planner.add("attack", {}, seed, seen, attack, several)
         with _blame({"params": "evaluate"}):

@@ -106,10 +106,20 @@ class ForgetSets(Picked):
 
 
 class Counts(Record):
-    """COUNTS: how many samples were trained on (N) and forgotten a deletion (k)."""
+    """COUNTS: how many samples were trained on (N) and forgotten a deletion (k), and of how many classes."""
 
     N: int = Field(ge=1)
     k: int = Field(ge=1)
+    classes: int | None = Field(
+        None,
+        ge=1,
+        description="classes that the k samples are of; none: not told, as many as samples for all one knows",
+    )
+
+    @property
+    def named(self) -> int:
+        """How many classes an attacker who knows this names."""
+        return self.classes or self.k
 
 
 class Labels(Record):

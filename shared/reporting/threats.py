@@ -14,7 +14,7 @@ WHITE = {
     "ORIGINAL": "the weights before the deletion",
     "UNLEARNED": "the weights after it, as they were released",
     "BASE": "the weights from before the training set was learned",
-    "COUNTS": "how many samples were trained on and how many were forgotten (N and k)",
+    "COUNTS": "how many samples were trained on and how many were forgotten (N and k); whether of one class",
     "LABELS": "the classes of the deleted samples",
     "PROBES": "inputs made beforehand by querying the original model",
 }

@@ -37,6 +37,7 @@ class Train(Params):
 
 
 class Unlearn(Params):
+    forget: Literal["samples", "class"] = "samples"
     deletions: int = Field(8, ge=1, le=100)
     size: int = Field(1, ge=1, le=100)
     indices: list[list[int]] | None = Field(None)

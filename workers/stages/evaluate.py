@@ -104,9 +104,9 @@ def run(ctx: JobContext) -> dict[str, Output]:
         evaluation["identification"] = identify(found, images, labels, public, ctx.params.decoys, chooser)
         pictures = {"truth": images, "reconstruction": assign(found, images), "class_mean": others["class_mean"]}
     if "ANSWERS" in ctx.inputs:
-        answers, threat_model = _answers(ctx, labels)
-        evaluation["metrics"] |= score_labels(answers, labels, dataset.num_classes)
-        evaluation["answers"] = {"labels": answers.tolist(), "truth": truth.labels}
+        answers, true, threat_model = _answers(ctx, labels)
+        evaluation["metrics"] |= score_labels(answers, true, dataset.num_classes)
+        evaluation["answers"] = {"labels": answers.tolist(), "truth": true.tolist()}
         evaluation["threat_model"] = evaluation["threat_model"] or threat_model
     if told := evaluation["threat_model"]:
         evaluation["attack"] = {"method": told.get("attack"), "params": told.get("params", {})}
@@ -142,13 +142,19 @@ def _reconstruction(ctx: JobContext, truth: Tensor) -> tuple[Tensor, dict[str, T
     return images.clamp(0, 1), controls, about
 
 
-def _answers(ctx: JobContext, truth: Tensor) -> tuple[Tensor, JSONObject]:
+def _answers(ctx: JobContext, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject]:
+    """Classes said and true, [D, k], or one each a class where all deletions are of so many; and the threat model."""
     value = read_json(ctx.input("ANSWERS"), "ANSWERS")
     try:
         answers = torch.tensor(value["labels"], dtype=torch.int64)
         threat_model = dict(value.get("threat_model", {}))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise InvalidRequest(f"ANSWERS must hold whole numbers 'labels': {error}", "inputs.ANSWERS") from error
-    if answers.shape != truth.shape or int(answers.min()) < 0 or int(answers.max()) >= 1000:
-        raise InvalidRequest(f"ANSWERS must hold classes {list(truth.shape)}, as FORGET_SETS has", "inputs.ANSWERS")
-    return answers, threat_model
+    classes = [sorted(set(row)) for row in truth.tolist()]
+    shapes = [list(truth.shape)]
+    if len({len(row) for row in classes}) == 1 and len(classes[0]) < truth.shape[1]:
+        shapes.append([len(classes), len(classes[0])])
+    if list(answers.shape) not in shapes or int(answers.min()) < 0 or int(answers.max()) >= 1000:
+        told = " or ".join(map(str, shapes))
+        raise InvalidRequest(f"ANSWERS must hold classes {told}, as FORGET_SETS has", "inputs.ANSWERS")
+    return answers, truth if answers.shape == truth.shape else torch.tensor(classes), threat_model

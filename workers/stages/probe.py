@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from math import prod
+from typing import Literal
+
+import structlog
 import torch
 from pydantic import Field
 
 from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.attacks._probing import find_probes
+from shared.ml.attacks._published_probes import find_published_probes
 from shared.ml.networks import read_networks
 from shared.ml.tensors import write_tensors
+from shared.probes import search_of
 from workers.context import JobContext, Output
 from workers.stages import registry
 
+log = structlog.get_logger()
+
 
 class ProbeParams(API):
-    per_class: int = Field(5, ge=1, le=1000, description="probes of each class")
-    confidence: float = Field(0.5, gt=0, lt=1, description="confidence in its class at which a probe is good enough")
-    max_queries: int = Field(50_000, ge=1, le=100_000_000, description="queries of the original model, at most")
-    resolution: int = Field(7, ge=2, le=64, description="pixels, high and wide, of the coarse images that are sought")
-    directions: int = Field(24, ge=1, le=4096, description="coordinates that one estimate of a slope asks about")
+    preset: Literal["coarse", "paper"] = Field(
+        "coarse", description="the search: ours of coarse images, or the published one, with millions of queries"
+    )
+    per_class: int | None = Field(
+        None, ge=1, le=1000, description="m, probes of each class; none: the preset's (5; paper 10)"
+    )
+    confidence: float | None = Field(
+        None, gt=0, lt=1,
+        description="confidence in its class at which a probe is good enough; none: the preset's (0.5; paper 0.9995)",
+    )  # fmt: skip
+    max_queries: int | None = Field(
+        None, ge=1, le=10_000_000_000,
+        description="queries of the original model, at most; none: the preset's (50,000; paper 100,000,000)",
+    )  # fmt: skip
+    directions: int | None = Field(
+        None, ge=1, le=4096,
+        description="coordinates that one estimate of a slope asks about; none: the preset's (24; paper 1024)",
+    )  # fmt: skip
+    resolution: int | None = Field(
+        None, ge=2, le=64,
+        description="pixels, high and wide, of the coarse images that are sought; none: 7 (preset coarse only)",
+    )  # fmt: skip
+    candidates: int | None = Field(
+        None, ge=1, le=1000, description="probes sought a class, of which per_class are kept; none: 20 (paper only)"
+    )
+    tries: int | None = Field(None, ge=1, le=1000, description="of each candidate; none: 10 (paper only)")
+    rounds: int | None = Field(None, ge=1, le=10_000, description="steps of each try; none: 20 (paper only)")
 
 
 @registry.register(
@@ -26,24 +57,38 @@ class ProbeParams(API):
     params=ProbeParams,
     needs=("ORIGINAL",),
     produces=("PROBES",),
-    source="after the zeroth-order probes of Hu et al. 2024, arXiv 2404.03233, with fewer queries",
+    source="Hu et al. 2024, arXiv 2404.03233 (preset paper); after it, with fewer queries (coarse)",
 )
 def run(ctx: JobContext) -> dict[str, Output]:
-    """Find images that the original model takes for each class, by queries alone."""
+    """Find images that the original model takes for each class, by queries alone.
+
+    Raises:
+        InvalidRequest: a parameter that the preset does not have, or a published search that may ask more than
+            `max_queries`.
+    """
     params: ProbeParams = ctx.params
     original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
     architecture = original.architecture
+    classes, each = architecture.num_classes, architecture.input_shape
+    search = search_of(params.model_dump())
+    most = search.check(classes, prod(each))
+    log.info("probing begins", preset=params.preset, at_most=most)
     oracle = Oracle(original.network(), ctx.device, params)
-    probes, confidence = find_probes(
-        oracle,
-        torch.arange(architecture.num_classes).repeat_interleave(params.per_class),
-        architecture.input_shape,
-        resolution=params.resolution,
-        directions=params.directions,
-        confidence=params.confidence,
-        max_queries=params.max_queries,
-        ctx=ctx,
-    )
-    shape = (architecture.num_classes, params.per_class)
-    tensors = {"images": probes.view(*shape, *architecture.input_shape), "confidence": confidence.view(shape)}
-    return {"PROBES": Output(write_tensors(tensors, {"queries": oracle.queries, **params.model_dump(mode="json")}))}
+    if search.resolution is None:
+        probes, confidence = find_published_probes(oracle, classes, each, search, ctx)
+    else:
+        probes, confidence = find_probes(
+            oracle,
+            torch.arange(classes).repeat_interleave(search.per_class),
+            each,
+            resolution=search.resolution,
+            directions=search.directions,
+            confidence=search.confidence,
+            max_queries=search.max_queries,
+            ctx=ctx,
+        )
+    log.info("probing ended", queries=oracle.queries, at_most=most)
+    shape = (classes, search.per_class)
+    tensors = {"images": probes.view(*shape, *each), "confidence": confidence.view(shape)}
+    about = {**params.model_dump(mode="json"), **asdict(search), "queries": oracle.queries, "at_most": most}
+    return {"PROBES": Output(write_tensors(tensors, about))}

@@ -88,11 +88,15 @@ def run(ctx: JobContext) -> dict[str, Output]:
     made = {
         "UNLEARNED": Output(write_networks(original.architecture, models)),
         "FORGET_SETS": Output.of_json(truth.json_value()),
-        "COUNTS": Output.of_json(Counts(N=len(samples.labels), k=k).json_value()),
+        "COUNTS": Output.of_json(Counts(N=len(samples.labels), k=k, classes=_classes(params)).json_value()),
         "LABELS": Output.of_json(Labels(labels=labels).json_value()),
         "UNLEARNING": Output.of_json(done.json_value()),
     }
     return made | ({"ORIGINAL": Output(write_networks(original.architecture, starts))} if params.successive else {})
+
+
+def _classes(params: UnlearnParams) -> int | None:
+    return 1 if params.forget == "class" and params.indices is None else None
 
 
 def _distance(before: nn.Module, after: nn.Module) -> float:

@@ -12,6 +12,7 @@ from services.gateway.problems import documented
 from services.gateway.submission import AUDIT_ID, IdempotencyHeader, answered_before, known_form, store
 from services.gateway.views import AuditView, PlannedView, audit_json, planned_json
 from shared.jobs import control, reads
+from shared.jobs.costs import costs
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
 from shared.jobs.submit import AuditRequest
@@ -39,6 +40,7 @@ class DryRun(BaseModel):
     reused: int
     new: int
     jobs: list[PlannedView]
+    costs: list[str] = Field(description="sentences on what costs more than it looks, such as queries")
 
 
 class SubmittedAudit(AuditView):
@@ -69,7 +71,8 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
 
 
 def _dry_run(spec: AuditSpec) -> Response:
-    planned = plan(spec, gateway().catalog.catalog)
+    catalog = gateway().catalog.catalog
+    planned = plan(spec, catalog)
     equal = {} if spec.fresh else reads.live_equals(db(), tenant(), [j.plan_key for j in planned])
     return jsonify(
         {
@@ -78,6 +81,7 @@ def _dry_run(spec: AuditSpec) -> Response:
             "reused": len(equal),
             "new": len(planned) - len(equal),
             "jobs": [planned_json(j, equal.get(j.plan_key)) for j in planned],
+            "costs": costs(spec, planned, catalog),
         }
     )
 

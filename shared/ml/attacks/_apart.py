@@ -11,7 +11,6 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.ml.attacks._observation import Answers, Observation, Reconstruction
 from shared.ml.context import Context, Part
-from shared.ml.records import Counts
 
 Attack = Callable[[Observation, Context], Reconstruction | Answers]
 
@@ -45,7 +44,8 @@ def _seen(observation: Observation, rows: list[int], start: int, member: int) ->
     if members > 1:
         original, unlearned = original.member(member), unlearned.member(member)
     if counts is not None:  # `start` deletions went before
-        counts = Counts(N=max(counts.k + 1, round((counts.N - start * counts.k) / members)), k=counts.k)
+        left = max(counts.k + 1, round((counts.N - start * counts.k) / members))
+        counts = counts.model_copy(update={"N": left})
     labels = None if observation.labels is None else observation.labels[rows]
     return replace(observation, original=original, unlearned=unlearned, counts=counts, labels=labels)
 

@@ -93,7 +93,7 @@ def class_scores(observation: Observation, gradient_from: str) -> Tensor:
         raise InvalidRequest("the white box label rule needs a last layer with a bias", "inputs.ORIGINAL")
     sources = ["pair", "base"] if gradient_from == "either" else [gradient_from]
     found = [gradient_direction(observation, source).direction[last] for source in sources]
-    return min(found, key=lambda scores: _impurity(scores, observation.forgotten))
+    return min(found, key=lambda scores: _impurity(scores, observation.named))
 
 
 def _impurity(scores: Tensor, k: int) -> float:
@@ -104,7 +104,9 @@ def _impurity(scores: Tensor, k: int) -> float:
 
 
 def infer_labels(scores: Tensor, k: int) -> Tensor:
-    """The k classes of the lowest scores, [D, K] -> [D, k]; several of one class cannot be told.
+    """The k classes of the lowest scores, lowest first, [D, K] -> [D, k].
+
+    How many of several samples are of one class cannot be told.
 
     Raises:
         InvalidRequest: k is above the number of classes.

@@ -33,6 +33,11 @@ class Observation:
             return self.labels.shape[1]
         return self.counts.k if self.counts is not None else 1
 
+    @property
+    def named(self) -> int:
+        """Classes to name, as far as the attacker knows: of as many as there are samples, else as COUNTS says."""
+        return self.counts.named if self.labels is None and self.counts is not None else self.forgotten
+
     def exact(self) -> tuple[Networks, Counts]:
         """BASE and COUNTS.
 
@@ -61,9 +66,9 @@ class Queries:
         return len(self.after)
 
     @property
-    def forgotten(self) -> int:
-        """k as far as the attacker knows."""
-        return self.counts.k if self.counts is not None else 1
+    def named(self) -> int:
+        """Classes to name, as far as the attacker knows."""
+        return self.counts.named if self.counts is not None else 1
 
     @property
     def asked(self) -> int:

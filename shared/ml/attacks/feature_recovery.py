@@ -85,7 +85,8 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
 def _labels(observation: Observation, params: FeatureRecoveryParams, k: int) -> Tensor:
     """Classes [D, k] to search for."""
     if params.labels == "inferred":
-        return infer_labels(class_scores(observation, params.gradient_from), k)
+        named = infer_labels(class_scores(observation, params.gradient_from), observation.named)
+        return named.repeat(1, -(-k // named.shape[1]))[:, :k]  # as many samples of each class, where that is fewer
     architecture, given = observation.original.architecture, observation.labels
     if given is None or given.shape[0] != observation.unlearned.count:
         raise InvalidRequest("LABELS must hold one row a deletion", "inputs.LABELS")

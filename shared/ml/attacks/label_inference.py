@@ -24,7 +24,7 @@ class LabelInferenceParams(Params):
     traits={"access": "white_box"},
 )
 def run(observation: Observation, params: LabelInferenceParams, ctx: Context) -> Answers:
-    """The classes whose last-layer bias was pushed down most, k of them (COUNTS tells k; without it, 1)."""
+    """The classes whose last-layer bias was pushed down most: as many as COUNTS says were forgotten, else 1."""
     scores = class_scores(observation, params.gradient_from)
     ctx.progress(1, 1)
-    return Answers(infer_labels(scores, observation.forgotten), scores)
+    return Answers(infer_labels(scores, observation.named), scores)

@@ -26,7 +26,7 @@ class LabelInferenceBlackBoxParams(API):
     traits={"access": "black_box"},
 )
 def run(observation: Queries, params: LabelInferenceBlackBoxParams, ctx: Context) -> Answers:  # noqa: ARG001 - the API is asked already
-    """The classes whose own probes lost most confidence between the two models, k of them.
+    """The classes whose own probes lost most confidence between the two models: as many as COUNTS says, else 1.
 
     beta_c is the mean change of the confidence in c on the probes of class c.
     """
@@ -43,4 +43,4 @@ def run(observation: Queries, params: LabelInferenceBlackBoxParams, ctx: Context
         scores.append(told(deletion) - before)
         ctx.progress(deletion + 1, observation.deletions)
     beta = torch.stack(scores)
-    return Answers(infer_labels(beta, observation.forgotten), beta)
+    return Answers(infer_labels(beta, observation.named), beta)

@@ -27,7 +27,12 @@ class FashionMNISTParams(Params):
     download: bool = Field(True, description="whether to ask torchvision's mirrors when no file is found here")
 
 
-@registry.register("fashion_mnist", params=FashionMNISTParams, source="Xiao et al. 2017, arXiv 1708.07747")
+@registry.register(
+    "fashion_mnist",
+    params=FashionMNISTParams,
+    source="Xiao et al. 2017, arXiv 1708.07747",
+    traits={"input_shape": [1, 28, 28], "num_classes": 10},
+)
 class FashionMNIST:
     """Clothes, 28 x 28 grey, ten classes: 60,000 to train, 10,000 to test."""
 

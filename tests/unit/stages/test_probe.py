@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.attacks._oracle import API, Oracle
+from shared.ml.attacks._published_probes import Probe
 from shared.ml.networks import read_networks
 from shared.ml.tensors import read_tensors, write_tensors
 from tests.support.tiny import Outputs, Stopping, body, chain
@@ -37,6 +40,78 @@ def test_probes_raise_the_confidence_in_their_class_within_the_budget() -> None:
     assert read_tensors(start["PROBES"].data, "PROBES")[1]["queries"] == 16
     assert tensors["confidence"].mean() > confidence_in_own(made, start["PROBES"]).mean() + 0.2
     assert run_stage("probe", made, confidence=0.9, **FEW) == found
+
+
+PAPER = {
+    "preset": "paper",
+    "per_class": 2,
+    "candidates": 3,
+    "tries": 2,
+    "rounds": 8,
+    "directions": 30,
+    "confidence": 0.6,
+}
+MOST = 4 * 3 * 2 * 8 * (2 * 30 + 1)  # 4 classes
+
+
+def test_published_probes_are_sought_in_full_pixels_and_cost_at_most_what_was_quoted() -> None:
+    made = chain()
+    found = run_stage("probe", made, **PAPER)
+    tensors, about = read_tensors(found["PROBES"].data, "PROBES")
+    assert tensors["images"].shape == (4, 2, 1, 9, 9)
+    assert 0 <= tensors["images"].min() <= tensors["images"].max() <= 1
+    torch.testing.assert_close(confidence_in_own(made, found["PROBES"]), tensors["confidence"])
+    assert (about["preset"], about["at_most"]) == ("paper", MOST)
+    assert about["queries"] < MOST  # it stops where it is sure
+    assert about["queries"] % 61 == 0
+    once = run_stage("probe", made, **{**PAPER, "tries": 1, "rounds": 1})
+    assert tensors["confidence"].mean() > confidence_in_own(made, once["PROBES"]).mean() + 0.1
+    sure = tensors["confidence"] >= 0.6
+    assert sure.any()
+    assert tensors["confidence"][sure].max() < 0.9  # far from certain: a search ends as soon as it is sure enough
+    assert run_stage("probe", made, **PAPER) == found
+
+
+def test_a_published_search_asks_all_of_its_quote_where_it_never_gets_there() -> None:
+    about = read_tensors(run_stage("probe", chain(), **{**PAPER, "confidence": 0.999999})["PROBES"].data, "PROBES")[1]
+    assert about["queries"] == about["at_most"] == MOST
+
+
+def test_a_published_search_that_was_interrupted_goes_on_to_the_same_bytes() -> None:
+    made, hooks = chain(), Stopping(20)  # in the second try of the first
+    with pytest.raises(JobFailed):
+        run_stage("probe", made, hooks=hooks, **{**PAPER, "confidence": 0.99})
+    assert run_stage("probe", made, hooks=hooks, **{**PAPER, "confidence": 0.99}) == run_stage(
+        "probe", made, **{**PAPER, "confidence": 0.99}
+    )
+
+
+@pytest.mark.parametrize(("change", "field", "words"), [
+    ({"max_queries": MOST - 1}, "params.max_queries", f"may ask {MOST:,} queries"),
+    ({"resolution": 3}, "params.resolution", "preset paper has no resolution"),
+    ({"preset": "coarse"}, "params.candidates", "preset coarse has no candidates"),
+    ({"candidates": 1}, "params.candidates", "1 candidates are fewer than the 2"),
+])  # fmt: skip
+def test_a_search_that_cannot_be_made_is_refused_before_a_query(change: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words) as refused:
+        run_stage("probe", chain(), **{**PAPER, **change})
+    assert refused.value.field == field
+    run_stage("probe", chain(), **{**PAPER, "max_queries": MOST, "rounds": 8})
+
+
+def test_the_published_adam_counts_the_steps_of_each_value() -> None:
+    source = torch.Generator().manual_seed(0)
+    probe = Probe.start(torch.full((6,), 0.5))
+    theirs = torch.full((6,), 0.5, requires_grad=True)
+    optimiser = torch.optim.Adam([theirs], lr=0.1)
+    for _ in range(4):  # the first half only: the others stay as they are
+        slope = torch.randn(3, generator=source)
+        probe.ascend(torch.arange(3), slope)
+        theirs.grad = -torch.cat([slope, torch.zeros(3)])
+        optimiser.step()
+    torch.testing.assert_close(probe.x, theirs.detach().clamp(0, 1))
+    probe.ascend(torch.arange(3, 6), torch.tensor([2.0, -3.0, 0.5]))  # a first step is as long as the rate
+    torch.testing.assert_close(probe.x[3:], torch.tensor([0.6, 0.4, 0.6]))
 
 
 def test_a_search_that_was_interrupted_goes_on_to_the_same_bytes() -> None:

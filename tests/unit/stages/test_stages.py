@@ -62,7 +62,7 @@ def test_training_never_touches_pretraining_data_and_forget_sets_follow_the_perm
     flat = [index for row in truth.indices for index in row]
     assert len(set(flat)) == 6
     assert set(flat) <= set(training.indices)
-    assert body(made["COUNTS"]) == {"N": 12, "k": 2}
+    assert body(made["COUNTS"]) == {"N": 12, "k": 2, "classes": None}
     assert body(made["LABELS"])["labels"] == truth.labels
     unlearned = read_networks(made["UNLEARNED"].data, "UNLEARNED")
     assert unlearned.count == 3

@@ -205,6 +205,17 @@ def test_probes_are_made_once_an_original_model_and_only_for_attacks_that_need_t
     assert all(roles(j) == ["PROBES", "UNLEARNED"] for j in asking)
 
 
+def test_an_attacker_is_told_how_many_where_a_deletion_forgets_several() -> None:
+    def told(**forget: Any) -> bool:
+        return "COUNTS" in roles(next(j for j in planned({"forget": forget}) if j.stage == "attack"))
+
+    assert not told(size=1)
+    assert not told(indices=[[3], [4]])
+    assert told(size=2)
+    assert told(indices=[[3, 4], [5, 6]])
+    assert told(forget="class")  # of a class, one or many
+
+
 def test_a_judge_is_trained_once_from_the_next_seed_and_only_evaluations_get_it() -> None:
     grid = {"seeds": [0, 1], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]}
     plain = planned({**grid, "pretrain_seed": 4})
