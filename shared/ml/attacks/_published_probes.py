@@ -73,7 +73,8 @@ def find_published_probes(
     per, asked = search.tries * search.rounds, min(search.directions, size)
     most = search.most_queries(classes, size)
     images, confidence = torch.zeros(total, size), torch.full((total,), -1.0, dtype=torch.float64)
-    begun, state = 0, {}
+    begun = 0
+    state: dict[str, Tensor] = {}
     if (found := ctx.resume()) is not None:
         begun, state = found
         images, confidence = state.pop("images"), state.pop("confidences")
