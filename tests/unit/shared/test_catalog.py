@@ -65,7 +65,8 @@ def test_the_plugins_params_accept_what_the_catalog_filled_in() -> None:
 def test_a_stages_own_parameters_and_its_methods_are_told_apart() -> None:
     params = {"deletions": 3, "lr": 0.5}
     checked = CATALOG.check("unlearn", "ascent", params, ["ORIGINAL", "TRAINING_SET"])
-    assert checked.params == {"deletions": 3, "size": 1, "indices": None, "successive": False, "lr": 0.5}
+    own = {"forget": "samples", "deletions": 3, "size": 1, "indices": None, "successive": False}
+    assert checked.params == {**own, "lr": 0.5}
     assert checked.plugins == ("stage:unlearn", "unlearning:ascent")
 
 
