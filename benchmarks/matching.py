@@ -1,8 +1,8 @@
 """One gradient-matching step, three ways: `OMP_NUM_THREADS=1 python -m benchmarks.matching [--rounds N]`.
 
-`lanes` is the product's step. `composed` is the same mathematics by torch.func's vmap, grad and jvp; `double
-backward` derives the objective itself, a lane at a time. Variants take turns in one process, as the speed of a
-shared machine drifts; the least of the processor times of the rounds is the figure.
+`lanes` is the product's step. `composed` is the same mathematics by torch.func's vmap, grad and jvp; `plain` derives
+the objective itself, a lane at a time, as the preset `paper` does. Variants take turns in one process, as the speed of
+a shared machine drifts; the least of the processor times of the rounds is the figure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.functional import cross_entropy
 
 from shared.choices import Choice
+from shared.ml.attacks import _plain
 from shared.ml.attacks._matching import Matcher, matcher, total_variation
 from shared.ml.context import generator
 from shared.ml.networks import Architecture, build
@@ -52,23 +53,7 @@ def composed(network: nn.Module, weights: Tensors) -> Matcher:
     return lambda images, labels, direction, tv: lanes(images, labels, direction, torch.tensor(tv))
 
 
-def double_backward(network: nn.Module, _: Tensors) -> Matcher:
-    parameters = list(network.parameters())
-
-    def match(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, Tensor]:
-        gradients, distances = [], []
-        for lane, image in enumerate(images):
-            x = image.clone().requires_grad_()
-            g = torch.autograd.grad(cross_entropy(network(x), labels[lane]), parameters, create_graph=True)
-            flat, aim = (torch.cat([t.flatten() for t in ts]) for ts in (g, [d[lane] for d in direction.values()]))
-            distances.append(1 - torch.cosine_similarity(flat, aim, dim=0))
-            gradients.append(torch.autograd.grad(distances[-1] + tv * total_variation(x), x)[0])
-        return torch.stack(gradients), torch.stack(distances).detach()
-
-    return match
-
-
-VARIANTS = {"lanes": matcher, "composed": composed, "double backward": double_backward}
+VARIANTS = {"lanes": matcher, "composed": composed, "plain": _plain.matcher}
 
 
 def measure(

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+Arithmetic = Literal["plain", "batched"]
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -16,6 +18,7 @@ class Schedule:
 
     `lr` per step in pixel units; `tv` the weight of total variation at the first and the last step, moved
     between them geometrically; `start` the first image: `normal` N(0, 1), `dark` uniform in [0, 0.1].
+    `arithmetic` is how a step is computed: `plain` each lane by itself, `batched` all in shared passes.
     """
 
     iterations: int
@@ -26,6 +29,7 @@ class Schedule:
     weight_decay: float
     start: Literal["normal", "dark"]
     clamp_last: bool
+    arithmetic: Arithmetic
 
     def lr_at(self, step: int, total: int) -> float:
         """Learning rate of step `step`, counted from 0, of `total`."""
@@ -56,6 +60,7 @@ SCHEDULES = {
         weight_decay=0.01,
         start="normal",
         clamp_last=False,
+        arithmetic="plain",
     ),
     "default": Schedule(
         iterations=1000,
@@ -66,6 +71,7 @@ SCHEDULES = {
         weight_decay=0.0,
         start="dark",
         clamp_last=True,
+        arithmetic="batched",
     ),
 }
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from shared.ml.attacks import _matching, _plain
 from shared.ml.attacks._estimate import Estimate
-from shared.ml.attacks._matching import matcher, mismatch
-from shared.ml.attacks._schedules import AdamW, Schedule
+from shared.ml.attacks._schedules import AdamW, Arithmetic, Schedule
 from shared.ml.context import Context
 
+WAYS = {"plain": _plain, "batched": _matching}
 LANES_AT_ONCE = 32  # bounds memory; on one CPU core more lanes at once are no quicker
 SCOUTING = 0.15  # share of the steps after which all go on with one explanation only
 
@@ -35,19 +36,20 @@ class Starts:
 class Matching:
     """All lanes' objective. Networks and directions are on the device."""
 
-    def __init__(self, estimates: list[Estimate], labels: Tensor, ctx: Context) -> None:
+    def __init__(self, estimates: list[Estimate], labels: Tensor, arithmetic: Arithmetic, ctx: Context) -> None:
         self.labels = labels.to(ctx.device)
+        self.way = WAYS[arithmetic]
         self.networks: list[tuple[nn.Module, dict[str, Tensor]]] = []
         for estimate in estimates:
             network = estimate.at.network().to(ctx.device)
             self.networks.append((network, {name: w.detach() for name, w in network.named_parameters()}))
         self.directions = [{n: g.to(ctx.device) for n, g in e.direction.items()} for e in estimates]
-        self.match = [matcher(network, weights, LANES_AT_ONCE) for network, weights in self.networks]
+        self.match = [self.way.matcher(network, weights, LANES_AT_ONCE) for network, weights in self.networks]
 
     def step(self, lanes: Starts, tv: float) -> tuple[Tensor, Tensor]:
         """Gradient of the objective like the images, and 1 - cos, [L]."""
         gradient = torch.empty_like(lanes.search.x)
-        loss = torch.empty(len(lanes.place), device=gradient.device)
+        loss = gradient.new_empty(len(lanes.place))
         for which, match in enumerate(self.match):
             rows, deletions = lanes.of(which)
             if len(rows):
@@ -57,13 +59,13 @@ class Matching:
 
     def mismatch(self, lanes: Starts) -> Tensor:
         """1 - cos, [L]."""
-        loss = torch.empty(len(lanes.place), device=lanes.search.x.device)
+        loss = lanes.search.x.new_empty(len(lanes.place))
         for which, (network, weights) in enumerate(self.networks):
             rows, deletions = lanes.of(which)
             if len(rows):
                 aim = {name: g[deletions] for name, g in self.directions[which].items()}
                 x = lanes.search.x[rows]
-                loss[rows] = mismatch(network, weights, x, self.labels[deletions], aim, LANES_AT_ONCE)
+                loss[rows] = self.way.mismatch(network, weights, x, self.labels[deletions], aim, LANES_AT_ONCE)
         return loss
 
 

@@ -12,7 +12,7 @@ from shared.errors import InvalidRequest
 from shared.ml.attacks import registry
 from shared.ml.attacks._estimate import GradientFrom, class_scores, gradient_direction, infer_labels, with_controls
 from shared.ml.attacks._observation import Observation, Reconstruction
-from shared.ml.attacks._schedules import SCHEDULES
+from shared.ml.attacks._schedules import SCHEDULES, Arithmetic
 from shared.ml.attacks._search import Matching, search
 from shared.ml.context import Context
 from shared.registry import Params
@@ -22,6 +22,11 @@ class FeatureRecoveryParams(Params):
     preset: Literal["default", "paper"] = Field("default", description="the search: ours, or the official code's")
     iterations: int | None = Field(None, ge=1, le=100_000, description="steps of the search; none: the preset's")
     restarts: int | None = Field(None, ge=1, le=64, description="starts a deletion; none: the preset's")
+    arithmetic: Arithmetic | None = Field(
+        None,
+        description="plain: each image by itself, which gives the official loop's pixels; batched: all at once, equal "
+        "but for rounding and up to three times quicker; none: the preset's",
+    )
     gradient_from: GradientFrom = "pair"
     labels: Literal["given", "inferred"] = Field(
         "given", description="classes given, or read off the last layer's bias"
@@ -63,7 +68,9 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
     estimates = [gradient_direction(observation, source) for source in sources]
     if controls:
         estimates = [with_controls(e, controls, ctx.generator("random directions")) for e in estimates]
-    matching = Matching(estimates, torch.cat([labels, labels[:controls]]), ctx)
+    matching = Matching(
+        estimates, torch.cat([labels, labels[:controls]]), params.arithmetic or schedule.arithmetic, ctx
+    )
     images, loss, chosen = search(
         matching,
         deletions,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from shared.choices import Choice
@@ -16,55 +16,21 @@ from shared.ml.attacks._estimate import class_scores, gradient_direction, infer_
 from shared.ml.attacks._matching import matcher, mismatch, total_variation
 from shared.ml.attacks._observation import Observation
 from shared.ml.attacks._schedules import SCHEDULES, AdamW
-from shared.ml.context import LocalContext, Part, generator
+from shared.ml.context import LocalContext, generator
 from shared.ml.datasets._base import Samples
-from shared.ml.networks import Architecture, Networks, build, clone
-from shared.ml.records import Counts
-from shared.ml.training.recipe import Recipe
-from shared.ml.training.sgd import train
-from shared.ml.unlearning import gradient_ascent, retrain
-from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.networks import Architecture, Networks
+from tests.support import observed
 
 CONVNET = Architecture(
     model=Choice(name="convnet", params={"width": 2}), input_shape=(1, 9, 9), num_classes=4, mean=(0.5,), std=(0.5,)
 )
 MLP = CONVNET.model_copy(update={"model": Choice(name="mlp")})
-N = 8
-
-
-def samples(n: int = N) -> Samples:
-    source = generator(0, "samples")
-    return Samples(torch.rand(n, 1, 9, 9, generator=source), torch.randint(0, 4, (n,), generator=source))
-
-
-def stack(networks: list[nn.Module], architecture: Architecture = CONVNET) -> Networks:
-    states = [network.state_dict() for network in networks]
-    return Networks(architecture, {n: torch.stack([s[n] for s in states]) for n in states[0]}, len(networks))
 
 
 def observe(
     method: str, deletions: int = 3, k: int = 1, double: bool = False, architecture: Architecture = CONVNET
 ) -> tuple[Observation, Samples]:
-    """The weights that a server sees, and the truth [deletions * k] that it does not."""
-    data = samples()
-    base = build(architecture, generator(0, "weights"))
-    if double:
-        base, data = base.double(), Samples(data.images.double(), data.labels)
-    original = clone(base)
-    ctx = LocalContext()
-    train(original, data, Recipe(lr=1e-2), ctx)
-    unlearned = []
-    for i in range(deletions):
-        gone = list(range(i * k, (i + 1) * k))
-        kept = [place for place in range(N) if place not in gone]
-        plugin = {"gradient_ascent": gradient_ascent, "retrain": retrain}[method]
-        params = retrain.RetrainParams() if method == "retrain" else gradient_ascent.GradientAscentParams()
-        inputs = UnlearningInputs(clone(original), clone(base), Recipe(lr=1e-2))
-        part = Part(ctx, i, deletions)
-        unlearned.append(plugin.unlearn(inputs, data.pick(kept), data.pick(gone), params, part))
-    truth = data.pick(list(range(deletions * k)))
-    original_, unlearned_, base_ = (stack(networks, architecture) for networks in ([original], unlearned, [base]))
-    return Observation(original_, unlearned_, base_, Counts(N=N, k=k), truth.labels.view(deletions, k)), truth
+    return observed.observe(architecture, method, deletions, k, double)
 
 
 def true_gradient(at: Networks, batch: Samples, double: bool) -> list[Tensor]:
