@@ -50,10 +50,13 @@ class Lanes:
         self._network = _stand_in(own, "", self._tape)
 
     def run(self, x: Tensor, labels: Tensor, twice: bool = True) -> Pass:
-        """Images [L * k, C, H, W] that ask for a gradient and labels [L, k]; `twice`: deltas can be derived too."""
-        lanes, k = labels.shape
+        """Images [L * k, C, H, W] that ask for a gradient and labels [L, k], or how likely each class is [L, k, K].
+
+        `twice`: deltas can be derived too.
+        """
+        lanes, k = labels.shape[:2]
         self._tape.clear()
-        loss = cross_entropy(self._network(x), labels.flatten(), reduction="sum") / k
+        loss = cross_entropy(self._network(x), labels.flatten(0, 1), reduction="sum") / k
         calls = list(self._tape)
         self._tape.clear()
         assert all(call.x._version == call.version for call in calls), "a layer's input was changed in place"

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from shared.ml.attacks._lanes import Lanes
 from shared.ml.attacks._layers import Tensors
 
-# (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight) -> (gradient, loss [L])
-Matcher = Callable[[Tensor, Tensor, Tensors, float], tuple[Tensor, Tensor]]
+# (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight) -> (gradient, loss [L]).
+# Labels may be logits [L, k, K] instead, of classes that are sought with the images: then (gradient, loss, theirs).
+Matcher = Callable[[Tensor, Tensor, Tensors, float], tuple[Tensor, ...]]
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -37,12 +38,17 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
     shared. A step costs about 7 forward passes' worth of convolutions, which is what bounds its speed.
 
     Returns:
-        a function that gives d objective / d images, like the images, and 1 - cos, [L] in [0, 2].
+        a function that gives d objective / d images, like the images, and 1 - cos, [L] in [0, 2]; of logits their
+        derivative too: delta depends on them, the moves do not.
     """
     lanes = Lanes(network, weights)
 
-    def some(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, Tensor]:
+    def some(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, ...]:
         x = images.detach().flatten(0, 1).requires_grad_()
+        sought = [x]
+        if labels.is_floating_point():
+            logits = labels.detach().requires_grad_()
+            sought, labels = [x, logits], logits.softmax(2)
         done = lanes.run(x, labels)
         g = done.gradients()
         norm = _norm(g).clamp_min(1e-30)
@@ -54,12 +60,12 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
         moves = done.along(v)
         prior = total_variation(x) * (tv * len(images))  # the mean over lanes -> their sum
         seeds = [*(move.detach() for move in moves), *(delta.detach() for delta in done.deltas), None]
-        (gradient,) = torch.autograd.grad([*done.deltas, *moves, prior], x, seeds)
-        return gradient.view_as(images), 1 - cosine
+        gradient, *theirs = torch.autograd.grad([*done.deltas, *moves, prior], sought, seeds)
+        return gradient.view_as(images), 1 - cosine, *theirs
 
-    def match(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, Tensor]:
+    def match(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, ...]:
         parts = [some(*part, tv) for part in _chunks(images, labels, direction, chunk)]
-        return torch.cat([gradient for gradient, _ in parts]), torch.cat([mismatch for _, mismatch in parts])
+        return tuple(torch.cat(alike) for alike in zip(*parts, strict=True))
 
     return match
 
@@ -67,7 +73,12 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
 def mismatch(
     network: nn.Module, weights: Tensors, images: Tensor, labels: Tensor, direction: Tensors, chunk: int | None = None
 ) -> Tensor:
-    """1 - cos of each lane, [L] in [0, 2]: the objective without its prior, cheaper than `matcher`."""
+    """1 - cos of each lane, [L] in [0, 2]: the objective without its prior, cheaper than `matcher`.
+
+    Labels as there: classes [L, k], or logits [L, k, K].
+    """
+    if labels.is_floating_point():
+        labels = labels.softmax(2)
     lanes, found = Lanes(network, weights), []
     for some, theirs, aim in _chunks(images, labels, direction, chunk):
         g = lanes.run(some.detach().flatten(0, 1).requires_grad_(), theirs, twice=False).gradients()

@@ -20,14 +20,18 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
     """As `_matching.matcher`, for directions of any norm."""
     own = _with(network, weights)
 
-    def match(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, Tensor]:
-        gradients, distances = [], []
+    def match(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, ...]:
+        found: list[tuple[Tensor, ...]] = []
         for lane, image in enumerate(images):
             x = image.detach().clone().requires_grad_()
-            distance = _distance(own, x, labels[lane], direction, lane, graph=True)
-            gradients.append(torch.autograd.grad(distance + tv * total_variation(x), x)[0])
-            distances.append(distance.detach())
-        return torch.stack(gradients), torch.stack(distances)
+            sought, classes = [x], labels[lane]
+            if labels.is_floating_point():
+                logits = classes.detach().clone().requires_grad_()
+                sought, classes = [x, logits], logits.softmax(1)
+            distance = _distance(own, x, classes, direction, lane, graph=True)
+            gradient, *theirs = torch.autograd.grad(distance + tv * total_variation(x), sought)
+            found.append((gradient, distance.detach(), *theirs))
+        return tuple(torch.stack(alike) for alike in zip(*found, strict=True))
 
     return match
 
@@ -42,6 +46,8 @@ def mismatch(
 ) -> Tensor:
     """1 - cos of each lane, [L] in [0, 2], as `_matching.mismatch`."""
     own = _with(network, weights)
+    if labels.is_floating_point():
+        labels = labels.softmax(2)
     return torch.stack([
         _distance(own, image.detach(), labels[lane], direction, lane, graph=False) for lane, image in enumerate(images)
     ])  # fmt: skip

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from shared.ml.attacks import _matching, _plain
 from shared.ml.attacks._estimate import Estimate
@@ -15,17 +17,35 @@ from shared.ml.context import Context
 WAYS = {"plain": _plain, "batched": _matching}
 LANES_AT_ONCE = 32  # bounds memory; on one CPU core more lanes at once are no quicker
 SCOUTING = 0.15  # share of the steps after which all go on with one explanation only
+LABEL_LR = 1.0  # of the logits of classes that are sought with the images
+SETTLING = 0.1  # share of the steps after which each start keeps to its likeliest classes
 
 
 @dataclass
 class Starts:
-    """Lanes: one start of one deletion under one explanation each, as rows (deletion, estimate, start) of `place`."""
+    """Lanes: one start of one deletion under one explanation each, as rows (deletion, estimate, start) of `place`.
+
+    `classes` are the logits [L, k, K] of labels that are sought with the images, None where they are known.
+    """
 
     place: Tensor
     search: AdamW
+    classes: AdamW | None = None
 
     def keep(self, rows: Tensor) -> Starts:
-        return Starts(self.place[rows], AdamW(**{name: t[rows] for name, t in self.search.state().items()}))
+        return Starts.of_state({name: t[rows] for name, t in self.state().items()})
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, each [L, ...]."""
+        classes = {} if self.classes is None else {f"classes.{name}": t for name, t in self.classes.state().items()}
+        return self.search.state() | classes | {"place": self.place}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Tensor]) -> Starts:
+        """From what `state` gave."""
+        classes = {n.removeprefix("classes."): t for n, t in state.items() if n.startswith("classes.")}
+        search = {name: state[name] for name in ("x", "first", "second")}
+        return cls(state["place"], AdamW(**search), AdamW(**classes) if classes else None)
 
     def of(self, estimate: int) -> tuple[Tensor, Tensor]:
         """Rows of that explanation, and their deletions."""
@@ -34,10 +54,11 @@ class Starts:
 
 
 class Matching:
-    """All lanes' objective. Networks and directions are on the device."""
+    """All lanes' objective. Networks and directions are on the device; labels [D, k], None: they are sought too."""
 
-    def __init__(self, estimates: list[Estimate], labels: Tensor, arithmetic: Arithmetic, ctx: Context) -> None:
-        self.labels = labels.to(ctx.device)
+    def __init__(self, estimates: list[Estimate], labels: Tensor | None, arithmetic: Arithmetic, ctx: Context) -> None:
+        self.labels = None if labels is None else labels.to(ctx.device)
+        self.classes = estimates[0].at.architecture.num_classes
         self.way = WAYS[arithmetic]
         self.networks: list[tuple[nn.Module, dict[str, Tensor]]] = []
         for estimate in estimates:
@@ -46,16 +67,26 @@ class Matching:
         self.directions = [{n: g.to(ctx.device) for n, g in e.direction.items()} for e in estimates]
         self.match = [self.way.matcher(network, weights, LANES_AT_ONCE) for network, weights in self.networks]
 
-    def step(self, lanes: Starts, tv: float) -> tuple[Tensor, Tensor]:
-        """Gradient of the objective like the images, and 1 - cos, [L]."""
-        gradient = torch.empty_like(lanes.search.x)
-        loss = gradient.new_empty(len(lanes.place))
+    def step(self, lanes: Starts, tv: float) -> tuple[Tensor, ...]:
+        """Gradient of the objective like the images, 1 - cos, [L], and the gradient in the logits, if there are any."""
+        found = [torch.empty_like(lanes.search.x), lanes.search.x.new_empty(len(lanes.place))]
+        if lanes.classes is not None:
+            found.append(torch.empty_like(lanes.classes.x))
         for which, match in enumerate(self.match):
             rows, deletions = lanes.of(which)
             if len(rows):
                 aim = {name: g[deletions] for name, g in self.directions[which].items()}
-                gradient[rows], loss[rows] = match(lanes.search.x[rows], self.labels[deletions], aim, tv)
-        return gradient, loss
+                parts = match(lanes.search.x[rows], self._labels(lanes, rows, deletions), aim, tv)
+                for whole, part in zip(found, parts, strict=True):
+                    whole[rows] = part
+        return tuple(found)
+
+    def _labels(self, lanes: Starts, rows: Tensor, deletions: Tensor) -> Tensor:
+        """Of these lanes: classes [L, k], or logits [L, k, K]."""
+        if lanes.classes is not None:
+            return lanes.classes.x[rows]
+        assert self.labels is not None
+        return self.labels[deletions]
 
     def mismatch(self, lanes: Starts) -> Tensor:
         """1 - cos, [L]."""
@@ -65,8 +96,23 @@ class Matching:
             if len(rows):
                 aim = {name: g[deletions] for name, g in self.directions[which].items()}
                 x = lanes.search.x[rows]
-                loss[rows] = self.way.mismatch(network, weights, x, self.labels[deletions], aim, LANES_AT_ONCE)
+                labels = self._labels(lanes, rows, deletions)
+                loss[rows] = self.way.mismatch(network, weights, x, labels, aim, LANES_AT_ONCE)
         return loss
+
+
+def settled(logits: Tensor) -> Tensor:
+    """Logits of the likeliest classes alone: their softmax is 0 and 1, and has no slope that could move them."""
+    return 1e4 * one_hot(logits.argmax(2), logits.shape[2]).to(logits.dtype)
+
+
+class Found(NamedTuple):
+    """Images [D, k, C, H, W], their labels [D, k], 1 - cos [D] and the number of the explanation [D]."""
+
+    images: Tensor
+    labels: Tensor
+    loss: Tensor
+    explanation: Tensor
 
 
 def best_of(lanes: Starts, loss: Tensor) -> Tensor:
@@ -95,50 +141,56 @@ def search(
     restarts: int,
     shape: tuple[int, ...],
     ctx: Context,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Found:
     """Run it to its end, or on from the checkpoint.
 
     Args:
-        deletions: how many of the labels are deletions; what comes after them are controls.
+        deletions: how many of the directions are of deletions; what comes after them are controls.
         shape: of one start, (k, C, H, W).
 
     Returns:
-        per deletion the images [D, *shape], the matching loss [D] and the number of the explanation [D] of the
-        lane that matches best.
+        of each deletion, and of each control, the lane that matches best.
     """
     estimates = len(matching.match)
-    lanes, done = _start(len(matching.labels), estimates, restarts, schedule, shape, ctx), 0
-    if (found := ctx.resume()) is not None:
-        done, saved = found
-        place = saved.pop("place")
-        lanes = Starts(place.to(ctx.device), AdamW(**{name: t.to(ctx.device) for name, t in saved.items()}))
+    lanes, done = _start(matching, restarts, schedule, shape, ctx), 0
+    if (saved := ctx.resume()) is not None:
+        done, state = saved
+        lanes = Starts.of_state({name: t.to(ctx.device) for name, t in state.items()})
     for step in range(done, total):
         if step == max(1, int(SCOUTING * total)) and estimates > 1:
             lanes = lanes.keep(lanes.of(_likelier(lanes, matching.mismatch(lanes), deletions))[0])
         lanes.search.x.clamp_(0, 1)
-        gradient, loss = matching.step(lanes, schedule.tv_at(step, total))
+        gradient, loss, *theirs = matching.step(lanes, schedule.tv_at(step, total))
         lanes.search.step(step + 1, gradient.sign(), schedule.lr_at(step, total), schedule.weight_decay)
+        if lanes.classes is not None:
+            lanes.classes.step(step + 1, theirs[0], LABEL_LR, 0)
+            if step + 1 == max(1, int(SETTLING * total)):
+                lanes.classes = AdamW.at(settled(lanes.classes.x))
         if step % 10 == 0 or step + 1 == total:
             ctx.progress(step + 1, total, matching_loss=loss.mean().item())
         else:
             ctx.progress(step + 1, total)
         if ctx.due():
-            ctx.save(step + 1, lanes.search.state() | {"place": lanes.place})
+            ctx.save(step + 1, lanes.state())
     if schedule.clamp_last:
         lanes.search.x.clamp_(0, 1)
     loss = matching.mismatch(lanes)
     best = best_of(lanes, loss)
-    return lanes.search.x[best].cpu(), loss[best].cpu(), lanes.place[best, 1].cpu()
+    chosen = lanes.keep(best)
+    labels = matching.labels if chosen.classes is None else chosen.classes.x.argmax(2)
+    assert labels is not None
+    return Found(chosen.search.x.cpu(), labels.cpu(), loss[best].cpu(), chosen.place[:, 1].cpu())
 
 
-def _start(
-    deletions: int, estimates: int, restarts: int, schedule: Schedule, shape: tuple[int, ...], ctx: Context
-) -> Starts:
-    """The starts; those of a deletion are the same under every explanation."""
+def _start(matching: Matching, restarts: int, schedule: Schedule, shape: tuple[int, ...], ctx: Context) -> Starts:
+    """The starts; those of a deletion are the same under every explanation. Sought labels start undecided."""
+    deletions, estimates = len(next(iter(matching.directions[0].values()))), len(matching.match)
     starts = [
         [schedule.first_image(shape, ctx.generator(f"start {d} {r}")) for r in range(restarts)]
         for d in range(deletions)
     ]
     place = [(d, e, r) for d in range(deletions) for e in range(estimates) for r in range(restarts)]
     x = torch.stack([starts[d][r] for d, _, r in place])
-    return Starts(torch.tensor(place, device=ctx.device), AdamW.at(x.to(ctx.device)))
+    undecided = x.new_zeros(len(place), shape[0], matching.classes).to(ctx.device)
+    classes = AdamW.at(undecided) if matching.labels is None else None
+    return Starts(torch.tensor(place, device=ctx.device), AdamW.at(x.to(ctx.device)), classes)

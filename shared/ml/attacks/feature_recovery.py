@@ -28,8 +28,8 @@ class FeatureRecoveryParams(Params):
         "but for rounding and up to three times quicker; none: the preset's",
     )
     gradient_from: GradientFrom = "pair"
-    labels: Literal["given", "inferred"] = Field(
-        "given", description="classes given, or read off the last layer's bias"
+    labels: Literal["given", "inferred", "optimised"] = Field(
+        "given", description="classes given, read off the last layer's bias, or sought together with the images"
     )
     controls: int = Field(
         0, ge=0, le=1000, description="deletions for which the same search is also given a random direction, as a null"
@@ -55,7 +55,8 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
     All restarts of all deletions are one batch. Of a deletion's restarts the one with the lowest matching
     loss is kept: the only choice that an attacker can make. One who does not know how the model was made to
     forget tries both estimates (`either`) and goes on with the one that matches better so far, mean over deletions:
-    they were all forgotten in one way.
+    they were all forgotten in one way. With `optimised` labels each start seeks its own, as soft labels beside the
+    images (Zhu et al. 2019, arXiv 1906.08935); the likeliest classes are reported.
 
     Raises:
         InvalidRequest: labels do not fit the deletions, or a deletion left no trace.
@@ -64,14 +65,14 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
     k = observation.forgotten
     sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
     labels = _labels(observation, params, k)
-    deletions, controls = len(labels), min(params.controls, len(labels))
+    deletions = observation.unlearned.count
+    controls = min(params.controls, deletions)
     estimates = [gradient_direction(observation, source) for source in sources]
     if controls:
         estimates = [with_controls(e, controls, ctx.generator("random directions")) for e in estimates]
-    matching = Matching(
-        estimates, torch.cat([labels, labels[:controls]]), params.arithmetic or schedule.arithmetic, ctx
-    )
-    images, loss, chosen = search(
+    sought = None if labels is None else torch.cat([labels, labels[:controls]])
+    matching = Matching(estimates, sought, params.arithmetic or schedule.arithmetic, ctx)
+    images, labels, loss, chosen = search(
         matching,
         deletions,
         schedule,
@@ -82,15 +83,17 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
     )
     return Reconstruction(
         images[:deletions],
-        labels,
+        labels[:deletions],
         loss[:deletions],
         [sources[which] for which in chosen[:deletions].tolist()],
         {"random_direction": images[deletions:]} if controls else {},
     )
 
 
-def _labels(observation: Observation, params: FeatureRecoveryParams, k: int) -> Tensor:
-    """Classes [D, k] to search for."""
+def _labels(observation: Observation, params: FeatureRecoveryParams, k: int) -> Tensor | None:
+    """Classes [D, k] to search for; None: with the images."""
+    if params.labels == "optimised":
+        return None
     if params.labels == "inferred":
         named = infer_labels(class_scores(observation, params.gradient_from), observation.named)
         return named.repeat(1, -(-k // named.shape[1]))[:, :k]  # as many samples of each class, where that is fewer

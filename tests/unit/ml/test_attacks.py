@@ -133,18 +133,31 @@ def test_recovery_lowers_the_matching_loss_and_stays_in_range() -> None:
     assert (found.images[:, 0] - truth.images).square().mean() < 0.5 * (grey - truth.images).square().mean()
 
 
-@pytest.mark.parametrize("preset", ["default", "paper"])
-def test_a_resumed_recovery_ends_bit_equal(preset: str) -> None:
+@pytest.mark.parametrize(("preset", "labels"), [("default", "given"), ("paper", "given"), ("default", "optimised")])
+def test_a_resumed_recovery_ends_bit_equal(preset: str, labels: str) -> None:
     seen, _ = observe("gradient_ascent", k=2)
-    whole = run(seen, LocalContext(), iterations=12, restarts=2, preset=preset)
+    how = {"iterations": 12, "restarts": 2, "preset": preset, "labels": labels}
+    whole = run(seen, LocalContext(), **how)
     first = LocalContext(save_every=5)
-    run(seen, first, iterations=12, restarts=2, preset=preset)
+    run(seen, first, **how)
     later = LocalContext()
     later.checkpoint = first.checkpoint
-    resumed = run(seen, later, iterations=12, restarts=2, preset=preset)
+    resumed = run(seen, later, **how)
     assert later.steps[0][0] == 11
     assert torch.equal(whole.images, resumed.images)
+    assert torch.equal(whole.labels, resumed.labels)
     assert torch.equal(whole.matching_loss, resumed.matching_loss)
+
+
+@pytest.mark.parametrize(("method", "gradient_from"), [("gradient_ascent", "pair"), ("retrain", "base")])
+def test_classes_are_found_together_with_the_images(method: str, gradient_from: str) -> None:
+    seen, truth = observe(method, architecture=MLP)
+    blind = replace(seen, labels=None)
+    found = run(blind, LocalContext(), iterations=100, labels="optimised", controls=1, gradient_from=gradient_from)
+    assert found.labels.flatten().tolist() == truth.labels.tolist()
+    assert found.labels.shape == (3, 1)
+    assert found.matching_loss.max() < 0.2
+    assert found.controls["random_direction"].shape == (1, 1, 1, 9, 9)
 
 
 def test_of_several_restarts_the_lowest_matching_loss_is_kept() -> None:

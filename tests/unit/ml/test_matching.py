@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, relu
+from torch.nn.functional import cross_entropy, one_hot, relu
 
 from shared.choices import Choice
+from shared.ml.attacks import _matching, _plain
 from shared.ml.attacks._lanes import Lanes
 from shared.ml.attacks._matching import matcher, mismatch, total_variation
+from shared.ml.attacks._search import settled
 from shared.ml.context import generator
 from shared.ml.networks import Architecture, build
 
@@ -144,6 +146,32 @@ def test_the_gradient_is_the_finite_difference(name: str) -> None:
         ends.append(distance + 0.1 * torch.stack([total_variation(image) for image in moved]))
     slope = (ends[0] - ends[1]) / (2 * step)
     torch.testing.assert_close((gradient * aside).flatten(1).sum(1), slope, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["convnet early", "residual", "own weights"])
+def test_classes_that_are_sought_too_have_the_gradient_of_plain_double_backward(name: str) -> None:
+    made = network(name, torch.float64)
+    weights, images, _, direction = problem(made, 3, 2, torch.float64)
+    logits = torch.randn(3, 2, 4, generator=generator(0, "logits"), dtype=torch.float64)
+    for way, chunk in ((_matching, None), (_matching, 2), (_plain, None)):
+        gradient, loss, theirs = way.matcher(made, weights, chunk)(images, logits, direction, 0.1)
+        for lane in range(3):
+            x, y = images[lane].clone().requires_grad_(), logits[lane].clone().requires_grad_()
+            total, distance = objective(made, x, y.softmax(1), [d[lane] for d in direction.values()], 0.1)
+            expected = torch.autograd.grad(total, [x, y])
+            torch.testing.assert_close((gradient[lane], theirs[lane]), expected, atol=1e-12, rtol=1e-9)
+            torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
+        torch.testing.assert_close(way.mismatch(made, weights, images, logits, direction, chunk), loss)
+
+
+def test_a_class_that_is_settled_is_as_good_as_known() -> None:
+    made = network("convnet early", torch.float64)
+    weights, images, labels, direction = problem(made, 3, 2, torch.float64)
+    known = matcher(made, weights)(images, labels, direction, 0.1)
+    certain = settled(one_hot(labels, 4).double() / 10)
+    gradient, loss, theirs = matcher(made, weights)(images, certain, direction, 0.1)
+    torch.testing.assert_close((gradient, loss), known)
+    assert not theirs.any()
 
 
 def test_lanes_are_alone() -> None:
