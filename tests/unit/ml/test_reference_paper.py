@@ -116,7 +116,7 @@ def test_in_float64_shared_passes_are_the_reference_too(
     ctx = LocalContext()
     matching = Matching([Estimate(at(seen, gradient_from), direction)], seen.labels, arithmetic, ctx)
     shape = (k, *MODELS[model].input_shape)
-    images, loss, _ = search(matching, DELETIONS, SCHEDULES["paper"], STEPS, RESTARTS, shape, ctx)
+    images, _, loss, _ = search(matching, DELETIONS, SCHEDULES["paper"], STEPS, RESTARTS, shape, ctx)
     for deletion in range(DELETIONS):
         expected = slowly(seen, gradient_from, deletion)
         assert expected.image.dtype == torch.float64
