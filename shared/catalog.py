@@ -19,6 +19,7 @@ import jsonschema
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import InvalidRequest
+from shared.fit import misfit
 from shared.registry import Plugin
 
 JSONObject = dict[str, Any]
@@ -168,7 +169,7 @@ class Catalog:
 
         Raises:
             InvalidRequest: with the field's dotted path: unknown stage, method or plugin; a parameter
-                unknown, of the wrong type or out of bounds.
+                unknown, of the wrong type or out of bounds; a model that does not fit the data.
         """
         entry = self.get("stage", stage, "stage")
         entries = [entry]
@@ -185,6 +186,7 @@ class Catalog:
         used = list(entries)
         for part, given in zip(entries, split_params(params, entries), strict=True):
             complete |= self._complete(part, given, "params", used)
+        self._fit(used)
 
         needs = tuple(dict.fromkeys(role for e in entries for role in e.needed(complete)))
         uses = tuple(dict.fromkeys(role for e in entries for role in e.uses))
@@ -221,6 +223,17 @@ class Catalog:
                 f"inputs.{role}",
             )
         return job
+
+    def _fit(self, used: Iterable[Entry]) -> None:
+        """Refuse a model that cannot take the data set beside it, as far as that is known before a file is read."""
+        by_kind = {entry.kind: entry for entry in used}
+        if "model" in by_kind and "dataset" in by_kind:
+            model, dataset = by_kind["model"], by_kind["dataset"]
+            shape = dataset.traits.get("input_shape", ())
+            if why := misfit(model.name, model.traits, shape):
+                models = (e for e in self if e.kind == "model")
+                fitting = [e.name for e in models if not misfit(e.name, e.traits, shape)]
+                raise InvalidRequest(f"{why} ({dataset.name}). Models that fit: {', '.join(fitting)}", "params.model")
 
     def _complete(self, entry: Entry, given: Mapping[str, Any], path: str, used: list[Entry]) -> JSONObject:
         """`given` with defaults, inner plugins checked and added to `used`."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from shared.choices import Choice, chosen, validated
 from shared.errors import InvalidRequest
+from shared.fit import MAX_FEATURES, misfit
 from shared.ml.models import registry
 from shared.ml.tensors import read_tensors, write_tensors
 
@@ -27,7 +28,7 @@ class Architecture(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Choice
-    input_shape: tuple[int, int, int] = Field(description="C, H, W")
+    input_shape: tuple[int, int, int] = Field(description="C, H, W; a table of F features is F, 1, 1")
     num_classes: int = Field(ge=2, le=1000)
     mean: tuple[float, ...] = Field(description="per channel, of images in [0, 1]")
     std: tuple[float, ...] = Field(description="per channel, above 0")
@@ -41,8 +42,11 @@ class Architecture(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Architecture:
         channels, height, width = self.input_shape
-        if not (1 <= channels <= 4 and 1 <= height <= 512 and 1 <= width <= 512):
-            raise ValueError("input_shape must be 1 to 4 channels of at most 512 x 512 pixels")
+        most = MAX_FEATURES if height == width == 1 else 4
+        if not (1 <= channels <= most and 1 <= height <= 512 and 1 <= width <= 512):
+            raise ValueError(
+                f"input_shape must be 1 to 4 channels of at most 512 x 512 pixels, or at most {MAX_FEATURES}, 1, 1"
+            )
         if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
             raise ValueError("mean and std need one value a channel, std above 0")
         return self
@@ -86,6 +90,8 @@ def build(architecture: Architecture, generator: torch.Generator | None = None) 
         InvalidRequest: no such model, or its parameters do not fit the input.
     """
     plugin, params = chosen(registry, architecture.model)
+    if why := misfit(plugin.name, plugin.traits, architecture.input_shape):
+        raise InvalidRequest(why, "params.model")
     with torch.random.fork_rng(devices=[]):
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))

@@ -157,14 +157,22 @@ def score_images(
     return parts
 
 
-def score_labels(answers: Tensor, truth: Tensor, num_classes: int) -> JSONObject:
-    """Every label metric, with its nulls. Both int64 [D, k]."""
+def score_labels(answers: Tensor, truth: Tensor, num_classes: int, public: Tensor) -> JSONObject:
+    """Every label metric, with its nulls. Both int64 [D, k].
+
+    Args:
+        public: labels of public samples, int64 [N]. Where one class is commoner there, always to name it is a null.
+    """
+    commonest = public.mode().values
+    uneven = len(public.unique(return_counts=True)[1].unique()) > 1
     parts: JSONObject = {}
     for plugin in registry:
         if plugin.traits.get("takes") != "label":
             continue
         values = plugin.target(answers, truth)
         by_null = {"uniform_guess": [min(1.0, truth.shape[1] / num_classes)] * len(values)}
+        if uneven:
+            by_null["majority_guess"] = plugin.target(commonest.expand_as(truth), truth).tolist()
         others = nulls.permuted_truth(plugin.target, answers, truth)
         if others is not None:
             by_null["permuted_truth"] = others.tolist()

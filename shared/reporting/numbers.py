@@ -13,6 +13,7 @@ NULLS = {
     "nearest_public": "the public image of the class that explains the weights best",
     "random_direction": "the same search on a random direction",
     "uniform_guess": "a uniform guess",
+    "majority_guess": "always the commonest class of the public data",
     "chance": "chance",
 }
 SHORT = {
@@ -21,6 +22,7 @@ SHORT = {
     "nearest_public": "nearest public",
     "random_direction": "random direction",
     "uniform_guess": "uniform guess",
+    "majority_guess": "commonest class",
 }
 METRICS = {
     "psnr": "PSNR",

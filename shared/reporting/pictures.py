@@ -59,6 +59,7 @@ class Gallery:
     attack: Method
     decoys: int
     pictures: Sequence[Picture]
+    table: bool = False  # each is a row of a table, drawn as bars
 
 
 K = TypeVar("K", bound=Keyed)

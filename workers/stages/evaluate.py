@@ -105,7 +105,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         pictures = {"truth": images, "reconstruction": assign(found, images), "class_mean": others["class_mean"]}
     if "ANSWERS" in ctx.inputs:
         answers, true, threat_model = _answers(ctx, labels)
-        evaluation["metrics"] |= score_labels(answers, true, dataset.num_classes)
+        evaluation["metrics"] |= score_labels(answers, true, dataset.num_classes, public.labels)
         evaluation["answers"] = {"labels": answers.tolist(), "truth": true.tolist()}
         evaluation["threat_model"] = evaluation["threat_model"] or threat_model
     if told := evaluation["threat_model"]:

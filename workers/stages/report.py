@@ -114,13 +114,14 @@ def _pictures(data: bytes, role: str) -> Pictures | None:
         len(images) != len(KINDS)
         or len(shapes) != 1
         or len(shape) != 4
-        or shape[1] not in (1, 3)
+        or (shape[1] not in (1, 3) and shape[2:] != (1, 1))
         or 0 in shape
         or any(some.dtype != torch.float32 for some in images.values())
     ):
         got = {kind: f"{some.dtype} {list(some.shape)}" for kind, some in images.items()}
         raise InvalidRequest(
-            f"{role} must hold {', '.join(KINDS)}, float32 [n, 1 or 3, H, W] of one shape, got {got}", f"inputs.{role}"
+            f"{role} must hold {', '.join(KINDS)}, float32 [n, 1 or 3, H, W] or [n, F, 1, 1] of one shape, got {got}",
+            f"inputs.{role}",
         )
     if {n, len(about.null_psnr)} != {shape[0]} or any(len(some) not in (0, n) for some in (about.ranks, about.labels)):
         raise InvalidRequest(
@@ -144,11 +145,14 @@ def _gallery(about: About, tensors: Mapping[str, Tensor]) -> Gallery:
         )
         for i in range(len(about.psnr))
     ]
-    return Gallery(about.seed, about.unlearning, about.defense, about.attack, about.decoys, pictures)
+    table = tensors["truth"].shape[2:] == (1, 1)
+    return Gallery(about.seed, about.unlearning, about.defense, about.attack, about.decoys, pictures, table)
 
 
 def _png(image: Tensor) -> bytes:
-    """One image [C, H, W] in [0, 1], grey or RGB, as PNG."""
+    """One image [C, H, W] in [0, 1], grey or RGB, as PNG; a row of a table [F, 1, 1] as bars."""
+    if image.shape[1:] == (1, 1):
+        image = _bars(image.flatten())
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
     picture = Image.fromarray(pixels)
     factor = max(1, -(-SIDE // max(picture.size)))
@@ -156,3 +160,10 @@ def _png(image: Tensor) -> bytes:
     written = io.BytesIO()
     enlarged.save(written, "PNG", optimize=True)
     return written.getvalue()
+
+
+def _bars(row: Tensor) -> Tensor:
+    """A grey image [1, H, W] about square, with a black bar a feature, from 0 at the bottom to 1 at the top."""
+    height = max(SIDE, len(row) // 2)
+    above = torch.arange(height, 0, -1).unsqueeze(1) > (row.clamp(0, 1) * height).round()
+    return above.float().repeat_interleave(max(1, round(height / len(row))), 1).unsqueeze(0)

@@ -19,10 +19,14 @@ Matcher = Callable[[Tensor, Tensor, Tensors, float], tuple[Tensor, ...]]
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels, down plus across. [..., H, W] -> scalar."""
-    down = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
-    across = (images[..., :, 1:] - images[..., :, :-1]).abs().mean()
-    return down + across
+    """Mean absolute difference of neighbouring pixels, down plus across. [..., H, W] -> scalar.
+
+    Where none has a neighbour, as in a row of a table, there is no variation.
+    """
+    down = (images[..., 1:, :] - images[..., :-1, :]).abs()
+    across = (images[..., :, 1:] - images[..., :, :-1]).abs()
+    parts = [part.mean() if part.numel() else part.sum() for part in (down, across)]  # a sum of nothing is 0
+    return parts[0] + parts[1]
 
 
 def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> Matcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -39,9 +40,9 @@ def find_probes(
     """Raise the model's confidence in each probe's class from noise, with queries only.
 
     The paper's way (zeroth order: central differences, Adam; Hu et al. 2024) in full pixels takes millions of
-    queries. Ours seeks coarse images, `resolution` pixels high and wide and enlarged before they are asked about:
-    few coordinates make an estimate of the slope, and a model answers to coarse shapes. It stops at `confidence`:
-    a surer answer moves less when the weights do.
+    queries. Ours seeks coarse images, `resolution` pixels high and wide or as the image is, if that is less, and
+    enlarged before they are asked about: few coordinates make an estimate of the slope, and a model answers to coarse
+    shapes. It stops at `confidence`: a surer answer moves less when the weights do.
 
     Args:
         classes: int64 [n], the class that each probe is for.
@@ -52,9 +53,10 @@ def find_probes(
         `max_queries` queries, `n` at least.
     """
     n, (channels, height, width) = len(classes), shape
-    dimensions = channels * resolution * resolution
+    coarse_size = min(resolution, height), min(resolution, width)
+    dimensions = channels * math.prod(coarse_size)
     asked = min(directions, dimensions)
-    start = torch.rand(n, channels, resolution, resolution, generator=ctx.generator("probes"))
+    start = torch.rand(n, channels, *coarse_size, generator=ctx.generator("probes"))
     search, step = Search.start(start), 0
     if (found := ctx.resume()) is not None:
         step, state = found

@@ -1,4 +1,8 @@
-"""What every data set is: images in [0, 1], labels, and the constants a model normalises with."""
+"""What every data set is: images in [0, 1], labels, and the constants a model normalises with.
+
+A row of a table is an image of one pixel with a channel a feature, [F, 1, 1]: what is a channel's for images (mean and
+std) is a feature's, and what needs neighbouring pixels finds none.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ class Dataset(Protocol):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """C, H, W."""
+        """C, H, W; F, 1, 1 for a table of F features."""
 
     @property
     def num_classes(self) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.errors import InvalidRequest
+from shared.fit import MAX_FEATURES
 from shared.ml.context import generator
 from shared.ml.datasets import registry
 from shared.ml.datasets._base import Samples, Split, channel_statistics
@@ -29,10 +30,11 @@ class NpzParams(Params):
 
 @registry.register("npz", params=NpzParams)
 class Npz:
-    """Arrays `images` and `labels` (and `test_images`, `test_labels`) in an .npz file.
+    """Arrays `images` or `features`, and `labels` (and the same as `test_...`), in an .npz file.
 
-    Images are [N, H, W] or [N, C, H, W] with C = 1 or 3, either uint8 or floats in [0, 1]; labels are whole
-    numbers from 0. Without test arrays, a fifth of the samples, drawn with a fixed seed, is the test split.
+    Images are [N, H, W] or [N, C, H, W] with C = 1 or 3, either uint8 or floats in [0, 1]; features, of a table, are
+    [N, F], floats in [0, 1] with none missing; labels are whole numbers from 0. Without test arrays, a fifth of the
+    samples, drawn with a fixed seed, is the test split.
     """
 
     def __init__(self, params: NpzParams) -> None:
@@ -41,11 +43,12 @@ class Npz:
     @cached_property
     def _splits(self) -> dict[str, Samples]:
         arrays = _read(inside(self.params.path, FIELD))
-        given = _samples(arrays, "images", "labels")
-        if "test_images" in arrays or "test_labels" in arrays:
-            test = _samples(arrays, "test_images", "test_labels")
+        kind = "features" if "features" in arrays and "images" not in arrays else "images"
+        given = _samples(arrays, kind, "labels")
+        if f"test_{kind}" in arrays or "test_labels" in arrays:
+            test = _samples(arrays, f"test_{kind}", "test_labels")
             if test.images.shape[1:] != given.images.shape[1:]:
-                raise InvalidRequest("images and test_images must have one shape", FIELD)
+                raise InvalidRequest(f"{kind} and test_{kind} must have one shape", FIELD)
             return {"train": given, "test": test}
         order = torch.randperm(len(given.labels), generator=generator(0, "npz test"))
         fifth = len(order) // 5
@@ -107,9 +110,11 @@ def _samples(arrays: dict[str, NDArray[Any]], images_name: str, labels_name: str
         if name not in arrays:
             raise InvalidRequest(f"the .npz lacks {name!r}; it holds {', '.join(sorted(arrays)) or 'nothing'}", FIELD)
     images, labels = arrays[images_name], arrays[labels_name]
-    if images.ndim == 3:
+    if images_name.endswith("features"):
+        images = _rows(images, images_name)
+    elif images.ndim == 3:
         images = images[:, None]
-    if images.ndim != 4 or len(images) < 10 or images.shape[1] not in (1, 3):
+    if images.ndim != 4 or len(images) < 10 or (images.shape[1] not in (1, 3) and images.shape[2:] != (1, 1)):
         raise InvalidRequest(
             f"{images_name} must be at least ten of [H, W] or [C, H, W], C 1 or 3; got {images.shape}", FIELD
         )
@@ -126,3 +131,14 @@ def _samples(arrays: dict[str, NDArray[Any]], images_name: str, labels_name: str
     if labels.min() < 0 or labels.max() >= 1000:
         raise InvalidRequest(f"{labels_name} must be 0 to 999", FIELD)
     return Samples(pixels, torch.from_numpy(labels.astype(np.int64)))
+
+
+def _rows(features: NDArray[Any], name: str) -> NDArray[Any]:
+    """Rows of a table [N, F] as [N, F, 1, 1]."""
+    if features.ndim != 2 or features.dtype.kind != "f" or not 1 <= features.shape[1] <= MAX_FEATURES:
+        raise InvalidRequest(
+            f"{name} must be floats [N, F], F at most {MAX_FEATURES}; got {features.dtype} {features.shape}", FIELD
+        )
+    for row, column in np.argwhere(np.isnan(features))[:1]:
+        raise InvalidRequest(f"{name}: row {row}, column {column} (from 0) is missing (NaN)", FIELD)
+    return features[:, :, None, None]

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from shared.errors import InvalidRequest
 from shared.ml.models import registry
 from shared.registry import Params
 
@@ -19,7 +18,12 @@ class ConvNetParams(Params):
     )
 
 
-@registry.register("convnet", params=ConvNetParams, source="Hu et al. 2024, arXiv 2404.03233, appendix")
+@registry.register(
+    "convnet",
+    params=ConvNetParams,
+    source="Hu et al. 2024, arXiv 2404.03233, appendix",
+    traits={"min_size": 9},
+)
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ConvNetParams) -> nn.Module:
     """Six 3x3 convolutions with BatchNorm and ReLU, two max-pools of 3, and one linear layer.
 
@@ -29,8 +33,6 @@ def build(input_shape: tuple[int, int, int], num_classes: int, params: ConvNetPa
     Images [N, C, H, W] with H, W >= 9 -> logits [N, num_classes].
     """
     channels, height, width = input_shape
-    if height < 9 or width < 9:
-        raise InvalidRequest("convnet needs images of at least 9 x 9 pixels", "params.model")
     layers: list[nn.Module] = []
     for place, factor in enumerate((1, 2, 2, 4, 4, 4), start=1):
         out = factor * params.width

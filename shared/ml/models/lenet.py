@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from shared.errors import InvalidRequest
 from shared.ml.models import registry
 from shared.registry import Params
 
@@ -19,7 +18,12 @@ class LeNetParams(Params):
     activation: Literal["tanh", "relu", "sigmoid"] = Field("tanh", description="after every layer but the last")
 
 
-@registry.register("lenet", params=LeNetParams, source="LeCun et al. 1998, Gradient-based learning, figure 2")
+@registry.register(
+    "lenet",
+    params=LeNetParams,
+    source="LeCun et al. 1998, Gradient-based learning, figure 2",
+    traits={"min_size": 12},
+)
 def build(input_shape: tuple[int, int, int], num_classes: int, params: LeNetParams) -> nn.Module:
     """Two 5x5 convolutions, each with a mean pool of 2, then 120 and 84 units. No BatchNorm.
 
@@ -28,8 +32,6 @@ def build(input_shape: tuple[int, int, int], num_classes: int, params: LeNetPara
     Images [N, C, H, W] with H, W >= 12 -> logits [N, num_classes].
     """
     channels, height, width = input_shape
-    if height < 12 or width < 12:
-        raise InvalidRequest("lenet needs images of at least 12 x 12 pixels", "params.model")
     active = ACTIVATIONS[params.activation]
     first, second = params.width, params.width * 16 // 6
     sides = [(side // 2 - 4) // 2 for side in (height, width)]  # the first convolution is padded

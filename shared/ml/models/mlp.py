@@ -16,9 +16,9 @@ class MLPParams(Params):
 
 @registry.register("mlp", params=MLPParams)
 def build(input_shape: tuple[int, int, int], num_classes: int, params: MLPParams) -> nn.Module:
-    """Dense layers with ReLU on the flattened image.
+    """Dense layers with ReLU on the flattened image, or on a row of a table.
 
-    Images [N, C, H, W] -> logits [N, num_classes].
+    [N, C, H, W] -> logits [N, num_classes].
     """
     channels, height, width = input_shape
     size = channels * height * width

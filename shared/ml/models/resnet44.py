@@ -14,7 +14,12 @@ class ResNet44Params(Params):
     width: int = Field(16, ge=1, le=256, description="channels of the first convolution (paper: 16)")
 
 
-@registry.register("resnet44", params=ResNet44Params, source="He et al. 2016, arXiv 1512.03385, section 4.2")
+@registry.register(
+    "resnet44",
+    params=ResNet44Params,
+    source="He et al. 2016, arXiv 1512.03385, section 4.2",
+    traits={"min_size": 2},
+)
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet44Params) -> nn.Module:
     """Twenty-one basic blocks of w, 2w and 4w channels; shortcuts without weights (option A).
 

@@ -16,7 +16,12 @@ class VGG11Params(Params):
     width: int = Field(64, ge=1, le=256, description="channels of the first convolution (VGG: 64)")
 
 
-@registry.register("vgg11_bn", params=VGG11Params, source="Simonyan and Zisserman 2015, arXiv 1409.1556, table 1, A")
+@registry.register(
+    "vgg11_bn",
+    params=VGG11Params,
+    source="Simonyan and Zisserman 2015, arXiv 1409.1556, table 1, A",
+    traits={"min_size": 2},
+)
 def build(input_shape: tuple[int, int, int], num_classes: int, params: VGG11Params) -> nn.Module:
     """Eight 3x3 convolutions with BatchNorm and ReLU, five max-pools of 2, one linear layer in the place of three.
 

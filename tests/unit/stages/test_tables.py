@@ -1,0 +1,131 @@
+"""A table through every stage: rows are rebuilt without neighbours, metrics of pictures stay away, bars are drawn."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import pytest
+from PIL import Image
+
+from shared.catalog import Catalog, Entry
+from shared.choices import Choice
+from shared.errors import InvalidRequest
+from shared.jobs.plan import plan
+from shared.jobs.spec import AuditSpec
+from shared.ml import REGISTRIES
+from shared.ml.records import ForgetSets
+from shared.ml.tensors import read_tensors
+from tests.support.tiny import Outputs, body
+from workers.context import JobContext
+from workers.stages import registry as stages
+from workers.stages import report
+from workers.stages._local import run_stage
+
+AUDIT = {
+    "dataset": "breast_cancer",
+    "model": "mlp",
+    "unlearning": ["gradient_ascent"],
+    "forget": {"deletions": 5},
+    "attacks": [
+        {"name": "feature_recovery", "params": {"iterations": 400, "controls": 2}},
+        "label_inference",
+        "label_inference_black_box",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def made() -> Outputs:
+    outputs = run_stage("pretrain", {}, dataset="breast_cancer", model={"name": "mlp", "params": {"hidden": 32}})
+    outputs |= run_stage("train", outputs, dataset="breast_cancer", size=16)
+    outputs |= run_stage("unlearn", outputs, "gradient_ascent", deletions=5)
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def rebuilt(made: Outputs) -> Outputs:
+    outputs = made | run_stage("attack", made, "feature_recovery", iterations=400, controls=2)
+    return outputs | run_stage("evaluate", outputs, decoys=20)
+
+
+def test_rows_are_rebuilt_and_told_apart_from_their_decoys(rebuilt: Outputs) -> None:
+    evaluation = body(rebuilt["EVALUATION"])
+    assert sorted(evaluation["metrics"]) == ["mse", "psnr"]  # ssim and haarpsi compare neighbouring pixels
+    psnr = evaluation["metrics"]["psnr"]
+    assert psnr["median"] > 40
+    assert psnr["median"] > psnr["null"] + 10
+    assert psnr["nulls"]["random_direction"] < 20
+    assert evaluation["identification"]["rank_1"] == 5
+    images = read_tensors(rebuilt["RECONSTRUCTION"].data, "RECONSTRUCTION")[0]["images"]
+    assert images.shape == (5, 1, 30, 1, 1)
+
+
+def test_labels_of_two_classes_stand_beside_the_commoner_one(made: Outputs) -> None:
+    answers = made | run_stage("attack", made, "label_inference")
+    part = body(run_stage("evaluate", answers)["EVALUATION"])["metrics"]["label_accuracy"]
+    truth = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS").labels
+    assert part["mean"] == 1
+    assert part["nulls"]["majority_guess"] == pytest.approx(sum(row == [1] for row in truth) / 5)
+    assert part["null"] == max(part["nulls"].values())
+
+
+def test_probes_of_a_table_are_as_wide_as_its_rows(made: Outputs) -> None:
+    probes = run_stage("probe", made, per_class=3, max_queries=4000)
+    tensors, about = read_tensors(probes["PROBES"].data, "PROBES")
+    assert tensors["images"].shape == (2, 3, 30, 1, 1)
+    assert tensors["confidence"].min() >= 0.5
+    assert about["queries"] <= 4000
+    answers = run_stage("attack", made | probes, "label_inference_black_box")
+    assert len(body(answers["ANSWERS"])["labels"]) == 5
+
+
+def test_a_judge_of_rows_measures_a_distance_of_features(made: Outputs, rebuilt: Outputs) -> None:
+    mlp = {"name": "mlp", "params": {"hidden": 32}}
+    judge = {"JUDGE": run_stage("pretrain", {}, seed=1, dataset="breast_cancer", model=mlp)["BASE"]}
+    told = body(run_stage("evaluate", rebuilt | judge, judge=True)["EVALUATION"])
+    assert told["metrics"]["feature_distance"]["gain"]["mean"] > 0
+
+
+def test_the_report_draws_a_row_as_bars(rebuilt: Outputs) -> None:
+    inputs = {f"{role}_1": rebuilt[role] for role in ("EVALUATION", "PICTURES")}
+    given = {role: output.data for role, output in inputs.items()}
+    page = report.run(JobContext(params=report.ReportParams(audit=AUDIT), inputs=given))["REPORT_HTML"].data.decode()
+    pictures = [
+        Image.open(io.BytesIO(base64.b64decode(one)))
+        for one in re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
+    ]
+    assert len(pictures) == 15
+    assert "one bar a feature" in page
+    truth = read_tensors(rebuilt["PICTURES"].data, "PICTURES")[0]["truth"]
+    for picture, row in zip(pictures[::3], truth.flatten(1), strict=True):
+        assert picture.size == (120, 112)
+        heights = [sum(picture.getpixel((4 * f + 1, y)) == 0 for y in range(112)) for f in range(30)]
+        assert heights == [round(112 * value) for value in row.tolist()]
+
+
+def test_a_convolution_of_a_table_is_refused_by_the_worker_too() -> None:
+    with pytest.raises(InvalidRequest, match="not a table") as caught:
+        run_stage("pretrain", {}, dataset="breast_cancer", model="convnet")
+    assert caught.value.field == "params.model"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "words"),
+    [
+        ("german_credit", "convnet", "convnet needs images of at least 9 x 9 pixels, not a table (german_credit)"),
+        ({"name": "csv", "params": {"path": "a.csv", "target": "b"}}, "resnet20", "not a table (csv)"),
+    ],
+)
+def test_a_model_that_does_not_fit_the_data_is_refused_when_planned(dataset: object, model: str, words: str) -> None:
+    catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
+    spec = AuditSpec.model_validate({**AUDIT, "dataset": dataset, "model": model})
+    with pytest.raises(InvalidRequest, match=re.escape(words)) as caught:
+        plan(spec, catalog)
+    assert caught.value.field == "model"
+    assert caught.value.message.endswith("Models that fit: mlp")
+    with pytest.raises(InvalidRequest, match=re.escape(words)) as caught:
+        catalog.check("pretrain", None, {"dataset": dataset, "model": model}, [])
+    assert caught.value.field == "params.model"
+    assert plan(spec.model_copy(update={"model": Choice(name="mlp")}), catalog)
