@@ -20,7 +20,7 @@ from deploy.local import redis
 # Stages that a worker group serves; a stage named in none goes to the last group.
 GROUPS = {
     "train": ("pretrain", "train"),
-    "unlearn": ("unlearn", "defend"),
+    "unlearn": ("unlearn", "defend", "candidates"),
     "attack": ("attack", "probe"),
     "evaluate": ("evaluate", "report"),
 }

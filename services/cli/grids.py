@@ -71,6 +71,7 @@ FLAGS = (
     _stage("forget", "Of what is forgotten, such as deletions=8"),
     _stage("defend", "Of the stage defend, such as max_accuracy_cost=0.02"),
     _stage("probe", "Of the stage probe"),
+    _stage("candidates", "Of the stage candidates, such as never=500"),
     _stage("evaluate", "Of the stage evaluate, such as decoys=100"),
     Flag("sweep", "Every setting of each defense's grid, not the one that is chosen", kind=bool),
     Flag("seed", "One training set and forget set", kind=int, many=True, field="seeds", metavar="<int>"),

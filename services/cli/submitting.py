@@ -22,6 +22,7 @@ STAGES: dict[str, tuple[str, str | None]] = {
     "unlearn": ("Make the original model forget.", "unlearning"),
     "defend": ("Change unlearned models before they are released.", "defense"),
     "probe": ("Ask the models, for attacks that only see answers.", None),
+    "candidates": ("Line up candidates, for attacks that ask who was forgotten.", None),
     "attack": ("Read back what was forgotten.", "attack"),
     "evaluate": ("Score an attack beside what an attacker gets who rebuilds nothing.", None),
 }

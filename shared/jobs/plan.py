@@ -21,11 +21,13 @@ from shared.jobs.sweep import swept
 from shared.probes import quoted
 
 MAX_JOBS = 10_000
-UNLEARNED, PROBES, JUDGE = "UNLEARNED", "PROBES", "JUDGE"
+UNLEARNED, PROBES, CANDIDATES, JUDGE = "UNLEARNED", "PROBES", "CANDIDATES", "JUDGE"
 SEEDS = 2**31
 # What an evaluation joins with the attacker's result: the truth, and what nulls are made of. Without TRAINING_SET it
 # leaves out what the models are worth: that is another evaluation's, made once for all attacks.
-JOINED = frozenset({"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS", JUDGE})
+JOINED = frozenset(
+    {"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS", "MEMBERSHIP", JUDGE}
+)
 
 
 class Source(NamedTuple):
@@ -168,9 +170,9 @@ class _Planner:
                 field,
             )
 
-    def needs_probes(self, attack: Choice) -> bool:
-        """Whether the attack only queries the models, and so wants probes made beforehand."""
-        return PROBES in self.catalog.describe("attack", attack.name, attack.params).needs
+    def needed(self, attack: Choice) -> tuple[str, ...]:
+        """The roles that an attack cannot do without: PROBES and CANDIDATES are made for those that want them."""
+        return self.catalog.describe("attack", attack.name, attack.params).needs
 
     def check_probes(self, probes: Source, dataset: Choice) -> None:
         """Refuse at once a search that may ask more than it is allowed, where the data set's shape is known."""
@@ -260,20 +262,23 @@ def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Provid
     """Plan what is asked of one released model: its utility, and every attack with its evaluation."""
     with _blame({"params": "evaluate"}):
         made = [{"EVALUATION": planner.add("evaluate", spec.evaluate, seed, released)["EVALUATION"]}]
-    truth = {role: released[role] for role in released if role in JOINED}
     # An attacker that is not told how many samples, of how many classes, were forgotten takes it to be one of one.
     several = frozenset({"COUNTS"} if _several(planner.params(released["FORGET_SETS"])) else ())
     for a, attack in enumerate(spec.attacks):
         seen = released
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
-            probed = planner.needs_probes(attack)
-        if probed:
-            with _blame({"params": "probe", "stage": f"attacks.{a}"}):
-                seen = {**released, **planner.add("probe", spec.probe, seed, released)}
+            needed = planner.needed(attack)
+        for role, stage, params in ((PROBES, "probe", spec.probe), (CANDIDATES, "candidates", spec.candidates)):
+            if role in needed:
+                with _blame({"params": stage, "stage": f"attacks.{a}"}):
+                    seen = {**seen, **planner.add(stage, params, seed, released)}
+        if PROBES in needed:
+            with _blame({"params": "probe"}):
                 planner.check_probes(seen[PROBES], spec.dataset)
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
             attacked = planner.add("attack", {}, seed, seen, attack, several)
         with _blame({"params": "evaluate"}):
+            truth = {role: seen[role] for role in seen if role in JOINED}
             made.append(planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked}))
     return made
 

@@ -14,8 +14,8 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class AuditSpec(BaseModel):
     """An audit. Wherever a plugin is named, a plain name stands for the name with default parameters.
 
-    `pretrain`, `train`, `forget`, `defend`, `probe` and `evaluate` are parameters of the stages pretrain,
-    train, unlearn, defend, probe and evaluate, as the catalog describes them.
+    `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates` and `evaluate` are parameters of the stages
+    pretrain, train, unlearn, defend, probe, candidates and evaluate, as the catalog describes them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +39,9 @@ class AuditSpec(BaseModel):
     attacks: list[Choice] = Field(min_length=1, max_length=32, description="attacks to run against each of them")
     probe: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the probe stage, for attacks that only query the models"
+    )
+    candidates: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the candidates stage, for attacks that ask who was forgotten"
     )
     evaluate: dict[str, Any] = Field(default_factory=dict, description="parameters of the evaluate stage")
     seeds: list[Seed] = Field(

@@ -105,6 +105,20 @@ class ForgetSets(Picked):
         return pick(self.train_split("FORGET_SETS"), torch.tensor(self.indices), "FORGET_SETS").images
 
 
+class Membership(Picked):
+    """MEMBERSHIP: which samples the candidates are. With FORGET_SETS it is the truth, and no attack sees it."""
+
+    indices: list[Index] = Field(min_length=1, max_length=1_000_000, description="[C] positions in the train split")
+    labels: list[Index] = Field(description="[C] their classes")
+    trained: list[bool] = Field(description="[C] whether the original was trained on them")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Membership:
+        if not len(self.indices) == len(self.labels) == len(self.trained) == len({*self.indices}):
+            raise ValueError("indices, labels and trained must be of one length, and no candidate stand twice")
+        return self
+
+
 class Counts(Record):
     """COUNTS: how many samples were trained on (N) and forgotten a deletion (k), and of how many classes."""
 

@@ -14,7 +14,7 @@ import torch
 from shared.catalog import Catalog, Entry
 from shared.errors import JobFailed
 from shared.ml import REGISTRIES, attacks, datasets, defenses, metrics, models, unlearning
-from shared.ml.attacks._observation import Answers, Observation, Queries, Reconstruction
+from shared.ml.attacks._observation import Answers, Candidates, Observation, Queries, Reconstruction, Scores
 from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.context import LocalContext, generator
 from shared.ml.datasets._base import Samples
@@ -32,8 +32,12 @@ ROLES = {
     "BASE", "ORIGINAL", "UNLEARNED", "RECIPE", "TRAINING_SET", "FORGET_SETS", "COUNTS", "LABELS", "RECONSTRUCTION",
     "ANSWERS", "EVALUATION", "METRICS", "SHADOWS", "SHARDS", "BATCH_DELTAS", "RELEASED", "REPORT", "REPORT_HTML",
     "UNLEARNING", "DEFENSE", "PROBES", "PICTURES", "JUDGE", "LPIPS_WEIGHTS",
+    "CANDIDATES", "POPULATION", "MEMBERSHIP", "SCORES",
 }  # fmt: skip
-TRUTH = {"FORGET_SETS", "TRAINING_SET", "RECONSTRUCTION", "ANSWERS", "EVALUATION", "PICTURES", "UNLEARNING", "DEFENSE"}
+TRUTH = {
+    "FORGET_SETS", "TRAINING_SET", "RECONSTRUCTION", "ANSWERS", "EVALUATION", "PICTURES", "UNLEARNING", "DEFENSE",
+    "MEMBERSHIP", "SCORES",
+}  # fmt: skip
 
 
 def of(registry: object) -> list[object]:
@@ -245,13 +249,15 @@ def test_an_attack_never_asks_for_the_truth_and_answers_for_every_deletion(plugi
         forget = data(2, "forget").pick([d])
         unlearned.append(method.target(inputs(), data(6, "retain"), forget, method.params(), LocalContext()))
     labels = data(2, "forget").labels.view(2, 1)
-    seen: Observation | Queries = Observation(
+    seen: Observation | Queries | Candidates = Observation(
         stack([inputs().original]), stack(unlearned), stack([inputs().original]), Counts(N=8, k=1), labels
     )
     if plugin.traits["access"] == "black_box":
         before, *after = (Oracle(n, torch.device("cpu"), API()) for n in (inputs().original, *unlearned))
         probes = torch.rand(4, 3, 1, 12, 12, generator=generator(0, "probes"))
         seen = Queries(before, after, probes, Counts(N=8, k=1))
+        if "CANDIDATES" in plugin.needs:
+            seen = Candidates(data(7, "candidates"), after, [before] * 2, data(9, "population"))
     short = {"iterations": 2} if "iterations" in plugin.params.model_fields else {}
     ctx = LocalContext()
     result = plugin.target(seen, plugin.params(**short), ctx)
@@ -260,6 +266,11 @@ def test_an_attack_never_asks_for_the_truth_and_answers_for_every_deletion(plugi
         assert isinstance(result, Reconstruction)
         assert result.images.shape == (2, 1, 1, 12, 12)
         assert result.matching_loss.shape == (2,)
+    elif plugin.produces == ("SCORES",):
+        assert isinstance(result, Scores)
+        assert result.scores.shape == (2, 7)
+        assert result.scores.dtype == torch.float64
+        assert bool(torch.isfinite(result.scores).all())
     else:
         assert plugin.produces == ("ANSWERS",)
         assert isinstance(result, Answers)
@@ -287,7 +298,7 @@ def test_a_metric_says_its_unit_range_and_direction_and_keeps_them(
 ) -> None:
     monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(tmp_path))
     traits = plugin.traits
-    assert traits["takes"] in ("image", "embedding", "decoys", "label", "classifier")
+    assert traits["takes"] in ("image", "embedding", "decoys", "label", "membership", "classifier")
     assert isinstance(traits["unit"], str)
     assert isinstance(traits["higher_is_better"], bool)
     assert not plugin.needs or traits["takes"] in ("image", "embedding")
@@ -307,6 +318,9 @@ def test_a_metric_says_its_unit_range_and_direction_and_keeps_them(
     if traits["takes"] == "label":
         truth = torch.tensor([[0], [1], [2]])
         pairs.append((plugin.target(truth, truth), plugin.target(truth + 1, truth)))
+    if traits["takes"] == "membership":
+        others = torch.rand(3, 40, generator=generator(0, "others"))
+        pairs.append((plugin.target(torch.full((3,), 2.0), others), plugin.target(torch.full((3,), -1.0), others)))
     assert pairs or traits["takes"] == "classifier"  # a number for a network and data: see its own test
     low, high = traits["range"]
     for good, bad in pairs:

@@ -70,6 +70,10 @@ class Mist(Params):
     grid: list[float] = Field([0.1, 0.2, 0.4], min_length=1, max_length=64)
 
 
+class Candidates(Params):
+    never: int = Field(5, ge=1, description="samples never trained on")
+
+
 class Probe(Params):
     queries: int = Field(100, ge=1)
 
@@ -125,6 +129,7 @@ PLUGINS = [
         produces=("RELEASED", "DEFENSE"),
     ),
     _plugin("stage", "probe", Probe, needs=("ORIGINAL",), produces=("PROBES",)),
+    _plugin("stage", "candidates", Candidates, needs=("FORGET_SETS",), produces=("CANDIDATES", "MEMBERSHIP")),
     _plugin("stage", "attack", methods="attack", produces=("RECONSTRUCTION",)),
     _plugin(
         "stage",
@@ -132,7 +137,7 @@ PLUGINS = [
         Evaluate,
         needs=("FORGET_SETS",),
         needs_when={"judge": {"True": ("JUDGE",)}},
-        uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE", "JUDGE"),
+        uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE", "JUDGE", "MEMBERSHIP"),
         produces=("EVALUATION", "PICTURES"),
         traits={"runs": ["metric"]},
     ),
@@ -157,6 +162,7 @@ PLUGINS = [
     ),
     _plugin("attack", "counting", needs=("COUNTS",)),
     _plugin("attack", "asking", needs=("UNLEARNED", "PROBES")),
+    _plugin("attack", "suspecting", needs=("UNLEARNED", "CANDIDATES")),
 ]
 # The least that an audit of these may say.
 LEAST: dict[str, Any] = {"dataset": "digits", "model": "mlp", "unlearning": ["ascent"], "attacks": ["matching"]}

@@ -10,9 +10,10 @@ from torch import nn
 from shared.catalog import Entry
 from shared.errors import InvalidRequest
 from shared.ml.attacks._apart import attack_apart
-from shared.ml.attacks._observation import Answers, Observation, Queries, Reconstruction
+from shared.ml.attacks._observation import Answers, Candidates, Observation, Queries, Reconstruction, Scores
 from shared.ml.attacks._oracle import Oracle
-from shared.ml.networks import read_networks
+from shared.ml.datasets._base import Samples
+from shared.ml.networks import Architecture, read_networks
 from shared.ml.records import Counts, Labels
 from shared.ml.tensors import read_tensors, write_tensors
 from shared.registry import Params, Plugin
@@ -20,14 +21,14 @@ from workers.context import JobContext, Output
 from workers.stages import registry
 
 
-@registry.register("attack", params=Params, needs=("ORIGINAL", "UNLEARNED"), methods="attack")
+@registry.register("attack", params=Params, needs=("UNLEARNED",), methods="attack")
 def run(ctx: JobContext) -> dict[str, Output]:
     """Reconstruct or guess what was forgotten, from what the attack declares that it sees."""
     assert ctx.method is not None
     roles = _seen(ctx, ctx.method)
     black_box = ctx.method.traits["access"] == "black_box"
-    observation = _ask(ctx, roles) if black_box else _observe(ctx, roles)
-    if isinstance(observation, Queries):
+    observation = _asked(ctx, roles) if black_box else _observe(ctx, roles)
+    if not isinstance(observation, Observation):
         result = ctx.method.target(observation, ctx.method_params, ctx)
     else:
         attack, params = ctx.method.target, ctx.method_params
@@ -40,16 +41,16 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "queries": 0,
         **ctx.method.traits,
     }
-    if isinstance(observation, Queries):
-        threat_model["queries"] = {"probing": read_tensors(ctx.input("PROBES"), "PROBES")[1].get("queries")}
-        threat_model["queries"]["attack"] = observation.asked
+    if not isinstance(observation, Observation):
+        probing = "PROBES" in roles and {"probing": read_tensors(ctx.input("PROBES"), "PROBES")[1].get("queries")}
+        threat_model["queries"] = {**(probing or {}), "attack": observation.asked}
     return _outputs(result, threat_model)
 
 
 def _seen(ctx: JobContext, method: Plugin) -> set[str]:
     """Roles the method needs with these parameters, and those it can use that were given."""
     needed = Entry.of(method).needed(ctx.method_params.model_dump())
-    return {*needed, "ORIGINAL", "UNLEARNED"} | {role for role in method.uses if role in ctx.inputs}
+    return {*needed, "UNLEARNED"} | {role for role in method.uses if role in ctx.inputs}
 
 
 def _observe(ctx: JobContext, roles: set[str]) -> Observation:
@@ -65,6 +66,53 @@ def _observe(ctx: JobContext, roles: set[str]) -> Observation:
     )
 
 
+def _asked(ctx: JobContext, roles: set[str]) -> Queries | Candidates:
+    return _line_up(ctx, roles) if "CANDIDATES" in roles else _ask(ctx, roles)
+
+
+def _line_up(ctx: JobContext, roles: set[str]) -> Candidates:
+    unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED")
+    candidates = _samples(ctx, "CANDIDATES", unlearned.architecture)
+    population = _samples(ctx, "POPULATION", unlearned.architecture) if "POPULATION" in roles else None
+    before: list[Oracle] = []
+    if "ORIGINAL" in roles:
+        original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL", like=unlearned.architecture)
+        if original.count not in (1, unlearned.count):
+            raise InvalidRequest(
+                f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}", "inputs.ORIGINAL"
+            )
+        before = [_oracle(ctx, original.network(start)) for start in range(original.count)]
+        before *= unlearned.count // original.count
+    after = [_oracle(ctx, unlearned.network(deletion)) for deletion in range(unlearned.count)]
+    return Candidates(candidates, after, before, population)
+
+
+def _samples(ctx: JobContext, role: str, architecture: Architecture) -> Samples:
+    tensors = read_tensors(ctx.input(role), role)[0]
+    images, labels = tensors.get("images"), tensors.get("labels")
+    if (
+        images is None
+        or labels is None
+        or images.dim() != 4
+        or tuple(images.shape[1:]) != architecture.input_shape
+        or images.dtype != torch.float32
+        or labels.dtype != torch.int64
+        or labels.shape != images.shape[:1]
+        or not len(labels)
+        or not 0 <= int(labels.min()) <= int(labels.max()) < architecture.num_classes
+    ):
+        raise InvalidRequest(
+            f"{role} must hold float32 'images' [n, {', '.join(map(str, architecture.input_shape))}] and int64 "
+            f"'labels' [n] below {architecture.num_classes}, n at least 1",
+            f"inputs.{role}",
+        )
+    return Samples(images, labels)
+
+
+def _oracle(ctx: JobContext, network: nn.Module) -> Oracle:
+    return Oracle(network, ctx.device, ctx.method_params)
+
+
 def _ask(ctx: JobContext, roles: set[str]) -> Queries:
     original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
     unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture)
@@ -74,12 +122,9 @@ def _ask(ctx: JobContext, roles: set[str]) -> Queries:
     if probes is None or probes.dim() != 5 or (probes.shape[0], *probes.shape[2:]) != shape or not probes.numel():
         raise InvalidRequest(f"PROBES must hold float32 'images' [{shape[0]}, m, *{shape[1:]}]", "inputs.PROBES")
 
-    def oracle(network: nn.Module) -> Oracle:
-        return Oracle(network, ctx.device, ctx.method_params)
-
     return Queries(
-        before=oracle(original.network()),
-        after=[oracle(unlearned.network(deletion)) for deletion in range(unlearned.count)],
+        before=_oracle(ctx, original.network()),
+        after=[_oracle(ctx, unlearned.network(deletion)) for deletion in range(unlearned.count)],
         probes=probes.float(),
         counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if "COUNTS" in roles else None,
     )
@@ -92,7 +137,9 @@ def _labels(ctx: JobContext) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def _outputs(result: Reconstruction | Answers, threat_model: dict[str, Any]) -> dict[str, Output]:
+def _outputs(result: Reconstruction | Answers | Scores, threat_model: dict[str, Any]) -> dict[str, Output]:
+    if isinstance(result, Scores):
+        return {"SCORES": Output(write_tensors({"scores": result.scores}, {"threat_model": threat_model}))}
     if isinstance(result, Answers):
         answers = {"labels": result.labels.tolist(), "scores": result.scores.tolist(), "threat_model": threat_model}
         return {"ANSWERS": Output.of_json(answers)}

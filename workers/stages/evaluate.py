@@ -10,8 +10,9 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.datasets._base import open_dataset
+from shared.ml.membership import score_membership
 from shared.ml.nulls import class_mean
-from shared.ml.records import Defense, ForgetSets, Record, Unlearning, read_json
+from shared.ml.records import Defense, ForgetSets, Membership, Record, Unlearning, read_json
 from shared.ml.reproducibility import conditions
 from shared.ml.scoring import assign, identify, score_images, score_labels
 from shared.ml.tensors import read_tensors
@@ -25,7 +26,7 @@ from workers.stages._pictures import pictures_of
 from workers.stages._utility import utility
 
 JSONObject = dict[str, Any]
-ANY_OF = ("RECONSTRUCTION", "ANSWERS", "UNLEARNED")
+ANY_OF = ("RECONSTRUCTION", "ANSWERS", "SCORES", "UNLEARNED")
 
 
 class EvaluateParams(Params):
@@ -51,6 +52,8 @@ class EvaluateParams(Params):
     uses=(
         "RECONSTRUCTION",
         "ANSWERS",
+        "SCORES",
+        "MEMBERSHIP",
         "TRAINING_SET",
         "ORIGINAL",
         "UNLEARNED",
@@ -108,6 +111,10 @@ def run(ctx: JobContext) -> dict[str, Output]:
         evaluation["metrics"] |= score_labels(answers, true, dataset.num_classes, public.labels)
         evaluation["answers"] = {"labels": answers.tolist(), "truth": true.tolist()}
         evaluation["threat_model"] = evaluation["threat_model"] or threat_model
+    if "SCORES" in ctx.inputs:
+        scores, members, threat_model = _scores(ctx, truth)
+        evaluation["metrics"] |= score_membership(scores, members, truth, ctx.generator("membership"))
+        evaluation["threat_model"] = evaluation["threat_model"] or threat_model
     if told := evaluation["threat_model"]:
         evaluation["attack"] = {"method": told.get("attack"), "params": told.get("params", {})}
     if all(role in ctx.inputs for role in ("ORIGINAL", "UNLEARNED", "TRAINING_SET")):
@@ -158,3 +165,21 @@ def _answers(ctx: JobContext, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject
         told = " or ".join(map(str, shapes))
         raise InvalidRequest(f"ANSWERS must hold classes {told}, as FORGET_SETS has", "inputs.ANSWERS")
     return answers, truth if answers.shape == truth.shape else torch.tensor(classes), threat_model
+
+
+def _scores(ctx: JobContext, truth: ForgetSets) -> tuple[Tensor, Membership, JSONObject]:
+    """Scores of the candidates, which samples those are, and what the attack told of itself."""
+    members = Membership.read(ctx.input("MEMBERSHIP"), "MEMBERSHIP")
+    forgotten = {index for row in truth.indices for index in row}
+    if members.digest != truth.digest or not forgotten <= {*members.indices} or all(members.trained):
+        raise InvalidRequest(
+            "MEMBERSHIP must name all that FORGET_SETS does, and samples that were never trained on",
+            "inputs.MEMBERSHIP",
+        )
+    tensors, about = read_tensors(ctx.input("SCORES"), "SCORES")
+    scores, shape = tensors.get("scores"), (len(truth.indices), len(members.indices))
+    if scores is None or tuple(scores.shape) != shape or scores.dtype != torch.float64:
+        raise InvalidRequest(
+            f"SCORES must hold float64 'scores' {list(shape)}, one of each candidate a deletion", "inputs.SCORES"
+        )
+    return scores, members, about.get("threat_model", {})

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks._oracle import Oracle
+from shared.ml.datasets._base import Samples
 from shared.ml.networks import Networks
 from shared.ml.records import Counts
 
@@ -81,6 +82,29 @@ class Queries:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """What attacks that need CANDIDATES see: samples, some of them forgotten, and APIs to ask about them.
+
+    `candidates` C samples, of all deletions alike; `after` D released models; `before` what each deletion started
+    from, empty without ORIGINAL; `population` public samples, None without POPULATION.
+    """
+
+    candidates: Samples
+    after: Sequence[Oracle]
+    before: Sequence[Oracle] = ()
+    population: Samples | None = None
+
+    @property
+    def deletions(self) -> int:
+        return len(self.after)
+
+    @property
+    def asked(self) -> int:
+        """Queries so far, of all models; one that several deletions started from counts once."""
+        return sum(oracle.queries for oracle in {*self.before, *self.after})
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2].
 
@@ -100,4 +124,11 @@ class Answers:
     """`labels` [D, k], the classes said to be forgotten, `scores` [D, K], lower is likelier."""
 
     labels: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """`scores` float64 [D, C], of each candidate in each deletion; higher is likelier forgotten."""
+
     scores: Tensor

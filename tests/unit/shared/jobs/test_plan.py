@@ -216,6 +216,19 @@ def test_an_attacker_is_told_how_many_where_a_deletion_forgets_several() -> None
     assert told(forget="class")  # of a class, one or many
 
 
+def test_candidates_are_lined_up_once_a_forgetting_and_who_they_are_is_told_to_evaluations_only() -> None:
+    grid = {"unlearning": ["ascent", "retrain"], "defenses": ["none", "veil"]}
+    jobs = planned({**grid, "attacks": ["suspecting", "matching"], "candidates": {"never": 7}})
+    made = [j for j in jobs if j.stage == "candidates"]
+    assert [(roles(j), j.params) for j in made] == [(["FORGET_SETS"], {"never": 7})] * 2
+    suspecting = [j for j in jobs if j.method == "suspecting"]
+    assert [roles(j) for j in suspecting] == [["CANDIDATES", "UNLEARNED"]] * 4
+    told = [j for j in jobs if "MEMBERSHIP" in roles(j)]
+    assert {j.stage for j in told} == {"evaluate"}
+    sources = {i.parent for j in told for i in j.inputs if i.role == "RECONSTRUCTION"}
+    assert sources == {j.plan_key for j in suspecting}
+
+
 def test_a_judge_is_trained_once_from_the_next_seed_and_only_evaluations_get_it() -> None:
     grid = {"seeds": [0, 1], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]}
     plain = planned({**grid, "pretrain_seed": 4})
@@ -300,6 +313,7 @@ def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
         ({"defenses": [{"name": "veil", "params": {"budget": 0.1}}]}, "defenses.0.params.budget"),
         ({"defend": {"budget": 2}}, "defend.budget"),
         ({"attacks": ["asking"], "probe": {"queries": 0}}, "probe.queries"),
+        ({"attacks": ["suspecting"], "candidates": {"never": 0}}, "candidates.never"),
         ({"attacks": ["matchin"]}, "attacks.0.name"),
         ({"attacks": ["counting", {"name": "matching", "params": {"steps": 0}}]}, "attacks.1.params.steps"),
         ({"evaluate": {"resamples": 0}}, "evaluate.resamples"),

@@ -1,0 +1,108 @@
+"""Do some samples score above others? The interval of an AUC, and how often chance gives as much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from shared.ml.statistics import NORMAL, Interval
+
+DRAWS = 1999  # relabelings: the smallest p is 1 in 2,000
+
+
+def above(own: Tensor, others: Tensor) -> Tensor:
+    """Whether each scores above each of its others, 0.5 for a tie. [N] and [N, M] -> float64 [N, M]."""
+    scores = own.unsqueeze(1)
+    return (scores > others).double() + 0.5 * (scores == others).double()
+
+
+def midranks(scores: Tensor) -> Tensor:
+    """Ranks from 1 along the last dimension, ties at their mean. [..., n] -> float64 [..., n]."""
+    below = (scores.unsqueeze(-1) > scores.unsqueeze(-2)).sum(-1)
+    tied = (scores.unsqueeze(-1) == scores.unsqueeze(-2)).sum(-1)
+    return below.double() + (tied.double() + 1) / 2
+
+
+def auc_interval(wins: Tensor, weights: Tensor, strata: Tensor, units: Tensor) -> Interval:
+    """95 % interval of an AUC, where each of n samples is compared with the others of its stratum.
+
+    Newcombe's for small samples (2006, method 5: the variance of Hanley and McNeil, solved as Wilson does, so that an
+    AUC of 1 has a width), wider by as much as the variance of DeLong (1988), taken over units (Obuchowski 1997), is
+    larger.
+
+    Args:
+        wins: [n, m] in [0, 1], whether each scores above each other; a tie is 0.5.
+        weights: [n, m], of each comparison; a row has the sum 1.
+        strata: int64 [m], those of the others.
+        units: int64 [n], what was drawn together; of a single unit each sample counts.
+    """
+    n, m = wins.shape
+    shares = (wins * weights).sum(1)
+    auc = min(1.0, round(shares.mean().item(), 12))  # weights do not add up to 1 in the last digit
+    of_unit = _means(shares, units) if len(units.unique()) > 1 else shares
+    spread = of_unit.var().item() / len(of_unit) if len(of_unit) > 1 else 0.0
+    added = (wins * weights).sum(0) / n
+    for stratum in strata.unique():
+        theirs = added[strata == stratum]
+        spread += len(theirs) * theirs.var().item() if len(theirs) > 1 else 0.0
+    known = _hanley(auc, n, m)
+    wider = max(1.0, spread / known) if known > 0 else 1.0
+    z = NORMAL.inv_cdf(0.975)
+
+    def near(theta: float) -> bool:
+        return abs(theta - auc) <= z * math.sqrt(wider * _hanley(theta, n, m))
+
+    return _last(near, auc, 0.0), _last(near, auc, 1.0)
+
+
+def _means(values: Tensor, units: Tensor) -> Tensor:
+    places, counts = units.unique(return_inverse=True, return_counts=True)[1:]
+    return torch.zeros(len(counts), dtype=values.dtype).index_add_(0, places, values) / counts
+
+
+def _hanley(auc: float, n: int, m: int) -> float:
+    """Variance of an AUC of n samples against m, with both groups' own spread taken as of one size (Newcombe 2006)."""
+    half = (n + m) / 2 - 1
+    return auc * (1 - auc) * (1 + half * (1 - auc) / (2 - auc) + half * auc / (1 + auc)) / (n * m)
+
+
+def _last(near: Callable[[float], bool], start: float, end: float) -> float:
+    """From `start`, which is near, towards `end`: the last that is."""
+    if near(end):
+        return end
+    for _ in range(50):
+        middle = (start + end) / 2
+        start, end = (middle, end) if near(middle) else (start, middle)
+    return start
+
+
+def rank_sum_p(strata: Sequence[tuple[Tensor, int]], generator: torch.Generator) -> float | None:
+    """One-sided p of the first k in each stratum having scores as high as they have, if which they are were drawn.
+
+    Exact where all of a stratum are exchangeable and strata do not depend on each other: p = (1 + b) / (B + 1), with B
+    relabelings of which b give a sum of wins as high. Source: van Elteren 1960, by drawing.
+
+    Args:
+        strata: ranks or other values [k + m] with k, 0 < k < k + m.
+
+    Returns:
+        None where there is no stratum.
+    """
+    if not strata:
+        return None
+    seen, drawn = 0.0, torch.zeros(DRAWS, dtype=torch.float64)
+    for values, k in strata:
+        m = len(values) - k
+        picks = torch.rand(DRAWS, len(values), generator=generator).argsort(1)[:, :k]
+        seen += values[:k].sum().item() / m
+        drawn += values[picks].sum(1) / m
+    return (1 + int((drawn >= seen - 1e-9).sum())) / (DRAWS + 1)
+
+
+def interleaved(n: int, parts: int, generator: torch.Generator) -> list[Tensor]:
+    """The places 0 to n - 1 in random order, dealt out to so many parts, int64 each."""
+    order = torch.randperm(n, generator=generator)
+    return [order[part::parts] for part in range(parts)]

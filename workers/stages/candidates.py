@@ -1,0 +1,77 @@
+"""Makes the line-up that membership attacks are shown, and notes apart who stands in it."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from shared.errors import InvalidRequest
+from shared.ml.datasets._base import open_dataset
+from shared.ml.datasets._roles import pretraining_and_pool
+from shared.ml.records import ForgetSets, Membership, TrainingSet
+from shared.ml.tensors import write_tensors
+from shared.registry import Params
+from workers.context import JobContext, Output
+from workers.stages import registry
+from workers.stages._data import first
+
+
+class CandidatesParams(Params):
+    retained: int = Field(
+        500, ge=0, le=100_000, description="candidates that were trained on and kept by every deletion, at most"
+    )
+    never: int = Field(500, ge=1, le=100_000, description="candidates of the pool that were never trained on, at most")
+    population: int = Field(
+        1000, ge=1, le=100_000, description="public samples to hold a candidate against, at most; each is a query"
+    )
+
+
+@registry.register(
+    "candidates",
+    params=CandidatesParams,
+    needs=("TRAINING_SET", "FORGET_SETS"),
+    produces=("CANDIDATES", "POPULATION", "MEMBERSHIP"),
+)
+def run(ctx: JobContext) -> dict[str, Output]:
+    """Mix all forgotten samples with retained and never-trained ones, in random order; and public samples apart.
+
+    Raises:
+        InvalidRequest: the training set takes the whole pool, or the two records are not about the same data.
+    """
+    params: CandidatesParams = ctx.params
+    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
+    truth = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS")
+    forgotten = [index for row in truth.indices for index in row]
+    if training.digest != truth.digest or not {*forgotten} <= {*training.indices}:
+        raise InvalidRequest("FORGET_SETS is not about samples of this TRAINING_SET", "inputs.FORGET_SETS")
+    split = training.train_split("TRAINING_SET")
+
+    def drawn(indices: set[int], count: int | None, purpose: str) -> list[int]:
+        ordered = torch.tensor(sorted(indices), dtype=torch.int64)
+        picked: list[int] = ordered[torch.randperm(len(ordered), generator=ctx.generator(purpose))[:count]].tolist()
+        return picked
+
+    pool = {*pretraining_and_pool(len(split.labels))[1].tolist()}
+    never = drawn(pool - {*training.indices}, params.never, "never trained")
+    if not never:
+        raise InvalidRequest(
+            "the training set takes the whole pool: no sample is left that was never trained on; train on fewer",
+            "inputs.TRAINING_SET",
+        )
+    retained = drawn({*training.indices} - {*forgotten}, params.retained, "retained")
+    shown = drawn({*forgotten, *retained, *never}, None, "line-up")
+    candidates, members = split.pick(shown), {*training.indices}
+    public = open_dataset(training.dataset).load("test")
+    population = first(public, params.population, ctx.generator("population"))
+    membership = Membership(
+        dataset=training.dataset,
+        digest=training.digest,
+        indices=shown,
+        labels=candidates.labels.tolist(),
+        trained=[index in members for index in shown],
+    )
+    return {
+        "CANDIDATES": Output(write_tensors(candidates._asdict(), {})),
+        "POPULATION": Output(write_tensors(population._asdict(), {})),
+        "MEMBERSHIP": Output.of_json(membership.json_value()),
+    }
