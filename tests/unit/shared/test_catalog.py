@@ -108,7 +108,7 @@ def noisy(more: Any) -> Any:
 
 REFUSED: list[tuple[str, str | None, Any, list[str], str, str]] = [
     ("trian", None, {}, [], "stage", "did you mean 'train'?"),
-    ("xyz", None, {}, [], "stage", "unknown stage 'xyz'. Known: attack, defend, evaluate, pretrain, "),
+    ("xyz", None, {}, [], "stage", "unknown stage 'xyz'. Known: attack, candidates, defend, evaluate, pretrain, "),
     ("attack", None, {}, [], "method", "needs a method. Known: asking, counting, matching"),
     ("attack", "matchin", {}, [], "method", "did you mean 'matching'?"),
     ("train", "ascent", {}, ["BASE"], "method", "has no methods"),
