@@ -66,7 +66,7 @@ def nearest_public(
     Returns:
         [D, 1, C, H, W].
     """
-    networks = {name: estimate.at.network().to(device) for name, estimate in estimates.items()}
+    networks = {name: e.at.network().to(device) for name, e in estimates.items() if e.at.count == 1}
     found = []
     for deletion, (name, label) in enumerate(zip(explanations, labels[:, 0], strict=True)):
         members = public.images[public.labels == label]
@@ -74,8 +74,10 @@ def nearest_public(
         direction = {
             n: g[deletion].expand(len(tried), *g.shape[1:]).to(device) for n, g in estimates[name].direction.items()
         }
-        weights = {n: w.detach() for n, w in networks[name].named_parameters()}
+        at = estimates[name].at
+        network = networks[name] if at.count == 1 else at.network(deletion).to(device)
+        weights = {n: w.detach() for n, w in network.named_parameters()}
         theirs = label.expand(len(tried), 1).to(device)
-        loss = mismatch(networks[name], weights, tried, theirs, direction, chunk=32)
+        loss = mismatch(network, weights, tried, theirs, direction, chunk=32)
         found.append(tried[loss.argmin()].cpu())
     return torch.stack(found)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shared.choices import validated
 from shared.errors import InvalidRequest
 from shared.ml.attacks._apart import apart
-from shared.ml.attacks._estimate import gradient_direction
 from shared.ml.attacks._observation import Observation
+from shared.ml.attacks._target import Aim, aimed
 from shared.ml.datasets._base import Samples
 from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
@@ -43,9 +44,19 @@ def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor,
     )
     if not set(explained) <= {"pair", "base"} or not len(explained) == seen.unlearned.count == len(labels):
         raise InvalidRequest("RECONSTRUCTION and UNLEARNED differ in their deletions", "inputs.RECONSTRUCTION")
+    aim = _aim(about)
     found = torch.empty(len(labels), 1, *like.input_shape)
     for rows, part in apart(seen):
         theirs = [explained[row] for row in rows]
-        estimates = {source: gradient_direction(part, source) for source in dict.fromkeys(theirs)}
+        estimates = {source: aimed(part, source, aim) for source in dict.fromkeys(theirs)}
         found[rows] = nearest_public(estimates, theirs, labels[rows], public, ctx.params.decoys, ctx.device)
     return found
+
+
+def _aim(about: Mapping[str, Any]) -> Aim:
+    """How the attack says it aimed; an attack that has no such parameters aims plainly."""
+    told = about.get("threat_model")
+    params = told.get("params") if isinstance(told, dict) else None
+    known = params if isinstance(params, dict) else {}
+    value = {name: known[name] for name in Aim.model_fields if name in known}
+    return validated(Aim, value, "RECONSTRUCTION: params", "inputs.RECONSTRUCTION")

@@ -41,6 +41,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "queries": 0,
         **ctx.method.traits,
     }
+    if isinstance(result, (Reconstruction, Answers)) and result.compares > 1:
+        threat_model["released_models"] = result.compares
     if not isinstance(observation, Observation):
         probing = "PROBES" in roles and {"probing": read_tensors(ctx.input("PROBES"), "PROBES")[1].get("queries")}
         threat_model["queries"] = {**(probing or {}), "attack": observation.asked}

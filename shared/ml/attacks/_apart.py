@@ -70,14 +70,16 @@ def attack_apart(attack: Attack, observation: Observation, ctx: Context) -> Reco
     results = [attack(seen, Part(ctx, i, len(groups))) for i, (_, seen) in enumerate(groups)]
     rows = [row for group, _ in groups for row in group]
     back = torch.tensor(rows).argsort()
+    compares = max(r.compares for r in results)
     if isinstance(results[0], Answers):
-        return Answers(*(torch.cat([getattr(r, name) for r in results])[back] for name in ("labels", "scores")))
+        labels, scores = (torch.cat([getattr(r, name) for r in results])[back] for name in ("labels", "scores"))
+        return Answers(labels, scores, compares)
     made = [r for r in results if isinstance(r, Reconstruction)]
     images, labels, loss = (
         torch.cat([getattr(r, n) for r in made])[back] for n in ("images", "labels", "matching_loss")
     )
     explanations = [e for r in made for e in r.explanations]
-    return Reconstruction(images, labels, loss, [explanations[i] for i in back], _controls(groups, made))
+    return Reconstruction(images, labels, loss, [explanations[i] for i in back], _controls(groups, made), compares)
 
 
 def _controls(groups: list[tuple[list[int], Observation]], made: list[Reconstruction]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ def parameters(networks: Networks) -> list[str]:
 
 
 class Estimate(NamedTuple):
-    """A direction, and where it is a gradient: `at` holds 1 network, `direction` per parameter [D, *shape]."""
+    """A direction, and where it is a gradient: `at` holds 1 network or D, `direction` per parameter [D, *shape]."""
 
     at: Networks
     direction: Tensors
@@ -74,10 +75,17 @@ def with_controls(estimate: Estimate, controls: int, generator: torch.Generator)
     drawn = {n: torch.randn(controls, *g.shape[1:], generator=generator) for n, g in estimate.direction.items()}
     norm = torch.stack([g.flatten(1).square().sum(1) for g in drawn.values()]).sum(0).sqrt()
     unit = {n: g / norm.view(-1, *[1] * (g.dim() - 1)) for n, g in drawn.items()}
-    return Estimate(estimate.at, {n: torch.cat([g, unit[n]]) for n, g in estimate.direction.items()})
+    at = estimate.at
+    if at.count > 1:
+        at = at.pick([*range(at.count), *range(controls)])
+    return Estimate(at, {n: torch.cat([g, unit[n]]) for n, g in estimate.direction.items()})
 
 
-def class_scores(observation: Observation, gradient_from: str) -> Tensor:
+def class_scores(
+    observation: Observation,
+    gradient_from: str,
+    find: Callable[[Observation, str], Estimate] = gradient_direction,
+) -> Tensor:
     """The white box score of each class, [D, K], lower is likelier: the estimated gradient of the last bias.
 
     The gradient of cross entropy in that bias is (probabilities - one-hot), negative at the true classes only. An
@@ -92,7 +100,7 @@ def class_scores(observation: Observation, gradient_from: str) -> Tensor:
     if observation.original.state[last].shape[1:] != (architecture.num_classes,):
         raise InvalidRequest("the white box label rule needs a last layer with a bias", "inputs.ORIGINAL")
     sources = ["pair", "base"] if gradient_from == "either" else [gradient_from]
-    found = [gradient_direction(observation, source).direction[last] for source in sources]
+    found = [find(observation, source).direction[last] for source in sources]
     return min(found, key=lambda scores: _impurity(scores, observation.named))
 
 

@@ -109,7 +109,8 @@ class Reconstruction:
     """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2].
 
     `explanations` [D] says what each was explained from, in the attack's own words. `controls` by name [R, k, C, H,
-    W]: what the same search makes, for the first R deletions, of something that says nothing about them.
+    W]: what the same search makes, for the first R deletions, of something that says nothing about them. `compares`
+    says on how many released models each image rests.
     """
 
     images: Tensor
@@ -117,14 +118,19 @@ class Reconstruction:
     matching_loss: Tensor
     explanations: list[str]
     controls: dict[str, Tensor] = field(default_factory=dict)
+    compares: int = 1
 
 
 @dataclass(frozen=True)
 class Answers:
-    """`labels` [D, k], the classes said to be forgotten, `scores` [D, K], lower is likelier."""
+    """`labels` [D, k], the classes said to be forgotten, `scores` [D, K], lower is likelier.
+
+    `compares` says on how many released models each answer rests.
+    """
 
     labels: Tensor
     scores: Tensor
+    compares: int = 1
 
 
 @dataclass(frozen=True)

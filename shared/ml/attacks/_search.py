@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,6 +54,14 @@ class Starts:
         return rows, self.place[rows, 0]
 
 
+class Point(NamedTuple):
+    """Weights at which gradients are taken."""
+
+    network: nn.Module
+    weights: dict[str, Tensor]
+    match: _matching.Matcher
+
+
 class Matching:
     """All lanes' objective. Networks and directions are on the device; labels [D, k], None: they are sought too."""
 
@@ -60,26 +69,36 @@ class Matching:
         self.labels = None if labels is None else labels.to(ctx.device)
         self.classes = estimates[0].at.architecture.num_classes
         self.way = WAYS[arithmetic]
-        self.networks: list[tuple[nn.Module, dict[str, Tensor]]] = []
-        for estimate in estimates:
-            network = estimate.at.network().to(ctx.device)
-            self.networks.append((network, {name: w.detach() for name, w in network.named_parameters()}))
         self.directions = [{n: g.to(ctx.device) for n, g in e.direction.items()} for e in estimates]
-        self.match = [self.way.matcher(network, weights, LANES_AT_ONCE) for network, weights in self.networks]
+        self.points = [
+            [self._point(e.at.network(which).to(ctx.device)) for which in range(e.at.count)] for e in estimates
+        ]
+
+    def _point(self, network: nn.Module) -> Point:
+        weights = {name: w.detach() for name, w in network.named_parameters()}
+        return Point(network, weights, self.way.matcher(network, weights, LANES_AT_ONCE))
 
     def step(self, lanes: Starts, tv: float) -> tuple[Tensor, ...]:
         """Gradient of the objective like the images, 1 - cos, [L], and the gradient in the logits, if there are any."""
         found = [torch.empty_like(lanes.search.x), lanes.search.x.new_empty(len(lanes.place))]
         if lanes.classes is not None:
             found.append(torch.empty_like(lanes.classes.x))
-        for which, match in enumerate(self.match):
-            rows, deletions = lanes.of(which)
-            if len(rows):
-                aim = {name: g[deletions] for name, g in self.directions[which].items()}
-                parts = match(lanes.search.x[rows], self._labels(lanes, rows, deletions), aim, tv)
-                for whole, part in zip(found, parts, strict=True):
-                    whole[rows] = part
+        for point, rows, labels, aim in self._parts(lanes):
+            for whole, part in zip(found, point.match(lanes.search.x[rows], labels, aim, tv), strict=True):
+                whole[rows] = part
         return tuple(found)
+
+    def _parts(self, lanes: Starts) -> Iterator[tuple[Point, Tensor, Tensor, dict[str, Tensor]]]:
+        """Rows that share the weights at which gradients are taken, with their labels and directions."""
+        for which, points in enumerate(self.points):
+            rows, deletions = lanes.of(which)
+            for deletion, point in enumerate(points):
+                mine, theirs = rows, deletions
+                if len(points) > 1:
+                    mine, theirs = rows[deletions == deletion], deletions[deletions == deletion]
+                if len(mine):
+                    aim = {name: g[theirs] for name, g in self.directions[which].items()}
+                    yield point, mine, self._labels(lanes, mine, theirs), aim
 
     def _labels(self, lanes: Starts, rows: Tensor, deletions: Tensor) -> Tensor:
         """Of these lanes: classes [L, k], or logits [L, k, K]."""
@@ -91,13 +110,9 @@ class Matching:
     def mismatch(self, lanes: Starts) -> Tensor:
         """1 - cos, [L]."""
         loss = lanes.search.x.new_empty(len(lanes.place))
-        for which, (network, weights) in enumerate(self.networks):
-            rows, deletions = lanes.of(which)
-            if len(rows):
-                aim = {name: g[deletions] for name, g in self.directions[which].items()}
-                x = lanes.search.x[rows]
-                labels = self._labels(lanes, rows, deletions)
-                loss[rows] = self.way.mismatch(network, weights, x, labels, aim, LANES_AT_ONCE)
+        for point, rows, labels, aim in self._parts(lanes):
+            x = lanes.search.x[rows]
+            loss[rows] = self.way.mismatch(point.network, point.weights, x, labels, aim, LANES_AT_ONCE)
         return loss
 
 
@@ -151,7 +166,7 @@ def search(
     Returns:
         of each deletion, and of each control, the lane that matches best.
     """
-    estimates = len(matching.match)
+    estimates = len(matching.points)
     lanes, done = _start(matching, restarts, schedule, shape, ctx), 0
     if (saved := ctx.resume()) is not None:
         done, state = saved
@@ -184,7 +199,7 @@ def search(
 
 def _start(matching: Matching, restarts: int, schedule: Schedule, shape: tuple[int, ...], ctx: Context) -> Starts:
     """The starts; those of a deletion are the same under every explanation. Sought labels start undecided."""
-    deletions, estimates = len(next(iter(matching.directions[0].values()))), len(matching.match)
+    deletions, estimates = len(next(iter(matching.directions[0].values()))), len(matching.points)
     starts = [
         [schedule.first_image(shape, ctx.generator(f"start {d} {r}")) for r in range(restarts)]
         for d in range(deletions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,15 +11,15 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import GradientFrom, class_scores, gradient_direction, infer_labels, with_controls
+from shared.ml.attacks._estimate import GradientFrom, class_scores, infer_labels
 from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.attacks._schedules import SCHEDULES, Arithmetic
 from shared.ml.attacks._search import Matching, search
+from shared.ml.attacks._target import Aim, aimed, compared
 from shared.ml.context import Context
-from shared.registry import Params
 
 
-class FeatureRecoveryParams(Params):
+class FeatureRecoveryParams(Aim):
     preset: Literal["default", "paper"] = Field("default", description="the search: ours, or the official code's")
     iterations: int | None = Field(None, ge=1, le=100_000, description="steps of the search; none: the preset's")
     restarts: int | None = Field(None, ge=1, le=64, description="starts a deletion; none: the preset's")
@@ -56,7 +57,8 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
     loss is kept: the only choice that an attacker can make. One who does not know how the model was made to
     forget tries both estimates (`either`) and goes on with the one that matches better so far, mean over deletions:
     they were all forgotten in one way. With `optimised` labels each start seeks its own, as soft labels beside the
-    images (Zhu et al. 2019, arXiv 1906.08935); the likeliest classes are reported.
+    images (Zhu et al. 2019, arXiv 1906.08935); the likeliest classes are reported. `target` and `gradient_at` are for
+    updates that are no single gradient (`_target.py`).
 
     Raises:
         InvalidRequest: labels do not fit the deletions, or a deletion left no trace.
@@ -67,9 +69,7 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
     labels = _labels(observation, params, k)
     deletions = observation.unlearned.count
     controls = min(params.controls, deletions)
-    estimates = [gradient_direction(observation, source) for source in sources]
-    if controls:
-        estimates = [with_controls(e, controls, ctx.generator("random directions")) for e in estimates]
+    estimates = [aimed(observation, source, params, controls, ctx.generator("random directions")) for source in sources]
     sought = None if labels is None else torch.cat([labels, labels[:controls]])
     matching = Matching(estimates, sought, params.arithmetic or schedule.arithmetic, ctx)
     images, labels, loss, chosen = search(
@@ -87,6 +87,7 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
         loss[:deletions],
         [sources[which] for which in chosen[:deletions].tolist()],
         {"random_direction": images[deletions:]} if controls else {},
+        compared(observation, params),
     )
 
 
@@ -95,7 +96,9 @@ def _labels(observation: Observation, params: FeatureRecoveryParams, k: int) -> 
     if params.labels == "optimised":
         return None
     if params.labels == "inferred":
-        named = infer_labels(class_scores(observation, params.gradient_from), observation.named)
+        named = infer_labels(
+            class_scores(observation, params.gradient_from, partial(aimed, aim=params)), observation.named
+        )
         return named.repeat(1, -(-k // named.shape[1]))[:, :k]  # as many samples of each class, where that is fewer
     architecture, given = observation.original.architecture, observation.labels
     if given is None or given.shape[0] != observation.unlearned.count:

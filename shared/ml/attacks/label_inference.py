@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from shared.ml.attacks import registry
 from shared.ml.attacks._estimate import GradientFrom, class_scores, infer_labels
 from shared.ml.attacks._observation import Answers, Observation
+from shared.ml.attacks._target import Aim, Target, aimed, compared
 from shared.ml.context import Context
 from shared.registry import Params
 
 
 class LabelInferenceParams(Params):
     gradient_from: GradientFrom = "pair"
+    target: Target = "raw"
 
 
 @registry.register(
@@ -25,6 +29,7 @@ class LabelInferenceParams(Params):
 )
 def run(observation: Observation, params: LabelInferenceParams, ctx: Context) -> Answers:
     """The classes whose last-layer bias was pushed down most: as many as COUNTS says were forgotten, else 1."""
-    scores = class_scores(observation, params.gradient_from)
+    aim = Aim(target=params.target)
+    scores = class_scores(observation, params.gradient_from, partial(aimed, aim=aim))
     ctx.progress(1, 1)
-    return Answers(infer_labels(scores, observation.named), scores)
+    return Answers(infer_labels(scores, observation.named), scores, compared(observation, aim))
