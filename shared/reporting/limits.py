@@ -105,6 +105,15 @@ def _counts(scope: Scope) -> str | None:
     )
 
 
+def _compares(scope: Scope) -> str | None:
+    if not any("released_models" in row.threat_model for row in scope.rows):
+        return None
+    return (
+        "An attacker with target: filtered compares the releases of several deletions, each made from the same model. "
+        "One who sees a single release, or deletions that followed one another, cannot."
+    )
+
+
 def _batch_norm(scope: Scope) -> str | None:
     if scope.spec.train.get("batch_norm", "frozen") == "frozen":
         return None
@@ -179,6 +188,6 @@ def _repeat(scope: Scope) -> str | None:
 
 
 RULES: tuple[Callable[[Scope], str | None], ...] = (
-    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _batch_norm, _repeat, _strength,
-    _promise, _definition, _judged, _enlarged,
+    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _compares, _batch_norm, _repeat,
+    _strength, _promise, _definition, _judged, _enlarged,
 )  # fmt: skip

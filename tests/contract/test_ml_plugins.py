@@ -255,7 +255,7 @@ def test_an_attack_never_asks_for_the_truth_and_answers_for_every_deletion(plugi
     if plugin.traits["access"] == "black_box":
         before, *after = (Oracle(n, torch.device("cpu"), API()) for n in (inputs().original, *unlearned))
         probes = torch.rand(4, 3, 1, 12, 12, generator=generator(0, "probes"))
-        seen = Queries(before, after, probes, Counts(N=8, k=1))
+        seen = Queries([before] * len(after), after, probes, Counts(N=8, k=1))
         if "CANDIDATES" in plugin.needs:
             seen = Candidates(data(7, "candidates"), after, [before] * 2, data(9, "population"))
     short = {"iterations": 2} if "iterations" in plugin.params.model_fields else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from shared.catalog import Entry
 from shared.errors import InvalidRequest
@@ -13,7 +12,7 @@ from shared.ml.attacks._apart import attack_apart
 from shared.ml.attacks._observation import Answers, Candidates, Observation, Queries, Reconstruction, Scores
 from shared.ml.attacks._oracle import Oracle
 from shared.ml.datasets._base import Samples
-from shared.ml.networks import Architecture, read_networks
+from shared.ml.networks import Architecture, Networks, read_networks
 from shared.ml.records import Counts, Labels
 from shared.ml.tensors import read_tensors, write_tensors
 from shared.registry import Params, Plugin
@@ -79,14 +78,8 @@ def _line_up(ctx: JobContext, roles: set[str]) -> Candidates:
     before: list[Oracle] = []
     if "ORIGINAL" in roles:
         original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL", like=unlearned.architecture)
-        if original.count not in (1, unlearned.count):
-            raise InvalidRequest(
-                f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}", "inputs.ORIGINAL"
-            )
-        before = [_oracle(ctx, original.network(start)) for start in range(original.count)]
-        before *= unlearned.count // original.count
-    after = [_oracle(ctx, unlearned.network(deletion)) for deletion in range(unlearned.count)]
-    return Candidates(candidates, after, before, population)
+        before = _before(ctx, original, unlearned)
+    return Candidates(candidates, _oracles(ctx, unlearned), before, population)
 
 
 def _samples(ctx: JobContext, role: str, architecture: Architecture) -> Samples:
@@ -111,8 +104,15 @@ def _samples(ctx: JobContext, role: str, architecture: Architecture) -> Samples:
     return Samples(images, labels)
 
 
-def _oracle(ctx: JobContext, network: nn.Module) -> Oracle:
-    return Oracle(network, ctx.device, ctx.method_params)
+def _oracles(ctx: JobContext, networks: Networks) -> list[Oracle]:
+    return [Oracle(networks.network(which), ctx.device, ctx.method_params) for which in range(networks.count)]
+
+
+def _before(ctx: JobContext, original: Networks, unlearned: Networks) -> list[Oracle]:
+    """What each deletion started from: one model for all, or, one after another, a model each."""
+    if original.count not in (1, unlearned.count):
+        raise InvalidRequest(f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}", "inputs.ORIGINAL")
+    return _oracles(ctx, original) * (unlearned.count // original.count)
 
 
 def _ask(ctx: JobContext, roles: set[str]) -> Queries:
@@ -125,8 +125,8 @@ def _ask(ctx: JobContext, roles: set[str]) -> Queries:
         raise InvalidRequest(f"PROBES must hold float32 'images' [{shape[0]}, m, *{shape[1:]}]", "inputs.PROBES")
 
     return Queries(
-        before=_oracle(ctx, original.network()),
-        after=[_oracle(ctx, unlearned.network(deletion)) for deletion in range(unlearned.count)],
+        before=_before(ctx, original, unlearned),
+        after=_oracles(ctx, unlearned),
         probes=probes.float(),
         counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if "COUNTS" in roles else None,
     )

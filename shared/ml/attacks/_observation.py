@@ -52,12 +52,13 @@ class Observation:
 
 @dataclass(frozen=True)
 class Queries:
-    """What attacks with the trait `access: black_box` see: two prediction APIs, and probes for them.
+    """What attacks that need PROBES see: two prediction APIs a deletion, and probes for them.
 
-    `probes` [K, m, C, H, W], m for each class. The weights are behind `ask`.
+    `before` and `after` are of D deletions each: what it started from, often one and the same, and what it left.
+    `probes` [K, m, C, H, W], m for each class.
     """
 
-    before: Oracle
+    before: Sequence[Oracle]
     after: Sequence[Oracle]
     probes: Tensor
     counts: Counts | None = None
@@ -73,12 +74,8 @@ class Queries:
 
     @property
     def asked(self) -> int:
-        """Queries so far, of all models."""
-        return self.before.queries + sum(oracle.queries for oracle in self.after)
-
-    def ask(self, model: int | None, images: Tensor) -> Tensor:
-        """Probabilities float64 [N, K] from the original model (None) or the one after a deletion."""
-        return (self.before if model is None else self.after[model])(images)
+        """Queries so far, of all models; one that several deletions started from counts once."""
+        return sum(oracle.queries for oracle in {*self.before, *self.after})
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,27 @@ def test_the_forgotten_classes_are_told_by_queries_and_the_threat_model_counts_t
     assert told["params"]["precision"] == "float32"
 
 
+def test_each_release_of_successive_deletions_is_compared_with_the_one_before_it() -> None:
+    made = chain(successive=True)
+    first = chain()  # probes are of what was there before the first deletion
+    made |= run_stage("probe", first, **FEW)
+    answers = body(run_stage("attack", made, "label_inference_black_box")["ANSWERS"])
+    images = read_tensors(made["PROBES"].data, "PROBES")[0]["images"]
+    own = torch.arange(4).repeat_interleave(4)
+
+    def confidence(role: str, which: int) -> torch.Tensor:
+        network = read_networks(made[role].data, role).network(which)
+        told = Oracle(network, torch.device("cpu"), API())(images.flatten(0, 1))
+        return told[torch.arange(16), own].view(4, 4).mean(1)
+
+    for deletion, scores in enumerate(answers["scores"]):
+        before = confidence("UNLEARNED", deletion - 1) if deletion else confidence("ORIGINAL", 0)
+        expected = confidence("UNLEARNED", deletion) - before
+        torch.testing.assert_close(torch.tensor(scores, dtype=torch.float64), expected)
+    assert answers["labels"] == body(made["LABELS"])["labels"]
+    assert answers["threat_model"]["queries"]["attack"] == 6 * 16  # three before and three after
+
+
 def test_an_api_that_rounds_tells_less() -> None:
     made = chain()
     made |= run_stage("probe", made, **FEW)

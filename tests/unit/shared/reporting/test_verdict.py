@@ -248,6 +248,14 @@ def test_trained_batch_norm_is_a_limit_and_frozen_is_none() -> None:
         assert any("train.batch_norm: trained" in limit for limit in limits) == told
 
 
+def test_one_who_compares_deletions_is_told_from_one_who_sees_a_single_release() -> None:
+    for more, told in (({}, False), ({"released_models": 8}, True)):
+        evaluation = images(**LEAK)
+        evaluation["threat_model"] |= more
+        made = report(audit(), evaluation, utility())
+        assert any("compares the releases of several deletions" in limit for limit in made.limits) == told
+
+
 def test_a_label_leak_alone_is_a_leak() -> None:
     made = report(audit(attacks=["label_inference"]), labels(8, (0.68, 1.0)), utility())
     assert made.verdict.level == "leaks"
