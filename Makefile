@@ -5,7 +5,7 @@ STAGES ?= attack
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check test test-long serve demo worker doctor bench lock clean
+.PHONY: help check test test-long selftest serve demo worker doctor bench lock clean
 
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -26,6 +26,9 @@ test: .venv  ## the whole suite
 
 test-long: .venv  ## what takes minutes
 	$(BIN)/pytest -m long
+
+selftest: .venv  ## the code against cases whose answer is known
+	@$(BIN)/python -m workers.selftest
 
 serve: .venv  ## a whole Palimpsest on this machine, until Ctrl-C
 	@$(BIN)/python -m deploy.local.serve

@@ -1,0 +1,28 @@
+"""The product's code with one thing wrong in it, for as long as a test lasts."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new: str) -> None:
+    """Replace `old`, which its source holds once, by `new` in a function that closes over nothing.
+
+    The function's own code is exchanged, so that whoever has imported it runs the mutant too.
+    """
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, f"{function.__qualname__} holds {old!r} {source.count(old)} times"
+    tree = ast.parse(source.replace(old, new))
+    (defined,) = tree.body
+    assert isinstance(defined, ast.FunctionDef)
+    defined.decorator_list = []
+    scope = dict(function.__globals__)
+    exec(compile(tree, "mutant", "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True), scope)
+    monkeypatch.setattr(function, "__code__", scope[defined.name].__code__)

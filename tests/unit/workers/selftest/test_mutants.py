@@ -1,0 +1,56 @@
+"""The self-test can fail: each case, and the mutant of the product's code that turns it red."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shared.ml import nulls, pvalues, scoring, statistics
+from shared.ml.attacks import _estimate, _layers, _plain, _schedules, _search
+from shared.ml.defenses import obfuscation
+from shared.ml.metrics import psnr
+from shared.ml.networks import Normalised
+from shared.ml.unlearning import gradient_ascent
+from tests.support.mutants import mutate
+from workers.selftest._all import CASES
+
+BY_NAME = {case.name: case for case in CASES}
+# case, function, what is right in it, what is wrong
+MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
+    ("psnr", psnr.psnr, "mse(reconstruction, target)", "(mse(reconstruction, target) / 4)"),  # the official code's
+    ("sign_of_ascent", _estimate.gradient_direction, "after[n].double() - before", "-after[n].double() + before"),
+    ("sign_of_ascent", gradient_ascent.unlearn, "alpha=params.lr", "alpha=-params.lr"),
+    ("sign_of_retraining", _estimate.gradient_direction, "kept * (", "counts.N * ("),
+    ("sign_of_retraining", _estimate.gradient_direction, "- counts.N * (", "+ counts.N * ("),
+    ("dense_layer", Normalised.forward, "/ self.std", "/ self.std**2"),
+    ("slope_batched", _layers.Norm.gradients, "product - self.mean", "product + self.mean"),
+    ("slope_plain", _plain._distance, "create_graph=graph", "create_graph=False"),
+    ("paper_loop", _schedules.AdamW.step, "1 - lr * weight_decay", "1"),
+    ("paper_loop", _schedules.Schedule.lr_at, "1.142", "1.5"),
+    ("paper_loop", _search.search, "lanes.search.x.clamp_(0, 1)\n        gradient", "gradient"),
+    ("paper_loop", _search.best_of, "argmin", "argmax"),
+    ("true_pairs", _search.search, "gradient.sign()", "-gradient.sign()"),
+    ("shuffled_truth", nulls.class_mean, "public.labels == label", "public.labels != label"),
+    ("shuffled_truth", scoring.summary, "max if higher else min)", "min if higher else max)"),
+    ("null_against_null", statistics.bca, "(1 - level) / 2", "0.4"),
+    ("null_against_null", scoring.summary, "[(v - b)", "[(v - 0.9 * b)"),
+    ("noise", obfuscation.release, "params.noise * weight", "1e-2 / params.noise * weight"),
+    ("harmless_updates", pvalues.max_statistic_p, "null.double().amin(1)", "null.double()[:, 0]"),
+]  # fmt: skip
+
+
+def test_every_case_has_a_mutant() -> None:
+    assert {name for name, *_ in MUTANTS} == BY_NAME.keys()
+
+
+@pytest.mark.parametrize(("name", "function", "right", "wrong"), MUTANTS, ids=lambda given: str(given)[:30])
+def test_a_case_turns_red(
+    monkeypatch: pytest.MonkeyPatch, name: str, function: Callable[..., Any], right: str, wrong: str
+) -> None:
+    mutate(monkeypatch, function, right, wrong)
+    told = BY_NAME[name].run()
+    assert not told["passed"], told
+    assert told["error"] is None, told  # it went red by what it measured
+    monkeypatch.undo()
