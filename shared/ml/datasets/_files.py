@@ -1,4 +1,4 @@
-"""Where data files may lie, and how idx files are read.
+"""Where data files may lie, and how idx and npz files are read.
 
 A job is posted by someone far away: a path in it is relative to the data root and must stay inside.
 """
@@ -6,8 +6,12 @@ A job is posted by someone far away: a path in it is relative to the data root a
 from __future__ import annotations
 
 import gzip
+import math
+import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,3 +71,33 @@ def read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
 def has_idx(folder: Path, names: tuple[str, ...]) -> bool:
     """Whether all these idx files lie in the folder, packed or not."""
     return all((folder / n).is_file() or (folder / f"{n}.gz").is_file() for n in names)
+
+
+def read_npz(path: Path, field: str, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file, or those of them that are named.
+
+    Raises:
+        InvalidRequest: not such a file, an array is missing, claims more than it holds, or is above 1 GiB.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():  # sizes first: a small file may claim a huge array
+                with archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    reader = (
+                        np.lib.format.read_array_header_1_0
+                        if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0
+                    )
+                    shape, _, dtype = reader(file)
+                if math.prod(shape) * dtype.itemsize > min(MAX_BYTES, member.file_size):
+                    raise InvalidRequest(f"{member.filename} claims more than it holds, or above 1 GiB", field)
+        with np.load(path, allow_pickle=False) as found:
+            wanted = found.files if names is None else names
+            for name in wanted:
+                if name not in found:
+                    has = ", ".join(sorted(found.files)) or "nothing"
+                    raise InvalidRequest(f"{path.name} lacks {name!r}; it holds {has}", field)
+            return {name: found[name] for name in wanted}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # last: odd compression
+        raise InvalidRequest(f"{path.name} is not an .npz of plain arrays: {error}", field) from error

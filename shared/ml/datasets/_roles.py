@@ -22,3 +22,17 @@ def pretraining_and_pool(n: int) -> tuple[Tensor, Tensor]:
     order = torch.randperm(n, generator=generator(0, "data set roles"))
     pool = min(MAX_POOL, n // 8)
     return order[pool:].sort().values, order[:pool].sort().values
+
+
+def train_and_test(labels: Tensor, purpose: str) -> dict[str, Tensor]:
+    """Positions, int64 and in order, of the splits `train` and `test` of what has none.
+
+    A fifth of each class, at least one where it has two, is the test split. Drawn with a fixed seed; `purpose` names
+    the draw.
+    """
+    test = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero().flatten()
+        order = torch.randperm(len(members), generator=generator(0, f"{purpose} {label}"))
+        test[members[order[: max(len(members) // 5, min(1, len(members) - 1))]]] = True
+    return {"train": (~test).nonzero().flatten(), "test": test.nonzero().flatten()}

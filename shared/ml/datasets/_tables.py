@@ -18,8 +18,8 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.fit import MAX_FEATURES
-from shared.ml.context import generator
 from shared.ml.datasets._base import Samples, Split, channel_statistics
+from shared.ml.datasets._roles import train_and_test
 
 MAX_BYTES = 64 << 20
 MAX_VALUES = 64  # of a column that is not numbers: each becomes a feature
@@ -176,19 +176,6 @@ def _numbers(name: str, values: Sequence[str], lines: Sequence[int], field: str)
     return torch.tensor(found, dtype=torch.float64)
 
 
-def split_by_class(samples: Samples, split: Split, purpose: str) -> Samples:
-    """A fifth of each class, at least one where it has two, drawn with a fixed seed, is the test split."""
-    test = []
-    for label in samples.labels.unique().tolist():
-        members = (samples.labels == label).nonzero().flatten()
-        order = torch.randperm(len(members), generator=generator(0, f"{purpose} {label}"))
-        test.append(members[order[: max(len(members) // 5, min(1, len(members) - 1))]])
-    picked = torch.cat(test).sort().values
-    rest = torch.ones(len(samples.labels), dtype=torch.bool)
-    rest[picked] = False
-    return samples.pick(picked if split == "test" else rest.nonzero().flatten())
-
-
 class Tabular:
     """A data set that is one encoded table, read when first asked for."""
 
@@ -226,4 +213,5 @@ class Tabular:
         Raises:
             InvalidRequest: the table cannot be had, or is not as `encode` wants it.
         """
-        return split_by_class(self.encoded.samples, split, f"{self._name} test")
+        samples = self.encoded.samples
+        return samples.pick(train_and_test(samples.labels, f"{self._name} test")[split])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import zipfile
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ from shared.fit import MAX_FEATURES
 from shared.ml.context import generator
 from shared.ml.datasets import registry
 from shared.ml.datasets._base import Samples, Split, channel_statistics
-from shared.ml.datasets._files import MAX_BYTES, inside
+from shared.ml.datasets._files import inside, read_npz
 from shared.registry import Params
 
 FIELD = "params.dataset.params.path"
@@ -42,7 +39,7 @@ class Npz:
 
     @cached_property
     def _splits(self) -> dict[str, Samples]:
-        arrays = _read(inside(self.params.path, FIELD))
+        arrays = read_npz(inside(self.params.path, FIELD), FIELD)
         kind = "features" if "features" in arrays and "images" not in arrays else "images"
         given = _samples(arrays, kind, "labels")
         if f"test_{kind}" in arrays or "test_labels" in arrays:
@@ -83,26 +80,6 @@ class Npz:
             InvalidRequest: no such file, not an .npz, or arrays that are not as described.
         """
         return self._splits[split]
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():  # sizes first: a small file may claim a huge array
-                with archive.open(member) as file:
-                    version = np.lib.format.read_magic(file)
-                    reader = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape, _, dtype = reader(file)
-                if math.prod(shape) * dtype.itemsize > min(MAX_BYTES, member.file_size):
-                    raise InvalidRequest(f"{member.filename} claims more than it holds, or above 1 GiB", FIELD)
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # last: odd compression
-        raise InvalidRequest(f"{path.name} is not an .npz of plain arrays: {error}", FIELD) from error
 
 
 def _samples(arrays: dict[str, NDArray[Any]], images_name: str, labels_name: str) -> Samples:

@@ -14,8 +14,9 @@ from shared.fit import MAX_FEATURES
 from shared.ml.attacks._matching import matcher, total_variation
 from shared.ml.context import generator
 from shared.ml.datasets import _tables
-from shared.ml.datasets._base import Samples, channel_statistics, open_dataset
-from shared.ml.datasets._tables import Table, encode, packaged, split_by_class
+from shared.ml.datasets._base import channel_statistics, open_dataset
+from shared.ml.datasets._roles import train_and_test
+from shared.ml.datasets._tables import Table, encode, packaged
 from shared.ml.networks import Architecture, build
 
 HEADER = "id,age,sex,code,risk"
@@ -171,9 +172,10 @@ def test_a_column_that_never_changes_is_nought(root: Path) -> None:
 
 
 def test_every_class_of_two_rows_has_one_in_the_test_split() -> None:
-    samples = Samples(torch.zeros(8, 1, 1, 1), torch.tensor([0] * 5 + [1] * 2 + [2]))
-    assert split_by_class(samples, "test", "x").labels.tolist() == [0, 1]
-    assert split_by_class(samples, "train", "x").labels.tolist() == [0] * 4 + [1, 2]
+    labels = torch.tensor([0] * 5 + [1] * 2 + [2])
+    split = train_and_test(labels, "x")
+    assert labels[split["test"]].tolist() == [0, 1]
+    assert labels[split["train"]].tolist() == [0] * 4 + [1, 2]
 
 
 def test_encoding_does_not_depend_on_the_order_of_the_rows() -> None:

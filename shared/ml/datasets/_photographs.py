@@ -1,0 +1,139 @@
+"""Small colour photographs from an .npz, a folder of plain bytes, or a download of that folder."""
+
+from __future__ import annotations
+
+import tempfile
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from shared.errors import InvalidRequest
+from shared.ml.datasets._base import Samples, Split
+from shared.ml.datasets._files import MAX_BYTES, data_root, inside, read_npz
+from shared.registry import Params
+
+FIELD = "params.dataset"
+Bytes = NDArray[np.uint8]
+
+
+class PhotographsParams(Params):
+    path: str | None = Field(
+        None, min_length=1, max_length=500,
+        description="an .npz (x_train, y_train, x_test, y_test), or the folder of the .bin files, inside the data root",
+    )  # fmt: skip
+    download: bool = Field(True, description="whether to ask the authors' server when no file is found here")
+
+
+class Photographs(ABC):
+    """A data set that messages call `title`; `key`.npz, `key`/ or `folder`/ are looked for in the data root."""
+
+    title: ClassVar[str]
+    key: ClassVar[str]
+    folder: ClassVar[str]
+    url: ClassVar[str]
+    md5: ClassVar[str]  # of the archive, as published; it unpacks to `folder`
+    files: ClassVar[dict[str, tuple[str, ...]]]
+    input_shape: ClassVar[tuple[int, int, int]]
+    num_classes: ClassVar[int]
+
+    def __init__(self, params: PhotographsParams) -> None:
+        self.params = params
+
+    @abstractmethod
+    def from_folder(self, folder: Path, split: Split) -> tuple[Bytes, Bytes]:
+        """Images uint8 [N, C, H, W] and labels [N] of the files of a split."""
+
+    def load(self, split: Split) -> Samples:
+        """The split, from the first of: `path`, `key`.npz, `key`/, `folder`/, a download into `folder`/.
+
+        Raises:
+            InvalidRequest: there is none to be had, or its arrays are not what they should be.
+        """
+        found = self._where()
+        images, labels = self._from_npz(found, split) if found.is_file() else self.from_folder(found, split)
+        if images.shape[1:] != self.input_shape or labels.shape != images.shape[:1] or not len(labels):
+            raise InvalidRequest(
+                f"{self.title}: images must be [N, {', '.join(map(str, self.input_shape))}] and labels [N], "
+                f"got {list(images.shape)} and {list(labels.shape)}",
+                FIELD,
+            )
+        if labels.min() < 0 or labels.max() >= self.num_classes:
+            raise InvalidRequest(f"{self.title}: labels must be 0 to {self.num_classes - 1}", FIELD)
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).float().div_(255)
+        return Samples(pixels, torch.from_numpy(labels.astype(np.int64)))
+
+    def _where(self) -> Path:
+        if self.params.path is not None:
+            found = inside(self.params.path, f"{FIELD}.params.path")
+            if found.is_dir() and not self._complete(found):
+                raise InvalidRequest(f"{self.params.path!r} lacks some of {self._wanted()}", f"{FIELD}.params.path")
+            return found
+        root = data_root()
+        if (packed := root / f"{self.key}.npz").is_file():
+            return packed
+        for folder in (root / self.key, root / self.folder):
+            if self._complete(folder):
+                return folder
+        return self._downloaded(root)
+
+    def _complete(self, folder: Path) -> bool:
+        return all((folder / name).is_file() for names in self.files.values() for name in names)
+
+    def _wanted(self) -> str:
+        return ", ".join(name for names in self.files.values() for name in names)
+
+    def _downloaded(self, root: Path) -> Path:
+        """`folder`, unpacked beside its place and then moved there, so that nobody reads half of it."""
+        folder = root / self.folder
+        if self.params.download:
+            from torchvision.datasets.utils import download_and_extract_archive  # takes seconds, and only needed here
+
+            with suppress(OSError, RuntimeError):  # whatever it was, what can be done about it stands below
+                root.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking") as unpacked:
+                    download_and_extract_archive(self.url, unpacked, md5=self.md5, remove_finished=True)
+                    (Path(unpacked) / self.folder).rename(folder)
+        if self._complete(folder):
+            return folder
+        raise InvalidRequest(
+            f"{self.title} is not on this worker and could not be downloaded: put {self.key}.npz (x_train, y_train, "
+            f"x_test, y_test) or {self.folder}/ with {self._wanted()} (from {self.url}; pickled versions are not read) "
+            "under PALIMPSEST_DATA_ROOT",
+            FIELD,
+        )
+
+    def _from_npz(self, path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Keras' names and order: x [N, H, W, C]; [N, C, H, W] is taken too. y is [N] or [N, 1]."""
+        arrays = read_npz(path, FIELD, (f"x_{split}", f"y_{split}"))
+        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
+            raise InvalidRequest(
+                f"{path.name}: x_{split} must be uint8 and y_{split} whole numbers, got {images.dtype}, {labels.dtype}",
+                FIELD,
+            )
+        if images.ndim == 4 and images.shape[1:] != self.input_shape:
+            images = images.transpose(0, 3, 1, 2)
+        return images, labels[:, 0] if labels.shape[1:] == (1,) else labels
+
+
+def records(path: Path, size: int, title: str) -> Bytes:
+    """A file of records of `size` bytes each, [N, size].
+
+    Raises:
+        InvalidRequest: it cannot be read, is empty, cut short, or above 1 GiB.
+    """
+    try:
+        length = path.stat().st_size
+        if not 0 < length <= MAX_BYTES or length % size:
+            raise InvalidRequest(
+                f"{title}: {path.name} has {length} bytes, not a multiple of {size} up to 1 GiB", FIELD
+            )
+        return np.fromfile(path, np.uint8).reshape(-1, size)
+    except OSError as error:
+        raise InvalidRequest(f"{title}: {path.name} cannot be read: {error}", FIELD) from error
