@@ -10,7 +10,8 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks._observation import Answers, Observation, Reconstruction
-from shared.ml.context import Context, Part
+from shared.ml.attacks._resuming import Group, packed, resumed
+from shared.ml.context import Context
 
 Attack = Callable[[Observation, Context], Reconstruction | Answers]
 
@@ -63,11 +64,19 @@ def _moved(observation: Observation, start: list[int]) -> list[int]:
 
 
 def attack_apart(attack: Attack, observation: Observation, ctx: Context) -> Reconstruction | Answers:
-    """Run an attack on each group; what it found, in the order of the deletions."""
+    """Run an attack on each group; what it found, in the order of the deletions.
+
+    A checkpoint holds what the finished groups found and where the group that was at work stood.
+    """
     groups = apart(observation)
     if len(groups) == 1 and groups[0][1] is observation:
         return attack(observation, ctx)
-    results = [attack(seen, Part(ctx, i, len(groups))) for i, (_, seen) in enumerate(groups)]
+    results, standing = resumed(ctx)
+    for i, (_, seen) in enumerate(groups[len(results) :], start=len(results)):
+        results.append(attack(seen, Group(ctx, i, len(groups), results, standing)))
+        standing = None
+        if ctx.due():
+            ctx.save(len(results), packed(results))
     rows = [row for group, _ in groups for row in group]
     back = torch.tensor(rows).argsort()
     compares = max(r.compares for r in results)
