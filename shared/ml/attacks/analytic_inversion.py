@@ -1,0 +1,101 @@
+"""Reads the forgotten image off a dense first layer, without a search."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from shared.errors import InvalidRequest
+from shared.ml.attacks import registry
+from shared.ml.attacks._estimate import Estimate, GradientFrom, class_scores, gradient_direction, infer_labels
+from shared.ml.attacks._matching import mismatch
+from shared.ml.attacks._observation import Observation, Reconstruction
+from shared.ml.context import Context
+from shared.ml.networks import Networks
+from shared.registry import Params
+
+
+class AnalyticInversionParams(Params):
+    gradient_from: GradientFrom = "pair"
+
+
+@registry.register(
+    "analytic_inversion",
+    params=AnalyticInversionParams,
+    needs=("ORIGINAL", "UNLEARNED"),
+    needs_when={"gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")}},
+    uses=("COUNTS",),
+    produces=("RECONSTRUCTION",),
+    source="Phong et al. 2018, 'Privacy-Preserving Deep Learning via Additively Homomorphic Encryption', section III",
+    traits={"access": "white_box"},
+)
+def run(observation: Observation, params: AnalyticInversionParams, ctx: Context) -> Reconstruction:
+    """The input of a dense first layer: each unit's weight gradient is its bias gradient times the input.
+
+    Exact for one sample and an estimate that is its gradient; of a sum it is a mean of the inputs, weighed by the
+    units. All units tell the same input, so they are averaged by the square of their bias gradient. No label is needed;
+    the one told is read off the last bias. Of `either` estimate the one that its own images explain better is taken,
+    for all deletions alike.
+
+    Raises:
+        InvalidRequest: the first layer is not a dense one on the image, several samples a deletion, a deletion left no
+            trace there, or BASE or COUNTS is missing.
+    """
+    if observation.forgotten != 1:
+        raise InvalidRequest(
+            f"the input of a dense layer is read off one sample's gradient, and {observation.forgotten} were "
+            "forgotten together; use feature_recovery, or deletions of size 1",
+            "inputs.COUNTS",
+        )
+    weight, bias = _first_layer(observation.original)
+    sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
+    found = []
+    for done, source in enumerate(sources, start=1):
+        labels = infer_labels(class_scores(observation, source), 1)
+        estimate = gradient_direction(observation, source)
+        images = _inputs(estimate, weight, bias)
+        found.append((source, images, labels, _loss(estimate, images, labels)))
+        ctx.progress(done, len(sources))
+    source, images, labels, loss = min(found, key=lambda one: one[3].mean().item())
+    return Reconstruction(images, labels, loss, [source] * len(images))
+
+
+def _first_layer(networks: Networks) -> tuple[str, str]:
+    """Names of the weight and the bias of the dense layer that sees the image itself.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    network, size = networks.network(), prod(networks.architecture.input_shape)
+    name, first = next(
+        (n, m) for n, m in network.named_modules() if next(m.parameters(recurse=False), None) is not None
+    )
+    if not isinstance(first, nn.Linear) or first.in_features != size or first.bias is None:
+        raise InvalidRequest(
+            f"analytic_inversion reads a dense first layer with a bias, as mlp has; that of "
+            f"{networks.architecture.model.name} is {type(first).__name__}: use feature_recovery",
+            "inputs.ORIGINAL",
+        )
+    return f"{name}.weight", f"{name}.bias"
+
+
+def _inputs(estimate: Estimate, weight: str, bias: str) -> Tensor:
+    """Images [D, 1, C, H, W], in [0, 1] where the estimate is a gradient; what is shown and scored is clamped."""
+    architecture = estimate.at.architecture
+    slopes, shares = estimate.direction[weight].double(), estimate.direction[bias].double()
+    total = shares.square().sum(1, keepdim=True)
+    if not bool((total > 0).all()):
+        which = int((total <= 0).nonzero()[0, 0])
+        raise InvalidRequest(f"deletion {which} left no trace in the first layer's bias", "inputs.UNLEARNED")
+    seen = torch.einsum("dh,dhi->di", shares, slopes) / total
+    mean, std = (torch.tensor(t, dtype=torch.float64).view(-1, 1, 1) for t in (architecture.mean, architecture.std))
+    return (seen.view(-1, 1, *architecture.input_shape) * std + mean).float()
+
+
+def _loss(estimate: Estimate, images: Tensor, labels: Tensor) -> Tensor:
+    """1 - cos of each image's gradient and the estimate, [D]."""
+    network = estimate.at.network()
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    return mismatch(network, weights, images.clamp(0, 1), labels, estimate.direction)
