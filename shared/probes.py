@@ -88,4 +88,4 @@ def quoted(params: Mapping[str, Any], shape: Mapping[str, Any]) -> str:
         most = f"{search.max_queries:,}"
     else:
         most = f"{search.most_queries(1, search.directions):,} times the number of classes"
-    return f"probe (preset {params['preset']}): at most {most} queries of the original model, once a seed"
+    return f"probe (preset {params['preset']}): at most {most} queries of the original model"

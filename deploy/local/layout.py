@@ -21,7 +21,7 @@ from deploy.local import redis
 GROUPS = {
     "train": ("pretrain", "train"),
     "unlearn": ("unlearn", "defend", "candidates"),
-    "attack": ("attack", "probe"),
+    "attack": ("attack", "probe", "shadow"),
     "evaluate": ("evaluate", "report"),
 }
 PREFERRED_PORT = 8350

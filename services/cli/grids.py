@@ -72,6 +72,8 @@ FLAGS = (
     _stage("defend", "Of the stage defend, such as max_accuracy_cost=0.02"),
     _stage("probe", "Of the stage probe"),
     _stage("candidates", "Of the stage candidates, such as never=500"),
+    Flag("p_values", "Give label attacks p-values, from deletions that are made again", kind=bool),
+    _stage("shadow", "Of the stage shadow, such as shadows=199 (B)"),
     _stage("evaluate", "Of the stage evaluate, such as decoys=100"),
     Flag("sweep", "Every setting of each defense's grid, not the one that is chosen", kind=bool),
     Flag("seed", "One training set and forget set", kind=int, many=True, field="seeds", metavar="<int>"),

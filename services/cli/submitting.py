@@ -23,6 +23,7 @@ STAGES: dict[str, tuple[str, str | None]] = {
     "defend": ("Change unlearned models before they are released.", "defense"),
     "probe": ("Ask the models, for attacks that only see answers.", None),
     "candidates": ("Line up candidates, for attacks that ask who was forgotten.", None),
+    "shadow": ("Make deletions again on other samples: the null of p-values for label attacks.", None),
     "attack": ("Read back what was forgotten.", "attack"),
     "evaluate": ("Score an attack beside what an attacker gets who rebuilds nothing.", None),
 }

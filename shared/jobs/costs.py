@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
+from shared import shadows
 from shared.catalog import Catalog
 from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
@@ -13,5 +15,10 @@ from shared.probes import quoted
 def costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Catalog) -> list[str]:
     """One sentence a distinct cost, in the order of the plan."""
     shape = catalog.get("dataset", spec.dataset.name, "dataset").traits
-    told = [quoted(job.params, shape) for job in planned if job.stage == "probe" and "preset" in job.params]
-    return list(dict.fromkeys(told))
+    jobs = {job.plan_key: job for job in planned}
+    told = [quoted(job.params, shape) for job in jobs.values() if job.stage == "probe" and "preset" in job.params]
+    for job in jobs.values():
+        if job.stage == "shadow":
+            source = {i.role: jobs[i.parent] for i in job.inputs if i.parent}
+            told.append(shadows.quoted(job.params, source["FORGET_SETS"].params, source["TRAINING_SET"].params["size"]))
+    return [f"{sentence} ({n} times)" if n > 1 else sentence for sentence, n in Counter(told).items()]

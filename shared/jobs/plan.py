@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from shared.catalog import Catalog, CheckedJob
@@ -19,6 +20,7 @@ from shared.jobs.rows import to_json
 from shared.jobs.spec import AuditSpec
 from shared.jobs.sweep import swept
 from shared.probes import quoted
+from shared.shadows import unrepeatable
 
 MAX_JOBS = 10_000
 UNLEARNED, PROBES, CANDIDATES, JUDGE = "UNLEARNED", "PROBES", "CANDIDATES", "JUDGE"
@@ -28,6 +30,7 @@ SEEDS = 2**31
 JOINED = frozenset(
     {"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS", "MEMBERSHIP", JUDGE}
 )
+ANSWERS = "ANSWERS"
 
 
 class Source(NamedTuple):
@@ -174,6 +177,23 @@ class _Planner:
         """The roles that an attack cannot do without: PROBES and CANDIDATES are made for those that want them."""
         return self.catalog.describe("attack", attack.name, attack.params).needs
 
+    def check_repeatable(
+        self, stage: str, method: Choice, field: str, stage_params: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """Refuse p-values where the deletions they rest on cannot be made again."""
+        described = self.catalog.describe(stage, method.name, {**stage_params, **method.params})
+        entry = self.catalog.get(self.catalog.get("stage", stage, "stage").methods or "", method.name, "method")
+        needed = entry.needed(described.params)
+        why = f"needs {lacking}" if (lacking := unrepeatable(needed)) else None
+        if described.params.get("successive"):
+            why = "with successive deletions starts from many models"
+        if why:
+            raise InvalidRequest(
+                f"no p-values for {method.name}: it {why}, and shadow deletions are made from one model by its recipe; "
+                "leave out p_values, or this method",
+                field or "inputs",
+            )
+
     def check_probes(self, probes: Source, dataset: Choice) -> None:
         """Refuse at once a search that may ask more than it is allowed, where the data set's shape is known."""
         if "preset" in (params := self.params(probes)):
@@ -211,6 +231,8 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
                 with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
                     unlearned = trained | planner.add("unlearn", spec.forget, seed, trained, unlearning)
                 _check_forget_sets(planner.params(trained["TRAINING_SET"]), planner.params(unlearned["FORGET_SETS"]))
+                if spec.p_values:
+                    planner.check_repeatable("unlearn", unlearning, f"unlearning.{u}", spec.forget)
                 planner.check_retain(unlearning, f"unlearning.{u}", trained["TRAINING_SET"], unlearned["FORGET_SETS"])
                 with _blame_choice("defenses", d, defense, "defend", spec.defend):
                     released = unlearned | planner.add("defend", spec.defend, seed, unlearned, defense)
@@ -277,6 +299,11 @@ def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Provid
                 planner.check_probes(seen[PROBES], spec.dataset)
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
             attacked = planner.add("attack", {}, seed, seen, attack, several)
+            if spec.p_values and ANSWERS in attacked:
+                planner.check_repeatable("attack", attack, "")
+        if spec.p_values and ANSWERS in attacked:
+            with _blame({"params": "shadow"}):
+                attacked |= planner.add("shadow", spec.shadow, seed, {**seen, **attacked})
         with _blame({"params": "evaluate"}):
             truth = {role: seen[role] for role in seen if role in JOINED}
             made.append(planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked}))

@@ -14,8 +14,8 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 class AuditSpec(BaseModel):
     """An audit. Wherever a plugin is named, a plain name stands for the name with default parameters.
 
-    `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates` and `evaluate` are parameters of the stages
-    pretrain, train, unlearn, defend, probe, candidates and evaluate, as the catalog describes them.
+    `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates`, `shadow` and `evaluate` are parameters of the stages
+    pretrain, train, unlearn, defend, probe, candidates, shadow and evaluate, as the catalog describes them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +43,10 @@ class AuditSpec(BaseModel):
     candidates: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the candidates stage, for attacks that ask who was forgotten"
     )
+    p_values: bool = Field(
+        False, description="give the auditor p-values for label attacks, from deletions that are made again (shadow)"
+    )
+    shadow: dict[str, Any] = Field(default_factory=dict, description="parameters of the shadow stage, for p_values")
     evaluate: dict[str, Any] = Field(default_factory=dict, description="parameters of the evaluate stage")
     seeds: list[Seed] = Field(
         default_factory=lambda: [0],

@@ -135,11 +135,14 @@ def write_network(architecture: Architecture, network: nn.Module) -> bytes:
 
 def write_networks(architecture: Architecture, networks: Sequence[nn.Module]) -> bytes:
     """Several networks of one architecture, stacked on a leading dimension."""
+    return write_tensors(stacked(architecture, networks).state, _about(architecture, len(networks)))
+
+
+def stacked(architecture: Architecture, networks: Sequence[nn.Module]) -> Networks:
+    """Several networks of one architecture, at least one, as one value on the CPU."""
     states = [network.state_dict() for network in networks]
-    return write_tensors(
-        {name: torch.stack([s[name].cpu() for s in states]) for name in states[0]},
-        _about(architecture, len(states)),
-    )
+    state = {name: torch.stack([s[name].cpu() for s in states]) for name in states[0]}
+    return Networks(architecture, state, len(states))
 
 
 def _about(architecture: Architecture, count: int | None) -> dict[str, Any]:

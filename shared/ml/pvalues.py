@@ -5,6 +5,7 @@ Source: Westfall and Young 1993 (maximum statistic); Phipson and Smyth 2010 (the
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
@@ -41,3 +42,48 @@ def max_statistic_p(observed: Tensor, null: Tensor) -> Tensor:
     lowest, theirs = observed.double().amin(1), null.double().amin(1)
     guilty = (theirs <= lowest.unsqueeze(1)).sum(1)
     return (1 + guilty).double() / (len(null) + 1)
+
+
+def claim_p(answers: Tensor, scores: Tensor, shadow_scores: Tensor, shadow_labels: Tensor) -> Tensor:
+    """P-values of the claims that these classes were forgotten, from deletions of which the truth is known.
+
+    A claim is wrong where it names a class that was not forgotten. So its null are the scores of classes that were
+    not: of each shadow deletion the lowest among them. Before, each deletion's scores are put in units of their own
+    spread (one that moves the model further is no surer), and each class is standardised by what it scores where it
+    is not forgotten (some always score low). p = (1 + shadows at least as low) / (B + 1): where the shadow
+    deletions are like the tested ones, a deletion gets a wrong claim with p <= a with probability a at most. "Was
+    anything forgotten?" is another question, and its p-value says nothing on which class.
+
+    Args:
+        answers: int64 [D, c], classes claimed.
+        scores: [D, K], lower is likelier.
+        shadow_scores: [B, K] of the same attack on B shadow deletions, B >= 199.
+        shadow_labels: int64 [B, k], what they forgot.
+
+    Returns:
+        float64 [D, c].
+
+    Raises:
+        InvalidRequest: shapes do not fit, a score is not finite, or a class is forgotten by all shadows but one.
+    """
+    shape, width = [*scores.shape], [*shadow_scores.shape]
+    if scores.dim() != 2 or answers.shape[:1] != scores.shape[:1] or shape[1:] != width[1:]:
+        raise InvalidRequest(f"answers {[*answers.shape]}, scores {shape} and shadows' scores {width} do not fit")
+    others = torch.ones(shadow_scores.shape, dtype=torch.bool).scatter_(1, shadow_labels, False)
+    count = others.sum(0)
+    if int(count.min()) < 2:
+        raise InvalidRequest(f"class {int(count.argmin())} is forgotten by nearly all shadow deletions: no null for it")
+    told, null = _by_own_spread(scores.double()), _by_own_spread(shadow_scores.double())
+    mean = torch.where(others, null, 0).sum(0) / count
+    spread = (torch.where(others, null - mean, 0).square().sum(0) / (count - 1)).sqrt().clamp_min(1e-30)
+    strongest = ((null - mean) / spread).masked_fill(~others, torch.inf).amin(1, keepdim=True)
+    claimed = ((told - mean) / spread).gather(1, answers)
+    return max_statistic_p(claimed.view(-1, 1), strongest).view(answers.shape)
+
+
+def _by_own_spread(scores: Tensor) -> Tensor:
+    """Each row less its median, in units of its mean distance from it. Of fewer than 4 classes that leaves little."""
+    if scores.shape[1] < 4:
+        return scores
+    centred = scores - scores.median(1, keepdim=True).values
+    return centred / centred.abs().mean(1, keepdim=True).clamp_min(1e-300)

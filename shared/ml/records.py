@@ -136,6 +136,25 @@ class Counts(Record):
         return self.classes or self.k
 
 
+class Shadows(Record):
+    """SHADOWS: what a label attack says of deletions that were made again on other samples. The auditor's."""
+
+    scores: list[list[float]] = Field(min_length=1, description="[B][K] of each class, lower is likelier")
+    labels: list[list[Index]] = Field(min_length=1, description="[B][k] classes of what each of them forgot")
+    trainings: int = Field(ge=0, description="training sets that were drawn and trained on for them")
+    unlearning: str
+    defense: str
+    attack: str
+
+    @model_validator(mode="after")
+    def _fits(self) -> Shadows:
+        if len(self.scores) != len(self.labels) or len({len(row) for row in self.scores}) != 1 or not self.scores[0]:
+            raise ValueError("scores [B][K] and labels [B][k] must be of the same deletions")
+        if max(max(row, default=-1) for row in self.labels) >= len(self.scores[0]) or not all(self.labels):
+            raise ValueError("labels must be classes that have scores")
+        return self
+
+
 class Labels(Record):
     """LABELS: the classes of what each deletion forgot, [deletions][k]. Given to attacks that assume them."""
 

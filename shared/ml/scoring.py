@@ -180,6 +180,32 @@ def score_labels(answers: Tensor, truth: Tensor, num_classes: int, public: Tenso
     return parts
 
 
+def score_claims(p: Tensor, answers: Tensor, truth: Tensor, alpha: float) -> JSONObject:
+    """Which deletions a label attack answers at `alpha`, and how often it is wrong: all [D, c].
+
+    A class is claimed where p <= alpha, and a deletion without a claim has no answer. Answered deletions are right
+    where every class claimed was forgotten. `wrong` is among all deletions: that is what alpha bounds.
+    """
+    claimed = p <= alpha
+    true = (answers.unsqueeze(2) == truth.unsqueeze(1)).any(2)
+    answered, wrong = claimed.any(1), (claimed & ~true).any(1)
+    n, said, bad = len(p), int(answered.sum()), int(wrong.sum())
+    low, high = wilson(bad, n) or (None, None)
+    right_low, right_high = wilson(said - bad, said) or (None, None)
+    return {
+        "alpha": alpha,
+        "p_values": p.tolist(),
+        "n": n,
+        "answered": said,
+        "right": said - bad,
+        "wrong": bad,
+        "wrong_low": low,
+        "wrong_high": high,
+        "right_low": right_low,
+        "right_high": right_high,
+    }
+
+
 def _chance(
     ranked: Callable[[Tensor, Tensor], list[int]], decoys: Tensor, truth: Tensor, generator: torch.Generator
 ) -> float:

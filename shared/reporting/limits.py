@@ -114,6 +114,16 @@ def _compares(scope: Scope) -> str | None:
     )
 
 
+def _claims(scope: Scope) -> str | None:
+    if not any(row.answers and row.answers.claims for row in scope.rows):
+        return None
+    return (
+        "P-values of label attacks are the auditor's, who can make deletions again on samples of the same kind; an "
+        "attacker who has only queries has none. A wrong claim has probability alpha at most where the deletions are "
+        "like the shadow deletions; those of one training set err together, so a row may have more or fewer."
+    )
+
+
 def _batch_norm(scope: Scope) -> str | None:
     if scope.spec.train.get("batch_norm", "frozen") == "frozen":
         return None
@@ -188,6 +198,6 @@ def _repeat(scope: Scope) -> str | None:
 
 
 RULES: tuple[Callable[[Scope], str | None], ...] = (
-    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _compares, _batch_norm, _repeat,
-    _strength, _promise, _definition, _judged, _enlarged,
+    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _claims, _compares, _batch_norm,
+    _repeat, _strength, _promise, _definition, _judged, _enlarged,
 )  # fmt: skip

@@ -139,16 +139,42 @@ class Utility(Part):
     test_samples: Count | None = None
 
 
+class Claims(Part):
+    """The auditor's p-values of a label attack's answers: a deletion whose claims all lie above alpha has no answer."""
+
+    alpha: Share = Field(description="chance that a deletion gets a wrong claim, at most, if shadows are like it")
+    shadows: Count = Field(description="deletions that were made again on other samples: the null")
+    trainings: int = Field(ge=0, le=1_000_000, description="training sets that were drawn and trained on for them")
+    p_values: list[list[Share]] = Field(description="[deletions][classes named]: was this class not forgotten?")
+    n: Count = Field(description="deletions")
+    answered: int = Field(ge=0, description="deletions with a claim")
+    right: int = Field(ge=0, description="those of them whose claims are all true")
+    wrong: int = Field(ge=0, description="those with a claim that is not; the interval is Wilson's, of all deletions")
+    wrong_low: Share
+    wrong_high: Share
+    right_low: Share | None = Field(None, description="Wilson's interval of right among answered")
+    right_high: Share | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Claims:
+        if self.right + self.wrong != self.answered or self.answered > self.n or len(self.p_values) != self.n:
+            raise ValueError("right and wrong must add up to answered, and p_values be one list a deletion")
+        return self
+
+
 class Answers(Part):
     """Classes that a label attack named, and the true ones; one list a deletion."""
 
     labels: list[list[Label]]
     truth: list[list[Label]]
+    claims: Claims | None = Field(None, description="null where the audit did not ask for p-values")
 
     @model_validator(mode="after")
     def _agrees(self) -> Answers:
         if [len(row) for row in self.labels] != [len(row) for row in self.truth]:
             raise ValueError("labels and truth must be lists of one shape")
+        if self.claims and [len(row) for row in self.claims.p_values] != [len(row) for row in self.labels]:
+            raise ValueError("p_values must be one a class named")
         return self
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shared.reporting.evaluations import identity, main_metric
 from shared.reporting.findings import useful
 from shared.reporting.models import Row, Score
-from shared.reporting.numbers import number, scored
+from shared.reporting.numbers import interval, number, scored
 
 Attacked = tuple[int, tuple[str, str], tuple[str, str]]
 
@@ -99,4 +99,17 @@ def _too_weak(row: Row) -> str:
     return f" Its {strength.name} {strength.value:g} is {strength.why}; against this attack that is too weak."
 
 
-RULES: tuple[Callable[[Beside], str | None], ...] = (_forgets_nothing, _useless, _defense)
+def _claims(beside: Beside) -> str | None:
+    answers = beside.row.answers
+    if answers is None or answers.claims is None:
+        return None
+    c = answers.claims
+    right = f", {c.right} of them rightly {interval(c.right_low, c.right_high)}" if c.answered else ""
+    return (
+        f"With p-values from {c.shadows} shadow deletions, at alpha {c.alpha:g} it answers {c.answered} of {c.n} "
+        f"deletions{right}; wrong answers are {number(c.wrong / c.n, 'share')} of all "
+        f"{interval(c.wrong_low, c.wrong_high)}. On the other {c.n - c.answered} it has no answer."
+    )
+
+
+RULES: tuple[Callable[[Beside], str | None], ...] = (_forgets_nothing, _useless, _defense, _claims)

@@ -12,7 +12,7 @@ import httpx
 from tests.support.system import TOKEN, System, wait_for
 from tests.support.tiny import DATA, MODEL, write_data
 
-STAGES = "pretrain,train,unlearn,defend,probe,attack,evaluate,report"
+STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report"
 AUDIT: dict[str, Any] = {
     "name": "a grid",
     "dataset": DATA,

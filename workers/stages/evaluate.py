@@ -12,9 +12,10 @@ from shared.errors import InvalidRequest
 from shared.ml.datasets._base import open_dataset
 from shared.ml.membership import score_membership
 from shared.ml.nulls import class_mean
-from shared.ml.records import Defense, ForgetSets, Membership, Record, Unlearning, read_json
+from shared.ml.pvalues import claim_p
+from shared.ml.records import Defense, ForgetSets, Membership, Record, Shadows, Unlearning, read_json
 from shared.ml.reproducibility import conditions
-from shared.ml.scoring import assign, identify, score_images, score_labels
+from shared.ml.scoring import assign, identify, score_claims, score_images, score_labels
 from shared.ml.tensors import read_tensors
 from shared.registry import Params
 from workers.context import JobContext, Output
@@ -36,6 +37,9 @@ class EvaluateParams(Params):
         False,
         description="measure feature_distance too, in JUDGE: a network that was not attacked; an audit trains one more",
     )
+    alpha: float = Field(
+        0.05, gt=0, lt=1, description="label attacks with p-values: chance of a wrong claim; above it, no answer"
+    )
     lpips_weights: str | None = Field(
         None,
         min_length=1,
@@ -54,6 +58,7 @@ class EvaluateParams(Params):
         "ANSWERS",
         "SCORES",
         "MEMBERSHIP",
+        "SHADOWS",
         "TRAINING_SET",
         "ORIGINAL",
         "UNLEARNED",
@@ -110,6 +115,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
         answers, true, threat_model = _answers(ctx, labels)
         evaluation["metrics"] |= score_labels(answers, true, dataset.num_classes, public.labels)
         evaluation["answers"] = {"labels": answers.tolist(), "truth": true.tolist()}
+        if "SHADOWS" in ctx.inputs:
+            evaluation["answers"]["claims"] = _claims(ctx, answers, true)
         evaluation["threat_model"] = evaluation["threat_model"] or threat_model
     if "SCORES" in ctx.inputs:
         scores, members, threat_model = _scores(ctx, truth)
@@ -183,3 +190,17 @@ def _scores(ctx: JobContext, truth: ForgetSets) -> tuple[Tensor, Membership, JSO
             f"SCORES must hold float64 'scores' {list(shape)}, one of each candidate a deletion", "inputs.SCORES"
         )
     return scores, members, about.get("threat_model", {})
+
+
+def _claims(ctx: JobContext, answers: Tensor, truth: Tensor) -> JSONObject:
+    """What p-values from shadow deletions say of the answers."""
+    shadows, value = Shadows.read(ctx.input("SHADOWS"), "SHADOWS"), read_json(ctx.input("ANSWERS"), "ANSWERS")
+    try:
+        scores = torch.tensor(value["scores"], dtype=torch.float64)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InvalidRequest(f"ANSWERS must hold 'scores' [D][K] for p-values: {error}", "inputs.ANSWERS") from error
+    null = torch.tensor(shadows.scores, dtype=torch.float64)
+    if scores.dim() != 2 or len(scores) != len(answers) or int(answers.max()) >= scores.shape[1]:
+        raise InvalidRequest("ANSWERS must hold 'scores' [D][K] of the classes named", "inputs.ANSWERS")
+    p = claim_p(answers, scores, null, torch.tensor(shadows.labels))
+    return {"shadows": len(null), "trainings": shadows.trainings, **score_claims(p, answers, truth, ctx.params.alpha)}

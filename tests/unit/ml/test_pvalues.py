@@ -7,7 +7,7 @@ import torch
 
 from shared.errors import InvalidRequest
 from shared.ml.context import generator
-from shared.ml.pvalues import max_statistic_p
+from shared.ml.pvalues import claim_p, max_statistic_p
 
 
 def test_by_hand() -> None:
@@ -56,3 +56,67 @@ def test_a_loud_class_is_found_and_paid_for() -> None:
 def test_what_is_no_null_is_told(observed: torch.Tensor, null: torch.Tensor, match: str) -> None:
     with pytest.raises(InvalidRequest, match=match):
         max_statistic_p(observed, null)
+
+
+def deletions(n: int, signal: float, seed: int, classes: int = 6, k: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores [n, K] with classes that always score low, deletions that move all of them more, and the truth [n, k]."""
+    source = generator(seed, "deletions")
+    truth = torch.stack([torch.randperm(classes, generator=source)[:k] for _ in range(n)])
+    scores = torch.randn(n, classes, generator=source).double() * torch.linspace(1, 3, classes) - torch.arange(classes)
+    scores.scatter_add_(1, truth, torch.full(truth.shape, -signal, dtype=torch.float64))
+    return scores * torch.rand(n, 1, generator=source).add(0.1).pow(3), truth
+
+
+def test_a_claims_null_is_what_classes_score_that_were_not_forgotten_as_a_loop_says() -> None:
+    (scores, _), (null, gone) = deletions(5, 4, 0, k=2), deletions(199, 4, 1, k=2)
+    answers = scores.topk(2, dim=1, largest=False).indices
+
+    def spread(row: list[float]) -> list[float]:
+        middle = sorted(row)[(len(row) - 1) // 2]
+        size = sum(abs(v - middle) for v in row) / len(row)
+        return [(v - middle) / size for v in row]
+
+    told, shadows = [spread(row) for row in scores.tolist()], [spread(row) for row in null.tolist()]
+    mean, sd = [], []
+    for c in range(6):
+        own = [row[c] for row, out in zip(shadows, gone.tolist(), strict=True) if c not in out]
+        mean.append(sum(own) / len(own))
+        sd.append((sum((v - mean[c]) ** 2 for v in own) / (len(own) - 1)) ** 0.5)
+    lowest = [
+        min((row[c] - mean[c]) / sd[c] for c in range(6) if c not in out)
+        for row, out in zip(shadows, gone.tolist(), strict=True)
+    ]
+    expected = [
+        [(1 + sum(t <= (row[c] - mean[c]) / sd[c] for t in lowest)) / 200 for c in named]
+        for row, named in zip(told, answers.tolist(), strict=True)
+    ]
+    assert claim_p(answers, scores, null, gone).tolist() == expected
+
+
+@pytest.mark.parametrize("signal", [0.0, 2.0, 8.0])
+def test_wrong_claims_are_at_most_alpha_and_a_loud_truth_is_claimed(signal: float) -> None:
+    wrong = right = 0
+    for seed in range(100):  # a null of its own each
+        (scores, truth), (null, gone) = deletions(10, signal, 2 * seed), deletions(199, signal, 2 * seed + 1)
+        answers = scores.argmin(1, keepdim=True)
+        claimed = claim_p(answers, scores, null, gone) <= 0.05
+        wrong += int((claimed & (answers != truth)).sum())
+        right += int((claimed & (answers == truth)).sum())
+    assert wrong <= 70  # 50 of 1,000 expected at most
+    assert right >= {0.0: 0, 2.0: 20, 8.0: 500}[signal]
+
+
+def test_an_api_that_rounds_everything_away_makes_no_claims() -> None:
+    null, gone = torch.zeros(199, 4), torch.arange(199).unsqueeze(1) % 4
+    assert claim_p(torch.tensor([[0]]), torch.zeros(1, 4), null, gone).tolist() == [[1.0]]
+
+
+def test_shadows_that_do_not_fit_are_refused() -> None:
+    scores, null = torch.zeros(2, 4), torch.zeros(199, 4)
+    answers = torch.zeros(2, 1, dtype=torch.int64)
+    with pytest.raises(InvalidRequest, match="do not fit"):
+        claim_p(answers, scores, torch.zeros(199, 5), torch.zeros(199, 1, dtype=torch.int64))
+    with pytest.raises(InvalidRequest, match="class 0 is forgotten by nearly all"):
+        claim_p(answers, scores, null, torch.zeros(199, 1, dtype=torch.int64))
+    with pytest.raises(InvalidRequest, match="199 harmless updates at least, got 198"):
+        claim_p(answers, scores, null[:198], torch.arange(198).unsqueeze(1) % 4)

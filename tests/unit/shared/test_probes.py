@@ -14,7 +14,7 @@ DIGITS = {"input_shape": [1, 28, 28], "num_classes": 10}
 
 @pytest.mark.parametrize(("params", "shape", "words"), [
     # 20 candidates of 10 classes, 10 tries of 20 rounds, 2 * 784 + 1 queries each
-    ({"preset": "paper"}, DIGITS, "at most 62,760,000 queries of the original model, once a seed"),
+    ({"preset": "paper"}, DIGITS, "at most 62,760,000 queries of the original model"),
     ({"preset": "paper"}, {"input_shape": [3, 32, 32], "num_classes": 10}, "at most 81,960,000 queries"),
     ({"preset": "paper", "candidates": 10, "rounds": 1, "directions": None}, DIGITS, "at most 1,569,000 queries"),
     ({"preset": "paper"}, {}, "at most 8,196,000 times the number of classes queries"),

@@ -30,7 +30,7 @@ def told(catalog: Catalog, **change: Any) -> list[str]:
 
 def test_probes_are_quoted_once_and_only_where_an_attack_asks(catalog: Catalog) -> None:
     (one,) = told(catalog, probe={"preset": "paper"}, seeds=[0, 1], unlearning=["gradient_ascent", "retrain"])
-    assert one == "probe (preset paper): at most 62,760,000 queries of the original model, once a seed"
+    assert one == "probe (preset paper): at most 62,760,000 queries of the original model (2 times)"
     assert told(catalog, attacks=["label_inference"]) == []
 
 

@@ -1,0 +1,110 @@
+"""Shadow deletions are unlearned, defended and attacked as the tested ones were; evaluate makes p-values of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from shared.errors import InvalidRequest, JobFailed
+from shared.ml.context import generator
+from shared.ml.datasets._base import open_dataset
+from shared.ml.records import ForgetSets, TrainingSet
+from shared.ml.statistics import wilson
+from tests.support.tiny import Outputs, Stopping, body, chain
+from workers.stages._local import run_stage
+from workers.stages._shadow_sets import shadow_sets
+
+PROBES = {"per_class": 4, "resolution": 3, "max_queries": 1000}
+
+
+def attacked(
+    method: str = "gradient_ascent", attack: str = "label_inference", defense: str = "none", **params: Any
+) -> Outputs:
+    made = chain(method, deletions=4)
+    made |= run_stage("defend", made, defense, **params)
+    made["UNLEARNED"] = made["RELEASED"]
+    if attack == "label_inference_black_box":
+        made |= run_stage("probe", made, **PROBES)
+    return made | run_stage("attack", made, attack)
+
+
+def test_a_shadow_deletion_scores_as_the_stages_score_it() -> None:
+    made = attacked(defense="pruning", share=0.3)
+    found = body(run_stage("shadow", made)["SHADOWS"])
+    assert (len(found["scores"]), len(found["scores"][0]), len(found["labels"])) == (199, 4, 199)
+    assert (found["unlearning"], found["defense"], found["attack"]) == ("gradient_ascent", "pruning", "label_inference")
+    training = TrainingSet.read(made["TRAINING_SET"].data, "TRAINING_SET")
+    tested = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS").indices
+    labels = open_dataset(training.dataset).load("train").labels
+    own, *others = shadow_sets(199, training.indices, tested, labels, False, generator(0, "shadow sets"))
+    assert found["trainings"] == len(others)
+    assert len(own.forget) == 8  # of 12, 4 are tested
+    again = made | run_stage("unlearn", made, "gradient_ascent", indices=own.forget.tolist())
+    again |= run_stage("defend", again, "pruning", share=0.3)
+    again["UNLEARNED"] = again["RELEASED"]
+    scores = body(run_stage("attack", again, "label_inference")["ANSWERS"])["scores"]
+    torch.testing.assert_close(torch.tensor(found["scores"][:8]), torch.tensor(scores))
+    assert found["labels"][:8] == body(again["LABELS"])["labels"]
+
+
+@pytest.mark.parametrize(("method", "attack"), [
+    ("gradient_ascent", "label_inference"), ("retrain", "label_inference_black_box"),
+])  # fmt: skip
+def test_the_evaluation_says_what_is_answered_and_how_often_wrongly(method: str, attack: str) -> None:
+    made = attacked(method, attack)
+    made |= run_stage("shadow", made)
+    plain = body(run_stage("evaluate", {r: o for r, o in made.items() if r != "SHADOWS"})["EVALUATION"])
+    assert "claims" not in plain["answers"]
+    answers = body(run_stage("evaluate", made, alpha=0.2)["EVALUATION"])["answers"]
+    claims = answers["claims"]
+    assert (claims["alpha"], claims["shadows"], claims["n"]) == (0.2, 199, 4)
+    said = [p[0] <= 0.2 for p in claims["p_values"]]
+    same = [a == b for a, b in zip(answers["labels"], answers["truth"], strict=True)]
+    assert claims["answered"] == sum(said)
+    assert claims["wrong"] == sum(a and not b for a, b in zip(said, same, strict=True))
+    assert claims["right"] + claims["wrong"] == claims["answered"]
+    assert (claims["wrong_low"], claims["wrong_high"]) == wilson(claims["wrong"], 4)
+    if method == "gradient_ascent":  # one step up the loss of one sample: the bias tells its class
+        assert claims["right"] == 4
+
+
+def test_an_interrupted_job_goes_on_to_the_same_bytes() -> None:
+    made, hooks = attacked("retrain"), Stopping(5)
+    with pytest.raises(JobFailed):
+        run_stage("shadow", made, hooks=hooks)
+    assert run_stage("shadow", made, hooks=hooks) == run_stage("shadow", made)
+
+
+def test_deletions_of_classes_have_shadows_of_one_class() -> None:
+    made = run_stage("train", base := chain(), seed=0, **body(base["RECIPE"]) | {"size": 8, "balanced": True,
+        "dataset": body(base["TRAINING_SET"])["dataset"]})  # fmt: skip
+    made = base | made
+    made |= run_stage("unlearn", made, "gradient_ascent", forget="class", deletions=2)
+    made |= run_stage("defend", made, "none")
+    made |= run_stage("attack", made, "label_inference")
+    made |= run_stage("shadow", made)
+    assert all(len({*row}) == 1 and len(row) == 2 for row in body(made["SHADOWS"])["labels"])
+    assert body(run_stage("evaluate", made)["EVALUATION"])["answers"]["claims"]["n"] == 2
+
+
+def test_what_cannot_be_repeated_is_refused_in_words() -> None:
+    made = attacked()
+    told = body(made["ANSWERS"])
+    black = made | {
+        "ANSWERS": type(made["ANSWERS"]).of_json(told | {"threat_model": {"attack": "label_inference_black_box"}})
+    }
+    with pytest.raises(InvalidRequest, match="the attack asks about PROBES") as refused:
+        run_stage("shadow", black)
+    assert refused.value.field == "inputs.PROBES"
+    with pytest.raises(InvalidRequest, match="does not say which attack"):
+        run_stage("shadow", made | {"ANSWERS": type(made["ANSWERS"]).of_json({"labels": [[0]]})})
+    sharded = type(made["ANSWERS"]).of_json(body(made["UNLEARNING"]) | {"method": "amnesiac", "params": {}})
+    with pytest.raises(InvalidRequest, match="amnesiac needs BATCH_DELTAS, which shadow deletions are not made with"):
+        run_stage("shadow", made | {"UNLEARNING": sharded})
+    many = made | run_stage("unlearn", made, "gradient_ascent", deletions=2, successive=True)
+    with pytest.raises(InvalidRequest, match="successive deletions"):
+        run_stage("shadow", many)
+    with pytest.raises(InvalidRequest, match="greater than or equal to 199"):
+        run_stage("shadow", made, shadows=198)

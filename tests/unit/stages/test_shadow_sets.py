@@ -1,0 +1,56 @@
+"""Shadow deletions forget what no tested deletion forgets, in training sets like the tested one."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from shared.errors import InvalidRequest
+from shared.ml.context import generator
+from shared.ml.datasets._roles import pretraining_and_pool
+from workers.stages._shadow_sets import ShadowSet, shadow_sets
+
+LABELS = torch.arange(1600) % 4  # a pool of 200, about 50 a class
+POOL = pretraining_and_pool(len(LABELS))[1]
+TRAINING = POOL[torch.randperm(200, generator=generator(0, "training"))[:40]].tolist()
+TESTED = [TRAINING[i : i + 2] for i in range(0, 16, 2)]
+
+
+def sets(count: int = 199, one_class: bool = False, training: list[int] = TRAINING) -> list[ShadowSet]:
+    return shadow_sets(count, training, TESTED, LABELS, one_class, generator(0, "shadow sets"))
+
+
+@pytest.mark.parametrize("one_class", [False, True])
+def test_as_many_as_asked_and_never_a_tested_sample(one_class: bool) -> None:
+    made, gone = sets(one_class=one_class), {place for row in TESTED for place in row}
+    assert sum(len(one.forget) for one in made) == 199
+    first, *others = made
+    assert (first.own, first.training.tolist()) == (True, TRAINING)
+    assert len(first.forget) == 12 if not one_class else len(first.forget) <= 12  # 24 samples are left
+    wanted = Counter(LABELS[torch.tensor(TRAINING)].tolist())
+    pool = {*POOL.tolist()}
+    for one in made:
+        assert len(one.forget.flatten().unique()) == one.forget.numel()
+        forgotten = one.training[one.forget]
+        assert not gone & {*forgotten.flatten().tolist()}
+        assert Counter(LABELS[one.training].tolist()) == wanted
+        if one_class:
+            assert all(len(LABELS[row].unique()) == 1 for row in forgotten)
+    for one in others:
+        assert not one.own
+        assert {*one.training.tolist()} <= pool - gone
+        assert len(one.forget) <= len(TESTED)  # as many as are tested in one
+    assert not torch.equal(others[0].training, others[1].training)
+
+
+def test_a_large_training_set_needs_no_other() -> None:
+    (one,) = sets(10)
+    assert one.own
+    assert len(one.forget) == 10
+
+
+def test_a_pool_that_is_too_small_is_told() -> None:
+    with pytest.raises(InvalidRequest, match=r"need \d+ samples of class \d, and the pool has \d+ that no tested"):
+        sets(training=POOL.tolist())

@@ -1,0 +1,195 @@
+"""Repeats what was done and asked on deletions that nobody tests: what a label attack says where it must be wrong.
+
+The auditor's, who holds the truth. For each of B shadow deletions the attack scores every class; what it scores the
+classes that were *not* forgotten is the null of a claim that a class was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from shared.catalog import Entry
+from shared.choices import Choice, chosen, validated
+from shared.errors import InvalidRequest
+from shared.ml import attacks, defenses, unlearning
+from shared.ml.attacks._observation import Observation, Queries
+from shared.ml.attacks._oracle import Oracle
+from shared.ml.context import Context, Part
+from shared.ml.datasets._base import Samples
+from shared.ml.networks import Networks, clone, read_networks, stacked
+from shared.ml.records import Counts, Defense, ForgetSets, Shadows, TrainingSet, Unlearning, read_json
+from shared.ml.tensors import read_tensors
+from shared.ml.training.recipe import Recipe
+from shared.ml.training.sgd import train
+from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.registry import Params, Plugin, Registry
+from shared.shadows import LEAST, unrepeatable
+from workers.context import JobContext, Output
+from workers.stages import registry
+from workers.stages._shadow_sets import ShadowSet, shadow_sets
+
+
+class ShadowParams(Params):
+    shadows: int = Field(
+        LEAST, ge=LEAST, le=10_000, description="B, deletions made again; no p-value below 1 / (B + 1)"
+    )
+
+
+@registry.register(
+    "shadow",
+    params=ShadowParams,
+    needs=(
+        "ORIGINAL", "BASE", "RECIPE", "TRAINING_SET", "FORGET_SETS", "COUNTS", "UNLEARNING", "DEFENSE", "ANSWERS",
+    ),
+    uses=("PROBES",),
+    produces=("SHADOWS",),
+    source="shadow models after Shokri et al. 2017, arXiv 1610.05820; the null after Westfall and Young 1993",
+    traits={"runs": ["unlearning", "defense", "attack"]},
+)  # fmt: skip
+def run(ctx: JobContext) -> dict[str, Output]:
+    """Unlearn, defend and attack B more deletions in the very same way: the null of p-values for label attacks.
+
+    Samples of the training set that no tested deletion forgets come first, then training sets of the same classes,
+    drawn from the pool and trained by the same recipe, with as many deletions each as are tested.
+
+    Raises:
+        InvalidRequest: what was done or asked cannot be repeated here, or the pool has too few samples.
+    """
+    truth = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS")
+    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
+    split = training.train_split("TRAINING_SET")
+    world = _World.of(ctx)
+    sets = shadow_sets(
+        ctx.params.shadows, training.indices, truth.indices, split.labels, world.counts.classes == 1,
+        ctx.generator("shadow sets"),
+    )  # fmt: skip
+    scores, labels = [], []
+    begun = 0
+    if (found := ctx.resume()) is not None:
+        begun, state = found
+        scores, labels = [state["scores"]], [state["labels"]]
+    for which, drawn in enumerate(sets[begun:], start=begun):
+        part = Part(ctx, which, len(sets))
+        samples = split.pick(drawn.training)
+        scores.append(world.scores(samples, drawn, part))
+        labels.append(samples.labels[drawn.forget])
+        part.progress(1, 1)
+        if ctx.due():
+            ctx.save(which + 1, {"scores": torch.cat(scores), "labels": torch.cat(labels)})
+    shadows = Shadows(
+        scores=torch.cat(scores).tolist(),
+        labels=torch.cat(labels).tolist(),
+        trainings=sum(not drawn.own for drawn in sets),
+        unlearning=world.unlearning.name,
+        defense=world.defense.name,
+        attack=world.attack.name,
+    )
+    return {"SHADOWS": Output.of_json(shadows.json_value())}
+
+
+class _Did(NamedTuple):
+    """A plugin and its parameters, as a record tells them."""
+
+    plugin: Plugin
+    params: Any
+
+    @property
+    def name(self) -> str:
+        return self.plugin.name
+
+
+@dataclass(frozen=True)
+class _World:
+    """What is repeated, and on what."""
+
+    original: Networks
+    base: Networks
+    recipe: Recipe
+    counts: Counts
+    unlearning: _Did
+    defense: _Did
+    attack: _Did
+    probes: Tensor | None
+    device: torch.device
+
+    @classmethod
+    def of(cls, ctx: JobContext) -> _World:
+        original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
+        if original.count > 1 or original.architecture.members > 1:
+            raise InvalidRequest(
+                "shadows are made of single models and of deletions that all start from one: no p-values for SISA or "
+                "for successive deletions",
+                "inputs.ORIGINAL",
+            )
+        done = Unlearning.read(ctx.input("UNLEARNING"), "UNLEARNING")
+        released = Defense.read(ctx.input("DEFENSE"), "DEFENSE")
+        told = read_json(ctx.input("ANSWERS"), "ANSWERS")
+        asked = told.get("threat_model") if isinstance(told, dict) else None
+        if not isinstance(asked, dict) or not isinstance(asked.get("attack"), str):
+            raise InvalidRequest("ANSWERS does not say which attack gave them", "inputs.ANSWERS")
+        attack = _did(attacks.registry, asked["attack"], asked.get("params") or {}, "ANSWERS")
+        probes = read_tensors(ctx.input("PROBES"), "PROBES")[0].get("images") if "PROBES" in ctx.inputs else None
+        if attack.plugin.traits["access"] == "black_box" and probes is None:
+            raise InvalidRequest("the attack asks about PROBES: name the job that made them", "inputs.PROBES")
+        return cls(
+            original=original,
+            base=read_networks(ctx.input("BASE"), "BASE", like=original.architecture),
+            recipe=validated(Recipe, read_json(ctx.input("RECIPE"), "RECIPE"), "RECIPE", "inputs.RECIPE"),
+            counts=Counts.read(ctx.input("COUNTS"), "COUNTS"),
+            unlearning=_did(unlearning.registry, done.method, done.params, "UNLEARNING"),
+            defense=_did(defenses.registry, released.method, released.params, "DEFENSE"),
+            attack=attack,
+            probes=probes,
+            device=ctx.device,
+        )
+
+    def scores(self, samples: Samples, drawn: ShadowSet, ctx: Context) -> Tensor:
+        """What the attack says of each deletion of one training set, float64 [n, K]."""
+        start = self.original.network() if drawn.own else self.base.network()
+        if not drawn.own:
+            train(start, samples, self.recipe, Part(ctx, 0, 2))
+        models = list(self._released(start, samples, drawn.forget, Part(ctx, 1, 2)))
+        architecture = self.original.architecture
+        before, after = stacked(architecture, [start]), stacked(architecture, models)
+        result = self.attack.plugin.target(self._seen(before, after), self.attack.params, ctx)
+        scores: Tensor = result.scores.double()
+        return scores
+
+    def _released(self, start: nn.Module, samples: Samples, forget: Tensor, ctx: Context) -> Iterator[nn.Module]:
+        for which, gone in enumerate(forget):
+            part = Part(ctx, which, len(forget))
+            kept = torch.ones(len(samples.labels), dtype=torch.bool)
+            kept[gone] = False
+            retain = samples.pick(kept.nonzero().flatten())
+            base = self.base.network() if "BASE" in self.unlearning.plugin.needs else None
+            inputs = UnlearningInputs(clone(start), base, self.recipe)
+            network = self.unlearning.plugin.target(inputs, retain, samples.pick(gone), self.unlearning.params, part)
+            if self.defense.plugin.traits.get("acts") != "training":  # else the recipe has it
+                network = self.defense.plugin.target(network.cpu(), retain, self.defense.params, part)
+            yield network.cpu()
+
+    def _seen(self, before: Networks, after: Networks) -> Observation | Queries:
+        if self.probes is None or self.attack.plugin.traits["access"] != "black_box":
+            return Observation(before, after, self.base, self.counts)
+
+        def oracle(network: nn.Module) -> Oracle:
+            return Oracle(network, self.device, self.attack.params)
+
+        asked = [oracle(after.network(which)) for which in range(after.count)]
+        return Queries([oracle(before.network())] * after.count, asked, self.probes.float(), self.counts)
+
+
+def _did(registry_: Registry, name: str, params: dict[str, Any], role: str) -> _Did:
+    plugin, made = chosen(registry_, Choice(name=name, params=params))
+    if (lacking := unrepeatable(Entry.of(plugin).needed(made.model_dump()))) is not None:
+        raise InvalidRequest(
+            f"{role}: {name} needs {lacking}, which shadow deletions are not made with: no p-values for it",
+            f"inputs.{role}",
+        )
+    return _Did(plugin, made)
