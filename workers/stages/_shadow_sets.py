@@ -29,11 +29,12 @@ def shadow_sets(
     of_one_class: bool,
     generator: torch.Generator,
 ) -> list[ShadowSet]:
-    """`count` forget sets of k samples: from the tested training set, then from others with as many tests each.
+    """Training sets, each with as many forget sets of k samples as are tested, together at least `count`.
 
-    The others hold as many samples of each class as it does, of the pool without what tested deletions forget; they
-    may overlap. What a deletion of a retrained model looks like depends on what else was in its training set, so it
-    is not enough to look at one.
+    The tested training set comes first, as often as what nobody tests in it suffices for. The others hold as many
+    samples of each class as it does, of the pool without what tested deletions forget; they may overlap. What a
+    deletion of a retrained model looks like depends on what else was in its training set, so it is not enough to look
+    at one; and an attacker who compares deletions must have as many to compare.
 
     Args:
         training, tested: positions in the train split; tested [D][k].
@@ -44,22 +45,18 @@ def shadow_sets(
         InvalidRequest: the pool has too few samples.
     """
     own, gone = torch.tensor(training), {place for row in tested for place in row}
-    k = len(tested[0])
+    k, size = len(tested[0]), min(len(tested), count)
     kept = torch.tensor([place for place, index in enumerate(training) if index not in gone], dtype=torch.int64)
-    sets: list[ShadowSet] = []
-    left = count
-    first = _forget(kept, labels[own], k, left, of_one_class, generator)
-    if len(first):
-        sets.append(ShadowSet(own, first, True))
-        left -= len(first)
+    left = _forget(kept, labels[own[kept]], k, of_one_class, generator)
+    sets = [ShadowSet(own, left[i : i + size], True) for i in range(0, len(left) - size + 1, size)]
     pool = pretraining_and_pool(len(labels))[1]
     pool = pool[torch.tensor([index not in gone for index in pool.tolist()])]
-    while left > 0:
+    needed = -(-count // size)
+    while len(sets) < needed:
         drawn = _like(own, pool, labels, generator)
-        forget = _forget(torch.arange(len(drawn)), labels[drawn], k, min(left, len(tested)), of_one_class, generator)
-        sets.append(ShadowSet(drawn, forget, False))
-        left -= len(forget)
-    return sets
+        every = torch.arange(len(drawn))
+        sets.append(ShadowSet(drawn, _forget(every, labels[drawn], k, of_one_class, generator)[:size], False))
+    return sets[:needed]
 
 
 def _like(own: Tensor, pool: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -78,14 +75,11 @@ def _like(own: Tensor, pool: Tensor, labels: Tensor, generator: torch.Generator)
     return together[torch.randperm(len(together), generator=generator)]
 
 
-def _forget(
-    places: Tensor, labels: Tensor, k: int, most: int, of_one_class: bool, generator: torch.Generator
-) -> Tensor:
-    """Up to `most` disjoint sets of k of these places, drawn without looking; [n, k]."""
-    places = places[torch.randperm(len(places), generator=generator)]
-    groups = [places[labels[places] == label] for label in sorted({*labels.tolist()})] if of_one_class else [places]
+def _forget(places: Tensor, labels: Tensor, k: int, of_one_class: bool, generator: torch.Generator) -> Tensor:
+    """Disjoint sets of k of these places, whose labels are given, drawn without looking, in random order; [n, k]."""
+    order = torch.randperm(len(places), generator=generator)
+    groups = [order[labels[order] == c] for c in sorted({*labels.tolist()})] if of_one_class else [order]
     sets = [group[i : i + k] for group in groups for i in range(0, len(group) - k + 1, k)]
     if not sets:
         return torch.empty(0, k, dtype=torch.int64)
-    order = torch.randperm(len(sets), generator=generator)[:most]
-    return torch.stack([sets[i] for i in order.tolist()])
+    return places[torch.stack(sets)[torch.randperm(len(sets), generator=generator)]]

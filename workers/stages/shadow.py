@@ -83,8 +83,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
         if ctx.due():
             ctx.save(which + 1, {"scores": torch.cat(scores), "labels": torch.cat(labels)})
     shadows = Shadows(
-        scores=torch.cat(scores).tolist(),
-        labels=torch.cat(labels).tolist(),
+        scores=torch.cat(scores)[: ctx.params.shadows].tolist(),
+        labels=torch.cat(labels)[: ctx.params.shadows].tolist(),
         trainings=sum(not drawn.own for drawn in sets),
         unlearning=world.unlearning.name,
         defense=world.defense.name,

@@ -25,10 +25,9 @@ def sets(count: int = 199, one_class: bool = False, training: list[int] = TRAINI
 @pytest.mark.parametrize("one_class", [False, True])
 def test_as_many_as_asked_and_never_a_tested_sample(one_class: bool) -> None:
     made, gone = sets(one_class=one_class), {place for row in TESTED for place in row}
-    assert sum(len(one.forget) for one in made) == 199
+    assert [len(one.forget) for one in made] == [8] * 25  # 199, by as many as are tested
     first, *others = made
-    assert (first.own, first.training.tolist()) == (True, TRAINING)
-    assert len(first.forget) == 12 if not one_class else len(first.forget) <= 12  # 24 samples are left
+    assert (first.own, first.training.tolist()) == (True, TRAINING)  # of its 24 other samples there are 12 sets
     wanted = Counter(LABELS[torch.tensor(TRAINING)].tolist())
     pool = {*POOL.tolist()}
     for one in made:
@@ -41,14 +40,19 @@ def test_as_many_as_asked_and_never_a_tested_sample(one_class: bool) -> None:
     for one in others:
         assert not one.own
         assert {*one.training.tolist()} <= pool - gone
-        assert len(one.forget) <= len(TESTED)  # as many as are tested in one
     assert not torch.equal(others[0].training, others[1].training)
 
 
 def test_a_large_training_set_needs_no_other() -> None:
-    (one,) = sets(10)
-    assert one.own
-    assert len(one.forget) == 10
+    one, two = shadow_sets(14, TRAINING, TESTED[:7], LABELS, False, generator(0, "shadow sets"))
+    assert one.own and two.own  # noqa: PT018 - both
+    assert not {*one.forget.flatten().tolist()} & {*two.forget.flatten().tolist()}
+    assert all(one.own for one in sets(8))
+
+
+def test_what_is_left_of_the_tested_training_set_is_no_set_of_its_own() -> None:
+    few = TRAINING[:18]  # one forget set is left, and eight are tested
+    assert not any(one.own for one in sets(training=few))
 
 
 def test_a_pool_that_is_too_small_is_told() -> None:
