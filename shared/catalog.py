@@ -43,6 +43,7 @@ class Entry(BaseModel):
     produces_when: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
     trains: list[str] = Field(default_factory=list)
     methods: str | None = None
+    counter: bool = Field(default=False, description="defenses: whether an attacker who knows it can make use of that")
     traits: JSONObject = Field(default_factory=dict)
     params_schema: JSONObject = Field(default_factory=dict)
     code: str = Field(
@@ -66,6 +67,7 @@ class Entry(BaseModel):
             produces_when=_as_data(plugin.produces_when),
             trains=list(plugin.trains),
             methods=plugin.methods,
+            counter=plugin.counter is not None,
             traits=dict(plugin.traits),
             params_schema=plugin.params.model_json_schema(),
             code=code,

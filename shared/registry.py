@@ -37,7 +37,8 @@ class Plugin:
     number of times, as ROLE_1, ROLE_2 and so on. `produces` are the roles of its outputs,
     `produces_when[param][value]` further ones. `methods` (stages only) is the kind of plugin that a job's
     `method` names. `trains` are those of its parameters that the stage train takes as well: what it needs
-    to have been trained differently, it has trained for itself.
+    to have been trained differently, it has trained for itself. `counter` (defenses only) is what an attacker does who
+    knows it: see `shared/ml/defenses/README.md`.
     `traits` is any further JSON that the catalog publishes (a metric's unit, an attack's output).
     """
 
@@ -54,6 +55,7 @@ class Plugin:
     produces_when: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     trains: tuple[str, ...] = ()
     methods: str | None = None
+    counter: Callable[..., Any] | None = None
     traits: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -24,11 +24,12 @@ from shared.shadows import unrepeatable
 
 MAX_JOBS = 10_000
 UNLEARNED, PROBES, CANDIDATES, JUDGE = "UNLEARNED", "PROBES", "CANDIDATES", "JUDGE"
+ADAPTIVE = "adaptive"  # the parameter of attacks: whether the attacker knows the defense
 SEEDS = 2**31
-# What an evaluation joins with the attacker's result: the truth, and what nulls are made of. Without TRAINING_SET it
-# leaves out what the models are worth: that is another evaluation's, made once for all attacks.
+# What an evaluation joins with the attacker's result: the truth, and what nulls are made of, with the same knowledge.
+# Without TRAINING_SET it leaves out what the models are worth: that is another evaluation's, made once for all attacks.
 JOINED = frozenset(
-    {"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS", "MEMBERSHIP", JUDGE}
+    {"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS", "PUBLIC", "MEMBERSHIP", JUDGE}
 )
 ANSWERS = "ANSWERS"
 
@@ -199,6 +200,12 @@ class _Planner:
         if "preset" in (params := self.params(probes)):
             quoted(params, self.catalog.get("dataset", dataset.name, "dataset").traits)
 
+    def against(self, attack: Choice, defense: Choice) -> Choice:
+        """The attack as it is made on that defense: where knowing it is of no use, the one who does not is he."""
+        if attack.params.get(ADAPTIVE) is not True or self.catalog.get("defense", defense.name, "defense").counter:
+            return attack
+        return Choice(name=attack.name, params={**attack.params, ADAPTIVE: False})
+
     def needs_judge(self, evaluate: Mapping[str, Any]) -> bool:
         """Whether evaluations with these parameters look at images with a network of their own."""
         return JUDGE in self.catalog.describe("evaluate", None, evaluate).needs
@@ -237,7 +244,7 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
                 with _blame_choice("defenses", d, defense, "defend", spec.defend):
                     released = unlearned | planner.add("defend", spec.defend, seed, unlearned, defense)
                 released[UNLEARNED] = released["RELEASED"]  # what is released is what an attacker gets to see
-                evaluations += _evaluations(planner, spec, seed, released)
+                evaluations += _evaluations(planner, spec, seed, released, defense)
     told = spec.model_dump(mode="json", exclude={"fresh", "priority", "time_limit"})
     planner.report({"audit": told}, evaluations)
     return list(planner.jobs.values())
@@ -280,13 +287,15 @@ def _several(forget: Mapping[str, Any]) -> bool:
     return len(own[0]) > 1 if own else forget["size"] > 1 or forget.get("forget") == "class"
 
 
-def _evaluations(planner: _Planner, spec: AuditSpec, seed: int, released: Providers) -> list[dict[str, Source]]:
+def _evaluations(
+    planner: _Planner, spec: AuditSpec, seed: int, released: Providers, defense: Choice
+) -> list[dict[str, Source]]:
     """Plan what is asked of one released model: its utility, and every attack with its evaluation."""
     with _blame({"params": "evaluate"}):
         made = [{"EVALUATION": planner.add("evaluate", spec.evaluate, seed, released)["EVALUATION"]}]
     # An attacker that is not told how many samples, of how many classes, were forgotten takes it to be one of one.
     several = frozenset({"COUNTS"} if _several(planner.params(released["FORGET_SETS"])) else ())
-    for a, attack in enumerate(spec.attacks):
+    for a, attack in enumerate(planner.against(attack, defense) for attack in spec.attacks):
         seen = released
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
             needed = planner.needed(attack)

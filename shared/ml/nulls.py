@@ -71,13 +71,17 @@ def nearest_public(
     for deletion, (name, label) in enumerate(zip(explanations, labels[:, 0], strict=True)):
         members = public.images[public.labels == label]
         tried = (members if len(members) else public.images)[:candidates].unsqueeze(1).to(device)
-        direction = {
-            n: g[deletion].expand(len(tried), *g.shape[1:]).to(device) for n, g in estimates[name].direction.items()
-        }
-        at = estimates[name].at
+        estimate, at = estimates[name], estimates[name].at
+        direction = _repeated(estimate.direction, deletion, tried)
+        trust = None if estimate.trust is None else _repeated(estimate.trust, deletion, tried)
         network = networks[name] if at.count == 1 else at.network(deletion).to(device)
         weights = {n: w.detach() for n, w in network.named_parameters()}
         theirs = label.expand(len(tried), 1).to(device)
-        loss = mismatch(network, weights, tried, theirs, direction, chunk=32)
+        loss = mismatch(network, weights, tried, theirs, direction, 32, trust)
         found.append(tried[loss.argmin()].cpu())
     return torch.stack(found)
+
+
+def _repeated(tensors: Mapping[str, Tensor], row: int, images: Tensor) -> dict[str, Tensor]:
+    """One row of each tensor, once for each image."""
+    return {n: t[row].expand(len(images), *t.shape[1:]).to(images.device) for n, t in tensors.items()}

@@ -65,6 +65,27 @@ class TrainingSet(Picked):
         return pick(self.train_split("TRAINING_SET"), torch.tensor(self.indices), "TRAINING_SET")
 
 
+class Public(Picked):
+    """PUBLIC: training sets that an outsider could have drawn, disjoint from each other and from the one there is."""
+
+    sets: list[Annotated[list[Index], Field(min_length=1, max_length=1_000_000)]] = Field(
+        max_length=1000, description="[sets][n] positions in the train split, n as in the training set if they suffice"
+    )
+
+    def samples(self) -> list[Samples]:
+        """Each set.
+
+        Raises:
+            InvalidRequest: there are none, as the training set took the whole pool; or the data set has changed.
+        """
+        if not self.sets:
+            raise InvalidRequest(
+                "the training set took the whole pool, so no public samples are left: train on fewer", "inputs.PUBLIC"
+            )
+        split = self.train_split("PUBLIC")
+        return [pick(split, torch.tensor(indices), "PUBLIC") for indices in self.sets]
+
+
 class Shards(Record):
     """SHARDS: which of the original's members each sample of the training set trained."""
 
@@ -203,6 +224,7 @@ class Defense(Record):
     promise: dict[str, float] = Field(
         default_factory=dict, description="what is proven of a defense that acted while training, such as epsilon"
     )
+    counter: bool | None = Field(None, description="whether an attacker who knows the defense can make use of that")
 
 
 def read_json(data: bytes, role: str) -> Any:

@@ -12,26 +12,28 @@ import pytest
 import torch
 
 from shared.catalog import Catalog, Entry
+from shared.choices import Choice
 from shared.errors import JobFailed
 from shared.ml import REGISTRIES, attacks, datasets, defenses, metrics, models, unlearning
 from shared.ml.attacks._observation import Answers, Candidates, Observation, Queries, Reconstruction, Scores
 from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.context import LocalContext, generator
-from shared.ml.datasets._base import Samples
+from shared.ml.datasets._base import Samples, digest, open_dataset
 from shared.ml.metrics.lpips import read_weights
 from shared.ml.networks import Architecture, Ensemble, Networks, build, clone
-from shared.ml.records import Counts
+from shared.ml.records import Counts, Public
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params, Plugin
 from tests.support.lpips import FILE, write_weights
+from tests.support.tiny import DATA, write_data
 from workers.stages import registry as stages
 
 PLUGINS = [plugin for registry in (*REGISTRIES, stages) for plugin in registry]
 ROLES = {
     "BASE", "ORIGINAL", "UNLEARNED", "RECIPE", "TRAINING_SET", "FORGET_SETS", "COUNTS", "LABELS", "RECONSTRUCTION",
     "ANSWERS", "EVALUATION", "METRICS", "SHADOWS", "SHARDS", "BATCH_DELTAS", "RELEASED", "REPORT", "REPORT_HTML",
-    "UNLEARNING", "DEFENSE", "PROBES", "PICTURES", "JUDGE", "LPIPS_WEIGHTS",
+    "UNLEARNING", "DEFENSE", "PROBES", "PICTURES", "JUDGE", "LPIPS_WEIGHTS", "PUBLIC",
     "CANDIDATES", "POPULATION", "MEMBERSHIP", "SCORES",
 }  # fmt: skip
 TRUTH = {
@@ -232,9 +234,44 @@ def test_a_defense_repeats_reports_its_strength_and_changes_more_the_stronger_it
     assert changes == sorted(changes)
 
 
+@pytest.mark.parametrize("plugin", of(defenses.registry))
+def test_a_defense_has_a_counter_or_says_why_there_is_none(
+    plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plugin.counter is None:
+        assert "no counter" in (inspect.getdoc(plugin.target) or "")
+        return
+    assert set(inspect.signature(plugin.counter).parameters) == {"observation", "params", "public", "ctx"}
+    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(tmp_path))
+    write_data(tmp_path)
+    split = open_dataset(Choice.model_validate(DATA)).load("train")
+    public = Public(dataset=Choice.model_validate(DATA), digest=digest(split), sets=[[0, 1, 2], [3, 4, 5]])
+    of_these = architecture(shape=(1, 9, 9))
+    original, unlearned = (build(of_these, generator(0, which)).state_dict() for which in ("original", "unlearned"))
+    before = Networks(of_these, {n: t.unsqueeze(0) for n, t in original.items()}, 1)
+    after = Networks(of_these, {n: torch.stack([t, 2 * t]) for n, t in unlearned.items()}, 2)
+    grid = plugin.params().grid  # type: ignore[attr-defined]
+    params = plugin.params(**{plugin.traits["strength"]: grid[0]})
+    seen = Observation(before, after)
+    known, again = (plugin.counter(seen, params, public, LocalContext()) for _ in range(2))
+    assert (known.original, known.base, known.counts, known.labels) == (seen.original, None, None, None)
+    assert known.trust is not None or known.unlearned is not seen.unlearned
+    names = [name for name, _ in seen.original.network().named_parameters()]
+    for name in names:
+        assert torch.equal(known.unlearned.state[name], again.unlearned.state[name])
+        assert known.unlearned.state[name].shape == after.state[name].shape
+        if known.trust is not None:
+            assert known.trust[name].shape == after.state[name].shape
+            assert bool(((known.trust[name] >= 0) & torch.isfinite(known.trust[name])).all())
+
+
 @pytest.mark.parametrize("plugin", of(attacks.registry))
 def test_an_attack_never_asks_for_the_truth_and_answers_for_every_deletion(plugin: Plugin) -> None:
-    asked = {*plugin.needs, *plugin.uses, *(r for by in plugin.needs_when.values() for rs in by.values() for r in rs)}
+    asked = {*plugin.needs, *plugin.uses}
+    for param, by_value in plugin.needs_when.items():
+        for value, roles in by_value.items():
+            knows_the_defense = {"DEFENSE"} if (param, value) == ("adaptive", "True") else set()
+            asked |= {*roles} - knows_the_defense
     assert not asked & TRUTH
     assert set(inspect.signature(plugin.target).parameters) == {"observation", "params", "ctx"}
     assert plugin.traits["access"] in ("white_box", "black_box")

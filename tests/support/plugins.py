@@ -81,6 +81,7 @@ class Probe(Params):
 class Matching(Params):
     labels: Literal["inferred", "given"] = "inferred"
     steps: int = Field(100, ge=1, le=10_000)
+    adaptive: bool = False
 
 
 class Evaluate(Params):
@@ -110,7 +111,7 @@ PLUGINS = [
     _plugin("model", "mlp", Mlp),
     _plugin("model", "needy", Needy),
     _plugin("stage", "pretrain", Pretrain, produces=("BASE",)),
-    _plugin("stage", "train", Train, needs=("BASE",), produces=("ORIGINAL", "TRAINING_SET")),
+    _plugin("stage", "train", Train, needs=("BASE",), produces=("ORIGINAL", "TRAINING_SET", "PUBLIC")),
     _plugin(
         "stage",
         "unlearn",
@@ -137,7 +138,7 @@ PLUGINS = [
         Evaluate,
         needs=("FORGET_SETS",),
         needs_when={"judge": {"True": ("JUDGE",)}},
-        uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE", "JUDGE", "MEMBERSHIP"),
+        uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE", "PUBLIC", "JUDGE", "MEMBERSHIP"),
         produces=("EVALUATION", "PICTURES"),
         traits={"runs": ["metric"]},
     ),
@@ -146,7 +147,7 @@ PLUGINS = [
     ),
     _plugin("metric", "psnr"),
     _plugin("defense", "none"),
-    _plugin("defense", "veil", Veil),
+    _plugin("defense", "veil", Veil, counter=dict),
     _plugin("defense", "mist", Mist, traits={"strength": "density"}),
     _plugin("defense", "private", Private, trains=("noise",)),
     _plugin("unlearning", "ascent", Ascent),
@@ -157,7 +158,7 @@ PLUGINS = [
         "matching",
         Matching,
         needs=("ORIGINAL", "UNLEARNED"),
-        needs_when={"labels": {"given": ("LABELS",)}},
+        needs_when={"labels": {"given": ("LABELS",)}, "adaptive": {"True": ("DEFENSE", "PUBLIC")}},
         uses=("BASE", "COUNTS"),
     ),
     _plugin("attack", "counting", needs=("COUNTS",)),

@@ -18,10 +18,11 @@ from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
 from shared.ml.records import Counts
 from workers.context import JobContext
+from workers.stages._knowing import knowing
 
 
 def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor, public: Samples) -> Tensor | None:
-    """Images [D, 1, C, H, W], from as many public images a class as there are decoys.
+    """Images [D, 1, C, H, W], from as many public images a class as there are decoys; with the attacker's knowledge.
 
     None where the attack did not say what it explained, where the models are not among the inputs, or for
     several samples a deletion.
@@ -30,7 +31,9 @@ def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor,
         InvalidRequest: the models do not fit the truth.
     """
     explained = about.get("explanations")
+    adaptive = _params(about).get("adaptive") is True
     needed = {"ORIGINAL", "UNLEARNED"} | ({"BASE", "COUNTS"} if explained and "base" in explained else set())
+    needed |= {"DEFENSE", "PUBLIC"} if adaptive else set()
     if not explained or not needed <= ctx.inputs.keys() or labels.shape[1] != 1:
         return None
     original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
@@ -42,6 +45,8 @@ def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor,
         base=read_networks(ctx.input("BASE"), "BASE", like=like.alone) if from_base else None,
         counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if from_base else None,
     )
+    if adaptive:
+        seen = knowing(ctx, seen)
     if not set(explained) <= {"pair", "base"} or not len(explained) == seen.unlearned.count == len(labels):
         raise InvalidRequest("RECONSTRUCTION and UNLEARNED differ in their deletions", "inputs.RECONSTRUCTION")
     aim = _aim(about)
@@ -55,8 +60,13 @@ def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor,
 
 def _aim(about: Mapping[str, Any]) -> Aim:
     """How the attack says it aimed; an attack that has no such parameters aims plainly."""
-    told = about.get("threat_model")
-    params = told.get("params") if isinstance(told, dict) else None
-    known = params if isinstance(params, dict) else {}
+    known = _params(about)
     value = {name: known[name] for name in Aim.model_fields if name in known}
     return validated(Aim, value, "RECONSTRUCTION: params", "inputs.RECONSTRUCTION")
+
+
+def _params(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters that the attack says it had."""
+    told = about.get("threat_model")
+    params = told.get("params") if isinstance(told, dict) else None
+    return params if isinstance(params, dict) else {}

@@ -18,9 +18,16 @@ from shared.ml.tensors import read_tensors, write_tensors
 from shared.registry import Params, Plugin
 from workers.context import JobContext, Output
 from workers.stages import registry
+from workers.stages._knowing import knowing
 
 
-@registry.register("attack", params=Params, needs=("UNLEARNED",), methods="attack")
+@registry.register(
+    "attack",
+    params=Params,
+    needs=("UNLEARNED",),
+    methods="attack",
+    traits={"runs": ["defense"]},  # an attacker who knows the defense runs its counter
+)
 def run(ctx: JobContext) -> dict[str, Output]:
     """Reconstruct or guess what was forgotten, from what the attack declares that it sees."""
     assert ctx.method is not None
@@ -58,13 +65,14 @@ def _observe(ctx: JobContext, roles: set[str]) -> Observation:
     original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
 
     base = read_networks(ctx.input("BASE"), "BASE", like=original.architecture.alone) if "BASE" in roles else None
-    return Observation(
+    seen = Observation(
         original=original,
         unlearned=read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture),
         base=base,
         counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if "COUNTS" in roles else None,
         labels=_labels(ctx) if "LABELS" in roles else None,
     )
+    return knowing(ctx, seen) if "DEFENSE" in roles else seen
 
 
 def _asked(ctx: JobContext, roles: set[str]) -> Queries | Candidates:

@@ -57,7 +57,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     else:
         held_out = split.pick(_held_out(training, len(split.labels)))
         params, released, strength = _strongest(ctx, unlearned, kept, held_out)
-    done = Defense(method=ctx.method.name, params=params.model_dump(mode="json"), strength=strength)
+    done = _told(ctx, params, strength=strength)
     return {
         "RELEASED": Output(write_networks(unlearned.architecture, released)),
         "DEFENSE": Output.of_json(done.json_value()),
@@ -80,8 +80,14 @@ def _trained_so(ctx: JobContext, n: int) -> dict[str, Output]:
                 f"params.{name}",
             )
     promise = ctx.method.target(recipe, n, ctx.method_params)
-    done = Defense(method=ctx.method.name, params=ctx.method_params.model_dump(mode="json"), promise=promise)
+    done = _told(ctx, ctx.method_params, promise=promise)
     return {"RELEASED": Output(ctx.input("UNLEARNED")), "DEFENSE": Output.of_json(done.json_value())}
+
+
+def _told(ctx: JobContext, params: Params, **more: Any) -> Defense:
+    assert ctx.method is not None
+    counter = ctx.method.counter is not None
+    return Defense(method=ctx.method.name, params=params.model_dump(mode="json"), counter=counter, **more)
 
 
 def _released(

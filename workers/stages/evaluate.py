@@ -66,10 +66,11 @@ class EvaluateParams(Params):
         "COUNTS",
         "UNLEARNING",
         "DEFENSE",
+        "PUBLIC",
         "JUDGE",
     ),
     produces=("EVALUATION", "PICTURES"),
-    traits={"runs": ["metric"]},
+    traits={"runs": ["metric", "defense"]},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Score an attack next to its nulls, and the unlearning's cost.

@@ -15,7 +15,7 @@ from shared.ml.context import Part, Share
 from shared.ml.datasets._base import Samples, digest
 from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.networks import Ensemble, Networks, read_networks, write_network
-from shared.ml.records import Shards, TrainingSet
+from shared.ml.records import Public, Shards, TrainingSet
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
@@ -23,6 +23,8 @@ from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import open_for, test_accuracy
 from workers.stages._finished import one_by_one
+
+PUBLIC_SETS = 16
 
 
 class TrainParams(Recipe):
@@ -45,7 +47,7 @@ class TrainParams(Recipe):
     "train",
     params=TrainParams,
     needs=("BASE",),
-    produces=("ORIGINAL", "TRAINING_SET", "RECIPE", "SHARDS", "METRICS"),
+    produces=("ORIGINAL", "TRAINING_SET", "PUBLIC", "RECIPE", "SHARDS", "METRICS"),
     produces_when={"record_deltas": {True: ("BATCH_DELTAS",)}},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
@@ -69,10 +71,12 @@ def run(ctx: JobContext) -> dict[str, Output]:
         network, loss = _ensemble(ctx, base, samples, shards)
         architecture = base.architecture.model_copy(update={"members": params.shards})
     chosen = TrainingSet(dataset=params.dataset, digest=digest(split), indices=indices.tolist())
+    public = Public(dataset=params.dataset, digest=chosen.digest, sets=_public(ctx, indices, len(split.labels)))
     metrics = {"n": params.size, "loss": loss, "test_accuracy": test_accuracy(network, dataset, ctx)}
     made = {
         "ORIGINAL": Output(write_network(architecture, network)),
         "TRAINING_SET": Output.of_json(chosen.json_value()),
+        "PUBLIC": Output.of_json(public.json_value()),
         "RECIPE": Output.of_json(params.recipe().model_dump(mode="json")),
         "SHARDS": Output.of_json(shards.json_value()),
         "METRICS": Output.of_json(metrics),
@@ -103,6 +107,18 @@ def _drawn(ctx: JobContext, labels: Tensor) -> Tensor:
             raise InvalidRequest(f"the pool has {len(found)} samples of class {c}, not {each}", "params.size")
     together = torch.cat(members)
     return together[torch.randperm(len(together), generator=ctx.generator("balanced"))]
+
+
+def _public(ctx: JobContext, taken: Tensor, n: int) -> list[list[int]]:
+    """Positions of other training sets from what is left of the pool; where that is too few for one, all of it."""
+    pool = pretraining_and_pool(n)[1]
+    left = pool[~torch.isin(pool, taken)]
+    order = left[torch.randperm(len(left), generator=ctx.generator("public"))]
+    whole = min(PUBLIC_SETS, len(order) // len(taken))
+    if not whole:
+        return [order.tolist()] if len(order) else []
+    sets: list[list[int]] = order[: whole * len(taken)].view(whole, -1).tolist()
+    return sets
 
 
 def _ensemble(ctx: JobContext, base: Networks, samples: Samples, shards: Shards) -> tuple[nn.Module, float]:

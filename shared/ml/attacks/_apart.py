@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.ml.attacks._estimate import parameters
 from shared.ml.attacks._observation import Answers, Observation, Reconstruction
 from shared.ml.attacks._resuming import Group, packed, resumed
 from shared.ml.context import Context
@@ -47,17 +48,29 @@ def _seen(observation: Observation, rows: list[int], start: int, member: int) ->
     if counts is not None:  # `start` deletions went before
         left = max(counts.k + 1, round((counts.N - start * counts.k) / members))
         counts = counts.model_copy(update={"N": left})
-    labels = None if observation.labels is None else observation.labels[rows]
-    return replace(observation, original=original, unlearned=unlearned, counts=counts, labels=labels)
+    labels, trust = observation.labels, observation.trust
+    if trust is not None:
+        start_of = f"members.{member}." if members > 1 else ""
+        trust = {n.removeprefix(start_of): t[rows] for n, t in trust.items() if n.startswith(start_of)}
+    return replace(
+        observation,
+        original=original,
+        unlearned=unlearned,
+        counts=counts,
+        labels=None if labels is None else labels[rows],
+        trust=trust,
+    )
 
 
 def _moved(observation: Observation, start: list[int]) -> list[int]:
-    """The member of each deletion that moved most."""
+    """The member of each deletion that moved most, as far as its coordinates are trusted."""
+    trust = observation.trust or {}
 
     def distance(which: int) -> Tensor:
         before, after = observation.original.member(which), observation.unlearned.member(which)
-        moved = [(after.state[n].double() - before.state[n][start].double()).flatten(1) for n in after.state]
-        return torch.cat(moved, 1).square().sum(1)
+        moved = {n: after.state[n].double() - before.state[n][start].double() for n in parameters(before)}
+        weighed = [moved[n] * trust.get(f"members.{which}.{n}", torch.ones(())) for n in moved]
+        return torch.cat([change.flatten(1) for change in weighed], 1).square().sum(1)
 
     members = range(observation.original.architecture.members)
     return [int(i) for i in torch.stack([distance(which) for which in members]).argmax(0)]

@@ -21,6 +21,7 @@ GradientFrom = Annotated[
         "or whichever of the two looks more like a gradient"
     ),
 ]
+Adaptive = Annotated[bool, Field(description="the attacker knows the defense and its settings, and makes use of that")]
 
 
 def parameters(networks: Networks) -> list[str]:
@@ -29,10 +30,15 @@ def parameters(networks: Networks) -> list[str]:
 
 
 class Estimate(NamedTuple):
-    """A direction, and where it is a gradient: `at` holds 1 network or D, `direction` per parameter [D, *shape]."""
+    """A direction, and where it is a gradient: `at` holds 1 network or D, `direction` per parameter [D, *shape].
+
+    Where there is a `trust` (`Observation.trust`) the direction is weighed by it, and so must a gradient be that is
+    held against it.
+    """
 
     at: Networks
     direction: Tensors
+    trust: Tensors | None = None
 
 
 def gradient_direction(observation: Observation, gradient_from: str) -> Estimate:
@@ -45,7 +51,7 @@ def gradient_direction(observation: Observation, gradient_from: str) -> Estimate
     difference of large numbers.
 
     Returns:
-        float32, each deletion's direction of joint norm 1.
+        float32, each deletion's direction of joint norm 1, weighed by the observation's trust.
 
     Raises:
         InvalidRequest: BASE or COUNTS is missing, or a deletion changed nothing.
@@ -63,22 +69,32 @@ def gradient_direction(observation: Observation, gradient_from: str) -> Estimate
         }
     else:
         raw = {n: after[n].double() - before[n].double() for n in names}
+    trust = observation.trust
+    if trust is not None:
+        raw = {n: g * trust[n] for n, g in raw.items()}
     norm = torch.stack([g.flatten(1).square().sum(1) for g in raw.values()]).sum(0).sqrt()
     if not bool((norm > 0).all()):
         which = int((~(norm > 0)).nonzero()[0])
         raise InvalidRequest(f"deletion {which} left no trace in the weights: nothing to attack", "inputs.UNLEARNED")
-    return Estimate(at, {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()})
+    return Estimate(at, {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()}, trust)
 
 
 def with_controls(estimate: Estimate, controls: int, generator: torch.Generator) -> Estimate:
-    """The estimate with random directions of norm 1 for `controls` more deletions, drawn on the CPU."""
+    """The estimate with random directions of norm 1 for `controls` more deletions, drawn on the CPU.
+
+    They are trusted as the first deletions' are.
+    """
     drawn = {n: torch.randn(controls, *g.shape[1:], generator=generator) for n, g in estimate.direction.items()}
+    trust = estimate.trust
+    if trust is not None:
+        drawn = {n: g * trust[n][:controls] for n, g in drawn.items()}
+        trust = {n: torch.cat([t, t[:controls]]) for n, t in trust.items()}
     norm = torch.stack([g.flatten(1).square().sum(1) for g in drawn.values()]).sum(0).sqrt()
     unit = {n: g / norm.view(-1, *[1] * (g.dim() - 1)) for n, g in drawn.items()}
     at = estimate.at
     if at.count > 1:
         at = at.pick([*range(at.count), *range(controls)])
-    return Estimate(at, {n: torch.cat([g, unit[n]]) for n, g in estimate.direction.items()})
+    return Estimate(at, {n: torch.cat([g, unit[n]]) for n, g in estimate.direction.items()}, trust)
 
 
 def class_scores(

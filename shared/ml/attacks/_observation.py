@@ -18,7 +18,9 @@ from shared.ml.records import Counts
 class Observation:
     """The roles that the attack's needs (and uses) name; what they do not name is None.
 
-    `unlearned` holds D networks, one a deletion; `labels` int64 [D, k].
+    `unlearned` holds D networks, one a deletion; `labels` int64 [D, k]. `trust` is of an attacker who knows what
+    was done before release: by weight's name [D, *shape], what each coordinate of a change is worth, from 0; None
+    where all are worth the same.
     """
 
     original: Networks
@@ -26,6 +28,7 @@ class Observation:
     base: Networks | None = None
     counts: Counts | None = None
     labels: Tensor | None = None
+    trust: dict[str, Tensor] | None = None
 
     @property
     def forgotten(self) -> int:

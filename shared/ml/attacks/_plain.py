@@ -20,7 +20,9 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
     """As `_matching.matcher`, for directions of any norm."""
     own = _with(network, weights)
 
-    def match(images: Tensor, labels: Tensor, direction: Tensors, tv: float) -> tuple[Tensor, ...]:
+    def match(
+        images: Tensor, labels: Tensor, direction: Tensors, tv: float, trust: Tensors | None = None
+    ) -> tuple[Tensor, ...]:
         found: list[tuple[Tensor, ...]] = []
         for lane, image in enumerate(images):
             x = image.detach().clone().requires_grad_()
@@ -28,7 +30,7 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
             if labels.is_floating_point():
                 logits = classes.detach().clone().requires_grad_()
                 sought, classes = [x, logits], logits.softmax(1)
-            distance = _distance(own, x, classes, direction, lane, graph=True)
+            distance = _distance(own, x, classes, direction, lane, trust, graph=True)
             gradient, *theirs = torch.autograd.grad(distance + tv * total_variation(x), sought)
             found.append((gradient, distance.detach(), *theirs))
         return tuple(torch.stack(alike) for alike in zip(*found, strict=True))
@@ -43,13 +45,15 @@ def mismatch(
     labels: Tensor,
     direction: Tensors,
     chunk: int | None = None,  # noqa: ARG001 - always 1
+    trust: Tensors | None = None,
 ) -> Tensor:
     """1 - cos of each lane, [L] in [0, 2], as `_matching.mismatch`."""
     own = _with(network, weights)
     if labels.is_floating_point():
         labels = labels.softmax(2)
     return torch.stack([
-        _distance(own, image.detach(), labels[lane], direction, lane, graph=False) for lane, image in enumerate(images)
+        _distance(own, image.detach(), labels[lane], direction, lane, trust, graph=False)
+        for lane, image in enumerate(images)
     ])  # fmt: skip
 
 
@@ -61,11 +65,15 @@ def _with(network: nn.Module, weights: Tensors) -> nn.Module:
     return own
 
 
-def _distance(network: nn.Module, x: Tensor, labels: Tensor, direction: Tensors, lane: int, graph: bool) -> Tensor:
+def _distance(
+    network: nn.Module, x: Tensor, labels: Tensor, direction: Tensors, lane: int, trust: Tensors | None, graph: bool
+) -> Tensor:
     """1 - cos of the loss's gradient at images x [k, C, H, W] and the lane's direction, over all weights jointly."""
     names, parameters = zip(*network.named_parameters(), strict=True)
     found = torch.autograd.grad(cross_entropy(network(x), labels), parameters, create_graph=graph)
     dot, norm, aim = x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
+    if trust is not None:
+        found = tuple(g * trust[name][lane] for name, g in zip(names, found, strict=True))
     for name, g in zip(names, found, strict=True):
         dot = dot + (g * direction[name][lane]).sum()
         norm = norm + g.square().sum()

@@ -70,6 +70,7 @@ class Matching:
         self.classes = estimates[0].at.architecture.num_classes
         self.way = WAYS[arithmetic]
         self.directions = [{n: g.to(ctx.device) for n, g in e.direction.items()} for e in estimates]
+        self.trusts = [e.trust and {n: t.to(ctx.device) for n, t in e.trust.items()} for e in estimates]
         self.points = [
             [self._point(e.at.network(which).to(ctx.device)) for which in range(e.at.count)] for e in estimates
         ]
@@ -83,13 +84,15 @@ class Matching:
         found = [torch.empty_like(lanes.search.x), lanes.search.x.new_empty(len(lanes.place))]
         if lanes.classes is not None:
             found.append(torch.empty_like(lanes.classes.x))
-        for point, rows, labels, aim in self._parts(lanes):
-            for whole, part in zip(found, point.match(lanes.search.x[rows], labels, aim, tv), strict=True):
+        for point, rows, labels, aim, trust in self._parts(lanes):
+            for whole, part in zip(found, point.match(lanes.search.x[rows], labels, aim, tv, trust), strict=True):
                 whole[rows] = part
         return tuple(found)
 
-    def _parts(self, lanes: Starts) -> Iterator[tuple[Point, Tensor, Tensor, dict[str, Tensor]]]:
-        """Rows that share the weights at which gradients are taken, with their labels and directions."""
+    def _parts(
+        self, lanes: Starts
+    ) -> Iterator[tuple[Point, Tensor, Tensor, dict[str, Tensor], dict[str, Tensor] | None]]:
+        """Rows that share the weights at which gradients are taken, with their labels, directions and trust."""
         for which, points in enumerate(self.points):
             rows, deletions = lanes.of(which)
             for deletion, point in enumerate(points):
@@ -98,7 +101,9 @@ class Matching:
                     mine, theirs = rows[deletions == deletion], deletions[deletions == deletion]
                 if len(mine):
                     aim = {name: g[theirs] for name, g in self.directions[which].items()}
-                    yield point, mine, self._labels(lanes, mine, theirs), aim
+                    trust = self.trusts[which]
+                    worth = None if trust is None else {name: t[theirs] for name, t in trust.items()}
+                    yield point, mine, self._labels(lanes, mine, theirs), aim, worth
 
     def _labels(self, lanes: Starts, rows: Tensor, deletions: Tensor) -> Tensor:
         """Of these lanes: classes [L, k], or logits [L, k, K]."""
@@ -110,9 +115,9 @@ class Matching:
     def mismatch(self, lanes: Starts) -> Tensor:
         """1 - cos, [L]."""
         loss = lanes.search.x.new_empty(len(lanes.place))
-        for point, rows, labels, aim in self._parts(lanes):
+        for point, rows, labels, aim, trust in self._parts(lanes):
             x = lanes.search.x[rows]
-            loss[rows] = self.way.mismatch(point.network, point.weights, x, labels, aim, LANES_AT_ONCE)
+            loss[rows] = self.way.mismatch(point.network, point.weights, x, labels, aim, LANES_AT_ONCE, trust)
         return loss
 
 

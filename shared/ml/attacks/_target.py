@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.attacks._estimate import Estimate, gradient_direction, parameters, with_controls
+from shared.ml.attacks._estimate import Estimate, Tensors, gradient_direction, parameters, with_controls
 from shared.ml.attacks._observation import Observation
 from shared.ml.networks import Networks
 from shared.registry import Params
@@ -104,7 +104,14 @@ def filtered(estimate: Estimate, deletions: int) -> Estimate:
         )
     keep /= length.unsqueeze(1)
     own = {n: (keep @ f).view_as(g).float() for (n, g), f in zip(estimate.direction.items(), flat, strict=True)}
-    return estimate._replace(direction=own)
+    return estimate._replace(direction=own if estimate.trust is None else _within(own, estimate.trust))
+
+
+def _within(direction: Tensors, trust: Tensors) -> Tensors:
+    """Directions without what others brought to coordinates that are not trusted, again of norm 1."""
+    kept = {n: g * (trust[n] > 0) for n, g in direction.items()}
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in kept.values()]).sum(0).sqrt().clamp_min(1e-30)
+    return {n: g / norm.view(-1, *[1] * (g.dim() - 1)) for n, g in kept.items()}
 
 
 def _median(gram: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import GradientFrom, class_scores, infer_labels
+from shared.ml.attacks._estimate import Adaptive, GradientFrom, class_scores, infer_labels
 from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.attacks._schedules import SCHEDULES, Arithmetic
 from shared.ml.attacks._search import Matching, search
@@ -32,6 +32,7 @@ class FeatureRecoveryParams(Aim):
     labels: Literal["given", "inferred", "optimised"] = Field(
         "given", description="classes given, read off the last layer's bias, or sought together with the images"
     )
+    adaptive: Adaptive = False
     controls: int = Field(
         0, ge=0, le=1000, description="deletions for which the same search is also given a random direction, as a null"
     )
@@ -44,6 +45,7 @@ class FeatureRecoveryParams(Aim):
     needs_when={
         "gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")},
         "labels": {"given": ("LABELS",)},
+        "adaptive": {"True": ("DEFENSE", "PUBLIC")},
     },
     uses=("COUNTS",),
     produces=("RECONSTRUCTION",),

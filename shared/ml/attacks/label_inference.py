@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import GradientFrom, class_scores, infer_labels
+from shared.ml.attacks._estimate import Adaptive, GradientFrom, class_scores, infer_labels
 from shared.ml.attacks._observation import Answers, Observation
 from shared.ml.attacks._target import Aim, Target, aimed, compared
 from shared.ml.context import Context
@@ -15,13 +15,17 @@ from shared.registry import Params
 class LabelInferenceParams(Params):
     gradient_from: GradientFrom = "pair"
     target: Target = "raw"
+    adaptive: Adaptive = False
 
 
 @registry.register(
     "label_inference",
     params=LabelInferenceParams,
     needs=("ORIGINAL", "UNLEARNED"),
-    needs_when={"gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")}},
+    needs_when={
+        "gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")},
+        "adaptive": {"True": ("DEFENSE", "PUBLIC")},
+    },
     uses=("COUNTS",),
     produces=("ANSWERS",),
     source="white box rule after Zhao et al. 2020 (iDLG), arXiv 2001.02610",

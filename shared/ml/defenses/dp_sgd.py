@@ -45,6 +45,8 @@ def promise(recipe: Recipe, n: int, params: DPSGDParams) -> dict[str, float]:
 
     The original is trained so, and so is what retraining and gradient ascent do; other methods' steps are bare.
     Epsilon is that of one training: who sees the original and a retrained model sees two.
+    There is no counter: what is promised holds against whoever knows it, and noise that went into every step of
+    training, where later gradients met it, is nothing that could be taken off the weights or averaged away.
 
     Returns:
         epsilon at delta, noise_multiplier and max_grad_norm of the recipe.

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pydantic import Field
 from torch import nn
 
+from shared.ml.attacks._estimate import parameters
+from shared.ml.attacks._observation import Observation
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
 from shared.ml.defenses import registry
+from shared.ml.records import Public
 from shared.registry import Params
+
+FLOOR = 1e-4  # of the noise's energy; below it no change can be told from noise
 
 
 class ObfuscationParams(Params):
@@ -21,10 +28,32 @@ class ObfuscationParams(Params):
     )
 
 
+def weighed(observation: Observation, params: ObfuscationParams, public: Public, ctx: Context) -> Observation:  # noqa: ARG001 - every counter has this signature
+    """Trust each tensor by how little noise it got, which its size tells, beside the change that all share.
+
+    A coordinate's worth is 1 / sqrt(noise variance + mean square of the change): where the noise drowns the change
+    that is least squares, and where there is next to none all are worth the same.
+    """
+    assert params.noise is not None
+    before, after = observation.original.state, observation.unlearned.state
+    names = parameters(observation.original)
+    moved = {n: (after[n].double() - before[n].double()).flatten(1) for n in names}
+    noise = {n: params.noise**2 * before[n].double().flatten(1).square().mean(1).expand(len(moved[n])) for n in names}
+    size = sum(m.shape[1] for m in moved.values())
+    drowned = torch.stack([noise[n] * moved[n].shape[1] for n in names]).sum(0)
+    change = (torch.stack([m.square().sum(1) for m in moved.values()]).sum(0) - drowned).clamp_min(drowned * FLOOR)
+    worth = {n: (noise[n] + change / size).rsqrt() for n in names}
+    most = torch.stack([*worth.values()]).amax(0)
+    return replace(observation, trust={
+        n: (w / most).float().view(-1, *[1] * (after[n].dim() - 1)).expand_as(after[n]) for n, w in worth.items()
+    })  # fmt: skip
+
+
 @registry.register(
     "obfuscation",
     params=ObfuscationParams,
     source="'parameter obfuscation' of Hu et al. 2024, arXiv 2404.03233",
+    counter=weighed,
     traits={"strength": "noise"},
 )
 def release(network: nn.Module, retain: Samples, params: ObfuscationParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature

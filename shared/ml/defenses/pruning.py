@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pydantic import Field
 from torch import nn
 
+from shared.ml.attacks._estimate import parameters
+from shared.ml.attacks._observation import Observation
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
 from shared.ml.defenses import registry
+from shared.ml.networks import Networks
+from shared.ml.records import Public
 from shared.registry import Params
 
 
@@ -21,10 +27,24 @@ class PruningParams(Params):
     )
 
 
+def survivors(observation: Observation, params: PruningParams, public: Public, ctx: Context) -> Observation:  # noqa: ARG001 - every counter has this signature
+    """Trust what survived: a pruned weight is an exact zero, all others hold the exact change.
+
+    What was pruned is taken to be what it was in ORIGINAL.
+    """
+    before, unlearned = observation.original.state, observation.unlearned
+    state, trust = dict(unlearned.state), {}
+    for name in parameters(observation.original):
+        left = state[name] != 0 if state[name].dim() > 2 else torch.ones_like(state[name], dtype=torch.bool)  # [D, ..]
+        state[name], trust[name] = torch.where(left, state[name], before[name]), left.float()
+    return replace(observation, unlearned=Networks(unlearned.architecture, state, unlearned.count), trust=trust)
+
+
 @registry.register(
     "pruning",
     params=PruningParams,
     source="'model pruning' of Hu et al. 2024, arXiv 2404.03233; by magnitude as Han et al. 2015",
+    counter=survivors,
     traits={"strength": "share"},
 )
 def release(network: nn.Module, retain: Samples, params: PruningParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature

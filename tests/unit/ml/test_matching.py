@@ -107,12 +107,15 @@ def problem(made: nn.Module, lanes: int, k: int, dtype: torch.dtype) -> tuple[Te
     return weights, images, torch.randint(0, 4, (lanes, k), generator=source), direction
 
 
-def objective(made: nn.Module, x: Tensor, labels: Tensor, aim: list[Tensor], tv: float) -> tuple[Tensor, Tensor]:
+def objective(
+    made: nn.Module, x: Tensor, labels: Tensor, aim: list[Tensor], tv: float, trust: list[Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """Plain autograd on one lane: the objective, with a graph, and 1 - cos."""
     g = torch.autograd.grad(cross_entropy(made(x), labels), list(made.parameters()), create_graph=True)
-    distance = 1 - torch.cosine_similarity(
-        torch.cat([t.flatten() for t in g]), torch.cat([t.flatten() for t in aim]), dim=0
-    )
+    flat = torch.cat([t.flatten() for t in g])
+    if trust is not None:
+        flat = flat * torch.cat([t.flatten() for t in trust])
+    distance = 1 - torch.cosine_similarity(flat, torch.cat([t.flatten() for t in aim]), dim=0)
     return distance + tv * total_variation(x), distance
 
 
@@ -130,6 +133,28 @@ def test_the_gradient_is_plain_double_backwards_in_float64(name: str, k: int) ->
             torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
         found = mismatch(made, weights, images, labels, direction, chunk)
         torch.testing.assert_close(found, loss, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_coordinates_count_as_much_as_they_are_trusted(name: str) -> None:
+    made = network(name, torch.float64)
+    weights, images, labels, raw = problem(made, 3, 1, torch.float64)
+    source = generator(0, "trust")
+    trust = {n: torch.rand(t.shape, generator=source, dtype=t.dtype) for n, t in raw.items()}
+    trust = {n: t * (t > 0.5) for n, t in trust.items()}
+    weighed = {n: t * trust[n] for n, t in raw.items()}
+    norm = torch.cat([t.flatten(1) for t in weighed.values()], 1).norm(dim=1)
+    direction = {n: t / norm.view(-1, *[1] * (t.dim() - 1)) for n, t in weighed.items()}
+    for way in (_matching, _plain):
+        gradient, loss = way.matcher(made, weights, 2)(images, labels, direction, 0.1, trust)
+        found = way.mismatch(made, weights, images, labels, direction, 2, trust)
+        torch.testing.assert_close(found, loss, atol=1e-12, rtol=1e-9)
+        for lane in range(3):
+            x = images[lane].clone().requires_grad_()
+            aim, worth = ([t[lane] for t in given.values()] for given in (direction, trust))
+            total, distance = objective(made, x, labels[lane], aim, 0.1, worth)
+            torch.testing.assert_close(gradient[lane], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9)
+            torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -24,7 +24,8 @@ def test_no_defense_releases_the_very_same_models() -> None:
     made = chain()
     released = run_stage("defend", made, "none")
     assert released["RELEASED"].data == made["UNLEARNED"].data
-    assert body(released["DEFENSE"]) == {"method": "none", "params": {}, "strength": None, "promise": {}}
+    told = {"method": "none", "params": {}, "strength": None, "promise": {}, "counter": False}
+    assert body(released["DEFENSE"]) == told
 
 
 def test_a_strength_that_is_given_is_taken() -> None:
@@ -32,6 +33,7 @@ def test_a_strength_that_is_given_is_taken() -> None:
     released = run_stage("defend", made, "obfuscation", noise=5.0)
     assert body(released["DEFENSE"])["params"]["noise"] == 5
     assert strength(released) is None
+    assert body(released["DEFENSE"])["counter"] is True
     before, after = (read_networks(m.data, "x").state for m in (made["UNLEARNED"], released["RELEASED"]))
     noise = torch.stack([(after[n] - before[n]).square().mean() / before[n].square().mean() for n in before])
     assert 3 < noise.max().sqrt() < 8  # five times each tensor's own size

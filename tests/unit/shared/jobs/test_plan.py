@@ -181,8 +181,37 @@ def test_an_unlearning_method_is_supplied_with_what_it_needs_and_nothing_more() 
 
 def test_a_stage_is_supplied_with_what_it_uses_if_it_is_there() -> None:
     found = [roles(j) for j in planned() if j.stage == "evaluate"]
-    assert found[0] == ["DEFENSE", "FORGET_SETS", "ORIGINAL", "TRAINING_SET", "UNLEARNED"]
-    assert found[1] == ["DEFENSE", "FORGET_SETS", "ORIGINAL", "RECONSTRUCTION", "UNLEARNED"]
+    assert found[0] == ["DEFENSE", "FORGET_SETS", "ORIGINAL", "PUBLIC", "TRAINING_SET", "UNLEARNED"]
+    assert found[1] == ["DEFENSE", "FORGET_SETS", "ORIGINAL", "PUBLIC", "RECONSTRUCTION", "UNLEARNED"]
+
+
+def test_an_attacker_who_knows_the_defense_is_planned_where_knowing_it_is_of_use() -> None:
+    """`veil` has a counter; `none` and `mist` have none, and there the attacker who knows is the one who does not."""
+    adaptive = {"name": "matching", "params": {"adaptive": True}}
+    grid = {"defenses": ["none", "veil", "mist"]}
+    plain, both = planned({**grid, "attacks": ["matching"]}), planned({**grid, "attacks": ["matching", adaptive]})
+    more = [j for j in both if j.stage != "report" and j.plan_key not in work(plain)]
+    assert [(j.stage, j.method) for j in more] == [("attack", "matching"), ("evaluate", None)]
+    attack, evaluation = more
+    assert attack.params["adaptive"] is True
+    assert roles(attack) == ["DEFENSE", "ORIGINAL", "PUBLIC", "UNLEARNED"]
+    made_by = {j.plan_key: (j.stage, j.method) for j in both}
+    come_from = {i.role: made_by[i.parent or ""] for i in attack.inputs}
+    assert come_from["DEFENSE"] == come_from["UNLEARNED"] == ("defend", "veil")
+    assert come_from["PUBLIC"] == ("train", None)
+    assert {i.role: i.parent for i in evaluation.inputs if i.role in ("DEFENSE", "PUBLIC")} == {
+        i.role: i.parent for i in attack.inputs if i.role in ("DEFENSE", "PUBLIC")
+    }  # its null is made with the same knowledge
+    alone = planned({**grid, "attacks": [adaptive]})
+    assert [j.params["adaptive"] for j in alone if j.stage == "attack"] == [False, True, False]
+    assert work(alone) < work(both)
+
+
+def test_an_attack_that_cannot_use_what_it_knows_is_refused_on_every_defense() -> None:
+    for defense in ("none", "veil"):
+        with pytest.raises(InvalidRequest) as refused:
+            planned({"defenses": [defense], "attacks": [{"name": "counting", "params": {"adaptive": True}}]})
+        assert refused.value.field == "attacks.0.params.adaptive"
 
 
 def test_what_is_released_is_what_an_attacker_and_an_evaluation_see() -> None:
