@@ -187,6 +187,16 @@ def main_metric(metrics: Iterable[str]) -> str | None:
     return next((name for name in (IMAGE, LABEL) if name in names), names[0] if names else None)
 
 
+def knows(attack: Method) -> bool:
+    """Whether the attacker knows the defense."""
+    return attack.params.get("adaptive") is True
+
+
+def unaware(attack: Method) -> Method:
+    """The attack without a word on whether the attacker knows the defense: one and the same for both."""
+    return Method(method=attack.method, params={n: v for n, v in attack.params.items() if n != "adaptive"})
+
+
 def identity(method: Method) -> tuple[str, str]:
     """What makes two methods the same choice of the audit: a strength that was chosen for a seed does not."""
     strength: Strength | None = method.strength if isinstance(method, Defense) else None

@@ -24,7 +24,8 @@ RULES = (
     "null, the row is inconclusive at least. An identified deletion whose score does not beat its null is chance.",
     f"Where no leak was seen in fewer than {FEW} samples, the row is inconclusive: so few show nothing.",
     "A defense counts as having reduced a leak where every attack that leaked without it shows no leak with it, "
-    "the two 95 % intervals do not overlap, and the released model keeps its use.",
+    "the two 95 % intervals do not overlap, and the released model keeps its use. Where an attack was also made by one "
+    "who knows the defense, that holds for both.",
     f"A released model keeps its use where it loses at most {100 * KEEPS:.0f} points of test accuracy. That no leak "
     "was seen counts only where every released model keeps its use.",
     "The audit's verdict is its worst: one unlearning method that leaks under every defense tried makes it a leak; "

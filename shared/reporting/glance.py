@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from shared.reporting.evaluations import identity, main_metric
+from shared.reporting.evaluations import main_metric
 from shared.reporting.models import Finding, Outcome, Row, Utility
-from shared.reporting.numbers import SHORT, Names, attacks_of, by_release, gained, interval, number, plural
+from shared.reporting.numbers import SHORT, Names, by_release, columns_of, gained, interval, number, plural, shows
 
 OUTCOMES: dict[Outcome, str] = {"leak": "Leaks", "not_seen": "Not seen", "inconclusive": "Inconclusive"}
 WORST_FIRST: tuple[Outcome, ...] = ("leak", "inconclusive", "not_seen")
@@ -43,7 +43,7 @@ class Line:
 
 def overview(rows: Sequence[Row], names: Names) -> list[Line]:
     """One line a release, in the order of the audit."""
-    attacks = attacks_of(rows)
+    attacks = columns_of(rows)
     return [
         Line(
             mark=str(place),
@@ -52,7 +52,7 @@ def overview(rows: Sequence[Row], names: Names) -> list[Line]:
             defense=defense_name(group, names),
             utility=mean_utility(group),
             rows=group,
-            cells=[cell([r for r in group if identity(r.attack) == identity(attack)]) for attack in attacks],
+            cells=[cell([r for r in group if shows(r, attack)]) for attack in attacks],
         )
         for place, group in enumerate(by_release(rows), start=1)
     ]

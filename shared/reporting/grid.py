@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +60,11 @@ class Cell:
         )
 
 
-def cells(spec: AuditSpec, complete: Complete = as_given) -> Iterator[Cell]:
+def cells(spec: AuditSpec, complete: Complete = as_given, counterless: Collection[str] = ()) -> Iterator[Cell]:
     """In the order of the report: by unlearning, defense, attack, seed. Utility comes before the attacks.
 
-    A choice that is named twice is one job, and so one cell.
+    A choice that is named twice is one job, and so one cell; so is the attacker who knows a defense, where that is of
+    no use (`counterless`), with the one who does not.
     """
 
     def distinct(kind: str, choices: Sequence[Choice], stage: Mapping[str, Any]) -> list[Choice]:
@@ -72,10 +73,13 @@ def cells(spec: AuditSpec, complete: Complete = as_given) -> Iterator[Cell]:
             found.setdefault((choice.name, json.dumps(complete(kind, choice, stage), sort_keys=True)), choice)
         return list(found.values())
 
-    attacks = distinct("attack", spec.attacks, {})
+    def against(defense: Choice, attack: Choice) -> Choice:
+        dropped = {"adaptive"} if defense.name in counterless else set[str]()
+        return Choice(name=attack.name, params={n: v for n, v in attack.params.items() if n not in dropped})
+
     for unlearning in distinct("unlearning", spec.unlearning, spec.forget):
         for defense in distinct("defense", spec.defenses, spec.defend):
-            for attack in (None, *attacks):
+            for attack in (None, *distinct("attack", [against(defense, attack) for attack in spec.attacks], {})):
                 for seed in dict.fromkeys(spec.seeds):
                     yield Cell(seed, unlearning, defense, attack)
 
@@ -84,7 +88,9 @@ def arrange(
     spec: AuditSpec, found: Sequence[Found], complete: Complete = as_given
 ) -> tuple[list[Found], list[Missing]]:
     """The evaluations in the order of the audit, each once, those it did not ask for last; and what is missing."""
-    wanted = list(cells(spec, complete))
+    # of a defense that left no evaluation nothing is known: then all that the audit names is missing
+    counterless = {one.defense.method for one in found if one.defense.counterless}
+    wanted = list(cells(spec, complete, counterless))
     places = _matched(wanted, found)
     asked = [found[places[i]] for i in range(len(wanted)) if i in places]
     others = [found[i] for i in range(len(found)) if i not in set(places.values())]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.jobs.spec import AuditSpec
-from shared.reporting.evaluations import IMAGE, identity
+from shared.reporting.evaluations import IMAGE, identity, knows
 from shared.reporting.models import Missing, Row
+from shared.reporting.notes import unknown_defenses
 from shared.reporting.numbers import Names, listed, plural
 
 
@@ -37,10 +38,22 @@ def _attacks(scope: Scope) -> str:
 def _adaptive(scope: Scope) -> str | None:
     if all(defense.name == "none" for defense in scope.spec.defenses):
         return "No defense was in place, so nothing is known about any."
-    return (
-        "The attacks do not know the defenses. An adaptive attacker (one who averages several releases, looks at the "
-        "weights that pruning left, or takes a fine-tune away again) may get past a defense that stops these."
-    )
+    unknown, told = unknown_defenses(scope.rows), []
+    if unknown:
+        told.append(
+            f"{listed(unknown)} {'was' if len(unknown) == 1 else 'were'} not attacked by anyone who knows the defense. "
+            "Such an adaptive attacker (one who trusts weights by the noise they got, looks at those that pruning left "
+            "or takes a fine-tune away again) may get past a defense that stops these: ask for an attack with "
+            "adaptive: true."
+        )
+    if any(knows(row.attack) for row in scope.rows):
+        told.append(
+            "An attacker who knows the defense makes one use of that (its plugin says which); another may make a "
+            "better one. Attackers who only query the models do not know it."
+        )
+    if without := {row.defense.method for row in scope.rows if row.defense.counter is False} - {"none"}:
+        told.append(f"For {listed(sorted(without))} no use of knowing the defense is known here.")
+    return " ".join(told) or None
 
 
 def _missing(scope: Scope) -> str | None:

@@ -71,6 +71,14 @@ class Defense(Method):
     promise: dict[str, Number] = Field(
         default_factory=dict, description="what is proven of a defense that acted while training, such as epsilon"
     )
+    counter: bool | None = Field(
+        None, description="whether an attacker who knows the defense can make use of that; null where it is not told"
+    )
+
+    @property
+    def counterless(self) -> bool:
+        """Whether whoever knows the defense is no better off, as far as is known."""
+        return self.method == "none" or self.counter is False
 
 
 class Score(Part):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from shared.reporting.evaluations import identity, main_metric
+from shared.reporting.evaluations import identity, knows, main_metric, unaware
 from shared.reporting.findings import useful
 from shared.reporting.models import Row, Score
 from shared.reporting.numbers import interval, number, scored
@@ -14,26 +15,37 @@ Attacked = tuple[int, tuple[str, str], tuple[str, str]]
 
 
 class Beside(NamedTuple):
-    """A row, and the row of the same attack on the undefended models."""
+    """A row, the row of the same attack on the undefended models, and those of the same attack on the same release."""
 
     row: Row
     undefended: Row | None
+    alike: Sequence[Row] = ()
 
 
 def annotate(rows: Sequence[Row]) -> list[Row]:
     """The rows with their notes."""
     undefended = {attacked(row): row for row in rows if row.defense.method == "none"}
+    alike = defaultdict[tuple[Attacked, tuple[str, str]], list[Row]](list)
+    for row in rows:
+        alike[attacked(row), identity(row.defense)].append(row)
     made = []
     for row in rows:
-        beside = Beside(row, undefended.get(attacked(row)))
+        beside = Beside(row, undefended.get(attacked(row)), alike[attacked(row), identity(row.defense)])
         told = [text for rule in RULES if (text := rule(beside))]
         made.append(row.model_copy(update={"note": " ".join(told) or None}))
     return made
 
 
+def unknown_defenses(rows: Sequence[Row]) -> list[str]:
+    """Defenses that were attacked by nobody who knows them, though that may be of use."""
+    used = dict.fromkeys(row.defense.method for row in rows if not row.defense.counterless)
+    used.pop("not stated", None)
+    return [name for name in used if not any(knows(r.attack) and r.defense.method == name for r in rows)]
+
+
 def attacked(row: Row) -> Attacked:
-    """Rows with equal keys differ in the defense only, and have the same deletions."""
-    return row.seed, identity(row.unlearning), identity(row.attack)
+    """Rows with equal keys differ in the defense and in knowing it only, and have the same deletions."""
+    return row.seed, identity(row.unlearning), identity(unaware(row.attack))
 
 
 def apart(better: Score, worse: Score) -> bool:
@@ -87,8 +99,25 @@ def _defense(beside: Beside) -> str | None:
             f"that is no difference shown.{_too_weak(row)}"
         )
     if row.finding.outcome == "not_seen":
-        return "Lowered, against an attacker who does not know the defense; one who knows it may still succeed."
+        return _by_whom(beside)
     return f"The defense lowered the score (without it {scored(before)}), but not to the null.{_too_weak(row)}"
+
+
+def _by_whom(beside: Beside) -> str:
+    """What an attack that was brought down to its null says of the defense."""
+    row = beside.row
+    if knows(row.attack):
+        return "Lowered, against an attacker who knows the defense and takes it into account as this project knows how."
+    if row.defense.counterless:
+        return "Lowered. No way to make use of knowing this defense is known here."
+    knowing = next((one for one in beside.alike if knows(one.attack)), None)
+    if knowing is None:
+        return "Lowered, against an attacker who does not know the defense; one who knows it may still succeed."
+    name = main_metric(knowing.metrics)
+    got = f" gets {scored(knowing.metrics[name])}" if name else ""
+    stands = {"leak": "and it leaks", "inconclusive": "which is not decided", "not_seen": "and no leak was seen there"}
+    told = stands[knowing.finding.outcome]
+    return f"Lowered, against an attacker who does not know the defense; one who knows it{got}, {told}."
 
 
 def _too_weak(row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from shared.reporting.evaluations import identity
+from shared.reporting.evaluations import identity, knows, unaware
 from shared.reporting.models import Defense, Identification, Method, Row, Score
 
 NULLS = {
@@ -93,6 +93,25 @@ def attacks_of(rows: Iterable[Row]) -> list[Method]:
     return list({identity(row.attack): row.attack for row in rows}.values())
 
 
+def shows(row: Row, attack: Method) -> bool:
+    """Whether the row is of that attack; where knowing the defense is of no use, also of the attacker who knows it."""
+    if identity(row.attack) == identity(attack):
+        return True
+    same = not knows(row.attack) and identity(unaware(row.attack)) == identity(unaware(attack))
+    return same and knows(attack) and row.defense.counterless
+
+
+def columns_of(rows: Sequence[Row]) -> list[Method]:
+    """The attacks of the rows, but one that stands only for the attacker who knows, where there is nothing to know."""
+
+    def stands_in(attack: Method) -> bool:
+        own = [row for row in rows if identity(row.attack) == identity(attack)]
+        return all(any(knows(other) and shows(row, other) for other in attacks) for row in own)
+
+    attacks = attacks_of(rows)
+    return [attack for attack in attacks if knows(attack) or not stands_in(attack)]
+
+
 def by_release(rows: Iterable[Row]) -> list[list[Row]]:
     """The rows of each (unlearning, defense), in their order."""
     grouped: dict[tuple[tuple[str, str], tuple[str, str]], list[Row]] = {}
@@ -115,8 +134,9 @@ class Names:
         for key, method in distinct.items():
             alike = [m.params for m in distinct.values() if m.method == method.method]
             differing = [n for n in method.params if any(p.get(n) != method.params[n] for p in alike)]
-            told = ", ".join(f"{name} {method.params[name]}" for name in differing)
-            self._names[key] = f"{method.method} ({told})" if told else method.method
+            told = [f"{name} {method.params[name]}" for name in differing if name != "adaptive"]
+            told += ["knows the defense"] if knows(method) else []
+            self._names[key] = f"{method.method} ({', '.join(told)})" if told else method.method
 
     def __call__(self, method: Method) -> str:
         """The method's name; a defense's is `no defense` for none, and has its chosen strength and what it promises."""

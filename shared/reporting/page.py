@@ -19,9 +19,9 @@ from shared.reporting.evaluations import IMAGE, LABEL, RANK, identity
 from shared.reporting.findings import RULES
 from shared.reporting.glance import OUTCOMES, Line, overview
 from shared.reporting.models import Defense, Method, Missing, Report, Row
-from shared.reporting.numbers import Names, attacks_of
+from shared.reporting.numbers import Names, columns_of, shows
 from shared.reporting.pictures import Gallery, shown
-from shared.reporting.threats import NEVER, threats
+from shared.reporting.threats import never, threats
 
 TEMPLATES = Path(__file__).parent / "templates"
 LEVELS = {
@@ -66,7 +66,7 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         "short": numbers.SHORT,
         "lines": lines,
         "missing": missing(report.missing),
-        "attacks": [names(attack) for attack in attacks_of(report.rows)],
+        "attacks": [names(attack) for attack in columns_of(report.rows)],
         "tradeoffs": tradeoffs(report.rows, lines, names),
         "labels": labels(lines, names),
         "curves": [
@@ -75,7 +75,7 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         ],
         "galleries": shown(report.rows, galleries),
         "threats": threats(report.rows, names),
-        "never": NEVER,
+        "never": never(report.rows),
         "defenses": defenses(report.rows),
         "rules": RULES,
         "yaml": to_yaml(shortened(report.provenance.audit)),
@@ -120,12 +120,12 @@ def missing(ones: Sequence[Missing]) -> list[tuple[Missing, str]]:
 def tradeoffs(rows: Sequence[Row], lines: Sequence[Line], names: Names) -> list[Chart]:
     """One chart an image attack: its score against the releases' test accuracy."""
     charted = []
-    for attack in attacks_of(rows):
+    for attack in columns_of(rows):
         of_all = [
             (line.mark, row)
             for line in lines
             for row in line.rows
-            if identity(row.attack) == identity(attack) and IMAGE in row.metrics and row.utility
+            if shows(row, attack) and IMAGE in row.metrics and row.utility
         ]
         of_first = [(mark, row) for mark, row in of_all if row.seed == of_all[0][1].seed]
         drawn = of_first if len(of_all) > MANY else of_all

@@ -9,8 +9,8 @@ from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import identity, main_metric
 from shared.reporting.findings import KEEPS
 from shared.reporting.glance import OUTCOMES, WORST_FIRST, mean_utility, worst
-from shared.reporting.models import Leak, Row, Setting, Sweep
-from shared.reporting.numbers import attacks_of
+from shared.reporting.models import Leak, Method, Row, Setting, Sweep
+from shared.reporting.numbers import columns_of, shows
 
 FEWEST = 3  # settings that make a curve
 
@@ -27,7 +27,8 @@ def sweeps(rows: Sequence[Row], spec: AuditSpec) -> list[Sweep]:
             strength = _strength(released)
             if strength is None:
                 continue
-            settings = [_setting(some, strength, bare) for some in _by_value(released, strength)]
+            attacks = columns_of(released)
+            settings = [_setting(some, attacks, strength, bare) for some in _by_value(released, strength)]
             point, why = _operating_point(settings, budget)
             found.append(
                 Sweep(
@@ -36,7 +37,7 @@ def sweeps(rows: Sequence[Row], spec: AuditSpec) -> list[Sweep]:
                     strength=strength,
                     max_accuracy_cost=budget,
                     settings=settings,
-                    undefended=_setting(bare, None, bare) if bare else None,
+                    undefended=_setting(bare, attacks, None, bare) if bare else None,
                     operating_point=point,
                     why=why,
                 )
@@ -62,12 +63,12 @@ def _by_value(rows: Sequence[Row], strength: str) -> list[list[Row]]:
     return [[row for row in rows if row.defense.params[strength] == value] for value in values]
 
 
-def _setting(rows: Sequence[Row], strength: str | None, bare: Sequence[Row]) -> Setting:
-    """All attacks and seeds on one release."""
+def _setting(rows: Sequence[Row], attacks: Sequence[Method], strength: str | None, bare: Sequence[Row]) -> Setting:
+    """All attacks and seeds on one release. Without a defense who knows it gets what all get."""
     leaks = []
-    for attack in attacks_of(rows):
-        own = [row for row in rows if identity(row.attack) == identity(attack)]
-        metric = main_metric(own[0].metrics)
+    for attack in attacks:
+        own = [row for row in rows if shows(row, attack)]
+        metric = main_metric(own[0].metrics) if own else None
         scores = [row.metrics[metric] for row in own if metric in row.metrics]
         if metric is None or not scores:
             continue

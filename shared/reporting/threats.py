@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from shared.reporting.evaluations import identity
+from shared.reporting.evaluations import identity, knows
 from shared.reporting.models import Row
 from shared.reporting.numbers import Names
 
@@ -16,6 +16,8 @@ WHITE = {
     "BASE": "the weights from before the training set was learned",
     "COUNTS": "how many samples were trained on and how many were forgotten (N and k); whether of one class",
     "LABELS": "the classes of the deleted samples",
+    "DEFENSE": "how the release was defended, with all settings",
+    "PUBLIC": "training sets that an outsider could have drawn, none of whose samples was trained on",
     "PROBES": "inputs made beforehand by querying the original model",
 }
 BLACK = {
@@ -28,10 +30,15 @@ ACCESS = {
     "black_box": "Black box: may only query the models, like any user of a prediction API.",
 }
 LEFT_OPEN = {"decimals": "all"}  # what a parameter means that is null; of others the preset decides
-NEVER = (
-    "the deleted samples, the training set, the name of the unlearning method, or whether and how the release "
-    "was defended"
-)
+
+
+def never(rows: Iterable[Row]) -> str:
+    """What no attack was given."""
+    but = ", unless it lists DEFENSE," if any(knows(row.attack) for row in rows) else ""
+    return (
+        f"the deleted samples, the training set, the name of the unlearning method, or{but} whether and how the "
+        "release was defended"
+    )
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from shared.reporting.evaluations import identity, main_metric
+from shared.reporting.evaluations import identity, knows, main_metric
 from shared.reporting.findings import useful
 from shared.reporting.models import Level, Missing, Row, Verdict
-from shared.reporting.notes import apart, attacked
+from shared.reporting.notes import apart, attacked, unknown_defenses
 from shared.reporting.numbers import Names, attacks_of, by_release, gained, identified, listed, number, plural, scored
 
 Rows = Sequence[Row]
@@ -44,12 +44,14 @@ class Release:
 
     def lowers(self, undefended: Release) -> bool:
         """Whether this is a release that leaks less than `undefended` and is still of use."""
-        here = {attacked(row): row for row in self.rows}
         if not self.clear or not self.kept:
             return False
         for before in undefended.leaking:
-            row, name = here.get(attacked(before)), main_metric(before.metrics)
-            if row is None or name not in row.metrics or not apart(before.metrics[name], row.metrics[name]):
+            name = main_metric(before.metrics) or ""
+            here = [row for row in self.rows if attacked(row) == attacked(before)]  # by who knows the defense, too
+            if not here or not all(
+                name in row.metrics and apart(before.metrics[name], row.metrics[name]) for row in here
+            ):
                 return False
         return True
 
@@ -129,6 +131,7 @@ def _headline(level: Level, methods: Sequence[Sequence[Release]], names: Names) 
     if level == "leaks":
         start = f"{what} can be read back after {names.choice(worst.unlearning)}"
         told = "" if worst.defense.method == "none" else f" with {names(worst.defense)}"
+        told += " by an attacker who knows the defense" if knows(worst.attack) else ""
         return f"{start}{told}: {_score(worst)} ({NULL})."
     after = listed([names.choice(options[0].unlearning) for options in leaking])
     start = f"{what} can be read back after {after} if nothing is done; {_stopped(leaking)}"
@@ -207,9 +210,9 @@ def _closing(rows: Rows, missing: Sequence[Missing]) -> list[str]:
     visible = [u for row in rows if (u := row.utility) and u.forget_accuracy < u.original_forget_accuracy]
     if any(row.utility for row in rows) and not visible:
         told.append("No release classifies the deleted samples worse than the original did: forgetting does not show.")
-    if any(row.defense.method not in ("none", "not stated") for row in rows):
+    if unknown := unknown_defenses(rows):
         told.append(
-            "No attacker here knew which defense was used. Against a defense that the attacker does not know, a low "
-            "score is no evidence of safety."
+            f"No attacker here knew that {listed(unknown)} was used. Against a defense that the attacker does not "
+            "know, a low score is no evidence of safety."
         )
     return told
