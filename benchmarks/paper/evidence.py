@@ -1,0 +1,217 @@
+"""What evaluations say together: scores of all seeds of one attack, deletion by deletion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from benchmarks.paper.audits import Scale
+from shared.ml.statistics import bca, wilson
+from shared.reporting.binomial import chance_of
+
+JSONObject = Mapping[str, Any]
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All evaluations of attacks, by the name of their audit, and the scale that they were made at."""
+
+    scale: Scale
+    evaluations: Mapping[str, Sequence[JSONObject]]
+
+    def of(self, audit: str, unlearning: str, attack: str, defense: JSONObject | None = None, **params: Any) -> Pooled:
+        """Those of one attack on one kind of release, over all seeds in order.
+
+        Args:
+            defense: as evaluations tell it; none: the undefended release.
+            params: of the attack, as far as it matters.
+        """
+        wanted = (defense or {"method": "none"})["method"], (defense or {}).get("params")
+        found = [
+            e
+            for e in self.evaluations.get(audit, ())
+            if e["attack"] is not None
+            and e["attack"]["method"] == attack
+            and params.items() <= e["attack"]["params"].items()
+            and e["unlearning"]["method"] == unlearning
+            and e["defense"]["method"] == wanted[0]
+            and wanted[1] in (None, e["defense"]["params"])
+        ]
+        return Pooled(sorted(found, key=lambda e: e["seed"]))
+
+    def defenses(self, audit: str, method: str) -> list[JSONObject]:
+        """The releases of one defense, weakest first."""
+        all_of = [e["defense"] for e in self.evaluations.get(audit, ()) if e["defense"]["method"] == method]
+        distinct = {d["strength"]["value"]: d for d in all_of if d.get("strength")}
+        return [distinct[value] for value in sorted(distinct)]
+
+    def utility(self, audit: str, unlearning: str, defense: JSONObject | None = None) -> JSONObject:
+        """Accuracies of the released models, mean over seeds; empty where they were not measured."""
+        wanted = defense or {"method": "none"}
+        found = [
+            e["utility"]
+            for e in self.evaluations.get(audit, ())
+            if e["utility"]
+            and e["unlearning"]["method"] == unlearning
+            and e["defense"]["method"] == wanted["method"]
+            and wanted.get("params", e["defense"]["params"]) == e["defense"]["params"]
+        ]
+        names = {name for u in found for name, value in u.items() if isinstance(value, float)}
+        return {name: fmean(u[name] for u in found if u.get(name) is not None) for name in sorted(names)}
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Evaluations that differ in their seed only."""
+
+    evaluations: Sequence[JSONObject]
+
+    def __bool__(self) -> bool:
+        return bool(self.evaluations)
+
+    @property
+    def seeds(self) -> list[int]:
+        return [e["seed"] for e in self.evaluations]
+
+    def score(self, metric: str) -> Score | None:
+        """One metric over all deletions, beside the strongest null; None where it was not measured."""
+        parts = [e["metrics"][metric] for e in self.evaluations if metric in e["metrics"]]
+        if not parts:
+            return None
+        values = [value for part in parts for value in part["values"]]
+        whole = set.intersection(*({n for n, v in p["null_values"].items() if len(v) == p["n"]} for p in parts))
+        nulls = {name: [value for part in parts for value in part["null_values"][name]] for name in sorted(whole)}
+        sign = 1 if parts[0]["higher_is_better"] else -1
+        name = max(nulls, key=lambda n: sign * fmean(nulls[n]))
+        return Score(values, nulls[name], name, parts[0]["interval"] == "wilson", sign)
+
+    def identified(self) -> Identified | None:
+        """How many truths were told among their decoys; None where no images were rebuilt."""
+        parts = [e["identification"] for e in self.evaluations if e["identification"] and e["identification"]["n"]]
+        if not parts:
+            return None
+        return Identified(
+            [rank == 1 for part in parts for rank in part["ranks"]],
+            fmean(part["chance"] for part in parts),
+            min(part["decoys"] for part in parts),
+        )
+
+
+@dataclass(frozen=True)
+class Score:
+    """`values` and `null_values` [n], one a deletion's sample; `sign` -1 where lower leaks more."""
+
+    values: Sequence[float]
+    null_values: Sequence[float]
+    null_name: str
+    proportion: bool
+    sign: int
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values)
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def null(self) -> float:
+        return fmean(self.null_values)
+
+    @property
+    def gains(self) -> list[float]:
+        """Paired, positive where the attack beats the null."""
+        return [self.sign * (v - b) for v, b in zip(self.values, self.null_values, strict=True)]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % of the mean: Wilson for shares, else BCa by deletion."""
+        found = wilson(sum(self.values), self.n) if self.proportion else bca(self.values)
+        return found or (-math.inf, math.inf)
+
+    @property
+    def gain_interval(self) -> tuple[float, float]:
+        if self.proportion:
+            low, high = self.interval
+            return low - self.null, high - self.null
+        return bca(self.gains) or (-math.inf, math.inf)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the whole interval of the gain is above nothing."""
+        return self.gain_interval[0] > 0
+
+
+@dataclass(frozen=True)
+class Identified:
+    """Which truths were nearer to their reconstruction than every decoy."""
+
+    hits: Sequence[bool]
+    chance: float
+    decoys: int
+
+    @property
+    def n(self) -> int:
+        return len(self.hits)
+
+    @property
+    def count(self) -> int:
+        return sum(self.hits)
+
+    @property
+    def share(self) -> float:
+        return self.count / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.count, self.n) or (0.0, 1.0)
+
+    @property
+    def p(self) -> float:
+        """Of so many or more by chance."""
+        return chance_of(self.count, self.n, self.chance)
+
+    @property
+    def leaks(self) -> bool:
+        return self.p < ALPHA
+
+
+def difference(left: Score, right: Score) -> tuple[float, float, float] | None:
+    """Mean of left - right by deletion, with its 95 % interval; None where they are not of the same deletions."""
+    if left.n != right.n or left.n < 2:
+        return None
+    values = [left.sign * (a - b) for a, b in zip(left.values, right.values, strict=True)]
+    low, high = bca(values) or (-math.inf, math.inf)
+    return fmean(values), low, high
+
+
+def trend(groups: Iterable[tuple[float, Sequence[float]]]) -> tuple[float, float]:
+    """Spearman's rank correlation of the values with what their group stands for, and its two-sided p.
+
+    Raises:
+        ValueError: fewer than two groups have values.
+    """
+    from scipy.stats import spearmanr  # type: ignore[import-untyped]  # scipy has no types
+
+    pairs = [(x, y) for x, values in groups for y in values]
+    if len({x for x, _ in pairs}) < 2:
+        raise ValueError("a trend needs two groups")
+    found = spearmanr(*zip(*pairs, strict=True))
+    return float(found.statistic), float(found.pvalue)
+
+
+def fisher(right: tuple[int, int], left: tuple[int, int]) -> float:
+    """One-sided exact p that the first share (successes, n) is above the second."""
+    from scipy.stats import fisher_exact  # scipy has no types
+
+    (a, n), (b, m) = right, left
+    return float(fisher_exact([[a, n - a], [b, m - b]], alternative="greater").pvalue)
