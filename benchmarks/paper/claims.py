@@ -221,12 +221,13 @@ def _defenses(evidence: Evidence) -> Claim:
 def _defended(evidence: Evidence, defense: str, adaptive: bool) -> Finding:
     case = f"{defense}, attacker {'knows it' if adaptive else 'does not know it'}"
     ascent, attack = METHODS["approximate"], "feature_recovery"
-    bare = evidence.of("defenses", ascent, attack).score("psnr")
+    bare = evidence.of("defenses", ascent, attack, adaptive=False).score("psnr")
     before = evidence.utility("defenses", ascent).get("test_accuracy")
-    if not bare or before is None:
+    releases = evidence.defenses("defenses", defense)
+    if not bare or before is None or not releases:
         return Finding(case, "not testable here", "no results")
     affordable = []
-    for release in evidence.defenses("defenses", defense):
+    for release in releases:
         pooled = evidence.of("defenses", ascent, attack, release, adaptive=adaptive)
         cost = before - evidence.utility("defenses", ascent, release).get("test_accuracy", 0.0)
         score, told = pooled.score("psnr"), pooled.identified()

@@ -267,7 +267,8 @@ def _sweeps(evidence: Evidence, folder: Path, link: str) -> Iterator[str]:
             for r in releases
             if (value := evidence.utility("defenses", ascent, r).get("test_accuracy")) is not None
         ]
-        series.append(Series("test accuracy of what is released", accuracy))
+        if accuracy:
+            series.append(Series("test accuracy of what is released", accuracy))
         title = f"{defense.replace('_', '-')}: share identified, and test accuracy"
         yield _drawn(series, folder / f"{defense.replace('_', '-')}.svg", link, title, None)
 
@@ -281,8 +282,8 @@ KNOWING: Mapping[str, bool] = {
 def _swept(evidence: Evidence, releases: Sequence[JSONObject | None], ascent: str, adaptive: bool) -> list[Mark]:
     marks = []
     for release in releases:
-        params = {"adaptive": adaptive} if release else {}
-        told = evidence.of("defenses", ascent, "feature_recovery", release, **params).identified()
+        knows = adaptive and release is not None  # without a defense there is nothing to know
+        told = evidence.of("defenses", ascent, "feature_recovery", release, adaptive=knows).identified()
         if told:
             marks.append(Mark(_strength(release), told.share, *told.interval))
     return marks

@@ -1,0 +1,55 @@
+"""Evaluations as workers write them, made up: for what joins and judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+
+def metric(values: Sequence[float], nulls: Mapping[str, Sequence[float]], proportion: bool = False) -> dict[str, Any]:
+    """A metric of which more is worse for the forgotten."""
+    return {
+        "n": len(values),
+        "mean": fmean(values),
+        "values": list(values),
+        "null_values": {name: list(scores) for name, scores in nulls.items()},
+        "interval": "wilson" if proportion else "bca",
+        "higher_is_better": True,
+    }
+
+
+def evaluation(
+    unlearning: str,
+    attack: tuple[str, dict[str, Any]] | None,
+    *,
+    seed: int = 0,
+    psnr: Sequence[float] = (),
+    null: float = 12.0,
+    ranks: Sequence[int] = (),
+    right: Sequence[float] = (),
+    chance: float = 0.1,
+    defense: tuple[str, float] | None = None,
+    utility: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """One evaluation: images where `psnr` is given, labels where `right` is, else what the models are worth."""
+    metrics = {}
+    if psnr:
+        metrics["psnr"] = metric(psnr, {"class_mean": [null] * len(psnr), "permuted_truth": [null - 2] * len(psnr)})
+    if right:
+        metrics["label_accuracy"] = metric(right, {"uniform_guess": [chance] * len(right)}, proportion=True)
+    name, strength = defense or ("none", 0.0)
+    return {
+        "seed": seed,
+        "unlearning": {"method": unlearning, "params": {}},
+        "defense": {
+            "method": name,
+            "params": {"strength": strength} if defense else {},
+            "strength": {"name": "strength", "value": strength} if defense else None,
+        },
+        "attack": {"method": attack[0], "params": attack[1]} if attack else None,
+        "metrics": metrics,
+        "identification": {"n": len(ranks), "ranks": list(ranks), "chance": 1 / 101, "decoys": 100} if ranks else None,
+        "utility": dict(utility) if utility else None,
+        "provenance": {"torch": "2", "python": "3", "device": "cpu", "threads": 1},
+    }

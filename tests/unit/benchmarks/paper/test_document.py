@@ -1,0 +1,98 @@
+"""The document says what was found, and its drawings can be opened."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.paper.audits import FULL, REDUCED, audits
+from benchmarks.paper.document import Run, write
+from benchmarks.paper.evidence import Evidence
+from benchmarks.paper.figures import Mark, Series, chart
+from shared.jobs.spec import AuditSpec
+from tests.support.evaluations import evaluation
+
+RUN = Run("two cores", 600.0, {"attack": 300.0, "train": 30.0}, 12, "torch 2", "make paper")
+ASCENT = "gradient_ascent"
+
+
+def evidence() -> Evidence:
+    pair = {"gradient_from": "pair", "adaptive": False}
+    recovered = {"psnr": [20.0, 21.0, 22.0], "ranks": [1, 1, 4]}
+    worth = {"test_accuracy": 0.8, "forget_accuracy": 1.0, "original_test_accuracy": 0.81}
+    released = ("pruning", 0.5)
+    return Evidence(
+        REDUCED,
+        {
+            "approximate, N = 32": [
+                evaluation(ASCENT, None, utility=worth),
+                evaluation(ASCENT, ("feature_recovery", pair), **recovered),
+            ],
+            "labels of images, one sample": [
+                evaluation(ASCENT, ("label_inference", {"gradient_from": "pair"}), right=[1.0, 1.0, 0.0])
+            ],
+            "defenses": [
+                evaluation(ASCENT, None, utility=worth),
+                evaluation(ASCENT, ("feature_recovery", pair), **recovered),
+                evaluation(ASCENT, None, utility=worth, defense=released),
+                evaluation(ASCENT, ("feature_recovery", pair), defense=released, psnr=[9.0, 8.0, 9.0], ranks=[9, 8, 7]),
+            ],
+        },
+    )
+
+
+def written(folder: Path, found: Evidence) -> str:
+    strip = {kind: torch.rand(3, 3, 8, 8) for kind in ("truth", "reconstruction", "class_mean")}
+    out = folder / "docs/results.md"
+    out.parent.mkdir(exist_ok=True)
+    write(RUN, found, {"approximate-unlearning": strip}, out, out.parent / "images/paper")
+    return out.read_text()
+
+
+def test_it_says_what_was_found_where_and_in_what_time(tmp_path: Path) -> None:
+    told = written(tmp_path, evidence())
+    assert "two cores" in told
+    assert "10 minutes for 12 jobs" in told
+    assert "| approximate, from the pair | **supported here** | 2 of 3 identified" in told
+    assert "| pruning | 0.5 | 0.800 | 1.000 | 8.7" in told
+    assert "2 of 3 [0.21, 0.94]" in told
+
+
+def test_every_drawing_is_there_and_whole(tmp_path: Path) -> None:
+    told = written(tmp_path, evidence())
+    linked = re.findall(r"!\[[^]]+\]\(([^)]+)\)", told)
+    assert len(linked) >= 4
+    for name in linked:
+        path = tmp_path / "docs" / name
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
+        else:
+            assert Image.open(path).size == (3 * 20 + 4, 3 * 20 + 4)
+
+
+def test_without_results_it_says_so(tmp_path: Path) -> None:
+    told = written(tmp_path, Evidence(REDUCED, {}))
+    assert "no results" in told
+    assert "**supported here**" not in told
+
+
+def test_a_chart_holds_every_value_between_its_axes() -> None:
+    drawn = ElementTree.fromstring(
+        chart("t", "dB", [Series("a", [Mark("x", 5, 1, 9), Mark("y", -2, -3, 0)])], null=1.0)
+    )
+    dots = [node for node in drawn.iter() if node.tag.endswith("circle") and float(node.get("cy", "0")) < 280]
+    assert len(dots) == 2
+    assert float(dots[0].get("cy", "0")) < float(dots[1].get("cy", "0"))
+
+
+@pytest.mark.parametrize("scale", [REDUCED, FULL], ids=lambda s: s.name)
+def test_audits_are_audits_by_names_of_their_own(scale: object) -> None:
+    assert scale in (REDUCED, FULL)
+    found = audits(REDUCED if scale is REDUCED else FULL)
+    assert all(AuditSpec.model_validate(spec).name == name for name, spec in found.items())
+    assert len(found) == 27
