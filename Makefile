@@ -5,7 +5,7 @@ STAGES ?= attack
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check test test-long selftest serve demo worker doctor bench lock clean
+.PHONY: help check test test-long selftest paper serve demo worker doctor bench lock clean
 
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -38,6 +38,9 @@ demo: .venv  ## a whole audit in about five minutes, to its report in .palimpses
 
 worker: .venv  ## one more worker for it: make worker STAGES=attack
 	@$(BIN)/python -m deploy.local.worker $(STAGES)
+
+paper: .venv  ## the paper's questions on CIFAR-10 and two tables, answered in docs/results.md (ARGS=--full for a GPU)
+	$(BIN)/python -m benchmarks.paper $(ARGS)
 
 doctor: .venv  ## is everything well with what `make serve` runs?
 	@$(BIN)/python -m deploy.local.doctor

@@ -65,7 +65,7 @@ def test_it_ends_in_a_report_and_stops_what_it_started(done: tuple[Path, int, st
 
 
 def test_the_promised_bounds_hold(done: tuple[Path, int, str]) -> None:
-    """Below what docs/results.md reports for this seed, so that another CPU's rounding does not break them."""
+    """Below what docs/measurements.md reports for this seed, so that another CPU's rounding does not break them."""
     row = rows(done[0])["none", "feature_recovery"]
     psnr, ranks = row["metrics"]["psnr"], row["identification"]
     assert psnr["n"] == 8
