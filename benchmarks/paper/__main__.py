@@ -29,6 +29,9 @@ from deploy.local.demo import serving, wait_until_up
 from deploy.local.layout import Layout
 from services.cli.following import follow
 from services.client import Audit, Client, ClientError, Job
+from shared.choices import Choice
+from shared.errors import InvalidRequest
+from shared.ml.datasets._base import open_dataset
 from shared.ml.tensors import read_tensors
 
 PICTURED = {"approximate, from the pair": "approximate-unlearning", "exact, with base, N and k": "exact-unlearning"}
@@ -53,6 +56,12 @@ def main() -> int:
 
 def run(scale: Scale, layout: Layout, out: Path, pictures: Path, command: str) -> int:
     """Serve if nothing is served yet, run all audits, write the document, stop what was started."""
+    try:
+        for dataset in (scale.images, *scale.tables):
+            open_dataset(Choice.model_validate(dataset)).load("test")
+    except InvalidRequest as error:
+        print(f"{error}\nThe real CIFAR-10: docs/data.md says where it may lie.", file=sys.stderr)
+        return 2
     server = serving(layout)
     try:
         if not wait_until_up(layout, server):

@@ -8,15 +8,10 @@ from typing import Any
 
 Spec = dict[str, Any]
 
-SIZES = (1, 8, 32, 128)  # N, from one sample to a full batch of the recipe
-SHARES = (0.1, 0.5, 1.0)  # p_u of a class; the fourth is one sample
-TABLES = ("breast_cancer", "german_credit")
-DEFENSES = ("obfuscation", "pruning", "fine_tune")
-
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is. What differs between scales is cost, never what is asked."""
+    """How large everything is. What differs between scales is cost, hardly what is asked."""
 
     name: str
     width: int = 16
@@ -32,7 +27,10 @@ class Scale:
     table_seeds: tuple[int, ...] = tuple(range(8))
     probe: Spec = field(default_factory=dict)
     images: Spec = field(default_factory=lambda: {"name": "cifar10"})
-    tables: tuple[str, ...] = TABLES
+    tables: tuple[str, ...] = ("breast_cancer", "german_credit")
+    sizes: tuple[int, ...] = (1, 8, 32, 128)  # N, from one sample to a full batch of the recipe
+    shares: tuple[float, ...] = (0.1, 0.5, 1.0)  # p_u of a class; the fourth is one sample
+    defenses: tuple[str, ...] = ("obfuscation", "pruning", "fine_tune")
 
 
 REDUCED = Scale(
@@ -93,7 +91,7 @@ def _both(scale: Scale, name: str, **more: Any) -> Iterator[Spec]:
 
 
 def _features(scale: Scale) -> Iterator[Spec]:
-    for n in SIZES:
+    for n in scale.sizes:
         more: Spec = {"train": {"size": n}}
         if n < scale.deletions:  # deletions of one training set are disjoint: as many seeds make up for it
             more |= {"forget": {"deletions": n}, "seeds": list(scale.single)}
@@ -123,7 +121,7 @@ def _labels(scale: Scale) -> Iterator[Spec]:
         # one batch, so that the estimate from the base model is a gradient here too
         common = {**asked, "train": {"size": n, "balanced": True, "batch_size": n}, **more}
         yield _of_images(scale, f"labels of {name}, one sample", **common, forget={"deletions": classes})
-        for share in SHARES:
+        for share in scale.shares:
             forget = {"forget": "class", "fraction": share, "deletions": classes}
             yield _of_images(scale, f"labels of {name}, {share:g} of a class", **common, forget=forget)
 
@@ -132,6 +130,6 @@ def _defenses(scale: Scale) -> Iterator[Spec]:
     known = _recovery(scale, "pair")
     attacks = [known, {**known, "params": {**known["params"], "adaptive": True}}, "label_inference"]
     yield _of_images(
-        scale, "defenses", unlearning=["gradient_ascent"], defenses=["none", *DEFENSES], attacks=attacks, sweep=True,
+        scale, "defenses", unlearning=["gradient_ascent"], defenses=["none", *scale.defenses], attacks=attacks, sweep=True,
         seeds=list(scale.seeds[:1]),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, TypeVar
 
-from benchmarks.paper.audits import DEFENSES, SHARES, SIZES, Scale
+from benchmarks.paper.audits import Scale
 from benchmarks.paper.evidence import ALPHA, Evidence, Identified, Pooled, Score, difference, fisher, trend
 
 T = TypeVar("T")
@@ -91,7 +91,9 @@ def _size(evidence: Evidence) -> Claim:
     def found() -> Iterator[Finding]:
         for estimate in ESTIMATES:
             groups = [
-                (float(n), s.gains) for n in SIZES if (s := recovery(evidence, estimate, f"N = {n}").score("psnr"))
+                (float(n), s.gains)
+                for n in evidence.scale.sizes
+                if (s := recovery(evidence, estimate, f"N = {n}").score("psnr"))
             ]
             if len(groups) < 2:
                 yield Finding(estimate, "not testable here", "no results")
@@ -104,7 +106,7 @@ def _size(evidence: Evidence) -> Claim:
     return Claim(
         "How does the leak fall with the size of the training set?",
         "The more samples the model was trained on, the less the deletion of one of them leaks.",
-        f"Supported where the gain over the null falls with N (Spearman, p < {ALPHA}), N of {_listed(SIZES)}.",
+        f"Supported where the gain over the null falls with N (Spearman, p < {ALPHA}), N of {_listed(evidence.scale.sizes)}.",
         tuple(found()),
     )
 
@@ -182,7 +184,7 @@ def _share(evidence: Evidence) -> Claim:
         for data, kind, attack in label_cases(evidence.scale):
             case = f"{data}, {kind}, {attack}"
             one = labels(evidence, data, ONE, kind, attack)
-            whole = labels(evidence, data, f"{max(SHARES):g} of a class", kind, attack)
+            whole = labels(evidence, data, f"{max(evidence.scale.shares):g} of a class", kind, attack)
             if not one or not whole:
                 yield Finding(case, "not testable here", "no results")
                 continue
@@ -204,7 +206,7 @@ def _share(evidence: Evidence) -> Claim:
 
 def _defenses(evidence: Evidence) -> Claim:
     def found() -> Iterator[Finding]:
-        for defense in DEFENSES:
+        for defense in evidence.scale.defenses:
             for adaptive in (False, True):
                 yield _defended(evidence, defense, adaptive)
 

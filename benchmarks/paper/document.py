@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from benchmarks.paper import figures
-from benchmarks.paper.audits import DEFENSES, SHARES, SIZES, Scale
+from benchmarks.paper.audits import Scale
 from benchmarks.paper.claims import (
     ESTIMATES,
     LABELS,
@@ -155,9 +155,13 @@ def _within(interval: tuple[float, float], digits: int) -> str:
 
 
 def _sizes(evidence: Evidence, folder: Path, link: str) -> Iterator[str]:
-    yield _table(evidence, {f"N = {n}": f"N = {n}" for n in SIZES})
+    yield _table(evidence, {f"N = {n}": f"N = {n}" for n in evidence.scale.sizes})
     yield _recoveries(
-        evidence, {f"N = {n}": f"N = {n}" for n in SIZES}, folder / "size.svg", link, "size of the training set"
+        evidence,
+        {f"N = {n}": f"N = {n}" for n in evidence.scale.sizes},
+        folder / "size.svg",
+        link,
+        "size of the training set",
     )
 
 
@@ -215,7 +219,7 @@ def _strips(pictures: Mapping[str, Pictures], folder: Path, link: str) -> Iterat
 
 
 def _shares(evidence: Evidence, folder: Path, link: str) -> Iterator[str]:
-    shares = [ONE, *(f"{share:g} of a class" for share in SHARES)]
+    shares = [ONE, *(f"{share:g} of a class" for share in evidence.scale.shares)]
     rows = [f"| data | unlearning | attack | {' | '.join(shares)} | null |", "|---" * (4 + len(shares)) + "|"]
     for data, kind, attack in label_cases(evidence.scale):
         scores = [labels(evidence, data, share, kind, attack) for share in shares]
@@ -251,11 +255,11 @@ def _sweeps(evidence: Evidence, folder: Path, link: str) -> Iterator[str]:
         "|---" * 9 + "|",
         _release(evidence, None, "none", "-"),
     ]
-    for defense in DEFENSES:
+    for defense in evidence.scale.defenses:
         releases = evidence.defenses("defenses", defense)
         rows += [_release(evidence, r, defense, f"{r['strength']['value']:g}") for r in releases]
     yield "\n".join(rows)
-    for defense in DEFENSES:
+    for defense in evidence.scale.defenses:
         releases: list[JSONObject | None] = [None, *evidence.defenses("defenses", defense)]
         series = [
             Series(name, marks)
