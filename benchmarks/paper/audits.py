@@ -130,6 +130,11 @@ def _defenses(scale: Scale) -> Iterator[Spec]:
     known = _recovery(scale, "pair")
     attacks = [known, {**known, "params": {**known["params"], "adaptive": True}}, "label_inference"]
     yield _of_images(
-        scale, "defenses", unlearning=["gradient_ascent"], defenses=["none", *scale.defenses], attacks=attacks, sweep=True,
+        scale,
+        "defenses",
+        unlearning=["gradient_ascent"],
+        defenses=["none", *scale.defenses],
+        sweep=True,
+        attacks=attacks,
         seeds=list(scale.seeds[:1]),
-    )  # fmt: skip
+    )

@@ -106,7 +106,8 @@ def _size(evidence: Evidence) -> Claim:
     return Claim(
         "How does the leak fall with the size of the training set?",
         "The more samples the model was trained on, the less the deletion of one of them leaks.",
-        f"Supported where the gain over the null falls with N (Spearman, p < {ALPHA}), N of {_listed(evidence.scale.sizes)}.",
+        f"Supported where the gain over the null falls with N (Spearman, p < {ALPHA}), N of "
+        f"{_listed(evidence.scale.sizes)}.",
         tuple(found()),
     )
 

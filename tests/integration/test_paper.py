@@ -1,4 +1,4 @@
-"""`make paper`, smaller: its audits run through the queue to their document, and again without running anything twice."""
+"""`make paper`, smaller: its audits run through the queue to their document, and nothing runs twice."""
 
 from __future__ import annotations
 
