@@ -36,7 +36,7 @@ class Scale:
 REDUCED = Scale(
     "reduced",
     pretrain={"batch_size": 64},
-    search={"iterations": 500},
+    search={"iterations": 1000},
     probe={"max_queries": 20_000},
 )
 FULL = Scale(
