@@ -138,12 +138,19 @@ def _claims(scope: Scope) -> str | None:
 
 
 def _batch_norm(scope: Scope) -> str | None:
-    if scope.spec.train.get("batch_norm", "frozen") == "frozen":
+    told = ["train.batch_norm"] if scope.spec.train.get("batch_norm", "frozen") == "trained" else []
+    told += [
+        f"unlearning.{place}.params.batch_norm"
+        for place, method in enumerate(scope.spec.unlearning)
+        if method.params.get("batch_norm") == "trained"
+    ]
+    if not told:
         return None
     return (
-        "Training, and retraining with it, took BatchNorm's statistics from each batch (train.batch_norm: trained), "
-        "where the paper freezes them. Then a change of weights is no gradient of the model that is attacked: if that "
-        "model has BatchNorm, the attacks, which keep the statistics as they are, may recover less than there is."
+        f"BatchNorm's statistics were taken from each batch ({listed(told)}: trained), where the paper freezes them in "
+        "training, retraining and unlearning. Then a change of weights is no gradient of the model that is attacked: "
+        "if that model has BatchNorm, the attacks, which keep the statistics as they are, may recover less "
+        "than there is."
     )
 
 

@@ -43,11 +43,11 @@ STRENGTH: dict[str, dict[str, Any]] = {
         "lenet": {"lr": 0.03, "momentum": 0.8, "weight_decay": 0.01},
         "convnet": {"weight_decay": 0.01},
     },
-    "sisa": {"shards": 2},
+    "sisa": {"shards": 3},
     "amnesiac": {  # nearly every batch saw one of the 100: what was taken back must be learned again
         "mlp": {"epochs": 12, "lr": 0.02},
         "lenet": {"epochs": 12, "lr": 0.03},
-        "convnet": {"epochs": 12, "lr": 0.03},
+        "convnet": {"epochs": 12, "lr": 0.03, "batch_norm": "trained"},  # as the original was
     },
     "second_order": {"damping": 0.03, "scale": 2},
     "fisher": {
@@ -78,7 +78,7 @@ MODELS = {
 
 
 METHODS = [plugin.name for plugin in registry if plugin.name != "retrain"]
-MEMBERS = {"sisa": 2}  # models that are trained on a part of the data each; other methods unlearn one
+MEMBERS = {"sisa": 3}  # models that are trained on a part of the data each; other methods unlearn one
 
 
 class Accuracies(NamedTuple):
@@ -190,8 +190,8 @@ def model(request: pytest.FixtureRequest) -> str:
 def test_the_original_knows_what_it_is_to_forget_and_retraining_does_not(model: str, members: int) -> None:
     setting = setting_of(model, members)
     known, retrained = setting.known, setting.retrained
-    # of two that answer together each has seen half: they know it less surely, and the more is still to see
-    assert min(known.forget, known.retain, retrained.retain) >= (0.95 if members == 1 else 0.85), (known, retrained)
+    # of three that answer together each has seen a third: they know it less surely
+    assert min(known.forget, known.retain, retrained.retain) >= (0.95 if members == 1 else 0.8), (known, retrained)
     assert known.forget >= retrained.forget + (0.1 if members == 1 else 0.05), (known, retrained)
     assert abs(retrained.forget - retrained.test) <= 0.05, (known, retrained)
     assert abs(retrained.test - known.test) <= COST, (known, retrained)

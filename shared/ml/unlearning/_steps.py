@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,13 +15,16 @@ from shared.registry import Params
 
 
 class StepParams(Params):
-    """SGD with momentum, BatchNorm frozen. The usual settings of the field, but for the batch: sets are small here."""
+    """SGD with momentum. The usual settings of the field, but for the batch: sets are small here."""
 
     epochs: int = Field(10, ge=1, le=1000, description="passes over the data")
     lr: float = Field(1e-2, gt=0, le=10, description="learning rate")
     batch_size: int = Field(32, ge=1, le=65536, description="samples a step")
     momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty added to the gradient")
+    batch_norm: Literal["frozen", "trained"] = Field(
+        "frozen", description="frozen: statistics as they are and in use (eval mode; paper); trained: of each batch"
+    )
 
     def recipe(self) -> Recipe:
         """These settings, as a recipe."""
@@ -29,6 +34,7 @@ class StepParams(Params):
             batch_size=self.batch_size,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            batch_norm=self.batch_norm,
         )
 
 

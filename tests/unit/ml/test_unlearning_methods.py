@@ -80,6 +80,22 @@ def test_the_forgotten_are_known_less_well(name: str, trained: nn.Module) -> Non
     assert loss(unlearned(name, trained)) > loss(trained)
 
 
+def test_batch_norm_statistics_move_where_that_is_asked_for() -> None:
+    """In a network whose statistics are all that is looked at."""
+    normalised = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).eval()
+    steps = [plugin.name for plugin in methods() if "batch_norm" in plugin.params.model_fields]
+    assert {"fine_tune", "scrub", "salun", "amnesiac"} <= set(steps)
+    for name in steps:
+        for mode, moves in (("frozen", False), ("trained", True)):
+            plugin, network = registry.get(name), clone(normalised)
+            undo = {n: 0 * w for n, w in network.named_parameters()}
+            params = plugin.params(epochs=1, batch_size=8, batch_norm=mode)
+            inputs = UnlearningInputs(network, clone(normalised), undo=undo)
+            after = plugin.target(inputs, RETAIN, data(8, "forget"), params, LocalContext())
+            assert moves == (not torch.equal(after[2].running_mean, normalised[2].running_mean)), (name, mode)
+            assert not after.training, name
+
+
 def test_neggrad_plus_without_ascent_is_fine_tuning(trained: nn.Module) -> None:
     assert torch.equal(flat(unlearned("neggrad_plus", trained, alpha=1.0)), flat(unlearned("fine_tune", trained)))
 

@@ -256,6 +256,12 @@ def test_one_who_compares_deletions_is_told_from_one_who_sees_a_single_release()
         assert any("compares the releases of several deletions" in limit for limit in made.limits) == told
 
 
+def test_unlearning_that_moves_batch_norm_is_a_limit_that_names_the_method() -> None:
+    methods = [{"name": "retrain"}, {"name": "fine_tune", "params": {"batch_norm": "trained"}}]
+    limits = report(audit(unlearning=methods), images(**LEAK), utility()).limits
+    assert any("unlearning.1.params.batch_norm: trained" in limit for limit in limits)
+
+
 def test_a_label_leak_alone_is_a_leak() -> None:
     made = report(audit(attacks=["label_inference"]), labels(8, (0.68, 1.0)), utility())
     assert made.verdict.level == "leaks"
