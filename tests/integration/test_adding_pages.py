@@ -25,7 +25,7 @@ choices = {"dataset": {"name": "gratings"}, "model": {"name": "softmax_regressio
 made = run_stage("pretrain", {}, **choices)
 made |= run_stage("train", made, dataset=choices["dataset"], size=16)
 made |= run_stage("unlearn", made, "last_layer", deletions=4, epochs=1)
-distance = json.loads(run_stage("distance", made)["DISTANCE"].data)["distance"]
+distance = json.loads(run_stage("distance", made)["METRICS"].data)["distance"]
 made |= run_stage("defend", made, DEFENSE)
 seen = {**made, "UNLEARNED": made["RELEASED"]}
 named = run_stage("attack", seen, "loudest_row")
@@ -41,7 +41,9 @@ def files() -> dict[str, str]:
     found = {}
     for page in sorted(PAGES.glob("*.md")):
         if page.name != "README.md":
-            blocks = re.findall(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+            blocks = re.findall(
+                r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE
+            )
             assert len(blocks) == 1, f"{page.name} must end in one file"
             found[blocks[0][0]] = blocks[0][1]
     return found
@@ -84,7 +86,17 @@ def test_their_style_is_the_projects(tree: Path) -> None:
 def test_they_hold_the_contracts(tree: Path) -> None:
     shutil.copytree(ROOT / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     names = [name_of(os.path.dirname(path)) for path in files()]
-    told = run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_ml_plugins.py", "-k", " or ".join(names))
+    told = run(
+        tree,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/contract/test_ml_plugins.py",
+        "-k",
+        " or ".join(names),
+    )
     assert "passed" in told
 
 
