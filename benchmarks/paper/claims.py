@@ -226,7 +226,7 @@ def _defended(evidence: Evidence, defense: str, adaptive: bool) -> Finding:
     ascent, attack = METHODS["approximate"], "feature_recovery"
     bare = evidence.of("defenses", ascent, attack, adaptive=False).score("psnr")
     before = evidence.utility("defenses", ascent).get("test_accuracy")
-    releases = evidence.defenses("defenses", defense)
+    releases = evidence.releases("defenses", defense)
     if not bare or before is None or not releases:
         return Finding(case, "not testable here", "no results")
     affordable = []
@@ -235,15 +235,15 @@ def _defended(evidence: Evidence, defense: str, adaptive: bool) -> Finding:
         cost = before - evidence.utility("defenses", ascent, release).get("test_accuracy", 0.0)
         score, told = pooled.score("psnr"), pooled.identified()
         if score and told and cost <= MAX_COST:
-            affordable.append((score.mean, release["strength"], cost, score, told))
+            affordable.append((score.mean, release, cost, score, told))
     if not affordable:
         return Finding(case, "not supported", "no setting of the sweep is that cheap")
-    _, strength, cost, score, told = min(affordable, key=lambda a: a[0])
+    _, release, cost, score, told = min(affordable, key=lambda a: a[0])
     fall = difference(bare, score)
     assert fall is not None
     holds = fall[1] > 0 and not told.leaks
     why = (
-        f"at {strength['name']} {strength['value']:g} (cost {100 * cost:.1f} points) PSNR is lower by {fall[0]:.1f} dB "
+        f"at {release.strength} {release.value:g} (cost {100 * cost:.1f} points) PSNR is lower by {fall[0]:.1f} dB "
         f"[{fall[1]:.1f}, {fall[2]:.1f}], {told.count} of {told.n} identified"
     )
     return Finding(case, "supported here" if holds else "not supported", why)

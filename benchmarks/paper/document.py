@@ -22,7 +22,7 @@ from benchmarks.paper.claims import (
     labels,
     recovery,
 )
-from benchmarks.paper.evidence import Evidence, JSONObject, Pooled, Score
+from benchmarks.paper.evidence import Evidence, Pooled, Release, Score
 from benchmarks.paper.figures import Mark, Series
 
 # Truth, reconstruction and class mean of each deletion, [n, C, H, W].
@@ -256,11 +256,11 @@ def _sweeps(evidence: Evidence, folder: Path, link: str) -> Iterator[str]:
         _release(evidence, None, "none", "-"),
     ]
     for defense in evidence.scale.defenses:
-        releases = evidence.defenses("defenses", defense)
-        rows += [_release(evidence, r, defense, f"{r['strength']['value']:g}") for r in releases]
+        releases = evidence.releases("defenses", defense)
+        rows += [_release(evidence, r, defense, _strength(r)) for r in releases]
     yield "\n".join(rows)
     for defense in evidence.scale.defenses:
-        releases: list[JSONObject | None] = [None, *evidence.defenses("defenses", defense)]
+        releases: list[Release | None] = [None, *evidence.releases("defenses", defense)]
         series = [
             Series(name, marks)
             for name, params in KNOWING.items()
@@ -283,7 +283,7 @@ KNOWING: Mapping[str, bool] = {
 }
 
 
-def _swept(evidence: Evidence, releases: Sequence[JSONObject | None], ascent: str, adaptive: bool) -> list[Mark]:
+def _swept(evidence: Evidence, releases: Sequence[Release | None], ascent: str, adaptive: bool) -> list[Mark]:
     marks = []
     for release in releases:
         knows = adaptive and release is not None  # without a defense there is nothing to know
@@ -293,11 +293,11 @@ def _swept(evidence: Evidence, releases: Sequence[JSONObject | None], ascent: st
     return marks
 
 
-def _strength(release: JSONObject | None) -> str:
-    return f"{release['strength']['value']:g}" if release else "none"
+def _strength(release: Release | None) -> str:
+    return f"{release.value:g}" if release else "none"
 
 
-def _release(evidence: Evidence, release: JSONObject | None, name: str, strength: str) -> str:
+def _release(evidence: Evidence, release: Release | None, name: str, strength: str) -> str:
     ascent = METHODS["approximate"]
     utility = evidence.utility("defenses", ascent, release)
     cells = [f"{utility[n]:.3f}" if n in utility else "-" for n in ("test_accuracy", "forget_accuracy")]

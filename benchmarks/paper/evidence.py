@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.paper.audits import Scale
 from shared.ml.statistics import bca, wilson
@@ -16,6 +17,15 @@ JSONObject = Mapping[str, Any]
 ALPHA = 0.05
 
 
+class Release(NamedTuple):
+    """A defense at one setting, and the parameter that is its strength."""
+
+    defense: str
+    params: JSONObject
+    strength: str
+    value: float
+
+
 @dataclass(frozen=True)
 class Evidence:
     """All evaluations of attacks, by the name of their audit, and the scale that they were made at."""
@@ -23,45 +33,44 @@ class Evidence:
     scale: Scale
     evaluations: Mapping[str, Sequence[JSONObject]]
 
-    def of(self, audit: str, unlearning: str, attack: str, defense: JSONObject | None = None, **params: Any) -> Pooled:
+    def of(self, audit: str, unlearning: str, attack: str, release: Release | None = None, **params: Any) -> Pooled:
         """Those of one attack on one kind of release, over all seeds in order.
 
         Args:
-            defense: as evaluations tell it; none: the undefended release.
+            release: none: the undefended one.
             params: of the attack, as far as it matters.
         """
-        wanted = (defense or {"method": "none"})["method"], (defense or {}).get("params")
         found = [
             e
-            for e in self.evaluations.get(audit, ())
+            for e in self._about(audit, unlearning, release)
             if e["attack"] is not None
             and e["attack"]["method"] == attack
             and params.items() <= e["attack"]["params"].items()
-            and e["unlearning"]["method"] == unlearning
-            and e["defense"]["method"] == wanted[0]
-            and wanted[1] in (None, e["defense"]["params"])
         ]
         return Pooled(sorted(found, key=lambda e: e["seed"]))
 
-    def defenses(self, audit: str, method: str) -> list[JSONObject]:
-        """The releases of one defense, weakest first."""
-        all_of = [e["defense"] for e in self.evaluations.get(audit, ()) if e["defense"]["method"] == method]
-        distinct = {d["strength"]["value"]: d for d in all_of if d.get("strength")}
-        return [distinct[value] for value in sorted(distinct)]
+    def releases(self, audit: str, defense: str) -> list[Release]:
+        """What one defense released, weakest first. Its strength is the number in which its settings differ."""
+        told = [e["defense"] for e in self.evaluations.get(audit, ()) if e["defense"]["method"] == defense]
+        settings = list({json.dumps(d["params"], sort_keys=True): d["params"] for d in told}.values())
+        for name in settings[0] if len(settings) > 1 else ():
+            values = [params[name] for params in settings]
+            if all(isinstance(value, int | float) for value in values) and len({*values}) == len(values):
+                return sorted((Release(defense, p, name, p[name]) for p in settings), key=lambda r: r.value)
+        return []
 
-    def utility(self, audit: str, unlearning: str, defense: JSONObject | None = None) -> JSONObject:
+    def utility(self, audit: str, unlearning: str, release: Release | None = None) -> JSONObject:
         """Accuracies of the released models, mean over seeds; empty where they were not measured."""
-        wanted = defense or {"method": "none"}
-        found = [
-            e["utility"]
-            for e in self.evaluations.get(audit, ())
-            if e["utility"]
-            and e["unlearning"]["method"] == unlearning
-            and e["defense"]["method"] == wanted["method"]
-            and wanted.get("params", e["defense"]["params"]) == e["defense"]["params"]
-        ]
+        found = [e["utility"] for e in self._about(audit, unlearning, release) if e["utility"]]
         names = {name for u in found for name, value in u.items() if isinstance(value, float)}
         return {name: fmean(u[name] for u in found if u.get(name) is not None) for name in sorted(names)}
+
+    def _about(self, audit: str, unlearning: str, release: Release | None) -> Iterator[JSONObject]:
+        for e in self.evaluations.get(audit, ()):
+            told = e["defense"]
+            same = told["method"] == "none" if release is None else (told["method"], told["params"]) == release[:2]
+            if same and e["unlearning"]["method"] == unlearning:
+                yield e
 
 
 @dataclass(frozen=True)

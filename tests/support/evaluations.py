@@ -44,8 +44,8 @@ def evaluation(
         "unlearning": {"method": unlearning, "params": {}},
         "defense": {
             "method": name,
-            "params": {"strength": strength} if defense else {},
-            "strength": {"name": "strength", "value": strength} if defense else None,
+            "params": {"grid": [0.2, 0.5], "share": strength} if defense else {},
+            "strength": None,
         },
         "attack": {"method": attack[0], "params": attack[1]} if attack else None,
         "metrics": metrics,

@@ -130,12 +130,15 @@ def test_more_of_a_class(one: int, whole: int, verdict: str) -> None:
 
 def defended(cost: float, adaptive_leaks: bool) -> Evaluations:
     worth = {"test_accuracy": 0.8, "forget_accuracy": 1.0}
-    released = ("pruning", 0.5)
+    weak, released = ("pruning", 0.2), ("pruning", 0.5)
     plain, knows = {**PAIR, "adaptive": False}, {**PAIR, "adaptive": True}
     return {
         "defenses": [
             evaluation("gradient_ascent", None, utility=worth),
             images("gradient_ascent", plain, True),
+            evaluation("gradient_ascent", None, defense=weak, utility={**worth, "test_accuracy": 0.8 - cost}),
+            images("gradient_ascent", plain, True, defense=weak),
+            images("gradient_ascent", knows, True, defense=weak),
             evaluation("gradient_ascent", None, defense=released, utility={**worth, "test_accuracy": 0.8 - cost}),
             images("gradient_ascent", plain, False, defense=released),
             images("gradient_ascent", knows, adaptive_leaks, defense=released),

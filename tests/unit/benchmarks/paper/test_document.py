@@ -39,6 +39,7 @@ def evidence() -> Evidence:
             "defenses": [
                 evaluation(ASCENT, None, utility=worth),
                 evaluation(ASCENT, ("feature_recovery", pair), **recovered),
+                evaluation(ASCENT, ("feature_recovery", pair), defense=("pruning", 0.2), **recovered),
                 evaluation(ASCENT, None, utility=worth, defense=released),
                 evaluation(ASCENT, ("feature_recovery", pair), defense=released, psnr=[9.0, 8.0, 9.0], ranks=[9, 8, 7]),
             ],

@@ -48,8 +48,8 @@ def test_an_attack_is_found_by_what_matters_of_its_parameters() -> None:
             ]
         },
     )
-    releases = evidence.defenses("defenses", "pruning")
-    assert [r["strength"]["value"] for r in releases] == [0.2, 0.5]
+    releases = evidence.releases("defenses", "pruning")
+    assert [(r.strength, r.value) for r in releases] == [("share", 0.2), ("share", 0.5)]
     means = {
         (place, knows): score.mean
         for place, release in enumerate([None, *releases])
