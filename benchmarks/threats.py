@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.threats --seeds 0 1 --out threats.json
 
-As `benchmarks.leak` (MNIST-5k, ConvNet of width 16, N = 32, 8 deletions of one sample each; 4 deletions where they are of
-2 or 4 samples), but with 300 iterations a search.
+As `benchmarks.leak` (MNIST-5k, ConvNet of width 16, N = 32, 8 deletions of one sample each; 4 of 2 or 4
+samples), but with 300 iterations a search.
 """
 
 from __future__ import annotations

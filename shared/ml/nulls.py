@@ -77,7 +77,9 @@ def nearest_public(
         network = networks[name] if at.count == 1 else at.network(deletion).to(device)
         weights = {n: w.detach() for n, w in network.named_parameters()}
         theirs = label.expand(len(tried), 1).to(device)
-        loss = mismatch(network, weights, tried, theirs, direction, 32, trust)
+        rows = torch.full((len(tried),), deletion)
+        common = estimate.common and estimate.common.rows(rows).to(tried)
+        loss = mismatch(network, weights, tried, theirs, direction, 32, trust, common)
         found.append(tried[loss.argmin()].cpu())
     return torch.stack(found)
 

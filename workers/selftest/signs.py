@@ -25,7 +25,7 @@ def _cosine(method: str, gradient_from: str) -> float:
     images, labels = samples("training set", 32).pick([*range(DELETIONS * K), *KEPT])
     data = Samples(images.double(), labels)
     seen = observe(made, base, data, method, DELETIONS, K)
-    at, direction, _ = gradient_direction(seen, gradient_from)
+    at, direction, *_ = gradient_direction(seen, gradient_from)
     network = at.network().double()
     network.load_state_dict({name: stacked[0] for name, stacked in at.state.items()})
     least = 1.0

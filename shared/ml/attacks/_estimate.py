@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.ml.attacks._common import Common
 from shared.ml.attacks._observation import Observation
 from shared.ml.networks import Networks
 
@@ -33,12 +34,13 @@ class Estimate(NamedTuple):
     """A direction, and where it is a gradient: `at` holds 1 network or D, `direction` per parameter [D, *shape].
 
     Where there is a `trust` (`Observation.trust`) the direction is weighed by it, and so must a gradient be that is
-    held against it.
+    held against it. Where there is a `common` (`filtered`) both are compared without it.
     """
 
     at: Networks
     direction: Tensors
     trust: Tensors | None = None
+    common: Common | None = None
 
 
 def gradient_direction(observation: Observation, gradient_from: str) -> Estimate:

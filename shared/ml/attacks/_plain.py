@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from shared.ml.attacks._common import Common
 from shared.ml.attacks._layers import Tensors
 from shared.ml.attacks._matching import Matcher, total_variation
 
@@ -21,7 +22,12 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
     own = _with(network, weights)
 
     def match(
-        images: Tensor, labels: Tensor, direction: Tensors, tv: float, trust: Tensors | None = None
+        images: Tensor,
+        labels: Tensor,
+        direction: Tensors,
+        tv: float,
+        trust: Tensors | None = None,
+        common: Common | None = None,
     ) -> tuple[Tensor, ...]:
         found: list[tuple[Tensor, ...]] = []
         for lane, image in enumerate(images):
@@ -30,7 +36,7 @@ def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> M
             if labels.is_floating_point():
                 logits = classes.detach().clone().requires_grad_()
                 sought, classes = [x, logits], logits.softmax(1)
-            distance = _distance(own, x, classes, direction, lane, trust, graph=True)
+            distance = _distance(own, x, classes, direction, lane, trust, common, graph=True)
             gradient, *theirs = torch.autograd.grad(distance + tv * total_variation(x), sought)
             found.append((gradient, distance.detach(), *theirs))
         return tuple(torch.stack(alike) for alike in zip(*found, strict=True))
@@ -46,13 +52,14 @@ def mismatch(
     direction: Tensors,
     chunk: int | None = None,  # noqa: ARG001 - always 1
     trust: Tensors | None = None,
+    common: Common | None = None,
 ) -> Tensor:
     """1 - cos of each lane, [L] in [0, 2], as `_matching.mismatch`."""
     own = _with(network, weights)
     if labels.is_floating_point():
         labels = labels.softmax(2)
     return torch.stack([
-        _distance(own, image.detach(), labels[lane], direction, lane, trust, graph=False)
+        _distance(own, image.detach(), labels[lane], direction, lane, trust, common, graph=False)
         for lane, image in enumerate(images)
     ])  # fmt: skip
 
@@ -66,7 +73,14 @@ def _with(network: nn.Module, weights: Tensors) -> nn.Module:
 
 
 def _distance(
-    network: nn.Module, x: Tensor, labels: Tensor, direction: Tensors, lane: int, trust: Tensors | None, graph: bool
+    network: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    direction: Tensors,
+    lane: int,
+    trust: Tensors | None,
+    common: Common | None,
+    graph: bool,
 ) -> Tensor:
     """1 - cos of the loss's gradient at images x [k, C, H, W] and the lane's direction, over all weights jointly."""
     names, parameters = zip(*network.named_parameters(), strict=True)
@@ -74,6 +88,9 @@ def _distance(
     dot, norm, aim = x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
     if trust is not None:
         found = tuple(g * trust[name][lane] for name, g in zip(names, found, strict=True))
+    if common is not None:
+        left = common.rows(slice(lane, lane + 1)).off({n: g.unsqueeze(0) for n, g in zip(names, found, strict=True)})
+        found = tuple(g.squeeze(0) for g in left.values())
     for name, g in zip(names, found, strict=True):
         dot = dot + (g * direction[name][lane]).sum()
         norm = norm + g.square().sum()

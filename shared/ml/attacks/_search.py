@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from shared.ml.attacks import _matching, _plain
+from shared.ml.attacks._common import Common
 from shared.ml.attacks._estimate import Estimate
 from shared.ml.attacks._schedules import AdamW, Arithmetic, Schedule
 from shared.ml.context import Context
@@ -71,6 +72,9 @@ class Matching:
         self.way = WAYS[arithmetic]
         self.directions = [{n: g.to(ctx.device) for n, g in e.direction.items()} for e in estimates]
         self.trusts = [e.trust and {n: t.to(ctx.device) for n, t in e.trust.items()} for e in estimates]
+        self.commons = [
+            e.common and e.common.to(next(iter(d.values()))) for e, d in zip(estimates, self.directions, strict=True)
+        ]
         self.points = [
             [self._point(e.at.network(which).to(ctx.device)) for which in range(e.at.count)] for e in estimates
         ]
@@ -84,15 +88,16 @@ class Matching:
         found = [torch.empty_like(lanes.search.x), lanes.search.x.new_empty(len(lanes.place))]
         if lanes.classes is not None:
             found.append(torch.empty_like(lanes.classes.x))
-        for point, rows, labels, aim, trust in self._parts(lanes):
-            for whole, part in zip(found, point.match(lanes.search.x[rows], labels, aim, tv, trust), strict=True):
+        for point, rows, labels, aim, trust, common in self._parts(lanes):
+            parts = point.match(lanes.search.x[rows], labels, aim, tv, trust, common)
+            for whole, part in zip(found, parts, strict=True):
                 whole[rows] = part
         return tuple(found)
 
     def _parts(
         self, lanes: Starts
-    ) -> Iterator[tuple[Point, Tensor, Tensor, dict[str, Tensor], dict[str, Tensor] | None]]:
-        """Rows that share the weights at which gradients are taken, with their labels, directions and trust."""
+    ) -> Iterator[tuple[Point, Tensor, Tensor, dict[str, Tensor], dict[str, Tensor] | None, Common | None]]:
+        """Rows that share the weights at which gradients are taken, and what each is held against and how."""
         for which, points in enumerate(self.points):
             rows, deletions = lanes.of(which)
             for deletion, point in enumerate(points):
@@ -103,7 +108,9 @@ class Matching:
                     aim = {name: g[theirs] for name, g in self.directions[which].items()}
                     trust = self.trusts[which]
                     worth = None if trust is None else {name: t[theirs] for name, t in trust.items()}
-                    yield point, mine, self._labels(lanes, mine, theirs), aim, worth
+                    common = self.commons[which]
+                    left = None if common is None else common.rows(theirs)
+                    yield point, mine, self._labels(lanes, mine, theirs), aim, worth, left
 
     def _labels(self, lanes: Starts, rows: Tensor, deletions: Tensor) -> Tensor:
         """Of these lanes: classes [L, k], or logits [L, k, K]."""
@@ -115,9 +122,9 @@ class Matching:
     def mismatch(self, lanes: Starts) -> Tensor:
         """1 - cos, [L]."""
         loss = lanes.search.x.new_empty(len(lanes.place))
-        for point, rows, labels, aim, trust in self._parts(lanes):
+        for point, rows, labels, aim, trust, common in self._parts(lanes):
             x = lanes.search.x[rows]
-            loss[rows] = self.way.mismatch(point.network, point.weights, x, labels, aim, LANES_AT_ONCE, trust)
+            loss[rows] = self.way.mismatch(point.network, point.weights, x, labels, aim, LANES_AT_ONCE, trust, common)
         return loss
 
 

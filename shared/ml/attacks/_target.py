@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.ml.attacks._common import Common
 from shared.ml.attacks._estimate import Estimate, Tensors, gradient_direction, parameters, with_controls
 from shared.ml.attacks._observation import Observation
 from shared.ml.networks import Networks
@@ -30,7 +31,6 @@ GradientAt = Annotated[
         "after: for updates of several steps",
     ),
 ]
-ROUNDS = 50  # of Weiszfeld's iteration; 8 give the same to two digits
 
 
 class Aim(Params):
@@ -66,19 +66,19 @@ def compared(observation: Observation, aim: Aim) -> int:
 
 
 def filtered(estimate: Estimate, deletions: int) -> Estimate:
-    """Each direction without its part along what is common to the other deletions.
+    """Each direction, and each gradient that is held against it, without the span of the other deletions' directions.
 
     An update of many steps is a gradient of the forgotten samples and a drift that all deletions share, as fine-tuning
-    goes on from the same model with nearly the same samples. The common part is the geometric median of the others'
-    directions: a mean is carried away by the one deletion whose gradient is long. It is taken off by projection, which
-    leaves alone what has nothing in common. Done on the inner products, so that large networks are read once.
+    goes on from the same model with nearly the same samples. Candidates' gradients lose what the direction has lost
+    (`Estimate.common`), so that they can agree; not where coordinates are trusted unequally, as deletions are then
+    trusted each in its own. There nothing but the direction is filtered.
 
     Args:
         deletions: how many of the directions are of deletions; those after them (controls) stand for the first ones
             again and go through the same filter.
 
     Raises:
-        InvalidRequest: fewer than two deletions of one model, or nothing is left of one.
+        InvalidRequest: fewer than two deletions of one model, or all changed it in the same way.
     """
     if deletions < 2:
         raise InvalidRequest(
@@ -86,42 +86,21 @@ def filtered(estimate: Estimate, deletions: int) -> Estimate:
             "deletions that are not successive",
             "params.target",
         )
-    flat = [g.flatten(1).double() for g in estimate.direction.values()]
-    gram = torch.stack([g @ g.T for g in flat]).sum(0)
-    rows = len(gram)
-    keep = torch.eye(rows, dtype=torch.float64, device=gram.device)
-    for row in range(rows):
-        others = [d for d in range(deletions) if d != row % deletions]
-        weights = torch.zeros_like(gram[0])
-        weights[others] = _median(gram[others][:, others])
-        along = gram @ weights
-        keep[row] -= along[row] / (weights @ along).clamp_min(1e-300) * weights
-    length = torch.einsum("ri,ij,rj->r", keep, gram, keep).clamp_min(0).sqrt()
-    if not bool((length > 1e-6).all()):
-        which = int((length <= 1e-6).nonzero()[0])
-        raise InvalidRequest(
-            f"nothing of deletion {which} is its own: the others changed the model in the same way", "params.target"
-        )
-    keep /= length.unsqueeze(1)
-    own = {n: (keep @ f).view_as(g).float() for (n, g), f in zip(estimate.direction.items(), flat, strict=True)}
-    return estimate._replace(direction=own if estimate.trust is None else _within(own, estimate.trust))
+    rows = [row % deletions for row in range(len(next(iter(estimate.direction.values()))))]
+    common = Common.of(estimate.direction, deletions, rows)
+    if common.own.shape[1] < 2:
+        raise InvalidRequest("nothing is any deletion's own: all changed the model in the same way", "params.target")
+    own = common.off({n: g.double() for n, g in estimate.direction.items()})
+    like = next(iter(estimate.direction.values()))
+    if estimate.trust is not None:
+        return estimate._replace(direction=_unit({n: g * (estimate.trust[n] > 0) for n, g in own.items()}, like))
+    return estimate._replace(direction=_unit(own, like), common=common.to(like))
 
 
-def _within(direction: Tensors, trust: Tensors) -> Tensors:
-    """Directions without what others brought to coordinates that are not trusted, again of norm 1."""
-    kept = {n: g * (trust[n] > 0) for n, g in direction.items()}
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in kept.values()]).sum(0).sqrt().clamp_min(1e-30)
-    return {n: g / norm.view(-1, *[1] * (g.dim() - 1)) for n, g in kept.items()}
-
-
-def _median(gram: Tensor) -> Tensor:
-    """Weights [M], of sum 1, that make M points' geometric median out of them, from their inner products [M, M]."""
-    weights = torch.full_like(gram[0], 1 / len(gram))
-    for _ in range(ROUNDS):
-        squared = gram.diagonal() - 2 * gram @ weights + weights @ gram @ weights
-        near = 1 / squared.clamp_min(1e-24).sqrt()
-        weights = near / near.sum()
-    return weights
+def _unit(direction: Tensors, like: Tensor) -> Tensors:
+    """Of norm 1 each, with that tensor's type."""
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in direction.values()]).sum(0).sqrt().clamp_min(1e-30)
+    return {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).to(like) for n, g in direction.items()}
 
 
 def _on_the_way(before: Networks, after: Networks, share: float) -> Networks:

@@ -45,7 +45,7 @@ def true_gradient(at: Networks, batch: Samples, double: bool) -> list[Tensor]:
 @pytest.mark.parametrize(("method", "gradient_from"), [("gradient_ascent", "pair"), ("retrain", "base")])
 def test_the_estimate_is_the_forgotten_samples_gradient(method: str, gradient_from: str, k: int) -> None:
     seen, truth = observe(method, deletions=3, k=k, double=True)
-    at, direction, _ = gradient_direction(seen, gradient_from)
+    at, direction, *_ = gradient_direction(seen, gradient_from)
     for i in range(3):
         true = true_gradient(at, truth.pick(list(range(i * k, (i + 1) * k))), double=True)
         flat = torch.cat([t.flatten() for t in true])
@@ -71,7 +71,7 @@ def test_a_deletion_without_a_trace_is_told() -> None:
 
 def test_the_composed_gradient_is_the_double_backward_one() -> None:
     seen, truth = observe("gradient_ascent")
-    at, direction, _ = gradient_direction(seen, "pair")
+    at, direction, *_ = gradient_direction(seen, "pair")
     network = at.network()
     weights = {name: w.detach() for name, w in network.named_parameters()}
     images = torch.rand(3, 1, 1, 9, 9, generator=generator(0, "start"))

@@ -40,7 +40,7 @@ def defended(name: str, params: Params, seen: Observation, ctx: Context) -> Obse
 
 def fits(seen: Observation, truth: Samples) -> list[float]:
     """Cosine of each deletion's estimate and the true gradient, on the coordinates that are trusted, as they are."""
-    at, direction, trust = gradient_direction(seen, "pair")
+    at, direction, trust, _ = gradient_direction(seen, "pair")
     found = []
     for i in range(seen.unlearned.count):
         true = true_gradient(at, truth.pick([i]), double=False)

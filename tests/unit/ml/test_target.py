@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.ml.attacks import feature_recovery, label_inference
+from shared.ml.attacks import _matching, _plain, feature_recovery, label_inference
+from shared.ml.attacks._common import Common
 from shared.ml.attacks._estimate import Estimate, gradient_direction, with_controls
 from shared.ml.attacks._matching import mismatch
 from shared.ml.attacks._observation import Observation
@@ -23,7 +24,8 @@ from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import fine_tune, gradient_ascent
 from shared.ml.unlearning._inputs import UnlearningInputs
-from tests.support.observed import N, samples, stack
+from tests.support.observed import N, samples
+from workers.selftest._world import stack
 
 MLP = Architecture(model=Choice(name="mlp"), input_shape=(1, 9, 9), num_classes=4, mean=(0.5,), std=(0.5,))
 
@@ -33,9 +35,9 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def estimate(vectors: Tensor) -> Estimate:
-    """As if these [D, 12] were the directions, in two weights."""
-    at = stack([build(MLP, generator(0, "weights"))], MLP)
-    return Estimate(at, {"a": unit(vectors)[:, :6].reshape(-1, 2, 3), "b": unit(vectors)[:, 6:]})
+    """As if these [D, 60] were the directions, in two weights."""
+    at = stack(MLP, [build(MLP, generator(0, "weights"))])
+    return Estimate(at, {"a": unit(vectors)[:, :24].reshape(-1, 2, 3, 4), "b": unit(vectors)[:, 24:]})
 
 
 def flat(e: Estimate) -> Tensor:
@@ -45,34 +47,23 @@ def flat(e: Estimate) -> Tensor:
 def drifting(length: list[float]) -> tuple[Tensor, Tensor]:
     """Updates: one drift of length 100, and of each deletion its own part of that length."""
     source = generator(0, "directions")
-    own = unit(torch.randn(len(length), 12, generator=source)) * torch.tensor(length).unsqueeze(1)
-    return 100 * unit(torch.randn(1, 12, generator=source)) + own, own
+    own = unit(torch.randn(len(length), 60, generator=source)) * torch.tensor(length).unsqueeze(1)
+    return 100 * unit(torch.randn(1, 60, generator=source)) + own, own
 
 
-def without_the_median(vectors: Tensor, row: int) -> Tensor:
-    """Slowly: the point of the least summed distance to the others, found by walking down; then its part removed."""
+def without_the_others(vectors: Tensor, row: int) -> Tensor:
+    """Slowly: the others' best combination is taken off."""
     u = unit(vectors).double()
-    others = torch.cat([u[:row], u[row + 1 :]])
-    point = others.mean(0).requires_grad_()
-    optimiser = torch.optim.LBFGS([point], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-14)
-
-    def summed() -> Tensor:
-        optimiser.zero_grad()
-        loss = (others - point).norm(dim=1).sum()
-        loss.backward()
-        return loss
-
-    optimiser.step(summed)
-    common = point.detach() / point.detach().norm()
-    left = u[row] - (u[row] @ common) * common
+    others = torch.cat([u[:row], u[row + 1 :]]).T
+    left = u[row] - others @ torch.linalg.lstsq(others, u[row].unsqueeze(1)).solution.squeeze(1)
     return left / left.norm()
 
 
 def test_the_filter_is_the_slow_one() -> None:
-    vectors = torch.randn(5, 12, generator=generator(1, "directions")) + 1
+    vectors = torch.randn(5, 60, generator=generator(1, "directions")) + 1
     found = flat(filtered(estimate(vectors), 5))
     for row in range(5):
-        torch.testing.assert_close(found[row].double(), without_the_median(vectors, row), atol=1e-4, rtol=0)
+        torch.testing.assert_close(found[row].double(), without_the_others(vectors, row), atol=1e-6, rtol=0)
 
 
 def test_what_is_a_deletions_own_is_found_under_a_drift_that_hides_it() -> None:
@@ -103,12 +94,62 @@ def test_a_control_takes_the_place_of_its_deletion_in_the_filter() -> None:
     torch.testing.assert_close(flat(both).norm(dim=1), torch.ones(6))
 
 
+def test_what_is_left_out_is_a_projection_off_the_other_deletions() -> None:
+    updates, _ = drifting([1.0] * 5)
+    directions = {n: g.double() for n, g in estimate(updates).direction.items()}
+    common = Common.of(directions, 5, [2, 0])
+    drawn = torch.randn(2, 60, generator=generator(1, "gradients"), dtype=torch.float64)
+    a = {"a": drawn[:, :24].reshape(-1, 2, 3, 4), "b": drawn[:, 24:]}
+
+    def off(a: dict[str, Tensor]) -> Tensor:
+        return torch.cat([t.flatten(1) for t in common.off(a).values()], 1)
+
+    once, given = off(a), torch.cat([g.flatten(1) for g in directions.values()], 1)
+    torch.testing.assert_close(off(common.off(a)), once)
+    for lane, deletion in enumerate((2, 0)):
+        others = given[[d for d in range(5) if d != deletion]]
+        assert (others @ once[lane]).abs().max() < 1e-9
+        solution = torch.linalg.lstsq(others.T, drawn[lane].unsqueeze(1)).solution.squeeze(1)
+        torch.testing.assert_close(once[lane], drawn[lane] - others.T @ solution)
+    again = {n: t.flip(0) for n, t in a.items()}
+    swapped = Common(common.basis, common.own.flip(0)).off(again)
+    torch.testing.assert_close(torch.cat([t.flatten(1) for t in swapped.values()], 1), once.flip(0))
+
+
+def test_candidates_lose_what_the_direction_has_lost_in_both_arithmetics() -> None:
+    seen, truth = observe("fine_tune", deletions=3)
+    found = aimed(seen, "pair", Aim(target="filtered"))
+    assert found.common is not None
+    network, common = found.at.network().double(), found.common.to(torch.zeros((), dtype=torch.float64))
+    weights = {n: w.detach() for n, w in network.named_parameters()}
+    length = flat(found).double().norm(dim=1)  # 1 but for rounding
+    direction = {n: g.double() / length.view(-1, *[1] * (g.dim() - 1)) for n, g in found.direction.items()}
+    images, labels = truth.images.double().unsqueeze(1) * 0.5, truth.labels.view(-1, 1)
+    x = images.clone().requires_grad_()
+    distances = []
+    for lane in range(3):  # slowly, by double backward
+        g = torch.autograd.grad(
+            cross_entropy(network(x[lane]), labels[lane]), [*network.parameters()], create_graph=True
+        )
+        left = common.rows(slice(lane, lane + 1)).off({n: t.unsqueeze(0) for n, t in zip(weights, g, strict=True)})
+        aim = torch.cat([direction[n][lane].flatten() for n in weights])
+        distances.append(1 - torch.cosine_similarity(torch.cat([t.flatten() for t in left.values()]), aim, dim=0))
+    loss = torch.stack(distances)
+    (expected,) = torch.autograd.grad(loss.sum(), x)
+    for way, chunk in ((_matching, None), (_matching, 2), (_plain, None)):
+        gradient, told = way.matcher(network, weights, chunk)(images, labels, direction, 0.0, None, common)
+        torch.testing.assert_close(told, loss.detach(), atol=1e-12, rtol=1e-9)
+        torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=1e-8)
+        told = way.mismatch(network, weights, images, labels, direction, chunk, common=common)
+        torch.testing.assert_close(told, loss.detach(), atol=1e-12, rtol=1e-9)
+
+
 def test_one_deletion_or_equal_ones_cannot_be_compared() -> None:
     updates, _ = drifting([1.0] * 3)
     with pytest.raises(InvalidRequest, match="here is one") as refused:
         filtered(estimate(updates[:1]), 1)
     assert refused.value.field == "params.target"
-    with pytest.raises(InvalidRequest, match="nothing of deletion 0 is its own"):
+    with pytest.raises(InvalidRequest, match="nothing is any deletion's own"):
         filtered(estimate(updates[[0, 0, 0]]), 3)
 
 
@@ -127,7 +168,7 @@ def observe(method: str, deletions: int = 5) -> tuple[Observation, Samples]:
             params = gradient_ascent.GradientAscentParams(steps=10, lr=0.3)
             unlearned.append(gradient_ascent.unlearn(*given, params, ctx))
     truth = data.pick(list(range(deletions)))
-    return Observation(stack([original], MLP), stack(unlearned, MLP), labels=truth.labels.view(-1, 1)), truth
+    return Observation(stack(MLP, [original]), stack(MLP, unlearned), labels=truth.labels.view(-1, 1)), truth
 
 
 def cosines(seen: Observation, truth: Samples, found: Estimate) -> Tensor:
@@ -186,7 +227,10 @@ def test_each_deletion_is_matched_at_its_own_point() -> None:
         network = estimate.at.network(i)
         weights = {n: w.detach() for n, w in network.named_parameters()}
         direction = {n: g[i : i + 1] for n, g in estimate.direction.items()}
-        loss = mismatch(network, weights, found.images[i : i + 1], truth.labels[i].view(1, 1), direction)
+        assert estimate.common is not None
+        common = estimate.common.rows(slice(i, i + 1))
+        labels = truth.labels[i].view(1, 1)
+        loss = mismatch(network, weights, found.images[i : i + 1], labels, direction, common=common)
         torch.testing.assert_close(loss[0], found.matching_loss[i])
 
 
