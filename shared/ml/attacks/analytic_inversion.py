@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import Estimate, GradientFrom, class_scores, gradient_direction, infer_labels
+from shared.ml.attacks._estimate import Adaptive, Estimate, GradientFrom, class_scores, gradient_direction, infer_labels
 from shared.ml.attacks._matching import mismatch
 from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.context import Context
@@ -19,13 +19,17 @@ from shared.registry import Params
 
 class AnalyticInversionParams(Params):
     gradient_from: GradientFrom = "pair"
+    adaptive: Adaptive = False
 
 
 @registry.register(
     "analytic_inversion",
     params=AnalyticInversionParams,
     needs=("ORIGINAL", "UNLEARNED"),
-    needs_when={"gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")}},
+    needs_when={
+        "gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")},
+        "adaptive": {"True": ("DEFENSE", "PUBLIC")},
+    },
     uses=("COUNTS",),
     produces=("RECONSTRUCTION",),
     source="Phong et al. 2018, 'Privacy-Preserving Deep Learning via Additively Homomorphic Encryption', section III",
@@ -85,11 +89,13 @@ def _inputs(estimate: Estimate, weight: str, bias: str) -> Tensor:
     """Images [D, 1, C, H, W], in [0, 1] where the estimate is a gradient; what is shown and scored is clamped."""
     architecture = estimate.at.architecture
     slopes, shares = estimate.direction[weight].double(), estimate.direction[bias].double()
-    total = shares.square().sum(1, keepdim=True)
-    if not bool((total > 0).all()):
-        which = int((total <= 0).nonzero()[0, 0])
+    worth = torch.ones_like(slopes) if estimate.trust is None else (estimate.trust[weight] > 0).double()
+    total = torch.einsum("dh,dhi->di", shares.square(), worth)
+    if not bool((total > 0).any(1).all()):
+        which = int((~(total > 0).any(1)).nonzero()[0, 0])
         raise InvalidRequest(f"deletion {which} left no trace in the first layer's bias", "inputs.UNLEARNED")
-    seen = torch.einsum("dh,dhi->di", shares, slopes) / total
+    # a pixel of which no unit tells anything is taken to be the data's mean
+    seen = torch.einsum("dh,dhi->di", shares, slopes * worth) / total.clamp_min(1e-300)
     mean, std = (torch.tensor(t, dtype=torch.float64).view(-1, 1, 1) for t in (architecture.mean, architecture.std))
     return (seen.view(-1, 1, *architecture.input_shape) * std + mean).float()
 
@@ -98,4 +104,4 @@ def _loss(estimate: Estimate, images: Tensor, labels: Tensor) -> Tensor:
     """1 - cos of each image's gradient and the estimate, [D]."""
     network = estimate.at.network()
     weights = {name: w.detach() for name, w in network.named_parameters()}
-    return mismatch(network, weights, images.clamp(0, 1), labels, estimate.direction)
+    return mismatch(network, weights, images.clamp(0, 1), labels, estimate.direction, trust=estimate.trust)

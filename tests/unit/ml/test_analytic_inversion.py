@@ -11,7 +11,7 @@ from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.attacks import analytic_inversion
 from shared.ml.attacks._observation import Observation, Reconstruction
-from shared.ml.context import LocalContext
+from shared.ml.context import LocalContext, generator
 from shared.ml.metrics import registry
 from shared.ml.networks import Architecture
 from shared.ml.records import Counts
@@ -79,3 +79,15 @@ def test_several_samples_and_a_first_layer_that_did_not_move_are_refused() -> No
     state[bias][1] = seen.original.state[bias][0]
     with pytest.raises(InvalidRequest, match="deletion 1 left no trace in the first layer"):
         run(replace(seen, unlearned=replace(seen.unlearned, state=state)))
+
+
+def test_weights_that_are_not_trusted_are_not_looked_at() -> None:
+    seen, truth = observe(MLP, "gradient_ascent")
+    state = {name: t.clone() for name, t in seen.unlearned.state.items()}
+    first = next(name for name in state if name.endswith("weight"))
+    lost = torch.rand(state[first].shape, generator=generator(0, "lost")) < 0.5
+    state[first][lost] = 0  # as pruning does
+    pruned = replace(seen, unlearned=replace(seen.unlearned, state=state))
+    trust = {name: (~lost if name == first else torch.ones(t.shape)).float() for name, t in state.items()}
+    assert psnr(run(pruned), truth.images).max() < 30
+    assert psnr(run(replace(pruned, trust=trust)), truth.images).min() > 60
