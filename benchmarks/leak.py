@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.leak --seeds 0 1 2 --out leak.json
 
-MNIST-5k, ConvNet of width 16, 2 epochs of pretraining, N = 32, 8 deletions of one sample each: the first of
-a seeded permutation, never chosen by loss. Prints a table, writes JSON, and pictures with --pictures FOLDER.
+MNIST-5k and the ConvNet of width 16, unless told otherwise; 2 epochs of pretraining, N = 32, 8 deletions of one sample
+each: the first of a seeded permutation, never chosen by loss. Prints a table, writes JSON, and pictures with
+--pictures FOLDER.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ def timed(seconds: dict[str, float], name: str, *args: Any, **params: Any) -> Ou
     return outputs
 
 
-def one_seed(seed: int, params: dict[str, Any], only: list[str], pictures: Path | None) -> dict[str, Any]:
+def one_seed(
+    seed: int, about: dict[str, str], params: dict[str, Any], only: list[str], pictures: Path | None
+) -> dict[str, Any]:
     """Every attack on the models of one seed."""
     seconds: dict[str, float] = {}
-    made = timed(seconds, "pretrain", "pretrain", {}, seed=seed)
+    made = timed(seconds, "pretrain", "pretrain", {}, seed=seed, **about)
     accuracy = json.loads(made["METRICS"].data)["test_accuracy"]
-    made |= timed(seconds, "train", "train", made, seed=seed)
+    made |= timed(seconds, "train", "train", made, seed=seed, dataset=about["dataset"])
     unlearned = {m: timed(seconds, m, "unlearn", made, m, seed=seed) for m in ("gradient_ascent", "retrain")}
     attacks = {}
     for name, (unlearning, attack, own) in ATTACKS.items():
@@ -86,6 +89,9 @@ def row(seed: int, name: str, evaluation: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--dataset", default="mnist_5k")
+    parser.add_argument("--model", default="convnet")
+    parser.add_argument("--controls", type=int, help="deletions that are also sought by a random direction")
     parser.add_argument("--preset", default="default")
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--restarts", type=int)
@@ -94,12 +100,18 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    given = {"preset": asked.preset, "iterations": asked.iterations, "restarts": asked.restarts}
+    given = {
+        "preset": asked.preset,
+        "iterations": asked.iterations,
+        "restarts": asked.restarts,
+        "controls": asked.controls,
+    }
+    about = {"dataset": asked.dataset, "model": asked.model}
     params = {name: value for name, value in given.items() if value is not None}
     print("seed  attack                         PSNR: mean median  worst   best  gain over the null, 95 %    rank 1")
     results = []
     for seed in asked.seeds:
-        result = one_seed(seed, params, asked.only, asked.pictures)
+        result = one_seed(seed, about, params, asked.only, asked.pictures)
         results.append(result)
         for name, evaluation in result["attacks"].items():
             print(row(seed, name, evaluation), flush=True)
@@ -108,7 +120,7 @@ def main() -> None:
             flush=True,
         )
         if asked.out:
-            body = {"conditions": conditions(torch.device("cpu")), "params": params, "seeds": results}
+            body = {"conditions": conditions(torch.device("cpu")), "about": about, "params": params, "seeds": results}
             asked.out.write_text(json.dumps(body, indent=1, sort_keys=True))
 
 

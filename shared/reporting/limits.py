@@ -179,7 +179,7 @@ def _definition(scope: Scope) -> str | None:
     if not any(IMAGE in row.metrics for row in scope.rows):
         return None
     return (
-        "PSNR has peak 1 on pixels in [0, 1] (a mean squared error of 0.01 is 20 dB). PSNR alone misleads on dark "
+        "PSNR has peak 1 on values in [0, 1] (a mean squared error of 0.01 is 20 dB). PSNR alone misleads on dark "
         "or smooth images: read it next to its null and the rank."
     )
 

@@ -127,7 +127,7 @@ def _headline(level: Level, methods: Sequence[Sequence[Release]], names: Names) 
     )
     if worst is None:
         return "These measurements do not decide whether deleted data leak."
-    what = "Deleted images" if worst.identification else "The classes of deleted samples"
+    what = "Deleted samples" if worst.identification else "The classes of deleted samples"
     if level == "leaks":
         start = f"{what} can be read back after {names.choice(worst.unlearning)}"
         told = "" if worst.defense.method == "none" else f" with {names(worst.defense)}"

@@ -163,7 +163,7 @@ def _png(image: Tensor) -> bytes:
 
 
 def _bars(row: Tensor) -> Tensor:
-    """A grey image [1, H, W] about square, with a black bar a feature, from 0 at the bottom to 1 at the top."""
+    """A light image [1, H, W] about square, with a black bar a feature, from 0 at the bottom to 1 at the top."""
     height = max(SIDE, len(row) // 2)
     above = torch.arange(height, 0, -1).unsqueeze(1) > (row.clamp(0, 1) * height).round()
-    return above.float().repeat_interleave(max(1, round(height / len(row))), 1).unsqueeze(0)
+    return above.float().mul(0.92).repeat_interleave(max(1, round(height / len(row))), 1).unsqueeze(0)
