@@ -153,11 +153,11 @@ class _World:
         """What the attack says of each deletion of one training set, float64 [n, K]."""
         start = self.original.network() if drawn.own else self.base.network()
         if not drawn.own:
-            train(start, samples, self.recipe, Part(ctx, 0, 2))
-        models = list(self._released(start, samples, drawn.forget, Part(ctx, 1, 2)))
+            train(start, samples, self.recipe, Part(ctx, 0, 3))
+        models = list(self._released(start, samples, drawn.forget, Part(ctx, 1, 3)))
         architecture = self.original.architecture
         before, after = stacked(architecture, [start]), stacked(architecture, models)
-        result = self.attack.plugin.target(self._seen(before, after), self.attack.params, ctx)
+        result = self.attack.plugin.target(self._seen(before, after), self.attack.params, Part(ctx, 2, 3))
         scores: Tensor = result.scores.double()
         return scores
 
