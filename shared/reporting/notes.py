@@ -134,10 +134,10 @@ def _claims(beside: Beside) -> str | None:
         return None
     c = answers.claims
     right = f", {c.right} of them rightly {interval(c.right_low, c.right_high)}" if c.answered else ""
+    silent = f"; no answer on the other {c.n - c.answered}" if c.answered < c.n else ""
     return (
-        f"With p-values from {c.shadows} shadow deletions, at alpha {c.alpha:g} it answers {c.answered} of {c.n} "
-        f"deletions{right}; wrong answers are {number(c.wrong / c.n, 'share')} of all "
-        f"{interval(c.wrong_low, c.wrong_high)}. On the other {c.n - c.answered} it has no answer."
+        f"With p-values from {c.shadows} shadow deletions, at alpha {c.alpha:g}: {c.answered} of {c.n} deletions "
+        f"answered{right}; {c.wrong} of {c.n} wrongly {interval(c.wrong_low, c.wrong_high)}{silent}."
     )
 
 

@@ -34,10 +34,10 @@ def test_a_row_says_how_many_are_answered_and_how_many_wrongly_beside_alpha() ->
     assert row.answers.claims.p_values[6] == [0.03]
     assert row.note is not None
     for words in (
-        "from 199 shadow deletions, at alpha 0.05 it answers 5 of 8 deletions",
+        "from 199 shadow deletions, at alpha 0.05: 5 of 8 deletions answered",
         "4 of them rightly [0.38, 0.96]",
-        "wrong answers are 0.12 of all [0.022, 0.47]",
-        "On the other 3 it has no answer",
+        "1 of 8 wrongly [0.022, 0.47]",
+        "no answer on the other 3.",
     ):
         assert words in row.note
     assert any("P-values of label attacks are the auditor's" in limit for limit in made.limits)
