@@ -7,7 +7,7 @@ from typing import Any
 
 LEAST = 199  # shadow deletions: with fewer no p-value lies far enough below 0.05
 # What is made anew for a shadow deletion, or is the same for all. A method that needs more cannot be repeated.
-MADE = frozenset({"ORIGINAL", "UNLEARNED", "BASE", "RECIPE", "COUNTS", "PROBES"})
+MADE = frozenset({"ORIGINAL", "UNLEARNED", "BASE", "RECIPE", "COUNTS", "PROBES", "DEFENSE", "PUBLIC"})
 
 
 def unrepeatable(needs: Iterable[str]) -> str | None:

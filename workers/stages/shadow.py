@@ -32,6 +32,7 @@ from shared.registry import Params, Plugin, Registry
 from shared.shadows import LEAST, unrepeatable
 from workers.context import JobContext, Output
 from workers.stages import registry
+from workers.stages._knowing import knowing
 from workers.stages._shadow_sets import ShadowSet, shadow_sets
 
 
@@ -47,7 +48,7 @@ class ShadowParams(Params):
     needs=(
         "ORIGINAL", "BASE", "RECIPE", "TRAINING_SET", "FORGET_SETS", "COUNTS", "UNLEARNING", "DEFENSE", "ANSWERS",
     ),
-    uses=("PROBES",),
+    uses=("PROBES", "PUBLIC"),
     produces=("SHADOWS",),
     source="shadow models after Shokri et al. 2017, arXiv 1610.05820; the null after Westfall and Young 1993",
     traits={"runs": ["unlearning", "defense", "attack"]},
@@ -103,6 +104,10 @@ class _Did(NamedTuple):
     def name(self) -> str:
         return self.plugin.name
 
+    @property
+    def needs(self) -> list[str]:
+        return Entry.of(self.plugin).needed(self.params.model_dump())
+
 
 @dataclass(frozen=True)
 class _World:
@@ -116,7 +121,7 @@ class _World:
     defense: _Did
     attack: _Did
     probes: Tensor | None
-    device: torch.device
+    ctx: JobContext
 
     @classmethod
     def of(cls, ctx: JobContext) -> _World:
@@ -146,7 +151,7 @@ class _World:
             defense=_did(defenses.registry, released.method, released.params, "DEFENSE"),
             attack=attack,
             probes=probes,
-            device=ctx.device,
+            ctx=ctx,
         )
 
     def scores(self, samples: Samples, drawn: ShadowSet, ctx: Context) -> Tensor:
@@ -176,20 +181,21 @@ class _World:
 
     def _seen(self, before: Networks, after: Networks) -> Observation | Queries:
         if self.probes is None or self.attack.plugin.traits["access"] != "black_box":
-            return Observation(before, after, self.base, self.counts)
+            seen = Observation(before, after, self.base, self.counts)
+            return knowing(self.ctx, seen) if "DEFENSE" in self.attack.needs else seen
 
         def oracle(network: nn.Module) -> Oracle:
-            return Oracle(network, self.device, self.attack.params)
+            return Oracle(network, self.ctx.device, self.attack.params)
 
         asked = [oracle(after.network(which)) for which in range(after.count)]
         return Queries([oracle(before.network())] * after.count, asked, self.probes.float(), self.counts)
 
 
 def _did(registry_: Registry, name: str, params: dict[str, Any], role: str) -> _Did:
-    plugin, made = chosen(registry_, Choice(name=name, params=params))
-    if (lacking := unrepeatable(Entry.of(plugin).needed(made.model_dump()))) is not None:
+    did = _Did(*chosen(registry_, Choice(name=name, params=params)))
+    if (lacking := unrepeatable(did.needs)) is not None:
         raise InvalidRequest(
             f"{role}: {name} needs {lacking}, which shadow deletions are not made with: no p-values for it",
             f"inputs.{role}",
         )
-    return _Did(plugin, made)
+    return did

@@ -30,8 +30,10 @@ def attacked(
     return made | run_stage("attack", made, attack)
 
 
-def test_a_shadow_deletion_scores_as_the_stages_score_it() -> None:
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_shadow_deletion_scores_as_the_stages_score_it(adaptive: bool) -> None:
     made = attacked(defense="pruning", share=0.3)
+    made |= run_stage("attack", made, "label_inference", adaptive=adaptive)
     found = body(run_stage("shadow", made)["SHADOWS"])
     assert (len(found["scores"]), len(found["scores"][0]), len(found["labels"])) == (199, 4, 199)
     assert (found["unlearning"], found["defense"], found["attack"]) == ("gradient_ascent", "pruning", "label_inference")
@@ -43,7 +45,7 @@ def test_a_shadow_deletion_scores_as_the_stages_score_it() -> None:
     again = made | run_stage("unlearn", made, "gradient_ascent", indices=own.forget.tolist())
     again |= run_stage("defend", again, "pruning", share=0.3)
     again["UNLEARNED"] = again["RELEASED"]
-    scores = body(run_stage("attack", again, "label_inference")["ANSWERS"])["scores"]
+    scores = body(run_stage("attack", again, "label_inference", adaptive=adaptive)["ANSWERS"])["scores"]
     torch.testing.assert_close(torch.tensor(found["scores"][:4]), torch.tensor(scores))
     assert found["labels"][:4] == body(again["LABELS"])["labels"]
 

@@ -18,7 +18,9 @@ LEAST: dict[str, Any] = {
     "dataset": "mnist_5k", "model": "mlp", "unlearning": ["gradient_ascent"],
     "attacks": ["label_inference", "label_inference_black_box", "feature_recovery"], "p_values": True,
 }  # fmt: skip
-FED = ["ANSWERS", "BASE", "COUNTS", "DEFENSE", "FORGET_SETS", "ORIGINAL", "RECIPE", "TRAINING_SET", "UNLEARNING"]
+FED = [
+    "ANSWERS", "BASE", "COUNTS", "DEFENSE", "FORGET_SETS", "ORIGINAL", "PUBLIC", "RECIPE", "TRAINING_SET", "UNLEARNING",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
