@@ -17,8 +17,8 @@ class Scale:
     width: int = 16
     residual: str = "resnet20"
     pretrain: Spec = field(default_factory=dict)  # of the base that most questions are asked of
-    epochs: tuple[int, ...] = (1, 4, 16)  # of bases from early to converged
-    base: int = 4  # epochs of the base that most questions are asked of; one of `epochs`
+    epochs: tuple[int, ...] = (1, 3, 10)  # of bases from early to converged
+    base: int = 3  # epochs of the base that most questions are asked of; one of `epochs`
     search: Spec = field(default_factory=dict)
     deletions: int = 8  # a seed
     seeds: tuple[int, ...] = (0, 1)
@@ -36,7 +36,7 @@ class Scale:
 REDUCED = Scale(
     "reduced",
     pretrain={"batch_size": 64},
-    search={"iterations": 1000},
+    search={"iterations": 800},
     probe={"max_queries": 20_000},
 )
 FULL = Scale(

@@ -102,7 +102,7 @@ def test_a_base_is_compared_with_one_that_saw_more() -> None:
         "Early against",
         {
             "approximate, 1 epochs": [images("gradient_ascent", PAIR, True)],
-            "approximate, 16 epochs": [images("gradient_ascent", PAIR, False)],
+            "approximate, 10 epochs": [images("gradient_ascent", PAIR, False)],
         },
     )
     assert found["approximate, from the pair"] == "supported here"
