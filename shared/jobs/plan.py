@@ -25,6 +25,7 @@ from shared.shadows import unrepeatable
 MAX_JOBS = 10_000
 UNLEARNED, PROBES, CANDIDATES, JUDGE = "UNLEARNED", "PROBES", "CANDIDATES", "JUDGE"
 ADAPTIVE = "adaptive"  # the parameter of attacks: whether the attacker knows the defense
+FETCHED = "FETCHED"  # the mean of several fetches of one release, of defenses that draw anew for each
 SEEDS = 2**31
 # What an evaluation joins with the attacker's result: the truth, and what nulls are made of, with the same knowledge.
 # Without TRAINING_SET it leaves out what the models are worth: that is another evaluation's, made once for all attacks.
@@ -296,7 +297,7 @@ def _evaluations(
     # An attacker that is not told how many samples, of how many classes, were forgotten takes it to be one of one.
     several = frozenset({"COUNTS"} if _several(planner.params(released["FORGET_SETS"])) else ())
     for a, attack in enumerate(planner.against(attack, defense) for attack in spec.attacks):
-        seen = released
+        seen = _fetched(released, attack)
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
             needed = planner.needed(attack)
         for role, stage, params in ((PROBES, "probe", spec.probe), (CANDIDATES, "candidates", spec.candidates)):
@@ -317,6 +318,12 @@ def _evaluations(
             truth = {role: seen[role] for role in seen if role in JOINED}
             made.append(planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked}))
     return made
+
+
+def _fetched(released: Providers, attack: Choice) -> Providers:
+    """What the attacker gets of the release: who knows that each fetch differs fetches as often as is assumed."""
+    often = attack.params.get(ADAPTIVE) is True and FETCHED in released
+    return {**released, UNLEARNED: released[FETCHED]} if often else released
 
 
 def _blame_choice(

@@ -120,6 +120,13 @@ def _by_whom(beside: Beside) -> str:
     return f"Lowered, against an attacker who does not know the defense; one who knows it{got}, {told}."
 
 
+def _fetched(beside: Beside) -> str | None:
+    draws = beside.row.defense.params.get("draws")
+    if not knows(beside.row.attack) or not isinstance(draws, int) or draws < 2:
+        return None
+    return f"This attacker averages {draws} fetches of the release, which assumes that each has noise of its own."
+
+
 def _too_weak(row: Row) -> str:
     """Why a chosen strength was not a higher one."""
     strength = row.defense.strength
@@ -141,4 +148,4 @@ def _claims(beside: Beside) -> str | None:
     )
 
 
-RULES: tuple[Callable[[Beside], str | None], ...] = (_forgets_nothing, _useless, _defense, _claims)
+RULES: tuple[Callable[[Beside], str | None], ...] = (_forgets_nothing, _useless, _defense, _claims, _fetched)

@@ -147,7 +147,7 @@ PLUGINS = [
     ),
     _plugin("metric", "psnr"),
     _plugin("defense", "none"),
-    _plugin("defense", "veil", Veil, counter=dict),
+    _plugin("defense", "veil", Veil, counter=dict, produces=("FETCHED",)),
     _plugin("defense", "mist", Mist, traits={"strength": "density"}),
     _plugin("defense", "private", Private, trains=("noise",)),
     _plugin("unlearning", "ascent", Ascent),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -15,12 +16,14 @@ from shared.ml.context import Part, Share
 from shared.ml.datasets._base import Samples
 from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.metrics.accuracy import accuracy
-from shared.ml.networks import Networks, read_networks, write_networks
+from shared.ml.networks import Networks, clone, read_networks, write_networks
 from shared.ml.records import Defense, ForgetSets, Strength, TrainingSet, Tried, read_json
 from shared.ml.training.recipe import Recipe
 from shared.registry import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
+
+FETCHED = "FETCHED"  # what is made of several releases by who can fetch them
 
 
 class DefendParams(Params):
@@ -57,11 +60,13 @@ def run(ctx: JobContext) -> dict[str, Output]:
     else:
         held_out = split.pick(_held_out(training, len(split.labels)))
         params, released, strength = _strongest(ctx, unlearned, kept, held_out)
-    done = _told(ctx, params, strength=strength)
-    return {
+    made = {
         "RELEASED": Output(write_networks(unlearned.architecture, released)),
-        "DEFENSE": Output.of_json(done.json_value()),
+        "DEFENSE": Output.of_json(_told(ctx, params, strength=strength).json_value()),
     }
+    if FETCHED in ctx.method.produces:
+        made[FETCHED] = Output(write_networks(unlearned.architecture, _fetched(ctx, unlearned, kept, params, released)))
+    return made
 
 
 def _trained_so(ctx: JobContext, n: int) -> dict[str, Output]:
@@ -100,6 +105,24 @@ def _released(
         part = Part(share, deletion, unlearned.count)
         yield ctx.method.target(unlearned.network(deletion), retain, params, part).cpu()
         part.progress(1, 1)
+
+
+def _fetched(
+    ctx: JobContext, unlearned: Networks, kept: list[Samples], params: Any, released: list[nn.Module]
+) -> list[nn.Module]:
+    """Every deletion's mean over `draws` releases, of which the first is the one that is released."""
+    assert ctx.method is not None
+    means = [clone(network) for network in released]
+    for draw in range(1, params.draws):
+        again = Part(ctx, draw, params.draws)
+        for deletion, (mean, retain) in enumerate(zip(means, kept, strict=True)):
+            part = Part(again, deletion, unlearned.count)
+            other = ctx.method.target(unlearned.network(deletion), retain, params, part).cpu()
+            with torch.no_grad():
+                for weight, drawn in zip(mean.parameters(), other.parameters(), strict=True):
+                    weight.lerp_(drawn, 1 / (draw + 1))
+        ctx.progress(1, 1)
+    return means
 
 
 def _held_out(training: TrainingSet, n: int) -> list[int]:

@@ -39,9 +39,9 @@ def run(observation: Observation, params: AnalyticInversionParams, ctx: Context)
     """The input of a dense first layer: each unit's weight gradient is its bias gradient times the input.
 
     Exact for one sample and an estimate that is its gradient; of a sum it is a mean of the inputs, weighed by the
-    units. All units tell the same input, so they are averaged by the square of their bias gradient. No label is needed;
-    the one told is read off the last bias. Of `either` estimate the one that its own images explain better is taken,
-    for all deletions alike.
+    units. All units tell the same input, so they are averaged by the square of their bias gradient, times that of the
+    weight's trust where not all are trusted alike. No label is needed; the one told is read off the last bias. Of
+    `either` estimate the one that its own images explain better is taken, for all deletions alike.
 
     Raises:
         InvalidRequest: the first layer is not a dense one on the image, several samples a deletion, a deletion left no
@@ -89,13 +89,16 @@ def _inputs(estimate: Estimate, weight: str, bias: str) -> Tensor:
     """Images [D, 1, C, H, W], in [0, 1] where the estimate is a gradient; what is shown and scored is clamped."""
     architecture = estimate.at.architecture
     slopes, shares = estimate.direction[weight].double(), estimate.direction[bias].double()
-    worth = torch.ones_like(slopes) if estimate.trust is None else (estimate.trust[weight] > 0).double()
-    total = torch.einsum("dh,dhi->di", shares.square(), worth)
+    expected = shares.unsqueeze(2).expand_as(slopes)  # slopes are these times the input
+    if estimate.trust is not None:
+        plain = shares / estimate.trust[bias].double().clamp_min(1e-30)
+        expected = plain.unsqueeze(2) * estimate.trust[weight].double()
+    total = expected.square().sum(1)
     if not bool((total > 0).any(1).all()):
         which = int((~(total > 0).any(1)).nonzero()[0, 0])
         raise InvalidRequest(f"deletion {which} left no trace in the first layer's bias", "inputs.UNLEARNED")
     # a pixel of which no unit tells anything is taken to be the data's mean
-    seen = torch.einsum("dh,dhi->di", shares, slopes * worth) / total.clamp_min(1e-300)
+    seen = (expected * slopes).sum(1) / total.clamp_min(1e-300)
     mean, std = (torch.tensor(t, dtype=torch.float64).view(-1, 1, 1) for t in (architecture.mean, architecture.std))
     return (seen.view(-1, 1, *architecture.input_shape) * std + mean).float()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
+from shared.ml.attacks import analytic_inversion
 from shared.ml.attacks._apart import apart
 from shared.ml.attacks._estimate import gradient_direction, with_controls
 from shared.ml.attacks._observation import Observation
@@ -28,11 +29,13 @@ from tests.unit.ml.test_attacks import CONVNET, observe, true_gradient
 NOBODY = Public(dataset=Choice(name="npz", params={"path": "none.npz"}), digest="0" * 64, sets=[])
 
 
-def defended(name: str, params: Params, seen: Observation, ctx: Context) -> Observation:
+def defended(
+    name: str, params: Params, seen: Observation, ctx: Context, architecture: Architecture = CONVNET
+) -> Observation:
     """The observation of what was released: each deletion's model defended, the others kept."""
     states = []
     for i in range(seen.unlearned.count):
-        kept = samples(CONVNET).pick([place for place in range(N) if place != i])
+        kept = samples(architecture).pick([place for place in range(N) if place != i])
         states.append(registry.get(name).target(seen.unlearned.network(i), kept, params, ctx).state_dict())
     state = {n: torch.stack([s[n] for s in states]) for n in states[0]}
     return replace(seen, unlearned=Networks(seen.unlearned.architecture, state, len(states)))
@@ -191,3 +194,15 @@ def test_pruned_weights_are_taken_to_be_the_originals() -> None:
     for name, trust in known.trust.items():
         before, after = seen.original.state[name].expand_as(trust), known.unlearned.state[name]
         assert torch.equal(after, torch.where(trust == 0, before, released.unlearned.state[name]))
+
+
+def test_a_dense_first_layer_is_read_through_pruning() -> None:
+    mlp = CONVNET.model_copy(update={"model": Choice(name="mlp", params={"hidden": 64})})
+    seen, truth = observe("gradient_ascent", architecture=mlp)
+    params = registry.get("pruning").params(share=0.5)
+    released = defended("pruning", params, seen, LocalContext(), mlp)
+    known = knowing("pruning", params, released)
+    run, plain = analytic_inversion.run, analytic_inversion.AnalyticInversionParams()
+    errors = [(run(o, plain, LocalContext()).images[:, 0] - truth.images).abs().max() for o in (released, known)]
+    assert errors[0] > 0.1
+    assert errors[1] < 1e-3

@@ -108,3 +108,16 @@ def test_models_and_truth_of_different_audits_are_refused() -> None:
     made = chain(deletions=3)
     with pytest.raises(InvalidRequest, match="number of deletions"):
         run_stage("defend", made | {"FORGET_SETS": chain(deletions=2)["FORGET_SETS"]}, "none")
+
+
+def test_several_fetches_average_the_noise_away_and_the_first_is_what_is_released() -> None:
+    made = chain()
+    once, often = (run_stage("defend", made, "obfuscation", noise=0.1, draws=draws) for draws in (1, 16))
+    assert once["FETCHED"].data == once["RELEASED"].data == often["RELEASED"].data
+    assert often == run_stage("defend", made, "obfuscation", noise=0.1, draws=16)
+    before, one, mean = (
+        read_networks(m.data, "x").state for m in (made["UNLEARNED"], often["RELEASED"], often["FETCHED"])
+    )
+    kernel = max(before, key=lambda name: before[name].numel())
+    alone, left = ((after[kernel] - before[kernel]).square().mean().sqrt() for after in (one, mean))
+    assert left / alone == pytest.approx(1 / 4, rel=0.1)

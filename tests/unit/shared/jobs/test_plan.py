@@ -199,6 +199,8 @@ def test_an_attacker_who_knows_the_defense_is_planned_where_knowing_it_is_of_use
     come_from = {i.role: made_by[i.parent or ""] for i in attack.inputs}
     assert come_from["DEFENSE"] == come_from["UNLEARNED"] == ("defend", "veil")
     assert come_from["PUBLIC"] == ("train", None)
+    for job in more:  # who knows fetches it as often as is assumed
+        assert [i.parent_role for i in job.inputs if i.role == "UNLEARNED"] == ["FETCHED"]
     assert {i.role: i.parent for i in evaluation.inputs if i.role in ("DEFENSE", "PUBLIC")} == {
         i.role: i.parent for i in attack.inputs if i.role in ("DEFENSE", "PUBLIC")
     }  # its null is made with the same knowledge

@@ -111,6 +111,20 @@ def test_a_defense_without_a_counter_is_said_to_have_none_and_one_that_is_not_to
         assert noted in notes(made)["dp_sgd", False]
 
 
+def test_how_often_the_release_was_fetched_is_noted_for_who_averages() -> None:
+    noisy = defense("obfuscation", noise=0.01, draws=64) | {"counter": True}
+    once = defense("obfuscation", noise=0.01, draws=1) | {"counter": True}
+    for released, told in ((noisy, True), (once, False)):
+        made = report(
+            audit(defenses=["none", "obfuscation"], attacks=BOTH), utility(), utility(released=released),
+            images(**LEAK, released=NONE, attack=PLAIN),
+            *(images(**NOTHING, released=released, attack=attack) for attack in (PLAIN, KNOWS)),
+        )  # fmt: skip
+        noted = notes(made)
+        assert ("averages 64 fetches" in noted["obfuscation", True]) == told
+        assert "fetches" not in noted["obfuscation", False]
+
+
 def test_the_page_shows_both_columns_the_undefended_score_in_both_and_what_each_was_given() -> None:
     made = both(NOTHING, LEAK)
     page = render(made, [])
