@@ -98,7 +98,7 @@ class Lineup:
 
 
 def score_membership(scores: Tensor, members: Membership, truth: ForgetSets, generator: torch.Generator) -> JSONObject:
-    """Every metric of membership, `forgotten_` and, where any sample was kept, `retained_`, beside what chance gives.
+    """Every metric of membership, `_forgotten` and, where any sample was kept, `_retained`, beside what chance gives.
 
     Of AUCs too the p of `rank_sum_p`. A true positive rate is left out where all classes have too few
     never-trained samples for any to be told.
@@ -127,7 +127,7 @@ def score_membership(scores: Tensor, members: Membership, truth: ForgetSets, gen
                 part["gain"] |= {end: part[end] - part["null"] for end in ("low", "high")} | {
                     "interval": part["interval"]
                 }
-            parts[f"{kind}_{plugin.name}"] = part | {"others": len(lineup.never)}
+            parts[f"{plugin.name}_{kind}"] = part | {"others": len(lineup.never)}
     return parts
 
 

@@ -1,4 +1,4 @@
-"""So many successes among n trials: as probabilities, without numbers that overflow."""
+"""What chance gives: successes among n trials as probabilities, without numbers that overflow; and AUCs."""
 
 from __future__ import annotations
 
@@ -36,3 +36,9 @@ def chance_band(n: int, share: float) -> tuple[float, float]:
         if below >= 1 - (1 - LEVEL) / 2:
             return low or 0.0, k / n
     return low or 0.0, 1.0
+
+
+def auc_band(n: int, others: int) -> tuple[float, float]:
+    """The central 95 % of the AUC of n samples against others, where all are alike (normal, as for rank sums)."""
+    reach = 1.96 * sqrt((n + others + 1) / (12 * n * others))
+    return max(0.0, 0.5 - reach), min(1.0, 0.5 + reach)

@@ -1,4 +1,4 @@
-"""The two charts of a report: leakage against utility, and labels against their chance band."""
+"""The charts of a report: leakage against utility, and shares (labels, members) against their chance band."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from shared.reporting.binomial import chance_band
 from shared.reporting.drawing import RADIUS, Point, Scale, around, both, box, line, marker, plain, shorten, svg, text
 
 FITS = 42  # letters beside or above a strip
@@ -15,12 +14,12 @@ FITS = 42  # letters beside or above a strip
 
 @dataclass(frozen=True)
 class Strip:
-    """One label row: how often the attack was right, beside what chance gives for that n."""
+    """One score between 0 and 1, beside what chance gives: the central 95 % of it, around the null."""
 
     mark: str
     name: str
     told: str
-    n: int
+    band: tuple[float, float]
     null: float
     point: Point
 
@@ -109,29 +108,29 @@ def _free(
     return true
 
 
-def strips(rows: Sequence[Strip]) -> Markup:
-    """Accuracy of each label row on one axis from 0 to 1, with its interval and its chance band."""
+def strips(rows: Sequence[Strip], axis: str, title: str) -> Markup:
+    """Each row on one axis from 0 to 1, with its interval and its chance band."""
 
     def draw(width: float) -> Markup:
         pitch = 58.0 if width < 500 else 38.0
         left = 12.0 if width < 500 else 310.0
         scale = Scale(0, 1, (left, width - 14))
         bottom = 22 + pitch * len(rows)
-        parts = [text(scale(0), 12, "share of classes named rightly", "label")]
+        parts = [text(scale(0), 12, axis, "label")]
         for value in scale.ticks(5):
             parts.append(line(scale(value), 20, scale(value), bottom, "grid"))
             parts.append(text(scale(value), bottom + 15, plain(value), "tick", "middle"))
         for i, strip in enumerate(rows):
             parts += _strip(strip, scale, 22 + pitch * i, pitch, left)
         told = "; ".join(f"{row.name}: {row.told}" for row in rows)
-        return svg(width, bottom + 22, f"Label inference against chance. {told}", parts)
+        return svg(width, bottom + 22, f"{title} {told}", parts)
 
     return both(draw)
 
 
 def _strip(strip: Strip, scale: Scale, top: float, pitch: float, left: float) -> list[Markup]:
     middle = top + pitch - 17
-    low, high = chance_band(strip.n, strip.null)
+    low, high = strip.band
     parts = [
         box(scale(low), middle - 11, max(scale(high) - scale(low), 2), 22, "band"),
         line(scale(strip.null), middle - 11, scale(strip.null), middle + 11, "null"),

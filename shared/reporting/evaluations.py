@@ -29,6 +29,7 @@ from shared.reporting.models import (
 )
 
 IMAGE, LABEL = "psnr", "label_accuracy"
+MEMBER, TELLING, STAYED = "auc_forgotten", "tpr_forgotten", "auc_retained"
 RANK = "decoy_rank_1"
 DEEPEST = 32  # what is nested in what is nested: nobody means that
 
@@ -85,8 +86,9 @@ class Evaluation(Part):
 
     @model_validator(mode="after")
     def _labels_are_shares(self) -> Evaluation:
-        if LABEL in self.metrics and self.metrics[LABEL].unit != "share":
-            raise ValueError(f"{LABEL} must have the unit share")
+        for name in (LABEL, MEMBER, STAYED):
+            if name in self.metrics and self.metrics[name].unit != "share":
+                raise ValueError(f"{name} must have the unit share")
         return self
 
 
@@ -182,9 +184,9 @@ def recovered(evaluation: Evaluation) -> int:
 
 
 def main_metric(metrics: Iterable[str]) -> str | None:
-    """The metric that decides what a row shows: PSNR for images, accuracy for labels, else any with a null."""
+    """The metric that decides what a row shows: PSNR for images, accuracy for labels, AUC for members, else any."""
     names = sorted(set(metrics) - {RANK})
-    return next((name for name in (IMAGE, LABEL) if name in names), names[0] if names else None)
+    return next((name for name in (IMAGE, LABEL, MEMBER) if name in names), names[0] if names else None)
 
 
 def knows(attack: Method) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shared.reporting.binomial import chance_of
-from shared.reporting.evaluations import IMAGE, LABEL, main_metric
+from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, TELLING, main_metric
 from shared.reporting.models import Finding, Identification, Score, Utility
-from shared.reporting.numbers import gained, identified, interval, number, plural, scored
+from shared.reporting.numbers import gained, identified, interval, number, plural, probability, scored
 
 FEW = 5  # below it, nothing seen is nothing learned: Wilson's interval of 0 of 4 reaches 0.49
 KEEPS = 0.05  # test accuracy that a released model may lose and still be of use
@@ -18,6 +18,11 @@ RULES = (
     "the pictures are: where its 95 % interval lies above zero and identification does not exceed chance, the row is "
     "inconclusive.",
     "A label attack leaks where it names more classes rightly than the strongest null gives.",
+    "A membership attack leaks where it tells forgotten samples from others of their class that were never trained on: "
+    f"the 95 % interval of the AUC lies above 0.5, and chance gives as much with a probability of at most {TAIL}. "
+    "Where it lies below, the row is inconclusive: the scores tell them too, the other way round. So it is where only "
+    "the true positive rate is above chance: a few are told, though most are not. What is told of samples that stayed "
+    "is said beside it and decides nothing: they were not deleted.",
     "More than chance gives: the 95 % interval (Wilson) lies above it, and so many or more would come by chance with a "
     f"probability of at most {TAIL} (exact binomial). One of 8 identified among 100 decoys has 0.076: too little.",
     "One recovered image is a leak for one person: where any deletion is identified and its own score beats its own "
@@ -40,6 +45,8 @@ def judge(metrics: Mapping[str, Score], ranks: Identification | None, recovered:
         return Finding(outcome="inconclusive", reason="Nothing was scored.")
     if name == LABEL:
         return _labels(metrics[name])
+    if name == MEMBER:
+        return _members(metrics[name], metrics.get(TELLING))
     if name != IMAGE or ranks is None:
         return Finding(outcome="inconclusive", reason=_undecidable(name, metrics[name]))
     return _images(metrics[name], ranks, recovered)
@@ -73,6 +80,30 @@ def _labels(accuracy: Score) -> Finding:
             return Finding(outcome="inconclusive", reason=reason)
         return Finding(outcome="leak", reason=f"The accuracy is clear of its null: {told}.")
     return _nothing(accuracy.n, f"The accuracy is not clear of its null: {told}.")
+
+
+def _members(auc: Score, tpr: Score | None) -> Finding:
+    found = members(auc)
+    if found.outcome != "not_seen" or tpr is None or tpr.low is None or tpr.null is None or tpr.low <= tpr.null:
+        return found
+    if tpr.interval == "wilson" and chance_of(int(tpr.mean * tpr.n + 1e-9), tpr.n, tpr.null) > TAIL:
+        return found
+    reason = f"Only the true positive rate is clear of chance: {scored(tpr)}, null {number(tpr.null)}. {found.reason}"
+    return Finding(outcome="inconclusive", reason=reason)
+
+
+def members(auc: Score) -> Finding:
+    """Whether samples are told from those that were never trained on, by their AUC against them."""
+    told = f"AUC {scored(auc)}, null {number(auc.null)}" + ("" if auc.p is None else f", p {probability(auc.p)}")
+    if auc.low is None or auc.high is None or auc.null is None:
+        return Finding(outcome="inconclusive", reason=f"No interval or no null to compare with: {told}.")
+    if auc.high < auc.null:
+        return Finding(outcome="inconclusive", reason=f"Told the other way round, by turning the score: {told}.")
+    if auc.low > auc.null:
+        if auc.p is None or auc.p > TAIL:
+            return Finding(outcome="inconclusive", reason=f"Above its null, but by chance that is not rare: {told}.")
+        return Finding(outcome="leak", reason=f"The AUC is clear of its null: {told}.")
+    return _nothing(auc.n, f"The AUC is not clear of its null: {told}.")
 
 
 def _nothing(n: int, told: str) -> Finding:

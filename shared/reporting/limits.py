@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.jobs.spec import AuditSpec
-from shared.reporting.evaluations import IMAGE, identity, knows
+from shared.reporting.evaluations import IMAGE, MEMBER, identity, knows
 from shared.reporting.models import Missing, Row
 from shared.reporting.notes import unknown_defenses
 from shared.reporting.numbers import Names, listed, plural
@@ -118,6 +118,16 @@ def _counts(scope: Scope) -> str | None:
     )
 
 
+def _members(scope: Scope) -> str | None:
+    if not any(MEMBER in row.metrics for row in scope.rows):
+        return None
+    return (
+        "A membership attacker holds the candidates themselves and asks only which of them was forgotten: it tells who "
+        "was deleted, and rebuilds nothing. Samples are compared within their class, so a class that drifts as a whole "
+        "counts for nothing; the candidates that were never trained on are drawn like those that were."
+    )
+
+
 def _compares(scope: Scope) -> str | None:
     if not any("released_models" in row.threat_model for row in scope.rows):
         return None
@@ -218,6 +228,6 @@ def _repeat(scope: Scope) -> str | None:
 
 
 RULES: tuple[Callable[[Scope], str | None], ...] = (
-    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _claims, _compares, _batch_norm,
-    _repeat, _strength, _promise, _definition, _judged, _enlarged,
+    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _claims, _compares, _members,
+    _batch_norm, _repeat, _strength, _promise, _definition, _judged, _enlarged,
 )  # fmt: skip

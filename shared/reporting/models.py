@@ -102,6 +102,10 @@ class Score(Part):
     gain: Number | None = Field(None, description="mean paired difference to the null; positive: the attack beats it")
     gain_low: Number | None = None
     gain_high: Number | None = None
+    p: Share | None = Field(
+        None, description="membership: how often chance gives as much (exact, by relabeling candidates), one-sided"
+    )
+    others: Count | None = Field(None, description="membership: samples never trained on, that each is held against")
 
     @model_validator(mode="after")
     def _in_its_unit(self) -> Score:

@@ -33,6 +33,10 @@ METRICS = {
     "lpips": "LPIPS",
     "label_accuracy": "label accuracy",
     "decoy_rank_1": "identified",
+    "auc_forgotten": "AUC, forgotten",
+    "auc_retained": "AUC, retained",
+    "tpr_forgotten": "TPR at 5 % FPR, forgotten",
+    "tpr_retained": "TPR at 5 % FPR, retained",
 }
 
 
@@ -52,6 +56,11 @@ def interval(low: float | None, high: float | None, unit: str = "", sign: bool =
     if low is None or high is None:
         return "no interval"
     return "[" + ", ".join(number(end, unit, sign).removesuffix(" dB") for end in (low, high)) + "]"
+
+
+def probability(p: float) -> str:
+    """`0.0005`, `0.031`, `0.42`: two digits that tell."""
+    return f"{p:.2g}" if p >= 0.001 else f"{p:.4f}"
 
 
 def scored(score: Score) -> str:

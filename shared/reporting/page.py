@@ -13,13 +13,14 @@ from markupsafe import Markup
 
 from shared.reporting import charts, numbers
 from shared.reporting.as_yaml import shortened, to_yaml
+from shared.reporting.binomial import auc_band, chance_band
 from shared.reporting.curves import curve
 from shared.reporting.drawing import Point
-from shared.reporting.evaluations import IMAGE, LABEL, RANK, identity
+from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, RANK, STAYED, identity
 from shared.reporting.findings import RULES
 from shared.reporting.glance import OUTCOMES, Line, overview
 from shared.reporting.models import Defense, Method, Missing, Report, Row
-from shared.reporting.numbers import Names, columns_of, shows
+from shared.reporting.numbers import Names, attacks_of, columns_of, shows
 from shared.reporting.pictures import Gallery, shown
 from shared.reporting.threats import never, threats
 
@@ -69,6 +70,7 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         "attacks": [names(attack) for attack in columns_of(report.rows)],
         "tradeoffs": tradeoffs(report.rows, lines, names),
         "labels": labels(lines, names),
+        "members": members(lines, names),
         "curves": [
             (sweep, [(names(leak.attack), curve(sweep, i)) for i, leak in enumerate(sweep.settings[0].leaks)])
             for sweep in report.sweeps
@@ -80,6 +82,8 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         "rules": RULES,
         "yaml": to_yaml(shortened(report.provenance.audit)),
         "image": IMAGE,
+        "member": MEMBER,
+        "stayed": STAYED,
         "rank": RANK,
     }
     return environment.get_template("report.html").render(context)
@@ -146,17 +150,40 @@ def row_unit(row: Row) -> str:
 def labels(lines: Sequence[Line], names: Names) -> Chart | None:
     """All label rows on one chart."""
     rows = [(line.mark, row) for line in lines for row in line.rows if LABEL in row.metrics]
-    several_seeds = len({row.seed for _, row in rows}) > 1
-    several_attacks = len({identity(row.attack) for _, row in rows}) > 1
     strips = []
     for mark, row in rows:
-        score = row.metrics[LABEL]
-        told = [names.choice(row.unlearning), names.choice(row.defense)]
-        told += [names(row.attack)] if several_attacks else []
-        told += [f"seed {row.seed}"] if several_seeds else []
+        score, null = row.metrics[LABEL], row.metrics[LABEL].null or 0.0
         point = _point(mark, row, LABEL, names, across=True)
-        strips.append(charts.Strip(mark, ", ".join(told), numbers.scored(score), score.n, score.null or 0.0, point))
-    return Chart("", charts.strips(strips), rows, False) if strips else None
+        strips.append(
+            charts.Strip(mark, _of(row, rows, names), numbers.scored(score), chance_band(score.n, null), null, point)
+        )
+    drawing = charts.strips(strips, "share of classes named rightly", "Label inference against chance.")
+    return Chart("", drawing, rows, False) if strips else None
+
+
+def members(lines: Sequence[Line], names: Names) -> list[Chart]:
+    """One chart a membership attack: those who were forgotten."""
+    found = []
+    every = [(line.mark, row) for line in lines for row in line.rows if MEMBER in row.metrics]
+    for attack in attacks_of(row for _, row in every):
+        rows = [(mark, row) for mark, row in every if identity(row.attack) == identity(attack)]
+        strips = []
+        for mark, row in rows:
+            score = row.metrics[MEMBER]
+            point, band = _point(mark, row, MEMBER, names, across=True), auc_band(score.n, score.others or score.n)
+            told = numbers.scored(score)
+            strips.append(charts.Strip(mark, _of(row, rows, names), told, band, score.null or 0.5, point))
+        axis = "AUC of the forgotten, against samples never trained on"
+        found.append(Chart(names(attack), charts.strips(strips, axis, "Membership against chance."), rows, False))
+    return found
+
+
+def _of(row: Row, among: Sequence[tuple[str, Row]], names: Names) -> str:
+    """The row in words, with its attack and its seed where others have another."""
+    told = [names.choice(row.unlearning), names.choice(row.defense)]
+    told += [names(row.attack)] if len({identity(other.attack) for _, other in among}) > 1 else []
+    told += [f"seed {row.seed}"] if len({other.seed for _, other in among}) > 1 else []
+    return ", ".join(told)
 
 
 def _point(mark: str, row: Row, metric: str, names: Names, across: bool = False) -> Point:

@@ -18,6 +18,8 @@ WHITE = {
     "LABELS": "the classes of the deleted samples",
     "DEFENSE": "how the release was defended, with all settings",
     "PUBLIC": "training sets that an outsider could have drawn, none of whose samples was trained on",
+    "CANDIDATES": "samples with their classes, the deleted ones mixed with others that stayed or were never trained on",
+    "POPULATION": "public samples with their classes",
     "PROBES": "inputs made beforehand by querying the original model",
 }
 BLACK = {
@@ -36,8 +38,8 @@ def never(rows: Iterable[Row]) -> str:
     """What no attack was given."""
     but = ", unless it lists DEFENSE," if any(knows(row.attack) for row in rows) else ""
     return (
-        f"the deleted samples, the training set, the name of the unlearning method, or{but} whether and how the "
-        "release was defended"
+        "the deleted samples (but mixed among CANDIDATES, where that is listed), the training set, the name of the "
+        f"unlearning method, or{but} whether and how the release was defended"
     )
 
 

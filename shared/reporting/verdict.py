@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from shared.reporting.evaluations import identity, knows, main_metric
-from shared.reporting.findings import useful
-from shared.reporting.models import Level, Missing, Row, Verdict
+from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, STAYED, identity, knows, main_metric
+from shared.reporting.findings import members, useful
+from shared.reporting.models import Level, Missing, Row, Score, Verdict
 from shared.reporting.notes import apart, attacked, unknown_defenses
 from shared.reporting.numbers import Names, attacks_of, by_release, gained, identified, listed, number, plural, scored
 
 Rows = Sequence[Row]
 NULL = "the null is what an attacker gets who rebuilds nothing"
+TOLD = {
+    IMAGE: "Deleted samples can be read back",
+    LABEL: "The classes of deleted samples can be read back",
+    MEMBER: "Who was deleted can be told, among candidates,",
+}
 WORST_FIRST: tuple[Level, ...] = ("leaks", "inconclusive", "reduced", "no_leak_seen")
 
 
@@ -100,13 +105,13 @@ def _level(options: Sequence[Release]) -> Level:
 
 
 def strongest(rows: Rows) -> Row | None:
-    """The leaking row that convinces most: images before labels, then by the lower end of the gain."""
+    """The leaking row that says most: images before labels before members, then by the lower end of the gain."""
     leaking = [row for row in rows if row.finding.outcome == "leak"]
 
-    def weight(row: Row) -> tuple[bool, float]:
+    def weight(row: Row) -> tuple[int, float]:
         name = main_metric(row.metrics) or ""
         low = row.metrics[name].gain_low
-        return row.identification is not None, low if low is not None else float("-inf")
+        return (MEMBER, LABEL, IMAGE).index(name), low if low is not None else float("-inf")
 
     return max(leaking, key=weight, default=None)
 
@@ -127,14 +132,14 @@ def _headline(level: Level, methods: Sequence[Sequence[Release]], names: Names) 
     )
     if worst is None:
         return "These measurements do not decide whether deleted data leak."
-    what = "Deleted samples" if worst.identification else "The classes of deleted samples"
+    what = TOLD[main_metric(worst.metrics) or ""]
     if level == "leaks":
-        start = f"{what} can be read back after {names.choice(worst.unlearning)}"
+        start = f"{what} after {names.choice(worst.unlearning)}"
         told = "" if worst.defense.method == "none" else f" with {names(worst.defense)}"
         told += " by an attacker who knows the defense" if knows(worst.attack) else ""
         return f"{start}{told}: {_score(worst)} ({NULL})."
     after = listed([names.choice(options[0].unlearning) for options in leaking])
-    start = f"{what} can be read back after {after} if nothing is done; {_stopped(leaking)}"
+    start = f"{what} after {after} if nothing is done; {_stopped(leaking)}"
     return start + (". Not everything here is decided, and what is not may leak." if level == "inconclusive" else ".")
 
 
@@ -154,7 +159,7 @@ def _score(row: Row) -> str:
     score = row.metrics[name]
     if row.identification:
         return f"{identified(row.identification)}, {gained(score)} over the null"
-    return f"accuracy {scored(score)}, null {number(score.null)}"
+    return f"{'AUC' if name == MEMBER else 'accuracy'} {scored(score)}, null {number(score.null)}"
 
 
 def _undefended(release: Release, methods: Sequence[Sequence[Release]]) -> Release | None:
@@ -210,9 +215,27 @@ def _closing(rows: Rows, missing: Sequence[Missing]) -> list[str]:
     visible = [u for row in rows if (u := row.utility) and u.forget_accuracy < u.original_forget_accuracy]
     if any(row.utility for row in rows) and not visible:
         told.append("No release classifies the deleted samples worse than the original did: forgetting does not show.")
+    if stayed := [score for row in rows if (score := row.metrics.get(STAYED))]:
+        told.append(_stayed(stayed))
     if unknown := unknown_defenses(rows):
         told.append(
             f"No attacker here knew that {listed(unknown)} was used. Against a defense that the attacker does not "
             "know, a low score is no evidence of safety."
         )
     return told
+
+
+def _stayed(scores: Sequence[Score]) -> str:
+    """What the releases tell of samples that nobody deleted."""
+    turned = [
+        score for score in scores if score.high is not None and score.null is not None and score.high < score.null
+    ]
+    leaking = [score for score in scores if members(score).outcome == "leak"] + turned
+    if leaking:
+        most = max(leaking, key=lambda score: abs(score.mean - (score.null or 0.0)))
+        return (
+            f"Who stayed in the training set is told too, in {len(leaking)} of {plural(len(scores), 'row')}: AUC "
+            f"{scored(most)} against samples never trained on{', the other way round' if most in turned else ''}."
+        )
+    ends = dict.fromkeys(number(end) for end in (min(s.mean for s in scores), max(s.mean for s in scores)))
+    return f"Who stayed in the training set was not told from samples never trained on (AUC {' to '.join(ends)})."

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from shared.ml.tensors import write_tensors
 from tests.support.browser import chromium
-from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, utility
+from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, membership, utility
 from workers.context import JobContext
 from workers.stages.report import ReportParams, run
 
@@ -48,19 +48,21 @@ FAINT = """() => {
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with everything in it: leaks, a defense, labels, pictures, missing rows, a hostile name."""
+    """A report with everything in it: leaks, a defense, labels, members, pictures, missing rows, a hostile name."""
     pruned = defense("pruning", strength=0.3)
     spec = audit(
         name=LONG[:200],
         unlearning=["gradient_ascent", "retrain"],
         defenses=["none", "pruning"],
-        attacks=["feature_recovery", "label_inference"],
+        attacks=["feature_recovery", "label_inference", "membership_difference"],
     )
     evaluations = [
         images(**LEAK),
         images(**NOTHING, released=pruned),
         labels(8, (0.68, 1.0)),
         labels(3, (0.14, 0.69), released=pruned),
+        membership((0.9, 0.7, 0.98)),
+        membership((0.5, 0.3, 0.7), 0.5, released=pruned),
         utility(),
         utility(released=pruned),
     ]
@@ -119,7 +121,7 @@ def test_each_width_shows_one_drawing_of_each_chart(browser: Browser, report: Pa
         page, _ = opened(browser, report, width, "light")
         drawings = page.locator("svg")
         shown = [drawings.nth(i).is_visible() for i in range(drawings.count())]
-        assert shown.count(True) == shown.count(False) == 2
+        assert shown.count(True) == shown.count(False) == 3
         page.close()
 
 

@@ -100,6 +100,26 @@ def labels(
     }
 
 
+def membership(
+    auc: tuple[float, float, float],
+    p: float = 0.0005,
+    *,
+    stayed: tuple[float, float, float] = (0.5, 0.42, 0.58),
+    stayed_p: float = 0.5,
+    unlearning: str = "gradient_ascent",
+    released: JSON | None = None,
+) -> JSON:
+    """The evaluation of one attack on membership; triples are (AUC, low, high)."""
+    told = {"interval": "newcombe", "null": 0.5, "null_name": "chance", "nulls": {"chance": 0.5}, "others": 400}
+    metrics = {}
+    for name, ends, chance in (("auc_forgotten", auc, p), ("auc_retained", stayed, stayed_p)):
+        gain = dict(zip(("mean", "low", "high"), (end - 0.5 for end in ends), strict=True))
+        metrics[name] = _metric(ends, 8, "share") | told | {"gain": gain, "p": chance}
+    told = _evaluation(0, unlearning, released, method("membership_difference"), 8) | {"metrics": metrics}
+    told["threat_model"] |= {"access": "black_box", "observes": ["CANDIDATES", "ORIGINAL", "UNLEARNED"]}
+    return told
+
+
 def utility(
     *,
     test: float = 0.97,

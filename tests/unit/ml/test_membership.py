@@ -46,16 +46,16 @@ def test_forgotten_and_retained_are_held_against_the_never_trained_of_their_clas
 
     forgotten = [wins(d, K * d + i) for d in range(D) for i in range(K)]
     retained = [fmean(wins(d, c) for d in range(D)) for c in range(12, 30)]
-    assert found["forgotten_auc"]["values"] == pytest.approx(forgotten)
-    assert found["retained_auc"]["values"] == pytest.approx(retained)
-    assert found["forgotten_auc"]["mean"] == pytest.approx(fmean(forgotten))
-    assert [found[f"{kind}_auc"]["n"] for kind in ("forgotten", "retained")] == [12, 18]
+    assert found["auc_forgotten"]["values"] == pytest.approx(forgotten)
+    assert found["auc_retained"]["values"] == pytest.approx(retained)
+    assert found["auc_forgotten"]["mean"] == pytest.approx(fmean(forgotten))
+    assert [found[f"auc_{kind}"]["n"] for kind in ("forgotten", "retained")] == [12, 18]
     for part in found.values():
         assert part["others"] == 120
         assert part["low"] <= part["mean"] <= part["high"]
         assert part["null_name"] == "chance"
-    assert found["forgotten_auc"]["null"] == 0.5
-    assert found["forgotten_tpr"]["null"] == pytest.approx(2 / 41)  # 40 others a class, 2 of 41 are at most 5 %
+    assert found["auc_forgotten"]["null"] == 0.5
+    assert found["tpr_forgotten"]["null"] == pytest.approx(2 / 41)  # 40 others a class, 2 of 41 are at most 5 %
 
 
 def test_what_was_forgotten_is_told_and_what_was_kept_is_not() -> None:
@@ -63,25 +63,25 @@ def test_what_was_forgotten_is_told_and_what_was_kept_is_not() -> None:
     for d in range(D):
         scores[d, K * d : K * d + K] += 9
     found = scored(scores)
-    auc, tpr = found["forgotten_auc"], found["forgotten_tpr"]
+    auc, tpr = found["auc_forgotten"], found["tpr_forgotten"]
     assert (auc["mean"], tpr["mean"], auc["p"]) == (1, 1, 1 / 2000)
     assert 0.5 < auc["low"] < auc["high"] == 1
     assert auc["gain"]["low"] == pytest.approx(auc["low"] - 0.5)
-    assert found["retained_auc"]["low"] < 0.5 < found["retained_auc"]["high"]
-    assert found["retained_auc"]["p"] > 0.05
+    assert found["auc_retained"]["low"] < 0.5 < found["auc_retained"]["high"]
+    assert found["auc_retained"]["p"] > 0.05
 
 
 def test_a_class_that_drifts_as_a_whole_tells_no_member() -> None:
     scores = torch.arange(C).remainder(CLASSES).expand(D, C)
     found = scored(scores)
-    assert {found[f"{kind}_auc"]["mean"] for kind in ("forgotten", "retained")} == {0.5}
-    assert found["forgotten_auc"]["p"] == found["retained_auc"]["p"] == 1
-    assert found["forgotten_tpr"]["mean"] == 0
+    assert {found[f"auc_{kind}"]["mean"] for kind in ("forgotten", "retained")} == {0.5}
+    assert found["auc_forgotten"]["p"] == found["auc_retained"]["p"] == 1
+    assert found["tpr_forgotten"]["mean"] == 0
 
 
 def test_samples_that_are_like_the_others_get_small_p_values_as_often_as_they_say() -> None:
     """Scores of a candidate in several deletions are nearly one, as those of real models are."""
-    small = {"forgotten_auc": 0, "retained_auc": 0}
+    small = {"auc_forgotten": 0, "auc_retained": 0}
     for draw in range(60):
         rng = generator(draw, "null")
         found = scored(torch.randn(1, C, generator=rng) + 0.1 * torch.randn(D, C, generator=rng))
@@ -98,8 +98,8 @@ def test_without_others_of_its_class_a_sample_is_held_against_all_and_too_few_gi
         update={name: [getattr(members, name)[c] for c in picked] for name in ("indices", "labels", "trained")}
     )
     found = score_membership(noise("few")[:, picked].double(), some, forgets, generator(0, "membership"))
-    assert sorted(found) == ["forgotten_auc", "retained_auc"]
-    assert found["forgotten_auc"]["n"] == 12
+    assert sorted(found) == ["auc_forgotten", "auc_retained"]
+    assert found["auc_forgotten"]["n"] == 12
 
 
 def test_nothing_retained_is_left_out() -> None:
@@ -109,4 +109,4 @@ def test_nothing_retained_is_left_out() -> None:
         update={name: [getattr(members, name)[c] for c in picked] for name in ("indices", "labels", "trained")}
     )
     found = score_membership(noise("none")[:, picked].double(), some, forgets, generator(0, "membership"))
-    assert sorted(found) == ["forgotten_auc", "forgotten_tpr"]
+    assert sorted(found) == ["auc_forgotten", "tpr_forgotten"]

@@ -84,9 +84,9 @@ def test_who_was_forgotten_is_told_by_the_difference_and_the_evaluation_says_how
     made |= run_stage("attack", made, "membership_difference", precision="float64")
     found = body(run_stage("evaluate", made)["EVALUATION"])
     assert found["attack"]["method"] == "membership_difference"
-    assert found["metrics"]["forgotten_auc"]["mean"] > 0.8
-    assert found["metrics"]["forgotten_auc"]["n"] == 3
-    assert found["metrics"]["retained_auc"]["n"] == 9
+    assert found["metrics"]["auc_forgotten"]["mean"] > 0.8
+    assert found["metrics"]["auc_forgotten"]["n"] == 3
+    assert found["metrics"]["auc_retained"]["n"] == 9
 
 
 def test_the_tails_of_the_population_attack_are_each_others_opposite() -> None:

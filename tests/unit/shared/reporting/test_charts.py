@@ -21,8 +21,8 @@ def point(mark: str, x: float, y: float, title: str = "a row") -> Point:
 
 def test_a_hostile_name_stays_text() -> None:
     nasty = "</svg><script>alert(1)</script>"
-    row = Strip("1", nasty, nasty, 8, 0.1, point("1", 0.5, 0.5, nasty))
-    for drawn in (tradeoff([point("1", 0.9, 20, nasty)], [13.0], [0.98], nasty), strips([row])):
+    row = Strip("1", nasty, nasty, (0.0, 0.4), 0.1, point("1", 0.5, 0.5, nasty))
+    for drawn in (tradeoff([point("1", 0.9, 20, nasty)], [13.0], [0.98], nasty), strips([row], nasty, nasty)):
         tree = ElementTree.fromstring(f"<div>{drawn}</div>")
         assert not list(tree.iter("script"))
         assert len(list(tree.iter("svg"))) == 2  # wide and narrow

@@ -13,7 +13,7 @@ from shared.reporting.binomial import chance_of
 from shared.reporting.findings import RULES, useful
 from shared.reporting.models import Finding, Utility
 from tests.support import reports
-from tests.support.reports import LEAK, NOTHING, audit, images, labels, one_recovered
+from tests.support.reports import LEAK, NOTHING, audit, images, labels, membership, one_recovered
 
 
 def finding(evaluation: dict[str, Any], **spec: Any) -> Finding:
@@ -23,6 +23,39 @@ def finding(evaluation: dict[str, Any], **spec: Any) -> Finding:
 def test_an_image_row_leaks_where_more_are_identified_than_by_chance() -> None:
     assert "so is the gain" in (found := finding(images(**LEAK))).reason
     assert found.outcome == "leak"
+
+
+@pytest.mark.parametrize(
+    ("auc", "p", "outcome", "why"),
+    [
+        ((0.9, 0.7, 0.98), 0.0005, "leak", "clear of its null: AUC 0.90 [0.70, 0.98], null 0.50, p 0.0005"),
+        ((0.7, 0.51, 0.82), 0.04, "inconclusive", "by chance that is not rare"),
+        ((0.6, 0.45, 0.75), 0.01, "not_seen", "not clear of its null"),
+        ((0.2, 0.1, 0.45), 1.0, "inconclusive", "the other way round"),
+    ],
+)
+def test_a_membership_row_leaks_where_its_auc_is_clear_of_a_coin(
+    auc: tuple[float, float, float], p: float, outcome: str, why: str
+) -> None:
+    found = finding(membership(auc, p), attacks=["membership_difference"])
+    assert found.outcome == outcome
+    assert why in found.reason
+
+
+@pytest.mark.parametrize(("right", "outcome"), [(3, "inconclusive"), (1, "not_seen")])
+def test_a_few_that_are_told_for_sure_are_never_not_seen(right: int, outcome: str) -> None:
+    """3 of 8 told where chance tells 0.05 of them; 1 of 8 comes by chance in a third of all cases."""
+    told = membership((0.5, 0.3, 0.7), 0.5)
+    rate = labels(right, {3: (0.14, 0.69), 1: (0.02, 0.47)}[right], null=0.05)["metrics"]["label_accuracy"]
+    told["metrics"]["tpr_forgotten"] = rate
+    found = finding(told, attacks=["membership_difference"])
+    assert found.outcome == outcome
+    assert ("Only the true positive rate" in found.reason) == (outcome == "inconclusive")
+
+
+def test_what_is_told_of_those_who_stayed_decides_nothing() -> None:
+    stayed = {"stayed": (0.9, 0.8, 0.95), "stayed_p": 0.0005}
+    assert finding(membership((0.5, 0.3, 0.7), 0.5, **stayed), attacks=["membership_difference"]).outcome == "not_seen"
 
 
 def test_who_is_identified_leaks_whatever_the_mean_of_the_pictures() -> None:

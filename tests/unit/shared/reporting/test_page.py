@@ -10,7 +10,7 @@ import pytest
 from shared.reporting.models import Defense, Method, Report, Unlearning
 from shared.reporting.page import render
 from shared.reporting.pictures import Gallery, Picture
-from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, method, report, utility
+from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, membership, method, report, utility
 
 NASTY = "<script>alert(1)</script>\"' onload=x {{ 7 * 7 }} </style><img src=//evil.example>"
 PICTURE = Picture(b"a", b"b", b"c", psnr=22.0, null_psnr=13.0, rank=1, label=3)
@@ -24,7 +24,11 @@ def gallery(seed: int = 0, unlearning: str = "gradient_ascent", pictures: int = 
 
 
 def full() -> Report:
-    spec = audit(defenses=["none", "pruning"], attacks=["feature_recovery", "label_inference"], seeds=[0, 1])
+    spec = audit(
+        defenses=["none", "pruning"],
+        attacks=["feature_recovery", "label_inference", "membership_difference"],
+        seeds=[0, 1],
+    )
     pruned = defense("pruning", strength=0.3)
     return report(
         spec,
@@ -32,6 +36,8 @@ def full() -> Report:
         images(**NOTHING, released=pruned),
         labels(8, (0.68, 1.0)),
         labels(1, (0.02, 0.47), released=pruned),
+        membership((0.9, 0.7, 0.98)),
+        membership((0.5, 0.3, 0.7), 0.5, released=pruned),
         *(utility(seed=seed, released=r) for seed in (0, 1) for r in (None, pruned)),
     )
 
@@ -66,6 +72,16 @@ def test_a_black_box_shows_its_queries_as_numbers_over_all_seeds() -> None:
     assert settings["decimals"] == "all"
     assert settings["iterations"] == "the preset’s"
     assert "answers of the released model" in page
+
+
+def test_who_was_deleted_stands_beside_who_stayed_with_n_null_and_p() -> None:
+    page = " ".join(render(full(), []).split())
+    part = page[page.index('<h2 id="members">') : page.index('<h2 id="table">')]
+    assert '<b class="num">0.90</b> <span class="sub">[0.70, 0.98]<br>null 0.50, n = 8 against 400, p 0.0005' in part
+    assert '<b class="num">0.50</b> <span class="sub">[0.42, 0.58]<br>null 0.50, n = 8 against 400, p 0.5' in part
+    assert "Membership against chance. gradient_ascent, no defense: 0.90 [0.70, 0.98]" in part
+    assert "the deleted ones mixed with others" in page
+    assert 'id="members"' not in render(report(audit(), images(**LEAK)), [])
 
 
 def test_the_page_calls_the_null_what_one_gets_who_rebuilds_nothing() -> None:

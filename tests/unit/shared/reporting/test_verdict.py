@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from shared.reporting.models import Report, schema_text
-from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, one_recovered, report, utility
+from tests.support.reports import (
+    LEAK,
+    NOTHING,
+    audit,
+    defense,
+    images,
+    labels,
+    membership,
+    one_recovered,
+    report,
+    utility,
+)
 
 PRUNED = defense("pruning", strength=0.3)
 DEFENDED = audit(defenses=["none", "pruning"])
@@ -28,6 +39,34 @@ def test_a_leak_is_said_with_score_interval_null_and_n() -> None:
     assert verdict.level == "leaks"
     for told in ("8 of 8", "100 decoys", "+9.0 dB [+6.0, +12.0]", "null"):
         assert told in verdict.headline
+
+
+def test_who_was_deleted_is_said_after_what_was_read_back_and_with_those_who_stayed() -> None:
+    told, spec = membership((0.9, 0.7, 0.98)), audit(attacks=["membership_difference", "feature_recovery"])
+    verdict = report(audit(attacks=["membership_difference"]), told, utility()).verdict
+    assert verdict.level == "leaks"
+    assert verdict.headline.startswith("Who was deleted can be told, among candidates, after gradient_ascent: AUC 0.90")
+    assert any("Who stayed in the training set was not told" in s and "AUC 0.50" in s for s in verdict.sentences)
+    both = report(spec, told, images(**LEAK), utility())
+    assert both.verdict.headline.startswith("Deleted samples can be read back")
+    assert any("holds the candidates themselves" in limit for limit in both.limits)
+    stayed = membership((0.5, 0.3, 0.7), 0.5, stayed=(0.8, 0.7, 0.9), stayed_p=0.0005)
+    leaking = report(audit(attacks=["membership_difference"]), stayed, utility()).verdict
+    assert leaking.level == "no_leak_seen"
+    turned = membership((0.5, 0.3, 0.7), 0.5, stayed=(0.2, 0.1, 0.3), stayed_p=1.0)
+    told = report(audit(attacks=["membership_difference"]), turned, utility()).verdict.sentences
+    assert any("AUC 0.20 [0.10, 0.30] against samples never trained on, the other way round" in s for s in told)
+    assert any("is told too, in 1 of 1 row: AUC 0.80 [0.70, 0.90]" in s for s in leaking.sentences)
+
+
+def test_a_defense_that_hides_who_was_deleted_has_reduced_the_leak() -> None:
+    spec = audit(defenses=["none", "pruning"], attacks=["membership_difference"])
+    hidden = membership((0.5, 0.3, 0.65), 0.5, released=PRUNED)
+    verdict = report(spec, membership((0.9, 0.7, 0.98)), utility(), hidden, utility(released=PRUNED)).verdict
+    assert verdict.level == "reduced"
+    assert verdict.headline.startswith(
+        "Who was deleted can be told, among candidates, after gradient_ascent if nothing"
+    )
 
 
 def test_no_leak_is_worded_as_not_seen_and_never_as_safe() -> None:
