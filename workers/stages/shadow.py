@@ -139,6 +139,8 @@ class _World:
         if not isinstance(asked, dict) or not isinstance(asked.get("attack"), str):
             raise InvalidRequest("ANSWERS does not say which attack gave them", "inputs.ANSWERS")
         attack = _did(attacks.registry, asked["attack"], asked.get("params") or {}, "ANSWERS")
+        if "ANSWERS" not in attack.plugin.produces:
+            raise InvalidRequest(f"{attack.name} scores no classes: p-values are for label attacks", "inputs.ANSWERS")
         probes = read_tensors(ctx.input("PROBES"), "PROBES")[0].get("images") if "PROBES" in ctx.inputs else None
         if attack.plugin.traits["access"] == "black_box" and probes is None:
             raise InvalidRequest("the attack asks about PROBES: name the job that made them", "inputs.PROBES")

@@ -13,6 +13,7 @@ from shared.ml.datasets._base import open_dataset
 from shared.ml.records import ForgetSets, TrainingSet
 from shared.ml.statistics import wilson
 from tests.support.tiny import Outputs, Stopping, body, chain
+from workers.context import Output
 from workers.stages._local import run_stage
 from workers.stages._shadow_sets import shadow_sets
 
@@ -93,15 +94,16 @@ def test_deletions_of_classes_have_shadows_of_one_class() -> None:
 def test_what_cannot_be_repeated_is_refused_in_words() -> None:
     made = attacked()
     told = body(made["ANSWERS"])
-    black = made | {
-        "ANSWERS": type(made["ANSWERS"]).of_json(told | {"threat_model": {"attack": "label_inference_black_box"}})
-    }
+    black = made | {"ANSWERS": Output.of_json(told | {"threat_model": {"attack": "label_inference_black_box"}})}
     with pytest.raises(InvalidRequest, match="the attack asks about PROBES") as refused:
         run_stage("shadow", black)
     assert refused.value.field == "inputs.PROBES"
+    images = Output.of_json({"threat_model": {"attack": "analytic_inversion"}})
+    with pytest.raises(InvalidRequest, match="analytic_inversion scores no classes"):
+        run_stage("shadow", made | {"ANSWERS": images})
     with pytest.raises(InvalidRequest, match="does not say which attack"):
-        run_stage("shadow", made | {"ANSWERS": type(made["ANSWERS"]).of_json({"labels": [[0]]})})
-    sharded = type(made["ANSWERS"]).of_json(body(made["UNLEARNING"]) | {"method": "amnesiac", "params": {}})
+        run_stage("shadow", made | {"ANSWERS": Output.of_json({"labels": [[0]]})})
+    sharded = Output.of_json(body(made["UNLEARNING"]) | {"method": "amnesiac", "params": {}})
     with pytest.raises(InvalidRequest, match="amnesiac needs BATCH_DELTAS, which shadow deletions are not made with"):
         run_stage("shadow", made | {"UNLEARNING": sharded})
     many = made | run_stage("unlearn", made, "gradient_ascent", deletions=2, successive=True)
