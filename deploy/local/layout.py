@@ -22,7 +22,7 @@ GROUPS = {
     "train": ("pretrain", "train"),
     "unlearn": ("unlearn", "defend", "candidates"),
     "attack": ("attack", "probe", "shadow"),
-    "evaluate": ("evaluate", "report"),
+    "evaluate": ("evaluate", "report", "selftest"),
 }
 PREFERRED_PORT = 8350
 

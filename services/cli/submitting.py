@@ -26,6 +26,7 @@ STAGES: dict[str, tuple[str, str | None]] = {
     "shadow": ("Make deletions again on other samples: the null of p-values for label attacks.", None),
     "attack": ("Read back what was forgotten.", "attack"),
     "evaluate": ("Score an attack beside what an attacker gets who rebuilds nothing.", None),
+    "selftest": ("Hold the code that the workers run against cases whose answer is known.", None),
 }
 
 

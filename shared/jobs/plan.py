@@ -26,6 +26,7 @@ MAX_JOBS = 10_000
 UNLEARNED, PROBES, CANDIDATES, JUDGE = "UNLEARNED", "PROBES", "CANDIDATES", "JUDGE"
 ADAPTIVE = "adaptive"  # the parameter of attacks: whether the attacker knows the defense
 FETCHED = "FETCHED"  # the mean of several fetches of one release, of defenses that draw anew for each
+SELF_TEST = "SELF_TEST"
 SEEDS = 2**31
 # What an evaluation joins with the attacker's result: the truth, and what nulls are made of, with the same knowledge.
 # Without TRAINING_SET it leaves out what the models are worth: that is another evaluation's, made once for all attacks.
@@ -133,10 +134,15 @@ class _Planner:
         return self._plan(stage, name, merged, seed, {r: s for r, s in providers.items() if r in wanted})
 
     def report(self, params: Mapping[str, Any], evaluations: list[dict[str, Source]]) -> None:
-        """Plan the job that tells of all evaluations; each of their outputs is numbered."""
+        """Plan the job that tells of all evaluations; each of their outputs is numbered.
+
+        Beside them it tells of the code's self-test, if it says that it uses one: a job that depends on the code alone.
+        """
+        used = self.catalog.get("stage", "report", "stage").uses
+        tested = self.add("selftest", {}, 0, {}) if SELF_TEST in used else {}
         each = {made["EVALUATION"].job: made for made in evaluations}.values()
         many = {f"{role}_{n}": s for n, made in enumerate(each, start=1) for role, s in made.items()}
-        self._plan("report", None, params, 0, many)
+        self._plan("report", None, params, 0, many | tested)
 
     def _plan(
         self, stage: str, method: str | None, params: Mapping[str, Any], seed: int, providers: Providers

@@ -11,7 +11,7 @@ from shared.reporting.evaluations import Found, check_json, identity, recovered,
 from shared.reporting.findings import judge
 from shared.reporting.grid import Complete, arrange, as_given
 from shared.reporting.limits import Scope, limits
-from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, Utility
+from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
 from shared.reporting.notes import annotate
 from shared.reporting.sweeps import sweeps
 from shared.reporting.verdict import conclude
@@ -21,7 +21,13 @@ COMMAND = "palimpsest audit FILE.yaml"
 Releases = dict[tuple[int, tuple[str, str], tuple[str, str]], Utility]
 
 
-def build(found: Sequence[Found], audit: JSONObject, version: str, complete: Complete = as_given) -> Report:
+def build(
+    found: Sequence[Found],
+    audit: JSONObject,
+    version: str,
+    complete: Complete = as_given,
+    self_test: SelfTest | None = None,
+) -> Report:
     """The report of an audit.
 
     Args:
@@ -29,6 +35,7 @@ def build(found: Sequence[Found], audit: JSONObject, version: str, complete: Com
         audit: the audit as posted.
         version: of Palimpsest.
         complete: all parameters of a choice, to tell which choices are one.
+        self_test: how the code did on cases whose answer is known, if that is here.
 
     Raises:
         InvalidRequest: `audit` is not one.
@@ -41,7 +48,7 @@ def build(found: Sequence[Found], audit: JSONObject, version: str, complete: Com
     conditions = {json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)}
     return Report(
         name=spec.name,
-        verdict=conclude(rows, missing),
+        verdict=conclude(rows, missing, self_test),
         rows=rows,
         missing=missing,
         sweeps=sweeps(rows, spec),
@@ -51,8 +58,9 @@ def build(found: Sequence[Found], audit: JSONObject, version: str, complete: Com
             audit=audit,
             command=COMMAND,
             evaluations=[one.sha256 for one in ordered],
+            self_test=self_test,
         ),
-        limits=limits(Scope(rows, missing, spec)),
+        limits=limits(Scope(rows, missing, spec, self_test)),
     )
 
 

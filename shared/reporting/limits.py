@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import IMAGE, MEMBER, identity, knows
-from shared.reporting.models import Missing, Row
+from shared.reporting.models import Missing, Row, SelfTest
 from shared.reporting.notes import unknown_defenses
 from shared.reporting.numbers import Names, listed, plural
 
@@ -20,11 +20,24 @@ class Scope:
     rows: Sequence[Row]
     missing: Sequence[Missing]
     spec: AuditSpec
+    self_test: SelfTest | None = None
 
 
 def limits(scope: Scope) -> list[str]:
     """All that hold, most important first."""
     return [text for rule in RULES if (text := rule(scope))]
+
+
+def _self_test(scope: Scope) -> str | None:
+    tested = scope.self_test
+    if tested is None:
+        return "The code's self-test did not arrive: that it measures known cases rightly is not known."
+    if tested.passed:
+        return None
+    return (
+        f"The code failed its self-test ({listed(tested.failed)}): it measures cases wrongly whose answer is known, so "
+        "nothing in this report can be relied on. `make selftest` says what it measured."
+    )
 
 
 def _attacks(scope: Scope) -> str:
@@ -228,6 +241,7 @@ def _repeat(scope: Scope) -> str | None:
 
 
 RULES: tuple[Callable[[Scope], str | None], ...] = (
+    _self_test,
     _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _claims, _compares, _members,
     _batch_norm, _repeat, _strength, _promise, _definition, _judged, _enlarged,
 )  # fmt: skip

@@ -271,6 +271,44 @@ class Verdict(Part):
     sentences: list[str]
 
 
+class TestedCase(Part):
+    """A case of the self-test, whose answer is known: what was measured, and the bounds that it must lie within."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    shows: Annotated[str, Field(max_length=300)] = ""
+    measured: Annotated[float, Field(ge=-1e12, le=1e12)] | None = Field(description="null where nothing came out")
+    low: Number | None = None
+    high: Number | None = None
+    unit: Annotated[str, Field(max_length=30)] = ""
+    passed: bool
+    error: Annotated[str, Field(max_length=500)] | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> TestedCase:
+        if self.passed and (self.measured is None or self.error is not None):
+            raise ValueError("a case that measured nothing has not passed")
+        return self
+
+
+class SelfTest(Part):
+    """How the code that made the report did on cases whose answer is known."""
+
+    digest: str = Field(description="sha256 of the SELF_TEST that this repeats; `make selftest` tells the same")
+    passed: bool
+    cases: list[TestedCase] = Field(min_length=1, max_length=200)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> SelfTest:
+        if self.passed != all(case.passed for case in self.cases):
+            raise ValueError("passed must be what the cases say")
+        return self
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of those that did not pass."""
+        return [case.name for case in self.cases if not case.passed]
+
+
 class Provenance(Part):
     """What repeats the report."""
 
@@ -279,6 +317,7 @@ class Provenance(Part):
     audit: JSONObject
     command: str
     evaluations: list[str]
+    self_test: SelfTest | None = Field(None, description="of the code; null where it did not arrive")
 
 
 class Report(Part):

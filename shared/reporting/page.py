@@ -81,6 +81,7 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         "defenses": defenses(report.rows),
         "rules": RULES,
         "yaml": to_yaml(shortened(report.provenance.audit)),
+        "tested": report.provenance.self_test,
         "image": IMAGE,
         "member": MEMBER,
         "stayed": STAYED,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, STAYED, identity, knows, main_metric
 from shared.reporting.findings import members, useful
-from shared.reporting.models import Level, Missing, Row, Score, Verdict
+from shared.reporting.models import Level, Missing, Row, Score, SelfTest, Verdict
 from shared.reporting.notes import apart, attacked, unknown_defenses
 from shared.reporting.numbers import Names, attacks_of, by_release, gained, identified, listed, number, plural, scored
 
@@ -66,8 +66,14 @@ def releases(rows: Rows, missing: Sequence[Missing]) -> list[Release]:
     return [Release(group, missing) for group in by_release(rows)]
 
 
-def conclude(rows: Rows, missing: Sequence[Missing]) -> Verdict:
-    """The audit's verdict."""
+def conclude(rows: Rows, missing: Sequence[Missing], self_test: SelfTest | None = None) -> Verdict:
+    """The audit's verdict. What code says that fails its self-test decides nothing."""
+    if self_test is not None and not self_test.passed:
+        failed = f"The code that measured this failed its self-test ({listed(self_test.failed)})"
+        found = conclude(rows, missing)
+        told = f"What it would have said: {found.headline}"
+        headline = f"{failed}: nothing here can be relied on."
+        return Verdict(level="inconclusive", headline=headline, sentences=[told, *found.sentences])
     if not rows:
         told = "Nothing was measured: no evaluation of an attack came to an end."
         return Verdict(level="inconclusive", headline=told, sentences=_closing(rows, missing))

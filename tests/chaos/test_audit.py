@@ -19,7 +19,7 @@ AUDIT: dict[str, Any] = {
     "unlearning": ["gradient_ascent"],
     "attacks": [{"name": "feature_recovery", "params": {"iterations": 100}}],
 }
-STAGES = "pretrain,train,unlearn,defend,attack,evaluate,report"
+STAGES = "pretrain,train,unlearn,defend,attack,evaluate,report,selftest"
 
 
 class Api:

@@ -12,7 +12,7 @@ import httpx
 from tests.support.system import TOKEN, System, wait_for
 from tests.support.tiny import DATA, MODEL, write_data
 
-STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report"
+STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report,selftest"
 AUDIT: dict[str, Any] = {
     "name": "a grid",
     "dataset": DATA,
@@ -35,7 +35,7 @@ AUDIT: dict[str, Any] = {
 # are of each training's original. An evaluation an attack, and one of each release's use.
 ONCE = {
     "pretrain": 1, "train": 2 * 4, "unlearn": 2 * 4 * 2, "defend": 2 * 4 * 3, "probe": 2 * 4, "attack": 2 * 4 * 3 * 3,
-    "evaluate": 2 * 4 * 3 * 3 + 2 * 4 * 3, "report": 1,
+    "evaluate": 2 * 4 * 3 * 3 + 2 * 4 * 3, "report": 1, "selftest": 1,
 }  # fmt: skip
 
 

@@ -233,7 +233,7 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     wait_for(lambda: all(j.state in TERMINAL for j in serve.jobs()), 120, "everything has ended")
     assert {(j.stage, j.state, j.message) for j in serve.jobs()} == {
         (stage, "succeeded", None)
-        for stage in ("pretrain", "train", "unlearn", "defend", "attack", "evaluate", "report", "sleep")
+        for stage in ("pretrain", "train", "unlearn", "defend", "attack", "evaluate", "selftest", "report", "sleep")
     }
     with serve.client() as client:
         assert [client.audit(audit).state for audit in audits] == ["succeeded", "succeeded"]

@@ -16,7 +16,7 @@ from tests.support.system import System
 from tests.support.tree import ROOT
 
 NOTEBOOK = ROOT / "examples/walkthrough.ipynb"
-STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report"
+STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report,selftest"
 # What the walkthrough does, in seconds instead of minutes.
 QUICK: dict[str, Any] = {
     "model": {"name": "mlp", "params": {"hidden": 8}},

@@ -101,7 +101,7 @@ def test_a_second_run_reuses_everything_and_a_gate_decides_its_status(done: tupl
         status, output, seconds = demo(folder, "--fail-on", "psnr.gain>6", "--fail-on", "psnr.mean>60")
     assert status == 3, output
     assert "psnr.gain" in output
-    assert "16 jobs, 16 of them there already" in output
+    assert "17 jobs, 17 of them there already" in output
     assert seconds <= 30
     assert (folder / ".palimpsest/demo/report.json").read_bytes() == before
 

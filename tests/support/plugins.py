@@ -143,8 +143,15 @@ PLUGINS = [
         traits={"runs": ["metric"]},
     ),
     _plugin(
-        "stage", "report", Report, many=("EVALUATION", "PICTURES"), produces=("REPORT",), traits={"tolerant": True}
+        "stage",
+        "report",
+        Report,
+        uses=("SELF_TEST",),
+        many=("EVALUATION", "PICTURES"),
+        produces=("REPORT",),
+        traits={"tolerant": True},
     ),
+    _plugin("stage", "selftest", produces=("SELF_TEST",), traits={"runs": ["stage", "attack", "metric"]}),
     _plugin("metric", "psnr"),
     _plugin("defense", "none"),
     _plugin("defense", "veil", Veil, counter=dict, produces=("FETCHED",)),

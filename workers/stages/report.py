@@ -23,6 +23,7 @@ from shared.reporting.evaluations import check_json, read_evaluation
 from shared.reporting.models import Defense, Label, Method, Number, Part, Unlearning
 from shared.reporting.page import render
 from shared.reporting.pictures import Gallery, Picture, key_of, shown
+from shared.reporting.selftests import read_self_test
 from workers.context import JobContext, Output
 from workers.stages import registry
 
@@ -56,6 +57,7 @@ Pictures = tuple[About, Mapping[str, Tensor]]  # by kind [n, C, H, W]
 @registry.register(
     "report",
     params=ReportParams,
+    uses=("SELF_TEST",),
     many=("EVALUATION", "PICTURES"),
     produces=("REPORT", "REPORT_HTML"),
     traits={"tolerant": True},
@@ -67,7 +69,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
         InvalidRequest: `audit` is none, or an input is not what its role says.
     """
     found = [read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, "EVALUATION")]
-    report = build(found, ctx.params.audit, VERSION, _complete)
+    tested = read_self_test(ctx.inputs["SELF_TEST"], "SELF_TEST") if "SELF_TEST" in ctx.inputs else None
+    report = build(found, ctx.params.audit, VERSION, _complete, tested)
     came = [pair for role in _numbered(ctx, "PICTURES") if (pair := _pictures(ctx.inputs[role], role))]
     images = {key_of(about): tensors for about, tensors in came}
     picked = shown(report.rows, [about for about, _ in came])

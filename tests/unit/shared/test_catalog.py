@@ -163,7 +163,7 @@ def test_a_role_that_may_come_many_times_is_numbered() -> None:
     assert (job.many, job.tolerant) == (("EVALUATION", "PICTURES"), True)
     assert not CATALOG.check("train", None, {}, ["BASE"]).tolerant
     for wrong in ("EVALUATION", "EVALUATION_", "EVALUATION_0", "EVALUATION_x", "EVALUATION_1_", "BASE_1"):
-        with pytest.raises(InvalidRequest, match="it takes EVALUATION_1, EVALUATION_2, ") as refused:
+        with pytest.raises(InvalidRequest, match="it takes SELF_TEST, EVALUATION_1, EVALUATION_2, ") as refused:
             CATALOG.check("report", None, {}, [wrong])
         assert refused.value.field == f"inputs.{wrong}"
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.catalog import Catalog
 from shared.errors import InvalidRequest
 from shared.jobs import plan as planning
 from shared.jobs.plan import plan, plan_job
@@ -59,7 +60,7 @@ def roles(job: PlannedJob) -> list[str]:
 
 def test_the_least_audit_is_one_job_a_stage_parents_first() -> None:
     jobs = planned()
-    assert [j.stage for j in jobs] == [*STAGES[:4], "evaluate", *STAGES[4:], "report"]
+    assert [j.stage for j in jobs] == [*STAGES[:4], "evaluate", *STAGES[4:], "selftest", "report"]
     seen: set[str] = set()
     for job in jobs:
         assert {i.parent for i in job.inputs} <= seen
@@ -78,8 +79,9 @@ def test_a_plan_is_the_same_every_time_and_in_every_process() -> None:
 
 def test_identical_jobs_are_made_once() -> None:
     jobs = planned({"seeds": [0, 1, 2, 1], "unlearning": ["ascent", "retrain", "ascent"], "attacks": ["matching"] * 2})
-    per_stage = {"pretrain": 1, "train": 3, "unlearn": 6, "defend": 6, "attack": 6, "evaluate": 12, "report": 1}
-    assert Counter(j.stage for j in jobs) == per_stage
+    assert Counter(j.stage for j in jobs) == {
+        "pretrain": 1, "train": 3, "unlearn": 6, "defend": 6, "attack": 6, "evaluate": 12, "selftest": 1, "report": 1,
+    }  # fmt: skip
     assert len({j.plan_key for j in jobs}) == len(jobs)
 
 
@@ -89,7 +91,7 @@ def test_all_seeds_share_the_base_model() -> None:
     assert (base.stage, base.seed) == ("pretrain", 9)
     trained = [j for j in rest if j.stage == "train"]
     assert [j.inputs for j in trained] == [(Input("BASE", parent=base.plan_key),)] * 2
-    assert {j.seed for j in rest if j.stage != "report"} == {3, 4}
+    assert {j.seed for j in rest if j.stage not in ("selftest", "report")} == {3, 4}
 
 
 @given(st.permutations([0, 1, 2, 3]), st.permutations(["ascent", "retrain"]), st.permutations(["matching", "counting"]))
@@ -296,6 +298,39 @@ def test_the_report_is_last_tells_of_every_evaluation_once_and_knows_the_audit()
     assert "priority" not in report.params["audit"]
 
 
+def self_test(*args: Any) -> PlannedJob:
+    (job,) = (j for j in planned(*args) if j.stage == "selftest")
+    return job
+
+
+def test_the_self_test_is_one_job_of_all_audits_and_the_report_is_told() -> None:
+    grid = {"seeds": [1, 2], "pretrain_seed": 3, "dataset": "noisy", "unlearning": ["retrain", "ascent"]}
+    job = self_test(grid)
+    assert (job.inputs, job.params, job.seed) == ((), {}, 0)
+    assert job.plan_key == self_test().plan_key
+    report = planned(grid)[-1]
+    assert [i for i in report.inputs if i.role == "SELF_TEST"] == [Input("SELF_TEST", parent=job.plan_key)]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "again"), [("attack:counting", True), ("stage:evaluate", True), ("dataset:noisy", False)]
+)
+def test_the_self_test_is_made_again_when_code_that_it_runs_is_another(plugin: str, again: bool) -> None:
+    assert (self_test(None, {plugin: "changed"}).plan_key != self_test().plan_key) == again
+
+
+def test_where_reports_know_no_self_test_none_is_planned() -> None:
+    """A fleet whose workers are of before."""
+    before = Catalog(
+        entry.model_copy(update={"uses": []}) if entry.name == "report" else entry
+        for entry in catalog()
+        if entry.name != "selftest"
+    )
+    jobs = plan(AuditSpec.model_validate(LEAST), before)
+    assert not any(j.stage == "selftest" for j in jobs)
+    assert "SELF_TEST" not in roles(jobs[-1])
+
+
 def test_inputs_come_from_the_jobs_own_branch() -> None:
     jobs = planned({"seeds": [0, 1], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]})
     by_key = {j.plan_key: j for j in jobs}
@@ -359,9 +394,9 @@ def test_an_error_is_blamed_on_its_place_in_the_audit(change: dict[str, Any], fi
 
 
 def test_a_grid_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "MAX_JOBS", 26)
-    planned({"seeds": [0, 1, 2, 3]})  # 1 + 4 * 6 + 1
-    with pytest.raises(InvalidRequest, match="more than 26 jobs: split it"):
+    monkeypatch.setattr(planning, "MAX_JOBS", 27)
+    planned({"seeds": [0, 1, 2, 3]})  # 1 + 4 * 6 + 2
+    with pytest.raises(InvalidRequest, match="more than 27 jobs: split it"):
         planned({"seeds": [0, 1, 2, 3, 4]})
 
 

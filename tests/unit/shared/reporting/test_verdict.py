@@ -17,6 +17,7 @@ from tests.support.reports import (
     membership,
     one_recovered,
     report,
+    self_test,
     utility,
 )
 
@@ -92,6 +93,24 @@ def test_a_low_score_of_a_destroyed_or_unmeasured_model_is_no_win() -> None:
     assert destroyed.level == "inconclusive"
     assert "not seen" not in destroyed.headline
     assert report(audit(), images(**NOTHING)).verdict.level == "inconclusive"
+
+
+def test_code_that_fails_its_self_test_decides_nothing_and_says_so_first() -> None:
+    broken = report(audit(), images(**LEAK), utility(), tested=self_test(psnr=40 / 4))
+    whole = report(audit(), images(**LEAK), utility())
+    assert (whole.verdict.level, broken.verdict.level) == ("leaks", "inconclusive")
+    assert "failed its self-test (psnr)" in broken.verdict.headline
+    assert whole.verdict.headline in broken.verdict.sentences[0]
+    assert broken.verdict.sentences[1:] == whole.verdict.sentences
+    assert "failed its self-test (psnr)" in broken.limits[0]
+    assert not any("self-test" in text for text in (whole.verdict.headline, *whole.verdict.sentences, *whole.limits))
+
+
+def test_a_self_test_that_did_not_arrive_is_a_limit_and_changes_no_verdict() -> None:
+    without = report(audit(), images(**LEAK), utility(), tested=None)
+    assert "did not arrive" in without.limits[0]
+    assert without.verdict == report(audit(), images(**LEAK), utility()).verdict
+    assert without.provenance.self_test is None
 
 
 def test_without_any_row_nothing_was_measured() -> None:

@@ -1,0 +1,28 @@
+"""SELF_TEST artifacts as they come in: bytes that may be anyone's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from shared.choices import validated
+from shared.errors import InvalidRequest
+from shared.reporting.evaluations import check_json
+from shared.reporting.models import SelfTest
+
+
+def read_self_test(data: bytes, role: str) -> SelfTest:
+    """Parse one SELF_TEST, and name it by the sha256 of its bytes.
+
+    Raises:
+        InvalidRequest: not JSON, or not of that shape; the message names the role.
+    """
+    field = f"inputs.{role}"
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{role} is not JSON: {error}", field) from error
+    check_json(value, role, field)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{role} must be an object", field)
+    return validated(SelfTest, value | {"digest": hashlib.sha256(data).hexdigest()}, role, field)
