@@ -116,6 +116,13 @@ def test_what_is_left_out_is_a_projection_off_the_other_deletions() -> None:
     torch.testing.assert_close(torch.cat([t.flatten(1) for t in swapped.values()], 1), once.flip(0))
 
 
+def test_a_deletion_that_left_the_same_as_another_spoils_no_third() -> None:
+    updates, _ = drifting([1.0] * 4)
+    found = flat(filtered(estimate(updates[[0, 1, 2, 3, 3]]), 5))
+    assert bool(torch.isfinite(found).all())
+    torch.testing.assert_close(found[:3], flat(filtered(estimate(updates), 4))[:3], atol=1e-5, rtol=0)
+
+
 def test_candidates_lose_what_the_direction_has_lost_in_both_arithmetics() -> None:
     seen, truth = observe("fine_tune", deletions=3)
     found = aimed(seen, "pair", Aim(target="filtered"))
