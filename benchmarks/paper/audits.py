@@ -91,6 +91,7 @@ def _both(scale: Scale, name: str, **more: Any) -> Iterator[Spec]:
 
 
 def _features(scale: Scale) -> Iterator[Spec]:
+    # what has a pretraining of its own comes later: training sets of the base that most share would wait behind it
     for n in scale.sizes:
         more: Spec = {"train": {"size": n}}
         if n < scale.deletions:  # deletions of one training set are disjoint: as many seeds make up for it
@@ -98,8 +99,9 @@ def _features(scale: Scale) -> Iterator[Spec]:
         yield from _both(scale, f"N = {n}", **more)
     for epochs in scale.epochs:
         if epochs != scale.base:
-            yield from _both(scale, f"{epochs} epochs", pretrain={**scale.pretrain, "epochs": epochs})
-    yield from _both(scale, scale.residual, model=scale.residual)
+            later = {"priority": -1, "pretrain": {**scale.pretrain, "epochs": epochs}}
+            yield from _both(scale, f"{epochs} epochs", **later)
+    yield from _both(scale, scale.residual, model=scale.residual, priority=-1)
 
 
 def _labels(scale: Scale) -> Iterator[Spec]:

@@ -14,12 +14,13 @@ from pathlib import Path
 from deploy.local.layout import Layout, held
 
 
-def serving(layout: Layout) -> subprocess.Popen[bytes] | None:
-    """Start a serve, with an attack worker a core, unless one has this folder already; None then."""
+def serving(layout: Layout, **more: int) -> subprocess.Popen[bytes] | None:
+    """Start a serve, with an attack worker a core and `more` of other groups, unless one has this folder; None then."""
     if held(layout):
         return None
     command = [sys.executable, "-m", "deploy.local.serve", "--home", str(layout.home)]
-    return subprocess.Popen([*command, "--workers", f"attack={os.cpu_count() or 1}"])
+    wanted = {"attack": os.cpu_count() or 1} | more
+    return subprocess.Popen([*command, "--workers", *(f"{group}={n}" for group, n in wanted.items())])
 
 
 def wait_until_up(layout: Layout, server: subprocess.Popen[bytes] | None) -> bool:
