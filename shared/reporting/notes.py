@@ -107,7 +107,7 @@ def _by_whom(beside: Beside) -> str:
     """What an attack that was brought down to its null says of the defense."""
     row = beside.row
     if knows(row.attack):
-        return "Lowered, against an attacker who knows the defense and takes it into account as this project knows how."
+        return "Lowered, also against an attacker who knows the defense, by the one counter that is known here."
     if row.defense.counterless:
         return "Lowered. No way to make use of knowing this defense is known here."
     knowing = next((one for one in beside.alike if knows(one.attack)), None)

@@ -84,7 +84,7 @@ def test_notes_set_the_two_beside_each_other() -> None:
     assert "did not lower the score" in told["pruning", True]
     told = notes(both(NOTHING, NOTHING))
     assert "no leak was seen there" in told["pruning", False]
-    assert "against an attacker who knows the defense" in told["pruning", True]
+    assert "also against an attacker who knows the defense" in told["pruning", True]
     assert "one who knows it may still succeed" in notes(both(NOTHING, None))["pruning", False]
 
 
