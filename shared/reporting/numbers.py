@@ -111,13 +111,18 @@ def shows(row: Row, attack: Method) -> bool:
 
 
 def columns_of(rows: Sequence[Row]) -> list[Method]:
-    """The attacks of the rows, but one that stands only for the attacker who knows, where there is nothing to know."""
+    """The attacks of the rows, who knows the defense beside who does not.
+
+    Left out is one that stands only for the attacker who knows, where there is nothing to know.
+    """
 
     def stands_in(attack: Method) -> bool:
         own = [row for row in rows if identity(row.attack) == identity(attack)]
         return all(any(knows(other) and shows(row, other) for other in attacks) for row in own)
 
     attacks = attacks_of(rows)
+    beside = list(dict.fromkeys(identity(unaware(attack)) for attack in attacks))
+    attacks.sort(key=lambda attack: (beside.index(identity(unaware(attack))), knows(attack)))
     return [attack for attack in attacks if knows(attack) or not stands_in(attack)]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.reporting.models import Report
 from shared.reporting.page import render
-from tests.support.reports import JSON, LEAK, NOTHING, audit, defense, images, method, report, utility
+from tests.support.reports import JSON, LEAK, NOTHING, audit, defense, images, labels, method, report, utility
 
 PLAIN = method("feature_recovery", adaptive=False)
 KNOWS = method("feature_recovery", adaptive=True)
@@ -66,6 +66,20 @@ def test_an_audit_of_knowing_attackers_alone_misses_nothing_and_has_one_column()
     assert made.missing == []
     glance = render(made, []).split('class="glance"')[1].split("</table>")[0]
     assert re.findall(r'<th scope="col">(.*?)</th>', glance) == ["Release", "Test", "Forget", NAMED]
+    assert "missing" not in glance
+
+
+def test_the_two_attackers_stand_side_by_side_whatever_stands_between_them_in_the_audit() -> None:
+    told = labels(8, (0.68, 1.0), released=NONE)
+    made = report(
+        audit(defenses=["none", "pruning"], attacks=[BOTH[0], "label_inference", BOTH[1]]),
+        *(utility(released=r) for r in (NONE, PRUNED)), told, labels(8, (0.68, 1.0), released=PRUNED),
+        images(**LEAK, released=NONE, attack=PLAIN),
+        *(images(**LEAK, released=PRUNED, attack=attack) for attack in (PLAIN, KNOWS)),
+    )  # fmt: skip
+    glance = render(made, []).split('class="glance"')[1].split("</table>")[0]
+    columns = re.findall(r'<th scope="col">(.*?)</th>', glance)[3:]
+    assert columns == ["feature_recovery", NAMED, "label_inference"]
     assert "missing" not in glance
 
 
