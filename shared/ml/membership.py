@@ -124,9 +124,8 @@ def score_membership(scores: Tensor, members: Membership, truth: ForgetSets, gen
             part = summary(plugin, values, {"chance": chances}, proportion=alone, size=1 if alone else size)
             if plugin.name == "auc":
                 part |= _auc(lineup, kind, generator)
-                part["gain"] |= {end: part[end] - part["null"] for end in ("low", "high")} | {
-                    "interval": part["interval"]
-                }
+                ends = {end: part[end] - part["null"] for end in ("low", "high")}
+                part["gain"] |= ends | {"interval": part["interval"]}
             parts[f"{plugin.name}_{kind}"] = part | {"others": len(lineup.never)}
     return parts
 
@@ -137,9 +136,5 @@ def _auc(lineup: Lineup, kind: str, generator: torch.Generator) -> JSONObject:
     if kind == "forgotten":
         units = units // lineup.forgotten.shape[1]
     low, high = auc_interval(won, weights, lineup.labels[lineup.never], units)
-    return {
-        "low": low,
-        "high": high,
-        "interval": "newcombe",
-        "p": rank_sum_p(lineup.strata(kind, generator), generator),
-    }
+    p = rank_sum_p(lineup.strata(kind, generator), generator)
+    return {"low": low, "high": high, "interval": "newcombe", "p": p}

@@ -21,9 +21,9 @@ def above(own: Tensor, others: Tensor) -> Tensor:
 
 def midranks(scores: Tensor) -> Tensor:
     """Ranks from 1 along the last dimension, ties at their mean. [..., n] -> float64 [..., n]."""
-    below = (scores.unsqueeze(-1) > scores.unsqueeze(-2)).sum(-1)
-    tied = (scores.unsqueeze(-1) == scores.unsqueeze(-2)).sum(-1)
-    return below.double() + (tied.double() + 1) / 2
+    ordered = scores.sort(-1).values.contiguous()
+    below, up_to = (torch.searchsorted(ordered, scores.contiguous(), right=right) for right in (False, True))
+    return (below + up_to + 1).double() / 2
 
 
 def auc_interval(wins: Tensor, weights: Tensor, strata: Tensor, units: Tensor) -> Interval:

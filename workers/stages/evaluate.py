@@ -179,9 +179,10 @@ def _scores(ctx: JobContext, truth: ForgetSets) -> tuple[Tensor, Membership, JSO
     """Scores of the candidates, which samples those are, and what the attack told of itself."""
     members = Membership.read(ctx.input("MEMBERSHIP"), "MEMBERSHIP")
     forgotten = {index for row in truth.indices for index in row}
-    if members.digest != truth.digest or not forgotten <= {*members.indices} or all(members.trained):
+    trained = {index for index, so in zip(members.indices, members.trained, strict=True) if so}
+    if members.digest != truth.digest or not forgotten <= trained or all(members.trained):
         raise InvalidRequest(
-            "MEMBERSHIP must name all that FORGET_SETS does, and samples that were never trained on",
+            "MEMBERSHIP must name all that FORGET_SETS does as trained on, and samples that were never trained on",
             "inputs.MEMBERSHIP",
         )
     tensors, about = read_tensors(ctx.input("SCORES"), "SCORES")

@@ -139,6 +139,8 @@ def test_what_does_not_fit_is_refused_by_its_role() -> None:
         run_stage("evaluate", made | {"SCORES": short})
     with pytest.raises(InvalidRequest, match="never trained on"):
         run_stage("evaluate", about(made, "MEMBERSHIP", trained=[True] * len(body(made["MEMBERSHIP"])["trained"])))
+    with pytest.raises(InvalidRequest, match="as trained on"):
+        run_stage("evaluate", about(made, "MEMBERSHIP", trained=[False] * len(body(made["MEMBERSHIP"])["trained"])))
     with pytest.raises(InvalidRequest, match="no candidate stand twice"):
         run_stage("evaluate", about(made, "MEMBERSHIP", trained=[False]))
     elsewhere = body(made["FORGET_SETS"]) | {"digest": "0" * 64}
