@@ -153,8 +153,20 @@ def test_an_unknown_data_set(served: Served) -> None:
     before = served.states()
     done = served.audit(dataset="cifar1000")
     assert done.returncode == 2
-    for word in ("cifar1000", "fashion_mnist, mnist_5k, npz"):
+    for word in ("cifar1000", "cifar10, cifar100, csv, fashion_mnist"):
         assert word in done.stderr
+    assert served.states() == before
+
+
+def test_a_model_that_does_not_fit_the_data(served: Served) -> None:
+    before = served.states()
+    done = served.audit(dataset="breast_cancer", model="convnet")
+    assert done.returncode == 2
+    assert (
+        "convnet needs images of at least 9 x 9 pixels, not a table (breast_cancer). Models that fit: mlp"
+        in done.stderr
+    )
+    assert "model: convnet\n" in done.stderr  # the line of the file that is to blame
     assert served.states() == before
 
 
@@ -163,6 +175,7 @@ def test_an_unknown_data_set(served: Served) -> None:
     [
         ({"name": "npz", "params": {"path": "nowhere.npz"}}, ["dataset.params.path", "no 'nowhere.npz'", "data root"]),
         ("fashion_mnist", ["could not be downloaded", "PALIMPSEST_DATA_ROOT", "dataset-fashion-mnist"]),
+        ("cifar100", ["could not be downloaded", "put cifar100.npz", "PALIMPSEST_DATA_ROOT"]),
     ],
 )
 def test_data_that_cannot_be_had(served: Served, dataset: Any, words: list[str]) -> None:
