@@ -188,6 +188,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     effects = serve.folder / "effects"
     with serve.client() as client:
+        # beforehand: it would keep the worker busy that is to run `sleep` beside the others
+        client.submit_job("selftest")
+        wait_for(lambda: [j.state for j in serve.jobs()] == ["succeeded"], 120, "the self-test is done")
         audits = [client.submit_audit(AUDIT).id]
 
         # bells, answers, and the one who looks after them
