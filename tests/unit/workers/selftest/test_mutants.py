@@ -45,7 +45,9 @@ def test_every_case_has_a_mutant() -> None:
     assert {name for name, *_ in MUTANTS} == BY_NAME.keys()
 
 
-@pytest.mark.parametrize(("name", "function", "right", "wrong"), MUTANTS, ids=lambda given: str(given)[:30])
+@pytest.mark.parametrize(
+    ("name", "function", "right", "wrong"), MUTANTS, ids=lambda given: getattr(given, "__name__", str(given)[:30])
+)
 def test_a_case_turns_red(
     monkeypatch: pytest.MonkeyPatch, name: str, function: Callable[..., Any], right: str, wrong: str
 ) -> None:
