@@ -62,7 +62,7 @@ def run(scale: Scale, layout: Layout, out: Path, pictures: Path, command: str) -
     except InvalidRequest as error:
         print(f"{error}\nThe real CIFAR-10: docs/data.md says where it may lie.", file=sys.stderr)
         return 2
-    server = serving(layout, train=2)  # one pretraining takes long, and all else must not wait for it
+    server = serving(layout, train=2, evaluate=2)  # one pretraining is long; evaluations are half of all jobs
     try:
         if not wait_until_up(layout, server):
             return server.returncode if server else 1
