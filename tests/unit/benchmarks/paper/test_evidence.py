@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scipy.stats import fisher_exact  # type: ignore[import-untyped]  # scipy has no types
+from scipy.stats import fisher_exact
 
 from benchmarks.paper.audits import REDUCED
 from benchmarks.paper.evidence import Evidence, Pooled, difference, fisher, trend

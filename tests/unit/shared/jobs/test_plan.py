@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.catalog import Catalog
 from shared.errors import InvalidRequest
 from shared.jobs import plan as planning
 from shared.jobs.plan import plan, plan_job
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.spec import AuditSpec
+from tests.support.plans import planned, roles, work
 from tests.support.plugins import LEAST, catalog
 from tests.support.tree import ROOT
 
@@ -27,15 +27,12 @@ ELSEWHERE = """
 import json, sys
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
+from tests.support.plans import planned, roles, work
 from tests.support.plugins import LEAST, catalog
 
 print(json.dumps([job.plan_key for job in plan(AuditSpec.model_validate_json(sys.argv[1]), catalog())]))
 """
 STAGES = ["pretrain", "train", "unlearn", "defend", "attack", "evaluate"]
-
-
-def planned(change: dict[str, Any] | None = None, code: dict[str, str] | None = None) -> list[PlannedJob]:
-    return plan(AuditSpec.model_validate({**LEAST, **(change or {})}), catalog(code))
 
 
 def keys(*args: Any) -> dict[str, str]:
@@ -47,15 +44,6 @@ def changed(*args: Any) -> list[str]:
     """Stages whose key is another than that of the least audit."""
     before, after = keys(), keys(*args)
     return [s for s in STAGES if before[s] != after[s]]
-
-
-def work(jobs: list[PlannedJob]) -> set[str]:
-    """Plan keys of all but the report, which is about one very audit."""
-    return {j.plan_key for j in jobs if j.stage != "report"}
-
-
-def roles(job: PlannedJob) -> list[str]:
-    return [i.role for i in job.inputs]
 
 
 def test_the_least_audit_is_one_job_a_stage_parents_first() -> None:
@@ -158,24 +146,6 @@ def test_fresh_marks_every_job() -> None:
     assert {j.fresh for j in planned()} == {False}
 
 
-def test_an_attack_is_supplied_with_what_it_needs_and_nothing_more() -> None:
-    """`matching` would use BASE and, with given labels, needs LABELS; nobody asked for either here."""
-    attacks = [
-        "matching", "counting", {"name": "matching", "params": {"labels": "given"}},
-    ]  # fmt: skip
-    found = [roles(j) for j in planned({"attacks": attacks}) if j.stage == "attack"]
-    assert found == [["ORIGINAL", "UNLEARNED"], ["COUNTS"], ["LABELS", "ORIGINAL", "UNLEARNED"]]
-
-
-def test_an_attack_is_told_how_many_were_forgotten_only_if_it_is_several() -> None:
-    """Without it, it would take them to be one, and its answer would not fit."""
-    found = [
-        roles(j) for size in (1, 2) for j in planned({"attacks": ["matching"], "forget": {"size": size}})
-        if j.stage == "attack"
-    ]  # fmt: skip
-    assert found == [["ORIGINAL", "UNLEARNED"], ["COUNTS", "ORIGINAL", "UNLEARNED"]]
-
-
 def test_an_unlearning_method_is_supplied_with_what_it_needs_and_nothing_more() -> None:
     found = {j.method: roles(j) for j in planned({"unlearning": ["ascent", "retrain"]}) if j.stage == "unlearn"}
     assert found == {"ascent": ["ORIGINAL", "TRAINING_SET"], "retrain": ["BASE", "ORIGINAL", "TRAINING_SET"]}
@@ -185,150 +155,6 @@ def test_a_stage_is_supplied_with_what_it_uses_if_it_is_there() -> None:
     found = [roles(j) for j in planned() if j.stage == "evaluate"]
     assert found[0] == ["DEFENSE", "FORGET_SETS", "ORIGINAL", "PUBLIC", "TRAINING_SET", "UNLEARNED"]
     assert found[1] == ["DEFENSE", "FORGET_SETS", "ORIGINAL", "PUBLIC", "RECONSTRUCTION", "UNLEARNED"]
-
-
-def test_an_attacker_who_knows_the_defense_is_planned_where_knowing_it_is_of_use() -> None:
-    """`veil` has a counter; `none` and `mist` have none, and there the attacker who knows is the one who does not."""
-    adaptive = {"name": "matching", "params": {"adaptive": True}}
-    grid = {"defenses": ["none", "veil", "mist"]}
-    plain, both = planned({**grid, "attacks": ["matching"]}), planned({**grid, "attacks": ["matching", adaptive]})
-    more = [j for j in both if j.stage != "report" and j.plan_key not in work(plain)]
-    assert [(j.stage, j.method) for j in more] == [("attack", "matching"), ("evaluate", None)]
-    attack, evaluation = more
-    assert attack.params["adaptive"] is True
-    assert roles(attack) == ["DEFENSE", "ORIGINAL", "PUBLIC", "UNLEARNED"]
-    made_by = {j.plan_key: (j.stage, j.method) for j in both}
-    come_from = {i.role: made_by[i.parent or ""] for i in attack.inputs}
-    assert come_from["DEFENSE"] == come_from["UNLEARNED"] == ("defend", "veil")
-    assert come_from["PUBLIC"] == ("train", None)
-    for job in more:  # who knows fetches it as often as is assumed
-        assert [i.parent_role for i in job.inputs if i.role == "UNLEARNED"] == ["FETCHED"]
-    assert {i.role: i.parent for i in evaluation.inputs if i.role in ("DEFENSE", "PUBLIC")} == {
-        i.role: i.parent for i in attack.inputs if i.role in ("DEFENSE", "PUBLIC")
-    }  # its null is made with the same knowledge
-    alone = planned({**grid, "attacks": [adaptive]})
-    assert [j.params["adaptive"] for j in alone if j.stage == "attack"] == [False, True, False]
-    assert work(alone) < work(both)
-
-
-def test_an_attack_that_cannot_use_what_it_knows_is_refused_on_every_defense() -> None:
-    for defense in ("none", "veil"):
-        with pytest.raises(InvalidRequest) as refused:
-            planned({"defenses": [defense], "attacks": [{"name": "counting", "params": {"adaptive": True}}]})
-        assert refused.value.field == "attacks.0.params.adaptive"
-
-
-def test_what_is_released_is_what_an_attacker_and_an_evaluation_see() -> None:
-    jobs = planned({"defenses": ["none", "veil"]})
-    released = {j.plan_key: j.method for j in jobs if j.stage == "defend"}
-    assert set(released.values()) == {"none", "veil"}
-    for stage in ("attack", "evaluate"):
-        seen = [i for j in jobs if j.stage == stage for i in j.inputs if i.role == "UNLEARNED"]
-        assert {i.parent_role for i in seen} == {"RELEASED"}
-        assert {released[i.parent or ""] for i in seen} == {"none", "veil"}
-
-
-def test_probes_are_made_once_an_original_model_and_only_for_attacks_that_need_them() -> None:
-    grid = {"unlearning": ["ascent", "retrain"], "defenses": ["none", "veil"], "seeds": [0, 1]}
-    jobs = planned({**grid, "attacks": ["matching", "asking"], "probe": {"queries": 7}})
-    probes = [j for j in jobs if j.stage == "probe"]
-    assert [(roles(j), j.seed, j.params) for j in probes] == [(["ORIGINAL"], s, {"queries": 7}) for s in (0, 1)]
-    asking = [j for j in jobs if j.method == "asking"]
-    assert len(asking) == 8
-    assert all(roles(j) == ["PROBES", "UNLEARNED"] for j in asking)
-
-
-def test_an_attacker_is_told_how_many_where_a_deletion_forgets_several() -> None:
-    def told(**forget: Any) -> bool:
-        return "COUNTS" in roles(next(j for j in planned({"forget": forget}) if j.stage == "attack"))
-
-    assert not told(size=1)
-    assert not told(indices=[[3], [4]])
-    assert told(size=2)
-    assert told(indices=[[3, 4], [5, 6]])
-    assert told(forget="class")  # of a class, one or many
-
-
-def test_candidates_are_lined_up_once_a_forgetting_and_who_they_are_is_told_to_evaluations_only() -> None:
-    grid = {"unlearning": ["ascent", "retrain"], "defenses": ["none", "veil"]}
-    jobs = planned({**grid, "attacks": ["suspecting", "matching"], "candidates": {"never": 7}})
-    made = [j for j in jobs if j.stage == "candidates"]
-    assert [(roles(j), j.params) for j in made] == [(["FORGET_SETS"], {"never": 7})] * 2
-    suspecting = [j for j in jobs if j.method == "suspecting"]
-    assert [roles(j) for j in suspecting] == [["CANDIDATES", "UNLEARNED"]] * 4
-    told = [j for j in jobs if "MEMBERSHIP" in roles(j)]
-    assert {j.stage for j in told} == {"evaluate"}
-    sources = {i.parent for j in told for i in j.inputs if i.role == "RECONSTRUCTION"}
-    assert sources == {j.plan_key for j in suspecting}
-
-
-def test_a_judge_is_trained_once_from_the_next_seed_and_only_evaluations_get_it() -> None:
-    grid = {"seeds": [0, 1], "unlearning": ["ascent", "retrain"], "attacks": ["matching", "counting"]}
-    plain = planned({**grid, "pretrain_seed": 4})
-    jobs = planned({**grid, "pretrain_seed": 4, "evaluate": {"judge": True}})
-    base, judge = (j for j in jobs if j.stage == "pretrain")
-    assert (base.seed, judge.seed, base.params) == (4, 5, judge.params)
-    given = [(j.stage, i) for j in jobs for i in j.inputs if i.role == "JUDGE"]
-    wanted = Input("JUDGE", parent=judge.plan_key, parent_role="BASE")
-    assert given == [("evaluate", wanted)] * 12
-    assert all(i.parent != judge.plan_key for j in jobs if j.stage != "evaluate" for i in j.inputs)
-    others = [j for j in jobs if j.stage not in ("evaluate", "report") and j != judge]
-    assert others == [j for j in plain if j.stage not in ("evaluate", "report")]
-    assert not any(i.role == "JUDGE" for j in plain for i in j.inputs)
-
-
-def test_the_judge_of_the_last_seed_has_the_first() -> None:
-    last = 2**31 - 1
-    seeds = [j.seed for j in planned({"pretrain_seed": last, "evaluate": {"judge": True}}) if j.stage == "pretrain"]
-    assert seeds == [last, 0]
-
-
-def test_the_report_is_last_tells_of_every_evaluation_once_and_knows_the_audit() -> None:
-    grid = {"attacks": ["matching", "counting", "matching"], "unlearning": ["ascent", "retrain"], "priority": 3}
-    *jobs, report = planned(grid)
-    assert (report.stage, report.tolerant) == ("report", True)
-    assert not any(j.tolerant for j in jobs)
-    evaluations = [j.plan_key for j in jobs if j.stage == "evaluate"]
-    told = [i for i in report.inputs if i.parent_role == "EVALUATION"]
-    assert sorted(i.parent or "" for i in told) == sorted(evaluations)
-    assert {i.role for i in told} == {f"EVALUATION_{n}" for n in range(1, len(evaluations) + 1)}
-    pictures = [i for i in report.inputs if i.parent_role == "PICTURES"]
-    assert len(pictures) == 4  # one an attack; a model's utility has none
-    assert report.params["audit"]["attacks"] == [{"name": n, "params": {}} for n in grid["attacks"]]
-    assert "priority" not in report.params["audit"]
-
-
-def self_test(*args: Any) -> PlannedJob:
-    (job,) = (j for j in planned(*args) if j.stage == "selftest")
-    return job
-
-
-def test_the_self_test_is_one_job_of_all_audits_and_the_report_is_told() -> None:
-    grid = {"seeds": [1, 2], "pretrain_seed": 3, "dataset": "noisy", "unlearning": ["retrain", "ascent"]}
-    job = self_test(grid)
-    assert (job.inputs, job.params, job.seed) == ((), {}, 0)
-    assert job.plan_key == self_test().plan_key
-    report = planned(grid)[-1]
-    assert [i for i in report.inputs if i.role == "SELF_TEST"] == [Input("SELF_TEST", parent=job.plan_key)]
-
-
-@pytest.mark.parametrize(
-    ("plugin", "again"), [("attack:counting", True), ("stage:evaluate", True), ("dataset:noisy", False)]
-)
-def test_the_self_test_is_made_again_when_code_that_it_runs_is_another(plugin: str, again: bool) -> None:
-    assert (self_test(None, {plugin: "changed"}).plan_key != self_test().plan_key) == again
-
-
-def test_where_reports_know_no_self_test_none_is_planned() -> None:
-    """A fleet whose workers are of before."""
-    before = Catalog(
-        entry.model_copy(update={"uses": []}) if entry.name == "report" else entry
-        for entry in catalog()
-        if entry.name != "selftest"
-    )
-    jobs = plan(AuditSpec.model_validate(LEAST), before)
-    assert not any(j.stage == "selftest" for j in jobs)
-    assert "SELF_TEST" not in roles(jobs[-1])
 
 
 def test_inputs_come_from_the_jobs_own_branch() -> None:

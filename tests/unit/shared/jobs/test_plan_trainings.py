@@ -8,14 +8,8 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidRequest
-from shared.jobs.plan import plan
 from shared.jobs.records import PlannedJob
-from shared.jobs.spec import AuditSpec
-from tests.support.plugins import LEAST, catalog
-
-
-def planned(change: dict[str, Any]) -> list[PlannedJob]:
-    return plan(AuditSpec.model_validate({**LEAST, **change}), catalog())
+from tests.support.plans import planned
 
 
 def trained(jobs: list[PlannedJob]) -> list[dict[str, Any]]:
