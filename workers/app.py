@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from billiard import active_children  # type: ignore[import-untyped]  # billiard has no types
+from billiard import active_children
 from celery import bootsteps, signals
 
 from shared import logs

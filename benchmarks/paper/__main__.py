@@ -13,7 +13,7 @@ import os
 import platform
 import signal
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -120,9 +120,9 @@ def _pictures(client: Client, found: list[tuple[dict[str, Any], Job]], gradient_
 def _told(jobs: list[Job], evidence: Evidence, command: str) -> Run:
     spans = [(datetime.fromisoformat(j.started_at), datetime.fromisoformat(j.finished_at), j.stage)
              for j in jobs if j.started_at and j.finished_at]  # fmt: skip
-    work: Counter[str] = Counter()
+    work: defaultdict[str, float] = defaultdict(float)
     for start, end, stage in spans:
-        work[stage] += (end - start).total_seconds()  # type: ignore[assignment]  # seconds are not whole
+        work[stage] += (end - start).total_seconds()
     conditions = {str(c): c for es in evidence.evaluations.values() for e in es for c in [e["provenance"]]}
     versions = "; ".join(
         f"torch {c['torch']}, Python {c['python']}, {c['device']}, {c['threads']} thread(s) a job"

@@ -209,7 +209,7 @@ def trend(groups: Iterable[tuple[float, Sequence[float]]]) -> tuple[float, float
     Raises:
         ValueError: fewer than two groups have values.
     """
-    from scipy.stats import spearmanr  # type: ignore[import-untyped]  # scipy has no types
+    from scipy.stats import spearmanr
 
     pairs = [(x, y) for x, values in groups for y in values]
     if len({x for x, _ in pairs}) < 2:
@@ -220,7 +220,7 @@ def trend(groups: Iterable[tuple[float, Sequence[float]]]) -> tuple[float, float
 
 def fisher(right: tuple[int, int], left: tuple[int, int]) -> float:
     """One-sided exact p that the first share (successes, n) is above the second."""
-    from scipy.stats import fisher_exact  # scipy has no types
+    from scipy.stats import fisher_exact
 
     (a, n), (b, m) = right, left
     return float(fisher_exact([[a, n - a], [b, m - b]], alternative="greater").pvalue)

@@ -84,7 +84,7 @@ def fitting(reconstruction: Tensor, truth: Tensor) -> Tensor:
     if size == 1:
         return torch.zeros(deletions, 1, dtype=torch.int64)
     # here, as it brings 0.4 seconds of packages along, and one sample a deletion needs none of them
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # scipy has no types
+    from scipy.optimize import linear_sum_assignment
 
     cost = torch.cdist(truth.flatten(2).double(), reconstruction.flatten(2).double()).square()
     return torch.stack([torch.from_numpy(linear_sum_assignment(one.numpy())[1]) for one in cost])

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
-from shared.ml.datasets._base import Samples, Split, channel_statistics
+from shared.ml.datasets._base import Measured, Samples, Split
 from shared.ml.datasets._files import MAX_BYTES, inside
 from shared.ml.datasets._roles import train_and_test
 from shared.registry import Params
@@ -35,7 +35,7 @@ class ImageFolderParams(Params):
 
 
 @registry.register("image_folder", params=ImageFolderParams)
-class ImageFolder:
+class ImageFolder(Measured):
     """Pictures in class folders: the middle square of each, brought to `size`; classes in the order of their names.
 
     Either `path`/CLASS/PICTURE, of which a fifth of each class, drawn with a fixed seed, is the test split, or
@@ -54,14 +54,6 @@ class ImageFolder:
     def num_classes(self) -> int:
         return len(self._classes)
 
-    @property
-    def mean(self) -> tuple[float, ...]:
-        return self._statistics[0]
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        return self._statistics[1]
-
     def load(self, split: Split) -> Samples:
         """Decode the split's pictures, in the order of class and name.
 
@@ -76,11 +68,6 @@ class ImageFolder:
         for place, file in enumerate(files):
             pixels[place] = self._picture(file)
         return Samples(torch.from_numpy(pixels).float().div_(255), labels)
-
-    @cached_property
-    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        mean, std = channel_statistics(self.load("train").images)
-        return mean, tuple(max(s, 1e-3) for s in std)
 
     @cached_property
     def _root(self) -> Path:

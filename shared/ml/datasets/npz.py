@@ -14,7 +14,7 @@ from shared.errors import InvalidRequest
 from shared.fit import MAX_FEATURES
 from shared.ml.context import generator
 from shared.ml.datasets import registry
-from shared.ml.datasets._base import Samples, Split, channel_statistics
+from shared.ml.datasets._base import Measured, Samples, Split
 from shared.ml.datasets._files import inside, read_npz
 from shared.registry import Params
 
@@ -26,7 +26,7 @@ class NpzParams(Params):
 
 
 @registry.register("npz", params=NpzParams)
-class Npz:
+class Npz(Measured):
     """Arrays `images` or `features`, and `labels` (and the same as `test_...`), in an .npz file.
 
     Images are [N, H, W] or [N, C, H, W] with C = 1 or 3, either uint8 or floats in [0, 1]; features, of a table, are
@@ -51,11 +51,6 @@ class Npz:
         fifth = len(order) // 5
         return {"train": given.pick(order[fifth:]), "test": given.pick(order[:fifth])}
 
-    @cached_property
-    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        mean, std = channel_statistics(self.load("train").images)
-        return mean, tuple(max(s, 1e-3) for s in std)
-
     @property
     def input_shape(self) -> tuple[int, int, int]:
         _, channels, height, width = self.load("train").images.shape
@@ -64,14 +59,6 @@ class Npz:
     @property
     def num_classes(self) -> int:
         return max(2, 1 + max(int(s.labels.max()) for s in self._splits.values()))
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        return self._statistics[0]
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        return self._statistics[1]
 
     def load(self, split: Split) -> Samples:
         """A split of the file.
