@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 from benchmarks.paper.audits import FULL, REDUCED, Scale, audits
-from benchmarks.paper.claims import ESTIMATES
-from benchmarks.paper.document import Pictures, Run, write
+from benchmarks.paper.document import Run, write
 from benchmarks.paper.evidence import Evidence
+from benchmarks.paper.recovery import ESTIMATES, USUAL
 from deploy.local.demo import serving, wait_until_up
 from deploy.local.layout import Layout
 from services.cli.following import follow
@@ -34,7 +35,7 @@ from shared.errors import InvalidRequest
 from shared.ml.datasets._base import open_dataset
 from shared.ml.tensors import read_tensors
 
-PICTURED = {"approximate, from the pair": "approximate-unlearning", "exact, with base, N and k": "exact-unlearning"}
+PICTURED = ("approximate, from the pair", "exact, with base, N and k")
 
 
 def main() -> int:
@@ -89,15 +90,14 @@ def run(scale: Scale, layout: Layout, out: Path, pictures: Path, command: str) -
 def _written(scale: Scale, client: Client, made: Mapping[str, Audit], out: Path, pictures: Path, command: str) -> None:
     jobs = {name: list(client.jobs(audit=audit.id)) for name, audit in made.items()}
     evaluations = {name: list(_evaluations(client, found)) for name, found in jobs.items()}
-    evidence = Evidence(scale, {name: [told for told, _ in found] for name, found in evaluations.items()})
     shown = {}
-    for estimate, shown_as in PICTURED.items():
+    for estimate in PICTURED:
         kind, gradient_from = ESTIMATES[estimate]
-        found = evaluations.get(f"{kind}, N = 32", [])
-        if strip := _pictures(client, found, gradient_from):
-            shown[shown_as] = strip
+        if images := _pictures(client, evaluations.get(f"{kind}, {USUAL}", []), gradient_from):
+            shown[estimate] = images
+    evidence = Evidence(scale, {name: [told for told, _ in found] for name, found in evaluations.items()}, shown)
     every = {job.id: job for found in jobs.values() for job in found}
-    write(_told(list(every.values()), evidence, command), evidence, shown, out, pictures)
+    write(_told(list(every.values()), evidence, command), evidence, out, pictures)
 
 
 def _evaluations(client: Client, jobs: list[Job]) -> Iterator[tuple[dict[str, Any], Job]]:
@@ -107,7 +107,9 @@ def _evaluations(client: Client, jobs: list[Job]) -> Iterator[tuple[dict[str, An
             yield json.loads(client.fetch(job.id, "EVALUATION")), job
 
 
-def _pictures(client: Client, found: list[tuple[dict[str, Any], Job]], gradient_from: str) -> Pictures | None:
+def _pictures(
+    client: Client, found: list[tuple[dict[str, Any], Job]], gradient_from: str
+) -> Mapping[str, Tensor] | None:
     """Of the first seed."""
     for told, job in sorted(found, key=lambda pair: pair[0]["seed"]):
         attack = told["attack"]

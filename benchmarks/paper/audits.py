@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Spec = dict[str, Any]
+METHODS = {"exact": "retrain", "approximate": "gradient_ascent"}  # what stands for each kind of unlearning
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Scale:
     tables: tuple[str, ...] = ("breast_cancer", "german_credit")
     sizes: tuple[int, ...] = (1, 8, 32, 128)  # N, from one sample to a full batch of the recipe
     shares: tuple[float, ...] = (0.1, 0.5, 1.0)  # p_u of a class; the fourth is one sample
-    defenses: tuple[str, ...] = ("obfuscation", "pruning", "fine_tune")
+    defenses: tuple[str, ...] = ("obfuscation", "pruning", "fine_tune", "dp_sgd")  # the last is not the paper's
 
 
 REDUCED = Scale(
@@ -84,9 +85,9 @@ def _recovery(scale: Scale, gradient_from: str) -> Spec:
 def _both(scale: Scale, name: str, **more: Any) -> Iterator[Spec]:
     """Exact unlearning, attacked with and without the base model, and approximate unlearning."""
     exact = [_recovery(scale, "base"), _recovery(scale, "pair")]
-    yield _of_images(scale, f"exact, {name}", unlearning=["retrain"], attacks=exact, **more)
+    yield _of_images(scale, f"exact, {name}", unlearning=[METHODS["exact"]], attacks=exact, **more)
     yield _of_images(
-        scale, f"approximate, {name}", unlearning=["gradient_ascent"], attacks=[_recovery(scale, "pair")], **more
+        scale, f"approximate, {name}", unlearning=[METHODS["approximate"]], attacks=[_recovery(scale, "pair")], **more
     )
 
 
@@ -107,7 +108,7 @@ def _features(scale: Scale) -> Iterator[Spec]:
 def _labels(scale: Scale) -> Iterator[Spec]:
     attacks = ["label_inference", {"name": "label_inference", "params": {"gradient_from": "base"}}]
     asked: Spec = {
-        "unlearning": ["retrain", "gradient_ascent"],
+        "unlearning": [*METHODS.values()],
         "attacks": [*attacks, "label_inference_black_box"],
         "probe": scale.probe,
     }
@@ -134,7 +135,7 @@ def _defenses(scale: Scale) -> Iterator[Spec]:
     yield _of_images(
         scale,
         "defenses",
-        unlearning=["gradient_ascent"],
+        unlearning=[METHODS["approximate"]],
         defenses=["none", *scale.defenses],
         sweep=True,
         attacks=attacks,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from benchmarks.paper.audits import Scale
 from shared.ml.statistics import bca, wilson
@@ -18,20 +20,25 @@ ALPHA = 0.05
 
 
 class Release(NamedTuple):
-    """A defense at one setting, and the parameter that is its strength."""
+    """A defense at one setting, the parameter that is its strength, and what it promises, if anything."""
 
     defense: str
     params: JSONObject
     strength: str
     value: float
+    promise: JSONObject
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All evaluations of attacks, by the name of their audit, and the scale that they were made at."""
+    """All evaluations of attacks, by the name of their audit, and the scale that they were made at.
+
+    `pictures` has truth, reconstruction and class mean of some deletions, [n, C, H, W], by the attacker's estimate.
+    """
 
     scale: Scale
     evaluations: Mapping[str, Sequence[JSONObject]]
+    pictures: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def of(self, audit: str, unlearning: str, attack: str, release: Release | None = None, **params: Any) -> Pooled:
         """Those of one attack on one kind of release, over all seeds in order.
@@ -52,11 +59,12 @@ class Evidence:
     def releases(self, audit: str, defense: str) -> list[Release]:
         """What one defense released, weakest first. Its strength is the number in which its settings differ."""
         told = [e["defense"] for e in self.evaluations.get(audit, ()) if e["defense"]["method"] == defense]
-        settings = list({json.dumps(d["params"], sort_keys=True): d["params"] for d in told}.values())
-        for name in settings[0] if len(settings) > 1 else ():
-            values = [params[name] for params in settings]
+        settings = list({json.dumps(d["params"], sort_keys=True): d for d in told}.values())
+        for name in settings[0]["params"] if len(settings) > 1 else ():
+            values = [one["params"][name] for one in settings]
             if all(isinstance(value, int | float) for value in values) and len({*values}) == len(values):
-                return sorted((Release(defense, p, name, p[name]) for p in settings), key=lambda r: r.value)
+                released = (Release(defense, d["params"], name, d["params"][name], d["promise"]) for d in settings)
+                return sorted(released, key=lambda r: r.value)
         return []
 
     def utility(self, audit: str, unlearning: str, release: Release | None = None) -> JSONObject:
@@ -129,6 +137,11 @@ class Score:
         return fmean(self.values)
 
     @property
+    def hits(self) -> int:
+        """Where a value is right or wrong: how many are right."""
+        return round(sum(self.values))
+
+    @property
     def median(self) -> float:
         return median(self.values)
 
@@ -142,9 +155,13 @@ class Score:
         return [self.sign * (v - b) for v, b in zip(self.values, self.null_values, strict=True)]
 
     @property
+    def gain(self) -> float:
+        return fmean(self.gains)
+
+    @property
     def interval(self) -> tuple[float, float]:
         """95 % of the mean: Wilson for shares, else BCa by deletion."""
-        found = wilson(sum(self.values), self.n) if self.proportion else bca(self.values)
+        found = wilson(self.hits, self.n) if self.proportion else bca(self.values)
         return found or (-math.inf, math.inf)
 
     @property

@@ -46,6 +46,7 @@ def evaluation(
             "method": name,
             "params": {"grid": [0.2, 0.5], "share": strength} if defense else {},
             "strength": None,
+            "promise": {"epsilon": 8 / strength} if name == "dp_sgd" else {},
         },
         "attack": {"method": attack[0], "params": attack[1]} if attack else None,
         "metrics": metrics,

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from shared.choices import validated
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, JobFailed
 from shared.ml.context import Part, Share
 from shared.ml.datasets._base import Samples
 from shared.ml.datasets._roles import pretraining_and_pool
@@ -22,7 +22,9 @@ from shared.ml.training.recipe import Recipe
 from shared.registry import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
+from workers.stages._destroyed import destroyed
 
+SHOWN = 64  # images that tell whether a release still is a model
 FETCHED = "FETCHED"  # what is made of several releases by who can fetch them
 
 
@@ -43,6 +45,9 @@ def run(ctx: JobContext) -> dict[str, Output]:
     """Change the unlearned models before release, by a strength given or the strongest that the budget allows.
 
     The choice looks at accuracy on samples of the pool that were never trained on, not at any attack.
+
+    Raises:
+        JobFailed: `invalid`, the defense left no model: nothing finite, or nothing that looks at its input.
     """
     assert ctx.method is not None
     unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED")
@@ -60,6 +65,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     else:
         held_out = split.pick(_held_out(training, len(split.labels)))
         params, released, strength = _strongest(ctx, unlearned, kept, held_out)
+    _require_models(ctx, unlearned, released, split.images[:SHOWN], strength.name if strength else name)
     made = {
         "RELEASED": Output(write_networks(unlearned.architecture, released)),
         "DEFENSE": Output.of_json(_told(ctx, params, strength=strength).json_value()),
@@ -105,6 +111,17 @@ def _released(
         part = Part(share, deletion, unlearned.count)
         yield ctx.method.target(unlearned.network(deletion), retain, params, part).cpu()
         part.progress(1, 1)
+
+
+def _require_models(
+    ctx: JobContext, unlearned: Networks, released: list[nn.Module], images: Tensor, strength: str | None
+) -> None:
+    assert ctx.method is not None
+    for deletion, network in enumerate(released):
+        wrong = destroyed(network, images, ctx.device)
+        if wrong and wrong != destroyed(unlearned.network(deletion), images, ctx.device):
+            remedy = f"; a weaker {strength} leaves more of it" if strength else ""
+            raise JobFailed("invalid", f"{ctx.method.name} destroyed the model of deletion {deletion}: {wrong}{remedy}")
 
 
 def _fetched(

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from shared.errors import InvalidRequest
-from shared.ml.networks import read_networks
+from shared.errors import InvalidRequest, JobFailed
+from shared.ml.networks import read_networks, write_networks
 from tests.support.tiny import DATA, MODEL, Outputs, body, chain
-from workers.context import NoHooks
+from workers.context import NoHooks, Output
 from workers.stages._local import run_stage
 
 GRID = [0.001, 0.01, 5.0]
@@ -121,3 +121,32 @@ def test_several_fetches_average_the_noise_away_and_the_first_is_what_is_release
     kernel = max(before, key=lambda name: before[name].numel())
     alone, left = ((after[kernel] - before[kernel]).square().mean().sqrt() for after in (one, mean))
     assert left / alone == pytest.approx(1 / 4, rel=0.1)
+
+
+def test_a_defense_that_leaves_no_model_fails_and_says_which_deletion_and_what_to_lower() -> None:
+    made = chain()
+    with pytest.raises(JobFailed, match=r"pruning destroyed the model of deletion 0: .* same whatever .* weaker share"):
+        run_stage("defend", made, "pruning", share=0.9999)
+    unlearned = read_networks(made["UNLEARNED"].data, "x")
+    networks = [unlearned.network(i) for i in range(unlearned.count)]
+    with torch.no_grad():
+        for weight in networks[1].parameters():
+            weight.mul_(1e25)  # finite, and its square is not
+    large = made | {"UNLEARNED": Output(write_networks(unlearned.architecture, networks))}
+    with pytest.raises(
+        JobFailed, match=r"obfuscation destroyed the model of deletion 1: .* not finite.* weaker noise"
+    ) as e:
+        run_stage("defend", large, "obfuscation", noise=0.1)
+    assert e.value.kind == "invalid"
+
+
+def test_what_was_no_model_before_is_not_the_defense_s_doing() -> None:
+    made = chain()
+    unlearned = read_networks(made["UNLEARNED"].data, "x")
+    networks = [unlearned.network(i) for i in range(unlearned.count)]
+    with torch.no_grad():
+        for weight in networks[0].parameters():
+            weight.zero_()
+    run_stage(
+        "defend", made | {"UNLEARNED": Output(write_networks(unlearned.architecture, networks))}, "pruning", share=0.5
+    )

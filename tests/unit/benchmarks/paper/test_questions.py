@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from benchmarks.paper.audits import REDUCED
-from benchmarks.paper.claims import Claim, claims
+from benchmarks.paper.claim import Claim
 from benchmarks.paper.evidence import Evidence
+from benchmarks.paper.questions import claims
 from tests.support.evaluations import evaluation
 
 Evaluations = dict[str, list[dict[str, Any]]]
@@ -156,3 +157,9 @@ def test_a_defense_must_hold_against_one_who_knows_it() -> None:
 def test_a_defense_that_destroys_the_model_is_none() -> None:
     told = about("defenses worth", defended(0.3, adaptive_leaks=False)).findings
     assert [f.why for f in told if f.case.startswith("pruning")] == ["no setting of the sweep is that cheap"] * 2
+
+
+def test_who_knows_of_private_training_is_asked_nothing() -> None:
+    cases = [finding.case for finding in about("defenses worth", {}).findings]
+    assert "dp_sgd, attacker does not know it" in cases
+    assert "dp_sgd, attacker knows it" not in cases

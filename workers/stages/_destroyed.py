@@ -1,0 +1,27 @@
+"""Whether what a defense releases is still a model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from shared.ml.training.sgd import logits
+
+SAME = 1e-6  # relative; what a batch's place alone changes
+
+
+def destroyed(network: nn.Module, images: Tensor, device: torch.device) -> str | None:
+    """What is wrong with a network that is none any more, or None. Being wrong, however often, is no such thing.
+
+    Args:
+        images: [n, C, H, W], different ones.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return f"its {name!r} is not finite"
+    answers = logits(network, images, device)
+    if not torch.isfinite(answers).all():
+        return "what it answers is not finite"
+    if len(images) > 1 and torch.allclose(answers, answers[:1].expand_as(answers), rtol=SAME, atol=0.0):
+        return "it answers the same whatever it is shown"
+    return None
