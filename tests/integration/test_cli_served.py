@@ -124,3 +124,20 @@ def test_an_unlearning_that_asks_for_too_many_samples_says_so(run):
     done = run("unlearn", "gradient_ascent", *words)
     assert done.returncode == 1
     assert "2 deletions of 5 need more than the 8 samples of the training set" in done.stdout
+
+
+def test_what_leaves_no_model_costs_its_own_rows_only(run):
+    flags = ["--dataset", "mnist_5k", "--model", "mlp:hidden=8", "--train", "size=8", "--forget", "deletions=2"]
+    flags += ["--pretrain", "epochs=1", "--pretrain", "batch_size=128", "--attack", "label_inference"]
+    flags += ["--unlearning", "gradient_ascent", "--unlearning", "gradient_ascent:lr=10,steps=1000"]
+    done = run("audit", *flags, "--defense", "none", "--defense", "pruning:share=0.9999", "--report", "left")
+    assert done.returncode == 1
+    assert re.search(
+        r"failed, invalid: gradient ascent left finite numbers at step \d+; lower lr or steps", done.stderr
+    )
+    assert re.search(r"failed, invalid: pruning destroyed the model of deletion 0: .*; a weaker share", done.stderr)
+    report = json.loads(Path("left/report.json").read_text())
+    (row,) = report["rows"]
+    assert (row["unlearning"]["params"]["steps"], row["defense"]["method"]) == (1, "none")
+    assert len([one for one in report["missing"] if one["attack"]]) == 3
+    assert run("fetch", row["evaluation"], "-o", "-").returncode == 0
