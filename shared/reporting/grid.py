@@ -95,14 +95,14 @@ def arrange(
     asked = [found[places[i]] for i in range(len(wanted)) if i in places]
     others = [found[i] for i in range(len(found)) if i not in set(places.values())]
     ordered = {one.sha256: one for one in [*asked, *sorted(others, key=lambda one: one.sha256)]}
-    made = {(w.seed, w.unlearning.name, w.defense.name) for i, w in enumerate(wanted) if i in places}
+    made = [(w.seed, w.unlearning, w.defense) for i, w in enumerate(wanted) if i in places]
     missing = [
         Missing(
             seed=cell.seed,
             unlearning=_method(cell.unlearning),
             defense=_method(cell.defense),
             attack=_method(cell.attack) if cell.attack else None,
-            why=_why(cell, (cell.seed, cell.unlearning.name, cell.defense.name) in made),
+            why=_why(cell, (cell.seed, cell.unlearning, cell.defense) in made),
         )
         for i, cell in enumerate(wanted)
         if i not in places

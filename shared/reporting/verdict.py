@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, STAYED, identity, knows, main_metric
 from shared.reporting.findings import members, useful
-from shared.reporting.models import Level, Missing, Row, Score, SelfTest, Verdict
+from shared.reporting.models import Level, Method, Missing, Row, Score, SelfTest, Verdict
 from shared.reporting.notes import apart, attacked, unknown_defenses
 from shared.reporting.numbers import Names, attacks_of, by_release, gained, identified, listed, number, plural, scored
 
@@ -26,8 +26,9 @@ class Release:
     def __init__(self, rows: Rows, missing: Sequence[Missing]) -> None:
         self.rows = rows
         self.unlearning, self.defense = rows[0].unlearning, rows[0].defense
-        names = self.unlearning.method, self.defense.method
-        self.missing = [m for m in missing if m.attack and (m.unlearning.method, m.defense.method) == names]
+        self.missing = [
+            m for m in missing if m.attack and _of(m.unlearning, self.unlearning) and _of(m.defense, self.defense)
+        ]
 
     @property
     def leaking(self) -> list[Row]:
@@ -59,6 +60,11 @@ class Release:
             ):
                 return False
         return True
+
+
+def _of(asked: Method, made: Method) -> bool:
+    """Whether what was made may be what was asked for: an audit need not name every parameter."""
+    return asked.method == made.method and asked.params.items() <= made.params.items()
 
 
 def releases(rows: Rows, missing: Sequence[Missing]) -> list[Release]:
@@ -145,19 +151,31 @@ def _headline(level: Level, methods: Sequence[Sequence[Release]], names: Names) 
         told += " by an attacker who knows the defense" if knows(worst.attack) else ""
         return f"{start}{told}: {_score(worst)} ({NULL})."
     after = listed([names.choice(options[0].unlearning) for options in leaking])
-    start = f"{what} after {after} if nothing is done; {_stopped(leaking)}"
+    start = f"{what} after {after} if nothing is done; {_stopped(leaking, names)}"
     return start + (". Not everything here is decided, and what is not may leak." if level == "inconclusive" else ".")
 
 
-def _stopped(methods: Sequence[Sequence[Release]]) -> str:
-    """Which defenses do for every one of these unlearning methods."""
-    lowering: list[list[str]] = []
-    for options in methods:
-        undefended = next(release for release in options if release.defense.method == "none")
-        lowering.append([r.defense.method for r in options if r is not undefended and r.lowers(undefended)])
-    everywhere = [name for name in dict.fromkeys(lowering[0]) if all(name in found for found in lowering)]
+def _stopped(methods: Sequence[Sequence[Release]], names: Names) -> str:
+    """Which defenses do for every one of these unlearning methods, and in which of their settings."""
+    told = []
+    for name in dict.fromkeys(release.defense.method for release in methods[0]):
+        made, lowering = [], []
+        for options in methods:
+            undefended = next(release for release in options if release.defense.method == "none")
+            made.append([r for r in options if r is not undefended and r.defense.method == name])
+            lowering.append([r for r in made[-1] if r.lowers(undefended)])
+        if not all(lowering):
+            continue
+        if lowering == made:
+            told.append(name)
+        elif len(methods) > 1:
+            told.append(f"{name} in some settings")
+        elif len(lowering[0]) > 1:
+            told.append(f"{name} in {len(lowering[0])} of {len(made[0])} settings")
+        else:
+            told.append(names.choice(lowering[0][0].defense))
     stopped = "stopped every attack tried here and kept the models useful"
-    return f"{listed(everywhere)} {stopped}" if everywhere else f"for each of them a defense {stopped}"
+    return f"{listed(told)} {stopped}" if told else f"for each of them a defense {stopped}"
 
 
 def _score(row: Row) -> str:

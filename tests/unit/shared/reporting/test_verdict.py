@@ -128,6 +128,37 @@ def test_a_defense_that_stops_the_attack_reduces_and_is_no_evidence_of_safety() 
 
 
 @pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        ([LEAK, NOTHING], "; pruning (share 0.5) stopped every attack"),
+        ([LEAK, NOTHING, NOTHING], "; pruning in 2 of 3 settings stopped every attack"),
+        ([NOTHING, NOTHING], "; pruning stopped every attack"),
+    ],
+)
+def test_a_defense_is_credited_at_the_settings_that_stopped_it_only(outcomes: list[dict[str, Any]], told: str) -> None:
+    rows = [images(**LEAK), utility()]
+    for share, outcome in zip((0.3, 0.5, 0.7), outcomes, strict=False):
+        released = defense("pruning", share=share)
+        rows += [images(**outcome, released=released), utility(released=released)]
+    settings = [{"name": "pruning", "params": {"share": share}} for share in (0.3, 0.5, 0.7)[: len(outcomes)]]
+    verdict = report(audit(defenses=["none", *settings]), *rows).verdict
+    assert verdict.level == "reduced"
+    assert told in verdict.headline
+
+
+def test_a_setting_that_is_missing_says_nothing_of_the_others() -> None:
+    there, gone = ({"name": "pruning", "params": {"share": share}} for share in (0.5, 0.99))
+    released = defense("pruning", share=0.5, grid=[0.5, 0.99])
+    rows = [images(**LEAK), utility(), images(**NOTHING, released=released), utility(released=released)]
+    made = report(audit(defenses=["none", there, gone]), *rows)
+    assert [one.why.partition(":")[0] for one in made.missing if one.attack] == [
+        "nothing came of these released models"
+    ]
+    assert "; pruning stopped every attack" in made.verdict.headline
+    assert made.verdict.level == "inconclusive"
+
+
+@pytest.mark.parametrize(
     ("now", "test"),
     [
         (NOTHING, 0.6),  # it destroyed the model
