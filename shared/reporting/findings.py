@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from shared.reporting.binomial import chance_of
 from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, TELLING, main_metric
-from shared.reporting.models import Finding, Identification, Score, Utility
+from shared.reporting.models import Finding, Identification, Row, Score, Utility
 from shared.reporting.numbers import gained, identified, interval, number, plural, probability, scored
 
 FEW = 5  # below it, nothing seen is nothing learned: Wilson's interval of 0 of 4 reaches 0.49
@@ -30,7 +30,8 @@ RULES = (
     f"Where no leak was seen in fewer than {FEW} samples, the row is inconclusive: so few show nothing.",
     "A defense counts as having reduced a leak where every attack that leaked without it shows no leak with it, "
     "the two 95 % intervals do not overlap, and the released model keeps its use. Where an attack was also made by one "
-    "who knows the defense, that holds for both.",
+    "who knows the defense, that holds for both. After approximate unlearning the defended models must also classify "
+    "the deleted samples worse than before, if the undefended do: the model as it was leaks nothing either.",
     f"A released model keeps its use where it loses at most {100 * KEEPS:.0f} points of test accuracy. That no leak "
     "was seen counts only where every released model keeps its use.",
     "The audit's verdict is its worst: one unlearning method that leaks under every defense tried makes it a leak; "
@@ -121,3 +122,18 @@ def _undecidable(name: str, score: Score) -> str:
 def useful(utility: Utility | None) -> bool:
     """Whether the released model keeps its use. Unknown is no."""
     return utility is not None and utility.original_test_accuracy - utility.test_accuracy <= KEEPS + 1e-9
+
+
+def forgets(utility: Utility | None) -> bool:
+    """Whether the deleted samples are classified worse than before. Unknown is no."""
+    return utility is not None and utility.forget_accuracy < utility.original_forget_accuracy
+
+
+def recalls(released: Sequence[Row], undefended: Sequence[Row]) -> bool:
+    """Whether a defense took back what unlearning had changed: the model as it was leaks nothing either.
+
+    Exact unlearning never saw the samples: it forgets, shown or not.
+    """
+    if not released or released[0].unlearning.exact:
+        return False
+    return any(forgets(row.utility) for row in undefended) and not any(forgets(row.utility) for row in released)

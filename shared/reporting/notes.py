@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from shared.reporting.evaluations import identity, knows, main_metric, unaware
-from shared.reporting.findings import useful
+from shared.reporting.findings import forgets, useful
 from shared.reporting.models import Row, Score
 from shared.reporting.numbers import interval, number, scored
 
@@ -59,7 +59,7 @@ def apart(better: Score, worse: Score) -> bool:
 
 def _forgets_nothing(beside: Beside) -> str | None:
     utility, unlearning = beside.row.utility, beside.row.unlearning
-    if utility is None or utility.forget_accuracy < utility.original_forget_accuracy:
+    if utility is None or forgets(utility):
         return None
     told = (
         f"forget accuracy {number(utility.forget_accuracy)}, the original's {number(utility.original_forget_accuracy)}"

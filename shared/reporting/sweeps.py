@@ -7,7 +7,7 @@ from statistics import fmean
 
 from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import identity, main_metric
-from shared.reporting.findings import KEEPS
+from shared.reporting.findings import KEEPS, recalls
 from shared.reporting.glance import OUTCOMES, WORST_FIRST, mean_utility, worst
 from shared.reporting.models import Leak, Method, Row, Setting, Sweep
 from shared.reporting.numbers import columns_of, shows
@@ -28,8 +28,9 @@ def sweeps(rows: Sequence[Row], spec: AuditSpec) -> list[Sweep]:
             if strength is None:
                 continue
             attacks = columns_of(released)
-            settings = [_setting(some, attacks, strength, bare) for some in _by_value(released, strength)]
-            point, why = _operating_point(settings, budget)
+            groups = _by_value(released, strength)
+            settings = [_setting(group, attacks, strength, bare) for group in groups]
+            point, why = _operating_point(settings, [recalls(group, bare) for group in groups], budget)
             found.append(
                 Sweep(
                     unlearning=unlearning,
@@ -97,8 +98,8 @@ def _setting(rows: Sequence[Row], attacks: Sequence[Method], strength: str | Non
     )
 
 
-def _operating_point(settings: Sequence[Setting], budget: float) -> tuple[float | None, str]:
-    """The setting within the budget whose worst attack leaks least, and of those the weakest."""
+def _operating_point(settings: Sequence[Setting], recalled: Sequence[bool], budget: float) -> tuple[float | None, str]:
+    """The setting within the budget that forgets and whose worst attack leaks least, and of those the weakest."""
     known = [s for s in settings if s.accuracy_cost is not None and s.leaks]
     if not known:
         return None, "What the settings cost is not known: no undefended release to compare with."
@@ -110,16 +111,27 @@ def _operating_point(settings: Sequence[Setting], budget: float) -> tuple[float 
             f"{100 * least:.1f}."
         )
 
+    forgetting = [s for s, undone in zip(settings, recalled, strict=True) if s in payable and not undone]
+    if not forgetting:
+        return (
+            None,
+            "Every setting that is payable takes back what unlearning had changed: forget accuracy is as before.",
+        )
+
     def harm(setting: Setting) -> tuple[int, int]:
         outcomes = [WORST_FIRST.index(leak.outcome) for leak in setting.leaks]
         return -min(outcomes), sum(outcome == 0 for outcome in outcomes)
 
-    best = min(payable, key=harm)  # the first of equals: the weakest
+    best = min(forgetting, key=harm)  # the first of equals: the weakest
     told = OUTCOMES[min((leak.outcome for leak in best.leaks), key=WORST_FIRST.index)].lower()
     leaking = harm(best)[1]
     rest = f": {leaking} of {len(best.leaks)} attacks still leak" if leaking else f" ({told} by the worst attack)"
     return best.value, (
         f"The weakest setting of those that cost at most {100 * budget:g} points of test accuracy and leak least"
-        f"{rest}. It costs {100 * (best.accuracy_cost or 0.0):.1f} points. It was chosen by the attacks that "
+        f"{rest}. It costs {_points(best.accuracy_cost or 0.0)}. It was chosen by the attacks that "
         "were run here: another may see more."
     )
+
+
+def _points(cost: float) -> str:
+    return f"{100 * cost:.1f} points" if cost > 0 else "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, STAYED, identity, knows, main_metric
-from shared.reporting.findings import members, useful
+from shared.reporting.findings import forgets, members, recalls, useful
 from shared.reporting.models import Level, Method, Missing, Row, Score, SelfTest, Verdict
 from shared.reporting.notes import apart, attacked, unknown_defenses
 from shared.reporting.numbers import Names, attacks_of, by_release, gained, identified, listed, number, plural, scored
@@ -49,8 +49,8 @@ class Release:
         return not (self.leaking or self.undecided or self.missing)
 
     def lowers(self, undefended: Release) -> bool:
-        """Whether this is a release that leaks less than `undefended` and is still of use."""
-        if not self.clear or not self.kept:
+        """Whether this is a release that leaks less than `undefended`, is still of use, and forgets if that does."""
+        if not self.clear or not self.kept or recalls(self.rows, undefended.rows):
             return False
         for before in undefended.leaking:
             name = main_metric(before.metrics) or ""
@@ -214,7 +214,9 @@ def _sentence(release: Release, names: Names, undefended: Release | None) -> str
     elif unseen:
         told.append(f"with {listed(unseen)} a leak was not seen")
     known = start + "; ".join(told) + "." + ("" if release.leaking else _accuracy(release))
-    if undefended and undefended.leaking and release.clear and release.kept and not release.lowers(undefended):
+    if undefended and undefended.leaking and release.clear and recalls(release.rows, undefended.rows):
+        known += " It no longer forgets what the undefended release forgets, so that is no win."
+    elif undefended and undefended.leaking and release.clear and release.kept and not release.lowers(undefended):
         known += " That it leaks less than without is not shown: the 95 % intervals of an attack overlap."
     return known
 
@@ -236,8 +238,7 @@ def _closing(rows: Rows, missing: Sequence[Missing]) -> list[str]:
     told = []
     if missing:
         told.append(f"{plural(len(missing), 'row')} of the audit did not arrive; what is missing may leak.")
-    visible = [u for row in rows if (u := row.utility) and u.forget_accuracy < u.original_forget_accuracy]
-    if any(row.utility for row in rows) and not visible:
+    if any(row.utility for row in rows) and not any(forgets(row.utility) for row in rows):
         told.append("No release classifies the deleted samples worse than the original did: forgetting does not show.")
     if stayed := [score for row in rows if (score := row.metrics.get(STAYED))]:
         told.append(_stayed(stayed))

@@ -75,7 +75,7 @@ def _accuracy(evidence: Evidence, release: Release | None) -> float | None:
 
 def _shown(evidence: Evidence, gallery: Gallery) -> Iterator[str]:
     rows = [
-        "| defense | strength | test accuracy | forget accuracy | plain attack: PSNR, dB | identified "
+        "| defense | strength | test accuracy | forget accuracy (before) | plain attack: PSNR, dB | identified "
         "| attack that knows it: PSNR, dB | identified | label, white box |",
         "|---" * 9 + "|",
         _row(evidence, None),
@@ -83,6 +83,10 @@ def _shown(evidence: Evidence, gallery: Gallery) -> Iterator[str]:
     swept = {defense: evidence.releases(AUDIT, defense) for defense in evidence.scale.defenses}
     rows += [_row(evidence, release) for releases in swept.values() for release in releases]
     yield "\n".join(rows)
+    yield (
+        "*Before* is the model that the deletion started from. A release whose forget accuracy is as before has taken "
+        "back what unlearning changed: whatever it leaks no more, that is no defense."
+    )
     for defense, releases in swept.items():
         name = defense.replace("_", "-")
         title = f"{name}: share identified, and test accuracy"
@@ -93,7 +97,8 @@ def _row(evidence: Evidence, release: Release | None) -> str:
     utility = evidence.utility(AUDIT, METHODS["approximate"], release)
     promised = f" (epsilon {release.promise['epsilon']:.1f})" if release and "epsilon" in release.promise else ""
     cells = [release.defense if release else "none", f"{_strength(release)}{promised}"]
-    cells += [f"{utility[n]:.3f}" if n in utility else "-" for n in ("test_accuracy", "forget_accuracy")]
+    cells.append(f"{utility['test_accuracy']:.3f}" if utility else "-")
+    cells.append(f"{utility['forget_accuracy']:.2f} ({utility['original_forget_accuracy']:.2f})" if utility else "-")
     for knows in KNOWING:
         pooled = _attacked(evidence, release, knows)
         score, told = pooled.score("psnr"), pooled.identified()

@@ -25,7 +25,12 @@ ASCENT = "gradient_ascent"
 def evidence() -> Evidence:
     pair = {"gradient_from": "pair", "adaptive": False}
     recovered = {"psnr": [20.0, 21.0, 22.0], "ranks": [1, 1, 4]}
-    worth = {"test_accuracy": 0.8, "forget_accuracy": 1.0, "original_test_accuracy": 0.81}
+    worth = {
+        "test_accuracy": 0.8,
+        "forget_accuracy": 0.75,
+        "original_forget_accuracy": 1.0,
+        "original_test_accuracy": 0.81,
+    }
     released = ("pruning", 0.5)
     return Evidence(
         REDUCED,
@@ -63,7 +68,7 @@ def test_it_says_what_was_found_where_and_in_what_time(tmp_path: Path) -> None:
     assert "two cores" in told
     assert "10 minutes for 12 jobs" in told
     assert "| approximate, from the pair | **supported here** | 2 of 3 identified" in told
-    assert "| pruning | 0.5 | 0.800 | 1.000 | 8.7" in told
+    assert "| pruning | 0.5 | 0.800 | 0.75 (1.00) | 8.7" in told
     assert "2 of 3 [0.21, 0.94]" in told
     assert "| dp_sgd | 0.5 (epsilon 16.0) |" in told
 

@@ -130,7 +130,7 @@ def test_more_of_a_class(one: int, whole: int, verdict: str) -> None:
 
 
 def defended(cost: float, adaptive_leaks: bool) -> Evaluations:
-    worth = {"test_accuracy": 0.8, "forget_accuracy": 1.0}
+    worth = {"test_accuracy": 0.8, "forget_accuracy": 1.0, "original_forget_accuracy": 1.0}
     weak, released = ("pruning", 0.2), ("pruning", 0.5)
     plain, knows = {**PAIR, "adaptive": False}, {**PAIR, "adaptive": True}
     return {

@@ -16,8 +16,17 @@ def noise(value: float) -> JSON:
     return {"method": "obfuscation", "params": {"noise": value, "grid": [1]}, "strength": None}
 
 
-def told(tests: dict[float, float], leaking: tuple[float, ...], budget: float | None = 0.02, right: int = 0) -> Report:
-    """An audit of three strengths with these test accuracies; images leak at `leaking`, labels `right` times of 8."""
+def told(
+    tests: dict[float, float],
+    leaking: tuple[float, ...],
+    budget: float | None = 0.02,
+    right: int = 0,
+    recalling: tuple[float, ...] = (),
+) -> Report:
+    """An audit of three strengths with these test accuracies; images leak at `leaking`, labels `right` times of 8.
+
+    At `recalling` the forgotten samples are classified as before.
+    """
     spec = audit(
         defenses=["none", *({"name": "obfuscation", "params": {"noise": v}} for v in tests)],
         attacks=["feature_recovery", "label_inference"],
@@ -27,7 +36,7 @@ def told(tests: dict[float, float], leaking: tuple[float, ...], budget: float | 
     for value, test in tests.items():
         released: dict[str, Any] = {"released": noise(value)}
         evaluations += [
-            utility(test=test, forget=0.4, **released),
+            utility(test=test, forget=1.0 if value in recalling else 0.4, **released),
             images(**(LEAK if value in leaking else NOTHING), **released),
             labels(right, (0.0, 0.32), **released),
         ]
@@ -65,6 +74,18 @@ def test_where_nothing_is_payable_there_is_no_operating_point() -> None:
     sweep = only(told({0.1: 0.90, 0.3: 0.8, 1.0: 0.5}, leaking=()))
     assert sweep.operating_point is None
     assert sweep.why == "Every setting costs more than 2 points of test accuracy; the cheapest costs 7.0."
+
+
+def test_a_setting_that_takes_back_the_forgetting_is_none_to_operate_at() -> None:
+    tests = {0.1: 0.97, 0.3: 0.96, 1.0: 0.955}
+    assert only(told(tests, leaking=(0.1,), recalling=(0.3,))).operating_point == 1.0
+    none = only(told(tests, leaking=(), recalling=(0.1, 0.3, 1.0)))
+    assert none.operating_point is None
+    assert "takes back what unlearning had changed" in none.why
+
+
+def test_what_costs_nothing_is_said_so() -> None:
+    assert "It costs none." in only(told({0.1: 0.98, 0.3: 0.97, 1.0: 0.5}, leaking=())).why
 
 
 def test_without_a_budget_a_release_must_keep_its_use() -> None:

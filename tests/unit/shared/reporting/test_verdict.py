@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.reporting.models import Report, schema_text
+from shared.reporting.models import Report, Verdict, schema_text
 from tests.support.reports import (
     LEAK,
     NOTHING,
@@ -144,6 +144,22 @@ def test_a_defense_is_credited_at_the_settings_that_stopped_it_only(outcomes: li
     verdict = report(audit(defenses=["none", *settings]), *rows).verdict
     assert verdict.level == "reduced"
     assert told in verdict.headline
+
+
+def test_a_defense_that_takes_back_the_forgetting_is_no_win() -> None:
+    def verdict(unlearning: str, exact: bool) -> Verdict:
+        rows = [
+            images(**LEAK), utility(), images(**NOTHING, released=PRUNED), utility(forget=1.0, released=PRUNED),
+        ]  # fmt: skip
+        for row in rows:
+            row["unlearning"] |= {"method": unlearning, "exact": exact}
+        return report(DEFENDED | {"unlearning": [unlearning]}, *rows).verdict
+
+    undone = verdict("gradient_ascent", exact=False)
+    assert undone.level == "leaks"
+    assert "It no longer forgets" in undone.sentences[1]
+    assert verdict("retrain", exact=True).level == "reduced"
+    assert defended(LEAK, NOTHING, forget=1.0).verdict.level == "reduced"  # nor did it without
 
 
 def test_a_setting_that_is_missing_says_nothing_of_the_others() -> None:
