@@ -96,7 +96,7 @@ def _shown(evidence: Evidence, gallery: Gallery) -> Iterator[str]:
 def _row(evidence: Evidence, release: Release | None) -> str:
     utility = evidence.utility(AUDIT, METHODS["approximate"], release)
     promised = f" (epsilon {release.promise['epsilon']:.1f})" if release and "epsilon" in release.promise else ""
-    cells = [release.defense if release else "none", f"{_strength(release)}{promised}"]
+    cells = [release.defense, f"{_strength(release)}{promised}"] if release else ["none", "-"]
     cells.append(f"{utility['test_accuracy']:.3f}" if utility else "-")
     cells.append(f"{utility['forget_accuracy']:.2f} ({utility['original_forget_accuracy']:.2f})" if utility else "-")
     for knows in KNOWING:
@@ -112,7 +112,9 @@ def _curves(evidence: Evidence, releases: Sequence[Release | None]) -> list[Seri
     series = []
     for knows, name in KNOWING.items():
         told = {_strength(r): _attacked(evidence, r, knows).identified() for r in releases}
-        series.append(Series(name, [Mark(strength, t.share, *t.interval) for strength, t in told.items() if t]))
+        marks = [Mark(strength, t.share, *t.interval) for strength, t in told.items() if t]
+        if len(marks) > 1:  # more than the undefended release alone
+            series.append(Series(name, marks))
     worth = {_strength(r): _accuracy(evidence, r) for r in releases}
     kept = [Mark(strength, value, value, value) for strength, value in worth.items() if value is not None]
     return [*series, Series("test accuracy of what is released", kept)]

@@ -28,6 +28,6 @@ def claim(evidence: Evidence) -> Claim:
 
 def _pictures(evidence: Evidence, gallery: Gallery) -> Iterator[str]:
     for estimate, images in evidence.pictures.items():
-        yield f"{estimate.capitalize()}: the truth, what came back, the mean of its class."
+        yield f"{estimate[0].upper()}{estimate[1:]}: the truth, what came back, the mean of its class."
         rows = [images[kind][:SHOWN] for kind in ("truth", "reconstruction", "class_mean")]
         yield gallery.strip(f"{ESTIMATES[estimate][0]}-unlearning", rows)
