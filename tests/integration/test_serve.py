@@ -130,7 +130,9 @@ def test_a_second_attack_worker_takes_work_while_the_first_one_has_some(api: htt
     )
     inputs = {"ORIGINAL": trained, "UNLEARNED": unlearned, "LABELS": unlearned}
     attacks = [
-        post(api, "attack", inputs, method="feature_recovery", seed=seed, params={"iterations": 20_000})
+        post(
+            api, "attack", inputs, method="feature_recovery", seed=seed, params={"iterations": 100_000, "restarts": 64}
+        )
         for seed in (0, 1)
     ]
     first = wait_for(

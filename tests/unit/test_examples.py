@@ -24,5 +24,5 @@ def test_every_example_can_be_planned(example: Path) -> None:
     assert jobs[-1].stage == "report"
     if example.stem == "adaptive":
         made = [(j.method, j.params["adaptive"]) for j in jobs if j.stage == "attack"]
-        assert made.count(("feature_recovery", False)) == 5
-        assert made.count(("feature_recovery", True)) == 4  # no defense: nothing to know
+        assert made.count(("feature_recovery", False)) == 6
+        assert made.count(("feature_recovery", True)) == 4  # no defense or dp_sgd: nothing to know
