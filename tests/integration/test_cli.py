@@ -141,10 +141,9 @@ def test_watch_in_a_pipe_is_lines(run, worker, monkeypatch):
 
 
 def test_submit_and_watch(run, worker):
-    starter = threading.Timer(1.0, lambda: worker.finish(worker.claim()))
-    starter.start()
-    seen = run("submit", "sleep", "--seed", "4", "--watch")
-    starter.join()
+    worker.run_all()
+    with worker.running_what_comes():
+        seen = run("submit", "sleep", "--seed", "4", "--watch")
     assert (seen.status, "succeeded" in seen.out) == (0, True)
 
 

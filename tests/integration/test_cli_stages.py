@@ -72,10 +72,9 @@ def test_a_verb_that_lacks_something_says_what(run, worker):
     ):
         done = run(*words)
         assert (done.returncode, told in done.stderr) == (2, True), (words, done.stderr)
-    starter = threading.Timer(0.5, worker.run_all)
-    starter.start()
-    assert run("pretrain", "-p", "dataset=digits", "-p", "model=mlp", "--seed", "9", "--watch").returncode == 0
-    starter.join()
+    worker.run_all()
+    with worker.running_what_comes():
+        assert run("pretrain", "-p", "dataset=digits", "-p", "model=mlp", "--seed", "9", "--watch").returncode == 0
 
 
 def test_an_audit_from_flags_and_over_a_file(run, tmp_path):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from shared.jobs.queue import MemoryBell, Ringer
 from shared.jobs.records import Artifact, Claim
 from shared.jobs.states import Failure
 from tests.support.servers import free_port
+from tests.support.system import wait_for
 
 TOKEN = "a-token-for-tests"
 TENANT = "local"
@@ -129,6 +131,14 @@ class HandWorker:
             self.finish(found, found.job.id.encode(), "application/octet-stream")
             count += 1
         return count
+
+    @contextlib.contextmanager
+    def running_what_comes(self) -> Iterator[None]:
+        """Beside what the caller does: wait for a job to be queued, finish it and what it releases."""
+        thread = threading.Thread(target=lambda: wait_for(self.run_all, 60, "a job is queued"))
+        thread.start()
+        yield
+        thread.join()
 
 
 class GatewayInProcess:
