@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _check(chosen.threads)
     except PalimpsestError as error:
-        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - why it does not start
+        sys.stderr.write(f"gateway: {error}\n")
         return 2
     server = Granian(
         "services.gateway.wsgi:app",

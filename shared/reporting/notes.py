@@ -50,11 +50,9 @@ def attacked(row: Row) -> Attacked:
 
 def apart(better: Score, worse: Score) -> bool:
     """Whether the attack scores clearly less in `worse`: the 95 % intervals do not overlap."""
-    if None in (better.low, better.high, worse.low, worse.high):
+    if better.low is None or better.high is None or worse.low is None or worse.high is None:
         return False
-    if better.higher_is_better:
-        return bool(worse.high < better.low)  # type: ignore[operator]  # none is None
-    return bool(worse.low > better.high)  # type: ignore[operator]
+    return worse.high < better.low if better.higher_is_better else worse.low > better.high
 
 
 def _forgets_nothing(beside: Beside) -> str | None:

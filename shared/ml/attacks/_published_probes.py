@@ -68,7 +68,9 @@ def find_published_probes(
     Returns:
         probes [classes * per_class, C, H, W] in [0, 1] by class, and the confidence float64 that each reached.
     """
-    assert search.candidates and search.tries and search.rounds  # noqa: PT018 - a search with tries has them all
+    assert search.candidates
+    assert search.tries
+    assert search.rounds
     size, total = torch.Size(shape).numel(), classes * search.candidates
     per, asked = search.tries * search.rounds, min(search.directions, size)
     most = search.most_queries(classes, size)

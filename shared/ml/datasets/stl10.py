@@ -28,7 +28,7 @@ class STL10(Photographs):
     folder = "stl10_binary"
     url = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
     md5 = "91f7769df0f17e558f3565bffb0c7dfb"
-    files = {"train": ("train_X.bin", "train_y.bin"), "test": ("test_X.bin", "test_y.bin")}  # noqa: RUF012
+    files = {"train": ("train_X.bin", "train_y.bin"), "test": ("test_X.bin", "test_y.bin")}  # noqa: RUF012  (read, never written)
     input_shape = (3, 96, 96)
     num_classes = 10
     mean = (0.4467106, 0.43980986, 0.40664646)

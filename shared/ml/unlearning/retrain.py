@@ -27,7 +27,7 @@ def unlearn(
     inputs: UnlearningInputs,
     retain: Samples,
     forget: Samples,  # noqa: ARG001  (it is as if it had never been)
-    params: RetrainParams,  # noqa: ARG001
+    params: RetrainParams,  # noqa: ARG001  (there are none)
     ctx: Context,
 ) -> nn.Module:
     """Exact: the recipe again, from the base model, on the retain set alone. Where nothing is kept, the base model."""
