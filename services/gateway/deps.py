@@ -8,9 +8,11 @@ from typing import cast
 
 from flask import current_app, g
 
+from services.gateway.counts import QueueCounts
 from services.gateway.published import PublishedCatalog
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
+from shared.jobs import fleet
 from shared.jobs.database import Database
 from shared.jobs.queue import Ringer
 
@@ -44,10 +46,12 @@ class Gateway:
     deps: GatewayDeps
     catalog: PublishedCatalog
     stream_slots: threading.BoundedSemaphore
+    counts: QueueCounts
 
     @classmethod
     def of(cls, deps: GatewayDeps) -> Gateway:
-        return cls(deps, PublishedCatalog(deps.db), threading.BoundedSemaphore(deps.settings.max_events))
+        slots = threading.BoundedSemaphore(deps.settings.max_events)
+        return cls(deps, PublishedCatalog(deps.db), slots, QueueCounts(lambda: fleet.stage_counts(deps.db)))
 
 
 def gateway() -> Gateway:
