@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +59,21 @@ class Database:
     def file(self) -> Path | None:
         """Where a SQLite database lives; None for one in memory, and for a server."""
         return Path(str(self.url.database)) if self.dialect == "sqlite" and not self._in_memory else None
+
+    def copy_to(self, copy: Path) -> None:
+        """Copy a SQLite database as it is at one moment, also while others write; readable by its owner only.
+
+        Raises:
+            Conflict: it is no file of SQLite's.
+        """
+        if self.file is None:
+            raise Conflict("only a SQLite file can be copied: a server has backups of its own")
+        draft = copy.with_name(f"{copy.name}.new")
+        draft.unlink(missing_ok=True)
+        draft.touch(0o600)
+        with closing(sqlite3.connect(self.file)) as source, closing(sqlite3.connect(draft)) as target:
+            source.backup(target)  # with what only the write-ahead log holds
+        draft.replace(copy)
 
     @property
     def _in_memory(self) -> bool:
