@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from jsonschema.protocols import Validator
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from shared.catalog_entry import Entry as Entry
 from shared.catalog_entry import JSONObject
@@ -29,6 +29,7 @@ NUMBERED = re.compile(r"_[1-9][0-9]{0,5}$")
 MAX_ENTRIES = 1000
 MAX_BYTES = 4 * 2**20
 MAX_ENTRY_BYTES = 64 * 2**10
+_ENTRIES = TypeAdapter(list[Entry])
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Catalog:
             PluginImportError: as `require_bounded`, or an entry is none at all.
         """
         try:
-            catalog = cls(Entry.model_validate(e) for e in body)
+            catalog = cls(_ENTRIES.validate_python(body))
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -86,16 +87,15 @@ class Catalog:
             raise PluginImportError(f"a catalog of {len(self._entries)} plugins: at most {MAX_ENTRIES}")
         total = 0
         for entry in self:
-            size = len(entry.model_dump_json().encode())
-            total += size
-            if size > MAX_ENTRY_BYTES:
-                raise PluginImportError(
-                    f"the description of {entry.kind} {entry.name[:100]!r} has {size} bytes, above {MAX_ENTRY_BYTES}"
-                )
+            who = f"{entry.kind} {entry.name}"[:100]
             try:
                 check_schema(entry.params_schema)
+                size = len(entry.model_dump_json().encode())
             except ValueError as error:
-                raise PluginImportError(f"the parameters of {entry.kind} {entry.name!r}: {error}") from error
+                raise PluginImportError(f"the parameters of {who}: {error}") from error
+            if size > MAX_ENTRY_BYTES:
+                raise PluginImportError(f"the description of {who} has {size} bytes, above {MAX_ENTRY_BYTES}")
+            total += size
         if total > MAX_BYTES:
             raise PluginImportError(f"a catalog of {total} bytes: at most {MAX_BYTES}")
 

@@ -106,8 +106,11 @@ def check_schema(schema: dict[str, Any]) -> None:
     try:
         whole = ParamSchema.model_validate(schema)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        first = max(
+            found, key=lambda e: len(e["loc"])
+        )  # where a schema may be a boolean, one error says that it is none
+        where = ".".join(str(part) for part in first["loc"] if part != ParamSchema.__name__)
         why = "no keyword that a schema may hold here" if first["type"] == "extra_forbidden" else first["msg"]
         raise ValueError(f"{where}: {why}") from error
     try:

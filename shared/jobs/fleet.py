@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from shared.catalog import Catalog
-from shared.errors import Conflict
+from shared.catalog import MAX_BYTES, Catalog
+from shared.errors import Conflict, PluginImportError
 from shared.jobs.database import Database
 from shared.jobs.records import Worker
 from shared.jobs.rows import to_json
 from shared.jobs.states import State
 from shared.jobs.tables import catalogs, jobs, workers
 
+log = structlog.get_logger()
+
+LOOKED_THROUGH = 20  # catalogs, latest first, of which the first within bounds counts
 LIVE_WITHIN = 20.0  # seconds since a worker was last seen, within which it counts as live
 FORGET_AFTER = 3600.0  # seconds after which a worker's row is dropped
 
 
 def publish(db: Database, catalog: Catalog) -> None:
-    """Make this the catalog that the gateway validates with. The latest to be published counts."""
+    """Make this the catalog that the gateway validates with. The latest to be published counts.
+
+    Raises:
+        PluginImportError: see `Catalog.require_bounded`.
+    """
+    catalog.require_bounded()
 
     def work(connection: Connection) -> None:
         row = {"digest": catalog.digest, "body": to_json(catalog.to_json())}
@@ -39,11 +48,22 @@ def latest_digest(db: Database) -> str | None:
 
 
 def published(db: Database) -> tuple[str | None, Catalog]:
-    """The current catalog and its digest; (None, empty) before any worker has started."""
-    query = select(catalogs.c.digest, catalogs.c.body).order_by(catalogs.c.published_at.desc()).limit(1)
+    """The current catalog and its digest; (None, empty) before any worker has started.
+
+    What stands in the database is not trusted: a catalog that is none, or beyond the bounds that publishing one has,
+    is named in the log and passed over for the one before it.
+    """
+    known = select(catalogs.c.digest, func.length(catalogs.c.body).label("size"))
     with db.read() as connection:
-        row = connection.execute(query).one_or_none()
-    return (row.digest, Catalog.from_json(json.loads(row.body))) if row else (None, Catalog([]))
+        for row in connection.execute(known.order_by(catalogs.c.published_at.desc()).limit(LOOKED_THROUGH)).all():
+            try:
+                if row.size > MAX_BYTES:
+                    raise ValueError(f"{row.size} characters")
+                body = connection.execute(select(catalogs.c.body).where(catalogs.c.digest == row.digest)).scalar_one()
+                return row.digest, Catalog.from_json(json.loads(body))
+            except (ValueError, RecursionError, PluginImportError) as error:
+                log.error("a published catalog is refused", digest=row.digest, error=str(error))
+    return None, Catalog([])
 
 
 def catalog(db: Database) -> Catalog:
