@@ -2,8 +2,8 @@
 
 A catalog is data that comes out of a database, so what it may make the gateway do is bounded here: a schema refers
 to its own `$defs` only, without circles, and names keywords of the list below only, whose cost grows with the value
-and not faster. `pattern` and `uniqueItems` are published for whoever reads them and are left to the worker, which
-validates again with the plugin's own `Params`: the gateway never runs a regular expression of a catalog.
+and not faster. `pattern`, `uniqueItems` and `propertyNames` are published for whoever reads them and are left to the
+worker, which validates again with the plugin's own `Params`: the gateway never runs a regular expression of a catalog.
 """
 
 from __future__ import annotations
@@ -65,12 +65,17 @@ class ParamSchema(BaseModel):
     plugin: _Name | None = Field(None, alias="x-plugin")
     pattern: str | None = None
     uniqueItems: bool | None = None
+    propertyNames: dict[str, Any] | None = None
     format: str | None = None
     title: str | None = None
     description: str | None = None
     default: Any = None
     examples: list[Any] | None = None
     deprecated: bool | None = None
+    readOnly: bool | None = None
+    writeOnly: bool | None = None
+    contentEncoding: str | None = None
+    contentMediaType: str | None = None
     discriminator: Any = None
 
     def parts(self) -> list[ParamSchema]:
@@ -80,7 +85,7 @@ class ParamSchema(BaseModel):
         return [*self.properties.values(), *several, *single]
 
 
-_LEFT_TO_WORKERS = {"pattern", "uniqueItems", "format", "$defs"}
+_LEFT_TO_WORKERS = {"pattern", "uniqueItems", "propertyNames", "format"}
 _named = {field.alias or name for name, field in ParamSchema.model_fields.items()} - _LEFT_TO_WORKERS
 _Validator = create(
     meta_schema=Draft202012Validator.META_SCHEMA,

@@ -10,6 +10,7 @@ from flask import current_app, g
 
 from services.gateway.counts import QueueCounts
 from services.gateway.published import PublishedCatalog
+from services.gateway.turns import Turns
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
 from shared.jobs import fleet
@@ -47,6 +48,7 @@ class Gateway:
     catalog: PublishedCatalog
     stream_slots: threading.BoundedSemaphore
     counts: QueueCounts
+    planning: Turns = field(default_factory=Turns)
 
     @classmethod
     def of(cls, deps: GatewayDeps) -> Gateway:

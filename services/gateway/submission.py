@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from shared.jobs.submit import AuditRequest, Posted, answered, submit
 JOB_ID = re.compile(r"job_[0-9a-f]{20}")
 AUDIT_ID = re.compile(r"aud_[0-9a-f]{20}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+SHORT_BYTES = 16 * 2**10  # a job that is posted in as many is planned at once, in some milliseconds
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Role = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
@@ -111,18 +113,21 @@ def plan_posted(body: JobRequest) -> PlannedJob:
 
     Raises:
         InvalidRequest: by field: what the catalog refuses, an input that does not exist or does not fit.
+        TransientError: it is long, and others are planned.
     """
     parents = _parents(body)
-    return plan_job(
-        gateway().catalog.catalog,
-        body.stage,
-        body.method,
-        body.params,
-        body.seed,
-        parents.inputs,
-        parent_keys=parents.keys,
-        fresh=body.fresh,
-    )
+    long = (request.content_length or 0) > SHORT_BYTES
+    with gateway().planning.turn() if long else nullcontext():
+        return plan_job(
+            gateway().catalog.catalog,
+            body.stage,
+            body.method,
+            body.params,
+            body.seed,
+            parents.inputs,
+            parent_keys=parents.keys,
+            fresh=body.fresh,
+        )
 
 
 def _parents(body: JobRequest) -> Parents:

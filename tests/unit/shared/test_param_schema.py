@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import Field
@@ -72,6 +72,7 @@ def test_what_pydantic_writes_of_parameters_is_accepted() -> None:
         one: Inner = Inner()
         several: dict[str, list[tuple[int, float]]] = Field({})
         anything: Any = None
+        named: dict[Literal["a", "b"], float] = Field({})
         either: Inner | int | None = Field(3, deprecated=True, examples=[1])
 
     check_schema(Outer.model_json_schema())
