@@ -13,7 +13,7 @@ from typing import Any
 from shared.catalog import Catalog
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.jobs.planner import ADAPTIVE, JUDGE, NOTHING, Planner, Providers, Source, plan_key, require_stored
+from shared.jobs.planner import ADAPTIVE, JUDGE, NOTHING, Planner, Providers, Source, key_text, plan_key, require_stored
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.rows import to_json
 from shared.jobs.spec import AuditSpec
@@ -56,7 +56,7 @@ def plan_job(
     sources = {
         i.role: [keys.get(i.parent, i.parent), i.parent_role or i.role] if i.parent else i.sha256 for i in inputs
     }
-    key = plan_key(stage, method, checked, to_json(checked.params), seed, sources)
+    key = plan_key(key_text(stage, method, checked, to_json(checked.params)), seed, sources)
     return PlannedJob(
         key,
         stage,

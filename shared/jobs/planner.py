@@ -41,21 +41,34 @@ class Setting:
     method: str | None
     checked: CheckedJob
     params_json: str  # canonical
+    key_text: KeyText
     supplied: frozenset[str]  # roles that its jobs are given where there are any
 
 
-def plan_key(
-    stage: str, method: str | None, checked: CheckedJob, params_json: str, seed: int, sources: Mapping[str, Any]
-) -> str:
-    """sha256 over the canonical JSON of all that a job depends on; `params_json` is that of its parameters.
+class KeyText(NamedTuple):
+    """What of the canonical JSON under a plan key does not depend on inputs and seed: before, between and after."""
+
+    before: str
+    between: str
+    after: str
+
+
+def key_text(stage: str, method: str | None, checked: CheckedJob, params_json: str) -> KeyText:
+    """`params_json` is the canonical JSON of all parameters."""
+    return KeyText(
+        f'{{"code":{to_json(checked.code)},"inputs":',
+        f',"method":{to_json(method)},"params":{params_json},"seed":',
+        f',"stage":{to_json(stage)}}}',
+    )
+
+
+def plan_key(text: KeyText, seed: int, sources: Mapping[str, Any]) -> str:
+    """sha256 over the canonical JSON of all that a job depends on.
 
     `sources` is by role the digest of an artifact, or [plan key, role] of the job that makes it.
     """
-    text = (
-        f'{{"code":{to_json(checked.code)},"inputs":{to_json(sources)},"method":{to_json(method)},'
-        f'"params":{params_json},"seed":{to_json(seed)},"stage":{to_json(stage)}}}'
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+    whole = f"{text.before}{to_json(sources)}{text.between}{seed:d}{text.after}"
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 class Planner:
@@ -90,7 +103,8 @@ class Planner:
                 raise InvalidRequest(f"{param} belongs to the stage {stage}, not to {name}", f"params.{param}")
         checked = self.catalog.describe(stage, name, {**params, **(method.params if method else {})})
         # A stage's own optional roles are supplied; a method's are not: what an attacker is given is a choice.
-        return Setting(stage, name, checked, to_json(checked.params), frozenset({*checked.needs, *entry.uses}))
+        supplied, params_json = frozenset({*checked.needs, *entry.uses}), to_json(checked.params)
+        return Setting(stage, name, checked, params_json, key_text(stage, name, checked, params_json), supplied)
 
     def add(
         self,
@@ -109,7 +123,7 @@ class Planner:
     def _plan(self, setting: Setting, seed: int, providers: Providers) -> dict[str, Source]:
         checked = setting.checked
         check_roles(checked, setting.stage, setting.method, providers)
-        key = plan_key(setting.stage, setting.method, checked, setting.params_json, seed, providers)
+        key = plan_key(setting.key_text, seed, providers)
         if key not in self.jobs:
             self.stored_bytes += len(setting.params_json)
             require_stored(self.stored_bytes)
