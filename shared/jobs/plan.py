@@ -167,7 +167,11 @@ def _seed(planner: Planner, spec: AuditSpec, grid: _Grid, seed: int, base: Provi
 def _recipe(planner: Planner, spec: AuditSpec, grid: _Grid, u: int, d: int) -> Mapping[str, Any]:
     """Parameters of the stage train for one pair of methods, which have the last word on what is theirs."""
     if (u, d) not in grid.recipes:
-        ways = planner.trained_for("unlearn", spec.unlearning[u]) | planner.trained_for("defend", spec.defenses[d])
+        unlearning, defense = spec.unlearning[u], spec.defenses[d]
+        with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
+            ways = planner.trained_for("unlearn", unlearning)
+        with _blame_choice("defenses", d, defense, "defend", spec.defend):
+            ways |= planner.trained_for("defend", defense)
         for name, value in ways.items():
             if spec.train.get(name, value) != value:
                 raise InvalidRequest(
