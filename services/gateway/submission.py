@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from services.gateway.bodies import SHORT_BYTES
 from services.gateway.deps import db, gateway, tenant
 from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
@@ -24,7 +25,6 @@ from shared.jobs.submit import AuditRequest, Posted, answered, submit
 JOB_ID = re.compile(r"job_[0-9a-f]{20}")
 AUDIT_ID = re.compile(r"aud_[0-9a-f]{20}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-SHORT_BYTES = 16 * 2**10  # a job that is posted in as many is planned at once, in some milliseconds
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Role = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]

@@ -87,6 +87,15 @@ def test_a_pattern_is_left_to_the_worker() -> None:
     assert list(validator_of(schema).iter_errors({"word": 1})) != []
 
 
+@pytest.mark.parametrize("word", ["anyOf", "oneOf"])
+def test_of_many_errors_of_one_value_few_are_kept(word: str) -> None:
+    schema = {"properties": {"n": {word: [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}}}
+    assert list(validator_of(schema).iter_errors({"n": [1, 2]})) == []
+    (error,) = validator_of(schema).iter_errors({"n": ["x"] * 1000})
+    assert error.validator == word
+    assert len(error.context) == 11
+
+
 def test_references_within_the_schema_are_followed() -> None:
     schema = {"properties": {"n": {"$ref": "#/$defs/N"}}, "$defs": {"N": {"type": "integer"}}}
     assert list(validator_of(schema).iter_errors({"n": 1})) == []
