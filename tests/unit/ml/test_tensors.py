@@ -50,6 +50,8 @@ HOSTILE = {
     "texts": made('{"a":[' + '"\\\\",' * 500_000 + '""]}'),
     "a text without an end": made('{"a": "' + '\\"' * 1_500_000),
     "a text that ends in a backslash": made('{"a": "' + '\\"' * 1_000_000 + "\\"),
+    "metadata of lists": made({"__metadata__": {"palimpsest": "[" + "[]," * 2_000_000 + "[]]"}, "a": ONE}),
+    "a text of 20 MB": made('{"a": "' + '\\"' * 10_000_000 + '"}'),
     "no object": made("[]"),
     "no UTF-8": made(b'{"\xff": 1}'),
     "a tensor twice": made(f'{{"a": {json.dumps(ONE)}, "a": {json.dumps(ONE)}}}'),
@@ -117,9 +119,17 @@ def test_what_the_library_writes_is_read() -> None:
     assert read_header(save({})) == {}
 
 
+def test_a_long_training_can_say_what_each_step_saw() -> None:
+    """5000 samples, 1000 epochs, 128 a step."""
+    batches = [[(step * 128 + i) % 5000 for i in range(128)] for step in range(39_063)]
+    assert (
+        read_tensors(write_tensors({"w": torch.zeros(1)}, {"batches": batches}), "BATCH_DELTAS")[1]["batches"]
+        == batches
+    )
+
+
 def test_as_many_tensors_as_a_hundred_members_have_are_read() -> None:
     """SISA with 100 members of ResNet-44."""
-    written = {
-        f"members.{m}.network.layers.{i}.weight.running_mean": torch.zeros(1) for m in range(100) for i in range(270)
-    }
-    assert len(read_tensors(write_tensors(written, {}), "BASE")[0]) == 27_000
+    names = [f"members.{m}.network.layers.{i}.weight.running_mean" for m in range(100) for i in range(270)]
+    about = {name: {**ONE, "data_offsets": [4 * i, 4 * i + 4]} for i, name in enumerate(names)}
+    assert read_header(made(about, bytes(4 * len(names)))) == {}
