@@ -25,6 +25,7 @@ from shared.ml.datasets._base import open_dataset
 from shared.ml.datasets._files import open_file
 from shared.ml.metrics.lpips import read_weights
 from tests.support.memory import peak_memory
+from tests.support.waiting import PATIENCE
 
 SECONDS, MIB = 1.0, 8.0  # CPU seconds; a refusal takes a hundredth of it
 
@@ -280,7 +281,7 @@ def in_time() -> Callable[[Callable[[], Any]], Any]:
 
         thread = threading.Thread(target=target, daemon=True)
         thread.start()
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
         assert outcome, "it blocks"
         if isinstance(outcome[0], BaseException):
             raise outcome[0]

@@ -17,6 +17,7 @@ from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.migrations import migrate
 from shared.jobs.records import Claim, PlannedJob
+from tests.support.waiting import PATIENCE
 from workers.lease import Keeper
 from workers.page import Order, Page
 
@@ -95,7 +96,7 @@ def test_a_child_that_does_not_obey_is_killed_and_spoken_for(killed: Scene) -> N
     assert killed.state == "running"
     killed.keeper.tick()
     assert killed.state == "cancelled"
-    assert killed.child.wait(10) == -signal.SIGKILL
+    assert killed.child.wait(PATIENCE) == -signal.SIGKILL
 
 
 def test_a_child_that_stands_still_is_killed_and_its_job_charged(killed: Scene) -> None:
@@ -105,7 +106,7 @@ def test_a_child_that_stands_still_is_killed_and_its_job_charged(killed: Scene) 
     killed.keeper.tick()  # and was the last
     assert killed.state == "queued"
     assert reads.get_job(killed.db, "t", killed.claim.job.id).lost_count == 1
-    assert killed.child.wait(10) == -signal.SIGKILL
+    assert killed.child.wait(PATIENCE) == -signal.SIGKILL
 
 
 def test_the_end_of_the_pipe_gives_the_job_back_unless_it_was_released(scene: Scene) -> None:
