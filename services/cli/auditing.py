@@ -13,7 +13,19 @@ from services.cli.auditfiles import AuditFile
 from services.cli.commands import command, parameters
 from services.cli.following import follow
 from services.cli.gates import check_metrics, gates
-from services.cli.output import INTERRUPTED, OK, Json, WrongUse, as_json, client, coloured, console, plain, say, table
+from services.cli.output import (
+    INTERRUPTED,
+    OK,
+    Json,
+    WrongUse,
+    as_json,
+    client,
+    coloured,
+    console,
+    say,
+    table,
+    to_markup,
+)
 from services.cli.reporting import FailOn, conclude
 from services.cli.submitting import Watch
 from services.client import Audit, Client, DryRun, Invalid
@@ -106,4 +118,4 @@ def _show_dry_run(found: DryRun, json: bool) -> None:
     table(["stage", "method", "seed", "job"], rows)
     console().print(f"{found.total} jobs: {found.reused} are there already, {found.new} would be new")
     for cost in found.costs:
-        console().print(plain(cost))
+        console().print(to_markup(cost))

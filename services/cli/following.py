@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from services.cli.output import FAILED, INTERRUPTED, OK, client, coloured, console, plain, say, span, visible
+from services.cli.output import FAILED, INTERRUPTED, OK, client, coloured, console, make_visible, say, span, to_markup
 from services.client import Client, Update
 
 PATIENCE = 60.0  # seconds for which a gateway that is being restarted is waited for
@@ -93,7 +93,7 @@ class Lines:
             return
         self._last[update.id] = (update.state, now)
         words = [update.id, update.label, update.state, count(update), pace(update), numbers(update), reason(update)]
-        typer.echo(visible("  ".join(word for word in words if word)))
+        typer.echo(make_visible("  ".join(word for word in words if word)))
 
     def close(self) -> None:
         pass
@@ -119,7 +119,7 @@ class Bars:
     def show(self, update: Update) -> None:
         task = self._tasks.get(update.id)
         if task is None:
-            what = f"[b]{plain(update.label)}[/] [dim]{plain(update.id)}[/]"
+            what = f"[b]{to_markup(update.label)}[/] [dim]{to_markup(update.id)}[/]"
             task = self._tasks[update.id] = self._bars.add_task(
                 what, total=None, start=False, state="", count="", pace="", numbers=""
             )
@@ -132,7 +132,7 @@ class Bars:
             state=coloured(f"{update.state:<9}").replace(update.state, coloured(update.state), 1),
             count=count(update),
             pace=pace(update),
-            numbers=plain(numbers(update)),
+            numbers=to_markup(numbers(update)),
         )
         if not update.asked:
             self._pass(update)
@@ -140,7 +140,7 @@ class Bars:
             for left in self._passing:  # they have ended too, between the last two looks
                 self._bars.update(self._tasks[left], visible=False)
         if reason(update):
-            self._bars.console.print(f"{plain(update.id)}: {plain(reason(update))}", style="red")
+            self._bars.console.print(f"{to_markup(update.id)}: {to_markup(reason(update))}", style="red")
 
     def _pass(self, update: Update) -> None:
         """An audit has many jobs: those that went well make room."""

@@ -34,7 +34,7 @@ def client(patience: float = 3.0) -> Client:
     return Client(patience=patience)
 
 
-def visible(text: str, keep: str = "") -> str:
+def make_visible(text: str, keep: str = "") -> str:
     """Text of the gateway or of a user as a terminal may show it: characters that move the cursor, that turn the
     direction of writing or that are not seen stand as \\x1b, \\u202e; those in `keep`, such as a line break, stay."""
     if text.isprintable():
@@ -42,16 +42,16 @@ def visible(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
-def plain(text: str, keep: str = "") -> str:
+def to_markup(text: str, keep: str = "") -> str:
     """Such text for rich, which reads no markup in it."""
-    return escape(visible(text, keep))
+    return escape(make_visible(text, keep))
 
 
 class _Console(Console):
     """Prints nothing that is not visible, whoever forgot to make it so."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(visible(text, keep="\n"), **options)
+        return super().render_str(make_visible(text, keep="\n"), **options)
 
 
 def console(width: int | None = None) -> Console:
@@ -66,7 +66,7 @@ def errors() -> Console:
 
 def say(text: str) -> None:
     """A sentence for a person, next to the result, so not in the way of a program that reads it."""
-    errors().print(plain(text))
+    errors().print(to_markup(text))
 
 
 def as_json(value: Any) -> None:
@@ -75,15 +75,15 @@ def as_json(value: Any) -> None:
     typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def result(path: Path) -> None:
+def print_path(path: Path) -> None:
     """The path of a file that was made; a program gets its very bytes."""
-    typer.echo(visible(str(path)) if sys.stdout.isatty() else path)
+    typer.echo(make_visible(str(path)) if sys.stdout.isatty() else path)
 
 
 def coloured(state: str) -> str:
     """A state in its colour."""
     colour = _COLOURS.get(state)
-    return f"[{colour}]{state}[/]" if colour else plain(state)
+    return f"[{colour}]{state}[/]" if colour else to_markup(state)
 
 
 SHRINKS = {"message": 20, "summary": 30, "needs": 12, "default": 10, "type": 7}  # columns, and to how little
@@ -98,7 +98,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: bool = Fa
     """
     terminal, room = sys.stdout.isatty(), console().width
     cells = [
-        [Text.from_markup(visible(cell, keep="\n"), emoji=False) for cell in column]
+        [Text.from_markup(make_visible(cell, keep="\n"), emoji=False) for cell in column]
         for column in zip(columns, *rows, strict=True)
     ]
     natural = [max(text.cell_len for text in column) for column in cells]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.cli.output import console, plain, table
+from services.cli.output import console, table, to_markup
 from services.client import Report
 
 Row = Mapping[str, Any]
@@ -21,15 +21,19 @@ def show(report: Report) -> None:
     verdict = report.data.get("verdict") or {}
     level = str(verdict.get("level", "no verdict"))
     colour = _COLOURS.get(level, "default")
-    console().print(f"[{colour} bold]{plain(level.replace('_', ' '))}[/]: {plain(str(verdict.get('headline', '')))}")
+    console().print(
+        f"[{colour} bold]{to_markup(level.replace('_', ' '))}[/]: {to_markup(str(verdict.get('headline', '')))}"
+    )
     if report.rows:
         cells = [_cells(row, report.rows) for row in report.rows]
         # a choice that all rows share tells nothing, and a terminal is narrow
         shown = [n for n in cells[0] if n not in ("seed", "defense") or len({c[n] for c in cells}) > 1]
-        table(shown, [[plain(c[name]) for name in shown] for c in cells], wrap=True)
+        table(shown, [[to_markup(c[name]) for name in shown] for c in cells], wrap=True)
     for row in report.missing:
         who = " ".join(method_name(row, part) for part in ("unlearning", "defense", "attack"))
-        console().print(f"[red]missing[/]: {plain(who)}, seed {row.get('seed', '-')}: {plain(str(row.get('why', '')))}")
+        console().print(
+            f"[red]missing[/]: {to_markup(who)}, seed {row.get('seed', '-')}: {to_markup(str(row.get('why', '')))}"
+        )
 
 
 def method_name(row: Row, part: str) -> str:

@@ -173,7 +173,7 @@ def _sqlite(path: str | None, url: str) -> Engine:
         engine = create_engine(url, pool_size=5, max_overflow=70, connect_args={"timeout": _BUSY_S})
 
         @event.listens_for(engine, "do_connect")
-        def _before(*_: Any) -> None:
+        def _make_private(*_: Any) -> None:
             _keep_private(file)
 
     @event.listens_for(engine, "connect")

@@ -76,7 +76,7 @@ def read_header(data: bytes) -> dict[str, str]:
     marks = _TEXT.sub(b"", text)  # lists and objects cost far more than the bytes that they are written in
     if max(marks.count(b"[") / 2, marks.count(b"{") - 2, marks.count(b",") / 16) > MAX_TENSORS:
         raise ValueError(f"its header holds more than {MAX_TENSORS} tensors need")
-    header = json.loads(text, object_pairs_hook=_without_repeats)
+    header = json.loads(text, object_pairs_hook=_refuse_repeats)
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
     metadata = header.pop("__metadata__", {})
@@ -85,7 +85,7 @@ def read_header(data: bytes) -> dict[str, str]:
     if len(header) > MAX_TENSORS:
         raise ValueError(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
     end = 0
-    for begin, after in sorted(_place(name, about) for name, about in header.items()):
+    for begin, after in sorted(_find_place(name, about) for name, about in header.items()):
         if begin != end:
             raise ValueError("its tensors overlap, or leave bytes between them")
         end = after
@@ -94,7 +94,7 @@ def read_header(data: bytes) -> dict[str, str]:
     return metadata
 
 
-def _place(name: str, about: Any) -> tuple[int, int]:
+def _find_place(name: str, about: Any) -> tuple[int, int]:
     """Where the bytes of a tensor begin and end."""
     if len(name) > MAX_NAME:
         raise ValueError(f"a tensor has a name of {len(name)} characters")
@@ -118,7 +118,7 @@ def _are_counts(value: Any) -> bool:
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name stands twice in its header")

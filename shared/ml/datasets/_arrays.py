@@ -96,7 +96,7 @@ def read_npz(path: Path, field: str, pick: Pick) -> dict[str, NDArray[Any]]:
             wanted = list(pick(members.keys()))
             for name in wanted:
                 if name not in members:
-                    raise InvalidRequest(f"{path.name} lacks {name!r}; it holds {_listed(members)}", field)
+                    raise InvalidRequest(f"{path.name} lacks {name!r}; it holds {_name_some(members)}", field)
             heads = {name: _read_head(archive, members[name], name, field) for name in wanted}
             packed = sum(members[name].compress_size for name in wanted)
             names = " and ".join(map(repr, wanted))
@@ -108,7 +108,7 @@ def read_npz(path: Path, field: str, pick: Pick) -> dict[str, NDArray[Any]]:
         raise InvalidRequest(f"{path.name} is not an .npz of plain arrays: {str(error)[:200]}", field) from error
 
 
-def _listed(members: Collection[str]) -> str:
+def _name_some(members: Collection[str]) -> str:
     some = ", ".join(name[:50] for name in sorted(members)[:8])
     return (some + (", ..." if len(members) > 8 else "")) or "nothing"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from services.cli import following, logs, output, showing
-from services.cli.output import fit, table, visible
+from services.cli.output import fit, make_visible, table
 from services.client import Audit, Event, Job, Update
 
 LONG = "Search the image whose loss gradient points where the weights moved, from several starts, and keep the best."
@@ -128,9 +128,9 @@ def test_what_a_terminal_would_obey_is_shown_as_text(show, terminal, capfd, monk
 
 
 def test_what_is_visible_stays_and_a_line_is_one_line():
-    assert visible("Größe 10 µm, ψ → 漢字 😀 \\x1b") == "Größe 10 µm, ψ → 漢字 😀 \\x1b"
-    assert visible(HOSTILE) == SHOWN
-    assert visible("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
+    assert make_visible("Größe 10 µm, ψ → 漢字 😀 \\x1b") == "Größe 10 µm, ψ → 漢字 😀 \\x1b"
+    assert make_visible(HOSTILE) == SHOWN
+    assert make_visible("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
 
 
 def test_json_is_the_same_value_and_moves_no_cursor(capsys):
