@@ -65,11 +65,12 @@ def _stop(message: str) -> None:
 
 @signals.celeryd_init.connect
 def _start(conf: Any, options: dict[str, Any], **_: Any) -> None:
-    """In the parent, before anything else: settings, stages, schema, a name."""
+    """In the parent, before anything else: settings, stages, schema, a name that nothing is known of yet."""
     logs.setup()
     settings = Settings()
     asked = options.get("queues") or settings.stages
     serves = tuple(asked.split(",") if isinstance(asked, str) else asked) if asked else STAGES
+    name = settings.worker or f"{'-'.join(serves)}@{socket.gethostname()}-{os.getpid()}"
     try:
         check_settings(conf)
         if unknown := sorted(set(serves) - set(STAGES)):
@@ -77,12 +78,15 @@ def _start(conf: Any, options: dict[str, Any], **_: Any) -> None:
         db = Database(settings.database_url)
         require_current(db)
         fleet.require_one_host(db, socket.gethostname())
+        # Names come back, and one that was killed while it left is still marked so. A SIGTERM that comes from here on
+        # finds no row: it does not wait for the pool child (LeaveUnstarted), or marks the row that the child has made.
+        fleet.gone(db, name)
         db.close()
     except PalimpsestError as error:
         _stop(str(error))
     # the pool child is a fresh interpreter: it learns the rest from the environment
     os.environ |= {
-        "PALIMPSEST_WORKER": settings.worker or f"{'-'.join(serves)}@{socket.gethostname()}-{os.getpid()}",
+        "PALIMPSEST_WORKER": name,
         "PALIMPSEST_STAGES": ",".join(serves),
         "PALIMPSEST_THREADS": str(settings.threads or os.cpu_count() or 1),
         _WHY_NOT: tempfile.mkstemp(prefix="palimpsest-worker-")[1],

@@ -101,7 +101,10 @@ def register(
     versions: dict[str, str],
     catalog: str,
 ) -> None:
-    """A worker is there, or is there again after its pool child was replaced (which keeps its drain mark)."""
+    """A worker is there, or is there again after its pool child was replaced (which keeps its drain mark).
+
+    What a worker under this name was told before it was started is gone by then: the parent calls `gone` first.
+    """
 
     def work(connection: Connection) -> None:
         values: dict[str, Any] = {
@@ -140,7 +143,7 @@ def drain(db: Database, worker: str) -> bool:
 
 
 def gone(db: Database, worker: str) -> None:
-    """The worker has left in good order."""
+    """The worker has left in good order; or one starts, and what was said of the last one under its name is over."""
     db.retrying(lambda c: c.execute(delete(workers).where(workers.c.id == worker)))
 
 
