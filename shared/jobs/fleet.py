@@ -126,12 +126,12 @@ def register(
     db.retrying(work)
 
 
-def seen(db: Database, worker: str) -> bool:
-    """Note that the worker is alive; says whether it is to drain."""
+def seen(db: Database, worker: str) -> bool | None:
+    """Note that the worker is alive; says whether it is to drain, None when its row is gone."""
 
-    def work(connection: Connection) -> bool:
+    def work(connection: Connection) -> bool | None:
         query = update(workers).where(workers.c.id == worker).values(seen_at=db.now).returning(workers.c.drain)
-        return bool(connection.execute(query).scalar_one_or_none())
+        return connection.execute(query).scalar_one_or_none()
 
     return db.retrying(work)
 
@@ -166,6 +166,11 @@ def live_by_stage(db: Database) -> dict[str, int]:
         for stage in worker.stages if worker.live and not worker.drain else ():
             counts[stage] = counts.get(stage, 0) + 1
     return counts
+
+
+def live_on(db: Database, host: str) -> int:
+    """How many live workers there are on this host."""
+    return sum(1 for worker in fleet(db) if worker.live and worker.host == host)
 
 
 def stage_counts(db: Database) -> dict[str, dict[str, int]]:

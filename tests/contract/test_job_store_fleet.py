@@ -92,7 +92,7 @@ def test_a_drain_mark_outlives_the_pool_child(store: Store) -> None:
     assert fleet.live_by_stage(store.db) == {}
     fleet.gone(store.db, "w1")
     assert fleet.fleet(store.db) == []
-    assert fleet.seen(store.db, "w1") is False
+    assert fleet.seen(store.db, "w1") is None
 
 
 def test_only_a_server_serves_workers_on_two_hosts(store: Store) -> None:
