@@ -6,6 +6,7 @@ log, is waited for; who dies again and again, or does nothing for long, is not.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -99,11 +100,12 @@ class Startup:
             return
         self._said = self._at
         spent = sum(self.programs[name].spent for name in lacking if name in self.programs)
-        text = (
-            f"palimpsest: waiting for {', '.join(sorted(lacking))}: {self._at - self._began:.0f} s, "
-            f"{spent:.0f} s of CPU so far (importing torch takes long on a busy machine)"
-        )
-        self.out.write(f"\r{text}\x1b[K" if terminal else f"{text}\n")
+        names, seconds = ", ".join(sorted(lacking)), self._at - self._began
+        text = f"palimpsest: {seconds:.0f} s, {spent:.0f} s of CPU; waiting for {names}"
+        if terminal:  # a longer line than it is wide could not be written over
+            self.out.write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
+        else:
+            self.out.write(f"{text}\n")
         self.out.flush()
         self._open = terminal
 

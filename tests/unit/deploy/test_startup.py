@@ -88,16 +88,16 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_has_one_line_that_changes_and_is_ended(tmp_path: Path) -> None:
+def test_a_terminal_has_one_line_that_changes_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
     out = Terminal()
     startup = Startup(1, tmp_path, out=out)
     for seconds in (3, 6):
         startup.look({NAME})
         startup._at = startup._began + seconds
-        startup.say({NAME, "gateway"})
-    assert out.getvalue().count("\n") == 0
-    assert out.getvalue().count("\rpalimpsest: waiting for gateway, worker-a-1: ") == 2
-    assert ": 6 s, 0 s of CPU so far" in out.getvalue()
+        startup.say({NAME, "gateway", "worker-b-1", "worker-c-1"})
+    lines = out.getvalue().replace("\x1b[K", "").split("\r")
+    assert lines[1:] == [f"palimpsest: {n} s, 0 s of CPU; waiting for gateway, worker-a-1"[:59] for n in (3, 6)]
     startup.end_line()
     assert out.getvalue().endswith("\r\x1b[K")
 
@@ -108,5 +108,5 @@ def test_a_file_has_lines_now_and_then(tmp_path: Path) -> None:
     for seconds in (3, 31, 40, 62):
         startup._at = startup._began + seconds
         startup.say({NAME})
-    assert out.getvalue().count("palimpsest: waiting for worker-a-1") == 2
+    assert out.getvalue().count("s of CPU; waiting for worker-a-1\n") == 2
     assert out.getvalue().endswith("\n")
