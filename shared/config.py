@@ -65,6 +65,13 @@ class Settings(BaseSettings):
         10.0, ge=0, description="pause before a lost attempt is claimed again; doubled each time, up to five minutes"
     )
     max_lost: int = Field(3, ge=1, description="attempts that may be lost before a job fails as lost_worker")
-    max_events: int = Field(
-        48, ge=1, description="event streams that one gateway process holds open at once; each holds a thread"
+    max_events: int = Field(512, ge=1, description="event streams that one gateway process holds open at once")
+    max_connections: int = Field(
+        4096, ge=16, description="connections that one gateway process holds open at once; others wait to be accepted"
     )
+    head_timeout_s: float = Field(
+        15.0,
+        gt=0,
+        description="how long the gateway waits for the head of a request, and so for the next one on a connection",
+    )
+    body_timeout_s: float = Field(30.0, gt=0, description="how long the gateway waits for the whole body of a request")

@@ -26,7 +26,7 @@ class StreamTimes:
 
     poll: float = 0.5  # between two looks at SQL
     heartbeat: float = 10.0  # silence after which a comment is sent
-    longest: float = 25.0  # a stream ends itself then, so that it does not hold a thread for ever
+    longest: float = 120.0  # a stream ends itself then: a reader that is gone unseen holds its slot no longer
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ sys.meta_path.insert(0, Blocker())
 import services.admin, services.cli.main, services.client, services.gateway.__main__
 from pathlib import Path
 from tests.support.gateway import AN_AUDIT, GatewayInProcess
-import services.gateway.wsgi
+import services.gateway.asgi
 
 gateway = GatewayInProcess(Path(sys.argv[1]))
 job = gateway.post()

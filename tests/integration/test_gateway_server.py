@@ -155,7 +155,6 @@ def test_bodies_as_a_network_sends_them(gateway):
     ("env", "words"),
     [
         ({"PALIMPSEST_TOKEN": ""}, "does not start without a token"),
-        ({"PALIMPSEST_MAX_EVENTS": "64"}, "give more --threads"),
         ({"PALIMPSEST_DATABASE_URL": "sqlite:///none.db"}, "python -m services.admin migrate"),
         ({"PALIMPSEST_DATABASE_URL": "postgresql+psycopg://u:hush@127.0.0.1:1/x"}, "did not answer"),
     ],

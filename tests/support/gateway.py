@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -9,7 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import httpx
 from flask.testing import FlaskClient
 
 from services.gateway.app import create_app
+from services.gateway.bridge import Bridge
 from services.gateway.deps import GatewayDeps, StreamTimes
 from shared.artifacts import ArtifactStore
 from shared.catalog import Catalog, Entry
@@ -165,6 +168,23 @@ class GatewayInProcess:
         times = times or StreamTimes(poll=0.02, heartbeat=0.2, longest=1.0)
         self.app = create_app(GatewayDeps(self.db, self.artifacts, self.ringer, self.settings, times))
         self.http = Signed(self.app.test_client())
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[httpx.AsyncClient]:
+        """The app as a server has it, with the token in every request: event streams go on."""
+        transport = httpx.ASGITransport(Bridge(self.app, threads=4))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+            yield client
+
+    def follow(self, path: str) -> httpx.Response:
+        """A whole event stream, once it has ended."""
+
+        async def get() -> httpx.Response:
+            async with self.served() as client:
+                return await client.get(path, headers={"Accept": "text/event-stream"})
+
+        return asyncio.run(get())
 
     def worker(self) -> HandWorker:
         return HandWorker(self.db, self.artifacts)
