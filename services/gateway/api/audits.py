@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.answers import accepted, by_content
@@ -111,4 +111,4 @@ def cancel_audit(path: AuditPath) -> Response:
     """Cancel an audit: those of its jobs that nothing else needs end. Repeatable."""
     control.cancel_audit(db(), tenant(), path.checked)
     audit = reads.get_audit(db(), tenant(), path.checked)
-    return accepted(audit_json(audit, reads.audit_stages(db(), audit.id)), request.path.removesuffix("/cancel"))
+    return accepted(audit_json(audit, reads.audit_stages(db(), audit.id)), f"/v1/audits/{audit.id}")
