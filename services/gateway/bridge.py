@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -45,15 +46,18 @@ class Rest:
 
     def __init__(self, result: Iterable[bytes]) -> None:
         self._result, self._chunks = result, iter(result)
+        self._taking = threading.Lock()  # a client can hang up while a chunk is being made
 
     def take(self) -> bytes | None:
         """The next chunk that is not empty; None at the end."""
-        return next((chunk for chunk in self._chunks if chunk), None)
+        with self._taking:
+            return next((chunk for chunk in self._chunks if chunk), None)
 
     def close(self) -> None:
         close: Callable[[], None] | None = getattr(self._result, "close", None)
-        if close is not None:
-            close()
+        with self._taking:
+            if close is not None:
+                close()
 
 
 @dataclass(frozen=True)

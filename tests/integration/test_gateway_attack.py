@@ -203,6 +203,26 @@ class TestFraming:
     def test_heads_have_a_size(self, hasty, sent, status):
         assert answer_to(hasty, sent)[0].startswith(b"HTTP/1.1 " + status)
 
+    @pytest.mark.parametrize(
+        ("target", "status"),
+        [
+            (b"GET http://elsewhere/livez HTTP/1.1", b"200"),
+            (b"GET /livez?a=%0d%0aX:1&b=%ff HTTP/1.1", b"200"),
+            (b"GET /%6civez HTTP/1.1", b"200"),
+            (b"GET /v1/jobs/%2e%2e/%ff%00 HTTP/1.1", b"404"),
+            (b"GET /v1/jobs%2f HTTP/1.1", b"404"),
+            (b"OPTIONS * HTTP/1.1", b"404"),
+            (b"CONNECT livez:80 HTTP/1.1", b"4"),
+            (b"HEAD /livez HTTP/1.1", b"200"),
+            (b"NONSENSE /livez HTTP/1.1", b"405"),
+            (b"GET /livez HTTP/1.0", b"200"),
+            (b"GET /\xff\xfe HTTP/1.1", b"4"),
+        ],
+    )
+    def test_targets_of_all_forms(self, hasty, target, status):
+        found, _ = answer_to(hasty, target + b"\r\nHost: x\r\n" + AUTH + b"Connection: close\r\n\r\n")
+        assert found.startswith((b"HTTP/1.1 " + status, b"HTTP/1.0 " + status)), found
+
 
 class TestBodies:
     def test_a_large_one_is_read_for_nobody_without_the_token(self, hasty):

@@ -85,6 +85,21 @@ def _full(client: httpx.Client, path: str) -> bool:
         return stream.status_code == 503
 
 
+def test_a_long_answer_comes_whole_and_may_be_left(gateway):
+    data = bytes(range(256)) * 40_000
+    with http(gateway) as client:
+        client.post("/v1/jobs", json={"stage": "sleep"})
+        worker = gateway.worker()
+        path = f"/v1/artifacts/{worker.finish(worker.claim(), data)}"
+        for _ in range(40):  # more than there are threads
+            with client.stream("GET", path) as answer:
+                next(answer.iter_raw())
+        assert client.get(path).content == data
+        head = client.head(path)
+        assert (head.headers["Content-Length"], head.content) == (str(len(data)), b"")
+    assert "Traceback" not in (gateway.folder / "gateway.log").read_text()
+
+
 @pytest.mark.parametrize(("point", "kept"), [("gateway.before_commit", 0), ("gateway.after_commit", 1)])
 def test_a_kill_around_the_commit_neither_loses_nor_doubles_a_job(tmp_path, point, kept):
     with gateway_process(tmp_path, **{VARIABLE: point}) as gateway:
