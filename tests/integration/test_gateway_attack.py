@@ -87,7 +87,7 @@ def test_told_to_end_it_ends_its_streams_and_readers_resume(gateway):
         assert [line for line in answer.text.splitlines() if line.startswith("id: ")] == ["id: 3", "id: 4"]
 
 
-def test_readers_hear_at_once_and_cost_one_question(gateway):
+def test_readers_hear_of_everything_and_hold_no_threads(gateway):
     """Of 400 readers of two jobs each hears of each event."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     worker = gateway.worker()

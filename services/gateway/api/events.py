@@ -43,7 +43,7 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
     """Follow a job.
 
     With `Accept: text/event-stream` a stream: `id` is the sequence number, `event` the kind, `data` the
-    event as JSON. It ends with the event that ended the job, or after some seconds: resume with
+    event as JSON. It ends with the event that ended the job, or after some minutes: resume with
     Last-Event-ID. 204 says that the job has ended and nothing follows. Otherwise a page as JSON.
     """
     after = query.after if header.last_event_id is None else header.last_event_id
