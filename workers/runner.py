@@ -90,7 +90,7 @@ class Runner:
         try:
             code, key = self._content_key(claim)
             earlier = None if job.fresh else claims.equal_work(self.db, job.tenant, key)
-            if earlier is not None and all(a.sha256 in self.artifacts for a in earlier[1]):
+            if earlier is not None and all(self.artifacts.whole(a.sha256, a.size) for a in earlier[1]):
                 self._finish(claim, earlier[1], key, code, reused_from=earlier[0])
                 return f"reused the artifacts of {earlier[0]}"
             outputs = self._run_stage(claim, number, key)

@@ -46,7 +46,7 @@ def get_artifact(path: ArtifactPath) -> Response:
     if request.if_none_match.contains(artifact.sha256):
         response.status_code = 304
         return response
-    response.response = gateway().deps.artifacts.stream(artifact.sha256)
+    response.response = gateway().deps.artifacts.stream(artifact.sha256, artifact.size)
     response.content_length = artifact.size
     return response
 
