@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, exists, func, select, update
 
 from shared.errors import FencedOut
 from shared.jobs.database import Database
@@ -166,7 +166,12 @@ def finish(
                 }
                 for a in artifacts
             ]
-            connection.execute(insert(job_artifacts), rows)
+            # a job that made its artifacts again, because one was damaged, has rows already
+            new = db.insert(job_artifacts)
+            names = ("sha256", "size", "media_type")
+            there = [job_artifacts.c.job, job_artifacts.c.role]
+            made = new.on_conflict_do_update(index_elements=there, set_={n: new.excluded[n] for n in names})
+            connection.execute(made, rows)
         values: dict[str, Any] = {
             "content_key": content_key,
             "code": code,
@@ -204,13 +209,18 @@ def cancelled(db: Database, job_id: str, fence: int) -> set[str]:
 
 def drained(db: Database, job_id: str, fence: int) -> set[str]:
     """The worker leaves: the job is queued again, free of charge. Raises FencedOut."""
+    return give_back(db, job_id, fence, "drained")
+
+
+def give_back(db: Database, job_id: str, fence: int, why: str) -> set[str]:
+    """The attempt cannot go on, through no fault of the job: it is queued again, free of charge. Raises FencedOut."""
 
     def work(connection: Connection) -> set[str]:
         row = held(connection, job_id, fence)
         # a cancel that came in meanwhile is obeyed here: nobody else would see it
         if row.stop == Stop.CANCEL:
             return move(db, connection, row, State.CANCELLED, "asked")
-        return move(db, connection, row, State.QUEUED, "drained")
+        return move(db, connection, row, State.QUEUED, why)
 
     return db.retrying(work)
 

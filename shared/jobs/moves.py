@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from shared.errors import Conflict, FencedOut, NotFound
 from shared.jobs.database import Database
 from shared.jobs.rows import to_json
 from shared.jobs.states import ENDED_BADLY, LIVE, MOVES, Failure, State, Stop
-from shared.jobs.tables import events, job_inputs, jobs
+from shared.jobs.tables import events, job_artifacts, job_inputs, jobs
 
 
 def lock(connection: Connection, job_id: str) -> Row[Any]:
@@ -69,6 +69,8 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
     data = {"from": before, "to": to, "because": because}
     data |= {k: values[k] for k in ("failure", "message", "worker") if values.get(k)}
     note(db, connection, row, "state", data, **values)
+    if to in ENDED_BADLY and row.content_key is not None:  # it had succeeded, and could not make its artifacts again
+        connection.execute(delete(job_artifacts).where(job_artifacts.c.job == row.id))
     stages = {row.stage} if to is State.QUEUED else set()
     if to is State.SUCCEEDED:
         stages |= _release(db, connection, row.id)
