@@ -20,7 +20,7 @@ from shared.config import Settings
 from shared.errors import PalimpsestError
 from shared.jobs import fleet
 from shared.jobs.database import Database
-from shared.jobs.migrations import migrate, require_current
+from shared.jobs.migrations import copy_before_migrating, migrate, require_current
 
 BROKER_TIMEOUT = 3.0  # seconds
 
@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _migrate(settings: Settings) -> int:
     try:
         db = Database(settings.database_url)
+        if copy := copy_before_migrating(db):
+            _say(f"the job store was copied to {copy.name}, beside it, before its schema is changed")
         migrate(db)
         db.close()
     except Exception as error:  # whatever the driver or the URL parser says, the user needs one line of it

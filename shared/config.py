@@ -46,6 +46,9 @@ class Settings(BaseSettings):
         description="how long an attempt may take to obey a cancel or a time limit before it is killed",
     )
     reconcile_every: float = Field(5.0, gt=0, description="how often the reconciler looks")
+    retry_backoff_s: float = Field(
+        10.0, ge=0, description="pause before a lost attempt is claimed again; doubled each time, up to five minutes"
+    )
     max_lost: int = Field(3, ge=1, description="attempts that may be lost before a job fails as lost_worker")
     max_events: int = Field(
         48, ge=1, description="event streams that one gateway process holds open at once; each holds a thread"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from shared.catalog import Catalog, split_params
 from shared.config import Settings
 from shared.errors import Drained, FencedOut, InvalidRequest, JobCancelled, JobFailed, NotFound, TransientError
 from shared.failpoints import failpoint
-from shared.jobs import claims
+from shared.jobs import claims, completion
 from shared.jobs.database import Database
+from shared.jobs.dispatch import Dispatcher
 from shared.jobs.queue import Ringer
 from shared.jobs.records import Artifact, Claim
 from shared.jobs.rows import to_json
@@ -54,13 +56,14 @@ class Runner:
         lease: LeaseProcess, *, worker: str, serves: tuple[str, ...], machine: Machine,
     ) -> None:  # fmt: skip
         self.settings, self.db, self.artifacts, self.catalog = settings, db, artifacts, catalog
-        self.ringer, self.lease, self.worker, self.serves, self.machine = ringer, lease, worker, serves, machine
+        self.ringer, self.lease, self.worker, self.machine = ringer, lease, worker, machine
+        self.dispatcher = Dispatcher(db, worker, serves, catalog.plugins)
 
     def work(self) -> int:
         """Claim and run until nothing is left for this worker; returns how many jobs it had."""
         done = 0
         while True:
-            claim = claims.claim(self.db, self.worker, self.serves, self.catalog.plugins, self.settings.lease)
+            claim = self.dispatcher.claim(self.settings.lease, secrets.token_hex(8))
             if claim is None:
                 return done
             failpoint("worker.after_claim")
@@ -89,7 +92,7 @@ class Runner:
         job, fence = claim.job, claim.fence
         try:
             code, key = self._content_key(claim)
-            earlier = None if job.fresh else claims.equal_work(self.db, job.tenant, key)
+            earlier = None if job.fresh else completion.equal_work(self.db, job.tenant, key)
             if earlier is not None and all(self.artifacts.whole(a.sha256, a.size) for a in earlier[1]):
                 self._finish(claim, earlier[1], key, code, reused_from=earlier[0])
                 return f"reused the artifacts of {earlier[0]}"
@@ -159,7 +162,7 @@ class Runner:
         self, claim: Claim, artifacts: tuple[Artifact, ...], key: str, code: str, reused_from: str | None = None
     ) -> None:
         write = partial(
-            claims.finish, self.db, claim.job.id, claim.fence, artifacts,
+            completion.finish, self.db, claim.job.id, claim.fence, artifacts,
             content_key=key, code=code, reused_from=reused_from, progress=self.lease.page.progress(),
         )  # fmt: skip
         self.ringer.ring(self._record(write))

@@ -17,12 +17,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from shared.errors import TransientError
+from shared.errors import Conflict, TransientError
 
 T = TypeVar("T")
 
 # julianday, because SQLite before 3.42 has no 'subsec' for unixepoch; it counts whole milliseconds.
-_NOW = {
+NOW = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
     "postgresql": "extract(epoch from clock_timestamp())",
 }
@@ -53,7 +53,12 @@ class Database:
                     "options": " ".join(f"-c {name}={ms}" for name, ms in _TIMEOUTS.items()),
                 },
             )
-        self.now: Any = literal_column(_NOW[self.dialect])
+        self.now: Any = literal_column(NOW[self.dialect])
+
+    @property
+    def file(self) -> Path | None:
+        """Where a SQLite database lives; None for one in memory, and for a server."""
+        return Path(str(self.url.database)) if self.dialect == "sqlite" and not self._in_memory else None
 
     @property
     def _in_memory(self) -> bool:
@@ -72,13 +77,36 @@ class Database:
             yield connection
 
     @contextmanager
+    def change_schema(self) -> Iterator[Connection]:
+        """A transaction that may make tables anew. SQLite drops a table by deleting its rows, and would take along
+        whatever refers to them: references are not enforced while it lasts, and are checked before it commits.
+
+        Raises:
+            Conflict: rows would be left that refer to nothing; nothing was changed.
+        """
+        with self._connect(write=True) as connection:
+            if self.dialect != "sqlite":
+                with connection.begin():
+                    yield connection
+                return
+            raw: Any = connection.connection.driver_connection  # SQLite takes the switch outside a transaction only
+            raw.execute("PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    _require_references(connection)
+            finally:
+                raw.execute("PRAGMA foreign_keys=ON")
+
+    @contextmanager
     def _begin(self, write: bool) -> Iterator[Connection]:
+        with self._connect(write) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _connect(self, write: bool) -> Iterator[Connection]:
         try:
-            with (
-                self._alone,
-                self.engine.connect().execution_options(palimpsest_write=write) as connection,
-                connection.begin(),
-            ):
+            with self._alone, self.engine.connect().execution_options(palimpsest_write=write) as connection:
                 yield connection
         except OperationalError as error:
             raise TransientError(f"the job store did not answer: {str(error.orig).strip()}") from error
@@ -109,6 +137,13 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _require_references(connection: Connection) -> None:
+    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+    if dangling:
+        tables = ", ".join(sorted({str(row[0]) for row in dangling}))
+        raise Conflict(f"rows of {tables} would refer to rows that are gone: the schema was left as it was")
 
 
 def _sqlite(path: str | None, url: str) -> Engine:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import Conflict, FencedOut
-from shared.jobs import claims, control
+from shared.jobs import claims, completion, control
 from shared.jobs.damage import OFTEN, Lost, Maker, make_again, maker_of, wait_for_inputs
+from shared.jobs.moves import held
 from shared.jobs.records import Artifact, Claim, Input
 from tests.support.jobs import ALICE, BOB, STAGE, Store, made, overlapping, planned, sha, together
 
@@ -14,7 +15,9 @@ from tests.support.jobs import ALICE, BOB, STAGE, Store, made, overlapping, plan
 def finish(store: Store, claim: Claim) -> set[str]:
     """The same bytes for the same job, every time."""
     out = made(claim.job.params["tag"])
-    return claims.finish(store.db, claim.job.id, claim.fence, [out], content_key=sha(claim.job.id), code=claim.job.code)
+    return completion.finish(
+        store.db, claim.job.id, claim.fence, [out], content_key=sha(claim.job.id), code=claim.job.code
+    )
 
 
 def succeed(store: Store, job_id: str) -> None:
@@ -67,7 +70,7 @@ def test_other_bytes_take_the_place_of_those_that_were_lost(store: Store, chain:
     make_again(store.db, sha("middle"), maker)
     claim = store.take()
     other = Artifact("OUT", sha("other"), 3, "text/html")
-    claims.finish(store.db, middle, claim.fence, [other], content_key="k", code="other code")
+    completion.finish(store.db, middle, claim.fence, [other], content_key="k", code="other code")
     assert store.job(middle).artifacts == (other,)
     assert store.take().inputs == {"IN0": sha("other")}
     assert maker_of(store.db, ALICE, sha("middle")) is None
@@ -137,7 +140,7 @@ def test_a_maker_that_ends_while_a_child_goes_to_wait_lets_it_go(store: Store, c
     if store.db.dialect == "postgresql":  # the others have one writer at a time
         overlapping(
             store.db,
-            lambda c: claims.held(c, middle, again.fence),
+            lambda c: held(c, middle, again.fence),
             lambda: wait_for_inputs(store.db, one, first.fence, [found]),
         )
         finish(store, again)
@@ -217,7 +220,7 @@ def test_an_equal_submission_is_answered_with_the_job_that_runs_again(store: Sto
     make_again(store.db, sha("root"), maker)
     assert store.post(planned("root")) == root
     assert store.job(root).state == "queued"
-    assert claims.equal_work(store.db, ALICE, sha("root")) is None
+    assert completion.equal_work(store.db, ALICE, sha("root")) is None
 
 
 def test_a_tenant_reaches_only_its_own_makers(store: Store) -> None:

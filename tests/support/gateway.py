@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from services.gateway.deps import GatewayDeps, StreamTimes
 from shared.artifacts import ArtifactStore
 from shared.catalog import Catalog, Entry
 from shared.config import Settings
-from shared.jobs import claims, fleet
+from shared.jobs import claims, completion, fleet
 from shared.jobs.database import Database
+from shared.jobs.dispatch import Dispatcher
 from shared.jobs.migrations import migrate
 from shared.jobs.queue import MemoryBell, Ringer
 from shared.jobs.records import Artifact, Claim
@@ -100,14 +102,15 @@ class HandWorker:
     def __init__(self, db: Database, artifacts: ArtifactStore, name: str = "hand") -> None:
         self.db, self.artifacts, self.name = db, artifacts, name
         catalog = a_catalog()
-        self.stages, self.plugins = catalog.names("stage"), catalog.plugins
+        self.stages = catalog.names("stage")
+        self.dispatcher = Dispatcher(db, name, self.stages, catalog.plugins)
         fleet.register(
             db, name, host="here", pid=1, stages=tuple(self.stages), device="cpu", threads=1,
             versions={"torch": "none"}, catalog=catalog.digest,
         )  # fmt: skip
 
     def claim(self) -> Claim:
-        found = claims.claim(self.db, self.name, self.stages, self.plugins, 60)
+        found = self.dispatcher.claim(60, secrets.token_hex(8))
         assert found is not None, "nothing is queued"
         return found
 
@@ -118,7 +121,7 @@ class HandWorker:
         """The same bytes in every role it makes; their sha256."""
         sha256 = self.artifacts.put(data)
         made = [Artifact(role, sha256, len(data), media_type) for role in claim.job.produces]
-        claims.finish(self.db, claim.job.id, claim.fence, made, content_key=claim.job.plan_key, code=claim.job.code)
+        completion.finish(self.db, claim.job.id, claim.fence, made, content_key=claim.job.plan_key, code=claim.job.code)
         return sha256
 
     def fail(self, claim: Claim, message: str = "it broke") -> None:
@@ -127,7 +130,7 @@ class HandWorker:
     def run_all(self) -> int:
         """Finish whatever is queued, and what that releases; how many."""
         count = 0
-        while found := claims.claim(self.db, self.name, self.stages, self.plugins, 60):
+        while found := self.dispatcher.claim(60, secrets.token_hex(8)):
             self.finish(found, found.job.id.encode(), "application/octet-stream")
             count += 1
         return count

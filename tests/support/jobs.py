@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, select, update
 
-from shared.jobs import claims, reads, reconcile, submit
+from shared.jobs import claims, completion, reads, reconcile, submit
 from shared.jobs.database import Database
+from shared.jobs.dispatch import Dispatcher
 from shared.jobs.records import Artifact, Claim, Event, Input, Job, PlannedJob, Submitted
 from shared.jobs.states import Failure
 from shared.jobs.tables import jobs, metadata
@@ -57,9 +59,11 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self._dispatchers: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Dispatcher] = {}
 
     def clear(self) -> None:
         """Forget everything."""
+        self._dispatchers.clear()
         with self.db.write() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(delete(table))
@@ -83,7 +87,10 @@ class Store:
         stages: tuple[str, ...] = (STAGE,),
         plugins: tuple[str, ...] = (PLUGIN,),
     ) -> Claim | None:
-        return claims.claim(self.db, worker, stages, plugins, lease)
+        who = (worker, stages, plugins)
+        if who not in self._dispatchers:
+            self._dispatchers[who] = Dispatcher(self.db, *who)
+        return self._dispatchers[who].claim(lease, secrets.token_hex(8))
 
     def take(self, worker: str = "w1", lease: float = 60) -> Claim:
         """Claim where there must be something."""
@@ -103,7 +110,7 @@ class Store:
         """The attempt succeeds with one artifact, named after the job's tag."""
         tag = claim.job.params["tag"]
         options = {"content_key": sha(f"content {tag}"), **options}
-        return claims.finish(self.db, claim.job.id, claim.fence, [made(tag)], code=code, **options)
+        return completion.finish(self.db, claim.job.id, claim.fence, [made(tag)], code=code, **options)
 
     def fail(self, claim: Claim, failure: Failure = Failure.ERROR) -> None:
         claims.fail(self.db, claim.job.id, claim.fence, failure, "it broke")
@@ -112,6 +119,11 @@ class Store:
         """As if the lease had run out, without the wait."""
         with self.db.write() as connection:
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(lease_until=1.0))
+
+    def expire_pause(self, job_id: str) -> None:
+        """As if the pause after a lost attempt were over, without the wait."""
+        with self.db.write() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(not_before=None))
 
     def lose(self, claim: Claim) -> None:
         """The attempt's lease runs out, and somebody notices."""

@@ -14,6 +14,7 @@ import pytest
 from shared.config import Settings
 from shared.jobs import claims, control, fleet, reads, submit
 from shared.jobs.database import Database
+from shared.jobs.dispatch import Dispatcher
 from shared.jobs.migrations import migrate
 from shared.jobs.records import Claim, PlannedJob
 from workers.lease import Keeper
@@ -43,7 +44,7 @@ def scene() -> Iterator[Scene]:
     migrate(db)
     fleet.register(db, "w", host="h", pid=1, stages=("s",), device="cpu", threads=1, versions={}, catalog="c")
     submit.submit(db, "t", [PlannedJob("k", "s", None, {}, 0, (), ("stage:s",), ("OUT",), "code")])
-    claim = claims.claim(db, "w", ["s"], ["stage:s"], 45)
+    claim = Dispatcher(db, "w", ["s"], ["stage:s"]).claim(45, "token")
     assert claim is not None
     page = Page.create()
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
