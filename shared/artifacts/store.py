@@ -40,7 +40,9 @@ def _damaged(sha256: str, how: str) -> Damaged:
 
 
 def _first_line(error: Exception) -> str:
-    """What happened; the backend's own debugging comes on further lines."""
+    """What happened, without the path on this machine; the backend's own debugging comes on further lines."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).partition("\n")[0]
 
 
