@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from shared.jobs.states import Failure
 from shared.ml import REGISTRIES
 from shared.registry import Params, Plugin
 from workers.attempt import AttemptHooks
+from workers.claimer import Claimer
 from workers.context import JobContext, Output
 from workers.lease import LeaseProcess
 from workers.patience import wait_for
@@ -78,18 +78,16 @@ class Runner:
     ) -> None:  # fmt: skip
         self.settings, self.db, self.artifacts, self.catalog = settings, db, artifacts, catalog
         self.ringer, self.lease, self.worker, self.machine = ringer, lease, worker, machine
-        self.dispatcher = Dispatcher(db, worker, serves, catalog.plugins)
+        self.claimer = Claimer(Dispatcher(db, worker, serves, catalog.plugins), ringer, serves[0], settings.lease)
 
     def work(self) -> int:
         """Claim and run until nothing is left for this worker; returns how many jobs it had."""
         done = 0
-        while True:
-            claim = self.dispatcher.claim(self.settings.lease, secrets.token_hex(8))
-            if claim is None:
-                return done
+        while claim := self.claimer.claim():
             failpoint("worker.after_claim")
             self.run(claim)
             done += 1
+        return done
 
     def run(self, claim: Claim) -> None:
         """One attempt, to one of its ends. Nothing escapes but the death of the process."""

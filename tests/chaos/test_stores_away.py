@@ -119,6 +119,13 @@ def test_postgresql_away_for_less_than_the_lease(
         gate.open()
         ended = system.wait(last)
         assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
+        # a claim that was committed, and whose answer was lost: found again long before its lease has run out
+        gate.swallow(b"claim_token")
+        found = system.submit("sleep", {"tag": "e"})
+        assert gate.swallowed.wait(60)
+        ended = system.wait(found, 50)
+        assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
+        said(system, "worker-sleep", "found again")
     finally:
         gate.shut()
 
