@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
@@ -40,14 +42,21 @@ class RedisServer:
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, socket_timeout=5)
 
-    def start(self) -> RedisServer:
-        command = local_redis.command(self.port, self.folder)
+    def start(self, *options: str, ready: bool = True) -> RedisServer:
+        """With `ready` false it returns while the server still reads its data."""
+        asking = redis.Redis.from_url(self.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        command = [*local_redis.command(self.port, self.folder), *options]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(200):
-            with contextlib.suppress(redis.ConnectionError):
-                if self.client.ping():
+            try:
+                if asking.ping():
                     return self
+            except redis.BusyLoadingError:
+                if not ready:
+                    return self
+            except redis.ConnectionError:
+                pass
             time.sleep(0.05)
         raise RuntimeError(f"redis did not start: {(self.folder / 'redis.log').read_text()}")
 
