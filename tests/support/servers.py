@@ -21,6 +21,8 @@ from sqlalchemy.engine import make_url
 
 from deploy.local import redis as local_redis
 
+PASSWORD = "a-password-for-tests"
+
 
 def free_port() -> int:
     with socket.socket() as s:
@@ -35,7 +37,7 @@ class RedisServer:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -45,7 +47,7 @@ class RedisServer:
     def start(self, *options: str, ready: bool = True) -> RedisServer:
         """With `ready` false it returns while the server still reads its data."""
         asking = redis.Redis.from_url(self.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
-        command = [*local_redis.command(self.port, self.folder), *options]
+        command = [*local_redis.command(self.port, self.folder, PASSWORD), *options]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(200):
