@@ -60,6 +60,12 @@ class Settings(BaseSettings):
         gt=0,
         description="how long an attempt may take to obey a cancel or a time limit before it is killed",
     )
+    patience_s: float = Field(
+        120.0,
+        gt=0,
+        description="how long an attempt waits for a store that is away before its job goes back to the queue, free "
+        "of charge; ten times as long with results in its hands",
+    )
     reconcile_every: float = Field(5.0, gt=0, description="how often the reconciler looks")
     retry_backoff_s: float = Field(
         10.0, ge=0, description="pause before a lost attempt is claimed again; doubled each time, up to five minutes"

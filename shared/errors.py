@@ -5,6 +5,7 @@ PalimpsestError
 ├── NotFound          no such thing for this tenant                 (HTTP 404)
 ├── Conflict          right request, wrong moment: look, try again  (HTTP 409)
 ├── TransientError    nothing wrong with the request: try again     (HTTP 503; a job goes back to its queue)
+│   └── Damaged       an artifact is not what its address says: its job makes it again, then try again
 ├── PluginImportError a plugin file is broken: mend the file, the worker does not start
 └── AttemptEnded      an attempt must stop now; nobody has to mend anything
     ├── JobCancelled  someone asked for it
@@ -39,6 +40,10 @@ class Conflict(PalimpsestError):
 
 class TransientError(PalimpsestError):
     """A service did not answer; the same call may work later."""
+
+
+class Damaged(TransientError):
+    """The store holds other bytes under an artifact's address than those that were put there."""
 
 
 class PluginImportError(PalimpsestError):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 import torch
@@ -17,9 +16,21 @@ from pydantic import ValidationError
 from shared.artifacts import ArtifactStore
 from shared.catalog import Catalog, split_params
 from shared.config import Settings
-from shared.errors import Drained, FencedOut, InvalidRequest, JobCancelled, JobFailed, NotFound, TransientError
+from shared.errors import (
+    Conflict,
+    Damaged,
+    Drained,
+    FencedOut,
+    InvalidRequest,
+    JobCancelled,
+    JobFailed,
+    NotFound,
+    PalimpsestError,
+    TransientError,
+)
 from shared.failpoints import failpoint
-from shared.jobs import claims, completion
+from shared.jobs import claims, completion, damage
+from shared.jobs.damage import Lost
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.queue import Ringer
@@ -30,14 +41,24 @@ from shared.ml import REGISTRIES
 from shared.registry import Params, Plugin
 from workers import memory
 from workers.attempt import AttemptHooks
+from workers.claimer import Claimer
 from workers.context import JobContext, Output
 from workers.lease import LeaseProcess
+from workers.patience import wait_for
 from workers.stages import registry as stages
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 SILENCE = 120.0  # seconds that a stage may compute without progress unless its `silence` trait says otherwise
+RESULTS = 10  # times the patience, for what took an attempt its whole life to make
+
+
+class InputsLost(PalimpsestError):
+    """The attempt cannot read its inputs, for they are damaged."""
+
+    def __init__(self, lost: tuple[Lost, ...]) -> None:
+        super().__init__(", ".join(one.sha256 for one in lost))
+        self.lost = lost
 
 
 @dataclass(frozen=True)
@@ -58,19 +79,19 @@ class Runner:
     ) -> None:  # fmt: skip
         self.settings, self.db, self.artifacts, self.catalog = settings, db, artifacts, catalog
         self.ringer, self.lease, self.worker, self.machine = ringer, lease, worker, machine
-        self.dispatcher = Dispatcher(db, worker, serves, catalog.plugins)
+        self.claimer = Claimer(Dispatcher(db, worker, serves, catalog.plugins), ringer, serves[0], settings.lease)
 
     def work(self) -> int:
         """Claim and run until nothing is left for this worker; returns how many jobs it had."""
         done = 0
         while True:
             self.lease.require()
-            claim = self.dispatcher.claim(self.settings.lease, secrets.token_hex(8))
-            if claim is None:
+            if (claim := self.claimer.claim()) is None:
                 return done
             failpoint("worker.after_claim")
             self.run(claim)
             done += 1
+        return done
 
     def run(self, claim: Claim) -> None:
         """One attempt, to one of its ends. Nothing escapes but the death of the process."""
@@ -95,36 +116,60 @@ class Runner:
     def _attempt(self, claim: Claim, number: int) -> str:
         job, fence = claim.job, claim.fence
         try:
-            code, key = self._content_key(claim)
-            earlier = None if job.fresh else completion.equal_work(self.db, job.tenant, key)
-            if earlier is not None and all(a.sha256 in self.artifacts for a in earlier[1]):
-                self._finish(claim, earlier[1], key, code, reused_from=earlier[0])
-                return f"reused the artifacts of {earlier[0]}"
-            outputs = self._run_stage(claim, number, key)
-            failpoint("worker.before_artifacts")
-            artifacts = self._publish(job.produces, outputs)
-            failpoint("worker.after_artifacts")
-            self._finish(claim, artifacts, key, code)
-            failpoint("worker.after_finish")
-            return "succeeded"
+            return self._work(claim, number)
         except JobCancelled:
-            self.ringer.ring(self._record(lambda: claims.cancelled(self.db, job.id, fence)))
+            self._record(lambda: claims.cancelled(self.db, job.id, fence))
             return "cancelled"
         except Drained:
-            self.ringer.ring(self._record(lambda: claims.drained(self.db, job.id, fence)))
+            self._record(lambda: claims.drained(self.db, job.id, fence))
             return "drained"
-        except (FencedOut, TransientError) as error:
-            if isinstance(error, FencedOut):
-                raise
-            why = str(error)
-            self.ringer.ring(self._record(lambda: claims.lose(self.db, job.id, fence, why, self.settings.max_lost)))
+        except FencedOut:
+            raise
+        except InputsLost as error:
+            return self._wait_for_inputs(claim, error.lost)
+        except TransientError as error:
+            why, pause = str(error), self.settings.retry_backoff_s
+            self._record(lambda: claims.give_back(self.db, job.id, fence, why, pause))
             return f"given back: {error}"
         except Exception as error:
             failure, message = explain(error, self.settings.memory_limit_bytes)
             if failure is Failure.ERROR:
                 log.exception("the stage raised", job=job.id, stage=job.stage, method=job.method)
-            self.ringer.ring(self._record(lambda: claims.fail(self.db, job.id, fence, failure, message)))
+            self._record(lambda: claims.fail(self.db, job.id, fence, failure, message))
             return f"failed: {failure}: {message}"
+
+    def _work(self, claim: Claim, number: int) -> str:
+        """The attempt, as long as nothing ends it."""
+        job = claim.job
+        code, key = self._content_key(claim)
+        hooks = AttemptHooks(self.settings, self.db, self.artifacts, self.lease.page, claim, number, key)
+        earlier = None if job.fresh else hooks.wait_for(lambda: completion.equal_work(self.db, job.tenant, key))
+        if earlier is not None and hooks.wait_for(lambda: self._whole(earlier[1])):
+            self._finish(claim, earlier[1], key, code, reused_from=earlier[0])
+            return f"reused the artifacts of {earlier[0]}"
+        outputs = self._run_stage(claim, hooks)
+        failpoint("worker.before_artifacts")
+        artifacts = self._publish(job.produces, outputs, hooks)
+        failpoint("worker.after_artifacts")
+        self._finish(claim, artifacts, key, code)
+        failpoint("worker.after_finish")
+        return "succeeded"
+
+    def _whole(self, artifacts: Sequence[Artifact]) -> bool:
+        """Whether nothing of an earlier job's work is damaged. Read, not looked at: what is reused is not made anew."""
+        return all(self.artifacts.whole(a.sha256, a.size) for a in artifacts)
+
+    def _wait_for_inputs(self, claim: Claim, lost: tuple[Lost, ...]) -> str:
+        job, fence = claim.job, claim.fence
+        damaged = ", ".join(f"{one.role} ({one.sha256})" for one in lost)
+        log.warning("inputs are damaged; they are made again", job=job.id, inputs=damaged)
+        try:
+            self._record(lambda: damage.wait_for_inputs(self.db, job.id, fence, lost))
+        except Conflict as error:
+            message = str(error)
+            self._record(lambda: claims.fail(self.db, job.id, fence, Failure.ERROR, message))
+            return f"failed: {message}"
+        return f"waits for {damaged}"
 
     def _content_key(self, claim: Claim) -> tuple[str, str]:
         """The digest of the code that runs this job here, and the key under which equal work is found."""
@@ -140,13 +185,12 @@ class Runner:
         where = {"code": code, "torch": machine.torch, "device": machine.device, "threads": machine.threads}
         return code, hashlib.sha256(to_json({**what, **where}).encode()).hexdigest()
 
-    def _run_stage(self, claim: Claim, number: int, key: str) -> Mapping[str, Output]:
+    def _run_stage(self, claim: Claim, hooks: AttemptHooks) -> Mapping[str, Output]:
         job = claim.job
         stage = stages.get(job.stage)
         method = _method(stage, job.method)
-        hooks = AttemptHooks(self.settings, self.db, self.artifacts, self.lease.page, claim, number, key)
         params, method_params = _params(self.catalog, stage, method, job.params)
-        inputs = {role: self.artifacts.get(sha256) for role, sha256 in claim.inputs.items()}
+        inputs = self._read_inputs(claim, hooks)
         torch.manual_seed(job.seed)  # for what a plugin draws without a generator of its own
         context = JobContext(
             params=params, method=method, method_params=method_params, inputs=inputs, seed=job.seed, hooks=hooks
@@ -154,11 +198,38 @@ class Runner:
         outputs: Mapping[str, Output] = stage.target(context)
         return outputs
 
-    def _publish(self, produces: tuple[str, ...], outputs: Mapping[str, Output]) -> tuple[Artifact, ...]:
+    def _read_inputs(self, claim: Claim, hooks: AttemptHooks) -> dict[str, bytes]:
+        """The bytes by role.
+
+        Raises:
+            InputsLost: some are damaged, on a second look too.
+        """
+        found: dict[str, bytes] = {}
+        lost: list[Lost] = []
+        parents = {i.role: i.parent for i in claim.job.inputs}
+        for role, sha256 in claim.inputs.items():
+            read = partial(self.artifacts.get, sha256)
+            try:
+                found[role] = hooks.wait_for(read)
+            except (NotFound, Damaged):
+                find = partial(damage.maker_of, self.db, claim.job.tenant, sha256, parents.get(role))
+                maker = hooks.wait_for(find)
+                try:
+                    found[role] = hooks.wait_for(read)
+                except (NotFound, Damaged):
+                    lost.append(Lost(role, sha256, maker))
+        if lost:
+            raise InputsLost(tuple(lost))
+        return found
+
+    def _publish(
+        self, produces: tuple[str, ...], outputs: Mapping[str, Output], hooks: AttemptHooks
+    ) -> tuple[Artifact, ...]:
         if set(outputs) != set(produces):
             raise RuntimeError(f"the stage made {sorted(outputs)}, its catalog entry says {sorted(produces)}")
+        keep = RESULTS * self.settings.patience_s
         return tuple(
-            Artifact(role, self._record(partial(self.artifacts.put, o.data)), len(o.data), o.media_type)
+            Artifact(role, hooks.wait_for(partial(self.artifacts.put, o.data), keep), len(o.data), o.media_type)
             for role, o in sorted(outputs.items())
         )
 
@@ -169,20 +240,12 @@ class Runner:
             completion.finish, self.db, claim.job.id, claim.fence, artifacts,
             content_key=key, code=code, reused_from=reused_from, progress=self.lease.page.progress(),
         )  # fmt: skip
-        self.ringer.ring(self._record(write))
+        self._record(write)
 
-    def _record(self, write: Callable[[], T]) -> T:
-        """Write the end of an attempt, again while SQL or the artifact store is away; the fence decides if that
-        took too long."""
-        until = time.monotonic() + 2 * self.settings.lease
-        while True:
-            try:
-                return write()
-            except TransientError:
-                if time.monotonic() > until:
-                    raise
-                self.lease.page.beat()
-                time.sleep(0.5)
+    def _record(self, end: Callable[[], set[str]]) -> None:
+        """Write the end of an attempt, again while SQL is away; the fence decides if that took too long. Rings for
+        what got something to do."""
+        self.ringer.ring(wait_for(end, self.lease.page, 2 * self.settings.lease))
 
 
 def _method(stage: Plugin, name: str | None) -> Plugin | None:

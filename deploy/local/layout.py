@@ -16,6 +16,7 @@ from pkgutil import iter_modules
 from typing import IO
 
 from deploy.local import redis
+from deploy.local.secret import write_secret
 
 # Stages that a worker group serves; a stage named in none goes to the last group.
 GROUPS = {
@@ -70,7 +71,14 @@ class Layout:
 
     def token(self) -> str:
         """The token of this folder, made once."""
-        path = self.home / "token"
+        return self._secret("token")
+
+    def redis_password(self) -> str:
+        """The password of this folder's Redis, made once; it can stand in a URL."""
+        return self._secret("redis-password")
+
+    def _secret(self, name: str) -> str:
+        path = self.home / name
         if not path.exists():
             write_secret(path, secrets.token_urlsafe(24))
         return path.read_text().strip()
@@ -86,15 +94,6 @@ def held(layout: Layout) -> bool:
     except OSError:
         return True
     return False
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, all at once."""
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
 
 
 def free_port(preferred: int | None = None) -> int:
@@ -146,7 +145,7 @@ def environment(layout: Layout, redis_port: int, workers: int) -> dict[str, str]
     threads = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
     defaults = {
         "PALIMPSEST_DATABASE_URL": f"sqlite:///{home}/palimpsest.db",
-        "PALIMPSEST_BROKER_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "PALIMPSEST_BROKER_URL": f"redis://:{layout.redis_password()}@127.0.0.1:{redis_port}/0",
         "PALIMPSEST_ARTIFACTS_URL": f"file://{home}/artifacts",
         "PALIMPSEST_TOKEN": layout.token(),
         "PALIMPSEST_THREADS": threads,
@@ -164,7 +163,7 @@ def programs(layout: Layout, redis_port: int, gateway_port: int, workers: dict[s
     """Command lines by program name; `workers` says how many of each group."""
     python = [sys.executable, "-m"]
     made = {
-        "redis": redis.command(redis_port, layout.home.absolute() / "redis"),
+        "redis": redis.command(redis_port, layout.home.absolute() / "redis", layout.redis_password()),
         "gateway": [*python, "services.gateway", "--port", str(gateway_port), "--processes", "1"],
         "reconciler": [*python, "workers.reconciler"],
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from deploy.local.secret import write_secret
+
 
 def binary() -> str:
     """Path of a server program.
@@ -22,11 +24,15 @@ def binary() -> str:
     return str(get_binary_path())
 
 
-def command(port: int, folder: Path) -> list[str]:
-    """The command line: loopback only, bells on disk within a second, nothing evicted."""
+def command(port: int, folder: Path, password: str) -> list[str]:
+    """The command line: loopback only, bells on disk within a second, nothing evicted.
+
+    Everything stands in a file that only its owner can read: what is on a command line, everybody on the machine sees.
+    """
     options = {
         "port": port,
         "bind": "127.0.0.1",
+        "requirepass": password,
         "dir": folder,
         "appendonly": "yes",
         "appendfsync": "everysec",
@@ -35,4 +41,11 @@ def command(port: int, folder: Path) -> list[str]:
         "daemonize": "no",
         "loglevel": "warning",
     }
-    return [binary(), *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+    config = folder / "redis.conf"
+    write_secret(config, "".join(f"{name} {_quoted(str(value))}\n" for name, value in options.items()))
+    return [binary(), str(config)]
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -32,8 +32,8 @@ from deploy.local.layout import (
     programs,
     supervisor_config,
     write_env,
-    write_secret,
 )
+from deploy.local.secret import write_secret
 from deploy.local.startup import Startup
 
 NEEDED = 32 << 20  # bytes free: less does not take the logs, the job store and the bells of a start

@@ -12,6 +12,7 @@ from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from services.gateway.bodies import SHORT_BYTES
+from services.gateway.damaged import check_shared
 from services.gateway.deps import db, gateway, tenant
 from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
@@ -174,6 +175,7 @@ def store(
     """Store planned jobs in one transaction, then ring for what is queued."""
     submitted = submit(db(), tenant(), planned, audit=audit, posted=posted, priority=priority, time_limit=time_limit)
     failpoint("gateway.after_commit")
+    check_shared(gateway().deps, set(submitted.jobs.values()) - submitted.created)
     gateway().deps.ringer.ring(submitted.stages)
     return submitted
 

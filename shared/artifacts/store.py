@@ -7,6 +7,7 @@ Which tenant may read which artifact is SQL's business (`shared.jobs`), not this
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,7 +18,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from shared.errors import InvalidRequest, NotFound, TransientError
+from shared.artifacts.local import DurableFolder
+from shared.errors import Damaged, InvalidRequest, NotFound, TransientError
 
 CHUNK = 1 << 20
 
@@ -33,8 +35,14 @@ def _path(sha256: str) -> str:
     return f"sha256/{sha256[:2]}/{sha256}"
 
 
+def _damaged(sha256: str, how: str) -> Damaged:
+    return Damaged(f"artifact {sha256} is damaged in the store: {how}")
+
+
 def _first_line(error: Exception) -> str:
-    """What happened; the backend's own debugging comes on further lines."""
+    """What happened, without the path on this machine; the backend's own debugging comes on further lines."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).partition("\n")[0]
 
 
@@ -52,8 +60,9 @@ def _reading(sha256: str) -> Iterator[None]:
 class ArtifactStore:
     """`put` bytes, get their sha256; `get` them back, verified."""
 
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
+    def __init__(self, backend: Any, folder: DurableFolder | None = None) -> None:
+        """Writes go to `folder` where there is one: the same folder that `backend` reads from."""
+        self._backend, self._folder = backend, folder
 
     @classmethod
     def from_url(cls, url: str) -> ArtifactStore:
@@ -62,12 +71,13 @@ class ArtifactStore:
             return cls(MemoryStore())
         if url.startswith("file://"):
             folder = Path(url.removeprefix("file://")).absolute()
-            folder.mkdir(parents=True, exist_ok=True)
-            return cls(LocalStore(prefix=folder))
+            durable = DurableFolder(folder)
+            return cls(LocalStore(prefix=folder), durable)
         return cls(from_url(url, retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=20)}))
 
     def put(self, data: bytes) -> str:
-        """Store `data`; returns its sha256. What a power cut has damaged is made whole again.
+        """Store `data`; returns its sha256. A power cut after that does not take it; what one has damaged before is
+        made whole again.
 
         Raises:
             TransientError: the store did not take it (full disk, no connection).
@@ -75,48 +85,86 @@ class ArtifactStore:
         sha256 = digest(data)
         path = _path(sha256)
         try:
-            try:
-                obstore.put(self._backend, path, data, mode="create")
-            except AlreadyExistsError:
-                if bytes(obstore.get(self._backend, path).bytes()) != data:
-                    obstore.put(self._backend, path, data, mode="overwrite")
+            if self._folder is not None:
+                self._folder.put(path, data)
+            else:
+                self._put(path, data)
         except (BaseError, OSError) as error:
             raise TransientError(f"artifact of {len(data)} bytes could not be stored: {_first_line(error)}") from error
         return sha256
+
+    def _put(self, path: str, data: bytes) -> None:
+        try:
+            obstore.put(self._backend, path, data, mode="create")
+        except AlreadyExistsError:
+            if bytes(obstore.get(self._backend, path).bytes()) != data:
+                obstore.put(self._backend, path, data, mode="overwrite")
 
     def get(self, sha256: str) -> bytes:
         """The bytes, whose digest is checked.
 
         Raises:
             NotFound: there are none.
-            TransientError: the store did not answer, or what it gave is damaged.
+            Damaged: there are others.
+            TransientError: the store did not answer.
         """
         with _reading(sha256):
             data = bytes(obstore.get(self._backend, _path(sha256)).bytes())
         if digest(data) != sha256:
-            raise TransientError(f"artifact {sha256} is damaged in the store: its bytes have digest {digest(data)}")
+            raise _damaged(sha256, f"its bytes have digest {digest(data)}")
         return data
 
-    def stream(self, sha256: str) -> Iterator[bytes]:
-        """The bytes in chunks of about 1 MiB, unverified.
+    def stream(self, sha256: str, size: int) -> Iterator[bytes]:
+        """The `size` bytes in chunks of about 1 MiB. The last chunk comes only if all of them have the digest: whoever
+        reads them as they come never has the whole of something else.
 
         Raises:
             NotFound: there are none; before the first chunk.
+            Damaged: there are others; before the first chunk if it shows in their number or in that chunk.
             TransientError: the store did not answer, or stopped in the middle.
         """
         with _reading(sha256):
             found = obstore.get(self._backend, _path(sha256))
+        if found.meta["size"] != size:
+            raise _damaged(sha256, f"{found.meta['size']} bytes in place of {size}")
+        chunks = self._verified(sha256, found)
+        first = next(chunks)
+        return itertools.chain([first], chunks)
 
-        def chunks() -> Iterator[bytes]:
-            with _reading(sha256):
-                yield from (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
+    @staticmethod
+    def _verified(sha256: str, found: Any) -> Iterator[bytes]:
+        seen, held = hashlib.sha256(), b""
+        with _reading(sha256):
+            for chunk in map(bytes, found.stream(min_chunk_size=CHUNK)):
+                seen.update(chunk)
+                if held:
+                    yield held
+                held = chunk
+        if seen.hexdigest() != sha256:
+            raise _damaged(sha256, f"its bytes have digest {seen.hexdigest()}")
+        yield held
 
-        return chunks()
+    def has(self, sha256: str, size: int) -> bool:
+        """Whether `size` bytes are there. Costs no more than a look at the folder, and cannot see bytes that changed.
 
-    def __contains__(self, sha256: str) -> bool:
+        Raises:
+            TransientError: the store did not answer.
+        """
         try:
             with _reading(sha256):
-                obstore.head(self._backend, _path(sha256))
+                return bool(obstore.head(self._backend, _path(sha256))["size"] == size)
         except NotFound:
+            return False
+
+    def whole(self, sha256: str, size: int) -> bool:
+        """Whether the bytes are there and have the digest: reads them all.
+
+        Raises:
+            TransientError: the store did not answer.
+        """
+        try:
+            for _ in self.stream(sha256, size):
+                pass
+        except (NotFound, Damaged):
             return False
         return True

@@ -25,6 +25,9 @@ WHERE id = :id AND fence = :fence AND state = 'running' RETURNING id, tenant, ev
 """
 _NOTE = "INSERT INTO events (job, seq, at, kind, data) SELECT id, event_seq, {now}, 'state', :data FROM {done}"
 _KEEP = "INSERT INTO job_artifacts (job, tenant, role, sha256, size, media_type)"
+# A job that makes its artifacts again, because one was damaged, has rows already.
+_REPLACE = """ON CONFLICT (job, role) DO UPDATE
+    SET sha256 = excluded.sha256, size = excluded.size, media_type = excluded.media_type"""
 
 _STATEMENTS = {
     "sqlite": (
@@ -32,12 +35,12 @@ _STATEMENTS = {
         f"{_NOTE} WHERE id = :id",
         f"""{_KEEP} SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]'),
             json_extract(a.value, '$[2]'), json_extract(a.value, '$[3]')
-        FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id""",
+        FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id {_REPLACE}""",
     ),
     "postgresql": (
         f"""WITH done AS ({_DONE}), noted AS ({_NOTE}), kept AS (
             {_KEEP} SELECT done.id, done.tenant, a ->> 0, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3
-            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a
+            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a {_REPLACE}
         ) SELECT id FROM done""",
     ),
 }

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from shared.errors import Conflict, FencedOut, NotFound
 from shared.jobs.database import Database
 from shared.jobs.ranking import rank
 from shared.jobs.rows import to_json
 from shared.jobs.states import ENDED_BADLY, LIVE, MOVES, Failure, State, Stop
-from shared.jobs.tables import events, job_inputs, jobs
+from shared.jobs.tables import events, job_artifacts, job_inputs, jobs
 
 
 def lock(connection: Connection, job_id: str) -> Row[Any]:
@@ -71,6 +71,7 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
     data = {"from": before, "to": to, "because": because}
     data |= {k: values[k] for k in ("failure", "message", "worker") if values.get(k)}
     note(db, connection, row, "state", data, **values)
+    _disown_artifacts(connection, [row], to)
     stages = {row.stage} if to is State.QUEUED else set()
     if to is State.SUCCEEDED:
         stages |= release_children(db, connection, row.id)
@@ -120,6 +121,14 @@ def move_leaves(db: Database, connection: Connection, rows: Sequence[Row[Any]], 
         for r in rows
     ]
     connection.execute(insert(events).values(at=db.now), happened)
+    _disown_artifacts(connection, rows, to)
+
+
+def _disown_artifacts(connection: Connection, rows: Sequence[Row[Any]], to: State) -> None:
+    """A job that had succeeded and could not make its artifacts again has none."""
+    had = [row.id for row in rows if row.content_key is not None]
+    if had and to in ENDED_BADLY:
+        connection.execute(delete(job_artifacts).where(job_artifacts.c.job.in_(had)))
 
 
 def _consequences(db: Database, row: Row[Any], to: State) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import structlog
 from celery import Celery
 from kombu.entity import Queue
 
-log = structlog.get_logger()
+from shared.jobs.broker import TASK
 
-TASK = "workers.app.work"
+__all__ = ["SETTINGS", "TASK", "Bell", "CeleryBell", "MemoryBell", "Ringer", "make_celery"]
+
+log = structlog.get_logger()
 
 SETTINGS: dict[str, Any] = {
     "accept_content": ["json"],
@@ -38,7 +40,11 @@ SETTINGS: dict[str, Any] = {
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
     "worker_send_task_events": False,
+    # nobody is asked who may command: workers are seen and told through SQL
+    "worker_enable_remote_control": False,
     "broker_connection_retry_on_startup": True,
+    # a Redis that is a replica for a while, or full, answers with errors; it counts as away
+    "broker_channel_error_retry": True,
     "broker_connection_max_retries": None,
     "broker_pool_acquire_timeout": 5,
     "broker_transport_options": {

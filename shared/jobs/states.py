@@ -38,6 +38,10 @@ MOVES: dict[tuple[State, State], str] = {
     (State.FAILED, State.WAITING): "retry",
     (State.CANCELLED, State.QUEUED): "retry",
     (State.CANCELLED, State.WAITING): "retry",
+    (State.SUCCEEDED, State.QUEUED): "its artifact is damaged",
+    (State.SUCCEEDED, State.WAITING): "its artifact is damaged, and so is what it was made from",
+    (State.QUEUED, State.WAITING): "its input is damaged",
+    (State.RUNNING, State.WAITING): "its input is damaged",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.artifacts import ArtifactStore, digest
-from shared.errors import InvalidRequest, NotFound, TransientError
+from shared.errors import Damaged, InvalidRequest, NotFound, TransientError
 from tests.support.jobs import together
 
 MISSING = digest(b"never put")
@@ -30,15 +30,17 @@ def artifacts(url: str) -> ArtifactStore:
 def test_what_is_put_can_be_had_again(artifacts: ArtifactStore, data: bytes) -> None:
     sha256 = artifacts.put(data)
     assert sha256 == digest(data)
-    assert sha256 in artifacts
+    assert artifacts.has(sha256, len(data))
+    assert artifacts.whole(sha256, len(data))
+    assert not artifacts.has(sha256, len(data) + 1)
     assert artifacts.get(sha256) == data
-    assert b"".join(artifacts.stream(sha256)) == data
+    assert b"".join(artifacts.stream(sha256, len(data))) == data
 
 
 def test_a_stream_comes_in_pieces(tmp_path: Path) -> None:
     artifacts = ArtifactStore.from_url(f"file://{tmp_path}")
     sha256 = artifacts.put(os.urandom(5 << 20))
-    assert len(list(artifacts.stream(sha256))) > 1
+    assert len(list(artifacts.stream(sha256, 5 << 20))) > 1
 
 
 def test_the_same_bytes_are_one_artifact(artifacts: ArtifactStore) -> None:
@@ -58,7 +60,7 @@ def test_a_reader_never_sees_half_of_one(artifacts: ArtifactStore) -> None:
 
         def look(sha256: str = digest(data)) -> int:
             for _ in range(200):
-                if sha256 in artifacts:
+                if artifacts.has(sha256, 4 << 20):
                     return len(artifacts.get(sha256))
             return -1
 
@@ -67,23 +69,24 @@ def test_a_reader_never_sees_half_of_one(artifacts: ArtifactStore) -> None:
 
 
 def test_what_was_never_put_is_not_found(artifacts: ArtifactStore) -> None:
-    assert MISSING not in artifacts
+    assert not artifacts.has(MISSING, 9)
+    assert not artifacts.whole(MISSING, 9)
     with pytest.raises(NotFound, match=MISSING):
         artifacts.get(MISSING)
     with pytest.raises(NotFound, match=MISSING):
-        artifacts.stream(MISSING)  # before the first piece: an answer's status has not gone out yet
+        artifacts.stream(MISSING, 9)  # before the first piece: an answer's status has not gone out yet
 
 
 @pytest.mark.parametrize("name", ["", "abc", "A" * 64, "g" * 64, "../" * 21 + "x", digest(b"x") + "0", "é" * 64])
 def test_what_is_no_digest_is_refused(artifacts: ArtifactStore, name: str) -> None:
-    for ask in (artifacts.get, artifacts.stream, artifacts.__contains__):
+    for ask in (artifacts.get, lambda n: artifacts.stream(n, 1), lambda n: artifacts.has(n, 1)):
         with pytest.raises(InvalidRequest, match="not a sha256"):
             ask(name)
 
 
 def test_two_stores_in_memory_are_two() -> None:
     one, two = ArtifactStore.from_url("memory://"), ArtifactStore.from_url("memory://")
-    assert one.put(b"x") not in two
+    assert not two.has(one.put(b"x"), 1)
 
 
 def test_a_folder_may_be_relative_and_outlives_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +101,25 @@ def test_a_damaged_artifact_is_told_and_putting_it_again_heals_it(tmp_path: Path
     artifacts = ArtifactStore.from_url(f"file://{tmp_path}")
     sha256 = artifacts.put(b"data")
     (tmp_path / "sha256" / sha256[:2] / sha256).write_bytes(damage)
-    with pytest.raises(TransientError, match="damaged"):
+    with pytest.raises(Damaged, match="damaged"):
         artifacts.get(sha256)
+    with pytest.raises(Damaged, match="damaged"):
+        artifacts.stream(sha256, 4)  # before the first piece
+    assert artifacts.has(sha256, 4) == (len(damage) == 4)
+    assert not artifacts.whole(sha256, 4)
     assert artifacts.put(b"data") == sha256
     assert artifacts.get(sha256) == b"data"
+
+
+def test_whoever_streams_damaged_bytes_never_has_them_all(tmp_path: Path) -> None:
+    artifacts = ArtifactStore.from_url(f"file://{tmp_path}")
+    data = os.urandom(5 << 20)
+    sha256 = artifacts.put(data)
+    (tmp_path / "sha256" / sha256[:2] / sha256).write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    had: list[int] = []
+    with pytest.raises(Damaged, match="digest"):
+        had.extend(len(chunk) for chunk in artifacts.stream(sha256, len(data)))
+    assert 0 < sum(had) < len(data)
 
 
 @pytest.fixture(params=["a file in the way", "nobody listens"])
@@ -121,8 +139,9 @@ def test_a_store_that_cannot_serve_says_so_every_time(broken: ArtifactStore) -> 
     calls = {
         "put": lambda: broken.put(b"x"),
         "get": lambda: broken.get(MISSING),
-        "contains": lambda: MISSING in broken,
-        "stream": lambda: list(itertools.chain(broken.stream(MISSING))),
+        "has": lambda: broken.has(MISSING, 9),
+        "whole": lambda: broken.whole(MISSING, 9),
+        "stream": lambda: list(itertools.chain(broken.stream(MISSING, 9))),
     }
     for call in calls.values():
         with pytest.raises(TransientError):

@@ -9,8 +9,9 @@ import pytest
 
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps
-from shared.artifacts import digest
+from shared.artifacts import ArtifactStore, digest
 from shared.config import Settings
+from shared.errors import Damaged
 from tests.support.gateway import TOKEN, GatewayInProcess, Signed
 
 
@@ -78,14 +79,69 @@ def test_what_no_job_of_the_tenant_made_is_not_there(gateway):
     assert Signed(foreign.test_client()).get(f"/v1/artifacts/{sha256}").status_code == 404
 
 
-def test_one_that_the_store_has_lost_is_404(tmp_path, gateway):
-    sha256 = made(gateway, b"soon gone", "text/plain")
-    from shared.artifacts import ArtifactStore
+@pytest.fixture
+def on_disk(tmp_path: Path, gateway: GatewayInProcess) -> Signed:
+    """The same gateway over artifacts in a folder, where they can be damaged."""
+    gateway.artifacts = ArtifactStore.from_url(f"file://{tmp_path}/artifacts")
+    app = create_app(GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, gateway.settings))
+    gateway.http = Signed(app.test_client())
+    return gateway.http
 
-    empty = ArtifactStore.from_url("memory://")
-    app = create_app(GatewayDeps(gateway.db, empty, gateway.ringer, gateway.settings))
-    answer = Signed(app.test_client()).get(f"/v1/artifacts/{sha256}")
-    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+def damage(tmp_path: Path, sha256: str, how: str) -> None:
+    path = tmp_path / "artifacts/sha256" / sha256[:2] / sha256
+    if how == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if how == "empty" else b"?" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("how", ["lost", "empty", "changed"])
+@pytest.mark.parametrize("size", [9, 5 << 20], ids=["small", "large"])
+def test_one_that_is_damaged_is_made_again_and_never_sent(tmp_path, gateway, on_disk, how, size):
+    data = b"x" * size
+    sha256 = made(gateway, data, "text/plain")
+    job = gateway.http.get("/v1/jobs").get_json()["items"][0]["id"]
+    damage(tmp_path, sha256, how)
+    if (how, size) == ("changed", 5 << 20):  # seen on the way: it ends before it is whole
+        answer, had = gateway.http.get(f"/v1/artifacts/{sha256}", buffered=False), []
+        with pytest.raises(Damaged):
+            had.extend(len(chunk) for chunk in answer.response)
+        assert sum(had) < size
+    answer = gateway.http.get(f"/v1/artifacts/{sha256}")
+    assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
+    assert f"job {job} makes it again" in answer.get_json()["detail"]
+    assert gateway.http.get(f"/v1/jobs/{job}").get_json()["state"] == "queued"
+    worker = gateway.worker()
+    claim = worker.claim()
+    assert gateway.http.get(f"/v1/artifacts/{sha256}").status_code == 503  # while it runs, too
+    assert worker.finish(claim, data, "text/plain") == sha256
+    assert gateway.http.get(f"/v1/artifacts/{sha256}").get_data() == data
+    assert gateway.http.get(f"/v1/jobs/{job}").get_json()["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("how", ["lost", "empty"])
+def test_an_equal_post_is_not_answered_with_damage(tmp_path, gateway, on_disk, how):
+    body = {"stage": "sleep", "params": {"note": "equal"}}
+    job = gateway.post(body)["id"]
+    worker = gateway.worker()
+    sha256 = worker.finish(worker.claim(), b"some bytes")
+    assert gateway.post(body)["state"] == "succeeded"
+    damage(tmp_path, sha256, how)
+    again = gateway.post(body)
+    assert (again["id"], again["state"], again["created"]) == (job, "queued", False)
+    worker.finish(worker.claim(), b"some bytes")
+    assert gateway.post(body)["state"] == "succeeded"
+
+
+def test_an_equal_post_does_not_need_the_artifact_store(tmp_path, gateway, on_disk):
+    body = {"stage": "sleep", "params": {"note": "equal"}}
+    gateway.post(body)
+    worker = gateway.worker()
+    worker.finish(worker.claim(), b"some bytes")
+    (tmp_path / "artifacts/sha256").rename(tmp_path / "away")
+    (tmp_path / "artifacts/sha256").write_text("in the way")
+    assert gateway.post(body)["state"] == "succeeded"
 
 
 def test_head_sends_no_bytes(gateway):

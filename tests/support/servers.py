@@ -14,11 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from deploy.local import redis as local_redis
 from tests.support.waiting import PATIENCE, wait_for
+
+PASSWORD = "a-password-for-tests"
 
 
 def free_port() -> int:
@@ -34,24 +38,29 @@ class RedisServer:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, socket_timeout=5)
 
-    def start(self) -> RedisServer:
-        command = local_redis.command(self.port, self.folder)
+    def start(self, *options: str, ready: bool = True) -> RedisServer:
+        """With `ready` false it returns while the server still reads its data."""
+        asking = redis.Redis.from_url(self.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        command = [*local_redis.command(self.port, self.folder, PASSWORD), *options]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
         def answers() -> bool:
-            with contextlib.suppress(redis.ConnectionError):
-                return bool(self.client.ping())
-            assert self.process is not None
-            assert self.process.poll() is None, (self.folder / "redis.log").read_text()
-            return False
+            try:
+                return bool(asking.ping())
+            except redis.BusyLoadingError:
+                return not ready
+            except redis.ConnectionError:
+                assert self.process is not None
+                assert self.process.poll() is None, (self.folder / "redis.log").read_text()
+                return False
 
         wait_for(answers, PATIENCE, "redis answers")
         return self

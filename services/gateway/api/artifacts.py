@@ -9,6 +9,7 @@ from flask import Response, request
 from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import blueprint
+from services.gateway.damaged import whole
 from services.gateway.deps import db, gateway, tenant
 from services.gateway.problems import documented
 from services.gateway.submission import SHA256, known_form
@@ -35,9 +36,12 @@ _BYTES = {
 }
 
 
-@routes.get("/artifacts/<sha256>", responses={200: _BYTES, 304: None, **documented(404)})
+@routes.get("/artifacts/<sha256>", responses={200: _BYTES, 304: None, **documented(404, 409)})
 def get_artifact(path: ArtifactPath) -> Response:
-    """Fetch an artifact. What an address holds never changes: check the bytes against it."""
+    """Fetch an artifact. What an address holds never changes: check the bytes against it.
+
+    503 while it is made again, because the store had lost or damaged it; 409 if that happens again and again.
+    """
     artifact = reads.get_artifact(db(), tenant(), known_form(path.sha256, SHA256, "artifact"))
     response = Response(content_type=artifact.media_type)
     response.set_etag(artifact.sha256)
@@ -46,7 +50,7 @@ def get_artifact(path: ArtifactPath) -> Response:
     if request.if_none_match.contains(artifact.sha256):
         response.status_code = 304
         return response
-    response.response = gateway().deps.artifacts.stream(artifact.sha256)
+    response.response = whole(gateway().deps, tenant(), artifact)
     response.content_length = artifact.size
     return response
 

@@ -67,7 +67,7 @@ def test_the_variables_are_settings() -> None:
 
 
 def test_no_secret_has_a_default_and_only_those_who_need_one_are_given_it() -> None:
-    for secret in ("PALIMPSEST_TOKEN", "POSTGRES_PASSWORD"):
+    for secret in ("PALIMPSEST_TOKEN", "POSTGRES_PASSWORD", "REDIS_PASSWORD"):
         uses = re.findall(rf"\$\{{{secret}\b[^}}]*\}}", TEXT)
         assert uses
         assert all(use.startswith(f"${{{secret}:?") for use in uses)
@@ -103,9 +103,25 @@ def test_what_must_go_on_is_probed_started_again_and_waits_for_the_schema() -> N
 
 
 def test_redis_keeps_bells_and_takes_those_of_other_containers() -> None:
-    command = SERVICES["redis"]["command"]
-    for option in ("protected-mode no", "appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction"):
+    command = " ".join(SERVICES["redis"]["command"])
+    for option in ("bind 0.0.0.0", "appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction"):
         assert f"--{option}" in command
+
+
+def test_redis_has_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
+    """The command as the shell of the container gets it, with a server that tells what it was given."""
+    redis = SERVICES["redis"]
+    assert "REDISCLI_AUTH" in redis["environment"]  # of the probe, too
+    shell, option, script = redis["command"]
+    told = tmp_path / "redis-server"
+    told.write_text('#!/bin/sh\ncat "$1"; shift; echo "$@"; stat -c %a "$CONF"\n')
+    told.chmod(0o755)
+    script = script.replace("$$", "$").replace("/tmp/redis.conf", str(tmp_path / "redis.conf"))
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "REDISCLI_AUTH": "s3cret", "CONF": str(tmp_path / "redis.conf")}
+    done = subprocess.run([shell, option, script], env=env, capture_output=True, text=True, check=True)
+    config, arguments, mode = done.stdout.splitlines()
+    assert (config, mode) == ('requirepass "s3cret"', "600")
+    assert "s3cret" not in arguments
 
 
 def locked(image: str) -> set[str]:

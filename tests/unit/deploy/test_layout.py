@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
+from redis import AuthenticationError, Redis
+from redis import ConnectionError as RedisConnectionError
 
 from deploy.local.layout import (
     Layout,
@@ -17,8 +21,9 @@ from deploy.local.layout import (
     groups,
     programs,
     supervisor_config,
-    write_secret,
 )
+from deploy.local.secret import write_secret
+from tests.support.system import wait_for
 
 
 @pytest.fixture
@@ -40,6 +45,39 @@ def test_the_token_is_made_once_and_only_its_owner_reads_it(layout: Layout) -> N
     assert len(layout.token()) >= 32
     assert stat.S_IMODE((layout.home / "token").stat().st_mode) == 0o600
     assert stat.S_IMODE(layout.home.stat().st_mode) == 0o700
+
+
+def test_redis_has_a_password_that_no_command_line_shows(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PALIMPSEST_BROKER_URL", raising=False)
+    password = layout.redis_password()
+    assert password == layout.redis_password() != layout.token()
+    assert stat.S_IMODE((layout.home / "redis-password").stat().st_mode) == 0o600
+    _, config = programs(layout, 1, 2, {})["redis"]
+    assert stat.S_IMODE(Path(config).stat().st_mode) == 0o600
+    assert f'requirepass "{password}"' in Path(config).read_text().splitlines()
+    assert not [word for command in programs(layout, 1, 2, {}).values() for word in command if password in word]
+    assert environment(layout, 6379, 1)["PALIMPSEST_BROKER_URL"] == f"redis://:{password}@127.0.0.1:6379/0"
+    monkeypatch.setenv("PALIMPSEST_BROKER_URL", "redis://elsewhere/0")
+    assert environment(layout, 6379, 1)["PALIMPSEST_BROKER_URL"] == "redis://elsewhere/0"
+
+
+def test_the_redis_of_a_folder_lets_nobody_in_without_its_password(layout: Layout) -> None:
+    port = free_port()
+    with subprocess.Popen(programs(layout, port, 2, {})["redis"], stdout=subprocess.DEVNULL) as server:
+        stranger, guest = (Redis(port=port, password=word) for word in (None, layout.redis_password()))
+        try:
+            wait_for(lambda: answers(guest), 60, "it is up")
+            with pytest.raises(AuthenticationError):
+                stranger.ping()
+            assert guest.config_get("dir")["dir"] == str(layout.home / "redis")
+        finally:
+            server.terminate()
+
+
+def answers(redis: Redis) -> bool:
+    with contextlib.suppress(RedisConnectionError):
+        return bool(redis.ping())
+    return False
 
 
 def test_a_taken_port_is_not_chosen() -> None:
@@ -71,7 +109,7 @@ def test_the_configuration_reads_back_through_percent_signs_and_spaces(layout: L
     assert names == {
         "redis", "gateway", "reconciler", "worker-train-1", "worker-attack-1", "worker-attack-2", "worker-evaluate-1",
     }  # fmt: skip
-    assert f'"{layout.home}/redis"' in parser["program:redis"]["command"]
+    assert f'"{layout.home}/redis/redis.conf"' in parser["program:redis"]["command"]
     assert env["PALIMPSEST_DATABASE_URL"] in parser["supervisord"]["environment"]
     assert all(parser[f"program:{n}"]["autorestart"] == "true" for n in names)
 

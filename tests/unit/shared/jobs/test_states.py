@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.jobs.states import LIVE, MOVES, TERMINAL, Failure, State, Stop
+from shared.jobs.states import ENDED_BADLY, LIVE, MOVES, TERMINAL, Failure, State, Stop
 
 
 def test_the_table_of_moves_is_this() -> None:
@@ -13,13 +13,14 @@ def test_the_table_of_moves_is_this() -> None:
         "held -> queued", "held -> cancelled",
         "running -> succeeded", "running -> failed", "running -> cancelled", "running -> queued",
         "failed -> queued", "failed -> waiting", "cancelled -> queued", "cancelled -> waiting",
+        "succeeded -> queued", "succeeded -> waiting", "queued -> waiting", "running -> waiting",
     }  # fmt: skip
     assert all(MOVES.values())
 
 
-def test_nothing_leaves_succeeded_and_only_a_retry_leaves_the_other_ends() -> None:
-    assert {why for (before, _), why in MOVES.items() if before in TERMINAL} == {"retry"}
-    assert not [b for b, _ in MOVES if b is State.SUCCEEDED]
+def test_only_damage_undoes_a_success_and_only_a_retry_leaves_the_other_ends() -> None:
+    assert {why for (before, _), why in MOVES.items() if before in ENDED_BADLY} == {"retry"}
+    assert all("damaged" in why for (before, _), why in MOVES.items() if before is State.SUCCEEDED)
     assert State.SUCCEEDED in TERMINAL
     assert set(State) == LIVE | TERMINAL
 

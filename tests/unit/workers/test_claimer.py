@@ -1,0 +1,109 @@
+"""No claim is forgotten: the job store answers late, not at all, or after it has taken the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.errors import TransientError
+from shared.jobs import reads, submit
+from shared.jobs.database import Database
+from shared.jobs.dispatch import Dispatcher
+from shared.jobs.migrations import migrate
+from shared.jobs.queue import MemoryBell, Ringer
+from shared.jobs.records import Claim, PlannedJob
+from workers import claimer
+from workers.claimer import TRIES, Claimer
+
+
+class Line:
+    """A real dispatcher at the end of a bad line: each call does or does not go out, and is or is not answered."""
+
+    def __init__(self, db: Database) -> None:
+        self.real = Dispatcher(db, "w", ["s"], ["stage:s"])
+        self.fate: list[str] = []
+        self.asked: list[str] = []
+
+    def _over(self, what: str, token: str, lease: float = 60) -> Claim | None:
+        self.asked.append(what)
+        fate = self.fate.pop(0) if self.fate else "well"
+        answer = None
+        if fate != "cut":
+            answer = self.real.claim(lease, token) if what == "claim" else self.real.find(token)
+        if fate != "well":
+            raise TransientError("the job store hung up")
+        return answer
+
+    def claim(self, lease: float, token: str) -> Claim | None:
+        return self._over("claim", token, lease)
+
+    def find(self, token: str) -> Claim | None:
+        return self._over("find", token)
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.db = Database("sqlite://")
+        migrate(self.db)
+        self.line, self.bell = Line(self.db), MemoryBell()
+        self.ringer = Ringer(self.bell)
+        self.claimer = Claimer(self.line, self.ringer, "s", 60)
+
+    def post(self, key: str) -> str:
+        job = PlannedJob(key, "s", None, {}, 0, (), ("stage:s",), ("OUT",), "code")
+        return submit.submit(self.db, "t", [job]).jobs[key]
+
+    def attempts(self, job: str) -> int:
+        return reads.get_job(self.db, "t", job).attempt
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    monkeypatch.setattr(claimer, "PAUSE_S", 0.0)
+    made = Scene()
+    yield made
+    made.ringer.close()
+
+
+def test_a_claim_whose_answer_was_lost_is_found(scene: Scene) -> None:
+    job = scene.post("a")
+    scene.line.fate = ["lost", "cut", "lost"]
+    claim = scene.claimer.claim()
+    assert claim is not None
+    assert (claim.job.id, claim.fence, scene.attempts(job)) == (job, 1, 1)
+    assert scene.line.asked == ["claim", "find", "find", "find"]
+    assert scene.claimer.claim() is None  # it is not found twice
+    assert scene.line.asked[4:] == ["claim"]
+
+
+def test_a_claim_that_never_went_out_is_made_again(scene: Scene) -> None:
+    job = scene.post("a")
+    scene.line.fate = ["cut"]
+    claim = scene.claimer.claim()
+    assert claim is not None
+    assert (claim.job.id, scene.attempts(job)) == (job, 1)
+    assert scene.line.asked == ["claim", "find", "claim"]
+
+
+def test_a_job_store_that_stays_away_lets_the_worker_hear_its_orders_and_look_again(scene: Scene) -> None:
+    job = scene.post("a")
+    scene.line.fate = ["lost"] + ["cut"] * (TRIES - 1)
+    assert scene.claimer.claim() is None
+    claim = scene.claimer.claim()
+    assert claim is not None
+    assert (claim.job.id, scene.attempts(job)) == (job, 1)
+    scene.ringer.close()
+    assert scene.bell.rung == ["s"]
+
+
+def test_a_claim_that_was_given_to_another_meanwhile_is_not_found(scene: Scene) -> None:
+    job = scene.post("a")
+    scene.line.fate = ["lost"] + ["cut"] * (TRIES - 1)
+    assert scene.claimer.claim() is None
+    with scene.db.write() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET state = 'queued', lease_until = NULL")
+    taken = Dispatcher(scene.db, "other", ["s"], ["stage:s"]).claim(60, "token")
+    assert taken is not None
+    assert scene.claimer.claim() is None
+    assert scene.attempts(job) == 2

@@ -1,0 +1,47 @@
+"""Waiting for the job store and the artifact store: what they do is not the job's fault, and costs it nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from shared.errors import Damaged, TransientError
+from workers.page import Page
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+FIRST_PAUSE = 0.2  # seconds; each further one is longer
+LONGEST_PAUSE = 1.0  # so that an order is obeyed soon
+
+
+def wait_for(ask: Callable[[], T], page: Page, seconds: float, obey: Callable[[], None] | None = None) -> T:
+    """What `ask` returns; asked again while it raises TransientError, at most for so many seconds. The attempt beats.
+
+    Args:
+        obey: called between two tries; raises what ends the attempt.
+
+    Raises:
+        Damaged: at once, for waiting does not mend it.
+        TransientError: a store was away for all that time.
+    """
+    until, pause = time.monotonic() + seconds, FIRST_PAUSE
+    while True:
+        page.beat()
+        try:
+            with page.waiting():  # a store that takes long to answer is no standing still
+                return ask()
+        except Damaged:
+            raise
+        except TransientError as error:
+            if time.monotonic() > until:
+                raise
+            if pause == FIRST_PAUSE:
+                log.warning("a store is away; the attempt waits for it", error=str(error))
+        if obey is not None:
+            obey()
+        time.sleep(pause)
+        pause = min(LONGEST_PAUSE, 2 * pause)
