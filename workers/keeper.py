@@ -164,7 +164,8 @@ class Keeper:
 
     def lose(self, hold: Hold, why: str) -> None:
         """Put the job back at once, rather than when its lease runs out."""
-        self.record(hold, lambda: claims.lose(self.db, hold.job, hold.fence, why, self.settings.max_lost))
+        most, backoff = self.settings.max_lost, self.settings.retry_backoff_s
+        self.record(hold, lambda: claims.lose(self.db, hold.job, hold.fence, why, most, backoff))
 
     def fail(self, hold: Hold, failure: Failure, message: str) -> None:
         """The job will not run again: what ended it would end it again."""

@@ -29,7 +29,8 @@ def renew(
 ) -> Orders | None:
     """Hold the job for `lease` seconds more and carry progress out; None when the fence has passed.
 
-    The answer says whether to stop (`cancel`, `timeout`) and whether the worker is to drain.
+    The answer says whether to stop (`cancel`) and whether the worker is to drain. The time limit is not the store's
+    business: its clock may be set.
     """
 
     def work(connection: Connection) -> Orders | None:
@@ -42,12 +43,8 @@ def renew(
             note(db, connection, row, "progress", progress, progress=to_json(progress), **values)
         else:
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-        late = (
-            row.time_limit is not None
-            and connection.execute(select(db.now - row.started_at)).scalar_one() > row.time_limit
-        )
         drain = connection.execute(select(workers.c.drain).where(workers.c.id == row.worker)).scalar_one_or_none()
-        return Orders(row.stop or (Stop.TIMEOUT if late else None), bool(drain))
+        return Orders(row.stop, bool(drain))
 
     return db.retrying(work)
 

@@ -208,22 +208,6 @@ def test_renew_carries_cancel_in(store: Store) -> None:
     assert store.states(job_id) == ["cancelled"]
 
 
-def test_renew_carries_the_time_limit_in(store: Store) -> None:
-    job_id = store.post(planned("a"), time_limit=0.01)
-    claim = store.take()
-    time.sleep(0.02)
-    assert claims.renew(store.db, job_id, claim.fence, 60) == Orders("timeout", False)
-    store.fail(claim, Failure.TIMEOUT)
-    assert store.job(job_id).failure == "timeout"
-
-
-def test_a_time_limit_counts_from_the_start_of_the_attempt(store: Store) -> None:
-    job_id = store.post(planned("a"), time_limit=30)
-    time.sleep(0.01)
-    claim = store.take()
-    assert claims.renew(store.db, job_id, claim.fence, 60) == Orders(None, False)
-
-
 def test_renew_carries_drain_in(store: Store) -> None:
     _register(store, "w1")
     job_id = store.post(planned("a"))
