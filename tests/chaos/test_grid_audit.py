@@ -8,9 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.system import TOKEN, System, wait_for
 from tests.support.tiny import DATA, MODEL, write_data
+
+pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 
 STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report,selftest"
 AUDIT: dict[str, Any] = {
@@ -46,7 +49,7 @@ def test_shared_jobs_run_once_and_a_killed_worker_costs_nothing(make_system: Cal
     write_data(data)
     system.env["PALIMPSEST_DATA_ROOT"] = str(data)
     url = system.gateway()
-    http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+    http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=120)
     system.reconciler()
     for name in ("one", "other"):
         system.worker(STAGES, name=name)

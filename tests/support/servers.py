@@ -38,13 +38,13 @@ class RedisServer:
 
     @property
     def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, socket_timeout=5)
+        return redis.Redis.from_url(self.url, socket_timeout=60)
 
     def start(self) -> RedisServer:
         command = local_redis.command(self.port, self.folder)
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        for _ in range(200):
+        for _ in range(2000):
             with contextlib.suppress(redis.ConnectionError):
                 if self.client.ping():
                     return self
@@ -55,7 +55,7 @@ class RedisServer:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(how)
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=200)
             self.process = None
 
     def kill(self) -> None:

@@ -95,11 +95,11 @@ class Clients:
 
     def _post_something(self, http: httpx.Client, draw: random.Random) -> None:
         kind, action = draw.random(), draw.random()
-        if kind < 0.80:
+        if kind < 0.88:
             params = {"steps": draw.randint(0, 3), "seconds": round(draw.uniform(0, 0.1), 3)}
-        elif kind < 0.92:
+        elif kind < 0.96:
             params = {"steps": draw.randint(5, 15), "seconds": 0.2}
-        elif kind < 0.97:
+        elif kind < 0.98:
             params = {"steps": int(draw.uniform(*self.piece.pace.long_job_s) / 0.2), "seconds": 0.2}
         else:
             params = {"steps": 1, "seconds": round(draw.uniform(1, 4), 1), "deaf": True}
@@ -158,7 +158,7 @@ class Clients:
         try:
             with self.system.http() as http:
                 accepted = act(http, self.journal, job, action)
-                if then == "unhold" and accepted:
+                if then == "unhold":  # refused too: an answer may have been lost, and what is held cannot be held
                     time.sleep(1)
                     act(http, self.journal, job, then)
                 elif then == "retry" and accepted and ended(http, job, self.piece.pace.settle_s):

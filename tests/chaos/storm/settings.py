@@ -14,7 +14,7 @@ class Pace:
     `lease_s`, `renew_s` and `reconcile_s` are what the product is told, None for its own settings.
     """
 
-    fault_gap_s: tuple[float, float] = (3.0, 6.0)
+    fault_gap_s: tuple[float, float] = (3.5, 7.0)
     lease_s: float | None = 10.0
     renew_s: float | None = 1.0
     reconcile_s: float | None = 1.0
@@ -22,11 +22,11 @@ class Pace:
     host_gone_s: float = 60.0
     store_away_s: tuple[float, float] = (2.0, 15.0)
     clients: int = 6
-    jobs_per_s: float = 4.0
-    max_live: int = 50  # jobs that wait or run at once: more would measure the queue, not the recovery
-    long_job_s: tuple[float, float] = (8.0, 20.0)
+    jobs_per_s: float = 6.0
+    max_live: int = 120  # jobs that wait or run at once: more would measure the queue, not the recovery
+    long_job_s: tuple[float, float] = (8.0, 15.0)
     audit_every_s: float | None = 240.0
-    workers: dict[str, int] = field(default_factory=lambda: {"train": 1, "unlearn": 1, "attack": 1, "evaluate": 2})
+    workers: dict[str, int] = field(default_factory=lambda: {"train": 1, "unlearn": 1, "attack": 1, "evaluate": 3})
     settle_s: float = 300.0  # after the last fault; what has not ended then is stuck
 
     @property

@@ -19,7 +19,7 @@ from tests.support.debian import install
 from tests.support.system import wait_for
 
 HOUR = 3600
-START_S = 120.0  # how long a server may take to start on a busy machine
+START_S = 30.0  # how long a server may take to start or stop
 
 
 class Store(Protocol):
@@ -119,8 +119,8 @@ class Postgres:
         for process in family if how is signal.SIGKILL else family[:1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        self.process.wait(timeout=START_S)
-        psutil.wait_procs(family, timeout=START_S)
+        self.process.wait(timeout=10 * START_S)
+        psutil.wait_procs(family, timeout=10 * START_S)
 
     def terminate_backends(self) -> int:
         """End every connection but this one; how many there were."""
