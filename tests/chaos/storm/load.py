@@ -94,15 +94,14 @@ class Clients:
             self.broken.append(error)
 
     def _post_something(self, http: httpx.Client, draw: random.Random) -> None:
-        kind, action = draw.random(), draw.random()
-        if kind < 0.88:
-            params = {"steps": draw.randint(0, 3), "seconds": round(draw.uniform(0, 0.1), 3)}
-        elif kind < 0.96:
-            params = {"steps": draw.randint(5, 15), "seconds": 0.2}
-        elif kind < 0.98:
-            params = {"steps": int(draw.uniform(*self.piece.pace.long_job_s) / 0.2), "seconds": 0.2}
-        else:
-            params = {"steps": 1, "seconds": round(draw.uniform(1, 4), 1), "deaf": True}
+        action, medium, long, deaf = draw.random(), *self.piece.pace.shares
+        (kind,) = draw.choices(("short", "medium", "long", "deaf"), (1 - medium - long - deaf, medium, long, deaf))
+        params: dict[str, Any] = {
+            "short": {"steps": draw.randint(0, 3), "seconds": round(draw.uniform(0, 0.1), 3)},
+            "medium": {"steps": draw.randint(5, 15), "seconds": 0.2},
+            "long": {"steps": int(draw.uniform(*self.piece.pace.long_job_s) / 0.2), "seconds": 0.2},
+            "deaf": {"steps": 1, "seconds": round(draw.uniform(1, 4), 1), "deaf": True},
+        }[kind]
         options: dict[str, Any] = {"seed": draw.randint(0, 1000)}
         if draw.random() < 0.1:
             options["priority"] = draw.randint(1, 5)

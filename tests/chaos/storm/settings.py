@@ -24,6 +24,7 @@ class Pace:
     clients: int = 6
     jobs_per_s: float = 6.0
     max_live: int = 120  # jobs that wait or run at once: more would measure the queue, not the recovery
+    shares: tuple[float, float, float] = (0.08, 0.03, 0.02)  # of jobs of seconds, long ones, ones that do not listen
     long_job_s: tuple[float, float] = (8.0, 15.0)
     audit_every_s: float | None = 240.0
     workers: dict[str, int] = field(default_factory=lambda: {"train": 1, "unlearn": 1, "attack": 1, "evaluate": 3})
@@ -56,6 +57,7 @@ PRODUCT = Pace(lease_s=None, renew_s=None, reconcile_s=None, fault_gap_s=(5.0, 1
 # In the suite: every kind of fault once, beside other tests, on whatever machine.
 SUITE = Pace(
     fault_gap_s=(1.0, 2.0), lease_s=12.0, host_gone_s=12.0, store_away_s=(1.0, 5.0), long_job_s=(5.0, 9.0),
+    shares=(0.2, 0.2, 0.05),  # few jobs, but always one that runs
     audit_every_s=None, workers={"train": 0, "unlearn": 0, "attack": 0, "evaluate": 2}, max_live=10,
 )  # fmt: skip
 
