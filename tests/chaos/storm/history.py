@@ -106,18 +106,18 @@ class History:
     audits: list[dict[str, Any]]
     workers: list[dict[str, Any]]
     effects: list[dict[str, Any]]
+    served: tuple[str, ...] = ()  # names of the workers that there must be
 
 
-def collect(http: httpx.Client, effects: Path, began: float) -> History:
+def collect(http: httpx.Client, effects: Path, began: float, served: tuple[str, ...]) -> History:
     """Read it all, through the API and from the log that the stage writes."""
     views = list(pages(http, "/v1/jobs"))
     with ThreadPoolExecutor(4) as pool:
         events = list(pool.map(lambda view: list(events_of(http, view["id"])), views))
     jobs = [JobHistory(view, found, began) for view, found in zip(views, events, strict=True)]
     lines = effects.read_text().splitlines() if effects.exists() else []
-    return History(
-        began, jobs, list(pages(http, "/v1/audits")), get(http, "/v1/workers")["items"], [json.loads(x) for x in lines]
-    )
+    audits, workers = list(pages(http, "/v1/audits")), get(http, "/v1/workers")["items"]
+    return History(began, jobs, audits, workers, [json.loads(line) for line in lines], served)
 
 
 def get(http: httpx.Client, path: str, patience: float = 60, **query: Any) -> dict[str, Any]:

@@ -156,6 +156,10 @@ class Oracle:
                 )
 
     def _workers(self) -> Iterator[Finding]:
+        there = {worker["id"].partition("@")[0] for worker in self.history.workers}
+        for name in self.history.served:
+            if name not in there:
+                yield Finding("stuck", f"worker {name} is not there any more")
         for worker in self.history.workers:
             if not worker["live"] or worker["drain"]:
                 what = "is to drain" if worker["drain"] else "is not live"

@@ -36,7 +36,7 @@ class Judged:
     def history(self) -> History:
         """What the API says now."""
         with self.system.http(60) as http:
-            return collect(http, self.system.effects, self.began)
+            return collect(http, self.system.effects, self.began, tuple(self.system.workers))
 
     def judge(self, history: History) -> tuple[dict[str, Any], list[Finding]]:
         """The result line and all findings, each with its job's events."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,6 +100,12 @@ def test_what_has_not_ended_is_stuck(state: str) -> None:
 @pytest.mark.parametrize("worker", [{"drain": True}, {"live": False}])
 def test_a_worker_that_takes_nothing_any_more_is_stuck(worker: dict[str, Any]) -> None:
     assert found(history(job("a", DONE), **worker), posted("a")) == ["stuck"]
+
+
+def test_a_worker_that_did_not_come_back_is_stuck() -> None:
+    there = history(job("a", DONE), id="worker-evaluate-1@host")
+    assert found(replace(there, served=("worker-evaluate-1",)), posted("a")) == []
+    assert found(replace(there, served=("worker-evaluate-1", "worker-attack-1")), posted("a")) == ["stuck"]
 
 
 @pytest.mark.parametrize(
