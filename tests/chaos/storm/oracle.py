@@ -12,9 +12,10 @@ from typing import Any
 
 from shared.jobs.states import MOVES
 from tests.chaos.storm.charges import Charge, charges
-from tests.chaos.storm.history import ENDED_BADLY, LIVE, History, JobHistory
+from tests.chaos.storm.history import ENDED_BADLY, LIVE, Attempt, History, JobHistory
 
 LEGAL = {(str(before), str(to)) for before, to in MOVES}
+NEAR_S = 60.0
 KINDS = ("lost", "doubled", "stuck", "unexpected", "charged")
 
 
@@ -51,6 +52,7 @@ class Oracle:
         for line in lines:
             if line["what"] == "action":
                 self.actions[line["job"]].append(line)
+        self.faults = [line for line in lines if line["what"] == "fault"]
         self.charges: list[Charge] = charges(history, lines, lease_s)
 
     def findings(self) -> list[Finding]:
@@ -150,10 +152,16 @@ class Oracle:
     def _charges(self) -> Iterator[Finding]:
         for charge in self.charges:
             if charge.unmatched:
-                because = [a.end.data.get("because") for a in charge.job.attempts if a.lost and a.end]
-                yield Finding(
-                    "charged", f"{charge.job.id}: {charge.unmatched} of {charge.counted}, {because}", charge.job
+                near = "".join(f"\n    {told(f)}" for a in charge.job.attempts if a.lost for f in self._near(a))
+                text = (
+                    f"{charge.job.id}: {charge.unmatched} of {charge.counted} without cause; faults at that time:{near}"
                 )
+                yield Finding("charged", text, charge.job)
+
+    def _near(self, attempt: Attempt) -> list[Line]:
+        """Faults from a little before a lost attempt to its end: one of them is what it was wrongly charged for."""
+        assert attempt.end is not None
+        return [f for f in self.faults if f["ended"] > attempt.began - NEAR_S and f["began"] < attempt.end.at]
 
     def _workers(self) -> Iterator[Finding]:
         there = {worker["id"].partition("@")[0] for worker in self.history.workers}
@@ -164,6 +172,11 @@ class Oracle:
             if not worker["live"] or worker["drain"]:
                 what = "is to drain" if worker["drain"] else "is not live"
                 yield Finding("stuck", f"worker {worker['id']} {what}: it takes no job any more")
+
+
+def told(fault: Line) -> str:
+    """A fault in a line."""
+    return f"{fault['began']:.2f} to {fault['ended']:.2f} {fault['kind']} {fault['worker']} {fault['note']}"
 
 
 def broken_chain(job: JobHistory) -> Iterator[str]:

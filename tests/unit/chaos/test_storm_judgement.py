@@ -59,7 +59,14 @@ def posted(name: str, **more: Any) -> list[dict[str, Any]]:
 
 def fault(kind: str, began: float, ended: float | None = None, **more: Any) -> dict[str, Any]:
     ended = began if ended is None else ended
-    made = {"what": "fault", "kind": kind, "on": "worker", "worker": "worker-evaluate-1", "may_charge": True}
+    made = {
+        "what": "fault",
+        "kind": kind,
+        "on": "worker",
+        "worker": "worker-evaluate-1",
+        "may_charge": True,
+        "note": "",
+    }
     return {**made, "began": BEGAN + began, "ended": BEGAN + ended, **more}
 
 
