@@ -56,9 +56,9 @@ STORM = Pace()
 PRODUCT = Pace(lease_s=None, renew_s=None, reconcile_s=None, fault_gap_s=(5.0, 10.0), settle_s=600.0)
 # In the suite: every kind of fault once, beside other tests, on whatever machine.
 SUITE = Pace(
-    fault_gap_s=(1.0, 2.0), lease_s=12.0, host_gone_s=12.0, store_away_s=(1.0, 5.0), long_job_s=(5.0, 9.0),
+    fault_gap_s=(1.0, 2.0), lease_s=15.0, host_gone_s=12.0, store_away_s=(1.0, 5.0), long_job_s=(5.0, 9.0),
     shares=(0.2, 0.2, 0.05),  # few jobs, but always one that runs
-    audit_every_s=None, workers={"train": 0, "unlearn": 0, "attack": 0, "evaluate": 2}, max_live=10,
+    audit_every_s=None, workers={"train": 0, "unlearn": 0, "attack": 0, "evaluate": 2}, max_live=10, settle_s=600.0,
 )  # fmt: skip
 
 
