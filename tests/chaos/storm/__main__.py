@@ -40,7 +40,8 @@ def main() -> int:
     parser.add_argument("--summary", action="store_true", help="no storm: print the table of all results")
     given = parser.parse_args()
     if given.summary:
-        lines = report.read(given.results)
+        if not (lines := report.read(given.results)):
+            parser.error(f"there are no results in {given.results} yet")
         say(report.table(lines))
         return 0 if report.passed(lines) else 1
     pace = PRODUCT if given.product_settings else STORM
@@ -50,14 +51,16 @@ def main() -> int:
         parser.error(str(error))
     home = given.home / f"{given.store}-{given.seed}-{time.strftime('%m%d-%H%M%S')}"
     with weathered(home, piece, say) as judged:
-        line, findings = judged.judge(judged.history())
-    (home / "findings.txt").write_text("\n\n".join(map(str, findings)))
+        history = judged.history()
+        line, findings = judged.judge(history)
+        slowest = judged.slowest(history)
+    (home / "findings.txt").write_text("\n\n".join([*map(str, findings), *slowest]) + "\n")
     given.results.parent.mkdir(parents=True, exist_ok=True)
     with given.results.open("a") as file:
         file.write(json.dumps(line) + "\n")
     say("\n".join(str(f) for f in findings[:20]))
     say(report.told(line))
-    say(f"all findings: {home / 'findings.txt'}" if findings else "nothing was found")
+    say(f"{'all findings' if findings else 'nothing was found'}; the slowest recoveries: {home / 'findings.txt'}")
     shutil.rmtree(home / "tree", ignore_errors=True)
     return 0 if report.passed([line]) else 1
 

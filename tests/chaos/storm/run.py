@@ -16,7 +16,7 @@ import httpx
 from tests.chaos.storm.history import LIVE, History, collect, get, pages
 from tests.chaos.storm.journal import Journal
 from tests.chaos.storm.load import Clients, act
-from tests.chaos.storm.oracle import Finding, Oracle
+from tests.chaos.storm.oracle import Finding, Oracle, told
 from tests.chaos.storm.recovery import recoveries
 from tests.chaos.storm.report import result
 from tests.chaos.storm.settings import Piece
@@ -40,10 +40,19 @@ class Judged:
 
     def judge(self, history: History) -> tuple[dict[str, Any], list[Finding]]:
         """The result line and all findings, each with its job's events."""
-        lines = self.journal.lines("asked", "post", "action", "fault", "load")
-        lease = self.piece.pace.lease
+        lines, lease = self.lines(), self.piece.pace.lease
         findings = Oracle(history, lines, lease).findings()
         return result(self.piece, history, lines, findings, recoveries(history, lines, lease)), findings
+
+    def slowest(self, history: History, count: int = 5) -> list[str]:
+        """The longest recoveries, each with the job that took longest."""
+        took = recoveries(history, self.lines(), self.piece.pace.lease)
+        worst = sorted(took, key=lambda one: -one[1])[:count]
+        return [f"recovery {s:.1f} s after {told(f)}\n{job.told()}" for f, s, job in worst if job is not None]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The journal."""
+        return self.journal.lines("asked", "post", "action", "fault", "load")
 
 
 @contextlib.contextmanager
