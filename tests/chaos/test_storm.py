@@ -59,9 +59,8 @@ def charge_a_job(connection: Connection, job: str) -> None:
     connection.execute(update(jobs).where(jobs.c.id == job).values(lost_count=1))
 
 
-def leave_a_job_running(connection: Connection, job: str) -> None:
-    # its lease is not over: nobody puts it right meanwhile
-    connection.execute(update(jobs).where(jobs.c.id == job).values(state="running", lease_until=4e9))
+def leave_a_job_held(connection: Connection, job: str) -> None:
+    connection.execute(update(jobs).where(jobs.c.id == job).values(state="held"))
 
 
 def let_a_job_succeed_twice(connection: Connection, job: str) -> None:
@@ -84,6 +83,6 @@ DAMAGE: dict[Callable[[Connection, str], None], str] = {
     let_a_job_succeed_twice: "unexpected",
     delete_a_job: "lost",
     make_two_jobs_of_one: "doubled",
-    leave_a_job_running: "stuck",
+    leave_a_job_held: "stuck",
     leave_a_worker_drained: "stuck",
 }
