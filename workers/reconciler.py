@@ -16,6 +16,7 @@ from shared.jobs import fleet, reconcile
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current
 from shared.jobs.queue import Bell, CeleryBell, make_celery
+from shared.jobs.reconcile import Watch
 
 log = structlog.get_logger()
 
@@ -26,17 +27,25 @@ class Depths(Protocol):
     def __call__(self, stage: str) -> int: ...
 
 
-def missing_bells(queued: Mapping[str, int], live: Mapping[str, int], depth: Depths) -> dict[str, int]:
-    """Bells to ring so that each list holds min(queued jobs, 2 x live workers): never one a job."""
-    wanted = {stage: min(n, 2 * live.get(stage, 0)) for stage, n in queued.items()}
-    return {stage: more for stage, n in wanted.items() if n and (more := n - depth(stage)) > 0}
+BELLS = 2  # that lie ready for each live worker of a stage, while there are jobs: never one a job
 
 
-def look(db: Database, bell: Bell, depth: Depths, max_lost: int) -> None:
+def missing_bells(claimable: Mapping[str, int], depth: Depths) -> dict[str, int]:
+    """Bells to ring so that one lies on the queue for each job that is counted."""
+    return {stage: more for stage, n in claimable.items() if n and (more := n - depth(stage)) > 0}
+
+
+def look(db: Database, bell: Bell, depth: Depths, settings: Settings, watch: Watch) -> None:
     """One round."""
-    for job in reconcile.expire_leases(db, max_lost):
-        log.warning("lease expired", job=job)
-    for stage, n in missing_bells(reconcile.queued_by_stage(db), fleet.live_by_stage(db), depth).items():
+    may_expire = watch.may_expire(reconcile.store_time(db))
+    if shortened := reconcile.bound_times(db, settings.lease):
+        log.warning("the job store's clock was set back: leases and pauses shortened", jobs=shortened)
+    if may_expire:
+        for job in reconcile.expire_leases(db, settings.max_lost, settings.retry_backoff_s):
+            log.warning("lease expired", job=job)
+    reconcile.finish_cancels(db)
+    enough = {stage: BELLS * n for stage, n in fleet.live_by_stage(db).items()}
+    for stage, n in missing_bells(reconcile.count_claimable(db, enough), depth).items():
         for _ in range(n):
             bell.ring(stage)
 
@@ -50,9 +59,10 @@ def main() -> None:
     db = Database(settings.database_url)
     require_current(db)
     bell = CeleryBell(make_celery(settings.broker_url.get_secret_value()))
+    watch = Watch(settings.lease, settings.reconcile_every)
     while not ended.wait(settings.reconcile_every):
         try:
-            look(db, bell, bell.lying, settings.max_lost)
+            look(db, bell, bell.lying, settings, watch)
         except TransientError as error:
             log.warning("the job store is away; trying again", error=str(error))
         except Exception as error:  # whatever kombu and redis raise when the broker is away

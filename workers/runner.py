@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +19,16 @@ from shared.catalog import Catalog, split_params
 from shared.config import Settings
 from shared.errors import Drained, FencedOut, InvalidRequest, JobCancelled, JobFailed, NotFound, TransientError
 from shared.failpoints import failpoint
-from shared.jobs import claims
+from shared.jobs import claims, completion
 from shared.jobs.database import Database
+from shared.jobs.dispatch import Dispatcher
 from shared.jobs.queue import Ringer
 from shared.jobs.records import Artifact, Claim
 from shared.jobs.rows import to_json
 from shared.jobs.states import Failure
 from shared.ml import REGISTRIES
 from shared.registry import Params, Plugin
+from workers import memory
 from workers.attempt import AttemptHooks
 from workers.context import JobContext, Output
 from workers.lease import LeaseProcess
@@ -34,7 +37,7 @@ from workers.stages import registry as stages
 log = structlog.get_logger()
 T = TypeVar("T")
 
-SILENCE = 120.0  # seconds without progress that a stage may take unless its `silence` trait says otherwise
+SILENCE = 120.0  # seconds that a stage may compute without progress unless its `silence` trait says otherwise
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,15 @@ class Runner:
         lease: LeaseProcess, *, worker: str, serves: tuple[str, ...], machine: Machine,
     ) -> None:  # fmt: skip
         self.settings, self.db, self.artifacts, self.catalog = settings, db, artifacts, catalog
-        self.ringer, self.lease, self.worker, self.serves, self.machine = ringer, lease, worker, serves, machine
+        self.ringer, self.lease, self.worker, self.machine = ringer, lease, worker, machine
+        self.dispatcher = Dispatcher(db, worker, serves, catalog.plugins)
 
     def work(self) -> int:
         """Claim and run until nothing is left for this worker; returns how many jobs it had."""
         done = 0
         while True:
-            claim = claims.claim(self.db, self.worker, self.serves, self.catalog.plugins, self.settings.lease)
+            self.lease.require()
+            claim = self.dispatcher.claim(self.settings.lease, secrets.token_hex(8))
             if claim is None:
                 return done
             failpoint("worker.after_claim")
@@ -73,7 +78,9 @@ class Runner:
         logger = log.bind(job=job.id, stage=job.stage, method=job.method, attempt=job.attempt, worker=self.worker)
         logger.info("attempt begins")
         silence = self.settings.silence or float(stages.get(job.stage).traits.get("silence", SILENCE))
-        number = self.lease.hold(job.id, claim.fence, silence)
+        # CUDA reserves far more than it takes
+        memory.settle(self.settings.memory_limit_bytes, refuse=not torch.cuda.is_available())
+        number = self.lease.hold(job.id, claim.fence, silence, job.time_limit)
         try:
             end = self._attempt(claim, number)
         except FencedOut as error:
@@ -89,7 +96,7 @@ class Runner:
         job, fence = claim.job, claim.fence
         try:
             code, key = self._content_key(claim)
-            earlier = None if job.fresh else claims.equal_work(self.db, job.tenant, key)
+            earlier = None if job.fresh else completion.equal_work(self.db, job.tenant, key)
             if earlier is not None and all(a.sha256 in self.artifacts for a in earlier[1]):
                 self._finish(claim, earlier[1], key, code, reused_from=earlier[0])
                 return f"reused the artifacts of {earlier[0]}"
@@ -113,7 +120,7 @@ class Runner:
             self.ringer.ring(self._record(lambda: claims.lose(self.db, job.id, fence, why, self.settings.max_lost)))
             return f"given back: {error}"
         except Exception as error:
-            failure, message = explain(error)
+            failure, message = explain(error, self.settings.memory_limit_bytes)
             if failure is Failure.ERROR:
                 log.exception("the stage raised", job=job.id, stage=job.stage, method=job.method)
             self.ringer.ring(self._record(lambda: claims.fail(self.db, job.id, fence, failure, message)))
@@ -159,7 +166,7 @@ class Runner:
         self, claim: Claim, artifacts: tuple[Artifact, ...], key: str, code: str, reused_from: str | None = None
     ) -> None:
         write = partial(
-            claims.finish, self.db, claim.job.id, claim.fence, artifacts,
+            completion.finish, self.db, claim.job.id, claim.fence, artifacts,
             content_key=key, code=code, reused_from=reused_from, progress=self.lease.page.progress(),
         )  # fmt: skip
         self.ringer.ring(self._record(write))
@@ -194,7 +201,7 @@ def _params(
     return models[0], models[1] if method else None
 
 
-def explain(error: Exception) -> tuple[Failure, str]:
+def explain(error: Exception, memory_limit_bytes: int | None = None) -> tuple[Failure, str]:
     """The failure word and the sentence for whatever a stage raised."""
     if isinstance(error, JobFailed):
         return Failure(error.kind), error.message
@@ -205,6 +212,8 @@ def explain(error: Exception) -> tuple[Failure, str]:
         return Failure.INVALID, f"params.{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
     if isinstance(error, NotFound):
         return Failure.ERROR, str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, torch.OutOfMemoryError):  # the accelerator's
         return Failure.OUT_OF_MEMORY, f"not enough memory: {error}; make the job smaller or give it a larger worker"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return Failure.OUT_OF_MEMORY, memory.refused(error, memory_limit_bytes)
     return Failure.ERROR, f"{type(error).__name__}: {error}"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.errors import Conflict, NotFound
+from shared.failpoints import failpoint
 from shared.jobs.database import Database
-from shared.jobs.moves import held_back, hopeless, lock, move, note, waiting_on
+from shared.jobs.moves import held_back, hopeless, lock, move, move_leaves, note, queued, waiting_on
 from shared.jobs.rows import to_json
 from shared.jobs.states import ENDED_BADLY, LIVE, TERMINAL, State, Stop
 from shared.jobs.tables import audit_jobs, audits, job_inputs, jobs
+
+SLICE = 500  # jobs that one transaction cancels
 
 
 def cancel_job(db: Database, tenant: str, job_id: str) -> set[str]:
@@ -54,27 +57,35 @@ def _disown(connection: Connection, row: Row[Any]) -> None:
 def cancel_audit(db: Database, tenant: str, audit_id: str) -> int:
     """Detach an audit from its jobs and cancel those that nobody else wants; returns how many.
 
-    Somebody else is another audit, a user who posted the job by hand, or a live job that needs its result.
+    Somebody else is another audit, a user who posted the job by hand, or a live job that needs its result. It goes
+    in slices, so that others can write in between; if it dies, the reconciler goes on with it.
 
     Raises:
         NotFound: no such audit of this tenant.
     """
 
-    def work(connection: Connection) -> int:
+    def work(connection: Connection) -> bool:
         mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant)
         if connection.execute(select(audits.c.id).where(mine).with_for_update()).one_or_none() is None:
             raise NotFound(f"there is no audit {audit_id}")
         if not _has_live_jobs(connection, audit_id):
-            return 0  # it has ended: how it ended stays what it is
-        connection.execute(update(audits).where(mine, audits.c.cancelled_at.is_(None)).values(cancelled_at=db.now))
+            return False  # it has ended: how it ended stays what it is
+        first = audits.c.cancelled_at.is_(None)
+        connection.execute(update(audits).where(mine, first).values(cancelled_at=db.now))
+        connection.execute(update(audits).where(mine).values(cancelling=True))
         connection.execute(update(audit_jobs).where(audit_jobs.c.audit == audit_id).values(detached=True))
-        for job_id in (unwanted := _unwanted(connection, audit_id)):
-            row = lock(connection, job_id)
-            if row.state in LIVE:  # an input that was cancelled just now has failed it
-                _cancel(db, connection, row)
-        return len(unwanted)
+        return True
 
-    return db.retrying(work)
+    return cancel_rest(db, audit_id) if db.retrying(work) else 0
+
+
+def cancel_rest(db: Database, audit_id: str) -> int:
+    """Cancel what is left of a cancelled audit's jobs that nobody else wants; returns how many."""
+    n = 0
+    while (some := db.retrying(lambda c: _cancel_slice(db, c, audit_id))) is not None:
+        n += some
+        failpoint("control.between_slices")
+    return n
 
 
 def _has_live_jobs(connection: Connection, audit_id: str) -> bool:
@@ -83,28 +94,30 @@ def _has_live_jobs(connection: Connection, audit_id: str) -> bool:
     return connection.execute(live).one_or_none() is not None
 
 
-def _unwanted(connection: Connection, audit_id: str) -> list[str]:
-    """Live jobs of the audit that nobody else wants, children before parents."""
+def _cancel_slice(db: Database, connection: Connection, audit_id: str) -> int | None:
+    """Cancel some jobs of the audit, children before parents; None when there is nothing left, which is noted."""
     member = select(audit_jobs.c.job).where(audit_jobs.c.audit == audit_id)
-    live = select(jobs.c.id).where(jobs.c.id.in_(member), jobs.c.state.in_(LIVE))
+    some = select(jobs.c.id).where(jobs.c.id.in_(member), *_unwanted()).order_by(jobs.c.id).limit(SLICE)
     # Lock first and look then: whoever shares a job holds its lock until the share can be seen.
-    locked = list(connection.execute(live.order_by(jobs.c.id).with_for_update()).scalars())
-    other = select(audit_jobs.c.job).where(~audit_jobs.c.detached)
-    query = select(jobs.c.id).where(jobs.c.id.in_(locked), ~jobs.c.direct, jobs.c.id.not_in(other))
-    candidates = set(connection.execute(query).scalars())
-    links = (
-        select(job_inputs.c.parent, job_inputs.c.job)
-        .join(jobs, jobs.c.id == job_inputs.c.job)
-        .where(jobs.c.state.in_(LIVE))
-    )
-    children: dict[str, set[str]] = {}
-    for parent, child in connection.execute(links.where(job_inputs.c.parent.in_(candidates))):
-        children.setdefault(parent, set()).add(child)
-    done: list[str] = []
-    while ready := [j for j in sorted(candidates) if children.get(j, set()) <= set(done)]:
-        done += ready
-        candidates -= set(ready)
-    return done
+    locked = list(connection.execute(some.with_for_update()).scalars())
+    if not locked:
+        connection.execute(update(audits).where(audits.c.id == audit_id).values(cancelling=False))
+        return None
+    rows = list(connection.execute(select(jobs).where(jobs.c.id.in_(locked), *_unwanted())))
+    for row in (r for r in rows if r.state == State.RUNNING):
+        _cancel(db, connection, row)
+    move_leaves(db, connection, [r for r in rows if r.state != State.RUNNING], State.CANCELLED, "asked")
+    return len(rows)
+
+
+def _unwanted() -> list[ColumnElement[bool]]:
+    """What holds of a live job that nobody wants: no audit, no user, no live job made of it."""
+    child = jobs.alias("child")
+    waits = job_inputs.join(child, child.c.id == job_inputs.c.job)
+    needed = select(child.c.id).select_from(waits).where(job_inputs.c.parent == jobs.c.id, child.c.state.in_(LIVE))
+    kept = select(audit_jobs.c.job).where(audit_jobs.c.job == jobs.c.id, ~audit_jobs.c.detached)
+    told = jobs.c.stop.is_distinct_from(Stop.CANCEL)  # a running one ends when its attempt obeys
+    return [jobs.c.state.in_(LIVE), told, ~jobs.c.direct, ~kept.exists(), ~needed.exists()]
 
 
 def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
@@ -129,8 +142,8 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
         to = State.WAITING if held_back(connection, row) else State.QUEUED
         values = {
             "failure": None, "message": None, "lost_count": 0, "finished_at": None, "started_at": None,
-            "queued_at": db.now if to is State.QUEUED else None,
             "progress": to_json({}), "live_key": None if row.fresh or partial else row.plan_key,
+            **(queued(db, None, row.priority) if to is State.QUEUED else {"queued_at": None}),
         }  # fmt: skip
         return move(db, connection, row, to, "retry", **values)
 

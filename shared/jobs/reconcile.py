@@ -1,19 +1,51 @@
-"""What nobody is alive to do: put lost attempts back, and count what should be rung.
+"""What nobody is alive to do: put lost attempts back, finish cancels, count what should be rung.
 
 Any number of reconcilers may run: rows are taken with SKIP LOCKED.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from collections.abc import Mapping
 
-from shared.jobs.claims import charge
+from sqlalchemy import Connection, func, select, update
+
+from shared.jobs.claims import MAX_BACKOFF_S, charge
+from shared.jobs.control import cancel_rest
 from shared.jobs.database import Database
 from shared.jobs.states import State
-from shared.jobs.tables import jobs
+from shared.jobs.tables import audits, jobs
 
 
-def expire_leases(db: Database, max_lost: int, limit: int = 100) -> list[str]:
+class Watch:
+    """Whether leases that have run out may be believed. Keep one for as long as the reconciler lives.
+
+    A lease says that its holder is dead only if the holder could have renewed it. While the machine slept, the job
+    store was away or its clock was set, nobody could; a reconciler sees that as a gap between its own looks, by the
+    store's clock. After one, and after its start, it waits one lease, in which whoever lives renews.
+    """
+
+    def __init__(self, lease: float, interval: float) -> None:
+        """`lease`: seconds that a claim holds; `interval`: seconds between two looks."""
+        self._lease = lease
+        self._longest = lease / 2 + interval  # shorter ones leave a holder time enough to renew
+        self._looked: float | None = None
+        self._since = 0.0
+
+    def may_expire(self, now: float) -> bool:
+        """Call at every look that the store answers, with its time."""
+        if self._looked is None or not 0 <= now - self._looked <= self._longest:
+            self._since = now
+        self._looked = now
+        return now - self._since >= self._lease
+
+
+def store_time(db: Database) -> float:
+    """The time by the job store's clock, in seconds since 1970."""
+    with db.read() as connection:
+        return float(connection.execute(select(db.now)).scalar_one())
+
+
+def expire_leases(db: Database, max_lost: int, backoff: float = 0.0, limit: int = 100) -> list[str]:
     """Jobs whose lease ran out lose their attempt; returns their ids. At most `limit` in one transaction."""
 
     def work(connection: Connection) -> list[str]:
@@ -22,14 +54,45 @@ def expire_leases(db: Database, max_lost: int, limit: int = 100) -> list[str]:
             connection.execute(gone.order_by(jobs.c.lease_until).limit(limit).with_for_update(skip_locked=True))
         )
         for row in rows:
-            charge(db, connection, row, f"worker {row.worker} stopped renewing its lease", max_lost)
+            charge(db, connection, row, f"worker {row.worker} stopped renewing its lease", max_lost, backoff)
         return [r.id for r in rows]
 
     return db.retrying(work)
 
 
-def queued_by_stage(db: Database) -> dict[str, int]:
-    """How many jobs are queued, by stage."""
+def bound_times(db: Database, lease: float) -> int:
+    """No lease and no pause may end later than one that begins now: what does was given by a clock that has been set
+    back since, and would hold a dead attempt's job for as long. Returns how many were shortened."""
+    times = (
+        (State.RUNNING, jobs.c.lease_until, lease),
+        (State.QUEUED, jobs.c.not_before, MAX_BACKOFF_S),
+    )
+
+    def work(connection: Connection) -> int:
+        changed = 0
+        for state, column, longest in times:
+            late = (jobs.c.state == state, column > db.now + 2 * longest)
+            if connection.execute(select(jobs.c.id).where(*late).limit(1)).first() is not None:
+                changed += connection.execute(update(jobs).where(*late).values({column: db.now + longest})).rowcount
+        return changed
+
+    return db.retrying(work)
+
+
+def finish_cancels(db: Database) -> None:
+    """Go on with cancelled audits whose jobs are not all cancelled yet: whoever began it may have died."""
     with db.read() as connection:
-        query = select(jobs.c.stage, func.count()).where(jobs.c.state == State.QUEUED).group_by(jobs.c.stage)
-        return {r[0]: r[1] for r in connection.execute(query)}
+        begun = list(connection.execute(select(audits.c.id).where(audits.c.cancelling)).scalars())
+    for audit in begun:
+        cancel_rest(db, audit)
+
+
+def count_claimable(db: Database, enough: Mapping[str, int]) -> dict[str, int]:
+    """How many jobs of each stage could be claimed now, counted up to what is `enough` for that stage."""
+    counts = {}
+    with db.read() as connection:
+        for stage, most in enough.items():
+            ready = jobs.c.not_before.is_(None) | (jobs.c.not_before <= db.now)
+            some = select(jobs.c.id).where(jobs.c.stage == stage, jobs.c.state == State.QUEUED, ready).limit(most)
+            counts[stage] = int(connection.execute(select(func.count()).select_from(some.subquery())).scalar_one())
+    return counts

@@ -162,10 +162,11 @@ class Worker:
 
 @dataclass(frozen=True)
 class Submitted:
-    """What a submission came to: job ids by plan key, and which of them are new."""
+    """What a submission came to: job ids by plan key, and which of them are new (not in a replay: as records)."""
 
     audit: str | None
     jobs: Mapping[str, str]
     created: frozenset[str]
     stages: frozenset[str]  # stages that got something to do
     replayed: bool = False
+    new: Mapping[str, Job] = field(default_factory=dict, compare=False)

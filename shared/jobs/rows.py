@@ -33,7 +33,7 @@ def job_records(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
         artifacts[r.job].append(Artifact(r.role, r.sha256, r.size, r.media_type))
     for r in connection.execute(select(audit_jobs).where(audit_jobs.c.job.in_(ids), ~audit_jobs.c.detached)):
         audits[r.job].append(r.audit)
-    return [_job(r, inputs[r.id], artifacts[r.id], audits[r.id]) for r in rows]
+    return [job_of(r, inputs[r.id], artifacts[r.id], audits[r.id]) for r in rows]
 
 
 def job_record(connection: Connection, job_id: str, tenant: str | None = None) -> Job:
@@ -51,7 +51,10 @@ def job_record(connection: Connection, job_id: str, tenant: str | None = None) -
     return job_records(connection, [row])[0]
 
 
-def _job(r: Row[Any], inputs: Iterable[Input], artifacts: Iterable[Artifact], audits: Iterable[str]) -> Job:
+def job_of(
+    r: Row[Any], inputs: Iterable[Input] = (), artifacts: Iterable[Artifact] = (), audits: Iterable[str] = ()
+) -> Job:
+    """The record of one row of `jobs`, with what stands in other tables."""
     return Job(
         id=r.id,
         tenant=r.tenant,
@@ -66,7 +69,7 @@ def _job(r: Row[Any], inputs: Iterable[Input], artifacts: Iterable[Artifact], au
         plan_key=r.plan_key,
         content_key=r.content_key,
         code=r.code,
-        fresh=r.fresh,
+        fresh=bool(r.fresh),
         fence=r.fence,
         attempt=r.attempt,
         lost_count=r.lost_count,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -16,6 +18,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData(
@@ -25,6 +28,21 @@ metadata = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
     }
+)
+
+
+def _only(state: str) -> dict[str, Any]:
+    """Options of an index over the jobs in one state."""
+    where = text(f"state = '{state}'")
+    return {"postgresql_where": where, "sqlite_where": where}
+
+
+plugin_sets = Table(
+    "plugin_sets",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("stage", String(40), nullable=False),
+    Column("plugins", Text, nullable=False),  # a JSON array of `kind:name`, sorted
 )
 
 jobs = Table(
@@ -49,11 +67,15 @@ jobs = Table(
     Column("direct", Boolean, nullable=False),
     # Runs when all its inputs have ended, with those that succeeded.
     Column("tolerant", Boolean, nullable=False, server_default=false()),
+    # Which plugins its worker must have. Few sets serve many jobs: whoever lacks one passes them all at once.
+    Column("plugin_set", String(64), nullable=False, server_default=text("''")),
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("lost_count", Integer, nullable=False),
     Column("lease_until", Double),
     Column("worker", String(128)),
+    # Drawn by whoever claims, so that a claim whose answer was lost on the way is found again.
+    Column("claim_token", String(32)),
     Column("stop", String(16)),
     Column("checkpoint", String(64)),
     # the content key that the checkpoint belongs to: other code or other threads do not go on from it
@@ -65,17 +87,23 @@ jobs = Table(
     Column("time_limit", Double),
     Column("created_at", Double, nullable=False),
     Column("queued_at", Double),
+    # Its place among the queued jobs of its tenant: see `shared.jobs.ranking`.
+    Column("rank", Double),
+    # Not to be claimed before: the pause after a lost attempt.
+    Column("not_before", Double),
     Column("started_at", Double),
     Column("finished_at", Double),
     Column("version", Integer, nullable=False),
     Column("event_seq", Integer, nullable=False),
     UniqueConstraint("tenant", "live_key"),
-    Index(None, "stage", "state", "priority", "queued_at"),
-    Index(None, "state", "lease_until"),
+    Index(None, "stage", "state"),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "tenant", "state"),
     Index(None, "tenant", "content_key"),
-    Index(None, "worker"),
+    # What a claim walks along: sets, the tenants of each, the best job of each tenant.
+    Index("ix_jobs_queue", "plugin_set", "tenant", "rank", "id", **_only("queued")),
+    # A renewal changes no indexed column.
+    Index("ix_jobs_running", "tenant", "worker", **_only("running")),
 )
 
 job_inputs = Table(
@@ -87,13 +115,6 @@ job_inputs = Table(
     Column("parent_role", String(40)),
     Column("sha256", String(64)),
     Index(None, "parent"),
-)
-
-job_plugins = Table(
-    "job_plugins",
-    metadata,
-    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("plugin", String(128), primary_key=True),
 )
 
 job_artifacts = Table(
@@ -117,7 +138,10 @@ audits = Table(
     Column("spec", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("cancelled_at", Double),
+    # Cancelled, and some of its jobs are still to be: a cancel goes in slices, and whoever began it may have died.
+    Column("cancelling", Boolean, nullable=False, server_default=false()),
     Index(None, "tenant", "created_at", "id"),
+    Index("ix_audits_cancelling", "id", postgresql_where=text("cancelling"), sqlite_where=text("cancelling")),
 )
 
 audit_jobs = Table(

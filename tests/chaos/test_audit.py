@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.system import TOKEN, System, wait_for
+from tests.support.system import TOKEN, System
+from tests.support.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.timeout(1800)  # each wait has its own limit
 
@@ -26,7 +27,7 @@ STAGES = "pretrain,train,unlearn,defend,attack,evaluate,report,selftest"
 
 class Api:
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=120)
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
 
     def audit(self, **more: Any) -> str:
         answer = self.http.post("/v1/audits", json={**AUDIT, **more})
@@ -42,7 +43,7 @@ class Api:
         """Digest of every artifact, by stage and role, once the audit has succeeded."""
         done = wait_for(
             lambda: (a := self.http.get(f"/v1/audits/{audit}").json())["state"] not in ("queued", "running") and a,
-            120,
+            PATIENCE,
             "the audit ends",
         )
         assert done["state"] == "succeeded", self.jobs(audit)
@@ -50,8 +51,8 @@ class Api:
 
 
 def attack_has_a_checkpoint(system: System, api: Api, audit: str) -> str:
-    job = str(wait_for(lambda: api.jobs(audit).get("attack"), 60, "the attack is planned")["id"])
-    wait_for(lambda: system.job(job).checkpoint, 90, "the attack has a checkpoint")
+    job = str(wait_for(lambda: api.jobs(audit).get("attack"), PATIENCE, "the attack is planned")["id"])
+    wait_for(lambda: system.job(job).checkpoint, PATIENCE, "the attack has a checkpoint")
     return job
 
 

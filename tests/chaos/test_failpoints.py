@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from tests.support.sleeping import effects_of, work
-from tests.support.system import System, wait_for
+from tests.support.system import System
+from tests.support.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.timeout(1800)  # each wait has its own limit
 HEIR = "worker-sleep"
@@ -33,7 +34,7 @@ def test_killed_between_any_two_steps(shared_system: Callable[[str], System], st
     reached = {"worker.after_finish": "succeeded"}.get(point)
     wait_for(
         lambda: system.job(job).state == reached if reached else system.job(job).lost_count >= 1,
-        60,
+        PATIENCE,
         f"it dies at {point}",
     )
     os.killpg(doomed.pid, signal.SIGKILL)
@@ -41,12 +42,12 @@ def test_killed_between_any_two_steps(shared_system: Callable[[str], System], st
     system.processes.pop(f"doomed-{point}")
     for process in frozen:
         process.resume()
-    ended = system.wait(job, 60)
+    ended = system.wait(job)
     assert ended.state == "succeeded"
     assert len(ended.artifacts) == 1
     assert system.artifacts.get(ended.artifacts[0].sha256)
     # what was done before the kill was done twice only where the kill came between the work and its record
     redone = point in ("worker.before_artifacts", "worker.after_artifacts")
     assert len(effects_of(system, job)) >= 1 + redone
-    healthy = system.wait(system.submit("sleep", {"tag": f"after {point}"}), 60)
+    healthy = system.wait(system.submit("sleep", {"tag": f"after {point}"}))
     assert healthy.state == "succeeded"

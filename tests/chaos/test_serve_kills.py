@@ -21,9 +21,10 @@ from shared.jobs.database import Database
 from shared.jobs.records import Job
 from shared.jobs.states import TERMINAL
 from tests.support.served import clean_env
-from tests.support.system import FAST, TENANT, wait_for
+from tests.support.system import FAST, TENANT
 from tests.support.tiny import DATA, MODEL, write_data
 from tests.support.tree import SLEEP, copy_tree
+from tests.support.waiting import PATIENCE, wait_for
 
 # Methods that take as long as they are to, without a core: there is always something to interrupt.
 PATIENT = {
@@ -113,7 +114,7 @@ class Serve:
         with (self.folder / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=log, stderr=log)
         served = self.home / "serve.json"
-        wait_for(lambda: served.exists() or self.process.poll() is not None, 150, f"serve is up: {self.log()}")
+        wait_for(lambda: served.exists() or self.process.poll() is not None, PATIENCE, f"serve is up: {self.log()}")
         assert self.process.poll() is None, self.log()
         self.supervisor = psutil.Process(int((self.home / "run/supervisord.pid").read_text()))
 
@@ -134,10 +135,10 @@ class Serve:
 
     def kill(self, *words: str) -> psutil.Process:
         """Kill a program; returns the one in its place."""
-        old = wait_for(lambda: self.program(*words), 30, f"{words} runs")
+        old = wait_for(lambda: self.program(*words), PATIENCE, f"{words} runs")
         old.kill()
         return wait_for(
-            lambda: (new := self.program(*words)) and new.pid != old.pid and new, 30, f"{words} is started again"
+            lambda: (new := self.program(*words)) and new.pid != old.pid and new, PATIENCE, f"{words} is started again"
         )
 
     def lease(self, group: str) -> psutil.Process | None:
@@ -165,7 +166,7 @@ class Serve:
             under_way = {j.stage: j for j in self.jobs() if j.state == "running" and j.progress}
             return [under_way[s] for s in stages] if set(stages) <= set(under_way) else None
 
-        return wait_for(found, 120, f"{stages} run")
+        return wait_for(found, PATIENCE, f"{stages} run")
 
     def lost_and_taken_up(self, jobs: list[Job]) -> None:
         """The attempts that were killed are charged, and others have begun."""
@@ -175,13 +176,13 @@ class Serve:
                     (j := reads.get_job(self.db, TENANT, job.id)).attempt > job.attempt
                     and j.lost_count > job.lost_count
                 ),
-                120,
+                PATIENCE,
                 f"{job.stage} is taken up again",
             )
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=600)
+        self.process.wait(timeout=PATIENCE)
         self.db.close()
 
 
@@ -201,7 +202,7 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     with serve.client() as client:
         # beforehand: it would keep the worker busy that is to run `sleep` beside the others
         client.submit_job("selftest")
-        wait_for(lambda: [j.state for j in serve.jobs()] == ["succeeded"], 120, "the self-test is done")
+        wait_for(lambda: [j.state for j in serve.jobs()] == ["succeeded"], PATIENCE, "the self-test is done")
         first = {"name": "patient", "params": {"gate": serve.gate("first attack")}}
         audits = [client.submit_audit({**AUDIT, "attacks": [first]}).id]
 
@@ -228,24 +229,27 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     serve.lost_and_taken_up(busy)
 
     # inside a worker
-    busy = serve.running("attack", "sleep")
-    wait_for(lambda: serve.lease("attack"), 60, "the attack's worker has a lease process").parent().kill()
-    serve.lost_and_taken_up(busy[:1])
-    old = wait_for(lambda: serve.lease("evaluate"), 60, "the other worker has a lease process")
-    old.kill()
-    wait_for(lambda: serve.lease("evaluate") not in (None, old), 60, "a new lease process is there")
+    attack, sleep = serve.running("attack", "sleep")
+    wait_for(lambda: serve.lease("attack"), PATIENCE, "the attack's worker has a lease process").parent().kill()
+    serve.lost_and_taken_up([attack])
+    old = wait_for(lambda: serve.lease("evaluate"), PATIENCE, "the other worker has a lease process")
+    old.kill()  # costs nothing: another one goes on with the job
+    wait_for(lambda: serve.lease("evaluate") not in (None, old), PATIENCE, "a new lease process is there")
+    assert reads.get_job(serve.db, TENANT, sleep.id).lost_count == sleep.lost_count
 
     for gate in ("unlearn", "sleep", "first attack"):
         serve.open_gate(gate)
 
     # the supervisor: serve says so and ends, and with it all that it kept
-    wait_for(lambda: all(j.state == "succeeded" for j in serve.jobs() if j.stage in DONE_EARLY), 120, "all but attacks")
+    wait_for(
+        lambda: all(j.state == "succeeded" for j in serve.jobs() if j.stage in DONE_EARLY), PATIENCE, "all but attacks"
+    )
     serve.running("attack")
     family = serve.supervisor.children(recursive=True)
     serve.supervisor.kill()
-    assert serve.process.wait(timeout=300) == 1
+    assert serve.process.wait(timeout=PATIENCE) == 1
     assert "the supervisor ended" in serve.log()
-    assert psutil.wait_procs(family, timeout=300)[1] == []
+    assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
     serve.start("--workers", "train=0", "unlearn=0", "evaluate=0")
 
     # serve itself
@@ -255,7 +259,7 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     serve.open_gate("last attack")
     serve.start("--workers", "train=0", "unlearn=0")
 
-    wait_for(lambda: all(j.state in TERMINAL for j in serve.jobs()), 120, "everything has ended")
+    wait_for(lambda: all(j.state in TERMINAL for j in serve.jobs()), PATIENCE, "everything has ended")
     assert {(j.stage, j.state, j.message) for j in serve.jobs()} == {
         (stage, "succeeded", None)
         for stage in ("pretrain", "train", "unlearn", "defend", "attack", "evaluate", "selftest", "report", "sleep")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.errors import FencedOut
-from shared.jobs import claims, control, fleet
+from shared.jobs import claims, completion, control, fleet
 from shared.jobs.moves import lock
 from shared.jobs.records import Claim, Orders
 from shared.jobs.states import Failure
@@ -115,7 +115,7 @@ def _register(store: Store, worker: str, host: str = "here") -> None:
 
 WRITES: dict[str, Callable[[Store, str, int], Any]] = {
     "save_checkpoint": lambda s, j, f: claims.save_checkpoint(s.db, j, f, sha("late"), sha("key")),
-    "finish": lambda s, j, f: claims.finish(s.db, j, f, [made("late")], content_key=sha("key"), code="late"),
+    "finish": lambda s, j, f: completion.finish(s.db, j, f, [made("late")], content_key=sha("key"), code="late"),
     "fail": lambda s, j, f: claims.fail(s.db, j, f, Failure.ERROR, "late"),
     "cancelled": lambda s, j, f: claims.cancelled(s.db, j, f),
     "drained": lambda s, j, f: claims.drained(s.db, j, f),

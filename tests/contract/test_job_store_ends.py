@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.jobs import claims, control
+from shared.jobs import claims, completion, control
 from shared.jobs.moves import lock, move
 from shared.jobs.states import Failure, State
 from tests.support.jobs import ALICE, BOB, STAGE, Store, made, overlapping, planned, sha, together
@@ -157,11 +157,11 @@ def test_equal_work_is_found_by_content_and_only_where_it_succeeded(store: Store
     key = sha("content a")
     a = store.post(planned("a"))
     claim = store.take()
-    assert claims.equal_work(store.db, ALICE, key) is None
+    assert completion.equal_work(store.db, ALICE, key) is None
     store.finish(claim)
-    assert claims.equal_work(store.db, ALICE, key) == (a, (made("a"),))
-    assert claims.equal_work(store.db, BOB, key) is None
-    assert claims.equal_work(store.db, ALICE, sha("other")) is None
+    assert completion.equal_work(store.db, ALICE, key) == (a, (made("a"),))
+    assert completion.equal_work(store.db, BOB, key) is None
+    assert completion.equal_work(store.db, ALICE, sha("other")) is None
 
 
 def test_a_job_that_took_old_artifacts_says_whose(store: Store) -> None:
@@ -170,7 +170,7 @@ def test_a_job_that_took_old_artifacts_says_whose(store: Store) -> None:
     store.finish(store.take(), content_key=sha("content a"), reused_from=a)
     assert store.job(b).reused_from == a
     assert store.events(b)[-1].data["because"] == "the same work was done before"
-    assert claims.equal_work(store.db, ALICE, sha("content a"))[0] == a  # the first that did it
+    assert completion.equal_work(store.db, ALICE, sha("content a"))[0] == a  # the first that did it
 
 
 def test_a_failure_is_kept_in_words(store: Store) -> None:

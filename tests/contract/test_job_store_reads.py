@@ -186,8 +186,13 @@ def test_a_dry_run_sees_what_would_be_shared(store: Store) -> None:
     assert reads.live_equals(store.db, ALICE, []) == {}
 
 
-def test_queued_jobs_are_counted_by_stage(store: Store) -> None:
+def test_jobs_that_could_be_claimed_are_counted_up_to_what_is_enough(store: Store) -> None:
     store.submit(planned("a"), planned("b"), planned("c", stage="attack"), planned("d", planned("a")))
-    assert reconcile.queued_by_stage(store.db) == {STAGE: 2, "attack": 1}
-    assert store.claim(plugins=(PLUGIN,)) is not None
-    assert reconcile.queued_by_stage(store.db) == {STAGE: 1, "attack": 1}
+    enough = {STAGE: 8, "attack": 8, "other": 8}
+    assert reconcile.count_claimable(store.db, enough) == {STAGE: 2, "attack": 1, "other": 0}
+    assert reconcile.count_claimable(store.db, {STAGE: 1}) == {STAGE: 1}
+    claim = store.claim(plugins=(PLUGIN,))
+    assert claim is not None
+    assert reconcile.count_claimable(store.db, enough)[STAGE] == 1
+    claims.give_back(store.db, claim.job.id, claim.fence, "in a minute", pause=60)
+    assert reconcile.count_claimable(store.db, enough)[STAGE] == 1

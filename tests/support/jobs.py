@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, select, update
 
-from shared.jobs import claims, reads, reconcile, submit
+from shared.jobs import claims, completion, reads, reconcile, submit
 from shared.jobs.database import Database
+from shared.jobs.dispatch import Dispatcher
 from shared.jobs.records import Artifact, Claim, Event, Input, Job, PlannedJob, Submitted
 from shared.jobs.states import Failure
 from shared.jobs.tables import jobs, metadata
+from tests.support.waiting import PATIENCE
 
 T = TypeVar("T")
 ALICE, BOB = "alice", "bob"
@@ -57,9 +60,11 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self._dispatchers: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Dispatcher] = {}
 
     def clear(self) -> None:
         """Forget everything."""
+        self._dispatchers.clear()
         with self.db.write() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(delete(table))
@@ -83,7 +88,10 @@ class Store:
         stages: tuple[str, ...] = (STAGE,),
         plugins: tuple[str, ...] = (PLUGIN,),
     ) -> Claim | None:
-        return claims.claim(self.db, worker, stages, plugins, lease)
+        who = (worker, stages, plugins)
+        if who not in self._dispatchers:
+            self._dispatchers[who] = Dispatcher(self.db, *who)
+        return self._dispatchers[who].claim(lease, secrets.token_hex(8))
 
     def take(self, worker: str = "w1", lease: float = 60) -> Claim:
         """Claim where there must be something."""
@@ -103,7 +111,7 @@ class Store:
         """The attempt succeeds with one artifact, named after the job's tag."""
         tag = claim.job.params["tag"]
         options = {"content_key": sha(f"content {tag}"), **options}
-        return claims.finish(self.db, claim.job.id, claim.fence, [made(tag)], code=code, **options)
+        return completion.finish(self.db, claim.job.id, claim.fence, [made(tag)], code=code, **options)
 
     def fail(self, claim: Claim, failure: Failure = Failure.ERROR) -> None:
         claims.fail(self.db, claim.job.id, claim.fence, failure, "it broke")
@@ -112,6 +120,11 @@ class Store:
         """As if the lease had run out, without the wait."""
         with self.db.write() as connection:
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(lease_until=1.0))
+
+    def expire_pause(self, job_id: str) -> None:
+        """As if the pause after a lost attempt were over, without the wait."""
+        with self.db.write() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(not_before=None))
 
     def lose(self, claim: Claim) -> None:
         """The attempt's lease runs out, and somebody notices."""
@@ -162,4 +175,4 @@ def overlapping(db: Database, first: Callable[[Connection], Any], second: Callab
             first(connection)
             running = pool.submit(second)
             time.sleep(hold)  # long enough for it to run into the locks, if it takes any
-        return running.result(timeout=30)
+        return running.result(timeout=PATIENCE)

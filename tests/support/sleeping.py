@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.system import System, wait_for
+from tests.support.system import System
+from tests.support.waiting import PATIENCE, wait_for
 
 WORK = {"steps": 30, "seconds": 0.1}
 LONG = {"steps": 300, "seconds": 2.0}  # longer than any wait for what cuts it short
@@ -28,7 +29,7 @@ def open_gate(system: System, tag: str) -> None:
 
 
 def checkpointed(system: System, job: str) -> None:
-    wait_for(lambda: system.job(job).checkpoint, 30, "a checkpoint is written")
+    wait_for(lambda: system.job(job).checkpoint, PATIENCE, "a checkpoint is written")
 
 
 def unbroken(system: System, tag: str) -> str:

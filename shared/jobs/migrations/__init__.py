@@ -1,4 +1,4 @@
-"""Alembic's folder, and the two calls that the rest of the project makes of it."""
+"""Alembic's folder, and the calls that the rest of the project makes of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,33 @@ def _config() -> Config:
     return config
 
 
-def migrate(db: Database) -> None:
-    """Bring the schema to the newest revision."""
+def migrate(db: Database, revision: str = "head") -> None:
+    """Bring the schema to the newest revision, or up to `revision`, in one transaction."""
     config = _config()
-    with db.write() as connection:
-        if db.dialect == "postgresql":  # two that migrate at once take turns
+    with db.change_schema() as connection:
+        if db.dialect == "postgresql":  # two that migrate at once take turns; a large table takes minutes
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7250117)")
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
+
+
+def copy_before_migrating(db: Database) -> Path | None:
+    """Copy a SQLite file that is about to be migrated to `<file>.<its revision>.copy` beside it; where the copy is.
+
+    None when there is nothing to copy: no schema yet, the newest already, or a server, which has backups of its own.
+    """
+    have, want = _revisions(db)
+    if db.file is None or have in (None, want):
+        return None
+    copy = db.file.with_name(f"{db.file.name}.{have}.copy")
+    db.copy_to(copy)
+    return copy
+
+
+def revisions() -> list[str]:
+    """Every revision, oldest first."""
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
 def require_current(db: Database) -> None:
@@ -35,10 +54,15 @@ def require_current(db: Database) -> None:
     Raises:
         Conflict: the schema is missing, older or newer than this code.
     """
-    with db.read() as connection:
-        have = MigrationContext.configure(connection).get_current_revision()
-    want = ScriptDirectory.from_config(_config()).get_current_head()
+    have, want = _revisions(db)
     if have != want:
         raise Conflict(
             f"the job store has schema {have}, this code needs {want}: run `python -m services.admin migrate`"
         )
+
+
+def _revisions(db: Database) -> tuple[str | None, str | None]:
+    """The one that the store has, and the one that this code needs."""
+    with db.read() as connection:
+        have = MigrationContext.configure(connection).get_current_revision()
+    return have, ScriptDirectory.from_config(_config()).get_current_head()

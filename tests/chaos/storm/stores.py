@@ -16,10 +16,9 @@ import psutil
 import psycopg
 
 from tests.support.debian import install
-from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 HOUR = 3600
-START_S = 30.0  # how long a server may take to start or stop
 
 
 class Store(Protocol):
@@ -92,7 +91,7 @@ class Postgres:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, user=self.user, start_new_session=True
             )
-        wait_for(self._answers, START_S, f"PostgreSQL answers: {(self.folder / 'log').read_text()[-2000:]}")
+        wait_for(self._answers, PATIENCE, f"PostgreSQL answers: {(self.folder / 'log').read_text()[-2000:]}")
 
     def _answers(self) -> bool:
         if self.process.poll() is not None:
@@ -119,8 +118,8 @@ class Postgres:
         for process in family if how is signal.SIGKILL else family[:1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        self.process.wait(timeout=10 * START_S)
-        psutil.wait_procs(family, timeout=10 * START_S)
+        self.process.wait(timeout=PATIENCE)
+        psutil.wait_procs(family, timeout=PATIENCE)
 
     def terminate_backends(self) -> int:
         """End every connection but this one; how many there were."""

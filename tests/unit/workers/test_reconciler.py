@@ -1,39 +1,82 @@
-"""How many bells are missing."""
+"""What a reconciler does in one look, and when it believes a lease that has run out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from shared.config import Settings
 from shared.jobs import fleet
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
 from shared.jobs.queue import MemoryBell
+from shared.jobs.reconcile import Watch
+from tests.support.jobs import STAGE, Store, planned
 from workers.reconciler import look, missing_bells
 
 
+@pytest.fixture
+def store() -> Iterator[Store]:
+    db = Database("sqlite://")
+    migrate(db)
+    yield Store(db)
+    db.close()
+
+
 @pytest.mark.parametrize(
-    ("queued", "live", "lying", "ring"),
-    [
-        (0, 1, 0, 0),
-        (1, 1, 0, 1),
-        (5, 1, 0, 2),
-        (1_000_000, 3, 0, 6),
-        (5, 1, 2, 0),
-        (5, 2, 1, 3),
-        (5, 0, 0, 0),
-        (5, 1, 9, 0),
-    ],
+    ("claimable", "lying", "ring"), [(0, 0, 0), (1, 0, 1), (2, 0, 2), (6, 6, 0), (4, 1, 3), (2, 9, 0)]
 )
-def test_a_list_holds_as_many_bells_as_there_are_jobs_but_at_most_two_a_worker(
-    queued: int, live: int, lying: int, ring: int
-) -> None:
-    found = missing_bells({"attack": queued}, {"attack": live}, lambda _stage: lying)
+def test_a_bell_lies_for_each_job_that_is_counted(claimable: int, lying: int, ring: int) -> None:
+    found = missing_bells({"attack": claimable}, lambda _stage: lying)
     assert found == ({"attack": ring} if ring else {})
 
 
-def test_a_round_over_an_empty_store_rings_nothing() -> None:
-    db, bell = Database("sqlite://"), MemoryBell()
-    migrate(db)
-    fleet.register(db, "w", host="h", pid=1, stages=("attack",), device="cpu", threads=1, versions={}, catalog="c")
-    look(db, bell, lambda _stage: 0, 3)
+def test_of_many_jobs_two_are_rung_for_each_live_worker_that_stays(store: Store) -> None:
+    bell = MemoryBell()
+    for n in range(9):
+        store.post(planned(f"{n}"))
+    look(store.db, bell, lambda _stage: 0, Settings(), Watch(45, 5))
     assert bell.rung == []
+    for worker in ("w1", "w2", "leaving"):
+        fleet.register(
+            store.db, worker, host="h", pid=1, stages=(STAGE,), device="cpu", threads=1, versions={}, catalog="c"
+        )
+    fleet.drain(store.db, "leaving")
+    look(store.db, bell, lambda _stage: 1, Settings(), Watch(45, 5))
+    assert bell.rung == [STAGE] * 3
+
+
+def test_a_round_over_an_empty_store_rings_nothing(store: Store) -> None:
+    bell = MemoryBell()
+    fleet.register(store.db, "w", host="h", pid=1, stages=(STAGE,), device="cpu", threads=1, versions={}, catalog="c")
+    look(store.db, bell, lambda _stage: 0, Settings(), Watch(45, 5))
+    assert bell.rung == []
+
+
+def test_a_lease_is_believed_after_one_lease_of_regular_looks() -> None:
+    watch = Watch(lease=45, interval=5)
+    assert [watch.may_expire(1000 + t) for t in range(0, 60, 5)] == [False] * 9 + [True] * 3
+
+
+@pytest.mark.parametrize("woken", [1000 + 60 + 55, 1000 - 3600, 1000 + 3600], ids=["slept", "set back", "set on"])
+def test_after_a_gap_between_looks_it_waits_one_lease_again(woken: float) -> None:
+    """The machine slept, the store was away, or its clock was set: nobody could renew."""
+    watch = Watch(lease=45, interval=5)
+    assert [watch.may_expire(1000 + t) for t in range(0, 65, 5)][-1]
+    assert [watch.may_expire(woken + t) for t in (0, 5, 10, 15, 20, 25, 30, 35, 40)] == [False] * 9
+    assert watch.may_expire(woken + 45)
+
+
+def test_a_look_that_is_a_little_late_is_no_gap() -> None:
+    watch = Watch(lease=45, interval=5)
+    assert [watch.may_expire(t) for t in (0, 20, 40, 60)] == [False, False, False, True]
+
+
+def test_a_sleeping_machine_is_not_charged(store: Store) -> None:
+    job = store.post(planned("a"))
+    store.take()
+    watch = Watch(lease=45, interval=5)
+    store.lapse(job)  # it slept through its lease, as the reconciler did
+    look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
+    assert (store.job(job).state, store.job(job).lost_count) == ("running", 0)

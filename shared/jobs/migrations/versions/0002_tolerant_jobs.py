@@ -10,8 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("tolerant", sa.Boolean(), server_default=sa.false(), nullable=False))
+    # Not in a batch: that would make the table anew, and with it everything that refers to it.
+    op.add_column("jobs", sa.Column("tolerant", sa.Boolean(), server_default=sa.false(), nullable=False))
 
 
 def downgrade() -> None:

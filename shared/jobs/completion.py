@@ -1,0 +1,100 @@
+"""The job succeeded: state, event and artifacts in one statement, then its children."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, TextClause, select, text
+
+from shared.jobs.database import NOW, Database
+from shared.jobs.moves import held, release_children
+from shared.jobs.records import Artifact
+from shared.jobs.rows import job_record, to_json
+from shared.jobs.states import State
+from shared.jobs.tables import jobs
+
+_DONE = """
+UPDATE jobs SET
+    state = 'succeeded', content_key = :content_key, code = CAST(:code AS varchar(64)), reused_from = :reused_from,
+    checkpoint = NULL, checkpoint_key = NULL, progress = coalesce(:progress, progress), finished_at = {now},
+    lease_until = NULL, stop = NULL, version = version + 1, event_seq = event_seq + 1,
+    -- planned for other code: it must not answer for its plan key
+    live_key = CASE WHEN code = CAST(:code AS varchar(64)) THEN live_key END
+WHERE id = :id AND fence = :fence AND state = 'running' RETURNING id, tenant, event_seq
+"""
+_NOTE = "INSERT INTO events (job, seq, at, kind, data) SELECT id, event_seq, {now}, 'state', :data FROM {done}"
+_KEEP = "INSERT INTO job_artifacts (job, tenant, role, sha256, size, media_type)"
+
+_STATEMENTS = {
+    "sqlite": (
+        _DONE,
+        f"{_NOTE} WHERE id = :id",
+        f"""{_KEEP} SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]'),
+            json_extract(a.value, '$[2]'), json_extract(a.value, '$[3]')
+        FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id""",
+    ),
+    "postgresql": (
+        f"""WITH done AS ({_DONE}), noted AS ({_NOTE}), kept AS (
+            {_KEEP} SELECT done.id, done.tenant, a ->> 0, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3
+            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a
+        ) SELECT id FROM done""",
+    ),
+}
+
+
+def _written(dialect: str) -> tuple[TextClause, ...]:
+    table = {"sqlite": "jobs", "postgresql": "done"}[dialect]
+    return tuple(text(t.format(now=NOW[dialect], done=table)) for t in _STATEMENTS[dialect])
+
+
+_FINISH = {dialect: _written(dialect) for dialect in _STATEMENTS}
+
+
+def finish(
+    db: Database,
+    job_id: str,
+    fence: int,
+    artifacts: Sequence[Artifact],
+    *,
+    content_key: str,
+    code: str,
+    reused_from: str | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> set[str]:
+    """The job succeeded: artifact rows, terminal state and released children in one transaction.
+
+    Returns the stages that got something to do. Raises FencedOut: nothing was written.
+    """
+    because = "the same work was done before" if reused_from else "done"
+    given = {
+        "id": job_id,
+        "fence": fence,
+        "artifacts": to_json([[a.role, a.sha256, a.size, a.media_type] for a in artifacts]),
+        "content_key": content_key,
+        "code": code,
+        "reused_from": reused_from,
+        "progress": None if progress is None else to_json(progress),
+        "data": to_json({"from": State.RUNNING, "to": State.SUCCEEDED, "because": because}),
+    }
+
+    def work(connection: Connection) -> set[str]:
+        first, *more = _FINISH[db.dialect]
+        if connection.execute(first, given).first() is None:
+            held(connection, job_id, fence)  # says why not
+        for statement in more:
+            connection.execute(statement, given)
+        # A statement of its own: it sees a child that was stored while the first one waited for the job's row.
+        return release_children(db, connection, job_id)
+
+    return db.retrying(work)
+
+
+def equal_work(db: Database, tenant: str, content_key: str) -> tuple[str, tuple[Artifact, ...]] | None:
+    """A job of the tenant that did the same work and succeeded, with its artifacts."""
+    query = select(jobs.c.id).where(
+        jobs.c.tenant == tenant, jobs.c.content_key == content_key, jobs.c.state == State.SUCCEEDED
+    )
+    with db.read() as connection:
+        job_id = connection.execute(query.order_by(jobs.c.finished_at).limit(1)).scalar_one_or_none()
+        return None if job_id is None else (job_id, job_record(connection, job_id).artifacts)

@@ -1,0 +1,141 @@
+"""Whose job is next: tenants take turns, priority orders within a tenant, waiting ages, a lost job pauses."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+from sqlalchemy import select, update
+
+from shared.errors import FencedOut
+from shared.jobs import claims, reconcile
+from shared.jobs.dispatch import TENANTS, Dispatcher
+from shared.jobs.tables import jobs
+from tests.support.jobs import ALICE, BOB, PLUGIN, STAGE, Store, planned
+
+
+def served(store: Store, n: int, worker: str = "w1") -> list[str]:
+    """Whose jobs `n` claims get, each of which is done at once."""
+    had = []
+    for _ in range(n):
+        claim = store.take(worker)
+        had.append(claim.job.tenant)
+        store.finish(claim)
+    return had
+
+
+def test_priority_of_one_tenant_does_not_starve_another(store: Store) -> None:
+    for n in range(20):
+        store.post(planned(f"a{n}"), priority=100)
+        store.post(planned(f"b{n}"), tenant=BOB)
+    assert Counter(served(store, 20)) == {ALICE: 10, BOB: 10}
+
+
+def test_a_tenant_with_few_jobs_is_not_behind_one_with_many(store: Store) -> None:
+    for n in range(30):
+        store.post(planned(f"a{n}"))
+    for n in range(3):
+        store.post(planned(f"b{n}"), tenant=BOB)
+    assert Counter(served(store, 7))[BOB] == 3
+
+
+def test_turns_go_round_and_nobody_is_left_out(store: Store) -> None:
+    names = [f"tenant-{n:03}" for n in range(2 * TENANTS + 5)]  # more than one claim looks at
+    for name in names:
+        for n in range(2):
+            store.post(planned(f"{n}"), tenant=name)
+    had = served(store, 2 * len(names))
+    assert Counter(had[: len(names)]) == dict.fromkeys(names, 1)
+    assert Counter(had) == dict.fromkeys(names, 2)
+
+
+def test_among_many_tenants_a_busy_one_waits(store: Store) -> None:
+    for name in ("a", "b", "c"):
+        for n in range(3):
+            store.post(planned(f"{n}"), tenant=name)
+    first = store.take("w1").job.tenant
+    # another worker, which does not know whose turn it was: what runs says it
+    assert first not in {store.take("w2").job.tenant, store.take("w3").job.tenant}
+
+
+def test_waiting_ages(store: Store) -> None:
+    """A point of priority is worth a minute of waiting: what has waited longer than that goes first."""
+    old = store.post(planned("old"))
+    older = store.post(planned("older"))
+    store.post(planned("urgent"), priority=2)
+    with store.db.write() as connection:
+        for job, waited in ((old, 90), (older, 150)):
+            row = update(jobs).where(jobs.c.id == job)
+            connection.execute(row.values(queued_at=jobs.c.queued_at - waited, rank=jobs.c.rank - waited))
+    assert [store.take().job.params["tag"] for _ in range(3)] == ["older", "urgent", "old"]
+
+
+def test_the_jobs_of_one_submission_keep_the_order_of_the_plan(store: Store) -> None:
+    tags = [f"{n}" for n in range(20)]
+    store.audit(*(planned(tag) for tag in tags))
+    assert [store.take().job.params["tag"] for _ in tags] == tags
+
+
+def test_a_lost_job_pauses_and_lets_others_pass(store: Store) -> None:
+    poison = store.post(planned("poison"))
+    store.post(planned("healthy"))
+    claim = store.take()
+    assert claim.job.id == poison
+    claims.lose(store.db, poison, claim.fence, "it died", 3, 60)
+    assert store.take().job.params["tag"] == "healthy"
+    assert store.claim() is None  # it pauses still
+    with store.db.read() as connection:
+        pause = select(jobs.c.not_before - store.db.now).where(jobs.c.id == poison)
+        first = connection.execute(pause).scalar_one()
+    assert 0 < first <= 60
+    store.expire_pause(poison)
+    again = store.take()
+    assert (again.job.id, again.job.lost_count) == (poison, 1)
+    claims.lose(store.db, poison, again.fence, "it died", 3, 60)
+    with store.db.read() as connection:
+        assert 50 < connection.execute(pause).scalar_one() <= 120  # twice as long
+
+
+def test_a_job_that_is_given_back_is_not_charged_and_keeps_its_place(store: Store) -> None:
+    first = store.post(planned("first"))
+    time.sleep(0.003)  # SQLite's clock counts milliseconds
+    store.post(planned("second"))
+    claim = store.take()
+    assert claims.give_back(store.db, first, claim.fence, "the artifact store did not answer") == {STAGE}
+    with pytest.raises(FencedOut):
+        claims.give_back(store.db, first, claim.fence, "again")
+    job = store.job(first)
+    assert (job.state, job.lost_count, store.path(first)) == ("queued", 0, ["queued", "running", "queued"])
+    assert store.take().job.id == first
+
+
+def test_a_claim_whose_answer_was_lost_is_found_again(store: Store) -> None:
+    job = store.post(planned("a"))
+    dispatcher = Dispatcher(store.db, "w1", (STAGE,), (PLUGIN,))
+    assert dispatcher.find("token") is None
+    claim = dispatcher.claim(60, "token")
+    assert claim is not None
+    assert dispatcher.find("token") == claim
+    assert dispatcher.find("another") is None
+    assert Dispatcher(store.db, "w2", (STAGE,), (PLUGIN,)).find("token") is None
+    store.lose(claim)
+    assert dispatcher.find("token") is None  # it is nobody's
+    assert store.take("w1").job.id == job
+    assert dispatcher.find("token") is None  # and now another claim's
+
+
+def test_leases_and_pauses_from_a_clock_that_was_set_back_are_shortened(store: Store) -> None:
+    running, pausing = store.post(planned("running")), store.post(planned("pausing"))
+    store.take()
+    hour = 3600.0
+    with store.db.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == running).values(lease_until=jobs.c.lease_until + hour))
+        connection.execute(update(jobs).where(jobs.c.id == pausing).values(not_before=store.db.now + hour))
+    assert reconcile.bound_times(store.db, 45) == 2
+    assert reconcile.bound_times(store.db, 45) == 0
+    with store.db.read() as connection:
+        left = dict(
+            connection.execute(select(jobs.c.id, jobs.c.lease_until - store.db.now).where(jobs.c.id == running)).all()
+        )
+    assert 0 < left[running] <= 45
