@@ -5,7 +5,7 @@ STAGES ?= attack
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check test test-long selftest paper serve demo worker doctor bench lock clean
+.PHONY: help check test test-long selftest paper serve demo worker doctor bench chaos lock clean
 
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -48,6 +48,9 @@ doctor: .venv  ## is everything well with what `make serve` runs?
 bench: .venv  ## rates and latencies of the queue; the leak figures
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.leak
+
+chaos: .venv  ## a storm of faults on a served system: make chaos ARGS="--seed 1 --store postgresql --minutes 25"
+	@$(BIN)/python -m tests.chaos.storm $(ARGS)
 
 lock: .venv  ## resolve the requirements anew
 	$(BIN)/pip install -q uv

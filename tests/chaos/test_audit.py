@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.support.system import TOKEN, System, wait_for
+from tests.support.system import TOKEN, System
+from tests.support.waiting import PATIENCE, wait_for
+
+pytestmark = pytest.mark.timeout(1800)  # each wait has its own limit
 
 AUDIT: dict[str, Any] = {
     "name": "two deletions",
@@ -24,7 +27,7 @@ STAGES = "pretrain,train,unlearn,defend,attack,evaluate,report,selftest"
 
 class Api:
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
 
     def audit(self, **more: Any) -> str:
         answer = self.http.post("/v1/audits", json={**AUDIT, **more})
@@ -40,7 +43,7 @@ class Api:
         """Digest of every artifact, by stage and role, once the audit has succeeded."""
         done = wait_for(
             lambda: (a := self.http.get(f"/v1/audits/{audit}").json())["state"] not in ("queued", "running") and a,
-            120,
+            PATIENCE,
             "the audit ends",
         )
         assert done["state"] == "succeeded", self.jobs(audit)
@@ -48,8 +51,8 @@ class Api:
 
 
 def attack_has_a_checkpoint(system: System, api: Api, audit: str) -> str:
-    job = str(wait_for(lambda: api.jobs(audit).get("attack"), 60, "the attack is planned")["id"])
-    wait_for(lambda: system.job(job).checkpoint, 90, "the attack has a checkpoint")
+    job = str(wait_for(lambda: api.jobs(audit).get("attack"), PATIENCE, "the attack is planned")["id"])
+    wait_for(lambda: system.job(job).checkpoint, PATIENCE, "the attack has a checkpoint")
     return job
 
 
@@ -74,7 +77,6 @@ def test_kills_and_a_flushed_redis_change_no_artifact(make_system: Callable[...,
     job = attack_has_a_checkpoint(system, api, killed_worker)
     system.kill("all")
     system.redis.kill()
-    time.sleep(1)
     system.redis.start()
     system.redis.client.flushall()
     system.worker(STAGES, name="all", wait=0)

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.support.system import TOKEN, System, wait_for
+from tests.support.system import TOKEN, System
 from tests.support.tiny import DATA, MODEL, write_data
+from tests.support.waiting import PATIENCE, wait_for
+
+pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 
 STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report,selftest"
 AUDIT: dict[str, Any] = {
@@ -46,7 +50,7 @@ def test_shared_jobs_run_once_and_a_killed_worker_costs_nothing(make_system: Cal
     write_data(data)
     system.env["PALIMPSEST_DATA_ROOT"] = str(data)
     url = system.gateway()
-    http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+    http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
     system.reconciler()
     for name in ("one", "other"):
         system.worker(STAGES, name=name)
@@ -58,12 +62,12 @@ def test_shared_jobs_run_once_and_a_killed_worker_costs_nothing(make_system: Cal
         told = http.get(f"/v1/audits/{audit}").json()["stages"]
         return Counter({(stage, state): n for stage, by in told.items() for state, n in by.items()})
 
-    wait_for(lambda: states()["attack", "succeeded"] >= 5, 180, "some attacks are done")
+    wait_for(lambda: states()["attack", "succeeded"] >= 5, 4 * PATIENCE, "some attacks are done")
     system.kill("one", group=True)
     system.worker(STAGES, name="third", wait=0)
     ended = wait_for(
         lambda: (a := http.get(f"/v1/audits/{audit}").json())["state"] not in ("queued", "running") and a,
-        300,
+        4 * PATIENCE,
         "the audit ends",
     )
     jobs = everything(http, audit)

@@ -21,37 +21,41 @@ from shared.jobs.database import Database
 from shared.jobs.records import Job
 from shared.jobs.states import TERMINAL
 from tests.support.served import clean_env
-from tests.support.system import FAST, TENANT, wait_for
+from tests.support.system import FAST, TENANT
 from tests.support.tiny import DATA, MODEL, write_data
 from tests.support.tree import SLEEP, copy_tree
+from tests.support.waiting import PATIENCE, wait_for
 
-# Methods that take their time without a core: there is always something to interrupt.
+# Methods that take as long as they are to, without a core: there is always something to interrupt.
 PATIENT = {
     "shared/ml/unlearning/patient.py": '''
 """Forgets nothing, slowly."""
 
 import time
+from pathlib import Path
 
 from shared.ml.unlearning import registry
 from shared.registry import Params
 
 
 class PatientParams(Params):
-    pass
+    gate: str = ""  # file that it waits for
 
 
 @registry.register("patient", params=PatientParams, needs=("ORIGINAL",), traits={"exact": False})
 def unlearn(inputs, retain, forget, params, ctx):
     """Leave the network as it is."""
-    for step in range(10):
+    while params.gate and not Path(params.gate).exists():
         time.sleep(0.1)
-        ctx.progress(step + 1, 10)
+        ctx.progress(0, 1)
+    ctx.progress(1, 1)
     return inputs.original
 ''',
     "shared/ml/attacks/patient.py": '''
 """Guesses class 0, slowly."""
 
 import time
+from pathlib import Path
 
 import torch
 
@@ -61,7 +65,7 @@ from shared.registry import Params
 
 
 class PatientParams(Params):
-    steps: int = 70
+    gate: str = ""  # file that it waits for
 
 
 @registry.register(
@@ -71,11 +75,12 @@ class PatientParams(Params):
 def run(observation, params, ctx):
     """Guess class 0."""
     done, _ = ctx.resume() or (0, {})
-    for step in range(done, params.steps):
+    while params.gate and not Path(params.gate).exists():
         time.sleep(0.1)
-        ctx.progress(step + 1, params.steps)
+        done += 1
+        ctx.progress(done, done + 1)
         if ctx.due():
-            ctx.save(step + 1, {"nothing": torch.zeros(1)})
+            ctx.save(done, {"nothing": torch.zeros(1)})
     deletions = observation.unlearned.count
     return Answers(torch.zeros(deletions, 1, dtype=torch.long), torch.zeros(deletions, 4))
 ''',
@@ -101,9 +106,7 @@ class Serve:
         self.folder, self.home = folder, folder / ".palimpsest"
         tree = copy_tree(folder / "tree", {**SLEEP, **PATIENT})
         write_data(folder)
-        # a lease that a starved machine keeps, and that does not keep the test waiting
-        fast = {**FAST, "PALIMPSEST_LEASE": "8", "PALIMPSEST_DATA_ROOT": str(folder)}
-        self.env = clean_env(PYTHONPATH=str(tree), **fast)
+        self.env = clean_env(PYTHONPATH=str(tree), **FAST, PALIMPSEST_DATA_ROOT=str(folder))
         self.db = Database(f"sqlite:///{self.home}/palimpsest.db")
 
     def start(self, *arguments: str) -> None:
@@ -111,7 +114,7 @@ class Serve:
         with (self.folder / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=log, stderr=log)
         served = self.home / "serve.json"
-        wait_for(lambda: served.exists() or self.process.poll() is not None, 150, f"serve is up: {self.log()}")
+        wait_for(lambda: served.exists() or self.process.poll() is not None, PATIENCE, f"serve is up: {self.log()}")
         assert self.process.poll() is None, self.log()
         self.supervisor = psutil.Process(int((self.home / "run/supervisord.pid").read_text()))
 
@@ -132,17 +135,26 @@ class Serve:
 
     def kill(self, *words: str) -> psutil.Process:
         """Kill a program; returns the one in its place."""
-        old = wait_for(lambda: self.program(*words), 30, f"{words} runs")
+        old = wait_for(lambda: self.program(*words), PATIENCE, f"{words} runs")
         old.kill()
         return wait_for(
-            lambda: (new := self.program(*words)) and new.pid != old.pid and new, 30, f"{words} is started again"
+            lambda: (new := self.program(*words)) and new.pid != old.pid and new, PATIENCE, f"{words} is started again"
         )
 
-    def lease(self, group: str) -> psutil.Process:
-        """The lease process of a worker's pool child; the child is its parent."""
-        worker = self.program(f"worker-{group}-1@")
-        assert worker is not None
-        return next(p for p in worker.children(recursive=True) if "workers.lease" in p.cmdline())
+    def lease(self, group: str) -> psutil.Process | None:
+        """The lease process of a worker's pool child, which is its parent; None while there is none."""
+        with suppress(psutil.NoSuchProcess):
+            worker = self.program(f"worker-{group}-1@")
+            family = worker.children(recursive=True) if worker else []
+            return next((p for p in family if "workers.lease" in p.cmdline()), None)
+        return None
+
+    def gate(self, name: str) -> str:
+        """A file that gated work waits for."""
+        return str(self.folder / f"gate-{name}")
+
+    def open_gate(self, name: str) -> None:
+        Path(self.gate(name)).touch()
 
     def jobs(self) -> list[Job]:
         return reads.list_jobs(self.db, TENANT, limit=200).items
@@ -154,7 +166,7 @@ class Serve:
             under_way = {j.stage: j for j in self.jobs() if j.state == "running" and j.progress}
             return [under_way[s] for s in stages] if set(stages) <= set(under_way) else None
 
-        return wait_for(found, 120, f"{stages} run")
+        return wait_for(found, PATIENCE, f"{stages} run")
 
     def lost_and_taken_up(self, jobs: list[Job]) -> None:
         """The attempts that were killed are charged, and others have begun."""
@@ -164,13 +176,13 @@ class Serve:
                     (j := reads.get_job(self.db, TENANT, job.id)).attempt > job.attempt
                     and j.lost_count > job.lost_count
                 ),
-                120,
+                PATIENCE,
                 f"{job.stage} is taken up again",
             )
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=PATIENCE)
         self.db.close()
 
 
@@ -184,14 +196,15 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         made.close()
 
 
-@pytest.mark.timeout(600)  # it waits for one thing after another, each with its own limit
+@pytest.mark.timeout(3600)  # it waits for one thing after another, each with its own limit
 def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     effects = serve.folder / "effects"
     with serve.client() as client:
         # beforehand: it would keep the worker busy that is to run `sleep` beside the others
         client.submit_job("selftest")
-        wait_for(lambda: [j.state for j in serve.jobs()] == ["succeeded"], 120, "the self-test is done")
-        audits = [client.submit_audit(AUDIT).id]
+        wait_for(lambda: [j.state for j in serve.jobs()] == ["succeeded"], PATIENCE, "the self-test is done")
+        first = {"name": "patient", "params": {"gate": serve.gate("first attack")}}
+        audits = [client.submit_audit({**AUDIT, "attacks": [first]}).id]
 
         # bells, answers, and the one who looks after them
         for words in (("valkey-server", "redis-server"), ("services.gateway",), ("workers.reconciler",)):
@@ -199,11 +212,15 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
 
         # something for every worker at the same moment
         serve.running("attack")
-        # long enough to be under way still when the supervisor and serve itself are killed
-        long = {"name": "patient", "params": {"steps": 300}}
-        audits.append(client.submit_audit({**AUDIT, "seeds": [1], "attacks": [long]}).id)
+        gated = {"name": "patient", "params": {"gate": serve.gate("unlearn")}}
+        # under way still when the supervisor and serve itself are killed
+        last = {"name": "patient", "params": {"gate": serve.gate("last attack")}}
+        audits.append(client.submit_audit({**AUDIT, "seeds": [1], "unlearning": [gated], "attacks": [last]}).id)
+        client.submit_job(
+            "sleep", params={"steps": 5, "gate": serve.gate("sleep"), "tag": "slept", "effects": str(effects)}
+        )
+        serve.running("unlearn", "sleep")
         client.submit_job("pretrain", params={"dataset": DATA, "model": MODEL, "epochs": 500})
-        client.submit_job("sleep", params={"steps": 150, "seconds": 0.1, "tag": "slept", "effects": str(effects)})
 
     # every worker's Celery parent
     busy = serve.running("pretrain", "unlearn", "attack", "sleep")
@@ -213,28 +230,36 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
 
     # inside a worker
     attack, sleep = serve.running("attack", "sleep")
-    serve.lease("attack").parent().kill()
-    serve.lease("evaluate").kill()  # costs nothing: another one goes on with the job
+    wait_for(lambda: serve.lease("attack"), PATIENCE, "the attack's worker has a lease process").parent().kill()
     serve.lost_and_taken_up([attack])
+    old = wait_for(lambda: serve.lease("evaluate"), PATIENCE, "the other worker has a lease process")
+    old.kill()  # costs nothing: another one goes on with the job
+    wait_for(lambda: serve.lease("evaluate") not in (None, old), PATIENCE, "a new lease process is there")
     assert reads.get_job(serve.db, TENANT, sleep.id).lost_count == sleep.lost_count
 
+    for gate in ("unlearn", "sleep", "first attack"):
+        serve.open_gate(gate)
+
     # the supervisor: serve says so and ends, and with it all that it kept
-    wait_for(lambda: all(j.state == "succeeded" for j in serve.jobs() if j.stage in DONE_EARLY), 120, "all but attacks")
+    wait_for(
+        lambda: all(j.state == "succeeded" for j in serve.jobs() if j.stage in DONE_EARLY), PATIENCE, "all but attacks"
+    )
     serve.running("attack")
     family = serve.supervisor.children(recursive=True)
     serve.supervisor.kill()
-    assert serve.process.wait(timeout=30) == 1
+    assert serve.process.wait(timeout=PATIENCE) == 1
     assert "the supervisor ended" in serve.log()
-    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
     serve.start("--workers", "train=0", "unlearn=0", "evaluate=0")
 
     # serve itself
     serve.running("attack")
     serve.process.kill()
     serve.process.wait()
+    serve.open_gate("last attack")
     serve.start("--workers", "train=0", "unlearn=0")
 
-    wait_for(lambda: all(j.state in TERMINAL for j in serve.jobs()), 120, "everything has ended")
+    wait_for(lambda: all(j.state in TERMINAL for j in serve.jobs()), PATIENCE, "everything has ended")
     assert {(j.stage, j.state, j.message) for j in serve.jobs()} == {
         (stage, "succeeded", None)
         for stage in ("pretrain", "train", "unlearn", "defend", "attack", "evaluate", "selftest", "report", "sleep")

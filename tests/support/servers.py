@@ -43,7 +43,7 @@ class RedisServer:
 
     @property
     def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, socket_timeout=5)
+        return redis.Redis.from_url(self.url, socket_timeout=60)
 
     def start(self, *options: str, ready: bool = True) -> RedisServer:
         """With `ready` false it returns while the server still reads its data."""

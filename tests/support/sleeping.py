@@ -8,6 +8,7 @@ from tests.support.system import System
 from tests.support.waiting import PATIENCE, wait_for
 
 WORK = {"steps": 30, "seconds": 0.1}
+LONG = {"steps": 300, "seconds": 2.0}  # longer than any wait for what cuts it short
 
 
 def effects_of(system: System, job: str) -> list[str]:
@@ -16,6 +17,15 @@ def effects_of(system: System, job: str) -> list[str]:
 
 def work(system: System, tag: str, **more: object) -> dict[str, object]:
     return {**WORK, "tag": tag, "effects": str(system.home / f"effects-{tag}"), **more}
+
+
+def gated(system: System, tag: str, **more: object) -> dict[str, object]:
+    """Work that goes on until `open_gate`, whatever happens to the worker and however busy the machine is."""
+    return work(system, tag, steps=5, gate=str(system.home / f"gate-{tag}"), **more)
+
+
+def open_gate(system: System, tag: str) -> None:
+    (system.home / f"gate-{tag}").touch()
 
 
 def checkpointed(system: System, job: str) -> None:

@@ -32,7 +32,7 @@ TENANT = "local"
 TOKEN = "a-token-for-tests"
 
 FAST = {
-    "PALIMPSEST_LEASE": "4",
+    "PALIMPSEST_LEASE": "10",
     "PALIMPSEST_RENEW_EVERY": "0.5",
     "PALIMPSEST_RECONCILE_EVERY": "0.5",
     "PALIMPSEST_OBEY_WITHIN": "2",
@@ -97,7 +97,7 @@ class System:
 
         def answers() -> bool:
             with contextlib.suppress(httpx.TransportError):
-                return httpx.get(f"{url}/livez").is_success
+                return httpx.get(f"{url}/livez", timeout=60).is_success
             return False
 
         wait_for(answers, PATIENCE, "the gateway answers")
