@@ -5,7 +5,7 @@ STAGES ?= attack
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check test test-long selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check test test-fast test-long selftest paper serve demo worker doctor bench chaos lock clean
 
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -23,6 +23,9 @@ check: .venv  ## style, types, import contracts
 # Four, not two: tests of processes mostly wait. In the order of the folders: the long ones come first.
 test: .venv  ## the whole suite
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+test-fast: .venv  ## what tells most in three minutes: units, contracts, architecture, the gateway and the command line
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not long and not slow' tests/architecture tests/unit tests/contract tests/integration
 
 test-long: .venv  ## what takes minutes
 	$(BIN)/pytest -m long

@@ -17,6 +17,8 @@ from tests.support.served import clean_env
 from tests.support.tree import ROOT, copy_tree
 from tests.support.waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 PAGES = ROOT / "docs/adding"
 AUDIT = """
 import json

@@ -26,6 +26,8 @@ from tests.support.tiny import DATA, MODEL, write_data
 from tests.support.tree import ROOT, copy_tree
 from tests.support.waiting import PATIENCE, wait_for
 
+pytestmark = pytest.mark.slow
+
 Done = subprocess.CompletedProcess[str]
 CLI = [sys.executable, "-m", "services.cli"]
 SERVE = [sys.executable, "-m", "deploy.local.serve"]

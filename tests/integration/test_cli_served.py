@@ -15,6 +15,8 @@ from tests.support.cli import Run, runner
 from tests.support.system import System
 from tests.support.tree import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOK = ROOT / "examples/walkthrough.ipynb"
 STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report,selftest"
 # What the walkthrough does, in seconds instead of minutes.

@@ -17,7 +17,7 @@ from shared.reporting.models import Report
 from tests.support.recompute import recomputed
 from tests.support.served import clean_env, served
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 AUDIT = {
     "name": "the demo, smaller",
     "dataset": "mnist_5k",

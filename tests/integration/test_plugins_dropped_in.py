@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from shared.jobs import fleet
 from shared.jobs.database import Database
@@ -18,6 +19,8 @@ from tests.support.served import clean_env
 from tests.support.system import TOKEN, System
 from tests.support.tree import ROOT, copy_tree
 from tests.support.waiting import PATIENCE, wait_for
+
+pytestmark = pytest.mark.slow
 
 HALFWAY = '''
 """Half of a gradient ascent step: a plugin that only this test knows."""

@@ -20,6 +20,8 @@ from tests.support.served import clean_env, served
 from tests.support.tree import ROOT
 from tests.support.waiting import PATIENCE, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
