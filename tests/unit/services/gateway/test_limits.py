@@ -9,8 +9,8 @@ import pytest
 
 SCRIPT = """
 import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 from services.gateway.__main__ import _connections
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 print(_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
