@@ -51,7 +51,7 @@ def generate(gateway: GatewayProcess, examples: int, cases: int) -> None:
 
 
 def test_a_thousand_requests(gateway: GatewayProcess) -> None:
-    generate(gateway, 14, 1000)
+    generate(gateway, 20, 1000)
 
 
 @pytest.mark.long
