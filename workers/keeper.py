@@ -139,7 +139,8 @@ class Keeper:
         if charged:
             self.lose(hold, why)
         else:
-            self.record(hold, lambda: claims.drained(self.db, hold.job, hold.fence))
+            pause = self.settings.retry_backoff_s
+            self.record(hold, lambda: claims.give_back(self.db, hold.job, hold.fence, why, pause))
 
     def end_for_it(self, hold: Hold) -> None:
         """Kill a child that does not obey, and say in its place what it should have said."""
