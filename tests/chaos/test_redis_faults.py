@@ -10,25 +10,28 @@ import json
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from shared.jobs.broker import TASK
+from shared.jobs.queue import make_celery
 from tests.support.servers import RedisServer, free_port
 from tests.support.system import System, wait_for
 
 
-@pytest.fixture
-def bare(sqlite_system: System) -> System:
-    """A system with one worker that hears bells."""
-    sqlite_system.env["PALIMPSEST_RECONCILE_EVERY"] = "0.5"
-    sqlite_system.worker("sleep")
-    hears(sqlite_system)
-    return sqlite_system
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, sleep_tree: Path) -> Iterator[System]:
+    """A system with one worker, which must hear bells until the last of these tests."""
+    system = System(tmp_path_factory.mktemp("bare"), sleep_tree)
+    system.worker("sleep", wait=180)
+    hears(system)
+    yield system
+    system.close()
 
 
 def hears(system: System, seconds: float = 120) -> None:
@@ -115,7 +118,8 @@ def test_a_redis_that_is_still_loading_is_waited_for(bare: System) -> None:
     # a millisecond a key, with an ear for callers meanwhile
     slowly = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
     bare.redis.start(*slowly, ready=False)
-    wait_for(lambda: "loading" in (bare.home / "worker-sleep.log").read_text().lower(), 60, "the worker is told")
+    said = (bare.home / "worker-sleep.log").read_text
+    wait_for(lambda: "loading" in said().lower(), 60, "the worker is told")
     hears(bare)
 
 
@@ -142,12 +146,13 @@ RUBBISH: dict[str, Any] = {
 
 
 def test_what_is_no_bell_is_dropped_and_logged(bare: System) -> None:
+    before = len((bare.home / "worker-sleep.log").read_text())
     for name, rubbish in RUBBISH.items():
         bare.redis.client.rpush("sleep", rubbish)
         wait_for(lambda: not bare.redis.client.llen("sleep"), 60, f"it is taken: {name}")
         assert bare.processes["worker-sleep"].poll() is None, f"{name}: {bare.log('worker-sleep')}"
     hears(bare)
-    log = (bare.home / "worker-sleep.log").read_text()
+    log = (bare.home / "worker-sleep.log").read_text()[before:]
     assert log.count("was dropped") == len(RUBBISH), log
     assert "Traceback" not in log, log
     assert bare.redis.client.hlen("unacked") == 0
@@ -187,8 +192,6 @@ def test_nothing_that_a_forger_writes_into_a_bell_has_an_effect(bare: System) ->
 
 
 def test_nobody_commands_a_worker_through_redis(bare: System) -> None:
-    from shared.jobs.queue import make_celery
-
     assert not [k for k in bare.redis.client.keys("*") if b"pidbox" in k]
     control = make_celery(bare.redis.url).control
     assert control.ping(timeout=3) == []
