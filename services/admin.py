@@ -1,15 +1,18 @@
-"""`python -m services.admin`: bring the job store's schema up to date, or find out what is wrong.
+"""`python -m services.admin`: bring the job store's schema up to date, back it up, or find out what is wrong.
 
-migrate   make or upgrade the schema
-doctor    check settings, job store, schema, broker and artifacts, and say what to do
+migrate      make or upgrade the schema; a SQLite file is copied first
+backup FILE  copy a SQLite job store, also while it is in use (PostgreSQL: pg_dump)
+doctor       check settings, job store, schema, broker and artifacts, and say what to do
 """
 
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 import redis
@@ -40,15 +43,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m services.admin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["migrate", "doctor"])
-    command = parser.parse_args(arguments).command
+    parser.add_argument("command", choices=["migrate", "backup", "doctor"])
+    parser.add_argument("file", nargs="?", type=Path, help="where the backup goes")
+    given = parser.parse_args(arguments)
+    if (given.command == "backup") != (given.file is not None):
+        parser.error("backup needs a FILE, the other commands take none")
     try:
         settings = Settings()
     except ValidationError as error:
         for e in error.errors(include_url=False, include_input=False):
             _say(f"PALIMPSEST_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}", sys.stderr)
         return 2
-    return _migrate(settings) if command == "migrate" else _doctor(settings)
+    if given.command == "backup":
+        return _backup(settings, given.file)
+    return _migrate(settings) if given.command == "migrate" else _doctor(settings)
+
+
+def _backup(settings: Settings, file: Path) -> int:
+    db = Database(settings.database_url)
+    try:
+        require_current(db)
+        db.copy_to(file)
+    except (PalimpsestError, OSError, sqlite3.Error) as error:
+        _say(f"backup: {_first_line(error)}", sys.stderr)
+        return 1
+    finally:
+        db.close()
+    _say(f"the job store was copied to {file.name}: now copy the artifacts")
+    return 0
 
 
 def _migrate(settings: Settings) -> int:

@@ -15,85 +15,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import jsonschema
-from pydantic import BaseModel, ConfigDict, Field
+from jsonschema.protocols import Validator
+from pydantic import TypeAdapter, ValidationError
 
-from shared.errors import InvalidRequest
+from shared.catalog_entry import Entry as Entry
+from shared.catalog_entry import JSONObject
+from shared.errors import InvalidRequest, PluginImportError
 from shared.fit import misfit
-from shared.registry import Plugin
+from shared.param_schema import check_schema, explain, one_way, validator_of
 
-JSONObject = dict[str, Any]
 NUMBERED = re.compile(r"_[1-9][0-9]{0,5}$")
-
-
-class Entry(BaseModel):
-    """One plugin as published: see `shared.registry.Plugin` for the fields."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    kind: str
-    name: str
-    summary: str
-    source: str = ""
-    needs: list[str] = Field(default_factory=list)
-    needs_when: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
-    uses: list[str] = Field(default_factory=list)
-    many: list[str] = Field(default_factory=list)
-    produces: list[str] = Field(default_factory=list)
-    produces_when: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
-    trains: list[str] = Field(default_factory=list)
-    methods: str | None = None
-    counter: bool = Field(default=False, description="defenses: whether an attacker who knows it can make use of that")
-    traits: JSONObject = Field(default_factory=dict)
-    params_schema: JSONObject = Field(default_factory=dict)
-    code: str = Field(
-        default="",
-        description="sha256 over the plugin's source, what it imports, and the versions it runs on",
-    )
-
-    @classmethod
-    def of(cls, plugin: Plugin, code: str = "") -> Entry:
-        """Describe a plugin."""
-        return cls(
-            kind=plugin.kind,
-            name=plugin.name,
-            summary=plugin.summary,
-            source=plugin.source,
-            needs=list(plugin.needs),
-            needs_when=_as_data(plugin.needs_when),
-            uses=list(plugin.uses),
-            many=list(plugin.many),
-            produces=list(plugin.produces),
-            produces_when=_as_data(plugin.produces_when),
-            trains=list(plugin.trains),
-            methods=plugin.methods,
-            counter=plugin.counter is not None,
-            traits=dict(plugin.traits),
-            params_schema=plugin.params.model_json_schema(),
-            code=code,
-        )
-
-    @property
-    def properties(self) -> JSONObject:
-        found: JSONObject = self.params_schema.get("properties", {})
-        return found
-
-    def needed(self, params: Mapping[str, Any]) -> list[str]:
-        """The roles this plugin needs with these parameters."""
-        return _with(self.needs, self.needs_when, params)
-
-    def made(self, params: Mapping[str, Any]) -> list[str]:
-        """The roles this plugin makes with these parameters."""
-        return _with(self.produces, self.produces_when, params)
-
-
-def _as_data(by_param: Mapping[str, Mapping[Any, Iterable[str]]]) -> dict[str, dict[str, list[str]]]:
-    return {param: {str(value): list(roles) for value, roles in by.items()} for param, by in by_param.items()}
-
-
-def _with(always: list[str], by_param: Mapping[str, Mapping[str, list[str]]], params: Mapping[str, Any]) -> list[str]:
-    more = [role for name, by in by_param.items() for role in by.get(str(params.get(name)), [])]
-    return list(dict.fromkeys([*always, *more]))
+# Bounds of what workers publish. The plugins that come along: 62 entries, 70 kB, the longest 3.5 kB.
+MAX_ENTRIES = 1000
+MAX_BYTES = 4 * 2**20
+MAX_ENTRY_BYTES = 64 * 2**10
+_ENTRIES = TypeAdapter(list[Entry])
 
 
 @dataclass(frozen=True)
@@ -121,10 +57,53 @@ class Catalog:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries = {(e.kind, e.name): e for e in entries}
+        self._validators: dict[tuple[str, str], Validator] = {}
+        self._completed: dict[tuple[str, str, str], tuple[JSONObject, list[Entry]] | InvalidRequest] | None = None
 
     @classmethod
     def from_json(cls, body: list[JSONObject]) -> Catalog:
-        return cls(Entry.model_validate(e) for e in body)
+        """The catalog that was published as `body`.
+
+        Raises:
+            PluginImportError: as `require_bounded`, or an entry is none at all.
+        """
+        try:
+            catalog = cls(_ENTRIES.validate_python(body))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise PluginImportError(f"an entry of the catalog is wrong: {where}: {first['msg']}") from error
+        catalog.require_bounded()
+        return catalog
+
+    def require_bounded(self) -> None:
+        """Refuse a catalog that would make whoever validates with it look elsewhere, or work without bound.
+
+        Raises:
+            PluginImportError: too many entries, one too long, or a schema outside of `shared.param_schema`; it names
+                the plugin.
+        """
+        if len(self._entries) > MAX_ENTRIES:
+            raise PluginImportError(f"a catalog of {len(self._entries)} plugins: at most {MAX_ENTRIES}")
+        total = 0
+        for entry in self:
+            who = f"{entry.kind} {entry.name}"[:100]
+            try:
+                check_schema(entry.params_schema)
+                size = len(entry.model_dump_json().encode())
+            except ValueError as error:
+                raise PluginImportError(f"the parameters of {who}: {error}") from error
+            if size > MAX_ENTRY_BYTES:
+                raise PluginImportError(f"the description of {who} has {size} bytes, above {MAX_ENTRY_BYTES}")
+            total += size
+        if total > MAX_BYTES:
+            raise PluginImportError(f"a catalog of {total} bytes: at most {MAX_BYTES}")
+
+    def remembering(self) -> Catalog:
+        """The same catalog, which validates each set of parameters once. For the time of one plan: it only grows."""
+        catalog = Catalog(self._entries.values())
+        catalog._validators, catalog._completed = self._validators, {}
+        return catalog
 
     def to_json(self) -> list[JSONObject]:
         return [e.model_dump() for e in self]
@@ -161,7 +140,7 @@ class Catalog:
                 raise InvalidRequest(
                     f"no worker has published any {kind} yet: start one, then look at /v1/catalog", field
                 )
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name[:100], known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise InvalidRequest(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}", field)
         return entry
@@ -187,7 +166,7 @@ class Catalog:
         complete: JSONObject = {}
         used = list(entries)
         for part, given in zip(entries, split_params(params, entries), strict=True):
-            complete |= self._complete(part, given, "params", used)
+            complete |= self._complete_once(part, given, used)
         self._fit(used)
 
         needs = tuple(dict.fromkeys(role for e in entries for role in e.needed(complete)))
@@ -209,21 +188,8 @@ class Catalog:
         Raises:
             InvalidRequest: as `describe`, or a role is missing or not taken.
         """
-        job, given = self.describe(stage, method, params), set(roles)
-        for role in job.needs:
-            if role not in given:
-                who = f"{stage} {method}" if method else stage
-                raise InvalidRequest(
-                    f"{who} needs {role}: name a job or an artifact that supplies it", f"inputs.{role}"
-                )
-        for role in sorted(given - set(job.needs) - set(job.uses)):
-            if NUMBERED.sub("", role) in job.many and NUMBERED.search(role):
-                continue
-            raise InvalidRequest(
-                f"{stage} takes no input {role} with these parameters; "
-                f"it takes {', '.join([*job.needs, *job.uses, *(f'{m}_1, {m}_2, ...' for m in job.many)]) or 'none'}",
-                f"inputs.{role}",
-            )
+        job = self.describe(stage, method, params)
+        check_roles(job, stage, method, roles)
         return job
 
     def _fit(self, used: Iterable[Entry]) -> None:
@@ -237,6 +203,22 @@ class Catalog:
                 fitting = [e.name for e in models if not misfit(e.name, e.traits, shape)]
                 raise InvalidRequest(f"{why} ({dataset.name}). Models that fit: {', '.join(fitting)}", "params.model")
 
+    def _complete_once(self, entry: Entry, given: JSONObject, used: list[Entry]) -> JSONObject:
+        if self._completed is None:
+            return self._complete(entry, given, "params", used)
+        key = (entry.kind, entry.name, json.dumps(given, sort_keys=True))
+        if key not in self._completed:
+            inner: list[Entry] = []
+            try:
+                self._completed[key] = (self._complete(entry, given, "params", inner), inner)
+            except InvalidRequest as error:
+                self._completed[key] = error
+        found = self._completed[key]
+        if isinstance(found, InvalidRequest):
+            raise InvalidRequest(found.message, found.field)
+        used += found[1]
+        return found[0]
+
     def _complete(self, entry: Entry, given: Mapping[str, Any], path: str, used: list[Entry]) -> JSONObject:
         """`given` with defaults, inner plugins checked and added to `used`."""
         values = dict(given)
@@ -244,13 +226,18 @@ class Catalog:
             if name not in values and "default" in schema:
                 values[name] = schema["default"]
             if name in values:
-                values[name] = _one_way(values[name], schema)
+                values[name] = one_way(values[name], schema)
             if name in values and "x-plugin" in schema:
                 values[name] = self._choice(schema["x-plugin"], values[name], f"{path}.{name}", used)
-        schema = {k: v for k, v in entry.params_schema.items() if k != "title"}
-        for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
-            raise InvalidRequest(*_explain(error, entry, path))
+        for error in self._validator(entry).iter_errors(values):
+            raise InvalidRequest(*explain(error, f"{entry.kind} {entry.name}", entry.properties, path))
         return values
+
+    def _validator(self, entry: Entry) -> Validator:
+        key = (entry.kind, entry.name)
+        if key not in self._validators:
+            self._validators[key] = validator_of(entry.params_schema)
+        return self._validators[key]
 
     def _choice(self, kind: str, value: Any, path: str, used: list[Entry]) -> JSONObject:
         choice = {"name": value} if isinstance(value, str) else value
@@ -266,47 +253,30 @@ class Catalog:
         return {"name": entry.name, "params": self._complete(entry, inner, f"{path}.params", used)}
 
 
+def check_roles(job: CheckedJob, stage: str, method: str | None, roles: Iterable[str]) -> None:
+    """Hold the roles that a job's inputs name against those that it needs and may have.
+
+    Raises:
+        InvalidRequest: a role is missing or not taken.
+    """
+    given = set(roles)
+    for role in job.needs:
+        if role not in given:
+            who = f"{stage} {method}" if method else stage
+            raise InvalidRequest(f"{who} needs {role}: name a job or an artifact that supplies it", f"inputs.{role}")
+    for role in sorted(given.difference(job.needs, job.uses)):
+        if NUMBERED.sub("", role) in job.many and NUMBERED.search(role):
+            continue
+        raise InvalidRequest(
+            f"{stage} takes no input {role} with these parameters; "
+            f"it takes {', '.join([*job.needs, *job.uses, *(f'{m}_1, {m}_2, ...' for m in job.many)]) or 'none'}",
+            f"inputs.{role}",
+        )
+
+
 def split_params(params: Mapping[str, Any], entries: list[Entry]) -> list[JSONObject]:
     """A job's flat parameters, shared out: the stage's own to the stage, all others to its method."""
     *first, _ = entries
     parts = [{k: v for k, v in params.items() if k in e.properties} for e in first]
     rest = {k: v for k, v in params.items() if not any(k in e.properties for e in first)}
     return [*parts, rest]
-
-
-def _one_way(value: Any, schema: Mapping[str, Any]) -> Any:
-    """1 and 1.0 are the same number: it is written as the schema's type says, so that equal jobs are equal."""
-    types = {s.get("type") for s in (schema, *schema.get("anyOf", ()))}
-    if isinstance(value, list) and isinstance(schema.get("items"), dict):
-        return [_one_way(v, schema["items"]) for v in value]
-    if type(value) is int and "number" in types and "integer" not in types:
-        return float(value)
-    if type(value) is float and value.is_integer() and "integer" in types and "number" not in types:
-        return int(value)
-    return value
-
-
-def _explain(error: jsonschema.ValidationError, entry: Entry, path: str) -> tuple[str, str]:
-    given: Any = error.instance
-    schema: Any = error.schema
-    said: Any = error.validator_value
-    where = ".".join([path, *(str(p) for p in error.absolute_path)])
-    if error.validator == "additionalProperties":
-        unknown = sorted(set(given) - set(schema.get("properties", {})))
-        names = sorted(entry.properties)
-        near = get_close_matches(unknown[0], names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        return (
-            f"unknown parameter {unknown[0]!r} for {entry.kind} {entry.name}{hint} Known: {', '.join(names) or 'none'}",
-            f"{where}.{unknown[0]}",
-        )
-    if error.validator == "required":
-        missing = next(n for n in said if n not in given)
-        return f"{entry.kind} {entry.name} needs parameter {missing!r}", f"{where}.{missing}"
-    if error.validator == "anyOf":
-        kinds = " or ".join(str(s.get("type", "value")) for s in said)
-        deeper = [c for c in error.context or [] if c.validator not in ("type", "const")]
-        if deeper:
-            return f"{where}: {deeper[0].message}", where
-        return f"{where}: {given!r} is not {kinds}", where
-    return f"{where}: {error.message}", where

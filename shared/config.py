@@ -31,13 +31,28 @@ class Settings(BaseSettings):
     data_root: Path = Field(Path("data"), description="folder in which data sets are looked for")
 
     threads: int | None = Field(None, ge=1, description="threads of one worker; all cores when not set")
+    memory_limit_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="memory that a worker's job may take, with what the worker itself takes; when not set, 90 % of the "
+        "machine's or the container's, divided by host_workers",
+    )
+    host_workers: int | None = Field(
+        None,
+        ge=1,
+        description="workers that share the memory of this machine or container; those of this host that are live when "
+        "it starts, when not set",
+    )
     stages: str = Field("", description="stages that a worker serves, separated by commas; all when empty")
     worker: str | None = Field(None, description="a worker's name; host and process number when not set")
 
     lease: float = Field(45.0, gt=0, description="how long a claim or a renewal holds a job")
     renew_every: float = Field(3.0, gt=0, description="how often the lease process talks to SQL")
     silence: float | None = Field(
-        None, gt=0, description="overrides how long any stage may make no progress before its lease is let go"
+        None,
+        gt=0,
+        description="overrides how long any stage may compute without progress before it is stopped: CPU seconds of "
+        "its busiest thread; ten times as long by the clock",
     )
     checkpoint_every: float = Field(10.0, gt=0, description="how often a stage that can checkpoint does so")
     obey_within: float = Field(
@@ -56,6 +71,13 @@ class Settings(BaseSettings):
         10.0, ge=0, description="pause before a lost attempt is claimed again; doubled each time, up to five minutes"
     )
     max_lost: int = Field(3, ge=1, description="attempts that may be lost before a job fails as lost_worker")
-    max_events: int = Field(
-        48, ge=1, description="event streams that one gateway process holds open at once; each holds a thread"
+    max_events: int = Field(512, ge=1, description="event streams that one gateway process holds open at once")
+    max_connections: int = Field(
+        4096, ge=16, description="connections that one gateway process holds open at once; others wait to be accepted"
     )
+    head_timeout_s: float = Field(
+        15.0,
+        gt=0,
+        description="how long the gateway waits for the head of a request, and so for the next one on a connection",
+    )
+    body_timeout_s: float = Field(30.0, gt=0, description="how long the gateway waits for the whole body of a request")

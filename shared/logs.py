@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict
 
 
 def setup() -> None:
@@ -16,7 +18,18 @@ def setup() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer(),
+            *([_make_visible, structlog.dev.ConsoleRenderer()] if person else [structlog.processors.JSONRenderer()]),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _make_visible(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What a terminal would obey stands as \\x1b, \\u202e, as JSON has it anyway; only a traceback has lines."""
+    return {
+        name: value if not isinstance(value, str) else "".join(
+            c if c.isprintable() or (c == "\n" and name == "exception") else c.encode("unicode_escape").decode()
+            for c in value
+        )
+        for name, value in event.items()
+    }  # fmt: skip

@@ -22,7 +22,7 @@ import structlog
 from billiard import active_children
 from celery import bootsteps, signals
 
-from shared import logs
+from shared import logs, machine
 from shared.config import Settings
 from shared.errors import Conflict, InvalidRequest, PalimpsestError
 from shared.jobs import fleet, queue
@@ -65,11 +65,12 @@ def _stop(message: str) -> None:
 
 @signals.celeryd_init.connect
 def _start(conf: Any, options: dict[str, Any], **_: Any) -> None:
-    """In the parent, before anything else: settings, stages, schema, a name."""
+    """In the parent, before anything else: settings, stages, schema, a name that nothing is known of yet."""
     logs.setup()
     settings = Settings()
     asked = options.get("queues") or settings.stages
     serves = tuple(asked.split(",") if isinstance(asked, str) else asked) if asked else STAGES
+    name = settings.worker or f"{'-'.join(serves)}@{socket.gethostname()}-{os.getpid()}"
     try:
         check_settings(conf)
         if unknown := sorted(set(serves) - set(STAGES)):
@@ -77,14 +78,19 @@ def _start(conf: Any, options: dict[str, Any], **_: Any) -> None:
         db = Database(settings.database_url)
         require_current(db)
         fleet.require_one_host(db, socket.gethostname())
+        # Names come back, and one that was killed while it left is still marked so. A SIGTERM that comes from here on
+        # finds no row: it does not wait for the pool child (LeaveUnstarted), or marks the row that the child has made.
+        fleet.gone(db, name)
+        workers = settings.host_workers or fleet.live_on(db, socket.gethostname()) + 1
         db.close()
     except PalimpsestError as error:
         _stop(str(error))
     # the pool child is a fresh interpreter: it learns the rest from the environment
     os.environ |= {
-        "PALIMPSEST_WORKER": settings.worker or f"{'-'.join(serves)}@{socket.gethostname()}-{os.getpid()}",
+        "PALIMPSEST_WORKER": name,
         "PALIMPSEST_STAGES": ",".join(serves),
         "PALIMPSEST_THREADS": str(settings.threads or os.cpu_count() or 1),
+        "PALIMPSEST_MEMORY_LIMIT_BYTES": str(settings.memory_limit_bytes or machine.memory_share_bytes(workers)),
         _WHY_NOT: tempfile.mkstemp(prefix="palimpsest-worker-")[1],
     }
 
@@ -109,24 +115,27 @@ def _make_runner(settings: Settings) -> Any:
     import torch
 
     from shared.artifacts import ArtifactStore
-    from workers import catalog, lease, runner
+    from workers import catalog, lease, memory, runner
 
     assert settings.worker is not None
     assert settings.threads is not None
+    assert settings.memory_limit_bytes is not None
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     serves = tuple(settings.stages.split(","))
     about, db = catalog.describe(), Database(settings.database_url)
     fleet.publish(db, about.catalog)
-    fleet.register(
-        db, settings.worker, host=socket.gethostname(), pid=os.getppid(), stages=serves, device=about.device,
-        threads=settings.threads, versions=about.versions, catalog=about.catalog.digest,
-    )  # fmt: skip
+    known: dict[str, Any] = {
+        "host": socket.gethostname(), "pid": os.getppid(), "stages": serves, "device": about.device,
+        "threads": settings.threads, "versions": about.versions, "catalog": about.catalog.digest,
+    }  # fmt: skip
+    fleet.register(db, settings.worker, **known)
+    memory.require_room(settings.memory_limit_bytes)
     # A ringer's own app: this module's belongs to the consumer.
     ringer = queue.Ringer(queue.CeleryBell(queue.make_celery(settings.broker_url.get_secret_value())))
     made = runner.Runner(
         settings, db, ArtifactStore.from_url(settings.artifacts_url), about.catalog, ringer,
-        lease.LeaseProcess(settings.worker), worker=settings.worker, serves=serves,
+        lease.LeaseProcess(settings.worker, known, settings.lease), worker=settings.worker, serves=serves,
         machine=runner.Machine(torch.__version__, about.device, settings.threads),
     )  # fmt: skip
     # A child that replaces a dead one finds the dead one's job without waiting for the reconciler.

@@ -97,7 +97,8 @@ class AttemptHooks:
     def _try_to_save(self, data: bytes) -> None:
         begun = time.monotonic()
         try:
-            self._save(data)
+            with self._page.waiting():
+                self._save(data)
             self._unsaved = None
         except TransientError as error:
             if self._unsaved is None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.context import Checkpoint, generator
+from shared.ml.tensors import read_header
 from shared.registry import Params, Plugin
 
 
@@ -118,6 +119,4 @@ class JobContext:
         data = self._hooks.load()
         if data is None:
             return None
-        length = int.from_bytes(data[:8], "little")
-        step = int(json.loads(data[8 : 8 + length])["__metadata__"]["step"])
-        return step, load(data)
+        return int(read_header(data)["step"]), load(data)

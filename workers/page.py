@@ -1,8 +1,8 @@
 """One page of memory shared by a running attempt and its lease process.
 
-The attempt writes a counter and its progress; the lease process writes orders. Neither ever waits for the
-other. Orders carry the number of the hold they belong to, so one that arrives late is not taken by the next
-job.
+The attempt writes a counter, its progress, and whether it waits for others; the lease process writes orders. Neither
+ever waits for the other. Orders carry the number of the hold they belong to, so one that arrives late is not taken by
+the next job.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
 SIZE = 16384
 _COUNTER = struct.Struct("<Q")  # at 0: grows with every beat
 _ORDER = struct.Struct("<QQ")  # at 8: hold number, order
-_LENGTH = struct.Struct("<I")  # at 24: bytes of JSON that follow at 28
-_TEXT = 28
+_LENGTH = struct.Struct("<I")  # at 24: bytes of JSON that follow at 32
+_WAITS = struct.Struct("<I")  # at 28: how many waits the attempt is inside of
+_TEXT = 32
 
 
 class Order(IntEnum):
@@ -61,6 +63,25 @@ class Page:
     def counter(self) -> int:
         """How many beats there were."""
         return int(_COUNTER.unpack_from(self._map, 0)[0])
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The attempt waits for the job store or the artifact store in here, which is not counted as standing still.
+
+        One inside another is one wait. For the attempt's own thread only.
+        """
+        self._enter(1)
+        try:
+            yield
+        finally:
+            self._enter(-1)
+
+    def waits(self) -> bool:
+        """Whether the attempt waits for the job store or the artifact store."""
+        return bool(_WAITS.unpack_from(self._map, 28)[0])
+
+    def _enter(self, step: int) -> None:
+        _WAITS.pack_into(self._map, 28, _WAITS.unpack_from(self._map, 28)[0] + step)
 
     def progress(self) -> dict[str, Any] | None:
         """The last progress, or None while it is being written."""

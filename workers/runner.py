@@ -39,6 +39,7 @@ from shared.jobs.rows import to_json
 from shared.jobs.states import Failure
 from shared.ml import REGISTRIES
 from shared.registry import Params, Plugin
+from workers import memory
 from workers.attempt import AttemptHooks
 from workers.claimer import Claimer
 from workers.context import JobContext, Output
@@ -48,7 +49,7 @@ from workers.stages import registry as stages
 
 log = structlog.get_logger()
 
-SILENCE = 120.0  # seconds without progress that a stage may take unless its `silence` trait says otherwise
+SILENCE = 120.0  # seconds that a stage may compute without progress unless its `silence` trait says otherwise
 RESULTS = 10  # times the patience, for what took an attempt its whole life to make
 
 
@@ -83,11 +84,14 @@ class Runner:
     def work(self) -> int:
         """Claim and run until nothing is left for this worker; returns how many jobs it had."""
         done = 0
-        while claim := self.claimer.claim():
+        while True:
+            self.lease.require()
+            claim = self.claimer.claim()
+            if claim is None:
+                return done
             failpoint("worker.after_claim")
             self.run(claim)
             done += 1
-        return done
 
     def run(self, claim: Claim) -> None:
         """One attempt, to one of its ends. Nothing escapes but the death of the process."""
@@ -95,7 +99,9 @@ class Runner:
         logger = log.bind(job=job.id, stage=job.stage, method=job.method, attempt=job.attempt, worker=self.worker)
         logger.info("attempt begins")
         silence = self.settings.silence or float(stages.get(job.stage).traits.get("silence", SILENCE))
-        number = self.lease.hold(job.id, claim.fence, silence)
+        # CUDA reserves far more than it takes
+        memory.settle(self.settings.memory_limit_bytes, refuse=not torch.cuda.is_available())
+        number = self.lease.hold(job.id, claim.fence, silence, job.time_limit)
         try:
             end = self._attempt(claim, number)
         except FencedOut as error:
@@ -126,7 +132,7 @@ class Runner:
             self._record(lambda: claims.give_back(self.db, job.id, fence, why, pause))
             return f"given back: {error}"
         except Exception as error:
-            failure, message = explain(error)
+            failure, message = explain(error, self.settings.memory_limit_bytes)
             if failure is Failure.ERROR:
                 log.exception("the stage raised", job=job.id, stage=job.stage, method=job.method)
             self._record(lambda: claims.fail(self.db, job.id, fence, failure, message))
@@ -258,7 +264,7 @@ def _params(
     return models[0], models[1] if method else None
 
 
-def explain(error: Exception) -> tuple[Failure, str]:
+def explain(error: Exception, memory_limit_bytes: int | None = None) -> tuple[Failure, str]:
     """The failure word and the sentence for whatever a stage raised."""
     if isinstance(error, JobFailed):
         return Failure(error.kind), error.message
@@ -269,6 +275,8 @@ def explain(error: Exception) -> tuple[Failure, str]:
         return Failure.INVALID, f"params.{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
     if isinstance(error, NotFound):
         return Failure.ERROR, str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, torch.OutOfMemoryError):  # the accelerator's
         return Failure.OUT_OF_MEMORY, f"not enough memory: {error}; make the job smaller or give it a larger worker"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return Failure.OUT_OF_MEMORY, memory.refused(error, memory_limit_bytes)
     return Failure.ERROR, f"{type(error).__name__}: {error}"

@@ -149,6 +149,8 @@ def environment(layout: Layout, redis_port: int, workers: int) -> dict[str, str]
         "PALIMPSEST_ARTIFACTS_URL": f"file://{home}/artifacts",
         "PALIMPSEST_TOKEN": layout.token(),
         "PALIMPSEST_THREADS": threads,
+        # they share the memory
+        "PALIMPSEST_HOST_WORKERS": str(max(1, workers)),
         "OMP_NUM_THREADS": threads,
         # threads that wait must not spin: other workers need the cores
         "OMP_WAIT_POLICY": "PASSIVE",

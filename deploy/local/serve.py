@@ -34,6 +34,7 @@ from deploy.local.layout import (
     write_env,
 )
 from deploy.local.secret import write_secret
+from deploy.local.startup import Startup
 
 NEEDED = 32 << 20  # bytes free: less does not take the logs, the job store and the bells of a start
 
@@ -131,29 +132,33 @@ def missing(url: str, token: str, names: set[str]) -> set[str]:
     return names - {w["id"].partition("@")[0] for w in found["items"] if w["live"]}
 
 
-def stay(
-    layout: Layout, url: str, token: str, supervisor: subprocess.Popen[bytes], ended: list[int], patience: float = 120
-) -> None:
+def stay(layout: Layout, url: str, token: str, supervisor: subprocess.Popen[bytes], ended: list[int]) -> None:
     """Until a signal has `ended` it or the supervisor dies. Says when the gateway answers: jobs can be posted then,
-    and wait for the workers; and when those are there.
+    and wait for the workers; and when those are there, for which it waits as long as they are on their way.
 
     Raises:
-        CannotServe: something did not come up in `patience` seconds; says what and where to look.
+        CannotServe: something does not come up; says what and where to look.
     """
     names = {line[9:-1] for line in layout.config.read_text().splitlines() if line.startswith("[program:worker-")}
     lacking = {"gateway"} | names
-    until = time.monotonic() + patience
+    startup = Startup(supervisor.pid, layout.logs)
     while supervisor.poll() is None and not ended:
         if lacking:
             before, lacking = lacking, lacking & missing(url, token, names)
+            if lacking != before:
+                startup.end_line()
             if "gateway" in before - lacking:
                 write_secret(layout.served, json.dumps({"url": url, "token": token, "pid": os.getpid()}))
                 print(_greeting(url, token), flush=True)
             if not lacking:
                 print(f"palimpsest: {len(names)} workers are there: {', '.join(sorted(names))}", flush=True)
-            elif time.monotonic() > until:
-                raise CannotServe(f"{', '.join(sorted(lacking))} did not come up: look into the logs folder")
+            elif why := startup.look(lacking):
+                startup.end_line()
+                raise CannotServe(f"{why}: look into the logs folder")
+            else:
+                startup.say(lacking)
         time.sleep(0.2)
+    startup.end_line()
 
 
 def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = None) -> int:

@@ -11,7 +11,7 @@ import typer
 
 from services.cli import completing
 from services.cli.following import follow
-from services.cli.output import INTERRUPTED, Json, WrongUse, as_json, client, say, size
+from services.cli.output import INTERRUPTED, Json, WrongUse, as_json, client, print_path, say, size
 from services.cli.reporting import conclude
 from services.client import ClientError, Job
 
@@ -93,5 +93,5 @@ def fetch(
     if json:
         as_json({"path": str(path), "size": path.stat().st_size})
     else:
-        typer.echo(path)
+        print_path(path)
         say(f"{size(path.stat().st_size)}, checked")

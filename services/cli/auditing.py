@@ -7,14 +7,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from services.cli import auditfiles, grids
 from services.cli.auditfiles import AuditFile
 from services.cli.commands import command, parameters
 from services.cli.following import follow
 from services.cli.gates import check_metrics, gates
-from services.cli.output import INTERRUPTED, OK, Json, WrongUse, as_json, client, coloured, console, say, table
+from services.cli.output import (
+    INTERRUPTED,
+    OK,
+    Json,
+    WrongUse,
+    as_json,
+    client,
+    coloured,
+    console,
+    say,
+    table,
+    to_markup,
+)
 from services.cli.reporting import FailOn, conclude
 from services.cli.submitting import Watch
 from services.client import Audit, Client, DryRun, Invalid
@@ -107,4 +118,4 @@ def _show_dry_run(found: DryRun, json: bool) -> None:
     table(["stage", "method", "seed", "job"], rows)
     console().print(f"{found.total} jobs: {found.reused} are there already, {found.new} would be new")
     for cost in found.costs:
-        console().print(escape(cost))
+        console().print(to_markup(cost))

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from services.cli.output import make_visible
 from services.client import Client
 
 WAIT = 1.0  # seconds: longer than that, and TAB seems broken
@@ -32,12 +33,12 @@ def _asking(ask: Callable[[Client, typer.Context], Iterator[tuple[str, str]]]) -
 
 def _jobs(gateway: Client, _: typer.Context) -> Iterator[tuple[str, str]]:
     for job in islice(gateway.jobs(limit=MOST), MOST):
-        yield job.id, f"{job.stage} {job.method or ''} {job.state}"
+        yield job.id, make_visible(f"{job.stage} {job.method or ''} {job.state}")
 
 
 def _audits(gateway: Client, _: typer.Context) -> Iterator[tuple[str, str]]:
     for audit in islice(gateway.audits(limit=MOST), MOST):
-        yield audit.id, f"{audit.name} {audit.state}"
+        yield audit.id, make_visible(f"{audit.name} {audit.state}")
 
 
 def _items(gateway: Client, ctx: typer.Context) -> Iterator[tuple[str, str]]:
@@ -60,7 +61,7 @@ def _methods(gateway: Client, ctx: typer.Context) -> Iterator[tuple[str, str]]:
 
 def _named(kinds: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str]]:
     for entry in kinds.get(kind, ()):
-        yield entry["name"], entry["summary"]
+        yield entry["name"], make_visible(entry["summary"])
 
 
 def plugins(kind: str) -> Completer:

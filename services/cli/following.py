@@ -12,10 +12,9 @@ from typing import Protocol
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from services.cli.output import FAILED, INTERRUPTED, OK, client, coloured, say, span
+from services.cli.output import FAILED, INTERRUPTED, OK, client, coloured, console, make_visible, say, span, to_markup
 from services.client import Client, Update
 
 PATIENCE = 60.0  # seconds for which a gateway that is being restarted is waited for
@@ -94,7 +93,7 @@ class Lines:
             return
         self._last[update.id] = (update.state, now)
         words = [update.id, update.label, update.state, count(update), pace(update), numbers(update), reason(update)]
-        typer.echo("  ".join(word for word in words if word))
+        typer.echo(make_visible("  ".join(word for word in words if word)))
 
     def close(self) -> None:
         pass
@@ -103,7 +102,7 @@ class Lines:
 class Bars:
     """One bar a job: stage, done of total, rate, time left, numbers."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, shown: Console | None = None) -> None:
         self._tasks: dict[str, TaskID] = {}
         self._passing: set[str] = set()  # jobs that are shown only while they run
         self._bars = Progress(
@@ -113,14 +112,14 @@ class Bars:
             TextColumn("{task.fields[count]}"),
             TextColumn("[dim]{task.fields[pace]}[/]"),
             TextColumn("{task.fields[numbers]}"),
-            console=console,
+            console=shown or console(),
         )
         self._bars.start()
 
     def show(self, update: Update) -> None:
         task = self._tasks.get(update.id)
         if task is None:
-            what = f"[b]{escape(update.label)}[/] [dim]{update.id}[/]"
+            what = f"[b]{to_markup(update.label)}[/] [dim]{to_markup(update.id)}[/]"
             task = self._tasks[update.id] = self._bars.add_task(
                 what, total=None, start=False, state="", count="", pace="", numbers=""
             )
@@ -133,7 +132,7 @@ class Bars:
             state=coloured(f"{update.state:<9}").replace(update.state, coloured(update.state), 1),
             count=count(update),
             pace=pace(update),
-            numbers=escape(numbers(update)),
+            numbers=to_markup(numbers(update)),
         )
         if not update.asked:
             self._pass(update)
@@ -141,7 +140,7 @@ class Bars:
             for left in self._passing:  # they have ended too, between the last two looks
                 self._bars.update(self._tasks[left], visible=False)
         if reason(update):
-            self._bars.console.print(f"{update.id}: {escape(reason(update))}", style="red")
+            self._bars.console.print(f"{to_markup(update.id)}: {to_markup(reason(update))}", style="red")
 
     def _pass(self, update: Update) -> None:
         """An audit has many jobs: those that went well make room."""

@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from services.cli.completing import jobs
-from services.cli.output import INTERRUPTED, Json, WrongUse, client, coloured, console, say
+from services.cli.output import INTERRUPTED, Json, WrongUse, client, coloured, console, say, to_markup
 from services.client import Event
 
 
@@ -47,14 +46,14 @@ def _told(kind: str, data: Mapping[str, Any]) -> str:
         why = data.get("message") or data.get("because") or ""
         who = f" by {data['worker']}" if data.get("worker") else ""
         failure = f"{data['failure']}: " if data.get("failure") else ""
-        return f"{coloured(str(data.get('to', '')))}  {escape(f'{failure}{why}{who}')}"
+        return f"{coloured(str(data.get('to', '')))}  {to_markup(f'{failure}{why}{who}')}"
     if kind == "progress":
         done, total = data.get("done", 0), data.get("total", 0)
         numbers = "  ".join(f"{n.replace('_', ' ')} {_short(v)}" for n, v in data.items() if n not in ("done", "total"))
-        return f"{kind}  {done:g}/{total:g}  {escape(numbers)}".rstrip()
+        return f"{kind}  {done:g}/{total:g}  {to_markup(numbers)}".rstrip()
     if kind == "cancel":
         return coloured("stopping") + "  told to stop"
-    return f"{kind}  {escape('  '.join(f'{n} {_short(v)}' for n, v in data.items()))}".rstrip()
+    return f"{kind}  {to_markup('  '.join(f'{n} {_short(v)}' for n, v in data.items()))}".rstrip()
 
 
 def _short(value: Any) -> str:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import typer
-from rich.markup import escape
 
 from services.cli import acting, auditing, logs, reporting, showing, submitting
-from services.cli.output import FAILED, OK, USAGE, WrongUse, errors
+from services.cli.output import FAILED, OK, USAGE, WrongUse, errors, to_markup
 from services.client import (
     ApiError,
     ClientError,
@@ -58,13 +57,13 @@ def main() -> NoReturn:
         status = _run()
     except (ClientError, WrongUse) as error:
         message, status = _told(error)
-        errors().print(escape(f"palimpsest: {message}"))
+        errors().print(to_markup(f"palimpsest: {message}", keep="\n"))
     except UnicodeEncodeError as error:  # what came in by the command line was no text
         wrong = error.object[error.start : error.end]
-        errors().print(escape(f"palimpsest: {wrong!r} cannot be sent: write it in UTF-8"))
+        errors().print(to_markup(f"palimpsest: {wrong!r} cannot be sent: write it in UTF-8"))
         status = USAGE
     except OSError as error:  # typer has dealt with a reader that left
-        errors().print(escape(f"palimpsest: standard output cannot be written: {error.strerror}"))
+        errors().print(to_markup(f"palimpsest: standard output cannot be written: {error.strerror}"))
         status = FAILED
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed has nowhere to go
     sys.exit(status)

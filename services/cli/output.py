@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,29 +34,56 @@ def client(patience: float = 3.0) -> Client:
     return Client(patience=patience)
 
 
+def make_visible(text: str, keep: str = "") -> str:
+    """Text of the gateway or of a user as a terminal may show it: characters that move the cursor, that turn the
+    direction of writing or that are not seen stand as \\x1b, \\u202e; those in `keep`, such as a line break, stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def to_markup(text: str, keep: str = "") -> str:
+    """Such text for rich, which reads no markup in it."""
+    return escape(make_visible(text, keep))
+
+
+class _Console(Console):
+    """Prints nothing that is not visible, whoever forgot to make it so."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(make_visible(text, keep="\n"), **options)
+
+
 def console(width: int | None = None) -> Console:
     """Standard output. A pipe is as wide as it takes: an id that is cut is no id."""
-    return Console(width=width if sys.stdout.isatty() or width else 240, soft_wrap=True, highlight=False)
+    room = width if sys.stdout.isatty() or width else 240
+    return _Console(width=room, soft_wrap=True, highlight=False, emoji=False)
 
 
 def errors() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return _Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:
     """A sentence for a person, next to the result, so not in the way of a program that reads it."""
-    errors().print(escape(text))
+    errors().print(to_markup(text))
 
 
 def as_json(value: Any) -> None:
-    """One JSON value on one or more lines."""
-    typer.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    """One JSON value on one or more lines. What JSON leaves as it is and a terminal would obey is escaped too."""
+    text = json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
+    typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def print_path(path: Path) -> None:
+    """The path of a file that was made; a program gets its very bytes."""
+    typer.echo(make_visible(str(path)) if sys.stdout.isatty() else path)
 
 
 def coloured(state: str) -> str:
     """A state in its colour."""
     colour = _COLOURS.get(state)
-    return f"[{colour}]{state}[/]" if colour else state
+    return f"[{colour}]{state}[/]" if colour else to_markup(state)
 
 
 SHRINKS = {"message": 20, "summary": 30, "needs": 12, "default": 10, "type": 7}  # columns, and to how little
@@ -69,7 +97,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], wrap: bool = Fa
     whole. In a pipe a row is a line.
     """
     terminal, room = sys.stdout.isatty(), console().width
-    cells = [[Text.from_markup(cell) for cell in column] for column in zip(columns, *rows, strict=True)]
+    cells = [
+        [Text.from_markup(make_visible(cell, keep="\n"), emoji=False) for cell in column]
+        for column in zip(columns, *rows, strict=True)
+    ]
     natural = [max(text.cell_len for text in column) for column in cells]
     least = [_least(column, wide, wrap) for column, wide in zip(cells, natural, strict=True)]
     gaps = _BETWEEN * (len(cells) - 1)

@@ -15,7 +15,7 @@ import typer
 from services.cli import verdicts
 from services.cli.completing import audits
 from services.cli.gates import Gate, crossings, gates, unjudged
-from services.cli.output import FAILED, GATE, OK, Json, WrongUse, client, say
+from services.cli.output import FAILED, GATE, OK, Json, WrongUse, client, print_path, say
 from services.client import ClientError, NoReport, Report
 
 FailOn = Annotated[
@@ -49,7 +49,7 @@ def report(
     if output is not None or open_ or not json:
         paths = found.save(output or Path(f"report-{item}"))
         for path in paths:
-            say(str(path)) if json else typer.echo(path)
+            say(str(path)) if json else print_path(path)
         if open_:
             webbrowser.open(paths[-1].resolve().as_uri())
     if drawn:

@@ -9,10 +9,9 @@ from itertools import islice
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from services.cli import completing
-from services.cli.output import Json, age, as_json, client, coloured, console, pairs, size, table
+from services.cli.output import Json, age, as_json, client, coloured, console, pairs, size, table, to_markup
 from services.client import Audit, Job
 
 Limit = Annotated[int, typer.Option(min=1, help="How many, newest first.")]
@@ -45,7 +44,7 @@ def audits(limit: Limit = 20, json: Json = False) -> None:
     if json:
         as_json([audit.raw for audit in items])
         return
-    rows = [[a.id, escape(a.name), coloured(a.state), f"{a.finished}/{a.total}", age(a.created_at)] for a in items]
+    rows = [[a.id, to_markup(a.name), coloured(a.state), f"{a.finished}/{a.total}", age(a.created_at)] for a in items]
     table(["audit", "name", "state", "jobs", "age"], rows)
 
 
@@ -82,7 +81,7 @@ def _job_table(items: Sequence[Job]) -> None:
             coloured("stopping" if j.stopping and not j.ended else j.state),
             _progress(j),
             age(j.created_at),
-            escape(j.message or ""),
+            to_markup(j.message or ""),
         ]
         for j in items
     ]
@@ -110,13 +109,13 @@ def _show_job(job: Job) -> None:
         "stage": f"{job.stage} {job.method}" if job.method else job.stage,
         "state": coloured(job.state) + (" (stopping)" if job.stopping and not job.ended else ""),
         "failure": f"[red]{job.failure}[/]" if job.failure else "",
-        "message": escape(job.message or ""),
+        "message": to_markup(job.message or "", keep="\n"),
         "seed": str(job.seed),
         "params": _compact(job.params),
         "inputs": "\n".join(f"{role} from {_source(source)}" for role, source in job.inputs.items()),
         "progress": f"{_progress(job)} {_compact(numbers) if numbers else ''}" if job.progress else "",
         "attempts": f"{job.attempt}, {job.lost_count} lost" if job.attempt else "",
-        "worker": escape(job.worker or ""),
+        "worker": to_markup(job.worker or ""),
         "reused": f"took the artifacts of {job.reused_from}" if job.reused_from else "",
         "audits": ", ".join(job.audits),
         "created": job.created_at or "",
@@ -136,14 +135,14 @@ def _source(source: Mapping[str, str]) -> str:
 
 
 def _compact(value: Any) -> str:
-    return escape(jsonlib.dumps(value, ensure_ascii=False))
+    return to_markup(jsonlib.dumps(value, ensure_ascii=False))
 
 
 def _show_audit(audit: Audit) -> None:
     pairs(
         {
             "audit": audit.id,
-            "name": escape(audit.name),
+            "name": to_markup(audit.name),
             "state": coloured(audit.state),
             "jobs": f"{audit.finished} of {audit.total} have ended",
             "created": audit.created_at or "",
@@ -176,11 +175,13 @@ def catalog(
         return
     if not found["kinds"]:
         known = "" if kind is None else f" of kind {kind}"
-        console().print(f"nothing{escape(known)} was published: has a worker started?")
+        console().print(f"nothing{to_markup(known)} was published: has a worker started?")
     for place, (name, entries) in enumerate(found["kinds"].items()):
         if place:
             console().print()
-        table([name, "summary", "needs"], [[e["name"], escape(e["summary"]), ", ".join(e["needs"])] for e in entries])
+        table(
+            [name, "summary", "needs"], [[e["name"], to_markup(e["summary"]), ", ".join(e["needs"])] for e in entries]
+        )
         for entry in entries if kind else ():
             _entry(entry)
 
@@ -200,7 +201,7 @@ def _type(schema: Mapping[str, Any]) -> str:
     if "x-plugin" in schema:
         return str(schema["x-plugin"])
     if "enum" in schema:
-        return escape("|".join(str(v) for v in schema["enum"]))
+        return to_markup("|".join(str(v) for v in schema["enum"]))
     if "anyOf" in schema:
         return " or ".join(_type(s) for s in schema["anyOf"])
     return str(schema.get("type", "-"))
@@ -210,7 +211,7 @@ def _describe(schema: Mapping[str, Any]) -> str:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     bounds = f" ({'' if low is None else low}..{'' if high is None else high})" if low != high else ""
-    return escape(str(schema.get("description", "")) + bounds)
+    return to_markup(str(schema.get("description", "")) + bounds)
 
 
 def queues(json: Json = False) -> None:
@@ -233,10 +234,10 @@ def workers(json: Json = False) -> None:
         return
     rows = [
         [
-            escape(w["id"]),
+            to_markup(w["id"]),
             ("[yellow]draining[/]" if w["drain"] else "[green]live[/]") if w["live"] else "[red]gone[/]",
             ", ".join(w["stages"]),
-            escape(w["device"]),
+            to_markup(w["device"]),
             str(w["threads"]),
             w["job"] or "-",
             age(w["seen_at"]),

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
-
-from services.cli.output import console, table
+from services.cli.output import console, table, to_markup
 from services.client import Report
 
 Row = Mapping[str, Any]
@@ -23,16 +21,18 @@ def show(report: Report) -> None:
     verdict = report.data.get("verdict") or {}
     level = str(verdict.get("level", "no verdict"))
     colour = _COLOURS.get(level, "default")
-    console().print(f"[{colour} bold]{escape(level.replace('_', ' '))}[/]: {escape(str(verdict.get('headline', '')))}")
+    console().print(
+        f"[{colour} bold]{to_markup(level.replace('_', ' '))}[/]: {to_markup(str(verdict.get('headline', '')))}"
+    )
     if report.rows:
         cells = [_cells(row, report.rows) for row in report.rows]
         # a choice that all rows share tells nothing, and a terminal is narrow
         shown = [n for n in cells[0] if n not in ("seed", "defense") or len({c[n] for c in cells}) > 1]
-        table(shown, [[escape(c[name]) for name in shown] for c in cells], wrap=True)
+        table(shown, [[to_markup(c[name]) for name in shown] for c in cells], wrap=True)
     for row in report.missing:
         who = " ".join(method_name(row, part) for part in ("unlearning", "defense", "attack"))
         console().print(
-            f"[red]missing[/]: {escape(who)}, seed {row.get('seed', '-')}: {escape(str(row.get('why', '')))}"
+            f"[red]missing[/]: {to_markup(who)}, seed {row.get('seed', '-')}: {to_markup(str(row.get('why', '')))}"
         )
 
 

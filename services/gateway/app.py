@@ -6,7 +6,7 @@ from typing import Any
 
 from flask_openapi.openapi import OpenAPI
 
-from services.gateway import auth, bodies, headers, problems
+from services.gateway import auth, bodies, document, headers, problems
 from services.gateway.api import ROUTES
 from services.gateway.deps import EXTENSION, Gateway, GatewayDeps
 
@@ -19,6 +19,10 @@ _INFO: dict[str, Any] = {
 
 class _App(OpenAPI):
     request_class = bodies.StrictRequest
+
+    def generate_spec_json(self) -> None:
+        super().generate_spec_json()  # type: ignore[no-untyped-call]
+        document.complete(self.spec_json)
 
 
 def create_app(deps: GatewayDeps) -> OpenAPI:

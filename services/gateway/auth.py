@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from urllib.parse import quote
 
 from flask import Flask, Response, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -71,7 +72,7 @@ def install(app: Flask, settings: Settings) -> None:
 
     def _sign_in() -> AnyResponse:
         # one slash: a path that starts with two would be read as another host
-        response = redirect("/" + request.path.lstrip("/\\"), 303)
+        response = redirect("/" + quote(request.path.lstrip("/\\")), 303)
         age = COOKIE_DAYS * 24 * 3600
         response.set_cookie(
             COOKIE, session, max_age=age, httponly=True, samesite="Strict", secure=request.is_secure, path="/"

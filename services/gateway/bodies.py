@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 from flask import Request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
+from services.gateway.deps import gateway
 from shared.errors import InvalidRequest
 
 MAX_BYTES = 1 << 20
+SHORT_BYTES = 16 << 10  # is read, and one job in it planned, in some milliseconds: without waiting for a turn
 MAX_DEPTH = 32
 MAX_NAME = 256
 INT64 = range(-(2**63), 2**63)
@@ -30,7 +33,9 @@ class StrictRequest(Request):
             raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
         if self.headers.get("Content-Encoding", "identity") != "identity":
             raise UnsupportedMediaType("send the body uncompressed")
-        return parse(self.get_data())
+        data = self.get_data()
+        with gateway().planning.turn() if len(data) > SHORT_BYTES else nullcontext():
+            return parse(data)
 
 
 def parse(data: bytes) -> dict[str, Any]:

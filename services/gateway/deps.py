@@ -8,9 +8,12 @@ from typing import cast
 
 from flask import current_app, g
 
+from services.gateway.counts import QueueCounts
 from services.gateway.published import PublishedCatalog
+from services.gateway.turns import Turns
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
+from shared.jobs import fleet
 from shared.jobs.database import Database
 from shared.jobs.queue import Ringer
 
@@ -23,7 +26,7 @@ class StreamTimes:
 
     poll: float = 0.5  # between two looks at SQL
     heartbeat: float = 10.0  # silence after which a comment is sent
-    longest: float = 25.0  # a stream ends itself then, so that it does not hold a thread for ever
+    longest: float = 120.0  # a stream ends itself then: a reader that is gone unseen holds its slot no longer
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,13 @@ class Gateway:
     deps: GatewayDeps
     catalog: PublishedCatalog
     stream_slots: threading.BoundedSemaphore
+    counts: QueueCounts
+    planning: Turns = field(default_factory=Turns)
 
     @classmethod
     def of(cls, deps: GatewayDeps) -> Gateway:
-        return cls(deps, PublishedCatalog(deps.db), threading.BoundedSemaphore(deps.settings.max_events))
+        slots = threading.BoundedSemaphore(deps.settings.max_events)
+        return cls(deps, PublishedCatalog(deps.db), slots, QueueCounts(lambda: fleet.stage_counts(deps.db)))
 
 
 def gateway() -> Gateway:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from shared.catalog import Catalog
 from shared.jobs import fleet
 from shared.jobs.database import Database
@@ -12,14 +14,18 @@ class PublishedCatalog:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._held: tuple[str | None, Catalog] | None = None
+        self._lock = threading.Lock()  # a new catalog is read and checked by one request, for which the others wait
+        self._latest: str | None = None  # may be one that is refused, and another one held
+        self._held: tuple[str | None, Catalog] = (None, Catalog([]))
 
     def current(self) -> tuple[str | None, Catalog]:
         """Digest and catalog; (None, empty) before any worker has started."""
-        held = self._held
-        if held is None or held[0] is None or held[0] != fleet.latest_digest(self._db):
-            held = self._held = fleet.published(self._db)
-        return held
+        latest = fleet.latest_digest(self._db)
+        with self._lock:
+            if latest != self._latest:
+                self._held = fleet.published(self._db)
+                self._latest = latest
+            return self._held
 
     @property
     def catalog(self) -> Catalog:

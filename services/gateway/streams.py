@@ -1,25 +1,28 @@
-"""A job's events as server-sent events: `id` is the sequence number in SQL, so a stream resumes anywhere."""
+"""A job's events as server-sent events: `id` is the sequence number in SQL, so a stream resumes anywhere.
+
+A route answers with the beginning of a stream and leaves a `Follow` in the WSGI environ; the server's side of the
+gateway (`asgi.py`) goes on from there, on its event loop. A server that does not offer that ends the stream
+after its beginning, and the reader resumes.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-import time
-from collections.abc import Iterator
-
-import structlog
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass
 
 from services.gateway.deps import StreamTimes
 from services.gateway.views import event_json
-from shared.errors import PalimpsestError
-from shared.jobs import reads
-from shared.jobs.database import Database
+from services.gateway.watch import PAGE, Watch
 from shared.jobs.records import Event, Job
 from shared.jobs.states import TERMINAL
 
-log = structlog.get_logger()
-
-PAGE = 200
+RETRY = b"retry: 2000\n\n"  # a reader whose stream ends comes back after 2 s
+HEARTBEAT = b": nothing new\n\n"
+OFFERED = "palimpsest.streams"  # in the WSGI environ: this server goes on with a stream
+FOLLOW = "palimpsest.follow"  # the `Follow` that it is to go on with
 
 
 class Slot:
@@ -34,10 +37,24 @@ class Slot:
             slots.release()
 
 
+@dataclass(frozen=True)
+class Follow:
+    """Where a stream goes on: after this event of this job, in this slot."""
+
+    job_id: str
+    after: int
+    slot: Slot
+
+
 def frame(event: Event) -> bytes:
     """One event in the stream's format."""
     data = json.dumps(event_json(event), separators=(",", ":"))
     return f"id: {event.seq}\nevent: {event.kind}\ndata: {data}\n\n".encode()
+
+
+def frames(found: Iterable[Event]) -> bytes:
+    """Some events, one frame each."""
+    return b"".join(map(frame, found))
 
 
 def is_over(job: Job, found: list[Event]) -> bool:
@@ -45,29 +62,23 @@ def is_over(job: Job, found: list[Event]) -> bool:
     return job.state in TERMINAL and len(found) < PAGE
 
 
-def stream(db: Database, tenant: str, job: Job, found: list[Event], after: int, times: StreamTimes) -> Iterator[bytes]:
-    """The events found so far, then the others as they come, until the job ends or the stream is old.
-
-    A job store that does not answer ends the stream: the reader resumes where it was.
-    """
-    yield b"retry: 2000\n\n"  # a reader whose stream ends comes back after 2 s
-    started = spoke = time.monotonic()
-    while True:
-        for event in found:
-            yield frame(event)
-            after, spoke = event.seq, time.monotonic()
-        if is_over(job, found):
-            return
-        now = time.monotonic()
-        if now - started > times.longest:
-            return
-        if now - spoke > times.heartbeat:
-            yield b": nothing new\n\n"
-            spoke = now
-        if len(found) < PAGE:
-            time.sleep(times.poll)
-        try:
-            job, found = reads.events_after(db, tenant, job.id, after, PAGE)
-        except PalimpsestError as error:
-            log.warning("event stream ended", job=job.id, error=str(error))
-            return
+async def go_on(watch: Watch, start: Follow, times: StreamTimes) -> AsyncGenerator[bytes, None]:
+    """The events after the beginning as they come, until the job ends, the stream is old or the server stops."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + times.longest
+    beats = clock() + times.heartbeat
+    reader = watch.open(start.job_id, start.after)
+    try:
+        while not reader.over and (now := clock()) < ends:
+            page, full = await reader.page(min(beats, ends) - now)
+            if page:
+                yield frames(page)
+            elif clock() >= beats:
+                yield HEARTBEAT
+            else:
+                continue
+            beats = clock() + times.heartbeat
+            if full:
+                watch.hurry()
+    finally:
+        watch.close(reader)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from services.gateway.bodies import SHORT_BYTES
 from services.gateway.damaged import check_shared
 from services.gateway.deps import db, gateway, tenant
 from shared.errors import InvalidRequest, NotFound
@@ -112,18 +114,21 @@ def plan_posted(body: JobRequest) -> PlannedJob:
 
     Raises:
         InvalidRequest: by field: what the catalog refuses, an input that does not exist or does not fit.
+        TransientError: it is long, and others are planned.
     """
     parents = _parents(body)
-    return plan_job(
-        gateway().catalog.catalog,
-        body.stage,
-        body.method,
-        body.params,
-        body.seed,
-        parents.inputs,
-        parent_keys=parents.keys,
-        fresh=body.fresh,
-    )
+    long = (request.content_length or 0) > SHORT_BYTES
+    with gateway().planning.turn() if long else nullcontext():
+        return plan_job(
+            gateway().catalog.catalog,
+            body.stage,
+            body.method,
+            body.params,
+            body.seed,
+            parents.inputs,
+            parent_keys=parents.keys,
+            fresh=body.fresh,
+        )
 
 
 def _parents(body: JobRequest) -> Parents:

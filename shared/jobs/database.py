@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,6 +62,21 @@ class Database:
     def file(self) -> Path | None:
         """Where a SQLite database lives; None for one in memory, and for a server."""
         return Path(str(self.url.database)) if self.dialect == "sqlite" and not self._in_memory else None
+
+    def copy_to(self, copy: Path) -> None:
+        """Copy a SQLite database as it is at one moment, also while others write; readable by its owner only.
+
+        Raises:
+            Conflict: it is no file of SQLite's.
+        """
+        if self.file is None:
+            raise Conflict("only a SQLite file can be copied: a server has backups of its own")
+        draft = copy.with_name(f"{copy.name}.new")
+        draft.unlink(missing_ok=True)
+        draft.touch(0o600)
+        with closing(sqlite3.connect(self.file)) as source, closing(sqlite3.connect(draft)) as target:
+            source.backup(target)  # with what only the write-ahead log holds
+        draft.replace(copy)
 
     @property
     def _in_memory(self) -> bool:
@@ -150,8 +168,13 @@ def _sqlite(path: str | None, url: str) -> Engine:
     if path in (None, "", ":memory:"):
         engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
-        Path(str(path)).absolute().parent.mkdir(parents=True, exist_ok=True)
+        file = Path(str(path)).absolute()
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = create_engine(url, pool_size=5, max_overflow=70, connect_args={"timeout": _BUSY_S})
+
+        @event.listens_for(engine, "do_connect")
+        def _make_private(*_: Any) -> None:
+            _keep_private(file)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
@@ -170,6 +193,24 @@ def _sqlite(path: str | None, url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _keep_private(file: Path) -> None:
+    """Make the database 0600, and what lies beside it of an earlier process. SQLite makes its log and its index as
+    the file is. It is made here by link, not opened: to close a file gives up all locks that SQLite holds on it."""
+    with suppress(OSError):  # SQLite says better what is wrong
+        if not file.exists():
+            draft = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            try:
+                os.link(draft, file)
+            finally:
+                draft.unlink()
+    for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+        with suppress(OSError):
+            found = (path := file.with_name(name)).stat()
+            if found.st_mode & 0o077 and found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode):
+                path.chmod(0o600)
 
 
 def _write_ahead(cursor: sqlite3.Cursor) -> None:

@@ -53,7 +53,7 @@ WITH RECURSIVE kinds(plugin_set) AS (
     ) AS rank
     FROM tenants t WHERE t.n > 0 AND t.tenant IS NOT NULL AND (t.round = 0 OR t.tenant <= :served)
 ), shares AS (
-    SELECT tenant, count(*) AS running FROM jobs WHERE state = 'running' GROUP BY tenant
+    SELECT tenant, count(*) AS running FROM {{running}} WHERE state = 'running' GROUP BY tenant
 ), turns AS (
     SELECT h.plugin_set, h.round, h.tenant, h.rank, coalesce(shares.running, 0) AS running
     FROM heads h LEFT JOIN shares ON shares.tenant = h.tenant
@@ -123,6 +123,7 @@ _WORDS = {
         "stages": "SELECT value FROM json_each(:stages)",
         "plugins": "SELECT value FROM json_each(:plugins)",
         "needed": "json_each(s.plugins) AS needed",
+        "running": "jobs INDEXED BY ix_jobs_running",  # without statistics SQLite takes an index of all jobs
     },
     "postgresql": {
         "group": "json_agg",
@@ -130,6 +131,7 @@ _WORDS = {
         "stages": "SELECT json_array_elements_text(CAST(:stages AS json))",
         "plugins": "SELECT json_array_elements_text(CAST(:plugins AS json))",
         "needed": "json_array_elements_text(CAST(s.plugins AS json)) AS needed(value)",
+        "running": "jobs",
     },
 }
 

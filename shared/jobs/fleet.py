@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from shared.catalog import Catalog
-from shared.errors import Conflict
+from shared.catalog import MAX_BYTES, Catalog
+from shared.errors import Conflict, PluginImportError
 from shared.jobs.database import Database
 from shared.jobs.records import Worker
 from shared.jobs.rows import to_json
 from shared.jobs.states import State
 from shared.jobs.tables import catalogs, jobs, workers
 
+log = structlog.get_logger()
+
+LOOKED_THROUGH = 20  # catalogs, latest first, of which the first within bounds counts
 LIVE_WITHIN = 20.0  # seconds since a worker was last seen, within which it counts as live
 FORGET_AFTER = 3600.0  # seconds after which a worker's row is dropped
 
 
 def publish(db: Database, catalog: Catalog) -> None:
-    """Make this the catalog that the gateway validates with. The latest to be published counts."""
+    """Make this the catalog that the gateway validates with. The latest to be published counts.
+
+    Raises:
+        PluginImportError: see `Catalog.require_bounded`.
+    """
+    catalog.require_bounded()
 
     def work(connection: Connection) -> None:
         row = {"digest": catalog.digest, "body": to_json(catalog.to_json())}
@@ -39,11 +48,22 @@ def latest_digest(db: Database) -> str | None:
 
 
 def published(db: Database) -> tuple[str | None, Catalog]:
-    """The current catalog and its digest; (None, empty) before any worker has started."""
-    query = select(catalogs.c.digest, catalogs.c.body).order_by(catalogs.c.published_at.desc()).limit(1)
+    """The current catalog and its digest; (None, empty) before any worker has started.
+
+    What stands in the database is not trusted: a catalog that is none, or beyond the bounds that publishing one has,
+    is named in the log and passed over for the one before it.
+    """
+    known = select(catalogs.c.digest, func.length(catalogs.c.body).label("size"))
     with db.read() as connection:
-        row = connection.execute(query).one_or_none()
-    return (row.digest, Catalog.from_json(json.loads(row.body))) if row else (None, Catalog([]))
+        for row in connection.execute(known.order_by(catalogs.c.published_at.desc()).limit(LOOKED_THROUGH)).all():
+            try:
+                if row.size > MAX_BYTES:
+                    raise ValueError(f"{row.size} characters")
+                body = connection.execute(select(catalogs.c.body).where(catalogs.c.digest == row.digest)).scalar_one()
+                return row.digest, Catalog.from_json(json.loads(body))
+            except (ValueError, RecursionError, PluginImportError) as error:
+                log.error("a published catalog is refused", digest=row.digest, error=str(error))
+    return None, Catalog([])
 
 
 def catalog(db: Database) -> Catalog:
@@ -81,7 +101,10 @@ def register(
     versions: dict[str, str],
     catalog: str,
 ) -> None:
-    """A worker is there, or is there again after its pool child was replaced (which keeps its drain mark)."""
+    """A worker is there, or is there again after its pool child was replaced (which keeps its drain mark).
+
+    What a worker under this name was told before it was started is gone by then: the parent calls `gone` first.
+    """
 
     def work(connection: Connection) -> None:
         values: dict[str, Any] = {
@@ -103,12 +126,12 @@ def register(
     db.retrying(work)
 
 
-def seen(db: Database, worker: str) -> bool:
-    """Note that the worker is alive; says whether it is to drain."""
+def seen(db: Database, worker: str) -> bool | None:
+    """Note that the worker is alive; says whether it is to drain, None when its row is gone."""
 
-    def work(connection: Connection) -> bool:
+    def work(connection: Connection) -> bool | None:
         query = update(workers).where(workers.c.id == worker).values(seen_at=db.now).returning(workers.c.drain)
-        return bool(connection.execute(query).scalar_one_or_none())
+        return connection.execute(query).scalar_one_or_none()
 
     return db.retrying(work)
 
@@ -120,7 +143,7 @@ def drain(db: Database, worker: str) -> bool:
 
 
 def gone(db: Database, worker: str) -> None:
-    """The worker has left in good order."""
+    """The worker has left in good order; or one starts, and what was said of the last one under its name is over."""
     db.retrying(lambda c: c.execute(delete(workers).where(workers.c.id == worker)))
 
 
@@ -143,6 +166,11 @@ def live_by_stage(db: Database) -> dict[str, int]:
         for stage in worker.stages if worker.live and not worker.drain else ():
             counts[stage] = counts.get(stage, 0) + 1
     return counts
+
+
+def live_on(db: Database, host: str) -> int:
+    """How many live workers there are on this host."""
+    return sum(1 for worker in fleet(db) if worker.live and worker.host == host)
 
 
 def stage_counts(db: Database) -> dict[str, dict[str, int]]:

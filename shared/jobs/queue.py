@@ -35,8 +35,8 @@ SETTINGS: dict[str, Any] = {
     "worker_pool_start_method": "spawn",
     "worker_prefetch_multiplier": 1,
     "worker_disable_prefetch": True,
-    # importing torch takes seconds on a busy machine
-    "worker_proc_alive_timeout": 120,
+    # importing torch takes minutes on a machine that is busy enough, and a child killed for it would start over
+    "worker_proc_alive_timeout": 1200,
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
     "worker_send_task_events": False,

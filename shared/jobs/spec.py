@@ -12,7 +12,8 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class AuditSpec(BaseModel):
-    """An audit. Wherever a plugin is named, a plain name stands for the name with default parameters.
+    """An audit. Wherever a plugin is named, a plain name stands for the name with default parameters. Choices that are
+    equal once defaults are filled in, and equal seeds, count once.
 
     `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates`, `shadow` and `evaluate` are parameters of the stages
     pretrain, train, unlearn, defend, probe, candidates, shadow and evaluate, as the catalog describes them.

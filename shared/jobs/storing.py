@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs import plugin_sets
-from shared.jobs.database import Database
+from shared.jobs.inserting import insert_rows
 from shared.jobs.moves import hopeless
 from shared.jobs.ranking import rank
 from shared.jobs.records import Input, Job, PlannedJob
@@ -64,7 +64,7 @@ class Draft:
 
 
 def store(
-    db: Database, connection: Connection, tenant: str, drafts: Mapping[str, Draft], now: float
+    connection: Connection, tenant: str, drafts: Mapping[str, Draft], now: float
 ) -> tuple[dict[str, str], list[Job]]:
     """Store those that have no live equal. Returns the id of each by plan key, and the records of the new ones.
 
@@ -94,15 +94,13 @@ def store(
         for some in _slices(by_hand):
             connection.execute(update(jobs).where(jobs.c.id.in_(some)).values(direct=True))
     if new:
-        _insert(db, connection, new, records)
+        _insert(connection, new, records)
     return ids, records
 
 
-def _insert(db: Database, connection: Connection, new: Sequence[Draft], records: Sequence[Job]) -> None:
+def _insert(connection: Connection, new: Sequence[Draft], records: Sequence[Job]) -> None:
     sets = {d.plugin_set["digest"]: dict(d.plugin_set) for d in new}
-    connection.execute(
-        db.insert(plugin_sets_table).on_conflict_do_nothing(), sorted(sets.values(), key=lambda s: s["digest"])
-    )
+    insert_rows(connection, plugin_sets_table, sorted(sets.values(), key=lambda s: s["digest"]), or_nothing=True)
     rows = [
         {
             **d.row,
@@ -115,18 +113,16 @@ def _insert(db: Database, connection: Connection, new: Sequence[Draft], records:
     ]
     # In the order of their keys: of two grids that overlap neither waits for the other in a circle.
     rows.sort(key=lambda row: str(row["live_key"]))
-    added = connection.execute(db.insert(jobs).on_conflict_do_nothing().returning(jobs.c.id), rows)
-    if len(added.all()) < len(rows):
+    if insert_rows(connection, jobs, rows, or_nothing=True) < len(rows):
         raise Overtaken
     inputs = [
         {"job": r.id, "role": i.role, "parent": i.parent, "parent_role": i.parent_role, "sha256": i.sha256}
         for r in records
         for i in r.inputs
     ]
-    if inputs:
-        connection.execute(insert(job_inputs), inputs)
-    first = [{"job": r.id, "at": r.created_at, "data": _SUBMITTED[r.state]} for r in records]
-    connection.execute(insert(events).values(seq=1, kind="state"), first)
+    insert_rows(connection, job_inputs, inputs)
+    first = [{"job": r.id, "seq": 1, "at": r.created_at, "kind": "state", "data": _SUBMITTED[r.state]} for r in records]
+    insert_rows(connection, events, first)
 
 
 _SUBMITTED = {

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, insert, select
 from shared.errors import Conflict, InvalidRequest
 from shared.failpoints import failpoint
 from shared.jobs.database import Database
+from shared.jobs.inserting import insert_rows
 from shared.jobs.records import PlannedJob, Submitted
 from shared.jobs.rows import to_json
 from shared.jobs.states import State
@@ -73,10 +74,10 @@ def submit(
         if audit is not None:
             row = {"id": audit_id, "tenant": tenant, "name": audit.name, "spec": to_json(audit.spec)}
             connection.execute(insert(audits).values(**row, created_at=now))
-        ids, stored = store(db, connection, tenant, drafts, now)
+        ids, stored = store(connection, tenant, drafts, now)
         if audit_id is not None and ids:
             links = [{"audit": audit_id, "job": i, "detached": False} for i in sorted(set(ids.values()))]
-            connection.execute(insert(audit_jobs), links)
+            insert_rows(connection, audit_jobs, links)
         jobs = {job.id: replace(job, audits=(audit_id,)) if audit_id else job for job in stored}
         stages = frozenset(job.stage for job in stored if job.state is State.QUEUED)
         answer = Submitted(audit_id, ids, frozenset(jobs), stages, new=jobs)

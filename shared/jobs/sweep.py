@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from shared.catalog import Catalog, Entry
 from shared.choices import Choice
 from shared.errors import InvalidRequest
@@ -21,27 +23,36 @@ def swept(spec: AuditSpec, catalog: Catalog) -> AuditSpec:
     """
     if not spec.sweep:
         return spec
-    defenses = [setting for choice in spec.defenses for setting in _settings(choice, catalog)]
-    if len(defenses) > MAX_DEFENSES:
+    grids = [_settings(choice, catalog) for choice in spec.defenses]
+    count = sum(1 if grid is None else len(grid[1]) for grid in grids)
+    if count > MAX_DEFENSES:
         raise InvalidRequest(
-            f"this sweep makes {len(defenses)} defenses, above {MAX_DEFENSES}: give shorter grids, or sweep fewer "
+            f"this sweep makes {count:,} defenses, above {MAX_DEFENSES}: give shorter grids, or sweep fewer "
             "defenses an audit",
             "sweep",
         )
+    defenses: list[Choice] = []
+    for choice, grid in zip(spec.defenses, grids, strict=True):
+        defenses += [choice] if grid is None else _written_out(choice, *grid)
     defend = catalog.get("stage", "defend", "stage").properties
     default = {n: defend[n]["default"] for n in ("max_accuracy_cost",) if n in defend}
     return spec.model_copy(update={"defenses": defenses, "defend": {**default, **spec.defend}, "sweep": False})
 
 
-def _settings(choice: Choice, catalog: Catalog) -> list[Choice]:
+def _settings(choice: Choice, catalog: Catalog) -> tuple[str, list[Any]] | None:
+    """The name of a defense's strength and the settings it is swept over, each once; None if it is not swept."""
     if ("defense", choice.name) not in catalog:
-        return [choice]  # refused when its job is planned, where the blame is right
+        return None  # refused when its job is planned, where the blame is right
     entry: Entry = catalog.get("defense", choice.name, "defenses")
     strength = entry.traits.get("strength")
     if strength is None or choice.params.get(strength) is not None:
-        return [choice]
+        return None
     grid = choice.params.get("grid", entry.properties["grid"]["default"])
-    if not isinstance(grid, list) or not grid:
-        return [choice]  # refused likewise
+    if not isinstance(grid, list) or not grid or any(isinstance(value, list | dict) for value in grid):
+        return None  # refused likewise
+    return strength, list(dict.fromkeys(grid))
+
+
+def _written_out(choice: Choice, strength: str, settings: list[Any]) -> list[Choice]:
     params = {name: value for name, value in choice.params.items() if name != "grid"}
-    return [Choice(name=choice.name, params=params | {strength: value}) for value in dict.fromkeys(grid)]
+    return [Choice(name=choice.name, params=params | {strength: value}) for value in settings]

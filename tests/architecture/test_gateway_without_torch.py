@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.waiting import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
@@ -24,7 +26,7 @@ sys.meta_path.insert(0, Blocker())
 import services.admin, services.cli.main, services.client, services.gateway.__main__
 from pathlib import Path
 from tests.support.gateway import AN_AUDIT, GatewayInProcess
-import services.gateway.wsgi
+import services.gateway.asgi
 
 gateway = GatewayInProcess(Path(sys.argv[1]))
 job = gateway.post()
@@ -48,7 +50,7 @@ def test_the_gateway_answers_with_torch_blocked(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

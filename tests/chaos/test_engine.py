@@ -76,6 +76,15 @@ def test_a_stage_that_stands_still_loses_its_lease(sqlite_system: System) -> Non
     assert "no progress" in str([e.data for e in reads.events_after(system.db, TENANT, job, 0)[1]])
 
 
+def test_a_stage_that_is_given_no_cpu_keeps_its_lease_for_longer(sqlite_system: System) -> None:
+    """As on a machine that is too busy: it has said nothing for three times its limit and has hardly computed."""
+    system = sqlite_system
+    system.env["PALIMPSEST_SILENCE"] = "2"
+    system.worker("sleep")
+    job = system.wait(system.submit("sleep", work(system, "l", steps=60, deaf=True)), 120)
+    assert (job.state, job.attempt, job.lost_count) == ("succeeded", 1, 0)
+
+
 def test_a_job_that_always_dies_fails_as_lost_worker(sqlite_system: System) -> None:
     system = sqlite_system
     system.worker("sleep")

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from shared.catalog import Catalog, Entry
-from shared.errors import Conflict
+from shared.errors import Conflict, PluginImportError
 from shared.jobs import fleet
 from shared.jobs.tables import workers
 from tests.support.jobs import STAGE, Store, planned, sha, together
@@ -42,6 +42,13 @@ def test_the_catalog_published_last_counts(store: Store) -> None:
         assert fleet.latest_digest(store.db) == catalog.digest
         assert fleet.catalog(store.db).plugins == catalog.plugins
         time.sleep(0.003)
+
+
+def test_a_catalog_that_refers_elsewhere_is_not_published(store: Store) -> None:
+    entry = Entry(kind="stage", name="evil", summary="Asks.", params_schema={"$ref": "http://127.0.0.1:1/"})
+    with pytest.raises(PluginImportError, match="the parameters of stage evil: "):
+        fleet.publish(store.db, Catalog([entry]))
+    assert fleet.latest_digest(store.db) is None
 
 
 def test_workers_that_start_together_publish_together(store: Store) -> None:
@@ -85,7 +92,7 @@ def test_a_drain_mark_outlives_the_pool_child(store: Store) -> None:
     assert fleet.live_by_stage(store.db) == {}
     fleet.gone(store.db, "w1")
     assert fleet.fleet(store.db) == []
-    assert fleet.seen(store.db, "w1") is False
+    assert fleet.seen(store.db, "w1") is None
 
 
 def test_only_a_server_serves_workers_on_two_hosts(store: Store) -> None:

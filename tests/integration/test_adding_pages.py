@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.served import clean_env
 from tests.support.tree import ROOT, copy_tree
+from tests.support.waiting import PATIENCE
 
 PAGES = ROOT / "docs/adding"
 AUDIT = """
@@ -63,7 +64,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tree: Path, *command: str) -> str:
     env = {**clean_env(), "PYTHONPATH": str(tree)}
     done = subprocess.run(
-        [sys.executable, *command], cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, *command], cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

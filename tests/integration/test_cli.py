@@ -19,7 +19,9 @@ import pytest
 
 from services.cli import following
 from services.cli.main import main
+from services.client import Update
 from tests.support.gateway import AN_AUDIT, AUDIT_JOBS, TOKEN, GatewayProcess, HandWorker, gateway_process
+from tests.support.waiting import PATIENCE, wait_for
 
 PROGRAM = [sys.executable, "-c", "from services.cli.main import main; main()"]
 
@@ -108,12 +110,29 @@ def test_an_audit(run, worker, tmp_path):
     assert run("fetch", audit).status == 2
 
 
-def work_on(worker: HandWorker, fail: bool) -> threading.Thread:
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Update]:
+    """What `watch` has shown in this process."""
+    updates: list[Update] = []
+    for display in (following.Lines, following.JsonLines):
+
+        def show(self: following.Display, update: Update, show: Callable[..., None] = display.show) -> None:
+            show(self, update)
+            updates.append(update)
+
+        monkeypatch.setattr(display, "show", show)
+    return updates
+
+
+def work_on(worker: HandWorker, fail: bool, shown: list[Update]) -> threading.Thread:
+    """Each step comes when the one before was shown."""
+    shown.clear()
+
     def work() -> None:
         claim = worker.claim()
         for done in range(1, 5):
             worker.progress(claim, done, 4, matching_loss=1 / done)
-            time.sleep(0.4)
+            wait_for(lambda done=done: any(u.done == done for u in shown), PATIENCE, "it is shown")
         worker.fail(claim, "the loss is [not] a number") if fail else worker.finish(claim)
 
     thread = threading.Thread(target=work)
@@ -121,10 +140,10 @@ def work_on(worker: HandWorker, fail: bool) -> threading.Thread:
     return thread
 
 
-def test_watch_in_a_pipe_is_lines(run, worker, monkeypatch):
-    monkeypatch.setattr(following, "LINE_EVERY", 0.5)
+def test_watch_in_a_pipe_is_lines(run, worker, shown, monkeypatch):
+    monkeypatch.setattr(following, "LINE_EVERY", 0.0)
     job = run("submit", "sleep", "--seed", "3").out.strip()
-    thread = work_on(worker, fail=True)
+    thread = work_on(worker, True, shown)
     seen = run("watch", job)
     thread.join()
     assert seen.status == 1
@@ -133,7 +152,7 @@ def test_watch_in_a_pipe_is_lines(run, worker, monkeypatch):
     assert "/s, " in seen.out
     assert "error: the loss is [not] a number" in seen.out
     assert run("retry", job).status == 0
-    thread = work_on(worker, fail=False)
+    thread = work_on(worker, False, shown)
     lines = [json.loads(line) for line in run("watch", job, "--json").out.splitlines()]
     thread.join()
     assert lines[-1]["state"] == "succeeded"
@@ -155,7 +174,7 @@ def test_watch_on_a_terminal_is_bars_and_ctrl_c_leaves_the_job(gateway, run, wor
     if pid == 0:
         os.execve(PROGRAM[0], [*PROGRAM, "watch", job], {**gateway.client_env(), "TERM": "xterm", "COLUMNS": "160"})
     shown, pressed = b"", 0
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     with contextlib.suppress(OSError):  # a terminal whose program has ended
         while chunk := os.read(terminal, 4096):
             shown += chunk
@@ -272,7 +291,7 @@ def test_interrupted_in_a_pipe(gateway, run, worker):
     assert process.stdout is not None
     assert "queued" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert f"Follow it again with: palimpsest watch {job}" in err
     assert "Traceback" not in err

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.cli import AUDIT, PROGRAM, Done
 from tests.support.gateway import GatewayProcess
+from tests.support.waiting import PATIENCE
 
 
 def inputs(done: Done) -> dict[str, Any]:
@@ -137,12 +138,19 @@ def test_the_log_of_a_job(run, worker):
     assert "is an audit" in run("logs", "aud_1").stderr
 
 
+# TAB waits for a second; a busy machine may need more
+COMPLETING = (
+    "import sys; from services.cli import completing; from services.cli.main import main; "
+    f"sys.argv[0], completing.WAIT = 'palimpsest', {PATIENCE}; main()"
+)
+
+
 def completed(gateway: GatewayProcess, words: str, **env: str) -> list[str]:
     env = {**gateway.client_env(), "_PALIMPSEST_COMPLETE": "complete_bash", "COMP_WORDS": words, **env}
     env["COMP_CWORD"] = str(words.count(" "))
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv[0] = 'palimpsest'; from services.cli.main import main; main()"],
-        env=env, capture_output=True, text=True, timeout=20, check=False,
+        [sys.executable, "-c", COMPLETING],
+        env=env, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.stderr == ""
     return done.stdout.split()

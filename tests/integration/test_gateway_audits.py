@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from services.gateway.deps import EXTENSION
+from services.gateway.turns import WAITING
 from shared.jobs import reads
 from tests.support.gateway import AN_AUDIT, AUDIT_JOBS, TENANT, GatewayInProcess
+
+LONG_JOB = {"stage": "sleep", "params": {"note": "x" * 20_000}}
 
 
 @pytest.fixture
@@ -136,3 +141,33 @@ def test_cancel_leaves_what_another_audit_needs(gateway):
     assert gateway.http.get(f"/v1/audits/{second['id']}").get_json()["state"] == "succeeded"
     answer = gateway.http.post(f"/v1/audits/{second['id']}/cancel")  # too late: how it ended stays what it is
     assert (answer.status_code, answer.get_json()["state"]) == (202, "succeeded")
+
+
+def test_while_others_are_planned_audits_come_again_and_everything_else_goes_on(gateway):
+    turns = gateway.app.extensions[EXTENSION].planning
+    with turns.turn():
+        waiting = [threading.Thread(target=gateway.http.post, args=("/v1/audits",), kwargs={"json": AN_AUDIT})
+                   for _ in range(WAITING)]  # fmt: skip
+        for thread in waiting:
+            thread.start()
+        for body, path in ((AN_AUDIT, "/v1/audits"), (AN_AUDIT, "/v1/audits?dry_run=true"), (LONG_JOB, "/v1/jobs")):
+            answer = gateway.http.post(path, json=body)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), answer.get_json()
+        assert gateway.http.get("/livez").status_code == 200
+        assert gateway.post()["created"] is True
+        for thread in waiting:
+            thread.join()
+    assert gateway.http.post("/v1/audits", json=AN_AUDIT).status_code == 202
+    assert gateway.post(LONG_JOB)["created"] is True
+
+
+def test_more_than_an_audit_may_be_is_refused_with_the_figure(gateway):
+    rates = [{"name": "ascent", "params": {"rate": n / 32}} for n in range(32)]
+    steps = [{"name": "invert", "params": {"iterations": n}} for n in range(1, 33)]
+    grid = {**AN_AUDIT, "unlearning": rates, "attacks": steps, "seeds": list(range(100))}
+    answer = gateway.http.post("/v1/audits?dry_run=true", json=grid)
+    assert (answer.status_code, answer.get_json()["field"]) == (422, "")
+    assert "at least 108,800 jobs, and an audit may have no more than 10,000" in answer.get_json()["detail"]
+    answer = gateway.http.post("/v1/jobs", json={"stage": "sleep", "params": {"note": "x" * 300_000}})
+    assert (answer.status_code, answer.get_json()["field"]) == (422, "params")
+    assert answer.get_json()["detail"] == "300,011 bytes of parameters: at most 262,144"

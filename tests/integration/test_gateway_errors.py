@@ -192,3 +192,50 @@ def test_no_query_path_or_header_makes_a_500(gateway, path, item, query, headers
     assert answer.status_code < 500, answer.get_data(as_text=True)
     if answer.status_code >= 400:
         assert answer.content_type == "application/problem+json"
+
+
+LINES = ("\n", "\r", "\r\nX-Injected: 1", "a\x0bb", "\x1c", "\x85", "\u2028", "\0", '"', "\xff", "\u4e2d")
+REQUEST_HEADERS = ("If-None-Match", "Last-Event-ID", "Idempotency-Key", "Origin", "Accept", "X-Forwarded-Host")
+
+
+def _ways_in(gateway: GatewayInProcess, text: str) -> list[tuple[str, str, dict[str, str]]]:
+    """Method, address and headers of requests with this text wherever a route reads one."""
+    spec = gateway.http.get("/openapi/openapi.json").get_json()
+    ids = {"job_id": "job_" + "0" * 20, "audit_id": "aud_" + "0" * 20, "sha256": "0" * 64}
+    there = {"job_id": gateway.post()["id"]}
+    there["audit_id"] = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()["id"]
+    in_headers = "".join(c for c in text if 32 <= ord(c) < 256)  # what a server lets through
+    found = []
+    for path, methods in spec["paths"].items():
+        for method, operation in methods.items():
+            valid = path.format(**{**ids, **there})
+            for parameter in operation.get("parameters", ()):
+                name = parameter["name"]
+                if parameter["in"] == "path":
+                    found.append((method, path.format(**{**ids, name: quote(text, safe="")}), {}))
+                elif parameter["in"] == "query":
+                    found.append((method, f"{valid}?{name}={quote(text)}", {}))
+            found.append((method, f"{valid}?{quote(text)}=1", {}))
+            found += [(method, valid, {name: in_headers}) for name in REQUEST_HEADERS]
+    signed_in = [f"/{quote(text, safe='')}?token={TOKEN}", f"/openapi/{quote(text, safe='')}"]
+    return [*found, *(("get", path, {}) for path in signed_in)]
+
+
+@pytest.mark.parametrize("text", LINES, ids=ascii)
+def test_no_text_of_a_request_gets_into_a_header(gateway, text):
+    asked = _ways_in(gateway, text)
+    assert len(asked) > 100
+    for method, path, headers in asked:
+        body = {"json": {"stage": "sleep"}} if method == "post" else {}
+        # signing in is for requests without the header
+        client = gateway.http.client if "token=" in path else gateway.http
+        answer = (
+            client.open(path, method=method)
+            if client is gateway.http.client
+            else client._do(method.upper(), path, headers=headers, **body)
+        )
+        assert answer.status_code < 500, (method, path, headers, answer.get_data(as_text=True))
+        assert "X-Injected" not in answer.headers
+        for name, value in answer.headers:
+            assert value.isascii(), (method, path, headers, name, value)
+            assert value.isprintable(), (method, path, headers, name, value)

@@ -15,8 +15,9 @@ import httpx
 from shared.jobs import fleet
 from shared.jobs.database import Database
 from tests.support.served import clean_env
-from tests.support.system import TOKEN, System, wait_for
+from tests.support.system import TOKEN, System
 from tests.support.tree import ROOT, copy_tree
+from tests.support.waiting import PATIENCE, wait_for
 
 HALFWAY = '''
 """Half of a gradient ascent step: a plugin that only this test knows."""
@@ -51,7 +52,7 @@ def test_a_new_unlearning_method_is_one_dropped_file(make_system: Callable[..., 
     system = make_system(tree)
     system.worker(STAGES, name="all")
     system.reconciler()
-    with httpx.Client(base_url=system.gateway(), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as api:
+    with httpx.Client(base_url=system.gateway(), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE) as api:
         entry = next(e for e in api.get("/v1/catalog").json()["kinds"]["unlearning"] if e["name"] == "halfway")
         assert entry["summary"] == "Go a share of the way of gradient ascent."
 
@@ -92,7 +93,13 @@ def test_the_dropped_file_is_contract_tested(tmp_path: Path) -> None:
         "no:cacheprovider",
     ]
     done = subprocess.run(
-        command, cwd=tree, env=clean_env(PYTHONPATH=str(tree)), capture_output=True, text=True, check=False, timeout=200
+        command,
+        cwd=tree,
+        env=clean_env(PYTHONPATH=str(tree)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
@@ -104,7 +111,7 @@ def test_a_plugin_that_does_not_import_stops_the_worker_with_its_name(
     tree = copy_tree(tmp_path / "tree", {"shared/ml/unlearning/broken.py": "import a_module_that_is_not_there\n"})
     system = make_system(tree)
     worker = system.worker("attack", name="broken", wait=0)
-    assert worker.wait(timeout=60) == 1
+    assert worker.wait(timeout=PATIENCE) == 1
     assert "shared/ml/unlearning/broken.py does not import" in system.log("broken")
     assert not system.catalog().plugins
 
@@ -116,16 +123,16 @@ def test_a_worker_that_is_stopped_does_not_wait_for_what_it_still_imports(
     slow = f"import time, pathlib\npathlib.Path({str(tmp_path / 'began')!r}).touch()\ntime.sleep(300)\n"
     system = make_system(copy_tree(tmp_path / "tree", {"shared/ml/unlearning/slow.py": slow}))
     worker = system.worker("attack", name="slow", wait=0)
-    wait_for((tmp_path / "began").exists, 60, "the pool child imports the plugins")
+    wait_for((tmp_path / "began").exists, PATIENCE, "the pool child imports the plugins")
     worker.terminate()
-    assert worker.wait(timeout=60) == 0
+    assert worker.wait(timeout=PATIENCE) == 0
 
 
 def test_serve_does_not_begin_with_a_plugin_that_does_not_import(tmp_path: Path) -> None:
     tree = copy_tree(tmp_path / "tree", {"shared/ml/unlearning/broken.py": "import a_module_that_is_not_there\n"})
     command = [sys.executable, "-m", "deploy.local.serve"]
     env = clean_env(PYTHONPATH=str(tree))
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 2
     (said,) = done.stderr.splitlines()
     assert "shared/ml/unlearning/broken.py does not import" in said
@@ -152,10 +159,10 @@ def test_serve_publishes_the_catalog_of_its_code_before_its_gateway_answers(tmp_
                 command, cwd=tmp_path, env=clean_env(PYTHONPATH=str(tree)), stdout=log, stderr=log
             )
         up = tmp_path / ".palimpsest/serve.json"
-        wait_for(lambda up=up, process=process: up.exists() or process.poll() is not None, 90, "serve is up")
+        wait_for(lambda up=up, process=process: up.exists() or process.poll() is not None, PATIENCE, "serve is up")
         db = Database(f"sqlite:///{database}")
         counts.append(len(fleet.catalog(db).plugins))
         db.close()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE) == 0
     assert counts[1] == counts[0] + 1

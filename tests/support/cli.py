@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from services.cli.main import main
 from shared.catalog import Catalog, Entry
 from tests.support import gateway as support
 from tests.support.gateway import TOKEN, GatewayProcess, HandWorker, gateway_process
+from tests.support.waiting import PATIENCE, wait_for
 
 PROGRAM = [sys.executable, "-m", "services.cli"]
 Done = subprocess.CompletedProcess[str]
@@ -124,13 +124,8 @@ def worked_off(worker: HandWorker, report: dict[str, Any] | None = None, fail: s
     """Finish all that comes until the report is made; a stage may fail."""
 
     def work() -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            try:
-                claim = worker.claim()
-            except AssertionError:
-                time.sleep(0.05)
-                continue
+        while True:
+            claim = wait_for(worker.claim_if_any, PATIENCE, "a job is queued")
             if claim.job.stage == fail:
                 worker.fail(claim, "N is smaller than k")
             elif claim.job.stage == "report":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -9,8 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import httpx
 from flask.testing import FlaskClient
 
 from services.gateway.app import create_app
+from services.gateway.bridge import Bridge
 from services.gateway.deps import GatewayDeps, StreamTimes
 from shared.artifacts import ArtifactStore
 from shared.catalog import Catalog, Entry
@@ -30,7 +31,7 @@ from shared.jobs.queue import MemoryBell, Ringer
 from shared.jobs.records import Artifact, Claim
 from shared.jobs.states import Failure
 from tests.support.servers import free_port
-from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 TOKEN = "a-token-for-tests"
 TENANT = "local"
@@ -109,8 +110,11 @@ class HandWorker:
             versions={"torch": "none"}, catalog=catalog.digest,
         )  # fmt: skip
 
+    def claim_if_any(self) -> Claim | None:
+        return self.dispatcher.claim(60, secrets.token_hex(8))
+
     def claim(self) -> Claim:
-        found = self.dispatcher.claim(60, secrets.token_hex(8))
+        found = self.claim_if_any()
         assert found is not None, "nothing is queued"
         return found
 
@@ -130,7 +134,7 @@ class HandWorker:
     def run_all(self) -> int:
         """Finish whatever is queued, and what that releases; how many."""
         count = 0
-        while found := self.dispatcher.claim(60, secrets.token_hex(8)):
+        while found := self.claim_if_any():
             self.finish(found, found.job.id.encode(), "application/octet-stream")
             count += 1
         return count
@@ -138,7 +142,7 @@ class HandWorker:
     @contextlib.contextmanager
     def running_what_comes(self) -> Iterator[None]:
         """Beside what the caller does: wait for a job to be queued, finish it and what it releases."""
-        thread = threading.Thread(target=lambda: wait_for(self.run_all, 60, "a job is queued"))
+        thread = threading.Thread(target=lambda: wait_for(self.run_all, PATIENCE, "a job is queued"))
         thread.start()
         yield
         thread.join()
@@ -163,6 +167,23 @@ class GatewayInProcess:
         times = times or StreamTimes(poll=0.02, heartbeat=0.2, longest=1.0)
         self.app = create_app(GatewayDeps(self.db, self.artifacts, self.ringer, self.settings, times))
         self.http = Signed(self.app.test_client())
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[httpx.AsyncClient]:
+        """The app as a server has it, with the token in every request: event streams go on."""
+        transport = httpx.ASGITransport(Bridge(self.app, threads=4))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+            yield client
+
+    def follow(self, path: str) -> httpx.Response:
+        """A whole event stream, once it has ended."""
+
+        async def get() -> httpx.Response:
+            async with self.served() as client:
+                return await client.get(path, headers={"Accept": "text/event-stream"})
+
+        return asyncio.run(get())
 
     def worker(self) -> HandWorker:
         return HandWorker(self.db, self.artifacts)
@@ -224,20 +245,23 @@ class GatewayProcess:
                 command, env={**self.env, **env}, cwd=self.folder, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
+
+        def answers() -> bool:
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/livez", trust_env=False).is_success:
-                    return self
-            time.sleep(0.05)
-        raise AssertionError((self.folder / "gateway.log").read_text())
+                return httpx.get(f"{self.url}/livez", trust_env=False).is_success
+            assert self.process is not None
+            assert self.process.poll() is None, (self.folder / "gateway.log").read_text()
+            return False
+
+        wait_for(answers, PATIENCE, "the gateway answers")
+        return self
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 # SIGTERM is for the one that tells its children; SIGKILL is a power cut
                 os.killpg(self.process.pid, how) if how is signal.SIGKILL else self.process.send_signal(how)
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=PATIENCE)
             self.process = None
 
     def worker(self) -> HandWorker:

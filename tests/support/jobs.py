@@ -18,6 +18,7 @@ from shared.jobs.dispatch import Dispatcher
 from shared.jobs.records import Artifact, Claim, Event, Input, Job, PlannedJob, Submitted
 from shared.jobs.states import Failure
 from shared.jobs.tables import jobs, metadata
+from tests.support.waiting import PATIENCE
 
 T = TypeVar("T")
 ALICE, BOB = "alice", "bob"
@@ -174,4 +175,4 @@ def overlapping(db: Database, first: Callable[[Connection], Any], second: Callab
             first(connection)
             running = pool.submit(second)
             time.sleep(hold)  # long enough for it to run into the locks, if it takes any
-        return running.result(timeout=30)
+        return running.result(timeout=PATIENCE)

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.system import FAST, wait_for
+from tests.support.system import FAST
 from tests.support.tree import ROOT
+from tests.support.waiting import PATIENCE, wait_for
 
 
 def clean_env(**more: str) -> dict[str, str]:
@@ -32,9 +33,9 @@ def served(folder: Path, *arguments: str) -> Iterator[dict[str, str]]:
         )
     try:
         said = folder / "serve.log"
-        wait_for(lambda: "workers are there" in said.read_text() or process.poll() is not None, 150, "serve is up")
+        wait_for(lambda: "workers are there" in said.read_text() or process.poll() is not None, PATIENCE, "serve is up")
         assert process.poll() is None, said.read_text()
         yield json.loads((folder / ".palimpsest" / "serve.json").read_text())
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)

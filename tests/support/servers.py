@@ -20,6 +20,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from deploy.local import redis as local_redis
+from tests.support.waiting import PATIENCE, wait_for
 
 PASSWORD = "a-password-for-tests"
 
@@ -50,23 +51,25 @@ class RedisServer:
         command = [*local_redis.command(self.port, self.folder, PASSWORD), *options]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        for _ in range(200):
+
+        def answers() -> bool:
             try:
-                if asking.ping():
-                    return self
+                return bool(asking.ping())
             except redis.BusyLoadingError:
-                if not ready:
-                    return self
+                return not ready
             except redis.ConnectionError:
-                pass
-            time.sleep(0.05)
-        raise RuntimeError(f"redis did not start: {(self.folder / 'redis.log').read_text()}")
+                assert self.process is not None
+                assert self.process.poll() is None, (self.folder / "redis.log").read_text()
+                return False
+
+        wait_for(answers, PATIENCE, "redis answers")
+        return self
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(how)
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=PATIENCE)
             self.process = None
 
     def kill(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.system import System, wait_for
+from tests.support.system import System
+from tests.support.waiting import PATIENCE, wait_for
 
 WORK = {"steps": 30, "seconds": 0.1}
 
@@ -18,7 +19,7 @@ def work(system: System, tag: str, **more: object) -> dict[str, object]:
 
 
 def checkpointed(system: System, job: str) -> None:
-    wait_for(lambda: system.job(job).checkpoint, 30, "a checkpoint is written")
+    wait_for(lambda: system.job(job).checkpoint, PATIENCE, "a checkpoint is written")
 
 
 def unbroken(system: System, tag: str) -> str:

@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psutil
@@ -27,8 +26,8 @@ from shared.jobs.queue import CeleryBell, make_celery
 from shared.jobs.records import Input, Job
 from shared.jobs.states import TERMINAL
 from tests.support.servers import RedisServer, free_port
+from tests.support.waiting import PATIENCE, wait_for
 
-T = TypeVar("T")
 TENANT = "local"
 TOKEN = "a-token-for-tests"
 
@@ -41,16 +40,6 @@ FAST = {
     "PALIMPSEST_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
-
-
-def wait_for(what: Callable[[], T], seconds: float, why: str) -> T:
-    """Poll until `what()` is true; its value."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if value := what():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {why}")
 
 
 class System:
@@ -111,7 +100,7 @@ class System:
                 return httpx.get(f"{url}/livez").is_success
             return False
 
-        wait_for(answers, 30, "the gateway answers")
+        wait_for(answers, PATIENCE, "the gateway answers")
         return url
 
     def log(self, name: str) -> str:
@@ -138,7 +127,7 @@ class System:
         method: str | None = None, seed: int = 0, ring: bool = True, fresh: bool = False, **options: Any,
     ) -> str:  # fmt: skip
         """Post a job past the gateway, as it would; its id."""
-        catalog = wait_for(lambda: (c := fleet.catalog(self.db)).plugins and c, 60, "a catalog is published")
+        catalog = wait_for(lambda: (c := fleet.catalog(self.db)).plugins and c, PATIENCE, "a catalog is published")
         parents = {i: reads.get_job(self.db, TENANT, i).plan_key for i in (inputs or {}).values()}
         given = tuple(Input(role, parent=job) for role, job in (inputs or {}).items())
         planned = plan_job(catalog, stage, method, params or {}, seed, given, parent_keys=parents, fresh=fresh)
@@ -153,7 +142,7 @@ class System:
     def job(self, job_id: str) -> Job:
         return reads.get_job(self.db, TENANT, job_id)
 
-    def wait(self, job_id: str, seconds: float = 60, state: str | None = None) -> Job:
+    def wait(self, job_id: str, seconds: float = PATIENCE, state: str | None = None) -> Job:
         """Wait until the job is in `state`, or has ended."""
 
         def there() -> Job | None:
@@ -175,7 +164,7 @@ class System:
         process = self.processes.pop(name)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, how) if group else process.send_signal(how)
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)
 
     def catalog(self) -> Catalog:
         return fleet.catalog(self.db)

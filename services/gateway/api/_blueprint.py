@@ -6,6 +6,7 @@ from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.problems import documented
+from shared.jobs.reads import PAGE_TOKEN
 
 
 def blueprint(name: str, about: str) -> APIBlueprint:
@@ -30,4 +31,4 @@ class PageQuery(Query):
     """A page, newest first."""
 
     limit: int = Field(50, ge=1, le=200, description="how many")
-    page: str | None = Field(None, max_length=200, description="`next` of the page before")
+    page: str | None = Field(None, pattern=PAGE_TOKEN, description="`next` of the page before")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.answers import accepted, by_content
@@ -56,13 +56,19 @@ class AuditPage(BaseModel):
 
 @routes.post("/audits", responses={200: DryRun, 202: SubmittedAudit, **documented(400, 409, 413, 415, 422)})
 def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> Response:
-    """Submit an audit, or with `dry_run` see which jobs it would have and which of them exist already."""
+    """Submit an audit, or with `dry_run` see which jobs it would have and which of them exist already.
+
+    Choices that are equal once defaults are filled in count once. An audit has at most 10,000 jobs and 256 KiB of
+    choices and parameters, and its jobs at most 32 MiB.
+    """
     if query.dry_run:
-        return _dry_run(body)
+        with gateway().planning.turn():
+            return _dry_run(body)
     posted = header.posted()
     earlier = answered_before(posted)
     if earlier is None:
-        planned = plan(body, gateway().catalog.catalog)
+        with gateway().planning.turn():
+            planned = plan(body, gateway().catalog.catalog)
         audit = AuditRequest(body.name, body.model_dump(mode="json"))
         earlier = store(planned, posted, audit=audit, priority=body.priority, time_limit=body.time_limit)
     stored = reads.get_audit(db(), tenant(), str(earlier.audit))
@@ -105,4 +111,4 @@ def cancel_audit(path: AuditPath) -> Response:
     """Cancel an audit: those of its jobs that nothing else needs end. Repeatable."""
     control.cancel_audit(db(), tenant(), path.checked)
     audit = reads.get_audit(db(), tenant(), path.checked)
-    return accepted(audit_json(audit, reads.audit_stages(db(), audit.id)), request.path.removesuffix("/cancel"))
+    return accepted(audit_json(audit, reads.audit_stages(db(), audit.id)), f"/v1/audits/{audit.id}")

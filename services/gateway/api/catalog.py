@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 from pydantic import BaseModel, Field
 
-from services.gateway.answers import with_etag
+from services.gateway.answers import by_content
 from services.gateway.api._blueprint import Query, blueprint
 from services.gateway.deps import gateway
 from services.gateway.problems import documented
@@ -33,4 +33,4 @@ def get_catalog(query: CatalogQuery) -> Response:
     for entry in catalog:
         if query.kind in (None, entry.kind):
             kinds.setdefault(entry.kind, []).append(entry.model_dump(mode="json"))
-    return with_etag({"digest": digest, "kinds": kinds}, f"{digest}-{query.kind or 'all'}" if digest else "none")
+    return by_content({"digest": digest, "kinds": kinds})

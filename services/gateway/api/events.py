@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from flask import Response, jsonify, request
@@ -12,8 +11,9 @@ from services.gateway.api._blueprint import Query, blueprint
 from services.gateway.api.jobs import JobPath
 from services.gateway.deps import db, gateway, tenant
 from services.gateway.problems import RETRY_AFTER, documented, problem
-from services.gateway.streams import PAGE, Slot, is_over, stream
+from services.gateway.streams import FOLLOW, OFFERED, RETRY, Follow, Slot, frames, is_over
 from services.gateway.views import EventView, event_json
+from services.gateway.watch import PAGE
 from shared.jobs import reads
 
 routes = blueprint("events", "what happened to a job")
@@ -43,7 +43,7 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
     """Follow a job.
 
     With `Accept: text/event-stream` a stream: `id` is the sequence number, `event` the kind, `data` the
-    event as JSON. It ends with the event that ended the job, or after some seconds: resume with
+    event as JSON. It ends with the event that ended the job, or after some minutes: resume with
     Last-Event-ID. 204 says that the job has ended and nothing follows. Otherwise a page as JSON.
     """
     after = query.after if header.last_event_id is None else header.last_event_id
@@ -53,22 +53,16 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
     job, found = reads.events_after(db(), tenant(), path.checked, after, PAGE)
     if not found and is_over(job, found):
         return Response(status=204)
-    if not gate.stream_slots.acquire(blocking=False):
-        busy = f"{gate.deps.settings.max_events} event streams are open already: try again, or ask without a stream"
-        return problem(503, busy, headers={"Retry-After": str(RETRY_AFTER)})
-    slot = Slot(gate.stream_slots)
-    response = Response(_until(slot, stream(db(), tenant(), job, found, after, gate.deps.streams)), content_type=SSE)
-    response.call_on_close(slot.free)  # a reader that leaves before the first chunk never starts the generator
+    if not is_over(job, found) and OFFERED in request.environ:
+        if not gate.stream_slots.acquire(blocking=False):
+            busy = f"{gate.deps.settings.max_events} event streams are open already: try again, or ask without a stream"
+            return problem(503, busy, headers={"Retry-After": str(RETRY_AFTER)})
+        seen = found[-1].seq if found else after
+        request.environ[FOLLOW] = Follow(job.id, seen, Slot(gate.stream_slots))
+    response = Response(iter([RETRY + frames(found)]), content_type=SSE)
     response.headers["X-Accel-Buffering"] = "no"
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def _until(slot: Slot, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    try:
-        yield from chunks
-    finally:
-        slot.free()
 
 
 def _page(job_id: str, after: int, limit: int) -> Response:

@@ -29,10 +29,17 @@ class Workers(BaseModel):
 
 @routes.get("/queues", responses={200: Queues})
 def get_queues() -> Response:
-    """See each stage's queue: jobs by state, and how many live workers serve it."""
-    counts, workers = fleet.stage_counts(db()), fleet.live_by_stage(db())
+    """See each stage's queue: jobs by state, and how many live workers serve it.
+
+    With very many jobs the counts may be some seconds old: the header `Age` says how many.
+    """
+    counted, workers = gateway().counts.current(), fleet.live_by_stage(db())
+    counts = counted.counts
     stages = sorted({*gateway().catalog.catalog.names("stage"), *counts, *workers})
-    return jsonify({"items": [{"stage": s, "counts": counts.get(s, {}), "workers": workers.get(s, 0)} for s in stages]})
+    items = [{"stage": s, "counts": counts.get(s, {}), "workers": workers.get(s, 0)} for s in stages]
+    response = jsonify({"items": items})
+    response.headers["Age"] = str(int(counted.age))
+    return response
 
 
 @routes.get("/workers", responses={200: Workers})

@@ -70,7 +70,7 @@ def post_job(body: JobRequest, header: IdempotencyHeader) -> Response:
 
 def _submitted(submitted: Submitted) -> Response:
     (job_id,) = submitted.jobs.values()
-    job = reads.get_job(db(), tenant(), job_id)
+    job = submitted.new.get(job_id) or reads.get_job(db(), tenant(), job_id)
     body = {**job_json(job), "created": job_id in submitted.created}
     return accepted(body, f"/v1/jobs/{job_id}", replayed=submitted.replayed)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from alembic import command
@@ -38,15 +36,10 @@ def copy_before_migrating(db: Database) -> Path | None:
     None when there is nothing to copy: no schema yet, the newest already, or a server, which has backups of its own.
     """
     have, want = _revisions(db)
-    path = db.file
-    if path is None or have in (None, want):
+    if db.file is None or have in (None, want):
         return None
-    copy = path.with_name(f"{path.name}.{have}.copy")
-    draft = copy.with_name(f"{copy.name}.new")
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(draft)) as target:
-        source.backup(target)  # consistent, with what only the write-ahead log holds
-    draft.chmod(0o600)
-    draft.replace(copy)
+    copy = db.file.with_name(f"{db.file.name}.{have}.copy")
+    db.copy_to(copy)
     return copy
 
 

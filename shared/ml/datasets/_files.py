@@ -1,25 +1,22 @@
-"""Where data files may lie, and how idx and npz files are read.
+"""Where data files may lie, and how they are opened.
 
-A job is posted by someone far away: a path in it is relative to the data root and must stay inside.
+A job is posted by someone far away: a path in it is relative to the data root and must stay inside. What lies there
+may come from anyone: only regular files are opened, and nothing is read of which it was not asked first how much it is.
 """
 
 from __future__ import annotations
 
-import gzip
-import math
-import zipfile
-import zlib
-from collections.abc import Collection
+import io
+import os
+import stat
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from shared.config import Settings
 from shared.errors import InvalidRequest
 
 MAX_BYTES = 1 << 30
+_SMALL = 16 << 20  # so much may be unpacked from a file of any size
+_RATIO = 100  # photographs and digits unpack to 1 to 10 times their file, sparse tables to 70, zeros to 1000
 
 
 def data_root() -> Path:
@@ -34,70 +31,96 @@ def inside(relative: str, field: str) -> Path:
         InvalidRequest: the path is absolute, leads out of the root (by `..` or a link), or is not there.
     """
     root = data_root().resolve()
-    if "\0" in relative:
-        raise InvalidRequest("a path holds no NUL", field)
-    path = (root / relative).resolve()
+    try:
+        path = (root / relative).resolve()
+        there = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; names that no file can have
+        raise InvalidRequest(f"{relative!r} is no path of a file: {_why(error)}", field) from error
     if Path(relative).is_absolute() or not path.is_relative_to(root):
         raise InvalidRequest(f"{relative!r} must be relative to the data root and stay inside it", field)
-    if not path.exists():
+    if not there:
         raise InvalidRequest(f"there is no {relative!r} in the data root of the worker", field)
     return path
 
 
-def read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
-    """The array of unsigned bytes in `folder/name` or `folder/name.gz` (format: yann.lecun.com/exdb/mnist).
+def open_file(
+    path: Path, field: str, *, root: Path | None = None, max_bytes: int = MAX_BYTES, name: str | None = None
+) -> io.BufferedReader:
+    """Open a regular file below `root` (the data root, if not given) to read its bytes. Never waits for a writer.
+
+    Links are resolved first; then each folder is opened from the one above, without following links, and the opened
+    file itself is examined: what is exchanged meanwhile cannot lead elsewhere.
+
+    Args:
+        name: what messages call it; its last name if not given.
 
     Raises:
-        InvalidRequest: not an idx file of unsigned bytes, cut short, or above 1 GiB.
+        InvalidRequest: not there, outside the root, not a regular file, or above `max_bytes`.
     """
-    plain, packed = folder / name, folder / f"{name}.gz"
+    told = repr(name or path.name)
     try:
-        with plain.open("rb") if plain.exists() else gzip.open(packed, "rb") as file:
-            head = file.read(4)
-            if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
-                raise InvalidRequest(f"{name} is not an idx file of unsigned bytes", "params.dataset")
-            sizes = np.frombuffer(file.read(4 * head[3]), ">u4").astype(int).tolist()
-            wanted = int(np.prod(sizes, dtype=object))
-            if len(sizes) < head[3] or wanted > MAX_BYTES:
-                raise InvalidRequest(f"{name} is cut short, or above 1 GiB", "params.dataset")
-            body = file.read(wanted)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InvalidRequest(f"{name} cannot be read: {error}", "params.dataset") from error
-    if len(body) < wanted:
-        raise InvalidRequest(f"{name} is cut short: {len(body)} of {wanted} bytes", "params.dataset")
-    return np.frombuffer(body, np.uint8).reshape(sizes)
+        above, real = (data_root() if root is None else root).resolve(), path.resolve()
+        if not real.is_relative_to(above):
+            raise InvalidRequest(f"{told} leads out of its folder: put the file itself there", field)
+        descriptor = _open_below(above, real.relative_to(above).parts)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidRequest(f"{told} cannot be opened: {_why(error)}", field) from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidRequest(f"{told} is not a regular file", field)
+        if found.st_size > max_bytes:
+            raise InvalidRequest(f"{told} is above {max_bytes >> 20} MiB", field)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
-def has_idx(folder: Path, names: tuple[str, ...]) -> bool:
-    """Whether all these idx files lie in the folder, packed or not."""
-    return all((folder / n).is_file() or (folder / f"{n}.gz").is_file() for n in names)
+def _open_below(root: Path, parts: tuple[str, ...]) -> int:
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for place, part in enumerate(parts, start=1):
+        last = place == len(parts)
+        kind = os.O_NONBLOCK | os.O_NOCTTY if last else os.O_DIRECTORY
+        try:
+            below = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = below
+    return folder
 
 
-def read_npz(path: Path, field: str, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file, or those of them that are named.
+def check_unpacked(size: int, packed: int, name: str, field: str) -> None:
+    """Refuse to unpack so many bytes from so many.
 
     Raises:
-        InvalidRequest: not such a file, an array is missing, claims more than it holds, or is above 1 GiB.
+        InvalidRequest: above 1 GiB; or above 16 MiB and more than a hundred times the packed size.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():  # sizes first: a small file may claim a huge array
-                with archive.open(member) as file:
-                    version = np.lib.format.read_magic(file)
-                    reader = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape, _, dtype = reader(file)
-                if math.prod(shape) * dtype.itemsize > min(MAX_BYTES, member.file_size):
-                    raise InvalidRequest(f"{member.filename} claims more than it holds, or above 1 GiB", field)
-        with np.load(path, allow_pickle=False) as found:
-            wanted = found.files if names is None else names
-            for name in wanted:
-                if name not in found:
-                    has = ", ".join(sorted(found.files)) or "nothing"
-                    raise InvalidRequest(f"{path.name} lacks {name!r}; it holds {has}", field)
-            return {name: found[name] for name in wanted}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:  # last: odd compression
-        raise InvalidRequest(f"{path.name} is not an .npz of plain arrays: {error}", field) from error
+    if size > MAX_BYTES:
+        raise InvalidRequest(f"{name} would unpack to more than 1 GiB", field)
+    if size > max(_SMALL, _RATIO * packed):
+        raise InvalidRequest(
+            f"{name} would unpack to more than {_RATIO} times its size, {size >> 20} MiB: store it without compression",
+            field,
+        )
+
+
+def read_exactly(file: io.BufferedIOBase, size: int) -> bytearray:
+    """So many bytes, in small steps: a file that ends before costs no more than it holds.
+
+    Raises:
+        EOFError: there are fewer.
+    """
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        got = file.readinto(view[: 1 << 16])
+        if not got:
+            raise EOFError(f"it is cut short: {size - len(view)} of {size} bytes")
+        view = view[got:]
+    return data
+
+
+def _why(error: Exception) -> str:
+    """Without the path, which is the machine's."""
+    return (error.strerror if isinstance(error, OSError) else None) or "not a name that a file can have"

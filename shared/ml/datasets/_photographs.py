@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.errors import InvalidRequest
+from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._base import Samples, Split
-from shared.ml.datasets._files import MAX_BYTES, data_root, inside, read_npz
+from shared.ml.datasets._files import data_root, inside, open_file, read_exactly
 from shared.registry import Params
 
 FIELD = "params.dataset"
+MAX_FILE = 256 << 20  # STL-10's largest has 211 MiB
 Bytes = NDArray[np.uint8]
 
 
@@ -56,7 +59,7 @@ class Photographs(ABC):
             InvalidRequest: there is none to be had, or its arrays are not what they should be.
         """
         found = self._where()
-        images, labels = self._from_npz(found, split) if found.is_file() else self.from_folder(found, split)
+        images, labels = self.from_folder(found, split) if found.is_dir() else self._from_npz(found, split)
         if images.shape[1:] != self.input_shape or labels.shape != images.shape[:1] or not len(labels):
             raise InvalidRequest(
                 f"{self.title}: images must be [N, {', '.join(map(str, self.input_shape))}] and labels [N], "
@@ -110,7 +113,7 @@ class Photographs(ABC):
 
     def _from_npz(self, path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
         """Keras' names and order: x [N, H, W, C]; [N, C, H, W] is taken too. y is [N] or [N, 1]."""
-        arrays = read_npz(path, FIELD, (f"x_{split}", f"y_{split}"))
+        arrays = read_npz(path, FIELD, lambda _: (f"x_{split}", f"y_{split}"))
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
             raise InvalidRequest(
@@ -126,14 +129,13 @@ def records(path: Path, size: int, title: str) -> Bytes:
     """A file of records of `size` bytes each, [N, size].
 
     Raises:
-        InvalidRequest: it cannot be read, is empty, cut short, or above 1 GiB.
+        InvalidRequest: it cannot be read, is empty, cut short, or above 256 MiB.
     """
     try:
-        length = path.stat().st_size
-        if not 0 < length <= MAX_BYTES or length % size:
-            raise InvalidRequest(
-                f"{title}: {path.name} has {length} bytes, not a multiple of {size} up to 1 GiB", FIELD
-            )
-        return np.fromfile(path, np.uint8).reshape(-1, size)
-    except OSError as error:
+        with open_file(path, FIELD, max_bytes=MAX_FILE, name=f"{path.parent.name}/{path.name}") as file:
+            length = os.fstat(file.fileno()).st_size
+            if not length or length % size:
+                raise InvalidRequest(f"{title}: {path.name} has {length} bytes, not a multiple of {size}", FIELD)
+            return np.frombuffer(read_exactly(file, length), np.uint8).reshape(-1, size)
+    except (OSError, EOFError) as error:
         raise InvalidRequest(f"{title}: {path.name} cannot be read: {error}", FIELD) from error

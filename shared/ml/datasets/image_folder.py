@@ -14,7 +14,7 @@ from pydantic import Field
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._base import Measured, Samples, Split
-from shared.ml.datasets._files import MAX_BYTES, inside
+from shared.ml.datasets._files import MAX_BYTES, inside, open_file
 from shared.ml.datasets._roles import train_and_test
 from shared.registry import Params
 
@@ -119,9 +119,11 @@ class ImageFolder(Measured):
     def _picture(self, file: Path) -> np.ndarray:
         """Its middle square, uint8 [C, size, size]."""
         try:
-            if file.stat().st_size > MAX_FILE:
-                raise InvalidRequest(f"{self._told(file)} is above {MAX_FILE >> 20} MiB", FIELD)
-            with Image.open(file, formats=FORMATS) as opened:
+            name = str(file.relative_to(self._root.parent))
+            with (
+                open_file(file, FIELD, max_bytes=MAX_FILE, name=name) as raw,
+                Image.open(raw, formats=FORMATS) as opened,
+            ):
                 if opened.width * opened.height > MAX_PIXELS:
                     raise InvalidRequest(
                         f"{self._told(file)} has {opened.width} x {opened.height} pixels: above {MAX_PIXELS:,}",
@@ -131,11 +133,14 @@ class ImageFolder(Measured):
                     raise InvalidRequest(
                         f"{self._told(file)} is of mode {opened.mode}: only 8 bits a channel are read", FIELD
                     )
-                upright = ImageOps.exif_transpose(opened).convert("L" if self.params.grey else "RGB")
-                side = min(upright.size)
-                left, top = (upright.width - side) // 2, (upright.height - side) // 2
-                square = upright.crop((left, top, left + side, top + side))  # first: resizing looks at neighbours
-                small = square.resize((self.params.size, self.params.size), Image.Resampling.BILINEAR)
+                # one step in place of another's copy: a large picture takes 4 bytes a pixel
+                ImageOps.exif_transpose(opened, in_place=True)
+                side = min(opened.size)
+                left, top = (opened.width - side) // 2, (opened.height - side) // 2
+                square = opened.crop((left, top, left + side, top + side))  # first: resizing looks at neighbours
+                small = square.convert("L" if self.params.grey else "RGB").resize(
+                    (self.params.size, self.params.size), Image.Resampling.BILINEAR
+                )
         except InvalidRequest:
             raise
         except Exception as error:  # whatever a decoder makes of hostile bytes, the file must be told

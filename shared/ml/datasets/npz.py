@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +15,9 @@ from shared.errors import InvalidRequest
 from shared.fit import MAX_FEATURES
 from shared.ml.context import generator
 from shared.ml.datasets import registry
+from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._base import Measured, Samples, Split
-from shared.ml.datasets._files import inside, read_npz
+from shared.ml.datasets._files import inside
 from shared.registry import Params
 
 FIELD = "params.dataset.params.path"
@@ -39,10 +41,10 @@ class Npz(Measured):
 
     @cached_property
     def _splits(self) -> dict[str, Samples]:
-        arrays = read_npz(inside(self.params.path, FIELD), FIELD)
-        kind = "features" if "features" in arrays and "images" not in arrays else "images"
+        arrays = read_npz(inside(self.params.path, FIELD), FIELD, _needed)
+        kind = next(iter(arrays))
         given = _samples(arrays, kind, "labels")
-        if f"test_{kind}" in arrays or "test_labels" in arrays:
+        if "test_labels" in arrays:
             test = _samples(arrays, f"test_{kind}", "test_labels")
             if test.images.shape[1:] != given.images.shape[1:]:
                 raise InvalidRequest(f"{kind} and test_{kind} must have one shape", FIELD)
@@ -69,10 +71,14 @@ class Npz(Measured):
         return self._splits[split]
 
 
+def _needed(there: Collection[str]) -> list[str]:
+    """Images before features; test arrays where there is one of them."""
+    kind = "features" if "features" in there and "images" not in there else "images"
+    test = [f"test_{kind}", "test_labels"]
+    return [kind, "labels", *(test if any(name in there for name in test) else [])]
+
+
 def _samples(arrays: dict[str, NDArray[Any]], images_name: str, labels_name: str) -> Samples:
-    for name in (images_name, labels_name):
-        if name not in arrays:
-            raise InvalidRequest(f"the .npz lacks {name!r}; it holds {', '.join(sorted(arrays)) or 'nothing'}", FIELD)
     images, labels = arrays[images_name], arrays[labels_name]
     if images_name.endswith("features"):
         images = _rows(images, images_name)
@@ -85,9 +91,9 @@ def _samples(arrays: dict[str, NDArray[Any]], images_name: str, labels_name: str
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise InvalidRequest(f"{labels_name} must be whole numbers, one an image", FIELD)
     if images.dtype == np.uint8:
-        pixels = torch.from_numpy(images).float().div(255)
+        pixels = torch.from_numpy(images).float().div_(255)
     elif images.dtype.kind == "f":
-        pixels = torch.from_numpy(images.astype(np.float32))
+        pixels = torch.from_numpy(images.astype(np.float32, copy=False))
         if not bool(((pixels >= 0) & (pixels <= 1)).all()):
             raise InvalidRequest(f"{images_name}: floats must be finite and in [0, 1]", FIELD)
     else:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._files import inside
+from shared.ml.datasets._files import inside, open_file
 from shared.ml.metrics import registry
 from shared.ml.metrics._features import in_batches, joined
 from shared.ml.tensors import read_tensors
@@ -87,10 +87,8 @@ def read_weights(path: str) -> tuple[LPIPS, str]:
     """
     from torchvision.models import AlexNet  # here, as it brings all of torchvision along
 
-    file = inside(path, FIELD)
-    if not file.is_file() or file.stat().st_size > MAX_BYTES:
-        raise InvalidRequest(f"{path!r} is no file of at most {MAX_BYTES >> 20} MiB", FIELD)
-    data = file.read_bytes()
+    with open_file(inside(path, FIELD), FIELD, max_bytes=MAX_BYTES, name=path) as file:
+        data = file.read(MAX_BYTES)
     try:
         tensors, _ = read_tensors(data, path)
     except InvalidRequest as error:

@@ -53,6 +53,12 @@ def test_every_stage_has_one_group_of_workers_as_on_one_machine() -> None:
     assert set(stages(WORKERS["worker-gpu"])) < set(STAGES)
 
 
+def test_the_workers_know_how_many_share_the_machine() -> None:
+    started = [n for n, s in WORKERS.items() if "profiles" not in s]
+    for service in WORKERS.values():
+        assert service["environment"]["PALIMPSEST_HOST_WORKERS"] == f"${{PALIMPSEST_HOST_WORKERS:-{len(started)}}}"
+
+
 def test_the_variables_are_settings() -> None:
     given = {name for s in SERVICES.values() for name in s.get("environment", {}) if name.startswith("PALIMPSEST_")}
     asked = set(re.findall(r"\$\{(PALIMPSEST_\w+)", TEXT))

@@ -114,11 +114,12 @@ def test_the_configuration_reads_back_through_percent_signs_and_spaces(layout: L
     assert all(parser[f"program:{n}"]["autorestart"] == "true" for n in names)
 
 
-def test_workers_share_the_cores(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_the_cores_and_the_memory(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert environment(layout, 1, 4)["PALIMPSEST_THREADS"] == "2"
     assert environment(layout, 1, 100)["PALIMPSEST_THREADS"] == "1"
+    assert environment(layout, 1, 100)["PALIMPSEST_HOST_WORKERS"] == "100"
 
 
 def test_what_the_user_has_set_goes_first(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,7 @@ def test_npz_whose_header_claims_more_than_it_holds_is_refused_without_allocatin
     np.lib.format.write_array_header_1_0(body, header)
     with zipfile.ZipFile(root / "own.npz", "w") as archive:
         archive.writestr("images.npy", body.getvalue())
+        archive.writestr("labels.npy", body.getvalue())
     with pytest.raises(InvalidRequest, match="claims more"):
         open_dataset(npz()).load("train")
 

@@ -224,7 +224,7 @@ def test_a_file_that_is_none_is_refused(data_root: Path) -> None:
     (data_root / "folder").mkdir()
     for path, message in (
         ("notes.txt", "not a safetensors file"),
-        ("folder", "no file"),
+        ("folder", "not a regular file"),
         ("none.safetensors", "there is no"),
         ("../outside", "stay inside"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from workers.page import SIZE, Order, Page
@@ -40,3 +41,14 @@ def test_progress_that_does_not_fit_is_left_out_but_still_a_sign_of_life() -> No
     page.beat({"text": "x" * SIZE})
     assert page.progress() == {"done": 1}
     assert page.counter() == 2
+
+
+def test_a_wait_is_seen_from_the_other_side_while_it_lasts_whatever_ends_it() -> None:
+    child = Page.create()
+    keeper = Page(os.dup(child.fd))
+    assert not keeper.waits()
+    with child.waiting():
+        with contextlib.suppress(RuntimeError), child.waiting():
+            raise RuntimeError
+        assert keeper.waits()
+    assert not keeper.waits()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 from collections.abc import Callable
 
 import pytest
 
-from services.cli import showing
-from services.cli.output import fit, table
-from services.client import Job
+from services.cli import following, logs, output, showing
+from services.cli.output import fit, make_visible, table
+from services.client import Audit, Event, Job, Update
 
 LONG = "Search the image whose loss gradient points where the weights moved, from several starts, and keep the best."
 JOBS = [
@@ -91,3 +92,50 @@ def test_in_a_pipe_a_row_is_a_line_with_every_column(capsys):
     assert out[0].split() == ["job", "stage", "method", "seed", "state", "progress", "age", "message"]
     table(["attack", "summary"], [["invert", LONG * 4]])
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+# clears the screen; sets the title; turns what follows around; a C1 control; what is not seen; a line of its own
+HOSTILE = "\x1b[2J\x1b]0;mine\x07 \u202etxt.exe\u2066 \x9b31m \u200b\ufeff\u2028 \x7f [red]x[/] :boom: \r\n"
+SHOWN = (
+    r"\x1b[2J\x1b]0;mine\x07 \u202etxt.exe\u2066 \x9b31m \u200b\ufeff\u2028 \x7f [red]x[/] :boom: \r\n"
+)  # fmt: skip
+BODY = {"id": "job_1", "stage": HOSTILE, "state": HOSTILE, "message": HOSTILE, "failure": "error", "worker": HOSTILE}
+UPDATE = Update("job_1", "job", HOSTILE, "failed", 1, 2, ended=True, failure="error", message=HOSTILE)
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: showing._job_table([Job.of(BODY)]),
+        lambda: showing._show_job(Job.of({**BODY, "params": {"x": HOSTILE}})),
+        lambda: showing._show_audit(Audit.of({"id": "aud_1", "name": HOSTILE, "state": HOSTILE})),
+        lambda: output.console().print(logs.line(Event.of({
+            "seq": 1, "kind": "state", "at": "2026-01-01T00:00:00Z", "data": {"to": HOSTILE, "message": HOSTILE},
+        }))),
+        lambda: following.Lines().show(UPDATE),
+        lambda: following.Bars().show(UPDATE),
+        lambda: output.say(HOSTILE),
+        lambda: output.console().print(f"[b]{HOSTILE}[/]"),  # forgotten
+    ],
+)  # fmt: skip
+def test_what_a_terminal_would_obey_is_shown_as_text(show, terminal, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    show()
+    out, err = capfd.readouterr()
+    assert r"\x1b[2J\x1b]0;mine\x07 \u202etxt.exe" in out + err
+    assert all(c.isprintable() or c == "\n" for c in out + err), repr(out + err)
+    assert "😀" not in out
+
+
+def test_what_is_visible_stays_and_a_line_is_one_line():
+    assert make_visible("Größe 10 µm, ψ → 漢字 😀 \\x1b") == "Größe 10 µm, ψ → 漢字 😀 \\x1b"
+    assert make_visible(HOSTILE) == SHOWN
+    assert make_visible("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
+
+
+def test_json_is_the_same_value_and_moves_no_cursor(capsys):
+    output.as_json({"name": HOSTILE, "Größe": "😀"})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"name": HOSTILE, "Größe": "😀"}
+    assert "Größe" in out
+    assert all(c.isprintable() or c == "\n" for c in out)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,3 +123,68 @@ def test_a_database_that_is_not_there_is_a_transient_error() -> None:
     with pytest.raises(TransientError):
         db.retrying(lambda c: None)
     db.close()
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {path.name: oct(path.stat().st_mode & 0o777) for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def wide() -> Iterator[None]:
+    """A process that gives everybody everything."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+FILES = ("palimpsest.db", "palimpsest.db-shm", "palimpsest.db-wal")
+
+
+@pytest.mark.usefixtures("wide")
+def test_nobody_else_reads_the_database(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/deep/er/palimpsest.db")
+    with db.write() as connection:
+        metadata.create_all(connection)
+        assert modes(tmp_path / "deep/er") == dict.fromkeys(FILES, "0o600")
+    assert oct((tmp_path / "deep/er").stat().st_mode & 0o777) == "0o700"
+    db.close()
+
+
+@pytest.mark.usefixtures("wide")
+def test_a_database_of_before_is_made_private_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    """With what a killed process left beside it, while another has it open."""
+    url = f"sqlite:///{tmp_path}/palimpsest.db"
+    dies = (
+        "import os; from shared.jobs.database import Database; from shared.jobs.tables import metadata; "
+        f"db = Database({url!r}); connection = db.engine.connect(); metadata.create_all(connection); "
+        "connection.exec_driver_sql(\"INSERT INTO catalogs VALUES ('old', '', 0)\"); connection.commit(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", dies], check=True)
+    assert modes(tmp_path).keys() == set(FILES)
+    one = Database(url)
+    with one.write() as connection:
+        add(connection, "locked")
+        for name in FILES:
+            (tmp_path / name).chmod(0o666)
+        tmp_path.chmod(0o755)
+        other = Database(url)
+        assert digests(other) == ["old"]
+        assert modes(tmp_path) == dict.fromkeys(FILES, "0o600")
+        assert oct(tmp_path.stat().st_mode & 0o777) == "0o755"  # a folder that we did not make is its owner's
+        other.engine.dispose()
+        locked = (
+            f"import sqlite3; c = sqlite3.connect({str(tmp_path / 'palimpsest.db')!r}, timeout=0.1); "
+            "c.execute('BEGIN IMMEDIATE')"
+        )
+        done = subprocess.run([sys.executable, "-c", locked], capture_output=True, text=True, check=False)
+        assert "database is locked" in done.stderr  # our write lock was not given up
+    assert digests(one) == ["locked", "old"]
+    one.close()
+
+
+def test_a_database_that_cannot_be_made_is_a_transient_error(tmp_path: Path) -> None:
+    (tmp_path / "palimpsest.db").mkdir()
+    db = Database(f"sqlite:///{tmp_path}/palimpsest.db")
+    with pytest.raises(TransientError, match="unable to open"), db.read():
+        raise AssertionError("there is nothing to talk to")
+    assert modes(tmp_path).keys() == {"palimpsest.db"}

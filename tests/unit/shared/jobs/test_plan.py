@@ -200,6 +200,8 @@ def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
         ({"unlearning": [{"name": "ascent", "params": {"lr": 0}}]}, "unlearning.0.params.lr"),
         ({"unlearning": ["retrain", {"name": "ascent", "params": {"rate": 1}}]}, "unlearning.1.params.rate"),
         ({"unlearning": [{"name": "ascent", "params": {"deletions": 3}}]}, "unlearning.0.params.deletions"),
+        ({"unlearning": ["ascent", {"name": "sharded", "params": {"shards": 1}}]}, "unlearning.1.params.shards"),
+        ({"defenses": [{"name": "private", "params": {"noise": 0}}]}, "defenses.0.params.noise"),
         ({"defenses": ["veill"]}, "defenses.0.name"),
         ({"defenses": ["none", {"name": "veil", "params": {"depth": 0}}]}, "defenses.1.params.depth"),
         ({"defenses": [{"name": "veil", "params": {"budget": 0.1}}]}, "defenses.0.params.budget"),

@@ -12,6 +12,7 @@ from celery.app.defaults import NAMESPACES, flatten
 
 from shared.jobs.queue import SETTINGS, TASK, CeleryBell, MemoryBell, Ringer, make_celery
 from tests.support.servers import RedisServer
+from tests.support.waiting import PATIENCE
 
 
 def test_every_setting_is_one_that_celery_knows_and_takes() -> None:
@@ -45,7 +46,7 @@ def test_a_bell_is_one_small_json_message_on_the_stages_queue(server: RedisServe
     app = make_celery(server.url)
     CeleryBell(app).ring("train", "job_a")
     with app.connection() as connection:
-        message = connection.SimpleQueue("train").get(timeout=5)
+        message = connection.SimpleQueue("train").get(timeout=PATIENCE)
     assert (message.headers["task"], message.content_type) == (TASK, "application/json")
     assert message.decode()[:2] == [["job_a"], {}]
 

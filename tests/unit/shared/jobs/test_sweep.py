@@ -58,8 +58,15 @@ def test_a_sweep_beyond_what_an_audit_may_have_is_refused() -> None:
     assert refused.value.field == "sweep"
 
 
+def test_a_sweep_is_counted_before_it_is_written_out() -> None:
+    grid = [value / 1e5 for value in range(1, 30_001)]
+    with pytest.raises(InvalidRequest, match="makes 480,016 defenses, above 32"):
+        swept(spec(defenses=["veil", {"name": "mist", "params": {"grid": grid}}] * 16), catalog())
+
+
 @pytest.mark.parametrize(("choice", "field"), [
     ("fog", "defenses.0.name"), ({"name": "mist", "params": {"grid": "all"}}, "defenses.0.params.grid"),
+    ({"name": "mist", "params": {"grid": [[1], {}]}}, "defenses.0.params.grid.0"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_defense_is_blamed_on_it(choice: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:

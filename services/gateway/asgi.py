@@ -1,14 +1,10 @@
-"""The gateway over the real job store, artifacts and broker, from the environment.
-
-granian --interface wsgi --factory services.gateway.wsgi:app
-"""
+"""The gateway over the real job store, artifacts and broker, from the environment."""
 
 from __future__ import annotations
 
-from flask_openapi.openapi import OpenAPI
-
 from services.gateway.app import create_app
 from services.gateway.auth import required_token
+from services.gateway.bridge import Bridge
 from services.gateway.deps import GatewayDeps
 from shared import logs
 from shared.artifacts import ArtifactStore
@@ -19,8 +15,8 @@ from shared.jobs.queue import CeleryBell, Ringer, make_celery
 from shared.processes import die_with_parent
 
 
-def app() -> OpenAPI:
-    """The application that a WSGI server runs.
+def app(threads: int) -> Bridge:
+    """The application that an ASGI server runs; `threads` is how many requests it works on at once.
 
     Raises:
         InvalidRequest: no token is set.
@@ -33,5 +29,6 @@ def app() -> OpenAPI:
     required_token(settings)
     db = Database(settings.database_url)
     require_current(db)
-    bell = CeleryBell(make_celery(settings.broker_url.get_secret_value()))
-    return create_app(GatewayDeps(db, ArtifactStore.from_url(settings.artifacts_url), Ringer(bell), settings))
+    ringer = Ringer(CeleryBell(make_celery(settings.broker_url.get_secret_value())))
+    deps = GatewayDeps(db, ArtifactStore.from_url(settings.artifacts_url), ringer, settings)
+    return Bridge(create_app(deps), threads)

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy import update
 
 from shared.config import Settings
 from shared.jobs import claims, control, fleet, reads, submit
@@ -17,7 +19,9 @@ from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.migrations import migrate
 from shared.jobs.records import Claim, PlannedJob
-from workers.lease import Keeper
+from shared.jobs.tables import jobs
+from tests.support.waiting import PATIENCE
+from workers.keeper import Keeper
 from workers.page import Order, Page
 
 
@@ -33,9 +37,10 @@ class Scene:
     def state(self) -> str:
         return reads.get_job(self.db, "t", self.claim.job.id).state
 
-    def hold(self, silence: float = 60) -> None:
+    def hold(self, silence: float = 60, time_limit: float | None = None) -> None:
         job = {"job": self.claim.job.id, "fence": self.claim.fence, "silence": silence}
-        self.keeper.obey({"hold": 1, **job})
+        more = {"time_limit": time_limit, "began": time.monotonic()}
+        self.keeper.obey({"hold": 1, **job, **more})
 
 
 @pytest.fixture
@@ -95,7 +100,7 @@ def test_a_child_that_does_not_obey_is_killed_and_spoken_for(killed: Scene) -> N
     assert killed.state == "running"
     killed.keeper.tick()
     assert killed.state == "cancelled"
-    assert killed.child.wait(10) == -signal.SIGKILL
+    assert killed.child.wait(PATIENCE) == -signal.SIGKILL
 
 
 def test_a_child_that_stands_still_is_killed_and_its_job_charged(killed: Scene) -> None:
@@ -105,7 +110,50 @@ def test_a_child_that_stands_still_is_killed_and_its_job_charged(killed: Scene) 
     killed.keeper.tick()  # and was the last
     assert killed.state == "queued"
     assert reads.get_job(killed.db, "t", killed.claim.job.id).lost_count == 1
+    assert killed.child.wait(PATIENCE) == -signal.SIGKILL
+
+
+def test_the_time_limit_is_not_measured_by_a_clock_that_can_be_set(scene: Scene) -> None:
+    scene.hold(time_limit=600)
+    with scene.db.write() as connection:  # as it stands when SQL's clock is put forward by an hour
+        connection.execute(update(jobs).values(started_at=jobs.c.started_at - 3600, time_limit=600.0))
+    scene.keeper.tick()
+    assert scene.page.orders(1) is Order.NONE
+    scene.hold(time_limit=0.0)
+    scene.keeper.tick()
+    assert scene.page.orders(1) is Order.TIMEOUT
+
+
+def test_a_wait_for_a_store_is_not_held_against_an_attempt(killed: Scene) -> None:
+    killed.hold(silence=0.0)
+    with killed.page.waiting():
+        killed.keeper.tick()
+        killed.keeper.hold.stall.gap = 0.0  # nothing but the wait itself could be counted
+        killed.keeper.tick()
+    assert killed.state == "running"
+
+
+def test_a_wait_without_end_gives_the_job_back_free_of_charge(killed: Scene) -> None:
+    killed.hold(silence=0.0)
+    with killed.page.waiting():
+        killed.keeper.tick()
+        killed.keeper.tick()
+    assert killed.state == "queued"
+    assert reads.get_job(killed.db, "t", killed.claim.job.id).lost_count == 0
     assert killed.child.wait(10) == -signal.SIGKILL
+
+
+def test_a_worker_that_was_forgotten_is_known_again(killed: Scene) -> None:
+    """After an hour of sleep another worker's start drops its row: nobody would ring for it any more."""
+    about = {"host": "h", "pid": 1, "stages": ["s"], "device": "cpu", "threads": 1, "versions": {}, "catalog": "c"}
+    killed.keeper.about = about
+    fleet.gone(killed.db, "w")
+    killed.keeper.tick()
+    assert fleet.live_by_stage(killed.db) == {"s": 1}
+    killed.keeper.child = 1  # it has left
+    fleet.gone(killed.db, "w")
+    killed.keeper.tick()
+    assert fleet.live_by_stage(killed.db) == {}
 
 
 def test_the_end_of_the_pipe_gives_the_job_back_unless_it_was_released(scene: Scene) -> None:

@@ -1,0 +1,209 @@
+"""What the service costs an attack: `python -m benchmarks.engine.attacks [--seconds 30] [--rounds 5]`.
+
+Overhead: CPU seconds of a worker (with its lease process) on one attack over those of the same stage in a bare
+process. Scaling: how much faster two attack workers are than one, over how much faster two bare processes are than
+one, on the same attacks. One thread each; everything interleaved, median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import func, select
+
+from benchmarks.engine.conditions import DISK, conditions, print_table, write
+from shared.jobs import reads, submit
+from shared.jobs.plan import plan, plan_job
+from shared.jobs.queue import CeleryBell, make_celery
+from shared.jobs.records import Input, Job
+from shared.jobs.spec import AuditSpec
+from shared.jobs.states import State
+from shared.jobs.tables import jobs
+from tests.support.system import TENANT, System, wait_for
+from tests.support.tree import ROOT
+
+AUDIT = {
+    "dataset": "mnist_5k",
+    "model": "convnet",
+    "pretrain": {"epochs": 1},
+    "forget": {"deletions": 1},
+    "unlearning": ["gradient_ascent"],
+    "attacks": [{"name": "feature_recovery", "params": {"iterations": 10}}],
+}
+BEFORE = "pretrain,train,unlearn,defend"
+PATIENCE = 1800
+# the protocol's own times; no checkpoint is charged to the service that a bare process does not make
+TIMES = {"PALIMPSEST_LEASE": "45", "PALIMPSEST_RENEW_EVERY": "3", "PALIMPSEST_RECONCILE_EVERY": "5",
+         "PALIMPSEST_CHECKPOINT_EVERY": "10"}  # fmt: skip
+
+_BARE = """
+import json, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True, warn_only=True)
+from workers import catalog
+from workers.context import JobContext
+from workers.runner import _method, _params
+from workers.stages import registry
+
+folder, iterations, seeds = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+inputs = {p.name: p.read_bytes() for p in folder.iterdir()}
+about, stage = catalog.load(), registry.get("attack")
+method = _method(stage, "feature_recovery")
+flat = about.check("attack", "feature_recovery", {"iterations": iterations}, inputs).params
+params, method_params = _params(about, stage, method, flat)
+print("ready", flush=True)
+sys.stdin.readline()
+wall, cpu = time.perf_counter(), time.process_time()
+for seed in seeds:
+    torch.manual_seed(seed)
+    stage.target(JobContext(params=params, method=method, method_params=method_params, inputs=inputs, seed=seed))
+print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]))
+"""
+
+
+class Bench:
+    """A served system with the inputs of an attack made, and the same inputs in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.system = System(folder / "system", ROOT, **TIMES)
+        self.system.reconciler()
+        self.system.worker(BEFORE, name="before", wait=PATIENCE)
+        catalog = self.system.catalog()
+        planned = plan(AuditSpec.model_validate(AUDIT), catalog)
+        done = submit.submit(self.system.db, TENANT, planned)
+        self.ring(*BEFORE.split(","))
+        self.attack = self.system.job(next(done.jobs[p.plan_key] for p in planned if p.stage == "attack"))
+        parents = {i.role: (str(i.parent), i.parent_role or i.role) for i in self.attack.inputs}
+        (folder / "inputs").mkdir()
+        for role, (parent, made) in parents.items():
+            job = self.system.wait(parent, PATIENCE)
+            digest = next(a.sha256 for a in job.artifacts if a.role == made)
+            (folder / "inputs" / role).write_bytes(self.system.artifacts.get(digest))
+        self.system.kill("before", group=True)
+        self.keys = {parent: self.system.job(parent).plan_key for parent, _ in parents.values()}
+        self.inputs = tuple(Input(role, parent=p, parent_role=made) for role, (p, made) in parents.items())
+
+    def ring(self, *stages: str) -> None:
+        bell = CeleryBell(make_celery(self.system.redis.url))
+        for stage in stages:
+            bell.ring(stage)
+            bell.ring(stage)
+
+    def post(self, iterations: int, seeds: list[int]) -> list[str]:
+        """Attacks that were never made before; their ids."""
+        catalog = self.system.catalog()
+        planned = [
+            plan_job(
+                catalog, "attack", "feature_recovery", {"iterations": iterations}, seed, self.inputs,
+                parent_keys=self.keys, fresh=True,
+            )
+            for seed in seeds
+        ]  # fmt: skip
+        done = submit.submit(self.system.db, TENANT, planned)
+        self.ring("attack")
+        return [done.jobs[p.plan_key] for p in planned]
+
+    def wait(self, ids: list[str]) -> list[Job]:
+        def ended() -> bool:
+            with self.system.db.read() as connection:
+                done = select(func.count()).where(jobs.c.id.in_(ids), jobs.c.state == State.SUCCEEDED)
+                found = connection.execute(done).scalar_one()
+            return bool(found == len(ids)) or bool(time.sleep(0.5))
+
+        wait_for(ended, PATIENCE, "the attacks are done")
+        return [reads.get_job(self.system.db, TENANT, i) for i in ids]
+
+    def served(self, workers: int, iterations: int, seeds: list[int]) -> tuple[float, float]:
+        """Wall seconds from the first claim to the last end, and the workers' CPU seconds meanwhile."""
+        names = [f"attack-{n}" for n in range(workers)]
+        for name in names:
+            self.system.worker("attack", name=name, wait=PATIENCE)
+        with self.system.db.read() as connection:  # the one that the audit planned is not measured
+            left = connection.execute(select(jobs.c.id).where(jobs.c.stage == "attack")).scalars().all()
+        self.wait(list(left))
+        before = sum(self.cpu(name) for name in names)
+        ended = self.wait(self.post(iterations, seeds))
+        cpu = sum(self.cpu(name) for name in names) - before
+        for name in names:
+            self.system.kill(name, group=True)
+        return max(float(j.finished_at or 0) for j in ended) - min(float(j.started_at or 0) for j in ended), cpu
+
+    def cpu(self, name: str) -> float:
+        """CPU seconds of a worker with all its processes."""
+        parent = psutil.Process(self.system.processes[name].pid)
+        return sum(sum(p.cpu_times()[:2]) for p in [parent, *parent.children(recursive=True)])
+
+    def bare(self, processes: int, iterations: int, seeds: list[int]) -> tuple[float, float]:
+        """The same in bare processes that share the seeds out."""
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        running = []
+        for n in range(processes):
+            words = [str(self.folder / "inputs"), str(iterations), json.dumps(seeds[n::processes])]
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, "-W", "ignore", "-c", _BARE, *words],
+                    env=env,
+                    text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+            )
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        start = time.perf_counter()
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        answers = [json.loads(process.communicate()[0]) for process in running]
+        return time.perf_counter() - start, sum(cpu for _, cpu in answers)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30, help="how long the attack of the overhead takes")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    about = conditions()
+    with tempfile.TemporaryDirectory(dir=DISK) as name:
+        bench = Bench(Path(name))
+        try:
+            _, cpu = bench.bare(1, 200, [0])
+            long = int(200 * given.seconds / cpu)
+            rounds: list[dict[str, Any]] = []
+            for n in range(given.rounds):
+                seeds = [1000 + 10 * n + i for i in range(4)]
+                short = max(1, long // 4)
+                alone, served = bench.bare(1, long, seeds[:1])[1], bench.served(1, long, seeds[:1])[1]
+                bare = bench.bare(1, short, seeds)[0] / bench.bare(2, short, seeds)[0]
+                ours = bench.served(1, short, seeds)[0] / bench.served(2, short, seeds)[0]
+                rounds.append({
+                    "bare_cpu_s": round(alone, 2), "served_cpu_s": round(served, 2),
+                    "overhead": round(served / alone, 3),
+                    "bare_speed_up": round(bare, 3), "served_speed_up": round(ours, 3), "ratio": round(ours / bare, 3),
+                })  # fmt: skip
+                print(rounds[-1], flush=True)
+        finally:
+            bench.system.close()
+    rounds.append({key: statistics.median(r[key] for r in rounds) for key in rounds[0]})
+    print_table(rounds)
+    write("attacks", about, rounds)
+
+
+if __name__ == "__main__":
+    main()

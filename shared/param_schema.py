@@ -1,0 +1,210 @@
+"""The part of JSON Schema in which plugins describe their parameters, and the validator for it.
+
+A catalog is data that comes out of a database, so what it may make the gateway do is bounded here: a schema refers
+to its own `$defs` only, without circles, and names keywords of the list below only, whose cost grows with the value
+and not faster. `pattern`, `uniqueItems` and `propertyNames` are published for whoever reads them and are left to the
+worker, which validates again with the plugin's own `Params`: the gateway never runs a regular expression of a catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from jsonschema import Draft202012Validator
+from jsonschema import ValidationError as SchemaError
+from jsonschema.protocols import Validator
+from jsonschema.validators import create
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
+from referencing import Registry
+
+MAX_DEPTH = 24  # levels of one schema, references followed; the plugins that come along have at most 5
+MAX_NODES = 500  # schemas within one schema, references followed; the plugins that come along have at most 30
+MAX_ERRORS = 10  # that are kept of one alternative
+MAX_ALTERNATIVES = 32  # of one anyOf, oneOf or allOf
+DEFINED = "#/$defs/"
+
+_Type = Literal["null", "boolean", "integer", "number", "string", "array", "object"]
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+_Count = Annotated[int, Field(ge=0)]
+_Several = Annotated[list["ParamSchema"], Field(min_length=1, max_length=MAX_ALTERNATIVES)]
+
+
+class ParamSchema(BaseModel):
+    """Every keyword that a schema may hold, under its own name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    # refers and combines
+    ref: Annotated[str, StringConstraints(pattern=r"^#/\$defs/[A-Za-z0-9_.-]+$")] | None = Field(None, alias="$ref")
+    defs: dict[_Name, ParamSchema] = Field({}, alias="$defs")
+    properties: dict[_Name, ParamSchema] = {}
+    additionalProperties: bool | ParamSchema = True
+    items: bool | ParamSchema = True
+    prefixItems: _Several | None = None
+    anyOf: _Several | None = None
+    oneOf: _Several | None = None
+    allOf: _Several | None = None
+    # checks
+    type: _Type | list[_Type] | None = None
+    enum: list[Any] | None = None
+    const: Any = None
+    required: list[_Name] = []
+    minimum: FiniteFloat | None = None
+    maximum: FiniteFloat | None = None
+    exclusiveMinimum: FiniteFloat | None = None
+    exclusiveMaximum: FiniteFloat | None = None
+    multipleOf: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    minLength: _Count | None = None
+    maxLength: _Count | None = None
+    minItems: _Count | None = None
+    maxItems: _Count | None = None
+    minProperties: _Count | None = None
+    maxProperties: _Count | None = None
+    # says, or is left to the worker
+    plugin: _Name | None = Field(None, alias="x-plugin")
+    pattern: str | None = None
+    uniqueItems: bool | None = None
+    propertyNames: dict[str, Any] | None = None
+    format: str | None = None
+    title: str | None = None
+    description: str | None = None
+    default: Any = None
+    examples: list[Any] | None = None
+    deprecated: bool | None = None
+    readOnly: bool | None = None
+    writeOnly: bool | None = None
+    contentEncoding: str | None = None
+    contentMediaType: str | None = None
+    discriminator: Any = None
+
+    def parts(self) -> list[ParamSchema]:
+        """The schemas directly within it, without those that it only defines."""
+        several = [*(self.prefixItems or ()), *(self.anyOf or ()), *(self.oneOf or ()), *(self.allOf or ())]
+        single = [part for part in (self.items, self.additionalProperties) if isinstance(part, ParamSchema)]
+        return [*self.properties.values(), *several, *single]
+
+
+def _any_of(validator: Any, alternatives: list[Any], value: Any, _schema: Any) -> Iterator[SchemaError]:
+    """As the library's, but a list of 60,000 wrong words makes a few errors and not 60,000.
+
+    For oneOf too: pydantic writes it where the worker tells by one field which alternative is meant.
+    """
+    context: list[SchemaError] = []
+    for index, alternative in enumerate(alternatives):
+        errors = list(islice(validator.descend(value, alternative, schema_path=index), MAX_ERRORS))
+        if not errors:
+            return
+        context += errors
+    yield SchemaError(f"{value!r} is not valid under any of the given schemas", context=context)
+
+
+_LEFT_TO_WORKERS = {"pattern", "uniqueItems", "propertyNames", "format"}
+_named = {field.alias or name for name, field in ParamSchema.model_fields.items()} - _LEFT_TO_WORKERS
+_checks = {word: check for word, check in Draft202012Validator.VALIDATORS.items() if word in _named}
+_Validator = create(
+    meta_schema=Draft202012Validator.META_SCHEMA,
+    validators={**_checks, "anyOf": _any_of, "oneOf": _any_of},
+    type_checker=Draft202012Validator.TYPE_CHECKER,
+)
+
+
+def validator_of(schema: dict[str, Any]) -> Validator:
+    """What holds values against a schema. It looks nothing up outside of the schema."""
+    made: Validator = _Validator(
+        {word: value for word, value in schema.items() if word != "title"}, registry=Registry()
+    )
+    return made
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Refuse a schema that is not of this part, or could cost more than its length shows.
+
+    Raises:
+        ValueError: in words, where and what.
+    """
+    try:
+        whole = ParamSchema.model_validate(schema)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        first = max(
+            found, key=lambda e: len(e["loc"])
+        )  # where a schema may be a boolean, one error says that it is none
+        where = ".".join(str(part) for part in first["loc"] if part != ParamSchema.__name__)
+        why = "no keyword that a schema may hold here" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ValueError(f"{where}: {why}") from error
+    try:
+        depth, nodes = _Measure(whole.defs).of(whole)
+    except RecursionError as error:  # a chain of definitions
+        raise ValueError(f"its schema is more than {MAX_DEPTH} levels deep") from error
+    if depth > MAX_DEPTH:
+        raise ValueError(f"its schema is {depth} levels deep, above {MAX_DEPTH}")
+    if nodes > MAX_NODES:
+        raise ValueError(f"its schema comes to {nodes} schemas, above {MAX_NODES}")
+
+
+class _Measure:
+    """Depth and number of schemas, each definition counted wherever it is referred to."""
+
+    def __init__(self, defs: dict[str, ParamSchema]) -> None:
+        self._defs = defs
+        self._known: dict[str, tuple[int, int] | None] = {}
+
+    def of(self, schema: ParamSchema) -> tuple[int, int]:
+        parts = [self.of(part) for part in schema.parts()]
+        if schema.ref is not None:
+            parts.append(self._defined(schema.ref))
+        return 1 + max((depth for depth, _ in parts), default=0), 1 + sum(nodes for _, nodes in parts)
+
+    def _defined(self, ref: str) -> tuple[int, int]:
+        name = ref.removeprefix(DEFINED)
+        if name not in self._defs:
+            raise ValueError(f"{ref}: its schema defines no {name}")
+        if name not in self._known:
+            self._known[name] = None
+            self._known[name] = self.of(self._defs[name])
+        measured = self._known[name]
+        if measured is None:
+            raise ValueError(f"{ref}: its schema refers to itself")
+        return measured
+
+
+def one_way(value: Any, schema: Mapping[str, Any]) -> Any:
+    """1 and 1.0 are the same number: it is written as the schema's type says, so that equal jobs are equal."""
+    types = {s.get("type") for s in (schema, *schema.get("anyOf", ()))}
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        return [one_way(v, schema["items"]) for v in value]
+    if type(value) is int and "number" in types and "integer" not in types:
+        return float(value)
+    if type(value) is float and value.is_integer() and "integer" in types and "number" not in types:
+        return int(value)
+    return value
+
+
+def explain(error: SchemaError, owner: str, names: Iterable[str], path: str) -> tuple[str, str]:
+    """What is wrong with a value of `owner`, whose parameters are `names`: the message, and the dotted path."""
+    given: Any = error.instance
+    schema: Any = error.schema
+    said: Any = error.validator_value
+    where = ".".join([path, *(str(p) for p in error.absolute_path)])
+    if error.validator == "additionalProperties":
+        unknown = sorted(set(given) - set(schema.get("properties", {})))
+        known = sorted(names)
+        near = get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        return (
+            f"unknown parameter {unknown[0]!r} for {owner}{hint} Known: {', '.join(known) or 'none'}",
+            f"{where}.{unknown[0]}",
+        )
+    if error.validator == "required":
+        missing = next(n for n in said if n not in given)
+        return f"{owner} needs parameter {missing!r}", f"{where}.{missing}"
+    if error.validator == "anyOf":
+        kinds = " or ".join(str(s.get("type", "value")) for s in said)
+        deeper = [c for c in error.context or [] if c.validator not in ("type", "const")]
+        if deeper:
+            return f"{where}: {deeper[0].message}", where
+        return f"{where}: {given!r} is not {kinds}", where
+    return f"{where}: {error.message}", where

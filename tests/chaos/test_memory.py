@@ -1,0 +1,64 @@
+"""A job that takes more memory than its worker may: told as that, at once and once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.system import System, wait_for
+from tests.support.tree import ROOT, copy_tree
+from workers.memory import usage
+
+TAKE = {"workers/stages/take.py": (ROOT / "tests/support/stages/take.py").read_text()}
+LIMIT = 1_200_000_000
+
+
+@pytest.fixture(scope="module")
+def take_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_tree(tmp_path_factory.mktemp("tree"), TAKE)
+
+
+@pytest.fixture
+def system(make_system: Callable[..., System], take_tree: Path) -> System:
+    made = make_system(take_tree, PALIMPSEST_MEMORY_LIMIT_BYTES=str(LIMIT))
+    made.worker("take")
+    return made
+
+
+def taken(system: System) -> int:
+    """What the idle pool child has."""
+    child = System.child_of(system.processes["worker-take"])
+    assert child is not None
+    now = usage(child.pid)
+    assert now is not None
+    return now.taken
+
+
+def test_more_than_the_limit_is_out_of_memory_and_not_repeated_and_less_is_not(system: System) -> None:
+    own = taken(system)
+    for how in ("bytearray", "numpy", "torch", "shared"):
+        small = system.wait(system.submit("take", {"bytes": int(0.6 * LIMIT), "how": how}), 120)
+        assert (small.state, small.attempt) == ("succeeded", 1), (how, small.message)
+        nearly = system.wait(system.submit("take", {"bytes": int(0.9 * (LIMIT - own)), "how": how}), 120)
+        assert (nearly.state, nearly.attempt) == ("succeeded", 1), (how, nearly.message)
+        large = system.wait(system.submit("take", {"bytes": 10 * LIMIT, "how": how}), 120)
+        assert (large.state, large.failure, large.attempt, large.lost_count) == ("failed", "out_of_memory", 1, 0), how
+        assert "its worker process had 1." in str(large.message)
+        assert "the limit is 1.2 GB" in str(large.message)
+
+
+def test_a_plain_kill_of_a_large_child_is_a_lost_worker(system: System) -> None:
+    job = system.submit("take", {"bytes": int(0.9 * (LIMIT - taken(system))), "die": True})
+    wait_for(lambda: system.job(job).lost_count == 1, 120, "it is charged")
+    ended = system.wait(job, 180)
+    assert (ended.failure, ended.attempt, ended.lost_count) == ("lost_worker", 3, 3)
+
+
+def test_a_limit_that_the_worker_itself_is_over_is_refused(make_system: Callable[..., System], take_tree: Path) -> None:
+    system = make_system(take_tree, PALIMPSEST_MEMORY_LIMIT_BYTES="100000000")
+    process = system.worker("take", wait=0)
+    assert process.wait(timeout=120) == 1
+    assert "a worker may take 100 MB and takes" in system.log("worker-take")
+    assert "PALIMPSEST_MEMORY_LIMIT_BYTES" in system.log("worker-take")

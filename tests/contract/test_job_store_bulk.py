@@ -1,0 +1,106 @@
+"""Large audits keep nobody from the store: few statements, short transactions, cancels in slices."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+from sqlalchemy import event, func, select
+
+from shared.jobs import claims, control, reads, reconcile
+from shared.jobs.plan import MAX_JOBS
+from shared.jobs.records import Input, PlannedJob
+from shared.jobs.tables import events, jobs
+from tests.support.jobs import ALICE, CODE, PLUGIN, STAGE, Store, planned, sha
+
+LEASE = 45.0
+
+
+def grid(n: int, tag: str = "") -> list[PlannedJob]:
+    """`n` jobs as of an audit: a base, groups of twenty on it, and one that is made of them all."""
+    made = [planned(f"{tag}base")]
+    while len(made) < n - 1:
+        group = planned(f"{tag}{len(made)}", made[0])
+        made += [group, *(planned(f"{tag}{len(made)} {i}", made[0], group) for i in range(20))][: n - 1 - len(made)]
+    leaves = tuple(Input(f"IN_{i}", parent=j.plan_key, parent_role="OUT") for i, j in enumerate(made[1:], start=1))
+    return [*made, PlannedJob(sha(f"{tag}all"), STAGE, None, {"tag": "all"}, 0, leaves, (PLUGIN,), ("OUT",), CODE)]
+
+
+def test_renewals_pass_while_the_largest_audit_is_stored(store: Store) -> None:
+    running = store.post(planned("running"))
+    claim = store.take(lease=LEASE)
+    ended, waits = threading.Event(), []
+
+    def renew() -> None:
+        while not ended.is_set():
+            start = time.monotonic()
+            assert claims.renew(store.db, running, claim.fence, LEASE) is not None
+            waits.append(time.monotonic() - start)
+            time.sleep(0.01)
+
+    renewing = threading.Thread(target=renew)
+    renewing.start()
+    audit, ids = store.audit(*grid(MAX_JOBS))
+    assert control.cancel_audit(store.db, ALICE, audit) == MAX_JOBS
+    ended.set()
+    renewing.join()
+    assert len(set(ids)) == MAX_JOBS
+    assert max(waits) < LEASE / 2
+    assert store.job(running).lost_count == 0
+
+
+def test_an_audit_is_stored_in_few_statements_however_large_it_is(store: Store) -> None:
+    counts = []
+    for n in (10, 500):
+        seen: list[str] = []
+        listener = lambda *given, seen=seen: seen.append(given[2])  # noqa: E731
+        event.listen(store.db.engine, "before_cursor_execute", listener)
+        store.audit(*grid(n, f"{n} "))
+        event.remove(store.db.engine, "before_cursor_execute", listener)
+        counts.append(len(seen))
+    assert counts[1] <= counts[0] + 2  # one more look for equals, five hundred at a time
+    with store.db.read() as connection:
+        found = [connection.execute(select(func.count()).select_from(t)).scalar_one() for t in (jobs, events)]
+    assert found == [510, 510]
+
+
+def test_a_cancel_that_dies_between_its_slices_is_finished_by_the_reconciler(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(Exception):
+        pass
+
+    slices = iter((None, Died()))
+
+    def die(_name: str) -> None:
+        if (error := next(slices)) is not None:
+            raise error
+
+    audit, ids = store.audit(*grid(40))
+    running = store.take()
+    monkeypatch.setattr(control, "SLICE", 7)
+    with monkeypatch.context() as dying:
+        dying.setattr(control, "failpoint", die)
+        with pytest.raises(Died):
+            control.cancel_audit(store.db, ALICE, audit)
+    states = Counter(store.states(*ids))
+    assert (states["cancelled"], states["running"]) == (1 + 7, 1)  # what is made of all comes first
+    assert reads.get_audit(store.db, ALICE, audit).state == "cancelled"
+    reconcile.finish_cancels(store.db)
+    assert Counter(store.states(*ids)) == {"cancelled": 39, "running": 1}
+    assert claims.renew(store.db, running.job.id, running.fence, 60) == claims.Orders("cancel", False)
+    before = store.dump()
+    reconcile.finish_cancels(store.db)
+    assert store.dump() == before
+
+
+def test_a_cancelled_audit_leaves_a_legal_history(store: Store) -> None:
+    audit, ids = store.audit(*grid(30))
+    control.cancel_audit(store.db, ALICE, audit)
+    for job in ids:
+        assert store.path(job)[-1] == "cancelled"
+        happened = store.events(job)
+        assert [e.seq for e in happened] == list(range(1, len(happened) + 1))
+        assert store.job(job).version == len(happened)

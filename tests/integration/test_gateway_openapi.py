@@ -1,0 +1,60 @@
+"""Requests generated from the gateway's own OpenAPI document: what it answers is what the document says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.gateway import AN_AUDIT, TOKEN, GatewayProcess, gateway_process
+
+CONFIG = Path(__file__).parents[1] / "support/schemathesis.toml"
+SEED = "20240229"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway with work in every state, so that lists have items and links lead somewhere."""
+    with gateway_process(tmp_path) as served:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=served.url, headers=headers, trust_env=False, timeout=60) as client:
+            worker = served.worker()
+            client.post("/v1/audits", json=AN_AUDIT)
+            worker.run_all()
+            for n in range(4):
+                client.post("/v1/jobs", json={"stage": "sleep", "seed": n})
+            worker.fail(worker.claim())
+            worker.progress(worker.claim(), 1, 2)
+        yield served
+
+
+def generate(gateway: GatewayProcess, examples: int, cases: int) -> None:
+    """Run Schemathesis, `examples` an operation and phase; it must find nothing in at least `cases` requests."""
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run",
+        f"{gateway.url}/openapi/openapi.json", "--header", f"Authorization: Bearer {TOKEN}",
+        "--seed", SEED, "--max-examples", str(examples), "--no-color",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=gateway.folder, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    sys.stdout.write(said)
+    assert done.returncode == 0, said
+    generated = re.search(r"(\d+) generated", said.replace(",", ""))
+    assert generated, said
+    assert int(generated[1]) >= cases, said
+    assert "Traceback" not in (gateway.folder / "gateway.log").read_text()
+
+
+def test_a_thousand_requests(gateway: GatewayProcess) -> None:
+    generate(gateway, 14, 1000)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_twenty_thousand_requests(gateway: GatewayProcess) -> None:
+    generate(gateway, 1600, 20_000)

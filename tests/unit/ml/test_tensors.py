@@ -1,0 +1,135 @@
+"""Safetensors from anyone: the header is looked at before the library is."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from shared.errors import InvalidRequest
+from shared.ml import tensors
+from shared.ml.tensors import read_header, read_tensors, write_tensors
+from tests.support.memory import peak_memory
+from workers.context import JobContext, NoHooks
+
+ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+def made(header: Any, body: bytes = b"\0" * 4) -> bytes:
+    """A file of this header, which is JSON, or its text or bytes."""
+    text = header if isinstance(header, bytes) else (header if isinstance(header, str) else json.dumps(header)).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def one(**changes: Any) -> bytes:
+    return made({"a": {**ONE, **changes}})
+
+
+def many(n: int) -> bytes:
+    return made({f"{i}": {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i in range(n)}, bytes(n))
+
+
+HOSTILE = {
+    "nothing": b"",
+    "seven bytes": b"\0" * 7,
+    "a length beyond the file": made({"a": ONE})[:20],
+    "a length of 2^63": (1 << 63).to_bytes(8, "little") + b"{}",
+    "100,000 dimensions": one(shape=[1] * 100_000),
+    "100,000 dimensions of two": one(shape=[2] * 100_000),
+    "9 dimensions": one(shape=[1] * 9),
+    "100,000 tensors": many(100_000),
+    "a header of 50 MB": made(b'{"a":' + b" " * 50_000_000 + json.dumps(ONE).encode() + b"}"),
+    "deep": made("[" * 1_000_000),
+    "lists": made('{"a":[' + "[]," * 1_000_000 + "[]]}"),
+    "objects": made('{"a":[' + "{}," * 1_000_000 + "{}]}"),
+    "numbers": made('{"a":[' + "9999999," * 500_000 + "1]}"),
+    "texts": made('{"a":[' + '"\\\\",' * 500_000 + '""]}'),
+    "a text without an end": made('{"a": "' + '\\"' * 1_500_000),
+    "a text that ends in a backslash": made('{"a": "' + '\\"' * 1_000_000 + "\\"),
+    "metadata of lists": made({"__metadata__": {"palimpsest": "[" + "[]," * 2_000_000 + "[]]"}, "a": ONE}),
+    "a text of 20 MB": made('{"a": "' + '\\"' * 10_000_000 + '"}'),
+    "no object": made("[]"),
+    "no UTF-8": made(b'{"\xff": 1}'),
+    "a tensor twice": made(f'{{"a": {json.dumps(ONE)}, "a": {json.dumps(ONE)}}}'),
+    "an unknown type": one(dtype="F8_E5M2"),
+    "a type that is a list": one(dtype=["F32"]),
+    "a negative dimension": one(shape=[-1]),
+    "a dimension of true": one(shape=[True]),
+    "a dimension of 1.0": one(shape=[1.0]),
+    "2^64 values": one(shape=[1 << 32, 1 << 32]),
+    "none of 2^80": one(shape=[0, 1 << 40, 1 << 40], data_offsets=[0, 0]),
+    "a hole": made({"a": ONE, "b": {**ONE, "data_offsets": [8, 12]}}, bytes(12)),
+    "two in one place": made({"a": ONE, "b": ONE}),
+    "backwards": one(data_offsets=[4, 0]),
+    "three offsets": one(data_offsets=[0, 2, 4]),
+    "more bytes than are there": one(shape=[2], data_offsets=[0, 8]),
+    "bytes of nobody": made({"a": ONE}, bytes(8)),
+    "another size": one(shape=[2]),
+    "no shape": made({"a": {"dtype": "F32", "data_offsets": [0, 4]}}),
+    "more than is known": one(more=1),
+    "metadata of numbers": made({"__metadata__": {"step": 1}, "a": ONE}),
+    "metadata that is none": made({"__metadata__": [], "a": ONE}),
+    "a name of 1,000": made({"a" * 1_000: ONE}),
+    "a number of 5,000 digits": made('{"a": {"dtype": "F32", "shape": [' + "9" * 5_000 + '], "data_offsets": [0, 4]}}'),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_header_is_refused_at_once(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = HOSTILE[what]
+    seen: list[int] = []
+    monkeypatch.setattr(tensors, "load", lambda data: seen.append(len(data)))  # the library does not see it
+    begun = time.process_time()
+    with peak_memory() as peak, pytest.raises(InvalidRequest, match="BASE is not a safetensors file") as caught:
+        read_tensors(data, "BASE")
+    assert time.process_time() - begun < 1
+    assert peak.mib < 150
+    assert not seen
+    assert caught.value.field == "inputs.BASE"
+    assert len(caught.value.message) < 300
+
+
+def test_a_hostile_checkpoint_is_refused_as_well() -> None:
+    class Hooks(NoHooks):
+        def load(self) -> bytes:
+            return one(shape=[1] * 100_000)
+
+    with pytest.raises(ValueError, match="dimensions"):
+        JobContext(hooks=Hooks()).resume()
+
+
+def test_what_the_library_writes_is_read() -> None:
+    kinds = sorted(tensors.DTYPES.values(), key=str)
+    written = {str(kind): torch.ones(2, 3).to(kind) for kind in kinds}
+    written |= {
+        "none": torch.zeros(0, 3),
+        "one": torch.tensor(4.0),
+        "deep": torch.zeros([1] * 8),
+        "é\u202e": torch.ones(1),
+    }
+    for data in (save(written), save(written, metadata={"by": "another"}), write_tensors(written, {"a": [1]})):
+        found, _ = read_tensors(data, "BASE")
+        assert found.keys() == written.keys()
+        assert all(torch.equal(found[name], written[name]) for name in written)
+    assert read_tensors(write_tensors(written, {"a": [1]}), "BASE")[1] == {"a": [1]}
+    assert read_header(save({})) == {}
+
+
+def test_a_long_training_can_say_what_each_step_saw() -> None:
+    """5000 samples, 1000 epochs, 128 a step."""
+    batches = [[(step * 128 + i) % 5000 for i in range(128)] for step in range(39_063)]
+    assert (
+        read_tensors(write_tensors({"w": torch.zeros(1)}, {"batches": batches}), "BATCH_DELTAS")[1]["batches"]
+        == batches
+    )
+
+
+def test_as_many_tensors_as_a_hundred_members_have_are_read() -> None:
+    """SISA with 100 members of ResNet-44."""
+    names = [f"members.{m}.network.layers.{i}.weight.running_mean" for m in range(100) for i in range(270)]
+    about = {name: {**ONE, "data_offsets": [4 * i, 4 * i + 4]} for i, name in enumerate(names)}
+    assert read_header(made(about, bytes(4 * len(names)))) == {}

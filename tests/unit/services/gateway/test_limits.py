@@ -1,0 +1,31 @@
+"""services.gateway.__main__: how many connections the limit of open files leaves room for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+from services.gateway.__main__ import _connections
+print(_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "said", "warned"),
+    [
+        (1024, 5000, "4096 4352", False),
+        (1024, 1024, "768 1024", True),
+        (100, 200, "100 200", True),
+        (5000, 5000, "4096 5000", False),
+    ],
+)
+def test_the_limit_is_raised_and_kept_to(soft: int, hard: int, said: str, warned: bool) -> None:
+    script = SCRIPT.format(soft=soft, hard=hard)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == said
+    assert ("PALIMPSEST_MAX_CONNECTIONS" in done.stderr) == warned

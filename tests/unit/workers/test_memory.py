@@ -1,0 +1,118 @@
+"""How a death from want of memory is told from any other. The child is a real process, the kernel's count is given."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.system import wait_for
+from workers.memory import MemoryWatch, oom_kills, usage
+
+MB = 1_000_000
+LARGE = "kept = bytearray(b'x' * 100_000_000); print('taken', flush=True); import time; time.sleep(600)"
+
+
+@dataclass
+class Scene:
+    child: subprocess.Popen[bytes]
+    kills: int = 7  # what the kernel has counted
+    hold: int | None = 1
+
+    def watch(self, limit: int | None) -> MemoryWatch:
+        return MemoryWatch(self.child.pid, limit, lambda: self.hold, self.child.kill, lambda: self.kills)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    child = subprocess.Popen([sys.executable, "-c", LARGE], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    monkeypatch.setattr(os, "getppid", lambda: child.pid)  # the watch is taken for a process of the child's
+    yield Scene(child)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+
+def test_one_over_its_limit_is_killed_and_the_sentence_has_both_figures(scene: Scene) -> None:
+    watch = scene.watch(50 * MB)
+    watch.look()
+    assert scene.child.poll() is None  # once is what the last job left behind
+    watch.look()
+    assert scene.child.wait(10) == -signal.SIGKILL
+    why = watch.why_it_died()
+    assert why is not None
+    assert "had 10" in why
+    assert "the limit is 50 MB" in why
+
+
+def test_one_without_a_job_or_with_another_one_at_each_look_is_left_alone(scene: Scene) -> None:
+    watch = scene.watch(50 * MB)
+    for hold in (None, 1, 2, None, 3, 4):
+        scene.hold = hold
+        watch.look()
+    assert scene.child.poll() is None
+
+
+@pytest.mark.parametrize("limit", [110 * MB, None], ids=["close to its limit", "without one"])
+def test_a_plain_kill_is_never_want_of_memory(scene: Scene, limit: int | None) -> None:
+    watch = scene.watch(limit)
+    watch.look()
+    scene.child.kill()
+    watch.look()
+    scene.child.wait()
+    watch.look()
+    assert watch.why_it_died() is None
+
+
+def test_one_that_the_kernel_killed_for_memory_is_told_so_however_long_it_takes_to_die(scene: Scene) -> None:
+    watch = scene.watch(None)
+    watch.look()
+    scene.kills += 1  # the kernel counts first
+    watch.look()
+    scene.child.kill()
+    for _ in range(5):
+        watch.look()
+    scene.child.wait()
+    watch.look()
+    why = watch.why_it_died()
+    assert why is not None
+    assert "the kernel killed it for want of memory" in why
+    assert "had 10" in why
+
+
+def test_another_process_killed_for_memory_is_not_this_one(scene: Scene) -> None:
+    watch = scene.watch(None)
+    scene.kills += 1
+    for _ in range(3):
+        watch.look()
+    scene.child.kill()
+    scene.child.wait()
+    assert watch.why_it_died() is None
+
+
+def test_memory_that_is_shared_with_no_file_counts() -> None:
+    shared = LARGE.replace("bytearray(", "__import__('mmap').mmap(-1, 100_000_000); kept.write(")
+    with subprocess.Popen([sys.executable, "-c", shared], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        now = usage(child.pid)
+        child.kill()
+    assert now is not None
+    assert now.taken > 100 * MB
+
+
+def test_the_kernel_s_count_is_there() -> None:
+    assert oom_kills() >= 0
+
+
+def test_a_process_that_is_gone_has_nothing(scene: Scene) -> None:
+    scene.child.kill()
+    scene.child.wait()
+    wait_for(lambda: usage(scene.child.pid) is None, 10, "it is gone")

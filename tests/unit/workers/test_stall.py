@@ -1,0 +1,94 @@
+"""What counts as standing still; the one that is looked at is a real process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.system import wait_for
+from workers.stall import WALL, StallClock
+
+BUSY = "while True: pass"
+ASLEEP = "import time; time.sleep(600)"
+THREADS = """
+import hashlib, threading
+def work():
+    while True: hashlib.sha256(bytes(1 << 20))  # lets go of Python's lock
+for _ in range(8): threading.Thread(target=work).start()
+"""
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[str], int]]:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(code: str) -> int:
+        processes.append(subprocess.Popen([sys.executable, "-c", code]))
+        return processes[-1].pid
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def look(clock: StallClock, counter: int = 1, waits: bool = False) -> StallClock:
+    time.sleep(0.05)
+    clock.look(counter, waits)
+    return clock
+
+
+def test_one_that_computes_for_its_limit_without_a_beat_stands_still(started: Callable[[str], int]) -> None:
+    clock = StallClock(started(BUSY), 0.3, gap=60)
+    wait_for(lambda: look(clock).stalled(), 60, "it is caught")
+    assert clock.stalled() == "it made no progress for 0.3 s of computing"
+    assert clock.wall < 0.3 * WALL or clock.cpu > 0.3
+    look(clock, counter=2)
+    assert clock.stalled() is None
+
+
+def test_one_that_is_given_no_cpu_is_caught_by_the_wall_clock_and_not_before(started: Callable[[str], int]) -> None:
+    clock = StallClock(started(ASLEEP), 0.2, gap=60)
+    wait_for(lambda: look(clock).wall > 0.2 * 3, 60, "three times its limit has passed")
+    assert clock.stalled() is None
+    wait_for(lambda: look(clock).stalled(), 60, "it is caught")
+    assert clock.wall > 0.2 * WALL
+    assert clock.stalled() == "it made no progress for 2 s"
+
+
+def test_many_threads_are_not_punished_for_computing_together(started: Callable[[str], int]) -> None:
+    clock = StallClock(started(THREADS), 60, gap=60)
+    look(clock)
+    wait_for(lambda: look(clock).cpu > 0.5, 60, "they compute")
+    assert clock.cpu <= clock.wall
+
+
+def test_waiting_for_a_store_does_not_count_but_for_ever(started: Callable[[str], int]) -> None:
+    clock = StallClock(started(BUSY), 0.1, gap=60)
+    look(clock)
+    wait_for(lambda: look(clock, waits=True).waits_in_vain(), 60, "the wait is over")
+    assert clock.stalled() is None
+    assert clock.waited > 0.1 * WALL
+
+
+def test_a_gap_between_two_looks_is_not_the_attempt_s(started: Callable[[str], int]) -> None:
+    """The one who looks slept too: everything was frozen."""
+    clock = StallClock(started(ASLEEP), 0.01, gap=0.02)
+    look(clock)
+    time.sleep(1)
+    clock.look(1, False)
+    assert clock.wall <= 0.04
+    assert clock.stalled() is None
+
+
+def test_one_that_is_gone_uses_nothing() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    clock = StallClock(process.pid, 1, gap=60)
+    clock.look(1, False)
+    clock.look(1, False)
+    assert clock.cpu == 0
