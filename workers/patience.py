@@ -29,19 +29,19 @@ def wait_for(ask: Callable[[], T], page: Page, seconds: float, obey: Callable[[]
         TransientError: a store was away for all that time.
     """
     until, pause = time.monotonic() + seconds, FIRST_PAUSE
-    while True:
-        page.beat()
-        try:
-            with page.waiting():  # a store that takes long to answer is no standing still
+    with page.waiting():  # one try alone may take longer than the attempt may stand still
+        while True:
+            page.beat()
+            try:
                 return ask()
-        except Damaged:
-            raise
-        except TransientError as error:
-            if time.monotonic() > until:
+            except Damaged:
                 raise
-            if pause == FIRST_PAUSE:
-                log.warning("a store is away; the attempt waits for it", error=str(error))
-        if obey is not None:
-            obey()
-        time.sleep(pause)
-        pause = min(LONGEST_PAUSE, 2 * pause)
+            except TransientError as error:
+                if time.monotonic() > until:
+                    raise
+                if pause == FIRST_PAUSE:
+                    log.warning("a store is away; the attempt waits for it", error=str(error))
+            if obey is not None:
+                obey()
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)

@@ -86,12 +86,12 @@ class Runner:
         done = 0
         while True:
             self.lease.require()
-            if (claim := self.claimer.claim()) is None:
+            claim = self.claimer.claim()
+            if claim is None:
                 return done
             failpoint("worker.after_claim")
             self.run(claim)
             done += 1
-        return done
 
     def run(self, claim: Claim) -> None:
         """One attempt, to one of its ends. Nothing escapes but the death of the process."""

@@ -17,11 +17,11 @@ from services.client import (
     Client,
     ClientError,
     Conflict,
-    Damaged,
     Invalid,
     NotConfigured,
     NotFound,
     Unauthorized,
+    Unavailable,
     Unreachable,
     Update,
 )
@@ -81,15 +81,17 @@ def test_submit_look_and_fetch(client, worker, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, "mine"])
 
 
-def test_damaged_bytes_are_not_kept(gateway, client, worker, tmp_path):
+def test_damaged_bytes_are_not_kept_and_are_made_again(gateway, client, worker, tmp_path):
     job = client.submit_job("sleep", seed=12)
     sha256 = worker.finish(worker.claim(), b"as it should be", "text/plain")
     (stored,) = (gateway.folder / "artifacts").rglob(sha256)
     stored.write_bytes(b"as it shouldn't")
     for fetch in (lambda: client.fetch(job.id), lambda: client.fetch_to(tmp_path, job.id)):
-        with pytest.raises(Damaged, match="nothing was kept"):
+        with pytest.raises(Unavailable, match=f"is damaged in the store: job {job.id} makes it again"):
             fetch()
     assert list(tmp_path.iterdir()) == []
+    worker.finish(worker.claim(), b"as it should be", "text/plain")
+    assert client.fetch(job.id) == b"as it should be"
 
 
 def test_pages_are_walked(client, worker):

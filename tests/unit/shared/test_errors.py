@@ -10,11 +10,12 @@ from shared import errors
 def test_the_tree_in_the_docstring_is_the_tree_of_the_code() -> None:
     classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__]
     assert all(issubclass(c, errors.PalimpsestError) for c in classes)
+    above = ["PalimpsestError"]  # by how far they are indented
     for line in (errors.__doc__ or "").splitlines():
         if "──" in line:
-            name = line.split("──")[1].split()[0]
-            parent = "AttemptEnded" if line.startswith("    ") else "PalimpsestError"
-            assert getattr(errors, name).__bases__ == (getattr(errors, parent),), name
+            branch, name = line.split("──")[0], line.split("──")[1].split()[0]
+            above[len(branch) // 4 + 1 :] = [name]
+            assert getattr(errors, name).__bases__ == (getattr(errors, above[-2]),), name
     assert all(c.__name__ in str(errors.__doc__) for c in classes)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
 
+import httpx
 import pytest
 
-from services.client import Artifact, ClientError, Job, NoReport, Report, Unwritable
+from services.client import Artifact, ClientError, Damaged, Job, NoReport, Report, Unwritable
 from services.client import files as module
-from services.client.files import write_whole
+from services.client.files import Landing, write_whole
 from services.client.reports import ready
 
 
@@ -50,6 +53,19 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, when):
     monkeypatch.undo()
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_bytes_that_were_changed_on_the_way_are_not_kept(tmp_path, to_file):
+    sha256 = hashlib.sha256(b"as it should be").hexdigest()
+    for data, kept in ((b"as it shouldn't", False), (b"as it should be", True)):
+        with contextlib.ExitStack() as stack:
+            if not kept:
+                stack.enter_context(pytest.raises(Damaged, match="nothing was kept"))
+            landing = stack.enter_context(Landing(sha256, httpx.Response(200), tmp_path if to_file else None))
+            landing.write(data[:4])
+            landing.write(data[4:])
+        assert len(list(tmp_path.iterdir())) == (kept and to_file)
 
 
 def report_job(state: str = "succeeded", stage: str = "report", *roles: str) -> Job:
