@@ -38,7 +38,7 @@ def missing_bells(claimable: Mapping[str, int], depth: Depths) -> dict[str, int]
 def look(db: Database, bell: Bell, depth: Depths, settings: Settings, watch: Watch) -> None:
     """One round."""
     may_expire = watch.may_expire(reconcile.store_time(db))
-    if shortened := reconcile.bound_times(db, settings.lease):
+    if shortened := reconcile.bound_times(db, settings.lease, settings.retry_backoff_s):
         log.warning("the job store's clock was set back: leases and pauses shortened", jobs=shortened)
     if may_expire:
         for job in reconcile.expire_leases(db, settings.max_lost, settings.retry_backoff_s):

@@ -113,7 +113,7 @@ def give_back(db: Database, job_id: str, fence: int, why: str, pause: float = 0.
         # a cancel that came in meanwhile is obeyed here: nobody else would see it
         if row.stop == Stop.CANCEL:
             return move(db, connection, row, State.CANCELLED, "asked")
-        return move(db, connection, row, State.QUEUED, why, not_before=db.now + pause if pause else None)
+        return move(db, connection, row, State.QUEUED, why, pause=pause)
 
     return db.retrying(work)
 
@@ -146,5 +146,10 @@ def charge(db: Database, connection: Connection, row: Row[Any], why: str, max_lo
             failure=Failure.LOST_WORKER,
             message=message,
         )
-    pause = min(MAX_BACKOFF_S, backoff * 2 ** (lost - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
-    return move(db, connection, row, State.QUEUED, why, lost_count=lost, not_before=db.now + pause)
+    pause = longest_pause(lost, backoff) * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
+    return move(db, connection, row, State.QUEUED, why, lost_count=lost, pause=pause)
+
+
+def longest_pause(lost: int, backoff: float) -> float:
+    """Seconds that a job pauses at most which has lost so many attempts. Once for a job that was given back."""
+    return float(min(MAX_BACKOFF_S, backoff * 2 ** max(0, lost - 1)))

@@ -154,15 +154,26 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
 
 
 def hold_job(db: Database, tenant: str, job_id: str) -> None:
-    """Keep a queued job from being claimed. Raises NotFound, Conflict (it is not queued)."""
-    db.retrying(lambda c: move(db, c, _own(c, tenant, job_id), State.HELD, "asked"))
+    """Keep a queued job from being claimed. Repeating it is harmless. Raises NotFound, Conflict (it is not queued)."""
+
+    def work(connection: Connection) -> None:
+        row = _own(connection, tenant, job_id)
+        if row.state != State.HELD:
+            move(db, connection, row, State.HELD, "asked")
+
+    db.retrying(work)
 
 
 def unhold_job(db: Database, tenant: str, job_id: str) -> set[str]:
-    """Let a held job be claimed again; returns the stages to ring. Raises NotFound, Conflict (it is not held)."""
+    """Let a held job be claimed again; returns the stages to ring. Repeating it is harmless while it is queued.
+
+    Raises NotFound, Conflict (it is neither held nor queued).
+    """
 
     def work(connection: Connection) -> set[str]:
         row = _own(connection, tenant, job_id)
+        if row.state == State.QUEUED:
+            return set()
         if row.state != State.HELD:
             raise Conflict(f"job {job_id} is {row.state}, not held")
         return move(db, connection, row, State.QUEUED, "asked")

@@ -110,7 +110,7 @@ def wait_for_inputs(db: Database, job_id: str, fence: int, lost: Sequence[Lost])
         row = held(connection, job_id, fence)
         for one in lost:
             if one.maker is None:
-                gone = {"failure": Failure.INPUT_FAILED, "message": _gone(one)}
+                gone: dict[str, Any] = {"failure": Failure.INPUT_FAILED, "message": _gone(one)}
                 return stages | move(db, connection, row, State.FAILED, "an input failed", **gone)
             _depend(connection, job_id, one.role, one.sha256, one.maker.job)
         if row.stop == Stop.CANCEL:  # nobody else would see it

@@ -56,8 +56,14 @@ def note(db: Database, connection: Connection, row: Row[Any], kind: str, data: A
     connection.execute(insert(events).values(job=row.id, seq=seq, at=db.now, kind=kind, data=to_json(data)))
 
 
-def move(db: Database, connection: Connection, row: Row[Any], to: State, because: str, **values: Any) -> set[str]:
+def move(
+    db: Database, connection: Connection, row: Row[Any], to: State, because: str, *, pause: float = 0.0, **values: Any
+) -> set[str]:
     """Change the state of a locked job, with an event, and release or fail what depends on it.
+
+    Args:
+        pause: seconds in which nobody claims the job that is queued.
+        values: further columns.
 
     Returns the stages that got something to do, for the ringer.
 
@@ -68,8 +74,10 @@ def move(db: Database, connection: Connection, row: Row[Any], to: State, because
     if (before, to) not in MOVES:
         raise Conflict(f"job {row.id} is {before}: it cannot become {to}")
     values = {"state": to, **_consequences(db, row, to), **values}
-    data = {"from": before, "to": to, "because": because}
-    data |= {k: values[k] for k in ("failure", "message", "worker") if values.get(k)}
+    data: dict[str, Any] = {"from": before, "to": to, "because": because}
+    data |= {k: values[k] for k in ("failure", "message", "worker", "lost_count") if values.get(k)}
+    if pause:
+        values["not_before"], data["pause_s"] = db.now + pause, round(pause, 3)
     note(db, connection, row, "state", data, **values)
     _disown_artifacts(connection, [row], to)
     stages = {row.stage} if to is State.QUEUED else set()
@@ -192,6 +200,9 @@ def release_children(db: Database, connection: Connection, job_id: str) -> set[s
         if held_back(connection, child, by=frozenset({State.SUCCEEDED})):
             stages |= move(db, connection, child, State.QUEUED, MOVES[State.WAITING, State.QUEUED])
         else:
-            lost = {"failure": Failure.INPUT_FAILED, "message": "none of its inputs succeeded: retry those first"}
+            lost: dict[str, Any] = {
+                "failure": Failure.INPUT_FAILED,
+                "message": "none of its inputs succeeded: retry those first",
+            }
             stages |= move(db, connection, child, State.FAILED, "an input failed", **lost)
     return stages

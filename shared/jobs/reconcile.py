@@ -9,11 +9,13 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, func, select, update
 
-from shared.jobs.claims import MAX_BACKOFF_S, charge
+from shared.jobs.claims import charge, longest_pause
 from shared.jobs.control import cancel_rest
 from shared.jobs.database import Database
 from shared.jobs.states import State
 from shared.jobs.tables import audits, jobs
+
+SLACK_S = 1.0  # by which two readings of one clock may differ
 
 
 class Watch:
@@ -60,21 +62,26 @@ def expire_leases(db: Database, max_lost: int, backoff: float = 0.0, limit: int 
     return db.retrying(work)
 
 
-def bound_times(db: Database, lease: float) -> int:
+def bound_times(db: Database, lease: float, backoff: float) -> int:
     """No lease and no pause may end later than one that begins now: what does was given by a clock that has been set
-    back since, and would hold a dead attempt's job for as long. Returns how many were shortened."""
-    times = (
-        (State.RUNNING, jobs.c.lease_until, lease),
-        (State.QUEUED, jobs.c.not_before, MAX_BACKOFF_S),
+    back since, and would hold the job of a dead attempt for as long. Returns how many were shortened."""
+    left = (jobs.c.not_before - db.now).label("left")
+    pausing = select(jobs.c.id, jobs.c.lost_count, left).where(
+        jobs.c.state == State.QUEUED, jobs.c.not_before.is_not(None)
     )
+    late = (jobs.c.state == State.RUNNING, jobs.c.lease_until > db.now + 2 * lease)
+    with db.read() as connection:  # mostly there is nothing to write
+        leases = connection.execute(select(jobs.c.id).where(*late).limit(1)).first()
+        over = [r.id for r in connection.execute(pausing) if r.left > longest_pause(r.lost_count, backoff) + SLACK_S]
+    if leases is None and not over:
+        return 0
 
     def work(connection: Connection) -> int:
-        changed = 0
-        for state, column, longest in times:
-            late = (jobs.c.state == state, column > db.now + 2 * longest)
-            if connection.execute(select(jobs.c.id).where(*late).limit(1)).first() is not None:
-                changed += connection.execute(update(jobs).where(*late).values({column: db.now + longest})).rowcount
-        return changed
+        changed = connection.execute(update(jobs).where(*late).values(lease_until=db.now + lease)).rowcount
+        for start in range(0, len(over), 500):
+            still = jobs.c.id.in_(over[start : start + 500]) & (jobs.c.state == State.QUEUED)
+            changed += connection.execute(update(jobs).where(still).values(not_before=None)).rowcount
+        return int(changed)
 
     return db.retrying(work)
 

@@ -31,9 +31,9 @@ metadata = MetaData(
 )
 
 
-def _only(state: str) -> dict[str, Any]:
-    """Options of an index over the jobs in one state."""
-    where = text(f"state = '{state}'")
+def _only(state: str, *more: str) -> dict[str, Any]:
+    """Options of an index over the jobs in one state of which more holds."""
+    where = text(" AND ".join([f"state = '{state}'", *more]))
     return {"postgresql_where": where, "sqlite_where": where}
 
 
@@ -102,6 +102,7 @@ jobs = Table(
     Index(None, "tenant", "content_key"),
     # What a claim walks along: sets, the tenants of each, the best job of each tenant.
     Index("ix_jobs_queue", "plugin_set", "tenant", "rank", "id", **_only("queued")),
+    Index("ix_jobs_pausing", "id", **_only("queued", "not_before IS NOT NULL")),
     # A renewal changes no indexed column.
     Index("ix_jobs_running", "tenant", "worker", **_only("running")),
 )

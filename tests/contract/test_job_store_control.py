@@ -243,13 +243,21 @@ def test_a_held_job_is_not_claimed(store: Store) -> None:
     assert store.take().job.id == job_id
 
 
+def test_hold_and_unhold_may_be_asked_again_when_the_answer_was_lost(store: Store) -> None:
+    job_id = store.post(planned("a"))
+    for _ in range(2):
+        control.hold_job(store.db, ALICE, job_id)
+    assert [control.unhold_job(store.db, ALICE, job_id) for _ in range(2)] == [{STAGE}, set()]
+    assert store.path(job_id) == ["queued", "held", "queued"]
+
+
 def test_hold_is_for_queued_jobs_and_unhold_for_held_ones(store: Store) -> None:
     root = planned("root")
     root_id, child = store.submit(root, planned("child", root)).jobs.values()
     with pytest.raises(Conflict):
         control.hold_job(store.db, ALICE, child)
     with pytest.raises(Conflict):
-        control.unhold_job(store.db, ALICE, root_id)
+        control.unhold_job(store.db, ALICE, child)
     store.take()
     for ask in (control.hold_job, control.unhold_job):  # neither takes a job from its attempt
         with pytest.raises(Conflict):

@@ -125,17 +125,35 @@ def test_a_claim_whose_answer_was_lost_is_found_again(store: Store) -> None:
     assert dispatcher.find("token") is None  # and now another claim's
 
 
+def test_an_event_says_that_an_attempt_was_charged_and_how_long_its_job_pauses(store: Store) -> None:
+    job = store.post(planned("a"))
+    claim = store.take()
+    claims.give_back(store.db, job, claim.fence, "the store was away", pause=3)
+    store.expire_pause(job)
+    claim = store.take()
+    claims.lose(store.db, job, claim.fence, "it died", 3, 8)
+    free, charged = (e.data for e in store.events(job) if e.data["to"] == "queued" and e.data["from"])
+    assert (free["because"], free["pause_s"], "lost_count" in free) == ("the store was away", 3, False)
+    assert (charged["because"], charged["lost_count"]) == ("it died", 1)
+    assert 4 <= charged["pause_s"] <= 8
+
+
 def test_leases_and_pauses_from_a_clock_that_was_set_back_are_shortened(store: Store) -> None:
-    running, pausing = store.post(planned("running")), store.post(planned("pausing"))
+    """A job that pauses longer than its lost attempts explain is claimed at once, others go on pausing."""
+    running = store.post(planned("running"))
     store.take()
-    hour = 3600.0
+    pausing = []
+    for tag in ("pausing", "stuck"):
+        pausing.append(store.post(planned(tag)))
+        claims.lose(store.db, pausing[-1], store.take().fence, "it died", 3, 10)
+    stuck = pausing[-1]
     with store.db.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == running).values(lease_until=jobs.c.lease_until + hour))
-        connection.execute(update(jobs).where(jobs.c.id == pausing).values(not_before=store.db.now + hour))
-    assert reconcile.bound_times(store.db, 45) == 2
-    assert reconcile.bound_times(store.db, 45) == 0
+        connection.execute(update(jobs).where(jobs.c.id == running).values(lease_until=jobs.c.lease_until + 3600))
+        connection.execute(update(jobs).where(jobs.c.id == stuck).values(not_before=jobs.c.not_before + 120))
+    assert reconcile.bound_times(store.db, 45, 10) == 2
+    assert reconcile.bound_times(store.db, 45, 10) == 0
     with store.db.read() as connection:
-        left = dict(
-            connection.execute(select(jobs.c.id, jobs.c.lease_until - store.db.now).where(jobs.c.id == running)).all()
-        )
-    assert 0 < left[running] <= 45
+        left = select(jobs.c.lease_until - store.db.now).where(jobs.c.id == running)
+        assert 0 < connection.execute(left).scalar_one() <= 45
+    assert store.take().job.id == stuck
+    assert store.claim() is None

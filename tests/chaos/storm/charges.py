@@ -13,7 +13,7 @@ SLACK_S = 1.0  # between the clock of a fault and that of an event
 
 @dataclass(frozen=True)
 class Charge:
-    """The lost attempts of a job: how many were counted, and which of those that may have been have a fault."""
+    """The attempts of a job that were charged: how many, and the faults that account for them."""
 
     job: JobHistory
     counted: int
@@ -34,8 +34,10 @@ def charges(history: History, lines: list[dict[str, Any]], lease_s: float) -> li
             before_retry[line["job"]] += line["lost"]
     found = []
     for job in history.jobs:
-        if counted := job.view["lost_count"] + before_retry[job.id]:
-            causes = [cause for a in job.attempts if a.lost and (cause := cause_of(a, faults, lease_s))]
+        charged = [a for a in job.attempts if a.charged]
+        # a count without an event would be a charge too, and so would an event without a count
+        if counted := max(job.view["lost_count"] + before_retry[job.id], len(charged)):
+            causes = [cause for a in charged if (cause := cause_of(a, faults, lease_s))]
             found.append(Charge(job, counted, tuple(causes)))
     return found
 

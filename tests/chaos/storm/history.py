@@ -40,8 +40,13 @@ class Attempt:
     beats: tuple[float, ...]  # when it said that it goes on: progress, checkpoints
 
     @property
+    def charged(self) -> bool:
+        """Whether the job was charged for it."""
+        return self.end is not None and bool(self.end.data.get("lost_count"))
+
+    @property
     def lost(self) -> bool:
-        """Whether the job may have been charged for it: it left `running`, and not by its own end or a drain."""
+        """Whether it left `running`, and not by its own end or a drain."""
         if self.end is None or self.end.data.get("because") == "drained":
             return False
         failed = self.end.to == "failed" and self.end.data.get("failure") == "lost_worker"

@@ -26,7 +26,9 @@ def job(name: str, steps: Steps, offset: int = 0, because: str = "", **view: Any
     """A job that went through these states, at these seconds."""
     events, before = [], None
     for seq, (at, to) in enumerate(steps, start=1):
-        data = {"from": before, "to": to, "because": because if before == "running" else ""}
+        data: dict[str, Any] = {"from": before, "to": to, "because": because if before == "running" else ""}
+        if because and before == "running" and to == "queued":  # a loss that was charged
+            data["lost_count"] = 1
         if to == "running":
             data["worker"] = "worker-evaluate-1@host"
         when = datetime.fromtimestamp(BEGAN + at + offset, UTC).isoformat()

@@ -36,6 +36,7 @@ def upgrade() -> None:
         op.drop_index(op.f(f"ix_jobs_{index}"), table_name="jobs")
     op.create_index(op.f("ix_jobs_stage_state"), "jobs", ["stage", "state"])
     _create_index_where("ix_jobs_queue", "jobs", ["plugin_set", "tenant", "rank", "id"], "state = 'queued'")
+    _create_index_where("ix_jobs_pausing", "jobs", ["id"], "state = 'queued' AND not_before IS NOT NULL")
     _create_index_where("ix_jobs_running", "jobs", ["tenant", "worker"], "state = 'running'")
     _create_index_where("ix_audits_cancelling", "audits", ["id"], "cancelling")
 
