@@ -232,17 +232,21 @@ def test_forget_sets_that_a_finished_training_set_has_not(served: Served) -> Non
     assert "params.deletions: 3 deletions of 2 need more than the 4 samples" in done.stdout + done.stderr
 
 
-def test_a_full_disk_for_artifacts_fails_the_job_and_a_retry_mends_it(served: Served) -> None:
+def test_a_job_waits_for_room_on_a_full_disk_and_is_not_charged(served: Served) -> None:
+    log = served.folder / ".palimpsest/logs/worker-train-1.log"
     with filled(served.artifacts):
-        done = served.pretrain("--watch", epochs=2)
-        assert done.returncode == 1
-        for word in ("could not be stored", "No space left on device", "retry"):
-            assert word in done.stdout + done.stderr
-        job = done.stdout.split()[0]
+        job = served.pretrain(epochs=2).stdout.strip()
+
+        def waits() -> bool:
+            lines = served.inside("cat", str(log)).stdout.splitlines()
+            return any("a store is away" in line and "No space left" in line for line in lines)
+
+        wait_for(waits, PATIENCE, "the worker's log says what it waits for")
         with served.client() as client:
-            assert not client.job(job).artifacts
-    assert served.cli("retry", job).returncode == 0
+            assert (client.job(job).state, client.job(job).artifacts) == ("running", {})
     assert served.cli("watch", job).returncode == 0
+    with served.client() as client:
+        assert client.job(job).lost_count == 0
     kept = [p for p in served.artifacts.rglob("*") if p.is_file()]
     assert kept
     assert all(hashlib.sha256(p.read_bytes()).hexdigest() == p.name for p in kept)

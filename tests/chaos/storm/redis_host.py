@@ -28,7 +28,7 @@ def asked_port(arguments: list[str]) -> int:
     if "--port" in arguments:
         return int(arguments[arguments.index("--port") + 1])
     for path in (Path(a) for a in arguments if not a.startswith("--")):
-        if path.is_file() and (found := re.search(r"^port\s+(\d+)", path.read_text(), re.MULTILINE)):
+        if path.is_file() and (found := re.search(r'^port\s+"?(\d+)', path.read_text(), re.MULTILINE)):
             return int(found[1])
     raise SystemExit(f"no port in {arguments}")
 
