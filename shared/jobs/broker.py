@@ -14,8 +14,8 @@ from typing import Any
 
 import redis
 import structlog
-from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, Transport
+from kombu.transport import TRANSPORT_ALIASES, virtual
+from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
 log = structlog.get_logger()
 
@@ -73,7 +73,20 @@ class _Client(redis.Redis):
         return None if bell is None else (queue, bell)  # None: as if nothing had come
 
 
+class _BellQoS(QoS):
+    def ack(self, delivery_tag: str) -> None:
+        """One bell may be out at a time. One that cannot be acknowledged, for Redis has just died, must not be it for
+        ever: the worker would hear no other. It is forgotten here, and comes back to ring in vain."""
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except (redis.RedisError, OSError) as error:
+            log.warning("a bell was not acknowledged; it will come back", error=str(error))
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+
+
 class _BellChannel(Channel):
+    QoS = _BellQoS
+
     def _get_client(self) -> Any:
         super()._get_client()  # type: ignore[no-untyped-call]  # it checks versions
         return _Client
@@ -86,6 +99,8 @@ class BellTransport(Transport):
 
 
 class _SentinelBellChannel(SentinelChannel):
+    QoS = _BellQoS
+
     def _get_client(self) -> Any:
         super()._get_client()  # type: ignore[no-untyped-call]
         return _Client

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import signal
 import time
 import uuid
@@ -17,9 +18,10 @@ from typing import Any
 
 import pytest
 import redis
+from kombu import Queue
 
 from shared.jobs.broker import TASK
-from shared.jobs.queue import make_celery
+from shared.jobs.queue import CeleryBell, make_celery
 from tests.support.servers import RedisServer, free_port
 from tests.support.system import System, wait_for
 
@@ -200,3 +202,18 @@ def test_nobody_commands_a_worker_through_redis(bare: System) -> None:
     # a message for the queue that remote control had, should somebody make it
     bare.redis.client.publish("/0.celery.pidbox", json.dumps({"method": "shutdown"}))
     hears(bare)
+
+
+def test_a_bell_that_could_not_be_acknowledged_does_not_keep_the_next_from_being_heard(tmp_path: Path) -> None:
+    """Redis dies between the delivery of a bell and its acknowledgement: a worker takes one bell at a time."""
+    server = RedisServer(tmp_path / "redis").start()
+    app = make_celery(server.url, ["sleep"])
+    CeleryBell(app).ring("sleep")
+    with app.connection() as connection:
+        channel = connection.channel()
+        channel.basic_qos(0, 1, False)
+        bell = Queue("sleep", channel=channel).get(no_ack=False)
+        assert not channel.qos.can_consume()
+        server.kill()
+        bell.ack_log_error(logging.getLogger(), connection.connection_errors)
+        assert channel.qos.can_consume()
