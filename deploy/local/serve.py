@@ -111,6 +111,8 @@ def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[
         )
         if done.returncode:
             raise CannotServe("; ".join(done.stderr.splitlines()[-5:]).removeprefix("palimpsest: "))
+        for line in (line for line in done.stdout.splitlines() if "was copied" in line):
+            print(f"palimpsest: {line}", flush=True)
     return f"http://127.0.0.1:{gateway_port}", env["PALIMPSEST_TOKEN"], kept
 
 

@@ -30,6 +30,8 @@ NOW = {
     "postgresql": "extract(epoch from clock_timestamp())",
 }
 _TIMEOUTS = {"statement_timeout": 30_000, "lock_timeout": 10_000, "idle_in_transaction_session_timeout": 60_000}
+# PostgreSQL is a standby, or was made read-only for a while; a transaction waited for too long
+_PASSING = ("25006", "25P03")
 _BUSY_S = 30  # how long SQLite waits for another's lock
 _BUSY = ("database is locked", "deadlock detected", "could not serialize")
 
@@ -131,6 +133,8 @@ class Database:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise TransientError(f"the job store hung up: {str(error.orig).strip()}") from error
+            if getattr(error.orig, "sqlstate", None) in _PASSING:
+                raise TransientError(f"the job store takes nothing now: {str(error.orig).strip()}") from error
             raise
 
     def retrying(self, work: Callable[[Connection], T], tries: int = 5) -> T:

@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, func, inspect, select, text
 
 from services import admin
-from shared.errors import Conflict
+from shared.errors import Conflict, TransientError
 from shared.jobs.database import Database
 from shared.jobs.migrations import copy_before_migrating, migrate, require_current, revisions
 from shared.jobs.tables import metadata
@@ -178,3 +178,19 @@ def test_many_that_open_a_new_file_at_once_all_get_in(tmp_path: Path) -> None:
         assert together(*(partial(opened, store) for store in stores)) == [None] * 4
         for store in stores:
             store.close()
+
+
+def test_a_server_that_only_reads_at_the_moment_is_away_and_not_broken(
+    request: pytest.FixtureRequest,
+) -> None:
+    db = Database(fresh_database(request.getfixturevalue("postgres_server")))
+    migrate(db)
+
+    def write_where_nothing_may_be_written() -> None:
+        with db.write() as connection:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+            connection.execute(text("DELETE FROM jobs"))
+
+    with pytest.raises(TransientError, match="read-only"):
+        write_where_nothing_may_be_written()
+    db.close()
