@@ -219,7 +219,7 @@ class Machine(RuleBasedStateMachine):
         if (job_id := self.pick(n)) is None:
             return
         before, after = ("queued", "held") if hold else ("held", "queued")
-        may = self.model[job_id].state == before
+        may = self.model[job_id].state in (before, after)  # asking again is harmless
         try:
             (control.hold_job if hold else control.unhold_job)(self.db, ALICE, job_id)
         except Conflict:

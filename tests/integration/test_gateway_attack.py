@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.attack import Attack
 from tests.support.gateway import TOKEN, GatewayProcess, gateway_process
-from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 AUTH = f"Authorization: Bearer {TOKEN}\r\n".encode()
 
@@ -73,7 +73,7 @@ def test_told_to_end_it_ends_its_streams_and_readers_resume(gateway):
         claim = worker.claim()
         path = f"/v1/jobs/{job}/events"
         with Attack(gateway.port, streams=50, stream_heads=[events_of(job)]) as others:
-            wait_for(lambda: others.all_there, 60, "readers read")
+            wait_for(lambda: others.all_there, PATIENCE, "readers read")
             with client.stream("GET", path) as stream:
                 lines = stream.iter_lines()
                 assert next(line for line in lines if line == "id: 2")
@@ -98,12 +98,14 @@ def test_readers_hear_of_everything_and_hold_no_threads(gateway):
         for n in range(2)
     ]
     with Attack(gateway.port, streams=400, stream_heads=[events_of(j["id"]) for j in jobs]) as readers:
-        wait_for(lambda: readers.all_there, 60, "readers read")
+        wait_for(lambda: readers.all_there, PATIENCE, "readers read")
         claims = [worker.claim() for _ in jobs]
         for claim in claims:
             worker.progress(claim, 1, 2)
         wait_for(
-            lambda: sum(b"event: progress" in h for h in list(readers.heard.values())) == 400, 60, "all hear of it"
+            lambda: sum(b"event: progress" in h for h in list(readers.heard.values())) == 400,
+            PATIENCE,
+            "all hear of it",
         )
         threads = psutil.Process(gateway.process.pid).children()[0].num_threads()
         assert threads < 100, threads

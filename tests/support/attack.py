@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from tests.support.waiting import PATIENCE
+
 HALF_A_HEAD = b"GET /livez HTTP/1.1\r\nHost: gateway\r\nX-Slow: "
 WHOLE_REQUEST = b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n"
 
@@ -40,7 +42,7 @@ class Attack:
 
     def __exit__(self, *_: object) -> None:
         self._attack.cancel()
-        asyncio.run_coroutine_threadsafe(self._settle(), self._loop).result(60)
+        asyncio.run_coroutine_threadsafe(self._settle(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -63,10 +65,11 @@ class Attack:
 
     async def _settle(self) -> None:
         mine = asyncio.current_task()
-        others = [t for t in asyncio.all_tasks() if t is not mine]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # again and again: a task that is just being answered may not hear that it is cancelled
+        while others := [t for t in asyncio.all_tasks() if t is not mine]:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others, timeout=1)
 
     async def _again(self, what: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
         while True:
