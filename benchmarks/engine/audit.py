@@ -27,7 +27,7 @@ AUDIT: dict[str, Any] = {
     "unlearning": ["gradient_ascent", "retrain", "fine_tune", "neggrad_plus", "random_labels", "scrub"],
     "defenses": [
         "none",
-        *({"name": "obfuscation", "params": {"scale": scale}} for scale in (1e-4, 1e-3)),
+        *({"name": "obfuscation", "params": {"noise": noise}} for noise in (1e-4, 1e-3)),
         *({"name": "pruning", "params": {"share": share}} for share in (0.3, 0.5, 0.7)),
     ],
     "attacks": [
@@ -51,7 +51,7 @@ def measure(kind: str, database_url: str | None, folder: Path, seeds: int) -> di
                 start = time.perf_counter()
                 answer = api.post(path, **given)
                 row[f"{name}_s"] = round(time.perf_counter() - start, 2)
-                answer.raise_for_status()
+                assert answer.is_success, answer.text[:500]
                 found: dict[str, Any] = answer.json()
                 return found
 
