@@ -65,7 +65,7 @@ class Catalog:
         """The catalog that was published as `body`.
 
         Raises:
-            PluginImportError: as `require_bounded`, or an entry is none at all.
+            PluginImportError: as `require_bounded`, or an entry is malformed.
         """
         try:
             catalog = cls(_ENTRIES.validate_python(body))

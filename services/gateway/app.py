@@ -21,7 +21,7 @@ class _App(OpenAPI):
     request_class = bodies.StrictRequest
 
     def generate_spec_json(self) -> None:
-        super().generate_spec_json()  # type: ignore[no-untyped-call]
+        super().generate_spec_json()  # type: ignore[no-untyped-call]  # flask-openapi leaves it untyped
         document.complete(self.spec_json)
 
 

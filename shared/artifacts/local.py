@@ -41,7 +41,7 @@ class DurableFolder:
                 self._write(target, data)
             _sync(target.parent)
         except OSError:
-            self._synced.clear()  # the next try makes anew whatever somebody has removed
+            self._synced.clear()  # the next try recreates folders that were removed
             raise
 
     def _keep(self, target: Path, data: bytes) -> bool:

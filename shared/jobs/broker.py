@@ -1,7 +1,7 @@
 """What is taken from a stage's queue is a bell and nothing else.
 
 Whoever reaches Redis can put anything on its lists. Celery obeys what stands in a message (time limits, when to run,
-what to run after), and what is no message at all ends a worker. So the transport makes every message anew before
+what to run after), and what is no message at all ends a worker. So the transport rebuilds every message before
 Celery sees it: one that names the task rings, with headers of our own; anything else is dropped and logged.
 """
 
@@ -65,7 +65,7 @@ class _Client(redis.Redis):
     """What a worker listens with."""
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
-        answer: Any = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        answer: Any = super().parse_response(connection, command_name, **options)
         if command_name != "BRPOP" or not answer:
             return answer
         queue, item = answer
@@ -78,17 +78,17 @@ class _BellQoS(QoS):
         """One bell may be out at a time. One that cannot be acknowledged, for Redis has just died, must not be it for
         ever: the worker would hear no other. It is forgotten here, and comes back to ring in vain."""
         try:
-            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+            super().ack(delivery_tag)
         except (redis.RedisError, OSError) as error:
             log.warning("a bell was not acknowledged; it will come back", error=str(error))
-            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            virtual.QoS.ack(self, delivery_tag)
 
 
 class _BellChannel(Channel):
     QoS = _BellQoS
 
     def _get_client(self) -> Any:
-        super()._get_client()  # type: ignore[no-untyped-call]  # it checks versions
+        super()._get_client()  # it checks versions
         return _Client
 
 
@@ -102,7 +102,7 @@ class _SentinelBellChannel(SentinelChannel):
     QoS = _BellQoS
 
     def _get_client(self) -> Any:
-        super()._get_client()  # type: ignore[no-untyped-call]
+        super()._get_client()
         return _Client
 
 

@@ -17,14 +17,6 @@ from shared.ml.datasets._base import channel_statistics, digest, open_dataset
 from shared.ml.datasets._roles import pretraining_and_pool
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
-    return folder
-
-
 def write_idx(path: Path, array: np.ndarray) -> None:
     head = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     body = head + array.astype(np.uint8).tobytes()

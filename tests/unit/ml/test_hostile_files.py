@@ -30,14 +30,6 @@ from tests.support.waiting import PATIENCE
 SECONDS, MIB = 1.0, 8.0  # CPU seconds; a refusal takes a hundredth of it
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
-    return folder
-
-
 @contextmanager
 def refused(root: Path, words: str) -> Iterator[None]:
     """Refused with these words, at once and without memory."""

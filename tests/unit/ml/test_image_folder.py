@@ -18,14 +18,6 @@ from shared.ml.datasets import image_folder
 from shared.ml.datasets._base import channel_statistics, open_dataset
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
-    return folder
-
-
 def write(folder: Path, n: int = 10, size: tuple[int, int] = (9, 9), suffix: str = "png") -> np.ndarray:
     """Pictures 00, 01, ... of random pixels."""
     folder.mkdir(parents=True, exist_ok=True)
