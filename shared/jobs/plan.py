@@ -13,7 +13,18 @@ from typing import Any
 from shared.catalog import Catalog
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.jobs.planner import ADAPTIVE, JUDGE, NOTHING, Planner, Providers, Source, key_text, plan_key, require_stored
+from shared.jobs.planner import (
+    ADAPTIVE,
+    JUDGE,
+    NOTHING,
+    Planner,
+    Providers,
+    Source,
+    key_text,
+    plan_key,
+    planned_job,
+    require_stored,
+)
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.rows import to_json
 from shared.jobs.spec import AuditSpec
@@ -57,19 +68,7 @@ def plan_job(
         i.role: [keys.get(i.parent, i.parent), i.parent_role or i.role] if i.parent else i.sha256 for i in inputs
     }
     key = plan_key(key_text(stage, method, checked, to_json(checked.params)), seed, sources)
-    return PlannedJob(
-        key,
-        stage,
-        method,
-        checked.params,
-        seed,
-        inputs,
-        checked.plugins,
-        checked.produces,
-        checked.code,
-        fresh,
-        checked.tolerant,
-    )
+    return planned_job(key, stage, method, checked, seed, inputs, fresh)
 
 
 def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:

@@ -53,6 +53,31 @@ class KeyText(NamedTuple):
     after: str
 
 
+def planned_job(
+    key: str,
+    stage: str,
+    method: str | None,
+    checked: CheckedJob,
+    seed: int,
+    inputs: tuple[Input, ...],
+    fresh: bool,
+) -> PlannedJob:
+    """The job that was checked, under its plan key."""
+    return PlannedJob(
+        key,
+        stage,
+        method,
+        checked.params,
+        seed,
+        inputs,
+        checked.plugins,
+        checked.produces,
+        checked.code,
+        fresh,
+        checked.tolerant,
+    )
+
+
 def key_text(stage: str, method: str | None, checked: CheckedJob, params_json: str) -> KeyText:
     """`params_json` is the canonical JSON of all parameters."""
     return KeyText(
@@ -131,19 +156,7 @@ class Planner:
                 Input(role, parent=s.job, parent_role=None if s.role == role else s.role)
                 for role, s in sorted(providers.items())
             )
-            self.jobs[key] = PlannedJob(
-                key,
-                setting.stage,
-                setting.method,
-                checked.params,
-                seed,
-                inputs,
-                checked.plugins,
-                checked.produces,
-                checked.code,
-                self.fresh,
-                checked.tolerant,
-            )
+            self.jobs[key] = planned_job(key, setting.stage, setting.method, checked, seed, inputs, self.fresh)
         return {role: Source(key, role) for role in checked.produces}
 
     @property
