@@ -37,12 +37,14 @@ def missing_bells(claimable: Mapping[str, int], depth: Depths) -> dict[str, int]
 
 def look(db: Database, bell: Bell, depth: Depths, settings: Settings, watch: Watch) -> None:
     """One round."""
-    may_expire = watch.may_expire(reconcile.store_time(db))
     if shortened := reconcile.bound_times(db, settings.lease, settings.retry_backoff_s):
         log.warning("the job store's clock was set back: leases and pauses shortened", jobs=shortened)
-    if may_expire:
-        for job in reconcile.expire_leases(db, settings.max_lost, settings.retry_backoff_s):
-            log.warning("lease expired", job=job)
+    for job in reconcile.expire_leases(db, watch, settings.max_lost, settings.retry_backoff_s):
+        log.warning("lease expired", job=job)
+    if watch.set_back:
+        if moved := reconcile.bound_ages(db):
+            log.warning("the job store's clock was set back: jobs keep their places in the queue", jobs=moved)
+        watch.set_back = False
     reconcile.finish_cancels(db)
     enough = {stage: BELLS * n for stage, n in fleet.live_by_stage(db).items()}
     for stage, n in missing_bells(reconcile.count_claimable(db, enough), depth).items():

@@ -126,7 +126,9 @@ def measure(url: str, case: Case, n: int) -> dict[str, Any]:
         "claim_p50_ms": round(statistics.median(claim), 2),
         "claim_p99_ms": round(claim[int(0.99 * (n - 1))], 2),
         "claims_per_s_of_16": round(claims_together(url, 16, 4.0), 1),
-        "expire_ms": round(statistics.median(timed(lambda: reconcile.expire_leases(db, 3), 5)), 2),
+        "expire_ms": round(
+            statistics.median(timed(lambda: reconcile.expire_leases(db, reconcile.Watch(0, 0), 3), 5)), 2
+        ),
         "claimable_ms": round(statistics.median(timed(lambda: reconcile.count_claimable(db, {STAGE: 4}), 5)), 2),
         "counts_ms": round(statistics.median(timed(lambda: fleet.stage_counts(db), 5)), 2),
         "get_queues_p99_ms": round(queues_p99(db), 2),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, literal, select, update
 
 from shared.catalog import MAX_BYTES, Catalog
 from shared.errors import Conflict, PluginImportError
@@ -33,9 +33,13 @@ def publish(db: Database, catalog: Catalog) -> None:
 
     def work(connection: Connection) -> None:
         row = {"digest": catalog.digest, "body": to_json(catalog.to_json())}
-        known = db.insert(catalogs).values(**row, published_at=db.now)
+        # later than the others also where the clock was set back since
+        others = select(func.max(catalogs.c.published_at)).where(catalogs.c.digest != catalog.digest)
+        latest = connection.execute(others).scalar_one()
+        at = db.now if latest is None else case((db.now > latest, db.now), else_=literal(latest + 1.0))
+        known = db.insert(catalogs).values(**row, published_at=at)
         # workers that start together publish the same one
-        connection.execute(known.on_conflict_do_update(index_elements=["digest"], set_={"published_at": db.now}))
+        connection.execute(known.on_conflict_do_update(index_elements=["digest"], set_={"published_at": at}))
 
     db.retrying(work)
 
@@ -79,7 +83,7 @@ def require_one_host(db: Database, host: str) -> None:
     """
     if db.dialect != "sqlite":
         return
-    abroad = select(workers).where(workers.c.host != host, workers.c.seen_at > db.now - LIVE_WITHIN)
+    abroad = select(workers).where(workers.c.host != host, _live(db))
     with db.read() as connection:
         other = connection.execute(abroad.limit(1)).one_or_none()
     if other is not None:
@@ -150,13 +154,18 @@ def gone(db: Database, worker: str) -> None:
 def fleet(db: Database) -> list[Worker]:
     """Every worker seen within the hour, live ones first, with the job each one has."""
     query = (
-        select(workers, jobs.c.id.label("job"), (workers.c.seen_at > db.now - LIVE_WITHIN).label("live"))
+        select(workers, jobs.c.id.label("job"), _live(db).label("live"))
         .outerjoin(jobs, (jobs.c.worker == workers.c.id) & (jobs.c.state == State.RUNNING))
         .order_by(workers.c.id)
     )
     with db.read() as connection:
         found = [_worker(r) for r in connection.execute(query)]
     return sorted(found, key=lambda w: not w.live)
+
+
+def _live(db: Database) -> ColumnElement[bool]:
+    """Seen lately. One that was seen by a clock that has been set back since would count as live until that is over."""
+    return workers.c.seen_at.between(db.now - LIVE_WITHIN, db.now + LIVE_WITHIN)
 
 
 def live_by_stage(db: Database) -> dict[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, insert, literal, select, update
 
 from shared.errors import Conflict, FencedOut, NotFound
 from shared.jobs.database import Database
@@ -156,7 +156,8 @@ def _consequences(db: Database, row: Row[Any], to: State) -> dict[str, Any]:
 
 def queued(db: Database, since: float | None, priority: int) -> dict[str, Any]:
     """What a queued job has: its age, which begins now if it has none, and the place that it gives."""
-    at = db.now if since is None else since
+    # of a clock that was set back since, an age would be a place behind all that comes
+    at = db.now if since is None else case((literal(since) > db.now, db.now), else_=literal(since))
     return {"queued_at": at, "rank": rank(at, priority), "not_before": None}
 
 

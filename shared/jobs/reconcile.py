@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, func, select, update
 
+from shared.errors import TransientError
 from shared.jobs.claims import charge, longest_pause
 from shared.jobs.control import cancel_rest
 from shared.jobs.database import Database
@@ -16,14 +17,15 @@ from shared.jobs.states import State
 from shared.jobs.tables import audits, jobs
 
 SLACK_S = 1.0  # by which two readings of one clock may differ
+SLICE = 1000  # rows changed in one transaction, so that nobody waits long for a lock
 
 
 class Watch:
     """Whether leases that have run out may be believed. Keep one for as long as the reconciler lives.
 
     A lease says that its holder is dead only if the holder could have renewed it. While the machine slept, the job
-    store was away or its clock was set, nobody could; a reconciler sees that as a gap between its own looks, by the
-    store's clock. After one, and after its start, it waits one lease, in which whoever lives renews.
+    store was away or took no writes, or its clock was set, nobody could; a reconciler sees that as a gap between its
+    own looks, by the store's clock. After one, and after its start, it waits one lease, in which whoever lives renews.
     """
 
     def __init__(self, lease: float, interval: float) -> None:
@@ -32,34 +34,42 @@ class Watch:
         self._longest = lease / 2 + interval  # shorter ones leave a holder time enough to renew
         self._looked: float | None = None
         self._since = 0.0
+        self.set_back = True  # the clock may have been, since what depends on it was last put right
 
     def may_expire(self, now: float) -> bool:
-        """Call at every look that the store answers, with its time."""
+        """Call at every look, with the store's time once the store has let this reconciler write."""
         if self._looked is None or not 0 <= now - self._looked <= self._longest:
             self._since = now
+        self.set_back |= self._looked is not None and now < self._looked
         self._looked = now
         return now - self._since >= self._lease
 
-
-def store_time(db: Database) -> float:
-    """The time by the job store's clock, in seconds since 1970."""
-    with db.read() as connection:
-        return float(connection.execute(select(db.now)).scalar_one())
+    def start_anew(self) -> None:
+        """The store took no write: nor did it take anybody's renewal."""
+        self._looked = None
 
 
-def expire_leases(db: Database, max_lost: int, backoff: float = 0.0, limit: int = 100) -> list[str]:
-    """Jobs whose lease ran out lose their attempt; returns their ids. At most `limit` in one transaction."""
+def expire_leases(db: Database, watch: Watch, max_lost: int, backoff: float = 0.0, limit: int = 100) -> list[str]:
+    """Jobs whose lease ran out lose their attempt, if the watch lets them; returns their ids. At most `limit` in one
+    transaction."""
 
     def work(connection: Connection) -> list[str]:
         gone = select(jobs).where(jobs.c.state == State.RUNNING, jobs.c.lease_until < db.now)
         rows = list(
             connection.execute(gone.order_by(jobs.c.lease_until).limit(limit).with_for_update(skip_locked=True))
         )
+        # Read last: by now this transaction has waited for the store's locks as long as the renewals have.
+        if not watch.may_expire(float(connection.execute(select(db.now)).scalar_one())):
+            return []
         for row in rows:
             charge(db, connection, row, f"worker {row.worker} stopped renewing its lease", max_lost, backoff)
         return [r.id for r in rows]
 
-    return db.retrying(work)
+    try:
+        return db.retrying(work)
+    except TransientError:
+        watch.start_anew()
+        raise
 
 
 def bound_times(db: Database, lease: float, backoff: float) -> int:
@@ -84,6 +94,33 @@ def bound_times(db: Database, lease: float, backoff: float) -> int:
         return int(changed)
 
     return db.retrying(work)
+
+
+def bound_ages(db: Database) -> int:
+    """No job may have been queued later than now: what was, by a clock that has been set back since, would stand
+    behind all that comes in until the clock is there again. Such jobs keep their order. Returns how many there were.
+
+    Looks through all queued jobs: to be done when the clock was set back.
+    """
+    queued = jobs.c.state == State.QUEUED
+    with db.read() as connection:
+        latest = func.max(jobs.c.queued_at)
+        now, ahead = connection.execute(select(db.now, latest - db.now).where(queued)).one()
+    if ahead is None or ahead <= SLACK_S:
+        return 0
+    shifted = {"queued_at": jobs.c.queued_at - ahead, "rank": jobs.c.rank - ahead}
+
+    def work(connection: Connection) -> list[str]:
+        later = (queued, jobs.c.queued_at > now, jobs.c.id > last)
+        some = select(jobs.c.id).where(*later).order_by(jobs.c.id).limit(SLICE).with_for_update()
+        ids = list(connection.execute(some).scalars())
+        connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(**shifted))
+        return ids
+
+    changed, last = 0, ""
+    while ids := db.retrying(work):
+        changed, last = changed + len(ids), ids[-1]
+    return changed
 
 
 def finish_cancels(db: Database) -> None:

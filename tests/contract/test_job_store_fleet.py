@@ -10,7 +10,7 @@ from sqlalchemy import update
 from shared.catalog import Catalog, Entry
 from shared.errors import Conflict, PluginImportError
 from shared.jobs import fleet
-from shared.jobs.tables import workers
+from shared.jobs.tables import catalogs, workers
 from tests.support.jobs import STAGE, Store, planned, sha, together
 
 
@@ -42,6 +42,16 @@ def test_the_catalog_published_last_counts(store: Store) -> None:
         assert fleet.latest_digest(store.db) == catalog.digest
         assert fleet.catalog(store.db).plugins == catalog.plugins
         time.sleep(0.003)
+
+
+def test_the_catalog_published_last_counts_also_where_the_clock_was_set_back(store: Store) -> None:
+    old, new = _catalog("train"), _catalog("train", "attack")
+    fleet.publish(store.db, old)
+    with store.db.write() as connection:
+        connection.execute(update(catalogs).values(published_at=catalogs.c.published_at + 3600))
+    for _ in range(2):
+        fleet.publish(store.db, new)
+        assert fleet.latest_digest(store.db) == new.digest
 
 
 def test_a_catalog_that_refers_elsewhere_is_not_published(store: Store) -> None:
@@ -82,6 +92,15 @@ def test_a_worker_that_was_not_seen_is_not_live_and_then_forgotten(store: Store)
     _seen_ago(store, "w1", fleet.FORGET_AFTER + 1)
     _register(store, "w3")
     assert [w.id for w in fleet.fleet(store.db)] == ["w2", "w3"]
+
+
+def test_a_worker_that_was_seen_by_a_clock_that_was_set_back_since_is_not_live(store: Store) -> None:
+    _register(store, "w1")
+    _seen_ago(store, "w1", -3600)
+    assert [w.live for w in fleet.fleet(store.db)] == [False]
+    fleet.require_one_host(store.db, "another")
+    fleet.seen(store.db, "w1")
+    assert [w.live for w in fleet.fleet(store.db)] == [True]
 
 
 def test_a_drain_mark_outlives_the_pool_child(store: Store) -> None:

@@ -157,3 +157,35 @@ def test_leases_and_pauses_from_a_clock_that_was_set_back_are_shortened(store: S
         assert 0 < connection.execute(left).scalar_one() <= 45
     assert store.take().job.id == stuck
     assert store.claim() is None
+
+
+def _queued_an_hour_ahead(store: Store, *ids: str) -> None:
+    """As if the clock had been set back by an hour since."""
+    with store.db.write() as connection:
+        ahead = {"queued_at": jobs.c.queued_at + 3600, "rank": jobs.c.rank + 3600}
+        connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(**ahead))
+
+
+def test_what_was_queued_before_the_clock_was_set_back_is_not_behind_what_comes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "SLICE", 2)
+    tags = [f"{n}" for n in range(5)]
+    _, ids = store.audit(*(planned(tag) for tag in tags[:-1]))
+    low = store.post(planned("4"), priority=-1)
+    _queued_an_hour_ahead(store, *ids, low)
+    assert reconcile.bound_ages(store.db) == 5
+    assert reconcile.bound_ages(store.db) == 0
+    time.sleep(0.003)  # SQLite's clock counts milliseconds
+    store.post(planned("new"))
+    assert [store.take().job.params["tag"] for _ in range(6)] == ["0", "1", "2", "3", "new", "4"]
+
+
+def test_a_job_that_was_queued_before_the_clock_was_set_back_goes_back_before_what_comes(store: Store) -> None:
+    old = store.post(planned("old"))
+    _queued_an_hour_ahead(store, old)
+    claim = store.take()
+    claims.give_back(store.db, old, claim.fence, "the artifact store did not answer")
+    time.sleep(0.003)  # SQLite's clock counts milliseconds
+    store.post(planned("new"))
+    assert store.take().job.id == old

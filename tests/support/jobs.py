@@ -25,6 +25,7 @@ ALICE, BOB = "alice", "bob"
 CODE = "code as planned"
 STAGE = "train"
 PLUGIN = f"stage:{STAGE}"
+BELIEVING = reconcile.Watch(0, 0)  # every lease that has run out, at once
 
 
 def sha(text: str) -> str:
@@ -132,7 +133,7 @@ class Store:
         assert self.expire() == [claim.job.id]
 
     def expire(self, max_lost: int = 3) -> list[str]:
-        return reconcile.expire_leases(self.db, max_lost)
+        return reconcile.expire_leases(self.db, BELIEVING, max_lost)
 
     def job(self, job_id: str, tenant: str = ALICE) -> Job:
         return reads.get_job(self.db, tenant, job_id)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from shared.config import Settings
 from shared.jobs import fleet
@@ -12,7 +16,9 @@ from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
 from shared.jobs.queue import MemoryBell
 from shared.jobs.reconcile import Watch
+from shared.jobs.tables import jobs
 from tests.support.jobs import STAGE, Store, planned
+from tests.support.waiting import PATIENCE
 from workers.reconciler import look, missing_bells
 
 
@@ -71,6 +77,49 @@ def test_after_a_gap_between_looks_it_waits_one_lease_again(woken: float) -> Non
 def test_a_look_that_is_a_little_late_is_no_gap() -> None:
     watch = Watch(lease=45, interval=5)
     assert [watch.may_expire(t) for t in (0, 20, 40, 60)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(("times", "set_back"), [((1000, 1005, 4600), False), ((1000, 1005, -2595), True)])
+def test_it_sees_that_the_clock_was_set_back(times: tuple[float, ...], set_back: bool) -> None:
+    watch = Watch(lease=45, interval=5)
+    assert watch.set_back  # nobody knows what was before
+    watch.set_back = False
+    for now in times:
+        watch.may_expire(now)
+    assert watch.set_back is set_back
+
+
+def test_a_clock_that_was_set_back_is_put_right_in_the_queue_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr("shared.jobs.reconcile.bound_ages", lambda _db: looks.append(1) or 0)
+    watch = Watch(45, 5)
+    for _ in range(3):
+        look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
+    assert len(looks) == 1
+    watch.may_expire(1.0)  # an earlier time than before
+    look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
+    assert len(looks) == 2
+
+
+def test_a_store_that_took_no_writes_charges_nobody(tmp_path: Path) -> None:
+    """SQLite can be read while another process holds its write lock; only the holders of leases are kept waiting."""
+    db = Database(f"sqlite:///{tmp_path}/jobs.db")
+    migrate(db)
+    store = Store(db)
+    job = store.post(planned("a"))
+    store.take()
+    watch, now = Watch(lease=0.4, interval=0.1), time.time()
+    assert [watch.may_expire(now - left / 10) for left in range(6, -1, -1)][-1]
+    other = Database(f"sqlite:///{tmp_path}/jobs.db")
+    with ThreadPoolExecutor(1) as pool:
+        with other.write() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job).values(lease_until=1.0))
+            looking = pool.submit(look, db, MemoryBell(), lambda _stage: 0, Settings(), watch)
+            time.sleep(1)  # at least: longer than what is no gap
+        looking.result(PATIENCE)
+    assert (store.job(job).state, store.job(job).lost_count) == ("running", 0)
 
 
 def test_a_sleeping_machine_is_not_charged(store: Store) -> None:
