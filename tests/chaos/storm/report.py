@@ -24,6 +24,7 @@ RECOVERY_S = 90.0  # the bound for p99
 
 def result(
     piece: Piece,
+    commit: str,
     history: History,
     lines: list[dict[str, Any]],
     findings: list[Finding],
@@ -33,7 +34,7 @@ def result(
     loads = [line["one_minute"] for line in lines if line["what"] == "load"]
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit,
         "seed": piece.seed,
         "store": piece.store,
         "minutes": round((lines[-1]["at"] - lines[0]["at"]) / 60, 1),
@@ -52,7 +53,8 @@ def result(
     }
 
 
-def _commit() -> str:
+def commit_served() -> str:
+    """What the working tree holds now."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -18,7 +18,7 @@ from tests.chaos.storm.journal import Journal
 from tests.chaos.storm.load import Clients, act
 from tests.chaos.storm.oracle import Finding, Oracle, told
 from tests.chaos.storm.recovery import recoveries
-from tests.chaos.storm.report import result
+from tests.chaos.storm.report import commit_served, result
 from tests.chaos.storm.settings import Piece
 from tests.chaos.storm.system import Served
 from tests.chaos.storm.weather import Weather
@@ -32,6 +32,7 @@ class Judged:
     system: Served
     journal: Journal
     began: float
+    commit: str
 
     def history(self) -> History:
         """What the API says now."""
@@ -42,7 +43,7 @@ class Judged:
         """The result line and all findings, each with its job's events."""
         lines, lease = self.lines(), self.piece.pace.lease
         findings = Oracle(history, lines, lease).findings()
-        return result(self.piece, history, lines, findings, recoveries(history, lines, lease)), findings
+        return result(self.piece, self.commit, history, lines, findings, recoveries(history, lines, lease)), findings
 
     def slowest(self, history: History, count: int = 5) -> list[str]:
         """The longest recoveries, each with the job that took longest."""
@@ -58,7 +59,7 @@ class Judged:
 @contextlib.contextmanager
 def weathered(home: Path, piece: Piece, say: Callable[[str], None] = lambda _: None) -> Iterator[Judged]:
     """Serve, strike, wait until all has ended; what it came to, with the system still there."""
-    system = Served(home, piece)
+    system, commit = Served(home, piece), commit_served()  # it may be another one at the end
     journal = Journal(home / "journal.jsonl")
     ended = threading.Event()
     try:
@@ -73,7 +74,7 @@ def weathered(home: Path, piece: Piece, say: Callable[[str], None] = lambda _: N
         say(f"{weather.count} faults; waiting for what was posted")
         clients.end()
         settle(system, piece, journal)
-        yield Judged(piece, system, journal, began)
+        yield Judged(piece, system, journal, began, commit)
     finally:
         ended.set()
         system.close()
