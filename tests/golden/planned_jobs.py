@@ -1,0 +1,108 @@
+"""What audits are planned as, without the digests of code: `python -m tests.golden.planned_jobs` records it anew.
+
+A job is its stage, method, parameters, seed and inputs by role, where an input is the job that makes it. Jobs
+are compared by what they are, not by their order or their keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shared.catalog import Catalog, Entry
+from shared.jobs.plan import plan
+from shared.jobs.records import PlannedJob
+from shared.jobs.spec import AuditSpec
+from shared.ml import REGISTRIES
+from tests.support.tree import ROOT
+from workers.stages import registry as stages
+
+HERE = Path(__file__).parent
+RECORDED = HERE / "recorded"
+RENAMED = HERE / "renamed.yaml"  # stages, methods, roles and params: by the name in the records, the one they have now
+
+Made = dict[str, Any]  # stage, method, params, seed, inputs: role -> [name of a job, role of that job]
+
+
+def audits() -> dict[str, dict[str, Any]]:
+    """Every example, and those by hand, as posted."""
+    examples = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))}
+    return examples | yaml.safe_load((HERE / "audits.yaml").read_text())
+
+
+def made(audit: Mapping[str, Any]) -> list[PlannedJob]:
+    """The jobs of an audit, with the plugins of this tree."""
+    catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
+    return plan(AuditSpec.model_validate(audit), catalog)
+
+
+def described(jobs: Iterable[PlannedJob]) -> list[Made]:
+    """By stages: each job with what it is, and with the names of its parents."""
+    names: dict[str, str] = {}
+    found: dict[str, Made] = {}
+    for job in jobs:
+        inputs = {i.role: [names[str(i.parent)], i.parent_role or i.role] for i in job.inputs}
+        one = {"stage": job.stage, "method": job.method, "params": dict(job.params), "seed": job.seed, "inputs": inputs}
+        names[job.plan_key] = name = _name(one)
+        found[name] = one
+    return list(found.values())
+
+
+def _name(job: Made) -> str:
+    """From all that the job is, its parents' names included: equal jobs have equal names."""
+    text = json.dumps(job, sort_keys=True)
+    return f"{job['stage']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def renamed(jobs: Iterable[Made], names: Mapping[str, Mapping[str, str]]) -> list[Made]:
+    """Recorded jobs by the names that stages, methods, roles and parameters have now; parents before children."""
+
+    def now(kind: str, name: str) -> str:
+        return (names.get(kind) or {}).get(name, name)
+
+    parents: dict[str, str] = {}
+    found = []
+    for job in jobs:
+        one = {
+            "stage": now("stages", job["stage"]),
+            "method": None if job["method"] is None else now("methods", job["method"]),
+            "params": {now("params", name): value for name, value in job["params"].items()},
+            "seed": job["seed"],
+            "inputs": {
+                now("roles", role): [parents[parent], now("roles", made_as)]
+                for role, (parent, made_as) in job["inputs"].items()
+            },
+        }
+        parents[_name(job)] = _name(one)
+        found.append(one)
+    return found
+
+
+def without_report(jobs: Iterable[Made]) -> dict[str, Made]:
+    """By name. What the report job is told of its rows is the report's business."""
+    return {_name(job): job for job in jobs if job["stage"] != "report"}
+
+
+def read(name: str) -> list[Made]:
+    """The recorded jobs of an audit."""
+    found: list[Made] = json.loads((RECORDED / f"{name}.json").read_text())
+    return found
+
+
+def main() -> None:
+    """Record all audits."""
+    RECORDED.mkdir(exist_ok=True)
+    for name, audit in audits().items():
+        lines = ",\n".join(json.dumps(job, sort_keys=True) for job in described(made(audit)))
+        (RECORDED / f"{name}.json").write_text(f"[\n{lines}\n]\n")
+        sys.stdout.write(f"{name}\n")
+
+
+if __name__ == "__main__":
+    main()
