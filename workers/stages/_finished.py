@@ -10,23 +10,37 @@ from torch import nn
 from shared.ml.networks import Architecture, Networks
 from workers.context import JobContext
 
+_NETWORK, _NUMBERS = "network.", "numbers"  # of the checkpoint's tensors
+
 
 def one_by_one(
-    ctx: JobContext, architecture: Architecture, count: int, make: Callable[[list[nn.Module]], nn.Module]
+    ctx: JobContext,
+    architecture: Architecture,
+    count: int,
+    make: Callable[[list[nn.Module]], nn.Module],
+    numbers: list[float] | None = None,
 ) -> list[nn.Module]:
-    """`count` networks on the CPU. `make` is given those before; an interrupted job makes none of them again."""
-    finished = _resume(ctx, architecture)
+    """`count` networks on the CPU. `make` is given those before; an interrupted job makes none of them again.
+
+    Args:
+        numbers: empty; what `make` appends is kept with the networks, and is there again when the job goes on.
+    """
+    numbers = [] if numbers is None else numbers
+    finished = _resume(ctx, architecture, numbers)
     for which in range(len(finished), count):
         finished.append(make(finished).cpu())
         if ctx.due():
             states = [network.state_dict() for network in finished]
-            ctx.save(which + 1, {name: torch.stack([s[name] for s in states]) for name in states[0]})
+            stacked = {f"{_NETWORK}{name}": torch.stack([s[name] for s in states]) for name in states[0]}
+            ctx.save(which + 1, stacked | {_NUMBERS: torch.tensor(numbers, dtype=torch.float64)})
     return finished
 
 
-def _resume(ctx: JobContext, architecture: Architecture) -> list[nn.Module]:
+def _resume(ctx: JobContext, architecture: Architecture, numbers: list[float]) -> list[nn.Module]:
     found = ctx.resume()
     if found is None:
         return []
-    done, state = found
+    done, tensors = found
+    numbers += tensors.pop(_NUMBERS).tolist()
+    state = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
     return [Networks(architecture, state, done).network(i) for i in range(done)]

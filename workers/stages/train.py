@@ -132,5 +132,5 @@ def _ensemble(ctx: JobContext, base: Networks, samples: Samples, shards: Shards)
         losses.append(train(network, samples.pick(shards.places(which)), params.recipe(), part))
         return network
 
-    members = one_by_one(ctx, base.architecture, params.shards, member)
-    return Ensemble(members).eval(), fmean(losses or [0.0])
+    members = one_by_one(ctx, base.architecture, params.shards, member, losses)
+    return Ensemble(members).eval(), fmean(losses)

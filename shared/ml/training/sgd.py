@@ -27,7 +27,7 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context, re
         record: is told of every step which samples it saw (their positions) and by how much the weights changed.
 
     Returns:
-        mean loss of the last epoch's steps since the start or the last resume, in nats.
+        mean loss of the last epoch's steps, in nats.
 
     Raises:
         JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
@@ -63,7 +63,7 @@ def descend(
         masks: by weight's name, 1 where the weight may move and 0 where not; all may when not given.
 
     Returns:
-        mean loss of the last epoch's steps since the start or the last resume, in nats.
+        mean loss of the last epoch's steps, in nats.
 
     Raises:
         JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
@@ -100,8 +100,7 @@ def _run(
     weights = dict(network.named_parameters())
     velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
     total = recipe.steps(n)
-    start = _resume(network, velocity, ctx)
-    losses: list[float] = []
+    start, losses = _resume(network, velocity, ctx)
     order = _order(ctx, start // (total // recipe.epochs), n)
     for step in range(start, total):
         epoch, batch = divmod(step, total // recipe.epochs)
@@ -119,7 +118,8 @@ def _run(
         ctx.progress(step + 1, total, loss=loss)
         if ctx.due():
             state = {f"network.{k}": v for k, v in network.state_dict().items()}
-            ctx.save(step + 1, state | {f"velocity.{k}": v for k, v in velocity.items()})
+            state |= {f"velocity.{k}": v for k, v in velocity.items()}
+            ctx.save(step + 1, state | {"losses": torch.tensor(losses, dtype=torch.float64)})
     require_finite(network, f"training diverged: after step {total - 1}", "lower lr")
     network.eval()
     return sum(losses) / max(1, len(losses))
@@ -156,15 +156,16 @@ def _step(
         weight.sub_(change, alpha=lr)
 
 
-def _resume(network: nn.Module, velocity: dict[str, Tensor], ctx: Context) -> int:
+def _resume(network: nn.Module, velocity: dict[str, Tensor], ctx: Context) -> tuple[int, list[float]]:
+    """How many steps are done, and the losses of those of the epoch at hand."""
     found = ctx.resume()
     if found is None:
-        return 0
+        return 0, []
     step, tensors = found
     network.load_state_dict({k: tensors[f"network.{k}"] for k in network.state_dict()})
     for name, v in velocity.items():
         v.copy_(tensors[f"velocity.{name}"])
-    return step
+    return step, tensors["losses"].tolist()
 
 
 @torch.no_grad()
