@@ -19,7 +19,7 @@ from shared.failpoints import failpoint
 from shared.jobs import reads
 from shared.jobs.plan import plan_job
 from shared.jobs.records import Input, Job, PlannedJob, Submitted
-from shared.jobs.spec import Seed
+from shared.jobs.spec import Seed, TimeLimit
 from shared.jobs.states import State
 from shared.jobs.submit import AuditRequest, Posted, answered, submit
 
@@ -29,7 +29,6 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Role = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
-TimeLimit = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]
 
 
 class Source(BaseModel):

@@ -83,6 +83,7 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
             of choices and parameters, `MAX_JOBS` jobs or `MAX_STORED_BYTES` bytes of parameters in all jobs.
     """
     require_posted(len(spec.model_dump_json().encode()), "")
+    _require_said_once(spec)
     spec = swept(spec, catalog)
     planner = Planner(catalog, spec.fresh)
     base = _base(planner, spec)
@@ -107,6 +108,16 @@ def require_posted(size: int, field: str) -> None:
     """
     if size > MAX_PARAM_BYTES:
         raise InvalidRequest(f"{size:,} bytes of parameters: at most {MAX_PARAM_BYTES:,}", field)
+
+
+def _require_said_once(spec: AuditSpec) -> None:
+    """Refuse what a stage is given by the audit, and would not take from its own parameters."""
+    for stage, names in (("pretrain", ("dataset", "model")), ("train", ("dataset",))):
+        for name in names:
+            if name in getattr(spec, stage):
+                raise InvalidRequest(
+                    f"an audit has one {name}: leave it out here, and give it as {name}", f"{stage}.{name}"
+                )
 
 
 def _require_jobs(count: int, at_least: str = "") -> None:

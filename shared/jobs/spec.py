@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.choices import Choice
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+TimeLimit = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]  # seconds
 
 
 class AuditSpec(BaseModel):
@@ -19,7 +20,7 @@ class AuditSpec(BaseModel):
     pretrain, train, unlearn, defend, probe, candidates, shadow and evaluate, as the catalog describes them.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field("audit", min_length=1, max_length=200, description="what you call it")
     dataset: Choice = Field(description="where pretraining data, training set and public data come from")
@@ -58,4 +59,4 @@ class AuditSpec(BaseModel):
     pretrain_seed: Seed = Field(0, description="seed of the base model, which all seeds share")
     fresh: bool = Field(False, description="run everything even if it was done before")
     priority: int = Field(0, ge=-100, le=100, description="higher goes first")
-    time_limit: float | None = Field(None, gt=0, description="seconds that one attempt of a job may take")
+    time_limit: TimeLimit | None = Field(None, description="seconds that one attempt of a job may take")

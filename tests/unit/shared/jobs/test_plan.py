@@ -190,6 +190,9 @@ def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
         ({"model": "needy"}, "model.params.needed"),
         ({"pretrain": {"epochs": -1}}, "pretrain.epochs"),
         ({"pretrain": {"epoch": 1}}, "pretrain.epoch"),
+        ({"pretrain": {"dataset": "digits"}}, "pretrain.dataset"),  # said once, in the audit
+        ({"pretrain": {"model": "mlp"}}, "pretrain.model"),
+        ({"train": {"dataset": "noisy"}}, "train.dataset"),
         ({"train": {"size": 0}}, "train.size"),
         ({"train": {"sise": 1}}, "train.sise"),
         ({"forget": {"deletions": 0}}, "forget.deletions"),

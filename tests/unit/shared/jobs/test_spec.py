@@ -35,12 +35,26 @@ def test_a_plain_name_stands_for_the_plugin_with_default_parameters() -> None:
         ({"attacks": ["matching"] * 33}, ("attacks",)),
         ({"attacks": [{"name": "matching", "parms": {}}]}, ("attacks", 0, "parms")),
         ({"dataset": None}, ("dataset",)),
+        ({"seeds": ["1"]}, ("seeds", 0)),
+        ({"seeds": [0, True]}, ("seeds", 1)),
+        ({"seeds": [1.0]}, ("seeds", 0)),
+        ({"pretrain_seed": "1"}, ("pretrain_seed",)),
+        ({"fresh": "yes"}, ("fresh",)),
+        ({"sweep": 1}, ("sweep",)),
+        ({"priority": "3"}, ("priority",)),
+        ({"time_limit": "5"}, ("time_limit",)),
+        ({"time_limit": 1e9}, ("time_limit",)),
+        ({"name": 5}, ("name",)),
     ],
 )
 def test_what_is_wrong_is_told_by_its_place(change: dict[str, Any], where: tuple[str | int, ...]) -> None:
     with pytest.raises(ValidationError) as refused:
         AuditSpec.model_validate({**LEAST, **change})
     assert [e["loc"] for e in refused.value.errors()] == [where]
+
+
+def test_a_number_of_seconds_may_be_whole() -> None:
+    assert AuditSpec.model_validate({**LEAST, "time_limit": 5}).time_limit == 5.0
 
 
 def test_every_field_is_described() -> None:
