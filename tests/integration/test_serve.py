@@ -199,20 +199,21 @@ def alive(process: psutil.Process) -> bool:
 
 
 def test_any_process_that_dies_comes_back(api: httpx.Client, folder: Path) -> None:
-    def named(word: str) -> list[psutil.Process]:
-        return [p for p in psutil.Process(supervisor).children() if alive(p) and any(word in c for c in p.cmdline())]
+    def named(*words: str) -> list[psutil.Process]:
+        mine = [p for p in psutil.Process(supervisor).children() if alive(p)]
+        return [p for p in mine if any(word in c for c in p.cmdline() for word in words)]
 
     supervisor = int((folder / ".palimpsest/run/supervisord.pid").read_text())
-    for word in ("services.gateway", "workers.reconciler", "valkey-server", "redis-server"):
-        for process in named(word):
-            family = process.children(recursive=True)
-            process.kill()
-            wait_for(
-                lambda process=process, word=word: [p for p in named(word) if p.pid != process.pid],
-                PATIENCE,
-                f"{word} is back",
-            )
-            wait_for(lambda family=family: not any(map(alive, family)), PATIENCE, f"nothing of the old {word} is left")
+    for words in (("services.gateway",), ("workers.reconciler",), ("valkey-server", "redis-server")):
+        (process,) = named(*words)
+        family = process.children(recursive=True)
+        process.kill()
+        wait_for(
+            lambda process=process, words=words: [p for p in named(*words) if p.pid != process.pid],
+            PATIENCE,
+            f"{words[0]} is back",
+        )
+        wait_for(lambda family=family: not any(map(alive, family)), PATIENCE, f"nothing of the old {words[0]} is left")
 
     def answers() -> bool:
         try:

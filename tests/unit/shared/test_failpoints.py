@@ -10,12 +10,20 @@ import pytest
 
 from shared.failpoints import VARIABLE
 
-PROGRAM = "from shared.failpoints import failpoint\nfailpoint('here')\nprint('alive')"
+PROGRAM = "from shared.failpoints import failpoint\ntry:\n    failpoint('here')\nfinally:\n    print('alive')"
 
 
 @pytest.mark.parametrize(
     ("named", "dies"),
-    [(None, False), ("", False), ("there", False), ("her", False), ("here", True), ("there, here", True)],
+    [
+        (None, False),
+        ("", False),
+        ("there", False),
+        ("her", False),
+        ("here", True),
+        ("there, here", True),
+        ("here,", True),
+    ],
 )
 def test_only_the_named_place_kills(named: str | None, dies: bool) -> None:
     env = {} if named is None else {VARIABLE: named}

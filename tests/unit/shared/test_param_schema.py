@@ -76,7 +76,8 @@ def test_what_pydantic_writes_of_parameters_is_accepted() -> None:
         either: Inner | int | None = Field(3, deprecated=True, examples=[1])
 
     check_schema(Outer.model_json_schema())
-    Catalog.from_json([Entry.of(plugin).model_dump() for plugin in PLUGINS])
+    published = Catalog.from_json([Entry.of(plugin).model_dump() for plugin in PLUGINS])
+    assert len(published.plugins) == len(PLUGINS)
 
 
 def test_a_pattern_is_left_to_the_worker() -> None:

@@ -22,19 +22,6 @@ def test_every_setting_is_one_that_celery_knows_and_takes() -> None:
     assert [q.name for q in app.conf.task_queues] == ["train"]
 
 
-def test_the_settings_that_keep_jobs_safe() -> None:
-    app = make_celery("redis://127.0.0.1:1/0")
-    assert app.conf.accept_content == ["json"]  # no pickle comes in
-    assert app.conf.task_serializer == app.conf.result_serializer == app.conf.event_serializer == "json"
-    assert app.conf.result_backend is None
-    assert not app.conf.task_acks_late
-    assert not app.conf.task_create_missing_queues
-    assert not app.conf.task_publish_retry
-    assert app.conf.worker_concurrency == 1
-    assert app.conf.worker_pool_start_method == "spawn"
-    assert app.conf.broker_transport_options["visibility_timeout"] == 600
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path / "redis").start()
