@@ -20,6 +20,7 @@ import torch
 from shared.ml.pvalues import claim_p
 from shared.ml.reproducibility import conditions
 from shared.ml.statistics import wilson
+from shared.roles import Role
 from workers.context import Output
 from workers.stages._local import run_stage
 
@@ -53,14 +54,14 @@ def one_seed(seed: int, base: Outputs, size: int, forget: dict[str, Any], only: 
         known |= run_stage("defend", known, "none", seed=seed)
         known |= run_stage("attack", known, attack, seed=seed, **params)
         start = time.perf_counter()
-        shadows = body(run_stage("shadow", known, seed=seed)["SHADOWS"])
+        shadows = body(run_stage("shadow", known, seed=seed)[Role.SHADOWS])
         seconds = round(time.perf_counter() - start, 1)
-        answers = body(known["ANSWERS"])
+        answers = body(known[Role.ANSWERS])
         labels, scores, null = (
             torch.tensor(of[key]) for of, key in ((answers, "labels"), (answers, "scores"), (shadows, "scores"))
         )
         p = claim_p(labels, scores, null, torch.tensor(shadows["labels"]))
-        truth = [row[: labels.shape[1]] for row in body(known["LABELS"])["labels"]]
+        truth = [row[: labels.shape[1]] for row in body(known[Role.LABELS])["labels"]]
         found[name] = {
             "labels": labels.tolist(), "truth": truth, "p": p.tolist(), "seconds": seconds,
             "trainings": shadows["trainings"], "scores": answers["scores"], "shadows": shadows,
@@ -101,7 +102,7 @@ def main() -> None:
         forget |= {"forget": "class", "fraction": options.fraction}
     model = {"name": "convnet", "params": {"width": 8}}
     base = run_stage("pretrain", {}, model=model, epochs=2)
-    print(f"pretrained: {body(base['METRICS'])['test_accuracy']:.3f}", flush=True)
+    print(f"pretrained: {body(base[Role.METRICS])['test_accuracy']:.3f}", flush=True)
     seeds = {}
     for seed in options.seeds:
         seeds[seed] = one_seed(seed, base, options.size, forget, options.only)

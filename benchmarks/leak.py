@@ -21,6 +21,7 @@ from torchvision.utils import save_image
 from shared.ml.records import ForgetSets
 from shared.ml.reproducibility import conditions
 from shared.ml.tensors import read_tensors
+from shared.roles import Role
 from workers.context import Output
 from workers.stages._local import run_stage
 
@@ -48,7 +49,7 @@ def one_seed(
     """Every attack on the models of one seed."""
     seconds: dict[str, float] = {}
     made = timed(seconds, "pretrain", "pretrain", {}, seed=seed, **about)
-    accuracy = json.loads(made["METRICS"].data)["test_accuracy"]
+    accuracy = json.loads(made[Role.METRICS].data)["test_accuracy"]
     made |= timed(seconds, "train", "train", made, seed=seed, dataset=about["dataset"])
     unlearned = {m: timed(seconds, m, "unlearn", made, m, seed=seed) for m in ("gradient_ascent", "retrain")}
     attacks = {}
@@ -59,8 +60,8 @@ def one_seed(
         search = params if attack == "feature_recovery" else {}
         found = timed(seconds, name, "attack", known, attack, seed=seed, **search, **own)
         evaluated = timed(seconds, f"{name}: evaluate", "evaluate", known | found, seed=seed)
-        attacks[name] = json.loads(evaluated["EVALUATION"].data)
-        if pictures and "RECONSTRUCTION" in found:
+        attacks[name] = json.loads(evaluated[Role.EVALUATION].data)
+        if pictures and Role.RECONSTRUCTION in found:
             draw(pictures / f"{name.replace(',', '').replace(' ', '_')}_{seed}.png", known, found)
     return {"seed": seed, "pretrain_test_accuracy": accuracy, "seconds": seconds, "attacks": attacks}
 
@@ -68,8 +69,8 @@ def one_seed(
 def draw(path: Path, known: Outputs, found: Outputs) -> None:
     """Truth above, reconstruction below."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    truth = ForgetSets.read(known["FORGET_SETS"].data, "FORGET_SETS").images()
-    images = read_tensors(found["RECONSTRUCTION"].data, "RECONSTRUCTION")[0]["images"].clamp(0, 1)
+    truth = ForgetSets.read(known[Role.FORGET_SETS].data, Role.FORGET_SETS).images()
+    images = read_tensors(found[Role.RECONSTRUCTION].data, Role.RECONSTRUCTION)[0]["images"].clamp(0, 1)
     save_image(torch.cat([truth.flatten(0, 1), images.flatten(0, 1)]), path, nrow=len(truth))
 
 

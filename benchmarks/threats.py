@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.leak import Outputs, row, timed
 from shared.ml.reproducibility import conditions
+from shared.roles import Role
 from workers.stages._local import run_stage
 
 STEPS = {"steps": 5, "lr": 3e-3}
@@ -53,7 +54,7 @@ def one_seed(seed: int, params: dict[str, Any], only: list[str]) -> dict[str, An
             unlearned[key] = made | run_stage("unlearn", made, method, seed=seed, **how)
         known = unlearned[key]
         found = timed(seconds, name, "attack", known, "feature_recovery", seed=seed, **params, **own)
-        told[name] = json.loads(run_stage("evaluate", known | found, seed=seed)["EVALUATION"].data)
+        told[name] = json.loads(run_stage("evaluate", known | found, seed=seed)[Role.EVALUATION].data)
         print(row(seed, name, told[name]), flush=True)
     return {"seed": seed, "seconds": seconds, "attacks": told}
 

@@ -69,11 +69,17 @@ class Plugin:
 
 
 class Registry:
-    """The plugins of one kind. `package` is the folder's import name (`__name__` of its `__init__`)."""
+    """The plugins of one kind."""
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, check: Callable[[Plugin], None] | None = None) -> None:
+        """
+        Args:
+            package: the folder's import name (`__name__` of its `__init__`).
+            check: raises PluginImportError for what no plugin of this kind may be.
+        """
         self.kind = kind
         self.package = package
+        self._check = check
         self._plugins: dict[str, Plugin] = {}
         self._loaded = False
 
@@ -86,6 +92,8 @@ class Registry:
                 raise PluginImportError(
                     f"{self.kind} {name!r} in {target.__module__} has no docstring: say in one line what it is"
                 )
+            if self._check is not None:
+                self._check(plugin)
             other = self._plugins.get(name)
             if other is not None and other.module != plugin.module:
                 raise PluginImportError(

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from shared.roles import Role
+
 LEAST = 199  # shadow deletions: with fewer no p-value lies far enough below 0.05
 # What is made anew for a shadow deletion, or is the same for all. A method that needs more cannot be repeated.
-MADE = frozenset({"ORIGINAL", "UNLEARNED", "BASE", "RECIPE", "COUNTS", "PROBES", "DEFENSE", "PUBLIC"})
+MADE = frozenset(
+    {Role.ORIGINAL, Role.UNLEARNED, Role.BASE, Role.RECIPE, Role.COUNTS, Role.PROBES, Role.DEFENSE, Role.PUBLIC}
+)
 
 
 def unrepeatable(needs: Iterable[str]) -> str | None:

@@ -34,6 +34,7 @@ from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets._base import open_dataset
 from shared.ml.tensors import read_tensors
+from shared.roles import Role
 
 PICTURED = ("approximate, from the pair", "exact, with base, N and k")
 
@@ -104,7 +105,7 @@ def _evaluations(client: Client, jobs: list[Job]) -> Iterator[tuple[dict[str, An
     """What each evaluation says, and its job."""
     for job in jobs:
         if job.stage == "evaluate" and job.state == "succeeded":
-            yield json.loads(client.fetch(job.id, "EVALUATION")), job
+            yield json.loads(client.fetch(job.id, Role.EVALUATION)), job
 
 
 def _pictures(
@@ -114,7 +115,7 @@ def _pictures(
     for told, job in sorted(found, key=lambda pair: pair[0]["seed"]):
         attack = told["attack"]
         if attack and attack["method"] == "feature_recovery" and attack["params"]["gradient_from"] == gradient_from:
-            images, _ = read_tensors(client.fetch(job.id, "PICTURES"), "PICTURES")
+            images, _ = read_tensors(client.fetch(job.id, Role.PICTURES), Role.PICTURES)
             return images
     return None
 

@@ -10,6 +10,7 @@ from shared.catalog import Catalog
 from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.probes import quoted
+from shared.roles import Role
 
 
 def costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Catalog) -> list[str]:
@@ -20,5 +21,7 @@ def costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Catalog) -> l
     for job in jobs.values():
         if job.stage == "shadow":
             source = {i.role: jobs[i.parent] for i in job.inputs if i.parent}
-            told.append(shadows.quoted(job.params, source["FORGET_SETS"].params, source["TRAINING_SET"].params["size"]))
+            told.append(
+                shadows.quoted(job.params, source[Role.FORGET_SETS].params, source[Role.TRAINING_SET].params["size"])
+            )
     return [f"{sentence} ({n} times)" if n > 1 else sentence for sentence, n in Counter(told).items()]

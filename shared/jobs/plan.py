@@ -15,7 +15,6 @@ from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.jobs.planner import (
     ADAPTIVE,
-    JUDGE,
     NOTHING,
     Planner,
     Providers,
@@ -29,18 +28,11 @@ from shared.jobs.records import Input, PlannedJob
 from shared.jobs.rows import to_json
 from shared.jobs.spec import AuditSpec
 from shared.jobs.sweep import swept
+from shared.roles import Role
 
 MAX_JOBS = 10_000
 MAX_PARAM_BYTES = 256 * 2**10  # of one audit or job as it is posted
-UNLEARNED, PROBES, CANDIDATES = "UNLEARNED", "PROBES", "CANDIDATES"
-FETCHED = "FETCHED"  # the mean of several fetches of one release, of defenses that draw anew for each
 SEEDS = 2**31
-# What an evaluation joins with the attacker's result: the truth, and what nulls are made of, with the same knowledge.
-# Without TRAINING_SET it leaves out what the models are worth: that is another evaluation's, made once for all attacks.
-JOINED = frozenset(
-    {"FORGET_SETS", "UNLEARNING", "DEFENSE", "ORIGINAL", "UNLEARNED", "BASE", "COUNTS", "PUBLIC", "MEMBERSHIP", JUDGE}
-)
-ANSWERS = "ANSWERS"
 
 
 def plan_job(
@@ -135,7 +127,7 @@ def _base(planner: Planner, spec: AuditSpec) -> dict[str, Source]:
     with _blame({"params": "evaluate"}):
         judged = planner.needs_judge(spec.evaluate)
     if judged:  # what was attacked must not judge, and what judges must see as well: the same training, another seed
-        base[JUDGE] = planner.add("pretrain", pretrain, (spec.pretrain_seed + 1) % SEEDS, {})["BASE"]
+        base[Role.JUDGE] = planner.add("pretrain", pretrain, (spec.pretrain_seed + 1) % SEEDS, {})[Role.BASE]
     return base
 
 
@@ -169,7 +161,7 @@ def _seed(planner: Planner, spec: AuditSpec, grid: _Grid, seed: int, base: Provi
                 _check_unlearned(planner, spec, unlearning, f"unlearning.{u}", unlearned)
             with _blame_choice("defenses", d, defense, "defend", spec.defend):
                 released = unlearned | planner.add("defend", spec.defend, seed, unlearned, defense)
-            released[UNLEARNED] = released["RELEASED"]  # what is released is what an attacker gets to see
+            released[Role.UNLEARNED] = released[Role.RELEASED]  # what is released is what an attacker gets to see
             evaluations += _evaluations(planner, spec, seed, released, grid.attacks[d])
     return evaluations
 
@@ -195,10 +187,10 @@ def _recipe(planner: Planner, spec: AuditSpec, grid: _Grid, u: int, d: int) -> M
 
 def _check_unlearned(planner: Planner, spec: AuditSpec, unlearning: Choice, field: str, unlearned: Providers) -> None:
     """Refuse at once what the worker would refuse of training, forget sets and method together."""
-    _check_forget_sets(planner.params(unlearned["TRAINING_SET"]), planner.params(unlearned["FORGET_SETS"]))
+    _check_forget_sets(planner.params(unlearned[Role.TRAINING_SET]), planner.params(unlearned[Role.FORGET_SETS]))
     if spec.p_values:
         planner.check_repeatable("unlearn", unlearning, field, spec.forget)
-    planner.check_retain(unlearning, field, unlearned["TRAINING_SET"], unlearned["FORGET_SETS"])
+    planner.check_retain(unlearning, field, unlearned[Role.TRAINING_SET], unlearned[Role.FORGET_SETS])
 
 
 def _check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any]) -> None:
@@ -231,37 +223,43 @@ def _evaluations(
 ) -> list[dict[str, Source]]:
     """Plan what is asked of one released model: its utility, and every attack with its evaluation."""
     with _blame({"params": "evaluate"}):
-        made = [{"EVALUATION": planner.add("evaluate", spec.evaluate, seed, released)["EVALUATION"]}]
+        made: list[dict[str, Source]] = [
+            {Role.EVALUATION: planner.add("evaluate", spec.evaluate, seed, released)[Role.EVALUATION]}
+        ]
     # An attacker that is not told how many samples, of how many classes, were forgotten takes it to be one of one.
-    several = frozenset({"COUNTS"} if _several(planner.params(released["FORGET_SETS"])) else ())
+    several = frozenset({Role.COUNTS} if _several(planner.params(released[Role.FORGET_SETS])) else ())
     for a, attack in attacks:
         seen = _fetched(released, attack)
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
             needed = planner.needed(attack)
-        for role, stage, params in ((PROBES, "probe", spec.probe), (CANDIDATES, "candidates", spec.candidates)):
+        for role, stage, params in (
+            (Role.PROBES, "probe", spec.probe),
+            (Role.CANDIDATES, "candidates", spec.candidates),
+        ):
             if role in needed:
                 with _blame({"params": stage, "stage": f"attacks.{a}"}):
                     seen = {**seen, **planner.add(stage, params, seed, released)}
-        if PROBES in needed:
+        if Role.PROBES in needed:
             with _blame({"params": "probe"}):
-                planner.check_probes(seen[PROBES], spec.dataset)
+                planner.check_probes(seen[Role.PROBES], spec.dataset)
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
             attacked = planner.add("attack", NOTHING, seed, seen, attack, several)
-            if spec.p_values and ANSWERS in attacked:
+            if spec.p_values and Role.ANSWERS in attacked:
                 planner.check_repeatable("attack", attack, "")
-        if spec.p_values and ANSWERS in attacked:
+        if spec.p_values and Role.ANSWERS in attacked:
             with _blame({"params": "shadow"}):
                 attacked |= planner.add("shadow", spec.shadow, seed, {**seen, **attacked})
         with _blame({"params": "evaluate"}):
-            truth = {role: seen[role] for role in seen if role in JOINED}
+            # the truth, and what nulls are made of; what the models are worth is told once for all attacks
+            truth = {role: source for role, source in seen.items() if role != Role.TRAINING_SET}
             made.append(planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked}))
     return made
 
 
 def _fetched(released: Providers, attack: Choice) -> Providers:
     """What the attacker gets of the release: who knows that each fetch differs fetches as often as is assumed."""
-    often = attack.params.get(ADAPTIVE) is True and FETCHED in released
-    return {**released, UNLEARNED: released[FETCHED]} if often else released
+    often = attack.params.get(ADAPTIVE) is True and Role.FETCHED in released
+    return {**released, Role.UNLEARNED: released[Role.FETCHED]} if often else released
 
 
 def _blame_choice(

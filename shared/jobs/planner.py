@@ -14,11 +14,10 @@ from shared.errors import InvalidRequest
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.rows import to_json
 from shared.probes import quoted
+from shared.roles import Role
 from shared.shadows import unrepeatable
 
 ADAPTIVE = "adaptive"  # the parameter of attacks: whether the attacker knows the defense
-JUDGE = "JUDGE"
-SELF_TEST = "SELF_TEST"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 MAX_STORED_BYTES = 32 * 2**20  # parameters of all jobs of one audit: each job is stored with its own
 
@@ -162,12 +161,12 @@ class Planner:
     @property
     def self_tested(self) -> bool:
         """Whether the report tells of the code's self-test: a job that depends on the code alone."""
-        return SELF_TEST in self.catalog.get("stage", "report", "stage").uses
+        return Role.SELF_TEST in self.catalog.get("stage", "report", "stage").uses
 
     def report(self, params: Mapping[str, Any], evaluations: list[dict[str, Source]]) -> None:
         """Plan the job that tells of all evaluations; each of their outputs is numbered."""
         tested = self.add("selftest", NOTHING, 0, {}) if self.self_tested else {}
-        each = {made["EVALUATION"].job: made for made in evaluations}.values()
+        each = {made[Role.EVALUATION].job: made for made in evaluations}.values()
         many = {f"{role}_{n}": s for n, made in enumerate(each, start=1) for role, s in made.items()}
         self._plan(self.setting("report", params), 0, many | tested)
 
@@ -243,7 +242,7 @@ class Planner:
 
     def needs_judge(self, evaluate: Mapping[str, Any]) -> bool:
         """Whether evaluations with these parameters look at images with a network of their own."""
-        return JUDGE in self.setting("evaluate", evaluate).checked.needs
+        return Role.JUDGE in self.setting("evaluate", evaluate).checked.needs
 
 
 def require_stored(total_bytes: int) -> None:

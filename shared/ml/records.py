@@ -12,6 +12,7 @@ from torch import Tensor
 from shared.choices import Choice, validated
 from shared.errors import InvalidRequest
 from shared.ml.datasets._base import Samples, digest, open_dataset
+from shared.roles import Role
 
 Index = Annotated[int, Field(ge=0)]
 R = TypeVar("R", bound="Record")
@@ -62,7 +63,7 @@ class TrainingSet(Picked):
     indices: list[Index] = Field(min_length=1, max_length=1_000_000, description="positions in the train split")
 
     def samples(self) -> Samples:
-        return pick(self.train_split("TRAINING_SET"), torch.tensor(self.indices), "TRAINING_SET")
+        return pick(self.train_split(Role.TRAINING_SET), torch.tensor(self.indices), Role.TRAINING_SET)
 
 
 class Public(Picked):
@@ -80,10 +81,11 @@ class Public(Picked):
         """
         if not self.sets:
             raise InvalidRequest(
-                "the training set took the whole pool, so no public samples are left: train on fewer", "inputs.PUBLIC"
+                "the training set took the whole pool, so no public samples are left: train on fewer",
+                f"inputs.{Role.PUBLIC}",
             )
-        split = self.train_split("PUBLIC")
-        return [pick(split, torch.tensor(indices), "PUBLIC") for indices in self.sets]
+        split = self.train_split(Role.PUBLIC)
+        return [pick(split, torch.tensor(indices), Role.PUBLIC) for indices in self.sets]
 
 
 class Shards(Record):
@@ -123,7 +125,7 @@ class ForgetSets(Picked):
 
     def images(self) -> Tensor:
         """Images [D, k, C, H, W] of the forgotten samples."""
-        return pick(self.train_split("FORGET_SETS"), torch.tensor(self.indices), "FORGET_SETS").images
+        return pick(self.train_split(Role.FORGET_SETS), torch.tensor(self.indices), Role.FORGET_SETS).images
 
 
 class Membership(Picked):

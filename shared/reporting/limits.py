@@ -11,6 +11,7 @@ from shared.reporting.evaluations import IMAGE, MEMBER, identity, knows
 from shared.reporting.models import Missing, Row, SelfTest
 from shared.reporting.notes import unknown_defenses
 from shared.reporting.numbers import Names, listed, plural
+from shared.roles import Role
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _transfer(scope: Scope) -> str:
 
 
 def _labels(scope: Scope) -> str | None:
-    told = {identity(row.attack) for row in scope.rows if "LABELS" in row.threat_model.get("observes", [])}
+    told = {identity(row.attack) for row in scope.rows if Role.LABELS in row.threat_model.get("observes", [])}
     return (
         "Where the table of threat models lists LABELS, the attacker was told the classes of the deleted samples."
         if told
@@ -123,7 +124,7 @@ def _labels(scope: Scope) -> str | None:
 
 
 def _counts(scope: Scope) -> str | None:
-    if not any("BASE" in row.threat_model.get("observes", []) for row in scope.rows):
+    if not any(Role.BASE in row.threat_model.get("observes", []) for row in scope.rows):
         return None
     return (
         "An attacker who uses BASE, N and k holds more than the models before and after. The estimate is a gradient "

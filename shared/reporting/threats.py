@@ -9,23 +9,25 @@ from typing import Any
 from shared.reporting.evaluations import identity, knows
 from shared.reporting.models import Row
 from shared.reporting.numbers import Names
+from shared.roles import Role
 
-WHITE = {
-    "ORIGINAL": "the weights before the deletion",
-    "UNLEARNED": "the weights after it, as they were released",
-    "BASE": "the weights from before the training set was learned",
-    "COUNTS": "how many samples were trained on and how many were forgotten (N and k); whether of one class",
-    "LABELS": "the classes of the deleted samples",
-    "DEFENSE": "how the release was defended, with all settings",
-    "PUBLIC": "training sets that an outsider could have drawn, none of whose samples was trained on",
-    "CANDIDATES": "samples with their classes, the deleted ones mixed with others that stayed or were never trained on",
-    "POPULATION": "public samples with their classes",
-    "PROBES": "inputs made beforehand by querying the original model",
+WHITE: dict[str, str] = {
+    Role.ORIGINAL: "the weights before the deletion",
+    Role.UNLEARNED: "the weights after it, as they were released",
+    Role.BASE: "the weights from before the training set was learned",
+    Role.COUNTS: "how many samples were trained on and how many were forgotten (N and k); whether of one class",
+    Role.LABELS: "the classes of the deleted samples",
+    Role.DEFENSE: "how the release was defended, with all settings",
+    Role.PUBLIC: "training sets that an outsider could have drawn, none of whose samples was trained on",
+    Role.CANDIDATES: "samples with their classes, the deleted ones mixed with others that stayed or were never trained "
+    "on",
+    Role.POPULATION: "public samples with their classes",
+    Role.PROBES: "inputs made beforehand by querying the original model",
 }
-BLACK = {
+BLACK: dict[str, str] = {
     **WHITE,
-    "ORIGINAL": "answers of the model before the deletion",
-    "UNLEARNED": "answers of the released model",
+    Role.ORIGINAL: "answers of the model before the deletion",
+    Role.UNLEARNED: "answers of the released model",
 }
 ACCESS = {
     "white_box": "White box: holds the weights, like a server that stores both models. It sends no queries.",

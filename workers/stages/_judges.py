@@ -10,9 +10,10 @@ from shared.errors import InvalidRequest
 from shared.ml.datasets._base import Dataset
 from shared.ml.metrics.lpips import read_weights
 from shared.ml.networks import read_networks
+from shared.roles import Role
 from workers.context import JobContext
 
-ATTACKED = ("BASE", "ORIGINAL", "UNLEARNED")
+ATTACKED = (Role.BASE, Role.ORIGINAL, Role.UNLEARNED)
 
 
 def given_to_metrics(ctx: JobContext, dataset: Dataset) -> tuple[dict[str, nn.Module], dict[str, Any]]:
@@ -23,28 +24,28 @@ def given_to_metrics(ctx: JobContext, dataset: Dataset) -> tuple[dict[str, nn.Mo
     """
     given: dict[str, nn.Module] = {}
     about: dict[str, Any] = {}
-    if "JUDGE" in ctx.inputs:
-        given["JUDGE"] = _judge(ctx, dataset)
+    if Role.JUDGE in ctx.inputs:
+        given[Role.JUDGE] = _judge(ctx, dataset)
     if ctx.params.lpips_weights is not None:
-        given["LPIPS_WEIGHTS"], digest = read_weights(ctx.params.lpips_weights)
+        given[Role.LPIPS_WEIGHTS], digest = read_weights(ctx.params.lpips_weights)
         about["lpips_weights"] = digest
     return {role: network.to(ctx.device) for role, network in given.items()}, about
 
 
 def _judge(ctx: JobContext, dataset: Dataset) -> nn.Module:
     for role in ATTACKED:
-        if ctx.inputs.get(role) == ctx.inputs["JUDGE"]:
+        if ctx.inputs.get(role) == ctx.inputs[Role.JUDGE]:
             raise InvalidRequest(
                 f"JUDGE is {role} itself: what was attacked must not judge, as the attack searched in its eyes; "
                 "name a model of another seed",
-                "inputs.JUDGE",
+                f"inputs.{Role.JUDGE}",
             )
-    judge = read_networks(ctx.input("JUDGE"), "JUDGE")
+    judge = read_networks(ctx.input(Role.JUDGE), Role.JUDGE)
     shape = judge.architecture.input_shape
     if judge.count != 1 or shape != dataset.input_shape:
         raise InvalidRequest(
             f"JUDGE must be one model that takes {list(dataset.input_shape)} images; "
             f"it is {judge.count} that take {list(shape)}",
-            "inputs.JUDGE",
+            f"inputs.{Role.JUDGE}",
         )
     return judge.network()

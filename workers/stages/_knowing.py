@@ -7,6 +7,7 @@ from shared.ml.attacks._observation import Observation
 from shared.ml.context import Part
 from shared.ml.defenses import registry
 from shared.ml.records import Defense, Public
+from shared.roles import Role
 from workers.context import JobContext
 
 GLANCE = 100  # a counter's progress is one in so many of the job's, and what follows starts from 0
@@ -20,11 +21,11 @@ def knowing(ctx: JobContext, seen: Observation) -> Observation:
     Raises:
         InvalidRequest: DEFENSE names no defense or not its parameters, or the counter lacks public samples.
     """
-    done = Defense.read(ctx.input("DEFENSE"), "DEFENSE")
+    done = Defense.read(ctx.input(Role.DEFENSE), Role.DEFENSE)
     plugin = registry.get(done.method)
     if plugin.counter is None:
         return seen
-    params = validated(plugin.params, done.params, f"DEFENSE: {done.method}", "inputs.DEFENSE")
-    public = Public.read(ctx.input("PUBLIC"), "PUBLIC")
+    params = validated(plugin.params, done.params, f"DEFENSE: {done.method}", f"inputs.{Role.DEFENSE}")
+    public = Public.read(ctx.input(Role.PUBLIC), Role.PUBLIC)
     countered: Observation = plugin.counter(seen, params, public, Part(ctx, 0, GLANCE))
     return countered

@@ -17,6 +17,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
 from shared.ml.records import Counts
+from shared.roles import Role
 from workers.context import JobContext
 from workers.stages._knowing import knowing
 
@@ -32,23 +33,25 @@ def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor,
     """
     explained = about.get("explanations")
     adaptive = _params(about).get("adaptive") is True
-    needed = {"ORIGINAL", "UNLEARNED"} | ({"BASE", "COUNTS"} if explained and "base" in explained else set())
-    needed |= {"DEFENSE", "PUBLIC"} if adaptive else set()
+    needed = {Role.ORIGINAL, Role.UNLEARNED} | (
+        {Role.BASE, Role.COUNTS} if explained and "base" in explained else set()
+    )
+    needed |= {Role.DEFENSE, Role.PUBLIC} if adaptive else set()
     if not explained or not needed <= ctx.inputs.keys() or labels.shape[1] != 1:
         return None
-    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
+    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
     like = original.architecture
-    from_base = "BASE" in needed
+    from_base = Role.BASE in needed
     seen = Observation(
         original=original,
-        unlearned=read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=like),
-        base=read_networks(ctx.input("BASE"), "BASE", like=like.alone) if from_base else None,
-        counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if from_base else None,
+        unlearned=read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED, like=like),
+        base=read_networks(ctx.input(Role.BASE), Role.BASE, like=like.alone) if from_base else None,
+        counts=Counts.read(ctx.input(Role.COUNTS), Role.COUNTS) if from_base else None,
     )
     if adaptive:
         seen = knowing(ctx, seen)
     if not set(explained) <= {"pair", "base"} or not len(explained) == seen.unlearned.count == len(labels):
-        raise InvalidRequest("RECONSTRUCTION and UNLEARNED differ in their deletions", "inputs.RECONSTRUCTION")
+        raise InvalidRequest("RECONSTRUCTION and UNLEARNED differ in their deletions", f"inputs.{Role.RECONSTRUCTION}")
     aim = _aim(about)
     found = torch.empty(len(labels), 1, *like.input_shape)
     for rows, part in apart(seen):
@@ -62,7 +65,7 @@ def _aim(about: Mapping[str, Any]) -> Aim:
     """How the attack says it aimed; an attack that has no such parameters aims plainly."""
     known = _params(about)
     value = {name: known[name] for name in Aim.model_fields if name in known}
-    return validated(Aim, value, "RECONSTRUCTION: params", "inputs.RECONSTRUCTION")
+    return validated(Aim, value, "RECONSTRUCTION: params", f"inputs.{Role.RECONSTRUCTION}")
 
 
 def _params(about: Mapping[str, Any]) -> Mapping[str, Any]:

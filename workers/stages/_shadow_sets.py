@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.datasets._roles import pretraining_and_pool
+from shared.roles import Role
 
 
 class ShadowSet(NamedTuple):
@@ -68,7 +69,7 @@ def _like(own: Tensor, pool: Tensor, labels: Tensor, generator: torch.Generator)
             raise InvalidRequest(
                 f"shadow training sets need {wanted} samples of class {label}, and the pool has {len(members)} that no "
                 "tested deletion forgets: train on fewer, forget fewer, or leave p-values out",
-                "inputs.TRAINING_SET",
+                f"inputs.{Role.TRAINING_SET}",
             )
         drawn.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
     together = torch.cat(drawn)

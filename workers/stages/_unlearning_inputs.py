@@ -14,6 +14,7 @@ from shared.ml.records import Shards, read_json
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.roles import Role
 from workers.context import JobContext
 
 
@@ -35,24 +36,26 @@ class Given:
         """
         assert ctx.method is not None
         needs, members = ctx.method.needs, original.architecture.members
-        if members > 1 and "SHARDS" not in needs:
+        if members > 1 and Role.SHARDS not in needs:
             raise InvalidRequest(
                 f"{ctx.method.name} cannot unlearn {members} models that answer together: sisa does, or train "
                 "without shards",
                 "method",
             )
         base = shards = deltas = recipe = None
-        if "BASE" in needs:
-            base = read_networks(ctx.input("BASE"), "BASE", like=original.architecture.alone)
-        if "RECIPE" in ctx.inputs:
-            recipe = validated(Recipe, read_json(ctx.input("RECIPE"), "RECIPE"), "RECIPE", "inputs.RECIPE")
-        if "SHARDS" in needs:
-            shards = Shards.read(ctx.input("SHARDS"), "SHARDS")
+        if Role.BASE in needs:
+            base = read_networks(ctx.input(Role.BASE), Role.BASE, like=original.architecture.alone)
+        if Role.RECIPE in ctx.inputs:
+            recipe = validated(
+                Recipe, read_json(ctx.input(Role.RECIPE), Role.RECIPE), Role.RECIPE, f"inputs.{Role.RECIPE}"
+            )
+        if Role.SHARDS in needs:
+            shards = Shards.read(ctx.input(Role.SHARDS), Role.SHARDS)
             if shards.members != members or len(shards.member) != n:
-                raise InvalidRequest(f"SHARDS is not about {members} models of {n} samples", "inputs.SHARDS")
-        if "BATCH_DELTAS" in needs:
+                raise InvalidRequest(f"SHARDS is not about {members} models of {n} samples", f"inputs.{Role.SHARDS}")
+        if Role.BATCH_DELTAS in needs:
             shapes = {name: w.shape for name, w in original.network().named_parameters()}
-            deltas = BatchDeltas.read(ctx.input("BATCH_DELTAS"), shapes)
+            deltas = BatchDeltas.read(ctx.input(Role.BATCH_DELTAS), shapes)
         return cls(base, recipe, shards, deltas)
 
     def inputs(self, start: nn.Module, retain: Tensor, forget: Tensor, gone: Tensor) -> UnlearningInputs:

@@ -9,6 +9,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.metrics.accuracy import accuracy
 from shared.ml.networks import read_networks
 from shared.ml.records import ForgetSets, TrainingSet
+from shared.roles import Role
 from workers.context import JobContext
 
 SETS = ("retain", "forget", "test")
@@ -22,13 +23,15 @@ def utility(ctx: JobContext, truth: ForgetSets, test: Samples) -> dict[str, floa
     Raises:
         InvalidRequest: the models and the truth differ in their number of deletions.
     """
-    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
-    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
-    unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture)
+    training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
+    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
+    unlearned = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture)
     deletions, successive = unlearned.count, original.count > 1
     if deletions != len(truth.indices) or original.count not in (1, deletions):
-        raise InvalidRequest("the models and FORGET_SETS differ in their number of deletions", "inputs.UNLEARNED")
-    split, gone = training.train_split("TRAINING_SET"), set[int]()
+        raise InvalidRequest(
+            "the models and FORGET_SETS differ in their number of deletions", f"inputs.{Role.UNLEARNED}"
+        )
+    split, gone = training.train_split(Role.TRAINING_SET), set[int]()
     known: dict[str, list[float]] = {f"{who}{what}_accuracy": [] for who in ("", "original_") for what in SETS}
     for deletion, forgotten in enumerate(truth.indices):
         gone = (gone if successive else set()) | {*forgotten}

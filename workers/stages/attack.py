@@ -16,6 +16,7 @@ from shared.ml.networks import Architecture, Networks, read_networks
 from shared.ml.records import Counts, Labels
 from shared.ml.tensors import read_tensors, write_tensors
 from shared.registry import Params, Plugin
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._knowing import knowing
@@ -24,7 +25,7 @@ from workers.stages._knowing import knowing
 @registry.register(
     "attack",
     params=Params,
-    needs=("UNLEARNED",),
+    needs=(Role.UNLEARNED,),
     methods="attack",
     traits={"runs": ["defense"]},  # an attacker who knows the defense runs its counter
 )
@@ -50,7 +51,9 @@ def run(ctx: JobContext) -> dict[str, Output]:
     if isinstance(result, (Reconstruction, Answers)) and result.compares > 1:
         threat_model["released_models"] = result.compares
     if not isinstance(observation, Observation):
-        probing = "PROBES" in roles and {"probing": read_tensors(ctx.input("PROBES"), "PROBES")[1].get("queries")}
+        probing = Role.PROBES in roles and {
+            "probing": read_tensors(ctx.input(Role.PROBES), Role.PROBES)[1].get("queries")
+        }
         threat_model["queries"] = {**(probing or {}), "attack": observation.asked}
     return _outputs(result, threat_model)
 
@@ -58,34 +61,36 @@ def run(ctx: JobContext) -> dict[str, Output]:
 def _seen(ctx: JobContext, method: Plugin) -> set[str]:
     """Roles the method needs with these parameters, and those it can use that were given."""
     needed = Entry.of(method).needed(ctx.method_params.model_dump())
-    return {*needed, "UNLEARNED"} | {role for role in method.uses if role in ctx.inputs}
+    return {*needed, Role.UNLEARNED} | {role for role in method.uses if role in ctx.inputs}
 
 
 def _observe(ctx: JobContext, roles: set[str]) -> Observation:
-    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
+    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
 
-    base = read_networks(ctx.input("BASE"), "BASE", like=original.architecture.alone) if "BASE" in roles else None
+    base = (
+        read_networks(ctx.input(Role.BASE), Role.BASE, like=original.architecture.alone) if Role.BASE in roles else None
+    )
     seen = Observation(
         original=original,
-        unlearned=read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture),
+        unlearned=read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture),
         base=base,
-        counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if "COUNTS" in roles else None,
-        labels=_labels(ctx) if "LABELS" in roles else None,
+        counts=Counts.read(ctx.input(Role.COUNTS), Role.COUNTS) if Role.COUNTS in roles else None,
+        labels=_labels(ctx) if Role.LABELS in roles else None,
     )
-    return knowing(ctx, seen) if "DEFENSE" in roles else seen
+    return knowing(ctx, seen) if Role.DEFENSE in roles else seen
 
 
 def _asked(ctx: JobContext, roles: set[str]) -> Queries | Candidates:
-    return _line_up(ctx, roles) if "CANDIDATES" in roles else _ask(ctx, roles)
+    return _line_up(ctx, roles) if Role.CANDIDATES in roles else _ask(ctx, roles)
 
 
 def _line_up(ctx: JobContext, roles: set[str]) -> Candidates:
-    unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED")
-    candidates = _samples(ctx, "CANDIDATES", unlearned.architecture)
-    population = _samples(ctx, "POPULATION", unlearned.architecture) if "POPULATION" in roles else None
+    unlearned = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED)
+    candidates = _samples(ctx, Role.CANDIDATES, unlearned.architecture)
+    population = _samples(ctx, Role.POPULATION, unlearned.architecture) if Role.POPULATION in roles else None
     before: list[Oracle] = []
-    if "ORIGINAL" in roles:
-        original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL", like=unlearned.architecture)
+    if Role.ORIGINAL in roles:
+        original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL, like=unlearned.architecture)
         before = _before(ctx, original, unlearned)
     return Candidates(candidates, _oracles(ctx, unlearned), before, population)
 
@@ -119,41 +124,47 @@ def _oracles(ctx: JobContext, networks: Networks) -> list[Oracle]:
 def _before(ctx: JobContext, original: Networks, unlearned: Networks) -> list[Oracle]:
     """What each deletion started from: one model for all, or, one after another, a model each."""
     if original.count not in (1, unlearned.count):
-        raise InvalidRequest(f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}", "inputs.ORIGINAL")
+        raise InvalidRequest(
+            f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}", f"inputs.{Role.ORIGINAL}"
+        )
     return _oracles(ctx, original) * (unlearned.count // original.count)
 
 
 def _ask(ctx: JobContext, roles: set[str]) -> Queries:
-    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
-    unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED", like=original.architecture)
-    probes = read_tensors(ctx.input("PROBES"), "PROBES")[0].get("images")
+    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
+    unlearned = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture)
+    probes = read_tensors(ctx.input(Role.PROBES), Role.PROBES)[0].get("images")
     architecture = original.architecture
     shape = (architecture.num_classes, *architecture.input_shape)
     if probes is None or probes.dim() != 5 or (probes.shape[0], *probes.shape[2:]) != shape or not probes.numel():
-        raise InvalidRequest(f"PROBES must hold float32 'images' [{shape[0]}, m, *{shape[1:]}]", "inputs.PROBES")
+        raise InvalidRequest(
+            f"PROBES must hold float32 'images' [{shape[0]}, m, *{shape[1:]}]", f"inputs.{Role.PROBES}"
+        )
 
     return Queries(
         before=_before(ctx, original, unlearned),
         after=_oracles(ctx, unlearned),
         probes=probes.float(),
-        counts=Counts.read(ctx.input("COUNTS"), "COUNTS") if "COUNTS" in roles else None,
+        counts=Counts.read(ctx.input(Role.COUNTS), Role.COUNTS) if Role.COUNTS in roles else None,
     )
 
 
 def _labels(ctx: JobContext) -> torch.Tensor:
-    rows = Labels.read(ctx.input("LABELS"), "LABELS").labels
+    rows = Labels.read(ctx.input(Role.LABELS), Role.LABELS).labels
     if len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise InvalidRequest("LABELS must hold the same number of classes, at least one, a deletion", "inputs.LABELS")
+        raise InvalidRequest(
+            "LABELS must hold the same number of classes, at least one, a deletion", f"inputs.{Role.LABELS}"
+        )
     return torch.tensor(rows)
 
 
 def _outputs(result: Reconstruction | Answers | Scores, threat_model: dict[str, Any]) -> dict[str, Output]:
     if isinstance(result, Scores):
-        return {"SCORES": Output(write_tensors({"scores": result.scores}, {"threat_model": threat_model}))}
+        return {Role.SCORES: Output(write_tensors({"scores": result.scores}, {"threat_model": threat_model}))}
     if isinstance(result, Answers):
         answers = {"labels": result.labels.tolist(), "scores": result.scores.tolist(), "threat_model": threat_model}
-        return {"ANSWERS": Output.of_json(answers)}
+        return {Role.ANSWERS: Output.of_json(answers)}
     tensors = {"images": result.images, "labels": result.labels, "matching_loss": result.matching_loss}
     tensors |= {f"control.{name}": images for name, images in result.controls.items()}
     about = {"threat_model": threat_model, "explanations": result.explanations}
-    return {"RECONSTRUCTION": Output(write_tensors(tensors, about))}
+    return {Role.RECONSTRUCTION: Output(write_tensors(tensors, about))}

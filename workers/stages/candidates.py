@@ -11,6 +11,7 @@ from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.records import ForgetSets, Membership, TrainingSet
 from shared.ml.tensors import write_tensors
 from shared.registry import Params
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import first
@@ -29,8 +30,8 @@ class CandidatesParams(Params):
 @registry.register(
     "candidates",
     params=CandidatesParams,
-    needs=("TRAINING_SET", "FORGET_SETS"),
-    produces=("CANDIDATES", "POPULATION", "MEMBERSHIP"),
+    needs=(Role.TRAINING_SET, Role.FORGET_SETS),
+    produces=(Role.CANDIDATES, Role.POPULATION, Role.MEMBERSHIP),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Mix all forgotten samples with retained and never-trained ones, in random order; and public samples apart.
@@ -39,12 +40,12 @@ def run(ctx: JobContext) -> dict[str, Output]:
         InvalidRequest: the training set takes the whole pool, or the two records are not about the same data.
     """
     params: CandidatesParams = ctx.params
-    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
-    truth = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS")
+    training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
+    truth = ForgetSets.read(ctx.input(Role.FORGET_SETS), Role.FORGET_SETS)
     forgotten = [index for row in truth.indices for index in row]
     if training.digest != truth.digest or not {*forgotten} <= {*training.indices}:
-        raise InvalidRequest("FORGET_SETS is not about samples of this TRAINING_SET", "inputs.FORGET_SETS")
-    split = training.train_split("TRAINING_SET")
+        raise InvalidRequest("FORGET_SETS is not about samples of this TRAINING_SET", f"inputs.{Role.FORGET_SETS}")
+    split = training.train_split(Role.TRAINING_SET)
 
     def drawn(indices: set[int], count: int | None, purpose: str) -> list[int]:
         ordered = torch.tensor(sorted(indices), dtype=torch.int64)
@@ -56,7 +57,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     if not never:
         raise InvalidRequest(
             "the training set takes the whole pool: no sample is left that was never trained on; train on fewer",
-            "inputs.TRAINING_SET",
+            f"inputs.{Role.TRAINING_SET}",
         )
     retained = drawn({*training.indices} - {*forgotten}, params.retained, "retained")
     shown = drawn({*forgotten, *retained, *never}, None, "line-up")
@@ -71,7 +72,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         trained=[index in members for index in shown],
     )
     return {
-        "CANDIDATES": Output(write_tensors(candidates._asdict(), {})),
-        "POPULATION": Output(write_tensors(population._asdict(), {})),
-        "MEMBERSHIP": Output.of_json(membership.json_value()),
+        Role.CANDIDATES: Output(write_tensors(candidates._asdict(), {})),
+        Role.POPULATION: Output(write_tensors(population._asdict(), {})),
+        Role.MEMBERSHIP: Output.of_json(membership.json_value()),
     }

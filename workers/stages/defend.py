@@ -20,12 +20,13 @@ from shared.ml.networks import Networks, clone, read_networks, write_networks
 from shared.ml.records import Defense, ForgetSets, Strength, TrainingSet, Tried, read_json
 from shared.ml.training.recipe import Recipe
 from shared.registry import Params
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._destroyed import destroyed
 
 SHOWN = 64  # images that tell whether a release still is a model
-FETCHED = "FETCHED"  # what is made of several releases by who can fetch them
+FETCHED = Role.FETCHED  # what is made of several releases by who can fetch them
 
 
 class DefendParams(Params):
@@ -37,9 +38,9 @@ class DefendParams(Params):
 @registry.register(
     "defend",
     params=DefendParams,
-    needs=("UNLEARNED", "TRAINING_SET", "FORGET_SETS"),
+    needs=(Role.UNLEARNED, Role.TRAINING_SET, Role.FORGET_SETS),
     methods="defense",
-    produces=("RELEASED", "DEFENSE"),
+    produces=(Role.RELEASED, Role.DEFENSE),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Change the unlearned models before release, by a strength given or the strongest that the budget allows.
@@ -50,14 +51,16 @@ def run(ctx: JobContext) -> dict[str, Output]:
         JobFailed: `invalid`, the defense left no model: nothing finite, or nothing that looks at its input.
     """
     assert ctx.method is not None
-    unlearned = read_networks(ctx.input("UNLEARNED"), "UNLEARNED")
-    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
-    forgotten = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS").indices
+    unlearned = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED)
+    training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
+    forgotten = ForgetSets.read(ctx.input(Role.FORGET_SETS), Role.FORGET_SETS).indices
     if len(forgotten) != unlearned.count:
-        raise InvalidRequest("UNLEARNED and FORGET_SETS differ in their number of deletions", "inputs.UNLEARNED")
+        raise InvalidRequest(
+            "UNLEARNED and FORGET_SETS differ in their number of deletions", f"inputs.{Role.UNLEARNED}"
+        )
     if ctx.method.traits.get("acts") == "training":
         return _trained_so(ctx, len(training.indices))
-    split, name = training.train_split("TRAINING_SET"), ctx.method.traits.get("strength")
+    split, name = training.train_split(Role.TRAINING_SET), ctx.method.traits.get("strength")
     kept = [split.pick([i for i in training.indices if i not in set(gone)]) for gone in forgotten]
     params, strength = ctx.method_params, None
     if name is None or getattr(params, name) is not None:
@@ -66,9 +69,9 @@ def run(ctx: JobContext) -> dict[str, Output]:
         held_out = split.pick(_held_out(training, len(split.labels)))
         params, released, strength = _strongest(ctx, unlearned, kept, held_out)
     _require_models(ctx, unlearned, released, split.images[:SHOWN], strength.name if strength else name)
-    made = {
-        "RELEASED": Output(write_networks(unlearned.architecture, released)),
-        "DEFENSE": Output.of_json(_told(ctx, params, strength=strength).json_value()),
+    made: dict[str, Output] = {
+        Role.RELEASED: Output(write_networks(unlearned.architecture, released)),
+        Role.DEFENSE: Output.of_json(_told(ctx, params, strength=strength).json_value()),
     }
     if FETCHED in ctx.method.produces:
         made[FETCHED] = Output(write_networks(unlearned.architecture, _fetched(ctx, unlearned, kept, params, released)))
@@ -82,7 +85,7 @@ def _trained_so(ctx: JobContext, n: int) -> dict[str, Output]:
         InvalidRequest: the models were trained otherwise.
     """
     assert ctx.method is not None
-    recipe = validated(Recipe, read_json(ctx.input("RECIPE"), "RECIPE"), "RECIPE", "inputs.RECIPE")
+    recipe = validated(Recipe, read_json(ctx.input(Role.RECIPE), Role.RECIPE), Role.RECIPE, f"inputs.{Role.RECIPE}")
     for name in ctx.method.trains:
         if getattr(recipe, name, None) != getattr(ctx.method_params, name):
             raise InvalidRequest(
@@ -92,7 +95,7 @@ def _trained_so(ctx: JobContext, n: int) -> dict[str, Output]:
             )
     promise = ctx.method.target(recipe, n, ctx.method_params)
     done = _told(ctx, ctx.method_params, promise=promise)
-    return {"RELEASED": Output(ctx.input("UNLEARNED")), "DEFENSE": Output.of_json(done.json_value())}
+    return {Role.RELEASED: Output(ctx.input(Role.UNLEARNED)), Role.DEFENSE: Output.of_json(done.json_value())}
 
 
 def _told(ctx: JobContext, params: Params, **more: Any) -> Defense:
@@ -150,7 +153,7 @@ def _held_out(training: TrainingSet, n: int) -> list[int]:
         raise InvalidRequest(
             "the training set takes the whole pool: no samples are left to choose a defense's strength with; "
             "train on fewer, or give the strength",
-            "inputs.TRAINING_SET",
+            f"inputs.{Role.TRAINING_SET}",
         )
     return left
 

@@ -18,6 +18,7 @@ from shared.ml.reproducibility import conditions
 from shared.ml.scoring import assign, identify, score_claims, score_images, score_labels
 from shared.ml.tensors import read_tensors
 from shared.registry import Params
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import first
@@ -27,7 +28,7 @@ from workers.stages._pictures import pictures_of
 from workers.stages._utility import utility
 
 JSONObject = dict[str, Any]
-ANY_OF = ("RECONSTRUCTION", "ANSWERS", "SCORES", "UNLEARNED")
+ANY_OF = (Role.RECONSTRUCTION, Role.ANSWERS, Role.SCORES, Role.UNLEARNED)
 
 
 class EvaluateParams(Params):
@@ -51,25 +52,25 @@ class EvaluateParams(Params):
 @registry.register(
     "evaluate",
     params=EvaluateParams,
-    needs=("FORGET_SETS",),
-    needs_when={"judge": {"True": ("JUDGE",)}},
+    needs=(Role.FORGET_SETS,),
+    needs_when={"judge": {"True": (Role.JUDGE,)}},
     uses=(
-        "RECONSTRUCTION",
-        "ANSWERS",
-        "SCORES",
-        "MEMBERSHIP",
-        "SHADOWS",
-        "TRAINING_SET",
-        "ORIGINAL",
-        "UNLEARNED",
-        "BASE",
-        "COUNTS",
-        "UNLEARNING",
-        "DEFENSE",
-        "PUBLIC",
-        "JUDGE",
+        Role.RECONSTRUCTION,
+        Role.ANSWERS,
+        Role.SCORES,
+        Role.MEMBERSHIP,
+        Role.SHADOWS,
+        Role.TRAINING_SET,
+        Role.ORIGINAL,
+        Role.UNLEARNED,
+        Role.BASE,
+        Role.COUNTS,
+        Role.UNLEARNING,
+        Role.DEFENSE,
+        Role.PUBLIC,
+        Role.JUDGE,
     ),
-    produces=("EVALUATION", "PICTURES"),
+    produces=(Role.EVALUATION, Role.PICTURES),
     traits={"runs": ["metric", "defense"]},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
@@ -80,7 +81,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     """
     if not any(role in ctx.inputs for role in ANY_OF):
         raise InvalidRequest(f"nothing to evaluate: name one of {', '.join(ANY_OF)}", "inputs")
-    truth = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS")
+    truth = ForgetSets.read(ctx.input(Role.FORGET_SETS), Role.FORGET_SETS)
     dataset = open_dataset(truth.dataset)
     labels, public = torch.tensor(truth.labels), dataset.load("test")
     given, about_given = given_to_metrics(ctx, dataset)
@@ -90,8 +91,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "size": labels.shape[1],
         "dataset": truth.dataset.model_dump(),
         "seed": ctx.seed,
-        "unlearning": _told(ctx, "UNLEARNING", Unlearning),
-        "defense": _told(ctx, "DEFENSE", Defense),
+        "unlearning": _told(ctx, Role.UNLEARNING, Unlearning),
+        "defense": _told(ctx, Role.DEFENSE, Defense),
         "attack": None,
         "metrics": {},
         "identification": None,
@@ -101,7 +102,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "provenance": conditions(ctx.device) | about_given,
     }
     pictures: dict[str, Tensor] = {}
-    if "RECONSTRUCTION" in ctx.inputs:
+    if Role.RECONSTRUCTION in ctx.inputs:
         images = truth.images()
         found, others, about = _reconstruction(ctx, images)
         evaluation["threat_model"] = about.get("threat_model", {})
@@ -112,24 +113,24 @@ def run(ctx: JobContext) -> dict[str, Output]:
         chooser = ctx.generator("decoys")
         evaluation["identification"] = identify(found, images, labels, public, ctx.params.decoys, chooser)
         pictures = {"truth": images, "reconstruction": assign(found, images), "class_mean": others["class_mean"]}
-    if "ANSWERS" in ctx.inputs:
+    if Role.ANSWERS in ctx.inputs:
         answers, true, threat_model = _answers(ctx, labels)
         evaluation["metrics"] |= score_labels(answers, true, dataset.num_classes, public.labels)
         evaluation["answers"] = {"labels": answers.tolist(), "truth": true.tolist()}
-        if "SHADOWS" in ctx.inputs:
+        if Role.SHADOWS in ctx.inputs:
             evaluation["answers"]["claims"] = _claims(ctx, answers, true)
         evaluation["threat_model"] = evaluation["threat_model"] or threat_model
-    if "SCORES" in ctx.inputs:
+    if Role.SCORES in ctx.inputs:
         scores, members, threat_model = _scores(ctx, truth)
         evaluation["metrics"] |= score_membership(scores, members, truth, ctx.generator("membership"))
         evaluation["threat_model"] = evaluation["threat_model"] or threat_model
     if told := evaluation["threat_model"]:
         evaluation["attack"] = {"method": told.get("attack"), "params": told.get("params", {})}
-    if all(role in ctx.inputs for role in ("ORIGINAL", "UNLEARNED", "TRAINING_SET")):
+    if all(role in ctx.inputs for role in (Role.ORIGINAL, Role.UNLEARNED, Role.TRAINING_SET)):
         evaluation["utility"] = utility(ctx, truth, first(public, ctx.params.test_samples, ctx.generator("test")))
     elif not evaluation["metrics"]:
         raise InvalidRequest("utility needs ORIGINAL, UNLEARNED and TRAINING_SET", "inputs")
-    return {"EVALUATION": Output.of_json(evaluation), "PICTURES": pictures_of(evaluation, labels, pictures)}
+    return {Role.EVALUATION: Output.of_json(evaluation), Role.PICTURES: pictures_of(evaluation, labels, pictures)}
 
 
 def _told(ctx: JobContext, role: str, record: type[Record]) -> JSONObject | None:
@@ -141,68 +142,75 @@ def _told(ctx: JobContext, role: str, record: type[Record]) -> JSONObject | None
 
 def _reconstruction(ctx: JobContext, truth: Tensor) -> tuple[Tensor, dict[str, Tensor], JSONObject]:
     """The images, what the same search made of nothing, by name, and what the attack told of itself."""
-    tensors, about = read_tensors(ctx.input("RECONSTRUCTION"), "RECONSTRUCTION")
+    tensors, about = read_tensors(ctx.input(Role.RECONSTRUCTION), Role.RECONSTRUCTION)
     images = tensors.get("images")
     if images is None or images.shape != truth.shape or images.dtype != truth.dtype:
         raise InvalidRequest(
             f"RECONSTRUCTION must hold float32 'images' {list(truth.shape)}, as FORGET_SETS has",
-            "inputs.RECONSTRUCTION",
+            f"inputs.{Role.RECONSTRUCTION}",
         )
     controls = {n.removeprefix("control."): t.clamp(0, 1) for n, t in tensors.items() if n.startswith("control.")}
     for name, control in controls.items():
         if control.shape[1:] != truth.shape[1:] or not 1 <= len(control) <= len(truth) or control.dtype != truth.dtype:
             raise InvalidRequest(
-                f"RECONSTRUCTION: 'control.{name}' must hold images of the first deletions", "inputs.RECONSTRUCTION"
+                f"RECONSTRUCTION: 'control.{name}' must hold images of the first deletions",
+                f"inputs.{Role.RECONSTRUCTION}",
             )
     return images.clamp(0, 1), controls, about
 
 
 def _answers(ctx: JobContext, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject]:
     """Classes said and true, [D, k], or one each a class where all deletions are of so many; and the threat model."""
-    value = read_json(ctx.input("ANSWERS"), "ANSWERS")
+    value = read_json(ctx.input(Role.ANSWERS), Role.ANSWERS)
     try:
         answers = torch.tensor(value["labels"], dtype=torch.int64)
         threat_model = dict(value.get("threat_model", {}))
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
-        raise InvalidRequest(f"ANSWERS must hold whole numbers 'labels': {error}", "inputs.ANSWERS") from error
+        raise InvalidRequest(f"ANSWERS must hold whole numbers 'labels': {error}", f"inputs.{Role.ANSWERS}") from error
     classes = [sorted(set(row)) for row in truth.tolist()]
     shapes = [list(truth.shape)]
     if len({len(row) for row in classes}) == 1 and len(classes[0]) < truth.shape[1]:
         shapes.append([len(classes), len(classes[0])])
     if list(answers.shape) not in shapes or int(answers.min()) < 0 or int(answers.max()) >= 1000:
         told = " or ".join(map(str, shapes))
-        raise InvalidRequest(f"ANSWERS must hold classes {told}, as FORGET_SETS has", "inputs.ANSWERS")
+        raise InvalidRequest(f"ANSWERS must hold classes {told}, as FORGET_SETS has", f"inputs.{Role.ANSWERS}")
     return answers, truth if answers.shape == truth.shape else torch.tensor(classes), threat_model
 
 
 def _scores(ctx: JobContext, truth: ForgetSets) -> tuple[Tensor, Membership, JSONObject]:
     """Scores of the candidates, which samples those are, and what the attack told of itself."""
-    members = Membership.read(ctx.input("MEMBERSHIP"), "MEMBERSHIP")
+    members = Membership.read(ctx.input(Role.MEMBERSHIP), Role.MEMBERSHIP)
     forgotten = {index for row in truth.indices for index in row}
     trained = {index for index, so in zip(members.indices, members.trained, strict=True) if so}
     if members.digest != truth.digest or not forgotten <= trained or all(members.trained):
         raise InvalidRequest(
             "MEMBERSHIP must name all that FORGET_SETS does as trained on, and samples that were never trained on",
-            "inputs.MEMBERSHIP",
+            f"inputs.{Role.MEMBERSHIP}",
         )
-    tensors, about = read_tensors(ctx.input("SCORES"), "SCORES")
+    tensors, about = read_tensors(ctx.input(Role.SCORES), Role.SCORES)
     scores, shape = tensors.get("scores"), (len(truth.indices), len(members.indices))
     if scores is None or tuple(scores.shape) != shape or scores.dtype != torch.float64:
         raise InvalidRequest(
-            f"SCORES must hold float64 'scores' {list(shape)}, one of each candidate a deletion", "inputs.SCORES"
+            f"SCORES must hold float64 'scores' {list(shape)}, one of each candidate a deletion",
+            f"inputs.{Role.SCORES}",
         )
     return scores, members, about.get("threat_model", {})
 
 
 def _claims(ctx: JobContext, answers: Tensor, truth: Tensor) -> JSONObject:
     """What p-values from shadow deletions say of the answers."""
-    shadows, value = Shadows.read(ctx.input("SHADOWS"), "SHADOWS"), read_json(ctx.input("ANSWERS"), "ANSWERS")
+    shadows, value = (
+        Shadows.read(ctx.input(Role.SHADOWS), Role.SHADOWS),
+        read_json(ctx.input(Role.ANSWERS), Role.ANSWERS),
+    )
     try:
         scores = torch.tensor(value["scores"], dtype=torch.float64)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise InvalidRequest(f"ANSWERS must hold 'scores' [D][K] for p-values: {error}", "inputs.ANSWERS") from error
+        raise InvalidRequest(
+            f"ANSWERS must hold 'scores' [D][K] for p-values: {error}", f"inputs.{Role.ANSWERS}"
+        ) from error
     null = torch.tensor(shadows.scores, dtype=torch.float64)
     if scores.dim() != 2 or len(scores) != len(answers) or int(answers.max()) >= scores.shape[1]:
-        raise InvalidRequest("ANSWERS must hold 'scores' [D][K] of the classes named", "inputs.ANSWERS")
+        raise InvalidRequest("ANSWERS must hold 'scores' [D][K] of the classes named", f"inputs.{Role.ANSWERS}")
     p = claim_p(answers, scores, null, torch.tensor(shadows.labels))
     return {"shadows": len(null), "trainings": shadows.trainings, **score_claims(p, answers, truth, ctx.params.alpha)}

@@ -12,6 +12,7 @@ from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.networks import build, write_network
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import architecture_for, test_accuracy
@@ -33,7 +34,7 @@ class PretrainParams(Recipe):
     batch_norm: Literal["frozen", "trained"] = Field("trained", description="BatchNorm statistics: of each batch")
 
 
-@registry.register("pretrain", params=PretrainParams, produces=("BASE", "METRICS"))
+@registry.register("pretrain", params=PretrainParams, produces=(Role.BASE, Role.METRICS))
 def run(ctx: JobContext) -> dict[str, Output]:
     """Train a network from scratch on the pretraining data: the base model."""
     params: PretrainParams = ctx.params
@@ -44,4 +45,4 @@ def run(ctx: JobContext) -> dict[str, Output]:
     network = build(architecture, ctx.generator("initial weights"))
     loss = train(network, samples, params, ctx)
     metrics = {"n": len(samples.labels), "loss": loss, "test_accuracy": test_accuracy(network, dataset, ctx)}
-    return {"BASE": Output(write_network(architecture, network)), "METRICS": Output.of_json(metrics)}
+    return {Role.BASE: Output(write_network(architecture, network)), Role.METRICS: Output.of_json(metrics)}

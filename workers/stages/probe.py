@@ -16,6 +16,7 @@ from shared.ml.attacks._published_probes import find_published_probes
 from shared.ml.networks import read_networks
 from shared.ml.tensors import write_tensors
 from shared.probes import search_of
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 
@@ -55,8 +56,8 @@ class ProbeParams(API):
 @registry.register(
     "probe",
     params=ProbeParams,
-    needs=("ORIGINAL",),
-    produces=("PROBES",),
+    needs=(Role.ORIGINAL,),
+    produces=(Role.PROBES,),
     source="Hu et al. 2024, arXiv 2404.03233 (preset paper); after it, with fewer queries (coarse)",
 )
 def run(ctx: JobContext) -> dict[str, Output]:
@@ -67,7 +68,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
             `max_queries`.
     """
     params: ProbeParams = ctx.params
-    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
+    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
     architecture = original.architecture
     classes, each = architecture.num_classes, architecture.input_shape
     search = search_of(params.model_dump())
@@ -91,4 +92,4 @@ def run(ctx: JobContext) -> dict[str, Output]:
     shape = (classes, search.per_class)
     tensors = {"images": probes.view(*shape, *each), "confidence": confidence.view(shape)}
     about = {**params.model_dump(mode="json"), **asdict(search), "queries": oracle.queries, "at_most": most}
-    return {"PROBES": Output(write_tensors(tensors, about))}
+    return {Role.PROBES: Output(write_tensors(tensors, about))}

@@ -24,6 +24,7 @@ from shared.reporting.models import Defense, Label, Method, Number, Part, Unlear
 from shared.reporting.page import render
 from shared.reporting.pictures import Gallery, Picture, key_of, shown
 from shared.reporting.selftests import read_self_test
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 
@@ -57,9 +58,9 @@ Pictures = tuple[About, Mapping[str, Tensor]]  # by kind [n, C, H, W]
 @registry.register(
     "report",
     params=ReportParams,
-    uses=("SELF_TEST",),
-    many=("EVALUATION", "PICTURES"),
-    produces=("REPORT", "REPORT_HTML"),
+    uses=(Role.SELF_TEST,),
+    many=(Role.EVALUATION, Role.PICTURES),
+    produces=(Role.REPORT, Role.REPORT_HTML),
     traits={"tolerant": True},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
@@ -68,10 +69,10 @@ def run(ctx: JobContext) -> dict[str, Output]:
     Raises:
         InvalidRequest: `audit` is none, or an input is not what its role says.
     """
-    found = [read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, "EVALUATION")]
-    tested = read_self_test(ctx.inputs["SELF_TEST"], "SELF_TEST") if "SELF_TEST" in ctx.inputs else None
+    found = [read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, Role.EVALUATION)]
+    tested = read_self_test(ctx.inputs[Role.SELF_TEST], Role.SELF_TEST) if Role.SELF_TEST in ctx.inputs else None
     report = build(found, ctx.params.audit, VERSION, _complete, tested)
-    came = [pair for role in _numbered(ctx, "PICTURES") if (pair := _pictures(ctx.inputs[role], role))]
+    came = [pair for role in _numbered(ctx, Role.PICTURES) if (pair := _pictures(ctx.inputs[role], role))]
     images = {key_of(about): tensors for about, tensors in came}
     picked = shown(report.rows, [about for about, _ in came])
     galleries = []
@@ -80,7 +81,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         ctx.progress(len(galleries), len(picked) + 1)
     page = render(report, galleries)
     ctx.progress(len(picked) + 1, len(picked) + 1)
-    return {"REPORT": Output.of_json(report.json_value()), "REPORT_HTML": Output(page.encode(), "text/html")}
+    return {Role.REPORT: Output.of_json(report.json_value()), Role.REPORT_HTML: Output(page.encode(), "text/html")}
 
 
 def _complete(kind: str, choice: Choice, stage: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.registry import Params
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.selftest._all import run_all
 from workers.stages import registry
@@ -11,10 +12,10 @@ from workers.stages import registry
 @registry.register(
     "selftest",
     params=Params,
-    produces=("SELF_TEST",),
+    produces=(Role.SELF_TEST,),
     # with the code of all that audits run on, so that what has changed is tested again, and what has not is not
     traits={"runs": ["stage", "dataset", "model", "unlearning", "defense", "attack", "metric"]},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Run all cases whose answer is known, on the CPU. What fails is told, not raised: the report must say so."""
-    return {"SELF_TEST": Output.of_json(run_all(ctx.progress))}
+    return {Role.SELF_TEST: Output.of_json(run_all(ctx.progress))}

@@ -29,6 +29,7 @@ from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params, Plugin, Registry
+from shared.roles import Role
 from shared.shadows import LEAST, unrepeatable
 from workers.context import JobContext, Output
 from workers.stages import registry
@@ -46,10 +47,11 @@ class ShadowParams(Params):
     "shadow",
     params=ShadowParams,
     needs=(
-        "ORIGINAL", "BASE", "RECIPE", "TRAINING_SET", "FORGET_SETS", "COUNTS", "UNLEARNING", "DEFENSE", "ANSWERS",
+        Role.ORIGINAL, Role.BASE, Role.RECIPE, Role.TRAINING_SET, Role.FORGET_SETS,
+        Role.COUNTS, Role.UNLEARNING, Role.DEFENSE, Role.ANSWERS,
     ),
-    uses=("PROBES", "PUBLIC"),
-    produces=("SHADOWS",),
+    uses=(Role.PROBES, Role.PUBLIC),
+    produces=(Role.SHADOWS,),
     source="shadow models after Shokri et al. 2017, arXiv 1610.05820; the null after Westfall and Young 1993",
     traits={"runs": ["unlearning", "defense", "attack"]},
 )  # fmt: skip
@@ -62,9 +64,9 @@ def run(ctx: JobContext) -> dict[str, Output]:
     Raises:
         InvalidRequest: what was done or asked cannot be repeated here, or the pool has too few samples.
     """
-    truth = ForgetSets.read(ctx.input("FORGET_SETS"), "FORGET_SETS")
-    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
-    split = training.train_split("TRAINING_SET")
+    truth = ForgetSets.read(ctx.input(Role.FORGET_SETS), Role.FORGET_SETS)
+    training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
+    split = training.train_split(Role.TRAINING_SET)
     world = _World.of(ctx)
     sets = shadow_sets(
         ctx.params.shadows, training.indices, truth.indices, split.labels, world.counts.classes == 1,
@@ -91,7 +93,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         defense=world.defense.name,
         attack=world.attack.name,
     )
-    return {"SHADOWS": Output.of_json(shadows.json_value())}
+    return {Role.SHADOWS: Output.of_json(shadows.json_value())}
 
 
 class _Did(NamedTuple):
@@ -125,32 +127,38 @@ class _World:
 
     @classmethod
     def of(cls, ctx: JobContext) -> _World:
-        original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
+        original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
         if original.count > 1 or original.architecture.members > 1:
             raise InvalidRequest(
                 "shadows are made of single models and of deletions that all start from one: no p-values for SISA or "
                 "for successive deletions",
-                "inputs.ORIGINAL",
+                f"inputs.{Role.ORIGINAL}",
             )
-        done = Unlearning.read(ctx.input("UNLEARNING"), "UNLEARNING")
-        released = Defense.read(ctx.input("DEFENSE"), "DEFENSE")
-        told = read_json(ctx.input("ANSWERS"), "ANSWERS")
+        done = Unlearning.read(ctx.input(Role.UNLEARNING), Role.UNLEARNING)
+        released = Defense.read(ctx.input(Role.DEFENSE), Role.DEFENSE)
+        told = read_json(ctx.input(Role.ANSWERS), Role.ANSWERS)
         asked = told.get("threat_model") if isinstance(told, dict) else None
         if not isinstance(asked, dict) or not isinstance(asked.get("attack"), str):
-            raise InvalidRequest("ANSWERS does not say which attack gave them", "inputs.ANSWERS")
-        attack = _did(attacks.registry, asked["attack"], asked.get("params") or {}, "ANSWERS")
-        if "ANSWERS" not in attack.plugin.produces:
-            raise InvalidRequest(f"{attack.name} scores no classes: p-values are for label attacks", "inputs.ANSWERS")
-        probes = read_tensors(ctx.input("PROBES"), "PROBES")[0].get("images") if "PROBES" in ctx.inputs else None
+            raise InvalidRequest("ANSWERS does not say which attack gave them", f"inputs.{Role.ANSWERS}")
+        attack = _did(attacks.registry, asked["attack"], asked.get("params") or {}, Role.ANSWERS)
+        if Role.ANSWERS not in attack.plugin.produces:
+            raise InvalidRequest(
+                f"{attack.name} scores no classes: p-values are for label attacks", f"inputs.{Role.ANSWERS}"
+            )
+        probes = (
+            read_tensors(ctx.input(Role.PROBES), Role.PROBES)[0].get("images") if Role.PROBES in ctx.inputs else None
+        )
         if attack.plugin.traits["access"] == "black_box" and probes is None:
-            raise InvalidRequest("the attack asks about PROBES: name the job that made them", "inputs.PROBES")
+            raise InvalidRequest("the attack asks about PROBES: name the job that made them", f"inputs.{Role.PROBES}")
         return cls(
             original=original,
-            base=read_networks(ctx.input("BASE"), "BASE", like=original.architecture),
-            recipe=validated(Recipe, read_json(ctx.input("RECIPE"), "RECIPE"), "RECIPE", "inputs.RECIPE"),
-            counts=Counts.read(ctx.input("COUNTS"), "COUNTS"),
-            unlearning=_did(unlearning.registry, done.method, done.params, "UNLEARNING"),
-            defense=_did(defenses.registry, released.method, released.params, "DEFENSE"),
+            base=read_networks(ctx.input(Role.BASE), Role.BASE, like=original.architecture),
+            recipe=validated(
+                Recipe, read_json(ctx.input(Role.RECIPE), Role.RECIPE), Role.RECIPE, f"inputs.{Role.RECIPE}"
+            ),
+            counts=Counts.read(ctx.input(Role.COUNTS), Role.COUNTS),
+            unlearning=_did(unlearning.registry, done.method, done.params, Role.UNLEARNING),
+            defense=_did(defenses.registry, released.method, released.params, Role.DEFENSE),
             attack=attack,
             probes=probes,
             ctx=ctx,
@@ -174,7 +182,7 @@ class _World:
             kept = torch.ones(len(samples.labels), dtype=torch.bool)
             kept[gone] = False
             retain = samples.pick(kept.nonzero().flatten())
-            base = self.base.network() if "BASE" in self.unlearning.plugin.needs else None
+            base = self.base.network() if Role.BASE in self.unlearning.plugin.needs else None
             inputs = UnlearningInputs(clone(start), base, self.recipe)
             network = self.unlearning.plugin.target(inputs, retain, samples.pick(gone), self.unlearning.params, part)
             if self.defense.plugin.traits.get("acts") != "training":  # else the recipe has it
@@ -184,7 +192,7 @@ class _World:
     def _seen(self, before: Networks, after: Networks) -> Observation | Queries:
         if self.probes is None or self.attack.plugin.traits["access"] != "black_box":
             seen = Observation(before, after, self.base, self.counts)
-            return knowing(self.ctx, seen) if "DEFENSE" in self.attack.needs else seen
+            return knowing(self.ctx, seen) if Role.DEFENSE in self.attack.needs else seen
 
         def oracle(network: nn.Module) -> Oracle:
             return Oracle(network, self.ctx.device, self.attack.params)

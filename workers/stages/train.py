@@ -19,6 +19,7 @@ from shared.ml.records import Public, Shards, TrainingSet
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import open_for, test_accuracy
@@ -46,15 +47,15 @@ class TrainParams(Recipe):
 @registry.register(
     "train",
     params=TrainParams,
-    needs=("BASE",),
-    produces=("ORIGINAL", "TRAINING_SET", "PUBLIC", "RECIPE", "SHARDS", "METRICS"),
-    produces_when={"record_deltas": {True: ("BATCH_DELTAS",)}},
+    needs=(Role.BASE,),
+    produces=(Role.ORIGINAL, Role.TRAINING_SET, Role.PUBLIC, Role.RECIPE, Role.SHARDS, Role.METRICS),
+    produces_when={"record_deltas": {True: (Role.BATCH_DELTAS,)}},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Train the base model on N samples of the pool, which it has never seen: the original model."""
     params: TrainParams = ctx.params
-    base = read_networks(ctx.input("BASE"), "BASE")
-    dataset = open_for(params.dataset, base.architecture, "BASE")
+    base = read_networks(ctx.input(Role.BASE), Role.BASE)
+    dataset = open_for(params.dataset, base.architecture, Role.BASE)
     split = dataset.load("train")
     indices = _drawn(ctx, split.labels)
     samples, shards = split.pick(indices), Shards.even(params.size, params.shards)
@@ -73,15 +74,15 @@ def run(ctx: JobContext) -> dict[str, Output]:
     chosen = TrainingSet(dataset=params.dataset, digest=digest(split), indices=indices.tolist())
     public = Public(dataset=params.dataset, digest=chosen.digest, sets=_public(ctx, indices, len(split.labels)))
     metrics = {"n": params.size, "loss": loss, "test_accuracy": test_accuracy(network, dataset, ctx)}
-    made = {
-        "ORIGINAL": Output(write_network(architecture, network)),
-        "TRAINING_SET": Output.of_json(chosen.json_value()),
-        "PUBLIC": Output.of_json(public.json_value()),
-        "RECIPE": Output.of_json(params.recipe().model_dump(mode="json")),
-        "SHARDS": Output.of_json(shards.json_value()),
-        "METRICS": Output.of_json(metrics),
+    made: dict[str, Output] = {
+        Role.ORIGINAL: Output(write_network(architecture, network)),
+        Role.TRAINING_SET: Output.of_json(chosen.json_value()),
+        Role.PUBLIC: Output.of_json(public.json_value()),
+        Role.RECIPE: Output.of_json(params.recipe().model_dump(mode="json")),
+        Role.SHARDS: Output.of_json(shards.json_value()),
+        Role.METRICS: Output.of_json(metrics),
     }
-    return made | ({"BATCH_DELTAS": Output(deltas.write())} if params.record_deltas else {})
+    return made | ({Role.BATCH_DELTAS: Output(deltas.write())} if params.record_deltas else {})
 
 
 def _drawn(ctx: JobContext, labels: Tensor) -> Tensor:

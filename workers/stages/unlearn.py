@@ -12,6 +12,7 @@ from shared.errors import InvalidRequest
 from shared.ml.context import Part
 from shared.ml.networks import clone, read_networks, write_networks
 from shared.ml.records import Counts, ForgetSets, Labels, TrainingSet, Unlearning
+from shared.roles import Role
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import open_for
@@ -29,11 +30,11 @@ class UnlearnParams(ForgetParams):
 @registry.register(
     "unlearn",
     params=UnlearnParams,
-    needs=("ORIGINAL", "TRAINING_SET"),
-    uses=("RECIPE",),
+    needs=(Role.ORIGINAL, Role.TRAINING_SET),
+    uses=(Role.RECIPE,),
     methods="unlearning",
-    produces=("UNLEARNED", "FORGET_SETS", "COUNTS", "LABELS", "UNLEARNING"),
-    produces_when={"successive": {True: ("ORIGINAL",)}},
+    produces=(Role.UNLEARNED, Role.FORGET_SETS, Role.COUNTS, Role.LABELS, Role.UNLEARNING),
+    produces_when={"successive": {True: (Role.ORIGINAL,)}},
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Forget disjoint sets of k samples, from the original model each or one after another: D unlearned models.
@@ -41,9 +42,9 @@ def run(ctx: JobContext) -> dict[str, Output]:
     With `successive`, ORIGINAL is made too: for each deletion the model that it started from.
     """
     params: UnlearnParams = ctx.params
-    original = read_networks(ctx.input("ORIGINAL"), "ORIGINAL")
-    training = TrainingSet.read(ctx.input("TRAINING_SET"), "TRAINING_SET")
-    open_for(training.dataset, original.architecture, "ORIGINAL")
+    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
+    training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
+    open_for(training.dataset, original.architecture, Role.ORIGINAL)
     samples = training.samples()
     places = forget_places(params, samples.labels, ctx.generator("forget sets"))
     deletions, k = places.shape
@@ -85,14 +86,14 @@ def run(ctx: JobContext) -> dict[str, Output]:
         weight_change=changes,
         repeat_ratio=_distance(models[0], unlearned(0, deletions, [])) / changes[0] if exact and changes[0] else None,
     )
-    made = {
-        "UNLEARNED": Output(write_networks(original.architecture, models)),
-        "FORGET_SETS": Output.of_json(truth.json_value()),
-        "COUNTS": Output.of_json(Counts(N=len(samples.labels), k=k, classes=_classes(params)).json_value()),
-        "LABELS": Output.of_json(Labels(labels=labels).json_value()),
-        "UNLEARNING": Output.of_json(done.json_value()),
+    made: dict[str, Output] = {
+        Role.UNLEARNED: Output(write_networks(original.architecture, models)),
+        Role.FORGET_SETS: Output.of_json(truth.json_value()),
+        Role.COUNTS: Output.of_json(Counts(N=len(samples.labels), k=k, classes=_classes(params)).json_value()),
+        Role.LABELS: Output.of_json(Labels(labels=labels).json_value()),
+        Role.UNLEARNING: Output.of_json(done.json_value()),
     }
-    return made | ({"ORIGINAL": Output(write_networks(original.architecture, starts))} if params.successive else {})
+    return made | ({Role.ORIGINAL: Output(write_networks(original.architecture, starts))} if params.successive else {})
 
 
 def _classes(params: UnlearnParams) -> int | None:

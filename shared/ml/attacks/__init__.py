@@ -1,5 +1,6 @@
-"""The folder is the list: one file a attack. See README.md."""
+"""The folder is the list: one file per attack. See README.md."""
 
+from shared.ml.attacks._visible import require_visible
 from shared.registry import Registry
 
-registry = Registry("attack", __name__)
+registry = Registry("attack", __name__, require_visible)

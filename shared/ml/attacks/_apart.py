@@ -13,6 +13,7 @@ from shared.ml.attacks._estimate import parameters
 from shared.ml.attacks._observation import Answers, Observation, Reconstruction
 from shared.ml.attacks._resuming import Group, packed, resumed
 from shared.ml.context import Context
+from shared.roles import Role
 
 Attack = Callable[[Observation, Context], Reconstruction | Answers]
 
@@ -29,7 +30,7 @@ def apart(observation: Observation) -> list[tuple[list[int], Observation]]:
     """
     starts, deletions = observation.original.count, observation.unlearned.count
     if starts not in (1, deletions):
-        raise InvalidRequest(f"ORIGINAL holds {starts} models, UNLEARNED {deletions}", "inputs.ORIGINAL")
+        raise InvalidRequest(f"ORIGINAL holds {starts} models, UNLEARNED {deletions}", f"inputs.{Role.ORIGINAL}")
     members = observation.original.architecture.members
     start = list(range(deletions)) if starts > 1 else [0] * deletions
     member = _moved(observation, start) if members > 1 else [0] * deletions

@@ -13,6 +13,7 @@ from shared.errors import InvalidRequest
 from shared.ml.attacks._common import Common
 from shared.ml.attacks._observation import Observation
 from shared.ml.networks import Networks
+from shared.roles import Role
 
 Tensors = dict[str, Tensor]
 GradientFrom = Annotated[
@@ -77,7 +78,9 @@ def gradient_direction(observation: Observation, gradient_from: str) -> Estimate
     norm = torch.stack([g.flatten(1).square().sum(1) for g in raw.values()]).sum(0).sqrt()
     if not bool((norm > 0).all()):
         which = int((~(norm > 0)).nonzero()[0])
-        raise InvalidRequest(f"deletion {which} left no trace in the weights: nothing to attack", "inputs.UNLEARNED")
+        raise InvalidRequest(
+            f"deletion {which} left no trace in the weights: nothing to attack", f"inputs.{Role.UNLEARNED}"
+        )
     return Estimate(at, {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()}, trust)
 
 
@@ -116,7 +119,7 @@ def class_scores(
     architecture, names = observation.original.architecture, parameters(observation.original)
     last = names[-1]
     if observation.original.state[last].shape[1:] != (architecture.num_classes,):
-        raise InvalidRequest("the white box label rule needs a last layer with a bias", "inputs.ORIGINAL")
+        raise InvalidRequest("the white box label rule needs a last layer with a bias", f"inputs.{Role.ORIGINAL}")
     sources = ["pair", "base"] if gradient_from == "either" else [gradient_from]
     found = [find(observation, source).direction[last] for source in sources]
     return min(found, key=lambda scores: _impurity(scores, observation.named))

@@ -12,6 +12,7 @@ from shared.ml.attacks._oracle import Oracle
 from shared.ml.datasets._base import Samples
 from shared.ml.networks import Networks
 from shared.ml.records import Counts
+from shared.roles import Role
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Observation:
             InvalidRequest: one is missing.
         """
         if self.base is None or self.counts is None:
-            raise InvalidRequest("an estimate from the base model needs BASE and COUNTS", "inputs.BASE")
+            raise InvalidRequest("an estimate from the base model needs BASE and COUNTS", f"inputs.{Role.BASE}")
         return self.base, self.counts
 
 

@@ -15,6 +15,7 @@ from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.context import Context
 from shared.ml.networks import Networks
 from shared.registry import Params
+from shared.roles import Role
 
 
 class AnalyticInversionParams(Params):
@@ -25,13 +26,13 @@ class AnalyticInversionParams(Params):
 @registry.register(
     "analytic_inversion",
     params=AnalyticInversionParams,
-    needs=("ORIGINAL", "UNLEARNED"),
+    needs=(Role.ORIGINAL, Role.UNLEARNED),
     needs_when={
-        "gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")},
-        "adaptive": {"True": ("DEFENSE", "PUBLIC")},
+        "gradient_from": {"base": (Role.BASE, Role.COUNTS), "either": (Role.BASE, Role.COUNTS)},
+        "adaptive": {"True": (Role.DEFENSE, Role.PUBLIC)},
     },
-    uses=("COUNTS",),
-    produces=("RECONSTRUCTION",),
+    uses=(Role.COUNTS,),
+    produces=(Role.RECONSTRUCTION,),
     source="Phong et al. 2018, 'Privacy-Preserving Deep Learning via Additively Homomorphic Encryption', section III",
     traits={"access": "white_box"},
 )
@@ -51,7 +52,7 @@ def run(observation: Observation, params: AnalyticInversionParams, ctx: Context)
         raise InvalidRequest(
             f"the input of a dense layer is read off one sample's gradient, and {observation.forgotten} were "
             "forgotten together; use feature_recovery, or deletions of size 1",
-            "inputs.COUNTS",
+            f"inputs.{Role.COUNTS}",
         )
     weight, bias = _first_layer(observation.original)
     sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
@@ -80,7 +81,7 @@ def _first_layer(networks: Networks) -> tuple[str, str]:
         raise InvalidRequest(
             f"analytic_inversion reads a dense first layer with a bias, as mlp has; that of "
             f"{networks.architecture.model.name} is {type(first).__name__}: use feature_recovery",
-            "inputs.ORIGINAL",
+            f"inputs.{Role.ORIGINAL}",
         )
     return f"{name}.weight", f"{name}.bias"
 
@@ -96,7 +97,7 @@ def _inputs(estimate: Estimate, weight: str, bias: str) -> Tensor:
     total = expected.square().sum(1)
     if not bool((total > 0).any(1).all()):
         which = int((~(total > 0).any(1)).nonzero()[0, 0])
-        raise InvalidRequest(f"deletion {which} left no trace in the first layer's bias", "inputs.UNLEARNED")
+        raise InvalidRequest(f"deletion {which} left no trace in the first layer's bias", f"inputs.{Role.UNLEARNED}")
     # a pixel of which no unit tells anything is taken to be the data's mean
     seen = (expected * slopes).sum(1) / total.clamp_min(1e-300)
     mean, std = (torch.tensor(t, dtype=torch.float64).view(-1, 1, 1) for t in (architecture.mean, architecture.std))

@@ -17,6 +17,7 @@ from shared.ml.attacks._schedules import SCHEDULES, Arithmetic
 from shared.ml.attacks._search import Matching, search
 from shared.ml.attacks._target import Aim, aimed, compared
 from shared.ml.context import Context
+from shared.roles import Role
 
 
 class FeatureRecoveryParams(Aim):
@@ -41,14 +42,14 @@ class FeatureRecoveryParams(Aim):
 @registry.register(
     "feature_recovery",
     params=FeatureRecoveryParams,
-    needs=("ORIGINAL", "UNLEARNED"),
+    needs=(Role.ORIGINAL, Role.UNLEARNED),
     needs_when={
-        "gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")},
-        "labels": {"given": ("LABELS",)},
-        "adaptive": {"True": ("DEFENSE", "PUBLIC")},
+        "gradient_from": {"base": (Role.BASE, Role.COUNTS), "either": (Role.BASE, Role.COUNTS)},
+        "labels": {"given": (Role.LABELS,)},
+        "adaptive": {"True": (Role.DEFENSE, Role.PUBLIC)},
     },
-    uses=("COUNTS",),
-    produces=("RECONSTRUCTION",),
+    uses=(Role.COUNTS,),
+    produces=(Role.RECONSTRUCTION,),
     source="Hu et al. 2024, arXiv 2404.03233",
     traits={"access": "white_box"},
 )
@@ -104,7 +105,7 @@ def _labels(observation: Observation, params: FeatureRecoveryParams, k: int) -> 
         return named.repeat(1, -(-k // named.shape[1]))[:, :k]  # as many samples of each class, where that is fewer
     architecture, given = observation.original.architecture, observation.labels
     if given is None or given.shape[0] != observation.unlearned.count:
-        raise InvalidRequest("LABELS must hold one row a deletion", "inputs.LABELS")
+        raise InvalidRequest("LABELS must hold one row a deletion", f"inputs.{Role.LABELS}")
     if int(given.max()) >= architecture.num_classes:
-        raise InvalidRequest(f"LABELS go up to {architecture.num_classes - 1}", "inputs.LABELS")
+        raise InvalidRequest(f"LABELS go up to {architecture.num_classes - 1}", f"inputs.{Role.LABELS}")
     return given

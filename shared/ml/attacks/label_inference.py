@@ -10,6 +10,7 @@ from shared.ml.attacks._observation import Answers, Observation
 from shared.ml.attacks._target import Aim, Target, aimed, compared
 from shared.ml.context import Context
 from shared.registry import Params
+from shared.roles import Role
 
 
 class LabelInferenceParams(Params):
@@ -21,13 +22,13 @@ class LabelInferenceParams(Params):
 @registry.register(
     "label_inference",
     params=LabelInferenceParams,
-    needs=("ORIGINAL", "UNLEARNED"),
+    needs=(Role.ORIGINAL, Role.UNLEARNED),
     needs_when={
-        "gradient_from": {"base": ("BASE", "COUNTS"), "either": ("BASE", "COUNTS")},
-        "adaptive": {"True": ("DEFENSE", "PUBLIC")},
+        "gradient_from": {"base": (Role.BASE, Role.COUNTS), "either": (Role.BASE, Role.COUNTS)},
+        "adaptive": {"True": (Role.DEFENSE, Role.PUBLIC)},
     },
-    uses=("COUNTS",),
-    produces=("ANSWERS",),
+    uses=(Role.COUNTS,),
+    produces=(Role.ANSWERS,),
     source="white box rule after Zhao et al. 2020 (iDLG), arXiv 2001.02610",
     traits={"access": "white_box"},
 )

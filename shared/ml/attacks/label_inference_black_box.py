@@ -10,6 +10,7 @@ from shared.ml.attacks._estimate import infer_labels
 from shared.ml.attacks._observation import Answers, Queries
 from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.context import Context
+from shared.roles import Role
 
 
 class LabelInferenceBlackBoxParams(API):
@@ -19,9 +20,9 @@ class LabelInferenceBlackBoxParams(API):
 @registry.register(
     "label_inference_black_box",
     params=LabelInferenceBlackBoxParams,
-    needs=("ORIGINAL", "UNLEARNED", "PROBES"),
-    uses=("COUNTS",),
-    produces=("ANSWERS",),
+    needs=(Role.ORIGINAL, Role.UNLEARNED, Role.PROBES),
+    uses=(Role.COUNTS,),
+    produces=(Role.ANSWERS,),
     source="Hu et al. 2024, arXiv 2404.03233",
     traits={"access": "black_box"},
 )

@@ -9,6 +9,7 @@ from shared.ml.attacks._log_odds import log_odds
 from shared.ml.attacks._observation import Candidates, Scores
 from shared.ml.attacks._oracle import API
 from shared.ml.context import Context
+from shared.roles import Role
 
 
 class MembershipDifferenceParams(API):
@@ -18,8 +19,8 @@ class MembershipDifferenceParams(API):
 @registry.register(
     "membership_difference",
     params=MembershipDifferenceParams,
-    needs=("ORIGINAL", "UNLEARNED", "CANDIDATES"),
-    produces=("SCORES",),
+    needs=(Role.ORIGINAL, Role.UNLEARNED, Role.CANDIDATES),
+    produces=(Role.SCORES,),
     source="after Chen et al. 2021, arXiv 2005.02205, whose attacker also trains shadow models: this one needs none",
     traits={"access": "black_box"},
 )

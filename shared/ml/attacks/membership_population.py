@@ -14,6 +14,7 @@ from shared.ml.attacks._log_odds import log_odds
 from shared.ml.attacks._observation import Candidates, Scores
 from shared.ml.attacks._oracle import API
 from shared.ml.context import Context
+from shared.roles import Role
 
 
 class MembershipPopulationParams(API):
@@ -27,8 +28,8 @@ class MembershipPopulationParams(API):
 @registry.register(
     "membership_population",
     params=MembershipPopulationParams,
-    needs=("UNLEARNED", "CANDIDATES", "POPULATION"),
-    produces=("SCORES",),
+    needs=(Role.UNLEARNED, Role.CANDIDATES, Role.POPULATION),
+    produces=(Role.SCORES,),
     source="the attack by population data of Ye et al. 2022, arXiv 2111.09679, on log-odds",
     traits={"access": "black_box"},
 )
@@ -41,7 +42,7 @@ def run(observation: Candidates, params: MembershipPopulationParams, ctx: Contex
         InvalidRequest: fewer than two public samples.
     """
     if observation.population is None or len(observation.population.labels) < 2:
-        raise InvalidRequest("a population needs two samples at least", "inputs.POPULATION")
+        raise InvalidRequest("a population needs two samples at least", f"inputs.{Role.POPULATION}")
     scores = []
     for deletion, model in enumerate(observation.after, start=1):
         public = log_odds(model(observation.population.images), observation.population.labels)

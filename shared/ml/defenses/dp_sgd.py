@@ -7,6 +7,7 @@ from pydantic import Field
 from shared.ml.defenses import registry
 from shared.ml.training.recipe import Recipe
 from shared.registry import Params
+from shared.roles import Role
 
 
 class DPSGDParams(Params):
@@ -35,7 +36,7 @@ def epsilon(recipe: Recipe, n: int, delta: float) -> float:
 @registry.register(
     "dp_sgd",
     params=DPSGDParams,
-    needs=("RECIPE",),
+    needs=(Role.RECIPE,),
     trains=("noise_multiplier", "max_grad_norm"),
     source="Abadi et al. 2016, arXiv 1607.00133, algorithm 1; epsilon after Mironov 2017, arXiv 1702.07476",
     traits={"acts": "training", "strength": "noise_multiplier"},

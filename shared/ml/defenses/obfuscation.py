@@ -15,6 +15,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.defenses import registry
 from shared.ml.records import Public
 from shared.registry import Params
+from shared.roles import Role
 
 FLOOR = 1e-4  # of the noise's energy; below it no change can be told from noise
 
@@ -61,7 +62,7 @@ def weighed(observation: Observation, params: ObfuscationParams, public: Public,
 @registry.register(
     "obfuscation",
     params=ObfuscationParams,
-    produces=("FETCHED",),
+    produces=(Role.FETCHED,),
     source="'parameter obfuscation' of Hu et al. 2024, arXiv 2404.03233",
     counter=weighed,
     traits={"strength": "noise"},

@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 from shared.ml.metrics import registry
 from shared.ml.metrics._features import in_batches, joined
+from shared.roles import Role
 
 LAYERS = 2
 
 
 @registry.register(
     "feature_distance",
-    needs=("JUDGE",),
+    needs=(Role.JUDGE,),
     source="the distance of Zhang et al. 2018, arXiv 1801.03924, equation 1, without learned weights",
     traits={"takes": "embedding", "unit": "1", "range": [0, 4], "higher_is_better": False},
 )

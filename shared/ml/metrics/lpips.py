@@ -13,6 +13,7 @@ from shared.ml.datasets._files import inside, open_file
 from shared.ml.metrics import registry
 from shared.ml.metrics._features import in_batches, joined
 from shared.ml.tensors import read_tensors
+from shared.roles import Role
 
 FIELD = "params.lpips_weights"
 MAX_BYTES = 64 << 20  # the weights are 10 MiB
@@ -24,7 +25,7 @@ HEADS = tuple(f"lin{place}.model.1.weight" for place in range(len(CHANNELS)))
 
 @registry.register(
     "lpips",
-    needs=("LPIPS_WEIGHTS",),
+    needs=(Role.LPIPS_WEIGHTS,),
     source="Zhang et al. 2018, arXiv 1801.03924, equation 1; AlexNet, linear heads, version 0.1",
     traits={
         "takes": "embedding",

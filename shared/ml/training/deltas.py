@@ -9,6 +9,7 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.tensors import read_tensors, write_tensors
+from shared.roles import Role
 
 MAX_BYTES = 2 << 30
 
@@ -54,14 +55,14 @@ class BatchDeltas:
         Raises:
             InvalidRequest: not such a file, or it is another model's.
         """
-        tensors, about = read_tensors(data, "BATCH_DELTAS")
+        tensors, about = read_tensors(data, Role.BATCH_DELTAS)
         batches = about.get("batches")
         if not isinstance(batches, list) or not all(
             isinstance(b, list) and all(type(i) is int and i >= 0 for i in b) for b in batches
         ):
-            raise InvalidRequest("BATCH_DELTAS must say which samples each step saw", "inputs.BATCH_DELTAS")
+            raise InvalidRequest("BATCH_DELTAS must say which samples each step saw", f"inputs.{Role.BATCH_DELTAS}")
         if {name: t.shape for name, t in tensors.items()} != {
             name: torch.Size((len(batches), *shape)) for name, shape in shapes.items()
         }:
-            raise InvalidRequest("BATCH_DELTAS is not about this model", "inputs.BATCH_DELTAS")
+            raise InvalidRequest("BATCH_DELTAS is not about this model", f"inputs.{Role.BATCH_DELTAS}")
         return cls(batches, {name: list(t) for name, t in tensors.items()})

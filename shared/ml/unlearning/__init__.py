@@ -1,4 +1,4 @@
-"""The folder is the list: one file a unlearning. See README.md."""
+"""The folder is the list: one file per unlearning. See README.md."""
 
 from shared.registry import Registry
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from shared.errors import InvalidRequest
 from shared.ml.networks import Ensemble
 from shared.ml.training.recipe import Recipe
+from shared.roles import Role
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class UnlearningInputs:
             InvalidRequest: one is missing.
         """
         if self.base is None or self.recipe is None:
-            raise InvalidRequest("retraining needs BASE and RECIPE", "inputs.BASE")
+            raise InvalidRequest("retraining needs BASE and RECIPE", f"inputs.{Role.BASE}")
         return self.base, self.recipe
 
     def sharded(self) -> tuple[Ensemble, Tensor, Tensor]:
@@ -43,7 +44,7 @@ class UnlearningInputs:
             InvalidRequest: the original is no ensemble, or SHARDS is missing.
         """
         if self.members is None or not isinstance(self.original, Ensemble):
-            raise InvalidRequest("this needs SHARDS, and an original of several members", "inputs.SHARDS")
+            raise InvalidRequest("this needs SHARDS, and an original of several members", f"inputs.{Role.SHARDS}")
         return self.original, *self.members
 
     def recorded(self) -> dict[str, Tensor]:
@@ -54,6 +55,6 @@ class UnlearningInputs:
         """
         if self.undo is None:
             raise InvalidRequest(
-                "this needs BATCH_DELTAS, which train records with record_deltas", "inputs.BATCH_DELTAS"
+                "this needs BATCH_DELTAS, which train records with record_deltas", f"inputs.{Role.BATCH_DELTAS}"
             )
         return self.undo

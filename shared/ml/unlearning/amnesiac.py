@@ -17,6 +17,7 @@ from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams
+from shared.roles import Role
 
 
 class AmnesiacParams(StepParams):
@@ -27,7 +28,7 @@ class AmnesiacParams(StepParams):
 @registry.register(
     "amnesiac",
     params=AmnesiacParams,
-    needs=("ORIGINAL", "BATCH_DELTAS"),
+    needs=(Role.ORIGINAL, Role.BATCH_DELTAS),
     trains=("record_deltas",),
     source="Graves et al. 2021, arXiv 2010.10981, section 3.2",
     traits={"exact": False},

@@ -10,6 +10,7 @@ from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams
+from shared.roles import Role
 
 
 class FineTuneParams(StepParams):
@@ -19,7 +20,7 @@ class FineTuneParams(StepParams):
 @registry.register(
     "fine_tune",
     params=FineTuneParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="Golatkar et al. 2020, arXiv 1911.04933, baseline 'fine-tune'",
     traits={"exact": False},
 )

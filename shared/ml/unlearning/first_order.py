@@ -16,6 +16,7 @@ from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
+from shared.roles import Role
 
 
 class FirstOrderParams(Params):
@@ -25,7 +26,7 @@ class FirstOrderParams(Params):
 @registry.register(
     "first_order",
     params=FirstOrderParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="Warnecke et al. 2023, arXiv 2108.11577, the first-order update",
     traits={"exact": False, "retain": "optional"},
 )

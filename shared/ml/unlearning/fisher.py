@@ -14,6 +14,7 @@ from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
+from shared.roles import Role
 
 TINY = 1e-8  # of the Fisher information, below which a weight counts as of no use at all
 CLASSES = 16  # whose gradients are held at a time
@@ -27,7 +28,7 @@ class FisherParams(Params):
 @registry.register(
     "fisher",
     params=FisherParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="Golatkar et al. 2020, arXiv 1911.04933, Fisher forgetting",
     traits={"exact": False},
 )

@@ -17,6 +17,7 @@ from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
+from shared.roles import Role
 
 
 class GradientAscentParams(Params):
@@ -27,7 +28,7 @@ class GradientAscentParams(Params):
 @registry.register(
     "gradient_ascent",
     params=GradientAscentParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="the 'approximate' unlearning of Hu et al. 2024, arXiv 2404.03233",
     traits={"exact": False, "retain": "optional"},
 )

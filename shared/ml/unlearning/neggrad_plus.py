@@ -12,6 +12,7 @@ from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams, cycled
+from shared.roles import Role
 
 
 class NegGradPlusParams(StepParams):
@@ -21,7 +22,7 @@ class NegGradPlusParams(StepParams):
 @registry.register(
     "neggrad_plus",
     params=NegGradPlusParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="Kurmanji et al. 2023, arXiv 2302.09880, baseline NegGrad+",
     traits={"exact": False},
 )

@@ -11,6 +11,7 @@ from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams, wrong_labels
+from shared.roles import Role
 
 
 class RandomLabelsParams(StepParams):
@@ -20,7 +21,7 @@ class RandomLabelsParams(StepParams):
 @registry.register(
     "random_labels",
     params=RandomLabelsParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="Golatkar et al. 2020, arXiv 1911.04933, baseline 'random labels'",
     traits={"exact": False},
 )

@@ -10,6 +10,7 @@ from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
+from shared.roles import Role
 
 
 class RetrainParams(Params):
@@ -19,7 +20,7 @@ class RetrainParams(Params):
 @registry.register(
     "retrain",
     params=RetrainParams,
-    needs=("ORIGINAL", "BASE", "RECIPE"),
+    needs=(Role.ORIGINAL, Role.BASE, Role.RECIPE),
     source="the 'exact' unlearning of Hu et al. 2024, arXiv 2404.03233",
     traits={"exact": True, "retain": "optional"},
 )

@@ -13,6 +13,7 @@ from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams, wrong_labels
+from shared.roles import Role
 
 
 class SalUnParams(StepParams):
@@ -22,7 +23,7 @@ class SalUnParams(StepParams):
 @registry.register(
     "salun",
     params=SalUnParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="Fan et al. 2024, arXiv 2310.12508, equations 3 to 5",
     traits={"exact": False},
 )

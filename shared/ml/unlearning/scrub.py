@@ -14,6 +14,7 @@ from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams
+from shared.roles import Role
 
 
 class ScrubParams(StepParams):
@@ -25,7 +26,7 @@ class ScrubParams(StepParams):
 @registry.register(
     "scrub",
     params=ScrubParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="Kurmanji et al. 2023, arXiv 2302.09880, equation 3 and algorithm 1",
     traits={"exact": False},
 )

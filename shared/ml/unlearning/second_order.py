@@ -17,6 +17,7 @@ from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
+from shared.roles import Role
 
 Weights = dict[str, Tensor]
 BATCH = 256  # samples whose curvature is computed at a time
@@ -32,7 +33,7 @@ class SecondOrderParams(Params):
 @registry.register(
     "second_order",
     params=SecondOrderParams,
-    needs=("ORIGINAL",),
+    needs=(Role.ORIGINAL,),
     source="Guo et al. 2020, arXiv 1911.03030, section 3; Warnecke et al. 2023, arXiv 2108.11577, second-order update",
     traits={"exact": False},
 )

@@ -12,6 +12,7 @@ from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params
+from shared.roles import Role
 
 
 class SisaParams(Params):
@@ -21,7 +22,7 @@ class SisaParams(Params):
 @registry.register(
     "sisa",
     params=SisaParams,
-    needs=("ORIGINAL", "BASE", "RECIPE", "SHARDS"),
+    needs=(Role.ORIGINAL, Role.BASE, Role.RECIPE, Role.SHARDS),
     trains=("shards",),
     source="Bourtoule et al. 2021, arXiv 1912.03817, section IV",
     traits={"exact": True, "retain": "optional"},

@@ -1,0 +1,67 @@
+"""No attack declares a role of the auditor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shared.errors import PluginImportError
+from shared.ml import attacks
+from shared.ml.attacks._visible import require_visible
+from shared.registry import Params, Plugin
+from shared.roles import Role, Visibility
+
+
+def attack(**described: Any) -> Plugin:
+    return Plugin("attack", "nosy", lambda: None, Params, **described)
+
+
+DECLARED: list[Callable[[Role], dict[str, Any]]] = [
+    lambda role: {"needs": (Role.UNLEARNED, role)},
+    lambda role: {"uses": (role,)},
+    lambda role: {"needs_when": {"labels": {"given": (role,)}}},
+    lambda role: {"needs_when": {"adaptive": {"False": (role,)}}},
+]
+
+
+@pytest.mark.parametrize("declare", DECLARED)
+@pytest.mark.parametrize("role", Role)
+def test_an_attack_may_declare_what_an_attacker_may_see(role: Role, declare: Callable[[Role], dict[str, Any]]) -> None:
+    plugin = attack(**declare(role))
+    if role.visibility in (Visibility.PUBLIC, Visibility.ATTACKER):
+        require_visible(plugin)
+    else:
+        with pytest.raises(PluginImportError, match=f"attack 'nosy' asks for {role}, which only"):
+            require_visible(plugin)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_one_who_knows_the_defense_may_see_that_too_and_no_more(role: Role) -> None:
+    plugin = attack(needs_when={"adaptive": {"True": (role,)}})
+    if role.visibility is Visibility.AUDITOR:
+        with pytest.raises(PluginImportError, match=f"{role}, which only the auditor may see"):
+            require_visible(plugin)
+    else:
+        require_visible(plugin)
+
+
+def test_the_truth_is_the_auditors() -> None:
+    truth = (Role.FORGET_SETS, Role.TRAINING_SET, Role.MEMBERSHIP, Role.UNLEARNING, Role.EVALUATION, Role.PICTURES)
+    assert {role.visibility for role in truth} == {Visibility.AUDITOR}
+    assert Role.DEFENSE.visibility is Visibility.ADAPTIVE
+
+
+def test_a_role_that_is_none_is_refused() -> None:
+    with pytest.raises(PluginImportError, match="TRUTH, which is no role"):
+        require_visible(attack(uses=("TRUTH",)))
+
+
+def test_an_attack_that_asks_for_the_truth_is_not_registered() -> None:
+    def nosy() -> None:
+        """Looks."""
+
+    with pytest.raises(PluginImportError, match="FORGET_SETS"):
+        attacks.registry.register("nosy", uses=(Role.FORGET_SETS,))(nosy)
+    assert "nosy" not in attacks.registry
