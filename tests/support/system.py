@@ -76,12 +76,19 @@ class System:
         self.processes[name] = process
         return process
 
-    def worker(self, stages: str, name: str | None = None, wait: float = 60, **env: str) -> subprocess.Popen[bytes]:
+    def worker(
+        self, stages: str, name: str | None = None, wait: float = PATIENCE, **env: str
+    ) -> subprocess.Popen[bytes]:
         """A worker, ready to claim when this returns (its lease process has been seen)."""
         name = name or f"worker-{stages}"
         process = self.start(name, "-m", "workers", "--stages", stages, "--name", name, **env)
+
+        def is_up() -> bool:
+            assert process.poll() is None, f"{name} ended: {self.log(name)}"
+            return bool(self.lease_of(process)) and self.idle(name)
+
         if wait:
-            wait_for(lambda: self.lease_of(process) and self.idle(name), wait, f"{name} is up: {self.log(name)}")
+            wait_for(is_up, wait, f"{name} is up")
         return process
 
     def idle(self, name: str) -> bool:
