@@ -11,10 +11,13 @@ import pytest
 from shared.jobs import control
 from tests.support.sleeping import work
 from tests.support.system import TENANT, System, wait_for
+from tests.support.waiting import PATIENCE
 
 
 def another_lease(process: subprocess.Popen[bytes], old: psutil.Process) -> psutil.Process:
-    return wait_for(lambda: (p := System.lease_of(process)) and p.pid != old.pid and p, 60, "another one is started")
+    return wait_for(
+        lambda: (p := System.lease_of(process)) and p.pid != old.pid and p, PATIENCE, "another one is started"
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -29,9 +32,9 @@ def test_under_a_job(sqlite_system: System, how: signal.Signals, deaf: bool) -> 
     lease.send_signal(how)
     held = system.job(job).lease_until
     assert another_lease(process, lease).parent() == child
-    wait_for(lambda: system.job(job).lease_until > held, 60, "the lease is renewed again")
+    wait_for(lambda: system.job(job).lease_until > held, PATIENCE, "the lease is renewed again")
     control.cancel_job(system.db, TENANT, job)
-    ended = system.wait(job, 60)
+    ended = system.wait(job)
     assert (ended.state, ended.attempt, ended.lost_count) == ("cancelled", 1, 0), system.log("worker-sleep")
 
 
@@ -43,7 +46,7 @@ def test_without_a_job(sqlite_system: System, how: signal.Signals) -> None:
         lease = System.lease_of(process)
         assert lease is not None
         lease.send_signal(how)
-        job = system.wait(system.submit("sleep", work(system, tag, steps=1)), 60)
+        job = system.wait(system.submit("sleep", work(system, tag, steps=1)))
         assert (job.state, job.attempt, job.lost_count) == ("succeeded", 1, 0)
         another_lease(process, lease)
 
@@ -58,7 +61,7 @@ def test_a_cancel_and_a_time_limit_outlive_it(sqlite_system: System) -> None:
         assert lease is not None
         lease.kill()
         another_lease(process, lease)
-    ended = system.wait(job, 60)
+    ended = system.wait(job)
     assert (ended.failure, ended.attempt, ended.lost_count) == ("timeout", 1, 0)
     assert ended.finished_at is not None
     assert ended.started_at is not None

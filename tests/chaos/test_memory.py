@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.system import System, wait_for
 from tests.support.tree import ROOT, copy_tree
+from tests.support.waiting import PATIENCE
 from workers.memory import usage
 
 TAKE = {"workers/stages/take.py": (ROOT / "tests/support/stages/take.py").read_text()}
@@ -39,11 +40,11 @@ def taken(system: System) -> int:
 def test_more_than_the_limit_is_out_of_memory_and_not_repeated_and_less_is_not(system: System) -> None:
     own = taken(system)
     for how in ("bytearray", "numpy", "torch", "shared"):
-        small = system.wait(system.submit("take", {"bytes": int(0.6 * LIMIT), "how": how}), 120)
+        small = system.wait(system.submit("take", {"bytes": int(0.6 * LIMIT), "how": how}))
         assert (small.state, small.attempt) == ("succeeded", 1), (how, small.message)
-        nearly = system.wait(system.submit("take", {"bytes": int(0.9 * (LIMIT - own)), "how": how}), 120)
+        nearly = system.wait(system.submit("take", {"bytes": int(0.9 * (LIMIT - own)), "how": how}))
         assert (nearly.state, nearly.attempt) == ("succeeded", 1), (how, nearly.message)
-        large = system.wait(system.submit("take", {"bytes": 10 * LIMIT, "how": how}), 120)
+        large = system.wait(system.submit("take", {"bytes": 10 * LIMIT, "how": how}))
         assert (large.state, large.failure, large.attempt, large.lost_count) == ("failed", "out_of_memory", 1, 0), how
         assert "its worker process had 1." in str(large.message)
         assert "the limit is 1.2 GB" in str(large.message)
@@ -51,14 +52,14 @@ def test_more_than_the_limit_is_out_of_memory_and_not_repeated_and_less_is_not(s
 
 def test_a_plain_kill_of_a_large_child_is_a_lost_worker(system: System) -> None:
     job = system.submit("take", {"bytes": int(0.9 * (LIMIT - taken(system))), "die": True})
-    wait_for(lambda: system.job(job).lost_count == 1, 120, "it is charged")
-    ended = system.wait(job, 180)
+    wait_for(lambda: system.job(job).lost_count == 1, PATIENCE, "it is charged")
+    ended = system.wait(job)
     assert (ended.failure, ended.attempt, ended.lost_count) == ("lost_worker", 3, 3)
 
 
 def test_a_limit_that_the_worker_itself_is_over_is_refused(make_system: Callable[..., System], take_tree: Path) -> None:
     system = make_system(take_tree, PALIMPSEST_MEMORY_LIMIT_BYTES="100000000")
     process = system.worker("take", wait=0)
-    assert process.wait(timeout=120) == 1
+    assert process.wait(timeout=PATIENCE) == 1
     assert "a worker may take 100 MB and takes" in system.log("worker-take")
     assert "PALIMPSEST_MEMORY_LIMIT_BYTES" in system.log("worker-take")

@@ -24,13 +24,14 @@ from shared.jobs.broker import TASK
 from shared.jobs.queue import CeleryBell, make_celery
 from tests.support.servers import RedisServer, free_port
 from tests.support.system import System, wait_for
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory, sleep_tree: Path) -> Iterator[System]:
     """A system with one worker, which must hear bells until the last of these tests."""
     system = System(tmp_path_factory.mktemp("bare"), sleep_tree)
-    system.worker("sleep", wait=180)
+    system.worker("sleep")
     hears(system)
     yield system
     system.close()
@@ -121,7 +122,7 @@ def test_a_redis_that_is_still_loading_is_waited_for(bare: System) -> None:
     slowly = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
     bare.redis.start(*slowly, ready=False)
     said = (bare.home / "worker-sleep.log").read_text
-    wait_for(lambda: "loading" in said().lower(), 60, "the worker is told")
+    wait_for(lambda: "loading" in said().lower(), PATIENCE, "the worker is told")
     hears(bare)
 
 
@@ -151,7 +152,7 @@ def test_what_is_no_bell_is_dropped_and_logged(bare: System) -> None:
     before = len((bare.home / "worker-sleep.log").read_text())
     for name, rubbish in RUBBISH.items():
         bare.redis.client.rpush("sleep", rubbish)
-        wait_for(lambda: not bare.redis.client.llen("sleep"), 60, f"it is taken: {name}")
+        wait_for(lambda: not bare.redis.client.llen("sleep"), PATIENCE, f"it is taken: {name}")
         assert bare.processes["worker-sleep"].poll() is None, f"{name}: {bare.log('worker-sleep')}"
     hears(bare)
     log = (bare.home / "worker-sleep.log").read_text()[before:]

@@ -11,6 +11,7 @@ from tests.support.gates import gate_before
 from tests.support.servers import fresh_database
 from tests.support.sleeping import checkpointed, unbroken_again, work
 from tests.support.system import System, wait_for
+from tests.support.waiting import PATIENCE
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def damage(system: System, sha256: str, how: str) -> None:
 
 
 def said(system: System, worker: str, what: str) -> None:
-    wait_for(lambda: what in (system.home / f"{worker}.log").read_text(), 60, f"{worker} says {what!r}")
+    wait_for(lambda: what in (system.home / f"{worker}.log").read_text(), PATIENCE, f"{worker} says {what!r}")
 
 
 def step_of(system: System, job: str) -> int:
@@ -54,8 +55,8 @@ def test_an_artifact_store_that_is_away_stops_no_computation_and_is_waited_for(s
     with artifacts_away(system):
         said(system, "worker-sleep", "checkpoint not saved")
         done = system.job(job).progress.get("done", 0)
-        wait_for(lambda: system.job(job).progress.get("done", 0) > done + 3, 60, "it computes on")
-    wait_for(lambda: step_of(system, job) > before, 60, "a newer state is saved")
+        wait_for(lambda: system.job(job).progress.get("done", 0) > done + 3, PATIENCE, "it computes on")
+    wait_for(lambda: step_of(system, job) > before, PATIENCE, "a newer state is saved")
     ended = system.wait(job)
     assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
     assert ended.artifacts[0].sha256 == unbroken_again(system, job)
@@ -75,7 +76,7 @@ def test_who_waits_too_long_gives_the_job_back_free_of_charge(sqlite_system: Sys
     parent = system.wait(system.submit("sleep", {"tag": "parent"}))
     with artifacts_away(system):
         child = system.submit("sleep", {"tag": "child"}, inputs={"SLEPT": parent.id})
-        wait_for(lambda: system.job(child).attempt > 4, 60, "it was given back more often than a job may be lost")
+        wait_for(lambda: system.job(child).attempt > 4, PATIENCE, "it was given back more often than a job may be lost")
     ended = system.wait(child)
     assert (ended.state, ended.lost_count) == ("succeeded", 0)
 
@@ -89,7 +90,7 @@ def test_who_leaves_while_the_artifact_store_is_away_leaves_the_older_checkpoint
         said(system, "worker-sleep", "checkpoint not saved")
         checkpoint = system.job(job).checkpoint
         process.terminate()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE) == 0
         left = system.job(job)
     assert (left.state, left.lost_count, left.checkpoint) == ("queued", 0, checkpoint)
 
@@ -122,8 +123,8 @@ def test_postgresql_away_for_less_than_the_lease(
         # a claim that was committed, and whose answer was lost: found again long before its lease has run out
         gate.swallow(b"WITH RECURSIVE")
         found = system.submit("sleep", {"tag": "e"})
-        assert gate.swallowed.wait(60)
-        ended = system.wait(found, 50)
+        assert gate.swallowed.wait(PATIENCE)
+        ended = system.wait(found)
         assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
         said(system, "worker-sleep", "found again")
     finally:

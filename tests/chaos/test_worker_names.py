@@ -8,6 +8,7 @@ import subprocess
 from shared.jobs import fleet
 from tests.support.sleeping import work
 from tests.support.system import System, wait_for
+from tests.support.waiting import PATIENCE
 
 
 def test_one_killed_while_it_drains_takes_jobs_again_under_the_same_name(system: System) -> None:
@@ -15,12 +16,12 @@ def test_one_killed_while_it_drains_takes_jobs_again_under_the_same_name(system:
     deaf = system.submit("sleep", work(system, "deaf", steps=600, deaf=True))
     system.wait(deaf, state="running")
     process.send_signal(signal.SIGTERM)
-    wait_for(lambda: drains(system), 60, "it is told to drain")
+    wait_for(lambda: drains(system), PATIENCE, "it is told to drain")
     system.kill("worker-sleep", group=True)
     assert drains(system)  # the row is as it was left
 
     system.worker("sleep")
-    after = system.wait(system.submit("sleep", {"tag": "after"}), 120)
+    after = system.wait(system.submit("sleep", {"tag": "after"}))
     assert (after.state, after.worker) == ("succeeded", "worker-sleep")
 
 
@@ -30,9 +31,9 @@ def test_a_pool_child_that_is_replaced_while_its_worker_drains_takes_nothing(sys
     assert first is not None
     fleet.drain(system.db, "worker-sleep")
     first.kill()
-    wait_for(lambda: (c := System.child_of(process)) and c.pid != first.pid, 120, "another child registers")
+    wait_for(lambda: (c := System.child_of(process)) and c.pid != first.pid, PATIENCE, "another child registers")
     waiting = system.submit("sleep", {"tag": "waiting"})
-    wait_for(lambda: not system.redis.client.llen("sleep"), 60, "its bell was heard")
+    wait_for(lambda: not system.redis.client.llen("sleep"), PATIENCE, "its bell was heard")
     assert drains(system)
     assert system.job(waiting).state == "queued"
 
@@ -49,9 +50,9 @@ def test_sigterm_at_any_moment_of_a_start_ends_the_worker_and_leaves_no_mark(sql
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) in (0, -signal.SIGTERM), system.log("worker-sleep")
+        assert process.wait(timeout=PATIENCE) in (0, -signal.SIGTERM), system.log("worker-sleep")
     system.worker("sleep")
-    assert system.wait(system.submit("sleep", {"tag": "after"}), 120).state == "succeeded"
+    assert system.wait(system.submit("sleep", {"tag": "after"})).state == "succeeded"
 
 
 def drains(system: System) -> bool:

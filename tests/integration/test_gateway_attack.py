@@ -51,7 +51,7 @@ def test_those_who_mean_well_are_answered_beside_those_who_do_not(gateway):
     headers = {"Authorization": f"Bearer {TOKEN}"}
     job = httpx.post(f"{gateway.url}/v1/jobs", json={"stage": "sleep"}, headers=headers, trust_env=False).json()["id"]
     with Attack(gateway.port, silent=2000, bodies=80, streams=300, stream_heads=[events_of(job)]) as attack:
-        wait_for(lambda: attack.all_there, 120, f"the attack stands: {attack.standing}")
+        wait_for(lambda: attack.all_there, PATIENCE, f"the attack stands: {attack.standing}")
         took: dict[str, list[float]] = {"/livez": [], "/readyz": [], "POST": []}
         for n in range(20):
             for probe in ("/livez", "/readyz"):

@@ -82,7 +82,7 @@ def test_what_was_backed_up_while_jobs_ran_is_restored_and_goes_on(
     assert restored.job(running).state == "running"
     restored.reconciler()
     restored.worker("sleep", name="new")
-    assert [restored.wait(job, 300).state for job in (running, waiting)] == ["succeeded", "succeeded"]
+    assert [restored.wait(job).state for job in (running, waiting)] == ["succeeded", "succeeded"]
     assert restored.job(running).lost_count == 1
     assert fleet.stage_counts(restored.db) == {"sleep": {"succeeded": 3}}
 

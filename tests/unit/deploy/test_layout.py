@@ -24,6 +24,7 @@ from deploy.local.layout import (
 )
 from deploy.local.secret import write_secret
 from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_the_redis_of_a_folder_lets_nobody_in_without_its_password(layout: Layou
     with subprocess.Popen(programs(layout, port, 2, {})["redis"], stdout=subprocess.DEVNULL) as server:
         stranger, guest = (Redis(port=port, password=word) for word in (None, layout.redis_password()))
         try:
-            wait_for(lambda: answers(guest), 60, "it is up")
+            wait_for(lambda: answers(guest), PATIENCE, "it is up")
             with pytest.raises(AuthenticationError):
                 stranger.ping()
             assert guest.config_get("dir")["dir"] == str(layout.home / "redis")

@@ -14,6 +14,7 @@ import pytest
 
 from deploy.local.startup import DEATHS, Startup
 from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE
 
 # starts each line of its input as a program named worker-a-1, and again when that ends
 SUPERVISOR = """
@@ -47,7 +48,7 @@ def look(startup: Startup) -> str | None:
 
 def test_one_that_computes_is_waited_for(started: Callable[[str], int], tmp_path: Path) -> None:
     startup = Startup(started("while True: pass"), tmp_path, patience=10)
-    wait_for(lambda: look(startup) is None and startup.programs[NAME].spent > 3, 240, "it has computed")
+    wait_for(lambda: look(startup) is None and startup.programs[NAME].spent > 3, PATIENCE, "it has computed")
     assert startup.programs[NAME].deaths == 0
 
 
@@ -60,18 +61,18 @@ def test_one_that_writes_to_its_log_is_waited_for(started: Callable[[str], int],
 
 def test_one_that_does_nothing_is_given_up(started: Callable[[str], int], tmp_path: Path) -> None:
     startup = Startup(started("import time; time.sleep(600)"), tmp_path, patience=0.5)
-    why = wait_for(lambda: look(startup), 60, "it is given up")
+    why = wait_for(lambda: look(startup), PATIENCE, "it is given up")
     assert why == "worker-a-1 did not come up, and has done nothing for 0.5 s"
 
 
 def test_one_that_is_not_even_started_is_given_up(started: Callable[[str], int], tmp_path: Path) -> None:
     startup = Startup(started("import time; time.sleep(600)"), tmp_path, patience=0.5)
-    assert wait_for(lambda: startup.look({"gateway"}), 60, "it is given up").startswith("gateway did not come up")
+    assert wait_for(lambda: startup.look({"gateway"}), PATIENCE, "it is given up").startswith("gateway did not come up")
 
 
 def test_one_that_dies_again_and_again_is_given_up(started: Callable[[str], int], tmp_path: Path) -> None:
     startup = Startup(started("import time; time.sleep(0.3)"), tmp_path)
-    why = wait_for(lambda: look(startup), 120, "it is given up")
+    why = wait_for(lambda: look(startup), PATIENCE, "it is given up")
     assert why == f"worker-a-1 died {DEATHS} times before it was up"
 
 
@@ -79,7 +80,7 @@ def test_one_whose_child_dies_again_and_again_is_given_up(started: Callable[[str
     child = "import time\\nwhile time.process_time() < 1.3: pass"
     parent = f"import subprocess, sys\nwhile True: subprocess.run([sys.executable, '-c', '{child}'])"
     startup = Startup(started(parent), tmp_path)
-    wait_for(lambda: look(startup), 240, "it is given up")
+    wait_for(lambda: look(startup), PATIENCE, "it is given up")
     assert startup.programs[NAME].deaths == DEATHS
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE
 from workers.memory import MemoryWatch, oom_kills, usage
 
 MB = 1_000_000
@@ -115,4 +116,4 @@ def test_the_kernel_s_count_is_there() -> None:
 def test_a_process_that_is_gone_has_nothing(scene: Scene) -> None:
     scene.child.kill()
     scene.child.wait()
-    wait_for(lambda: usage(scene.child.pid) is None, 10, "it is gone")
+    wait_for(lambda: usage(scene.child.pid) is None, PATIENCE, "it is gone")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE
 from workers.stall import WALL, StallClock
 
 BUSY = "while True: pass"
@@ -44,7 +45,7 @@ def look(clock: StallClock, counter: int = 1, waits: bool = False) -> StallClock
 
 def test_one_that_computes_for_its_limit_without_a_beat_stands_still(started: Callable[[str], int]) -> None:
     clock = StallClock(started(BUSY), 0.3, gap=60)
-    wait_for(lambda: look(clock).stalled(), 60, "it is caught")
+    wait_for(lambda: look(clock).stalled(), PATIENCE, "it is caught")
     assert clock.stalled() == "it made no progress for 0.3 s of computing"
     assert clock.wall < 0.3 * WALL or clock.cpu > 0.3
     look(clock, counter=2)
@@ -53,9 +54,9 @@ def test_one_that_computes_for_its_limit_without_a_beat_stands_still(started: Ca
 
 def test_one_that_is_given_no_cpu_is_caught_by_the_wall_clock_and_not_before(started: Callable[[str], int]) -> None:
     clock = StallClock(started(ASLEEP), 0.2, gap=60)
-    wait_for(lambda: look(clock).wall > 0.2 * 3, 60, "three times its limit has passed")
+    wait_for(lambda: look(clock).wall > 0.2 * 3, PATIENCE, "three times its limit has passed")
     assert clock.stalled() is None
-    wait_for(lambda: look(clock).stalled(), 60, "it is caught")
+    wait_for(lambda: look(clock).stalled(), PATIENCE, "it is caught")
     assert clock.wall > 0.2 * WALL
     assert clock.stalled() == "it made no progress for 2 s"
 
@@ -63,14 +64,14 @@ def test_one_that_is_given_no_cpu_is_caught_by_the_wall_clock_and_not_before(sta
 def test_many_threads_are_not_punished_for_computing_together(started: Callable[[str], int]) -> None:
     clock = StallClock(started(THREADS), 60, gap=60)
     look(clock)
-    wait_for(lambda: look(clock).cpu > 0.5, 60, "they compute")
+    wait_for(lambda: look(clock).cpu > 0.5, PATIENCE, "they compute")
     assert clock.cpu <= clock.wall
 
 
 def test_waiting_for_a_store_does_not_count_but_for_ever(started: Callable[[str], int]) -> None:
     clock = StallClock(started(BUSY), 0.1, gap=60)
     look(clock)
-    wait_for(lambda: look(clock, waits=True).waits_in_vain(), 60, "the wait is over")
+    wait_for(lambda: look(clock, waits=True).waits_in_vain(), PATIENCE, "the wait is over")
     assert clock.stalled() is None
     assert clock.waited > 0.1 * WALL
 

@@ -10,6 +10,7 @@ import pytest
 from services.gateway.counts import Counts, QueueCounts
 from shared.errors import TransientError
 from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE
 
 
 class Store:
@@ -48,9 +49,9 @@ def test_nobody_waits_for_a_slow_count(slow: Callable[[Store], QueueCounts]) -> 
     store.open.clear()
     for _ in range(5):  # while the second is under way
         assert counts.current().counts == {"attack": {"queued": 1}}
-    wait_for(lambda: store.asked == 2, 60, "it is counted beside")
+    wait_for(lambda: store.asked == 2, PATIENCE, "it is counted beside")
     store.open.set()
-    wait_for(lambda: counts.current().counts["attack"]["queued"] > 1, 60, "the new count is answered")
+    wait_for(lambda: counts.current().counts["attack"]["queued"] > 1, PATIENCE, "the new count is answered")
 
 
 def test_an_old_count_is_nobodys_answer(slow: Callable[[Store], QueueCounts], monkeypatch: pytest.MonkeyPatch) -> None:

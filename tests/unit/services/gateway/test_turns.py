@@ -9,6 +9,7 @@ import pytest
 from services.gateway.turns import Turns
 from shared.errors import TransientError
 from tests.support.system import wait_for
+from tests.support.waiting import PATIENCE
 
 
 def test_one_at_a_time_and_all_who_wait_get_their_turn() -> None:
@@ -31,7 +32,7 @@ def test_one_at_a_time_and_all_who_wait_get_their_turn() -> None:
         threads = [threading.Thread(target=take) for _ in range(9)]
         for thread in threads:
             thread.start()
-        wait_for(lambda: refused, 60, "one of nine is sent away at once")
+        wait_for(lambda: refused, PATIENCE, "one of nine is sent away at once")
         assert (most, refused) == (0, ["this gateway is planning other requests, and as many wait as may"])
     for thread in threads:
         thread.join()
