@@ -1,7 +1,7 @@
 """Roles: what an artifact is to the jobs that make it and take it. This is the only list of them.
 
-A job names its inputs and outputs by role. An attacker is given what its attack declares, so who may see a role is
-part of what the role is.
+A job names its inputs and outputs by role; only LPIPS_WEIGHTS comes from a file. An attacker is given what its attack
+declares, so who may see a role is part of what the role is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from enum import StrEnum
 class Visibility(StrEnum):
     """Who may be given an artifact."""
 
-    PUBLIC = "public"  # everybody: it tells nothing of the training set
     ATTACKER = "attacker"  # an attacker whose threat model lists it
     ADAPTIVE = "adaptive"  # an attacker who knows the defense
-    AUDITOR = "auditor"  # whoever judges the attack: the truth, and what belongs to the judging
+    AUDITOR = "auditor"  # never an attacker: the truth, and what stages and judges need among themselves
 
 
 class ArtifactFormat(StrEnum):
@@ -70,7 +69,7 @@ class Role(StrEnum):
     FETCHED = (
         "FETCHED",
         ArtifactFormat.NETWORKS,
-        Visibility.ATTACKER,
+        Visibility.ADAPTIVE,
         "the mean of several releases that differ in their noise: UNLEARNED of an attacker who knows that they do",
     )
     PUBLIC = (
@@ -150,7 +149,7 @@ class Role(StrEnum):
         "UNLEARNING",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "what was done to forget: method, parameters, time",
+        "what was done to forget: method, parameters, whether it is exact, how far the weights moved",
     )
     RECONSTRUCTION = (
         "RECONSTRUCTION",
@@ -180,7 +179,7 @@ class Role(StrEnum):
         "SHADOWS",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "what an attack answers of deletions that were made again: the null of its p-values",
+        "what an attack answers about deletions that were made again: the null of its p-values",
     )
     JUDGE = (
         "JUDGE",

@@ -41,15 +41,15 @@ def look(db: Database, bell: Bell, depth: Depths, settings: Settings, watch: Wat
         log.warning("the job store's clock was set back: leases and pauses shortened", jobs=shortened)
     for job in reconcile.expire_leases(db, watch, settings.max_lost, settings.retry_backoff_s):
         log.warning("lease expired", job=job)
-    if watch.set_back:
-        if moved := reconcile.bound_ages(db):
-            log.warning("the job store's clock was set back: jobs keep their places in the queue", jobs=moved)
-        watch.set_back = False
     reconcile.finish_cancels(db)
     enough = {stage: BELLS * n for stage, n in fleet.live_by_stage(db).items()}
     for stage, n in missing_bells(reconcile.count_claimable(db, enough), depth).items():
         for _ in range(n):
             bell.ring(stage)
+    if watch.set_back:  # last: it is the longest, and the least urgent
+        watch.set_back = bool(moved := reconcile.bound_ages(db))
+        if moved:
+            log.warning("the job store's clock was set back: what was queued is not left behind", jobs=moved)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ AUDIT_ID = re.compile(r"aud_[0-9a-f]{20}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
-Role = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
+RoleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
 
 
 class Source(BaseModel):
@@ -37,7 +37,7 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     job: Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")] | None = None
-    role: Role | None = Field(None, description="what of the job to take; the input's own role if left out")
+    role: RoleName | None = Field(None, description="what of the job to take; the input's own role if left out")
     sha256: Annotated[str, StringConstraints(pattern=rf"^{SHA256.pattern}$")] | None = None
 
     @model_validator(mode="after")
@@ -76,7 +76,7 @@ class JobRequest(BaseModel):
     params: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the stage and its method; what is left out has its default"
     )
-    inputs: Annotated[dict[Role, AnySource], Field(max_length=32)] = Field(
+    inputs: Annotated[dict[RoleName, AnySource], Field(max_length=32)] = Field(
         default_factory=dict, description="by role, where each input comes from"
     )
     seed: Seed = Field(0, description="all the job's randomness")

@@ -33,7 +33,7 @@ def publish(db: Database, catalog: Catalog) -> None:
 
     def work(connection: Connection) -> None:
         row = {"digest": catalog.digest, "body": to_json(catalog.to_json())}
-        # later than the others also where the clock was set back since
+        # later than all others, even if the clock was set back since they were published
         others = select(func.max(catalogs.c.published_at)).where(catalogs.c.digest != catalog.digest)
         latest = connection.execute(others).scalar_one()
         at = db.now if latest is None else case((db.now > latest, db.now), else_=literal(latest + 1.0))
@@ -164,7 +164,8 @@ def fleet(db: Database) -> list[Worker]:
 
 
 def _live(db: Database) -> ColumnElement[bool]:
-    """Seen lately. One that was seen by a clock that has been set back since would count as live until that is over."""
+    """Seen lately. A time in the future is from before the clock was set back: such a worker would seem live until the
+    clock is there again."""
     return workers.c.seen_at.between(db.now - LIVE_WITHIN, db.now + LIVE_WITHIN)
 
 

@@ -156,7 +156,7 @@ def _consequences(db: Database, row: Row[Any], to: State) -> dict[str, Any]:
 
 def queued(db: Database, since: float | None, priority: int) -> dict[str, Any]:
     """What a queued job has: its age, which begins now if it has none, and the place that it gives."""
-    # of a clock that was set back since, an age would be a place behind all that comes
+    # A time in the future, from before the clock was set back, would put the job behind everything that comes in.
     at = db.now if since is None else case((literal(since) > db.now, db.now), else_=literal(since))
     return {"queued_at": at, "rank": rank(at, priority), "not_before": None}
 

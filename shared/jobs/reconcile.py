@@ -1,13 +1,14 @@
 """What nobody is alive to do: put lost attempts back, finish cancels, count what should be rung.
 
-Any number of reconcilers may run: rows are taken with SKIP LOCKED.
+Any number of reconcilers may run: rows are taken with SKIP LOCKED, or changed only while they still need it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Update, func, select, update
 
 from shared.errors import TransientError
 from shared.jobs.claims import charge, longest_pause
@@ -17,7 +18,8 @@ from shared.jobs.states import State
 from shared.jobs.tables import audits, jobs
 
 SLACK_S = 1.0  # by which two readings of one clock may differ
-SLICE = 1000  # rows changed in one transaction, so that nobody waits long for a lock
+SLICE = 500  # rows changed in one transaction, so that nobody waits long for a lock
+MOST = 10_000  # rows changed in one call
 
 
 class Watch:
@@ -45,8 +47,8 @@ class Watch:
         return now - self._since >= self._lease
 
     def start_anew(self) -> None:
-        """The store took no write: nor did it take anybody's renewal."""
-        self._looked = None
+        """The store took no write: nor did it take anybody's renewal, and it may come back with another clock."""
+        self._looked, self.set_back = None, True
 
 
 def expire_leases(db: Database, watch: Watch, max_lost: int, backoff: float = 0.0, limit: int = 100) -> list[str]:
@@ -98,29 +100,28 @@ def bound_times(db: Database, lease: float, backoff: float) -> int:
 
 def bound_ages(db: Database) -> int:
     """No job may have been queued later than now: what was, by a clock that has been set back since, would stand
-    behind all that comes in until the clock is there again. Such jobs keep their order. Returns how many there were.
+    behind all that comes in until the clock is there again. Such jobs keep their order among themselves. Returns how
+    many were changed; call it again until there are none, for one call takes seconds at most.
 
     Looks through all queued jobs: to be done when the clock was set back.
     """
-    queued = jobs.c.state == State.QUEUED
+    future = (jobs.c.state == State.QUEUED, jobs.c.queued_at > db.now)
     with db.read() as connection:
-        latest = func.max(jobs.c.queued_at)
-        now, ahead = connection.execute(select(db.now, latest - db.now).where(queued)).one()
+        ahead = connection.execute(select(func.max(jobs.c.queued_at) - db.now).where(*future)).scalar_one()
+        ids = list(connection.execute(select(jobs.c.id).where(*future).order_by(jobs.c.id).limit(MOST)).scalars())
     if ahead is None or ahead <= SLACK_S:
         return 0
     shifted = {"queued_at": jobs.c.queued_at - ahead, "rank": jobs.c.rank - ahead}
-
-    def work(connection: Connection) -> list[str]:
-        later = (queued, jobs.c.queued_at > now, jobs.c.id > last)
-        some = select(jobs.c.id).where(*later).order_by(jobs.c.id).limit(SLICE).with_for_update()
-        ids = list(connection.execute(some).scalars())
-        connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(**shifted))
-        return ids
-
-    changed, last = 0, ""
-    while ids := db.retrying(work):
-        changed, last = changed + len(ids), ids[-1]
+    changed = 0
+    for start in range(0, len(ids), SLICE):
+        # what was queued meanwhile, or put right by another reconciler, is of the present
+        these = update(jobs).where(jobs.c.id.in_(ids[start : start + SLICE]), *future).values(**shifted)
+        changed += db.retrying(partial(_change, these))
     return changed
+
+
+def _change(statement: Update, connection: Connection) -> int:
+    return int(connection.execute(statement).rowcount)
 
 
 def finish_cancels(db: Database) -> None:

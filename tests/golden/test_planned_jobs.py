@@ -7,7 +7,7 @@ import copy
 import pytest
 import yaml
 
-from tests.golden.planned_jobs import RENAMED, audits, described, made, read, renamed, without_report
+from tests.golden.planned_jobs import RECORDED, RENAMED, audits, described, made, read, renamed, without_report
 
 AUDITS = audits()
 
@@ -19,6 +19,10 @@ def test_an_audit_is_planned_as_it_was(name: str) -> None:
     missing = [job for key, job in before.items() if key not in now]
     added = [job for key, job in now.items() if key not in before]
     assert (missing, added) == ([], [])
+
+
+def test_no_record_is_of_an_audit_that_is_gone() -> None:
+    assert {path.stem for path in RECORDED.glob("*.json")} == set(AUDITS)
 
 
 def test_a_job_that_changes_changes_all_that_is_made_from_it() -> None:

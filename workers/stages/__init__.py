@@ -1,4 +1,4 @@
-"""The folder is the list: one file a stage. See README.md."""
+"""The folder is the list: one file per stage. See README.md."""
 
 from shared.registry import Registry
 

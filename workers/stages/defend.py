@@ -26,7 +26,6 @@ from workers.stages import registry
 from workers.stages._destroyed import destroyed
 
 SHOWN = 64  # images that tell whether a release still is a model
-FETCHED = Role.FETCHED  # what is made of several releases by who can fetch them
 
 
 class DefendParams(Params):
@@ -73,8 +72,10 @@ def run(ctx: JobContext) -> dict[str, Output]:
         Role.RELEASED: Output(write_networks(unlearned.architecture, released)),
         Role.DEFENSE: Output.of_json(_told(ctx, params, strength=strength).json_value()),
     }
-    if FETCHED in ctx.method.produces:
-        made[FETCHED] = Output(write_networks(unlearned.architecture, _fetched(ctx, unlearned, kept, params, released)))
+    if Role.FETCHED in ctx.method.produces:
+        made[Role.FETCHED] = Output(
+            write_networks(unlearned.architecture, _fetched(ctx, unlearned, kept, params, released))
+        )
     return made
 
 

@@ -1,4 +1,4 @@
-"""The folder is the list: one file a dataset. See README.md."""
+"""The folder is the list: one file per dataset. See README.md."""
 
 from shared.registry import Registry
 

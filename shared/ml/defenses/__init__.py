@@ -1,4 +1,4 @@
-"""The folder is the list: one file a defense. See README.md."""
+"""The folder is the list: one file per defense. See README.md."""
 
 from shared.registry import Registry
 

@@ -1,4 +1,4 @@
-"""The folder is the list: one file a metric. See README.md."""
+"""The folder is the list: one file per metric. See README.md."""
 
 from shared.registry import Registry
 

@@ -1,4 +1,4 @@
-"""The folder is the list: one file a model. See README.md."""
+"""The folder is the list: one file per model. See README.md."""
 
 from shared.registry import Registry
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,22 @@ from shared.errors import InvalidRequest
 from shared.ml.networks import read_networks
 from shared.ml.records import ForgetSets, TrainingSet
 from shared.ml.tensors import read_tensors
+from shared.roles import ArtifactFormat, Role
 from tests.support.tiny import DATA, MODEL, Outputs, body, chain, write_data
 from workers.context import NoHooks, Output
 from workers.stages._local import run_stage
+
+
+def read_html(data: bytes, _role: str) -> None:
+    assert data.startswith(b"<!doctype html>")
+
+
+READ: dict[ArtifactFormat, Callable[[bytes, str], object]] = {
+    ArtifactFormat.NETWORKS: read_networks,
+    ArtifactFormat.TENSORS: read_tensors,
+    ArtifactFormat.JSON: lambda data, _role: json.loads(data),
+    ArtifactFormat.HTML: read_html,
+}
 
 
 @pytest.mark.parametrize("method", ["gradient_ascent", "retrain"])
@@ -174,6 +188,20 @@ def test_every_long_stage_resumes_bit_equal_wherever_it_was_stopped(
         assert run_stage(stage, inputs, method, hooks=resuming, **params) == whole, f"stopped at asking {stops}"
         assert not resuming.beats or resuming.beats[0] > 1
     assert stops > 1
+
+
+def test_an_artifact_has_the_format_of_its_role() -> None:
+    made = chain()
+    made |= run_stage("defend", made, "obfuscation", draws=4)
+    made |= run_stage("probe", made, max_queries=10_000) | run_stage("candidates", made)
+    for attack in ("feature_recovery", "label_inference", "membership_population"):
+        made |= run_stage("attack", made, attack, **({"iterations": 2} if attack == "feature_recovery" else {}))
+    made |= run_stage("evaluate", made, decoys=3, test_samples=10)
+    told = {"name": "a", "dataset": DATA, "model": MODEL, "unlearning": ["gradient_ascent"], "attacks": ["x"]}
+    made |= run_stage("report", {"EVALUATION_1": made["EVALUATION"]}, audit=told)
+    assert {Role(name).artifact_format for name in made} == set(ArtifactFormat)
+    for role, output in made.items():
+        READ[Role(role).artifact_format](output.data, role)
 
 
 @pytest.mark.parametrize(

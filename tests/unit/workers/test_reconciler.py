@@ -6,16 +6,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import update
 
 from shared.config import Settings
+from shared.errors import TransientError
 from shared.jobs import fleet
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
 from shared.jobs.queue import MemoryBell
-from shared.jobs.reconcile import Watch
+from shared.jobs.reconcile import Watch, expire_leases
 from shared.jobs.tables import jobs
 from tests.support.jobs import STAGE, Store, planned
 from tests.support.waiting import PATIENCE
@@ -89,18 +91,35 @@ def test_it_sees_that_the_clock_was_set_back(times: tuple[float, ...], set_back:
     assert watch.set_back is set_back
 
 
-def test_a_clock_that_was_set_back_is_put_right_in_the_queue_once(
+def test_after_the_clock_was_set_back_ages_are_bounded_until_there_is_none(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[int] = []
-    monkeypatch.setattr("shared.jobs.reconcile.bound_ages", lambda _db: looks.append(1) or 0)
+    left = [3, 2, 0, 0]  # at the start, as nobody knows what was before, in three looks; then once
+    monkeypatch.setattr("shared.jobs.reconcile.bound_ages", lambda _db: left.pop(0))
     watch = Watch(45, 5)
-    for _ in range(3):
+    for _ in range(5):
         look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
-    assert len(looks) == 1
-    watch.may_expire(1.0)  # an earlier time than before
-    look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
-    assert len(looks) == 2
+    assert left == [0]
+    watch.may_expire(time.time() + 3600)
+    for _ in range(2):
+        look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
+    assert left == []
+
+
+def test_a_store_that_took_no_write_is_looked_at_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been away between two looks that are close, and may come back with another clock."""
+    watch = Watch(lease=45, interval=5)
+    assert [watch.may_expire(1000 + t) for t in range(0, 65, 5)][-1]
+    watch.set_back = False
+
+    def refuse(_work: object) -> NoReturn:
+        raise TransientError("the job store takes nothing now")
+
+    monkeypatch.setattr(store.db, "retrying", refuse)
+    with pytest.raises(TransientError):
+        expire_leases(store.db, watch, 3)
+    assert watch.set_back
+    assert [watch.may_expire(1065 + t) for t in range(0, 50, 5)] == [False] * 9 + [True]
 
 
 def test_a_store_that_took_no_writes_charges_nobody(tmp_path: Path) -> None:
