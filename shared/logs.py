@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict
+
+
+class _Unfailing:
+    """A stream whose reader may be gone, or whose disk is full: a line that cannot be written must not be what fails
+    the work that it tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def setup() -> None:
@@ -20,7 +38,7 @@ def setup() -> None:
             structlog.processors.format_exc_info,
             *([_make_visible, structlog.dev.ConsoleRenderer()] if person else [structlog.processors.JSONRenderer()]),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
     )
 
 

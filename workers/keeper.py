@@ -1,7 +1,7 @@
 """The loop inside the lease process: renew, carry progress out and orders in, and look after the child.
 
 It gives the job up when the child has died, stands still for longer than its stage said it might, takes more memory
-than it may, or does not obey. What it cannot tell SQL at once it tells again until the lease has long run out.
+than it may, or does not obey. What it cannot tell SQL at once it tells again for a day.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from shared.jobs.database import Database
 from shared.jobs.states import Failure, Stop
 from workers.memory import MemoryWatch
 from workers.page import Order, Page
+from workers.patience import TELL_WITHIN
 from workers.stall import StallClock
 
 log = structlog.get_logger()
@@ -173,8 +174,8 @@ class Keeper:
         self.record(hold, lambda: claims.fail(self.db, hold.job, hold.fence, failure, message))
 
     def record(self, hold: Hold, write: Callable[[], Any]) -> None:
-        """Say how the attempt ended, again while SQL is away; after the lease the reconciler does so, its way."""
-        until = time.monotonic() + 2 * self.settings.lease
+        """Say how the attempt ended, again while SQL is away."""
+        until = time.monotonic() + TELL_WITHIN
         while True:
             try:
                 write()

@@ -14,6 +14,9 @@ from workers.page import Page
 log = structlog.get_logger()
 T = TypeVar("T")
 
+# An end that is not told is charged to its job once the job store is back, so it is told however long that takes.
+# Nobody else can take the job meanwhile, and the fence says whether somebody has.
+TELL_WITHIN = 24 * 3600.0  # seconds
 FIRST_PAUSE = 0.2  # seconds; each further one is longer
 LONGEST_PAUSE = 1.0  # so that an order is obeyed soon
 

@@ -44,7 +44,7 @@ from workers.attempt import AttemptHooks
 from workers.claimer import Claimer
 from workers.context import JobContext, Output
 from workers.lease import LeaseProcess
-from workers.patience import wait_for
+from workers.patience import TELL_WITHIN, wait_for
 from workers.stages import registry as stages
 
 log = structlog.get_logger()
@@ -245,7 +245,7 @@ class Runner:
     def _record(self, end: Callable[[], set[str]]) -> None:
         """Write the end of an attempt, again while SQL is away; the fence decides if that took too long. Rings for
         what got something to do."""
-        self.ringer.ring(wait_for(end, self.lease.page, 2 * self.settings.lease))
+        self.ringer.ring(wait_for(end, self.lease.page, TELL_WITHIN))
 
 
 def _method(stage: Plugin, name: str | None) -> Plugin | None:

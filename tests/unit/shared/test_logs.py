@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import structlog
 from shared import logs
@@ -50,3 +52,22 @@ def test_a_terminal_is_told_nothing_that_it_would_obey() -> None:
     assert r"\x1b[2J \u202etxt.exe \x9b31m \n it is well" in text.splitlines()[0]
     assert "ZeroDivisionError" in text
     assert all(c.isprintable() or c == "\n" for c in text), repr(text)
+
+
+@pytest.mark.parametrize("gone", ["reader", "disk"])
+def test_a_log_that_cannot_be_written_fails_nothing(gone: str) -> None:
+    """As when a supervisor has closed its end of the pipe, or the disk of the logs is full."""
+    program = (
+        PROGRAM + "structlog.get_logger().warning('x' * 100_000)\nprint('alive', flush=True)\nimport os; os._exit(0)"
+    )
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    with open(ours, "wb") as broken, open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=broken if gone == "reader" else full,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (0, "alive\n")

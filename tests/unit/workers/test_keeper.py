@@ -14,13 +14,14 @@ import pytest
 from sqlalchemy import update
 
 from shared.config import Settings
+from shared.errors import TransientError
 from shared.jobs import claims, control, fleet, reads, submit
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.migrations import migrate
 from shared.jobs.records import Claim, PlannedJob
 from shared.jobs.tables import jobs
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, FastClock
 from workers.keeper import Keeper
 from workers.page import Order, Page
 
@@ -164,3 +165,21 @@ def test_the_end_of_the_pipe_gives_the_job_back_unless_it_was_released(scene: Sc
     scene.hold()
     scene.keeper.child_died()
     assert scene.state == "queued"
+
+
+def test_how_an_attempt_ended_is_told_however_long_the_job_store_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.hold()
+    monkeypatch.setattr("workers.keeper.time", FastClock())
+    assert scene.keeper.hold is not None
+    tries = list(range(12))
+
+    def tell() -> None:
+        if tries:
+            raise TransientError(f"the job store did not answer: {tries.pop()}")
+        told.append(True)
+
+    told: list[bool] = []
+    scene.keeper.record(scene.keeper.hold, tell)
+    assert told == [True]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from pydantic import Field, ValidationError
 
-from shared.errors import InvalidRequest, JobFailed
+from shared.errors import InvalidRequest, JobFailed, TransientError
 from shared.jobs.states import Failure
 from shared.registry import Params
-from workers.runner import explain
+from tests.support.waiting import FastClock
+from workers.page import Page
+from workers.runner import Runner, explain
 
 
 class SomeParams(Params):
@@ -38,3 +42,20 @@ def test_explain(error: Exception, failure: Failure, words: str) -> None:
     found, message = explain(error)
     assert found is failure
     assert words in message
+
+
+def test_an_end_is_told_however_long_the_job_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its job would be charged for it once the store is back."""
+    monkeypatch.setattr("workers.patience.time", FastClock())
+    tries, rung = list(range(12)), list[set[str]]()
+
+    def tell() -> set[str]:
+        if tries:
+            raise TransientError(f"the job store did not answer: {tries.pop()}")
+        return {"attack"}
+
+    runner = Runner.__new__(Runner)
+    runner.lease = SimpleNamespace(page=Page.create())  # type: ignore[assignment]
+    runner.ringer = SimpleNamespace(ring=rung.append)  # type: ignore[assignment]
+    runner._record(tell)
+    assert rung == [{"attack"}]
