@@ -18,7 +18,7 @@ CLIENT = ROOT / "services/client"  # knows HTTP alone: to it a role is a word of
 SPELT = re.compile(rf"(inputs\.)?({'|'.join(Role)})")
 
 
-def spelt(path: Path) -> Iterator[str]:
+def find_spelt(path: Path) -> Iterator[str]:
     """Where a string of the code is a role's name, or the path of an input of that role."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
@@ -30,7 +30,7 @@ def test_a_role_is_spelt_in_the_list_alone() -> None:
     every = [path for folder in OURS for path in sorted((ROOT / folder).rglob("*.py")) if path != LIST]
     files = [path for path in every if CLIENT not in path.parents]
     assert len(files) > 200
-    assert [place for path in files for place in spelt(path)] == []
+    assert [place for path in files for place in find_spelt(path)] == []
 
 
 def test_a_spelt_role_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,10 +39,10 @@ def test_a_spelt_role_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     file.write_text(
         '"""BASE and JUDGE."""\nA = "BASE"\nB = {"JUDGE": f"inputs.{A}"}\nC = "inputs.LABELS"\nD = "BASES"\n'
     )
-    assert {place.rpartition(":")[2].strip() for place in spelt(file)} == {"BASE", "JUDGE", "inputs.LABELS"}
+    assert {place.rpartition(":")[2].strip() for place in find_spelt(file)} == {"BASE", "JUDGE", "inputs.LABELS"}
 
 
-def table() -> list[str]:
+def write_table() -> list[str]:
     """The glossary's rows."""
     return [f"| {role} | {role.artifact_format} | {role.visibility} | {role.summary} |" for role in Role]
 
@@ -51,4 +51,4 @@ def test_the_glossary_has_the_list() -> None:
     lines = (ROOT / "docs/glossary.md").read_text().splitlines()
     start = lines.index("| role | format | who may see it | what it is |")
     end = next(n for n, line in enumerate(lines[start:], start) if not line)
-    assert lines[start + 2 : end] == table(), "\n".join(table())
+    assert lines[start + 2 : end] == write_table(), "\n".join(write_table())

@@ -1,4 +1,6 @@
-"""What audits are planned as, without the digests of code: `python -m tests.golden.planned_jobs` records it anew.
+"""The jobs that audits are planned as, recorded without code digests.
+
+`python -m tests.golden.planned_jobs` writes the records again.
 
 A job is its stage, method, parameters, seed and inputs by role, where an input is the job that makes it. Jobs
 are compared by what they are, not by their order or their keys.
@@ -30,19 +32,19 @@ RENAMED = HERE / "renamed.yaml"  # stages, methods, roles and params: by the nam
 Made = dict[str, Any]  # stage, method, params, seed, inputs: role -> [name of a job, role of that job]
 
 
-def audits() -> dict[str, dict[str, Any]]:
+def load_audits() -> dict[str, dict[str, Any]]:
     """Every example, and those by hand, as posted."""
     examples = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))}
     return examples | yaml.safe_load((HERE / "audits.yaml").read_text())
 
 
-def made(audit: Mapping[str, Any]) -> list[PlannedJob]:
+def plan_audit(audit: Mapping[str, Any]) -> list[PlannedJob]:
     """The jobs of an audit, with the plugins of this tree."""
     catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
     return plan(AuditSpec.model_validate(audit), catalog)
 
 
-def described(jobs: Iterable[PlannedJob]) -> list[Made]:
+def describe(jobs: Iterable[PlannedJob]) -> list[Made]:
     """By stages: each job with what it is, and with the names of its parents."""
     names: dict[str, str] = {}
     found: dict[str, Made] = {}
@@ -60,7 +62,7 @@ def _name(job: Made) -> str:
     return f"{job['stage']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def renamed(jobs: Iterable[Made], names: Mapping[str, Mapping[str, str]]) -> list[Made]:
+def rename(jobs: Iterable[Made], names: Mapping[str, Mapping[str, str]]) -> list[Made]:
     """Recorded jobs by the names that stages, methods, roles and parameters have now; parents before children."""
 
     def now(kind: str, name: str) -> str:
@@ -84,12 +86,12 @@ def renamed(jobs: Iterable[Made], names: Mapping[str, Mapping[str, str]]) -> lis
     return found
 
 
-def without_report(jobs: Iterable[Made]) -> dict[str, Made]:
+def drop_report(jobs: Iterable[Made]) -> dict[str, Made]:
     """By name. What the report job is told of its rows is the report's business."""
     return {_name(job): job for job in jobs if job["stage"] != "report"}
 
 
-def read(name: str) -> list[Made]:
+def read_record(name: str) -> list[Made]:
     """The recorded jobs of an audit."""
     found: list[Made] = json.loads((RECORDED / f"{name}.json").read_text())
     return found
@@ -98,8 +100,8 @@ def read(name: str) -> list[Made]:
 def main() -> None:
     """Record all audits."""
     RECORDED.mkdir(exist_ok=True)
-    for name, audit in audits().items():
-        lines = ",\n".join(json.dumps(job, sort_keys=True) for job in described(made(audit)))
+    for name, audit in load_audits().items():
+        lines = ",\n".join(json.dumps(job, sort_keys=True) for job in describe(plan_audit(audit)))
         (RECORDED / f"{name}.json").write_text(f"[\n{lines}\n]\n")
         sys.stdout.write(f"{name}\n")
 

@@ -7,15 +7,24 @@ import copy
 import pytest
 import yaml
 
-from tests.golden.planned_jobs import RECORDED, RENAMED, audits, described, made, read, renamed, without_report
+from tests.golden.planned_jobs import (
+    RECORDED,
+    RENAMED,
+    describe,
+    drop_report,
+    load_audits,
+    plan_audit,
+    read_record,
+    rename,
+)
 
-AUDITS = audits()
+AUDITS = load_audits()
 
 
 @pytest.mark.parametrize("name", AUDITS)
 def test_an_audit_is_planned_as_it_was(name: str) -> None:
-    before = without_report(renamed(read(name), yaml.safe_load(RENAMED.read_text())))
-    now = without_report(described(made(AUDITS[name])))
+    before = drop_report(rename(read_record(name), yaml.safe_load(RENAMED.read_text())))
+    now = drop_report(describe(plan_audit(AUDITS[name])))
     missing = [job for key, job in before.items() if key not in now]
     added = [job for key, job in now.items() if key not in before]
     assert (missing, added) == ([], [])
@@ -27,16 +36,16 @@ def test_no_record_is_of_an_audit_that_is_gone() -> None:
 
 def test_a_job_that_changes_changes_all_that_is_made_from_it() -> None:
     """What this comparison is worth: a parameter, a seed, an input taken from elsewhere, a name."""
-    jobs = read("quick")
-    before = without_report(jobs)
+    jobs = read_record("quick")
+    before = drop_report(jobs)
     changed = copy.deepcopy(jobs)
     assert changed[0]["stage"] == "pretrain"
     changed[0]["seed"] += 1
     with pytest.raises(KeyError):  # a child names a parent that is not there
-        renamed(changed, {})
+        rename(changed, {})
     children = sum(job["stage"] not in ("pretrain", "selftest", "report") for job in jobs)
-    other = without_report(renamed(jobs, {"params": {"epochs": "rounds"}}))
+    other = drop_report(rename(jobs, {"params": {"epochs": "rounds"}}))
     assert len(before.keys() - other.keys()) == children + 1
-    roles = without_report(renamed(jobs, {"roles": {"RELEASED": "RELEASE"}}))
+    roles = drop_report(rename(jobs, {"roles": {"RELEASED": "RELEASE"}}))
     assert before.keys() != roles.keys()
-    assert without_report(renamed(jobs, {})).keys() == before.keys()
+    assert drop_report(rename(jobs, {})).keys() == before.keys()

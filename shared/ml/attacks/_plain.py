@@ -17,7 +17,7 @@ from shared.ml.attacks._layers import Tensors
 from shared.ml.attacks._matching import Matcher, total_variation
 
 
-def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> Matcher:  # noqa: ARG001 - always 1
+def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> Matcher:  # noqa: ARG001 - signature of the batched one
     """As `_matching.matcher`, for directions of any norm."""
     own = _with(network, weights)
 
@@ -50,7 +50,7 @@ def mismatch(
     images: Tensor,
     labels: Tensor,
     direction: Tensors,
-    chunk: int | None = None,  # noqa: ARG001 - always 1
+    chunk: int | None = None,  # noqa: ARG001 - signature of the batched one
     trust: Tensors | None = None,
     common: Common | None = None,
 ) -> Tensor:

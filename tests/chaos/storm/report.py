@@ -53,7 +53,7 @@ def result(
     }
 
 
-def commit_served() -> str:
+def describe_commit() -> str:
     """What the working tree holds now."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -18,7 +18,7 @@ from tests.chaos.storm.journal import Journal
 from tests.chaos.storm.load import Clients, act
 from tests.chaos.storm.oracle import Finding, Oracle, told
 from tests.chaos.storm.recovery import recoveries
-from tests.chaos.storm.report import commit_served, result
+from tests.chaos.storm.report import describe_commit, result
 from tests.chaos.storm.settings import Piece
 from tests.chaos.storm.system import Served
 from tests.chaos.storm.weather import Weather
@@ -59,7 +59,7 @@ class Judged:
 @contextlib.contextmanager
 def weathered(home: Path, piece: Piece, say: Callable[[str], None] = lambda _: None) -> Iterator[Judged]:
     """Serve, strike, wait until all has ended; what it came to, with the system still there."""
-    system, commit = Served(home, piece), commit_served()  # it may be another one at the end
+    system, commit = Served(home, piece), describe_commit()  # it may be another one at the end
     journal = Journal(home / "journal.jsonl")
     ended = threading.Event()
     try:
