@@ -107,9 +107,7 @@ def _require_said_once(spec: AuditSpec) -> None:
     for stage, names in (("pretrain", ("dataset", "model")), ("train", ("dataset",))):
         for name in names:
             if name in getattr(spec, stage):
-                raise InvalidRequest(
-                    f"an audit has one {name}: leave it out here, and give it as {name}", f"{stage}.{name}"
-                )
+                raise InvalidRequest(f"the audit itself names its {name}: leave this one out", f"{stage}.{name}")
 
 
 def _require_jobs(count: int, at_least: str = "") -> None:
