@@ -6,7 +6,7 @@ input the plan key of the job or the digest of the artifact it comes from. It is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -14,11 +14,12 @@ from shared.catalog import Catalog
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.jobs.planner import (
-    ADAPTIVE,
     NOTHING,
+    EvaluatedRow,
     Planner,
     Providers,
     Source,
+    is_adaptive,
     key_text,
     plan_key,
     planned_job,
@@ -26,11 +27,10 @@ from shared.jobs.planner import (
 )
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.rows import to_json
-from shared.jobs.spec import AuditSpec
+from shared.jobs.spec import MAX_JOBS, AuditSpec
 from shared.jobs.sweep import swept
 from shared.roles import Role
 
-MAX_JOBS = 10_000
 MAX_PARAM_BYTES = 256 * 2**10  # of one audit or job as it is posted
 SEEDS = 2**31
 
@@ -81,14 +81,14 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
     base = _base(planner, spec)
     grid = _Grid(planner, spec)
     shared, shared_bytes = len(planner.jobs), planner.stored_bytes
-    evaluations = _seed(planner, spec, grid, grid.seeds[0], base)
+    rows = _seed(planner, spec, grid, grid.seeds[0], base)
     each, each_bytes = len(planner.jobs) - shared, planner.stored_bytes - shared_bytes
     _require_jobs(shared + each * len(grid.seeds) + 1 + planner.self_tested)
     require_stored(shared_bytes + each_bytes * len(grid.seeds))
     for seed in grid.seeds[1:]:
-        evaluations += _seed(planner, spec, grid, seed, base)
+        rows += _seed(planner, spec, grid, seed, base)
     told = spec.model_dump(mode="json", exclude={"fresh", "priority", "time_limit"})
-    planner.report({"audit": told}, evaluations)
+    planner.report(told, sorted(rows, key=lambda row: (row.place, grid.seeds.index(row.seed))))
     return list(planner.jobs.values())
 
 
@@ -142,15 +142,15 @@ class _Grid:
         ]
         self.recipes: dict[tuple[int, int], dict[str, Any]] = {}  # of training, by places of both methods
         # each attack is evaluated, each release made and evaluated
-        each = sum(len(self.attacks[d]) + 2 for d, _ in self.defenses)
+        each = sum(len(self.attacks[d]) + 2 for d, *_ in self.defenses)
         _require_jobs(len(self.seeds) * len(self.unlearning) * each, "at least ")
 
 
-def _seed(planner: Planner, spec: AuditSpec, grid: _Grid, seed: int, base: Providers) -> list[dict[str, Source]]:
-    """Plan all that is made with one seed; returns its evaluations."""
-    evaluations: list[dict[str, Source]] = []
-    for u, unlearning in grid.unlearning:
-        for d, defense in grid.defenses:
+def _seed(planner: Planner, spec: AuditSpec, grid: _Grid, seed: int, base: Providers) -> list[EvaluatedRow]:
+    """Plan all that is made with one seed; returns its rows."""
+    rows: list[EvaluatedRow] = []
+    for u, unlearning, _ in grid.unlearning:
+        for d, defense, _ in grid.defenses:
             with _blame({"params.dataset": "dataset", "params": "train"}):
                 trained = {**base, **planner.add("train", _recipe(planner, spec, grid, u, d), seed, base)}
             with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
@@ -160,8 +160,8 @@ def _seed(planner: Planner, spec: AuditSpec, grid: _Grid, seed: int, base: Provi
             with _blame_choice("defenses", d, defense, "defend", spec.defend):
                 released = unlearned | planner.add("defend", spec.defend, seed, unlearned, defense)
             released[Role.UNLEARNED] = released[Role.RELEASED]  # what is released is what an attacker gets to see
-            evaluations += _evaluations(planner, spec, seed, released, grid.attacks[d])
-    return evaluations
+            rows += _evaluations(planner, spec, seed, released, (u, d), grid)
+    return rows
 
 
 def _recipe(planner: Planner, spec: AuditSpec, grid: _Grid, u: int, d: int) -> Mapping[str, Any]:
@@ -217,16 +217,19 @@ def _several(forget: Mapping[str, Any]) -> bool:
 
 
 def _evaluations(
-    planner: Planner, spec: AuditSpec, seed: int, released: Providers, attacks: Iterable[tuple[int, Choice]]
-) -> list[dict[str, Source]]:
-    """Plan what is asked of one released model: its utility, and every attack with its evaluation."""
+    planner: Planner, spec: AuditSpec, seed: int, released: Providers, release: tuple[int, int], grid: _Grid
+) -> list[EvaluatedRow]:
+    """Plan what is asked of one released model: its utility, and every attack with its evaluation.
+
+    Args:
+        release: places of its unlearning method and its defense.
+    """
     with _blame({"params": "evaluate"}):
-        made: list[dict[str, Source]] = [
-            {Role.EVALUATION: planner.add("evaluate", spec.evaluate, seed, released)[Role.EVALUATION]}
-        ]
+        made = planner.add("evaluate", spec.evaluate, seed, released)
+    rows = [EvaluatedRow(seed, *release, None, False, {Role.EVALUATION: made[Role.EVALUATION]})]
     # An attacker that is not told how many samples, of how many classes, were forgotten takes it to be one of one.
     several = frozenset({Role.COUNTS} if _several(planner.params(released[Role.FORGET_SETS])) else ())
-    for a, attack in attacks:
+    for a, attack, also in grid.attacks[release[1]]:
         seen = _fetched(released, attack)
         with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
             needed = planner.needed(attack)
@@ -250,13 +253,15 @@ def _evaluations(
         with _blame({"params": "evaluate"}):
             # the truth, and what nulls are made of; what the models are worth is told once for all attacks
             truth = {role: source for role, source in seen.items() if role != Role.TRAINING_SET}
-            made.append(planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked}))
-    return made
+            made = planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked})
+        adaptive_too = not is_adaptive(attack) and any(is_adaptive(spec.attacks[place]) for place in also)
+        rows.append(EvaluatedRow(seed, *release, a, adaptive_too, made))
+    return rows
 
 
 def _fetched(released: Providers, attack: Choice) -> Providers:
     """What the attacker gets of the release: who knows that each fetch differs fetches as often as is assumed."""
-    often = attack.params.get(ADAPTIVE) is True and Role.FETCHED in released
+    often = is_adaptive(attack) and Role.FETCHED in released
     return {**released, Role.UNLEARNED: released[Role.FETCHED]} if often else released
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.rows import to_json
+from shared.jobs.spec import PlannedRow
 from shared.probes import quoted
 from shared.roles import Role
 from shared.shadows import unrepeatable
@@ -42,6 +43,41 @@ class Setting:
     params_json: str  # canonical
     key_text: KeyText
     supplied: frozenset[str]  # roles that its jobs are given where there are any
+
+
+class DistinctChoice(NamedTuple):
+    """A choice of an audit, where it stands first, and all its places."""
+
+    place: int
+    choice: Choice
+    places: list[int]
+
+
+class EvaluatedRow(NamedTuple):
+    """A row of the report, by the places of its methods in the audit, and what its evaluation makes."""
+
+    seed: int
+    unlearning: int
+    defense: int
+    attack: int | None
+    adaptive_too: bool
+    made: Mapping[str, Source]
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where it stands in the report; what a release is worth comes before the attacks on it."""
+        return self.unlearning, self.defense, -1 if self.attack is None else self.attack
+
+    def planned(self, evaluation: str) -> dict[str, Any]:
+        """As the report is told, with the role of its evaluation."""
+        return PlannedRow(
+            seed=self.seed,
+            unlearning=self.unlearning,
+            defense=self.defense,
+            attack=self.attack,
+            adaptive_too=self.adaptive_too,
+            evaluation=evaluation,
+        ).model_dump()
 
 
 class KeyText(NamedTuple):
@@ -93,6 +129,11 @@ def plan_key(text: KeyText, seed: int, sources: Mapping[str, Any]) -> str:
     """
     whole = f"{text.before}{to_json(sources)}{text.between}{seed:d}{text.after}"
     return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def is_adaptive(attack: Choice) -> bool:
+    """Whether the attacker knows the defense."""
+    return attack.params.get(ADAPTIVE) is True
 
 
 class Planner:
@@ -163,12 +204,17 @@ class Planner:
         """Whether the report tells of the code's self-test: a job that depends on the code alone."""
         return Role.SELF_TEST in self.catalog.get("stage", "report", "stage").uses
 
-    def report(self, params: Mapping[str, Any], evaluations: list[dict[str, Source]]) -> None:
-        """Plan the job that tells of all evaluations; each of their outputs is numbered."""
+    def report(self, audit: Mapping[str, Any], rows: Sequence[EvaluatedRow]) -> None:
+        """Plan the job that tells of all rows, in their order; the outputs of each evaluation are numbered."""
         tested = self.add("selftest", NOTHING, 0, {}) if self.self_tested else {}
-        each = {made[Role.EVALUATION].job: made for made in evaluations}.values()
-        many = {f"{role}_{n}": s for n, made in enumerate(each, start=1) for role, s in made.items()}
-        self._plan(self.setting("report", params), 0, many | tested)
+        numbers: dict[str, int] = {}
+        many: dict[str, Source] = {}
+        told = []
+        for row in rows:
+            number = numbers.setdefault(row.made[Role.EVALUATION].job, len(numbers) + 1)
+            many |= {f"{role}_{number}": source for role, source in row.made.items()}
+            told.append(row.planned(f"{Role.EVALUATION}_{number}"))
+        self._plan(self.setting("report", {"audit": audit, "rows": told}), 0, many | tested)
 
     def params(self, source: Source) -> Mapping[str, Any]:
         """All parameters of the job that supplies it."""
@@ -176,15 +222,15 @@ class Planner:
 
     def distinct(
         self, stage: str, params: Mapping[str, Any], choices: Iterable[tuple[int, Choice]]
-    ) -> list[tuple[int, Choice]]:
-        """The choices, each with its place, without those that equal an earlier one once defaults are filled in."""
-        found: dict[object, tuple[int, Choice]] = {}
+    ) -> list[DistinctChoice]:
+        """The choices that differ once defaults are filled in, each where it stands first."""
+        found: dict[object, DistinctChoice] = {}
         for place, choice in choices:
             try:
                 same: object = (choice.name, self.setting(stage, params, choice).params_json)
             except InvalidRequest:
                 same = place  # it is refused when its job is planned, where the blame is right
-            found.setdefault(same, (place, choice))
+            found.setdefault(same, DistinctChoice(place, choice, [])).places.append(place)
         return list(found.values())
 
     def trained_for(self, stage: str, method: Choice) -> dict[str, Any]:
@@ -234,7 +280,7 @@ class Planner:
 
     def against(self, attack: Choice, defense: Choice) -> Choice:
         """The attack as it is made on that defense: where knowing it is of no use, the one who does not is he."""
-        if attack.params.get(ADAPTIVE) is not True or ("defense", defense.name) not in self.catalog:
+        if not is_adaptive(attack) or ("defense", defense.name) not in self.catalog:
             return attack
         if self.catalog.get("defense", defense.name, "defense").counter:
             return attack

@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.choices import Choice
 
+MAX_JOBS = 10_000  # of one audit
+
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Place = Annotated[int, Field(ge=0, le=31)]  # in one of the audit's lists of methods, from 0
 TimeLimit = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]  # seconds
 
 
@@ -60,3 +63,21 @@ class AuditSpec(BaseModel):
     fresh: bool = Field(False, description="run everything even if it was done before")
     priority: int = Field(0, ge=-100, le=100, description="higher goes first")
     time_limit: TimeLimit | None = Field(None, description="seconds that one attempt of a job may take")
+
+
+class PlannedRow(BaseModel):
+    """A row that the report of an audit should have: an attack on a release, or without one what the release is worth.
+
+    Methods are named by their places in the audit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    seed: Seed
+    unlearning: Place
+    defense: Place
+    attack: Place | None
+    adaptive_too: bool = Field(
+        False, description="whether the audit also asked for the attacker who knows the defense, who is the same here"
+    )
+    evaluation: str = Field(max_length=40, description="the role of the input that holds it, such as EVALUATION_7")

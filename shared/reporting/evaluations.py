@@ -199,8 +199,13 @@ def unaware(attack: Method) -> Method:
     return Method(method=attack.method, params={n: v for n, v in attack.params.items() if n != "adaptive"})
 
 
-def identity(method: Method) -> tuple[str, str]:
-    """What makes two methods the same choice of the audit: a strength that was chosen for a seed does not."""
+def without_strength(method: Method) -> Method:
+    """The method without the strength that was chosen for its seed: the same for all seeds."""
     strength: Strength | None = method.strength if isinstance(method, Defense) else None
     params = {name: value for name, value in method.params.items() if strength is None or name != strength.name}
-    return method.method, json.dumps(params, sort_keys=True)
+    return Method(method=method.method, params=params)
+
+
+def identity(method: Method) -> tuple[str, str]:
+    """What makes two methods the same choice of the audit: a strength that was chosen for a seed does not."""
+    return method.method, json.dumps(without_strength(method).params, sort_keys=True)

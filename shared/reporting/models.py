@@ -204,6 +204,10 @@ class Row(Part):
     unlearning: Unlearning
     defense: Defense
     attack: Method
+    adaptive_too: bool = Field(
+        False,
+        description="whether the audit also asked for the attacker who knows the defense, who does the same here",
+    )
     threat_model: JSONObject
     deletions: Count
     size: Count = Field(description="k, samples in each deletion")

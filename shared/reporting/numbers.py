@@ -106,8 +106,7 @@ def shows(row: Row, attack: Method) -> bool:
     """Whether the row is of that attack; where knowing the defense is of no use, also of the attacker who knows it."""
     if identity(row.attack) == identity(attack):
         return True
-    same = not knows(row.attack) and identity(unaware(row.attack)) == identity(unaware(attack))
-    return same and knows(attack) and row.defense.counterless
+    return row.adaptive_too and knows(attack) and identity(unaware(row.attack)) == identity(unaware(attack))
 
 
 def columns_of(rows: Sequence[Row]) -> list[Method]:

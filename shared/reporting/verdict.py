@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, STAYED, identity, knows, main_metric
 from shared.reporting.findings import forgets, members, recalls, useful
-from shared.reporting.models import Level, Method, Missing, Row, Score, SelfTest, Verdict
+from shared.reporting.models import Level, Missing, Row, Score, SelfTest, Verdict
 from shared.reporting.notes import apart, attacked, unknown_defenses
 from shared.reporting.numbers import Names, attacks_of, by_release, gained, identified, listed, number, plural, scored
 
@@ -27,7 +27,10 @@ class Release:
         self.rows = rows
         self.unlearning, self.defense = rows[0].unlearning, rows[0].defense
         self.missing = [
-            m for m in missing if m.attack and _of(m.unlearning, self.unlearning) and _of(m.defense, self.defense)
+            m
+            for m in missing
+            if m.attack
+            and (identity(m.unlearning), identity(m.defense)) == (identity(self.unlearning), identity(self.defense))
         ]
 
     @property
@@ -60,11 +63,6 @@ class Release:
             ):
                 return False
         return True
-
-
-def _of(asked: Method, made: Method) -> bool:
-    """Whether what was made may be what was asked for: an audit need not name every parameter."""
-    return asked.method == made.method and asked.params.items() <= made.params.items()
 
 
 def releases(rows: Rows, missing: Sequence[Missing]) -> list[Release]:

@@ -12,7 +12,18 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from shared.ml.tensors import write_tensors
 from tests.support.browser import chromium
-from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, membership, utility
+from tests.support.reports import (
+    LEAK,
+    NOTHING,
+    audit,
+    defense,
+    found,
+    images,
+    labels,
+    membership,
+    planned_rows,
+    utility,
+)
 from workers.context import JobContext
 from workers.stages.report import ReportParams, run
 
@@ -72,7 +83,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw = torch.rand(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     inputs["PICTURES_1"] = write_tensors(dict.fromkeys(("truth", "reconstruction", "class_mean"), draw), about)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_bytes(run(JobContext(params=ReportParams(audit=spec), inputs=inputs))["REPORT_HTML"].data)
+    params = ReportParams(audit=spec, rows=planned_rows(spec, found(*evaluations)))
+    path.write_bytes(run(JobContext(params=params, inputs=inputs))["REPORT_HTML"].data)
     return path
 
 

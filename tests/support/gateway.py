@@ -73,7 +73,8 @@ def a_catalog(code: str = "1") -> Catalog:
         Entry(kind="stage", name="evaluate", summary="Evaluate.", uses=["RECONSTRUCTION", "UNLEARNED"],
               produces=["EVALUATION"], params_schema=_schema()),
         Entry(kind="stage", name="report", summary="Report.", many=["EVALUATION"], produces=["REPORT"],
-              traits={"tolerant": True}, params_schema=_schema(audit={"type": "object", "default": {}})),
+              traits={"tolerant": True}, params_schema=_schema(
+                  audit={"type": "object", "default": {}}, rows={"type": "array", "default": []})),
         Entry(kind="defense", name="none", summary="Nothing.", params_schema=_schema()),
         Entry(kind="unlearning", name="ascent", summary="One step up.", params_schema=_schema(rate=_number(0.1, 0, 1))),
         Entry(kind="unlearning", name="retrain", summary="Again.", needs=["BASE"], params_schema=_schema()),

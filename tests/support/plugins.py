@@ -91,6 +91,7 @@ class Evaluate(Params):
 
 class Report(Params):
     audit: dict[str, Any] = Field({})
+    rows: list[dict[str, Any]] = Field([])
 
 
 class Needy(Params):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
+from shared.choices import Choice
+from shared.jobs.spec import AuditSpec, PlannedRow
 from shared.reporting.build import build
 from shared.reporting.evaluations import Found, read_evaluation
-from shared.reporting.models import Report
+from shared.reporting.models import Method, Report
 from shared.reporting.selftests import read_self_test
 
 JSON = dict[str, Any]
@@ -139,9 +143,10 @@ def method(name: str, **params: Any) -> JSON:
     return {"method": name, "params": params}
 
 
-def found(*evaluations: JSON) -> list[Found]:
-    """As the stage reads them."""
-    return [read_evaluation(json.dumps(one).encode(), f"EVALUATION_{i}") for i, one in enumerate(evaluations, start=1)]
+def found(*evaluations: JSON) -> dict[str, Found]:
+    """As the stage reads them, by role."""
+    roles = [f"EVALUATION_{i}" for i, _ in enumerate(evaluations, start=1)]
+    return {role: read_evaluation(json.dumps(one).encode(), role) for role, one in zip(roles, evaluations, strict=True)}
 
 
 def self_test(**measured: float) -> bytes:
@@ -156,9 +161,54 @@ def self_test(**measured: float) -> bytes:
     return json.dumps({"passed": all(case["passed"] for case in cases), "cases": cases}).encode()
 
 
-def report(spec: JSON, *evaluations: JSON, tested: bytes | None = self_test()) -> Report:
-    found_ = None if tested is None else read_self_test(tested, "SELF_TEST")
-    return build(found(*evaluations), spec, "1.2.3", self_test=found_)
+def report(
+    spec: JSON, *evaluations: JSON, tested: bytes | None = self_test(), rows: list[PlannedRow] | None = None
+) -> Report:
+    """`rows`: as planned; if not given, each row of the grid has the first evaluation that may be its own."""
+    found_, came = None if tested is None else read_self_test(tested, "SELF_TEST"), found(*evaluations)
+    return build(came, spec, planned_rows(spec, came) if rows is None else rows, "1.2.3", found_)
+
+
+def planned_rows(spec: JSON, came: Mapping[str, Found]) -> list[PlannedRow]:
+    """The rows of an audit in which no choice is named twice, as a plan numbers them: what came, and what did not."""
+    parsed = AuditSpec.model_validate(spec)
+    left, rows = dict(came), []
+    for (u, unlearning), (d, defense), (a, attack), seed in product(
+        enumerate(parsed.unlearning), enumerate(parsed.defenses), _attacks(parsed), parsed.seeds
+    ):
+        counterless = any(one.defense.method == defense.name and one.defense.counterless for one in came.values())
+        both = counterless and any(
+            _is_adaptive(other) and attack and other.name == attack.name for other in parsed.attacks
+        )
+        plain = Choice(name=attack.name, params={**attack.params, "adaptive": False}) if both and attack else attack
+        if both and attack and a and any(other.name == attack.name for other in parsed.attacks[:a]):
+            continue  # the attacker who knows the defense is the one before
+        fitting = (
+            role
+            for role, one in left.items()
+            if one.evaluation.seed == seed
+            and _fits(unlearning, one.unlearning)
+            and _fits(defense, one.defense)
+            and _fits(plain, one.attack)
+        )
+        role = next(fitting, f"EVALUATION_{len(came) + len(rows) + 1}")
+        left.pop(role, None)
+        rows.append(PlannedRow(seed=seed, unlearning=u, defense=d, attack=a, adaptive_too=both, evaluation=role))
+    return rows
+
+
+def _attacks(spec: AuditSpec) -> list[tuple[int | None, Choice | None]]:
+    return [(None, None), *enumerate(spec.attacks)]
+
+
+def _is_adaptive(attack: Choice) -> bool:
+    return attack.params.get("adaptive") is True
+
+
+def _fits(asked: Choice | None, made: Method | None) -> bool:
+    if asked is None or made is None:
+        return asked is None and made is None
+    return asked.name == made.method and all(made.params.get(n, v) == v for n, v in asked.params.items())
 
 
 def _evaluation(seed: int, unlearning: str, released: JSON | None, attack: JSON | None, n: int) -> JSON:

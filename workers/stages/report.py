@@ -12,10 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from shared import VERSION
-from shared.choices import Choice, chosen, validated
+from shared.choices import validated
 from shared.errors import InvalidRequest
-from shared.jobs.spec import Seed
-from shared.ml import attacks, defenses, unlearning
+from shared.jobs.spec import MAX_JOBS, PlannedRow, Seed
 from shared.ml.tensors import read_tensors
 from shared.registry import Params
 from shared.reporting.build import build
@@ -30,12 +29,15 @@ from workers.stages import registry
 
 SIDE = 112  # pixels that a small image is enlarged to at least, by whole factors: each of its pixels stays one square
 KINDS = ("truth", "reconstruction", "class_mean")
-REGISTRIES = {each.kind: each for each in (attacks.registry, defenses.registry, unlearning.registry)}
 Rank = Annotated[int, Field(ge=1, le=1_000_001)]
 
 
 class ReportParams(Params):
-    audit: dict[str, Any] = Field(description="the audit as posted: which rows there should be")
+    audit: dict[str, Any] = Field(description="the audit as posted")
+    rows: list[PlannedRow] = Field(
+        max_length=MAX_JOBS,
+        description="the rows that it asks for, in the order of the report; evaluations that none names come last",
+    )
 
 
 class About(Part):
@@ -67,11 +69,13 @@ def run(ctx: JobContext) -> dict[str, Output]:
     """Join all evaluations of an audit into a verdict with its limits; rows that did not arrive are listed.
 
     Raises:
-        InvalidRequest: `audit` is none, or an input is not what its role says.
+        InvalidRequest: `audit` is none, a row is of a method that it does not have, or an input is not what its role
+            says.
     """
-    found = [read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, Role.EVALUATION)]
+    params: ReportParams = ctx.params
+    found = {role: read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, Role.EVALUATION)}
     tested = read_self_test(ctx.inputs[Role.SELF_TEST], Role.SELF_TEST) if Role.SELF_TEST in ctx.inputs else None
-    report = build(found, ctx.params.audit, VERSION, _complete, tested)
+    report = build(found, params.audit, params.rows, VERSION, tested)
     came = [pair for role in _numbered(ctx, Role.PICTURES) if (pair := _pictures(ctx.inputs[role], role))]
     images = {key_of(about): tensors for about, tensors in came}
     picked = shown(report.rows, [about for about, _ in came])
@@ -82,17 +86,6 @@ def run(ctx: JobContext) -> dict[str, Output]:
     page = render(report, galleries)
     ctx.progress(len(picked) + 1, len(picked) + 1)
     return {Role.REPORT: Output.of_json(report.json_value()), Role.REPORT_HTML: Output(page.encode(), "text/html")}
-
-
-def _complete(kind: str, choice: Choice, stage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """All parameters of a choice, defaults filled in; as given where this worker does not have the plugin."""
-    try:
-        plugin = REGISTRIES[kind].get(choice.name)
-        own = {name: value for name, value in stage.items() if name in plugin.params.model_fields}
-        _, params = chosen(REGISTRIES[kind], Choice(name=choice.name, params=own | choice.params))
-    except InvalidRequest:
-        return choice.params
-    return params.model_dump(mode="json")
 
 
 def _numbered(ctx: JobContext, role: str) -> list[str]:

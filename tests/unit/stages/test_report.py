@@ -19,7 +19,7 @@ from PIL import Image
 from shared import VERSION
 from shared.errors import InvalidRequest
 from shared.ml.tensors import write_tensors
-from tests.support.reports import LEAK, NOTHING, audit, images, labels, utility
+from tests.support.reports import LEAK, audit, images, labels, utility
 from workers.context import JobContext, NoHooks, Output
 from workers.stages import report as report_stage
 from workers.stages.report import ReportParams, run
@@ -48,8 +48,22 @@ def inputs(*evaluations: dict[str, Any]) -> Inputs:
     return {f"EVALUATION_{i}": json.dumps(one).encode() for i, one in enumerate(evaluations, start=1)}
 
 
+ROWS = ((1, 0), (2, None), (3, 1))  # of which evaluation, and of which attack: None for what a release is worth
+
+
 def told(given: Inputs, **spec: Any) -> dict[str, Output]:
-    return run(JobContext(params=ReportParams(audit=audit(**spec)), inputs=given))
+    """The report of one release with one seed."""
+    return run(JobContext(params=params(**spec), inputs=given))
+
+
+def params(**spec: Any) -> ReportParams:
+    asked = audit(**spec)
+    rows = [
+        {"seed": 0, "unlearning": 0, "defense": 0, "attack": attack, "evaluation": f"EVALUATION_{n}"}
+        for n, attack in ROWS
+        if attack is None or attack < len(asked["attacks"])
+    ]
+    return ReportParams.model_validate({"audit": asked, "rows": rows})
 
 
 def shown(page: str) -> list[Image.Image]:
@@ -139,16 +153,6 @@ def test_the_version_is_told_where_nothing_is_installed(monkeypatch: pytest.Monk
     assert report["provenance"]["palimpsest"] == VERSION
 
 
-def test_defaults_written_out_are_no_second_row() -> None:
-    """The plan makes one job of both, so one evaluation comes."""
-    released = {"method": "pruning", "params": {"share": 0.5}, "strength": None}
-    twice = ["pruning", {"name": "pruning", "params": {"share": 0.5}}]
-    given = inputs(images(**NOTHING, released=released), utility(released=released))
-    assert json.loads(told(given, defenses=twice, defend={"share": 0.5})["REPORT"].data)["missing"] == []
-    missing = json.loads(told(given, defenses=twice)["REPORT"].data)["missing"]
-    assert {one["defense"]["params"].get("share") for one in missing} == {None}
-
-
 class Beats(NoHooks):
     """Keeps what was noted."""
 
@@ -166,7 +170,7 @@ def test_progress_is_told_by_gallery_and_only_what_is_shown_is_drawn(monkeypatch
     given = inputs(images(**LEAK, seed=0), images(**LEAK, seed=1))
     given |= {"PICTURES_1": pictures(seed=1), "PICTURES_2": pictures(seed=0)}
     hooks = Beats()
-    run(JobContext(params=ReportParams(audit=audit(seeds=[0, 1])), inputs=given, hooks=hooks))
+    run(JobContext(params=params(seeds=[0, 1]), inputs=given, hooks=hooks))
     assert len(drawn) == 3 * 8
     assert hooks.heard == [(1, 2), (2, 2)]
 

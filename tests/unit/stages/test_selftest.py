@@ -43,7 +43,7 @@ def reported(tested: Output) -> dict[str, Output]:
 
 def _run_report(inputs: dict[str, Output]) -> dict[str, Output]:
     given = {role: output.data for role, output in inputs.items()}
-    return run(JobContext(params=ReportParams(audit=audit()), inputs=given))
+    return run(JobContext(params=ReportParams(audit=audit(), rows=[]), inputs=given))
 
 
 def test_it_makes_what_the_command_prints_and_beats_with_each_case(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,24 +17,24 @@ NOISY = {"name": "noisy", "params": {"sigma": 1}}
 WIDE = {"name": "mlp", "params": {"widths": [1, 2.5]}}
 OWN_SETS = {"indices": [[1, 2], [3, 4]]}
 AUDITS: dict[str, tuple[dict[str, Any], int, str]] = {
-    "the least": ({}, 9, "f93c91b1376131c6"),
-    "a grid": (GRID, 283, "3937f7744c0d7bad"),
+    "the least": ({}, 8, "3dcdb45d59c38db7"),
+    "a grid": (GRID, 282, "ad5c9ae29a57aa93"),
     "equal choices": (
         {"unlearning": ["ascent", "retrain", "ascent"], "attacks": ["matching"] * 2, "seeds": [0, 1, 0]},
-        25,
-        "735ec54f5e7574bd",
+        24,
+        "ed5167961bea50bb",
     ),
-    "a sweep": ({"defenses": ["none", "mist"], "sweep": True}, 21, "ce6fc9d845cac442"),
-    "a judge": ({**GRID, "evaluate": {"judge": True}, "pretrain_seed": 2**31 - 1}, 284, "1a7035f2f638910a"),
-    "own forget sets": ({**GRID, "forget": OWN_SETS}, 283, "8544f936e195b35a"),
-    "classes": ({**GRID, "forget": {"forget": "class", "size": 2}, "fresh": True}, 283, "844bdc93dfdad215"),
-    "data and model": ({**GRID, "dataset": NOISY, "model": WIDE}, 283, "2495f411b82f000f"),
+    "a sweep": ({"defenses": ["none", "mist"], "sweep": True}, 20, "da9707abade159ab"),
+    "a judge": ({**GRID, "evaluate": {"judge": True}, "pretrain_seed": 2**31 - 1}, 283, "f99165d270dbf53b"),
+    "own forget sets": ({**GRID, "forget": OWN_SETS}, 282, "f153ab74440bcdf5"),
+    "classes": ({**GRID, "forget": {"forget": "class", "size": 2}, "fresh": True}, 282, "27ab658eb4e1478b"),
+    "data and model": ({**GRID, "dataset": NOISY, "model": WIDE}, 282, "abfb696fc4185114"),
 }
 
 
 def digest_of_keys(change: dict[str, Any]) -> tuple[int, str]:
-    """How many jobs, and a digest over their plan keys in order."""
-    jobs = planned(change)
+    """How many jobs, and a digest over their plan keys in order; without the report, which is about one audit alone."""
+    jobs = [job for job in planned(change) if job.stage != "report"]
     return len(jobs), hashlib.sha256("\n".join(job.plan_key for job in jobs).encode()).hexdigest()[:16]
 
 

@@ -29,6 +29,46 @@ def test_the_report_is_last_tells_of_every_evaluation_once_and_knows_the_audit()
     assert "priority" not in report.params["audit"]
 
 
+def test_the_report_is_told_its_rows_in_their_order_and_which_evaluation_each_has() -> None:
+    grid = {"attacks": ["matching", "counting"], "unlearning": ["ascent", "retrain"], "seeds": [5, 3]}
+    *jobs, report = planned(grid)
+    by_key = {job.plan_key: job for job in jobs}
+    evaluated = {i.role: by_key[str(i.parent)] for i in report.inputs if i.parent_role == "EVALUATION"}
+    rows = report.params["rows"]
+    assert [(row["unlearning"], row["defense"], row["attack"], row["seed"]) for row in rows] == [
+        (u, 0, a, seed) for u in (0, 1) for a in (None, 0, 1) for seed in (5, 3)
+    ]
+    for row in rows:
+        job = evaluated[row["evaluation"]]
+        ancestors = {i.role: by_key[str(i.parent)] for i in job.inputs}
+        assert job.seed == row["seed"]
+        assert ancestors["FORGET_SETS"].method == grid["unlearning"][row["unlearning"]]
+        attacked = ancestors.get("RECONSTRUCTION") or ancestors.get("ANSWERS")
+        assert (attacked.method if attacked else None) == (
+            None if row["attack"] is None else grid["attacks"][row["attack"]]
+        )
+
+
+def test_a_choice_named_twice_is_one_row_in_its_first_place() -> None:
+    default = {"name": "sharded", "params": {}}
+    *_, report = planned({"unlearning": ["ascent", "ascent", default, "sharded"], "attacks": ["matching"] * 2})
+    assert [(row["unlearning"], row["attack"]) for row in report.params["rows"]] == [
+        (0, None), (0, 0), (2, None), (2, 0),
+    ]  # fmt: skip
+
+
+def test_an_attacker_who_knows_the_defense_stands_in_the_row_of_who_does_not_where_it_is_of_no_use() -> None:
+    knows = {"name": "matching", "params": {"adaptive": True}}
+    for attacks, told in (
+        (["matching", knows], [(0, 0, True), (1, 0, False), (1, 1, False)]),
+        ([knows], [(0, 0, True), (1, 0, False)]),
+        (["matching"], [(0, 0, False), (1, 0, False)]),
+    ):
+        *_, report = planned({"attacks": attacks, "defenses": ["none", "veil"]})
+        rows = [row for row in report.params["rows"] if row["attack"] is not None]
+        assert [(row["defense"], row["attack"], row["adaptive_too"]) for row in rows] == told
+
+
 def self_test(*args: Any) -> PlannedJob:
     (job,) = (j for j in planned(*args) if j.stage == "selftest")
     return job

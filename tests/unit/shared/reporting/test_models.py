@@ -54,4 +54,4 @@ def test_an_evaluation_that_is_none_is_refused_by_its_role(data: bytes) -> None:
 
 def test_an_audit_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="audit"):
-        report({"name": "x"})
+        report({"name": "x"}, rows=[])
