@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.registry import Plugin
+from shared.wiring import Wiring
 
 JSONObject = dict[str, Any]
 
@@ -30,6 +31,7 @@ class Entry(BaseModel):
     trains: list[str] = Field(default_factory=list)
     methods: str | None = None
     counter: bool = Field(default=False, description="defenses: whether an attacker who knows it can make use of that")
+    wiring: Wiring | None = Field(default=None, description="stages: how an audit runs it; null if it does not")
     traits: JSONObject = Field(default_factory=dict)
     params_schema: JSONObject = Field(default_factory=dict)
     code: str = Field(
@@ -54,6 +56,7 @@ class Entry(BaseModel):
             trains=list(plugin.trains),
             methods=plugin.methods,
             counter=plugin.counter is not None,
+            wiring=plugin.wiring,
             traits=dict(plugin.traits),
             params_schema=plugin.params.model_json_schema(),
             code=code,
@@ -63,6 +66,16 @@ class Entry(BaseModel):
     def properties(self) -> JSONObject:
         found: JSONObject = self.params_schema.get("properties", {})
         return found
+
+    @property
+    def takes(self) -> list[str]:
+        """All roles that this plugin may take, whatever its parameters."""
+        return [*self.needs, *_all_of(self.needs_when), *self.uses]
+
+    @property
+    def makes(self) -> list[str]:
+        """All roles that this plugin may make, whatever its parameters."""
+        return [*self.produces, *_all_of(self.produces_when)]
 
     def needed(self, params: Mapping[str, Any]) -> list[str]:
         """The roles this plugin needs with these parameters."""
@@ -75,6 +88,10 @@ class Entry(BaseModel):
 
 def _as_data(by_param: Mapping[str, Mapping[Any, Iterable[str]]]) -> dict[str, dict[str, list[str]]]:
     return {param: {str(value): list(roles) for value, roles in by.items()} for param, by in by_param.items()}
+
+
+def _all_of(by_param: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
+    return [role for by in by_param.values() for roles in by.values() for role in roles]
 
 
 def _with(always: list[str], by_param: Mapping[str, Mapping[str, list[str]]], params: Mapping[str, Any]) -> list[str]:

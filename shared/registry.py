@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from shared.errors import InvalidRequest, PluginImportError
+from shared.wiring import Wiring
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -39,6 +40,7 @@ class Plugin:
     `method` names. `trains` are those of its parameters that the stage train takes as well: what it needs
     to have been trained differently, it has trained for itself. `counter` (defenses only) is what an attacker does who
     knows it: see `shared/ml/defenses/README.md`.
+    `wiring` (stages only) says how an audit runs it.
     `traits` is any further JSON that the catalog publishes (a metric's unit, an attack's output).
     """
 
@@ -56,6 +58,7 @@ class Plugin:
     trains: tuple[str, ...] = ()
     methods: str | None = None
     counter: Callable[..., Any] | None = None
+    wiring: Wiring | None = None
     traits: Mapping[str, Any] = field(default_factory=dict)
 
     @property

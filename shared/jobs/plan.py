@@ -6,30 +6,22 @@ input the plan key of the job or the digest of the artifact it comes from. It is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.catalog import Catalog
-from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.jobs.planner import (
-    NOTHING,
-    EvaluatedRow,
-    Planner,
-    Providers,
-    Source,
-    is_adaptive,
-    key_text,
-    plan_key,
-    planned_job,
-    require_stored,
-)
+from shared.jobs.blame import blame
+from shared.jobs.feasibility import forgets_several
+from shared.jobs.pipeline import Place
+from shared.jobs.planner import Planner, Setting, Source, key_text, plan_key, planned_job, require_stored
 from shared.jobs.records import Input, PlannedJob
+from shared.jobs.resolve import ResolvedAudit, is_adaptive, resolve
 from shared.jobs.rows import to_json
-from shared.jobs.spec import MAX_JOBS, AuditSpec
-from shared.jobs.sweep import swept
+from shared.jobs.spec import MAX_JOBS, AuditSpec, PlannedMeasurement, PlannedRow
 from shared.roles import Role
+from shared.wiring import Scope
 
 MAX_PARAM_BYTES = 256 * 2**10  # of one audit or job as it is posted
 SEEDS = 2**31
@@ -75,21 +67,8 @@ def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
             of choices and parameters, `MAX_JOBS` jobs or `MAX_STORED_BYTES` bytes of parameters in all jobs.
     """
     require_posted(len(spec.model_dump_json().encode()), "")
-    _require_said_once(spec)
-    spec = swept(spec, catalog)
-    planner = Planner(catalog, spec.fresh)
-    base = _base(planner, spec)
-    grid = _Grid(planner, spec)
-    shared, shared_bytes = len(planner.jobs), planner.stored_bytes
-    rows = _seed(planner, spec, grid, grid.seeds[0], base)
-    each, each_bytes = len(planner.jobs) - shared, planner.stored_bytes - shared_bytes
-    _require_jobs(shared + each * len(grid.seeds) + 1 + planner.self_tested)
-    require_stored(shared_bytes + each_bytes * len(grid.seeds))
-    for seed in grid.seeds[1:]:
-        rows += _seed(planner, spec, grid, seed, base)
-    told = spec.model_dump(mode="json", exclude={"fresh", "priority", "time_limit"})
-    planner.report(told, sorted(rows, key=lambda row: (row.place, grid.seeds.index(row.seed))))
-    return list(planner.jobs.values())
+    audit = resolve(spec, catalog, lambda count: _require_jobs(count, "at least "))
+    return _Plan(audit).jobs()
 
 
 def require_posted(size: int, field: str) -> None:
@@ -102,14 +81,6 @@ def require_posted(size: int, field: str) -> None:
         raise InvalidRequest(f"{size:,} bytes of parameters: at most {MAX_PARAM_BYTES:,}", field)
 
 
-def _require_said_once(spec: AuditSpec) -> None:
-    """Refuse what a stage is given by the audit, and would not take from its own parameters."""
-    for stage, names in (("pretrain", ("dataset", "model")), ("train", ("dataset",))):
-        for name in names:
-            if name in getattr(spec, stage):
-                raise InvalidRequest(f"the audit itself names its {name}: leave this one out", f"{stage}.{name}")
-
-
 def _require_jobs(count: int, at_least: str = "") -> None:
     if count > MAX_JOBS:
         raise InvalidRequest(
@@ -117,171 +88,183 @@ def _require_jobs(count: int, at_least: str = "") -> None:
         )
 
 
-def _base(planner: Planner, spec: AuditSpec) -> dict[str, Source]:
-    """Plan what all seeds share."""
-    pretrain = {**spec.pretrain, "dataset": spec.dataset.model_dump(), "model": spec.model.model_dump()}
-    with _blame({"params.dataset": "dataset", "params.model": "model", "params": "pretrain"}):
-        base = planner.add("pretrain", pretrain, spec.pretrain_seed, {})
-    with _blame({"params": "evaluate"}):
-        judged = planner.needs_judge(spec.evaluate)
-    if judged:  # what was attacked must not judge, and what judges must see as well: the same training, another seed
-        base[Role.JUDGE] = planner.add("pretrain", pretrain, (spec.pretrain_seed + 1) % SEEDS, {})[Role.BASE]
-    return base
+@dataclass(frozen=True)
+class _Branch:
+    """What one scope has to offer: where each role comes from, and the branch that it grew from."""
+
+    scope: Scope
+    seed: int | None = None
+    place: Place = field(default_factory=Place)
+    providers: dict[str, Source] = field(default_factory=dict)
+    trunk: _Branch | None = None
+
+    def grow(self, scope: Scope, **to: Any) -> _Branch:
+        """A branch of the next scope, with all that this one has."""
+        place = self.place._replace(**{name: to.pop(name) for name in list(to) if name in Place._fields})
+        return _Branch(scope, to.pop("seed", self.seed), place, dict(self.providers), self)
+
+    def at(self, scope: Scope) -> _Branch:
+        """This branch, or the one of that scope that it grew from."""
+        return self if self.scope is scope or self.trunk is None else self.trunk.at(scope)
 
 
-class _Grid:
-    """What an audit compares, each choice once and with its place in the audit."""
+class _Plan:
+    """Walks through an audit's scopes and plans the stages of each."""
 
-    def __init__(self, planner: Planner, spec: AuditSpec) -> None:
-        self.seeds = list(dict.fromkeys(spec.seeds))
-        self.unlearning = planner.distinct("unlearn", spec.forget, enumerate(spec.unlearning))
-        self.defenses = planner.distinct("defend", spec.defend, enumerate(spec.defenses))
-        self.attacks = [  # by place of the defense, as they are made on that one
-            planner.distinct("attack", NOTHING, [(a, planner.against(c, d)) for a, c in enumerate(spec.attacks)])
-            for d in spec.defenses
-        ]
-        self.recipes: dict[tuple[int, int], dict[str, Any]] = {}  # of training, by places of both methods
-        # each attack is evaluated, each release made and evaluated
-        each = sum(len(self.attacks[d]) + 2 for d, *_ in self.defenses)
-        _require_jobs(len(self.seeds) * len(self.unlearning) * each, "at least ")
+    def __init__(self, audit: ResolvedAudit) -> None:
+        self.audit, self.spec, self.pipeline = audit, audit.spec, audit.pipeline
+        self.planner = Planner(audit.spec.fresh)
+        self.rows: list[tuple[PlannedRow, dict[str, Source]]] = []
+        self.measurements: list[tuple[PlannedMeasurement, dict[str, Source]]] = []
 
+    def jobs(self) -> list[PlannedJob]:
+        planner, seeds = self.planner, self.audit.seeds
+        base = self._base()
+        shared, shared_bytes = len(planner.jobs), planner.stored_bytes
+        self._seed(base, seeds[0])
+        each, each_bytes = len(planner.jobs) - shared, planner.stored_bytes - shared_bytes
+        _require_jobs(shared + each * len(seeds) + self._closing_jobs())
+        require_stored(shared_bytes + each_bytes * len(seeds))
+        for seed in seeds[1:]:
+            self._seed(base, seed)
+        self._report(base)
+        return list(planner.jobs.values())
 
-def _seed(planner: Planner, spec: AuditSpec, grid: _Grid, seed: int, base: Providers) -> list[EvaluatedRow]:
-    """Plan all that is made with one seed; returns its rows."""
-    rows: list[EvaluatedRow] = []
-    for u, unlearning, _ in grid.unlearning:
-        for d, defense, _ in grid.defenses:
-            with _blame({"params.dataset": "dataset", "params": "train"}):
-                trained = {**base, **planner.add("train", _recipe(planner, spec, grid, u, d), seed, base)}
-            with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
-                unlearned = trained | planner.add("unlearn", spec.forget, seed, trained, unlearning)
-            if seed == grid.seeds[0]:  # what is checked here is the same for all
-                _check_unlearned(planner, spec, unlearning, f"unlearning.{u}", unlearned)
-            with _blame_choice("defenses", d, defense, "defend", spec.defend):
-                released = unlearned | planner.add("defend", spec.defend, seed, unlearned, defense)
-            released[Role.UNLEARNED] = released[Role.RELEASED]  # what is released is what an attacker gets to see
-            rows += _evaluations(planner, spec, seed, released, (u, d), grid)
-    return rows
+    def _base(self) -> _Branch:
+        """Plan what all seeds share."""
+        base = _Branch(Scope.AUDIT)
+        self._run(base)
+        for role in sorted(self.audit.needed & self.pipeline.makers.keys()):
+            if Scope.AUDIT in self.pipeline.wirings[self.pipeline.makers[role]].scopes:
+                self._make(role, base)
+        return base
 
+    def _seed(self, base: _Branch, seed: int) -> None:
+        """Plan all that is made with one seed."""
+        branch = base.grow(Scope.SEED, seed=seed)
+        self._run(branch)
+        for u, *_ in self.audit.unlearning:
+            for d, *_ in self.audit.defenses:
+                release = branch.grow(Scope.RELEASE, unlearning=u, defense=d)
+                self._run(release)
+                for a, attack, _ in self.audit.attacks[d]:
+                    attacked = release.grow(Scope.ATTACK, attack=a)
+                    if is_adaptive(attack):  # what is published, as who knows the defense gets to see it
+                        for wiring in self.pipeline.wirings.values():
+                            self._let_stand(wiring.stands_for_adaptive, attacked)
+                    self._run(attacked)
 
-def _recipe(planner: Planner, spec: AuditSpec, grid: _Grid, u: int, d: int) -> Mapping[str, Any]:
-    """Parameters of the stage train for one pair of methods, which have the last word on what is theirs."""
-    if (u, d) not in grid.recipes:
-        unlearning, defense = spec.unlearning[u], spec.defenses[d]
-        with _blame_choice("unlearning", u, unlearning, "forget", spec.forget):
-            ways = planner.trained_for("unlearn", unlearning)
-        with _blame_choice("defenses", d, defense, "defend", spec.defend):
-            ways |= planner.trained_for("defend", defense)
-        for name, value in ways.items():
-            if spec.train.get(name, value) != value:
-                raise InvalidRequest(
-                    f"train.{name} is {spec.train[name]!r}, but a method of this audit needs {value!r}: leave it out "
-                    "here, and give it to the method",
-                    f"params.{name}",
-                )
-        grid.recipes[u, d] = {**spec.train, **ways, "dataset": spec.dataset.model_dump()}
-    return grid.recipes[u, d]
+    def _run(self, branch: _Branch) -> None:
+        """Plan the stages of the branch's scope; what they make is there from then on."""
+        for stage in self.pipeline.stages[branch.scope]:
+            wiring = self.pipeline.wirings[stage]
+            if not self.audit.is_asked_for(stage):
+                continue
+            if wiring.flag and not branch.providers.keys() >= {*self.pipeline.entries[stage].needs}:
+                continue  # a flag asks for it wherever it can be made
+            made = self._add(stage, branch)
+            branch.providers.update(made)
+            self._let_stand(wiring.stands_for, branch)
+            if wiring.reported:
+                self._tell(stage, branch, made)
 
+    def _add(self, stage: str, branch: _Branch, next_seed: bool = False) -> dict[str, Source]:
+        """Plan one job of a stage, and those that make on demand what it needs."""
+        setting = self.audit.setting(stage, branch.place)
+        wiring = setting.wiring
+        for role in setting.wanted:
+            self._make(role, branch)
+        seed = branch.seed
+        if seed is None:
+            seed = (getattr(self.spec, wiring.seed) + next_seed) % SEEDS if wiring.seed else 0
+        withheld = wiring.withheld.get(branch.scope, ())
+        providers = {role: source for role, source in branch.providers.items() if role not in withheld}
+        path = f"{wiring.methods}.{getattr(branch.place, _SINGULAR[wiring.methods])}" if wiring.methods else ""
+        with blame({"inputs": path} if path else {}):
+            return self.planner.add(setting, seed, providers, self._told(setting, branch))
 
-def _check_unlearned(planner: Planner, spec: AuditSpec, unlearning: Choice, field: str, unlearned: Providers) -> None:
-    """Refuse at once what the worker would refuse of training, forget sets and method together."""
-    _check_forget_sets(planner.params(unlearned[Role.TRAINING_SET]), planner.params(unlearned[Role.FORGET_SETS]))
-    if spec.p_values:
-        planner.check_repeatable("unlearn", unlearning, field, spec.forget)
-    planner.check_retain(unlearning, field, unlearned[Role.TRAINING_SET], unlearned[Role.FORGET_SETS])
+    def _make(self, role: str, branch: _Branch) -> None:
+        """Have a role made on demand, if a stage does that: from what its own scope has to offer."""
+        maker = self.pipeline.makers.get(role)
+        if maker is None or role in branch.providers:
+            return
+        wiring = self.pipeline.wirings[maker]
+        twin = next((made for wanted, made in wiring.twins.items() if wanted == role), None)
+        made = self._add(maker, branch.at(wiring.scopes[0]), next_seed=twin is not None)
+        branch.providers.update({role: made[twin]} if twin else made)
 
+    def _told(self, setting: Setting, branch: _Branch) -> frozenset[str]:
+        """What an attacker is told of the deletions: who is not told takes each to be of one sample of one class."""
+        told, forgotten = setting.wiring.told_of_several, branch.providers.get(Role.FORGET_SETS)
+        if not told or forgotten is None or not forgets_several(self.planner.params(forgotten)):
+            return frozenset()
+        return frozenset(told)
 
-def _check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any]) -> None:
-    """Refuse at once what the worker would refuse: forget sets are disjoint parts of the training set."""
-    n, deletions, k, own = train["size"], unlearn["deletions"], unlearn["size"], unlearn.get("indices")
-    if own is not None:
-        if beyond := [place for row in own for place in row if place >= n]:
-            raise InvalidRequest(f"there is no sample {beyond[0]} in a training set of {n}", "forget.indices")
-        return
-    if unlearn.get("forget") == "class":
-        return  # how many a class has is known when the training set is drawn
-    if k > n:
-        raise InvalidRequest(f"a training set of {n} has no forget set of {k}", "forget.size")
-    if deletions * k > n:
-        raise InvalidRequest(
-            f"{deletions} disjoint forget sets of {k} need a training set of at least {deletions * k}, not {n}: "
-            "raise train.size or lower forget.deletions",
-            "forget.deletions",
+    @staticmethod
+    def _let_stand(stand_ins: Mapping[Role, Role], branch: _Branch) -> None:
+        for made, role in stand_ins.items():
+            if made in branch.providers:
+                branch.providers[role] = branch.providers[made]
+
+    def _tell(self, stage: str, branch: _Branch, made: dict[str, Source]) -> None:
+        """Note for the report what a stage has made for it."""
+        place = branch.place
+        if Role.EVALUATION not in made or branch.seed is None or place.unlearning is None or place.defense is None:
+            told = PlannedMeasurement(stage=stage, seed=branch.seed, **place._asdict(), metrics="")
+            self.measurements.append((told, {Role.METRICS: made[Role.METRICS]}))
+            return
+        if place.attack is None:  # what a release is worth has no pictures
+            made = {Role.EVALUATION: made[Role.EVALUATION]}
+        row = PlannedRow(
+            seed=branch.seed,
+            unlearning=place.unlearning,
+            defense=place.defense,
+            attack=place.attack,
+            adaptive_too=self._is_adaptive_too(place),
+            evaluation="",
         )
+        self.rows.append((row, made))
+
+    def _is_adaptive_too(self, place: Place) -> bool:
+        """Whether the audit asks for the attacker who knows the defense as well, and he is the same there."""
+        if place.attack is None or place.defense is None:
+            return False
+        choice = next(c for c in self.audit.attacks[place.defense] if c.place == place.attack)
+        return not is_adaptive(choice.choice) and any(is_adaptive(self.spec.attacks[a]) for a in choice.places)
+
+    def _closing_jobs(self) -> int:
+        """How many jobs come after all others."""
+        stages = self.pipeline.stages[Scope.REPORT]
+        wanted = (r for s in stages for r in self.pipeline.wirings[s].asks_for if r in self.pipeline.entries[s].uses)
+        return len(stages) + len({self.pipeline.makers[role] for role in wanted if role in self.pipeline.makers})
+
+    def _report(self, base: _Branch) -> None:
+        """Plan the jobs that tell of all others: rows in the order of the audit, inputs that come often numbered."""
+        seeds = self.audit.seeds
+        numbers: dict[str, int] = {}
+        many: dict[str, Source] = {}
+
+        def number(made: Mapping[str, Source], role: str) -> str:
+            n = numbers.setdefault(made[role].job, len(numbers) + 1)
+            many.update({f"{each}_{n}": source for each, source in made.items()})
+            return f"{role}_{n}"
+
+        self.rows.sort(key=lambda told: (told[0].place, seeds.index(told[0].seed)))
+        rows = [row.model_copy(update={"evaluation": number(made, Role.EVALUATION)}) for row, made in self.rows]
+        measured = [one.model_copy(update={"metrics": number(made, Role.METRICS)}) for one, made in self.measurements]
+        params: dict[str, Any] = {
+            "audit": self.spec.model_dump(mode="json", exclude={"fresh", "priority", "time_limit"}),
+            "rows": [row.model_dump() for row in rows],
+        }
+        if measured:
+            params["measurements"] = [one.model_dump() for one in measured]
+        closing = base.grow(Scope.REPORT)
+        for stage in self.pipeline.stages[Scope.REPORT]:
+            setting = self.audit.closing(stage, params)
+            for role in setting.wanted:
+                self._make(role, closing)
+            fed = {role: closing.providers[role] for role in setting.supplied if role in closing.providers}
+            self.planner.add_fed(setting, 0, many | fed)
 
 
-def _several(forget: Mapping[str, Any]) -> bool:
-    """Whether a deletion forgets several samples, or a share of a class, which may be several."""
-    own = forget.get("indices")
-    return len(own[0]) > 1 if own else forget["size"] > 1 or forget.get("forget") == "class"
-
-
-def _evaluations(
-    planner: Planner, spec: AuditSpec, seed: int, released: Providers, release: tuple[int, int], grid: _Grid
-) -> list[EvaluatedRow]:
-    """Plan what is asked of one released model: its utility, and every attack with its evaluation.
-
-    Args:
-        release: places of its unlearning method and its defense.
-    """
-    with _blame({"params": "evaluate"}):
-        made = planner.add("evaluate", spec.evaluate, seed, released)
-    rows = [EvaluatedRow(seed, *release, None, False, {Role.EVALUATION: made[Role.EVALUATION]})]
-    # An attacker that is not told how many samples, of how many classes, were forgotten takes it to be one of one.
-    several = frozenset({Role.COUNTS} if _several(planner.params(released[Role.FORGET_SETS])) else ())
-    for a, attack, also in grid.attacks[release[1]]:
-        seen = _fetched(released, attack)
-        with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
-            needed = planner.needed(attack)
-        for role, stage, params in (
-            (Role.PROBES, "probe", spec.probe),
-            (Role.CANDIDATES, "candidates", spec.candidates),
-        ):
-            if role in needed:
-                with _blame({"params": stage, "stage": f"attacks.{a}"}):
-                    seen = {**seen, **planner.add(stage, params, seed, released)}
-        if Role.PROBES in needed:
-            with _blame({"params": "probe"}):
-                planner.check_probes(seen[Role.PROBES], spec.dataset)
-        with _blame({"params": f"attacks.{a}.params", "method": f"attacks.{a}.name", "inputs": f"attacks.{a}"}):
-            attacked = planner.add("attack", NOTHING, seed, seen, attack, several)
-            if spec.p_values and Role.ANSWERS in attacked:
-                planner.check_repeatable("attack", attack, "")
-        if spec.p_values and Role.ANSWERS in attacked:
-            with _blame({"params": "shadow"}):
-                attacked |= planner.add("shadow", spec.shadow, seed, {**seen, **attacked})
-        with _blame({"params": "evaluate"}):
-            # the truth, and what nulls are made of; what the models are worth is told once for all attacks
-            truth = {role: source for role, source in seen.items() if role != Role.TRAINING_SET}
-            made = planner.add("evaluate", spec.evaluate, seed, {**truth, **attacked})
-        adaptive_too = not is_adaptive(attack) and any(is_adaptive(spec.attacks[place]) for place in also)
-        rows.append(EvaluatedRow(seed, *release, a, adaptive_too, made))
-    return rows
-
-
-def _fetched(released: Providers, attack: Choice) -> Providers:
-    """What the attacker gets of the release: who knows that each fetch differs fetches as often as is assumed."""
-    often = is_adaptive(attack) and Role.FETCHED in released
-    return {**released, Role.UNLEARNED: released[Role.FETCHED]} if often else released
-
-
-def _blame_choice(
-    where: str, place: int, choice: Choice, stage: str, params: Mapping[str, Any]
-) -> AbstractContextManager[None]:
-    """Blame for one of a list of methods, whose stage has parameters of its own under `stage`."""
-    own = {f"params.{name}": f"{stage}.{name}" for name in params if name not in choice.params}
-    path = f"{where}.{place}"
-    return _blame({**own, "params": f"{path}.params", "method": f"{path}.name", "inputs": path})
-
-
-@contextmanager
-def _blame(paths: Mapping[str, str]) -> Iterator[None]:
-    """Rewrite the path of an error from within one job to where it stands in the audit (longest match)."""
-    try:
-        yield
-    except InvalidRequest as error:
-        for own, there in sorted(paths.items(), key=lambda p: -len(p[0])):
-            if error.field == own or error.field.startswith(own + "."):
-                field = there + error.field[len(own) :]
-                raise InvalidRequest(error.message.replace(f"{error.field}: ", f"{field}: ", 1), field) from error
-        raise
+_SINGULAR = {"unlearning": "unlearning", "defenses": "defense", "attacks": "attack"}

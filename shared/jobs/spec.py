@@ -81,3 +81,21 @@ class PlannedRow(BaseModel):
         False, description="whether the audit also asked for the attacker who knows the defense, who is the same here"
     )
     evaluation: str = Field(max_length=40, description="the role of the input that holds it, such as EVALUATION_7")
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where it stands in the report; what a release is worth comes before the attacks on it."""
+        return self.unlearning, self.defense, -1 if self.attack is None else self.attack
+
+
+class PlannedMeasurement(BaseModel):
+    """What a further stage measured, and of what; null where it is of all of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    stage: str = Field(max_length=40)
+    seed: Seed | None = None
+    unlearning: Place | None = None
+    defense: Place | None = None
+    attack: Place | None = None
+    metrics: str = Field(max_length=40, description="the role of the input that holds it, such as METRICS_7")

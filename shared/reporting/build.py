@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from shared.choices import validated
-from shared.jobs.spec import AuditSpec, PlannedRow
+from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
 from shared.reporting.evaluations import Found, check_json, identity, recovered, scores
 from shared.reporting.findings import judge
-from shared.reporting.grid import arrange
+from shared.reporting.grid import arrange, arrange_measurements
 from shared.reporting.limits import Scope, limits
 from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
 from shared.reporting.notes import annotate
@@ -27,6 +28,8 @@ def build(
     rows: Sequence[PlannedRow],
     version: str,
     self_test: SelfTest | None = None,
+    measurements: Sequence[PlannedMeasurement] = (),
+    numbers: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> Report:
     """The report of an audit.
 
@@ -36,6 +39,8 @@ def build(
         rows: those that it asked for, as they were planned; what no row names is told last.
         version: of Palimpsest.
         self_test: how the code did on cases whose answer is known, if that is here.
+        measurements: what further stages were planned to measure.
+        numbers: what they measured, by role; any may be missing.
 
     Raises:
         InvalidRequest: `audit` is not one, or a row is of a method that it does not have.
@@ -56,6 +61,7 @@ def build(
         rows=made,
         missing=missing,
         sweeps=sweeps(made, spec),
+        measurements=arrange_measurements(spec, measurements, numbers),
         provenance=Provenance(
             conditions=list(conditions.values()),
             palimpsest=version,

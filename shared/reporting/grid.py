@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.jobs.spec import AuditSpec, PlannedRow
+from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
 from shared.reporting.evaluations import Found, without_strength
-from shared.reporting.models import Method, Missing
+from shared.reporting.models import Measurement, Method, Missing
 
 
 def arrange(
@@ -39,25 +39,48 @@ def arrange(
     return ordered | {role: found[role] for role in others}, missing
 
 
+def arrange_measurements(
+    spec: AuditSpec, planned: Sequence[PlannedMeasurement], numbers: Mapping[str, Mapping[str, float]]
+) -> list[Measurement]:
+    """What further stages measured, as planned.
+
+    Args:
+        numbers: by the role of the report's input.
+
+    Raises:
+        InvalidRequest: one is of a method that the audit does not have.
+    """
+    return [
+        Measurement(
+            stage=one.stage,
+            seed=one.seed,
+            unlearning=None if one.unlearning is None else _method(spec.unlearning, one.unlearning, one.metrics),
+            defense=None if one.defense is None else _method(spec.defenses, one.defense, one.metrics),
+            attack=None if one.attack is None else _method(spec.attacks, one.attack, one.metrics),
+            numbers=dict(numbers[one.metrics]) if one.metrics in numbers else None,
+        )
+        for one in planned
+    ]
+
+
 def _missing(spec: AuditSpec, row: PlannedRow, like: Found | None, released: bool) -> Missing:
-    try:
-        unlearning, defense = _method(spec.unlearning[row.unlearning]), _method(spec.defenses[row.defense])
-        attack = None if row.attack is None else _method(spec.attacks[row.attack])
-    except IndexError:
-        raise InvalidRequest(
-            f"{row.evaluation} is of a method that the audit does not have: number its methods from 0", "params.rows"
-        ) from None
+    unlearning = _method(spec.unlearning, row.unlearning, row.evaluation)
+    defense = _method(spec.defenses, row.defense, row.evaluation)
     return Missing(
         seed=row.seed,
         unlearning=without_strength(like.unlearning) if like else unlearning,
         defense=without_strength(like.defense) if like else defense,
-        attack=attack,
+        attack=None if row.attack is None else _method(spec.attacks, row.attack, row.evaluation),
         why=_why(row, released),
     )
 
 
-def _method(choice: Choice) -> Method:
-    return Method(method=choice.name, params=choice.params)
+def _method(choices: Sequence[Choice], place: int, role: str) -> Method:
+    if place >= len(choices):
+        raise InvalidRequest(
+            f"{role} is of a method that the audit does not have: number its methods from 0", "params.rows"
+        )
+    return Method(method=choices[place].name, params=choices[place].params)
 
 
 def _why(row: PlannedRow, released: bool) -> str:

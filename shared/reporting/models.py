@@ -267,6 +267,17 @@ class Missing(Part):
     why: str
 
 
+class Measurement(Part):
+    """What a further stage measured; its methods are null where it is of all of them, its numbers where none came."""
+
+    stage: str = Field(max_length=40)
+    seed: Seed | None
+    unlearning: Method | None
+    defense: Method | None
+    attack: Method | None
+    numbers: dict[str, Number] | None
+
+
 class Verdict(Part):
     """All rows in words."""
 
@@ -333,6 +344,7 @@ class Report(Part):
     rows: list[Row]
     missing: list[Missing]
     sweeps: list[Sweep] = Field(default_factory=list)
+    measurements: list[Measurement] = Field(default_factory=list, description="no verdict rests on them")
     provenance: Provenance
     limits: list[str]
 

@@ -151,6 +151,10 @@ class Names:
             told += ["knows the defense"] if knows(method) else []
             self._names[key] = f"{method.method} ({', '.join(told)})" if told else method.method
 
+    def tells(self, method: Method) -> bool:
+        """Whether the report has rows of it, from which its name is told apart."""
+        return identity(method) in self._names
+
     def __call__(self, method: Method) -> str:
         """The method's name; a defense's is `no defense` for none, and has its chosen strength and what it promises."""
         if isinstance(method, Defense):

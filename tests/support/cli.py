@@ -18,6 +18,7 @@ from shared.catalog import Catalog, Entry
 from tests.support import gateway as support
 from tests.support.gateway import TOKEN, GatewayProcess, HandWorker, gateway_process
 from tests.support.waiting import PATIENCE, wait_for
+from tests.support.wirings import WIRINGS
 
 PROGRAM = [sys.executable, "-m", "services.cli"]
 Done = subprocess.CompletedProcess[str]
@@ -26,7 +27,8 @@ Run = Callable[..., Done]
 
 def _entry(kind: str, name: str, schema: dict[str, Any] | None = None, **described: Any) -> Entry:
     schema = {"type": "object", "additionalProperties": False, "properties": schema or {}}
-    return Entry(kind=kind, name=name, summary=f"{name}.", params_schema=schema, **described)
+    wiring = WIRINGS.get(name) if kind == "stage" else None
+    return Entry(kind=kind, name=name, summary=f"{name}.", params_schema=schema, wiring=wiring, **described)
 
 
 def _number(default: float, low: float, high: float) -> dict[str, Any]:

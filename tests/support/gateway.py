@@ -32,6 +32,7 @@ from shared.jobs.records import Artifact, Claim
 from shared.jobs.states import Failure
 from tests.support.servers import free_port
 from tests.support.waiting import PATIENCE, wait_for
+from tests.support.wirings import WIRINGS
 
 TOKEN = "a-token-for-tests"
 TENANT = "local"
@@ -83,7 +84,10 @@ def a_catalog(code: str = "1") -> Catalog:
         Entry(kind="dataset", name="digits", summary="Digits.", params_schema=_schema()),
         Entry(kind="model", name="mlp", summary="A small one.", params_schema=_schema(width=_integer(16, 1, 512))),
     ]  # fmt: skip
-    return Catalog(e.model_copy(update={"code": code}) for e in entries)
+    wired = {e.name: WIRINGS.get(e.name) for e in entries if e.kind == "stage"}
+    return Catalog(
+        e.model_copy(update={"code": code, "wiring": wired.get(e.name) if e.kind == "stage" else None}) for e in entries
+    )
 
 
 AN_AUDIT: dict[str, Any] = {

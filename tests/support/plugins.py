@@ -10,6 +10,7 @@ from pydantic import Field
 from shared.catalog import Catalog, Entry
 from shared.choices import Choice, choice_of
 from shared.registry import Params, Plugin
+from tests.support.wirings import WIRINGS
 
 
 class Noisy(Params):
@@ -102,7 +103,7 @@ def _plugin(kind: str, name: str, params: type[Params] = Params, **described: An
     def target() -> None:
         """Does what its name says."""
 
-    return Plugin(kind, name, target, params, **described)
+    return Plugin(kind, name, target, params, wiring=WIRINGS.get(name) if kind == "stage" else None, **described)
 
 
 MADE = ("UNLEARNED", "FORGET_SETS", "COUNTS", "LABELS")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from shared.catalog import Entry, split_params
+from shared.catalog import NUMBERED, Entry, split_params
 from shared.choices import validated
 from shared.ml import REGISTRIES
 from shared.registry import Registry
@@ -46,7 +46,11 @@ def run_stage(
         params=made[0],
         method=chosen,
         method_params=made[1] if chosen else None,
-        inputs={role: output.data for role, output in inputs.items() if role in roles},
+        inputs={
+            role: output.data
+            for role, output in inputs.items()
+            if role in roles or (NUMBERED.search(role) and NUMBERED.sub("", role) in plugin.many)
+        },
         seed=seed,
         device=torch.device(device),
         hooks=hooks,

@@ -17,6 +17,7 @@ from shared.ml.records import Counts, Labels
 from shared.ml.tensors import read_tensors, write_tensors
 from shared.registry import Params, Plugin
 from shared.roles import Role
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._knowing import knowing
@@ -28,6 +29,7 @@ from workers.stages._knowing import knowing
     needs=(Role.UNLEARNED,),
     methods="attack",
     traits={"runs": ["defense"]},  # an attacker who knows the defense runs its counter
+    wiring=Wiring(scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, methods="attacks", told_of_several=(Role.COUNTS,)),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Reconstruct or guess what was forgotten, from what the attack declares that it sees."""

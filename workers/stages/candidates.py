@@ -12,6 +12,7 @@ from shared.ml.records import ForgetSets, Membership, TrainingSet
 from shared.ml.tensors import write_tensors
 from shared.registry import Params
 from shared.roles import Role
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import first
@@ -32,6 +33,7 @@ class CandidatesParams(Params):
     params=CandidatesParams,
     needs=(Role.TRAINING_SET, Role.FORGET_SETS),
     produces=(Role.CANDIDATES, Role.POPULATION, Role.MEMBERSHIP),
+    wiring=Wiring(scopes=(Scope.RELEASE,), group=WorkerGroup.UNLEARN, params="candidates", on_demand=True),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Mix all forgotten samples with retained and never-trained ones, in random order; and public samples apart.

@@ -21,6 +21,7 @@ from shared.ml.records import Defense, ForgetSets, Strength, TrainingSet, Tried,
 from shared.ml.training.recipe import Recipe
 from shared.registry import Params
 from shared.roles import Role
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._destroyed import destroyed
@@ -40,6 +41,15 @@ class DefendParams(Params):
     needs=(Role.UNLEARNED, Role.TRAINING_SET, Role.FORGET_SETS),
     methods="defense",
     produces=(Role.RELEASED, Role.DEFENSE),
+    wiring=Wiring(
+        scopes=(Scope.RELEASE,),
+        group=WorkerGroup.UNLEARN,
+        params="defend",
+        methods="defenses",
+        # what is released is what an attacker gets to see; who knows that each fetch differs fetches as often as he may
+        stands_for={Role.RELEASED: Role.UNLEARNED},
+        stands_for_adaptive={Role.FETCHED: Role.UNLEARNED},
+    ),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Change the unlearned models before release, by a strength given or the strongest that the budget allows.

@@ -19,6 +19,7 @@ from shared.ml.scoring import assign, identify, score_claims, score_images, scor
 from shared.ml.tensors import read_tensors
 from shared.registry import Params
 from shared.roles import Role
+from shared.wiring import Scope, Wiring
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import first
@@ -72,6 +73,13 @@ class EvaluateParams(Params):
     ),
     produces=(Role.EVALUATION, Role.PICTURES),
     traits={"runs": ["metric", "defense"]},
+    wiring=Wiring(
+        scopes=(Scope.RELEASE, Scope.ATTACK),
+        params="evaluate",
+        # what the models are worth is told once for all attacks
+        withheld={Scope.ATTACK: (Role.TRAINING_SET,)},
+        reported=True,
+    ),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Score an attack next to its nulls, and the unlearning's cost.

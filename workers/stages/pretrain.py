@@ -13,6 +13,7 @@ from shared.ml.networks import build, write_network
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.roles import Role
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import architecture_for, test_accuracy
@@ -34,7 +35,20 @@ class PretrainParams(Recipe):
     batch_norm: Literal["frozen", "trained"] = Field("trained", description="BatchNorm statistics: of each batch")
 
 
-@registry.register("pretrain", params=PretrainParams, produces=(Role.BASE, Role.METRICS))
+@registry.register(
+    "pretrain",
+    params=PretrainParams,
+    produces=(Role.BASE, Role.METRICS),
+    wiring=Wiring(
+        scopes=(Scope.AUDIT,),
+        group=WorkerGroup.TRAIN,
+        params="pretrain",
+        shared_params=("dataset", "model"),
+        seed="pretrain_seed",
+        # what was attacked must not judge, and what judges must see as well: the same training, another seed
+        twins={Role.JUDGE: Role.BASE},
+    ),
+)
 def run(ctx: JobContext) -> dict[str, Output]:
     """Train a network from scratch on the pretraining data: the base model."""
     params: PretrainParams = ctx.params

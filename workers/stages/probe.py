@@ -17,6 +17,7 @@ from shared.ml.networks import read_networks
 from shared.ml.tensors import write_tensors
 from shared.probes import search_of
 from shared.roles import Role
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
 
@@ -59,6 +60,7 @@ class ProbeParams(API):
     needs=(Role.ORIGINAL,),
     produces=(Role.PROBES,),
     source="Hu et al. 2024, arXiv 2404.03233 (preset paper); after it, with fewer queries (coarse)",
+    wiring=Wiring(scopes=(Scope.RELEASE,), group=WorkerGroup.ATTACK, params="probe", on_demand=True),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Find images that the original model takes for each class, by queries alone.

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, RootModel
 from torch import Tensor
 
 from shared import VERSION
 from shared.choices import validated
 from shared.errors import InvalidRequest
-from shared.jobs.spec import MAX_JOBS, PlannedRow, Seed
+from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRow, Seed
+from shared.ml.records import read_json
 from shared.ml.tensors import read_tensors
 from shared.registry import Params
 from shared.reporting.build import build
@@ -24,6 +25,7 @@ from shared.reporting.page import render
 from shared.reporting.pictures import Gallery, Picture, key_of, shown
 from shared.reporting.selftests import read_self_test
 from shared.roles import Role
+from shared.wiring import Scope, Wiring
 from workers.context import JobContext, Output
 from workers.stages import registry
 
@@ -38,6 +40,13 @@ class ReportParams(Params):
         max_length=MAX_JOBS,
         description="the rows that it asks for, in the order of the report; evaluations that none names come last",
     )
+    measurements: list[PlannedMeasurement] = Field(
+        default_factory=list, max_length=MAX_JOBS, description="what further stages measure, and of what"
+    )
+
+
+class Numbers(RootModel[Annotated[dict[Annotated[str, Field(max_length=60)], Number], Field(max_length=64)]]):
+    """METRICS of a further stage."""
 
 
 class About(Part):
@@ -61,9 +70,10 @@ Pictures = tuple[About, Mapping[str, Tensor]]  # by kind [n, C, H, W]
     "report",
     params=ReportParams,
     uses=(Role.SELF_TEST,),
-    many=(Role.EVALUATION, Role.PICTURES),
+    many=(Role.EVALUATION, Role.PICTURES, Role.METRICS),
     produces=(Role.REPORT, Role.REPORT_HTML),
     traits={"tolerant": True},
+    wiring=Wiring(scopes=(Scope.REPORT,), asks_for=(Role.SELF_TEST,)),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Join all evaluations of an audit into a verdict with its limits; rows that did not arrive are listed.
@@ -75,7 +85,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
     params: ReportParams = ctx.params
     found = {role: read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, Role.EVALUATION)}
     tested = read_self_test(ctx.inputs[Role.SELF_TEST], Role.SELF_TEST) if Role.SELF_TEST in ctx.inputs else None
-    report = build(found, params.audit, params.rows, VERSION, tested)
+    numbers = {role: _numbers(ctx.inputs[role], role) for role in _numbered(ctx, Role.METRICS)}
+    report = build(found, params.audit, params.rows, VERSION, tested, params.measurements, numbers)
     came = [pair for role in _numbered(ctx, Role.PICTURES) if (pair := _pictures(ctx.inputs[role], role))]
     images = {key_of(about): tensors for about, tensors in came}
     picked = shown(report.rows, [about for about, _ in came])
@@ -86,6 +97,11 @@ def run(ctx: JobContext) -> dict[str, Output]:
     page = render(report, galleries)
     ctx.progress(len(picked) + 1, len(picked) + 1)
     return {Role.REPORT: Output.of_json(report.json_value()), Role.REPORT_HTML: Output(page.encode(), "text/html")}
+
+
+def _numbers(data: bytes, role: str) -> dict[str, float]:
+    """What a further stage measured."""
+    return validated(Numbers, read_json(data, role), role, f"inputs.{role}").root
 
 
 def _numbered(ctx: JobContext, role: str) -> list[str]:

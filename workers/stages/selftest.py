@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.registry import Params
 from shared.roles import Role
+from shared.wiring import Scope, Wiring
 from workers.context import JobContext, Output
 from workers.selftest._all import run_all
 from workers.stages import registry
@@ -15,6 +16,7 @@ from workers.stages import registry
     produces=(Role.SELF_TEST,),
     # with the code of all that audits run on, so that what has changed is tested again, and what has not is not
     traits={"runs": ["stage", "dataset", "model", "unlearning", "defense", "attack", "metric"]},
+    wiring=Wiring(scopes=(Scope.AUDIT,), on_demand=True),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Run all cases whose answer is known, on the CPU. What fails is told, not raised: the report must say so."""

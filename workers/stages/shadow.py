@@ -31,6 +31,7 @@ from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.registry import Params, Plugin, Registry
 from shared.roles import Role
 from shared.shadows import LEAST, unrepeatable
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._knowing import knowing
@@ -54,6 +55,7 @@ class ShadowParams(Params):
     produces=(Role.SHADOWS,),
     source="shadow models after Shokri et al. 2017, arXiv 1610.05820; the null after Westfall and Young 1993",
     traits={"runs": ["unlearning", "defense", "attack"]},
+    wiring=Wiring(scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, params="shadow", flag="p_values"),
 )  # fmt: skip
 def run(ctx: JobContext) -> dict[str, Output]:
     """Unlearn, defend and attack B more deletions in the very same way: the null of p-values for label attacks.

@@ -20,6 +20,7 @@ from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.roles import Role
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import open_for, test_accuracy
@@ -50,6 +51,13 @@ class TrainParams(Recipe):
     needs=(Role.BASE,),
     produces=(Role.ORIGINAL, Role.TRAINING_SET, Role.PUBLIC, Role.RECIPE, Role.SHARDS, Role.METRICS),
     produces_when={"record_deltas": {True: (Role.BATCH_DELTAS,)}},
+    wiring=Wiring(
+        scopes=(Scope.RELEASE,),
+        group=WorkerGroup.TRAIN,
+        params="train",
+        shared_params=("dataset",),
+        trained_for_methods=True,
+    ),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Train the base model on N samples of the pool, which it has never seen: the original model."""

@@ -13,6 +13,7 @@ from shared.ml.context import Part
 from shared.ml.networks import clone, read_networks, write_networks
 from shared.ml.records import Counts, ForgetSets, Labels, TrainingSet, Unlearning
 from shared.roles import Role
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import open_for
@@ -35,6 +36,7 @@ class UnlearnParams(ForgetParams):
     methods="unlearning",
     produces=(Role.UNLEARNED, Role.FORGET_SETS, Role.COUNTS, Role.LABELS, Role.UNLEARNING),
     produces_when={"successive": {True: (Role.ORIGINAL,)}},
+    wiring=Wiring(scopes=(Scope.RELEASE,), group=WorkerGroup.UNLEARN, params="forget", methods="unlearning"),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Forget disjoint sets of k samples, from the original model each or one after another: D unlearned models.

@@ -1,0 +1,87 @@
+"""What a worker would refuse once training set, forget sets and methods come together: refused when it is planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.catalog_entry import Entry
+from shared.errors import InvalidRequest
+from shared.jobs.planner import Setting
+from shared.probes import quoted
+from shared.shadows import unrepeatable
+
+
+def check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any]) -> None:
+    """Forget sets are disjoint parts of the training set. Given are all parameters of both stages.
+
+    Raises:
+        InvalidRequest: they are not.
+    """
+    n, deletions, k, own = train["size"], unlearn["deletions"], unlearn["size"], unlearn.get("indices")
+    if own is not None:
+        if beyond := [place for row in own for place in row if place >= n]:
+            raise InvalidRequest(f"there is no sample {beyond[0]} in a training set of {n}", "forget.indices")
+        return
+    if unlearn.get("forget") == "class":
+        return  # how many a class has is known when the training set is drawn
+    if k > n:
+        raise InvalidRequest(f"a training set of {n} has no forget set of {k}", "forget.size")
+    if deletions * k > n:
+        raise InvalidRequest(
+            f"{deletions} disjoint forget sets of {k} need a training set of at least {deletions * k}, not {n}: "
+            "raise train.size or lower forget.deletions",
+            "forget.deletions",
+        )
+
+
+def check_retain(train: Mapping[str, Any], unlearn: Setting, field: str) -> None:
+    """A method that needs samples to keep is left some by each deletion.
+
+    Raises:
+        InvalidRequest: there are none.
+    """
+    assert unlearn.method is not None
+    n, forget = train["size"], unlearn.params
+    own = forget.get("indices")
+    k = len(own[0]) if own else forget["size"]
+    if (own or forget.get("forget") != "class") and k == n and unlearn.method.traits.get("retain") != "optional":
+        raise InvalidRequest(
+            f"{unlearn.method.name} needs samples to keep: forget sets of {n} leave nothing of a training set of {n}",
+            field,
+        )
+
+
+def check_repeatable(setting: Setting, field: str) -> None:
+    """The deletions that p-values rest on can be made again.
+
+    Raises:
+        InvalidRequest: the method needs what shadow deletions are not made with, or starts from many models.
+    """
+    assert setting.method is not None
+    lacking = unrepeatable(setting.method.needed(setting.params))
+    why = f"needs {lacking}" if lacking else None
+    if setting.params.get("successive"):
+        why = "with successive deletions starts from many models"
+    if why:
+        raise InvalidRequest(
+            f"no p-values for {setting.method.name}: it {why}, and shadow deletions are made from one model by its "
+            "recipe; leave out p_values, or this method",
+            field,
+        )
+
+
+def check_probes(probe: Mapping[str, Any], dataset: Entry) -> None:
+    """A search may ask as much as it is allowed to, as far as the shape of the data set is known.
+
+    Raises:
+        InvalidRequest: it may ask more.
+    """
+    if "preset" in probe:
+        quoted(probe, dataset.traits)
+
+
+def forgets_several(unlearn: Mapping[str, Any]) -> bool:
+    """Whether a deletion forgets several samples, or a share of a class, which may be several."""
+    own = unlearn.get("indices")
+    return len(own[0]) > 1 if own else unlearn["size"] > 1 or unlearn.get("forget") == "class"

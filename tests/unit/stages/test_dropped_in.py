@@ -1,0 +1,107 @@
+"""A stage that is one new file: an audit plans it, a worker runs it, the report tells of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.catalog import Catalog, Entry
+from shared.jobs.plan import plan
+from shared.jobs.records import PlannedJob
+from shared.jobs.spec import AuditSpec
+from shared.ml import REGISTRIES
+from tests.support.in_process import Made, run_plan
+from workers.stages import registry
+
+FILE = '''
+"""How far a release lies from the original model."""
+
+from shared.ml.networks import read_networks
+from shared.roles import Role
+from shared.wiring import Scope, Wiring
+from workers.context import JobContext, Output
+from workers.stages import registry
+
+
+@registry.register(
+    "drift",
+    needs=(Role.ORIGINAL, Role.UNLEARNED),
+    produces=(Role.METRICS,),
+    wiring=Wiring(scopes=(Scope.RELEASE,), reported=True),
+)
+def run(ctx: JobContext) -> dict[str, Output]:
+    """Measure how far the weights moved until release."""
+    before = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL).network().state_dict()
+    after = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED).network(0).state_dict()
+    moved = sum(float((after[name] - before[name]).square().sum()) for name in before) ** 0.5
+    return {Role.METRICS: Output.of_json({"distance": moved, "tensors": len(before)})}
+'''
+AUDIT: dict[str, Any] = {
+    "dataset": "mnist_5k", "model": {"name": "mlp", "params": {"hidden": 8}}, "pretrain": {"epochs": 1},
+    "train": {"size": 16, "epochs": 1}, "forget": {"deletions": 2}, "unlearning": ["gradient_ascent", "retrain"],
+    "attacks": ["label_inference"], "evaluate": {"test_samples": 20}, "seeds": [0, 1],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dropped_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file, loaded as the folder's others are; gone without a trace afterwards."""
+    path = tmp_path_factory.mktemp("stages") / "drift.py"
+    path.write_text(FILE)
+    spec = importlib.util.spec_from_file_location("workers.stages.drift", path)
+    assert spec is not None
+    assert spec.loader is not None
+    registry.load()
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield path
+    registry.forget("drift")
+
+
+@pytest.fixture(scope="module")
+def jobs(dropped_in: Path) -> list[PlannedJob]:
+    catalog = Catalog(Entry.of(plugin) for registry_ in (*REGISTRIES, registry) for plugin in registry_)
+    published = Catalog.from_json(json.loads(json.dumps(catalog.to_json(), default=list)))
+    return plan(AuditSpec.model_validate(AUDIT), published)
+
+
+@pytest.fixture(scope="module")
+def made(jobs: list[PlannedJob]) -> Made:
+    return run_plan(jobs, without=["selftest"])
+
+
+def test_it_is_planned_once_a_release_from_what_is_released(jobs: list[PlannedJob]) -> None:
+    by_key = {job.plan_key: job for job in jobs}
+    drifts = [job for job in jobs if job.stage == "drift"]
+    assert len(drifts) == 2 * 2
+    for job in drifts:
+        inputs = {i.role: (by_key[str(i.parent)].stage, i.parent_role or i.role) for i in job.inputs}
+        assert inputs == {"ORIGINAL": ("train", "ORIGINAL"), "UNLEARNED": ("defend", "RELEASED")}
+
+
+def test_what_it_measured_is_in_the_report_beside_what_it_is_of(jobs: list[PlannedJob], made: Made) -> None:
+    outputs = made[jobs[-1].plan_key]
+    told = json.loads(outputs["REPORT"].data)["measurements"]
+    assert [(one["stage"], one["seed"], one["unlearning"]["method"], one["attack"]) for one in told] == [
+        ("drift", seed, method, None) for seed in (0, 1) for method in ("gradient_ascent", "retrain")
+    ]
+    measured = [json.loads(made[job.plan_key]["METRICS"].data) for job in jobs if job.stage == "drift"]
+    assert [one["numbers"] for one in told] == measured
+    assert all(one["distance"] > 0 for one in measured)
+    page = outputs["REPORT_HTML"].data.decode()
+    assert len(json.loads(outputs["REPORT"].data)["rows"]) == 2 * 2
+    assert "Measured besides" in page
+    assert "gradient_ascent, no defense, seed 1" in page
+
+
+def test_what_did_not_arrive_is_told_as_missing(jobs: list[PlannedJob]) -> None:
+    outputs = run_plan(jobs, without=["selftest", "drift"])[jobs[-1].plan_key]
+    assert {one["numbers"] for one in json.loads(outputs["REPORT"].data)["measurements"]} == {None}
+    assert "missing: it failed or was cancelled" in outputs["REPORT_HTML"].data.decode()
