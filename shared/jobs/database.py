@@ -153,6 +153,14 @@ class Database:
                 time.sleep(0.02 * (tries - left))
         raise AssertionError("unreachable")
 
+    def analyze(self, *tables: Table) -> None:
+        """Have PostgreSQL count the rows of these tables, after many came at once. If its own count falls into the
+        transaction that brings them it finds the tables empty, and for a minute or more compares all rows with all.
+        What keeps it from counting is no fault of whoever brought the rows."""
+        if self.dialect == "postgresql":
+            with suppress(TransientError, DBAPIError), self.write() as connection:
+                connection.exec_driver_sql(f"ANALYZE {', '.join(table.name for table in tables)}")
+
     def insert(self, table: Table) -> Any:
         """An INSERT of this dialect, which can say what to do on a conflict."""
         return sqlite_insert(table) if self.dialect == "sqlite" else postgresql_insert(table)
