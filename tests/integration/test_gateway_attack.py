@@ -21,7 +21,9 @@ AUTH = f"Authorization: Bearer {TOKEN}\r\n".encode()
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    with gateway_process(tmp_path) as served:
+    """A gateway whose patience outlasts a test: who keeps it waiting does so to the end, on a slow machine too."""
+    patient = {"PALIMPSEST_HEAD_TIMEOUT_S": str(PATIENCE), "PALIMPSEST_BODY_TIMEOUT_S": str(PATIENCE)}
+    with gateway_process(tmp_path, **patient) as served:
         yield served
 
 
@@ -50,18 +52,24 @@ def seconds(method: str, url: str, status: int, **options: object) -> float:
 def test_those_who_mean_well_are_answered_beside_those_who_do_not(gateway):
     headers = {"Authorization": f"Bearer {TOKEN}"}
     job = httpx.post(f"{gateway.url}/v1/jobs", json={"stage": "sleep"}, headers=headers, trust_env=False).json()["id"]
-    with Attack(gateway.port, silent=2000, bodies=80, streams=300, stream_heads=[events_of(job)]) as attack:
-        wait_for(lambda: attack.all_there, PATIENCE, f"the attack stands: {attack.standing}")
+
+    def ask(seeds: range) -> dict[str, list[float]]:
         took: dict[str, list[float]] = {"/livez": [], "/readyz": [], "POST": []}
-        for n in range(20):
+        for n in seeds:
             for probe in ("/livez", "/readyz"):
                 took[probe].append(seconds("GET", gateway.url + probe, 200))
             body = {"stage": "sleep", "seed": n}
             took["POST"].append(seconds("POST", f"{gateway.url}/v1/jobs", 202, json=body, headers=headers))
-        assert sum(attack.standing.values()) > 2000  # it has lasted till here
-        worst = {what: max(times) for what, times in took.items()}
-        assert all(statistics.median(times) < 1 for times in took.values()), took
-        assert max(worst.values()) < 10, worst  # nobody waited for a deadline of the attackers
+        return took
+
+    usual = statistics.median(time for times in ask(range(1, 6)).values() for time in times)
+    with Attack(gateway.port, silent=2000, bodies=80, streams=300, stream_heads=[events_of(job)]) as attack:
+        wait_for(lambda: attack.all_there, PATIENCE, f"the attack stands: {attack.standing}")
+        took = ask(range(6, 26))
+        assert attack.all_there, attack.standing  # it has lasted till here
+        # within a second; on a machine that is too slow for that, not far from what it takes there without an attack
+        assert all(statistics.median(times) < max(1, 5 * usual) for times in took.values()), (usual, took)
+        assert max(max(times) for times in took.values()) < max(10, 20 * usual), (usual, took)
         gateway.stop()  # it does end, though the attack goes on
 
 
