@@ -18,7 +18,8 @@ from typing import IO
 from deploy.local import redis
 from deploy.local.secret import write_secret
 
-# Stages that a worker group serves; a stage named in none goes to the last group.
+# Stages that a worker group serves, as their wiring says (a test holds the two equal): nothing here imports torch.
+# A stage named in none goes to the last group.
 GROUPS = {
     "train": ("pretrain", "train"),
     "unlearn": ("unlearn", "defend", "candidates"),

@@ -74,12 +74,10 @@ def test_the_walkthrough_is_kept_without_outputs():
         assert cell["execution_count"] is None
 
 
-def test_the_verbs_are_the_stages_that_there_are(run):
+def test_the_verbs_are_stages_that_there_are(run):
     entries = json.loads(run("catalog", "stage", "--json").stdout)["kinds"]["stage"]
     methods = {entry["name"]: entry["methods"] for entry in entries}
-    assert {stage: kind for stage, (_, kind) in submitting.STAGES.items()} == {
-        stage: kind for stage, kind in methods.items() if stage != "report"
-    }  # fmt: skip
+    assert {stage: kind for stage, (_, kind) in submitting.STAGES.items()}.items() <= methods.items()
 
 
 def test_an_audit_of_flags_ends_at_its_gate_with_a_report(run):

@@ -93,6 +93,7 @@ class Evaluate(Params):
 class Report(Params):
     audit: dict[str, Any] = Field({})
     rows: list[dict[str, Any]] = Field([])
+    measurements: list[dict[str, Any]] = Field([])
 
 
 class Needy(Params):
@@ -149,7 +150,7 @@ PLUGINS = [
         "report",
         Report,
         uses=("SELF_TEST",),
-        many=("EVALUATION", "PICTURES"),
+        many=("EVALUATION", "PICTURES", "METRICS"),
         produces=("REPORT",),
         traits={"tolerant": True},
     ),

@@ -1,0 +1,146 @@
+"""Stages that audits run because they say so: order, demand, flags, and wirings that make no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.catalog import Catalog, Entry
+from shared.errors import InvalidRequest
+from shared.jobs.pipeline import Pipeline
+from shared.jobs.plan import plan
+from shared.jobs.records import PlannedJob
+from shared.jobs.spec import AuditSpec
+from shared.roles import Role
+from shared.wiring import Scope, Wiring
+from tests.support.plans import roles
+from tests.support.plugins import LEAST, catalog
+
+
+def with_stages(*stages: Entry, **changes: dict[str, Any]) -> Catalog:
+    """The small catalog, with further stages, and with other fields of the wirings that it has."""
+    entries = []
+    for entry in catalog():
+        if entry.name in changes and entry.wiring:
+            entry = entry.model_copy(update={"wiring": entry.wiring.model_copy(update=changes[entry.name])})
+        entries.append(entry)
+    return Catalog([*entries, *stages])
+
+
+def stage(name: str, *, needs: list[str], produces: list[str], uses: list[str] | None = None, **wired: Any) -> Entry:
+    """A stage without parameters."""
+    schema = {"type": "object", "additionalProperties": False, "properties": {}}
+    return Entry(
+        kind="stage", name=name, summary="A further one.", needs=needs, uses=uses or [], produces=produces,
+        params_schema=schema, wiring=Wiring(**wired),
+    )  # fmt: skip
+
+
+def planned(catalog_: Catalog, **change: Any) -> list[PlannedJob]:
+    return plan(AuditSpec.model_validate({**LEAST, **change}), catalog_)
+
+
+def made_by(jobs: list[PlannedJob], stage_: str) -> list[PlannedJob]:
+    return [job for job in jobs if job.stage == stage_]
+
+
+@pytest.mark.parametrize(
+    ("scope", "count"), [(Scope.AUDIT, 1), (Scope.SEED, 2), (Scope.RELEASE, 2 * 2 * 2), (Scope.ATTACK, 2 * 2 * 2 * 2)]
+)
+def test_a_stage_runs_once_in_each_of_its_scope(scope: Scope, count: int) -> None:
+    # what differs between the branches is what it is given: UNLEARNED of one release, and who attacked it
+    given = {Scope.AUDIT: ["BASE"], Scope.SEED: ["BASE"], Scope.RELEASE: ["UNLEARNED"], Scope.ATTACK: ["UNLEARNED"]}
+    uses = ["RECONSTRUCTION"] if scope is Scope.ATTACK else []
+    further = stage("further", needs=given[scope], uses=uses, produces=["METRICS"], scopes=(scope,), reported=True)
+    attacks = ["matching", {"name": "matching", "params": {"steps": 7}}]
+    grid = {"seeds": [1, 2], "unlearning": ["ascent", "retrain"], "defenses": ["none", "veil"], "attacks": attacks}
+    jobs = planned(with_stages(further), **grid)
+    assert len(made_by(jobs, "further")) == count
+    measured = jobs[-1].params["measurements"]
+    assert len({one["metrics"] for one in measured}) == count
+    for name, least in (("seed", Scope.SEED), ("unlearning", Scope.RELEASE), ("attack", Scope.ATTACK)):
+        known = list(Scope).index(scope) >= list(Scope).index(least)
+        assert all((one[name] is not None) == known for one in measured)
+
+
+def test_stages_of_a_scope_stand_in_the_order_of_what_they_hand_on() -> None:
+    """By their names the last one would come first."""
+    first = stage("zz", needs=["ORIGINAL"], produces=["SHARDS"], scopes=(Scope.RELEASE,))
+    last = stage("aa", needs=["SHARDS", "UNLEARNED"], produces=["METRICS"], scopes=(Scope.RELEASE,))
+    jobs = planned(with_stages(first, last))
+    order = [job.stage for job in jobs]
+    assert order.index("zz") < order.index("aa")
+    (job,) = made_by(jobs, "aa")
+    by_key = {job.plan_key: job for job in jobs}
+    assert {i.role: by_key[str(i.parent)].stage for i in job.inputs} == {"SHARDS": "zz", "UNLEARNED": "defend"}
+
+
+def test_on_demand_a_stage_runs_for_those_that_need_or_ask_for_it_and_only_then() -> None:
+    further = stage("further", needs=["FORGET_SETS"], produces=["SHADOWS"], scopes=(Scope.RELEASE,), on_demand=True)
+    assert made_by(planned(with_stages(further)), "further") == []
+    asking = with_stages(further, evaluate={"asks_for": (Role.SHADOWS,)})
+    assert made_by(planned(asking), "further") == []  # evaluate does not use it: nothing is gained
+    evaluate = next(entry for entry in asking if entry.kind == "stage" and entry.name == "evaluate")
+    using = Catalog(
+        entry.model_copy(update={"uses": [*entry.uses, "SHADOWS"]}) if entry is evaluate else entry for entry in asking
+    )
+    jobs = planned(using)
+    (made,) = made_by(jobs, "further")
+    taken = [{i.role: i.parent for i in job.inputs}.get("SHADOWS") for job in made_by(jobs, "evaluate")]
+    assert taken == [made.plan_key, made.plan_key]
+
+
+def test_a_flag_asks_for_a_stage_wherever_its_inputs_are() -> None:
+    further = stage(
+        "further", needs=["MEMBERSHIP", "ORIGINAL"], produces=["SHADOWS"], scopes=(Scope.ATTACK,), flag="p_values"
+    )
+    attacks = ["matching", "suspecting"]  # only the second has candidates lined up
+    wired = with_stages(further)
+    assert made_by(planned(wired, attacks=attacks), "further") == []
+    (job,) = made_by(planned(wired, attacks=attacks, p_values=True), "further")
+    assert roles(job) == ["MEMBERSHIP", "ORIGINAL"]
+
+
+def test_what_is_on_its_way_to_an_attacker_is_made_from_what_all_attackers_get() -> None:
+    """Who knows the defense has another UNLEARNED; what is made for all attackers on demand is made once."""
+    probe = {"scopes": (Scope.RELEASE,), "on_demand": True}
+    wired = Catalog(
+        entry.model_copy(update={"needs": ["UNLEARNED"], "wiring": Wiring(**probe)}) if entry.name == "probe" else entry
+        for entry in catalog()
+    )
+    asking = {"name": "asking", "params": {}}
+    jobs = planned(wired, attacks=[asking, "matching", {"name": "matching", "params": {"adaptive": True}}])
+    assert len(made_by(jobs, "probe")) == 1
+
+
+@pytest.mark.parametrize(
+    ("wired", "told"),
+    [
+        ({"params": "no_such"}, "the stage further reads 'no_such' of an audit, which has no such field"),
+        ({"flag": "p_value"}, "the stage further reads 'p_value' of an audit, which has no such field"),
+    ],
+)
+def test_a_stage_that_reads_what_audits_do_not_have_is_refused(wired: dict[str, Any], told: str) -> None:
+    further = stage("further", needs=["BASE"], produces=["METRICS"], scopes=(Scope.SEED,), **wired)
+    with pytest.raises(InvalidRequest, match=told):
+        planned(with_stages(further))
+
+
+def test_stages_that_wait_for_each_other_are_refused() -> None:
+    one = stage("one", needs=["SHARDS"], produces=["SHADOWS"], scopes=(Scope.RELEASE,))
+    other = stage("other", needs=["SHADOWS"], produces=["SHARDS"], scopes=(Scope.RELEASE,))
+    with pytest.raises(InvalidRequest, match="the stages one and other wait for each other"):
+        Pipeline.of(with_stages(one, other), AuditSpec.model_fields)
+
+
+def test_a_stage_whose_needs_nobody_meets_is_refused_by_its_name() -> None:
+    further = stage("further", needs=["SHARDS"], produces=["METRICS"], scopes=(Scope.SEED,))
+    with pytest.raises(InvalidRequest, match="further needs SHARDS"):
+        planned(with_stages(further))
+
+
+def test_a_stage_without_wiring_is_run_by_hand_only() -> None:
+    plain = stage("further", needs=["BASE"], produces=["METRICS"], scopes=(Scope.SEED,))
+    wired, unwired = with_stages(plain), with_stages(plain.model_copy(update={"wiring": None}))
+    assert len(planned(wired)) == len(planned(unwired)) + 1
