@@ -28,7 +28,7 @@ choices = {"dataset": {"name": "gratings"}, "model": {"name": "softmax_regressio
 made = run_stage("pretrain", {}, **choices)
 made |= run_stage("train", made, dataset=choices["dataset"], size=16)
 made |= run_stage("unlearn", made, "last_layer", deletions=4, epochs=1)
-distance = json.loads(run_stage("distance", made)["METRICS"].data)["distance"]
+distance = json.loads(run_stage("distance", made)["METRICS"].data)
 made |= run_stage("defend", made, DEFENSE)
 seen = {**made, "UNLEARNED": made["RELEASED"]}
 named = run_stage("attack", seen, "loudest_row")
@@ -106,8 +106,7 @@ def test_they_hold_the_contracts(tree: Path) -> None:
 def test_an_audit_with_all_of_them(tree: Path) -> None:
     script = AUDIT.replace("DEFENSE", repr(name_of("shared/ml/defenses")))
     found: dict[str, Any] = json.loads(run(tree, "-c", script).splitlines()[-1])
-    assert len(found["distance"]) == 4
-    assert min(found["distance"]) > 0
+    assert 0 < found["distance"]["mean"] < found["distance"]["largest"]
     assert found["labels"]["attack"]["method"] == "loudest_row"
     assert found["labels"]["metrics"]["label_accuracy"]["n"] == 4
     assert 0 < found["images"]["metrics"]["mae"]["mean"] < 1

@@ -160,7 +160,7 @@ def test_needs_may_depend_on_parameters() -> None:
 
 def test_a_role_that_may_come_many_times_is_numbered() -> None:
     job = CATALOG.check("report", None, {}, ["EVALUATION_1", "EVALUATION_12", "PICTURES_3"])
-    assert (job.many, job.tolerant) == (("EVALUATION", "PICTURES"), True)
+    assert (job.many, job.tolerant) == (("EVALUATION", "PICTURES", "METRICS"), True)
     assert not CATALOG.check("train", None, {}, ["BASE"]).tolerant
     for wrong in ("EVALUATION", "EVALUATION_", "EVALUATION_0", "EVALUATION_x", "EVALUATION_1_", "BASE_1"):
         with pytest.raises(InvalidRequest, match="it takes SELF_TEST, EVALUATION_1, EVALUATION_2, ") as refused:
