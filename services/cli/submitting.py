@@ -71,14 +71,12 @@ def submit(
     """Submit one job: any stage by hand."""
     params, inputs = reading.params(param or ()), reading.inputs(given or ())
     with client() as gateway:
-        if source is not None:
-            inputs = gateway.inputs_from(source, stage, method, params, without=inputs) | inputs
-            seed = gateway.job(source).seed if seed is None else seed
         job = gateway.submit_job(
             stage,
             method=method,
             params=params,
             inputs=inputs,
+            source=source,
             seed=seed,
             fresh=fresh,
             priority=priority,

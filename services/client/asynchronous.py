@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,6 @@ import httpx
 from services.client import calls, transport
 from services.client.calls import Call
 from services.client.files import Landing, chosen
-from services.client.lineage import Lineage, Source, wanted
 from services.client.records import Audit, DryRun, Event, Job, Page
 from services.client.reports import STAGE, Report, ready
 from services.client.sse import RESUME_AFTER, Reader
@@ -169,28 +168,7 @@ class AsyncClient:
         else:
             job = await self.job(item_id)
         job, made = ready(job, item_id)
-        return Report.of(job, {role: await self.fetch(sha256) for role, sha256 in made.items()})
-
-    async def inputs_from(
-        self,
-        job_id: str,
-        stage: str,
-        method: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        without: Iterable[str] = (),
-    ) -> dict[str, Source]:
-        """Inputs for a job of that stage, as `submit_job` takes them, from a job or what it was made of.
-
-        A role that none of them supplies is left out, and so are those in `without`.
-
-        Raises:
-            ClientError: two jobs at the same distance could supply a role.
-        """
-        roles = wanted(await self.catalog(), stage, method, params or {})
-        walk = Lineage(job_id, [role for role in roles if role not in set(without)], stage)
-        while walk.ask:
-            walk.take([await self.job(j) for j in walk.ask])
-        return walk.found
+        return Report.of(job, {kind: await self.fetch(sha256) for kind, sha256 in made.items()})
 
     async def _land(self, source: str, role: str | None, path: Path | None) -> Landing:
         sha256 = chosen(await self.job(source), role) if source.startswith("job_") else source

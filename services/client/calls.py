@@ -49,12 +49,14 @@ def submit_job(
     method: str | None = None,
     params: Mapping[str, Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    source: str | None = None,
     seed: int | None = None,
     fresh: bool | None = None,
     priority: int | None = None,
     time_limit: float | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Job]:
+    """`source` is a job: every input that is not given is taken from it, or from what it was made of."""
     body = _given(
         stage=stage,
         method=method,
@@ -65,6 +67,7 @@ def submit_job(
         priority=priority,
         time_limit=time_limit,
     )
+    body |= _given(**{"from": source})
     return Call("POST", "/v1/jobs", Job.of, body=body, headers=_once(idempotency_key))
 
 

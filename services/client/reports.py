@@ -13,7 +13,7 @@ from services.client.files import told, write_whole
 from services.client.records import Job
 
 STAGE = "report"
-REPORT, HTML = "REPORT", "REPORT_HTML"
+JSON, HTML = "application/json", "text/html"  # what the report job makes: the report for programs, and for people
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class Report:
 
     @classmethod
     def of(cls, job: Job, made: Mapping[str, bytes]) -> Report:
-        """From the bytes of each of the job's `roles`.
+        """From the bytes of each media type that the job made.
 
         Raises:
             ClientError: they are no report.
         """
         try:
-            data = json.loads(made[REPORT])
+            data = json.loads(made[JSON])
         except ValueError as error:
-            raise ClientError(f"{REPORT} of job {job.id} is not JSON: {error}") from error
+            raise ClientError(f"the report of job {job.id} is not JSON: {error}") from error
         if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
-            raise ClientError(f"{REPORT} of job {job.id} is not a report that this version can read")
-        return cls(job.id, data, made[REPORT], made.get(HTML))
+            raise ClientError(f"what job {job.id} made is not a report that this version can read")
+        return cls(job.id, data, made[JSON], made.get(HTML))
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -67,7 +67,7 @@ class Report:
 
 
 def ready(job: Job | None, asked: str) -> tuple[Job, dict[str, str]]:
-    """The job, and the sha256 of each artifact that its report consists of.
+    """The job, and by media type the sha256 of each artifact that its report consists of.
 
     Args:
         job: the report job of what was asked for; None if there is none.
@@ -79,8 +79,8 @@ def ready(job: Job | None, asked: str) -> tuple[Job, dict[str, str]]:
         raise NoReport(f"{asked} has no report job, so no report will come of it")
     if job.stage != STAGE:
         raise NoReport(f"{asked} is a job of the stage {job.stage}: name an audit, or the report job of one")
-    made = {role: job.artifacts[role].sha256 for role in (REPORT, HTML) if role in job.artifacts}
-    if REPORT not in made:
+    made = {a.media_type.partition(";")[0]: a.sha256 for a in job.artifacts.values()}
+    if JSON not in made:
         why = f": {job.message}" if job.message else ""
         raise NoReport(f"the report of {asked} is not there: its job {job.id} is {job.state}{why}")
-    return job, made
+    return job, {kind: sha256 for kind, sha256 in made.items() if kind in (JSON, HTML)}

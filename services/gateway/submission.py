@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,9 +15,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from services.gateway.bodies import SHORT_BYTES
 from services.gateway.damaged import check_shared
 from services.gateway.deps import db, gateway, tenant
+from shared.catalog import Catalog
 from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
 from shared.jobs import reads
+from shared.jobs.lineage import find_inputs
 from shared.jobs.plan import plan_job
 from shared.jobs.records import Input, Job, PlannedJob, Submitted
 from shared.jobs.spec import Seed, TimeLimit
@@ -79,7 +82,12 @@ class JobRequest(BaseModel):
     inputs: Annotated[dict[RoleName, AnySource], Field(max_length=32)] = Field(
         default_factory=dict, description="by role, where each input comes from"
     )
-    seed: Seed = Field(0, description="all the job's randomness")
+    source: Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")] | None = Field(
+        None,
+        alias="from",
+        description="take every input that is not given from this job, or from what it was made of; the nearest counts",
+    )
+    seed: Seed | None = Field(None, description="all the job's randomness; if left out that of `from`, else 0")
     fresh: bool = Field(False, description="run it even if the same work was done before")
     priority: int = Field(0, ge=-100, le=100, description="higher goes first")
     time_limit: TimeLimit | None = Field(None, description="seconds that one attempt may run")
@@ -115,24 +123,46 @@ def plan_posted(body: JobRequest) -> PlannedJob:
         InvalidRequest: by field: what the catalog refuses, an input that does not exist or does not fit.
         TransientError: it is long, and others are planned.
     """
-    parents = _parents(body)
+    catalog = gateway().catalog.catalog
+    inputs, seed = dict(body.inputs), body.seed
+    if body.source is not None:
+        start, found = _found(body, catalog)
+        inputs = found | inputs
+        seed = start.seed if seed is None else seed
+    parents = _parents(inputs)
     long = (request.content_length or 0) > SHORT_BYTES
     with gateway().planning.turn() if long else nullcontext():
         return plan_job(
-            gateway().catalog.catalog,
+            catalog,
             body.stage,
             body.method,
             body.params,
-            body.seed,
+            seed or 0,
             parents.inputs,
             parent_keys=parents.keys,
             fresh=body.fresh,
         )
 
 
-def _parents(body: JobRequest) -> Parents:
+def _found(body: JobRequest, catalog: Catalog) -> tuple[Job, dict[str, Source]]:
+    """The job that `from` names, and the inputs that it and its ancestors have for this one."""
+    job = catalog.describe(body.stage, body.method, body.params)
+    # What only a method may use is left out: what an attacker is given is a choice.
+    roles = dict.fromkeys((*job.needs, *catalog.get("stage", body.stage, "stage").uses))
+    open_roles = [role for role in roles if role not in body.inputs]
+    try:
+        start, found = find_inputs(db(), tenant(), str(body.source), catalog, body.stage, open_roles)
+    except NotFound as error:
+        raise InvalidRequest(f"{error}", "from") from error
+    return start, {
+        role: Source(job=i.parent, role=i.parent_role) if i.parent else Source(job=None, role=None, sha256=i.sha256)
+        for role, i in found.items()
+    }
+
+
+def _parents(given: Mapping[str, Source]) -> Parents:
     inputs, keys = [], {}
-    for role, source in sorted(body.inputs.items()):
+    for role, source in sorted(given.items()):
         if source.job is None:
             inputs.append(Input(role, sha256=source.sha256))
             continue

@@ -297,3 +297,56 @@ class TestActions:
                 assert (answer.status_code, answer.get_json()["state"]) == (202, state)
         gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
         assert [gateway.http.post(f"/v1/jobs/{job['id']}/{ask}").status_code for ask in ("hold", "unhold")] == [409] * 2
+
+
+DATA = {"dataset": "digits", "model": "mlp"}
+
+
+class TestFrom:
+    """Inputs that are not given come from a job, or from what it was made of."""
+
+    def trained(self, gateway, seed=4):
+        base = gateway.post({"stage": "pretrain", "params": DATA})
+        data = {"dataset": "digits"}
+        return base, gateway.post({"stage": "train", "params": data, "seed": seed, "from": base["id"]})
+
+    def test_the_nearest_that_makes_a_role_supplies_it_and_its_seed_goes_on(self, gateway):
+        base, trained = self.trained(gateway)
+        assert trained["inputs"] == {"BASE": {"job": base["id"], "role": "BASE"}}
+        body = {"stage": "unlearn", "method": "retrain", "from": trained["id"]}
+        unlearned = gateway.post(body)
+        assert unlearned["inputs"] == {
+            "BASE": {"job": base["id"], "role": "BASE"},
+            "ORIGINAL": {"job": trained["id"], "role": "ORIGINAL"},
+        }
+        assert unlearned["seed"] == 4
+        assert gateway.post({**body, "seed": 0})["seed"] == 0
+
+    def test_what_is_given_goes_before_and_gives_an_equal_job(self, gateway):
+        base, trained = self.trained(gateway)
+        other = gateway.post({"stage": "pretrain", "params": DATA, "seed": 8})
+        body = {"stage": "unlearn", "method": "retrain", "from": trained["id"], "inputs": {"BASE": other["id"]}}
+        assert gateway.post(body)["inputs"]["BASE"]["job"] == other["id"]
+        written_out = {"BASE": base["id"], "ORIGINAL": trained["id"]}
+        by_hand = gateway.post({"stage": "unlearn", "method": "retrain", "seed": 4, "inputs": written_out})
+        assert gateway.post({**body, "inputs": {}})["id"] == by_hand["id"]
+
+    def test_of_two_that_are_as_near_none_is_taken(self, gateway):
+        trained = []
+        for seed in (1, 2):
+            base = gateway.post({"stage": "pretrain", "params": DATA, "seed": seed})
+            trained.append(gateway.post({"stage": "train", "params": {"dataset": "digits"}, "from": base["id"]})["id"])
+        unlearned = gateway.post({"stage": "unlearn", "method": "retrain", "from": trained[1]})["id"]
+        mixed = {"ORIGINAL": trained[0], "UNLEARNED": unlearned}
+        attacked = gateway.post({"stage": "attack", "method": "invert", "inputs": mixed})["id"]
+        answer = gateway.http.post("/v1/jobs", json={"stage": "unlearn", "method": "retrain", "from": attacked})
+        assert (answer.status_code, answer.get_json()["field"]) == (422, "inputs.BASE")
+        assert "BASE could come from job_" in answer.get_json()["detail"]
+
+    @pytest.mark.parametrize(
+        ("source", "field"), [("job_" + "0" * 20, "from"), ("job_1", "from"), (7, "from"), ("aud_" + "0" * 20, "from")]
+    )
+    def test_a_source_that_is_none_is_refused(self, gateway, source, field):
+        answer = gateway.http.post("/v1/jobs", json={"stage": "train", "from": source})
+        assert answer.status_code == 422
+        assert field in answer.get_data(as_text=True)

@@ -30,6 +30,7 @@ from shared.jobs.migrations import migrate
 from shared.jobs.queue import MemoryBell, Ringer
 from shared.jobs.records import Artifact, Claim
 from shared.jobs.states import Failure
+from shared.roles import Role
 from tests.support.servers import free_port
 from tests.support.waiting import PATIENCE, wait_for
 from tests.support.wirings import WIRINGS
@@ -129,7 +130,8 @@ class HandWorker:
     def finish(self, claim: Claim, data: bytes = b"{}", media_type: str = "application/json") -> str:
         """The same bytes in every role it makes; their sha256."""
         sha256 = self.artifacts.put(data)
-        made = [Artifact(role, sha256, len(data), media_type) for role in claim.job.produces]
+        kinds = {Role.REPORT_HTML.value: "text/html"}
+        made = [Artifact(role, sha256, len(data), kinds.get(role, media_type)) for role in claim.job.produces]
         completion.finish(self.db, claim.job.id, claim.fence, made, content_key=claim.job.plan_key, code=claim.job.code)
         return sha256
 

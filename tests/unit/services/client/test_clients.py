@@ -15,7 +15,6 @@ from services.client import AsyncClient, Client, NoReport
 
 REPORT, HTML = b'{"rows": [{"seed": 4}], "missing": []}', b"<p>4"
 SHAS = {hashlib.sha256(data).hexdigest(): data for data in (REPORT, HTML)}
-STAGE = {"name": "defend", "needs": ["UNLEARNED", "ORIGINAL"], "uses": ["BASE"], "methods": None, "params_schema": {}}
 
 
 def job(name: str, stage: str, **more: Any) -> dict[str, Any]:
@@ -24,21 +23,16 @@ def job(name: str, stage: str, **more: Any) -> dict[str, Any]:
 
 def answered(request: httpx.Request) -> httpx.Response:
     path, query = request.url.path, request.url.params
-    made = dict(zip(("REPORT", "REPORT_HTML"), SHAS, strict=True))
-    artifacts = {role: {"sha256": sha, "size": 1, "media_type": "x"} for role, sha in made.items()}
+    made = zip(("REPORT", "REPORT_HTML"), SHAS, ("application/json", "text/html"), strict=True)
+    artifacts = {role: {"sha256": sha, "size": 1, "media_type": kind} for role, sha, kind in made}
     report = job("job_report", "report", state="succeeded", artifacts=artifacts)
     jobs = {
         "job_report": report,
-        "job_unlearn": job(
-            "job_unlearn", "unlearn", produces=["UNLEARNED"], inputs={"BASE": {"job": "job_train", "role": "BASE"}}
-        ),
         "job_train": job("job_train", "train", produces=["ORIGINAL"]),
     }
     if path == "/v1/jobs":
         assert query["stage"] == "report"
         return httpx.Response(200, json={"items": [report] if query["audit"] == "aud_1" else [], "next": None})
-    if path == "/v1/catalog":
-        return httpx.Response(200, json={"kinds": {"stage": [STAGE]}})
     if path.endswith("/events"):
         events = [{"seq": n, "at": "2024-11-24T06:51:00Z", "kind": "progress", "data": {}} for n in range(1, 6)]
         return httpx.Response(200, json={"items": [e for e in events if e["seq"] > int(query["after"])][:2]})
@@ -50,7 +44,6 @@ def answered(request: httpx.Request) -> httpx.Response:
 async def as_it_is(client: Client) -> dict[str, Any]:
     return {
         "report": client.report("aud_1"),
-        "inputs": client.inputs_from("job_unlearn", "defend", without=["BASE"]),
         "history": [e.seq for e in client.history("job_train", after=1)],
     }
 
@@ -58,7 +51,6 @@ async def as_it_is(client: Client) -> dict[str, Any]:
 async def awaited(client: AsyncClient) -> dict[str, Any]:
     return {
         "report": await client.report("job_report"),
-        "inputs": await client.inputs_from("job_unlearn", "defend", without=["BASE"]),
         "history": [e.seq async for e in client.history("job_train", after=1)],
     }
 
@@ -86,10 +78,6 @@ def test_what_takes_several_calls(request: Any, which: str, ask: Callable[[Any],
     report = found["report"]
     assert (report.job, report.json, report.html) == ("job_report", REPORT, HTML)
     assert report.data == json.loads(REPORT)
-    assert found["inputs"] == {
-        "UNLEARNED": {"job": "job_unlearn", "role": "UNLEARNED"},
-        "ORIGINAL": {"job": "job_train", "role": "ORIGINAL"},
-    }
     assert found["history"] == [2, 3, 4, 5]
 
 

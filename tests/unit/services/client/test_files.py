@@ -69,14 +69,15 @@ def test_bytes_that_were_changed_on_the_way_are_not_kept(tmp_path, to_file):
 
 
 def report_job(state: str = "succeeded", stage: str = "report", *roles: str) -> Job:
-    made = {role: Artifact(role, role.lower(), 1, "x") for role in roles}
+    kinds = {"REPORT": "application/json", "REPORT_HTML": "text/html; charset=utf-8"}
+    made = {role: Artifact(role, role.lower(), 1, kinds[role]) for role in roles}
     return Job("job_1", stage, state, artifacts=made, message="it broke" if state == "failed" else None)
 
 
 def test_a_report_is_ready_or_says_why_not():
     assert ready(report_job("succeeded", "report", "REPORT", "REPORT_HTML"), "aud_1")[1] == {
-        "REPORT": "report",
-        "REPORT_HTML": "report_html",
+        "application/json": "report",
+        "text/html": "report_html",
     }
     for job, why in (
         (None, "aud_1 has no report job"),
@@ -90,12 +91,12 @@ def test_a_report_is_ready_or_says_why_not():
 
 def test_a_report_is_saved_as_it_came(tmp_path):
     data = b'{"rows": [{"seed": 0}], "missing": [{}]}'
-    found = Report.of(report_job(), {"REPORT": data, "REPORT_HTML": b"<p>"})
+    found = Report.of(report_job(), {"application/json": data, "text/html": b"<p>"})
     assert (found.rows, found.missing) == ([{"seed": 0}], [{}])
     folder = tmp_path / "a" / "b"
     assert found.save(folder) == [folder / "report.json", folder / "report.html"]
     assert (folder / "report.json").read_bytes() == data
-    assert Report.of(report_job(), {"REPORT": data}).save(folder) == [folder / "report.json"]
+    assert Report.of(report_job(), {"application/json": data}).save(folder) == [folder / "report.json"]
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Unwritable, match="file cannot be written"):
         found.save(tmp_path / "file")
@@ -103,5 +104,5 @@ def test_a_report_is_saved_as_it_came(tmp_path):
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"rows": 1}', b"\xff"])
 def test_what_is_no_report_is_told(data):
-    with pytest.raises(ClientError, match="REPORT of job job_1"):
-        Report.of(report_job(), {"REPORT": data})
+    with pytest.raises(ClientError, match="job job_1"):
+        Report.of(report_job(), {"application/json": data})

@@ -1,0 +1,107 @@
+"""Where a new job's inputs can come from, given one job: itself, or what it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from shared.catalog import Catalog
+from shared.errors import InvalidRequest
+from shared.jobs.database import Database
+from shared.jobs.records import Input, Job
+from shared.jobs.rows import job_record, job_records
+from shared.jobs.states import State
+from shared.jobs.tables import jobs
+
+
+@dataclass(frozen=True)
+class Relations:
+    """What wirings say of outputs, for a job of one stage."""
+
+    stands_for: Mapping[str, str]  # what is made -> what it takes the place of, for those who come after
+    unchanged: bool  # whether the new job starts from what no such output has replaced
+    twins: frozenset[str]  # roles that come of another model: its own inputs are nobody else's
+
+    @classmethod
+    def of(cls, catalog: Catalog, stage: str) -> Relations:
+        """Of the wirings of a catalog. A stage that makes a stand-in itself starts from the unchanged."""
+        wirings = {e.name: e.wiring for e in catalog if e.kind == "stage" and e.wiring is not None}
+        own = wirings.get(stage)
+        return cls(
+            stands_for={str(made): str(role) for w in wirings.values() for made, role in w.stands_for.items()},
+            unchanged=own is not None and bool(own.stands_for),
+            twins=frozenset(role for wiring in wirings.values() for role in wiring.twins),
+        )
+
+
+class Lineage:
+    """Look up the jobs in `ask`, `take()` them, until `ask` is empty; then `found` says where each role comes from.
+
+    The nearest source counts. At one job, what it makes goes before what it was given.
+    """
+
+    def __init__(self, job_id: str, roles: Iterable[str], relations: Relations) -> None:
+        """`roles` are those that the new job needs, or uses if they are there."""
+        self.ask = [job_id]
+        self.found: dict[str, Input] = {}
+        self._relations = relations
+        self._open = dict.fromkeys(roles)
+        self._seen = {job_id}
+
+    def take(self, found: Iterable[Job]) -> None:
+        """The jobs that were asked for, all at the same distance.
+
+        Raises:
+            InvalidRequest: two of them supply the same role from different sources.
+        """
+        level = list(found)
+        for offers in ([self._made(job) for job in level], [self._given(job) for job in level]):
+            for role in list(self._open):
+                sources = dict.fromkeys(offer[role] for offer in offers if role in offer)
+                if len(sources) > 1:
+                    several = " and ".join(sorted(str(source.parent or source.sha256) for source in sources))
+                    raise InvalidRequest(f"{role} could come from {several}: name one of them for it", f"inputs.{role}")
+                if sources:
+                    self.found[role] = next(iter(sources))
+                    del self._open[role]
+        above = dict.fromkeys(
+            i.parent for job in level for i in job.inputs if i.parent and i.role not in self._relations.twins
+        )
+        self.ask = [job_id for job_id in above if job_id not in self._seen] if self._open else []
+        self._seen.update(self.ask)
+
+    def _made(self, job: Job) -> dict[str, Input]:
+        """What the job makes; once it has succeeded, what it has made."""
+        makes = [a.role for a in job.artifacts] if job.state is State.SUCCEEDED else job.produces
+        offers = {role: Input(role, job.id, role) for role in makes}
+        stands_for = {} if self._relations.unchanged else self._relations.stands_for
+        return {role: Input(role, job.id, made) for made, role in stands_for.items() if made in makes} | offers
+
+    def _given(self, job: Job) -> dict[str, Input]:
+        """What the job was given; to a job that starts from the unchanged, no stand-ins."""
+        given = {i.role: i for i in job.inputs}
+        if self._relations.unchanged:
+            return {role: i for role, i in given.items() if self._relations.stands_for.get(i.parent_role or "") != role}
+        return given
+
+
+def find_inputs(
+    db: Database, tenant: str, job_id: str, catalog: Catalog, stage: str, roles: Iterable[str]
+) -> tuple[Job, dict[str, Input]]:
+    """The job, and by role the inputs that a job of `stage` can have from it or from what it was made of. A role that
+    none of them supplies is left out.
+
+    Raises:
+        NotFound: no such job of this tenant.
+        InvalidRequest: two jobs at the same distance could supply a role.
+    """
+    walk = Lineage(job_id, roles, Relations.of(catalog, stage))
+    with db.read() as connection:
+        start = job_record(connection, job_id, tenant)
+        walk.take([start])
+        while walk.ask:
+            rows = connection.execute(select(jobs).where(jobs.c.id.in_(walk.ask), jobs.c.tenant == tenant)).all()
+            walk.take(job_records(connection, rows))
+    return start, walk.found
