@@ -95,10 +95,10 @@ def _row(one: Found, attack: Method, utilities: Releases, adaptive_too: bool) ->
         deletions=evaluation.deletions,
         size=evaluation.size,
         metrics=metrics,
-        identification=evaluation.identification,
+        identification=evaluation.ranks,
         answers=evaluation.answers,
         utility=evaluation.utility or utilities.get(_release(one)),
-        finding=judge(metrics, evaluation.identification, recovered(evaluation)),
+        finding=judge(metrics, evaluation.ranks, recovered(evaluation)),
         note=None,
         evaluation=one.sha256,
     )

@@ -8,88 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
-
 from shared.choices import validated
 from shared.errors import InvalidRequest
-from shared.jobs.spec import Seed
-from shared.reporting.models import (
-    Answers,
-    Count,
-    Defense,
-    Identification,
-    JSONObject,
-    Method,
-    Number,
-    Part,
-    Score,
-    Strength,
-    Unlearning,
-    Utility,
-)
+from shared.evaluation import Defense, Evaluation, Method, Score, Strength, Unlearning
 
 IMAGE, LABEL = "psnr", "label_accuracy"
 MEMBER, TELLING, STAYED = "auc_forgotten", "tpr_forgotten", "auc_retained"
 RANK = "decoy_rank_1"
 DEEPEST = 32  # what is nested in what is nested: nobody means that
-
-
-class Gain(Part):
-    """Paired difference to the null."""
-
-    mean: Number
-    low: Number | None = None
-    high: Number | None = None
-
-
-class Measured(Score):
-    """A metric as `evaluate` writes it, its gain an object of its own."""
-
-    gain: Gain | None = None  # type: ignore[assignment]  # flat in a report, nested in an evaluation
-    values: list[Number] = Field(default_factory=list)
-    null_values: dict[str, list[Number]] = Field(default_factory=dict)
-
-    def score(self) -> Score:
-        gain = self.gain
-        flat = {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high} if gain else {"gain": None}
-        return Score.model_validate(self.model_dump() | flat)
-
-
-class Evaluation(Part):
-    """What one evaluate job wrote. `attack` is null where only the released models' utility was measured."""
-
-    seed: Seed
-    deletions: Count
-    size: Count
-    unlearning: Unlearning | None = None
-    defense: Defense | None = None
-    attack: Method | None = None
-    threat_model: JSONObject | None = None
-    metrics: dict[str, Measured] = Field(default_factory=dict)
-    identification: Identification | None = None
-    answers: Answers | None = None
-    utility: Utility | None = None
-    provenance: JSONObject = Field(default_factory=dict)
-
-    @field_validator("identification", mode="before")
-    @classmethod
-    def _none_to_stand_among(cls, told: Any) -> Any:
-        return None if isinstance(told, dict) and not (told.get("n") and told.get("decoys")) else told
-
-    @field_validator("threat_model")
-    @classmethod
-    def _observes_roles(cls, told: JSONObject | None) -> JSONObject | None:
-        roles = (told or {}).get("observes", [])
-        if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
-            raise ValueError("observes must be a list of roles")
-        return told
-
-    @model_validator(mode="after")
-    def _labels_are_shares(self) -> Evaluation:
-        for name in (LABEL, MEMBER, STAYED):
-            if name in self.metrics and self.metrics[name].unit != "share":
-                raise ValueError(f"{name} must have the unit share")
-        return self
 
 
 @dataclass(frozen=True)
@@ -101,7 +27,8 @@ class Found:
 
     @property
     def unlearning(self) -> Unlearning:
-        return self.evaluation.unlearning or Unlearning(method="not stated")
+        done = self.evaluation.unlearning
+        return Unlearning.model_validate(done.model_dump()) if done else Unlearning(method="not stated")
 
     @property
     def defense(self) -> Defense:
@@ -124,7 +51,11 @@ def read_evaluation(data: bytes, role: str) -> Found:
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{role} is not JSON: {error}", f"inputs.{role}") from error
     check_json(value, role, f"inputs.{role}")
-    return Found(validated(Evaluation, value, role, f"inputs.{role}"), hashlib.sha256(data).hexdigest())
+    evaluation = validated(Evaluation, value, role, f"inputs.{role}")
+    for name in (LABEL, MEMBER, STAYED):
+        if name in evaluation.metrics and evaluation.metrics[name].unit != "share":
+            raise InvalidRequest(f"{role}.metrics.{name} must have the unit share", f"inputs.{role}")
+    return Found(evaluation, hashlib.sha256(data).hexdigest())
 
 
 def check_json(value: Any, what: str, field: str) -> None:
@@ -149,7 +80,7 @@ def check_json(value: Any, what: str, field: str) -> None:
 def scores(evaluation: Evaluation) -> dict[str, Score]:
     """All metrics, identification among them as a proportion."""
     found = {name: measured.score() for name, measured in sorted(evaluation.metrics.items())}
-    ranks = evaluation.identification
+    ranks = evaluation.ranks
     if ranks is not None:
         found[RANK] = Score(
             mean=ranks.share,
@@ -173,7 +104,7 @@ def recovered(evaluation: Evaluation) -> int:
 
     A rank of 1 alone comes by chance, once in decoys + 1.
     """
-    ranks, score = evaluation.identification, evaluation.metrics.get(IMAGE)
+    ranks, score = evaluation.ranks, evaluation.metrics.get(IMAGE)
     if ranks is None or score is None:
         return 0
     nulls = score.null_values.get(score.null_name or "", [])

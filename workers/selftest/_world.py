@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.choices import Choice
+from shared.evaluation import Evaluation
 from shared.ml import attacks, unlearning
 from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.context import LocalContext, Part, generator
@@ -19,7 +20,7 @@ from shared.ml.scoring import identify, score_images
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.reporting.evaluations import Evaluation, recovered, scores
+from shared.reporting.evaluations import recovered, scores
 from shared.reporting.findings import judge
 from shared.reporting.models import Finding
 
@@ -98,5 +99,5 @@ def judged(
             "identification": identify(images, true, labels, public, 50, generator(0, "decoys")),
         }
     )
-    found = judge(scores(evaluation), evaluation.identification, recovered(evaluation))
+    found = judge(scores(evaluation), evaluation.ranks, recovered(evaluation))
     return found, evaluation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.reporting.evaluations import Evaluation
+from shared.evaluation import Evaluation
 from workers.selftest._case import Case
 from workers.selftest._world import CLASSES, architecture, judged, observe, pretrained, recover, samples
 
@@ -18,7 +18,7 @@ def _scored(turns: int) -> Evaluation:
 
 
 def _identified() -> float:
-    ranks = _scored(0).identification
+    ranks = _scored(0).ranks
     assert ranks is not None
     return float(ranks.rank_1)
 

@@ -8,7 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from shared.choices import validated
 from shared.errors import InvalidRequest
+from shared.evaluation import Evaluation
 from shared.ml.datasets._base import open_dataset
 from shared.ml.membership import score_membership
 from shared.ml.nulls import class_mean
@@ -93,51 +95,54 @@ def run(ctx: JobContext) -> dict[str, Output]:
     dataset = open_dataset(truth.dataset)
     labels, public = torch.tensor(truth.labels), dataset.load("test")
     given, about_given = given_to_metrics(ctx, dataset)
-    evaluation: JSONObject = {
-        "n": labels.numel(),
-        "deletions": labels.shape[0],
-        "size": labels.shape[1],
-        "dataset": truth.dataset.model_dump(),
-        "seed": ctx.seed,
-        "unlearning": _told(ctx, Role.UNLEARNING, Unlearning),
-        "defense": _told(ctx, Role.DEFENSE, Defense),
-        "attack": None,
-        "metrics": {},
-        "identification": None,
-        "answers": None,
-        "threat_model": None,
-        "utility": None,
-        "provenance": conditions(ctx.device) | about_given,
-    }
+    metrics: JSONObject = {}
+    found: JSONObject = {"attack": None, "identification": None, "answers": None, "threat_model": None, "utility": None}
     pictures: dict[str, Tensor] = {}
     if Role.RECONSTRUCTION in ctx.inputs:
         images = truth.images()
-        found, others, about = _reconstruction(ctx, images)
-        evaluation["threat_model"] = about.get("threat_model", {})
+        rebuilt, others, about = _reconstruction(ctx, images)
+        found["threat_model"] = about.get("threat_model", {})
         others["class_mean"] = class_mean(public, labels)
         if (nearest := nearest_public_of(ctx, about, labels, public)) is not None:
             others["nearest_public"] = nearest
-        evaluation["metrics"] |= score_images(found, images, others, given)
+        metrics |= score_images(rebuilt, images, others, given)
         chooser = ctx.generator("decoys")
-        evaluation["identification"] = identify(found, images, labels, public, ctx.params.decoys, chooser)
-        pictures = {"truth": images, "reconstruction": assign(found, images), "class_mean": others["class_mean"]}
+        found["identification"] = identify(rebuilt, images, labels, public, ctx.params.decoys, chooser)
+        pictures = {"truth": images, "reconstruction": assign(rebuilt, images), "class_mean": others["class_mean"]}
     if Role.ANSWERS in ctx.inputs:
         answers, true, threat_model = _answers(ctx, labels)
-        evaluation["metrics"] |= score_labels(answers, true, dataset.num_classes, public.labels)
-        evaluation["answers"] = {"labels": answers.tolist(), "truth": true.tolist()}
+        metrics |= score_labels(answers, true, dataset.num_classes, public.labels)
+        found["answers"] = {"labels": answers.tolist(), "truth": true.tolist()}
         if Role.SHADOWS in ctx.inputs:
-            evaluation["answers"]["claims"] = _claims(ctx, answers, true)
-        evaluation["threat_model"] = evaluation["threat_model"] or threat_model
+            found["answers"]["claims"] = _claims(ctx, answers, true)
+        found["threat_model"] = found["threat_model"] or threat_model
     if Role.SCORES in ctx.inputs:
         scores, members, threat_model = _scores(ctx, truth)
-        evaluation["metrics"] |= score_membership(scores, members, truth, ctx.generator("membership"))
-        evaluation["threat_model"] = evaluation["threat_model"] or threat_model
-    if told := evaluation["threat_model"]:
-        evaluation["attack"] = {"method": told.get("attack"), "params": told.get("params", {})}
+        metrics |= score_membership(scores, members, truth, ctx.generator("membership"))
+        found["threat_model"] = found["threat_model"] or threat_model
+    if told := found["threat_model"]:
+        found["attack"] = {"method": told.get("attack"), "params": told.get("params", {})}
     if all(role in ctx.inputs for role in (Role.ORIGINAL, Role.UNLEARNED, Role.TRAINING_SET)):
-        evaluation["utility"] = utility(ctx, truth, first(public, ctx.params.test_samples, ctx.generator("test")))
-    elif not evaluation["metrics"]:
+        found["utility"] = utility(ctx, truth, first(public, ctx.params.test_samples, ctx.generator("test")))
+    elif not metrics:
         raise InvalidRequest("utility needs ORIGINAL, UNLEARNED and TRAINING_SET", "inputs")
+    evaluation = validated(
+        Evaluation,
+        found
+        | {
+            "n": labels.numel(),
+            "deletions": labels.shape[0],
+            "size": labels.shape[1],
+            "dataset": truth.dataset.model_dump(),
+            "seed": ctx.seed,
+            "unlearning": _told(ctx, Role.UNLEARNING, Unlearning),
+            "defense": _told(ctx, Role.DEFENSE, Defense),
+            "metrics": metrics,
+            "provenance": conditions(ctx.device) | about_given,
+        },
+        Role.EVALUATION,
+        "inputs",
+    ).json_value()
     return {Role.EVALUATION: Output.of_json(evaluation), Role.PICTURES: pictures_of(evaluation, labels, pictures)}
 
 
