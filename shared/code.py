@@ -1,8 +1,8 @@
 """Which code made a result: one digest over a module and all that it runs on.
 
-It covers the module's source, the source of every project module it imports, directly or not, the files in
-a folder `templates` beside any of them, and the installed version of every package that these import. Two
-machines with the same digest run the same code.
+It covers the module's source, the source of every project module it imports, directly or not, all modules of a
+package that is a list (`shared.folders`), the files in a folder `templates` beside any of them, and the installed
+version of every package that these import. Two machines with the same digest run the same code.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 OURS = ("shared", "workers")
+LISTS = "shared.folders"  # what a package imports that is the list of its modules
 
 
 @cache
@@ -51,6 +52,8 @@ def _imports(module: str) -> frozenset[str]:
             names.add(node.module)
             if node.module.split(".")[0] in OURS:
                 names |= {f"{node.module}.{a.name}" for a in node.names if _source(f"{node.module}.{a.name}")}
+    if LISTS in names and path.name == "__init__.py":
+        names |= {f"{module}.{file.stem}" for file in path.parent.glob("*.py") if not file.stem.startswith("_")}
     return frozenset(names)
 
 
@@ -71,7 +74,11 @@ def digest_of(module: str) -> str:
         if path is None or name in files:
             continue
         files[name] = _hash(path)
-        files |= {f"{name} {t.name}": _hash(t) for t in (path.parent / "templates").glob("*") if t.is_file()}
+        files |= {
+            f"{name} {t.relative_to(path.parent)}": _hash(t)
+            for t in (path.parent / "templates").rglob("*")
+            if t.is_file()
+        }
         todo += _imports(name)
     lines = [f"{n} {d}" for n, d in sorted(files.items())] + [f"{p} {metadata.version(p)}" for p in sorted(packages)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

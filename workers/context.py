@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.context import Checkpoint, generator
+from shared.ml.records import write_json
 from shared.ml.tensors import read_header
 from shared.registry import Params, Plugin
 
@@ -27,10 +27,7 @@ class Output:
     @classmethod
     def of_json(cls, value: Any) -> Output:
         """Canonical JSON."""
-        return cls(
-            json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(),
-            "application/json",
-        )
+        return cls(write_json(value), "application/json")
 
 
 class Hooks(Protocol):

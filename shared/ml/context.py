@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +47,20 @@ class Context(Protocol):
 
     def resume(self) -> Checkpoint | None:
         """The last checkpoint of this very job, or None: start from the beginning."""
+
+
+class JobInputs(Context, Protocol):
+    """A context that hands over the job's inputs by role too, and the parameters of its stage."""
+
+    params: Any
+    inputs: Mapping[str, bytes]
+
+    def input(self, role: str) -> bytes:
+        """The bytes in that role.
+
+        Raises:
+            InvalidRequest: the job supplies none.
+        """
 
 
 class LocalContext:

@@ -241,6 +241,11 @@ def read_json(data: bytes, role: str) -> Any:
         raise InvalidRequest(f"{role} is not JSON: {error}", f"inputs.{role}") from error
 
 
+def write_json(value: Any) -> bytes:
+    """A JSON artifact: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
 def pick(samples: Samples, indices: Tensor, role: str) -> Samples:
     """The samples at `indices`, in its shape.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from shared.ml.scoring import score_images
+from shared.ml.findings.images import score_images
 from workers.selftest._case import Case
 
 

@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
+from shared.ml.finding import Pictures
 from shared.ml.tensors import write_tensors
 from workers.context import Output
 
 
-def pictures_of(evaluation: Mapping[str, Any], labels: Tensor, images: Mapping[str, Tensor]) -> Output:
-    """PICTURES: `truth`, `reconstruction` and `class_mean` as [n, C, H, W], or nothing where nothing was rebuilt.
-
-    Args:
-        images: by name, [D, k, C, H, W] in [0, 1]; labels [D, k].
-    """
-    if not images:
+def pictures_of(evaluation: Mapping[str, Any], pictures: Pictures | None) -> Output:
+    """PICTURES: each kind of image as [n, C, H, W], or nothing where nothing can be shown."""
+    if pictures is None:
         return Output(write_tensors({}, {}))
-    psnr, ranks = evaluation["metrics"]["psnr"], evaluation["identification"]
-    about = {
-        **{name: evaluation[name] for name in ("unlearning", "defense", "attack", "seed")},
-        "labels": labels.flatten().tolist(),
-        "psnr": psnr["values"],
-        "null_psnr": psnr["null_values"]["class_mean"],
-        "ranks": ranks.get("ranks", []),
-        "decoys": ranks["decoys"],
-    }
-    return Output(write_tensors({name: tensor.flatten(0, 1) for name, tensor in images.items()}, about))
+    whose = {name: evaluation[name] for name in ("unlearning", "defense", "attack", "seed")}
+    images = {name: tensor.flatten(0, 1) for name, tensor in pictures.images.items()}
+    return Output(write_tensors(images, whose | pictures.about))

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from shared.catalog import Entry
 from shared.errors import InvalidRequest
 from shared.ml.attacks._apart import attack_apart
-from shared.ml.attacks._observation import Answers, Candidates, Observation, Queries, Reconstruction, Scores
+from shared.ml.attacks._observation import Candidates, Observation, Queries, Result
 from shared.ml.attacks._oracle import Oracle
 from shared.ml.datasets._base import Samples
+from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import Architecture, Networks, read_networks
 from shared.ml.records import Counts, Labels
-from shared.ml.tensors import read_tensors, write_tensors
+from shared.ml.tensors import read_tensors
 from shared.registry import Params, Plugin
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
-from workers.stages._knowing import knowing
 
 
 @registry.register(
@@ -38,7 +36,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     black_box = ctx.method.traits["access"] == "black_box"
     observation = _asked(ctx, roles) if black_box else _observe(ctx, roles)
     if not isinstance(observation, Observation):
-        result = ctx.method.target(observation, ctx.method_params, ctx)
+        result: Result = ctx.method.target(observation, ctx.method_params, ctx)
     else:
         attack, params = ctx.method.target, ctx.method_params
         result = attack_apart(lambda seen, part: attack(seen, params, part), observation, ctx)
@@ -50,14 +48,14 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "queries": 0,
         **ctx.method.traits,
     }
-    if isinstance(result, (Reconstruction, Answers)) and result.compares > 1:
+    if result.compares > 1:
         threat_model["released_models"] = result.compares
     if not isinstance(observation, Observation):
         probing = Role.PROBES in roles and {
             "probing": read_tensors(ctx.input(Role.PROBES), Role.PROBES)[1].get("queries")
         }
         threat_model["queries"] = {**(probing or {}), "attack": observation.asked}
-    return _outputs(result, threat_model)
+    return {result.role: Output(result.write(threat_model), result.media_type)}
 
 
 def _seen(ctx: JobContext, method: Plugin) -> set[str]:
@@ -79,7 +77,7 @@ def _observe(ctx: JobContext, roles: set[str]) -> Observation:
         counts=Counts.read(ctx.input(Role.COUNTS), Role.COUNTS) if Role.COUNTS in roles else None,
         labels=_labels(ctx) if Role.LABELS in roles else None,
     )
-    return knowing(ctx, seen) if Role.DEFENSE in roles else seen
+    return apply_defense_knowledge(ctx, seen) if Role.DEFENSE in roles else seen
 
 
 def _asked(ctx: JobContext, roles: set[str]) -> Queries | Candidates:
@@ -158,15 +156,3 @@ def _labels(ctx: JobContext) -> torch.Tensor:
             "LABELS must hold the same number of classes, at least one, a deletion", f"inputs.{Role.LABELS}"
         )
     return torch.tensor(rows)
-
-
-def _outputs(result: Reconstruction | Answers | Scores, threat_model: dict[str, Any]) -> dict[str, Output]:
-    if isinstance(result, Scores):
-        return {Role.SCORES: Output(write_tensors({"scores": result.scores}, {"threat_model": threat_model}))}
-    if isinstance(result, Answers):
-        answers = {"labels": result.labels.tolist(), "scores": result.scores.tolist(), "threat_model": threat_model}
-        return {Role.ANSWERS: Output.of_json(answers)}
-    tensors = {"images": result.images, "labels": result.labels, "matching_loss": result.matching_loss}
-    tensors |= {f"control.{name}": images for name, images in result.controls.items()}
-    about = {"threat_model": threat_model, "explanations": result.explanations}
-    return {Role.RECONSTRUCTION: Output(write_tensors(tensors, about))}

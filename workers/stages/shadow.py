@@ -22,6 +22,7 @@ from shared.ml.attacks._observation import Observation, Queries
 from shared.ml.attacks._oracle import Oracle
 from shared.ml.context import Context, Part
 from shared.ml.datasets._base import Samples
+from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import Networks, clone, read_networks, stacked
 from shared.ml.records import Counts, Defense, ForgetSets, Shadows, TrainingSet, Unlearning, read_json
 from shared.ml.tensors import read_tensors
@@ -34,7 +35,6 @@ from shared.shadows import LEAST, unrepeatable
 from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
 from workers.stages import registry
-from workers.stages._knowing import knowing
 from workers.stages._shadow_sets import ShadowSet, shadow_sets
 
 
@@ -194,7 +194,7 @@ class _World:
     def _seen(self, before: Networks, after: Networks) -> Observation | Queries:
         if self.probes is None or self.attack.plugin.traits["access"] != "black_box":
             seen = Observation(before, after, self.base, self.counts)
-            return knowing(self.ctx, seen) if Role.DEFENSE in self.attack.needs else seen
+            return apply_defense_knowledge(self.ctx, seen) if Role.DEFENSE in self.attack.needs else seen
 
         def oracle(network: nn.Module) -> Oracle:
             return Oracle(network, self.ctx.device, self.attack.params)

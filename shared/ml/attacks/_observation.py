@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -11,7 +13,8 @@ from shared.errors import InvalidRequest
 from shared.ml.attacks._oracle import Oracle
 from shared.ml.datasets._base import Samples
 from shared.ml.networks import Networks
-from shared.ml.records import Counts
+from shared.ml.records import Counts, write_json
+from shared.ml.tensors import write_tensors
 from shared.roles import Role
 
 
@@ -105,14 +108,30 @@ class Candidates:
         return sum(oracle.queries for oracle in {*self.before, *self.after})
 
 
+class Result(ABC):
+    """What an attack found, of one kind: see `shared.ml.findings`.
+
+    `role` is the artifact that it is written to; `compares` says on how many released models each answer rests.
+    """
+
+    role: ClassVar[str]
+    media_type: ClassVar[str] = "application/octet-stream"
+    compares: int = 1
+
+    @abstractmethod
+    def write(self, threat_model: dict[str, Any]) -> bytes:
+        """The artifact's bytes, with what the attack says of itself."""
+
+
 @dataclass(frozen=True)
-class Reconstruction:
+class Reconstruction(Result):
     """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2].
 
     `explanations` [D] says what each was explained from, in the attack's own words. `controls` by name [R, k, C, H,
-    W]: what the same search makes, for the first R deletions, of something that says nothing about them. `compares`
-    says on how many released models each image rests.
+    W]: what the same search makes, for the first R deletions, of something that says nothing about them.
     """
+
+    role = Role.RECONSTRUCTION
 
     images: Tensor
     labels: Tensor
@@ -121,21 +140,35 @@ class Reconstruction:
     controls: dict[str, Tensor] = field(default_factory=dict)
     compares: int = 1
 
+    def write(self, threat_model: dict[str, Any]) -> bytes:
+        tensors = {"images": self.images, "labels": self.labels, "matching_loss": self.matching_loss}
+        tensors |= {f"control.{name}": images for name, images in self.controls.items()}
+        return write_tensors(tensors, {"threat_model": threat_model, "explanations": self.explanations})
+
 
 @dataclass(frozen=True)
-class Answers:
-    """`labels` [D, k], the classes said to be forgotten, `scores` [D, K], lower is likelier.
+class Answers(Result):
+    """`labels` [D, k], the classes said to be forgotten, `scores` [D, K], lower is likelier."""
 
-    `compares` says on how many released models each answer rests.
-    """
+    role = Role.ANSWERS
+    media_type = "application/json"
 
     labels: Tensor
     scores: Tensor
     compares: int = 1
 
+    def write(self, threat_model: dict[str, Any]) -> bytes:
+        found = {"labels": self.labels.tolist(), "scores": self.scores.tolist()}
+        return write_json({**found, "threat_model": threat_model})
+
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Result):
     """`scores` float64 [D, C], of each candidate in each deletion; higher is likelier forgotten."""
 
+    role = Role.SCORES
+
     scores: Tensor
+
+    def write(self, threat_model: dict[str, Any]) -> bytes:
+        return write_tensors({"scores": self.scores}, {"threat_model": threat_model})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shared.ml.context import generator
-from shared.ml.membership import score_membership
+from shared.ml.findings.membership import score_membership
 from shared.ml.records import ForgetSets, Membership
 
 D, K, CLASSES, C = 6, 2, 3, 150

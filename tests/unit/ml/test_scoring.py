@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from shared.ml import nulls, scoring
+from shared.ml import nulls
 from shared.ml.context import generator
 from shared.ml.datasets._base import Samples
+from shared.ml.findings import images as of_images
+from shared.ml.findings.labels import score_labels
 from shared.ml.metrics import registry
 from shared.ml.metrics.feature_distance import feature_distance
 from shared.ml.metrics.mse import mse
+from shared.ml.scoring import summary
 from shared.ml.statistics import bca, wilson
 
 
@@ -93,7 +96,7 @@ def test_permuted_truth_of_many_deletions_is_that_of_64_others() -> None:
 
 def test_assignment_finds_the_best_of_all_orders() -> None:
     found, truth = draw(2, 4, 1, 3, 3), draw(2, 4, 1, 3, 3, purpose="truth")
-    ordered = scoring.assign(found, truth)
+    ordered = of_images.assign(found, truth)
     for deletion in range(2):
         best = min(
             sum((found[deletion, p] - truth[deletion, i]).square().sum().item() for i, p in enumerate(order))
@@ -104,23 +107,23 @@ def test_assignment_finds_the_best_of_all_orders() -> None:
 
 def test_the_null_is_the_strongest_and_the_gain_is_paired() -> None:
     up, down = registry.get("psnr"), registry.get("mse")
-    part = scoring.summary(up, [20.0, 30.0], {"weak": [5.0, 5.0], "strong": [12.0, 14.0]}, proportion=False)
+    part = summary(up, [20.0, 30.0], {"weak": [5.0, 5.0], "strong": [12.0, 14.0]}, proportion=False)
     assert (part["null_name"], part["null"], part["gain"]["mean"]) == ("strong", 13.0, 12.0)
     assert (part["worst"], part["best"]) == (20.0, 30.0)
-    part = scoring.summary(down, [0.01, 0.03], {"weak": [0.5, 0.5], "strong": [0.1, 0.2]}, proportion=False)
+    part = summary(down, [0.01, 0.03], {"weak": [0.5, 0.5], "strong": [0.1, 0.2]}, proportion=False)
     assert (part["null_name"], part["worst"], part["best"]) == ("strong", 0.03, 0.01)
     assert part["gain"]["mean"] == pytest.approx(0.13)
-    lone = scoring.summary(up, [20.0], {}, proportion=False)
+    lone = summary(up, [20.0], {}, proportion=False)
     assert (lone["null"], lone["gain"], lone["low"]) == (None, None, None)
 
 
 def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing() -> None:
     labels = torch.tensor([[0], [1], [2]])
     truth = draw(3, 1, 1, 8, 8, purpose="truth")
-    ranks = scoring.identify(truth, truth, labels, public(), 100, generator(0, "decoys"))
+    ranks = of_images.identify(truth, truth, labels, public(), 100, generator(0, "decoys"))
     assert (ranks["rank_1"], ranks["decoys"], ranks["n"], ranks["low"] < 1) == (3, 20, 3, True)
     means = nulls.class_mean(public(), labels)
-    parts = scoring.score_images(means, truth, {"class_mean": means})
+    parts = of_images.score_images(means, truth, {"class_mean": means})
     assert set(parts) == {"mse", "psnr", "ssim"}
     assert parts["mse"]["nulls"]["class_mean"] == pytest.approx(parts["mse"]["mean"])
     assert parts["psnr"]["gain"]["mean"] <= 1e-9
@@ -129,7 +132,7 @@ def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing()
 def test_a_metric_is_left_out_where_it_is_not_defined_or_lacks_what_it_needs() -> None:
     def scored(*shape: int, **given: nn.Module) -> set[str]:
         images = draw(2, 1, *shape)
-        return set(scoring.score_images(images, images.roll(1, 0), {}, given))
+        return set(of_images.score_images(images, images.roll(1, 0), {}, given))
 
     judge = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
     assert scored(1, 16, 16) == {"mse", "psnr", "ssim", "haarpsi"}
@@ -156,11 +159,11 @@ def test_features_are_made_once_an_image_and_scored_as_by_the_naive_loop(size: i
     torch.manual_seed(0)
     judge = Counting()
     truth, found, mean = (draw(4, size, 1, 4, 4, purpose=purpose) for purpose in ("truth", "found", "mean"))
-    part = scoring.score_images(found, truth, {"class_mean": mean, "few": mean[:2]}, {"JUDGE": judge})
+    part = of_images.score_images(found, truth, {"class_mean": mean, "few": mean[:2]}, {"JUDGE": judge})
     assert judge.images == (4 + 4 + 4 + 2) * size
 
     def naive(images: torch.Tensor, targets: torch.Tensor) -> list[float]:
-        seen, true = (feature_distance(x.flatten(0, 1), judge) for x in (scoring.assign(images, targets), targets))
+        seen, true = (feature_distance(x.flatten(0, 1), judge) for x in (of_images.assign(images, targets), targets))
         pairs = zip(seen.tolist(), true.tolist(), strict=True)
         return [sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) for one, other in pairs]
 
@@ -179,11 +182,11 @@ def test_with_several_samples_a_deletion_chance_is_what_public_images_come_to() 
     """Handed back in place of a reconstruction, each is assigned to the truth that it fits best."""
     crowd = Samples(draw(400, 1, 6, 6, purpose="crowd"), torch.zeros(400, dtype=torch.int64))
     truth, guess = draw(12, 8, 1, 6, 6, purpose="truth"), draw(12, 8, 1, 6, 6, purpose="guess")
-    found = scoring.identify(guess, truth, torch.zeros(12, 8, dtype=torch.int64), crowd, 100, generator(0, "d"))
+    found = of_images.identify(guess, truth, torch.zeros(12, 8, dtype=torch.int64), crowd, 100, generator(0, "d"))
     assert found["interval"] == "bca"
     assert found["chance"] > 2 / 101
     assert found["low"] <= found["chance"] <= found["high"]
-    alone = scoring.identify(
+    alone = of_images.identify(
         guess[:, :1], truth[:, :1], torch.zeros(12, 1, dtype=torch.int64), crowd, 100, generator(0, "d")
     )
     assert (alone["interval"], alone["chance"]) == ("wilson", 1 / 101)
@@ -192,7 +195,7 @@ def test_with_several_samples_a_deletion_chance_is_what_public_images_come_to() 
 def test_intervals_draw_deletions_not_samples() -> None:
     truth = draw(4, 8, 1, 8, 8, purpose="truth")
     near = truth + 0.01 * torch.arange(1, 5).view(4, 1, 1, 1, 1)  # all samples of a deletion alike
-    part = scoring.score_images(near, truth, {})["mse"]
+    part = of_images.score_images(near, truth, {})["mse"]
     assert part["n"] == 32
     by_deletion = bca([fmean(part["values"][8 * d : 8 * d + 8]) for d in range(4)])
     assert (part["low"], part["high"]) == by_deletion
@@ -201,7 +204,7 @@ def test_intervals_draw_deletions_not_samples() -> None:
 def test_a_null_of_a_few_samples_is_told_and_never_the_null() -> None:
     truth = draw(3, 1, 1, 8, 8, purpose="truth")
     grey = torch.full_like(truth, 0.5)
-    part = scoring.score_images(grey, truth, {"class_mean": grey, "random_direction": truth[:2]})["psnr"]
+    part = of_images.score_images(grey, truth, {"class_mean": grey, "random_direction": truth[:2]})["psnr"]
     assert part["nulls"]["random_direction"] == 100  # it hits, and yet
     assert len(part["null_values"]["random_direction"]) == 2
     assert part["null_name"] in ("class_mean", "permuted_truth")
@@ -210,12 +213,12 @@ def test_a_null_of_a_few_samples_is_told_and_never_the_null() -> None:
 def test_a_class_without_public_samples_cannot_be_identified() -> None:
     truth = draw(1, 1, 1, 8, 8)
     labels = torch.tensor([[7]])
-    assert scoring.identify(truth, truth, labels, public(), 10, generator(0, "d")) == {"n": 0, "decoys": 0}
+    assert of_images.identify(truth, truth, labels, public(), 10, generator(0, "d")) == {"n": 0, "decoys": 0}
 
 
 def test_labels_are_scored_next_to_guessing() -> None:
     truth = torch.tensor([[0], [1], [2], [3]])
-    part = scoring.score_labels(truth, truth, 10, torch.arange(10))["label_accuracy"]
+    part = score_labels(truth, truth, 10, torch.arange(10))["label_accuracy"]
     assert (part["mean"], part["high"], part["null"], part["null_name"]) == (1, 1, 0.1, "uniform_guess")
     assert part["low"] == pytest.approx(0.5101, abs=1e-4)
     assert part["nulls"] == {"uniform_guess": pytest.approx(0.1), "permuted_truth": 0}
@@ -223,11 +226,8 @@ def test_labels_are_scored_next_to_guessing() -> None:
 
 def test_where_the_public_has_a_commoner_class_naming_it_always_is_a_null() -> None:
     truth = torch.tensor([[1], [1], [0], [1]])
-    part = scoring.score_labels(truth, truth, 2, torch.tensor([0, 1, 1]))["label_accuracy"]
+    part = score_labels(truth, truth, 2, torch.tensor([0, 1, 1]))["label_accuracy"]
     assert (part["null"], part["null_name"]) == (0.75, "majority_guess")
     assert part["null_values"]["majority_guess"] == [1, 1, 0, 1]
     both = torch.tensor([[0, 1], [1, 1]])
-    assert (
-        scoring.score_labels(both, both, 2, torch.tensor([0, 1, 1]))["label_accuracy"]["nulls"]["majority_guess"]
-        == 0.75
-    )
+    assert score_labels(both, both, 2, torch.tensor([0, 1, 1]))["label_accuracy"]["nulls"]["majority_guess"] == 0.75

@@ -13,16 +13,16 @@ from shared.errors import InvalidRequest
 from shared.ml.attacks._apart import apart
 from shared.ml.attacks._observation import Observation
 from shared.ml.attacks._target import Aim, aimed
+from shared.ml.context import JobInputs
 from shared.ml.datasets._base import Samples
+from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
 from shared.ml.records import Counts
 from shared.roles import Role
-from workers.context import JobContext
-from workers.stages._knowing import knowing
 
 
-def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor, public: Samples) -> Tensor | None:
+def nearest_public_of(ctx: JobInputs, about: Mapping[str, Any], labels: Tensor, public: Samples) -> Tensor | None:
     """Images [D, 1, C, H, W], from as many public images a class as there are decoys; with the attacker's knowledge.
 
     None where the attack did not say what it explained, where the models are not among the inputs, or for
@@ -49,7 +49,7 @@ def nearest_public_of(ctx: JobContext, about: Mapping[str, Any], labels: Tensor,
         counts=Counts.read(ctx.input(Role.COUNTS), Role.COUNTS) if from_base else None,
     )
     if adaptive:
-        seen = knowing(ctx, seen)
+        seen = apply_defense_knowledge(ctx, seen)
     if not set(explained) <= {"pair", "base"} or not len(explained) == seen.unlearned.count == len(labels):
         raise InvalidRequest("RECONSTRUCTION and UNLEARNED differ in their deletions", f"inputs.{Role.RECONSTRUCTION}")
     aim = _aim(about)

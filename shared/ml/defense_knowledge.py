@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from shared.choices import validated
 from shared.ml.attacks._observation import Observation
-from shared.ml.context import Part
+from shared.ml.context import JobInputs, Part
 from shared.ml.defenses import registry
 from shared.ml.records import Defense, Public
 from shared.roles import Role
-from workers.context import JobContext
 
 GLANCE = 100  # a counter's progress is one in so many of the job's, and what follows starts from 0
 
 
-def knowing(ctx: JobContext, seen: Observation) -> Observation:
+def apply_defense_knowledge(ctx: JobInputs, seen: Observation) -> Observation:
     """What is seen, after the counter of the defense that DEFENSE names; as it is where there is none.
 
     Its randomness is its own: the seed of the job is the developer's too, whose draws no attacker knows.

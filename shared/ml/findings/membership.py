@@ -1,4 +1,4 @@
-"""What an attack's scores of candidates are worth: forgotten and retained samples, each against the never-trained."""
+"""Who was forgotten, among candidates: SCORES, of forgotten and retained samples each against the never-trained."""
 
 from __future__ import annotations
 
@@ -8,14 +8,53 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shared.errors import InvalidRequest
+from shared.ml.context import JobInputs
+from shared.ml.finding import GroundTruth, Scored, ScoredKind, stated_threat_model
 from shared.ml.metrics import registry
 from shared.ml.metrics.tpr import FPR
 from shared.ml.ranks import above, auc_interval, interleaved, midranks, rank_sum_p
 from shared.ml.records import ForgetSets, Membership
 from shared.ml.scoring import summary
+from shared.ml.tensors import read_tensors
+from shared.roles import Role
 
 JSONObject = dict[str, Any]
 KINDS = ("forgotten", "retained")
+
+
+class MembershipKind(ScoredKind):
+    """Which of the candidates were forgotten."""
+
+    role = Role.SCORES
+    uses = (Role.MEMBERSHIP,)
+
+    def score(self, ctx: JobInputs, truth: GroundTruth) -> Scored:
+        scores, members, threat_model = _read(ctx, truth.forget_sets)
+        return Scored(score_membership(scores, members, truth.forget_sets, ctx.generator("membership")), threat_model)
+
+
+KIND = MembershipKind()
+
+
+def _read(ctx: JobInputs, truth: ForgetSets) -> tuple[Tensor, Membership, JSONObject]:
+    """Scores of the candidates, which samples those are, and what the attack told of itself."""
+    members = Membership.read(ctx.input(Role.MEMBERSHIP), Role.MEMBERSHIP)
+    forgotten = {index for row in truth.indices for index in row}
+    trained = {index for index, so in zip(members.indices, members.trained, strict=True) if so}
+    if members.digest != truth.digest or not forgotten <= trained or all(members.trained):
+        raise InvalidRequest(
+            "MEMBERSHIP must name all that FORGET_SETS does as trained on, and samples that were never trained on",
+            f"inputs.{Role.MEMBERSHIP}",
+        )
+    tensors, about = read_tensors(ctx.input(Role.SCORES), Role.SCORES)
+    scores, shape = tensors.get("scores"), (len(truth.indices), len(members.indices))
+    if scores is None or tuple(scores.shape) != shape or scores.dtype != torch.float64:
+        raise InvalidRequest(
+            f"SCORES must hold float64 'scores' {list(shape)}, one of each candidate a deletion",
+            f"inputs.{Role.SCORES}",
+        )
+    return scores, members, stated_threat_model(about, Role.SCORES)
 
 
 class Lineup:

@@ -1,0 +1,81 @@
+"""What a kind of finding is to the science: which artifact an attack leaves, and what that is worth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from shared.errors import InvalidRequest
+from shared.ml.context import JobInputs
+from shared.ml.datasets._base import Dataset, Samples
+from shared.ml.records import ForgetSets
+
+JSONObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What results are scored against.
+
+    `labels` int64 [D, k], the classes of the forgotten samples. `public` are samples that anybody has: baselines and
+    decoys are made of them. `networks` by role are what metrics need besides images.
+    """
+
+    forget_sets: ForgetSets
+    labels: Tensor
+    dataset: Dataset
+    public: Samples
+    networks: Mapping[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images by name, [D, k, C, H, W] in [0, 1], and what stands under them."""
+
+    images: Mapping[str, Tensor]
+    about: JSONObject
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a result is worth.
+
+    `metrics` by name are each a `shared.evaluation.Measured`, as JSON (`shared.ml.scoring.summary` makes them), and
+    `details` further fields of EVALUATION. `threat_model` is what the attack says of itself, {} if nothing.
+    """
+
+    metrics: JSONObject
+    threat_model: JSONObject
+    details: JSONObject = field(default_factory=dict)
+    pictures: Pictures | None = None
+
+
+class ScoredKind(ABC):
+    """A kind of finding. `shared/ml/findings` has a module for each, with an instance called KIND."""
+
+    role: str  # the artifact of attacks of this kind
+    uses: tuple[str, ...] = ()  # further artifacts that it is scored with, where they are given
+
+    @abstractmethod
+    def score(self, ctx: JobInputs, truth: GroundTruth) -> Scored:
+        """Read the artifact and score it beside its baselines.
+
+        Raises:
+            InvalidRequest: the artifact is not what its role says, or does not fit the truth.
+        """
+
+
+def stated_threat_model(about: Mapping[str, Any], role: str) -> JSONObject:
+    """What an artifact says of the attack that made it, {} where it says nothing.
+
+    Raises:
+        InvalidRequest: it says something that is no threat model.
+    """
+    found = about.get("threat_model") or {}
+    if not isinstance(found, dict) or (found and not isinstance(found.get("attack"), str)):
+        raise InvalidRequest(f"{role}: threat_model must name the attack", f"inputs.{role}")
+    return found
