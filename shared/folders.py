@@ -1,30 +1,32 @@
-"""Folders that are lists: a module is on the list because it lies there."""
+"""Folders that are lists: what a module defines is on the list because the module lies there."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from types import ModuleType
+from typing import Any
 
 from shared.errors import PluginImportError
 
 
-def import_folder(package: str) -> list[ModuleType]:
-    """Every module of a package whose name does not begin with `_`, by name.
+def collect(package: str, name: str) -> list[Any]:
+    """What every module of a package calls `name`, by the modules' names; those that begin with `_` are helpers.
 
-    `shared.code` counts all of them to whatever imports a package that calls this.
+    `shared.code` counts all modules of a package that calls this to whatever imports the package.
 
     Raises:
-        PluginImportError: one does not import; the message names its file.
+        PluginImportError: a module does not import, or defines no such name; the message names its file.
     """
     found = []
     for module in sorted(pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name):
         if module.name.startswith("_"):
             continue
-        name = f"{package}.{module.name}"
+        path = f"{package}.{module.name}".replace(".", "/") + ".py"
         try:
-            found.append(importlib.import_module(name))
+            imported = importlib.import_module(f"{package}.{module.name}")
         except Exception as error:  # whatever a file raises at import, its name must be told
-            path = name.replace(".", "/") + ".py"
             raise PluginImportError(f"{path} does not import: {type(error).__name__}: {error}") from error
+        if not hasattr(imported, name):
+            raise PluginImportError(f"{path} defines no {name}: define it, or start the file's name with _")
+        found.append(getattr(imported, name))
     return found

@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 from shared.choices import validated
 from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
-from shared.reporting.evaluations import Found, check_json, identity, recovered, scores
+from shared.reporting.evaluations import Found, check_json, identity
 from shared.reporting.findings import judge
 from shared.reporting.grid import arrange, arrange_measurements
+from shared.reporting.kinds import scores
 from shared.reporting.limits import Scope, limits
 from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
 from shared.reporting.notes import annotate
@@ -98,7 +99,7 @@ def _row(one: Found, attack: Method, utilities: Releases, adaptive_too: bool) ->
         identification=evaluation.ranks,
         answers=evaluation.answers,
         utility=evaluation.utility or utilities.get(_release(one)),
-        finding=judge(metrics, evaluation.ranks, recovered(evaluation)),
+        finding=judge(evaluation, metrics),
         note=None,
         evaluation=one.sha256,
     )

@@ -9,8 +9,9 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from shared.reporting.drawing import Scale, around, both, line, plain, svg, text
+from shared.reporting.kinds import metric_name
 from shared.reporting.models import Leak, Setting, Sweep
-from shared.reporting.numbers import metric_name, number
+from shared.reporting.numbers import number
 
 LEFT, TOP, LEAKAGE, BETWEEN, USE, BOTTOM = 46.0, 24.0, 190.0, 34.0, 110.0, 40.0
 Values = Callable[[Setting], float | None]

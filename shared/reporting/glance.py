@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from shared.reporting.evaluations import main_metric
+from shared.reporting.kinds import kinds, main_metric, null_names
 from shared.reporting.models import Finding, Outcome, Row, Utility
-from shared.reporting.numbers import SHORT, Names, by_release, columns_of, gained, interval, number, plural, shows
+from shared.reporting.numbers import Names, by_release, columns_of, gained, interval, number, plural, shows
 
 OUTCOMES: dict[Outcome, str] = {"leak": "Leaks", "not_seen": "Not seen", "inconclusive": "Inconclusive"}
 WORST_FIRST: tuple[Outcome, ...] = ("leak", "inconclusive", "not_seen")
@@ -23,7 +23,7 @@ class Cell:
     score: str
     interval: str
     gain: str
-    identified: str | None
+    count: str | None
     null: str
     seeds: str
 
@@ -82,9 +82,8 @@ def cell(rows: Sequence[Row]) -> Cell | None:
     parts = [row.metrics[name] for row, name in scored]
     outcome = worst([row.finding for row in rows])
     share = sum(row.finding.outcome == outcome for row in rows)
-    ranks = [row.identification for row in rows if row.identification]
-    unit = parts[0].unit
-    nulls = list(dict.fromkeys(SHORT.get(part.null_name or "", part.null_name or "none") for part in parts))
+    unit, short = parts[0].unit, null_names()
+    nulls = list(dict.fromkeys(short.get(part.null_name or "", part.null_name or "none") for part in parts))
     null = _span([part.null for part in parts if part.null is not None], unit)
     return Cell(
         outcome=outcome,
@@ -94,7 +93,7 @@ def cell(rows: Sequence[Row]) -> Cell | None:
         gain=gained(parts[0])
         if len(parts) == 1
         else _span([part.gain for part in parts if part.gain is not None], unit, sign=True),
-        identified=f"{sum(r.rank_1 for r in ranks)} of {sum(r.n for r in ranks)} identified" if ranks else None,
+        count=", ".join(words for kind in kinds() if (words := kind.count(rows))) or None,
         null=f"{null} ({nulls[0] if len(nulls) == 1 else 'strongest'})",
         seeds=f"in {share} of {plural(len(rows), 'seed')}, n = {parts[0].n} each"
         if len(rows) > 1

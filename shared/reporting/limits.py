@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.jobs.spec import AuditSpec
-from shared.reporting.evaluations import IMAGE, MEMBER, identity, knows
+from shared.reporting.evaluations import identity, knows
+from shared.reporting.kinds import kinds
 from shared.reporting.models import Missing, Row, SelfTest
 from shared.reporting.notes import unknown_defenses
 from shared.reporting.numbers import Names, listed, plural
@@ -26,7 +27,9 @@ class Scope:
 
 def limits(scope: Scope) -> list[str]:
     """All that hold, most important first."""
-    return [text for rule in RULES if (text := rule(scope))]
+    found = [(importance, rule(scope)) for importance, rule in RULES]
+    found += [(limit.importance, limit.rule(scope.rows)) for kind in kinds() for limit in kind.limits]
+    return [text for _, text in sorted(found, key=lambda one: -one[0]) if text]
 
 
 def _self_test(scope: Scope) -> str | None:
@@ -132,32 +135,12 @@ def _counts(scope: Scope) -> str | None:
     )
 
 
-def _members(scope: Scope) -> str | None:
-    if not any(MEMBER in row.metrics for row in scope.rows):
-        return None
-    return (
-        "A membership attacker holds the candidates themselves and asks only which of them was forgotten: it tells who "
-        "was deleted, and rebuilds nothing. Samples are compared within their class, so a class that drifts as a whole "
-        "counts for nothing; the candidates that were never trained on are drawn like those that were."
-    )
-
-
 def _compares(scope: Scope) -> str | None:
     if not any("released_models" in row.threat_model for row in scope.rows):
         return None
     return (
         "An attacker with target: filtered compares the releases of several deletions, each made from the same model. "
         "One who sees a single release, or deletions that followed one another, cannot."
-    )
-
-
-def _claims(scope: Scope) -> str | None:
-    if not any(row.answers and row.answers.claims for row in scope.rows):
-        return None
-    return (
-        "P-values of label attacks are the auditor's, who can make deletions again on samples of the same kind; an "
-        "attacker who has only queries has none. A wrong claim has probability alpha at most where the deletions are "
-        "like the shadow deletions; those of one training set err together, so a row may have more or fewer."
     )
 
 
@@ -199,33 +182,6 @@ def _promise(scope: Scope) -> str | None:
     )
 
 
-def _definition(scope: Scope) -> str | None:
-    if not any(IMAGE in row.metrics for row in scope.rows):
-        return None
-    return (
-        "PSNR has peak 1 on values in [0, 1] (a mean squared error of 0.01 is 20 dB). PSNR alone misleads on dark "
-        "or smooth images: read it next to its null and the rank."
-    )
-
-
-def _judged(scope: Scope) -> str | None:
-    if not any("feature_distance" in row.metrics for row in scope.rows):
-        return None
-    return (
-        "Feature distance is measured in a network trained here: the audit's architecture, from another seed, never "
-        "attacked. It is not LPIPS, and values of audits with different judges do not compare."
-    )
-
-
-def _enlarged(scope: Scope) -> str | None:
-    if not any("lpips" in row.metrics for row in scope.rows):
-        return None
-    return (
-        "LPIPS is measured with the weights that the audit names (their sha256 is among the conditions), on images "
-        "whose smaller side is enlarged to 64 pixels; it was made for larger photographs."
-    )
-
-
 def _repeat(scope: Scope) -> str | None:
     names, ratios = Names(scope.rows), defaultdict[str, list[float]](list)
     for row in scope.rows:
@@ -241,8 +197,8 @@ def _repeat(scope: Scope) -> str | None:
     )
 
 
-RULES: tuple[Callable[[Scope], str | None], ...] = (
-    _self_test,
-    _attacks, _adaptive, _few, _missing, _many, _seeds, _transfer, _labels, _counts, _claims, _compares, _members,
-    _batch_norm, _repeat, _strength, _promise, _definition, _judged, _enlarged,
+RULES: tuple[tuple[int, Callable[[Scope], str | None]], ...] = (  # those of kinds stand between them
+    (100, _self_test), (95, _attacks), (90, _adaptive), (85, _few), (80, _missing), (75, _many), (70, _seeds),
+    (65, _transfer), (60, _labels), (55, _counts), (45, _compares), (35, _batch_norm), (30, _repeat), (25, _strength),
+    (20, _promise),
 )  # fmt: skip

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from shared.reporting.evaluations import identity, knows, main_metric, unaware
+from shared.reporting.evaluations import identity, knows, unaware
 from shared.reporting.findings import forgets, useful
+from shared.reporting.kinds import kinds, main_metric
 from shared.reporting.models import Row, Score
-from shared.reporting.numbers import interval, number, scored
+from shared.reporting.numbers import number, scored
 
 Attacked = tuple[int, tuple[str, str], tuple[str, str]]
 
@@ -133,17 +134,8 @@ def _too_weak(row: Row) -> str:
     return f" Its {strength.name} {strength.value:g} is {strength.why}; against this attack that is too weak."
 
 
-def _claims(beside: Beside) -> str | None:
-    answers = beside.row.answers
-    if answers is None or answers.claims is None:
-        return None
-    c = answers.claims
-    right = f", {c.right} of them rightly {interval(c.right_low, c.right_high)}" if c.answered else ""
-    silent = f"; no answer on the other {c.n - c.answered}" if c.answered < c.n else ""
-    return (
-        f"With p-values from {c.shadows} shadow deletions, at alpha {c.alpha:g}: {c.answered} of {c.n} deletions "
-        f"answered{right}; {c.wrong} of {c.n} wrongly {interval(c.wrong_low, c.wrong_high)}{silent}."
-    )
+def _of_kind(beside: Beside) -> str | None:
+    return " ".join(text for kind in kinds() if (text := kind.note(beside.row))) or None
 
 
-RULES: tuple[Callable[[Beside], str | None], ...] = (_forgets_nothing, _useless, _defense, _claims, _fetched)
+RULES: tuple[Callable[[Beside], str | None], ...] = (_forgets_nothing, _useless, _defense, _of_kind, _fetched)

@@ -5,39 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from shared.reporting.evaluations import identity, knows, unaware
-from shared.reporting.models import Defense, Identification, Method, Row, Score
-
-NULLS = {
-    "class_mean": "the mean public image of the class",
-    "permuted_truth": "the reconstruction of another deletion",
-    "nearest_public": "the public image of the class that explains the weights best",
-    "random_direction": "the same search on a random direction",
-    "uniform_guess": "a uniform guess",
-    "majority_guess": "always the commonest class of the public data",
-    "chance": "chance",
-}
-SHORT = {
-    "class_mean": "class mean",
-    "permuted_truth": "other deletion’s",
-    "nearest_public": "nearest public",
-    "random_direction": "random direction",
-    "uniform_guess": "uniform guess",
-    "majority_guess": "commonest class",
-}
-METRICS = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "mse": "MSE",
-    "haarpsi": "HaarPSI",
-    "feature_distance": "feature distance",
-    "lpips": "LPIPS",
-    "label_accuracy": "label accuracy",
-    "decoy_rank_1": "identified",
-    "auc_forgotten": "AUC, forgotten",
-    "auc_retained": "AUC, retained",
-    "tpr_forgotten": "TPR at 5 % FPR, forgotten",
-    "tpr_retained": "TPR at 5 % FPR, retained",
-}
+from shared.reporting.models import Defense, Method, Row, Score
 
 
 def number(value: float | None, unit: str = "", sign: bool = False) -> str:
@@ -72,19 +40,6 @@ def gained(score: Score) -> str:
     """`+12.7 dB [+10.3, +15.0]`; of a proportion without an interval: that of the score itself tells more."""
     ends = interval(score.gain_low, score.gain_high, score.unit, sign=True)
     return number(score.gain, score.unit, sign=True) + ("" if score.interval == "wilson" else f" {ends}")
-
-
-def identified(ranks: Identification) -> str:
-    """`8 of 8 identified among 100 decoys`."""
-    return f"{ranks.rank_1} of {ranks.n} identified among {ranks.decoys} decoys"
-
-
-def metric_name(name: str) -> str:
-    return METRICS.get(name, name)
-
-
-def null_name(name: str | None) -> str:
-    return NULLS.get(name or "", name or "no null")
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

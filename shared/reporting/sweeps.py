@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from shared.jobs.spec import AuditSpec
-from shared.reporting.evaluations import identity, main_metric
+from shared.reporting.evaluations import identity
 from shared.reporting.findings import KEEPS, recalls
 from shared.reporting.glance import OUTCOMES, WORST_FIRST, mean_utility, worst
+from shared.reporting.kinds import main_metric
 from shared.reporting.models import Leak, Method, Row, Setting, Sweep
 from shared.reporting.numbers import columns_of, shows
 

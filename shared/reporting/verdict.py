@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from shared.reporting.evaluations import IMAGE, LABEL, MEMBER, STAYED, identity, knows, main_metric
-from shared.reporting.findings import forgets, members, recalls, useful
-from shared.reporting.models import Level, Missing, Row, Score, SelfTest, Verdict
+from shared.reporting.evaluations import identity, knows
+from shared.reporting.findings import forgets, recalls, useful
+from shared.reporting.kind import ReportedKind
+from shared.reporting.kinds import kind_of, kinds, main_metric
+from shared.reporting.models import Level, Missing, Row, SelfTest, Verdict
 from shared.reporting.notes import apart, attacked, unknown_defenses
-from shared.reporting.numbers import Names, attacks_of, by_release, gained, identified, listed, number, plural, scored
+from shared.reporting.numbers import Names, attacks_of, by_release, listed, number, plural
 
 Rows = Sequence[Row]
 NULL = "the null is what an attacker gets who rebuilds nothing"
-TOLD = {
-    IMAGE: "Deleted samples can be read back",
-    LABEL: "The classes of deleted samples can be read back",
-    MEMBER: "Who was deleted can be told, among candidates,",
-}
 WORST_FIRST: tuple[Level, ...] = ("leaks", "inconclusive", "reduced", "no_leak_seen")
 
 
@@ -115,15 +112,22 @@ def _level(options: Sequence[Release]) -> Level:
 
 
 def strongest(rows: Rows) -> Row | None:
-    """The leaking row that says most: images before labels before members, then by the lower end of the gain."""
+    """The leaking row that says most: of the most severe kind, then by the lower end of the gain."""
     leaking = [row for row in rows if row.finding.outcome == "leak"]
 
     def weight(row: Row) -> tuple[int, float]:
-        name = main_metric(row.metrics) or ""
-        low = row.metrics[name].gain_low
-        return (MEMBER, LABEL, IMAGE).index(name), low if low is not None else float("-inf")
+        kind = _kind(row)
+        low = row.metrics[kind.metric].gain_low
+        return kind.severity, low if low is not None else float("-inf")
 
     return max(leaking, key=weight, default=None)
+
+
+def _kind(leaking: Row) -> ReportedKind:
+    """Whose rule says that the row leaks."""
+    kind = kind_of(leaking.metrics)
+    assert kind is not None
+    return kind
 
 
 def _headline(level: Level, methods: Sequence[Sequence[Release]], names: Names) -> str:
@@ -142,12 +146,12 @@ def _headline(level: Level, methods: Sequence[Sequence[Release]], names: Names) 
     )
     if worst is None:
         return "These measurements do not decide whether deleted data leak."
-    what = TOLD[main_metric(worst.metrics) or ""]
+    what = _kind(worst).subject
     if level == "leaks":
         start = f"{what} after {names.choice(worst.unlearning)}"
         told = "" if worst.defense.method == "none" else f" with {names(worst.defense)}"
         told += " by an attacker who knows the defense" if knows(worst.attack) else ""
-        return f"{start}{told}: {_score(worst)} ({NULL})."
+        return f"{start}{told}: {_kind(worst).describe(worst)} ({NULL})."
     after = listed([names.choice(options[0].unlearning) for options in leaking])
     start = f"{what} after {after} if nothing is done; {_stopped(leaking, names)}"
     return start + (". Not everything here is decided, and what is not may leak." if level == "inconclusive" else ".")
@@ -176,14 +180,6 @@ def _stopped(methods: Sequence[Sequence[Release]], names: Names) -> str:
     return f"{listed(told)} {stopped}" if told else f"for each of them a defense {stopped}"
 
 
-def _score(row: Row) -> str:
-    name = main_metric(row.metrics) or ""
-    score = row.metrics[name]
-    if row.identification:
-        return f"{identified(row.identification)}, {gained(score)} over the null"
-    return f"{'AUC' if name == MEMBER else 'accuracy'} {scored(score)}, null {number(score.null)}"
-
-
 def _undefended(release: Release, methods: Sequence[Sequence[Release]]) -> Release | None:
     """What the same unlearning method leaks without a defense, where this release is not that."""
     options = next(options for options in methods if release in options)
@@ -200,7 +196,7 @@ def _sentence(release: Release, names: Names, undefended: Release | None) -> str
         outcomes = [row.finding.outcome for row in rows]
         if (worst := strongest(rows)) is not None:
             seeds = f"in {outcomes.count('leak')} of {len(rows)} seeds, most in seed {worst.seed}: "
-            told.append(f"{names(attack)} leaks ({seeds if len(rows) > 1 else ''}{_score(worst)})")
+            told.append(f"{names(attack)} leaks ({seeds if len(rows) > 1 else ''}{_kind(worst).describe(worst)})")
         elif "inconclusive" in outcomes:
             told.append(f"{names(attack)} is undecided")
         else:
@@ -238,27 +234,10 @@ def _closing(rows: Rows, missing: Sequence[Missing]) -> list[str]:
         told.append(f"{plural(len(missing), 'row')} of the audit did not arrive; what is missing may leak.")
     if any(row.utility for row in rows) and not any(forgets(row.utility) for row in rows):
         told.append("No release classifies the deleted samples worse than the original did: forgetting does not show.")
-    if stayed := [score for row in rows if (score := row.metrics.get(STAYED))]:
-        told.append(_stayed(stayed))
+    told += [text for kind in kinds() if (text := kind.close(rows))]
     if unknown := unknown_defenses(rows):
         told.append(
             f"No attacker here knew that {listed(unknown)} was used. Against a defense that the attacker does not "
             "know, a low score is no evidence of safety."
         )
     return told
-
-
-def _stayed(scores: Sequence[Score]) -> str:
-    """What the releases tell of samples that nobody deleted."""
-    turned = [
-        score for score in scores if score.high is not None and score.null is not None and score.high < score.null
-    ]
-    leaking = [score for score in scores if members(score).outcome == "leak"] + turned
-    if leaking:
-        most = max(leaking, key=lambda score: abs(score.mean - (score.null or 0.0)))
-        return (
-            f"Who stayed in the training set is told too, in {len(leaking)} of {plural(len(scores), 'row')}: AUC "
-            f"{scored(most)} against samples never trained on{', the other way round' if most in turned else ''}."
-        )
-    ends = dict.fromkeys(number(end) for end in (min(s.mean for s in scores), max(s.mean for s in scores)))
-    return f"Who stayed in the training set was not told from samples never trained on (AUC {' to '.join(ends)})."

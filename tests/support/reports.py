@@ -10,7 +10,8 @@ from typing import Any
 from shared.choices import Choice
 from shared.jobs.spec import AuditSpec, PlannedRow
 from shared.reporting.build import build
-from shared.reporting.evaluations import Found, read_evaluation
+from shared.reporting.evaluations import Found
+from shared.reporting.loading import read_evaluation
 from shared.reporting.models import Method, Report
 from shared.reporting.selftests import read_self_test
 

@@ -20,8 +20,8 @@ from shared.ml.records import Counts
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.reporting.evaluations import recovered, scores
 from shared.reporting.findings import judge
+from shared.reporting.kinds import scores
 from shared.reporting.models import Finding
 
 CLASSES, SIDE = 4, 9
@@ -99,5 +99,4 @@ def judged(
             "identification": identify(images, true, labels, public, 50, generator(0, "decoys")),
         }
     )
-    found = judge(scores(evaluation), evaluation.ranks, recovered(evaluation))
-    return found, evaluation
+    return judge(evaluation, scores(evaluation)), evaluation

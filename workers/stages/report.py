@@ -19,7 +19,8 @@ from shared.ml.records import read_json
 from shared.ml.tensors import read_tensors
 from shared.registry import Params
 from shared.reporting.build import build
-from shared.reporting.evaluations import check_json, read_evaluation
+from shared.reporting.evaluations import check_json
+from shared.reporting.loading import read_evaluation
 from shared.reporting.models import Defense, Label, Method, Number, Part, Unlearning
 from shared.reporting.page import render
 from shared.reporting.pictures import Gallery, Picture, key_of, shown

@@ -2,11 +2,11 @@
 
 from functools import cache
 
-from shared.folders import import_folder
+from shared.folders import collect
 from shared.ml.finding import ScoredKind
 
 
 @cache
 def kinds() -> tuple[ScoredKind, ...]:
     """All kinds, by the names of their modules."""
-    return tuple(module.KIND for module in import_folder(__name__))
+    return tuple(collect(__name__, "KIND"))

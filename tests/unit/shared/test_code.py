@@ -47,12 +47,23 @@ def test_what_is_imported_counts_and_nothing_else(tmp_path: Path) -> None:
     assert digest_elsewhere(MODULE, tree) != before
 
 
-def test_templates_beside_a_module_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["report.css", "kinds/labels.html"])
+def test_templates_beside_a_module_count(tmp_path: Path, name: str) -> None:
     tree = copy_tree(tmp_path)
     before = digest_elsewhere("workers.stages.report", tree)
-    style = tree / "shared/reporting/templates/report.css"
-    style.write_text(style.read_text() + "/* changed */\n")
+    template = tree / "shared/reporting/templates" / name
+    template.write_text(template.read_text() + "<!-- changed -->\n")
     assert digest_elsewhere("workers.stages.report", tree) != before
+
+
+def test_every_module_of_a_folder_that_is_a_list_counts(tmp_path: Path) -> None:
+    """None of them is imported by name."""
+    tree = copy_tree(tmp_path)
+    before, kinds = digest_elsewhere("shared.reporting.build", tree), tree / "shared/reporting/kinds"
+    (kinds / "_helper.py").write_text("")
+    assert digest_elsewhere("shared.reporting.build", tree) == before
+    (kinds / "attributes.py").write_text((kinds / "labels.py").read_text())
+    assert digest_elsewhere("shared.reporting.build", tree) != before
 
 
 def test_a_module_outside_the_project_counts_itself_and_what_it_imports_of_ours(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.evaluation import Evaluation, NoDecoys
-from shared.reporting.evaluations import read_evaluation
+from shared.reporting.loading import read_evaluation
 from workers.context import Output
 
 STORED = sorted((Path(__file__).parent / "evaluations").glob("*.json"))

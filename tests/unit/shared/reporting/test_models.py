@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from shared.errors import InvalidRequest
-from shared.reporting.evaluations import read_evaluation
+from shared.reporting.loading import read_evaluation
 from shared.reporting.models import Report, schema_text
 from tests.support.reports import LEAK, audit, images, labels, report, utility
 from tests.support.tree import ROOT

@@ -1,0 +1,69 @@
+"""Rows on charts: their points, their names, and shares beside their chance band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from shared.reporting import charts, numbers
+from shared.reporting.drawing import Point
+from shared.reporting.evaluations import identity
+from shared.reporting.glance import OUTCOMES
+from shared.reporting.models import Row, Score
+from shared.reporting.numbers import Names
+
+Marked = Sequence[tuple[str, Row]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with the words beside it."""
+
+    attack: str
+    metric: str
+    drawing: Markup
+    rows: Marked
+    first_seed_only: bool = False
+
+
+@dataclass(frozen=True)
+class ShareChart:
+    """Shares on one axis from 0 to 1: `band` is what chance gives, `null` the null of a score that names none."""
+
+    metric: str
+    axis: str
+    title: str
+    null: float
+    band: Callable[[Score], tuple[float, float]]
+
+
+def draw_shares(rows: Marked, chart: ShareChart, names: Names) -> Markup:
+    """Each row's share with its interval, beside the band."""
+    strips = []
+    for mark, row in rows:
+        score = row.metrics[chart.metric]
+        point, null = point_of(mark, row, chart.metric, names, across=True), score.null or chart.null
+        name, words = _name(row, rows, names), numbers.scored(score)
+        strips.append(charts.Strip(mark, name, words, chart.band(score), null, point))
+    return charts.strips(strips, chart.axis, chart.title)
+
+
+def point_of(mark: str, row: Row, metric: str, names: Names, across: bool = False) -> Point:
+    """A row's score against the released models' test accuracy, or, `across`, along the axis."""
+    score, utility = row.metrics[metric], row.utility
+    title = (
+        f"{mark}: {names(row.unlearning)}, {names(row.defense)}, seed {row.seed}: {numbers.scored(score)}, "
+        f"{OUTCOMES[row.finding.outcome].lower()}"
+    )
+    x = score.mean if across or utility is None else utility.test_accuracy
+    return Point(mark, x, score.mean, score.low, score.high, row.finding.outcome, title)
+
+
+def _name(row: Row, among: Marked, names: Names) -> str:
+    """The row in words, with its attack and its seed where others have another."""
+    told = [names.choice(row.unlearning), names.choice(row.defense)]
+    told += [names(row.attack)] if len({identity(other.attack) for _, other in among}) > 1 else []
+    told += [f"seed {row.seed}"] if len({other.seed for _, other in among}) > 1 else []
+    return ", ".join(told)
