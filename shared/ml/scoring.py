@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
@@ -12,8 +13,22 @@ from shared.registry import Plugin
 JSONObject = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Measure:
+    """How the values of a metric are read."""
+
+    unit: str
+    range: Sequence[float]
+    higher_is_better: bool
+
+    @classmethod
+    def of(cls, metric: Plugin) -> Measure:
+        traits = metric.traits
+        return cls(traits["unit"], traits["range"], bool(traits["higher_is_better"]))
+
+
 def summary(
-    plugin: Plugin,
+    measure: Measure,
     values: list[float],
     by_null: Mapping[str, list[float]],
     proportion: bool,
@@ -27,7 +42,7 @@ def summary(
     are told beside them, and never are the null. Every `size` values are one deletion's: the bootstrap draws
     deletions, as the samples of one were rebuilt together.
     """
-    higher = bool(plugin.traits["higher_is_better"])
+    higher = measure.higher_is_better
     interval = wilson(sum(values), len(values)) if proportion else bca(mean_of_each(values, size))
     low, high = interval or (None, None)
     part: JSONObject = {
@@ -39,8 +54,8 @@ def summary(
         "low": low,
         "high": high,
         "interval": "wilson" if proportion else "bca",
-        "unit": plugin.traits["unit"],
-        "range": plugin.traits["range"],
+        "unit": measure.unit,
+        "range": measure.range,
         "higher_is_better": higher,
         "values": values,
         "nulls": {name: fmean(scores) for name, scores in {**by_null, **(few or {})}.items()},

@@ -17,7 +17,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind, stated_threat_model
 from shared.ml.findings._nearest import nearest_public_of
 from shared.ml.metrics import registry
-from shared.ml.scoring import mean_of_each, summary
+from shared.ml.scoring import Measure, mean_of_each, summary
 from shared.ml.statistics import bca, wilson
 from shared.ml.tensors import read_tensors
 from shared.registry import Plugin
@@ -160,7 +160,9 @@ def score_images(
         permuted = nulls.permuted_truth(score, found, true)
         if permuted is not None:
             scores["permuted_truth"] = permuted.tolist()
-        parts[plugin.name] = summary(plugin, score(found, true).tolist(), scores, False, few, truth.shape[1])
+        parts[plugin.name] = summary(
+            Measure.of(plugin), score(found, true).tolist(), scores, False, few, truth.shape[1]
+        )
     return parts
 
 

@@ -14,7 +14,7 @@ from shared.ml.finding import GroundTruth, Scored, ScoredKind, stated_threat_mod
 from shared.ml.metrics import registry
 from shared.ml.pvalues import claim_p
 from shared.ml.records import Shadows, read_json
-from shared.ml.scoring import summary
+from shared.ml.scoring import Measure, summary
 from shared.ml.statistics import wilson
 from shared.roles import Role
 
@@ -92,7 +92,7 @@ def score_labels(answers: Tensor, truth: Tensor, num_classes: int, public: Tenso
         others = nulls.permuted_truth(plugin.target, answers, truth)
         if others is not None:
             by_null["permuted_truth"] = others.tolist()
-        parts[plugin.name] = summary(plugin, values.tolist(), by_null, proportion=True)
+        parts[plugin.name] = summary(Measure.of(plugin), values.tolist(), by_null, proportion=True)
     return parts
 
 

@@ -15,7 +15,7 @@ from shared.ml.metrics import registry
 from shared.ml.metrics.tpr import FPR
 from shared.ml.ranks import above, auc_interval, interleaved, midranks, rank_sum_p
 from shared.ml.records import ForgetSets, Membership
-from shared.ml.scoring import summary
+from shared.ml.scoring import Measure, summary
 from shared.ml.tensors import read_tensors
 from shared.roles import Role
 
@@ -160,7 +160,7 @@ def score_membership(scores: Tensor, members: Membership, truth: ForgetSets, gen
             if not any(chances):
                 continue
             alone = size == 1 or kind == "retained"
-            part = summary(plugin, values, {"chance": chances}, proportion=alone, size=1 if alone else size)
+            part = summary(Measure.of(plugin), values, {"chance": chances}, proportion=alone, size=1 if alone else size)
             if plugin.name == "auc":
                 part |= _auc(lineup, kind, generator)
                 ends = {end: part[end] - part["null"] for end in ("low", "high")}

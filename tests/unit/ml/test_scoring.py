@@ -17,7 +17,7 @@ from shared.ml.findings.labels import score_labels
 from shared.ml.metrics import registry
 from shared.ml.metrics.feature_distance import feature_distance
 from shared.ml.metrics.mse import mse
-from shared.ml.scoring import summary
+from shared.ml.scoring import Measure, summary
 from shared.ml.statistics import bca, wilson
 
 
@@ -106,7 +106,7 @@ def test_assignment_finds_the_best_of_all_orders() -> None:
 
 
 def test_the_null_is_the_strongest_and_the_gain_is_paired() -> None:
-    up, down = registry.get("psnr"), registry.get("mse")
+    up, down = Measure.of(registry.get("psnr")), Measure.of(registry.get("mse"))
     part = summary(up, [20.0, 30.0], {"weak": [5.0, 5.0], "strong": [12.0, 14.0]}, proportion=False)
     assert (part["null_name"], part["null"], part["gain"]["mean"]) == ("strong", 13.0, 12.0)
     assert (part["worst"], part["best"]) == (20.0, 30.0)
