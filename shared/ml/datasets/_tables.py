@@ -6,6 +6,7 @@ A row is an image of one pixel with a channel a feature, [F, 1, 1]: see `_base.p
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -44,16 +45,18 @@ class Encoded(NamedTuple):
     classes: tuple[str, ...]
 
 
-def packaged(package: str, path: str) -> Path:
+def packaged(package: str, path: str, sha256: str) -> Path:
     """A data file of an installed package, without importing it: some bring seconds of other packages along.
 
     Raises:
-        InvalidRequest: the package or the file is not there.
+        InvalidRequest: the package or the file is not there, or the file has another digest.
     """
     spec = find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():
         if (found := Path(folder) / path).is_file():
+            if hashlib.sha256(found.read_bytes()).hexdigest() != sha256:
+                raise InvalidRequest(f"{path} of {package} is not the file that it should be", "params.dataset")
             return found
     raise InvalidRequest(f"{package} with its {path} is not installed on this worker", "params.dataset")
 

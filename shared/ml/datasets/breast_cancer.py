@@ -9,6 +9,7 @@ from shared.ml.datasets import registry
 from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, packaged
 from shared.registry import Params
 
+SHA256 = "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"
 KINDS = ("mean", "standard error", "worst")
 MEASURES = (
     "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
@@ -38,7 +39,7 @@ class BreastCancer(Tabular):
 def _encoded() -> Encoded:
     """The package's file: a line that names the sizes and the classes, then 30 numbers and the class a line."""
     names = [f"{kind} {measure}" for kind in KINDS for measure in MEASURES]
-    with packaged("sklearn", "datasets/data/breast_cancer.csv").open(newline="") as file:
+    with packaged("sklearn", "datasets/data/breast_cancer.csv", SHA256).open(newline="") as file:
         _, *rows = csv.reader(file)
     columns = {name: [row[place] for row in rows] for place, name in enumerate([*names, "class"])}
     return encode(Table(columns, range(2, len(rows) + 2)), "class", "params.dataset")

