@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -20,9 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.catalog_entry import Entry as Entry
 from shared.catalog_entry import JSONObject
+from shared.data_files import DataFile
 from shared.errors import InvalidRequest, PluginImportError
 from shared.fit import misfit
-from shared.param_schema import check_schema, explain, one_way, validator_of
+from shared.param_schema import check_schema, data_paths, explain, one_way, validator_of
 
 NUMBERED = re.compile(r"_[1-9][0-9]{0,5}$")
 # Bounds of what workers publish. The plugins that come along: 62 entries, 70 kB, the longest 3.5 kB.
@@ -39,7 +40,8 @@ class CheckedJob:
     `params` holds every parameter, defaults filled in. `plugins` are the `kind:name` that the worker must
     have. `needs` are the roles its inputs must name, `uses` those they may, `many` those they may number.
     A `tolerant` job runs when its inputs have ended, with those that succeeded. `code` is one digest over
-    the code of all its plugins.
+    the code of all its plugins. `data_files` are those of the data root that its parameters name, and those that its
+    plugins read without being told.
     """
 
     params: JSONObject
@@ -50,6 +52,7 @@ class CheckedJob:
     produces: tuple[str, ...]
     tolerant: bool
     code: str
+    data_files: tuple[DataFile, ...] = ()
 
 
 class Catalog:
@@ -177,7 +180,8 @@ class Catalog:
         ran = [*used, *(e for e in self if e.kind in entry.traits.get("runs", ()))]
         code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in ran})).encode()).hexdigest()
         many, tolerant = tuple(entry.many), bool(entry.traits.get("tolerant"))
-        return CheckedJob(complete, names, needs, uses, many, produces, tolerant, code)
+        files = {file.path: file for e in entries for file in self._data_files(e, complete, "params")}
+        return CheckedJob(complete, names, needs, uses, many, produces, tolerant, code, tuple(files.values()))
 
     def check(self, stage: str, method: str | None, params: Mapping[str, Any], roles: Iterable[str]) -> CheckedJob:
         """Validate one job as far as it can be without running it.
@@ -232,6 +236,18 @@ class Catalog:
         for error in self._validator(entry).iter_errors(values):
             raise InvalidRequest(*explain(error, f"{entry.kind} {entry.name}", entry.properties, path))
         return values
+
+    def _data_files(self, entry: Entry, values: Mapping[str, Any], path: str) -> Iterator[DataFile]:
+        """What a plugin with these complete parameters reads from the data root, inner plugins included."""
+        named: list[DataFile] = []
+        for name, schema in entry.properties.items():
+            value, field = values.get(name), f"{path}.{name}"
+            if "x-plugin" in schema and value is not None:
+                inner = self.get(schema["x-plugin"], value["name"], f"{field}.name")
+                yield from self._data_files(inner, value["params"], f"{field}.params")
+            else:
+                named += (DataFile(file, field) for file in data_paths(value, schema))
+        yield from named or (DataFile(file, path, optional=True) for file in entry.data_files)
 
     def _validator(self, entry: Entry) -> Validator:
         key = (entry.kind, entry.name)

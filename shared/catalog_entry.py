@@ -32,6 +32,9 @@ class Entry(BaseModel):
     methods: str | None = None
     counter: bool = Field(default=False, description="defenses: whether an attacker who knows it can make use of that")
     wiring: Wiring | None = Field(default=None, description="stages: how an audit runs it; null if it does not")
+    data_files: list[str] = Field(
+        default_factory=list, description="what is read from the data root when no parameter names a file"
+    )
     traits: JSONObject = Field(default_factory=dict)
     params_schema: JSONObject = Field(default_factory=dict)
     code: str = Field(
@@ -57,6 +60,7 @@ class Entry(BaseModel):
             methods=plugin.methods,
             counter=plugin.counter is not None,
             wiring=plugin.wiring,
+            data_files=list(plugin.data_files),
             traits=dict(plugin.traits),
             params_schema=plugin.params.model_json_schema(),
             code=code,

@@ -1,7 +1,9 @@
-"""A parameter that names a plugin of some kind: `{"name": "mnist_5k", "params": {}}`, or just its name.
+"""Parameters that name something: a plugin of some kind, as `{"name": "mnist_5k", "params": {}}` or just its name; or a
+file of the data root.
 
 The JSON Schema of such a field carries `x-plugin: <kind>`, so that whoever has only the catalog (the
-gateway) validates the inner parameters too, and the job records which plugins its worker must have.
+gateway) validates the inner parameters too, and the job records which plugins its worker must have. That of a file
+carries `x-data: true`: a job is planned with the digest of its contents.
 """
 
 from __future__ import annotations
@@ -36,6 +38,14 @@ def choice_of(kind: str) -> Any:
     >>> class P(Params): dataset: Annotated[Choice, choice_of("dataset")] = Choice(name="mnist_5k")
     """
     return Field(json_schema_extra={"x-plugin": kind})
+
+
+def data_file() -> Any:
+    """Marks a path as that of a file or folder of the data root: another file there makes another job.
+
+    >>> class P(Params): path: Annotated[str, data_file()] = Field(description="the file, inside the data root")
+    """
+    return Field(json_schema_extra={"x-data": True})
 
 
 M = TypeVar("M", bound=BaseModel)

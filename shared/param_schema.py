@@ -65,6 +65,7 @@ class ParamSchema(BaseModel):
     maxProperties: _Count | None = None
     # says, or is left to the worker
     plugin: _Name | None = Field(None, alias="x-plugin")
+    data: bool | None = Field(None, alias="x-data")
     pattern: str | None = None
     uniqueItems: bool | None = None
     propertyNames: dict[str, Any] | None = None
@@ -181,6 +182,20 @@ def one_way(value: Any, schema: Mapping[str, Any]) -> Any:
     if type(value) is float and value.is_integer() and "integer" in types and "number" not in types:
         return int(value)
     return value
+
+
+def data_paths(value: Any, schema: Mapping[str, Any], marked: bool = False) -> Iterator[str]:
+    """The paths within a parameter's value that its schema marks as those of data files: itself, or items of a list."""
+    marked = marked or schema.get("x-data") is True
+    items = schema.get("items")
+    if isinstance(value, str) and marked:
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from data_paths(one, items if isinstance(items, dict) else {}, marked)
+    if not marked:
+        for alternative in schema.get("anyOf", ()):
+            yield from data_paths(value, alternative)
 
 
 def explain(error: SchemaError, owner: str, names: Iterable[str], path: str) -> tuple[str, str]:

@@ -41,6 +41,8 @@ class Plugin:
     to have been trained differently, it has trained for itself. `counter` (defenses only) is what an attacker does who
     knows it: see `shared/ml/defenses/README.md`.
     `wiring` (stages only) says how an audit runs it.
+    `data_files` (data sets) are files and folders of the data root, in the order in which they are looked for, that are
+    read when no parameter names one (see `shared.choices.data_file`).
     `traits` is any further JSON that the catalog publishes (a metric's unit, an attack's output).
     """
 
@@ -59,6 +61,7 @@ class Plugin:
     methods: str | None = None
     counter: Callable[..., Any] | None = None
     wiring: Wiring | None = None
+    data_files: tuple[str, ...] = ()
     traits: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -136,7 +136,9 @@ def _make_runner(settings: Settings) -> Any:
     made = runner.Runner(
         settings, db, ArtifactStore.from_url(settings.artifacts_url), about.catalog, ringer,
         lease.LeaseProcess(settings.worker, known, settings.lease), worker=settings.worker, serves=serves,
-        machine=runner.Machine(torch.__version__, about.device, settings.threads),
+        machine=runner.Machine(
+            torch.__version__, about.device, settings.threads, torch.backends.cpu.get_cpu_capability()
+        ),
     )  # fmt: skip
     # A child that replaces a dead one finds the dead one's job without waiting for the reconciler.
     ringer.ring(serves)

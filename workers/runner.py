@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ import torch
 from pydantic import ValidationError
 
 from shared.artifacts import ArtifactStore
-from shared.catalog import Catalog, split_params
+from shared.catalog import Catalog, CheckedJob, split_params
 from shared.config import Settings
+from shared.data_files import PlannedFiles
 from shared.errors import (
     Conflict,
     Damaged,
@@ -68,6 +69,7 @@ class Machine:
     torch: str
     device: str
     threads: int
+    cpu: str  # the widest vector instructions that torch takes here: other ones give other bits
 
 
 class Runner:
@@ -141,13 +143,18 @@ class Runner:
     def _work(self, claim: Claim, number: int) -> str:
         """The attempt, as long as nothing ends it."""
         job = claim.job
-        code, key = self._content_key(claim)
+        checked, key = self._content_key(claim)
+        code = checked.code
         hooks = AttemptHooks(self.settings, self.db, self.artifacts, self.lease.page, claim, number, key)
         earlier = None if job.fresh else hooks.wait_for(lambda: completion.equal_work(self.db, job.tenant, key))
         if earlier is not None and hooks.wait_for(lambda: self._whole(earlier[1])):
             self._finish(claim, earlier[1], key, code, reused_from=earlier[0])
             return f"reused the artifacts of {earlier[0]}"
-        outputs = self._run_stage(claim, hooks)
+        files = PlannedFiles(job.data)
+        files.require_all(checked.data_files)
+        with files.guarding():
+            outputs = self._run_stage(claim, hooks)
+        files.require_unchanged()
         failpoint("worker.before_artifacts")
         artifacts = self._publish(job.produces, outputs, hooks)
         failpoint("worker.after_artifacts")
@@ -171,19 +178,20 @@ class Runner:
             return f"failed: {message}"
         return f"waits for {damaged}"
 
-    def _content_key(self, claim: Claim) -> tuple[str, str]:
-        """The digest of the code that runs this job here, and the key under which equal work is found."""
+    def _content_key(self, claim: Claim) -> tuple[CheckedJob, str]:
+        """What the job comes to with the code that runs it here, and the key under which equal work is found."""
         job, machine = claim.job, self.machine
-        code = self.catalog.check(job.stage, job.method, job.params, claim.inputs).code
+        checked = self.catalog.check(job.stage, job.method, job.params, claim.inputs)
         what = {
             "stage": job.stage,
             "method": job.method,
             "params": job.params,
             "seed": job.seed,
             "inputs": claim.inputs,
+            "data": job.data,
         }
-        where = {"code": code, "torch": machine.torch, "device": machine.device, "threads": machine.threads}
-        return code, hashlib.sha256(to_json({**what, **where}).encode()).hexdigest()
+        text = to_json({**what, "code": checked.code, **asdict(machine)})
+        return checked, hashlib.sha256(text.encode()).hexdigest()
 
     def _run_stage(self, claim: Claim, hooks: AttemptHooks) -> Mapping[str, Output]:
         job = claim.job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -13,6 +14,7 @@ from services.gateway.published import PublishedCatalog
 from services.gateway.turns import Turns
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
+from shared.data_files import DataFile, DataRoot
 from shared.jobs import fleet
 from shared.jobs.database import Database
 from shared.jobs.queue import Ringer
@@ -64,6 +66,15 @@ def gateway() -> Gateway:
 def db() -> Database:
     """The job store."""
     return gateway().deps.db
+
+
+def identify(files: Sequence[DataFile]) -> Mapping[str, str]:
+    """By path, the digests of files of the data root.
+
+    Raises:
+        InvalidRequest: one is not there, or cannot be identified.
+    """
+    return DataRoot(gateway().deps.settings.data_root).digests(files)
 
 
 def tenant() -> str:

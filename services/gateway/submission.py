@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from services.gateway.bodies import SHORT_BYTES
 from services.gateway.damaged import check_shared
-from services.gateway.deps import db, gateway, tenant
+from services.gateway.deps import db, gateway, identify, tenant
 from shared.catalog import Catalog
 from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
@@ -141,6 +141,7 @@ def plan_posted(body: JobRequest) -> PlannedJob:
             parents.inputs,
             parent_keys=parents.keys,
             fresh=body.fresh,
+            identify=identify,
         )
 
 

@@ -58,6 +58,9 @@ class JobView(BaseModel):
     finished_at: str | None
     plan_key: str = Field(description="equal for equal jobs, known at submission")
     content_key: str | None = Field(description="equal for equal work, known when its inputs are")
+    data: dict[str, str] = Field(
+        description="by path, sha256 of the files of the data root that it and what it is made from read"
+    )
     code: str = Field(description="digest of the code that makes its result")
     version: int = Field(description="grows with every change")
     created: bool | None = Field(None, description="in the answer to a POST: false if an equal live job is shared")
@@ -91,6 +94,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "artifacts": artifacts,
         "audits": list(job.audits),
         "progress": dict(job.progress),
+        "data": dict(job.data),
         "stopping": job.stop is not None,
     }
     every = {

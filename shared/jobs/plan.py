@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.catalog import Catalog
+from shared.data_files import Identify, identify_nothing
 from shared.errors import InvalidRequest
 from shared.jobs.blame import blame
 from shared.jobs.feasibility import forgets_several
@@ -37,11 +38,13 @@ def plan_job(
     *,
     parent_keys: Mapping[str, str] | None = None,
     fresh: bool = False,
+    identify: Identify = identify_nothing,
 ) -> PlannedJob:
     """One job.
 
     Args:
         parent_keys: plan key of each `Input.parent` that is a job id; a parent not in it is a plan key.
+        identify: gives the digests of files of the data root.
 
     Raises:
         InvalidRequest: see `Catalog.check`; or more than `MAX_PARAM_BYTES` bytes of parameters.
@@ -51,23 +54,27 @@ def plan_job(
     sources = {
         i.role: [keys.get(i.parent, i.parent), i.parent_role or i.role] if i.parent else i.sha256 for i in inputs
     }
-    key = plan_key(key_text(stage, method, checked, to_json(checked.params)), seed, sources)
-    return planned_job(key, stage, method, checked, seed, inputs, fresh)
+    data = identify(checked.data_files)
+    key = plan_key(key_text(stage, method, checked, to_json(checked.params), data), seed, sources)
+    return planned_job(key, stage, method, checked, seed, inputs, fresh, data)
 
 
-def plan(spec: AuditSpec, catalog: Catalog) -> list[PlannedJob]:
+def plan(spec: AuditSpec, catalog: Catalog, identify: Identify = identify_nothing) -> list[PlannedJob]:
     """All jobs of an audit, parents before children.
 
     Choices that are equal once defaults are filled in are one: naming a method or a seed twice asks for nothing more.
     How many jobs there are is known after the first seed, as each seed makes as many: so what is refused for its size
     costs no more than what is accepted.
 
+    Args:
+        identify: gives the digests of files of the data root, asked once for each file.
+
     Raises:
         InvalidRequest: the first thing that is wrong, by its path in the audit; or more than `MAX_PARAM_BYTES` bytes
             of choices and parameters, `MAX_JOBS` jobs or `MAX_STORED_BYTES` bytes of parameters in all jobs.
     """
     require_posted(len(spec.model_dump_json().encode()), "")
-    audit = resolve(spec, catalog, lambda count: _require_jobs(count, "at least "))
+    audit = resolve(spec, catalog, identify, lambda count: _require_jobs(count, "at least "))
     return _Plan(audit).jobs()
 
 

@@ -43,6 +43,7 @@ class Setting:
     wiring: Wiring
     method: Entry | None
     checked: CheckedJob
+    data: Mapping[str, str]  # by path, the sha256 of the files of the data root that its jobs read
     params_json: str  # canonical
     key_text: KeyText
     supplied: frozenset[str]  # roles that its jobs are given where there are any
@@ -57,11 +58,13 @@ class Setting:
         return (*self.checked.needs, *(role for role in self.wiring.asks_for if role in self.checked.uses))
 
     @classmethod
-    def of(cls, entry: Entry, wiring: Wiring, method: Entry | None, checked: CheckedJob) -> Setting:
+    def of(
+        cls, entry: Entry, wiring: Wiring, method: Entry | None, checked: CheckedJob, data: Mapping[str, str]
+    ) -> Setting:
         # A stage's own optional roles are supplied; a method's are not: what an attacker is given is a choice.
         supplied, params_json = frozenset({*checked.needs, *entry.uses}), to_json(checked.params)
-        text = key_text(entry.name, method.name if method else None, checked, params_json)
-        return cls(entry, wiring, method, checked, params_json, text, supplied)
+        text = key_text(entry.name, method.name if method else None, checked, params_json, data)
+        return cls(entry, wiring, method, checked, data, params_json, text, supplied)
 
 
 def planned_job(
@@ -72,6 +75,7 @@ def planned_job(
     seed: int,
     inputs: tuple[Input, ...],
     fresh: bool,
+    data: Mapping[str, str],
 ) -> PlannedJob:
     """The job that was checked, under its plan key."""
     return PlannedJob(
@@ -86,13 +90,15 @@ def planned_job(
         checked.code,
         fresh,
         checked.tolerant,
+        data,
     )
 
 
-def key_text(stage: str, method: str | None, checked: CheckedJob, params_json: str) -> KeyText:
+def key_text(stage: str, method: str | None, checked: CheckedJob, params_json: str, data: Mapping[str, str]) -> KeyText:
     """`params_json` is the canonical JSON of all parameters."""
+    files = f'"data":{to_json(dict(data))},' if data else ""
     return KeyText(
-        f'{{"code":{to_json(checked.code)},"inputs":',
+        f'{{"code":{to_json(checked.code)},{files}"inputs":',
         f',"method":{to_json(method)},"params":{params_json},"seed":',
         f',"stage":{to_json(stage)}}}',
     )
@@ -138,7 +144,7 @@ class Planner:
                 Input(role, parent=s.job, parent_role=None if s.role == role else s.role)
                 for role, s in sorted(fed.items())
             )
-            self.jobs[key] = planned_job(key, stage, method, checked, seed, inputs, self.fresh)
+            self.jobs[key] = planned_job(key, stage, method, checked, seed, inputs, self.fresh, setting.data)
         return {role: Source(key, role) for role in checked.produces}
 
     def params(self, source: Source) -> Mapping[str, Any]:

@@ -35,7 +35,8 @@ class PlannedJob:
 
     `plan_key` is the Merkle hash that makes equal jobs one; `plugins` are the `kind:name` its worker must
     have; `produces` the roles of its outputs; `code` the digest of the code it was planned for. A `tolerant`
-    job runs when all its inputs have ended, with those that succeeded.
+    job runs when all its inputs have ended, with those that succeeded. `data` is by path the sha256 of what it names in
+    the data root.
     """
 
     plan_key: str
@@ -49,6 +50,7 @@ class PlannedJob:
     code: str
     fresh: bool = False
     tolerant: bool = False
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Job:
     priority: int  # higher goes first
     plan_key: str  # equal for equal jobs, known at submission
     content_key: str | None  # equal for equal work, known when its inputs are
+    data: Mapping[str, str]  # by path, sha256 of the files of the data root that it and what it is made from read
     code: str  # digest of the code it was planned for, then of the code that ran it
     fresh: bool  # runs even if the same work was done before
     fence: int  # grows with every claim; only its holder may write

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shared.catalog import Catalog
 from shared.choices import Choice
+from shared.data_files import DataFile, Identify
 from shared.errors import InvalidRequest
 from shared.jobs.blame import blame, blame_of
 from shared.jobs.feasibility import check_forget_sets, check_probes, check_repeatable, check_retain
@@ -55,7 +56,7 @@ class ResolvedAudit:
     def closing(self, stage: str, params: Mapping[str, Any]) -> Setting:
         """A stage that tells of all others, with what is known when they are planned."""
         entry, wiring = self.pipeline.entries[stage], self.pipeline.wirings[stage]
-        return Setting.of(entry, wiring, None, self.catalog.describe(stage, None, params))
+        return Setting.of(entry, wiring, None, self.catalog.describe(stage, None, params), {})
 
     @property
     def needed(self) -> frozenset[str]:
@@ -68,21 +69,25 @@ def is_adaptive(attack: Choice) -> bool:
     return attack.params.get(ADAPTIVE) is True
 
 
-def resolve(spec: AuditSpec, catalog: Catalog, require_jobs: Callable[[int], None]) -> ResolvedAudit:
+def resolve(
+    spec: AuditSpec, catalog: Catalog, identify: Identify, require_jobs: Callable[[int], None]
+) -> ResolvedAudit:
     """The audit with sweeps written out, equal choices made one, and all its settings.
 
     Args:
+        identify: gives the digests of files of the data root, asked once for each file.
         require_jobs: called with a number of jobs that it makes at least, before all choices are combined.
 
     Raises:
         InvalidRequest: the first thing that is wrong, by its path in the audit.
     """
-    return _Resolver(spec, catalog.remembering()).resolve(require_jobs)
+    return _Resolver(spec, catalog.remembering(), identify).resolve(require_jobs)
 
 
 class _Resolver:
-    def __init__(self, spec: AuditSpec, catalog: Catalog) -> None:
+    def __init__(self, spec: AuditSpec, catalog: Catalog, identify: Identify) -> None:
         self.catalog = catalog
+        self.identify, self.identified = identify, dict[str, str | None]()
         self.pipeline = Pipeline.of(catalog, AuditSpec.model_fields)
         self._require_said_once(spec)
         self.spec = swept(spec, catalog)
@@ -186,8 +191,16 @@ class _Resolver:
                     )
             params = {**self._params(stage, place), **(choice.params if choice else {})}
             checked = self.catalog.describe(stage, choice.name if choice else None, params)
+            data = self._identify(checked.data_files)
         method = self.catalog.get(entry.methods, choice.name, "method") if entry.methods and choice else None
-        return Setting.of(entry, wiring, method, checked)
+        return Setting.of(entry, wiring, method, checked, data)
+
+    def _identify(self, files: Sequence[DataFile]) -> dict[str, str]:
+        """By path the digests of those that are there. Each is looked at once a plan: all its jobs read the same."""
+        if unknown := [file for file in files if file.path not in self.identified]:
+            found = self.identify(unknown)
+            self.identified |= {file.path: found.get(file.path) for file in unknown}
+        return {file.path: sha256 for file in files if (sha256 := self.identified[file.path]) is not None}
 
     def _choice(self, methods: str | None, place: Place) -> tuple[Choice | None, int | None]:
         if methods == UNLEARNING and place.unlearning is not None:

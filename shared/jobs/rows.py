@@ -68,6 +68,7 @@ def job_of(
         priority=r.priority,
         plan_key=r.plan_key,
         content_key=r.content_key,
+        data=json.loads(r.data),
         code=r.code,
         fresh=bool(r.fresh),
         fence=r.fence,

@@ -5,6 +5,7 @@ A statement a table, however many jobs there are: on SQLite nobody else can writ
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,9 @@ def store(
     new = [d for d in drafts.values() if ids[d.planned.plan_key] == d.id]
     foreign = {i.parent for d in new for i in d.planned.inputs if i.parent and i.parent not in ids}
     parents = {row.id: row for row in equals.values()} | _lock_jobs(connection, tenant, foreign)
-    _require_artifacts(connection, tenant, [i for d in new for i in d.planned.inputs if not i.parent])
+    given = [i for d in new for i in d.planned.inputs if not i.parent]
+    _require_artifacts(connection, tenant, given)
+    read = {row.id: json.loads(row.data) for row in parents.values()} | _data_behind(connection, tenant, given)
 
     records = []
     made: set[str] = set()
@@ -87,7 +90,8 @@ def store(
         inputs = tuple(_resolved(i, ids) for i in draft.planned.inputs)
         ready = all(_is_ready(i, parents, made) for i in inputs)
         at = now + n * TICK
-        records.append(_record(draft, inputs, State.QUEUED if ready else State.WAITING, at))
+        read[draft.id] = data = _data(draft.planned, inputs, read)
+        records.append(_record(draft, inputs, State.QUEUED if ready else State.WAITING, at, data))
         made.add(draft.id)
     if any(d.row["direct"] for d in drafts.values()):
         by_hand = [row.id for row in equals.values() if not row.direct]
@@ -105,6 +109,7 @@ def _insert(connection: Connection, new: Sequence[Draft], records: Sequence[Job]
         {
             **d.row,
             "state": r.state,
+            "data": to_json(r.data),
             "created_at": r.created_at,
             "queued_at": r.queued_at,
             "rank": rank(r.created_at, r.priority) if r.state is State.QUEUED else None,
@@ -130,14 +135,14 @@ _SUBMITTED = {
 }
 
 
-def _record(draft: Draft, inputs: tuple[Input, ...], state: State, at: float) -> Job:
+def _record(draft: Draft, inputs: tuple[Input, ...], state: State, at: float, data: Mapping[str, str]) -> Job:
     job, row = draft.planned, draft.row
     return Job(
         id=draft.id, tenant=row["tenant"], stage=job.stage, method=job.method, params=job.params, seed=job.seed,
         inputs=tuple(sorted(inputs, key=lambda i: i.role)), produces=job.produces, state=state,
-        priority=row["priority"], plan_key=job.plan_key, content_key=None, code=job.code, fresh=job.fresh, fence=0,
-        attempt=0, lost_count=0, lease_until=None, worker=None, stop=None, checkpoint=None, progress={}, failure=None,
-        message=None, reused_from=None, time_limit=row["time_limit"], created_at=at,
+        priority=row["priority"], plan_key=job.plan_key, content_key=None, data=data, code=job.code, fresh=job.fresh,
+        fence=0, attempt=0, lost_count=0, lease_until=None, worker=None, stop=None, checkpoint=None, progress={},
+        failure=None, message=None, reused_from=None, time_limit=row["time_limit"], created_at=at,
         queued_at=at if state is State.QUEUED else None, started_at=None, finished_at=None, version=1,
     )  # fmt: skip
 
@@ -147,6 +152,37 @@ def _resolved(i: Input, ids: Mapping[str, str]) -> Input:
     if i.parent is None:
         return Input(i.role, None, i.parent_role or i.role, i.sha256)
     return Input(i.role, ids.get(i.parent, i.parent), i.parent_role or i.role)
+
+
+def _data(job: PlannedJob, inputs: Iterable[Input], read: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The data files that a job and all that it is made from read, each in one version.
+
+    Args:
+        read: the same of jobs by their id, and of artifacts by their digest.
+
+    Raises:
+        InvalidRequest: two versions.
+    """
+    found = dict(job.data)
+    for i in inputs:
+        for path, sha256 in read.get(i.parent or i.sha256 or "", {}).items():
+            if found.setdefault(path, sha256) != sha256:
+                raise InvalidRequest(
+                    f"{path!r} in the data root has changed since input {i.role} was made: make that one again",
+                    f"inputs.{i.role}",
+                )
+    return found
+
+
+def _data_behind(connection: Connection, tenant: str, inputs: Sequence[Input]) -> dict[str, dict[str, str]]:
+    """By digest of an artifact, the data files that the job read that made it last."""
+    found: dict[str, dict[str, str]] = {}
+    for some in _slices(sorted({str(i.sha256) for i in inputs})):
+        joined = select(job_artifacts.c.sha256, jobs.c.data).join(jobs, jobs.c.id == job_artifacts.c.job)
+        mine = (job_artifacts.c.tenant == tenant) & job_artifacts.c.sha256.in_(some)
+        for sha256, data in connection.execute(joined.where(mine).order_by(jobs.c.created_at)):
+            found[sha256] = json.loads(data)
+    return found
 
 
 def _is_ready(i: Input, parents: Mapping[str, Row[Any]], made: set[str]) -> bool:

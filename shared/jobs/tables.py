@@ -61,6 +61,8 @@ jobs = Table(
     # plan_key while an equal submission may share this job, NULL otherwise: the unique constraint lets only one live.
     Column("live_key", String(64)),
     Column("content_key", String(64)),
+    # JSON: by path, sha256 of the files of the data root that it and what it is made from read.
+    Column("data", Text, nullable=False, server_default=text("'{}'")),
     Column("code", String(64), nullable=False),
     Column("fresh", Boolean, nullable=False),
     # Posted by hand: cancelling an audit that shares it leaves it alone.

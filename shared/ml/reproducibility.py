@@ -10,11 +10,12 @@ import torch
 
 
 def conditions(device: torch.device) -> dict[str, Any]:
-    """Versions, kind of device and threads. No time, no name of a machine: it goes into artifacts."""
+    """Versions, kinds of device and CPU, threads. No time, no name of a machine: it goes into artifacts."""
     return {
         "torch": version("torch"),
         "python": platform.python_version(),
         "device": device.type,
         "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }

@@ -2,8 +2,8 @@
 
 `python -m tests.golden.planned_jobs` writes the records again.
 
-A job is its stage, method, parameters, seed and inputs by role, where an input is the job that makes it. Jobs
-are compared by what they are, not by their order or their keys.
+A job is its stage, method, parameters, seed, digests of data files and inputs by role, where an input is the job that
+makes it. Jobs are compared by what they are, not by their order or their keys.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from shared.catalog import Catalog, Entry
+from shared.data_files import DataFile
 from shared.jobs.plan import plan
 from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
@@ -29,7 +30,9 @@ HERE = Path(__file__).parent
 RECORDED = HERE / "recorded"
 RENAMED = HERE / "renamed.yaml"  # stages, methods, roles and params: by the name in the records, the one they have now
 
-Made = dict[str, Any]  # stage, method, params, seed, inputs: role -> [name of a job, role of that job]
+Made = dict[
+    str, Any
+]  # stage, method, params, seed, inputs: role -> [name of a job, role of that job]; data where there is some
 
 
 def load_audits() -> dict[str, dict[str, Any]]:
@@ -41,7 +44,12 @@ def load_audits() -> dict[str, dict[str, Any]]:
 def plan_audit(audit: Mapping[str, Any]) -> list[PlannedJob]:
     """The jobs of an audit, with the plugins of this tree."""
     catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
-    return plan(AuditSpec.model_validate(audit), catalog)
+    return plan(AuditSpec.model_validate(audit), catalog, identify)
+
+
+def identify(files: Sequence[DataFile]) -> dict[str, str]:
+    """A digest that is the same everywhere: of the name. What is looked for without being named is not there."""
+    return {file.path: hashlib.sha256(file.path.encode()).hexdigest() for file in files if not file.optional}
 
 
 def describe(jobs: Iterable[PlannedJob]) -> list[Made]:
@@ -50,7 +58,13 @@ def describe(jobs: Iterable[PlannedJob]) -> list[Made]:
     found: dict[str, Made] = {}
     for job in jobs:
         inputs = {i.role: [names[str(i.parent)], i.parent_role or i.role] for i in job.inputs}
-        one = {"stage": job.stage, "method": job.method, "params": dict(job.params), "seed": job.seed, "inputs": inputs}
+        one = {
+            "stage": job.stage,
+            "method": job.method,
+            "params": dict(job.params),
+            "seed": job.seed,
+            "inputs": inputs,
+        } | ({"data": dict(job.data)} if job.data else {})
         names[job.plan_key] = name = _name(one)
         found[name] = one
     return list(found.values())
@@ -80,7 +94,7 @@ def rename(jobs: Iterable[Made], names: Mapping[str, Mapping[str, str]]) -> list
                 now("roles", role): [parents[parent], now("roles", made_as)]
                 for role, (parent, made_as) in job["inputs"].items()
             },
-        }
+        } | ({"data": job["data"]} if "data" in job else {})
         parents[_name(job)] = _name(one)
         found.append(one)
     return found

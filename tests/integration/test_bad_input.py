@@ -85,8 +85,8 @@ class Served:
         (self.folder / "audit.yaml").write_text(yaml.safe_dump({"dataset": DATA, **PIPELINE, **spec}))
         return self.cli("audit", "audit.yaml", *options)
 
-    def pretrain(self, *options: str, epochs: int) -> Done:
-        params = {"dataset": DATA, "model": MODEL, "epochs": epochs}
+    def pretrain(self, *options: str, epochs: int, dataset: Any = DATA) -> Done:
+        params = {"dataset": dataset, "model": MODEL, "epochs": epochs}
         given = [word for name, value in params.items() for word in ("-p", f"{name}={json.dumps(value)}")]
         return self.cli("pretrain", *given, *options)
 
@@ -182,7 +182,6 @@ def test_a_model_that_does_not_fit_the_data(served: Served) -> None:
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        ({"name": "npz", "params": {"path": "nowhere.npz"}}, ["dataset.params.path", "no 'nowhere.npz'", "data root"]),
         ("fashion_mnist", ["could not be downloaded", "PALIMPSEST_DATA_ROOT", "dataset-fashion-mnist"]),
         ("cifar100", ["could not be downloaded", "put cifar100.npz", "PALIMPSEST_DATA_ROOT"]),
     ],
@@ -201,6 +200,45 @@ def test_data_that_cannot_be_had(served: Served, dataset: Any, words: list[str])
     needing = [j for j in jobs if j.stage not in ("selftest", "report")]  # the report says that nothing was measured
     assert {j.state for j in needing} == {"failed"}
     assert not any(j.artifacts for j in needing)
+
+
+def test_a_file_that_is_not_in_the_data_root(served: Served) -> None:
+    before = served.states()
+    done = served.audit(dataset={"name": "npz", "params": {"path": "nowhere.npz"}})
+    assert done.returncode == 2
+    for word in ("path: nowhere.npz\n", "no 'nowhere.npz' in the data root of the gateway", "PALIMPSEST_DATA_ROOT"):
+        assert word in done.stderr
+    assert served.states() == before
+
+
+def test_a_file_that_is_replaced(served: Served) -> None:
+    """Between two jobs: another result. While a job waits: a refusal."""
+    path = served.folder / "replaced.npz"
+    mine = {"name": "npz", "params": {"path": path.name}}
+
+    def write(seed: int) -> None:
+        write_data(served.folder, seed, path.name)
+
+    def made() -> tuple[str, str]:
+        job = served.pretrain(epochs=1, dataset=mine).stdout.strip()
+        assert served.cli("watch", job).returncode == 0
+        with served.client() as client:
+            return job, client.job(job).artifacts["BASE"].sha256
+
+    write(0)
+    first = made()
+    assert made() == first
+    write(1)
+    second = made()
+    assert not {*first} & {*second}
+    busy = served.pretrain(epochs=1000, dataset="mnist_5k").stdout.strip()
+    wait_for(lambda: served.states()[busy] == "running", PATIENCE, "the only worker of its group is busy")
+    waiting = served.pretrain(epochs=2, dataset=mine).stdout.strip()
+    write(2)
+    assert served.cli("cancel", busy).returncode == 0
+    done = served.cli("watch", waiting)
+    assert done.returncode == 1
+    assert "'replaced.npz' in the data root has changed since the job was planned" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ DATA = {"name": "npz", "params": {"path": "tiny.npz"}}
 MODEL = {"name": "mlp", "params": {"hidden": 16}}
 
 
-def write_data(folder: Path, seed: int = 0) -> None:
+def write_data(folder: Path, seed: int = 0, name: str = "tiny.npz") -> None:
     draw = np.random.default_rng(seed)
     labels = np.arange(200) % 4
     images = np.clip(draw.random((4, 9, 9))[labels] * 0.7 + 0.3 * draw.random((200, 9, 9)), 0, 1)
-    np.savez(folder / "tiny.npz", images=images, labels=labels)
+    np.savez(folder / name, images=images, labels=labels)
 
 
 def chain(method: str = "gradient_ascent", seed: int = 0, **params: Any) -> Outputs:

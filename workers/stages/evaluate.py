@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 
-from shared.choices import validated
+from shared.choices import data_file, validated
 from shared.errors import InvalidRequest
 from shared.evaluation import Evaluation
 from shared.ml import findings
@@ -41,7 +41,7 @@ class EvaluateParams(Params):
     alpha: float = Field(
         0.05, gt=0, lt=1, description="label attacks with p-values: chance of a wrong claim; above it, no answer"
     )
-    lpips_weights: str | None = Field(
+    lpips_weights: Annotated[str | None, data_file()] = Field(
         None,
         min_length=1,
         max_length=255,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from services.gateway.answers import accepted, by_content
 from services.gateway.api._blueprint import PageQuery, Query, blueprint
-from services.gateway.deps import db, gateway, tenant
+from services.gateway.deps import db, gateway, identify, tenant
 from services.gateway.problems import documented
 from services.gateway.submission import AUDIT_ID, IdempotencyHeader, answered_before, known_form, store
 from services.gateway.views import AuditView, PlannedView, audit_json, planned_json
@@ -68,7 +68,7 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
     earlier = answered_before(posted)
     if earlier is None:
         with gateway().planning.turn():
-            planned = plan(body, gateway().catalog.catalog)
+            planned = plan(body, gateway().catalog.catalog, identify)
         audit = AuditRequest(body.name, body.model_dump(mode="json"))
         earlier = store(planned, posted, audit=audit, priority=body.priority, time_limit=body.time_limit)
     stored = reads.get_audit(db(), tenant(), str(earlier.audit))
@@ -78,7 +78,7 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
 
 def _dry_run(spec: AuditSpec) -> Response:
     catalog = gateway().catalog.catalog
-    planned = plan(spec, catalog)
+    planned = plan(spec, catalog, identify)
     equal = {} if spec.fresh else reads.live_equals(db(), tenant(), [j.plan_key for j in planned])
     return jsonify(
         {

@@ -1,93 +1,18 @@
-"""Where data files may lie, and how they are opened.
-
-A job is posted by someone far away: a path in it is relative to the data root and must stay inside. What lies there
-may come from anyone: only regular files are opened, and nothing is read of which it was not asked first how much it is.
-"""
+"""How data sets read files: those of the data root through `shared.data_files`, and never more than was announced."""
 
 from __future__ import annotations
 
 import io
-import os
-import stat
-from pathlib import Path
 
-from shared.config import Settings
+from shared.data_files import MAX_BYTES as MAX_BYTES
+from shared.data_files import data_root as data_root
+from shared.data_files import first_inside as first_inside
+from shared.data_files import inside as inside
+from shared.data_files import open_file as open_file
 from shared.errors import InvalidRequest
 
-MAX_BYTES = 1 << 30
 _SMALL = 16 << 20  # so much may be unpacked from a file of any size
 _RATIO = 100  # photographs and digits unpack to 1 to 10 times their file, sparse tables to 70, zeros to 1000
-
-
-def data_root() -> Path:
-    """The folder that PALIMPSEST_DATA_ROOT names."""
-    return Settings().data_root
-
-
-def inside(relative: str, field: str) -> Path:
-    """An existing file or folder of the data root.
-
-    Raises:
-        InvalidRequest: the path is absolute, leads out of the root (by `..` or a link), or is not there.
-    """
-    root = data_root().resolve()
-    try:
-        path = (root / relative).resolve()
-        there = path.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; names that no file can have
-        raise InvalidRequest(f"{relative!r} is no path of a file: {_why(error)}", field) from error
-    if Path(relative).is_absolute() or not path.is_relative_to(root):
-        raise InvalidRequest(f"{relative!r} must be relative to the data root and stay inside it", field)
-    if not there:
-        raise InvalidRequest(f"there is no {relative!r} in the data root of the worker", field)
-    return path
-
-
-def open_file(
-    path: Path, field: str, *, root: Path | None = None, max_bytes: int = MAX_BYTES, name: str | None = None
-) -> io.BufferedReader:
-    """Open a regular file below `root` (the data root, if not given) to read its bytes. Never waits for a writer.
-
-    Links are resolved first; then each folder is opened from the one above, without following links, and the opened
-    file itself is examined: what is exchanged meanwhile cannot lead elsewhere.
-
-    Args:
-        name: what messages call it; its last name if not given.
-
-    Raises:
-        InvalidRequest: not there, outside the root, not a regular file, or above `max_bytes`.
-    """
-    told = repr(name or path.name)
-    try:
-        above, real = (data_root() if root is None else root).resolve(), path.resolve()
-        if not real.is_relative_to(above):
-            raise InvalidRequest(f"{told} leads out of its folder: put the file itself there", field)
-        descriptor = _open_below(above, real.relative_to(above).parts)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InvalidRequest(f"{told} cannot be opened: {_why(error)}", field) from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidRequest(f"{told} is not a regular file", field)
-        if found.st_size > max_bytes:
-            raise InvalidRequest(f"{told} is above {max_bytes >> 20} MiB", field)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _open_below(root: Path, parts: tuple[str, ...]) -> int:
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for place, part in enumerate(parts, start=1):
-        last = place == len(parts)
-        kind = os.O_NONBLOCK | os.O_NOCTTY if last else os.O_DIRECTORY
-        try:
-            below = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=folder)
-        finally:
-            os.close(folder)
-        folder = below
-    return folder
 
 
 def check_unpacked(size: int, packed: int, name: str, field: str) -> None:
@@ -119,8 +44,3 @@ def read_exactly(file: io.BufferedIOBase, size: int) -> bytearray:
             raise EOFError(f"it is cut short: {size - len(view)} of {size} bytes")
         view = view[got:]
     return data
-
-
-def _why(error: Exception) -> str:
-    """Without the path, which is the machine's."""
-    return (error.strerror if isinstance(error, OSError) else None) or "not a name that a file can have"

@@ -7,26 +7,34 @@ import tempfile
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from shared.choices import data_file
+from shared.data_files import DataRoot
 from shared.errors import InvalidRequest
 from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._base import Samples, Split
-from shared.ml.datasets._files import data_root, inside, open_file, read_exactly
+from shared.ml.datasets._files import data_root, first_inside, inside, open_file, read_exactly
 from shared.registry import Params
 
 FIELD = "params.dataset"
 MAX_FILE = 256 << 20  # STL-10's largest has 211 MiB
+DOWNLOADS = "downloads"  # in the data root
 Bytes = NDArray[np.uint8]
 
 
+def looked_for(key: str, folder: str) -> tuple[str, ...]:
+    """Where in the data root such a data set may lie, the first that is there counts."""
+    return f"{key}.npz", key, folder
+
+
 class PhotographsParams(Params):
-    path: str | None = Field(
+    path: Annotated[str | None, data_file()] = Field(
         None, min_length=1, max_length=500,
         description="an .npz (x_train, y_train, x_test, y_test), or the folder of the .bin files, inside the data root",
     )  # fmt: skip
@@ -53,7 +61,7 @@ class Photographs(ABC):
         """Images uint8 [N, C, H, W] and labels [N] of the files of a split."""
 
     def load(self, split: Split) -> Samples:
-        """The split, from the first of: `path`, `key`.npz, `key`/, `folder`/, a download into `folder`/.
+        """The split, from the first of: `path`, `key`.npz, `key`/, `folder`/, a download of that.
 
         Raises:
             InvalidRequest: there is none to be had, or its arrays are not what they should be.
@@ -73,17 +81,12 @@ class Photographs(ABC):
 
     def _where(self) -> Path:
         if self.params.path is not None:
-            found = inside(self.params.path, f"{FIELD}.params.path")
-            if found.is_dir() and not self._complete(found):
+            given = inside(self.params.path, f"{FIELD}.params.path")
+            if given.is_dir() and not self._complete(given):
                 raise InvalidRequest(f"{self.params.path!r} lacks some of {self._wanted()}", f"{FIELD}.params.path")
-            return found
-        root = data_root()
-        if (packed := root / f"{self.key}.npz").is_file():
-            return packed
-        for folder in (root / self.key, root / self.folder):
-            if self._complete(folder):
-                return folder
-        return self._downloaded(root)
+            return given
+        found = first_inside(looked_for(self.key, self.folder), FIELD, lambda p: p.is_file() or self._complete(p))
+        return found or self._downloaded(data_root())
 
     def _complete(self, folder: Path) -> bool:
         return all((folder / name).is_file() for names in self.files.values() for name in names)
@@ -92,8 +95,10 @@ class Photographs(ABC):
         return ", ".join(name for names in self.files.values() for name in names)
 
     def _downloaded(self, root: Path) -> Path:
-        """`folder`, unpacked beside its place and then moved there, so that nobody reads half of it."""
-        folder = root / self.folder
+        """`folder`, unpacked elsewhere and then moved, so that nobody reads half of it. Its name ends in what
+        identifies it: what was checked when it came has not changed since."""
+        if (there := self._earlier_download(root)) is not None:
+            return there
         if self.params.download:
             from torchvision.datasets.utils import download_and_extract_archive  # takes seconds, and only needed here
 
@@ -101,15 +106,26 @@ class Photographs(ABC):
                 root.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking") as unpacked:
                     download_and_extract_archive(self.url, unpacked, md5=self.md5, remove_finished=True)
-                    (Path(unpacked) / self.folder).rename(folder)
-        if self._complete(folder):
-            return folder
+                    sha256 = DataRoot(Path(unpacked)).identify(self.folder, FIELD)
+                    (root / DOWNLOADS).mkdir(exist_ok=True)
+                    (Path(unpacked) / self.folder).rename(root / DOWNLOADS / f"{self.folder}-{sha256}")
+        if (there := self._earlier_download(root)) is not None:
+            return there
         raise InvalidRequest(
             f"{self.title} is not on this worker and could not be downloaded: put {self.key}.npz (x_train, y_train, "
             f"x_test, y_test) or {self.folder}/ with {self._wanted()} (from {self.url}; pickled versions are not read) "
             "under PALIMPSEST_DATA_ROOT",
             FIELD,
         )
+
+    def _earlier_download(self, root: Path) -> Path | None:
+        for folder in sorted((root / DOWNLOADS).glob(f"{self.folder}-*")):
+            name = f"{DOWNLOADS}/{folder.name}"
+            if folder.name != f"{self.folder}-{DataRoot(root).identify(name, FIELD)}":
+                raise InvalidRequest(f"{name!r} in the data root has changed since it was downloaded: remove it", FIELD)
+            if self._complete(folder):
+                return folder
+        return None
 
     def _from_npz(self, path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
         """Keras' names and order: x [N, H, W, C]; [N, C, H, W] is taken too. y is [N] or [N, 1]."""

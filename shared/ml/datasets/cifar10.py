@@ -8,7 +8,7 @@ import numpy as np
 
 from shared.ml.datasets import registry
 from shared.ml.datasets._base import Split
-from shared.ml.datasets._photographs import Bytes, Photographs, PhotographsParams, records
+from shared.ml.datasets._photographs import Bytes, Photographs, PhotographsParams, looked_for, records
 
 
 class CIFAR10Params(PhotographsParams):
@@ -19,6 +19,7 @@ class CIFAR10Params(PhotographsParams):
     "cifar10",
     params=CIFAR10Params,
     source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
+    data_files=looked_for("cifar10", "cifar-10-batches-bin"),
     traits={"input_shape": [3, 32, 32], "num_classes": 10},
 )
 class CIFAR10(Photographs):

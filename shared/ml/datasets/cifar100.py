@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shared.ml.datasets import registry
 from shared.ml.datasets._base import Split
-from shared.ml.datasets._photographs import Bytes, Photographs, PhotographsParams, records
+from shared.ml.datasets._photographs import Bytes, Photographs, PhotographsParams, looked_for, records
 
 
 class CIFAR100Params(PhotographsParams):
@@ -17,6 +17,7 @@ class CIFAR100Params(PhotographsParams):
     "cifar100",
     params=CIFAR100Params,
     source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
+    data_files=looked_for("cifar100", "cifar-100-binary"),
     traits={"input_shape": [3, 32, 32], "num_classes": 100},
 )
 class CIFAR100(Photographs):

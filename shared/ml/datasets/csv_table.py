@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._files import inside
@@ -18,7 +19,9 @@ Columns = Annotated[list[Column], Field(max_length=512)]
 
 
 class CSVParams(Params):
-    path: str = Field(min_length=1, max_length=500, description="the .csv file, inside the data root; at most 16 MiB")
+    path: Annotated[str, data_file()] = Field(
+        min_length=1, max_length=500, description="the .csv file, inside the data root; at most 16 MiB"
+    )
     target: Column = Field(description="the column that holds the class")
     categorical: Columns = Field([], description="columns of numbers that are names of kinds, and so become one-hot")
     drop: Columns = Field([], description="columns to leave out, as a number that names the person")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from pydantic import Field
 
+from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import has_idx, read_idx
 from shared.ml.datasets._base import Samples, Split
-from shared.ml.datasets._files import data_root, inside
+from shared.ml.datasets._files import data_root, first_inside, inside
 from shared.registry import Params
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -21,10 +24,19 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 ALL = FILES["train"] + FILES["test"]
+OWN = "fashion_mnist"  # the user's, in the data root
+SHA256 = {  # of what the authors' files hold after their heads: what a package or a download brings must be that
+    "train-images-idx3-ubyte": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+    "train-labels-idx1-ubyte": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+    "t10k-images-idx3-ubyte": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+    "t10k-labels-idx1-ubyte": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+}
 
 
 class FashionMNISTParams(Params):
-    folder: str | None = Field(None, max_length=500, description="folder of the idx files, inside the data root")
+    folder: Annotated[str | None, data_file()] = Field(
+        None, min_length=1, max_length=500, description="folder of the idx files, inside the data root"
+    )
     download: bool = Field(True, description="whether to ask torchvision's mirrors when no file is found here")
 
 
@@ -32,6 +44,7 @@ class FashionMNISTParams(Params):
     "fashion_mnist",
     params=FashionMNISTParams,
     source="Xiao et al. 2017, arXiv 1708.07747",
+    data_files=(OWN,),
     traits={"input_shape": [1, 28, 28], "num_classes": 10},
 )
 class FashionMNIST:
@@ -51,11 +64,15 @@ class FashionMNIST:
         Raises:
             InvalidRequest: there are none to be had, or they are not what they should be.
         """
-        folder = self._folder()
+        own = self._own()
+        folder = own or self._brought()
         root = DEBIAN if folder == DEBIAN else data_root()
         images, labels = (
             read_idx(folder, name, item, root) for name, item in zip(FILES[split], ((28, 28), ()), strict=True)
         )
+        for name, array in zip(FILES[split], (images, labels), strict=True):
+            if own is None and hashlib.sha256(array.tobytes()).hexdigest() != SHA256[name]:
+                raise InvalidRequest(f"Fashion-MNIST: {name} of {folder.name}/ is not the authors'", "params.dataset")
         if labels.shape != images.shape[:1]:
             raise InvalidRequest("Fashion-MNIST: images must be [N, 28, 28] and labels [N]", "params.dataset")
         if labels.max(initial=0) >= self.num_classes:
@@ -63,7 +80,8 @@ class FashionMNIST:
         grey = torch.from_numpy(images).float().div_(255).unsqueeze(1)
         return Samples(grey, torch.from_numpy(labels).long())
 
-    def _folder(self) -> Path:
+    def _own(self) -> Path | None:
+        """The user's."""
         if self.params.folder is not None:
             folder = inside(self.params.folder, "params.dataset.params.folder")
             if not has_idx(folder, ALL):
@@ -71,12 +89,12 @@ class FashionMNIST:
                     f"{self.params.folder!r} lacks some of {', '.join(ALL)} (or .gz)", "params.dataset.params.folder"
                 )
             return folder
-        for folder in (data_root() / "fashion_mnist", DEBIAN):
-            if has_idx(folder, ALL):
-                return folder
-        return self._downloaded()
+        return first_inside([OWN], "params.dataset", lambda folder: has_idx(folder, ALL))
 
-    def _downloaded(self) -> Path:
+    def _brought(self) -> Path:
+        """A package's, or a download."""
+        if has_idx(DEBIAN, ALL):
+            return DEBIAN
         root = data_root()
         folder = root / "FashionMNIST" / "raw"
         if self.params.download and not has_idx(folder, ALL):

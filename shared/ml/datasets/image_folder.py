@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from pydantic import Field
 
+from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._base import Measured, Samples, Split
@@ -29,7 +31,9 @@ Found = tuple[list[Path], torch.Tensor]
 
 
 class ImageFolderParams(Params):
-    path: str = Field(min_length=1, max_length=500, description="the folder of class folders, inside the data root")
+    path: Annotated[str, data_file()] = Field(
+        min_length=1, max_length=500, description="the folder of class folders, inside the data root"
+    )
     size: int = Field(32, ge=8, le=224, description="pixels, high and wide, that every picture is brought to")
     grey: bool = Field(False, description="one channel in the place of red, green and blue")
 

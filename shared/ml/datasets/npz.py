@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.fit import MAX_FEATURES
 from shared.ml.context import generator
@@ -24,7 +25,9 @@ FIELD = "params.dataset.params.path"
 
 
 class NpzParams(Params):
-    path: str = Field(min_length=1, max_length=500, description="the .npz file, inside the data root")
+    path: Annotated[str, data_file()] = Field(
+        min_length=1, max_length=500, description="the .npz file, inside the data root"
+    )
 
 
 @registry.register("npz", params=NpzParams)

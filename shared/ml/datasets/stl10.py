@@ -7,7 +7,7 @@ from pathlib import Path
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._base import Split
-from shared.ml.datasets._photographs import FIELD, Bytes, Photographs, PhotographsParams, records
+from shared.ml.datasets._photographs import FIELD, Bytes, Photographs, PhotographsParams, looked_for, records
 
 
 class STL10Params(PhotographsParams):
@@ -18,6 +18,7 @@ class STL10Params(PhotographsParams):
     "stl10",
     params=STL10Params,
     source="Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning",
+    data_files=looked_for("stl10", "stl10_binary"),
     traits={"input_shape": [3, 96, 96], "num_classes": 10},
 )
 class STL10(Photographs):

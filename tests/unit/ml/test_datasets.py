@@ -88,6 +88,13 @@ def test_fashion_mnist_that_is_nowhere_says_what_to_do(root: Path, monkeypatch: 
         open_dataset(Choice(name="fashion_mnist", params={"download": False})).load("train")
 
 
+def test_fashion_mnist_of_a_package_that_was_exchanged_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fashion(root / "package")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "package")
+    with pytest.raises(InvalidRequest, match="train-images-idx3-ubyte of package/ is not the authors'"):
+        open_dataset(Choice(name="fashion_mnist")).load("train")
+
+
 def test_a_named_folder_without_files_is_refused(root: Path) -> None:
     (root / "empty").mkdir()
     with pytest.raises(InvalidRequest, match="lacks"):

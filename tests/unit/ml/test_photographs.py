@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -206,9 +207,20 @@ def test_a_download_is_checked_unpacked_and_found_again(
     assert not list(root.iterdir())  # nothing of what came is kept
     monkeypatch.setattr(plugin("cifar100"), "md5", md5)
     check("cifar100", opened("cifar100", download=True).load("test"), "test")
-    assert [found.name for found in root.iterdir()] == ["cifar-100-binary"]
+    (downloaded,) = (root / "downloads").iterdir()
+    assert re.fullmatch("cifar-100-binary-[0-9a-f]{64}", downloaded.name)
     packed.unlink()
     check("cifar100", opened("cifar100", download=True).load("train"), "train")
+    (downloaded / "train.bin").write_bytes((downloaded / "test.bin").read_bytes())
+    with pytest.raises(InvalidRequest, match="has changed since it was downloaded"):
+        opened("cifar100", download=True).load("test")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_that_is_looked_for_is_declared(name: str) -> None:
+    """Else another file in its place would give the results of the first."""
+    described = registry.get(name)
+    assert described.data_files == (f"{name}.npz", name, plugin(name).folder)
 
 
 def test_constants_of_fashion_mnist_are_those_of_its_training_images() -> None:

@@ -17,6 +17,7 @@ from shared.jobs.spec import AuditSpec
 from shared.ml import REGISTRIES
 from shared.ml.records import ForgetSets
 from shared.ml.tensors import read_tensors
+from tests.golden.planned_jobs import identify
 from tests.support.tiny import Outputs, body
 from workers.context import JobContext
 from workers.stages import registry as stages
@@ -130,4 +131,4 @@ def test_a_model_that_does_not_fit_the_data_is_refused_when_planned(dataset: obj
     with pytest.raises(InvalidRequest, match=re.escape(words)) as caught:
         catalog.check("pretrain", None, {"dataset": dataset, "model": model}, [])
     assert caught.value.field == "params.model"
-    assert plan(spec.model_copy(update={"model": Choice(name="mlp")}), catalog)
+    assert plan(spec.model_copy(update={"model": Choice(name="mlp")}), catalog, identify)

@@ -11,7 +11,8 @@ from shared.jobs.states import State
 JOB = Job(
     id="job_1", tenant="t", stage="attack", method="invert", params={"a": 1}, seed=3,
     inputs=(Input("A", parent="job_0", parent_role="B"), Input("C", sha256="f" * 64)), produces=("R",),
-    state=State.RUNNING, priority=1, plan_key="p", content_key=None, code="c", fresh=False, fence=2, attempt=2,
+    state=State.RUNNING, priority=1, plan_key="p", content_key=None, data={"mine.npz": "d" * 64}, code="c",
+    fresh=False, fence=2, attempt=2,
     lost_count=1, lease_until=5.0, worker="w", stop="cancel", checkpoint="k", progress={"done": 1}, failure=None,
     message=None, reused_from=None, time_limit=9.5, created_at=0.0, queued_at=1.0005, started_at=None,
     finished_at=None, version=7, artifacts=(Artifact("R", "e" * 64, 5, "x/y"),), audits=("aud_1",),

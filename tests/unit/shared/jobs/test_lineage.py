@@ -13,7 +13,7 @@ from tests.support.plugins import catalog
 
 def job(name: str, produces: str = "", state: State = State.RUNNING, made: str = "", **inputs: Input) -> Job:
     return Job(
-        id=name, tenant="t", stage="stage", method=None, params={}, seed=0, inputs=tuple(inputs.values()),
+        id=name, tenant="t", stage="stage", method=None, params={}, data={}, seed=0, inputs=tuple(inputs.values()),
         produces=tuple(produces.split()), state=state, priority=0, plan_key="", content_key=None, code="", fresh=False,
         fence=0, attempt=0, lost_count=0, lease_until=None, worker=None, stop=None, checkpoint=None, progress={},
         failure=None, message=None, reused_from=None, time_limit=None, created_at=0, queued_at=None, started_at=None,

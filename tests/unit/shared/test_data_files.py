@@ -1,0 +1,209 @@
+"""What identifies a file or a folder, and what is refused rather than identified."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from shared import data_files
+from shared.artifacts import digest
+from shared.data_files import DataFile, DataRoot, PlannedFiles, identify_nothing, inside
+from shared.errors import InvalidRequest
+
+FIELD = "params.path"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataRoot:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
+    return DataRoot(folder)
+
+
+def write(root: DataRoot, path: str, body: bytes) -> Path:
+    file = root.folder / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(body)
+    return file
+
+
+def test_a_file_is_its_bytes(root: DataRoot) -> None:
+    write(root, "mine.npz", b"one")
+    assert root.identify("mine.npz", FIELD) == digest(b"one")
+    assert root.identify("nowhere.npz", FIELD) is None
+
+
+def test_a_folder_is_its_names_and_bytes(root: DataRoot) -> None:
+    changes = [
+        lambda: write(root, "faces/a/1.png", b"other"),
+        lambda: write(root, "faces/a/2.png", b""),
+        (root.folder / "faces/c").mkdir,  # one more class
+        lambda: (root.folder / "faces/b/1.png").rename(root.folder / "faces/b/2.png"),
+        lambda: (root.folder / "faces/a/1.png").rename(root.folder / "faces/b/1.png"),
+        (root.folder / "faces/a/2.png").unlink,
+    ]
+    write(root, "faces/a/1.png", b"one")
+    write(root, "faces/b/1.png", b"two")
+    seen = [root.identify("faces", FIELD)]
+    for change in changes:
+        change()
+        seen.append(root.identify("faces", FIELD))
+    assert len(set(seen)) == len(changes) + 1
+    write(root, "faces/.thumbnails", b"no data")
+    assert root.identify("faces", FIELD) == seen[-1]
+
+
+def test_names_and_bytes_are_told_apart(root: DataRoot) -> None:
+    """What stands in a name cannot pass for another file."""
+    write(root, "one/a" + digest(b"x") + "folder 1 b", b"x")
+    write(root, "two/a", b"x")
+    (root.folder / "two/b").mkdir()
+    assert root.identify("one", FIELD) != root.identify("two", FIELD)
+
+
+def test_an_equal_folder_elsewhere_is_the_same(root: DataRoot) -> None:
+    for name in ("b/1", "a/2", "a/1"):
+        write(root, f"here/{name}", name.encode())
+    for name in ("a/1", "a/2", "b/1"):
+        write(root, f"there/{name}", name.encode())
+    assert root.identify("here", FIELD) == root.identify("there", FIELD)
+
+
+def test_an_unchanged_file_is_read_once(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(root, "faces/large.npz", b"one")
+    now = time.time_ns()
+    monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
+    first = [root.identify(path, FIELD) for path in ("faces/large.npz", "faces")]
+
+    def unread(*_: object, **__: object) -> None:
+        raise AssertionError("it was read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_files.hashlib, "sha256", unread)
+        assert root.identify("faces/large.npz", FIELD) == first[0]
+    assert root.identify("faces", FIELD) == first[1]
+    before = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as long as before, and as old
+    assert root.identify("faces/large.npz", FIELD) == digest(b"two")
+    assert root.identify("faces", FIELD) != first[1]
+
+
+def test_a_file_that_was_written_just_now_is_read_again(root: DataRoot) -> None:
+    """The clock of a file system is coarse: two writes may bear one time."""
+    for n in range(50):
+        write(root, "mine.npz", b"%3d" % n)
+        assert root.identify("mine.npz", FIELD) == digest(b"%3d" % n)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret", "a/../../secret", "out", "faces/../../secret"])
+def test_no_path_leads_out_of_the_root(root: DataRoot, path: str) -> None:
+    write(root, "faces/1.png", b"one")
+    (root.folder.parent / "secret").write_bytes(b"secret")
+    (root.folder / "out").symlink_to(root.folder.parent / "secret")
+    with pytest.raises(InvalidRequest, match="stay inside"):
+        root.identify(path, FIELD)
+
+
+def test_a_link_in_a_folder_is_what_it_leads_to_and_never_leads_out(root: DataRoot) -> None:
+    write(root, "store/1.png", b"one")
+    write(root, "faces/0.png", b"zero")
+    link = root.folder / "faces/1.png"
+    link.symlink_to(root.folder / "store/1.png")
+    before = root.identify("faces", FIELD)
+    write(root, "store/1.png", b"two")
+    assert root.identify("faces", FIELD) != before
+    link.unlink()
+    (root.folder.parent / "secret").write_bytes(b"secret")
+    link.symlink_to(root.folder.parent / "secret")
+    with pytest.raises(InvalidRequest, match=r"'faces/1.png' leads out of its folder"):
+        root.identify("faces", FIELD)
+
+
+def test_a_link_to_a_folder_is_refused(root: DataRoot) -> None:
+    write(root, "faces/1.png", b"one")
+    (root.folder / "faces/again").symlink_to(root.folder / "faces")
+    with pytest.raises(InvalidRequest, match="'faces/again' is not a regular file"):
+        root.identify("faces", FIELD)
+
+
+@pytest.mark.parametrize("place", ["pipe", "faces/pipe"])
+def test_nothing_waits_for_the_writer_of_a_pipe(root: DataRoot, place: str) -> None:
+    (root.folder / "faces").mkdir()
+    os.mkfifo(root.folder / place)
+    with pytest.raises(InvalidRequest, match="not a regular file"):
+        root.identify(place.partition("/")[0], FIELD)
+
+
+def test_a_socket_is_refused(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.folder)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        with pytest.raises(InvalidRequest, match="cannot be opened"):
+            root.identify("socket", FIELD)
+
+
+def test_what_holds_too_much_is_refused(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(4):
+        write(root, f"faces/{n}", b"0" * 1000)
+    for name, most, said in (("MAX_ENTRIES", 3, "more than 3 files"), ("MAX_HASHED", 3999, "above")):
+        with monkeypatch.context() as patch:
+            patch.setattr(data_files, name, most)
+            with pytest.raises(InvalidRequest, match=said):
+                root.identify("faces", FIELD)
+    assert root.identify("faces", FIELD)
+    write(root, "deep/" + "d/" * 40 + "x", b"")
+    with pytest.raises(InvalidRequest, match="'deep' holds folders in folders more than 32 deep"):
+        root.identify("deep", FIELD)
+
+
+def test_digests_of_what_a_job_names(root: DataRoot) -> None:
+    write(root, "mine.npz", b"one")
+    files = [DataFile("mine.npz", FIELD), DataFile("cifar10.npz", "params", optional=True)]
+    assert root.digests(files) == {"mine.npz": digest(b"one")}
+    with pytest.raises(InvalidRequest, match=r"no 'other\.npz' .* PALIMPSEST_DATA_ROOT") as caught:
+        root.digests([DataFile("other.npz", FIELD)])
+    assert caught.value.field == FIELD
+
+
+def test_without_a_data_root_no_file_can_be_named() -> None:
+    assert identify_nothing([DataFile("cifar10.npz", "params", optional=True)]) == {}
+    with pytest.raises(InvalidRequest, match="no data root is seen") as caught:
+        identify_nothing([DataFile("mine.npz", FIELD)])
+    assert caught.value.field == FIELD
+
+
+@pytest.mark.parametrize(
+    ("planned", "now", "said"),
+    [
+        (digest(b"one"), b"two", "has changed"),
+        (digest(b"one"), None, "is not there any more"),
+        (None, b"two", "is new"),
+    ],
+)
+def test_within_a_job_only_what_was_planned_is_found(
+    root: DataRoot, planned: str | None, now: bytes | None, said: str
+) -> None:
+    if now is not None:
+        write(root, "mine.npz", now)
+    files = PlannedFiles({} if planned is None else {"mine.npz": planned})
+    with files.guarding(), pytest.raises(InvalidRequest, match=f"'mine.npz' .* {said} .* post it again"):
+        inside("mine.npz", FIELD)
+    if now is not None:
+        assert inside("mine.npz", FIELD).read_bytes() == now  # no job
+
+
+def test_what_changes_while_a_job_reads_it_is_noticed(root: DataRoot) -> None:
+    write(root, "mine.npz", b"one")
+    files = PlannedFiles({"mine.npz": digest(b"one")})
+    with files.guarding():
+        assert inside("mine.npz", FIELD).read_bytes() == b"one"
+    files.require_unchanged()
+    write(root, "mine.npz", b"two")
+    with pytest.raises(InvalidRequest, match="has changed"):
+        files.require_unchanged()
