@@ -1,5 +1,5 @@
 """Artifacts: bytes that a job made, addressed by their sha256."""
 
-from shared.artifacts.store import CHUNK, ArtifactStore, digest
+from shared.artifacts.store import CHUNK, ArtifactStore, Stored, digest
 
-__all__ = ["CHUNK", "ArtifactStore", "digest"]
+__all__ = ["CHUNK", "ArtifactStore", "Stored", "digest"]

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 DRAFTS = "drafts"  # inside the store's folder: a name is given by a link, which does not leave a file system
@@ -38,10 +39,25 @@ class DurableFolder:
         try:
             self._make(target.parent)
             if not self._keep(target, data):
-                self._write(target, data)
+                self._place(self._draft([data]), target)
             _sync(target.parent)
         except OSError:
             self._synced.clear()  # the next try recreates folders that were removed
+            raise
+
+    def put_stream(self, chunks: Iterable[bytes], path: Callable[[], str]) -> None:
+        """Bring bytes to the disk as they come, then under the path that is asked for when all have come.
+
+        Raises:
+            OSError: as `put`.
+        """
+        try:
+            draft = self._draft(chunks)
+            target = self._folder / path()
+            self._place(draft, target)
+            _sync(target.parent)
+        except OSError:
+            self._synced.clear()
             raise
 
     def _keep(self, target: Path, data: bytes) -> bool:
@@ -55,21 +71,30 @@ class DurableFolder:
         except FileNotFoundError:
             return False
 
-    def _write(self, target: Path, data: bytes) -> None:
+    def _draft(self, chunks: Iterable[bytes]) -> Path:
+        """A file beside the others that holds these bytes, on the disk."""
         drafts = self._folder / DRAFTS
         self._make(drafts)
         self._sweep(drafts)
         draft = drafts / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             with draft.open("xb") as file:
-                file.write(data)
+                for chunk in chunks:
+                    file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-            # whoever looks sees the old bytes, or the new ones
+        except BaseException:
+            _remove(draft)
+            raise
+        return draft
+
+    def _place(self, draft: Path, target: Path) -> None:
+        """Whoever looks sees the old bytes, or the new ones."""
+        try:
+            self._make(target.parent)
             draft.replace(target)
         except BaseException:
-            with contextlib.suppress(OSError):
-                draft.unlink()
+            _remove(draft)
             raise
 
     def _make(self, folder: Path) -> None:
@@ -92,6 +117,11 @@ class DurableFolder:
                 with contextlib.suppress(OSError):  # another sweeps too
                     if time.time() - entry.stat().st_mtime > STALE_S:
                         os.unlink(entry.path)
+
+
+def _remove(draft: Path) -> None:
+    with contextlib.suppress(OSError):
+        draft.unlink()
 
 
 def _sync(folder: Path) -> None:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from shared.artifacts.local import DurableFolder
+from shared.artifacts.local import DRAFTS, DurableFolder
 from shared.errors import Damaged, InvalidRequest, NotFound, TransientError
 
 CHUNK = 1 << 20
+PART = 8 << 20  # of an upload to S3, which has at most 10,000
 
 
 def digest(data: bytes) -> str:
@@ -55,6 +57,36 @@ def _reading(sha256: str) -> Iterator[None]:
         raise NotFound(f"artifact {sha256} is not in the store") from error
     except (BaseError, OSError) as error:
         raise TransientError(f"artifact {sha256} could not be read: {_first_line(error)}") from error
+
+
+class Stored(NamedTuple):
+    """What came in."""
+
+    sha256: str
+    size: int
+
+
+class _Incoming:
+    """The bytes of a source, digested as they pass. `error` is what the source itself has raised."""
+
+    def __init__(self, source: Iterable[bytes] | IO[bytes]) -> None:
+        self._source = source if not hasattr(source, "read") else iter(lambda: source.read(CHUNK), b"")
+        self._seen, self._size = hashlib.sha256(), 0
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._source:
+                self._seen.update(chunk)
+                self._size += len(chunk)
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+    @property
+    def stored(self) -> Stored:
+        return Stored(self._seen.hexdigest(), self._size)
 
 
 class ArtifactStore:
@@ -92,6 +124,37 @@ class ArtifactStore:
         except (BaseError, OSError) as error:
             raise TransientError(f"artifact of {len(data)} bytes could not be stored: {_first_line(error)}") from error
         return sha256
+
+    def put_stream(self, source: Iterable[bytes] | IO[bytes]) -> Stored:
+        """Store bytes as they come, whose number nobody needs to know; at most a few chunks are in memory.
+
+        They go into a draft, which gets its address when they have all come. What `source` raises is raised, and leaves
+        nothing behind.
+
+        Raises:
+            TransientError: the store did not take them.
+        """
+        incoming = _Incoming(source)
+        try:
+            if self._folder is not None:
+                self._folder.put_stream(incoming, lambda: _path(incoming.stored.sha256))
+            else:
+                self._put_stream(incoming)
+        except (BaseError, OSError) as error:
+            if error is incoming.error:
+                raise
+            raise TransientError(f"an artifact could not be stored: {_first_line(error)}") from error
+        return incoming.stored
+
+    def _put_stream(self, incoming: _Incoming) -> None:
+        draft = f"{DRAFTS}/{secrets.token_hex(16)}"
+        try:
+            obstore.put(self._backend, draft, iter(incoming), chunk_size=PART, max_concurrency=1)
+            obstore.rename(self._backend, draft, _path(incoming.stored.sha256))
+        except BaseException:
+            with suppress(BaseError, OSError):
+                obstore.delete(self._backend, draft)
+            raise
 
     def _put(self, path: str, data: bytes) -> None:
         try:
