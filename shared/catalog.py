@@ -19,11 +19,11 @@ from jsonschema.protocols import Validator
 from pydantic import TypeAdapter, ValidationError
 
 from shared.catalog_entry import Entry as Entry
-from shared.catalog_entry import JSONObject
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest, PluginImportError
 from shared.fit import misfit
 from shared.param_schema import check_schema, data_paths, explain, one_way, validator_of
+from shared.plugins import DatasetTraits, JSONObject, ModelTraits, StageTraits
 
 NUMBERED = re.compile(r"_[1-9][0-9]{0,5}$")
 # Bounds of what workers publish. The plugins that come along: 62 entries, 70 kB, the longest 3.5 kB.
@@ -176,10 +176,11 @@ class Catalog:
         uses = tuple(dict.fromkeys(role for e in entries for role in e.uses))
         produces = tuple(dict.fromkeys(role for e in entries for role in e.made(complete)))
         names = tuple(sorted({f"{e.kind}:{e.name}" for e in used}))
+        own = entry.as_a(StageTraits)
         # a stage that runs every plugin of a kind (evaluate: metrics) runs their code too
-        ran = [*used, *(e for e in self if e.kind in entry.traits.get("runs", ()))]
+        ran = [*used, *(e for e in self if e.kind in own.runs)]
         code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in ran})).encode()).hexdigest()
-        many, tolerant = tuple(entry.many), bool(entry.traits.get("tolerant"))
+        many, tolerant = tuple(entry.many), own.tolerant
         files = {file.path: file for e in entries for file in self._data_files(e, complete, "params")}
         return CheckedJob(complete, names, needs, uses, many, produces, tolerant, code, tuple(files.values()))
 
@@ -201,10 +202,10 @@ class Catalog:
         by_kind = {entry.kind: entry for entry in used}
         if "model" in by_kind and "dataset" in by_kind:
             model, dataset = by_kind["model"], by_kind["dataset"]
-            shape = dataset.traits.get("input_shape", ())
-            if why := misfit(model.name, model.traits, shape):
+            shape = dataset.as_a(DatasetTraits).input_shape or ()
+            if why := misfit(model.name, model.as_a(ModelTraits), shape):
                 models = (e for e in self if e.kind == "model")
-                fitting = [e.name for e in models if not misfit(e.name, e.traits, shape)]
+                fitting = [e.name for e in models if not misfit(e.name, e.as_a(ModelTraits), shape)]
                 raise InvalidRequest(f"{why} ({dataset.name}). Models that fit: {', '.join(fitting)}", "params.model")
 
     def _complete_once(self, entry: Entry, given: JSONObject, used: list[Entry]) -> JSONObject:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from shared.registry import Plugin
+from shared.plugins import (
+    DatasetPlugin,
+    DefensePlugin,
+    JSONObject,
+    Plugin,
+    StagePlugin,
+    TrainedPlugin,
+    Traits,
+    read_traits,
+    traits_of,
+)
 from shared.wiring import Wiring
 
-JSONObject = dict[str, Any]
+OfKind = TypeVar("OfKind", bound=Traits)
 
 
 class Entry(BaseModel):
-    """One plugin as published: see `shared.registry.Plugin` for the fields."""
+    """One plugin as published: see `shared.plugins` for the fields.
+
+    Raises:
+        ValidationError: a field is wrong, or one of `traits`.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -35,16 +49,32 @@ class Entry(BaseModel):
     data_files: list[str] = Field(
         default_factory=list, description="what is read from the data root when no parameter names a file"
     )
-    traits: JSONObject = Field(default_factory=dict)
+    traits: JSONObject = Field(default_factory=dict, description="what only plugins of its kind say")
     params_schema: JSONObject = Field(default_factory=dict)
     code: str = Field(
         default="",
         description="sha256 over the plugin's source, what it imports, and the versions it runs on",
     )
 
+    _traits: Traits = PrivateAttr()
+
+    def model_post_init(self, _: Any) -> None:
+        self._traits = read_traits(self.kind, self.traits)
+
+    def as_a(self, of_kind: type[OfKind]) -> OfKind:
+        """Its traits, typed: `entry.as_a(DefenseTraits).strength`.
+
+        Raises:
+            TypeError: it is of another kind.
+        """
+        if not isinstance(self._traits, of_kind):
+            raise TypeError(f"{self.kind} {self.name} has no {of_kind.__name__}")
+        return self._traits
+
     @classmethod
     def of(cls, plugin: Plugin, code: str = "") -> Entry:
         """Describe a plugin."""
+        stage = plugin if isinstance(plugin, StagePlugin) else None
         return cls(
             kind=plugin.kind,
             name=plugin.name,
@@ -53,15 +83,15 @@ class Entry(BaseModel):
             needs=list(plugin.needs),
             needs_when=_as_data(plugin.needs_when),
             uses=list(plugin.uses),
-            many=list(plugin.many),
+            many=list(stage.many) if stage else [],
             produces=list(plugin.produces),
-            produces_when=_as_data(plugin.produces_when),
-            trains=list(plugin.trains),
-            methods=plugin.methods,
-            counter=plugin.counter is not None,
-            wiring=plugin.wiring,
-            data_files=list(plugin.data_files),
-            traits=dict(plugin.traits),
+            produces_when=_as_data(stage.produces_when) if stage else {},
+            trains=list(plugin.trains) if isinstance(plugin, TrainedPlugin) else [],
+            methods=stage.methods if stage else None,
+            counter=isinstance(plugin, DefensePlugin) and plugin.counter is not None,
+            wiring=stage.wiring if stage else None,
+            data_files=list(plugin.data_files) if isinstance(plugin, DatasetPlugin) else [],
+            traits=traits_of(plugin),
             params_schema=plugin.params.model_json_schema(),
             code=code,
         )

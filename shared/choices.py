@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import InvalidRequest
-from shared.registry import Params, Plugin, Registry
+from shared.plugins import Params, Plugin
+from shared.registry import Registry
 
 
 class Choice(BaseModel):
@@ -49,6 +50,7 @@ def data_file() -> Any:
 
 
 M = TypeVar("M", bound=BaseModel)
+P = TypeVar("P", bound=Plugin)
 
 
 def validated(model: type[M], value: Any, what: str, field: str) -> M:
@@ -65,7 +67,7 @@ def validated(model: type[M], value: Any, what: str, field: str) -> M:
         raise InvalidRequest(f"{what}{f'.{where}' if where else ''}: {first['msg']}", field) from error
 
 
-def chosen(registry: Registry, choice: Choice) -> tuple[Plugin, Params]:
+def chosen(registry: Registry[P], choice: Choice) -> tuple[P, Params]:
     """The plugin that `choice` names and its validated parameters.
 
     Raises:

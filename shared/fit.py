@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from shared.plugins import ModelTraits
 
 MAX_FEATURES = 512  # of a table
 
 
-def misfit(model: str, traits: Mapping[str, Any], shape: Sequence[int | None]) -> str | None:
+def misfit(model: str, traits: ModelTraits, shape: Sequence[int | None]) -> str | None:
     """Why a model does not take data of this shape, in words; None where it does.
 
     Args:
-        traits: the model's. `min_size` is the smaller side in pixels that it needs; without it, it takes tables too.
+        traits: the model's.
         shape: C, H, W of a sample; None is not known yet. A row of a table is F, 1, 1.
     """
-    least, sides = traits.get("min_size", 1), [side for side in shape[1:] if side is not None]
+    least, sides = traits.min_size, [side for side in shape[1:] if side is not None]
     if all(side >= least for side in sides):
         return None
     got = "a table" if sides == [1, 1] else " x ".join(str(side) for side in sides)

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from shared.errors import InvalidRequest
+from shared.plugins import DatasetTraits
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,16 @@ def search_of(params: Mapping[str, Any]) -> Search:
     return search
 
 
-def quoted(params: Mapping[str, Any], shape: Mapping[str, Any]) -> str:
-    """A sentence: what a job of the stage `probe` may ask. `shape` are the traits of its data set.
+def quoted(params: Mapping[str, Any], data: DatasetTraits) -> str:
+    """A sentence: what a job of the stage `probe` may ask. `data` are the traits of its data set.
 
     Raises:
         InvalidRequest: as `search_of` and `Search.check`.
     """
-    search, classes, each = search_of(params), shape.get("num_classes"), shape.get("input_shape")
-    if classes is not None and each is not None:
-        most = f"{search.check(classes, prod(each)):,}"
+    search, classes = search_of(params), data.num_classes
+    sides = [side for side in data.input_shape or () if side is not None]
+    if classes is not None and len(sides) == 3:
+        most = f"{search.check(classes, prod(sides)):,}"
     elif search.candidates is None:
         most = f"{search.max_queries:,}"
     else:

@@ -8,92 +8,47 @@ module in it whose name does not start with `_` is a plugin file. `load()` impor
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ValidationError
 
 from shared.errors import InvalidRequest, PluginImportError
-from shared.wiring import Wiring
+from shared.plugins import Plugin, names_of
 
 T = TypeVar("T", bound=Callable[..., Any])
+P = TypeVar("P", bound=Plugin)
 
 
-class Params(BaseModel):
-    """Base of every plugin's parameters: unknown names are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One thing a worker can do: what it is called, what it takes, what it needs, what it makes.
-
-    `needs` are roles that must be among a job's inputs; `needs_when[param][value]` are further roles
-    needed when that parameter has that value; `uses` are roles taken when given, `many` roles taken any
-    number of times, as ROLE_1, ROLE_2 and so on. `produces` are the roles of its outputs,
-    `produces_when[param][value]` further ones. `methods` (stages only) is the kind of plugin that a job's
-    `method` names. `trains` are those of its parameters that the stage train takes as well: what it needs
-    to have been trained differently, it has trained for itself. `counter` (defenses only) is what an attacker does who
-    knows it: see `shared/ml/defenses/README.md`.
-    `wiring` (stages only) says how an audit runs it.
-    `data_files` (data sets) are files and folders of the data root, in the order in which they are looked for, that are
-    read when no parameter names one (see `shared.choices.data_file`).
-    `traits` is any further JSON that the catalog publishes (a metric's unit, an attack's output).
-    """
-
-    kind: str
-    name: str
-    target: Callable[..., Any]
-    params: type[Params]
-    source: str = ""
-    needs: tuple[str, ...] = ()
-    needs_when: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
-    uses: tuple[str, ...] = ()
-    many: tuple[str, ...] = ()
-    produces: tuple[str, ...] = ()
-    produces_when: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
-    trains: tuple[str, ...] = ()
-    methods: str | None = None
-    counter: Callable[..., Any] | None = None
-    wiring: Wiring | None = None
-    data_files: tuple[str, ...] = ()
-    traits: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def summary(self) -> str:
-        """First line of the docstring."""
-        return (inspect.getdoc(self.target) or "").partition("\n")[0]
-
-    @property
-    def module(self) -> str:
-        return self.target.__module__
-
-
-class Registry:
+class Registry(Generic[P]):
     """The plugins of one kind."""
 
-    def __init__(self, kind: str, package: str, check: Callable[[Plugin], None] | None = None) -> None:
+    def __init__(self, plugin: type[P], package: str, check: Callable[[P], None] | None = None) -> None:
         """
         Args:
+            plugin: what a plugin of this kind says of itself.
             package: the folder's import name (`__name__` of its `__init__`).
             check: raises PluginImportError for what no plugin of this kind may be.
         """
-        self.kind = kind
+        self.kind = plugin.kind
+        self._plugin = plugin
         self.package = package
         self._check = check
-        self._plugins: dict[str, Plugin] = {}
+        self._plugins: dict[str, P] = {}
         self._loaded = False
 
-    def register(self, name: str, *, params: type[Params] = Params, **described: Any) -> Callable[[T], T]:
-        """Register the decorated class or function as `name`; keywords are the fields of `Plugin`."""
+    def register(self, name: str, **described: Any) -> Callable[[T], T]:
+        """Register the decorated class or function as `name`; keywords are the fields of the kind's descriptor.
+
+        Raises:
+            PluginImportError: no such field, one is missing, or one has no such value; the message names it.
+        """
 
         def add(target: T) -> T:
-            plugin = Plugin(self.kind, name, target, params, **described)
+            plugin = self._describe(name, target, described)
             if not plugin.summary:
                 raise PluginImportError(
                     f"{self.kind} {name!r} in {target.__module__} has no docstring: say in one line what it is"
@@ -110,7 +65,21 @@ class Registry:
 
         return add
 
-    def load(self) -> Registry:
+    def _describe(self, name: str, target: Callable[..., Any], described: dict[str, Any]) -> P:
+        who, known = f"{self.kind} {name!r} in {target.__module__}", list(names_of(self._plugin))
+        for extra in sorted(described.keys() - known):
+            near = get_close_matches(extra, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise PluginImportError(f"{who} says {extra}, which is no field of {self._plugin.__name__}: {hint}")
+        try:
+            return self._plugin(name=name, target=target, **described)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            field, *inner = (str(part) for part in first["loc"])
+            where = f"{field}, at {'.'.join(inner)}" if inner else field
+            raise PluginImportError(f"{who} is wrong in its field {where}: {first['msg']}") from error
+
+    def load(self) -> Registry[P]:
         """Import every plugin file of the folder.
 
         Raises:
@@ -143,7 +112,7 @@ class Registry:
         plugin = self._plugins.pop(name)
         sys.modules.pop(plugin.module, None)
 
-    def get(self, name: str) -> Plugin:
+    def get(self, name: str) -> P:
         """The plugin called `name`.
 
         Raises:
@@ -156,7 +125,7 @@ class Registry:
                 f"unknown {self.kind} {name!r}; known: {', '.join(sorted(self._plugins))}", "method"
             ) from None
 
-    def __iter__(self) -> Iterator[Plugin]:
+    def __iter__(self) -> Iterator[P]:
         return iter(sorted(self.load()._plugins.values(), key=lambda p: p.name))
 
     def __contains__(self, name: object) -> bool:

@@ -14,7 +14,7 @@ from shared.errors import InvalidRequest
 from shared.ml.context import Checkpoint, generator
 from shared.ml.records import write_json
 from shared.ml.tensors import read_header
-from shared.registry import Params, Plugin
+from shared.plugins import Params, Plugin
 
 
 @dataclass(frozen=True)

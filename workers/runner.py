@@ -39,7 +39,7 @@ from shared.jobs.records import Artifact, Claim
 from shared.jobs.rows import to_json
 from shared.jobs.states import Failure
 from shared.ml import REGISTRIES
-from shared.registry import Params, Plugin
+from shared.plugins import Params, Plugin, StagePlugin
 from workers import memory
 from workers.attempt import AttemptHooks
 from workers.claimer import Claimer
@@ -50,7 +50,7 @@ from workers.stages import registry as stages
 
 log = structlog.get_logger()
 
-SILENCE = 120.0  # seconds that a stage may compute without progress unless its `silence` trait says otherwise
+SILENCE = 120.0  # seconds that a stage may compute without progress unless its `silence` says otherwise
 RESULTS = 10  # times the patience, for what took an attempt its whole life to make
 
 
@@ -100,7 +100,7 @@ class Runner:
         job, started = claim.job, time.monotonic()
         logger = log.bind(job=job.id, stage=job.stage, method=job.method, attempt=job.attempt, worker=self.worker)
         logger.info("attempt begins")
-        silence = self.settings.silence or float(stages.get(job.stage).traits.get("silence", SILENCE))
+        silence = self.settings.silence or stages.get(job.stage).silence or SILENCE
         # CUDA reserves far more than it takes
         memory.settle(self.settings.memory_limit_bytes, refuse=not torch.cuda.is_available())
         number = self.lease.hold(job.id, claim.fence, silence, job.time_limit)
@@ -256,17 +256,18 @@ class Runner:
         self.ringer.ring(wait_for(end, self.lease.page, TELL_WITHIN))
 
 
-def _method(stage: Plugin, name: str | None) -> Plugin | None:
+def _method(stage: StagePlugin, name: str | None) -> Plugin | None:
     if stage.methods is None or name is None:
         return None
-    return next(r for r in REGISTRIES if r.kind == stage.methods).get(name)
+    method: Plugin = next(r for r in REGISTRIES if r.kind == stage.methods).get(name)
+    return method
 
 
 def _params(
-    catalog: Catalog, stage: Plugin, method: Plugin | None, flat: Mapping[str, Any]
+    catalog: Catalog, stage: StagePlugin, method: Plugin | None, flat: Mapping[str, Any]
 ) -> tuple[Params, Params | None]:
     """The job's flat parameters as the real models of stage and method."""
-    plugins = [stage] + ([method] if method else [])
+    plugins: list[Plugin] = [stage] + ([method] if method else [])
     parts = split_params(flat, [catalog.get(p.kind, p.name, "method") for p in plugins])
     models = [p.params.model_validate(part) for p, part in zip(plugins, parts, strict=True)]
     return models[0], models[1] if method else None

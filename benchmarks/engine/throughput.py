@@ -32,7 +32,7 @@ from tests.support.tree import copy_tree
 HEAD = '''
 """A stage that costs nothing."""
 from pydantic import Field
-from shared.registry import Params
+from shared.plugins import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
 

@@ -8,6 +8,7 @@ from typing import Any
 from shared.catalog_entry import Entry
 from shared.errors import InvalidRequest
 from shared.jobs.planner import Setting
+from shared.plugins import DatasetTraits, UnlearningTraits
 from shared.probes import quoted
 from shared.shadows import unrepeatable
 
@@ -45,7 +46,7 @@ def check_retain(train: Mapping[str, Any], unlearn: Setting, field: str) -> None
     n, forget = train["size"], unlearn.params
     own = forget.get("indices")
     k = len(own[0]) if own else forget["size"]
-    if (own or forget.get("forget") != "class") and k == n and unlearn.method.traits.get("retain") != "optional":
+    if (own or forget.get("forget") != "class") and k == n and unlearn.method.as_a(UnlearningTraits).retain == "needed":
         raise InvalidRequest(
             f"{unlearn.method.name} needs samples to keep: forget sets of {n} leave nothing of a training set of {n}",
             field,
@@ -78,7 +79,7 @@ def check_probes(probe: Mapping[str, Any], dataset: Entry) -> None:
         InvalidRequest: it may ask more.
     """
     if "preset" in probe:
-        quoted(probe, dataset.traits)
+        quoted(probe, dataset.as_a(DatasetTraits))
 
 
 def forgets_several(unlearn: Mapping[str, Any]) -> bool:

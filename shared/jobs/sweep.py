@@ -8,6 +8,7 @@ from shared.catalog import Catalog, Entry
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.jobs.spec import AuditSpec
+from shared.plugins import DefenseTraits
 
 MAX_DEFENSES = 32
 
@@ -44,7 +45,7 @@ def _settings(choice: Choice, catalog: Catalog) -> tuple[str, list[Any]] | None:
     if ("defense", choice.name) not in catalog:
         return None  # refused when its job is planned, where the blame is right
     entry: Entry = catalog.get("defense", choice.name, "defenses")
-    strength = entry.traits.get("strength")
+    strength = entry.as_a(DefenseTraits).strength
     if strength is None or choice.params.get(strength) is not None:
         return None
     grid = choice.params.get("grid", entry.properties["grid"]["default"])

@@ -90,7 +90,7 @@ def build(architecture: Architecture, generator: torch.Generator | None = None) 
         InvalidRequest: no such model, or its parameters do not fit the input.
     """
     plugin, params = chosen(registry, architecture.model)
-    if why := misfit(plugin.name, plugin.traits, architecture.input_shape):
+    if why := misfit(plugin.name, plugin, architecture.input_shape):
         raise InvalidRequest(why, "params.model")
     with torch.random.fork_rng(devices=[]):
         if generator is not None:

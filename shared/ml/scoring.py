@@ -8,7 +8,7 @@ from statistics import fmean, median
 from typing import Any
 
 from shared.ml.statistics import bca, wilson
-from shared.registry import Plugin
+from shared.plugins import MetricPlugin
 
 JSONObject = dict[str, Any]
 
@@ -18,13 +18,12 @@ class Measure:
     """How the values of a metric are read."""
 
     unit: str
-    range: Sequence[float]
+    range: Sequence[float | None]
     higher_is_better: bool
 
     @classmethod
-    def of(cls, metric: Plugin) -> Measure:
-        traits = metric.traits
-        return cls(traits["unit"], traits["range"], bool(traits["higher_is_better"]))
+    def of(cls, metric: MetricPlugin) -> Measure:
+        return cls(metric.unit, metric.range, metric.higher_is_better)
 
 
 def summary(
@@ -55,7 +54,7 @@ def summary(
         "high": high,
         "interval": "wilson" if proportion else "bca",
         "unit": measure.unit,
-        "range": measure.range,
+        "range": list(measure.range),
         "higher_is_better": higher,
         "values": values,
         "nulls": {name: fmean(scores) for name, scores in {**by_null, **(few or {})}.items()},

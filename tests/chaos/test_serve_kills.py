@@ -35,14 +35,14 @@ import time
 from pathlib import Path
 
 from shared.ml.unlearning import registry
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class PatientParams(Params):
     gate: str = ""  # file that it waits for
 
 
-@registry.register("patient", params=PatientParams, needs=("ORIGINAL",), traits={"exact": False})
+@registry.register("patient", params=PatientParams, needs=("ORIGINAL",), exact=False)
 def unlearn(inputs, retain, forget, params, ctx):
     """Leave the network as it is."""
     while params.gate and not Path(params.gate).exists():
@@ -61,7 +61,7 @@ import torch
 
 from shared.ml.attacks import registry
 from shared.ml.attacks._observation import Answers
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class PatientParams(Params):
@@ -70,7 +70,7 @@ class PatientParams(Params):
 
 @registry.register(
     "patient", params=PatientParams, needs=("ORIGINAL", "UNLEARNED"), produces=("ANSWERS",),
-    traits={"access": "white_box"},
+    access="white_box",
 )
 def run(observation, params, ctx):
     """Guess class 0."""

@@ -24,7 +24,7 @@ from shared.ml.networks import Architecture, Ensemble, Networks, build, clone
 from shared.ml.records import Counts, Public
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Params, Plugin
+from shared.plugins import Params, Plugin
 from shared.roles import Role
 from tests.support.lpips import FILE, write_weights
 from tests.support.tiny import DATA, write_data
@@ -46,7 +46,7 @@ def defaults(plugin: Plugin) -> bool:
 def test_every_plugin_describes_itself(plugin: Plugin) -> None:
     entry = Entry.of(plugin)
     assert json.loads(entry.model_dump_json())
-    roles = {*plugin.needs, *plugin.uses, *plugin.many, *plugin.produces}
+    roles = {*plugin.needs, *plugin.uses, *plugin.produces, *getattr(plugin, "many", ())}
     for by_value in plugin.needs_when.values():
         for more in by_value.values():
             roles |= set(more)
@@ -101,8 +101,8 @@ def test_a_dataset_has_what_a_network_is_built_from(plugin: Plugin) -> None:
     if not defaults(plugin):
         return  # it is read from a file that its own tests bring
     dataset = plugin.target(plugin.params())
-    assert plugin.traits["input_shape"] == list(dataset.input_shape)  # the plan reads fit and costs off these
-    assert plugin.traits["num_classes"] == dataset.num_classes
+    assert plugin.input_shape == tuple(dataset.input_shape)  # the plan reads fit and costs off these
+    assert plugin.num_classes == dataset.num_classes
     if "download" in plugin.params.model_fields:
         return  # its files may not be here
     for split in ("train", "test"):
@@ -172,7 +172,7 @@ def test_an_unlearning_method_gives_finite_repeatable_weights_and_reports_progre
     assert "ORIGINAL" in plugin.needs
 
 
-RELEASING = [plugin for plugin in defenses.registry if plugin.traits.get("acts") != "training"]
+RELEASING = [plugin for plugin in defenses.registry if plugin.acts != "training"]
 TRAINING = [plugin for plugin in defenses.registry if plugin not in RELEASING]
 
 
@@ -213,7 +213,7 @@ def test_a_defense_repeats_reports_its_strength_and_changes_more_the_stronger_it
         assert all(bool(torch.isfinite(t).all()) for t in after.values())
         return sum((after[name] - tensor).square().sum().item() for name, tensor in before.items())
 
-    strength = plugin.traits.get("strength")
+    strength = plugin.strength
     if strength is None:
         change(plugin.params())
         return
@@ -242,7 +242,7 @@ def test_a_defense_has_a_counter_or_says_why_there_is_none(
     before = Networks(of_these, {n: t.unsqueeze(0) for n, t in original.items()}, 1)
     after = Networks(of_these, {n: torch.stack([t, 2 * t]) for n, t in unlearned.items()}, 2)
     grid = plugin.params().grid  # type: ignore[attr-defined]
-    params = plugin.params(**{plugin.traits["strength"]: grid[0]})
+    params = plugin.params(**{plugin.strength: grid[0]})
     seen = Observation(before, after)
     known, again = (plugin.counter(seen, params, public, LocalContext()) for _ in range(2))
     assert (known.original, known.base, known.counts, known.labels) == (seen.original, None, None, None)
@@ -259,7 +259,6 @@ def test_a_defense_has_a_counter_or_says_why_there_is_none(
 @pytest.mark.parametrize("plugin", of(attacks.registry))
 def test_an_attack_answers_for_every_deletion(plugin: Plugin) -> None:
     assert set(inspect.signature(plugin.target).parameters) == {"observation", "params", "ctx"}
-    assert plugin.traits["access"] in ("white_box", "black_box")
 
     def stack(networks: list[torch.nn.Module]) -> Networks:
         states = [network.state_dict() for network in networks]
@@ -274,7 +273,7 @@ def test_an_attack_answers_for_every_deletion(plugin: Plugin) -> None:
     seen: Observation | Queries | Candidates = Observation(
         stack([inputs().original]), stack(unlearned), stack([inputs().original]), Counts(N=8, k=1), labels
     )
-    if plugin.traits["access"] == "black_box":
+    if plugin.access == "black_box":
         before, *after = (Oracle(n, torch.device("cpu"), API()) for n in (inputs().original, *unlearned))
         probes = torch.rand(4, 3, 1, 12, 12, generator=generator(0, "probes"))
         seen = Queries([before] * len(after), after, probes, Counts(N=8, k=1))
@@ -310,8 +309,8 @@ def what_metrics_need(role: str, shape: tuple[int, int, int], folder: Path) -> t
 
 def shapes_for(plugin: Plugin) -> list[tuple[int, int, int]]:
     """The smallest images that a metric is defined for, as far as any model is, and wider ones."""
-    side = max(plugin.traits.get("min_size", 9), 9)
-    return [(c, side, side + wider) for c in plugin.traits.get("channels", [1, 3]) for wider in (0, 3)]
+    side = max(plugin.min_size, 9)
+    return [(c, side, side + wider) for c in plugin.channels or (1, 3) for wider in (0, 3)]
 
 
 @pytest.mark.parametrize("plugin", of(metrics.registry))
@@ -319,35 +318,31 @@ def test_a_metric_says_its_unit_range_and_direction_and_keeps_them(
     plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(tmp_path))
-    traits = plugin.traits
-    assert traits["takes"] in ("image", "embedding", "decoys", "label", "membership", "classifier")
-    assert isinstance(traits["unit"], str)
-    assert isinstance(traits["higher_is_better"], bool)
-    assert not plugin.needs or traits["takes"] in ("image", "embedding")
+    assert not plugin.needs or plugin.takes in ("image", "embedding")
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
     for shape in shapes_for(plugin):
         better, worse = (torch.rand(3, *shape, generator=generator(0, purpose)) for purpose in ("truth", "other"))
         needed = [what_metrics_need(role, shape, tmp_path) for role in plugin.needs]
-        if traits["takes"] == "image":
+        if plugin.takes == "image":
             pairs.append((plugin.target(better, better, *needed), plugin.target(worse, better, *needed)))
-        elif traits["takes"] == "embedding":
+        elif plugin.takes == "embedding":
             true, same, other = (plugin.target(x, *needed) for x in (better, better.clone(), worse))
             assert true.dim() == 2
             pairs.append(((true - same).square().sum(1), (true - other).square().sum(1)))
-        elif traits["takes"] == "decoys":
+        elif plugin.takes == "decoys":
             decoys = torch.rand(3, 2, *shape, generator=generator(0, "decoys"))
             pairs.append((plugin.target(better, better, decoys), plugin.target(decoys[:, 0], better, decoys)))
-    if traits["takes"] == "label":
+    if plugin.takes == "label":
         truth = torch.tensor([[0], [1], [2]])
         pairs.append((plugin.target(truth, truth), plugin.target(truth + 1, truth)))
-    if traits["takes"] == "membership":
+    if plugin.takes == "membership":
         others = torch.rand(3, 40, generator=generator(0, "others"))
         pairs.append((plugin.target(torch.full((3,), 2.0), others), plugin.target(torch.full((3,), -1.0), others)))
-    assert pairs or traits["takes"] == "classifier"  # a number for a network and data: see its own test
-    low, high = traits["range"]
+    assert pairs or plugin.takes == "classifier"  # a number for a network and data: see its own test
+    low, high = plugin.range
     for good, bad in pairs:
         assert good.shape == bad.shape == (3,)
         for scores in (good, bad):
             assert bool((scores >= low - 1e-6).all())
             assert high is None or bool((scores <= high + 1e-6).all())
-        assert bool((good > bad).all()) == traits["higher_is_better"]
+        assert bool((good > bad).all()) == plugin.higher_is_better

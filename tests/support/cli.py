@@ -56,15 +56,16 @@ def every_stage() -> Catalog:
                    uses=["RECONSTRUCTION", "ORIGINAL", "UNLEARNED", "TRAINING_SET", "DEFENSE"]),
             _entry("stage", "report", {"audit": {"type": "object"}, "rows": {"type": "array"}}, many=evaluation,
                    traits={"tolerant": True}, produces=["REPORT", "REPORT_HTML"]),
-            _entry("unlearning", "ascent", {"rate": _number(0.1, 0, 1)}),
-            _entry("unlearning", "retrain", needs=["BASE", "RECIPE"]),
+            _entry("unlearning", "ascent", {"rate": _number(0.1, 0, 1)}, traits={"exact": False}),
+            _entry("unlearning", "retrain", needs=["BASE", "RECIPE"], traits={"exact": True}),
             _entry("defense", "none"),
             _entry("attack", "invert", {"labels": labels, "iterations": _number(100, 1, 10_000)},
                    needs=["ORIGINAL", "UNLEARNED"], needs_when={"labels": {"given": ["LABELS"]}}, uses=["BASE"],
-                   produces=["RECONSTRUCTION"]),
+                   produces=["RECONSTRUCTION"], traits={"access": "white_box"}),
             _entry("dataset", "digits"),
             _entry("model", "mlp", {"width": _number(16, 1, 512)}),
-            _entry("metric", "psnr"),
+            _entry("metric", "psnr",
+                   traits={"takes": "image", "unit": "dB", "range": [0, 100], "higher_is_better": True}),
         ]
     )  # fmt: skip
 

@@ -6,11 +6,20 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from shared.catalog import Catalog, Entry
 from shared.choices import Choice, choice_of
-from shared.registry import Params, Plugin
+from shared.plugins import DESCRIPTORS, Params, Plugin
 from tests.support.wirings import WIRINGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThingPlugin(Plugin):
+    """A kind of a test's own."""
+
+    kind = "thing"
+    unit: str = "1"
 
 
 class Noisy(Params):
@@ -100,11 +109,15 @@ class Needy(Params):
     needed: int = Field(ge=0, description="has no default")
 
 
-def _plugin(kind: str, name: str, params: type[Params] = Params, **described: Any) -> Plugin:
-    def target() -> None:
-        """Does what its name says."""
+def _target() -> None:
+    """Does what its name says."""
 
-    return Plugin(kind, name, target, params, wiring=WIRINGS.get(name) if kind == "stage" else None, **described)
+
+def _plugin(kind: str, name: str, params: type[Params] = Params, **described: Any) -> Plugin:
+    descriptor = next(each for each in DESCRIPTORS if each.kind == kind)
+    if kind == "stage":
+        described["wiring"] = WIRINGS.get(name)
+    return descriptor(name=name, target=_target, params=params, **described)
 
 
 MADE = ("UNLEARNED", "FORGET_SETS", "COUNTS", "LABELS")
@@ -143,7 +156,7 @@ PLUGINS = [
         needs_when={"judge": {"True": ("JUDGE",)}},
         uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE", "PUBLIC", "JUDGE", "MEMBERSHIP"),
         produces=("EVALUATION", "PICTURES"),
-        traits={"runs": ["metric"]},
+        runs=("metric",),
     ),
     _plugin(
         "stage",
@@ -152,28 +165,29 @@ PLUGINS = [
         uses=("SELF_TEST",),
         many=("EVALUATION", "PICTURES", "METRICS"),
         produces=("REPORT",),
-        traits={"tolerant": True},
+        tolerant=True,
     ),
-    _plugin("stage", "selftest", produces=("SELF_TEST",), traits={"runs": ["stage", "attack", "metric"]}),
-    _plugin("metric", "psnr"),
+    _plugin("stage", "selftest", produces=("SELF_TEST",), runs=("stage", "attack", "metric")),
+    _plugin("metric", "psnr", takes="image", unit="dB", range=(0, 100), higher_is_better=True),
     _plugin("defense", "none"),
     _plugin("defense", "veil", Veil, counter=dict, produces=("FETCHED",)),
-    _plugin("defense", "mist", Mist, traits={"strength": "density"}),
+    _plugin("defense", "mist", Mist, strength="density"),
     _plugin("defense", "private", Private, trains=("noise",)),
-    _plugin("unlearning", "ascent", Ascent),
-    _plugin("unlearning", "retrain", needs=("BASE",), traits={"retain": "optional"}),
-    _plugin("unlearning", "sharded", Sharded, needs=("BASE",), trains=("shards",)),
+    _plugin("unlearning", "ascent", Ascent, exact=False),
+    _plugin("unlearning", "retrain", needs=("BASE",), exact=True, retain="optional"),
+    _plugin("unlearning", "sharded", Sharded, needs=("BASE",), trains=("shards",), exact=True),
     _plugin(
         "attack",
         "matching",
         Matching,
+        access="white_box",
         needs=("ORIGINAL", "UNLEARNED"),
         needs_when={"labels": {"given": ("LABELS",)}, "adaptive": {"True": ("DEFENSE", "PUBLIC")}},
         uses=("BASE", "COUNTS"),
     ),
-    _plugin("attack", "counting", needs=("COUNTS",)),
-    _plugin("attack", "asking", needs=("UNLEARNED", "PROBES")),
-    _plugin("attack", "suspecting", needs=("UNLEARNED", "CANDIDATES")),
+    _plugin("attack", "counting", access="white_box", needs=("COUNTS",)),
+    _plugin("attack", "asking", access="black_box", needs=("UNLEARNED", "PROBES")),
+    _plugin("attack", "suspecting", access="black_box", needs=("UNLEARNED", "CANDIDATES")),
 ]
 # The least that an audit of these may say.
 LEAST: dict[str, Any] = {"dataset": "digits", "model": "mlp", "unlearning": ["ascent"], "attacks": ["matching"]}

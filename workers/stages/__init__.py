@@ -1,5 +1,6 @@
 """The folder is the list: one file per stage. See README.md."""
 
+from shared.plugins import StagePlugin
 from shared.registry import Registry
 
-registry = Registry("stage", __name__)
+registry = Registry(StagePlugin, __name__)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.registry import Params
+from shared.plugins import Params
 
 Places = Annotated[list[Annotated[int, Field(ge=0, le=4999)]], Field(min_length=1, max_length=4999)]
 

@@ -14,7 +14,7 @@ from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import Architecture, Networks, read_networks
 from shared.ml.records import Counts, Labels
 from shared.ml.tensors import read_tensors
-from shared.registry import Params, Plugin
+from shared.plugins import AttackPlugin, Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
@@ -26,14 +26,14 @@ from workers.stages import registry
     params=Params,
     needs=(Role.UNLEARNED,),
     methods="attack",
-    traits={"runs": ["defense"]},  # an attacker who knows the defense runs its counter
+    runs=("defense",),  # an attacker who knows the defense runs its counter
     wiring=Wiring(scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, methods="attacks", told_of_several=(Role.COUNTS,)),
 )
 def run(ctx: JobContext) -> dict[str, Output]:
     """Reconstruct or guess what was forgotten, from what the attack declares that it sees."""
-    assert ctx.method is not None
+    assert isinstance(ctx.method, AttackPlugin)
     roles = _seen(ctx, ctx.method)
-    black_box = ctx.method.traits["access"] == "black_box"
+    black_box = ctx.method.access == "black_box"
     observation = _asked(ctx, roles) if black_box else _observe(ctx, roles)
     if not isinstance(observation, Observation):
         result: Result = ctx.method.target(observation, ctx.method_params, ctx)
@@ -46,7 +46,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "observes": sorted(roles),
         "batch_norm": "eval",
         "queries": 0,
-        **ctx.method.traits,
+        "access": ctx.method.access,
     }
     if result.compares > 1:
         threat_model["released_models"] = result.compares
@@ -58,7 +58,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     return {result.role: Output(result.write(threat_model), result.media_type)}
 
 
-def _seen(ctx: JobContext, method: Plugin) -> set[str]:
+def _seen(ctx: JobContext, method: AttackPlugin) -> set[str]:
     """Roles the method needs with these parameters, and those it can use that were given."""
     needed = Entry.of(method).needed(ctx.method_params.model_dump())
     return {*needed, Role.UNLEARNED} | {role for role in method.uses if role in ctx.inputs}

@@ -10,7 +10,7 @@ from shared.ml.datasets._base import open_dataset
 from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.records import ForgetSets, Membership, TrainingSet
 from shared.ml.tensors import write_tensors
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output

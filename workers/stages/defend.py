@@ -19,7 +19,7 @@ from shared.ml.metrics.accuracy import accuracy
 from shared.ml.networks import Networks, clone, read_networks, write_networks
 from shared.ml.records import Defense, ForgetSets, Strength, TrainingSet, Tried, read_json
 from shared.ml.training.recipe import Recipe
-from shared.registry import Params
+from shared.plugins import DefensePlugin, Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
@@ -59,7 +59,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     Raises:
         JobFailed: `invalid`, the defense left no model: nothing finite, or nothing that looks at its input.
     """
-    assert ctx.method is not None
+    assert isinstance(ctx.method, DefensePlugin)
     unlearned = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED)
     training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
     forgotten = ForgetSets.read(ctx.input(Role.FORGET_SETS), Role.FORGET_SETS).indices
@@ -67,9 +67,9 @@ def run(ctx: JobContext) -> dict[str, Output]:
         raise InvalidRequest(
             "UNLEARNED and FORGET_SETS differ in their number of deletions", f"inputs.{Role.UNLEARNED}"
         )
-    if ctx.method.traits.get("acts") == "training":
+    if ctx.method.acts == "training":
         return _trained_so(ctx, len(training.indices))
-    split, name = training.train_split(Role.TRAINING_SET), ctx.method.traits.get("strength")
+    split, name = training.train_split(Role.TRAINING_SET), ctx.method.strength
     kept = [split.pick([i for i in training.indices if i not in set(gone)]) for gone in forgotten]
     params, strength = ctx.method_params, None
     if name is None or getattr(params, name) is not None:
@@ -95,7 +95,7 @@ def _trained_so(ctx: JobContext, n: int) -> dict[str, Output]:
     Raises:
         InvalidRequest: the models were trained otherwise.
     """
-    assert ctx.method is not None
+    assert isinstance(ctx.method, DefensePlugin)
     recipe = validated(Recipe, read_json(ctx.input(Role.RECIPE), Role.RECIPE), Role.RECIPE, f"inputs.{Role.RECIPE}")
     for name in ctx.method.trains:
         if getattr(recipe, name, None) != getattr(ctx.method_params, name):
@@ -110,7 +110,7 @@ def _trained_so(ctx: JobContext, n: int) -> dict[str, Output]:
 
 
 def _told(ctx: JobContext, params: Params, **more: Any) -> Defense:
-    assert ctx.method is not None
+    assert isinstance(ctx.method, DefensePlugin)
     counter = ctx.method.counter is not None
     return Defense(method=ctx.method.name, params=params.model_dump(mode="json"), counter=counter, **more)
 
@@ -119,7 +119,7 @@ def _released(
     ctx: JobContext, unlearned: Networks, kept: list[Samples], params: Any, place: tuple[int, int]
 ) -> Iterator[nn.Module]:
     """Every deletion's model, defended. `place` is the position among the settings that are tried."""
-    assert ctx.method is not None
+    assert isinstance(ctx.method, DefensePlugin)
     share = Share(ctx, *place)
     for deletion, retain in enumerate(kept):
         part = Part(share, deletion, unlearned.count)
@@ -130,7 +130,7 @@ def _released(
 def _require_models(
     ctx: JobContext, unlearned: Networks, released: list[nn.Module], images: Tensor, strength: str | None
 ) -> None:
-    assert ctx.method is not None
+    assert isinstance(ctx.method, DefensePlugin)
     for deletion, network in enumerate(released):
         wrong = destroyed(network, images, ctx.device)
         if wrong and wrong != destroyed(unlearned.network(deletion), images, ctx.device):
@@ -142,7 +142,7 @@ def _fetched(
     ctx: JobContext, unlearned: Networks, kept: list[Samples], params: Any, released: list[nn.Module]
 ) -> list[nn.Module]:
     """Every deletion's mean over `draws` releases, of which the first is the one that is released."""
-    assert ctx.method is not None
+    assert isinstance(ctx.method, DefensePlugin)
     means = [clone(network) for network in released]
     for draw in range(1, params.draws):
         again = Part(ctx, draw, params.draws)
@@ -173,8 +173,9 @@ def _strongest(
     ctx: JobContext, unlearned: Networks, kept: list[Samples], held_out: Samples
 ) -> tuple[Params, list[nn.Module], Strength]:
     """The strongest setting of the method's grid that keeps the accuracy, else the weakest."""
-    assert ctx.method is not None
-    name, grid = ctx.method.traits["strength"], sorted(set(ctx.method_params.grid), reverse=True)
+    assert isinstance(ctx.method, DefensePlugin)
+    assert ctx.method.strength is not None
+    name, grid = ctx.method.strength, sorted(set(ctx.method_params.grid), reverse=True)
     budget: float = ctx.params.max_accuracy_cost
     without = _accuracy(ctx, [unlearned.network(i) for i in range(unlearned.count)], held_out)
     tried: list[Tried] = []

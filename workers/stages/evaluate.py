@@ -16,7 +16,7 @@ from shared.ml.datasets._base import open_dataset
 from shared.ml.finding import GroundTruth, Scored
 from shared.ml.records import Defense, ForgetSets, Record, Unlearning
 from shared.ml.reproducibility import conditions
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring
 from workers.context import JobContext, Output
@@ -56,7 +56,7 @@ class EvaluateParams(Params):
     needs_when={"judge": {"True": (Role.JUDGE,)}},
     uses=tuple(dict.fromkeys((*OF_KINDS, *OF_UTILITY, Role.BASE, Role.UNLEARNING, Role.DEFENSE, Role.JUDGE))),
     produces=(Role.EVALUATION, Role.PICTURES),
-    traits={"runs": ["metric", "defense"]},
+    runs=("metric", "defense"),
     wiring=Wiring(
         scopes=(Scope.RELEASE, Scope.ATTACK),
         params="evaluate",

@@ -17,7 +17,7 @@ from shared.errors import InvalidRequest
 from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRow, Seed
 from shared.ml.records import read_json
 from shared.ml.tensors import read_tensors
-from shared.registry import Params
+from shared.plugins import Params
 from shared.reporting.build import build
 from shared.reporting.evaluations import check_json
 from shared.reporting.loading import read_evaluation
@@ -73,7 +73,7 @@ Pictures = tuple[About, Mapping[str, Tensor]]  # by kind [n, C, H, W]
     uses=(Role.SELF_TEST,),
     many=(Role.EVALUATION, Role.PICTURES, Role.METRICS),
     produces=(Role.REPORT, Role.REPORT_HTML),
-    traits={"tolerant": True},
+    tolerant=True,
     wiring=Wiring(scopes=(Scope.REPORT,), asks_for=(Role.SELF_TEST,)),
 )
 def run(ctx: JobContext) -> dict[str, Output]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring
 from workers.context import JobContext, Output
@@ -15,7 +15,7 @@ from workers.stages import registry
     params=Params,
     produces=(Role.SELF_TEST,),
     # with the code of all that audits run on, so that what has changed is tested again, and what has not is not
-    traits={"runs": ["stage", "dataset", "model", "unlearning", "defense", "attack", "metric"]},
+    runs=("stage", "dataset", "model", "unlearning", "defense", "attack", "metric"),
     wiring=Wiring(scopes=(Scope.AUDIT,), on_demand=True),
 )
 def run(ctx: JobContext) -> dict[str, Output]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from pydantic import Field
@@ -29,7 +29,8 @@ from shared.ml.tensors import read_tensors
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Params, Plugin, Registry
+from shared.plugins import AttackPlugin, DefensePlugin, Params, Plugin, UnlearningPlugin
+from shared.registry import Registry
 from shared.roles import Role
 from shared.shadows import LEAST, unrepeatable
 from shared.wiring import Scope, Wiring, WorkerGroup
@@ -54,7 +55,7 @@ class ShadowParams(Params):
     uses=(Role.PROBES, Role.PUBLIC),
     produces=(Role.SHADOWS,),
     source="shadow models after Shokri et al. 2017, arXiv 1610.05820; the null after Westfall and Young 1993",
-    traits={"runs": ["unlearning", "defense", "attack"]},
+    runs=("unlearning", "defense", "attack"),
     wiring=Wiring(scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, params="shadow", flag="p_values"),
 )  # fmt: skip
 def run(ctx: JobContext) -> dict[str, Output]:
@@ -98,10 +99,13 @@ def run(ctx: JobContext) -> dict[str, Output]:
     return {Role.SHADOWS: Output.of_json(shadows.json_value())}
 
 
-class _Did(NamedTuple):
+P = TypeVar("P", bound=Plugin)
+
+
+class _Did(NamedTuple, Generic[P]):
     """A plugin and its parameters, as a record tells them."""
 
-    plugin: Plugin
+    plugin: P
     params: Any
 
     @property
@@ -121,9 +125,9 @@ class _World:
     base: Networks
     recipe: Recipe
     counts: Counts
-    unlearning: _Did
-    defense: _Did
-    attack: _Did
+    unlearning: _Did[UnlearningPlugin]
+    defense: _Did[DefensePlugin]
+    attack: _Did[AttackPlugin]
     probes: Tensor | None
     ctx: JobContext
 
@@ -150,7 +154,7 @@ class _World:
         probes = (
             read_tensors(ctx.input(Role.PROBES), Role.PROBES)[0].get("images") if Role.PROBES in ctx.inputs else None
         )
-        if attack.plugin.traits["access"] == "black_box" and probes is None:
+        if attack.plugin.access == "black_box" and probes is None:
             raise InvalidRequest("the attack asks about PROBES: name the job that made them", f"inputs.{Role.PROBES}")
         return cls(
             original=original,
@@ -187,12 +191,12 @@ class _World:
             base = self.base.network() if Role.BASE in self.unlearning.plugin.needs else None
             inputs = UnlearningInputs(clone(start), base, self.recipe)
             network = self.unlearning.plugin.target(inputs, retain, samples.pick(gone), self.unlearning.params, part)
-            if self.defense.plugin.traits.get("acts") != "training":  # else the recipe has it
+            if self.defense.plugin.acts != "training":  # else the recipe has it
                 network = self.defense.plugin.target(network.cpu(), retain, self.defense.params, part)
             yield network.cpu()
 
     def _seen(self, before: Networks, after: Networks) -> Observation | Queries:
-        if self.probes is None or self.attack.plugin.traits["access"] != "black_box":
+        if self.probes is None or self.attack.plugin.access != "black_box":
             seen = Observation(before, after, self.base, self.counts)
             return apply_defense_knowledge(self.ctx, seen) if Role.DEFENSE in self.attack.needs else seen
 
@@ -203,7 +207,7 @@ class _World:
         return Queries([oracle(before.network())] * after.count, asked, self.probes.float(), self.counts)
 
 
-def _did(registry_: Registry, name: str, params: dict[str, Any], role: str) -> _Did:
+def _did(registry_: Registry[P], name: str, params: dict[str, Any], role: str) -> _Did[P]:
     did = _Did(*chosen(registry_, Choice(name=name, params=params)))
     if (lacking := unrepeatable(did.needs)) is not None:
         raise InvalidRequest(

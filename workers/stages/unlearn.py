@@ -12,6 +12,7 @@ from shared.errors import InvalidRequest
 from shared.ml.context import Part
 from shared.ml.networks import clone, read_networks, write_networks
 from shared.ml.records import Counts, ForgetSets, Labels, TrainingSet, Unlearning
+from shared.plugins import UnlearningPlugin
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, Output
@@ -51,9 +52,9 @@ def run(ctx: JobContext) -> dict[str, Output]:
     places = forget_places(params, samples.labels, ctx.generator("forget sets"))
     deletions, k = places.shape
     given = Given.of(ctx, original, len(samples.labels))
-    assert ctx.method is not None
+    assert isinstance(ctx.method, UnlearningPlugin)
     method = ctx.method
-    exact = bool(method.traits.get("exact"))
+    exact = method.exact
     runs = deletions + exact  # an exact method shows on the first deletion how well it repeats
 
     def unlearned(deletion: int, run: int, before: list[nn.Module]) -> nn.Module:
@@ -63,7 +64,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         kept[gone] = kept[places[deletion]] = False
         retain = kept.nonzero().flatten()
         inputs = given.inputs(clone(start), retain, places[deletion], gone)
-        if not len(retain) and method.traits.get("retain") != "optional":
+        if not len(retain) and method.retain == "needed":
             raise InvalidRequest(f"{method.name} needs samples to keep: nothing is left of the training set", "params")
         part = Part(ctx, run, runs)
         picked = samples.pick(retain), samples.pick(places[deletion])

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from shared.registry import Params
+from shared.plugins import Params
 
 BATCH = 64  # what fits into a core's cache: with 512 a convolution is more than twice as slow
 

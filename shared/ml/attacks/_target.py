@@ -13,7 +13,7 @@ from shared.ml.attacks._common import Common
 from shared.ml.attacks._estimate import Estimate, Tensors, gradient_direction, parameters, with_controls
 from shared.ml.attacks._observation import Observation
 from shared.ml.networks import Networks
-from shared.registry import Params
+from shared.plugins import Params
 
 Target = Annotated[
     Literal["raw", "filtered"],

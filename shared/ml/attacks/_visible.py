@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from shared.errors import PluginImportError
-from shared.registry import Plugin
+from shared.plugins import AttackPlugin
 from shared.roles import Role, Visibility
 
 KNOWS_THE_DEFENSE = ("adaptive", "True")  # the parameter, and its value, of an attacker who does
 
 
-def require_visible(plugin: Plugin) -> None:
+def require_visible(plugin: AttackPlugin) -> None:
     """Refuse an attack that declares a role which no attacker may have.
 
     Raises:

@@ -14,7 +14,7 @@ from shared.ml.attacks._matching import mismatch
 from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.context import Context
 from shared.ml.networks import Networks
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 
@@ -34,7 +34,7 @@ class AnalyticInversionParams(Params):
     uses=(Role.COUNTS,),
     produces=(Role.RECONSTRUCTION,),
     source="Phong et al. 2018, 'Privacy-Preserving Deep Learning via Additively Homomorphic Encryption', section III",
-    traits={"access": "white_box"},
+    access="white_box",
 )
 def run(observation: Observation, params: AnalyticInversionParams, ctx: Context) -> Reconstruction:
     """The input of a dense first layer: each unit's weight gradient is its bias gradient times the input.

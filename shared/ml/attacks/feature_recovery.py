@@ -51,7 +51,7 @@ class FeatureRecoveryParams(Aim):
     uses=(Role.COUNTS,),
     produces=(Role.RECONSTRUCTION,),
     source="Hu et al. 2024, arXiv 2404.03233",
-    traits={"access": "white_box"},
+    access="white_box",
 )
 def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -> Reconstruction:
     """Search the image whose loss gradient points where the weights moved.

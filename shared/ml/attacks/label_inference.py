@@ -9,7 +9,7 @@ from shared.ml.attacks._estimate import Adaptive, GradientFrom, class_scores, in
 from shared.ml.attacks._observation import Answers, Observation
 from shared.ml.attacks._target import Aim, Target, aimed, compared
 from shared.ml.context import Context
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 
@@ -30,7 +30,7 @@ class LabelInferenceParams(Params):
     uses=(Role.COUNTS,),
     produces=(Role.ANSWERS,),
     source="white box rule after Zhao et al. 2020 (iDLG), arXiv 2001.02610",
-    traits={"access": "white_box"},
+    access="white_box",
 )
 def run(observation: Observation, params: LabelInferenceParams, ctx: Context) -> Answers:
     """The classes whose last-layer bias was pushed down most: as many as COUNTS says were forgotten, else 1."""

@@ -24,7 +24,7 @@ class LabelInferenceBlackBoxParams(API):
     uses=(Role.COUNTS,),
     produces=(Role.ANSWERS,),
     source="Hu et al. 2024, arXiv 2404.03233",
-    traits={"access": "black_box"},
+    access="black_box",
 )
 def run(observation: Queries, params: LabelInferenceBlackBoxParams, ctx: Context) -> Answers:  # noqa: ARG001 - the API is asked already
     """The classes whose own probes lost most confidence between the two models: as many as COUNTS says, else 1.

@@ -22,7 +22,7 @@ class MembershipDifferenceParams(API):
     needs=(Role.ORIGINAL, Role.UNLEARNED, Role.CANDIDATES),
     produces=(Role.SCORES,),
     source="after Chen et al. 2021, arXiv 2005.02205, whose attacker also trains shadow models: this one needs none",
-    traits={"access": "black_box"},
+    access="black_box",
 )
 def run(observation: Candidates, params: MembershipDifferenceParams, ctx: Context) -> Scores:  # noqa: ARG001 - the API is asked already
     """The candidates of whose label the model became less sure: log-odds before the deletion minus those after it."""

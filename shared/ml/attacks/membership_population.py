@@ -31,7 +31,7 @@ class MembershipPopulationParams(API):
     needs=(Role.UNLEARNED, Role.CANDIDATES, Role.POPULATION),
     produces=(Role.SCORES,),
     source="the attack by population data of Ye et al. 2022, arXiv 2111.09679, on log-odds",
-    traits={"access": "black_box"},
+    access="black_box",
 )
 def run(observation: Candidates, params: MembershipPopulationParams, ctx: Context) -> Scores:
     """How far the released model's log-odds of a candidate lie from those of public samples of its class.

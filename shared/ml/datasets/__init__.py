@@ -1,5 +1,6 @@
 """The folder is the list: one file per dataset. See README.md."""
 
+from shared.plugins import DatasetPlugin
 from shared.registry import Registry
 
-registry = Registry("dataset", __name__)
+registry = Registry(DatasetPlugin, __name__)

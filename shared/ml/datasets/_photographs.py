@@ -20,7 +20,7 @@ from shared.errors import InvalidRequest
 from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._base import Samples, Split
 from shared.ml.datasets._files import data_root, first_inside, inside, open_file, read_exactly
-from shared.registry import Params
+from shared.plugins import Params
 
 FIELD = "params.dataset"
 MAX_FILE = 256 << 20  # STL-10's largest has 211 MiB

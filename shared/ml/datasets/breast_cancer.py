@@ -7,7 +7,7 @@ from functools import cache
 
 from shared.ml.datasets import registry
 from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, packaged
-from shared.registry import Params
+from shared.plugins import Params
 
 SHA256 = "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"
 KINDS = ("mean", "standard error", "worst")
@@ -25,7 +25,8 @@ class BreastCancerParams(Params):
     "breast_cancer",
     params=BreastCancerParams,
     source="Street, Wolberg and Mangasarian 1993 (Wisconsin, diagnostic); in scikit-learn",
-    traits={"input_shape": [30, 1, 1], "num_classes": 2},
+    input_shape=(30, 1, 1),
+    num_classes=2,
 )
 class BreastCancer(Tabular):
     """569 breast tumours by 30 measures of their cells, malignant (0) or benign (1): 456 to train, 113 to test."""

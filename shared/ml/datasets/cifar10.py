@@ -20,7 +20,8 @@ class CIFAR10Params(PhotographsParams):
     params=CIFAR10Params,
     source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
     data_files=looked_for("cifar10", "cifar-10-batches-bin"),
-    traits={"input_shape": [3, 32, 32], "num_classes": 10},
+    input_shape=(3, 32, 32),
+    num_classes=10,
 )
 class CIFAR10(Photographs):
     """Photographs of vehicles and animals, 32 x 32 colour, ten classes: 50,000 to train, 10,000 to test."""

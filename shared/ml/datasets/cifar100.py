@@ -18,7 +18,8 @@ class CIFAR100Params(PhotographsParams):
     params=CIFAR100Params,
     source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
     data_files=looked_for("cifar100", "cifar-100-binary"),
-    traits={"input_shape": [3, 32, 32], "num_classes": 100},
+    input_shape=(3, 32, 32),
+    num_classes=100,
 )
 class CIFAR100(Photographs):
     """Photographs of things and animals, 32 x 32 colour, a hundred (fine) classes: 50,000 to train, 10,000 to test."""

@@ -11,7 +11,7 @@ from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._files import inside
 from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, read_csv
-from shared.registry import Params
+from shared.plugins import Params
 
 FIELD = "params.dataset.params"
 Column = Annotated[str, Field(min_length=1, max_length=200)]
@@ -28,7 +28,7 @@ class CSVParams(Params):
     delimiter: Literal[",", ";", "\t", "|"] = Field(",", description="what stands between the values of a line")
 
 
-@registry.register("csv", params=CSVParams, traits={"input_shape": [None, 1, 1]})
+@registry.register("csv", params=CSVParams, input_shape=(None, 1, 1))
 class CSVTable(Tabular):
     """A .csv file: numbers scaled to [0, 1], other columns one-hot; a fifth of each class is the test split.
 

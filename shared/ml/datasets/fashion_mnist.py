@@ -16,7 +16,7 @@ from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import has_idx, read_idx
 from shared.ml.datasets._base import Samples, Split
 from shared.ml.datasets._files import data_root, first_inside, inside
-from shared.registry import Params
+from shared.plugins import Params
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FILES = {
@@ -45,7 +45,8 @@ class FashionMNISTParams(Params):
     params=FashionMNISTParams,
     source="Xiao et al. 2017, arXiv 1708.07747",
     data_files=(OWN,),
-    traits={"input_shape": [1, 28, 28], "num_classes": 10},
+    input_shape=(1, 28, 28),
+    num_classes=10,
 )
 class FashionMNIST:
     """Clothes, 28 x 28 grey, ten classes: 60,000 to train, 10,000 to test."""

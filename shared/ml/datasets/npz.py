@@ -19,7 +19,7 @@ from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._base import Measured, Samples, Split
 from shared.ml.datasets._files import inside
-from shared.registry import Params
+from shared.plugins import Params
 
 FIELD = "params.dataset.params.path"
 

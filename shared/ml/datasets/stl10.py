@@ -19,7 +19,8 @@ class STL10Params(PhotographsParams):
     params=STL10Params,
     source="Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning",
     data_files=looked_for("stl10", "stl10_binary"),
-    traits={"input_shape": [3, 96, 96], "num_classes": 10},
+    input_shape=(3, 96, 96),
+    num_classes=10,
 )
 class STL10(Photographs):
     """Photographs of vehicles and animals, 96 x 96 colour, ten classes: 5,000 to train, 8,000 to test."""

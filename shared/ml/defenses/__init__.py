@@ -1,5 +1,6 @@
 """The folder is the list: one file per defense. See README.md."""
 
+from shared.plugins import DefensePlugin
 from shared.registry import Registry
 
-registry = Registry("defense", __name__)
+registry = Registry(DefensePlugin, __name__)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from shared.ml.defenses import registry
 from shared.ml.training.recipe import Recipe
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 
@@ -39,7 +39,8 @@ def epsilon(recipe: Recipe, n: int, delta: float) -> float:
     needs=(Role.RECIPE,),
     trains=("noise_multiplier", "max_grad_norm"),
     source="Abadi et al. 2016, arXiv 1607.00133, algorithm 1; epsilon after Mironov 2017, arXiv 1702.07476",
-    traits={"acts": "training", "strength": "noise_multiplier"},
+    acts="training",
+    strength="noise_multiplier",
 )
 def promise(recipe: Recipe, n: int, params: DPSGDParams) -> dict[str, float]:
     """Train in private (DP-SGD): no gradient of a sample longer than a bound, and noise on every step's sum.

@@ -17,7 +17,7 @@ from shared.ml.networks import Networks
 from shared.ml.records import Public
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class FineTuneParams(Params):
@@ -56,7 +56,7 @@ def without_drift(observation: Observation, params: FineTuneParams, public: Publ
     params=FineTuneParams,
     source="'fine-tuning' of Hu et al. 2024, arXiv 2404.03233",
     counter=without_drift,
-    traits={"strength": "epochs"},
+    strength="epochs",
 )
 def release(network: nn.Module, retain: Samples, params: FineTuneParams, ctx: Context) -> nn.Module:
     """Train on the retain set before release, so that the change is no longer the forgotten samples' alone.

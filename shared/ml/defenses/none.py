@@ -7,7 +7,7 @@ from torch import nn
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
 from shared.ml.defenses import registry
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class NoDefenseParams(Params):

@@ -14,7 +14,7 @@ from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
 from shared.ml.defenses import registry
 from shared.ml.records import Public
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 FLOOR = 1e-4  # of the noise's energy; below it no change can be told from noise
@@ -65,7 +65,7 @@ def weighed(observation: Observation, params: ObfuscationParams, public: Public,
     produces=(Role.FETCHED,),
     source="'parameter obfuscation' of Hu et al. 2024, arXiv 2404.03233",
     counter=weighed,
-    traits={"strength": "noise"},
+    strength="noise",
 )
 def release(network: nn.Module, retain: Samples, params: ObfuscationParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature
     """Add Gaussian noise to every weight before release.

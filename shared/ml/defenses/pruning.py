@@ -15,7 +15,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.defenses import registry
 from shared.ml.networks import Networks
 from shared.ml.records import Public
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class PruningParams(Params):
@@ -45,7 +45,7 @@ def survivors(observation: Observation, params: PruningParams, public: Public, c
     params=PruningParams,
     source="'model pruning' of Hu et al. 2024, arXiv 2404.03233; by magnitude as Han et al. 2015",
     counter=survivors,
-    traits={"strength": "share"},
+    strength="share",
 )
 def release(network: nn.Module, retain: Samples, params: PruningParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature
     """Set the smallest weights of all layers together to zero before release; biases and BatchNorm stay.

@@ -20,7 +20,7 @@ from shared.ml.metrics import registry
 from shared.ml.scoring import Measure, mean_of_each, summary
 from shared.ml.statistics import bca, wilson
 from shared.ml.tensors import read_tensors
-from shared.registry import Plugin
+from shared.plugins import MetricPlugin
 from shared.roles import Role
 
 JSONObject = dict[str, Any]
@@ -102,18 +102,18 @@ def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
     return reconstruction[torch.arange(len(truth)).unsqueeze(1), fitting(reconstruction, truth)]
 
 
-def applies(plugin: Plugin, shape: Sequence[int], given: Mapping[str, object]) -> bool:
+def applies(plugin: MetricPlugin, shape: Sequence[int], given: Mapping[str, object]) -> bool:
     """Whether a metric compares images, is defined for those of this shape [C, H, W], and is given what it needs."""
     channels, *sides = shape
     return (
-        plugin.traits.get("takes") in ("image", "embedding")
-        and min(sides) >= plugin.traits.get("min_size", 1)
-        and channels in plugin.traits.get("channels", [channels])
+        plugin.takes in ("image", "embedding")
+        and min(sides) >= plugin.min_size
+        and (plugin.channels is None or channels in plugin.channels)
         and given.keys() >= set(plugin.needs)
     )
 
 
-def _scorer(plugin: Plugin, images: Tensor, given: Mapping[str, object]) -> nulls.Score:
+def _scorer(plugin: MetricPlugin, images: Tensor, given: Mapping[str, object]) -> nulls.Score:
     """Scores by place: (places of reconstructions [D], places of truths [D]) -> float64 [D * k].
 
     Whatever can be made of an image alone is made once, however often it is compared.
@@ -123,13 +123,13 @@ def _scorer(plugin: Plugin, images: Tensor, given: Mapping[str, object]) -> null
     """
     needed = [given[role] for role in plugin.needs]
     compared = images
-    if plugin.traits["takes"] == "embedding":
+    if plugin.takes == "embedding":
         compared = plugin.target(images.flatten(0, 1), *needed).unflatten(0, images.shape[:2])
 
     def score(found: Tensor, true: Tensor) -> Tensor:
         order = fitting(images[found], images[true])
         left, right = compared[found.unsqueeze(1), order].flatten(0, 1), compared[true].flatten(0, 1)
-        if plugin.traits["takes"] == "embedding":
+        if plugin.takes == "embedding":
             return (left - right).square().sum(1).double()
         scores: Tensor = plugin.target(left, right, *needed)
         return scores.double()

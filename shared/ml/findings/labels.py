@@ -83,7 +83,7 @@ def score_labels(answers: Tensor, truth: Tensor, num_classes: int, public: Tenso
     uneven = len(public.unique(return_counts=True)[1].unique()) > 1
     parts: JSONObject = {}
     for plugin in registry:
-        if plugin.traits.get("takes") != "label":
+        if plugin.takes != "label":
             continue
         values = plugin.target(answers, truth)
         by_null = {"uniform_guess": [min(1.0, truth.shape[1] / num_classes)] * len(values)}

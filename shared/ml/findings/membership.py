@@ -153,10 +153,11 @@ def score_membership(scores: Tensor, members: Membership, truth: ForgetSets, gen
             continue
         counts = [len(lineup.against(c)) for c in places.tolist()]
         for plugin in registry:
-            if plugin.traits.get("takes") != "membership":
+            if plugin.takes != "membership":
                 continue
             values = lineup.each(plugin.target, kind).tolist()
-            chances = [plugin.traits.get("chance", int(FPR * (m + 1) + 1e-9) / (m + 1)) for m in counts]
+            known = plugin.chance
+            chances = [int(FPR * (m + 1) + 1e-9) / (m + 1) if known is None else known for m in counts]
             if not any(chances):
                 continue
             alone = size == 1 or kind == "retained"

@@ -1,5 +1,6 @@
 """The folder is the list: one file per metric. See README.md."""
 
+from shared.plugins import MetricPlugin
 from shared.registry import Registry
 
-registry = Registry("metric", __name__)
+registry = Registry(MetricPlugin, __name__)

@@ -10,9 +10,7 @@ from shared.ml.metrics import registry
 from shared.ml.training.sgd import logits
 
 
-@registry.register(
-    "accuracy", traits={"takes": "classifier", "unit": "share", "range": [0, 1], "higher_is_better": True}
-)
+@registry.register("accuracy", takes="classifier", unit="share", range=(0, 1), higher_is_better=True)
 def accuracy(network: nn.Module, samples: Samples, device: torch.device) -> float:
     """Share of samples whose highest logit is their label's."""
     right = logits(network, samples.images, device).argmax(1) == samples.labels

@@ -8,9 +8,7 @@ from shared.ml.metrics import registry
 from shared.ml.ranks import above
 
 
-@registry.register(
-    "auc", traits={"takes": "membership", "unit": "share", "range": [0, 1], "higher_is_better": True, "chance": 0.5}
-)
+@registry.register("auc", takes="membership", unit="share", range=(0, 1), higher_is_better=True, chance=0.5)
 def auc(scores: Tensor, others: Tensor) -> Tensor:
     """Share of the others that a sample scores above, ties half; the mean is the area under the ROC curve.
 

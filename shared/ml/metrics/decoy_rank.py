@@ -9,7 +9,10 @@ from shared.ml.metrics import registry
 
 @registry.register(
     "decoy_rank",
-    traits={"takes": "decoys", "unit": "rank", "range": [1, None], "higher_is_better": False},
+    takes="decoys",
+    unit="rank",
+    range=(1, None),
+    higher_is_better=False,
 )
 def decoy_rank(reconstruction: Tensor, target: Tensor, decoys: Tensor) -> Tensor:
     """Rank of the truth among decoys by mean squared distance to the reconstruction; 1 is identified.

@@ -15,7 +15,10 @@ LAYERS = 2
     "feature_distance",
     needs=(Role.JUDGE,),
     source="the distance of Zhang et al. 2018, arXiv 1801.03924, equation 1, without learned weights",
-    traits={"takes": "embedding", "unit": "1", "range": [0, 4], "higher_is_better": False},
+    takes="embedding",
+    unit="1",
+    range=(0, 4),
+    higher_is_better=False,
 )
 def feature_distance(images: Tensor, judge: nn.Module) -> Tensor:
     """Distance in the last hidden features of the judge, a network of another seed; not LPIPS.

@@ -16,14 +16,12 @@ YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 @registry.register(
     "haarpsi",
     source="Reisenhofer et al. 2018, arXiv 1607.06140, equations 10 to 15",
-    traits={
-        "takes": "image",
-        "unit": "1",
-        "range": [0, 1],
-        "higher_is_better": True,
-        "min_size": 16,
-        "channels": [1, 3],
-    },
+    takes="image",
+    unit="1",
+    range=(0, 1),
+    higher_is_better=True,
+    min_size=16,
+    channels=(1, 3),
 )
 def haarpsi(reconstruction: Tensor, target: Tensor) -> Tensor:
     """HaarPSI of pixels in [0, 1]: likeness of edges at two scales, weighted by edges at a third; 1 for equal images.

@@ -8,9 +8,7 @@ from torch import Tensor
 from shared.ml.metrics import registry
 
 
-@registry.register(
-    "label_accuracy", traits={"takes": "label", "unit": "share", "range": [0, 1], "higher_is_better": True}
-)
+@registry.register("label_accuracy", takes="label", unit="share", range=(0, 1), higher_is_better=True)
 def label_accuracy(answers: Tensor, truth: Tensor) -> Tensor:
     """Share of a deletion's k classes that are among its k answers, each answer used once.
 

@@ -27,14 +27,12 @@ HEADS = tuple(f"lin{place}.model.1.weight" for place in range(len(CHANNELS)))
     "lpips",
     needs=(Role.LPIPS_WEIGHTS,),
     source="Zhang et al. 2018, arXiv 1801.03924, equation 1; AlexNet, linear heads, version 0.1",
-    traits={
-        "takes": "embedding",
-        "unit": "1",
-        "range": [0, None],
-        "higher_is_better": False,
-        "min_size": 8,
-        "channels": [1, 3],
-    },
+    takes="embedding",
+    unit="1",
+    range=(0, None),
+    higher_is_better=False,
+    min_size=8,
+    channels=(1, 3),
 )
 def lpips(images: Tensor, weights: nn.Module) -> Tensor:
     """LPIPS with AlexNet, from the weights that `lpips_weights` names; left out without them.

@@ -7,7 +7,7 @@ from torch import Tensor
 from shared.ml.metrics import registry
 
 
-@registry.register("mse", traits={"takes": "image", "unit": "1", "range": [0, 1], "higher_is_better": False})
+@registry.register("mse", takes="image", unit="1", range=(0, 1), higher_is_better=False)
 def mse(reconstruction: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of pixels in [0, 1].
 

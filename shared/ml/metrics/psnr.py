@@ -8,7 +8,7 @@ from shared.ml.metrics import registry
 from shared.ml.metrics.mse import mse
 
 
-@registry.register("psnr", traits={"takes": "image", "unit": "dB", "range": [0, 100], "higher_is_better": True})
+@registry.register("psnr", takes="image", unit="dB", range=(0, 100), higher_is_better=True)
 def psnr(reconstruction: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio with peak 1, of pixels in [0, 1]: MSE 0.01 is 20 dB.
 

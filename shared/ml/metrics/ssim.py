@@ -10,7 +10,11 @@ from shared.ml.metrics import registry
 @registry.register(
     "ssim",
     source="Wang et al. 2004; torchmetrics, Gaussian window of sigma 1.5",
-    traits={"takes": "image", "unit": "1", "range": [-1, 1], "higher_is_better": True, "min_size": 6},
+    takes="image",
+    unit="1",
+    range=(-1, 1),
+    higher_is_better=True,
+    min_size=6,
 )
 def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
     """Structural similarity of pixels in [0, 1], mean over the image.

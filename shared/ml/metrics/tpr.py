@@ -9,7 +9,7 @@ from shared.ml.metrics import registry
 FPR = 0.05
 
 
-@registry.register("tpr", traits={"takes": "membership", "unit": "share", "range": [0, 1], "higher_is_better": True})
+@registry.register("tpr", takes="membership", unit="share", range=(0, 1), higher_is_better=True)
 def tpr(scores: Tensor, others: Tensor) -> Tensor:
     """Whether a sample is told at a false positive rate of 5 %; the mean is the true positive rate there.
 

@@ -1,5 +1,6 @@
 """The folder is the list: one file per model. See README.md."""
 
+from shared.plugins import ModelPlugin
 from shared.registry import Registry
 
-registry = Registry("model", __name__)
+registry = Registry(ModelPlugin, __name__)

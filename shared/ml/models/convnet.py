@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from shared.ml.models import registry
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class ConvNetParams(Params):
@@ -22,7 +22,7 @@ class ConvNetParams(Params):
     "convnet",
     params=ConvNetParams,
     source="Hu et al. 2024, arXiv 2404.03233, appendix",
-    traits={"min_size": 9},
+    min_size=9,
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ConvNetParams) -> nn.Module:
     """Six 3x3 convolutions with BatchNorm and ReLU, two max-pools of 3, and one linear layer.

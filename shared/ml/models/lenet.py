@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from shared.ml.models import registry
-from shared.registry import Params
+from shared.plugins import Params
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
@@ -22,7 +22,7 @@ class LeNetParams(Params):
     "lenet",
     params=LeNetParams,
     source="LeCun et al. 1998, Gradient-based learning, figure 2",
-    traits={"min_size": 12},
+    min_size=12,
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: LeNetParams) -> nn.Module:
     """Two 5x5 convolutions, each with a mean pool of 2, then 120 and 84 units. No BatchNorm.

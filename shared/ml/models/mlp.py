@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import nn
 
 from shared.ml.models import registry
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class MLPParams(Params):

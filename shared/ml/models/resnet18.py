@@ -7,7 +7,7 @@ from torch import nn
 
 from shared.ml.models import registry
 from shared.ml.models._residual import residual
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class ResNet18Params(Params):
@@ -18,7 +18,7 @@ class ResNet18Params(Params):
     "resnet18",
     params=ResNet18Params,
     source="He et al. 2016, arXiv 1512.03385, table 1",
-    traits={"min_size": 2},
+    min_size=2,
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet18Params) -> nn.Module:
     """Eight basic blocks of w, 2w, 4w and 8w channels, after one 3x3 convolution in the place of 7x7 and pool.

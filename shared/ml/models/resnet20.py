@@ -7,7 +7,7 @@ from torch import nn
 
 from shared.ml.models import registry
 from shared.ml.models._residual import residual
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class ResNet20Params(Params):
@@ -18,7 +18,7 @@ class ResNet20Params(Params):
     "resnet20",
     params=ResNet20Params,
     source="He et al. 2016, arXiv 1512.03385, section 4.2",
-    traits={"min_size": 2},
+    min_size=2,
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet20Params) -> nn.Module:
     """Nine basic blocks of w, 2w and 4w channels; shortcuts without weights (option A).

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import nn
 
 from shared.ml.models import registry
-from shared.registry import Params
+from shared.plugins import Params
 
 # Multiples of the first width; None is a pool.
 LAYERS = (1, None, 2, None, 4, 4, None, 8, 8, None, 8, 8, None)
@@ -20,7 +20,7 @@ class VGG11Params(Params):
     "vgg11_bn",
     params=VGG11Params,
     source="Simonyan and Zisserman 2015, arXiv 1409.1556, table 1, A",
-    traits={"min_size": 2},
+    min_size=2,
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: VGG11Params) -> nn.Module:
     """Eight 3x3 convolutions with BatchNorm and ReLU, five max-pools of 2, one linear layer in the place of three.

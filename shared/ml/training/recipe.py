@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class Recipe(Params):

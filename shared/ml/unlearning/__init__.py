@@ -1,5 +1,6 @@
 """The folder is the list: one file per unlearning. See README.md."""
 
+from shared.plugins import UnlearningPlugin
 from shared.registry import Registry
 
-registry = Registry("unlearning", __name__)
+registry = Registry(UnlearningPlugin, __name__)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from shared.ml.context import Context
 from shared.ml.datasets._base import Samples
 from shared.ml.training.recipe import Recipe
-from shared.registry import Params
+from shared.plugins import Params
 
 
 class StepParams(Params):

@@ -31,7 +31,7 @@ class AmnesiacParams(StepParams):
     needs=(Role.ORIGINAL, Role.BATCH_DELTAS),
     trains=("record_deltas",),
     source="Graves et al. 2021, arXiv 2010.10981, section 3.2",
-    traits={"exact": False},
+    exact=False,
 )
 def unlearn(
     inputs: UnlearningInputs,

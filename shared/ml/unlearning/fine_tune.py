@@ -22,7 +22,7 @@ class FineTuneParams(StepParams):
     params=FineTuneParams,
     needs=(Role.ORIGINAL,),
     source="Golatkar et al. 2020, arXiv 1911.04933, baseline 'fine-tune'",
-    traits={"exact": False},
+    exact=False,
 )
 def unlearn(
     inputs: UnlearningInputs,

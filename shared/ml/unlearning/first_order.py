@@ -15,7 +15,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 
@@ -28,7 +28,8 @@ class FirstOrderParams(Params):
     params=FirstOrderParams,
     needs=(Role.ORIGINAL,),
     source="Warnecke et al. 2023, arXiv 2108.11577, the first-order update",
-    traits={"exact": False, "retain": "optional"},
+    exact=False,
+    retain="optional",
 )
 def unlearn(
     inputs: UnlearningInputs,

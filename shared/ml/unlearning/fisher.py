@@ -13,7 +13,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 TINY = 1e-8  # of the Fisher information, below which a weight counts as of no use at all
@@ -30,7 +30,7 @@ class FisherParams(Params):
     params=FisherParams,
     needs=(Role.ORIGINAL,),
     source="Golatkar et al. 2020, arXiv 1911.04933, Fisher forgetting",
-    traits={"exact": False},
+    exact=False,
 )
 def unlearn(
     inputs: UnlearningInputs,

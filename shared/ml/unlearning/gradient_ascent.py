@@ -16,7 +16,7 @@ from shared.ml.training.private import private_gradients
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 
@@ -30,7 +30,8 @@ class GradientAscentParams(Params):
     params=GradientAscentParams,
     needs=(Role.ORIGINAL,),
     source="the 'approximate' unlearning of Hu et al. 2024, arXiv 2404.03233",
-    traits={"exact": False, "retain": "optional"},
+    exact=False,
+    retain="optional",
 )
 def unlearn(
     inputs: UnlearningInputs,

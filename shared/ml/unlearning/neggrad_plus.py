@@ -24,7 +24,7 @@ class NegGradPlusParams(StepParams):
     params=NegGradPlusParams,
     needs=(Role.ORIGINAL,),
     source="Kurmanji et al. 2023, arXiv 2302.09880, baseline NegGrad+",
-    traits={"exact": False},
+    exact=False,
 )
 def unlearn(
     inputs: UnlearningInputs,

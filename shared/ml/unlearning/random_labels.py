@@ -23,7 +23,7 @@ class RandomLabelsParams(StepParams):
     params=RandomLabelsParams,
     needs=(Role.ORIGINAL,),
     source="Golatkar et al. 2020, arXiv 1911.04933, baseline 'random labels'",
-    traits={"exact": False},
+    exact=False,
 )
 def unlearn(
     inputs: UnlearningInputs,

@@ -9,7 +9,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 
@@ -22,7 +22,8 @@ class RetrainParams(Params):
     params=RetrainParams,
     needs=(Role.ORIGINAL, Role.BASE, Role.RECIPE),
     source="the 'exact' unlearning of Hu et al. 2024, arXiv 2404.03233",
-    traits={"exact": True, "retain": "optional"},
+    exact=True,
+    retain="optional",
 )
 def unlearn(
     inputs: UnlearningInputs,

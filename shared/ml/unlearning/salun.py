@@ -25,7 +25,7 @@ class SalUnParams(StepParams):
     params=SalUnParams,
     needs=(Role.ORIGINAL,),
     source="Fan et al. 2024, arXiv 2310.12508, equations 3 to 5",
-    traits={"exact": False},
+    exact=False,
 )
 def unlearn(
     inputs: UnlearningInputs,

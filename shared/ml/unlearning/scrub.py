@@ -28,7 +28,7 @@ class ScrubParams(StepParams):
     params=ScrubParams,
     needs=(Role.ORIGINAL,),
     source="Kurmanji et al. 2023, arXiv 2302.09880, equation 3 and algorithm 1",
-    traits={"exact": False},
+    exact=False,
 )
 def unlearn(
     inputs: UnlearningInputs,

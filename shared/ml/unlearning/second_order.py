@@ -16,7 +16,7 @@ from shared.ml.datasets._base import Samples
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 Weights = dict[str, Tensor]
@@ -35,7 +35,7 @@ class SecondOrderParams(Params):
     params=SecondOrderParams,
     needs=(Role.ORIGINAL,),
     source="Guo et al. 2020, arXiv 1911.03030, section 3; Warnecke et al. 2023, arXiv 2108.11577, second-order update",
-    traits={"exact": False},
+    exact=False,
 )
 def unlearn(
     inputs: UnlearningInputs, retain: Samples, forget: Samples, params: SecondOrderParams, ctx: Context

@@ -11,7 +11,7 @@ from shared.ml.networks import clone
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.registry import Params
+from shared.plugins import Params
 from shared.roles import Role
 
 
@@ -25,7 +25,8 @@ class SisaParams(Params):
     needs=(Role.ORIGINAL, Role.BASE, Role.RECIPE, Role.SHARDS),
     trains=("shards",),
     source="Bourtoule et al. 2021, arXiv 1912.03817, section IV",
-    traits={"exact": True, "retain": "optional"},
+    exact=True,
+    retain="optional",
 )
 def unlearn(
     inputs: UnlearningInputs,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from shared.registry import Params
+from shared.plugins import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
 
@@ -27,7 +27,7 @@ class SleepParams(Params):
     ledger: str = Field("", description="file to which a JSON line is appended when the work is done: tag and digest")
 
 
-@registry.register("sleep", params=SleepParams, uses=("SLEPT",), produces=("SLEPT",), traits={"silence": 30})
+@registry.register("sleep", params=SleepParams, uses=("SLEPT",), produces=("SLEPT",), silence=30)
 def run(ctx: JobContext) -> dict[str, Output]:
     """Sleep for some steps."""
     p: SleepParams = ctx.params

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import torch
 from pydantic import Field
-from shared.registry import Params
+from shared.plugins import Params
 from workers.context import JobContext, Output
 from workers.stages import registry
 

@@ -22,7 +22,7 @@ from shared.ml.datasets._base import Samples, digest, open_dataset
 from shared.ml.defenses import registry
 from shared.ml.networks import Architecture, Networks
 from shared.ml.records import Public
-from shared.registry import Params
+from shared.plugins import Params
 from tests.support.observed import N, samples
 from tests.unit.ml.test_attacks import CONVNET, observe, true_gradient
 

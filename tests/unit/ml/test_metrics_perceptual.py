@@ -23,7 +23,7 @@ from shared.ml.metrics.lpips import HEADS, lpips, read_weights
 from shared.ml.networks import Architecture, Normalised, build
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
-from shared.registry import Plugin
+from shared.plugins import ModelPlugin
 from tests.support import references
 from tests.support.lpips import FILE, random_weights, write_weights
 
@@ -74,7 +74,7 @@ def network(model: str, shape: tuple[int, int, int] = (3, 32, 32), **params: obj
 
 
 @pytest.mark.parametrize("plugin", [pytest.param(plugin, id=plugin.name) for plugin in models.registry])
-def test_feature_distance_works_in_every_model_and_grows_with_noise(plugin: Plugin) -> None:
+def test_feature_distance_works_in_every_model_and_grows_with_noise(plugin: ModelPlugin) -> None:
     width = {"width": 8} if "width" in plugin.params.model_fields else {}
     judge, truth = network(plugin.name, **width), draw(4, 3, 32, 32)
     seen = feature_distance(truth, judge)

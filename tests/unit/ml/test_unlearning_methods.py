@@ -22,7 +22,7 @@ from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import cycled, wrong_labels
 from shared.ml.unlearning.fisher import fisher_information
-from shared.registry import Plugin
+from shared.plugins import UnlearningPlugin
 
 MLP = Architecture(model=Choice(name="mlp"), input_shape=(1, 3, 3), num_classes=3, mean=(0.5,), std=(0.5,))
 LINEAR = MLP.model_copy(update={"model": Choice(name="mlp", params={"depth": 0})})
@@ -60,7 +60,7 @@ def flat(network: nn.Module) -> Tensor:
     return torch.cat([w.detach().flatten() for w in network.parameters()])
 
 
-def methods() -> Iterator[Plugin]:
+def methods() -> Iterator[UnlearningPlugin]:
     yield from registry
 
 

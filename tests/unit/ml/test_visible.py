@@ -10,12 +10,12 @@ import pytest
 from shared.errors import PluginImportError
 from shared.ml import attacks
 from shared.ml.attacks._visible import require_visible
-from shared.registry import Params, Plugin
+from shared.plugins import AttackPlugin
 from shared.roles import Role, Visibility
 
 
-def attack(**described: Any) -> Plugin:
-    return Plugin("attack", "nosy", lambda: None, Params, **described)
+def attack(**described: Any) -> AttackPlugin:
+    return AttackPlugin(name="nosy", target=lambda: None, access="white_box", **described)
 
 
 DECLARED: list[Callable[[Role], dict[str, Any]]] = [
@@ -66,5 +66,5 @@ def test_an_attack_that_asks_for_the_truth_is_not_registered() -> None:
         """Looks."""
 
     with pytest.raises(PluginImportError, match="FORGET_SETS"):
-        attacks.registry.register("nosy", uses=(Role.FORGET_SETS,))(nosy)
+        attacks.registry.register("nosy", access="white_box", uses=(Role.FORGET_SETS,))(nosy)
     assert "nosy" not in attacks.registry

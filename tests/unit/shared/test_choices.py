@@ -7,16 +7,17 @@ from pydantic import Field, ValidationError
 
 from shared.choices import Choice, chosen, validated
 from shared.errors import InvalidRequest
-from shared.registry import Params, Registry
-from tests.support.plugins import Pretrain
+from shared.plugins import Params
+from shared.registry import Registry
+from tests.support.plugins import Pretrain, ThingPlugin
 
 
 class Size(Params):
     size: int = Field(3, ge=1)
 
 
-def registry() -> Registry:
-    found = Registry("thing", "json")  # a package whose modules register nothing of ours
+def registry() -> Registry[ThingPlugin]:
+    found = Registry(ThingPlugin, "json")  # a package whose modules register nothing of ours
     found._loaded = True
 
     @found.register("one", params=Size)

@@ -11,7 +11,7 @@ from pydantic import Field
 from shared.catalog import MAX_ENTRIES, MAX_ENTRY_BYTES, Catalog, Entry
 from shared.errors import InvalidRequest, PluginImportError
 from shared.param_schema import check_schema, validator_of
-from shared.registry import Params
+from shared.plugins import Params
 from tests.support.plugins import PLUGINS
 
 CHAIN = {f"D{n}": {"$ref": f"#/$defs/D{n + 1}"} for n in range(1999)} | {"D1999": {}}
@@ -58,8 +58,8 @@ def test_a_schema_that_could_cost_more_than_it_shows_is_refused_with_the_plugins
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(why)):
         check_schema(schema)
-    entry = Entry(kind="attack", name="evil", summary="Waits.", params_schema=schema)
-    with pytest.raises(PluginImportError, match="the parameters of attack evil: "):
+    entry = Entry(kind="model", name="evil", summary="Waits.", params_schema=schema)
+    with pytest.raises(PluginImportError, match="the parameters of model evil: "):
         Catalog.from_json([entry.model_dump()])
 
 
@@ -113,10 +113,10 @@ def test_a_reference_that_was_not_checked_is_not_followed_either(tmp_path: Any) 
 @pytest.mark.parametrize(
     ("entries", "why"),
     [
-        ([Entry(kind="metric", name=f"m{n}", summary="One.") for n in range(MAX_ENTRIES + 1)], "of 1001 plugins"),
-        ([Entry(kind="metric", name="long", summary="x" * MAX_ENTRY_BYTES)], "metric long has 65"),
+        ([Entry(kind="model", name=f"m{n}", summary="One.") for n in range(MAX_ENTRIES + 1)], "of 1001 plugins"),
+        ([Entry(kind="model", name="long", summary="x" * MAX_ENTRY_BYTES)], "model long has 65"),
         (
-            [Entry(kind="metric", name=f"m{n}", summary="x" * 60_000) for n in range(80)],
+            [Entry(kind="model", name=f"m{n}", summary="x" * 60_000) for n in range(80)],
             r"a catalog of 48\d{5} bytes: at most 4194304",
         ),
     ],
@@ -133,5 +133,5 @@ def test_what_is_no_catalog_is_refused(body: Any) -> None:
 
 
 def test_a_long_name_is_not_compared_with_every_name() -> None:
-    with pytest.raises(InvalidRequest, match="unknown attack"):
-        Catalog([Entry(kind="attack", name="a", summary="A.")]).get("attack", "a" * 500_000, "attack")
+    with pytest.raises(InvalidRequest, match="unknown model"):
+        Catalog([Entry(kind="model", name="a", summary="A.")]).get("model", "a" * 500_000, "model")

@@ -7,22 +7,23 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidRequest
+from shared.plugins import DatasetTraits
 from shared.probes import quoted, search_of
 
-DIGITS = {"input_shape": [1, 28, 28], "num_classes": 10}
+DIGITS = DatasetTraits(input_shape=(1, 28, 28), num_classes=10)
 
 
-@pytest.mark.parametrize(("params", "shape", "words"), [
+@pytest.mark.parametrize(("params", "data", "words"), [
     # 20 candidates of 10 classes, 10 tries of 20 rounds, 2 * 784 + 1 queries each
     ({"preset": "paper"}, DIGITS, "at most 62,760,000 queries of the original model"),
-    ({"preset": "paper"}, {"input_shape": [3, 32, 32], "num_classes": 10}, "at most 81,960,000 queries"),
+    ({"preset": "paper"}, DatasetTraits(input_shape=(3, 32, 32), num_classes=10), "at most 81,960,000 queries"),
     ({"preset": "paper", "candidates": 10, "rounds": 1, "directions": None}, DIGITS, "at most 1,569,000 queries"),
-    ({"preset": "paper"}, {}, "at most 8,196,000 times the number of classes queries"),
+    ({"preset": "paper"}, DatasetTraits(), "at most 8,196,000 times the number of classes queries"),
     ({"preset": "coarse"}, DIGITS, "at most 50,000 queries"),
-    ({"preset": "coarse", "max_queries": 7}, {}, "at most 7 queries"),
+    ({"preset": "coarse", "max_queries": 7}, DatasetTraits(), "at most 7 queries"),
 ])  # fmt: skip
-def test_the_quote_is_the_most_it_can_ask(params: dict[str, Any], shape: dict[str, Any], words: str) -> None:
-    assert words in quoted(params, shape)
+def test_the_quote_is_the_most_it_can_ask(params: dict[str, Any], data: DatasetTraits, words: str) -> None:
+    assert words in quoted(params, data)
 
 
 def test_a_published_search_is_not_cut_short() -> None:

@@ -6,23 +6,26 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared.errors import InvalidRequest, PluginImportError
+from shared.ml import attacks, defenses, metrics, unlearning
 from shared.registry import Registry
+from tests.support.plugins import ThingPlugin
 
 NUMBER = itertools.count()
 PLUGIN = '''
 from {package} import registry
-@registry.register("{name}", needs=("ORIGINAL",), traits={{"unit": "dB"}})
+@registry.register("{name}", needs=("ORIGINAL",), unit="dB")
 def run():
     """Does {name}.
 
     And more.
     """
 '''
-Make = Callable[..., Registry]
+Make = Callable[..., Registry[ThingPlugin]]
 
 
 @pytest.fixture
@@ -31,11 +34,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     monkeypatch.syspath_prepend(str(tmp_path))
     packages = []
 
-    def make(**files: str | None) -> Registry:
+    def make(**files: str | None) -> Registry[ThingPlugin]:
         package = f"plugins_of_a_test_{next(NUMBER)}"
         packages.append(package)
         (tmp_path / package).mkdir()
-        init = f"from shared.registry import Registry\nregistry = Registry('thing', '{package}')\n"
+        init = (
+            "from shared.registry import Registry\nfrom tests.support.plugins import ThingPlugin\n"
+            f"registry = Registry(ThingPlugin, '{package}')\n"
+        )
         (tmp_path / package / "__init__.py").write_text(init)
         for name, text in files.items():
             body = PLUGIN.format(package=package, name=name) if text is None else text.format(package=package)
@@ -59,11 +65,11 @@ def test_every_file_of_the_folder_is_a_plugin(folder: Make) -> None:
 def test_a_plugin_is_described_by_its_decorator_and_docstring(folder: Make) -> None:
     registry = folder(a=None)
     plugin = registry.get("a")
-    assert (plugin.kind, plugin.summary, plugin.needs, plugin.traits) == (
+    assert (plugin.kind, plugin.summary, plugin.needs, plugin.unit) == (
         "thing",
         "Does a.",
         ("ORIGINAL",),
-        {"unit": "dB"},
+        "dB",
     )
     assert plugin.module == f"{registry.package}.a"
 
@@ -102,6 +108,35 @@ def test_a_plugin_can_be_forgotten(folder: Make) -> None:
 
 
 def test_a_class_is_described_by_its_own_docstring_only() -> None:
-    registry = Registry("thing", "nowhere")
+    registry = Registry(ThingPlugin, "nowhere")
     with pytest.raises(PluginImportError, match="no docstring"):
         registry.register("silent")(type("Silent", (), {}))
+
+
+@pytest.mark.parametrize(
+    ("registry", "described", "said"),
+    [
+        (attacks.registry, {"acces": "white_box"}, "attack 'new' in .* says acces, which is no field of AttackPlugin"),
+        (attacks.registry, {"acces": "white_box"}, "did you mean access?"),
+        (attacks.registry, {"zzz": 1}, "zzz.* known: .*needs_when"),
+        (attacks.registry, {}, "field access: Field required"),
+        (attacks.registry, {"access": "grey_box"}, "field access: Input should be 'white_box' or 'black_box'"),
+        (attacks.registry, {"access": "white_box", "needs": "ORIGINAL"}, "field needs: Input should be a valid tuple"),
+        (attacks.registry, {"access": "white_box", "uses": (1,)}, "field uses, at 0: Input should be a valid string"),
+        (attacks.registry, {"access": "white_box", "params": int}, "field params: .*Params"),
+        (attacks.registry, {"access": "white_box", "target": print}, "says target, which is no field of AttackPlugin"),
+        (attacks.registry, {"access": "white_box", "strength": "steps"}, "says strength, which is no field"),
+        (defenses.registry, {"strenght": "steps"}, "did you mean strength?"),
+        (metrics.registry, {"takes": "pictures"}, "field takes: Input should be 'image', "),
+        (unlearning.registry, {"exact": "no"}, "field exact: Input should be a valid boolean"),
+    ],
+)
+def test_a_field_that_is_none_or_has_no_such_value_is_named(
+    registry: Registry[Any], described: dict[str, Any], said: str
+) -> None:
+    def target() -> None:
+        """Is refused."""
+
+    with pytest.raises(PluginImportError, match=said):
+        registry.register("new", **described)(target)
+    assert "new" not in registry

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from shared.errors import InvalidRequest, JobFailed, TransientError
 from shared.jobs.states import Failure
-from shared.registry import Params
+from shared.plugins import Params
 from tests.support.waiting import FastClock
 from workers.page import Page
 from workers.runner import Runner, explain
