@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks._estimate import parameters
-from shared.ml.attacks._observation import Answers, Observation, Reconstruction
+from shared.ml.attacks._observation import Observation, Result
 from shared.ml.attacks._resuming import Group, packed, resumed
 from shared.ml.context import Context
 from shared.roles import Role
 
-Attack = Callable[[Observation, Context], Reconstruction | Answers]
+Attack = Callable[[Observation, Context], Result]
 
 
 def apart(observation: Observation) -> list[tuple[list[int], Observation]]:
@@ -77,7 +78,7 @@ def _moved(observation: Observation, start: list[int]) -> list[int]:
     return [int(i) for i in torch.stack([distance(which) for which in members]).argmax(0)]
 
 
-def attack_apart(attack: Attack, observation: Observation, ctx: Context) -> Reconstruction | Answers:
+def attack_apart(attack: Attack, observation: Observation, ctx: Context) -> Result:
     """Run an attack on each group; what it found, in the order of the deletions.
 
     A checkpoint holds what the finished groups found and where the group that was at work stood.
@@ -91,28 +92,28 @@ def attack_apart(attack: Attack, observation: Observation, ctx: Context) -> Reco
         standing = None
         if ctx.due():
             ctx.save(len(results), packed(results))
-    rows = [row for group, _ in groups for row in group]
-    back = torch.tensor(rows).argsort()
-    compares = max(r.compares for r in results)
-    if isinstance(results[0], Answers):
-        labels, scores = (torch.cat([getattr(r, name) for r in results])[back] for name in ("labels", "scores"))
-        return Answers(labels, scores, compares)
-    made = [r for r in results if isinstance(r, Reconstruction)]
-    images, labels, loss = (
-        torch.cat([getattr(r, n) for r in made])[back] for n in ("images", "labels", "matching_loss")
-    )
-    explanations = [e for r in made for e in r.explanations]
-    return Reconstruction(images, labels, loss, [explanations[i] for i in back], _controls(groups, made), compares)
+    places = [rows for rows, _ in groups]
+    joined = {f.name: _join([getattr(r, f.name) for r in results], places) for f in fields(results[0])}
+    return replace(results[0], **joined)
 
 
-def _controls(groups: list[tuple[list[int], Observation]], made: list[Reconstruction]) -> dict[str, Tensor]:
-    """Each group made controls for its first deletions: those that stand for the first of all are kept."""
-    controls: dict[str, Tensor] = {}
-    for name in made[0].controls:
-        by_row = {
-            row: image for (rows, _), r in zip(groups, made, strict=True)
-            for row, image in zip(rows, r.controls[name], strict=False)
-        }  # fmt: skip
-        first = next(row for row in range(len(by_row) + 1) if row not in by_row)
-        controls[name] = torch.stack([by_row[row] for row in range(first)])
-    return controls
+def _join(values: list[Any], places: list[list[int]]) -> Any:
+    """One field of all groups' results, in the order of the deletions; `places` are those of each group."""
+    order = torch.tensor([row for rows in places for row in rows]).argsort()
+    if isinstance(values[0], Tensor):
+        return torch.cat(values)[order]
+    if isinstance(values[0], list):
+        every = [entry for value in values for entry in value]
+        return [every[i] for i in order]
+    if isinstance(values[0], dict):
+        return {name: _join_first([value[name] for value in values], places) for name in values[0]}
+    return max(values)
+
+
+def _join_first(values: list[Tensor], places: list[list[int]]) -> Tensor:
+    """Each group has entries of its first deletions: kept are those that are of the first of all."""
+    by_row = {
+        row: entry for rows, value in zip(places, values, strict=True) for row, entry in zip(rows, value, strict=False)
+    }
+    first = next(row for row in range(len(by_row) + 1) if row not in by_row)
+    return torch.stack([by_row[row] for row in range(first)])

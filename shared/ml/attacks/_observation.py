@@ -108,15 +108,18 @@ class Candidates:
         return sum(oracle.queries for oracle in {*self.before, *self.after})
 
 
+@dataclass(frozen=True)
 class Result(ABC):
     """What an attack found, of one kind: see `shared.ml.findings`.
 
-    `role` is the artifact that it is written to; `compares` says on how many released models each answer rests.
+    `role` is the artifact that it is written to; `compares` says on how many released models each answer rests. Of the
+    fields of a kind, tensors [D, ...] and lists hold an entry for each deletion, and dicts hold tensors by name for the
+    first R deletions.
     """
 
     role: ClassVar[str]
     media_type: ClassVar[str] = "application/octet-stream"
-    compares: int = 1
+    compares: int = field(default=1, kw_only=True)
 
     @abstractmethod
     def write(self, threat_model: dict[str, Any]) -> bytes:
@@ -138,7 +141,6 @@ class Reconstruction(Result):
     matching_loss: Tensor
     explanations: list[str]
     controls: dict[str, Tensor] = field(default_factory=dict)
-    compares: int = 1
 
     def write(self, threat_model: dict[str, Any]) -> bytes:
         tensors = {"images": self.images, "labels": self.labels, "matching_loss": self.matching_loss}
@@ -155,7 +157,6 @@ class Answers(Result):
 
     labels: Tensor
     scores: Tensor
-    compares: int = 1
 
     def write(self, threat_model: dict[str, Any]) -> bytes:
         found = {"labels": self.labels.tolist(), "scores": self.scores.tolist()}

@@ -90,7 +90,7 @@ def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -
         loss[:deletions],
         [sources[which] for which in chosen[:deletions].tolist()],
         {"random_direction": images[deletions:]} if controls else {},
-        compared(observation, params),
+        compares=compared(observation, params),
     )
 
 

@@ -37,4 +37,4 @@ def run(observation: Observation, params: LabelInferenceParams, ctx: Context) ->
     aim = Aim(target=params.target)
     scores = class_scores(observation, params.gradient_from, partial(aimed, aim=aim))
     ctx.progress(1, 1)
-    return Answers(infer_labels(scores, observation.named), scores, compared(observation, aim))
+    return Answers(infer_labels(scores, observation.named), scores, compares=compared(observation, aim))
