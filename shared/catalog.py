@@ -181,7 +181,8 @@ class Catalog:
         ran = [*used, *(e for e in self if e.kind in own.runs)]
         code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in ran})).encode()).hexdigest()
         many, tolerant = tuple(entry.many), own.tolerant
-        files = {file.path: file for e in entries for file in self._data_files(e, complete, "params")}
+        found = [file for e in entries for file in self._data_files(e, complete, "params")]
+        files = {file.path: file for file in sorted(found, key=lambda file: not file.optional)}  # named is not optional
         return CheckedJob(complete, names, needs, uses, many, produces, tolerant, code, tuple(files.values()))
 
     def check(self, stage: str, method: str | None, params: Mapping[str, Any], roles: Iterable[str]) -> CheckedJob:

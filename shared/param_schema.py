@@ -144,6 +144,16 @@ def check_schema(schema: dict[str, Any]) -> None:
         raise ValueError(f"its schema is {depth} levels deep, above {MAX_DEPTH}")
     if nodes > MAX_NODES:
         raise ValueError(f"its schema comes to {nodes} schemas, above {MAX_NODES}")
+    if _count_marks(whole) != sum(_count_marks(p, collected=True) for p in whole.properties.values()):
+        raise ValueError("x-data marks a parameter that is a path, or a list of paths, and nothing within an object")
+
+
+def _count_marks(schema: ParamSchema, collected: bool = False) -> int:
+    """How many parts of it are marked as data files: all, or those that `data_paths` finds."""
+    alternatives = schema.anyOf or ()
+    items = [schema.items] if isinstance(schema.items, ParamSchema) else []
+    parts = [*alternatives, *items] if collected else [*schema.parts(), *schema.defs.values()]
+    return int(schema.data is True) + sum(_count_marks(part, collected) for part in parts)
 
 
 class _Measure:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
 from shared.catalog import Catalog, CheckedJob, Entry
+from shared.choices import data_file
+from shared.data_files import DataFile
 from shared.errors import InvalidRequest
+from shared.registry import Params, Plugin
 from tests.support.plugins import PLUGINS, catalog
 
 CATALOG = catalog()
@@ -47,6 +51,53 @@ def test_defaults_are_filled_in_all_the_way_down() -> None:
     }
     assert checked.plugins == ("dataset:noisy", "model:mlp", "stage:pretrain")
     assert checked.produces == ("BASE",)
+
+
+class Reading(Params):
+    path: Annotated[str | None, data_file()] = None
+    more: list[Annotated[str, data_file()]] = Field([])
+    name: str = "no.npz"
+
+
+def reading() -> Catalog:
+    """The catalog, with a data set and an unlearning method that read files."""
+
+    def target() -> None:
+        """Reads."""
+
+    fixed = ("own.npz", "own")
+    return Catalog(
+        [
+            *CATALOG,
+            Entry.of(Plugin("dataset", "own", target, Reading, data_files=fixed)),
+            Entry.of(Plugin("unlearning", "weighted", target, Reading)),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "files"),
+    [
+        ({}, [("own.npz", True), ("own", True)]),
+        ({"name": "other.npz"}, [("own.npz", True), ("own", True)]),
+        ({"path": "a.npz"}, [("a.npz", False)]),
+        ({"more": ["b", "c"]}, [("b", False), ("c", False)]),
+        ({"path": "a", "more": ["b", "a"]}, [("a", False), ("b", False)]),
+    ],
+)
+def test_the_files_that_a_job_reads_are_named(params: dict[str, Any], files: list[tuple[str, bool]]) -> None:
+    """Those of plugins within its parameters too; those that are looked for where it names none."""
+    checked = reading().describe("pretrain", None, {"dataset": {"name": "own", "params": params}})
+    assert [(file.path, file.optional) for file in checked.data_files] == files
+    assert {file.field.rpartition(".")[0] for file in checked.data_files if not file.optional} <= {
+        "params.dataset.params"
+    }
+    assert CATALOG.describe("pretrain", None, {}).data_files == ()
+
+
+def test_the_files_of_a_method_are_named_too() -> None:
+    checked = reading().describe("unlearn", "weighted", {"path": "a.npz", "deletions": 2})
+    assert checked.data_files == (DataFile("a.npz", "params.path"),)
 
 
 def test_the_plugins_params_accept_what_the_catalog_filled_in() -> None:

@@ -51,6 +51,9 @@ def nested(levels: int) -> dict[str, Any]:
         ({"required": [1]}, "required.0: "),
         ({"properties": {"a": True}}, "properties.a: "),
         ({"x-plugin": ["dataset"]}, "x-plugin: "),
+        ({"x-data": "yes"}, "x-data: "),
+        ({"properties": {"a": {"properties": {"path": {"x-data": True}}}}}, "x-data marks a parameter that is a path"),
+        ({"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"x-data": True}}}, "nothing within an object"),
     ],
 )
 def test_a_schema_that_could_cost_more_than_it_shows_is_refused_with_the_plugins_name(
