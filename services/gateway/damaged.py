@@ -24,6 +24,7 @@ def whole(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Iterator[bytes]
     """The artifact's bytes as they come from the store; they end early where they turn out to be others.
 
     Raises:
+        NotFound: it is lost, and no job makes it.
         TransientError: the store did not answer, or has other bytes: they are made again.
         Conflict: that happens too often.
     """
@@ -37,6 +38,8 @@ def whole(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Iterator[bytes]
             if maker is not None:
                 told = f"artifact {artifact.sha256} is damaged in the store: job {maker.job} makes it again"
                 raise TransientError(told) from error
+    if maker_of(deps.db, tenant, artifact.sha256) is None:
+        raise NotFound(f"artifact {artifact.sha256} is lost, and no job makes it")
     raise TransientError(f"artifact {artifact.sha256} is being made again")
 
 

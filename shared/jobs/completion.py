@@ -24,22 +24,31 @@ UPDATE jobs SET
 WHERE id = :id AND fence = :fence AND state = 'running' RETURNING id, tenant, event_seq
 """
 _NOTE = "INSERT INTO events (job, seq, at, kind, data) SELECT id, event_seq, {now}, 'state', :data FROM {done}"
-_KEEP = "INSERT INTO job_artifacts (job, tenant, role, sha256, size, media_type)"
+# In one order: two jobs that end with the same artifacts do not wait for each other in a circle. A row that is there
+# is of the same bytes.
+_OWN = "INSERT INTO artifacts (tenant, sha256, size, media_type, origin, created_at)"
+_KEEP = "INSERT INTO job_artifacts (job, tenant, role, sha256)"
 # A job that makes its artifacts again, because one was damaged, has rows already.
 _REPLACE = """ON CONFLICT (job, role) DO UPDATE
-    SET sha256 = excluded.sha256, size = excluded.size, media_type = excluded.media_type"""
+    SET sha256 = excluded.sha256"""
 
 _STATEMENTS = {
     "sqlite": (
         _DONE,
         f"{_NOTE} WHERE id = :id",
-        f"""{_KEEP} SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]'),
-            json_extract(a.value, '$[2]'), json_extract(a.value, '$[3]')
+        f"""{_OWN} SELECT jobs.tenant, json_extract(a.value, '$[1]'), json_extract(a.value, '$[2]'),
+            json_extract(a.value, '$[3]'), coalesce(jobs.reused_from, jobs.id), {{now}}
+        FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id ORDER BY 2 ON CONFLICT DO NOTHING""",
+        f"""{_KEEP} SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]')
         FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id {_REPLACE}""",
     ),
     "postgresql": (
-        f"""WITH done AS ({_DONE}), noted AS ({_NOTE}), kept AS (
-            {_KEEP} SELECT done.id, done.tenant, a ->> 0, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3
+        f"""WITH done AS ({_DONE}), noted AS ({_NOTE}), owned AS (
+            {_OWN} SELECT done.tenant, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3,
+                coalesce(:reused_from, done.id), {{now}}
+            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a ORDER BY 2 ON CONFLICT DO NOTHING
+        ), kept AS (
+            {_KEEP} SELECT done.id, done.tenant, a ->> 0, a ->> 1
             FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a {_REPLACE}
         ) SELECT id FROM done""",
     ),

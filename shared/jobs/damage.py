@@ -19,7 +19,7 @@ from shared.jobs.database import Database
 from shared.jobs.moves import held, held_back, lock, move
 from shared.jobs.rows import to_json
 from shared.jobs.states import ENDED_BADLY, LIVE, Failure, State, Stop
-from shared.jobs.tables import events, job_artifacts, job_inputs, jobs
+from shared.jobs.tables import artifacts, events, job_artifacts, job_inputs, jobs
 
 OFTEN = 3  # times an hour that one job makes its artifacts again: a store that damages more is to be mended first
 _HOUR = 3600.0
@@ -54,8 +54,8 @@ class Made:
 
 def made_by(db: Database, ids: Iterable[str]) -> list[Made]:
     """What those of these jobs that have succeeded have made; each artifact once."""
-    joined = select(jobs.c.id, jobs.c.fence, job_artifacts.c.sha256, job_artifacts.c.size).join(
-        job_artifacts, job_artifacts.c.job == jobs.c.id
+    joined = select(jobs.c.id, jobs.c.fence, artifacts.c.sha256, artifacts.c.size).select_from(
+        jobs.join(job_artifacts, job_artifacts.c.job == jobs.c.id).join(artifacts)
     )
     found: dict[str, Made] = {}
     todo = list(ids)

@@ -13,8 +13,8 @@ from sqlalchemy import Row, Select, Table, func, select, tuple_
 from shared.errors import InvalidRequest, NotFound
 from shared.jobs.database import Database
 from shared.jobs.records import Artifact, Audit, Event, Job
-from shared.jobs.rows import event_record, job_record, job_records
-from shared.jobs.tables import audit_jobs, audits, events, job_artifacts, jobs
+from shared.jobs.rows import event_record, job_record, job_records, owns
+from shared.jobs.tables import artifacts, audit_jobs, audits, events, job_artifacts, jobs
 
 T = TypeVar("T")
 
@@ -87,13 +87,15 @@ def events_after(db: Database, tenant: str, job_id: str, seq: int, limit: int = 
 
 
 def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
-    """An artifact that some job of the tenant made. Raises NotFound."""
-    query = select(job_artifacts).where(job_artifacts.c.tenant == tenant, job_artifacts.c.sha256 == sha256).limit(1)
+    """An artifact of the tenant, in a role that some job made it in, or none ("") if no job did. Raises NotFound."""
+    links = (job_artifacts.c.tenant == artifacts.c.tenant) & (job_artifacts.c.sha256 == artifacts.c.sha256)
+    role = select(job_artifacts.c.role).where(links).order_by(job_artifacts.c.job).limit(1).scalar_subquery()
+    query = select(artifacts, role.label("role")).where(owns(tenant, db.now), artifacts.c.sha256 == sha256)
     with db.read() as connection:
         row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFound(f"there is no artifact {sha256}")
-    return Artifact(row.role, row.sha256, row.size, row.media_type)
+    return Artifact(row.role or "", row.sha256, row.size, row.media_type)
 
 
 def audit_stages(db: Database, audit_id: str) -> dict[str, dict[str, int]]:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
 
 from shared.errors import NotFound
+from shared.jobs import tables
 from shared.jobs.records import Artifact, Event, Input, Job
 from shared.jobs.states import State
-from shared.jobs.tables import audit_jobs, job_artifacts, job_inputs, jobs
+from shared.jobs.tables import UPLOAD, audit_jobs, job_artifacts, job_inputs, jobs
 
 
 def to_json(value: Any) -> str:
@@ -27,9 +28,8 @@ def job_records(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
     audits: dict[str, list[str]] = {i: [] for i in ids}
     for r in connection.execute(select(job_inputs).where(job_inputs.c.job.in_(ids)).order_by(job_inputs.c.role)):
         inputs[r.job].append(Input(r.role, r.parent, r.parent_role, r.sha256))
-    for r in connection.execute(
-        select(job_artifacts).where(job_artifacts.c.job.in_(ids)).order_by(job_artifacts.c.role)
-    ):
+    made = select(job_artifacts.c.job, job_artifacts.c.role, tables.artifacts).join(tables.artifacts)
+    for r in connection.execute(made.where(job_artifacts.c.job.in_(ids)).order_by(job_artifacts.c.role)):
         artifacts[r.job].append(Artifact(r.role, r.sha256, r.size, r.media_type))
     for r in connection.execute(select(audit_jobs).where(audit_jobs.c.job.in_(ids), ~audit_jobs.c.detached)):
         audits[r.job].append(r.audit)
@@ -91,6 +91,14 @@ def job_of(
         artifacts=tuple(artifacts),
         audits=tuple(sorted(audits)),
     )
+
+
+def owns(tenant: str, now: Any) -> ColumnElement[bool]:
+    """Of `artifacts`: what the tenant has at that time. What it has from a job, it has while some job stands for it."""
+    its = tables.artifacts.c
+    made = exists().where(job_artifacts.c.tenant == its.tenant, job_artifacts.c.sha256 == its.sha256)
+    there = its.expires_at.is_(None) | (its.expires_at > now)
+    return and_(its.tenant == tenant, there, or_(its.origin == UPLOAD, made))
 
 
 def event_record(r: Row[Any]) -> Event:

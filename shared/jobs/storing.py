@@ -19,9 +19,9 @@ from shared.jobs.inserting import insert_rows
 from shared.jobs.moves import hopeless
 from shared.jobs.ranking import rank
 from shared.jobs.records import Input, Job, PlannedJob
-from shared.jobs.rows import to_json
+from shared.jobs.rows import owns, to_json
 from shared.jobs.states import State
-from shared.jobs.tables import events, job_artifacts, job_inputs, jobs
+from shared.jobs.tables import artifacts, events, job_artifacts, job_inputs, jobs
 from shared.jobs.tables import plugin_sets as plugin_sets_table
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ def store(
     foreign = {i.parent for d in new for i in d.planned.inputs if i.parent and i.parent not in ids}
     parents = {row.id: row for row in equals.values()} | _lock_jobs(connection, tenant, foreign)
     given = [i for d in new for i in d.planned.inputs if not i.parent]
-    _require_artifacts(connection, tenant, given)
+    _require_artifacts(connection, tenant, given, now)
     read = {row.id: json.loads(row.data) for row in parents.values()} | _data_behind(connection, tenant, given)
 
     records = []
@@ -221,11 +221,11 @@ def _lock_jobs(connection: Connection, tenant: str, ids: Iterable[str]) -> dict[
     return found
 
 
-def _require_artifacts(connection: Connection, tenant: str, inputs: Sequence[Input]) -> None:
+def _require_artifacts(connection: Connection, tenant: str, inputs: Sequence[Input], now: float) -> None:
     known: set[str] = set()
     for some in _slices(sorted({str(i.sha256) for i in inputs})):
-        mine = (job_artifacts.c.tenant == tenant) & job_artifacts.c.sha256.in_(some)
-        known |= set(connection.execute(select(job_artifacts.c.sha256).where(mine)).scalars())
+        query = select(artifacts.c.sha256).where(owns(tenant, now), artifacts.c.sha256.in_(some))
+        known |= set(connection.execute(query).scalars())
     for i in inputs:
         if i.sha256 not in known:
             raise InvalidRequest(f"there is no artifact {i.sha256}", f"inputs.{i.role}")

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -120,6 +121,22 @@ job_inputs = Table(
     Index(None, "parent"),
 )
 
+# Bytes that a tenant has: what may be an input or fetched, whether a job made them or not.
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", String(80), nullable=False),
+    # The job that first made them, or UPLOAD.
+    Column("origin", String(40), nullable=False),
+    Column("created_at", Double, nullable=False),
+    # From then on they are not there; NULL: they stay.
+    Column("expires_at", Double),
+)
+UPLOAD = "upload"
+
 job_artifacts = Table(
     "job_artifacts",
     metadata,
@@ -127,8 +144,7 @@ job_artifacts = Table(
     Column("role", String(40), primary_key=True),
     Column("tenant", String(64), nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("media_type", String(80), nullable=False),
+    ForeignKeyConstraint(["tenant", "sha256"], ["artifacts.tenant", "artifacts.sha256"]),
     Index(None, "tenant", "sha256"),
 )
 

@@ -16,7 +16,7 @@ from services import admin
 from shared.errors import Conflict, TransientError
 from shared.jobs.database import Database
 from shared.jobs.migrations import copy_before_migrating, migrate, require_current, revisions
-from shared.jobs.tables import metadata
+from shared.jobs.tables import artifacts, job_artifacts, metadata
 from tests.support.jobs import Store, planned, together
 from tests.support.rows import fill
 from tests.support.servers import fresh_database
@@ -46,8 +46,9 @@ def test_the_migrations_make_the_tables_of_the_code(db: Database) -> None:
         found = inspect(connection)
         for table in metadata.sorted_tables:  # what compare_metadata does not look at
             foreign = {
-                (f["constrained_columns"][0], f["referred_table"], f["options"].get("ondelete"))
+                (column, f["referred_table"], f["options"].get("ondelete"))
                 for f in found.get_foreign_keys(table.name)
+                for column in f["constrained_columns"]
             }
             assert foreign == {(k.parent.name, k.column.table.name, k.ondelete) for k in table.foreign_keys}
             assert found.get_pk_constraint(table.name)["constrained_columns"] == [c.name for c in table.primary_key]
@@ -122,6 +123,31 @@ def test_what_a_job_needs_of_its_worker_survives_as_a_set(db: Database) -> None:
     assert sorted(had) == ["3", "4", "5", "6"]
     with db.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM plugin_sets")).scalar_one() == 2
+
+
+def test_artifacts_get_an_owner_and_a_size_of_their_own(db: Database) -> None:
+    """Before 0005 every job that made them had them row by row."""
+    migrate(db, "0004")
+    with db.write() as connection:
+        fill(connection)
+        connection.execute(text("DELETE FROM job_artifacts"))
+        connection.execute(text("UPDATE jobs SET finished_at = 10 - CAST(id AS integer)"))
+        for job, tenant, sha256 in [("3", "a", "x"), ("4", "a", "x"), ("5", "a", "y"), ("3", "b", "x")]:
+            row = {"job": job, "role": f"OF_{tenant}", "tenant": tenant, "sha256": sha256}
+            connection.execute(
+                text("INSERT INTO job_artifacts VALUES (:job, :role, :tenant, :sha256, 5000000000, 'text/plain')"), row
+            )
+    migrate(db)
+    with db.read() as connection:
+        found = connection.execute(select(artifacts).order_by(artifacts.c.tenant, artifacts.c.sha256)).all()
+        links = connection.execute(select(func.count()).select_from(job_artifacts)).scalar_one()
+    size, kind = 5_000_000_000, "text/plain"
+    assert list(map(tuple, found)) == [
+        ("a", "x", size, kind, "4", 6.0, None),
+        ("a", "y", size, kind, "5", 5.0, None),
+        ("b", "x", size, kind, "3", 7.0, None),
+    ]
+    assert links == 4
 
 
 def test_a_change_of_schema_that_leaves_rows_without_what_they_refer_to_is_undone(tmp_path: Path) -> None:
