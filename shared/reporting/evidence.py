@@ -9,9 +9,9 @@ FEW = 5  # below it, nothing seen is nothing learned: Wilson's interval of 0 of 
 TAIL = 0.025  # one side of 95 %
 
 
-def chance_of_share(score: Score, null: float) -> float:
-    """How often chance gives a share as high, where each answer is right with probability `null`."""
-    return chance_of(int(score.mean * score.n + 1e-9), score.n, null)
+def chance_of_share(score: Score, baseline: float) -> float:
+    """How often chance gives a share as high, where each answer is right with probability `baseline`."""
+    return chance_of(int(score.mean * score.n + 1e-9), score.n, baseline)
 
 
 def not_seen(n: int, reason: str) -> Finding:

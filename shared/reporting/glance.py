@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from shared.reporting.kinds import kinds, main_metric, null_names
+from shared.reporting.kinds import baseline_names, kinds, main_metric
 from shared.reporting.models import Finding, Outcome, Row, Utility
 from shared.reporting.numbers import Names, by_release, columns_of, gained, interval, number, plural, shows
 
@@ -82,7 +82,7 @@ def cell(rows: Sequence[Row]) -> Cell | None:
     parts = [row.metrics[name] for row, name in scored]
     outcome = worst([row.finding for row in rows])
     share = sum(row.finding.outcome == outcome for row in rows)
-    unit, short = parts[0].unit, null_names()
+    unit, short = parts[0].unit, baseline_names()
     nulls = list(dict.fromkeys(short.get(part.null_name or "", part.null_name or "none") for part in parts))
     null = _span([part.null for part in parts if part.null is not None], unit)
     return Cell(

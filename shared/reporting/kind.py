@@ -50,11 +50,11 @@ class ReportedKind(ABC):
     severity: int  # what is told first, where rows of several kinds leak: the higher
     subject: str  # how the headline begins, before "after <unlearning>": "Deleted samples can be read back"
     rule: str  # a paragraph of "The rules that decide": when a row leaks
-    further_rules: Sequence[str] = ()
+    further_rules: Sequence[str] = ()  # paragraphs that come after the rules of all kinds
     shares: Sequence[str] = ()  # metrics that an evaluation must give as shares, for the rule rests on it
     metric_names: Mapping[str, str] = MappingProxyType({})
-    null_names: Mapping[str, str] = MappingProxyType({})  # short ones
-    lists_nulls: bool = False  # whether the full table names all nulls of the deciding metric
+    baseline_names: Mapping[str, str] = MappingProxyType({})  # short ones
+    lists_baselines: bool = False  # whether the full table lists all those of the deciding metric
     tradeoff: str | None = None  # what the deciding metric is called on a chart of leakage and utility; None: no chart
     terms: Sequence[tuple[str, str]] = ()  # for the glossary at the end of the page
     limits: Sequence[Limit] = ()

@@ -17,7 +17,7 @@ from shared.reporting.evaluations import identity
 from shared.reporting.findings import RULES
 from shared.reporting.glance import OUTCOMES, Line, overview
 from shared.reporting.kind import ReportedKind, View
-from shared.reporting.kinds import kinds, metric_name, null_names
+from shared.reporting.kinds import baseline_names, kinds, metric_name
 from shared.reporting.models import Defense, Method, Missing, Report, Row
 from shared.reporting.numbers import Names, columns_of, shows
 from shared.reporting.pictures import Gallery
@@ -55,7 +55,7 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         "facts": facts(report),
         "names": names,
         "n": numbers,
-        "short": null_names(),
+        "short": baseline_names(),
         "lines": lines,
         "missing": missing(report.missing),
         "attacks": [names(attack) for attack in columns_of(report.rows)],
@@ -72,7 +72,7 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         "yaml": to_yaml(shortened(report.provenance.audit)),
         "tested": report.provenance.self_test,
         "terms": [term for kind in kinds() for term in kind.terms],
-        "with_nulls": {kind.metric for kind in kinds() if kind.lists_nulls},
+        "with_baselines": {kind.metric for kind in kinds() if kind.lists_baselines},
     }
     return environment.get_template("report.html").render(context)
 

@@ -30,12 +30,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class ShareChart:
-    """Shares on one axis from 0 to 1: `band` is what chance gives, `null` the null of a score that names none."""
+    """Shares on one axis from 0 to 1: `band` is what chance gives, `baseline` that of a score that names none."""
 
     metric: str
     axis: str
     title: str
-    null: float
+    baseline: float
     band: Callable[[Score], tuple[float, float]]
 
 
@@ -44,7 +44,7 @@ def draw_shares(rows: Marked, chart: ShareChart, names: Names) -> Markup:
     strips = []
     for mark, row in rows:
         score = row.metrics[chart.metric]
-        point, null = point_of(mark, row, chart.metric, names, across=True), score.null or chart.null
+        point, null = point_of(mark, row, chart.metric, names, across=True), score.null or chart.baseline
         name, words = _name(row, rows, names), numbers.scored(score)
         strips.append(charts.Strip(mark, name, words, chart.band(score), null, point))
     return charts.strips(strips, chart.axis, chart.title)

@@ -96,6 +96,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "provenance": conditions(ctx.device) | about_networks,
     }
     for one in scored:
+        assert one.details.keys() <= Evaluation.model_fields.keys()  # what the model does not know would not be written
         evaluation |= one.details
     if all(role in ctx.inputs for role in OF_UTILITY):
         tested = first(truth.public, ctx.params.test_samples, ctx.generator("test"))

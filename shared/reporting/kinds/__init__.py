@@ -43,6 +43,6 @@ def metric_name(name: str) -> str:
     return next((kind.metric_names[name] for kind in kinds() if name in kind.metric_names), name)
 
 
-def null_names() -> Mapping[str, str]:
-    """Short names of nulls."""
-    return {name: words for kind in kinds() for name, words in kind.null_names.items()}
+def baseline_names() -> Mapping[str, str]:
+    """Short names of baselines."""
+    return {name: words for kind in kinds() for name, words in kind.baseline_names.items()}

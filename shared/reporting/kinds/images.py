@@ -22,7 +22,7 @@ METRIC_NAMES = {
     "lpips": "LPIPS",
     RANK: "identified",
 }
-NULL_NAMES = {
+BASELINE_NAMES = {
     "class_mean": "class mean",
     "permuted_truth": "other deletion’s",
     "nearest_public": "nearest public",
@@ -74,8 +74,8 @@ class Images(ReportedKind):
     rule = RULE
     further_rules = FURTHER_RULES
     metric_names = METRIC_NAMES
-    null_names = NULL_NAMES
-    lists_nulls = True
+    baseline_names = BASELINE_NAMES
+    lists_baselines = True
     tradeoff = "PSNR"
     terms = (
         (

@@ -17,11 +17,11 @@ CHART = ShareChart(
     LABEL,
     "share of classes named rightly",
     "Label inference against chance.",
-    null=0.0,
+    baseline=0.0,
     band=lambda score: chance_band(score.n, score.null or 0.0),
 )
 METRIC_NAMES = {LABEL: "label accuracy"}
-NULL_NAMES = {
+BASELINE_NAMES = {
     "permuted_truth": "other deletion’s",
     "uniform_guess": "uniform guess",
     "majority_guess": "commonest class",
@@ -45,8 +45,8 @@ class Labels(ReportedKind):
     rule = "A label attack leaks where it names more classes rightly than the strongest null gives."
     shares = (LABEL,)
     metric_names = METRIC_NAMES
-    null_names = NULL_NAMES
-    lists_nulls = True
+    baseline_names = BASELINE_NAMES
+    lists_baselines = True
     limits = (Limit(50, _claims),)
 
     def judge(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:  # noqa: ARG002 - as all kinds

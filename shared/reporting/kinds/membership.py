@@ -18,7 +18,7 @@ CHART = ShareChart(
     MEMBER,
     "AUC of the forgotten, against samples never trained on",
     "Membership against chance.",
-    null=0.5,
+    baseline=0.5,
     band=lambda score: auc_band(score.n, score.others or score.n),
 )
 METRIC_NAMES = {
