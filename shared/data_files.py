@@ -1,7 +1,4 @@
-"""Files of the data root: where they may lie, how they are opened, and what identifies their contents.
-
-A job is posted by someone far away: a path in it is relative to the data root and must stay inside. What lies there
-may come from anyone: only regular files are opened, and nothing is read of which it was not asked first how much it is.
+"""What identifies the contents of files of the data root.
 
 A path says nothing about contents, so a job is planned with the digest of each file that it names (`DataRoot.digests`)
 and a worker reads a file only if it still has that digest (`PlannedFiles`).
@@ -10,7 +7,6 @@ and a worker reads a file only if it still has that digest (`PlannedFiles`).
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 import time
@@ -20,10 +16,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.config import Settings
+from shared.data_root import data_root, find, open_file, why
 from shared.errors import InvalidRequest
 
-MAX_BYTES = 1 << 30  # of one file that is read
 MAX_HASHED = 16 << 30  # bytes of all files under one path; STL-10 with its unlabelled images has 3 GiB
 MAX_ENTRIES = 200_000  # files and folders under one path
 MAX_DEPTH = 32  # folders in folders
@@ -58,32 +53,11 @@ def identify_nothing(files: Sequence[DataFile]) -> Mapping[str, str]:
     return {}
 
 
-def data_root() -> Path:
-    """The folder that PALIMPSEST_DATA_ROOT names."""
-    return Settings().data_root
-
-
 class DataRoot:
     """A data root as it is seen from here."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-
-    def find(self, relative: str, field: str) -> Path | None:
-        """A file or folder; None if it is not there.
-
-        Raises:
-            InvalidRequest: the path is absolute, or leads out of the root (by `..` or a link).
-        """
-        root = self.folder.resolve()
-        try:
-            path = (root / relative).resolve()
-            there = path.exists()
-        except (OSError, RuntimeError, ValueError) as error:  # links in a circle; names that no file can have
-            raise InvalidRequest(f"{relative!r} is no path of a file: {_why(error)}", field) from error
-        if Path(relative).is_absolute() or not path.is_relative_to(root):
-            raise InvalidRequest(f"{relative!r} must be relative to the data root and stay inside it", field)
-        return path if there else None
 
     def identify(self, relative: str, field: str) -> str | None:
         """sha256, in hex, of a file's bytes, or over the names and bytes of all that a folder holds; None if it is not
@@ -93,7 +67,7 @@ class DataRoot:
             InvalidRequest: as `find`; or something of it is neither a regular file nor a folder, changes while it is
                 read, or is above `MAX_HASHED` bytes, `MAX_ENTRIES` entries or `MAX_DEPTH` folders in folders.
         """
-        path = self.find(relative, field)
+        path = find(self.folder, relative, field)
         if path is None:
             return None
         if not path.is_dir():
@@ -156,10 +130,15 @@ class PlannedFiles:
         self._read[path] = field
         if now == then:
             return
-        what = "is not there any more" if now is None else "is new" if then is None else "has changed"
+        if now is None:
+            raise InvalidRequest(
+                f"{path!r} is not in the data root of the worker, and was in that of the gateway when the job was "
+                "planned: put it back, and retry the job",
+                field,
+            )
         raise InvalidRequest(
-            f"{path!r} in the data root {what} since the job was planned: post it again, and with it the jobs that its "
-            "inputs come from (an audit does)",
+            f"{path!r} in the data root {'is new' if then is None else 'has changed'} since the job was planned: post "
+            "it again, and with it the jobs that its inputs come from (an audit does)",
             field,
         )
 
@@ -205,61 +184,14 @@ def first_inside(candidates: Iterable[str], field: str, good: Callable[[Path], b
     Raises:
         InvalidRequest: as `inside`, of one that was looked at.
     """
-    root, guard = DataRoot(data_root()), _guard.get()
+    guard = _guard.get()
     for relative in candidates:
-        path = root.find(relative, field)
+        path = find(data_root(), relative, field)
         if guard is not None:
             guard.require(relative, field)
         if path is not None and good(path):
             return path
     return None
-
-
-def open_file(
-    path: Path, field: str, *, root: Path | None = None, max_bytes: int = MAX_BYTES, name: str | None = None
-) -> io.BufferedReader:
-    """Open a regular file below `root` (the data root, if not given) to read its bytes. Never waits for a writer.
-
-    Links are resolved first; then each folder is opened from the one above, without following links, and the opened
-    file itself is examined: what is exchanged meanwhile cannot lead elsewhere.
-
-    Args:
-        name: what messages call it; its last name if not given.
-
-    Raises:
-        InvalidRequest: not there, outside the root, not a regular file, or above `max_bytes`.
-    """
-    told = repr(name or path.name)
-    try:
-        above, real = (data_root() if root is None else root).resolve(), path.resolve()
-        if not real.is_relative_to(above):
-            raise InvalidRequest(f"{told} leads out of its folder: put the file itself there", field)
-        descriptor = _open_below(above, real.relative_to(above).parts)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InvalidRequest(f"{told} cannot be opened: {_why(error)}", field) from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidRequest(f"{told} is not a regular file", field)
-        if found.st_size > max_bytes:
-            raise InvalidRequest(f"{told} is above {max_bytes >> 20} MiB", field)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _open_below(root: Path, parts: tuple[str, ...]) -> int:
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for place, part in enumerate(parts, start=1):
-        last = place == len(parts)
-        kind = os.O_NONBLOCK | os.O_NOCTTY if last else os.O_DIRECTORY
-        try:
-            below = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=folder)
-        finally:
-            os.close(folder)
-        folder = below
-    return folder
 
 
 def _walk(folder: Path, name: str, field: str, depth: int = 1) -> Iterator[os.DirEntry[str]]:
@@ -270,7 +202,7 @@ def _walk(folder: Path, name: str, field: str, depth: int = 1) -> Iterator[os.Di
         with os.scandir(folder) as found:
             entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: os.fsencode(e.name))
     except OSError as error:
-        raise InvalidRequest(f"{name!r} cannot be listed: {_why(error)}", field) from error
+        raise InvalidRequest(f"{name!r} cannot be listed: {why(error)}", field) from error
     for entry in entries:
         yield entry
         if entry.is_dir(follow_symlinks=False):
@@ -288,7 +220,7 @@ def _digest_file(root: Path, path: Path, name: str, field: str, max_bytes: int) 
             while chunk := file.read(_CHUNK):
                 seen.update(chunk)
         except OSError as error:
-            raise InvalidRequest(f"{name!r} cannot be read: {_why(error)}", field) from error
+            raise InvalidRequest(f"{name!r} cannot be read: {why(error)}", field) from error
         if _version(os.fstat(file.fileno())) != version:
             raise InvalidRequest(f"{name!r} is being written: post the job again when it is whole", field)
     if time.time_ns() - version[-1] > _SETTLED_NS:
@@ -301,8 +233,3 @@ def _digest_file(root: Path, path: Path, name: str, field: str, max_bytes: int) 
 def _version(found: os.stat_result) -> _Version:
     """What changes when a file's bytes do. The last, its change of state, cannot be set back."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _why(error: Exception) -> str:
-    """Without the path, which is the machine's."""
-    return (error.strerror if isinstance(error, OSError) else None) or "not a name that a file can have"

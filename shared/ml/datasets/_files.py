@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 
-from shared.data_files import MAX_BYTES as MAX_BYTES
-from shared.data_files import data_root as data_root
 from shared.data_files import first_inside as first_inside
 from shared.data_files import inside as inside
-from shared.data_files import open_file as open_file
+from shared.data_root import MAX_BYTES as MAX_BYTES
+from shared.data_root import data_root as data_root
+from shared.data_root import open_file as open_file
 from shared.errors import InvalidRequest
 
 _SMALL = 16 << 20  # so much may be unpacked from a file of any size

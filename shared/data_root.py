@@ -1,0 +1,91 @@
+"""Where data files may lie, and how they are opened.
+
+A job is posted by someone far away: a path in it is relative to the data root and must stay inside. What lies there
+may come from anyone: only regular files are opened, and nothing is read of which it was not asked first how much it is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+
+from shared.config import Settings
+from shared.errors import InvalidRequest
+
+MAX_BYTES = 1 << 30
+
+
+def data_root() -> Path:
+    """The folder that PALIMPSEST_DATA_ROOT names."""
+    return Settings().data_root
+
+
+def find(root: Path, relative: str, field: str) -> Path | None:
+    """A file or folder below `root`; None if it is not there.
+
+    Raises:
+        InvalidRequest: the path is absolute, or leads out of the root (by `..` or a link).
+    """
+    root = root.resolve()
+    try:
+        path = (root / relative).resolve()
+        there = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; names that no file can have
+        raise InvalidRequest(f"{relative!r} is no path of a file: {why(error)}", field) from error
+    if Path(relative).is_absolute() or not path.is_relative_to(root):
+        raise InvalidRequest(f"{relative!r} must be relative to the data root and stay inside it", field)
+    return path if there else None
+
+
+def open_file(
+    path: Path, field: str, *, root: Path | None = None, max_bytes: int = MAX_BYTES, name: str | None = None
+) -> io.BufferedReader:
+    """Open a regular file below `root` (the data root, if not given) to read its bytes. Never waits for a writer.
+
+    Links are resolved first; then each folder is opened from the one above, without following links, and the opened
+    file itself is examined: what is exchanged meanwhile cannot lead elsewhere.
+
+    Args:
+        name: what messages call it; its last name if not given.
+
+    Raises:
+        InvalidRequest: not there, outside the root, not a regular file, or above `max_bytes`.
+    """
+    told = repr(name or path.name)
+    try:
+        above, real = (data_root() if root is None else root).resolve(), path.resolve()
+        if not real.is_relative_to(above):
+            raise InvalidRequest(f"{told} leads out of its folder: put the file itself there", field)
+        descriptor = _open_below(above, real.relative_to(above).parts)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidRequest(f"{told} cannot be opened: {why(error)}", field) from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidRequest(f"{told} is not a regular file", field)
+        if found.st_size > max_bytes:
+            raise InvalidRequest(f"{told} is above {max_bytes >> 20} MiB", field)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _open_below(root: Path, parts: tuple[str, ...]) -> int:
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for place, part in enumerate(parts, start=1):
+        last = place == len(parts)
+        kind = os.O_NONBLOCK | os.O_NOCTTY if last else os.O_DIRECTORY
+        try:
+            below = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = below
+    return folder
+
+
+def why(error: Exception) -> str:
+    """What happened, without the path, which is the machine's."""
+    return (error.strerror if isinstance(error, OSError) else None) or "not a name that a file can have"
