@@ -94,11 +94,11 @@ def job_of(
 
 
 def owns(tenant: str, now: Any) -> ColumnElement[bool]:
-    """Of `artifacts`: what the tenant has at that time. What it has from a job, it has while some job stands for it."""
+    """Of `artifacts`: what the tenant has at that time, because some job stands for it or an upload has not expired."""
     its = tables.artifacts.c
     made = exists().where(job_artifacts.c.tenant == its.tenant, job_artifacts.c.sha256 == its.sha256)
-    there = its.expires_at.is_(None) | (its.expires_at > now)
-    return and_(its.tenant == tenant, there, or_(its.origin == UPLOAD, made))
+    uploaded = and_(its.origin == UPLOAD, or_(its.expires_at.is_(None), its.expires_at > now))
+    return and_(its.tenant == tenant, or_(made, uploaded))
 
 
 def event_record(r: Row[Any]) -> Event:

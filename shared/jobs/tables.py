@@ -132,7 +132,7 @@ artifacts = Table(
     # The job that first made them, or UPLOAD.
     Column("origin", String(40), nullable=False),
     Column("created_at", Double, nullable=False),
-    # From then on they are not there; NULL: they stay.
+    # When an upload ends, unless a job has made the same bytes; NULL: it stays.
     Column("expires_at", Double),
 )
 UPLOAD = "upload"

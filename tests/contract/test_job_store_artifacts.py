@@ -110,6 +110,9 @@ def test_what_has_expired_is_not_there_any_more(store: Store) -> None:
         store.post(planned("b", given("gone")))
     with pytest.raises(NotFound):
         reads.get_artifact(store.db, ALICE, sha("gone"))
+    claim = store.take()
+    completion.finish(store.db, claim.job.id, claim.fence, [made("gone")], content_key=sha("content"), code=CODE)
+    assert reads.get_artifact(store.db, ALICE, sha("gone")).role == "OUT"  # a job made the same bytes
 
 
 def test_data_files_behind_an_artifact_are_those_of_its_job(store: Store) -> None:
