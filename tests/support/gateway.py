@@ -131,10 +131,13 @@ class HandWorker:
         assert claims.renew(self.db, claim.job.id, claim.fence, 60, {"done": done, "total": total, **numbers})
 
     def finish(self, claim: Claim, data: bytes = b"{}", media_type: str = "application/json") -> str:
-        """The same bytes in every role it makes; their sha256."""
+        """The same bytes in every role it makes, but for a page; their sha256."""
         sha256 = self.artifacts.put(data)
-        kinds = {Role.REPORT_HTML.value: "text/html"}
-        made = [Artifact(role, sha256, len(data), kinds.get(role, media_type)) for role in claim.job.produces]
+        made = [Artifact(role, sha256, len(data), media_type) for role in claim.job.produces]
+        if Role.REPORT_HTML in claim.job.produces:  # a page is other bytes than the report that it shows
+            page = b"<!doctype html>" + data
+            made = [one for one in made if one.role != Role.REPORT_HTML]
+            made.append(Artifact(Role.REPORT_HTML, self.artifacts.put(page), len(page), "text/html"))
         completion.finish(self.db, claim.job.id, claim.fence, made, content_key=claim.job.plan_key, code=claim.job.code)
         return sha256
 

@@ -12,7 +12,7 @@ from shared.catalog import Catalog, CheckedJob, Entry
 from shared.choices import data_file
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest
-from shared.registry import Params, Plugin
+from shared.plugins import DatasetPlugin, Params, UnlearningPlugin
 from tests.support.plugins import PLUGINS, catalog
 
 CATALOG = catalog()
@@ -69,8 +69,8 @@ def reading() -> Catalog:
     return Catalog(
         [
             *CATALOG,
-            Entry.of(Plugin("dataset", "own", target, Reading, data_files=fixed)),
-            Entry.of(Plugin("unlearning", "weighted", target, Reading)),
+            Entry.of(DatasetPlugin(name="own", target=target, params=Reading, data_files=fixed)),
+            Entry.of(UnlearningPlugin(name="weighted", target=target, params=Reading, exact=False)),
         ]
     )
 
