@@ -22,7 +22,7 @@ from shared.ml.reproducibility import conditions
 from shared.ml.statistics import wilson
 from shared.roles import Role
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 Outputs = dict[str, Output]
 ALPHA = 0.05

@@ -23,7 +23,7 @@ from shared.ml.reproducibility import conditions
 from shared.ml.tensors import read_tensors
 from shared.roles import Role
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 Outputs = dict[str, Output]
 # name -> (unlearning, attack, attack's parameters)

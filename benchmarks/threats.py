@@ -18,7 +18,7 @@ import torch
 from benchmarks.leak import Outputs, row, timed
 from shared.ml.reproducibility import conditions
 from shared.roles import Role
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 STEPS = {"steps": 5, "lr": 3e-3}
 # name -> (unlearning, its parameters, feature recovery's parameters)

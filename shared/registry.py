@@ -1,8 +1,8 @@
 """Plugins: a decorator registers, the folder is the list.
 
-A plugin folder is a Python package whose `__init__.py` holds one `Registry` and nothing else. Every
-module in it whose name does not start with `_` is a plugin file. `load()` imports them all or raises
-`PluginImportError` with the file's name: there is never a partial table.
+A plugin folder is a Python package whose `__init__.py` holds one `Registry` and nothing else. Every module in it is a
+plugin file, but for `api`, from which others import, and those whose names start with `_`. `load()` imports them all
+or raises `PluginImportError` with the file's name: there is never a partial table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
@@ -19,8 +19,14 @@ from pydantic import ValidationError
 from shared.errors import InvalidRequest, PluginImportError
 from shared.plugins import Plugin, names_of
 
+API = "api"  # the module of a plugin folder that others import from
 T = TypeVar("T", bound=Callable[..., Any])
 P = TypeVar("P", bound=Plugin)
+
+
+def list_files(folder: Iterable[str]) -> list[str]:
+    """The names of the plugin files in a package's path, without importing any."""
+    return sorted(m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_") and m.name != API)
 
 
 class Registry(Generic[P]):
@@ -88,10 +94,8 @@ class Registry(Generic[P]):
         if self._loaded:
             return self
         package = importlib.import_module(self.package)
-        for found in pkgutil.iter_modules(package.__path__):
-            if found.name.startswith("_"):
-                continue
-            name = f"{self.package}.{found.name}"
+        for file in list_files(package.__path__):
+            name = f"{self.package}.{file}"
             try:
                 importlib.import_module(name)
             except PluginImportError:

@@ -8,7 +8,6 @@ bell comes. A plugin that does not import stops both, with its file's name.
 from __future__ import annotations
 
 import os
-import pkgutil
 import signal
 import socket
 import sys
@@ -28,10 +27,11 @@ from shared.errors import Conflict, InvalidRequest, PalimpsestError
 from shared.jobs import fleet, queue
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current
+from shared.registry import list_files
 
 log = structlog.get_logger()
 
-STAGES = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent / "stages")]) if m.name[0] != "_")
+STAGES = tuple(list_files([str(Path(__file__).parent / "stages")]))
 
 app = queue.make_celery(Settings().broker_url.get_secret_value(), STAGES)
 

@@ -32,7 +32,7 @@ from services.cli.following import follow
 from services.client import Audit, Client, ClientError, Job
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.ml.datasets._base import open_dataset
+from shared.ml.samples import open_dataset
 from shared.ml.tensors import read_tensors
 from shared.roles import Role
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from shared.choices import validated
-from shared.ml.attacks._observation import Observation
 from shared.ml.context import JobInputs, Part
 from shared.ml.defenses import registry
+from shared.ml.observations import Observation
 from shared.ml.records import Defense, Public
 from shared.roles import Role
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
 from shared.ml.context import JobInputs
-from shared.ml.datasets._base import Dataset, Samples
 from shared.ml.records import ForgetSets
+from shared.ml.samples import Dataset, Samples
 
 JSONObject = dict[str, Any]
 

@@ -128,6 +128,11 @@ class Networks:
         return Networks(self.architecture.alone, state, self.count)
 
 
+def parameters(networks: Networks) -> list[str]:
+    """Names of the trained weights, in the network's order; BatchNorm statistics are not among them."""
+    return [name for name, _ in networks.network().named_parameters()]
+
+
 def write_network(architecture: Architecture, network: nn.Module) -> bytes:
     """One network: tensors as in its state_dict, without a leading dimension."""
     return write_tensors(network.state_dict(), _about(architecture, None))

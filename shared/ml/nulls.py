@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from shared.ml.attacks._estimate import Estimate
-from shared.ml.attacks._matching import mismatch
-from shared.ml.datasets._base import Samples
+from shared.ml.attacks.api import Estimate, mismatch
+from shared.ml.samples import Samples
 
 Score = Callable[[Tensor, Tensor], Tensor]
 OTHERS = 64  # deletions that each is compared with: their mean is known by then, and all pairs grow with the square

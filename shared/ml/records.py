@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shared.choices import Choice, validated
 from shared.errors import InvalidRequest
-from shared.ml.datasets._base import Samples, digest, open_dataset
+from shared.ml.samples import Samples, digest, open_dataset
 from shared.roles import Role
 
 Index = Annotated[int, Field(ge=0)]

@@ -60,7 +60,7 @@ from pathlib import Path
 import torch
 
 from shared.ml.attacks import registry
-from shared.ml.attacks._observation import Answers
+from shared.ml.observations import Answers
 from shared.plugins import Params
 
 

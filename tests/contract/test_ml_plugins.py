@@ -15,13 +15,13 @@ from shared.catalog import Catalog, Entry
 from shared.choices import Choice
 from shared.errors import JobFailed
 from shared.ml import REGISTRIES, attacks, datasets, defenses, findings, metrics, models, unlearning
-from shared.ml.attacks._observation import Answers, Candidates, Observation, Queries, Reconstruction, Scores
-from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.context import LocalContext, generator
-from shared.ml.datasets._base import Samples, digest, open_dataset
 from shared.ml.metrics.lpips import read_weights
 from shared.ml.networks import Architecture, Ensemble, Networks, build, clone
+from shared.ml.observations import Answers, Candidates, Observation, Queries, Reconstruction, Scores
+from shared.ml.oracles import API, Oracle
 from shared.ml.records import Counts, Public
+from shared.ml.samples import Samples, digest, open_dataset
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.plugins import Params, Plugin

@@ -33,13 +33,15 @@ AUDIT = {
 }
 RUN = """
 import json, sys
+from shared.config import Settings
+from shared.data_files import DataRoot
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
 from workers.catalog import load
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 made = {}
-for job in plan(AuditSpec.model_validate(json.loads(sys.argv[1])), load()):
+for job in plan(AuditSpec.model_validate(json.loads(sys.argv[1])), load(), DataRoot(Settings().data_root).digests):
     if job.stage == "selftest":
         continue
     given = {i.role: made[i.parent][i.parent_role or i.role] for i in job.inputs if i.parent in made}

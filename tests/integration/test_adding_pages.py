@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 PAGES = ROOT / "docs/adding"
 AUDIT = """
 import json
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 choices = {"dataset": {"name": "gratings"}, "model": {"name": "softmax_regression"}}
 made = run_stage("pretrain", {}, **choices)
@@ -55,7 +55,7 @@ def files() -> dict[str, str]:
 def name_of(folder: str) -> str:
     """The plugin that the page of this folder adds."""
     text = next(text for path, text in files().items() if path.startswith(folder + "/"))
-    return re.findall(r'@registry\.register\(\s*"(\w+)"', text)[0]
+    return re.findall(r'@register\(\s*"(\w+)"', text)[0]
 
 
 @pytest.fixture(scope="module")

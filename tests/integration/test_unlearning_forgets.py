@@ -20,9 +20,9 @@ from shared.choices import Choice
 from shared.errors import JobFailed
 from shared.ml.context import LocalContext, generator
 from shared.ml.datasets import fashion_mnist
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import Architecture, Ensemble, build, clone
 from shared.ml.records import Shards
+from shared.ml.samples import Samples
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import logits, train

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from shared.jobs.records import PlannedJob
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 Made = dict[str, dict[str, Output]]  # by plan key and role
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from shared.ml.attacks._observation import Observation
 from shared.ml.context import generator
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import Architecture, build
+from shared.ml.observations import Observation
+from shared.ml.samples import Samples
 from workers.selftest import _world
 
 N = 8

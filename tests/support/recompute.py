@@ -59,7 +59,7 @@ def mnist(store: Store, job: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     The public test split is asked of the product, as it is a fixed choice; that it is disjoint is checked here.
     """
     from shared.choices import Choice
-    from shared.ml.datasets._base import open_dataset
+    from shared.ml.samples import open_dataset
 
     truth = json.loads(store.input_of(job, "FORGET_SETS"))
     everything = {row.astype(np.uint8).tobytes() for row in mnist_data()[0]}

@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.errors import JobFailed
 from workers.context import NoHooks, Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 Outputs = dict[str, Output]
 DATA = {"name": "npz", "params": {"path": "tiny.npz"}}

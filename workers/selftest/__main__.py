@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from workers.context import Output
-from workers.selftest._all import run_all
+from workers.selftest.cases import run_all
 
 
 def main(arguments: list[str] | None = None) -> int:

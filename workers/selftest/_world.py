@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from shared.choices import Choice
 from shared.evaluation import Evaluation
 from shared.ml import attacks, unlearning
-from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.context import LocalContext, Part, generator
-from shared.ml.datasets._base import Samples
 from shared.ml.findings.images import identify, score_images
 from shared.ml.networks import Architecture, Networks, build, clone
 from shared.ml.nulls import class_mean
+from shared.ml.observations import Observation, Reconstruction
 from shared.ml.records import Counts
+from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
-from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning.api import UnlearningInputs
 from shared.reporting.findings import judge
 from shared.reporting.kinds import scores
 from shared.reporting.models import Finding

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from shared.ml import metrics
-from shared.ml.attacks._estimate import gradient_direction, parameters
+from shared.ml.attacks.api import gradient_direction
 from shared.ml.context import generator
-from shared.ml.datasets._base import Samples
-from shared.ml.networks import build
+from shared.ml.networks import build, parameters
+from shared.ml.samples import Samples
 from workers.selftest._case import Case
 from workers.selftest._world import architecture, observe, samples
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from shared.ml import unlearning
-from shared.ml.attacks._estimate import class_scores
-from shared.ml.attacks._observation import Observation
+from shared.ml.attacks.api import class_scores
 from shared.ml.context import LocalContext, Part, generator
 from shared.ml.networks import clone
+from shared.ml.observations import Observation
 from shared.ml.pvalues import max_statistic_p
-from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning.api import UnlearningInputs
 from workers.selftest._case import Case
 from workers.selftest._world import architecture, pretrained, samples, stack
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from shared.ml.attacks import _matching, _plain
-from shared.ml.attacks._schedules import Arithmetic
+from shared.ml.attacks.api import WAYS, Arithmetic, total_variation
 from shared.ml.context import generator
 from shared.ml.networks import build
 from workers.selftest._case import Case
 from workers.selftest._world import CLASSES, SIDE, architecture, samples
 
 LANES, K, TV, STEP = 3, 2, 0.1, 1e-7
-WAYS: Mapping[Arithmetic, ModuleType] = {"batched": _matching, "plain": _plain}
 
 
 def _off(arithmetic: Arithmetic) -> float:
@@ -37,7 +33,7 @@ def _off(arithmetic: Arithmetic) -> float:
     gradient, _ = way.matcher(network, weights)(images, labels, aim, TV)
 
     def objective(images: Tensor) -> Tensor:
-        prior = torch.stack([_matching.total_variation(image) for image in images])
+        prior = torch.stack([total_variation(image) for image in images])
         distance: Tensor = way.mismatch(network, weights, images, labels, aim) + TV * prior
         return distance
 
@@ -56,5 +52,5 @@ CASES = tuple(
         high=1e-5,
         unit="relative",
     )
-    for arithmetic in WAYS
+    for arithmetic in sorted(WAYS)
 )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from shared.ml import defenses, metrics
-from shared.ml.attacks._observation import Observation
 from shared.ml.context import LocalContext, Part
+from shared.ml.observations import Observation
 from workers.selftest._case import Case
 from workers.selftest._world import architecture, observe, pretrained, recover, samples, stack
 

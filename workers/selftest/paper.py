@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from shared.ml import attacks
-from shared.ml.attacks._estimate import gradient_direction
+from shared.ml.attacks.api import gradient_direction
 from shared.ml.context import LocalContext, generator
 from workers.selftest._case import Case
 from workers.selftest._world import architecture, observe, pretrained, samples

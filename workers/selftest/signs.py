@@ -7,10 +7,10 @@ from functools import partial
 import torch
 from torch.nn.functional import cross_entropy
 
-from shared.ml.attacks._estimate import gradient_direction
+from shared.ml.attacks.api import gradient_direction
 from shared.ml.context import generator
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import build
+from shared.ml.samples import Samples
 from workers.selftest._case import Case
 from workers.selftest._world import architecture, observe, samples
 

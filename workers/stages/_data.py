@@ -6,9 +6,9 @@ import torch
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.ml.datasets._base import Dataset, Samples, open_dataset
 from shared.ml.metrics.accuracy import accuracy
 from shared.ml.networks import Architecture, build
+from shared.ml.samples import Dataset, Samples, open_dataset
 from workers.context import JobContext
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._base import Dataset
 from shared.ml.metrics.lpips import read_weights
 from shared.ml.networks import read_networks
+from shared.ml.samples import Dataset
 from shared.roles import Role
 from workers.context import JobContext
 

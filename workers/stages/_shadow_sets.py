@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._roles import pretraining_and_pool
+from shared.ml.splits import pretraining_and_pool
 from shared.roles import Role
 
 

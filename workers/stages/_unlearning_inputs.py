@@ -13,7 +13,7 @@ from shared.ml.networks import Networks, read_networks
 from shared.ml.records import Shards, read_json
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
-from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning.api import UnlearningInputs
 from shared.roles import Role
 from workers.context import JobContext
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from statistics import fmean
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._base import Samples
 from shared.ml.metrics.accuracy import accuracy
 from shared.ml.networks import read_networks
 from shared.ml.records import ForgetSets, TrainingSet
+from shared.ml.samples import Samples
 from shared.roles import Role
 from workers.context import JobContext
 

@@ -6,13 +6,13 @@ import torch
 
 from shared.catalog import Entry
 from shared.errors import InvalidRequest
-from shared.ml.attacks._apart import attack_apart
-from shared.ml.attacks._observation import Candidates, Observation, Queries, Result
-from shared.ml.attacks._oracle import Oracle
-from shared.ml.datasets._base import Samples
+from shared.ml.attacks.api import attack_apart
 from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import Architecture, Networks, read_networks
+from shared.ml.observations import Candidates, Observation, Queries, Result
+from shared.ml.oracles import Oracle
 from shared.ml.records import Counts, Labels
+from shared.ml.samples import Samples
 from shared.ml.tensors import read_tensors
 from shared.plugins import AttackPlugin, Params
 from shared.roles import Role

@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._base import open_dataset
-from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.records import ForgetSets, Membership, TrainingSet
+from shared.ml.samples import open_dataset
+from shared.ml.splits import pretraining_and_pool
 from shared.ml.tensors import write_tensors
 from shared.plugins import Params
 from shared.roles import Role

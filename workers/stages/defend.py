@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from shared.choices import validated
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.context import Part, Share
-from shared.ml.datasets._base import Samples
-from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.metrics.accuracy import accuracy
 from shared.ml.networks import Networks, clone, read_networks, write_networks
 from shared.ml.records import Defense, ForgetSets, Strength, TrainingSet, Tried, read_json
+from shared.ml.samples import Samples
+from shared.ml.splits import pretraining_and_pool
 from shared.ml.training.recipe import Recipe
 from shared.plugins import DefensePlugin, Params
 from shared.roles import Role

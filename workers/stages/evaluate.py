@@ -12,10 +12,10 @@ from shared.choices import data_file, validated
 from shared.errors import InvalidRequest
 from shared.evaluation import Evaluation
 from shared.ml import findings
-from shared.ml.datasets._base import open_dataset
 from shared.ml.finding import GroundTruth, Scored
 from shared.ml.records import Defense, ForgetSets, Record, Unlearning
 from shared.ml.reproducibility import conditions
+from shared.ml.samples import open_dataset
 from shared.plugins import Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring

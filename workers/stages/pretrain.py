@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.choices import Choice, choice_of
-from shared.ml.datasets._base import open_dataset
-from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.networks import build, write_network
+from shared.ml.samples import open_dataset
+from shared.ml.splits import pretraining_and_pool
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.roles import Role

@@ -10,10 +10,9 @@ import structlog
 import torch
 from pydantic import Field
 
-from shared.ml.attacks._oracle import API, Oracle
-from shared.ml.attacks._probing import find_probes
-from shared.ml.attacks._published_probes import find_published_probes
+from shared.ml.attacks.api import find_probes, find_published_probes
 from shared.ml.networks import read_networks
+from shared.ml.oracles import API, Oracle
 from shared.ml.tensors import write_tensors
 from shared.probes import search_of
 from shared.roles import Role

@@ -6,7 +6,7 @@ from shared.plugins import Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring
 from workers.context import JobContext, Output
-from workers.selftest._all import run_all
+from workers.selftest.cases import run_all
 from workers.stages import registry
 
 

@@ -18,17 +18,17 @@ from shared.catalog import Entry
 from shared.choices import Choice, chosen, validated
 from shared.errors import InvalidRequest
 from shared.ml import attacks, defenses, unlearning
-from shared.ml.attacks._observation import Observation, Queries
-from shared.ml.attacks._oracle import Oracle
 from shared.ml.context import Context, Part
-from shared.ml.datasets._base import Samples
 from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import Networks, clone, read_networks, stacked
+from shared.ml.observations import Observation, Queries
+from shared.ml.oracles import Oracle
 from shared.ml.records import Counts, Defense, ForgetSets, Shadows, TrainingSet, Unlearning, read_json
+from shared.ml.samples import Samples
 from shared.ml.tensors import read_tensors
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
-from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning.api import UnlearningInputs
 from shared.plugins import AttackPlugin, DefensePlugin, Params, Plugin, UnlearningPlugin
 from shared.registry import Registry
 from shared.roles import Role

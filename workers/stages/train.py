@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from shared.choices import Choice, choice_of
 from shared.errors import InvalidRequest
 from shared.ml.context import Part, Share
-from shared.ml.datasets._base import Samples, digest
-from shared.ml.datasets._roles import pretraining_and_pool
 from shared.ml.networks import Ensemble, Networks, read_networks, write_network
 from shared.ml.records import Public, Shards, TrainingSet
+from shared.ml.samples import Samples, digest
+from shared.ml.splits import pretraining_and_pool
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.attacks._estimate import parameters
-from shared.ml.attacks._observation import Observation, Result
 from shared.ml.attacks._resuming import Group, packed, resumed
 from shared.ml.context import Context
+from shared.ml.networks import parameters
+from shared.ml.observations import Observation, Result
 from shared.roles import Role
 
 Attack = Callable[[Observation, Context], Result]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks._common import Common
-from shared.ml.attacks._observation import Observation
-from shared.ml.networks import Networks
+from shared.ml.networks import Networks, parameters
+from shared.ml.observations import Observation
 from shared.roles import Role
 
 Tensors = dict[str, Tensor]
@@ -24,11 +24,6 @@ GradientFrom = Annotated[
     ),
 ]
 Adaptive = Annotated[bool, Field(description="the attacker knows the defense and its settings, and makes use of that")]
-
-
-def parameters(networks: Networks) -> list[str]:
-    """Names of the trained weights, in the network's order; BatchNorm statistics are not among them."""
-    return [name for name, _ in networks.network().named_parameters()]
 
 
 class Estimate(NamedTuple):

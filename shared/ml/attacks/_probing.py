@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, one_hot
 
-from shared.ml.attacks._oracle import Oracle
 from shared.ml.context import Context
+from shared.ml.oracles import Oracle
 
 STEP, RATE = 1e-2, 0.1  # of the central differences, and of Adam, in pixel units
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.ml.attacks._oracle import Oracle
 from shared.ml.context import Context
+from shared.ml.oracles import Oracle
 from shared.probes import Search
 
 DIFFERENCE = 1e-4  # h of the central differences

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.ml.attacks._observation import Result
 from shared.ml.context import Checkpoint, Context, Part
+from shared.ml.observations import Result
 
 RUNNING, STEP, TOLD, ROLE = "running.", "step", "told", "role"  # names in a checkpoint
 

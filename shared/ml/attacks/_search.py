@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from shared.ml.attacks._estimate import Estimate
 from shared.ml.attacks._schedules import AdamW, Arithmetic, Schedule
 from shared.ml.context import Context
 
-WAYS = {"plain": _plain, "batched": _matching}
+WAYS: Mapping[Arithmetic, ModuleType] = {"plain": _plain, "batched": _matching}
 LANES_AT_ONCE = 32  # bounds memory; on one CPU core more lanes at once are no quicker
 SCOUTING = 0.15  # share of the steps after which all go on with one explanation only
 LABEL_LR = 1.0  # of the logits of classes that are sought with the images

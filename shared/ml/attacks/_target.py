@@ -10,9 +10,9 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.ml.attacks._common import Common
-from shared.ml.attacks._estimate import Estimate, Tensors, gradient_direction, parameters, with_controls
-from shared.ml.attacks._observation import Observation
-from shared.ml.networks import Networks
+from shared.ml.attacks._estimate import Estimate, Tensors, gradient_direction, with_controls
+from shared.ml.networks import Networks, parameters
+from shared.ml.observations import Observation
 from shared.plugins import Params
 
 Target = Annotated[

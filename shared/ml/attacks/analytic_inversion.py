@@ -11,9 +11,9 @@ from shared.errors import InvalidRequest
 from shared.ml.attacks import registry
 from shared.ml.attacks._estimate import Adaptive, Estimate, GradientFrom, class_scores, gradient_direction, infer_labels
 from shared.ml.attacks._matching import mismatch
-from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.context import Context
 from shared.ml.networks import Networks
+from shared.ml.observations import Observation, Reconstruction
 from shared.plugins import Params
 from shared.roles import Role
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.ml.attacks import registry
 from shared.ml.attacks._estimate import Adaptive, GradientFrom, class_scores, infer_labels
-from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.attacks._schedules import SCHEDULES, Arithmetic
 from shared.ml.attacks._search import Matching, search
 from shared.ml.attacks._target import Aim, aimed, compared
 from shared.ml.context import Context
+from shared.ml.observations import Observation, Reconstruction
 from shared.roles import Role
 
 

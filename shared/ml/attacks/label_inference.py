@@ -6,9 +6,9 @@ from functools import partial
 
 from shared.ml.attacks import registry
 from shared.ml.attacks._estimate import Adaptive, GradientFrom, class_scores, infer_labels
-from shared.ml.attacks._observation import Answers, Observation
 from shared.ml.attacks._target import Aim, Target, aimed, compared
 from shared.ml.context import Context
+from shared.ml.observations import Answers, Observation
 from shared.plugins import Params
 from shared.roles import Role
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from shared.ml.attacks import registry
 from shared.ml.attacks._estimate import infer_labels
-from shared.ml.attacks._observation import Answers, Queries
-from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.context import Context
+from shared.ml.observations import Answers, Queries
+from shared.ml.oracles import API, Oracle
 from shared.roles import Role
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.ml.attacks import registry
 from shared.ml.attacks._log_odds import log_odds
-from shared.ml.attacks._observation import Candidates, Scores
-from shared.ml.attacks._oracle import API
 from shared.ml.context import Context
+from shared.ml.observations import Candidates, Scores
+from shared.ml.oracles import API
 from shared.roles import Role
 
 

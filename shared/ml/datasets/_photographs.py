@@ -18,8 +18,8 @@ from shared.choices import data_file
 from shared.data_files import DataRoot
 from shared.errors import InvalidRequest
 from shared.ml.datasets._arrays import read_npz
-from shared.ml.datasets._base import Samples, Split
 from shared.ml.datasets._files import data_root, first_inside, inside, open_file, read_exactly
+from shared.ml.samples import Samples, Split
 from shared.plugins import Params
 
 FIELD = "params.dataset"

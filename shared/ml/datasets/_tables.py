@@ -20,9 +20,10 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.fit import MAX_FEATURES
-from shared.ml.datasets._base import Measured, Samples, Split
 from shared.ml.datasets._files import open_file
-from shared.ml.datasets._roles import train_and_test
+from shared.ml.datasets._measured import Measured
+from shared.ml.samples import Samples, Split
+from shared.ml.splits import train_and_test
 
 MAX_BYTES = 16 << 20  # read anew by each job: in 3 s, with 0.6 GB
 MAX_VALUES = 64  # of a column that is not numbers: each becomes a feature

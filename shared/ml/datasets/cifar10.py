@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.ml.datasets import registry
-from shared.ml.datasets._base import Split
 from shared.ml.datasets._photographs import Bytes, Photographs, PhotographsParams, looked_for, records
+from shared.ml.samples import Split
 
 
 class CIFAR10Params(PhotographsParams):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from shared.ml.datasets import registry
-from shared.ml.datasets._base import Split
 from shared.ml.datasets._photographs import Bytes, Photographs, PhotographsParams, looked_for, records
+from shared.ml.samples import Split
 
 
 class CIFAR100Params(PhotographsParams):

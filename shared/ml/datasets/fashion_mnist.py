@@ -14,8 +14,8 @@ from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import has_idx, read_idx
-from shared.ml.datasets._base import Samples, Split
 from shared.ml.datasets._files import data_root, first_inside, inside
+from shared.ml.samples import Samples, Split
 from shared.plugins import Params
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

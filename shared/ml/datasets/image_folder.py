@@ -15,9 +15,10 @@ from pydantic import Field
 from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
-from shared.ml.datasets._base import Measured, Samples, Split
 from shared.ml.datasets._files import MAX_BYTES, inside, open_file
-from shared.ml.datasets._roles import train_and_test
+from shared.ml.datasets._measured import Measured
+from shared.ml.samples import Samples, Split
+from shared.ml.splits import train_and_test
 from shared.plugins import Params
 
 FIELD = "params.dataset.params.path"

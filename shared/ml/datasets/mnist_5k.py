@@ -9,7 +9,7 @@ import torch
 from shared.errors import InvalidRequest
 from shared.ml.context import generator
 from shared.ml.datasets import registry
-from shared.ml.datasets._base import Samples, Split, digest
+from shared.ml.samples import Samples, Split, digest
 from shared.plugins import Params
 
 TEST_PER_CLASS = 100

@@ -17,8 +17,9 @@ from shared.fit import MAX_FEATURES
 from shared.ml.context import generator
 from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import read_npz
-from shared.ml.datasets._base import Measured, Samples, Split
 from shared.ml.datasets._files import inside
+from shared.ml.datasets._measured import Measured
+from shared.ml.samples import Samples, Split
 from shared.plugins import Params
 
 FIELD = "params.dataset.params.path"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
-from shared.ml.datasets._base import Split
 from shared.ml.datasets._photographs import FIELD, Bytes, Photographs, PhotographsParams, looked_for, records
+from shared.ml.samples import Split
 
 
 class STL10Params(PhotographsParams):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from shared.ml.context import Context
-from shared.ml.datasets._base import Samples
 from shared.ml.defenses import registry
+from shared.ml.samples import Samples
 from shared.plugins import Params
 
 

@@ -8,13 +8,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from shared.ml.attacks._estimate import parameters
-from shared.ml.attacks._observation import Observation
 from shared.ml.context import Context
-from shared.ml.datasets._base import Samples
 from shared.ml.defenses import registry
-from shared.ml.networks import Networks
+from shared.ml.networks import Networks, parameters
+from shared.ml.observations import Observation
 from shared.ml.records import Public
+from shared.ml.samples import Samples
 from shared.plugins import Params
 
 

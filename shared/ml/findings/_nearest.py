@@ -10,15 +10,14 @@ from torch import Tensor
 
 from shared.choices import validated
 from shared.errors import InvalidRequest
-from shared.ml.attacks._apart import apart
-from shared.ml.attacks._observation import Observation
-from shared.ml.attacks._target import Aim, aimed
+from shared.ml.attacks.api import Aim, aimed, apart
 from shared.ml.context import JobInputs
-from shared.ml.datasets._base import Samples
 from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
+from shared.ml.observations import Observation
 from shared.ml.records import Counts
+from shared.ml.samples import Samples
 from shared.roles import Role
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.ml import nulls
 from shared.ml.context import JobInputs
-from shared.ml.datasets._base import Samples
 from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind, stated_threat_model
 from shared.ml.findings._nearest import nearest_public_of
 from shared.ml.metrics import registry
+from shared.ml.samples import Samples
 from shared.ml.scoring import Measure, mean_of_each, summary
 from shared.ml.statistics import bca, wilson
 from shared.ml.tensors import read_tensors

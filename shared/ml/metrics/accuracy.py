@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from shared.ml.datasets._base import Samples
 from shared.ml.metrics import registry
+from shared.ml.samples import Samples
 from shared.ml.training.sgd import logits
 
 

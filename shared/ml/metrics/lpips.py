@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._files import inside, open_file
+from shared.ml.datasets.api import inside, open_file
 from shared.ml.metrics import registry
 from shared.ml.metrics._features import in_batches, joined
 from shared.ml.tensors import read_tensors

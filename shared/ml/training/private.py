@@ -11,7 +11,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 
 from shared.ml.context import Context
-from shared.ml.datasets._base import Samples
+from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 
 AT_ONCE = 16  # samples whose own gradients are held at a time

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from shared.ml.context import Context
-from shared.ml.datasets._base import Samples
+from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.plugins import Params
 

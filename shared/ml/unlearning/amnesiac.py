@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from shared.errors import JobFailed
 from shared.ml.context import Context
-from shared.ml.datasets._base import Samples
+from shared.ml.samples import Samples
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs

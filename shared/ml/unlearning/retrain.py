@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from shared.ml.context import Context
-from shared.ml.datasets._base import Samples
+from shared.ml.samples import Samples
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs

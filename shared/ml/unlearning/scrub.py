@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from shared.errors import JobFailed
 from shared.ml.context import Context, Part
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import clone
+from shared.ml.samples import Samples
 from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, softmax
 
 from shared.errors import JobFailed
 from shared.ml.context import Context
-from shared.ml.datasets._base import Samples
+from shared.ml.samples import Samples
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs

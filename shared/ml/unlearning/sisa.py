@@ -6,8 +6,8 @@ from pydantic import Field
 from torch import nn
 
 from shared.ml.context import Context, Share
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import clone
+from shared.ml.samples import Samples
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs

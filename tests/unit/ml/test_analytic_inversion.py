@@ -10,10 +10,10 @@ import torch
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.attacks import analytic_inversion
-from shared.ml.attacks._observation import Observation, Reconstruction
 from shared.ml.context import LocalContext, generator
 from shared.ml.metrics import registry
 from shared.ml.networks import Architecture
+from shared.ml.observations import Observation, Reconstruction
 from shared.ml.records import Counts
 from tests.support.observed import observe
 

@@ -14,11 +14,11 @@ from shared.errors import InvalidRequest
 from shared.ml.attacks import feature_recovery, label_inference
 from shared.ml.attacks._estimate import class_scores, gradient_direction, infer_labels
 from shared.ml.attacks._matching import matcher, mismatch, total_variation
-from shared.ml.attacks._observation import Observation
 from shared.ml.attacks._schedules import SCHEDULES, AdamW
 from shared.ml.context import LocalContext, generator
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import Architecture, Networks
+from shared.ml.observations import Observation
+from shared.ml.samples import Samples
 from tests.support import observed
 
 CONVNET = Architecture(

@@ -15,13 +15,13 @@ from shared.errors import InvalidRequest
 from shared.ml.attacks import analytic_inversion
 from shared.ml.attacks._apart import apart
 from shared.ml.attacks._estimate import gradient_direction, with_controls
-from shared.ml.attacks._observation import Observation
 from shared.ml.attacks._target import Aim, aimed
 from shared.ml.context import Context, LocalContext, generator
-from shared.ml.datasets._base import Samples, digest, open_dataset
 from shared.ml.defenses import registry
 from shared.ml.networks import Architecture, Networks
+from shared.ml.observations import Observation
 from shared.ml.records import Public
+from shared.ml.samples import Samples, digest, open_dataset
 from shared.plugins import Params
 from tests.support.observed import N, samples
 from tests.unit.ml.test_attacks import CONVNET, observe, true_gradient

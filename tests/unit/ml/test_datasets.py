@@ -13,8 +13,9 @@ import torch
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets import fashion_mnist
-from shared.ml.datasets._base import channel_statistics, digest, open_dataset
-from shared.ml.datasets._roles import pretraining_and_pool
+from shared.ml.datasets._measured import channel_statistics
+from shared.ml.samples import digest, open_dataset
+from shared.ml.splits import pretraining_and_pool
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -21,9 +21,9 @@ from PIL import Image
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets import fashion_mnist
-from shared.ml.datasets._base import open_dataset
 from shared.ml.datasets._files import open_file
 from shared.ml.metrics.lpips import read_weights
+from shared.ml.samples import open_dataset
 from tests.support.memory import peak_memory
 from tests.support.waiting import PATIENCE
 

@@ -15,7 +15,8 @@ from PIL import Image
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets import image_folder
-from shared.ml.datasets._base import channel_statistics, open_dataset
+from shared.ml.datasets._measured import channel_statistics
+from shared.ml.samples import open_dataset
 
 
 def write(folder: Path, n: int = 10, size: tuple[int, int] = (9, 9), suffix: str = "png") -> np.ndarray:

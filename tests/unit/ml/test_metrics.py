@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from shared.ml.context import generator
-from shared.ml.datasets._base import Samples
 from shared.ml.metrics import accuracy, decoy_rank, label_accuracy, mse, psnr, ssim
+from shared.ml.samples import Samples
 
 
 def images(n: int = 3) -> torch.Tensor:

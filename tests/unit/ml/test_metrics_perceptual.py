@@ -15,12 +15,12 @@ from torch.nn.functional import interpolate
 from shared.errors import InvalidRequest
 from shared.ml import models
 from shared.ml.context import LocalContext, generator
-from shared.ml.datasets._base import Samples
 from shared.ml.metrics._features import joined
 from shared.ml.metrics.feature_distance import feature_distance
 from shared.ml.metrics.haarpsi import haarpsi
 from shared.ml.metrics.lpips import HEADS, lpips, read_weights
 from shared.ml.networks import Architecture, Normalised, build
+from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.plugins import ModelPlugin

@@ -19,9 +19,10 @@ import torch
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets import fashion_mnist, registry
-from shared.ml.datasets._base import Samples, channel_statistics, open_dataset
+from shared.ml.datasets._measured import channel_statistics
 from shared.ml.datasets._photographs import Photographs
 from shared.ml.networks import Architecture, build
+from shared.ml.samples import Samples, open_dataset
 from tests.support.debian import install
 
 NAMES = ["cifar10", "cifar100", "stl10"]

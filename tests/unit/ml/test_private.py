@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.context import LocalContext, generator
-from shared.ml.datasets._base import Samples
 from shared.ml.defenses.dp_sgd import epsilon
 from shared.ml.networks import Architecture, build, clone
+from shared.ml.samples import Samples
 from shared.ml.training.private import poisson, private_gradients
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from shared.choices import Choice
 from shared.ml.attacks import feature_recovery
-from shared.ml.attacks._estimate import Estimate, parameters
-from shared.ml.attacks._observation import Observation, Reconstruction
+from shared.ml.attacks._estimate import Estimate
 from shared.ml.attacks._schedules import SCHEDULES
 from shared.ml.attacks._search import Matching, search
 from shared.ml.context import LocalContext, generator
-from shared.ml.networks import Architecture, Networks
+from shared.ml.networks import Architecture, Networks, parameters
+from shared.ml.observations import Observation, Reconstruction
 from tests.support.observed import observe
 from tests.support.reference_paper import Found, direction_approximate, direction_exact, recover
 

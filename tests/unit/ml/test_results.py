@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from shared.ml.attacks._apart import attack_apart
-from shared.ml.attacks._observation import Observation, Result
 from shared.ml.context import Context, LocalContext
 from shared.ml.networks import Architecture
+from shared.ml.observations import Observation, Result
 from tests.support.observed import observe
 
 DELETIONS = 3

@@ -11,12 +11,12 @@ from torch import nn
 
 from shared.ml import nulls
 from shared.ml.context import generator
-from shared.ml.datasets._base import Samples
 from shared.ml.findings import images as of_images
 from shared.ml.findings.labels import score_labels
 from shared.ml.metrics import registry
 from shared.ml.metrics.feature_distance import feature_distance
 from shared.ml.metrics.mse import mse
+from shared.ml.samples import Samples
 from shared.ml.scoring import Measure, summary
 from shared.ml.statistics import bca, wilson
 

@@ -9,9 +9,9 @@ from torch import nn
 from shared.choices import Choice
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.context import LocalContext, generator
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import Architecture, Ensemble, Networks, build, clone, read_networks, write_networks
 from shared.ml.records import Shards
+from shared.ml.samples import Samples
 from shared.ml.training import deltas
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe

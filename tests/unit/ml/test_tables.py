@@ -14,10 +14,11 @@ from shared.fit import MAX_FEATURES
 from shared.ml.attacks._matching import matcher, total_variation
 from shared.ml.context import generator
 from shared.ml.datasets import _tables
-from shared.ml.datasets._base import channel_statistics, open_dataset
-from shared.ml.datasets._roles import train_and_test
+from shared.ml.datasets._measured import channel_statistics
 from shared.ml.datasets._tables import Table, encode, packaged
 from shared.ml.networks import Architecture, build
+from shared.ml.samples import open_dataset
+from shared.ml.splits import train_and_test
 
 HEADER = "id,age,sex,code,risk"
 

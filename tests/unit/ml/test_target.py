@@ -15,11 +15,11 @@ from shared.ml.attacks import _matching, _plain, feature_recovery, label_inferen
 from shared.ml.attacks._common import Common
 from shared.ml.attacks._estimate import Estimate, gradient_direction, with_controls
 from shared.ml.attacks._matching import mismatch
-from shared.ml.attacks._observation import Observation
 from shared.ml.attacks._target import Aim, aimed, filtered
 from shared.ml.context import LocalContext, generator
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import Architecture, build, clone
+from shared.ml.observations import Observation
+from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import fine_tune, gradient_ascent

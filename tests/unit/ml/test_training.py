@@ -9,8 +9,8 @@ from torch import nn
 from shared.choices import Choice
 from shared.errors import JobFailed
 from shared.ml.context import LocalContext, generator
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import Architecture, build
+from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._roles import pretraining_and_pool
+from shared.ml.splits import pretraining_and_pool
 from shared.ml.tensors import read_tensors
 from tests.support.tiny import DATA, MODEL, Outputs, body, chain
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 STEPS: dict[str, Any] = {"iterations": 60}
 

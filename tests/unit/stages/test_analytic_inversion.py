@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.tiny import body, chain
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 
 @pytest.mark.parametrize("how", [{}, {"successive": True}])

@@ -7,7 +7,7 @@ import pytest
 from shared.ml.records import TrainingSet
 from shared.ml.tensors import read_tensors
 from tests.support.tiny import Outputs, body, chain
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 Sets = list[list[int]]
 

@@ -11,7 +11,7 @@ from shared.ml.networks import read_networks
 from shared.ml.tensors import read_tensors, write_tensors
 from tests.support.tiny import body, chain
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 FILTERED = {"target": "filtered", "iterations": 80}
 

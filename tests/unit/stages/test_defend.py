@@ -11,7 +11,7 @@ from shared.errors import InvalidRequest, JobFailed
 from shared.ml.networks import read_networks, write_networks
 from tests.support.tiny import DATA, MODEL, Outputs, body, chain
 from workers.context import NoHooks, Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 GRID = [0.001, 0.01, 5.0]
 

@@ -8,7 +8,7 @@ import torch
 from shared.errors import JobFailed
 from shared.ml.tensors import read_tensors
 from tests.support.tiny import Outputs, Stopping, body, chain
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 
 def recovered(made: Outputs, source: str, **params: object) -> tuple[dict[str, torch.Tensor], list[str]]:

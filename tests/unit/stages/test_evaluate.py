@@ -12,16 +12,16 @@ import torch
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.attacks._estimate import gradient_direction
-from shared.ml.attacks._observation import Observation
-from shared.ml.datasets._base import Samples, open_dataset
 from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
+from shared.ml.observations import Observation
 from shared.ml.records import ForgetSets
+from shared.ml.samples import Samples, open_dataset
 from shared.ml.tensors import read_tensors, write_tensors
 from tests.support.lpips import FILE, write_weights
 from tests.support.tiny import DATA, MODEL, body, chain
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 
 def test_it_says_what_was_done_and_by_whom() -> None:

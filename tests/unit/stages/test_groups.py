@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import JobFailed
 from tests.support.tiny import DATA, MODEL, Outputs, Stopping, chain
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 STEPS = 4
 SEARCH = {"iterations": STEPS, "controls": 2, "restarts": 2}

@@ -10,7 +10,7 @@ from shared.errors import InvalidRequest
 from shared.ml.tensors import read_tensors
 from tests.support.tiny import DATA, MODEL, Outputs, body
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 
 def classes(method: str = "gradient_ascent", fraction: float = 1.0) -> Outputs:

@@ -11,7 +11,7 @@ from shared.errors import InvalidRequest
 from shared.ml.tensors import read_tensors, write_tensors
 from tests.support.tiny import DATA, Outputs, body, chain
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 
 def lined_up(method: str = "gradient_ascent", **params: Any) -> Outputs:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest, JobFailed
-from shared.ml.attacks._oracle import API, Oracle
 from shared.ml.attacks._published_probes import Probe
 from shared.ml.networks import read_networks
+from shared.ml.oracles import API, Oracle
 from shared.ml.tensors import read_tensors, write_tensors
 from tests.support.tiny import Outputs, Stopping, body, chain
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 FEW = {"per_class": 4, "resolution": 3, "directions": 9, "max_queries": 3000}
 

@@ -14,9 +14,9 @@ from shared.reporting.selftests import read_self_test
 from tests.support.mutants import mutate
 from tests.support.reports import LEAK, audit, images, utility
 from workers.context import JobContext, NoHooks, Output
-from workers.selftest import _all
+from workers.local import run_stage
+from workers.selftest import cases as known
 from workers.selftest.__main__ import main
-from workers.stages._local import run_stage
 from workers.stages.report import ReportParams, run
 
 
@@ -31,7 +31,7 @@ class Beats(NoHooks):
 @pytest.fixture(autouse=True)
 def two_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = (*import_module("workers.selftest.psnr").CASES, *import_module("workers.selftest.analytic").CASES)
-    monkeypatch.setattr(_all, "CASES", cases)
+    monkeypatch.setattr(known, "CASES", cases)
 
 
 def reported(tested: Output) -> dict[str, Output]:

@@ -9,12 +9,12 @@ import torch
 
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.context import generator
-from shared.ml.datasets._base import open_dataset
 from shared.ml.records import ForgetSets, TrainingSet
+from shared.ml.samples import open_dataset
 from shared.ml.statistics import wilson
 from tests.support.tiny import Outputs, Stopping, body, chain
 from workers.context import Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 from workers.stages._shadow_sets import shadow_sets
 
 PROBES = {"per_class": 4, "resolution": 3, "max_queries": 1000}

@@ -9,7 +9,7 @@ import torch
 
 from shared.errors import InvalidRequest
 from shared.ml.context import generator
-from shared.ml.datasets._roles import pretraining_and_pool
+from shared.ml.splits import pretraining_and_pool
 from workers.stages._shadow_sets import ShadowSet, shadow_sets
 
 LABELS = torch.arange(1600) % 4  # a pool of 200, about 50 a class

@@ -18,7 +18,7 @@ from shared.ml.tensors import read_tensors
 from shared.roles import ArtifactFormat, Role
 from tests.support.tiny import DATA, MODEL, Outputs, body, chain, write_data
 from workers.context import NoHooks, Output
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 
 def read_html(data: bytes, _role: str) -> None:

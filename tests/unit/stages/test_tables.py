@@ -20,9 +20,9 @@ from shared.ml.tensors import read_tensors
 from tests.golden.planned_jobs import identify
 from tests.support.tiny import Outputs, body
 from workers.context import JobContext
+from workers.local import run_stage
 from workers.stages import registry as stages
 from workers.stages import report
-from workers.stages._local import run_stage
 
 AUDIT = {
     "dataset": "breast_cancer",

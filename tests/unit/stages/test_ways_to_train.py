@@ -13,7 +13,7 @@ from shared.ml.networks import Networks, read_networks
 from shared.ml.records import TrainingSet
 from shared.ml.tensors import read_tensors
 from tests.support.tiny import DATA, Outputs, Stopping, body, chain
-from workers.stages._local import run_stage
+from workers.local import run_stage
 
 
 def made(method: str, train: dict[str, Any], **params: Any) -> Outputs:

@@ -14,7 +14,7 @@ from shared.ml.metrics import psnr
 from shared.ml.networks import Normalised
 from shared.ml.unlearning import gradient_ascent
 from tests.support.mutants import mutate
-from workers.selftest._all import CASES
+from workers.selftest.cases import CASES
 
 BY_NAME = {case.name: case for case in CASES}
 # case, function, what is right in it, what is wrong

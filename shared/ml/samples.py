@@ -7,8 +7,6 @@ std) is a feature's, and what needs neighbouring pixels finds none.
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
@@ -75,31 +73,3 @@ def digest(samples: Samples) -> str:
     state.update(images.contiguous().numpy().tobytes())
     state.update(labels.contiguous().numpy().tobytes())
     return state.hexdigest()
-
-
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation over all pixels, one a channel. `images` is [N, C, H, W]."""
-    wide = images.double()
-    mean, std = wide.mean(dim=(0, 2, 3)), wide.std(dim=(0, 2, 3), correction=0)
-    return tuple(mean.tolist()), tuple(std.tolist())
-
-
-class Measured(ABC):
-    """Base of data sets that are the user's: mean and deviation are those of their own train split."""
-
-    @abstractmethod
-    def load(self, split: Split) -> Samples:
-        """All samples of a split."""
-
-    @cached_property
-    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        mean, std = channel_statistics(self.load("train").images)
-        return mean, tuple(max(s, 1e-3) for s in std)  # a channel that never changes is not divided by 0
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        return self._statistics[0]
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        return self._statistics[1]

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.attacks._oracle import Oracle
-from shared.ml.datasets._base import Samples
 from shared.ml.networks import Networks
+from shared.ml.oracles import Oracle
 from shared.ml.records import Counts, write_json
+from shared.ml.samples import Samples
 from shared.ml.tensors import write_tensors
 from shared.roles import Role
 
