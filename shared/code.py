@@ -1,8 +1,9 @@
 """Which code made a result: one digest over a module and all that it runs on.
 
-It covers the module's source, the source of every project module it imports, directly or not, all modules of a
-package that is a list (`shared.folders`), the files in a folder `templates` beside any of them, and the installed
-version of every package that these import. Two machines with the same digest run the same code.
+It covers the module's source, the source of every module it imports, directly or not, of the project or of its own
+package, all modules of a package that is a list (`shared.folders`), the files in a folder `templates` beside any of
+them, and the installed version of every other package that these import. Two machines with the same digest run the
+same code.
 """
 
 from __future__ import annotations
@@ -45,16 +46,27 @@ def _imports(module: str) -> frozenset[str]:
     if path is None:
         return frozenset()
     names: set[str] = set()
+    top = module.split(".")[0]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            if node.module.split(".")[0] in OURS:
-                names |= {f"{node.module}.{a.name}" for a in node.names if _source(f"{node.module}.{a.name}")}
+        elif isinstance(node, ast.ImportFrom):
+            source = _absolute(node, package)
+            names.add(source)
+            if source.split(".")[0] in (*OURS, top):
+                names |= {f"{source}.{a.name}" for a in node.names if _source(f"{source}.{a.name}")}
     if LISTS in names and path.name == "__init__.py":
         names |= {f"{module}.{file.stem}" for file in path.parent.glob("*.py") if not file.stem.startswith("_")}
     return frozenset(names)
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The module that a `from ... import` names."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    return ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
 
 
 def _hash(path: Path) -> str:
@@ -63,11 +75,13 @@ def _hash(path: Path) -> str:
 
 def digest_of(module: str) -> str:
     """sha256, in hex, of what `module` runs on."""
-    todo, files, packages = [module], {}, set()
+    own = module.split(".")[0]
+    read, todo, files = (*OURS, own), [module], {}
+    packages = set() if own in OURS else set(_distributions().get(own, ()))
     while todo:
         name = todo.pop()
         top = name.split(".")[0]
-        if top not in OURS and name != module:
+        if top not in read:
             packages |= set(_distributions().get(top, ()))
             continue
         path = _source(name)

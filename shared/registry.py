@@ -3,6 +3,8 @@
 A plugin folder is a Python package whose `__init__.py` holds one `Registry` and nothing else. Every module in it is a
 plugin file, but for `api`, from which others import, and those whose names start with `_`. `load()` imports them all
 or raises `PluginImportError` with the file's name: there is never a partial table.
+
+Installed packages add plugins by entry points of the group `palimpsest.<folder>`, each the name of a plugin module.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from importlib import metadata
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -27,6 +30,15 @@ P = TypeVar("P", bound=Plugin)
 def list_files(folder: Iterable[str]) -> list[str]:
     """The names of the plugin files in a package's path, without importing any."""
     return sorted(m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_") and m.name != API)
+
+
+def list_entries(room: str) -> list[str]:
+    """The names under which installed packages enter plugins of a room, without importing any."""
+    return sorted({entry.name for entry in metadata.entry_points(group=_group(room))})
+
+
+def _group(room: str) -> str:
+    return f"palimpsest.{room}"
 
 
 class Registry(Generic[P]):
@@ -86,30 +98,33 @@ class Registry(Generic[P]):
             raise PluginImportError(f"{who} is wrong in its field {where}: {first['msg']}") from error
 
     def load(self) -> Registry[P]:
-        """Import every plugin file of the folder.
+        """Import every plugin file of the folder, and every module that an installed package enters for it.
 
         Raises:
-            PluginImportError: a file does not import, or registers nothing; the message names it.
+            PluginImportError: one does not import, or registers nothing; the message names the file, or the
+                distribution and its entry point.
         """
         if self._loaded:
             return self
         package = importlib.import_module(self.package)
         for file in list_files(package.__path__):
             name = f"{self.package}.{file}"
-            try:
-                importlib.import_module(name)
-            except PluginImportError:
-                raise
-            except Exception as error:  # whatever a plugin file raises at import, its name must be told
-                path = name.replace(".", "/") + ".py"
-                raise PluginImportError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error
-            if not any(p.module == name for p in self._plugins.values()):
-                raise PluginImportError(
-                    f"plugin {name.replace('.', '/')}.py registers no {self.kind}: decorate its class or function, "
-                    "or start the file's name with _"
-                )
+            self._import(name, f"plugin {name.replace('.', '/')}.py", ", or start the file's name with _")
+        group = _group(self.package.rpartition(".")[2])
+        entered = [(e.dist.name if e.dist else "?", e) for e in metadata.entry_points(group=group)]
+        for owner, entry in sorted(entered, key=lambda pair: (pair[0], pair[1].name)):
+            self._import(entry.module, f"entry point {entry.name!r} ({group}) of the distribution {owner!r}")
         self._loaded = True
         return self
+
+    def _import(self, module: str, who: str, otherwise: str = "") -> None:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever a plugin raises at import, whose it is must be told
+            why = str(error) if isinstance(error, PluginImportError) else f"{type(error).__name__}: {error}"
+            raise PluginImportError(f"{who} does not import: {why}") from error
+        if not any(f"{p.module}.".startswith(f"{module}.") for p in self._plugins.values()):
+            raise PluginImportError(f"{who} registers no {self.kind}: decorate its class or function{otherwise}")
 
     def forget(self, name: str) -> None:
         """Drop a plugin, so that a test can add one and leave no trace."""

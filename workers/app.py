@@ -27,11 +27,12 @@ from shared.errors import Conflict, InvalidRequest, PalimpsestError
 from shared.jobs import fleet, queue
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current
-from shared.registry import list_files
+from shared.registry import list_entries, list_files
 
 log = structlog.get_logger()
 
-STAGES = tuple(list_files([str(Path(__file__).parent / "stages")]))
+# A stage of an installed package is entered under its name.
+STAGES = tuple(list_files([str(Path(__file__).parent / "stages")]) + list_entries("stages"))
 
 app = queue.make_celery(Settings().broker_url.get_secret_value(), STAGES)
 

@@ -16,7 +16,7 @@ from typing import IO
 
 from deploy.local import redis
 from deploy.local.secret import write_secret
-from shared.registry import list_files
+from shared.registry import list_entries, list_files
 
 # Stages that a worker group serves, as their wiring says (a test holds the two equal): nothing here imports torch.
 # A stage named in none goes to the last group.
@@ -134,7 +134,7 @@ def groups() -> dict[str, list[str]]:
     """Worker groups with the stages that exist, read from the folder without importing any."""
     spec = find_spec("workers.stages")
     assert spec is not None
-    found = list_files(spec.submodule_search_locations or ())
+    found = list_files(spec.submodule_search_locations or ()) + list_entries("stages")
     shared_out = {group: [s for s in stages if s in found] for group, stages in GROUPS.items()}
     shared_out["evaluate"] += [s for s in found if not any(s in stages for stages in GROUPS.values())]
     return shared_out
