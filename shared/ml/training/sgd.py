@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.context import Context
 from shared.ml.samples import Samples
+from shared.ml.training.optimisers import read_state, write_state
 from shared.ml.training.private import poisson, private_gradients
 from shared.ml.training.recipe import Recipe
 
@@ -98,9 +99,12 @@ def _run(
     """All steps. The order of epoch e is drawn from the generator `epoch e`: a step's number is all of the position."""
     network.to(ctx.device).train(recipe.batch_norm == "trained")
     weights = dict(network.named_parameters())
-    velocity = {name: torch.zeros_like(w) for name, w in weights.items()}
+    # one tensor after another: several together (foreach) may differ in the last bit
+    optimiser = torch.optim.SGD(
+        weights.values(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, foreach=False
+    )
     total = recipe.steps(n)
-    start, losses = _resume(network, velocity, ctx)
+    start, losses = _resume(network, optimiser, ctx)
     order = _order(ctx, start // (total // recipe.epochs), n)
     for step in range(start, total):
         epoch, batch = divmod(step, total // recipe.epochs)
@@ -111,14 +115,20 @@ def _run(
         if not math.isfinite(loss):
             raise JobFailed("invalid", f"training diverged: the loss at step {step} is {loss}; lower lr")
         losses.append(loss)
-        before = {name: w.detach().clone() for name, w in weights.items()} if record else {}
-        _step(weights, velocity, gradients, recipe, recipe.lr_at(step, total), masks)
+        before = {name: w.detach().clone() for name, w in weights.items()} if record or masks else {}
+        optimiser.param_groups[0]["lr"] = recipe.lr_at(step, total)
+        for name, weight in weights.items():
+            weight.grad = gradients[name]
+        optimiser.step()
+        optimiser.zero_grad()
+        if masks:
+            _put_back(weights, before, masks)
         if record:
             record(picked, {name: weights[name].detach() - w for name, w in before.items()})
         ctx.progress(step + 1, total, loss=loss)
         if ctx.due():
             state = {f"network.{k}": v for k, v in network.state_dict().items()}
-            state |= {f"velocity.{k}": v for k, v in velocity.items()}
+            state |= {f"optimiser.{k}": v for k, v in write_state(optimiser).items()}
             ctx.save(step + 1, state | {"losses": torch.tensor(losses, dtype=torch.float64)})
     require_finite(network, f"training diverged: after step {total - 1}", "lower lr")
     network.eval()
@@ -141,30 +151,21 @@ def _order(ctx: Context, epoch: int, n: int) -> Tensor:
 
 
 @torch.no_grad()
-def _step(
-    weights: dict[str, nn.Parameter],
-    velocity: dict[str, Tensor],
-    gradients: Gradients,
-    recipe: Recipe,
-    lr: float,
-    masks: Gradients | None,
-) -> None:
+def _put_back(weights: dict[str, nn.Parameter], before: dict[str, Tensor], masks: Gradients) -> None:
+    """Undo a step where the mask is 0: weight decay and momentum, too, would move a weight that must stay."""
     for name, weight in weights.items():
-        change = velocity[name].mul_(recipe.momentum).add_(gradients[name]).add_(weight, alpha=recipe.weight_decay)
-        if masks is not None:
-            change.mul_(masks[name])  # all of it: weight decay, too, would move a weight that must stay
-        weight.sub_(change, alpha=lr)
+        weight.copy_(torch.where(masks[name] > 0, weight, before[name]))
 
 
-def _resume(network: nn.Module, velocity: dict[str, Tensor], ctx: Context) -> tuple[int, list[float]]:
+def _resume(network: nn.Module, optimiser: torch.optim.Optimizer, ctx: Context) -> tuple[int, list[float]]:
     """How many steps are done, and the losses of those of the epoch at hand."""
     found = ctx.resume()
     if found is None:
         return 0, []
     step, tensors = found
     network.load_state_dict({k: tensors[f"network.{k}"] for k in network.state_dict()})
-    for name, v in velocity.items():
-        v.copy_(tensors[f"velocity.{name}"])
+    start = "optimiser."
+    read_state(optimiser, {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)})
     return step, tensors["losses"].tolist()
 
 
