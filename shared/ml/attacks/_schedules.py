@@ -76,16 +76,18 @@ SCHEDULES = {
 }
 
 
-@dataclass
 class AdamW:
-    """AdamW on one tensor, its state in plain sight so that a checkpoint holds it all.
+    """torch's AdamW with its default betas and eps on one tensor of lanes, of which a search may keep some rows.
 
-    As torch.optim.AdamW with its default betas and eps (a test compares them bit by bit).
+    The caller counts the steps: lanes that begin anew in the midst of a search go on with its count.
     """
 
-    x: Tensor
-    first: Tensor
-    second: Tensor
+    def __init__(self, x: Tensor, first: Tensor, second: Tensor) -> None:
+        self.x = x
+        # one tensor after another, as in the preset's source: several together (foreach) may differ in the last bit
+        self._optimiser = torch.optim.AdamW([x], foreach=False)
+        self._held = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
+        self._optimiser.state[x] = self._held
 
     @classmethod
     def at(cls, x: Tensor) -> AdamW:
@@ -93,11 +95,12 @@ class AdamW:
 
     def step(self, number: int, gradient: Tensor, lr: float, weight_decay: float) -> None:
         """Step `number`, counted from 1."""
-        self.x.mul_(1 - lr * weight_decay)
-        self.first.lerp_(gradient, 1 - 0.9)
-        self.second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
-        scale = (self.second.sqrt() / math.sqrt(1 - 0.999**number)).add_(1e-8)
-        self.x.addcdiv_(self.first, scale, value=-lr / (1 - 0.9**number))
+        group = self._optimiser.param_groups[0]
+        group["lr"], group["weight_decay"] = lr, weight_decay
+        self._held["step"].fill_(number - 1)
+        self.x.grad = gradient
+        self._optimiser.step()
+        self.x.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        return {"x": self.x, "first": self.first, "second": self.second}
+        return {"x": self.x, "first": self._held["exp_avg"], "second": self._held["exp_avg_sq"]}

@@ -27,7 +27,7 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("dense_layer", Normalised.forward, "/ self.std", "/ self.std**2"),
     ("slope_batched", _layers.Norm.gradients, "product - self.mean", "product + self.mean"),
     ("slope_plain", _plain._distance, "create_graph=graph", "create_graph=False"),
-    ("paper_loop", _schedules.AdamW.step, "1 - lr * weight_decay", "1"),
+    ("paper_loop", _schedules.AdamW.step, "= lr, weight_decay", "= lr, 0.0"),
     ("paper_loop", _schedules.Schedule.lr_at, "1.142", "1.5"),
     ("paper_loop", _search.search, "lanes.search.x.clamp_(0, 1)\n        gradient", "gradient"),
     ("paper_loop", _search.best_of, "argmin", "argmax"),
