@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, one_hot
 
+from shared.ml.attacks._adam import AdamW
 from shared.ml.context import Context
 from shared.ml.oracles import Oracle
 
 STEP, RATE = 1e-2, 0.1  # of the central differences, and of Adam, in pixel units
+BETAS = 0.9, 0.99
 
 
 @dataclass
 class Search:
-    """Where the search stands: coarse images [n, C, r, r], Adam's moments, the best so far with its confidence."""
+    """Where the search stands: coarse images [n, C, r, r] in Adam's hands, the best so far with its confidence."""
 
-    x: Tensor
-    first: Tensor
-    second: Tensor
+    adam: AdamW
     best: Tensor
-    confidence: Tensor = field(default_factory=lambda: torch.empty(0))
+    confidence: Tensor
 
     @classmethod
     def start(cls, x: Tensor) -> Search:
-        return cls(x, torch.zeros_like(x), torch.zeros_like(x), x.clone(), torch.zeros(len(x), dtype=torch.float64))
+        return cls(AdamW.at(x, BETAS), x.clone(), torch.zeros(len(x), dtype=torch.float64))
+
+    @property
+    def x(self) -> Tensor:
+        return self.adam.x
 
     def state(self) -> dict[str, Tensor]:
-        return dict(vars(self))
+        return {**self.adam.state(), "best": self.best, "confidence": self.confidence}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Tensor]) -> Search:
+        """From what `state` gave."""
+        return cls(AdamW.of_state(state, BETAS), state["best"], state["confidence"])
 
 
 def find_probes(
@@ -61,7 +70,7 @@ def find_probes(
     if (found := ctx.resume()) is not None:
         step, state = found
         oracle.queries = int(state.pop("queries"))
-        search = Search(**state)
+        search = Search.of_state(state)
 
     def confidence_of(coarse: Tensor, rows: Tensor) -> Tensor:
         images = interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False).clamp(0, 1)
@@ -97,8 +106,8 @@ def find_probes(
 
 
 def _ascend(search: Search, rows: Tensor, slope: Tensor, step: int) -> None:
-    """One step of Adam upward, for the probes `rows`."""
-    search.first[rows] = 0.9 * search.first[rows] + 0.1 * slope
-    search.second[rows] = 0.99 * search.second[rows] + 0.01 * slope.square()
-    first, second = search.first[rows] / (1 - 0.9**step), search.second[rows] / (1 - 0.99**step)
-    search.x[rows] = (search.x[rows] + RATE * first / (second.sqrt() + 1e-8)).clamp(0, 1)
+    """One step of Adam upward, for the probes `rows`. Those that are done drift on: only their best is looked at."""
+    down = torch.zeros_like(search.x)
+    down[rows] = -slope
+    search.adam.step(step, down, RATE, weight_decay=0)
+    search.x.clamp_(0, 1)

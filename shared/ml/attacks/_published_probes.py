@@ -43,7 +43,10 @@ class Probe:
             self.rate = torch.tensor(SLOW)
 
     def ascend(self, picked: Tensor, slope: Tensor) -> None:
-        """A step of Adam upward on the values `picked` [n], each with a count of its own."""
+        """A step of Adam upward on the values `picked` [n], each with a count of its own.
+
+        By hand, as the official code has it: torch's Adam counts the steps of a whole tensor, not of each value.
+        """
         first, second, (b1, b2) = self.first, self.second, BETAS
         self.steps[picked] += 1
         first[picked] = b1 * first[picked] + (1 - b1) * slope

@@ -74,33 +74,3 @@ SCHEDULES = {
         arithmetic="batched",
     ),
 }
-
-
-class AdamW:
-    """torch's AdamW with its default betas and eps on one tensor of lanes, of which a search may keep some rows.
-
-    The caller counts the steps: lanes that begin anew in the midst of a search go on with its count.
-    """
-
-    def __init__(self, x: Tensor, first: Tensor, second: Tensor) -> None:
-        self.x = x
-        # one tensor after another, as in the preset's source: several together (foreach) may differ in the last bit
-        self._optimiser = torch.optim.AdamW([x], foreach=False)
-        self._held = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
-        self._optimiser.state[x] = self._held
-
-    @classmethod
-    def at(cls, x: Tensor) -> AdamW:
-        return cls(x, torch.zeros_like(x), torch.zeros_like(x))
-
-    def step(self, number: int, gradient: Tensor, lr: float, weight_decay: float) -> None:
-        """Step `number`, counted from 1."""
-        group = self._optimiser.param_groups[0]
-        group["lr"], group["weight_decay"] = lr, weight_decay
-        self._held["step"].fill_(number - 1)
-        self.x.grad = gradient
-        self._optimiser.step()
-        self.x.grad = None
-
-    def state(self) -> dict[str, Tensor]:
-        return {"x": self.x, "first": self._held["exp_avg"], "second": self._held["exp_avg_sq"]}

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from shared.ml.attacks import _matching, _plain
+from shared.ml.attacks._adam import AdamW
 from shared.ml.attacks._common import Common
 from shared.ml.attacks._estimate import Estimate
-from shared.ml.attacks._schedules import AdamW, Arithmetic, Schedule
+from shared.ml.attacks._schedules import Arithmetic, Schedule
 from shared.ml.context import Context
 
 WAYS: Mapping[Arithmetic, ModuleType] = {"plain": _plain, "batched": _matching}
@@ -47,8 +48,7 @@ class Starts:
     def of_state(cls, state: dict[str, Tensor]) -> Starts:
         """From what `state` gave."""
         classes = {n.removeprefix("classes."): t for n, t in state.items() if n.startswith("classes.")}
-        search = {name: state[name] for name in ("x", "first", "second")}
-        return cls(state["place"], AdamW(**search), AdamW(**classes) if classes else None)
+        return cls(state["place"], AdamW.of_state(state), AdamW.of_state(classes) if classes else None)
 
     def of(self, estimate: int) -> tuple[Tensor, Tensor]:
         """Rows of that explanation, and their deletions."""

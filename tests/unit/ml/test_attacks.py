@@ -12,9 +12,10 @@ from torch.nn.functional import cross_entropy
 from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.attacks import feature_recovery, label_inference
+from shared.ml.attacks._adam import AdamW
 from shared.ml.attacks._estimate import class_scores, gradient_direction, infer_labels
 from shared.ml.attacks._matching import matcher, mismatch, total_variation
-from shared.ml.attacks._schedules import SCHEDULES, AdamW
+from shared.ml.attacks._schedules import SCHEDULES
 from shared.ml.context import LocalContext, generator
 from shared.ml.networks import Architecture, Networks
 from shared.ml.observations import Observation
@@ -104,7 +105,7 @@ def test_kept_lanes_go_on_with_the_steps_of_torchs_adamw() -> None:
     for number, gradient in enumerate(gradients.sign(), start=1):
         if number == 12:
             rows = torch.tensor([2, 0])
-            ours = AdamW(**{name: t[rows] for name, t in ours.state().items()})
+            ours = AdamW.of_state({name: t[rows] for name, t in ours.state().items()})
         ours.step(number, gradient[rows], 0.04, 0.01)
         theirs.grad = gradient
         optimiser.step()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.ml import nulls, pvalues, scoring, statistics
-from shared.ml.attacks import _estimate, _layers, _plain, _schedules, _search
+from shared.ml.attacks import _adam, _estimate, _layers, _plain, _schedules, _search
 from shared.ml.defenses import obfuscation
 from shared.ml.metrics import psnr
 from shared.ml.networks import Normalised
@@ -27,7 +27,7 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("dense_layer", Normalised.forward, "/ self.std", "/ self.std**2"),
     ("slope_batched", _layers.Norm.gradients, "product - self.mean", "product + self.mean"),
     ("slope_plain", _plain._distance, "create_graph=graph", "create_graph=False"),
-    ("paper_loop", _schedules.AdamW.step, "= lr, weight_decay", "= lr, 0.0"),
+    ("paper_loop", _adam.AdamW.step, "= lr, weight_decay", "= lr, 0.0"),
     ("paper_loop", _schedules.Schedule.lr_at, "1.142", "1.5"),
     ("paper_loop", _search.search, "lanes.search.x.clamp_(0, 1)\n        gradient", "gradient"),
     ("paper_loop", _search.best_of, "argmin", "argmax"),
