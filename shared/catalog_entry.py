@@ -24,11 +24,7 @@ OfKind = TypeVar("OfKind", bound=Traits)
 
 
 class Entry(BaseModel):
-    """One plugin as published: see `shared.plugins` for the fields.
-
-    Raises:
-        ValidationError: a field is wrong, or one of `traits`.
-    """
+    """One plugin as published: see `shared.plugins` for the fields."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -59,6 +55,7 @@ class Entry(BaseModel):
     _traits: Traits = PrivateAttr()
 
     def model_post_init(self, _: Any) -> None:
+        # a trait that is missing or has no such value is refused with the entry
         self._traits = read_traits(self.kind, self.traits)
 
     def as_a(self, of_kind: type[OfKind]) -> OfKind:
