@@ -36,7 +36,7 @@ class HalfwayParams(GradientAscentParams):
     share: float = Field(0.5, gt=0, le=1, description="share of the step that is taken")
 
 
-@registry.register("halfway", params=HalfwayParams, needs=("ORIGINAL",), source="this test")
+@registry.register("halfway", params=HalfwayParams, needs=("ORIGINAL",), source="this test", exact=False)
 def unlearn(inputs, retain, forget, params, ctx):
     """Go a share of the way of gradient ascent."""
     before = {n: p.detach().clone() for n, p in inputs.original.named_parameters()}
