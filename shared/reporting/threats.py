@@ -11,6 +11,7 @@ from shared.reporting.models import Row
 from shared.reporting.numbers import Names
 from shared.roles import Role
 
+# What a reader is told other than the role's own sentence.
 WHITE: dict[str, str] = {
     Role.ORIGINAL: "the weights before the deletion",
     Role.UNLEARNED: "the weights after it, as they were released",
@@ -71,9 +72,15 @@ def _threat(alike: list[Row], names: Names) -> Threat:
     return Threat(
         name=names(attack),
         access=ACCESS.get(str(access), "Its access to the models is not stated."),
-        given=[(str(role), words.get(str(role), "see the glossary")) for role in roles],
+        given=[(str(role), words.get(str(role)) or _summary(str(role))) for role in roles],
         settings=[(name.replace("_", " "), value) for name, value in (*params, *_extra(alike))],
     )
+
+
+def _summary(name: str) -> str:
+    """What a role is that needs no words of its own here."""
+    role = Role.__members__.get(name)
+    return role.summary if role else "see the glossary"
 
 
 def _extra(alike: list[Row]) -> list[tuple[str, str]]:

@@ -10,10 +10,15 @@ from shared.errors import InvalidRequest
 from shared.ml.metrics.lpips import read_weights
 from shared.ml.networks import read_networks
 from shared.ml.samples import Dataset
-from shared.roles import Role
+from shared.roles import ArtifactFormat, Role, Visibility
 from workers.context import JobContext
 
-ATTACKED = (Role.BASE, Role.ORIGINAL, Role.UNLEARNED)
+# Whatever network an attacker may hold.
+ATTACKED = tuple(
+    role
+    for role in Role
+    if role.artifact_format is ArtifactFormat.NETWORKS and role.visibility is not Visibility.AUDITOR
+)
 
 
 def given_to_metrics(ctx: JobContext, dataset: Dataset) -> tuple[dict[str, nn.Module], dict[str, Any]]:
