@@ -105,10 +105,9 @@ class _Branch:
     providers: dict[str, Source] = field(default_factory=dict)
     trunk: _Branch | None = None
 
-    def grow(self, scope: Scope, **to: Any) -> _Branch:
+    def grow(self, scope: Scope, seed: int | None = None, place: Place | None = None) -> _Branch:
         """A branch of the next scope, with all that this one has."""
-        place = self.place._replace(**{name: to.pop(name) for name in list(to) if name in Place._fields})
-        return _Branch(scope, to.pop("seed", self.seed), place, dict(self.providers), self)
+        return _Branch(scope, self.seed if seed is None else seed, place or self.place, dict(self.providers), self)
 
     def at(self, scope: Scope) -> _Branch:
         """This branch, or the one of that scope that it grew from."""
@@ -152,10 +151,10 @@ class _Plan:
         self._run(branch)
         for u, *_ in self.audit.unlearning:
             for d, *_ in self.audit.defenses:
-                release = branch.grow(Scope.RELEASE, unlearning=u, defense=d)
+                release = branch.grow(Scope.RELEASE, place=Place(u, d))
                 self._run(release)
                 for a, attack, _ in self.audit.attacks[d]:
-                    attacked = release.grow(Scope.ATTACK, attack=a)
+                    attacked = release.grow(Scope.ATTACK, place=Place(u, d, a))
                     if is_adaptive(attack):  # what is published, as who knows the defense gets to see it
                         for wiring in self.pipeline.wirings.values():
                             self._let_stand(wiring.stands_for_adaptive, attacked)
