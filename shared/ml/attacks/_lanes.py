@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from shared.ml.attacks._convolution import Convolution
 from shared.ml.attacks._layers import Call, Dense, Layer, Norm, Tensors
+from shared.ml.loss import compute_loss
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Lanes:
         """
         lanes, k = labels.shape[:2]
         self._tape.clear()
-        loss = cross_entropy(self._network(x), labels.flatten(0, 1), reduction="sum") / k
+        loss = compute_loss(self._network(x), labels.flatten(0, 1), reduction="sum") / k
         calls = list(self._tape)
         self._tape.clear()
         assert all(call.x._version == call.version for call in calls), "a layer's input was changed in place"

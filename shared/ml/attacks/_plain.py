@@ -10,11 +10,11 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from shared.ml.attacks._common import Common
 from shared.ml.attacks._layers import Tensors
 from shared.ml.attacks._matching import Matcher, total_variation
+from shared.ml.loss import compute_loss
 
 
 def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> Matcher:  # noqa: ARG001 - signature of the batched one
@@ -84,7 +84,7 @@ def _distance(
 ) -> Tensor:
     """1 - cos of the loss's gradient at images x [k, C, H, W] and the lane's direction, over all weights jointly."""
     names, parameters = zip(*network.named_parameters(), strict=True)
-    found = torch.autograd.grad(cross_entropy(network(x), labels), parameters, create_graph=graph)
+    found = torch.autograd.grad(compute_loss(network(x), labels), parameters, create_graph=graph)
     dot, norm, aim = x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
     if trust is not None:
         found = tuple(g * trust[name][lane] for name, g in zip(names, found, strict=True))

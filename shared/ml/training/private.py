@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
-from torch.nn.functional import cross_entropy
 
 from shared.ml.context import Context
+from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 
@@ -34,7 +34,7 @@ def private_gradients(
     weights = {name: w.detach() for name, w in network.named_parameters()}
 
     def loss(w: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return cross_entropy(functional_call(network, w, (image.unsqueeze(0),)), label.unsqueeze(0))
+        return compute_loss(functional_call(network, w, (image.unsqueeze(0),)), label.unsqueeze(0))
 
     total, losses = {name: torch.zeros_like(w) for name, w in weights.items()}, 0.0
     for start in range(0, len(samples.labels), AT_ONCE):

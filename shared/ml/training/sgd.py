@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.context import Context
+from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.optimisers import read_state, write_state
 from shared.ml.training.private import poisson, private_gradients
@@ -38,7 +38,7 @@ def train(network: nn.Module, samples: Samples, recipe: Recipe, ctx: Context, re
 
     def loss_of(picked: Tensor, _step: int) -> Tensor:
         images, labels = samples.pick(picked)
-        return cross_entropy(network(images.to(ctx.device)), labels.to(ctx.device))
+        return compute_loss(network(images.to(ctx.device)), labels.to(ctx.device))
 
     def private(_picked: Tensor, step: int) -> tuple[Tensor, float, Gradients]:
         picked = poisson(n, recipe, ctx, step)

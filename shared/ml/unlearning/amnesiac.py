@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from shared.errors import JobFailed
 from shared.ml.context import Context
+from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
@@ -51,7 +51,7 @@ def unlearn(
     with torch.no_grad():
         for name, weight in network.named_parameters():
             weight.sub_(undo[name].to(ctx.device))
-        loss = cross_entropy(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device)).item()
+        loss = compute_loss(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device)).item()
     if not math.isfinite(loss):
         raise JobFailed("invalid", f"what is left after step 0 has a loss of {loss}: the record is not this model's")
     ctx.progress(1, 1, loss=loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.context import Context, Part, Share
+from shared.ml.loss import compute_loss
 from shared.ml.networks import clone
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
@@ -29,6 +30,7 @@ __all__ = [
     "StepParams",
     "UnlearningInputs",
     "clone",
+    "compute_loss",
     "cycled",
     "descend",
     "logits",

@@ -7,10 +7,10 @@ import math
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from shared.errors import JobFailed
 from shared.ml.context import Context
+from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
@@ -50,7 +50,7 @@ def unlearn(
     weights = list(network.parameters())
     logits = network(images)
     nothing = torch.full_like(logits, 1 / logits.shape[1])
-    change = cross_entropy(logits, nothing, reduction="sum") - cross_entropy(logits, labels, reduction="sum")
+    change = compute_loss(logits, nothing, reduction="sum") - compute_loss(logits, labels, reduction="sum")
     if not math.isfinite(change.item()):
         raise JobFailed("invalid", f"first order: the change of the loss at step 0 is {change.item()}, not finite")
     with torch.no_grad():

@@ -7,10 +7,10 @@ import math
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from shared.errors import JobFailed
 from shared.ml.context import Context
+from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.private import private_gradients
 from shared.ml.training.sgd import require_finite
@@ -56,7 +56,7 @@ def unlearn(
         if recipe:
             loss, gradients = private_gradients(network, forget, len(forget.labels), recipe, ctx, step)
         else:
-            value = cross_entropy(network(images), labels)
+            value = compute_loss(network(images), labels)
             loss, gradients = (
                 value.item(),
                 dict(zip(weights, torch.autograd.grad(value, [*weights.values()]), strict=True)),

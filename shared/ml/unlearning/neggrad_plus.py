@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from shared.ml.context import Context
+from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
@@ -42,7 +42,7 @@ def unlearn(
 
     def loss_of(picked: Tensor, step: int) -> Tensor:
         kept, gone = (
-            cross_entropy(network(images.to(ctx.device)), labels.to(ctx.device))
+            compute_loss(network(images.to(ctx.device)), labels.to(ctx.device))
             for images, labels in (retain.pick(picked), cycled(forget, step, params.batch_size))
         )
         return params.alpha * kept - (1 - params.alpha) * gone

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from shared.ml.context import Context
+from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
@@ -48,7 +48,7 @@ def unlearn(
     images, labels = torch.cat([retain.images, forget.images]), torch.cat([retain.labels, wrong])
 
     def loss_of(picked: Tensor, _step: int) -> Tensor:
-        return cross_entropy(network(images[picked].to(ctx.device)), labels[picked].to(ctx.device))
+        return compute_loss(network(images[picked].to(ctx.device)), labels[picked].to(ctx.device))
 
     descend(network, len(labels), params.recipe(), ctx, loss_of, masks)
     return network
@@ -57,7 +57,7 @@ def unlearn(
 def _salient(network: nn.Module, forget: Samples, share: float, ctx: Context) -> dict[str, Tensor]:
     """1 for the `share` of all weights whose gradient on the forget set is longest, else 0."""
     weights = dict(network.named_parameters())
-    loss = cross_entropy(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device))
+    loss = compute_loss(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device))
     steep = [g.abs() for g in torch.autograd.grad(loss, list(weights.values()))]
     flat = torch.cat([s.flatten() for s in steep])
     chosen = torch.zeros_like(flat)

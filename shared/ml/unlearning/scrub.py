@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from torch.nn.functional import kl_div, log_softmax
 
 from shared.errors import JobFailed
 from shared.ml.context import Context, Part
+from shared.ml.loss import compute_loss
 from shared.ml.networks import clone
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import descend
@@ -60,7 +61,7 @@ def unlearn(
 
     def near(picked: Tensor, _step: int) -> Tensor:
         images, labels = (t.to(ctx.device) for t in retain.pick(picked))
-        return cross_entropy(student(images), labels) + params.alpha * apart(images)
+        return compute_loss(student(images), labels) + params.alpha * apart(images)
 
     passes = []
     for epoch in range(params.epochs):

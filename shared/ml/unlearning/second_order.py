@@ -8,10 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
-from torch.nn.functional import cross_entropy, softmax
+from torch.nn.functional import softmax
 
 from shared.errors import JobFailed
 from shared.ml.context import Context
+from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
@@ -51,7 +52,7 @@ def unlearn(
     """
     network = inputs.original.to(ctx.device).eval()
     weights = {name: w.detach() for name, w in network.named_parameters()}
-    loss = cross_entropy(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device), reduction="sum")
+    loss = compute_loss(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device), reduction="sum")
     gradients = torch.autograd.grad(loss / len(retain.labels), list(network.parameters()))
     right = dict(zip(weights, gradients, strict=True))
 
