@@ -46,6 +46,16 @@ class Clients:
         for thread in self.threads:
             thread.start()
 
+    def wait(self) -> None:
+        """Return when as many posts were accepted as a piece needs: where a slow machine keeps the gateway away for
+        most of a storm, clients come to their turn after it."""
+        until = time.monotonic() + self.piece.pace.settle_s
+        while self._accepted() < self.piece.pace.least_accepted and not self.broken and time.monotonic() < until:
+            time.sleep(0.5)
+
+    def _accepted(self) -> int:
+        return len({line["id"] for line in self.journal.lines("post") if line["id"]})
+
     def end(self) -> None:
         """Post nothing new; return when all that was begun has been answered.
 

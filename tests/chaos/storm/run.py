@@ -72,6 +72,7 @@ def weathered(home: Path, piece: Piece, say: Callable[[str], None] = lambda _: N
         weather = Weather(system, piece, journal)
         weather.run()
         say(f"{weather.count} faults; waiting for what was posted")
+        clients.wait()
         clients.end()
         settle(system, piece, journal)
         yield Judged(piece, system, journal, began, commit)

@@ -28,6 +28,7 @@ class Pace:
     long_job_s: tuple[float, float] = (8.0, 15.0)
     audit_every_s: float | None = 240.0
     workers: dict[str, int] = field(default_factory=lambda: {"train": 1, "unlearn": 1, "attack": 1, "evaluate": 3})
+    least_accepted: int = 0  # jobs that must have been accepted before clients stop
     settle_s: float = 300.0  # after the last fault; what has not ended then is stuck
 
     @property
@@ -59,6 +60,7 @@ SUITE = Pace(
     fault_gap_s=(1.0, 2.0), lease_s=15.0, host_gone_s=12.0, store_away_s=(1.0, 5.0), long_job_s=(5.0, 9.0),
     shares=(0.2, 0.2, 0.05),  # few jobs, but always one that runs
     audit_every_s=None, workers={"train": 0, "unlearn": 0, "attack": 0, "evaluate": 2}, max_live=10, settle_s=600.0,
+    least_accepted=40,
 )  # fmt: skip
 
 
