@@ -128,7 +128,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         PALIMPSEST_ARTIFACTS_URL=f"file://{folder}/artifacts",
         **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
     )  # fmt: skip
-    disks = {folder / ".palimpsest": "48m", folder / "artifacts": "1m"}
+    # room for the checkpoints of a job that runs for minutes where the machine is busy: each is an artifact, and stays
+    disks = {folder / ".palimpsest": "48m", folder / "artifacts": "32m"}
     command = with_disks(disks, [*SERVE, "--workers", "attack=0"])
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)

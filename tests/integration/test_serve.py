@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -200,8 +201,12 @@ def alive(process: psutil.Process) -> bool:
 
 def test_any_process_that_dies_comes_back(api: httpx.Client, folder: Path) -> None:
     def named(*words: str) -> list[psutil.Process]:
-        mine = [p for p in psutil.Process(supervisor).children() if alive(p)]
-        return [p for p in mine if any(word in c for c in p.cmdline() for word in words)]
+        found = []
+        for process in psutil.Process(supervisor).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end while it is looked at
+                if alive(process) and any(word in c for c in process.cmdline() for word in words):
+                    found.append(process)
+        return found
 
     supervisor = int((folder / ".palimpsest/run/supervisord.pid").read_text())
     for words in (("services.gateway",), ("workers.reconciler",), ("valkey-server", "redis-server")):
