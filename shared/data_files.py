@@ -110,7 +110,7 @@ class DataRoot:
 
 
 class PlannedFiles:
-    """The files that a job was planned with, held against what there is now.
+    """The files that a job was planned with, compared with what is on the disk now.
 
     While `guarding`, whatever is looked up by `inside` and `first_inside` must have been planned, as it is now.
     """
@@ -154,7 +154,7 @@ class PlannedFiles:
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
-        """Whatever is looked up meanwhile is held against the plan."""
+        """Compare every file that is opened in here with the plan."""
         token = _guard.set(self)
         try:
             yield

@@ -64,7 +64,7 @@ class Strength(Part):
 
 
 class Defense(Method):
-    """What was done to the unlearned models before release; `none` is none."""
+    """What was done to the unlearned models before release. The method `none` does nothing."""
 
     strength: Strength | None = None
     promise: dict[str, Number] = Field(
