@@ -25,7 +25,7 @@ test: .venv  ## the whole suite
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv  ## what tells most in three minutes: units, contracts, architecture, the gateway and the command line
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not long and not slow' tests/architecture tests/golden tests/unit tests/contract tests/integration
+	$(BIN)/pytest -n 4 --dist loadfile -m 'not long and not slow' tests/architecture tests/golden tests/unit tests/contract tests/integration
 
 test-long: .venv  ## what takes minutes
 	$(BIN)/pytest -m long

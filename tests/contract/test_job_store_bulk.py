@@ -28,6 +28,7 @@ def grid(n: int, tag: str = "") -> list[PlannedJob]:
     return [*made, PlannedJob(sha(f"{tag}all"), STAGE, None, {"tag": "all"}, 0, leaves, (PLUGIN,), ("OUT",), CODE)]
 
 
+@pytest.mark.slow
 def test_renewals_pass_while_the_largest_audit_is_stored(store: Store) -> None:
     running = store.post(planned("running"))
     claim = store.take(lease=LEASE)
@@ -51,6 +52,7 @@ def test_renewals_pass_while_the_largest_audit_is_stored(store: Store) -> None:
     assert store.job(running).lost_count == 0
 
 
+@pytest.mark.slow
 def test_an_audit_is_cancelled_in_time_if_its_tables_were_counted_while_it_was_stored(store: Store) -> None:
     """PostgreSQL counts on its own, at any moment: here before the rows can be seen."""
     if store.db.dialect == "postgresql":

@@ -49,6 +49,7 @@ def seconds(method: str, url: str, status: int, **options: object) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_those_who_mean_well_are_answered_beside_those_who_do_not(gateway):
     headers = {"Authorization": f"Bearer {TOKEN}"}
     job = httpx.post(f"{gateway.url}/v1/jobs", json={"stage": "sleep"}, headers=headers, trust_env=False).json()["id"]

@@ -50,6 +50,7 @@ def generate(gateway: GatewayProcess, examples: int, cases: int) -> None:
     assert "Traceback" not in (gateway.folder / "gateway.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_thousand_requests(gateway: GatewayProcess) -> None:
     generate(gateway, 20, 1000)
 

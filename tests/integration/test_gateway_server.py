@@ -194,6 +194,7 @@ def test_the_log_holds_no_token(gateway):
     assert TOKEN not in (gateway.folder / "gateway.log").read_text()
 
 
+@pytest.mark.slow
 def test_it_serves_postgresql_too(tmp_path):
     # not below tmp_path: its server runs as another user, and pytest closes that folder to all others
     with postgres() as server:

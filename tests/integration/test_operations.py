@@ -44,6 +44,7 @@ def libpq(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_what_was_backed_up_while_jobs_ran_is_restored_and_goes_on(
     request: pytest.FixtureRequest, make_system: Callable[..., System], sleep_tree: Path, tmp_path: Path, kind: str

@@ -46,6 +46,7 @@ def look(startup: Startup) -> str | None:
     return startup.look({NAME})
 
 
+@pytest.mark.slow
 def test_one_that_computes_is_waited_for(started: Callable[[str], int], tmp_path: Path) -> None:
     startup = Startup(started("while True: pass"), tmp_path, patience=10)
     wait_for(lambda: look(startup) is None and startup.programs[NAME].spent > 3, PATIENCE, "it has computed")
@@ -76,6 +77,7 @@ def test_one_that_dies_again_and_again_is_given_up(started: Callable[[str], int]
     assert why == f"worker-a-1 died {DEATHS} times before it was up"
 
 
+@pytest.mark.slow
 def test_one_whose_child_dies_again_and_again_is_given_up(started: Callable[[str], int], tmp_path: Path) -> None:
     child = "import time\\nwhile time.process_time() < 1.3: pass"
     parent = f"import subprocess, sys\nwhile True: subprocess.run([sys.executable, '-c', '{child}'])"

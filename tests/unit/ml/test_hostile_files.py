@@ -190,6 +190,7 @@ def test_a_file_of_holes_is_refused(root: Path) -> None:
         open_dataset(Choice(name="cifar100", params={"download": False})).load("train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "ppm"])
 def test_a_picture_of_one_colour_and_too_many_pixels_is_refused_by_its_head(root: Path, suffix: str) -> None:
     for kind in ("a", "b"):
@@ -204,6 +205,7 @@ def test_a_picture_of_one_colour_and_too_many_pixels_is_refused_by_its_head(root
         open_dataset(Choice(name="image_folder", params={"path": "mine"})).load("train")
 
 
+@pytest.mark.slow
 def test_a_large_picture_is_held_once(root: Path) -> None:
     """Of 24 million pixels, 96 MB as they are decoded: no copy of all of it is made."""
     for kind in ("a", "b"):

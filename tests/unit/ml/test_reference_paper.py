@@ -102,6 +102,7 @@ def test_the_pixels_are_the_references(model: str, gradient_from: str, k: int) -
         assert found.matching_loss[deletion].item() == expected.matching_loss
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread", "double")
 @pytest.mark.parametrize("arithmetic", ["plain", "batched"])
 @pytest.mark.parametrize(("model", "gradient_from", "k"), SETTINGS)

@@ -47,6 +47,7 @@ def test_what_is_imported_counts_and_nothing_else(tmp_path: Path) -> None:
     assert digest_elsewhere(MODULE, tree) != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["report.css", "kinds/labels.html"])
 def test_templates_beside_a_module_count(tmp_path: Path, name: str) -> None:
     tree = copy_tree(tmp_path)

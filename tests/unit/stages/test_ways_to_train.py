@@ -86,6 +86,7 @@ def test_amnesiac_of_small_batches_takes_back_only_its_own() -> None:
     assert any(not torch.allclose(after.state[name][1], t[0], atol=1e-4) for name, t in base.state.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["retrain", "gradient_ascent", "amnesiac", "sisa"])
 def test_successive_deletions_start_where_the_one_before_ended(method: str) -> None:
     train: dict[str, Any] = {"amnesiac": {"record_deltas": True, "batch_size": 4}, "sisa": {"shards": 3}}.get(

@@ -15,6 +15,7 @@ print(_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("soft", "hard", "said", "warned"),
     [

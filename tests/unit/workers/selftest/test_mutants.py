@@ -45,6 +45,7 @@ def test_every_case_has_a_mutant() -> None:
     assert {name for name, *_ in MUTANTS} == BY_NAME.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "function", "right", "wrong"), MUTANTS, ids=lambda given: getattr(given, "__name__", str(given)[:30])
 )

@@ -45,6 +45,7 @@ def test_every_file_is_run_and_names_are_one_each() -> None:
     assert len(set(names)) == len(names) == len(cases)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 def test_all_pass_and_another_process_gives_the_same_bytes() -> None:
     state, steps = torch.get_rng_state(), []
