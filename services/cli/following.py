@@ -13,6 +13,7 @@ from typing import Protocol
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from services.cli.output import FAILED, INTERRUPTED, OK, client, coloured, console, make_visible, say, span, to_markup
 from services.client import Client, Update
@@ -38,8 +39,8 @@ def follow(ids: list[str], as_json: bool) -> int:
             if not as_json:
                 _tell_failures(gateway, (i for i in ends if ends[i] == "failed" and i.startswith("aud_")), told)
     except KeyboardInterrupt:
-        left = [i for i in ids if i not in ends]
-        say(f"Still going on. Follow it again with: palimpsest watch {' '.join(left)}")
+        running = [i for i in ids if i not in ends]
+        say(f"Still running. To reattach: palimpsest watch {' '.join(running)}")
         return INTERRUPTED
     return OK if all(state == "succeeded" for state in ends.values()) else FAILED
 
@@ -92,37 +93,56 @@ class Lines:
         if state == update.state and not update.ended and now - when < LINE_EVERY:
             return
         self._last[update.id] = (update.state, now)
-        words = [update.id, update.label, update.state, count(update), pace(update), numbers(update), reason(update)]
+        words = [update.id, update.label, update.state, count(update), rate(update), left(update)]
+        words += [numbers(update), reason(update)]
         typer.echo(make_visible("  ".join(word for word in words if word)))
 
     def close(self) -> None:
         pass
 
 
-class Bars:
-    """One bar a job: stage, done of total, rate, time left, numbers."""
+# What a live view shows, and how wide a terminal must be to show it. The least fits 80 columns.
+COLUMNS = {
+    "{task.fields[state]}": 0,
+    "[b]{task.fields[label]}[/]": 0,
+    "[dim]{task.fields[id]}[/]": 120,
+    "bar": 0,
+    "{task.fields[count]}": 0,
+    "[dim]{task.fields[rate]}[/]": 140,
+    "[dim]{task.fields[left]}[/]": 0,
+    "{task.fields[numbers]}": 180,
+}
+MAX_LABEL = 30  # characters: what the other columns leave of 80
 
-    def __init__(self, shown: Console | None = None) -> None:
+
+class Bars:
+    """One bar per job: stage, done of total and time left; on a wide terminal its id, rate and numbers too."""
+
+    def __init__(self, screen: Console | None = None) -> None:
         self._tasks: dict[str, TaskID] = {}
         self._passing: set[str] = set()  # jobs that are shown only while they run
+        screen = screen or console()
+        bar_width = 24 if screen.width >= COLUMNS["[dim]{task.fields[id]}[/]"] else 8
         self._bars = Progress(
-            TextColumn("{task.fields[state]}"),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[count]}"),
-            TextColumn("[dim]{task.fields[pace]}[/]"),
-            TextColumn("{task.fields[numbers]}"),
-            console=shown or console(),
+            *(
+                BarColumn(bar_width)
+                if shows == "bar"
+                else TextColumn(shows, table_column=Column(no_wrap=True, max_width=limit))
+                for shows, least in COLUMNS.items()
+                if screen.width >= least
+                for limit in [MAX_LABEL if "label" in shows else None]
+            ),
+            console=screen,
         )
         self._bars.start()
 
     def show(self, update: Update) -> None:
         task = self._tasks.get(update.id)
         if task is None:
-            what = f"[b]{to_markup(update.label)}[/] [dim]{to_markup(update.id)}[/]"
             task = self._tasks[update.id] = self._bars.add_task(
-                what, total=None, start=False, state="", count="", pace="", numbers=""
-            )
+                "", total=None, start=False, id=to_markup(update.id), label=to_markup(update.label),
+                state="", count="", rate="", left="", numbers="",
+            )  # fmt: skip
         if update.state == "running" and update.total:
             self._bars.start_task(task)
         self._bars.update(
@@ -131,14 +151,15 @@ class Bars:
             completed=update.done if update.total else float(update.ended),
             state=coloured(f"{update.state:<9}").replace(update.state, coloured(update.state), 1),
             count=count(update),
-            pace=pace(update),
+            rate=rate(update),
+            left=left(update),
             numbers=to_markup(numbers(update)),
         )
         if not update.asked:
             self._pass(update)
         if update.ended and update.kind == "audit":
-            for left in self._passing:  # they have ended too, between the last two looks
-                self._bars.update(self._tasks[left], visible=False)
+            for job in self._passing:  # they have ended too, between the last two looks
+                self._bars.update(self._tasks[job], visible=False)
         if reason(update):
             self._bars.console.print(f"{to_markup(update.id)}: {to_markup(reason(update))}", style="red")
 
@@ -159,12 +180,16 @@ def count(update: Update) -> str:
     return f"{update.done:g}/{update.total:g}" if update.total else ""
 
 
-def pace(update: Update) -> str:
-    """Steps a second and time left."""
+def rate(update: Update) -> str:
+    """Steps per second, or per minute."""
     if update.ended or not update.rate:
         return ""
-    rate = f"{update.rate:.3g}/s" if update.rate >= 0.1 else f"{update.rate * 60:.2g}/min"
-    return f"{rate}, {span(update.left)} left" if update.left is not None else rate
+    return f"{update.rate:.3g}/s" if update.rate >= 0.1 else f"{update.rate * 60:.2g}/min"
+
+
+def left(update: Update) -> str:
+    """Time that the rest will take at this rate."""
+    return "" if update.ended or update.left is None else f"{span(update.left)} left"
 
 
 def numbers(update: Update) -> str:

@@ -31,7 +31,7 @@ def logs(
                 else:
                     shown.print(line(event))
         except KeyboardInterrupt:
-            say(f"Follow it again with: palimpsest logs --follow {item}")
+            say(f"To reattach: palimpsest logs --follow {item}")
             raise typer.Exit(INTERRUPTED) from None
 
 

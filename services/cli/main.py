@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from services.cli import acting, auditing, logs, reporting, showing, submitting
 from services.cli.output import FAILED, OK, USAGE, WrongUse, errors, to_markup
@@ -23,8 +24,32 @@ from services.client import (
     Unauthorized,
 )
 
+
+class _Group(TyperGroup):
+    """`palimpsest` itself."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _hide_types_of_flags(super().get_params(ctx))
+
+
+class _Command(TyperCommand):
+    """One of its commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _hide_types_of_flags(super().get_params(ctx))
+
+
+def _hide_types_of_flags(params: list[Any]) -> list[Any]:
+    """A flag takes no value, so its help names no type."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
+
+
 app = typer.Typer(
     name="palimpsest",
+    cls=_Group,
     help="Measure what machine unlearning leaks. The gateway is found by PALIMPSEST_URL and PALIMPSEST_TOKEN, "
     "or by what `make serve` has left in this folder.",
     no_args_is_help=True,
@@ -48,7 +73,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(cls=_Command, rich_help_panel=panel)(command)
 
 
 def main() -> NoReturn:

@@ -293,5 +293,5 @@ def test_interrupted_in_a_pipe(gateway, run, worker):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert f"Follow it again with: palimpsest watch {job}" in err
+    assert f"To reattach: palimpsest watch {job}" in err
     assert "Traceback" not in err

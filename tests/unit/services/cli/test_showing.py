@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -47,10 +48,11 @@ def update(**more: object) -> Update:
 def test_what_stands_beside_a_bar():
     shown = update(rate=0.5, left=6.0, numbers={"matching_loss": 0.12345, "a": 1, "b": 2, "c": 3})
     assert following.count(shown) == "1/4"
-    assert following.pace(shown) == "0.5/s, 6 s left"
+    assert (following.rate(shown), following.left(shown)) == ("0.5/s", "6 s left")
     assert following.numbers(shown) == "matching loss 0.1235  a 1  b 2"
-    assert following.pace(update(rate=0.05)) == "3/min"
-    assert following.pace(update()) == ""
+    assert following.rate(update(rate=0.05)) == "3/min"
+    assert (following.rate(update()), following.left(update())) == ("", "")
+    assert (following.rate(update(rate=1, ended=True)), following.left(update(left=1, ended=True))) == ("", "")
     assert following.count(update(total=0)) == ""
     assert following.numbers(update(kind="audit", numbers={"queued": 2.0, "running": 1.0})) == "2 queued 1 running"
     assert following.reason(update(ended=True, failure="timeout")) == "timeout"
@@ -79,6 +81,27 @@ def test_bars_of_an_audit_s_jobs_make_room():
     bars.show(update(**audit, ended=True, state="failed"))
     bars.close()
     assert visible(bars) == {"aud_1", "job_bad"}
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 140, 180, 220])
+def test_a_live_view_is_no_wider_than_the_terminal_and_shows_the_time_left(width):
+    screen = io.StringIO()
+    bars = following.Bars(Console(file=screen, force_terminal=True, width=width, color_system=None))
+    label = "attack label_inference_black_box"
+    numbers = {"matching_loss": 0.12345, "regularisation": 1e-7, "best_so_far": 123.4}
+    bars.show(update(id="aud_" + "0" * 20, kind="audit", label="x" * 60, done=1234, total=9999, rate=0.1, left=7e4))
+    bars.show(update(id="job_" + "0" * 20, label=label, done=1200, total=24_000, rate=3, left=7600, numbers=numbers))
+    screen.seek(0)
+    screen.truncate()
+    bars._bars.refresh()
+    bars.close()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    lines = [line for line in re.split("[\r\n]+", text) if line.strip()]
+    assert max(len(line) for line in lines) <= width
+    if width >= 80:
+        assert any("1200/24000" in line and "2 h 06 min left" in line and "running" in line for line in lines)
+    assert any("job_" + "0" * 20 in line for line in lines) == (width >= 120)
+    assert any("matching loss" in line for line in lines) == (width >= 180)
 
 
 def visible(bars: following.Bars) -> set[str]:

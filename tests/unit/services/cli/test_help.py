@@ -1,0 +1,20 @@
+"""What `--help` prints."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from services.cli.main import COMMANDS, app
+
+NAMES = [name.__name__.removesuffix("_").replace("_", "-") for group in COMMANDS.values() for name in group]
+
+
+@pytest.mark.parametrize("command", ["", *NAMES])
+def test_help_shows_the_flags_without_a_type_and_fits_80_columns(command):
+    shown = CliRunner().invoke(app, [command, "--help"] if command else ["--help"], env={"COLUMNS": "80"})
+    assert shown.exit_code == 0
+    assert "--help" in shown.output
+    assert "<bool>" not in shown.output.lower()
+    assert "boolean" not in shown.output.lower()
+    assert max(len(line) for line in shown.output.splitlines()) <= 80
