@@ -27,7 +27,7 @@ from tests.support.reports import (
 from workers.context import JobContext
 from workers.stages.report import ReportParams, run
 
-pytestmark = pytest.mark.timeout(900)  # the browser may have to be installed
+pytestmark = pytest.mark.timeout(3600)  # the browser may have to be installed
 LONG = "<script>document.title='taken'</script>" + "W" * 150
 
 # Contrast of every piece of text with the nearest background that is painted behind it, as WCAG 2 defines it.

@@ -11,7 +11,7 @@ import pytest
 from tests.support.system import TOKEN, System
 from tests.support.waiting import PATIENCE, wait_for
 
-pytestmark = pytest.mark.timeout(1800)  # each wait has its own limit
+pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 
 AUDIT: dict[str, Any] = {
     "name": "two deletions",

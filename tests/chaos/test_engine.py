@@ -12,7 +12,7 @@ from tests.support.sleeping import LONG, checkpointed, effects_of, gated, open_g
 from tests.support.system import TENANT, System
 from tests.support.waiting import PATIENCE, wait_for
 
-pytestmark = pytest.mark.timeout(1800)  # each wait has its own limit
+pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 Share = Callable[[str], System]
 
 

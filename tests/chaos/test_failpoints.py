@@ -13,7 +13,7 @@ from tests.support.sleeping import effects_of, work
 from tests.support.system import System
 from tests.support.waiting import PATIENCE, wait_for
 
-pytestmark = pytest.mark.timeout(1800)  # each wait has its own limit
+pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 HEIR = "worker-sleep"
 
 

@@ -13,7 +13,7 @@ from tests.support.servers import free_port
 from tests.support.system import TENANT, TOKEN, System
 from tests.support.waiting import PATIENCE
 
-pytestmark = pytest.mark.timeout(1800)  # each wait has its own limit
+pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": "one"}
 

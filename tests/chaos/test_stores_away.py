@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from tests.support.gates import gate_before
 from tests.support.servers import fresh_database
-from tests.support.sleeping import checkpointed, unbroken_again, work
+from tests.support.sleeping import checkpointed, hurry, unbroken_again, unhurried, work
 from tests.support.system import System, wait_for
 from tests.support.waiting import PATIENCE
 
@@ -17,12 +18,20 @@ from tests.support.waiting import PATIENCE
 @contextmanager
 def artifacts_away(system: System) -> Iterator[None]:
     """A file stands where the store's folder was: every read and every write fails."""
-    folder = system.home / "artifacts/sha256"
-    folder.rename(system.home / "away")
-    folder.write_text("in the way")
+    folder, away = system.home / "artifacts/sha256", system.home / "away"
+    away.write_text("in the way")
+    exchange(folder, away)
     yield
-    folder.unlink()
-    (system.home / "away").rename(folder)
+    exchange(folder, away)
+    away.unlink()
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Swap two paths in a single step, so that nobody who writes meanwhile finds neither."""
+    at_cwd, rename_exchange = -100, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(at_cwd, bytes(one), at_cwd, bytes(other), rename_exchange):
+        raise OSError(ctypes.get_errno(), "renameat2")
 
 
 def damage(system: System, sha256: str, how: str) -> None:
@@ -49,7 +58,7 @@ def test_an_artifact_store_that_is_away_stops_no_computation_and_is_waited_for(s
     system = sqlite_system
     system.reconciler()
     system.worker("sleep")
-    job = system.submit("sleep", work(system, "a", steps=100), fresh=True)
+    job = system.submit("sleep", unhurried(system, "a"), fresh=True)
     checkpointed(system, job)
     before = step_of(system, job)
     with artifacts_away(system):
@@ -57,6 +66,7 @@ def test_an_artifact_store_that_is_away_stops_no_computation_and_is_waited_for(s
         done = system.job(job).progress.get("done", 0)
         wait_for(lambda: system.job(job).progress.get("done", 0) > done + 3, PATIENCE, "it computes on")
     wait_for(lambda: step_of(system, job) > before, PATIENCE, "a newer state is saved")
+    hurry(system, "a")
     ended = system.wait(job)
     assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
     assert ended.artifacts[0].sha256 == unbroken_again(system, job)

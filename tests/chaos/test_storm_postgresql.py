@@ -9,6 +9,6 @@ import pytest
 from tests.chaos.storm.suite import check_storm
 
 
-@pytest.mark.timeout(1800)  # it waits for events; each wait has its own limit
+@pytest.mark.timeout(3600)  # it waits for events; each wait has its own limit
 def test_nothing_is_lost_doubled_stuck_or_charged_in_a_storm(tmp_path: Path) -> None:
     check_storm(tmp_path, "postgresql")

@@ -9,7 +9,7 @@ from tests.support.sleeping import checkpointed, effects_of, gated, open_gate, u
 from tests.support.system import System
 from tests.support.waiting import PATIENCE, wait_for
 
-pytestmark = pytest.mark.timeout(1800)  # each wait has its own limit
+pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 
 
 def test_pool_child_and_whole_worker_killed_go_on_from_the_checkpoint(system: System) -> None:

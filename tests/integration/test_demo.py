@@ -17,7 +17,7 @@ from shared.reporting.models import Report
 from tests.support.recompute import recomputed
 from tests.support.served import clean_env, served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 AUDIT = {
     "name": "the demo, smaller",
     "dataset": "mnist_5k",
@@ -33,7 +33,7 @@ def demo(folder: Path, *arguments: str) -> tuple[int, str, float]:
     begun = time.monotonic()
     command = [sys.executable, "-m", "deploy.local.demo", "--audit", "audit.yaml", *arguments]
     done = subprocess.run(
-        command, cwd=folder, env=clean_env(), capture_output=True, text=True, check=False, timeout=600
+        command, cwd=folder, env=clean_env(), capture_output=True, text=True, check=False, timeout=1500
     )
     return done.returncode, done.stdout + done.stderr, time.monotonic() - begun
 

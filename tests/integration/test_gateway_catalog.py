@@ -88,7 +88,7 @@ def test_only_a_catalog_that_is_wrong_is_as_if_there_were_none(tmp_path):
     gateway.close()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 def test_a_pattern_of_a_catalog_is_not_run(gateway):
     write(gateway, poisoned(properties={"word": {"type": "string", "pattern": "^(a+)+$"}}))
     assert gateway.post({"stage": "evil", "params": {"word": "a" * 60 + "!"}})["stage"] == "evil"

@@ -12,7 +12,7 @@ from benchmarks.paper.audits import Scale
 from deploy.local.layout import Layout
 from tests.support.served import served
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 TINY = Scale(
     "tiny",
     width=2,

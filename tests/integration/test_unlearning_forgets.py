@@ -30,7 +30,7 @@ from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
 from tests.support.debian import install
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 N, K, TEST = 1000, 100, 2000
 COST = 0.03  # of test accuracy, at most
 

