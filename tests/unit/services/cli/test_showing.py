@@ -45,15 +45,15 @@ def update(**more: object) -> Update:
 
 
 def test_what_stands_beside_a_bar():
-    shown = update(rate=0.5, left=6.0, numbers={"matching_loss": 0.12345, "a": 1, "b": 2, "c": 3})
+    shown = update(steps_per_s=0.5, remaining_s=6.0, numbers={"matching_loss": 0.12345, "a": 1, "b": 2, "c": 3})
     assert following.count(shown) == "1/4"
     assert following.pace(shown) == "0.5/s, 6 s left"
     assert following.numbers(shown) == "matching loss 0.1235  a 1  b 2"
-    assert following.pace(update(rate=0.05)) == "3/min"
+    assert following.pace(update(steps_per_s=0.05)) == "3/min"
     assert following.pace(update()) == ""
     assert following.count(update(total=0)) == ""
     assert following.numbers(update(kind="audit", numbers={"queued": 2.0, "running": 1.0})) == "2 queued 1 running"
-    assert following.reason(update(ended=True, failure="timeout")) == "timeout"
+    assert following.reason(update(is_final=True, failure="timeout")) == "timeout"
     assert following.reason(update(failure="timeout")) == ""
 
 
@@ -66,17 +66,19 @@ def test_every_wrong_field_is_told_once():
 
 def test_bars_of_an_audit_s_jobs_make_room():
     bars = following.Bars(Console(file=io.StringIO(), force_terminal=True, width=120))
-    shown = {"id": "job_good", "asked": False}
+    shown = {"id": "job_good", "requested": False}
     audit = {"id": "aud_1", "kind": "audit"}
     bars.show(update(**audit))
     bars.show(update(**shown))
-    bars.show(update(id="job_bad", asked=False))
-    bars.show(update(id="job_last", asked=False))
+    bars.show(update(id="job_bad", requested=False))
+    bars.show(update(id="job_last", requested=False))
     assert visible(bars) == {"aud_1", "job_good", "job_bad", "job_last"}
-    bars.show(update(**shown, ended=True, state="succeeded"))
-    bars.show(update(id="job_bad", asked=False, ended=True, state="failed", failure="error", message="it [broke]"))
+    bars.show(update(**shown, is_final=True, state="succeeded"))
+    bars.show(
+        update(id="job_bad", requested=False, is_final=True, state="failed", failure="error", message="it [broke]")
+    )
     assert visible(bars) == {"aud_1", "job_bad", "job_last"}
-    bars.show(update(**audit, ended=True, state="failed"))
+    bars.show(update(**audit, is_final=True, state="failed"))
     bars.close()
     assert visible(bars) == {"aud_1", "job_bad"}
 
