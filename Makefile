@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.venv: requirements/all.lock  ## install what the lock names
+.venv: requirements/all.lock setup.py  ## install what the lock names
 	deploy/local/install.sh $(PYTHON)
 	@touch .venv
 
