@@ -53,14 +53,14 @@ class PaceEstimator:
             return Pace()
         (then_s, before, total_before), self._last = self._last, (now_s, done, total)
         elapsed_s = now_s - then_s
-        known_anew = self._interrupted or total != total_before
+        work_changed = self._interrupted or total != total_before
         if not self._interrupted:
             self._add_interval(elapsed_s, done - before)
         self._interrupted = False
         if not (self._steps > 0 and self._seconds > 0):
             return Pace()
         rate = self._steps / self._seconds
-        return Pace(rate, self._smooth((total - done) / rate, elapsed_s, known_anew))
+        return Pace(rate, self._smooth((total - done) / rate, elapsed_s, work_changed))
 
     def _add_interval(self, elapsed_s: float, steps: float) -> None:
         self._watched_s += elapsed_s
@@ -68,12 +68,12 @@ class PaceEstimator:
         self._seconds = self._seconds * kept + elapsed_s
         self._steps = self._steps * kept + steps
 
-    def _smooth(self, estimate_s: float, elapsed_s: float, known_anew: bool) -> float | None:
+    def _smooth(self, estimate_s: float, elapsed_s: float, work_changed: bool) -> float | None:
         """The remaining time to show, given the newest estimate of it."""
         previous_s, self._estimate_s = self._estimate_s, estimate_s
         if estimate_s <= 0:
             self._shown_s = None
-        elif known_anew:  # the remaining work itself has changed
+        elif work_changed:  # the remaining work itself has changed
             self._shown_s = estimate_s
         elif self._shown_s is None:
             agree = previous_s is not None and abs(_log_ratio(estimate_s, previous_s - elapsed_s)) < AGREEMENT
