@@ -5,20 +5,24 @@ STAGES ?= attack
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check test test-fast test-long selftest paper serve demo worker doctor bench chaos lock clean
+.PHONY: help check sync-client test test-fast test-long selftest paper serve demo worker doctor bench chaos lock clean
 
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.venv: requirements/all.lock  ## install what the lock names
+.venv: requirements/all.lock setup.py  ## install what the lock names
 	deploy/local/install.sh $(PYTHON)
 	@touch .venv
 
-check: .venv  ## style, types, import contracts
+check: .venv  ## style, types, import contracts, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tests.support.sync_client --check
+
+sync-client: .venv  ## write services/client/sync_client.py, which is generated from async_client.py
+	$(BIN)/python -m tests.support.sync_client
 
 # Four, not two: tests of processes mostly wait. In the order of the folders: the long ones come first.
 test: .venv  ## the whole suite
@@ -58,7 +62,7 @@ chaos: .venv  ## a storm of faults on a served system: make chaos ARGS="--seed 1
 lock: .venv  ## resolve the requirements anew
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --no-annotate -U -o requirements/all.lock
-	$(BIN)/uv pip compile pyproject.toml --extra gateway --extra cli --python-version 3.11 --no-emit-index-url --no-annotate -c requirements/all.lock -U -o requirements/gateway.lock
+	$(BIN)/uv pip compile pyproject.toml --extra gateway --python-version 3.11 --no-emit-index-url --no-annotate -c requirements/all.lock -U -o requirements/gateway.lock
 	$(BIN)/uv pip compile pyproject.toml --extra worker --python-version 3.11 --no-emit-index-url --no-annotate -c requirements/all.lock -U -o requirements/worker.lock
 
 clean:  ## remove what was installed and served

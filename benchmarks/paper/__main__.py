@@ -70,7 +70,7 @@ def run(scale: Scale, layout: Layout, out: Path, pictures: Path, command: str) -
             return server.returncode if server else 1
         at = json.loads(layout.served.read_text())
         os.environ |= {"PALIMPSEST_URL": at["url"], "PALIMPSEST_TOKEN": at["token"]}
-        with Client(patience=60) as client:
+        with Client(retry_for_s=60) as client:
             try:
                 made = {name: client.submit_audit(spec) for name, spec in audits(scale).items()}
             except ClientError as error:
@@ -89,7 +89,7 @@ def run(scale: Scale, layout: Layout, out: Path, pictures: Path, command: str) -
 
 
 def _written(scale: Scale, client: Client, made: Mapping[str, Audit], out: Path, pictures: Path, command: str) -> None:
-    jobs = {name: list(client.jobs(audit=audit.id)) for name, audit in made.items()}
+    jobs = {name: list(client.list_jobs(audit=audit.id)) for name, audit in made.items()}
     evaluations = {name: list(_evaluations(client, found)) for name, found in jobs.items()}
     shown = {}
     for estimate in PICTURED:

@@ -35,7 +35,7 @@ def cancel(items: Ids, json: Json = False) -> None:
             found = gateway.cancel(item)
             if json:
                 as_json(found.raw)
-            elif isinstance(found, Job) and not found.ended:
+            elif isinstance(found, Job) and not found.is_terminal:
                 say(f"{item} is {found.state}, told to stop")
             else:
                 say(f"{item} is {found.state}")
@@ -48,7 +48,7 @@ def retry(item: JobId, json: Json = False) -> None:
         _tell(job, json)
         with suppress(ClientError):  # the job is on its way, whatever becomes of this question
             for audit in job.audits:
-                if gateway.jobs_page(audit=audit, stage="report", state="succeeded", limit=1).items:
+                if gateway.get_jobs_page(audit=audit, stage="report", state="succeeded", limit=1).items:
                     say(f"the report of {audit} was made without it: post the audit again for a new one")
 
 

@@ -78,7 +78,7 @@ audit = command(
 
 
 def _metrics(gateway: Client) -> list[str]:
-    return [entry["name"] for entry in gateway.catalog("metric")["kinds"].get("metric", ())]
+    return [entry["name"] for entry in gateway.get_catalog("metric")["kinds"].get("metric", ())]
 
 
 def _say_submitted(made: Audit, followed: bool, json: bool) -> None:

@@ -23,7 +23,7 @@ def _asking(ask: Callable[[Client, typer.Context], Iterator[tuple[str, str]]]) -
 
     def complete(ctx: typer.Context, incomplete: str) -> Offers:
         try:
-            with Client(patience=0, timeout=WAIT) as gateway:
+            with Client(retry_for_s=0, timeout_s=WAIT) as gateway:
                 return [offer for offer in ask(gateway, ctx) if offer[0].startswith(incomplete)]
         except Exception:  # whatever it is, it must not land in the line that is being typed
             return []
@@ -32,12 +32,12 @@ def _asking(ask: Callable[[Client, typer.Context], Iterator[tuple[str, str]]]) -
 
 
 def _jobs(gateway: Client, _: typer.Context) -> Iterator[tuple[str, str]]:
-    for job in islice(gateway.jobs(limit=MOST), MOST):
+    for job in islice(gateway.list_jobs(limit=MOST), MOST):
         yield job.id, make_visible(f"{job.stage} {job.method or ''} {job.state}")
 
 
 def _audits(gateway: Client, _: typer.Context) -> Iterator[tuple[str, str]]:
-    for audit in islice(gateway.audits(limit=MOST), MOST):
+    for audit in islice(gateway.list_audits(limit=MOST), MOST):
         yield audit.id, make_visible(f"{audit.name} {audit.state}")
 
 
@@ -47,13 +47,13 @@ def _items(gateway: Client, ctx: typer.Context) -> Iterator[tuple[str, str]]:
 
 
 def _kinds(gateway: Client, _: typer.Context) -> Iterator[tuple[str, str]]:
-    for kind in gateway.catalog()["kinds"]:
+    for kind in gateway.get_catalog()["kinds"]:
         yield kind, ""
 
 
 def _methods(gateway: Client, ctx: typer.Context) -> Iterator[tuple[str, str]]:
     """Of the stage that was typed before."""
-    kinds = gateway.catalog()["kinds"]
+    kinds = gateway.get_catalog()["kinds"]
     stage = ctx.params.get("stage") or next(iter(ctx.args), None)  # a line that is not whole yet is not parsed
     of = next((e["methods"] for e in kinds.get("stage", ()) if e["name"] == stage), None)
     yield from _named(kinds, of or "")
@@ -66,7 +66,7 @@ def _named(kinds: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str]]:
 
 def plugins(kind: str) -> Completer:
     """The names of a kind of plugin."""
-    return _asking(lambda gateway, _: _named(gateway.catalog(kind)["kinds"], kind))
+    return _asking(lambda gateway, _: _named(gateway.get_catalog(kind)["kinds"], kind))
 
 
 jobs, audits, items = _asking(_jobs), _asking(_audits), _asking(_items)

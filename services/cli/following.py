@@ -18,7 +18,7 @@ from rich.table import Column
 from services.cli.output import FAILED, INTERRUPTED, OK, client, coloured, console, make_visible, say, span, to_markup
 from services.client import Client, Update
 
-PATIENCE = 60.0  # seconds for which a gateway that is being restarted is waited for
+RETRY_FOR_S = 60.0  # for which a gateway that is being restarted is waited for
 LINE_EVERY = 2.0  # seconds between two plain lines about one job whose state is the same
 REASONS = 50  # how many failed jobs of an audit are told of at most
 NUMBERS = 3  # how many of a job's numbers fit beside its bar
@@ -30,9 +30,9 @@ def follow(ids: list[str], as_json: bool) -> int:
     ends: dict[str, str] = {}
     told: set[str] = set()
     try:
-        with client(PATIENCE) as gateway:
+        with client(RETRY_FOR_S) as gateway:
             for update in _shown(show, gateway.watch(*ids)):
-                if update.asked and update.ended:
+                if update.requested and update.is_final:
                     ends[update.id] = update.state
                 if reason(update):
                     told.add(update.id)
@@ -48,7 +48,7 @@ def follow(ids: list[str], as_json: bool) -> int:
 def _tell_failures(gateway: Client, audits: Iterable[str], told: set[str]) -> None:
     """Why audits failed, as far as it was not seen: a job that fails at once is over between two looks."""
     for audit in audits:
-        for job in islice(gateway.jobs(audit=audit, state="failed", limit=REASONS), REASONS):
+        for job in islice(gateway.list_jobs(audit=audit, state="failed", limit=REASONS), REASONS):
             if job.failure != "input_failed" and job.id not in told:
                 what = f"{job.stage} {job.method}" if job.method else job.stage
                 say(f"{job.id} ({what}) failed, {job.failure}: {job.message}")
@@ -90,7 +90,7 @@ class Lines:
     def show(self, update: Update) -> None:
         state, when = self._last.get(update.id, ("", 0.0))
         now = time.monotonic()
-        if state == update.state and not update.ended and now - when < LINE_EVERY:
+        if state == update.state and not update.is_final and now - when < LINE_EVERY:
             return
         self._last[update.id] = (update.state, now)
         words = [update.id, update.label, update.state, count(update), rate(update), left(update)]
@@ -147,17 +147,17 @@ class Bars:
             self._bars.start_task(task)
         self._bars.update(
             task,
-            total=update.total or (1 if update.ended else None),
-            completed=update.done if update.total else float(update.ended),
+            total=update.total or (1 if update.is_final else None),
+            completed=update.done if update.total else float(update.is_final),
             state=coloured(f"{update.state:<9}").replace(update.state, coloured(update.state), 1),
             count=count(update),
             rate=rate(update),
             left=left(update),
             numbers=to_markup(numbers(update)),
         )
-        if not update.asked:
+        if not update.requested:
             self._pass(update)
-        if update.ended and update.kind == "audit":
+        if update.is_final and update.kind == "audit":
             for job in self._passing:  # they have ended too, between the last two looks
                 self._bars.update(self._tasks[job], visible=False)
         if reason(update):
@@ -165,7 +165,7 @@ class Bars:
 
     def _pass(self, update: Update) -> None:
         """An audit has many jobs: those that went well make room."""
-        if not update.ended:
+        if not update.is_final:
             self._passing.add(update.id)
             return
         self._passing.discard(update.id)
@@ -182,14 +182,14 @@ def count(update: Update) -> str:
 
 def rate(update: Update) -> str:
     """Steps per second, or per minute."""
-    if update.ended or not update.rate:
+    if update.is_final or not update.steps_per_s:
         return ""
-    return f"{update.rate:.3g}/s" if update.rate >= 0.1 else f"{update.rate * 60:.2g}/min"
+    return f"{update.steps_per_s:.3g}/s" if update.steps_per_s >= 0.1 else f"{update.steps_per_s * 60:.2g}/min"
 
 
 def left(update: Update) -> str:
     """Time that the rest will take at this rate."""
-    return "" if update.ended or update.left is None else f"{span(update.left)} left"
+    return "" if update.is_final or update.remaining_s is None else f"{span(update.remaining_s)} left"
 
 
 def numbers(update: Update) -> str:
@@ -202,6 +202,6 @@ def numbers(update: Update) -> str:
 
 def reason(update: Update) -> str:
     """Why it failed."""
-    if not update.ended or update.failure is None:
+    if not update.is_final or update.failure is None:
         return ""
     return f"{update.failure}: {update.message}" if update.message else update.failure

@@ -25,7 +25,7 @@ def logs(
     shown = console()
     with client() as gateway:
         try:
-            for event in gateway.events(item) if follow else gateway.history(item):
+            for event in gateway.stream_events(item) if follow else gateway.list_events(item):
                 if json:
                     typer.echo(jsonlib.dumps(event.raw))
                 else:

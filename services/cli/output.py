@@ -29,9 +29,9 @@ class WrongUse(Exception):
     """What the user typed cannot be right; the text says why."""
 
 
-def client(patience: float = 3.0) -> Client:
+def client(retry_for_s: float = 3.0) -> Client:
     """The client of the gateway that is known here."""
-    return Client(patience=patience)
+    return Client(retry_for_s=retry_for_s)
 
 
 def make_visible(text: str, keep: str = "") -> str:

@@ -41,7 +41,7 @@ def report(
     """Save an audit's report and show its verdict; with --json print report.json."""
     drawn = gates(fail_on or ())
     with client() as gateway:
-        found = gateway.report(item)
+        found = gateway.get_report(item)
     if not json:
         verdicts.show(found)
     elif not drawn:
@@ -62,7 +62,7 @@ def conclude(
     """What is said of an audit that has ended, and the exit status."""
     with client() as gateway:
         try:
-            found = gateway.report(item)
+            found = gateway.get_report(item)
         except ClientError as error:
             needed = bool(drawn or to)
             if needed or not isinstance(error, NoReport):

@@ -29,7 +29,7 @@ def jobs(
 ) -> None:
     """List jobs, newest first."""
     with client() as gateway:
-        found = gateway.jobs(stage=stage, method=method, state=state, audit=audit, limit=min(limit, 200))
+        found = gateway.list_jobs(stage=stage, method=method, state=state, audit=audit, limit=min(limit, 200))
         items = list(islice(found, limit))
     if json:
         as_json([job.raw for job in items])
@@ -40,7 +40,7 @@ def jobs(
 def audits(limit: Limit = 20, json: Json = False) -> None:
     """List audits, newest first."""
     with client() as gateway:
-        items = list(islice(gateway.audits(limit=min(limit, 200)), limit))
+        items = list(islice(gateway.list_audits(limit=min(limit, 200)), limit))
     if json:
         as_json([audit.raw for audit in items])
         return
@@ -55,16 +55,16 @@ def show(
     """Show all that is known of a job or an audit."""
     with client() as gateway:
         if item.startswith("aud_"):
-            audit = gateway.audit(item)
+            audit = gateway.get_audit(item)
             if json:
                 as_json(audit.raw)
                 return
             _show_audit(audit)
-            failed = list(islice(gateway.jobs(audit=item, state="failed", limit=20), 20))
+            failed = list(islice(gateway.list_jobs(audit=item, state="failed", limit=20), 20))
             if failed:
                 _job_table(failed)
             return
-        job = gateway.job(item)
+        job = gateway.get_job(item)
     if json:
         as_json(job.raw)
     else:
@@ -78,7 +78,7 @@ def _job_table(items: Sequence[Job]) -> None:
             j.stage,
             j.method or "-",
             str(j.seed),
-            coloured("stopping" if j.stopping and not j.ended else j.state),
+            coloured("stopping" if j.stopping and not j.is_terminal else j.state),
             _progress(j),
             age(j.created_at),
             to_markup(j.message or ""),
@@ -107,7 +107,7 @@ def _show_job(job: Job) -> None:
     every = {
         "job": job.id,
         "stage": f"{job.stage} {job.method}" if job.method else job.stage,
-        "state": coloured(job.state) + (" (stopping)" if job.stopping and not job.ended else ""),
+        "state": coloured(job.state) + (" (stopping)" if job.stopping and not job.is_terminal else ""),
         "failure": f"[red]{job.failure}[/]" if job.failure else "",
         "message": to_markup(job.message or "", keep="\n"),
         "seed": str(job.seed),
@@ -169,7 +169,7 @@ def catalog(
 ) -> None:
     """See what can be asked for, as the workers published it; with a kind, its parameters too."""
     with client() as gateway:
-        found = gateway.catalog(kind)
+        found = gateway.get_catalog(kind)
     if json:
         as_json(found)
         return
@@ -217,7 +217,7 @@ def _describe(schema: Mapping[str, Any]) -> str:
 def queues(json: Json = False) -> None:
     """See each stage's queue and how many live workers serve it."""
     with client() as gateway:
-        items = gateway.queues()
+        items = gateway.list_queues()
     if json:
         as_json(items)
         return
@@ -228,7 +228,7 @@ def queues(json: Json = False) -> None:
 def workers(json: Json = False) -> None:
     """See every worker of the last hour, with the job each one has."""
     with client() as gateway:
-        items = gateway.workers()
+        items = gateway.list_workers()
     if json:
         as_json(items)
         return

@@ -1,19 +1,20 @@
-"""A typed client of the gateway: `Client(url, token)`, or `AsyncClient`. It knows HTTP and nothing else of ours.
+"""The client of a Palimpsest gateway, typed: `Client(url, token)`, or `AsyncClient` for asyncio.
 
 with Client() as client:
     job = client.submit_job("train", inputs={"BASE": "job_..."}, params={"size": 32})
     for update in client.watch(job.id):
         print(update.state, update.done, update.total)
     weights = client.fetch(job.id, "ORIGINAL")
-    rows = client.report("aud_...").rows
+    rows = client.get_report("aud_...").rows
 """
 
-from services.client.asynchronous import AsyncClient
-from services.client.errors import (
+from .async_client import AsyncClient
+from .errors import (
+    AnswerTooLarge,
     ApiError,
     ClientError,
     Conflict,
-    Damaged,
+    DigestMismatch,
     Forbidden,
     Invalid,
     NoReport,
@@ -22,15 +23,16 @@ from services.client.errors import (
     Unauthorized,
     Unavailable,
     Unreachable,
-    Unwritable,
+    WriteError,
 )
-from services.client.records import TERMINAL, Artifact, Audit, DryRun, Event, Job, Page
-from services.client.reports import Report
-from services.client.sync import Client
-from services.client.watching import Update
+from .records import TERMINAL_STATES, Artifact, Audit, DryRun, Event, Job, Page
+from .reports import Report
+from .sync_client import Client
+from .watcher import Update
 
 __all__ = [
-    "TERMINAL",
+    "TERMINAL_STATES",
+    "AnswerTooLarge",
     "ApiError",
     "Artifact",
     "AsyncClient",
@@ -38,7 +40,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Conflict",
-    "Damaged",
+    "DigestMismatch",
     "DryRun",
     "Event",
     "Forbidden",
@@ -52,6 +54,6 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Unreachable",
-    "Unwritable",
     "Update",
+    "WriteError",
 ]

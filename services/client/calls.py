@@ -1,4 +1,4 @@
-"""Every call of the API as data, so that the sync and the async client share all but the sending."""
+"""Every call of the API as data: what is sent, and how the answer is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from services.client.records import Audit, DryRun, Event, Job, Page
+from .records import Audit, DryRun, Event, Job, Page
 
 T = TypeVar("T")
 Body = Mapping[str, Any]
@@ -16,7 +16,11 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request and how its answer is read. `repeatable`: sending it twice does no harm."""
+    """One request and how its answer is read.
+
+    repeatable: sending it twice does no harm.
+    bounded: the answer is small, and one that is not is refused.
+    """
 
     method: str
     path: str
@@ -25,21 +29,39 @@ class Call(Generic[T]):
     body: Body | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
+    bounded: bool = True
 
-    def unless(self, etag: str | None) -> Call[T]:
-        """The same call, answered only if the thing has changed since."""
+    def add_etag(self, etag: str | None) -> Call[T]:
+        """The same call, answered with 304 if the thing has not changed since."""
         return replace(self, headers={**self.headers, "If-None-Match": etag}) if etag else self
 
 
-def _segment(text: str) -> str:
+def _quote_segment(text: str) -> str:
     return quote(text, safe="") or "-"
 
 
-def _same(body: Any) -> Any:
+def _read_as_is(body: Any) -> Any:
     return body
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _read_items(body: Any) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = body["items"]
+    return items
+
+
+def _read_job_page(body: Any) -> Page[Job]:
+    return Page([Job.from_json(job) for job in body["items"]], body["next"])
+
+
+def _read_audit_page(body: Any) -> Page[Audit]:
+    return Page([Audit.from_json(audit) for audit in body["items"]], body["next"])
+
+
+def _read_events(body: Any) -> list[Event]:
+    return [Event.from_json(event) for event in body["items"]]
+
+
+def _drop_unset(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -57,7 +79,7 @@ def submit_job(
     idempotency_key: str | None = None,
 ) -> Call[Job]:
     """`source` is a job: every input that is not given is taken from it, or from what it was made of."""
-    body = _given(
+    body = _drop_unset(
         stage=stage,
         method=method,
         params=params,
@@ -67,73 +89,73 @@ def submit_job(
         priority=priority,
         time_limit=time_limit,
     )
-    body |= _given(**{"from": source})
-    return Call("POST", "/v1/jobs", Job.of, body=body, headers=_once(idempotency_key))
+    body |= _drop_unset(**{"from": source})
+    return Call("POST", "/v1/jobs", Job.from_json, body=body, headers=_build_key_header(idempotency_key))
 
 
 def submit_audit(spec: Body, idempotency_key: str | None = None) -> Call[Audit]:
-    return Call("POST", "/v1/audits", Audit.of, body=spec, headers=_once(idempotency_key))
+    return Call("POST", "/v1/audits", Audit.from_json, body=spec, headers=_build_key_header(idempotency_key))
 
 
-def _once(key: str | None) -> dict[str, str]:
+def _build_key_header(key: str | None) -> dict[str, str]:
     # a key of its own makes every submission safe to send again when the answer was lost
     return {"Idempotency-Key": key or uuid.uuid4().hex}
 
 
 def dry_run(spec: Body) -> Call[DryRun]:
-    return Call("POST", "/v1/audits", DryRun.of, query={"dry_run": "true"}, body=spec)
+    return Call("POST", "/v1/audits", DryRun.from_json, query={"dry_run": "true"}, body=spec)
 
 
-def job(job_id: str) -> Call[Job]:
-    return Call("GET", f"/v1/jobs/{_segment(job_id)}", Job.of)
+def get_job(job_id: str) -> Call[Job]:
+    return Call("GET", f"/v1/jobs/{_quote_segment(job_id)}", Job.from_json)
 
 
-def jobs(*, limit: int | None = None, page: str | None = None, **filters: str | None) -> Call[Page[Job]]:
-    query = _given(limit=limit, page=page, **filters)
-    return Call("GET", "/v1/jobs", lambda b: Page([Job.of(j) for j in b["items"]], b["next"]), query=query)
+def list_jobs(*, limit: int | None = None, page: str | None = None, **filters: str | None) -> Call[Page[Job]]:
+    query = _drop_unset(limit=limit, page=page, **filters)
+    return Call("GET", "/v1/jobs", _read_job_page, query=query)
 
 
-def audit(audit_id: str) -> Call[Audit]:
-    return Call("GET", f"/v1/audits/{_segment(audit_id)}", Audit.of)
+def get_audit(audit_id: str) -> Call[Audit]:
+    return Call("GET", f"/v1/audits/{_quote_segment(audit_id)}", Audit.from_json)
 
 
-def audits(*, limit: int | None = None, page: str | None = None) -> Call[Page[Audit]]:
-    query = _given(limit=limit, page=page)
-    return Call("GET", "/v1/audits", lambda b: Page([Audit.of(a) for a in b["items"]], b["next"]), query=query)
+def list_audits(*, limit: int | None = None, page: str | None = None) -> Call[Page[Audit]]:
+    query = _drop_unset(limit=limit, page=page)
+    return Call("GET", "/v1/audits", _read_audit_page, query=query)
 
 
 def cancel(item_id: str) -> Call[Job | Audit]:
     if item_id.startswith("aud_"):
-        return Call("POST", f"/v1/audits/{_segment(item_id)}/cancel", Audit.of)
-    return Call("POST", f"/v1/jobs/{_segment(item_id)}/cancel", Job.of)
+        return Call("POST", f"/v1/audits/{_quote_segment(item_id)}/cancel", Audit.from_json)
+    return Call("POST", f"/v1/jobs/{_quote_segment(item_id)}/cancel", Job.from_json)
 
 
-def act(job_id: str, action: str) -> Call[Job]:
+def change_job(job_id: str, action: str) -> Call[Job]:
     """retry, hold, unhold: the second of two finds the job in another state."""
-    return Call("POST", f"/v1/jobs/{_segment(job_id)}/{action}", Job.of, repeatable=False)
+    return Call("POST", f"/v1/jobs/{_quote_segment(job_id)}/{action}", Job.from_json, repeatable=False)
 
 
-def events(job_id: str, after: int, limit: int | None = None) -> Call[list[Event]]:
-    query = _given(after=after, limit=limit)
-    return Call("GET", f"/v1/jobs/{_segment(job_id)}/events", lambda b: [Event.of(e) for e in b["items"]], query=query)
+def list_events(job_id: str, after: int, limit: int | None = None) -> Call[list[Event]]:
+    query = _drop_unset(after=after, limit=limit)
+    return Call("GET", f"/v1/jobs/{_quote_segment(job_id)}/events", _read_events, query=query)
 
 
-def event_stream(job_id: str, after: int) -> Call[None]:
+def stream_events(job_id: str, after: int) -> Call[None]:
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-    return Call("GET", f"/v1/jobs/{_segment(job_id)}/events", _same, headers=headers)
+    return Call("GET", f"/v1/jobs/{_quote_segment(job_id)}/events", _read_as_is, headers=headers)
 
 
-def artifact(sha256: str) -> Call[None]:
-    return Call("GET", f"/v1/artifacts/{_segment(sha256)}", _same)
+def get_artifact(sha256: str) -> Call[None]:
+    return Call("GET", f"/v1/artifacts/{_quote_segment(sha256)}", _read_as_is, bounded=False)
 
 
-def catalog(kind: str | None = None) -> Call[dict[str, Any]]:
-    return Call("GET", "/v1/catalog", _same, query=_given(kind=kind))
+def get_catalog(kind: str | None = None) -> Call[dict[str, Any]]:
+    return Call("GET", "/v1/catalog", _read_as_is, query=_drop_unset(kind=kind))
 
 
-def queues() -> Call[list[dict[str, Any]]]:
-    return Call("GET", "/v1/queues", lambda b: b["items"])
+def list_queues() -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/v1/queues", _read_items)
 
 
-def workers() -> Call[list[dict[str, Any]]]:
-    return Call("GET", "/v1/workers", lambda b: b["items"])
+def list_workers() -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/v1/workers", _read_items)

@@ -3,9 +3,10 @@
 ClientError
 ├── NotConfigured     no address or no token is known: say where the gateway is
 ├── Unreachable       the gateway does not answer: is it up?
-├── Damaged           fetched bytes do not have the digest they were asked by: fetch again
-├── Unwritable        the disk refuses a file: name another place, or make room
+├── DigestMismatch    fetched bytes do not have the digest they were asked by: fetch again
+├── WriteError        the disk refuses a file: name another place, or make room
 ├── NoReport          there is no report of this, or not yet
+├── AnswerTooLarge    an answer has no end: is this the right address?
 └── ApiError          the gateway said no; `status`, `detail`, `field` and `errors` say why
     ├── Invalid       400, 413, 415, 422: change the request
     ├── Unauthorized  401: the token is wrong
@@ -33,11 +34,11 @@ class Unreachable(ClientError):
     """The gateway does not answer."""
 
 
-class Damaged(ClientError):
+class DigestMismatch(ClientError):
     """The bytes are not the ones that were asked for."""
 
 
-class Unwritable(ClientError):
+class WriteError(ClientError):
     """The disk refuses."""
 
 
@@ -45,15 +46,24 @@ class NoReport(ClientError):
     """No report of this, or not yet."""
 
 
-class ApiError(ClientError):
-    """The gateway answered with a problem (RFC 9457)."""
+class AnswerTooLarge(ClientError):
+    """More bytes than any answer of a gateway has."""
 
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+
+class ApiError(ClientError):
+    """The gateway answered with a problem (RFC 9457); `retry_after_s` is 0 if it named no time."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any], retry_after_s: float = 0.0) -> None:
         self.status = status
+        self.retry_after_s = retry_after_s
         self.title = str(problem.get("title") or f"HTTP {status}")
         self.detail = str(problem.get("detail") or self.title)
-        self.field: str | None = problem.get("field")
-        self.errors: list[Mapping[str, str]] = list(problem.get("errors") or [])
+        field = problem.get("field")
+        self.field = field if isinstance(field, str) else None
+        errors = problem.get("errors")
+        self.errors: list[Mapping[str, str]] = (
+            [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
+        )
         super().__init__(self.detail)
 
 

@@ -1,4 +1,4 @@
-"""What the gateway tells, as frozen data. Fields that this client does not know yet are in `raw`."""
+"""What the gateway answers, as frozen data. Fields that this client does not know yet are in `raw`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 
-TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
 
-def _of(kind: Callable[..., R], body: Mapping[str, Any], **special: Any) -> R:
+def _build(kind: Callable[..., R], body: Mapping[str, Any], **special: Any) -> R:
     known = {f.name for f in fields(kind)} - special.keys() - {"raw"}  # type: ignore[arg-type]  # every caller passes a dataclass
     return kind(**{name: body[name] for name in known if name in body}, **special, raw=body)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Bytes that a job made."""
+    """Bytes that a job made; `size` counts them."""
 
     role: str
     sha256: str
@@ -57,22 +57,23 @@ class Job:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Job:
+    def from_json(cls, body: Mapping[str, Any]) -> Job:
         artifacts = {
             role: Artifact(role, a["sha256"], a["size"], a["media_type"])
             for role, a in body.get("artifacts", {}).items()
         }
         lists = {name: tuple(body.get(name, ())) for name in ("produces", "audits")}
-        return _of(cls, body, artifacts=artifacts, **lists)
+        return _build(cls, body, artifacts=artifacts, **lists)
 
     @property
-    def ended(self) -> bool:
-        return self.state in TERMINAL
+    def is_terminal(self) -> bool:
+        """Whether it has succeeded, failed or been cancelled."""
+        return self.state in TERMINAL_STATES
 
 
 @dataclass(frozen=True)
 class Audit:
-    """One grid of choices."""
+    """A grid of jobs that ends in one report."""
 
     id: str
     name: str
@@ -85,12 +86,13 @@ class Audit:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Audit:
-        return _of(cls, body, created=tuple(body.get("created", ())))
+    def from_json(cls, body: Mapping[str, Any]) -> Audit:
+        return _build(cls, body, created=tuple(body.get("created", ())))
 
     @property
-    def ended(self) -> bool:
-        return self.state in TERMINAL
+    def is_terminal(self) -> bool:
+        """Whether it has succeeded, failed or been cancelled."""
+        return self.state in TERMINAL_STATES
 
     @property
     def total(self) -> int:
@@ -100,12 +102,12 @@ class Audit:
     @property
     def finished(self) -> int:
         """How many of them have ended."""
-        return sum(n for state, n in self.counts.items() if state in TERMINAL)
+        return sum(n for state, n in self.counts.items() if state in TERMINAL_STATES)
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What an audit would come to."""
+    """The jobs that an audit would create, and how many of them exist already."""
 
     total: int
     reused: int
@@ -115,8 +117,8 @@ class DryRun:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> DryRun:
-        return _of(cls, body, jobs=tuple(body.get("jobs", ())), costs=tuple(body.get("costs", ())))
+    def from_json(cls, body: Mapping[str, Any]) -> DryRun:
+        return _build(cls, body, jobs=tuple(body.get("jobs", ())), costs=tuple(body.get("costs", ())))
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ class Event:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Event:
-        return _of(cls, body)
+    def from_json(cls, body: Mapping[str, Any]) -> Event:
+        return _build(cls, body)
 
 
 @dataclass(frozen=True)

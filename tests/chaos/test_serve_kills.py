@@ -123,7 +123,7 @@ class Serve:
 
     def client(self) -> Client:
         at = json.loads((self.home / "serve.json").read_text())
-        return Client(at["url"], at["token"], patience=30)
+        return Client(at["url"], at["token"], retry_for_s=30)
 
     def program(self, *words: str) -> psutil.Process | None:
         """The one that the supervisor keeps whose command line has one of these words."""
@@ -265,5 +265,5 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
         for stage in ("pretrain", "train", "unlearn", "defend", "attack", "evaluate", "selftest", "report", "sleep")
     }
     with serve.client() as client:
-        assert [client.audit(audit).state for audit in audits] == ["succeeded", "succeeded"]
+        assert [client.get_audit(audit).state for audit in audits] == ["succeeded", "succeeded"]
     assert effects.read_text() == "slept\n"

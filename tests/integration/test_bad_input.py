@@ -91,14 +91,14 @@ class Served:
         return self.cli("pretrain", *given, *options)
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
+    def client(self, retry_for_s: float = 3.0) -> Iterator[Client]:
         at = self.at()
-        with Client(at["url"], at["token"]) as client:
+        with Client(at["url"], at["token"], retry_for_s=retry_for_s) as client:
             yield client
 
     def states(self) -> dict[str, str]:
         with self.client() as client:
-            return {job.id: job.state for job in client.jobs()}
+            return {job.id: job.state for job in client.list_jobs()}
 
 
 @contextmanager
@@ -197,7 +197,7 @@ def test_data_that_cannot_be_had(served: Served, dataset: Any, words: list[str])
     assert all(word in said for word in words), said
     made = served.states().keys() - before.keys()
     with served.client() as client:
-        jobs = [client.job(job) for job in made]
+        jobs = [client.get_job(job) for job in made]
     needing = [j for j in jobs if j.stage not in ("selftest", "report")]  # the report says that nothing was measured
     assert {j.state for j in needing} == {"failed"}
     assert not any(j.artifacts for j in needing)
@@ -224,7 +224,7 @@ def test_a_file_that_is_replaced(served: Served) -> None:
         job = served.pretrain(epochs=1, dataset=mine).stdout.strip()
         assert served.cli("watch", job).returncode == 0
         with served.client() as client:
-            return job, client.job(job).artifacts["BASE"].sha256
+            return job, client.get_job(job).artifacts["BASE"].sha256
 
     write(0)
     first = made()
@@ -282,10 +282,10 @@ def test_a_job_waits_for_room_on_a_full_disk_and_is_not_charged(served: Served) 
 
         wait_for(waits, PATIENCE, "the worker's log says what it waits for")
         with served.client() as client:
-            assert (client.job(job).state, client.job(job).artifacts) == ("running", {})
+            assert (client.get_job(job).state, client.get_job(job).artifacts) == ("running", {})
     assert served.cli("watch", job).returncode == 0
     with served.client() as client:
-        assert client.job(job).lost_count == 0
+        assert client.get_job(job).lost_count == 0
     kept = [p for p in served.artifacts.rglob("*") if p.is_file()]
     assert kept
     assert all(hashlib.sha256(p.read_bytes()).hexdigest() == p.name for p in kept)
@@ -305,8 +305,7 @@ def accepted_until_one_is_refused(served: Served, seeds: Iterator[int]) -> list[
     it has emptied, and over pages that it has freed; new pages it has none, so this ends."""
     accepted: list[str] = []
     params = {"dataset": DATA, "model": MODEL, "epochs": 1}
-    with served.client() as client:
-        client.patience = 0
+    with served.client(retry_for_s=0) as client:
 
         def post_until_refused() -> None:
             while True:

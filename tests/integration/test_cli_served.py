@@ -1,4 +1,4 @@
-"""The command line and the walkthrough on the real stages: one worker for all, the smallest audit."""
+"""The command line, the walkthrough and the client's page on the real stages: one worker, the smallest audit."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.support.tree import ROOT
 
 pytestmark = pytest.mark.slow
 
+PAGE = ROOT / "docs/python-client.md"
 NOTEBOOK = ROOT / "examples/walkthrough.ipynb"
 STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report,selftest"
 # What the walkthrough does, in seconds instead of minutes.
@@ -72,6 +73,20 @@ def test_the_walkthrough_is_kept_without_outputs():
     for cell in cells():
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
+
+
+def test_the_page_about_the_python_client_runs_from_top_to_bottom(run, tmp_path, capfdbinary):
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"{PAGE.name}:{number}", "exec"), names)
+    lines = capfdbinary.readouterr()[0].decode().splitlines()
+    assert any(line.startswith("first audit succeeded") for line in lines)
+    assert "gradient_ascent label_inference" in lines
+    assert any("did you mean 'size'" in line for line in lines)
+    assert int(lines[-1]) >= 7
+    assert names["path"].read_bytes() == names["answers"]
+    assert {"report.json", "report.html"} < {path.name for path in (tmp_path / "first-audit").iterdir()}
 
 
 def test_the_verbs_are_stages_that_there_are(run):

@@ -66,8 +66,8 @@ def test_submit_look_and_fetch(client, worker, tmp_path):
     with pytest.raises(ClientError, match="has made nothing so far"):
         client.fetch(job.id)
     slowly(worker, 1)
-    done = client.job(job.id)
-    assert done.ended
+    done = client.get_job(job.id)
+    assert done.is_terminal
     artifact = done.artifacts["BASE"]
     assert client.fetch(job.id) == client.fetch(job.id, "BASE") == client.fetch(artifact.sha256) == b"result"
     path = client.fetch_to(tmp_path, job.id)
@@ -96,10 +96,10 @@ def test_damaged_bytes_are_not_kept_and_are_made_again(gateway, client, worker, 
 
 def test_pages_are_walked(client, worker):
     ids = [client.submit_job("sleep", seed=100 + n).id for n in range(5)]
-    assert [j.id for j in client.jobs(stage="sleep", state="queued", limit=2)] == ids[::-1]
-    assert client.jobs_page(limit=1).next is not None
+    assert [j.id for j in client.list_jobs(stage="sleep", state="queued", limit=2)] == ids[::-1]
+    assert client.get_jobs_page(limit=1).next is not None
     names = [client.submit_audit({**AN_AUDIT, "name": f"n{n}"}).id for n in range(3)]
-    assert [a.id for a in client.audits(limit=2)][:3] == names[::-1]
+    assert [a.id for a in client.list_audits(limit=2)][:3] == names[::-1]
 
 
 def test_an_audit(client, worker):
@@ -107,7 +107,7 @@ def test_an_audit(client, worker):
     assert (dry.total, dry.reused, dry.new, len(dry.jobs)) == (AUDIT_JOBS, 0, AUDIT_JOBS, AUDIT_JOBS)
     audit = client.submit_audit({**AN_AUDIT, "pretrain_seed": 5})
     assert (audit.total, audit.finished, len(audit.created)) == (AUDIT_JOBS, 0, AUDIT_JOBS)
-    assert client.audit(audit.id).stages["train"] == {"waiting": 2}
+    assert client.get_audit(audit.id).stages["train"] == {"waiting": 2}
     assert client.cancel(audit.id).state == "cancelled"
 
 
@@ -117,51 +117,50 @@ def test_errors_are_typed_and_say_what_the_gateway_says(client, gateway, worker)
     assert (caught.value.field, caught.value.status) == ("params.secons", 422)
     assert caught.value.errors[0]["field"] == "params.secons"
     with pytest.raises(NotFound):
-        client.job("job_" + "0" * 20)
+        client.get_job("job_" + "0" * 20)
     for odd in ("", "../../livez", "a/b", "?x=1", "\0", "ü"):
         with pytest.raises(NotFound):
-            client.job(odd)
+            client.get_job(odd)
     job = client.submit_job("sleep", seed=13)
     with pytest.raises(Conflict, match="only a failed or cancelled"):
         client.retry(job.id)
     with pytest.raises(Unauthorized):
-        Client(gateway.url, "wrong").queues()
+        Client(gateway.url, "wrong").list_queues()
     began = time.monotonic()
     with pytest.raises(Unreachable, match="make serve"):
-        Client("http://127.0.0.1:1", "t", patience=0.5).queues()
+        Client("http://127.0.0.1:1", "t", retry_for_s=0.5).list_queues()
     assert time.monotonic() - began < 5
 
 
 def test_fleet_and_catalog(client, worker):
-    assert {q["stage"] for q in client.queues()} >= {"sleep", "train"}
-    assert [w["id"] for w in client.workers()] == ["hand"]
-    assert set(client.catalog("unlearning")["kinds"]) == {"unlearning"}
+    assert {q["stage"] for q in client.list_queues()} >= {"sleep", "train"}
+    assert [w["id"] for w in client.list_workers()] == ["hand"]
+    assert set(client.get_catalog("unlearning")["kinds"]) == {"unlearning"}
 
 
 def test_events_go_on_over_the_ends_of_streams(client, worker):
     job = client.submit_job("sleep", seed=14)
     thread = in_background(slowly, worker, 4)
-    found = list(client.events(job.id))
+    found = list(client.stream_events(job.id))
     thread.join()
     assert [e.seq for e in found] == list(range(1, 8))
     assert found[-1].data["to"] == "succeeded"
-    assert [e.seq for e in client.events(job.id, after=5)] == [6, 7]
-    assert list(client.events(job.id, after=7)) == []
+    assert [e.seq for e in client.stream_events(job.id, after=5)] == [6, 7]
+    assert list(client.stream_events(job.id, after=7)) == []
 
 
 def test_watch_shows_a_job_to_its_end(client, worker):
     job = client.submit_job("sleep", seed=15)
     seen: list[Update] = []
     thread = in_background(slowly, worker, 4, False, seen)
-    seen.extend(client.watch(job.id, every=0.1))  # one by one
+    seen.extend(client.watch(job.id, poll_interval_s=0.1))  # one by one
     thread.join()
     assert {u.state for u in seen} <= {"queued", "running", "succeeded"}
-    assert [u.ended for u in seen] == [False] * (len(seen) - 1) + [True]
+    assert [u.is_final for u in seen] == [False] * (len(seen) - 1) + [True]
     running = [u for u in seen if u.state == "running" and u.total]
     assert {u.total for u in running} == {4}
     assert running[-1].numbers["matching_loss"] == pytest.approx(1 / 4)
-    assert running[-1].rate
-    assert running[-1].left
+    assert running[-1].steps_per_s
 
 
 def test_watch_shows_an_audit_with_the_jobs_that_run(client, worker):
@@ -177,15 +176,15 @@ def test_watch_shows_an_audit_with_the_jobs_that_run(client, worker):
 
     seen: list[Update] = []
     thread = in_background(work)
-    seen.extend(client.watch(audit.id, every=0.1))  # one by one
+    seen.extend(client.watch(audit.id, poll_interval_s=0.1))  # one by one
     thread.join()
     last = seen[-1]
-    assert (last.id, last.state, last.done, last.total, last.ended) == (
+    assert (last.id, last.state, last.done, last.total, last.is_final) == (
         audit.id, "succeeded", audit.total, audit.total, True
     )  # fmt: skip
     jobs = {u.id: u for u in seen if u.kind == "job"}
     assert len(jobs) == audit.total
-    assert not any(u.asked for u in jobs.values())
+    assert not any(u.requested for u in jobs.values())
     assert {u.label for u in jobs.values()} >= {"unlearn ascent", "attack invert"}
 
 
@@ -197,7 +196,7 @@ def test_watch_several_of_which_one_fails(client, worker):
         slowly(worker, 1, fail=True)
 
     thread = in_background(work)
-    ends = {u.id: u for u in client.watch(good.id, bad.id, every=0.1) if u.ended}
+    ends = {u.id: u for u in client.watch(good.id, bad.id, poll_interval_s=0.1) if u.is_final}
     thread.join()
     assert (ends[good.id].state, ends[bad.id].state) == ("succeeded", "failed")
     assert (ends[bad.id].failure, ends[bad.id].message) == ("error", "it broke")
@@ -210,28 +209,28 @@ def test_the_async_client_does_the_same(gateway, worker, tmp_path):
             assert (await client.hold(job.id)).state == "held"
             assert (await client.unhold(job.id)).state == "queued"
             thread = in_background(slowly, worker, 3)
-            watching = asyncio.create_task(_all(client.watch(job.id, every=0.1)))
-            events = [e async for e in client.events(job.id)]
+            watching = asyncio.create_task(_all(client.watch(job.id, poll_interval_s=0.1)))
+            events = [e async for e in client.stream_events(job.id)]
             assert events[-1].data["to"] == "succeeded"
             seen = await watching
             thread.join()
             assert await client.fetch(job.id) == b"result"
             assert (await client.fetch_to(tmp_path, job.id, "BASE")).read_bytes() == b"result"
-            assert await anext(client.jobs(stage="sleep", limit=1)) == await client.job(job.id)
-            assert (await client.jobs_page(limit=1)).items[0].id == job.id
+            assert await anext(client.list_jobs(stage="sleep", limit=1)) == await client.get_job(job.id)
+            assert (await client.get_jobs_page(limit=1)).items[0].id == job.id
             spec = {**AN_AUDIT, "pretrain_seed": 7}
             dry = await client.dry_run(spec)
             audit = await client.submit_audit(spec)
             assert dry.total == audit.total == AUDIT_JOBS
-            assert (await client.audit(audit.id)).id == audit.id
-            assert (await anext(client.audits())).id == audit.id
+            assert (await client.get_audit(audit.id)).id == audit.id
+            assert (await anext(client.list_audits())).id == audit.id
             assert (await client.cancel(audit.id)).state == "cancelled"
-            for nothing in (client.retry(job.id), client.job("x"), client.submit_job("slep")):
+            for nothing in (client.retry(job.id), client.get_job("x"), client.submit_job("slep")):
                 with pytest.raises((Conflict, NotFound, Invalid)):
                     await nothing
-            assert await client.workers()
-            assert await client.queues()
-            assert (await client.catalog())["digest"]
+            assert await client.list_workers()
+            assert await client.list_queues()
+            assert (await client.get_catalog())["digest"]
             return seen
 
     async def _all(updates: object) -> list[Update]:
@@ -242,8 +241,8 @@ def test_the_async_client_does_the_same(gateway, worker, tmp_path):
 
 def test_the_async_client_waits_for_a_gateway_no_longer_than_it_should():
     async def scenario() -> None:
-        async with AsyncClient("http://127.0.0.1:1", "t", patience=0.3) as client:
-            await client.queues()
+        async with AsyncClient("http://127.0.0.1:1", "t", retry_for_s=0.3) as client:
+            await client.list_queues()
 
     with pytest.raises(Unreachable):
         asyncio.run(scenario())
@@ -259,17 +258,17 @@ def test_the_gateway_is_found_by_what_serve_has_left(gateway, tmp_path, monkeypa
     folder.mkdir()
     (folder / "serve.json").write_text(json.dumps({"url": gateway.url, "token": TOKEN, "pid": 1}))
     with Client() as client:
-        assert client.queues()
+        assert client.list_queues()
 
 
 def test_watching_survives_a_restart_of_the_gateway(tmp_path):
-    with gateway_process(tmp_path) as gateway, Client(gateway.url, TOKEN, patience=60) as client:
+    with gateway_process(tmp_path) as gateway, Client(gateway.url, TOKEN, retry_for_s=60) as client:
         worker, job = gateway.worker(), client.submit_job("sleep")
         seen: list[Update] = []
         events: list[int] = []
         threads = [
-            in_background(lambda: seen.extend(client.watch(job.id, every=0.1))),
-            in_background(lambda: events.extend(e.seq for e in client.events(job.id))),
+            in_background(lambda: seen.extend(client.watch(job.id, poll_interval_s=0.1))),
+            in_background(lambda: events.extend(e.seq for e in client.stream_events(job.id))),
         ]
         claim = worker.claim()
         worker.progress(claim, 1, 3)
@@ -280,5 +279,5 @@ def test_watching_survives_a_restart_of_the_gateway(tmp_path):
         worker.finish(claim)
         for thread in threads:
             thread.join(timeout=PATIENCE)
-        assert [u.state for u in seen if u.ended] == ["succeeded"]
+        assert [u.state for u in seen if u.is_final] == ["succeeded"]
         assert events == [1, 2, 3, 4, 5]

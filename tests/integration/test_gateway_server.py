@@ -121,7 +121,7 @@ def test_the_client_gets_its_job_through_over_a_restart(tmp_path):
     with gateway_process(tmp_path, **{VARIABLE: "gateway.after_commit"}) as gateway:
         revived = threading.Timer(1.0, lambda: (gateway.stop(signal.SIGKILL), gateway.start(**{VARIABLE: ""})))
         revived.start()
-        job = Client(gateway.url, TOKEN, patience=60).submit_job("sleep")
+        job = Client(gateway.url, TOKEN, retry_for_s=60).submit_job("sleep")
         revived.join()
         assert [j.id for j in reads.list_jobs(gateway.db, TENANT).items] == [job.id]
         assert job.created

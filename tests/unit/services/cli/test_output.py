@@ -80,7 +80,9 @@ def test_what_a_job_made_keeps_its_digest(terminal):
     given = {role: {"job": f"job_{'0' * 20}", "role": role} for role in ("BASE", "COUNTS")}
     body = {"id": "job_1", "stage": "evaluate", "state": "succeeded", "inputs": given}
     for columns in (100, 80):  # the terminal breaks the line; nothing is cut out of it
-        out = terminal(showing._show_job, Job.of({**body, "artifacts": {"RECONSTRUCTION": made}}), columns=columns)
+        out = terminal(
+            showing._show_job, Job.from_json({**body, "artifacts": {"RECONSTRUCTION": made}}), columns=columns
+        )
         assert out[-1] == f"RECONSTRUCTION  46.9 KiB  {'a' * 64}"
     assert [line.split()[-1] for line in out if " from " in line] == [f"job_{'0' * 20}:{r}" for r in ("BASE", "COUNTS")]
 
@@ -100,16 +102,16 @@ SHOWN = (
     r"\x1b[2J\x1b]0;mine\x07 \u202etxt.exe\u2066 \x9b31m \u200b\ufeff\u2028 \x7f [red]x[/] :boom: \r\n"
 )  # fmt: skip
 BODY = {"id": "job_1", "stage": HOSTILE, "state": HOSTILE, "message": HOSTILE, "failure": "error", "worker": HOSTILE}
-UPDATE = Update("job_1", "job", HOSTILE, "failed", 1, 2, ended=True, failure="error", message=HOSTILE)
+UPDATE = Update("job_1", "job", HOSTILE, "failed", 1, 2, is_final=True, failure="error", message=HOSTILE)
 
 
 @pytest.mark.parametrize(
     "show",
     [
-        lambda: showing._job_table([Job.of(BODY)]),
-        lambda: showing._show_job(Job.of({**BODY, "params": {"x": HOSTILE}})),
-        lambda: showing._show_audit(Audit.of({"id": "aud_1", "name": HOSTILE, "state": HOSTILE})),
-        lambda: output.console().print(logs.line(Event.of({
+        lambda: showing._job_table([Job.from_json(BODY)]),
+        lambda: showing._show_job(Job.from_json({**BODY, "params": {"x": HOSTILE}})),
+        lambda: showing._show_audit(Audit.from_json({"id": "aud_1", "name": HOSTILE, "state": HOSTILE})),
+        lambda: output.console().print(logs.line(Event.from_json({
             "seq": 1, "kind": "state", "at": "2026-01-01T00:00:00Z", "data": {"to": HOSTILE, "message": HOSTILE},
         }))),
         lambda: following.Lines().show(UPDATE),

@@ -46,16 +46,19 @@ def update(**more: object) -> Update:
 
 
 def test_what_stands_beside_a_bar():
-    shown = update(rate=0.5, left=6.0, numbers={"matching_loss": 0.12345, "a": 1, "b": 2, "c": 3})
+    shown = update(steps_per_s=0.5, remaining_s=6.0, numbers={"matching_loss": 0.12345, "a": 1, "b": 2, "c": 3})
     assert following.count(shown) == "1/4"
     assert (following.rate(shown), following.left(shown)) == ("0.5/s", "6 s left")
     assert following.numbers(shown) == "matching loss 0.1235  a 1  b 2"
-    assert following.rate(update(rate=0.05)) == "3/min"
+    assert following.rate(update(steps_per_s=0.05)) == "3/min"
     assert (following.rate(update()), following.left(update())) == ("", "")
-    assert (following.rate(update(rate=1, ended=True)), following.left(update(left=1, ended=True))) == ("", "")
+    assert (
+        following.rate(update(steps_per_s=1, is_final=True)),
+        following.left(update(remaining_s=1, is_final=True)),
+    ) == ("", "")
     assert following.count(update(total=0)) == ""
     assert following.numbers(update(kind="audit", numbers={"queued": 2.0, "running": 1.0})) == "2 queued 1 running"
-    assert following.reason(update(ended=True, failure="timeout")) == "timeout"
+    assert following.reason(update(is_final=True, failure="timeout")) == "timeout"
     assert following.reason(update(failure="timeout")) == ""
 
 
@@ -68,17 +71,19 @@ def test_every_wrong_field_is_told_once():
 
 def test_bars_of_an_audit_s_jobs_make_room():
     bars = following.Bars(Console(file=io.StringIO(), force_terminal=True, width=120))
-    shown = {"id": "job_good", "asked": False}
+    shown = {"id": "job_good", "requested": False}
     audit = {"id": "aud_1", "kind": "audit"}
     bars.show(update(**audit))
     bars.show(update(**shown))
-    bars.show(update(id="job_bad", asked=False))
-    bars.show(update(id="job_last", asked=False))
+    bars.show(update(id="job_bad", requested=False))
+    bars.show(update(id="job_last", requested=False))
     assert visible(bars) == {"aud_1", "job_good", "job_bad", "job_last"}
-    bars.show(update(**shown, ended=True, state="succeeded"))
-    bars.show(update(id="job_bad", asked=False, ended=True, state="failed", failure="error", message="it [broke]"))
+    bars.show(update(**shown, is_final=True, state="succeeded"))
+    bars.show(
+        update(id="job_bad", requested=False, is_final=True, state="failed", failure="error", message="it [broke]")
+    )
     assert visible(bars) == {"aud_1", "job_bad", "job_last"}
-    bars.show(update(**audit, ended=True, state="failed"))
+    bars.show(update(**audit, is_final=True, state="failed"))
     bars.close()
     assert visible(bars) == {"aud_1", "job_bad"}
 
@@ -89,8 +94,16 @@ def test_a_live_view_is_no_wider_than_the_terminal_and_shows_the_time_left(width
     bars = following.Bars(Console(file=screen, force_terminal=True, width=width, color_system=None))
     label = "attack label_inference_black_box"
     numbers = {"matching_loss": 0.12345, "regularisation": 1e-7, "best_so_far": 123.4}
-    bars.show(update(id="aud_" + "0" * 20, kind="audit", label="x" * 60, done=1234, total=9999, rate=0.1, left=7e4))
-    bars.show(update(id="job_" + "0" * 20, label=label, done=1200, total=24_000, rate=3, left=7600, numbers=numbers))
+    bars.show(
+        update(
+            id="aud_" + "0" * 20, kind="audit", label="x" * 60, done=1234, total=9999, steps_per_s=0.1, remaining_s=7e4
+        )
+    )
+    bars.show(
+        update(
+            id="job_" + "0" * 20, label=label, done=1200, total=24_000, steps_per_s=3, remaining_s=7600, numbers=numbers
+        )
+    )
     screen.seek(0)
     screen.truncate()
     bars._bars.refresh()

@@ -24,7 +24,7 @@ def job(name: str, stage: str, **more: Any) -> dict[str, Any]:
 def answered(request: httpx.Request) -> httpx.Response:
     path, query = request.url.path, request.url.params
     made = zip(("REPORT", "REPORT_HTML"), SHAS, ("application/json", "text/html"), strict=True)
-    artifacts = {role: {"sha256": sha, "size": 1, "media_type": kind} for role, sha, kind in made}
+    artifacts = {role: {"sha256": sha, "size": len(SHAS[sha]), "media_type": kind} for role, sha, kind in made}
     report = job("job_report", "report", state="succeeded", artifacts=artifacts)
     jobs = {
         "job_report": report,
@@ -43,15 +43,15 @@ def answered(request: httpx.Request) -> httpx.Response:
 
 async def as_it_is(client: Client) -> dict[str, Any]:
     return {
-        "report": client.report("aud_1"),
-        "history": [e.seq for e in client.history("job_train", after=1)],
+        "report": client.get_report("aud_1"),
+        "history": [e.seq for e in client.list_events("job_train", after=1)],
     }
 
 
 async def awaited(client: AsyncClient) -> dict[str, Any]:
     return {
-        "report": await client.report("job_report"),
-        "history": [e.seq async for e in client.history("job_train", after=1)],
+        "report": await client.get_report("job_report"),
+        "history": [e.seq async for e in client.list_events("job_train", after=1)],
     }
 
 
@@ -83,6 +83,6 @@ def test_what_takes_several_calls(request: Any, which: str, ask: Callable[[Any],
 
 def test_an_audit_without_a_report(sync: Client) -> None:
     with pytest.raises(NoReport, match="aud_2 has no report job"):
-        sync.report("aud_2")
+        sync.get_report("aud_2")
     with pytest.raises(NoReport, match="job of the stage train"):
-        sync.report("job_train")
+        sync.get_report("job_train")

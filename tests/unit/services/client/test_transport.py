@@ -1,4 +1,4 @@
-"""services.client.transport: what is sent again, and what an answer means."""
+"""services.client.transport: how a request is made, and what an answer means."""
 
 from __future__ import annotations
 
@@ -6,38 +6,8 @@ import httpx
 import pytest
 
 from services.client import calls, errors, transport
-from services.client.transport import Patience
 
-ONCE = calls.act("job_1", "retry")
-REPEATABLE = calls.job("job_1")
-
-
-def test_what_may_be_sent_twice_is_sent_again():
-    patience = Patience("http://x", 60)
-    for error in (httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")):
-        assert 0 < patience.after_failure(REPEATABLE, error) <= 2
-
-
-def test_what_may_not_is_sent_again_only_if_it_never_left():
-    patience = Patience("http://x", 60)
-    assert patience.after_failure(ONCE, httpx.ConnectError("refused")) > 0
-    with pytest.raises(errors.Unreachable, match="does not answer"):
-        patience.after_failure(ONCE, httpx.ReadError("cut"))
-
-
-def test_patience_ends():
-    with pytest.raises(errors.Unreachable, match="http://x"):
-        Patience("http://x", -1).after_failure(REPEATABLE, httpx.ConnectError("refused"))
-    assert Patience("http://x", -1).after_answer(REPEATABLE, httpx.Response(503)) is None
-
-
-def test_busy_answers_are_waited_for_as_long_as_they_ask():
-    patience = Patience("http://x", 60)
-    assert patience.after_answer(REPEATABLE, httpx.Response(503, headers={"Retry-After": "3"})) == 3
-    assert patience.after_answer(REPEATABLE, httpx.Response(503, headers={"Retry-After": "3000"})) == 5
-    assert patience.after_answer(ONCE, httpx.Response(503)) is not None
-    assert patience.after_answer(ONCE, httpx.Response(502)) is None  # who knows what happened behind the proxy
-    assert patience.after_answer(REPEATABLE, httpx.Response(409)) is None
+CALL = calls.get_job("job_1")
 
 
 @pytest.mark.parametrize(
@@ -51,16 +21,33 @@ def test_busy_answers_are_waited_for_as_long_as_they_ask():
 def test_every_status_has_its_error(status, kind):
     body = {"title": "T", "detail": "why", "field": "f", "errors": [{"field": "f", "message": "m"}]}
     with pytest.raises(kind, match="why") as caught:
-        transport.check(httpx.Response(status, json=body))
+        transport.check_status(httpx.Response(status, json=body))
     assert (caught.value.status, caught.value.field, type(caught.value)) == (status, "f", kind)
 
 
-@pytest.mark.parametrize("text", ["<html>", "[]", "null", ""])
+@pytest.mark.parametrize(
+    ("header", "retry_after_s"),
+    [("3", 3), ("", 0), ("-1", 0), ("nan", 0), ("9" * 400, 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
+)
+def test_the_time_that_a_busy_gateway_asks_for(header, retry_after_s):
+    with pytest.raises(errors.Unavailable) as caught:
+        transport.check_status(httpx.Response(503, headers={"Retry-After": header}))
+    assert caught.value.retry_after_s == retry_after_s
+
+
+def test_a_problem_of_other_types_is_an_error_all_the_same():
+    body = {"title": 1, "detail": {"a": 1}, "field": ["f"], "errors": [1, {"field": "f", "message": "m"}]}
+    with pytest.raises(errors.Invalid) as caught:
+        transport.check_status(httpx.Response(422, json=body))
+    assert (caught.value.field, caught.value.errors) == (None, [{"field": "f", "message": "m"}])
+
+
+@pytest.mark.parametrize("text", ["<html>", "[]", "null", "", "[" * 10**5])
 def test_an_answer_of_something_else(text):
     with pytest.raises(errors.ApiError, match="not the gateway"):
-        transport.check(httpx.Response(502, text=text))
+        transport.check_status(httpx.Response(502, text=text))
     with pytest.raises(errors.ApiError, match="right address"):
-        transport.read(REPEATABLE, httpx.Response(200, text=text, request=httpx.Request("GET", "http://x")))
+        transport.read_answer(CALL, httpx.Response(200, text=text, request=httpx.Request("GET", "http://x")))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +60,7 @@ def test_an_answer_of_something_else(text):
     ],
 )
 def test_this_machine_is_reached_without_a_proxy(url, proxied):
-    assert transport.options(url, "t")["trust_env"] is proxied
+    assert transport.build_client_options(url, "t")["trust_env"] is proxied
 
 
 def test_every_submission_has_a_key_of_its_own():
@@ -85,7 +72,7 @@ def test_every_submission_has_a_key_of_its_own():
 
 @pytest.mark.parametrize("odd", ["../x", "a/b", "a?b", "a#b", "", "%2e%2e", "ü"])
 def test_an_id_stays_in_its_place(odd):
-    path = calls.job(odd).path
+    path = calls.get_job(odd).path
     assert path.startswith("/v1/jobs/")
     assert path.count("/") == 3
     assert not set("?#") & set(path)

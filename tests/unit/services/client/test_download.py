@@ -1,4 +1,4 @@
-"""services.client.files and .reports: whole files or none."""
+"""services.client.atomic_file, .download and .reports: whole files or none."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.client import Artifact, ClientError, Damaged, Job, NoReport, Report, Unwritable
-from services.client import files as module
-from services.client.files import Landing, write_whole
-from services.client.reports import ready
+from services.client import Artifact, ClientError, DigestMismatch, Job, NoReport, Report, WriteError, atomic_file
+from services.client.atomic_file import write_atomically
+from services.client.download import Download
+from services.client.reports import find_report_artifacts
 
 
 def test_a_file_is_replaced_and_readable_by_others(tmp_path):
     path = tmp_path / ("n" * 250)
     for data in (b"one", b"another"):
-        write_whole(path, data)
+        write_atomically(path, data)
         assert path.read_bytes() == data
     umask = os.umask(0o022)
     os.umask(umask)
@@ -47,9 +47,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, when):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     opened = Path.open
-    monkeypatch.setattr(module.Path, "open", lambda *a, **k: Full(opened(*a, **k)))
-    with pytest.raises(Unwritable, match="kept cannot be written: No space left on device; nothing was kept"):
-        write_whole(path, b"after")
+    monkeypatch.setattr(atomic_file.Path, "open", lambda *a, **k: Full(opened(*a, **k)))
+    with pytest.raises(WriteError, match="kept cannot be written: No space left on device; nothing was kept"):
+        write_atomically(path, b"after")
     monkeypatch.undo()
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
@@ -61,11 +61,21 @@ def test_bytes_that_were_changed_on_the_way_are_not_kept(tmp_path, to_file):
     for data, kept in ((b"as it shouldn't", False), (b"as it should be", True)):
         with contextlib.ExitStack() as stack:
             if not kept:
-                stack.enter_context(pytest.raises(Damaged, match="nothing was kept"))
-            landing = stack.enter_context(Landing(sha256, httpx.Response(200), tmp_path if to_file else None))
-            landing.write(data[:4])
-            landing.write(data[4:])
+                stack.enter_context(pytest.raises(DigestMismatch, match="nothing was kept"))
+            download = stack.enter_context(Download(sha256, httpx.Response(200), tmp_path if to_file else None))
+            download.write(data[:4])
+            download.write(data[4:])
         assert len(list(tmp_path.iterdir())) == (kept and to_file)
+
+
+def test_more_bytes_than_the_artifact_has_are_refused_as_they_come(tmp_path):
+    sha256 = hashlib.sha256(b"four").hexdigest()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.raises(DigestMismatch, match="more than its 4 bytes"))
+        download = stack.enter_context(Download(sha256, httpx.Response(200), tmp_path, 4))
+        while True:
+            download.write(b"fourfour")
+    assert list(tmp_path.iterdir()) == []
 
 
 def report_job(state: str = "succeeded", stage: str = "report", *roles: str) -> Job:
@@ -75,9 +85,10 @@ def report_job(state: str = "succeeded", stage: str = "report", *roles: str) -> 
 
 
 def test_a_report_is_ready_or_says_why_not():
-    assert ready(report_job("succeeded", "report", "REPORT", "REPORT_HTML"), "aud_1")[1] == {
-        "application/json": "report",
-        "text/html": "report_html",
+    _, artifacts = find_report_artifacts(report_job("succeeded", "report", "REPORT", "REPORT_HTML"), "aud_1")
+    assert {kind: artifact.role for kind, artifact in artifacts.items()} == {
+        "application/json": "REPORT",
+        "text/html": "REPORT_HTML",
     }
     for job, why in (
         (None, "aud_1 has no report job"),
@@ -86,23 +97,23 @@ def test_a_report_is_ready_or_says_why_not():
         (report_job("failed"), "is failed: it broke"),
     ):
         with pytest.raises(NoReport, match=why):
-            ready(job, "aud_1")
+            find_report_artifacts(job, "aud_1")
 
 
 def test_a_report_is_saved_as_it_came(tmp_path):
     data = b'{"rows": [{"seed": 0}], "missing": [{}]}'
-    found = Report.of(report_job(), {"application/json": data, "text/html": b"<p>"})
+    found = Report.from_bytes(report_job(), {"application/json": data, "text/html": b"<p>"})
     assert (found.rows, found.missing) == ([{"seed": 0}], [{}])
     folder = tmp_path / "a" / "b"
     assert found.save(folder) == [folder / "report.json", folder / "report.html"]
     assert (folder / "report.json").read_bytes() == data
-    assert Report.of(report_job(), {"application/json": data}).save(folder) == [folder / "report.json"]
+    assert Report.from_bytes(report_job(), {"application/json": data}).save(folder) == [folder / "report.json"]
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(Unwritable, match="file cannot be written"):
+    with pytest.raises(WriteError, match="file cannot be written"):
         found.save(tmp_path / "file")
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"rows": 1}', b"\xff"])
 def test_what_is_no_report_is_told(data):
     with pytest.raises(ClientError, match="job job_1"):
-        Report.of(report_job(), {"application/json": data})
+        Report.from_bytes(report_job(), {"application/json": data})

@@ -1,0 +1,282 @@
+"""The client for asyncio. The one that waits, `sync_client.py`, is generated from this file: `make sync-client`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from httpx_sse import EventSource, SSEError
+from tenacity import AsyncRetrying
+
+from . import calls, transport
+from .calls import Call
+from .discovery import find_gateway
+from .download import Download, select_artifact
+from .errors import AnswerTooLarge
+from .events import RESUME_PAUSE_S, parse_event
+from .records import Audit, DryRun, Event, Job, Page
+from .reports import STAGE, Report, find_report_artifacts
+from .retry import RetryPolicy, network_errors
+from .transport import MAX_ANSWER_BYTES, STREAM_TIMEOUT
+from .watcher import Update, Watcher
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """The gateway at `url`. Without arguments it is looked for as `discovery.find_gateway` says.
+
+    Args:
+        url: address of the gateway, http:// or https://.
+        token: sent with every call.
+        retry_for_s: seconds for which a call is sent again while the gateway does not answer.
+        timeout_s: seconds that one answer may take.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        retry_for_s: float = 3.0,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self.url, token = find_gateway(url, token)
+        self._retry_policy = RetryPolicy(retry_for_s)
+        self._http = httpx.AsyncClient(**transport.build_client_options(self.url, token, timeout_s))
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def submit_job(self, stage: str, **options: Any) -> Job:
+        """Submit one job; `options` are those of `calls.submit_job`."""
+        return await self._call(calls.submit_job(stage, **options))
+
+    async def submit_audit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Audit:
+        """Submit an audit."""
+        return await self._call(calls.submit_audit(spec, idempotency_key))
+
+    async def dry_run(self, spec: Mapping[str, Any]) -> DryRun:
+        """The jobs that an audit would create; nothing is stored."""
+        return await self._call(calls.dry_run(spec))
+
+    async def get_job(self, job_id: str) -> Job:
+        """One job."""
+        return await self._call(calls.get_job(job_id))
+
+    async def list_jobs(self, **filters: Any) -> AsyncIterator[Job]:
+        """All jobs, newest first: `stage`, `method`, `state`, `audit` choose, `limit` is the size of a page."""
+        token: str | None = None
+        while True:
+            page = await self._call(calls.list_jobs(page=token, **filters))
+            for job in page.items:
+                yield job
+            if (token := page.next) is None:
+                return
+
+    async def get_jobs_page(self, **filters: Any) -> Page[Job]:
+        """One page of jobs; `page` is the token from the page before."""
+        return await self._call(calls.list_jobs(**filters))
+
+    async def get_audit(self, audit_id: str) -> Audit:
+        """One audit."""
+        return await self._call(calls.get_audit(audit_id))
+
+    async def list_audits(self, **filters: Any) -> AsyncIterator[Audit]:
+        """All audits, newest first; `limit` is the size of a page."""
+        token: str | None = None
+        while True:
+            page = await self._call(calls.list_audits(page=token, **filters))
+            for audit in page.items:
+                yield audit
+            if (token := page.next) is None:
+                return
+
+    async def cancel(self, item_id: str) -> Job | Audit:
+        """Ask a job or an audit to end."""
+        return await self._call(calls.cancel(item_id))
+
+    async def retry(self, job_id: str) -> Job:
+        """Run a failed or cancelled job again."""
+        return await self._call(calls.change_job(job_id, "retry"))
+
+    async def hold(self, job_id: str) -> Job:
+        """Keep a queued job from being taken."""
+        return await self._call(calls.change_job(job_id, "hold"))
+
+    async def unhold(self, job_id: str) -> Job:
+        """Let a held job be taken again."""
+        return await self._call(calls.change_job(job_id, "unhold"))
+
+    async def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
+        """What the workers offer, of one kind or of all."""
+        return await self._call(calls.get_catalog(kind))
+
+    async def list_queues(self) -> list[dict[str, Any]]:
+        """The stages, with the jobs that wait for each."""
+        return await self._call(calls.list_queues())
+
+    async def list_workers(self) -> list[dict[str, Any]]:
+        """The workers, newest first."""
+        return await self._call(calls.list_workers())
+
+    async def stream_events(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """The events of a job as they happen, from the one after `after` until it has ended.
+
+        A stream that breaks is resumed after the last whole event.
+        """
+        while True:
+            call = calls.stream_events(job_id, after)
+            response = await self._retry(call, self._open, STREAM_TIMEOUT)
+            resumed_after = after
+            try:
+                if response.status_code == 204:
+                    return
+                async for frame in EventSource(response).aiter_sse():
+                    event = parse_event(frame)
+                    if event is not None:
+                        after = event.seq
+                        yield event
+            except (SSEError, ValueError) as error:
+                raise transport.build_foreign_error(response) from error
+            except AnswerTooLarge:
+                if after == resumed_after:
+                    raise
+            except httpx.TransportError:
+                pass  # half an event is none: the next stream goes on after the last whole one
+            finally:
+                await response.aclose()
+            await asyncio.sleep(RESUME_PAUSE_S)
+
+    async def list_events(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """The events of a job so far; it does not wait for more."""
+        while events := await self._call(calls.list_events(job_id, after)):
+            for event in events:
+                yield event
+            after = events[-1].seq
+
+    async def watch(self, *ids: str, poll_interval_s: float = 0.5) -> AsyncIterator[Update]:
+        """The states of jobs and audits as they change, until all of them have ended."""
+        watcher = Watcher(ids)
+        while True:
+            for call in watcher.start_round():
+                response = await self._retry(call, self._exchange)
+                answer = None if response.status_code == 304 else transport.read_answer(call, response)
+                for update in watcher.read_answer(call, answer, response.headers.get("ETag")):
+                    yield update
+            if not watcher.open_ids:
+                return
+            await asyncio.sleep(poll_interval_s)
+
+    async def fetch(self, source: str, role: str | None = None) -> bytes:
+        """An artifact's bytes, checked against their digest: by sha256, or by job and role."""
+        download = await self._download(source, role, None)
+        return download.data
+
+    async def fetch_to(self, path: Path, source: str, role: str | None = None) -> Path:
+        """Write an artifact to a file, whole or not at all; into a folder under the name the gateway gives it."""
+        download = await self._download(source, role, path)
+        return download.path
+
+    async def get_report(self, item_id: str) -> Report:
+        """The report of an audit, or of a report job.
+
+        Raises:
+            NoReport: there is none, or not yet.
+        """
+        if item_id.startswith("aud_"):
+            page = await self.get_jobs_page(audit=item_id, stage=STAGE, limit=1)
+            job = page.items[0] if page.items else None
+        else:
+            job = await self.get_job(item_id)
+        job, artifacts = find_report_artifacts(job, item_id)
+        contents: dict[str, bytes] = {}
+        for media_type, artifact in artifacts.items():
+            download = await self._receive(artifact.sha256, artifact.size, None)
+            contents[media_type] = download.data
+        return Report.from_bytes(job, contents)
+
+    async def _download(self, source: str, role: str | None, path: Path | None) -> Download:
+        if source.startswith("job_"):
+            artifact = select_artifact(await self.get_job(source), role)
+            return await self._receive(artifact.sha256, artifact.size, path)
+        return await self._receive(source, None, path)
+
+    async def _receive(self, sha256: str, size_bytes: int | None, path: Path | None) -> Download:
+        call = calls.get_artifact(sha256)
+        download: Download = await self._retry(call, self._receive_once, sha256, size_bytes, path)
+        return download
+
+    async def _receive_once(self, call: Call[Any], sha256: str, size_bytes: int | None, path: Path | None) -> Download:
+        response = await self._open(call)
+        try:
+            with Download(sha256, response, path, size_bytes) as download:
+                async for chunk in response.aiter_bytes():
+                    download.write(chunk)
+            return download
+        finally:
+            await response.aclose()
+
+    async def _call(self, call: Call[T]) -> T:
+        answer: T = transport.read_answer(call, await self._retry(call, self._exchange))
+        return answer
+
+    async def _retry(self, call: Call[Any], attempt: Callable[..., Any], *arguments: Any) -> Any:
+        """`attempt` with the call and the arguments, again while it fails and the policy says so."""
+        with network_errors(self.url):
+            retrying = AsyncRetrying(**self._retry_policy.build_options(call))
+            return await retrying(attempt, call, *arguments)
+
+    async def _exchange(self, call: Call[Any]) -> httpx.Response:
+        """One request, and the whole of its answer."""
+        response = await self._open(call)
+        try:
+            await response.aread()
+        finally:
+            await response.aclose()
+        return response
+
+    async def _open(self, call: Call[Any], timeout: Any = httpx.USE_CLIENT_DEFAULT) -> httpx.Response:
+        """One request, and an answer whose body is still to be read; it must be closed."""
+        request = self._http.build_request(**transport.build_request_options(call), timeout=timeout)
+        response = await self._http.send(request, stream=True)
+        try:
+            transport.check_encoding(response)
+            if call.bounded or response.status_code >= 400:
+                response.stream = _BoundedStream(response)
+            if response.status_code >= 400:
+                await response.aread()
+            transport.check_status(response)
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
+
+
+class _BoundedStream(httpx.AsyncByteStream):
+    """The body of a response, which has an end."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._stream: Any = response.stream
+        self._url = response.url
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        received_bytes = 0
+        async for chunk in self._stream:
+            received_bytes += len(chunk)
+            if received_bytes > MAX_ANSWER_BYTES:
+                raise AnswerTooLarge(f"{self._url} answers without end: is this the right address?")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

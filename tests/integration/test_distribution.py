@@ -1,0 +1,149 @@
+"""The wheel in an environment of its own: the command, the package `palimpsest` and its types."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from services import client
+from tests.support.tree import ROOT, copy_tree
+from tests.support.waiting import PATIENCE
+
+pytestmark = pytest.mark.slow
+
+RIGHT = """
+import asyncio
+from pathlib import Path
+from palimpsest import AsyncClient, Client, Job, NotFound, Report
+
+def use(client: Client) -> list[Path]:
+    job: Job = client.submit_job("train", seed=1)
+    for update in client.watch(job.id, poll_interval_s=0.1):
+        left: float | None = update.remaining_s
+    try:
+        report: Report = client.get_report("aud_1")
+    except NotFound as error:
+        raise SystemExit(error.detail)
+    return report.save(Path("there"))
+
+async def use_async(client: AsyncClient) -> str:
+    return (await client.get_job("job_1")).state
+"""
+WRONG = """
+from palimpsest import Client
+
+def use(client: Client) -> int:
+    return client.get_job("job_1").state
+"""
+
+
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "HOME": str(cwd)}
+    words = [str(word) for word in command]
+    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+
+def require(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as pip does, without a network."""
+    source = copy_tree(tmp_path_factory.mktemp("source"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    made = source / "made"
+    options = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--wheel-dir", made)
+    require(run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=source))
+    (found,) = made.glob("palimpsest-*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment with this wheel; what the wheel depends on is taken from the running one."""
+    folder = tmp_path_factory.mktemp("installed")
+    require(run(sys.executable, "-m", "venv", folder, cwd=folder))
+    python = folder / "bin/python"
+    require(run(python, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", wheel, cwd=folder))
+    site = Path(
+        require(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)).strip()
+    )
+    ours = [entry for entry in sys.path if entry.endswith("-packages")]
+    (site / "dependencies.pth").write_text("".join(f"{entry}\n" for entry in ours))
+    return python
+
+
+def test_the_wheel_has_the_client_with_its_types(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    own = {path.name for path in (ROOT / "services/client").iterdir() if path.is_file()}
+    assert {name.removeprefix("palimpsest/") for name in names if name.startswith("palimpsest/")} == own
+    assert "py.typed" in own
+    assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {
+        "palimpsest", "services", "workers", "shared", "deploy"
+    }  # fmt: skip
+
+
+def test_the_command_runs(installed: Path, tmp_path: Path) -> None:
+    shown = require(run(installed.parent / "palimpsest", "--help", cwd=tmp_path))
+    assert "Measure what machine unlearning leaks" in shown
+    done = run(installed.parent / "palimpsest", "jobs", cwd=tmp_path)
+    assert (done.returncode, "no gateway is known" in done.stderr) == (2, True)
+
+
+def test_the_package_is_imported_whole_and_alone(installed: Path, tmp_path: Path) -> None:
+    """A user's own folder of the name services does not get in its way."""
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services/__init__.py").write_text("raise SystemExit('not that one')")
+    script = "import sys, palimpsest; print(palimpsest.__file__, sorted(palimpsest.__all__)); "
+    script += "print([m for m in sys.modules if m.partition('.')[0] in ('services', 'shared', 'workers', 'flask')])"
+    where, loaded = require(run(installed, "-c", script, cwd=tmp_path)).splitlines()
+    assert where.startswith(str(installed.parents[1]))
+    assert where.endswith(str(sorted(client.__all__)))
+    assert loaded == "[]"
+
+
+def test_the_command_imports_the_client_under_one_name(installed: Path, tmp_path: Path) -> None:
+    script = "import sys, services.cli.main; print('palimpsest' in sys.modules)"
+    assert require(run(installed, "-c", script, cwd=tmp_path)) == "False\n"
+
+
+def test_mypy_sees_the_types(installed: Path, tmp_path: Path) -> None:
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--python-executable", installed)
+    (tmp_path / "right.py").write_text(RIGHT)
+    require(run(*mypy, "right.py", cwd=tmp_path))
+    (tmp_path / "wrong.py").write_text(WRONG)
+    done = run(*mypy, "wrong.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'Incompatible return value type (got "str", expected "int")' in done.stdout
+
+
+def test_nothing_of_ours_imports_the_client_by_its_published_name() -> None:
+    """Else one process would have each of its classes twice, and `except` would miss half of the errors."""
+    files = [
+        path
+        for name in ("services", "workers", "shared", "deploy", "benchmarks")
+        for path in (ROOT / name).rglob("*.py")
+    ]
+    assert len(files) > 300
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert "palimpsest" not in {name.partition(".")[0] for name in names}, path
+
+
+def test_the_client_imports_itself_by_relative_names_only() -> None:
+    """An absolute one would bring in the other copy."""
+    for path in (ROOT / "services/client").glob("*.py"):
+        assert not re.search(r"^\s*(from|import) services\b", path.read_text(), re.MULTILINE), path
