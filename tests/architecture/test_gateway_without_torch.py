@@ -23,7 +23,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 
-import services.admin, services.cli.main, services.client, services.gateway.__main__
+import services.admin, services.cli.main, services.client, services.gateway.__main__, services.reconciler
 from pathlib import Path
 from tests.support.gateway import AN_AUDIT, GatewayInProcess
 import services.gateway.asgi

@@ -1,4 +1,4 @@
-"""`python -m workers.reconciler`: puts lost attempts back and rings bells that were lost. Any number may run."""
+"""`python -m services.reconciler`: puts lost attempts back and rings bells that were lost. Any number may run."""
 
 from __future__ import annotations
 
