@@ -14,7 +14,7 @@ SCRIPT = """
 import sys
 
 class Blocker:
-    banned = {"torch", "torchvision", "numpy", "safetensors", "mlxtend", "torchmetrics"}
+    banned = {"torch", "torchvision", "numpy", "safetensors", "torchmetrics"}
 
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.banned or name.startswith(("shared.ml", "workers")):
