@@ -104,7 +104,7 @@ def _check(root: Node, refuse: Callable[[Node, str], None]) -> None:
         if node.tag == f"{_TAG}timestamp":
             refuse(node, f"{node.value} is a date in YAML: put it in quotes")
         if node.tag not in _PLAIN:
-            refuse(node, f"{node.tag.removeprefix(_TAG)!r} is nothing that an audit can hold")
+            refuse(node, f"{str(node.tag).removeprefix(_TAG)!r} is nothing that an audit can hold")
         if node.tag == f"{_TAG}float" and _WORDS.fullmatch(node.value):
             refuse(node, f"{node.value} is not a number that can be sent")
         if isinstance(node, MappingNode):

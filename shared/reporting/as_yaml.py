@@ -43,7 +43,7 @@ def to_yaml(value: Any) -> str:
     """A JSON value in block style; reading it gives the value back."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.representer.sort_base_mapping_type_on_output = False
     yaml.Representer = _Representer
     yaml.indent(mapping=2, sequence=4, offset=2)
     text = io.StringIO()
