@@ -13,6 +13,7 @@ from typing import NoReturn
 import typer
 
 from services.cli import acting, auditing, logs, reporting, showing, submitting
+from services.cli.environment import check_environment
 from services.cli.output import FAILED, OK, USAGE, WrongUse, errors, to_markup
 from services.client import (
     ApiError,
@@ -70,6 +71,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
+    check_environment(os.environ)
     try:
         app()
     except SystemExit as ended:

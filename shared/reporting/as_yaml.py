@@ -43,8 +43,8 @@ def to_yaml(value: Any) -> str:
     """A JSON value in block style; reading it gives the value back."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.representer.sort_base_mapping_type_on_output = False
     yaml.Representer = _Representer
+    yaml.representer.sort_base_mapping_type_on_output = False
     yaml.indent(mapping=2, sequence=4, offset=2)
     text = io.StringIO()
     yaml.dump(value, text)
