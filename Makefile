@@ -59,11 +59,14 @@ bench: .venv  ## rates and latencies of the queue; the leak figures
 chaos: .venv  ## a storm of faults on a served system: make chaos ARGS="--seed 1 --store postgresql --minutes 25"
 	@$(BIN)/python -m tests.chaos.storm $(ARGS)
 
-lock: .venv  ## resolve the requirements anew
+# Versions that still fit stay as they are; ARGS=-U takes the newest of all.
+COMPILE = $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --no-emit-index-url --no-annotate --quiet $(ARGS)
+
+lock: .venv  ## write the requirements that pyproject.toml asks for (ARGS=-U upgrades them all)
 	$(BIN)/pip install -q uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --no-emit-index-url --no-annotate -U -o requirements/all.lock
-	$(BIN)/uv pip compile pyproject.toml --extra gateway --python-version 3.11 --no-emit-index-url --no-annotate -c requirements/all.lock -U -o requirements/gateway.lock
-	$(BIN)/uv pip compile pyproject.toml --extra worker --python-version 3.11 --no-emit-index-url --no-annotate -c requirements/all.lock -U -o requirements/worker.lock
+	$(COMPILE) --all-extras -o requirements/all.lock
+	$(COMPILE) --extra gateway -c requirements/all.lock -o requirements/gateway.lock
+	$(COMPILE) --extra worker -c requirements/all.lock -o requirements/worker.lock
 
 clean:  ## remove what was installed and served
 	rm -rf .venv .palimpsest *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,9 +15,8 @@ RUN useradd --system --uid 10001 --user-group --home-dir /tmp --no-create-home p
 
 COPY services services
 COPY shared shared
-COPY workers/__init__.py workers/reconciler.py workers/
 # The root file system is read-only when it runs: compile now.
-RUN python -m compileall -q services shared workers
+RUN python -m compileall -q services shared
 
 USER 10001:10001
 EXPOSE 8000

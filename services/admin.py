@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TextIO
 
 import redis
-from pydantic import ValidationError
 
 from shared.artifacts import ArtifactStore
-from shared.config import Settings
-from shared.errors import PalimpsestError
+from shared.config import Settings, load_settings
+from shared.errors import InvalidRequest, PalimpsestError
 from shared.jobs import fleet
 from shared.jobs.database import Database
 from shared.jobs.migrations import copy_before_migrating, migrate, require_current
@@ -49,10 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     if (given.command == "backup") != (given.file is not None):
         parser.error("backup needs a FILE, the other commands take none")
     try:
-        settings = Settings()
-    except ValidationError as error:
-        for e in error.errors(include_url=False, include_input=False):
-            _say(f"PALIMPSEST_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}", sys.stderr)
+        settings = load_settings()
+    except InvalidRequest as error:
+        _say(f"{error}", sys.stderr)
         return 2
     if given.command == "backup":
         return _backup(settings, given.file)

@@ -5,16 +5,29 @@ Three of them (database, broker, artifacts) are all that scale-out takes.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import InvalidRequest
+
+PREFIX = "PALIMPSEST_"
+# Variables that are no settings of a service; each is known to all processes.
+OTHERS = frozenset({
+    "PALIMPSEST_URL",  # where the client and the command line find the gateway
+    "PALIMPSEST_WORKER_WHY_NOT",  # from a worker to its pool child
+    "PALIMPSEST_FAILPOINT", "PALIMPSEST_STORM_REDIS",  # of tests
+})  # fmt: skip
 
 
 class Settings(BaseSettings):
     """One sentence a setting; times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     database_url: str = Field(
         "sqlite:///.palimpsest/palimpsest.db",
@@ -81,3 +94,32 @@ class Settings(BaseSettings):
         description="how long the gateway waits for the head of a request, and so for the next one on a connection",
     )
     body_timeout_s: float = Field(30.0, gt=0, description="how long the gateway waits for the whole body of a request")
+
+
+def known_variables() -> frozenset[str]:
+    """Names of all environment variables that Palimpsest reads."""
+    return OTHERS | {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+
+
+def load_settings() -> Settings:
+    """The settings of a process that starts.
+
+    Raises:
+        InvalidRequest: a variable `PALIMPSEST_*` is unknown, or its value is wrong; names each of them.
+    """
+    if wrong := list(_unknown(os.environ)):
+        raise InvalidRequest("; ".join(wrong))
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        wrong = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in found]
+        raise InvalidRequest("; ".join(wrong)) from None  # the input may be a secret
+
+
+def _unknown(environ: Iterable[str]) -> Iterable[str]:
+    known = known_variables()
+    for name in sorted(environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            nearest = get_close_matches(name.upper(), sorted(known), n=1, cutoff=0)[0]
+            yield f"unknown environment variable {name}: did you mean {nearest}? Rename it, or unset it"

@@ -22,7 +22,7 @@ from billiard import active_children
 from celery import bootsteps, signals
 
 from shared import logs, machine
-from shared.config import Settings
+from shared.config import Settings, load_settings
 from shared.errors import Conflict, InvalidRequest, PalimpsestError
 from shared.jobs import fleet, queue
 from shared.jobs.database import Database
@@ -34,7 +34,10 @@ log = structlog.get_logger()
 # A stage of an installed package is entered under its name.
 STAGES = tuple(list_files([str(Path(__file__).parent / "stages")]) + list_entries("stages"))
 
-app = queue.make_celery(Settings().broker_url.get_secret_value(), STAGES)
+try:
+    app = queue.make_celery(load_settings().broker_url.get_secret_value(), STAGES)
+except InvalidRequest as error:
+    sys.exit(f"palimpsest: {error}")  # whoever starts a worker reads one sentence
 
 _WHY_NOT = "PALIMPSEST_WORKER_WHY_NOT"  # names the file in which a pool child says why it cannot start
 _child: Any = None  # the Runner of this pool child
@@ -68,7 +71,7 @@ def _stop(message: str) -> None:
 def _start(conf: Any, options: dict[str, Any], **_: Any) -> None:
     """In the parent, before anything else: settings, stages, schema, a name that nothing is known of yet."""
     logs.setup()
-    settings = Settings()
+    settings = load_settings()
     asked = options.get("queues") or settings.stages
     serves = tuple(asked.split(",") if isinstance(asked, str) else asked) if asked else STAGES
     name = settings.worker or f"{'-'.join(serves)}@{socket.gethostname()}-{os.getpid()}"

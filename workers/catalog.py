@@ -14,7 +14,7 @@ from importlib import metadata
 
 from shared.catalog import Catalog, Entry
 from shared.code import digest_of
-from shared.config import Settings
+from shared.config import load_settings
 from shared.errors import PalimpsestError
 from shared.jobs import fleet
 from shared.jobs.database import Database
@@ -61,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--publish", action="store_true", help="into the job store, instead of printing it")
     publish = parser.parse_args(arguments).publish
     try:
-        found = load()
+        settings, found = load_settings(), load()
         if publish:
-            db = Database(Settings().database_url)
+            db = Database(settings.database_url)
             fleet.publish(db, found)
             db.close()
         else:

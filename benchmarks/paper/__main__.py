@@ -19,7 +19,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from benchmarks.paper.audits import FULL, REDUCED, Scale, audits
@@ -34,6 +33,7 @@ from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.samples import open_dataset
 from shared.ml.tensors import read_tensors
+from shared.reporting.as_yaml import to_yaml
 from shared.roles import Role
 
 PICTURED = ("approximate, from the pair", "exact, with base, N and k")
@@ -50,7 +50,7 @@ def main() -> int:
     given = parser.parse_args()
     scale = FULL if given.full else REDUCED
     if given.print:
-        sys.stdout.write(yaml.safe_dump_all(audits(scale).values(), sort_keys=False, allow_unicode=True))
+        sys.stdout.write("---\n".join(map(to_yaml, audits(scale).values())))
         return 0
     command = "make paper ARGS=--full" if given.full else "make paper"
     return run(scale, Layout(given.home), given.out, given.pictures, command)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from deploy.local.environment import check_environment
 from deploy.local.layout import Layout, held
 
 
@@ -38,6 +39,8 @@ def main() -> int:
     parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder for all state")
     parser.add_argument("--audit", type=Path, default=Path("examples/demo.yaml"), help="what to run")
     given, more = parser.parse_known_args()
+    if not check_environment():
+        return 2
     layout = Layout(given.home)
     server = serving(layout)
     try:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from deploy.local.environment import check_environment
 from deploy.local.layout import Layout
 from deploy.local.within import become
 
@@ -14,7 +15,10 @@ def main() -> int:
     """Becomes `python -m services.admin doctor`; 2 when there is no system."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder of the running system")
-    return become(Layout(parser.parse_args().home), "services.admin", "doctor")
+    given = parser.parse_args()
+    if not check_environment():
+        return 2
+    return become(Layout(given.home), "services.admin", "doctor")
 
 
 if __name__ == "__main__":

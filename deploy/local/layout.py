@@ -166,7 +166,7 @@ def programs(layout: Layout, redis_port: int, gateway_port: int, workers: dict[s
     made = {
         "redis": redis.command(redis_port, layout.home.absolute() / "redis", layout.redis_password()),
         "gateway": [*python, "services.gateway", "--port", str(gateway_port), "--processes", "1"],
-        "reconciler": [*python, "workers.reconciler"],
+        "reconciler": [*python, "services.reconciler"],
     }
     for group, stages in groups().items():
         for n in range(workers.get(group, 1)):

@@ -22,6 +22,7 @@ from typing import IO
 
 import httpx
 
+from deploy.local.environment import check_environment
 from deploy.local.layout import (
     PREFERRED_PORT,
     Layout,
@@ -259,6 +260,8 @@ def main() -> int:
         workers = _counts(given.workers)
     except argparse.ArgumentTypeError as error:
         parser.error(str(error))
+    if not check_environment():
+        return 2
     return serve(given.home, given.port, workers)
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from deploy.local.environment import check_environment
 from deploy.local.layout import Layout, groups
 from deploy.local.within import become
 
@@ -16,6 +17,8 @@ def main() -> int:
     parser.add_argument("stages", help="a group (train, unlearn, attack, evaluate) or stages separated by commas")
     parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder of the running system")
     given = parser.parse_args()
+    if not check_environment():
+        return 2
     known = groups()
     stages = known.get(given.stages) or given.stages.split(",")
     unknown = sorted(set(stages) - {s for group in known.values() for s in group})

@@ -1,7 +1,7 @@
 """Audits as YAML files: read strictly, and every complaint about one names the line.
 
-YAML is read as people mean it: a key that is given twice is refused and not overwritten, a word that YAML
-would make a date is refused and not sent, and 1e-3 is a number.
+YAML 1.2, read as people mean it: a key that is given twice is refused and not overwritten, and a word that YAML
+would make a date is refused and not sent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from services.cli.output import WrongUse
 
@@ -25,15 +29,7 @@ WIDE = 100  # of a line that is quoted
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = {_TAG + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
 _WORDS = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, to which 1e-3 is a number."""
-
-
-_Loader.add_implicit_resolver(
-    f"{_TAG}float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+_TOO_MUCH = f"more than {MANY} values, or nested more than {DEEP} deep: that is no audit"
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class AuditFile:
     path: Path
     spec: dict[str, Any]
     text: str
-    root: yaml.Node
+    root: Node
 
     def complain(self, field: str, message: str) -> str:
         """A complaint about the value at a dotted path, with the line that it is in; without a path, about all."""
@@ -62,20 +58,23 @@ def read(path: Path) -> AuditFile:
     text = _text(path)
     found: Any = None
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.max_depth = DEEP
+        root = yaml.compose(text)
         if root is not None:
             _check(root, lambda node, message: _refuse(path, text, node, message))
-            found = loader.construct_document(root)
+            found = yaml.constructor.construct_document(root)
             json.dumps(found, allow_nan=False)  # 1e999 is a number in YAML, and infinite
-    except yaml.MarkedYAMLError as error:
+    except MaxDepthExceededError as error:
+        raise WrongUse(_quoted(path, text, error.problem_mark, None, _TOO_MUCH)) from error
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = f"not YAML: {' '.join(filter(None, (error.context, error.problem)))}"
         raise WrongUse(_quoted(path, text, mark, None, message) if mark else f"{path}: {message}") from error
-    except yaml.reader.ReaderError as error:
+    except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise WrongUse(f"{path}:{line}: not YAML: {error.reason} (#x{error.character:04x})") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
         raise WrongUse(f"{path} cannot be read as an audit: {' '.join(str(error).split())}") from error
     if root is None or not isinstance(found, dict):
         raise WrongUse(f"{path} holds no audit: it must be a mapping with dataset, model, unlearning and attacks")
@@ -97,22 +96,22 @@ def _text(path: Path) -> str:
         raise WrongUse(f"{path}:{line}: not YAML: it is not written in UTF-8") from error
 
 
-def _check(root: yaml.Node, refuse: Callable[[yaml.Node, str], None]) -> None:
+def _check(root: Node, refuse: Callable[[Node, str], None]) -> None:
     """Refuse what JSON could not say or what hides another value."""
     for count, (node, depth) in enumerate(_every(root, 0)):
         if count > MANY or depth > DEEP:
-            refuse(node, f"more than {MANY} values, or nested more than {DEEP} deep: that is no audit")
+            refuse(node, _TOO_MUCH)
         if node.tag == f"{_TAG}timestamp":
             refuse(node, f"{node.value} is a date in YAML: put it in quotes")
         if node.tag not in _PLAIN:
-            refuse(node, f"{node.tag.removeprefix(_TAG)!r} is nothing that an audit can hold")
+            refuse(node, f"{str(node.tag).removeprefix(_TAG)!r} is nothing that an audit can hold")
         if node.tag == f"{_TAG}float" and _WORDS.fullmatch(node.value):
             refuse(node, f"{node.value} is not a number that can be sent")
-        if isinstance(node, yaml.MappingNode):
+        if isinstance(node, MappingNode):
             _check_keys(node, refuse)
 
 
-def _check_keys(node: yaml.MappingNode, refuse: Callable[[yaml.Node, str], None]) -> None:
+def _check_keys(node: MappingNode, refuse: Callable[[Node, str], None]) -> None:
     seen: dict[str, int] = {}
     for key, _ in node.value:
         if key.tag == f"{_TAG}merge":
@@ -124,33 +123,33 @@ def _check_keys(node: yaml.MappingNode, refuse: Callable[[yaml.Node, str], None]
         seen[key.value] = key.start_mark.line + 1
 
 
-def _every(node: yaml.Node, depth: int) -> Iterator[tuple[yaml.Node, int]]:
+def _every(node: Node, depth: int) -> Iterator[tuple[Node, int]]:
     yield node, depth
     for child in _children(node):
         yield from _every(child, depth + 1)
 
 
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
+def _children(node: Node) -> list[Node]:
+    if isinstance(node, MappingNode):
         return [part for pair in node.value for part in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+    return list(node.value) if isinstance(node, SequenceNode) else []
 
 
-def _refuse(path: Path, text: str, node: yaml.Node, message: str) -> None:
+def _refuse(path: Path, text: str, node: Node, message: str) -> None:
     raise WrongUse(_quoted(path, text, node.start_mark, node.end_mark, message))
 
 
-def _place(node: yaml.Node, field: str) -> tuple[yaml.Mark, yaml.Mark]:
+def _place(node: Node, field: str) -> tuple[StringMark, StringMark]:
     """Where the value at a path stands, with its key; as far down as the path can be followed."""
     start, end = node.start_mark, node.start_mark
     for part in field.split(".") if field else []:
-        if isinstance(node, yaml.MappingNode):
+        if isinstance(node, MappingNode):
             pair = next(((k, v) for k, v in node.value if k.value == part), None)
             if pair is None:
                 break
             (key, node) = pair
             start, end = key.start_mark, node.end_mark
-        elif isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value):
+        elif isinstance(node, SequenceNode) and part.isdecimal() and int(part) < len(node.value):
             node = node.value[int(part)]
             start, end = node.start_mark, node.end_mark
         else:
@@ -158,7 +157,7 @@ def _place(node: yaml.Node, field: str) -> tuple[yaml.Mark, yaml.Mark]:
     return start, end
 
 
-def _quoted(path: Path, text: str, start: yaml.Mark, end: yaml.Mark | None, message: str) -> str:
+def _quoted(path: Path, text: str, start: StringMark, end: StringMark | None, message: str) -> str:
     """`FILE:LINE: message`, the line, and a pointer below it."""
     lines = text.splitlines()
     told = f"{path}:{start.line + 1}: {message}"

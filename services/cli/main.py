@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from services.cli import acting, auditing, logs, reporting, showing, submitting
+from services.cli.environment import check_environment
 from services.cli.output import FAILED, OK, USAGE, WrongUse, errors, to_markup
 from services.client import (
     ApiError,
@@ -95,6 +96,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
+    check_environment(os.environ)
     try:
         app()
     except SystemExit as ended:

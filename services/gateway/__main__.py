@@ -13,7 +13,7 @@ from granian.http import HTTP1Settings
 
 from services.gateway.asgi import app
 from services.gateway.auth import required_token
-from shared.config import Settings
+from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _check() -> Settings:
     """Fail here, once and readably, and not in every process of the server."""
-    settings = Settings()
+    settings = load_settings()
     required_token(settings)
     db = Database(settings.database_url)
     try:

@@ -1,16 +1,29 @@
-"""A JSON value as YAML, for the reader who wants to post it again. JSON is YAML too, but nobody writes it by hand."""
+"""An audit as YAML, for the reader who wants to post it again. JSON is YAML too, but nobody writes it by hand."""
 
 from __future__ import annotations
 
-import json
-import re
+import io
 from collections.abc import Mapping
 from typing import Any
 
-PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-# JSON holds these as they are, YAML wants them escaped; JSON's own escapes are YAML's too.
-UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
-WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
+
+BREAKS = frozenset("\x85\u2028\u2029")  # a reader makes a blank of them unless they are escaped
+
+
+class _Representer(SafeRepresenter):
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  (ruamel asks about each value)
+        """What stands in two places is written twice, not as `&id001`."""
+        return True
+
+    def represent_text(self, text: str) -> ScalarNode:
+        style = None if BREAKS.isdisjoint(text) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Representer.add_representer(str, _Representer.represent_text)
 
 
 def shortened(audit: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,36 +39,13 @@ def shortened(audit: Mapping[str, Any]) -> dict[str, Any]:
     return {name: short(value) for name, value in audit.items() if value != {}}
 
 
-def to_yaml(value: Any, indent: int = 0) -> str:
-    """Block style; `safe_load` gives the value back."""
-    return "\n".join(_lines(value, indent)) + "\n"
-
-
-def _lines(value: Any, indent: int) -> list[str]:
-    pad = "  " * indent
-    if isinstance(value, dict) and value:
-        lines = []
-        for name, inner in value.items():
-            if isinstance(inner, (dict, list)) and inner:
-                lines += [f"{pad}{_scalar(name)}:", *_lines(inner, indent + 1)]
-            else:
-                lines.append(f"{pad}{_scalar(name)}: {_scalar(inner)}")
-        return lines
-    if isinstance(value, list) and value:
-        lines = []
-        for inner in value:
-            first, *others = _lines(inner, indent + 1)
-            lines += [f"{pad}- {first.lstrip()}", *others]
-        return lines
-    return [pad + _scalar(value)]
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, str):
-        if PLAIN.fullmatch(value) and value.lower() not in WORDS:
-            return value
-        return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
-    if isinstance(value, float):
-        text = repr(value)
-        return text.replace("e", ".0e") if "e" in text and "." not in text else text
-    return json.dumps(value)
+def to_yaml(value: Any) -> str:
+    """A JSON value in block style; reading it gives the value back."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.Representer = _Representer
+    yaml.representer.sort_base_mapping_type_on_output = False
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    text = io.StringIO()
+    yaml.dump(value, text)
+    return text.getvalue()

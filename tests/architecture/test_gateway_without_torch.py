@@ -14,7 +14,7 @@ SCRIPT = """
 import sys
 
 class Blocker:
-    banned = {"torch", "torchvision", "numpy", "safetensors", "mlxtend", "torchmetrics"}
+    banned = {"torch", "torchvision", "numpy", "safetensors", "torchmetrics"}
 
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.banned or name.startswith(("shared.ml", "workers")):
@@ -23,7 +23,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 
-import services.admin, services.cli.main, services.client, services.gateway.__main__
+import services.admin, services.cli.main, services.client, services.gateway.__main__, services.reconciler
 from pathlib import Path
 from tests.support.gateway import AN_AUDIT, GatewayInProcess
 import services.gateway.asgi

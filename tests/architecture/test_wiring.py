@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
 from deploy.local.layout import groups
 from services.cli.grids import FLAGS
 from services.cli.submitting import STAGES
 from shared.jobs.spec import AuditSpec
 from shared.wiring import WorkerGroup
 from tests.support.tree import ROOT
+from tests.support.yaml_text import load_yaml
 from workers.stages import registry
 
 WIRINGS = {plugin.name: plugin.wiring for plugin in registry if plugin.wiring is not None}
@@ -61,7 +60,7 @@ def test_workers_are_started_by_the_groups_that_stages_name() -> None:
 
 
 def test_a_group_of_compose_serves_the_stages_that_name_it() -> None:
-    services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    services: dict[str, Any] = load_yaml((ROOT / "docker-compose.yml").read_text())["services"]
     started = {
         name.removeprefix("worker-"): set(service["command"][1].split(","))
         for name, service in services.items()

@@ -207,7 +207,7 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
         audits = [client.submit_audit({**AUDIT, "attacks": [first]}).id]
 
         # bells, answers, and the one who looks after them
-        for words in (("valkey-server", "redis-server"), ("services.gateway",), ("workers.reconciler",)):
+        for words in (("valkey-server", "redis-server"), ("services.gateway",), ("services.reconciler",)):
             serve.kill(*words)
 
         # something for every worker at the same moment

@@ -15,8 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from shared.catalog import Catalog, Entry
 from shared.data_files import DataFile
 from shared.jobs.plan import plan
@@ -24,6 +22,7 @@ from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.ml import REGISTRIES
 from tests.support.tree import ROOT
+from tests.support.yaml_text import load_yaml
 from workers.stages import registry as stages
 
 HERE = Path(__file__).parent
@@ -37,8 +36,8 @@ Made = dict[
 
 def load_audits() -> dict[str, dict[str, Any]]:
     """Every example, and those by hand, as posted."""
-    examples = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))}
-    return examples | yaml.safe_load((HERE / "audits.yaml").read_text())
+    examples = {path.stem: load_yaml(path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))}
+    return examples | load_yaml((HERE / "audits.yaml").read_text())
 
 
 def plan_audit(audit: Mapping[str, Any]) -> list[PlannedJob]:

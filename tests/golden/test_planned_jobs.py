@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import pytest
-import yaml
 
 from tests.golden.planned_jobs import (
     RECORDED,
@@ -17,13 +16,14 @@ from tests.golden.planned_jobs import (
     read_record,
     rename,
 )
+from tests.support.yaml_text import load_yaml
 
 AUDITS = load_audits()
 
 
 @pytest.mark.parametrize("name", AUDITS)
 def test_an_audit_is_planned_as_it_was(name: str) -> None:
-    before = drop_report(rename(read_record(name), yaml.safe_load(RENAMED.read_text())))
+    before = drop_report(rename(read_record(name), load_yaml(RENAMED.read_text())))
     now = drop_report(describe(plan_audit(AUDITS[name])))
     missing = [job for key, job in before.items() if key not in now]
     added = [job for key, job in now.items() if key not in before]

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from services.client import Client, Unavailable
+from shared.reporting.as_yaml import to_yaml
 from tests.support.served import clean_env
 from tests.support.servers import free_port
 from tests.support.system import FAST
@@ -82,7 +82,7 @@ class Served:
         return run([*CLI, *arguments], self.folder, **env)
 
     def audit(self, *options: str, **spec: Any) -> Done:
-        (self.folder / "audit.yaml").write_text(yaml.safe_dump({"dataset": DATA, **PIPELINE, **spec}))
+        (self.folder / "audit.yaml").write_text(to_yaml({"dataset": DATA, **PIPELINE, **spec}))
         return self.cli("audit", "audit.yaml", *options)
 
     def pretrain(self, *options: str, epochs: int, dataset: Any = DATA) -> Done:

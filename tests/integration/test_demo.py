@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from deploy.local.layout import Layout, held
+from shared.reporting.as_yaml import to_yaml
 from shared.reporting.models import Report
 from tests.support.recompute import recomputed
 from tests.support.served import clean_env, served
@@ -42,7 +42,7 @@ def demo(folder: Path, *arguments: str) -> tuple[int, str, float]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """The folder after the first run, its status and output."""
     folder = tmp_path_factory.mktemp("demo")
-    (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
+    (folder / "audit.yaml").write_text(to_yaml(AUDIT))
     status, output, _ = demo(folder)
     return folder, status, output
 

@@ -209,7 +209,7 @@ def test_any_process_that_dies_comes_back(api: httpx.Client, folder: Path) -> No
         return found
 
     supervisor = int((folder / ".palimpsest/run/supervisord.pid").read_text())
-    for words in (("services.gateway",), ("workers.reconciler",), ("valkey-server", "redis-server")):
+    for words in (("services.gateway",), ("services.reconciler",), ("valkey-server", "redis-server")):
         (process,) = named(*words)
         family = process.children(recursive=True)
         process.kill()

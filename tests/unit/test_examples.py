@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from shared.catalog import Catalog, Entry
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
 from shared.ml import REGISTRIES
 from tests.support.tree import ROOT
+from tests.support.yaml_text import load_yaml
 from workers.stages import registry as stages
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -20,7 +20,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_can_be_planned(example: Path) -> None:
     catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
-    jobs = plan(AuditSpec.model_validate(yaml.safe_load(example.read_text())), catalog)
+    jobs = plan(AuditSpec.model_validate(load_yaml(example.read_text())), catalog)
     assert jobs[-1].stage == "report"
     if example.stem == "adaptive":
         made = [(j.method, j.params["adaptive"]) for j in jobs if j.stage == "attack"]

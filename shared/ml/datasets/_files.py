@@ -1,8 +1,15 @@
-"""How data sets read files: those of the data root through `shared.data_files`, and never more than was announced."""
+"""How data sets read files: those of the data root through `shared.data_files`, never more than was announced.
+
+The few that come with the project lie in `files/`, with their licences.
+"""
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
+import zlib
+from pathlib import Path
 
 from shared.data_files import first_inside as first_inside
 from shared.data_files import inside as inside
@@ -13,6 +20,30 @@ from shared.errors import InvalidRequest
 
 _SMALL = 16 << 20  # so much may be unpacked from a file of any size
 _RATIO = 100  # photographs and digits unpack to 1 to 10 times their file, sparse tables to 70, zeros to 1000
+_BUNDLED = Path(__file__).parent / "files"
+
+
+def read_bundled(name: str, sha256: str) -> io.BytesIO:
+    """The contents of a file that comes with the project; of a `.gz`, what it unpacks to.
+
+    Args:
+        sha256: of these contents.
+
+    Raises:
+        InvalidRequest: it is not there, or holds something else.
+    """
+    path = _BUNDLED / name
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error):
+        data = b""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InvalidRequest(
+            f"{name}, which comes with Palimpsest, is missing or damaged on this worker: "
+            "install Palimpsest again there",
+            "params.dataset",
+        )
+    return io.BytesIO(data)
 
 
 def check_unpacked(size: int, packed: int, name: str, field: str) -> None:

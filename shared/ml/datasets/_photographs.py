@@ -17,6 +17,7 @@ from pydantic import Field
 from shared.choices import data_file
 from shared.data_files import DataRoot
 from shared.errors import InvalidRequest
+from shared.ml.datasets import _downloads as downloads
 from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._files import data_root, first_inside, inside, open_file, read_exactly
 from shared.ml.samples import Samples, Split
@@ -24,7 +25,6 @@ from shared.plugins import Params
 
 FIELD = "params.dataset"
 MAX_FILE = 256 << 20  # STL-10's largest has 211 MiB
-DOWNLOADS = "downloads"  # in the data root
 Bytes = NDArray[np.uint8]
 
 
@@ -100,15 +100,10 @@ class Photographs(ABC):
         if (there := self._earlier_download(root)) is not None:
             return there
         if self.params.download:
-            from torchvision.datasets.utils import download_and_extract_archive  # takes seconds, and only needed here
-
-            with suppress(OSError, RuntimeError):  # whatever it was, what can be done about it stands below
+            with suppress(OSError, ValueError):  # whatever it was, what can be done about it stands below
                 root.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking") as unpacked:
-                    download_and_extract_archive(self.url, unpacked, md5=self.md5, remove_finished=True)
-                    sha256 = DataRoot(Path(unpacked)).identify(self.folder, FIELD)
-                    (root / DOWNLOADS).mkdir(exist_ok=True)
-                    (Path(unpacked) / self.folder).rename(root / DOWNLOADS / f"{self.folder}-{sha256}")
+                with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking") as scratch:
+                    self._download(root / downloads.FOLDER, Path(scratch))
         if (there := self._earlier_download(root)) is not None:
             return there
         raise InvalidRequest(
@@ -118,9 +113,17 @@ class Photographs(ABC):
             FIELD,
         )
 
+    def _download(self, kept: Path, scratch: Path) -> None:
+        archive = downloads.fetch(self.url, self.md5, scratch, "archive.tar.gz")
+        wanted = [f"{self.folder}/{name}" for names in self.files.values() for name in names]
+        downloads.unpack(archive, wanted, scratch / self.folder, MAX_FILE)
+        sha256 = DataRoot(scratch).identify(self.folder, FIELD)
+        kept.mkdir(exist_ok=True)
+        (scratch / self.folder).rename(kept / f"{self.folder}-{sha256}")
+
     def _earlier_download(self, root: Path) -> Path | None:
-        for folder in sorted((root / DOWNLOADS).glob(f"{self.folder}-*")):
-            name = f"{DOWNLOADS}/{folder.name}"
+        for folder in sorted((root / downloads.FOLDER).glob(f"{self.folder}-*")):
+            name = f"{downloads.FOLDER}/{folder.name}"
             if folder.name != f"{self.folder}-{DataRoot(root).identify(name, FIELD)}":
                 raise InvalidRequest(f"{name!r} in the data root has changed since it was downloaded: remove it", FIELD)
             if self._complete(folder):

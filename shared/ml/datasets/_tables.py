@@ -6,14 +6,12 @@ A row is an image of one pixel with a channel a feature, [F, 1, 1]: see `_base.p
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,50 +44,37 @@ class Encoded(NamedTuple):
     classes: tuple[str, ...]
 
 
-def packaged(package: str, path: str, sha256: str) -> Path:
-    """A data file of an installed package, without importing it: some bring seconds of other packages along.
-
-    Raises:
-        InvalidRequest: the package or the file is not there, or the file has another digest.
-    """
-    spec = find_spec(package)
-    folders = spec.submodule_search_locations if spec else None
-    for folder in folders or ():
-        if (found := Path(folder) / path).is_file():
-            if hashlib.sha256(found.read_bytes()).hexdigest() != sha256:
-                raise InvalidRequest(f"{path} of {package} is not the file that it should be", "params.dataset")
-            return found
-    raise InvalidRequest(f"{package} with its {path} is not installed on this worker", "params.dataset")
-
-
-def read_csv(path: Path, field: str, delimiter: str = ",", root: Path | None = None) -> Table:
-    """The table of a UTF-8 file below `root` (the data root, if not given) whose first line names the columns.
+def read_csv(path: Path, field: str, delimiter: str = ",") -> Table:
+    """The table of a UTF-8 file of the data root whose first line names the columns.
 
     Raises:
         InvalidRequest: above 16 MiB, no such file, a line of another length than the first, or names that repeat.
     """
+    with open_file(path, field, max_bytes=MAX_BYTES) as raw:
+        return parse_csv(raw, path.name, field, delimiter)
+
+
+def parse_csv(raw: BinaryIO, name: str, field: str, delimiter: str = ",") -> Table:
+    """The table in UTF-8 bytes, as `read_csv` reads it; `name` is what messages call it."""
     try:
-        with (
-            open_file(path, field, root=root, max_bytes=MAX_BYTES) as raw,
-            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file,
-        ):
-            rows = _rows(csv.reader(file, delimiter=delimiter, strict=True), path.name, field)
+        with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+            rows = _rows(csv.reader(file, delimiter=delimiter, strict=True), name, field)
             _, names = next(rows, (1, []))
             if not names or len(set(names)) < len(names) or "" in names:
                 raise InvalidRequest(
-                    f"{path.name}: the first line must name each column once, got {names[:10]!s:.200}", field
+                    f"{name}: the first line must name each column once, got {names[:10]!s:.200}", field
                 )
             lines, read = [], []
             for line, row in rows:
                 if len(row) != len(names):
                     raise InvalidRequest(
-                        f"{path.name}: line {line} has {len(row)} values, the first line {len(names)}", field
+                        f"{name}: line {line} has {len(row)} values, the first line {len(names)}", field
                     )
                 lines.append(line)
                 read.append(row)
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path.name} cannot be read as UTF-8 text: {error}", field) from error
-    return Table({name: [row[place] for row in read] for place, name in enumerate(names)}, lines)
+        raise InvalidRequest(f"{name} cannot be read as UTF-8 text: {error}", field) from error
+    return Table({column: [row[place] for row in read] for place, column in enumerate(names)}, lines)
 
 
 def _rows(reader: Iterator[list[str]], name: str, field: str) -> Iterator[tuple[int, list[str]]]:

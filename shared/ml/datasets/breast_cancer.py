@@ -1,12 +1,14 @@
-"""A medical table that comes with a package: no download."""
+"""A medical table that comes with the project: no download."""
 
 from __future__ import annotations
 
 import csv
+import io
 from functools import cache
 
 from shared.ml.datasets import registry
-from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, packaged
+from shared.ml.datasets._files import read_bundled
+from shared.ml.datasets._tables import Encoded, Table, Tabular, encode
 from shared.plugins import Params
 
 SHA256 = "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"
@@ -24,7 +26,7 @@ class BreastCancerParams(Params):
 @registry.register(
     "breast_cancer",
     params=BreastCancerParams,
-    source="Street, Wolberg and Mangasarian 1993 (Wisconsin, diagnostic); in scikit-learn",
+    source="Street, Wolberg and Mangasarian 1993 (Wisconsin, diagnostic)",
     input_shape=(30, 1, 1),
     num_classes=2,
 )
@@ -38,9 +40,10 @@ class BreastCancer(Tabular):
 
 @cache
 def _encoded() -> Encoded:
-    """The package's file: a line that names the sizes and the classes, then 30 numbers and the class a line."""
+    """The file: a line that names the sizes and the classes, then 30 numbers and the class a line."""
     names = [f"{kind} {measure}" for kind in KINDS for measure in MEASURES]
-    with packaged("sklearn", "datasets/data/breast_cancer.csv", SHA256).open(newline="") as file:
+    raw = read_bundled("breast_cancer.csv.gz", SHA256)
+    with io.TextIOWrapper(raw, encoding="ascii", newline="") as file:
         _, *rows = csv.reader(file)
     columns = {name: [row[place] for row in rows] for place, name in enumerate([*names, "class"])}
     return encode(Table(columns, range(2, len(rows) + 2)), "class", "params.dataset")

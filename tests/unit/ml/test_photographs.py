@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import os
 import re
+import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +22,8 @@ import torch
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.ml.datasets import fashion_mnist, registry
+from shared.ml.datasets import _downloads, fashion_mnist, registry
+from shared.ml.datasets._downloads import fetch, unpack
 from shared.ml.datasets._measured import channel_statistics
 from shared.ml.datasets._photographs import Photographs
 from shared.ml.networks import Architecture, build
@@ -215,6 +220,98 @@ def test_a_download_is_checked_unpacked_and_found_again(
     (downloaded / "train.bin").write_bytes((downloaded / "test.bin").read_bytes())
     with pytest.raises(InvalidRequest, match="has changed since it was downloaded"):
         opened("cifar100", download=True).load("test")
+
+
+def pack(path: Path, members: dict[str, bytes | str]) -> Path:
+    """A .tar.gz of files (bytes) and links (text: where they lead)."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+                tar.addfile(member)
+            else:
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_of_a_download_only_the_named_files_are_unpacked(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {"../out": b"x", "d/link": "/etc", "./d/a": b"1", "d/b": b"2"}
+    unpack(pack(tmp_path / "a.tar.gz", members), ["d/a", "d/b"], tmp_path / "to", 10)
+    found = {path.name: path.read_bytes() for path in (tmp_path / "to").iterdir()}
+    assert found == {"a": b"1", "b": b"2"}
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("members", "word"),
+    [
+        ({"d/a": "/etc/hostname"}, "not as published"),
+        ({"d/a": b"0" * 11}, "not as published"),
+        ({"d/b": b"2"}, "lacks d/a"),
+    ],
+)
+def test_a_download_that_is_not_as_published_is_refused(
+    tmp_path: Path, members: dict[str, bytes | str], word: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=word):
+        unpack(pack(tmp_path / "a.tar.gz", members), ["d/a"], tmp_path / "to", 10)
+
+
+def test_a_damaged_download_is_an_error_of_the_download(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar.gz", {"d/b": os.urandom(1 << 16), "d/a": b"1"})
+    path.write_bytes(path.read_bytes()[: 1 << 15])
+    with pytest.raises(OSError, match="damaged"):
+        unpack(path, ["d/a"], tmp_path / "to", 10)
+
+
+def test_a_download_that_does_not_end_is_given_up(
+    tmp_path: Path, serving: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "long").write_bytes(b"0" * 2000)
+    md5 = hashlib.md5(b"0" * 2000, usedforsecurity=False).hexdigest()
+    url = f"{serving(tmp_path)}/long"
+    monkeypatch.setattr(_downloads, "MAX_BYTES", 1999)
+    with pytest.raises(OSError, match="longer than"):
+        fetch(url, md5, tmp_path / "kept", "long")
+    assert not list((tmp_path / "kept").iterdir())
+    monkeypatch.setattr(_downloads, "MAX_BYTES", 2000)
+    assert fetch(url, md5, tmp_path / "kept", "long").read_bytes() == b"0" * 2000
+
+
+def test_fashion_mnist_is_downloaded_checked_and_found_again(
+    root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    serving: Callable[[Path], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = tmp_path_factory.mktemp("server")
+    draw = np.random.default_rng(0)
+    for names, n in zip(fashion_mnist.FILES.values(), (20, 10), strict=True):
+        for name, shape in zip(names, ((n, 28, 28), (n,)), strict=True):
+            body = draw.integers(0, 10, shape, dtype=np.uint8).tobytes()
+            head = b"\0\0\x08" + struct.pack(f">B{len(shape)}I", len(shape), *shape)
+            packed = gzip.compress(head + body)
+            (server / f"{name}.gz").write_bytes(packed)
+            md5 = hashlib.md5(packed, usedforsecurity=False).hexdigest()
+            monkeypatch.setitem(fashion_mnist.MD5, name, md5)
+            monkeypatch.setitem(fashion_mnist.SHA256, name, hashlib.sha256(body).hexdigest())
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "no such folder")
+    monkeypatch.setattr(fashion_mnist, "URL", serving(server))
+    (server / "t10k-images-idx3-ubyte.gz").rename(server / "away")
+    with pytest.raises(InvalidRequest, match="could not be downloaded"):
+        open_dataset(Choice(name="fashion_mnist")).load("train")
+    (server / "away").rename(server / "t10k-images-idx3-ubyte.gz")
+    assert len(open_dataset(Choice(name="fashion_mnist")).load("train").labels) == 20
+    for path in server.iterdir():
+        path.unlink()
+    assert len(open_dataset(Choice(name="fashion_mnist")).load("test").labels) == 10
+    labels = root / "downloads/fashion_mnist/t10k-labels-idx1-ubyte.gz"
+    labels.write_bytes(gzip.compress(head + bytes(10)))
+    with pytest.raises(InvalidRequest, match="is not the authors'"):
+        open_dataset(Choice(name="fashion_mnist")).load("test")
 
 
 @pytest.mark.parametrize("name", NAMES)

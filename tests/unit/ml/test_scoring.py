@@ -35,6 +35,33 @@ def test_wilson_is_known() -> None:
     assert wilson(0, 0) is None
 
 
+def test_wilson_is_that_of_scipy_for_whole_counts() -> None:
+    from scipy.stats import binomtest
+
+    for n in (1, 8, 32, 500):
+        for k in {0, 1, n // 3, n}:
+            theirs = binomtest(k, n).proportion_ci(0.95, "wilson")
+            assert wilson(k, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    low, high = wilson(2.5, 8) or (0, 0)  # half-right answers lie between
+    assert (wilson(2, 8) or (0, 0))[0] < low < (wilson(3, 8) or (0, 0))[0]
+    assert (wilson(2, 8) or (0, 0))[1] < high < (wilson(3, 8) or (0, 0))[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [
+        ([0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (0.0, 0.625)),
+        ([0.3333333333333333, 0.6666666666666666, 0.0, 1.0, 0.6666666666666666], (0.2, 0.8)),
+        ([20.0, 30.0], (20.0, 30.0)),
+        ([1.0, 1.2, 1.5, 2.0, 2.1, 2.4, 3.0, 4.5, 7.0, 90.0], (2.31, 38.211354309357674)),
+        ([0.1, 0.1, 0.1, 0.10000000000000012], (0.1, 0.10000000000000012)),
+    ],
+)
+def test_intervals_of_earlier_reports_come_out_again(values: list[float], ends: tuple[float, float]) -> None:
+    """Recorded before scipy computed them: many ties, few values, an outlier, values that are nearly equal."""
+    assert bca(values) == pytest.approx(ends, rel=1e-12)
+
+
 def test_bca_is_known() -> None:
     # scipy.stats.bootstrap(method="BCa") of these values, 200,000 resamples: (1.93, 5.50)
     values = [1.0, 1.2, 1.5, 2.0, 2.1, 2.4, 3.0, 4.5, 7.0, 9.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from shared.ml.attacks._matching import matcher, total_variation
 from shared.ml.context import generator
 from shared.ml.datasets import _tables
 from shared.ml.datasets._measured import channel_statistics
-from shared.ml.datasets._tables import Table, encode, packaged
+from shared.ml.datasets._tables import Table, encode
 from shared.ml.networks import Architecture, build
 from shared.ml.samples import open_dataset
 from shared.ml.splits import train_and_test
 
+FILES = Path(_tables.__file__).parent / "files"
 HEADER = "id,age,sex,code,risk"
 
 
@@ -42,7 +44,7 @@ def own(**params: Any) -> Any:
 
 
 @pytest.mark.parametrize(("name", "features", "rows"), [("breast_cancer", 30, 569), ("german_credit", 61, 1000)])
-def test_a_packaged_table_is_stratified_in_range_and_its_splits_are_disjoint(
+def test_a_bundled_table_is_stratified_in_range_and_its_splits_are_disjoint(
     name: str, features: int, rows: int
 ) -> None:
     dataset = open_dataset(Choice(name=name))
@@ -60,21 +62,14 @@ def test_a_packaged_table_is_stratified_in_range_and_its_splits_are_disjoint(
     assert (dataset.mean, dataset.std) == channel_statistics(train.images)
 
 
-def test_breast_cancer_is_what_scikit_learn_loads() -> None:
-    from sklearn.datasets import load_breast_cancer
-
-    theirs = load_breast_cancer()
-    data = torch.from_numpy(theirs.data)
-    low, high = data.min(0).values, data.max(0).values
-    scaled = ((data - low) / (high - low)).float()
-    dataset = open_dataset(Choice(name="breast_cancer"))
-    ours = dataset.encoded  # type: ignore[attr-defined]
-    assert torch.equal(ours.samples.images.flatten(1), scaled)
-    assert ours.samples.labels.tolist() == theirs.target.tolist()
-    wording = [str(name).replace(" error", "") for name in theirs.feature_names]
-    assert [set(name.replace("standard error", "").split()) for name in ours.features] == [
-        set(name.split()) for name in wording
-    ]
+def test_the_features_of_breast_cancer_are_named_after_its_first_row() -> None:
+    encoded = open_dataset(Choice(name="breast_cancer")).encoded  # type: ignore[attr-defined]
+    raw = gzip.decompress((FILES / "breast_cancer.csv.gz").read_bytes()).decode()
+    first = [float(value) for value in raw.splitlines()[1].split(",")]
+    assert dict(zip(encoded.features, first, strict=False)) | {
+        "mean radius": 17.99, "standard error area": 153.4, "worst fractal dimension": 0.1189
+    } == dict(zip(encoded.features, first, strict=False))  # fmt: skip
+    assert encoded.samples.labels.bincount().tolist() == [212, 357]  # malignant, benign
 
 
 def test_german_credit_has_one_of_each_kind_a_row() -> None:
@@ -185,18 +180,6 @@ def test_encoding_does_not_depend_on_the_order_of_the_rows() -> None:
     one, other = (encode(Table(some, range(12)), "t", "f") for some in (columns, turned))
     assert (one.features, one.classes) == (other.features, other.classes)
     assert torch.equal(one.samples.images, other.samples.images.flip(0))
-
-
-def test_a_package_that_is_not_installed_is_said() -> None:
-    with pytest.raises(InvalidRequest, match="not installed"):
-        packaged("no_such_package", "data.csv", "0" * 64)
-    with pytest.raises(InvalidRequest, match="not installed"):
-        packaged("sklearn", "datasets/data/no_such.csv", "0" * 64)
-
-
-def test_a_packaged_table_that_was_exchanged_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="not the file that it should be"):
-        packaged("sklearn", "datasets/data/breast_cancer.csv", "0" * 64)
 
 
 def test_features_have_no_neighbours_so_the_prior_of_images_does_not_move_them() -> None:

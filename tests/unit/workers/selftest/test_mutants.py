@@ -34,7 +34,7 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("true_pairs", _search.search, "gradient.sign()", "-gradient.sign()"),
     ("shuffled_truth", nulls.class_mean, "public.labels == label", "public.labels != label"),
     ("shuffled_truth", scoring.summary, "max if higher else min)", "min if higher else max)"),
-    ("null_against_null", statistics.bca, "(1 - level) / 2", "0.4"),
+    ("null_against_null", statistics.bca, "confidence_level=level", "confidence_level=0.2"),
     ("null_against_null", scoring.summary, "[(v - b)", "[(v - 0.9 * b)"),
     ("noise", obfuscation.release, "params.noise * weight", "1e-2 / params.noise * weight"),
     ("harmless_updates", pvalues.max_statistic_p, "null.double().amin(1)", "null.double()[:, 0]"),

@@ -1,8 +1,9 @@
-"""`python -m workers.reconciler`: puts lost attempts back and rings bells that were lost. Any number may run."""
+"""`python -m services.reconciler`: puts lost attempts back and rings bells that were lost. Any number may run."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Protocol
@@ -10,8 +11,8 @@ from typing import Protocol
 import structlog
 
 from shared import logs
-from shared.config import Settings
-from shared.errors import TransientError
+from shared.config import Settings, load_settings
+from shared.errors import PalimpsestError, TransientError
 from shared.jobs import fleet, reconcile
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current
@@ -52,14 +53,19 @@ def look(db: Database, bell: Bell, depth: Depths, settings: Settings, watch: Wat
             log.warning("the job store's clock was set back: what was queued is not left behind", jobs=moved)
 
 
-def main() -> None:
-    """Look every few seconds until told to end."""
+def main() -> int:
+    """Look every few seconds until told to end; 2 when it cannot start."""
     logs.setup()
-    settings, ended = Settings(), threading.Event()
+    ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    db = Database(settings.database_url)
-    require_current(db)
+    try:
+        settings = load_settings()
+        db = Database(settings.database_url)
+        require_current(db)
+    except PalimpsestError as error:
+        sys.stderr.write(f"reconciler: {error}\n")
+        return 2
     bell = CeleryBell(make_celery(settings.broker_url.get_secret_value()))
     watch = Watch(settings.lease, settings.reconcile_every)
     while not ended.wait(settings.reconcile_every):
@@ -69,7 +75,8 @@ def main() -> None:
             log.warning("the job store is away; trying again", error=str(error))
         except Exception as error:  # whatever kombu and redis raise when the broker is away
             log.warning("bells not rung; trying again", error=f"{type(error).__name__}: {error}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

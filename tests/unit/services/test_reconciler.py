@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import update
 
+from services.reconciler import look, missing_bells
 from shared.config import Settings
 from shared.errors import TransientError
 from shared.jobs import fleet
@@ -21,7 +22,6 @@ from shared.jobs.reconcile import Watch, expire_leases
 from shared.jobs.tables import jobs
 from tests.support.jobs import STAGE, Store, planned
 from tests.support.waiting import PATIENCE
-from workers.reconciler import look, missing_bells
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""Files from the servers of their authors: bounded while they come, and kept only if their digest is the known one."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import BinaryIO
+
+from shared.errors import InvalidRequest
+
+FIELD = "params.dataset"
+FOLDER = "downloads"  # in the data root
+MAX_BYTES = 3 << 30  # STL-10's archive has 2.5 GiB
+TIMEOUT_S = 30.0  # without a byte
+
+
+class _Bounded:
+    """Where a download is written, until it is longer than it may be."""
+
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+        self._file, self._left = file, max_bytes
+
+    def write(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError("what came is longer than any archive that is known here")
+        self._file.write(data)
+
+    def flush(self) -> None:
+        pass  # pooch asks for it after every piece
+
+
+def _receive(url: str, path: str, _pooch: object) -> None:
+    from pooch import HTTPDownloader
+
+    with open(path, "wb") as file:
+        HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT_S)(url, _Bounded(file, MAX_BYTES), None)
+
+
+def fetch(url: str, md5: str, folder: Path, name: str) -> Path:
+    """`folder/name`, downloaded unless it is there already. Nobody ever sees half of it.
+
+    Raises:
+        OSError: there is no such file, it is too long, or the server does not answer.
+        ValueError: what came has another md5.
+    """
+    import pooch  # here, as few jobs download
+
+    pooch.get_logger().setLevel("ERROR")  # it would print absolute paths
+    found = pooch.retrieve(url, known_hash=f"md5:{md5}", fname=name, path=folder, downloader=_receive)
+    return Path(found)
+
+
+def unpack(archive: Path, names: Collection[str], to: Path, max_bytes: int) -> None:
+    """These files of a .tar.gz, written into the folder `to` under their last names.
+
+    Raises:
+        InvalidRequest: one is not there, is no regular file, or is above `max_bytes`.
+        OSError: it is damaged, or cannot be written.
+    """
+    to.mkdir()
+    missing = set(names)
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for member in tar:
+                if (name := member.name.removeprefix("./")) not in missing:
+                    continue
+                content = tar.extractfile(member) if member.isreg() else None
+                if content is None or member.size > max_bytes:
+                    raise InvalidRequest(f"{name} of the download is not as published", FIELD)
+                with content, (to / Path(name).name).open("xb") as file:
+                    shutil.copyfileobj(content, file)
+                missing.remove(name)
+                if not missing:
+                    return
+    except (tarfile.TarError, EOFError) as error:
+        raise OSError(f"the download is damaged: {error}") from error
+    raise InvalidRequest(f"the download lacks {', '.join(sorted(missing))}", FIELD)
