@@ -39,10 +39,12 @@ class Pipeline:
             fields: what an audit has.
 
         Raises:
-            InvalidRequest: a stage wants a field that audits do not have, or stages wait for each other.
+            InvalidRequest: no stage is wired, one wants a field that audits do not have, or stages wait for each other.
         """
         entries = {entry.name: entry for entry in catalog if entry.kind == "stage" and entry.wiring is not None}
         wirings = {name: entry.wiring for name, entry in entries.items() if entry.wiring is not None}
+        if not wirings:
+            raise InvalidRequest(_nothing_runs(catalog))
         for name, wiring in wirings.items():
             for field in (wiring.params, wiring.methods, wiring.flag, wiring.seed, *wiring.shared_params):
                 if field is not None and field not in fields:
@@ -69,6 +71,15 @@ class Pipeline:
         defense = place.defense if by_release or wiring.methods in ("defenses", "attacks") else None
         unlearning = place.unlearning if by_release or wiring.methods == "unlearning" else None
         return place._replace(unlearning=unlearning, defense=defense, attack=attack)
+
+
+def _nothing_runs(catalog: Catalog) -> str:
+    if not catalog.names("stage"):
+        return "no worker has published any stage yet: start a worker, then look at /v1/catalog"
+    return (
+        "none of the published stages says how an audit runs it: start workers of the gateway's version, then look at "
+        "/v1/catalog"
+    )
 
 
 def _ordered(

@@ -134,6 +134,10 @@ class _Plan:
         for seed in seeds[1:]:
             self._seed(base, seed)
         self._report(base)
+        if not planner.jobs:  # it would read as if it had succeeded
+            raise InvalidRequest(
+                "this audit comes to no job: each published stage runs only if another one asks for it"
+            )
         return list(planner.jobs.values())
 
     def _base(self) -> _Branch:

@@ -89,6 +89,7 @@ class _Resolver:
         self.catalog = catalog
         self.identify, self.identified = identify, dict[str, str | None]()
         self.pipeline = Pipeline.of(catalog, AuditSpec.model_fields)
+        self._require_run()
         self._require_said_once(spec)
         self.spec = swept(spec, catalog)
         self.against: dict[tuple[int, int], Choice] = {}  # by places of defense and attack
@@ -256,6 +257,17 @@ class _Resolver:
                 same = at  # it is refused when its release is resolved, after what stands before it
             found.setdefault(same, DistinctChoice(at, choice, [])).places.append(at)
         return list(found.values())
+
+    def _require_run(self) -> None:
+        """Refuse an audit some of whose choices no stage would run: it would read as if they had been."""
+        run = {wiring.methods for wiring in self.pipeline.wirings.values()}
+        for methods in (UNLEARNING, DEFENSES, ATTACKS):
+            if methods not in run:
+                raise InvalidRequest(
+                    f"no published stage runs the {methods} of an audit: start workers of the gateway's version, then "
+                    "look at /v1/catalog",
+                    methods,
+                )
 
     def _require_said_once(self, spec: AuditSpec) -> None:
         """Refuse what a stage is given by the audit itself, and would not take from its own parameters."""

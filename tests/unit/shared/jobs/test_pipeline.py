@@ -134,6 +134,36 @@ def test_stages_that_wait_for_each_other_are_refused() -> None:
         Pipeline.of(with_stages(one, other), AuditSpec.model_fields)
 
 
+def test_a_catalog_without_any_stage_runs_no_audit() -> None:
+    with pytest.raises(InvalidRequest, match=r"^no worker has published any stage yet: start a worker, then look at"):
+        planned(Catalog([]))
+
+
+def test_stages_that_say_nothing_of_audits_run_none() -> None:
+    """A fleet whose workers are of before audits were wired."""
+    unwired = Catalog(entry.model_copy(update={"wiring": None}) for entry in catalog())
+    with pytest.raises(InvalidRequest, match=r"^none of the published stages says how an audit runs it: start workers"):
+        planned(unwired)
+
+
+@pytest.mark.parametrize(("gone", "field"), [("unlearn", "unlearning"), ("defend", "defenses"), ("attack", "attacks")])
+def test_methods_that_no_stage_runs_are_refused(gone: str, field: str) -> None:
+    """Without its attacks an audit would succeed and say that nothing leaks."""
+    lacking = Catalog(entry for entry in catalog() if (entry.kind, entry.name) != ("stage", gone))
+    with pytest.raises(InvalidRequest, match=rf"^no published stage runs the {field} of an audit") as error:
+        planned(lacking)
+    assert error.value.field == field
+
+
+def test_a_plan_without_jobs_is_refused() -> None:
+    """Nothing to run would read as succeeded."""
+    demanded = with_stages(
+        **{entry.name: {"on_demand": True, "reported": False} for entry in catalog() if entry.wiring}
+    )
+    with pytest.raises(InvalidRequest, match=r"^this audit comes to no job"):
+        planned(demanded)
+
+
 def test_a_stage_whose_needs_nobody_meets_is_refused_by_its_name() -> None:
     further = stage("further", needs=["SHARDS"], produces=["METRICS"], scopes=(Scope.SEED,))
     with pytest.raises(InvalidRequest, match="further needs SHARDS"):
