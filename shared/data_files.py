@@ -22,6 +22,7 @@ from shared.errors import InvalidRequest
 MAX_HASHED = 16 << 30  # bytes of all files under one path; STL-10 with its unlabelled images has 3 GiB
 MAX_ENTRIES = 200_000  # files and folders under one path
 MAX_DEPTH = 32  # folders in folders
+ABSENT = "absent"  # stands for the digest of what was looked for and is not there
 _CHUNK = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a younger change may be followed by one that the clock of the file system cannot tell
 _REMEMBERED = 500_000  # digests that a process keeps
@@ -38,7 +39,7 @@ class DataFile(NamedTuple):
     optional: bool = False  # read if it is there
 
 
-Identify = Callable[[Sequence[DataFile]], Mapping[str, str]]  # by path, the sha256 of its contents
+Identify = Callable[[Sequence[DataFile]], Mapping[str, str]]  # by path, the sha256 of its contents, or ABSENT
 
 
 def identify_nothing(files: Sequence[DataFile]) -> Mapping[str, str]:
@@ -90,7 +91,8 @@ class DataRoot:
         return seen.hexdigest()
 
     def digests(self, files: Sequence[DataFile]) -> dict[str, str]:
-        """By path, what identifies each file; optional ones that are not there are left out.
+        """By path, what identifies each file: its sha256, or `ABSENT` for an optional one that is not there. That it is
+        not there counts too: what is read in its place would be another once it is.
 
         Raises:
             InvalidRequest: as `identify`, or one is not there.
@@ -98,9 +100,9 @@ class DataRoot:
         found: dict[str, str] = {}
         for file in files:
             sha256 = self.identify(file.path, file.field)
-            if sha256 is not None:
-                found[file.path] = sha256
-            elif not file.optional:
+            if sha256 is not None or file.optional:
+                found[file.path] = sha256 or ABSENT
+            else:
                 raise InvalidRequest(
                     f"there is no {file.path!r} in the data root of the gateway: put it there, or, if it is in that of "
                     "the workers, let PALIMPSEST_DATA_ROOT name the same folder for the gateway (it only reads)",
@@ -126,9 +128,9 @@ class PlannedFiles:
         Raises:
             InvalidRequest: with what has changed, and what to do.
         """
-        now, then = self._root.identify(path, field), self._planned.get(path)
+        now, then = self._root.identify(path, field), self._planned.get(path, ABSENT)
         self._read[path] = field
-        if now == then:
+        if (now or ABSENT) == then:
             return
         if now is None:
             raise InvalidRequest(
@@ -136,9 +138,10 @@ class PlannedFiles:
                 "planned: put it back, and retry the job",
                 field,
             )
+        change = "is new" if then == ABSENT else "has changed"
         raise InvalidRequest(
-            f"{path!r} in the data root {'is new' if then is None else 'has changed'} since the job was planned: post "
-            "it again, and with it the jobs that its inputs come from (an audit does)",
+            f"{path!r} in the data root {change} since the job was planned: post it again, and with it the jobs that "
+            "its inputs come from (an audit does)",
             field,
         )
 

@@ -11,7 +11,7 @@ import pytest
 
 from shared import data_files
 from shared.artifacts import digest
-from shared.data_files import DataFile, DataRoot, PlannedFiles, identify_nothing, inside
+from shared.data_files import ABSENT, DataFile, DataRoot, PlannedFiles, first_inside, identify_nothing, inside
 from shared.errors import InvalidRequest
 
 FIELD = "params.path"
@@ -165,7 +165,7 @@ def test_what_holds_too_much_is_refused(root: DataRoot, monkeypatch: pytest.Monk
 def test_digests_of_what_a_job_names(root: DataRoot) -> None:
     write(root, "mine.npz", b"one")
     files = [DataFile("mine.npz", FIELD), DataFile("cifar10.npz", "params", optional=True)]
-    assert root.digests(files) == {"mine.npz": digest(b"one")}
+    assert root.digests(files) == {"mine.npz": digest(b"one"), "cifar10.npz": ABSENT}
     with pytest.raises(InvalidRequest, match=r"no 'other\.npz' .* PALIMPSEST_DATA_ROOT") as caught:
         root.digests([DataFile("other.npz", FIELD)])
     assert caught.value.field == FIELD
@@ -184,6 +184,7 @@ def test_without_a_data_root_no_file_can_be_named() -> None:
         (digest(b"one"), b"two", "has changed since .* post it again"),
         (digest(b"one"), None, "is not in the data root of the worker, .* put it back"),
         (None, b"two", "is new since .* post it again"),
+        (ABSENT, b"two", "is new since .* post it again"),
     ],
 )
 def test_within_a_job_only_what_was_planned_is_found(
@@ -196,6 +197,13 @@ def test_within_a_job_only_what_was_planned_is_found(
         inside("mine.npz", FIELD)
     if now is not None:
         assert inside("mine.npz", FIELD).read_bytes() == now  # no job
+
+
+def test_what_was_not_there_when_the_job_was_planned_is_not_there_still(root: DataRoot) -> None:
+    files = PlannedFiles(root.digests([DataFile("mine.npz", FIELD, optional=True)]))
+    with files.guarding():
+        assert first_inside(["mine.npz"], FIELD) is None
+    files.require_unchanged()
 
 
 def test_what_changes_while_a_job_reads_it_is_noticed(root: DataRoot) -> None:
