@@ -101,7 +101,12 @@ class Entry(BaseModel):
     @property
     def takes(self) -> list[str]:
         """All roles that this plugin may take, whatever its parameters."""
-        return [*self.needs, *_all_of(self.needs_when), *self.uses]
+        return [*self.may_need, *self.uses]
+
+    @property
+    def may_need(self) -> list[str]:
+        """All roles that this plugin cannot do without, with some parameters."""
+        return [*self.needs, *_all_of(self.needs_when)]
 
     @property
     def makes(self) -> list[str]:

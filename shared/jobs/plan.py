@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.catalog import Catalog, CheckedJob, check_roles
+from shared.catalog import NUMBERED, Catalog, CheckedJob, check_roles
 from shared.data_files import Identify, identify_nothing
 from shared.errors import InvalidRequest
 from shared.jobs.blame import blame
@@ -336,7 +336,9 @@ class _Plan:
             for role in setting.wanted:
                 self._make(role, closing)
             fed = {role: closing.providers[role] for role in setting.supplied if role in closing.providers}
-            self.planner.add_fed(setting, 0, many | fed)
+            # what else a reported stage makes is nobody's business there
+            told = {role: made for role, made in many.items() if NUMBERED.sub("", role) in setting.checked.many}
+            self.planner.add_fed(setting, 0, told | fed)
 
 
 _SINGULAR = {"unlearning": "unlearning", "defenses": "defense", "attacks": "attack"}

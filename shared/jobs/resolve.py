@@ -92,7 +92,7 @@ def resolve(spec: AuditSpec, catalog: Catalog, require_jobs: Callable[[int], Non
 class _Resolver:
     def __init__(self, spec: AuditSpec, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.pipeline = Pipeline.of(catalog, AuditSpec.model_fields)
+        self.pipeline = Pipeline.of(catalog)
         self._require_run()
         self._require_said_once(spec)
         self.spec = swept(spec, catalog)
