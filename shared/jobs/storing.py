@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
@@ -20,13 +20,11 @@ from shared.jobs.inserting import insert_rows
 from shared.jobs.moves import hopeless
 from shared.jobs.ranking import rank
 from shared.jobs.records import Input, Job, PlannedJob
-from shared.jobs.rows import owns, to_json
+from shared.jobs.rows import owns, slices, to_json
 from shared.jobs.states import State
 from shared.jobs.tables import artifacts, events, job_inputs, jobs
 from shared.jobs.tables import plugin_sets as plugin_sets_table
 
-T = TypeVar("T")
-VALUES = 500  # values in one IN (...): databases bound them
 TICK = 1e-6  # seconds between the jobs of one submission: they keep the order of the plan
 
 
@@ -97,7 +95,7 @@ def store(
         made.add(draft.id)
     if any(d.row["direct"] for d in drafts.values()):
         by_hand = [row.id for row in equals.values() if not row.direct]
-        for some in _slices(by_hand):
+        for some in slices(by_hand):
             connection.execute(update(jobs).where(jobs.c.id.in_(some)).values(direct=True))
     if new:
         _insert(connection, new, records)
@@ -175,7 +173,7 @@ def _is_ready(i: Input, parents: Mapping[str, Row[Any]], made: set[str]) -> bool
 def _lock_equals(connection: Connection, tenant: str, keys: Sequence[str]) -> dict[str, Row[Any]]:
     """By live key, the jobs that answer for equal ones."""
     found: dict[str, Row[Any]] = {}
-    for some in _slices(sorted(keys)):
+    for some in slices(sorted(keys)):
         query = select(jobs).where(jobs.c.tenant == tenant, jobs.c.live_key.in_(some))
         found |= {r.live_key: r for r in connection.execute(query.order_by(jobs.c.live_key).with_for_update())}
     return found
@@ -183,7 +181,7 @@ def _lock_equals(connection: Connection, tenant: str, keys: Sequence[str]) -> di
 
 def _lock_jobs(connection: Connection, tenant: str, ids: Iterable[str]) -> dict[str, Row[Any]]:
     found: dict[str, Row[Any]] = {}
-    for some in _slices(wanted := sorted(ids)):
+    for some in slices(wanted := sorted(ids)):
         query = select(jobs).where(jobs.c.id.in_(some)).order_by(jobs.c.id).with_for_update()
         found |= {r.id: r for r in connection.execute(query) if r.tenant == tenant}
     for job_id in wanted:
@@ -194,14 +192,9 @@ def _lock_jobs(connection: Connection, tenant: str, ids: Iterable[str]) -> dict[
 
 def _require_artifacts(connection: Connection, tenant: str, inputs: Sequence[Input], now: float) -> None:
     known: set[str] = set()
-    for some in _slices(sorted({str(i.sha256) for i in inputs})):
+    for some in slices(sorted({str(i.sha256) for i in inputs})):
         query = select(artifacts.c.sha256).where(owns(tenant, now), artifacts.c.sha256.in_(some))
         known |= set(connection.execute(query).scalars())
     for i in inputs:
         if i.sha256 not in known:
             raise InvalidRequest(f"there is no artifact {i.sha256}", f"inputs.{i.role}")
-
-
-def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), VALUES):
-        yield items[start : start + VALUES]
