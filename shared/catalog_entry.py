@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from shared.plugins import (
     DatasetPlugin,
@@ -53,6 +53,14 @@ class Entry(BaseModel):
     )
 
     _traits: Traits = PrivateAttr()
+
+    @field_validator("wiring", mode="before")
+    @classmethod
+    def _known_of_wiring(cls, wiring: Any) -> Any:
+        # who declares a wiring is told of a field that there is none of; a worker of a newer version may publish more
+        if not isinstance(wiring, Mapping):
+            return wiring
+        return {name: value for name, value in wiring.items() if name in Wiring.model_fields}
 
     def model_post_init(self, _: Any) -> None:
         # a trait that is missing or has no such value is refused with the entry
