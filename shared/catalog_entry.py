@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
 from shared.plugins import (
     DatasetPlugin,
@@ -54,6 +54,14 @@ class Entry(BaseModel):
 
     _traits: Traits = PrivateAttr()
 
+    @field_validator("wiring", mode="before")
+    @classmethod
+    def _known_of_wiring(cls, wiring: Any) -> Any:
+        # who declares a wiring is told of a field that there is none of; a worker of a newer version may publish more
+        if not isinstance(wiring, Mapping):
+            return wiring
+        return {name: value for name, value in wiring.items() if name in Wiring.model_fields}
+
     def model_post_init(self, _: Any) -> None:
         # a trait that is missing or has no such value is refused with the entry
         self._traits = read_traits(self.kind, self.traits)
@@ -101,7 +109,12 @@ class Entry(BaseModel):
     @property
     def takes(self) -> list[str]:
         """All roles that this plugin may take, whatever its parameters."""
-        return [*self.needs, *_all_of(self.needs_when), *self.uses]
+        return [*self.may_need, *self.uses]
+
+    @property
+    def may_need(self) -> list[str]:
+        """All roles that this plugin cannot do without, with some parameters."""
+        return [*self.needs, *_all_of(self.needs_when)]
 
     @property
     def makes(self) -> list[str]:

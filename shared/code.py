@@ -2,8 +2,8 @@
 
 It covers the module's source, the source of every module it imports, directly or not, of the project or of its own
 package, all modules of a package that is a list (`shared.folders`), the files in a folder `templates` beside any of
-them, and the installed version of every other package that these import. Two machines with the same digest run the
-same code.
+them, and the installed version of every other package that these import. A compiled module has no source: it counts by
+the version of its package. Two machines with the same digest run the same code.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ def _distributions() -> dict[str, list[str]]:
 
 @cache
 def _source(module: str) -> Path | None:
-    """The file of a module, without importing it where it is not imported yet."""
+    """The source file of a module, without importing it where it is not imported yet; None if it has none."""
     loaded = sys.modules.get(module)
     if loaded is not None:
         file: str | None = getattr(loaded, "__file__", None)
-        return Path(file) if file else None
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    else:
+        try:
+            spec = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            return None
+        file = spec.origin if spec else None
+    return Path(file) if file and file.endswith(".py") else None
 
 
 @cache
@@ -48,7 +49,7 @@ def _imports(module: str) -> frozenset[str]:
     names: set[str] = set()
     top = module.split(".")[0]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):

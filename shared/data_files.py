@@ -7,8 +7,10 @@ and a worker reads a file only if it still has that digest (`PlannedFiles`).
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,12 +24,15 @@ from shared.errors import InvalidRequest
 MAX_HASHED = 16 << 30  # bytes of all files under one path; STL-10 with its unlabelled images has 3 GiB
 MAX_ENTRIES = 200_000  # files and folders under one path
 MAX_DEPTH = 32  # folders in folders
+ABSENT = "absent"  # stands for the digest of what was looked for and is not there
 _CHUNK = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a younger change may be followed by one that the clock of the file system cannot tell
 _REMEMBERED = 500_000  # digests that a process keeps
 
 _Version = tuple[int, int, int, int, int]
 _known: dict[_Version, str] = {}
+_lock = threading.Lock()
+_readers: dict[_Version, tuple[threading.Lock, int]] = {}  # of a file that is being read, and how many want it
 
 
 class DataFile(NamedTuple):
@@ -38,7 +43,7 @@ class DataFile(NamedTuple):
     optional: bool = False  # read if it is there
 
 
-Identify = Callable[[Sequence[DataFile]], Mapping[str, str]]  # by path, the sha256 of its contents
+Identify = Callable[[Sequence[DataFile]], Mapping[str, str]]  # by path, the sha256 of its contents, or ABSENT
 
 
 def identify_nothing(files: Sequence[DataFile]) -> Mapping[str, str]:
@@ -65,32 +70,42 @@ class DataRoot:
 
         Raises:
             InvalidRequest: as `find`; or something of it is neither a regular file nor a folder, changes while it is
-                read, or is above `MAX_HASHED` bytes, `MAX_ENTRIES` entries or `MAX_DEPTH` folders in folders.
+                read, or is above `MAX_HASHED` bytes (a file that several links name counts for each), `MAX_ENTRIES`
+                entries or `MAX_DEPTH` folders in folders.
         """
         path = find(self.folder, relative, field)
         if path is None:
             return None
-        if not path.is_dir():
-            return _digest_file(self.folder, path, relative, field, MAX_HASHED)
+        left = _Allowance(relative, field)
+        try:
+            if not path.is_dir():
+                return _digest_file(self.folder, path, relative, field, left)
+            return self._digest_folder(path, relative, field, left)
+        except OSError as error:
+            raise InvalidRequest(
+                f"{relative!r} cannot be read: {why(error)}; if it was being changed, post the job again", field
+            ) from error
+
+    def _digest_folder(self, path: Path, relative: str, field: str, left: _Allowance) -> str:
         seen = hashlib.sha256()
-        left = MAX_HASHED
-        for count, entry in enumerate(_walk(path, relative, field)):
+        for entry in _walk(path, relative, field, left):
             name = os.fsencode(os.path.relpath(entry.path, path))
-            if count >= MAX_ENTRIES:
-                raise InvalidRequest(f"{relative!r} holds more than {MAX_ENTRIES:,} files", field)
             if entry.is_dir(follow_symlinks=False):
                 seen.update(b"folder %d " % len(name) + name)
                 continue
-            told = os.path.join(relative, os.path.relpath(entry.path, path))
             found = entry.stat(follow_symlinks=False)
-            known = _known.get(_version(found)) if stat.S_ISREG(found.st_mode) else None
-            sha256 = known or _digest_file(self.folder, Path(entry.path), told, field, left)
-            left -= found.st_size
+            sha256 = _known.get(_version(found)) if stat.S_ISREG(found.st_mode) else None
+            if sha256 is not None:
+                left.take_bytes(found.st_size)
+            else:
+                told = os.path.join(relative, os.path.relpath(entry.path, path))
+                sha256 = _digest_file(self.folder, Path(entry.path), told, field, left)
             seen.update(b"file %d " % len(name) + name + sha256.encode())
         return seen.hexdigest()
 
     def digests(self, files: Sequence[DataFile]) -> dict[str, str]:
-        """By path, what identifies each file; optional ones that are not there are left out.
+        """By path, what identifies each file: its sha256, or `ABSENT` for an optional one that is not there. That it is
+        not there counts too: what is read in its place would be another once it is.
 
         Raises:
             InvalidRequest: as `identify`, or one is not there.
@@ -98,9 +113,9 @@ class DataRoot:
         found: dict[str, str] = {}
         for file in files:
             sha256 = self.identify(file.path, file.field)
-            if sha256 is not None:
-                found[file.path] = sha256
-            elif not file.optional:
+            if sha256 is not None or file.optional:
+                found[file.path] = sha256 or ABSENT
+            else:
                 raise InvalidRequest(
                     f"there is no {file.path!r} in the data root of the gateway: put it there, or, if it is in that of "
                     "the workers, let PALIMPSEST_DATA_ROOT name the same folder for the gateway (it only reads)",
@@ -126,9 +141,9 @@ class PlannedFiles:
         Raises:
             InvalidRequest: with what has changed, and what to do.
         """
-        now, then = self._root.identify(path, field), self._planned.get(path)
+        now, then = self._root.identify(path, field), self._planned.get(path, ABSENT)
         self._read[path] = field
-        if now == then:
+        if (now or ABSENT) == then:
             return
         if now is None:
             raise InvalidRequest(
@@ -136,9 +151,10 @@ class PlannedFiles:
                 "planned: put it back, and retry the job",
                 field,
             )
+        change = "is new" if then == ABSENT else "has changed"
         raise InvalidRequest(
-            f"{path!r} in the data root {'is new' if then is None else 'has changed'} since the job was planned: post "
-            "it again, and with it the jobs that its inputs come from (an audit does)",
+            f"{path!r} in the data root {change} since the job was planned: post it again, and with it the jobs that "
+            "its inputs come from (an audit does)",
             field,
         )
 
@@ -194,40 +210,105 @@ def first_inside(candidates: Iterable[str], field: str, good: Callable[[Path], b
     return None
 
 
-def _walk(folder: Path, name: str, field: str, depth: int = 1) -> Iterator[os.DirEntry[str]]:
+class _Allowance:
+    """How much under one path may still be listed and read, whether it is known already or not."""
+
+    def __init__(self, relative: str, field: str) -> None:
+        self._relative, self._field = relative, field
+        self._bytes, self._entries = MAX_HASHED, MAX_ENTRIES
+
+    def take_entry(self) -> None:
+        """One more file or folder.
+
+        Raises:
+            InvalidRequest: there are too many.
+        """
+        self._entries -= 1
+        if self._entries < 0:
+            raise InvalidRequest(f"{self._relative!r} holds more than {MAX_ENTRIES:,} files and folders", self._field)
+
+    def take_bytes(self, size: int) -> None:
+        """One more file of that size.
+
+        Raises:
+            InvalidRequest: it is too much.
+        """
+        self._bytes -= size
+        if self._bytes < 0:
+            raise InvalidRequest(f"{self._relative!r} is above {MAX_HASHED:,} bytes", self._field)
+
+
+def _walk(folder: Path, name: str, field: str, left: _Allowance, depth: int = 1) -> Iterator[os.DirEntry[str]]:
     """All files and folders below, each folder before what it holds, by name."""
     if depth > MAX_DEPTH:
         raise InvalidRequest(f"{name.split(os.sep)[0]!r} holds folders in folders more than {MAX_DEPTH} deep", field)
+    entries = []
     try:
         with os.scandir(folder) as found:
-            entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: os.fsencode(e.name))
+            for entry in found:
+                left.take_entry()
+                if not entry.name.startswith("."):
+                    entries.append(entry)
     except OSError as error:
         raise InvalidRequest(f"{name!r} cannot be listed: {why(error)}", field) from error
-    for entry in entries:
+    for entry in sorted(entries, key=lambda e: os.fsencode(e.name)):
         yield entry
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), os.path.join(name, entry.name), field, depth + 1)
+            yield from _walk(Path(entry.path), os.path.join(name, entry.name), field, left, depth + 1)
 
 
-def _digest_file(root: Path, path: Path, name: str, field: str, max_bytes: int) -> str:
-    """sha256 of a file's bytes. One that has not changed is read once a process."""
-    with open_file(path, field, root=root, max_bytes=max_bytes, name=name) as file:
-        version = _version(os.fstat(file.fileno()))
-        if version in _known:
-            return _known[version]
-        seen = hashlib.sha256()
-        try:
-            while chunk := file.read(_CHUNK):
-                seen.update(chunk)
-        except OSError as error:
-            raise InvalidRequest(f"{name!r} cannot be read: {why(error)}", field) from error
-        if _version(os.fstat(file.fileno())) != version:
-            raise InvalidRequest(f"{name!r} is being written: post the job again when it is whole", field)
-    if time.time_ns() - version[-1] > _SETTLED_NS:
+def _digest_file(root: Path, path: Path, name: str, field: str, left: _Allowance) -> str:
+    """sha256 of a file's bytes. One that has not changed is read once a process, though several ask at a time."""
+    with open_file(path, field, root=root, max_bytes=MAX_HASHED, name=name) as file:
+        opened = os.fstat(file.fileno())
+        left.take_bytes(opened.st_size)
+        version = _version(opened)
+        with _reading_alone(version):
+            known = _known.get(version)
+            if known is not None:
+                return known
+            sha256 = _digest_bytes(file, opened.st_size)
+            if sha256 is None or _version(os.fstat(file.fileno())) != version:
+                raise InvalidRequest(f"{name!r} is being written: post the job again when it is whole", field)
+            if time.time_ns() - version[-1] > _SETTLED_NS:
+                _remember(version, sha256)
+            return sha256
+
+
+def _digest_bytes(file: io.BufferedReader, size: int) -> str | None:
+    """sha256 of a file of that size; None if it has more."""
+    seen, read = hashlib.sha256(), 0
+    while chunk := file.read(_CHUNK):
+        seen.update(chunk)
+        read += len(chunk)
+        if read > size:  # one that grows is not read without end
+            return None
+    return seen.hexdigest()
+
+
+@contextmanager
+def _reading_alone(version: _Version) -> Iterator[None]:
+    """Wait until nobody else reads this version of a file: what he found is known then."""
+    with _lock:
+        reader, count = _readers.get(version, (threading.Lock(), 0))
+        _readers[version] = reader, count + 1
+    try:
+        with reader:
+            yield
+    finally:
+        with _lock:
+            reader, count = _readers[version]
+            if count > 1:
+                _readers[version] = reader, count - 1
+            else:
+                del _readers[version]
+
+
+def _remember(version: _Version, sha256: str) -> None:
+    with _lock:
         if len(_known) >= _REMEMBERED:
             _known.clear()
-        _known[version] = seen.hexdigest()
-    return seen.hexdigest()
+        _known[version] = sha256
 
 
 def _version(found: os.stat_result) -> _Version:

@@ -144,7 +144,10 @@ def check_schema(schema: dict[str, Any]) -> None:
         raise ValueError(f"its schema is {depth} levels deep, above {MAX_DEPTH}")
     if nodes > MAX_NODES:
         raise ValueError(f"its schema comes to {nodes} schemas, above {MAX_NODES}")
-    if _count_marks(whole) != sum(_count_marks(p, collected=True) for p in whole.properties.values()):
+    properties = whole.properties.values()
+    if _count_marks(whole) != sum(_count_marks(p, collected=True) for p in properties) or not all(
+        _is_path(marked) for p in properties for marked in _marked(p)
+    ):
         raise ValueError("x-data marks a parameter that is a path, or a list of paths, and nothing within an object")
 
 
@@ -154,6 +157,26 @@ def _count_marks(schema: ParamSchema, collected: bool = False) -> int:
     items = [schema.items] if isinstance(schema.items, ParamSchema) else []
     parts = [*alternatives, *items] if collected else [*schema.parts(), *schema.defs.values()]
     return int(schema.data is True) + sum(_count_marks(part, collected) for part in parts)
+
+
+def _marked(schema: ParamSchema) -> Iterator[ParamSchema]:
+    """The parts that are marked as data files, as `data_paths` finds them."""
+    if schema.data is True:
+        yield schema
+    items = [schema.items] if isinstance(schema.items, ParamSchema) else []
+    for part in (*(schema.anyOf or ()), *items):
+        yield from _marked(part)
+
+
+def _is_path(schema: ParamSchema) -> bool:
+    """Whether each value that it lets pass is a path, a list of paths, or null: `data_paths` finds no other."""
+    if schema.anyOf:
+        return all(_is_path(alternative) for alternative in schema.anyOf)
+    types = set(schema.type) if isinstance(schema.type, list) else {schema.type}
+    if not types <= {"string", "array", "null"}:
+        return False
+    items = [*(schema.prefixItems or ()), *([schema.items] if isinstance(schema.items, ParamSchema) else ())]
+    return "array" not in types or (bool(items) and all(_is_path(item) for item in items))
 
 
 class _Measure:

@@ -44,17 +44,22 @@ def _group(room: str) -> str:
 class Registry(Generic[P]):
     """The plugins of one kind."""
 
-    def __init__(self, plugin: type[P], package: str, check: Callable[[P], None] | None = None) -> None:
+    def __init__(
+        self, plugin: type[P], package: str, check: Callable[[P], None] | None = None, *, one_a_file: bool = False
+    ) -> None:
         """
         Args:
             plugin: what a plugin of this kind says of itself.
             package: the folder's import name (`__name__` of its `__init__`).
             check: raises PluginImportError for what no plugin of this kind may be.
+            one_a_file: whether each file, and each entry point, is one plugin of its name: then `list_files` and
+                `list_entries` name them all without importing any.
         """
         self.kind = plugin.kind
         self._plugin = plugin
         self.package = package
         self._check = check
+        self._one_a_file = one_a_file
         self._plugins: dict[str, P] = {}
         self._loaded = False
 
@@ -101,30 +106,38 @@ class Registry(Generic[P]):
         """Import every plugin file of the folder, and every module that an installed package enters for it.
 
         Raises:
-            PluginImportError: one does not import, or registers nothing; the message names the file, or the
-                distribution and its entry point.
+            PluginImportError: one does not import, registers nothing, or plugins of other names where its own counts;
+                the message names the file, or the distribution and its entry point.
         """
         if self._loaded:
             return self
         package = importlib.import_module(self.package)
         for file in list_files(package.__path__):
             name = f"{self.package}.{file}"
-            self._import(name, f"plugin {name.replace('.', '/')}.py", ", or start the file's name with _")
+            self._import(name, file, f"plugin {name.replace('.', '/')}.py", ", or start the file's name with _")
         group = _group(self.package.rpartition(".")[2])
         entered = [(e.dist.name if e.dist else "?", e) for e in metadata.entry_points(group=group)]
         for owner, entry in sorted(entered, key=lambda pair: (pair[0], pair[1].name)):
-            self._import(entry.module, f"entry point {entry.name!r} ({group}) of the distribution {owner!r}")
+            self._import(
+                entry.module, entry.name, f"entry point {entry.name!r} ({group}) of the distribution {owner!r}"
+            )
         self._loaded = True
         return self
 
-    def _import(self, module: str, who: str, otherwise: str = "") -> None:
+    def _import(self, module: str, name: str, who: str, otherwise: str = "") -> None:
         try:
             importlib.import_module(module)
         except Exception as error:  # whatever a plugin raises at import, whose it is must be told
             why = str(error) if isinstance(error, PluginImportError) else f"{type(error).__name__}: {error}"
             raise PluginImportError(f"{who} does not import: {why}") from error
-        if not any(f"{p.module}.".startswith(f"{module}.") for p in self._plugins.values()):
+        registered = sorted(p.name for p in self._plugins.values() if f"{p.module}.".startswith(f"{module}."))
+        if not registered:
             raise PluginImportError(f"{who} registers no {self.kind}: decorate its class or function{otherwise}")
+        if self._one_a_file and registered != [name]:
+            raise PluginImportError(
+                f"{who} registers {' and '.join(registered)}: let it register the one {self.kind} {name!r}, which is "
+                "looked for under that name"
+            )
 
     def forget(self, name: str) -> None:
         """Drop a plugin, so that a test can add one and leave no trace."""

@@ -15,9 +15,10 @@ from importlib import metadata
 from shared.catalog import Catalog, Entry
 from shared.code import digest_of
 from shared.config import load_settings
-from shared.errors import PalimpsestError
+from shared.errors import InvalidRequest, PalimpsestError, PluginImportError
 from shared.jobs import fleet
 from shared.jobs.database import Database
+from shared.jobs.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,17 @@ def load() -> Catalog:
     """Import every plugin and describe it.
 
     Raises:
-        PluginImportError: names the file that is broken.
+        PluginImportError: names the file that is broken, or the stages that no audit could run together.
     """
     from shared.ml import REGISTRIES
     from workers.stages import registry as stages
 
-    return Catalog(Entry.of(p, digest_of(p.module)) for registry in (*REGISTRIES, stages) for p in registry)
+    catalog = Catalog(Entry.of(p, digest_of(p.module)) for registry in (*REGISTRIES, stages) for p in registry)
+    try:
+        Pipeline.of(catalog)
+    except InvalidRequest as error:
+        raise PluginImportError(error.message) from error
+    return catalog
 
 
 def device_kind() -> str:

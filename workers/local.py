@@ -42,7 +42,6 @@ def run_stage(
     roles = {
         role for p, m in zip(plugins, made, strict=True) for role in [*p.uses, *Entry.of(p).needed(m.model_dump())]
     }
-    roles |= {role for role in inputs if role.rpartition("_")[0] in plugin.many}
     ctx = JobContext(
         params=made[0],
         method=chosen,

@@ -11,7 +11,7 @@ from flask import current_app, g
 
 from services.gateway.counts import QueueCounts
 from services.gateway.published import PublishedCatalog
-from services.gateway.turns import Turns
+from services.gateway.turns import READERS, Turns
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
 from shared.data_files import DataFile, DataRoot
@@ -50,7 +50,8 @@ class Gateway:
     catalog: PublishedCatalog
     stream_slots: threading.BoundedSemaphore
     counts: QueueCounts
-    planning: Turns = field(default_factory=Turns)
+    planning: Turns = field(default_factory=lambda: Turns("planning"))
+    reading: Turns = field(default_factory=lambda: Turns("reading data files for", READERS))
 
     @classmethod
     def of(cls, deps: GatewayDeps) -> Gateway:
@@ -69,12 +70,16 @@ def db() -> Database:
 
 
 def identify(files: Sequence[DataFile]) -> Mapping[str, str]:
-    """By path, the digests of files of the data root.
+    """By path, the digests of files of the data root. To be called outside of the turn to plan: it may take minutes.
 
     Raises:
         InvalidRequest: one is not there, or cannot be identified.
+        TransientError: files are read for others, and too many wait already.
     """
-    return DataRoot(gateway().deps.settings.data_root).digests(files)
+    if not files:
+        return {}
+    with gateway().reading.turn():
+        return DataRoot(gateway().deps.settings.data_root).digests(files)
 
 
 def tenant() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,12 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from services.gateway.bodies import SHORT_BYTES
 from services.gateway.damaged import check_shared
 from services.gateway.deps import db, gateway, identify, tenant
-from shared.catalog import Catalog
+from shared.catalog import Catalog, CheckedJob
 from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
 from shared.jobs import reads
+from shared.jobs.inheritance import data_behind
 from shared.jobs.lineage import find_inputs
-from shared.jobs.plan import plan_job
+from shared.jobs.plan import check_posted, plan_checked
 from shared.jobs.records import Input, Job, PlannedJob, Submitted
 from shared.jobs.spec import Seed, TimeLimit
 from shared.jobs.states import State
@@ -117,37 +118,39 @@ class Parents:
 
 
 def plan_posted(body: JobRequest) -> PlannedJob:
-    """The job that a body asks for.
+    """The job that a body asks for. Files are read between the turns, while others plan.
 
     Raises:
         InvalidRequest: by field: what the catalog refuses, an input that does not exist or does not fit.
-        TransientError: it is long, and others are planned.
+        TransientError: it is long, and others are planned; or many others have files read.
     """
     catalog = gateway().catalog.catalog
+    with _turn_if_long():
+        checked = check_posted(catalog, body.stage, body.method, body.params)
     inputs, seed = dict(body.inputs), body.seed
     if body.source is not None:
-        start, found = _found(body, catalog)
+        start, found = _found(body, catalog, checked)
         inputs = found | inputs
         seed = start.seed if seed is None else seed
     parents = _parents(inputs)
-    long = (request.content_length or 0) > SHORT_BYTES
-    with gateway().planning.turn() if long else nullcontext():
-        return plan_job(
-            catalog,
-            body.stage,
-            body.method,
-            body.params,
-            seed or 0,
-            parents.inputs,
-            parent_keys=parents.keys,
-            fresh=body.fresh,
-            identify=identify,
-        )
+    data = identify(checked.data_files)
+    behind = {
+        i.role: data_behind(db(), tenant(), i.sha256, identify, f"inputs.{i.role}") for i in parents.inputs if i.sha256
+    }
+    with _turn_if_long():
+        return plan_checked(
+            checked, body.stage, body.method, seed or 0, parents.inputs,
+            parent_keys=parents.keys, fresh=body.fresh, data=data, behind=behind,
+        )  # fmt: skip
 
 
-def _found(body: JobRequest, catalog: Catalog) -> tuple[Job, dict[str, Source]]:
+def _turn_if_long() -> AbstractContextManager[None]:
+    """A turn to plan, for a body that takes more than some milliseconds."""
+    return gateway().planning.turn() if len(request.get_data()) > SHORT_BYTES else nullcontext()
+
+
+def _found(body: JobRequest, catalog: Catalog, job: CheckedJob) -> tuple[Job, dict[str, Source]]:
     """The job that `from` names, and the inputs that it and its ancestors have for this one."""
-    job = catalog.describe(body.stage, body.method, body.params)
     # What only a method may use is left out: what an attacker is given is a choice.
     roles = dict.fromkeys((*job.needs, *catalog.get("stage", body.stage, "stage").uses))
     open_roles = [role for role in roles if role not in body.inputs]

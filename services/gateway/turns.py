@@ -1,7 +1,8 @@
-"""Turns: planning is work of this very process, so one request at a time plans, few wait, and others come again.
+"""Turns: what is work of this very process few requests do at a time, few wait for, and others come again for.
 
-Under Python's one lock, a hundred plans side by side would take as long as one after the other, and everything else
-would wait for them, /livez too.
+Planning one request does at a time: under Python's one lock, a hundred plans side by side would take as long as one
+after the other, and everything else would wait for them, /livez too. Reading data files waits for the disk: some do at
+a time, outside of the turn to plan.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from contextlib import contextmanager
 from shared.errors import TransientError
 
 WAITING = 8  # requests that may wait, each of which holds a thread
-PATIENCE_S = 5.0  # how long; the largest plan takes about a second of CPU
+PATIENCE_S = 5.0  # how long; the largest plan takes about a second of CPU, in which no file is read
+READERS = 4  # requests at a time for which data files are read
 
 
 class Turns:
-    """One at a time, with a short queue."""
+    """One at a time, or a few, with a short queue."""
 
-    def __init__(self, waiting: int = WAITING, patience_s: float = PATIENCE_S) -> None:
-        self._places = threading.BoundedSemaphore(waiting + 1)
-        self._turn = threading.Lock()
+    def __init__(self, doing: str, at_once: int = 1, *, waiting: int = WAITING, patience_s: float = PATIENCE_S) -> None:
+        """`doing`: what is done for a request, for messages."""
+        self._doing = doing
+        self._places = threading.BoundedSemaphore(waiting + at_once)
+        self._turn = threading.BoundedSemaphore(at_once)
         self._patience_s = patience_s
 
     @contextmanager
@@ -32,10 +36,10 @@ class Turns:
             TransientError: too many wait already, or it took too long.
         """
         if not self._places.acquire(blocking=False):
-            raise TransientError("this gateway is planning other requests, and as many wait as may")
+            raise TransientError(f"this gateway is {self._doing} other requests, and as many wait as may")
         try:
             if not self._turn.acquire(timeout=self._patience_s):
-                raise TransientError(f"this gateway was planning other requests for {self._patience_s:g} s")
+                raise TransientError(f"this gateway was {self._doing} other requests for {self._patience_s:g} s")
             try:
                 yield
             finally:

@@ -59,7 +59,8 @@ class JobView(BaseModel):
     plan_key: str = Field(description="equal for equal jobs, known at submission")
     content_key: str | None = Field(description="equal for equal work, known when its inputs are")
     data: dict[str, str] = Field(
-        description="by path, sha256 of the files of the data root that it and what it is made from read"
+        description="by path, sha256 of the files of the data root that it and what it is made from read; `absent` of "
+        "those that were looked for and not there"
     )
     code: str = Field(description="digest of the code that makes its result")
     version: int = Field(description="grows with every change")

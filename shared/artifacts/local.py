@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-DRAFTS = "drafts"  # inside the store's folder: a name is given by a link, which does not leave a file system
+DRAFTS = "drafts"  # inside the store's folder: a draft gets its name by a rename, which does not leave a file system
 STALE_S = 3600.0  # a draft that nobody has written to for so long belongs to a writer that was killed
 
 

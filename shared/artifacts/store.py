@@ -128,6 +128,8 @@ class ArtifactStore:
     def put_stream(self, source: Iterable[bytes] | IO[bytes]) -> Stored:
         """Store bytes as they come, whose number nobody needs to know; at most a few chunks are in memory.
 
+        Jobs know what they store and `put` it; this is for uploads, of which the gateway holds no more than a chunk.
+
         They go into a draft, which gets its address when they have all come. What `source` raises is raised, and leaves
         nothing behind.
 

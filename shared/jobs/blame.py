@@ -35,8 +35,15 @@ def blame(paths: Blame) -> Iterator[None]:
     try:
         yield
     except InvalidRequest as error:
-        for own, there in sorted(paths.items(), key=lambda p: -len(p[0])):
-            if error.field == own or error.field.startswith(own + "."):
-                field = there + error.field[len(own) :]
-                raise InvalidRequest(error.message.replace(f"{error.field}: ", f"{field}: ", 1), field) from error
-        raise
+        field = place_of(error.field, paths)
+        if field == error.field:
+            raise
+        raise InvalidRequest(error.message.replace(f"{error.field}: ", f"{field}: ", 1), field) from error
+
+
+def place_of(field: str, paths: Blame) -> str:
+    """Where a path within one job stands in the audit (longest match); itself if nowhere."""
+    for own, there in sorted(paths.items(), key=lambda p: -len(p[0])):
+        if field == own or field.startswith(own + "."):
+            return there + field[len(own) :]
+    return field

@@ -1,6 +1,6 @@
 """An artifact that the store has lost or damaged: the job that made it makes it again, and who needs it waits.
 
-Its rows stay while it is made again, and `claims.finish` replaces them: an artifact is what its address says or it
+Its rows stay while it is made again, and `completion.finish` replaces them: an artifact is what its address says or it
 is not there, so a row can promise nothing false. Whoever finds damage looks up its maker, looks at the bytes a
 second time, and only then reports it: a maker that has been claimed since has made the bytes anew already, and is
 left alone. So any number may notice at once.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from shared.catalog import Catalog
 from shared.errors import InvalidRequest
 from shared.jobs.database import Database
 from shared.jobs.records import Input, Job
-from shared.jobs.rows import job_record, job_records
+from shared.jobs.rows import job_record, job_records, slices
 from shared.jobs.states import State
 from shared.jobs.tables import jobs
+
+SHOWN = 3  # sources of a role that a message names
 
 
 @dataclass(frozen=True)
@@ -51,24 +53,30 @@ class Lineage:
         self._seen = {job_id}
 
     def take(self, found: Iterable[Job]) -> None:
-        """The jobs that were asked for, all at the same distance.
+        """The jobs that were asked for, all at the same distance. They are looked at one after the other: of a report
+        they are thousands.
 
         Raises:
             InvalidRequest: two of them supply the same role from different sources.
         """
-        level = list(found)
-        for offers in ([self._made(job) for job in level], [self._given(job) for job in level]):
+        made: dict[str, dict[Input, None]] = {role: {} for role in self._open}
+        given: dict[str, dict[Input, None]] = {role: {} for role in self._open}
+        above: dict[str, None] = {}
+        for job in found:
+            for offers, sources in ((self._made(job), made), (self._given(job), given)):
+                for role in self._open:
+                    if role in offers:
+                        sources[role][offers[role]] = None
+            above |= dict.fromkeys(i.parent for i in job.inputs if i.parent and i.role not in self._relations.twins)
+        for sources in (made, given):
             for role in list(self._open):
-                sources = dict.fromkeys(offer[role] for offer in offers if role in offer)
-                if len(sources) > 1:
-                    several = " and ".join(sorted(str(source.parent or source.sha256) for source in sources))
-                    raise InvalidRequest(f"{role} could come from {several}: name one of them for it", f"inputs.{role}")
-                if sources:
-                    self.found[role] = next(iter(sources))
+                if len(sources[role]) > 1:
+                    raise InvalidRequest(
+                        f"{role} could come from {_some_of(sources[role])}: name one of them for it", f"inputs.{role}"
+                    )
+                if sources[role]:
+                    self.found[role] = next(iter(sources[role]))
                     del self._open[role]
-        above = dict.fromkeys(
-            i.parent for job in level for i in job.inputs if i.parent and i.role not in self._relations.twins
-        )
         self.ask = [job_id for job_id in above if job_id not in self._seen] if self._open else []
         self._seen.update(self.ask)
 
@@ -87,6 +95,19 @@ class Lineage:
         return given
 
 
+def _some_of(sources: Iterable[Input]) -> str:
+    """The first few in words, and how many others there are."""
+    names = sorted(str(source.parent or source.sha256) for source in sources)
+    rest = [f"{len(names) - SHOWN:,} others"] if len(names) > SHOWN else []
+    return " and ".join([*names[:SHOWN], *rest])
+
+
+def _load(connection: Connection, tenant: str, ids: Sequence[str]) -> Iterator[Job]:
+    for some in slices(ids):
+        rows = connection.execute(select(jobs).where(jobs.c.id.in_(some), jobs.c.tenant == tenant)).all()
+        yield from job_records(connection, rows)
+
+
 def find_inputs(
     db: Database, tenant: str, job_id: str, catalog: Catalog, stage: str, roles: Iterable[str]
 ) -> tuple[Job, dict[str, Input]]:
@@ -102,6 +123,5 @@ def find_inputs(
         start = job_record(connection, job_id, tenant)
         walk.take([start])
         while walk.ask:
-            rows = connection.execute(select(jobs).where(jobs.c.id.in_(walk.ask), jobs.c.tenant == tenant)).all()
-            walk.take(job_records(connection, rows))
+            walk.take(_load(connection, tenant, walk.ask))
     return start, walk.found

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from shared.catalog import Catalog
 from shared.catalog_entry import Entry
 from shared.errors import InvalidRequest
+from shared.jobs.wiring_check import find_fault, reported_role
 from shared.wiring import Scope, Wiring
 
 
@@ -32,21 +33,19 @@ class Pipeline:
     makers: Mapping[str, str]  # role -> the stage that makes it on demand
 
     @classmethod
-    def of(cls, catalog: Catalog, fields: Collection[str]) -> Pipeline:
+    def of(cls, catalog: Catalog) -> Pipeline:
         """The stages of a catalog that are wired.
 
-        Args:
-            fields: what an audit has.
-
         Raises:
-            InvalidRequest: a stage wants a field that audits do not have, or stages wait for each other.
+            InvalidRequest: no stage is wired, one cannot be run as it says, or stages wait for each other.
         """
         entries = {entry.name: entry for entry in catalog if entry.kind == "stage" and entry.wiring is not None}
         wirings = {name: entry.wiring for name, entry in entries.items() if entry.wiring is not None}
-        for name, wiring in wirings.items():
-            for field in (wiring.params, wiring.methods, wiring.flag, wiring.seed, *wiring.shared_params):
-                if field is not None and field not in fields:
-                    raise InvalidRequest(f"the stage {name} reads {field!r} of an audit, which has no such field")
+        if not wirings:
+            raise InvalidRequest(_nothing_runs(catalog))
+        for name, entry in entries.items():
+            if fault := find_fault(entry):
+                raise InvalidRequest(f"the stage {name} {fault}")
         methods = {name: [e for e in catalog if e.kind == entry.methods] for name, entry in entries.items()}
         outputs = {n: frozenset(r for e in (entry, *methods[n]) for r in e.makes) for n, entry in entries.items()}
         takes = {n: frozenset(r for e in (entry, *methods[n]) for r in e.takes) for n, entry in entries.items()}
@@ -59,6 +58,8 @@ class Pipeline:
             )
             for scope in Scope
         }
+        _require_no_circle({name: (entry, *methods[name]) for name, entry in entries.items()}, wirings, makers)
+        _require_takers(entries, stages)
         return cls(entries, wirings, outputs, stages, makers)
 
     def relevant(self, stage: str, place: Place) -> Place:
@@ -69,6 +70,46 @@ class Pipeline:
         defense = place.defense if by_release or wiring.methods in ("defenses", "attacks") else None
         unlearning = place.unlearning if by_release or wiring.methods == "unlearning" else None
         return place._replace(unlearning=unlearning, defense=defense, attack=attack)
+
+
+def _nothing_runs(catalog: Catalog) -> str:
+    if not catalog.names("stage"):
+        return "no worker has published any stage yet: start a worker, then look at /v1/catalog"
+    return (
+        "none of the published stages says how an audit runs it: start workers of the gateway's version, then look at "
+        "/v1/catalog"
+    )
+
+
+def _require_no_circle(
+    plugins: Mapping[str, Collection[Entry]], wirings: Mapping[str, Wiring], makers: Mapping[str, str]
+) -> None:
+    """Refuse stages on demand that would have each other made without end."""
+    graph: TopologicalSorter[str] = TopologicalSorter()
+    for name in sorted(set(makers.values())):
+        wanted = {role for entry in plugins[name] for role in entry.may_need} | {*wirings[name].asks_for}
+        graph.add(name, *sorted({makers[role] for role in wanted if role in makers}))
+    try:
+        graph.prepare()
+    except CycleError as error:
+        several = sorted(set(error.args[1]))
+        what = "stages {} wait for each other" if len(several) > 1 else "stage {} waits for itself"
+        raise InvalidRequest(
+            f"the {what.format(' and '.join(several))}: each has what it needs made on demand; take a role out of the "
+            "needs of one, or on_demand out of its wiring"
+        ) from error
+
+
+def _require_takers(entries: Mapping[str, Entry], stages: Mapping[Scope, Collection[str]]) -> None:
+    """Refuse a stage that is reported to nobody."""
+    reports = stages[Scope.REPORT]
+    taken = {role for name in reports for role in entries[name].many}
+    for name, entry in entries.items():
+        if reports and entry.wiring and entry.wiring.reported and (role := reported_role(entry)) not in taken:
+            raise InvalidRequest(
+                f"the stage {name} is reported, and no stage of scope report takes {role}: add it to the `many` of "
+                "one, or leave reported out of its wiring"
+            )
 
 
 def _ordered(

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.catalog import Catalog
+from shared.catalog import NUMBERED, Catalog, CheckedJob, check_roles
 from shared.data_files import Identify, identify_nothing
 from shared.errors import InvalidRequest
 from shared.jobs.blame import blame
 from shared.jobs.feasibility import forgets_several
+from shared.jobs.inheritance import merge_data
 from shared.jobs.pipeline import Place
 from shared.jobs.planner import Planner, Setting, Source, key_text, plan_key, planned_job, require_stored
 from shared.jobs.records import Input, PlannedJob
@@ -40,42 +41,103 @@ def plan_job(
     fresh: bool = False,
     identify: Identify = identify_nothing,
 ) -> PlannedJob:
-    """One job.
+    """One job whose inputs, where they are named by digest, have no data files behind them.
 
     Args:
         parent_keys: plan key of each `Input.parent` that is a job id; a parent not in it is a plan key.
         identify: gives the digests of files of the data root.
 
     Raises:
-        InvalidRequest: see `Catalog.check`; or more than `MAX_PARAM_BYTES` bytes of parameters.
+        InvalidRequest: as `check_posted` and `plan_checked`.
+    """
+    checked = check_posted(catalog, stage, method, params)
+    data = identify(checked.data_files)
+    return plan_checked(checked, stage, method, seed, inputs, parent_keys=parent_keys, fresh=fresh, data=data)
+
+
+def check_posted(catalog: Catalog, stage: str, method: str | None, params: Mapping[str, Any]) -> CheckedJob:
+    """A job as it was posted: bounded first, then validated.
+
+    Raises:
+        InvalidRequest: more than `MAX_PARAM_BYTES` bytes of parameters; or see `Catalog.describe`.
     """
     require_posted(len(to_json(params)), "params")
-    checked, keys = catalog.check(stage, method, params, [i.role for i in inputs]), parent_keys or {}
+    return catalog.describe(stage, method, params)
+
+
+def plan_checked(
+    checked: CheckedJob,
+    stage: str,
+    method: str | None,
+    seed: int,
+    inputs: tuple[Input, ...],
+    *,
+    parent_keys: Mapping[str, str] | None = None,
+    fresh: bool = False,
+    data: Mapping[str, str],
+    behind: Mapping[str, Mapping[str, str]] | None = None,
+) -> PlannedJob:
+    """One job that `check_posted` let pass.
+
+    Args:
+        parent_keys: as `plan_job`.
+        data: what identifies the data files that it reads.
+        behind: for each input that is named by its digest, by role, the data files behind it; none where left out.
+
+    Raises:
+        InvalidRequest: a role is missing or not taken, or a data file is needed in two versions.
+    """
+    check_roles(checked, stage, method, [i.role for i in inputs])
+    keys = parent_keys or {}
     sources = {
         i.role: [keys.get(i.parent, i.parent), i.parent_role or i.role] if i.parent else i.sha256 for i in inputs
     }
-    data = identify(checked.data_files)
-    key = plan_key(key_text(stage, method, checked, to_json(checked.params), data), seed, sources)
-    return planned_job(key, stage, method, checked, seed, inputs, fresh, data)
+    # The key of a parent covers what is behind it; that of bytes does not.
+    read = merge_data(data, sorted((behind or {}).items()))
+    key = plan_key(key_text(stage, method, checked, to_json(checked.params), read), seed, sources)
+    return planned_job(key, stage, method, checked, seed, inputs, fresh, read)
 
 
 def plan(spec: AuditSpec, catalog: Catalog, identify: Identify = identify_nothing) -> list[PlannedJob]:
     """All jobs of an audit, parents before children.
 
+    Args:
+        identify: gives the digests of files of the data root, asked once for all files.
+
+    Raises:
+        InvalidRequest: as `resolve_posted`, `identify` and `plan_resolved`.
+    """
+    audit = resolve_posted(spec, catalog)
+    return plan_resolved(audit, identify(audit.files))
+
+
+def resolve_posted(spec: AuditSpec, catalog: Catalog) -> ResolvedAudit:
+    """An audit as it was posted: bounded first, then validated. Its `files` are still to be identified.
+
     Choices that are equal once defaults are filled in are one: naming a method or a seed twice asks for nothing more.
+
+    Raises:
+        InvalidRequest: the first thing that is wrong, by its path in the audit; or more than `MAX_PARAM_BYTES` bytes
+            of choices and parameters, or far more than `MAX_JOBS` jobs.
+    """
+    require_posted(len(spec.model_dump_json().encode()), "")
+    return resolve(spec, catalog, lambda count: _require_jobs(count, "at least "))
+
+
+def plan_resolved(audit: ResolvedAudit, data: Mapping[str, str]) -> list[PlannedJob]:
+    """All jobs of an audit, parents before children.
+
     How many jobs there are is known after the first seed, as each seed makes as many: so what is refused for its size
     costs no more than what is accepted.
 
     Args:
-        identify: gives the digests of files of the data root, asked once for each file.
+        data: by path what identifies the files of the audit.
 
     Raises:
-        InvalidRequest: the first thing that is wrong, by its path in the audit; or more than `MAX_PARAM_BYTES` bytes
-            of choices and parameters, `MAX_JOBS` jobs or `MAX_STORED_BYTES` bytes of parameters in all jobs.
+        InvalidRequest: two methods do not go together; or more than `MAX_JOBS` jobs or `MAX_STORED_BYTES` bytes of
+            parameters in all jobs.
     """
-    require_posted(len(spec.model_dump_json().encode()), "")
-    audit = resolve(spec, catalog, identify, lambda count: _require_jobs(count, "at least "))
-    return _Plan(audit).jobs()
+    return _Plan(audit.identified(data)).jobs()
 
 
 def require_posted(size: int, field: str) -> None:
@@ -134,6 +196,10 @@ class _Plan:
         for seed in seeds[1:]:
             self._seed(base, seed)
         self._report(base)
+        if not planner.jobs:  # it would read as if it had succeeded
+            raise InvalidRequest(
+                "this audit comes to no job: each published stage runs only if another one asks for it"
+            )
         return list(planner.jobs.values())
 
     def _base(self) -> _Branch:
@@ -270,7 +336,9 @@ class _Plan:
             for role in setting.wanted:
                 self._make(role, closing)
             fed = {role: closing.providers[role] for role in setting.supplied if role in closing.providers}
-            self.planner.add_fed(setting, 0, many | fed)
+            # what else a reported stage makes is nobody's business there
+            told = {role: made for role, made in many.items() if NUMBERED.sub("", role) in setting.checked.many}
+            self.planner.add_fed(setting, 0, told | fed)
 
 
 _SINGULAR = {"unlearning": "unlearning", "defenses": "defense", "attacks": "attack"}

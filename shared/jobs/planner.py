@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from shared.catalog import CheckedJob, check_roles
@@ -43,7 +43,7 @@ class Setting:
     wiring: Wiring
     method: Entry | None
     checked: CheckedJob
-    data: Mapping[str, str]  # by path, the sha256 of the files of the data root that its jobs read
+    data: Mapping[str, str]  # of the files of the data root that its jobs read, once they are identified
     params_json: str  # canonical
     key_text: KeyText
     supplied: frozenset[str]  # roles that its jobs are given where there are any
@@ -58,13 +58,21 @@ class Setting:
         return (*self.checked.needs, *(role for role in self.wiring.asks_for if role in self.checked.uses))
 
     @classmethod
-    def of(
-        cls, entry: Entry, wiring: Wiring, method: Entry | None, checked: CheckedJob, data: Mapping[str, str]
-    ) -> Setting:
+    def of(cls, entry: Entry, wiring: Wiring, method: Entry | None, checked: CheckedJob) -> Setting:
+        """A setting whose data files are not identified yet."""
         # A stage's own optional roles are supplied; a method's are not: what an attacker is given is a choice.
         supplied, params_json = frozenset({*checked.needs, *entry.uses}), to_json(checked.params)
-        text = key_text(entry.name, method.name if method else None, checked, params_json, data)
-        return cls(entry, wiring, method, checked, data, params_json, text, supplied)
+        text = key_text(entry.name, method.name if method else None, checked, params_json, {})
+        return cls(entry, wiring, method, checked, {}, params_json, text, supplied)
+
+    def identified(self, digests: Mapping[str, str]) -> Setting:
+        """The same with its data files, of all that were identified."""
+        data = {file.path: digests[file.path] for file in self.checked.data_files if file.path in digests}
+        if not data:
+            return self
+        method = self.method.name if self.method else None
+        text = key_text(self.entry.name, method, self.checked, self.params_json, data)
+        return replace(self, data=data, key_text=text)
 
 
 def planned_job(

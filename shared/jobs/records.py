@@ -35,8 +35,8 @@ class PlannedJob:
 
     `plan_key` is the Merkle hash that makes equal jobs one; `plugins` are the `kind:name` its worker must
     have; `produces` the roles of its outputs; `code` the digest of the code it was planned for. A `tolerant`
-    job runs when all its inputs have ended, with those that succeeded. `data` is by path the sha256 of what it names in
-    the data root.
+    job runs when all its inputs have ended, with those that succeeded. `data` is by path the sha256 of what it reads in
+    the data root, and of what is behind its inputs that are named by their digest.
     """
 
     plan_key: str

@@ -1,16 +1,19 @@
-"""Audit -> resolved audit: every choice is looked up in the catalog and validated, before a job is planned."""
+"""Audit -> resolved audit: every choice is looked up in the catalog and validated, before a job is planned.
+
+No file is read here: which ones are to be identified is known when all choices are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from shared.catalog import Catalog
 from shared.choices import Choice
-from shared.data_files import DataFile, Identify
+from shared.data_files import DataFile
 from shared.errors import InvalidRequest
-from shared.jobs.blame import blame, blame_of
+from shared.jobs.blame import blame, blame_of, place_of
 from shared.jobs.feasibility import check_forget_sets, check_probes, check_repeatable, check_retain
 from shared.jobs.pipeline import Pipeline, Place
 from shared.jobs.planner import Setting
@@ -43,6 +46,11 @@ class ResolvedAudit:
     attacks: Mapping[int, list[DistinctChoice]]  # by place of the defense: as they are made on that one
     settings: Mapping[tuple[str, Place], Setting]
     catalog: Catalog
+    files: tuple[DataFile, ...]  # of the data root that its jobs read, each once, by its field of the audit
+
+    def identified(self, digests: Mapping[str, str]) -> ResolvedAudit:
+        """The same, whose jobs read `files` as they are now: what `Identify` said of them."""
+        return replace(self, settings={key: setting.identified(digests) for key, setting in self.settings.items()})
 
     def setting(self, stage: str, place: Place) -> Setting:
         """The stage, with its method and parameters at that place."""
@@ -56,7 +64,7 @@ class ResolvedAudit:
     def closing(self, stage: str, params: Mapping[str, Any]) -> Setting:
         """A stage that tells of all others, with what is known when they are planned."""
         entry, wiring = self.pipeline.entries[stage], self.pipeline.wirings[stage]
-        return Setting.of(entry, wiring, None, self.catalog.describe(stage, None, params), {})
+        return Setting.of(entry, wiring, None, self.catalog.describe(stage, None, params))
 
     @property
     def needed(self) -> frozenset[str]:
@@ -69,30 +77,28 @@ def is_adaptive(attack: Choice) -> bool:
     return attack.params.get(ADAPTIVE) is True
 
 
-def resolve(
-    spec: AuditSpec, catalog: Catalog, identify: Identify, require_jobs: Callable[[int], None]
-) -> ResolvedAudit:
+def resolve(spec: AuditSpec, catalog: Catalog, require_jobs: Callable[[int], None]) -> ResolvedAudit:
     """The audit with sweeps written out, equal choices made one, and all its settings.
 
     Args:
-        identify: gives the digests of files of the data root, asked once for each file.
         require_jobs: called with a number of jobs that it makes at least, before all choices are combined.
 
     Raises:
         InvalidRequest: the first thing that is wrong, by its path in the audit.
     """
-    return _Resolver(spec, catalog.remembering(), identify).resolve(require_jobs)
+    return _Resolver(spec, catalog.remembering()).resolve(require_jobs)
 
 
 class _Resolver:
-    def __init__(self, spec: AuditSpec, catalog: Catalog, identify: Identify) -> None:
+    def __init__(self, spec: AuditSpec, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.identify, self.identified = identify, dict[str, str | None]()
-        self.pipeline = Pipeline.of(catalog, AuditSpec.model_fields)
+        self.pipeline = Pipeline.of(catalog)
+        self._require_run()
         self._require_said_once(spec)
         self.spec = swept(spec, catalog)
         self.against: dict[tuple[int, int], Choice] = {}  # by places of defense and attack
         self.settings: dict[tuple[str, Place], Setting] = {}
+        self.files: dict[str, DataFile] = {}
 
     def resolve(self, require_jobs: Callable[[int], None]) -> ResolvedAudit:
         spec, pipeline = self.spec, self.pipeline
@@ -116,7 +122,8 @@ class _Resolver:
         for stage in pipeline.stages[Scope.REPORT]:
             for role in pipeline.wirings[stage].asks_for:
                 self._resolve_maker(role, Place())
-        return ResolvedAudit(spec, pipeline, seeds, unlearning, defenses, attacks, self.settings, self.catalog)
+        files = tuple(self.files.values())
+        return ResolvedAudit(spec, pipeline, seeds, unlearning, defenses, attacks, self.settings, self.catalog, files)
 
     def _resolve_release(self, release: Place, attacks: Iterable[int]) -> None:
         """Validate all that is made for one release, and refuse what cannot be done together."""
@@ -182,7 +189,8 @@ class _Resolver:
         """
         entry, wiring = self.pipeline.entries[stage], self.pipeline.wirings[stage]
         choice, at = self._choice(wiring.methods, place)
-        with blame(blame_of(wiring, self.spec, choice, at)):
+        paths = blame_of(wiring, self.spec, choice, at)
+        with blame(paths):
             for param in choice.params if choice else ():
                 if choice and param in entry.properties:
                     # else the methods of one audit would not be compared on the same deletions
@@ -191,16 +199,16 @@ class _Resolver:
                     )
             params = {**self._params(stage, place), **(choice.params if choice else {})}
             checked = self.catalog.describe(stage, choice.name if choice else None, params)
-            data = self._identify(checked.data_files)
+        self._note(file._replace(field=place_of(file.field, paths)) for file in checked.data_files)
         method = self.catalog.get(entry.methods, choice.name, "method") if entry.methods and choice else None
-        return Setting.of(entry, wiring, method, checked, data)
+        return Setting.of(entry, wiring, method, checked)
 
-    def _identify(self, files: Sequence[DataFile]) -> dict[str, str]:
-        """By path the digests of those that are there. Each is looked at once a plan: all its jobs read the same."""
-        if unknown := [file for file in files if file.path not in self.identified]:
-            found = self.identify(unknown)
-            self.identified |= {file.path: found.get(file.path) for file in unknown}
-        return {file.path: sha256 for file in files if (sha256 := self.identified[file.path]) is not None}
+    def _note(self, files: Iterable[DataFile]) -> None:
+        """Each is identified once a plan: all its jobs read the same. One that some job cannot do without is not
+        optional, though others could."""
+        for file in files:
+            if file.path not in self.files or (self.files[file.path].optional and not file.optional):
+                self.files[file.path] = file
 
     def _choice(self, methods: str | None, place: Place) -> tuple[Choice | None, int | None]:
         if methods == UNLEARNING and place.unlearning is not None:
@@ -256,6 +264,17 @@ class _Resolver:
                 same = at  # it is refused when its release is resolved, after what stands before it
             found.setdefault(same, DistinctChoice(at, choice, [])).places.append(at)
         return list(found.values())
+
+    def _require_run(self) -> None:
+        """Refuse an audit some of whose choices no stage would run: it would read as if they had been."""
+        run = {wiring.methods for wiring in self.pipeline.wirings.values()}
+        for methods in (UNLEARNING, DEFENSES, ATTACKS):
+            if methods not in run:
+                raise InvalidRequest(
+                    f"no published stage runs the {methods} of an audit: start workers of the gateway's version, then "
+                    "look at /v1/catalog",
+                    methods,
+                )
 
     def _require_said_once(self, spec: AuditSpec) -> None:
         """Refuse what a stage is given by the audit itself, and would not take from its own parameters."""

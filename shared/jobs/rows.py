@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
 
@@ -13,6 +13,15 @@ from shared.jobs import tables
 from shared.jobs.records import Artifact, Event, Input, Job
 from shared.jobs.states import State
 from shared.jobs.tables import UPLOAD, audit_jobs, job_artifacts, job_inputs, jobs
+
+T = TypeVar("T")
+VALUES = 500  # values in one IN (...): databases bound them
+
+
+def slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items in their order, as many at a time as one statement may name."""
+    for start in range(0, len(items), VALUES):
+        yield items[start : start + VALUES]
 
 
 def to_json(value: Any) -> str:

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs import plugin_sets
+from shared.jobs.inheritance import merge_data
 from shared.jobs.inserting import insert_rows
 from shared.jobs.moves import hopeless
 from shared.jobs.ranking import rank
 from shared.jobs.records import Input, Job, PlannedJob
-from shared.jobs.rows import owns, to_json
+from shared.jobs.rows import owns, slices, to_json
 from shared.jobs.states import State
-from shared.jobs.tables import artifacts, events, job_artifacts, job_inputs, jobs
+from shared.jobs.tables import artifacts, events, job_inputs, jobs
 from shared.jobs.tables import plugin_sets as plugin_sets_table
 
-T = TypeVar("T")
-VALUES = 500  # values in one IN (...): databases bound them
 TICK = 1e-6  # seconds between the jobs of one submission: they keep the order of the plan
 
 
@@ -80,9 +79,8 @@ def store(
     new = [d for d in drafts.values() if ids[d.planned.plan_key] == d.id]
     foreign = {i.parent for d in new for i in d.planned.inputs if i.parent and i.parent not in ids}
     parents = {row.id: row for row in equals.values()} | _lock_jobs(connection, tenant, foreign)
-    given = [i for d in new for i in d.planned.inputs if not i.parent]
-    _require_artifacts(connection, tenant, given, now)
-    read = {row.id: json.loads(row.data) for row in parents.values()} | _data_behind(connection, tenant, given)
+    _require_artifacts(connection, tenant, [i for d in new for i in d.planned.inputs if not i.parent], now)
+    read: dict[str, Mapping[str, str]] = {row.id: json.loads(row.data) for row in parents.values()}
 
     records = []
     made: set[str] = set()
@@ -90,12 +88,14 @@ def store(
         inputs = tuple(_resolved(i, ids) for i in draft.planned.inputs)
         ready = all(_is_ready(i, parents, made) for i in inputs)
         at = now + n * TICK
-        read[draft.id] = data = _data(draft.planned, inputs, read)
+        # what is behind an input that is named by its digest is part of the plan
+        behind = ((i.role, read[i.parent]) for i in inputs if i.parent)
+        read[draft.id] = data = merge_data(draft.planned.data, behind)
         records.append(_record(draft, inputs, State.QUEUED if ready else State.WAITING, at, data))
         made.add(draft.id)
     if any(d.row["direct"] for d in drafts.values()):
         by_hand = [row.id for row in equals.values() if not row.direct]
-        for some in _slices(by_hand):
+        for some in slices(by_hand):
             connection.execute(update(jobs).where(jobs.c.id.in_(some)).values(direct=True))
     if new:
         _insert(connection, new, records)
@@ -154,37 +154,6 @@ def _resolved(i: Input, ids: Mapping[str, str]) -> Input:
     return Input(i.role, ids.get(i.parent, i.parent), i.parent_role or i.role)
 
 
-def _data(job: PlannedJob, inputs: Iterable[Input], read: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The data files that a job and all that it is made from read, each in one version.
-
-    Args:
-        read: the same of jobs by their id, and of artifacts by their digest.
-
-    Raises:
-        InvalidRequest: two versions.
-    """
-    found = dict(job.data)
-    for i in inputs:
-        for path, sha256 in read.get(i.parent or i.sha256 or "", {}).items():
-            if found.setdefault(path, sha256) != sha256:
-                raise InvalidRequest(
-                    f"{path!r} in the data root has changed since input {i.role} was made: make that one again",
-                    f"inputs.{i.role}",
-                )
-    return found
-
-
-def _data_behind(connection: Connection, tenant: str, inputs: Sequence[Input]) -> dict[str, dict[str, str]]:
-    """By digest of an artifact, the data files that the job read that made it last."""
-    found: dict[str, dict[str, str]] = {}
-    for some in _slices(sorted({str(i.sha256) for i in inputs})):
-        joined = select(job_artifacts.c.sha256, jobs.c.data).join(jobs, jobs.c.id == job_artifacts.c.job)
-        mine = (job_artifacts.c.tenant == tenant) & job_artifacts.c.sha256.in_(some)
-        for sha256, data in connection.execute(joined.where(mine).order_by(jobs.c.created_at)):
-            found[sha256] = json.loads(data)
-    return found
-
-
 def _is_ready(i: Input, parents: Mapping[str, Row[Any]], made: set[str]) -> bool:
     """Whether the input is there already.
 
@@ -204,7 +173,7 @@ def _is_ready(i: Input, parents: Mapping[str, Row[Any]], made: set[str]) -> bool
 def _lock_equals(connection: Connection, tenant: str, keys: Sequence[str]) -> dict[str, Row[Any]]:
     """By live key, the jobs that answer for equal ones."""
     found: dict[str, Row[Any]] = {}
-    for some in _slices(sorted(keys)):
+    for some in slices(sorted(keys)):
         query = select(jobs).where(jobs.c.tenant == tenant, jobs.c.live_key.in_(some))
         found |= {r.live_key: r for r in connection.execute(query.order_by(jobs.c.live_key).with_for_update())}
     return found
@@ -212,7 +181,7 @@ def _lock_equals(connection: Connection, tenant: str, keys: Sequence[str]) -> di
 
 def _lock_jobs(connection: Connection, tenant: str, ids: Iterable[str]) -> dict[str, Row[Any]]:
     found: dict[str, Row[Any]] = {}
-    for some in _slices(wanted := sorted(ids)):
+    for some in slices(wanted := sorted(ids)):
         query = select(jobs).where(jobs.c.id.in_(some)).order_by(jobs.c.id).with_for_update()
         found |= {r.id: r for r in connection.execute(query) if r.tenant == tenant}
     for job_id in wanted:
@@ -223,14 +192,9 @@ def _lock_jobs(connection: Connection, tenant: str, ids: Iterable[str]) -> dict[
 
 def _require_artifacts(connection: Connection, tenant: str, inputs: Sequence[Input], now: float) -> None:
     known: set[str] = set()
-    for some in _slices(sorted({str(i.sha256) for i in inputs})):
+    for some in slices(sorted({str(i.sha256) for i in inputs})):
         query = select(artifacts.c.sha256).where(owns(tenant, now), artifacts.c.sha256.in_(some))
         known |= set(connection.execute(query).scalars())
     for i in inputs:
         if i.sha256 not in known:
             raise InvalidRequest(f"there is no artifact {i.sha256}", f"inputs.{i.role}")
-
-
-def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), VALUES):
-        yield items[start : start + VALUES]

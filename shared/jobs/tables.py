@@ -135,7 +135,7 @@ artifacts = Table(
     # When an upload ends, unless a job has made the same bytes; NULL: it stays.
     Column("expires_at", Double),
 )
-UPLOAD = "upload"
+UPLOAD = "upload"  # what a tenant brings, rather than a job: read here already, written once there are uploads
 
 job_artifacts = Table(
     "job_artifacts",

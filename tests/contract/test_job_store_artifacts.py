@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
 
+from shared.data_files import ABSENT, DataFile, identify_nothing
 from shared.errors import InvalidRequest, NotFound
 from shared.jobs import completion, reads
+from shared.jobs.inheritance import data_behind
 from shared.jobs.records import Artifact, Input
+from shared.jobs.rows import to_json
 from shared.jobs.tables import UPLOAD, artifacts, jobs
 from tests.support.jobs import ALICE, BOB, CODE, Store, made, planned, sha, together
 
@@ -115,14 +120,50 @@ def test_what_has_expired_is_not_there_any_more(store: Store) -> None:
     assert reads.get_artifact(store.db, ALICE, sha("gone")).role == "OUT"  # a job made the same bytes
 
 
-def test_data_files_behind_an_artifact_are_those_of_its_job(store: Store) -> None:
-    """Bytes that were made from one version of a file are not combined with another."""
-    store.run("made")
+def read_by(store: Store, job_id: str, data: Mapping[str, str]) -> None:
+    """As if the job had been planned with these data files."""
     with store.db.write() as connection:
-        connection.execute(update(jobs).values(data='{"mine.npz":"1"}'))
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(data=to_json(data)))
+
+
+def behind(store: Store, tag: str, **now: str) -> Mapping[str, str]:
+    """The data files behind an artifact, where the data root holds these now (an npz each)."""
+
+    def identify(files: Sequence[DataFile]) -> dict[str, str]:
+        return {file.path: now.get(file.path.removesuffix(".npz"), ABSENT) for file in files}
+
+    return data_behind(store.db, ALICE, sha(tag), identify, "inputs.IN")
+
+
+def test_data_files_behind_an_artifact_are_those_of_its_job(store: Store) -> None:
+    read_by(store, store.run("made"), {"mine.npz": "1"})
     upload(store, "uploaded")
-    job = store.post(planned("a", given("made")))
-    assert store.job(job).data == {"mine.npz": "1"}
-    assert store.job(store.post(planned("b", given("uploaded")))).data == {}
-    child = store.post(planned("c", job))
-    assert store.job(child).data == {"mine.npz": "1"}
+    assert behind(store, "made") == {"mine.npz": "1"}
+    assert behind(store, "uploaded") == {}
+    assert data_behind(store.db, BOB, sha("made"), identify_nothing, "inputs.IN") == {}
+
+
+def test_of_several_makers_the_one_counts_that_read_what_is_there_now(store: Store) -> None:
+    """Two versions of a file may give the same bytes: which one is right shows in the data root."""
+    for n, data in enumerate(({"mine.npz": "1", "other.npz": ABSENT}, {"mine.npz": "2"}, {"mine.npz": "3"})):
+        job = store.post(replace(planned("made"), plan_key=sha(f"plan {n}"), data=data))
+        store.finish(store.take(), content_key=sha(f"content {n}"))
+        assert store.job(job).data == data
+    assert behind(store, "made", mine="2") == {"mine.npz": "2"}
+    assert behind(store, "made", mine="1") == {"mine.npz": "1", "other.npz": ABSENT}
+    assert behind(store, "made", mine="4") == {"mine.npz": "3"}  # none of them: the last
+
+
+def test_a_job_is_stored_with_the_data_files_behind_its_inputs(store: Store) -> None:
+    job = store.post(replace(planned("a"), data={"mine.npz": "1"}))
+    child = store.post(replace(planned("c", job), data={"other.npz": "1"}))
+    assert store.job(child).data == {"mine.npz": "1", "other.npz": "1"}
+    assert store.job(store.post(planned("d", child))).data == {"mine.npz": "1", "other.npz": "1"}
+
+
+@pytest.mark.parametrize(("then", "now"), [("1", "2"), (ABSENT, "1"), ("1", ABSENT)])
+def test_a_data_file_is_not_combined_with_another_version_of_it(store: Store, then: str, now: str) -> None:
+    """That it was not there is a version too: something else was read in its place."""
+    job = store.post(replace(planned("a"), data={"mine.npz": then}))
+    with pytest.raises(InvalidRequest, match=r"'mine\.npz' in the data root has changed since input IN0 was made"):
+        store.post(replace(planned("b", job), data={"mine.npz": now}))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, func, select
 
 from shared.jobs import claims, control, reads, reconcile
+from shared.jobs.lineage import find_inputs
 from shared.jobs.plan import MAX_JOBS
 from shared.jobs.records import Input, PlannedJob
+from shared.jobs.rows import VALUES
 from shared.jobs.tables import events, jobs
 from tests.support.jobs import ALICE, CODE, PLUGIN, STAGE, Store, planned, sha
+from tests.support.plugins import catalog
 
 LEASE = 45.0
 
@@ -119,3 +123,22 @@ def test_a_cancelled_audit_leaves_a_legal_history(store: Store) -> None:
         happened = store.events(job)
         assert [e.seq for e in happened] == list(range(1, len(happened) + 1))
         assert store.job(job).version == len(happened)
+
+
+def test_inputs_are_looked_for_in_slices(store: Store) -> None:
+    """A report is made of thousands: databases bound how many values a statement names."""
+    made = store.submit(*grid(1200))
+    named: list[int] = []
+
+    def count(*given: Any) -> None:
+        parameters = given[3]
+        named.append(len(parameters))
+
+    event.listen(store.db.engine, "before_cursor_execute", count)
+    try:
+        _, found = find_inputs(store.db, ALICE, made.jobs[sha("all")], catalog(), "attack", ["OUT", "NOTHING"])
+    finally:
+        event.remove(store.db.engine, "before_cursor_execute", count)
+    assert found["OUT"].parent == made.jobs[sha("all")]
+    assert max(named) <= VALUES + 1
+    assert sum(named) > 1200

@@ -57,6 +57,16 @@ def test_a_dry_run_says_what_would_be_reused_and_stores_nothing(gateway):
     assert len(gateway.http.get("/v1/audits").get_json()["items"]) == 1
 
 
+@pytest.mark.parametrize("query", ["", "?dry_run=true"])
+def test_before_any_worker_has_started_an_audit_is_refused(tmp_path, query):
+    gateway = GatewayInProcess(tmp_path, publish=False)
+    answer = gateway.http.post(f"/v1/audits{query}", json=AN_AUDIT)
+    assert answer.status_code == 422
+    assert "no worker has published any stage yet: start a worker" in answer.get_json()["detail"]
+    assert gateway.http.get("/v1/audits").get_json()["items"] == []
+    gateway.close()
+
+
 def test_two_audits_share_their_jobs(gateway):
     first = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()
     second = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from services.gateway.deps import EXTENSION
+from shared.catalog import Catalog
 from shared.jobs import fleet, reads
 from tests.support.gateway import TENANT, GatewayInProcess, a_catalog
 
@@ -342,6 +344,23 @@ class TestFrom:
         answer = gateway.http.post("/v1/jobs", json={"stage": "unlearn", "method": "retrain", "from": attacked})
         assert (answer.status_code, answer.get_json()["field"]) == (422, "inputs.BASE")
         assert "BASE could come from job_" in answer.get_json()["detail"]
+
+    def test_parameters_are_bounded_before_they_are_looked_at(self, gateway):
+        base, _ = self.trained(gateway)
+        body = {"stage": "train", "params": {"nonsense": "x" * 300_000}, "from": base["id"]}
+        answer = gateway.http.post("/v1/jobs", json=body)
+        assert (answer.status_code, answer.get_json()["field"]) == (422, "params")
+        assert "300,015 bytes of parameters: at most 262,144" in answer.get_json()["detail"]
+
+    def test_long_ones_are_looked_at_in_their_turn(self, gateway):
+        base, _ = self.trained(gateway)
+        body = {"stage": "sleep", "params": {"note": "x" * 20_000}, "from": base["id"]}
+        turns = gateway.app.extensions[EXTENSION].planning
+        with pytest.MonkeyPatch.context() as patch, turns.turn():
+            patch.setattr(turns, "_patience_s", 0.01)
+            patch.setattr(Catalog, "describe", None)  # is not called
+            assert gateway.http.post("/v1/jobs", json=body).status_code == 503
+        assert gateway.post(body)["inputs"] == {"BASE": {"job": base["id"], "role": "BASE"}}
 
     @pytest.mark.parametrize(
         ("source", "field"), [("job_" + "0" * 20, "from"), ("job_1", "from"), (7, "from"), ("aud_" + "0" * 20, "from")]

@@ -3,4 +3,4 @@
 from shared.plugins import StagePlugin
 from shared.registry import Registry
 
-registry = Registry(StagePlugin, __name__)
+registry = Registry(StagePlugin, __name__, one_a_file=True)

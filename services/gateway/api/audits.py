@@ -11,9 +11,11 @@ from services.gateway.deps import db, gateway, identify, tenant
 from services.gateway.problems import documented
 from services.gateway.submission import AUDIT_ID, IdempotencyHeader, answered_before, known_form, store
 from services.gateway.views import AuditView, PlannedView, audit_json, planned_json
+from shared.catalog import Catalog
 from shared.jobs import control, reads
 from shared.jobs.costs import costs
-from shared.jobs.plan import plan
+from shared.jobs.plan import plan_resolved, resolve_posted
+from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.jobs.submit import AuditRequest
 
@@ -61,14 +63,17 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
     Choices that are equal once defaults are filled in count once. An audit has at most 10,000 jobs and 256 KiB of
     choices and parameters, and its jobs at most 32 MiB.
     """
-    if query.dry_run:
-        with gateway().planning.turn():
-            return _dry_run(body)
-    posted = header.posted()
+    posted = None if query.dry_run else header.posted()
     earlier = answered_before(posted)
     if earlier is None:
-        with gateway().planning.turn():
-            planned = plan(body, gateway().catalog.catalog, identify)
+        planning, catalog = gateway().planning, gateway().catalog.catalog
+        with planning.turn():
+            resolved = resolve_posted(body, catalog)
+        data = identify(resolved.files)  # while others plan
+        with planning.turn():
+            planned = plan_resolved(resolved, data)
+            if query.dry_run:
+                return _dry_run(body, catalog, planned)
         audit = AuditRequest(body.name, body.model_dump(mode="json"))
         earlier = store(planned, posted, audit=audit, priority=body.priority, time_limit=body.time_limit)
     stored = reads.get_audit(db(), tenant(), str(earlier.audit))
@@ -76,9 +81,7 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
     return accepted(answer, f"/v1/audits/{stored.id}", replayed=earlier.replayed)
 
 
-def _dry_run(spec: AuditSpec) -> Response:
-    catalog = gateway().catalog.catalog
-    planned = plan(spec, catalog, identify)
+def _dry_run(spec: AuditSpec, catalog: Catalog, planned: list[PlannedJob]) -> Response:
     equal = {} if spec.fresh else reads.live_equals(db(), tenant(), [j.plan_key for j in planned])
     return jsonify(
         {

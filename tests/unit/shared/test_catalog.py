@@ -6,14 +6,16 @@ import json
 from typing import Annotated, Any
 
 import pytest
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from shared.catalog import Catalog, CheckedJob, Entry
 from shared.choices import data_file
 from shared.data_files import DataFile
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, PluginImportError
 from shared.plugins import DatasetPlugin, Params, UnlearningPlugin
+from shared.wiring import Scope, Wiring
 from tests.support.plugins import PLUGINS, catalog
+from tests.support.wirings import WIRINGS
 
 CATALOG = catalog()
 BOTH = ["ORIGINAL", "UNLEARNED"]
@@ -249,3 +251,16 @@ def test_checking_changes_nothing_that_was_given() -> None:
     digest = CATALOG.digest
     CATALOG.check("train", None, params, ["BASE"])
     assert (json.dumps(params), CATALOG.digest) == (before, digest)
+
+
+def test_a_catalog_of_newer_workers_is_read_as_far_as_it_is_known() -> None:
+    """Their stages may say more of how audits run them; who declares a wiring here is told what there is none of."""
+    published = [entry for entry in catalog().to_json() if entry["name"] == "evaluate"]
+    published[0]["wiring"]["only_on_tuesdays"] = True
+    (entry,) = Catalog.from_json(json.loads(json.dumps(published, default=list)))
+    assert entry.wiring == WIRINGS["evaluate"]
+    with pytest.raises(ValidationError, match="only_on_tuesdays"):
+        Wiring(scopes=(Scope.AUDIT,), only_on_tuesdays=True)  # type: ignore[call-arg]  # what the test is about
+    published[0]["wiring"]["scopes"] = ["tuesdays"]
+    with pytest.raises(PluginImportError, match=r"wiring\.scopes"):
+        Catalog.from_json(published)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _json
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +92,24 @@ def test_the_versions_of_packages_count(tmp_path: Path) -> None:
     assert digest_elsewhere("planted", tmp_path, ROOT) == before
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted-package\nVersion: 1.1\n")
     assert digest_elsewhere("planted", tmp_path, ROOT) != before
+
+
+def test_a_compiled_module_counts_by_the_version_of_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is imported already says where it lies; its bytes are no source. A real one, under another package."""
+    package = tmp_path / "planted_fast"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    plugin = package / "plugin.py"
+    plugin.write_text("# -*- coding: latin-1 -*-\nfrom planted_fast import _json  # sch\u00f6n\n", encoding="latin-1")
+    compiled = Path(_json.__file__)
+    shutil.copy(compiled, package / compiled.name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    for name in ("planted_fast.plugin", "planted_fast._json", "planted_fast"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert importlib.import_module("planted_fast._json").__file__ == str(package / compiled.name)
+    assert len(digest_of("planted_fast.plugin")) == 64
+    for name in ("planted_fast._json", "planted_fast"):
+        sys.modules.pop(name)

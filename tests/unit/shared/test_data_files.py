@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared import data_files
 from shared.artifacts import digest
-from shared.data_files import DataFile, DataRoot, PlannedFiles, identify_nothing, inside
+from shared.data_files import ABSENT, DataFile, DataRoot, PlannedFiles, first_inside, identify_nothing, inside
 from shared.errors import InvalidRequest
+from tests.support.waiting import PATIENCE, wait_for
 
 FIELD = "params.path"
 
@@ -151,7 +157,11 @@ def test_a_socket_is_refused(root: DataRoot, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_holds_too_much_is_refused(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(4):
         write(root, f"faces/{n}", b"0" * 1000)
-    for name, most, said in (("MAX_ENTRIES", 3, "more than 3 files"), ("MAX_HASHED", 3999, "above")):
+    limits = (
+        ("MAX_ENTRIES", 3, "'faces' holds more than 3 files"),
+        ("MAX_HASHED", 3999, "'faces' is above 3,999 bytes"),
+    )
+    for name, most, said in limits:
         with monkeypatch.context() as patch:
             patch.setattr(data_files, name, most)
             with pytest.raises(InvalidRequest, match=said):
@@ -162,10 +172,157 @@ def test_what_holds_too_much_is_refused(root: DataRoot, monkeypatch: pytest.Monk
         root.identify("deep", FIELD)
 
 
+@pytest.mark.parametrize("most", [3999, 1500])
+def test_what_is_known_already_counts_too(root: DataRoot, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    for n in range(4):
+        write(root, f"faces/{n}", b"%d" % n * 1000)
+    now = time.time_ns()
+    monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
+    assert root.identify("faces", FIELD)
+    monkeypatch.setattr(data_files, "MAX_HASHED", most)
+    with pytest.raises(InvalidRequest, match=f"'faces' is above {most:,} bytes"):
+        root.identify("faces", FIELD)
+
+
+def test_a_link_is_as_large_as_what_it_leads_to(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(root, "store/1.png", b"0" * 1000)
+    (root.folder / "faces").mkdir()
+    for n in range(4):
+        (root.folder / f"faces/{n}").symlink_to(file)
+    monkeypatch.setattr(data_files, "MAX_HASHED", 3999)
+    with pytest.raises(InvalidRequest, match="'faces' is above 3,999 bytes"):
+        root.identify("faces", FIELD)
+    monkeypatch.setattr(data_files, "MAX_HASHED", 4000)
+    assert root.identify("faces", FIELD)
+
+
+@contextmanager
+def listing(monkeypatch: pytest.MonkeyPatch, after: Callable[[os.DirEntry[str]], object]) -> Iterator[None]:
+    """In here `after` is told of every entry of a folder that was listed."""
+    scandir = os.scandir
+
+    @contextmanager
+    def told(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        def each() -> Iterator[os.DirEntry[str]]:
+            for entry in found:
+                after(entry)
+                yield entry
+
+        with scandir(folder) as found:
+            yield each()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_files.os, "scandir", told)
+        yield
+
+
+@pytest.mark.parametrize("name", ["{}", ".{}"])
+def test_a_folder_is_listed_no_further_than_it_may_be_long(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for n in range(20):
+        write(root, "faces/" + name.format(n), b"")
+    monkeypatch.setattr(data_files, "MAX_ENTRIES", 3)
+    listed: list[str] = []
+    with (
+        listing(monkeypatch, lambda entry: listed.append(entry.name)),
+        pytest.raises(InvalidRequest, match="more than 3"),
+    ):
+        root.identify("faces", FIELD)
+    assert len(listed) == 4
+
+
+@pytest.mark.parametrize("place", ["faces/a.png", "faces/a/1.png"])
+def test_what_disappears_while_it_is_read_is_said_by_its_name(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    file = write(root, place, b"one")
+
+    def remove(entry: os.DirEntry[str]) -> None:
+        if entry.name == file.name:
+            file.unlink()
+
+    with listing(monkeypatch, remove), pytest.raises(InvalidRequest, match=r"'faces(/a/1\.png)?' cannot be ") as caught:
+        root.identify("faces", FIELD)
+    assert caught.value.field == FIELD
+    assert str(root.folder) not in str(caught.value)
+
+
+class Read:
+    """An opened file, of which each read is told."""
+
+    def __init__(self, file: io.BufferedReader, told: Callable[[], object]) -> None:
+        self.file, self.told = file, told
+
+    def __enter__(self) -> Read:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def read(self, size: int) -> bytes:
+        self.told()
+        return self.file.read(size)
+
+
+def test_a_file_that_grows_is_not_read_without_end(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(root, "mine.npz", b"one")
+    opened, reads = data_files.open_file, 0
+
+    def grow() -> None:
+        nonlocal reads
+        reads += 1
+        assert reads < 100, "it is read without end"
+        with file.open("ab") as more:
+            more.write(b"and more")
+
+    monkeypatch.setattr(data_files, "open_file", lambda *given, **options: Read(opened(*given, **options), grow))
+    with pytest.raises(InvalidRequest, match=r"'mine\.npz' is being written"):
+        root.identify("mine.npz", FIELD)
+
+
+def test_a_file_that_several_ask_for_at_a_time_is_read_once(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root, "mine.npz", b"one")
+    now, opened, many = time.time_ns(), data_files.open_file, 4
+    reads: list[str] = []
+
+    def wait_for_all() -> None:
+        reads.append("one")
+        wait_for(lambda: [count for _, count in data_files._readers.values()] == [many], PATIENCE, "all ask for it")
+
+    monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
+    with monkeypatch.context() as patch, ThreadPoolExecutor(many) as pool:
+        patch.setattr(data_files, "open_file", lambda *given, **options: Read(opened(*given, **options), wait_for_all))
+        digests = list(pool.map(lambda _: root.identify("mine.npz", FIELD), range(many)))
+    assert digests == [digest(b"one")] * many
+    assert len(reads) == 2  # its bytes, and that there are no more
+    assert data_files._readers == {}
+
+
+def test_what_is_known_may_be_forgotten_at_any_moment(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread clears what is remembered when it is full."""
+
+    class Forgetful(dict[Any, str]):
+        def __contains__(self, key: object) -> bool:
+            there = super().__contains__(key)
+            self.clear()
+            return there
+
+    now = time.time_ns()
+    monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
+    monkeypatch.setattr(data_files, "_known", Forgetful())
+    write(root, "mine.npz", b"one")
+    for _ in range(2):
+        assert root.identify("mine.npz", FIELD) == digest(b"one")
+
+
 def test_digests_of_what_a_job_names(root: DataRoot) -> None:
     write(root, "mine.npz", b"one")
     files = [DataFile("mine.npz", FIELD), DataFile("cifar10.npz", "params", optional=True)]
-    assert root.digests(files) == {"mine.npz": digest(b"one")}
+    assert root.digests(files) == {"mine.npz": digest(b"one"), "cifar10.npz": ABSENT}
     with pytest.raises(InvalidRequest, match=r"no 'other\.npz' .* PALIMPSEST_DATA_ROOT") as caught:
         root.digests([DataFile("other.npz", FIELD)])
     assert caught.value.field == FIELD
@@ -184,6 +341,7 @@ def test_without_a_data_root_no_file_can_be_named() -> None:
         (digest(b"one"), b"two", "has changed since .* post it again"),
         (digest(b"one"), None, "is not in the data root of the worker, .* put it back"),
         (None, b"two", "is new since .* post it again"),
+        (ABSENT, b"two", "is new since .* post it again"),
     ],
 )
 def test_within_a_job_only_what_was_planned_is_found(
@@ -196,6 +354,13 @@ def test_within_a_job_only_what_was_planned_is_found(
         inside("mine.npz", FIELD)
     if now is not None:
         assert inside("mine.npz", FIELD).read_bytes() == now  # no job
+
+
+def test_what_was_not_there_when_the_job_was_planned_is_not_there_still(root: DataRoot) -> None:
+    files = PlannedFiles(root.digests([DataFile("mine.npz", FIELD, optional=True)]))
+    with files.guarding():
+        assert first_inside(["mine.npz"], FIELD) is None
+    files.require_unchanged()
 
 
 def test_what_changes_while_a_job_reads_it_is_noticed(root: DataRoot) -> None:

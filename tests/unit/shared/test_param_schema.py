@@ -25,6 +25,19 @@ def nested(levels: int) -> dict[str, Any]:
     return schema
 
 
+# Of these a value would name files that nobody identifies.
+NO_PATHS: list[dict[str, Any]] = [
+    {"type": "object"},
+    {"type": ["string", "object"]},
+    {"anyOf": [{"type": "string"}, {"type": "object"}]},
+    {"type": "array"},
+    {"type": "array", "items": {"type": "object"}},
+    {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]},
+    {"type": "integer"},
+    {},
+]
+
+
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
@@ -54,6 +67,14 @@ def nested(levels: int) -> dict[str, Any]:
         ({"x-data": "yes"}, "x-data: "),
         ({"properties": {"a": {"properties": {"path": {"x-data": True}}}}}, "x-data marks a parameter that is a path"),
         ({"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"x-data": True}}}, "nothing within an object"),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/A", "x-data": True}}, "$defs": {"A": {"type": "string"}}},
+            "x-data marks a parameter that is a path",
+        ),
+        *(
+            ({"properties": {"a": {**schema, "x-data": True}}}, "x-data marks a parameter that is a path")
+            for schema in NO_PATHS
+        ),
     ],
 )
 def test_a_schema_that_could_cost_more_than_it_shows_is_refused_with_the_plugins_name(

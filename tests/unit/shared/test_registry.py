@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from shared.errors import InvalidRequest, PluginImportError
 from shared.ml import attacks, defenses, metrics, unlearning
 from shared.registry import Registry
 from tests.support.plugins import ThingPlugin
+from workers.app import STAGES
+from workers.stages import registry as stages
 
 NUMBER = itertools.count()
 PLUGIN = '''
@@ -140,3 +143,40 @@ def test_a_field_that_is_none_or_has_no_such_value_is_named(
     with pytest.raises(PluginImportError, match=said):
         registry.register("new", **described)(target)
     assert "new" not in registry
+
+
+OTHER = "from {package} import registry\n@registry.register('other')\ndef run():\n    'Does.'"
+TWO = OTHER.replace("@registry", "@registry.register('wrong')\n@registry", 1)
+
+
+@pytest.mark.parametrize(("text", "said"), [(OTHER, "registers other"), (TWO, "registers other and wrong")])
+def test_where_each_file_is_one_plugin_it_has_the_name_of_its_file(folder: Make, text: str, said: str) -> None:
+    """Workers listen on the names of files and entry points, which they list without importing any."""
+    files = folder(good=None, wrong=text)
+    assert "good" in files  # elsewhere names are free
+    registry = Registry(ThingPlugin, files.package, one_a_file=True)
+    registry._plugins = files._plugins
+    with pytest.raises(PluginImportError, match=rf"plugin .*/wrong\.py {said}: let it register the one thing 'wrong'"):
+        registry.load()
+
+
+def test_an_entry_point_of_a_stage_has_its_name(folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = folder(good=None, _entered=OTHER)
+    files.load()
+
+    def load(name: str, **options: bool) -> Registry[ThingPlugin]:
+        entered = metadata.EntryPoint(name, f"{files.package}._entered", f"palimpsest.{files.package}")
+        monkeypatch.setattr(metadata, "entry_points", lambda group: [entered] if group == entered.group else [])
+        registry = Registry(ThingPlugin, files.package, **options)
+        registry._plugins = files._plugins
+        return registry.load()
+
+    assert "other" in load("free")
+    assert "other" in load("other", one_a_file=True)
+    with pytest.raises(PluginImportError, match=r"entry point 'free' .* registers other: let it register the one"):
+        load("free", one_a_file=True)
+
+
+def test_stages_are_named_as_workers_list_them() -> None:
+    assert sorted(stage.name for stage in stages) == sorted(STAGES)
+    assert stages._one_a_file

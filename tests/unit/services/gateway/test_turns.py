@@ -13,7 +13,7 @@ from tests.support.waiting import PATIENCE
 
 
 def test_one_at_a_time_and_all_who_wait_get_their_turn() -> None:
-    turns, lock, inside, most = Turns(waiting=8, patience_s=60), threading.Lock(), 0, 0
+    turns, lock, inside, most = Turns("planning", waiting=8, patience_s=60), threading.Lock(), 0, 0
     refused: list[str] = []
 
     def take() -> None:
@@ -40,7 +40,7 @@ def test_one_at_a_time_and_all_who_wait_get_their_turn() -> None:
 
 
 def test_nobody_waits_longer_than_his_patience() -> None:
-    turns = Turns(waiting=1, patience_s=0.01)
+    turns = Turns("planning", waiting=1, patience_s=0.01)
     with turns.turn():
         for _ in range(3):
             with pytest.raises(TransientError, match=r"for 0\.01 s"), turns.turn():
@@ -50,8 +50,17 @@ def test_nobody_waits_longer_than_his_patience() -> None:
 
 
 def test_who_fails_gives_the_turn_on() -> None:
-    turns = Turns(waiting=0, patience_s=0.01)
+    turns = Turns("planning", waiting=0, patience_s=0.01)
     with pytest.raises(ZeroDivisionError), turns.turn():
         _ = 1 / 0
     with turns.turn():
         pass
+
+
+def test_as_many_at_a_time_as_may() -> None:
+    turns = Turns("reading for", 2, waiting=0, patience_s=0.01)
+    with turns.turn():
+        with turns.turn(), pytest.raises(TransientError, match="is reading for other requests"), turns.turn():
+            pass
+        with turns.turn():
+            pass

@@ -96,3 +96,10 @@ def test_a_judge_is_handed_on_and_what_it_came_from_is_nobodys_base() -> None:
 
 def test_a_job_that_has_succeeded_offers_what_it_has_made() -> None:
     assert found("failed", "ORIGINAL") == {}
+
+
+def test_of_many_that_are_as_near_the_first_are_named() -> None:
+    walk = Lineage("report", ["ORIGINAL"], Relations.of(catalog(), "attack"))
+    walk.take([job("report", **{f"R{n}": of(f"job{n}", "X", f"R{n}") for n in range(5000)})])
+    with pytest.raises(InvalidRequest, match="could come from job0 and job1 and job10 and 4,997 others: name one"):
+        walk.take(job(name, "ORIGINAL") for name in walk.ask)

@@ -12,6 +12,7 @@ from shared.jobs.pipeline import Pipeline
 from shared.jobs.plan import plan
 from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
+from shared.jobs.wiring_check import KINDS
 from shared.roles import Role
 from shared.wiring import Scope, Wiring
 from tests.support.plans import roles
@@ -127,11 +128,146 @@ def test_a_stage_that_reads_what_audits_do_not_have_is_refused(wired: dict[str, 
         planned(with_stages(further))
 
 
+SEED: dict[str, Any] = {"seed": "pretrain_seed"}
+AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
+
+
+@pytest.mark.parametrize(
+    ("described", "wired", "told"),
+    [
+        ({}, {"params": "seeds"}, "reads 'seeds' of an audit as its params: name one of pretrain, train, forget,"),
+        ({}, {"flag": "name"}, "reads 'name' of an audit as its flag: name one of sweep, p_values, fresh"),
+        (
+            {},
+            {"shared_params": ("seeds",)},
+            "reads 'seeds' of an audit as its shared_params: name one of dataset, model",
+        ),
+        (
+            {},
+            {"methods": "seeds"},
+            "reads 'seeds' of an audit as its methods: name one of unlearning, defenses, attacks",
+        ),
+        ({}, {"methods": "attacks"}, "has no methods: leave methods out of its wiring"),
+        ({"methods": "attack"}, {}, "has methods of the kind attack: give its wiring methods='attacks'"),
+        ({"methods": "metric"}, {"methods": "attacks"}, "has methods of the kind metric: leave methods out"),
+        ({"methods": "attack"}, {"methods": "attacks"}, "runs once per seed, where its method, .* scopes among attack"),
+        ({}, {"trained_for_methods": True}, "runs once per seed, where .* scopes among attack, release"),
+        ({"methods": "attack"}, {"methods": "attacks", "trained_for_methods": True}, "has methods, and is trained for"),
+        ({}, {"scopes": (Scope.REPORT,)}, "runs with the report: give it the parameters audit and rows"),
+        ({}, {"on_demand": True, "scopes": (Scope.SEED, Scope.RELEASE)}, "runs on demand, which is done in one scope"),
+        ({}, {"on_demand": True, "flag": "sweep"}, "runs on demand, and by a flag"),
+        ({}, {"on_demand": True, "reported": True}, "runs on demand, and is reported"),
+        # the judge would be the very model that was attacked
+        ({}, {"twins": {Role.JUDGE: Role.METRICS}, **SEED}, "has twins, .* scopes=.Scope.AUDIT,. and a seed"),
+        ({}, {"twins": {Role.JUDGE: Role.METRICS}, **AUDIT_SCOPE}, "has twins, .* is the same model"),
+        (
+            {},
+            {"twins": {Role.JUDGE: Role.ORIGINAL}, **SEED, **AUDIT_SCOPE},
+            "has a twin JUDGE of ORIGINAL, which it does not always make",
+        ),
+        (
+            {"produces": ["SHADOWS"]},
+            {"reported": True},
+            "is reported, and does not always make what is: let it produce",
+        ),
+        ({"produces": ["EVALUATION"]}, {"reported": True}, "is reported, and does not always make what is"),
+        (
+            {"produces": [], "produces_when": {"x": {"1": ["METRICS"]}}},
+            {"reported": True},
+            "is reported, and does not always make what is",
+        ),
+    ],
+)
+def test_a_wiring_that_audits_cannot_follow_is_refused_with_what_to_do(
+    described: dict[str, Any], wired: dict[str, Any], told: str
+) -> None:
+    further = stage("further", needs=["BASE"], produces=["METRICS"], **{"scopes": (Scope.SEED,), **wired})
+    further = further.model_copy(update=described)
+    with pytest.raises(InvalidRequest, match=f"the stage further {told}"):
+        planned(with_stages(further))
+
+
+def test_the_report_is_given_what_it_takes_of_a_reported_stage() -> None:
+    """Before, an audit was refused for what else its stage made: no input SHARDS_1."""
+    further = stage("further", needs=["BASE"], produces=["METRICS", "SHARDS"], scopes=(Scope.SEED,), reported=True)
+    *_, report = planned(with_stages(further))
+    assert not any(role.startswith("SHARDS") for role in roles(report))
+    assert [one["metrics"] in roles(report) for one in report.params["measurements"]] == [True]
+
+
+def test_a_stage_that_is_reported_to_nobody_is_refused() -> None:
+    further = stage("further", needs=["BASE"], produces=["METRICS"], scopes=(Scope.SEED,), reported=True)
+    entries = [
+        entry.model_copy(update={"many": ["EVALUATION", "PICTURES"]}) if entry.name == "report" else entry
+        for entry in with_stages(further)
+    ]
+    with pytest.raises(
+        InvalidRequest, match="the stage further is reported, and no stage of scope report takes METRICS"
+    ):
+        planned(Catalog(entries))
+
+
+@pytest.mark.parametrize("how", ["needs", "needs_when", "asks_for"])
+def test_stages_on_demand_that_wait_for_each_other_are_refused(how: str) -> None:
+    needs = ["SHADOWS"] if how == "needs" else []
+    asks_for = (Role.SHADOWS,) if how == "asks_for" else ()
+    demanded = {"scopes": (Scope.RELEASE,), "on_demand": True}
+    one = stage("one", needs=needs, uses=list(asks_for), produces=["SHARDS"], asks_for=asks_for, **demanded)
+    if how == "needs_when":
+        one = one.model_copy(update={"needs_when": {"careful": {"True": ["SHADOWS"]}}})
+    other = stage("other", needs=["SHARDS"], produces=["SHADOWS"], **demanded)
+    asking = stage("asking", needs=["SHARDS"], produces=["METRICS"], scopes=(Scope.RELEASE,))
+    for stages in ((one, other, asking), (one, other)):
+        with pytest.raises(InvalidRequest, match=r"the stages one and other wait for each other: .* take a role out"):
+            planned(with_stages(*stages))
+
+
+def test_a_stage_on_demand_that_waits_for_itself_is_refused() -> None:
+    one = stage("one", needs=["SHARDS"], produces=["SHARDS"], scopes=(Scope.RELEASE,), on_demand=True)
+    with pytest.raises(InvalidRequest, match="the stage one waits for itself: "):
+        planned(with_stages(one))
+
+
 def test_stages_that_wait_for_each_other_are_refused() -> None:
     one = stage("one", needs=["SHARDS"], produces=["SHADOWS"], scopes=(Scope.RELEASE,))
     other = stage("other", needs=["SHADOWS"], produces=["SHARDS"], scopes=(Scope.RELEASE,))
     with pytest.raises(InvalidRequest, match="the stages one and other wait for each other"):
-        Pipeline.of(with_stages(one, other), AuditSpec.model_fields)
+        Pipeline.of(with_stages(one, other))
+
+
+def test_a_catalog_without_any_stage_runs_no_audit() -> None:
+    with pytest.raises(InvalidRequest, match=r"^no worker has published any stage yet: start a worker, then look at"):
+        planned(Catalog([]))
+
+
+def test_stages_that_say_nothing_of_audits_run_none() -> None:
+    """A fleet whose workers are of before audits were wired."""
+    unwired = Catalog(entry.model_copy(update={"wiring": None}) for entry in catalog())
+    with pytest.raises(InvalidRequest, match=r"^none of the published stages says how an audit runs it: start workers"):
+        planned(unwired)
+
+
+@pytest.mark.parametrize(("gone", "field"), [("unlearn", "unlearning"), ("defend", "defenses"), ("attack", "attacks")])
+def test_methods_that_no_stage_runs_are_refused(gone: str, field: str) -> None:
+    """Without its attacks an audit would succeed and say that nothing leaks."""
+    lacking = Catalog(entry for entry in catalog() if (entry.kind, entry.name) != ("stage", gone))
+    with pytest.raises(InvalidRequest, match=rf"^no published stage runs the {field} of an audit") as error:
+        planned(lacking)
+    assert error.value.field == field
+
+
+def test_a_plan_without_jobs_is_refused() -> None:
+    """Nothing to run would read as succeeded."""
+    kinds = (("unlearn", "unlearning"), ("defend", "defense"), ("attack", "attack"))
+    stages = [
+        stage(name, needs=[], produces=[], methods=KINDS[kind], scopes=(Scope.ATTACK,), on_demand=True).model_copy(
+            update={"methods": kind}
+        )
+        for name, kind in kinds
+    ]
+    demanded = Catalog([*(entry for entry in catalog() if entry.kind != "stage"), *stages])
+    with pytest.raises(InvalidRequest, match=r"^this audit comes to no job"):
+        planned(demanded)
 
 
 def test_a_stage_whose_needs_nobody_meets_is_refused_by_its_name() -> None:

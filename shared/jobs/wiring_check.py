@@ -1,0 +1,118 @@
+"""What no wiring of a stage may be: found when a worker loads the stage, and again before an audit is planned with it.
+
+A stage that audits would run in a wrong way is refused with what to do, and not by whatever its first audit runs into.
+No stage imports this: results do not depend on what is checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, get_origin
+
+from shared.catalog_entry import Entry
+from shared.choices import Choice
+from shared.jobs.spec import AuditSpec
+from shared.roles import Role
+from shared.wiring import Scope, Wiring
+
+KINDS = {"unlearning": "unlearning", "defense": "defenses", "attack": "attacks"}  # of methods: the audit's list of them
+OF_RELEASES = frozenset({Scope.RELEASE, Scope.ATTACK})  # scopes in which unlearning method and defense are known
+_SCOPES = {"unlearning": OF_RELEASES, "defenses": OF_RELEASES, "attacks": frozenset({Scope.ATTACK})}
+_TOLD = frozenset({"audit", "rows"})  # what a stage of scope report is told
+
+
+def find_fault(entry: Entry) -> str | None:
+    """What is wrong with the wiring of a stage: the first thing, as it is said of the stage; None if nothing is."""
+    if entry.wiring is None:
+        return None
+    return next(_faults(entry, entry.wiring), None)
+
+
+def _faults(entry: Entry, wiring: Wiring) -> Iterator[str]:
+    yield from _faults_in_fields(wiring)
+    yield from _faults_in_scopes(entry, wiring)
+    yield from _faults_on_demand(wiring)
+    yield from _faults_in_twins(entry, wiring)
+    yield from _faults_in_reports(entry, wiring)
+
+
+def _faults_in_fields(wiring: Wiring) -> Iterator[str]:
+    read: list[tuple[str, str | None, Any]] = [
+        ("params", wiring.params, dict),
+        ("methods", wiring.methods, list),
+        ("flag", wiring.flag, bool),
+        ("seed", wiring.seed, int),
+        *(("shared_params", name, Choice) for name in wiring.shared_params),
+    ]
+    for what, name, kind in read:
+        if name is None:
+            continue
+        if name not in AuditSpec.model_fields:
+            yield f"reads {name!r} of an audit, which has no such field"
+        elif name not in (fitting := _SCOPES.keys() if kind is list else _fields_of(kind)):
+            yield f"reads {name!r} of an audit as its {what}: name one of {', '.join(fitting)}"
+
+
+def _fields_of(kind: type) -> Collection[str]:
+    annotations = {name: field.annotation for name, field in AuditSpec.model_fields.items()}
+    return [name for name, annotation in annotations.items() if kind in (annotation, get_origin(annotation))]
+
+
+def _faults_in_scopes(entry: Entry, wiring: Wiring) -> Iterator[str]:
+    if wiring.methods != (wanted := KINDS.get(entry.methods or "")):
+        yield f"has {f'methods of the kind {entry.methods}' if entry.methods else 'no methods'}: " + (
+            f"give its wiring methods={wanted!r}" if wanted else "leave methods out of its wiring"
+        )
+    if wiring.methods and wiring.trained_for_methods:
+        yield "has methods, and is trained for those of others: leave methods or trained_for_methods out of its wiring"
+    known = OF_RELEASES if wiring.trained_for_methods else _SCOPES.get(wiring.methods or "", frozenset(Scope))
+    if not known.issuperset(wiring.scopes):
+        yield (
+            f"runs once per {' and '.join(wiring.scopes)}, where its method, or what it is trained for, is not known: "
+            f"give its wiring scopes among {', '.join(sorted(known))}"
+        )
+    if Scope.REPORT in wiring.scopes and not (len(wiring.scopes) == 1 and entry.properties.keys() >= _TOLD):
+        yield "runs with the report: give it the parameters audit and rows, and its wiring no other scope"
+
+
+def _faults_on_demand(wiring: Wiring) -> Iterator[str]:
+    if not wiring.on_demand:
+        return
+    if len(wiring.scopes) > 1:
+        yield "runs on demand, which is done in one scope: give its wiring the widest that has what it needs"
+    if wiring.flag:
+        yield "runs on demand, and by a flag: leave one of both out of its wiring"
+    if wiring.reported:
+        yield "runs on demand, and is reported: leave one of both out of its wiring, as what is reported always runs"
+
+
+def _faults_in_twins(entry: Entry, wiring: Wiring) -> Iterator[str]:
+    if not wiring.twins:
+        return
+    if wiring.scopes != (Scope.AUDIT,) or wiring.seed is None:
+        yield (
+            "has twins, which are made with the seed after that of the audit: give its wiring scopes=(Scope.AUDIT,) "
+            "and a seed, or the twin is the same model"
+        )
+    for role, made in wiring.twins.items():
+        if made not in entry.produces:
+            yield f"has a twin {role} of {made}, which it does not always make: name one of its produces"
+
+
+def _faults_in_reports(entry: Entry, wiring: Wiring) -> Iterator[str]:
+    if not wiring.reported:
+        return
+    if Scope.REPORT in wiring.scopes:
+        yield "is reported, and runs with the report: leave reported out of its wiring"
+    if reported_role(entry) is None:
+        yield (
+            "is reported, and does not always make what is: let it produce METRICS (or, once per release or attack, "
+            "EVALUATION), or leave reported out of its wiring"
+        )
+
+
+def reported_role(entry: Entry) -> Role | None:
+    """What the report takes of a stage that is reported: an evaluation is a row, numbers stand by themselves."""
+    if entry.wiring and Role.EVALUATION in entry.produces and OF_RELEASES.issuperset(entry.wiring.scopes):
+        return Role.EVALUATION
+    return Role.METRICS if Role.METRICS in entry.produces else None
