@@ -61,7 +61,7 @@ def build(
         verdict=conclude(made, missing, self_test),
         rows=made,
         missing=missing,
-        sweeps=sweeps(made, spec),
+        sweeps=sweeps(made, missing, spec),
         measurements=arrange_measurements(spec, measurements, numbers),
         provenance=Provenance(
             conditions=list(conditions.values()),

@@ -99,6 +99,45 @@ def test_the_worst_attack_decides() -> None:
     assert "were run here: another may see more" in clear.why
 
 
+def without(made: dict[float, float], *gone: tuple[float | None, str], **spec: Any) -> Report:
+    """`told`, all alike and none leaking, but for attacks that did not arrive at these strengths."""
+    asked = audit(
+        defenses=["none", *({"name": "obfuscation", "params": {"noise": v}} for v in made)],
+        attacks=["feature_recovery", "label_inference"],
+        defend={"max_accuracy_cost": 0.02},
+        **spec,
+    )
+    came = [utility(test=0.97, seed=seed) for seed in asked["seeds"]]
+    for value, test in [(None, None), *made.items()]:
+        for seed in asked["seeds"]:
+            released: dict[str, Any] = {"seed": seed} | ({} if value is None else {"released": noise(value)})
+            came += [] if test is None else [utility(test=test, forget=0.4, **released)]
+            if (value, "feature_recovery") not in gone or seed:
+                came.append(images(**(LEAK if value is None else NOTHING), **released))
+            if (value, "label_inference") not in gone or seed:
+                came.append(labels(8 if value is None else 0, (0.68, 1.0), **released))
+    return report(asked, *came)
+
+
+ALIKE = {0.1: 0.97, 0.3: 0.96, 1.0: 0.955}
+
+
+def test_a_setting_that_an_attack_is_missing_of_is_none_to_operate_at() -> None:
+    assert only(without(ALIKE)).operating_point == 0.1
+    some = only(without(ALIKE, (0.1, "label_inference")))
+    assert some.operating_point == 0.3
+    assert "Left out is 0.1: an attack on it did not arrive, and what is missing may leak." in some.why
+    none = only(without(ALIKE, *((value, "label_inference") for value in ALIKE)))
+    assert none.operating_point is None
+    assert "Left out are 0.1, 0.3 and 1: an attack on each did not arrive" in none.why
+
+
+def test_an_attack_that_came_for_one_seed_only_is_missing_too() -> None:
+    some = only(without(ALIKE, (0.1, "feature_recovery"), seeds=[0, 1]))
+    assert len(some.settings[0].leaks) == 2
+    assert some.operating_point == 0.3
+
+
 def test_two_strengths_are_no_curve_and_two_parameters_neither() -> None:
     assert told({0.1: 0.97, 0.3: 0.96}, leaking=()).sweeps == []
     spec = audit(defenses=[method("obfuscation", noise=v, other=w) for v, w in zip(VALUES, "abc", strict=True)])
