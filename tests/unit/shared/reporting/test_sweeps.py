@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+import pytest
 
 from shared.reporting.curves import curve
 from shared.reporting.models import Report, Sweep
@@ -138,6 +141,27 @@ def test_an_attack_that_came_for_one_seed_only_is_missing_too() -> None:
     assert some.operating_point == 0.3
 
 
+@pytest.mark.parametrize("at", [None, 0.1, 0.3])
+@pytest.mark.parametrize("attack", ["feature_recovery", "label_inference"])
+def test_each_score_stands_under_its_own_attack_though_one_is_missing(at: float | None, attack: str) -> None:
+    page = render(without(ALIKE, (at, attack)), [])
+    table = page[page.index('aria-label="Settings of') :]
+    table = table[: table.index("</table>")]
+    head, *rows = re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+    attacks = re.findall(r'<th scope="col">(.*?)</th>', head)[4:]
+    assert sorted(attacks) == ["feature_recovery", "label_inference"]
+    assert len(rows) == 4
+    for row, value in zip(rows, (None, 0.1, 0.3, 1.0), strict=True):
+        cells = re.findall(r'<td data-label="(.*?)">(.*?)</td>', row, re.DOTALL)[3:]
+        assert [name for name, _ in cells] == attacks
+        for name, cell in cells:
+            gone = (value, name) == (at, attack)
+            assert ("missing" in cell) == gone
+            assert ("dB" in cell) == (name == "feature_recovery" and not gone)
+    drawn = page[page.index('<h2 id="sweeps">') : page.index('aria-label="Settings of')]
+    assert re.findall(r"<figcaption><b>(.*?)</b>", drawn) == attacks
+
+
 def test_two_strengths_are_no_curve_and_two_parameters_neither() -> None:
     assert told({0.1: 0.97, 0.3: 0.96}, leaking=()).sweeps == []
     spec = audit(defenses=[method("obfuscation", noise=v, other=w) for v, w in zip(VALUES, "abc", strict=True)])
@@ -158,7 +182,7 @@ def test_without_an_undefended_release_the_cost_is_not_known() -> None:
 
 def test_the_drawing_says_in_words_what_it_shows_and_marks_the_operating_point() -> None:
     sweep = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.9}, leaking=(0.1,)))
-    drawing = str(curve(sweep, 0))
+    drawing = str(curve(sweep, sweep.settings[0].leaks[0].attack))
     assert "none: 22.0 dB, test 0.97; 0.1: 22.0 dB, test 0.97; 0.3: 9.0 dB, test 0.96" in drawing
     assert drawing.count('class="chosen"') == 2  # wide and narrow
     assert drawing.count('class="mark leak"') == 4
