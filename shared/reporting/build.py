@@ -10,9 +10,10 @@ from shared.choices import validated
 from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
 from shared.reporting.evaluations import Found, check_json, identity
 from shared.reporting.findings import judge
-from shared.reporting.grid import arrange, arrange_measurements
+from shared.reporting.grid import arrange
 from shared.reporting.kinds import scores
 from shared.reporting.limits import Scope, limits
+from shared.reporting.measurements import Metrics, arrange_measurements
 from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
 from shared.reporting.notes import annotate
 from shared.reporting.sweeps import sweeps
@@ -30,7 +31,7 @@ def build(
     version: str,
     self_test: SelfTest | None = None,
     measurements: Sequence[PlannedMeasurement] = (),
-    numbers: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    metrics: Mapping[str, Metrics] = MappingProxyType({}),
 ) -> Report:
     """The report of an audit.
 
@@ -41,7 +42,7 @@ def build(
         version: of Palimpsest.
         self_test: how the code did on cases whose answer is known, if that is here.
         measurements: what further stages were planned to measure.
-        numbers: what they measured, by role; any may be missing.
+        metrics: what they measured, by role; any may be missing.
 
     Raises:
         InvalidRequest: `audit` is not one, or a row is of a method that it does not have.
@@ -62,7 +63,7 @@ def build(
         rows=made,
         missing=missing,
         sweeps=sweeps(made, missing, spec),
-        measurements=arrange_measurements(spec, measurements, numbers),
+        measurements=arrange_measurements(spec, measurements, metrics, rows, found),
         provenance=Provenance(
             conditions=list(conditions.values()),
             palimpsest=version,

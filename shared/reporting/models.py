@@ -22,7 +22,7 @@ from shared.evaluation import Unlearning as Unlearning
 from shared.evaluation import Utility as Utility
 from shared.jobs.spec import Seed
 
-SCHEMA = "palimpsest.report/1"
+WideNumber = Annotated[float, Field(ge=-1e12, le=1e12)]  # of anything that may be measured or set
 Level = Literal["leaks", "reduced", "no_leak_seen", "inconclusive"]
 Outcome = Literal["leak", "not_seen", "inconclusive"]
 
@@ -112,7 +112,8 @@ class Measurement(Part):
     unlearning: Method | None
     defense: Method | None
     attack: Method | None
-    numbers: dict[str, Number] | None
+    numbers: dict[str, WideNumber] | None
+    why: str | None = Field(None, description="why there are no numbers: they did not arrive, or cannot be read")
 
 
 class Verdict(Part):
@@ -128,7 +129,7 @@ class TestedCase(Part):
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     shows: Annotated[str, Field(max_length=300)] = ""
-    measured: Annotated[float, Field(ge=-1e12, le=1e12)] | None = Field(description="null where nothing came out")
+    measured: WideNumber | None = Field(description="null where nothing came out")
     low: Number | None = None
     high: Number | None = None
     unit: Annotated[str, Field(max_length=30)] = ""

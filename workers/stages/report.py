@@ -8,19 +8,19 @@ from typing import Annotated, Any
 
 import torch
 from PIL import Image
-from pydantic import Field, RootModel
+from pydantic import Field
 from torch import Tensor
 
 from shared import VERSION
 from shared.choices import validated
 from shared.errors import InvalidRequest
 from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRow, Seed
-from shared.ml.records import read_json
 from shared.ml.tensors import read_tensors
 from shared.plugins import Params
 from shared.reporting.build import build
 from shared.reporting.evaluations import check_json
 from shared.reporting.loading import read_evaluation
+from shared.reporting.measurements import read_metrics
 from shared.reporting.models import Defense, Label, Method, Number, Part, Unlearning
 from shared.reporting.page import render
 from shared.reporting.pictures import Gallery, Picture, key_of, shown
@@ -44,10 +44,6 @@ class ReportParams(Params):
     measurements: list[PlannedMeasurement] = Field(
         default_factory=list, max_length=MAX_JOBS, description="what further stages measure, and of what"
     )
-
-
-class Numbers(RootModel[Annotated[dict[Annotated[str, Field(max_length=60)], Number], Field(max_length=64)]]):
-    """METRICS of a further stage."""
 
 
 class About(Part):
@@ -86,8 +82,8 @@ def run(ctx: JobContext) -> dict[str, Output]:
     params: ReportParams = ctx.params
     found = {role: read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, Role.EVALUATION)}
     tested = read_self_test(ctx.inputs[Role.SELF_TEST], Role.SELF_TEST) if Role.SELF_TEST in ctx.inputs else None
-    numbers = {role: _numbers(ctx.inputs[role], role) for role in _numbered(ctx, Role.METRICS)}
-    report = build(found, params.audit, params.rows, VERSION, tested, params.measurements, numbers)
+    metrics = {role: read_metrics(ctx.inputs[role], role) for role in _numbered(ctx, Role.METRICS)}
+    report = build(found, params.audit, params.rows, VERSION, tested, params.measurements, metrics)
     came = [pair for role in _numbered(ctx, Role.PICTURES) if (pair := _pictures(ctx.inputs[role], role))]
     images = {key_of(about): tensors for about, tensors in came}
     picked = shown(report.rows, [about for about, _ in came])
@@ -98,11 +94,6 @@ def run(ctx: JobContext) -> dict[str, Output]:
     page = render(report, galleries)
     ctx.progress(len(picked) + 1, len(picked) + 1)
     return {Role.REPORT: Output.of_json(report.json_value()), Role.REPORT_HTML: Output(page.encode(), "text/html")}
-
-
-def _numbers(data: bytes, role: str) -> dict[str, float]:
-    """What a further stage measured."""
-    return validated(Numbers, read_json(data, role), role, f"inputs.{role}").root
 
 
 def _numbered(ctx: JobContext, role: str) -> list[str]:

@@ -144,6 +144,20 @@ def test_pictures_that_are_wrong_are_refused_by_their_role(wrong: bytes) -> None
         told(inputs(images(**LEAK)) | {"PICTURES_7": wrong})
 
 
+def test_metrics_of_a_further_stage_that_are_wrong_cost_no_other_row() -> None:
+    asked = params().model_dump() | {
+        "measurements": [{"stage": "drift", "seed": seed, "metrics": f"METRICS_{seed}"} for seed in (1, 2, 3)]
+    }
+    given = inputs(images(**LEAK), utility()) | {"METRICS_1": b'{"bytes": 3e9}', "METRICS_2": b'{"x": "<b>"}'}
+    made = run(JobContext(params=ReportParams.model_validate(asked), inputs=given))
+    report, page = json.loads(made["REPORT"].data), made["REPORT_HTML"].data.decode()
+    assert [one["numbers"] for one in report["measurements"]] == [{"bytes": 3e9}, None, None]
+    assert len(report["rows"]) == 1
+    assert "bytes: 3,000,000,000" in page
+    assert "cannot be read: METRICS_2.x: Input should be a valid number" in page
+    assert "missing: it failed or was cancelled" in page
+
+
 def test_the_version_is_told_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(name: str) -> Any:
         raise importlib.metadata.PackageNotFoundError(name)
