@@ -32,6 +32,7 @@ def build(
     self_test: SelfTest | None = None,
     measurements: Sequence[PlannedMeasurement] = (),
     metrics: Mapping[str, Metrics] = MappingProxyType({}),
+    left_out: Sequence[str] = (),
 ) -> Report:
     """The report of an audit.
 
@@ -43,6 +44,7 @@ def build(
         self_test: how the code did on cases whose answer is known, if that is here.
         measurements: what further stages were planned to measure.
         metrics: what they measured, by role; any may be missing.
+        left_out: pictures that came and are not shown, each with the reason.
 
     Raises:
         InvalidRequest: `audit` is not one, or a row is of a method that it does not have.
@@ -72,7 +74,7 @@ def build(
             evaluations=[one.sha256 for one in ordered],
             self_test=self_test,
         ),
-        limits=limits(Scope(made, missing, spec, self_test)),
+        limits=limits(Scope(made, missing, spec, self_test, left_out)),
     )
 
 

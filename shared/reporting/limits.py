@@ -23,6 +23,7 @@ class Scope:
     missing: Sequence[Missing]
     spec: AuditSpec
     self_test: SelfTest | None = None
+    left_out: Sequence[str] = ()  # pictures that are not shown, each with the reason
 
 
 def limits(scope: Scope) -> list[str]:
@@ -197,8 +198,12 @@ def _repeat(scope: Scope) -> str | None:
     )
 
 
+def _left_out(scope: Scope) -> str | None:
+    return f"Not shown here: {listed(scope.left_out)}." if scope.left_out else None
+
+
 RULES: tuple[tuple[int, Callable[[Scope], str | None]], ...] = (  # those of kinds stand between them
     (100, _self_test), (95, _attacks), (90, _adaptive), (85, _few), (80, _missing), (75, _many), (70, _seeds),
     (65, _transfer), (60, _labels), (55, _counts), (45, _compares), (35, _batch_norm), (30, _repeat), (25, _strength),
-    (20, _promise),
+    (20, _promise), (5, _left_out),
 )  # fmt: skip

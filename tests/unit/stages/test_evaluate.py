@@ -11,17 +11,22 @@ import torch
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
+from shared.ml import findings
 from shared.ml.attacks._estimate import gradient_direction
+from shared.ml.context import JobInputs
+from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind
 from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
 from shared.ml.observations import Observation
 from shared.ml.records import ForgetSets
 from shared.ml.samples import Samples, open_dataset
+from shared.ml.scoring import Measure, summary
 from shared.ml.tensors import read_tensors, write_tensors
 from tests.support.lpips import FILE, write_weights
 from tests.support.tiny import DATA, MODEL, body, chain
-from workers.context import Output
+from workers.context import JobContext, Output
 from workers.local import run_stage
+from workers.stages import evaluate
 
 
 def test_it_says_what_was_done_and_by_whom() -> None:
@@ -60,17 +65,56 @@ def test_pictures_show_truth_reconstruction_and_null_with_their_scores() -> None
     images, about = read_tensors(outputs["PICTURES"].data, "PICTURES")
     found = body(outputs["EVALUATION"])
     assert {name: tuple(t.shape) for name, t in images.items()} == dict.fromkeys(
-        ("truth", "reconstruction", "class_mean"), (4, 1, 9, 9)
+        ("RECONSTRUCTION.truth", "RECONSTRUCTION.reconstruction", "RECONSTRUCTION.class_mean"), (4, 1, 9, 9)
     )
+    captions = about["kinds"]["RECONSTRUCTION"]
     for shown, told in (("reconstruction", "psnr"), ("class_mean", "null_psnr")):
-        error = (images[shown] - images["truth"]).square().flatten(1).mean(1)
-        torch.testing.assert_close(-10 * error.log10(), torch.tensor(about[told]), atol=1e-3, rtol=0)
-    assert about["psnr"] == found["metrics"]["psnr"]["values"]
-    assert about["ranks"] == found["identification"]["ranks"]
-    assert about["labels"] == [label for row in body(made["LABELS"])["labels"] for label in row]
+        of_one, true = images[f"RECONSTRUCTION.{shown}"], images["RECONSTRUCTION.truth"]
+        error = (of_one - true).square().flatten(1).mean(1)
+        torch.testing.assert_close(-10 * error.log10(), torch.tensor(captions[told]), atol=1e-3, rtol=0)
+    assert captions["psnr"] == found["metrics"]["psnr"]["values"]
+    assert captions["ranks"] == found["identification"]["ranks"]
+    assert captions["labels"] == [label for row in body(made["LABELS"])["labels"] for label in row]
     assert {name: about[name] for name in ("attack", "seed", "unlearning")} == {
         name: found[name] for name in ("attack", "seed", "unlearning")
     }
+
+
+class Brightness(ScoredKind):
+    """A further kind, with pictures of its own."""
+
+    role = "BRIGHTNESS"
+
+    def score(self, ctx: JobInputs, truth: GroundTruth) -> Scored:
+        part = summary(Measure("share", (0, 1), True), [1.0] * 3, {"guess": [0.5] * 3}, proportion=True)
+        told = torch.full((3, 1, 2, 2), float(ctx.input(self.role)))
+        return Scored({"brightness": part}, {}, pictures=Pictures({"truth": told}, {"above": 0.5}))
+
+
+def with_brightness(monkeypatch: pytest.MonkeyPatch, value: bytes) -> dict[str, Output]:
+    """Images that were rebuilt, evaluated beside what `Brightness` makes of a value."""
+    kinds = (*findings.kinds(), Brightness())
+    monkeypatch.setattr(findings, "kinds", lambda: kinds)
+    made = attacked()
+    given = {role: made[role].data for role in ("RECONSTRUCTION", "FORGET_SETS")} | {"BRIGHTNESS": value}
+    return evaluate.run(JobContext(params=evaluate.EvaluateParams(decoys=5), inputs=given))
+
+
+def test_pictures_of_every_kind_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = with_brightness(monkeypatch, b"0.25")
+    images, about = read_tensors(made["PICTURES"].data, "PICTURES")
+    assert images.keys() == {
+        "BRIGHTNESS.truth", "RECONSTRUCTION.truth", "RECONSTRUCTION.reconstruction", "RECONSTRUCTION.class_mean"
+    }  # fmt: skip
+    assert images["BRIGHTNESS.truth"].tolist() == [[[0.25] * 2] * 2] * 3
+    assert about["kinds"]["BRIGHTNESS"] == {"above": 0.5}
+    assert len(about["kinds"]["RECONSTRUCTION"]["psnr"]) == 3
+    assert body(made["EVALUATION"])["metrics"].keys() >= {"psnr", "brightness"}
+
+
+def test_pictures_that_a_report_could_not_read_fail_their_own_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidRequest, match=r"PICTURES: tensor 'BRIGHTNESS\.truth' holds values that are not finite"):
+        with_brightness(monkeypatch, b"nan")
 
 
 def test_nulls_of_gradient_matching_are_made_from_the_models_and_the_public() -> None:
