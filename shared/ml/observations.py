@@ -130,7 +130,8 @@ class Result(ABC):
 class Reconstruction(Result):
     """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2].
 
-    `explanations` [D] says what each was explained from, in the attack's own words. `controls` by name [R, k, C, H,
+    `explanations` [D] says what each was explained from: `pair` or `base` for those estimates of the gradient, which
+    evaluate then makes a baseline of, else in the attack's own words. `controls` by name [R, k, C, H,
     W]: what the same search makes, for the first R deletions, of something that says nothing about them.
     """
 

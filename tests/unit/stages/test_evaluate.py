@@ -240,3 +240,54 @@ def test_lpips_is_measured_with_weights_of_the_users_and_says_which(data_root: P
     with pytest.raises(InvalidRequest, match=r"there is no 'other\.safetensors'") as refused:
         run_stage("evaluate", made, lpips_weights="other.safetensors")
     assert refused.value.field == "params.lpips_weights"
+
+
+def explained(made: dict[str, Output], explanations: object) -> dict[str, Output]:
+    """The same images, with other words on what they were explained from."""
+    tensors, about = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
+    return made | {"RECONSTRUCTION": Output(write_tensors(tensors, about | {"explanations": explanations}))}
+
+
+@pytest.mark.parametrize("words", [["a guess of mine"] * 3, ["pair", "pair", "mine"], [], None])
+def test_an_attack_may_say_in_its_own_words_what_it_explained(words: object) -> None:
+    made = attacked()
+    assert "nearest_public" in evaluated(made)["metrics"]["psnr"]["nulls"]
+    found = evaluated(explained(made, words))
+    assert found["attack"]["method"] == "feature_recovery"
+    assert set(found["metrics"]["psnr"]["nulls"]) == {"class_mean", "permuted_truth"}
+
+
+@pytest.mark.parametrize("wrong", [5, "pair", {"base": 1}, [["pair"]] * 3, [1, 2, 3]])
+def test_explanations_that_are_no_list_of_text_are_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match="explanations must be a list of text") as refused:
+        evaluated(explained(attacked(), wrong))
+    assert refused.value.field == "inputs.RECONSTRUCTION"
+
+
+@pytest.mark.parametrize("labels", [[[1.7]] * 3, [[True]] * 3, [[1.0]] * 3, ["1"] * 3, [["1"]] * 3, [[0], [1, 2], [0]]])
+def test_classes_that_are_no_whole_numbers_are_refused(labels: object) -> None:
+    made = chain()
+    made |= run_stage("attack", made, "label_inference")
+    made["ANSWERS"] = Output.of_json(body(made["ANSWERS"]) | {"labels": labels})
+    with pytest.raises(InvalidRequest, match="ANSWERS must hold whole numbers 'labels'"):
+        run_stage("evaluate", made)
+
+
+@pytest.mark.parametrize("wrong", [[[0], [1, 2]] * 100, [[10**30]] * 200, [[]] * 200])
+def test_shadows_whose_labels_do_not_fit_are_refused(wrong: list[list[int]]) -> None:
+    made = chain()
+    made |= run_stage("attack", made, "label_inference")
+    told = {"scores": [[0.1, 0.2, 0.3, 0.4]] * 200, "labels": wrong, "trainings": 1}
+    made["SHADOWS"] = Output.of_json(told | dict.fromkeys(("unlearning", "defense", "attack"), "x"))
+    with pytest.raises(InvalidRequest, match="SHADOWS") as refused:
+        run_stage("evaluate", made)
+    assert refused.value.field == "inputs.SHADOWS"
+
+
+@pytest.mark.parametrize("name", ["indices", "labels"])
+def test_a_truth_beyond_all_bounds_is_refused(name: str) -> None:
+    made = chain()
+    made |= run_stage("attack", made, "label_inference")
+    made["FORGET_SETS"] = Output.of_json(body(made["FORGET_SETS"]) | {name: [[10**30]] * 3})
+    with pytest.raises(InvalidRequest, match=f"FORGET_SETS.{name}"):
+        run_stage("evaluate", made)

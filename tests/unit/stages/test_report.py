@@ -20,7 +20,7 @@ from PIL import Image
 from shared import VERSION
 from shared.errors import InvalidRequest
 from shared.ml.tensors import write_tensors
-from tests.support.reports import LEAK, audit, images, labels, utility
+from tests.support.reports import LEAK, audit, images, labels, membership, utility
 from workers.context import JobContext, NoHooks, Output
 from workers.stages import _galleries
 from workers.stages.report import ReportParams, run
@@ -58,7 +58,7 @@ def inputs(*evaluations: dict[str, Any]) -> Inputs:
     return {f"EVALUATION_{i}": json.dumps(one).encode() for i, one in enumerate(evaluations, start=1)}
 
 
-ROWS = ((1, 0), (2, None), (3, 1))  # of which evaluation, and of which attack: None for what a release is worth
+ROWS = ((1, 0), (2, None), (3, 1), (4, 2))  # of which evaluation, and of which attack: None for what a release is worth
 
 
 def told(given: Inputs, **spec: Any) -> dict[str, Output]:
@@ -252,7 +252,10 @@ def deep(levels: int) -> Any:
     return value
 
 
-WHOLE = [images(**LEAK), labels(8, (0.68, 1.0)), utility()]
+MEMBERS = membership((0.5, 0.4, 0.6), 0.5)
+MEMBERS["metrics"]["tpr_forgotten"] = MEMBERS["metrics"]["auc_forgotten"] | {"p": None, "null": 0.05}
+WHOLE = [images(**LEAK), labels(8, (0.68, 1.0)), utility(), MEMBERS]
+ATTACKS = ["feature_recovery", "label_inference", "membership_difference"]
 HOSTILE = [
     None, float("nan"), float("inf"), 1e308, -1e308, 1e7, -1, 0, 1.5, 10**9, 10**30, "x", "\ud800", [], {}, [[]], [1],
     True, {"n": 1}, deep(40), deep(300),
@@ -287,14 +290,26 @@ def test_an_evaluation_with_wrong_numbers_is_refused_by_its_role(which: int, pat
         told(inputs(replaced(WHOLE[which], path, value)))
 
 
+@pytest.mark.parametrize("name", ["auc_forgotten", "auc_retained", "tpr_forgotten", "tpr_retained"])
+@pytest.mark.parametrize("wrong", [{"unit": "dB", "null": 13.0}, {"unit": "share", "null": 13.0}])
+def test_what_is_told_of_members_must_be_shares(name: str, wrong: dict[str, Any]) -> None:
+    right = membership((0.5, 0.4, 0.6), 0.5)
+    share = right["metrics"]["auc_forgotten"] | {"p": None, "null": 0.05, "interval": "wilson"}
+    right["metrics"] |= {"tpr_forgotten": share, "tpr_retained": share}
+    assert told(inputs(right), attacks=["membership_difference"])
+    right["metrics"][name] = right["metrics"][name] | wrong
+    with pytest.raises(InvalidRequest, match=rf"EVALUATION_1\.metrics\.{name}"):
+        told(inputs(right), attacks=["membership_difference"])
+
+
 @settings(max_examples=60, deadline=None)
 @given(some.data())
 def test_whatever_one_evaluation_holds_there_is_a_report_or_a_refusal(data: some.DataObject) -> None:
-    which = data.draw(some.sampled_from(range(3)))
+    which = data.draw(some.sampled_from(range(len(WHOLE))))
     path, by = data.draw(some.sampled_from(paths(WHOLE[which]))), data.draw(some.sampled_from(HOSTILE))
     changed = [replaced(one, path, by) if i == which else one for i, one in enumerate(WHOLE)]
     try:
-        ended = told(inputs(*changed), attacks=["feature_recovery", "label_inference"])["REPORT_HTML"].data.decode()
+        ended = told(inputs(*changed), attacks=ATTACKS)["REPORT_HTML"].data.decode()
     except InvalidRequest as error:
         ended = error.message
     assert ended.endswith("</html>") or f"EVALUATION_{which + 1}" in ended
