@@ -98,8 +98,8 @@ def _many(scope: Scope) -> str | None:
     if tests < 2:
         return None
     return (
-        f"The {tests} rows are each held to an interval of their own; nothing is corrected for their number. One "
-        "label row in forty that holds no leak may be called one by chance; image rows need two measures to agree."
+        f"Each of the {tests} rows is judged on its own, and nothing is corrected for their number: of rows that hold "
+        "no leak, one in forty may be called a leak by chance."
     )
 
 
@@ -176,10 +176,11 @@ def _promise(scope: Scope) -> str | None:
     if not promises:
         return None
     largest = max(promises, key=lambda promise: promise["epsilon"])
+    delta = f" at delta {largest['delta']:g}" if "delta" in largest else ""
     return (
-        f"Differential privacy is promised for one training, at most epsilon {largest['epsilon']:.3g} at delta "
-        f"{largest['delta']:g}. Whoever sees the models before and after sees two, and an epsilon far above 1 rules "
-        "out little by itself: the measured leak stands beside it."
+        f"Differential privacy is promised for one training, at most epsilon {largest['epsilon']:.3g}{delta}. "
+        "Whoever sees the models before and after sees two, and an epsilon far above 1 rules out little by itself: the "
+        "measured leak stands beside it."
     )
 
 

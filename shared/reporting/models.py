@@ -20,9 +20,9 @@ from shared.evaluation import Score as Score
 from shared.evaluation import Share
 from shared.evaluation import Unlearning as Unlearning
 from shared.evaluation import Utility as Utility
+from shared.evaluation import WideNumber as WideNumber
 from shared.jobs.spec import Seed
 
-WideNumber = Annotated[float, Field(ge=-1e12, le=1e12)]  # of anything that may be measured or set
 Level = Literal["leaks", "reduced", "no_leak_seen", "inconclusive"]
 Outcome = Literal["leak", "not_seen", "inconclusive"]
 
@@ -68,13 +68,13 @@ class Leak(Part):
     low: Number | None = Field(None, description="95 % interval; over several seeds the lowest mean")
     high: Number | None = None
     null: Number | None = None
-    n: Count
+    n: int = Field(ge=1, description="samples of all seeds together")
 
 
 class Setting(Part):
     """A defense at one strength."""
 
-    value: Number | None = Field(description="the strength; null without a defense")
+    value: WideNumber | None = Field(description="the strength; null without a defense")
     leaks: list[Leak]
     test_accuracy: Share | None
     forget_accuracy: Share | None
@@ -90,7 +90,9 @@ class Sweep(Part):
     max_accuracy_cost: Share
     settings: list[Setting] = Field(description="weakest first")
     undefended: Setting | None
-    operating_point: Number | None = Field(description="the strength to operate at; null where none is within the cost")
+    operating_point: WideNumber | None = Field(
+        description="the strength to operate at; null where none is within the cost"
+    )
     why: str
 
 

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from pydantic import Field
+
+from shared.choices import validated
+from shared.evaluation import WIDEST, Part, Share
 from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import identity
 from shared.reporting.findings import KEEPS, recalls
@@ -15,6 +19,12 @@ from shared.reporting.models import Leak, Method, Missing, Row, Setting, Sweep
 from shared.reporting.numbers import columns_of, listed, shows
 
 FEWEST = 3  # settings that make a curve
+
+
+class Budget(Part):
+    """What the audit lets a defense cost."""
+
+    max_accuracy_cost: Share = Field(KEEPS, strict=True)
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,12 @@ class Option:
 
 
 def sweeps(rows: Sequence[Row], missing: Sequence[Missing], spec: AuditSpec) -> list[Sweep]:
-    """One for each unlearning method and defense of which several strengths were released."""
-    budget = float(spec.defend.get("max_accuracy_cost", KEEPS))
+    """One for each unlearning method and defense of which several strengths were released.
+
+    Raises:
+        InvalidRequest: what a defense may cost is no share.
+    """
+    budget = validated(Budget, spec.defend, "audit.defend", "params.audit").max_accuracy_cost
     found = []
     for unlearning in {identity(row.unlearning): row.unlearning for row in rows}.values():
         of_one = [row for row in rows if identity(row.unlearning) == identity(unlearning)]
@@ -68,8 +82,13 @@ def _strength(rows: Sequence[Row]) -> str | None:
         return None
     (name,) = differing
     values = [p.get(name) for p in params]
-    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    numeric = all(_is_strength(value) for value in values)
     return name if numeric and len({*values}) >= FEWEST else None
+
+
+def _is_strength(value: object) -> bool:
+    """Whether a parameter's value may stand on a curve."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= WIDEST
 
 
 def _by_value(rows: Sequence[Row], strength: str) -> list[list[Row]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.errors import InvalidRequest
 from shared.reporting.curves import curve
 from shared.reporting.models import Report, Sweep
 from shared.reporting.page import render
@@ -171,6 +172,36 @@ def test_two_strengths_are_no_curve_and_two_parameters_neither() -> None:
         for v, w in zip(VALUES, "abc", strict=True)
     ]
     assert report(spec, *evaluations).sweeps == []
+
+
+def strengths(*values: float, n: int = 8, seeds: tuple[int, ...] = (0,)) -> Report:
+    """An audit of these strengths, each row of n samples."""
+    spec = audit(defenses=[{"name": "obfuscation", "params": {"noise": v}} for v in values], seeds=[*seeds])
+    came = [images(**NOTHING, released=noise(v), seed=seed) for v in values for seed in seeds]
+    for one in came:
+        one["metrics"]["psnr"]["n"] = n
+    return report(spec, *came)
+
+
+def test_strengths_and_samples_of_any_size_are_a_curve() -> None:
+    sweep = only(strengths(1e3, 1e9, -1e12, n=1_000_000, seeds=(0, 1)))
+    assert [setting.value for setting in sweep.settings] == [-1e12, 1e3, 1e9]
+    assert {leak.n for setting in sweep.settings for leak in setting.leaks} == {2_000_000}
+    assert "-1e+12: 9.0 dB" in str(curve(sweep, sweep.settings[0].leaks[0].attack))
+
+
+@pytest.mark.parametrize("value", [1e13, -1e300, 10**400], ids=("1e13", "-1e300", "10**400"))
+def test_a_strength_beyond_all_bounds_costs_the_curve_only(value: float) -> None:
+    made = strengths(0.1, 0.3, value)
+    assert (len(made.rows), made.sweeps) == (3, [])
+    assert "curve" not in render(made, [])
+
+
+@pytest.mark.parametrize("budget", ["x", None, [], {}, 5, -0.1, True, 1e300])
+def test_what_a_defense_may_cost_is_a_share_or_the_audit_is_refused(budget: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"audit\.defend\.max_accuracy_cost") as refused:
+        report(audit(defend={"max_accuracy_cost": budget}), images(**LEAK))
+    assert refused.value.field == "params.audit"
 
 
 def test_without_an_undefended_release_the_cost_is_not_known() -> None:
