@@ -113,8 +113,9 @@ class Result(ABC):
     """What an attack found, of one kind: see `shared.ml.findings`.
 
     `role` is the artifact that it is written to; `compares` says on how many released models each answer rests. Of the
-    fields of a kind, tensors [D, ...] and lists hold an entry for each deletion, and dicts hold tensors by name for the
-    first R deletions.
+    fields of a kind, tensors [D, ...], lists and tuples hold an entry for each deletion, and dicts hold tensors by name
+    for the first R deletions. Of numbers the largest of several groups counts; anything else must be one and the same
+    of all deletions. Entries are what JSON can hold, or tuples of it; classes may inherit from each other.
     """
 
     role: ClassVar[str]
