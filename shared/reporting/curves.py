@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from shared.reporting.drawing import Scale, around, both, line, plain, svg, text
+from shared.reporting.drawing import Scale, ScoreAxis, both, line, plain, svg, text
 from shared.reporting.evaluations import identity
 from shared.reporting.kinds import metric_name
 from shared.reporting.models import Leak, Method, Setting, Sweep
@@ -43,11 +43,10 @@ def curve(sweep: Sweep, attack: Method) -> Markup:
         at = [LEFT + step * (place + 0.5) for place in range(len(settings))]
         known = [leak for leak in leaks if leak]
         ends = [end for leak in known for end in (leak.low, leak.mean, leak.high, leak.null) if end is not None]
-        scale = around(ends, 4 if known[0].unit == "dB" else 0.1, (min(0, *ends), float("inf")))
-        y = replace(scale, pixels=(TOP + LEAKAGE, TOP))
+        axis = ScoreAxis(metric_name(known[0].metric), known[0].unit, known[0].higher_is_better)
+        y = replace(axis.scale(ends), pixels=(TOP + LEAKAGE, TOP))
         use = Scale(0, 1, (TOP + LEAKAGE + BETWEEN + USE, TOP + LEAKAGE + BETWEEN))
-        unit = f" in {known[0].unit}" if known[0].unit == "dB" else ""
-        parts = [*_panel(y, width, f"{metric_name(known[0].metric)}{unit}, higher leaks more", 5)]
+        parts = [*_panel(y, width, axis.label, 5)]
         parts += _panel(use, width, "accuracy of the released models: test (line), forget (dots)", 3)
         parts += _strengths(sweep, settings, at, height, width)
         parts += _line([leak.null if leak else None for leak in leaks], at, y, "null")

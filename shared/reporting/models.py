@@ -63,6 +63,7 @@ class Leak(Part):
     attack: Method
     metric: str
     unit: str
+    higher_is_better: bool = Field(True, description="for the attacker")
     outcome: Outcome = Field(description="the worst over seeds")
     mean: Number
     low: Number | None = Field(None, description="95 % interval; over several seeds the lowest mean")

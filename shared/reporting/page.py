@@ -13,6 +13,7 @@ from markupsafe import Markup
 from shared.reporting import charts, numbers
 from shared.reporting.as_yaml import shortened, to_yaml
 from shared.reporting.curves import attacks_of, curve, leak_of, settings_of
+from shared.reporting.drawing import ScoreAxis
 from shared.reporting.evaluations import identity
 from shared.reporting.findings import RULES
 from shared.reporting.glance import OUTCOMES, Line, overview
@@ -135,7 +136,8 @@ def _tradeoff(kind: ReportedKind, score_name: str, attack: Method, lines: Sequen
     nulls = [null for _, row in drawn if (null := row.metrics[metric].null) is not None]
     originals = [row.utility.original_test_accuracy for _, row in drawn if row.utility]
     points = [point_of(mark, row, metric, names) for mark, row in drawn]
-    drawing = charts.tradeoff(points, nulls, originals, f"{score_name} in {drawn[0][1].metrics[metric].unit}")
+    score = drawn[0][1].metrics[metric]
+    drawing = charts.tradeoff(points, nulls, originals, ScoreAxis(score_name, score.unit, score.higher_is_better))
     return Chart(names(attack), metric, drawing, drawn, len(drawn) < len(of_all))
 
 

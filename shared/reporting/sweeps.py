@@ -113,6 +113,7 @@ def _setting(rows: Sequence[Row], attacks: Sequence[Method], strength: str | Non
                 attack=attack,
                 metric=metric,
                 unit=scores[0].unit,
+                higher_is_better=scores[0].higher_is_better,
                 outcome=worst([row.finding for row in own]),
                 mean=fmean(score.mean for score in scores),
                 low=alone.low if alone else min(score.mean for score in scores),
@@ -183,8 +184,8 @@ def _left_out(settings: Sequence[Setting]) -> str:
     if not settings:
         return ""
     values = listed([f"{setting.value:g}" for setting in settings])
-    are, each = ("is", "it") if len(settings) == 1 else ("are", "each")
-    return f" Left out {are} {values}: an attack on {each} did not arrive, and what is missing may leak."
+    were, each = ("was", "it") if len(settings) == 1 else ("were", "each")
+    return f" {values} {were} left out: an attack on {each} did not arrive, and what is missing may leak."
 
 
 def _points(cost: float) -> str:

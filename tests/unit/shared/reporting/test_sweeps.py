@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidRequest
-from shared.reporting.curves import curve
+from shared.reporting.curves import attacks_of, curve
 from shared.reporting.models import Report, Sweep
 from shared.reporting.page import render
 from tests.support.reports import JSON, LEAK, NOTHING, audit, images, labels, method, report, utility
@@ -130,10 +130,10 @@ def test_a_setting_that_an_attack_is_missing_of_is_none_to_operate_at() -> None:
     assert only(without(ALIKE)).operating_point == 0.1
     some = only(without(ALIKE, (0.1, "label_inference")))
     assert some.operating_point == 0.3
-    assert "Left out is 0.1: an attack on it did not arrive, and what is missing may leak." in some.why
+    assert "0.1 was left out: an attack on it did not arrive, and what is missing may leak." in some.why
     none = only(without(ALIKE, *((value, "label_inference") for value in ALIKE)))
     assert none.operating_point is None
-    assert "Left out are 0.1, 0.3 and 1: an attack on each did not arrive" in none.why
+    assert "0.1, 0.3 and 1 were left out: an attack on each did not arrive" in none.why
 
 
 def test_an_attack_that_came_for_one_seed_only_is_missing_too() -> None:
@@ -187,7 +187,7 @@ def test_strengths_and_samples_of_any_size_are_a_curve() -> None:
     sweep = only(strengths(1e3, 1e9, -1e12, n=1_000_000, seeds=(0, 1)))
     assert [setting.value for setting in sweep.settings] == [-1e12, 1e3, 1e9]
     assert {leak.n for setting in sweep.settings for leak in setting.leaks} == {2_000_000}
-    assert "-1e+12: 9.0 dB" in str(curve(sweep, sweep.settings[0].leaks[0].attack))
+    assert "-1e+12: 9.0 dB" in str(curve(sweep, attacks_of(sweep)[0]))
 
 
 @pytest.mark.parametrize("value", [1e13, -1e300, 10**400], ids=("1e13", "-1e300", "10**400"))
@@ -213,10 +213,23 @@ def test_without_an_undefended_release_the_cost_is_not_known() -> None:
 
 def test_the_drawing_says_in_words_what_it_shows_and_marks_the_operating_point() -> None:
     sweep = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.9}, leaking=(0.1,)))
-    drawing = str(curve(sweep, sweep.settings[0].leaks[0].attack))
+    drawing = str(curve(sweep, attacks_of(sweep)[0]))
     assert "none: 22.0 dB, test 0.97; 0.1: 22.0 dB, test 0.97; 0.3: 9.0 dB, test 0.96" in drawing
     assert drawing.count('class="chosen"') == 2  # wide and narrow
     assert drawing.count('class="mark leak"') == 4
+
+
+def test_a_curve_says_which_way_leaks_more() -> None:
+    spec = audit(defenses=[{"name": "obfuscation", "params": {"noise": v}} for v in VALUES])
+    came = [images(**LEAK, released=noise(v)) for v in VALUES]
+    for one in came:
+        one["metrics"] = {"mse": one["metrics"]["psnr"] | {"unit": "1", "higher_is_better": False}}
+    sweep = only(report(spec, *came))
+    assert "MSE, lower leaks more" in curve(sweep, attacks_of(sweep)[0])
+    sweep = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.9}, leaking=(0.1,)))
+    psnr, accuracy = (str(curve(sweep, attack)) for attack in attacks_of(sweep))
+    assert "PSNR in dB, higher leaks more" in psnr
+    assert "label accuracy, higher leaks more" in accuracy
 
 
 def test_the_page_names_the_operating_point() -> None:
