@@ -9,31 +9,29 @@ from PIL import Image
 from torch import Tensor
 
 from shared.reporting.pictures import Gallery, Picture
-from workers.stages._pictures import NAMES, Drawable
+from workers.stages._pictures import Shown
 
 SIDE = 112  # pixels that a small image is enlarged to at least, by whole factors: each of its pixels stays one square
 
 
-def draw_gallery(drawable: Drawable) -> Gallery:
+def draw_gallery(shown: Shown) -> Gallery:
     """The pictures of one evaluation."""
-    drawn = {name: [_png(image) for image in drawable.images[name]] for name in NAMES}
-    captions = drawable.captions
+    of = shown.triples
+    drawn = [[_png(image) for image in images] for images in (of.truth, of.reconstruction, of.null)]
     pictures = [
         Picture(
-            truth=drawn["truth"][i],
-            reconstruction=drawn["reconstruction"][i],
-            null=drawn["class_mean"][i],
-            psnr=captions.psnr[i],
-            null_psnr=captions.null_psnr[i],
-            rank=captions.ranks[i] if captions.ranks else None,
-            label=captions.labels[i] if captions.labels else None,
+            truth=truth,
+            reconstruction=reconstruction,
+            null=null,
+            psnr=of.psnr[i],
+            null_psnr=of.null_psnr[i],
+            rank=of.ranks[i] if of.ranks else None,
+            label=of.labels[i] if of.labels else None,
         )
-        for i in range(len(captions.psnr))
+        for i, (truth, reconstruction, null) in enumerate(zip(*drawn, strict=True))
     ]
-    table = drawable.images["truth"].shape[2:] == (1, 1)
-    return Gallery(
-        drawable.seed, drawable.unlearning, drawable.defense, drawable.attack, captions.decoys, pictures, table
-    )
+    table = of.truth.shape[2:] == (1, 1)
+    return Gallery(shown.seed, shown.unlearning, shown.defense, shown.attack, of.decoys, pictures, table)
 
 
 def _png(image: Tensor) -> bytes:

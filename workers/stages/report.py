@@ -57,10 +57,10 @@ def run(ctx: JobContext) -> dict[str, Output]:
     pictures = [read_pictures(ctx.inputs[role], role) for role in _numbered(ctx, Role.PICTURES)]
     left_out = list(dict.fromkeys(reason for one in pictures for reason in one.left_out))
     report = build(found, params.audit, params.rows, VERSION, tested, params.measurements, metrics, left_out)
-    picked = shown(report.rows, [one.drawable for one in pictures if one.drawable])
+    picked = shown(report.rows, [each for one in pictures for each in one.shown])
     galleries = []
-    for _, drawable in picked:
-        galleries.append(draw_gallery(drawable))
+    for _, of_one in picked:
+        galleries.append(draw_gallery(of_one))
         ctx.progress(len(galleries), len(picked) + 1)
     page = render(report, galleries)
     ctx.progress(len(picked) + 1, len(picked) + 1)

@@ -27,6 +27,7 @@ from tests.support.tiny import DATA, MODEL, body, chain
 from workers.context import JobContext, Output
 from workers.local import run_stage
 from workers.stages import evaluate
+from workers.stages._pictures import read_pictures
 
 
 def test_it_says_what_was_done_and_by_whom() -> None:
@@ -110,6 +111,9 @@ def test_pictures_of_every_kind_are_written(monkeypatch: pytest.MonkeyPatch) -> 
     assert about["kinds"]["BRIGHTNESS"] == {"above": 0.5}
     assert len(about["kinds"]["RECONSTRUCTION"]["psnr"]) == 3
     assert body(made["EVALUATION"])["metrics"].keys() >= {"psnr", "brightness"}
+    read = read_pictures(made["PICTURES"].data, "PICTURES_1")
+    assert read.left_out == ("pictures of BRIGHTNESS (no report shows those)",)
+    assert [len(one.triples.truth) for one in read.shown] == [3]
 
 
 def test_pictures_that_a_report_could_not_read_fail_their_own_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_pictures_of_another_kind_are_left_out_with_the_reason() -> None:
         made = told(inputs(images(**LEAK), utility()) | {"PICTURES_1": one, "PICTURES_2": alone})
         assert len(shown(made["REPORT_HTML"].data.decode())) == 3 * 8
         limits = json.loads(made["REPORT"].data)["limits"]
-        assert "Not shown here: pictures of ATTRIBUTES (a report draws those of RECONSTRUCTION only)." in limits
+        assert "Not shown here: pictures of ATTRIBUTES (that kind is not here)." in limits
     assert not any("Not shown" in limit for limit in json.loads(told(inputs(utility()))["REPORT"].data)["limits"])
 
 
