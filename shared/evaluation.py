@@ -15,6 +15,8 @@ JSONObject = dict[str, Any]
 # Evaluations may be anyone's: what is out of these bounds is refused before a rule or a chart meets it.
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+WIDEST = 1e12
+WideNumber = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]  # of anything that may be measured, set or promised
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Label = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -67,7 +69,7 @@ class Defense(Method):
     """What was done to the unlearned models before release. The method `none` does nothing."""
 
     strength: Strength | None = None
-    promise: dict[str, Number] = Field(
+    promise: dict[str, WideNumber] = Field(
         default_factory=dict, description="what is proven of a defense that acted while training, such as epsilon"
     )
     counter: bool | None = Field(
@@ -89,7 +91,7 @@ class Score(Part):
     best: Number | None = Field(None, description="the deletion that leaked most")
     low: Number | None = None
     high: Number | None = None
-    interval: str | None = Field(None, description="bca or wilson")
+    interval: str | None = Field(None, description="bca, wilson or newcombe")
     null: Number | None = Field(
         None, description="what an attacker gets who rebuilds nothing: the same score, of the strongest of the nulls"
     )

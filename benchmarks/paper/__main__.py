@@ -116,7 +116,7 @@ def _pictures(
         attack = told["attack"]
         if attack and attack["method"] == "feature_recovery" and attack["params"]["gradient_from"] == gradient_from:
             images, _ = read_tensors(client.fetch(job.id, Role.PICTURES), Role.PICTURES)
-            return images
+            return {name.removeprefix(f"{Role.RECONSTRUCTION}."): image for name, image in images.items()}
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,23 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Triples:
+    """Pictures that a report shows: what was deleted, what came back, and what needs no attack. Each [n, C, H, W].
+
+    `ranks` and `labels` have n entries or none.
+    """
+
+    truth: Tensor
+    reconstruction: Tensor
+    null: Tensor
+    psnr: Sequence[float]
+    null_psnr: Sequence[float]
+    ranks: Sequence[int]
+    labels: Sequence[int]
+    decoys: int
+
+
+@dataclass(frozen=True)
 class Scored:
     """What a result is worth.
 
@@ -67,6 +84,22 @@ class ScoredKind(ABC):
         Raises:
             InvalidRequest: the artifact is not what its role says, or does not fit the truth.
         """
+
+    def read_pictures(self, images: Mapping[str, Tensor], about: JSONObject, role: str) -> Triples | str:  # noqa: ARG002 - most kinds show none
+        """The pictures of a result as `Scored.pictures` has them, deletions and samples flattened into one dimension.
+
+        Args:
+            images: by name, of whatever type and shape: they may be anyone's.
+            about: what stands under them.
+            role: of the input that holds them.
+
+        Returns:
+            what a report shows, or why it shows nothing.
+
+        Raises:
+            InvalidRequest: they are not what this kind writes.
+        """
+        return "no report shows those"
 
 
 def stated_threat_model(about: Mapping[str, Any], role: str) -> JSONObject:

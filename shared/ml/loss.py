@@ -9,7 +9,10 @@ from torch.nn.functional import cross_entropy
 
 
 def compute_loss(outputs: Tensor, targets: Tensor, reduction: Literal["mean", "sum", "none"] = "mean") -> Tensor:
-    """Of what a network answers. Another kind of data would have another loss, and changes it here only.
+    """Of what a network answers: cross-entropy of its classes.
+
+    That answers are logits of classes is also known where a softmax is taken without a loss: by ensembles and oracles,
+    which give probabilities, and by the methods fisher, second_order and scrub.
 
     Args:
         outputs: [N, K], logits.

@@ -113,8 +113,9 @@ class Result(ABC):
     """What an attack found, of one kind: see `shared.ml.findings`.
 
     `role` is the artifact that it is written to; `compares` says on how many released models each answer rests. Of the
-    fields of a kind, tensors [D, ...] and lists hold an entry for each deletion, and dicts hold tensors by name for the
-    first R deletions.
+    fields of a kind, tensors [D, ...], lists and tuples hold an entry for each deletion, and dicts hold tensors by name
+    for the first R deletions. Of numbers the largest of several groups counts; anything else must be one and the same
+    of all deletions. Entries are what JSON can hold, or tuples of it; classes may inherit from each other.
     """
 
     role: ClassVar[str]
@@ -130,7 +131,8 @@ class Result(ABC):
 class Reconstruction(Result):
     """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in [0, 2].
 
-    `explanations` [D] says what each was explained from, in the attack's own words. `controls` by name [R, k, C, H,
+    `explanations` [D] says what each was explained from: `pair` or `base` for those estimates of the gradient, which
+    evaluate then makes a baseline of, else in the attack's own words. `controls` by name [R, k, C, H,
     W]: what the same search makes, for the first R deletions, of something that says nothing about them.
     """
 

@@ -14,7 +14,7 @@ from shared.errors import InvalidRequest
 from shared.ml.samples import Samples, digest, open_dataset
 from shared.roles import Role
 
-Index = Annotated[int, Field(ge=0)]
+Index = Annotated[int, Field(ge=0, le=2**31 - 1)]
 R = TypeVar("R", bound="Record")
 
 
@@ -171,8 +171,11 @@ class Shadows(Record):
 
     @model_validator(mode="after")
     def _fits(self) -> Shadows:
-        if len(self.scores) != len(self.labels) or len({len(row) for row in self.scores}) != 1 or not self.scores[0]:
-            raise ValueError("scores [B][K] and labels [B][k] must be of the same deletions")
+        widths = {len(row) for row in self.scores}, {len(row) for row in self.labels}
+        if len(self.scores) != len(self.labels) or [len(each) for each in widths] != [1, 1] or not self.scores[0]:
+            raise ValueError(
+                "scores [B][K] and labels [B][k] must be of the same deletions, each row as long as others"
+            )
         if max(max(row, default=-1) for row in self.labels) >= len(self.scores[0]) or not all(self.labels):
             raise ValueError("labels must be classes that have scores")
         return self

@@ -67,7 +67,7 @@ def summary(
         name = (max if higher else min)(by_null, key=lambda n: fmean(by_null[n]))
         gains = [(v - b) if higher else (b - v) for v, b in zip(values, by_null[name], strict=True)]
         if proportion and interval:  # the bootstrap of equal values has no width; the null is taken as known
-            low, high = sorted(end - fmean(by_null[name]) for end in interval)
+            low, high = sorted((end - fmean(by_null[name])) * (1 if higher else -1) for end in interval)
         else:
             low, high = bca(mean_of_each(gains, size)) or (None, None)
         part |= {"null": fmean(by_null[name]), "null_name": name}

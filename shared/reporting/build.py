@@ -10,9 +10,10 @@ from shared.choices import validated
 from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
 from shared.reporting.evaluations import Found, check_json, identity
 from shared.reporting.findings import judge
-from shared.reporting.grid import arrange, arrange_measurements
+from shared.reporting.grid import arrange
 from shared.reporting.kinds import scores
 from shared.reporting.limits import Scope, limits
+from shared.reporting.measurements import Metrics, arrange_measurements
 from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
 from shared.reporting.notes import annotate
 from shared.reporting.sweeps import sweeps
@@ -30,7 +31,8 @@ def build(
     version: str,
     self_test: SelfTest | None = None,
     measurements: Sequence[PlannedMeasurement] = (),
-    numbers: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    metrics: Mapping[str, Metrics] = MappingProxyType({}),
+    left_out: Sequence[str] = (),
 ) -> Report:
     """The report of an audit.
 
@@ -41,7 +43,8 @@ def build(
         version: of Palimpsest.
         self_test: how the code did on cases whose answer is known, if that is here.
         measurements: what further stages were planned to measure.
-        numbers: what they measured, by role; any may be missing.
+        metrics: what they measured, by role; any may be missing.
+        left_out: pictures that came and are not shown, each with the reason.
 
     Raises:
         InvalidRequest: `audit` is not one, or a row is of a method that it does not have.
@@ -61,8 +64,8 @@ def build(
         verdict=conclude(made, missing, self_test),
         rows=made,
         missing=missing,
-        sweeps=sweeps(made, spec),
-        measurements=arrange_measurements(spec, measurements, numbers),
+        sweeps=sweeps(made, missing, spec),
+        measurements=arrange_measurements(spec, measurements, metrics, rows, found),
         provenance=Provenance(
             conditions=list(conditions.values()),
             palimpsest=version,
@@ -71,7 +74,7 @@ def build(
             evaluations=[one.sha256 for one in ordered],
             self_test=self_test,
         ),
-        limits=limits(Scope(made, missing, spec, self_test)),
+        limits=limits(Scope(made, missing, spec, self_test, left_out)),
     )
 
 

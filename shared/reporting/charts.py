@@ -7,7 +7,21 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from shared.reporting.drawing import RADIUS, Point, Scale, around, both, box, line, marker, plain, shorten, svg, text
+from shared.reporting.drawing import (
+    RADIUS,
+    Point,
+    Scale,
+    ScoreAxis,
+    around,
+    both,
+    box,
+    line,
+    marker,
+    plain,
+    shorten,
+    svg,
+    text,
+)
 
 FITS = 42  # letters beside or above a strip
 
@@ -24,17 +38,16 @@ class Strip:
     point: Point
 
 
-def tradeoff(points: Sequence[Point], nulls: Sequence[float], originals: Sequence[float], unit: str) -> Markup:
+def tradeoff(points: Sequence[Point], nulls: Sequence[float], originals: Sequence[float], axis: ScoreAxis) -> Markup:
     """Score against test accuracy, with intervals, the null and the original's accuracy."""
 
     def draw(width: float) -> Markup:
         height, left, bottom = min(380.0, 0.9 * width), 44.0, 44.0
         ends = [end for p in points for end in (p.low, p.y, p.high) if end is not None]
         x = around([*(p.x for p in points), *originals], 0.04, (0, 1))
-        y = around([*ends, *nulls], 4 if unit == "dB" else 0.1, (min(0, *ends), float("inf")))
         x = replace(x, pixels=(left + RADIUS + 4, width - RADIUS - 10))
-        y = replace(y, pixels=(height - bottom, 26))
-        parts = [*_axes(x, y, width, height, left, bottom, unit), *_references(x, y, nulls, originals, left, width)]
+        y = replace(axis.scale([*ends, *nulls]), pixels=(height - bottom, 26))
+        parts = [*_axes(x, y, width, height, left, bottom, axis), *_references(x, y, nulls, originals, left, width)]
         parts += _spread(points, x, y, (left + RADIUS + 2, width - RADIUS - 2))
         told = "; ".join(p.title for p in points)
         return svg(width, height, f"Score of the attack against test accuracy of the released models. {told}", parts)
@@ -42,7 +55,7 @@ def tradeoff(points: Sequence[Point], nulls: Sequence[float], originals: Sequenc
     return both(draw)
 
 
-def _axes(x: Scale, y: Scale, width: float, height: float, left: float, bottom: float, unit: str) -> list[Markup]:
+def _axes(x: Scale, y: Scale, width: float, height: float, left: float, bottom: float, axis: ScoreAxis) -> list[Markup]:
     parts = [line(left, height - bottom, width, height - bottom, "axis")]
     for value in y.ticks(6):
         parts.append(line(left, y(value), width, y(value), "grid"))
@@ -50,7 +63,7 @@ def _axes(x: Scale, y: Scale, width: float, height: float, left: float, bottom: 
     for value in x.ticks(max(3, int(width / 110))):
         parts.append(line(x(value), height - bottom, x(value), height - bottom + 5, "axis"))
         parts.append(text(x(value), height - bottom + 18, plain(value), "tick", "middle"))
-    parts.append(text(2, 12, f"{unit}, higher leaks more", "label"))
+    parts.append(text(2, 12, axis.label, "label"))
     parts.append(text(width - 2, height - 6, "test accuracy of the released models", "label", "end"))
     return parts
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 from markupsafe import Markup
 
-from shared.reporting.drawing import Scale, around, both, line, plain, svg, text
+from shared.reporting.drawing import Scale, ScoreAxis, both, line, plain, svg, text
+from shared.reporting.evaluations import identity
 from shared.reporting.kinds import metric_name
-from shared.reporting.models import Leak, Setting, Sweep
+from shared.reporting.models import Leak, Method, Setting, Sweep
 from shared.reporting.numbers import number
 
 LEFT, TOP, LEAKAGE, BETWEEN, USE, BOTTOM = 46.0, 24.0, 190.0, 34.0, 110.0, 40.0
-Values = Callable[[Setting], float | None]
 
 
-def curve(sweep: Sweep, attack: int) -> Markup:
+def attacks_of(sweep: Sweep) -> list[Method]:
+    """The attacks that any of the settings has a score of, in the order of the settings."""
+    return list({identity(leak.attack): leak.attack for s in sweep.settings for leak in s.leaks}.values())
+
+
+def settings_of(sweep: Sweep) -> list[Setting]:
+    """All settings, the undefended first."""
+    return [*([sweep.undefended] if sweep.undefended else []), *sweep.settings]
+
+
+def leak_of(setting: Setting, attack: Method) -> Leak | None:
+    """What an attack got of a setting; None where that is missing."""
+    return next((leak for leak in setting.leaks if identity(leak.attack) == identity(attack)), None)
+
+
+def curve(sweep: Sweep, attack: Method) -> Markup:
     """Two panels on one axis: one attack's score with its null, and test and forget accuracy."""
-    settings = [*([sweep.undefended] if sweep.undefended else []), *sweep.settings]
-    leaks = [_of(setting, sweep.settings[0].leaks[attack]) for setting in settings]
+    settings = settings_of(sweep)
+    leaks = [leak_of(setting, attack) for setting in settings]
 
     def draw(width: float) -> Markup:
         height = TOP + LEAKAGE + BETWEEN + USE + BOTTOM
@@ -28,11 +43,10 @@ def curve(sweep: Sweep, attack: int) -> Markup:
         at = [LEFT + step * (place + 0.5) for place in range(len(settings))]
         known = [leak for leak in leaks if leak]
         ends = [end for leak in known for end in (leak.low, leak.mean, leak.high, leak.null) if end is not None]
-        scale = around(ends, 4 if known[0].unit == "dB" else 0.1, (min(0, *ends), float("inf")))
-        y = replace(scale, pixels=(TOP + LEAKAGE, TOP))
+        axis = ScoreAxis(metric_name(known[0].metric), known[0].unit, known[0].higher_is_better)
+        y = replace(axis.scale(ends), pixels=(TOP + LEAKAGE, TOP))
         use = Scale(0, 1, (TOP + LEAKAGE + BETWEEN + USE, TOP + LEAKAGE + BETWEEN))
-        unit = f" in {known[0].unit}" if known[0].unit == "dB" else ""
-        parts = [*_panel(y, width, f"{metric_name(known[0].metric)}{unit}, higher leaks more", 5)]
+        parts = [*_panel(y, width, axis.label, 5)]
         parts += _panel(use, width, "accuracy of the released models: test (line), forget (dots)", 3)
         parts += _strengths(sweep, settings, at, height, width)
         parts += _line([leak.null if leak else None for leak in leaks], at, y, "null")
@@ -42,10 +56,6 @@ def curve(sweep: Sweep, attack: int) -> Markup:
         return svg(width, height, _told(sweep, settings, leaks), parts)
 
     return both(draw)
-
-
-def _of(setting: Setting, like: Leak) -> Leak | None:
-    return next((leak for leak in setting.leaks if leak.attack == like.attack), None)
 
 
 def _panel(y: Scale, width: float, title: str, ticks: int) -> list[Markup]:

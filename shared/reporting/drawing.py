@@ -57,6 +57,25 @@ def around(values: Sequence[float], least: float, bounds: tuple[float, float] = 
     return Scale(max(bounds[0], low - margin), min(bounds[1], high + margin), (0, 1))
 
 
+@dataclass(frozen=True)
+class ScoreAxis:
+    """The upright axis of a score: what it is called, its unit, and which way leaks more."""
+
+    name: str
+    unit: str
+    higher_is_better: bool  # for the attacker
+
+    @property
+    def label(self) -> str:
+        """`PSNR in dB, higher leaks more`."""
+        unit = "" if self.unit in ("share", "1") else f" in {self.unit}"
+        return f"{self.name}{unit}, {'higher' if self.higher_is_better else 'lower'} leaks more"
+
+    def scale(self, values: Sequence[float]) -> Scale:
+        """One that holds all values, and does not make small differences look large."""
+        return around(values, 4 if self.unit == "dB" else 0.1, (min(0, *values), float("inf")))
+
+
 def both(draw: Callable[[float], Markup]) -> Markup:
     """A drawing for wide pages and paper, and one for narrow screens."""
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(draw(WIDE), draw(NARROW))

@@ -34,6 +34,20 @@ class Found:
         return self.evaluation.attack or (Method(method="not stated") if self.evaluation.metrics else None)
 
 
+def parse_json(data: bytes, role: str, field: str) -> Any:
+    """The JSON value of an artifact, one that can be written again.
+
+    Raises:
+        InvalidRequest: it is no such value; the message names the role.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{role} is not JSON: {error}", field) from error
+    check_json(value, role, field)
+    return value
+
+
 def check_json(value: Any, what: str, field: str) -> None:
     """Refuse what Python reads as JSON and cannot be written again: NaN, halves of characters, endless nesting.
 

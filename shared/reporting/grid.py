@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
+from shared.jobs.spec import AuditSpec, PlannedRow
 from shared.reporting.evaluations import Found, without_strength
-from shared.reporting.models import Measurement, Method, Missing
+from shared.reporting.models import Method, Missing
 
 
 def arrange(
@@ -39,43 +39,24 @@ def arrange(
     return ordered | {role: found[role] for role in others}, missing
 
 
-def arrange_measurements(
-    spec: AuditSpec, planned: Sequence[PlannedMeasurement], numbers: Mapping[str, Mapping[str, float]]
-) -> list[Measurement]:
-    """What further stages measured, as planned.
-
-    Args:
-        numbers: by the role of the report's input.
-
-    Raises:
-        InvalidRequest: one is of a method that the audit does not have.
-    """
-    return [
-        Measurement(
-            stage=one.stage,
-            seed=one.seed,
-            unlearning=None if one.unlearning is None else _method(spec.unlearning, one.unlearning, one.metrics),
-            defense=None if one.defense is None else _method(spec.defenses, one.defense, one.metrics),
-            attack=None if one.attack is None else _method(spec.attacks, one.attack, one.metrics),
-            numbers=dict(numbers[one.metrics]) if one.metrics in numbers else None,
-        )
-        for one in planned
-    ]
-
-
 def _missing(spec: AuditSpec, row: PlannedRow, like: Found | None, released: bool) -> Missing:
-    unlearning = _method(spec.unlearning, row.unlearning, row.evaluation)
-    defense = _method(spec.defenses, row.defense, row.evaluation)
+    unlearning = method_at(spec.unlearning, row.unlearning, row.evaluation)
+    defense = method_at(spec.defenses, row.defense, row.evaluation)
     return Missing(
         seed=row.seed,
         unlearning=without_strength(like.unlearning) if like else unlearning,
         defense=without_strength(like.defense) if like else defense,
-        attack=None if row.attack is None else _method(spec.attacks, row.attack, row.evaluation),
+        attack=None if row.attack is None else method_at(spec.attacks, row.attack, row.evaluation),
         why=_why(row, released),
     )
 
 
-def _method(choices: Sequence[Choice], place: int, role: str) -> Method:
+def method_at(choices: Sequence[Choice], place: int, role: str) -> Method:
+    """The method at a place in a list of the audit.
+
+    Raises:
+        InvalidRequest: the list is shorter; the message names the role that is planned to be of it.
+    """
     if place >= len(choices):
         raise InvalidRequest(
             f"{role} is of a method that the audit does not have: number its methods from 0", "params.rows"

@@ -23,6 +23,7 @@ class Scope:
     missing: Sequence[Missing]
     spec: AuditSpec
     self_test: SelfTest | None = None
+    left_out: Sequence[str] = ()  # pictures that are not shown, each with the reason
 
 
 def limits(scope: Scope) -> list[str]:
@@ -97,8 +98,8 @@ def _many(scope: Scope) -> str | None:
     if tests < 2:
         return None
     return (
-        f"The {tests} rows are each held to an interval of their own; nothing is corrected for their number. One "
-        "label row in forty that holds no leak may be called one by chance; image rows need two measures to agree."
+        f"Each of the {tests} rows is judged on its own, and nothing is corrected for their number: of rows that hold "
+        "no leak, one in forty may be called a leak by chance."
     )
 
 
@@ -175,10 +176,11 @@ def _promise(scope: Scope) -> str | None:
     if not promises:
         return None
     largest = max(promises, key=lambda promise: promise["epsilon"])
+    delta = f" at delta {largest['delta']:g}" if "delta" in largest else ""
     return (
-        f"Differential privacy is promised for one training, at most epsilon {largest['epsilon']:.3g} at delta "
-        f"{largest['delta']:g}. Whoever sees the models before and after sees two, and an epsilon far above 1 rules "
-        "out little by itself: the measured leak stands beside it."
+        f"Differential privacy is promised for one training, at most epsilon {largest['epsilon']:.3g}{delta}. "
+        "Whoever sees the models before and after sees two, and an epsilon far above 1 rules out little by itself: the "
+        "measured leak stands beside it."
     )
 
 
@@ -197,8 +199,12 @@ def _repeat(scope: Scope) -> str | None:
     )
 
 
+def _left_out(scope: Scope) -> str | None:
+    return f"Not shown here: {listed(scope.left_out)}." if scope.left_out else None
+
+
 RULES: tuple[tuple[int, Callable[[Scope], str | None]], ...] = (  # those of kinds stand between them
     (100, _self_test), (95, _attacks), (90, _adaptive), (85, _few), (80, _missing), (75, _many), (70, _seeds),
     (65, _transfer), (60, _labels), (55, _counts), (45, _compares), (35, _batch_norm), (30, _repeat), (25, _strength),
-    (20, _promise),
+    (20, _promise), (5, _left_out),
 )  # fmt: skip

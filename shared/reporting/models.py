@@ -20,9 +20,9 @@ from shared.evaluation import Score as Score
 from shared.evaluation import Share
 from shared.evaluation import Unlearning as Unlearning
 from shared.evaluation import Utility as Utility
+from shared.evaluation import WideNumber as WideNumber
 from shared.jobs.spec import Seed
 
-SCHEMA = "palimpsest.report/1"
 Level = Literal["leaks", "reduced", "no_leak_seen", "inconclusive"]
 Outcome = Literal["leak", "not_seen", "inconclusive"]
 
@@ -63,18 +63,19 @@ class Leak(Part):
     attack: Method
     metric: str
     unit: str
+    higher_is_better: bool = Field(True, description="for the attacker")
     outcome: Outcome = Field(description="the worst over seeds")
     mean: Number
     low: Number | None = Field(None, description="95 % interval; over several seeds the lowest mean")
     high: Number | None = None
     null: Number | None = None
-    n: Count
+    n: int = Field(ge=1, description="samples of all seeds together")
 
 
 class Setting(Part):
     """A defense at one strength."""
 
-    value: Number | None = Field(description="the strength; null without a defense")
+    value: WideNumber | None = Field(description="the strength; null without a defense")
     leaks: list[Leak]
     test_accuracy: Share | None
     forget_accuracy: Share | None
@@ -90,7 +91,9 @@ class Sweep(Part):
     max_accuracy_cost: Share
     settings: list[Setting] = Field(description="weakest first")
     undefended: Setting | None
-    operating_point: Number | None = Field(description="the strength to operate at; null where none is within the cost")
+    operating_point: WideNumber | None = Field(
+        description="the strength to operate at; null where none is within the cost"
+    )
     why: str
 
 
@@ -112,7 +115,8 @@ class Measurement(Part):
     unlearning: Method | None
     defense: Method | None
     attack: Method | None
-    numbers: dict[str, Number] | None
+    numbers: dict[str, WideNumber] | None
+    why: str | None = Field(None, description="why there are no numbers: they did not arrive, or cannot be read")
 
 
 class Verdict(Part):
@@ -128,7 +132,7 @@ class TestedCase(Part):
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     shows: Annotated[str, Field(max_length=300)] = ""
-    measured: Annotated[float, Field(ge=-1e12, le=1e12)] | None = Field(description="null where nothing came out")
+    measured: WideNumber | None = Field(description="null where nothing came out")
     low: Number | None = None
     high: Number | None = None
     unit: Annotated[str, Field(max_length=30)] = ""

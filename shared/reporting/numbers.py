@@ -19,6 +19,12 @@ def number(value: float | None, unit: str = "", sign: bool = False) -> str:
     return f"{text} dB" if decibel else text
 
 
+def measured(value: float) -> str:
+    """A number of any size, of which nothing is known: `4,096`, `12,345.6`, `0.731`, `1e-05`."""
+    form = ",.0f" if value == int(value) else ",.1f" if abs(value) >= 100 else ".3g"
+    return f"{value:{form}}".replace("-", "−")
+
+
 def interval(low: float | None, high: float | None, unit: str = "", sign: bool = False) -> str:
     """`[low, high]`, without the unit."""
     if low is None or high is None:

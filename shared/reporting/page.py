@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from shared.reporting import charts, numbers
 from shared.reporting.as_yaml import shortened, to_yaml
-from shared.reporting.curves import curve
+from shared.reporting.curves import attacks_of, curve, leak_of, settings_of
+from shared.reporting.drawing import ScoreAxis
 from shared.reporting.evaluations import identity
 from shared.reporting.findings import RULES
 from shared.reporting.glance import OUTCOMES, Line, overview
@@ -56,12 +57,13 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         "names": names,
         "n": numbers,
         "short": baseline_names(),
+        "leak_of": leak_of,
         "lines": lines,
         "missing": missing(report.missing),
         "attacks": [names(attack) for attack in columns_of(report.rows)],
         "tradeoffs": tradeoffs(report.rows, lines, names),
         "curves": [
-            (sweep, [(names(leak.attack), curve(sweep, i)) for i, leak in enumerate(sweep.settings[0].leaks)])
+            (sweep, settings_of(sweep), [(attack, curve(sweep, attack)) for attack in attacks_of(sweep)])
             for sweep in report.sweeps
         ],
         "sections": [kind.section(view) for kind in kinds()],
@@ -134,7 +136,8 @@ def _tradeoff(kind: ReportedKind, score_name: str, attack: Method, lines: Sequen
     nulls = [null for _, row in drawn if (null := row.metrics[metric].null) is not None]
     originals = [row.utility.original_test_accuracy for _, row in drawn if row.utility]
     points = [point_of(mark, row, metric, names) for mark, row in drawn]
-    drawing = charts.tradeoff(points, nulls, originals, f"{score_name} in {drawn[0][1].metrics[metric].unit}")
+    score = drawn[0][1].metrics[metric]
+    drawing = charts.tradeoff(points, nulls, originals, ScoreAxis(score_name, score.unit, score.higher_is_better))
     return Chart(names(attack), metric, drawing, drawn, len(drawn) < len(of_all))
 
 

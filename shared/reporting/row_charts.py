@@ -44,7 +44,8 @@ def draw_shares(rows: Marked, chart: ShareChart, names: Names) -> Markup:
     strips = []
     for mark, row in rows:
         score = row.metrics[chart.metric]
-        point, null = point_of(mark, row, chart.metric, names, across=True), score.null or chart.baseline
+        point = point_of(mark, row, chart.metric, names, across=True)
+        null = chart.baseline if score.null is None else score.null
         name, words = _name(row, rows, names), numbers.scored(score)
         strips.append(charts.Strip(mark, name, words, chart.band(score), null, point))
     return charts.strips(strips, chart.axis, chart.title)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 
 from shared.choices import validated
 from shared.errors import InvalidRequest
-from shared.reporting.evaluations import check_json
+from shared.reporting.evaluations import parse_json
 from shared.reporting.models import SelfTest
 
 
@@ -18,11 +17,7 @@ def read_self_test(data: bytes, role: str) -> SelfTest:
         InvalidRequest: not JSON, or not of that shape; the message names the role.
     """
     field = f"inputs.{role}"
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{role} is not JSON: {error}", field) from error
-    check_json(value, role, field)
+    value = parse_json(data, role, field)
     if not isinstance(value, dict):
         raise InvalidRequest(f"{role} must be an object", field)
     return validated(SelfTest, value | {"digest": hashlib.sha256(data).hexdigest()}, role, field)

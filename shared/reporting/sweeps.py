@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
+from pydantic import Field
+
+from shared.choices import validated
+from shared.evaluation import WIDEST, Part, Share
 from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import identity
 from shared.reporting.findings import KEEPS, recalls
 from shared.reporting.glance import OUTCOMES, WORST_FIRST, mean_utility, worst
 from shared.reporting.kinds import main_metric
-from shared.reporting.models import Leak, Method, Row, Setting, Sweep
-from shared.reporting.numbers import columns_of, shows
+from shared.reporting.models import Leak, Method, Missing, Row, Setting, Sweep
+from shared.reporting.numbers import columns_of, listed, shows
 
 FEWEST = 3  # settings that make a curve
 
 
-def sweeps(rows: Sequence[Row], spec: AuditSpec) -> list[Sweep]:
-    """One for each unlearning method and defense of which several strengths were released."""
-    budget = float(spec.defend.get("max_accuracy_cost", KEEPS))
+class Budget(Part):
+    """What the audit lets a defense cost."""
+
+    max_accuracy_cost: Share = Field(KEEPS, strict=True)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting that one might operate at."""
+
+    setting: Setting
+    recalled: bool  # whether the defense took back what unlearning had changed
+    incomplete: bool  # whether an attack on it is missing, which may leak
+
+
+def sweeps(rows: Sequence[Row], missing: Sequence[Missing], spec: AuditSpec) -> list[Sweep]:
+    """One for each unlearning method and defense of which several strengths were released.
+
+    Raises:
+        InvalidRequest: what a defense may cost is no share.
+    """
+    budget = validated(Budget, spec.defend, "audit.defend", "params.audit").max_accuracy_cost
     found = []
     for unlearning in {identity(row.unlearning): row.unlearning for row in rows}.values():
         of_one = [row for row in rows if identity(row.unlearning) == identity(unlearning)]
@@ -29,16 +53,19 @@ def sweeps(rows: Sequence[Row], spec: AuditSpec) -> list[Sweep]:
             if strength is None:
                 continue
             attacks = columns_of(released)
-            groups = _by_value(released, strength)
-            settings = [_setting(group, attacks, strength, bare) for group in groups]
-            point, why = _operating_point(settings, [recalls(group, bare) for group in groups], budget)
+            options = []
+            for group in _by_value(released, strength):
+                setting = _setting(group, attacks, strength, bare)
+                incomplete = len(setting.leaks) < len(attacks) or _lacks_attack(group[0], missing)
+                options.append(Option(setting, recalls(group, bare), incomplete))
+            point, why = _operating_point(options, budget)
             found.append(
                 Sweep(
                     unlearning=unlearning,
                     defense=defense,
                     strength=strength,
                     max_accuracy_cost=budget,
-                    settings=settings,
+                    settings=[option.setting for option in options],
                     undefended=_setting(bare, attacks, None, bare) if bare else None,
                     operating_point=point,
                     why=why,
@@ -55,8 +82,13 @@ def _strength(rows: Sequence[Row]) -> str | None:
         return None
     (name,) = differing
     values = [p.get(name) for p in params]
-    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    numeric = all(_is_strength(value) for value in values)
     return name if numeric and len({*values}) >= FEWEST else None
+
+
+def _is_strength(value: object) -> bool:
+    """Whether a parameter's value may stand on a curve."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= WIDEST
 
 
 def _by_value(rows: Sequence[Row], strength: str) -> list[list[Row]]:
@@ -81,6 +113,7 @@ def _setting(rows: Sequence[Row], attacks: Sequence[Method], strength: str | Non
                 attack=attack,
                 metric=metric,
                 unit=scores[0].unit,
+                higher_is_better=scores[0].higher_is_better,
                 outcome=worst([row.finding for row in own]),
                 mean=fmean(score.mean for score in scores),
                 low=alone.low if alone else min(score.mean for score in scores),
@@ -99,39 +132,60 @@ def _setting(rows: Sequence[Row], attacks: Sequence[Method], strength: str | Non
     )
 
 
-def _operating_point(settings: Sequence[Setting], recalled: Sequence[bool], budget: float) -> tuple[float | None, str]:
-    """The setting within the budget that forgets and whose worst attack leaks least, and of those the weakest."""
-    known = [s for s in settings if s.accuracy_cost is not None and s.leaks]
+def _lacks_attack(row: Row, missing: Sequence[Missing]) -> bool:
+    """Whether an attack on the release of a row did not arrive, of whatever seed."""
+    release = identity(row.unlearning), identity(row.defense)
+    return any(one.attack and (identity(one.unlearning), identity(one.defense)) == release for one in missing)
+
+
+def _operating_point(options: Sequence[Option], budget: float) -> tuple[float | None, str]:
+    """The setting within the budget that forgets and whose worst attack leaks least, and of those the weakest.
+
+    One that an attack is missing of is left out: what is missing may leak.
+    """
+    costs = [(option, option.setting.accuracy_cost) for option in options if option.setting.leaks]
+    known = [(option, cost) for option, cost in costs if cost is not None]
     if not known:
         return None, "What the settings cost is not known: no undefended release to compare with."
-    payable = [s for s in known if s.accuracy_cost is not None and s.accuracy_cost <= budget + 1e-9]
+    payable = [option for option, cost in known if cost <= budget + 1e-9]
     if not payable:
-        least = min(s.accuracy_cost for s in known if s.accuracy_cost is not None)
         return None, (
             f"Every setting costs more than {100 * budget:g} points of test accuracy; the cheapest costs "
-            f"{100 * least:.1f}."
+            f"{100 * min(cost for _, cost in known):.1f}."
         )
-
-    forgetting = [s for s, undone in zip(settings, recalled, strict=True) if s in payable and not undone]
+    forgetting = [option for option in payable if not option.recalled]
     if not forgetting:
         return (
             None,
             "Every setting that is payable takes back what unlearning had changed: forget accuracy is as before.",
         )
+    left_out = _left_out([option.setting for option in forgetting if option.incomplete])
+    complete = [option.setting for option in forgetting if not option.incomplete]
+    if not complete:
+        return None, f"No setting that is payable and forgets was attacked by all attacks.{left_out}"
 
     def harm(setting: Setting) -> tuple[int, int]:
         outcomes = [WORST_FIRST.index(leak.outcome) for leak in setting.leaks]
         return -min(outcomes), sum(outcome == 0 for outcome in outcomes)
 
-    best = min(forgetting, key=harm)  # the first of equals: the weakest
+    best = min(complete, key=harm)  # the first of equals: the weakest
     told = OUTCOMES[min((leak.outcome for leak in best.leaks), key=WORST_FIRST.index)].lower()
     leaking = harm(best)[1]
     rest = f": {leaking} of {len(best.leaks)} attacks still leak" if leaking else f" ({told} by the worst attack)"
     return best.value, (
         f"The weakest setting of those that cost at most {100 * budget:g} points of test accuracy and leak least"
         f"{rest}. It costs {_points(best.accuracy_cost or 0.0)}. It was chosen by the attacks that "
-        "were run here: another may see more."
+        f"were run here: another may see more.{left_out}"
     )
+
+
+def _left_out(settings: Sequence[Setting]) -> str:
+    """Which settings are none to operate at, as something of them is missing."""
+    if not settings:
+        return ""
+    values = listed([f"{setting.value:g}" for setting in settings])
+    were, each = ("was", "it") if len(settings) == 1 else ("were", "each")
+    return f" {values} {were} left out: an attack on {each} did not arrive, and what is missing may leak."
 
 
 def _points(cost: float) -> str:

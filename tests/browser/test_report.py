@@ -79,9 +79,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     inputs = {f"EVALUATION_{i}": json.dumps(one).encode() for i, one in enumerate(evaluations, start=1)}
     about = {name: evaluations[0][name] for name in ("seed", "unlearning", "defense", "attack")}
-    about |= {"psnr": [22.0] * 8, "null_psnr": [13.0] * 8, "ranks": [1] * 8, "decoys": 100}
+    captions = {"psnr": [22.0] * 8, "null_psnr": [13.0] * 8, "ranks": [1] * 8, "decoys": 100}
     draw = torch.rand(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    inputs["PICTURES_1"] = write_tensors(dict.fromkeys(("truth", "reconstruction", "class_mean"), draw), about)
+    names = [f"RECONSTRUCTION.{name}" for name in ("truth", "reconstruction", "class_mean")]
+    inputs["PICTURES_1"] = write_tensors(dict.fromkeys(names, draw), about | {"kinds": {"RECONSTRUCTION": captions}})
     path = tmp_path_factory.mktemp("report") / "report.html"
     params = ReportParams(audit=spec, rows=planned_rows(spec, found(*evaluations)))
     path.write_bytes(run(JobContext(params=params, inputs=inputs))["REPORT_HTML"].data)

@@ -1,19 +1,98 @@
-"""The images of an evaluation, with what stands under them: the report shows them."""
+"""PICTURES: the images of an evaluation, with what stands under them. `evaluate` writes them, the report reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from shared.ml.finding import Pictures
-from shared.ml.tensors import write_tensors
+from pydantic import Field
+
+from shared.choices import validated
+from shared.errors import InvalidRequest
+from shared.jobs.spec import Seed
+from shared.ml import findings
+from shared.ml.finding import Pictures, Triples
+from shared.ml.tensors import read_tensors, write_tensors
+from shared.reporting.evaluations import check_json
+from shared.reporting.models import Defense, JSONObject, Method, Part, Unlearning
+from shared.roles import Role
 from workers.context import Output
 
+KindName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")]
 
-def pictures_of(evaluation: Mapping[str, Any], pictures: Pictures | None) -> Output:
-    """PICTURES: each kind of image as [n, C, H, W], or nothing where nothing can be shown."""
-    if pictures is None:
+
+class About(Part):
+    """What a PICTURES file says of itself; `kinds` has what each kind says of its pictures."""
+
+    seed: Seed
+    unlearning: Unlearning = Unlearning(method="not stated")
+    defense: Defense = Defense(method="not stated")
+    attack: Method = Method(method="not stated")
+    kinds: dict[KindName, JSONObject] = Field(max_length=32)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The pictures of one evaluation that a report shows."""
+
+    seed: int
+    unlearning: Unlearning
+    defense: Defense
+    attack: Method
+    triples: Triples
+
+
+@dataclass(frozen=True)
+class ReadPictures:
+    """What a PICTURES file holds: what a report shows, and what it does not, with the reason."""
+
+    shown: tuple[Shown, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def pictures_of(evaluation: Mapping[str, Any], pictures: Mapping[str, Pictures]) -> Output:
+    """PICTURES: all images as [n, C, H, W], named after their kind; nothing where nothing can be shown.
+
+    Args:
+        pictures: by the kind's role.
+
+    Raises:
+        InvalidRequest: they are such that a report could not read them.
+    """
+    if not pictures:
         return Output(write_tensors({}, {}))
-    whose = {name: evaluation[name] for name in ("unlearning", "defense", "attack", "seed")}
-    images = {name: tensor.flatten(0, 1) for name, tensor in pictures.images.items()}
-    return Output(write_tensors(images, whose | pictures.about))
+    images = {
+        f"{role}.{name}": tensor.flatten(0, 1) for role, one in pictures.items() for name, tensor in one.images.items()
+    }
+    about = {name: evaluation[name] for name in ("unlearning", "defense", "attack", "seed")}
+    data = write_tensors(images, about | {"kinds": {role: one.about for role, one in pictures.items()}})
+    read_pictures(data, Role.PICTURES)
+    return Output(data)
+
+
+def read_pictures(data: bytes, role: str) -> ReadPictures:
+    """Parse one PICTURES file. Each kind reads its own; those of a kind that is not here are not looked at.
+
+    Raises:
+        InvalidRequest: it is none; the message names the role.
+    """
+    field = f"inputs.{role}"
+    try:
+        tensors, told = read_tensors(data, role)
+    except NotImplementedError as error:  # of a type that torch reads and cannot compute with
+        raise InvalidRequest(f"{role} must hold float32 images: {error}", field) from error
+    if not tensors:
+        return ReadPictures()
+    check_json(told, role, field)
+    about = validated(About, {name: value for name, value in told.items() if value is not None}, role, field)
+    known = {kind.role: kind for kind in findings.kinds()}
+    shown, left_out = [], []
+    for name, captions in sorted(about.kinds.items()):
+        images = {n.removeprefix(f"{name}."): tensor for n, tensor in tensors.items() if n.startswith(f"{name}.")}
+        read = known[name].read_pictures(images, captions, role) if name in known else "that kind is not here"
+        if isinstance(read, str):
+            left_out.append(f"pictures of {name} ({read})")
+        else:
+            shown.append(Shown(about.seed, about.unlearning, about.defense, about.attack, read))
+    return ReadPictures(tuple(shown), tuple(left_out))

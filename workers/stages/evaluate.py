@@ -104,7 +104,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     elif not evaluation["metrics"]:
         raise InvalidRequest("utility needs ORIGINAL, UNLEARNED and TRAINING_SET", "inputs")
     written = validated(Evaluation, evaluation, Role.EVALUATION, "inputs").json_value()
-    pictures = next((one.pictures for one in scored if one.pictures), None)
+    pictures = {kind.role: one.pictures for kind, one in zip(kinds, scored, strict=True) if one.pictures}
     return {Role.EVALUATION: Output.of_json(written), Role.PICTURES: pictures_of(written, pictures)}
 
 

@@ -82,6 +82,9 @@ def attack_apart(attack: Attack, observation: Observation, ctx: Context) -> Resu
     """Run an attack on each group; what it found, in the order of the deletions.
 
     A checkpoint holds what the finished groups found and where the group that was at work stood.
+
+    Raises:
+        TypeError: a field of the results is not what `Result` says, so that the groups' cannot be put together.
     """
     groups = apart(observation)
     if len(groups) == 1 and groups[0][1] is observation:
@@ -93,27 +96,50 @@ def attack_apart(attack: Attack, observation: Observation, ctx: Context) -> Resu
         if ctx.due():
             ctx.save(len(results), packed(results))
     places = [rows for rows, _ in groups]
-    joined = {f.name: _join([getattr(r, f.name) for r in results], places) for f in fields(results[0])}
+    joined = {}
+    for each in fields(results[0]):
+        try:
+            joined[each.name] = _join([getattr(result, each.name) for result in results], places)
+        except TypeError as error:
+            raise TypeError(f"{type(results[0]).__name__}.{each.name}: {error}") from error
     return replace(results[0], **joined)
 
 
 def _join(values: list[Any], places: list[list[int]]) -> Any:
     """One field of all groups' results, in the order of the deletions; `places` are those of each group."""
-    order = torch.tensor([row for rows in places for row in rows]).argsort()
-    if isinstance(values[0], Tensor):
-        return torch.cat(values)[order]
-    if isinstance(values[0], list):
+    first = values[0]
+    if any(value is None for value in values):
+        if any(value is not None for value in values):
+            raise TypeError("some groups have none")
+        return None
+    if isinstance(first, dict):
+        return _join_first(values, places)
+    if isinstance(first, (Tensor, list, tuple)):
+        for value, rows in zip(values, places, strict=True):
+            if len(value) != len(rows):
+                raise TypeError(f"{len(value)} entries for {len(rows)} deletions")
+        order = torch.tensor([row for rows in places for row in rows]).argsort()
+        if isinstance(first, Tensor):
+            return torch.cat(values)[order]
         every = [entry for value in values for entry in value]
-        return [every[i] for i in order]
-    if isinstance(values[0], dict):
-        return {name: _join_first([value[name] for value in values], places) for name in values[0]}
+        return type(first)(every[i] for i in order)
+    if all(value == first for value in values):
+        return first
+    if not all(isinstance(value, (int, float)) for value in values):
+        raise TypeError("groups differ, and it is no number")
     return max(values)
 
 
-def _join_first(values: list[Tensor], places: list[list[int]]) -> Tensor:
-    """Each group has entries of its first deletions: kept are those that are of the first of all."""
-    by_row = {
-        row: entry for rows, value in zip(places, values, strict=True) for row, entry in zip(rows, value, strict=False)
-    }
-    first = next(row for row in range(len(by_row) + 1) if row not in by_row)
-    return torch.stack([by_row[row] for row in range(first)])
+def _join_first(values: list[dict[str, Tensor]], places: list[list[int]]) -> dict[str, Tensor]:
+    """Tensors by name: each group has entries of its first deletions, and kept are those of the first of all."""
+    joined = {}
+    for name in dict.fromkeys(name for value in values for name in value):
+        by_row = {
+            row: entry
+            for rows, value in zip(places, values, strict=True)
+            for row, entry in zip(rows, value.get(name, ()), strict=False)
+        }
+        first = next(row for row in range(len(by_row) + 1) if row not in by_row)
+        if first:
+            joined[name] = torch.stack([by_row[row] for row in range(first)])
+    return joined

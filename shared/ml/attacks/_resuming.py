@@ -12,7 +12,8 @@ from torch import Tensor
 from shared.ml.context import Checkpoint, Context, Part
 from shared.ml.observations import Result
 
-RUNNING, STEP, TOLD, ROLE = "running.", "step", "told", "role"  # names in a checkpoint
+RUNNING, STEP, TOLD, TYPE = "running.", "step", "told", "type"  # names in a checkpoint
+TUPLE = "tuple"  # what a tuple is in JSON, which knows lists only
 
 
 class Group(Part):
@@ -38,7 +39,7 @@ def packed(results: list[Result]) -> dict[str, Tensor]:
     """As tensors, under the number of each; tensors by name have that name after the field's."""
     tensors: dict[str, Tensor] = {}
     for i, result in enumerate(results):
-        told: dict[str, Any] = {ROLE: result.role}
+        told: dict[str, Any] = {TYPE: _type_name(type(result))}
         for name in (f.name for f in fields(result)):
             value = getattr(result, name)
             if isinstance(value, Tensor):
@@ -47,26 +48,30 @@ def packed(results: list[Result]) -> dict[str, Tensor]:
                 told[name] = {}
                 tensors |= {f"{i}.{name}.{key}": tensor.clone() for key, tensor in value.items()}
             else:
-                told[name] = value
+                told[name] = _without_tuples(value)
         tensors[f"{i}.{TOLD}"] = torch.tensor(list(json.dumps(told).encode()), dtype=torch.uint8)
     return tensors
 
 
 def resumed(ctx: Context) -> tuple[list[Result], Checkpoint | None]:
-    """What finished groups found, and where the next one stands."""
+    """What finished groups found, and where the next one stands; nothing where other code wrote the checkpoint."""
     if (found := ctx.resume()) is None:
         return [], None
     done, tensors = found
-    results = [_unpacked(i, tensors) for i in range(done)]
+    results = [result for i in range(done) if (result := _unpacked(i, tensors))]
+    if len(results) < done:
+        return [], None
     running = {name.removeprefix(RUNNING): t for name, t in tensors.items() if name.startswith(RUNNING)}
     return results, (int(running.pop(STEP)), running) if running else None
 
 
-def _unpacked(place: int, tensors: dict[str, Tensor]) -> Result:
+def _unpacked(place: int, tensors: dict[str, Tensor]) -> Result | None:
     start = f"{place}."
     mine = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-    values: dict[str, Any] = json.loads(bytes(mine.pop(TOLD).tolist()))
-    kind = {kind.role: kind for kind in Result.__subclasses__()}[values.pop(ROLE)]
+    told: dict[str, Any] = json.loads(bytes(mine.pop(TOLD).tolist()))
+    if (kind := _types().get(told.pop(TYPE, ""))) is None:
+        return None
+    values = {name: _with_tuples(value) for name, value in told.items()}
     for name, tensor in mine.items():
         field, _, key = name.partition(".")
         if key:
@@ -74,3 +79,30 @@ def _unpacked(place: int, tensors: dict[str, Tensor]) -> Result:
         else:
             values[field] = tensor
     return kind(**values)
+
+
+def _type_name(kind: type[Result]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _types() -> dict[str, type[Result]]:
+    """All classes of results by name, also those that inherit from another: several may write one role."""
+    found: dict[str, type[Result]] = {}
+    left = Result.__subclasses__()
+    while left:
+        kind = left.pop(0)
+        found[_type_name(kind)] = kind
+        left += kind.__subclasses__()
+    return found
+
+
+def _without_tuples(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return {TUPLE: [_without_tuples(one) for one in value]}
+    return [_without_tuples(one) for one in value] if isinstance(value, list) else value
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict) and value.keys() == {TUPLE}:
+        return tuple(_with_tuples(one) for one in value[TUPLE])
+    return [_with_tuples(one) for one in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
 """Tables: columns of text or numbers become features in [0, 1]. docs/data.md tells the encoding.
 
-A row is an image of one pixel with a channel a feature, [F, 1, 1]: see `_base.py`.
+A row is an image of one pixel with a channel a feature, [F, 1, 1]: see `shared.ml.samples`.
 """
 
 from __future__ import annotations

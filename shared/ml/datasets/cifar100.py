@@ -29,7 +29,7 @@ class CIFAR100(Photographs):
     folder = "cifar-100-binary"
     url = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
     md5 = "03b5dce01913d631647c71ecec9e9cb8"
-    files = {"train": ("train.bin",), "test": ("test.bin",)}  # noqa: RUF012
+    files = {"train": ("train.bin",), "test": ("test.bin",)}  # noqa: RUF012  (read, never written)
     input_shape = (3, 32, 32)
     num_classes = 100
     mean = (0.50707516, 0.48654887, 0.44091784)

@@ -20,23 +20,25 @@ from shared.ml.records import Counts
 from shared.ml.samples import Samples
 from shared.roles import Role
 
+ESTIMATES = frozenset({"pair", "base"})  # see `shared.ml.attacks.api.GradientFrom`
+
 
 def nearest_public_of(ctx: JobInputs, about: Mapping[str, Any], labels: Tensor, public: Samples) -> Tensor | None:
     """Images [D, 1, C, H, W], from as many public images a class as there are decoys; with the attacker's knowledge.
 
-    None where the attack did not say what it explained, where the models are not among the inputs, or for
-    several samples a deletion.
+    None where the attack did not say what it explained or says it in words of its own, where the models are not among
+    the inputs, or for several samples a deletion.
 
     Raises:
-        InvalidRequest: the models do not fit the truth.
+        InvalidRequest: the models do not fit the truth, or `explanations` is no list of text.
     """
-    explained = about.get("explanations")
+    explained = _explanations(about)
     adaptive = _params(about).get("adaptive") is True
-    needed = {Role.ORIGINAL, Role.UNLEARNED} | (
-        {Role.BASE, Role.COUNTS} if explained and "base" in explained else set()
-    )
+    if not explained or labels.shape[1] != 1:
+        return None
+    needed = {Role.ORIGINAL, Role.UNLEARNED} | ({Role.BASE, Role.COUNTS} if "base" in explained else set())
     needed |= {Role.DEFENSE, Role.PUBLIC} if adaptive else set()
-    if not explained or not needed <= ctx.inputs.keys() or labels.shape[1] != 1:
+    if not needed <= ctx.inputs.keys():
         return None
     original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
     like = original.architecture
@@ -49,7 +51,7 @@ def nearest_public_of(ctx: JobInputs, about: Mapping[str, Any], labels: Tensor, 
     )
     if adaptive:
         seen = apply_defense_knowledge(ctx, seen)
-    if not set(explained) <= {"pair", "base"} or not len(explained) == seen.unlearned.count == len(labels):
+    if not len(explained) == seen.unlearned.count == len(labels):
         raise InvalidRequest("RECONSTRUCTION and UNLEARNED differ in their deletions", f"inputs.{Role.RECONSTRUCTION}")
     aim = _aim(about)
     found = torch.empty(len(labels), 1, *like.input_shape)
@@ -58,6 +60,16 @@ def nearest_public_of(ctx: JobInputs, about: Mapping[str, Any], labels: Tensor, 
         estimates = {source: aimed(part, source, aim) for source in dict.fromkeys(theirs)}
         found[rows] = nearest_public(estimates, theirs, labels[rows], public, ctx.params.decoys, ctx.device)
     return found
+
+
+def _explanations(about: Mapping[str, Any]) -> list[str] | None:
+    """The estimate that each deletion was explained from; None where that is not told, or is none known here."""
+    told = about.get("explanations")
+    if told is None:
+        return None
+    if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
+        raise InvalidRequest("RECONSTRUCTION: explanations must be a list of text", f"inputs.{Role.RECONSTRUCTION}")
+    return told if set(told) <= ESTIMATES else None
 
 
 def _aim(about: Mapping[str, Any]) -> Aim:

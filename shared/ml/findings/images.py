@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from shared.choices import validated
 from shared.errors import InvalidRequest
+from shared.evaluation import Label, Number, Part
+from shared.fit import MAX_FEATURES
 from shared.ml import nulls
 from shared.ml.context import JobInputs
-from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind, stated_threat_model
+from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind, Triples, stated_threat_model
 from shared.ml.findings._nearest import nearest_public_of
 from shared.ml.metrics import registry
 from shared.ml.samples import Samples
@@ -27,6 +31,17 @@ JSONObject = dict[str, Any]
 NOTHING: Mapping[str, object] = MappingProxyType({})
 DRAWS = 20  # of decoys that stand in for a reconstruction, where chance must be measured
 SHOWN = "psnr"  # the score that stands under a picture
+NAMES = ("truth", "reconstruction", "class_mean")  # of the pictures
+
+
+class Captions(Part):
+    """What stands under the pictures."""
+
+    psnr: list[Number]
+    null_psnr: list[Number]
+    ranks: list[Annotated[int, Field(ge=1, le=1_000_001)]] = Field(default_factory=list)
+    labels: list[Label] = Field(default_factory=list)
+    decoys: int = Field(0, ge=0, le=1_000_000)
 
 
 class Images(ScoredKind):
@@ -48,7 +63,7 @@ class Images(ScoredKind):
             stated_threat_model(about, self.role),
             details={"identification": ranks},
             pictures=Pictures(
-                {"truth": images, "reconstruction": assign(rebuilt, images), "class_mean": others["class_mean"]},
+                dict(zip(NAMES, (images, assign(rebuilt, images), others["class_mean"]), strict=True)),
                 {
                     "labels": labels.flatten().tolist(),
                     SHOWN: metrics[SHOWN]["values"],
@@ -59,8 +74,40 @@ class Images(ScoredKind):
             ),
         )
 
+    def read_pictures(self, images: Mapping[str, Tensor], about: JSONObject, role: str) -> Triples | str:
+        captions = validated(Captions, about, f"{role}.{self.role}", f"inputs.{role}")
+        channels, *sides = _shape(images, captions, role)
+        if channels not in (1, 3) and sides != [1, 1]:
+            return f"images of {channels} channels, not 1 or 3"
+        truth, reconstruction, null = (images[name] for name in NAMES)
+        return Triples(truth, reconstruction, null, **captions.model_dump())
+
 
 KIND = Images()
+
+
+def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple[int, ...]:
+    """C, H, W of pictures. Refused are those that do not belong together, or are not as many as their captions."""
+    shapes = {tuple(images[name].shape) for name in NAMES if name in images}
+    shape = next(iter(shapes), ())
+    if (
+        not images.keys() >= set(NAMES)
+        or len(shapes) != 1
+        or len(shape) != 4
+        or 0 in shape
+        or shape[1] > MAX_FEATURES
+        or any(images[name].dtype != torch.float32 for name in NAMES)
+    ):
+        got = {name: f"{some.dtype} {list(some.shape)}" for name, some in images.items() if name in NAMES}
+        raise InvalidRequest(
+            f"{role} must hold {', '.join(NAMES)}, float32 [n, C, H, W] of one shape, with at most {MAX_FEATURES} "
+            f"channels or features, got {got}",
+            f"inputs.{role}",
+        )
+    told, n = {len(captions.psnr), len(captions.null_psnr)}, shape[0]
+    if told != {n} or any(len(some) not in (0, n) for some in (captions.ranks, captions.labels)):
+        raise InvalidRequest(f"{role}: psnr, null_psnr, ranks and labels must tell of {n} images", f"inputs.{role}")
+    return shape[1:]
 
 
 def _read(data: bytes, truth: Tensor) -> tuple[Tensor, dict[str, Tensor], JSONObject]:

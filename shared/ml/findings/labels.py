@@ -44,7 +44,7 @@ KIND = Labels()
 def _read(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject]:
     """Classes said and true, [D, k], or one each a class where all deletions are of so many; and the threat model."""
     try:
-        answers = torch.tensor(value["labels"], dtype=torch.int64)
+        answers = torch.tensor(_whole(value["labels"]), dtype=torch.int64)
         threat_model = stated_threat_model(value, Role.ANSWERS)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise InvalidRequest(f"ANSWERS must hold whole numbers 'labels': {error}", f"inputs.{Role.ANSWERS}") from error
@@ -56,6 +56,17 @@ def _read(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject]:
         told = " or ".join(map(str, shapes))
         raise InvalidRequest(f"ANSWERS must hold classes {told}, as FORGET_SETS has", f"inputs.{Role.ANSWERS}")
     return answers, truth if answers.shape == truth.shape else torch.tensor(classes), threat_model
+
+
+def _whole(labels: list[list[Any]]) -> list[list[int]]:
+    """The labels as they are: torch would read 1.7 and true as 1.
+
+    Raises:
+        ValueError: one is no whole number.
+    """
+    if not all(type(label) is int for row in labels for label in row):
+        raise ValueError("a label is no whole number")
+    return labels
 
 
 def _claims(value: Any, shadows: Shadows, answers: Tensor, truth: Tensor, alpha: float) -> JSONObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from shared.evaluation import Evaluation
 from shared.reporting.binomial import chance_of
@@ -10,7 +11,7 @@ from shared.reporting.evidence import TAIL, not_seen
 from shared.reporting.kind import Limit, ReportedKind, Section, View
 from shared.reporting.models import Finding, Identification, Row, Score
 from shared.reporting.numbers import gained, interval, plural
-from shared.reporting.pictures import shown
+from shared.reporting.pictures import Gallery, shown
 
 IMAGE, RANK = "psnr", "decoy_rank_1"
 METRIC_NAMES = {
@@ -65,6 +66,15 @@ def _enlarged(rows: Sequence[Row]) -> str | None:
         "LPIPS is measured with the weights that the audit names (their sha256 is among the conditions), on images "
         "whose smaller side is enlarged to 64 pixels; it was made for larger photographs."
     )
+
+
+@dataclass(frozen=True)
+class Galleries:
+    """What the section shows: each row with its pictures, and how many of them are identified."""
+
+    rows: Sequence[tuple[Row, Gallery, str | None]]
+    tables: bool  # whether any pictures are rows of a table
+    named: bool  # whether the audit says which samples are deleted
 
 
 class Images(ReportedKind):
@@ -141,10 +151,12 @@ class Images(ReportedKind):
 
     def section(self, view: View) -> Section | None:
         galleries = shown(view.report.rows, view.galleries)
-        content = [
+        told = [
             (row, gallery, identified(row.identification) if row.identification else None) for row, gallery in galleries
         ]
-        return Section("pictures", "Pictures", "images.html", content) if content else None
+        named = view.report.provenance.audit.get("forget", {}).get("indices") is not None
+        content = Galleries(told, any(gallery.table for _, gallery in galleries), named)
+        return Section("pictures", "Pictures", "images.html", content) if told else None
 
 
 def identified(ranks: Identification) -> str:

@@ -14,6 +14,7 @@ from shared.reporting.numbers import attacks_of, number, plural, probability, sc
 from shared.reporting.row_charts import Chart, ShareChart, draw_shares
 
 MEMBER, TELLING, STAYED = "auc_forgotten", "tpr_forgotten", "auc_retained"
+TELLING_STAYED = "tpr_retained"
 CHART = ShareChart(
     MEMBER,
     "AUC of the forgotten, against samples never trained on",
@@ -25,7 +26,7 @@ METRIC_NAMES = {
     MEMBER: "AUC, forgotten",
     STAYED: "AUC, retained",
     TELLING: "TPR at 5 % FPR, forgotten",
-    "tpr_retained": "TPR at 5 % FPR, retained",
+    TELLING_STAYED: "TPR at 5 % FPR, retained",
 }
 RULE = (
     "A membership attack leaks where it tells forgotten samples from others of their class that were never trained on: "
@@ -51,7 +52,7 @@ class Membership(ReportedKind):
     severity = 100
     subject = "Who was deleted can be told, among candidates,"
     rule = RULE
-    shares = (MEMBER, STAYED)
+    shares = (MEMBER, STAYED, TELLING, TELLING_STAYED)
     metric_names = METRIC_NAMES
     limits = (Limit(40, _members),)
 

@@ -144,6 +144,18 @@ def test_the_null_is_the_strongest_and_the_gain_is_paired() -> None:
     assert (lone["null"], lone["gain"], lone["low"]) == (None, None, None)
 
 
+def test_the_interval_of_a_gain_is_the_attackers_whichever_way_the_metric_points() -> None:
+    """A share of errors: 1 of 10 where a guess makes 9 of 10. It is the share of hits, turned."""
+    errors, hits = [1.0] + [0.0] * 9, [0.0] + [1.0] * 9
+    down, up = (Measure("share", (0, 1), higher_is_better=higher) for higher in (False, True))
+    turned = summary(down, errors, {"guess": [0.9] * 10}, proportion=True)
+    part = summary(up, hits, {"guess": [0.1] * 10}, proportion=True)
+    assert (turned["low"], turned["high"]) == wilson(1, 10)
+    for name in ("mean", "median", "low", "high"):
+        assert turned["gain"][name] == pytest.approx(part["gain"][name])
+    assert 0 < turned["gain"]["low"] < turned["gain"]["mean"] < turned["gain"]["high"]
+
+
 def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing() -> None:
     labels = torch.tensor([[0], [1], [2]])
     truth = draw(3, 1, 1, 8, 8, purpose="truth")

@@ -11,17 +11,23 @@ import torch
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
+from shared.ml import findings
 from shared.ml.attacks._estimate import gradient_direction
+from shared.ml.context import JobInputs
+from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind
 from shared.ml.networks import read_networks
 from shared.ml.nulls import nearest_public
 from shared.ml.observations import Observation
 from shared.ml.records import ForgetSets
 from shared.ml.samples import Samples, open_dataset
+from shared.ml.scoring import Measure, summary
 from shared.ml.tensors import read_tensors, write_tensors
 from tests.support.lpips import FILE, write_weights
 from tests.support.tiny import DATA, MODEL, body, chain
-from workers.context import Output
+from workers.context import JobContext, Output
 from workers.local import run_stage
+from workers.stages import evaluate
+from workers.stages._pictures import read_pictures
 
 
 def test_it_says_what_was_done_and_by_whom() -> None:
@@ -60,17 +66,59 @@ def test_pictures_show_truth_reconstruction_and_null_with_their_scores() -> None
     images, about = read_tensors(outputs["PICTURES"].data, "PICTURES")
     found = body(outputs["EVALUATION"])
     assert {name: tuple(t.shape) for name, t in images.items()} == dict.fromkeys(
-        ("truth", "reconstruction", "class_mean"), (4, 1, 9, 9)
+        ("RECONSTRUCTION.truth", "RECONSTRUCTION.reconstruction", "RECONSTRUCTION.class_mean"), (4, 1, 9, 9)
     )
+    captions = about["kinds"]["RECONSTRUCTION"]
     for shown, told in (("reconstruction", "psnr"), ("class_mean", "null_psnr")):
-        error = (images[shown] - images["truth"]).square().flatten(1).mean(1)
-        torch.testing.assert_close(-10 * error.log10(), torch.tensor(about[told]), atol=1e-3, rtol=0)
-    assert about["psnr"] == found["metrics"]["psnr"]["values"]
-    assert about["ranks"] == found["identification"]["ranks"]
-    assert about["labels"] == [label for row in body(made["LABELS"])["labels"] for label in row]
+        of_one, true = images[f"RECONSTRUCTION.{shown}"], images["RECONSTRUCTION.truth"]
+        error = (of_one - true).square().flatten(1).mean(1)
+        torch.testing.assert_close(-10 * error.log10(), torch.tensor(captions[told]), atol=1e-3, rtol=0)
+    assert captions["psnr"] == found["metrics"]["psnr"]["values"]
+    assert captions["ranks"] == found["identification"]["ranks"]
+    assert captions["labels"] == [label for row in body(made["LABELS"])["labels"] for label in row]
     assert {name: about[name] for name in ("attack", "seed", "unlearning")} == {
         name: found[name] for name in ("attack", "seed", "unlearning")
     }
+
+
+class Brightness(ScoredKind):
+    """A further kind, with pictures of its own."""
+
+    role = "BRIGHTNESS"
+
+    def score(self, ctx: JobInputs, truth: GroundTruth) -> Scored:
+        part = summary(Measure("share", (0, 1), True), [1.0] * 3, {"guess": [0.5] * 3}, proportion=True)
+        told = torch.full((3, 1, 2, 2), float(ctx.input(self.role)))
+        return Scored({"brightness": part}, {}, pictures=Pictures({"truth": told}, {"above": 0.5}))
+
+
+def with_brightness(monkeypatch: pytest.MonkeyPatch, value: bytes) -> dict[str, Output]:
+    """Images that were rebuilt, evaluated beside what `Brightness` makes of a value."""
+    kinds = (*findings.kinds(), Brightness())
+    monkeypatch.setattr(findings, "kinds", lambda: kinds)
+    made = attacked()
+    given = {role: made[role].data for role in ("RECONSTRUCTION", "FORGET_SETS")} | {"BRIGHTNESS": value}
+    return evaluate.run(JobContext(params=evaluate.EvaluateParams(decoys=5), inputs=given))
+
+
+def test_pictures_of_every_kind_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = with_brightness(monkeypatch, b"0.25")
+    images, about = read_tensors(made["PICTURES"].data, "PICTURES")
+    assert images.keys() == {
+        "BRIGHTNESS.truth", "RECONSTRUCTION.truth", "RECONSTRUCTION.reconstruction", "RECONSTRUCTION.class_mean"
+    }  # fmt: skip
+    assert images["BRIGHTNESS.truth"].tolist() == [[[0.25] * 2] * 2] * 3
+    assert about["kinds"]["BRIGHTNESS"] == {"above": 0.5}
+    assert len(about["kinds"]["RECONSTRUCTION"]["psnr"]) == 3
+    assert body(made["EVALUATION"])["metrics"].keys() >= {"psnr", "brightness"}
+    read = read_pictures(made["PICTURES"].data, "PICTURES_1")
+    assert read.left_out == ("pictures of BRIGHTNESS (no report shows those)",)
+    assert [len(one.triples.truth) for one in read.shown] == [3]
+
+
+def test_pictures_that_a_report_could_not_read_fail_their_own_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidRequest, match=r"PICTURES: tensor 'BRIGHTNESS\.truth' holds values that are not finite"):
+        with_brightness(monkeypatch, b"nan")
 
 
 def test_nulls_of_gradient_matching_are_made_from_the_models_and_the_public() -> None:
@@ -196,3 +244,54 @@ def test_lpips_is_measured_with_weights_of_the_users_and_says_which(data_root: P
     with pytest.raises(InvalidRequest, match=r"there is no 'other\.safetensors'") as refused:
         run_stage("evaluate", made, lpips_weights="other.safetensors")
     assert refused.value.field == "params.lpips_weights"
+
+
+def explained(made: dict[str, Output], explanations: object) -> dict[str, Output]:
+    """The same images, with other words on what they were explained from."""
+    tensors, about = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
+    return made | {"RECONSTRUCTION": Output(write_tensors(tensors, about | {"explanations": explanations}))}
+
+
+@pytest.mark.parametrize("words", [["a guess of mine"] * 3, ["pair", "pair", "mine"], [], None])
+def test_an_attack_may_say_in_its_own_words_what_it_explained(words: object) -> None:
+    made = attacked()
+    assert "nearest_public" in evaluated(made)["metrics"]["psnr"]["nulls"]
+    found = evaluated(explained(made, words))
+    assert found["attack"]["method"] == "feature_recovery"
+    assert set(found["metrics"]["psnr"]["nulls"]) == {"class_mean", "permuted_truth"}
+
+
+@pytest.mark.parametrize("wrong", [5, "pair", {"base": 1}, [["pair"]] * 3, [1, 2, 3]])
+def test_explanations_that_are_no_list_of_text_are_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match="explanations must be a list of text") as refused:
+        evaluated(explained(attacked(), wrong))
+    assert refused.value.field == "inputs.RECONSTRUCTION"
+
+
+@pytest.mark.parametrize("labels", [[[1.7]] * 3, [[True]] * 3, [[1.0]] * 3, ["1"] * 3, [["1"]] * 3, [[0], [1, 2], [0]]])
+def test_classes_that_are_no_whole_numbers_are_refused(labels: object) -> None:
+    made = chain()
+    made |= run_stage("attack", made, "label_inference")
+    made["ANSWERS"] = Output.of_json(body(made["ANSWERS"]) | {"labels": labels})
+    with pytest.raises(InvalidRequest, match="ANSWERS must hold whole numbers 'labels'"):
+        run_stage("evaluate", made)
+
+
+@pytest.mark.parametrize("wrong", [[[0], [1, 2]] * 100, [[10**30]] * 200, [[]] * 200])
+def test_shadows_whose_labels_do_not_fit_are_refused(wrong: list[list[int]]) -> None:
+    made = chain()
+    made |= run_stage("attack", made, "label_inference")
+    told = {"scores": [[0.1, 0.2, 0.3, 0.4]] * 200, "labels": wrong, "trainings": 1}
+    made["SHADOWS"] = Output.of_json(told | dict.fromkeys(("unlearning", "defense", "attack"), "x"))
+    with pytest.raises(InvalidRequest, match="SHADOWS") as refused:
+        run_stage("evaluate", made)
+    assert refused.value.field == "inputs.SHADOWS"
+
+
+@pytest.mark.parametrize("name", ["indices", "labels"])
+def test_a_truth_beyond_all_bounds_is_refused(name: str) -> None:
+    made = chain()
+    made |= run_stage("attack", made, "label_inference")
+    made["FORGET_SETS"] = Output.of_json(body(made["FORGET_SETS"]) | {name: [[10**30]] * 3})
+    with pytest.raises(InvalidRequest, match=f"FORGET_SETS.{name}"):
+        run_stage("evaluate", made)

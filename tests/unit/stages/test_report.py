@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -19,36 +20,45 @@ from PIL import Image
 from shared import VERSION
 from shared.errors import InvalidRequest
 from shared.ml.tensors import write_tensors
-from tests.support.reports import LEAK, audit, images, labels, utility
+from tests.support.reports import LEAK, audit, images, labels, membership, utility
 from workers.context import JobContext, NoHooks, Output
-from workers.stages import report as report_stage
+from workers.stages import _galleries
 from workers.stages.report import ReportParams, run
 
 Inputs = dict[str, bytes]
+NAMES = ("truth", "reconstruction", "class_mean")
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-def pictures(seed: int = 0, n: int = 8, channels: int = 1, **changes: Any) -> bytes:
-    """PICTURES of `images(**LEAK)`: every deletion has a grey level of its own."""
+def pictures(seed: int = 0, n: int = 8, channels: int = 1, further: Mapping[str, Any] = NONE, **changes: Any) -> bytes:
+    """PICTURES of `images(**LEAK)`: every deletion has a grey level of its own. `further` kinds have one too."""
     levels = torch.arange(n).view(n, 1, 1, 1) / 10
-    shown = {name: levels.expand(n, channels, 9, 9) for name in ("truth", "reconstruction", "class_mean")}
+    shown = {f"RECONSTRUCTION.{name}": levels.expand(n, channels, 9, 9) for name in NAMES}
     told = images(**LEAK, seed=seed)
     about = {name: told[name] for name in ("seed", "unlearning", "defense", "attack")}
-    about |= {"psnr": [22.0] * n, "null_psnr": [13.0] * n, "ranks": [1] * n, "labels": list(range(n)), "decoys": 100}
-    return write_tensors(shown, about | changes)
+    about |= {name: changes.pop(name) for name in ("attack", "kinds") if name in changes}
+    captions = {"psnr": [22.0] * n, "null_psnr": [13.0] * n, "ranks": [1] * n, "labels": list(range(n)), "decoys": 100}
+    shown |= {f"{kind}.guess": torch.zeros(n, 5) for kind in further}
+    return write_tensors(shown, {"kinds": {"RECONSTRUCTION": captions | changes, **further}} | about)
 
 
 def shapes(**changes: Any) -> bytes:
-    """PICTURES of one image, some of them of another kind."""
+    """PICTURES of one image, some of them of another type."""
     one = torch.zeros(1, 1, 9, 9)
-    told = {name: images(**LEAK)[name] for name in ("seed", "attack")} | {"psnr": [1.0], "null_psnr": [1.0]}
-    return write_tensors({"truth": one, "reconstruction": one, "class_mean": one} | changes, told)
+    about = {name: images(**LEAK)[name] for name in ("seed", "attack")}
+    captions = {"psnr": [1.0], "null_psnr": [1.0]}
+    tensors = {f"RECONSTRUCTION.{name}": tensor for name, tensor in (dict.fromkeys(NAMES, one) | changes).items()}
+    return write_tensors(tensors, about | {"kinds": {"RECONSTRUCTION": captions}})
+
+
+ONE_CAPTION = {"seed": 0, "kinds": {"RECONSTRUCTION": {"psnr": [1.0], "null_psnr": [1.0]}}}
 
 
 def inputs(*evaluations: dict[str, Any]) -> Inputs:
     return {f"EVALUATION_{i}": json.dumps(one).encode() for i, one in enumerate(evaluations, start=1)}
 
 
-ROWS = ((1, 0), (2, None), (3, 1))  # of which evaluation, and of which attack: None for what a release is worth
+ROWS = ((1, 0), (2, None), (3, 1), (4, 2))  # of which evaluation, and of which attack: None for what a release is worth
 
 
 def told(given: Inputs, **spec: Any) -> dict[str, Output]:
@@ -124,13 +134,15 @@ def test_an_evaluation_of_labels_has_no_pictures() -> None:
         b"none",
         pictures(psnr=[1.0]),
         pictures(ranks=[1]),
-        pictures(attack=None),
-        pictures(channels=2),
+        pictures(kinds=None),
+        pictures(kinds={"<b>": {}}),
+        pictures(kinds={"RECONSTRUCTION": []}),
         pictures(psnr=[1e9] * 8),
         pictures(ranks=[0] * 8),
         pictures(decoys=10**9),
         pictures(attack={"method": "x", "params": {"\ud800": 1}}),
         write_tensors({"truth": torch.zeros(1, 1, 9, 9)}, {"psnr": [1.0], "null_psnr": [1.0]}),
+        write_tensors({f"RECONSTRUCTION.{name}": torch.zeros(1, 513, 1, 1) for name in NAMES}, ONE_CAPTION),
         shapes(truth=torch.tensor(1.0)),
         shapes(truth=torch.zeros(1, 9, 9)),
         shapes(truth=torch.zeros(1, 1, 9, 8)),
@@ -142,6 +154,49 @@ def test_an_evaluation_of_labels_has_no_pictures() -> None:
 def test_pictures_that_are_wrong_are_refused_by_their_role(wrong: bytes) -> None:
     with pytest.raises(InvalidRequest, match="PICTURES_7"):
         told(inputs(images(**LEAK)) | {"PICTURES_7": wrong})
+
+
+def test_pictures_of_another_kind_are_left_out_with_the_reason() -> None:
+    alone = write_tensors({"ATTRIBUTES.guess": torch.zeros(2, 5)}, {"seed": 0, "kinds": {"ATTRIBUTES": {"x": [1]}}})
+    for one in (pictures(further={"ATTRIBUTES": {"x": [1]}}), pictures()):
+        made = told(inputs(images(**LEAK), utility()) | {"PICTURES_1": one, "PICTURES_2": alone})
+        assert len(shown(made["REPORT_HTML"].data.decode())) == 3 * 8
+        limits = json.loads(made["REPORT"].data)["limits"]
+        assert "Not shown here: pictures of ATTRIBUTES (that kind is not here)." in limits
+    assert not any("Not shown" in limit for limit in json.loads(told(inputs(utility()))["REPORT"].data)["limits"])
+
+
+def test_images_that_cannot_be_drawn_are_left_out_with_the_reason() -> None:
+    made = told(inputs(images(**LEAK)) | {"PICTURES_1": pictures(channels=2)})
+    assert not shown(made["REPORT_HTML"].data.decode())
+    assert any("images of 2 channels" in limit for limit in json.loads(made["REPORT"].data)["limits"])
+
+
+def test_pictures_of_an_attack_that_is_not_stated_are_drawn() -> None:
+    made = told(inputs(images(**LEAK) | {"attack": None}) | {"PICTURES_1": pictures(attack=None)})
+    assert len(shown(made["REPORT_HTML"].data.decode())) == 3 * 8
+
+
+def test_pictures_are_drawn_though_their_row_has_no_psnr() -> None:
+    bare = images(**LEAK)
+    bare["metrics"] = {"ssim": bare["metrics"]["psnr"] | {"unit": "1"}}
+    page = told(inputs(bare) | {"PICTURES_1": pictures()})["REPORT_HTML"].data.decode()
+    assert len(shown(page)) == 3 * 8
+    assert "8 of 8 identified among 100 decoys" in page[page.index('id="pictures"') : page.index('id="table"')]
+
+
+def test_metrics_of_a_further_stage_that_are_wrong_cost_no_other_row() -> None:
+    asked = params().model_dump() | {
+        "measurements": [{"stage": "drift", "seed": seed, "metrics": f"METRICS_{seed}"} for seed in (1, 2, 3)]
+    }
+    given = inputs(images(**LEAK), utility()) | {"METRICS_1": b'{"bytes": 3e9}', "METRICS_2": b'{"x": "<b>"}'}
+    made = run(JobContext(params=ReportParams.model_validate(asked), inputs=given))
+    report, page = json.loads(made["REPORT"].data), made["REPORT_HTML"].data.decode()
+    assert [one["numbers"] for one in report["measurements"]] == [{"bytes": 3e9}, None, None]
+    assert len(report["rows"]) == 1
+    assert "bytes: 3,000,000,000" in page
+    assert "cannot be read: METRICS_2.x: Input should be a valid number" in page
+    assert "missing: it failed or was cancelled" in page
 
 
 def test_the_version_is_told_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +220,8 @@ class Beats(NoHooks):
 
 def test_progress_is_told_by_gallery_and_only_what_is_shown_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    encode = report_stage._png
-    monkeypatch.setattr(report_stage, "_png", lambda image: drawn.append(1) or encode(image))
+    encode = _galleries._png
+    monkeypatch.setattr(_galleries, "_png", lambda image: drawn.append(1) or encode(image))
     given = inputs(images(**LEAK, seed=0), images(**LEAK, seed=1))
     given |= {"PICTURES_1": pictures(seed=1), "PICTURES_2": pictures(seed=0)}
     hooks = Beats()
@@ -197,7 +252,10 @@ def deep(levels: int) -> Any:
     return value
 
 
-WHOLE = [images(**LEAK), labels(8, (0.68, 1.0)), utility()]
+MEMBERS = membership((0.5, 0.4, 0.6), 0.5)
+MEMBERS["metrics"]["tpr_forgotten"] = MEMBERS["metrics"]["auc_forgotten"] | {"p": None, "null": 0.05}
+WHOLE = [images(**LEAK), labels(8, (0.68, 1.0)), utility(), MEMBERS]
+ATTACKS = ["feature_recovery", "label_inference", "membership_difference"]
 HOSTILE = [
     None, float("nan"), float("inf"), 1e308, -1e308, 1e7, -1, 0, 1.5, 10**9, 10**30, "x", "\ud800", [], {}, [[]], [1],
     True, {"n": 1}, deep(40), deep(300),
@@ -232,14 +290,26 @@ def test_an_evaluation_with_wrong_numbers_is_refused_by_its_role(which: int, pat
         told(inputs(replaced(WHOLE[which], path, value)))
 
 
+@pytest.mark.parametrize("name", ["auc_forgotten", "auc_retained", "tpr_forgotten", "tpr_retained"])
+@pytest.mark.parametrize("wrong", [{"unit": "dB", "null": 13.0}, {"unit": "share", "null": 13.0}])
+def test_what_is_told_of_members_must_be_shares(name: str, wrong: dict[str, Any]) -> None:
+    right = membership((0.5, 0.4, 0.6), 0.5)
+    share = right["metrics"]["auc_forgotten"] | {"p": None, "null": 0.05, "interval": "wilson"}
+    right["metrics"] |= {"tpr_forgotten": share, "tpr_retained": share}
+    assert told(inputs(right), attacks=["membership_difference"])
+    right["metrics"][name] = right["metrics"][name] | wrong
+    with pytest.raises(InvalidRequest, match=rf"EVALUATION_1\.metrics\.{name}"):
+        told(inputs(right), attacks=["membership_difference"])
+
+
 @settings(max_examples=60, deadline=None)
 @given(some.data())
 def test_whatever_one_evaluation_holds_there_is_a_report_or_a_refusal(data: some.DataObject) -> None:
-    which = data.draw(some.sampled_from(range(3)))
+    which = data.draw(some.sampled_from(range(len(WHOLE))))
     path, by = data.draw(some.sampled_from(paths(WHOLE[which]))), data.draw(some.sampled_from(HOSTILE))
     changed = [replaced(one, path, by) if i == which else one for i, one in enumerate(WHOLE)]
     try:
-        ended = told(inputs(*changed), attacks=["feature_recovery", "label_inference"])["REPORT_HTML"].data.decode()
+        ended = told(inputs(*changed), attacks=ATTACKS)["REPORT_HTML"].data.decode()
     except InvalidRequest as error:
         ended = error.message
     assert ended.endswith("</html>") or f"EVALUATION_{which + 1}" in ended

@@ -101,7 +101,7 @@ def test_the_report_draws_a_row_as_bars(rebuilt: Outputs) -> None:
     ]
     assert len(pictures) == 15
     assert "one bar a feature" in page
-    truth = read_tensors(rebuilt["PICTURES"].data, "PICTURES")[0]["truth"]
+    truth = read_tensors(rebuilt["PICTURES"].data, "PICTURES")[0]["RECONSTRUCTION.truth"]
     for picture, row in zip(pictures[::3], truth.flatten(1), strict=True):
         assert picture.size == (120, 112)
         heights = [sum(picture.getpixel((4 * f + 1, y)) == 0 for y in range(112)) for f in range(30)]

@@ -12,7 +12,9 @@ from hypothesis import strategies as some
 
 from shared.reporting.binomial import chance_band
 from shared.reporting.charts import Strip, strips, tradeoff
-from shared.reporting.drawing import RADIUS, Point, Scale, around
+from shared.reporting.drawing import RADIUS, Point, Scale, ScoreAxis, around
+
+PSNR = ScoreAxis("PSNR", "dB", higher_is_better=True)
 
 
 def point(mark: str, x: float, y: float, title: str = "a row") -> Point:
@@ -22,14 +24,17 @@ def point(mark: str, x: float, y: float, title: str = "a row") -> Point:
 def test_a_hostile_name_stays_text() -> None:
     nasty = "</svg><script>alert(1)</script>"
     row = Strip("1", nasty, nasty, (0.0, 0.4), 0.1, point("1", 0.5, 0.5, nasty))
-    for drawn in (tradeoff([point("1", 0.9, 20, nasty)], [13.0], [0.98], nasty), strips([row], nasty, nasty)):
+    for drawn in (
+        tradeoff([point("1", 0.9, 20, nasty)], [13.0], [0.98], ScoreAxis(nasty, nasty, True)),
+        strips([row], nasty, nasty),
+    ):
         tree = ElementTree.fromstring(f"<div>{drawn}</div>")
         assert not list(tree.iter("script"))
         assert len(list(tree.iter("svg"))) == 2  # wide and narrow
 
 
 def test_rows_at_one_place_do_not_cover_each_other() -> None:
-    drawn = tradeoff([point(str(i), 0.97, 10 + 0.01 * i) for i in range(6)], [13.0], [0.98], "dB")
+    drawn = tradeoff([point(str(i), 0.97, 10 + 0.01 * i) for i in range(6)], [13.0], [0.98], PSNR)
     wide = drawn[: drawn.index('class="narrow"')]
     places = [float(x) for x in re.findall(r'<circle cx="([0-9.]+)"', wide)]
     assert len(places) == 6
@@ -38,7 +43,7 @@ def test_rows_at_one_place_do_not_cover_each_other() -> None:
 
 
 def test_a_row_without_an_interval_is_drawn_without_bars() -> None:
-    assert "interval" not in tradeoff([Point("1", 0.9, 20, None, None, "inconclusive", "t")], [], [], "dB")
+    assert "interval" not in tradeoff([Point("1", 0.9, 20, None, None, "inconclusive", "t")], [], [], PSNR)
 
 
 @pytest.mark.parametrize(("n", "share"), [(8, 0.1), (8, 1 / 101), (30, 0.5), (1, 0.1), (5, 0.0), (5, 1.0)])
@@ -59,7 +64,7 @@ def test_the_chance_band_is_told_for_many(n: int) -> None:
 
 
 def test_scores_below_zero_are_drawn() -> None:
-    assert "circle" in tradeoff([point("1", 0.9, -30.0)], [-28.0], [0.98], "dB")
+    assert "circle" in tradeoff([point("1", 0.9, -30.0)], [-28.0], [0.98], PSNR)
 
 
 @given(some.floats(-100, 100), some.floats(0.01, 100), some.integers(3, 8))
@@ -73,3 +78,25 @@ def test_a_scale_holds_all_values_and_keeps_its_bounds() -> None:
     scale = around([0.99, 1.0], 0.04, (0, 1))
     assert scale.start < 0.99
     assert scale.end == 1
+
+
+@pytest.mark.parametrize(
+    ("axis", "words"),
+    [
+        (PSNR, "PSNR in dB, higher leaks more"),
+        (ScoreAxis("MSE", "1", higher_is_better=False), "MSE, lower leaks more"),
+        (ScoreAxis("AUC", "share", higher_is_better=True), "AUC, higher leaks more"),
+        (ScoreAxis("distance", "pixels", higher_is_better=False), "distance in pixels, lower leaks more"),
+    ],
+)
+def test_an_axis_says_its_unit_and_which_way_leaks_more(axis: ScoreAxis, words: str) -> None:
+    drawn = tradeoff([point("1", 0.9, 20.0)], [13.0], [0.98], axis)
+    assert re.findall(r'<text class="label"[^>]*>([^<]*leaks more)</text>', drawn) == [words] * 2
+
+
+@pytest.mark.parametrize(("unit", "least"), [("dB", 4.0), ("share", 0.1)])
+def test_small_differences_are_not_drawn_as_if_they_were_large(unit: str, least: float) -> None:
+    """An axis of decibels spans 4 of them at least, whatever the chart calls it."""
+    axis = ScoreAxis("score", unit, higher_is_better=True)
+    scale = axis.scale([20.0, 20.01])
+    assert scale.end - scale.start == pytest.approx(least)

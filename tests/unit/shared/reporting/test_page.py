@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 import pytest
 
 from shared.reporting.models import Defense, Method, Report, Unlearning
+from shared.reporting.numbers import Names
 from shared.reporting.page import render
 from shared.reporting.pictures import Gallery, Picture
+from shared.reporting.row_charts import ShareChart, draw_shares
 from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, membership, method, report, utility
 
 NASTY = "<script>alert(1)</script>\"' onload=x {{ 7 * 7 }} </style><img src=//evil.example>"
@@ -144,6 +146,46 @@ def test_every_metric_has_its_name_and_its_direction_and_says_what_it_was_measur
     assert Report.model_validate_json(made.model_dump_json(by_alias=True)) == made
     plain = report(audit(), images(**LEAK), utility()).limits
     assert not any("LPIPS" in limit for limit in plain)
+
+
+def test_a_baseline_of_nothing_is_drawn_at_nothing() -> None:
+    """Zero is a score; only where none is named the chart's own baseline stands in."""
+    chart = ShareChart("label_accuracy", "axis", "title", baseline=0.5, band=lambda _: (0.0, 0.4))
+    places = {}
+    for null in (0.0, 0.5, None):
+        told = labels(8, (0.68, 1.0))
+        told["metrics"]["label_accuracy"] |= {"null": null}
+        made = report(audit(attacks=["label_inference"]), told)
+        drawn = draw_shares([("1", row) for row in made.rows], chart, Names(made.rows))
+        places[null] = re.findall(r'<line class="null" x1="([0-9.]+)"', drawn)
+    assert places[0.0] == ["310.0", "12.0"]
+    assert places[0.5] == places[None] != places[0.0]
+
+
+@pytest.mark.parametrize(
+    ("forget", "words"),
+    [
+        (
+            {"deletions": 8},
+            "Every deletion of the first seed that has pictures is shown, none was chosen; deletions are",
+        ),
+        (
+            {"indices": [[3], [5]]},
+            "Every deletion of the first seed that has pictures is shown; the audit itself names the samples",
+        ),
+    ],
+)
+def test_the_gallery_says_who_chose_the_deletions(forget: dict[str, object], words: str) -> None:
+    made = report(audit(forget=forget), images(**LEAK))
+    page = " ".join(render(made, [gallery()]).split())
+    assert words in page
+    assert ("none was chosen" in page) == ("indices" not in forget)
+
+
+def test_the_text_beside_the_chart_names_no_direction_of_its_own() -> None:
+    page = render(full(), [])
+    assert "Up is worse" not in page
+    assert "PSNR in dB, higher leaks more" in page
 
 
 def test_every_picture_has_a_text_and_is_shown_for_the_first_seed_only() -> None:

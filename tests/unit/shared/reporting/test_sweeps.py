@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from shared.reporting.curves import curve
+import pytest
+
+from shared.errors import InvalidRequest
+from shared.reporting.curves import attacks_of, curve
 from shared.reporting.models import Report, Sweep
 from shared.reporting.page import render
 from tests.support.reports import JSON, LEAK, NOTHING, audit, images, labels, method, report, utility
@@ -99,6 +103,66 @@ def test_the_worst_attack_decides() -> None:
     assert "were run here: another may see more" in clear.why
 
 
+def without(made: dict[float, float], *gone: tuple[float | None, str], **spec: Any) -> Report:
+    """`told`, all alike and none leaking, but for attacks that did not arrive at these strengths."""
+    asked = audit(
+        defenses=["none", *({"name": "obfuscation", "params": {"noise": v}} for v in made)],
+        attacks=["feature_recovery", "label_inference"],
+        defend={"max_accuracy_cost": 0.02},
+        **spec,
+    )
+    came = [utility(test=0.97, seed=seed) for seed in asked["seeds"]]
+    for value, test in [(None, None), *made.items()]:
+        for seed in asked["seeds"]:
+            released: dict[str, Any] = {"seed": seed} | ({} if value is None else {"released": noise(value)})
+            came += [] if test is None else [utility(test=test, forget=0.4, **released)]
+            if (value, "feature_recovery") not in gone or seed:
+                came.append(images(**(LEAK if value is None else NOTHING), **released))
+            if (value, "label_inference") not in gone or seed:
+                came.append(labels(8 if value is None else 0, (0.68, 1.0), **released))
+    return report(asked, *came)
+
+
+ALIKE = {0.1: 0.97, 0.3: 0.96, 1.0: 0.955}
+
+
+def test_a_setting_that_an_attack_is_missing_of_is_none_to_operate_at() -> None:
+    assert only(without(ALIKE)).operating_point == 0.1
+    some = only(without(ALIKE, (0.1, "label_inference")))
+    assert some.operating_point == 0.3
+    assert "0.1 was left out: an attack on it did not arrive, and what is missing may leak." in some.why
+    none = only(without(ALIKE, *((value, "label_inference") for value in ALIKE)))
+    assert none.operating_point is None
+    assert "0.1, 0.3 and 1 were left out: an attack on each did not arrive" in none.why
+
+
+def test_an_attack_that_came_for_one_seed_only_is_missing_too() -> None:
+    some = only(without(ALIKE, (0.1, "feature_recovery"), seeds=[0, 1]))
+    assert len(some.settings[0].leaks) == 2
+    assert some.operating_point == 0.3
+
+
+@pytest.mark.parametrize("at", [None, 0.1, 0.3])
+@pytest.mark.parametrize("attack", ["feature_recovery", "label_inference"])
+def test_each_score_stands_under_its_own_attack_though_one_is_missing(at: float | None, attack: str) -> None:
+    page = render(without(ALIKE, (at, attack)), [])
+    table = page[page.index('aria-label="Settings of') :]
+    table = table[: table.index("</table>")]
+    head, *rows = re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+    attacks = re.findall(r'<th scope="col">(.*?)</th>', head)[4:]
+    assert sorted(attacks) == ["feature_recovery", "label_inference"]
+    assert len(rows) == 4
+    for row, value in zip(rows, (None, 0.1, 0.3, 1.0), strict=True):
+        cells = re.findall(r'<td data-label="(.*?)">(.*?)</td>', row, re.DOTALL)[3:]
+        assert [name for name, _ in cells] == attacks
+        for name, cell in cells:
+            gone = (value, name) == (at, attack)
+            assert ("missing" in cell) == gone
+            assert ("dB" in cell) == (name == "feature_recovery" and not gone)
+    drawn = page[page.index('<h2 id="sweeps">') : page.index('aria-label="Settings of')]
+    assert re.findall(r"<figcaption><b>(.*?)</b>", drawn) == attacks
+
+
 def test_two_strengths_are_no_curve_and_two_parameters_neither() -> None:
     assert told({0.1: 0.97, 0.3: 0.96}, leaking=()).sweeps == []
     spec = audit(defenses=[method("obfuscation", noise=v, other=w) for v, w in zip(VALUES, "abc", strict=True)])
@@ -110,6 +174,36 @@ def test_two_strengths_are_no_curve_and_two_parameters_neither() -> None:
     assert report(spec, *evaluations).sweeps == []
 
 
+def strengths(*values: float, n: int = 8, seeds: tuple[int, ...] = (0,)) -> Report:
+    """An audit of these strengths, each row of n samples."""
+    spec = audit(defenses=[{"name": "obfuscation", "params": {"noise": v}} for v in values], seeds=[*seeds])
+    came = [images(**NOTHING, released=noise(v), seed=seed) for v in values for seed in seeds]
+    for one in came:
+        one["metrics"]["psnr"]["n"] = n
+    return report(spec, *came)
+
+
+def test_strengths_and_samples_of_any_size_are_a_curve() -> None:
+    sweep = only(strengths(1e3, 1e9, -1e12, n=1_000_000, seeds=(0, 1)))
+    assert [setting.value for setting in sweep.settings] == [-1e12, 1e3, 1e9]
+    assert {leak.n for setting in sweep.settings for leak in setting.leaks} == {2_000_000}
+    assert "-1e+12: 9.0 dB" in str(curve(sweep, attacks_of(sweep)[0]))
+
+
+@pytest.mark.parametrize("value", [1e13, -1e300, 10**400], ids=("1e13", "-1e300", "10**400"))
+def test_a_strength_beyond_all_bounds_costs_the_curve_only(value: float) -> None:
+    made = strengths(0.1, 0.3, value)
+    assert (len(made.rows), made.sweeps) == (3, [])
+    assert "curve" not in render(made, [])
+
+
+@pytest.mark.parametrize("budget", ["x", None, [], {}, 5, -0.1, True, 1e300])
+def test_what_a_defense_may_cost_is_a_share_or_the_audit_is_refused(budget: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"audit\.defend\.max_accuracy_cost") as refused:
+        report(audit(defend={"max_accuracy_cost": budget}), images(**LEAK))
+    assert refused.value.field == "params.audit"
+
+
 def test_without_an_undefended_release_the_cost_is_not_known() -> None:
     spec = audit(defenses=[{"name": "obfuscation", "params": {"noise": v}} for v in VALUES])
     made = report(spec, *(images(**LEAK, released=noise(v)) for v in VALUES))
@@ -119,10 +213,23 @@ def test_without_an_undefended_release_the_cost_is_not_known() -> None:
 
 def test_the_drawing_says_in_words_what_it_shows_and_marks_the_operating_point() -> None:
     sweep = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.9}, leaking=(0.1,)))
-    drawing = str(curve(sweep, 0))
+    drawing = str(curve(sweep, attacks_of(sweep)[0]))
     assert "none: 22.0 dB, test 0.97; 0.1: 22.0 dB, test 0.97; 0.3: 9.0 dB, test 0.96" in drawing
     assert drawing.count('class="chosen"') == 2  # wide and narrow
     assert drawing.count('class="mark leak"') == 4
+
+
+def test_a_curve_says_which_way_leaks_more() -> None:
+    spec = audit(defenses=[{"name": "obfuscation", "params": {"noise": v}} for v in VALUES])
+    came = [images(**LEAK, released=noise(v)) for v in VALUES]
+    for one in came:
+        one["metrics"] = {"mse": one["metrics"]["psnr"] | {"unit": "1", "higher_is_better": False}}
+    sweep = only(report(spec, *came))
+    assert "MSE, lower leaks more" in curve(sweep, attacks_of(sweep)[0])
+    sweep = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.9}, leaking=(0.1,)))
+    psnr, accuracy = (str(curve(sweep, attack)) for attack in attacks_of(sweep))
+    assert "PSNR in dB, higher leaks more" in psnr
+    assert "label accuracy, higher leaks more" in accuracy
 
 
 def test_the_page_names_the_operating_point() -> None:

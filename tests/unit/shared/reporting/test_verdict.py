@@ -15,6 +15,7 @@ from tests.support.reports import (
     images,
     labels,
     membership,
+    method,
     one_recovered,
     report,
     self_test,
@@ -379,3 +380,27 @@ def test_repeating_exact_unlearning_is_told_as_a_range_over_seeds() -> None:
         one["unlearning"]["repeat_ratio"] = ratio
     limits = report(audit(unlearning=["retrain"], seeds=[0, 1, 2]), *made).limits
     assert any("by 12 to 31 % (retrain)" in limit for limit in limits)
+
+
+def promised(**promise: float) -> list[str]:
+    """The limits of an audit of a defense that makes this promise."""
+    released = {**method("dp_sgd", noise=1.0), "strength": None, "promise": promise}
+    spec = audit(defenses=[{"name": "dp_sgd", "params": {"noise": 1.0}}])
+    return report(spec, images(**NOTHING, released=released), utility(released=released)).limits
+
+
+def test_what_is_promised_is_told_with_and_without_a_delta() -> None:
+    assert any("at most epsilon 3.5 at delta 1e-05. Whoever" in limit for limit in promised(epsilon=3.5, delta=1e-5))
+    assert any("for one training, at most epsilon 2e+09. Whoever" in limit for limit in promised(epsilon=2e9))
+    assert not any("Differential privacy" in limit for limit in promised(noise=1.0))
+
+
+def test_rows_of_every_kind_are_said_to_be_judged_alone() -> None:
+    """All rules ask that chance gives as much in one of forty at most, images by identification alone."""
+    several = report(audit(seeds=[0, 1]), images(**LEAK), images(**LEAK, seed=1))
+    assert any(
+        "2 rows is judged on its own" in limit and "one in forty may be called a leak by chance" in limit
+        for limit in several.limits
+    )
+    assert not any("two measures" in limit for limit in several.limits)
+    assert not any("one in forty" in limit for limit in report(audit(), images(**LEAK)).limits)

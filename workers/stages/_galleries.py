@@ -1,0 +1,54 @@
+"""Rebuilt images as PNG, for the page of a report."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from shared.reporting.pictures import Gallery, Picture
+from workers.stages._pictures import Shown
+
+SIDE = 112  # pixels that a small image is enlarged to at least, by whole factors: each of its pixels stays one square
+
+
+def draw_gallery(shown: Shown) -> Gallery:
+    """The pictures of one evaluation."""
+    of = shown.triples
+    drawn = [[_png(image) for image in images] for images in (of.truth, of.reconstruction, of.null)]
+    pictures = [
+        Picture(
+            truth=truth,
+            reconstruction=reconstruction,
+            null=null,
+            psnr=of.psnr[i],
+            null_psnr=of.null_psnr[i],
+            rank=of.ranks[i] if of.ranks else None,
+            label=of.labels[i] if of.labels else None,
+        )
+        for i, (truth, reconstruction, null) in enumerate(zip(*drawn, strict=True))
+    ]
+    table = of.truth.shape[2:] == (1, 1)
+    return Gallery(shown.seed, shown.unlearning, shown.defense, shown.attack, of.decoys, pictures, table)
+
+
+def _png(image: Tensor) -> bytes:
+    """One image [C, H, W] in [0, 1], grey or RGB, as PNG; a row of a table [F, 1, 1] as bars."""
+    if image.shape[1:] == (1, 1):
+        image = _bars(image.flatten())
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+    picture = Image.fromarray(pixels)
+    factor = max(1, -(-SIDE // max(picture.size)))
+    enlarged = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    written = io.BytesIO()
+    enlarged.save(written, "PNG", optimize=True)
+    return written.getvalue()
+
+
+def _bars(row: Tensor) -> Tensor:
+    """A light image [1, H, W] about square, with a black bar a feature, from 0 at the bottom to 1 at the top."""
+    height = max(SIDE, len(row) // 2)
+    above = torch.arange(height, 0, -1).unsqueeze(1) > (row.clamp(0, 1) * height).round()
+    return above.float().mul(0.92).repeat_interleave(max(1, round(height / len(row))), 1).unsqueeze(0)
