@@ -173,7 +173,7 @@ def test_watch_on_a_terminal_is_bars_and_ctrl_c_leaves_the_job(gateway, run, wor
     worker.progress(claim, 2, 8, matching_loss=0.5)
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(PROGRAM[0], [*PROGRAM, "watch", job], {**gateway.client_env(), "TERM": "xterm", "COLUMNS": "160"})
+        os.execve(PROGRAM[0], [*PROGRAM, "watch", job], {**gateway.client_env(), "TERM": "xterm", "COLUMNS": "200"})
     shown, pressed = b"", 0
     until = time.monotonic() + PATIENCE
     with contextlib.suppress(OSError):  # a terminal whose program has ended

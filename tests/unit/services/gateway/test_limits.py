@@ -11,7 +11,7 @@ from tests.support.waiting import PATIENCE
 
 SCRIPT = """
 import resource
-from tests.support.waiting import PATIENCE
+from services.gateway.__main__ import _connections
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 print(_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
