@@ -9,7 +9,9 @@ from pydantic import Field
 from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
+from shared.ml.datasets._columns import MISSING
 from shared.ml.datasets._files import inside
+from shared.ml.datasets._numerals import Decimal, Notation, Thousands
 from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, read_csv
 from shared.plugins import Params
 
@@ -23,17 +25,29 @@ class CSVParams(Params):
         min_length=1, max_length=500, description="the .csv file, inside the data root; at most 16 MiB"
     )
     target: Column = Field(description="the column that holds the class")
-    categorical: Columns = Field([], description="columns of numbers that are names of kinds, and so become one-hot")
+    categorical: Columns = Field(
+        [], description="columns whose values are names, though some or all look like numbers: one-hot, as written"
+    )
     drop: Columns = Field([], description="columns to leave out, as a number that names the person")
-    delimiter: Literal[",", ";", "\t", "|"] = Field(",", description="what stands between the values of a line")
+    delimiter: Literal[",", ";", "\t", "|"] = Field(",", description="what separates the values of a line")
+    decimal: Decimal | None = Field(
+        None, description="decimal sign; if left out a point, and what is unclear is refused"
+    )
+    thousands: Thousands | None = Field(None, description="what separates thousands, such as ',' in 1,234.5")
+    missing: list[Annotated[str, Field(max_length=40)]] = Field(
+        [*MISSING],
+        max_length=100,
+        description="values that mean that there is none, which is refused; an empty one always does",
+    )
 
 
 @registry.register("csv", params=CSVParams, input_shape=(None, 1, 1))
 class CSVTable(Tabular):
     """A .csv file: numbers scaled to [0, 1], other columns one-hot; a fifth of each class is the test split.
 
-    UTF-8, its first line names the columns. Refused, with line and column: a value that is missing. Refused, too:
-    more than 512 features after encoding, a column that is not numbers with more than 64 values.
+    UTF-8, its first line names the columns. Refused, with line and column: a value that is missing, or is unlike the
+    others of its column. Refused, too: a target that is a measurement, more than 512 features after encoding, a column
+    that is not numbers with more than 64 values.
     """
 
     def __init__(self, params: CSVParams) -> None:
@@ -42,13 +56,23 @@ class CSVTable(Tabular):
 
     def _own(self) -> Encoded:
         params = self.params
+        notation = Notation(params.decimal, params.thousands)
+        notation.require_distinct(f"{FIELD}.thousands")
         table = read_csv(inside(params.path, f"{FIELD}.path"), f"{FIELD}.path", params.delimiter)
         for name, columns in (("drop", params.drop), ("categorical", params.categorical), ("target", [params.target])):
             for column in columns:
                 if column not in table.columns:
-                    known = ", ".join(table.columns)
-                    raise InvalidRequest(f"there is no column {column!r}; there are {known:.1000}", f"{FIELD}.{name}")
+                    raise InvalidRequest(
+                        f"{table.name} has no column {column!r}; it has {_known(table)}", f"{FIELD}.{name}"
+                    )
         if params.target in params.drop:
             raise InvalidRequest(f"{params.target!r} is the target: it cannot be left out", f"{FIELD}.drop")
         kept = {name: values for name, values in table.columns.items() if name not in params.drop}
-        return encode(Table(kept, table.lines), params.target, f"{FIELD}.path", params.categorical)
+        kept_table = Table(kept, table.lines, table.name)
+        return encode(kept_table, params.target, f"{FIELD}.path", params.categorical, notation, params.missing)
+
+
+def _known(table: Table) -> str:
+    names = ", ".join(table.columns)[:1000]
+    others = [sign for sign in (";", "\t", "|", ",") if len(table.columns) == 1 and sign in names]
+    return names + (f" (one column: is the delimiter {others[0]!r}?)" if others else "")
