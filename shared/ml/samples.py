@@ -55,6 +55,12 @@ class Dataset(Protocol):
         """
 
 
+def class_names(dataset: Dataset) -> tuple[str, ...]:
+    """What people call each class: what the data set says (`class_names`), else the numbers of its labels."""
+    names: tuple[str, ...] | None = getattr(dataset, "class_names", None)
+    return names or tuple(str(label) for label in range(dataset.num_classes))
+
+
 def open_dataset(choice: Choice) -> Dataset:
     """The data set that `choice` names.
 

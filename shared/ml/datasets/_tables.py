@@ -210,6 +210,11 @@ class Tabular(Measured):
     def num_classes(self) -> int:
         return len(self.encoded.classes)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The values of the target."""
+        return self.encoded.classes
+
     def load(self, split: Split) -> Samples:
         """The split.
 
