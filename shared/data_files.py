@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.data_root import data_root, find, open_file, why
+from shared.data_root import data_root, find, is_clutter, open_file, why
 from shared.errors import InvalidRequest
 
 MAX_HASHED = 16 << 30  # bytes of all files under one path; STL-10 with its unlabelled images has 3 GiB
@@ -61,7 +61,7 @@ class DataRoot:
 
     def identify(self, relative: str, field: str) -> str | None:
         """sha256, in hex, of a file's bytes, or over the names and bytes of all that a folder holds; None if it is not
-        there. In a folder, names that begin with a dot are left out.
+        there. In a folder, clutter is left out (`is_clutter`).
 
         Raises:
             InvalidRequest: as `find`; or something of it is neither a regular file nor a folder, changes while it is
@@ -200,7 +200,7 @@ def _walk(folder: Path, name: str, field: str, depth: int = 1) -> Iterator[os.Di
         raise InvalidRequest(f"{name.split(os.sep)[0]!r} holds folders in folders more than {MAX_DEPTH} deep", field)
     try:
         with os.scandir(folder) as found:
-            entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: os.fsencode(e.name))
+            entries = sorted((e for e in found if not is_clutter(e.name)), key=lambda e: os.fsencode(e.name))
     except OSError as error:
         raise InvalidRequest(f"{name!r} cannot be listed: {why(error)}", field) from error
     for entry in entries:

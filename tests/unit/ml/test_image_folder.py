@@ -14,7 +14,7 @@ from PIL import Image
 
 from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.ml.datasets import image_folder
+from shared.ml.datasets import _pictures, image_folder
 from shared.ml.datasets._measured import channel_statistics
 from shared.ml.samples import open_dataset
 
@@ -142,7 +142,7 @@ def test_what_is_cut_short_of_16_bits_or_too_large_is_refused(root: Path, monkey
         Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(file)
     with pytest.raises(InvalidRequest, match="only 8 bits a channel"):
         opened().load("train")
-    monkeypatch.setattr(image_folder, "MAX_FILE", 100)
+    monkeypatch.setattr(_pictures, "MAX_FILE", 100)
     with pytest.raises(InvalidRequest, match="is above 0 MiB"):
         opened().load("train")
 
