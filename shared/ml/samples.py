@@ -7,12 +7,15 @@ std) is a feature's, and what needs neighbouring pixels finds none.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
 from shared.choices import Choice, chosen
 from shared.ml.datasets import registry
+
+MAX_NAME = 100  # characters of a class's name that a report shows
 
 Split = Literal["train", "test"]
 
@@ -59,6 +62,14 @@ def class_names(dataset: Dataset) -> tuple[str, ...]:
     """What people call each class: what the data set says (`class_names`), else the numbers of its labels."""
     names: tuple[str, ...] | None = getattr(dataset, "class_names", None)
     return names or tuple(str(label) for label in range(dataset.num_classes))
+
+
+def name_classes(dataset: Dataset, labels: Iterable[int]) -> dict[str, str]:
+    """By label, as text, what people call these classes; nothing where those are the numbers of the labels."""
+    names = class_names(dataset)
+    if names == tuple(str(label) for label in range(len(names))):
+        return {}
+    return {str(label): names[label][:MAX_NAME] for label in sorted({*labels}) if label < len(names)}
 
 
 def open_dataset(choice: Choice) -> Dataset:

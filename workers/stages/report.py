@@ -14,6 +14,7 @@ from torch import Tensor
 from shared import VERSION
 from shared.choices import validated
 from shared.errors import InvalidRequest
+from shared.evaluation import ClassName
 from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRow, Seed
 from shared.ml.records import read_json
 from shared.ml.tensors import read_tensors
@@ -61,6 +62,7 @@ class About(Part):
     null_psnr: list[Number]
     ranks: list[Rank] = Field(default_factory=list)
     labels: list[Label] = Field(default_factory=list)
+    names: dict[ClassName, ClassName] = Field(default_factory=dict)
     decoys: int = Field(0, ge=0, le=1_000_000)
 
 
@@ -155,7 +157,7 @@ def _gallery(about: About, tensors: Mapping[str, Tensor]) -> Gallery:
             psnr=about.psnr[i],
             null_psnr=about.null_psnr[i],
             rank=about.ranks[i] if about.ranks else None,
-            label=about.labels[i] if about.labels else None,
+            class_name=about.names.get(str(about.labels[i]), str(about.labels[i])) if about.labels else None,
         )
         for i in range(len(about.psnr))
     ]

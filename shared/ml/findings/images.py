@@ -16,7 +16,7 @@ from shared.ml.context import JobInputs
 from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind, stated_threat_model
 from shared.ml.findings._nearest import nearest_public_of
 from shared.ml.metrics import registry
-from shared.ml.samples import Samples
+from shared.ml.samples import Samples, name_classes
 from shared.ml.scoring import Measure, mean_of_each, summary
 from shared.ml.statistics import bca, wilson
 from shared.ml.tensors import read_tensors
@@ -51,6 +51,7 @@ class Images(ScoredKind):
                 {"truth": images, "reconstruction": assign(rebuilt, images), "class_mean": others["class_mean"]},
                 {
                     "labels": labels.flatten().tolist(),
+                    "names": name_classes(truth.dataset, labels.flatten().tolist()),
                     SHOWN: metrics[SHOWN]["values"],
                     f"null_{SHOWN}": metrics[SHOWN]["null_values"]["class_mean"],
                     "ranks": ranks.get("ranks", []),
