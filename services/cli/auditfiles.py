@@ -24,6 +24,7 @@ WIDE = 100  # of a line that is quoted
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = {_TAG + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _WORDS = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 
 
@@ -102,6 +103,8 @@ def _check(root: yaml.Node, refuse: Callable[[yaml.Node, str], None]) -> None:
     for count, (node, depth) in enumerate(_every(root, 0)):
         if count > MANY or depth > DEEP:
             refuse(node, f"more than {MANY} values, or nested more than {DEEP} deep: that is no audit")
+        if node.tag == f"{_TAG}int" and (_OCTAL.fullmatch(node.value) or ":" in node.value):
+            refuse(node, f"{node.value} is another number in YAML: put it in quotes, or write it without the 0 or :")
         if node.tag == f"{_TAG}timestamp":
             refuse(node, f"{node.value} is a date in YAML: put it in quotes")
         if node.tag not in _PLAIN:

@@ -20,7 +20,7 @@ from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
 from shared.jobs import reads
 from shared.jobs.lineage import find_inputs
-from shared.jobs.plan import plan_job
+from shared.jobs.plan import plan_job, require_form
 from shared.jobs.records import Input, Job, PlannedJob, Submitted
 from shared.jobs.spec import Seed, TimeLimit
 from shared.jobs.states import State
@@ -110,10 +110,11 @@ class IdempotencyHeader(BaseModel):
 
 @dataclass(frozen=True)
 class Parents:
-    """A job's inputs, resolved. `keys` is what each parent counts as in the plan key."""
+    """A job's inputs, resolved. `keys` is what each parent counts as in the plan key, `params` all its parameters."""
 
     inputs: tuple[Input, ...]
     keys: dict[str, str]
+    params: dict[str, Mapping[str, Any]]
 
 
 def plan_posted(body: JobRequest) -> PlannedJob:
@@ -140,6 +141,7 @@ def plan_posted(body: JobRequest) -> PlannedJob:
             seed or 0,
             parents.inputs,
             parent_keys=parents.keys,
+            parent_params=parents.params,
             fresh=body.fresh,
             identify=identify,
         )
@@ -147,6 +149,7 @@ def plan_posted(body: JobRequest) -> PlannedJob:
 
 def _found(body: JobRequest, catalog: Catalog) -> tuple[Job, dict[str, Source]]:
     """The job that `from` names, and the inputs that it and its ancestors have for this one."""
+    require_form(catalog, body.stage, body.params)
     job = catalog.describe(body.stage, body.method, body.params)
     # What only a method may use is left out: what an attacker is given is a choice.
     roles = dict.fromkeys((*job.needs, *catalog.get("stage", body.stage, "stage").uses))
@@ -162,7 +165,7 @@ def _found(body: JobRequest, catalog: Catalog) -> tuple[Job, dict[str, Source]]:
 
 
 def _parents(given: Mapping[str, Source]) -> Parents:
-    inputs, keys = [], {}
+    inputs, keys, params = [], {}, {}
     for role, source in sorted(given.items()):
         if source.job is None:
             inputs.append(Input(role, sha256=source.sha256))
@@ -171,7 +174,8 @@ def _parents(given: Mapping[str, Source]) -> Parents:
         inputs.append(Input(role, parent=parent.id, parent_role=source.role or role))
         # a parent that was made anew on purpose is not the same as its equal
         keys[parent.id] = parent.id if parent.fresh else parent.plan_key
-    return Parents(tuple(inputs), keys)
+        params[parent.id] = parent.params
+    return Parents(tuple(inputs), keys, params)
 
 
 def _parent(job_id: str, wanted: str, role: str) -> Job:

@@ -13,8 +13,9 @@ from typing import Any
 from shared.catalog import Catalog
 from shared.data_files import Identify, identify_nothing
 from shared.errors import InvalidRequest
+from shared.forget_sets import KINDS, PLACES, check_form
 from shared.jobs.blame import blame
-from shared.jobs.feasibility import forgets_several
+from shared.jobs.feasibility import check_forget_sets, forgets_several
 from shared.jobs.pipeline import Place
 from shared.jobs.planner import Planner, Setting, Source, key_text, plan_key, planned_job, require_stored
 from shared.jobs.records import Input, PlannedJob
@@ -37,6 +38,7 @@ def plan_job(
     inputs: tuple[Input, ...],
     *,
     parent_keys: Mapping[str, str] | None = None,
+    parent_params: Mapping[str, Mapping[str, Any]] | None = None,
     fresh: bool = False,
     identify: Identify = identify_nothing,
 ) -> PlannedJob:
@@ -44,19 +46,45 @@ def plan_job(
 
     Args:
         parent_keys: plan key of each `Input.parent` that is a job id; a parent not in it is a plan key.
+        parent_params: all parameters of each parent, as far as they are known.
         identify: gives the digests of files of the data root.
 
     Raises:
-        InvalidRequest: see `Catalog.check`; or more than `MAX_PARAM_BYTES` bytes of parameters.
+        InvalidRequest: see `Catalog.check`; or more than `MAX_PARAM_BYTES` bytes of parameters, or forget sets that
+            the training set cannot hold.
     """
     require_posted(len(to_json(params)), "params")
+    require_form(catalog, stage, params)
     checked, keys = catalog.check(stage, method, params, [i.role for i in inputs]), parent_keys or {}
+    if Role.FORGET_SETS in checked.produces:
+        _check_deletions(checked.params, inputs, parent_params or {})
     sources = {
         i.role: [keys.get(i.parent, i.parent), i.parent_role or i.role] if i.parent else i.sha256 for i in inputs
     }
     data = identify(checked.data_files)
     key = plan_key(key_text(stage, method, checked, to_json(checked.params), data), seed, sources)
     return planned_job(key, stage, method, checked, seed, inputs, fresh, data)
+
+
+def require_form(catalog: Catalog, stage: str, params: Mapping[str, Any]) -> None:
+    """Refuse forget sets in a form that means nothing here, and show the right one.
+
+    Raises:
+        InvalidRequest: see `check_form`; or there is no such stage.
+    """
+    if Role.FORGET_SETS in catalog.get("stage", stage, "stage").produces:
+        with blame({field: f"params.{field}" for field in ("class", PLACES, *KINDS)}):
+            check_form(params)
+
+
+def _check_deletions(
+    unlearn: Mapping[str, Any], inputs: tuple[Input, ...], parent_params: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Hold forget sets against the training set, where the job that makes it is known."""
+    parent = next((i.parent for i in inputs if i.role == Role.TRAINING_SET and i.parent), None)
+    train = parent_params.get(parent or "", {})
+    if "size" in train and unlearn.keys() >= {"deletions", "size"}:
+        check_forget_sets(train, unlearn, "params")
 
 
 def plan(spec: AuditSpec, catalog: Catalog, identify: Identify = identify_nothing) -> list[PlannedJob]:

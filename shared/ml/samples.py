@@ -7,12 +7,13 @@ std) is a feature's, and what needs neighbouring pixels finds none.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from shared.choices import Choice, chosen
+from shared.forget_sets import Kind
 from shared.ml.datasets import registry
 
 MAX_NAME = 100  # characters of a class's name that a report shows
@@ -56,6 +57,22 @@ class Dataset(Protocol):
         Raises:
             InvalidRequest: the data cannot be had here; the message says what to do.
         """
+
+
+@runtime_checkable
+class HasRecords(Protocol):
+    """A data set whose records have names, so that deletions can name them: see `shared.ml.datasets._records`."""
+
+    @property
+    def origins(self) -> Tensor:
+        """The record of each sample of the train split, int64 [N]."""
+
+    @property
+    def deletable(self) -> list[int]:
+        """Places in the train split of the records that deletions may name."""
+
+    def find(self, kind: Kind, names: Sequence[int | str], field: str) -> list[int]:
+        """Places in the train split of records of these names."""
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:

@@ -54,6 +54,22 @@ class Column:
             way_out = "; or, if it is a value, give the parameter missing without it" if word else ""
             raise self._refusal(row, f"{what}: fill it in, or leave out the row, or the column (drop){way_out}")
 
+    def names(self, missing: Collection[str]) -> tuple[str, ...]:
+        """The values as names of the rows.
+
+        Raises:
+            InvalidRequest: one is missing, or two are the same.
+        """
+        self.require_complete(missing)
+        seen: dict[str, int] = {}
+        for row, value in enumerate(self.values):
+            if (first := seen.setdefault(value, row)) != row:
+                raise self._refusal(
+                    row, f"names its row as line {self._lines[first]} does: ids must differ, and the data must hold "
+                    "each person once"
+                )  # fmt: skip
+        return tuple(self.values)
+
     def numbers(self, notation: Notation) -> Tensor | None:
         """The column in float64, or None where no value is a number.
 

@@ -22,8 +22,8 @@ from shared.errors import InvalidRequest
 from shared.fit import MAX_FEATURES
 from shared.ml.datasets._columns import MISSING, Column
 from shared.ml.datasets._files import open_file
-from shared.ml.datasets._measured import Measured
 from shared.ml.datasets._numerals import Notation
+from shared.ml.datasets._records import Recorded
 from shared.ml.samples import Samples, Split
 from shared.ml.splits import train_and_test
 
@@ -45,6 +45,7 @@ class Encoded(NamedTuple):
     samples: Samples
     features: tuple[str, ...]
     classes: tuple[str, ...]
+    ids: tuple[str, ...] = ()  # of the rows, where a column names them
 
 
 def packaged(package: str, path: str, sha256: str) -> Path:
@@ -192,7 +193,7 @@ def encode(
     return Encoded(Samples(images, labels), tuple(names), classes)
 
 
-class Tabular(Measured):
+class Tabular(Recorded):
     """A data set that is one encoded table, read when first asked for."""
 
     def __init__(self, name: str, read: Callable[[], Encoded]) -> None:
@@ -221,5 +222,17 @@ class Tabular(Measured):
         Raises:
             InvalidRequest: the table cannot be had, or is not as `encode` wants it.
         """
-        samples = self.encoded.samples
-        return samples.pick(train_and_test(samples.labels, f"{self._name} test")[split])
+        return self.encoded.samples.pick(self._rows[split])
+
+    @cached_property
+    def _rows(self) -> dict[str, Tensor]:
+        return self._arranged(train_and_test(self.encoded.samples.labels, f"{self._name} test"))
+
+    @property
+    def origins(self) -> Tensor:
+        """The row of the table of each training sample."""
+        return self._rows["train"]
+
+    @property
+    def records(self) -> int:
+        return len(self.encoded.samples.labels)

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.choices import data_file
 from shared.errors import InvalidRequest
+from shared.forget_sets import Kind
 from shared.ml.datasets import registry
-from shared.ml.datasets._columns import MISSING
+from shared.ml.datasets._columns import MISSING, Column
 from shared.ml.datasets._files import inside
 from shared.ml.datasets._numerals import Decimal, Notation, Thousands
+from shared.ml.datasets._records import DeletableIds, DeletableRows
 from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, read_csv
-from shared.plugins import Params
 
 FIELD = "params.dataset.params"
-Column = Annotated[str, Field(min_length=1, max_length=200)]
-Columns = Annotated[list[Column], Field(max_length=512)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+Columns = Annotated[list[ColumnName], Field(max_length=512)]
 
 
-class CSVParams(Params):
+class CSVParams(DeletableRows, DeletableIds):
     path: Annotated[str, data_file()] = Field(
         min_length=1, max_length=500, description="the .csv file, inside the data root; at most 16 MiB"
     )
-    target: Column = Field(description="the column that holds the class")
+    target: ColumnName = Field(description="the column that holds the class")
     categorical: Columns = Field(
         [], description="columns whose values are names, though some or all look like numbers: one-hot, as written"
     )
+    id: ColumnName | None = Field(None, description="a column that names the rows, so that deletions can; no feature")
     drop: Columns = Field([], description="columns to leave out, as a number that names the person")
     delimiter: Literal[",", ";", "\t", "|"] = Field(",", description="what separates the values of a line")
     decimal: Decimal | None = Field(
@@ -52,14 +55,20 @@ class CSVTable(Tabular):
 
     def __init__(self, params: CSVParams) -> None:
         super().__init__("csv", self._own)
-        self.params = params
+        self.params: CSVParams = params
 
     def _own(self) -> Encoded:
         params = self.params
         notation = Notation(params.decimal, params.thousands)
         notation.require_distinct(f"{FIELD}.thousands")
         table = read_csv(inside(params.path, f"{FIELD}.path"), f"{FIELD}.path", params.delimiter)
-        for name, columns in (("drop", params.drop), ("categorical", params.categorical), ("target", [params.target])):
+        wanted = (
+            ("drop", params.drop),
+            ("categorical", params.categorical),
+            ("target", [params.target]),
+            ("id", [params.id] if params.id is not None else []),
+        )
+        for name, columns in wanted:
             for column in columns:
                 if column not in table.columns:
                     raise InvalidRequest(
@@ -67,9 +76,30 @@ class CSVTable(Tabular):
                     )
         if params.target in params.drop:
             raise InvalidRequest(f"{params.target!r} is the target: it cannot be left out", f"{FIELD}.drop")
-        kept = {name: values for name, values in table.columns.items() if name not in params.drop}
+        if params.target == params.id:
+            raise InvalidRequest(f"{params.target!r} is the target: it cannot name the rows", f"{FIELD}.id")
+        ids = () if params.id is None else Column(table, params.id, f"{FIELD}.id").names(params.missing)
+        left_out = {*params.drop, params.id}
+        kept = {name: values for name, values in table.columns.items() if name not in left_out}
         kept_table = Table(kept, table.lines, table.name)
-        return encode(kept_table, params.target, f"{FIELD}.path", params.categorical, notation, params.missing)
+        encoded = encode(kept_table, params.target, f"{FIELD}.path", params.categorical, notation, params.missing)
+        return encoded._replace(ids=ids)
+
+    def number(self, kind: Kind, name: int | str, field: str) -> int:
+        if kind != "ids":
+            return super().number(kind, name, field)
+        if self.params.id is None:
+            raise InvalidRequest(
+                "ids are values of a column that names the rows: say which with the parameter id of the data set", field
+            )
+        number = self._by_id.get(str(name))
+        if number is None:
+            raise InvalidRequest(f"no row has {name!r} in the column {self.params.id!r}", field)
+        return number
+
+    @cached_property
+    def _by_id(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.encoded.ids)}
 
 
 def _known(table: Table) -> str:

@@ -14,14 +14,14 @@ from pydantic import Field
 from shared.choices import data_file
 from shared.data_root import is_clutter, why
 from shared.errors import InvalidRequest
+from shared.forget_sets import Kind
 from shared.ml.datasets import registry
 from shared.ml.datasets._files import MAX_BYTES, inside
-from shared.ml.datasets._measured import Measured
 from shared.ml.datasets._naming import find_lookalikes, folded, natural_key
 from shared.ml.datasets._pictures import read_picture
+from shared.ml.datasets._records import DeletableFiles, Recorded
 from shared.ml.samples import Samples, Split
 from shared.ml.splits import train_and_test
-from shared.plugins import Params
 
 FIELD = "params.dataset.params.path"
 MAX_CLASSES = 1000
@@ -33,7 +33,7 @@ SPLIT_WORDS = frozenset(
 Found = tuple[list[Path], torch.Tensor]
 
 
-class ImageFolderParams(Params):
+class ImageFolderParams(DeletableFiles):
     path: Annotated[str, data_file()] = Field(
         min_length=1, max_length=500, description="the folder of class folders, inside the data root"
     )
@@ -47,7 +47,7 @@ class ImageFolderParams(Params):
 
 
 @registry.register("image_folder", params=ImageFolderParams)
-class ImageFolder(Measured):
+class ImageFolder(Recorded):
     """Pictures in class folders: the middle square of each, brought to `size`; classes in natural order (1, 2, 10).
 
     Either `path`/CLASS/PICTURE, of which a fifth of each class, drawn with a fixed seed, is the test split, or
@@ -57,7 +57,7 @@ class ImageFolder(Measured):
     """
 
     def __init__(self, params: ImageFolderParams) -> None:
-        self.params = params
+        self.params: ImageFolderParams = params
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -152,13 +152,48 @@ class ImageFolder(Measured):
 
     @cached_property
     def _found(self) -> dict[str, Found]:
-        if self._given:
-            return {split: self._files(self._root / split) for split in SPLITS}
-        files, labels = self._files(self._root)
-        return {
-            split: ([files[place] for place in picked.tolist()], labels[picked])
-            for split, picked in train_and_test(labels, "image_folder test").items()
-        }
+        files, labels = self._nameable
+        if not self._given:
+            return {split: (_pick(files, rows), labels[rows]) for split, rows in self._rows.items()}
+        rows = self._rows["train"]
+        return {"train": (_pick(files, rows), labels[rows]), "test": self._files(self._root / "test")}
+
+    @cached_property
+    def _nameable(self) -> Found:
+        """All files that deletions may name: all, or those of train."""
+        return self._files(self._root / "train" if self._given else self._root)
+
+    @cached_property
+    def _rows(self) -> dict[str, torch.Tensor]:
+        """Of each split the numbers of its files among those."""
+        _, labels = self._nameable
+        every = torch.arange(len(labels))
+        splits = {"train": every, "test": every[:0]}
+        return self._arranged(splits if self._given else train_and_test(labels, "image_folder test"))
+
+    @property
+    def origins(self) -> torch.Tensor:
+        """The file of each training sample, in the order of classes and names."""
+        return self._rows["train"]
+
+    @property
+    def records(self) -> int:
+        return len(self._nameable[0])
+
+    def number(self, kind: Kind, name: int | str, field: str) -> int:
+        if kind != "files":
+            raise InvalidRequest(f"pictures have no {kind}: name files, such as CLASS/PICTURE", field)
+        number = self._by_name.get(str(name))
+        if number is None:
+            where = "train/CLASS/PICTURE: what is in test is public" if self._given else "CLASS/PICTURE"
+            alike = next((there for there in self._by_name if folded(there) == folded(str(name))), None)
+            hint = f" ({alike!r} is nearly the same)" if alike else ""
+            raise InvalidRequest(f"{self.params.path!r} has no picture {name!r}{hint}: write {where}", field)
+        return number
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {file.relative_to(self._root).as_posix(): number for number, file in enumerate(self._nameable[0])}
 
     def _files(self, root: Path) -> Found:
         files: list[Path] = []
@@ -190,6 +225,10 @@ class ImageFolder(Measured):
 
     def _name(self, path: Path) -> str:
         return str(Path(self.params.path) / path.relative_to(self._root))
+
+
+def _pick(files: list[Path], places: torch.Tensor) -> list[Path]:
+    return [files[place] for place in places.tolist()]
 
 
 def _holds_folders(folder: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Annotated, Any, NamedTuple
 
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -15,7 +16,6 @@ from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._files import inside
-from shared.ml.datasets._measured import Measured
 from shared.ml.datasets._own_arrays import (
     Channels,
     find_classes,
@@ -24,9 +24,9 @@ from shared.ml.datasets._own_arrays import (
     read_images,
     read_labels,
 )
+from shared.ml.datasets._records import DeletableRows, Recorded
 from shared.ml.samples import Samples, Split
 from shared.ml.splits import train_and_test
-from shared.plugins import Params
 
 FIELD = "params.dataset.params.path"
 
@@ -47,7 +47,17 @@ NAMES = (
 )
 
 
-class NpzParams(Params):
+class _Read(NamedTuple):
+    """The splits; the label of each class; the row of each training sample; how many rows there are."""
+
+    train: Samples
+    test: Samples
+    classes: NDArray[Any]
+    rows: Tensor
+    records: int
+
+
+class NpzParams(DeletableRows):
     path: Annotated[str, data_file()] = Field(
         min_length=1, max_length=500, description="the .npz file, inside the data root"
     )
@@ -57,7 +67,7 @@ class NpzParams(Params):
 
 
 @registry.register("npz", params=NpzParams)
-class Npz(Measured):
+class Npz(Recorded):
     """Arrays `images` or `features`, and `labels` (the same as `test_...`), or `x_train` and so on, in an .npz file.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in [0, 1]; features, of
@@ -66,27 +76,26 @@ class Npz(Measured):
     """
 
     def __init__(self, params: NpzParams) -> None:
-        self.params = params
+        self.params: NpzParams = params
 
     @cached_property
-    def _read(self) -> tuple[dict[str, Samples], NDArray[Any]]:
-        """The splits, and the label of each class."""
+    def _read(self) -> _Read:
         path = inside(self.params.path, FIELD)
         try:
             return self._splits_of(read_npz(path, FIELD, _needed))
         except InvalidRequest as error:
             told = error.message if path.name in error.message else f"{path.name}: {error.message}"
-            raise InvalidRequest(told, FIELD) from error
+            raise InvalidRequest(told, error.field) from error
 
-    def _splits_of(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Samples], NDArray[Any]]:
+    def _splits_of(self, arrays: Mapping[str, NDArray[Any]]) -> _Read:
         names = _names_in(arrays)
         images = self._images(arrays, names.samples)
         labels = read_labels(arrays[names.labels], names.labels, len(images), FIELD)
         classes = find_classes(labels, names.labels, FIELD)
         given = Samples(images, number_classes(labels, classes, names.labels, names.labels, FIELD))
         if names.test_labels not in arrays:
-            splits = train_and_test(given.labels, "npz test")
-            return {split: given.pick(places) for split, places in splits.items()}, classes
+            rows = self._arranged(train_and_test(given.labels, "npz test"))
+            return _Read(given.pick(rows["train"]), given.pick(rows["test"]), classes, rows["train"], len(labels))
         tested = self._images(arrays, names.test_samples)
         if tested.shape[1:] != images.shape[1:]:
             raise InvalidRequest(
@@ -94,9 +103,12 @@ class Npz(Measured):
                 f"{list(tested.shape[1:])}",
                 FIELD,
             )
-        labels = read_labels(arrays[names.test_labels], names.test_labels, len(tested), FIELD)
-        numbered = number_classes(labels, classes, names.test_labels, names.labels, FIELD)
-        return {"train": given, "test": Samples(tested, numbered)}, classes
+        test_labels = read_labels(arrays[names.test_labels], names.test_labels, len(tested), FIELD)
+        numbered = number_classes(test_labels, classes, names.test_labels, names.labels, FIELD)
+        every = torch.arange(len(labels))
+        rows = self._arranged({"train": every, "test": every[:0]})
+        train = given if torch.equal(rows["train"], every) else given.pick(rows["train"])
+        return _Read(train, Samples(tested, numbered), classes, rows["train"], len(labels))
 
     def _images(self, arrays: Mapping[str, NDArray[Any]], name: str) -> Tensor:
         array = arrays[name]
@@ -111,12 +123,21 @@ class Npz(Measured):
 
     @property
     def num_classes(self) -> int:
-        return len(self._read[1])
+        return len(self._read.classes)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The labels as they are in the file."""
-        return tuple(str(label) for label in self._read[1].tolist())
+        return tuple(str(label) for label in self._read.classes.tolist())
+
+    @property
+    def origins(self) -> Tensor:
+        """The row of each training sample, in the arrays that are not the test arrays."""
+        return self._read.rows
+
+    @property
+    def records(self) -> int:
+        return self._read.records
 
     def load(self, split: Split) -> Samples:
         """A split of the file.
@@ -124,7 +145,7 @@ class Npz(Measured):
         Raises:
             InvalidRequest: no such file, not an .npz, or arrays that are not as described.
         """
-        return self._read[0][split]
+        return self._read.train if split == "train" else self._read.test
 
 
 def _names_in(there: Collection[str]) -> Names:
