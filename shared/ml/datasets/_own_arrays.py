@@ -154,7 +154,7 @@ def find_classes(labels: Array, name: str, field: str) -> Array:
     """
     classes: Array = np.unique(labels)
     if len(classes) < 2:
-        raise InvalidRequest(f"{name} holds one class only: at least two are needed", field)
+        raise InvalidRequest(f"{name} holds one class only: put samples of at least two into the file", field)
     if len(classes) > MAX_CLASSES:
         raise InvalidRequest(f"{name} holds {len(classes)} classes, at most {MAX_CLASSES} are taken", field)
     if len(classes) > len(labels) / 2 and len(classes) > 20:
@@ -174,5 +174,9 @@ def number_classes(labels: Array, classes: Array, name: str, others: str, field:
     """
     known = np.isin(labels, classes)
     if not known.all():
-        raise InvalidRequest(f"{name}[{int((~known).argmax())}] is of a class that {others} does not have", field)
+        raise InvalidRequest(
+            f"{name}[{int((~known).argmax())}] is of a class that {others} does not have: leave the sample out, or put "
+            f"others of its class into {others}",
+            field,
+        )
     return torch.from_numpy(np.searchsorted(classes, labels))

@@ -72,9 +72,11 @@ def read_picture(
     except InvalidRequest:
         raise
     except UnidentifiedImageError as error:
-        raise refuse("cannot be read as a picture: it is no PNG, JPEG, WebP, BMP or PPM") from error
+        raise refuse(
+            "cannot be read as a picture: it is no PNG, JPEG, WebP, BMP or PPM; convert it, or leave it out"
+        ) from error
     except Exception as error:  # whatever a decoder makes of hostile bytes, the file must be named
-        raise refuse(f"cannot be read as a picture: {str(error)[:200]}") from error
+        raise refuse(f"cannot be read as a picture: {str(error)[:200]}; save it again, or leave it out") from error
     return np.asarray(small).reshape(size, size, -1).transpose(2, 0, 1)
 
 

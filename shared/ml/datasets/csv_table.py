@@ -72,7 +72,7 @@ class CSVTable(Tabular):
             for column in columns:
                 if column not in table.columns:
                     raise InvalidRequest(
-                        f"{table.name} has no column {column!r}; it has {_known(table)}", f"{FIELD}.{name}"
+                        f"{table.name} has no column {column!r}: name one of {_known(table)}", f"{FIELD}.{name}"
                     )
         if params.target in params.drop:
             raise InvalidRequest(f"{params.target!r} is the target: it cannot be left out", f"{FIELD}.drop")

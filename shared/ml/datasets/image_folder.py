@@ -102,9 +102,9 @@ class ImageFolder(Recorded):
         Raises:
             InvalidRequest: it has splits of other names, or more of them.
         """
-        entries = _listed(self._root)
+        entries = self._listed(self._root)
         splits = [entry for entry in entries if entry.name.casefold() in SPLIT_WORDS]
-        if len(splits) < 2 and not any(_holds_folders(entry) for entry in splits):
+        if len(splits) < 2 and not any(self._holds_folders(entry) for entry in splits):
             return False  # a train may be a class of vehicles
         other = next((entry for entry in entries if entry.name not in SPLITS), None)
         if other is not None or len(splits) < len(SPLITS):
@@ -122,7 +122,7 @@ class ImageFolder(Recorded):
     @cached_property
     def _classes(self) -> list[str]:
         above = self._root / "train" if self._given else self._root
-        folders = _listed(above)
+        folders = self._listed(above)
         for folder in folders:
             if not folder.is_dir():
                 raise InvalidRequest(
@@ -138,7 +138,7 @@ class ImageFolder(Recorded):
                 "Unicode form: put them together, or rename one",
                 FIELD,
             )
-        if len(folders) == 1 and _holds_folders(folders[0]):
+        if len(folders) == 1 and self._holds_folders(folders[0]):
             raise InvalidRequest(
                 f"{self._told(above)} holds one folder, with folders in it: give path: "
                 f"{self.params.path}/{folders[0].name}",
@@ -198,12 +198,12 @@ class ImageFolder(Recorded):
     def _files(self, root: Path) -> Found:
         files: list[Path] = []
         labels: list[int] = []
-        for folder in sorted(_listed(root), key=lambda folder: natural_key(folder.name)):
+        for folder in sorted(self._listed(root), key=lambda folder: natural_key(folder.name)):
             if folder.name not in self._classes or not folder.is_dir():
                 alike = next((name for name in self._classes if folded(name) == folded(folder.name)), None)
                 hint = f" ({alike!r} differs only in case, blanks or Unicode form)" if alike else ""
                 raise InvalidRequest(f"{self._told(folder)} is not a folder of a class of train{hint}", FIELD)
-            pictures = _listed(folder)
+            pictures = self._listed(folder)
             if not pictures:
                 raise InvalidRequest(
                     f"{self._told(folder)} is empty: remove it, or put the pictures of that class there", FIELD
@@ -226,26 +226,24 @@ class ImageFolder(Recorded):
     def _name(self, path: Path) -> str:
         return str(Path(self.params.path) / path.relative_to(self._root))
 
+    def _holds_folders(self, folder: Path) -> bool:
+        return folder.is_dir() and any(entry.is_dir() for entry in self._listed(folder))
+
+    def _listed(self, folder: Path) -> list[Path]:
+        """What is in a folder, by name, without clutter.
+
+        Raises:
+            InvalidRequest: one of it is a link: it could lead out of the data root.
+        """
+        try:
+            found = sorted(path for path in folder.iterdir() if not is_clutter(path.name))
+        except OSError as error:
+            raise InvalidRequest(f"{self._told(folder)} cannot be listed: {why(error)}", FIELD) from error
+        for path in found:
+            if path.is_symlink():
+                raise InvalidRequest(f"{self._told(path)} is a link: put the picture or the folder itself there", FIELD)
+        return found
+
 
 def _pick(files: list[Path], places: torch.Tensor) -> list[Path]:
     return [files[place] for place in places.tolist()]
-
-
-def _holds_folders(folder: Path) -> bool:
-    return folder.is_dir() and any(entry.is_dir() for entry in _listed(folder))
-
-
-def _listed(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without clutter.
-
-    Raises:
-        InvalidRequest: one of it is a link: it could lead out of the data root.
-    """
-    try:
-        found = sorted(path for path in folder.iterdir() if not is_clutter(path.name))
-    except OSError as error:
-        raise InvalidRequest(f"{folder.name!r} cannot be listed: {why(error)}", FIELD) from error
-    for path in found:
-        if path.is_symlink():
-            raise InvalidRequest(f"{path.name!r} is a link: put the picture or the folder itself there", FIELD)
-    return found
