@@ -41,6 +41,7 @@ class ImageFolderParams(DeletableFiles):
     grey: bool = Field(False, description="one channel in the place of red, green and blue")
     background: str | None = Field(
         None,
+        max_length=7,
         pattern="^#[0-9a-fA-F]{6}$",
         description="colour behind what is transparent, such as '#ffffff'; if left out, that is refused",
     )

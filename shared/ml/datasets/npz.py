@@ -13,6 +13,7 @@ from torch import Tensor
 
 from shared.choices import data_file
 from shared.errors import InvalidRequest
+from shared.ml.context import generator
 from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._files import inside
@@ -26,7 +27,6 @@ from shared.ml.datasets._own_arrays import (
 )
 from shared.ml.datasets._records import DeletableRows, Recorded
 from shared.ml.samples import Samples, Split
-from shared.ml.splits import train_and_test
 
 FIELD = "params.dataset.params.path"
 
@@ -72,7 +72,7 @@ class Npz(Recorded):
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in [0, 1]; features, of
     a table, are [N, F], floats in [0, 1] with none missing; labels are whole numbers, and each that occurs is a class.
-    Without test arrays, a fifth of each class, drawn with a fixed seed, is the test split.
+    Without test arrays, a fifth of the samples, drawn with a fixed seed, is the test split.
     """
 
     def __init__(self, params: NpzParams) -> None:
@@ -94,7 +94,7 @@ class Npz(Recorded):
         classes = find_classes(labels, names.labels, FIELD)
         given = Samples(images, number_classes(labels, classes, names.labels, names.labels, FIELD))
         if names.test_labels not in arrays:
-            rows = self._arranged(train_and_test(given.labels, "npz test"))
+            rows = self._arranged(_drawn_splits(given.labels))
             return _Read(given.pick(rows["train"]), given.pick(rows["test"]), classes, rows["train"], len(labels))
         tested = self._images(arrays, names.test_samples)
         if tested.shape[1:] != images.shape[1:]:
@@ -146,6 +146,15 @@ class Npz(Recorded):
             InvalidRequest: no such file, not an .npz, or arrays that are not as described.
         """
         return self._read.train if split == "train" else self._read.test
+
+
+def _drawn_splits(labels: Tensor) -> dict[str, Tensor]:
+    """A fifth of all rows, drawn with a fixed seed, is the test split, but no class is there alone."""
+    order = torch.randperm(len(labels), generator=generator(0, "npz test"))
+    fifth = len(order) // 5
+    test = torch.arange(len(order)) < fifth
+    test &= torch.isin(labels[order], labels[order[fifth:]])
+    return {"train": order[~test], "test": order[test]}
 
 
 def _names_in(there: Collection[str]) -> Names:
