@@ -1,6 +1,6 @@
 """Images, rows of a table and labels from arrays of the user's, or what is wrong with them and what to do.
 
-Messages name the array and the index; of values they tell what is no data: a number that is out of range.
+Messages name the array and the index; of values they tell only those that are no data, NaN and infinity.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
     value = float(given[index])
     finite = given[np.isfinite(given)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    way_out = "scale to [0, 1]"
+    way_out, told = "scale to [0, 1]", "above 1" if value > 1 else "below 0"  # a finite value is someone's
     if not np.isfinite(value):
-        way_out = "fill it in, or leave the sample out"
+        way_out, told = "fill it in, or leave the sample out", f"{value:g}"
     elif low >= 0 and 1.5 < high <= 255:
         way_out = "divide by 255"
     elif -1 - ROUNDING <= low < 0 and high <= 1 + ROUNDING:
@@ -115,7 +115,7 @@ def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
     elif low < 0:
         way_out = "undo the normalisation (x * std + mean): the service measures mean and std itself"
     raise InvalidRequest(
-        f"{name}{[int(i) for i in index]} is {value:g}: floats must be finite and in [0, 1]; {way_out}", field
+        f"{name}{[int(i) for i in index]} is {told}: floats must be finite and in [0, 1]; {way_out}", field
     )
 
 

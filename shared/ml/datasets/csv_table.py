@@ -15,7 +15,7 @@ from shared.ml.datasets._columns import MISSING, Column
 from shared.ml.datasets._files import inside
 from shared.ml.datasets._numerals import Decimal, Notation, Thousands
 from shared.ml.datasets._records import DeletableIds, DeletableRows
-from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, read_csv
+from shared.ml.datasets._tables import PLAIN, Encoded, Table, Tabular, encode, read_csv
 
 FIELD = "params.dataset.params"
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -103,6 +103,8 @@ class CSVTable(Tabular):
 
 
 def _known(table: Table) -> str:
+    if any(PLAIN.is_numeral(name) for name in table.columns):  # may be data, which no message repeats
+        return f"its {len(table.columns)} columns (does the first line hold names?)"
     names = ", ".join(table.columns)[:1000]
     others = [sign for sign in (";", "\t", "|", ",") if len(table.columns) == 1 and sign in names]
     return names + (f" (one column: is the delimiter {others[0]!r}?)" if others else "")

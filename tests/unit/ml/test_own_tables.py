@@ -206,6 +206,7 @@ def test_classes_are_in_natural_order(root: Path) -> None:
     ("body", "words"),
     [
         (b"x;t\n" + b"1;a\n2;b\n" * 10, "has no column 't': name one of x;t .one column: is the delimiter ';'"),
+        (b"63,male,145\n" * 20, "has no column 't': name one of its 3 columns .does the first line hold names"),
         (b"".join(b"%d,0\n" % i for i in range(20)), "the first line must name the columns, and holds only numbers"),
         (b",x,t\n" + b"".join(b"%d,1,a\n" % i for i in range(20)), "column 1 has no name .* to_csv"),
         (b"x,x,t\n" + b"1,2,a\n" * 20, "columns 1 and 2 have one name"),
