@@ -11,10 +11,15 @@ import torch
 from PIL import Image
 
 from shared.choices import Choice
+from shared.data_files import DataRoot
 from shared.errors import InvalidRequest
+from shared.jobs.plan import plan
+from shared.jobs.spec import AuditSpec
 from shared.ml.records import ForgetSets, Public, TrainingSet
 from shared.ml.samples import HasRecords, open_dataset
 from shared.ml.splits import pretraining_and_pool
+from tests.golden.planned_jobs import real_catalog
+from tests.support.in_process import run_plan
 from tests.support.tiny import MODEL, Outputs, body
 from workers.local import run_stage
 
@@ -190,3 +195,20 @@ def test_classes_stay_balanced_with_the_named_among_them() -> None:
     few = {"name": "npz", "params": {"path": "own.npz", "deletable_rows": [0, 123]}}
     with pytest.raises(InvalidRequest, match="deletions name 2 samples of class 0, and 1 are trained on"):
         run_stage("train", outputs, dataset=few, size=2, balanced=True, epochs=1)
+
+
+def test_an_audit_that_names_customers_runs_to_its_report(data: Path) -> None:
+    spec = {
+        "dataset": choice("csv", told=False), "model": MODEL, "pretrain": {"epochs": 1}, "train": {"size": SIZE},
+        "forget": {"ids": ["k399", "k0"]}, "unlearning": ["gradient_ascent"], "attacks": ["label_inference"],
+        "seeds": [0, 1], "evaluate": {"decoys": 5},
+    }  # fmt: skip
+    jobs = plan(AuditSpec.model_validate(spec), real_catalog(), DataRoot(data).digests)
+    outputs = run_plan(jobs, without=("selftest",))
+    truths = [
+        ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS") for made in outputs.values() if "FORGET_SETS" in made
+    ]
+    assert [truth.labels for truth in truths] == [[[1], [0]]] * 2  # whatever the seed
+    (report,) = (body(made["REPORT"]) for made in outputs.values() if "REPORT" in made)
+    assert [row["deletions"] for row in report["rows"]] == [2, 2]
+    assert report["provenance"]["audit"]["forget"] == {"ids": ["k399", "k0"]}
