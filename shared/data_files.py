@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.data_root import data_root, find, open_file, why
+from shared.data_root import data_root, find, is_clutter, open_file, why
 from shared.errors import InvalidRequest
 
 MAX_HASHED = 16 << 30  # bytes of all files under one path; STL-10 with its unlabelled images has 3 GiB
@@ -66,7 +66,7 @@ class DataRoot:
 
     def identify(self, relative: str, field: str) -> str | None:
         """sha256, in hex, of a file's bytes, or over the names and bytes of all that a folder holds; None if it is not
-        there. In a folder, names that begin with a dot are left out.
+        there. In a folder, clutter is left out (`is_clutter`).
 
         Raises:
             InvalidRequest: as `find`; or something of it is neither a regular file nor a folder, changes while it is
@@ -247,7 +247,7 @@ def _walk(folder: Path, name: str, field: str, left: _Allowance, depth: int = 1)
         with os.scandir(folder) as found:
             for entry in found:
                 left.take_entry()
-                if not entry.name.startswith("."):
+                if not is_clutter(entry.name):
                     entries.append(entry)
     except OSError as error:
         raise InvalidRequest(f"{name!r} cannot be listed: {why(error)}", field) from error

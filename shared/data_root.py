@@ -15,6 +15,12 @@ from shared.config import Settings
 from shared.errors import InvalidRequest
 
 MAX_BYTES = 1 << 30
+CLUTTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # what file managers and archivers leave behind
+
+
+def is_clutter(name: str) -> bool:
+    """Whether nothing of that name in a folder is data: what begins with a dot, and what file managers leave behind."""
+    return name.startswith(".") or name.casefold() in CLUTTER
 
 
 def data_root() -> Path:

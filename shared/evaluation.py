@@ -5,6 +5,7 @@ The classes without more fields than a report needs are the report's own parts t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -19,6 +20,7 @@ WIDEST = 1e12
 WideNumber = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]  # of anything that may be measured, set or promised
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Label = Annotated[int, Field(ge=0, le=1_000_000)]
+ClassName = Annotated[str, Field(max_length=200)]
 
 
 class Part(BaseModel):
@@ -180,6 +182,9 @@ class Answers(Part):
 
     labels: list[list[Label]]
     truth: list[list[Label]]
+    names: dict[ClassName, ClassName] = Field(
+        default_factory=dict, description="by label, as text, what the data set calls the class; none: as its number"
+    )
     claims: Claims | None = Field(None, description="null where the audit did not ask for p-values")
 
     @model_validator(mode="after")
@@ -189,6 +194,10 @@ class Answers(Part):
         if self.claims and [len(row) for row in self.claims.p_values] != [len(row) for row in self.labels]:
             raise ValueError("p_values must be one a class named")
         return self
+
+    def name(self, labels: Iterable[int]) -> str:
+        """Classes as people call them."""
+        return ", ".join(self.names.get(str(label), str(label)) for label in labels)
 
 
 class Gain(Part):

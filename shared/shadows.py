@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from shared.forget_sets import spelt_out
 from shared.roles import Role
 
 LEAST = 199  # shadow deletions: with fewer no p-value lies far enough below 0.05
@@ -21,7 +22,7 @@ def unrepeatable(needs: Iterable[str]) -> str | None:
 
 def quoted(params: Mapping[str, Any], unlearn: Mapping[str, Any], n: int) -> str:
     """A sentence: what a job of the stage `shadow` does, beside the job of the stage `unlearn` that it repeats."""
-    own, made = unlearn.get("indices"), params["shadows"]
-    tested = len(own) if own else unlearn["deletions"]
+    own, made = spelt_out(unlearn), params["shadows"]
+    tested = len(own[1]) if own else unlearn["deletions"]
     trainings = -(-made // tested)
     return f"shadow (p-values): {made:,} deletions made again and at most {trainings:,} trainings of {n:,} samples"

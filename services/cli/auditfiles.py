@@ -28,6 +28,7 @@ WIDE = 100  # of a line that is quoted
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = {_TAG + name for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _WORDS = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 _TOO_MUCH = f"more than {MANY} values, or nested more than {DEEP} deep: that is no audit"
 
@@ -101,6 +102,8 @@ def _check(root: Node, refuse: Callable[[Node, str], None]) -> None:
     for count, (node, depth) in enumerate(_every(root, 0)):
         if count > MANY or depth > DEEP:
             refuse(node, _TOO_MUCH)
+        if node.tag == f"{_TAG}int" and _OCTAL.fullmatch(node.value):
+            refuse(node, f"{node.value} is a number to YAML, without its zeros: put it in quotes, or leave them out")
         if node.tag == f"{_TAG}timestamp":
             refuse(node, f"{node.value} is a date in YAML: put it in quotes")
         if node.tag not in _PLAIN:

@@ -68,7 +68,7 @@ FLAGS = (
     _choices("attack", "attacks", "An attack"),
     _stage("pretrain", "A parameter of the stage pretrain"),
     _stage("train", "Of the stage train, such as size=32 (N)"),
-    _stage("forget", "Of what is forgotten, such as deletions=8"),
+    _stage("forget", "Of what is forgotten, such as deletions=8, or rows=[4711]"),
     _stage("defend", "Of the stage defend, such as max_accuracy_cost=0.02"),
     _stage("probe", "Of the stage probe"),
     _stage("candidates", "Of the stage candidates, such as never=500"),

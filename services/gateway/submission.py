@@ -111,10 +111,11 @@ class IdempotencyHeader(BaseModel):
 
 @dataclass(frozen=True)
 class Parents:
-    """A job's inputs, resolved. `keys` is what each parent counts as in the plan key."""
+    """A job's inputs, resolved. `keys` is what each parent counts as in the plan key, `params` all its parameters."""
 
     inputs: tuple[Input, ...]
     keys: dict[str, str]
+    params: dict[str, Mapping[str, Any]]
 
 
 def plan_posted(body: JobRequest) -> PlannedJob:
@@ -140,7 +141,7 @@ def plan_posted(body: JobRequest) -> PlannedJob:
     with _turn_if_long():
         return plan_checked(
             checked, body.stage, body.method, seed or 0, parents.inputs,
-            parent_keys=parents.keys, fresh=body.fresh, data=data, behind=behind,
+            parent_keys=parents.keys, parent_params=parents.params, fresh=body.fresh, data=data, behind=behind,
         )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def _found(body: JobRequest, catalog: Catalog, job: CheckedJob) -> tuple[Job, di
 
 
 def _parents(given: Mapping[str, Source]) -> Parents:
-    inputs, keys = [], {}
+    inputs, keys, params = [], {}, {}
     for role, source in sorted(given.items()):
         if source.job is None:
             inputs.append(Input(role, sha256=source.sha256))
@@ -174,7 +175,8 @@ def _parents(given: Mapping[str, Source]) -> Parents:
         inputs.append(Input(role, parent=parent.id, parent_role=source.role or role))
         # a parent that was made anew on purpose is not the same as its equal
         keys[parent.id] = parent.id if parent.fresh else parent.plan_key
-    return Parents(tuple(inputs), keys)
+        params[parent.id] = parent.params
+    return Parents(tuple(inputs), keys, params)
 
 
 def _parent(job_id: str, wanted: str, role: str) -> Job:

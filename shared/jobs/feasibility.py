@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from shared.catalog_entry import Entry
 from shared.errors import InvalidRequest
+from shared.forget_sets import PLACES, spelt_out
 from shared.jobs.planner import Setting
 from shared.plugins import DatasetTraits, UnlearningTraits
 from shared.probes import quoted
 from shared.shadows import unrepeatable
 
 
-def check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any]) -> None:
-    """Forget sets are disjoint parts of the training set. Given are all parameters of both stages.
+def check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any], path: str = "forget") -> None:
+    """Forget sets are disjoint parts of the training set, all of one size. Given are all parameters of both stages.
+
+    Args:
+        path: where the parameters of unlearn are.
 
     Raises:
         InvalidRequest: they are not.
     """
-    n, deletions, k, own = train["size"], unlearn["deletions"], unlearn["size"], unlearn.get("indices")
-    if own is not None:
-        if beyond := [place for row in own for place in row if place >= n]:
-            raise InvalidRequest(f"there is no sample {beyond[0]} in a training set of {n}", "forget.indices")
+    n, deletions, k = train["size"], unlearn["deletions"], unlearn["size"]
+    if (own := spelt_out(unlearn)) is not None:
+        _check_spelt_out(*own, n, path)
         return
     if unlearn.get("forget") == "class":
         return  # how many a class has is known when the training set is drawn
     if k > n:
-        raise InvalidRequest(f"a training set of {n} has no forget set of {k}", "forget.size")
+        raise InvalidRequest(f"a training set of {n} has no forget set of {k}", f"{path}.size")
     if deletions * k > n:
+        size = "train.size" if path == "forget" else "the size of the training set"
         raise InvalidRequest(
             f"{deletions} disjoint forget sets of {k} need a training set of at least {deletions * k}, not {n}: "
-            "raise train.size or lower forget.deletions",
-            "forget.deletions",
+            f"raise {size} or lower {path}.deletions",
+            f"{path}.deletions",
+        )
+
+
+def _check_spelt_out(field: str, sets: list[list[Any]], n: int, path: str) -> None:
+    names = [name for one in sets for name in one]
+    if field == PLACES:
+        if beyond := [place for place in names if place >= n]:
+            raise InvalidRequest(f"there is no sample {beyond[0]} in a training set of {n}", f"{path}.{field}")
+        return
+    if len({len(one) for one in sets}) > 1:
+        raise InvalidRequest("all deletions must forget as many samples", f"{path}.{field}")
+    if len({*names}) < len(names):
+        twice = next(name for name, times in Counter(names).items() if times > 1)
+        raise InvalidRequest(f"{twice!r} is forgotten twice", f"{path}.{field}")
+    if len(names) > n:
+        raise InvalidRequest(
+            f"{len(names)} samples are named, and the training set has {n}: train on more (size)", f"{path}.{field}"
         )
 
 
@@ -44,8 +66,8 @@ def check_retain(train: Mapping[str, Any], unlearn: Setting, field: str) -> None
     """
     assert unlearn.method is not None
     n, forget = train["size"], unlearn.params
-    own = forget.get("indices")
-    k = len(own[0]) if own else forget["size"]
+    own = spelt_out(forget)
+    k = len(own[1][0]) if own else forget["size"]
     if (own or forget.get("forget") != "class") and k == n and unlearn.method.as_a(UnlearningTraits).retain == "needed":
         raise InvalidRequest(
             f"{unlearn.method.name} needs samples to keep: forget sets of {n} leave nothing of a training set of {n}",
@@ -84,5 +106,5 @@ def check_probes(probe: Mapping[str, Any], dataset: Entry) -> None:
 
 def forgets_several(unlearn: Mapping[str, Any]) -> bool:
     """Whether a deletion forgets several samples, or a share of a class, which may be several."""
-    own = unlearn.get("indices")
-    return len(own[0]) > 1 if own else unlearn["size"] > 1 or unlearn.get("forget") == "class"
+    own = spelt_out(unlearn)
+    return len(own[1][0]) > 1 if own else unlearn["size"] > 1 or unlearn.get("forget") == "class"

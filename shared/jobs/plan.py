@@ -13,8 +13,9 @@ from typing import Any
 from shared.catalog import NUMBERED, Catalog, CheckedJob, check_roles
 from shared.data_files import Identify, identify_nothing
 from shared.errors import InvalidRequest
+from shared.forget_sets import KINDS, PLACES, check_form
 from shared.jobs.blame import blame
-from shared.jobs.feasibility import forgets_several
+from shared.jobs.feasibility import check_forget_sets, forgets_several
 from shared.jobs.inheritance import merge_data
 from shared.jobs.pipeline import Place
 from shared.jobs.planner import Planner, Setting, Source, key_text, plan_key, planned_job, require_stored
@@ -38,6 +39,7 @@ def plan_job(
     inputs: tuple[Input, ...],
     *,
     parent_keys: Mapping[str, str] | None = None,
+    parent_params: Mapping[str, Mapping[str, Any]] | None = None,
     fresh: bool = False,
     identify: Identify = identify_nothing,
 ) -> PlannedJob:
@@ -45,6 +47,7 @@ def plan_job(
 
     Args:
         parent_keys: plan key of each `Input.parent` that is a job id; a parent not in it is a plan key.
+        parent_params: all parameters of each parent, as far as they are known.
         identify: gives the digests of files of the data root.
 
     Raises:
@@ -52,16 +55,21 @@ def plan_job(
     """
     checked = check_posted(catalog, stage, method, params)
     data = identify(checked.data_files)
-    return plan_checked(checked, stage, method, seed, inputs, parent_keys=parent_keys, fresh=fresh, data=data)
+    return plan_checked(
+        checked, stage, method, seed, inputs,
+        parent_keys=parent_keys, parent_params=parent_params, fresh=fresh, data=data,
+    )  # fmt: skip
 
 
 def check_posted(catalog: Catalog, stage: str, method: str | None, params: Mapping[str, Any]) -> CheckedJob:
     """A job as it was posted: bounded first, then validated.
 
     Raises:
-        InvalidRequest: more than `MAX_PARAM_BYTES` bytes of parameters; or see `Catalog.describe`.
+        InvalidRequest: more than `MAX_PARAM_BYTES` bytes of parameters; forget sets in a form that means nothing
+            here; or see `Catalog.describe`.
     """
     require_posted(len(to_json(params)), "params")
+    _require_form(catalog, stage, params)
     return catalog.describe(stage, method, params)
 
 
@@ -73,6 +81,7 @@ def plan_checked(
     inputs: tuple[Input, ...],
     *,
     parent_keys: Mapping[str, str] | None = None,
+    parent_params: Mapping[str, Mapping[str, Any]] | None = None,
     fresh: bool = False,
     data: Mapping[str, str],
     behind: Mapping[str, Mapping[str, str]] | None = None,
@@ -80,15 +89,18 @@ def plan_checked(
     """One job that `check_posted` let pass.
 
     Args:
-        parent_keys: as `plan_job`.
+        parent_keys, parent_params: as `plan_job`.
         data: what identifies the data files that it reads.
         behind: for each input that is named by its digest, by role, the data files behind it; none where left out.
 
     Raises:
-        InvalidRequest: a role is missing or not taken, or a data file is needed in two versions.
+        InvalidRequest: a role is missing or not taken, a data file is needed in two versions, or the training set
+            cannot hold the forget sets.
     """
     check_roles(checked, stage, method, [i.role for i in inputs])
     keys = parent_keys or {}
+    if Role.FORGET_SETS in checked.produces:
+        _check_deletions(checked.params, inputs, parent_params or {})
     sources = {
         i.role: [keys.get(i.parent, i.parent), i.parent_role or i.role] if i.parent else i.sha256 for i in inputs
     }
@@ -96,6 +108,27 @@ def plan_checked(
     read = merge_data(data, sorted((behind or {}).items()))
     key = plan_key(key_text(stage, method, checked, to_json(checked.params), read), seed, sources)
     return planned_job(key, stage, method, checked, seed, inputs, fresh, read)
+
+
+def _require_form(catalog: Catalog, stage: str, params: Mapping[str, Any]) -> None:
+    """Refuse forget sets in a form that means nothing here, and show the right one.
+
+    Raises:
+        InvalidRequest: see `check_form`; or there is no such stage.
+    """
+    if Role.FORGET_SETS in catalog.get("stage", stage, "stage").produces:
+        with blame({field: f"params.{field}" for field in ("class", PLACES, *KINDS)}):
+            check_form(params)
+
+
+def _check_deletions(
+    unlearn: Mapping[str, Any], inputs: tuple[Input, ...], parent_params: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Hold forget sets against the training set, where the job that makes it is known."""
+    parent = next((i.parent for i in inputs if i.role == Role.TRAINING_SET and i.parent), None)
+    train = parent_params.get(parent or "", {})
+    if "size" in train and unlearn.keys() >= {"deletions", "size"}:
+        check_forget_sets(train, unlearn, "params")
 
 
 def plan(spec: AuditSpec, catalog: Catalog, identify: Identify = identify_nothing) -> list[PlannedJob]:

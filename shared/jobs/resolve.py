@@ -13,6 +13,7 @@ from shared.catalog import Catalog
 from shared.choices import Choice
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest
+from shared.forget_sets import KINDS, PLACES, check_form, with_deletable
 from shared.jobs.blame import blame, blame_of, place_of
 from shared.jobs.feasibility import check_forget_sets, check_probes, check_repeatable, check_retain
 from shared.jobs.pipeline import Pipeline, Place
@@ -23,6 +24,7 @@ from shared.roles import Role
 from shared.wiring import Scope
 
 ADAPTIVE = "adaptive"  # the parameter of attacks: whether the attacker knows the defense
+DATASET = "dataset"  # the audit's choice that may be told which records deletions name
 UNLEARNING, DEFENSES, ATTACKS = "unlearning", "defenses", "attacks"  # the audit's lists of methods
 
 
@@ -95,6 +97,8 @@ class _Resolver:
         self.pipeline = Pipeline.of(catalog)
         self._require_run()
         self._require_said_once(spec)
+        with blame({field: f"forget.{field}" for field in ("class", PLACES, *KINDS)}):
+            check_form(spec.forget)
         self.spec = swept(spec, catalog)
         self.against: dict[tuple[int, int], Choice] = {}  # by places of defense and attack
         self.settings: dict[tuple[str, Place], Setting] = {}
@@ -231,7 +235,16 @@ class _Resolver:
                         f"params.{name}",
                     )
                 given[name] = value
-        return given | {name: getattr(self.spec, name).model_dump() for name in wiring.shared_params}
+        return given | {name: self._shared(name) for name in wiring.shared_params}
+
+    def _shared(self, name: str) -> dict[str, Any]:
+        """A choice that stages share; the data set is told which records deletions name."""
+        choice: dict[str, Any] = getattr(self.spec, name).model_dump()
+        if name != DATASET or ("dataset", choice["name"]) not in self.catalog:
+            return choice
+        known = self.catalog.get("dataset", choice["name"], DATASET).properties
+        with blame({kind: f"forget.{kind}" for kind in KINDS}):
+            return with_deletable(choice, self.spec.forget, [*known])
 
     def _ways(self, place: Place) -> dict[str, Any]:
         """What the methods at a place want trained otherwise: see `trains` of a plugin."""

@@ -31,7 +31,8 @@ class AuditSpec(BaseModel):
     pretrain: dict[str, Any] = Field(default_factory=dict, description="parameters of the pretrain stage")
     train: dict[str, Any] = Field(default_factory=dict, description="parameters of the train stage, such as size (N)")
     forget: dict[str, Any] = Field(
-        default_factory=dict, description="parameters of the unlearn stage, such as deletions and size (k)"
+        default_factory=dict,
+        description="parameters of the unlearn stage: deletions and size (k), or rows, ids or files by name",
     )
     unlearning: list[Choice] = Field(min_length=1, max_length=32, description="unlearning methods to compare")
     defenses: list[Choice] = Field(

@@ -44,7 +44,7 @@ class Pictures:
 class Triples:
     """Pictures that a report shows: what was deleted, what came back, and what needs no attack. Each [n, C, H, W].
 
-    `ranks` and `labels` have n entries or none.
+    `ranks` and `labels` have n entries or none; `names` are those of the classes, by label.
     """
 
     truth: Tensor
@@ -54,6 +54,7 @@ class Triples:
     null_psnr: Sequence[float]
     ranks: Sequence[int]
     labels: Sequence[int]
+    names: Mapping[str, str]
     decoys: int
 
 

@@ -7,12 +7,16 @@ std) is a feature's, and what needs neighbouring pixels finds none.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from shared.choices import Choice, chosen
+from shared.forget_sets import Kind
 from shared.ml.datasets import registry
+
+MAX_NAME = 100  # characters of a class's name that a report shows
 
 Split = Literal["train", "test"]
 
@@ -53,6 +57,36 @@ class Dataset(Protocol):
         Raises:
             InvalidRequest: the data cannot be had here; the message says what to do.
         """
+
+
+@runtime_checkable
+class HasRecords(Protocol):
+    """A data set whose records have names, so that deletions can name them: see `shared.ml.datasets._records`."""
+
+    @property
+    def origins(self) -> Tensor:
+        """The record of each sample of the train split, int64 [N]."""
+
+    @property
+    def deletable(self) -> list[int]:
+        """Places in the train split of the records that deletions may name."""
+
+    def find(self, kind: Kind, names: Sequence[int | str], field: str) -> list[int]:
+        """Places in the train split of records of these names."""
+
+
+def class_names(dataset: Dataset) -> tuple[str, ...]:
+    """What people call each class: what the data set says (`class_names`), else the numbers of its labels."""
+    names: tuple[str, ...] | None = getattr(dataset, "class_names", None)
+    return names or tuple(str(label) for label in range(dataset.num_classes))
+
+
+def name_classes(dataset: Dataset, labels: Iterable[int]) -> dict[str, str]:
+    """By label, as text, what people call these classes; nothing where those are the numbers of the labels."""
+    names = class_names(dataset)
+    if names == tuple(str(label) for label in range(len(names))):
+        return {}
+    return {str(label): names[label][:MAX_NAME] for label in sorted({*labels}) if label < len(names)}
 
 
 def open_dataset(choice: Choice) -> Dataset:

@@ -23,7 +23,7 @@ class Picture:
     psnr: float
     null_psnr: float
     rank: int | None = None
-    label: int | None = None
+    class_name: str | None = None
 
     @property
     def caption(self) -> str:

@@ -42,8 +42,12 @@ def load_audits() -> dict[str, dict[str, Any]]:
 
 def plan_audit(audit: Mapping[str, Any]) -> list[PlannedJob]:
     """The jobs of an audit, with the plugins of this tree."""
-    catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
-    return plan(AuditSpec.model_validate(audit), catalog, identify)
+    return plan(AuditSpec.model_validate(audit), real_catalog(), identify)
+
+
+def real_catalog() -> Catalog:
+    """What workers of this tree publish."""
+    return Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
 
 
 def identify(files: Sequence[DataFile]) -> dict[str, str]:
@@ -75,11 +79,11 @@ def _name(job: Made) -> str:
     return f"{job['stage']}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def rename(jobs: Iterable[Made], names: Mapping[str, Mapping[str, str]]) -> list[Made]:
+def rename(jobs: Iterable[Made], names: Mapping[str, Mapping[str, Any]]) -> list[Made]:
     """Recorded jobs by the names that stages, methods, roles and parameters have now; parents before children."""
 
     def now(kind: str, name: str) -> str:
-        return (names.get(kind) or {}).get(name, name)
+        return str((names.get(kind) or {}).get(name, name))
 
     parents: dict[str, str] = {}
     found = []
@@ -87,7 +91,10 @@ def rename(jobs: Iterable[Made], names: Mapping[str, Mapping[str, str]]) -> list
         one = {
             "stage": now("stages", job["stage"]),
             "method": None if job["method"] is None else now("methods", job["method"]),
-            "params": {now("params", name): value for name, value in job["params"].items()},
+            "params": {
+                **(names.get("added") or {}).get(job["stage"], {}),
+                **{now("params", name): _with_added(value, names) for name, value in job["params"].items()},
+            },
             "seed": job["seed"],
             "inputs": {
                 now("roles", role): [parents[parent], now("roles", made_as)]
@@ -97,6 +104,14 @@ def rename(jobs: Iterable[Made], names: Mapping[str, Mapping[str, str]]) -> list
         parents[_name(job)] = _name(one)
         found.append(one)
     return found
+
+
+def _with_added(value: Any, names: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A choice of a data set with the parameters that it has been given since."""
+    if isinstance(value, dict) and value.keys() == {"name", "params"}:
+        added = (names.get("added") or {}).get(value["name"], {})
+        return {"name": value["name"], "params": {**added, **value["params"]}}
+    return value
 
 
 def drop_report(jobs: Iterable[Made]) -> dict[str, Made]:

@@ -369,3 +369,31 @@ class TestFrom:
         answer = gateway.http.post("/v1/jobs", json={"stage": "train", "from": source})
         assert answer.status_code == 422
         assert field in answer.get_data(as_text=True)
+
+
+def test_deletions_that_the_training_set_cannot_hold_are_refused_when_posted(tmp_path):
+    from tests.golden.planned_jobs import real_catalog  # torch comes with the plugins
+
+    gateway = GatewayInProcess(tmp_path, publish=False)
+    fleet.publish(gateway.db, real_catalog())
+    data = {"dataset": "mnist_5k"}
+    base = gateway.post({"stage": "pretrain", "params": {**data, "model": "mlp"}})
+    train = {"stage": "train", "params": {**data, "size": 32}, "inputs": {"BASE": base["id"]}}
+    trained = gateway.post(train)["id"]
+
+    def unlearn(**more: Any) -> Any:
+        body = {"stage": "unlearn", "method": "gradient_ascent", "from": trained, **more}
+        return gateway.http.post("/v1/jobs", json=body)
+
+    before = stored(gateway)
+    for inputs in ({"ORIGINAL": trained, "TRAINING_SET": trained}, {}):  # named, or found from the job that made them
+        answer = unlearn(inputs=inputs, params={"deletions": 400, "size": 32})
+        assert (answer.status_code, answer.get_json()["field"]) == (422, "params.deletions")
+        assert "need a training set of at least 12800, not 32" in answer.get_json()["detail"]
+    for params, words in (({"indices": [3, 7]}, "[[3], [7]]"), ({"class": 3}, "forget: {forget: class, deletions: 1}")):
+        answer = unlearn(params=params)
+        assert answer.status_code == 422
+        assert words in answer.get_json()["detail"]
+    assert stored(gateway) == before
+    assert unlearn(params={"deletions": 4, "size": 8}).status_code == 202
+    gateway.close()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.forget_sets import KINDS, MAX_NAME, MAX_RECORDS, PLACES, Kind, spelt_out
 from shared.plugins import Params
 
 Places = Annotated[list[Annotated[int, Field(ge=0, le=4999)]], Field(min_length=1, max_length=4999)]
+
+Row = Annotated[int, Field(ge=0, strict=True)]
+Rows = Annotated[list[Row], Field(min_length=1, max_length=MAX_RECORDS)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Names = Annotated[list[Name], Field(min_length=1, max_length=MAX_RECORDS)]
+Find = Callable[[Kind, Sequence[int | str], str], list[int]]
 
 
 class ForgetParams(Params):
@@ -29,21 +37,49 @@ class ForgetParams(Params):
         None, min_length=1, max_length=1000,
         description="your own forget sets, as positions in the training set; instead of all of the above",
     )  # fmt: skip
+    rows: list[Row | Rows] | None = Field(
+        None, min_length=1, max_length=1000,
+        description="your own forget sets: a row of the file, from 0, for each deletion, or a list of rows; so for ids",
+    )  # fmt: skip
+    ids: list[Name | Names] | None = Field(
+        None, min_length=1, max_length=1000,
+        description="the same, as values of the column that the data set's parameter id names",
+    )  # fmt: skip
+    files: list[Name | Names] | None = Field(
+        None, min_length=1, max_length=1000, description="the same, as files of an image folder, such as cat/0007.png"
+    )
+
+    @model_validator(mode="after")
+    def _said_once(self) -> ForgetParams:
+        given = [name for name in (PLACES, *KINDS) if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} both say what is forgotten: leave one out")
+        return self
+
+    @property
+    def spelt_out(self) -> tuple[str, list[list[Any]]] | None:
+        """See `shared.forget_sets`."""
+        return spelt_out({name: getattr(self, name) for name in (PLACES, *KINDS)})
 
 
-def forget_places(params: ForgetParams, labels: Tensor, generator: torch.Generator) -> Tensor:
+def forget_places(params: ForgetParams, labels: Tensor, generator: torch.Generator, find: Find | None = None) -> Tensor:
     """Positions in the training set, int64 [deletions, k].
 
     Args:
         labels: int64 [N], of the training set.
+        find: gives positions in the training set of records that are named.
 
     Raises:
         InvalidRequest: the training set has too few samples or classes, or `indices` are no forget sets.
     """
     n = len(labels)
     order = torch.randperm(n, generator=generator)
-    if params.indices is not None:
-        return _own(params.indices, n)
+    if (own := params.spelt_out) is not None:
+        field, sets = own
+        if field != PLACES:
+            assert find is not None
+            sets = [find(cast(Kind, field), one, f"params.{field}") for one in sets]
+        return _own(sets, n, f"params.{field}")
     if params.forget == "class":
         return _classes(params, labels, order)
     if params.deletions * params.size > n:
@@ -54,15 +90,15 @@ def forget_places(params: ForgetParams, labels: Tensor, generator: torch.Generat
     return order[: params.deletions * params.size].view(params.deletions, params.size)
 
 
-def _own(rows: list[list[int]], n: int) -> Tensor:
+def _own(rows: list[list[int]], n: int, field: str) -> Tensor:
     flat = [place for row in rows for place in row]
     if len({len(row) for row in rows}) != 1:
-        raise InvalidRequest("all forget sets must have one size", "params.indices")
+        raise InvalidRequest("all forget sets must have one size", field)
     if max(flat) >= n:
-        raise InvalidRequest(f"there is no sample {max(flat)} in a training set of {n}", "params.indices")
+        raise InvalidRequest(f"there is no sample {max(flat)} in a training set of {n}", field)
     if len(set(flat)) < len(flat):
         twice = next(place for place in flat if flat.count(place) > 1)
-        raise InvalidRequest(f"sample {twice} is forgotten twice", "params.indices")
+        raise InvalidRequest(f"sample {twice} is forgotten twice", field)
     return torch.tensor(rows)
 
 

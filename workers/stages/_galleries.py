@@ -26,7 +26,7 @@ def draw_gallery(shown: Shown) -> Gallery:
             psnr=of.psnr[i],
             null_psnr=of.null_psnr[i],
             rank=of.ranks[i] if of.ranks else None,
-            label=of.labels[i] if of.labels else None,
+            class_name=of.names.get(str(of.labels[i]), str(of.labels[i])) if of.labels else None,
         )
         for i, (truth, reconstruction, null) in enumerate(zip(*drawn, strict=True))
     ]

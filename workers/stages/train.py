@@ -13,7 +13,7 @@ from shared.choices import Choice, choice_of
 from shared.errors import InvalidRequest
 from shared.ml.context import Part, Share
 from shared.ml.networks import Ensemble, Networks, read_networks, write_network
-from shared.ml.records import Public, Shards, TrainingSet
+from shared.ml.records import Shards, TrainingSet
 from shared.ml.samples import Samples, digest
 from shared.ml.splits import pretraining_and_pool
 from shared.ml.training.deltas import BatchDeltas
@@ -25,6 +25,7 @@ from workers.context import JobContext, Output
 from workers.stages import registry
 from workers.stages._data import open_for, test_accuracy
 from workers.stages._finished import one_by_one
+from workers.stages._named_records import deletable_places, public_record
 
 PUBLIC_SETS = 16
 
@@ -65,7 +66,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
     base = read_networks(ctx.input(Role.BASE), Role.BASE)
     dataset = open_for(params.dataset, base.architecture, Role.BASE)
     split = dataset.load("train")
-    indices = _drawn(ctx, split.labels)
+    indices = _drawn(ctx, split.labels, torch.tensor(deletable_places(dataset), dtype=torch.int64))
     samples, shards = split.pick(indices), Shards.even(params.size, params.shards)
 
     deltas = BatchDeltas()
@@ -80,7 +81,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
         network, loss = _ensemble(ctx, base, samples, shards)
         architecture = base.architecture.model_copy(update={"members": params.shards})
     chosen = TrainingSet(dataset=params.dataset, digest=digest(split), indices=indices.tolist())
-    public = Public(dataset=params.dataset, digest=chosen.digest, sets=_public(ctx, indices, len(split.labels)))
+    public = public_record(params.dataset, dataset, split, _public(ctx, indices, len(split.labels)))
     metrics = {"n": params.size, "loss": loss, "test_accuracy": test_accuracy(network, dataset, ctx)}
     made: dict[str, Output] = {
         Role.ORIGINAL: Output(write_network(architecture, network)),
@@ -93,8 +94,11 @@ def run(ctx: JobContext) -> dict[str, Output]:
     return made | ({Role.BATCH_DELTAS: Output(deltas.write())} if params.record_deltas else {})
 
 
-def _drawn(ctx: JobContext, labels: Tensor) -> Tensor:
+def _drawn(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
     """Positions of the training set in the train split: N of the pool, drawn without looking, or N / classes each.
+
+    Args:
+        kept: positions in the pool that are drawn whatever the seed, as deletions name them.
 
     Raises:
         InvalidRequest: the pool has too few, or N is not the same number of each class.
@@ -104,14 +108,25 @@ def _drawn(ctx: JobContext, labels: Tensor) -> Tensor:
     order = pool[torch.randperm(len(pool), generator=ctx.generator("training set"))]
     if params.size > len(pool):
         raise InvalidRequest(f"the pool of {params.dataset.name} has {len(pool)} samples", "params.size")
+    if len(kept) > params.size:
+        raise InvalidRequest(
+            f"deletions name {len(kept)} samples, and the training set has {params.size}", "params.size"
+        )
+    if len(kept):
+        order = torch.cat([kept, order[~torch.isin(order, kept)]])
     if not params.balanced:
-        return order[: params.size]
+        drawn = order[: params.size]
+        return drawn[torch.randperm(len(drawn), generator=ctx.generator("named"))] if len(kept) else drawn
     classes = sorted({*labels.tolist()})
     each, odd = divmod(params.size, len(classes))
     if odd:
         raise InvalidRequest(f"{params.size} samples cannot be balanced over {len(classes)} classes", "params.size")
     members = [order[labels[order] == c][:each] for c in classes]
     for c, found in zip(classes, members, strict=True):
+        if (named := int((labels[kept] == c).sum())) > each:
+            raise InvalidRequest(
+                f"deletions name {named} samples of class {c}, and {each} are trained on", "params.size"
+            )
         if len(found) < each:
             raise InvalidRequest(f"the pool has {len(found)} samples of class {c}, not {each}", "params.size")
     together = torch.cat(members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from pydantic import Field
@@ -20,6 +21,7 @@ from workers.stages import registry
 from workers.stages._data import open_for
 from workers.stages._finished import one_by_one
 from workers.stages._forget_sets import ForgetParams, forget_places
+from workers.stages._named_records import find_in_training
 from workers.stages._unlearning_inputs import Given
 
 
@@ -47,9 +49,11 @@ def run(ctx: JobContext) -> dict[str, Output]:
     params: UnlearnParams = ctx.params
     original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
     training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
-    open_for(training.dataset, original.architecture, Role.ORIGINAL)
+    dataset = open_for(training.dataset, original.architecture, Role.ORIGINAL)
     samples = training.samples()
-    places = forget_places(params, samples.labels, ctx.generator("forget sets"))
+    places = forget_places(
+        params, samples.labels, ctx.generator("forget sets"), partial(find_in_training, dataset, training)
+    )
     deletions, k = places.shape
     given = Given.of(ctx, original, len(samples.labels))
     assert isinstance(ctx.method, UnlearningPlugin)
@@ -100,7 +104,7 @@ def run(ctx: JobContext) -> dict[str, Output]:
 
 
 def _classes(params: UnlearnParams) -> int | None:
-    return 1 if params.forget == "class" and params.indices is None else None
+    return 1 if params.forget == "class" and params.spelt_out is None else None
 
 
 def _distance(before: nn.Module, after: nn.Module) -> float:

@@ -96,7 +96,9 @@ def read_npz(path: Path, field: str, pick: Pick) -> dict[str, NDArray[Any]]:
             wanted = list(pick(members.keys()))
             for name in wanted:
                 if name not in members:
-                    raise InvalidRequest(f"{path.name} lacks {name!r}; it holds {_name_some(members)}", field)
+                    raise InvalidRequest(
+                        f"{path.name} lacks {name!r}; it holds {_name_some(members)}: rename its arrays", field
+                    )
             heads = {name: _read_head(archive, members[name], name, field) for name in wanted}
             packed = sum(members[name].compress_size for name in wanted)
             names = " and ".join(map(repr, wanted))
@@ -136,7 +138,7 @@ def _parse_head(file: io.BufferedIOBase, name: str) -> _Head:
         raise ValueError(f"{name!r} has a head that arrays of numbers do not need")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=MAX_HEAD)
     if dtype.kind not in "biuf":
-        raise ValueError(f"{name!r} holds {dtype}, not numbers")
+        raise ValueError(f"{name!r} holds {dtype}, not numbers: number what it names")
     if len(shape) > 4 or min(shape, default=0) < 0:
         raise ValueError(f"{name!r} has dimensions that are negative, or more of them than 4: at most 4 are read")
     return _Head(shape, "F" if fortran else "C", dtype, math.prod(shape) * dtype.itemsize)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,24 +15,26 @@ from typing import BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
+from shared.data_root import why
 from shared.errors import InvalidRequest
 from shared.fit import MAX_FEATURES
+from shared.ml.datasets._columns import MISSING, Column
 from shared.ml.datasets._files import open_file
-from shared.ml.datasets._measured import Measured
+from shared.ml.datasets._numerals import Notation
+from shared.ml.datasets._records import Recorded
 from shared.ml.samples import Samples, Split
 from shared.ml.splits import train_and_test
 
 MAX_BYTES = 16 << 20  # read anew by each job: in 3 s, with 0.6 GB
-MAX_VALUES = 64  # of a column that is not numbers: each becomes a feature
-MAX_CLASSES = 1000
-MISSING = frozenset({"", "?", "na", "n/a", "nan", "null"})
+PLAIN = Notation()
 
 
 class Table(NamedTuple):
-    """A table as read: `columns[name][row]` is text, `lines[row]` the line of the file that the row stood in."""
+    """A table as read: `columns[name][row]` is text, `lines[row]` the line of the file that the row ended on."""
 
     columns: Mapping[str, Sequence[str]]
     lines: Sequence[int]
+    name: str = "the table"  # what messages call it
 
 
 class Encoded(NamedTuple):
@@ -42,13 +43,14 @@ class Encoded(NamedTuple):
     samples: Samples
     features: tuple[str, ...]
     classes: tuple[str, ...]
+    ids: tuple[str, ...] = ()  # of the rows, where a column names them
 
 
 def read_csv(path: Path, field: str, delimiter: str = ",") -> Table:
     """The table of a UTF-8 file of the data root whose first line names the columns.
 
     Raises:
-        InvalidRequest: above 16 MiB, no such file, a line of another length than the first, or names that repeat.
+        InvalidRequest: above 16 MiB, no such file, a line of another length than the first, or no line of names.
     """
     with open_file(path, field, max_bytes=MAX_BYTES) as raw:
         return parse_csv(raw, path.name, field, delimiter)
@@ -57,120 +59,128 @@ def read_csv(path: Path, field: str, delimiter: str = ",") -> Table:
 def parse_csv(raw: BinaryIO, name: str, field: str, delimiter: str = ",") -> Table:
     """The table in UTF-8 bytes, as `read_csv` reads it; `name` is what messages call it."""
     try:
-        with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
-            rows = _rows(csv.reader(file, delimiter=delimiter, strict=True), name, field)
-            _, names = next(rows, (1, []))
-            if not names or len(set(names)) < len(names) or "" in names:
-                raise InvalidRequest(
-                    f"{name}: the first line must name each column once, got {names[:10]!s:.200}", field
-                )
-            lines, read = [], []
-            for line, row in rows:
-                if len(row) != len(names):
-                    raise InvalidRequest(
-                        f"{name}: line {line} has {len(row)} values, the first line {len(names)}", field
-                    )
-                lines.append(line)
-                read.append(row)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{name} cannot be read as UTF-8 text: {error}", field) from error
-    return Table({column: [row[place] for row in read] for place, column in enumerate(names)}, lines)
+        data = raw.read()
+    except OSError as error:
+        raise InvalidRequest(f"{name} cannot be read: {why(error)}", field) from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidRequest(f"{name}: line {line} is not UTF-8 text: save the file in UTF-8", field) from error
+    rows = _rows(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), name, field)
+    _, names = next(rows, (1, []))
+    _require_names(names, name, field)
+    lines, read = [], []
+    for line, row in rows:
+        if len(row) != len(names):
+            raise InvalidRequest(
+                f"{name}: line {line} has {len(row)} values, the first line {len(names)}: put values that "
+                f"hold the delimiter {delimiter!r} in quotes, or give another delimiter",
+                field,
+            )
+        lines.append(line)
+        read.append(row)
+    columns = {column: [row[place] for row in read] for place, column in enumerate(names)}
+    return Table(columns, lines, name)
+
+
+def _require_names(names: Sequence[str], file: str, field: str) -> None:
+    """Each column has a name of its own; what the first line holds may be data, so messages do not repeat it.
+
+    Raises:
+        InvalidRequest: a name is empty, or comes twice, or all are numbers (but for 0, 1, 2, ...).
+    """
+    if not names:
+        raise InvalidRequest(f"{file} is empty: the first line must name the columns", field)
+    if [*names] != [str(place) for place in range(len(names))] and all(PLAIN.is_numeral(name) for name in names):
+        raise InvalidRequest(f"{file}: the first line must name the columns, and holds only numbers: add one", field)
+    places: dict[str, int] = {}
+    for place, name in enumerate(names, start=1):
+        if not name:
+            raise InvalidRequest(
+                f"{file}: column {place} has no name in the first line: name it, or write the file without it (pandas: "
+                "to_csv(index=False))",
+                field,
+            )
+        if places.setdefault(name, place) != place:
+            raise InvalidRequest(
+                f"{file}: the first line must name each column once; columns {places[name]} and {place} have one name",
+                field,
+            )
 
 
 def _rows(reader: Iterator[list[str]], name: str, field: str) -> Iterator[tuple[int, list[str]]]:
     """The line on which each row ended, and its values without blanks around; empty lines are left out."""
+    line = 0
     try:
         for row in reader:
+            line = reader.line_num  # type: ignore[attr-defined]  # typed too widely
             if row:
-                yield reader.line_num, [value.strip() for value in row]  # type: ignore[attr-defined]  # typed too widely
+                yield line, [value.strip() for value in row]
     except csv.Error as error:
-        raise InvalidRequest(f"{name} is not a table of comma-separated values: {error}", field) from error
+        raise InvalidRequest(
+            f"{name} is not a table of comma-separated values, after line {line}: {error}", field
+        ) from error
 
 
-def encode(table: Table, target: str, field: str, categorical: Collection[str] = ()) -> Encoded:
+def encode(
+    table: Table,
+    target: str,
+    field: str,
+    categorical: Collection[str] = (),
+    notation: Notation = PLAIN,
+    missing: Collection[str] = MISSING,
+) -> Encoded:
     """Every column of numbers scaled from its least to its greatest value to [0, 1], every other one-hot.
 
-    Features stand in the order of the columns, those of one column in the order of its sorted values; classes are
+    Features are in the order of the columns, those of one column in the order of its sorted values; classes are
     the sorted values of `target`.
 
     Args:
-        categorical: columns that are one-hot though they hold numbers.
+        categorical: columns whose values are names, taken as they are written, though they may look like numbers.
+        missing: values, beside the empty one, that say that there is none.
 
     Raises:
-        InvalidRequest: a value is missing (names line and column), a column that is not numbers has more than 64
-            values, there are fewer than ten rows or two classes, or more than 512 features or 1000 classes.
+        InvalidRequest: a value is missing or is not like the others of its column (names line and column), a column
+            that is not numbers has more than 64 values, there are fewer than ten rows or two classes, the target is
+            a measurement, or there are more than 512 features or 1000 classes.
     """
     if len(table.lines) < 10:
-        raise InvalidRequest(f"a table needs at least ten rows, this one has {len(table.lines)}", field)
-    for name, values in table.columns.items():
-        _complete(name, values, table.lines, field)
-    classes = _in_order(table.columns[target])
-    if not 2 <= len(classes) <= MAX_CLASSES:
-        raise InvalidRequest(
-            f"{target!r} must hold 2 to {MAX_CLASSES} classes, it has {len(classes)} different values", field
-        )
+        raise InvalidRequest(f"{table.name}: a table needs at least ten rows, this one has {len(table.lines)}", field)
+    columns = {name: Column(table, name, field) for name in table.columns}
+    for column in columns.values():
+        column.require_complete(missing)
+    literal = {*categorical}
+    classes = columns[target].classes(notation, target in literal)
     features: list[Tensor] = []
     names: list[str] = []
-    for name, values in table.columns.items():
+    for name, column in columns.items():
         if name == target:
             continue
-        numbers = None if name in categorical else _numbers(name, values, table.lines, field)
+        numbers = None if name in literal else column.numbers(notation)
         if numbers is not None:
             low, high = numbers.min(), numbers.max()
             features.append((numbers - low) / (high - low).clamp_min(1e-30))
             names.append(name)
             continue
-        kinds = _in_order(values)
-        if len(kinds) > MAX_VALUES:
-            raise InvalidRequest(
-                f"column {name!r} has {len(kinds)} different values that are not all numbers (line {table.lines[0]}: "
-                f"{values[0]!r}), at most {MAX_VALUES} are encoded: leave it out, or write numbers",
-                field,
-            )
-        features += [torch.tensor([float(value == kind) for value in values]) for kind in kinds]
+        kinds = column.kinds(notation, name in literal)
+        features += [torch.tensor([float(value == kind) for value in column.values]) for kind in kinds]
         names += [f"{name} = {kind}" for kind in kinds]
         if len(names) > MAX_FEATURES:
             break
     if not 1 <= len(names) <= MAX_FEATURES:
-        raise InvalidRequest(f"a table needs 1 to {MAX_FEATURES} features, this one has {len(names)} or more", field)
+        raise InvalidRequest(
+            f"{table.name}: a table needs 1 to {MAX_FEATURES} features, this one has {len(names)} or more: leave "
+            "columns out (drop)",
+            field,
+        )
     images = torch.stack(features, 1).float()[:, :, None, None]
     places = {value: place for place, value in enumerate(classes)}
     labels = torch.tensor([places[value] for value in table.columns[target]])
     return Encoded(Samples(images, labels), tuple(names), classes)
 
 
-def _in_order(values: Sequence[str]) -> tuple[str, ...]:
-    """The different values, sorted as numbers where they all are."""
-    kinds = set(values)
-    try:
-        return tuple(sorted(kinds, key=lambda kind: (float(kind), kind)))
-    except ValueError:
-        return tuple(sorted(kinds))
-
-
-def _complete(name: str, values: Sequence[str], lines: Sequence[int], field: str) -> None:
-    for line, value in zip(lines, values, strict=True):
-        if value.lower() in MISSING:
-            raise InvalidRequest(
-                f"line {line}, column {name!r}: a value is missing ({value!r}); fill it in, or leave out the row or "
-                "the column",
-                field,
-            )
-
-
-def _numbers(name: str, values: Sequence[str], lines: Sequence[int], field: str) -> Tensor | None:
-    """The column in float64, or None where some value is no number."""
-    try:
-        found = [float(value) for value in values]
-    except ValueError:
-        return None
-    for line, value in zip(lines, found, strict=True):
-        if not math.isfinite(value) or abs(value) > 1e15:
-            raise InvalidRequest(f"line {line}, column {name!r}: {value} is not a number from -1e15 to 1e15", field)
-    return torch.tensor(found, dtype=torch.float64)
-
-
-class Tabular(Measured):
+class Tabular(Recorded):
     """A data set that is one encoded table, read when first asked for."""
 
     def __init__(self, name: str, read: Callable[[], Encoded]) -> None:
@@ -188,11 +198,28 @@ class Tabular(Measured):
     def num_classes(self) -> int:
         return len(self.encoded.classes)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The values of the target."""
+        return self.encoded.classes
+
     def load(self, split: Split) -> Samples:
         """The split.
 
         Raises:
             InvalidRequest: the table cannot be had, or is not as `encode` wants it.
         """
-        samples = self.encoded.samples
-        return samples.pick(train_and_test(samples.labels, f"{self._name} test")[split])
+        return self.encoded.samples.pick(self._rows[split])
+
+    @cached_property
+    def _rows(self) -> dict[str, Tensor]:
+        return self._arranged(train_and_test(self.encoded.samples.labels, f"{self._name} test"))
+
+    @property
+    def origins(self) -> Tensor:
+        """The row of the table of each training sample."""
+        return self._rows["train"]
+
+    @property
+    def records(self) -> int:
+        return len(self.encoded.samples.labels)

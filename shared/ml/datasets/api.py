@@ -8,6 +8,7 @@ from shared.ml.context import generator
 from shared.ml.datasets import registry
 from shared.ml.datasets._files import data_root, inside, open_file
 from shared.ml.datasets._measured import Measured, channel_statistics
+from shared.ml.datasets._records import DeletableFiles, DeletableIds, DeletableRows, Recorded
 from shared.ml.samples import Dataset, Samples, Split, open_dataset
 from shared.ml.splits import train_and_test
 from shared.plugins import Params
@@ -18,10 +19,14 @@ register = registry.register
 __all__ = [
     "MAX_FEATURES",
     "Dataset",
+    "DeletableFiles",
+    "DeletableIds",
+    "DeletableRows",
     "InvalidRequest",
     "JobFailed",
     "Measured",
     "Params",
+    "Recorded",
     "Role",
     "Samples",
     "Split",

@@ -2,53 +2,109 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.choices import data_file
 from shared.errors import InvalidRequest
+from shared.forget_sets import Kind
 from shared.ml.datasets import registry
+from shared.ml.datasets._columns import MISSING, Column
 from shared.ml.datasets._files import inside
-from shared.ml.datasets._tables import Encoded, Table, Tabular, encode, read_csv
-from shared.plugins import Params
+from shared.ml.datasets._numerals import Decimal, Notation, Thousands
+from shared.ml.datasets._records import DeletableIds, DeletableRows
+from shared.ml.datasets._tables import PLAIN, Encoded, Table, Tabular, encode, read_csv
 
 FIELD = "params.dataset.params"
-Column = Annotated[str, Field(min_length=1, max_length=200)]
-Columns = Annotated[list[Column], Field(max_length=512)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+Columns = Annotated[list[ColumnName], Field(max_length=512)]
 
 
-class CSVParams(Params):
+class CSVParams(DeletableRows, DeletableIds):
     path: Annotated[str, data_file()] = Field(
         min_length=1, max_length=500, description="the .csv file, inside the data root; at most 16 MiB"
     )
-    target: Column = Field(description="the column that holds the class")
-    categorical: Columns = Field([], description="columns of numbers that are names of kinds, and so become one-hot")
+    target: ColumnName = Field(description="the column that holds the class")
+    categorical: Columns = Field(
+        [], description="columns whose values are names, though some or all look like numbers: one-hot, as written"
+    )
+    id: ColumnName | None = Field(None, description="a column that names the rows, so that deletions can; no feature")
     drop: Columns = Field([], description="columns to leave out, as a number that names the person")
-    delimiter: Literal[",", ";", "\t", "|"] = Field(",", description="what stands between the values of a line")
+    delimiter: Literal[",", ";", "\t", "|"] = Field(",", description="what separates the values of a line")
+    decimal: Decimal | None = Field(
+        None, description="decimal sign; if left out a point, and what is unclear is refused"
+    )
+    thousands: Thousands | None = Field(None, description="what separates thousands, such as ',' in 1,234.5")
+    missing: list[Annotated[str, Field(max_length=40)]] = Field(
+        [*MISSING],
+        max_length=100,
+        description="values that mean that there is none, which is refused; an empty one always does",
+    )
 
 
 @registry.register("csv", params=CSVParams, input_shape=(None, 1, 1))
 class CSVTable(Tabular):
     """A .csv file: numbers scaled to [0, 1], other columns one-hot; a fifth of each class is the test split.
 
-    UTF-8, its first line names the columns. Refused, with line and column: a value that is missing. Refused, too:
-    more than 512 features after encoding, a column that is not numbers with more than 64 values.
+    UTF-8, its first line names the columns. Refused, with line and column: a value that is missing, or is unlike the
+    others of its column. Refused, too: a target that is a measurement, more than 512 features after encoding, a column
+    that is not numbers with more than 64 values.
     """
 
     def __init__(self, params: CSVParams) -> None:
         super().__init__("csv", self._own)
-        self.params = params
+        self.params: CSVParams = params
 
     def _own(self) -> Encoded:
         params = self.params
+        notation = Notation(params.decimal, params.thousands)
+        notation.require_distinct(f"{FIELD}.thousands")
         table = read_csv(inside(params.path, f"{FIELD}.path"), f"{FIELD}.path", params.delimiter)
-        for name, columns in (("drop", params.drop), ("categorical", params.categorical), ("target", [params.target])):
+        wanted = (
+            ("drop", params.drop),
+            ("categorical", params.categorical),
+            ("target", [params.target]),
+            ("id", [params.id] if params.id is not None else []),
+        )
+        for name, columns in wanted:
             for column in columns:
                 if column not in table.columns:
-                    known = ", ".join(table.columns)
-                    raise InvalidRequest(f"there is no column {column!r}; there are {known:.1000}", f"{FIELD}.{name}")
+                    raise InvalidRequest(
+                        f"{table.name} has no column {column!r}: name one of {_known(table)}", f"{FIELD}.{name}"
+                    )
         if params.target in params.drop:
             raise InvalidRequest(f"{params.target!r} is the target: it cannot be left out", f"{FIELD}.drop")
-        kept = {name: values for name, values in table.columns.items() if name not in params.drop}
-        return encode(Table(kept, table.lines), params.target, f"{FIELD}.path", params.categorical)
+        if params.target == params.id:
+            raise InvalidRequest(f"{params.target!r} is the target: it cannot name the rows", f"{FIELD}.id")
+        ids = () if params.id is None else Column(table, params.id, f"{FIELD}.id").names(params.missing)
+        left_out = {*params.drop, params.id}
+        kept = {name: values for name, values in table.columns.items() if name not in left_out}
+        kept_table = Table(kept, table.lines, table.name)
+        encoded = encode(kept_table, params.target, f"{FIELD}.path", params.categorical, notation, params.missing)
+        return encoded._replace(ids=ids)
+
+    def number(self, kind: Kind, name: int | str, field: str) -> int:
+        if kind != "ids":
+            return super().number(kind, name, field)
+        if self.params.id is None:
+            raise InvalidRequest(
+                "ids are values of a column that names the rows: say which with the parameter id of the data set", field
+            )
+        number = self._by_id.get(str(name))
+        if number is None:
+            raise InvalidRequest(f"no row has {name!r} in the column {self.params.id!r}", field)
+        return number
+
+    @cached_property
+    def _by_id(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.encoded.ids)}
+
+
+def _known(table: Table) -> str:
+    if any(PLAIN.is_numeral(name) for name in table.columns):  # may be data, which no message repeats
+        return f"its {len(table.columns)} columns (does the first line hold names?)"
+    names = ", ".join(table.columns)[:1000]
+    others = [sign for sign in (";", "\t", "|", ",") if len(table.columns) == 1 and sign in names]
+    return names + (f" (one column: is the delimiter {others[0]!r}?)" if others else "")

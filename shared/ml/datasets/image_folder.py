@@ -1,4 +1,4 @@
-"""Pictures of one's own: a folder a class."""
+"""Pictures of one's own: a folder for each class."""
 
 from __future__ import annotations
 
@@ -9,47 +9,56 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from pydantic import Field
 
 from shared.choices import data_file
+from shared.data_root import is_clutter, why
 from shared.errors import InvalidRequest
+from shared.forget_sets import Kind
 from shared.ml.datasets import registry
-from shared.ml.datasets._files import MAX_BYTES, inside, open_file
-from shared.ml.datasets._measured import Measured
+from shared.ml.datasets._files import MAX_BYTES, inside
+from shared.ml.datasets._naming import find_lookalikes, folded, natural_key
+from shared.ml.datasets._pictures import read_picture
+from shared.ml.datasets._records import DeletableFiles, Recorded
 from shared.ml.samples import Samples, Split
 from shared.ml.splits import train_and_test
-from shared.plugins import Params
 
 FIELD = "params.dataset.params.path"
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
-MAX_FILE = 64 << 20
-MAX_PIXELS = 50_000_000  # of one picture, by its header: nothing larger is decoded
 MAX_CLASSES = 1000
+SPLITS = ("train", "test")
+SPLIT_WORDS = frozenset(
+    {*SPLITS, "training", "testing", "val", "valid", "validation", "dev", "eval", "evaluation", "holdout"}
+)
 
 Found = tuple[list[Path], torch.Tensor]
 
 
-class ImageFolderParams(Params):
+class ImageFolderParams(DeletableFiles):
     path: Annotated[str, data_file()] = Field(
         min_length=1, max_length=500, description="the folder of class folders, inside the data root"
     )
     size: int = Field(32, ge=8, le=224, description="pixels, high and wide, that every picture is brought to")
     grey: bool = Field(False, description="one channel in the place of red, green and blue")
+    background: str | None = Field(
+        None,
+        max_length=7,
+        pattern="^#[0-9a-fA-F]{6}$",
+        description="colour behind what is transparent, such as '#ffffff'; if left out, that is refused",
+    )
 
 
 @registry.register("image_folder", params=ImageFolderParams)
-class ImageFolder(Measured):
-    """Pictures in class folders: the middle square of each, brought to `size`; classes in the order of their names.
+class ImageFolder(Recorded):
+    """Pictures in class folders: the middle square of each, brought to `size`; classes in natural order (1, 2, 10).
 
     Either `path`/CLASS/PICTURE, of which a fifth of each class, drawn with a fixed seed, is the test split, or
-    `path`/train/CLASS/PICTURE and `path`/test/CLASS/PICTURE. PNG, JPEG, WebP, BMP or PPM, at most 64 MiB and 50
-    million pixels a file. Names that begin with a dot are left out; links and files that are no pictures are refused.
+    `path`/train/CLASS/PICTURE and `path`/test/CLASS/PICTURE; no other names of splits count. PNG, JPEG, WebP, BMP or
+    PPM of one frame, at most 64 MiB and 50 million pixels a file. Names that begin with a dot, `__MACOSX`, `Thumbs.db`
+    and `desktop.ini` are left out; links, empty class folders and files that are no pictures are refused.
     """
 
     def __init__(self, params: ImageFolderParams) -> None:
-        self.params = params
+        self.params: ImageFolderParams = params
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -58,6 +67,11 @@ class ImageFolder(Measured):
     @property
     def num_classes(self) -> int:
         return len(self._classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the folders."""
+        return tuple(self._classes)
 
     def load(self, split: Split) -> Samples:
         """Decode the split's pictures, in the order of class and name.
@@ -69,9 +83,10 @@ class ImageFolder(Measured):
         shape = (len(files), *self.input_shape)
         if math.prod(shape) > MAX_BYTES:
             raise InvalidRequest(f"{len(files)} pictures of {shape[1:]} are more than fit: lower size", FIELD)
+        params = self.params
         pixels = np.empty(shape, np.uint8)
         for place, file in enumerate(files):
-            pixels[place] = self._picture(file)
+            pixels[place] = read_picture(file, self._name(file), params.size, params.grey, params.background, FIELD)
         return Samples(torch.from_numpy(pixels).float().div_(255), labels)
 
     @cached_property
@@ -83,35 +98,123 @@ class ImageFolder(Measured):
 
     @cached_property
     def _given(self) -> bool:
-        """Whether the folder says itself which pictures are the test split."""
-        return {"train", "test"} <= {found.name for found in _listed(self._root)}
+        """Whether the folder says itself which pictures are the test split.
+
+        Raises:
+            InvalidRequest: it has splits of other names, or more of them.
+        """
+        entries = self._listed(self._root)
+        splits = [entry for entry in entries if entry.name.casefold() in SPLIT_WORDS]
+        if len(splits) < 2 and not any(self._holds_folders(entry) for entry in splits):
+            return False  # a train may be a class of vehicles
+        other = next((entry for entry in entries if entry.name not in SPLITS), None)
+        if other is not None or len(splits) < len(SPLITS):
+            there = ", ".join(repr(entry.name) for entry in splits)
+            raise InvalidRequest(
+                f"{self.params.path!r} holds {there}: the names that count are train and test, and both, alone; "
+                f"rename the folders, or give the path of one of them{self._but(other)}",
+                FIELD,
+            )
+        return True
+
+    def _but(self, other: Path | None) -> str:
+        return "" if other is None else f" ({self._told(other)} is none of the two)"
 
     @cached_property
     def _classes(self) -> list[str]:
-        names = [folder.name for folder in _listed(self._root / "train" if self._given else self._root)]
+        above = self._root / "train" if self._given else self._root
+        folders = self._listed(above)
+        for folder in folders:
+            if not folder.is_dir():
+                raise InvalidRequest(
+                    f"{self._told(folder)} is not a folder: put the pictures of each class into a folder of its own",
+                    FIELD,
+                )
+            if not folder.name.isprintable():
+                raise InvalidRequest(f"the name of the folder {self._told(folder)} is not text: rename it", FIELD)
+        names = sorted((folder.name for folder in folders), key=natural_key)
+        if (pair := find_lookalikes(names)) is not None:
+            raise InvalidRequest(
+                f"{self._told(above / pair[0])} and {self._told(above / pair[1])} differ only in case, blanks or "
+                "Unicode form: put them together, or rename one",
+                FIELD,
+            )
+        if len(folders) == 1 and self._holds_folders(folders[0]):
+            raise InvalidRequest(
+                f"{self._told(above)} holds one folder, with folders in it: give path: "
+                f"{self.params.path}/{folders[0].name}",
+                FIELD,
+            )
         if not 2 <= len(names) <= MAX_CLASSES:
             raise InvalidRequest(
-                f"{self.params.path!r} must hold 2 to {MAX_CLASSES} class folders, got {names[:5]}", FIELD
+                f"{self._told(above)} must hold 2 to {MAX_CLASSES} class folders, got {len(names)}", FIELD
             )
         return names
 
     @cached_property
     def _found(self) -> dict[str, Found]:
-        if self._given:
-            return {split: self._files(self._root / split) for split in ("train", "test")}
-        files, labels = self._files(self._root)
-        return {
-            split: ([files[place] for place in picked.tolist()], labels[picked])
-            for split, picked in train_and_test(labels, "image_folder test").items()
-        }
+        files, labels = self._nameable
+        if not self._given:
+            return {split: (_pick(files, rows), labels[rows]) for split, rows in self._rows.items()}
+        rows = self._rows["train"]
+        return {"train": (_pick(files, rows), labels[rows]), "test": self._files(self._root / "test")}
+
+    @cached_property
+    def _nameable(self) -> Found:
+        """All files that deletions may name: all, or those of train."""
+        return self._files(self._root / "train" if self._given else self._root)
+
+    @cached_property
+    def _rows(self) -> dict[str, torch.Tensor]:
+        """Of each split the numbers of its files among those."""
+        _, labels = self._nameable
+        every = torch.arange(len(labels))
+        splits = {"train": every, "test": every[:0]}
+        return self._arranged(splits if self._given else train_and_test(labels, "image_folder test"))
+
+    @property
+    def origins(self) -> torch.Tensor:
+        """The file of each training sample, in the order of classes and names."""
+        return self._rows["train"]
+
+    @property
+    def records(self) -> int:
+        return len(self._nameable[0])
+
+    def number(self, kind: Kind, name: int | str, field: str) -> int:
+        if kind != "files":
+            raise InvalidRequest(f"pictures have no {kind}: name files, such as CLASS/PICTURE", field)
+        number = self._by_name.get(str(name))
+        if number is None:
+            where = "train/CLASS/PICTURE: what is in test is public" if self._given else "CLASS/PICTURE"
+            alike = next((there for there in self._by_name if folded(there) == folded(str(name))), None)
+            hint = f" ({alike!r} is nearly the same)" if alike else ""
+            raise InvalidRequest(f"{self.params.path!r} has no picture {name!r}{hint}: write {where}", field)
+        return number
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {file.relative_to(self._root).as_posix(): number for number, file in enumerate(self._nameable[0])}
 
     def _files(self, root: Path) -> Found:
         files: list[Path] = []
         labels: list[int] = []
-        for folder in _listed(root):
+        for folder in sorted(self._listed(root), key=lambda folder: natural_key(folder.name)):
             if folder.name not in self._classes or not folder.is_dir():
-                raise InvalidRequest(f"{self._told(folder)} is not a folder of a class of train", FIELD)
-            pictures = _listed(folder)
+                alike = next((name for name in self._classes if folded(name) == folded(folder.name)), None)
+                hint = f" ({alike!r} differs only in case, blanks or Unicode form)" if alike else ""
+                raise InvalidRequest(f"{self._told(folder)} is not a folder of a class of train{hint}", FIELD)
+            pictures = self._listed(folder)
+            if not pictures:
+                raise InvalidRequest(
+                    f"{self._told(folder)} is empty: remove it, or put the pictures of that class there", FIELD
+                )
+            if (below := next((entry for entry in pictures if entry.is_dir()), None)) is not None:
+                raise InvalidRequest(
+                    f"{self._told(below)} is a folder within a class: put its pictures into {self._told(folder)}, or "
+                    "make it a class of its own",
+                    FIELD,
+                )
             files += pictures
             labels += [self._classes.index(folder.name)] * len(pictures)
         if len(files) < 10:
@@ -119,51 +222,29 @@ class ImageFolder(Measured):
         return files, torch.tensor(labels)
 
     def _told(self, path: Path) -> str:
-        return repr(str(path.relative_to(self._root.parent)))
+        return repr(self._name(path))
 
-    def _picture(self, file: Path) -> np.ndarray:
-        """Its middle square, uint8 [C, size, size]."""
+    def _name(self, path: Path) -> str:
+        return str(Path(self.params.path) / path.relative_to(self._root))
+
+    def _holds_folders(self, folder: Path) -> bool:
+        return folder.is_dir() and any(entry.is_dir() for entry in self._listed(folder))
+
+    def _listed(self, folder: Path) -> list[Path]:
+        """What is in a folder, by name, without clutter.
+
+        Raises:
+            InvalidRequest: one of it is a link: it could lead out of the data root.
+        """
         try:
-            name = str(file.relative_to(self._root.parent))
-            with (
-                open_file(file, FIELD, max_bytes=MAX_FILE, name=name) as raw,
-                Image.open(raw, formats=FORMATS) as opened,
-            ):
-                if opened.width * opened.height > MAX_PIXELS:
-                    raise InvalidRequest(
-                        f"{self._told(file)} has {opened.width} x {opened.height} pixels: above {MAX_PIXELS:,}",
-                        FIELD,
-                    )
-                if opened.mode not in MODES:
-                    raise InvalidRequest(
-                        f"{self._told(file)} is of mode {opened.mode}: only 8 bits a channel are read", FIELD
-                    )
-                # one step in place of another's copy: a large picture takes 4 bytes a pixel
-                ImageOps.exif_transpose(opened, in_place=True)
-                side = min(opened.size)
-                left, top = (opened.width - side) // 2, (opened.height - side) // 2
-                square = opened.crop((left, top, left + side, top + side))  # first: resizing looks at neighbours
-                small = square.convert("L" if self.params.grey else "RGB").resize(
-                    (self.params.size, self.params.size), Image.Resampling.BILINEAR
-                )
-        except InvalidRequest:
-            raise
-        except Exception as error:  # whatever a decoder makes of hostile bytes, the file must be told
-            raise InvalidRequest(f"{self._told(file)} cannot be read as a picture: {error}", FIELD) from error
-        return np.asarray(small).reshape(self.params.size, self.params.size, -1).transpose(2, 0, 1)
+            found = sorted(path for path in folder.iterdir() if not is_clutter(path.name))
+        except OSError as error:
+            raise InvalidRequest(f"{self._told(folder)} cannot be listed: {why(error)}", FIELD) from error
+        for path in found:
+            if path.is_symlink():
+                raise InvalidRequest(f"{self._told(path)} is a link: put the picture or the folder itself there", FIELD)
+        return found
 
 
-def _listed(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without what begins with a dot.
-
-    Raises:
-        InvalidRequest: one of it is a link: it could lead out of the data root.
-    """
-    try:
-        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InvalidRequest(f"{folder.name!r} cannot be listed: {error}", FIELD) from error
-    for path in found:
-        if path.is_symlink():
-            raise InvalidRequest(f"{path.name!r} is a link: put the picture or the folder itself there", FIELD)
-    return found
+def _pick(files: list[Path], places: torch.Tensor) -> list[Path]:
+    return [files[place] for place in places.tolist()]

@@ -2,60 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from shared.choices import data_file
 from shared.errors import InvalidRequest
-from shared.fit import MAX_FEATURES
 from shared.ml.context import generator
 from shared.ml.datasets import registry
 from shared.ml.datasets._arrays import read_npz
 from shared.ml.datasets._files import inside
-from shared.ml.datasets._measured import Measured
+from shared.ml.datasets._own_arrays import (
+    Channels,
+    find_classes,
+    number_classes,
+    read_features,
+    read_images,
+    read_labels,
+)
+from shared.ml.datasets._records import DeletableRows, Recorded
 from shared.ml.samples import Samples, Split
-from shared.plugins import Params
 
 FIELD = "params.dataset.params.path"
 
 
-class NpzParams(Params):
+class Names(NamedTuple):
+    """What the arrays of a file are called."""
+
+    samples: str
+    labels: str
+    test_samples: str
+    test_labels: str
+
+
+NAMES = (
+    Names("images", "labels", "test_images", "test_labels"),
+    Names("features", "labels", "test_features", "test_labels"),
+    Names("x_train", "y_train", "x_test", "y_test"),  # Keras
+)
+
+
+class _Read(NamedTuple):
+    """The splits; the label of each class; the row of each training sample; how many rows there are."""
+
+    train: Samples
+    test: Samples
+    classes: NDArray[Any]
+    rows: Tensor
+    records: int
+
+
+class NpzParams(DeletableRows):
     path: Annotated[str, data_file()] = Field(
         min_length=1, max_length=500, description="the .npz file, inside the data root"
+    )
+    channels: Channels | None = Field(
+        None, description="where the channels of images are; told by the shape where only one can be"
     )
 
 
 @registry.register("npz", params=NpzParams)
-class Npz(Measured):
-    """Arrays `images` or `features`, and `labels` (and the same as `test_...`), in an .npz file.
+class Npz(Recorded):
+    """Arrays `images` or `features`, and `labels` (the same as `test_...`), or `x_train` and so on, in an .npz file.
 
-    Images are [N, H, W] or [N, C, H, W] with C = 1 or 3, either uint8 or floats in [0, 1]; features, of a table, are
-    [N, F], floats in [0, 1] with none missing; labels are whole numbers from 0. Without test arrays, a fifth of the
-    samples, drawn with a fixed seed, is the test split.
+    Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in [0, 1]; features, of
+    a table, are [N, F], floats in [0, 1] with none missing; labels are whole numbers, and each that occurs is a class.
+    Without test arrays, a fifth of the samples, drawn with a fixed seed, is the test split.
     """
 
     def __init__(self, params: NpzParams) -> None:
-        self.params = params
+        self.params: NpzParams = params
 
     @cached_property
-    def _splits(self) -> dict[str, Samples]:
-        arrays = read_npz(inside(self.params.path, FIELD), FIELD, _needed)
-        kind = next(iter(arrays))
-        given = _samples(arrays, kind, "labels")
-        if "test_labels" in arrays:
-            test = _samples(arrays, f"test_{kind}", "test_labels")
-            if test.images.shape[1:] != given.images.shape[1:]:
-                raise InvalidRequest(f"{kind} and test_{kind} must have one shape", FIELD)
-            return {"train": given, "test": test}
-        order = torch.randperm(len(given.labels), generator=generator(0, "npz test"))
-        fifth = len(order) // 5
-        return {"train": given.pick(order[fifth:]), "test": given.pick(order[:fifth])}
+    def _read(self) -> _Read:
+        path = inside(self.params.path, FIELD)
+        try:
+            return self._splits_of(read_npz(path, FIELD, _needed))
+        except InvalidRequest as error:
+            told = error.message if path.name in error.message else f"{path.name}: {error.message}"
+            raise InvalidRequest(told, error.field) from error
+
+    def _splits_of(self, arrays: Mapping[str, NDArray[Any]]) -> _Read:
+        names = _names_in(arrays)
+        images = self._images(arrays, names.samples)
+        labels = read_labels(arrays[names.labels], names.labels, len(images), FIELD)
+        classes = find_classes(labels, names.labels, FIELD)
+        given = Samples(images, number_classes(labels, classes, names.labels, names.labels, FIELD))
+        if names.test_labels not in arrays:
+            rows = self._arranged(_drawn_splits(given.labels))
+            return _Read(given.pick(rows["train"]), given.pick(rows["test"]), classes, rows["train"], len(labels))
+        tested = self._images(arrays, names.test_samples)
+        if tested.shape[1:] != images.shape[1:]:
+            raise InvalidRequest(
+                f"{names.samples} and {names.test_samples} must have one shape, got {list(images.shape[1:])} and "
+                f"{list(tested.shape[1:])}",
+                FIELD,
+            )
+        test_labels = read_labels(arrays[names.test_labels], names.test_labels, len(tested), FIELD)
+        numbered = number_classes(test_labels, classes, names.test_labels, names.labels, FIELD)
+        every = torch.arange(len(labels))
+        rows = self._arranged({"train": every, "test": every[:0]})
+        train = given if torch.equal(rows["train"], every) else given.pick(rows["train"])
+        return _Read(train, Samples(tested, numbered), classes, rows["train"], len(labels))
+
+    def _images(self, arrays: Mapping[str, NDArray[Any]], name: str) -> Tensor:
+        array = arrays[name]
+        if name.endswith("features") or (name.startswith("x_") and array.ndim == 2):
+            return read_features(array, name, FIELD)
+        return read_images(array, name, self.params.channels, FIELD)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -64,7 +123,21 @@ class Npz(Measured):
 
     @property
     def num_classes(self) -> int:
-        return max(2, 1 + max(int(s.labels.max()) for s in self._splits.values()))
+        return len(self._read.classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels as they are in the file."""
+        return tuple(str(label) for label in self._read.classes.tolist())
+
+    @property
+    def origins(self) -> Tensor:
+        """The row of each training sample, in the arrays that are not the test arrays."""
+        return self._read.rows
+
+    @property
+    def records(self) -> int:
+        return self._read.records
 
     def load(self, split: Split) -> Samples:
         """A split of the file.
@@ -72,47 +145,27 @@ class Npz(Measured):
         Raises:
             InvalidRequest: no such file, not an .npz, or arrays that are not as described.
         """
-        return self._splits[split]
+        return self._read.train if split == "train" else self._read.test
+
+
+def _drawn_splits(labels: Tensor) -> dict[str, Tensor]:
+    """A fifth of all rows, drawn with a fixed seed, is the test split, but no class is there alone."""
+    order = torch.randperm(len(labels), generator=generator(0, "npz test"))
+    fifth = len(order) // 5
+    test = torch.arange(len(order)) < fifth
+    test &= torch.isin(labels[order], labels[order[fifth:]])
+    return {"train": order[~test], "test": order[test]}
+
+
+def _names_in(there: Collection[str]) -> Names:
+    """Images before features."""
+    if "x_train" in there and "images" in there:
+        raise InvalidRequest("the file holds images and x_train: leave one of them out", FIELD)
+    return next((names for names in NAMES if names.samples in there), NAMES[0])
 
 
 def _needed(there: Collection[str]) -> list[str]:
-    """Images before features; test arrays where there is one of them."""
-    kind = "features" if "features" in there and "images" not in there else "images"
-    test = [f"test_{kind}", "test_labels"]
-    return [kind, "labels", *(test if any(name in there for name in test) else [])]
-
-
-def _samples(arrays: dict[str, NDArray[Any]], images_name: str, labels_name: str) -> Samples:
-    images, labels = arrays[images_name], arrays[labels_name]
-    if images_name.endswith("features"):
-        images = _rows(images, images_name)
-    elif images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4 or len(images) < 10 or (images.shape[1] not in (1, 3) and images.shape[2:] != (1, 1)):
-        raise InvalidRequest(
-            f"{images_name} must be at least ten of [H, W] or [C, H, W], C 1 or 3; got {images.shape}", FIELD
-        )
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise InvalidRequest(f"{labels_name} must be whole numbers, one an image", FIELD)
-    if images.dtype == np.uint8:
-        pixels = torch.from_numpy(images).float().div_(255)
-    elif images.dtype.kind == "f":
-        pixels = torch.from_numpy(images.astype(np.float32, copy=False))
-        if not bool(((pixels >= 0) & (pixels <= 1)).all()):
-            raise InvalidRequest(f"{images_name}: floats must be finite and in [0, 1]", FIELD)
-    else:
-        raise InvalidRequest(f"{images_name} must be uint8 or floats, got {images.dtype}", FIELD)
-    if labels.min() < 0 or labels.max() >= 1000:
-        raise InvalidRequest(f"{labels_name} must be 0 to 999", FIELD)
-    return Samples(pixels, torch.from_numpy(labels.astype(np.int64)))
-
-
-def _rows(features: NDArray[Any], name: str) -> NDArray[Any]:
-    """Rows of a table [N, F] as [N, F, 1, 1]."""
-    if features.ndim != 2 or features.dtype.kind != "f" or not 1 <= features.shape[1] <= MAX_FEATURES:
-        raise InvalidRequest(
-            f"{name} must be floats [N, F], F at most {MAX_FEATURES}; got {features.dtype} {features.shape}", FIELD
-        )
-    for row, column in np.argwhere(np.isnan(features))[:1]:
-        raise InvalidRequest(f"{name}: row {row}, column {column} (from 0) is missing (NaN)", FIELD)
-    return features[:, :, None, None]
+    """Test arrays where there is one of them."""
+    names = _names_in(there)
+    test = [names.test_samples, names.test_labels]
+    return [names.samples, names.labels, *(test if any(name in there for name in test) else [])]

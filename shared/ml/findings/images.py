@@ -13,14 +13,14 @@ from torch import Tensor
 
 from shared.choices import validated
 from shared.errors import InvalidRequest
-from shared.evaluation import Label, Number, Part
+from shared.evaluation import ClassName, Label, Number, Part
 from shared.fit import MAX_FEATURES
 from shared.ml import nulls
 from shared.ml.context import JobInputs
 from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind, Triples, stated_threat_model
 from shared.ml.findings._nearest import nearest_public_of
 from shared.ml.metrics import registry
-from shared.ml.samples import Samples
+from shared.ml.samples import Samples, name_classes
 from shared.ml.scoring import Measure, mean_of_each, summary
 from shared.ml.statistics import bca, wilson
 from shared.ml.tensors import read_tensors
@@ -41,6 +41,7 @@ class Captions(Part):
     null_psnr: list[Number]
     ranks: list[Annotated[int, Field(ge=1, le=1_000_001)]] = Field(default_factory=list)
     labels: list[Label] = Field(default_factory=list)
+    names: dict[ClassName, ClassName] = Field(default_factory=dict)
     decoys: int = Field(0, ge=0, le=1_000_000)
 
 
@@ -66,6 +67,7 @@ class Images(ScoredKind):
                 dict(zip(NAMES, (images, assign(rebuilt, images), others["class_mean"]), strict=True)),
                 {
                     "labels": labels.flatten().tolist(),
+                    "names": name_classes(truth.dataset, labels.flatten().tolist()),
                     SHOWN: metrics[SHOWN]["values"],
                     f"null_{SHOWN}": metrics[SHOWN]["null_values"]["class_mean"],
                     "ranks": ranks.get("ranks", []),

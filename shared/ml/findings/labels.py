@@ -14,6 +14,7 @@ from shared.ml.finding import GroundTruth, Scored, ScoredKind, stated_threat_mod
 from shared.ml.metrics import registry
 from shared.ml.pvalues import claim_p
 from shared.ml.records import Shadows, read_json
+from shared.ml.samples import name_classes
 from shared.ml.scoring import Measure, summary
 from shared.ml.statistics import wilson
 from shared.roles import Role
@@ -32,6 +33,8 @@ class Labels(ScoredKind):
         answers, true, threat_model = _read(value, truth.labels)
         metrics = score_labels(answers, true, truth.dataset.num_classes, truth.public.labels)
         told: JSONObject = {"labels": answers.tolist(), "truth": true.tolist()}
+        if names := name_classes(truth.dataset, [*answers.flatten().tolist(), *true.flatten().tolist()]):
+            told["names"] = names
         if Role.SHADOWS in ctx.inputs:
             shadows = Shadows.read(ctx.input(Role.SHADOWS), Role.SHADOWS)
             told["claims"] = _claims(value, shadows, answers, true, ctx.params.alpha)

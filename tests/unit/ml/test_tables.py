@@ -122,7 +122,7 @@ def test_a_missing_value_is_refused_by_line_and_column(root: Path, missing: str)
     [
         (rows(9), {}, "ten rows, this one has 9"),
         ([*rows(), "1,2"], {}, "line 22 has 2 values"),
-        ([*rows(), "1,inf,m,1,bad"], {}, "line 22, column 'age': inf"),
+        ([*rows(), "1,inf,m,1,bad"], {}, "line 22, column 'age': not a number"),
         ([*rows(), '1,2,"m,1,bad'], {}, "not a table"),
         (rows(), {"target": "rsk"}, "no column 'rsk'"),
         (rows(), {"drop": ["x"]}, "no column 'x'"),

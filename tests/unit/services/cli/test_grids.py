@@ -6,6 +6,7 @@ import pytest
 
 from services.cli.grids import FIELDS, FLAGS, from_flags, is_of_a_flag, merged, taught
 from shared.jobs.spec import AuditSpec
+from tests.support.yaml_text import load_yaml
 
 
 def test_every_field_of_an_audit_has_a_flag():
@@ -56,3 +57,17 @@ def test_flags_go_before_the_file():
 )
 def test_keys_are_told_in_words(path, message, told):
     assert told in taught(path, message)
+
+
+@pytest.mark.parametrize(
+    ("word", "forget"),
+    [
+        ("rows=[4711, 12]", {"rows": [4711, 12]}),
+        ("rows=[[1, 2], [3, 4]]", {"rows": [[1, 2], [3, 4]]}),
+        ('ids=["4711"]', {"ids": ["4711"]}),
+        ('files=["cat/0007.png"]', {"files": ["cat/0007.png"]}),
+    ],
+)
+def test_deletions_are_named_by_flags_as_in_a_file(word, forget):
+    assert from_flags({"forget": [word]}) == {"forget": forget}
+    assert load_yaml(f"forget: {{{word.replace('=', ': ', 1)}}}") == {"forget": forget}

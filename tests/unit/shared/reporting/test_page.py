@@ -15,7 +15,7 @@ from shared.reporting.row_charts import ShareChart, draw_shares
 from tests.support.reports import LEAK, NOTHING, audit, defense, images, labels, membership, method, report, utility
 
 NASTY = "<script>alert(1)</script>\"' onload=x {{ 7 * 7 }} </style><img src=//evil.example>"
-PICTURE = Picture(b"a", b"b", b"c", psnr=22.0, null_psnr=13.0, rank=1, label=3)
+PICTURE = Picture(b"a", b"b", b"c", psnr=22.0, null_psnr=13.0, rank=1, class_name="3")
 
 
 def gallery(seed: int = 0, unlearning: str = "gradient_ascent", pictures: int = 2) -> Gallery:

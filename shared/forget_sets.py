@@ -1,0 +1,98 @@
+"""Forget sets that an audit spells out: by place in the training set, or by the data set's own names. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+from shared.errors import InvalidRequest
+
+Kind = Literal["rows", "ids", "files"]
+KINDS: tuple[Kind, ...] = ("rows", "ids", "files")  # names that a data set has for its records
+PLACES = "indices"  # places in a training set, which is drawn
+MAX_RECORDS = 5000  # a pool has no more
+MAX_NAME = 500
+
+
+def spelt_out(forget: Mapping[str, Any]) -> tuple[str, list[list[Any]]] | None:
+    """The parameter that spells the forget sets out, and each set as a list; None where they are drawn."""
+    for field in (PLACES, *KINDS):
+        if (given := forget.get(field)) is not None:
+            return field, [one if isinstance(one, list) else [one] for one in given]
+    return None
+
+
+def named_records(forget: Mapping[str, Any]) -> tuple[Kind, list[Any]] | None:
+    """All records that deletions name, each once."""
+    found = spelt_out(forget)
+    if found is None or found[0] == PLACES:
+        return None
+    return cast(Kind, found[0]), list(dict.fromkeys(name for one in found[1] for name in one))
+
+
+def with_deletable(dataset: Mapping[str, Any], forget: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
+    """The data set, told which records deletions name.
+
+    Args:
+        dataset: its name and params.
+        known: the parameters that it takes.
+
+    Raises:
+        InvalidRequest: it has no records of such names.
+    """
+    named = named_records(forget)
+    if named is None:
+        return dict(dataset)
+    kind, names = named
+    parameter = f"deletable_{kind}"
+    if parameter not in known:
+        others = [other for other in KINDS if f"deletable_{other}" in known]
+        way_out = f"name {' or '.join(others)}" if others else "give indices, places in the training set that is drawn"
+        raise InvalidRequest(f"{dataset['name']} has no {kind} to name: {way_out}", kind)
+    given = dataset["params"].get(parameter) or []
+    return {**dataset, "params": {**dataset["params"], parameter: [*given, *(n for n in names if n not in given)]}}
+
+
+def check_form(forget: Mapping[str, Any]) -> None:
+    """Refuse forms that people write and that mean nothing here, and show the right one.
+
+    Raises:
+        InvalidRequest: its field is the parameter alone.
+    """
+    if "class" in forget:
+        raise InvalidRequest(
+            "there is no parameter 'class'. To forget a class in each deletion, write "
+            "forget: {forget: class, deletions: 1}, and the seed draws which; to choose the samples yourself, name "
+            "them: forget: {rows: [4711]}",
+            "class",
+        )
+    given = [field for field in (PLACES, *KINDS) if forget.get(field) is not None]
+    if len(given) > 1:
+        raise InvalidRequest(f"{given[0]} and {given[1]} both say what is forgotten: leave one out", given[1])
+    for field in given:
+        _check_list(field, forget[field])
+
+
+def _check_list(field: str, value: Any) -> None:
+    entries = value if isinstance(value, list) else [value]
+    if field == PLACES:
+        if loose := [one for one in entries if _is_number(one)]:
+            one, other = (*loose, 7)[:2]
+            raise InvalidRequest(
+                f"indices holds a list for each deletion: write [[{one}], [{other}]] to forget two samples in two "
+                f"deletions, or [[{one}, {other}]] to forget both in one",
+                field,
+            )
+        return
+    names = [name for one in entries for name in (one if isinstance(one, list) else [one])]
+    shown = names[0] if names and isinstance(names[0], (int, str)) else 4711
+    if field != "rows" and any(not isinstance(name, str) for name in names):
+        raise InvalidRequest(f"{field} are text: write {field}: ['{shown}']", field)
+    if field == "rows" and any(not _is_number(name) for name in names):
+        raise InvalidRequest("rows are whole numbers from 0: write rows: [4711], or name ids or files", field)
+    if not isinstance(value, list):
+        raise InvalidRequest(f"write {field}: [{shown!r}], one entry for each deletion", field)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,182 @@
+"""Images, rows of a table and labels from arrays of the user's, or what is wrong with them and what to do.
+
+Messages name the array and the index; of values they tell only those that are no data, NaN and infinity.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shared.errors import InvalidRequest
+from shared.fit import MAX_FEATURES
+
+Array = NDArray[Any]
+Channels = Literal["first", "last"]
+MAX_CLASSES = 1000
+ROUNDING = 1e-6  # so far beyond [0, 1] a float may lie and is taken for its end
+FEWEST = 10
+
+
+def read_images(images: Array, name: str, channels: Channels | None, field: str) -> Tensor:
+    """Images [N, H, W], [N, C, H, W] or [N, H, W, C] as float32 [N, C, H, W] in [0, 1].
+
+    Raises:
+        InvalidRequest: another shape, or one that could be either; neither uint8 nor floats in [0, 1].
+    """
+    ordered = _channels_first(images, name, channels, field)
+    if ordered.dtype == np.uint8:
+        if ordered.max() <= 1:
+            raise InvalidRequest(
+                f"{name} is uint8, where 255 is white, and holds nothing above 1: multiply by 255, or give "
+                "floats in [0, 1]",
+                field,
+            )
+        return torch.from_numpy(np.ascontiguousarray(ordered)).float().div_(255)
+    if ordered.dtype.kind != "f":
+        raise InvalidRequest(
+            f"{name} must be uint8 (0 to 255) or floats in [0, 1], got {ordered.dtype}: "
+            f"{name}.astype(numpy.uint8), if its values are 0 to 255",
+            field,
+        )
+    if 0 < images.max() <= 1 / 255 + ROUNDING:
+        raise InvalidRequest(f"{name}: no float is above 1/255, and white is 1: were they divided by 255 twice?", field)
+    return _in_range(ordered, images, name, field)
+
+
+def read_features(features: Array, name: str, field: str) -> Tensor:
+    """Rows of a table [N, F] as float32 [N, F, 1, 1] in [0, 1].
+
+    Raises:
+        InvalidRequest: another shape, not floats, or one is missing or out of range.
+    """
+    if features.ndim != 2 or features.dtype.kind != "f" or not 1 <= features.shape[1] <= MAX_FEATURES:
+        raise InvalidRequest(
+            f"{name} must be floats [N, F], F at most {MAX_FEATURES}; got {features.dtype} {list(features.shape)}",
+            field,
+        )
+    _require_enough(features, name, field)
+    for row, column in np.argwhere(np.isnan(features))[:1]:
+        raise InvalidRequest(
+            f"{name}: row {row}, column {column} (from 0) is missing (NaN): fill it in, or leave out the row", field
+        )
+    return _in_range(features[:, :, None, None], features, name, field)
+
+
+def _require_enough(array: Array, name: str, field: str) -> None:
+    if len(array) < FEWEST:
+        raise InvalidRequest(f"{name} must hold at least ten samples, got {len(array)}", field)
+
+
+def _channels_first(images: Array, name: str, channels: Channels | None, field: str) -> Array:
+    shape = list(images.shape)
+    if images.ndim not in (3, 4) or 0 in shape[1:]:
+        raise InvalidRequest(f"{name} must be [N, H, W], [N, C, H, W] or [N, H, W, C]; got {shape}", field)
+    _require_enough(images, name, field)
+    if images.ndim == 3:
+        return images[:, None]
+    first, last = shape[1] in (1, 3), shape[3] in (1, 3)
+    if shape[2:] == [1, 1] and channels is None:
+        return images  # rows of a table, as they are kept
+    if channels is None and first and last:
+        raise InvalidRequest(
+            f"{name} is {shape}: the channels may be first or last; give the parameter channels", field
+        )
+    if (channels or ("first" if first else "last")) == "first" and first:
+        return images
+    if channels != "first" and last:
+        return images.transpose(0, 3, 1, 2)
+    what = ": composite the fourth, alpha, on a background" if 4 in (shape[1], shape[3]) else ""
+    raise InvalidRequest(
+        f"{name} must have 1 or 3 channels, C 1 or 3 in [N, C, H, W] or [N, H, W, C]; got {shape}{what}", field
+    )
+
+
+def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
+    """float32, what rounding put beyond [0, 1] brought back."""
+    bad = ~((given >= -ROUNDING) & (given <= 1 + ROUNDING))  # NaN too
+    if not bad.any():
+        return torch.from_numpy(np.ascontiguousarray(ordered, dtype=np.float32)).clamp_(0, 1)
+    index = np.unravel_index(int(bad.argmax()), bad.shape)
+    value = float(given[index])
+    finite = given[np.isfinite(given)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    way_out, told = "scale to [0, 1]", "above 1" if value > 1 else "below 0"  # a finite value is someone's
+    if not np.isfinite(value):
+        way_out, told = "fill it in, or leave the sample out", f"{value:g}"
+    elif low >= 0 and 1.5 < high <= 255:
+        way_out = "divide by 255"
+    elif -1 - ROUNDING <= low < 0 and high <= 1 + ROUNDING:
+        way_out = "(x + 1) / 2, if they are scaled to [-1, 1]"
+    elif low < 0:
+        way_out = "undo the normalisation (x * std + mean): the service measures mean and std itself"
+    raise InvalidRequest(
+        f"{name}{[int(i) for i in index]} is {told}: floats must be finite and in [0, 1]; {way_out}", field
+    )
+
+
+def read_labels(labels: Array, name: str, count: int, field: str) -> Array:
+    """Whole numbers of any size as int64 [N]. [N, 1] is taken too.
+
+    Raises:
+        InvalidRequest: another shape or type, or one is negative.
+    """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    elif labels.ndim == 2 and len(labels) == count:
+        raise InvalidRequest(f"{name} must be [N], got {list(labels.shape)}: if it is one-hot, {name}.argmax(1)", field)
+    if labels.ndim != 1 or len(labels) != count:
+        raise InvalidRequest(f"{name} must be [N], one an image ({count}), got {list(labels.shape)}", field)
+    if labels.dtype.kind not in "iu":
+        raise InvalidRequest(
+            f"{name} must be whole numbers, got {labels.dtype}: {name}.astype(int), if they are classes", field
+        )
+    if labels.dtype == np.uint64 and labels.max() > np.iinfo(np.int64).max:
+        raise InvalidRequest(f"{name}[{int(labels.argmax())}] is beyond 2**63 - 1: number the classes from 0", field)
+    labels = labels.astype(np.int64)
+    if labels.min() < 0:
+        raise InvalidRequest(
+            f"{name}[{int((labels < 0).argmax())}] is negative: number the classes from 0, and leave out what has none",
+            field,
+        )
+    return labels
+
+
+def find_classes(labels: Array, name: str, field: str) -> Array:
+    """The different labels, sorted: each is a class, numbered by its place here, and none is made up in between.
+
+    Raises:
+        InvalidRequest: fewer than 2, more than 1000, or hardly any comes twice.
+    """
+    classes: Array = np.unique(labels)
+    if len(classes) < 2:
+        raise InvalidRequest(f"{name} holds one class only: put samples of at least two into the file", field)
+    if len(classes) > MAX_CLASSES:
+        raise InvalidRequest(f"{name} holds {len(classes)} classes, at most {MAX_CLASSES} are taken", field)
+    if len(classes) > len(labels) / 2 and len(classes) > 20:
+        raise InvalidRequest(
+            f"{name} holds {len(classes)} different values for {len(labels)} samples: that looks like a measurement or "
+            "a number of the sample, not a class",
+            field,
+        )
+    return classes
+
+
+def number_classes(labels: Array, classes: Array, name: str, others: str, field: str) -> Tensor:
+    """Labels as places in `classes`, int64 [N].
+
+    Raises:
+        InvalidRequest: one is not among them.
+    """
+    known = np.isin(labels, classes)
+    if not known.all():
+        raise InvalidRequest(
+            f"{name}[{int((~known).argmax())}] is of a class that {others} does not have: leave the sample out, or put "
+            f"others of its class into {others}",
+            field,
+        )
+    return torch.from_numpy(np.searchsorted(classes, labels))

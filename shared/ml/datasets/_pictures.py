@@ -1,0 +1,100 @@
+"""One picture file: its middle square as pixels, upright, or why it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageColor import getrgb
+
+from shared.errors import InvalidRequest
+from shared.ml.datasets._files import open_file
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+WITH_ALPHA = ("LA", "PA", "RGBA")
+MAX_FILE = 64 << 20
+MAX_PIXELS = 50_000_000  # of one picture, by its header: nothing larger is decoded
+ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_picture(
+    file: Path, name: str, size: int, grey: bool, background: str | None, field: str
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The middle square of a picture, uint8 [C, size, size], C 1 if `grey`, else 3.
+
+    Args:
+        name: what messages call it.
+        background: the colour that transparent parts are laid on, as #rrggbb.
+
+    Raises:
+        InvalidRequest: it cannot be read, has more than one frame or more than 8 bits a channel, is too large, or is
+            transparent and there is no background.
+    """
+
+    def refuse(why: str) -> InvalidRequest:
+        return InvalidRequest(f"{name!r} {why}", field)
+
+    try:
+        with (
+            open_file(file, field, max_bytes=MAX_FILE, name=name) as raw,
+            Image.open(raw, formats=FORMATS) as opened,
+        ):
+            if opened.width * opened.height > MAX_PIXELS:
+                raise refuse(f"has {opened.width} x {opened.height} pixels: above {MAX_PIXELS:,}")
+            if opened.mode not in MODES:
+                raise refuse(f"is of mode {opened.mode}: only 8 bits a channel are read; convert it")
+            if (frames := getattr(opened, "n_frames", 1)) > 1:
+                raise refuse(f"holds {frames} pictures: keep the one that is meant, as a file of its own")
+            side = min(opened.size)
+            left, top = (opened.width - side) // 2, (opened.height - side) // 2
+            how = _UPRIGHT.get(_orientation(opened))
+            # first: resizing looks at neighbours, and a large picture takes 4 bytes a pixel
+            square = opened.crop((left, top, left + side, top + side))
+            if opened.mode in WITH_ALPHA or "transparency" in opened.info:
+                square = _on_background(square, background)
+                if square is None:
+                    raise refuse("is transparent in part: say what is behind it with the parameter background")
+            if how is not None:
+                square = square.transpose(how)
+            small = square.convert("L" if grey else "RGB").resize((size, size), Image.Resampling.BILINEAR)
+    except InvalidRequest:
+        raise
+    except UnidentifiedImageError as error:
+        raise refuse(
+            "cannot be read as a picture: it is no PNG, JPEG, WebP, BMP or PPM; convert it, or leave it out"
+        ) from error
+    except Exception as error:  # whatever a decoder makes of hostile bytes, the file must be named
+        raise refuse(f"cannot be read as a picture: {str(error)[:200]}; save it again, or leave it out") from error
+    return np.asarray(small).reshape(size, size, -1).transpose(2, 0, 1)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """How a camera was held; 1, upright, where it does not say. What else EXIF says, and how badly, is no matter."""
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # whatever a reader makes of hostile bytes
+        return 1
+
+
+def _on_background(picture: Image.Image, background: str | None) -> Any:
+    """Without alpha; None where something shows through and there is no colour behind it."""
+    colours = picture.convert("RGBA")
+    if colours.getchannel("A").getextrema() == (255, 255):
+        return colours.convert("RGB")
+    if background is None:
+        return None
+    behind = Image.new("RGBA", picture.size, (*getrgb(background)[:3], 255))
+    behind.alpha_composite(colours)
+    return behind.convert("RGB")

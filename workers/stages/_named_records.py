@@ -1,0 +1,67 @@
+"""Records that deletions name, from the data set to the training set, and out of what the public is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from shared.choices import Choice
+from shared.errors import InvalidRequest
+from shared.forget_sets import KINDS, Kind
+from shared.ml.records import Public, TrainingSet
+from shared.ml.samples import Dataset, HasRecords, Samples, digest, open_dataset
+
+
+def find_in_training(
+    dataset: Dataset, training: TrainingSet, kind: Kind, names: Sequence[int | str], field: str
+) -> list[int]:
+    """Positions in the training set of records of these names.
+
+    Raises:
+        InvalidRequest: the data set has no such records, or the training set does not hold one.
+    """
+    if not isinstance(dataset, HasRecords):
+        raise InvalidRequest(f"{training.dataset.name} has no {kind} to name: give indices", field)
+    places = {index: place for place, index in enumerate(training.indices)}
+    found = []
+    for name, index in zip(names, dataset.find(kind, names, field), strict=True):
+        if index not in places:
+            raise InvalidRequest(
+                f"{name!r} is not in this training set: name it in the data set's parameter deletable_{kind} when the "
+                "base and the original model are trained (an audit does so)",
+                field,
+            )
+        found.append(places[index])
+    return found
+
+
+def deletable_places(dataset: Dataset) -> list[int]:
+    """Positions in the train split of records that every training set holds."""
+    return dataset.deletable if isinstance(dataset, HasRecords) else []
+
+
+def public_record(choice: Choice, dataset: Dataset, split: Samples, sets: Sequence[Sequence[int]]) -> Public:
+    """PUBLIC, in which nothing tells which records deletions name: it is about the data set as it is without that.
+
+    Args:
+        sets: positions in `split`, the train split, none of a record that deletions may name.
+    """
+    if not deletable_places(dataset):
+        return Public(dataset=choice, digest=digest(split), sets=[[*one] for one in sets])
+    told = {f"deletable_{kind}" for kind in KINDS}
+    plain = Choice(name=choice.name, params={n: value for n, value in choice.params.items() if n not in told})
+    other = open_dataset(plain)
+    assert isinstance(dataset, HasRecords)
+    assert isinstance(other, HasRecords)
+    there = _inverse(other.origins)
+    moved = [there[dataset.origins[torch.tensor(one, dtype=torch.int64)]].tolist() for one in sets]
+    return Public(dataset=plain, digest=digest(other.load("train")), sets=moved)
+
+
+def _inverse(origins: Tensor) -> Tensor:
+    """By record its place in the train split; -1 where it has none."""
+    places = torch.full((int(origins.max()) + 1,), -1)
+    places[origins] = torch.arange(len(origins))
+    return places
