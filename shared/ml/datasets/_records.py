@@ -114,9 +114,9 @@ class Recorded(Measured):
         Raises:
             InvalidRequest: they are more than the pool holds.
         """
-        wanted = torch.tensor(sorted(self._deletable_numbers), dtype=torch.int64)
-        if not len(wanted):
+        if not self._deletable_numbers:
             return dict(splits)
+        wanted = torch.tensor(sorted(self._deletable_numbers), dtype=torch.int64)
         total = sum(len(split) for split in splits.values())
         _require_there(int(wanted.max()), total, "params.dataset.params.deletable_rows")
         moved = wanted[~torch.isin(wanted, splits["train"])]

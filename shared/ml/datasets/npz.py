@@ -152,8 +152,12 @@ def _drawn_splits(labels: Tensor) -> dict[str, Tensor]:
     """A fifth of all rows, drawn with a fixed seed, is the test split, but no class is there alone."""
     order = torch.randperm(len(labels), generator=generator(0, "npz test"))
     fifth = len(order) // 5
+    trained = {*labels[order[fifth:]].tolist()}
+    moved = [place for place, label in enumerate(labels[order[:fifth]].tolist()) if label not in trained]
+    if not moved:
+        return {"train": order[fifth:], "test": order[:fifth]}
     test = torch.arange(len(order)) < fifth
-    test &= torch.isin(labels[order], labels[order[fifth:]])
+    test[moved] = False
     return {"train": order[~test], "test": order[test]}
 
 

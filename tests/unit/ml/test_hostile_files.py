@@ -82,6 +82,7 @@ def test_an_npz_of_zeros_is_refused_before_it_is_unpacked(root: Path) -> None:
 def test_arrays_that_nobody_asked_for_are_not_read(root: Path) -> None:
     images, labels = np.arange(20 * 81, dtype=np.uint8).reshape(20, 9, 9), np.arange(20) % 4
     np.savez(root / "own.npz", images=images, labels=labels)
+    npz().load("train")  # pages of libraries that are used for the first time do not count
     with zipfile.ZipFile(root / "own.npz", "a", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("junk.npy", "w") as member:
             member.write(npy((300 << 20,)))
