@@ -1,10 +1,10 @@
-"""How much does unlearning leak? The whole chain of stages, with its nulls, for some seeds.
+"""How much does unlearning leak? The whole chain of stages, with baselines, for some seeds.
 
     OMP_NUM_THREADS=1 python -m benchmarks.leak --seeds 0 1 2 --out leak.json
 
-MNIST-5k and the ConvNet of width 16, unless told otherwise; 2 epochs of pretraining, N = 32, 8 deletions of one sample
-each: the first of a seeded permutation, never chosen by loss. Prints a table, writes JSON, and pictures with
---pictures FOLDER.
+MNIST-5k and the ConvNet of width 16, unless told otherwise; 2 epochs of pretraining, N = 32, 8
+deletions of one sample each: the first of a seeded permutation, never chosen by loss. Prints a
+table, writes JSON, and pictures with --pictures FOLDER.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 from torchvision.utils import save_image
 
 from shared.ml.records import ForgetSets
-from shared.ml.reproducibility import conditions
+from shared.ml.reproducibility import collect_conditions
 from shared.ml.tensors import read_tensors
 from shared.roles import Role
-from workers.context import Output
+from workers.context import StageOutput
 from workers.local import run_stage
 
-Outputs = dict[str, Output]
+Outputs = dict[str, StageOutput]
 # name -> (unlearning, attack, attack's parameters)
 ATTACKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "approximate": ("gradient_ascent", "feature_recovery", {}),
@@ -36,93 +36,124 @@ ATTACKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def timed(seconds: dict[str, float], name: str, *args: Any, **params: Any) -> Outputs:
+def run_timed_stage(seconds: dict[str, float], name: str, *args: Any, **params: Any) -> Outputs:
     start = time.perf_counter()
     outputs = run_stage(*args, **params)
     seconds[name] = round(time.perf_counter() - start, 1)
     return outputs
 
 
-def one_seed(
-    seed: int, about: dict[str, str], params: dict[str, Any], only: list[str], pictures: Path | None
+def run_seed(
+    seed: int, setup: dict[str, str], params: dict[str, Any], only: list[str], pictures: Path | None
 ) -> dict[str, Any]:
     """Every attack on the models of one seed."""
     seconds: dict[str, float] = {}
-    made = timed(seconds, "pretrain", "pretrain", {}, seed=seed, **about)
-    accuracy = json.loads(made[Role.METRICS].data)["test_accuracy"]
-    made |= timed(seconds, "train", "train", made, seed=seed, dataset=about["dataset"])
-    unlearned = {m: timed(seconds, m, "unlearn", made, m, seed=seed) for m in ("gradient_ascent", "retrain")}
+    outputs = run_timed_stage(seconds, "pretrain", "pretrain", {}, seed=seed, **setup)
+    accuracy = json.loads(outputs[Role.METRICS].data)["test_accuracy"]
+    outputs |= run_timed_stage(
+        seconds, "train", "train", outputs, seed=seed, dataset=setup["dataset"]
+    )
+    unlearned = {
+        m: run_timed_stage(seconds, m, "unlearn", outputs, m, seed=seed)
+        for m in ("gradient_ascent", "retrain")
+    }
     attacks = {}
-    for name, (unlearning, attack, own) in ATTACKS.items():
+    for name, (unlearning, attack, attack_params) in ATTACKS.items():
         if only and name not in only:
             continue
-        known = made | unlearned[unlearning]
+        inputs = outputs | unlearned[unlearning]
         search = params if attack == "feature_recovery" else {}
-        found = timed(seconds, name, "attack", known, attack, seed=seed, **search, **own)
-        evaluated = timed(seconds, f"{name}: evaluate", "evaluate", known | found, seed=seed)
+        attacked = run_timed_stage(
+            seconds, name, "attack", inputs, attack, seed=seed, **search, **attack_params
+        )
+        evaluated = run_timed_stage(
+            seconds, f"{name}: evaluate", "evaluate", inputs | attacked, seed=seed
+        )
         attacks[name] = json.loads(evaluated[Role.EVALUATION].data)
-        if pictures and Role.RECONSTRUCTION in found:
-            draw(pictures / f"{name.replace(',', '').replace(' ', '_')}_{seed}.png", known, found)
-    return {"seed": seed, "pretrain_test_accuracy": accuracy, "seconds": seconds, "attacks": attacks}
+        if pictures and Role.RECONSTRUCTION in attacked:
+            save_pictures(
+                pictures / f"{name.replace(',', '').replace(' ', '_')}_{seed}.png", inputs, attacked
+            )
+    return {
+        "seed": seed,
+        "pretrain_test_accuracy": accuracy,
+        "seconds": seconds,
+        "attacks": attacks,
+    }
 
 
-def draw(path: Path, known: Outputs, found: Outputs) -> None:
+def save_pictures(path: Path, inputs: Outputs, attacked: Outputs) -> None:
     """Truth above, reconstruction below."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    truth = ForgetSets.read(known[Role.FORGET_SETS].data, Role.FORGET_SETS).images()
-    images = read_tensors(found[Role.RECONSTRUCTION].data, Role.RECONSTRUCTION)[0]["images"].clamp(0, 1)
+    truth = ForgetSets.read(inputs[Role.FORGET_SETS].data, Role.FORGET_SETS).load_images()
+    images = read_tensors(attacked[Role.RECONSTRUCTION].data, Role.RECONSTRUCTION)[0][
+        "images"
+    ].clamp(0, 1)
     save_image(torch.cat([truth.flatten(0, 1), images.flatten(0, 1)]), path, nrow=len(truth))
 
 
-def row(seed: int, name: str, evaluation: dict[str, Any]) -> str:
+def format_row(seed: int, name: str, evaluation: dict[str, Any]) -> str:
     label = evaluation["metrics"].get("label_accuracy")
     if label:
-        right = round(sum(label["values"]))
-        return f"{seed:>4}  {name:<30} {right} of {label['n']} labels; {label['null_name']} {label['null']:.2f}"
+        hits = round(sum(label["values"]))
+        return f"{seed:>4}  {name:<30} {hits} of {label['n']} labels; {label['baseline_name']} {label['baseline']:.2f}"
     psnr, ranks = evaluation["metrics"]["psnr"], evaluation["identification"]
     return (
         f"{seed:>4}  {name:<30} {psnr['mean']:6.1f} {psnr['median']:6.1f} {psnr['worst']:6.1f} {psnr['best']:6.1f}"
-        f"  {psnr['gain']['mean']:+5.1f} [{psnr['gain']['low']:+.1f}, {psnr['gain']['high']:+.1f}] {psnr['null_name']}"
+        f"  {psnr['gain']['mean']:+5.1f} [{psnr['gain']['low']:+.1f}, {psnr['gain']['high']:+.1f}] {psnr['baseline_name']}"
         f"  {ranks['rank_1']} of {ranks['n']}"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--dataset", default="mnist_5k")
     parser.add_argument("--model", default="convnet")
-    parser.add_argument("--controls", type=int, help="deletions that are also sought by a random direction")
+    parser.add_argument(
+        "--controls",
+        type=int,
+        help="deletions that are also searched for with a random direction as target",
+    )
     parser.add_argument("--preset", default="default")
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--restarts", type=int)
     parser.add_argument("--only", nargs="+", default=[], choices=list(ATTACKS))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pictures", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    given = {
-        "preset": asked.preset,
-        "iterations": asked.iterations,
-        "restarts": asked.restarts,
-        "controls": asked.controls,
+    search_params = {
+        "preset": options.preset,
+        "iterations": options.iterations,
+        "restarts": options.restarts,
+        "controls": options.controls,
     }
-    about = {"dataset": asked.dataset, "model": asked.model}
-    params = {name: value for name, value in given.items() if value is not None}
-    print("seed  attack                         PSNR: mean median  worst   best  gain over the null, 95 %    rank 1")
+    setup = {"dataset": options.dataset, "model": options.model}
+    params = {name: value for name, value in search_params.items() if value is not None}
+    print(
+        "seed  attack                         PSNR: mean median  worst   best  gain over baseline, 95 %   rank 1"
+    )
     results = []
-    for seed in asked.seeds:
-        result = one_seed(seed, about, params, asked.only, asked.pictures)
+    for seed in options.seeds:
+        result = run_seed(seed, setup, params, options.only, options.pictures)
         results.append(result)
         for name, evaluation in result["attacks"].items():
-            print(row(seed, name, evaluation), flush=True)
+            print(format_row(seed, name, evaluation), flush=True)
         print(
             f"{seed:>4}  base model: test accuracy {result['pretrain_test_accuracy']:.3f}; seconds {result['seconds']}",
             flush=True,
         )
-        if asked.out:
-            body = {"conditions": conditions(torch.device("cpu")), "about": about, "params": params, "seeds": results}
-            asked.out.write_text(json.dumps(body, indent=1, sort_keys=True))
+        if options.out:
+            body = {
+                "conditions": collect_conditions(torch.device("cpu")),
+                "about": setup,
+                "params": params,
+                "seeds": results,
+            }
+            options.out.write_text(json.dumps(body, indent=1, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""How long planning an audit takes, and what 70 hostile audits at once do to /livez.
+"""How long planning an audit takes, and how 70 concurrent hostile audits affect /livez.
 
     python -m benchmarks.planning
 
-The catalog of this code, the served gateway with one process, SQLite. Seconds; the load average is printed beside.
+The catalog of this code, the served gateway with one process, SQLite. Seconds; the load average is
+printed beside.
 """
 
 from __future__ import annotations
@@ -22,16 +23,23 @@ from typing import Any
 
 import httpx
 
-from shared.jobs import fleet
+from shared.jobs import worker_registry
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
 from tests.support.gateway import TOKEN, GatewayProcess
-from workers.catalog import load
+from workers.catalog import load_catalog
 
 GRID: dict[str, Any] = {
     "dataset": "mnist_5k",
     "model": "convnet",
-    "unlearning": ["fine_tune", "first_order", "gradient_ascent", "retrain", "neggrad_plus", "sisa"],
+    "unlearning": [
+        "fine_tune",
+        "first_order",
+        "gradient_ascent",
+        "retrain",
+        "neggrad_plus",
+        "sisa",
+    ],
     "defenses": [
         "none",
         "pruning",
@@ -50,7 +58,7 @@ GRID: dict[str, Any] = {
     ],
     "seeds": list(range(19)),
 }
-HOSTILE: dict[str, dict[str, Any]] = {
+HOSTILE_AUDITS: dict[str, dict[str, Any]] = {
     "equal names": {
         **GRID,
         "unlearning": ["retrain"] * 32,
@@ -60,11 +68,14 @@ HOSTILE: dict[str, dict[str, Any]] = {
     },
     "the largest grid": GRID,
     "too large a grid": {**GRID, "seeds": list(range(100))},
-    "250 kB of forget sets": {**GRID, "forget": {"indices": [[n % 10 for n in range(4900)] for _ in range(25)]}},
+    "250 kB of forget sets": {
+        **GRID,
+        "forget": {"indices": [[n % 10 for n in range(4900)] for _ in range(25)]},
+    },
     "250 kB that is wrong": {**GRID, "forget": {"indices": [["x"] * 60_000]}},
 }
 # in a process of its own: the clients' work must not count as the gateway's
-PROBE = """
+PROBE_SCRIPT = """
 import httpx, json, sys, time
 url, until, seconds = sys.argv[1], time.time() + float(sys.argv[2]), []
 with httpx.Client(trust_env=False, timeout=60) as client:
@@ -77,23 +88,30 @@ print(json.dumps(seconds))
 """
 
 
-def dry_run(url: str, body: dict[str, Any]) -> tuple[int, int, float]:
+def post_dry_run(url: str, body: dict[str, Any]) -> tuple[int, int, float]:
     """Status, length of the answer, seconds."""
     start = time.perf_counter()
-    signed = {"Authorization": f"Bearer {TOKEN}"}
-    answer = httpx.post(f"{url}/v1/audits?dry_run=true", json=body, headers=signed, trust_env=False, timeout=600)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    answer = httpx.post(
+        f"{url}/v1/audits?dry_run=true", json=body, headers=headers, trust_env=False, timeout=600
+    )
     return answer.status_code, len(answer.content), time.perf_counter() - start
 
 
-def at_once(url: str, body: dict[str, Any], posts: int, seconds: float) -> dict[str, Any]:
-    """So many posts at once, and what /livez takes meanwhile."""
-    command = [sys.executable, "-c", PROBE, url, str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as probe, ThreadPoolExecutor(posts) as pool:
-        answers = list(pool.map(lambda _: dry_run(url, body), range(posts)))
+def post_concurrently(url: str, body: dict[str, Any], posts: int, watch_s: float) -> dict[str, Any]:
+    """Send `posts` requests at once, and measure /livez meanwhile."""
+    command = [sys.executable, "-c", PROBE_SCRIPT, url, str(watch_s)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as probe,
+        ThreadPoolExecutor(posts) as pool,
+    ):
+        answers = list(pool.map(lambda _: post_dry_run(url, body), range(posts)))
         livez = json.loads(probe.communicate()[0])
     return {
         "bytes": len(json.dumps(body)),
-        "answers": {str(code): n for code, n in sorted(Counter(code for code, _, _ in answers).items())},
+        "answers": {
+            str(code): n for code, n in sorted(Counter(code for code, _, _ in answers).items())
+        },
         "all_answered_s": round(max(took for _, _, took in answers), 2),
         "livez_p50_s": round(statistics.median(livez), 4),
         "livez_max_s": round(max(livez), 3),
@@ -104,21 +122,26 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--posts", type=int, default=70, help="hostile posts at once")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for which /livez is watched")
-    given = parser.parse_args()
-    catalog, spec = load(), AuditSpec.model_validate(GRID)
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long /livez is measured")
+    options = parser.parse_args()
+    catalog, spec = load_catalog(), AuditSpec.model_validate(GRID)
     start = time.process_time()
     jobs = len(plan(spec, catalog))
     print(f"plan: {jobs} jobs in {time.process_time() - start:.2f} s of CPU")
     with tempfile.TemporaryDirectory() as folder:
         gateway = GatewayProcess(Path(folder))
-        fleet.publish(gateway.db, catalog)
+        worker_registry.publish_catalog(gateway.db, catalog)
         gateway.start()
         try:
-            took = [dry_run(gateway.url, GRID) for _ in range(5)]
-            print(f"dry run: {statistics.median(t for _, _, t in took):.2f} s, {took[0][1]:,} bytes")
-            for name, body in HOSTILE.items():
-                print(f"{given.posts} x {name}: {at_once(gateway.url, body, given.posts, given.seconds)}", flush=True)
+            took = [post_dry_run(gateway.url, GRID) for _ in range(5)]
+            print(
+                f"dry run: {statistics.median(t for _, _, t in took):.2f} s, {took[0][1]:,} bytes"
+            )
+            for name, body in HOSTILE_AUDITS.items():
+                print(
+                    f"{options.posts} x {name}: {post_concurrently(gateway.url, body, options.posts, options.seconds)}",
+                    flush=True,
+                )
             print("load average", [round(x, 2) for x in os.getloadavg()])
         finally:
             gateway.stop()

@@ -1,1 +1,2 @@
-"""What users talk to: the gateway, its client, the command line, and administration. No torch in here."""
+"""What users talk to: the gateway, its client, the command line, and administration. No torch in
+here."""

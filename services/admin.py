@@ -1,8 +1,8 @@
-"""`python -m services.admin`: bring the job store's schema up to date, back it up, or find out what is wrong.
+"""`python -m services.admin`: migrate or back up the job store, or check the installation.
 
-migrate      make or upgrade the schema; a SQLite file is copied first
-backup FILE  copy a SQLite job store, also while it is in use (PostgreSQL: pg_dump)
-doctor       check settings, job store, schema, broker and artifacts, and say what to do
+migrate      create or upgrade the schema; a SQLite file is copied first
+backup FILE  copy a SQLite job store, even while it is in use (PostgreSQL: pg_dump)
+doctor       check settings, job store, schema, broker and artifacts, and suggest fixes
 """
 
 from __future__ import annotations
@@ -20,164 +20,186 @@ import redis
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
 from shared.errors import InvalidRequest, PalimpsestError
-from shared.jobs import fleet
+from shared.jobs import worker_registry
 from shared.jobs.database import Database
-from shared.jobs.migrations import copy_before_migrating, migrate, require_current
+from shared.jobs.migrations import copy_before_migrating, migrate, require_current_schema
 
-BROKER_TIMEOUT = 3.0  # seconds
+BROKER_TIMEOUT_S = 3.0  # seconds
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one check found; `todo` says what to do about it."""
+class CheckResult:
+    """The result of one check; `todo` is how to fix it."""
 
-    what: str
+    name: str
     ok: bool
     detail: str
-    todo: str = ""
+    remedy: str = ""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when all is well, 1 when something is not, 2 for wrong use or settings."""
+    """Returns 0 if all is well, 1 if something failed, 2 for usage errors or invalid settings."""
     parser = argparse.ArgumentParser(
-        prog="python -m services.admin", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m services.admin",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=["migrate", "backup", "doctor"])
-    parser.add_argument("file", nargs="?", type=Path, help="where the backup goes")
-    given = parser.parse_args(arguments)
-    if (given.command == "backup") != (given.file is not None):
-        parser.error("backup needs a FILE, the other commands take none")
+    parser.add_argument("file", nargs="?", type=Path, help="where to write the backup")
+    options = parser.parse_args(arguments)
+    if (options.command == "backup") != (options.file is not None):
+        parser.error("backup needs a FILE; the other commands take none")
     try:
         settings = load_settings()
     except InvalidRequest as error:
-        _say(f"{error}", sys.stderr)
+        _print_line(f"{error}", sys.stderr)
         return 2
-    if given.command == "backup":
-        return _backup(settings, given.file)
-    return _migrate(settings) if given.command == "migrate" else _doctor(settings)
+    if options.command == "backup":
+        return _run_backup(settings, options.file)
+    return _run_migrate(settings) if options.command == "migrate" else _run_doctor(settings)
 
 
-def _backup(settings: Settings, file: Path) -> int:
+def _run_backup(settings: Settings, target: Path) -> int:
     db = Database(settings.database_url)
     try:
-        require_current(db)
-        db.copy_to(file)
+        require_current_schema(db)
+        db.copy_to(target)
     except (PalimpsestError, OSError, sqlite3.Error) as error:
-        _say(f"backup: {_first_line(error)}", sys.stderr)
+        _print_line(f"backup: {_summarize_error(error)}", sys.stderr)
         return 1
     finally:
         db.close()
-    _say(f"the job store was copied to {file.name}: now copy the artifacts")
+    _print_line(f"the job store was copied to {target.name}; now copy the artifacts")
     return 0
 
 
-def _migrate(settings: Settings) -> int:
+def _run_migrate(settings: Settings) -> int:
     try:
         db = Database(settings.database_url)
-        if copy := copy_before_migrating(db):
-            _say(f"the job store was copied to {copy.name}, beside it, before its schema is changed")
+        if copied_to := copy_before_migrating(db):
+            _print_line(
+                f"the job store was copied to {copied_to.name} in the same folder before the migration"
+            )
         migrate(db)
         db.close()
-    except Exception as error:  # whatever the driver or the URL parser says, the user needs one line of it
-        _say(f"migrate: {_first_line(error)}; look at PALIMPSEST_DATABASE_URL", sys.stderr)
+    except Exception as error:
+        # whatever the driver or the URL parser says, the user needs one line of it
+        _print_line(
+            f"migrate: {_summarize_error(error)}; check PALIMPSEST_DATABASE_URL", sys.stderr
+        )
         return 1
-    _say("the job store's schema is up to date")
+    _print_line("the job store's schema is up to date")
     return 0
 
 
-def _doctor(settings: Settings) -> int:
-    findings = examine(settings)
+def _run_doctor(settings: Settings) -> int:
+    findings = run_checks(settings)
     for finding in findings:
-        _say(f"{'ok  ' if finding.ok else 'BAD '} {finding.what:<10} {finding.detail}")
-        if finding.todo:
-            _say(f"     {'':<10} -> {finding.todo}")
+        _print_line(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name:<10} {finding.detail}")
+        if finding.remedy:
+            _print_line(f"     {'':<10} -> {finding.remedy}")
     return 0 if all(f.ok for f in findings) else 1
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """All checks, each on its own: one that fails does not hide the others."""
-    checks: list[tuple[str, Callable[[Settings], Finding]]] = [
-        ("token", _token),
-        ("store", _store),
-        ("broker", _broker),
-        ("artifacts", _artifacts),
-        ("workers", _workers),
+def run_checks(settings: Settings) -> list[CheckResult]:
+    """Run all checks independently: one that fails does not hide the others."""
+    checks: list[tuple[str, Callable[[Settings], CheckResult]]] = [
+        ("token", _check_token),
+        ("store", _check_store),
+        ("broker", _check_broker),
+        ("artifacts", _check_artifacts),
+        ("workers", _check_workers),
     ]
-    found = []
-    for what, check in checks:
+    results = []
+    for name, check in checks:
         try:
-            found.append(check(settings))
-        except Exception as error:  # a doctor that dies of what it looks for helps nobody
-            found.append(Finding(what, False, _first_line(error), _REMEDIES.get(what, "")))
-    return found
+            results.append(check(settings))
+        except Exception as error:  # whatever a check raises is its result
+            results.append(
+                CheckResult(name, False, _summarize_error(error), _REMEDIES.get(name, ""))
+            )
+    return results
 
 
 _REMEDIES = {
-    "store": "look at PALIMPSEST_DATABASE_URL; is the database up and may you write there?",
-    "broker": "start Redis, or look at PALIMPSEST_BROKER_URL; until then jobs start seconds later, none is lost",
-    "artifacts": "look at PALIMPSEST_ARTIFACTS_URL; may this process write there?",
-    "workers": "the job store has to be well first",
+    "store": "check PALIMPSEST_DATABASE_URL, and that the database is running and writable",
+    "broker": "start Redis, or check PALIMPSEST_BROKER_URL; until then jobs start a few seconds late, none is lost",
+    "artifacts": "check PALIMPSEST_ARTIFACTS_URL, and that this process may write there",
+    "workers": "fix the job store first",
 }
 
 
-def _token(settings: Settings) -> Finding:
+def _check_token(settings: Settings) -> CheckResult:
     if settings.token and settings.token.get_secret_value().strip():
-        return Finding("token", True, "set")
-    return Finding("token", False, "not set", "set PALIMPSEST_TOKEN: the gateway does not start without it")
+        return CheckResult("token", True, "set")
+    return CheckResult(
+        "token", False, "not set", "set PALIMPSEST_TOKEN: the gateway does not start without it"
+    )
 
 
-def _store(settings: Settings) -> Finding:
+def _check_store(settings: Settings) -> CheckResult:
     db = Database(settings.database_url)
     try:
-        require_current(db)
+        require_current_schema(db)
         with db.write():
             pass
     finally:
         db.close()
-    return Finding("store", True, f"{db.url.render_as_string(hide_password=True)}, schema is current")
+    return CheckResult(
+        "store", True, f"{db.url.render_as_string(hide_password=True)}, schema is current"
+    )
 
 
-def _broker(settings: Settings) -> Finding:
+def _check_broker(settings: Settings) -> CheckResult:
     url = settings.broker_url.get_secret_value()
-    with redis.from_url(url, socket_connect_timeout=BROKER_TIMEOUT, socket_timeout=BROKER_TIMEOUT) as connection:
+    with redis.from_url(
+        url, socket_connect_timeout=BROKER_TIMEOUT_S, socket_timeout=BROKER_TIMEOUT_S
+    ) as connection:
         info = connection.info("server")
         policy = connection.config_get("maxmemory-policy").get("maxmemory-policy")
     version = str(info.get("redis_version", "?"))
     if policy != "noeviction":
-        todo = "set maxmemory-policy noeviction, or bells are thrown away when memory runs out"
-        return Finding("broker", True, f"version {version}, maxmemory-policy {policy}", todo)
-    return Finding("broker", True, f"version {version}")
+        remedy = "set maxmemory-policy noeviction, or wake-ups are dropped when memory runs out"
+        return CheckResult("broker", True, f"version {version}, maxmemory-policy {policy}", remedy)
+    return CheckResult("broker", True, f"version {version}")
 
 
-def _artifacts(settings: Settings) -> Finding:
+def _check_artifacts(settings: Settings) -> CheckResult:
     store = ArtifactStore.from_url(settings.artifacts_url)
-    written = store.put(b"palimpsest doctor\n")
-    store.get(written)
-    return Finding("artifacts", True, f"{settings.artifacts_url}, written and read back")
+    sha256 = store.put(b"palimpsest doctor\n")
+    store.get(sha256)
+    return CheckResult("artifacts", True, f"{settings.artifacts_url}, written and read back")
 
 
-def _workers(settings: Settings) -> Finding:
+def _check_workers(settings: Settings) -> CheckResult:
     db = Database(settings.database_url)
     try:
-        live = fleet.live_by_stage(db)
-        digest = fleet.latest_digest(db)
+        live = worker_registry.count_live_by_stage(db)
+        digest = worker_registry.get_catalog_digest(db)
     finally:
         db.close()
     if digest is None:
-        return Finding("workers", False, "no catalog was published", "start a worker: python -m workers")
-    if not live:
-        return Finding(
-            "workers", False, "none is live: jobs are accepted and wait", "start a worker: python -m workers"
+        return CheckResult(
+            "workers", False, "no catalog has been published", "start a worker: python -m workers"
         )
-    return Finding("workers", True, ", ".join(f"{stage} {n}" for stage, n in sorted(live.items())))
+    if not live:
+        return CheckResult(
+            "workers",
+            False,
+            "none is live: jobs are accepted but wait",
+            "start a worker: python -m workers",
+        )
+    return CheckResult(
+        "workers", True, ", ".join(f"{stage} {n}" for stage, n in sorted(live.items()))
+    )
 
 
-def _first_line(error: Exception) -> str:
+def _summarize_error(error: Exception) -> str:
     text = str(error) if isinstance(error, PalimpsestError) else f"{type(error).__name__}: {error}"
     return text.strip().partition("\n")[0]
 
 
-def _say(text: str, stream: TextIO | None = None) -> None:
+def _print_line(text: str, stream: TextIO | None = None) -> None:
     print(text, file=stream or sys.stdout)
 
 

@@ -1,4 +1,5 @@
-"""`python -m services.reconciler`: puts lost attempts back and rings bells that were lost. Any number may run."""
+"""`python -m services.reconciler`: requeues jobs of lost attempts and re-sends lost wake-ups. Any
+number may run."""
 
 from __future__ import annotations
 
@@ -13,68 +14,85 @@ import structlog
 from shared import logs
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError, TransientError
-from shared.jobs import fleet, reconcile
+from shared.jobs import reconcile, worker_registry
 from shared.jobs.database import Database
-from shared.jobs.migrations import require_current
-from shared.jobs.queue import Bell, CeleryBell, make_celery
-from shared.jobs.reconcile import Watch
+from shared.jobs.migrations import require_current_schema
+from shared.jobs.queue import CeleryWakeup, WakeupQueue, make_celery
+from shared.jobs.reconcile import ExpiryGuard
 
 log = structlog.get_logger()
 
 
-class Depths(Protocol):
-    """How many bells lie on a stage's queue."""
+class QueueDepth(Protocol):
+    """The number of wake-ups on a stage's queue."""
 
     def __call__(self, stage: str) -> int: ...
 
 
-BELLS = 2  # that lie ready for each live worker of a stage, while there are jobs: never one a job
+# wake-ups kept on the queue for each live worker of a stage while there are jobs, instead of one
+# per job
+WAKEUPS_PER_WORKER = 2
 
 
-def missing_bells(claimable: Mapping[str, int], depth: Depths) -> dict[str, int]:
-    """Bells to ring so that one lies on the queue for each job that is counted."""
+def count_missing_wakeups(claimable: Mapping[str, int], depth: QueueDepth) -> dict[str, int]:
+    """How many wake-ups to send per stage, so that the queue has one for each counted job."""
     return {stage: more for stage, n in claimable.items() if n and (more := n - depth(stage)) > 0}
 
 
-def look(db: Database, bell: Bell, depth: Depths, settings: Settings, watch: Watch) -> None:
+def reconcile_once(
+    db: Database, wakeup: WakeupQueue, depth: QueueDepth, settings: Settings, guard: ExpiryGuard
+) -> None:
     """One round."""
-    if shortened := reconcile.bound_times(db, settings.lease, settings.retry_backoff_s):
-        log.warning("the job store's clock was set back: leases and pauses shortened", jobs=shortened)
-    for job in reconcile.expire_leases(db, watch, settings.max_lost, settings.retry_backoff_s):
+    if shortened_count := reconcile.clamp_future_times(
+        db, settings.lease_s, settings.retry_backoff_s
+    ):
+        log.warning(
+            "the job store's clock was set back: leases and pauses shortened", jobs=shortened_count
+        )
+    for job in reconcile.expire_leases(
+        db, guard, settings.max_lost_attempts, settings.retry_backoff_s
+    ):
         log.warning("lease expired", job=job)
     reconcile.finish_cancels(db)
-    enough = {stage: BELLS * n for stage, n in fleet.live_by_stage(db).items()}
-    for stage, n in missing_bells(reconcile.count_claimable(db, enough), depth).items():
+    limits = {
+        stage: WAKEUPS_PER_WORKER * n
+        for stage, n in worker_registry.count_live_by_stage(db).items()
+    }
+    for stage, n in count_missing_wakeups(reconcile.count_claimable(db, limits), depth).items():
         for _ in range(n):
-            bell.ring(stage)
-    if watch.set_back:  # last: it is the longest, and the least urgent
-        watch.set_back = bool(moved := reconcile.bound_ages(db))
-        if moved:
-            log.warning("the job store's clock was set back: what was queued is not left behind", jobs=moved)
+            wakeup.notify(stage)
+    if guard.clock_set_back:  # last: it is the longest, and the least urgent
+        guard.clock_set_back = bool(shifted_count := reconcile.shift_future_queue_times(db))
+        if shifted_count:
+            log.warning(
+                "the job store's clock was set back: queue times adjusted", jobs=shifted_count
+            )
 
 
 def main() -> int:
-    """Look every few seconds until told to end; 2 when it cannot start."""
-    logs.setup()
-    ended = threading.Event()
+    """Reconcile every few seconds until stopped; returns 2 if it cannot start."""
+    logs.configure_logging()
+    stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: stopped.set())
     try:
         settings = load_settings()
         db = Database(settings.database_url)
-        require_current(db)
+        require_current_schema(db)
     except PalimpsestError as error:
         sys.stderr.write(f"reconciler: {error}\n")
         return 2
-    bell = CeleryBell(make_celery(settings.broker_url.get_secret_value()))
-    watch = Watch(settings.lease, settings.reconcile_every)
-    while not ended.wait(settings.reconcile_every):
+    wakeup = CeleryWakeup(make_celery(settings.broker_url.get_secret_value()))
+    guard = ExpiryGuard(settings.lease_s, settings.reconcile_interval_s)
+    while not stopped.wait(settings.reconcile_interval_s):
         try:
-            look(db, bell, bell.lying, settings, watch)
+            reconcile_once(db, wakeup, wakeup.depth, settings, guard)
         except TransientError as error:
-            log.warning("the job store is away; trying again", error=str(error))
+            log.warning("the job store is unreachable; retrying", error=str(error))
         except Exception as error:  # whatever kombu and redis raise when the broker is away
-            log.warning("bells not rung; trying again", error=f"{type(error).__name__}: {error}")
+            log.warning(
+                "wake-ups were not sent; retrying", error=f"{type(error).__name__}: {error}"
+            )
     return 0
 
 

@@ -1,8 +1,9 @@
 """The catalog: what workers can run, as data.
 
-Workers describe their plugins and publish the description at start. The gateway validates a job with it
-and never imports a plugin. `Catalog.check()` is the one place where stage, method, parameters and roles
-are held against that description; the worker validates again with the real `Params`.
+Workers describe their plugins and publish the description at start. The gateway validates a job
+with it and never imports a plugin. `Catalog.check()` is the one place where stage, method,
+parameters and roles are held against that description; the worker validates again with the real
+`Params`.
 """
 
 from __future__ import annotations
@@ -18,30 +19,38 @@ from typing import Any
 from jsonschema.protocols import Validator
 from pydantic import TypeAdapter, ValidationError
 
-from shared.catalog_entry import Entry as Entry
+from shared.catalog_entry import CatalogEntry as CatalogEntry
+from shared.compatibility import incompatibility_reason
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest, PluginImportError
-from shared.fit import misfit
-from shared.param_schema import check_schema, data_paths, explain, one_way, validator_of
+from shared.param_schema import (
+    build_validator,
+    check_schema,
+    explain_error,
+    iter_data_paths,
+    normalize_numbers,
+)
 from shared.plugins import DatasetTraits, JSONObject, ModelTraits, StageTraits
+from shared.wiring import RunWhen
 
-NUMBERED = re.compile(r"_[1-9][0-9]{0,5}$")
-# Bounds of what workers publish. The plugins that come along: 62 entries, 70 kB, the longest 3.5 kB.
+NUMBERED_ROLE = re.compile(r"_[1-9][0-9]{0,5}$")
+# Bounds of what workers publish. The plugins that come along: 62 entries, 70 kB, the longest 3.5
+# kB.
 MAX_ENTRIES = 1000
 MAX_BYTES = 4 * 2**20
 MAX_ENTRY_BYTES = 64 * 2**10
-_ENTRIES = TypeAdapter(list[Entry])
+_ENTRIES = TypeAdapter(list[CatalogEntry])
 
 
 @dataclass(frozen=True)
 class CheckedJob:
     """What a valid (stage, method, params) comes to.
 
-    `params` holds every parameter, defaults filled in. `plugins` are the `kind:name` that the worker must
-    have. `needs` are the roles its inputs must name, `uses` those they may, `many` those they may number.
-    A `tolerant` job runs when its inputs have ended, with those that succeeded. `code` is one digest over
-    the code of all its plugins. `data_files` are those of the data root that its parameters name, and those that its
-    plugins read without being told.
+    `params` holds every parameter, defaults filled in. `plugins` are the `kind:name` that the
+    worker must have. `needs` are the roles its inputs must name, `uses` those they may, `many`
+    those they may number. `run_when` says whether it waits for all inputs to succeed or only to
+    finish. `code` is one digest over the code of all its plugins. `data_files` are those of the
+    data root that its parameters name, and those that its plugins read without being told.
     """
 
     params: JSONObject
@@ -50,7 +59,7 @@ class CheckedJob:
     uses: tuple[str, ...]
     many: tuple[str, ...]
     produces: tuple[str, ...]
-    tolerant: bool
+    run_when: RunWhen
     code: str
     data_files: tuple[DataFile, ...] = ()
 
@@ -58,10 +67,13 @@ class CheckedJob:
 class Catalog:
     """All published entries, by kind and name."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[CatalogEntry]) -> None:
         self._entries = {(e.kind, e.name): e for e in entries}
         self._validators: dict[tuple[str, str], Validator] = {}
-        self._completed: dict[tuple[str, str, str], tuple[JSONObject, list[Entry]] | InvalidRequest] | None = None
+        self._completed_params: (
+            dict[tuple[str, str, str], tuple[JSONObject, list[CatalogEntry]] | InvalidRequest]
+            | None
+        ) = None
 
     @classmethod
     def from_json(cls, body: list[JSONObject]) -> Catalog:
@@ -75,19 +87,24 @@ class Catalog:
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise PluginImportError(f"an entry of the catalog is wrong: {where}: {first['msg']}") from error
+            raise PluginImportError(
+                f"an entry of the catalog is wrong: {where}: {first['msg']}"
+            ) from error
         catalog.require_bounded()
         return catalog
 
     def require_bounded(self) -> None:
-        """Refuse a catalog that would make whoever validates with it look elsewhere, or work without bound.
+        """Refuse a catalog that would make whoever validates with it look elsewhere, or work
+        without bound.
 
         Raises:
-            PluginImportError: too many entries, one too long, or a schema outside of `shared.param_schema`; it names
-                the plugin.
+            PluginImportError: too many entries, one too long, or a schema outside of
+                `shared.param_schema`; it names the plugin.
         """
         if len(self._entries) > MAX_ENTRIES:
-            raise PluginImportError(f"a catalog of {len(self._entries)} plugins: at most {MAX_ENTRIES}")
+            raise PluginImportError(
+                f"a catalog of {len(self._entries)} plugins: at most {MAX_ENTRIES}"
+            )
         total = 0
         for entry in self:
             who = f"{entry.kind} {entry.name}"[:100]
@@ -97,15 +114,18 @@ class Catalog:
             except ValueError as error:
                 raise PluginImportError(f"the parameters of {who}: {error}") from error
             if size > MAX_ENTRY_BYTES:
-                raise PluginImportError(f"the description of {who} has {size} bytes, above {MAX_ENTRY_BYTES}")
+                raise PluginImportError(
+                    f"the description of {who} has {size} bytes, above {MAX_ENTRY_BYTES}"
+                )
             total += size
         if total > MAX_BYTES:
             raise PluginImportError(f"a catalog of {total} bytes: at most {MAX_BYTES}")
 
-    def remembering(self) -> Catalog:
-        """The same catalog, which validates each set of parameters once. For the time of one plan: it only grows."""
+    def with_cache(self) -> Catalog:
+        """The same catalog, which validates each set of parameters once. For the time of one plan:
+        it only grows."""
         catalog = Catalog(self._entries.values())
-        catalog._validators, catalog._completed = self._validators, {}
+        catalog._validators, catalog._completed_params = self._validators, {}
         return catalog
 
     def to_json(self) -> list[JSONObject]:
@@ -127,10 +147,10 @@ class Catalog:
         """Every `kind:name`."""
         return frozenset(f"{k}:{n}" for k, n in self._entries)
 
-    def names(self, kind: str) -> list[str]:
+    def list_names(self, kind: str) -> list[str]:
         return sorted(n for k, n in self._entries if k == kind)
 
-    def get(self, kind: str, name: str, field: str) -> Entry:
+    def get(self, kind: str, name: str, field: str) -> CatalogEntry:
         """The entry, or an error that lists the names there are and the nearest one.
 
         Raises:
@@ -138,10 +158,11 @@ class Catalog:
         """
         entry = self._entries.get((kind, name))
         if entry is None:
-            known = self.names(kind)
+            known = self.list_names(kind)
             if not known:
                 raise InvalidRequest(
-                    f"no worker has published any {kind} yet: start one, then look at /v1/catalog", field
+                    f"no worker has published any {kind} yet: start one, then look at /v1/catalog",
+                    field,
                 )
             near = get_close_matches(name[:100], known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
@@ -152,40 +173,53 @@ class Catalog:
         """Validate stage, method and parameters, and say what inputs they ask for.
 
         Raises:
-            InvalidRequest: with the field's dotted path: unknown stage, method or plugin; a parameter
-                unknown, of the wrong type or out of bounds; a model that does not fit the data.
+            InvalidRequest: with the field's dotted path: unknown stage, method or plugin; a
+                parameter unknown, of the wrong type or out of bounds; a model that does not fit the
+                data.
         """
         entry = self.get("stage", stage, "stage")
         entries = [entry]
         if entry.methods is not None:
             if not method:
                 raise InvalidRequest(
-                    f"stage {stage!r} needs a method. Known: {', '.join(self.names(entry.methods))}", "method"
+                    f"stage {stage!r} needs a method. Known: {', '.join(self.list_names(entry.methods))}",
+                    "method",
                 )
             entries.append(self.get(entry.methods, method, "method"))
         elif method:
-            raise InvalidRequest(f"stage {stage!r} has no methods, got {method!r}: leave it out", "method")
+            raise InvalidRequest(
+                f"stage {stage!r} has no methods, got {method!r}: leave it out", "method"
+            )
 
         complete: JSONObject = {}
         used = list(entries)
         for part, given in zip(entries, split_params(params, entries), strict=True):
-            complete |= self._complete_once(part, given, used)
-        self._fit(used)
+            complete |= self._complete_cached(part, given, used)
+        self._check_compatibility(used)
 
-        needs = tuple(dict.fromkeys(role for e in entries for role in e.needed(complete)))
+        needs = tuple(dict.fromkeys(role for e in entries for role in e.list_needs(complete)))
         uses = tuple(dict.fromkeys(role for e in entries for role in e.uses))
-        produces = tuple(dict.fromkeys(role for e in entries for role in e.made(complete)))
+        produces = tuple(dict.fromkeys(role for e in entries for role in e.list_outputs(complete)))
         names = tuple(sorted({f"{e.kind}:{e.name}" for e in used}))
-        own = entry.as_a(StageTraits)
+        traits = entry.get_traits(StageTraits)
         # a stage that runs every plugin of a kind (evaluate: metrics) runs their code too
-        ran = [*used, *(e for e in self if e.kind in own.runs)]
-        code = hashlib.sha256("\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in ran})).encode()).hexdigest()
-        many, tolerant = tuple(entry.many), own.tolerant
-        found = [file for e in entries for file in self._data_files(e, complete, "params")]
-        files = {file.path: file for file in sorted(found, key=lambda file: not file.optional)}  # named is not optional
-        return CheckedJob(complete, names, needs, uses, many, produces, tolerant, code, tuple(files.values()))
+        run_entries = [*used, *(e for e in self if e.kind in traits.runs)]
+        code = hashlib.sha256(
+            "\n".join(sorted({f"{e.kind}:{e.name}={e.code}" for e in run_entries})).encode()
+        ).hexdigest()
+        many, run_when = tuple(entry.many), traits.run_when
+        data_files = [
+            file for e in entries for file in self._iter_data_files(e, complete, "params")
+        ]
+        # named is not optional
+        files = {file.path: file for file in sorted(data_files, key=lambda file: not file.optional)}
+        return CheckedJob(
+            complete, names, needs, uses, many, produces, run_when, code, tuple(files.values())
+        )
 
-    def check(self, stage: str, method: str | None, params: Mapping[str, Any], roles: Iterable[str]) -> CheckedJob:
+    def check(
+        self, stage: str, method: str | None, params: Mapping[str, Any], roles: Iterable[str]
+    ) -> CheckedJob:
         """Validate one job as far as it can be without running it.
 
         Args:
@@ -198,75 +232,99 @@ class Catalog:
         check_roles(job, stage, method, roles)
         return job
 
-    def _fit(self, used: Iterable[Entry]) -> None:
-        """Refuse a model that cannot take the data set beside it, as far as that is known before a file is read."""
+    def _check_compatibility(self, used: Iterable[CatalogEntry]) -> None:
+        """Refuse a model that cannot take the data set beside it, as far as that is known before a
+        file is read."""
         by_kind = {entry.kind: entry for entry in used}
         if "model" in by_kind and "dataset" in by_kind:
             model, dataset = by_kind["model"], by_kind["dataset"]
-            shape = dataset.as_a(DatasetTraits).input_shape or ()
-            if why := misfit(model.name, model.as_a(ModelTraits), shape):
+            shape = dataset.get_traits(DatasetTraits).input_shape or ()
+            if why := incompatibility_reason(model.name, model.get_traits(ModelTraits), shape):
                 models = (e for e in self if e.kind == "model")
-                fitting = [e.name for e in models if not misfit(e.name, e.as_a(ModelTraits), shape)]
-                raise InvalidRequest(f"{why} ({dataset.name}). Models that fit: {', '.join(fitting)}", "params.model")
+                fitting = [
+                    e.name
+                    for e in models
+                    if not incompatibility_reason(e.name, e.as_a(ModelTraits), shape)
+                ]
+                raise InvalidRequest(
+                    f"{why} ({dataset.name}). Models that fit: {', '.join(fitting)}", "params.model"
+                )
 
-    def _complete_once(self, entry: Entry, given: JSONObject, used: list[Entry]) -> JSONObject:
-        if self._completed is None:
+    def _complete_cached(
+        self, entry: CatalogEntry, given: JSONObject, used: list[CatalogEntry]
+    ) -> JSONObject:
+        if self._completed_params is None:
             return self._complete(entry, given, "params", used)
         key = (entry.kind, entry.name, json.dumps(given, sort_keys=True))
-        if key not in self._completed:
-            inner: list[Entry] = []
+        if key not in self._completed_params:
+            inner: list[CatalogEntry] = []
             try:
-                self._completed[key] = (self._complete(entry, given, "params", inner), inner)
+                self._completed_params[key] = (self._complete(entry, given, "params", inner), inner)
             except InvalidRequest as error:
-                self._completed[key] = error
-        found = self._completed[key]
-        if isinstance(found, InvalidRequest):
-            raise InvalidRequest(found.message, found.field)
-        used += found[1]
-        return found[0]
+                self._completed_params[key] = error
+        cached = self._completed_params[key]
+        if isinstance(cached, InvalidRequest):
+            raise InvalidRequest(cached.message, cached.field)
+        used += cached[1]
+        return cached[0]
 
-    def _complete(self, entry: Entry, given: Mapping[str, Any], path: str, used: list[Entry]) -> JSONObject:
+    def _complete(
+        self, entry: CatalogEntry, given: Mapping[str, Any], path: str, used: list[CatalogEntry]
+    ) -> JSONObject:
         """`given` with defaults, inner plugins checked and added to `used`."""
         values = dict(given)
         for name, schema in entry.properties.items():
             if name not in values and "default" in schema:
                 values[name] = schema["default"]
             if name in values:
-                values[name] = one_way(values[name], schema)
+                values[name] = normalize_numbers(values[name], schema)
             if name in values and "x-plugin" in schema:
-                values[name] = self._choice(schema["x-plugin"], values[name], f"{path}.{name}", used)
-        for error in self._validator(entry).iter_errors(values):
-            raise InvalidRequest(*explain(error, f"{entry.kind} {entry.name}", entry.properties, path))
+                values[name] = self._complete_plugin_ref(
+                    schema["x-plugin"], values[name], f"{path}.{name}", used
+                )
+        for error in self._get_validator(entry).iter_errors(values):
+            raise InvalidRequest(
+                *explain_error(error, f"{entry.kind} {entry.name}", entry.properties, path)
+            )
         return values
 
-    def _data_files(self, entry: Entry, values: Mapping[str, Any], path: str) -> Iterator[DataFile]:
-        """What a plugin with these complete parameters reads from the data root, inner plugins included."""
+    def _iter_data_files(
+        self, entry: CatalogEntry, values: Mapping[str, Any], path: str
+    ) -> Iterator[DataFile]:
+        """What a plugin with these complete parameters reads from the data root, inner plugins
+        included."""
         named: list[DataFile] = []
         for name, schema in entry.properties.items():
             value, field = values.get(name), f"{path}.{name}"
             if "x-plugin" in schema and value is not None:
                 inner = self.get(schema["x-plugin"], value["name"], f"{field}.name")
-                yield from self._data_files(inner, value["params"], f"{field}.params")
+                yield from self._iter_data_files(inner, value["params"], f"{field}.params")
             else:
-                named += (DataFile(file, field) for file in data_paths(value, schema))
+                named += (DataFile(file, field) for file in iter_data_paths(value, schema))
         yield from named or (DataFile(file, path, optional=True) for file in entry.data_files)
 
-    def _validator(self, entry: Entry) -> Validator:
+    def _get_validator(self, entry: CatalogEntry) -> Validator:
         key = (entry.kind, entry.name)
         if key not in self._validators:
-            self._validators[key] = validator_of(entry.params_schema)
+            self._validators[key] = build_validator(entry.params_schema)
         return self._validators[key]
 
-    def _choice(self, kind: str, value: Any, path: str, used: list[Entry]) -> JSONObject:
-        choice = {"name": value} if isinstance(value, str) else value
-        if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
-            raise InvalidRequest(f"{path} names a {kind}: give its name, or {{name, params}}; got {value!r}", path)
-        for extra in sorted(choice.keys() - {"name", "params"}):
-            raise InvalidRequest(f"unknown key {extra!r}; a {kind} is given as {{name, params}}", f"{path}.{extra}")
-        inner = choice.get("params") or {}
+    def _complete_plugin_ref(
+        self, kind: str, value: Any, path: str, used: list[CatalogEntry]
+    ) -> JSONObject:
+        ref = {"name": value} if isinstance(value, str) else value
+        if not isinstance(ref, dict) or not isinstance(ref.get("name"), str):
+            raise InvalidRequest(
+                f"{path} names a {kind}: give its name, or {{name, params}}; got {value!r}", path
+            )
+        for extra in sorted(ref.keys() - {"name", "params"}):
+            raise InvalidRequest(
+                f"unknown key {extra!r}; a {kind} is given as {{name, params}}", f"{path}.{extra}"
+            )
+        inner = ref.get("params") or {}
         if not isinstance(inner, dict):
             raise InvalidRequest(f"params must be an object, got {inner!r}", f"{path}.params")
-        entry = self.get(kind, choice["name"], f"{path}.name")
+        entry = self.get(kind, ref["name"], f"{path}.name")
         used.append(entry)
         return {"name": entry.name, "params": self._complete(entry, inner, f"{path}.params", used)}
 
@@ -281,9 +339,11 @@ def check_roles(job: CheckedJob, stage: str, method: str | None, roles: Iterable
     for role in job.needs:
         if role not in given:
             who = f"{stage} {method}" if method else stage
-            raise InvalidRequest(f"{who} needs {role}: name a job or an artifact that supplies it", f"inputs.{role}")
+            raise InvalidRequest(
+                f"{who} needs {role}: name a job or an artifact that supplies it", f"inputs.{role}"
+            )
     for role in sorted(given.difference(job.needs, job.uses)):
-        if NUMBERED.sub("", role) in job.many and NUMBERED.search(role):
+        if NUMBERED_ROLE.sub("", role) in job.many and NUMBERED_ROLE.search(role):
             continue
         raise InvalidRequest(
             f"{stage} takes no input {role} with these parameters; "
@@ -292,8 +352,9 @@ def check_roles(job: CheckedJob, stage: str, method: str | None, roles: Iterable
         )
 
 
-def split_params(params: Mapping[str, Any], entries: list[Entry]) -> list[JSONObject]:
-    """A job's flat parameters, shared out: the stage's own to the stage, all others to its method."""
+def split_params(params: Mapping[str, Any], entries: list[CatalogEntry]) -> list[JSONObject]:
+    """A job's flat parameters, shared out: the stage's own to the stage, all others to its
+    method."""
     *first, _ = entries
     parts = [{k: v for k, v in params.items() if k in e.properties} for e in first]
     rest = {k: v for k, v in params.items() if not any(k in e.properties for e in first)}

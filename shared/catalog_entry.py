@@ -15,15 +15,15 @@ from shared.plugins import (
     StagePlugin,
     TrainedPlugin,
     Traits,
+    extract_traits,
     read_traits,
-    traits_of,
 )
 from shared.wiring import Wiring
 
 OfKind = TypeVar("OfKind", bound=Traits)
 
 
-class Entry(BaseModel):
+class CatalogEntry(BaseModel):
     """One plugin as published: see `shared.plugins` for the fields."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -40,12 +40,19 @@ class Entry(BaseModel):
     produces_when: dict[str, dict[str, list[str]]] = Field(default_factory=dict)
     trains: list[str] = Field(default_factory=list)
     methods: str | None = None
-    counter: bool = Field(default=False, description="defenses: whether an attacker who knows it can make use of that")
-    wiring: Wiring | None = Field(default=None, description="stages: how an audit runs it; null if it does not")
-    data_files: list[str] = Field(
-        default_factory=list, description="what is read from the data root when no parameter names a file"
+    has_adaptive_attack: bool = Field(
+        default=False, description="defenses: whether an attacker who knows it can make use of that"
     )
-    traits: JSONObject = Field(default_factory=dict, description="what only plugins of its kind say")
+    wiring: Wiring | None = Field(
+        default=None, description="stages: how an audit runs it; null if it does not"
+    )
+    data_files: list[str] = Field(
+        default_factory=list,
+        description="what is read from the data root when no parameter names a file",
+    )
+    traits: JSONObject = Field(
+        default_factory=dict, description="what only plugins of its kind say"
+    )
     params_schema: JSONObject = Field(default_factory=dict)
     code: str = Field(
         default="",
@@ -57,7 +64,8 @@ class Entry(BaseModel):
     @field_validator("wiring", mode="before")
     @classmethod
     def _known_of_wiring(cls, wiring: Any) -> Any:
-        # who declares a wiring is told of a field that there is none of; a worker of a newer version may publish more
+        # who declares a wiring is told of a field that there is none of; a worker of a newer
+        # version may publish more
         if not isinstance(wiring, Mapping):
             return wiring
         return {name: value for name, value in wiring.items() if name in Wiring.model_fields}
@@ -66,7 +74,7 @@ class Entry(BaseModel):
         # a trait that is missing or has no such value is refused with the entry
         self._traits = read_traits(self.kind, self.traits)
 
-    def as_a(self, of_kind: type[OfKind]) -> OfKind:
+    def get_traits(self, of_kind: type[OfKind]) -> OfKind:
         """Its traits, typed: `entry.as_a(DefenseTraits).strength`.
 
         Raises:
@@ -77,7 +85,7 @@ class Entry(BaseModel):
         return self._traits
 
     @classmethod
-    def of(cls, plugin: Plugin, code: str = "") -> Entry:
+    def from_plugin(cls, plugin: Plugin, code: str = "") -> CatalogEntry:
         """Describe a plugin."""
         stage = plugin if isinstance(plugin, StagePlugin) else None
         return cls(
@@ -86,17 +94,18 @@ class Entry(BaseModel):
             summary=plugin.summary,
             source=plugin.source,
             needs=list(plugin.needs),
-            needs_when=_as_data(plugin.needs_when),
+            needs_when=_to_json_roles(plugin.needs_when),
             uses=list(plugin.uses),
             many=list(stage.many) if stage else [],
             produces=list(plugin.produces),
-            produces_when=_as_data(stage.produces_when) if stage else {},
+            produces_when=_to_json_roles(stage.produces_when) if stage else {},
             trains=list(plugin.trains) if isinstance(plugin, TrainedPlugin) else [],
             methods=stage.methods if stage else None,
-            counter=isinstance(plugin, DefensePlugin) and plugin.counter is not None,
+            has_adaptive_attack=isinstance(plugin, DefensePlugin)
+            and plugin.adaptive_view is not None,
             wiring=stage.wiring if stage else None,
             data_files=list(plugin.data_files) if isinstance(plugin, DatasetPlugin) else [],
-            traits=traits_of(plugin),
+            traits=extract_traits(plugin),
             params_schema=plugin.params.model_json_schema(),
             code=code,
         )
@@ -114,30 +123,37 @@ class Entry(BaseModel):
     @property
     def may_need(self) -> list[str]:
         """All roles that this plugin cannot do without, with some parameters."""
-        return [*self.needs, *_all_of(self.needs_when)]
+        return [*self.needs, *_flatten_roles(self.needs_when)]
 
     @property
     def makes(self) -> list[str]:
         """All roles that this plugin may make, whatever its parameters."""
-        return [*self.produces, *_all_of(self.produces_when)]
+        return [*self.produces, *_flatten_roles(self.produces_when)]
 
-    def needed(self, params: Mapping[str, Any]) -> list[str]:
+    def list_needs(self, params: Mapping[str, Any]) -> list[str]:
         """The roles this plugin needs with these parameters."""
-        return _with(self.needs, self.needs_when, params)
+        return _select_roles(self.needs, self.needs_when, params)
 
-    def made(self, params: Mapping[str, Any]) -> list[str]:
+    def list_outputs(self, params: Mapping[str, Any]) -> list[str]:
         """The roles this plugin makes with these parameters."""
-        return _with(self.produces, self.produces_when, params)
+        return _select_roles(self.produces, self.produces_when, params)
 
 
-def _as_data(by_param: Mapping[str, Mapping[Any, Iterable[str]]]) -> dict[str, dict[str, list[str]]]:
-    return {param: {str(value): list(roles) for value, roles in by.items()} for param, by in by_param.items()}
+def _to_json_roles(
+    by_param: Mapping[str, Mapping[Any, Iterable[str]]],
+) -> dict[str, dict[str, list[str]]]:
+    return {
+        param: {str(value): list(roles) for value, roles in by.items()}
+        for param, by in by_param.items()
+    }
 
 
-def _all_of(by_param: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
+def _flatten_roles(by_param: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
     return [role for by in by_param.values() for roles in by.values() for role in roles]
 
 
-def _with(always: list[str], by_param: Mapping[str, Mapping[str, list[str]]], params: Mapping[str, Any]) -> list[str]:
+def _select_roles(
+    always: list[str], by_param: Mapping[str, Mapping[str, list[str]]], params: Mapping[str, Any]
+) -> list[str]:
     more = [role for name, by in by_param.items() for role in by.get(str(params.get(name)), [])]
     return list(dict.fromkeys([*always, *more]))

@@ -25,7 +25,7 @@ OTHERS = frozenset({
 
 
 class Settings(BaseSettings):
-    """One sentence a setting; times in seconds."""
+    """One sentence per setting; units stand in the names."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
@@ -33,67 +33,92 @@ class Settings(BaseSettings):
         "sqlite:///.palimpsest/palimpsest.db",
         description="SQLAlchemy URL: SQLite on one machine, postgresql+psycopg:// for more",
     )
-    broker_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis that carries the bells")
+    broker_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis that carries the wake-ups"
+    )
     artifacts_url: str = Field(
-        "file://.palimpsest/artifacts", description="where artifacts live: file://FOLDER or s3://BUCKET"
+        "file://.palimpsest/artifacts",
+        description="where artifacts are stored: file://FOLDER or s3://BUCKET",
     )
     token: SecretStr | None = Field(
         None, description="the bearer token that the gateway accepts; it does not start without one"
     )
     tenant: str = Field("local", description="the tenant that the token belongs to")
-    data_root: Path = Field(Path("data"), description="folder in which data sets are looked for")
+    data_root: Path = Field(Path("data"), description="folder that data sets are read from")
 
-    threads: int | None = Field(None, ge=1, description="threads of one worker; all cores when not set")
+    threads: int | None = Field(
+        None, ge=1, description="threads of one worker; all cores when not set"
+    )
     memory_limit_bytes: int | None = Field(
         None,
         ge=1,
-        description="memory that a worker's job may take, with what the worker itself takes; when not set, 90 % of the "
-        "machine's or the container's, divided by host_workers",
+        description="memory limit of a worker, including its job; when not set, 90 % of the memory of the "
+        "machine or container, divided by host_workers",
     )
     host_workers: int | None = Field(
         None,
         ge=1,
-        description="workers that share the memory of this machine or container; those of this host that are live when "
-        "it starts, when not set",
+        description="workers that share the memory of this machine or container; when not set, the live workers of this "
+        "host, counted at start",
     )
-    stages: str = Field("", description="stages that a worker serves, separated by commas; all when empty")
-    worker: str | None = Field(None, description="a worker's name; host and process number when not set")
+    stages: str = Field(
+        "", description="stages that a worker serves, comma-separated; all when empty"
+    )
+    worker: str | None = Field(
+        None, description="a worker's name; host and process number when not set"
+    )
 
-    lease: float = Field(45.0, gt=0, description="how long a claim or a renewal holds a job")
-    renew_every: float = Field(3.0, gt=0, description="how often the lease process talks to SQL")
-    silence: float | None = Field(
+    lease_s: float = Field(
+        45.0, gt=0, description="how long a lease is valid after a claim or a renewal"
+    )
+    lease_renew_s: float = Field(3.0, gt=0, description="interval between two lease renewals")
+    stall_timeout_s: float | None = Field(
         None,
         gt=0,
-        description="overrides how long any stage may compute without progress before it is stopped: CPU seconds of "
-        "its busiest thread; ten times as long by the clock",
+        description="CPU seconds (busiest thread) without progress after which an attempt is killed, and ten times as many "
+        "seconds of wall time; overrides the stage's own limit",
     )
-    checkpoint_every: float = Field(10.0, gt=0, description="how often a stage that can checkpoint does so")
-    obey_within: float = Field(
+    checkpoint_interval_s: float = Field(
+        10.0, gt=0, description="interval between two checkpoints of a stage that writes them"
+    )
+    stop_grace_s: float = Field(
         4.0,
         gt=0,
-        description="how long an attempt may take to obey a cancel or a time limit before it is killed",
+        description="how long an attempt may take to stop after a cancel, drain or timeout before it is killed",
     )
-    patience_s: float = Field(
+    store_wait_s: float = Field(
         120.0,
         gt=0,
-        description="how long an attempt waits for a store that is away before its job goes back to the queue, free "
-        "of charge; ten times as long with results in its hands",
+        description="how long an attempt waits for an unavailable store before its job is queued again without counting as "
+        "lost; ten times as long once it has results to store",
     )
-    reconcile_every: float = Field(5.0, gt=0, description="how often the reconciler looks")
+    reconcile_interval_s: float = Field(
+        5.0, gt=0, description="interval between two rounds of the reconciler"
+    )
     retry_backoff_s: float = Field(
-        10.0, ge=0, description="pause before a lost attempt is claimed again; doubled each time, up to five minutes"
+        10.0,
+        ge=0,
+        description="pause before a job with a lost attempt can be claimed again; doubles each time, up to five minutes",
     )
-    max_lost: int = Field(3, ge=1, description="attempts that may be lost before a job fails as lost_worker")
-    max_events: int = Field(512, ge=1, description="event streams that one gateway process holds open at once")
+    max_lost_attempts: int = Field(
+        3, ge=1, description="lost attempts after which a job fails as lost_worker"
+    )
+    max_event_streams: int = Field(
+        512, ge=1, description="event streams that one gateway process keeps open at a time"
+    )
     max_connections: int = Field(
-        4096, ge=16, description="connections that one gateway process holds open at once; others wait to be accepted"
+        4096,
+        ge=16,
+        description="connections that one gateway process keeps open at a time; further ones wait to be accepted",
     )
     head_timeout_s: float = Field(
         15.0,
         gt=0,
-        description="how long the gateway waits for the head of a request, and so for the next one on a connection",
+        description="how long the gateway waits for the headers of a request; also the keep-alive timeout",
     )
-    body_timeout_s: float = Field(30.0, gt=0, description="how long the gateway waits for the whole body of a request")
+    body_timeout_s: float = Field(
+        30.0, gt=0, description="how long the gateway waits for the whole body of a request"
+    )
 
 
 def known_variables() -> frozenset[str]:
@@ -105,7 +130,8 @@ def load_settings() -> Settings:
     """The settings of a process that starts.
 
     Raises:
-        InvalidRequest: a variable `PALIMPSEST_*` is unknown, or its value is wrong; names each of them.
+        InvalidRequest: a variable `PALIMPSEST_*` is unknown, or its value is wrong; names each of
+            them.
     """
     if wrong := list(_unknown(os.environ)):
         raise InvalidRequest("; ".join(wrong))

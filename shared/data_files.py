@@ -1,7 +1,7 @@
 """What identifies the contents of files of the data root.
 
-A path says nothing about contents, so a job is planned with the digest of each file that it names (`DataRoot.digests`)
-and a worker reads a file only if it still has that digest (`PlannedFiles`).
+A path says nothing about contents, so a job is planned with the digest of each file that it names
+(`DataRoot.digests`) and a worker reads a file only if it still has that digest (`PlannedFiles`).
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.data_root import data_root, find, is_clutter, open_file, why
+from shared.data_root import describe_os_error, get_data_root, is_clutter, open_file, resolve_path
 from shared.errors import InvalidRequest
 
-MAX_HASHED = 16 << 30  # bytes of all files under one path; STL-10 with its unlabelled images has 3 GiB
+# bytes of all files under one path; STL-10 with its unlabelled images has 3 GiB
+MAX_HASHED_BYTES = 16 << 30
 MAX_ENTRIES = 200_000  # files and folders under one path
 MAX_DEPTH = 32  # folders in folders
 ABSENT = "absent"  # stands for the digest of what was looked for and is not there
-_CHUNK = 1 << 20
-_SETTLED_NS = 2_000_000_000  # a younger change may be followed by one that the clock of the file system cannot tell
-_REMEMBERED = 500_000  # digests that a process keeps
+_CHUNK_BYTES = 1 << 20
+# a younger change may be followed by one that the clock of the file system cannot tell
+_SETTLED_NS = 2_000_000_000
+_MAX_CACHED_DIGESTS = 500_000  # digests that a process keeps
 
-_Version = tuple[int, int, int, int, int]
-_known: dict[_Version, str] = {}
+_FileVersion = tuple[int, int, int, int, int]
+_digest_cache: dict[_FileVersion, str] = {}
 _lock = threading.Lock()
-_readers: dict[_Version, tuple[threading.Lock, int]] = {}  # of a file that is being read, and how many want it
+# of a file that is being read, and how many want it
+_readers: dict[_FileVersion, tuple[threading.Lock, int]] = {}
 
 
 class DataFile(NamedTuple):
@@ -43,10 +46,11 @@ class DataFile(NamedTuple):
     optional: bool = False  # read if it is there
 
 
-Identify = Callable[[Sequence[DataFile]], Mapping[str, str]]  # by path, the sha256 of its contents, or ABSENT
+# by path, the sha256 of its contents, or ABSENT
+IdentifyFiles = Callable[[Sequence[DataFile]], Mapping[str, str]]
 
 
-def identify_nothing(files: Sequence[DataFile]) -> Mapping[str, str]:
+def reject_data_files(files: Sequence[DataFile]) -> Mapping[str, str]:
     """Where no data root is seen, jobs cannot be planned that name files.
 
     Raises:
@@ -54,7 +58,9 @@ def identify_nothing(files: Sequence[DataFile]) -> Mapping[str, str]:
     """
     for file in files:
         if not file.optional:
-            raise InvalidRequest(f"{file.path!r} cannot be identified: no data root is seen from here", file.field)
+            raise InvalidRequest(
+                f"{file.path!r} cannot be hashed: this process has no data root", file.field
+            )
     return {}
 
 
@@ -64,26 +70,27 @@ class DataRoot:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def identify(self, relative: str, field: str) -> str | None:
-        """sha256, in hex, of a file's bytes, or over the names and bytes of all that a folder holds; None if it is not
-        there. In a folder, clutter is left out (`is_clutter`).
+    def compute_digest(self, relative: str, field: str) -> str | None:
+        """sha256, in hex, of a file's bytes, or over the names and bytes of all that a folder
+        holds; None if it is not there. In a folder, clutter is left out (`is_clutter`).
 
         Raises:
-            InvalidRequest: as `find`; or something of it is neither a regular file nor a folder, changes while it is
-                read, or is above `MAX_HASHED` bytes (a file that several links name counts for each), `MAX_ENTRIES`
-                entries or `MAX_DEPTH` folders in folders.
+            InvalidRequest: as `find`; or something of it is neither a regular file nor a folder,
+                changes while it is read, or is above `MAX_HASHED` bytes (a file that several links
+                name counts for each), `MAX_ENTRIES` entries or `MAX_DEPTH` folders in folders.
         """
-        path = find(self.folder, relative, field)
+        path = resolve_path(self.folder, relative, field)
         if path is None:
             return None
-        left = _Allowance(relative, field)
+        bytes_left = _Allowance(relative, field)
         try:
             if not path.is_dir():
-                return _digest_file(self.folder, path, relative, field, left)
-            return self._digest_folder(path, relative, field, left)
+                return _digest_file(self.folder, path, relative, field, bytes_left)
+            return self._digest_folder(path, relative, field, bytes_left)
         except OSError as error:
             raise InvalidRequest(
-                f"{relative!r} cannot be read: {why(error)}; if it was being changed, post the job again", field
+                f"{relative!r} cannot be read: {describe_os_error(error)}; if it was being changed, post the job again",
+                field,
             ) from error
 
     def _digest_folder(self, path: Path, relative: str, field: str, left: _Allowance) -> str:
@@ -94,7 +101,9 @@ class DataRoot:
                 seen.update(b"folder %d " % len(name) + name)
                 continue
             found = entry.stat(follow_symlinks=False)
-            sha256 = _known.get(_version(found)) if stat.S_ISREG(found.st_mode) else None
+            sha256 = (
+                _digest_cache.get(_get_file_version(found)) if stat.S_ISREG(found.st_mode) else None
+            )
             if sha256 is not None:
                 left.take_bytes(found.st_size)
             else:
@@ -103,46 +112,49 @@ class DataRoot:
             seen.update(b"file %d " % len(name) + name + sha256.encode())
         return seen.hexdigest()
 
-    def digests(self, files: Sequence[DataFile]) -> dict[str, str]:
-        """By path, what identifies each file: its sha256, or `ABSENT` for an optional one that is not there. That it is
-        not there counts too: what is read in its place would be another once it is.
+    def identify_files(self, files: Sequence[DataFile]) -> dict[str, str]:
+        """By path, what identifies each file: its sha256, or `ABSENT` for an optional one that is
+        not there. That it is not there counts too: what is read in its place would be another once
+        it is.
 
         Raises:
             InvalidRequest: as `identify`, or one is not there.
         """
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         for file in files:
-            sha256 = self.identify(file.path, file.field)
+            sha256 = self.compute_digest(file.path, file.field)
             if sha256 is not None or file.optional:
-                found[file.path] = sha256 or ABSENT
+                digests[file.path] = sha256 or ABSENT
             else:
                 raise InvalidRequest(
-                    f"there is no {file.path!r} in the data root of the gateway: put it there, or, if it is in that of "
-                    "the workers, let PALIMPSEST_DATA_ROOT name the same folder for the gateway (it only reads)",
+                    f"there is no {file.path!r} in the data root of the gateway: put it there, or set the gateway's "
+                    "PALIMPSEST_DATA_ROOT to the folder of the workers (the gateway only reads it)",
                     file.field,
                 )
-        return found
+        return digests
 
 
 class PlannedFiles:
     """The files that a job was planned with, compared with what is on the disk now.
 
-    While `guarding`, whatever is looked up by `inside` and `first_inside` must have been planned, as it is now.
+    While `guarding`, whatever is looked up by `inside` and `find_data_path` must have been planned,
+    as it is now.
     """
 
     def __init__(self, planned: Mapping[str, str], root: DataRoot | None = None) -> None:
         self._planned = planned
-        self._root = root or DataRoot(data_root())
-        self._read: dict[str, str] = {}  # path: field
+        self._root = root or DataRoot(get_data_root())
+        self._read_paths: dict[str, str] = {}  # path: field
 
     def require(self, path: str, field: str) -> None:
-        """Refuse a file that is not what it was when the job was planned; also its being there, or not, counts.
+        """Refuse a file that is not what it was when the job was planned; also its being there, or
+        not, counts.
 
         Raises:
             InvalidRequest: with what has changed, and what to do.
         """
-        now, then = self._root.identify(path, field), self._planned.get(path, ABSENT)
-        self._read[path] = field
+        now, then = self._root.compute_digest(path, field), self._planned.get(path, ABSENT)
+        self._read_paths[path] = field
         if (now or ABSENT) == then:
             return
         if now is None:
@@ -165,11 +177,11 @@ class PlannedFiles:
 
     def require_unchanged(self) -> None:
         """`require` again all that was read, once it has been."""
-        for path, field in list(self._read.items()):
+        for path, field in list(self._read_paths.items()):
             self.require(path, field)
 
     @contextmanager
-    def guarding(self) -> Iterator[None]:
+    def guard_reads(self) -> Iterator[None]:
         """Compare every file that is opened in here with the plan."""
         token = _guard.set(self)
         try:
@@ -181,20 +193,22 @@ class PlannedFiles:
 _guard: ContextVar[PlannedFiles | None] = ContextVar("planned files", default=None)
 
 
-def inside(relative: str, field: str) -> Path:
+def resolve_data_path(relative: str, field: str) -> Path:
     """An existing file or folder of the data root.
 
     Raises:
-        InvalidRequest: the path is absolute, leads out of the root (by `..` or a link), or is not there; within a job,
-            it is not what it was when the job was planned.
+        InvalidRequest: the path is absolute, leads out of the root (by `..` or a link), or is not
+            there; within a job, it is not what it was when the job was planned.
     """
-    path = first_inside([relative], field)
+    path = find_data_path([relative], field)
     if path is None:
         raise InvalidRequest(f"there is no {relative!r} in the data root of the worker", field)
     return path
 
 
-def first_inside(candidates: Iterable[str], field: str, good: Callable[[Path], bool] = Path.exists) -> Path | None:
+def find_data_path(
+    candidates: Iterable[str], field: str, accept: Callable[[Path], bool] = Path.exists
+) -> Path | None:
     """The first of these files and folders that is there and `good`, or None.
 
     Raises:
@@ -202,10 +216,10 @@ def first_inside(candidates: Iterable[str], field: str, good: Callable[[Path], b
     """
     guard = _guard.get()
     for relative in candidates:
-        path = find(data_root(), relative, field)
+        path = resolve_path(get_data_root(), relative, field)
         if guard is not None:
             guard.require(relative, field)
-        if path is not None and good(path):
+        if path is not None and accept(path):
             return path
     return None
 
@@ -215,7 +229,7 @@ class _Allowance:
 
     def __init__(self, relative: str, field: str) -> None:
         self._relative, self._field = relative, field
-        self._bytes, self._entries = MAX_HASHED, MAX_ENTRIES
+        self._bytes, self._entries = MAX_HASHED_BYTES, MAX_ENTRIES
 
     def take_entry(self) -> None:
         """One more file or folder.
@@ -225,7 +239,9 @@ class _Allowance:
         """
         self._entries -= 1
         if self._entries < 0:
-            raise InvalidRequest(f"{self._relative!r} holds more than {MAX_ENTRIES:,} files and folders", self._field)
+            raise InvalidRequest(
+                f"{self._relative!r} holds more than {MAX_ENTRIES:,} files and folders", self._field
+            )
 
     def take_bytes(self, size: int) -> None:
         """One more file of that size.
@@ -235,41 +251,54 @@ class _Allowance:
         """
         self._bytes -= size
         if self._bytes < 0:
-            raise InvalidRequest(f"{self._relative!r} is above {MAX_HASHED:,} bytes", self._field)
+            raise InvalidRequest(
+                f"{self._relative!r} is above {MAX_HASHED_BYTES:,} bytes", self._field
+            )
 
 
-def _walk(folder: Path, name: str, field: str, left: _Allowance, depth: int = 1) -> Iterator[os.DirEntry[str]]:
+def _walk(
+    folder: Path, name: str, field: str, left: _Allowance, depth: int = 1
+) -> Iterator[os.DirEntry[str]]:
     """All files and folders below, each folder before what it holds, by name."""
     if depth > MAX_DEPTH:
-        raise InvalidRequest(f"{name.split(os.sep)[0]!r} holds folders in folders more than {MAX_DEPTH} deep", field)
+        raise InvalidRequest(
+            f"{name.split(os.sep)[0]!r} holds folders in folders more than {MAX_DEPTH} deep", field
+        )
     entries = []
     try:
-        with os.scandir(folder) as found:
-            for entry in found:
+        with os.scandir(folder) as scan:
+            for entry in scan:
                 left.take_entry()
                 if not is_clutter(entry.name):
                     entries.append(entry)
     except OSError as error:
-        raise InvalidRequest(f"{name!r} cannot be listed: {why(error)}", field) from error
+        raise InvalidRequest(
+            f"{name!r} cannot be listed: {describe_os_error(error)}", field
+        ) from error
     for entry in sorted(entries, key=lambda e: os.fsencode(e.name)):
         yield entry
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), os.path.join(name, entry.name), field, left, depth + 1)
+            yield from _walk(
+                Path(entry.path), os.path.join(name, entry.name), field, left, depth + 1
+            )
 
 
 def _digest_file(root: Path, path: Path, name: str, field: str, left: _Allowance) -> str:
-    """sha256 of a file's bytes. One that has not changed is read once a process, though several ask at a time."""
-    with open_file(path, field, root=root, max_bytes=MAX_HASHED, name=name) as file:
+    """sha256 of a file's bytes. One that has not changed is read once a process, though several ask
+    at a time."""
+    with open_file(path, field, root=root, max_bytes=MAX_HASHED_BYTES, name=name) as file:
         opened = os.fstat(file.fileno())
         left.take_bytes(opened.st_size)
-        version = _version(opened)
+        version = _get_file_version(opened)
         with _reading_alone(version):
-            known = _known.get(version)
+            known = _digest_cache.get(version)
             if known is not None:
                 return known
             sha256 = _digest_bytes(file, opened.st_size)
-            if sha256 is None or _version(os.fstat(file.fileno())) != version:
-                raise InvalidRequest(f"{name!r} is being written: post the job again when it is whole", field)
+            if sha256 is None or _get_file_version(os.fstat(file.fileno())) != version:
+                raise InvalidRequest(
+                    f"{name!r} is being written: submit the job again when it is complete", field
+                )
             if time.time_ns() - version[-1] > _SETTLED_NS:
                 _remember(version, sha256)
             return sha256
@@ -278,7 +307,7 @@ def _digest_file(root: Path, path: Path, name: str, field: str, left: _Allowance
 def _digest_bytes(file: io.BufferedReader, size: int) -> str | None:
     """sha256 of a file of that size; None if it has more."""
     seen, read = hashlib.sha256(), 0
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(_CHUNK_BYTES):
         seen.update(chunk)
         read += len(chunk)
         if read > size:  # one that grows is not read without end
@@ -287,7 +316,7 @@ def _digest_bytes(file: io.BufferedReader, size: int) -> str | None:
 
 
 @contextmanager
-def _reading_alone(version: _Version) -> Iterator[None]:
+def _reading_alone(version: _FileVersion) -> Iterator[None]:
     """Wait until nobody else reads this version of a file: what he found is known then."""
     with _lock:
         reader, count = _readers.get(version, (threading.Lock(), 0))
@@ -304,13 +333,19 @@ def _reading_alone(version: _Version) -> Iterator[None]:
                 del _readers[version]
 
 
-def _remember(version: _Version, sha256: str) -> None:
+def _remember(version: _FileVersion, sha256: str) -> None:
     with _lock:
-        if len(_known) >= _REMEMBERED:
-            _known.clear()
-        _known[version] = sha256
+        if len(_digest_cache) >= _MAX_CACHED_DIGESTS:
+            _digest_cache.clear()
+        _digest_cache[version] = sha256
 
 
-def _version(found: os.stat_result) -> _Version:
+def _get_file_version(file_stat: os.stat_result) -> _FileVersion:
     """What changes when a file's bytes do. The last, its change of state, cannot be set back."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return (
+        file_stat.st_dev,
+        file_stat.st_ino,
+        file_stat.st_size,
+        file_stat.st_mtime_ns,
+        file_stat.st_ctime_ns,
+    )

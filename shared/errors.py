@@ -5,12 +5,12 @@ PalimpsestError
 ├── NotFound          no such thing for this tenant                 (HTTP 404)
 ├── Conflict          right request, wrong moment: look, try again  (HTTP 409)
 ├── TransientError    nothing wrong with the request: try again     (HTTP 503; a job goes back to its queue)
-│   └── Damaged       an artifact is not what its address says: its job makes it again, then try again
-├── PluginImportError a plugin file is broken: mend the file, the worker does not start
-└── AttemptEnded      an attempt must stop now; nobody has to mend anything
-    ├── JobCancelled  someone asked for it
-    ├── Drained       the worker is leaving; the job goes back to its queue free of charge
-    └── FencedOut     another attempt holds the job now; publish nothing
+│   └── DamagedArtifact an artifact does not match its digest: it is rebuilt, then try again
+├── PluginImportError a plugin file is broken: fix it, the worker does not start
+└── AttemptEnded      an attempt must stop now; nothing is broken
+    ├── JobCancelled  a user cancelled the job
+    ├── WorkerDraining the worker shuts down; the job is queued again, not counted as lost
+    └── FencedOut     another attempt has the job now; publish nothing
 JobFailed (a PalimpsestError) carries one of the failure words of `shared.jobs.states`.
 """
 
@@ -42,7 +42,7 @@ class TransientError(PalimpsestError):
     """A service did not answer; the same call may work later."""
 
 
-class Damaged(TransientError):
+class DamagedArtifact(TransientError):
     """The store holds other bytes under an artifact's address than those that were put there."""
 
 
@@ -58,7 +58,7 @@ class JobCancelled(AttemptEnded):
     """Cancel was asked for."""
 
 
-class Drained(AttemptEnded):
+class WorkerDraining(AttemptEnded):
     """The worker leaves; the checkpoint stays and the job is queued again."""
 
 

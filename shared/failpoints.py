@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import signal
 
-VARIABLE = "PALIMPSEST_FAILPOINT"
+FAILPOINT_VARIABLE = "PALIMPSEST_FAILPOINT"
 
 
 def failpoint(name: str) -> None:
     """Kill this process here, with SIGKILL, if the environment names this place."""
-    names = os.environ.get(VARIABLE)
+    names = os.environ.get(FAILPOINT_VARIABLE)
     if names and name in (n.strip() for n in names.split(",")):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -9,24 +9,33 @@ from typing import Any
 from shared.errors import PluginImportError
 
 
-def collect(package: str, name: str) -> list[Any]:
-    """What every module of a package calls `name`, by the modules' names; those that begin with `_` are helpers.
+def collect_from_modules(package: str, name: str) -> list[Any]:
+    """What every module of a package calls `name`, by the modules' names; those that begin with `_`
+    are helpers.
 
-    `shared.code` counts all modules of a package that calls this to whatever imports the package.
+    `shared.code_digest` counts all modules of a package that calls this to whatever imports the
+    package.
 
     Raises:
-        PluginImportError: a module does not import, or defines no such name; the message names its file.
+        PluginImportError: a module does not import, or defines no such name; the message names its
+            file.
     """
-    found = []
-    for module in sorted(pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name):
+    values = []
+    for module in sorted(
+        pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name
+    ):
         if module.name.startswith("_"):
             continue
         path = f"{package}.{module.name}".replace(".", "/") + ".py"
         try:
             imported = importlib.import_module(f"{package}.{module.name}")
         except Exception as error:  # whatever a file raises at import, its name must be told
-            raise PluginImportError(f"{path} does not import: {type(error).__name__}: {error}") from error
+            raise PluginImportError(
+                f"{path} does not import: {type(error).__name__}: {error}"
+            ) from error
         if not hasattr(imported, name):
-            raise PluginImportError(f"{path} defines no {name}: define it, or start the file's name with _")
-        found.append(getattr(imported, name))
-    return found
+            raise PluginImportError(
+                f"{path} defines no {name}: define it, or start the file's name with _"
+            )
+        values.append(getattr(imported, name))
+    return values

@@ -1,4 +1,5 @@
-"""Forget sets that an audit spells out: by place in the training set, or by the data set's own names. No torch."""
+"""Forget sets that an audit spells out: by place in the training set, or by the data set's own
+names. No torch."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ MAX_NAME = 500
 
 
 def spelt_out(forget: Mapping[str, Any]) -> tuple[str, list[list[Any]]] | None:
-    """The parameter that spells the forget sets out, and each set as a list; None where they are drawn."""
+    """The parameter that spells the forget sets out, and each set as a list; None where they are
+    drawn."""
     for field in (PLACES, *KINDS):
         if (given := forget.get(field)) is not None:
             return field, [one if isinstance(one, list) else [one] for one in given]
@@ -30,7 +32,9 @@ def named_records(forget: Mapping[str, Any]) -> tuple[Kind, list[Any]] | None:
     return cast(Kind, found[0]), list(dict.fromkeys(name for one in found[1] for name in one))
 
 
-def with_deletable(dataset: Mapping[str, Any], forget: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
+def with_deletable(
+    dataset: Mapping[str, Any], forget: Mapping[str, Any], known: Sequence[str]
+) -> dict[str, Any]:
     """The data set, told which records deletions name.
 
     Args:
@@ -47,10 +51,17 @@ def with_deletable(dataset: Mapping[str, Any], forget: Mapping[str, Any], known:
     parameter = f"deletable_{kind}"
     if parameter not in known:
         others = [other for other in KINDS if f"deletable_{other}" in known]
-        way_out = f"name {' or '.join(others)}" if others else "give indices, places in the training set that is drawn"
+        way_out = (
+            f"name {' or '.join(others)}"
+            if others
+            else "give indices, places in the training set that is drawn"
+        )
         raise InvalidRequest(f"{dataset['name']} has no {kind} to name: {way_out}", kind)
     given = dataset["params"].get(parameter) or []
-    return {**dataset, "params": {**dataset["params"], parameter: [*given, *(n for n in names if n not in given)]}}
+    return {
+        **dataset,
+        "params": {**dataset["params"], parameter: [*given, *(n for n in names if n not in given)]},
+    }
 
 
 def check_form(forget: Mapping[str, Any]) -> None:
@@ -68,7 +79,9 @@ def check_form(forget: Mapping[str, Any]) -> None:
         )
     given = [field for field in (PLACES, *KINDS) if forget.get(field) is not None]
     if len(given) > 1:
-        raise InvalidRequest(f"{given[0]} and {given[1]} both say what is forgotten: leave one out", given[1])
+        raise InvalidRequest(
+            f"{given[0]} and {given[1]} both say what is forgotten: leave one out", given[1]
+        )
     for field in given:
         _check_list(field, forget[field])
 
@@ -89,7 +102,9 @@ def _check_list(field: str, value: Any) -> None:
     if field != "rows" and any(not isinstance(name, str) for name in names):
         raise InvalidRequest(f"{field} are text: write {field}: ['{shown}']", field)
     if field == "rows" and any(not _is_number(name) for name in names):
-        raise InvalidRequest("rows are whole numbers from 0: write rows: [4711], or name ids or files", field)
+        raise InvalidRequest(
+            "rows are whole numbers from 0: write rows: [4711], or name ids or files", field
+        )
     if not isinstance(value, list):
         raise InvalidRequest(f"write {field}: [{shown!r}], one entry for each deletion", field)
 

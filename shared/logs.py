@@ -10,9 +10,9 @@ import structlog
 from structlog.typing import EventDict
 
 
-class _Unfailing:
-    """A stream whose reader may be gone, or whose disk is full: a line that cannot be written must not be what fails
-    the work that it tells of."""
+class _BestEffortStream:
+    """A stream whose reader may be gone, or whose disk is full: a line that cannot be written must
+    not be what fails the work that it tells of."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -27,23 +27,28 @@ class _Unfailing:
             self._stream.flush()
 
 
-def setup() -> None:
+def configure_logging() -> None:
     """Call once, at the start of a process."""
-    person = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            *([_make_visible, structlog.dev.ConsoleRenderer()] if person else [structlog.processors.JSONRenderer()]),
+            *(
+                [_escape_control_characters, structlog.dev.ConsoleRenderer()]
+                if is_terminal
+                else [structlog.processors.JSONRenderer()]
+            ),
         ],
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _BestEffortStream(sys.stderr))),
     )
 
 
-def _make_visible(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """What a terminal would obey stands as \\x1b, \\u202e, as JSON has it anyway; only a traceback has lines."""
+def _escape_control_characters(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What a terminal would obey stands as \\x1b, \\u202e, as JSON has it anyway; only a traceback
+    has lines."""
     return {
         name: value if not isinstance(value, str) else "".join(
             c if c.isprintable() or (c == "\n" and name == "exception") else c.encode("unicode_escape").decode()

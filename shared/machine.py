@@ -6,31 +6,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
-_OWN = Path("/proc/self/cgroup")
-_KEPT = 0.1  # share of the memory that is left to the system, the store, the gateway and the file cache
+_OWN_CGROUP = Path("/proc/self/cgroup")
+# share of the memory that is left to the system, the store, the gateway and the file cache
+_RESERVED_SHARE = 0.1
 
 
-def memory_bytes() -> int:
+def get_memory_bytes() -> int:
     """Memory of the machine, or of the container where that has less."""
-    limits = [_total()]
-    for folder, version in cgroup_folders():
+    limits = [_read_total_bytes()]
+    for folder, version in iter_cgroup_folders():
         path = folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")
         if (limit := _read(path)).isdecimal():
             limits.append(int(limit))
     return min(limits)
 
 
-def memory_share_bytes(workers: int) -> int:
+def compute_memory_share_bytes(workers: int) -> int:
     """What each of so many workers may take when they share the memory of this machine."""
-    return int(memory_bytes() * (1 - _KEPT)) // workers
+    return int(get_memory_bytes() * (1 - _RESERVED_SHARE)) // workers
 
 
-def cgroup_folders() -> Iterator[tuple[Path, int]]:
-    """The folders of this process's memory control groups, innermost first, each with 2 or 1 for its version.
+def iter_cgroup_folders() -> Iterator[tuple[Path, int]]:
+    """The folders of this process's memory control groups, innermost first, each with 2 or 1 for
+    its version.
 
     In a container only the upper part of the path may be there: what is mounted is its own group.
     """
-    for line in _read(_OWN).splitlines():
+    for line in _read(_OWN_CGROUP).splitlines():
         number, controllers, name = line.split(":", 2)
         if number == "0":
             root, version = _CGROUPS, 2
@@ -45,7 +47,7 @@ def cgroup_folders() -> Iterator[tuple[Path, int]]:
             yield folder, version
 
 
-def _total() -> int:
+def _read_total_bytes() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024

@@ -1,9 +1,10 @@
 """The part of JSON Schema in which plugins describe their parameters, and the validator for it.
 
-A catalog is data that comes out of a database, so what it may make the gateway do is bounded here: a schema refers
-to its own `$defs` only, without circles, and names keywords of the list below only, whose cost grows with the value
-and not faster. `pattern`, `uniqueItems` and `propertyNames` are published for whoever reads them and are left to the
-worker, which validates again with the plugin's own `Params`: the gateway never runs a regular expression of a catalog.
+A catalog is data that comes out of a database, so what it may make the gateway do is bounded here:
+a schema refers to its own `$defs` only, without circles, and names keywords of the list below only,
+whose cost grows with the value and not faster. `pattern`, `uniqueItems` and `propertyNames` are
+published for whoever reads them and are left to the worker, which validates again with the plugin's
+own `Params`: the gateway never runs a regular expression of a catalog.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ from jsonschema.validators import create
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
 from referencing import Registry
 
-MAX_DEPTH = 24  # levels of one schema, references followed; the plugins that come along have at most 5
-MAX_NODES = 500  # schemas within one schema, references followed; the plugins that come along have at most 30
+# levels of one schema, references followed; the plugins that come along have at most 5
+MAX_DEPTH = 24
+# schemas within one schema, references followed; the plugins that come along have at most 30
+MAX_NODES = 500
 MAX_ERRORS = 10  # that are kept of one alternative
 MAX_ALTERNATIVES = 32  # of one anyOf, oneOf or allOf
-DEFINED = "#/$defs/"
+DEFS_PREFIX = "#/$defs/"
 
 _Type = Literal["null", "boolean", "integer", "number", "string", "array", "object"]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 _Count = Annotated[int, Field(ge=0)]
-_Several = Annotated[list["ParamSchema"], Field(min_length=1, max_length=MAX_ALTERNATIVES)]
+_SchemaList = Annotated[list["ParamSchema"], Field(min_length=1, max_length=MAX_ALTERNATIVES)]
 
 
 class ParamSchema(BaseModel):
@@ -38,15 +41,17 @@ class ParamSchema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     # refers and combines
-    ref: Annotated[str, StringConstraints(pattern=r"^#/\$defs/[A-Za-z0-9_.-]+$")] | None = Field(None, alias="$ref")
+    ref: Annotated[str, StringConstraints(pattern=r"^#/\$defs/[A-Za-z0-9_.-]+$")] | None = Field(
+        None, alias="$ref"
+    )
     defs: dict[_Name, ParamSchema] = Field({}, alias="$defs")
     properties: dict[_Name, ParamSchema] = {}
     additionalProperties: bool | ParamSchema = True
     items: bool | ParamSchema = True
-    prefixItems: _Several | None = None
-    anyOf: _Several | None = None
-    oneOf: _Several | None = None
-    allOf: _Several | None = None
+    prefixItems: _SchemaList | None = None
+    anyOf: _SchemaList | None = None
+    oneOf: _SchemaList | None = None
+    allOf: _SchemaList | None = None
     # checks
     type: _Type | list[_Type] | None = None
     enum: list[Any] | None = None
@@ -81,17 +86,29 @@ class ParamSchema(BaseModel):
     contentMediaType: str | None = None
     discriminator: Any = None
 
-    def parts(self) -> list[ParamSchema]:
+    def list_parts(self) -> list[ParamSchema]:
         """The schemas directly within it, without those that it only defines."""
-        several = [*(self.prefixItems or ()), *(self.anyOf or ()), *(self.oneOf or ()), *(self.allOf or ())]
-        single = [part for part in (self.items, self.additionalProperties) if isinstance(part, ParamSchema)]
+        several = [
+            *(self.prefixItems or ()),
+            *(self.anyOf or ()),
+            *(self.oneOf or ()),
+            *(self.allOf or ()),
+        ]
+        single = [
+            part
+            for part in (self.items, self.additionalProperties)
+            if isinstance(part, ParamSchema)
+        ]
         return [*self.properties.values(), *several, *single]
 
 
-def _any_of(validator: Any, alternatives: list[Any], value: Any, _schema: Any) -> Iterator[SchemaError]:
+def _check_any_of(
+    validator: Any, alternatives: list[Any], value: Any, _schema: Any
+) -> Iterator[SchemaError]:
     """As the library's, but a list of 60,000 wrong words makes a few errors and not 60,000.
 
-    For oneOf too: pydantic writes it where the worker tells by one field which alternative is meant.
+    For oneOf too: pydantic writes it where the worker tells by one field which alternative is
+    meant.
     """
     context: list[SchemaError] = []
     for index, alternative in enumerate(alternatives):
@@ -102,22 +119,28 @@ def _any_of(validator: Any, alternatives: list[Any], value: Any, _schema: Any) -
     yield SchemaError(f"{value!r} is not valid under any of the given schemas", context=context)
 
 
-_LEFT_TO_WORKERS = {"pattern", "uniqueItems", "propertyNames", "format"}
-_named = {field.alias or name for name, field in ParamSchema.model_fields.items()} - _LEFT_TO_WORKERS
-_checks = {word: check for word, check in Draft202012Validator.VALIDATORS.items() if word in _named}
+_WORKER_ONLY_KEYWORDS = {"pattern", "uniqueItems", "propertyNames", "format"}
+_gateway_keywords = {
+    field.alias or name for name, field in ParamSchema.model_fields.items()
+} - _WORKER_ONLY_KEYWORDS
+_keyword_checks = {
+    word: check
+    for word, check in Draft202012Validator.VALIDATORS.items()
+    if word in _gateway_keywords
+}
 _Validator = create(
     meta_schema=Draft202012Validator.META_SCHEMA,
-    validators={**_checks, "anyOf": _any_of, "oneOf": _any_of},
+    validators={**_keyword_checks, "anyOf": _check_any_of, "oneOf": _check_any_of},
     type_checker=Draft202012Validator.TYPE_CHECKER,
 )
 
 
-def validator_of(schema: dict[str, Any]) -> Validator:
+def build_validator(schema: dict[str, Any]) -> Validator:
     """What holds values against a schema. It looks nothing up outside of the schema."""
-    made: Validator = _Validator(
+    validator: Validator = _Validator(
         {word: value for word, value in schema.items() if word != "title"}, registry=Registry()
     )
-    return made
+    return validator
 
 
 def check_schema(schema: dict[str, Any]) -> None:
@@ -129,15 +152,19 @@ def check_schema(schema: dict[str, Any]) -> None:
     try:
         whole = ParamSchema.model_validate(schema)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
         first = max(
-            found, key=lambda e: len(e["loc"])
+            errors, key=lambda e: len(e["loc"])
         )  # where a schema may be a boolean, one error says that it is none
         where = ".".join(str(part) for part in first["loc"] if part != ParamSchema.__name__)
-        why = "no keyword that a schema may hold here" if first["type"] == "extra_forbidden" else first["msg"]
+        why = (
+            "no keyword that a schema may hold here"
+            if first["type"] == "extra_forbidden"
+            else first["msg"]
+        )
         raise ValueError(f"{where}: {why}") from error
     try:
-        depth, nodes = _Measure(whole.defs).of(whole)
+        depth, nodes = _SchemaMeasure(whole.defs).measure(whole)
     except RecursionError as error:  # a chain of definitions
         raise ValueError(f"its schema is more than {MAX_DEPTH} levels deep") from error
     if depth > MAX_DEPTH:
@@ -148,14 +175,16 @@ def check_schema(schema: dict[str, Any]) -> None:
     if _count_marks(whole) != sum(_count_marks(p, collected=True) for p in properties) or not all(
         _is_path(marked) for p in properties for marked in _marked(p)
     ):
-        raise ValueError("x-data marks a parameter that is a path, or a list of paths, and nothing within an object")
+        raise ValueError(
+            "x-data marks a parameter that is a path, or a list of paths, and nothing within an object"
+        )
 
 
 def _count_marks(schema: ParamSchema, collected: bool = False) -> int:
     """How many parts of it are marked as data files: all, or those that `data_paths` finds."""
     alternatives = schema.anyOf or ()
     items = [schema.items] if isinstance(schema.items, ParamSchema) else []
-    parts = [*alternatives, *items] if collected else [*schema.parts(), *schema.defs.values()]
+    parts = [*alternatives, *items] if collected else [*schema.list_parts(), *schema.defs.values()]
     return int(schema.data is True) + sum(_count_marks(part, collected) for part in parts)
 
 
@@ -169,47 +198,54 @@ def _marked(schema: ParamSchema) -> Iterator[ParamSchema]:
 
 
 def _is_path(schema: ParamSchema) -> bool:
-    """Whether each value that it lets pass is a path, a list of paths, or null: `data_paths` finds no other."""
+    """Whether each value that it lets pass is a path, a list of paths, or null: `data_paths` finds
+    no other."""
     if schema.anyOf:
         return all(_is_path(alternative) for alternative in schema.anyOf)
     types = set(schema.type) if isinstance(schema.type, list) else {schema.type}
     if not types <= {"string", "array", "null"}:
         return False
-    items = [*(schema.prefixItems or ()), *([schema.items] if isinstance(schema.items, ParamSchema) else ())]
+    items = [
+        *(schema.prefixItems or ()),
+        *([schema.items] if isinstance(schema.items, ParamSchema) else ()),
+    ]
     return "array" not in types or (bool(items) and all(_is_path(item) for item in items))
 
 
-class _Measure:
+class _SchemaMeasure:
     """Depth and number of schemas, each definition counted wherever it is referred to."""
 
     def __init__(self, defs: dict[str, ParamSchema]) -> None:
         self._defs = defs
         self._known: dict[str, tuple[int, int] | None] = {}
 
-    def of(self, schema: ParamSchema) -> tuple[int, int]:
-        parts = [self.of(part) for part in schema.parts()]
+    def measure(self, schema: ParamSchema) -> tuple[int, int]:
+        parts = [self.measure(part) for part in schema.list_parts()]
         if schema.ref is not None:
-            parts.append(self._defined(schema.ref))
-        return 1 + max((depth for depth, _ in parts), default=0), 1 + sum(nodes for _, nodes in parts)
+            parts.append(self._measure_ref(schema.ref))
+        return 1 + max((depth for depth, _ in parts), default=0), 1 + sum(
+            nodes for _, nodes in parts
+        )
 
-    def _defined(self, ref: str) -> tuple[int, int]:
-        name = ref.removeprefix(DEFINED)
+    def _measure_ref(self, ref: str) -> tuple[int, int]:
+        name = ref.removeprefix(DEFS_PREFIX)
         if name not in self._defs:
             raise ValueError(f"{ref}: its schema defines no {name}")
         if name not in self._known:
             self._known[name] = None
-            self._known[name] = self.of(self._defs[name])
+            self._known[name] = self.measure(self._defs[name])
         measured = self._known[name]
         if measured is None:
             raise ValueError(f"{ref}: its schema refers to itself")
         return measured
 
 
-def one_way(value: Any, schema: Mapping[str, Any]) -> Any:
-    """1 and 1.0 are the same number: it is written as the schema's type says, so that equal jobs are equal."""
+def normalize_numbers(value: Any, schema: Mapping[str, Any]) -> Any:
+    """1 and 1.0 are the same number: it is written as the schema's type says, so that equal jobs
+    are equal."""
     types = {s.get("type") for s in (schema, *schema.get("anyOf", ()))}
     if isinstance(value, list) and isinstance(schema.get("items"), dict):
-        return [one_way(v, schema["items"]) for v in value]
+        return [normalize_numbers(v, schema["items"]) for v in value]
     if type(value) is int and "number" in types and "integer" not in types:
         return float(value)
     if type(value) is float and value.is_integer() and "integer" in types and "number" not in types:
@@ -217,25 +253,29 @@ def one_way(value: Any, schema: Mapping[str, Any]) -> Any:
     return value
 
 
-def data_paths(value: Any, schema: Mapping[str, Any], marked: bool = False) -> Iterator[str]:
-    """The paths within a parameter's value that its schema marks as those of data files: itself, or items of a list."""
+def iter_data_paths(value: Any, schema: Mapping[str, Any], marked: bool = False) -> Iterator[str]:
+    """The paths within a parameter's value that its schema marks as those of data files: itself, or
+    items of a list."""
     marked = marked or schema.get("x-data") is True
     items = schema.get("items")
     if isinstance(value, str) and marked:
         yield value
     elif isinstance(value, list):
         for one in value:
-            yield from data_paths(one, items if isinstance(items, dict) else {}, marked)
+            yield from iter_data_paths(one, items if isinstance(items, dict) else {}, marked)
     if not marked:
         for alternative in schema.get("anyOf", ()):
-            yield from data_paths(value, alternative)
+            yield from iter_data_paths(value, alternative)
 
 
-def explain(error: SchemaError, owner: str, names: Iterable[str], path: str) -> tuple[str, str]:
-    """What is wrong with a value of `owner`, whose parameters are `names`: the message, and the dotted path."""
+def explain_error(
+    error: SchemaError, owner: str, names: Iterable[str], path: str
+) -> tuple[str, str]:
+    """What is wrong with a value of `owner`, whose parameters are `names`: the message, and the
+    dotted path."""
     given: Any = error.instance
     schema: Any = error.schema
-    said: Any = error.validator_value
+    expected: Any = error.validator_value
     where = ".".join([path, *(str(p) for p in error.absolute_path)])
     if error.validator == "additionalProperties":
         unknown = sorted(set(given) - set(schema.get("properties", {})))
@@ -247,10 +287,10 @@ def explain(error: SchemaError, owner: str, names: Iterable[str], path: str) -> 
             f"{where}.{unknown[0]}",
         )
     if error.validator == "required":
-        missing = next(n for n in said if n not in given)
+        missing = next(n for n in expected if n not in given)
         return f"{owner} needs parameter {missing!r}", f"{where}.{missing}"
     if error.validator == "anyOf":
-        kinds = " or ".join(str(s.get("type", "value")) for s in said)
+        kinds = " or ".join(str(s.get("type", "value")) for s in expected)
         deeper = [c for c in error.context or [] if c.validator not in ("type", "const")]
         if deeper:
             return f"{where}: {deeper[0].message}", where

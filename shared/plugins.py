@@ -1,7 +1,8 @@
 """What a plugin says of itself: one descriptor a kind, its fields typed and checked.
 
-`...Traits` are the fields that only one kind has and that its plugins publish: the catalog's entry carries them as
-`traits`, and whoever has only the catalog (the gateway) reads them there by the same class. No torch.
+`...Traits` are the fields that only one kind has and that its plugins publish: the catalog's entry
+carries them as `traits`, and whoever has only the catalog (the gateway) reads them there by the
+same class. No torch.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
-from shared.wiring import Wiring
+from shared.wiring import RunWhen, Wiring
 
 JSONObject = dict[str, Any]
 Roles = tuple[str, ...]
-Bound = int | float | None
+RangeBound = int | float | None
 _CHECKED = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -38,21 +39,23 @@ class Traits:
 class StageTraits(Traits):
     """Of a stage.
 
-    `runs`: kinds whose plugins it runs, all of them or those that its inputs name: their code is its code too.
-    `tolerant`: a job of it runs when its inputs have ended, with those that succeeded.
-    `silence`: seconds that it may go without a sign of life; None leaves that to the worker.
+    `runs`: kinds whose plugins it runs, all of them or those that its inputs name: their code is
+    its code too. `run_when`: whether a job of it waits for all inputs to succeed, or runs when all
+    have finished, with those that succeeded. `stall_timeout_s`: seconds that it may go without a
+    sign of life; None leaves that to the worker.
     """
 
     runs: tuple[str, ...] = ()
-    tolerant: bool = False
-    silence: float | None = None
+    run_when: RunWhen = RunWhen.ALL_SUCCEEDED
+    stall_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class AttackTraits(Traits):
     """Of an attack.
 
-    `access`: it is handed weights (`white_box`), or asks models and counts its questions (`black_box`).
+    `access`: it is handed weights (`white_box`), or asks models and counts its questions
+    (`black_box`).
     """
 
     access: Literal["white_box", "black_box"]
@@ -62,8 +65,8 @@ class AttackTraits(Traits):
 class DefenseTraits(Traits):
     """Of a defense.
 
-    `acts`: on the unlearned model before its release, or while training.
-    `strength`: the parameter that sets how strong it is, over which audits sweep; None where there is none.
+    `acts`: on the unlearned model before its release, or while training. `strength`: the parameter
+    that sets how strong it is, over which audits sweep; None where there is none.
     """
 
     acts: Literal["release", "training"] = "release"
@@ -86,8 +89,8 @@ class UnlearningTraits(Traits):
 class DatasetTraits(Traits):
     """Of a data set, as far as it is known before a file is read.
 
-    `input_shape`: C, H, W of a sample, F, 1, 1 for a row of a table; None in it, or for all of it, is not known yet.
-    `num_classes`: None is not known yet.
+    `input_shape`: C, H, W of a sample, F, 1, 1 for a row of a table; None in it, or for all of it,
+    is not known yet. `num_classes`: None is not known yet.
     """
 
     input_shape: tuple[int | None, int | None, int | None] | None = None
@@ -108,17 +111,16 @@ class ModelTraits(Traits):
 class MetricTraits(Traits):
     """Of a metric.
 
-    `takes`: what it compares; see `shared/ml/metrics/README.md` for each.
-    `unit`: of its values; "1" for a bare number.
-    `range`: the lowest and the highest value; None is unbounded.
-    `higher_is_better`: for the attacker.
-    `min_size`, `channels`: images that it is defined for, by their smaller side in pixels and number of channels.
-    `chance`: its mean for an attacker who guesses, where that is the same whatever the number of samples.
+    `takes`: what it compares; see `shared/ml/metrics/README.md` for each. `unit`: of its values;
+    "1" for a bare number. `range`: the lowest and the highest value; None is unbounded.
+    `higher_is_better`: for the attacker. `min_size`, `channels`: images that it is defined for, by
+    their smaller side in pixels and number of channels. `chance`: its mean for an attacker who
+    guesses, where that is the same whatever the number of samples.
     """
 
     takes: Literal["image", "embedding", "decoys", "label", "membership", "classifier"]
     unit: str
-    range: tuple[Bound, Bound]
+    range: tuple[RangeBound, RangeBound]
     higher_is_better: bool
     min_size: int = 1
     channels: tuple[int, ...] | None = None
@@ -129,9 +131,9 @@ class MetricTraits(Traits):
 class Plugin:
     """One thing a worker can do: what it is called, what it takes, what it needs, what it makes.
 
-    `needs` are roles that must be among a job's inputs; `needs_when[param][value]` are further roles
-    needed when that parameter has that value; `uses` are roles taken when given. `produces` are the roles of its
-    outputs. `source` names where its idea was published.
+    `needs` are roles that must be among a job's inputs; `needs_when[param][value]` are further
+    roles needed when that parameter has that value; `uses` are roles taken when given. `produces`
+    are the roles of its outputs. `source` names where its idea was published.
     """
 
     kind: ClassVar[str]
@@ -159,8 +161,9 @@ class Plugin:
 class StagePlugin(StageTraits, Plugin):
     """A stage. `methods` is the kind of plugin that a job's `method` names.
 
-    `many` are roles taken any number of times, as ROLE_1, ROLE_2 and so on; `produces_when[param][value]` are
-    further outputs when that parameter has that value. `wiring` says how an audit runs it; None: by hand only.
+    `many` are roles taken any number of times, as ROLE_1, ROLE_2 and so on;
+    `produces_when[param][value]` are further outputs when that parameter has that value. `wiring`
+    says how an audit runs it; None: by hand only.
     """
 
     kind = "stage"
@@ -189,10 +192,11 @@ class TrainedPlugin(Plugin):
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class DefensePlugin(DefenseTraits, TrainedPlugin):
-    """A defense. `counter` is what an attacker does who knows it: see `shared/ml/defenses/README.md`."""
+    """A defense. `counter` is what an attacker does who knows it: see
+    `shared/ml/defenses/README.md`."""
 
     kind = "defense"
-    counter: Callable[..., Any] | None = None
+    adaptive_view: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
@@ -206,8 +210,8 @@ class UnlearningPlugin(UnlearningTraits, TrainedPlugin):
 class DatasetPlugin(DatasetTraits, Plugin):
     """A data set: see `shared/ml/datasets/README.md`.
 
-    `data_files` are files and folders of the data root, in the order in which they are looked for, that are read when
-    no parameter names one (see `shared.choices.data_file`).
+    `data_files` are files and folders of the data root, in the order in which they are looked for,
+    that are read when no parameter names one (see `shared.plugin_ref.data_file_field`).
     """
 
     kind = "dataset"
@@ -232,20 +236,26 @@ DESCRIPTORS: tuple[type[Plugin], ...] = (
     StagePlugin, DatasetPlugin, ModelPlugin, UnlearningPlugin, DefensePlugin, AttackPlugin, MetricPlugin
 )  # fmt: skip
 TRAITS: Mapping[str, type[Traits]] = {
-    plugin.kind: next(base for base in plugin.__bases__ if issubclass(base, Traits)) for plugin in DESCRIPTORS
+    plugin.kind: next(base for base in plugin.__bases__ if issubclass(base, Traits))
+    for plugin in DESCRIPTORS
 }
 _READERS: dict[type[Traits], TypeAdapter[Any]] = {Traits: TypeAdapter(Traits)}
 _READERS |= {traits: TypeAdapter(traits) for traits in TRAITS.values()}
 
 
-def traits_of(plugin: Plugin) -> JSONObject:
-    """A plugin's traits as the catalog publishes them: those without a default, and those that differ from it."""
-    declared = [(f, getattr(plugin, f.name)) for f in fields(TRAITS.get(plugin.kind, Traits))]
-    return {f.name: to_jsonable_python(value) for f, value in declared if f.default is MISSING or value != f.default}
+def extract_traits(plugin: Plugin) -> JSONObject:
+    """A plugin's traits as the catalog publishes them: those without a default, and those that
+    differ from it."""
+    values = [(f, getattr(plugin, f.name)) for f in fields(TRAITS.get(plugin.kind, Traits))]
+    return {
+        f.name: to_jsonable_python(value)
+        for f, value in values
+        if f.default is MISSING or value != f.default
+    }
 
 
 def read_traits(kind: str, published: Mapping[str, Any]) -> Traits:
-    """What `traits_of` made, as it was.
+    """What `extract_traits` made, as it was.
 
     A name that this code does not know is passed over: a worker of a newer version may say more.
 
@@ -254,12 +264,12 @@ def read_traits(kind: str, published: Mapping[str, Any]) -> Traits:
     """
     of_kind = TRAITS.get(kind, Traits)
     known = {f.name for f in fields(of_kind)}
-    found: Traits = _READERS[of_kind].validate_python(
+    traits: Traits = _READERS[of_kind].validate_python(
         {name: value for name, value in published.items() if name in known}, strict=False
     )
-    return found
+    return traits
 
 
-def names_of(plugin: type[Plugin]) -> Iterable[str]:
+def list_field_names(plugin: type[Plugin]) -> Iterable[str]:
     """The fields that `Registry.register` takes for such a plugin, beside its name."""
     return [f.name for f in fields(plugin) if f.name not in ("name", "target")]

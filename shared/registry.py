@@ -1,10 +1,12 @@
 """Plugins: a decorator registers, the folder is the list.
 
-A plugin folder is a Python package whose `__init__.py` holds one `Registry` and nothing else. Every module in it is a
-plugin file, but for `api`, from which others import, and those whose names start with `_`. `load()` imports them all
-or raises `PluginImportError` with the file's name: there is never a partial table.
+A plugin folder is a Python package whose `__init__.py` holds one `Registry` and nothing else. Every
+module in it is a plugin file, but for `api`, from which others import, and those whose names start
+with `_`. `load()` imports them all or raises `PluginImportError` with the file's name: there is
+never a partial table.
 
-Installed packages add plugins by entry points of the group `palimpsest.<folder>`, each the name of a plugin module.
+Installed packages add plugins by entry points of the group `palimpsest.<folder>`, each the name of
+a plugin module.
 """
 
 from __future__ import annotations
@@ -20,40 +22,51 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from shared.errors import InvalidRequest, PluginImportError
-from shared.plugins import Plugin, names_of
+from shared.plugins import Plugin, list_field_names
 
-API = "api"  # the module of a plugin folder that others import from
+API_MODULE = "api"  # the module of a plugin folder that others import from
 T = TypeVar("T", bound=Callable[..., Any])
 P = TypeVar("P", bound=Plugin)
 
 
-def list_files(folder: Iterable[str]) -> list[str]:
+def list_plugin_files(folder: Iterable[str]) -> list[str]:
     """The names of the plugin files in a package's path, without importing any."""
-    return sorted(m.name for m in pkgutil.iter_modules(folder) if not m.name.startswith("_") and m.name != API)
+    return sorted(
+        m.name
+        for m in pkgutil.iter_modules(folder)
+        if not m.name.startswith("_") and m.name != API_MODULE
+    )
 
 
-def list_entries(room: str) -> list[str]:
+def list_entry_points(folder: str) -> list[str]:
     """The names under which installed packages enter plugins of a room, without importing any."""
-    return sorted({entry.name for entry in metadata.entry_points(group=_group(room))})
+    return sorted(
+        {entry.name for entry in metadata.entry_points(group=_get_entry_point_group(folder))}
+    )
 
 
-def _group(room: str) -> str:
-    return f"palimpsest.{room}"
+def _get_entry_point_group(folder: str) -> str:
+    return f"palimpsest.{folder}"
 
 
 class Registry(Generic[P]):
     """The plugins of one kind."""
 
     def __init__(
-        self, plugin: type[P], package: str, check: Callable[[P], None] | None = None, *, one_a_file: bool = False
+        self,
+        plugin: type[P],
+        package: str,
+        check: Callable[[P], None] | None = None,
+        *,
+        one_a_file: bool = False,
     ) -> None:
         """
         Args:
             plugin: what a plugin of this kind says of itself.
             package: the folder's import name (`__name__` of its `__init__`).
             check: raises PluginImportError for what no plugin of this kind may be.
-            one_a_file: whether each file, and each entry point, is one plugin of its name: then `list_files` and
-                `list_entries` name them all without importing any.
+            one_a_file: whether each file, and each entry point, is one plugin of its name: then
+                `list_files` and `list_entries` name them all without importing any.
         """
         self.kind = plugin.kind
         self._plugin = plugin
@@ -64,10 +77,12 @@ class Registry(Generic[P]):
         self._loaded = False
 
     def register(self, name: str, **described: Any) -> Callable[[T], T]:
-        """Register the decorated class or function as `name`; keywords are the fields of the kind's descriptor.
+        """Register the decorated class or function as `name`; keywords are the fields of the kind's
+        descriptor.
 
         Raises:
-            PluginImportError: no such field, one is missing, or one has no such value; the message names it.
+            PluginImportError: no such field, one is missing, or one has no such value; the message
+                names it.
         """
 
         def add(target: T) -> T:
@@ -89,37 +104,55 @@ class Registry(Generic[P]):
         return add
 
     def _describe(self, name: str, target: Callable[..., Any], described: dict[str, Any]) -> P:
-        who, known = f"{self.kind} {name!r} in {target.__module__}", list(names_of(self._plugin))
+        who, known = (
+            f"{self.kind} {name!r} in {target.__module__}",
+            list(list_field_names(self._plugin)),
+        )
         for extra in sorted(described.keys() - known):
             near = get_close_matches(extra, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise PluginImportError(f"{who} says {extra}, which is no field of {self._plugin.__name__}: {hint}")
+            raise PluginImportError(
+                f"{who} says {extra}, which is no field of {self._plugin.__name__}: {hint}"
+            )
         try:
             return self._plugin(name=name, target=target, **described)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             field, *inner = (str(part) for part in first["loc"])
             where = f"{field}, at {'.'.join(inner)}" if inner else field
-            raise PluginImportError(f"{who} is wrong in its field {where}: {first['msg']}") from error
+            raise PluginImportError(
+                f"{who} is wrong in its field {where}: {first['msg']}"
+            ) from error
 
     def load(self) -> Registry[P]:
-        """Import every plugin file of the folder, and every module that an installed package enters for it.
+        """Import every plugin file of the folder, and every module that an installed package enters
+        for it.
 
         Raises:
-            PluginImportError: one does not import, registers nothing, or plugins of other names where its own counts;
-                the message names the file, or the distribution and its entry point.
+            PluginImportError: one does not import, registers nothing, or plugins of other names
+                where its own counts; the message names the file, or the distribution and its entry
+                point.
         """
         if self._loaded:
             return self
         package = importlib.import_module(self.package)
-        for file in list_files(package.__path__):
+        for file in list_plugin_files(package.__path__):
             name = f"{self.package}.{file}"
-            self._import(name, file, f"plugin {name.replace('.', '/')}.py", ", or start the file's name with _")
-        group = _group(self.package.rpartition(".")[2])
-        entered = [(e.dist.name if e.dist else "?", e) for e in metadata.entry_points(group=group)]
-        for owner, entry in sorted(entered, key=lambda pair: (pair[0], pair[1].name)):
             self._import(
-                entry.module, entry.name, f"entry point {entry.name!r} ({group}) of the distribution {owner!r}"
+                name,
+                file,
+                f"plugin {name.replace('.', '/')}.py",
+                ", or start the file's name with _",
+            )
+        group = _get_entry_point_group(self.package.rpartition(".")[2])
+        entry_points = [
+            (e.dist.name if e.dist else "?", e) for e in metadata.entry_points(group=group)
+        ]
+        for owner, entry in sorted(entry_points, key=lambda pair: (pair[0], pair[1].name)):
+            self._import(
+                entry.module,
+                entry.name,
+                f"entry point {entry.name!r} ({group}) of the distribution {owner!r}",
             )
         self._loaded = True
         return self
@@ -128,18 +161,26 @@ class Registry(Generic[P]):
         try:
             importlib.import_module(module)
         except Exception as error:  # whatever a plugin raises at import, whose it is must be told
-            why = str(error) if isinstance(error, PluginImportError) else f"{type(error).__name__}: {error}"
+            why = (
+                str(error)
+                if isinstance(error, PluginImportError)
+                else f"{type(error).__name__}: {error}"
+            )
             raise PluginImportError(f"{who} does not import: {why}") from error
-        registered = sorted(p.name for p in self._plugins.values() if f"{p.module}.".startswith(f"{module}."))
+        registered = sorted(
+            p.name for p in self._plugins.values() if f"{p.module}.".startswith(f"{module}.")
+        )
         if not registered:
-            raise PluginImportError(f"{who} registers no {self.kind}: decorate its class or function{otherwise}")
+            raise PluginImportError(
+                f"{who} registers no {self.kind}: decorate its class or function{otherwise}"
+            )
         if self._one_a_file and registered != [name]:
             raise PluginImportError(
                 f"{who} registers {' and '.join(registered)}: let it register the one {self.kind} {name!r}, which is "
                 "looked for under that name"
             )
 
-    def forget(self, name: str) -> None:
+    def unregister(self, name: str) -> None:
         """Drop a plugin, so that a test can add one and leave no trace."""
         plugin = self._plugins.pop(name)
         sys.modules.pop(plugin.module, None)

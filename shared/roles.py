@@ -1,7 +1,7 @@
 """Roles: what an artifact is to the jobs that make it and take it. This is the only list of them.
 
-A job names its inputs and outputs by role; only LPIPS_WEIGHTS comes from a file. An attacker is given what its attack
-declares, so who may see a role is part of what the role is.
+A job names its inputs and outputs by role; only LPIPS_WEIGHTS comes from a file. An attacker is
+given what its attack declares, so who may see a role is part of what the role is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ class Visibility(StrEnum):
 
     ATTACKER = "attacker"  # an attacker whose threat model lists it
     ADAPTIVE = "adaptive"  # an attacker who knows the defense
-    AUDITOR = "auditor"  # never an attacker: the truth, and what stages and judges need among themselves
+    # never an attacker: the truth, and what stages and judges need among themselves
+    AUDITOR = "auditor"
 
 
 class ArtifactFormat(StrEnum):
@@ -33,7 +34,9 @@ class Role(StrEnum):
     visibility: Visibility
     summary: str
 
-    def __new__(cls, name: str, artifact_format: ArtifactFormat, visibility: Visibility, summary: str) -> Role:
+    def __new__(
+        cls, name: str, artifact_format: ArtifactFormat, visibility: Visibility, summary: str
+    ) -> Role:
         role = str.__new__(cls, name)
         role._value_ = name
         role.artifact_format, role.visibility, role.summary = artifact_format, visibility, summary
@@ -66,8 +69,8 @@ class Role(StrEnum):
         Visibility.ATTACKER,
         "the unlearned models after a defense",
     )
-    FETCHED = (
-        "FETCHED",
+    AVERAGED_RELEASES = (
+        "AVERAGED_RELEASES",
         ArtifactFormat.NETWORKS,
         Visibility.ADAPTIVE,
         "the mean of several releases that differ in their noise: UNLEARNED of an attacker who knows that they do",
@@ -78,8 +81,8 @@ class Role(StrEnum):
         Visibility.ATTACKER,
         "training sets that an outsider could have drawn from the pool: none of their samples was trained on",
     )
-    COUNTS = (
-        "COUNTS",
+    DELETION_SIZES = (
+        "DELETION_SIZES",
         ArtifactFormat.JSON,
         Visibility.ATTACKER,
         "how many samples were trained on (N) and forgotten (k), and whether the k are of one class",
@@ -181,8 +184,8 @@ class Role(StrEnum):
         Visibility.AUDITOR,
         "what an attack answers about deletions that were made again: the null of its p-values",
     )
-    JUDGE = (
-        "JUDGE",
+    FEATURE_NETWORK = (
+        "FEATURE_NETWORK",
         ArtifactFormat.NETWORKS,
         Visibility.AUDITOR,
         "a base model of another seed, which no attack has seen: evaluations look at images with it",

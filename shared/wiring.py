@@ -1,7 +1,8 @@
-"""Wiring: how an audit runs a stage. Each stage declares its own; plans read it, and so does whoever starts workers.
+"""Wiring: how an audit runs a stage. Each stage declares its own; plans read it, and so does
+whoever starts workers.
 
-What a stage takes and makes are its roles. Wiring says how often it runs, when, with which fields of the audit, and
-what its outputs are to those who come after it.
+What a stage takes and makes are its roles. Wiring says how often it runs, when, with which fields
+of the audit, and what its outputs are to those who come after it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,22 @@ from shared.roles import Role
 
 
 class Scope(StrEnum):
-    """What a stage runs once per. Jobs that come out equal are one, so a scope may be wider than it needs to be."""
+    """What a stage runs once per. Jobs that come out equal are one, so a scope may be wider than it
+    needs to be."""
 
     AUDIT = "audit"
     SEED = "seed"
     RELEASE = "release"  # each unlearning method behind each defense
     ATTACK = "attack"  # each attack on each release
     REPORT = "report"  # the audit, when all of the above have ended
+
+
+class RunWhen(StrEnum):
+    """When a job may run."""
+
+    ALL_SUCCEEDED = "all_succeeded"  # all its inputs have
+    # all its inputs have, and one succeeded: it runs with those that did
+    ALL_FINISHED = "all_finished"
 
 
 class WorkerGroup(StrEnum):
@@ -41,12 +51,16 @@ class Wiring(BaseModel):
     scopes: tuple[Scope, ...] = Field(min_length=1)
     group: WorkerGroup = Field(WorkerGroup.EVALUATE, description="whose workers serve it")
     # when
-    on_demand: bool = Field(False, description="runs only where another job of the audit needs what it makes")
-    flag: str | None = Field(
-        None, description="field of the audit: runs only if that is true, where all that the stage needs is there"
+    on_demand: bool = Field(
+        False, description="runs only where another job of the audit needs what it makes"
     )
-    asks_for: tuple[Role, ...] = Field(
-        (), description="roles among those it may use that are made for it, where a stage makes them on demand"
+    flag: str | None = Field(
+        None,
+        description="field of the audit: runs only if that is true, where all that the stage needs is there",
+    )
+    optional_needs: tuple[Role, ...] = Field(
+        (),
+        description="roles among those it may use that are made for it, where a stage makes them on demand",
     )
     # with what
     params: str | None = Field(None, description="field of the audit that holds its parameters")
@@ -54,21 +68,25 @@ class Wiring(BaseModel):
     shared_params: tuple[str, ...] = Field(
         (), description="fields of the audit itself that are parameters of it: they are said once"
     )
-    seed: str | None = Field(None, description="field of the audit that is its seed; outside of all seeds it is 0")
+    seed: str | None = Field(
+        None, description="field of the audit that is its seed; outside of all seeds it is 0"
+    )
     trained_for_methods: bool = Field(
         False, description="whether methods of other stages have a say in its parameters (`trains`)"
     )
-    told_of_several: tuple[Role, ...] = Field(
-        (), description="roles its method may use that it is given only where a deletion forgets several samples"
+    multi_sample_roles: tuple[Role, ...] = Field(
+        (),
+        description="roles its method may use that it is given only where a deletion forgets several samples",
     )
     withheld: Mapping[Scope, tuple[Role, ...]] = Field(
         default_factory=dict, description="by scope, roles that it could use and is not given there"
     )
     # for whom
-    stands_for: Mapping[Role, Role] = Field(
-        default_factory=dict, description="what it makes that takes the place of something from then on"
+    replaces: Mapping[Role, Role] = Field(
+        default_factory=dict,
+        description="what it makes that takes the place of something from then on",
     )
-    stands_for_adaptive: Mapping[Role, Role] = Field(
+    replaces_for_adaptive: Mapping[Role, Role] = Field(
         default_factory=dict, description="the same, for the attacker who knows the defense"
     )
     twins: Mapping[Role, Role] = Field(

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.servers import fresh_database, postgres
+from tests.support.servers import create_database, serve_postgres
+from tests.support.source_tree import ROOT, SLEEP_STAGE, copy_tree
 from tests.support.system import System
-from tests.support.tree import ROOT, SLEEP, copy_tree
 
 # Each test process has one core: torch must not take both.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# What a script runs in the background ignores Ctrl-C, and so would every program that a test starts to interrupt it.
+# What a script runs in the background ignores Ctrl-C, and so would every program that a test starts
+# to interrupt it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -24,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def sleep_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source tree with the tests' `sleep` stage in it."""
-    return copy_tree(tmp_path_factory.mktemp("tree"), SLEEP)
+    return copy_tree(tmp_path_factory.mktemp("tree"), SLEEP_STAGE)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def make_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """URL of a real PostgreSQL."""
-    with postgres() as url:
+    with serve_postgres() as url:
         yield url
 
 
@@ -59,4 +60,4 @@ def system(request: Any, make_system: Callable[..., System], sleep_tree: Path) -
     """The same on each kind of job store."""
     if request.param == "sqlite":
         return make_system(sleep_tree)
-    return make_system(sleep_tree, fresh_database(request.getfixturevalue("postgres_server")))
+    return make_system(sleep_tree, create_database(request.getfixturevalue("postgres_server")))

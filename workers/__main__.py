@@ -1,4 +1,5 @@
-"""`python -m workers --stages attack`: one worker, its name unique on this host, its settings those of the protocol."""
+"""`python -m workers --stages attack`: start one worker with a unique name and the required Celery
+settings."""
 
 from __future__ import annotations
 
@@ -11,16 +12,30 @@ from workers.app import STAGES, app
 
 def main() -> None:
     """Start Celery's worker for these stages."""
-    parser = argparse.ArgumentParser(prog="python -m workers", description="Run one Palimpsest worker.")
-    parser.add_argument(
-        "--stages", default=",".join(STAGES), help=f"stages to serve, separated by commas; all: {','.join(STAGES)}"
+    parser = argparse.ArgumentParser(
+        prog="python -m workers", description="Run one Palimpsest worker."
     )
-    parser.add_argument("--name", help="its name in /v1/workers; stages, host and process number when not given")
+    parser.add_argument(
+        "--stages",
+        default=",".join(STAGES),
+        help=f"stages to serve, separated by commas; all: {','.join(STAGES)}",
+    )
+    parser.add_argument("--name", help="name in /v1/workers; default: stages, host and process id")
     given = parser.parse_args()
     name = given.name or f"{given.stages.replace(',', '-')}@{socket.gethostname()}-{os.getpid()}"
     os.environ |= {"PALIMPSEST_WORKER": name, "PALIMPSEST_STAGES": given.stages}
     app.worker_main(
-        ["worker", "-Q", given.stages, "-n", name, "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+        [
+            "worker",
+            "-Q",
+            given.stages,
+            "-n",
+            name,
+            "--loglevel",
+            "WARNING",
+            "--without-gossip",
+            "--without-mingle",
+        ]
     )
 
 

@@ -1,7 +1,9 @@
-"""What this worker can run. `python -m workers.catalog` prints it as JSON; a worker publishes it at start.
+"""What this worker can run. `python -m workers.catalog` prints it as JSON; a worker publishes it at
+start.
 
-`--publish` does that before there is any worker: a gateway that is up first plans with the catalog of this code.
-Loading is all or nothing: a plugin that does not import stops the worker, with its file's name.
+`--publish` does that before there is any worker: a gateway that is up first plans with the catalog
+of this code. Loading is all or nothing: a plugin that does not import stops the worker, with its
+file's name.
 """
 
 from __future__ import annotations
@@ -12,17 +14,17 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-from shared.catalog import Catalog, Entry
-from shared.code import digest_of
+from shared.catalog import Catalog, CatalogEntry
+from shared.code_digest import compute_code_digest
 from shared.config import load_settings
 from shared.errors import InvalidRequest, PalimpsestError, PluginImportError
-from shared.jobs import fleet
+from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class Description:
+class WorkerDescription:
     """A worker's catalog, and the facts of its machine that a result depends on."""
 
     catalog: Catalog
@@ -30,50 +32,62 @@ class Description:
     versions: dict[str, str]
 
 
-def load() -> Catalog:
+def load_catalog() -> Catalog:
     """Import every plugin and describe it.
 
     Raises:
-        PluginImportError: names the file that is broken, or the stages that no audit could run together.
+        PluginImportError: names the file that is broken, or the stages that no audit could run
+            together.
     """
     from shared.ml import REGISTRIES
     from workers.stages import registry as stages
 
-    catalog = Catalog(Entry.of(p, digest_of(p.module)) for registry in (*REGISTRIES, stages) for p in registry)
+    catalog = Catalog(
+        CatalogEntry.from_plugin(p, compute_code_digest(p.module))
+        for registry in (*REGISTRIES, stages)
+        for p in registry
+    )
     try:
-        Pipeline.of(catalog)
+        Pipeline.from_catalog(catalog)
     except InvalidRequest as error:
         raise PluginImportError(error.message) from error
     return catalog
 
 
-def device_kind() -> str:
+def get_device_kind() -> str:
     """ "cpu", or the name of the GPU that jobs run on."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def describe() -> Description:
+def describe_worker() -> WorkerDescription:
     """Everything a worker publishes about itself."""
     packages = ("torch", "torchvision", "celery", "sqlalchemy")
     versions = {name: metadata.version(name) for name in packages}
-    return Description(load(), device_kind(), {**versions, "python": sys.version.split()[0]})
+    return WorkerDescription(
+        load_catalog(), get_device_kind(), {**versions, "python": sys.version.split()[0]}
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print or publish the catalog; exit 1 with one sentence when a plugin is broken or the store does not answer."""
-    parser = argparse.ArgumentParser(prog="python -m workers.catalog", description="What this worker can run.")
-    parser.add_argument("--publish", action="store_true", help="into the job store, instead of printing it")
+    """Print or publish the catalog; exit 1 with one sentence when a plugin is broken or the store
+    does not answer."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workers.catalog", description="What this worker can run."
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="into the job store, instead of printing it"
+    )
     publish = parser.parse_args(arguments).publish
     try:
-        settings, found = load_settings(), load()
+        settings, catalog = load_settings(), load_catalog()
         if publish:
             db = Database(settings.database_url)
-            fleet.publish(db, found)
+            worker_registry.publish_catalog(db, catalog)
             db.close()
         else:
-            print(json.dumps(found.to_json(), indent=2, sort_keys=True))  # noqa: T201 - what this command is for
+            print(json.dumps(catalog.to_json(), indent=2, sort_keys=True))  # noqa: T201 - what this command is for
     except PalimpsestError as error:
         print(f"palimpsest: {error}", file=sys.stderr)  # noqa: T201 - read by whoever starts the workers
         return 1

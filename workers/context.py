@@ -1,4 +1,5 @@
-"""All that a stage sees of its job. Where it reads from, writes to and reports to is behind `Hooks`."""
+"""All that a stage sees of its job. Where it reads from, writes to and reports to is behind
+`Hooks`."""
 
 from __future__ import annotations
 
@@ -11,29 +12,31 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.context import Checkpoint, generator
+from shared.ml.context import Checkpoint, make_generator
 from shared.ml.records import write_json
 from shared.ml.tensors import read_header
 from shared.plugins import Params, Plugin
 
 
 @dataclass(frozen=True)
-class Output:
-    """One artifact as a stage hands it over: the same inputs must give the same bytes (no times, no ids)."""
+class StageOutput:
+    """One artifact as a stage hands it over: the same inputs must give the same bytes (no times, no
+    ids)."""
 
     data: bytes
     media_type: str = "application/octet-stream"
 
     @classmethod
-    def of_json(cls, value: Any) -> Output:
+    def of_json(cls, value: Any) -> StageOutput:
         """Canonical JSON."""
         return cls(write_json(value), "application/json")
 
 
 class Hooks(Protocol):
-    """What the life of an attempt offers to the stage inside it (`workers.runner` has the real one)."""
+    """What the life of an attempt offers to the stage inside it (`workers.runner` has the real
+    one)."""
 
-    def beat(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+    def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """Note progress; raises AttemptEnded when the attempt must stop."""
 
     def due(self) -> bool:
@@ -49,7 +52,7 @@ class Hooks(Protocol):
 class NoHooks:
     """A job that nobody watches."""
 
-    def beat(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+    def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         pass
 
     def due(self) -> bool:
@@ -65,8 +68,9 @@ class NoHooks:
 class JobContext:
     """Implements `shared.ml.context.Context` for one job.
 
-    `params` are the stage's own, `method` and `method_params` the plugin that the job's method names
-    (None for a stage without methods). `inputs` maps role -> bytes, only the roles that the job supplies.
+    `params` are the stage's own, `method` and `method_params` the plugin that the job's method
+    names (None for a stage without methods). `inputs` maps role -> bytes, only the roles that the
+    job supplies.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class JobContext:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._hooks: Hooks = hooks or NoHooks()
 
-    def input(self, role: str) -> bytes:
+    def read_input(self, role: str) -> bytes:
         """The bytes in that role.
 
         Raises:
@@ -99,20 +103,20 @@ class JobContext:
         except KeyError:
             raise InvalidRequest(f"this job has no input {role}", f"inputs.{role}") from None
 
-    def generator(self, purpose: str) -> torch.Generator:
-        return generator(self.seed, purpose)
+    def make_generator(self, purpose: str) -> torch.Generator:
+        return make_generator(self.seed, purpose)
 
-    def progress(self, done: int, total: int, **numbers: float) -> None:
-        self._hooks.beat(done, total, numbers)
+    def report_progress(self, done: int, total: int, **values: float) -> None:
+        self._hooks.heartbeat(done, total, values)
 
-    def due(self) -> bool:
+    def is_checkpoint_due(self) -> bool:
         return self._hooks.due()
 
-    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
-        held = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        self._hooks.save(save(held, metadata={"step": str(step)}))
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor]) -> None:
+        copies = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        self._hooks.save(save(copies, metadata={"step": str(step)}))
 
-    def resume(self) -> Checkpoint | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         data = self._hooks.load()
         if data is None:
             return None

@@ -1,12 +1,14 @@
-"""The lease process: a small process beside each pool child that talks to SQL while the child computes.
+"""The lease process: a small process beside each pool child that talks to SQL while the child
+computes.
 
-It renews the lease of the job that the child holds, carries progress out and orders in, and notes every few seconds
-that the worker is alive (`workers.keeper`). It ends when the child does: its standard input closes. The child has
-another one started in the place of one that has died or hangs, which goes on with the job at hand.
+It renews the lease of the job that the child holds, carries progress out and orders in, and notes
+every few seconds that the worker is alive (`workers.lease_keeper`). It ends when the child does:
+its standard input closes. The child has another one started in the place of one that has died or
+hangs, which goes on with the job at hand.
 
-Commands on its standard input, one JSON object a line: `{"hold": n, "job": id, "fence": f, "silence": s,
-"time_limit": s or null, "began": monotonic s}` and `{"release": n}`. On its standard output a byte when it has come up,
-and one after every turn.
+Commands on its standard input, one JSON object a line: `{"hold": n, "job": id, "fence": f,
+"stall_timeout_s": s, "time_limit": s or null, "started_at": monotonic s}` and `{"release": n}`. On
+its standard output a byte when it has come up, and one after every turn.
 """
 
 from __future__ import annotations
@@ -29,53 +31,63 @@ import structlog
 from shared import logs
 from shared.config import Settings
 from shared.jobs.database import Database
-from workers.keeper import Keeper
-from workers.page import Page
+from workers.attempt_state import AttemptState
+from workers.lease_keeper import LeaseKeeper
 
 log = structlog.get_logger()
 
-QUIET = 15  # looks without a turn after which a lease process is taken to hang; they take a third of a lease
-SLOW_START = 10  # times as many until it has come up, which takes longest when the machine is busy
-START_WITHIN = 600.0  # seconds in which a lease process must come up before the pool child gives in
+# looks without a turn after which a lease process is taken to hang; they take a third of a lease
+MAX_QUIET_POLLS = 15
+# times as many until it has come up, which takes longest when the machine is busy
+STARTUP_FACTOR = 10
+# seconds in which a lease process must come up before the pool child gives in
+START_TIMEOUT_S = 600.0
 
-UP, TURN = b"u", b"."
-DEAD = "it has ended"
+READY_BYTE, TURN_BYTE = b"u", b"."
+EXITED = "it has ended"
 
 
 class LeaseProcess:
     """The child's handle on it: `hold` after a claim, `release` after the end.
 
-    A thread waits for its end, and starts another at once: also while the attempt says nothing for minutes. One that is
-    there and does not turn (frozen, or stuck in SQL) is killed and replaced well before the lease runs out. Looks are
-    counted rather than seconds: what freezes all of a worker freezes them too.
+    A thread waits for its end, and starts another at once: also while the attempt says nothing for
+    minutes. One that is there and does not turn (frozen, or stuck in SQL) is killed and replaced
+    well before the lease runs out. Looks are counted rather than seconds: what freezes all of a
+    worker freezes them too.
 
     Args:
         about: what the worker was registered with.
         lease: seconds for which a renewal holds.
     """
 
-    def __init__(self, worker: str, about: Mapping[str, Any] | None = None, lease: float = 45.0) -> None:
-        self.page = Page.create()
-        self._about = json.dumps({"worker": worker, "page": self.page.fd, "child": os.getpid(), "about": about})
-        self._look = lease / 3 / QUIET
+    def __init__(
+        self, worker: str, registration: Mapping[str, Any] | None = None, lease_s: float = 45.0
+    ) -> None:
+        self.state = AttemptState.create()
+        self._arguments = json.dumps(
+            {"worker": worker, "page": self.state.fd, "child": os.getpid(), "about": registration}
+        )
+        self._poll_s = lease_s / 3 / MAX_QUIET_POLLS
         self._lock = threading.RLock()
-        self._number = 0
-        self._held: dict[str, Any] | None = None
-        self._ended = False
-        self._serves = threading.Event()
+        self._lease_number = 0
+        self._hold_command: dict[str, Any] | None = None
+        self._closed = False
+        self._ready = threading.Event()
         self._process = self._start()
-        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+        threading.Thread(target=self._watch_process, name="lease", daemon=True).start()
 
-    def require(self) -> None:
+    def ensure_running(self) -> None:
         """Wait until a lease process is there that serves: without one no job may be claimed."""
         with self._lock:
             if self._process.poll() is not None:
-                self._replace(self._process, DEAD)
-        if not self._serves.wait(START_WITHIN):
+                self._replace(self._process, EXITED)
+        if not self._ready.wait(START_TIMEOUT_S):
             log.error("no lease process comes up; leaving the pool child")
             os._exit(70)
 
-    def hold(self, job: str, fence: int, silence: float, time_limit: float | None = None) -> int:
+    def hold_lease(
+        self, job_id: str, fence: int, stall_timeout_s: float, time_limit: float | None = None
+    ) -> int:
         """Keep the lease of this job; returns the hold's number, under which orders come.
 
         Args:
@@ -83,55 +95,70 @@ class LeaseProcess:
             time_limit: seconds that the attempt may take from now on.
         """
         with self._lock:
-            self._number += 1
-            self.page.clear()
-            self.page.beat()
-            self._held = {"hold": self._number, "job": job, "fence": fence, "silence": silence}
-            self._held |= {"time_limit": time_limit, "began": time.monotonic()}
-            self._say(self._held)
-            return self._number
+            self._lease_number += 1
+            self.state.clear_progress()
+            self.state.heartbeat()
+            self._hold_command = {
+                "hold": self._lease_number,
+                "job": job_id,
+                "fence": fence,
+                "stall_timeout_s": stall_timeout_s,
+            }
+            self._hold_command |= {"time_limit": time_limit, "started_at": time.monotonic()}
+            self._send(self._hold_command)
+            return self._lease_number
 
-    def release(self) -> None:
+    def release_lease(self) -> None:
         """The attempt has ended, in whatever way."""
         with self._lock:
-            self._held = None
-            self._say({"release": self._number})
+            self._hold_command = None
+            self._send({"release": self._lease_number})
 
     def close(self) -> None:
         """End the process."""
         with self._lock:
-            self._ended = True
+            self._closed = True
             assert self._process.stdin is not None
             self._process.stdin.close()
         self._process.wait(timeout=30)
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Another process, told of the job at hand."""
-        command = [sys.executable, "-m", "workers.lease", self._about]
+        command = [sys.executable, "-m", "workers.lease", self._arguments]
         process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, pass_fds=[self.page.fd]
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            pass_fds=[self.state.fd],
         )
-        if self._held is not None:
+        if self._hold_command is not None:
             with suppress(BrokenPipeError):  # dead already: the thread will see
-                _write(process, self._held)
+                _write(process, self._hold_command)
         return process
 
-    def _say(self, command: dict[str, Any]) -> None:
+    def _send(self, command: dict[str, Any]) -> None:
         try:
             _write(self._process, command)
         except BrokenPipeError:
-            self._replace(self._process, DEAD)  # by one that is told of the job
+            self._replace(self._process, EXITED)  # by one that is told of the job
 
-    def _replace(self, process: subprocess.Popen[bytes], why: str) -> bool:
-        """Start another in the place of this one, unless that was done; False when that is not possible now."""
+    def _replace(self, process: subprocess.Popen[bytes], reason: str) -> bool:
+        """Start another in the place of this one, unless that was done; False when that is not
+        possible now."""
         with self._lock:
-            if self._ended or process is not self._process:
+            if self._closed or process is not self._process:
                 return True
-            log.warning("starting another lease process", why=why, job=self._held["job"] if self._held else None)
-            self._serves.clear()
+            log.warning(
+                "starting another lease process",
+                why=reason,
+                job=self._hold_command["job"] if self._hold_command else None,
+            )
+            self._ready.clear()
             process.kill()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5)  # one that cannot even be killed now does no harm: both renew the same
+                # one that cannot even be killed now does no harm: both renew the same
+                process.wait(timeout=5)
             try:
                 self._process = self._start()
             except OSError as error:  # no memory or no process to be had; the thread tries again
@@ -141,32 +168,34 @@ class LeaseProcess:
             process.stdin.close()
             return True
 
-    def _watch(self) -> None:
-        patience, failed = QUIET, 0
-        while not self._ended:
-            process, quiet, up = self._process, 0, False
+    def _watch_process(self) -> None:
+        max_quiet_polls, failed_starts = MAX_QUIET_POLLS, 0
+        while not self._closed:
+            process, quiet_polls, ready = self._process, 0, False
             assert process.stdout is not None
-            ear = select.poll()
-            ear.register(process.stdout.fileno(), select.POLLIN)
+            poller = select.poll()
+            poller.register(process.stdout.fileno(), select.POLLIN)
             while process is self._process:
-                if not ear.poll(self._look * 1000):
-                    quiet += 1
-                    if quiet >= patience * (1 if up else SLOW_START):
-                        patience *= 2  # it may be slow rather than stuck
+                if not poller.poll(self._poll_s * 1000):
+                    quiet_polls += 1
+                    if quiet_polls >= max_quiet_polls * (1 if ready else STARTUP_FACTOR):
+                        max_quiet_polls *= 2  # it may be slow rather than stuck
                         self._replace(process, "it makes no turn")
-                elif said := os.read(process.stdout.fileno(), 4096):
-                    quiet, up = 0, True
-                    self._serves.set()
-                    if TURN in said:
-                        patience, failed = QUIET, 0
-                elif self._ended:
+                elif received := os.read(process.stdout.fileno(), 4096):
+                    quiet_polls, ready = 0, True
+                    self._ready.set()
+                    if TURN_BYTE in received:
+                        max_quiet_polls, failed_starts = MAX_QUIET_POLLS, 0
+                elif self._closed:
                     break
                 else:
-                    time.sleep(min(10.0, failed * 0.5))  # one that cannot come up is not started in a tight loop
-                    failed += 1
-                    if not self._replace(process, DEAD):
+                    # one that cannot come up is not started in a tight loop
+                    time.sleep(min(10.0, failed_starts * 0.5))
+                    failed_starts += 1
+                    if not self._replace(process, EXITED):
                         time.sleep(1)
-            process.stdout.close()  # by nobody else: its number would be another file's under this thread's ear
+            # by nobody else: its number would be another file's under this thread's ear
+            process.stdout.close()
 
 
 def _write(process: subprocess.Popen[bytes], command: dict[str, Any]) -> None:
@@ -174,23 +203,23 @@ def _write(process: subprocess.Popen[bytes], command: dict[str, Any]) -> None:
     process.stdin.write(json.dumps(command).encode() + b"\n")
 
 
-def main(about: str) -> None:
+def main(arguments_json: str) -> None:
     """Entry of the process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the child decides; this process ends after it
-    logs.setup()
-    settings, given = Settings(), json.loads(about)
+    logs.configure_logging()
+    settings, arguments = Settings(), json.loads(arguments_json)
 
-    def say(what: bytes) -> None:
+    def send_byte(what: bytes) -> None:
         with suppress(BrokenPipeError):  # the end of the child is heard at the other pipe
             os.write(sys.stdout.fileno(), what)
 
-    keeper = Keeper(
-        settings, Database(settings.database_url), Page(given["page"]), given["worker"], given["child"],
-        about=given["about"], turned=partial(say, TURN),
+    keeper = LeaseKeeper(
+        settings, Database(settings.database_url), AttemptState(arguments["page"]), arguments["worker"], arguments["child"],
+        registration=arguments["about"], on_turn=partial(send_byte, TURN_BYTE),
     )  # fmt: skip
-    say(UP)
-    keeper.run(sys.stdin.fileno())
+    send_byte(READY_BYTE)
+    keeper.serve(sys.stdin.fileno())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The life of one attempt, inside the pool child: claim, run the stage, publish, say how it ended."""
+"""The life of one attempt, inside the pool child: claim, run the stage, publish, say how it
+ended."""
 
 from __future__ import annotations
 
@@ -19,8 +20,7 @@ from shared.config import Settings
 from shared.data_files import PlannedFiles
 from shared.errors import (
     Conflict,
-    Damaged,
-    Drained,
+    DamagedArtifact,
     FencedOut,
     InvalidRequest,
     JobCancelled,
@@ -28,42 +28,44 @@ from shared.errors import (
     NotFound,
     PalimpsestError,
     TransientError,
+    WorkerDraining,
 )
 from shared.failpoints import failpoint
-from shared.jobs import claims, completion, damage
-from shared.jobs.damage import Lost
+from shared.jobs import attempts, completion, repair
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
-from shared.jobs.queue import Ringer
+from shared.jobs.mapping import to_json
+from shared.jobs.queue import WakeupSender
 from shared.jobs.records import Artifact, Claim
-from shared.jobs.rows import to_json
+from shared.jobs.repair import UnreadableInput
 from shared.jobs.states import Failure
 from shared.ml import REGISTRIES
 from shared.plugins import Params, Plugin, StagePlugin
 from workers import memory
 from workers.attempt import AttemptHooks
 from workers.claimer import Claimer
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.lease import LeaseProcess
-from workers.patience import TELL_WITHIN, wait_for
 from workers.stages import registry as stages
+from workers.store_wait import RECORD_TIMEOUT_S, wait_for_store
 
 log = structlog.get_logger()
 
-SILENCE = 120.0  # seconds that a stage may compute without progress unless its `silence` says otherwise
-RESULTS = 10  # times the patience, for what took an attempt its whole life to make
+# seconds that a stage may compute without progress unless its `stall_timeout_s` says otherwise
+DEFAULT_STALL_TIMEOUT_S = 120.0
+RESULT_WAIT_FACTOR = 10  # times the patience, for what took an attempt its whole life to make
 
 
-class InputsLost(PalimpsestError):
+class UnreadableInputs(PalimpsestError):
     """The attempt cannot read its inputs, for they are damaged."""
 
-    def __init__(self, lost: tuple[Lost, ...]) -> None:
-        super().__init__(", ".join(one.sha256 for one in lost))
-        self.lost = lost
+    def __init__(self, inputs: tuple[UnreadableInput, ...]) -> None:
+        super().__init__(", ".join(one.sha256 for one in inputs))
+        self.inputs = inputs
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineInfo:
     """What a result depends on besides code and inputs."""
 
     torch: str
@@ -76,134 +78,179 @@ class Runner:
     """Runs jobs of some stages until there are none."""
 
     def __init__(
-        self, settings: Settings, db: Database, artifacts: ArtifactStore, catalog: Catalog, ringer: Ringer,
-        lease: LeaseProcess, *, worker: str, serves: tuple[str, ...], machine: Machine,
+        self, settings: Settings, db: Database, artifacts: ArtifactStore, catalog: Catalog, wakeup: WakeupSender,
+        lease_process: LeaseProcess, *, worker: str, served_stages: tuple[str, ...], machine: MachineInfo,
     ) -> None:  # fmt: skip
         self.settings, self.db, self.artifacts, self.catalog = settings, db, artifacts, catalog
-        self.ringer, self.lease, self.worker, self.machine = ringer, lease, worker, machine
-        self.claimer = Claimer(Dispatcher(db, worker, serves, catalog.plugins), ringer, serves[0], settings.lease)
+        self.wakeup, self.lease_process, self.worker, self.machine = (
+            wakeup,
+            lease_process,
+            worker,
+            machine,
+        )
+        self.claimer = Claimer(
+            Dispatcher(db, worker, served_stages, catalog.plugins),
+            wakeup,
+            served_stages[0],
+            settings.lease_s,
+        )
 
-    def work(self) -> int:
+    def run_until_idle(self) -> int:
         """Claim and run until nothing is left for this worker; returns how many jobs it had."""
-        done = 0
+        count = 0
         while True:
-            self.lease.require()
+            self.lease_process.ensure_running()
             claim = self.claimer.claim()
             if claim is None:
-                return done
+                return count
             failpoint("worker.after_claim")
-            self.run(claim)
-            done += 1
+            self.run_attempt(claim)
+            count += 1
 
-    def run(self, claim: Claim) -> None:
+    def run_attempt(self, claim: Claim) -> None:
         """One attempt, to one of its ends. Nothing escapes but the death of the process."""
         job, started = claim.job, time.monotonic()
-        logger = log.bind(job=job.id, stage=job.stage, method=job.method, attempt=job.attempt, worker=self.worker)
+        logger = log.bind(
+            job=job.id, stage=job.stage, method=job.method, attempt=job.attempt, worker=self.worker
+        )
         logger.info("attempt begins")
-        silence = self.settings.silence or stages.get(job.stage).silence or SILENCE
+        stall_timeout_s = (
+            self.settings.stall_timeout_s
+            or stages.get(job.stage).stall_timeout_s
+            or DEFAULT_STALL_TIMEOUT_S
+        )
         # CUDA reserves far more than it takes
-        memory.settle(self.settings.memory_limit_bytes, refuse=not torch.cuda.is_available())
-        number = self.lease.hold(job.id, claim.fence, silence, job.time_limit)
+        memory.prepare_for_job(
+            self.settings.memory_limit_bytes, set_rlimit=not torch.cuda.is_available()
+        )
+        lease_number = self.lease_process.hold_lease(
+            job.id, claim.fence, stall_timeout_s, job.time_limit
+        )
         try:
-            end = self._attempt(claim, number)
+            end = self._run_to_end(claim, lease_number)
         except FencedOut as error:
             end = f"fenced out: {error}"
         except TransientError as error:
             # SQL is away: the lease runs out and the job is taken up again, from its checkpoint
             end = f"not recorded: {error}"
         finally:
-            self.lease.release()
+            self.lease_process.release_lease()
         logger.info("attempt ended", end=end, seconds=round(time.monotonic() - started, 3))
 
-    def _attempt(self, claim: Claim, number: int) -> str:
+    def _run_to_end(self, claim: Claim, lease_number: int) -> str:
         job, fence = claim.job, claim.fence
         try:
-            return self._work(claim, number)
+            return self._execute(claim, lease_number)
         except JobCancelled:
-            self._record(lambda: claims.cancelled(self.db, job.id, fence))
+            self._record_end(lambda: attempts.cancel_attempt(self.db, job.id, fence))
             return "cancelled"
-        except Drained:
-            self._record(lambda: claims.drained(self.db, job.id, fence))
+        except WorkerDraining:
+            self._record_end(lambda: attempts.drain_attempt(self.db, job.id, fence))
             return "drained"
         except FencedOut:
             raise
-        except InputsLost as error:
-            return self._wait_for_inputs(claim, error.lost)
+        except UnreadableInputs as error:
+            return self._wait_for_inputs(claim, error.inputs)
         except TransientError as error:
             why, pause = str(error), self.settings.retry_backoff_s
-            self._record(lambda: claims.give_back(self.db, job.id, fence, why, pause))
+            self._record_end(lambda: attempts.requeue_attempt(self.db, job.id, fence, why, pause))
             return f"given back: {error}"
         except Exception as error:
-            failure, message = explain(error, self.settings.memory_limit_bytes)
+            failure, message = classify_error(error, self.settings.memory_limit_bytes)
             if failure is Failure.ERROR:
                 log.exception("the stage raised", job=job.id, stage=job.stage, method=job.method)
-            self._record(lambda: claims.fail(self.db, job.id, fence, failure, message))
+            self._record_end(
+                lambda: attempts.fail_attempt(self.db, job.id, fence, failure, message)
+            )
             return f"failed: {failure}: {message}"
 
-    def _work(self, claim: Claim, number: int) -> str:
+    def _execute(self, claim: Claim, lease_number: int) -> str:
         """The attempt, as long as nothing ends it."""
         job = claim.job
-        checked, key = self._content_key(claim)
+        checked, cache_key = self._compute_cache_key(claim)
         code = checked.code
-        hooks = AttemptHooks(self.settings, self.db, self.artifacts, self.lease.page, claim, number, key)
-        earlier = None if job.fresh else hooks.wait_for(lambda: completion.equal_work(self.db, job.tenant, key))
-        if earlier is not None and hooks.wait_for(lambda: self._whole(earlier[1])):
-            self._finish(claim, earlier[1], key, code, reused_from=earlier[0])
-            return f"reused the artifacts of {earlier[0]}"
-        files = PlannedFiles(job.data)
+        hooks = AttemptHooks(
+            self.settings,
+            self.db,
+            self.artifacts,
+            self.lease_process.state,
+            claim,
+            lease_number,
+            cache_key,
+        )
+        cached = (
+            None
+            if job.no_cache
+            else hooks.wait_for_store(
+                lambda: completion.find_cached_artifacts(self.db, job.tenant, cache_key)
+            )
+        )
+        if cached is not None and hooks.wait_for_store(lambda: self._are_intact(cached[1])):
+            self._finish(claim, cached[1], cache_key, code, reused_from=cached[0])
+            return f"reused the artifacts of {cached[0]}"
+        files = PlannedFiles(job.data_digests)
         files.require_all(checked.data_files)
-        with files.guarding():
+        with files.guard_reads():
             outputs = self._run_stage(claim, hooks)
         files.require_unchanged()
         failpoint("worker.before_artifacts")
-        artifacts = self._publish(job.produces, outputs, hooks)
+        artifacts = self._store_outputs(job.produces, outputs, hooks)
         failpoint("worker.after_artifacts")
-        self._finish(claim, artifacts, key, code)
+        self._finish(claim, artifacts, cache_key, code)
         failpoint("worker.after_finish")
         return "succeeded"
 
-    def _whole(self, artifacts: Sequence[Artifact]) -> bool:
-        """Whether nothing of an earlier job's work is damaged. Read, not looked at: what is reused is not made anew."""
-        return all(self.artifacts.whole(a.sha256, a.size) for a in artifacts)
+    def _are_intact(self, artifacts: Sequence[Artifact]) -> bool:
+        """Whether nothing of an earlier job's work is damaged. Read, not looked at: what is reused
+        is not made anew."""
+        return all(self.artifacts.is_intact(a.sha256, a.size) for a in artifacts)
 
-    def _wait_for_inputs(self, claim: Claim, lost: tuple[Lost, ...]) -> str:
+    def _wait_for_inputs(self, claim: Claim, unreadable: tuple[UnreadableInput, ...]) -> str:
         job, fence = claim.job, claim.fence
-        damaged = ", ".join(f"{one.role} ({one.sha256})" for one in lost)
+        damaged = ", ".join(f"{one.role} ({one.sha256})" for one in unreadable)
         log.warning("inputs are damaged; they are made again", job=job.id, inputs=damaged)
         try:
-            self._record(lambda: damage.wait_for_inputs(self.db, job.id, fence, lost))
+            self._record_end(lambda: repair.wait_for_inputs(self.db, job.id, fence, unreadable))
         except Conflict as error:
             message = str(error)
-            self._record(lambda: claims.fail(self.db, job.id, fence, Failure.ERROR, message))
+            self._record_end(
+                lambda: attempts.fail_attempt(self.db, job.id, fence, Failure.ERROR, message)
+            )
             return f"failed: {message}"
         return f"waits for {damaged}"
 
-    def _content_key(self, claim: Claim) -> tuple[CheckedJob, str]:
-        """What the job comes to with the code that runs it here, and the key under which equal work is found."""
+    def _compute_cache_key(self, claim: Claim) -> tuple[CheckedJob, str]:
+        """What the job comes to with the code that runs it here, and the key under which equal work
+        is found."""
         job, machine = claim.job, self.machine
         checked = self.catalog.check(job.stage, job.method, job.params, claim.inputs)
-        what = {
+        identity = {
             "stage": job.stage,
             "method": job.method,
             "params": job.params,
             "seed": job.seed,
             "inputs": claim.inputs,
-            "data": job.data,
+            "data": job.data_digests,
         }
-        text = to_json({**what, "code": checked.code, **asdict(machine)})
+        text = to_json({**identity, "code": checked.code, **asdict(machine)})
         return checked, hashlib.sha256(text.encode()).hexdigest()
 
-    def _run_stage(self, claim: Claim, hooks: AttemptHooks) -> Mapping[str, Output]:
+    def _run_stage(self, claim: Claim, hooks: AttemptHooks) -> Mapping[str, StageOutput]:
         job = claim.job
         stage = stages.get(job.stage)
-        method = _method(stage, job.method)
-        params, method_params = _params(self.catalog, stage, method, job.params)
+        method = _get_method(stage, job.method)
+        params, method_params = _parse_params(self.catalog, stage, method, job.params)
         inputs = self._read_inputs(claim, hooks)
         torch.manual_seed(job.seed)  # for what a plugin draws without a generator of its own
         context = JobContext(
-            params=params, method=method, method_params=method_params, inputs=inputs, seed=job.seed, hooks=hooks
+            params=params,
+            method=method,
+            method_params=method_params,
+            inputs=inputs,
+            seed=job.seed,
+            hooks=hooks,
         )
-        outputs: Mapping[str, Output] = stage.target(context)
+        outputs: Mapping[str, StageOutput] = stage.target(context)
         return outputs
 
     def _read_inputs(self, claim: Claim, hooks: AttemptHooks) -> dict[str, bytes]:
@@ -212,58 +259,72 @@ class Runner:
         Raises:
             InputsLost: some are damaged, on a second look too.
         """
-        found: dict[str, bytes] = {}
-        lost: list[Lost] = []
+        data_by_role: dict[str, bytes] = {}
+        unreadable: list[UnreadableInput] = []
         parents = {i.role: i.parent for i in claim.job.inputs}
         for role, sha256 in claim.inputs.items():
             read = partial(self.artifacts.get, sha256)
             try:
-                found[role] = hooks.wait_for(read)
-            except (NotFound, Damaged):
-                find = partial(damage.maker_of, self.db, claim.job.tenant, sha256, parents.get(role))
-                maker = hooks.wait_for(find)
+                data_by_role[role] = hooks.wait_for_store(read)
+            except (NotFound, DamagedArtifact):
+                find_producer = partial(
+                    repair.find_producer, self.db, claim.job.tenant, sha256, parents.get(role)
+                )
+                producer = hooks.wait_for_store(find_producer)
                 try:
-                    found[role] = hooks.wait_for(read)
-                except (NotFound, Damaged):
-                    lost.append(Lost(role, sha256, maker))
-        if lost:
-            raise InputsLost(tuple(lost))
-        return found
+                    data_by_role[role] = hooks.wait_for_store(read)
+                except (NotFound, DamagedArtifact):
+                    unreadable.append(UnreadableInput(role, sha256, producer))
+        if unreadable:
+            raise UnreadableInputs(tuple(unreadable))
+        return data_by_role
 
-    def _publish(
-        self, produces: tuple[str, ...], outputs: Mapping[str, Output], hooks: AttemptHooks
+    def _store_outputs(
+        self, produces: tuple[str, ...], outputs: Mapping[str, StageOutput], hooks: AttemptHooks
     ) -> tuple[Artifact, ...]:
         if set(outputs) != set(produces):
-            raise RuntimeError(f"the stage made {sorted(outputs)}, its catalog entry says {sorted(produces)}")
-        keep = RESULTS * self.settings.patience_s
+            raise RuntimeError(
+                f"the stage made {sorted(outputs)}, its catalog entry says {sorted(produces)}"
+            )
+        wait_s = RESULT_WAIT_FACTOR * self.settings.store_wait_s
         return tuple(
-            Artifact(role, hooks.wait_for(partial(self.artifacts.put, o.data), keep), len(o.data), o.media_type)
+            Artifact(
+                role,
+                hooks.wait_for_store(partial(self.artifacts.put, o.data), wait_s),
+                len(o.data),
+                o.media_type,
+            )
             for role, o in sorted(outputs.items())
         )
 
     def _finish(
-        self, claim: Claim, artifacts: tuple[Artifact, ...], key: str, code: str, reused_from: str | None = None
+        self,
+        claim: Claim,
+        artifacts: tuple[Artifact, ...],
+        cache_key: str,
+        code: str,
+        reused_from: str | None = None,
     ) -> None:
         write = partial(
-            completion.finish, self.db, claim.job.id, claim.fence, artifacts,
-            content_key=key, code=code, reused_from=reused_from, progress=self.lease.page.progress(),
+            completion.finish_job, self.db, claim.job.id, claim.fence, artifacts,
+            cache_key=cache_key, code=code, reused_from=reused_from, progress=self.lease_process.state.read_progress(),
         )  # fmt: skip
-        self._record(write)
+        self._record_end(write)
 
-    def _record(self, end: Callable[[], set[str]]) -> None:
-        """Write the end of an attempt, again while SQL is away; the fence decides if that took too long. Rings for
-        what got something to do."""
-        self.ringer.ring(wait_for(end, self.lease.page, TELL_WITHIN))
+    def _record_end(self, end: Callable[[], set[str]]) -> None:
+        """Write the end of an attempt, again while SQL is away; the fence decides if that took too
+        long. Rings for what got something to do."""
+        self.wakeup.notify(wait_for_store(end, self.lease_process.state, RECORD_TIMEOUT_S))
 
 
-def _method(stage: StagePlugin, name: str | None) -> Plugin | None:
+def _get_method(stage: StagePlugin, name: str | None) -> Plugin | None:
     if stage.methods is None or name is None:
         return None
     method: Plugin = next(r for r in REGISTRIES if r.kind == stage.methods).get(name)
     return method
 
 
-def _params(
+def _parse_params(
     catalog: Catalog, stage: StagePlugin, method: Plugin | None, flat: Mapping[str, Any]
 ) -> tuple[Params, Params | None]:
     """The job's flat parameters as the real models of stage and method."""
@@ -273,7 +334,7 @@ def _params(
     return models[0], models[1] if method else None
 
 
-def explain(error: Exception, memory_limit_bytes: int | None = None) -> tuple[Failure, str]:
+def classify_error(error: Exception, memory_limit_bytes: int | None = None) -> tuple[Failure, str]:
     """The failure word and the sentence for whatever a stage raised."""
     if isinstance(error, JobFailed):
         return Failure(error.kind), error.message
@@ -285,7 +346,10 @@ def explain(error: Exception, memory_limit_bytes: int | None = None) -> tuple[Fa
     if isinstance(error, NotFound):
         return Failure.ERROR, str(error)
     if isinstance(error, torch.OutOfMemoryError):  # the accelerator's
-        return Failure.OUT_OF_MEMORY, f"not enough memory: {error}; make the job smaller or give it a larger worker"
+        return (
+            Failure.OUT_OF_MEMORY,
+            f"not enough memory: {error}; make the job smaller or give it a larger worker",
+        )
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return Failure.OUT_OF_MEMORY, memory.refused(error, memory_limit_bytes)
+        return Failure.OUT_OF_MEMORY, memory.describe_refused_allocation(error, memory_limit_bytes)
     return Failure.ERROR, f"{type(error).__name__}: {error}"

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.engine NAME ...`: one of the benchmarks in this folder; without a name, all of them in turn."""
+"""`python -m benchmarks.engine NAME ...`: one of the benchmarks in this folder; without a name, all
+of them in turn."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import sys
 NAMES = ("throughput", "scale", "audit", "attacks")
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:2] or NAMES
-    for name in chosen:
+    selected = sys.argv[1:2] or NAMES
+    for name in selected:
         if name not in NAMES:
             sys.exit(f"no benchmark {name}: there are {', '.join(NAMES)}")
         sys.argv = [name, *sys.argv[2:]]

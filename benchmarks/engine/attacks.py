@@ -1,8 +1,10 @@
-"""What the service costs an attack: `python -m benchmarks.engine.attacks [--seconds 30] [--rounds 5]`.
+"""Overhead of the service for an attack: `python -m benchmarks.engine.attacks [--seconds 30]
+[--rounds 5]`.
 
-Overhead: CPU seconds of a worker (with its lease process) on one attack over those of the same stage in a bare
-process. Scaling: how much faster two attack workers are than one, over how much faster two bare processes are than
-one, on the same attacks. One thread each; everything interleaved, median of the rounds.
+Overhead: CPU seconds of a worker (with its lease process) on one attack over those of the same
+stage in a bare process. Scaling: how much faster two attack workers are than one, over how much
+faster two bare processes are than one, on the same attacks. One thread each; everything
+interleaved, median of the rounds.
 """
 
 from __future__ import annotations
@@ -20,16 +22,21 @@ from pathlib import Path
 import psutil
 from sqlalchemy import func, select
 
-from benchmarks.engine.conditions import DISK, conditions, print_table, write
-from shared.jobs import reads, submit
+from benchmarks.engine.conditions import (
+    DISK_FOLDER,
+    describe_conditions,
+    print_table,
+    write_results,
+)
+from shared.jobs import queries, submit
 from shared.jobs.plan import plan, plan_job
-from shared.jobs.queue import CeleryBell, make_celery
+from shared.jobs.queue import CeleryWakeup, make_celery
 from shared.jobs.records import Input, Job
 from shared.jobs.spec import AuditSpec
 from shared.jobs.states import State
 from shared.jobs.tables import jobs
+from tests.support.source_tree import ROOT
 from tests.support.system import TENANT, System, wait_for
-from tests.support.tree import ROOT
 
 AUDIT = {
     "dataset": "mnist_5k",
@@ -39,13 +46,14 @@ AUDIT = {
     "unlearning": ["gradient_ascent"],
     "attacks": [{"name": "feature_recovery", "params": {"iterations": 10}}],
 }
-BEFORE = "pretrain,train,unlearn,defend"
-PATIENCE = 1800
-# the protocol's own times; no checkpoint is charged to the service that a bare process does not make
-TIMES = {"PALIMPSEST_LEASE": "45", "PALIMPSEST_RENEW_EVERY": "3", "PALIMPSEST_RECONCILE_EVERY": "5",
-         "PALIMPSEST_CHECKPOINT_EVERY": "10"}  # fmt: skip
+STAGES_BEFORE = "pretrain,train,unlearn,defend"
+TIMEOUT_S = 1800
+# the protocol's own times; no checkpoint is charged to the service that a bare process does not
+# make
+PROTOCOL_SETTINGS = {"PALIMPSEST_LEASE_S": "45", "PALIMPSEST_LEASE_RENEW_S": "3", "PALIMPSEST_RECONCILE_INTERVAL_S": "5",
+         "PALIMPSEST_CHECKPOINT_INTERVAL_S": "10"}  # fmt: skip
 
-_BARE = """
+_BARE_SCRIPT = """
 import json, sys, time
 from pathlib import Path
 import torch
@@ -74,86 +82,98 @@ print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]))
 """
 
 
-class Bench:
+class AttackBenchmark:
     """A served system with the inputs of an attack made, and the same inputs in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.system = System(folder / "system", ROOT, **TIMES)
-        self.system.reconciler()
-        self.system.worker(BEFORE, name="before", wait=PATIENCE)
-        catalog = self.system.catalog()
+        self.system = System(folder / "system", ROOT, **PROTOCOL_SETTINGS)
+        self.system.start_reconciler()
+        self.system.start_worker(STAGES_BEFORE, name="before", timeout_s=TIMEOUT_S)
+        catalog = self.system.load_catalog()
         planned = plan(AuditSpec.model_validate(AUDIT), catalog)
-        done = submit.submit(self.system.db, TENANT, planned)
-        self.ring(*BEFORE.split(","))
-        self.attack = self.system.job(next(done.jobs[p.plan_key] for p in planned if p.stage == "attack"))
+        submitted = submit.submit_jobs(self.system.db, TENANT, planned)
+        self.notify(*STAGES_BEFORE.split(","))
+        self.attack = self.system.get_job(
+            next(submitted.jobs[p.request_key] for p in planned if p.stage == "attack")
+        )
         parents = {i.role: (str(i.parent), i.parent_role or i.role) for i in self.attack.inputs}
         (folder / "inputs").mkdir()
-        for role, (parent, made) in parents.items():
-            job = self.system.wait(parent, PATIENCE)
-            digest = next(a.sha256 for a in job.artifacts if a.role == made)
+        for role, (parent, parent_role) in parents.items():
+            job = self.system.wait(parent, TIMEOUT_S)
+            digest = next(a.sha256 for a in job.artifacts if a.role == parent_role)
             (folder / "inputs" / role).write_bytes(self.system.artifacts.get(digest))
         self.system.kill("before", group=True)
-        self.keys = {parent: self.system.job(parent).plan_key for parent, _ in parents.values()}
-        self.inputs = tuple(Input(role, parent=p, parent_role=made) for role, (p, made) in parents.items())
+        self.parent_request_keys = {
+            parent: self.system.get_job(parent).request_key for parent, _ in parents.values()
+        }
+        self.inputs = tuple(
+            Input(role, parent=p, parent_role=made) for role, (p, made) in parents.items()
+        )
 
-    def ring(self, *stages: str) -> None:
-        bell = CeleryBell(make_celery(self.system.redis.url))
+    def notify(self, *stages: str) -> None:
+        wakeup_queue = CeleryWakeup(make_celery(self.system.redis.url))
         for stage in stages:
-            bell.ring(stage)
-            bell.ring(stage)
+            wakeup_queue.notify(stage)
+            wakeup_queue.notify(stage)
 
-    def post(self, iterations: int, seeds: list[int]) -> list[str]:
+    def submit_attacks(self, iterations: int, seeds: list[int]) -> list[str]:
         """Attacks that were never made before; their ids."""
-        catalog = self.system.catalog()
+        catalog = self.system.load_catalog()
         planned = [
             plan_job(
                 catalog, "attack", "feature_recovery", {"iterations": iterations}, seed, self.inputs,
-                parent_keys=self.keys, fresh=True,
+                parent_request_keys=self.parent_request_keys, no_cache=True,
             )
             for seed in seeds
         ]  # fmt: skip
-        done = submit.submit(self.system.db, TENANT, planned)
-        self.ring("attack")
-        return [done.jobs[p.plan_key] for p in planned]
+        submitted = submit.submit_jobs(self.system.db, TENANT, planned)
+        self.notify("attack")
+        return [submitted.jobs[p.request_key] for p in planned]
 
-    def wait(self, ids: list[str]) -> list[Job]:
-        def ended() -> bool:
+    def wait_for_jobs(self, ids: list[str]) -> list[Job]:
+        def all_succeeded() -> bool:
             with self.system.db.read() as connection:
-                done = select(func.count()).where(jobs.c.id.in_(ids), jobs.c.state == State.SUCCEEDED)
-                found = connection.execute(done).scalar_one()
-            return bool(found == len(ids)) or bool(time.sleep(0.5))
+                done = select(func.count()).where(
+                    jobs.c.id.in_(ids), jobs.c.state == State.SUCCEEDED
+                )
+                count = connection.execute(done).scalar_one()
+            return bool(count == len(ids)) or bool(time.sleep(0.5))
 
-        wait_for(ended, PATIENCE, "the attacks are done")
-        return [reads.get_job(self.system.db, TENANT, i) for i in ids]
+        wait_for(all_succeeded, TIMEOUT_S, "the attacks are done")
+        return [queries.get_job(self.system.db, TENANT, i) for i in ids]
 
-    def served(self, workers: int, iterations: int, seeds: list[int]) -> tuple[float, float]:
-        """Wall seconds from the first claim to the last end, and the workers' CPU seconds meanwhile."""
+    def run_served(self, workers: int, iterations: int, seeds: list[int]) -> tuple[float, float]:
+        """Wall seconds from the first claim to the last end, and the workers' CPU seconds
+        meanwhile."""
         names = [f"attack-{n}" for n in range(workers)]
         for name in names:
-            self.system.worker("attack", name=name, wait=PATIENCE)
-        self.wait(self.post(1, list(range(4 * workers))))  # after the one that the audit planned; none is measured
-        before = sum(self.cpu(name) for name in names)
-        ended = self.wait(self.post(iterations, seeds))
-        cpu = sum(self.cpu(name) for name in names) - before
+            self.system.start_worker("attack", name=name, timeout_s=TIMEOUT_S)
+        # after the one that the audit planned; none is measured
+        self.wait_for_jobs(self.submit_attacks(1, list(range(4 * workers))))
+        before = sum(self.read_cpu_s(name) for name in names)
+        ended = self.wait_for_jobs(self.submit_attacks(iterations, seeds))
+        cpu = sum(self.read_cpu_s(name) for name in names) - before
         for name in names:
             self.system.kill(name, group=True)
-        return max(float(j.finished_at or 0) for j in ended) - min(float(j.started_at or 0) for j in ended), cpu
+        return max(float(j.finished_at or 0) for j in ended) - min(
+            float(j.started_at or 0) for j in ended
+        ), cpu
 
-    def cpu(self, name: str) -> float:
+    def read_cpu_s(self, name: str) -> float:
         """CPU seconds of a worker with all its processes."""
         parent = psutil.Process(self.system.processes[name].pid)
         return sum(sum(p.cpu_times()[:2]) for p in [parent, *parent.children(recursive=True)])
 
-    def bare(self, processes: int, iterations: int, seeds: list[int]) -> tuple[float, float]:
-        """The same in bare processes that share the seeds out."""
+    def run_bare(self, processes: int, iterations: int, seeds: list[int]) -> tuple[float, float]:
+        """The same in bare processes, which divide the seeds among them."""
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         running = []
         for n in range(processes):
             words = [str(self.folder / "inputs"), str(iterations), json.dumps(seeds[n::processes])]
             running.append(
                 subprocess.Popen(
-                    [sys.executable, "-W", "ignore", "-c", _BARE, *words],
+                    [sys.executable, "-W", "ignore", "-c", _BARE_SCRIPT, *words],
                     env=env,
                     text=True,
                     stdin=subprocess.PIPE,
@@ -168,26 +188,33 @@ class Bench:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        answers = [json.loads(process.stdout.readline()) for process in running if process.stdout is not None]
+        answers = [
+            json.loads(process.stdout.readline())
+            for process in running
+            if process.stdout is not None
+        ]
         wall = time.perf_counter() - start
         for process in running:
             process.communicate()
         return wall, sum(cpu for _, cpu in answers)
 
 
-def compare(bench: Bench, iterations: int, seeds: list[int], *, served_first: bool) -> dict[str, float]:
-    """One round: a long attack, then a short one per seed with one and with two workers; served and bare in turn."""
-    ways = {"bare": bench.bare, "served": bench.served}
-    order = sorted(ways, reverse=served_first)
-    short = max(1, iterations // len(seeds))
-    cpu = {way: ways[way](1, iterations, seeds[:1])[1] for way in order}
-    one = {way: ways[way](1, short, seeds)[0] for way in order}
-    two = {way: ways[way](2, short, seeds)[0] for way in order}
-    speed_up = {way: one[way] / two[way] for way in order}
+def run_round(
+    bench: AttackBenchmark, iterations: int, seeds: list[int], *, served_first: bool
+) -> dict[str, float]:
+    """One round: a long attack, then a short one per seed with one and with two workers; served and
+    bare in turn."""
+    runners = {"bare": bench.run_bare, "served": bench.run_served}
+    order = sorted(runners, reverse=served_first)
+    short_iterations = max(1, iterations // len(seeds))
+    cpu_s = {kind: runners[kind](1, iterations, seeds[:1])[1] for kind in order}
+    one_worker_s = {way: runners[way](1, short_iterations, seeds)[0] for way in order}
+    two_workers_s = {way: runners[way](2, short_iterations, seeds)[0] for way in order}
+    speed_up = {way: one_worker_s[way] / two_workers_s[way] for way in order}
     return {
-        "bare_cpu_s": round(cpu["bare"], 2),
-        "served_cpu_s": round(cpu["served"], 2),
-        "overhead": round(cpu["served"] / cpu["bare"], 3),
+        "bare_cpu_s": round(cpu_s["bare"], 2),
+        "served_cpu_s": round(cpu_s["served"], 2),
+        "overhead": round(cpu_s["served"] / cpu_s["bare"], 3),
         "bare_speed_up": round(speed_up["bare"], 3),
         "served_speed_up": round(speed_up["served"], 3),
         "ratio": round(speed_up["served"] / speed_up["bare"], 3),
@@ -197,25 +224,30 @@ def compare(bench: Bench, iterations: int, seeds: list[int], *, served_first: bo
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=30, help="how long the attack of the overhead takes")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=30,
+        help="duration of the attack that measures the overhead",
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    about = conditions()
-    with tempfile.TemporaryDirectory(dir=DISK) as name:
-        bench = Bench(Path(name))
+    options = parser.parse_args()
+    measured_under = describe_conditions()
+    with tempfile.TemporaryDirectory(dir=DISK_FOLDER) as name:
+        bench = AttackBenchmark(Path(name))
         try:
-            _, cpu = bench.bare(1, 200, [0])
-            long = int(200 * given.seconds / cpu)
+            _, cpu = bench.run_bare(1, 200, [0])
+            long_iterations = int(200 * options.seconds / cpu)
             rounds: list[dict[str, float]] = []
-            for n in range(given.rounds):
+            for n in range(options.rounds):
                 seeds = [1000 + 10 * n + i for i in range(4)]
-                rounds.append(compare(bench, long, seeds, served_first=bool(n % 2)))
+                rounds.append(run_round(bench, long_iterations, seeds, served_first=bool(n % 2)))
                 print(rounds[-1], flush=True)
         finally:
             bench.system.close()
     rounds.append({key: statistics.median(r[key] for r in rounds) for key in rounds[0]})
     print_table(rounds)
-    write("attacks", about, rounds)
+    write_results("attacks", measured_under, rounds)
 
 
 if __name__ == "__main__":

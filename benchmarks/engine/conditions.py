@@ -1,4 +1,4 @@
-"""What a figure of the engine was measured under: machine, load, what the disk allows."""
+"""The conditions of an engine benchmark: machine, load, sync rate of the disk."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path("benchmarks/results")
-DISK = "/var/tmp"  # a disk, where /tmp may be memory
+RESULTS_FOLDER = Path("benchmarks/results")
+DISK_FOLDER = "/var/tmp"  # a disk, where /tmp may be memory
 
 
-def syncs_per_s(seconds: float = 1.0) -> float:
-    """Durable writes of 4 KiB a second to one file: the most that one client can commit."""
-    with tempfile.TemporaryFile(dir=DISK) as file:
-        done, until = 0, time.perf_counter() + seconds
-        while time.perf_counter() < until:
+def measure_syncs_per_s(seconds: float = 1.0) -> float:
+    """Durable writes of 4 KiB per second to one file: the limit for the commits of one client."""
+    with tempfile.TemporaryFile(dir=DISK_FOLDER) as file:
+        count, deadline = 0, time.perf_counter() + seconds
+        while time.perf_counter() < deadline:
             os.pwrite(file.fileno(), b"x" * 4096, 0)
             os.fdatasync(file.fileno())
-            done += 1
-    return done / seconds
+            count += 1
+    return count / seconds
 
 
-def conditions() -> dict[str, Any]:
+def describe_conditions() -> dict[str, Any]:
     """Machine, versions, load average, rate of syncs, now."""
     return {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "load_average": [round(x, 2) for x in os.getloadavg()],
-        "syncs_per_s": round(syncs_per_s()),
+        "syncs_per_s": round(measure_syncs_per_s()),
     }
 
 
@@ -44,8 +44,12 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
         print("| " + " | ".join(str(v) for v in row.values()) + " |")
 
 
-def write(name: str, about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+def write_results(
+    name: str, measured_under: dict[str, Any], rows: Sequence[dict[str, Any]]
+) -> None:
     """Into the folder of results, as JSON."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"engine-{name}.json").write_text(json.dumps({"conditions": about, "rows": rows}, indent=2) + "\n")
-    print("  ".join(f"{key} {value}" for key, value in about.items()))
+    RESULTS_FOLDER.mkdir(parents=True, exist_ok=True)
+    (RESULTS_FOLDER / f"engine-{name}.json").write_text(
+        json.dumps({"conditions": measured_under, "rows": rows}, indent=2) + "\n"
+    )
+    print("  ".join(f"{key} {value}" for key, value in measured_under.items()))

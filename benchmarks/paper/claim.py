@@ -1,4 +1,4 @@
-"""A claim of the paper, and what the evidence says of it, case by case."""
+"""A claim of the paper, and whether the evidence supports it, case by case."""
 
 from __future__ import annotations
 
@@ -6,69 +6,74 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from benchmarks.paper.evidence import Identified, Score, difference
+from benchmarks.paper.evidence import Identification, Score, compute_difference
 from benchmarks.paper.gallery import Gallery
 
 T = TypeVar("T")
 Verdict = Literal["supported here", "not supported", "not testable here"]
-ABSENT: Verdict = "not testable here"
+NOT_TESTABLE: Verdict = "not testable here"
 
 
 @dataclass(frozen=True)
-class Finding:
+class CaseResult:
     """A claim in one case."""
 
     case: str
     verdict: Verdict
-    why: str
+    explanation: str
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper in our words, how it is decided, and what lies beneath: paragraphs, tables, drawings."""
+    """A claim of the paper in our words, its decision rule, its results, and the paragraphs, tables
+    and drawings."""
 
     question: str
-    says: str
+    statement: str
     rule: str
-    findings: tuple[Finding, ...]
-    shown: Callable[[Gallery], Iterator[str]] = lambda _: iter(())
+    results: tuple[CaseResult, ...]
+    render: Callable[[Gallery], Iterator[str]] = lambda _: iter(())
 
 
-def verdict(holds: bool) -> Verdict:
-    return "supported here" if holds else "not supported"
+def decide_verdict(is_supported: bool) -> Verdict:
+    return "supported here" if is_supported else "not supported"
 
 
-def decided(case: str, found: T | None, holds: Callable[[T], bool], told: Callable[[T], str]) -> Finding:
-    """By a rule, where there is anything to decide on."""
-    if found is None:
-        return Finding(case, ABSENT, "no results")
-    return Finding(case, verdict(holds(found)), told(found))
+def decide(
+    case: str, value: T | None, is_supported: Callable[[T], bool], explain: Callable[[T], str]
+) -> CaseResult:
+    """Apply a rule to a case, if it has results."""
+    if value is None:
+        return CaseResult(case, NOT_TESTABLE, "no results")
+    return CaseResult(case, decide_verdict(is_supported(value)), explain(value))
 
 
-def more(case: str, left: Score | None, right: Score | None) -> Finding:
-    """Whether the first leaks more than the second, in dB, paired by deletion."""
-    paired = difference(left, right) if left and right else None
+def compare_leaks(case: str, left: Score | None, right: Score | None) -> CaseResult:
+    """Whether the first attack recovers more than the second, in dB, paired by deletion."""
+    paired = compute_difference(left, right) if left and right else None
     if paired is None:
-        return Finding(case, ABSENT, "no results of the same deletions")
+        return CaseResult(case, NOT_TESTABLE, "no results of the same deletions")
     mean, low, high = paired
-    return Finding(case, verdict(low > 0), f"{mean:+.1f} dB {within((low, high), 1, sign=True)}")
-
-
-def identified(told: Identified) -> str:
-    return (
-        f"{told.count} of {told.n} identified {within(told.interval, 2)}, chance {told.chance:.2f}, p {p_value(told.p)}"
+    return CaseResult(
+        case,
+        decide_verdict(low > 0),
+        f"{mean:+.1f} dB {format_interval((low, high), 1, sign=True)}",
     )
 
 
-def right(score: Score) -> str:
-    """How many classes were named rightly, with the interval of the share."""
-    return f"{score.hits} of {score.n} {within(score.interval, 2)}"
+def format_identified(identification: Identification) -> str:
+    return f"{identification.count} of {identification.n} identified {format_interval(identification.interval, 2)}, chance {identification.chance:.2f}, p {format_p(identification.p)}"
 
 
-def within(interval: tuple[float, float], digits: int, sign: bool = False) -> str:
+def format_hits(score: Score) -> str:
+    """How many classes were inferred correctly, with the interval of the share."""
+    return f"{score.hits} of {score.n} {format_interval(score.interval, 2)}"
+
+
+def format_interval(interval: tuple[float, float], digits: int, sign: bool = False) -> str:
     low, high = (f"{end:{'+' if sign else ''}.{digits}f}" for end in interval)
     return f"[{low}, {high}]"
 
 
-def p_value(p: float) -> str:
+def format_p(p: float) -> str:
     return "< 0.001" if p < 1e-3 else f"{p:.3f}"

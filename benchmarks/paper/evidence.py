@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from benchmarks.paper.audits import Scale
+from benchmarks.paper.audit_specs import Scale
 from shared.ml.statistics import bca, wilson
 from shared.reporting.binomial import chance_of
 
@@ -20,12 +20,13 @@ ALPHA = 0.05
 
 
 class Release(NamedTuple):
-    """A defense at one setting, the parameter that is its strength, and what it promises, if anything."""
+    """A defense at one setting, the parameter that is its strength, and what it promises, if
+    anything."""
 
     defense: str
     params: JSONObject
-    strength: str
-    value: float
+    strength_name: str
+    strength: float
     promise: JSONObject
 
 
@@ -33,56 +34,84 @@ class Release(NamedTuple):
 class Evidence:
     """All evaluations of attacks, by the name of their audit, and the scale that they were made at.
 
-    `pictures` has truth, reconstruction and class mean of some deletions, [n, C, H, W], by the attacker's estimate.
+    `pictures` has truth, reconstruction and class mean of some deletions, [n, C, H, W], by the
+    attacker's estimate.
     """
 
     scale: Scale
     evaluations: Mapping[str, Sequence[JSONObject]]
     pictures: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
-    def of(self, audit: str, unlearning: str, attack: str, release: Release | None = None, **params: Any) -> Pooled:
+    def pool(
+        self,
+        audit: str,
+        unlearning: str,
+        attack: str,
+        release: Release | None = None,
+        **params: Any,
+    ) -> PooledEvaluations:
         """Those of one attack on one kind of release, over all seeds in order.
 
         Args:
             release: none: the undefended one.
             params: of the attack, as far as it matters.
         """
-        found = [
+        matching = [
             e
-            for e in self._about(audit, unlearning, release)
+            for e in self._select(audit, unlearning, release)
             if e["attack"] is not None
             and e["attack"]["method"] == attack
             and params.items() <= e["attack"]["params"].items()
         ]
-        return Pooled(sorted(found, key=lambda e: e["seed"]))
+        return PooledEvaluations(sorted(matching, key=lambda e: e["seed"]))
 
-    def releases(self, audit: str, defense: str) -> list[Release]:
-        """What one defense released, weakest first. Its strength is the number in which its settings differ."""
-        told = [e["defense"] for e in self.evaluations.get(audit, ()) if e["defense"]["method"] == defense]
-        settings = list({json.dumps(d["params"], sort_keys=True): d for d in told}.values())
+    def list_releases(self, audit: str, defense: str) -> list[Release]:
+        """What one defense released, weakest first. Its strength is the number in which its
+        settings differ."""
+        defenses = [
+            e["defense"]
+            for e in self.evaluations.get(audit, ())
+            if e["defense"]["method"] == defense
+        ]
+        settings = list({json.dumps(d["params"], sort_keys=True): d for d in defenses}.values())
         for name in settings[0]["params"] if len(settings) > 1 else ():
             values = [one["params"][name] for one in settings]
-            if all(isinstance(value, int | float) for value in values) and len({*values}) == len(values):
-                released = (Release(defense, d["params"], name, d["params"][name], d["promise"]) for d in settings)
-                return sorted(released, key=lambda r: r.value)
+            if all(isinstance(value, int | float) for value in values) and len({*values}) == len(
+                values
+            ):
+                released = (
+                    Release(defense, d["params"], name, d["params"][name], d["guarantee"])
+                    for d in settings
+                )
+                return sorted(released, key=lambda r: r.strength)
         return []
 
-    def utility(self, audit: str, unlearning: str, release: Release | None = None) -> JSONObject:
-        """Accuracies of the released models, mean over seeds; empty where they were not measured."""
-        found = [e["utility"] for e in self._about(audit, unlearning, release) if e["utility"]]
-        names = {name for u in found for name, value in u.items() if isinstance(value, float)}
-        return {name: fmean(u[name] for u in found if u.get(name) is not None) for name in sorted(names)}
+    def average_utility(
+        self, audit: str, unlearning: str, release: Release | None = None
+    ) -> JSONObject:
+        """Accuracies of the released models, mean over seeds; empty where they were not
+        measured."""
+        utilities = [e["utility"] for e in self._select(audit, unlearning, release) if e["utility"]]
+        names = {name for u in utilities for name, value in u.items() if isinstance(value, float)}
+        return {
+            name: fmean(u[name] for u in utilities if u.get(name) is not None)
+            for name in sorted(names)
+        }
 
-    def _about(self, audit: str, unlearning: str, release: Release | None) -> Iterator[JSONObject]:
+    def _select(self, audit: str, unlearning: str, release: Release | None) -> Iterator[JSONObject]:
         for e in self.evaluations.get(audit, ()):
-            told = e["defense"]
-            same = told["method"] == "none" if release is None else (told["method"], told["params"]) == release[:2]
+            released = e["defense"]
+            same = (
+                released["method"] == "none"
+                if release is None
+                else (released["method"], released["params"]) == release[:2]
+            )
             if same and e["unlearning"]["method"] == unlearning:
                 yield e
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledEvaluations:
     """Evaluations that differ in their seed only."""
 
     evaluations: Sequence[JSONObject]
@@ -94,24 +123,34 @@ class Pooled:
     def seeds(self) -> list[int]:
         return [e["seed"] for e in self.evaluations]
 
-    def score(self, metric: str) -> Score | None:
-        """One metric over all deletions, beside the strongest null; None where it was not measured."""
+    def pool_score(self, metric: str) -> Score | None:
+        """One metric over all deletions, beside the strongest baseline; None where it was not
+        measured."""
         parts = [e["metrics"][metric] for e in self.evaluations if metric in e["metrics"]]
         if not parts:
             return None
         values = [value for part in parts for value in part["values"]]
-        whole = set.intersection(*({n for n, v in p["null_values"].items() if len(v) == p["n"]} for p in parts))
-        nulls = {name: [value for part in parts for value in part["null_values"][name]] for name in sorted(whole)}
+        complete = set.intersection(
+            *({n for n, v in p["baseline_values"].items() if len(v) == p["n"]} for p in parts)
+        )
+        baselines = {
+            name: [value for part in parts for value in part["baseline_values"][name]]
+            for name in sorted(complete)
+        }
         sign = 1 if parts[0]["higher_is_better"] else -1
-        name = max(nulls, key=lambda n: sign * fmean(nulls[n]))
-        return Score(values, nulls[name], name, parts[0]["interval"] == "wilson", sign)
+        name = max(baselines, key=lambda n: sign * fmean(baselines[n]))
+        return Score(values, baselines[name], name, parts[0]["interval"] == "wilson", sign)
 
-    def identified(self) -> Identified | None:
+    def pool_identified(self) -> Identification | None:
         """How many truths were told among their decoys; None where no images were rebuilt."""
-        parts = [e["identification"] for e in self.evaluations if e["identification"] and e["identification"]["n"]]
+        parts = [
+            e["identification"]
+            for e in self.evaluations
+            if e["identification"] and e["identification"]["n"]
+        ]
         if not parts:
             return None
-        return Identified(
+        return Identification(
             [rank == 1 for part in parts for rank in part["ranks"]],
             fmean(part["chance"] for part in parts),
             min(part["decoys"] for part in parts),
@@ -120,12 +159,13 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Score:
-    """`values` and `null_values` [n], one a deletion's sample; `sign` -1 where lower leaks more."""
+    """`values` and `baseline_values` [n], one a deletion's sample; `sign` -1 where lower leaks
+    more."""
 
     values: Sequence[float]
-    null_values: Sequence[float]
-    null_name: str
-    proportion: bool
+    baseline_values: Sequence[float]
+    baseline_name: str
+    is_proportion: bool
     sign: int
 
     @property
@@ -146,13 +186,13 @@ class Score:
         return median(self.values)
 
     @property
-    def null(self) -> float:
-        return fmean(self.null_values)
+    def baseline(self) -> float:
+        return fmean(self.baseline_values)
 
     @property
     def gains(self) -> list[float]:
         """Paired, positive where the attack beats the null."""
-        return [self.sign * (v - b) for v, b in zip(self.values, self.null_values, strict=True)]
+        return [self.sign * (v - b) for v, b in zip(self.values, self.baseline_values, strict=True)]
 
     @property
     def gain(self) -> float:
@@ -161,14 +201,14 @@ class Score:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % of the mean: Wilson for shares, else BCa by deletion."""
-        found = wilson(self.hits, self.n) if self.proportion else bca(self.values)
+        found = wilson(self.hits, self.n) if self.is_proportion else bca(self.values)
         return found or (-math.inf, math.inf)
 
     @property
     def gain_interval(self) -> tuple[float, float]:
-        if self.proportion:
+        if self.is_proportion:
             low, high = self.interval
-            return low - self.null, high - self.null
+            return low - self.baseline, high - self.baseline
         return bca(self.gains) or (-math.inf, math.inf)
 
     @property
@@ -178,7 +218,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Identified:
+class Identification:
     """Which truths were nearer to their reconstruction than every decoy."""
 
     hits: Sequence[bool]
@@ -211,8 +251,9 @@ class Identified:
         return self.p < ALPHA
 
 
-def difference(left: Score, right: Score) -> tuple[float, float, float] | None:
-    """Mean of left - right by deletion, with its 95 % interval; None where they are not of the same deletions."""
+def compute_difference(left: Score, right: Score) -> tuple[float, float, float] | None:
+    """Mean of left - right by deletion, with its 95 % interval; None where they are not of the same
+    deletions."""
     if left.n != right.n or left.n < 2:
         return None
     values = [left.sign * (a - b) for a, b in zip(left.values, right.values, strict=True)]
@@ -220,8 +261,9 @@ def difference(left: Score, right: Score) -> tuple[float, float, float] | None:
     return fmean(values), low, high
 
 
-def trend(groups: Iterable[tuple[float, Sequence[float]]]) -> tuple[float, float]:
-    """Spearman's rank correlation of the values with what their group stands for, and its two-sided p.
+def compute_trend(groups: Iterable[tuple[float, Sequence[float]]]) -> tuple[float, float]:
+    """Spearman's rank correlation of the values with what their group stands for, and its two-sided
+    p.
 
     Raises:
         ValueError: fewer than two groups have values.
@@ -231,11 +273,11 @@ def trend(groups: Iterable[tuple[float, Sequence[float]]]) -> tuple[float, float
     pairs = [(x, y) for x, values in groups for y in values]
     if len({x for x, _ in pairs}) < 2:
         raise ValueError("a trend needs two groups")
-    found = spearmanr(*zip(*pairs, strict=True))
-    return float(found.statistic), float(found.pvalue)
+    correlation = spearmanr(*zip(*pairs, strict=True))
+    return float(correlation.statistic), float(correlation.pvalue)
 
 
-def fisher(right: tuple[int, int], left: tuple[int, int]) -> float:
+def compute_fisher_p(right: tuple[int, int], left: tuple[int, int]) -> float:
     """One-sided exact p that the first share (successes, n) is above the second."""
     from scipy.stats import fisher_exact
 

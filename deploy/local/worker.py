@@ -1,4 +1,4 @@
-"""`python -m deploy.local.worker attack`: one more worker for a system that `make serve` runs."""
+"""`python -m deploy.local.worker attack`: add a worker to a running `make serve`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ import sys
 from pathlib import Path
 
 from deploy.local.environment import check_environment
-from deploy.local.layout import Layout, groups
-from deploy.local.within import become
+from deploy.local.exec_in_environment import exec_module
+from deploy.local.layout import Layout, list_groups
 
 
 def main() -> int:
     """Becomes the worker; 2 when there is no system, or no such group or stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stages", help="a group (train, unlearn, attack, evaluate) or stages separated by commas")
-    parser.add_argument("--home", type=Path, default=Path(".palimpsest"), help="folder of the running system")
-    given = parser.parse_args()
+    parser.add_argument(
+        "stages", help="a group (train, unlearn, attack, evaluate) or stages separated by commas"
+    )
+    parser.add_argument(
+        "--home", type=Path, default=Path(".palimpsest"), help="folder of the running system"
+    )
+    options = parser.parse_args()
     if not check_environment():
         return 2
-    known = groups()
-    stages = known.get(given.stages) or given.stages.split(",")
+    known = list_groups()
+    stages = known.get(options.stages) or options.stages.split(",")
     unknown = sorted(set(stages) - {s for group in known.values() for s in group})
     if unknown:
-        print(f"no stage or group {', '.join(unknown)}; groups: {', '.join(known)}", file=sys.stderr)
+        print(
+            f"unknown stage or group {', '.join(unknown)}; groups: {', '.join(known)}",
+            file=sys.stderr,
+        )
         return 2
-    return become(Layout(given.home), "workers", "--stages", ",".join(stages))
+    return exec_module(Layout(options.home), "workers", "--stages", ",".join(stages))
 
 
 if __name__ == "__main__":

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from services.cli.output import WrongUse
+from services.cli.output.console import UsageError
 
 PREFIX = "PALIMPSEST_"
-# All of them, as a shell may have those of the services set too. The command line cannot import the services'
-# settings; a test holds the two equal.
-KNOWN = frozenset({
+# All of them, as a shell may have those of the services set too. The command line cannot import the
+# services' settings; a test holds the two equal.
+KNOWN_VARIABLES = frozenset({
     "PALIMPSEST_ARTIFACTS_URL", "PALIMPSEST_BODY_TIMEOUT_S", "PALIMPSEST_BROKER_URL",
-    "PALIMPSEST_CHECKPOINT_EVERY", "PALIMPSEST_DATABASE_URL", "PALIMPSEST_DATA_ROOT",
+    "PALIMPSEST_CHECKPOINT_INTERVAL_S", "PALIMPSEST_DATABASE_URL", "PALIMPSEST_DATA_ROOT",
     "PALIMPSEST_FAILPOINT", "PALIMPSEST_HEAD_TIMEOUT_S", "PALIMPSEST_HOST_WORKERS",
-    "PALIMPSEST_LEASE", "PALIMPSEST_MAX_CONNECTIONS", "PALIMPSEST_MAX_EVENTS",
-    "PALIMPSEST_MAX_LOST", "PALIMPSEST_MEMORY_LIMIT_BYTES", "PALIMPSEST_OBEY_WITHIN",
-    "PALIMPSEST_PATIENCE_S", "PALIMPSEST_RECONCILE_EVERY", "PALIMPSEST_RENEW_EVERY",
-    "PALIMPSEST_RETRY_BACKOFF_S", "PALIMPSEST_SILENCE", "PALIMPSEST_STAGES",
+    "PALIMPSEST_LEASE_S", "PALIMPSEST_MAX_CONNECTIONS", "PALIMPSEST_MAX_EVENT_STREAMS",
+    "PALIMPSEST_MAX_LOST_ATTEMPTS", "PALIMPSEST_MEMORY_LIMIT_BYTES", "PALIMPSEST_STOP_GRACE_S",
+    "PALIMPSEST_STORE_WAIT_S", "PALIMPSEST_RECONCILE_INTERVAL_S", "PALIMPSEST_LEASE_RENEW_S",
+    "PALIMPSEST_RETRY_BACKOFF_S", "PALIMPSEST_STALL_TIMEOUT_S", "PALIMPSEST_STAGES",
     "PALIMPSEST_STORM_REDIS", "PALIMPSEST_TENANT", "PALIMPSEST_THREADS", "PALIMPSEST_TOKEN",
     "PALIMPSEST_URL", "PALIMPSEST_WORKER", "PALIMPSEST_WORKER_WHY_NOT",
 })  # fmt: skip
@@ -29,10 +29,17 @@ def check_environment(environ: Iterable[str]) -> None:
     Raises:
         WrongUse: names each, and the nearest one that is known.
     """
-    unknown = [name for name in sorted(environ) if name.upper().startswith(PREFIX) and name.upper() not in KNOWN]
-    nearest = {name: get_close_matches(name.upper(), sorted(KNOWN), n=1, cutoff=0)[0] for name in unknown}
+    unknown = [
+        name
+        for name in sorted(environ)
+        if name.upper().startswith(PREFIX) and name.upper() not in KNOWN_VARIABLES
+    ]
+    nearest = {
+        name: get_close_matches(name.upper(), sorted(KNOWN_VARIABLES), n=1, cutoff=0)[0]
+        for name in unknown
+    }
     if nearest:
-        raise WrongUse("; ".join(
+        raise UsageError("; ".join(
             f"unknown environment variable {name}: did you mean {close}? Rename it, or unset it"
             for name, close in nearest.items()
         ))  # fmt: skip

@@ -1,6 +1,6 @@
-"""`palimpsest`: the commands, and how errors become one clear sentence and an exit status.
+"""`palimpsest`: registers the commands, and turns errors into one sentence and an exit status.
 
-0 done, 1 failed, 2 wrong use, 3 a gate was crossed (`--fail-on`), 130 interrupted.
+0 success, 1 failure, 2 usage error, 3 threshold exceeded (`--fail-on`), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from services.cli import acting, auditing, logs, reporting, showing, submitting
+from services.cli.commands import audit, job, listing, logs, report, submit
 from services.cli.environment import check_environment
-from services.cli.output import FAILED, OK, USAGE, WrongUse, errors, to_markup
+from services.cli.output.console import (
+    FAILED,
+    OK,
+    USAGE_ERROR,
+    UsageError,
+    escape_markup,
+    stderr_console,
+)
 from services.client import (
     ApiError,
     ClientError,
@@ -51,26 +58,29 @@ def _hide_types_of_flags(params: list[Any]) -> list[Any]:
 app = typer.Typer(
     name="palimpsest",
     cls=_Group,
-    help="Measure what machine unlearning leaks. The gateway is found by PALIMPSEST_URL and PALIMPSEST_TOKEN, "
-    "or by what `make serve` has left in this folder.",
+    help="Measure what machine unlearning leaks. Connects to PALIMPSEST_URL with PALIMPSEST_TOKEN, "
+    "or to the gateway that `make serve` has started in this folder.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Audits": (auditing.audit, reporting.report, showing.audits),
-    "One stage by hand": (*(submitting.verb(stage) for stage in submitting.STAGES), submitting.submit),
-    "Work": (
-        acting.watch,
-        logs.logs,
-        showing.jobs,
-        showing.show,
-        acting.fetch,
-        acting.cancel,
-        acting.retry,
-        acting.hold,
-        acting.unhold,
+    "Audits": (audit.audit, report.report, listing.audits),
+    "Single stages": (
+        *(submit.make_stage_command(stage) for stage in submit.STAGE_COMMANDS),
+        submit.submit,
     ),
-    "What there is": (showing.catalog, showing.queues, showing.workers),
+    "Jobs": (
+        job.watch,
+        logs.logs,
+        listing.jobs,
+        listing.show,
+        job.fetch,
+        job.cancel,
+        job.retry,
+        job.pause,
+        job.resume,
+    ),
+    "Inspect": (listing.catalog, listing.queues, listing.workers),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
@@ -80,22 +90,25 @@ for panel, commands in COMMANDS.items():
 def main() -> NoReturn:
     """Run the command line."""
     try:
-        status = _run()
-    except (ClientError, WrongUse) as error:
-        message, status = _told(error)
-        errors().print(to_markup(f"palimpsest: {message}", keep="\n"))
-    except UnicodeEncodeError as error:  # what came in by the command line was no text
+        status = _invoke()
+    except (ClientError, UsageError) as error:
+        message, status = _explain_error(error)
+        stderr_console().print(escape_markup(f"palimpsest: {message}", keep="\n"))
+    except UnicodeEncodeError as error:  # an argument was not valid text
         wrong = error.object[error.start : error.end]
-        errors().print(to_markup(f"palimpsest: {wrong!r} cannot be sent: write it in UTF-8"))
-        status = USAGE
-    except OSError as error:  # typer has dealt with a reader that left
-        errors().print(to_markup(f"palimpsest: standard output cannot be written: {error.strerror}"))
+        stderr_console().print(escape_markup(f"palimpsest: {wrong!r} is not valid UTF-8"))
+        status = USAGE_ERROR
+    except OSError as error:  # typer has handled a closed pipe
+        stderr_console().print(
+            escape_markup(f"palimpsest: cannot write to standard output: {error.strerror}")
+        )
         status = FAILED
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed has nowhere to go
+        # so that flushing the rest at exit cannot fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
 
 
-def _run() -> int:
+def _invoke() -> int:
     check_environment(os.environ)
     try:
         app()
@@ -105,20 +118,20 @@ def _run() -> int:
     return OK
 
 
-def _told(error: Exception) -> tuple[str, int]:
-    """What to say of an error, and the exit status."""
+def _explain_error(error: Exception) -> tuple[str, int]:
+    """The message for an error, and the exit status."""
     if isinstance(error, Unauthorized):
-        return f"the gateway does not take this token: {error}; set PALIMPSEST_TOKEN", USAGE
+        return f"the gateway rejected this token: {error}; set PALIMPSEST_TOKEN", USAGE_ERROR
     if isinstance(error, Invalid):
         return "\n  ".join(
-            _wrong(e.get("field", ""), e.get("message", "")) for e in error.errors
-        ) or error.detail, USAGE
-    if isinstance(error, WrongUse | NotFound | NotConfigured):
-        return str(error), USAGE
+            _format_field_error(e.get("field", ""), e.get("message", "")) for e in error.errors
+        ) or error.detail, USAGE_ERROR
+    if isinstance(error, UsageError | NotFound | NotConfigured):
+        return str(error), USAGE_ERROR
     if isinstance(error, ApiError):
         return error.detail, FAILED
     return str(error), FAILED
 
 
-def _wrong(field: str, message: str) -> str:
+def _format_field_error(field: str, message: str) -> str:
     return message if not field or message.startswith(field) else f"{field}: {message}"

@@ -1,4 +1,5 @@
-"""The client for asyncio. The one that waits, `sync_client.py`, is generated from this file: `make sync-client`."""
+"""The client for asyncio. The one that waits, `sync_client.py`, is generated from this file: `make
+sync-client`."""
 
 from __future__ import annotations
 
@@ -62,7 +63,9 @@ class AsyncClient:
         """Submit one job; `options` are those of `calls.submit_job`."""
         return await self._call(calls.submit_job(stage, **options))
 
-    async def submit_audit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Audit:
+    async def submit_audit(
+        self, spec: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> Audit:
         """Submit an audit."""
         return await self._call(calls.submit_audit(spec, idempotency_key))
 
@@ -75,7 +78,8 @@ class AsyncClient:
         return await self._call(calls.get_job(job_id))
 
     async def list_jobs(self, **filters: Any) -> AsyncIterator[Job]:
-        """All jobs, newest first: `stage`, `method`, `state`, `audit` choose, `limit` is the size of a page."""
+        """All jobs, newest first: `stage`, `method`, `state`, `audit` choose, `limit` is the size
+        of a page."""
         token: str | None = None
         while True:
             page = await self._call(calls.list_jobs(page=token, **filters))
@@ -110,13 +114,13 @@ class AsyncClient:
         """Run a failed or cancelled job again."""
         return await self._call(calls.change_job(job_id, "retry"))
 
-    async def hold(self, job_id: str) -> Job:
-        """Keep a queued job from being taken."""
-        return await self._call(calls.change_job(job_id, "hold"))
+    async def pause(self, job_id: str) -> Job:
+        """Pause a queued job: no worker claims it until it is resumed."""
+        return await self._call(calls.change_job(job_id, "pause"))
 
-    async def unhold(self, job_id: str) -> Job:
-        """Let a held job be taken again."""
-        return await self._call(calls.change_job(job_id, "unhold"))
+    async def resume(self, job_id: str) -> Job:
+        """Resume a paused job."""
+        return await self._call(calls.change_job(job_id, "resume"))
 
     async def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
         """What the workers offer, of one kind or of all."""
@@ -171,7 +175,9 @@ class AsyncClient:
         while True:
             for call in watcher.start_round():
                 response = await self._retry(call, self._exchange)
-                answer = None if response.status_code == 304 else transport.read_answer(call, response)
+                answer = (
+                    None if response.status_code == 304 else transport.read_answer(call, response)
+                )
                 for update in watcher.read_answer(call, answer, response.headers.get("ETag")):
                     yield update
             if not watcher.open_ids:
@@ -184,7 +190,8 @@ class AsyncClient:
         return download.data
 
     async def fetch_to(self, path: Path, source: str, role: str | None = None) -> Path:
-        """Write an artifact to a file, whole or not at all; into a folder under the name the gateway gives it."""
+        """Write an artifact to a file, whole or not at all; into a folder under the name the
+        gateway gives it."""
         download = await self._download(source, role, path)
         return download.path
 
@@ -217,7 +224,9 @@ class AsyncClient:
         download: Download = await self._retry(call, self._receive_once, sha256, size_bytes, path)
         return download
 
-    async def _receive_once(self, call: Call[Any], sha256: str, size_bytes: int | None, path: Path | None) -> Download:
+    async def _receive_once(
+        self, call: Call[Any], sha256: str, size_bytes: int | None, path: Path | None
+    ) -> Download:
         response = await self._open(call)
         try:
             with Download(sha256, response, path, size_bytes) as download:
@@ -232,7 +241,8 @@ class AsyncClient:
         return answer
 
     async def _retry(self, call: Call[Any], attempt: Callable[..., Any], *arguments: Any) -> Any:
-        """`attempt` with the call and the arguments, again while it fails and the policy says so."""
+        """`attempt` with the call and the arguments, again while it fails and the policy says
+        so."""
         with network_errors(self.url):
             retrying = AsyncRetrying(**self._retry_policy.build_options(call))
             return await retrying(attempt, call, *arguments)
@@ -246,7 +256,9 @@ class AsyncClient:
             await response.aclose()
         return response
 
-    async def _open(self, call: Call[Any], timeout: Any = httpx.USE_CLIENT_DEFAULT) -> httpx.Response:
+    async def _open(
+        self, call: Call[Any], timeout: Any = httpx.USE_CLIENT_DEFAULT
+    ) -> httpx.Response:
         """One request, and an answer whose body is still to be read; it must be closed."""
         request = self._http.build_request(**transport.build_request_options(call), timeout=timeout)
         response = await self._http.send(request, stream=True)

@@ -73,28 +73,33 @@ def submit_job(
     inputs: Mapping[str, Any] | None = None,
     source: str | None = None,
     seed: int | None = None,
-    fresh: bool | None = None,
+    no_cache: bool | None = None,
     priority: int | None = None,
     time_limit: float | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Job]:
-    """`source` is a job: every input that is not given is taken from it, or from what it was made of."""
+    """`source` is a job: every input that is not given is taken from it, or from what it was made
+    of."""
     body = _drop_unset(
         stage=stage,
         method=method,
         params=params,
         inputs=inputs,
         seed=seed,
-        fresh=fresh,
+        no_cache=no_cache,
         priority=priority,
         time_limit=time_limit,
     )
     body |= _drop_unset(**{"from": source})
-    return Call("POST", "/v1/jobs", Job.from_json, body=body, headers=_build_key_header(idempotency_key))
+    return Call(
+        "POST", "/v1/jobs", Job.from_json, body=body, headers=_build_key_header(idempotency_key)
+    )
 
 
 def submit_audit(spec: Body, idempotency_key: str | None = None) -> Call[Audit]:
-    return Call("POST", "/v1/audits", Audit.from_json, body=spec, headers=_build_key_header(idempotency_key))
+    return Call(
+        "POST", "/v1/audits", Audit.from_json, body=spec, headers=_build_key_header(idempotency_key)
+    )
 
 
 def _build_key_header(key: str | None) -> dict[str, str]:
@@ -110,7 +115,9 @@ def get_job(job_id: str) -> Call[Job]:
     return Call("GET", f"/v1/jobs/{_quote_segment(job_id)}", Job.from_json)
 
 
-def list_jobs(*, limit: int | None = None, page: str | None = None, **filters: str | None) -> Call[Page[Job]]:
+def list_jobs(
+    *, limit: int | None = None, page: str | None = None, **filters: str | None
+) -> Call[Page[Job]]:
     query = _drop_unset(limit=limit, page=page, **filters)
     return Call("GET", "/v1/jobs", _read_job_page, query=query)
 
@@ -131,8 +138,10 @@ def cancel(item_id: str) -> Call[Job | Audit]:
 
 
 def change_job(job_id: str, action: str) -> Call[Job]:
-    """retry, hold, unhold: the second of two finds the job in another state."""
-    return Call("POST", f"/v1/jobs/{_quote_segment(job_id)}/{action}", Job.from_json, repeatable=False)
+    """retry, pause, resume: a repeated call finds the job in another state."""
+    return Call(
+        "POST", f"/v1/jobs/{_quote_segment(job_id)}/{action}", Job.from_json, repeatable=False
+    )
 
 
 def list_events(job_id: str, after: int, limit: int | None = None) -> Call[list[Event]]:

@@ -1,4 +1,5 @@
-"""Where the gateway is: as the caller says, else the environment, else the file that `make serve` writes."""
+"""Where the gateway is: as the caller says, else the environment, else the file that `make serve`
+writes."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ def find_gateway(url: str | None = None, token: str | None = None) -> tuple[str,
             )
     elif token is None:
         recorded = _read_serve_file()
-        token = recorded.get("token") if recorded.get("url", "").rstrip("/") == url.rstrip("/") else None
+        token = (
+            recorded.get("token")
+            if recorded.get("url", "").rstrip("/") == url.rstrip("/")
+            else None
+        )
     if not token:
         raise NotConfigured(f"no token is known for {url}: set PALIMPSEST_TOKEN")
     if not url.startswith(("http://", "https://")):
@@ -45,7 +50,11 @@ def _read_serve_file() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise NotConfigured(f"{SERVE_FILE} cannot be read ({error}): start `make serve` again") from error
+        raise NotConfigured(
+            f"{SERVE_FILE} cannot be read ({error}): start `make serve` again"
+        ) from error
     return (
-        {name: str(content[name]) for name in ("url", "token") if name in content} if isinstance(content, dict) else {}
+        {name: str(content[name]) for name in ("url", "token") if name in content}
+        if isinstance(content, dict)
+        else {}
     )

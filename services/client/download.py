@@ -42,7 +42,9 @@ class Download:
         to: the file, or a folder in which the gateway names it.
     """
 
-    def __init__(self, sha256: str, response: httpx.Response, to: Path | None, size_bytes: int | None = None) -> None:
+    def __init__(
+        self, sha256: str, response: httpx.Response, to: Path | None, size_bytes: int | None = None
+    ) -> None:
         self._sha256 = sha256
         self._size_bytes = size_bytes
         self._received_bytes = 0
@@ -79,7 +81,9 @@ class Download:
     def __enter__(self) -> Download:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _: object, __: TracebackType | None
+    ) -> None:
         digest = self._hash.hexdigest()
         try:
             if kind is None and digest != self._sha256:

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 
 MIN_MEMORY_S = 30.0  # a rate remembers this long, or half of the time watched if that is longer
-MAX_STEP = math.log(1.4)  # the most that one update may move the remaining time away from counting down
+# the most that one update may move the remaining time away from counting down
+MAX_STEP = math.log(1.4)
 MAX_DROP = 1.55  # the most that one update may divide it by, counting down included
-STEP_AFTER_S = 6.0  # an update that comes sooner after the one before may change it by a share of that
+# an update that comes sooner after the one before may change it by a share of that
+STEP_AFTER_S = 6.0
 AGREEMENT = math.log(1.3)  # two estimates in a row that are this near to each other agree
 CONTRADICTION = math.log(4)  # an estimate this far from the one shown makes that one worthless
 MIN_WATCHED_S = 10.0  # before that, the first steps may be anything
@@ -16,7 +18,8 @@ MIN_WATCHED_S = 10.0  # before that, the first steps may be anything
 
 @dataclass(frozen=True)
 class Pace:
-    """`steps_per_s` is None before the first step; `remaining_s` is None while estimates disagree."""
+    """`steps_per_s` is None before the first step; `remaining_s` is None while estimates
+    disagree."""
 
     steps_per_s: float | None = None
     remaining_s: float | None = None
@@ -25,8 +28,9 @@ class Pace:
 class PaceEstimator:
     """Observe progress whenever it changes; the result is the pace with that observation.
 
-    The rate is steps over seconds, both exponentially weighted. The remaining time is shown once two estimates in
-    a row agree; from then on it counts down and is drawn to the newest estimate, by a limited factor each time.
+    The rate is steps over seconds, both exponentially weighted. The remaining time is shown once
+    two estimates in a row agree; from then on it counts down and is drawn to the newest estimate,
+    by a limited factor each time.
     """
 
     def __init__(self) -> None:
@@ -42,11 +46,13 @@ class PaceEstimator:
         self._shown_s: float | None = None
 
     def skip_gap(self) -> None:
-        """What happens until the next observation says nothing about the rate: this machine was asleep."""
+        """What happens until the next observation says nothing about the rate: this machine was
+        asleep."""
         self._interrupted = True
 
     def observe(self, now_s: float, done: float, total: float) -> Pace:
-        """Take one observation: `done` of `total` steps at the time `now_s` of any clock that never goes back."""
+        """Take one observation: `done` of `total` steps at the time `now_s` of any clock that never
+        goes back."""
         if self._last is None or done < self._last[1]:  # the beginning, or a new attempt
             self._forget()
             self._last = (now_s, done, total)
@@ -76,11 +82,17 @@ class PaceEstimator:
         elif work_changed:  # the remaining work itself has changed
             self._shown_s = estimate_s
         elif self._shown_s is None:
-            agree = previous_s is not None and abs(_log_ratio(estimate_s, previous_s - elapsed_s)) < AGREEMENT
+            agree = (
+                previous_s is not None
+                and abs(_log_ratio(estimate_s, previous_s - elapsed_s)) < AGREEMENT
+            )
             self._shown_s = estimate_s if agree and self._watched_s >= MIN_WATCHED_S else None
         else:
             expected_s = max(self._shown_s - elapsed_s, self._shown_s / math.exp(MAX_STEP))
-            change, limit = _log_ratio(estimate_s, expected_s), MAX_STEP * min(1.0, elapsed_s / STEP_AFTER_S)
+            change, limit = (
+                _log_ratio(estimate_s, expected_s),
+                MAX_STEP * min(1.0, elapsed_s / STEP_AFTER_S),
+            )
             if abs(change) > CONTRADICTION:
                 self._shown_s = None
             else:

@@ -1,4 +1,5 @@
-"""What the gateway answers, as frozen data. Fields that this client does not know yet are in `raw`."""
+"""What the gateway answers, as frozen data. Fields that this client does not know yet are in
+`raw`."""
 
 from __future__ import annotations
 
@@ -118,7 +119,9 @@ class DryRun:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> DryRun:
-        return _build(cls, body, jobs=tuple(body.get("jobs", ())), costs=tuple(body.get("costs", ())))
+        return _build(
+            cls, body, jobs=tuple(body.get("jobs", ())), costs=tuple(body.get("costs", ()))
+        )
 
 
 @dataclass(frozen=True)

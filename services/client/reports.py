@@ -79,9 +79,15 @@ def find_report_artifacts(job: Job | None, item_id: str) -> tuple[Job, dict[str,
     if job is None:
         raise NoReport(f"{item_id} has no report job, so no report will come of it")
     if job.stage != STAGE:
-        raise NoReport(f"{item_id} is a job of the stage {job.stage}: name an audit, or the report job of one")
-    by_type = {artifact.media_type.partition(";")[0]: artifact for artifact in job.artifacts.values()}
+        raise NoReport(
+            f"{item_id} is a job of the stage {job.stage}: name an audit, or the report job of one"
+        )
+    by_type = {
+        artifact.media_type.partition(";")[0]: artifact for artifact in job.artifacts.values()
+    }
     if JSON not in by_type:
         why = f": {job.message}" if job.message else ""
-        raise NoReport(f"the report of {item_id} is not there: its job {job.id} is {job.state}{why}")
+        raise NoReport(
+            f"the report of {item_id} is not there: its job {job.id} is {job.state}{why}"
+        )
     return job, {kind: artifact for kind, artifact in by_type.items() if kind in (JSON, HTML)}

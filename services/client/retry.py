@@ -24,7 +24,8 @@ class RetryPolicy:
         self.retry_for_s = retry_for_s
 
     def build_options(self, call: Call[Any]) -> dict[str, Any]:
-        """Arguments of tenacity's `Retrying` and `AsyncRetrying`; the last failure is raised as it is."""
+        """Arguments of tenacity's `Retrying` and `AsyncRetrying`; the last failure is raised as it
+        is."""
         return {
             "retry": retry_if_exception(partial(may_send_again, call)),
             "stop": stop_after_delay(self.retry_for_s),
@@ -36,7 +37,8 @@ class RetryPolicy:
 def may_send_again(call: Call[Any], error: BaseException) -> bool:
     """Whether the failure may pass, and a second request cannot act twice."""
     if isinstance(error, ApiError):
-        # 503 is the gateway's own: it did nothing. 502 and 504 are a proxy's, and who knows what happened behind it.
+        # 503 is the gateway's own: it did nothing. 502 and 504 are a proxy's, and who knows what
+        # happened behind it.
         return error.status == 503 or (call.repeatable and error.status in (502, 504))
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
         return True  # it was never sent

@@ -1,4 +1,5 @@
-"""The client that waits. Generated from async_client.py: change that file, then `make sync-client`."""
+"""The client that waits. Generated from async_client.py: change that file, then `make
+sync-client`."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class Client:
         return self._call(calls.get_job(job_id))
 
     def list_jobs(self, **filters: Any) -> Iterator[Job]:
-        """All jobs, newest first: `stage`, `method`, `state`, `audit` choose, `limit` is the size of a page."""
+        """All jobs, newest first: `stage`, `method`, `state`, `audit` choose, `limit` is the size
+        of a page."""
         token: str | None = None
         while True:
             page = self._call(calls.list_jobs(page=token, **filters))
@@ -110,13 +112,13 @@ class Client:
         """Run a failed or cancelled job again."""
         return self._call(calls.change_job(job_id, "retry"))
 
-    def hold(self, job_id: str) -> Job:
-        """Keep a queued job from being taken."""
-        return self._call(calls.change_job(job_id, "hold"))
+    def pause(self, job_id: str) -> Job:
+        """Pause a queued job: no worker claims it until it is resumed."""
+        return self._call(calls.change_job(job_id, "pause"))
 
-    def unhold(self, job_id: str) -> Job:
-        """Let a held job be taken again."""
-        return self._call(calls.change_job(job_id, "unhold"))
+    def resume(self, job_id: str) -> Job:
+        """Resume a paused job."""
+        return self._call(calls.change_job(job_id, "resume"))
 
     def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
         """What the workers offer, of one kind or of all."""
@@ -171,7 +173,9 @@ class Client:
         while True:
             for call in watcher.start_round():
                 response = self._retry(call, self._exchange)
-                answer = None if response.status_code == 304 else transport.read_answer(call, response)
+                answer = (
+                    None if response.status_code == 304 else transport.read_answer(call, response)
+                )
                 for update in watcher.read_answer(call, answer, response.headers.get("ETag")):
                     yield update
             if not watcher.open_ids:
@@ -184,7 +188,8 @@ class Client:
         return download.data
 
     def fetch_to(self, path: Path, source: str, role: str | None = None) -> Path:
-        """Write an artifact to a file, whole or not at all; into a folder under the name the gateway gives it."""
+        """Write an artifact to a file, whole or not at all; into a folder under the name the
+        gateway gives it."""
         download = self._download(source, role, path)
         return download.path
 
@@ -217,7 +222,9 @@ class Client:
         download: Download = self._retry(call, self._receive_once, sha256, size_bytes, path)
         return download
 
-    def _receive_once(self, call: Call[Any], sha256: str, size_bytes: int | None, path: Path | None) -> Download:
+    def _receive_once(
+        self, call: Call[Any], sha256: str, size_bytes: int | None, path: Path | None
+    ) -> Download:
         response = self._open(call)
         try:
             with Download(sha256, response, path, size_bytes) as download:
@@ -232,7 +239,8 @@ class Client:
         return answer
 
     def _retry(self, call: Call[Any], attempt: Callable[..., Any], *arguments: Any) -> Any:
-        """`attempt` with the call and the arguments, again while it fails and the policy says so."""
+        """`attempt` with the call and the arguments, again while it fails and the policy says
+        so."""
         with network_errors(self.url):
             retrying = Retrying(**self._retry_policy.build_options(call))
             return retrying(attempt, call, *arguments)

@@ -12,7 +12,8 @@ from .calls import Call
 from .errors import BY_STATUS, ApiError
 
 CONNECT_TIMEOUT_S = 5.0
-STREAM_TIMEOUT = httpx.Timeout(40.0, connect=CONNECT_TIMEOUT_S)  # a stream says something every 10 s
+# a stream says something every 10 s
+STREAM_TIMEOUT = httpx.Timeout(40.0, connect=CONNECT_TIMEOUT_S)
 MAX_ANSWER_BYTES = 64 * 2**20  # of any answer that is not an artifact
 
 
@@ -100,6 +101,7 @@ def build_foreign_error(response: httpx.Response) -> ApiError:
 
 
 def _read_retry_after_s(headers: Mapping[str, str]) -> float:
-    """Seconds that the gateway asks for; 0 if none. A date, or digits of another script, is passed over."""
+    """Seconds that the gateway asks for; 0 if none. A date, or digits of another script, is passed
+    over."""
     text = headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0.0

@@ -1,4 +1,5 @@
-"""Watching jobs and audits to their ends: which calls to make each round, and what their answers mean.
+"""Watching jobs and audits to their ends: which calls to make each round, and what their answers
+mean.
 
 It does no I/O. Unchanged jobs cost an empty 304.
 """
@@ -46,7 +47,8 @@ class Update:
 
 
 class Watcher:
-    """Make the calls of `start_round`, give every answer to `read_answer`, hand out the updates it returns.
+    """Make the calls of `start_round`, give every answer to `read_answer`, hand out the updates it
+    returns.
 
     Args:
         clock: seconds that never go back.
@@ -78,7 +80,10 @@ class Watcher:
         for item in self.open_ids:
             if item.startswith("aud_"):
                 # its jobs before itself: when it has ended, so have they
-                requested += [calls.list_jobs(audit=item, state="running", limit=200), calls.get_audit(item)]
+                requested += [
+                    calls.list_jobs(audit=item, state="running", limit=200),
+                    calls.get_audit(item),
+                ]
             else:
                 requested.append(calls.get_job(item).add_etag(self._etags.get(item)))
         return [*(calls.get_job(job) for job in sorted(self._vanished)), *requested]
@@ -116,7 +121,11 @@ class Watcher:
         self._vanished |= self._running.get(audit, set()) - running - self.open_ids.keys()
         self._running[audit] = running
         shown = [job for job in reversed(page.items) if job.id not in self.open_ids]
-        return [u for job in shown for u in self._drop_repeated(self._describe_job(job, requested=False))]
+        return [
+            u
+            for job in shown
+            for u in self._drop_repeated(self._describe_job(job, requested=False))
+        ]
 
     def _drop_repeated(self, update: Update) -> list[Update]:
         if self._last.get(update.id) == update:
@@ -145,7 +154,11 @@ class Watcher:
         )
 
     def _describe_audit(self, audit: Audit) -> Update:
-        pace = Pace() if audit.is_terminal else self._estimate_pace(audit.id, audit.finished, audit.total)
+        pace = (
+            Pace()
+            if audit.is_terminal
+            else self._estimate_pace(audit.id, audit.finished, audit.total)
+        )
         return Update(
             id=audit.id,
             kind="audit",
@@ -161,6 +174,12 @@ class Watcher:
 
     def _estimate_pace(self, item: str, done: float, total: float) -> Pace:
         last = self._last.get(item)
-        if last is not None and item in self._estimators and (last.done, last.total) == (done, total):
+        if (
+            last is not None
+            and item in self._estimators
+            and (last.done, last.total) == (done, total)
+        ):
             return Pace(last.steps_per_s, last.remaining_s)  # time that passes alone is no update
-        return self._estimators.setdefault(item, PaceEstimator()).observe(self._clock(), done, total)
+        return self._estimators.setdefault(item, PaceEstimator()).observe(
+            self._clock(), done, total
+        )

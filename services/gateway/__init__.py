@@ -1,1 +1,2 @@
-"""The HTTP gateway: checks requests, stores jobs in SQL, reads SQL back. It never calls a worker."""
+"""The HTTP gateway: validates requests, stores jobs in SQL and reads them back. It never calls a
+worker."""

@@ -1,4 +1,4 @@
-"""`python -m services.gateway` serves the gateway, or says in plain words why it does not."""
+"""`python -m services.gateway`: run the gateway's HTTP server."""
 
 from __future__ import annotations
 
@@ -11,81 +11,87 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from services.gateway.asgi import app
-from services.gateway.auth import required_token
+from services.gateway.asgi import create_asgi_app
+from services.gateway.auth import require_token
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError
 from shared.jobs.database import Database
-from shared.jobs.migrations import require_current
+from shared.jobs.migrations import require_current_schema
 
-KILL_AFTER = 10  # seconds that a process has for the requests it is at; streams resume elsewhere
-HEAD_BYTES = 64 << 10  # of a request's line and headers that are buffered
-BACKLOG = 2048  # connections that the kernel keeps until they are accepted
-OTHER_FILES = 256  # descriptors of a process that are no client's: job store, broker, artifacts, logs
+KILL_TIMEOUT_S = 10  # for requests in progress when a process stops; streams resume elsewhere
+MAX_HEAD_BYTES = 64 << 10  # request line and headers
+BACKLOG = 2048  # connections that the kernel queues until they are accepted
+RESERVED_FILES = 256  # descriptors not used for clients: job store, broker, artifacts, logs
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to stop; 2 when it cannot start."""
+    """Serve until stopped; returns 2 if the server cannot start."""
     parser = argparse.ArgumentParser(prog="python -m services.gateway", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine only)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to bind to (default: loopback only)"
+    )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=32, help="requests that each process works on at once")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument(
+        "--threads", type=int, default=32, help="requests that each process handles at once"
+    )
+    options = parser.parse_args(arguments)
     try:
-        settings = _check()
+        settings = _load_settings()
     except PalimpsestError as error:
         sys.stderr.write(f"gateway: {error}\n")
         return 2
     server = Granian(
         "services.gateway.asgi:app",
-        address=chosen.host,
-        port=chosen.port,
+        address=options.host,
+        port=options.port,
         interface=Interfaces.ASGI,
-        workers=chosen.processes,
+        workers=options.processes,
         backlog=BACKLOG,
-        backpressure=_connections(settings.max_connections),
+        backpressure=_limit_connections(settings.max_connections),
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(
-            header_read_timeout=round(settings.head_timeout_s * 1000), max_buffer_size=HEAD_BYTES
+            header_read_timeout=round(settings.head_timeout_s * 1000),
+            max_buffer_size=MAX_HEAD_BYTES,
         ),
         websockets=False,
         respawn_failed_workers=True,
-        # without it, one that is told to end while it starts is waited for without end
-        workers_kill_timeout=KILL_AFTER,
+        # without it, stopping a process while it starts would hang
+        workers_kill_timeout=KILL_TIMEOUT_S,
     )
-    server.serve(target_loader=partial(app, chosen.threads), wrap_loader=False)
+    server.serve(target_loader=partial(create_asgi_app, options.threads), wrap_loader=False)
     return 0
 
 
-def _check() -> Settings:
-    """Fail here, once and readably, and not in every process of the server."""
+def _load_settings() -> Settings:
+    """Load and check the settings, so that a mistake is reported once and not by every server
+    process."""
     settings = load_settings()
-    required_token(settings)
+    require_token(settings)
     db = Database(settings.database_url)
     try:
-        require_current(db)
+        require_current_schema(db)
     finally:
         db.close()
     return settings
 
 
-def _connections(wanted: int) -> int:
-    """As many connections as were asked for, or as the limit of open files leaves room for: out of
-    descriptors, a server can answer nobody. The limit is raised as far as this user may."""
+def _limit_connections(requested: int) -> int:
+    """The requested number of connections, or as many as the limit of open files allows: a server
+    that runs out of descriptors can answer nobody. Raises the soft limit as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = wanted + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < need:
-        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
+    needed_files = requested + RESERVED_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed_files:
+        soft = needed_files if hard == resource.RLIM_INFINITY else min(needed_files, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        if soft < need:
-            room = max(soft - OTHER_FILES, soft // 2)
+        if soft < needed_files:
+            available = max(soft - RESERVED_FILES, soft // 2)
             sys.stderr.write(
-                f"gateway: {soft} files may be open, so {room} connections a process instead of {wanted}: "
+                f"gateway: the limit of {soft} open files allows {available} connections per process instead of {requested}: "
                 "raise the limit (ulimit -n), or lower PALIMPSEST_MAX_CONNECTIONS\n"
             )
-            return room
-    return wanted
+            return available
+    return requested
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The gateway's one factory: all the wiring, no work at import."""
+"""The gateway's application factory. Importing has no effects."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from typing import Any
 
 from flask_openapi.openapi import OpenAPI
 
-from services.gateway import auth, bodies, document, headers, problems
+from services.gateway import auth, json_body, openapi_document, problems, security_headers
 from services.gateway.api import ROUTES
-from services.gateway.deps import EXTENSION, Gateway, GatewayDeps
+from services.gateway.deps import EXTENSION_KEY, Gateway, GatewayDeps
 
 _INFO: dict[str, Any] = {
     "title": "Palimpsest",
     "version": "1",
-    "description": "Measures what machine unlearning leaks. Post an audit or a job, follow it, fetch what it made.",
+    "description": "Measures what machine unlearning leaks. Submit an audit or a job, follow it, fetch its artifacts.",
 }
 
 
 class _App(OpenAPI):
-    request_class = bodies.StrictRequest
+    request_class = json_body.StrictRequest
 
     def generate_spec_json(self) -> None:
         super().generate_spec_json()  # type: ignore[no-untyped-call]  # flask-openapi leaves it untyped
-        document.complete(self.spec_json)
+        openapi_document.complete_document(self.spec_json)
 
 
 def create_app(deps: GatewayDeps) -> OpenAPI:
     """The WSGI application over these dependencies.
 
     Raises:
-        InvalidRequest: the settings hold no token.
+        InvalidRequest: the settings have no token.
     """
     app = _App(
         __name__,
@@ -37,14 +37,14 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
         static_folder=None,
         security_schemes={"bearer": {"type": "http", "scheme": "bearer"}},
         validation_error_model=problems.Problem,
-        validation_error_callback=problems.invalid,
+        validation_error_callback=problems.make_validation_problem,
     )
-    app.url_map.merge_slashes = False  # //v1/jobs is no route, and no redirect either
-    app.config["MAX_CONTENT_LENGTH"] = bodies.MAX_BYTES
+    app.url_map.merge_slashes = False  # //v1/jobs is a 404, not a redirect
+    app.config["MAX_CONTENT_LENGTH"] = json_body.MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the base class only
-    app.extensions[EXTENSION] = Gateway.of(deps)
+    app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
     problems.install(app)
-    headers.install(app)
+    security_headers.install(app)
     auth.install(app, deps.settings)
     for routes in ROUTES:
         app.register_api(routes)

@@ -1,8 +1,10 @@
-"""Flask on an ASGI server: what waits for the network waits on the event loop, only what works has a thread.
+"""Flask behind an ASGI server: network waits happen on the event loop, and only running requests
+use a thread.
 
-A request gets a thread once it is all there, and for as long as it takes to answer it. So a client that is slow to
-send, slow to read, or follows a job holds a socket and nothing else. A body has a deadline; a head has the
-server's. Each probe has threads of its own, so that it answers whatever the others wait for.
+A request gets a thread once it has arrived completely, until its response is computed. So a client
+that is slow to send, slow to read, or follows a job costs a socket and nothing else. Bodies have a
+deadline, heads have that of the server. Each probe has its own threads, so that it responds even if
+all others are busy.
 """
 
 from __future__ import annotations
@@ -20,13 +22,18 @@ from typing import Any, TypeVar, cast
 from flask import Flask
 from werkzeug.wrappers import Response
 
-from services.gateway.auth import OPEN
-from services.gateway.bodies import MAX_BYTES
-from services.gateway.deps import EXTENSION, Gateway
-from services.gateway.environ import make_environ, set_body
-from services.gateway.problems import problem
-from services.gateway.streams import FOLLOW, OFFERED, Follow, go_on
-from services.gateway.watch import Watch
+from services.gateway.auth import PUBLIC_PATHS
+from services.gateway.deps import EXTENSION_KEY, Gateway
+from services.gateway.event_poller import EventPoller
+from services.gateway.event_streams import (
+    CONTINUATION_KEY,
+    STREAMING_KEY,
+    StreamContinuation,
+    continue_stream,
+)
+from services.gateway.json_body import MAX_BODY_BYTES
+from services.gateway.problems import make_problem
+from services.gateway.wsgi_environ import make_environ, set_body
 
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
@@ -35,178 +42,197 @@ Send = Callable[[Message], Awaitable[None]]
 Environ = dict[str, Any]
 Wsgi = Callable[..., Iterable[bytes]]
 
-WITH_BODY = frozenset({"POST", "PUT", "PATCH"})  # bodies of other methods mean nothing and are not read
-UNASKED_BYTES = 16 << 10  # of a body, read before anybody has looked at the token
-AT_ONCE_BYTES = 256 << 10  # of an answer, taken in one go
+# bodies of other methods have no meaning and are not read
+METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+MAX_UNAUTHENTICATED_BYTES = 16 << 10  # of a body, read before the token is checked
+MAX_BUFFERED_BYTES = 256 << 10  # of a response, read in one go
 PROBE_THREADS = 2
 
 
-class Rest:
-    """What follows of a long answer; a thread takes one chunk after the other."""
+class ResponseStream:
+    """The rest of a long response; a thread reads it chunk by chunk."""
 
     def __init__(self, result: Iterable[bytes]) -> None:
         self._result, self._chunks = result, iter(result)
-        self._taking = threading.Lock()  # a client can hang up while a chunk is being made
+        self._lock = threading.Lock()  # a client can disconnect while a chunk is computed
 
-    def take(self) -> bytes | None:
+    def read_chunk(self) -> bytes | None:
         """The next chunk that is not empty; None at the end."""
-        with self._taking:
+        with self._lock:
             return next((chunk for chunk in self._chunks if chunk), None)
 
     def close(self) -> None:
         close: Callable[[], None] | None = getattr(self._result, "close", None)
-        with self._taking:
+        with self._lock:
             if close is not None:
                 close()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the application answered; `rest` is None if `first` is all of it."""
+class WsgiResponse:
+    """The application's response; `rest` is None if `first` is all of it."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
-    first: bytes
-    rest: Rest | None
+    body_start: bytes
+    body_rest: ResponseStream | None
 
 
-class Bridge:
+class AsgiBridge:
     """The ASGI application around the gateway's Flask application."""
 
     def __init__(self, app: Flask, threads: int) -> None:
-        """`threads`: how many requests are worked on at once, beside the probes."""
+        """`threads`: how many requests are handled at once, besides the probes."""
         self._app = app
-        self._deps = cast(Gateway, app.extensions[EXTENSION]).deps
-        self._watch = Watch(self._deps.db, self._deps.streams.poll)
-        self._threads = ThreadPoolExecutor(threads, "request")
-        self._probes = {path: ThreadPoolExecutor(PROBE_THREADS, path) for path in OPEN}
+        self._deps = cast(Gateway, app.extensions[EXTENSION_KEY]).deps
+        self._poller = EventPoller(self._deps.db, self._deps.stream_timing.poll_s)
+        self._request_pool = ThreadPoolExecutor(threads, "request")
+        self._probe_pools = {path: ThreadPoolExecutor(PROBE_THREADS, path) for path in PUBLIC_PATHS}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._handle_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(make_environ(scope), receive, send)
+            await self._handle_request(make_environ(scope), receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """Until the process ends. Streams end as soon as it is told to: the server waits for them."""
+    async def _handle_lifespan(self, receive: Receive, send: Send) -> None:
+        """Serve the lifespan protocol. A signal ends all streams at once, as the server waits for
+        them."""
         loop = asyncio.get_running_loop()
 
-        def end(_number: int, _frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._watch.stop)
+        def stop_streams(_number: int, _frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._poller.stop)
 
-        # The loop learns of signals by a descriptor, so these handlers come beside its own, not in their place.
+        # The loop gets signals through a descriptor: these handlers run in addition to its own.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, end)
+            signal.signal(number, stop_streams)
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self._deps.ringer.close()
+        self._deps.wakeup_sender.close()
         self._deps.db.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _serve(self, environ: Environ, receive: Receive, send: Send) -> None:
+    async def _handle_request(self, environ: Environ, receive: Receive, send: Send) -> None:
         app: Wsgi = self._app
-        if environ["REQUEST_METHOD"] in WITH_BODY:
-            app = await self._take_body(environ, receive) or app
+        if environ["REQUEST_METHOD"] in METHODS_WITH_BODY:
+            app = await self._read_body_into(environ, receive) or app
         try:
-            answer = await self._work(environ, _run, app, environ)
-            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-            if answer.rest is None and FOLLOW not in environ:
-                await send({"type": "http.response.body", "body": answer.first})
+            answer = await self._run_in_thread(environ, _call_wsgi, app, environ)
+            await send(
+                {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+            )
+            if answer.body_rest is None and CONTINUATION_KEY not in environ:
+                await send({"type": "http.response.body", "body": answer.body_start})
             else:
-                await _while_there(receive, self._send_on(environ, answer, send))
+                await _run_until_disconnect(receive, self._send_rest(environ, answer, send))
         finally:
-            if FOLLOW in environ:
-                environ[FOLLOW].slot.free()
+            if CONTINUATION_KEY in environ:
+                environ[CONTINUATION_KEY].slot.free()
 
-    async def _work(self, environ: Environ, work: Callable[..., T], *arguments: Any) -> T:
-        threads = self._probes.get(environ["PATH_INFO"], self._threads)
-        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
+    async def _run_in_thread(
+        self, environ: Environ, function: Callable[..., T], *arguments: Any
+    ) -> T:
+        pool = self._probe_pools.get(environ["PATH_INFO"], self._request_pool)
+        return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
-    async def _take_body(self, environ: Environ, receive: Receive) -> Response | None:
-        """Read the body into the environ, or say why not. What is large is read only for those with the token."""
-        timeout, length = self._deps.settings.body_timeout_s, environ.get("CONTENT_LENGTH", "")
+    async def _read_body_into(self, environ: Environ, receive: Receive) -> Response | None:
+        """Read the body into the environ, or return the error response. Large bodies are read only
+        with a token."""
+        timeout_s, length = self._deps.settings.body_timeout_s, environ.get("CONTENT_LENGTH", "")
         size = int(length) if length.isdecimal() else None
-        if size is None or size > UNASKED_BYTES:
-            refused = await self._work(environ, self._ask_token, environ)
-            if refused is not None:
-                return refused
+        if size is None or size > MAX_UNAUTHENTICATED_BYTES:
+            rejection = await self._run_in_thread(environ, self._check_token, environ)
+            if rejection is not None:
+                return rejection
         body = None
-        if size is None or size <= MAX_BYTES:
+        if size is None or size <= MAX_BODY_BYTES:
             try:
-                async with asyncio.timeout(timeout):
-                    body = await _read(receive)
+                async with asyncio.timeout(timeout_s):
+                    body = await _read_body(receive)
             except TimeoutError:
-                return self._refuse(environ, 408, f"the body was not there within {timeout:g} s: send it faster")
+                return self._reject(environ, 408, f"the body did not arrive within {timeout_s:g} s")
             except EOFError:
-                return self._refuse(environ, 400, "the body broke off, or its chunks are malformed")
+                return self._reject(
+                    environ, 400, "the body is incomplete, or its chunks are malformed"
+                )
         if body is None:
-            return self._refuse(environ, 413, f"a body may have {MAX_BYTES} bytes")
+            return self._reject(environ, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
         set_body(environ, body)
         return None
 
-    def _ask_token(self, environ: Environ) -> Response | None:
-        """The answer to whoever has no token; None for those who have it."""
+    def _check_token(self, environ: Environ) -> Response | None:
+        """The error response if the request has no valid token; None if it has one."""
         with self._app.request_context(environ):
-            refusal = self._app.preprocess_request()
-            return None if refusal is None else self._last(self._app.make_response(refusal))
+            rejection = self._app.preprocess_request()
+            return (
+                None
+                if rejection is None
+                else self._close_connection(self._app.make_response(rejection))
+            )
 
-    def _refuse(self, environ: Environ, status: int, why: str) -> Response:
+    def _reject(self, environ: Environ, status: int, detail: str) -> Response:
         with self._app.request_context(environ):
-            return self._last(problem(status, why))
+            return self._close_connection(make_problem(status, detail))
 
-    def _last(self, response: Any) -> Response:
-        """An answer that ends the connection: what comes next on it may be what is left of the body."""
+    def _close_connection(self, response: Any) -> Response:
+        """Make the response end the connection: what follows on it may be the rest of the body."""
         response.headers["Connection"] = "close"
         return self._app.process_response(response)
 
-    async def _send_on(self, environ: Environ, answer: Answer, send: Send) -> None:
-        """Send a long answer; it waits here, without a thread, while the client reads."""
+    async def _send_rest(self, environ: Environ, answer: WsgiResponse, send: Send) -> None:
+        """Send a long response; no thread waits while the client reads."""
 
-        async def more(chunk: bytes) -> None:
+        async def send_chunk(chunk: bytes) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-        await more(answer.first)
-        if answer.rest is not None:
+        await send_chunk(answer.body_start)
+        if answer.body_rest is not None:
             try:
-                while (chunk := await self._work(environ, answer.rest.take)) is not None:
-                    await more(chunk)
+                while (
+                    chunk := await self._run_in_thread(environ, answer.body_rest.read_chunk)
+                ) is not None:
+                    await send_chunk(chunk)
             finally:
-                await self._work(environ, answer.rest.close)
-        follow: Follow | None = environ.get(FOLLOW)
-        if follow is not None:
-            async with aclosing(go_on(self._watch, follow, self._deps.streams)) as chunks:
+                await self._run_in_thread(environ, answer.body_rest.close)
+        continuation: StreamContinuation | None = environ.get(CONTINUATION_KEY)
+        if continuation is not None:
+            async with aclosing(
+                continue_stream(self._poller, continuation, self._deps.stream_timing)
+            ) as chunks:
                 async for chunk in chunks:
-                    await more(chunk)
+                    await send_chunk(chunk)
         await send({"type": "http.response.body", "body": b""})
 
 
-def _run(app: Wsgi, environ: Environ) -> Answer:
-    """Call a WSGI application, and take its answer whole if it is short."""
-    environ[OFFERED] = True
+def _call_wsgi(app: Wsgi, environ: Environ) -> WsgiResponse:
+    """Call a WSGI application and read its response, all of it if it is short."""
+    environ[STREAMING_KEY] = True
     head: list[Any] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> None:
         head[:] = status, headers
 
-    rest = Rest(app(environ, start_response))
-    first, chunk = b"", rest.take()
+    rest = ResponseStream(app(environ, start_response))
+    first, chunk = b"", rest.read_chunk()
     while chunk is not None:
         first += chunk
-        chunk = rest.take() if len(first) < AT_ONCE_BYTES else None
+        chunk = rest.read_chunk() if len(first) < MAX_BUFFERED_BYTES else None
     status, headers = head
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    if len(first) < AT_ONCE_BYTES:
+    raw_headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
+    ]
+    if len(first) < MAX_BUFFERED_BYTES:
         rest.close()
-        return Answer(int(status[:3]), raw, first, None)
-    return Answer(int(status[:3]), raw, first, rest)
+        return WsgiResponse(int(status[:3]), raw_headers, first, None)
+    return WsgiResponse(int(status[:3]), raw_headers, first, rest)
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """A whole body; None if it is larger than bodies may be.
+async def _read_body(receive: Receive) -> bytes | None:
+    """Read a body; None if it is too large.
 
     Raises:
-        EOFError: the client hung up, or sent what is no body.
+        EOFError: the client disconnected, or sent something else.
     """
     body = bytearray()
     while True:
@@ -214,20 +240,20 @@ async def _read(receive: Receive) -> bytes | None:
         if message["type"] != "http.request":
             raise EOFError
         body += message.get("body", b"")
-        if len(body) > MAX_BYTES:
+        if len(body) > MAX_BODY_BYTES:
             return None
         if not message.get("more_body"):
             return bytes(body)
 
 
-async def _while_there(receive: Receive, sending: Coroutine[Any, Any, None]) -> None:
-    """Run `sending` until it is done, or the client has hung up."""
+async def _run_until_disconnect(receive: Receive, sending: Coroutine[Any, Any, None]) -> None:
+    """Run `sending` until it is done or the client has disconnected."""
 
-    async def hang_up() -> None:
+    async def wait_for_disconnect() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    tasks = [asyncio.create_task(sending), asyncio.create_task(hang_up())]
+    tasks = [asyncio.create_task(sending), asyncio.create_task(wait_for_disconnect())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,4 +1,4 @@
-"""What the gateway needs from outside, and how a route gets at it."""
+"""The gateway's dependencies, and how routes access them."""
 
 from __future__ import annotations
 
@@ -9,79 +9,88 @@ from typing import cast
 
 from flask import current_app, g
 
-from services.gateway.counts import QueueCounts
-from services.gateway.published import PublishedCatalog
-from services.gateway.turns import READERS, Turns
+from services.gateway.catalog_cache import CatalogCache
+from services.gateway.planning_limiter import READERS, PlanningLimiter
+from services.gateway.queue_counts import QueueCountsCache
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
 from shared.data_files import DataFile, DataRoot
-from shared.jobs import fleet
+from shared.jobs import worker_registry
 from shared.jobs.database import Database
-from shared.jobs.queue import Ringer
+from shared.jobs.queue import WakeupSender
 
-EXTENSION = "palimpsest"
+EXTENSION_KEY = "palimpsest"
 
 
 @dataclass(frozen=True)
-class StreamTimes:
-    """How event streams behave, in seconds."""
+class StreamTiming:
+    """Intervals of event streams."""
 
-    poll: float = 0.5  # between two looks at SQL
-    heartbeat: float = 10.0  # silence after which a comment is sent
-    longest: float = 120.0  # a stream ends itself then: a reader that is gone unseen holds its slot no longer
+    poll_s: float = 0.5  # between two queries of the job store
+    heartbeat_s: float = 10.0  # without events, until a comment is sent
+    # then a stream ends, so that a client that vanished does not keep its slot
+    max_duration_s: float = 120.0
 
 
 @dataclass(frozen=True)
 class GatewayDeps:
-    """The job store, the artifacts, the bell and the settings."""
+    """The job store, the artifacts, the wake-up sender and the settings."""
 
     db: Database
     artifacts: ArtifactStore
-    ringer: Ringer
+    wakeup_sender: WakeupSender
     settings: Settings
-    streams: StreamTimes = field(default_factory=StreamTimes)
+    stream_timing: StreamTiming = field(default_factory=StreamTiming)
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """The dependencies of one app, and the little it keeps in memory between requests."""
+    """The dependencies of one app, and its state between requests."""
 
     deps: GatewayDeps
-    catalog: PublishedCatalog
+    catalog_cache: CatalogCache
     stream_slots: threading.BoundedSemaphore
-    counts: QueueCounts
-    planning: Turns = field(default_factory=lambda: Turns("planning"))
-    reading: Turns = field(default_factory=lambda: Turns("reading data files for", READERS))
+    queue_counts: QueueCountsCache
+    planning_limiter: PlanningLimiter = field(default_factory=lambda: PlanningLimiter("planning"))
+    reading: PlanningLimiter = field(
+        default_factory=lambda: PlanningLimiter("reading data files for", READERS)
+    )
 
     @classmethod
-    def of(cls, deps: GatewayDeps) -> Gateway:
-        slots = threading.BoundedSemaphore(deps.settings.max_events)
-        return cls(deps, PublishedCatalog(deps.db), slots, QueueCounts(lambda: fleet.stage_counts(deps.db)))
+    def from_deps(cls, deps: GatewayDeps) -> Gateway:
+        stream_slots = threading.BoundedSemaphore(deps.settings.max_event_streams)
+        return cls(
+            deps,
+            CatalogCache(deps.db),
+            stream_slots,
+            QueueCountsCache(lambda: worker_registry.count_jobs_by_stage(deps.db)),
+        )
 
 
-def gateway() -> Gateway:
+def current_gateway() -> Gateway:
     """The gateway that serves this request."""
-    return cast(Gateway, current_app.extensions[EXTENSION])
+    return cast(Gateway, current_app.extensions[EXTENSION_KEY])
 
 
-def db() -> Database:
+def current_db() -> Database:
     """The job store."""
-    return gateway().deps.db
+    return current_gateway().deps.db
 
 
-def identify(files: Sequence[DataFile]) -> Mapping[str, str]:
-    """By path, the digests of files of the data root. To be called outside of the turn to plan: it may take minutes.
+def digest_files(files: Sequence[DataFile]) -> Mapping[str, str]:
+    """The digests of files of the data root, by path. To be called outside of the turn to plan: it
+    may take minutes.
 
     Raises:
-        InvalidRequest: one is not there, or cannot be identified.
+        InvalidRequest: one is missing or cannot be read.
         TransientError: files are read for others, and too many wait already.
     """
     if not files:
         return {}
-    with gateway().reading.turn():
-        return DataRoot(gateway().deps.settings.data_root).digests(files)
+    with current_gateway().reading.acquire():
+        return DataRoot(current_gateway().deps.settings.data_root).identify_files(files)
 
 
-def tenant() -> str:
-    """Whose request this is (`services.gateway.auth` has set it)."""
+def current_tenant() -> str:
+    """The tenant of this request (set by `services.gateway.auth`)."""
     return cast(str, g.tenant)

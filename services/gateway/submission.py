@@ -1,4 +1,4 @@
-"""From a posted body to planned jobs: what is needed is looked up, what is wrong is named by its field."""
+"""From a request body to stored jobs: resolve its inputs, plan it, report errors by field."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from flask import request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
-from services.gateway.bodies import SHORT_BYTES
-from services.gateway.damaged import check_shared
-from services.gateway.deps import db, gateway, identify, tenant
+from services.gateway.artifact_repair import rebuild_missing_artifacts
+from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
+from services.gateway.json_body import SMALL_BODY_BYTES
 from shared.catalog import Catalog, CheckedJob
 from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
-from shared.jobs import reads
+from shared.jobs import queries
 from shared.jobs.inheritance import data_behind
 from shared.jobs.lineage import find_inputs
 from shared.jobs.plan import check_posted, plan_checked
-from shared.jobs.records import Input, Job, PlannedJob, Submitted
+from shared.jobs.records import Input, Job, PlannedJob, SubmitResult
 from shared.jobs.spec import Seed, TimeLimit
 from shared.jobs.states import State
-from shared.jobs.submit import AuditRequest, Posted, answered, submit
+from shared.jobs.submit import AuditRequest, IdempotencyKey, find_replay, submit_jobs
 
 JOB_ID = re.compile(r"job_[0-9a-f]{20}")
 AUDIT_ID = re.compile(r"aud_[0-9a-f]{20}")
@@ -35,25 +42,27 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
 
 
-class Source(BaseModel):
-    """Where an input comes from: a job (its artifact in `role`), or an artifact."""
+class InputSource(BaseModel):
+    """The source of an input: a job (its artifact in `role`) or an artifact."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     job: Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")] | None = None
-    role: RoleName | None = Field(None, description="what of the job to take; the input's own role if left out")
+    role: RoleName | None = Field(
+        None, description="which of the job's artifacts to use; defaults to the input's own role"
+    )
     sha256: Annotated[str, StringConstraints(pattern=rf"^{SHA256.pattern}$")] | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Source:
+    def _require_one_source(self) -> InputSource:
         if (self.job is None) == (self.sha256 is None):
-            raise ValueError("name a job, or the sha256 of an artifact, and not both")
+            raise ValueError("give either a job or the sha256 of an artifact")
         if self.sha256 is not None and self.role is not None:
-            raise ValueError("an artifact has no role to choose: leave `role` out")
+            raise ValueError("`role` is only for jobs: leave it out with a sha256")
         return self
 
 
-def _from_text(value: Any) -> Any:
+def _parse_source(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if JOB_ID.fullmatch(value):
@@ -63,35 +72,38 @@ def _from_text(value: Any) -> Any:
     raise ValueError("give a job's id (job_...), the sha256 of an artifact, or {job, role}")
 
 
-AnySource = Annotated[
-    Source,
-    BeforeValidator(_from_text),
+InputSourceField = Annotated[
+    InputSource,
+    BeforeValidator(_parse_source),
     Field(description='"job_...", "<sha256>", or {"job": "job_...", "role": "..."}'),
 ]
 
 
 class JobRequest(BaseModel):
-    """One stage, by hand."""
+    """A single job of any stage."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     stage: Name = Field(description="a stage of the catalog")
-    method: Name | None = Field(None, description="for stages that have methods: which one")
+    method: Name | None = Field(None, description="the method, for stages that have methods")
     params: dict[str, Any] = Field(
-        default_factory=dict, description="parameters of the stage and its method; what is left out has its default"
+        default_factory=dict,
+        description="parameters of the stage and its method; omitted ones have their defaults",
     )
-    inputs: Annotated[dict[RoleName, AnySource], Field(max_length=32)] = Field(
-        default_factory=dict, description="by role, where each input comes from"
+    inputs: Annotated[dict[RoleName, InputSourceField], Field(max_length=32)] = Field(
+        default_factory=dict, description="the source of each input, by role"
     )
     source: Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")] | None = Field(
         None,
         alias="from",
-        description="take every input that is not given from this job, or from what it was made of; the nearest counts",
+        description="take inputs that are not given from this job or its ancestors, the nearest first",
     )
-    seed: Seed | None = Field(None, description="all the job's randomness; if left out that of `from`, else 0")
-    fresh: bool = Field(False, description="run it even if the same work was done before")
-    priority: int = Field(0, ge=-100, le=100, description="higher goes first")
-    time_limit: TimeLimit | None = Field(None, description="seconds that one attempt may run")
+    seed: Seed | None = Field(
+        None, description="random seed; defaults to that of `from`, or else 0"
+    )
+    no_cache: bool = Field(False, description="run it even if an equal job has finished")
+    priority: int = Field(0, ge=-100, le=100, description="higher runs first")
+    time_limit: TimeLimit | None = Field(None, description="time limit of each attempt, in seconds")
 
 
 class IdempotencyHeader(BaseModel):
@@ -101,126 +113,155 @@ class IdempotencyHeader(BaseModel):
         None, alias="Idempotency-Key", description="up to 255 visible ASCII characters"
     )
 
-    def posted(self) -> Posted | None:
-        """The key with the digest of what it came with. The address counts: one key is not for two routes."""
+    def to_key(self) -> IdempotencyKey | None:
+        """The key with the digest of its request, URL included: a key is valid for one route."""
         if self.idempotency_key is None:
             return None
-        what = hashlib.sha256(f"{request.full_path}\n".encode() + request.get_data())
-        return Posted(self.idempotency_key, what.hexdigest())
+        request_digest = hashlib.sha256(f"{request.full_path}\n".encode() + request.get_data())
+        return IdempotencyKey(self.idempotency_key, request_digest.hexdigest())
 
 
 @dataclass(frozen=True)
-class Parents:
-    """A job's inputs, resolved. `keys` is what each parent counts as in the plan key, `params` all its parameters."""
+class ResolvedInputs:
+    """A job's inputs, resolved. `keys` is what each parent counts as in the request key, `params`
+    all its parameters."""
 
     inputs: tuple[Input, ...]
-    keys: dict[str, str]
+    parent_request_keys: dict[str, str]
     params: dict[str, Mapping[str, Any]]
 
 
-def plan_posted(body: JobRequest) -> PlannedJob:
-    """The job that a body asks for. Files are read between the turns, while others plan.
+def plan_job_request(body: JobRequest) -> PlannedJob:
+    """Plan the job that a body asks for. Files are read between the turns, while others plan.
 
     Raises:
-        InvalidRequest: by field: what the catalog refuses, an input that does not exist or does not fit.
+        InvalidRequest: by field: what the catalog refuses, an input that does not exist or does not
+            fit.
         TransientError: it is long, and others are planned; or many others have files read.
     """
-    catalog = gateway().catalog.catalog
+    catalog = current_gateway().catalog_cache.catalog
     with _turn_if_long():
         checked = check_posted(catalog, body.stage, body.method, body.params)
     inputs, seed = dict(body.inputs), body.seed
     if body.source is not None:
-        start, found = _found(body, catalog, checked)
-        inputs = found | inputs
-        seed = start.seed if seed is None else seed
-    parents = _parents(inputs)
-    data = identify(checked.data_files)
+        source_job, inherited = _find_inherited_inputs(body, catalog, checked)
+        inputs = inherited | inputs
+        seed = source_job.seed if seed is None else seed
+    resolved = _resolve_inputs(inputs)
+    data = digest_files(checked.data_files)
     behind = {
-        i.role: data_behind(db(), tenant(), i.sha256, identify, f"inputs.{i.role}") for i in parents.inputs if i.sha256
+        i.role: data_behind(
+            current_db(), current_tenant(), i.sha256, digest_files, f"inputs.{i.role}"
+        )
+        for i in resolved.inputs
+        if i.sha256
     }
     with _turn_if_long():
         return plan_checked(
-            checked, body.stage, body.method, seed or 0, parents.inputs,
-            parent_keys=parents.keys, parent_params=parents.params, fresh=body.fresh, data=data, behind=behind,
+            checked, body.stage, body.method, seed or 0, resolved.inputs,
+            parent_request_keys=resolved.parent_request_keys, parent_params=resolved.params, no_cache=body.no_cache, data=data, behind=behind,
         )  # fmt: skip
 
 
 def _turn_if_long() -> AbstractContextManager[None]:
     """A turn to plan, for a body that takes more than some milliseconds."""
-    return gateway().planning.turn() if len(request.get_data()) > SHORT_BYTES else nullcontext()
+    return (
+        current_gateway().planning_limiter.acquire()
+        if len(request.get_data()) > SMALL_BODY_BYTES
+        else nullcontext()
+    )
 
 
-def _found(body: JobRequest, catalog: Catalog, job: CheckedJob) -> tuple[Job, dict[str, Source]]:
-    """The job that `from` names, and the inputs that it and its ancestors have for this one."""
-    # What only a method may use is left out: what an attacker is given is a choice.
+def _find_inherited_inputs(
+    body: JobRequest, catalog: Catalog, job: CheckedJob
+) -> tuple[Job, dict[str, InputSource]]:
+    """The job that `from` names, and the inputs of this job that it and its ancestors provide."""
+    # Not what only a method uses: what an attacker is given is the user's choice.
     roles = dict.fromkeys((*job.needs, *catalog.get("stage", body.stage, "stage").uses))
-    open_roles = [role for role in roles if role not in body.inputs]
+    missing_roles = [role for role in roles if role not in body.inputs]
     try:
-        start, found = find_inputs(db(), tenant(), str(body.source), catalog, body.stage, open_roles)
+        source_job, inherited = find_inputs(
+            current_db(), current_tenant(), str(body.source), catalog, body.stage, missing_roles
+        )
     except NotFound as error:
         raise InvalidRequest(f"{error}", "from") from error
-    return start, {
-        role: Source(job=i.parent, role=i.parent_role) if i.parent else Source(job=None, role=None, sha256=i.sha256)
-        for role, i in found.items()
+    return source_job, {
+        role: InputSource(job=i.parent, role=i.parent_role)
+        if i.parent
+        else InputSource(job=None, role=None, sha256=i.sha256)
+        for role, i in inherited.items()
     }
 
 
-def _parents(given: Mapping[str, Source]) -> Parents:
-    inputs, keys, params = [], {}, {}
-    for role, source in sorted(given.items()):
+def _resolve_inputs(sources: Mapping[str, InputSource]) -> ResolvedInputs:
+    inputs, parent_request_keys, params = [], {}, {}
+    for role, source in sorted(sources.items()):
         if source.job is None:
             inputs.append(Input(role, sha256=source.sha256))
             continue
-        parent = _parent(source.job, source.role or role, role)
+        parent = _resolve_parent(source.job, source.role or role, role)
         inputs.append(Input(role, parent=parent.id, parent_role=source.role or role))
-        # a parent that was made anew on purpose is not the same as its equal
-        keys[parent.id] = parent.id if parent.fresh else parent.plan_key
+        # a parent that was deliberately run again does not stand for its equals
+        parent_request_keys[parent.id] = parent.id if parent.no_cache else parent.request_key
         params[parent.id] = parent.params
-    return Parents(tuple(inputs), keys, params)
+    return ResolvedInputs(tuple(inputs), parent_request_keys, params)
 
 
-def _parent(job_id: str, wanted: str, role: str) -> Job:
+def _resolve_parent(job_id: str, parent_role: str, role: str) -> Job:
     field = f"inputs.{role}"
     try:
-        parent = reads.get_job(db(), tenant(), job_id)
+        parent = queries.get_job(current_db(), current_tenant(), job_id)
     except NotFound as error:
         raise InvalidRequest(f"{error}", field) from error
-    done = parent.state is State.SUCCEEDED
-    makes = sorted(a.role for a in parent.artifacts) if done else sorted(parent.produces)
-    if wanted not in makes:
+    has_succeeded = parent.state is State.SUCCEEDED
+    available_roles = (
+        sorted(a.role for a in parent.artifacts) if has_succeeded else sorted(parent.produces)
+    )
+    if parent_role not in available_roles:
         raise InvalidRequest(
-            f"job {job_id} ({parent.stage}) does not make {wanted}; it makes {', '.join(makes) or 'nothing'}", field
+            f"job {job_id} ({parent.stage}) does not produce {parent_role}; it produces {', '.join(available_roles) or 'nothing'}",
+            field,
         )
     return parent
 
 
-def answered_before(posted: Posted | None) -> Submitted | None:
-    """What this very request came to when it was first sent."""
-    return None if posted is None else answered(db(), tenant(), posted)
+def find_request_replay(key: IdempotencyKey | None) -> SubmitResult | None:
+    """The result of this request if it was sent before with the same key."""
+    return None if key is None else find_replay(current_db(), current_tenant(), key)
 
 
-def store(
+def store_planned(
     planned: list[PlannedJob],
-    posted: Posted | None,
+    key: IdempotencyKey | None,
     *,
     priority: int,
     time_limit: float | None,
     audit: AuditRequest | None = None,
-) -> Submitted:
-    """Store planned jobs in one transaction, then ring for what is queued."""
-    submitted = submit(db(), tenant(), planned, audit=audit, posted=posted, priority=priority, time_limit=time_limit)
+) -> SubmitResult:
+    """Store planned jobs in one transaction, then send wake-ups for what is queued."""
+    submitted = submit_jobs(
+        current_db(),
+        current_tenant(),
+        planned,
+        audit=audit,
+        idempotency_key=key,
+        priority=priority,
+        time_limit=time_limit,
+    )
     failpoint("gateway.after_commit")
-    check_shared(gateway().deps, set(submitted.jobs.values()) - submitted.created)
-    gateway().deps.ringer.ring(submitted.stages)
+    rebuild_missing_artifacts(
+        current_gateway().deps, set(submitted.jobs.values()) - submitted.created
+    )
+    current_gateway().deps.wakeup_sender.notify(submitted.stages)
     return submitted
 
 
-def known_form(item_id: str, form: re.Pattern[str], what: str) -> str:
-    """The id, if it can be one at all: what else stands in a path is not sent to the database.
+def require_id_format(item_id: str, id_format: re.Pattern[str], kind: str) -> str:
+    """Return the id if it has the format of one, so that nothing else is sent to the database.
 
     Raises:
-        NotFound: it cannot.
+        NotFound: it does not.
     """
-    if not form.fullmatch(item_id):
-        raise NotFound(f"there is no {what} {item_id[:80]!r}")
+    if not id_format.fullmatch(item_id):
+        raise NotFound(f"there is no {kind} {item_id[:80]!r}")
     return item_id

@@ -1,5 +1,5 @@
 """Artifacts: bytes that a job made, addressed by their sha256."""
 
-from shared.artifacts.store import CHUNK, ArtifactStore, Stored, digest
+from shared.artifacts.store import CHUNK_BYTES, ArtifactStore, StoredArtifact, compute_sha256
 
-__all__ = ["CHUNK", "ArtifactStore", "Stored", "digest"]
+__all__ = ["CHUNK_BYTES", "ArtifactStore", "StoredArtifact", "compute_sha256"]

@@ -1,7 +1,8 @@
 """Writes to a local folder so that what was written survives a power cut.
 
-The order is that of every durable store: the bytes to the disk, then the name, then the folder that holds the name.
-obstore writes whole files too, but syncs nothing: SQL's commits would outlive the bytes that they speak of.
+The order is that of every durable store: the bytes to the disk, then the name, then the folder that
+holds the name. obstore writes whole files too, but syncs nothing: SQL's commits would outlive the
+bytes that they speak of.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-DRAFTS = "drafts"  # inside the store's folder: a draft gets its name by a rename, which does not leave a file system
-STALE_S = 3600.0  # a draft that nobody has written to for so long belongs to a writer that was killed
+# inside the store's folder: a draft gets its name by a rename, which does not leave a file system
+DRAFTS_FOLDER = "drafts"
+# a draft that nobody has written to for so long belongs to a writer that was killed
+STALE_DRAFT_S = 3600.0
 
 
 class DurableFolder:
@@ -23,11 +26,12 @@ class DurableFolder:
     def __init__(self, folder: Path) -> None:
         """`folder` (absolute) is made if it is missing. Raises OSError where it cannot be."""
         self._folder = folder
-        self._synced: set[Path] = set()  # folders whose own name this process has brought to the disk
-        self._sweep_due = 0.0
+        # folders whose own name this process has brought to the disk
+        self._synced: set[Path] = set()
+        self._next_sweep_at = 0.0
         for missing in [f for f in (*reversed(folder.parents), folder) if not f.exists()]:
             missing.mkdir(exist_ok=True)
-            _sync(missing.parent)
+            _fsync_folder(missing.parent)
 
     def put(self, path: str, data: bytes) -> None:
         """Bring `data` to the disk under `path`, in place of other bytes if there are any.
@@ -37,31 +41,33 @@ class DurableFolder:
         """
         target = self._folder / path
         try:
-            self._make(target.parent)
-            if not self._keep(target, data):
-                self._place(self._draft([data]), target)
-            _sync(target.parent)
+            self._make_folder(target.parent)
+            if not self._sync_existing(target, data):
+                self._move_draft(self._write_draft([data]), target)
+            _fsync_folder(target.parent)
         except OSError:
             self._synced.clear()  # the next try recreates folders that were removed
             raise
 
     def put_stream(self, chunks: Iterable[bytes], path: Callable[[], str]) -> None:
-        """Bring bytes to the disk as they come, then under the path that is asked for when all have come.
+        """Bring bytes to the disk as they come, then under the path that is asked for when all have
+        come.
 
         Raises:
             OSError: as `put`.
         """
         try:
-            draft = self._draft(chunks)
+            draft = self._write_draft(chunks)
             target = self._folder / path()
-            self._place(draft, target)
-            _sync(target.parent)
+            self._move_draft(draft, target)
+            _fsync_folder(target.parent)
         except OSError:
             self._synced.clear()
             raise
 
-    def _keep(self, target: Path, data: bytes) -> bool:
-        """Whether these bytes are there already. Another may have written them just now, and not synced them yet."""
+    def _sync_existing(self, target: Path, data: bytes) -> bool:
+        """Whether these bytes are there already. Another may have written them just now, and not
+        synced them yet."""
         try:
             with target.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != len(data) or file.read() != data:
@@ -71,11 +77,11 @@ class DurableFolder:
         except FileNotFoundError:
             return False
 
-    def _draft(self, chunks: Iterable[bytes]) -> Path:
+    def _write_draft(self, chunks: Iterable[bytes]) -> Path:
         """A file beside the others that holds these bytes, on the disk."""
-        drafts = self._folder / DRAFTS
-        self._make(drafts)
-        self._sweep(drafts)
+        drafts = self._folder / DRAFTS_FOLDER
+        self._make_folder(drafts)
+        self._remove_stale_drafts(drafts)
         draft = drafts / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             with draft.open("xb") as file:
@@ -84,47 +90,47 @@ class DurableFolder:
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
-            _remove(draft)
+            _remove_draft(draft)
             raise
         return draft
 
-    def _place(self, draft: Path, target: Path) -> None:
+    def _move_draft(self, draft: Path, target: Path) -> None:
         """Whoever looks sees the old bytes, or the new ones."""
         try:
-            self._make(target.parent)
+            self._make_folder(target.parent)
             draft.replace(target)
         except BaseException:
-            _remove(draft)
+            _remove_draft(draft)
             raise
 
-    def _make(self, folder: Path) -> None:
-        """Make a folder of the store. One that another has made counts as synced only if this process did it: the
-        other may be on its way to do so."""
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder of the store. One that another has made counts as synced only if this
+        process did it: the other may be on its way to do so."""
         if folder in self._synced or folder == self._folder:
             return
-        self._make(folder.parent)
+        self._make_folder(folder.parent)
         folder.mkdir(parents=True, exist_ok=True)
-        _sync(folder.parent)
+        _fsync_folder(folder.parent)
         self._synced.add(folder)
 
-    def _sweep(self, drafts: Path) -> None:
+    def _remove_stale_drafts(self, drafts: Path) -> None:
         """Remove what killed writers have left, now and then."""
-        if time.monotonic() < self._sweep_due:
+        if time.monotonic() < self._next_sweep_at:
             return
-        self._sweep_due = time.monotonic() + STALE_S
-        with os.scandir(drafts) as found:
-            for entry in found:
+        self._next_sweep_at = time.monotonic() + STALE_DRAFT_S
+        with os.scandir(drafts) as entries:
+            for entry in entries:
                 with contextlib.suppress(OSError):  # another sweeps too
-                    if time.time() - entry.stat().st_mtime > STALE_S:
+                    if time.time() - entry.stat().st_mtime > STALE_DRAFT_S:
                         os.unlink(entry.path)
 
 
-def _remove(draft: Path) -> None:
+def _remove_draft(draft: Path) -> None:
     with contextlib.suppress(OSError):
         draft.unlink()
 
 
-def _sync(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -1,8 +1,9 @@
-"""What is taken from a stage's queue is a bell and nothing else.
+"""A message taken from a stage's queue can only be a wake-up.
 
-Whoever reaches Redis can put anything on its lists. Celery obeys what stands in a message (time limits, when to run,
-what to run after), and what is no message at all ends a worker. So the transport rebuilds every message before
-Celery sees it: one that names the task rings, with headers of our own; anything else is dropped and logged.
+Anyone with access to Redis can push anything onto its lists. Celery trusts what a message says
+(time limits, ETA, callbacks), and a malformed message crashes a worker. So the transport rebuilds
+every message before Celery sees it: one that names our task is passed on with our own headers;
+anything else is dropped and logged.
 """
 
 from __future__ import annotations
@@ -19,40 +20,55 @@ from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTranspo
 
 log = structlog.get_logger()
 
-TASK = "workers.app.work"
+TASK_NAME = "workers.app.work"
 
-_BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)  # what is no message may raise
-_HINT = 64  # characters, at most
+# what a malformed message may raise
+_MALFORMED_ERRORS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+_MAX_HINT_CHARS = 64  # characters, at most
 
 
-def clean(item: bytes, queue: str) -> bytes | None:
-    """The bell that lies in `item`, without anything that Celery would obey; None if there is none."""
+def sanitize_message(item: bytes, queue: str) -> bytes | None:
+    """`item` rebuilt as a plain wake-up, without options that Celery would act on; None if it is
+    not one."""
     try:
         message = json.loads(item)
-        if message["headers"]["task"] != TASK:
+        if message["headers"]["task"] != TASK_NAME:
             log.warning(
-                "a message for another task was dropped", queue=queue, task=str(message["headers"]["task"])[:80]
+                "dropped a message for another task",
+                queue=queue,
+                task=str(message["headers"]["task"])[:80],
             )
             return None
         hint = json.loads(base64.b64decode(message["body"]))[0][0]
-    except _BROKEN as error:
-        log.warning("what is no bell was dropped", queue=queue, begin=repr(item[:80]), error=type(error).__name__)
+    except _MALFORMED_ERRORS as error:
+        log.warning(
+            "dropped a malformed message",
+            queue=queue,
+            begin=repr(item[:80]),
+            error=type(error).__name__,
+        )
         return None
-    return _bell(hint if isinstance(hint, str) else "", queue)
+    return _build_message(hint if isinstance(hint, str) else "", queue)
 
 
-def _bell(hint: str, queue: str) -> bytes:
-    number = str(uuid.uuid4())
-    nothing_after = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    body = json.dumps([[hint[:_HINT]], {}, nothing_after]).encode()
+def _build_message(hint: str, queue: str) -> bytes:
+    message_id = str(uuid.uuid4())
+    no_callbacks = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    body = json.dumps([[hint[:_MAX_HINT_CHARS]], {}, no_callbacks]).encode()
     message = {
         "body": base64.b64encode(body).decode(),
         "content-type": "application/json",
         "content-encoding": "utf-8",
-        "headers": {"task": TASK, "id": number, "root_id": number, "lang": "py", "ignore_result": True},
+        "headers": {
+            "task": TASK_NAME,
+            "id": message_id,
+            "root_id": message_id,
+            "lang": "py",
+            "ignore_result": True,
+        },
         "properties": {
-            "delivery_tag": number,
-            "correlation_id": number,
+            "delivery_tag": message_id,
+            "correlation_id": message_id,
             "delivery_info": {"exchange": "", "routing_key": queue},
             "body_encoding": "base64",
             "priority": 0,
@@ -61,60 +77,61 @@ def _bell(hint: str, queue: str) -> bytes:
     return json.dumps(message).encode()
 
 
-class _Client(redis.Redis):
-    """What a worker listens with."""
+class _WakeupClient(redis.Redis):
+    """The Redis client of a worker's consumer."""
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
-        answer: Any = super().parse_response(connection, command_name, **options)
-        if command_name != "BRPOP" or not answer:
-            return answer
-        queue, item = answer
-        bell = clean(item, queue.decode())
-        return None if bell is None else (queue, bell)  # None: as if nothing had come
+        reply: Any = super().parse_response(connection, command_name, **options)
+        if command_name != "BRPOP" or not reply:
+            return reply
+        queue, item = reply
+        message = sanitize_message(item, queue.decode())
+        return None if message is None else (queue, message)  # None: as if nothing had arrived
 
 
-class _BellQoS(QoS):
+class _WakeupQoS(QoS):
     def ack(self, delivery_tag: str) -> None:
-        """One bell may be out at a time. One that cannot be acknowledged, for Redis has just died, must not be it for
-        ever: the worker would hear no other. It is forgotten here, and comes back to ring in vain."""
+        """One message may be unacknowledged at a time. If Redis dies before the acknowledgement,
+        drop the message here, or the worker would never receive another; Redis redelivers it, which
+        is harmless."""
         try:
             super().ack(delivery_tag)
         except (redis.RedisError, OSError) as error:
-            log.warning("a bell was not acknowledged; it will come back", error=str(error))
+            log.warning("a wake-up was not acknowledged; it will be redelivered", error=str(error))
             virtual.QoS.ack(self, delivery_tag)
 
 
-class _BellChannel(Channel):
-    QoS = _BellQoS
+class _WakeupChannel(Channel):
+    QoS = _WakeupQoS
 
     def _get_client(self) -> Any:
         super()._get_client()  # it checks versions
-        return _Client
+        return _WakeupClient
 
 
-class BellTransport(Transport):
+class WakeupTransport(Transport):
     """redis:// and rediss://"""
 
-    Channel = _BellChannel
+    Channel = _WakeupChannel
 
 
-class _SentinelBellChannel(SentinelChannel):
-    QoS = _BellQoS
+class _SentinelWakeupChannel(SentinelChannel):
+    QoS = _WakeupQoS
 
     def _get_client(self) -> Any:
         super()._get_client()
-        return _Client
+        return _WakeupClient
 
 
-class SentinelBellTransport(SentinelTransport):
+class SentinelWakeupTransport(SentinelTransport):
     """sentinel://"""
 
-    Channel = _SentinelBellChannel
+    Channel = _SentinelWakeupChannel
 
 
-# By the scheme of the URL: it decides about TLS and fail-over as before.
+# By URL scheme, which selects TLS and fail-over as usual.
 TRANSPORT_ALIASES.update(
-    redis=f"{__name__}:BellTransport",
-    rediss=f"{__name__}:BellTransport",
-    sentinel=f"{__name__}:SentinelBellTransport",
+    redis=f"{__name__}:WakeupTransport",
+    rediss=f"{__name__}:WakeupTransport",
+    sentinel=f"{__name__}:SentinelWakeupTransport",
 )

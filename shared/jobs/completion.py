@@ -7,69 +7,69 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, select, text
 
-from shared.jobs.database import NOW, Database
-from shared.jobs.moves import held, release_children
+from shared.jobs.database import NOW_SQL, Database
+from shared.jobs.mapping import load_job, to_json
 from shared.jobs.records import Artifact
-from shared.jobs.rows import job_record, to_json
 from shared.jobs.states import State
 from shared.jobs.tables import jobs
+from shared.jobs.transitions import lock_with_fence, release_children
 
-_DONE = """
+_MARK_SUCCEEDED = """
 UPDATE jobs SET
-    state = 'succeeded', content_key = :content_key, code = CAST(:code AS varchar(64)), reused_from = :reused_from,
+    state = 'succeeded', cache_key = :cache_key, code = CAST(:code AS varchar(64)), reused_from = :reused_from,
     checkpoint = NULL, checkpoint_key = NULL, progress = coalesce(:progress, progress), finished_at = {now},
     lease_until = NULL, stop = NULL, version = version + 1, event_seq = event_seq + 1,
-    -- planned for other code: it must not answer for its plan key
-    live_key = CASE WHEN code = CAST(:code AS varchar(64)) THEN live_key END
+    -- planned for other code: it must not be found by its request key
+    dedup_key = CASE WHEN code = CAST(:code AS varchar(64)) THEN dedup_key END
 WHERE id = :id AND fence = :fence AND state = 'running' RETURNING id, tenant, event_seq
 """
-_NOTE = "INSERT INTO events (job, seq, at, kind, data) SELECT id, event_seq, {now}, 'state', :data FROM {done}"
-# In one order: two jobs that end with the same artifacts do not wait for each other in a circle. A row that is there
-# is of the same bytes.
-_OWN = "INSERT INTO artifacts (tenant, sha256, size, media_type, origin, created_at)"
-_KEEP = "INSERT INTO job_artifacts (job, tenant, role, sha256)"
+_INSERT_EVENT = "INSERT INTO events (job, seq, at, kind, data) SELECT id, event_seq, {now}, 'state', :data FROM {done}"
+# In one order: two jobs that end with the same artifacts do not wait for each other in a circle. A
+# row that is there is of the same bytes.
+_INSERT_ARTIFACTS = "INSERT INTO artifacts (tenant, sha256, size, media_type, origin, created_at)"
+_INSERT_JOB_ARTIFACTS = "INSERT INTO job_artifacts (job, tenant, role, sha256)"
 # A job that makes its artifacts again, because one was damaged, has rows already.
-_REPLACE = """ON CONFLICT (job, role) DO UPDATE
+_ON_CONFLICT_REPLACE = """ON CONFLICT (job, role) DO UPDATE
     SET sha256 = excluded.sha256"""
 
-_STATEMENTS = {
+_TEMPLATES = {
     "sqlite": (
-        _DONE,
-        f"{_NOTE} WHERE id = :id",
-        f"""{_OWN} SELECT jobs.tenant, json_extract(a.value, '$[1]'), json_extract(a.value, '$[2]'),
+        _MARK_SUCCEEDED,
+        f"{_INSERT_EVENT} WHERE id = :id",
+        f"""{_INSERT_ARTIFACTS} SELECT jobs.tenant, json_extract(a.value, '$[1]'), json_extract(a.value, '$[2]'),
             json_extract(a.value, '$[3]'), coalesce(jobs.reused_from, jobs.id), {{now}}
         FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id ORDER BY 2 ON CONFLICT DO NOTHING""",
-        f"""{_KEEP} SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]')
-        FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id {_REPLACE}""",
+        f"""{_INSERT_JOB_ARTIFACTS} SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]')
+        FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id {_ON_CONFLICT_REPLACE}""",
     ),
     "postgresql": (
-        f"""WITH done AS ({_DONE}), noted AS ({_NOTE}), owned AS (
-            {_OWN} SELECT done.tenant, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3,
+        f"""WITH done AS ({_MARK_SUCCEEDED}), noted AS ({_INSERT_EVENT}), owned AS (
+            {_INSERT_ARTIFACTS} SELECT done.tenant, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3,
                 coalesce(:reused_from, done.id), {{now}}
             FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a ORDER BY 2 ON CONFLICT DO NOTHING
         ), kept AS (
-            {_KEEP} SELECT done.id, done.tenant, a ->> 0, a ->> 1
-            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a {_REPLACE}
+            {_INSERT_JOB_ARTIFACTS} SELECT done.id, done.tenant, a ->> 0, a ->> 1
+            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a {_ON_CONFLICT_REPLACE}
         ) SELECT id FROM done""",
     ),
 }
 
 
-def _written(dialect: str) -> tuple[TextClause, ...]:
+def _build_statements(dialect: str) -> tuple[TextClause, ...]:
     table = {"sqlite": "jobs", "postgresql": "done"}[dialect]
-    return tuple(text(t.format(now=NOW[dialect], done=table)) for t in _STATEMENTS[dialect])
+    return tuple(text(t.format(now=NOW_SQL[dialect], done=table)) for t in _TEMPLATES[dialect])
 
 
-_FINISH = {dialect: _written(dialect) for dialect in _STATEMENTS}
+_FINISH_STATEMENTS = {dialect: _build_statements(dialect) for dialect in _TEMPLATES}
 
 
-def finish(
+def finish_job(
     db: Database,
     job_id: str,
     fence: int,
     artifacts: Sequence[Artifact],
     *,
-    content_key: str,
+    cache_key: str,
     code: str,
     reused_from: str | None = None,
     progress: Mapping[str, Any] | None = None,
@@ -78,35 +78,40 @@ def finish(
 
     Returns the stages that got something to do. Raises FencedOut: nothing was written.
     """
-    because = "the same work was done before" if reused_from else "done"
-    given = {
+    because = "reused an earlier result" if reused_from else "done"
+    bind_params = {
         "id": job_id,
         "fence": fence,
         "artifacts": to_json([[a.role, a.sha256, a.size, a.media_type] for a in artifacts]),
-        "content_key": content_key,
+        "cache_key": cache_key,
         "code": code,
         "reused_from": reused_from,
         "progress": None if progress is None else to_json(progress),
         "data": to_json({"from": State.RUNNING, "to": State.SUCCEEDED, "because": because}),
     }
 
-    def work(connection: Connection) -> set[str]:
-        first, *more = _FINISH[db.dialect]
-        if connection.execute(first, given).first() is None:
-            held(connection, job_id, fence)  # says why not
+    def write_end(connection: Connection) -> set[str]:
+        first, *more = _FINISH_STATEMENTS[db.dialect]
+        if connection.execute(first, bind_params).first() is None:
+            lock_with_fence(connection, job_id, fence)  # says why not
         for statement in more:
-            connection.execute(statement, given)
-        # A statement of its own: it sees a child that was stored while the first one waited for the job's row.
+            connection.execute(statement, bind_params)
+        # A statement of its own: it sees a child that was stored while the first one waited for the
+        # job's row.
         return release_children(db, connection, job_id)
 
-    return db.retrying(work)
+    return db.run_transaction(write_end)
 
 
-def equal_work(db: Database, tenant: str, content_key: str) -> tuple[str, tuple[Artifact, ...]] | None:
-    """A job of the tenant that did the same work and succeeded, with its artifacts."""
+def find_cached_artifacts(
+    db: Database, tenant: str, cache_key: str
+) -> tuple[str, tuple[Artifact, ...]] | None:
+    """The tenant's earliest successful job with the same cache key, and its artifacts."""
     query = select(jobs.c.id).where(
-        jobs.c.tenant == tenant, jobs.c.content_key == content_key, jobs.c.state == State.SUCCEEDED
+        jobs.c.tenant == tenant, jobs.c.cache_key == cache_key, jobs.c.state == State.SUCCEEDED
     )
     with db.read() as connection:
-        job_id = connection.execute(query.order_by(jobs.c.finished_at).limit(1)).scalar_one_or_none()
-        return None if job_id is None else (job_id, job_record(connection, job_id).artifacts)
+        job_id = connection.execute(
+            query.order_by(jobs.c.finished_at).limit(1)
+        ).scalar_one_or_none()
+        return None if job_id is None else (job_id, load_job(connection, job_id).artifacts)

@@ -1,4 +1,4 @@
-"""The engine, its transactions, and the database's clock (no other clock decides anything)."""
+"""The engine, its transactions, and the database's clock, the only one that decisions rest on."""
 
 from __future__ import annotations
 
@@ -25,28 +25,36 @@ from shared.errors import Conflict, TransientError
 T = TypeVar("T")
 
 # julianday, because SQLite before 3.42 has no 'subsec' for unixepoch; it counts whole milliseconds.
-NOW = {
+NOW_SQL = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
     "postgresql": "extract(epoch from clock_timestamp())",
 }
-_TIMEOUTS = {"statement_timeout": 30_000, "lock_timeout": 10_000, "idle_in_transaction_session_timeout": 60_000}
+_TIMEOUTS_MS = {
+    "statement_timeout": 30_000,
+    "lock_timeout": 10_000,
+    "idle_in_transaction_session_timeout": 60_000,
+}
 # PostgreSQL is a standby, or was made read-only for a while; a transaction waited for too long
-_PASSING = ("25006", "25P03")
-_BUSY_S = 30  # how long SQLite waits for another's lock
-_BUSY = ("database is locked", "deadlock detected", "could not serialize")
+_TRANSIENT_SQLSTATES = ("25006", "25P03")
+_LOCK_TIMEOUT_S = 30  # how long SQLite waits for another's lock
+_LOCK_ERRORS = ("database is locked", "deadlock detected", "could not serialize")
 
 
 class Database:
-    """An engine with two kinds of transaction. Make one per process: connections do not survive a fork."""
+    """An engine with two kinds of transaction. Make one per process: connections do not survive a
+    fork."""
 
     def __init__(self, url: str) -> None:
-        """`sqlite:///FILE` (its folder is made), `sqlite://` (in memory), or `postgresql+psycopg://`."""
+        """`sqlite:///FILE` (its folder is made), `sqlite://` (in memory), or
+        `postgresql+psycopg://`."""
         self.url = make_url(url)
         self.dialect = self.url.get_backend_name()
         # An in-memory database has one connection, so one transaction at a time.
-        self._alone: AbstractContextManager[Any] = threading.Lock() if self._in_memory else nullcontext()
+        self._in_memory_lock: AbstractContextManager[Any] = (
+            threading.Lock() if self._in_memory else nullcontext()
+        )
         if self.dialect == "sqlite":
-            self.engine = _sqlite(self.url.database, url)
+            self.engine = _create_sqlite_engine(self.url.database, url)
         else:
             self.engine = create_engine(
                 self.url,
@@ -55,28 +63,38 @@ class Database:
                 max_overflow=70,
                 connect_args={
                     "connect_timeout": 5,
-                    "options": " ".join(f"-c {name}={ms}" for name, ms in _TIMEOUTS.items()),
+                    "options": " ".join(f"-c {name}={ms}" for name, ms in _TIMEOUTS_MS.items()),
                 },
             )
-        self.now: Any = literal_column(NOW[self.dialect])
+        self.now: Any = literal_column(NOW_SQL[self.dialect])
 
     @property
     def file(self) -> Path | None:
         """Where a SQLite database lives; None for one in memory, and for a server."""
-        return Path(str(self.url.database)) if self.dialect == "sqlite" and not self._in_memory else None
+        return (
+            Path(str(self.url.database))
+            if self.dialect == "sqlite" and not self._in_memory
+            else None
+        )
 
     def copy_to(self, copy: Path) -> None:
-        """Copy a SQLite database as it is at one moment, also while others write; readable by its owner only.
+        """Copy a SQLite database as it is at one moment, also while others write; readable by its
+        owner only.
 
         Raises:
             Conflict: it is no file of SQLite's.
         """
         if self.file is None:
-            raise Conflict("only a SQLite file can be copied: a server has backups of its own")
+            raise Conflict(
+                "only a SQLite file can be copied; back up a database server with its own tools"
+            )
         draft = copy.with_name(f"{copy.name}.new")
         draft.unlink(missing_ok=True)
         draft.touch(0o600)
-        with closing(sqlite3.connect(self.file)) as source, closing(sqlite3.connect(draft)) as target:
+        with (
+            closing(sqlite3.connect(self.file)) as source,
+            closing(sqlite3.connect(draft)) as target,
+        ):
             source.backup(target)  # with what only the write-ahead log holds
         draft.replace(copy)
 
@@ -86,7 +104,8 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads: one consistent view on SQLite, read committed on PostgreSQL."""
+        """A transaction that only reads: one consistent view on SQLite, read committed on
+        PostgreSQL."""
         with self._begin(write=False) as connection:
             yield connection
 
@@ -98,8 +117,9 @@ class Database:
 
     @contextmanager
     def change_schema(self) -> Iterator[Connection]:
-        """A transaction that may make tables anew. SQLite drops a table by deleting its rows, and would take along
-        whatever refers to them: references are not enforced while it lasts, and are checked before it commits.
+        """A transaction that may make tables anew. SQLite drops a table by deleting its rows, and
+        would take along whatever refers to them: references are not enforced while it lasts, and
+        are checked before it commits.
 
         Raises:
             Conflict: rows would be left that refer to nothing; nothing was changed.
@@ -109,12 +129,13 @@ class Database:
                 with connection.begin():
                     yield connection
                 return
-            raw: Any = connection.connection.driver_connection  # SQLite takes the switch outside a transaction only
+            # SQLite takes the switch outside a transaction only
+            raw: Any = connection.connection.driver_connection
             raw.execute("PRAGMA foreign_keys=OFF")
             try:
                 with connection.begin():
                     yield connection
-                    _require_references(connection)
+                    _check_foreign_keys(connection)
             finally:
                 raw.execute("PRAGMA foreign_keys=ON")
 
@@ -126,37 +147,46 @@ class Database:
     @contextmanager
     def _connect(self, write: bool) -> Iterator[Connection]:
         try:
-            with self._alone, self.engine.connect().execution_options(palimpsest_write=write) as connection:
+            with (
+                self._in_memory_lock,
+                self.engine.connect().execution_options(palimpsest_write=write) as connection,
+            ):
                 yield connection
         except OperationalError as error:
-            raise TransientError(f"the job store did not answer: {str(error.orig).strip()}") from error
+            raise TransientError(
+                f"the job store did not answer: {str(error.orig).strip()}"
+            ) from error
         except DBAPIError as error:
             if error.connection_invalidated:
-                raise TransientError(f"the job store hung up: {str(error.orig).strip()}") from error
-            if getattr(error.orig, "sqlstate", None) in _PASSING:
-                raise TransientError(f"the job store takes nothing now: {str(error.orig).strip()}") from error
+                raise TransientError(
+                    f"the job store closed the connection: {str(error.orig).strip()}"
+                ) from error
+            if getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES:
+                raise TransientError(
+                    f"the job store is temporarily read-only or out of time: {str(error.orig).strip()}"
+                ) from error
             raise
 
-    def retrying(self, work: Callable[[Connection], T], tries: int = 5) -> T:
-        """Run `work` in a write transaction, again when it lost a race for locks.
+    def run_transaction(self, transaction: Callable[[Connection], T], tries: int = 5) -> T:
+        """Run `transaction` in a write transaction, and again after a lock conflict.
 
         Raises:
-            TransientError: it lost every time, or the database is not there.
+            TransientError: every try met a conflict, or the database is unavailable.
         """
-        for left in reversed(range(tries)):
+        for tries_left in reversed(range(tries)):
             try:
                 with self.write() as connection:
-                    return work(connection)
+                    return transaction(connection)
             except TransientError as error:
-                if not left or not any(word in str(error) for word in _BUSY):
+                if not tries_left or not any(word in str(error) for word in _LOCK_ERRORS):
                     raise
-                time.sleep(0.02 * (tries - left))
+                time.sleep(0.02 * (tries - tries_left))
         raise AssertionError("unreachable")
 
     def analyze(self, *tables: Table) -> None:
-        """Have PostgreSQL count the rows of these tables, after many came at once. If its own count falls into the
-        transaction that brings them it finds the tables empty, and for a minute or more compares all rows with all.
-        What keeps it from counting is no fault of whoever brought the rows."""
+        """Refresh PostgreSQL's statistics after a bulk insert. If autovacuum runs before the insert
+        commits, it sees empty tables, and for a minute or more the planner chooses nested loops.
+        Failures are ignored."""
         if self.dialect == "postgresql":
             with suppress(TransientError, DBAPIError), self.write() as connection:
                 connection.exec_driver_sql(f"ANALYZE {', '.join(table.name for table in tables)}")
@@ -169,31 +199,35 @@ class Database:
         self.engine.dispose()
 
 
-def _require_references(connection: Connection) -> None:
+def _check_foreign_keys(connection: Connection) -> None:
     dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
     if dangling:
         tables = ", ".join(sorted({str(row[0]) for row in dangling}))
-        raise Conflict(f"rows of {tables} would refer to rows that are gone: the schema was left as it was")
+        raise Conflict(f"rows of {tables} would violate foreign keys: the schema was not changed")
 
 
-def _sqlite(path: str | None, url: str) -> Engine:
+def _create_sqlite_engine(path: str | None, url: str) -> Engine:
     if path in (None, "", ":memory:"):
-        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        engine = create_engine(
+            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+        )
     else:
         file = Path(str(path)).absolute()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = create_engine(url, pool_size=5, max_overflow=70, connect_args={"timeout": _BUSY_S})
+        engine = create_engine(
+            url, pool_size=5, max_overflow=70, connect_args={"timeout": _LOCK_TIMEOUT_S}
+        )
 
         @event.listens_for(engine, "do_connect")
         def _make_private(*_: Any) -> None:
-            _keep_private(file)
+            _restrict_permissions(file)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # this module says BEGIN, not the driver
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_S * 1000}")
-        _write_ahead(cursor)
+        cursor.execute(f"PRAGMA busy_timeout={_LOCK_TIMEOUT_S * 1000}")
+        _enable_wal(cursor)
         # FULL: a commit that was answered survives a power cut, in WAL mode too.
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
@@ -207,9 +241,10 @@ def _sqlite(path: str | None, url: str) -> Engine:
     return engine
 
 
-def _keep_private(file: Path) -> None:
-    """Make the database 0600, and what lies beside it of an earlier process. SQLite makes its log and its index as
-    the file is. It is made here by link, not opened: to close a file gives up all locks that SQLite holds on it."""
+def _restrict_permissions(file: Path) -> None:
+    """Make the database 0600, and what lies beside it of an earlier process. SQLite makes its log
+    and its index as the file is. It is made here by link, not opened: to close a file gives up all
+    locks that SQLite holds on it."""
     with suppress(OSError):  # SQLite says better what is wrong
         if not file.exists():
             draft = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
@@ -220,20 +255,24 @@ def _keep_private(file: Path) -> None:
                 draft.unlink()
     for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
         with suppress(OSError):
-            found = (path := file.with_name(name)).stat()
-            if found.st_mode & 0o077 and found.st_uid == os.geteuid() and stat.S_ISREG(found.st_mode):
+            file_stat = (path := file.with_name(name)).stat()
+            if (
+                file_stat.st_mode & 0o077
+                and file_stat.st_uid == os.geteuid()
+                and stat.S_ISREG(file_stat.st_mode)
+            ):
                 path.chmod(0o600)
 
 
-def _write_ahead(cursor: sqlite3.Cursor) -> None:
-    """Switch to the write-ahead log. SQLite's busy timeout does not cover the switch: the second of two that
-    open a new file at the same moment is told at once that it is locked."""
-    until = time.monotonic() + _BUSY_S
+def _enable_wal(cursor: sqlite3.Cursor) -> None:
+    """Switch to the write-ahead log. SQLite's busy timeout does not cover the switch: the second of
+    two that open a new file at the same moment is told at once that it is locked."""
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > until:
+            if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)

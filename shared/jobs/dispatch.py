@@ -1,12 +1,15 @@
-"""Which queued job a worker takes next, and the taking of it: one statement, as quick in long queues as in short.
+"""Which queued job a worker takes next, and the taking of it: one statement, as quick in long
+queues as in short.
 
-Tenants take turns: the one with the fewest running jobs goes first, among equals whoever comes next after the
-tenant that this worker served last. Within a tenant the lowest rank goes first (`shared.jobs.ranking`).
+Tenants take turns: the one with the fewest running jobs goes first, among equals whoever comes next
+after the tenant that this worker served last. Within a tenant the lowest rank goes first
+(`shared.jobs.ranking`).
 
-The statement never counts or sorts what is queued. It walks along the index of queued jobs (`ix_jobs_queue`): from
-plugin set to plugin set, in each that this worker can run from tenant to tenant, for at most `TENANTS` of them,
-and of each to its best job. With more tenants than that, every claim looks at the next ones after the last it
-served. Only the winner is locked; who finds it locked takes the next.
+The statement never counts or sorts what is queued. It walks along the index of queued jobs
+(`ix_jobs_queue`): from plugin set to plugin set, in each that this worker can run from tenant to
+tenant, for at most `TENANTS` of them, and of each to its best job. With more tenants than that,
+every claim looks at the next ones after the last it served. Only the winner is locked; who finds it
+locked takes the next.
 """
 
 from __future__ import annotations
@@ -17,16 +20,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from shared.jobs.database import NOW, Database
+from shared.jobs.database import NOW_SQL, Database
+from shared.jobs.mapping import build_job, to_json
 from shared.jobs.records import Claim, Input
-from shared.jobs.rows import job_of, to_json
-from shared.jobs.states import MOVES, State
+from shared.jobs.states import TRANSITIONS, State
 
-TENANTS = 64  # in each plugin set that one claim looks at
-BEST = 4  # tenants among whose jobs it chooses
-SPARE = 16  # of a tenant's jobs, for those that others are just taking
+MAX_TENANTS = 64  # in each plugin set that one claim looks at
+CANDIDATE_TENANTS = 4  # tenants among whose jobs it chooses
+CANDIDATE_JOBS = 16  # of a tenant's jobs, for those that others are just taking
 
-_WALK = f"""
+_TURNS_CTE = f"""
 WITH RECURSIVE kinds(plugin_set) AS (
     SELECT (SELECT min(plugin_set) FROM jobs WHERE state = 'queued')
     UNION ALL
@@ -43,7 +46,7 @@ WITH RECURSIVE kinds(plugin_set) AS (
         SELECT min(j.tenant) FROM jobs j
         WHERE j.state = 'queued' AND j.plugin_set = t.plugin_set AND j.tenant > t.tenant
     ), t.n + 1
-    FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < {TENANTS} AND (t.round = 0 OR t.tenant <= :served)
+    FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < {MAX_TENANTS} AND (t.round = 0 OR t.tenant <= :served)
 ), heads AS (
     SELECT t.plugin_set, t.round, t.tenant, (
         SELECT j.rank FROM jobs j
@@ -58,31 +61,33 @@ WITH RECURSIVE kinds(plugin_set) AS (
     SELECT h.plugin_set, h.round, h.tenant, h.rank, coalesce(shares.running, 0) AS running
     FROM heads h LEFT JOIN shares ON shares.tenant = h.tenant
     WHERE h.rank IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = :worker AND w.drain)
-    ORDER BY running, h.round, h.tenant, h.rank LIMIT {BEST}
+    ORDER BY running, h.round, h.tenant, h.rank LIMIT {CANDIDATE_TENANTS}
 )"""
 
-_TAKE = """
+_CLAIM_UPDATE = """
 UPDATE jobs SET
     state = 'running', fence = fence + 1, attempt = attempt + 1, worker = :worker, claim_token = :token,
     stop = NULL, not_before = NULL, lease_until = {now} + :lease, started_at = {now},
     version = version + 1, event_seq = event_seq + 1,
-    -- what a tolerant job makes of a part must not pass for the whole
-    live_key = CASE WHEN tolerant AND EXISTS (
+    -- what a job that runs when all its inputs have finished makes of a part must not pass for the whole
+    dedup_key = CASE WHEN run_when = 'all_finished' AND EXISTS (
         SELECT 1 FROM job_inputs i LEFT JOIN job_artifacts a ON a.job = i.parent AND a.role = i.parent_role
         WHERE i.job = jobs.id AND coalesce(i.sha256, a.sha256) IS NULL
-    ) THEN NULL ELSE live_key END
+    ) THEN NULL ELSE dedup_key END
 """
 
-_NOTE = "INSERT INTO events (job, seq, at, kind, data) SELECT id, event_seq, {now}, 'state', :data FROM"
+_INSERT_EVENT = (
+    "INSERT INTO events (job, seq, at, kind, data) SELECT id, event_seq, {now}, 'state', :data FROM"
+)
 
-_INPUTS = """
+_SELECT_INPUTS = """
 SELECT {group}({array}(i.role, i.parent, i.parent_role, i.sha256, coalesce(i.sha256, a.sha256)))
 FROM job_inputs i LEFT JOIN job_artifacts a ON a.job = i.parent AND a.role = i.parent_role
 """
 
 # SQLite has one writer at a time and no LATERAL: whose turn it is, then the taking.
-_ON_SQLITE = (
-    f"""{_WALK}
+_SQLITE_TEMPLATES = (
+    f"""{_TURNS_CTE}
 SELECT (
     SELECT q.id FROM jobs q
     WHERE q.state = 'queued' AND q.plugin_set = turns.plugin_set AND q.tenant = turns.tenant
@@ -90,40 +95,41 @@ SELECT (
     ORDER BY q.rank, q.id LIMIT 1
 ) FROM turns ORDER BY running, round, tenant, rank LIMIT 1
 """,
-    f"{_TAKE} WHERE id = :id RETURNING *, ({_INPUTS} WHERE i.job = jobs.id) AS inputs",
-    f"{_NOTE} jobs WHERE id = :id",
+    f"{_CLAIM_UPDATE} WHERE id = :id RETURNING *, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS inputs",
+    f"{_INSERT_EVENT} jobs WHERE id = :id",
 )
 
 # PostgreSQL: all at once. Several may walk to the same job, so each has some to spare.
-_ON_POSTGRESQL = (
-    f"""{_WALK}, winner AS (
+_POSTGRESQL_TEMPLATES = (
+    f"""{_TURNS_CTE}, winner AS (
     SELECT j.id FROM turns CROSS JOIN LATERAL (
         SELECT q.id, q.rank FROM jobs q
         WHERE q.state = 'queued' AND q.plugin_set = turns.plugin_set AND q.tenant = turns.tenant
             AND (q.not_before IS NULL OR q.not_before <= {{now}})
-        ORDER BY q.rank, q.id LIMIT {SPARE}
+        ORDER BY q.rank, q.id LIMIT {CANDIDATE_JOBS}
     ) AS candidate JOIN jobs j ON j.id = candidate.id AND j.state = 'queued'
     ORDER BY turns.running, turns.round, turns.tenant, candidate.rank, candidate.id
     LIMIT 1 FOR UPDATE OF j SKIP LOCKED
-), taken AS ({_TAKE} FROM winner WHERE jobs.id = winner.id RETURNING jobs.*
-), noted AS ({_NOTE} taken)
-SELECT taken.*, ({_INPUTS} WHERE i.job = taken.id) AS inputs FROM taken
+), taken AS ({_CLAIM_UPDATE} FROM winner WHERE jobs.id = winner.id RETURNING jobs.*
+), noted AS ({_INSERT_EVENT} taken)
+SELECT taken.*, ({_SELECT_INPUTS} WHERE i.job = taken.id) AS inputs FROM taken
 """,
 )
 
-_FIND = (
-    f"""SELECT jobs.*, ({_INPUTS} WHERE i.job = jobs.id) AS inputs FROM jobs
+_FIND_TEMPLATES = (
+    f"""SELECT jobs.*, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS inputs FROM jobs
 WHERE state = 'running' AND worker = :worker AND claim_token = :token""",
 )
 
-_WORDS = {
+_DIALECT_SQL = {
     "sqlite": {
         "group": "json_group_array",
         "array": "json_array",
         "stages": "SELECT value FROM json_each(:stages)",
         "plugins": "SELECT value FROM json_each(:plugins)",
         "needed": "json_each(s.plugins) AS needed",
-        "running": "jobs INDEXED BY ix_jobs_running",  # without statistics SQLite takes an index of all jobs
+        # without statistics SQLite takes an index of all jobs
+        "running": "jobs INDEXED BY ix_jobs_running",
     },
     "postgresql": {
         "group": "json_agg",
@@ -136,12 +142,17 @@ _WORDS = {
 }
 
 
-def _written(dialect: str, templates: tuple[str, ...]) -> tuple[TextClause, ...]:
-    return tuple(text(t.format(now=NOW[dialect], **_WORDS[dialect])) for t in templates)
+def _build_statements(dialect: str, templates: tuple[str, ...]) -> tuple[TextClause, ...]:
+    return tuple(text(t.format(now=NOW_SQL[dialect], **_DIALECT_SQL[dialect])) for t in templates)
 
 
-_CLAIM = {"sqlite": _written("sqlite", _ON_SQLITE), "postgresql": _written("postgresql", _ON_POSTGRESQL)}
-_FOUND = {dialect: _written(dialect, _FIND)[0] for dialect in _WORDS}
+_CLAIM_STATEMENTS = {
+    "sqlite": _build_statements("sqlite", _SQLITE_TEMPLATES),
+    "postgresql": _build_statements("postgresql", _POSTGRESQL_TEMPLATES),
+}
+_FIND_STATEMENTS = {
+    dialect: _build_statements(dialect, _FIND_TEMPLATES)[0] for dialect in _DIALECT_SQL
+}
 
 
 class Dispatcher:
@@ -152,50 +163,76 @@ class Dispatcher:
         plugins: every `kind:name` in the worker's own catalog.
     """
 
-    def __init__(self, db: Database, worker: str, stages: Collection[str], plugins: Collection[str]) -> None:
+    def __init__(
+        self, db: Database, worker: str, stages: Collection[str], plugins: Collection[str]
+    ) -> None:
         self._db, self._worker = db, worker
-        claimed = {"from": State.QUEUED, "to": State.RUNNING, "because": MOVES[State.QUEUED, State.RUNNING]}
-        self._given = {
+        event_data = {
+            "from": State.QUEUED,
+            "to": State.RUNNING,
+            "because": TRANSITIONS[State.QUEUED, State.RUNNING],
+        }
+        self._bind_params = {
             "worker": worker,
             "stages": to_json(sorted(stages)),
             "plugins": to_json(sorted(plugins)),
-            "data": to_json({**claimed, "worker": worker}),
+            "data": to_json({**event_data, "worker": worker}),
         }
-        self._served = ""  # the tenant of the last claim
+        self._last_tenant = ""  # the tenant of the last claim
 
-    def claim(self, lease: float, token: str) -> Claim | None:
-        """Take the best queued job that this worker can run; None when there is none, or when it is to drain.
+    def claim(self, lease_s: float, token: str) -> Claim | None:
+        """Take the best queued job that this worker can run; None when there is none, or when it is
+        to drain.
 
         Args:
             lease: seconds for which the claim holds.
             token: new and random for each call: by it `find` finds the job if the answer is lost.
         """
-        given = {**self._given, "served": self._served, "lease": lease, "token": token}
-        row = self._db.retrying(lambda connection: _take(connection, self._db.dialect, given))
+        bind_params = {
+            **self._bind_params,
+            "served": self._last_tenant,
+            "lease": lease_s,
+            "token": token,
+        }
+        row = self._db.run_transaction(
+            lambda connection: _claim_row(connection, self._db.dialect, bind_params)
+        )
         if row is None:
             return None
-        self._served = row.tenant
-        return _claim(row)
+        self._last_tenant = row.tenant
+        return _build_claim(row)
 
-    def find(self, token: str) -> Claim | None:
-        """The job that a claim with this token took, if it did and nobody has taken it away since."""
+    def find_claim(self, token: str) -> Claim | None:
+        """The job that a claim with this token took, if it did and nobody has taken it away
+        since."""
         with self._db.read() as connection:
-            given = {"worker": self._worker, "token": token}
-            row = connection.execute(_FOUND[self._db.dialect], given).one_or_none()
-        return None if row is None else _claim(row)
+            bind_params = {"worker": self._worker, "token": token}
+            row = connection.execute(_FIND_STATEMENTS[self._db.dialect], bind_params).one_or_none()
+        return None if row is None else _build_claim(row)
 
 
-def _take(connection: Connection, dialect: str, given: dict[str, Any]) -> Row[Any] | None:
+def _claim_row(
+    connection: Connection, dialect: str, bind_params: dict[str, Any]
+) -> Row[Any] | None:
     """The row of the job that is taken."""
-    first, *more = _CLAIM[dialect]
-    found = connection.execute(first, given).one_or_none()
-    if not more or found is None:
-        return found
-    taken, _noted = (connection.execute(statement, {**given, "id": found[0]}) for statement in more)
+    first, *more = _CLAIM_STATEMENTS[dialect]
+    row = connection.execute(first, bind_params).one_or_none()
+    if not more or row is None:
+        return row
+    taken, _noted = (
+        connection.execute(statement, {**bind_params, "id": row[0]}) for statement in more
+    )
     return taken.one()
 
 
-def _claim(row: Row[Any]) -> Claim:
-    listed = json.loads(row.inputs) if isinstance(row.inputs, str) else row.inputs or []
-    inputs = [Input(role, parent, parent_role, sha256) for role, parent, parent_role, sha256, _ in sorted(listed)]
-    return Claim(job_of(row, inputs), row.fence, {role: found for role, *_, found in listed if found is not None})
+def _build_claim(row: Row[Any]) -> Claim:
+    input_rows = json.loads(row.inputs) if isinstance(row.inputs, str) else row.inputs or []
+    inputs = [
+        Input(role, parent, parent_role, sha256)
+        for role, parent, parent_role, sha256, _ in sorted(input_rows)
+    ]
+    return Claim(
+        build_job(row, inputs),
+        row.fence,
+        {role: found for role, *_, found in input_rows if found is not None},
+    )

@@ -1,4 +1,5 @@
-"""What a worker would refuse once training set, forget sets and methods come together: refused when it is planned."""
+"""Checks combinations of training set, forget sets and methods at planning time, before a worker
+would refuse them."""
 
 from __future__ import annotations
 
@@ -6,17 +7,20 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from shared.catalog_entry import Entry
+from shared.catalog_entry import CatalogEntry
 from shared.errors import InvalidRequest
 from shared.forget_sets import PLACES, spelt_out
-from shared.jobs.planner import Setting
+from shared.jobs.planner import JobTemplate
 from shared.plugins import DatasetTraits, UnlearningTraits
-from shared.probes import quoted
-from shared.shadows import unrepeatable
+from shared.probes import describe_query_cost
+from shared.shadows import find_unrepeatable_role
 
 
-def check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any], path: str = "forget") -> None:
-    """Forget sets are disjoint parts of the training set, all of one size. Given are all parameters of both stages.
+def check_forget_sets(
+    train: Mapping[str, Any], unlearn: Mapping[str, Any], path: str = "forget"
+) -> None:
+    """Forget sets are disjoint parts of the training set, all of one size. Given are all parameters
+    of both stages.
 
     Args:
         path: where the parameters of unlearn are.
@@ -25,8 +29,8 @@ def check_forget_sets(train: Mapping[str, Any], unlearn: Mapping[str, Any], path
         InvalidRequest: they are not.
     """
     n, deletions, k = train["size"], unlearn["deletions"], unlearn["size"]
-    if (own := spelt_out(unlearn)) is not None:
-        _check_spelt_out(*own, n, path)
+    if (indices := spelt_out(unlearn)) is not None:
+        _check_spelt_out(*indices, n, path)
         return
     if unlearn.get("forget") == "class":
         return  # how many a class has is known when the training set is drawn
@@ -45,7 +49,9 @@ def _check_spelt_out(field: str, sets: list[list[Any]], n: int, path: str) -> No
     names = [name for one in sets for name in one]
     if field == PLACES:
         if beyond := [place for place in names if place >= n]:
-            raise InvalidRequest(f"there is no sample {beyond[0]} in a training set of {n}", f"{path}.{field}")
+            raise InvalidRequest(
+                f"there is no sample {beyond[0]} in a training set of {n}", f"{path}.{field}"
+            )
         return
     if len({len(one) for one in sets}) > 1:
         raise InvalidRequest("all deletions must forget as many samples", f"{path}.{field}")
@@ -54,11 +60,12 @@ def _check_spelt_out(field: str, sets: list[list[Any]], n: int, path: str) -> No
         raise InvalidRequest(f"{twice!r} is forgotten twice", f"{path}.{field}")
     if len(names) > n:
         raise InvalidRequest(
-            f"{len(names)} samples are named, and the training set has {n}: train on more (size)", f"{path}.{field}"
+            f"{len(names)} samples are named, and the training set has {n}: train on more (size)",
+            f"{path}.{field}",
         )
 
 
-def check_retain(train: Mapping[str, Any], unlearn: Setting, field: str) -> None:
+def check_retain(train: Mapping[str, Any], unlearn: JobTemplate, field: str) -> None:
     """A method that needs samples to keep is left some by each deletion.
 
     Raises:
@@ -66,45 +73,54 @@ def check_retain(train: Mapping[str, Any], unlearn: Setting, field: str) -> None
     """
     assert unlearn.method is not None
     n, forget = train["size"], unlearn.params
-    own = spelt_out(forget)
-    k = len(own[1][0]) if own else forget["size"]
-    if (own or forget.get("forget") != "class") and k == n and unlearn.method.as_a(UnlearningTraits).retain == "needed":
+    indices = spelt_out(forget)
+    k = len(indices[1][0]) if indices else forget["size"]
+    if (
+        (indices or forget.get("forget") != "class")
+        and k == n
+        and unlearn.method.get_traits(UnlearningTraits).retain == "needed"
+    ):
         raise InvalidRequest(
-            f"{unlearn.method.name} needs samples to keep: forget sets of {n} leave nothing of a training set of {n}",
+            f"{unlearn.method.name} needs retained samples: forget sets of {n} leave none of a training set of {n}",
             field,
         )
 
 
-def check_repeatable(setting: Setting, field: str) -> None:
+def check_repeatable(template: JobTemplate, field: str) -> None:
     """The deletions that p-values rest on can be made again.
 
     Raises:
-        InvalidRequest: the method needs what shadow deletions are not made with, or starts from many models.
+        InvalidRequest: the method needs what shadow deletions are not made with, or starts from
+            many models.
     """
-    assert setting.method is not None
-    lacking = unrepeatable(setting.method.needed(setting.params))
+    assert template.method is not None
+    lacking = find_unrepeatable_role(template.method.list_needs(template.params))
     why = f"needs {lacking}" if lacking else None
-    if setting.params.get("successive"):
+    if template.params.get("successive"):
         why = "with successive deletions starts from many models"
     if why:
         raise InvalidRequest(
-            f"no p-values for {setting.method.name}: it {why}, and shadow deletions are made from one model by its "
+            f"no p-values for {template.method.name}: it {why}, and shadow deletions are made from one model by its "
             "recipe; leave out p_values, or this method",
             field,
         )
 
 
-def check_probes(probe: Mapping[str, Any], dataset: Entry) -> None:
+def check_probes(probe: Mapping[str, Any], dataset: CatalogEntry) -> None:
     """A search may ask as much as it is allowed to, as far as the shape of the data set is known.
 
     Raises:
         InvalidRequest: it may ask more.
     """
     if "preset" in probe:
-        quoted(probe, dataset.as_a(DatasetTraits))
+        describe_query_cost(probe, dataset.get_traits(DatasetTraits))
 
 
-def forgets_several(unlearn: Mapping[str, Any]) -> bool:
+def forgets_multiple(unlearn: Mapping[str, Any]) -> bool:
     """Whether a deletion forgets several samples, or a share of a class, which may be several."""
-    own = spelt_out(unlearn)
-    return len(own[1][0]) > 1 if own else unlearn["size"] > 1 or unlearn.get("forget") == "class"
+    indices = spelt_out(unlearn)
+    return (
+        len(indices[1][0]) > 1
+        if indices
+        else unlearn["size"] > 1 or unlearn.get("forget") == "class"
+    )

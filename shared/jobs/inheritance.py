@@ -1,4 +1,5 @@
-"""The data files behind a job: those that it reads, and those behind all that it is made from, each in one version."""
+"""The data files behind a job: those that it reads, and those behind all that it is made from, each
+in one version."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import func, select
 
-from shared.data_files import DataFile, Identify
+from shared.data_files import DataFile, IdentifyFiles
 from shared.errors import InvalidRequest
 from shared.jobs.database import Database
 from shared.jobs.tables import job_artifacts, jobs
@@ -37,11 +38,13 @@ def merge_data(own: Data, behind: Iterable[tuple[str, Data]]) -> dict[str, str]:
     return merged
 
 
-def data_behind(db: Database, tenant: str, sha256: str, identify: Identify, field: str) -> Data:
+def data_behind(
+    db: Database, tenant: str, sha256: str, identify: IdentifyFiles, field: str
+) -> Data:
     """The data files behind an artifact, which several jobs may have made from different ones.
 
-    The last job whose files are what the data root holds now counts, or else the last one. An artifact that no job has
-    made has none.
+    The last job whose files are what the data root holds now counts, or else the last one. An
+    artifact that no job has made has none.
 
     Args:
         identify: asked only where it matters.
@@ -55,7 +58,9 @@ def data_behind(db: Database, tenant: str, sha256: str, identify: Identify, fiel
         return makers[0] if makers else {}
     paths = dict.fromkeys(path for data in makers for path in data)
     now = identify([DataFile(path, field, optional=True) for path in paths])
-    current = (data for data in makers if all(now.get(path) == version for path, version in data.items()))
+    current = (
+        data for data in makers if all(now.get(path) == version for path, version in data.items())
+    )
     return next(current, makers[0])
 
 

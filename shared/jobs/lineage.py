@@ -10,8 +10,8 @@ from sqlalchemy import Connection, select
 from shared.catalog import Catalog
 from shared.errors import InvalidRequest
 from shared.jobs.database import Database
+from shared.jobs.mapping import load_job, load_jobs, slices
 from shared.jobs.records import Input, Job
-from shared.jobs.rows import job_record, job_records, slices
 from shared.jobs.states import State
 from shared.jobs.tables import jobs
 
@@ -22,77 +22,99 @@ SHOWN = 3  # sources of a role that a message names
 class Relations:
     """What wirings say of outputs, for a job of one stage."""
 
-    stands_for: Mapping[str, str]  # what is made -> what it takes the place of, for those who come after
-    unchanged: bool  # whether the new job starts from what no such output has replaced
+    # what is made -> what it takes the place of, for those who come after
+    replaces: Mapping[str, str]
+    from_unreplaced: bool  # whether the new job starts from what no such output has replaced
     twins: frozenset[str]  # roles that come of another model: its own inputs are nobody else's
 
     @classmethod
-    def of(cls, catalog: Catalog, stage: str) -> Relations:
-        """Of the wirings of a catalog. A stage that makes a stand-in itself starts from the unchanged."""
+    def from_catalog(cls, catalog: Catalog, stage: str) -> Relations:
+        """Of the wirings of a catalog. A stage that makes a stand-in itself starts from the
+        unchanged."""
         wirings = {e.name: e.wiring for e in catalog if e.kind == "stage" and e.wiring is not None}
         own = wirings.get(stage)
         return cls(
-            stands_for={str(made): str(role) for w in wirings.values() for made, role in w.stands_for.items()},
-            unchanged=own is not None and bool(own.stands_for),
+            replaces={
+                str(made): str(role) for w in wirings.values() for made, role in w.replaces.items()
+            },
+            from_unreplaced=own is not None and bool(own.replaces),
             twins=frozenset(role for wiring in wirings.values() for role in wiring.twins),
         )
 
 
 class Lineage:
-    """Look up the jobs in `ask`, `take()` them, until `ask` is empty; then `found` says where each role comes from.
+    """Look up the jobs in `ask`, `take()` them, until `ask` is empty; then `found` says where each
+    role comes from.
 
     The nearest source counts. At one job, what it makes goes before what it was given.
     """
 
     def __init__(self, job_id: str, roles: Iterable[str], relations: Relations) -> None:
         """`roles` are those that the new job needs, or uses if they are there."""
-        self.ask = [job_id]
-        self.found: dict[str, Input] = {}
+        self.pending_ids = [job_id]
+        self.inputs: dict[str, Input] = {}
         self._relations = relations
-        self._open = dict.fromkeys(roles)
+        self._open_roles = dict.fromkeys(roles)
         self._seen = {job_id}
 
-    def take(self, found: Iterable[Job]) -> None:
-        """The jobs that were asked for, all at the same distance. They are looked at one after the other: of a report
-        they are thousands.
+    def add_level(self, jobs_asked_for: Iterable[Job]) -> None:
+        """The jobs that were asked for, all at the same distance. They are looked at one after the
+        other: of a report they are thousands.
 
         Raises:
             InvalidRequest: two of them supply the same role from different sources.
         """
-        made: dict[str, dict[Input, None]] = {role: {} for role in self._open}
-        given: dict[str, dict[Input, None]] = {role: {} for role in self._open}
-        above: dict[str, None] = {}
-        for job in found:
-            for offers, sources in ((self._made(job), made), (self._given(job), given)):
-                for role in self._open:
+        made: dict[str, dict[Input, None]] = {role: {} for role in self._open_roles}
+        given: dict[str, dict[Input, None]] = {role: {} for role in self._open_roles}
+        parent_ids: dict[str, None] = {}
+        for job in jobs_asked_for:
+            for offers, sources in ((self._outputs_of(job), made), (self._inputs_of(job), given)):
+                for role in self._open_roles:
                     if role in offers:
                         sources[role][offers[role]] = None
-            above |= dict.fromkeys(i.parent for i in job.inputs if i.parent and i.role not in self._relations.twins)
+            parent_ids |= dict.fromkeys(
+                i.parent for i in job.inputs if i.parent and i.role not in self._relations.twins
+            )
         for sources in (made, given):
-            for role in list(self._open):
+            for role in list(self._open_roles):
                 if len(sources[role]) > 1:
                     raise InvalidRequest(
-                        f"{role} could come from {_some_of(sources[role])}: name one of them for it", f"inputs.{role}"
+                        f"{role} could come from {_some_of(sources[role])}: name one of them for it",
+                        f"inputs.{role}",
                     )
                 if sources[role]:
-                    self.found[role] = next(iter(sources[role]))
-                    del self._open[role]
-        self.ask = [job_id for job_id in above if job_id not in self._seen] if self._open else []
-        self._seen.update(self.ask)
+                    self.inputs[role] = next(iter(sources[role]))
+                    del self._open_roles[role]
+        self.pending_ids = (
+            [job_id for job_id in parent_ids if job_id not in self._seen]
+            if self._open_roles
+            else []
+        )
+        self._seen.update(self.pending_ids)
 
-    def _made(self, job: Job) -> dict[str, Input]:
+    def _outputs_of(self, job: Job) -> dict[str, Input]:
         """What the job makes; once it has succeeded, what it has made."""
-        makes = [a.role for a in job.artifacts] if job.state is State.SUCCEEDED else job.produces
-        offers = {role: Input(role, job.id, role) for role in makes}
-        stands_for = {} if self._relations.unchanged else self._relations.stands_for
-        return {role: Input(role, job.id, made) for made, role in stands_for.items() if made in makes} | offers
+        produced_roles = (
+            [a.role for a in job.artifacts] if job.state is State.SUCCEEDED else job.produces
+        )
+        offers = {role: Input(role, job.id, role) for role in produced_roles}
+        replaces = {} if self._relations.from_unreplaced else self._relations.replaces
+        return {
+            role: Input(role, job.id, made)
+            for made, role in replaces.items()
+            if made in produced_roles
+        } | offers
 
-    def _given(self, job: Job) -> dict[str, Input]:
+    def _inputs_of(self, job: Job) -> dict[str, Input]:
         """What the job was given; to a job that starts from the unchanged, no stand-ins."""
-        given = {i.role: i for i in job.inputs}
-        if self._relations.unchanged:
-            return {role: i for role, i in given.items() if self._relations.stands_for.get(i.parent_role or "") != role}
-        return given
+        by_role = {i.role: i for i in job.inputs}
+        if self._relations.from_unreplaced:
+            return {
+                role: i
+                for role, i in by_role.items()
+                if self._relations.replaces.get(i.parent_role or "") != role
+            }
+        return by_role
 
 
 def _some_of(sources: Iterable[Input]) -> str:
@@ -104,24 +126,26 @@ def _some_of(sources: Iterable[Input]) -> str:
 
 def _load(connection: Connection, tenant: str, ids: Sequence[str]) -> Iterator[Job]:
     for some in slices(ids):
-        rows = connection.execute(select(jobs).where(jobs.c.id.in_(some), jobs.c.tenant == tenant)).all()
-        yield from job_records(connection, rows)
+        rows = connection.execute(
+            select(jobs).where(jobs.c.id.in_(some), jobs.c.tenant == tenant)
+        ).all()
+        yield from load_jobs(connection, rows)
 
 
 def find_inputs(
     db: Database, tenant: str, job_id: str, catalog: Catalog, stage: str, roles: Iterable[str]
 ) -> tuple[Job, dict[str, Input]]:
-    """The job, and by role the inputs that a job of `stage` can have from it or from what it was made of. A role that
-    none of them supplies is left out.
+    """The job, and by role the inputs that a job of `stage` can have from it or from what it was
+    made of. A role that none of them supplies is left out.
 
     Raises:
         NotFound: no such job of this tenant.
         InvalidRequest: two jobs at the same distance could supply a role.
     """
-    walk = Lineage(job_id, roles, Relations.of(catalog, stage))
+    lineage = Lineage(job_id, roles, Relations.from_catalog(catalog, stage))
     with db.read() as connection:
-        start = job_record(connection, job_id, tenant)
-        walk.take([start])
-        while walk.ask:
-            walk.take(_load(connection, tenant, walk.ask))
-    return start, walk.found
+        start = load_job(connection, job_id, tenant)
+        lineage.add_level([start])
+        while lineage.pending_ids:
+            lineage.add_level(_load(connection, tenant, lineage.pending_ids))
+    return start, lineage.inputs

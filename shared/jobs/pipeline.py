@@ -8,13 +8,13 @@ from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
 from shared.catalog import Catalog
-from shared.catalog_entry import Entry
+from shared.catalog_entry import CatalogEntry
 from shared.errors import InvalidRequest
 from shared.jobs.wiring_check import find_fault, reported_role
 from shared.wiring import Scope, Wiring
 
 
-class Place(NamedTuple):
+class GridCell(NamedTuple):
     """Where methods stand in the audit's lists; None where a job is of none."""
 
     unlearning: int | None = None
@@ -24,56 +24,86 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """Entries and wirings by stage; `stages` has those of each scope that run undemanded, makers before takers."""
+    """Entries and wirings by stage; `stages` has those of each scope that run undemanded, makers
+    before takers."""
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, CatalogEntry]
     wirings: Mapping[str, Wiring]
     outputs: Mapping[str, frozenset[str]]  # all that a stage may make, with any of its methods
     stages: Mapping[Scope, tuple[str, ...]]
     makers: Mapping[str, str]  # role -> the stage that makes it on demand
 
     @classmethod
-    def of(cls, catalog: Catalog) -> Pipeline:
+    def from_catalog(cls, catalog: Catalog) -> Pipeline:
         """The stages of a catalog that are wired.
 
         Raises:
-            InvalidRequest: no stage is wired, one cannot be run as it says, or stages wait for each other.
+            InvalidRequest: no stage is wired, one cannot be run as it says, or stages wait for each
+                other.
         """
-        entries = {entry.name: entry for entry in catalog if entry.kind == "stage" and entry.wiring is not None}
-        wirings = {name: entry.wiring for name, entry in entries.items() if entry.wiring is not None}
+        entries = {
+            entry.name: entry
+            for entry in catalog
+            if entry.kind == "stage" and entry.wiring is not None
+        }
+        wirings = {
+            name: entry.wiring for name, entry in entries.items() if entry.wiring is not None
+        }
         if not wirings:
             raise InvalidRequest(_nothing_runs(catalog))
         for name, entry in entries.items():
             if fault := find_fault(entry):
                 raise InvalidRequest(f"the stage {name} {fault}")
-        methods = {name: [e for e in catalog if e.kind == entry.methods] for name, entry in entries.items()}
-        outputs = {n: frozenset(r for e in (entry, *methods[n]) for r in e.makes) for n, entry in entries.items()}
-        takes = {n: frozenset(r for e in (entry, *methods[n]) for r in e.takes) for n, entry in entries.items()}
+        methods = {
+            name: [e for e in catalog if e.kind == entry.methods] for name, entry in entries.items()
+        }
+        outputs = {
+            n: frozenset(r for e in (entry, *methods[n]) for r in e.makes)
+            for n, entry in entries.items()
+        }
+        takes = {
+            n: frozenset(r for e in (entry, *methods[n]) for r in e.takes)
+            for n, entry in entries.items()
+        }
         on_demand = [name for name, wiring in wirings.items() if wiring.on_demand]
         makers = {role: name for name in on_demand for role in outputs[name]}
         makers |= {role: name for name, wiring in wirings.items() for role in wiring.twins}
         stages = {
-            scope: _ordered(
-                [n for n, wiring in wirings.items() if scope in wiring.scopes and n not in on_demand], outputs, takes
+            scope: _sort_stages(
+                [
+                    n
+                    for n, wiring in wirings.items()
+                    if scope in wiring.scopes and n not in on_demand
+                ],
+                outputs,
+                takes,
             )
             for scope in Scope
         }
-        _require_no_circle({name: (entry, *methods[name]) for name, entry in entries.items()}, wirings, makers)
+        _require_no_circle(
+            {name: (entry, *methods[name]) for name, entry in entries.items()}, wirings, makers
+        )
         _require_takers(entries, stages)
         return cls(entries, wirings, outputs, stages, makers)
 
-    def relevant(self, stage: str, place: Place) -> Place:
+    def reduce_cell(self, stage: str, cell: GridCell) -> GridCell:
         """The part of a place that a stage's method and parameters depend on."""
         wiring = self.wirings[stage]
-        attack = place.attack if wiring.methods == "attacks" else None
-        by_release = wiring.trained_for_methods
-        defense = place.defense if by_release or wiring.methods in ("defenses", "attacks") else None
-        unlearning = place.unlearning if by_release or wiring.methods == "unlearning" else None
-        return place._replace(unlearning=unlearning, defense=defense, attack=attack)
+        attack = cell.attack if wiring.methods == "attacks" else None
+        depends_on_release = wiring.trained_for_methods
+        defense = (
+            cell.defense
+            if depends_on_release or wiring.methods in ("defenses", "attacks")
+            else None
+        )
+        unlearning = (
+            cell.unlearning if depends_on_release or wiring.methods == "unlearning" else None
+        )
+        return cell._replace(unlearning=unlearning, defense=defense, attack=attack)
 
 
 def _nothing_runs(catalog: Catalog) -> str:
-    if not catalog.names("stage"):
+    if not catalog.list_names("stage"):
         return "no worker has published any stage yet: start a worker, then look at /v1/catalog"
     return (
         "none of the published stages says how an audit runs it: start workers of the gateway's version, then look at "
@@ -82,12 +112,16 @@ def _nothing_runs(catalog: Catalog) -> str:
 
 
 def _require_no_circle(
-    plugins: Mapping[str, Collection[Entry]], wirings: Mapping[str, Wiring], makers: Mapping[str, str]
+    plugins: Mapping[str, Collection[CatalogEntry]],
+    wirings: Mapping[str, Wiring],
+    makers: Mapping[str, str],
 ) -> None:
     """Refuse stages on demand that would have each other made without end."""
     graph: TopologicalSorter[str] = TopologicalSorter()
     for name in sorted(set(makers.values())):
-        wanted = {role for entry in plugins[name] for role in entry.may_need} | {*wirings[name].asks_for}
+        wanted = {role for entry in plugins[name] for role in entry.may_need} | {
+            *wirings[name].optional_needs
+        }
         graph.add(name, *sorted({makers[role] for role in wanted if role in makers}))
     try:
         graph.prepare()
@@ -100,27 +134,42 @@ def _require_no_circle(
         ) from error
 
 
-def _require_takers(entries: Mapping[str, Entry], stages: Mapping[Scope, Collection[str]]) -> None:
+def _require_takers(
+    entries: Mapping[str, CatalogEntry], stages: Mapping[Scope, Collection[str]]
+) -> None:
     """Refuse a stage that is reported to nobody."""
     reports = stages[Scope.REPORT]
     taken = {role for name in reports for role in entries[name].many}
     for name, entry in entries.items():
-        if reports and entry.wiring and entry.wiring.reported and (role := reported_role(entry)) not in taken:
+        if (
+            reports
+            and entry.wiring
+            and entry.wiring.reported
+            and (role := reported_role(entry)) not in taken
+        ):
             raise InvalidRequest(
                 f"the stage {name} is reported, and no stage of scope report takes {role}: add it to the `many` of "
                 "one, or leave reported out of its wiring"
             )
 
 
-def _ordered(
-    names: Collection[str], outputs: Mapping[str, Collection[str]], takes: Mapping[str, Collection[str]]
+def _sort_stages(
+    names: Collection[str],
+    outputs: Mapping[str, Collection[str]],
+    takes: Mapping[str, Collection[str]],
 ) -> tuple[str, ...]:
     """Each stage after those whose outputs it may take; otherwise by name."""
     graph: TopologicalSorter[str] = TopologicalSorter()
     for name in sorted(names):
-        before = [other for other in sorted(names) if other != name and set(outputs[other]) & set(takes[name])]
+        before = [
+            other
+            for other in sorted(names)
+            if other != name and set(outputs[other]) & set(takes[name])
+        ]
         graph.add(name, *before)
     try:
         return tuple(graph.static_order())
     except CycleError as error:
-        raise InvalidRequest(f"the stages {' and '.join(sorted(set(error.args[1])))} wait for each other") from error
+        raise InvalidRequest(
+            f"the stages {' and '.join(sorted(set(error.args[1])))} wait for each other"
+        ) from error

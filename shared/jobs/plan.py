@@ -1,7 +1,8 @@
 """The pure function audit -> jobs, with identical jobs made once.
 
-The *plan key* of a job is a Merkle hash: stage, method, all parameters, seed, code digest, and for each
-input the plan key of the job or the digest of the artifact it comes from. It is known before anything runs.
+The *request key* of a job is a Merkle hash: stage, method, all parameters, seed, code digest, and
+for each input the request key of the job or the digest of the artifact it comes from. It is known
+before anything runs.
 """
 
 from __future__ import annotations
@@ -10,24 +11,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.catalog import NUMBERED, Catalog, CheckedJob, check_roles
-from shared.data_files import Identify, identify_nothing
+from shared.catalog import NUMBERED_ROLE, Catalog, CheckedJob, check_roles
+from shared.data_files import IdentifyFiles, reject_data_files
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, PLACES, check_form
-from shared.jobs.blame import blame
-from shared.jobs.feasibility import check_forget_sets, forgets_several
+from shared.jobs.error_paths import map_error_fields
+from shared.jobs.feasibility import check_forget_sets, forgets_multiple
 from shared.jobs.inheritance import merge_data
-from shared.jobs.pipeline import Place
-from shared.jobs.planner import Planner, Setting, Source, key_text, plan_key, planned_job, require_stored
+from shared.jobs.mapping import to_json
+from shared.jobs.pipeline import GridCell
+from shared.jobs.planner import (
+    JobTemplate,
+    Planner,
+    Source,
+    build_key_template,
+    build_planned_job,
+    check_stored_size,
+    compute_request_key,
+)
 from shared.jobs.records import Input, PlannedJob
-from shared.jobs.resolve import ResolvedAudit, is_adaptive, resolve
-from shared.jobs.rows import to_json
+from shared.jobs.resolve import ResolvedAudit, is_adaptive, resolve_audit
 from shared.jobs.spec import MAX_JOBS, AuditSpec, PlannedMeasurement, PlannedRow
 from shared.roles import Role
 from shared.wiring import Scope
 
 MAX_PARAM_BYTES = 256 * 2**10  # of one audit or job as it is posted
-SEEDS = 2**31
+SEED_COUNT = 2**31
 
 
 def plan_job(
@@ -38,15 +47,16 @@ def plan_job(
     seed: int,
     inputs: tuple[Input, ...],
     *,
-    parent_keys: Mapping[str, str] | None = None,
+    parent_request_keys: Mapping[str, str] | None = None,
     parent_params: Mapping[str, Mapping[str, Any]] | None = None,
-    fresh: bool = False,
-    identify: Identify = identify_nothing,
+    no_cache: bool = False,
+    identify_files: IdentifyFiles = reject_data_files,
 ) -> PlannedJob:
     """One job whose inputs, where they are named by digest, have no data files behind them.
 
     Args:
-        parent_keys: plan key of each `Input.parent` that is a job id; a parent not in it is a plan key.
+        parent_request_keys: request key of each `Input.parent` that is a job id; a parent not in it
+            is a request key.
         parent_params: all parameters of each parent, as far as they are known.
         identify: gives the digests of files of the data root.
 
@@ -54,21 +64,23 @@ def plan_job(
         InvalidRequest: as `check_posted` and `plan_checked`.
     """
     checked = check_posted(catalog, stage, method, params)
-    data = identify(checked.data_files)
+    data_digests = identify_files(checked.data_files)
     return plan_checked(
         checked, stage, method, seed, inputs,
-        parent_keys=parent_keys, parent_params=parent_params, fresh=fresh, data=data,
+        parent_request_keys=parent_request_keys, parent_params=parent_params, no_cache=no_cache, data=data_digests,
     )  # fmt: skip
 
 
-def check_posted(catalog: Catalog, stage: str, method: str | None, params: Mapping[str, Any]) -> CheckedJob:
+def check_posted(
+    catalog: Catalog, stage: str, method: str | None, params: Mapping[str, Any]
+) -> CheckedJob:
     """A job as it was posted: bounded first, then validated.
 
     Raises:
-        InvalidRequest: more than `MAX_PARAM_BYTES` bytes of parameters; forget sets in a form that means nothing
-            here; or see `Catalog.describe`.
+        InvalidRequest: more than `MAX_PARAM_BYTES` bytes of parameters; forget sets in a form that
+            means nothing here; or see `Catalog.describe`.
     """
-    require_posted(len(to_json(params)), "params")
+    check_request_size(len(to_json(params)), "params")
     _require_form(catalog, stage, params)
     return catalog.describe(stage, method, params)
 
@@ -80,34 +92,38 @@ def plan_checked(
     seed: int,
     inputs: tuple[Input, ...],
     *,
-    parent_keys: Mapping[str, str] | None = None,
+    parent_request_keys: Mapping[str, str] | None = None,
     parent_params: Mapping[str, Mapping[str, Any]] | None = None,
-    fresh: bool = False,
+    no_cache: bool = False,
     data: Mapping[str, str],
     behind: Mapping[str, Mapping[str, str]] | None = None,
 ) -> PlannedJob:
     """One job that `check_posted` let pass.
 
     Args:
-        parent_keys, parent_params: as `plan_job`.
+        parent_request_keys, parent_params: as `plan_job`.
         data: what identifies the data files that it reads.
-        behind: for each input that is named by its digest, by role, the data files behind it; none where left out.
+        behind: for each input that is named by its digest, by role, the data files behind it; none
+            where left out.
 
     Raises:
-        InvalidRequest: a role is missing or not taken, a data file is needed in two versions, or the training set
-            cannot hold the forget sets.
+        InvalidRequest: a role is missing or not taken, a data file is needed in two versions, or
+            the training set cannot hold the forget sets.
     """
     check_roles(checked, stage, method, [i.role for i in inputs])
-    keys = parent_keys or {}
+    keys = parent_request_keys or {}
     if Role.FORGET_SETS in checked.produces:
         _check_deletions(checked.params, inputs, parent_params or {})
     sources = {
-        i.role: [keys.get(i.parent, i.parent), i.parent_role or i.role] if i.parent else i.sha256 for i in inputs
+        i.role: [keys.get(i.parent, i.parent), i.parent_role or i.role] if i.parent else i.sha256
+        for i in inputs
     }
     # The key of a parent covers what is behind it; that of bytes does not.
     read = merge_data(data, sorted((behind or {}).items()))
-    key = plan_key(key_text(stage, method, checked, to_json(checked.params), read), seed, sources)
-    return planned_job(key, stage, method, checked, seed, inputs, fresh, read)
+    key = compute_request_key(
+        build_key_template(stage, method, checked, to_json(checked.params), read), seed, sources
+    )
+    return build_planned_job(key, stage, method, checked, seed, inputs, no_cache, read)
 
 
 def _require_form(catalog: Catalog, stage: str, params: Mapping[str, Any]) -> None:
@@ -117,12 +133,14 @@ def _require_form(catalog: Catalog, stage: str, params: Mapping[str, Any]) -> No
         InvalidRequest: see `check_form`; or there is no such stage.
     """
     if Role.FORGET_SETS in catalog.get("stage", stage, "stage").produces:
-        with blame({field: f"params.{field}" for field in ("class", PLACES, *KINDS)}):
+        with map_error_fields({field: f"params.{field}" for field in ("class", PLACES, *KINDS)}):
             check_form(params)
 
 
 def _check_deletions(
-    unlearn: Mapping[str, Any], inputs: tuple[Input, ...], parent_params: Mapping[str, Mapping[str, Any]]
+    unlearn: Mapping[str, Any],
+    inputs: tuple[Input, ...],
+    parent_params: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Hold forget sets against the training set, where the job that makes it is known."""
     parent = next((i.parent for i in inputs if i.role == Role.TRAINING_SET and i.parent), None)
@@ -131,7 +149,9 @@ def _check_deletions(
         check_forget_sets(train, unlearn, "params")
 
 
-def plan(spec: AuditSpec, catalog: Catalog, identify: Identify = identify_nothing) -> list[PlannedJob]:
+def plan(
+    spec: AuditSpec, catalog: Catalog, identify_files: IdentifyFiles = reject_data_files
+) -> list[PlannedJob]:
     """All jobs of an audit, parents before children.
 
     Args:
@@ -141,49 +161,53 @@ def plan(spec: AuditSpec, catalog: Catalog, identify: Identify = identify_nothin
         InvalidRequest: as `resolve_posted`, `identify` and `plan_resolved`.
     """
     audit = resolve_posted(spec, catalog)
-    return plan_resolved(audit, identify(audit.files))
+    return plan_resolved(audit, identify_files(audit.files))
 
 
 def resolve_posted(spec: AuditSpec, catalog: Catalog) -> ResolvedAudit:
-    """An audit as it was posted: bounded first, then validated. Its `files` are still to be identified.
+    """An audit as it was posted: bounded first, then validated. Its `files` are still to be
+    identified.
 
-    Choices that are equal once defaults are filled in are one: naming a method or a seed twice asks for nothing more.
+    Choices that are equal once defaults are filled in are one: naming a method or a seed twice asks
+    for nothing more.
 
     Raises:
-        InvalidRequest: the first thing that is wrong, by its path in the audit; or more than `MAX_PARAM_BYTES` bytes
-            of choices and parameters, or far more than `MAX_JOBS` jobs.
+        InvalidRequest: the first thing that is wrong, by its path in the audit; or more than
+            `MAX_PARAM_BYTES` bytes of choices and parameters, or far more than `MAX_JOBS` jobs.
     """
-    require_posted(len(spec.model_dump_json().encode()), "")
-    return resolve(spec, catalog, lambda count: _require_jobs(count, "at least "))
+    check_request_size(len(spec.model_dump_json().encode()), "")
+    return resolve_audit(spec, catalog, lambda count: _check_job_count(count, "at least "))
 
 
 def plan_resolved(audit: ResolvedAudit, data: Mapping[str, str]) -> list[PlannedJob]:
     """All jobs of an audit, parents before children.
 
-    How many jobs there are is known after the first seed, as each seed makes as many: so what is refused for its size
-    costs no more than what is accepted.
+    How many jobs there are is known after the first seed, as each seed makes as many: so what is
+    refused for its size costs no more than what is accepted.
 
     Args:
         data: by path what identifies the files of the audit.
 
     Raises:
-        InvalidRequest: two methods do not go together; or more than `MAX_JOBS` jobs or `MAX_STORED_BYTES` bytes of
-            parameters in all jobs.
+        InvalidRequest: two methods do not go together; or more than `MAX_JOBS` jobs or
+            `MAX_STORED_BYTES` bytes of parameters in all jobs.
     """
-    return _Plan(audit.identified(data)).jobs()
+    return _AuditPlanner(audit.identified(data)).plan_jobs()
 
 
-def require_posted(size: int, field: str) -> None:
+def check_request_size(size_bytes: int, field: str) -> None:
     """Refuse more parameters than a request may hold: validating them takes about 3 ms a kB.
 
     Raises:
         InvalidRequest: with the figure.
     """
-    if size > MAX_PARAM_BYTES:
-        raise InvalidRequest(f"{size:,} bytes of parameters: at most {MAX_PARAM_BYTES:,}", field)
+    if size_bytes > MAX_PARAM_BYTES:
+        raise InvalidRequest(
+            f"{size_bytes:,} bytes of parameters: at most {MAX_PARAM_BYTES:,}", field
+        )
 
 
-def _require_jobs(count: int, at_least: str = "") -> None:
+def _check_job_count(count: int, at_least: str = "") -> None:
     if count > MAX_JOBS:
         raise InvalidRequest(
             f"this grid makes {at_least}{count:,} jobs, and an audit may have no more than {MAX_JOBS:,} jobs: split it"
@@ -196,182 +220,244 @@ class _Branch:
 
     scope: Scope
     seed: int | None = None
-    place: Place = field(default_factory=Place)
+    cell: GridCell = field(default_factory=GridCell)
     providers: dict[str, Source] = field(default_factory=dict)
-    trunk: _Branch | None = None
+    parent: _Branch | None = None
 
-    def grow(self, scope: Scope, seed: int | None = None, place: Place | None = None) -> _Branch:
+    def branch_off(
+        self, scope: Scope, seed: int | None = None, cell: GridCell | None = None
+    ) -> _Branch:
         """A branch of the next scope, with all that this one has."""
-        return _Branch(scope, self.seed if seed is None else seed, place or self.place, dict(self.providers), self)
+        return _Branch(
+            scope,
+            self.seed if seed is None else seed,
+            cell or self.cell,
+            dict(self.providers),
+            self,
+        )
 
-    def at(self, scope: Scope) -> _Branch:
+    def find_scope(self, scope: Scope) -> _Branch:
         """This branch, or the one of that scope that it grew from."""
-        return self if self.scope is scope or self.trunk is None else self.trunk.at(scope)
+        return self if self.scope is scope or self.parent is None else self.parent.find_scope(scope)
 
 
-class _Plan:
+class _AuditPlanner:
     """Walks through an audit's scopes and plans the stages of each."""
 
     def __init__(self, audit: ResolvedAudit) -> None:
         self.audit, self.spec, self.pipeline = audit, audit.spec, audit.pipeline
-        self.planner = Planner(audit.spec.fresh)
+        self.planner = Planner(audit.spec.no_cache)
         self.rows: list[tuple[PlannedRow, dict[str, Source]]] = []
         self.measurements: list[tuple[PlannedMeasurement, dict[str, Source]]] = []
 
-    def jobs(self) -> list[PlannedJob]:
+    def plan_jobs(self) -> list[PlannedJob]:
         planner, seeds = self.planner, self.audit.seeds
-        base = self._base()
+        base = self._plan_base()
         shared, shared_bytes = len(planner.jobs), planner.stored_bytes
-        self._seed(base, seeds[0])
-        each, each_bytes = len(planner.jobs) - shared, planner.stored_bytes - shared_bytes
-        _require_jobs(shared + each * len(seeds) + self._closing_jobs())
-        require_stored(shared_bytes + each_bytes * len(seeds))
+        self._plan_seed(base, seeds[0])
+        per_seed, per_seed_bytes = len(planner.jobs) - shared, planner.stored_bytes - shared_bytes
+        _check_job_count(shared + per_seed * len(seeds) + self._count_closing_jobs())
+        check_stored_size(shared_bytes + per_seed_bytes * len(seeds))
         for seed in seeds[1:]:
-            self._seed(base, seed)
-        self._report(base)
+            self._plan_seed(base, seed)
+        self._plan_report(base)
         if not planner.jobs:  # it would read as if it had succeeded
             raise InvalidRequest(
                 "this audit comes to no job: each published stage runs only if another one asks for it"
             )
         return list(planner.jobs.values())
 
-    def _base(self) -> _Branch:
+    def _plan_base(self) -> _Branch:
         """Plan what all seeds share."""
         base = _Branch(Scope.AUDIT)
-        self._run(base)
-        for role in sorted(self.audit.needed & self.pipeline.makers.keys()):
+        self._plan_scope(base)
+        for role in sorted(self.audit.needed_roles & self.pipeline.makers.keys()):
             if Scope.AUDIT in self.pipeline.wirings[self.pipeline.makers[role]].scopes:
-                self._make(role, base)
+                self._plan_on_demand(role, base)
         return base
 
-    def _seed(self, base: _Branch, seed: int) -> None:
+    def _plan_seed(self, base: _Branch, seed: int) -> None:
         """Plan all that is made with one seed."""
-        branch = base.grow(Scope.SEED, seed=seed)
-        self._run(branch)
+        branch = base.branch_off(Scope.SEED, seed=seed)
+        self._plan_scope(branch)
         for u, *_ in self.audit.unlearning:
             for d, *_ in self.audit.defenses:
-                release = branch.grow(Scope.RELEASE, place=Place(u, d))
-                self._run(release)
+                release = branch.branch_off(Scope.RELEASE, cell=GridCell(u, d))
+                self._plan_scope(release)
                 for a, attack, _ in self.audit.attacks[d]:
-                    attacked = release.grow(Scope.ATTACK, place=Place(u, d, a))
-                    if is_adaptive(attack):  # what is published, as who knows the defense gets to see it
+                    attacked = release.branch_off(Scope.ATTACK, cell=GridCell(u, d, a))
+                    # what is published, as who knows the defense gets to see it
+                    if is_adaptive(attack):
                         for wiring in self.pipeline.wirings.values():
-                            self._let_stand(wiring.stands_for_adaptive, attacked)
-                    self._run(attacked)
+                            self._apply_replacements(wiring.replaces_for_adaptive, attacked)
+                    self._plan_scope(attacked)
 
-    def _run(self, branch: _Branch) -> None:
+    def _plan_scope(self, branch: _Branch) -> None:
         """Plan the stages of the branch's scope; what they make is there from then on."""
         for stage in self.pipeline.stages[branch.scope]:
             wiring = self.pipeline.wirings[stage]
-            if not self.audit.is_asked_for(stage):
+            if not self.audit.is_enabled(stage):
                 continue
             if wiring.flag and not branch.providers.keys() >= {*self.pipeline.entries[stage].needs}:
                 continue  # a flag asks for it wherever it can be made
-            made = self._add(stage, branch)
-            branch.providers.update(made)
-            self._let_stand(wiring.stands_for, branch)
+            outputs = self._plan_job(stage, branch)
+            branch.providers.update(outputs)
+            self._apply_replacements(wiring.replaces, branch)
             if wiring.reported:
-                self._tell(stage, branch, made)
+                self._add_report_entry(stage, branch, outputs)
 
-    def _add(self, stage: str, branch: _Branch, next_seed: bool = False) -> dict[str, Source]:
+    def _plan_job(self, stage: str, branch: _Branch, next_seed: bool = False) -> dict[str, Source]:
         """Plan one job of a stage, and those that make on demand what it needs."""
-        setting = self.audit.setting(stage, branch.place)
-        wiring = setting.wiring
-        for role in setting.wanted:
-            self._make(role, branch)
+        template = self.audit.get_template(stage, branch.cell)
+        wiring = template.wiring
+        for role in template.on_demand_roles:
+            self._plan_on_demand(role, branch)
         seed = branch.seed
         if seed is None:
-            seed = (getattr(self.spec, wiring.seed) + next_seed) % SEEDS if wiring.seed else 0
+            seed = (getattr(self.spec, wiring.seed) + next_seed) % SEED_COUNT if wiring.seed else 0
         withheld = wiring.withheld.get(branch.scope, ())
-        providers = {role: source for role, source in branch.providers.items() if role not in withheld}
-        path = f"{wiring.methods}.{getattr(branch.place, _SINGULAR[wiring.methods])}" if wiring.methods else ""
-        with blame({"inputs": path} if path else {}):
-            return self.planner.add(setting, seed, providers, self._told(setting, branch))
+        providers = {
+            role: source for role, source in branch.providers.items() if role not in withheld
+        }
+        path = (
+            f"{wiring.methods}.{getattr(branch.cell, _SINGULAR[wiring.methods])}"
+            if wiring.methods
+            else ""
+        )
+        with map_error_fields({"inputs": path} if path else {}):
+            return self.planner.add(
+                template, seed, providers, self._select_multi_sample_roles(template, branch)
+            )
 
-    def _make(self, role: str, branch: _Branch) -> None:
-        """Have a role made on demand, if a stage does that: from what its own scope has to offer."""
+    def _plan_on_demand(self, role: str, branch: _Branch) -> None:
+        """Have a role made on demand, if a stage does that: from what its own scope has to
+        offer."""
         maker = self.pipeline.makers.get(role)
         if maker is None or role in branch.providers:
             return
         wiring = self.pipeline.wirings[maker]
-        twin = next((made for wanted, made in wiring.twins.items() if wanted == role), None)
-        made = self._add(maker, branch.at(wiring.scopes[0]), next_seed=twin is not None)
+        twin = next((outputs for wanted, outputs in wiring.twins.items() if wanted == role), None)
+        made = self._plan_job(
+            maker, branch.find_scope(wiring.scopes[0]), next_seed=twin is not None
+        )
         branch.providers.update({role: made[twin]} if twin else made)
 
-    def _told(self, setting: Setting, branch: _Branch) -> frozenset[str]:
-        """What an attacker is told of the deletions: who is not told takes each to be of one sample of one class."""
-        told, forgotten = setting.wiring.told_of_several, branch.providers.get(Role.FORGET_SETS)
-        if not told or forgotten is None or not forgets_several(self.planner.params(forgotten)):
+    def _select_multi_sample_roles(self, template: JobTemplate, branch: _Branch) -> frozenset[str]:
+        """What an attacker is told of the deletions: who is not told takes each to be of one sample
+        of one class."""
+        roles, forget_sets = (
+            template.wiring.multi_sample_roles,
+            branch.providers.get(Role.FORGET_SETS),
+        )
+        if (
+            not roles
+            or forget_sets is None
+            or not forgets_multiple(self.planner.get_params(forget_sets))
+        ):
             return frozenset()
-        return frozenset(told)
+        return frozenset(roles)
 
     @staticmethod
-    def _let_stand(stand_ins: Mapping[Role, Role], branch: _Branch) -> None:
-        for made, role in stand_ins.items():
+    def _apply_replacements(replacements: Mapping[Role, Role], branch: _Branch) -> None:
+        for made, role in replacements.items():
             if made in branch.providers:
                 branch.providers[role] = branch.providers[made]
 
-    def _tell(self, stage: str, branch: _Branch, made: dict[str, Source]) -> None:
+    def _add_report_entry(self, stage: str, branch: _Branch, outputs: dict[str, Source]) -> None:
         """Note for the report what a stage has made for it."""
-        place = branch.place
-        if Role.EVALUATION not in made or branch.seed is None or place.unlearning is None or place.defense is None:
-            told = PlannedMeasurement(stage=stage, seed=branch.seed, **place._asdict(), metrics="")
-            self.measurements.append((told, {Role.METRICS: made[Role.METRICS]}))
+        cell = branch.cell
+        if (
+            Role.EVALUATION not in outputs
+            or branch.seed is None
+            or cell.unlearning is None
+            or cell.defense is None
+        ):
+            measurement = PlannedMeasurement(
+                stage=stage, seed=branch.seed, **cell._asdict(), metrics=""
+            )
+            self.measurements.append((measurement, {Role.METRICS: outputs[Role.METRICS]}))
             return
-        if place.attack is None:  # what a release is worth has no pictures
-            made = {Role.EVALUATION: made[Role.EVALUATION]}
+        if cell.attack is None:  # what a release is worth has no pictures
+            outputs = {Role.EVALUATION: outputs[Role.EVALUATION]}
         row = PlannedRow(
             seed=branch.seed,
-            unlearning=place.unlearning,
-            defense=place.defense,
-            attack=place.attack,
-            adaptive_too=self._is_adaptive_too(place),
+            unlearning=cell.unlearning,
+            defense=cell.defense,
+            attack=cell.attack,
+            adaptive_too=self._is_adaptive_too(cell),
             evaluation="",
         )
-        self.rows.append((row, made))
+        self.rows.append((row, outputs))
 
-    def _is_adaptive_too(self, place: Place) -> bool:
-        """Whether the audit asks for the attacker who knows the defense as well, and he is the same there."""
-        if place.attack is None or place.defense is None:
+    def _is_adaptive_too(self, cell: GridCell) -> bool:
+        """Whether the audit asks for the attacker who knows the defense as well, and he is the same
+        there."""
+        if cell.attack is None or cell.defense is None:
             return False
-        choice = next(c for c in self.audit.attacks[place.defense] if c.place == place.attack)
-        return not is_adaptive(choice.choice) and any(is_adaptive(self.spec.attacks[a]) for a in choice.places)
+        choice = next(c for c in self.audit.attacks[cell.defense] if c.position == cell.attack)
+        return not is_adaptive(choice.choice) and any(
+            is_adaptive(self.spec.attacks[a]) for a in choice.positions
+        )
 
-    def _closing_jobs(self) -> int:
+    def _count_closing_jobs(self) -> int:
         """How many jobs come after all others."""
         stages = self.pipeline.stages[Scope.REPORT]
-        wanted = (r for s in stages for r in self.pipeline.wirings[s].asks_for if r in self.pipeline.entries[s].uses)
-        return len(stages) + len({self.pipeline.makers[role] for role in wanted if role in self.pipeline.makers})
+        roles = (
+            r
+            for s in stages
+            for r in self.pipeline.wirings[s].optional_needs
+            if r in self.pipeline.entries[s].uses
+        )
+        return len(stages) + len(
+            {self.pipeline.makers[role] for role in roles if role in self.pipeline.makers}
+        )
 
-    def _report(self, base: _Branch) -> None:
-        """Plan the jobs that tell of all others: rows in the order of the audit, inputs that come often numbered."""
+    def _plan_report(self, base: _Branch) -> None:
+        """Plan the jobs that tell of all others: rows in the order of the audit, inputs that come
+        often numbered."""
         seeds = self.audit.seeds
         numbers: dict[str, int] = {}
-        many: dict[str, Source] = {}
+        numbered: dict[str, Source] = {}
 
         def number(made: Mapping[str, Source], role: str) -> str:
             n = numbers.setdefault(made[role].job, len(numbers) + 1)
-            many.update({f"{each}_{n}": source for each, source in made.items()})
+            numbered.update({f"{each}_{n}": source for each, source in made.items()})
             return f"{role}_{n}"
 
-        self.rows.sort(key=lambda told: (told[0].place, seeds.index(told[0].seed)))
-        rows = [row.model_copy(update={"evaluation": number(made, Role.EVALUATION)}) for row, made in self.rows]
-        measured = [one.model_copy(update={"metrics": number(made, Role.METRICS)}) for one, made in self.measurements]
+        self.rows.sort(key=lambda told: (told[0].report_position, seeds.index(told[0].seed)))
+        rows = [
+            row.model_copy(update={"evaluation": number(made, Role.EVALUATION)})
+            for row, made in self.rows
+        ]
+        measured = [
+            one.model_copy(update={"metrics": number(made, Role.METRICS)})
+            for one, made in self.measurements
+        ]
         params: dict[str, Any] = {
-            "audit": self.spec.model_dump(mode="json", exclude={"fresh", "priority", "time_limit"}),
+            "audit": self.spec.model_dump(
+                mode="json", exclude={"no_cache", "priority", "time_limit"}
+            ),
             "rows": [row.model_dump() for row in rows],
         }
         if measured:
             params["measurements"] = [one.model_dump() for one in measured]
-        closing = base.grow(Scope.REPORT)
+        closing = base.branch_off(Scope.REPORT)
         for stage in self.pipeline.stages[Scope.REPORT]:
-            setting = self.audit.closing(stage, params)
-            for role in setting.wanted:
-                self._make(role, closing)
-            fed = {role: closing.providers[role] for role in setting.supplied if role in closing.providers}
+            template = self.audit.build_closing_template(stage, params)
+            for role in template.on_demand_roles:
+                self._plan_on_demand(role, closing)
+            sources = {
+                role: closing.providers[role]
+                for role in template.supplied_roles
+                if role in closing.providers
+            }
             # what else a reported stage makes is nobody's business there
-            told = {role: made for role, made in many.items() if NUMBERED.sub("", role) in setting.checked.many}
-            self.planner.add_fed(setting, 0, told | fed)
+            told = {
+                role: made
+                for role, made in numbered.items()
+                if NUMBERED_ROLE.sub("", role) in template.checked.many
+            }
+            self.planner.add_with_sources(template, 0, told | sources)
 
 
 _SINGULAR = {"unlearning": "unlearning", "defenses": "defense", "attacks": "attack"}

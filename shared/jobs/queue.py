@@ -1,5 +1,5 @@
-"""Bells: a Celery message on a stage's queue that says "there is work". Lost ones are rung again by the
-reconciler, doubled ones do no harm, and none is needed to accept a job."""
+"""Wake-ups: Celery messages on a stage's queue that say "look for jobs". The reconciler re-sends
+lost ones, duplicates are harmless, and jobs are accepted even when Redis is down."""
 
 from __future__ import annotations
 
@@ -12,20 +12,29 @@ import structlog
 from celery import Celery
 from kombu.entity import Queue
 
-from shared.jobs.broker import TASK
+from shared.jobs.broker import TASK_NAME
 
-__all__ = ["SETTINGS", "TASK", "Bell", "CeleryBell", "MemoryBell", "Ringer", "make_celery"]
+__all__ = [
+    "CELERY_SETTINGS",
+    "TASK_NAME",
+    "CeleryWakeup",
+    "InMemoryWakeup",
+    "WakeupQueue",
+    "WakeupSender",
+    "make_celery",
+]
 
 log = structlog.get_logger()
 
-SETTINGS: dict[str, Any] = {
+CELERY_SETTINGS: dict[str, Any] = {
     "accept_content": ["json"],
     "task_serializer": "json",
     "result_serializer": "json",
     "event_serializer": "json",
     "result_backend": None,
     "task_ignore_result": True,
-    # early acknowledgement: SQL has the job, a lost message costs one look of the reconciler
+    # early acknowledgement: SQL has the job, so a lost message costs at most one round of the
+    # reconciler
     "task_acks_late": False,
     "task_create_missing_queues": False,
     "task_publish_retry": False,
@@ -35,15 +44,15 @@ SETTINGS: dict[str, Any] = {
     "worker_pool_start_method": "spawn",
     "worker_prefetch_multiplier": 1,
     "worker_disable_prefetch": True,
-    # importing torch takes minutes on a machine that is busy enough, and a child killed for it would start over
+    # importing torch can take minutes on a busy machine; a child killed meanwhile would start over
     "worker_proc_alive_timeout": 1200,
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
     "worker_send_task_events": False,
-    # nobody is asked who may command: workers are seen and told through SQL
+    # remote control has no authentication: workers are observed and drained through SQL
     "worker_enable_remote_control": False,
     "broker_connection_retry_on_startup": True,
-    # a Redis that is a replica for a while, or full, answers with errors; it counts as away
+    # a Redis that is temporarily a replica, or full, responds with errors: treat it as unavailable
     "broker_channel_error_retry": True,
     "broker_connection_max_retries": None,
     "broker_pool_acquire_timeout": 5,
@@ -61,89 +70,95 @@ SETTINGS: dict[str, Any] = {
 
 
 def make_celery(broker_url: str, stages: Iterable[str] = ()) -> Celery:
-    """The Celery app, for those who ring (`stages` not needed) and those who listen."""
+    """The Celery app of senders (which need no `stages`) and of workers."""
     app = Celery("palimpsest", broker=broker_url)
-    app.conf.update(SETTINGS)
+    app.conf.update(CELERY_SETTINGS)
     app.conf.task_queues = [Queue(stage) for stage in stages]
     return app
 
 
-class Bell(Protocol):
-    """Says that a stage has work. May fail: whoever calls it does not depend on it."""
+class WakeupQueue(Protocol):
+    """Wakes the workers of a stage. May fail: no caller depends on it."""
 
-    def ring(self, stage: str, job: str = "") -> None: ...
+    def notify(self, stage: str, job_id: str = "") -> None: ...
 
 
-class MemoryBell:
-    """Remembers what was rung. For tests without Redis."""
+class InMemoryWakeup:
+    """Records the stages it was called for. For tests without Redis."""
 
     def __init__(self) -> None:
-        self.rung: list[str] = []
+        self.notified_stages: list[str] = []
 
-    def ring(self, stage: str, job: str = "") -> None:  # noqa: ARG002 - the signature of a Bell
-        self.rung.append(stage)
+    def notify(self, stage: str, job_id: str = "") -> None:  # noqa: ARG002 - the signature of a WakeupQueue
+        self.notified_stages.append(stage)
 
 
-class CeleryBell:
-    """Publishes one message, unless enough of them lie there already: never one message a job.
+class CeleryWakeup:
+    """Publishes one message, unless enough are pending already: never one message per job.
 
-    Raises kombu's or redis' errors when the broker is away.
+    Raises the errors of kombu or redis when the broker is unavailable.
     """
 
-    ENOUGH = 64  # bells on one queue; more would wake nobody sooner
+    MAX_PENDING = 64  # messages per queue; more would not wake anyone sooner
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._server = redis.Redis.from_url(app.conf.broker_url, socket_timeout=5, socket_connect_timeout=5)
+        self._redis = redis.Redis.from_url(
+            app.conf.broker_url, socket_timeout=5, socket_connect_timeout=5
+        )
 
-    def lying(self, stage: str) -> int:
-        """How many bells nobody has heard yet."""
-        return int(self._server.llen(stage))
+    def depth(self, stage: str) -> int:
+        """Number of pending messages."""
+        return int(self._redis.llen(stage))
 
-    def ring(self, stage: str, job: str = "") -> None:
-        """One more bell, with a job id as a hint."""
-        if self.lying(stage) < self.ENOUGH:
-            # A queue object, not a name: a ringer need not know the stages when it starts.
-            self._app.send_task(TASK, args=[job], queue=Queue(stage), ignore_result=True)
+    def notify(self, stage: str, job_id: str = "") -> None:
+        """Publish one message, with a job id as a hint."""
+        if self.depth(stage) < self.MAX_PENDING:
+            # A queue object, not a name: senders do not know the stages in advance.
+            self._app.send_task(TASK_NAME, args=[job_id], queue=Queue(stage), ignore_result=True)
 
 
-class Ringer:
-    """Rings from a thread of its own, so that no request and no job waits for Redis.
+class WakeupSender:
+    """Sends from its own thread, so that no request and no job waits for Redis.
 
-    A stage that is to be rung already is not noted twice. A bell that fails is dropped: the reconciler rings
-    again within seconds.
+    A pending stage is not added twice. A failed message is dropped: the reconciler sends another
+    within seconds.
     """
 
-    def __init__(self, bell: Bell) -> None:
-        self._bell = bell
-        self._todo: dict[str, None] = {}  # a set that keeps its order
-        self._changed = threading.Condition()
-        self._ended = False
-        self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+    def __init__(self, queue: WakeupQueue) -> None:
+        self._queue = queue
+        self._pending_stages: dict[str, None] = {}  # an ordered set
+        self._condition = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._send_pending, name="wakeup-sender", daemon=True
+        )
         self._thread.start()
 
-    def ring(self, stages: Iterable[str]) -> None:
-        """Ring these stages soon. Never waits for the broker, never raises."""
-        with self._changed:
-            self._todo |= dict.fromkeys(stages)
-            self._changed.notify()
+    def notify(self, stages: Iterable[str]) -> None:
+        """Wake these stages soon. Never blocks on the broker, never raises."""
+        with self._condition:
+            self._pending_stages |= dict.fromkeys(stages)
+            self._condition.notify()
 
-    def close(self, patience: float = 10.0) -> None:
-        """Ring what is still to be rung, for at most `patience` seconds, then end."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
-        self._thread.join(timeout=patience)
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Send what is still pending, for at most `timeout_s` seconds, then stop."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        self._thread.join(timeout=timeout_s)
 
-    def _run(self) -> None:
+    def _send_pending(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._todo or self._ended)
-                if not self._todo:
+            with self._condition:
+                self._condition.wait_for(lambda: self._pending_stages or self._closed)
+                if not self._pending_stages:
                     return
-                stage = next(iter(self._todo))
-                del self._todo[stage]
+                stage = next(iter(self._pending_stages))
+                del self._pending_stages[stage]
             try:
-                self._bell.ring(stage)
+                self._queue.notify(stage)
             except Exception as error:
-                log.warning("bell not rung; the reconciler will", stage=stage, error=str(error))
+                log.warning(
+                    "wake-up not sent; the reconciler will send it", stage=stage, error=str(error)
+                )

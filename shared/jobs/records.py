@@ -1,4 +1,5 @@
-"""What stands in the job store, as frozen data. Times are seconds since 1970 by the database's clock."""
+"""What stands in the job store, as frozen data. Times are seconds since 1970 by the database's
+clock."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.jobs.states import State
+from shared.wiring import RunWhen
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a job: by role, from a job (`parent`, its artifact in `parent_role`) or from an artifact."""
+    """One input of a job: by role, from a job (`parent`, its artifact in `parent_role`) or from an
+    artifact."""
 
     role: str
     parent: str | None = None
@@ -31,15 +34,17 @@ class Artifact:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job before it is stored. An `Input.parent` may be the plan key of another planned job or a job id.
+    """A job before it is stored. An `Input.parent` may be the request key of another planned job or
+    a job id.
 
-    `plan_key` is the Merkle hash that makes equal jobs one; `plugins` are the `kind:name` its worker must
-    have; `produces` the roles of its outputs; `code` the digest of the code it was planned for. A `tolerant`
-    job runs when all its inputs have ended, with those that succeeded. `data` is by path the sha256 of what it reads in
-    the data root, and of what is behind its inputs that are named by their digest.
+    `request_key` is the Merkle hash that makes equal jobs one; `plugins` are the `kind:name` its
+    worker must have; `produces` the roles of its outputs; `code` the digest of the code it was
+    planned for; `run_when` whether it waits for its inputs to succeed or only to finish.
+    `data_digests` is by path the sha256 of what it reads in the data root, and of what is behind
+    its inputs that are named by their digest.
     """
 
-    plan_key: str
+    request_key: str
     stage: str
     method: str | None
     params: Mapping[str, Any]
@@ -48,9 +53,9 @@ class PlannedJob:
     plugins: tuple[str, ...]
     produces: tuple[str, ...]
     code: str
-    fresh: bool = False
-    tolerant: bool = False
-    data: Mapping[str, str] = field(default_factory=dict)
+    no_cache: bool = False
+    run_when: RunWhen = RunWhen.ALL_SUCCEEDED
+    data_digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,12 @@ class Job:
     produces: tuple[str, ...]  # roles of its outputs
     state: State
     priority: int  # higher goes first
-    plan_key: str  # equal for equal jobs, known at submission
-    content_key: str | None  # equal for equal work, known when its inputs are
-    data: Mapping[str, str]  # by path, sha256 of the files of the data root that it and what it is made from read
+    request_key: str  # equal for equal jobs, known at submission
+    cache_key: str | None  # equal for equal work, known when its inputs are
+    # by path, sha256 of the files of the data root that it and what it is made from read
+    data_digests: Mapping[str, str]
     code: str  # digest of the code it was planned for, then of the code that ran it
-    fresh: bool  # runs even if the same work was done before
+    no_cache: bool  # runs even if the same work was done before
     fence: int  # grows with every claim; only its holder may write
     attempt: int  # how many times it was claimed
     lost_count: int  # how many attempts were lost, as charged
@@ -95,7 +101,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Audit:
-    """One grid of choices that a user posted; `counts` says how many of its jobs are in each state."""
+    """One grid of choices that a user posted; `counts` says how many of its jobs are in each
+    state."""
 
     id: str
     tenant: str
@@ -108,12 +115,14 @@ class Audit:
     @property
     def state(self) -> str:
         """In a word: cancelled, failed, succeeded, running, or queued."""
-        live = sum(n for s, n in self.counts.items() if s in ("waiting", "queued", "held", "running"))
+        live = sum(
+            n for s, n in self.counts.items() if s in ("waiting", "queued", "paused", "running")
+        )
         if self.cancelled_at is not None:
             return "cancelled"
         if not live:
             return "succeeded" if set(self.counts) <= {"succeeded"} else "failed"
-        return "running" if set(self.counts) - {"waiting", "queued", "held"} else "queued"
+        return "running" if set(self.counts) - {"waiting", "queued", "paused"} else "queued"
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Orders:
+class ControlFlags:
     """What a holder is told when it renews."""
 
     stop: str | None
@@ -164,8 +173,9 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Submitted:
-    """What a submission came to: job ids by plan key, and which of them are new (not in a replay: as records)."""
+class SubmitResult:
+    """What a submission came to: job ids by request key, and which of them are new (not in a
+    replay: as records)."""
 
     audit: str | None
     jobs: Mapping[str, str]

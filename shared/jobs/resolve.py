@@ -1,4 +1,5 @@
-"""Audit -> resolved audit: every choice is looked up in the catalog and validated, before a job is planned.
+"""Audit -> resolved audit: every choice is looked up in the catalog and validated, before a job is
+planned.
 
 No file is read here: which ones are to be identified is known when all choices are.
 """
@@ -10,16 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from shared.catalog import Catalog
-from shared.choices import Choice
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, PLACES, check_form, with_deletable
-from shared.jobs.blame import blame, blame_of, place_of
+from shared.jobs.error_paths import build_path_map, map_error_fields, place_of
 from shared.jobs.feasibility import check_forget_sets, check_probes, check_repeatable, check_retain
-from shared.jobs.pipeline import Pipeline, Place
-from shared.jobs.planner import Setting
+from shared.jobs.pipeline import GridCell, Pipeline
+from shared.jobs.planner import JobTemplate
 from shared.jobs.spec import AuditSpec
-from shared.jobs.sweep import swept
+from shared.jobs.sweep import expand_sweep
+from shared.plugin_ref import PluginRef
 from shared.roles import Role
 from shared.wiring import Scope
 
@@ -31,147 +32,184 @@ UNLEARNING, DEFENSES, ATTACKS = "unlearning", "defenses", "attacks"  # the audit
 class DistinctChoice(NamedTuple):
     """A choice of an audit, where it stands first, and all its places."""
 
-    place: int
-    choice: Choice
-    places: list[int]
+    position: int
+    choice: PluginRef
+    positions: list[int]
 
 
 @dataclass(frozen=True, eq=False)
 class ResolvedAudit:
-    """An audit of which nothing is left to look up. Settings are by stage and the places that matter to it."""
+    """An audit of which nothing is left to look up. Settings are by stage and the places that
+    matter to it."""
 
     spec: AuditSpec
     pipeline: Pipeline
     seeds: list[int]
     unlearning: list[DistinctChoice]
     defenses: list[DistinctChoice]
-    attacks: Mapping[int, list[DistinctChoice]]  # by place of the defense: as they are made on that one
-    settings: Mapping[tuple[str, Place], Setting]
+    # by place of the defense: as they are made on that one
+    attacks: Mapping[int, list[DistinctChoice]]
+    templates: Mapping[tuple[str, GridCell], JobTemplate]
     catalog: Catalog
-    files: tuple[DataFile, ...]  # of the data root that its jobs read, each once, by its field of the audit
+    # of the data root that its jobs read, each once, by its field of the audit
+    files: tuple[DataFile, ...]
 
     def identified(self, digests: Mapping[str, str]) -> ResolvedAudit:
         """The same, whose jobs read `files` as they are now: what `Identify` said of them."""
-        return replace(self, settings={key: setting.identified(digests) for key, setting in self.settings.items()})
+        return replace(
+            self,
+            settings={key: setting.identified(digests) for key, setting in self.templates.items()},
+        )
 
-    def setting(self, stage: str, place: Place) -> Setting:
+    def get_template(self, stage: str, cell: GridCell) -> JobTemplate:
         """The stage, with its method and parameters at that place."""
-        return self.settings[stage, self.pipeline.relevant(stage, place)]
+        return self.templates[stage, self.pipeline.reduce_cell(stage, cell)]
 
-    def is_asked_for(self, stage: str) -> bool:
+    def is_enabled(self, stage: str) -> bool:
         """Whether the flag of a stage is set, if it has one."""
         flag = self.pipeline.wirings[stage].flag
         return flag is None or getattr(self.spec, flag) is True
 
-    def closing(self, stage: str, params: Mapping[str, Any]) -> Setting:
+    def build_closing_template(self, stage: str, params: Mapping[str, Any]) -> JobTemplate:
         """A stage that tells of all others, with what is known when they are planned."""
         entry, wiring = self.pipeline.entries[stage], self.pipeline.wirings[stage]
-        return Setting.of(entry, wiring, None, self.catalog.describe(stage, None, params))
+        return JobTemplate.build(entry, wiring, None, self.catalog.describe(stage, None, params))
 
     @property
-    def needed(self) -> frozenset[str]:
+    def needed_roles(self) -> frozenset[str]:
         """All roles that some job cannot do without."""
-        return frozenset(role for setting in self.settings.values() for role in setting.checked.needs)
+        return frozenset(
+            role for setting in self.templates.values() for role in setting.checked.needs
+        )
 
 
-def is_adaptive(attack: Choice) -> bool:
+def is_adaptive(attack: PluginRef) -> bool:
     """Whether the attacker knows the defense."""
     return attack.params.get(ADAPTIVE) is True
 
 
-def resolve(spec: AuditSpec, catalog: Catalog, require_jobs: Callable[[int], None]) -> ResolvedAudit:
+def resolve_audit(
+    spec: AuditSpec, catalog: Catalog, require_jobs: Callable[[int], None]
+) -> ResolvedAudit:
     """The audit with sweeps written out, equal choices made one, and all its settings.
 
     Args:
-        require_jobs: called with a number of jobs that it makes at least, before all choices are combined.
+        require_jobs: called with a number of jobs that it makes at least, before all choices are
+            combined.
 
     Raises:
         InvalidRequest: the first thing that is wrong, by its path in the audit.
     """
-    return _Resolver(spec, catalog.remembering()).resolve(require_jobs)
+    return _Resolver(spec, catalog.with_cache()).resolve(require_jobs)
 
 
 class _Resolver:
     def __init__(self, spec: AuditSpec, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.pipeline = Pipeline.of(catalog)
+        self.pipeline = Pipeline.from_catalog(catalog)
         self._require_run()
-        self._require_said_once(spec)
-        with blame({field: f"forget.{field}" for field in ("class", PLACES, *KINDS)}):
+        self._reject_duplicate_params(spec)
+        with map_error_fields({field: f"forget.{field}" for field in ("class", PLACES, *KINDS)}):
             check_form(spec.forget)
-        self.spec = swept(spec, catalog)
-        self.against: dict[tuple[int, int], Choice] = {}  # by places of defense and attack
-        self.settings: dict[tuple[str, Place], Setting] = {}
+        self.spec = expand_sweep(spec, catalog)
+        self.attacks_on: dict[tuple[int, int], PluginRef] = {}  # by places of defense and attack
+        self.templates: dict[tuple[str, GridCell], JobTemplate] = {}
         self.files: dict[str, DataFile] = {}
 
     def resolve(self, require_jobs: Callable[[int], None]) -> ResolvedAudit:
         spec, pipeline = self.spec, self.pipeline
         for scope in (Scope.AUDIT, Scope.SEED):
-            self._resolve_scope(scope, Place())
+            self._resolve_scope(scope, GridCell())
         for d, defense in enumerate(spec.defenses):
             for a, attack in enumerate(spec.attacks):
-                self.against[d, a] = self._made_on(attack, defense)
+                self.attacks_on[d, a] = self._adapt_attack(attack, defense)
         seeds = list(dict.fromkeys(spec.seeds))
-        unlearning = self._distinct(UNLEARNING, (Place(unlearning=u) for u in range(len(spec.unlearning))))
-        defenses = self._distinct(DEFENSES, (Place(defense=d) for d in range(len(spec.defenses))))
+        unlearning = self._deduplicate(
+            UNLEARNING, (GridCell(unlearning=u) for u in range(len(spec.unlearning)))
+        )
+        defenses = self._deduplicate(
+            DEFENSES, (GridCell(defense=d) for d in range(len(spec.defenses)))
+        )
         attacks = {
-            d: self._distinct(ATTACKS, (Place(defense=d, attack=a) for a in range(len(spec.attacks))))
+            d: self._deduplicate(
+                ATTACKS, (GridCell(defense=d, attack=a) for a in range(len(spec.attacks)))
+            )
             for d, *_ in defenses
         }
         # each attack is evaluated, each release made and evaluated
         require_jobs(len(seeds) * len(unlearning) * sum(len(attacks[d]) + 2 for d, *_ in defenses))
         for u, *_ in unlearning:
             for d, *_ in defenses:
-                self._resolve_release(Place(u, d), [a for a, *_ in attacks[d]])
+                self._resolve_release(GridCell(u, d), [a for a, *_ in attacks[d]])
         for stage in pipeline.stages[Scope.REPORT]:
-            for role in pipeline.wirings[stage].asks_for:
-                self._resolve_maker(role, Place())
+            for role in pipeline.wirings[stage].optional_needs:
+                self._resolve_maker(role, GridCell())
         files = tuple(self.files.values())
-        return ResolvedAudit(spec, pipeline, seeds, unlearning, defenses, attacks, self.settings, self.catalog, files)
+        return ResolvedAudit(
+            spec,
+            pipeline,
+            seeds,
+            unlearning,
+            defenses,
+            attacks,
+            self.templates,
+            self.catalog,
+            files,
+        )
 
-    def _resolve_release(self, release: Place, attacks: Iterable[int]) -> None:
+    def _resolve_release(self, release: GridCell, attacks: Iterable[int]) -> None:
         """Validate all that is made for one release, and refuse what cannot be done together."""
-        made = self._resolve_scope(Scope.RELEASE, release)
-        self._check_deletions(release, made)
+        templates = self._resolve_scope(Scope.RELEASE, release)
+        self._check_deletions(release, templates)
         for attack in attacks:
             self._resolve_scope(Scope.ATTACK, release._replace(attack=attack))
 
-    def _resolve_scope(self, scope: Scope, place: Place) -> dict[str, Setting]:
-        """Validate the stages of a scope and those that they ask for on demand; returns settings by what they make."""
-        made: dict[str, Setting] = {}
+    def _resolve_scope(self, scope: Scope, cell: GridCell) -> dict[str, JobTemplate]:
+        """Validate the stages of a scope and those that they ask for on demand; returns settings by
+        what they make."""
+        templates: dict[str, JobTemplate] = {}
         for stage in self.pipeline.stages[scope]:
             if (flag := self.pipeline.wirings[stage].flag) and getattr(self.spec, flag) is not True:
                 continue
-            if flag and not self._is_fed(stage, made):
+            if flag and not self._has_inputs(stage, templates):
                 continue
-            setting = self._setting(stage, place)
-            made |= dict.fromkeys(setting.checked.produces, setting)
-            for role in setting.wanted:
-                self._resolve_maker(role, place)
-            if scope is Scope.ATTACK and self.spec.p_values and Role.ANSWERS in setting.checked.produces:
-                check_repeatable(setting, f"{ATTACKS}.{place.attack}")
-        return made
+            template = self._get_template(stage, cell)
+            templates |= dict.fromkeys(template.checked.produces, template)
+            for role in template.on_demand_roles:
+                self._resolve_maker(role, cell)
+            if (
+                scope is Scope.ATTACK
+                and self.spec.p_values
+                and Role.ANSWERS in template.checked.produces
+            ):
+                check_repeatable(template, f"{ATTACKS}.{cell.attack}")
+        return templates
 
-    def _is_fed(self, stage: str, made: Mapping[str, Setting]) -> bool:
+    def _has_inputs(self, stage: str, templates: Mapping[str, JobTemplate]) -> bool:
         """Whether what only its own scope can make for a stage is made there."""
         entry, scope = self.pipeline.entries[stage], self.pipeline.wirings[stage].scopes[0]
-        own = {role for other in self.pipeline.stages[scope] for role in self.pipeline.outputs[other]}
-        return all(role in made for role in entry.needs if role in own)
+        own_roles = {
+            role for other in self.pipeline.stages[scope] for role in self.pipeline.outputs[other]
+        }
+        return all(role in templates for role in entry.needs if role in own_roles)
 
-    def _resolve_maker(self, role: str, place: Place) -> None:
+    def _resolve_maker(self, role: str, cell: GridCell) -> None:
         maker = self.pipeline.makers.get(role)
-        if maker is None or (maker, self.pipeline.relevant(maker, place)) in self.settings:
+        if maker is None or (maker, self.pipeline.reduce_cell(maker, cell)) in self.templates:
             return
-        setting = self._setting(maker, place)
+        template = self._get_template(maker, cell)
         if role == Role.PROBES:
-            with blame(blame_of(setting.wiring, self.spec, None, None)):
-                check_probes(setting.params, self.catalog.get("dataset", self.spec.dataset.name, "dataset"))
-        for wanted in setting.wanted:
-            self._resolve_maker(wanted, place)
+            with map_error_fields(build_path_map(template.wiring, self.spec, None, None)):
+                check_probes(
+                    template.params, self.catalog.get("dataset", self.spec.dataset.name, "dataset")
+                )
+        for wanted in template.on_demand_roles:
+            self._resolve_maker(wanted, cell)
 
-    def _check_deletions(self, release: Place, made: Mapping[str, Setting]) -> None:
-        """Refuse at once what the worker would refuse of training, forget sets and method together."""
-        train, unlearn = made.get(Role.TRAINING_SET), made.get(Role.FORGET_SETS)
+    def _check_deletions(self, release: GridCell, templates: Mapping[str, JobTemplate]) -> None:
+        """Refuse at once what the worker would refuse of training, forget sets and method
+        together."""
+        train, unlearn = templates.get(Role.TRAINING_SET), templates.get(Role.FORGET_SETS)
         if train is None or unlearn is None or unlearn.method is None:
             return
         field = f"{UNLEARNING}.{release.unlearning}"
@@ -180,62 +218,71 @@ class _Resolver:
             check_repeatable(unlearn, field)
         check_retain(train.params, unlearn, field)
 
-    def _setting(self, stage: str, place: Place) -> Setting:
-        key = stage, self.pipeline.relevant(stage, place)
-        if key not in self.settings:
-            self.settings[key] = self._describe(*key)
-        return self.settings[key]
+    def _get_template(self, stage: str, cell: GridCell) -> JobTemplate:
+        key = stage, self.pipeline.reduce_cell(stage, cell)
+        if key not in self.templates:
+            self.templates[key] = self._build_template(*key)
+        return self.templates[key]
 
-    def _describe(self, stage: str, place: Place) -> Setting:
+    def _build_template(self, stage: str, cell: GridCell) -> JobTemplate:
         """
         Raises:
             InvalidRequest: see `Catalog.describe`; or the method brings a parameter of the stage.
         """
         entry, wiring = self.pipeline.entries[stage], self.pipeline.wirings[stage]
-        choice, at = self._choice(wiring.methods, place)
-        paths = blame_of(wiring, self.spec, choice, at)
-        with blame(paths):
+        choice, index = self._get_choice(wiring.methods, cell)
+        paths = build_path_map(wiring, self.spec, choice, index)
+        with map_error_fields(paths):
             for param in choice.params if choice else ():
                 if choice and param in entry.properties:
                     # else the methods of one audit would not be compared on the same deletions
                     raise InvalidRequest(
-                        f"{param} belongs to the stage {stage}, not to {choice.name}", f"params.{param}"
+                        f"{param} belongs to the stage {stage}, not to {choice.name}",
+                        f"params.{param}",
                     )
-            params = {**self._params(stage, place), **(choice.params if choice else {})}
+            params = {**self._build_params(stage, cell), **(choice.params if choice else {})}
             checked = self.catalog.describe(stage, choice.name if choice else None, params)
         self._note(file._replace(field=place_of(file.field, paths)) for file in checked.data_files)
-        method = self.catalog.get(entry.methods, choice.name, "method") if entry.methods and choice else None
-        return Setting.of(entry, wiring, method, checked)
+        method = (
+            self.catalog.get(entry.methods, choice.name, "method")
+            if entry.methods and choice
+            else None
+        )
+        return JobTemplate.build(entry, wiring, method, checked)
 
     def _note(self, files: Iterable[DataFile]) -> None:
-        """Each is identified once a plan: all its jobs read the same. One that some job cannot do without is not
-        optional, though others could."""
+        """Each is identified once a plan: all its jobs read the same. One that some job cannot do
+        without is not optional, though others could."""
         for file in files:
-            if file.path not in self.files or (self.files[file.path].optional and not file.optional):
+            if file.path not in self.files or (
+                self.files[file.path].optional and not file.optional
+            ):
                 self.files[file.path] = file
 
-    def _choice(self, methods: str | None, place: Place) -> tuple[Choice | None, int | None]:
-        if methods == UNLEARNING and place.unlearning is not None:
-            return self.spec.unlearning[place.unlearning], place.unlearning
-        if methods == DEFENSES and place.defense is not None:
-            return self.spec.defenses[place.defense], place.defense
-        if methods == ATTACKS and place.attack is not None and place.defense is not None:
-            return self.against[place.defense, place.attack], place.attack
+    def _get_choice(
+        self, methods: str | None, cell: GridCell
+    ) -> tuple[PluginRef | None, int | None]:
+        if methods == UNLEARNING and cell.unlearning is not None:
+            return self.spec.unlearning[cell.unlearning], cell.unlearning
+        if methods == DEFENSES and cell.defense is not None:
+            return self.spec.defenses[cell.defense], cell.defense
+        if methods == ATTACKS and cell.attack is not None and cell.defense is not None:
+            return self.attacks_on[cell.defense, cell.attack], cell.attack
         return None, None
 
-    def _params(self, stage: str, place: Place) -> dict[str, Any]:
+    def _build_params(self, stage: str, cell: GridCell) -> dict[str, Any]:
         wiring = self.pipeline.wirings[stage]
-        given = dict(getattr(self.spec, wiring.params)) if wiring.params else {}
+        params = dict(getattr(self.spec, wiring.params)) if wiring.params else {}
         if wiring.trained_for_methods:
-            for name, value in self._ways(place).items():
-                if given.get(name, value) != value:
+            for name, value in self._collect_training_params(cell).items():
+                if params.get(name, value) != value:
                     raise InvalidRequest(
-                        f"{wiring.params}.{name} is {given[name]!r}, but a method of this audit needs {value!r}: leave "
+                        f"{wiring.params}.{name} is {params[name]!r}, but a method of this audit needs {value!r}: leave "
                         "it out here, and give it to the method",
                         f"params.{name}",
                     )
-                given[name] = value
-        return given | {name: self._shared(name) for name in wiring.shared_params}
+                params[name] = value
+        return params | {name: self._shared(name) for name in wiring.shared_params}
 
     def _shared(self, name: str) -> dict[str, Any]:
         """A choice that stages share; the data set is told which records deletions name."""
@@ -243,43 +290,56 @@ class _Resolver:
         if name != DATASET or ("dataset", choice["name"]) not in self.catalog:
             return choice
         known = self.catalog.get("dataset", choice["name"], DATASET).properties
-        with blame({kind: f"forget.{kind}" for kind in KINDS}):
+        with map_error_fields({kind: f"forget.{kind}" for kind in KINDS}):
             return with_deletable(choice, self.spec.forget, [*known])
 
-    def _ways(self, place: Place) -> dict[str, Any]:
+    def _collect_training_params(self, cell: GridCell) -> dict[str, Any]:
         """What the methods at a place want trained otherwise: see `trains` of a plugin."""
-        found: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         for stage in self.pipeline.stages[Scope.RELEASE]:
             if self.pipeline.wirings[stage].methods is not None:
-                setting = self._setting(stage, place)
-                found |= {name: setting.params[name] for name in setting.method.trains} if setting.method else {}
-        return found
+                template = self._get_template(stage, cell)
+                params |= (
+                    {name: template.params[name] for name in template.method.trains}
+                    if template.method
+                    else {}
+                )
+        return params
 
-    def _made_on(self, attack: Choice, defense: Choice) -> Choice:
-        """The attack as it is made on that defense: where knowing it is of no use, the one who does not is he."""
+    def _adapt_attack(self, attack: PluginRef, defense: PluginRef) -> PluginRef:
+        """The attack as it is made on that defense: where knowing it is of no use, the one who does
+        not is he."""
         if not is_adaptive(attack) or ("defense", defense.name) not in self.catalog:
             return attack
-        if self.catalog.get("defense", defense.name, "defense").counter:
+        if self.catalog.get("defense", defense.name, "defense").has_adaptive_attack:
             return attack
-        return Choice(name=attack.name, params={**attack.params, ADAPTIVE: False})
+        return PluginRef(name=attack.name, params={**attack.params, ADAPTIVE: False})
 
-    def _distinct(self, methods: str, places: Iterable[Place]) -> list[DistinctChoice]:
-        """The choices of one list that differ once defaults are filled in, each where it stands first."""
-        found: dict[object, DistinctChoice] = {}
-        stages = [stage for stage, wiring in self.pipeline.wirings.items() if wiring.methods == methods]
-        for place in places:
-            choice, at = self._choice(methods, place)
+    def _deduplicate(self, methods: str, cells: Iterable[GridCell]) -> list[DistinctChoice]:
+        """The choices of one list that differ once defaults are filled in, each where it stands
+        first."""
+        distinct: dict[object, DistinctChoice] = {}
+        stages = [
+            stage for stage, wiring in self.pipeline.wirings.items() if wiring.methods == methods
+        ]
+        for cell in cells:
+            choice, index = self._get_choice(methods, cell)
             assert choice is not None
-            assert at is not None
+            assert index is not None
             try:
-                same: object = (choice.name, *(self._setting(stage, place).params_json for stage in stages))
+                identity: object = (
+                    choice.name,
+                    *(self._get_template(stage, cell).params_json for stage in stages),
+                )
             except InvalidRequest:
-                same = at  # it is refused when its release is resolved, after what stands before it
-            found.setdefault(same, DistinctChoice(at, choice, [])).places.append(at)
-        return list(found.values())
+                # it is refused when its release is resolved, after what stands before it
+                identity = index
+            distinct.setdefault(identity, DistinctChoice(index, choice, [])).positions.append(index)
+        return list(distinct.values())
 
     def _require_run(self) -> None:
-        """Refuse an audit some of whose choices no stage would run: it would read as if they had been."""
+        """Refuse an audit some of whose choices no stage would run: it would read as if they had
+        been."""
         run = {wiring.methods for wiring in self.pipeline.wirings.values()}
         for methods in (UNLEARNING, DEFENSES, ATTACKS):
             if methods not in run:
@@ -289,11 +349,13 @@ class _Resolver:
                     methods,
                 )
 
-    def _require_said_once(self, spec: AuditSpec) -> None:
-        """Refuse what a stage is given by the audit itself, and would not take from its own parameters."""
+    def _reject_duplicate_params(self, spec: AuditSpec) -> None:
+        """Refuse what a stage is given by the audit itself, and would not take from its own
+        parameters."""
         for wiring in self.pipeline.wirings.values():
             for name in wiring.shared_params if wiring.params else ():
                 if name in getattr(spec, str(wiring.params)):
                     raise InvalidRequest(
-                        f"the audit itself names its {name}: leave this one out", f"{wiring.params}.{name}"
+                        f"the audit itself names its {name}: leave this one out",
+                        f"{wiring.params}.{name}",
                     )

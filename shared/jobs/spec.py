@@ -6,54 +6,79 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.choices import Choice
+from shared.plugin_ref import PluginRef
 
 MAX_JOBS = 10_000  # of one audit
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Place = Annotated[int, Field(ge=0, le=31)]  # in one of the audit's lists of methods, from 0
+MethodIndex = Annotated[int, Field(ge=0, le=31)]  # in one of the audit's lists of methods, from 0
 TimeLimit = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]  # seconds
 
 
 class AuditSpec(BaseModel):
-    """An audit. Wherever a plugin is named, a plain name stands for the name with default parameters. Choices that are
-    equal once defaults are filled in, and equal seeds, count once.
+    """An audit. Wherever a plugin is named, a plain name stands for the name with default
+    parameters. Choices that are equal once defaults are filled in, and equal seeds, count once.
 
-    `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates`, `shadow` and `evaluate` are parameters of the stages
-    pretrain, train, unlearn, defend, probe, candidates, shadow and evaluate, as the catalog describes them.
+    `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates`, `shadow` and `evaluate` are
+    parameters of the stages pretrain, train, unlearn, defend, probe, candidates, shadow and
+    evaluate, as the catalog describes them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field("audit", min_length=1, max_length=200, description="what you call it")
-    dataset: Choice = Field(description="where pretraining data, training set and public data come from")
-    model: Choice = Field(description="the architecture")
-    pretrain: dict[str, Any] = Field(default_factory=dict, description="parameters of the pretrain stage")
-    train: dict[str, Any] = Field(default_factory=dict, description="parameters of the train stage, such as size (N)")
+    dataset: PluginRef = Field(
+        description="where pretraining data, training set and public data come from"
+    )
+    model: PluginRef = Field(description="the architecture")
+    pretrain: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the pretrain stage"
+    )
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the train stage, such as size (N)"
+    )
     forget: dict[str, Any] = Field(
         default_factory=dict,
         description="parameters of the unlearn stage: deletions and size (k), or rows, ids or files by name",
     )
-    unlearning: list[Choice] = Field(min_length=1, max_length=32, description="unlearning methods to compare")
-    defenses: list[Choice] = Field(
-        default_factory=lambda: [Choice(name="none")], min_length=1, max_length=32, description="defenses to compare"
+    unlearning: list[PluginRef] = Field(
+        min_length=1, max_length=32, description="unlearning methods to compare"
+    )
+    defenses: list[PluginRef] = Field(
+        default_factory=lambda: [PluginRef(name="none")],
+        min_length=1,
+        max_length=32,
+        description="defenses to compare",
     )
     defend: dict[str, Any] = Field(
-        default_factory=dict, description="parameters of the defend stage, such as max_accuracy_cost"
+        default_factory=dict,
+        description="parameters of the defend stage, such as max_accuracy_cost",
     )
-    sweep: bool = Field(False, description="release every setting of each defense's grid, not the one that is chosen")
-    attacks: list[Choice] = Field(min_length=1, max_length=32, description="attacks to run against each of them")
+    sweep: bool = Field(
+        False,
+        description="release every setting of each defense's grid, not the one that is chosen",
+    )
+    attacks: list[PluginRef] = Field(
+        min_length=1, max_length=32, description="attacks to run against each of them"
+    )
     probe: dict[str, Any] = Field(
-        default_factory=dict, description="parameters of the probe stage, for attacks that only query the models"
+        default_factory=dict,
+        description="parameters of the probe stage, for attacks that only query the models",
     )
     candidates: dict[str, Any] = Field(
-        default_factory=dict, description="parameters of the candidates stage, for attacks that ask who was forgotten"
+        default_factory=dict,
+        description="parameters of the candidates stage, for attacks that ask who was forgotten",
     )
     p_values: bool = Field(
-        False, description="give the auditor p-values for label attacks, from deletions that are made again (shadow)"
+        False,
+        description="give the auditor p-values for label attacks, from deletions that are made again (shadow)",
     )
-    shadow: dict[str, Any] = Field(default_factory=dict, description="parameters of the shadow stage, for p_values")
-    evaluate: dict[str, Any] = Field(default_factory=dict, description="parameters of the evaluate stage")
+    shadow: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the shadow stage, for p_values"
+    )
+    evaluate: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the evaluate stage"
+    )
     seeds: list[Seed] = Field(
         default_factory=lambda: [0],
         min_length=1,
@@ -61,13 +86,16 @@ class AuditSpec(BaseModel):
         description="one training set and forget set each",
     )
     pretrain_seed: Seed = Field(0, description="seed of the base model, which all seeds share")
-    fresh: bool = Field(False, description="run everything even if it was done before")
+    no_cache: bool = Field(False, description="run everything even if it was done before")
     priority: int = Field(0, ge=-100, le=100, description="higher goes first")
-    time_limit: TimeLimit | None = Field(None, description="seconds that one attempt of a job may take")
+    time_limit: TimeLimit | None = Field(
+        None, description="seconds that one attempt of a job may take"
+    )
 
 
 class PlannedRow(BaseModel):
-    """A row that the report of an audit should have: an attack on a release, or without one what the release is worth.
+    """A row that the report of an audit should have: an attack on a release, or without one what
+    the release is worth.
 
     Methods are named by their places in the audit.
     """
@@ -75,16 +103,19 @@ class PlannedRow(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     seed: Seed
-    unlearning: Place
-    defense: Place
-    attack: Place | None
+    unlearning: MethodIndex
+    defense: MethodIndex
+    attack: MethodIndex | None
     adaptive_too: bool = Field(
-        False, description="whether the audit also asked for the attacker who knows the defense, who is the same here"
+        False,
+        description="whether the audit also asked for the attacker who knows the defense, who is the same here",
     )
-    evaluation: str = Field(max_length=40, description="the role of the input that holds it, such as EVALUATION_7")
+    evaluation: str = Field(
+        max_length=40, description="the role of the input that holds it, such as EVALUATION_7"
+    )
 
     @property
-    def place(self) -> tuple[int, int, int]:
+    def report_position(self) -> tuple[int, int, int]:
         """Where it stands in the report; what a release is worth comes before the attacks on it."""
         return self.unlearning, self.defense, -1 if self.attack is None else self.attack
 
@@ -96,7 +127,9 @@ class PlannedMeasurement(BaseModel):
 
     stage: str = Field(max_length=40)
     seed: Seed | None = None
-    unlearning: Place | None = None
-    defense: Place | None = None
-    attack: Place | None = None
-    metrics: str = Field(max_length=40, description="the role of the input that holds it, such as METRICS_7")
+    unlearning: MethodIndex | None = None
+    defense: MethodIndex | None = None
+    attack: MethodIndex | None = None
+    metrics: str = Field(
+        max_length=40, description="the role of the input that holds it, such as METRICS_7"
+    )

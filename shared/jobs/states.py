@@ -1,4 +1,4 @@
-"""The states of a job, the moves between them, and why a job can fail."""
+"""The states of a job, the transitions between them, and why a job can fail."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     WAITING = "waiting"  # an input is not there yet
     QUEUED = "queued"  # any worker of its stage may claim it
-    HELD = "held"  # queued, but asked to stay
+    PAUSED = "paused"  # queued, but a user keeps it from being claimed
     RUNNING = "running"  # one attempt holds its fence
     SUCCEEDED = "succeeded"  # its artifacts are there
     FAILED = "failed"  # it will not run again unless retried
     CANCELLED = "cancelled"  # asked to end
 
 
-LIVE = frozenset({State.WAITING, State.QUEUED, State.HELD, State.RUNNING})
+LIVE = frozenset({State.WAITING, State.QUEUED, State.PAUSED, State.RUNNING})
 TERMINAL = frozenset(State) - LIVE
-ENDED_BADLY = TERMINAL - {State.SUCCEEDED}
+UNSUCCESSFUL = TERMINAL - {State.SUCCEEDED}
 
-MOVES: dict[tuple[State, State], str] = {
-    (State.WAITING, State.QUEUED): "its last input succeeded, or (a tolerant job) ended",
+TRANSITIONS: dict[tuple[State, State], str] = {
+    (State.WAITING, State.QUEUED): "its last input succeeded, or finished (run_when: all_finished)",
     (State.WAITING, State.CANCELLED): "asked",
     (State.QUEUED, State.CANCELLED): "asked",
-    (State.HELD, State.CANCELLED): "asked",
-    (State.QUEUED, State.HELD): "asked",
-    (State.HELD, State.QUEUED): "asked",
+    (State.PAUSED, State.CANCELLED): "asked",
+    (State.QUEUED, State.PAUSED): "asked",
+    (State.PAUSED, State.QUEUED): "asked",
     (State.QUEUED, State.RUNNING): "claimed",
     (State.RUNNING, State.SUCCEEDED): "the holder of the fence says so",
-    (State.RUNNING, State.FAILED): "the holder of the fence says so, or too many attempts were lost",
+    (
+        State.RUNNING,
+        State.FAILED,
+    ): "the holder of the fence says so, or too many attempts were lost",
     (State.RUNNING, State.CANCELLED): "the holder of the fence says so",
     (State.RUNNING, State.QUEUED): "lease expired, or drained",
     (State.WAITING, State.FAILED): "an input failed",
@@ -51,13 +54,14 @@ class Failure(StrEnum):
     INVALID = "invalid"  # change the request
     INPUT_FAILED = "input_failed"  # look at the input's job, retry that one first
     OUT_OF_MEMORY = "out_of_memory"  # make it smaller, or give it a larger worker
-    LOST_WORKER = "lost_worker"  # every attempt ended with its worker gone; look at the workers' logs
+    # every attempt ended with its worker gone; look at the workers' logs
+    LOST_WORKER = "lost_worker"
     TIMEOUT = "timeout"  # raise the time limit
-    ERROR = "error"  # a defect: report it
+    ERROR = "error"  # a bug: report it
 
 
 class Stop(StrEnum):
-    """What a running attempt may be told to do."""
+    """Why a running attempt is asked to stop."""
 
     CANCEL = "cancel"
     TIMEOUT = "timeout"

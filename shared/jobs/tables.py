@@ -32,7 +32,7 @@ metadata = MetaData(
 )
 
 
-def _only(state: str, *more: str) -> dict[str, Any]:
+def _index_where(state: str, *more: str) -> dict[str, Any]:
     """Options of an index over the jobs in one state of which more holds."""
     where = text(" AND ".join([f"state = '{state}'", *more]))
     return {"postgresql_where": where, "sqlite_where": where}
@@ -58,19 +58,21 @@ jobs = Table(
     Column("produces", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("priority", Integer, nullable=False),
-    Column("plan_key", String(64), nullable=False),
-    # plan_key while an equal submission may share this job, NULL otherwise: the unique constraint lets only one live.
-    Column("live_key", String(64)),
-    Column("content_key", String(64)),
+    Column("request_key", String(64), nullable=False),
+    # request_key while an equal submission may share this job, NULL otherwise: the unique
+    # constraint lets only one live.
+    Column("dedup_key", String(64)),
+    Column("cache_key", String(64)),
     # JSON: by path, sha256 of the files of the data root that it and what it is made from read.
     Column("data", Text, nullable=False, server_default=text("'{}'")),
     Column("code", String(64), nullable=False),
-    Column("fresh", Boolean, nullable=False),
+    Column("no_cache", Boolean, nullable=False),
     # Posted by hand: cancelling an audit that shares it leaves it alone.
-    Column("direct", Boolean, nullable=False),
+    Column("pinned", Boolean, nullable=False),
     # Runs when all its inputs have ended, with those that succeeded.
-    Column("tolerant", Boolean, nullable=False, server_default=false()),
-    # Which plugins its worker must have. Few sets serve many jobs: whoever lacks one passes them all at once.
+    Column("run_when", String(16), nullable=False, server_default="all_succeeded"),
+    # Which plugins its worker must have. Few sets serve many jobs: whoever lacks one passes them
+    # all at once.
     Column("plugin_set", String(64), nullable=False, server_default=text("''")),
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -81,7 +83,7 @@ jobs = Table(
     Column("claim_token", String(32)),
     Column("stop", String(16)),
     Column("checkpoint", String(64)),
-    # the content key that the checkpoint belongs to: other code or other threads do not go on from it
+    # the cache key that the checkpoint belongs to: other code or other threads do not go on from it
     Column("checkpoint_key", String(64)),
     Column("progress", Text, nullable=False),
     Column("failure", String(32)),
@@ -98,16 +100,16 @@ jobs = Table(
     Column("finished_at", Double),
     Column("version", Integer, nullable=False),
     Column("event_seq", Integer, nullable=False),
-    UniqueConstraint("tenant", "live_key"),
+    UniqueConstraint("tenant", "dedup_key"),
     Index(None, "stage", "state"),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "tenant", "state"),
-    Index(None, "tenant", "content_key"),
+    Index(None, "tenant", "cache_key"),
     # What a claim walks along: sets, the tenants of each, the best job of each tenant.
-    Index("ix_jobs_queue", "plugin_set", "tenant", "rank", "id", **_only("queued")),
-    Index("ix_jobs_pausing", "id", **_only("queued", "not_before IS NOT NULL")),
+    Index("ix_jobs_queue", "plugin_set", "tenant", "rank", "id", **_index_where("queued")),
+    Index("ix_jobs_pausing", "id", **_index_where("queued", "not_before IS NOT NULL")),
     # A renewal changes no indexed column.
-    Index("ix_jobs_running", "tenant", "worker", **_only("running")),
+    Index("ix_jobs_running", "tenant", "worker", **_index_where("running")),
 )
 
 job_inputs = Table(
@@ -135,7 +137,8 @@ artifacts = Table(
     # When an upload ends, unless a job has made the same bytes; NULL: it stays.
     Column("expires_at", Double),
 )
-UPLOAD = "upload"  # what a tenant brings, rather than a job: read here already, written once there are uploads
+# what a tenant brings, rather than a job: read here already, written once there are uploads
+UPLOAD_ORIGIN = "upload"
 
 job_artifacts = Table(
     "job_artifacts",
@@ -157,10 +160,16 @@ audits = Table(
     Column("spec", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("cancelled_at", Double),
-    # Cancelled, and some of its jobs are still to be: a cancel goes in slices, and whoever began it may have died.
+    # Cancelled, and some of its jobs are still to be: a cancel goes in slices, and whoever began it
+    # may have died.
     Column("cancelling", Boolean, nullable=False, server_default=false()),
     Index(None, "tenant", "created_at", "id"),
-    Index("ix_audits_cancelling", "id", postgresql_where=text("cancelling"), sqlite_where=text("cancelling")),
+    Index(
+        "ix_audits_cancelling",
+        "id",
+        postgresql_where=text("cancelling"),
+        sqlite_where=text("cancelling"),
+    ),
 )
 
 audit_jobs = Table(

@@ -1,7 +1,8 @@
-"""What no wiring of a stage may be: found when a worker loads the stage, and again before an audit is planned with it.
+"""What no wiring of a stage may be: found when a worker loads the stage, and again before an audit
+is planned with it.
 
-A stage that audits would run in a wrong way is refused with what to do, and not by whatever its first audit runs into.
-No stage imports this: results do not depend on what is checked here.
+A stage that audits would run in a wrong way is refused with what to do, and not by whatever its
+first audit runs into. No stage imports this: results do not depend on what is checked here.
 """
 
 from __future__ import annotations
@@ -9,26 +10,29 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any, get_origin
 
-from shared.catalog_entry import Entry
-from shared.choices import Choice
+from shared.catalog_entry import CatalogEntry
 from shared.jobs.spec import AuditSpec
+from shared.plugin_ref import PluginRef
 from shared.roles import Role
 from shared.wiring import Scope, Wiring
 
-KINDS = {"unlearning": "unlearning", "defense": "defenses", "attack": "attacks"}  # of methods: the audit's list of them
-OF_RELEASES = frozenset({Scope.RELEASE, Scope.ATTACK})  # scopes in which unlearning method and defense are known
+# of methods: the audit's list of them
+KINDS = {"unlearning": "unlearning", "defense": "defenses", "attack": "attacks"}
+# scopes in which unlearning method and defense are known
+OF_RELEASES = frozenset({Scope.RELEASE, Scope.ATTACK})
 _SCOPES = {"unlearning": OF_RELEASES, "defenses": OF_RELEASES, "attacks": frozenset({Scope.ATTACK})}
 _TOLD = frozenset({"audit", "rows"})  # what a stage of scope report is told
 
 
-def find_fault(entry: Entry) -> str | None:
-    """What is wrong with the wiring of a stage: the first thing, as it is said of the stage; None if nothing is."""
+def find_fault(entry: CatalogEntry) -> str | None:
+    """What is wrong with the wiring of a stage: the first thing, as it is said of the stage; None
+    if nothing is."""
     if entry.wiring is None:
         return None
     return next(_faults(entry, entry.wiring), None)
 
 
-def _faults(entry: Entry, wiring: Wiring) -> Iterator[str]:
+def _faults(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     yield from _faults_in_fields(wiring)
     yield from _faults_in_scopes(entry, wiring)
     yield from _faults_on_demand(wiring)
@@ -42,7 +46,7 @@ def _faults_in_fields(wiring: Wiring) -> Iterator[str]:
         ("methods", wiring.methods, list),
         ("flag", wiring.flag, bool),
         ("seed", wiring.seed, int),
-        *(("shared_params", name, Choice) for name in wiring.shared_params),
+        *(("shared_params", name, PluginRef) for name in wiring.shared_params),
     ]
     for what, name, kind in read:
         if name is None:
@@ -55,23 +59,38 @@ def _faults_in_fields(wiring: Wiring) -> Iterator[str]:
 
 def _fields_of(kind: type) -> Collection[str]:
     annotations = {name: field.annotation for name, field in AuditSpec.model_fields.items()}
-    return [name for name, annotation in annotations.items() if kind in (annotation, get_origin(annotation))]
+    return [
+        name
+        for name, annotation in annotations.items()
+        if kind in (annotation, get_origin(annotation))
+    ]
 
 
-def _faults_in_scopes(entry: Entry, wiring: Wiring) -> Iterator[str]:
+def _faults_in_scopes(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     if wiring.methods != (wanted := KINDS.get(entry.methods or "")):
-        yield f"has {f'methods of the kind {entry.methods}' if entry.methods else 'no methods'}: " + (
-            f"give its wiring methods={wanted!r}" if wanted else "leave methods out of its wiring"
+        yield (
+            f"has {f'methods of the kind {entry.methods}' if entry.methods else 'no methods'}: "
+            + (
+                f"give its wiring methods={wanted!r}"
+                if wanted
+                else "leave methods out of its wiring"
+            )
         )
     if wiring.methods and wiring.trained_for_methods:
         yield "has methods, and is trained for those of others: leave methods or trained_for_methods out of its wiring"
-    known = OF_RELEASES if wiring.trained_for_methods else _SCOPES.get(wiring.methods or "", frozenset(Scope))
+    known = (
+        OF_RELEASES
+        if wiring.trained_for_methods
+        else _SCOPES.get(wiring.methods or "", frozenset(Scope))
+    )
     if not known.issuperset(wiring.scopes):
         yield (
             f"runs once per {' and '.join(wiring.scopes)}, where its method, or what it is trained for, is not known: "
             f"give its wiring scopes among {', '.join(sorted(known))}"
         )
-    if Scope.REPORT in wiring.scopes and not (len(wiring.scopes) == 1 and entry.properties.keys() >= _TOLD):
+    if Scope.REPORT in wiring.scopes and not (
+        len(wiring.scopes) == 1 and entry.properties.keys() >= _TOLD
+    ):
         yield "runs with the report: give it the parameters audit and rows, and its wiring no other scope"
 
 
@@ -86,7 +105,7 @@ def _faults_on_demand(wiring: Wiring) -> Iterator[str]:
         yield "runs on demand, and is reported: leave one of both out of its wiring, as what is reported always runs"
 
 
-def _faults_in_twins(entry: Entry, wiring: Wiring) -> Iterator[str]:
+def _faults_in_twins(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     if not wiring.twins:
         return
     if wiring.scopes != (Scope.AUDIT,) or wiring.seed is None:
@@ -99,7 +118,7 @@ def _faults_in_twins(entry: Entry, wiring: Wiring) -> Iterator[str]:
             yield f"has a twin {role} of {made}, which it does not always make: name one of its produces"
 
 
-def _faults_in_reports(entry: Entry, wiring: Wiring) -> Iterator[str]:
+def _faults_in_reports(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     if not wiring.reported:
         return
     if Scope.REPORT in wiring.scopes:
@@ -111,8 +130,13 @@ def _faults_in_reports(entry: Entry, wiring: Wiring) -> Iterator[str]:
         )
 
 
-def reported_role(entry: Entry) -> Role | None:
-    """What the report takes of a stage that is reported: an evaluation is a row, numbers stand by themselves."""
-    if entry.wiring and Role.EVALUATION in entry.produces and OF_RELEASES.issuperset(entry.wiring.scopes):
+def reported_role(entry: CatalogEntry) -> Role | None:
+    """What the report takes of a stage that is reported: an evaluation is a row, numbers stand by
+    themselves."""
+    if (
+        entry.wiring
+        and Role.EVALUATION in entry.produces
+        and OF_RELEASES.issuperset(entry.wiring.scopes)
+    ):
         return Role.EVALUATION
     return Role.METRICS if Role.METRICS in entry.produces else None

@@ -12,13 +12,15 @@ from torch import Tensor
 Checkpoint = tuple[int, dict[str, Tensor]]
 
 
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator of its own for each purpose, so that adding a draw somewhere moves no other draw.
+def make_generator(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator of its own for each purpose, so that adding a draw somewhere moves no other
+    draw.
 
-    Random numbers are always drawn on the CPU and then moved, so that a GPU repeats what a CPU drew.
+    Random numbers are always drawn on the CPU and then moved, so that a GPU repeats what a CPU
+    drew.
     """
-    word = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]
-    return torch.Generator().manual_seed(int.from_bytes(word, "big") & 0x7FFF_FFFF_FFFF_FFFF)
+    seed_bytes = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]
+    return torch.Generator().manual_seed(int.from_bytes(seed_bytes, "big") & 0x7FFF_FFFF_FFFF_FFFF)
 
 
 class Context(Protocol):
@@ -27,10 +29,10 @@ class Context(Protocol):
     seed: int
     device: torch.device
 
-    def generator(self, purpose: str) -> torch.Generator:
+    def make_generator(self, purpose: str) -> torch.Generator:
         """`generator(self.seed, purpose)`."""
 
-    def progress(self, done: int, total: int, **numbers: float) -> None:
+    def report_progress(self, done: int, total: int, **values: float) -> None:
         """Say that step `done` of `total` is finished; cheap, call it every step.
 
         `numbers` are shown while it runs (`loss=`, `matching_loss=`): pass them every so often.
@@ -39,13 +41,15 @@ class Context(Protocol):
             AttemptEnded: the attempt must stop here; let it pass through.
         """
 
-    def due(self) -> bool:
-        """Whether a checkpoint should be written now (some seconds since the last, or the worker leaves)."""
+    def is_checkpoint_due(self) -> bool:
+        """Whether a checkpoint should be written now (some seconds since the last, or the worker
+        leaves)."""
 
-    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Write a checkpoint: `step` steps are done, and `tensors` is all that is needed to go on from there."""
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor]) -> None:
+        """Write a checkpoint: `step` steps are done, and `tensors` is all that is needed to go on
+        from there."""
 
-    def resume(self) -> Checkpoint | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         """The last checkpoint of this very job, or None: start from the beginning."""
 
 
@@ -55,7 +59,7 @@ class JobInputs(Context, Protocol):
     params: Any
     inputs: Mapping[str, bytes]
 
-    def input(self, role: str) -> bytes:
+    def read_input(self, role: str) -> bytes:
         """The bytes in that role.
 
         Raises:
@@ -69,62 +73,64 @@ class LocalContext:
     `save_every` makes `due()` true every that many calls, 0 never.
     """
 
-    def __init__(self, seed: int = 0, device: str | torch.device = "cpu", save_every: int = 0) -> None:
+    def __init__(
+        self, seed: int = 0, device: str | torch.device = "cpu", checkpoint_interval_s: int = 0
+    ) -> None:
         self.seed = seed
         self.device = torch.device(device)
-        self.save_every = save_every
+        self.checkpoint_interval_s = checkpoint_interval_s
         self.checkpoint: Checkpoint | None = None
-        self.steps: list[tuple[int, int, dict[str, float]]] = []
-        self._asked = 0
+        self.progress_reports: list[tuple[int, int, dict[str, float]]] = []
+        self._due_calls = 0
 
-    def generator(self, purpose: str) -> torch.Generator:
-        return generator(self.seed, purpose)
+    def make_generator(self, purpose: str) -> torch.Generator:
+        return make_generator(self.seed, purpose)
 
-    def progress(self, done: int, total: int, **numbers: float) -> None:
-        self.steps.append((done, total, numbers))
+    def report_progress(self, done: int, total: int, **values: float) -> None:
+        self.progress_reports.append((done, total, values))
 
-    def due(self) -> bool:
-        self._asked += 1
-        return self.save_every > 0 and self._asked % self.save_every == 0
+    def is_checkpoint_due(self) -> bool:
+        self._due_calls += 1
+        return self.checkpoint_interval_s > 0 and self._due_calls % self.checkpoint_interval_s == 0
 
-    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor]) -> None:
         self.checkpoint = (step, {name: t.detach().clone() for name, t in tensors.items()})
 
-    def resume(self) -> Checkpoint | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         return self.checkpoint
 
 
-class Share:
+class SubContext:
     """One of `count` equal stretches of a job's work: its progress is a share of the whole's.
 
     It never checkpoints: its job does, between them.
     """
 
-    def __init__(self, whole: Context, index: int, count: int) -> None:
-        self.seed = whole.seed
-        self.device = whole.device
-        self._whole = whole
+    def __init__(self, parent: Context, index: int, count: int) -> None:
+        self.seed = parent.seed
+        self.device = parent.device
+        self._parent = parent
         self._index = index
         self._count = count
 
-    def generator(self, purpose: str) -> torch.Generator:
-        return self._whole.generator(purpose)
+    def make_generator(self, purpose: str) -> torch.Generator:
+        return self._parent.make_generator(purpose)
 
-    def progress(self, done: int, total: int, **numbers: float) -> None:
-        self._whole.progress(self._index * total + done, self._count * total, **numbers)
+    def report_progress(self, done: int, total: int, **values: float) -> None:
+        self._parent.report_progress(self._index * total + done, self._count * total, **values)
 
-    def due(self) -> bool:
+    def is_checkpoint_due(self) -> bool:
         return False
 
-    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor]) -> None:
         pass
 
-    def resume(self) -> Checkpoint | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         return None
 
 
-class Part(Share):
+class SeededSubContext(SubContext):
     """A share with randomness of its own: a deletion, or a pass over the data."""
 
-    def generator(self, purpose: str) -> torch.Generator:
-        return self._whole.generator(f"part {self._index}/{purpose}")
+    def make_generator(self, purpose: str) -> torch.Generator:
+        return self._parent.make_generator(f"part {self._index}/{purpose}")

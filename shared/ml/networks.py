@@ -1,6 +1,7 @@
 """A network as data: its architecture, and the artifact that holds the weights of one or of many.
 
-Normalisation is the first layer of every network, so an image outside a network is always in [0, 1].
+Normalisation is the first layer of every network, so an image outside a network is always in [0,
+1].
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from shared.choices import Choice, chosen, validated
+from shared.compatibility import MAX_FEATURES, incompatibility_reason
 from shared.errors import InvalidRequest
-from shared.fit import MAX_FEATURES, misfit
 from shared.ml.models import registry
 from shared.ml.tensors import read_tensors, write_tensors
+from shared.plugin_ref import PluginRef, resolve_plugin, validate_model
 
 
 class Architecture(BaseModel):
@@ -27,20 +28,24 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: Choice
-    input_shape: tuple[int, int, int] = Field(description="C, H, W; a table of F features is F, 1, 1")
+    model: PluginRef
+    input_shape: tuple[int, int, int] = Field(
+        description="C, H, W; a table of F features is F, 1, 1"
+    )
     num_classes: int = Field(ge=2, le=1000)
     mean: tuple[float, ...] = Field(description="per channel, of images in [0, 1]")
     std: tuple[float, ...] = Field(description="per channel, above 0")
-    members: int = Field(1, ge=1, le=100, description="above 1: so many networks that answer together (SISA)")
+    members: int = Field(
+        1, ge=1, le=100, description="above 1: so many networks that answer together (SISA)"
+    )
 
     @property
-    def alone(self) -> Architecture:
+    def member_architecture(self) -> Architecture:
         """That of each member."""
         return self.model_copy(update={"members": 1})
 
     @model_validator(mode="after")
-    def _fits(self) -> Architecture:
+    def _check_shapes(self) -> Architecture:
         channels, height, width = self.input_shape
         most = MAX_FEATURES if height == width == 1 else 4
         if not (1 <= channels <= most and 1 <= height <= 512 and 1 <= width <= 512):
@@ -53,7 +58,8 @@ class Architecture(BaseModel):
 
 
 class Normalised(nn.Module):
-    """`network` on images in [0, 1]: (x - mean) / std, then logits. The constants are not weights."""
+    """`network` on images in [0, 1]: (x - mean) / std, then logits. The constants are not
+    weights."""
 
     mean: Tensor
     std: Tensor
@@ -79,78 +85,95 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W] in [0, 1] -> logits [N, num_classes]."""
-        told = torch.stack([member(images).log_softmax(1) for member in self.members])
-        return told.logsumexp(0) - math.log(len(self.members))
+        log_probabilities = torch.stack([member(images).log_softmax(1) for member in self.members])
+        return log_probabilities.logsumexp(0) - math.log(len(self.members))
 
 
-def build(architecture: Architecture, generator: torch.Generator | None = None) -> nn.Module:
-    """The network on the CPU, in eval mode, initial weights drawn from `generator` (torch's defaults).
+def build_network(
+    architecture: Architecture, generator: torch.Generator | None = None
+) -> nn.Module:
+    """The network on the CPU, in eval mode, initial weights drawn from `generator` (torch's
+    defaults).
 
     Raises:
         InvalidRequest: no such model, or its parameters do not fit the input.
     """
-    plugin, params = chosen(registry, architecture.model)
-    if why := misfit(plugin.name, plugin, architecture.input_shape):
-        raise InvalidRequest(why, "params.model")
+    plugin, params = resolve_plugin(registry, architecture.model)
+    if reason := incompatibility_reason(plugin.name, plugin, architecture.input_shape):
+        raise InvalidRequest(reason, "params.model")
     with torch.random.fork_rng(devices=[]):
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
-        def one() -> nn.Module:
+        def build_member() -> nn.Module:
             network = plugin.target(architecture.input_shape, architecture.num_classes, params)
             return Normalised(network, architecture.mean, architecture.std)
 
-        return (one() if architecture.members == 1 else Ensemble([one() for _ in range(architecture.members)])).eval()
+        return (
+            build_member()
+            if architecture.members == 1
+            else Ensemble([build_member() for _ in range(architecture.members)])
+        ).eval()
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Weights of `count` networks of one architecture: every tensor of `state` is [count, *shape]."""
+    """Weights of `count` networks of one architecture: every tensor of `state` is [count,
+    *shape]."""
 
     architecture: Architecture
     state: dict[str, Tensor]
     count: int
 
-    def network(self, index: int = 0) -> nn.Module:
+    def load_network(self, index: int = 0) -> nn.Module:
         """A fresh network with the weights of one of them, on the CPU, in eval mode."""
-        network = build(self.architecture)
+        network = build_network(self.architecture)
         network.load_state_dict({name: stack[index] for name, stack in self.state.items()})
         return network
 
     def pick(self, rows: Sequence[int]) -> Networks:
         """Some of them, in this order."""
-        return Networks(self.architecture, {name: t[list(rows)] for name, t in self.state.items()}, len(rows))
+        return Networks(
+            self.architecture, {name: t[list(rows)] for name, t in self.state.items()}, len(rows)
+        )
 
-    def member(self, which: int) -> Networks:
+    def select_member(self, index: int) -> Networks:
         """The same member of each ensemble, as networks of their own."""
-        start = f"members.{which}."
-        state = {name.removeprefix(start): t for name, t in self.state.items() if name.startswith(start)}
-        return Networks(self.architecture.alone, state, self.count)
+        prefix = f"members.{index}."
+        state = {
+            name.removeprefix(prefix): t
+            for name, t in self.state.items()
+            if name.startswith(prefix)
+        }
+        return Networks(self.architecture.member_architecture, state, self.count)
 
 
-def parameters(networks: Networks) -> list[str]:
-    """Names of the trained weights, in the network's order; BatchNorm statistics are not among them."""
-    return [name for name, _ in networks.network().named_parameters()]
+def list_parameter_names(networks: Networks) -> list[str]:
+    """Names of the trained weights, in the network's order; BatchNorm statistics are not among
+    them."""
+    return [name for name, _ in networks.load_network().named_parameters()]
 
 
 def write_network(architecture: Architecture, network: nn.Module) -> bytes:
     """One network: tensors as in its state_dict, without a leading dimension."""
-    return write_tensors(network.state_dict(), _about(architecture, None))
+    return write_tensors(network.state_dict(), _build_metadata(architecture, None))
 
 
 def write_networks(architecture: Architecture, networks: Sequence[nn.Module]) -> bytes:
     """Several networks of one architecture, stacked on a leading dimension."""
-    return write_tensors(stacked(architecture, networks).state, _about(architecture, len(networks)))
+    return write_tensors(
+        stack_networks(architecture, networks).state, _build_metadata(architecture, len(networks))
+    )
 
 
-def stacked(architecture: Architecture, networks: Sequence[nn.Module]) -> Networks:
+def stack_networks(architecture: Architecture, networks: Sequence[nn.Module]) -> Networks:
     """Several networks of one architecture, at least one, as one value on the CPU."""
     states = [network.state_dict() for network in networks]
     state = {name: torch.stack([s[name].cpu() for s in states]) for name in states[0]}
     return Networks(architecture, state, len(states))
 
 
-def _about(architecture: Architecture, count: int | None) -> dict[str, Any]:
+def _build_metadata(architecture: Architecture, count: int | None) -> dict[str, Any]:
     return {"architecture": architecture.model_dump(mode="json"), "count": count}
 
 
@@ -161,31 +184,42 @@ def read_networks(data: bytes, role: str, like: Architecture | None = None) -> N
         like: the architecture it must have.
 
     Raises:
-        InvalidRequest: not such a file; architecture unknown or another; tensors missing, unknown, or of
-            another shape or dtype than the architecture's.
+        InvalidRequest: not such a file; architecture unknown or another; tensors missing, unknown,
+            or of another shape or dtype than the architecture's.
     """
     field = f"inputs.{role}"
-    tensors, about = read_tensors(data, role)
-    if "architecture" not in about:
+    tensors, metadata = read_tensors(data, role)
+    if "architecture" not in metadata:
         raise InvalidRequest(f"{role}: its metadata names no architecture", field)
-    architecture = validated(Architecture, about["architecture"], f"{role}: architecture", field)
+    architecture = validate_model(
+        Architecture, metadata["architecture"], f"{role}: architecture", field
+    )
     if like is not None and architecture != like:
-        raise InvalidRequest(f"{role} has another architecture than the model it is compared with", field)
-    count = about.get("count")
+        raise InvalidRequest(
+            f"{role} must have the same architecture as the model it is compared with", field
+        )
+    count = metadata.get("count")
     if count is not None and not (type(count) is int and 1 <= count <= 100_000):
-        raise InvalidRequest(f"{role}: count must be a whole number from 1, or null for a single model", field)
+        raise InvalidRequest(
+            f"{role}: count must be a whole number from 1, or null for a single model", field
+        )
 
-    with torch.device("meta"):  # shapes only: nothing is allocated for an architecture that bytes claim
-        expected = build(architecture).state_dict()
+    # shapes only: nothing is allocated for an architecture that bytes claim
+    with torch.device("meta"):
+        expected = build_network(architecture).state_dict()
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())[0]
-        raise InvalidRequest(f"{role}: tensor {odd!r} is {'unknown' if odd in tensors else 'missing'}", field)
+        raise InvalidRequest(
+            f"{role}: tensor {odd!r} is {'unknown' if odd in tensors else 'missing'}", field
+        )
     leading = () if count is None else (count,)
     for name, spec in expected.items():
-        found, shape = tensors[name], (*leading, *spec.shape)
-        if tuple(found.shape) != shape or found.dtype != spec.dtype:
-            have = f"{list(found.shape)} {found.dtype}"
-            raise InvalidRequest(f"{role}: {name!r} is {have}, expected {list(shape)} {spec.dtype}", field)
+        tensor, shape = tensors[name], (*leading, *spec.shape)
+        if tuple(tensor.shape) != shape or tensor.dtype != spec.dtype:
+            actual = f"{list(tensor.shape)} {tensor.dtype}"
+            raise InvalidRequest(
+                f"{role}: {name!r} is {actual}, expected {list(shape)} {spec.dtype}", field
+            )
     state = {name: tensors[name] if count else tensors[name].unsqueeze(0) for name in expected}
     return Networks(architecture, state, count or 1)
 

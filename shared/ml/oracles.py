@@ -10,33 +10,44 @@ from torch import Tensor, nn
 
 from shared.plugins import Params
 
-BATCH = 64  # what fits into a core's cache: with 512 a convolution is more than twice as slow
+BATCH_SIZE = 64  # what fits into a core's cache: with 512 a convolution is more than twice as slow
 
 
-class API(Params):
+class OracleParams(Params):
     """What the API tells, base of the parameters of whatever asks it.
 
     The precision decides what a small change of the weights lets one see.
     """
 
-    precision: Literal["float32", "float64"] = Field("float32", description="type of the API's probabilities")
-    decimals: int | None = Field(None, ge=1, le=17, description="digits after the point that the API tells; none: all")
+    precision: Literal["float32", "float64"] = Field(
+        "float32", description="type of the API's probabilities"
+    )
+    decimals: int | None = Field(
+        None, ge=1, le=17, description="decimal places that the API returns; none: all"
+    )
 
 
 class Oracle:
     """All that a user of a prediction API can do."""
 
-    def __init__(self, network: nn.Module, device: torch.device, api: API) -> None:
-        self._type = {"float32": torch.float32, "float64": torch.float64}[api.precision]
-        self._network = network.to(device, self._type).to(memory_format=torch.channels_last).eval()
+    def __init__(self, network: nn.Module, device: torch.device, api: OracleParams) -> None:
+        self._dtype = {"float32": torch.float32, "float64": torch.float64}[api.precision]
+        self._network = network.to(device, self._dtype).to(memory_format=torch.channels_last).eval()
         self._device = device
         self._decimals = api.decimals
-        self.queries = 0
+        self.query_count = 0
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities float64 [N, K] of images [N, C, H, W] in [0, 1]; N queries."""
-        self.queries += len(images)
-        parts = [self._network(part.to(self._device, self._type)).softmax(1).cpu() for part in images.split(BATCH)]
-        told = torch.cat(parts).double()
-        return told if self._decimals is None else told.round(decimals=self._decimals)
+        self.query_count += len(images)
+        parts = [
+            self._network(part.to(self._device, self._dtype)).softmax(1).cpu()
+            for part in images.split(BATCH_SIZE)
+        ]
+        probabilities = torch.cat(parts).double()
+        return (
+            probabilities
+            if self._decimals is None
+            else probabilities.round(decimals=self._decimals)
+        )

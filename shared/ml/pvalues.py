@@ -1,6 +1,8 @@
-"""How often harmless updates look as guilty as this one: p-values for the auditor, who can make such updates.
+"""How often harmless updates look as guilty as this one: p-values for the auditor, who can make
+such updates.
 
-Source: Westfall and Young 1993 (maximum statistic); Phipson and Smyth 2010 (the observed one counts as a draw).
+Source: Westfall and Young 1993 (maximum statistic); Phipson and Smyth 2010 (the observed one counts
+as a draw).
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 
-DRAWS = 199  # of a null, at least: with fewer no p-value lies far enough below 0.05 to survive a correction
+# of a null, at least: with fewer no p-value lies far enough below 0.05 to survive a correction
+MIN_DRAWS = 199
 
 
-def max_statistic_p(observed: Tensor, null: Tensor) -> Tensor:
+def compute_max_statistic_p(observed: Tensor, null: Tensor) -> Tensor:
     """P-values of updates of which nobody said which class to look at: (1 + b) / (B + 1).
 
-    An update's statistic is its most suspicious class, so the choice of that class is paid for. b counts the null's
-    updates that are at least as suspicious: ties count against the observed one. If the observed update is itself
-    harmless, p <= a happens with probability a at most, whatever the scores' distribution.
+    An update's statistic is its most suspicious class, so the choice of that class is paid for. b
+    counts the null's updates that are at least as suspicious: ties count against the observed one.
+    If the observed update is itself harmless, p <= a happens with probability a at most, whatever
+    the scores' distribution.
 
     Args:
         observed: scores [D, K] of D updates for K classes, lower is likelier.
@@ -28,31 +32,38 @@ def max_statistic_p(observed: Tensor, null: Tensor) -> Tensor:
         float64 [D], 1 / (B + 1) at least and 1 at most.
 
     Raises:
-        InvalidRequest: the null is too small, the classes are not the same, or a score is not finite.
+        InvalidRequest: the null is too small, the classes are not the same, or a score is not
+            finite.
     """
     if null.dim() != 2 or observed.dim() != 2 or null.shape[1] != observed.shape[1]:
         raise InvalidRequest(
             f"scores must be [D, K] and [B, K] of the same K classes, got {[*observed.shape]} and {[*null.shape]}"
         )
-    if len(null) < DRAWS:
-        raise InvalidRequest(f"a null needs {DRAWS} harmless updates at least, got {len(null)}: make more")
+    if len(null) < MIN_DRAWS:
+        raise InvalidRequest(
+            f"the null distribution needs at least {MIN_DRAWS} harmless updates, got {len(null)}"
+        )
     for name, scores in (("observed", observed), ("null", null)):
         if not bool(scores.isfinite().all()):
             raise InvalidRequest(f"the {name} scores must be finite")
-    lowest, theirs = observed.double().amin(1), null.double().amin(1)
-    guilty = (theirs <= lowest.unsqueeze(1)).sum(1)
-    return (1 + guilty).double() / (len(null) + 1)
+    observed_lowest, null_lowest = observed.double().amin(1), null.double().amin(1)
+    at_least_as_low = (null_lowest <= observed_lowest.unsqueeze(1)).sum(1)
+    return (1 + at_least_as_low).double() / (len(null) + 1)
 
 
-def claim_p(answers: Tensor, scores: Tensor, shadow_scores: Tensor, shadow_labels: Tensor) -> Tensor:
-    """P-values of the claims that these classes were forgotten, from deletions of which the truth is known.
+def compute_claim_p(
+    answers: Tensor, scores: Tensor, shadow_scores: Tensor, shadow_labels: Tensor
+) -> Tensor:
+    """P-values of the claims that these classes were forgotten, from deletions of which the truth
+    is known.
 
-    A claim is wrong where it names a class that was not forgotten. So its null are the scores of classes that were
-    not: of each shadow deletion the lowest among them. Before, each deletion's scores are put in units of their own
-    spread (one that moves the model further is no surer), and each class is standardised by what it scores where it
-    is not forgotten (some always score low). p = (1 + shadows at least as low) / (B + 1): where the shadow
-    deletions are like the tested ones, a deletion gets a wrong claim with p <= a with probability a at most. "Was
-    anything forgotten?" is another question, and its p-value says nothing on which class.
+    A claim is wrong where it names a class that was not forgotten. So its null are the scores of
+    classes that were not: of each shadow deletion the lowest among them. Before, each deletion's
+    scores are put in units of their own spread (one that moves the model further is no surer), and
+    each class is standardised by what it scores where it is not forgotten (some always score low).
+    p = (1 + shadows at least as low) / (B + 1): where the shadow deletions are like the tested
+    ones, a deletion gets a wrong claim with p <= a with probability a at most. "Was anything
+    forgotten?" is another question, and its p-value says nothing on which class.
 
     Args:
         answers: int64 [D, c], classes claimed.
@@ -64,25 +75,39 @@ def claim_p(answers: Tensor, scores: Tensor, shadow_scores: Tensor, shadow_label
         float64 [D, c].
 
     Raises:
-        InvalidRequest: shapes do not fit, a score is not finite, or a class is forgotten by all shadows but one.
+        InvalidRequest: shapes do not fit, a score is not finite, or a class is forgotten by all
+            shadows but one.
     """
-    shape, width = [*scores.shape], [*shadow_scores.shape]
-    if scores.dim() != 2 or answers.shape[:1] != scores.shape[:1] or shape[1:] != width[1:]:
-        raise InvalidRequest(f"answers {[*answers.shape]}, scores {shape} and shadows' scores {width} do not fit")
-    others = torch.ones(shadow_scores.shape, dtype=torch.bool).scatter_(1, shadow_labels, False)
-    count = others.sum(0)
+    shape, shadow_shape = [*scores.shape], [*shadow_scores.shape]
+    if scores.dim() != 2 or answers.shape[:1] != scores.shape[:1] or shape[1:] != shadow_shape[1:]:
+        raise InvalidRequest(
+            f"answers {[*answers.shape]}, scores {shape} and shadows' scores {shadow_shape} do not fit"
+        )
+    not_forgotten = torch.ones(shadow_scores.shape, dtype=torch.bool).scatter_(
+        1, shadow_labels, False
+    )
+    count = not_forgotten.sum(0)
     if int(count.min()) < 2:
-        raise InvalidRequest(f"class {int(count.argmin())} is forgotten by nearly all shadow deletions: no null for it")
-    told, null = _by_own_spread(scores.double()), _by_own_spread(shadow_scores.double())
-    mean = torch.where(others, null, 0).sum(0) / count
-    spread = (torch.where(others, null - mean, 0).square().sum(0) / (count - 1)).sqrt().clamp_min(1e-30)
-    strongest = ((null - mean) / spread).masked_fill(~others, torch.inf).amin(1, keepdim=True)
-    claimed = ((told - mean) / spread).gather(1, answers)
-    return max_statistic_p(claimed.view(-1, 1), strongest).view(answers.shape)
+        raise InvalidRequest(
+            f"class {int(count.argmin())} is forgotten by nearly all shadow deletions, so it has no null distribution"
+        )
+    observed, null = _scale_by_spread(scores.double()), _scale_by_spread(shadow_scores.double())
+    mean = torch.where(not_forgotten, null, 0).sum(0) / count
+    spread = (
+        (torch.where(not_forgotten, null - mean, 0).square().sum(0) / (count - 1))
+        .sqrt()
+        .clamp_min(1e-30)
+    )
+    strongest = (
+        ((null - mean) / spread).masked_fill(~not_forgotten, torch.inf).amin(1, keepdim=True)
+    )
+    claimed = ((observed - mean) / spread).gather(1, answers)
+    return compute_max_statistic_p(claimed.view(-1, 1), strongest).view(answers.shape)
 
 
-def _by_own_spread(scores: Tensor) -> Tensor:
-    """Each row less its median, in units of its mean distance from it. Of fewer than 4 classes that leaves little."""
+def _scale_by_spread(scores: Tensor) -> Tensor:
+    """Each row less its median, in units of its mean distance from it. Of fewer than 4 classes that
+    leaves little."""
     if scores.shape[1] < 4:
         return scores
     centred = scores - scores.median(1, keepdim=True).values

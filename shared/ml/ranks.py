@@ -1,4 +1,5 @@
-"""Do some samples score above others? The interval of an AUC, and how often chance gives as much."""
+"""Do some samples score above others? The interval of an AUC, and how often chance gives as
+much."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from shared.ml.statistics import NORMAL, Interval
 DRAWS = 1999  # relabelings: the smallest p is 1 in 2,000
 
 
-def above(own: Tensor, others: Tensor) -> Tensor:
-    """Whether each scores above each of its others, 0.5 for a tie. [N] and [N, M] -> float64 [N, M]."""
+def compute_wins(own: Tensor, others: Tensor) -> Tensor:
+    """Whether each scores above each of its others, 0.5 for a tie. [N] and [N, M] -> float64 [N,
+    M]."""
     scores = own.unsqueeze(1)
     return (scores > others).double() + 0.5 * (scores == others).double()
 
@@ -29,9 +31,9 @@ def midranks(scores: Tensor) -> Tensor:
 def auc_interval(wins: Tensor, weights: Tensor, strata: Tensor, units: Tensor) -> Interval:
     """95 % interval of an AUC, where each of n samples is compared with the others of its stratum.
 
-    Newcombe's for small samples (2006, method 5: the variance of Hanley and McNeil, solved as Wilson does, so that an
-    AUC of 1 has a width), wider by as much as the variance of DeLong (1988), taken over units (Obuchowski 1997), is
-    larger.
+    Newcombe's for small samples (2006, method 5: the variance of Hanley and McNeil, solved as
+    Wilson does, so that an AUC of 1 has a width), wider by as much as the variance of DeLong
+    (1988), taken over units (Obuchowski 1997), is larger.
 
     Args:
         wins: [n, m] in [0, 1], whether each scores above each other; a tie is 0.5.
@@ -64,7 +66,8 @@ def _means(values: Tensor, units: Tensor) -> Tensor:
 
 
 def _hanley(auc: float, n: int, m: int) -> float:
-    """Variance of an AUC of n samples against m, with both groups' own spread taken as of one size (Newcombe 2006)."""
+    """Variance of an AUC of n samples against m, with both groups' own spread taken as of one size
+    (Newcombe 2006)."""
     half = (n + m) / 2 - 1
     return auc * (1 - auc) * (1 + half * (1 - auc) / (2 - auc) + half * auc / (1 + auc)) / (n * m)
 
@@ -80,10 +83,12 @@ def _last(near: Callable[[float], bool], start: float, end: float) -> float:
 
 
 def rank_sum_p(strata: Sequence[tuple[Tensor, int]], generator: torch.Generator) -> float | None:
-    """One-sided p of the first k in each stratum having scores as high as they have, if which they are were drawn.
+    """One-sided p of the first k in each stratum having scores as high as they have, if which they
+    are were drawn.
 
-    Exact where all of a stratum are exchangeable and strata do not depend on each other: p = (1 + b) / (B + 1), with B
-    relabelings of which b give a sum of wins as high. Source: van Elteren 1960, by drawing.
+    Exact where all of a stratum are exchangeable and strata do not depend on each other: p = (1 +
+    b) / (B + 1), with B relabelings of which b give a sum of wins as high. Source: van Elteren
+    1960, by drawing.
 
     Args:
         strata: ranks or other values [k + m] with k, 0 < k < k + m.
@@ -102,7 +107,7 @@ def rank_sum_p(strata: Sequence[tuple[Tensor, int]], generator: torch.Generator)
     return (1 + int((drawn >= seen - 1e-9).sum())) / (DRAWS + 1)
 
 
-def interleaved(n: int, parts: int, generator: torch.Generator) -> list[Tensor]:
+def split_randomly(n: int, parts: int, generator: torch.Generator) -> list[Tensor]:
     """The places 0 to n - 1 in random order, dealt out to so many parts, int64 each."""
     order = torch.randperm(n, generator=generator)
     return [order[part::parts] for part in range(parts)]

@@ -1,4 +1,5 @@
-"""The JSON artifacts of a forgotten sample's life. Whatever is wrong in them is an InvalidRequest."""
+"""The JSON artifacts of a forgotten sample's life. Whatever is wrong in them is an
+InvalidRequest."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from shared.choices import Choice, validated
 from shared.errors import InvalidRequest
-from shared.ml.samples import Samples, digest, open_dataset
+from shared.ml.samples import Samples, compute_digest, open_dataset
+from shared.plugin_ref import PluginRef, validate_model
 from shared.roles import Role
 
 Index = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -30,73 +31,84 @@ class Record(BaseModel):
         Raises:
             InvalidRequest: not JSON, or not such a record.
         """
-        return validated(cls, read_json(data, role), role, f"inputs.{role}")
+        return validate_model(cls, read_json(data, role), role, f"inputs.{role}")
 
-    def json_value(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As plain JSON."""
         return self.model_dump(mode="json")
 
 
-class Picked(Record):
+class DatasetRecord(Record):
     """Base of records that point into the train split of a data set."""
 
-    dataset: Choice = Field(description="the data set, with its parameters")
+    dataset: PluginRef = Field(description="the data set, with its parameters")
     digest: str = Field(pattern="^[0-9a-f]{64}$", description="sha256 of its train split")
 
-    def train_split(self, role: str) -> Samples:
+    def load_train_split(self, role: str) -> Samples:
         """All of the train split.
 
         Raises:
             InvalidRequest: the data set is not to be had, or no longer the one that was trained on.
         """
         samples = open_dataset(self.dataset).load("train")
-        if digest(samples) != self.digest:
+        if compute_digest(samples) != self.digest:
             raise InvalidRequest(
-                f"the data set {self.dataset.name} has changed since {role} was made", f"inputs.{role}"
+                f"the data set {self.dataset.name} has changed since {role} was created",
+                f"inputs.{role}",
             )
         return samples
 
 
-class TrainingSet(Picked):
+class TrainingSet(DatasetRecord):
     """TRAINING_SET: the N samples that may be forgotten."""
 
-    indices: list[Index] = Field(min_length=1, max_length=1_000_000, description="positions in the train split")
-
-    def samples(self) -> Samples:
-        return pick(self.train_split(Role.TRAINING_SET), torch.tensor(self.indices), Role.TRAINING_SET)
-
-
-class Public(Picked):
-    """PUBLIC: training sets that an outsider could have drawn, disjoint from each other and from the one there is."""
-
-    sets: list[Annotated[list[Index], Field(min_length=1, max_length=1_000_000)]] = Field(
-        max_length=1000, description="[sets][n] positions in the train split, n as in the training set if they suffice"
+    indices: list[Index] = Field(
+        min_length=1, max_length=1_000_000, description="positions in the train split"
     )
 
-    def samples(self) -> list[Samples]:
+    def load_samples(self) -> Samples:
+        return pick_samples(
+            self.load_train_split(Role.TRAINING_SET), torch.tensor(self.indices), Role.TRAINING_SET
+        )
+
+
+class PublicSets(DatasetRecord):
+    """PUBLIC: training sets that an outsider could have drawn, disjoint from each other and from
+    the one there is."""
+
+    sets: list[Annotated[list[Index], Field(min_length=1, max_length=1_000_000)]] = Field(
+        max_length=1000,
+        description="[sets][n] positions in the train split, n as in the training set if they suffice",
+    )
+
+    def load_samples(self) -> list[Samples]:
         """Each set.
 
         Raises:
-            InvalidRequest: there are none, as the training set took the whole pool; or the data set has changed.
+            InvalidRequest: there are none, as the training set took the whole pool; or the data set
+                has changed.
         """
         if not self.sets:
             raise InvalidRequest(
-                "the training set took the whole pool, so no public samples are left: train on fewer",
+                "the training set uses the whole pool, so no public samples are left; lower train.size",
                 f"inputs.{Role.PUBLIC}",
             )
-        split = self.train_split(Role.PUBLIC)
-        return [pick(split, torch.tensor(indices), Role.PUBLIC) for indices in self.sets]
+        split = self.load_train_split(Role.PUBLIC)
+        return [pick_samples(split, torch.tensor(indices), Role.PUBLIC) for indices in self.sets]
 
 
 class Shards(Record):
     """SHARDS: which of the original's members each sample of the training set trained."""
 
     members: int = Field(ge=1, le=100)
-    member: list[Index] = Field(min_length=1, max_length=1_000_000, description="[N], below `members`")
+    member: list[Index] = Field(
+        min_length=1, max_length=1_000_000, description="[N], below `members`"
+    )
 
     @classmethod
-    def even(cls, n: int, members: int) -> Shards:
-        """Shards that differ by one sample at most. The training set is in random order, so these are random.
+    def split_evenly(cls, n: int, members: int) -> Shards:
+        """Shards that differ by one sample at most. The training set is in random order, so these
+        are random.
 
         Raises:
             InvalidRequest: fewer samples than members.
@@ -105,95 +117,123 @@ class Shards(Record):
             raise InvalidRequest(f"{n} samples are too few for {members} shards", "params.shards")
         return cls(members=members, member=[i % members for i in range(n)])
 
-    def places(self, which: int) -> Tensor:
+    def find_positions(self, member: int) -> Tensor:
         """Positions in the training set of the samples of one member."""
-        return (torch.tensor(self.member) == which).nonzero().flatten()
+        return (torch.tensor(self.member) == member).nonzero().flatten()
 
 
-class ForgetSets(Picked):
+class ForgetSets(DatasetRecord):
     """FORGET_SETS, the truth: what each deletion forgot. No attack sees it."""
 
-    indices: list[list[Index]] = Field(min_length=1, description="[deletions][k] positions in the train split")
+    indices: list[list[Index]] = Field(
+        min_length=1, description="[deletions][k] positions in the train split"
+    )
     labels: list[list[Index]] = Field(min_length=1, description="[deletions][k] their classes")
 
     @model_validator(mode="after")
-    def _fits(self) -> ForgetSets:
+    def _check_shapes(self) -> ForgetSets:
         sizes = {len(row) for row in [*self.indices, *self.labels]}
         if len(sizes) != 1 or sizes == {0} or len(self.indices) != len(self.labels):
             raise ValueError("indices and labels must have one shape [deletions][k]")
         return self
 
-    def images(self) -> Tensor:
+    def load_images(self) -> Tensor:
         """Images [D, k, C, H, W] of the forgotten samples."""
-        return pick(self.train_split(Role.FORGET_SETS), torch.tensor(self.indices), Role.FORGET_SETS).images
+        return pick_samples(
+            self.load_train_split(Role.FORGET_SETS), torch.tensor(self.indices), Role.FORGET_SETS
+        ).images
 
 
-class Membership(Picked):
-    """MEMBERSHIP: which samples the candidates are. With FORGET_SETS it is the truth, and no attack sees it."""
+class MembershipRecord(DatasetRecord):
+    """MEMBERSHIP: which samples the candidates are. With FORGET_SETS it is the truth, and no attack
+    sees it."""
 
-    indices: list[Index] = Field(min_length=1, max_length=1_000_000, description="[C] positions in the train split")
+    indices: list[Index] = Field(
+        min_length=1, max_length=1_000_000, description="[C] positions in the train split"
+    )
     labels: list[Index] = Field(description="[C] their classes")
     trained: list[bool] = Field(description="[C] whether the original was trained on them")
 
     @model_validator(mode="after")
-    def _fits(self) -> Membership:
+    def _check_shapes(self) -> MembershipRecord:
         if not len(self.indices) == len(self.labels) == len(self.trained) == len({*self.indices}):
-            raise ValueError("indices, labels and trained must be of one length, and no candidate stand twice")
+            raise ValueError(
+                "indices, labels and trained must be of one length, and candidates must be distinct"
+            )
         return self
 
 
-class Counts(Record):
-    """COUNTS: how many samples were trained on (N) and forgotten a deletion (k), and of how many classes."""
+class DeletionSizes(Record):
+    """DELETION_SIZES: how many samples were trained on (N) and forgotten a deletion (k), and of how
+    many classes."""
 
     N: int = Field(ge=1)
     k: int = Field(ge=1)
     classes: int | None = Field(
         None,
         ge=1,
-        description="classes that the k samples are of; none: not told, as many as samples for all one knows",
+        description="number of classes among the k samples; none: unknown, up to k",
     )
 
     @property
-    def named(self) -> int:
+    def num_guesses(self) -> int:
         """How many classes an attacker who knows this names."""
         return self.classes or self.k
 
 
-class Shadows(Record):
-    """SHADOWS: what a label attack says of deletions that were made again on other samples. The auditor's."""
+class ShadowScores(Record):
+    """SHADOWS: what a label attack says of deletions that were made again on other samples. The
+    auditor's."""
 
-    scores: list[list[float]] = Field(min_length=1, description="[B][K] of each class, lower is likelier")
-    labels: list[list[Index]] = Field(min_length=1, description="[B][k] classes of what each of them forgot")
-    trainings: int = Field(ge=0, description="training sets that were drawn and trained on for them")
+    scores: list[list[float]] = Field(
+        min_length=1, description="[B][K] of each class, lower is likelier"
+    )
+    labels: list[list[Index]] = Field(
+        min_length=1, description="[B][k] classes of what each of them forgot"
+    )
+    trainings: int = Field(
+        ge=0, description="training sets that were drawn and trained on for them"
+    )
     unlearning: str
     defense: str
     attack: str
 
     @model_validator(mode="after")
-    def _fits(self) -> Shadows:
+    def _check_shapes(self) -> ShadowScores:
         widths = {len(row) for row in self.scores}, {len(row) for row in self.labels}
-        if len(self.scores) != len(self.labels) or [len(each) for each in widths] != [1, 1] or not self.scores[0]:
+        if (
+            len(self.scores) != len(self.labels)
+            or [len(each) for each in widths] != [1, 1]
+            or not self.scores[0]
+        ):
             raise ValueError(
                 "scores [B][K] and labels [B][k] must be of the same deletions, each row as long as others"
             )
-        if max(max(row, default=-1) for row in self.labels) >= len(self.scores[0]) or not all(self.labels):
+        if max(max(row, default=-1) for row in self.labels) >= len(self.scores[0]) or not all(
+            self.labels
+        ):
             raise ValueError("labels must be classes that have scores")
         return self
 
 
-class Labels(Record):
-    """LABELS: the classes of what each deletion forgot, [deletions][k]. Given to attacks that assume them."""
+class LabelsRecord(Record):
+    """LABELS: the classes of what each deletion forgot, [deletions][k]. Given to attacks that
+    assume them."""
 
     labels: list[list[Index]] = Field(min_length=1)
 
 
-class Unlearning(Record):
+class UnlearningRecord(Record):
     """UNLEARNING: what was done to forget. For whoever evaluates; an attacker does not know it."""
 
     method: str
     params: dict[str, Any]
-    exact: bool = Field(description="whether the model is as if the forgotten samples had never been there")
-    weight_change: list[float] = Field(description="[deletions] Euclidean length of the change of all weights")
+    exact: bool = Field(
+        description="whether the model is as if the forgotten samples had never been there"
+    )
+    weight_change: list[float] = Field(
+        description="[deletions] Euclidean length of the change of all weights"
+    )
     repeat_ratio: float | None = Field(
         None,
         description="exact methods: how far the first deletion's model moves when made again in another order, "
@@ -201,35 +241,42 @@ class Unlearning(Record):
     )
 
 
-class Tried(Record):
+class TriedSetting(Record):
     """One setting of a defense."""
 
     value: float
     validation_accuracy: float = Field(ge=0, le=1, description="mean over deletions")
 
 
-class Strength(Record):
+class StrengthChoice(Record):
     """How a defense's strength was chosen."""
 
     name: str = Field(description="the parameter that is the strength")
     value: float = Field(description="the setting that was released")
-    why: str = Field(description="a sentence")
-    tried: list[Tried] = Field(description="strongest first")
-    accuracy_without: float = Field(ge=0, le=1, description="validation accuracy of the unlearned models")
+    reason: str = Field(description="a sentence")
+    tried: list[TriedSetting] = Field(description="strongest first")
+    accuracy_without: float = Field(
+        ge=0, le=1, description="validation accuracy of the unlearned models"
+    )
     max_accuracy_cost: float = Field(ge=0, le=1)
-    validation_samples: int = Field(ge=1, description="samples of the pool that were never trained on")
+    validation_samples: int = Field(
+        ge=1, description="samples of the pool that were never trained on"
+    )
 
 
-class Defense(Record):
+class DefenseRecord(Record):
     """DEFENSE: what was done to the unlearned models before they were released."""
 
     method: str
     params: dict[str, Any]
-    strength: Strength | None = None
-    promise: dict[str, float] = Field(
-        default_factory=dict, description="what is proven of a defense that acted while training, such as epsilon"
+    strength: StrengthChoice | None = None
+    guarantee: dict[str, float] = Field(
+        default_factory=dict,
+        description="what is proven of a defense that acted while training, such as epsilon",
     )
-    counter: bool | None = Field(None, description="whether an attacker who knows the defense can make use of that")
+    has_adaptive_attack: bool | None = Field(
+        None, description="whether an attacker who knows the defense can make use of that"
+    )
 
 
 def read_json(data: bytes, role: str) -> Any:
@@ -249,7 +296,7 @@ def write_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def pick(samples: Samples, indices: Tensor, role: str) -> Samples:
+def pick_samples(samples: Samples, indices: Tensor, role: str) -> Samples:
     """The samples at `indices`, in its shape.
 
     Raises:
@@ -257,6 +304,7 @@ def pick(samples: Samples, indices: Tensor, role: str) -> Samples:
     """
     if int(indices.max()) >= len(samples.labels):
         raise InvalidRequest(
-            f"{role} points beyond the {len(samples.labels)} samples of its data set", f"inputs.{role}"
+            f"{role} points beyond the {len(samples.labels)} samples of its data set",
+            f"inputs.{role}",
         )
     return Samples(samples.images[indices], samples.labels[indices])

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 
-def conditions(device: torch.device) -> dict[str, Any]:
-    """Versions, kinds of device and CPU, threads. No time, no name of a machine: it goes into artifacts."""
+def collect_conditions(device: torch.device) -> dict[str, Any]:
+    """Versions, kinds of device and CPU, threads. No time, no name of a machine: it goes into
+    artifacts."""
     return {
         "torch": version("torch"),
         "python": platform.python_version(),

@@ -1,7 +1,7 @@
 """What every data set is: images in [0, 1], labels, and the constants a model normalises with.
 
-A row of a table is an image of one pixel with a channel a feature, [F, 1, 1]: what is a channel's for images (mean and
-std) is a feature's, and what needs neighbouring pixels finds none.
+A row of a table is an image of one pixel with a channel a feature, [F, 1, 1]: what is a channel's
+for images (mean and std) is a feature's, and what needs neighbouring pixels finds none.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from shared.choices import Choice, chosen
 from shared.forget_sets import Kind
 from shared.ml.datasets import registry
+from shared.plugin_ref import PluginRef, resolve_plugin
 
 MAX_NAME = 100  # characters of a class's name that a report shows
 
@@ -61,7 +61,8 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class HasRecords(Protocol):
-    """A data set whose records have names, so that deletions can name them: see `shared.ml.datasets._records`."""
+    """A data set whose records have names, so that deletions can name them: see
+    `shared.ml.datasets._records`."""
 
     @property
     def origins(self) -> Tensor:
@@ -76,31 +77,35 @@ class HasRecords(Protocol):
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:
-    """What people call each class: what the data set says (`class_names`), else the numbers of its labels."""
+    """What people call each class: what the data set says (`class_names`), else the numbers of its
+    labels."""
     names: tuple[str, ...] | None = getattr(dataset, "class_names", None)
     return names or tuple(str(label) for label in range(dataset.num_classes))
 
 
 def name_classes(dataset: Dataset, labels: Iterable[int]) -> dict[str, str]:
-    """By label, as text, what people call these classes; nothing where those are the numbers of the labels."""
+    """By label, as text, what people call these classes; nothing where those are the numbers of the
+    labels."""
     names = class_names(dataset)
     if names == tuple(str(label) for label in range(len(names))):
         return {}
-    return {str(label): names[label][:MAX_NAME] for label in sorted({*labels}) if label < len(names)}
+    return {
+        str(label): names[label][:MAX_NAME] for label in sorted({*labels}) if label < len(names)
+    }
 
 
-def open_dataset(choice: Choice) -> Dataset:
+def open_dataset(choice: PluginRef) -> Dataset:
     """The data set that `choice` names.
 
     Raises:
         InvalidRequest: no such data set, or parameters it does not take.
     """
-    plugin, params = chosen(registry, choice)
+    plugin, params = resolve_plugin(registry, choice)
     dataset: Dataset = plugin.target(params)
     return dataset
 
 
-def digest(samples: Samples) -> str:
+def compute_digest(samples: Samples) -> str:
     """sha256, in hex, of the very values: another file or another order is another digest."""
     images, labels = samples
     state = hashlib.sha256(f"{tuple(images.shape)}".encode())

@@ -1,4 +1,4 @@
-"""A score next to its nulls, with intervals: one metric of an evaluation."""
+"""A score next to its baselines, with intervals: one metric of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JSONObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricScale:
     """How the values of a metric are read."""
 
     unit: str
@@ -22,27 +22,31 @@ class Measure:
     higher_is_better: bool
 
     @classmethod
-    def of(cls, metric: MetricPlugin) -> Measure:
+    def from_plugin(cls, metric: MetricPlugin) -> MetricScale:
         return cls(metric.unit, metric.range, metric.higher_is_better)
 
 
-def summary(
-    measure: Measure,
+def summarise_metric(
+    scale: MetricScale,
     values: list[float],
-    by_null: Mapping[str, list[float]],
-    proportion: bool,
-    few: Mapping[str, list[float]] | None = None,
-    size: int = 1,
+    baselines: Mapping[str, list[float]],
+    is_proportion: bool,
+    partial_baselines: Mapping[str, list[float]] | None = None,
+    deletion_size: int = 1,
 ) -> JSONObject:
     """One metric's part of an evaluation.
 
-    Best and worst are the attacker's: the sample that leaked most, and least. The null is the strongest of
-    those given, by mean; the gain is positive where the attack beats it, paired by sample. Nulls of `few` samples
-    are told beside them, and never are the null. Every `size` values are one deletion's: the bootstrap draws
-    deletions, as the samples of one were rebuilt together.
+    Best and worst are the attacker's: the sample that leaked most, and least. The baseline is the
+    strongest of those given, by mean; the gain is positive where the attack beats it, paired by
+    sample. Nulls of `few` samples are told beside them, and never are the null. Every `size` values
+    are one deletion's: the bootstrap draws deletions, as the samples of one were rebuilt together.
     """
-    higher = measure.higher_is_better
-    interval = wilson(sum(values), len(values)) if proportion else bca(mean_of_each(values, size))
+    higher = scale.higher_is_better
+    interval = (
+        wilson(sum(values), len(values))
+        if is_proportion
+        else bca(average_per_deletion(values, deletion_size))
+    )
     low, high = interval or (None, None)
     part: JSONObject = {
         "n": len(values),
@@ -52,30 +56,44 @@ def summary(
         "best": max(values) if higher else min(values),
         "low": low,
         "high": high,
-        "interval": "wilson" if proportion else "bca",
-        "unit": measure.unit,
-        "range": list(measure.range),
+        "interval": "wilson" if is_proportion else "bca",
+        "unit": scale.unit,
+        "range": list(scale.range),
         "higher_is_better": higher,
         "values": values,
-        "nulls": {name: fmean(scores) for name, scores in {**by_null, **(few or {})}.items()},
-        "null_values": {name: list(scores) for name, scores in {**by_null, **(few or {})}.items()},
-        "null": None,
-        "null_name": None,
+        "baselines": {
+            name: fmean(scores)
+            for name, scores in {**baselines, **(partial_baselines or {})}.items()
+        },
+        "baseline_values": {
+            name: list(scores)
+            for name, scores in {**baselines, **(partial_baselines or {})}.items()
+        },
+        "baseline": None,
+        "baseline_name": None,
         "gain": None,
     }
-    if by_null:
-        name = (max if higher else min)(by_null, key=lambda n: fmean(by_null[n]))
-        gains = [(v - b) if higher else (b - v) for v, b in zip(values, by_null[name], strict=True)]
-        if proportion and interval:  # the bootstrap of equal values has no width; the null is taken as known
-            low, high = sorted((end - fmean(by_null[name])) * (1 if higher else -1) for end in interval)
+    if baselines:
+        name = (max if higher else min)(baselines, key=lambda n: fmean(baselines[n]))
+        gains = [
+            (v - b) if higher else (b - v) for v, b in zip(values, baselines[name], strict=True)
+        ]
+        # the bootstrap of equal values has no width; the baseline is taken as known
+        if is_proportion and interval:
+            low, high = sorted(
+                (end - fmean(baselines[name])) * (1 if higher else -1) for end in interval
+            )
         else:
-            low, high = bca(mean_of_each(gains, size)) or (None, None)
-        part |= {"null": fmean(by_null[name]), "null_name": name}
+            low, high = bca(average_per_deletion(gains, deletion_size)) or (None, None)
+        part |= {"baseline": fmean(baselines[name]), "baseline_name": name}
         part["gain"] = {"mean": fmean(gains), "median": median(gains), "low": low, "high": high}
         part["gain"]["interval"] = part["interval"]
     return part
 
 
-def mean_of_each(values: list[float], size: int) -> list[float]:
+def average_per_deletion(values: list[float], deletion_size: int) -> list[float]:
     """The mean of every `size` values: those of one deletion."""
-    return [fmean(values[start : start + size]) for start in range(0, len(values), size)]
+    return [
+        fmean(values[start : start + deletion_size])
+        for start in range(0, len(values), deletion_size)
+    ]

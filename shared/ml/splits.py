@@ -8,31 +8,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shared.ml.context import generator
+from shared.ml.context import make_generator
 
 MAX_POOL = 5000
 
 
-def pretraining_and_pool(n: int) -> tuple[Tensor, Tensor]:
+def split_pretraining_and_pool(n: int) -> tuple[Tensor, Tensor]:
     """Positions of the train split, int64, disjoint, together all `n`.
 
-    The pool, from which training sets are drawn, has min(5000, n // 8) of them. The test split is neither:
-    it is the public's (class means, decoys) and the judge of accuracy.
+    The pool, from which training sets are drawn, has min(5000, n // 8) of them. The test split is
+    neither: it is the public's (class means, decoys) and the judge of accuracy.
     """
-    order = torch.randperm(n, generator=generator(0, "data set roles"))
+    order = torch.randperm(n, generator=make_generator(0, "data set roles"))
     pool = min(MAX_POOL, n // 8)
     return order[pool:].sort().values, order[:pool].sort().values
 
 
-def train_and_test(labels: Tensor, purpose: str) -> dict[str, Tensor]:
+def split_train_and_test(labels: Tensor, purpose: str) -> dict[str, Tensor]:
     """Positions, int64 and in order, of the splits `train` and `test` of what has none.
 
-    A fifth of each class, at least one where it has two, is the test split. Drawn with a fixed seed; `purpose` names
-    the draw.
+    A fifth of each class, at least one where it has two, is the test split. Drawn with a fixed
+    seed; `purpose` names the draw.
     """
     test = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique().tolist():
         members = (labels == label).nonzero().flatten()
-        order = torch.randperm(len(members), generator=generator(0, f"{purpose} {label}"))
+        order = torch.randperm(len(members), generator=make_generator(0, f"{purpose} {label}"))
         test[members[order[: max(len(members) // 5, min(1, len(members) - 1))]]] = True
     return {"train": (~test).nonzero().flatten(), "test": test.nonzero().flatten()}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shared.ml.context import generator
+from shared.ml.context import make_generator
 
 Interval = tuple[float, float]
 NORMAL = NormalDist()
@@ -27,10 +27,11 @@ def bca(values: Sequence[float], resamples: int = 4000, level: float = 0.95) -> 
     n = len(values)
     if n < 2:
         return None
-    from scipy.stats import DegenerateDataWarning, bootstrap  # takes a second: few processes need it
+    # takes a second: few processes need it
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     x = torch.tensor(values, dtype=torch.float64)
-    picks = torch.randint(n, (resamples, n), generator=generator(0, "bca"))
+    picks = torch.randint(n, (resamples, n), generator=make_generator(0, "bca"))
     # scipy draws with numpy's generators only: it is given means that are drawn already
     drawn = SimpleNamespace(bootstrap_distribution=x[picks].mean(1).numpy())
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
@@ -50,7 +51,8 @@ def _mean(rows: Any, axis: int) -> Any:
 
 
 def wilson(successes: float, n: int, level: float = 0.95) -> Interval | None:
-    """Wilson's interval of a proportion; None for n = 0. 8 of 8 is (0.676, 1). Source: Wilson 1927."""
+    """Wilson's interval of a proportion; None for n = 0. 8 of 8 is (0.676, 1). Source: Wilson
+    1927."""
     if n == 0:
         return None
     z = NORMAL.inv_cdf((1 + level) / 2)

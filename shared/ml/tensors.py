@@ -1,8 +1,8 @@
 """Tensors as bytes, and back: safetensors only, never pickle.
 
 Bytes may come from anyone. Whatever is wrong with them is an InvalidRequest that names the role.
-safetensors writes its metadata in no fixed order, so all of ours is canonical JSON under one key: equal
-tensors and equal metadata give equal bytes.
+safetensors writes its metadata in no fixed order, so all of ours is canonical JSON under one key:
+equal tensors and equal metadata give equal bytes.
 """
 
 from __future__ import annotations
@@ -20,72 +20,96 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 
-KEY = "palimpsest"
+METADATA_KEY = "palimpsest"
 DTYPES = {
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "U8": torch.uint8,
     "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "BOOL": torch.bool,
 }  # fmt: skip
-MAX_HEADER = 32 << 20  # bytes; BATCH_DELTAS of 1000 epochs over 5000 samples names 25 MB of positions in its metadata
+# bytes; BATCH_DELTAS of 1000 epochs over 5000 samples names 25 MB of positions in its metadata
+MAX_HEADER_BYTES = 32 << 20
 MAX_TENSORS = 32_768  # an ensemble of 100 members of the largest model here has 27,000
-MAX_NAME, MAX_DIMENSIONS, MAX_VALUES = 500, 8, 1 << 40
+MAX_NAME_LENGTH, MAX_DIMENSIONS, MAX_VALUES = 500, 8, 1 << 40
 MAX_LISTS = 1 << 20  # of the metadata: steps of a training
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one that does not end is one as well
+# one that does not end is one as well
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
-def write_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
     """Tensors (any device, copied) and JSON about them, as one safetensors file."""
-    held = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
-    return save(held, metadata={KEY: json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False)})
+    copies = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    return save(
+        copies,
+        metadata={
+            METADATA_KEY: json.dumps(
+                metadata, sort_keys=True, separators=(",", ":"), allow_nan=False
+            )
+        },
+    )
 
 
 def read_tensors(data: bytes, role: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a safetensors file, all finite and of ordinary types, and the JSON about them ({} without any).
+    """The tensors of a safetensors file, all finite and of ordinary types, and the JSON about them
+    ({} without any).
 
     Raises:
         InvalidRequest: not a safetensors file, metadata not JSON, or a value that is not finite.
     """
     try:
-        told = read_header(data).get(KEY, "{}")
-        if told.count("[") + told.count("{") > MAX_LISTS:
-            raise ValueError(f"its metadata {KEY!r} hold more than {MAX_LISTS} lists and objects")
-        about = json.loads(told)
+        text = read_header(data).get(METADATA_KEY, "{}")
+        if text.count("[") + text.count("{") > MAX_LISTS:
+            raise ValueError(
+                f"its metadata {METADATA_KEY!r} hold more than {MAX_LISTS} lists and objects"
+            )
+        metadata = json.loads(text)
         tensors = load(data)
     except (SafetensorError, ValueError, RecursionError) as error:
         raise InvalidRequest(
-            f"{role} is not a safetensors file of ours: {str(error)[:200]}", f"inputs.{role}"
+            f"{role} is not a valid safetensors file: {str(error)[:200]}", f"inputs.{role}"
         ) from error
-    if not isinstance(about, dict):
-        raise InvalidRequest(f"{role}: its metadata {KEY!r} must be a JSON object", f"inputs.{role}")
+    if not isinstance(metadata, dict):
+        raise InvalidRequest(
+            f"{role}: its metadata {METADATA_KEY!r} must be a JSON object", f"inputs.{role}"
+        )
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InvalidRequest(f"{role}: tensor {name!r} holds values that are not finite", f"inputs.{role}")
-    return tensors, about
+            raise InvalidRequest(
+                f"{role}: tensor {name!r} holds values that are not finite", f"inputs.{role}"
+            )
+    return tensors, metadata
 
 
 def read_header(data: bytes) -> dict[str, str]:
-    """Look at the header of a safetensors file before the library does, which trusts some of it; the metadata.
+    """Look at the header of a safetensors file before the library does, which trusts some of it;
+    the metadata.
 
     Raises:
-        ValueError: not such a file; more than 32 MiB of header, 32,768 tensors or 8 dimensions; a dtype that is not
-            read here; tensors that are not laid one after another to the end of the file.
+        ValueError: not such a file; more than 32 MiB of header, 32,768 tensors or 8 dimensions; a
+            dtype that is not read here; tensors that are not laid one after another to the end of
+            the file.
     """
     length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(MAX_HEADER, len(data) - 8):
-        raise ValueError(f"its header is cut short, or above {MAX_HEADER >> 20} MiB")
+    if len(data) < 8 or length > min(MAX_HEADER_BYTES, len(data) - 8):
+        raise ValueError(f"its header is cut short, or above {MAX_HEADER_BYTES >> 20} MiB")
     text = data[8 : 8 + length]
-    marks = _TEXT.sub(b"", text)  # lists and objects cost far more than the bytes that they are written in
-    if max(marks.count(b"[") / 2, marks.count(b"{") - 2, marks.count(b",") / 16) > MAX_TENSORS:
+    # lists and objects cost far more than the bytes that they are written in
+    structure = _TEXT.sub(b"", text)
+    if (
+        max(structure.count(b"[") / 2, structure.count(b"{") - 2, structure.count(b",") / 16)
+        > MAX_TENSORS
+    ):
         raise ValueError(f"its header holds more than {MAX_TENSORS} tensors need")
     header = json.loads(text, object_pairs_hook=_refuse_repeats)
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
         raise ValueError("its metadata are not texts by name")
     if len(header) > MAX_TENSORS:
         raise ValueError(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
     end = 0
-    for begin, after in sorted(_find_place(name, about) for name, about in header.items()):
+    for begin, after in sorted(_find_offsets(name, about) for name, about in header.items()):
         if begin != end:
             raise ValueError("its tensors overlap, or leave bytes between them")
         end = after
@@ -94,17 +118,21 @@ def read_header(data: bytes) -> dict[str, str]:
     return metadata
 
 
-def _find_place(name: str, about: Any) -> tuple[int, int]:
+def _find_offsets(name: str, spec: Any) -> tuple[int, int]:
     """Where the bytes of a tensor begin and end."""
-    if len(name) > MAX_NAME:
+    if len(name) > MAX_NAME_LENGTH:
         raise ValueError(f"a tensor has a name of {len(name)} characters")
-    if not isinstance(about, dict) or about.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"tensor {name!r} must have a dtype, a shape and data_offsets, nothing else")
-    dtype, shape, offsets = about["dtype"], about["shape"], about["data_offsets"]
+    if not isinstance(spec, dict) or spec.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(
+            f"tensor {name!r} must have a dtype, a shape and data_offsets, nothing else"
+        )
+    dtype, shape, offsets = spec["dtype"], spec["shape"], spec["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"tensor {name!r} is {dtype!s:.20}; read here are {', '.join(DTYPES)}")
     if not _are_counts(shape) or len(shape) > MAX_DIMENSIONS:
-        raise ValueError(f"tensor {name!r} must have a shape of at most {MAX_DIMENSIONS} dimensions")
+        raise ValueError(
+            f"tensor {name!r} must have a shape of at most {MAX_DIMENSIONS} dimensions"
+        )
     if not _are_counts(offsets) or len(offsets) != 2:
         raise ValueError(f"tensor {name!r} must have two data_offsets")
     if math.prod(max(n, 1) for n in shape) > MAX_VALUES:
@@ -119,7 +147,7 @@ def _are_counts(value: Any) -> bool:
 
 
 def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice in its header")
-    return found
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise ValueError("duplicate tensor name in its header")
+    return names

@@ -1,4 +1,5 @@
-"""An audit as YAML, for the reader who wants to post it again. JSON is YAML too, but nobody writes it by hand."""
+"""An audit as YAML, for the reader who wants to post it again. JSON is YAML too, but nobody writes
+it by hand."""
 
 from __future__ import annotations
 
@@ -26,13 +27,18 @@ class _Representer(SafeRepresenter):
 _Representer.add_representer(str, _Representer.represent_text)
 
 
-def shortened(audit: Mapping[str, Any]) -> dict[str, Any]:
-    """The same audit with less to read: a choice without parameters is its name, and what is empty is left out."""
+def shorten_choices(audit: Mapping[str, Any]) -> dict[str, Any]:
+    """The same audit with less to read: a choice without parameters is its name, and what is empty
+    is left out."""
 
     def short(value: Any) -> Any:
         if isinstance(value, list):
             return [short(one) for one in value]
-        if isinstance(value, dict) and value.get("params") == {} and value.keys() == {"name", "params"}:
+        if (
+            isinstance(value, dict)
+            and value.get("params") == {}
+            and value.keys() == {"name", "params"}
+        ):
             return value["name"]
         return value
 

@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from shared.choices import validated
 from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
-from shared.reporting.evaluations import Found, check_json, identity
-from shared.reporting.findings import judge
-from shared.reporting.grid import arrange
-from shared.reporting.kinds import scores
-from shared.reporting.limits import Scope, limits
+from shared.plugin_ref import validate_model
+from shared.reporting.caveats import CaveatInputs, collect_caveats
+from shared.reporting.evaluations import LoadedEvaluation, check_json, method_key
+from shared.reporting.expected_rows import match_rows
+from shared.reporting.findings import decide_row
+from shared.reporting.kinds import collect_scores
 from shared.reporting.measurements import Metrics, arrange_measurements
 from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
 from shared.reporting.notes import annotate
-from shared.reporting.sweeps import sweeps
+from shared.reporting.sweeps import build_sweeps
 from shared.reporting.verdict import conclude
 
 COMMAND = "palimpsest audit FILE.yaml"
@@ -24,8 +24,8 @@ COMMAND = "palimpsest audit FILE.yaml"
 Releases = dict[tuple[int, tuple[str, str], tuple[str, str]], Utility]
 
 
-def build(
-    found: Mapping[str, Found],
+def build_report(
+    evaluations: Mapping[str, LoadedEvaluation],
     audit: JSONObject,
     rows: Sequence[PlannedRow],
     version: str,
@@ -37,7 +37,8 @@ def build(
     """The report of an audit.
 
     Args:
-        found: the evaluations there are, by role; any may be missing, and two roles may hold the same one.
+        found: the evaluations there are, by role; any may be missing, and two roles may hold the
+            same one.
         audit: the audit as posted.
         rows: those that it asked for, as they were planned; what no row names is told last.
         version: of Palimpsest.
@@ -50,22 +51,32 @@ def build(
         InvalidRequest: `audit` is not one, or a row is of a method that it does not have.
     """
     check_json(audit, "audit", "params.audit")
-    spec = validated(AuditSpec, audit, "audit", "params.audit")
-    by_role, missing = arrange(spec, rows, found)
+    spec = validate_model(AuditSpec, audit, "audit", "params.audit")
+    by_role, missing = match_rows(spec, rows, evaluations)
     ordered = {one.sha256: one for one in by_role.values()}.values()
-    adaptive_too = {found[row.evaluation].sha256 for row in rows if row.adaptive_too and row.evaluation in found}
-    utilities = _utilities(ordered)
-    made = annotate(
-        [_row(one, one.attack, utilities, one.sha256 in adaptive_too) for one in ordered if one.attack is not None]
+    also_adaptive = {
+        evaluations[row.evaluation].sha256
+        for row in rows
+        if row.adaptive_too and row.evaluation in evaluations
+    }
+    utilities = _collect_utilities(ordered)
+    report_rows = annotate(
+        [
+            _build_row(one, one.attack, utilities, one.sha256 in also_adaptive)
+            for one in ordered
+            if one.attack is not None
+        ]
     )
-    conditions = {json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)}
+    conditions = {
+        json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)
+    }
     return Report(
         name=spec.name,
-        verdict=conclude(made, missing, self_test),
-        rows=made,
+        verdict=conclude(report_rows, missing, self_test),
+        rows=report_rows,
         missing=missing,
-        sweeps=sweeps(made, missing, spec),
-        measurements=arrange_measurements(spec, measurements, metrics, rows, found),
+        sweeps=build_sweeps(report_rows, missing, spec),
+        measurements=arrange_measurements(spec, measurements, metrics, rows, evaluations),
         provenance=Provenance(
             conditions=list(conditions.values()),
             palimpsest=version,
@@ -74,21 +85,27 @@ def build(
             evaluations=[one.sha256 for one in ordered],
             self_test=self_test,
         ),
-        limits=limits(Scope(made, missing, spec, self_test, left_out)),
+        caveats=collect_caveats(CaveatInputs(report_rows, missing, spec, self_test, left_out)),
     )
 
 
-def _release(one: Found) -> tuple[int, tuple[str, str], tuple[str, str]]:
-    return one.evaluation.seed, identity(one.unlearning), identity(one.defense)
+def _key_of_release(one: LoadedEvaluation) -> tuple[int, tuple[str, str], tuple[str, str]]:
+    return one.evaluation.seed, method_key(one.unlearning), method_key(one.defense)
 
 
-def _utilities(found: Iterable[Found]) -> Releases:
+def _collect_utilities(evaluations: Iterable[LoadedEvaluation]) -> Releases:
     """Utility by released model; an attack's evaluation may bring its own."""
-    return {_release(one): one.evaluation.utility for one in found if one.evaluation.utility}
+    return {
+        _key_of_release(one): one.evaluation.utility
+        for one in evaluations
+        if one.evaluation.utility
+    }
 
 
-def _row(one: Found, attack: Method, utilities: Releases, adaptive_too: bool) -> Row:
-    evaluation, metrics = one.evaluation, scores(one.evaluation)
+def _build_row(
+    one: LoadedEvaluation, attack: Method, utilities: Releases, adaptive_too: bool
+) -> Row:
+    evaluation, metrics = one.evaluation, collect_scores(one.evaluation)
     return Row(
         seed=evaluation.seed,
         unlearning=one.unlearning,
@@ -99,10 +116,10 @@ def _row(one: Found, attack: Method, utilities: Releases, adaptive_too: bool) ->
         deletions=evaluation.deletions,
         size=evaluation.size,
         metrics=metrics,
-        identification=evaluation.ranks,
+        identification=evaluation.reported_identification,
         answers=evaluation.answers,
-        utility=evaluation.utility or utilities.get(_release(one)),
-        finding=judge(evaluation, metrics),
+        utility=evaluation.utility or utilities.get(_key_of_release(one)),
+        finding=decide_row(evaluation, metrics),
         note=None,
         evaluation=one.sha256,
     )

@@ -1,4 +1,5 @@
-"""The drawing of a sweep: what leaks, above what the model is still worth, over the strength of a defense."""
+"""The drawing of a sweep: what leaks, above what the model is still worth, over the strength of a
+defense."""
 
 from __future__ import annotations
 
@@ -8,18 +9,28 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from shared.reporting.drawing import Scale, ScoreAxis, both, line, plain, svg, text
-from shared.reporting.evaluations import identity
-from shared.reporting.kinds import metric_name
+from shared.reporting.drawing import (
+    Scale,
+    ScoreAxis,
+    build_svg,
+    draw_both_widths,
+    draw_line,
+    draw_text,
+    format_tick,
+)
+from shared.reporting.evaluations import method_key
+from shared.reporting.formatting import format_number
+from shared.reporting.kinds import get_metric_name
 from shared.reporting.models import Leak, Method, Setting, Sweep
-from shared.reporting.numbers import number
 
-LEFT, TOP, LEAKAGE, BETWEEN, USE, BOTTOM = 46.0, 24.0, 190.0, 34.0, 110.0, 40.0
+LEFT, TOP, LEAKAGE, BETWEEN, UTILITY, BOTTOM = 46.0, 24.0, 190.0, 34.0, 110.0, 40.0
 
 
 def attacks_of(sweep: Sweep) -> list[Method]:
     """The attacks that any of the settings has a score of, in the order of the settings."""
-    return list({identity(leak.attack): leak.attack for s in sweep.settings for leak in s.leaks}.values())
+    return list(
+        {method_key(leak.attack): leak.attack for s in sweep.settings for leak in s.leaks}.values()
+    )
 
 
 def settings_of(sweep: Sweep) -> list[Setting]:
@@ -29,79 +40,102 @@ def settings_of(sweep: Sweep) -> list[Setting]:
 
 def leak_of(setting: Setting, attack: Method) -> Leak | None:
     """What an attack got of a setting; None where that is missing."""
-    return next((leak for leak in setting.leaks if identity(leak.attack) == identity(attack)), None)
+    return next(
+        (leak for leak in setting.leaks if method_key(leak.attack) == method_key(attack)), None
+    )
 
 
-def curve(sweep: Sweep, attack: Method) -> Markup:
-    """Two panels on one axis: one attack's score with its null, and test and forget accuracy."""
+def draw_curve(sweep: Sweep, attack: Method) -> Markup:
+    """Two panels on one axis: one attack's score with its baseline, and test and forget
+    accuracy."""
     settings = settings_of(sweep)
     leaks = [leak_of(setting, attack) for setting in settings]
 
     def draw(width: float) -> Markup:
-        height = TOP + LEAKAGE + BETWEEN + USE + BOTTOM
+        height = TOP + LEAKAGE + BETWEEN + UTILITY + BOTTOM
         step = (width - LEFT - 20) / len(settings)
         at = [LEFT + step * (place + 0.5) for place in range(len(settings))]
         known = [leak for leak in leaks if leak]
-        ends = [end for leak in known for end in (leak.low, leak.mean, leak.high, leak.null) if end is not None]
-        axis = ScoreAxis(metric_name(known[0].metric), known[0].unit, known[0].higher_is_better)
+        ends = [
+            end
+            for leak in known
+            for end in (leak.low, leak.mean, leak.high, leak.baseline)
+            if end is not None
+        ]
+        axis = ScoreAxis(get_metric_name(known[0].metric), known[0].unit, known[0].higher_is_better)
         y = replace(axis.scale(ends), pixels=(TOP + LEAKAGE, TOP))
-        use = Scale(0, 1, (TOP + LEAKAGE + BETWEEN + USE, TOP + LEAKAGE + BETWEEN))
-        parts = [*_panel(y, width, axis.label, 5)]
-        parts += _panel(use, width, "accuracy of the released models: test (line), forget (dots)", 3)
-        parts += _strengths(sweep, settings, at, height, width)
-        parts += _line([leak.null if leak else None for leak in leaks], at, y, "null")
-        parts += _marks(leaks, at, y)
-        parts += _line([setting.test_accuracy for setting in settings], at, use, "use")
-        parts += _line([setting.forget_accuracy for setting in settings], at, use, "forget")
-        return svg(width, height, _told(sweep, settings, leaks), parts)
+        utility_scale = Scale(0, 1, (TOP + LEAKAGE + BETWEEN + UTILITY, TOP + LEAKAGE + BETWEEN))
+        parts = [*_draw_panel(y, width, axis.label, 5)]
+        parts += _draw_panel(
+            utility_scale, width, "accuracy of the released models: test (line), forget (dots)", 3
+        )
+        parts += _draw_strength_axis(sweep, settings, at, height, width)
+        parts += _draw_polyline(
+            [leak.baseline if leak else None for leak in leaks], at, y, "baseline"
+        )
+        parts += _draw_marks(leaks, at, y)
+        parts += _draw_polyline(
+            [setting.test_accuracy for setting in settings], at, utility_scale, "use"
+        )
+        parts += _draw_polyline(
+            [setting.forget_accuracy for setting in settings], at, utility_scale, "forget"
+        )
+        return build_svg(width, height, _describe_curve(sweep, settings, leaks), parts)
 
-    return both(draw)
+    return draw_both_widths(draw)
 
 
-def _panel(y: Scale, width: float, title: str, ticks: int) -> list[Markup]:
-    parts = [text(2, y.pixels[1] - 10, title, "label")]
-    for value in y.ticks(ticks):
-        parts.append(line(LEFT, y(value), width, y(value), "grid"))
-        parts.append(text(LEFT - 6, y(value) + 4, plain(value), "tick", "end"))
-    return [*parts, line(LEFT, y.pixels[0], width, y.pixels[0], "axis")]
+def _draw_panel(y: Scale, width: float, title: str, ticks: int) -> list[Markup]:
+    parts = [draw_text(2, y.pixels[1] - 10, title, "label")]
+    for value in y.compute_ticks(ticks):
+        parts.append(draw_line(LEFT, y(value), width, y(value), "grid"))
+        parts.append(draw_text(LEFT - 6, y(value) + 4, format_tick(value), "tick", "end"))
+    return [*parts, draw_line(LEFT, y.pixels[0], width, y.pixels[0], "axis")]
 
 
-def _strengths(
+def _draw_strength_axis(
     sweep: Sweep, settings: Sequence[Setting], at: Sequence[float], height: float, width: float
 ) -> list[Markup]:
     """The axis below both panels, and a line through both at the operating point."""
     parts = []
     for setting, x in zip(settings, at, strict=True):
-        name = "none" if setting.value is None else plain(setting.value)
-        parts.append(text(x, height - BOTTOM + 18, name, "tick", "middle"))
+        name = "none" if setting.value is None else format_tick(setting.value)
+        parts.append(draw_text(x, height - BOTTOM + 18, name, "tick", "middle"))
         if setting.value is not None and setting.value == sweep.operating_point:
-            parts.append(line(x, TOP, x, height - BOTTOM, "chosen"))
-    return [*parts, text(width - 2, height - 4, sweep.strength, "label", "end")]
+            parts.append(draw_line(x, TOP, x, height - BOTTOM, "chosen"))
+    return [*parts, draw_text(width - 2, height - 4, sweep.strength, "label", "end")]
 
 
-def _line(values: Sequence[float | None], at: Sequence[float], y: Scale, style: str) -> list[Markup]:
+def _draw_polyline(
+    values: Sequence[float | None], at: Sequence[float], y: Scale, style: str
+) -> list[Markup]:
     """From each value that is known to the next."""
     known = [(x, y(value)) for x, value in zip(at, values, strict=True) if value is not None]
-    return [line(*one, *other, style) for one, other in pairwise(known)]
+    return [draw_line(*one, *other, style) for one, other in pairwise(known)]
 
 
-def _marks(leaks: Sequence[Leak | None], at: Sequence[float], y: Scale) -> list[Markup]:
+def _draw_marks(leaks: Sequence[Leak | None], at: Sequence[float], y: Scale) -> list[Markup]:
     parts = []
     for leak, x in zip(leaks, at, strict=True):
         if leak is None:
             continue
         if leak.low is not None and leak.high is not None:
-            parts.append(line(x, y(leak.low), x, y(leak.high), f"interval {leak.outcome}"))
+            parts.append(draw_line(x, y(leak.low), x, y(leak.high), f"interval {leak.outcome}"))
         shape = Markup('<g class="mark {}"><circle cx="{:.1f}" cy="{:.1f}" r="6"/></g>')
         parts.append(shape.format(leak.outcome, x, y(leak.mean)))
-    return [*_line([leak.mean if leak else None for leak in leaks], at, y, "trend"), *parts]
+    return [
+        *_draw_polyline([leak.mean if leak else None for leak in leaks], at, y, "trend"),
+        *parts,
+    ]
 
 
-def _told(sweep: Sweep, settings: Sequence[Setting], leaks: Sequence[Leak | None]) -> str:
+def _describe_curve(sweep: Sweep, settings: Sequence[Setting], leaks: Sequence[Leak | None]) -> str:
     """What the drawing shows, for whoever cannot see it."""
-    told = [
+    descriptions = [
         f"{'none' if setting.value is None else f'{setting.value:g}'}: "
-        f"{number(leak.mean, leak.unit) if leak else 'not known'}, test {number(setting.test_accuracy)}"
+        f"{format_number(leak.mean, leak.unit) if leak else 'not known'}, test {format_number(setting.test_accuracy)}"
         for setting, leak in zip(settings, leaks, strict=True)
     ]
-    return f"Leakage and accuracy over {sweep.strength} of {sweep.defense}. {'; '.join(told)}"
+    return (
+        f"Leakage and accuracy over {sweep.strength} of {sweep.defense}. {'; '.join(descriptions)}"
+    )

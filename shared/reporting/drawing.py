@@ -1,4 +1,5 @@
-"""Charts as inline SVG. Colours are classes of the page's style sheet, so that dark mode and print hold for them.
+"""Charts as inline SVG. Colours are classes of the page's style sheet, so that dark mode and print
+hold for them.
 
 Every chart comes in two widths: text in a drawing that is scaled down to a phone cannot be read.
 """
@@ -42,7 +43,7 @@ class Scale:
         share = (value - self.start) / (self.end - self.start)
         return self.pixels[0] + share * (self.pixels[1] - self.pixels[0])
 
-    def ticks(self, about: int) -> list[float]:
+    def compute_ticks(self, about: int) -> list[float]:
         """Round values within the scale."""
         step = 10 ** floor(log10((self.end - self.start) / about))
         step *= next(m for m in (1, 2, 5, 10) if (self.end - self.start) / (step * m) <= about)
@@ -50,10 +51,15 @@ class Scale:
         return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def around(values: Sequence[float], least: float, bounds: tuple[float, float] = (float("-inf"), float("inf"))) -> Scale:
-    """A scale that holds all values with a margin and spans at least `least`; its pixels are set later."""
+def fit_scale(
+    values: Sequence[float],
+    min_span: float,
+    bounds: tuple[float, float] = (float("-inf"), float("inf")),
+) -> Scale:
+    """A scale that holds all values with a margin and spans at least `least`; its pixels are set
+    later."""
     low, high = min(values), max(values)
-    margin = max(0.08 * (high - low), (least - (high - low)) / 2)
+    margin = max(0.08 * (high - low), (min_span - (high - low)) / 2)
     return Scale(max(bounds[0], low - margin), min(bounds[1], high + margin), (0, 1))
 
 
@@ -73,31 +79,35 @@ class ScoreAxis:
 
     def scale(self, values: Sequence[float]) -> Scale:
         """One that holds all values, and does not make small differences look large."""
-        return around(values, 4 if self.unit == "dB" else 0.1, (min(0, *values), float("inf")))
+        return fit_scale(values, 4 if self.unit == "dB" else 0.1, (min(0, *values), float("inf")))
 
 
-def both(draw: Callable[[float], Markup]) -> Markup:
+def draw_both_widths(draw: Callable[[float], Markup]) -> Markup:
     """A drawing for wide pages and paper, and one for narrow screens."""
-    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(draw(WIDE), draw(NARROW))
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(
+        draw(WIDE), draw(NARROW)
+    )
 
 
-def line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
-    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(style, x1, y1, x2, y2)
+def draw_line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
+        style, x1, y1, x2, y2
+    )
 
 
-def text(x: float, y: float, words: str, style: str, anchor: str = "start") -> Markup:
+def draw_text(x: float, y: float, words: str, style: str, anchor: str = "start") -> Markup:
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
         style, x, y, anchor, words
     )
 
 
-def box(x: float, y: float, width: float, height: float, style: str) -> Markup:
+def draw_box(x: float, y: float, width: float, height: float, style: str) -> Markup:
     return Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
         style, x, y, width, height
     )
 
 
-def marker(x: float, y: float, point: Point) -> Markup:
+def draw_marker(x: float, y: float, point: Point) -> Markup:
     """A numbered mark; its shape tells the outcome as its colour does."""
     shape = {
         "leak": Markup('<circle cx="{0:.1f}" cy="{1:.1f}" r="{2}"/>').format(x, y, RADIUS),
@@ -109,18 +119,18 @@ def marker(x: float, y: float, point: Point) -> Markup:
         ),
     }[point.outcome]
     return Markup('<g class="mark {}"><title>{}</title>{}{}</g>').format(
-        point.outcome, point.title, shape, text(x, y + 4, point.mark, "number", "middle")
+        point.outcome, point.title, shape, draw_text(x, y + 4, point.mark, "number", "middle")
     )
 
 
-def svg(width: float, height: float, label: str, parts: Sequence[Markup]) -> Markup:
+def build_svg(width: float, height: float, label: str, parts: Sequence[Markup]) -> Markup:
     """The drawing; `label` is its alternative text."""
     return Markup('<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
         width, height, label, Markup("").join(parts)
     )
 
 
-def plain(value: float) -> str:
+def format_tick(value: float) -> str:
     """A tick's label."""
     return f"{value:g}".replace("-", "−")
 

@@ -5,53 +5,63 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from shared.evaluation import Evaluation
-from shared.reporting.evidence import FEW, TAIL
-from shared.reporting.kinds import kind_of, kinds, main_metric
+from shared.reporting.evidence import MIN_SAMPLES, TAIL
+from shared.reporting.formatting import format_score
+from shared.reporting.kinds import find_kind, find_main_metric, list_kinds
 from shared.reporting.models import Finding, Row, Score, Utility
-from shared.reporting.numbers import scored
 
-KEEPS = 0.05  # test accuracy that a released model may lose and still be of use
+MAX_ACCURACY_LOSS = 0.05  # test accuracy that a released model may lose and still be of use
 RULES = (
-    *(kind.rule for kind in kinds()),
-    "More than chance gives: the 95 % interval (Wilson) lies above it, and so many or more would come by chance with a "
-    f"probability of at most {TAIL} (exact binomial). One of 8 identified among 100 decoys has 0.076: too little.",
-    *(rule for kind in kinds() for rule in kind.further_rules),
-    f"Where no leak was seen in fewer than {FEW} samples, the row is inconclusive: so few show nothing.",
-    "A defense counts as having reduced a leak where every attack that leaked without it shows no leak with it, "
-    "the two 95 % intervals do not overlap, and the released model keeps its use. Where an attack was also made by one "
-    "who knows the defense, that holds for both. After approximate unlearning the defended models must also classify "
-    "the deleted samples worse than before, if the undefended do: the model as it was leaks nothing either.",
-    f"A released model keeps its use where it loses at most {100 * KEEPS:.0f} points of test accuracy. That no leak "
-    "was seen counts only where every released model keeps its use.",
-    "The audit's verdict is its worst: one unlearning method that leaks under every defense tried makes it a leak; "
-    "else anything missing or undecided makes it inconclusive.",
+    *(kind.rule for kind in list_kinds()),
+    "Above chance means: the 95 % Wilson interval lies above it, and this many or more occur by chance with a "
+    f"probability of at most {TAIL} (exact binomial). For 1 of 8 identified among 100 decoys it is 0.076: not enough.",
+    *(rule for kind in list_kinds() for rule in kind.further_rules),
+    f"If no leak was seen in fewer than {MIN_SAMPLES} samples, the row is inconclusive.",
+    "A defense counts as having reduced a leak if every attack that leaked without it shows no leak with it, "
+    "the two 95 % intervals do not overlap, and the released model retains its utility. If an attack was also run "
+    "adaptively, this applies to both versions. After approximate unlearning the defended models must also classify "
+    "the deleted samples worse than the original does, if the undefended models do; otherwise the defense undid the unlearning.",
+    f"A released model retains its utility if it loses at most {100 * MAX_ACCURACY_LOSS:.0f} points of test accuracy. “No leak seen” "
+    "counts only if every released model retains its utility.",
+    "The verdict is the worst case: one unlearning method that leaks under every defense tried makes it a leak; "
+    "otherwise anything missing or undecided makes it inconclusive.",
 )
 
 
-def judge(evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-    """Hold one row against the rule of its kind. `metrics` are `shared.reporting.kinds.scores` of the evaluation."""
-    if (kind := kind_of(metrics)) is not None:
-        return kind.judge(evaluation, metrics)
-    if (name := main_metric(metrics)) is not None:
-        return Finding(outcome="inconclusive", reason=f"No rule decides on {name} ({scored(metrics[name])}).")
+def decide_row(evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
+    """Hold one row against the rule of its kind. `metrics` are `shared.reporting.kinds.scores` of
+    the evaluation."""
+    if (kind := find_kind(metrics)) is not None:
+        return kind.decide_row(evaluation, metrics)
+    if (name := find_main_metric(metrics)) is not None:
+        return Finding(
+            outcome="inconclusive",
+            reason=f"No rule covers the metric {name} ({format_score(metrics[name])}).",
+        )
     return Finding(outcome="inconclusive", reason="Nothing was scored.")
 
 
-def useful(utility: Utility | None) -> bool:
+def retains_utility(utility: Utility | None) -> bool:
     """Whether the released model keeps its use. Unknown is no."""
-    return utility is not None and utility.original_test_accuracy - utility.test_accuracy <= KEEPS + 1e-9
+    return (
+        utility is not None
+        and utility.original_test_accuracy - utility.test_accuracy <= MAX_ACCURACY_LOSS + 1e-9
+    )
 
 
-def forgets(utility: Utility | None) -> bool:
+def shows_forgetting(utility: Utility | None) -> bool:
     """Whether the deleted samples are classified worse than before. Unknown is no."""
     return utility is not None and utility.forget_accuracy < utility.original_forget_accuracy
 
 
-def recalls(released: Sequence[Row], undefended: Sequence[Row]) -> bool:
-    """Whether a defense took back what unlearning had changed: the model as it was leaks nothing either.
+def undoes_unlearning(released: Sequence[Row], undefended: Sequence[Row]) -> bool:
+    """Whether a defense took back what unlearning had changed: the model as it was leaks nothing
+    either.
 
     Exact unlearning never saw the samples: it forgets, shown or not.
     """
     if not released or released[0].unlearning.exact:
         return False
-    return any(forgets(row.utility) for row in undefended) and not any(forgets(row.utility) for row in released)
+    return any(shows_forgetting(row.utility) for row in undefended) and not any(
+        shows_forgetting(row.utility) for row in released
+    )

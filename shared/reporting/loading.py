@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 
-from shared.choices import validated
 from shared.errors import InvalidRequest
 from shared.evaluation import Evaluation
-from shared.reporting.evaluations import Found, parse_json
-from shared.reporting.kinds import kinds
+from shared.plugin_ref import validate_model
+from shared.reporting.evaluations import LoadedEvaluation, parse_json
+from shared.reporting.kinds import list_kinds
 
 
-def read_evaluation(data: bytes, role: str) -> Found:
+def read_evaluation(data: bytes, role: str) -> LoadedEvaluation:
     """Parse one EVALUATION.
 
     Raises:
         InvalidRequest: not JSON, or not of that shape; the message names the role.
     """
     field = f"inputs.{role}"
-    evaluation = validated(Evaluation, parse_json(data, role, field), role, field)
-    for name in (name for kind in kinds() for name in kind.shares):
+    evaluation = validate_model(Evaluation, parse_json(data, role, field), role, field)
+    for name in (name for kind in list_kinds() for name in kind.shares):
         if name in evaluation.metrics and evaluation.metrics[name].unit != "share":
             raise InvalidRequest(f"{role}.metrics.{name} must have the unit share", field)
-    return Found(evaluation, hashlib.sha256(data).hexdigest())
+    return LoadedEvaluation(evaluation, hashlib.sha256(data).hexdigest())

@@ -1,4 +1,5 @@
-"""What further stages measured: METRICS as they come in, bytes that may be anyone's, and what they are of."""
+"""What further stages measured: METRICS as they come in, bytes that may be anyone's, and what they
+are of."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ from typing import Annotated
 
 from pydantic import Field, RootModel
 
-from shared.choices import Choice, validated
 from shared.errors import InvalidRequest
 from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
-from shared.reporting.evaluations import Found, parse_json, without_strength
-from shared.reporting.grid import method_at
+from shared.plugin_ref import PluginRef, validate_model
+from shared.reporting.evaluations import LoadedEvaluation, parse_json, without_strength
+from shared.reporting.expected_rows import method_at
 from shared.reporting.models import Measurement, Method, WideNumber
 
 MAX_BYTES = 64 << 10
@@ -34,12 +35,13 @@ class Metrics:
 
 
 def read_metrics(data: bytes, role: str) -> Metrics:
-    """Parse one METRICS artifact. Of one that is wrong the report says why; it costs no other row."""
+    """Parse one METRICS artifact. Of one that is wrong the report says why; it costs no other
+    row."""
     field = f"inputs.{role}"
     try:
         if len(data) > MAX_BYTES:
             raise InvalidRequest(f"{role} has more than {MAX_BYTES >> 10} KiB", field)
-        return Metrics(validated(Numbers, parse_json(data, role, field), role, field).root)
+        return Metrics(validate_model(Numbers, parse_json(data, role, field), role, field).root)
     except InvalidRequest as error:
         return Metrics(None, f"cannot be read: {error.message[:300]}")
 
@@ -49,11 +51,12 @@ def arrange_measurements(
     planned: Sequence[PlannedMeasurement],
     metrics: Mapping[str, Metrics],
     rows: Sequence[PlannedRow],
-    found: Mapping[str, Found],
+    found: Mapping[str, LoadedEvaluation],
 ) -> list[Measurement]:
     """What further stages measured, as planned.
 
-    A method is told with all its parameters where an evaluation of it came, so that the report names it as elsewhere.
+    A method is told with all its parameters where an evaluation of it came, so that the report
+    names it as elsewhere.
 
     Args:
         metrics: by the role of the report's input.
@@ -76,9 +79,13 @@ def arrange_measurements(
             Measurement(
                 stage=one.stage,
                 seed=one.seed,
-                unlearning=_method(spec.unlearning, one.unlearning, one, unlearning.get(one.unlearning)),
+                unlearning=_method(
+                    spec.unlearning, one.unlearning, one, unlearning.get(one.unlearning)
+                ),
                 defense=_method(spec.defenses, one.defense, one, defense.get(one.defense)),
-                attack=_method(spec.attacks, one.attack, one, attack.get((one.defense, one.attack))),
+                attack=_method(
+                    spec.attacks, one.attack, one, attack.get((one.defense, one.attack))
+                ),
                 numbers=None if read.numbers is None else dict(read.numbers),
                 why=read.why,
             )
@@ -87,7 +94,10 @@ def arrange_measurements(
 
 
 def _method(
-    choices: Sequence[Choice], place: int | None, planned: PlannedMeasurement, known: Method | None
+    choices: Sequence[PluginRef],
+    place: int | None,
+    planned: PlannedMeasurement,
+    known: Method | None,
 ) -> Method | None:
     if place is None:
         return None

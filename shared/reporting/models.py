@@ -1,4 +1,4 @@
-"""The report as data: `report.json`, schema `palimpsest.report/1`."""
+"""The report as data: `report.json`, schema `palimpsest.report/2`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from shared.evaluation import Answers as Answers
 from shared.evaluation import Count as Count
 from shared.evaluation import Defense as Defense
+from shared.evaluation import FrozenModel as FrozenModel
 from shared.evaluation import Identification as Identification
 from shared.evaluation import JSONObject as JSONObject
 from shared.evaluation import Label as Label
 from shared.evaluation import Method as Method
 from shared.evaluation import Number as Number
-from shared.evaluation import Part as Part
 from shared.evaluation import Score as Score
+from shared.evaluation import ScoredLabelGuesses as ScoredLabelGuesses
 from shared.evaluation import Share
 from shared.evaluation import Unlearning as Unlearning
 from shared.evaluation import Utility as Utility
@@ -27,14 +27,14 @@ Level = Literal["leaks", "reduced", "no_leak_seen", "inconclusive"]
 Outcome = Literal["leak", "not_seen", "inconclusive"]
 
 
-class Finding(Part):
+class Finding(FrozenModel):
     """What one row shows, by the rules of `shared.reporting.findings`."""
 
     outcome: Outcome
     reason: str
 
 
-class Row(Part):
+class Row(FrozenModel):
     """One attack on the released models of one (unlearning, defense, seed)."""
 
     seed: Seed
@@ -50,14 +50,14 @@ class Row(Part):
     size: Count = Field(description="k, samples in each deletion")
     metrics: dict[str, Score]
     identification: Identification | None
-    answers: Answers | None
+    answers: ScoredLabelGuesses | None
     utility: Utility | None
     finding: Finding
     note: str | None
     evaluation: str = Field(description="sha256 of the EVALUATION that this row repeats")
 
 
-class Leak(Part):
+class Leak(FrozenModel):
     """What one attack got of one setting of a defense: its main metric, mean over seeds."""
 
     attack: Method
@@ -66,13 +66,15 @@ class Leak(Part):
     higher_is_better: bool = Field(True, description="for the attacker")
     outcome: Outcome = Field(description="the worst over seeds")
     mean: Number
-    low: Number | None = Field(None, description="95 % interval; over several seeds the lowest mean")
+    low: Number | None = Field(
+        None, description="95 % interval; over several seeds the lowest mean"
+    )
     high: Number | None = None
-    null: Number | None = None
+    baseline: Number | None = None
     n: int = Field(ge=1, description="samples of all seeds together")
 
 
-class Setting(Part):
+class Setting(FrozenModel):
     """A defense at one strength."""
 
     value: WideNumber | None = Field(description="the strength; null without a defense")
@@ -82,7 +84,7 @@ class Setting(Part):
     accuracy_cost: Number | None = Field(description="test accuracy lost to the undefended release")
 
 
-class Sweep(Part):
+class Sweep(FrozenModel):
     """One defense at several strengths, behind one unlearning method."""
 
     unlearning: Unlearning
@@ -94,21 +96,23 @@ class Sweep(Part):
     operating_point: WideNumber | None = Field(
         description="the strength to operate at; null where none is within the cost"
     )
-    why: str
+    reason: str
 
 
-class Missing(Part):
-    """A row that the audit asked for and that is not here. `attack` is null where the utility is missing."""
+class Missing(FrozenModel):
+    """A row that the audit asked for and that is not here. `attack` is null where the utility is
+    missing."""
 
     seed: Seed
     unlearning: Method
     defense: Method
     attack: Method | None
-    why: str
+    reason: str
 
 
-class Measurement(Part):
-    """What a further stage measured; its methods are null where it is of all of them, its numbers where none came."""
+class Measurement(FrozenModel):
+    """What a further stage measured; its methods are null where it is of all of them, its numbers
+    where none came."""
 
     stage: str = Field(max_length=40)
     seed: Seed | None
@@ -116,10 +120,12 @@ class Measurement(Part):
     defense: Method | None
     attack: Method | None
     numbers: dict[str, WideNumber] | None
-    why: str | None = Field(None, description="why there are no numbers: they did not arrive, or cannot be read")
+    why: str | None = Field(
+        None, description="why there are no numbers: they did not arrive, or cannot be read"
+    )
 
 
-class Verdict(Part):
+class Verdict(FrozenModel):
     """All rows in words."""
 
     level: Level
@@ -127,8 +133,9 @@ class Verdict(Part):
     sentences: list[str]
 
 
-class TestedCase(Part):
-    """A case of the self-test, whose answer is known: what was measured, and the bounds that it must lie within."""
+class TestedCase(FrozenModel):
+    """A case of the self-test, whose answer is known: what was measured, and the bounds that it
+    must lie within."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     shows: Annotated[str, Field(max_length=300)] = ""
@@ -140,21 +147,23 @@ class TestedCase(Part):
     error: Annotated[str, Field(max_length=500)] | None = None
 
     @model_validator(mode="after")
-    def _agrees(self) -> TestedCase:
+    def _check_passed(self) -> TestedCase:
         if self.passed and (self.measured is None or self.error is not None):
             raise ValueError("a case that measured nothing has not passed")
         return self
 
 
-class SelfTest(Part):
+class SelfTest(FrozenModel):
     """How the code that made the report did on cases whose answer is known."""
 
-    digest: str = Field(description="sha256 of the SELF_TEST that this repeats; `make selftest` tells the same")
+    digest: str = Field(
+        description="sha256 of the SELF_TEST that this repeats; `make selftest` tells the same"
+    )
     passed: bool
     cases: list[TestedCase] = Field(min_length=1, max_length=200)
 
     @model_validator(mode="after")
-    def _agrees(self) -> SelfTest:
+    def _check_passed(self) -> SelfTest:
         if self.passed != all(case.passed for case in self.cases):
             raise ValueError("passed must be what the cases say")
         return self
@@ -165,40 +174,49 @@ class SelfTest(Part):
         return [case.name for case in self.cases if not case.passed]
 
 
-class Provenance(Part):
+class Provenance(FrozenModel):
     """What repeats the report."""
 
-    conditions: list[JSONObject] = Field(description="distinct conditions that the evaluations ran under")
+    conditions: list[JSONObject] = Field(
+        description="distinct conditions that the evaluations ran under"
+    )
     palimpsest: str
     audit: JSONObject
     command: str
     evaluations: list[str]
-    self_test: SelfTest | None = Field(None, description="of the code; null where it did not arrive")
+    self_test: SelfTest | None = Field(
+        None, description="of the code; null where it did not arrive"
+    )
 
 
-class Report(Part):
+class Report(FrozenModel):
     """An audit's result."""
 
-    schema_: Literal["palimpsest.report/1"] = Field("palimpsest.report/1", alias="schema")
+    schema_: Literal["palimpsest.report/2"] = Field("palimpsest.report/2", alias="schema")
     name: str
     verdict: Verdict
     rows: list[Row]
     missing: list[Missing]
     sweeps: list[Sweep] = Field(default_factory=list)
-    measurements: list[Measurement] = Field(default_factory=list, description="no verdict rests on them")
+    measurements: list[Measurement] = Field(
+        default_factory=list, description="no verdict rests on them"
+    )
     provenance: Provenance
-    limits: list[str]
+    caveats: list[str]
 
-    def json_value(self) -> JSONObject:
+    def to_dict(self) -> JSONObject:
         """The report as JSON."""
         return self.model_dump(mode="json", by_alias=True)
 
 
-def schema_text() -> str:
+def build_schema() -> str:
     """JSON Schema of report.json, as docs/report.schema.json holds it."""
     schema = Report.model_json_schema(by_alias=True, mode="serialization")
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+    return (
+        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)
+        + "\n"
+    )
 
 
 if __name__ == "__main__":
-    print(schema_text(), end="")  # noqa: T201 - a command that prints
+    print(build_schema(), end="")  # noqa: T201 - a command that prints

@@ -6,136 +6,162 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from shared.reporting.evaluations import identity, knows, unaware
-from shared.reporting.findings import forgets, useful
-from shared.reporting.kinds import kinds, main_metric
+from shared.reporting.evaluations import is_adaptive, method_key, without_adaptive
+from shared.reporting.findings import retains_utility, shows_forgetting
+from shared.reporting.formatting import format_number, format_score
+from shared.reporting.kinds import find_main_metric, list_kinds
 from shared.reporting.models import Row, Score
-from shared.reporting.numbers import number, scored
 
-Attacked = tuple[int, tuple[str, str], tuple[str, str]]
+AttackKey = tuple[int, tuple[str, str], tuple[str, str]]
 
 
-class Beside(NamedTuple):
-    """A row, the row of the same attack on the undefended models, and those of the same attack on the same release."""
+class NoteInputs(NamedTuple):
+    """A row, the row of the same attack on the undefended models, and those of the same attack on
+    the same release."""
 
     row: Row
     undefended: Row | None
-    alike: Sequence[Row] = ()
+    same_attack: Sequence[Row] = ()
 
 
 def annotate(rows: Sequence[Row]) -> list[Row]:
     """The rows with their notes."""
-    undefended = {attacked(row): row for row in rows if row.defense.method == "none"}
-    alike = defaultdict[tuple[Attacked, tuple[str, str]], list[Row]](list)
+    undefended = {attack_key(row): row for row in rows if row.defense.method == "none"}
+    same_attack = defaultdict[tuple[AttackKey, tuple[str, str]], list[Row]](list)
     for row in rows:
-        alike[attacked(row), identity(row.defense)].append(row)
-    made = []
+        same_attack[attack_key(row), method_key(row.defense)].append(row)
+    annotated = []
     for row in rows:
-        beside = Beside(row, undefended.get(attacked(row)), alike[attacked(row), identity(row.defense)])
-        told = [text for rule in RULES if (text := rule(beside))]
-        made.append(row.model_copy(update={"note": " ".join(told) or None}))
-    return made
+        inputs = NoteInputs(
+            row,
+            undefended.get(attack_key(row)),
+            same_attack[attack_key(row), method_key(row.defense)],
+        )
+        sentences = [text for rule in RULES if (text := rule(inputs))]
+        annotated.append(row.model_copy(update={"note": " ".join(sentences) or None}))
+    return annotated
 
 
-def unknown_defenses(rows: Sequence[Row]) -> list[str]:
+def find_unattacked_defenses(rows: Sequence[Row]) -> list[str]:
     """Defenses that were attacked by nobody who knows them, though that may be of use."""
-    used = dict.fromkeys(row.defense.method for row in rows if not row.defense.counterless)
-    used.pop("not stated", None)
-    return [name for name in used if not any(knows(r.attack) and r.defense.method == name for r in rows)]
-
-
-def attacked(row: Row) -> Attacked:
-    """Rows with equal keys differ in the defense and in knowing it only, and have the same deletions."""
-    return row.seed, identity(row.unlearning), identity(unaware(row.attack))
-
-
-def apart(better: Score, worse: Score) -> bool:
-    """Whether the attack scores clearly less in `worse`: the 95 % intervals do not overlap."""
-    if better.low is None or better.high is None or worse.low is None or worse.high is None:
-        return False
-    return worse.high < better.low if better.higher_is_better else worse.low > better.high
-
-
-def _forgets_nothing(beside: Beside) -> str | None:
-    utility, unlearning = beside.row.utility, beside.row.unlearning
-    if utility is None or forgets(utility):
-        return None
-    told = (
-        f"forget accuracy {number(utility.forget_accuracy)}, the original's {number(utility.original_forget_accuracy)}"
+    used = dict.fromkeys(
+        row.defense.method for row in rows if not row.defense.lacks_adaptive_attack
     )
+    used.pop("not stated", None)
+    return [
+        name
+        for name in used
+        if not any(is_adaptive(r.attack) and r.defense.method == name for r in rows)
+    ]
+
+
+def attack_key(row: Row) -> AttackKey:
+    """Rows with equal keys differ in the defense and in knowing it only, and have the same
+    deletions."""
+    return row.seed, method_key(row.unlearning), method_key(without_adaptive(row.attack))
+
+
+def intervals_disjoint(before: Score, after: Score) -> bool:
+    """Whether the attack scores clearly less in `worse`: the 95 % intervals do not overlap."""
+    if before.low is None or before.high is None or after.low is None or after.high is None:
+        return False
+    return after.high < before.low if before.higher_is_better else after.low > before.high
+
+
+def _note_forgetting(inputs: NoteInputs) -> str | None:
+    utility, unlearning = inputs.row.utility, inputs.row.unlearning
+    if utility is None or shows_forgetting(utility):
+        return None
+    accuracies = f"forget accuracy {format_number(utility.forget_accuracy)}, the original's {format_number(utility.original_forget_accuracy)}"
     if unlearning.exact:
-        return f"Exact unlearning that does not show ({told}): the model tells these classes without the samples."
-    return f"It did not unlearn visibly ({told})."
+        return f"Unlearning is exact but not visible ({accuracies}): the model classifies these samples correctly without having seen them."
+    return f"Unlearning is not visible ({accuracies})."
 
 
-def _useless(beside: Beside) -> str | None:
-    utility = beside.row.utility
+def _note_utility(inputs: NoteInputs) -> str | None:
+    utility = inputs.row.utility
     if utility is None:
-        return "The utility of these released models is not known, so a low score here counts for nothing."
-    if useful(utility):
+        return "The utility of the released models is unknown, so a low score is meaningless."
+    if retains_utility(utility):
         return None
     return (
-        f"The released models lost their use (test accuracy {number(utility.test_accuracy)}, the original's "
-        f"{number(utility.original_test_accuracy)}): leaking less that way is no win."
+        f"The released models are no longer useful (test accuracy {format_number(utility.test_accuracy)}, original "
+        f"{format_number(utility.original_test_accuracy)}): a lower score is meaningless."
     )
 
 
-def _defense(beside: Beside) -> str | None:
-    row, undefended = beside.row, beside.undefended
+def _note_defense(inputs: NoteInputs) -> str | None:
+    row, undefended = inputs.row, inputs.undefended
     if row.defense.method in ("none", "not stated"):
         return None
-    name = main_metric(row.metrics)
+    name = find_main_metric(row.metrics)
     if undefended is None or name is None or name not in undefended.metrics:
-        return "The same attack on the undefended models is not here, so what the defense did cannot be told."
+        return "The same attack on the undefended models is missing, so the effect of the defense is unknown."
     now, before = row.metrics[name], undefended.metrics[name]
     if undefended.finding.outcome == "not_seen":
-        return f"There was no leak to lower: without a defense the attack was already at the null ({scored(before)})."
+        return f"There was no leak to reduce: without a defense the attack already scored at its baseline ({format_score(before)})."
     if now.mean == before.mean or (now.mean > before.mean) == now.higher_is_better:
-        return f"The defense did not lower the score: {scored(now)}, without it {scored(before)}.{_too_weak(row)}"
-    if not apart(before, now):
+        return f"The defense did not reduce the score: {format_score(now)}, without it {format_score(before)}.{_explain_too_weak(row)}"
+    if not intervals_disjoint(before, now):
         return (
-            f"Lower than without a defense ({scored(before)}), but the two 95 % intervals overlap: at n = {now.n} "
-            f"that is no difference shown.{_too_weak(row)}"
+            f"Lower than without a defense ({format_score(before)}), but the two 95 % intervals overlap: at n = {now.n} "
+            f"the difference is not significant.{_explain_too_weak(row)}"
         )
     if row.finding.outcome == "not_seen":
-        return _by_whom(beside)
-    return f"The defense lowered the score (without it {scored(before)}), but not to the null.{_too_weak(row)}"
+        return _describe_reduction(inputs)
+    return f"The defense reduced the score (without it {format_score(before)}), but not to the baseline.{_explain_too_weak(row)}"
 
 
-def _by_whom(beside: Beside) -> str:
-    """What an attack that was brought down to its null says of the defense."""
-    row = beside.row
-    if knows(row.attack):
-        return "Lowered, also against an attacker who knows the defense, by the one counter that is known here."
-    if row.defense.counterless:
-        return "Lowered. No way to make use of knowing this defense is known here."
-    knowing = next((one for one in beside.alike if knows(one.attack)), None)
-    if knowing is None:
-        return "Lowered, against an attacker who does not know the defense; one who knows it may still succeed."
-    name = main_metric(knowing.metrics)
-    got = f" gets {scored(knowing.metrics[name])}" if name else ""
-    stands = {"leak": "and it leaks", "inconclusive": "which is not decided", "not_seen": "and no leak was seen there"}
-    told = stands[knowing.finding.outcome]
-    return f"Lowered, against an attacker who does not know the defense; one who knows it{got}, {told}."
+def _describe_reduction(inputs: NoteInputs) -> str:
+    """What an attack that was brought down to its baseline says of the defense."""
+    row = inputs.row
+    if is_adaptive(row.attack):
+        return "Reduced, also against the adaptive attack that is implemented for this defense."
+    if row.defense.lacks_adaptive_attack:
+        return "Reduced. No adaptive attack on this defense is known."
+    adaptive = next((one for one in inputs.same_attack if is_adaptive(one.attack)), None)
+    if adaptive is None:
+        return "Reduced for an attacker unaware of the defense; an adaptive attacker may still succeed."
+    name = find_main_metric(adaptive.metrics)
+    score_text = f" still scores {format_score(adaptive.metrics[name])}" if name else ""
+    outcome_words = {
+        "leak": "(leak)",
+        "inconclusive": "(inconclusive)",
+        "not_seen": "(no leak seen)",
+    }
+    outcome_text = outcome_words[adaptive.finding.outcome]
+    return f"Reduced for an attacker unaware of the defense; an adaptive attacker{score_text} {outcome_text}."
 
 
-def _fetched(beside: Beside) -> str | None:
-    draws = beside.row.defense.params.get("draws")
-    if not knows(beside.row.attack) or not isinstance(draws, int) or draws < 2:
+def _note_averaging(inputs: NoteInputs) -> str | None:
+    releases_averaged = inputs.row.defense.params.get("releases_averaged")
+    if (
+        not is_adaptive(inputs.row.attack)
+        or not isinstance(releases_averaged, int)
+        or releases_averaged < 2
+    ):
         return None
-    return f"This attacker averages {draws} fetches of the release, which assumes that each has noise of its own."
+    return (
+        f"This attacker averages {releases_averaged} releases, assuming independent noise in each."
+    )
 
 
-def _too_weak(row: Row) -> str:
+def _explain_too_weak(row: Row) -> str:
     """Why a chosen strength was not a higher one."""
     strength = row.defense.strength
     if strength is None or row.finding.outcome != "leak":
         return ""
-    return f" Its {strength.name} {strength.value:g} is {strength.why}; against this attack that is too weak."
+    return f" Its {strength.name} {strength.value:g} is {strength.reason}; it is too weak against this attack."
 
 
-def _of_kind(beside: Beside) -> str | None:
-    return " ".join(text for kind in kinds() if (text := kind.note(beside.row))) or None
+def _note_kind(inputs: NoteInputs) -> str | None:
+    return " ".join(text for kind in list_kinds() if (text := kind.write_note(inputs.row))) or None
 
 
-RULES: tuple[Callable[[Beside], str | None], ...] = (_forgets_nothing, _useless, _defense, _of_kind, _fetched)
+RULES: tuple[Callable[[NoteInputs], str | None], ...] = (
+    _note_forgetting,
+    _note_utility,
+    _note_defense,
+    _note_kind,
+    _note_averaging,
+)

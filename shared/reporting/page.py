@@ -10,33 +10,34 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from shared.reporting import charts, numbers
-from shared.reporting.as_yaml import shortened, to_yaml
-from shared.reporting.curves import attacks_of, curve, leak_of, settings_of
+from shared.reporting import charts, formatting
+from shared.reporting.as_yaml import shorten_choices, to_yaml
+from shared.reporting.curves import attacks_of, draw_curve, leak_of, settings_of
 from shared.reporting.drawing import ScoreAxis
-from shared.reporting.evaluations import identity
+from shared.reporting.evaluations import method_key
 from shared.reporting.findings import RULES
-from shared.reporting.glance import OUTCOMES, Line, overview
-from shared.reporting.kind import ReportedKind, View
-from shared.reporting.kinds import baseline_names, kinds, metric_name
+from shared.reporting.formatting import Names, list_columns, matches_attack
+from shared.reporting.kinds import collect_baseline_names, get_metric_name, list_kinds
 from shared.reporting.models import Defense, Method, Missing, Report, Row
-from shared.reporting.numbers import Names, columns_of, shows
+from shared.reporting.overview import OUTCOMES, ReleaseLine, build_overview
 from shared.reporting.pictures import Gallery
-from shared.reporting.row_charts import Chart, point_of
-from shared.reporting.threats import never, threats
+from shared.reporting.reported_kind import ReportedKind, View
+from shared.reporting.row_charts import Chart, build_point
+from shared.reporting.threat_models import describe_never_given, describe_threat_models
 
 TEMPLATES = Path(__file__).parent / "templates"
-LEVELS = {
+LEVEL_NAMES = {
     "leaks": "Leaks",
     "reduced": "Reduced by a defense",
     "no_leak_seen": "No leak seen",
     "inconclusive": "Inconclusive",
 }
-MANY = 40  # points on one chart beyond which only the first seed is drawn
+MAX_POINTS = 40  # points on one chart beyond which only the first seed is drawn
 
 
-def render(report: Report, galleries: Sequence[Gallery]) -> str:
-    """The page. Equal reports and pictures give equal pages; everything of the user's is escaped."""
+def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
+    """The page. Equal reports and pictures give equal pages; everything of the user's is
+    escaped."""
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(TEMPLATES),
@@ -44,107 +45,129 @@ def render(report: Report, galleries: Sequence[Gallery]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(data=data, name_of_metric=metric_name)
+    environment.filters.update(data=encode_data_url, name_of_metric=get_metric_name)
     names = Names(report.rows)
-    lines = overview(report.rows, names)
+    lines = build_overview(report.rows, names)
     view = View(report, [(line.mark, row) for line in lines for row in line.rows], names, galleries)
     context: dict[str, Any] = {
         "report": report,
         "style": Markup((TEMPLATES / "report.css").read_text()),  # noqa: S704 - a file of ours
-        "level": LEVELS[report.verdict.level],
+        "level": LEVEL_NAMES[report.verdict.level],
         "outcomes": OUTCOMES,
-        "facts": facts(report),
+        "facts": list_facts(report),
         "names": names,
-        "n": numbers,
-        "short": baseline_names(),
+        "n": formatting,
+        "short": collect_baseline_names(),
         "leak_of": leak_of,
         "lines": lines,
-        "missing": missing(report.missing),
-        "attacks": [names(attack) for attack in columns_of(report.rows)],
-        "tradeoffs": tradeoffs(report.rows, lines, names),
+        "missing": group_missing(report.missing),
+        "attacks": [names(attack) for attack in list_columns(report.rows)],
+        "tradeoffs": draw_tradeoffs(report.rows, lines, names),
         "curves": [
-            (sweep, settings_of(sweep), [(attack, curve(sweep, attack)) for attack in attacks_of(sweep)])
+            (
+                sweep,
+                settings_of(sweep),
+                [(attack, draw_curve(sweep, attack)) for attack in attacks_of(sweep)],
+            )
             for sweep in report.sweeps
         ],
-        "sections": [kind.section(view) for kind in kinds()],
-        "threats": threats(report.rows, names),
-        "never": never(report.rows),
-        "defenses": defenses(report.rows),
+        "sections": [kind.build_section(view) for kind in list_kinds()],
+        "threats": describe_threat_models(report.rows, names),
+        "never": describe_never_given(report.rows),
+        "defenses": list_defenses(report.rows),
         "rules": RULES,
-        "yaml": to_yaml(shortened(report.provenance.audit)),
+        "yaml": to_yaml(shorten_choices(report.provenance.audit)),
         "tested": report.provenance.self_test,
-        "terms": [term for kind in kinds() for term in kind.terms],
-        "with_baselines": {kind.metric for kind in kinds() if kind.lists_baselines},
+        "terms": [term for kind in list_kinds() for term in kind.terms],
+        "with_baselines": {kind.metric for kind in list_kinds() if kind.lists_baselines},
     }
     return environment.get_template("report.html").render(context)
 
 
-def data(png: bytes) -> str:
+def encode_data_url(png: bytes) -> str:
     """An image as an address that needs no network."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def facts(report: Report) -> list[tuple[str, str]]:
+def list_facts(report: Report) -> list[tuple[str, str]]:
     """What was audited, in a line."""
     audit, rows = report.provenance.audit, report.rows
-    told = [("Data set", _choice(audit["dataset"])), ("Architecture", _choice(audit["model"]))]
+    listed_facts = [
+        ("Data set", _name_choice(audit["dataset"])),
+        ("Architecture", _name_choice(audit["model"])),
+    ]
     if "size" in audit.get("train", {}):
-        told.append(("Training set", f"N = {audit['train']['size']}"))
+        listed_facts.append(("Training set", f"N = {audit['train']['size']}"))
     if rows:
         sizes = sorted({(row.deletions, row.size) for row in rows})
-        told.append(("Deletions", "; ".join(f"{d} of k = {k}" for d, k in sizes)))
+        listed_facts.append(("Deletions", "; ".join(f"{d} of k = {k}" for d, k in sizes)))
     seeds = audit.get("seeds", [0])
-    told.append(("Seeds", ", ".join(str(seed) for seed in seeds[:8]) + (" …" if len(seeds) > 8 else "")))
-    told.append(("Rows", f"{len(rows)} measured, {len(report.missing)} missing"))
-    return told
+    listed_facts.append(
+        ("Seeds", ", ".join(str(seed) for seed in seeds[:8]) + (" …" if len(seeds) > 8 else ""))
+    )
+    listed_facts.append(("Rows", f"{len(rows)} measured, {len(report.missing)} missing"))
+    return listed_facts
 
 
-def _choice(value: Any) -> str:
+def _name_choice(value: Any) -> str:
     return value if isinstance(value, str) else str(value["name"])
 
 
-def missing(ones: Sequence[Missing]) -> list[tuple[Missing, str]]:
+def group_missing(rows: Sequence[Missing]) -> list[tuple[Missing, str]]:
     """Missing rows that differ in their seed alone, together: one of them, and all seeds."""
     alike: dict[str, list[Missing]] = {}
-    for one in ones:
+    for one in rows:
         alike.setdefault(one.model_dump_json(exclude={"seed"}), []).append(one)
     return [(same[0], ", ".join(str(one.seed) for one in same)) for same in alike.values()]
 
 
-def tradeoffs(rows: Sequence[Row], lines: Sequence[Line], names: Names) -> list[Chart]:
-    """One chart for each attack whose kind has one: its score against the releases' test accuracy."""
-    charted = []
-    for attack in columns_of(rows):
-        for kind in kinds():
-            if kind.tradeoff is not None and (chart := _tradeoff(kind, kind.tradeoff, attack, lines, names)):
-                charted.append(chart)
-    return charted
+def draw_tradeoffs(rows: Sequence[Row], lines: Sequence[ReleaseLine], names: Names) -> list[Chart]:
+    """One chart for each attack whose kind has one: its score against the releases' test
+    accuracy."""
+    drawn_charts = []
+    for attack in list_columns(rows):
+        for kind in list_kinds():
+            if kind.tradeoff is not None and (
+                chart := _draw_tradeoff(kind, kind.tradeoff, attack, lines, names)
+            ):
+                drawn_charts.append(chart)
+    return drawn_charts
 
 
-def _tradeoff(kind: ReportedKind, score_name: str, attack: Method, lines: Sequence[Line], names: Names) -> Chart | None:
+def _draw_tradeoff(
+    kind: ReportedKind, score_name: str, attack: Method, lines: Sequence[ReleaseLine], names: Names
+) -> Chart | None:
     metric = kind.metric
     of_all = [
         (line.mark, row)
         for line in lines
         for row in line.rows
-        if shows(row, attack) and metric in row.metrics and row.utility
+        if matches_attack(row, attack) and metric in row.metrics and row.utility
     ]
     of_first = [(mark, row) for mark, row in of_all if row.seed == of_all[0][1].seed]
-    drawn = of_first if len(of_all) > MANY else of_all
+    drawn = of_first if len(of_all) > MAX_POINTS else of_all
     if not drawn:
         return None
-    nulls = [null for _, row in drawn if (null := row.metrics[metric].null) is not None]
+    baselines = [
+        baseline for _, row in drawn if (baseline := row.metrics[metric].baseline) is not None
+    ]
     originals = [row.utility.original_test_accuracy for _, row in drawn if row.utility]
-    points = [point_of(mark, row, metric, names) for mark, row in drawn]
+    points = [build_point(mark, row, metric, names) for mark, row in drawn]
     score = drawn[0][1].metrics[metric]
-    drawing = charts.tradeoff(points, nulls, originals, ScoreAxis(score_name, score.unit, score.higher_is_better))
+    drawing = charts.draw_tradeoff(
+        points, baselines, originals, ScoreAxis(score_name, score.unit, score.higher_is_better)
+    )
     return Chart(names(attack), metric, drawing, drawn, len(drawn) < len(of_all))
 
 
-def defenses(rows: Sequence[Row]) -> list[tuple[Method, Defense, int]]:
+def list_defenses(rows: Sequence[Row]) -> list[tuple[Method, Defense, int]]:
     """Every release with a defense: unlearning, defense, seed."""
     released = {
-        (identity(row.unlearning), identity(row.defense), row.seed): (row.unlearning, row.defense, row.seed)
+        (method_key(row.unlearning), method_key(row.defense), row.seed): (
+            row.unlearning,
+            row.defense,
+            row.seed,
+        )
         for row in rows
         if row.defense.method not in ("none", "not stated")
     }

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from shared.reporting.evaluations import identity
+from shared.reporting.evaluations import method_key
+from shared.reporting.formatting import format_number
 from shared.reporting.models import Defense, Method, Row, Unlearning
-from shared.reporting.numbers import number
 
 Key = tuple[int, tuple[str, str], tuple[str, str], tuple[str, str]]
 
@@ -19,19 +19,21 @@ class Picture:
 
     truth: bytes
     reconstruction: bytes
-    null: bytes
+    baseline: bytes
     psnr: float
-    null_psnr: float
+    baseline_psnr: float
     rank: int | None = None
     class_name: str | None = None
 
     @property
     def caption(self) -> str:
-        """`26.1 dB, null 13.0 dB`."""
-        return f"{number(self.psnr, 'dB')}, null {number(self.null_psnr, 'dB')}"
+        """`26.1 dB, baseline 13.0 dB`."""
+        return (
+            f"{format_number(self.psnr, 'dB')}, baseline {format_number(self.baseline_psnr, 'dB')}"
+        )
 
 
-class Keyed(Protocol):
+class HasRowKey(Protocol):
     """What tells of one attack on one release."""
 
     @property
@@ -44,9 +46,9 @@ class Keyed(Protocol):
     def attack(self) -> Method: ...
 
 
-def key_of(told: Keyed) -> Key:
+def get_row_key(item: HasRowKey) -> Key:
     """A row and its gallery have equal keys."""
-    return told.seed, identity(told.unlearning), identity(told.defense), identity(told.attack)
+    return item.seed, method_key(item.unlearning), method_key(item.defense), method_key(item.attack)
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,15 @@ class Gallery:
     table: bool = False  # each is a row of a table, drawn as bars
 
 
-K = TypeVar("K", bound=Keyed)
+K = TypeVar("K", bound=HasRowKey)
 
 
-def shown(rows: Sequence[Row], galleries: Sequence[K]) -> list[tuple[Row, K]]:
+def select_galleries(rows: Sequence[Row], galleries: Sequence[K]) -> list[tuple[Row, K]]:
     """One gallery for each attack on each release: the first seed's that has pictures."""
-    by_key: Mapping[Key, K] = {key_of(gallery): gallery for gallery in galleries}
+    by_key: Mapping[Key, K] = {get_row_key(gallery): gallery for gallery in galleries}
     first: dict[Key, tuple[Row, K]] = {}
     for row in rows:
-        key = key_of(row)
+        key = get_row_key(row)
         if key in by_key:
             first.setdefault((0, *key[1:]), (row, by_key[key]))
     return list(first.values())

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from shared.reporting import charts, numbers
+from shared.reporting import charts, formatting
 from shared.reporting.drawing import Point
-from shared.reporting.evaluations import identity
-from shared.reporting.glance import OUTCOMES
+from shared.reporting.evaluations import method_key
+from shared.reporting.formatting import Names
 from shared.reporting.models import Row, Score
-from shared.reporting.numbers import Names
+from shared.reporting.overview import OUTCOMES
 
-Marked = Sequence[tuple[str, Row]]
+NumberedRows = Sequence[tuple[str, Row]]
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class Chart:
     attack: str
     metric: str
     drawing: Markup
-    rows: Marked
+    rows: NumberedRows
     first_seed_only: bool = False
 
 
 @dataclass(frozen=True)
 class ShareChart:
-    """Shares on one axis from 0 to 1: `band` is what chance gives, `baseline` that of a score that names none."""
+    """Shares on one axis from 0 to 1: `band` is what chance gives, `baseline` that of a score that
+    names none."""
 
     metric: str
     axis: str
@@ -39,32 +40,34 @@ class ShareChart:
     band: Callable[[Score], tuple[float, float]]
 
 
-def draw_shares(rows: Marked, chart: ShareChart, names: Names) -> Markup:
+def draw_shares(rows: NumberedRows, chart: ShareChart, names: Names) -> Markup:
     """Each row's share with its interval, beside the band."""
     strips = []
     for mark, row in rows:
         score = row.metrics[chart.metric]
-        point = point_of(mark, row, chart.metric, names, across=True)
-        null = chart.baseline if score.null is None else score.null
-        name, words = _name(row, rows, names), numbers.scored(score)
-        strips.append(charts.Strip(mark, name, words, chart.band(score), null, point))
-    return charts.strips(strips, chart.axis, chart.title)
+        point = build_point(mark, row, chart.metric, names, across=True)
+        baseline = chart.baseline if score.baseline is None else score.baseline
+        name, words = _name_row(row, rows, names), formatting.format_score(score)
+        strips.append(charts.Strip(mark, name, words, chart.band(score), baseline, point))
+    return charts.draw_strips(strips, chart.axis, chart.title)
 
 
-def point_of(mark: str, row: Row, metric: str, names: Names, across: bool = False) -> Point:
+def build_point(mark: str, row: Row, metric: str, names: Names, across: bool = False) -> Point:
     """A row's score against the released models' test accuracy, or, `across`, along the axis."""
     score, utility = row.metrics[metric], row.utility
     title = (
-        f"{mark}: {names(row.unlearning)}, {names(row.defense)}, seed {row.seed}: {numbers.scored(score)}, "
+        f"{mark}: {names(row.unlearning)}, {names(row.defense)}, seed {row.seed}: {formatting.format_score(score)}, "
         f"{OUTCOMES[row.finding.outcome].lower()}"
     )
     x = score.mean if across or utility is None else utility.test_accuracy
     return Point(mark, x, score.mean, score.low, score.high, row.finding.outcome, title)
 
 
-def _name(row: Row, among: Marked, names: Names) -> str:
+def _name_row(row: Row, among: NumberedRows, names: Names) -> str:
     """The row in words, with its attack and its seed where others have another."""
-    told = [names.choice(row.unlearning), names.choice(row.defense)]
-    told += [names(row.attack)] if len({identity(other.attack) for _, other in among}) > 1 else []
-    told += [f"seed {row.seed}"] if len({other.seed for _, other in among}) > 1 else []
-    return ", ".join(told)
+    words = [names.name_choice(row.unlearning), names.name_choice(row.defense)]
+    words += (
+        [names(row.attack)] if len({method_key(other.attack) for _, other in among}) > 1 else []
+    )
+    words += [f"seed {row.seed}"] if len({other.seed for _, other in among}) > 1 else []
+    return ", ".join(words)

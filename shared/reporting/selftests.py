@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from shared.choices import validated
 from shared.errors import InvalidRequest
+from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import parse_json
 from shared.reporting.models import SelfTest
 
@@ -20,4 +20,6 @@ def read_self_test(data: bytes, role: str) -> SelfTest:
     value = parse_json(data, role, field)
     if not isinstance(value, dict):
         raise InvalidRequest(f"{role} must be an object", field)
-    return validated(SelfTest, value | {"digest": hashlib.sha256(data).hexdigest()}, role, field)
+    return validate_model(
+        SelfTest, value | {"digest": hashlib.sha256(data).hexdigest()}, role, field
+    )

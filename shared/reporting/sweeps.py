@@ -1,4 +1,5 @@
-"""A defense at several strengths: the curve of leakage, use and forgetting, and the setting to operate at."""
+"""A defense at several strengths: the curve of leakage, use and forgetting, and the setting to
+operate at."""
 
 from __future__ import annotations
 
@@ -8,23 +9,23 @@ from statistics import fmean
 
 from pydantic import Field
 
-from shared.choices import validated
-from shared.evaluation import WIDEST, Part, Share
+from shared.evaluation import WIDEST, FrozenModel, Share
 from shared.jobs.spec import AuditSpec
-from shared.reporting.evaluations import identity
-from shared.reporting.findings import KEEPS, recalls
-from shared.reporting.glance import OUTCOMES, WORST_FIRST, mean_utility, worst
-from shared.reporting.kinds import main_metric
+from shared.plugin_ref import validate_model
+from shared.reporting.evaluations import method_key
+from shared.reporting.findings import MAX_ACCURACY_LOSS, undoes_unlearning
+from shared.reporting.formatting import join_words, list_columns, matches_attack
+from shared.reporting.kinds import find_main_metric
 from shared.reporting.models import Leak, Method, Missing, Row, Setting, Sweep
-from shared.reporting.numbers import columns_of, listed, shows
+from shared.reporting.overview import OUTCOMES, WORST_FIRST, average_utility, find_worst_outcome
 
-FEWEST = 3  # settings that make a curve
+MIN_SETTINGS = 3  # settings that make a curve
 
 
-class Budget(Part):
+class Budget(FrozenModel):
     """What the audit lets a defense cost."""
 
-    max_accuracy_cost: Share = Field(KEEPS, strict=True)
+    max_accuracy_cost: Share = Field(MAX_ACCURACY_LOSS, strict=True)
 
 
 @dataclass(frozen=True)
@@ -36,46 +37,49 @@ class Option:
     incomplete: bool  # whether an attack on it is missing, which may leak
 
 
-def sweeps(rows: Sequence[Row], missing: Sequence[Missing], spec: AuditSpec) -> list[Sweep]:
+def build_sweeps(rows: Sequence[Row], missing: Sequence[Missing], spec: AuditSpec) -> list[Sweep]:
     """One for each unlearning method and defense of which several strengths were released.
 
     Raises:
         InvalidRequest: what a defense may cost is no share.
     """
-    budget = validated(Budget, spec.defend, "audit.defend", "params.audit").max_accuracy_cost
-    found = []
-    for unlearning in {identity(row.unlearning): row.unlearning for row in rows}.values():
-        of_one = [row for row in rows if identity(row.unlearning) == identity(unlearning)]
-        bare = [row for row in of_one if row.defense.method == "none"]
-        for defense in dict.fromkeys(row.defense.method for row in of_one):
-            released = [row for row in of_one if row.defense.method == defense]
-            strength = _strength(released)
+    budget = validate_model(Budget, spec.defend, "audit.defend", "params.audit").max_accuracy_cost
+    built = []
+    for unlearning in {method_key(row.unlearning): row.unlearning for row in rows}.values():
+        method_rows = [row for row in rows if method_key(row.unlearning) == method_key(unlearning)]
+        undefended = [row for row in method_rows if row.defense.method == "none"]
+        for defense in dict.fromkeys(row.defense.method for row in method_rows):
+            released = [row for row in method_rows if row.defense.method == defense]
+            strength = _find_strength(released)
             if strength is None:
                 continue
-            attacks = columns_of(released)
+            attacks = list_columns(released)
             options = []
-            for group in _by_value(released, strength):
-                setting = _setting(group, attacks, strength, bare)
+            for group in _group_by_setting(released, strength):
+                setting = _build_setting(group, attacks, strength, undefended)
                 incomplete = len(setting.leaks) < len(attacks) or _lacks_attack(group[0], missing)
-                options.append(Option(setting, recalls(group, bare), incomplete))
-            point, why = _operating_point(options, budget)
-            found.append(
+                options.append(Option(setting, undoes_unlearning(group, undefended), incomplete))
+            point, why = _choose_operating_point(options, budget)
+            built.append(
                 Sweep(
                     unlearning=unlearning,
                     defense=defense,
                     strength=strength,
                     max_accuracy_cost=budget,
                     settings=[option.setting for option in options],
-                    undefended=_setting(bare, attacks, None, bare) if bare else None,
+                    undefended=_build_setting(undefended, attacks, None, undefended)
+                    if undefended
+                    else None,
                     operating_point=point,
-                    why=why,
+                    reason=why,
                 )
             )
-    return found
+    return built
 
 
-def _strength(rows: Sequence[Row]) -> str | None:
-    """The one numeric parameter in which the releases of a defense differ, if they are enough for a curve."""
+def _find_strength(rows: Sequence[Row]) -> str | None:
+    """The one numeric parameter in which the releases of a defense differ, if they are enough for a
+    curve."""
     params = [row.defense.params for row in rows]
     differing = {name for p in params for name in p if any(q.get(name) != p[name] for q in params)}
     if len(differing) != 1:
@@ -83,7 +87,7 @@ def _strength(rows: Sequence[Row]) -> str | None:
     (name,) = differing
     values = [p.get(name) for p in params]
     numeric = all(_is_strength(value) for value in values)
-    return name if numeric and len({*values}) >= FEWEST else None
+    return name if numeric and len({*values}) >= MIN_SETTINGS else None
 
 
 def _is_strength(value: object) -> bool:
@@ -91,55 +95,64 @@ def _is_strength(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= WIDEST
 
 
-def _by_value(rows: Sequence[Row], strength: str) -> list[list[Row]]:
+def _group_by_setting(rows: Sequence[Row], strength: str) -> list[list[Row]]:
     """Rows of each setting, the weakest first."""
     values = sorted({row.defense.params[strength] for row in rows})
     return [[row for row in rows if row.defense.params[strength] == value] for value in values]
 
 
-def _setting(rows: Sequence[Row], attacks: Sequence[Method], strength: str | None, bare: Sequence[Row]) -> Setting:
+def _build_setting(
+    rows: Sequence[Row], attacks: Sequence[Method], strength: str | None, undefended: Sequence[Row]
+) -> Setting:
     """All attacks and seeds on one release. Without a defense who knows it gets what all get."""
     leaks = []
     for attack in attacks:
-        own = [row for row in rows if shows(row, attack)]
-        metric = main_metric(own[0].metrics) if own else None
+        own = [row for row in rows if matches_attack(row, attack)]
+        metric = find_main_metric(own[0].metrics) if own else None
         scores = [row.metrics[metric] for row in own if metric in row.metrics]
         if metric is None or not scores:
             continue
-        alone = scores[0] if len(scores) == 1 else None  # an interval over seeds is not that of one
-        nulls = [score.null for score in scores if score.null is not None]
+        # an interval over seeds is not that of one
+        only_score = scores[0] if len(scores) == 1 else None
+        baselines = [score.baseline for score in scores if score.baseline is not None]
         leaks.append(
             Leak(
                 attack=attack,
                 metric=metric,
                 unit=scores[0].unit,
                 higher_is_better=scores[0].higher_is_better,
-                outcome=worst([row.finding for row in own]),
+                outcome=find_worst_outcome([row.finding for row in own]),
                 mean=fmean(score.mean for score in scores),
-                low=alone.low if alone else min(score.mean for score in scores),
-                high=alone.high if alone else max(score.mean for score in scores),
-                null=fmean(nulls) if nulls else None,
+                low=only_score.low if only_score else min(score.mean for score in scores),
+                high=only_score.high if only_score else max(score.mean for score in scores),
+                baseline=fmean(baselines) if baselines else None,
                 n=sum(score.n for score in scores),
             )
         )
-    use, before = mean_utility(rows), mean_utility(bare)
+    utility, undefended_utility = average_utility(rows), average_utility(undefended)
     return Setting(
         value=rows[0].defense.params[strength] if strength else None,
         leaks=leaks,
-        test_accuracy=use.test_accuracy if use else None,
-        forget_accuracy=use.forget_accuracy if use else None,
-        accuracy_cost=before.test_accuracy - use.test_accuracy if use and before else None,
+        test_accuracy=utility.test_accuracy if utility else None,
+        forget_accuracy=utility.forget_accuracy if utility else None,
+        accuracy_cost=undefended_utility.test_accuracy - utility.test_accuracy
+        if utility and undefended_utility
+        else None,
     )
 
 
 def _lacks_attack(row: Row, missing: Sequence[Missing]) -> bool:
     """Whether an attack on the release of a row did not arrive, of whatever seed."""
-    release = identity(row.unlearning), identity(row.defense)
-    return any(one.attack and (identity(one.unlearning), identity(one.defense)) == release for one in missing)
+    release = method_key(row.unlearning), method_key(row.defense)
+    return any(
+        one.attack and (method_key(one.unlearning), method_key(one.defense)) == release
+        for one in missing
+    )
 
 
-def _operating_point(options: Sequence[Option], budget: float) -> tuple[float | None, str]:
-    """The setting within the budget that forgets and whose worst attack leaks least, and of those the weakest.
+def _choose_operating_point(options: Sequence[Option], budget: float) -> tuple[float | None, str]:
+    """The setting within the budget that forgets and whose worst attack leaks least, and of those
+    the weakest.
 
     One that an attack is missing of is left out: what is missing may leak.
     """
@@ -147,13 +160,13 @@ def _operating_point(options: Sequence[Option], budget: float) -> tuple[float | 
     known = [(option, cost) for option, cost in costs if cost is not None]
     if not known:
         return None, "What the settings cost is not known: no undefended release to compare with."
-    payable = [option for option, cost in known if cost <= budget + 1e-9]
-    if not payable:
+    affordable = [option for option, cost in known if cost <= budget + 1e-9]
+    if not affordable:
         return None, (
             f"Every setting costs more than {100 * budget:g} points of test accuracy; the cheapest costs "
             f"{100 * min(cost for _, cost in known):.1f}."
         )
-    forgetting = [option for option in payable if not option.recalled]
+    forgetting = [option for option in affordable if not option.recalled]
     if not forgetting:
         return (
             None,
@@ -162,19 +175,28 @@ def _operating_point(options: Sequence[Option], budget: float) -> tuple[float | 
     left_out = _left_out([option.setting for option in forgetting if option.incomplete])
     complete = [option.setting for option in forgetting if not option.incomplete]
     if not complete:
-        return None, f"No setting that is payable and forgets was attacked by all attacks.{left_out}"
+        return (
+            None,
+            f"No setting that is payable and forgets was attacked by all attacks.{left_out}",
+        )
 
-    def harm(setting: Setting) -> tuple[int, int]:
+    def rank_harm(setting: Setting) -> tuple[int, int]:
         outcomes = [WORST_FIRST.index(leak.outcome) for leak in setting.leaks]
         return -min(outcomes), sum(outcome == 0 for outcome in outcomes)
 
-    best = min(complete, key=harm)  # the first of equals: the weakest
-    told = OUTCOMES[min((leak.outcome for leak in best.leaks), key=WORST_FIRST.index)].lower()
-    leaking = harm(best)[1]
-    rest = f": {leaking} of {len(best.leaks)} attacks still leak" if leaking else f" ({told} by the worst attack)"
+    best = min(complete, key=rank_harm)  # the first of equals: the weakest
+    outcome_word = OUTCOMES[
+        min((leak.outcome for leak in best.leaks), key=WORST_FIRST.index)
+    ].lower()
+    leaking = rank_harm(best)[1]
+    rest = (
+        f": {leaking} of {len(best.leaks)} attacks still leak"
+        if leaking
+        else f" ({outcome_word} by the worst attack)"
+    )
     return best.value, (
         f"The weakest setting of those that cost at most {100 * budget:g} points of test accuracy and leak least"
-        f"{rest}. It costs {_points(best.accuracy_cost or 0.0)}. It was chosen by the attacks that "
+        f"{rest}. It costs {_format_points(best.accuracy_cost or 0.0)}. It was chosen by the attacks that "
         f"were run here: another may see more.{left_out}"
     )
 
@@ -183,10 +205,10 @@ def _left_out(settings: Sequence[Setting]) -> str:
     """Which settings are none to operate at, as something of them is missing."""
     if not settings:
         return ""
-    values = listed([f"{setting.value:g}" for setting in settings])
+    values = join_words([f"{setting.value:g}" for setting in settings])
     were, each = ("was", "it") if len(settings) == 1 else ("were", "each")
     return f" {values} {were} left out: an attack on {each} did not arrive, and what is missing may leak."
 
 
-def _points(cost: float) -> str:
+def _format_points(cost: float) -> str:
     return f"{100 * cost:.1f} points" if cost > 0 else "none"

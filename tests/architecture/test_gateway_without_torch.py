@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,14 +25,14 @@ sys.meta_path.insert(0, Blocker())
 
 import services.admin, services.cli.main, services.client, services.gateway.__main__, services.reconciler
 from pathlib import Path
-from tests.support.gateway import AN_AUDIT, GatewayInProcess
+from tests.support.gateway import AUDIT, GatewayInProcess
 import services.gateway.asgi
 
 gateway = GatewayInProcess(Path(sys.argv[1]))
 job = gateway.post()
-assert gateway.http.post("/v1/audits", json=AN_AUDIT).status_code == 202
-worker = gateway.worker()
-worker.run_all()
+assert gateway.http.post("/v1/audits", json=AUDIT).status_code == 202
+worker = gateway.make_worker()
+worker.finish_all()
 shown = gateway.http.get(f"/v1/jobs/{job['id']}").get_json()
 artifact = gateway.http.get(shown["artifacts"]["BASE"]["url"])
 assert artifact.status_code == 200, artifact.get_data()
@@ -50,7 +50,7 @@ def test_the_gateway_answers_with_torch_blocked(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

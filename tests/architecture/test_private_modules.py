@@ -1,4 +1,5 @@
-"""A module whose name starts with `_` is its folder's own: others import what the folder makes public."""
+"""A module whose name starts with `_` is its folder's own: others import what the folder makes
+public."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 
 OURS = ("services", "workers", "shared", "deploy")
 
@@ -19,7 +20,9 @@ def find_imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            above = (
+                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            )
             module = ".".join([*above, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
@@ -30,7 +33,11 @@ def find_foreign(root: Path, folders: Iterable[str]) -> Iterator[str]:
         package = ".".join(path.relative_to(root).parts[:-1])
         for line, name in find_imported(ast.parse(path.read_text()), package):
             parts = name.split(".")
-            private = [n for n, part in enumerate(parts) if part.startswith("_") and not part.startswith("__")]
+            private = [
+                n
+                for n, part in enumerate(parts)
+                if part.startswith("_") and not part.startswith("__")
+            ]
             owner = ".".join(parts[: private[0]]) if private else ""
             if parts[0] in folders and private and not f"{package}.".startswith(f"{owner}."):
                 yield f"{path.relative_to(root)}:{line}: {name}"

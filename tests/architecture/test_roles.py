@@ -1,4 +1,5 @@
-"""shared/roles.py is the only list of roles: nothing of ours spells one, and the glossary says what it says."""
+"""shared/roles.py is the only list of roles: nothing of ours spells one, and the glossary says what
+it says."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.roles import Role
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 
 OURS = ("services", "workers", "shared", "deploy")
 LIST = ROOT / "shared/roles.py"
@@ -21,12 +22,18 @@ def find_spelt(path: Path) -> Iterator[str]:
     """Where a string of the code is a role's name, or the path of an input of that role."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SPELT.fullmatch(node.value):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and SPELT.fullmatch(node.value)
+        ):
             yield f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"
 
 
 def test_a_role_is_spelt_in_the_list_alone() -> None:
-    files = [path for folder in OURS for path in sorted((ROOT / folder).rglob("*.py")) if path != LIST]
+    files = [
+        path for folder in OURS for path in sorted((ROOT / folder).rglob("*.py")) if path != LIST
+    ]
     assert len(files) > 200
     assert [place for path in files for place in find_spelt(path)] == []
 
@@ -35,14 +42,20 @@ def test_a_spelt_role_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     file = tmp_path / "stage.py"
     file.write_text(
-        '"""BASE and JUDGE."""\nA = "BASE"\nB = {"JUDGE": f"inputs.{A}"}\nC = "inputs.LABELS"\nD = "BASES"\n'
+        '"""BASE and FEATURE_NETWORK."""\nA = "BASE"\nB = {"FEATURE_NETWORK": f"inputs.{A}"}\nC = "inputs.LABELS"\nD = "BASES"\n'
     )
-    assert {place.rpartition(":")[2].strip() for place in find_spelt(file)} == {"BASE", "JUDGE", "inputs.LABELS"}
+    assert {place.rpartition(":")[2].strip() for place in find_spelt(file)} == {
+        "BASE",
+        "FEATURE_NETWORK",
+        "inputs.LABELS",
+    }
 
 
 def write_table() -> list[str]:
     """The glossary's rows."""
-    return [f"| {role} | {role.artifact_format} | {role.visibility} | {role.summary} |" for role in Role]
+    return [
+        f"| {role} | {role.artifact_format} | {role.visibility} | {role.summary} |" for role in Role
+    ]
 
 
 def test_the_glossary_has_the_list() -> None:

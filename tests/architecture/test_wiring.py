@@ -5,22 +5,24 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from deploy.local.layout import groups
-from services.cli.grids import FLAGS
-from services.cli.submitting import STAGES
+from deploy.local.layout import list_groups
+from services.cli.commands.submit import STAGE_COMMANDS
+from services.cli.input.audit_flags import FLAGS
 from shared.jobs.spec import AuditSpec
 from shared.wiring import WorkerGroup
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 from tests.support.yaml_text import load_yaml
 from workers.stages import registry
 
 WIRINGS = {plugin.name: plugin.wiring for plugin in registry if plugin.wiring is not None}
 # Fields of an audit that are about the audit itself.
-ITS_OWN = {"name", "dataset", "model", "sweep", "seeds", "fresh", "priority", "time_limit"}
+ITS_OWN = {"name", "dataset", "model", "sweep", "seeds", "no_cache", "priority", "time_limit"}
 
 
 def read_by_stages() -> set[str]:
-    named = {field for w in WIRINGS.values() for field in (w.params, w.methods, w.flag, w.seed) if field}
+    named = {
+        field for w in WIRINGS.values() for field in (w.params, w.methods, w.flag, w.seed) if field
+    }
     return named | {field for w in WIRINGS.values() for field in w.shared_params}
 
 
@@ -35,20 +37,25 @@ def test_an_audit_has_the_fields_that_stages_read_and_its_own() -> None:
 def test_the_documentation_of_an_audit_names_the_stage_of_each_field_of_parameters() -> None:
     told = re.sub(r"\s+", " ", AuditSpec.__doc__ or "")
     fields, stages = (
-        re.split(r", | and ", part) for part in re.findall(r"`pretrain`.*?`evaluate`|pretrain, .*?evaluate,", told)
+        re.split(r", | and ", part)
+        for part in re.findall(r"`pretrain`.*?`evaluate`|pretrain, .*?evaluate,", told)
     )
     told_of = dict(zip((f.strip("`") for f in fields), (s.strip(",") for s in stages), strict=True))
     assert told_of == {w.params: name for name, w in WIRINGS.items() if w.params}
 
 
 def test_every_field_of_an_audit_has_a_flag_and_those_of_parameters_are_merged() -> None:
-    assert {flag.fills for flag in FLAGS} == set(AuditSpec.model_fields)
-    assert {flag.fills for flag in FLAGS if flag.merges} == {w.params for w in WIRINGS.values() if w.params}
+    assert {flag.target_field for flag in FLAGS} == set(AuditSpec.model_fields)
+    assert {flag.target_field for flag in FLAGS if flag.merges} == {
+        w.params for w in WIRINGS.values() if w.params
+    }
 
 
 def test_a_verb_is_a_stage_with_its_kind_of_methods() -> None:
     """A stage without a verb is run by `palimpsest submit`."""
-    assert {name: kind for name, (_, kind) in STAGES.items()}.items() <= {p.name: p.methods for p in registry}.items()
+    assert {name: kind for name, (_, kind) in STAGE_COMMANDS.items()}.items() <= {
+        p.name: p.methods for p in registry
+    }.items()
 
 
 def declared(group: WorkerGroup) -> set[str]:
@@ -56,7 +63,9 @@ def declared(group: WorkerGroup) -> set[str]:
 
 
 def test_workers_are_started_by_the_groups_that_stages_name() -> None:
-    assert {name: set(stages) for name, stages in groups().items()} == {g.value: declared(g) for g in WorkerGroup}
+    assert {name: set(stages) for name, stages in list_groups().items()} == {
+        g.value: declared(g) for g in WorkerGroup
+    }
 
 
 def test_a_group_of_compose_serves_the_stages_that_name_it() -> None:

@@ -11,18 +11,18 @@ import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from shared.ml.tensors import write_tensors
-from tests.support.browser import chromium
+from tests.support.chromium import find_chromium
 from tests.support.reports import (
     LEAK,
-    NOTHING,
-    audit,
-    defense,
-    found,
-    images,
-    labels,
-    membership,
-    planned_rows,
-    utility,
+    NO_LEAK,
+    load_evaluations,
+    make_audit,
+    make_defense,
+    make_image_evaluation,
+    make_label_evaluation,
+    make_membership_evaluation,
+    make_utility_evaluation,
+    plan_rows,
 )
 from workers.context import JobContext
 from workers.stages.report import ReportParams, run
@@ -30,7 +30,8 @@ from workers.stages.report import ReportParams, run
 pytestmark = pytest.mark.timeout(3600)  # the browser may have to be installed
 LONG = "<script>document.title='taken'</script>" + "W" * 150
 
-# Contrast of every piece of text with the nearest background that is painted behind it, as WCAG 2 defines it.
+# Contrast of every piece of text with the nearest background that is painted behind it, as WCAG 2
+# defines it.
 FAINT = """() => {
   const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = (colour) => {
@@ -59,32 +60,37 @@ FAINT = """() => {
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with everything in it: leaks, a defense, labels, members, pictures, missing rows, a hostile name."""
-    pruned = defense("pruning", strength=0.3)
-    spec = audit(
+    """A report with everything in it: leaks, a defense, labels, members, pictures, missing rows, a
+    hostile name."""
+    pruned = make_defense("pruning", strength=0.3)
+    spec = make_audit(
         name=LONG[:200],
         unlearning=["gradient_ascent", "retrain"],
         defenses=["none", "pruning"],
         attacks=["feature_recovery", "label_inference", "membership_difference"],
     )
     evaluations = [
-        images(**LEAK),
-        images(**NOTHING, released=pruned),
-        labels(8, (0.68, 1.0)),
-        labels(3, (0.14, 0.69), released=pruned),
-        membership((0.9, 0.7, 0.98)),
-        membership((0.5, 0.3, 0.7), 0.5, released=pruned),
-        utility(),
-        utility(released=pruned),
+        make_image_evaluation(**LEAK),
+        make_image_evaluation(**NO_LEAK, released=pruned),
+        make_label_evaluation(8, (0.68, 1.0)),
+        make_label_evaluation(3, (0.14, 0.69), released=pruned),
+        make_membership_evaluation((0.9, 0.7, 0.98)),
+        make_membership_evaluation((0.5, 0.3, 0.7), 0.5, released=pruned),
+        make_utility_evaluation(),
+        make_utility_evaluation(released=pruned),
     ]
-    inputs = {f"EVALUATION_{i}": json.dumps(one).encode() for i, one in enumerate(evaluations, start=1)}
+    inputs = {
+        f"EVALUATION_{i}": json.dumps(one).encode() for i, one in enumerate(evaluations, start=1)
+    }
     about = {name: evaluations[0][name] for name in ("seed", "unlearning", "defense", "attack")}
-    captions = {"psnr": [22.0] * 8, "null_psnr": [13.0] * 8, "ranks": [1] * 8, "decoys": 100}
+    captions = {"psnr": [22.0] * 8, "baseline_psnr": [13.0] * 8, "ranks": [1] * 8, "decoys": 100}
     draw = torch.rand(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     names = [f"RECONSTRUCTION.{name}" for name in ("truth", "reconstruction", "class_mean")]
-    inputs["PICTURES_1"] = write_tensors(dict.fromkeys(names, draw), about | {"kinds": {"RECONSTRUCTION": captions}})
+    inputs["PICTURES_1"] = write_tensors(
+        dict.fromkeys(names, draw), about | {"kinds": {"RECONSTRUCTION": captions}}
+    )
     path = tmp_path_factory.mktemp("report") / "report.html"
-    params = ReportParams(audit=spec, rows=planned_rows(spec, found(*evaluations)))
+    params = ReportParams(audit=spec, rows=plan_rows(spec, load_evaluations(*evaluations)))
     path.write_bytes(run(JobContext(params=params, inputs=inputs))["REPORT_HTML"].data)
     return path
 
@@ -92,7 +98,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        found = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         yield found
         found.close()
 
@@ -111,7 +117,9 @@ def opened(browser: Browser, report: Path, width: int, scheme: str) -> tuple[Pag
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_it_asks_for_nothing_fits_and_can_be_read(browser: Browser, report: Path, width: int, scheme: str) -> None:
+def test_it_asks_for_nothing_fits_and_can_be_read(
+    browser: Browser, report: Path, width: int, scheme: str
+) -> None:
     page, heard = opened(browser, report, width, scheme)
     assert heard == [report.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -143,6 +151,8 @@ def test_it_prints_on_paper_with_the_digests_unfolded(browser: Browser, report: 
     assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.evaluate("document.querySelector('.digests code').getBoundingClientRect().height") > 0
+    assert (
+        page.evaluate("document.querySelector('.digests code').getBoundingClientRect().height") > 0
+    )
     assert page.evaluate(FAINT) == []
     page.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import fresh_database
+from tests.support.servers import create_database
 from tests.support.system import System
 
 
@@ -15,7 +15,8 @@ from tests.support.system import System
 def shared_system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sleep_tree: Path
 ) -> Iterator[Callable[[str], System]]:
-    """Gives the module's system on sqlite or postgresql: a reconciler, a worker `worker-sleep`, and its Redis is up.
+    """Gives the module's system on sqlite or postgresql: a reconciler, a worker `worker-sleep`, and
+    its Redis is up.
 
     Tests that share it may kill Redis and the worker's children, and leave no job behind.
     """
@@ -23,10 +24,14 @@ def shared_system(
 
     def give(store: str) -> System:
         if store not in made:
-            url = fresh_database(request.getfixturevalue("postgres_server")) if store == "postgresql" else None
+            url = (
+                create_database(request.getfixturevalue("postgres_server"))
+                if store == "postgresql"
+                else None
+            )
             made[store] = System(tmp_path_factory.mktemp(f"shared-{store}"), sleep_tree, url)
-            made[store].reconciler()
-            made[store].worker("sleep")
+            made[store].start_reconciler()
+            made[store].start_worker("sleep")
         if made[store].redis.process is None:
             made[store].redis.start()
         return made[store]

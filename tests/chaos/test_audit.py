@@ -1,4 +1,5 @@
-"""A real audit (2 deletions, 100 steps) under faults: it finishes, with the artifacts of an unbroken run."""
+"""A real audit (2 deletions, 100 steps) under faults: it finishes, with the artifacts of an
+unbroken run."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.system import TOKEN, System
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 
@@ -27,7 +28,9 @@ STAGES = "pretrain,train,unlearn,defend,attack,evaluate,report,selftest"
 
 class Api:
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
+        self.http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=TIMEOUT_S
+        )
 
     def audit(self, **more: Any) -> str:
         answer = self.http.post("/v1/audits", json={**AUDIT, **more})
@@ -37,61 +40,75 @@ class Api:
     def jobs(self, audit: str) -> dict[str, dict[str, Any]]:
         """By stage; the evaluation of what was rebuilt apart from that of the models."""
         items = self.http.get("/v1/jobs", params={"audit": audit}).json()["items"]
-        return {j["stage"] + (" of images" if "RECONSTRUCTION" in j["inputs"] else ""): j for j in items}
+        return {
+            j["stage"] + (" of images" if "RECONSTRUCTION" in j["inputs"] else ""): j for j in items
+        }
 
     def digests(self, audit: str) -> dict[str, str]:
         """Digest of every artifact, by stage and role, once the audit has succeeded."""
         done = wait_for(
-            lambda: (a := self.http.get(f"/v1/audits/{audit}").json())["state"] not in ("queued", "running") and a,
-            PATIENCE,
+            lambda: (
+                (a := self.http.get(f"/v1/audits/{audit}").json())["state"]
+                not in ("queued", "running")
+                and a
+            ),
+            TIMEOUT_S,
             "the audit ends",
         )
         assert done["state"] == "succeeded", self.jobs(audit)
-        return {f"{s}.{role}": a["sha256"] for s, j in self.jobs(audit).items() for role, a in j["artifacts"].items()}
+        return {
+            f"{s}.{role}": a["sha256"]
+            for s, j in self.jobs(audit).items()
+            for role, a in j["artifacts"].items()
+        }
 
 
 def attack_has_a_checkpoint(system: System, api: Api, audit: str) -> str:
-    job = str(wait_for(lambda: api.jobs(audit).get("attack"), PATIENCE, "the attack is planned")["id"])
-    wait_for(lambda: system.job(job).checkpoint, PATIENCE, "the attack has a checkpoint")
+    job = str(
+        wait_for(lambda: api.jobs(audit).get("attack"), TIMEOUT_S, "the attack is planned")["id"]
+    )
+    wait_for(lambda: system.get_job(job).checkpoint, TIMEOUT_S, "the attack has a checkpoint")
     return job
 
 
 def test_kills_and_a_flushed_redis_change_no_artifact(make_system: Callable[..., System]) -> None:
     # a beat a checkpoint: so that 100 short steps have one to go on from
-    system = make_system(PALIMPSEST_CHECKPOINT_EVERY="0.05")
-    api = Api(system.gateway())
-    system.reconciler()
-    system.worker(STAGES, name="all")
+    system = make_system(PALIMPSEST_CHECKPOINT_INTERVAL_S="0.05")
+    api = Api(system.start_gateway())
+    system.start_reconciler()
+    system.start_worker(STAGES, name="all")
     wanted = api.digests(api.audit())
     assert {k.split(".")[0] for k in wanted} == {*STAGES.split(","), "evaluate of images"}
 
-    killed_child = api.audit(fresh=True)
+    killed_child = api.audit(no_cache=True)
     job = attack_has_a_checkpoint(system, api, killed_child)
-    child = System.child_of(system.processes["all"])
+    child = System.find_child(system.processes["all"])
     assert child is not None
     child.kill()
     assert api.digests(killed_child) == wanted
-    assert system.job(job).attempt == 2
+    assert system.get_job(job).attempt == 2
 
-    killed_worker = api.audit(fresh=True)
+    killed_worker = api.audit(no_cache=True)
     job = attack_has_a_checkpoint(system, api, killed_worker)
     system.kill("all")
     system.redis.kill()
     system.redis.start()
     system.redis.client.flushall()
-    system.worker(STAGES, name="all", wait=0)
+    system.start_worker(STAGES, name="all", timeout_s=0)
     assert api.digests(killed_worker) == wanted
-    assert system.job(job).attempt == 2
-    assert system.job(job).lost_count == 1
+    assert system.get_job(job).attempt == 2
+    assert system.get_job(job).lost_count == 1
 
 
 def test_the_same_audit_again_runs_nothing(make_system: Callable[..., System]) -> None:
     system = make_system()
-    api = Api(system.gateway())
-    system.reconciler()
-    system.worker(STAGES, name="all")
+    api = Api(system.start_gateway())
+    system.start_reconciler()
+    system.start_worker(STAGES, name="all")
     first = api.audit()
     wanted = api.digests(first)
     again = api.audit()
-    assert {j["id"] for j in api.jobs(again).values()} == {j["id"] for j in api.jobs(first).values()}
+    assert {j["id"] for j in api.jobs(again).values()} == {
+        j["id"] for j in api.jobs(first).values()
+    }
     assert api.digests(again) == wanted

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.support.sleeping import effects_of, work
+from tests.support.sleep_jobs import make_params, read_effects
 from tests.support.system import System
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 HEIR = "worker-sleep"
@@ -22,19 +22,23 @@ HEIR = "worker-sleep"
     "point", ["worker.after_claim", "worker.in_checkpoint", "worker.after_checkpoint", "worker.before_artifacts",
               "worker.after_artifacts", "worker.after_finish"],
 )  # fmt: skip
-def test_killed_between_any_two_steps(shared_system: Callable[[str], System], store: str, point: str) -> None:
+def test_killed_between_any_two_steps(
+    shared_system: Callable[[str], System], store: str, point: str
+) -> None:
     """The first worker kills itself at the point; whoever comes next finishes, and only once."""
     system = shared_system(store)
     heir = psutil.Process(system.processes[HEIR].pid)
     frozen = [heir, *heir.children(recursive=True)]  # it must not take the job before
     for process in frozen:
         process.suspend()
-    doomed = system.worker("sleep", name=f"doomed-{point}", PALIMPSEST_FAILPOINT=point)
-    job = system.submit("sleep", work(system, point, steps=10))
+    doomed = system.start_worker("sleep", name=f"doomed-{point}", PALIMPSEST_FAILPOINT=point)
+    job = system.submit("sleep", make_params(system, point, steps=10))
     reached = {"worker.after_finish": "succeeded"}.get(point)
     wait_for(
-        lambda: system.job(job).state == reached if reached else system.job(job).lost_count >= 1,
-        PATIENCE,
+        lambda: (
+            system.get_job(job).state == reached if reached else system.get_job(job).lost_count >= 1
+        ),
+        TIMEOUT_S,
         f"it dies at {point}",
     )
     os.killpg(doomed.pid, signal.SIGKILL)
@@ -46,8 +50,9 @@ def test_killed_between_any_two_steps(shared_system: Callable[[str], System], st
     assert ended.state == "succeeded"
     assert len(ended.artifacts) == 1
     assert system.artifacts.get(ended.artifacts[0].sha256)
-    # what was done before the kill was done twice only where the kill came between the work and its record
+    # what was done before the kill was done twice only where the kill came between the work and its
+    # record
     redone = point in ("worker.before_artifacts", "worker.after_artifacts")
-    assert len(effects_of(system, job)) >= 1 + redone
+    assert len(read_effects(system, job)) >= 1 + redone
     healthy = system.wait(system.submit("sleep", {"tag": f"after {point}"}))
     assert healthy.state == "succeeded"

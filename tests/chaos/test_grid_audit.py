@@ -1,4 +1,5 @@
-"""An audit of 4 unlearning methods x 3 defenses x 3 attacks x 2 seeds: shared jobs once, a killed worker is no loss."""
+"""An audit of 4 unlearning methods x 3 defenses x 3 attacks x 2 seeds: shared jobs once, a killed
+worker is no loss."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import httpx
 import pytest
 
 from tests.support.system import TOKEN, System
-from tests.support.tiny import DATA, MODEL, write_data
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.tiny_chain import DATA, MODEL, write_data
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 
@@ -35,25 +36,30 @@ AUDIT: dict[str, Any] = {
     "evaluate": {"decoys": 5},
     "seeds": [0, 1],
 }
-# With shards or without, in private or not: four trainings a seed. A method under dp_sgd unlearns for itself. Probes
-# are of each training's original. An evaluation an attack, and one of each release's use.
+# With shards or without, in private or not: four trainings a seed. A method under dp_sgd unlearns
+# for itself. Probes are of each training's original. An evaluation an attack, and one of each
+# release's use.
 ONCE = {
     "pretrain": 1, "train": 2 * 4, "unlearn": 2 * 4 * 2, "defend": 2 * 4 * 3, "probe": 2 * 4, "attack": 2 * 4 * 3 * 3,
     "evaluate": 2 * 4 * 3 * 3 + 2 * 4 * 3, "report": 1, "selftest": 1,
 }  # fmt: skip
 
 
-def test_shared_jobs_run_once_and_a_killed_worker_costs_nothing(make_system: Callable[..., System]) -> None:
+def test_shared_jobs_run_once_and_a_killed_worker_costs_nothing(
+    make_system: Callable[..., System],
+) -> None:
     system = make_system()
     data = system.home / "data"
     data.mkdir()
     write_data(data)
     system.env["PALIMPSEST_DATA_ROOT"] = str(data)
-    url = system.gateway()
-    http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
-    system.reconciler()
+    url = system.start_gateway()
+    http = httpx.Client(
+        base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=TIMEOUT_S
+    )
+    system.start_reconciler()
     for name in ("one", "other"):
-        system.worker(STAGES, name=name)
+        system.start_worker(STAGES, name=name)
     answer = http.post("/v1/audits", json=AUDIT)
     assert answer.status_code == 202, answer.text
     audit = answer.json()["id"]
@@ -62,26 +68,33 @@ def test_shared_jobs_run_once_and_a_killed_worker_costs_nothing(make_system: Cal
         told = http.get(f"/v1/audits/{audit}").json()["stages"]
         return Counter({(stage, state): n for stage, by in told.items() for state, n in by.items()})
 
-    wait_for(lambda: states()["attack", "succeeded"] >= 5, 4 * PATIENCE, "some attacks are done")
+    wait_for(lambda: states()["attack", "succeeded"] >= 5, 4 * TIMEOUT_S, "some attacks are done")
     system.kill("one", group=True)
-    system.worker(STAGES, name="third", wait=0)
+    system.start_worker(STAGES, name="third", timeout_s=0)
     ended = wait_for(
-        lambda: (a := http.get(f"/v1/audits/{audit}").json())["state"] not in ("queued", "running") and a,
-        4 * PATIENCE,
+        lambda: (
+            (a := http.get(f"/v1/audits/{audit}").json())["state"] not in ("queued", "running")
+            and a
+        ),
+        4 * TIMEOUT_S,
         "the audit ends",
     )
     jobs = everything(http, audit)
     assert ended["state"] == "succeeded", [j for j in jobs if j["state"] != "succeeded"][:3]
     assert Counter(j["stage"] for j in jobs) == ONCE
-    ends = Counter(state for j in jobs for state in system.events(j["id"]) if state == "succeeded")
+    ends = Counter(
+        state for j in jobs for state in system.list_transitions(j["id"]) if state == "succeeded"
+    )
     assert ends["succeeded"] == sum(ONCE.values())  # none was done twice
-    assert sum(j["lost_count"] for j in jobs) <= 1  # what the killed worker held, if anything, was begun anew
+    # what the killed worker held, if anything, was begun anew
+    assert sum(j["lost_count"] for j in jobs) <= 1
 
     (report,) = (j for j in jobs if j["stage"] == "report")
     told = json.loads(http.get(f"/v1/artifacts/{report['artifacts']['REPORT']['sha256']}").content)
     assert (len(told["rows"]), told["missing"]) == (ONCE["attack"], [])
     cells = {
-        (r["unlearning"]["method"], r["defense"]["method"], r["attack"]["method"], r["seed"]) for r in told["rows"]
+        (r["unlearning"]["method"], r["defense"]["method"], r["attack"]["method"], r["seed"])
+        for r in told["rows"]
     }
     assert len(cells) == 4 * 3 * 3 * 2
 

@@ -1,4 +1,5 @@
-"""The lease process dies or hangs, under a job and without one: nothing is charged, and nobody waits for the lease."""
+"""The lease process dies or hangs, under a job and without one: nothing is charged, and nobody
+waits for the lease."""
 
 from __future__ import annotations
 
@@ -9,14 +10,16 @@ import psutil
 import pytest
 
 from shared.jobs import control
-from tests.support.sleeping import work
+from tests.support.sleep_jobs import make_params
 from tests.support.system import TENANT, System, wait_for
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_S
 
 
 def another_lease(process: subprocess.Popen[bytes], old: psutil.Process) -> psutil.Process:
     return wait_for(
-        lambda: (p := System.lease_of(process)) and p.pid != old.pid and p, PATIENCE, "another one is started"
+        lambda: (p := System.find_lease_process(process)) and p.pid != old.pid and p,
+        TIMEOUT_S,
+        "another one is started",
     )
 
 
@@ -24,40 +27,44 @@ def another_lease(process: subprocess.Popen[bytes], old: psutil.Process) -> psut
 @pytest.mark.parametrize("deaf", [False, True], ids=["it beats", "it says nothing"])
 def test_under_a_job(sqlite_system: System, how: signal.Signals, deaf: bool) -> None:
     system = sqlite_system
-    process = system.worker("sleep", PALIMPSEST_LEASE="30")
-    job = system.submit("sleep", work(system, "a", steps=6000, deaf=deaf))
+    process = system.start_worker("sleep", PALIMPSEST_LEASE_S="30")
+    job = system.submit("sleep", make_params(system, "a", steps=6000, deaf=deaf))
     system.wait(job, state="running")
-    child, lease = System.child_of(process), System.lease_of(process)
+    child, lease = System.find_child(process), System.find_lease_process(process)
     assert lease is not None
     lease.send_signal(how)
-    held = system.job(job).lease_until
+    held = system.get_job(job).lease_until
     assert another_lease(process, lease).parent() == child
-    wait_for(lambda: system.job(job).lease_until > held, PATIENCE, "the lease is renewed again")
+    wait_for(
+        lambda: system.get_job(job).lease_until > held, TIMEOUT_S, "the lease is renewed again"
+    )
     control.cancel_job(system.db, TENANT, job)
     ended = system.wait(job)
-    assert (ended.state, ended.attempt, ended.lost_count) == ("cancelled", 1, 0), system.log("worker-sleep")
+    assert (ended.state, ended.attempt, ended.lost_count) == ("cancelled", 1, 0), system.read_log(
+        "worker-sleep"
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 def test_without_a_job(sqlite_system: System, how: signal.Signals) -> None:
     system = sqlite_system
-    process = system.worker("sleep")
+    process = system.start_worker("sleep")
     for tag in "ab":
-        lease = System.lease_of(process)
+        lease = System.find_lease_process(process)
         assert lease is not None
         lease.send_signal(how)
-        job = system.wait(system.submit("sleep", work(system, tag, steps=1)))
+        job = system.wait(system.submit("sleep", make_params(system, tag, steps=1)))
         assert (job.state, job.attempt, job.lost_count) == ("succeeded", 1, 0)
         another_lease(process, lease)
 
 
 def test_a_cancel_and_a_time_limit_outlive_it(sqlite_system: System) -> None:
     system = sqlite_system
-    process = system.worker("sleep")
-    job = system.submit("sleep", work(system, "a", steps=6000), time_limit=6.0)
+    process = system.start_worker("sleep")
+    job = system.submit("sleep", make_params(system, "a", steps=6000), time_limit=6.0)
     system.wait(job, state="running")
     for _ in range(2):
-        lease = System.lease_of(process)
+        lease = System.find_lease_process(process)
         assert lease is not None
         lease.kill()
         another_lease(process, lease)
@@ -65,4 +72,5 @@ def test_a_cancel_and_a_time_limit_outlive_it(sqlite_system: System) -> None:
     assert (ended.failure, ended.attempt, ended.lost_count) == ("timeout", 1, 0)
     assert ended.finished_at is not None
     assert ended.started_at is not None
-    assert ended.finished_at - ended.started_at < 40  # far from 600 s: it did not begin anew with each
+    # far from 600 s: it did not begin anew with each
+    assert ended.finished_at - ended.started_at < 40

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.source_tree import ROOT, copy_tree
 from tests.support.system import System, wait_for
-from tests.support.tree import ROOT, copy_tree
-from tests.support.waiting import PATIENCE
-from workers.memory import usage
+from tests.support.waiting import TIMEOUT_S
+from workers.memory import read_usage
 
 TAKE = {"workers/stages/take.py": (ROOT / "tests/support/stages/take.py").read_text()}
 LIMIT = 1_200_000_000
@@ -24,20 +24,22 @@ def take_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def system(make_system: Callable[..., System], take_tree: Path) -> System:
     made = make_system(take_tree, PALIMPSEST_MEMORY_LIMIT_BYTES=str(LIMIT))
-    made.worker("take")
+    made.start_worker("take")
     return made
 
 
 def taken(system: System) -> int:
     """What the idle pool child has."""
-    child = System.child_of(system.processes["worker-take"])
+    child = System.find_child(system.processes["worker-take"])
     assert child is not None
-    now = usage(child.pid)
+    now = read_usage(child.pid)
     assert now is not None
-    return now.taken
+    return now.used_bytes
 
 
-def test_more_than_the_limit_is_out_of_memory_and_not_repeated_and_less_is_not(system: System) -> None:
+def test_more_than_the_limit_is_out_of_memory_and_not_repeated_and_less_is_not(
+    system: System,
+) -> None:
     own = taken(system)
     for how in ("bytearray", "numpy", "torch", "shared"):
         small = system.wait(system.submit("take", {"bytes": int(0.6 * LIMIT), "how": how}))
@@ -45,21 +47,28 @@ def test_more_than_the_limit_is_out_of_memory_and_not_repeated_and_less_is_not(s
         nearly = system.wait(system.submit("take", {"bytes": int(0.9 * (LIMIT - own)), "how": how}))
         assert (nearly.state, nearly.attempt) == ("succeeded", 1), (how, nearly.message)
         large = system.wait(system.submit("take", {"bytes": 10 * LIMIT, "how": how}))
-        assert (large.state, large.failure, large.attempt, large.lost_count) == ("failed", "out_of_memory", 1, 0), how
-        assert "its worker process had 1." in str(large.message)
+        assert (large.state, large.failure, large.attempt, large.lost_count) == (
+            "failed",
+            "out_of_memory",
+            1,
+            0,
+        ), how
+        assert "its worker process used 1." in str(large.message)
         assert "the limit is 1.2 GB" in str(large.message)
 
 
 def test_a_plain_kill_of_a_large_child_is_a_lost_worker(system: System) -> None:
     job = system.submit("take", {"bytes": int(0.9 * (LIMIT - taken(system))), "die": True})
-    wait_for(lambda: system.job(job).lost_count == 1, PATIENCE, "it is charged")
+    wait_for(lambda: system.get_job(job).lost_count == 1, TIMEOUT_S, "it is charged")
     ended = system.wait(job)
     assert (ended.failure, ended.attempt, ended.lost_count) == ("lost_worker", 3, 3)
 
 
-def test_a_limit_that_the_worker_itself_is_over_is_refused(make_system: Callable[..., System], take_tree: Path) -> None:
+def test_a_limit_that_the_worker_itself_is_over_is_refused(
+    make_system: Callable[..., System], take_tree: Path
+) -> None:
     system = make_system(take_tree, PALIMPSEST_MEMORY_LIMIT_BYTES="100000000")
-    process = system.worker("take", wait=0)
-    assert process.wait(timeout=PATIENCE) == 1
-    assert "a worker may take 100 MB and takes" in system.log("worker-take")
-    assert "PALIMPSEST_MEMORY_LIMIT_BYTES" in system.log("worker-take")
+    process = system.start_worker("take", timeout_s=0)
+    assert process.wait(timeout=TIMEOUT_S) == 1
+    assert "the memory limit of a worker is 100 MB, and it uses" in system.read_log("worker-take")
+    assert "PALIMPSEST_MEMORY_LIMIT_BYTES" in system.read_log("worker-take")

@@ -20,35 +20,36 @@ import pytest
 import redis
 from kombu import Queue
 
-from shared.jobs.broker import TASK
-from shared.jobs.queue import CeleryBell, make_celery
-from tests.support.servers import RedisServer, free_port
+from shared.jobs.broker import TASK_NAME
+from shared.jobs.queue import CeleryWakeup, make_celery
+from tests.support.servers import RedisServer, find_free_port
 from tests.support.system import System, wait_for
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_S
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory, sleep_tree: Path) -> Iterator[System]:
     """A system with one worker, which must hear bells until the last of these tests."""
     system = System(tmp_path_factory.mktemp("bare"), sleep_tree)
-    system.worker("sleep")
+    system.start_worker("sleep")
     hears(system)
     yield system
     system.close()
 
 
 def hears(system: System, seconds: float = 120) -> None:
-    """The worker takes a job for which one bell is rung, again and again if Redis does not take it."""
-    job = system.submit("sleep", {"tag": uuid.uuid4().hex}, ring=False)
+    """The worker takes a job for which one bell is rung, again and again if Redis does not take
+    it."""
+    job = system.submit("sleep", {"tag": uuid.uuid4().hex}, notify=False)
     process = system.processes["worker-sleep"]
 
     def done() -> bool:
-        assert process.poll() is None, f"the worker has ended: {system.log('worker-sleep')}"
-        if system.job(job).state == "queued":
+        assert process.poll() is None, f"the worker has ended: {system.read_log('worker-sleep')}"
+        if system.get_job(job).state == "queued":
             ring(system)
-        return system.job(job).state == "succeeded"
+        return system.get_job(job).state == "succeeded"
 
-    wait_for(done, seconds, f"the worker hears a bell: {system.log('worker-sleep')}")
+    wait_for(done, seconds, f"the worker hears a bell: {system.read_log('worker-sleep')}")
 
 
 def ring(system: System) -> None:
@@ -59,13 +60,15 @@ def ring(system: System) -> None:
         pass
 
 
-def message(headers: dict[str, Any] | None = None, after: dict[str, Any] | None = None, **outer: Any) -> str:
+def message(
+    headers: dict[str, Any] | None = None, after: dict[str, Any] | None = None, **outer: Any
+) -> str:
     """A message as kombu writes it, with whatever a forger puts in."""
     number = str(uuid.uuid4())
     body = base64.b64encode(json.dumps([[""], {}, after or {}]).encode()).decode()
     return json.dumps({
         "body": body, "content-encoding": "utf-8", "content-type": "application/json",
-        "headers": {"task": TASK, "id": number, "lang": "py", **(headers or {})},
+        "headers": {"task": TASK_NAME, "id": number, "lang": "py", **(headers or {})},
         "properties": {
             "delivery_tag": number, "body_encoding": "base64", "priority": 0,
             "delivery_info": {"exchange": "", "routing_key": "sleep"},
@@ -75,7 +78,7 @@ def message(headers: dict[str, Any] | None = None, after: dict[str, Any] | None 
 
 
 def replica(server: RedisServer) -> Callable[[], None]:
-    server.client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+    server.client.execute_command("REPLICAOF", "127.0.0.1", str(find_free_port()))
     return lambda: server.client.execute_command("REPLICAOF", "NO", "ONE")
 
 
@@ -102,11 +105,13 @@ def in_the_way(server: RedisServer) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("fault", [replica, full, frozen, killed, in_the_way])
-def test_a_redis_that_cannot_serve_for_a_while_ends_no_worker(bare: System, fault: Callable[..., Any]) -> None:
+def test_a_redis_that_cannot_serve_for_a_while_ends_no_worker(
+    bare: System, fault: Callable[..., Any]
+) -> None:
     ends = fault(bare.redis)
     until = time.monotonic() + 5  # the fault itself takes its time
     while time.monotonic() < until:
-        assert bare.processes["worker-sleep"].poll() is None, bare.log("worker-sleep")
+        assert bare.processes["worker-sleep"].poll() is None, bare.read_log("worker-sleep")
         time.sleep(0.2)
     ends()
     hears(bare)
@@ -122,7 +127,7 @@ def test_a_redis_that_is_still_loading_is_waited_for(bare: System) -> None:
     slowly = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
     bare.redis.start(*slowly, ready=False)
     said = (bare.home / "worker-sleep.log").read_text
-    wait_for(lambda: "loading" in said().lower(), PATIENCE, "the worker is told")
+    wait_for(lambda: "loading" in said().lower(), TIMEOUT_S, "the worker is told")
     hears(bare)
 
 
@@ -136,12 +141,18 @@ RUBBISH: dict[str, Any] = {
     "deep": b"[" * 100_000,
     "an unknown type": b'{"__type__": "no such", "__value__": "x"}',
     "no properties": b'{"headers": {"task": "workers.app.work"}, "body": ""}',
-    "no headers": json.dumps({"body": "", "properties": {"delivery_tag": "x", "delivery_info": {}}}),
+    "no headers": json.dumps(
+        {"body": "", "properties": {"delivery_tag": "x", "delivery_info": {}}}
+    ),
     "another task": message({"task": "celery.backend_cleanup"}),
     "an unknown task": message({"task": "os.system"}),
     "a task that is no text": message({"task": ["x"]}),
     "protocol 1": json.dumps(
-        {**json.loads(message()), "headers": {}, "body": base64.b64encode(b'{"task": "x"}').decode()}
+        {
+            **json.loads(message()),
+            "headers": {},
+            "body": base64.b64encode(b'{"task": "x"}').decode(),
+        }
     ),
     "a body that is not base64": message(body="*" * 7),
     "a body that is no list": message(body=base64.b64encode(b'{"args": []}').decode()),
@@ -152,25 +163,29 @@ def test_what_is_no_bell_is_dropped_and_logged(bare: System) -> None:
     before = len((bare.home / "worker-sleep.log").read_text())
     for name, rubbish in RUBBISH.items():
         bare.redis.client.rpush("sleep", rubbish)
-        wait_for(lambda: not bare.redis.client.llen("sleep"), PATIENCE, f"it is taken: {name}")
-        assert bare.processes["worker-sleep"].poll() is None, f"{name}: {bare.log('worker-sleep')}"
+        wait_for(lambda: not bare.redis.client.llen("sleep"), TIMEOUT_S, f"it is taken: {name}")
+        assert bare.processes["worker-sleep"].poll() is None, (
+            f"{name}: {bare.read_log('worker-sleep')}"
+        )
     hears(bare)
     log = (bare.home / "worker-sleep.log").read_text()[before:]
-    assert log.count("was dropped") == len(RUBBISH), log
+    assert log.count("dropped a m") == len(RUBBISH), log
     assert "Traceback" not in log, log
     assert bare.redis.client.hlen("unacked") == 0
 
 
 SOON = (datetime.now(UTC) + timedelta(days=300)).isoformat()
 LONG_AGO = "2001-01-01T00:00:00+00:00"
-SECOND = {"task": TASK, "args": ["chained"], "kwargs": {}, "options": {"queue": "chained"}}
+SECOND = {"task": TASK_NAME, "args": ["chained"], "kwargs": {}, "options": {"queue": "chained"}}
 FORGED: dict[str, dict[str, Any]] = {
     "a time limit": {"headers": {"timelimit": [0.05, 0.01]}},
     "to be run later": {"headers": {"eta": SOON}},
     "an eta that is none": {"headers": {"eta": "next week"}},
     "expired": {"headers": {"expires": LONG_AGO}},
     "retries": {"headers": {"retries": 10**9}},
-    "run after it": {"after": {"callbacks": [SECOND], "chain": [SECOND], "errbacks": [SECOND], "chord": SECOND}},
+    "run after it": {
+        "after": {"callbacks": [SECOND], "chain": [SECOND], "errbacks": [SECOND], "chord": SECOND}
+    },
     "pickle": {"content-type": "application/x-python-serialize"},
     "an unknown encoding": {"content-encoding": "no such"},
     "compressed": {"headers": {"compression": "zlib"}},
@@ -183,9 +198,10 @@ FORGED: dict[str, dict[str, Any]] = {
 
 
 def test_nothing_that_a_forger_writes_into_a_bell_has_an_effect(bare: System) -> None:
-    """Each is a bell, at once, and no more than that: the job that it finds takes longer than any forged limit."""
+    """Each is a bell, at once, and no more than that: the job that it finds takes longer than any
+    forged limit."""
     for name, forged in FORGED.items():
-        job = bare.submit("sleep", {"tag": name, "steps": 2, "seconds": 0.1}, ring=False)
+        job = bare.submit("sleep", {"tag": name, "steps": 2, "seconds": 0.1}, notify=False)
         bare.redis.client.lpush("sleep", message(**forged))
         ended = bare.wait(job)
         assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0), name
@@ -205,11 +221,14 @@ def test_nobody_commands_a_worker_through_redis(bare: System) -> None:
     hears(bare)
 
 
-def test_a_bell_that_could_not_be_acknowledged_does_not_keep_the_next_from_being_heard(tmp_path: Path) -> None:
-    """Redis dies between the delivery of a bell and its acknowledgement: a worker takes one bell at a time."""
+def test_a_bell_that_could_not_be_acknowledged_does_not_keep_the_next_from_being_heard(
+    tmp_path: Path,
+) -> None:
+    """Redis dies between the delivery of a bell and its acknowledgement: a worker takes one bell at
+    a time."""
     server = RedisServer(tmp_path / "redis").start()
     app = make_celery(server.url, ["sleep"])
-    CeleryBell(app).ring("sleep")
+    CeleryWakeup(app).notify("sleep")
     with app.connection() as connection:
         channel = connection.channel()
         channel.basic_qos(0, 1, False)

@@ -1,5 +1,5 @@
-"""`make serve` with an audit under way: every process it runs is killed in turn, then its supervisor, then the
-serve itself. The audit finishes, and nothing is done twice."""
+"""`make serve` with an audit under way: every process it runs is killed in turn, then its
+supervisor, then the serve itself. The audit finishes, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import psutil
 import pytest
 
 from services.client import Client
-from shared.jobs import reads
+from shared.jobs import queries
 from shared.jobs.database import Database
 from shared.jobs.records import Job
 from shared.jobs.states import TERMINAL
-from tests.support.served import clean_env
-from tests.support.system import FAST, TENANT
-from tests.support.tiny import DATA, MODEL, write_data
-from tests.support.tree import SLEEP, copy_tree
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.local_serve import make_clean_env
+from tests.support.source_tree import SLEEP_STAGE, copy_tree
+from tests.support.system import FAST_SETTINGS, TENANT
+from tests.support.tiny_chain import DATA, MODEL, write_data
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 # Methods that take as long as they are to, without a core: there is always something to interrupt.
 PATIENT = {
@@ -47,8 +47,8 @@ def unlearn(inputs, retain, forget, params, ctx):
     """Leave the network as it is."""
     while params.gate and not Path(params.gate).exists():
         time.sleep(0.1)
-        ctx.progress(0, 1)
-    ctx.progress(1, 1)
+        ctx.report_progress(0, 1)
+    ctx.report_progress(1, 1)
     return inputs.original
 ''',
     "shared/ml/attacks/patient.py": '''
@@ -60,7 +60,7 @@ from pathlib import Path
 import torch
 
 from shared.ml.attacks import registry
-from shared.ml.observations import Answers
+from shared.ml.attack_io import Answers
 from shared.plugins import Params
 
 
@@ -74,13 +74,13 @@ class PatientParams(Params):
 )
 def run(observation, params, ctx):
     """Guess class 0."""
-    done, _ = ctx.resume() or (0, {})
+    done, _ = ctx.load_checkpoint() or (0, {})
     while params.gate and not Path(params.gate).exists():
         time.sleep(0.1)
         done += 1
-        ctx.progress(done, done + 1)
-        if ctx.due():
-            ctx.save(done, {"nothing": torch.zeros(1)})
+        ctx.report_progress(done, done + 1)
+        if ctx.is_checkpoint_due():
+            ctx.save_checkpoint(done, {"nothing": torch.zeros(1)})
     deletions = observation.unlearned.count
     return Answers(torch.zeros(deletions, 1, dtype=torch.long), torch.zeros(deletions, 4))
 ''',
@@ -104,17 +104,25 @@ class Serve:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / ".palimpsest"
-        tree = copy_tree(folder / "tree", {**SLEEP, **PATIENT})
+        tree = copy_tree(folder / "tree", {**SLEEP_STAGE, **PATIENT})
         write_data(folder)
-        self.env = clean_env(PYTHONPATH=str(tree), **FAST, PALIMPSEST_DATA_ROOT=str(folder))
+        self.env = make_clean_env(
+            PYTHONPATH=str(tree), **FAST_SETTINGS, PALIMPSEST_DATA_ROOT=str(folder)
+        )
         self.db = Database(f"sqlite:///{self.home}/palimpsest.db")
 
     def start(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "deploy.local.serve", *arguments]
         with (self.folder / "serve.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=self.env, stdout=log, stderr=log
+            )
         served = self.home / "serve.json"
-        wait_for(lambda: served.exists() or self.process.poll() is not None, PATIENCE, f"serve is up: {self.log()}")
+        wait_for(
+            lambda: served.exists() or self.process.poll() is not None,
+            TIMEOUT_S,
+            f"serve is up: {self.log()}",
+        )
         assert self.process.poll() is None, self.log()
         self.supervisor = psutil.Process(int((self.home / "run/supervisord.pid").read_text()))
 
@@ -135,14 +143,17 @@ class Serve:
 
     def kill(self, *words: str) -> psutil.Process:
         """Kill a program; returns the one in its place."""
-        old = wait_for(lambda: self.program(*words), PATIENCE, f"{words} runs")
+        old = wait_for(lambda: self.program(*words), TIMEOUT_S, f"{words} runs")
         old.kill()
         return wait_for(
-            lambda: (new := self.program(*words)) and new.pid != old.pid and new, PATIENCE, f"{words} is started again"
+            lambda: (new := self.program(*words)) and new.pid != old.pid and new,
+            TIMEOUT_S,
+            f"{words} is started again",
         )
 
     def lease(self, group: str) -> psutil.Process | None:
-        """The lease process of a worker's pool child, which is its parent; None while there is none."""
+        """The lease process of a worker's pool child, which is its parent; None while there is
+        none."""
         with suppress(psutil.NoSuchProcess):
             worker = self.program(f"worker-{group}-1@")
             family = worker.children(recursive=True) if worker else []
@@ -157,7 +168,7 @@ class Serve:
         Path(self.gate(name)).touch()
 
     def jobs(self) -> list[Job]:
-        return reads.list_jobs(self.db, TENANT, limit=200).items
+        return queries.list_jobs(self.db, TENANT, limit=200).items
 
     def running(self, *stages: str) -> list[Job]:
         """A job of each of these stages, all under way at the same time."""
@@ -166,23 +177,23 @@ class Serve:
             under_way = {j.stage: j for j in self.jobs() if j.state == "running" and j.progress}
             return [under_way[s] for s in stages] if set(stages) <= set(under_way) else None
 
-        return wait_for(found, PATIENCE, f"{stages} run")
+        return wait_for(found, TIMEOUT_S, f"{stages} run")
 
     def lost_and_taken_up(self, jobs: list[Job]) -> None:
         """The attempts that were killed are charged, and others have begun."""
         for job in jobs:
             wait_for(
                 lambda job=job: (
-                    (j := reads.get_job(self.db, TENANT, job.id)).attempt > job.attempt
+                    (j := queries.get_job(self.db, TENANT, job.id)).attempt > job.attempt
                     and j.lost_count > job.lost_count
                 ),
-                PATIENCE,
+                TIMEOUT_S,
                 f"{job.stage} is taken up again",
             )
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=PATIENCE)
+        self.process.wait(timeout=TIMEOUT_S)
         self.db.close()
 
 
@@ -202,12 +213,20 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     with serve.client() as client:
         # beforehand: it would keep the worker busy that is to run `sleep` beside the others
         client.submit_job("selftest")
-        wait_for(lambda: [j.state for j in serve.jobs()] == ["succeeded"], PATIENCE, "the self-test is done")
+        wait_for(
+            lambda: [j.state for j in serve.jobs()] == ["succeeded"],
+            TIMEOUT_S,
+            "the self-test is done",
+        )
         first = {"name": "patient", "params": {"gate": serve.gate("first attack")}}
         audits = [client.submit_audit({**AUDIT, "attacks": [first]}).id]
 
         # bells, answers, and the one who looks after them
-        for words in (("valkey-server", "redis-server"), ("services.gateway",), ("services.reconciler",)):
+        for words in (
+            ("valkey-server", "redis-server"),
+            ("services.gateway",),
+            ("services.reconciler",),
+        ):
             serve.kill(*words)
 
         # something for every worker at the same moment
@@ -215,9 +234,19 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
         gated = {"name": "patient", "params": {"gate": serve.gate("unlearn")}}
         # under way still when the supervisor and serve itself are killed
         last = {"name": "patient", "params": {"gate": serve.gate("last attack")}}
-        audits.append(client.submit_audit({**AUDIT, "seeds": [1], "unlearning": [gated], "attacks": [last]}).id)
+        audits.append(
+            client.submit_audit(
+                {**AUDIT, "seeds": [1], "unlearning": [gated], "attacks": [last]}
+            ).id
+        )
         client.submit_job(
-            "sleep", params={"steps": 5, "gate": serve.gate("sleep"), "tag": "slept", "effects": str(effects)}
+            "sleep",
+            params={
+                "steps": 5,
+                "gate": serve.gate("sleep"),
+                "tag": "slept",
+                "effects": str(effects),
+            },
         )
         serve.running("unlearn", "sleep")
         client.submit_job("pretrain", params={"dataset": DATA, "model": MODEL, "epochs": 500})
@@ -230,26 +259,36 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
 
     # inside a worker
     attack, sleep = serve.running("attack", "sleep")
-    wait_for(lambda: serve.lease("attack"), PATIENCE, "the attack's worker has a lease process").parent().kill()
+    wait_for(
+        lambda: serve.lease("attack"), TIMEOUT_S, "the attack's worker has a lease process"
+    ).parent().kill()
     serve.lost_and_taken_up([attack])
-    old = wait_for(lambda: serve.lease("evaluate"), PATIENCE, "the other worker has a lease process")
+    old = wait_for(
+        lambda: serve.lease("evaluate"), TIMEOUT_S, "the other worker has a lease process"
+    )
     old.kill()  # costs nothing: another one goes on with the job
-    wait_for(lambda: serve.lease("evaluate") not in (None, old), PATIENCE, "a new lease process is there")
-    assert reads.get_job(serve.db, TENANT, sleep.id).lost_count == sleep.lost_count
+    wait_for(
+        lambda: serve.lease("evaluate") not in (None, old),
+        TIMEOUT_S,
+        "a new lease process is there",
+    )
+    assert queries.get_job(serve.db, TENANT, sleep.id).lost_count == sleep.lost_count
 
     for gate in ("unlearn", "sleep", "first attack"):
         serve.open_gate(gate)
 
     # the supervisor: serve says so and ends, and with it all that it kept
     wait_for(
-        lambda: all(j.state == "succeeded" for j in serve.jobs() if j.stage in DONE_EARLY), PATIENCE, "all but attacks"
+        lambda: all(j.state == "succeeded" for j in serve.jobs() if j.stage in DONE_EARLY),
+        TIMEOUT_S,
+        "all but attacks",
     )
     serve.running("attack")
     family = serve.supervisor.children(recursive=True)
     serve.supervisor.kill()
-    assert serve.process.wait(timeout=PATIENCE) == 1
+    assert serve.process.wait(timeout=TIMEOUT_S) == 1
     assert "the supervisor ended" in serve.log()
-    assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
+    assert psutil.wait_procs(family, timeout=TIMEOUT_S)[1] == []
     serve.start("--workers", "train=0", "unlearn=0", "evaluate=0")
 
     # serve itself
@@ -259,10 +298,22 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
     serve.open_gate("last attack")
     serve.start("--workers", "train=0", "unlearn=0")
 
-    wait_for(lambda: all(j.state in TERMINAL for j in serve.jobs()), PATIENCE, "everything has ended")
+    wait_for(
+        lambda: all(j.state in TERMINAL for j in serve.jobs()), TIMEOUT_S, "everything has ended"
+    )
     assert {(j.stage, j.state, j.message) for j in serve.jobs()} == {
         (stage, "succeeded", None)
-        for stage in ("pretrain", "train", "unlearn", "defend", "attack", "evaluate", "selftest", "report", "sleep")
+        for stage in (
+            "pretrain",
+            "train",
+            "unlearn",
+            "defend",
+            "attack",
+            "evaluate",
+            "selftest",
+            "report",
+            "sleep",
+        )
     }
     with serve.client() as client:
         assert [client.get_audit(audit).state for audit in audits] == ["succeeded", "succeeded"]

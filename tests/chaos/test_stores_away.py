@@ -1,4 +1,5 @@
-"""The job store or the artifact store is away for a while, or has damaged something: no job pays for it."""
+"""The job store or the artifact store is away for a while, or has damaged something: no job pays
+for it."""
 
 from __future__ import annotations
 
@@ -8,11 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.gates import gate_before
-from tests.support.servers import fresh_database
-from tests.support.sleeping import checkpointed, hurry, unbroken_again, unhurried, work
+from tests.support.servers import create_database
+from tests.support.sleep_jobs import (
+    end_sleeping,
+    make_params,
+    make_unhurried_params,
+    rerun_undisturbed,
+    wait_for_checkpoint,
+)
 from tests.support.system import System, wait_for
-from tests.support.waiting import PATIENCE
+from tests.support.tcp_proxy import proxy_database
+from tests.support.waiting import TIMEOUT_S
 
 
 @contextmanager
@@ -43,80 +50,98 @@ def damage(system: System, sha256: str, how: str) -> None:
 
 
 def said(system: System, worker: str, what: str) -> None:
-    wait_for(lambda: what in (system.home / f"{worker}.log").read_text(), PATIENCE, f"{worker} says {what!r}")
+    wait_for(
+        lambda: what in (system.home / f"{worker}.log").read_text(),
+        TIMEOUT_S,
+        f"{worker} says {what!r}",
+    )
 
 
 def step_of(system: System, job: str) -> int:
     """Where the job would go on from."""
-    checkpoint = system.job(job).checkpoint
+    checkpoint = system.get_job(job).checkpoint
     assert checkpoint is not None
     data = system.artifacts.get(checkpoint)
     return int(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["step"])
 
 
-def test_an_artifact_store_that_is_away_stops_no_computation_and_is_waited_for(sqlite_system: System) -> None:
+def test_an_artifact_store_that_is_away_stops_no_computation_and_is_waited_for(
+    sqlite_system: System,
+) -> None:
     system = sqlite_system
-    system.reconciler()
-    system.worker("sleep")
-    job = system.submit("sleep", unhurried(system, "a"), fresh=True)
-    checkpointed(system, job)
+    system.start_reconciler()
+    system.start_worker("sleep")
+    job = system.submit("sleep", make_unhurried_params(system, "a"), no_cache=True)
+    wait_for_checkpoint(system, job)
     before = step_of(system, job)
     with artifacts_away(system):
         said(system, "worker-sleep", "checkpoint not saved")
-        done = system.job(job).progress.get("done", 0)
-        wait_for(lambda: system.job(job).progress.get("done", 0) > done + 3, PATIENCE, "it computes on")
-    wait_for(lambda: step_of(system, job) > before, PATIENCE, "a newer state is saved")
-    hurry(system, "a")
+        done = system.get_job(job).progress.get("done", 0)
+        wait_for(
+            lambda: system.get_job(job).progress.get("done", 0) > done + 3,
+            TIMEOUT_S,
+            "it computes on",
+        )
+    wait_for(lambda: step_of(system, job) > before, TIMEOUT_S, "a newer state is saved")
+    end_sleeping(system, "a")
     ended = system.wait(job)
     assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
-    assert ended.artifacts[0].sha256 == unbroken_again(system, job)
+    assert ended.artifacts[0].sha256 == rerun_undisturbed(system, job)
     with artifacts_away(system):
         child = system.submit("sleep", {"tag": "child"}, inputs={"SLEPT": job})
         said(system, "worker-sleep", "the attempt waits for it")
-        assert system.job(child).state == "running"
+        assert system.get_job(child).state == "running"
     ended = system.wait(child)
     assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
 
 
 def test_who_waits_too_long_gives_the_job_back_free_of_charge(sqlite_system: System) -> None:
     system = sqlite_system
-    system.env |= {"PALIMPSEST_PATIENCE_S": "0.5", "PALIMPSEST_RETRY_BACKOFF_S": "0.5"}
-    system.reconciler()
-    system.worker("sleep")
+    system.env |= {"PALIMPSEST_STORE_WAIT_S": "0.5", "PALIMPSEST_RETRY_BACKOFF_S": "0.5"}
+    system.start_reconciler()
+    system.start_worker("sleep")
     parent = system.wait(system.submit("sleep", {"tag": "parent"}))
     with artifacts_away(system):
         child = system.submit("sleep", {"tag": "child"}, inputs={"SLEPT": parent.id})
-        wait_for(lambda: system.job(child).attempt > 4, PATIENCE, "it was given back more often than a job may be lost")
+        wait_for(
+            lambda: system.get_job(child).attempt > 4,
+            TIMEOUT_S,
+            "it was given back more often than a job may be lost",
+        )
     ended = system.wait(child)
     assert (ended.state, ended.lost_count) == ("succeeded", 0)
 
 
-def test_who_leaves_while_the_artifact_store_is_away_leaves_the_older_checkpoint(sqlite_system: System) -> None:
+def test_who_leaves_while_the_artifact_store_is_away_leaves_the_older_checkpoint(
+    sqlite_system: System,
+) -> None:
     system = sqlite_system
-    process = system.worker("sleep")
-    job = system.submit("sleep", work(system, "b", steps=1000), fresh=True)
-    checkpointed(system, job)
+    process = system.start_worker("sleep")
+    job = system.submit("sleep", make_params(system, "b", steps=1000), no_cache=True)
+    wait_for_checkpoint(system, job)
     with artifacts_away(system):
         said(system, "worker-sleep", "checkpoint not saved")
-        checkpoint = system.job(job).checkpoint
+        checkpoint = system.get_job(job).checkpoint
         process.terminate()
-        assert process.wait(timeout=PATIENCE) == 0
-        left = system.job(job)
+        assert process.wait(timeout=TIMEOUT_S) == 0
+        left = system.get_job(job)
     assert (left.state, left.lost_count, left.checkpoint) == ("queued", 0, checkpoint)
 
 
 def test_postgresql_away_for_less_than_the_lease(
     make_system: Callable[..., System], sleep_tree: Path, postgres_server: str
 ) -> None:
-    direct = fresh_database(postgres_server)
-    gate, through = gate_before(direct)
-    system = make_system(sleep_tree, direct, PALIMPSEST_DATABASE_URL=through, PALIMPSEST_LEASE="60")
+    direct = create_database(postgres_server)
+    gate, through = proxy_database(direct)
+    system = make_system(
+        sleep_tree, direct, PALIMPSEST_DATABASE_URL=through, PALIMPSEST_LEASE_S="60"
+    )
     try:
-        system.reconciler()
-        system.worker("sleep")
-        job = system.submit("sleep", work(system, "c", steps=100), fresh=True)
-        checkpointed(system, job)
-        gate.shut()
+        system.start_reconciler()
+        system.start_worker("sleep")
+        job = system.submit("sleep", make_params(system, "c", steps=100), no_cache=True)
+        wait_for_checkpoint(system, job)
+        gate.close()
         said(system, "worker-sleep", "checkpoint not saved")
         said(system, "worker-sleep", "lease not renewed")
         gate.open()
@@ -125,27 +150,30 @@ def test_postgresql_away_for_less_than_the_lease(
         # away at the end of an attempt, and before the next claim
         last = system.submit("sleep", {"tag": "d", "steps": 1, "seconds": 2.0, "deaf": True})
         system.wait(last, state="running")
-        gate.shut()
+        gate.close()
         said(system, "worker-sleep", "the attempt waits for it")
         gate.open()
         ended = system.wait(last)
         assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
-        # a claim that was committed, and whose answer was lost: found again long before its lease has run out
-        gate.swallow(b"WITH RECURSIVE")
+        # a claim that was committed, and whose answer was lost: found again long before its lease
+        # has run out
+        gate.drop_commit_answer(b"WITH RECURSIVE")
         found = system.submit("sleep", {"tag": "e"})
-        assert gate.swallowed.wait(PATIENCE)
+        assert gate.answer_dropped.wait(TIMEOUT_S)
         ended = system.wait(found)
         assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
         said(system, "worker-sleep", "found again")
     finally:
-        gate.shut()
+        gate.close()
 
 
 def test_damaged_artifacts_are_made_again_and_nobody_is_charged(system: System) -> None:
-    system.worker("sleep")
+    system.start_worker("sleep")
     for how in ("lost", "empty", "changed"):
         root = system.wait(system.submit("sleep", {"tag": f"root {how}"}))
-        middle = system.wait(system.submit("sleep", {"tag": f"middle {how}"}, inputs={"SLEPT": root.id}))
+        middle = system.wait(
+            system.submit("sleep", {"tag": f"middle {how}"}, inputs={"SLEPT": root.id})
+        )
         for job in (root, middle):
             damage(system, job.artifacts[0].sha256, how)
         params = [{"tag": f"child {how} {n}"} for n in range(3)]
@@ -153,13 +181,18 @@ def test_damaged_artifacts_are_made_again_and_nobody_is_charged(system: System) 
         for child in children:
             ended = system.wait(child)
             assert (ended.state, ended.lost_count) == ("succeeded", 0)
-        assert system.events(middle.id).count("succeeded") == 2
+        assert system.list_transitions(middle.id).count("succeeded") == 2
         for job in (root, middle):
-            again = system.job(job.id)
-            assert (again.state, again.lost_count, again.artifacts) == ("succeeded", 0, job.artifacts)
+            again = system.get_job(job.id)
+            assert (again.state, again.lost_count, again.artifacts) == (
+                "succeeded",
+                0,
+                job.artifacts,
+            )
             assert system.artifacts.get(job.artifacts[0].sha256)
         # what is damaged is not reused either
-        first = system.wait(system.submit("sleep", {"tag": how}, fresh=True))  # nobody's equal, but the same work
+        # nobody's equal, but the same work
+        first = system.wait(system.submit("sleep", {"tag": how}, no_cache=True))
         damage(system, first.artifacts[0].sha256, how)
         second = system.wait(system.submit("sleep", {"tag": how}))
         assert (second.reused_from, second.artifacts) == (None, first.artifacts)

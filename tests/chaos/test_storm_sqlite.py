@@ -1,4 +1,5 @@
-"""Every kind of fault once, with SQLite as the job store. A file each, so that they run side by side."""
+"""Every kind of fault once, with SQLite as the job store. A file each, so that they run side by
+side."""
 
 from __future__ import annotations
 

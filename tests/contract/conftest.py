@@ -11,31 +11,33 @@ import pytest
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
 from shared.jobs.tables import metadata
-from tests.support.jobs import Store
-from tests.support.servers import fresh_database
+from tests.support.job_store import JobStore
+from tests.support.servers import create_database
 
 KINDS = ["memory", "sqlite", "postgresql"]
 
 
 @pytest.fixture(scope="session")
-def postgres_store(postgres_server: str) -> Iterator[Store]:
+def postgres_store(postgres_server: str) -> Iterator[JobStore]:
     """A migrated PostgreSQL, one for all tests: whoever uses it clears it first."""
-    db = Database(fresh_database(postgres_server))
+    db = Database(create_database(postgres_server))
     migrate(db)
-    yield Store(db)
+    yield JobStore(db)
     db.close()
 
 
 @pytest.fixture(params=KINDS)
-def store(request: Any, tmp_path: Path) -> Iterator[Store]:
+def store(request: Any, tmp_path: Path) -> Iterator[JobStore]:
     """An empty job store of each kind."""
     if request.param == "postgresql":
-        found: Store = request.getfixturevalue("postgres_store")
+        found: JobStore = request.getfixturevalue("postgres_store")
         found.clear()
         yield found
         return
-    db = Database("sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/palimpsest.db")
+    db = Database(
+        "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/palimpsest.db"
+    )
     with db.write() as connection:
         metadata.create_all(connection)
-    yield Store(db)
+    yield JobStore(db)
     db.close()

@@ -1,4 +1,5 @@
-"""What every artifact store promises: the bytes that were put, whole, or an error that says what to do."""
+"""What every artifact store promises: the bytes that were put, whole, or an error that says what to
+do."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from shared.artifacts import ArtifactStore, digest
-from shared.errors import Damaged, InvalidRequest, NotFound, TransientError
-from tests.support.jobs import together
-from tests.support.tree import ROOT
+from shared.artifacts import ArtifactStore, compute_sha256
+from shared.errors import DamagedArtifact, InvalidRequest, NotFound, TransientError
+from tests.support.job_store import run_together
+from tests.support.source_tree import ROOT
 
-MISSING = digest(b"never put")
+MISSING = compute_sha256(b"never put")
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -32,12 +33,14 @@ def artifacts(url: str) -> ArtifactStore:
     return ArtifactStore.from_url(url)
 
 
-@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 10_000], ids=["empty", "small", "large"])
+@pytest.mark.parametrize(
+    "data", [b"", b"x", bytes(range(256)) * 10_000], ids=["empty", "small", "large"]
+)
 def test_what_is_put_can_be_had_again(artifacts: ArtifactStore, data: bytes) -> None:
     sha256 = artifacts.put(data)
-    assert sha256 == digest(data)
+    assert sha256 == compute_sha256(data)
     assert artifacts.has(sha256, len(data))
-    assert artifacts.whole(sha256, len(data))
+    assert artifacts.is_intact(sha256, len(data))
     assert not artifacts.has(sha256, len(data) + 1)
     assert artifacts.get(sha256) == data
     assert b"".join(artifacts.stream(sha256, len(data))) == data
@@ -48,11 +51,11 @@ def test_bytes_may_come_as_a_stream(artifacts: ArtifactStore, sizes: list[int]) 
     data = os.urandom(sum(sizes))
     ends = list(itertools.accumulate(sizes))
     chunks = (data[end - size : end] for end, size in zip(ends, sizes, strict=True))
-    assert artifacts.put_stream(chunks) == (digest(data), len(data))
-    assert artifacts.get(digest(data)) == data
-    assert artifacts.put_stream(io.BytesIO(data)) == (digest(data), len(data))
-    assert artifacts.put(data) == digest(data)
-    assert artifacts.get(digest(data)) == data
+    assert artifacts.put_stream(chunks) == (compute_sha256(data), len(data))
+    assert artifacts.get(compute_sha256(data)) == data
+    assert artifacts.put_stream(io.BytesIO(data)) == (compute_sha256(data), len(data))
+    assert artifacts.put(data) == compute_sha256(data)
+    assert artifacts.get(compute_sha256(data)) == data
 
 
 def test_a_stream_that_breaks_leaves_nothing(url: str, tmp_path: Path) -> None:
@@ -62,10 +65,13 @@ def test_a_stream_that_breaks_leaves_nothing(url: str, tmp_path: Path) -> None:
         yield data
         raise error
 
-    for error in (ValueError("a body that is cut short"), ConnectionResetError("whoever sent it is gone")):
+    for error in (
+        ValueError("a body that is cut short"),
+        ConnectionResetError("whoever sent it is gone"),
+    ):
         with pytest.raises(type(error), match=str(error)):  # it is no trouble of the store's
             artifacts.put_stream(breaking(error))
-    assert not artifacts.has(digest(data), len(data))
+    assert not artifacts.has(compute_sha256(data), len(data))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not artifacts._backend.list().collect()
 
@@ -109,7 +115,11 @@ print(stored.size, stored.sha256 == came.hexdigest(), in_peak // 1024, (peak_kib
 def test_two_gigabytes_go_in_and_out_in_little_memory(tmp_path: Path) -> None:
     """In a process of its own, whose peak is its own: growth since its imports, in MiB."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, f"file://{tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", MEASURE, f"file://{tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     shutil.rmtree(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -128,39 +138,42 @@ def test_a_stream_comes_in_pieces(tmp_path: Path) -> None:
 
 def test_the_same_bytes_are_one_artifact(artifacts: ArtifactStore) -> None:
     assert artifacts.put(b"twice") == artifacts.put(b"twice")
-    assert artifacts.get(digest(b"twice")) == b"twice"
+    assert artifacts.get(compute_sha256(b"twice")) == b"twice"
 
 
 def test_the_same_bytes_put_at_the_same_moment_are_one_artifact(artifacts: ArtifactStore) -> None:
     data = os.urandom(1 << 20)
-    assert together(*[lambda: artifacts.put(data)] * 6) == [digest(data)] * 6
-    assert artifacts.get(digest(data)) == data
+    assert run_together(*[lambda: artifacts.put(data)] * 6) == [compute_sha256(data)] * 6
+    assert artifacts.get(compute_sha256(data)) == data
 
 
 def test_a_reader_never_sees_half_of_one(artifacts: ArtifactStore) -> None:
     for n in range(4):
         data = bytes([n]) * (4 << 20)
 
-        def look(sha256: str = digest(data)) -> int:
+        def look(sha256: str = compute_sha256(data)) -> int:
             for _ in range(200):
                 if artifacts.has(sha256, 4 << 20):
                     return len(artifacts.get(sha256))
             return -1
 
-        _, *seen = together(lambda data=data: artifacts.put(data), look, look)
+        _, *seen = run_together(lambda data=data: artifacts.put(data), look, look)
         assert set(seen) <= {-1, len(data)}
 
 
 def test_what_was_never_put_is_not_found(artifacts: ArtifactStore) -> None:
     assert not artifacts.has(MISSING, 9)
-    assert not artifacts.whole(MISSING, 9)
+    assert not artifacts.is_intact(MISSING, 9)
     with pytest.raises(NotFound, match=MISSING):
         artifacts.get(MISSING)
     with pytest.raises(NotFound, match=MISSING):
-        artifacts.stream(MISSING, 9)  # before the first piece: an answer's status has not gone out yet
+        # before the first piece: an answer's status has not gone out yet
+        artifacts.stream(MISSING, 9)
 
 
-@pytest.mark.parametrize("name", ["", "abc", "A" * 64, "g" * 64, "../" * 21 + "x", digest(b"x") + "0", "é" * 64])
+@pytest.mark.parametrize(
+    "name", ["", "abc", "A" * 64, "g" * 64, "../" * 21 + "x", compute_sha256(b"x") + "0", "é" * 64]
+)
 def test_what_is_no_digest_is_refused(artifacts: ArtifactStore, name: str) -> None:
     for ask in (artifacts.get, lambda n: artifacts.stream(n, 1), lambda n: artifacts.has(n, 1)):
         with pytest.raises(InvalidRequest, match="not a sha256"):
@@ -172,7 +185,9 @@ def test_two_stores_in_memory_are_two() -> None:
     assert not two.has(one.put(b"x"), 1)
 
 
-def test_a_folder_may_be_relative_and_outlives_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_may_be_relative_and_outlives_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     sha256 = ArtifactStore.from_url("file://here/artifacts").put(b"x")
     assert (tmp_path / "here/artifacts/sha256" / sha256[:2] / sha256).read_bytes() == b"x"
@@ -180,16 +195,18 @@ def test_a_folder_may_be_relative_and_outlives_its_store(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("damage", [b"", b"dat", b"dat4", b"data and more"])
-def test_a_damaged_artifact_is_told_and_putting_it_again_heals_it(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_artifact_is_told_and_putting_it_again_heals_it(
+    tmp_path: Path, damage: bytes
+) -> None:
     artifacts = ArtifactStore.from_url(f"file://{tmp_path}")
     sha256 = artifacts.put(b"data")
     (tmp_path / "sha256" / sha256[:2] / sha256).write_bytes(damage)
-    with pytest.raises(Damaged, match="damaged"):
+    with pytest.raises(DamagedArtifact, match="damaged"):
         artifacts.get(sha256)
-    with pytest.raises(Damaged, match="damaged"):
+    with pytest.raises(DamagedArtifact, match="damaged"):
         artifacts.stream(sha256, 4)  # before the first piece
     assert artifacts.has(sha256, 4) == (len(damage) == 4)
-    assert not artifacts.whole(sha256, 4)
+    assert not artifacts.is_intact(sha256, 4)
     assert artifacts.put(b"data") == sha256
     assert artifacts.get(sha256) == b"data"
 
@@ -200,14 +217,15 @@ def test_whoever_streams_damaged_bytes_never_has_them_all(tmp_path: Path) -> Non
     sha256 = artifacts.put(data)
     (tmp_path / "sha256" / sha256[:2] / sha256).write_bytes(bytes([data[0] ^ 1]) + data[1:])
     had: list[int] = []
-    with pytest.raises(Damaged, match="digest"):
+    with pytest.raises(DamagedArtifact, match="digest"):
         had.extend(len(chunk) for chunk in artifacts.stream(sha256, len(data)))
     assert 0 < sum(had) < len(data)
 
 
 @pytest.fixture(params=["a file in the way", "nobody listens"])
 def broken(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
-    """A store that cannot serve: a folder whose place a file has taken, an S3 endpoint that refuses."""
+    """A store that cannot serve: a folder whose place a file has taken, an S3 endpoint that
+    refuses."""
     if request.param == "a file in the way":
         (tmp_path / "sha256").write_text("in the way")
         return ArtifactStore.from_url(f"file://{tmp_path}")
@@ -224,7 +242,7 @@ def test_a_store_that_cannot_serve_says_so_every_time(broken: ArtifactStore) -> 
         "put_stream": lambda: broken.put_stream([b"x"]),
         "get": lambda: broken.get(MISSING),
         "has": lambda: broken.has(MISSING, 9),
-        "whole": lambda: broken.whole(MISSING, 9),
+        "whole": lambda: broken.is_intact(MISSING, 9),
         "stream": lambda: list(itertools.chain(broken.stream(MISSING, 9))),
     }
     for call in calls.values():

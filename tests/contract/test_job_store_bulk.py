@@ -1,4 +1,5 @@
-"""Large audits keep nobody from the store: few statements, short transactions, cancels in slices."""
+"""Large audits keep nobody from the store: few statements, short transactions, cancels in
+slices."""
 
 from __future__ import annotations
 
@@ -10,54 +11,84 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, func, select
 
-from shared.jobs import claims, control, reads, reconcile
+from shared.jobs import attempts, control, queries, reconcile
 from shared.jobs.lineage import find_inputs
+from shared.jobs.mapping import VALUES
 from shared.jobs.plan import MAX_JOBS
 from shared.jobs.records import Input, PlannedJob
-from shared.jobs.rows import VALUES
 from shared.jobs.tables import events, jobs
-from tests.support.jobs import ALICE, CODE, PLUGIN, STAGE, Store, planned, sha
-from tests.support.plugins import catalog
+from tests.support.job_store import (
+    ALICE,
+    CODE_DIGEST,
+    PLUGIN,
+    STAGE,
+    JobStore,
+    compute_sha256,
+    make_planned_job,
+)
+from tests.support.plugins import make_catalog
 
 LEASE = 45.0
 
 
 def grid(n: int, tag: str = "") -> list[PlannedJob]:
     """`n` jobs as of an audit: a base, groups of twenty on it, and one that is made of them all."""
-    made = [planned(f"{tag}base")]
+    made = [make_planned_job(f"{tag}base")]
     while len(made) < n - 1:
-        group = planned(f"{tag}{len(made)}", made[0])
-        made += [group, *(planned(f"{tag}{len(made)} {i}", made[0], group) for i in range(20))][: n - 1 - len(made)]
-    leaves = tuple(Input(f"IN_{i}", parent=j.plan_key, parent_role="OUT") for i, j in enumerate(made[1:], start=1))
-    return [*made, PlannedJob(sha(f"{tag}all"), STAGE, None, {"tag": "all"}, 0, leaves, (PLUGIN,), ("OUT",), CODE)]
+        group = make_planned_job(f"{tag}{len(made)}", made[0])
+        made += [
+            group,
+            *(make_planned_job(f"{tag}{len(made)} {i}", made[0], group) for i in range(20)),
+        ][: n - 1 - len(made)]
+    leaves = tuple(
+        Input(f"IN_{i}", parent=j.request_key, parent_role="OUT")
+        for i, j in enumerate(made[1:], start=1)
+    )
+    return [
+        *made,
+        PlannedJob(
+            compute_sha256(f"{tag}all"),
+            STAGE,
+            None,
+            {"tag": "all"},
+            0,
+            leaves,
+            (PLUGIN,),
+            ("OUT",),
+            CODE_DIGEST,
+        ),
+    ]
 
 
 @pytest.mark.slow
-def test_renewals_pass_while_the_largest_audit_is_stored(store: Store) -> None:
-    running = store.post(planned("running"))
-    claim = store.take(lease=LEASE)
+def test_renewals_pass_while_the_largest_audit_is_stored(store: JobStore) -> None:
+    running = store.post(make_planned_job("running"))
+    claim = store.claim_one(lease_s=LEASE)
     ended, waits = threading.Event(), []
 
     def renew() -> None:
         while not ended.is_set():
-            start = time.process_time()  # of this process, which does the storing: a busy machine adds nothing to it
-            assert claims.renew(store.db, running, claim.fence, LEASE) is not None
+            # of this process, which does the storing: a busy machine adds nothing to it
+            start = time.process_time()
+            assert attempts.renew_lease(store.db, running, claim.fence, LEASE) is not None
             waits.append(time.process_time() - start)
             time.sleep(0.01)
 
     renewing = threading.Thread(target=renew)
     renewing.start()
-    audit, ids = store.audit(*grid(MAX_JOBS))
+    audit, ids = store.submit_audit(*grid(MAX_JOBS))
     assert control.cancel_audit(store.db, ALICE, audit) == MAX_JOBS
     ended.set()
     renewing.join()
     assert len(set(ids)) == MAX_JOBS
     assert max(waits) < LEASE / 4
-    assert store.job(running).lost_count == 0
+    assert store.get_job(running).lost_count == 0
 
 
 @pytest.mark.slow
-def test_an_audit_is_cancelled_in_time_if_its_tables_were_counted_while_it_was_stored(store: Store) -> None:
+def test_an_audit_is_cancelled_in_time_if_its_tables_were_counted_while_it_was_stored(
+    store: JobStore,
+) -> None:
     """PostgreSQL counts on its own, at any moment: here before the rows can be seen."""
     if store.db.dialect == "postgresql":
 
@@ -66,27 +97,30 @@ def test_an_audit_is_cancelled_in_time_if_its_tables_were_counted_while_it_was_s
             with store.db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
                 other.exec_driver_sql("ANALYZE jobs, job_inputs, audit_jobs")
 
-    audit, _ = store.audit(*grid(MAX_JOBS))
+    audit, _ = store.submit_audit(*grid(MAX_JOBS))
     assert control.cancel_audit(store.db, ALICE, audit) == MAX_JOBS
 
 
-def test_an_audit_is_stored_in_few_statements_however_large_it_is(store: Store) -> None:
+def test_an_audit_is_stored_in_few_statements_however_large_it_is(store: JobStore) -> None:
     counts = []
     for n in (10, 500):
         seen: list[str] = []
         listener = lambda *given, seen=seen: seen.append(given[2])  # noqa: E731
         event.listen(store.db.engine, "before_cursor_execute", listener)
-        store.audit(*grid(n, f"{n} "))
+        store.submit_audit(*grid(n, f"{n} "))
         event.remove(store.db.engine, "before_cursor_execute", listener)
         counts.append(len(seen))
     assert counts[1] <= counts[0] + 2  # one more look for equals, five hundred at a time
     with store.db.read() as connection:
-        found = [connection.execute(select(func.count()).select_from(t)).scalar_one() for t in (jobs, events)]
+        found = [
+            connection.execute(select(func.count()).select_from(t)).scalar_one()
+            for t in (jobs, events)
+        ]
     assert found == [510, 510]
 
 
 def test_a_cancel_that_dies_between_its_slices_is_finished_by_the_reconciler(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Died(Exception):
         pass
@@ -97,35 +131,37 @@ def test_a_cancel_that_dies_between_its_slices_is_finished_by_the_reconciler(
         if (error := next(slices)) is not None:
             raise error
 
-    audit, ids = store.audit(*grid(40))
-    running = store.take()
-    monkeypatch.setattr(control, "SLICE", 7)
+    audit, ids = store.submit_audit(*grid(40))
+    running = store.claim_one()
+    monkeypatch.setattr(control, "BATCH_SIZE", 7)
     with monkeypatch.context() as dying:
         dying.setattr(control, "failpoint", die)
         with pytest.raises(Died):
             control.cancel_audit(store.db, ALICE, audit)
-    states = Counter(store.states(*ids))
+    states = Counter(store.list_states(*ids))
     assert (states["cancelled"], states["running"]) == (1 + 7, 1)  # what is made of all comes first
-    assert reads.get_audit(store.db, ALICE, audit).state == "cancelled"
+    assert queries.get_audit(store.db, ALICE, audit).state == "cancelled"
     reconcile.finish_cancels(store.db)
-    assert Counter(store.states(*ids)) == {"cancelled": 39, "running": 1}
-    assert claims.renew(store.db, running.job.id, running.fence, 60) == claims.Orders("cancel", False)
+    assert Counter(store.list_states(*ids)) == {"cancelled": 39, "running": 1}
+    assert attempts.renew_lease(
+        store.db, running.job.id, running.fence, 60
+    ) == attempts.ControlFlags("cancel", False)
     before = store.dump()
     reconcile.finish_cancels(store.db)
     assert store.dump() == before
 
 
-def test_a_cancelled_audit_leaves_a_legal_history(store: Store) -> None:
-    audit, ids = store.audit(*grid(30))
+def test_a_cancelled_audit_leaves_a_legal_history(store: JobStore) -> None:
+    audit, ids = store.submit_audit(*grid(30))
     control.cancel_audit(store.db, ALICE, audit)
     for job in ids:
-        assert store.path(job)[-1] == "cancelled"
-        happened = store.events(job)
+        assert store.list_transitions(job)[-1] == "cancelled"
+        happened = store.list_events(job)
         assert [e.seq for e in happened] == list(range(1, len(happened) + 1))
-        assert store.job(job).version == len(happened)
+        assert store.get_job(job).version == len(happened)
 
 
-def test_inputs_are_looked_for_in_slices(store: Store) -> None:
+def test_inputs_are_looked_for_in_slices(store: JobStore) -> None:
     """A report is made of thousands: databases bound how many values a statement names."""
     made = store.submit(*grid(1200))
     named: list[int] = []
@@ -136,9 +172,16 @@ def test_inputs_are_looked_for_in_slices(store: Store) -> None:
 
     event.listen(store.db.engine, "before_cursor_execute", count)
     try:
-        _, found = find_inputs(store.db, ALICE, made.jobs[sha("all")], catalog(), "attack", ["OUT", "NOTHING"])
+        _, found = find_inputs(
+            store.db,
+            ALICE,
+            made.jobs[compute_sha256("all")],
+            make_catalog(),
+            "attack",
+            ["OUT", "NOTHING"],
+        )
     finally:
         event.remove(store.db.engine, "before_cursor_execute", count)
-    assert found["OUT"].parent == made.jobs[sha("all")]
+    assert found["OUT"].parent == made.jobs[compute_sha256("all")]
     assert max(named) <= VALUES + 1
     assert sum(named) > 1200

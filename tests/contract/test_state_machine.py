@@ -1,6 +1,8 @@
-"""Any sequence of what users, two workers and a reconciler do leaves the store as a small model says.
+"""Any sequence of what users, two workers and a reconciler do leaves the store as a small model
+says.
 
-Ids are random, so no rule has a precondition that depends on them: one that has nothing to do returns.
+Ids are random, so no rule has a precondition that depends on them: one that has nothing to do
+returns.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import func, select
 
 from shared.errors import Conflict, FencedOut
-from shared.jobs import claims, control
+from shared.jobs import attempts, control
 from shared.jobs.database import Database
 from shared.jobs.records import Claim
 from shared.jobs.tables import events, jobs, metadata
-from tests.support.jobs import ALICE, Store, planned, sha
+from tests.support.job_store import ALICE, JobStore, compute_sha256, make_planned_job
 
 # a, b -> d -> e; a -> c
 GRAPH = {"a": "", "b": "", "c": "a", "d": "ab", "e": "d"}
@@ -50,7 +52,7 @@ class Model(dict[str, Modelled]):
     def ready(self, job: Modelled) -> str:
         return "queued" if all(self[p].state == "succeeded" for p in job.parents) else "waiting"
 
-    def waiting_on(self, job_id: str) -> list[str]:
+    def lock_waiting_children(self, job_id: str) -> list[str]:
         return [i for i, j in self.items() if job_id in j.parents and j.state == "waiting"]
 
     def end(self, job_id: str, state: str) -> None:
@@ -78,7 +80,7 @@ class Model(dict[str, Modelled]):
             if not self[job_id].stop:
                 self[job_id].stop = True
                 self.disown(job_id)
-        elif self[job_id].state in ("waiting", "queued", "held"):
+        elif self[job_id].state in ("waiting", "queued", "paused"):
             self.end(job_id, "cancelled")
 
     def disown(self, job_id: str) -> None:
@@ -95,7 +97,7 @@ WORKER = st.sampled_from(["w1", "w2"])
 
 
 class Machine(RuleBasedStateMachine):
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: JobStore) -> None:
         super().__init__()
         store.clear()
         self.store, self.db, self.model = store, store.db, Model()
@@ -107,9 +109,9 @@ class Machine(RuleBasedStateMachine):
     @rule(tag=st.sampled_from(sorted(GRAPH)), priority=st.integers(0, 1))
     def submit(self, tag: str, priority: int) -> None:
         tags = ancestry(tag)
-        plan = [planned(t, *[planned(p) for p in GRAPH[t]]) for t in tags]
+        plan = [make_planned_job(t, *[make_planned_job(p) for p in GRAPH[t]]) for t in tags]
         done = self.store.submit(*plan, priority=priority)
-        ids = {t: done.jobs[sha(t)] for t in tags}
+        ids = {t: done.jobs[compute_sha256(t)] for t in tags}
         for t in tags:
             equal = self.model.equal(t)
             assert (ids[t] in done.created, ids[t] == equal) == (equal is None, equal is not None)
@@ -122,7 +124,7 @@ class Machine(RuleBasedStateMachine):
     def claim(self, worker: str, dies: bool) -> None:
         if worker in self.hands:
             return
-        claim = self.store.claim(worker, lease=-1 if dies else 600)
+        claim = self.store.claim(worker, lease_s=-1 if dies else 600)
         queued = [j for j in self.model.values() if j.state == "queued"]
         assert (claim is None) == (not queued)
         if claim is not None:
@@ -137,7 +139,9 @@ class Machine(RuleBasedStateMachine):
     def renew(self, worker: str, lets_go: bool) -> None:
         if (claim := self.hands.get(worker)) is None:
             return
-        orders = claims.renew(self.db, claim.job.id, claim.fence, -1 if lets_go else 600, {"done": 1})
+        orders = attempts.renew_lease(
+            self.db, claim.job.id, claim.fence, -1 if lets_go else 600, {"done": 1}
+        )
         if not self.holds(claim):
             assert orders is None
             del self.hands[worker]
@@ -159,11 +163,11 @@ class Machine(RuleBasedStateMachine):
                 case "fail":
                     self.store.fail(claim)
                 case "cancelled":
-                    claims.cancelled(self.db, job_id, fence)
+                    attempts.cancel_attempt(self.db, job_id, fence)
                 case "drained":
-                    claims.drained(self.db, job_id, fence)
+                    attempts.drain_attempt(self.db, job_id, fence)
                 case "lose":
-                    claims.lose(self.db, job_id, fence, "it stood still", MAX_LOST)
+                    attempts.lose_attempt(self.db, job_id, fence, "it stood still", MAX_LOST)
         except FencedOut:
             assert not held
             return
@@ -174,7 +178,12 @@ class Machine(RuleBasedStateMachine):
             case "drained" if not self.model[job_id].stop:
                 self.model[job_id].state = "queued"
             case _:
-                ends = {"finish": "succeeded", "fail": "failed", "cancelled": "cancelled", "drained": "cancelled"}
+                ends = {
+                    "finish": "succeeded",
+                    "fail": "failed",
+                    "cancelled": "cancelled",
+                    "drained": "cancelled",
+                }
                 self.model.end(job_id, ends[how])
 
     def holds(self, claim: Claim) -> bool:
@@ -184,7 +193,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         lost = [i for i, j in self.model.items() if j.state == "running" and j.lapsed]
-        assert sorted(self.store.expire(MAX_LOST)) == sorted(lost)
+        assert sorted(self.store.expire_leases(MAX_LOST)) == sorted(lost)
         for job_id in lost:
             self.model.lose(job_id)
 
@@ -218,10 +227,10 @@ class Machine(RuleBasedStateMachine):
     def hold_or_unhold(self, n: int, hold: bool) -> None:
         if (job_id := self.pick(n)) is None:
             return
-        before, after = ("queued", "held") if hold else ("held", "queued")
+        before, after = ("queued", "paused") if hold else ("paused", "queued")
         may = self.model[job_id].state in (before, after)  # asking again is harmless
         try:
-            (control.hold_job if hold else control.unhold_job)(self.db, ALICE, job_id)
+            (control.pause_job if hold else control.resume_job)(self.db, ALICE, job_id)
         except Conflict:
             assert not may
             return
@@ -237,38 +246,47 @@ class Machine(RuleBasedStateMachine):
             )
             numbered = {job: (n, last) for job, n, last in counted}
         stored = {
-            i: (r.state, r.fence, r.lost_count, r.stop == "cancel", r.live_key is not None) for i, r in found.items()
+            i: (r.state, r.fence, r.lost_count, r.stop == "cancel", r.dedup_key is not None)
+            for i, r in found.items()
         }
-        assert stored == {i: (j.state, j.fence, j.lost, j.stop, j.shared) for i, j in self.model.items()}
+        assert stored == {
+            i: (j.state, j.fence, j.lost, j.stop, j.shared) for i, j in self.model.items()
+        }
         for job_id, row in found.items():  # no gap in the events, no lease without an attempt
             assert numbered[job_id] == (row.event_seq, row.event_seq)
             assert (row.lease_until is not None) == (row.state == "running")
 
 
-def run(store: Store, examples: int, steps: int) -> None:
+def run(store: JobStore, examples: int, steps: int) -> None:
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
     # shrinking on a server takes minutes; what fails there mostly fails in memory too
-    phases = [Phase.reuse, Phase.generate] + ([Phase.shrink] if store.db.dialect == "sqlite" else [])
+    phases = [Phase.reuse, Phase.generate] + (
+        [Phase.shrink] if store.db.dialect == "sqlite" else []
+    )
     run_state_machine_as_test(
         lambda: Machine(store),
         settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=quiet, phases=phases
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=quiet,
+            phases=phases,
         ),
     )
 
 
 @pytest.fixture
-def memory_store() -> Iterator[Store]:
+def memory_store() -> Iterator[JobStore]:
     db = Database("sqlite://")
     with db.write() as connection:
         metadata.create_all(connection)
-    yield Store(db)
+    yield JobStore(db)
     db.close()
 
 
-def test_any_sequence_of_calls_on_sqlite(memory_store: Store) -> None:
+def test_any_sequence_of_calls_on_sqlite(memory_store: JobStore) -> None:
     run(memory_store, 60, 50)
 
 
-def test_any_sequence_of_calls_on_postgresql(postgres_store: Store) -> None:
+def test_any_sequence_of_calls_on_postgresql(postgres_store: JobStore) -> None:
     run(postgres_store, 15, 40)

@@ -2,8 +2,9 @@
 
 `python -m tests.golden.planned_jobs` writes the records again.
 
-A job is its stage, method, parameters, seed, digests of data files and inputs by role, where an input is the job that
-makes it. Jobs are compared by what they are, not by their order or their keys.
+A job is its stage, method, parameters, seed, digests of data files and inputs by role, where an
+input is the job that makes it. Jobs are compared by what they are, not by their order or their
+keys.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.catalog import Catalog, Entry
+from shared.catalog import Catalog, CatalogEntry
 from shared.data_files import DataFile
 from shared.jobs.plan import plan
 from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.ml import REGISTRIES
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 from tests.support.yaml_text import load_yaml
 from workers.stages import registry as stages
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "recorded"
-RENAMED = HERE / "renamed.yaml"  # stages, methods, roles and params: by the name in the records, the one they have now
+# stages, methods, roles and params: by the name in the records, the one they have now
+RENAMED = HERE / "renamed.yaml"
 
 Made = dict[
     str, Any
@@ -36,7 +38,10 @@ Made = dict[
 
 def load_audits() -> dict[str, dict[str, Any]]:
     """Every example, and those by hand, as posted."""
-    examples = {path.stem: load_yaml(path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))}
+    examples = {
+        path.stem: load_yaml(path.read_text())
+        for path in sorted((ROOT / "examples").glob("*.yaml"))
+    }
     return examples | load_yaml((HERE / "audits.yaml").read_text())
 
 
@@ -47,12 +52,21 @@ def plan_audit(audit: Mapping[str, Any]) -> list[PlannedJob]:
 
 def real_catalog() -> Catalog:
     """What workers of this tree publish."""
-    return Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
+    return Catalog(
+        CatalogEntry.from_plugin(plugin)
+        for registry in (*REGISTRIES, stages)
+        for plugin in registry
+    )
 
 
 def identify(files: Sequence[DataFile]) -> dict[str, str]:
-    """A digest that is the same everywhere: of the name. What is looked for without being named is not there."""
-    return {file.path: hashlib.sha256(file.path.encode()).hexdigest() for file in files if not file.optional}
+    """A digest that is the same everywhere: of the name. What is looked for without being named is
+    not there."""
+    return {
+        file.path: hashlib.sha256(file.path.encode()).hexdigest()
+        for file in files
+        if not file.optional
+    }
 
 
 def describe(jobs: Iterable[PlannedJob]) -> list[Made]:
@@ -67,8 +81,8 @@ def describe(jobs: Iterable[PlannedJob]) -> list[Made]:
             "params": dict(job.params),
             "seed": job.seed,
             "inputs": inputs,
-        } | ({"data": dict(job.data)} if job.data else {})
-        names[job.plan_key] = name = _name(one)
+        } | ({"data": dict(job.data_digests)} if job.data_digests else {})
+        names[job.request_key] = name = _name(one)
         found[name] = one
     return list(found.values())
 
@@ -80,7 +94,8 @@ def _name(job: Made) -> str:
 
 
 def rename(jobs: Iterable[Made], names: Mapping[str, Mapping[str, Any]]) -> list[Made]:
-    """Recorded jobs by the names that stages, methods, roles and parameters have now; parents before children."""
+    """Recorded jobs by the names that stages, methods, roles and parameters have now; parents
+    before children."""
 
     def now(kind: str, name: str) -> str:
         return str((names.get(kind) or {}).get(name, name))
@@ -93,7 +108,10 @@ def rename(jobs: Iterable[Made], names: Mapping[str, Mapping[str, Any]]) -> list
             "method": None if job["method"] is None else now("methods", job["method"]),
             "params": {
                 **(names.get("added") or {}).get(job["stage"], {}),
-                **{now("params", name): _with_added(value, names) for name, value in job["params"].items()},
+                **{
+                    now("params", name): _with_added(value, names)
+                    for name, value in job["params"].items()
+                },
             },
             "seed": job["seed"],
             "inputs": {

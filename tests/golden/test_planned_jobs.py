@@ -1,4 +1,5 @@
-"""Every audit is planned as it was when it was recorded, up to the names that have changed since."""
+"""Every audit is planned as it was when it was recorded, up to the names that have changed
+since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""For tests of client and command line. A file whose gateway knows other plugins has a `gateway` of its own."""
+"""For tests of client and command line. A file whose gateway knows other plugins has a `gateway` of
+its own."""
 
 from __future__ import annotations
 
@@ -7,26 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Run, gateway_of_every_stage, runner
-from tests.support.gateway import GatewayProcess, HandWorker
+from tests.support.cli import Runner, make_runner, serve_full_catalog
+from tests.support.gateway import GatewayProcess, ManualWorker
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with gateway_of_every_stage(tmp_path_factory.mktemp("gateway")) as served:
+    with serve_full_catalog(tmp_path_factory.mktemp("gateway")) as served:
         yield served
 
 
 @pytest.fixture
-def worker(gateway: GatewayProcess) -> Iterator[HandWorker]:
-    made = gateway.worker()
+def worker(gateway: GatewayProcess) -> Iterator[ManualWorker]:
+    made = gateway.make_worker()
     yield made
-    made.run_all()
+    made.finish_all()
 
 
 @pytest.fixture
 def run(
-    gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
-) -> Run:
+    gateway: GatewayProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    tmp_path: Path,
+) -> Runner:
     monkeypatch.chdir(tmp_path)
-    return runner(gateway.url, monkeypatch, capfdbinary)
+    return make_runner(gateway.url, monkeypatch, capfdbinary)

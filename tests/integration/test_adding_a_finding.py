@@ -1,5 +1,5 @@
-"""A kind of finding is at most three files and a section of the page: those of docs/adding/finding.md, dropped into a
-copy of the tree, are planned, scored and told."""
+"""A kind of finding is at most three files and a section of the page: those of
+docs/adding/finding.md, dropped into a copy of the tree, are planned, scored and told."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from shared.reporting.models import Report
-from tests.support.served import clean_env
-from tests.support.tiny import DATA, MODEL, write_data
-from tests.support.tree import ROOT, copy_tree
-from tests.support.waiting import PATIENCE
+from tests.support.local_serve import make_clean_env
+from tests.support.source_tree import ROOT, copy_tree
+from tests.support.tiny_chain import DATA, MODEL, write_data
+from tests.support.waiting import TIMEOUT_S
 
 pytestmark = pytest.mark.slow
 
@@ -45,10 +45,10 @@ for job in plan(AuditSpec.model_validate(json.loads(sys.argv[1])), load(), DataR
     if job.stage == "selftest":
         continue
     given = {i.role: made[i.parent][i.parent_role or i.role] for i in job.inputs if i.parent in made}
-    made[job.plan_key] = run_stage(job.stage, given, job.method, seed=job.seed, **job.params)
+    made[job.request_key] = run_stage(job.stage, given, job.method, seed=job.seed, **job.params)
     if job.method == "brightness":
-        print(json.dumps(sorted(made[job.plan_key])))
-report = made[job.plan_key]
+        print(json.dumps(sorted(made[job.request_key])))
+report = made[job.request_key]
 print(json.dumps([report["REPORT"].data.decode(), report["REPORT_HTML"].data.decode()]))
 """
 
@@ -56,7 +56,9 @@ print(json.dumps([report["REPORT"].data.decode(), report["REPORT_HTML"].data.dec
 def files() -> dict[str, str]:
     """Path -> text of the files on the page."""
     blocks = re.findall(
-        r"^`([\w/]+\.(?:py|html))`:\n\n```(?:python|html)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE
+        r"^`([\w/]+\.(?:py|html))`:\n\n```(?:python|html)\n(.*?)^```$",
+        PAGE.read_text(),
+        re.DOTALL | re.MULTILINE,
     )
     return dict(blocks)
 
@@ -67,13 +69,17 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, Any], str]:
+def told(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], dict[str, Any], str]:
     """The roles that the attack made, report.json, and the page."""
     data = tmp_path_factory.mktemp("data")
     write_data(data)
-    env = {**clean_env(), "PYTHONPATH": str(tree), "PALIMPSEST_DATA_ROOT": str(data)}
+    env = {**make_clean_env(), "PYTHONPATH": str(tree), "PALIMPSEST_DATA_ROOT": str(data)}
     command = [sys.executable, "-c", RUN, json.dumps(AUDIT)]
-    done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    done = subprocess.run(
+        command, cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     roles, made = (json.loads(line) for line in done.stdout.splitlines()[-2:])
     return roles, json.loads(made[0]), " ".join(made[1].split())
@@ -86,31 +92,41 @@ def test_a_kind_is_three_files_and_a_section() -> None:
     assert not any((ROOT / path).exists() for path in paths)
 
 
-def test_its_artifact_is_scored_beside_its_baseline(told: tuple[list[str], dict[str, Any], str]) -> None:
+def test_its_artifact_is_scored_beside_its_baseline(
+    told: tuple[list[str], dict[str, Any], str],
+) -> None:
     roles, report, _ = told
     assert roles == ["ATTRIBUTES"]
     row = next(row for row in report["rows"] if row["attack"]["method"] == "brightness")
     score = row["metrics"]["attribute_accuracy"]
-    assert (score["n"], score["null_name"]) == (8, "commoner")
+    assert (score["n"], score["baseline_name"]) == (8, "commoner")
     assert score["mean"] == 1.0  # one step of ascent shows the sample itself
     assert row["threat_model"]["observes"] == ["ORIGINAL", "UNLEARNED"]
     assert Report.model_validate(report).rows
 
 
-def test_its_rule_decides_and_its_words_are_on_the_page(told: tuple[list[str], dict[str, Any], str]) -> None:
+def test_its_rule_decides_and_its_words_are_on_the_page(
+    told: tuple[list[str], dict[str, Any], str],
+) -> None:
     _, report, page = told
     row, other = report["rows"]
     assert row["finding"]["outcome"] == "leak"
-    assert row["finding"]["reason"].startswith("The attributes are clear of their null: accuracy 1.00")
+    assert row["finding"]["reason"].startswith(
+        "The attributes are clear of their baseline: accuracy 1.00"
+    )
     assert other["attack"]["method"] == "label_inference"
-    assert any("brightness leaks (attributes 1.00" in sentence for sentence in report["verdict"]["sentences"])
+    assert any(
+        "brightness leaks (attributes 1.00" in sentence
+        for sentence in report["verdict"]["sentences"]
+    )
     assert "An attribute attack leaks where it is right more often than" in page
     assert '<a href="#attributes">Attributes</a>' in page
     section = page[page.index('<h2 id="attributes">') : page.index('<h2 id="table">')]
     assert "gradient_ascent, no defense, seed 0: 1.00" in section
     assert '<td class="name">attribute accuracy' in page
     assert "commoner answer" in page
-    assert page.index('id="labels"') < page.index('id="attributes"')  # the more severe kind comes first
+    # the more severe kind comes first
+    assert page.index('id="labels"') < page.index('id="attributes"')
 
 
 def test_the_style_of_the_files_is_the_projects(tree: Path) -> None:

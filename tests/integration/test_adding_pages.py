@@ -1,4 +1,5 @@
-"""The files of docs/adding work as they stand: dropped in, they hold the contracts and make an audit together."""
+"""The files of docs/adding work as they stand: dropped in, they hold the contracts and make an
+audit together."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.served import clean_env
-from tests.support.tree import ROOT, copy_tree
-from tests.support.waiting import PATIENCE
+from tests.support.local_serve import make_clean_env
+from tests.support.source_tree import ROOT, copy_tree
+from tests.support.waiting import TIMEOUT_S
 
 pytestmark = pytest.mark.slow
 
@@ -43,9 +44,12 @@ def files() -> dict[str, str]:
     """Path -> text of the file that each page ends in."""
     found = {}
     for page in sorted(PAGES.glob("*.md")):
-        if page.name not in ("README.md", "finding.md"):  # a kind of finding is several files: a test of its own
+        # a kind of finding is several files: a test of its own
+        if page.name not in ("README.md", "finding.md"):
             blocks = re.findall(
-                r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE
+                r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$",
+                page.read_text(),
+                re.DOTALL | re.MULTILINE,
             )
             assert len(blocks) == 1, f"{page.name} must end in one file"
             found[blocks[0][0]] = blocks[0][1]
@@ -64,20 +68,30 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(tree: Path, *command: str) -> str:
-    env = {**clean_env(), "PYTHONPATH": str(tree)}
+    env = {**make_clean_env(), "PYTHONPATH": str(tree)}
     done = subprocess.run(
-        [sys.executable, *command], cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
+        [sys.executable, *command],
+        cwd=tree,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_every_kind_has_a_page_and_every_page_is_of_a_kind() -> None:
-    kinds = [folder.name for folder in (ROOT / "shared/ml").iterdir() if (folder / "README.md").exists()]
+    kinds = [
+        folder.name for folder in (ROOT / "shared/ml").iterdir() if (folder / "README.md").exists()
+    ]
     folders = {f"shared/ml/{kind}" for kind in kinds} | {"workers/stages"}
     assert {os.path.dirname(path) for path in files()} == folders
     linked = re.findall(r"\((\w+\.md)\)", (PAGES / "README.md").read_text())
-    assert sorted(linked) == sorted(page.name for page in PAGES.glob("*.md") if page.name != "README.md")
+    assert sorted(linked) == sorted(
+        page.name for page in PAGES.glob("*.md") if page.name != "README.md"
+    )
 
 
 def test_their_style_is_the_projects(tree: Path) -> None:
@@ -87,7 +101,12 @@ def test_their_style_is_the_projects(tree: Path) -> None:
 
 
 def test_they_hold_the_contracts(tree: Path) -> None:
-    shutil.copytree(ROOT / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    shutil.copytree(
+        ROOT / "tests",
+        tree / "tests",
+        ignore=shutil.ignore_patterns("__pycache__"),
+        dirs_exist_ok=True,
+    )
     names = [name_of(os.path.dirname(path)) for path in files()]
     told = run(
         tree,

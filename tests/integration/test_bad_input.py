@@ -1,5 +1,5 @@
-"""What a served system says to what is wrong, in one sentence with the right exit status, and leaves undone: wrong
-addresses, tokens, data sets and forget sets, and a disk that is full."""
+"""What a served system says to what is wrong, in one sentence with the right exit status, and
+leaves undone: wrong addresses, tokens, data sets and forget sets, and a disk that is full."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import pytest
 
 from services.client import Client, Unavailable
 from shared.reporting.as_yaml import to_yaml
-from tests.support.served import clean_env
-from tests.support.servers import free_port
-from tests.support.system import FAST
-from tests.support.tiny import DATA, MODEL, write_data
-from tests.support.tree import ROOT, copy_tree
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.local_serve import make_clean_env
+from tests.support.servers import find_free_port
+from tests.support.source_tree import ROOT, copy_tree
+from tests.support.system import FAST_SETTINGS
+from tests.support.tiny_chain import DATA, MODEL, write_data
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,13 @@ PIPELINE = {"model": MODEL, "unlearning": ["gradient_ascent"], "attacks": ["labe
 
 def run(command: list[str], folder: Path, **env: str) -> Done:
     return subprocess.run(
-        command, cwd=folder, env=clean_env(**env), capture_output=True, text=True, check=False, timeout=PATIENCE
+        command,
+        cwd=folder,
+        env=make_clean_env(**env),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
     )
 
 
@@ -50,10 +56,12 @@ def only_sentence(done: Done, status: int) -> str:
 
 
 def with_disks(disks: dict[Path, str], command: list[str]) -> list[str]:
-    """The command in a namespace of its own, in which each folder is a disk of that size; they go when it ends."""
+    """The command in a namespace of its own, in which each folder is a disk of that size; they go
+    when it ends."""
     mounts = [f"mount -t tmpfs -o size={size} tmpfs '{folder}'" for folder, size in disks.items()]
     root = [] if os.geteuid() == 0 else ["--map-root-user"]
-    script = " && ".join([*mounts, 'cd "$PWD"', 'exec "$@"'])  # cd: into what was mounted over the folder
+    # cd: into what was mounted over the folder
+    script = " && ".join([*mounts, 'cd "$PWD"', 'exec "$@"'])
     return ["unshare", *root, "--mount", "sh", "-c", script, "sh", *command]
 
 
@@ -62,7 +70,10 @@ class Served:
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.process, self.folder = process, folder
-        self.home, self.artifacts = self.seen(folder / ".palimpsest"), self.seen(folder / "artifacts")
+        self.home, self.artifacts = (
+            self.seen(folder / ".palimpsest"),
+            self.seen(folder / "artifacts"),
+        )
 
     def seen(self, folder: Path) -> Path:
         """The folder as the processes of the system see it."""
@@ -71,7 +82,9 @@ class Served:
     def inside(self, *command: str) -> Done:
         """Run a command that sees the folders as the processes of the system do."""
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-        return run(["nsenter", "--target", str(self.process.pid), *user, "--mount", *command], self.folder)
+        return run(
+            ["nsenter", "--target", str(self.process.pid), *user, "--mount", *command], self.folder
+        )
 
     def at(self) -> dict[str, str]:
         return dict(json.loads((self.home / "serve.json").read_text()))
@@ -87,7 +100,9 @@ class Served:
 
     def pretrain(self, *options: str, epochs: int, dataset: Any = DATA) -> Done:
         params = {"dataset": dataset, "model": MODEL, "epochs": epochs}
-        given = [word for name, value in params.items() for word in ("-p", f"{name}={json.dumps(value)}")]
+        given = [
+            word for name, value in params.items() for word in ("-p", f"{name}={json.dumps(value)}")
+        ]
         return self.cli("pretrain", *given, *options)
 
     @contextmanager
@@ -123,12 +138,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     source = (ROOT / FASHION).read_text().replace("/usr/share/datasets", "/nowhere")
     tree = copy_tree(folder / "tree", {FASHION: source})
     write_data(folder)
-    env = clean_env(
-        **FAST, PYTHONPATH=str(tree), PALIMPSEST_DATA_ROOT=str(folder),
+    env = make_clean_env(
+        **FAST_SETTINGS, PYTHONPATH=str(tree), PALIMPSEST_DATA_ROOT=str(folder),
         PALIMPSEST_ARTIFACTS_URL=f"file://{folder}/artifacts",
         **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
     )  # fmt: skip
-    # room for the checkpoints of a job that runs for minutes where the machine is busy: each is an artifact, and stays
+    # room for the checkpoints of a job that runs for minutes where the machine is busy: each is an
+    # artifact, and stays
     disks = {folder / ".palimpsest": "48m", folder / "artifacts": "32m"}
     command = with_disks(disks, [*SERVE, "--workers", "attack=0"])
     with (folder / "serve.log").open("wb") as log:
@@ -136,17 +152,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     try:
         made = Served(process, folder)
         up = made.home / "serve.json"
-        wait_for(lambda: up.exists() or process.poll() is not None, PATIENCE, "serve is up")
+        wait_for(lambda: up.exists() or process.poll() is not None, TIMEOUT_S, "serve is up")
         assert process.poll() is None, (folder / "serve.log").read_text()
         yield made
     finally:
         process.send_signal(signal.SIGINT)
-        status = process.wait(timeout=PATIENCE)
+        status = process.wait(timeout=TIMEOUT_S)
     assert status == 0
 
 
 def test_a_dead_gateway(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{find_free_port()}"
     done = run([*CLI, "jobs"], tmp_path, PALIMPSEST_URL=url, PALIMPSEST_TOKEN="x")
     said = only_sentence(done, 1)
     assert f"{url} does not answer" in said
@@ -183,7 +199,10 @@ def test_a_model_that_does_not_fit_the_data(served: Served) -> None:
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        ("fashion_mnist", ["could not be downloaded", "PALIMPSEST_DATA_ROOT", "dataset-fashion-mnist"]),
+        (
+            "fashion_mnist",
+            ["could not be downloaded", "PALIMPSEST_DATA_ROOT", "dataset-fashion-mnist"],
+        ),
         ("cifar100", ["could not be downloaded", "put cifar100.npz", "PALIMPSEST_DATA_ROOT"]),
     ],
 )
@@ -198,7 +217,8 @@ def test_data_that_cannot_be_had(served: Served, dataset: Any, words: list[str])
     made = served.states().keys() - before.keys()
     with served.client() as client:
         jobs = [client.get_job(job) for job in made]
-    needing = [j for j in jobs if j.stage not in ("selftest", "report")]  # the report says that nothing was measured
+    # the report says that nothing was measured
+    needing = [j for j in jobs if j.stage not in ("selftest", "report")]
     assert {j.state for j in needing} == {"failed"}
     assert not any(j.artifacts for j in needing)
 
@@ -207,7 +227,11 @@ def test_a_file_that_is_not_in_the_data_root(served: Served) -> None:
     before = served.states()
     done = served.audit(dataset={"name": "npz", "params": {"path": "nowhere.npz"}})
     assert done.returncode == 2
-    for word in ("path: nowhere.npz\n", "no 'nowhere.npz' in the data root of the gateway", "PALIMPSEST_DATA_ROOT"):
+    for word in (
+        "path: nowhere.npz\n",
+        "no 'nowhere.npz' in the data root of the gateway",
+        "PALIMPSEST_DATA_ROOT",
+    ):
         assert word in done.stderr
     assert served.states() == before
 
@@ -233,13 +257,20 @@ def test_a_file_that_is_replaced(served: Served) -> None:
     second = made()
     assert not {*first} & {*second}
     busy = served.pretrain(epochs=1000, dataset="mnist_5k").stdout.strip()
-    wait_for(lambda: served.states()[busy] == "running", PATIENCE, "the only worker of its group is busy")
+    wait_for(
+        lambda: served.states()[busy] == "running",
+        TIMEOUT_S,
+        "the only worker of its group is busy",
+    )
     waiting = served.pretrain(epochs=2, dataset=mine).stdout.strip()
     write(2)
     assert served.cli("cancel", busy).returncode == 0
     done = served.cli("watch", waiting)
     assert done.returncode == 1
-    assert "'replaced.npz' in the data root has changed since the job was planned" in done.stdout + done.stderr
+    assert (
+        "'replaced.npz' in the data root has changed since the job was planned"
+        in done.stdout + done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,7 +283,9 @@ def test_a_file_that_is_replaced(served: Served) -> None:
         ({"size": 0}, "forget.size"),
     ],
 )
-def test_forget_sets_that_a_training_set_of_four_has_not(served: Served, forget: dict[str, int], word: str) -> None:
+def test_forget_sets_that_a_training_set_of_four_has_not(
+    served: Served, forget: dict[str, int], word: str
+) -> None:
     before = served.states()
     done = served.audit(train={"size": 4}, forget=forget)
     assert done.returncode == 2
@@ -264,11 +297,25 @@ def test_forget_sets_that_a_training_set_of_four_has_not(served: Served, forget:
 def test_forget_sets_that_a_finished_training_set_has_not(served: Served) -> None:
     """By hand the sizes are in two jobs: only the worker sees both."""
     base = served.pretrain(epochs=1).stdout.strip()
-    trained = served.cli("train", "-i", f"BASE={base}", "-p", f"dataset={json.dumps(DATA)}", "-p", "size=4")
-    unlearn = ["unlearn", "gradient_ascent", "--from", trained.stdout.strip(), "-p", "deletions=3", "-p", "size=2"]
+    trained = served.cli(
+        "train", "-i", f"BASE={base}", "-p", f"dataset={json.dumps(DATA)}", "-p", "size=4"
+    )
+    unlearn = [
+        "unlearn",
+        "gradient_ascent",
+        "--from",
+        trained.stdout.strip(),
+        "-p",
+        "deletions=3",
+        "-p",
+        "size=2",
+    ]
     done = served.cli(*unlearn, "--watch")
     assert done.returncode == 1
-    assert "params.deletions: 3 deletions of 2 need more than the 4 samples" in done.stdout + done.stderr
+    assert (
+        "params.deletions: 3 deletions of 2 need more than the 4 samples"
+        in done.stdout + done.stderr
+    )
 
 
 def test_a_job_waits_for_room_on_a_full_disk_and_is_not_charged(served: Served) -> None:
@@ -280,7 +327,7 @@ def test_a_job_waits_for_room_on_a_full_disk_and_is_not_charged(served: Served) 
             lines = served.inside("cat", str(log)).stdout.splitlines()
             return any("a store is away" in line and "No space left" in line for line in lines)
 
-        wait_for(waits, PATIENCE, "the worker's log says what it waits for")
+        wait_for(waits, TIMEOUT_S, "the worker's log says what it waits for")
         with served.client() as client:
             assert (client.get_job(job).state, client.get_job(job).artifacts) == ("running", {})
     assert served.cli("watch", job).returncode == 0
@@ -301,8 +348,9 @@ print(database.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0])
 
 
 def accepted_until_one_is_refused(served: Served, seeds: Iterator[int]) -> list[str]:
-    """Post jobs until the gateway says that the disk is full. Those before found room: SQLite writes over a log that
-    it has emptied, and over pages that it has freed; new pages it has none, so this ends."""
+    """Post jobs until the gateway says that the disk is full. Those before found room: SQLite
+    writes over a log that it has emptied, and over pages that it has freed; new pages it has none,
+    so this ends."""
     accepted: list[str] = []
     params = {"dataset": DATA, "model": MODEL, "epochs": 1}
     with served.client(retry_for_s=0) as client:
@@ -318,9 +366,11 @@ def accepted_until_one_is_refused(served: Served, seeds: Iterator[int]) -> list[
 
 def test_a_full_disk_under_everything_loses_nothing(served: Served) -> None:
     job = served.pretrain(epochs=1000).stdout.strip()
-    wait_for(lambda: served.states()[job] == "running", PATIENCE, "it runs")
+    wait_for(lambda: served.states()[job] == "running", TIMEOUT_S, "it runs")
     before = served.states().keys()
-    done = served.inside(sys.executable, "-c", EMPTY_LOG, str(served.folder / ".palimpsest/palimpsest.db"))
+    done = served.inside(
+        sys.executable, "-c", EMPTY_LOG, str(served.folder / ".palimpsest/palimpsest.db")
+    )
     assert done.stdout == "0\n", done.stderr
     seeds = count(1)
     with filled(served.home):
@@ -336,7 +386,9 @@ def test_a_full_disk_under_everything_loses_nothing(served: Served) -> None:
     assert served.states().keys() == before | set(accepted)
     if accepted[1:]:
         assert served.cli("cancel", *accepted[1:]).returncode == 0
-    assert served.cli("watch", *accepted[:1], served.pretrain(epochs=3).stdout.strip()).returncode == 0
+    assert (
+        served.cli("watch", *accepted[:1], served.pretrain(epochs=3).stdout.strip()).returncode == 0
+    )
 
 
 def full_disk(folder: Path) -> list[str]:
@@ -353,7 +405,10 @@ def a_file(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("home", "words", "left"),
-    [(full_disk, ["is full", "make room", "--home"], "filler\n"), (a_file, ["cannot be written", "--home"], "")],
+    [
+        (full_disk, ["is full", "make room", "--home"], "filler\n"),
+        (a_file, ["cannot be written", "--home"], ""),
+    ],
 )
 def test_a_serve_with_nowhere_to_write(
     tmp_path: Path, home: Callable[[Path], list[str]], words: list[str], left: str
@@ -368,11 +423,13 @@ def test_a_serve_with_nowhere_to_write(
     ("options", "env", "word"),
     [
         (["--port", "99999"], {}, "99999"),
-        ([], {"PALIMPSEST_LEASE": "never"}, "PALIMPSEST_LEASE"),
+        ([], {"PALIMPSEST_LEASE_S": "never"}, "PALIMPSEST_LEASE_S"),
         ([], {"PALIMPSEST_DATABASE_URL": "nonsense"}, "PALIMPSEST_DATABASE_URL"),
     ],
 )
-def test_a_serve_that_is_told_nonsense(tmp_path: Path, options: list[str], env: dict[str, str], word: str) -> None:
+def test_a_serve_that_is_told_nonsense(
+    tmp_path: Path, options: list[str], env: dict[str, str], word: str
+) -> None:
     done = run([*SERVE, *options], tmp_path, **env)
     assert done.returncode == 2
     assert word in done.stderr.splitlines()[-1]

@@ -18,11 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from services.cli import following
 from services.cli.main import main
+from services.cli.output import progress
 from services.client import Update
-from tests.support.gateway import AN_AUDIT, AUDIT_JOBS, TOKEN, GatewayProcess, HandWorker, gateway_process
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.gateway import (
+    AUDIT,
+    AUDIT_JOB_COUNT,
+    TOKEN,
+    GatewayProcess,
+    ManualWorker,
+    serve_gateway,
+)
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 PROGRAM = [sys.executable, "-c", "from services.cli.main import main; main()"]
 
@@ -43,13 +50,16 @@ Run = Callable[..., Done]
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with gateway_process(tmp_path_factory.mktemp("gateway")) as served:
+    with serve_gateway(tmp_path_factory.mktemp("gateway")) as served:
         yield served
 
 
 @pytest.fixture
 def run(
-    gateway: GatewayProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    gateway: GatewayProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> Run:
     """`palimpsest` in this process."""
     monkeypatch.setenv("PALIMPSEST_URL", gateway.url)
@@ -73,7 +83,7 @@ def test_a_job_from_submit_to_fetch(run, worker):
     job = first.out.strip()
     assert (first.status, job.startswith("job_"), "submitted" in first.err) == (0, True, True)
     assert f"palimpsest watch {job}" in first.err
-    assert "shared" in run("submit", "sleep", "-p", "seconds=1", "--seed", "1").err
+    assert "reusing" in run("submit", "sleep", "-p", "seconds=1", "--seed", "1").err
     child = run("submit", "sleep", "-i", f"BASE={job}:BASE", "--seed", "2", "--json")
     assert child.json["inputs"] == {"BASE": {"job": job, "role": "BASE"}}
     assert run("fetch", job).status == 1
@@ -83,7 +93,11 @@ def test_a_job_from_submit_to_fetch(run, worker):
     assert '"seconds": 1.0' in shown.out
     assert run("fetch", job, "-o", "-").out == "some text"
     fetched = run("fetch", job, "BASE", "-o", "here.txt")
-    assert (fetched.status, fetched.out.strip(), Path("here.txt").read_text()) == (0, "here.txt", "some text")
+    assert (fetched.status, fetched.out.strip(), Path("here.txt").read_text()) == (
+        0,
+        "here.txt",
+        "some text",
+    )
     assert run("fetch", job, "--json").json["size"] == 9
     assert run("show", job, "--json").json["state"] == "succeeded"
     assert [j["id"] for j in run("jobs", "--json", "--limit", "1").json] == [child.json["id"]]
@@ -96,14 +110,14 @@ def test_an_audit(run, worker, tmp_path):
         "unlearning: [ascent, retrain]\nattacks: [invert]\nseeds: [0, 1]\n"
     )
     dry = run("audit", "audit.yaml", "--dry-run")
-    assert f"{AUDIT_JOBS} jobs: 0 are there already" in dry.out
-    assert run("audit", "audit.yaml", "--dry-run", "--json").json["new"] == AUDIT_JOBS
+    assert f"{AUDIT_JOB_COUNT} jobs: {AUDIT_JOB_COUNT} new, 0 reused" in dry.out
+    assert run("audit", "audit.yaml", "--dry-run", "--json").json["new"] == AUDIT_JOB_COUNT
     made = run("audit", "audit.yaml")
     audit = made.out.strip()
-    assert (made.status, f"{AUDIT_JOBS} jobs" in made.err) == (0, True)
+    assert (made.status, f"{AUDIT_JOB_COUNT} jobs" in made.err) == (0, True)
     assert "two methods" in run("show", audit).out
     assert audit in run("audits").out
-    assert len(run("jobs", "--audit", audit, "--json", "--limit", "200").json) == AUDIT_JOBS
+    assert len(run("jobs", "--audit", audit, "--json", "--limit", "200").json) == AUDIT_JOB_COUNT
     worker.run_all()
     assert run("watch", audit).status == 0
     assert run("show", audit, "--json").json["state"] == "succeeded"
@@ -115,9 +129,11 @@ def test_an_audit(run, worker, tmp_path):
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[Update]:
     """What `watch` has shown in this process."""
     updates: list[Update] = []
-    for display in (following.Lines, following.JsonLines):
+    for display in (progress.PlainLinesDisplay, progress.JsonLinesDisplay):
 
-        def show(self: following.Display, update: Update, show: Callable[..., None] = display.show) -> None:
+        def show(
+            self: progress.Display, update: Update, show: Callable[..., None] = display.show
+        ) -> None:
             show(self, update)
             updates.append(update)
 
@@ -125,15 +141,15 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Update]:
     return updates
 
 
-def work_on(worker: HandWorker, fail: bool, shown: list[Update]) -> threading.Thread:
+def work_on(worker: ManualWorker, fail: bool, shown: list[Update]) -> threading.Thread:
     """Each step comes when the one before was shown."""
     shown.clear()
 
     def work() -> None:
         claim = worker.claim()
         for done in range(1, 5):
-            worker.progress(claim, done, 4, matching_loss=1 / done)
-            wait_for(lambda done=done: any(u.done == done for u in shown), PATIENCE, "it is shown")
+            worker.report_progress(claim, done, 4, matching_loss=1 / done)
+            wait_for(lambda done=done: any(u.done == done for u in shown), TIMEOUT_S, "it is shown")
         worker.fail(claim, "the loss is [not] a number") if fail else worker.finish(claim)
 
     thread = threading.Thread(target=work)
@@ -142,7 +158,7 @@ def work_on(worker: HandWorker, fail: bool, shown: list[Update]) -> threading.Th
 
 
 def test_watch_in_a_pipe_is_lines(run, worker, shown, monkeypatch):
-    monkeypatch.setattr(following, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
     job = run("submit", "sleep", "--seed", "3").out.strip()
     thread = work_on(worker, True, shown)
     seen = run("watch", job)
@@ -173,9 +189,13 @@ def test_watch_on_a_terminal_is_bars_and_ctrl_c_leaves_the_job(gateway, run, wor
     worker.progress(claim, 2, 8, matching_loss=0.5)
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(PROGRAM[0], [*PROGRAM, "watch", job], {**gateway.client_env(), "TERM": "xterm", "COLUMNS": "200"})
+        os.execve(
+            PROGRAM[0],
+            [*PROGRAM, "watch", job],
+            {**gateway.client_env(), "TERM": "xterm", "COLUMNS": "200"},
+        )
     shown, pressed = b"", 0
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT_S
     with contextlib.suppress(OSError):  # a terminal whose program has ended
         while chunk := os.read(terminal, 4096):
             shown += chunk
@@ -192,16 +212,16 @@ def test_watch_on_a_terminal_is_bars_and_ctrl_c_leaves_the_job(gateway, run, wor
     worker.finish(claim)
 
 
-def test_cancel_hold_unhold(run, worker):
+def test_cancel_pause_resume(run, worker):
     job = run("submit", "sleep", "--seed", "6").out.strip()
-    assert "is held" in run("hold", job).err
-    assert run("unhold", job, "--json").json["state"] == "queued"
+    assert "is paused" in run("pause", job).err
+    assert run("resume", job, "--json").json["state"] == "queued"
     worker.claim()
-    assert "told to stop" in run("cancel", job).err
+    assert "is running, stopping" in run("cancel", job).err
     queued = run("submit", "sleep", "--seed", "7").out.strip()
     assert "is cancelled" in run("cancel", queued).err
     assert run("watch", queued).status == 1
-    assert run("hold", queued).status == 1
+    assert run("pause", queued).status == 1
 
 
 def test_lists(run, worker):
@@ -211,7 +231,7 @@ def test_lists(run, worker):
     assert {q["stage"] for q in run("queues", "--json").json} >= {"sleep"}
     assert "Match gradients." in run("catalog").out
     assert "iterations" in run("catalog", "attack").out
-    assert "nothing of kind x" in run("catalog", "x").out
+    assert "no plugins of kind x" in run("catalog", "x").out
     assert set(run("catalog", "attack", "--json").json["kinds"]) == {"attack"}
     assert run("audits", "--json").status == 0
 
@@ -222,17 +242,17 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["submit"], 2, "Missing argument"),
     (["submit", "slep"], 2, "did you mean 'sleep'"),
     (["submit", "sleep", "-p", "seconds=-1"], 2, "palimpsest: params.seconds: -1.0 is less"),
-    (["submit", "sleep", "-p", "seconds"], 2, "write NAME=VALUE"),
-    (["submit", "sleep", "-i", "BASE"], 2, "write ROLE=JOB"),
+    (["submit", "sleep", "-p", "seconds"], 2, "expected NAME=VALUE"),
+    (["submit", "sleep", "-i", "BASE"], 2, "expected ROLE=JOB"),
     (["submit", "sleep", "-i", "BASE=newest"], 2, "inputs.BASE: "),
     (["show", "job_0"], 2, "there is no job 'job_0'"),
     (["watch", "job_" + "0" * 20], 2, "there is no job"),
     (["fetch", "0" * 64], 2, "there is no artifact"),
     (["audit", "none.yaml"], 2, "No such file"),
-    (["audit"], 2, "name a file, or at least --dataset"),
+    (["audit"], 2, "give a file, or at least --dataset"),
     (["audit", "broken.yaml"], 2, "palimpsest: broken.yaml:1: not YAML"),
     (["audit", "list.yaml"], 2, "must be a mapping"),
-    (["audit", "date.yaml"], 2, "date.yaml:1: 2024-01-01 is a date"),
+    (["audit", "date.yaml"], 2, "date.yaml:1: YAML reads 2024-01-01 as a date"),
     (["audit", "wrong.yaml"], 2, "wrong.yaml:1: unknown unlearning 'forgetting'"),
     (["audit", "empty.yaml"], 2, "empty.yaml:1: dataset is missing"),
     (["jobs", "--state", "asleep"], 2, "state: "),
@@ -240,13 +260,15 @@ WRONG: list[tuple[list[str], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("words", "status", "text"), WRONG, ids=[" ".join(w[0])[:40] or "nothing" for w in WRONG])
+@pytest.mark.parametrize(
+    ("words", "status", "text"), WRONG, ids=[" ".join(w[0])[:40] or "nothing" for w in WRONG]
+)
 def test_wrong_use_is_one_clear_sentence(run, words, status, text):
     Path("broken.yaml").write_text("a: [")
     Path("list.yaml").write_text("[1, 2]")
     Path("date.yaml").write_text("name: 2024-01-01")
     Path("empty.yaml").write_text("{}")
-    Path("wrong.yaml").write_text(json.dumps({**AN_AUDIT, "unlearning": ["forgetting"]}))
+    Path("wrong.yaml").write_text(json.dumps({**AUDIT, "unlearning": ["forgetting"]}))
     done = run(*words)
     assert done.status == status
     assert text in done.err
@@ -255,7 +277,7 @@ def test_wrong_use_is_one_clear_sentence(run, words, status, text):
 def test_a_gateway_that_is_not_there_and_one_that_says_no(run, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_TOKEN", "wrong")
     done = run("jobs")
-    assert (done.status, "does not take this token" in done.err) == (2, True)
+    assert (done.status, "rejected this token" in done.err) == (2, True)
     monkeypatch.setenv("PALIMPSEST_URL", "http://127.0.0.1:1")
     done = run("jobs")
     assert (done.status, "is it running?" in done.err) == (1, True)
@@ -271,9 +293,18 @@ def test_as_a_program(gateway, worker, tmp_path):
     folder = tmp_path / ".palimpsest"
     folder.mkdir()
     (folder / "serve.json").write_text(json.dumps({"url": gateway.url, "token": TOKEN}))
-    env = {k: v for k, v in gateway.client_env().items() if k not in ("PALIMPSEST_URL", "PALIMPSEST_TOKEN")}
+    env = {
+        k: v
+        for k, v in gateway.client_env().items()
+        if k not in ("PALIMPSEST_URL", "PALIMPSEST_TOKEN")
+    }
     done = subprocess.run(
-        [*PROGRAM, "submit", "sleep", "--seed", "8"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        [*PROGRAM, "submit", "sleep", "--seed", "8"],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout[:4]) == (0, "job_")
     piped = subprocess.run(
@@ -287,12 +318,16 @@ def test_as_a_program(gateway, worker, tmp_path):
 def test_interrupted_in_a_pipe(gateway, run, worker):
     job = run("submit", "sleep", "--seed", "9").out.strip()
     process = subprocess.Popen(
-        [*PROGRAM, "watch", job], env=gateway.client_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PROGRAM, "watch", job],
+        env=gateway.client_env(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert "queued" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
+    _, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130
     assert f"To reattach: palimpsest watch {job}" in err
     assert "Traceback" not in err

@@ -1,4 +1,5 @@
-"""The command line, the walkthrough and the client's page on the real stages: one worker, the smallest audit."""
+"""The command line, the walkthrough and the client's page on the real stages: one worker, the
+smallest audit."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from services.cli import submitting
-from tests.support.cli import Run, runner
+from services.cli.commands import submit
+from tests.support.cli import Runner, make_runner
+from tests.support.source_tree import ROOT
 from tests.support.system import System
-from tests.support.tree import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -35,21 +36,28 @@ QUICK: dict[str, Any] = {
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     system = System(tmp_path_factory.mktemp("system"), ROOT)
     try:
-        found = system.gateway()
-        system.worker(STAGES, name="all")
+        found = system.start_gateway()
+        system.start_worker(STAGES, name="all")
         yield found
     finally:
         system.close()
 
 
 @pytest.fixture
-def run(url: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> Run:
+def run(
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    tmp_path: Path,
+) -> Runner:
     monkeypatch.chdir(tmp_path)
-    return runner(url, monkeypatch, capfdbinary)
+    return make_runner(url, monkeypatch, capfdbinary)
 
 
 def cells() -> list[dict[str, Any]]:
-    return [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    return [
+        cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"
+    ]
 
 
 def test_the_walkthrough_runs_cell_by_cell(run, monkeypatch, tmp_path, capfdbinary):
@@ -86,25 +94,56 @@ def test_the_page_about_the_python_client_runs_from_top_to_bottom(run, tmp_path,
     assert any("did you mean 'size'" in line for line in lines)
     assert int(lines[-1]) >= 7
     assert names["path"].read_bytes() == names["answers"]
-    assert {"report.json", "report.html"} < {path.name for path in (tmp_path / "first-audit").iterdir()}
+    assert {"report.json", "report.html"} < {
+        path.name for path in (tmp_path / "first-audit").iterdir()
+    }
 
 
 def test_the_verbs_are_stages_that_there_are(run):
     entries = json.loads(run("catalog", "stage", "--json").stdout)["kinds"]["stage"]
     methods = {entry["name"]: entry["methods"] for entry in entries}
-    assert {stage: kind for stage, (_, kind) in submitting.STAGES.items()}.items() <= methods.items()
+    assert {
+        stage: kind for stage, (_, kind) in submit.STAGE_COMMANDS.items()
+    }.items() <= methods.items()
 
 
 def test_an_audit_of_flags_ends_at_its_gate_with_a_report(run):
-    flags = ["--dataset", "mnist_5k", "--model", "mlp:hidden=8", "--unlearning", "gradient_ascent", "--defense", "none"]
-    flags += ["--attack", "feature_recovery:iterations=5", "--pretrain", "epochs=1", "--pretrain", "batch_size=128"]
+    flags = [
+        "--dataset",
+        "mnist_5k",
+        "--model",
+        "mlp:hidden=8",
+        "--unlearning",
+        "gradient_ascent",
+        "--defense",
+        "none",
+    ]
+    flags += [
+        "--attack",
+        "feature_recovery:iterations=5",
+        "--pretrain",
+        "epochs=1",
+        "--pretrain",
+        "batch_size=128",
+    ]
     flags += ["--train", "size=8", "--forget", "deletions=2", "--evaluate", "decoys=10"]
-    done = run("audit", *flags, "--fail-on", "psnr.gain>-99", "--fail-on", "decoy_rank_1.mean>1", "--report", "here")
+    done = run(
+        "audit",
+        *flags,
+        "--fail-on",
+        "psnr.gain>-99",
+        "--fail-on",
+        "decoy_rank_1.mean>1",
+        "--report",
+        "here",
+    )
     assert done.returncode == 3, done.stderr
-    (crossed,) = (line for line in done.stderr.splitlines() if line.startswith("crossed"))
-    assert "unlearning gradient_ascent, defense none, attack feature_recovery, seed 0" in crossed
+    (exceeded,) = (
+        line for line in done.stderr.splitlines() if line.startswith("threshold exceeded")
+    )
+    assert "unlearning gradient_ascent, defense none, attack feature_recovery, seed 0" in exceeded
     report = json.loads(Path("here/report.json").read_text())
-    assert report["schema"] == "palimpsest.report/1"
+    assert report["schema"] == "palimpsest.report/2"
     assert report["verdict"]["headline"] in done.stdout
     assert run("audit", *flags, "--fail-on", "psnr.gain>99").returncode == 0
 
@@ -118,23 +157,42 @@ def test_a_released_model_is_attacked_by_hand(run):
     assert job["inputs"]["UNLEARNED"] == {"job": defended, "role": "RELEASED"}
     evaluated = run("evaluate", "-p", "decoys=10", "--from", job["id"], "--watch")
     assert evaluated.returncode == 0, evaluated.stderr
-    evaluation = json.loads(run("fetch", evaluated.stdout.split()[0], "EVALUATION", "-o", "-").stdout)
+    evaluation = json.loads(
+        run("fetch", evaluated.stdout.split()[0], "EVALUATION", "-o", "-").stdout
+    )
     assert evaluation["attack"]["method"] == "label_inference"
     assert evaluation["utility"]["test_accuracy"] > 0
     assert evaluation["unlearning"]["method"] == unlearned["method"]
 
 
 def test_an_unlearning_that_asks_for_too_many_samples_says_so(run):
-    audit = ["--dataset", "mnist_5k", "--model", "mlp:hidden=8", "--pretrain", "epochs=1", "--pretrain"]
+    audit = [
+        "--dataset",
+        "mnist_5k",
+        "--model",
+        "mlp:hidden=8",
+        "--pretrain",
+        "epochs=1",
+        "--pretrain",
+    ]
     audit += ["batch_size=128", "--unlearning", "gradient_ascent", "--attack", "label_inference"]
     audit += ["--train", "size=8", "--forget", "deletions=2", "--watch", "--forget"]
     for size, told in (
         (9, "forget.size: a training set of 8 has no forget set of 9"),
-        (5, "forget.deletions: 2 disjoint forget sets of 5 need a training set of at least 10, not 8"),
+        (
+            5,
+            "forget.deletions: 2 disjoint forget sets of 5 need a training set of at least 10, not 8",
+        ),
     ):
         done = run("audit", *audit, f"size={size}")
         assert (done.returncode, done.stdout, told in done.stderr) == (2, "", True), done.stderr
-    trained = run("train", "-p", "size=8", "--from", json.loads(run("jobs", "--json", "--limit", "1").stdout)[0]["id"])
+    trained = run(
+        "train",
+        "-p",
+        "size=8",
+        "--from",
+        json.loads(run("jobs", "--json", "--limit", "1").stdout)[0]["id"],
+    )
     words = ["-p", "size=5", "-p", "deletions=2", "--from", trained.stdout.strip(), "--watch"]
     done = run("unlearn", "gradient_ascent", *words)
     assert done.returncode == 1
@@ -142,14 +200,44 @@ def test_an_unlearning_that_asks_for_too_many_samples_says_so(run):
 
 
 def test_what_leaves_no_model_costs_its_own_rows_only(run):
-    flags = ["--dataset", "mnist_5k", "--model", "mlp:hidden=8", "--train", "size=8", "--forget", "deletions=2"]
-    flags += ["--pretrain", "epochs=1", "--pretrain", "batch_size=128", "--attack", "label_inference"]
+    flags = [
+        "--dataset",
+        "mnist_5k",
+        "--model",
+        "mlp:hidden=8",
+        "--train",
+        "size=8",
+        "--forget",
+        "deletions=2",
+    ]
+    flags += [
+        "--pretrain",
+        "epochs=1",
+        "--pretrain",
+        "batch_size=128",
+        "--attack",
+        "label_inference",
+    ]
     flags += ["--unlearning", "gradient_ascent", "--unlearning", "gradient_ascent:lr=10,steps=1000"]
-    done = run("audit", *flags, "--defense", "none", "--defense", "pruning:share=0.9999", "--report", "left")
+    done = run(
+        "audit",
+        *flags,
+        "--defense",
+        "none",
+        "--defense",
+        "pruning:share=0.9999",
+        "--report",
+        "left",
+    )
     assert done.returncode == 1
-    told = done.stdout + done.stderr  # among what was followed where it was seen to happen, else after it
-    assert re.search(r"invalid: gradient ascent left finite numbers at step \d+; lower lr or steps", told)
-    assert re.search(r"invalid: pruning destroyed the model of deletion 0: .*; a weaker share", told)
+    # among what was followed where it was seen to happen, else after it
+    told = done.stdout + done.stderr
+    assert re.search(
+        r"invalid: gradient ascent left finite numbers at step \d+; lower lr or steps", told
+    )
+    assert re.search(
+        r"invalid: pruning produced a degenerate model for deletion 0: .*; try a weaker share", told
+    )
     report = json.loads(Path("left/report.json").read_text())
     (row,) = report["rows"]
     assert (row["unlearning"]["params"]["steps"], row["defense"]["method"]) == (1, "none")

@@ -25,13 +25,20 @@ from services.client import (
     Unreachable,
     Update,
 )
-from tests.support.gateway import AN_AUDIT, AUDIT_JOBS, TOKEN, GatewayProcess, HandWorker, gateway_process
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.gateway import (
+    AUDIT,
+    AUDIT_JOB_COUNT,
+    TOKEN,
+    GatewayProcess,
+    ManualWorker,
+    serve_gateway,
+)
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with gateway_process(tmp_path_factory.mktemp("gateway")) as served:
+    with serve_gateway(tmp_path_factory.mktemp("gateway")) as served:
         yield served
 
 
@@ -47,13 +54,20 @@ def in_background(work: object, *arguments: object) -> threading.Thread:
     return thread
 
 
-def slowly(worker: HandWorker, steps: int, fail: bool = False, seen: Sequence[Update] | None = None) -> None:
-    """Take the next job through `steps` of progress to its end, each when the one before was seen."""
+def slowly(
+    worker: ManualWorker, steps: int, fail: bool = False, seen: Sequence[Update] | None = None
+) -> None:
+    """Take the next job through `steps` of progress to its end, each when the one before was
+    seen."""
     claim = worker.claim()
     for done in range(steps):
-        worker.progress(claim, done, steps, matching_loss=1 / (done + 1))
+        worker.report_progress(claim, done, steps, matching_loss=1 / (done + 1))
         if seen is not None:
-            wait_for(lambda done=done: any(u.total and u.done == done for u in seen), PATIENCE, "a step is seen")
+            wait_for(
+                lambda done=done: any(u.total and u.done == done for u in seen),
+                TIMEOUT_S,
+                "a step is seen",
+            )
     worker.fail(claim, "it broke") if fail else worker.finish(claim, b"result", "text/plain")
 
 
@@ -61,15 +75,20 @@ def test_submit_look_and_fetch(client, worker, tmp_path):
     job = client.submit_job("sleep", params={"seconds": 3}, seed=11)
     assert (job.state, job.created, job.params["seconds"]) == ("queued", True, 3)
     assert client.submit_job("sleep", params={"seconds": 3}, seed=11).created is False
-    assert client.hold(job.id).state == "held"
-    assert client.unhold(job.id).state == "queued"
+    assert client.pause(job.id).state == "paused"
+    assert client.resume(job.id).state == "queued"
     with pytest.raises(ClientError, match="has made nothing so far"):
         client.fetch(job.id)
     slowly(worker, 1)
     done = client.get_job(job.id)
     assert done.is_terminal
     artifact = done.artifacts["BASE"]
-    assert client.fetch(job.id) == client.fetch(job.id, "BASE") == client.fetch(artifact.sha256) == b"result"
+    assert (
+        client.fetch(job.id)
+        == client.fetch(job.id, "BASE")
+        == client.fetch(artifact.sha256)
+        == b"result"
+    )
     path = client.fetch_to(tmp_path, job.id)
     assert path.name == f"base-{artifact.sha256[:12]}.txt"
     assert path.read_bytes() == b"result"
@@ -87,7 +106,9 @@ def test_damaged_bytes_are_not_kept_and_are_made_again(gateway, client, worker, 
     (stored,) = (gateway.folder / "artifacts").rglob(sha256)
     stored.write_bytes(b"as it shouldn't")
     for fetch in (lambda: client.fetch(job.id), lambda: client.fetch_to(tmp_path, job.id)):
-        with pytest.raises(Unavailable, match=f"is damaged in the store: job {job.id} makes it again"):
+        with pytest.raises(
+            Unavailable, match=f"is damaged in the store: job {job.id} is rebuilding it"
+        ):
             fetch()
     assert list(tmp_path.iterdir()) == []
     worker.finish(worker.claim(), b"as it should be", "text/plain")
@@ -98,15 +119,24 @@ def test_pages_are_walked(client, worker):
     ids = [client.submit_job("sleep", seed=100 + n).id for n in range(5)]
     assert [j.id for j in client.list_jobs(stage="sleep", state="queued", limit=2)] == ids[::-1]
     assert client.get_jobs_page(limit=1).next is not None
-    names = [client.submit_audit({**AN_AUDIT, "name": f"n{n}"}).id for n in range(3)]
+    names = [client.submit_audit({**AUDIT, "name": f"n{n}"}).id for n in range(3)]
     assert [a.id for a in client.list_audits(limit=2)][:3] == names[::-1]
 
 
 def test_an_audit(client, worker):
-    dry = client.dry_run({**AN_AUDIT, "pretrain_seed": 5})
-    assert (dry.total, dry.reused, dry.new, len(dry.jobs)) == (AUDIT_JOBS, 0, AUDIT_JOBS, AUDIT_JOBS)
-    audit = client.submit_audit({**AN_AUDIT, "pretrain_seed": 5})
-    assert (audit.total, audit.finished, len(audit.created)) == (AUDIT_JOBS, 0, AUDIT_JOBS)
+    dry = client.dry_run({**AUDIT, "pretrain_seed": 5})
+    assert (dry.total, dry.reused, dry.new, len(dry.jobs)) == (
+        AUDIT_JOB_COUNT,
+        0,
+        AUDIT_JOB_COUNT,
+        AUDIT_JOB_COUNT,
+    )
+    audit = client.submit_audit({**AUDIT, "pretrain_seed": 5})
+    assert (audit.total, audit.finished, len(audit.created)) == (
+        AUDIT_JOB_COUNT,
+        0,
+        AUDIT_JOB_COUNT,
+    )
     assert client.get_audit(audit.id).stages["train"] == {"waiting": 2}
     assert client.cancel(audit.id).state == "cancelled"
 
@@ -122,7 +152,7 @@ def test_errors_are_typed_and_say_what_the_gateway_says(client, gateway, worker)
         with pytest.raises(NotFound):
             client.get_job(odd)
     job = client.submit_job("sleep", seed=13)
-    with pytest.raises(Conflict, match="only a failed or cancelled"):
+    with pytest.raises(Conflict, match="only failed and cancelled"):
         client.retry(job.id)
     with pytest.raises(Unauthorized):
         Client(gateway.url, "wrong").list_queues()
@@ -165,13 +195,15 @@ def test_watch_shows_a_job_to_its_end(client, worker):
 
 def test_watch_shows_an_audit_with_the_jobs_that_run(client, worker):
     worker.run_all()
-    audit = client.submit_audit({**AN_AUDIT, "seeds": [20], "pretrain_seed": 6})
+    audit = client.submit_audit({**AUDIT, "seeds": [20], "pretrain_seed": 6})
 
     def work() -> None:
         for _ in range(audit.total):
             claim = worker.claim()
             worker.progress(claim, 1, 2)
-            wait_for(lambda job=claim.job.id: any(u.id == job for u in seen), PATIENCE, "it is seen")
+            wait_for(
+                lambda job=claim.job.id: any(u.id == job for u in seen), TIMEOUT_S, "it is seen"
+            )
             worker.finish(claim, claim.job.id.encode(), "text/plain")
 
     seen: list[Update] = []
@@ -206,8 +238,8 @@ def test_the_async_client_does_the_same(gateway, worker, tmp_path):
     async def scenario() -> list[Update]:
         async with AsyncClient(gateway.url, TOKEN) as client:
             job = await client.submit_job("sleep", seed=30)
-            assert (await client.hold(job.id)).state == "held"
-            assert (await client.unhold(job.id)).state == "queued"
+            assert (await client.pause(job.id)).state == "paused"
+            assert (await client.resume(job.id)).state == "queued"
             thread = in_background(slowly, worker, 3)
             watching = asyncio.create_task(_all(client.watch(job.id, poll_interval_s=0.1)))
             events = [e async for e in client.stream_events(job.id)]
@@ -216,12 +248,14 @@ def test_the_async_client_does_the_same(gateway, worker, tmp_path):
             thread.join()
             assert await client.fetch(job.id) == b"result"
             assert (await client.fetch_to(tmp_path, job.id, "BASE")).read_bytes() == b"result"
-            assert await anext(client.list_jobs(stage="sleep", limit=1)) == await client.get_job(job.id)
+            assert await anext(client.list_jobs(stage="sleep", limit=1)) == await client.get_job(
+                job.id
+            )
             assert (await client.get_jobs_page(limit=1)).items[0].id == job.id
-            spec = {**AN_AUDIT, "pretrain_seed": 7}
+            spec = {**AUDIT, "pretrain_seed": 7}
             dry = await client.dry_run(spec)
             audit = await client.submit_audit(spec)
-            assert dry.total == audit.total == AUDIT_JOBS
+            assert dry.total == audit.total == AUDIT_JOB_COUNT
             assert (await client.get_audit(audit.id)).id == audit.id
             assert (await anext(client.list_audits())).id == audit.id
             assert (await client.cancel(audit.id)).state == "cancelled"
@@ -262,8 +296,8 @@ def test_the_gateway_is_found_by_what_serve_has_left(gateway, tmp_path, monkeypa
 
 
 def test_watching_survives_a_restart_of_the_gateway(tmp_path):
-    with gateway_process(tmp_path) as gateway, Client(gateway.url, TOKEN, retry_for_s=60) as client:
-        worker, job = gateway.worker(), client.submit_job("sleep")
+    with serve_gateway(tmp_path) as gateway, Client(gateway.url, TOKEN, retry_for_s=60) as client:
+        worker, job = gateway.make_worker(), client.submit_job("sleep")
         seen: list[Update] = []
         events: list[int] = []
         threads = [
@@ -271,13 +305,13 @@ def test_watching_survives_a_restart_of_the_gateway(tmp_path):
             in_background(lambda: events.extend(e.seq for e in client.stream_events(job.id))),
         ]
         claim = worker.claim()
-        worker.progress(claim, 1, 3)
-        wait_for(lambda: 3 in events and any(u.done for u in seen), PATIENCE, "both watch")
+        worker.report_progress(claim, 1, 3)
+        wait_for(lambda: 3 in events and any(u.done for u in seen), TIMEOUT_S, "both watch")
         gateway.stop(signal.SIGKILL)
-        worker.progress(claim, 2, 3)
+        worker.report_progress(claim, 2, 3)
         gateway.start()
         worker.finish(claim)
         for thread in threads:
-            thread.join(timeout=PATIENCE)
+            thread.join(timeout=TIMEOUT_S)
         assert [u.state for u in seen if u.is_final] == ["succeeded"]
         assert events == [1, 2, 3, 4, 5]

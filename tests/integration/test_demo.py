@@ -1,4 +1,5 @@
-"""`make demo` on a smaller audit: the promised bounds, figures that can be made again, and nothing done twice."""
+"""`make demo` on a smaller audit: the promised bounds, figures that can be made again, and nothing
+done twice."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from deploy.local.layout import Layout, held
+from deploy.local.layout import Layout, is_served
 from shared.reporting.as_yaml import to_yaml
 from shared.reporting.models import Report
-from tests.support.recompute import recomputed
-from tests.support.served import clean_env, served
+from tests.support.local_serve import make_clean_env, run_serve
+from tests.support.recompute import recompute_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 AUDIT = {
@@ -33,7 +34,13 @@ def demo(folder: Path, *arguments: str) -> tuple[int, str, float]:
     begun = time.monotonic()
     command = [sys.executable, "-m", "deploy.local.demo", "--audit", "audit.yaml", *arguments]
     done = subprocess.run(
-        command, cwd=folder, env=clean_env(), capture_output=True, text=True, check=False, timeout=1500
+        command,
+        cwd=folder,
+        env=make_clean_env(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1500,
     )
     return done.returncode, done.stdout + done.stderr, time.monotonic() - begun
 
@@ -65,24 +72,28 @@ def test_it_ends_in_a_report_and_stops_what_it_started(done: tuple[Path, int, st
 
 
 def test_the_promised_bounds_hold(done: tuple[Path, int, str]) -> None:
-    """Below what docs/measurements.md reports for this seed, so that another CPU's rounding does not break them."""
+    """Below what docs/measurements.md reports for this seed, so that another CPU's rounding does
+    not break them."""
     row = rows(done[0])["none", "feature_recovery"]
     psnr, ranks = row["metrics"]["psnr"], row["identification"]
     assert psnr["n"] == 8
     assert psnr["mean"] >= 18
     assert psnr["median"] >= 16
-    assert psnr["null_name"] in ("class_mean", "nearest_public")
-    assert psnr["null"] == max(psnr["nulls"].values())
+    assert psnr["baseline_name"] in ("class_mean", "nearest_public")
+    assert psnr["baseline"] == max(psnr["baselines"].values())
     assert psnr["gain"] >= 6
     assert ranks["decoys"] == 100
     assert ranks["rank_1"] >= 6
     assert row["utility"]["test_accuracy"] >= 0.96
     assert rows(done[0])["none", "label_inference"]["metrics"]["label_accuracy"]["mean"] >= 7 / 8
-    assert rows(done[0])["obfuscation", "feature_recovery"]["metrics"]["psnr"]["mean"] < psnr["mean"] - 6
+    assert (
+        rows(done[0])["obfuscation", "feature_recovery"]["metrics"]["psnr"]["mean"]
+        < psnr["mean"] - 6
+    )
 
 
 def test_its_figures_can_be_made_again_from_the_artifacts(done: tuple[Path, int, str]) -> None:
-    found = recomputed(done[0] / ".palimpsest")
+    found = recompute_report(done[0] / ".palimpsest")
     assert len(found) == 2 * (18 + 4)
     figures = {(row, figure): printed for row, figure, printed, _ in found}
     for row, figure, printed, again in found:
@@ -90,18 +101,27 @@ def test_its_figures_can_be_made_again_from_the_artifacts(done: tuple[Path, int,
         interval = field in ("low", "high", "gain_low", "gain_high") and metric == "psnr"
         ends = ("gain_low", "gain_high") if field.startswith("gain") else ("low", "high")
         # two bootstraps of eight values differ in what they draw
-        width = figures[row, f"{metric}.{ends[1]}"] - figures[row, f"{metric}.{ends[0]}"] if interval else 0
+        width = (
+            figures[row, f"{metric}.{ends[1]}"] - figures[row, f"{metric}.{ends[0]}"]
+            if interval
+            else 0
+        )
         assert printed == pytest.approx(again, abs=max(0.08 * width, 1e-3)), (row, figure)
 
 
-def test_a_second_run_reuses_everything_and_a_gate_decides_its_status(done: tuple[Path, int, str]) -> None:
+def test_a_second_run_reuses_everything_and_a_gate_decides_its_status(
+    done: tuple[Path, int, str],
+) -> None:
     folder, _, _ = done
     before = (folder / ".palimpsest/demo/report.json").read_bytes()
-    with served(folder):  # how long a machine that runs other tests takes to start is not the matter here
-        status, output, seconds = demo(folder, "--fail-on", "psnr.gain>6", "--fail-on", "psnr.mean>60")
+    # how long a machine that runs other tests takes to start is not the matter here
+    with run_serve(folder):
+        status, output, seconds = demo(
+            folder, "--fail-on", "psnr.gain>6", "--fail-on", "psnr.mean>60"
+        )
     assert status == 3, output
     assert "psnr.gain" in output
-    assert "17 jobs, 17 of them there already" in output
+    assert "17 jobs: 0 new, 17 reused" in output
     assert seconds <= 30
     assert (folder / ".palimpsest/demo/report.json").read_bytes() == before
 
@@ -110,7 +130,7 @@ def test_what_a_killed_serve_has_left_is_no_system_that_serves(done: tuple[Path,
     folder, _, _ = done
     left = folder / ".palimpsest/serve.json"
     left.write_text(json.dumps({"url": "http://127.0.0.1:9", "token": "old", "pid": 1}))
-    assert not held(Layout(folder / ".palimpsest"))
+    assert not is_served(Layout(folder / ".palimpsest"))
     status, output, _ = demo(folder, "--fail-on", "psnr.mean>60")
     assert status == 0, output
     assert not left.exists()

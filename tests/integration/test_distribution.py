@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from services import client
-from tests.support.tree import ROOT, copy_tree
-from tests.support.waiting import PATIENCE
+from tests.support.source_tree import ROOT, copy_tree
+from tests.support.waiting import TIMEOUT_S
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,9 @@ def use(client: Client) -> int:
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "HOME": str(cwd)}
     words = [str(word) for word in command]
-    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    return subprocess.run(
+        words, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
 
 
 def require(done: subprocess.CompletedProcess[str]) -> str:
@@ -71,13 +73,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with this wheel; what the wheel depends on is taken from the running one."""
+    """The Python of a new environment with this wheel; what the wheel depends on is taken from the
+    running one."""
     folder = tmp_path_factory.mktemp("installed")
     require(run(sys.executable, "-m", "venv", folder, cwd=folder))
     python = folder / "bin/python"
-    require(run(python, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", wheel, cwd=folder))
+    require(
+        run(python, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet", wheel, cwd=folder)
+    )
     site = Path(
-        require(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)).strip()
+        require(
+            run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)
+        ).strip()
     )
     ours = [entry for entry in sys.path if entry.endswith("-packages")]
     (site / "dependencies.pth").write_text("".join(f"{entry}\n" for entry in ours))
@@ -87,7 +94,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_the_client_with_its_types(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     own = {path.name for path in (ROOT / "services/client").iterdir() if path.is_file()}
-    assert {name.removeprefix("palimpsest/") for name in names if name.startswith("palimpsest/")} == own
+    assert {
+        name.removeprefix("palimpsest/") for name in names if name.startswith("palimpsest/")
+    } == own
     assert "py.typed" in own
     assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {
         "palimpsest", "services", "workers", "shared", "deploy"
@@ -129,7 +138,8 @@ def test_mypy_sees_the_types(installed: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_of_ours_imports_the_client_by_its_published_name() -> None:
-    """Else one process would have each of its classes twice, and `except` would miss half of the errors."""
+    """Else one process would have each of its classes twice, and `except` would miss half of the
+    errors."""
     files = [
         path
         for name in ("services", "workers", "shared", "deploy", "benchmarks")
@@ -139,7 +149,9 @@ def test_nothing_of_ours_imports_the_client_by_its_published_name() -> None:
     for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names += (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            )
             assert "palimpsest" not in {name.partition(".")[0] for name in names}, path
 
 

@@ -1,4 +1,5 @@
-"""A package that is installed beside the project adds plugins: built and installed by pip, as docs/adding says."""
+"""A package that is installed beside the project adds plugins: built and installed by pip, as
+docs/adding says."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.served import clean_env
-from tests.support.tree import ROOT
-from tests.support.waiting import PATIENCE
+from tests.support.local_serve import make_clean_env
+from tests.support.source_tree import ROOT
+from tests.support.waiting import TIMEOUT_S
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,9 @@ print(len(json.loads(found["ANSWERS"].data)["labels"]))
 
 def block(page: str, language: str) -> str:
     """The last code block of a page in this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", (PAGES / page).read_text(), re.DOTALL | re.MULTILINE)[-1]
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", (PAGES / page).read_text(), re.DOTALL | re.MULTILINE
+    )[-1]
 
 
 def write_package(folder: Path, module: str) -> Path:
@@ -51,16 +54,28 @@ def install(package: Path, to: Path) -> Path:
         "--target", str(to), str(package),
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=package, env=clean_env(), capture_output=True, text=True, check=False, timeout=PATIENCE
+        command,
+        cwd=package,
+        env=make_clean_env(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return to
 
 
 def run(site: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    env = {**clean_env(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(site)])}
+    env = {**make_clean_env(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(site)])}
     return subprocess.run(
-        [sys.executable, *command], cwd=site, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
+        [sys.executable, *command],
+        cwd=site,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
     )
 
 
@@ -73,7 +88,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_fresh_process_publishes_its_attack(site: Path) -> None:
     done = run(site, "-m", "workers.catalog")
     assert done.returncode == 0, done.stderr
-    entry = next(e for e in json.loads(done.stdout) if (e["kind"], e["name"]) == ("attack", "loudest_row"))
+    entry = next(
+        e for e in json.loads(done.stdout) if (e["kind"], e["name"]) == ("attack", "loudest_row")
+    )
     assert entry["traits"] == {"access": "white_box"}
     assert len(entry["code"]) == 64
 
@@ -87,7 +104,10 @@ def test_its_attack_runs(site: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        ("import no_such_package", "does not import: ModuleNotFoundError: No module named 'no_such_package'"),
+        (
+            "import no_such_package",
+            "does not import: ModuleNotFoundError: No module named 'no_such_package'",
+        ),
         ("x = 1", "registers no attack: decorate its class or function"),
         ("def broken(:", "does not import: SyntaxError"),
         (
@@ -108,16 +128,21 @@ def test_a_broken_one_stops_the_worker_by_name(tmp_path: Path, module: str, said
     info = site / "my_attacks-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-attacks\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[palimpsest.attacks]\nloudest_row = my_attacks.loudest_row\n")
+    (info / "entry_points.txt").write_text(
+        "[palimpsest.attacks]\nloudest_row = my_attacks.loudest_row\n"
+    )
     done = run(site, "-m", "workers.catalog")
     assert done.returncode == 1
-    assert "entry point 'loudest_row' (palimpsest.attacks) of the distribution 'my-attacks'" in done.stderr
+    assert (
+        "entry point 'loudest_row' (palimpsest.attacks) of the distribution 'my-attacks'"
+        in done.stderr
+    )
     assert said in done.stderr
     assert str(tmp_path) not in done.stderr
 
 
 def test_a_change_of_what_it_imports_of_its_own_package_is_another_digest(tmp_path: Path) -> None:
-    code = "import sys; from shared.code import digest_of; print(digest_of('my_attacks.loudest_row'))"
+    code = "import sys; from shared.code_digest import compute_code_digest; print(compute_code_digest('my_attacks.loudest_row'))"
     text = block("attack.md", "python") + "\nfrom . import _helper\n"
     package = write_package(tmp_path / "package", text)
     helper = package / "my_attacks/_helper.py"

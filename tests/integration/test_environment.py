@@ -1,4 +1,5 @@
-"""A misspelt variable PALIMPSEST_* stops every process before it does anything, and the message names the right one."""
+"""A misspelt variable PALIMPSEST_* stops every process before it does anything, and the message
+names the right one."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.environment import KNOWN
+from services.cli.environment import KNOWN_VARIABLES
 from shared.config import OTHERS, known_variables
-from tests.support.served import clean_env
-from tests.support.waiting import PATIENCE
+from tests.support.local_serve import make_clean_env
+from tests.support.waiting import TIMEOUT_S
 
 PROCESSES = [
     ["services.gateway", "--port", "0"],
@@ -30,17 +31,19 @@ PROCESSES = [
 def run(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=folder, env=clean_env(**variables), capture_output=True, text=True, timeout=PATIENCE, check=False,
+        cwd=folder, env=make_clean_env(**variables), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("command", PROCESSES, ids=lambda command: command[0])
-def test_an_unknown_variable_stops_a_process_and_the_nearest_is_named(tmp_path: Path, command: list[str]) -> None:
+def test_an_unknown_variable_stops_a_process_and_the_nearest_is_named(
+    tmp_path: Path, command: list[str]
+) -> None:
     done = run(command, tmp_path, PALIMPSEST_LAESE="10", PALIMPSEST_URL="http://127.0.0.1:1")
     assert done.returncode in (1, 2), done.stderr
     (said,) = done.stderr.splitlines()
     assert "PALIMPSEST_LAESE" in said
-    assert "PALIMPSEST_LEASE?" in said
+    assert "PALIMPSEST_LEASE_S?" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -49,17 +52,19 @@ def test_an_unknown_variable_stops_a_process_and_the_nearest_is_named(tmp_path: 
     [c for c in PROCESSES if c[0] != "services.cli"],  # which does not read the services' settings
     ids=lambda command: command[0],
 )
-def test_a_wrong_value_stops_a_process_and_is_not_repeated(tmp_path: Path, command: list[str]) -> None:
-    done = run(command, tmp_path, PALIMPSEST_LEASE="secret-7")
+def test_a_wrong_value_stops_a_process_and_is_not_repeated(
+    tmp_path: Path, command: list[str]
+) -> None:
+    done = run(command, tmp_path, PALIMPSEST_LEASE_S="secret-7")
     assert done.returncode in (1, 2), done.stderr
     (said,) = done.stderr.splitlines()
-    assert "PALIMPSEST_LEASE" in said
+    assert "PALIMPSEST_LEASE_S" in said
     assert "secret-7" not in said
     assert not list(tmp_path.iterdir())
 
 
 def test_every_known_variable_is_known_to_all(tmp_path: Path) -> None:
-    assert known_variables() == KNOWN
+    assert known_variables() == KNOWN_VARIABLES
     others = dict.fromkeys(OTHERS, "nothing")
     others["PALIMPSEST_DATABASE_URL"] = f"sqlite:///{tmp_path}/palimpsest.db"
     done = run(["services.admin", "migrate"], tmp_path, **others)

@@ -9,10 +9,10 @@ import pytest
 
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps
-from shared.artifacts import ArtifactStore, digest
+from shared.artifacts import ArtifactStore, compute_sha256
 from shared.config import Settings
-from shared.errors import Damaged
-from tests.support.gateway import TOKEN, GatewayInProcess, Signed
+from shared.errors import DamagedArtifact
+from tests.support.gateway import TOKEN, AuthenticatedClient, GatewayInProcess
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
 
 def made(gateway: GatewayInProcess, data: bytes, media_type: str) -> str:
     gateway.post({"stage": "sleep", "params": {"note": media_type}})
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     return worker.finish(worker.claim(), data, media_type)
 
 
@@ -47,7 +47,10 @@ def test_what_one_has_is_not_sent_again(gateway):
     for etag in (f'"{sha256}"', f'"other", "{sha256}"', "*"):
         answer = gateway.http.get(f"/v1/artifacts/{sha256}", headers={"If-None-Match": etag})
         assert (answer.status_code, answer.get_data()) == (304, b"")
-    assert gateway.http.get(f"/v1/artifacts/{sha256}", headers={"If-None-Match": '"x"'}).status_code == 200
+    assert (
+        gateway.http.get(f"/v1/artifacts/{sha256}", headers={"If-None-Match": '"x"'}).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,20 +74,34 @@ def test_a_page_among_the_artifacts_is_downloaded_not_shown(gateway, media_type,
 def test_what_no_job_of_the_tenant_made_is_not_there(gateway):
     sha256 = made(gateway, b"mine", "text/plain")
     unlisted = gateway.artifacts.put(b"in the store, but of no job")
-    for path in (unlisted, digest(b"nowhere"), "0" * 63, "A" * 64, "%00", "..%2f..%2fetc%2fpasswd", "%F0%9F%92%A9"):
+    for path in (
+        unlisted,
+        compute_sha256(b"nowhere"),
+        "0" * 63,
+        "A" * 64,
+        "%00",
+        "..%2f..%2fetc%2fpasswd",
+        "%F0%9F%92%A9",
+    ):
         assert gateway.http.get(f"/v1/artifacts/{path}").status_code == 404
     foreign = create_app(
-        GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, Settings(token=TOKEN, tenant="another"))
+        GatewayDeps(
+            gateway.db, gateway.artifacts, gateway.ringer, Settings(token=TOKEN, tenant="another")
+        )
     )
-    assert Signed(foreign.test_client()).get(f"/v1/artifacts/{sha256}").status_code == 404
+    assert (
+        AuthenticatedClient(foreign.test_client()).get(f"/v1/artifacts/{sha256}").status_code == 404
+    )
 
 
 @pytest.fixture
-def on_disk(tmp_path: Path, gateway: GatewayInProcess) -> Signed:
+def on_disk(tmp_path: Path, gateway: GatewayInProcess) -> AuthenticatedClient:
     """The same gateway over artifacts in a folder, where they can be damaged."""
     gateway.artifacts = ArtifactStore.from_url(f"file://{tmp_path}/artifacts")
-    app = create_app(GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, gateway.settings))
-    gateway.http = Signed(app.test_client())
+    app = create_app(
+        GatewayDeps(gateway.db, gateway.artifacts, gateway.wakeup_sender, gateway.settings)
+    )
+    gateway.http = AuthenticatedClient(app.test_client())
     return gateway.http
 
 
@@ -105,12 +122,12 @@ def test_one_that_is_damaged_is_made_again_and_never_sent(tmp_path, gateway, on_
     damage(tmp_path, sha256, how)
     if (how, size) == ("changed", 5 << 20):  # seen on the way: it ends before it is whole
         answer, had = gateway.http.get(f"/v1/artifacts/{sha256}", buffered=False), []
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedArtifact):
             had.extend(len(chunk) for chunk in answer.response)
         assert sum(had) < size
     answer = gateway.http.get(f"/v1/artifacts/{sha256}")
     assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
-    assert f"job {job} makes it again" in answer.get_json()["detail"]
+    assert f"job {job} is rebuilding it" in answer.get_json()["detail"]
     assert gateway.http.get(f"/v1/jobs/{job}").get_json()["state"] == "queued"
     worker = gateway.worker()
     claim = worker.claim()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.deps import EXTENSION
-from services.gateway.turns import WAITING
-from shared.jobs import reads
-from tests.support.gateway import AN_AUDIT, AUDIT_JOBS, TENANT, GatewayInProcess
+from services.gateway.deps import EXTENSION_KEY
+from services.gateway.planning_limiter import MAX_WAITING
+from shared.jobs import queries
+from tests.support.gateway import AUDIT, AUDIT_JOB_COUNT, TENANT, GatewayInProcess
 
 LONG_JOB = {"stage": "sleep", "params": {"note": "x" * 20_000}}
 
@@ -24,35 +24,37 @@ def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
 
 
 def test_an_audit_is_planned_stored_and_run(gateway):
-    answer = gateway.http.post("/v1/audits", json=AN_AUDIT)
+    answer = gateway.http.post("/v1/audits", json=AUDIT)
     audit = answer.get_json()
     assert answer.status_code == 202
     assert answer.headers["Location"] == f"/v1/audits/{audit['id']}"
     assert audit["state"] == "queued"
-    assert audit["counts"] == {"queued": 1, "waiting": AUDIT_JOBS - 1}
+    assert audit["counts"] == {"queued": 1, "waiting": AUDIT_JOB_COUNT - 1}
     assert audit["stages"]["train"] == {"waiting": 2}
-    assert len(audit["created"]) == AUDIT_JOBS
-    assert gateway.worker().run_all() == AUDIT_JOBS
+    assert len(audit["created"]) == AUDIT_JOB_COUNT
+    assert gateway.worker().run_all() == AUDIT_JOB_COUNT
     done = gateway.http.get(answer.headers["Location"]).get_json()
-    assert (done["state"], done["counts"]) == ("succeeded", {"succeeded": AUDIT_JOBS})
+    assert (done["state"], done["counts"]) == ("succeeded", {"succeeded": AUDIT_JOB_COUNT})
     listed = gateway.http.get(f"/v1/jobs?audit={audit['id']}&limit=200").get_json()["items"]
-    assert len(listed) == AUDIT_JOBS
+    assert len(listed) == AUDIT_JOB_COUNT
     assert all(job["audits"] == [audit["id"]] for job in listed)
 
 
 def test_a_dry_run_says_what_would_be_reused_and_stores_nothing(gateway):
-    found = gateway.http.post("/v1/audits?dry_run=true", json=AN_AUDIT)
+    found = gateway.http.post("/v1/audits?dry_run=true", json=AUDIT)
     assert found.status_code == 200
     assert {k: found.get_json()[k] for k in ("dry_run", "total", "reused", "new")} == {
-        "dry_run": True, "total": AUDIT_JOBS, "reused": 0, "new": AUDIT_JOBS,
+        "dry_run": True, "total": AUDIT_JOB_COUNT, "reused": 0, "new": AUDIT_JOB_COUNT,
     }  # fmt: skip
-    assert reads.list_jobs(gateway.db, TENANT).items == []
-    gateway.http.post("/v1/audits", json={**AN_AUDIT, "seeds": [0]})
+    assert queries.list_jobs(gateway.db, TENANT).items == []
+    gateway.http.post("/v1/audits", json={**AUDIT, "seeds": [0]})
     gateway.worker().run_all()
-    found = gateway.http.post("/v1/audits?dry_run=true", json=AN_AUDIT).get_json()
+    found = gateway.http.post("/v1/audits?dry_run=true", json=AUDIT).get_json()
     assert found["reused"] == 1 + (1 + 2 * 5)  # the report is about other seeds
     assert {job["state"] for job in found["jobs"] if job["reused"]} == {"succeeded"}
-    fresh = gateway.http.post("/v1/audits?dry_run=true", json={**AN_AUDIT, "fresh": True}).get_json()
+    fresh = gateway.http.post(
+        "/v1/audits?dry_run=true", json={**AUDIT, "no_cache": True}
+    ).get_json()
     assert fresh["reused"] == 0
     assert len(gateway.http.get("/v1/audits").get_json()["items"]) == 1
 
@@ -60,7 +62,7 @@ def test_a_dry_run_says_what_would_be_reused_and_stores_nothing(gateway):
 @pytest.mark.parametrize("query", ["", "?dry_run=true"])
 def test_before_any_worker_has_started_an_audit_is_refused(tmp_path, query):
     gateway = GatewayInProcess(tmp_path, publish=False)
-    answer = gateway.http.post(f"/v1/audits{query}", json=AN_AUDIT)
+    answer = gateway.http.post(f"/v1/audits{query}", json=AUDIT)
     assert answer.status_code == 422
     assert "no worker has published any stage yet: start a worker" in answer.get_json()["detail"]
     assert gateway.http.get("/v1/audits").get_json()["items"] == []
@@ -68,22 +70,22 @@ def test_before_any_worker_has_started_an_audit_is_refused(tmp_path, query):
 
 
 def test_two_audits_share_their_jobs(gateway):
-    first = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()
-    second = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()
+    first = gateway.http.post("/v1/audits", json=AUDIT).get_json()
+    second = gateway.http.post("/v1/audits", json=AUDIT).get_json()
     assert second["id"] != first["id"]
     assert second["created"] == []
-    renamed = gateway.http.post("/v1/audits", json={**AN_AUDIT, "name": "again"}).get_json()
+    renamed = gateway.http.post("/v1/audits", json={**AUDIT, "name": "again"}).get_json()
     assert len(renamed["created"]) == 1  # the report, which says the audit's name
     one = gateway.http.get(f"/v1/jobs/{first['created'][0]}").get_json()
     assert one["audits"] == sorted([first["id"], second["id"], renamed["id"]])
 
 
 def test_joining_an_audit_changes_the_etag_of_a_job(gateway):
-    first = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()
+    first = gateway.http.post("/v1/audits", json=AUDIT).get_json()
     path = f"/v1/jobs/{first['created'][0]}"
     etag = gateway.http.get(path).headers["ETag"]
     assert gateway.http.get(path, headers={"If-None-Match": etag}).status_code == 304
-    gateway.http.post("/v1/audits", json=AN_AUDIT)
+    gateway.http.post("/v1/audits", json=AUDIT)
     assert gateway.http.get(path, headers={"If-None-Match": etag}).status_code == 200
 
 
@@ -96,7 +98,10 @@ def test_joining_an_audit_changes_the_etag_of_a_job(gateway):
         ({"unlearning": []}, "unlearning"),
         ({"unlearning": ["ascent", "forgetting"]}, "unlearning.1.name"),
         ({"unlearning": [{"name": "ascent", "params": {"rate": 2}}]}, "unlearning.0.params.rate"),
-        ({"attacks": [{"name": "invert", "params": {"iteration": 1}}]}, "attacks.0.params.iteration"),
+        (
+            {"attacks": [{"name": "invert", "params": {"iteration": 1}}]},
+            "attacks.0.params.iteration",
+        ),
         ({"train": {"size": "all"}}, "train.size"),
         ({"forget": {"deletions": 0}}, "forget.deletions"),
         ({"seeds": [0, -1]}, "seeds.1"),
@@ -107,14 +112,17 @@ def test_joining_an_audit_changes_the_etag_of_a_job(gateway):
 )
 def test_what_is_wrong_is_named_by_its_path(gateway, change, field):
     for query in ("", "?dry_run=true"):
-        answer = gateway.http.post(f"/v1/audits{query}", json={**AN_AUDIT, **change})
+        answer = gateway.http.post(f"/v1/audits{query}", json={**AUDIT, **change})
         problem = answer.get_json()
         assert (answer.status_code, problem["field"]) == (422, field), problem
     assert gateway.http.get("/v1/audits").get_json()["items"] == []
 
 
 def test_a_key_makes_it_repeatable(gateway):
-    answers = [gateway.http.post("/v1/audits", json=AN_AUDIT, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    answers = [
+        gateway.http.post("/v1/audits", json=AUDIT, headers={"Idempotency-Key": "k"})
+        for _ in range(2)
+    ]
     assert answers[0].get_json() == answers[1].get_json()
     assert answers[1].headers["Idempotency-Replayed"] == "true"
     assert len(gateway.http.get("/v1/audits").get_json()["items"]) == 1
@@ -123,7 +131,10 @@ def test_a_key_makes_it_repeatable(gateway):
 
 
 def test_pages_etag_and_404(gateway):
-    ids = [gateway.http.post("/v1/audits", json={**AN_AUDIT, "name": str(n)}).get_json()["id"] for n in range(3)]
+    ids = [
+        gateway.http.post("/v1/audits", json={**AUDIT, "name": str(n)}).get_json()["id"]
+        for n in range(3)
+    ]
     first = gateway.http.get("/v1/audits?limit=2").get_json()
     rest = gateway.http.get(f"/v1/audits?limit=2&page={first['next']}").get_json()
     assert [a["id"] for a in first["items"] + rest["items"]] == ids[::-1]
@@ -140,8 +151,8 @@ def test_pages_etag_and_404(gateway):
 
 
 def test_cancel_leaves_what_another_audit_needs(gateway):
-    first = gateway.http.post("/v1/audits", json={**AN_AUDIT, "seeds": [0]}).get_json()
-    second = gateway.http.post("/v1/audits", json={**AN_AUDIT, "seeds": [1]}).get_json()
+    first = gateway.http.post("/v1/audits", json={**AUDIT, "seeds": [0]}).get_json()
+    second = gateway.http.post("/v1/audits", json={**AUDIT, "seeds": [1]}).get_json()
     for _ in range(2):
         answer = gateway.http.post(f"/v1/audits/{first['id']}/cancel")
         assert answer.status_code == 202
@@ -149,35 +160,47 @@ def test_cancel_leaves_what_another_audit_needs(gateway):
         assert answer.get_json()["state"] == "cancelled"
     assert gateway.worker().run_all() == 1 + 11 + 1
     assert gateway.http.get(f"/v1/audits/{second['id']}").get_json()["state"] == "succeeded"
-    answer = gateway.http.post(f"/v1/audits/{second['id']}/cancel")  # too late: how it ended stays what it is
+    # too late: how it ended stays what it is
+    answer = gateway.http.post(f"/v1/audits/{second['id']}/cancel")
     assert (answer.status_code, answer.get_json()["state"]) == (202, "succeeded")
 
 
 def test_while_others_are_planned_audits_come_again_and_everything_else_goes_on(gateway):
-    turns = gateway.app.extensions[EXTENSION].planning
+    turns = gateway.app.extensions[EXTENSION_KEY].planning
     with turns.turn():
-        waiting = [threading.Thread(target=gateway.http.post, args=("/v1/audits",), kwargs={"json": AN_AUDIT})
-                   for _ in range(WAITING)]  # fmt: skip
+        waiting = [threading.Thread(target=gateway.http.post, args=("/v1/audits",), kwargs={"json": AUDIT})
+                   for _ in range(MAX_WAITING)]  # fmt: skip
         for thread in waiting:
             thread.start()
-        for body, path in ((AN_AUDIT, "/v1/audits"), (AN_AUDIT, "/v1/audits?dry_run=true"), (LONG_JOB, "/v1/jobs")):
+        for body, path in (
+            (AUDIT, "/v1/audits"),
+            (AUDIT, "/v1/audits?dry_run=true"),
+            (LONG_JOB, "/v1/jobs"),
+        ):
             answer = gateway.http.post(path, json=body)
-            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), answer.get_json()
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), (
+                answer.get_json()
+            )
         assert gateway.http.get("/livez").status_code == 200
         assert gateway.post()["created"] is True
         for thread in waiting:
             thread.join()
-    assert gateway.http.post("/v1/audits", json=AN_AUDIT).status_code == 202
+    assert gateway.http.post("/v1/audits", json=AUDIT).status_code == 202
     assert gateway.post(LONG_JOB)["created"] is True
 
 
 def test_more_than_an_audit_may_be_is_refused_with_the_figure(gateway):
     rates = [{"name": "ascent", "params": {"rate": n / 32}} for n in range(32)]
     steps = [{"name": "invert", "params": {"iterations": n}} for n in range(1, 33)]
-    grid = {**AN_AUDIT, "unlearning": rates, "attacks": steps, "seeds": list(range(100))}
+    grid = {**AUDIT, "unlearning": rates, "attacks": steps, "seeds": list(range(100))}
     answer = gateway.http.post("/v1/audits?dry_run=true", json=grid)
     assert (answer.status_code, answer.get_json()["field"]) == (422, "")
-    assert "at least 108,800 jobs, and an audit may have no more than 10,000" in answer.get_json()["detail"]
-    answer = gateway.http.post("/v1/jobs", json={"stage": "sleep", "params": {"note": "x" * 300_000}})
+    assert (
+        "at least 108,800 jobs, and an audit may have no more than 10,000"
+        in answer.get_json()["detail"]
+    )
+    answer = gateway.http.post(
+        "/v1/jobs", json={"stage": "sleep", "params": {"note": "x" * 300_000}}
+    )
     assert (answer.status_code, answer.get_json()["field"]) == (422, "params")
     assert answer.get_json()["detail"] == "300,011 bytes of parameters: at most 262,144"

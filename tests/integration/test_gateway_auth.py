@@ -10,11 +10,11 @@ from urllib.parse import urljoin
 import pytest
 
 from services.gateway.app import create_app
-from services.gateway.auth import COOKIE, OPEN, session_value
+from services.gateway.auth import PUBLIC_PATHS, SESSION_COOKIE, derive_session
 from services.gateway.deps import GatewayDeps
 from shared.config import Settings
 from shared.errors import InvalidRequest
-from tests.support.gateway import AN_AUDIT, TOKEN, GatewayInProcess, Signed
+from tests.support.gateway import AUDIT, TOKEN, AuthenticatedClient, GatewayInProcess
 
 
 @pytest.fixture
@@ -26,7 +26,12 @@ def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
 
 def every_route(gateway: GatewayInProcess) -> list[tuple[str, str]]:
     """Method and path of every rule, with something in its placeholders."""
-    fill = {"job_id": "job_" + "0" * 20, "audit_id": "aud_" + "0" * 20, "sha256": "0" * 64, "filename": "x.js"}
+    fill = {
+        "job_id": "job_" + "0" * 20,
+        "audit_id": "aud_" + "0" * 20,
+        "sha256": "0" * 64,
+        "filename": "x.js",
+    }
     found = []
     for rule in gateway.app.url_map.iter_rules():
         path = rule.build({name: fill[name] for name in rule.arguments})[1]
@@ -38,8 +43,13 @@ def test_every_route_but_the_probes_wants_the_token(gateway):
     client = gateway.app.test_client()
     routes = every_route(gateway)
     assert len(routes) > 20
-    for method, path in [*routes, ("GET", "/nothing/here"), ("DELETE", "/v1/jobs"), ("OPTIONS", "/v1/jobs")]:
-        if path in OPEN:
+    for method, path in [
+        *routes,
+        ("GET", "/nothing/here"),
+        ("DELETE", "/v1/jobs"),
+        ("OPTIONS", "/v1/jobs"),
+    ]:
+        if path in PUBLIC_PATHS:
             assert client.open(path, method=method).status_code == 200
             continue
         answer = client.open(path, method=method)
@@ -54,7 +64,10 @@ def test_every_route_but_the_probes_wants_the_token(gateway):
      "Bearer \xe9\xff", f"Bearer {TOKEN} {TOKEN}"],
 )  # fmt: skip
 def test_a_wrong_token_does_not_get_in(gateway, header):
-    assert gateway.app.test_client().get("/v1/jobs", headers={"Authorization": header}).status_code == 401
+    assert (
+        gateway.app.test_client().get("/v1/jobs", headers={"Authorization": header}).status_code
+        == 401
+    )
 
 
 def test_the_scheme_is_read_in_any_case(gateway):
@@ -66,7 +79,9 @@ def test_the_scheme_is_read_in_any_case(gateway):
 @pytest.mark.parametrize("token", [None, "", "   "])
 def test_no_token_no_gateway(gateway, token):
     with pytest.raises(InvalidRequest, match="PALIMPSEST_TOKEN"):
-        create_app(GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, Settings(token=token)))
+        create_app(
+            GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, Settings(token=token))
+        )
 
 
 class TestBrowser:
@@ -96,7 +111,9 @@ class TestBrowser:
                     assert client.get(urljoin(page, asset)).status_code == 200, asset
         spec = client.get("/openapi/openapi.json").get_json()
         assert "/v1/jobs/{job_id}/events" in spec["paths"]
-        assert spec["paths"]["/v1/jobs"]["post"]["responses"]["422"]["content"].keys() == {"application/problem+json"}
+        assert spec["paths"]["/v1/jobs"]["post"]["responses"]["422"]["content"].keys() == {
+            "application/problem+json"
+        }
         assert spec["components"]["schemas"]["Problem"]["required"]
 
     def test_a_wrong_token_in_the_address_is_refused(self, gateway):
@@ -109,9 +126,9 @@ class TestBrowser:
         assert not answer.headers.get("Location", "").startswith("//")
 
     def test_a_made_up_cookie_does_not_get_in(self, gateway):
-        for value in ("", "x", TOKEN, session_value("another token")):
+        for value in ("", "x", TOKEN, derive_session("another token")):
             client = gateway.app.test_client()
-            client.set_cookie(COOKIE, value)
+            client.set_cookie(SESSION_COOKIE, value)
             assert client.get("/v1/jobs").status_code == 401
 
     @pytest.mark.parametrize(
@@ -130,7 +147,9 @@ class TestBrowser:
     def test_only_our_own_pages_may_change_things(self, gateway, headers, status):
         client = gateway.app.test_client()
         client.get(f"/?token={TOKEN}")
-        assert client.post("/v1/jobs", json={"stage": "sleep"}, headers=headers).status_code == status
+        assert (
+            client.post("/v1/jobs", json={"stage": "sleep"}, headers=headers).status_code == status
+        )
 
 
 def test_what_is_another_tenants_is_not_there(gateway):
@@ -139,11 +158,15 @@ def test_what_is_another_tenants_is_not_there(gateway):
     done = gateway.post()
     sha256 = worker.finish(worker.claim())
     mine = [gateway.post({"stage": "sleep", "seed": n})["id"] for n in (1, 2, 3)]
-    gateway.http.post(f"/v1/jobs/{mine[1]}/hold")
+    gateway.http.post(f"/v1/jobs/{mine[1]}/pause")
     gateway.http.post(f"/v1/jobs/{mine[2]}/cancel")
-    audit = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()["id"]
+    audit = gateway.http.post("/v1/audits", json=AUDIT).get_json()["id"]
     settings = Settings(token=TOKEN, tenant="another")
-    other = Signed(create_app(GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, settings)).test_client())
+    other = AuthenticatedClient(
+        create_app(
+            GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, settings)
+        ).test_client()
+    )
     before = gateway.http.get("/v1/jobs?limit=200").get_json()
     asked = 0
     for rule in gateway.app.url_map.iter_rules():
@@ -153,7 +176,7 @@ def test_what_is_another_tenants_is_not_there(gateway):
             ids = {"job_id": job_id, "audit_id": audit, "sha256": sha256}
             path = rule.build({name: ids[name] for name in rule.arguments})[1]
             for method in rule.methods - {"HEAD", "OPTIONS"}:
-                assert other._do(method, path).status_code == 404, (method, path)
+                assert other._send(method, path).status_code == 404, (method, path)
                 asked += 1
     assert asked >= 36
     assert other.get(f"/v1/jobs?audit={audit}").status_code == 404

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 from structlog.testing import capture_logs
 
 from shared.jobs.tables import catalogs
-from tests.support.gateway import GatewayInProcess, a_catalog
+from tests.support.gateway import GatewayInProcess, make_catalog
 
 
 @pytest.fixture
@@ -53,8 +53,13 @@ def write(gateway: GatewayInProcess, body: str, n: int = 0) -> None:
 
 
 def poisoned(**schema: Any) -> str:
-    entry = {"kind": "stage", "name": "evil", "summary": "Waits.", "params_schema": {"type": "object", **schema}}
-    return json.dumps([*a_catalog().to_json(), entry])
+    entry = {
+        "kind": "stage",
+        "name": "evil",
+        "summary": "Waits.",
+        "params_schema": {"type": "object", **schema},
+    }
+    return json.dumps([*make_catalog().to_json(), entry])
 
 
 def test_no_reference_of_a_catalog_is_fetched(gateway, elsewhere, tmp_path):
@@ -66,18 +71,29 @@ def test_no_reference_of_a_catalog_is_fetched(gateway, elsewhere, tmp_path):
             answer = gateway.http.post("/v1/jobs", json={"stage": "evil", "params": {"a": 1}})
             assert gateway.post()["stage"] == "sleep"
         assert (answer.status_code, answer.get_json()["field"]) == (422, "stage")
-        assert any("the parameters of stage evil: properties.a.$ref" in entry.get("error", "") for entry in logs)
+        assert any(
+            "the parameters of stage evil: properties.a.$ref" in entry.get("error", "")
+            for entry in logs
+        )
     assert asked == []
 
 
 @pytest.mark.parametrize(
     "body",
-    ["", "{}", "[" * 100_000, "[7]", "x" * (2**22 + 1), poisoned(patternProperties={"(a+)+$": {}}), poisoned(type="?")],
+    [
+        "",
+        "{}",
+        "[" * 100_000,
+        "[7]",
+        "x" * (2**22 + 1),
+        poisoned(patternProperties={"(a+)+$": {}}),
+        poisoned(type="?"),
+    ],
     ids=["empty", "object", "deep", "number", "long", "patterns", "type"],
 )
 def test_what_is_no_catalog_is_passed_over_for_the_one_before(gateway, body):
     write(gateway, body)
-    assert gateway.http.get("/v1/catalog").get_json()["digest"] == a_catalog().digest
+    assert gateway.http.get("/v1/catalog").get_json()["digest"] == make_catalog().digest
     assert gateway.post()["stage"] == "sleep"
 
 
@@ -95,7 +111,8 @@ def test_a_pattern_of_a_catalog_is_not_run(gateway):
 
 
 def test_no_route_publishes_a_catalog(gateway):
-    """Workers publish, through the database. The token that posts audits must not change what they are."""
+    """Workers publish, through the database. The token that posts audits must not change what they
+    are."""
 
     def rows() -> list[Any]:
         with gateway.db.read() as connection:
@@ -105,7 +122,10 @@ def test_no_route_publishes_a_catalog(gateway):
     for rule in gateway.app.url_map.iter_rules():
         path = str(rule).replace("<", "").replace(">", "").replace("path:", "")
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-            for body in (a_catalog().to_json(), {"catalog": a_catalog(code="2").to_json(), "digest": "e" * 64}):
+            for body in (
+                make_catalog().to_json(),
+                {"catalog": make_catalog(code="2").to_json(), "digest": "e" * 64},
+            ):
                 gateway.http._do(method, path, json=body)
                 tried += 1
     assert tried > 200

@@ -1,4 +1,5 @@
-"""Jobs that name files of the data root: what identifies them, and what reading them costs others."""
+"""Jobs that name files of the data root: what identifies them, and what reading them costs
+others."""
 
 from __future__ import annotations
 
@@ -9,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from services.gateway.deps import EXTENSION
-from services.gateway.turns import READERS
-from shared.artifacts import digest
+from services.gateway.deps import EXTENSION_KEY
+from services.gateway.planning_limiter import READERS
+from shared.artifacts import compute_sha256
 from shared.catalog import Catalog
 from shared.data_files import ABSENT, DataFile, DataRoot
-from shared.jobs import fleet
-from tests.support.gateway import AN_AUDIT, GatewayInProcess, a_catalog
-from tests.support.waiting import PATIENCE
+from shared.jobs import worker_registry
+from tests.support.gateway import AUDIT, GatewayInProcess, make_catalog
+from tests.support.waiting import TIMEOUT_S
 
 READ = {"stage": "sleep", "params": {"path": "mine.npz"}}
 
@@ -25,10 +26,12 @@ def reading_catalog() -> Catalog:
     """The stage `sleep` reads a file, and digits are a file that need not be there."""
     path = {"type": "string", "x-data": True}
     entries = []
-    for entry in a_catalog():
+    for entry in make_catalog():
         if entry.name == "sleep":
             properties = {**entry.params_schema["properties"], "path": path}
-            entry = entry.model_copy(update={"params_schema": {**entry.params_schema, "properties": properties}})
+            entry = entry.model_copy(
+                update={"params_schema": {**entry.params_schema, "properties": properties}}
+            )
         if entry.name == "digits":
             entry = entry.model_copy(update={"data_files": ["digits.npz"]})
         entries.append(entry)
@@ -45,47 +48,61 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def gateway(tmp_path: Path, root: Path) -> Iterator[GatewayInProcess]:
     made = GatewayInProcess(tmp_path, publish=False, data_root=root)
-    fleet.publish(made.db, reading_catalog())
+    worker_registry.publish_catalog(made.db, reading_catalog())
     yield made
     made.close()
 
 
-def test_a_job_is_planned_with_what_its_files_are_now(gateway: GatewayInProcess, root: Path) -> None:
+def test_a_job_is_planned_with_what_its_files_are_now(
+    gateway: GatewayInProcess, root: Path
+) -> None:
     (root / "mine.npz").write_bytes(b"one")
     first = gateway.post(READ)
-    assert first["data"] == {"mine.npz": digest(b"one")}
+    assert first["data"] == {"mine.npz": compute_sha256(b"one")}
     assert gateway.post(READ)["id"] == first["id"]
     (root / "mine.npz").write_bytes(b"two")
-    assert gateway.post(READ)["data"] == {"mine.npz": digest(b"two")}
+    assert gateway.post(READ)["data"] == {"mine.npz": compute_sha256(b"two")}
 
 
-def test_data_files_behind_an_input_that_is_named_by_its_digest_count(gateway: GatewayInProcess, root: Path) -> None:
-    """Two versions of a file may come to the same bytes; what else is read of the file is of one of them."""
-    worker, jobs = gateway.worker(), []
+def test_data_files_behind_an_input_that_is_named_by_its_digest_count(
+    gateway: GatewayInProcess, root: Path
+) -> None:
+    """Two versions of a file may come to the same bytes; what else is read of the file is of one of
+    them."""
+    worker, jobs = gateway.make_worker(), []
     for body in (b"one", b"two"):
         (root / "mine.npz").write_bytes(body)
         gateway.post(READ)
         sha256 = worker.finish(worker.claim(), b"the same from both")
         jobs.append(gateway.post({"stage": "sleep", "inputs": {"BASE": sha256}}))
         worker.finish(worker.claim(), body)
-    assert [job["data"] for job in jobs] == [{"mine.npz": digest(body)} for body in (b"one", b"two")]
-    assert jobs[0]["plan_key"] != jobs[1]["plan_key"]
+    assert [job["data"] for job in jobs] == [
+        {"mine.npz": compute_sha256(body)} for body in (b"one", b"two")
+    ]
+    assert jobs[0]["request_key"] != jobs[1]["request_key"]
     (root / "mine.npz").write_bytes(b"one")
     assert gateway.post({"stage": "sleep", "inputs": {"BASE": sha256}})["id"] == jobs[0]["id"]
 
 
-def test_a_file_is_not_combined_with_another_version_of_it(gateway: GatewayInProcess, root: Path) -> None:
-    worker = gateway.worker()
+def test_a_file_is_not_combined_with_another_version_of_it(
+    gateway: GatewayInProcess, root: Path
+) -> None:
+    worker = gateway.make_worker()
     (root / "mine.npz").write_bytes(b"one")
     gateway.post(READ)
     sha256 = worker.finish(worker.claim())
     (root / "mine.npz").write_bytes(b"two")
     answer = gateway.http.post("/v1/jobs", json={**READ, "inputs": {"BASE": sha256}})
     assert (answer.status_code, answer.get_json()["field"]) == (422, "inputs.BASE")
-    assert "'mine.npz' in the data root has changed since input BASE was made" in answer.get_json()["detail"]
+    assert (
+        "'mine.npz' in the data root has changed since input BASE was made"
+        in answer.get_json()["detail"]
+    )
 
 
-def test_that_a_file_is_not_there_is_one_version_of_it(gateway: GatewayInProcess, root: Path) -> None:
+def test_that_a_file_is_not_there_is_one_version_of_it(
+    gateway: GatewayInProcess, root: Path
+) -> None:
     base = {"stage": "pretrain", "params": {"dataset": "digits", "model": "mlp"}}
     train = {"stage": "train", "params": {"dataset": "digits"}}
     before = gateway.post(base)
@@ -97,17 +114,22 @@ def test_that_a_file_is_not_there_is_one_version_of_it(gateway: GatewayInProcess
     assert (answer.status_code, answer.get_json()["field"]) == (422, "inputs.BASE")
 
 
-def test_a_file_that_must_be_there_is_asked_for_though_another_job_could_do_without(root: Path, tmp_path: Path) -> None:
+def test_a_file_that_must_be_there_is_asked_for_though_another_job_could_do_without(
+    root: Path, tmp_path: Path
+) -> None:
     """`digits.npz` is looked for by the data set, and named by a stage of the same audit."""
     wanting = []
     for entry in reading_catalog():
         if entry.name == "evaluate":
-            schema = {**entry.params_schema, "properties": {"path": {"type": "string", "x-data": True}}}
+            schema = {
+                **entry.params_schema,
+                "properties": {"path": {"type": "string", "x-data": True}},
+            }
             entry = entry.model_copy(update={"params_schema": schema})
         wanting.append(entry)
     gateway = GatewayInProcess(tmp_path, publish=False, data_root=root)
-    fleet.publish(gateway.db, Catalog(wanting))
-    audit = {**AN_AUDIT, "evaluate": {"path": "digits.npz"}}
+    worker_registry.publish_catalog(gateway.db, Catalog(wanting))
+    audit = {**AUDIT, "evaluate": {"path": "digits.npz"}}
     answer = gateway.http.post("/v1/audits", json=audit)
     assert (answer.status_code, answer.get_json()["field"]) == (422, "evaluate.path")
     assert "there is no 'digits.npz' in the data root" in answer.get_json()["detail"]
@@ -117,29 +139,36 @@ def test_a_file_that_must_be_there_is_asked_for_though_another_job_could_do_with
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("/v1/audits", AN_AUDIT), ("/v1/audits?dry_run=true", AN_AUDIT), ("/v1/jobs", READ)]
+    ("path", "body"),
+    [("/v1/audits", AUDIT), ("/v1/audits?dry_run=true", AUDIT), ("/v1/jobs", READ)],
 )
 def test_while_files_are_read_for_one_others_are_planned(
-    gateway: GatewayInProcess, root: Path, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+    gateway: GatewayInProcess,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, Any],
 ) -> None:
     (root / "mine.npz").write_bytes(b"one")
-    reading, go_on, digests = threading.Event(), threading.Event(), DataRoot.digests
+    reading, go_on, digests = threading.Event(), threading.Event(), DataRoot.identify_files
 
     def slow(self: DataRoot, files: Sequence[DataFile]) -> dict[str, str]:
         if files and threading.current_thread() is reader:
             reading.set()
-            assert go_on.wait(PATIENCE)
+            assert go_on.wait(TIMEOUT_S)
         return digests(self, files)
 
     monkeypatch.setattr(DataRoot, "digests", slow)
     answers = []
-    long = {**body, "params": {**READ["params"], "note": "x" * 20_000}} if path == "/v1/jobs" else body
+    long = (
+        {**body, "params": {**READ["params"], "note": "x" * 20_000}} if path == "/v1/jobs" else body
+    )
     reader = threading.Thread(target=lambda: answers.append(gateway.http.post(path, json=long)))
     reader.start()
-    assert reading.wait(PATIENCE)
-    with gateway.app.extensions[EXTENSION].planning.turn():
+    assert reading.wait(TIMEOUT_S)
+    with gateway.app.extensions[EXTENSION_KEY].planning.turn():
         pass  # nobody plans
-    assert gateway.http.post("/v1/audits", json=AN_AUDIT).status_code == 202
+    assert gateway.http.post("/v1/audits", json=AUDIT).status_code == 202
     go_on.set()
     reader.join()
     assert answers[0].status_code in (200, 202)
@@ -149,21 +178,25 @@ def test_files_are_read_for_few_at_a_time_and_the_others_come_again(
     gateway: GatewayInProcess, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "mine.npz").write_bytes(b"one")
-    full, go_on, digests = threading.Barrier(READERS + 1), threading.Event(), DataRoot.digests
+    full, go_on, digests = (
+        threading.Barrier(READERS + 1),
+        threading.Event(),
+        DataRoot.identify_files,
+    )
 
     def slow(self: DataRoot, files: Sequence[DataFile]) -> dict[str, str]:
-        full.wait(PATIENCE)
-        assert go_on.wait(PATIENCE)
+        full.wait(TIMEOUT_S)
+        assert go_on.wait(TIMEOUT_S)
         return digests(self, files)
 
     with monkeypatch.context() as patch:
         patch.setattr(DataRoot, "digests", slow)
-        patch.setattr(gateway.app.extensions[EXTENSION].reading, "_patience_s", 0.01)
+        patch.setattr(gateway.app.extensions[EXTENSION_KEY].reading, "_patience_s", 0.01)
         readers = [threading.Thread(target=gateway.http.post, args=("/v1/jobs",), kwargs={"json": READ})
                    for _ in range(READERS)]  # fmt: skip
         for reader in readers:
             reader.start()
-        full.wait(PATIENCE)
+        full.wait(TIMEOUT_S)
         answer = gateway.http.post("/v1/jobs", json=READ)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
         assert "reading data files for other requests" in answer.get_json()["detail"]

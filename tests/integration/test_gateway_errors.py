@@ -1,4 +1,5 @@
-"""Whatever comes in, what goes out is an answer or a problem, never a 500 and never a page of the framework."""
+"""Whatever comes in, what goes out is an answer or a problem, never a 500 and never a page of the
+framework."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import TransientError
-from shared.jobs import reads
-from tests.support.gateway import AN_AUDIT, TENANT, TOKEN, GatewayInProcess
+from shared.jobs import queries
+from tests.support.gateway import AUDIT, TENANT, TOKEN, GatewayInProcess
 
 JSON = "application/json"
 
@@ -62,8 +63,8 @@ HOSTILE: dict[str, tuple[bytes, int, str]] = {
     "5000 digits": (b'{"stage":"sleep","seed":' + b"9" * 5000 + b"}", 422, "too long"),
     "nested deeply": (b'{"stage":"sleep","params":{"note":' + DEEP.encode() + b"}}", 422, "deeper"),
     "nested absurdly": (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 422, "deeper"),
-    "a name twice": (b'{"stage":"sleep","stage":"train"}', 422, "twice"),
-    "a role twice": (b'{"stage":"sleep","inputs":{"BASE":"x","BASE":"y"}}', 422, "twice"),
+    "a name twice": (b'{"stage":"sleep","stage":"train"}', 422, "duplicate key 'stage'"),
+    "a role twice": (b'{"stage":"sleep","inputs":{"BASE":"x","BASE":"y"}}', 422, "duplicate key 'BASE'"),
     "nul": (b'{"stage":"sl\\u0000eep"}', 422, "NUL"),
     "nul in a name": (b'{"stage":"sleep","params":{"a\\u0000b":1}}', 422, "NUL"),
     "half a pair": (b'{"stage":"sleep","params":{"note":"\\ud800"}}', 422, "surrogate"),
@@ -86,14 +87,26 @@ def test_a_hostile_body_is_refused(gateway, path, name):
     if path == "/v1/jobs":
         assert words in problem["detail"]
     assert len(answer.get_data()) < 10_000  # what was sent does not come back as a whole
-    assert reads.list_jobs(gateway.db, TENANT).items == []
+    assert queries.list_jobs(gateway.db, TENANT).items == []
 
 
 def test_too_much_is_413_and_something_else_415(gateway):
-    is_problem(gateway.http.post("/v1/jobs", data=b"{" + b" " * (1 << 20) + b"}", content_type=JSON), 413)
-    for content_type in (None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "json"):
-        is_problem(gateway.http.post("/v1/jobs", data=b'{"stage":"sleep"}', content_type=content_type), 415)
-    packed = gateway.http.post("/v1/jobs", data=b"x", content_type=JSON, headers={"Content-Encoding": "gzip"})
+    is_problem(
+        gateway.http.post("/v1/jobs", data=b"{" + b" " * (1 << 20) + b"}", content_type=JSON), 413
+    )
+    for content_type in (
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "json",
+    ):
+        is_problem(
+            gateway.http.post("/v1/jobs", data=b'{"stage":"sleep"}', content_type=content_type), 415
+        )
+    packed = gateway.http.post(
+        "/v1/jobs", data=b"x", content_type=JSON, headers={"Content-Encoding": "gzip"}
+    )
     is_problem(packed, 415)
 
 
@@ -110,7 +123,7 @@ def test_a_store_that_does_not_answer_is_503(gateway, monkeypatch):
     def away(*_: object, **__: object) -> None:
         raise TransientError("the job store did not answer: connection refused")
 
-    monkeypatch.setattr(reads, "list_jobs", away)
+    monkeypatch.setattr(queries, "list_jobs", away)
     answer = gateway.http.get("/v1/jobs")
     is_problem(answer, 503)
     assert answer.headers["Retry-After"] == "2"
@@ -120,7 +133,7 @@ def test_a_defect_is_500_and_tells_nothing(gateway, monkeypatch, capsys):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret is 42")
 
-    monkeypatch.setattr(reads, "list_jobs", broken)
+    monkeypatch.setattr(queries, "list_jobs", broken)
     assert "42" not in json.dumps(is_problem(gateway.http.get("/v1/jobs"), 500))
     logged = capsys.readouterr()
     assert "the secret is 42" in logged.out + logged.err
@@ -129,7 +142,14 @@ def test_a_defect_is_500_and_tells_nothing(gateway, monkeypatch, capsys):
 
 def test_every_answer_carries_the_security_headers(gateway):
     job = gateway.post()["id"]
-    for path in ("/v1/jobs", f"/v1/jobs/{job}", "/nothing", "/livez", "/openapi/", f"/v1/jobs/{job}/events"):
+    for path in (
+        "/v1/jobs",
+        f"/v1/jobs/{job}",
+        "/nothing",
+        "/livez",
+        "/openapi/",
+        f"/v1/jobs/{job}/events",
+    ):
         headers = gateway.http.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["X-Frame-Options"] == "DENY"
@@ -144,26 +164,42 @@ JUNK = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
-FIELDS = ["stage", "method", "params", "inputs", "seed", "fresh", "priority", "time_limit", *AN_AUDIT, "forget", "x"]
+FIELDS = [
+    "stage",
+    "method",
+    "params",
+    "inputs",
+    "seed",
+    "no_cache",
+    "priority",
+    "time_limit",
+    *AUDIT,
+    "forget",
+    "x",
+]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     changes=st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=4),
     path=st.sampled_from(["/v1/jobs", "/v1/audits?dry_run=true", "/v1/audits"]),
 )
 def test_no_body_makes_a_500(gateway, changes, path):
-    base: dict[str, Any] = {"stage": "sleep"} if path == "/v1/jobs" else AN_AUDIT
+    base: dict[str, Any] = {"stage": "sleep"} if path == "/v1/jobs" else AUDIT
     answer = gateway.http.post(path, data=json.dumps({**base, **changes}), content_type=JSON)
     assert answer.status_code in (200, 202, 422), answer.get_data(as_text=True)
     if answer.status_code == 422:
         is_problem(answer, 422)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.binary(max_size=200), seed=st.integers(0, 2**32))
 def test_no_bytes_make_a_500(gateway, data, seed):
-    body = bytearray(json.dumps({**AN_AUDIT, "seeds": [0]}).encode())
+    body = bytearray(json.dumps({**AUDIT, "seeds": [0]}).encode())
     chance = random.Random(seed)
     for byte in data[:5]:
         body[chance.randrange(len(body))] = byte
@@ -172,7 +208,9 @@ def test_no_bytes_make_a_500(gateway, data, seed):
         assert answer.status_code in (200, 400, 422), answer.get_data(as_text=True)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     path=st.sampled_from(
         ["/v1/jobs", "/v1/audits", "/v1/catalog", "/v1/jobs/{}/events", "/v1/jobs/{}", "/v1/artifacts/{}"]
@@ -188,14 +226,35 @@ def test_no_bytes_make_a_500(gateway, data, seed):
     ),
 )  # fmt: skip
 def test_no_query_path_or_header_makes_a_500(gateway, path, item, query, headers):
-    answer = gateway.http.get(path.format(quote(item, safe="")), query_string=query, headers=headers)
+    answer = gateway.http.get(
+        path.format(quote(item, safe="")), query_string=query, headers=headers
+    )
     assert answer.status_code < 500, answer.get_data(as_text=True)
     if answer.status_code >= 400:
         assert answer.content_type == "application/problem+json"
 
 
-LINES = ("\n", "\r", "\r\nX-Injected: 1", "a\x0bb", "\x1c", "\x85", "\u2028", "\0", '"', "\xff", "\u4e2d")
-REQUEST_HEADERS = ("If-None-Match", "Last-Event-ID", "Idempotency-Key", "Origin", "Accept", "X-Forwarded-Host")
+LINES = (
+    "\n",
+    "\r",
+    "\r\nX-Injected: 1",
+    "a\x0bb",
+    "\x1c",
+    "\x85",
+    "\u2028",
+    "\0",
+    '"',
+    "\xff",
+    "\u4e2d",
+)
+REQUEST_HEADERS = (
+    "If-None-Match",
+    "Last-Event-ID",
+    "Idempotency-Key",
+    "Origin",
+    "Accept",
+    "X-Forwarded-Host",
+)
 
 
 def _ways_in(gateway: GatewayInProcess, text: str) -> list[tuple[str, str, dict[str, str]]]:
@@ -203,7 +262,7 @@ def _ways_in(gateway: GatewayInProcess, text: str) -> list[tuple[str, str, dict[
     spec = gateway.http.get("/openapi/openapi.json").get_json()
     ids = {"job_id": "job_" + "0" * 20, "audit_id": "aud_" + "0" * 20, "sha256": "0" * 64}
     there = {"job_id": gateway.post()["id"]}
-    there["audit_id"] = gateway.http.post("/v1/audits", json=AN_AUDIT).get_json()["id"]
+    there["audit_id"] = gateway.http.post("/v1/audits", json=AUDIT).get_json()["id"]
     in_headers = "".join(c for c in text if 32 <= ord(c) < 256)  # what a server lets through
     found = []
     for path, methods in spec["paths"].items():

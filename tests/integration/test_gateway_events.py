@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway import watch
+from services.gateway import event_poller
 from shared.errors import TransientError
-from shared.jobs.news import news
+from shared.jobs.updates import fetch_updates
 from tests.support.gateway import GatewayInProcess
 
 SSE = {"Accept": "text/event-stream"}
@@ -23,7 +23,7 @@ SSE = {"Accept": "text/event-stream"}
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
-    made = GatewayInProcess(tmp_path, max_events=2)
+    made = GatewayInProcess(tmp_path, max_event_streams=2)
     yield made
     made.close()
 
@@ -32,7 +32,11 @@ def frames(text: str) -> list[dict[str, Any]]:
     """Events of a finished stream; each frame's id and name must say what its data says."""
     found = []
     for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith((":", "retry")))
+        fields = dict(
+            line.split(": ", 1)
+            for line in block.splitlines()
+            if not line.startswith((":", "retry"))
+        )
         if fields:
             event = json.loads(fields["data"])
             assert (fields["id"], fields["event"]) == (str(event["seq"]), event["kind"])
@@ -41,10 +45,10 @@ def frames(text: str) -> list[dict[str, Any]]:
 
 
 def a_finished_job(gateway: GatewayInProcess) -> str:
-    job, worker = gateway.post(), gateway.worker()
+    job, worker = gateway.post(), gateway.make_worker()
     claim = worker.claim()
-    worker.progress(claim, 1, 3, loss=0.5)
-    worker.progress(claim, 2, 3, loss=0.25)
+    worker.report_progress(claim, 1, 3, loss=0.5)
+    worker.report_progress(claim, 2, 3, loss=0.25)
     worker.finish(claim)
     return str(job["id"])
 
@@ -79,7 +83,9 @@ def test_a_stream_resumes_after_any_event(gateway, how):
         headers = {**SSE, "Last-Event-ID": str(after)} if how != "query" else SSE
         query = {"header": "", "query": f"?after={after}", "both": "?after=0"}[how]
         answer = gateway.http.get(f"/v1/jobs/{job}/events{query}", headers=headers)
-        assert [e["seq"] for e in frames(answer.get_data(as_text=True))] == list(range(after + 1, 6))
+        assert [e["seq"] for e in frames(answer.get_data(as_text=True))] == list(
+            range(after + 1, 6)
+        )
     nothing = gateway.http.get(f"/v1/jobs/{job}/events", headers={**SSE, "Last-Event-ID": "5"})
     assert (nothing.status_code, nothing.get_data()) == (204, b"")
 
@@ -116,7 +122,9 @@ def test_a_stream_goes_on_over_a_retry(gateway):
     worker.fail(worker.claim())
     gateway.http.post(f"/v1/jobs/{job['id']}/retry")
     worker.finish(worker.claim())
-    found = frames(gateway.http.get(f"/v1/jobs/{job['id']}/events", headers=SSE).get_data(as_text=True))
+    found = frames(
+        gateway.http.get(f"/v1/jobs/{job['id']}/events", headers=SSE).get_data(as_text=True)
+    )
     states = [e["data"]["to"] for e in found]
     assert states == ["queued", "running", "failed", "queued", "running", "succeeded"]
 
@@ -162,9 +170,9 @@ def test_a_stream_outlives_a_job_store_that_is_away(gateway, monkeypatch):
             away.set()
             raise TransientError("the job store did not answer")
         worker.finish(claim)
-        return news(*arguments)
+        return fetch_updates(*arguments)
 
-    monkeypatch.setattr(watch, "news", news_or_not)
+    monkeypatch.setattr(event_poller, "fetch_updates", news_or_not)
     found = frames(gateway.follow(f"/v1/jobs/{job['id']}/events").text)
     assert [e["seq"] for e in found] == [1, 2, 3]
 
@@ -183,5 +191,7 @@ def test_a_stream_outlives_a_job_store_that_is_away(gateway, monkeypatch):
 def test_a_wrong_place_to_resume_is_refused(gateway, query, headers, field):
     job = gateway.post()
     for accept in ({}, SSE):
-        answer = gateway.http.get(f"/v1/jobs/{job['id']}/events{query}", headers={**headers, **accept})
+        answer = gateway.http.get(
+            f"/v1/jobs/{job['id']}/events{query}", headers={**headers, **accept}
+        )
         assert (answer.status_code, answer.get_json()["field"]) == (422, field)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from services.gateway.deps import EXTENSION
+from services.gateway.deps import EXTENSION_KEY
 from shared.catalog import Catalog
-from shared.jobs import fleet, reads
-from tests.support.gateway import TENANT, GatewayInProcess, a_catalog
+from shared.jobs import queries, worker_registry
+from tests.support.gateway import TENANT, GatewayInProcess, make_catalog
 
 
 @pytest.fixture
@@ -23,11 +23,13 @@ def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
 
 
 def stored(gateway: GatewayInProcess) -> int:
-    return len(reads.list_jobs(gateway.db, TENANT, limit=200).items)
+    return len(queries.list_jobs(gateway.db, TENANT, limit=200).items)
 
 
 def test_a_job_is_accepted_stored_and_rung_for(gateway):
-    answer = gateway.http.post("/v1/jobs", json={"stage": "sleep", "params": {"seconds": 2}, "seed": 7})
+    answer = gateway.http.post(
+        "/v1/jobs", json={"stage": "sleep", "params": {"seconds": 2}, "seed": 7}
+    )
     job = answer.get_json()
     assert answer.status_code == 202
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
@@ -46,7 +48,7 @@ def test_an_equal_job_is_shared_unless_fresh(gateway):
     first = gateway.post()
     again = gateway.post()
     assert (again["id"], again["created"]) == (first["id"], False)
-    fresh = gateway.post({"stage": "sleep", "fresh": True})
+    fresh = gateway.post({"stage": "sleep", "no_cache": True})
     assert fresh["id"] != first["id"]
     assert fresh["created"] is True
 
@@ -60,8 +62,10 @@ def test_one_number_written_in_two_ways_is_one_job(gateway):
 
 
 def test_a_child_of_a_job_made_anew_is_not_the_child_of_its_equal(gateway):
-    first, fresh = gateway.post(), gateway.post({"stage": "sleep", "fresh": True})
-    children = [gateway.post({"stage": "sleep", "inputs": {"BASE": job["id"]}}) for job in (first, fresh)]
+    first, fresh = gateway.post(), gateway.post({"stage": "sleep", "no_cache": True})
+    children = [
+        gateway.post({"stage": "sleep", "inputs": {"BASE": job["id"]}}) for job in (first, fresh)
+    ]
     assert children[0]["id"] != children[1]["id"]
 
 
@@ -76,7 +80,11 @@ def test_inputs_come_from_a_job_a_role_of_a_job_or_an_artifact(gateway):
     by_digest = gateway.post({"stage": "sleep", "inputs": {"BASE": sha256}})
     assert by_digest["inputs"] == {"BASE": {"sha256": sha256}}
     by_role = gateway.post(
-        {"stage": "train", "inputs": {"BASE": {"job": parent["id"], "role": "BASE"}}, "params": {"dataset": "digits"}}
+        {
+            "stage": "train",
+            "inputs": {"BASE": {"job": parent["id"], "role": "BASE"}},
+            "params": {"dataset": "digits"},
+        }
     )
     assert by_role["inputs"] == {"BASE": {"job": parent["id"], "role": "BASE"}}
 
@@ -91,15 +99,27 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"stage": "sleep", "params": {"seconds": -1}}, "params.seconds", "minimum"),
     ({"stage": "sleep", "params": {"seconds": "1"}}, "params.seconds", "not of type"),
     ({"stage": "sleep", "params": {"secons": 1}}, "params.secons", "did you mean 'seconds'"),
-    ({"stage": "train", "params": {"dataset": "digit"}}, "params.dataset.name", "did you mean 'digits'"),
+    (
+        {"stage": "train", "params": {"dataset": "digit"}},
+        "params.dataset.name",
+        "did you mean 'digits'",
+    ),
     ({"stage": "train", "params": {"dataset": "digits"}}, "inputs.BASE", "needs BASE"),
     ({"stage": "attack", "method": "invert"}, "inputs.ORIGINAL", "attack invert needs ORIGINAL"),
-    ({"stage": "sleep", "inputs": {"ORIGINAL": "0" * 64}}, "inputs.ORIGINAL", "takes no input ORIGINAL"),
+    (
+        {"stage": "sleep", "inputs": {"ORIGINAL": "0" * 64}},
+        "inputs.ORIGINAL",
+        "takes no input ORIGINAL",
+    ),
     ({"stage": "sleep", "inputs": {"BASE": "0" * 64}}, "inputs.BASE", "there is no artifact"),
     ({"stage": "sleep", "inputs": {"BASE": NO_JOB}}, "inputs.BASE", "there is no job"),
     ({"stage": "sleep", "inputs": {"BASE": "latest"}}, "inputs.BASE", "give a job's id"),
-    ({"stage": "sleep", "inputs": {"BASE": {"job": NO_JOB, "sha256": "0" * 64}}}, "inputs.BASE", "not both"),
-    ({"stage": "sleep", "inputs": {"BASE": {}}}, "inputs.BASE", "name a job"),
+    (
+        {"stage": "sleep", "inputs": {"BASE": {"job": NO_JOB, "sha256": "0" * 64}}},
+        "inputs.BASE",
+        "give either a job",
+    ),
+    ({"stage": "sleep", "inputs": {"BASE": {}}}, "inputs.BASE", "give either a job"),
     ({"stage": "sleep", "inputs": {"B A S E": NO_JOB}}, "inputs.B A S E.[key]", "pattern"),
     ({"stage": "sleep", "seed": -1}, "seed", "greater than or equal to 0"),
     ({"stage": "sleep", "seed": 2**31}, "seed", "less than or equal"),
@@ -111,7 +131,9 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "field", "words"), WRONG, ids=[f"{i}-{w[1]}" for i, w in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    ("body", "field", "words"), WRONG, ids=[f"{i}-{w[1]}" for i, w in enumerate(WRONG)]
+)
 def test_what_is_wrong_is_named_by_its_field_and_nothing_is_stored(gateway, body, field, words):
     answer = gateway.http.post("/v1/jobs", json=body)
     problem = answer.get_json()
@@ -127,7 +149,7 @@ def test_a_parent_that_does_not_make_the_role_says_what_it_makes(gateway):
     body = {"stage": "unlearn", "method": "ascent", "inputs": {"ORIGINAL": parent["id"]}}
     problem = gateway.post(body, 422)
     assert problem["field"] == "inputs.ORIGINAL"
-    assert "does not make ORIGINAL; it makes BASE" in problem["detail"]
+    assert "does not produce ORIGINAL; it produces BASE" in problem["detail"]
 
 
 def test_a_failed_parent_is_a_conflict(gateway):
@@ -140,22 +162,22 @@ def test_a_failed_parent_is_a_conflict(gateway):
 def test_without_a_catalog_a_job_is_refused_with_the_reason(tmp_path):
     gateway = GatewayInProcess(tmp_path, publish=False)
     assert "no worker has published" in gateway.post(None, 422)["detail"]
-    fleet.publish(gateway.db, a_catalog())
+    worker_registry.publish_catalog(gateway.db, make_catalog())
     assert gateway.post()["state"] == "queued"
     gateway.close()
 
 
 def test_a_new_catalog_counts_at_once(gateway):
     first = gateway.post()
-    fleet.publish(gateway.db, a_catalog(code="2"))
+    worker_registry.publish_catalog(gateway.db, make_catalog(code="2"))
     assert gateway.post()["id"] != first["id"]
-    fleet.publish(gateway.db, a_catalog())
+    worker_registry.publish_catalog(gateway.db, make_catalog())
     assert gateway.post()["id"] == first["id"]
 
 
 class TestIdempotency:
     def test_the_same_key_and_body_get_the_same_answer(self, gateway):
-        body = {"stage": "sleep", "fresh": True}
+        body = {"stage": "sleep", "no_cache": True}
         first = gateway.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
         again = gateway.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
         assert first.get_json() == again.get_json()
@@ -175,7 +197,7 @@ class TestIdempotency:
         body = {"stage": "sleep", "inputs": {"BASE": parent["id"]}}
         child = gateway.post(body, **{"Idempotency-Key": "k"})
         worker.fail(worker.claim())
-        fleet.publish(gateway.db, a_catalog(code="2"))
+        worker_registry.publish_catalog(gateway.db, make_catalog(code="2"))
         again = gateway.post(body, **{"Idempotency-Key": "k"})
         assert (again["id"], again["state"]) == (child["id"], "failed")
 
@@ -199,7 +221,8 @@ class TestList:
             if found["next"] is None:
                 break
             page = f"&page={found['next']}"
-            gateway.post({"stage": "sleep", "seed": 100 + len(seen)})  # jobs that come in do not move the pages
+            # jobs that come in do not move the pages
+            gateway.post({"stage": "sleep", "seed": 100 + len(seen)})
         assert seen == ids[::-1]
 
     def test_filters(self, gateway):
@@ -214,7 +237,9 @@ class TestList:
             ("method=ascent", []),
             ("stage=nothing", []),
         ):
-            assert [j["id"] for j in gateway.http.get(f"/v1/jobs?{query}").get_json()["items"]] == ids
+            assert [
+                j["id"] for j in gateway.http.get(f"/v1/jobs?{query}").get_json()["items"]
+            ] == ids
 
     @pytest.mark.parametrize(
         ("query", "field"),
@@ -252,7 +277,12 @@ class TestOne:
         found = gateway.http.get(f"/v1/jobs/{job['id']}").get_json()
         assert found["state"] == "succeeded"
         assert found["artifacts"] == {
-            "BASE": {"sha256": sha256, "size": 7, "media_type": "application/json", "url": f"/v1/artifacts/{sha256}"}
+            "BASE": {
+                "sha256": sha256,
+                "size": 7,
+                "media_type": "application/json",
+                "url": f"/v1/artifacts/{sha256}",
+            }
         }
 
     def test_failure_says_why(self, gateway):
@@ -261,8 +291,10 @@ class TestOne:
         found = gateway.http.get(f"/v1/jobs/{job['id']}").get_json()
         assert (found["failure"], found["message"]) == ("error", "the loss is not a number")
 
-    @pytest.mark.parametrize("job_id", ["job_" + "0" * 20, "x", "%00", "job_%F0%9F%92%A9", "aud_" + "0" * 20, "%ff%fe"])
-    @pytest.mark.parametrize("action", ["", "/events", "/cancel", "/retry", "/hold", "/unhold"])
+    @pytest.mark.parametrize(
+        "job_id", ["job_" + "0" * 20, "x", "%00", "job_%F0%9F%92%A9", "aud_" + "0" * 20, "%ff%fe"]
+    )
+    @pytest.mark.parametrize("action", ["", "/events", "/cancel", "/retry", "/pause", "/resume"])
     def test_an_unknown_one_is_404(self, gateway, job_id, action):
         do = gateway.http.get if action in ("", "/events") else gateway.http.post
         answer = do(f"/v1/jobs/{job_id}{action}")
@@ -291,14 +323,17 @@ class TestActions:
         gateway.ringer.close()
         assert gateway.bell.rung == ["sleep", "sleep"]
 
-    def test_hold_and_unhold(self, gateway):
+    def test_pause_and_resume(self, gateway):
         job = gateway.post()
-        for ask, state in (("hold", "held"), ("unhold", "queued")):
+        for ask, state in (("pause", "paused"), ("resume", "queued")):
             for _ in range(2):  # who did not hear the answer asks again
                 answer = gateway.http.post(f"/v1/jobs/{job['id']}/{ask}")
                 assert (answer.status_code, answer.get_json()["state"]) == (202, state)
         gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
-        assert [gateway.http.post(f"/v1/jobs/{job['id']}/{ask}").status_code for ask in ("hold", "unhold")] == [409] * 2
+        assert [
+            gateway.http.post(f"/v1/jobs/{job['id']}/{ask}").status_code
+            for ask in ("pause", "resume")
+        ] == [409] * 2
 
 
 DATA = {"dataset": "digits", "model": "mlp"}
@@ -310,7 +345,9 @@ class TestFrom:
     def trained(self, gateway, seed=4):
         base = gateway.post({"stage": "pretrain", "params": DATA})
         data = {"dataset": "digits"}
-        return base, gateway.post({"stage": "train", "params": data, "seed": seed, "from": base["id"]})
+        return base, gateway.post(
+            {"stage": "train", "params": data, "seed": seed, "from": base["id"]}
+        )
 
     def test_the_nearest_that_makes_a_role_supplies_it_and_its_seed_goes_on(self, gateway):
         base, trained = self.trained(gateway)
@@ -327,21 +364,36 @@ class TestFrom:
     def test_what_is_given_goes_before_and_gives_an_equal_job(self, gateway):
         base, trained = self.trained(gateway)
         other = gateway.post({"stage": "pretrain", "params": DATA, "seed": 8})
-        body = {"stage": "unlearn", "method": "retrain", "from": trained["id"], "inputs": {"BASE": other["id"]}}
+        body = {
+            "stage": "unlearn",
+            "method": "retrain",
+            "from": trained["id"],
+            "inputs": {"BASE": other["id"]},
+        }
         assert gateway.post(body)["inputs"]["BASE"]["job"] == other["id"]
         written_out = {"BASE": base["id"], "ORIGINAL": trained["id"]}
-        by_hand = gateway.post({"stage": "unlearn", "method": "retrain", "seed": 4, "inputs": written_out})
+        by_hand = gateway.post(
+            {"stage": "unlearn", "method": "retrain", "seed": 4, "inputs": written_out}
+        )
         assert gateway.post({**body, "inputs": {}})["id"] == by_hand["id"]
 
     def test_of_two_that_are_as_near_none_is_taken(self, gateway):
         trained = []
         for seed in (1, 2):
             base = gateway.post({"stage": "pretrain", "params": DATA, "seed": seed})
-            trained.append(gateway.post({"stage": "train", "params": {"dataset": "digits"}, "from": base["id"]})["id"])
-        unlearned = gateway.post({"stage": "unlearn", "method": "retrain", "from": trained[1]})["id"]
+            trained.append(
+                gateway.post(
+                    {"stage": "train", "params": {"dataset": "digits"}, "from": base["id"]}
+                )["id"]
+            )
+        unlearned = gateway.post({"stage": "unlearn", "method": "retrain", "from": trained[1]})[
+            "id"
+        ]
         mixed = {"ORIGINAL": trained[0], "UNLEARNED": unlearned}
         attacked = gateway.post({"stage": "attack", "method": "invert", "inputs": mixed})["id"]
-        answer = gateway.http.post("/v1/jobs", json={"stage": "unlearn", "method": "retrain", "from": attacked})
+        answer = gateway.http.post(
+            "/v1/jobs", json={"stage": "unlearn", "method": "retrain", "from": attacked}
+        )
         assert (answer.status_code, answer.get_json()["field"]) == (422, "inputs.BASE")
         assert "BASE could come from job_" in answer.get_json()["detail"]
 
@@ -355,7 +407,7 @@ class TestFrom:
     def test_long_ones_are_looked_at_in_their_turn(self, gateway):
         base, _ = self.trained(gateway)
         body = {"stage": "sleep", "params": {"note": "x" * 20_000}, "from": base["id"]}
-        turns = gateway.app.extensions[EXTENSION].planning
+        turns = gateway.app.extensions[EXTENSION_KEY].planning
         with pytest.MonkeyPatch.context() as patch, turns.turn():
             patch.setattr(turns, "_patience_s", 0.01)
             patch.setattr(Catalog, "describe", None)  # is not called
@@ -363,7 +415,8 @@ class TestFrom:
         assert gateway.post(body)["inputs"] == {"BASE": {"job": base["id"], "role": "BASE"}}
 
     @pytest.mark.parametrize(
-        ("source", "field"), [("job_" + "0" * 20, "from"), ("job_1", "from"), (7, "from"), ("aud_" + "0" * 20, "from")]
+        ("source", "field"),
+        [("job_" + "0" * 20, "from"), ("job_1", "from"), (7, "from"), ("aud_" + "0" * 20, "from")],
     )
     def test_a_source_that_is_none_is_refused(self, gateway, source, field):
         answer = gateway.http.post("/v1/jobs", json={"stage": "train", "from": source})
@@ -375,7 +428,7 @@ def test_deletions_that_the_training_set_cannot_hold_are_refused_when_posted(tmp
     from tests.golden.planned_jobs import real_catalog  # torch comes with the plugins
 
     gateway = GatewayInProcess(tmp_path, publish=False)
-    fleet.publish(gateway.db, real_catalog())
+    worker_registry.publish_catalog(gateway.db, real_catalog())
     data = {"dataset": "mnist_5k"}
     base = gateway.post({"stage": "pretrain", "params": {**data, "model": "mlp"}})
     train = {"stage": "train", "params": {**data, "size": 32}, "inputs": {"BASE": base["id"]}}
@@ -386,11 +439,15 @@ def test_deletions_that_the_training_set_cannot_hold_are_refused_when_posted(tmp
         return gateway.http.post("/v1/jobs", json=body)
 
     before = stored(gateway)
-    for inputs in ({"ORIGINAL": trained, "TRAINING_SET": trained}, {}):  # named, or found from the job that made them
+    # named, or found from the job that made them
+    for inputs in ({"ORIGINAL": trained, "TRAINING_SET": trained}, {}):
         answer = unlearn(inputs=inputs, params={"deletions": 400, "size": 32})
         assert (answer.status_code, answer.get_json()["field"]) == (422, "params.deletions")
         assert "need a training set of at least 12800, not 32" in answer.get_json()["detail"]
-    for params, words in (({"indices": [3, 7]}, "[[3], [7]]"), ({"class": 3}, "forget: {forget: class, deletions: 1}")):
+    for params, words in (
+        ({"indices": [3, 7]}, "[[3], [7]]"),
+        ({"class": 3}, "forget: {forget: class, deletions: 1}"),
+    ):
         answer = unlearn(params=params)
         assert answer.status_code == 422
         assert words in answer.get_json()["detail"]

@@ -1,4 +1,5 @@
-"""Requests generated from the gateway's own OpenAPI document: what it answers is what the document says."""
+"""Requests generated from the gateway's own OpenAPI document: what it answers is what the document
+says."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.gateway import AN_AUDIT, TOKEN, GatewayProcess, gateway_process
+from tests.support.gateway import AUDIT, TOKEN, GatewayProcess, serve_gateway
 
 CONFIG = Path(__file__).parents[1] / "support/schemathesis.toml"
 SEED = "20240229"
@@ -20,21 +21,24 @@ SEED = "20240229"
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     """A gateway with work in every state, so that lists have items and links lead somewhere."""
-    with gateway_process(tmp_path) as served:
+    with serve_gateway(tmp_path) as served:
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(base_url=served.url, headers=headers, trust_env=False, timeout=60) as client:
-            worker = served.worker()
-            client.post("/v1/audits", json=AN_AUDIT)
-            worker.run_all()
+        with httpx.Client(
+            base_url=served.url, headers=headers, trust_env=False, timeout=60
+        ) as client:
+            worker = served.make_worker()
+            client.post("/v1/audits", json=AUDIT)
+            worker.finish_all()
             for n in range(4):
                 client.post("/v1/jobs", json={"stage": "sleep", "seed": n})
             worker.fail(worker.claim())
-            worker.progress(worker.claim(), 1, 2)
+            worker.report_progress(worker.claim(), 1, 2)
         yield served
 
 
 def generate(gateway: GatewayProcess, examples: int, cases: int) -> None:
-    """Run Schemathesis, `examples` an operation and phase; it must find nothing in at least `cases` requests."""
+    """Run Schemathesis, `examples` an operation and phase; it must find nothing in at least `cases`
+    requests."""
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run",
         f"{gateway.url}/openapi/openapi.json", "--header", f"Authorization: Bearer {TOKEN}",

@@ -15,26 +15,29 @@ import httpx
 import pytest
 
 from services.client import Client
-from shared.failpoints import VARIABLE
-from shared.jobs import fleet, reads
+from shared.failpoints import FAILPOINT_VARIABLE
+from shared.jobs import queries, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
-from tests.support.gateway import TENANT, TOKEN, GatewayProcess, a_catalog, gateway_process
-from tests.support.servers import fresh_database, postgres
-from tests.support.waiting import PATIENCE
+from tests.support.gateway import TENANT, TOKEN, GatewayProcess, make_catalog, serve_gateway
+from tests.support.servers import create_database, serve_postgres
+from tests.support.waiting import TIMEOUT_S
 
 SSE = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    with gateway_process(tmp_path, PALIMPSEST_MAX_EVENTS="2") as served:
+    with serve_gateway(tmp_path, PALIMPSEST_MAX_EVENT_STREAMS="2") as served:
         yield served
 
 
 def http(gateway: GatewayProcess) -> httpx.Client:
     return httpx.Client(
-        base_url=gateway.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=PATIENCE
+        base_url=gateway.url,
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        trust_env=False,
+        timeout=TIMEOUT_S,
     )
 
 
@@ -58,7 +61,10 @@ def test_events_arrive_while_they_happen_and_a_broken_stream_resumes(gateway):
         worker.progress(claim, 2, 2)
         worker.finish(claim)
         with client.stream("GET", path, headers={**SSE, "Last-Event-ID": ids[-1]}) as stream:
-            assert [line[4:] for line in stream.iter_lines() if line.startswith("id: ")] == ["4", "5"]
+            assert [line[4:] for line in stream.iter_lines() if line.startswith("id: ")] == [
+                "4",
+                "5",
+            ]
 
 
 def test_a_reader_that_leaves_makes_room(gateway):
@@ -69,10 +75,11 @@ def test_a_reader_that_leaves_makes_room(gateway):
         path = f"/v1/jobs/{job['id']}/events"
         done = 0
         for _ in range(6):  # three times as many as there is room for
-            until = time.monotonic() + PATIENCE
+            until = time.monotonic() + TIMEOUT_S
             while _full(client, path):
                 done += 1
-                worker.progress(claim, done, 1000)  # a server notices when it next has something to send
+                # a server notices when it next has something to send
+                worker.progress(claim, done, 1000)
                 assert time.monotonic() < until
                 time.sleep(0.1)
 
@@ -100,35 +107,42 @@ def test_a_long_answer_comes_whole_and_may_be_left(gateway):
     assert "Traceback" not in (gateway.folder / "gateway.log").read_text()
 
 
-@pytest.mark.parametrize(("point", "kept"), [("gateway.before_commit", 0), ("gateway.after_commit", 1)])
+@pytest.mark.parametrize(
+    ("point", "kept"), [("gateway.before_commit", 0), ("gateway.after_commit", 1)]
+)
 def test_a_kill_around_the_commit_neither_loses_nor_doubles_a_job(tmp_path, point, kept):
-    with gateway_process(tmp_path, **{VARIABLE: point}) as gateway:
+    with serve_gateway(tmp_path, **{FAILPOINT_VARIABLE: point}) as gateway:
         headers = {"Idempotency-Key": "once"}
         with http(gateway) as client, pytest.raises(httpx.TransportError):
             client.post("/v1/jobs", json={"stage": "sleep"}, headers=headers)
-        stored = reads.list_jobs(gateway.db, TENANT).items
+        stored = queries.list_jobs(gateway.db, TENANT).items
         assert len(stored) == kept
         gateway.stop(signal.SIGKILL)
-        gateway.start(**{VARIABLE: ""})
+        gateway.start(**{FAILPOINT_VARIABLE: ""})
         with http(gateway) as client:
             answer = client.post("/v1/jobs", json={"stage": "sleep"}, headers=headers)
         assert answer.status_code == 202
         assert answer.headers.get("Idempotency-Replayed") == ("true" if kept else None)
-        assert [j.id for j in reads.list_jobs(gateway.db, TENANT).items] == [answer.json()["id"]]
+        assert [j.id for j in queries.list_jobs(gateway.db, TENANT).items] == [answer.json()["id"]]
 
 
 def test_the_client_gets_its_job_through_over_a_restart(tmp_path):
-    with gateway_process(tmp_path, **{VARIABLE: "gateway.after_commit"}) as gateway:
-        revived = threading.Timer(1.0, lambda: (gateway.stop(signal.SIGKILL), gateway.start(**{VARIABLE: ""})))
+    with serve_gateway(tmp_path, **{FAILPOINT_VARIABLE: "gateway.after_commit"}) as gateway:
+        revived = threading.Timer(
+            1.0, lambda: (gateway.stop(signal.SIGKILL), gateway.start(**{FAILPOINT_VARIABLE: ""}))
+        )
         revived.start()
         job = Client(gateway.url, TOKEN, retry_for_s=60).submit_job("sleep")
         revived.join()
-        assert [j.id for j in reads.list_jobs(gateway.db, TENANT).items] == [job.id]
+        assert [j.id for j in queries.list_jobs(gateway.db, TENANT).items] == [job.id]
         assert job.created
 
 
 def test_a_process_that_died_is_replaced_and_the_gateway_still_ends_when_told(tmp_path):
-    with gateway_process(tmp_path, **{VARIABLE: "gateway.after_commit"}) as gateway, http(gateway) as client:
+    with (
+        serve_gateway(tmp_path, **{FAILPOINT_VARIABLE: "gateway.after_commit"}) as gateway,
+        http(gateway) as client,
+    ):
         with pytest.raises(httpx.TransportError):
             client.post("/v1/jobs", json={"stage": "sleep"})
         began = time.monotonic()
@@ -159,11 +173,18 @@ def test_many_at_once_get_one_job(gateway):
 def test_bodies_as_a_network_sends_them(gateway):
     with http(gateway) as client:
         chunked = client.post(
-            "/v1/jobs", content=iter([b'{"stage":', b'"sleep"}']), headers={"Content-Type": "application/json"}
+            "/v1/jobs",
+            content=iter([b'{"stage":', b'"sleep"}']),
+            headers={"Content-Type": "application/json"},
         )
         assert chunked.status_code == 202
-        large = client.post("/v1/jobs", content=b"x" * (3 << 20), headers={"Content-Type": "application/json"})
-        assert (large.status_code, large.headers["Content-Type"]) == (413, "application/problem+json")
+        large = client.post(
+            "/v1/jobs", content=b"x" * (3 << 20), headers={"Content-Type": "application/json"}
+        )
+        assert (large.status_code, large.headers["Content-Type"]) == (
+            413,
+            "application/problem+json",
+        )
 
 
 @pytest.mark.parametrize(
@@ -171,14 +192,23 @@ def test_bodies_as_a_network_sends_them(gateway):
     [
         ({"PALIMPSEST_TOKEN": ""}, "does not start without a token"),
         ({"PALIMPSEST_DATABASE_URL": "sqlite:///none.db"}, "python -m services.admin migrate"),
-        ({"PALIMPSEST_DATABASE_URL": "postgresql+psycopg://u:hush@127.0.0.1:1/x"}, "did not answer"),
+        (
+            {"PALIMPSEST_DATABASE_URL": "postgresql+psycopg://u:hush@127.0.0.1:1/x"},
+            "did not answer",
+        ),
     ],
 )
 def test_it_says_in_plain_words_why_it_does_not_start(tmp_path, env, words):
     served = GatewayProcess(tmp_path)
     command = [sys.executable, "-m", "services.gateway", "--port", str(served.port)]
     done = subprocess.run(
-        command, env={**served.env, **env}, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command,
+        env={**served.env, **env},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
     )
     assert done.returncode == 2
     assert words in done.stderr
@@ -196,13 +226,17 @@ def test_the_log_holds_no_token(gateway):
 
 @pytest.mark.slow
 def test_it_serves_postgresql_too(tmp_path):
-    # not below tmp_path: its server runs as another user, and pytest closes that folder to all others
-    with postgres() as server:
-        url = fresh_database(server)
+    # not below tmp_path: its server runs as another user, and pytest closes that folder to all
+    # others
+    with serve_postgres() as server:
+        url = create_database(server)
         db = Database(url)
         migrate(db)
-        fleet.publish(db, a_catalog())
-        with gateway_process(tmp_path, PALIMPSEST_DATABASE_URL=url) as gateway, http(gateway) as client:
+        worker_registry.publish_catalog(db, make_catalog())
+        with (
+            serve_gateway(tmp_path, PALIMPSEST_DATABASE_URL=url) as gateway,
+            http(gateway) as client,
+        ):
             for body in ({"stage": "sleep"}, {"stage": "sleep"}):
                 answer = client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
                 assert answer.status_code == 202
@@ -218,7 +252,9 @@ def test_it_serves_postgresql_too(tmp_path):
             for path in hostile:
                 assert client.get(path).status_code in (404, 422)
             nul = json.dumps({"stage": "sleep", "params": {"note": "\0"}})
-            posted = client.post("/v1/jobs", content=nul, headers={"Content-Type": "application/json"})
+            posted = client.post(
+                "/v1/jobs", content=nul, headers={"Content-Type": "application/json"}
+            )
             assert posted.status_code == 422
             assert client.post(f"/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
             assert client.get(f"/v1/jobs/{job}/events", headers=SSE).text.count("id: ") == 2

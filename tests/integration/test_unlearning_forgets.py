@@ -1,9 +1,9 @@
 """Every unlearning method on real images: what it forgets, beside what it keeps.
 
-An original that knows 1,000 clothes by heart is to forget 100 of them. Retraining says where that leads: to the
-accuracy on clothes never seen. Strengths are the test's, chosen on this one data set, order and seed: they show
-that a method can forget, not that it will elsewhere. Another CPU's rounding trains another convnet, so there the
-first of a few strengths that does is enough.
+An original that knows 1,000 clothes by heart is to forget 100 of them. Retraining says where that
+leads: to the accuracy on clothes never seen. Strengths are the test's, chosen on this one data set,
+order and seed: they show that a method can forget, not that it will elsewhere. Another CPU's
+rounding trains another convnet, so there the first of a few strengths that does is enough.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shared.choices import Choice
 from shared.errors import JobFailed
-from shared.ml.context import LocalContext, generator
+from shared.ml.context import LocalContext, make_generator
 from shared.ml.datasets import fashion_mnist
-from shared.ml.networks import Architecture, Ensemble, build, clone
+from shared.ml.networks import Architecture, Ensemble, build_network, clone
 from shared.ml.records import Shards
 from shared.ml.samples import Samples
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
-from shared.ml.training.sgd import logits, train
+from shared.ml.training.sgd import compute_logits, train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from tests.support.debian import install
+from shared.plugin_ref import PluginRef
+from tests.support.apt import install_package
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 N, K, TEST = 1000, 100, 2000
 COST = 0.03  # of test accuracy, at most
 
-# Where one strength does not fit all models, it is by model: a raw gradient has another length in each. Of a list any.
+# Where one strength does not fit all models, it is by model: a raw gradient has another length in
+# each. Of a list any.
 STRENGTH: dict[str, dict[str, Any]] = {
     "fine_tune": {"lr": 0.02, "weight_decay": 0.01},
     "neggrad_plus": {"weight_decay": 0.01},
@@ -46,7 +47,8 @@ STRENGTH: dict[str, dict[str, Any]] = {
         "convnet": [{"weight_decay": 0.01}, {"momentum": 0.8, "weight_decay": 0.01}],
     },
     "sisa": {"shards": 3},
-    "amnesiac": {  # nearly every batch saw one of the 100: what was taken back must be learned again
+    # nearly every batch saw one of the 100: what was taken back must be learned again
+    "amnesiac": {
         "mlp": {"epochs": 12, "lr": 0.02},
         "lenet": {"epochs": 12, "lr": 0.03},
         "convnet": {"epochs": 12, "lr": 0.03, "batch_norm": "trained"},  # as the original was
@@ -57,30 +59,36 @@ STRENGTH: dict[str, dict[str, Any]] = {
         "lenet": {"alpha": 1e-4, "largest": 1.5},
         "convnet": {"alpha": 1e-4, "largest": 0.5},
     },
-    "first_order": {"mlp": {"tau": 6e-4}, "lenet": {"tau": 1.5e-3}, "convnet": [{"tau": 1.7e-4}, {"tau": 7e-5}]},
+    "first_order": {
+        "mlp": {"tau": 6e-4},
+        "lenet": {"tau": 1.5e-3},
+        "convnet": [{"tau": 1.7e-4}, {"tau": 7e-5}],
+    },
     "gradient_ascent": {
         "mlp": {"steps": 9, "lr": 0.01},
         "lenet": {"steps": 21, "lr": 0.01},
         "convnet": {"steps": 8, "lr": 0.01},
     },
 }
-# Least share of the way from the original's forget accuracy to retraining's. These three never weigh one set against
-# the other, and hurt what stays nearly as much as what goes: at the same cost they cannot go as far.
+# Least share of the way from the original's forget accuracy to retraining's. These three never
+# weigh one set against the other, and hurt what stays nearly as much as what goes: at the same cost
+# they cannot go as far.
 LEAST = {"gradient_ascent": 0.1, "first_order": 0.1, "fisher": 0.1}
 DRAWS = {"fisher": 3}  # its noise is all that it does: one draw says little
 RECIPE = Recipe(batch_size=32, momentum=0.9, schedule="one_cycle")
 MODELS = {
-    "mlp": (Choice(name="mlp"), RECIPE.model_copy(update={"epochs": 15, "lr": 0.02})),
-    "lenet": (Choice(name="lenet"), RECIPE.model_copy(update={"epochs": 20, "lr": 0.05})),
+    "mlp": (PluginRef(name="mlp"), RECIPE.model_copy(update={"epochs": 15, "lr": 0.02})),
+    "lenet": (PluginRef(name="lenet"), RECIPE.model_copy(update={"epochs": 20, "lr": 0.05})),
     "convnet": (
-        Choice(name="convnet", params={"width": 8}),
+        PluginRef(name="convnet", params={"width": 8}),
         RECIPE.model_copy(update={"epochs": 12, "lr": 0.05, "batch_norm": "trained"}),
     ),
 }
 
 
 METHODS = [plugin.name for plugin in registry if plugin.name != "retrain"]
-MEMBERS = {"sisa": 3}  # models that are trained on a part of the data each; other methods unlearn one
+# models that are trained on a part of the data each; other methods unlearn one
+MEMBERS = {"sisa": 3}
 
 
 class Accuracies(NamedTuple):
@@ -91,7 +99,8 @@ class Accuracies(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """Original and retrained network (or ensemble), what its training recorded, the data, and what both reach."""
+    """Original and retrained network (or ensemble), what its training recorded, the data, and what
+    both reach."""
 
     model: str
     members: tuple[Tensor, Tensor] | None
@@ -113,56 +122,77 @@ class Setting:
 
     def unlearn(self, method: str, strength: dict[str, Any], seed: int = 0) -> nn.Module:
         plugin = registry.get(method)
-        undo = self.deltas.of(set(range(K))) if "BATCH_DELTAS" in plugin.needs else None
-        inputs = UnlearningInputs(clone(self.original), clone(self.base), self.recipe, self.members, undo)
+        undo = self.deltas.sum_changes(set(range(K))) if "BATCH_DELTAS" in plugin.needs else None
+        inputs = UnlearningInputs(
+            clone(self.original), clone(self.base), self.recipe, self.members, undo
+        )
         params = plugin.params(**strength)
-        network: nn.Module = plugin.target(inputs, self.retain, self.forget, params, LocalContext(seed))
+        network: nn.Module = plugin.target(
+            inputs, self.retain, self.forget, params, LocalContext(seed)
+        )
         return network
 
     def accuracies(self, *networks: nn.Module) -> Accuracies:
         """Their means over the networks."""
         sets = (self.forget, self.retain, self.test)
-        return Accuracies(*(sum(accuracy(n, samples) for n in networks) / len(networks) for samples in sets))
+        return Accuracies(
+            *(sum(accuracy(n, samples) for n in networks) / len(networks) for samples in sets)
+        )
 
     def way(self, found: Accuracies) -> float:
-        """Share of the distance to retraining's forget accuracy that is gone: 0 for the original, 1 for retraining."""
-        return 1 - abs(found.forget - self.retrained.forget) / abs(self.known.forget - self.retrained.forget)
+        """Share of the distance to retraining's forget accuracy that is gone: 0 for the original, 1
+        for retraining."""
+        return 1 - abs(found.forget - self.retrained.forget) / abs(
+            self.known.forget - self.retrained.forget
+        )
 
     def failings(self, method: str, found: Accuracies) -> list[str]:
         """What the method does not keep of what it promises."""
         told, least = [], LEAST.get(method, 1 / 3)
         if self.way(found) < least:
-            told.append(f"went {self.way(found):.2f} of the way to retraining, less than {least:.2f}")
+            told.append(
+                f"went {self.way(found):.2f} of the way to retraining, less than {least:.2f}"
+            )
         for name, other in (("original", self.known), ("retrained", self.retrained)):
             if found.test < other.test - COST:
-                told.append(f"costs {other.test - found.test:.3f} of the {name} model's test accuracy")
+                told.append(
+                    f"costs {other.test - found.test:.3f} of the {name} model's test accuracy"
+                )
         if told:
             told.append(f"{method} {found}, original {self.known}, retrained {self.retrained}")
         return told
 
 
 def accuracy(network: nn.Module, samples: Samples) -> float:
-    found = logits(network, samples.images, torch.device("cpu")).argmax(1)
+    found = compute_logits(network, samples.images, torch.device("cpu")).argmax(1)
     return float((found == samples.labels).float().mean())
 
 
 @cache
 def clothes() -> tuple[Samples, Samples]:
     """1,000 clothes to learn, the 100 to forget first, and 2,000 others."""
-    if not (fashion_mnist.DEBIAN / "train-images-idx3-ubyte.gz").exists():
-        install("dataset-fashion-mnist")
+    if not (fashion_mnist.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").exists():
+        install_package("dataset-fashion-mnist")
     dataset = fashion_mnist.FashionMNIST(fashion_mnist.FashionMNISTParams())
     everything = dataset.load("train")
-    chosen = torch.randperm(len(everything.labels), generator=generator(0, "clothes"))[:N]
+    chosen = torch.randperm(len(everything.labels), generator=make_generator(0, "clothes"))[:N]
     return everything.pick(chosen), dataset.load("test").pick(list(range(TEST)))
 
 
-def trained(base: nn.Module, samples: Samples, recipe: Recipe, member: Tensor, deltas: BatchDeltas) -> nn.Module:
+def trained(
+    base: nn.Module, samples: Samples, recipe: Recipe, member: Tensor, deltas: BatchDeltas
+) -> nn.Module:
     """A network of all samples, or an ensemble of one for each value of `member` [N]."""
     networks = []
     for which in member.unique().tolist():
         networks.append(clone(base))
-        train(networks[-1], samples.pick((member == which).nonzero().flatten()), recipe, LocalContext(), deltas.add)
+        train(
+            networks[-1],
+            samples.pick((member == which).nonzero().flatten()),
+            recipe,
+            LocalContext(),
+            deltas.record_step,
+        )
     return networks[0] if len(networks) == 1 else Ensemble(networks).eval()
 
 
@@ -174,31 +204,41 @@ def setting_of(model: str, members: int) -> Setting:
         model=choice, input_shape=(1, 28, 28), num_classes=10,
         mean=fashion_mnist.FashionMNIST.mean, std=fashion_mnist.FashionMNIST.std,
     )  # fmt: skip
-    base = build(about, generator(0, "weights"))
+    base = build_network(about, make_generator(0, "weights"))
     retain, forget = learned.pick(list(range(K, N))), learned.pick(list(range(K)))
-    member, deltas = torch.tensor(Shards.even(N, members).member), BatchDeltas()
+    member, deltas = torch.tensor(Shards.split_evenly(N, members).member), BatchDeltas()
     networks = [
         trained(base, learned, recipe, member, deltas),
         trained(base, retain, recipe, member[K:], BatchDeltas()),
     ]
     known, retrained = (
-        Accuracies(*(accuracy(network, samples) for samples in (forget, retain, test))) for network in networks
+        Accuracies(*(accuracy(network, samples) for samples in (forget, retain, test)))
+        for network in networks
     )
     sharded = (member[K:], member[:K]) if members > 1 else None
-    return Setting(model, sharded, deltas, base, networks[0], recipe, retain, forget, test, known, retrained)
+    return Setting(
+        model, sharded, deltas, base, networks[0], recipe, retain, forget, test, known, retrained
+    )
 
 
-@pytest.fixture(scope="module", params=["mlp", "lenet", pytest.param("convnet", marks=pytest.mark.long)])
+@pytest.fixture(
+    scope="module", params=["mlp", "lenet", pytest.param("convnet", marks=pytest.mark.long)]
+)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.mark.parametrize("members", [1, *MEMBERS.values()])
-def test_the_original_knows_what_it_is_to_forget_and_retraining_does_not(model: str, members: int) -> None:
+def test_the_original_knows_what_it_is_to_forget_and_retraining_does_not(
+    model: str, members: int
+) -> None:
     setting = setting_of(model, members)
     known, retrained = setting.known, setting.retrained
     # of three that answer together each has seen a third: they know it less surely
-    assert min(known.forget, known.retain, retrained.retain) >= (0.95 if members == 1 else 0.8), (known, retrained)
+    assert min(known.forget, known.retain, retrained.retain) >= (0.95 if members == 1 else 0.8), (
+        known,
+        retrained,
+    )
     assert known.forget >= retrained.forget + (0.1 if members == 1 else 0.05), (known, retrained)
     assert abs(retrained.forget - retrained.test) <= 0.05, (known, retrained)
     assert abs(retrained.test - known.test) <= COST, (known, retrained)
@@ -210,7 +250,9 @@ def test_it_forgets_towards_retraining_and_keeps_the_rest(model: str, method: st
     told = []
     for strength in setting.strengths(method):
         try:
-            networks = [setting.unlearn(method, strength, seed) for seed in range(DRAWS.get(method, 1))]
+            networks = [
+                setting.unlearn(method, strength, seed) for seed in range(DRAWS.get(method, 1))
+            ]
         except JobFailed as error:
             failings = [error.message]
         else:
@@ -222,7 +264,9 @@ def test_it_forgets_towards_retraining_and_keeps_the_rest(model: str, method: st
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_doing_nothing_would_not_pass_and_neither_would_forgetting_everything(model: str, method: str) -> None:
+def test_doing_nothing_would_not_pass_and_neither_would_forgetting_everything(
+    model: str, method: str
+) -> None:
     setting = setting_of(model, MEMBERS.get(method, 1))
     assert setting.failings(method, setting.known)
     assert setting.failings(method, setting.accuracies(setting.base))

@@ -11,23 +11,23 @@ PROCESS = Path("/proc/self")
 
 
 @dataclass
-class Peak:
+class PeakMemory:
     """MiB above what the process held before, once the context has ended."""
 
     mib: float = 0.0
 
 
 @contextmanager
-def peak_memory() -> Iterator[Peak]:
+def measure_peak_memory() -> Iterator[PeakMemory]:
     """Measures this process's resident memory, whoever allocates it."""
     (PROCESS / "clear_refs").write_text("5")  # the peak is now what is held now
-    before, found = _status("VmRSS"), Peak()
+    before_mib, peak = _read_status("VmRSS"), PeakMemory()
     try:
-        yield found
+        yield peak
     finally:
-        found.mib = max(0.0, _status("VmHWM") - before)
+        peak.mib = max(0.0, _read_status("VmHWM") - before_mib)
 
 
-def _status(name: str) -> float:
+def _read_status(name: str) -> float:
     lines = (PROCESS / "status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024

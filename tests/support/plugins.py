@@ -1,4 +1,5 @@
-"""A small catalog by hand: two data sets, one model, every stage, two of each kind of method. No torch."""
+"""A small catalog by hand: two data sets, one model, every stage, two of each kind of method. No
+torch."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from shared.catalog import Catalog, Entry
-from shared.choices import Choice, choice_of
+from shared.catalog import Catalog, CatalogEntry
+from shared.plugin_ref import PluginRef, plugin_field
 from shared.plugins import DESCRIPTORS, Params, Plugin
+from shared.wiring import RunWhen
 from tests.support.wirings import WIRINGS
 
 
@@ -32,13 +34,13 @@ class Mlp(Params):
 
 
 class Pretrain(Params):
-    dataset: Annotated[Choice, choice_of("dataset")] = Choice(name="digits")
-    model: Annotated[Choice, choice_of("model")] = Choice(name="mlp")
+    dataset: Annotated[PluginRef, plugin_field("dataset")] = PluginRef(name="digits")
+    model: Annotated[PluginRef, plugin_field("model")] = PluginRef(name="mlp")
     epochs: int = Field(1, ge=0, le=100)
 
 
 class Train(Params):
-    dataset: Annotated[Choice, choice_of("dataset")] = Choice(name="digits")
+    dataset: Annotated[PluginRef, plugin_field("dataset")] = PluginRef(name="digits")
     size: int = Field(50, ge=1, le=1000)
     lr: float = Field(0.1, gt=0, le=10)
     clip: float | None = Field(None, gt=0)
@@ -81,7 +83,7 @@ class Mist(Params):
 
 
 class Candidates(Params):
-    never: int = Field(5, ge=1, description="samples never trained on")
+    non_members: int = Field(5, ge=1, description="samples never trained on")
 
 
 class Probe(Params):
@@ -96,7 +98,7 @@ class Matching(Params):
 
 class Evaluate(Params):
     resamples: int = Field(100, ge=1, le=10_000)
-    judge: bool = False
+    feature_distance: bool = False
 
 
 class Report(Params):
@@ -109,35 +111,37 @@ class Needy(Params):
     needed: int = Field(ge=0, description="has no default")
 
 
-def _target() -> None:
+def _do_nothing() -> None:
     """Does what its name says."""
 
 
-def _plugin(kind: str, name: str, params: type[Params] = Params, **described: Any) -> Plugin:
+def _make_plugin(kind: str, name: str, params: type[Params] = Params, **described: Any) -> Plugin:
     descriptor = next(each for each in DESCRIPTORS if each.kind == kind)
     if kind == "stage":
         described["wiring"] = WIRINGS.get(name)
-    return descriptor(name=name, target=_target, params=params, **described)
+    return descriptor(name=name, target=_do_nothing, params=params, **described)
 
 
-MADE = ("UNLEARNED", "FORGET_SETS", "COUNTS", "LABELS")
+UNLEARN_OUTPUTS = ("UNLEARNED", "FORGET_SETS", "DELETION_SIZES", "LABELS")
 PLUGINS = [
-    _plugin("dataset", "digits"),
-    _plugin("dataset", "noisy", Noisy),
-    _plugin("model", "mlp", Mlp),
-    _plugin("model", "needy", Needy),
-    _plugin("stage", "pretrain", Pretrain, produces=("BASE",)),
-    _plugin("stage", "train", Train, needs=("BASE",), produces=("ORIGINAL", "TRAINING_SET", "PUBLIC")),
-    _plugin(
+    _make_plugin("dataset", "digits"),
+    _make_plugin("dataset", "noisy", Noisy),
+    _make_plugin("model", "mlp", Mlp),
+    _make_plugin("model", "needy", Needy),
+    _make_plugin("stage", "pretrain", Pretrain, produces=("BASE",)),
+    _make_plugin(
+        "stage", "train", Train, needs=("BASE",), produces=("ORIGINAL", "TRAINING_SET", "PUBLIC")
+    ),
+    _make_plugin(
         "stage",
         "unlearn",
         Unlearn,
         needs=("ORIGINAL", "TRAINING_SET"),
         methods="unlearning",
-        produces=MADE,
+        produces=UNLEARN_OUTPUTS,
         produces_when={"successive": {True: ("ORIGINAL",)}},
     ),
-    _plugin(
+    _make_plugin(
         "stage",
         "defend",
         Defend,
@@ -145,54 +149,76 @@ PLUGINS = [
         methods="defense",
         produces=("RELEASED", "DEFENSE"),
     ),
-    _plugin("stage", "probe", Probe, needs=("ORIGINAL",), produces=("PROBES",)),
-    _plugin("stage", "candidates", Candidates, needs=("FORGET_SETS",), produces=("CANDIDATES", "MEMBERSHIP")),
-    _plugin("stage", "attack", methods="attack", produces=("RECONSTRUCTION",)),
-    _plugin(
+    _make_plugin("stage", "probe", Probe, needs=("ORIGINAL",), produces=("PROBES",)),
+    _make_plugin(
+        "stage",
+        "candidates",
+        Candidates,
+        needs=("FORGET_SETS",),
+        produces=("CANDIDATES", "MEMBERSHIP"),
+    ),
+    _make_plugin("stage", "attack", methods="attack", produces=("RECONSTRUCTION",)),
+    _make_plugin(
         "stage",
         "evaluate",
         Evaluate,
         needs=("FORGET_SETS",),
-        needs_when={"judge": {"True": ("JUDGE",)}},
-        uses=("RECONSTRUCTION", "TRAINING_SET", "ORIGINAL", "UNLEARNED", "DEFENSE", "PUBLIC", "JUDGE", "MEMBERSHIP"),
+        needs_when={"feature_distance": {"True": ("FEATURE_NETWORK",)}},
+        uses=(
+            "RECONSTRUCTION",
+            "TRAINING_SET",
+            "ORIGINAL",
+            "UNLEARNED",
+            "DEFENSE",
+            "PUBLIC",
+            "FEATURE_NETWORK",
+            "MEMBERSHIP",
+        ),
         produces=("EVALUATION", "PICTURES"),
         runs=("metric",),
     ),
-    _plugin(
+    _make_plugin(
         "stage",
         "report",
         Report,
         uses=("SELF_TEST",),
         many=("EVALUATION", "PICTURES", "METRICS"),
         produces=("REPORT",),
-        tolerant=True,
+        run_when=RunWhen.ALL_FINISHED,
     ),
-    _plugin("stage", "selftest", produces=("SELF_TEST",), runs=("stage", "attack", "metric")),
-    _plugin("metric", "psnr", takes="image", unit="dB", range=(0, 100), higher_is_better=True),
-    _plugin("defense", "none"),
-    _plugin("defense", "veil", Veil, counter=dict, produces=("FETCHED",)),
-    _plugin("defense", "mist", Mist, strength="density"),
-    _plugin("defense", "private", Private, trains=("noise",)),
-    _plugin("unlearning", "ascent", Ascent, exact=False),
-    _plugin("unlearning", "retrain", needs=("BASE",), exact=True, retain="optional"),
-    _plugin("unlearning", "sharded", Sharded, needs=("BASE",), trains=("shards",), exact=True),
-    _plugin(
+    _make_plugin("stage", "selftest", produces=("SELF_TEST",), runs=("stage", "attack", "metric")),
+    _make_plugin("metric", "psnr", takes="image", unit="dB", range=(0, 100), higher_is_better=True),
+    _make_plugin("defense", "none"),
+    _make_plugin("defense", "veil", Veil, adaptive_view=dict, produces=("AVERAGED_RELEASES",)),
+    _make_plugin("defense", "mist", Mist, strength="density"),
+    _make_plugin("defense", "private", Private, trains=("noise",)),
+    _make_plugin("unlearning", "ascent", Ascent, exact=False),
+    _make_plugin("unlearning", "retrain", needs=("BASE",), exact=True, retain="optional"),
+    _make_plugin("unlearning", "sharded", Sharded, needs=("BASE",), trains=("shards",), exact=True),
+    _make_plugin(
         "attack",
         "matching",
         Matching,
         access="white_box",
         needs=("ORIGINAL", "UNLEARNED"),
         needs_when={"labels": {"given": ("LABELS",)}, "adaptive": {"True": ("DEFENSE", "PUBLIC")}},
-        uses=("BASE", "COUNTS"),
+        uses=("BASE", "DELETION_SIZES"),
     ),
-    _plugin("attack", "counting", access="white_box", needs=("COUNTS",)),
-    _plugin("attack", "asking", access="black_box", needs=("UNLEARNED", "PROBES")),
-    _plugin("attack", "suspecting", access="black_box", needs=("UNLEARNED", "CANDIDATES")),
+    _make_plugin("attack", "counting", access="white_box", needs=("DELETION_SIZES",)),
+    _make_plugin("attack", "asking", access="black_box", needs=("UNLEARNED", "PROBES")),
+    _make_plugin("attack", "suspecting", access="black_box", needs=("UNLEARNED", "CANDIDATES")),
 ]
 # The least that an audit of these may say.
-LEAST: dict[str, Any] = {"dataset": "digits", "model": "mlp", "unlearning": ["ascent"], "attacks": ["matching"]}
+MINIMAL_AUDIT: dict[str, Any] = {
+    "dataset": "digits",
+    "model": "mlp",
+    "unlearning": ["ascent"],
+    "attacks": ["matching"],
+}
 
 
-def catalog(code: Mapping[str, str] | None = None) -> Catalog:
+def make_catalog(code: Mapping[str, str] | None = None) -> Catalog:
     """The catalog, in which the plugins named in `code` run on that code."""
-    return Catalog(Entry.of(p, (code or {}).get(f"{p.kind}:{p.name}", "code")) for p in PLUGINS)
+    return Catalog(
+        CatalogEntry.from_plugin(p, (code or {}).get(f"{p.kind}:{p.name}", "code")) for p in PLUGINS
+    )

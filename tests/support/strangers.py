@@ -1,6 +1,8 @@
-"""Two hundred data sets as strangers have them: half in many dialects, of which the truth is known, half wrong.
+"""Two hundred data sets as strangers have them: half in many dialects, of which the truth is known,
+half wrong.
 
-Everything is drawn from a seed. A good one says what must be read, a bad one what a message must name.
+Everything is drawn from a seed. A good one says what must be read, a bad one what a message must
+name.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ SIZE = 8
 
 @dataclass(frozen=True)
 class Stranger:
-    """A data set. `rows` is what must be read; where it is none, `place` is what the message must name."""
+    """A data set. `rows` is what must be read; where it is none, `place` is what the message must
+    name."""
 
     name: str
     params: dict[str, Any]
@@ -43,7 +46,9 @@ class Street:
         name = f"s{len(self.found):03}{suffix}"
         return name, self.folder / name
 
-    def add(self, dataset: str, name: str, what: str, params: dict[str, Any] | None = None, **more: Any) -> None:
+    def add(
+        self, dataset: str, name: str, what: str, params: dict[str, Any] | None = None, **more: Any
+    ) -> None:
         self.found.append(Stranger(dataset, {"path": name, **(params or {})}, what, **more))
 
 
@@ -75,20 +80,31 @@ def _images(street: Street, n: int, shape: tuple[int, ...]) -> np.ndarray:
 def _array_rows(images: np.ndarray, labels: np.ndarray) -> list[Row]:
     """Of images [N, C, H, W] in 0..255."""
     samples = (images.reshape(len(images), -1) / 255).tolist()
-    return [(str(label), tuple(sample)) for label, sample in zip(labels.tolist(), samples, strict=True)]
+    return [
+        (str(label), tuple(sample)) for label, sample in zip(labels.tolist(), samples, strict=True)
+    ]
 
 
 def good_arrays(street: Street, turn: int) -> None:
     n, classes = int(street.draw.integers(24, 60)), int(street.draw.integers(2, 6))
-    codes = [np.arange(classes), np.arange(classes) + 1, np.arange(classes) * 7 + 3, np.arange(classes) * 10_000][
-        turn % 4
-    ]
+    codes = [
+        np.arange(classes),
+        np.arange(classes) + 1,
+        np.arange(classes) * 7 + 3,
+        np.arange(classes) * 10_000,
+    ][turn % 4]
     labels = codes[np.arange(n) % classes]
     as_labels = [np.int64, np.int32, np.uint16, ">i8"][turn // 2 % 4]
     last = turn % 3 == 1
-    shape = [(9, 10), (1, 9, 10), (3, 9, 10)][turn % 3] if not last else [(9, 10, 1), (9, 10, 3)][turn % 2]
+    shape = (
+        [(9, 10), (1, 9, 10), (3, 9, 10)][turn % 3]
+        if not last
+        else [(9, 10, 1), (9, 10, 3)][turn % 2]
+    )
     images = _images(street, n, shape)
-    ordered = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2) if last else images
+    ordered = (
+        images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2) if last else images
+    )
     dtype = [None, np.float32, np.float64, ">f4", np.float16][turn % 5]
     given = images if dtype is None else (images / 255).astype(dtype)
     if turn % 7 == 2 and dtype == np.float64:
@@ -97,7 +113,10 @@ def good_arrays(street: Street, turn: int) -> None:
         ordered = ordered.transpose(0, 3, 1, 2) if last else ordered
     if turn % 4 == 3:
         given = np.asfortranarray(given)
-    names = [("images", "labels", "test_images", "test_labels"), ("x_train", "y_train", "x_test", "y_test")][turn % 2]
+    names = [
+        ("images", "labels", "test_images", "test_labels"),
+        ("x_train", "y_train", "x_test", "y_test"),
+    ][turn % 2]
     column = labels.astype(as_labels)[:, None] if turn % 3 == 0 else labels.astype(as_labels)
     arrays = {names[0]: given, names[1]: column}
     rows = _array_rows(ordered, labels)
@@ -109,14 +128,26 @@ def good_arrays(street: Street, turn: int) -> None:
     if turn % 8 == 7:  # a table
         table = street.draw.random((n, 5))
         arrays = {"features": table, "labels": column}
-        rows = [(str(label), tuple(row)) for label, row in zip(labels.tolist(), table.tolist(), strict=True)]
+        rows = [
+            (str(label), tuple(row))
+            for label, row in zip(labels.tolist(), table.tolist(), strict=True)
+        ]
     name, path = street.new(".npz")
     (np.savez_compressed if turn % 2 else np.savez)(path, **arrays)
     order = tuple(str(code) for code in codes)
-    street.add("npz", name, f"arrays {turn}", rows=rows, order=order, tolerance=1e-3 if dtype == np.float16 else 1e-6)
+    street.add(
+        "npz",
+        name,
+        f"arrays {turn}",
+        rows=rows,
+        order=order,
+        tolerance=1e-3 if dtype == np.float16 else 1e-6,
+    )
 
 
-def _spoil(change: Callable[[Street, dict[str, np.ndarray]], tuple[str, ...]]) -> Callable[[Street], None]:
+def _spoil(
+    change: Callable[[Street, dict[str, np.ndarray]], tuple[str, ...]],
+) -> Callable[[Street], None]:
     def made(street: Street) -> None:
         n = int(street.draw.integers(24, 60))
         arrays = {"images": _images(street, n, (9, 10)), "labels": np.arange(n) % 3}
@@ -272,7 +303,9 @@ def _written(value: float, decimal: str, thousands: str) -> str:
 def good_table(street: Street, turn: int) -> None:
     n = int(street.draw.integers(30, 60))
     delimiter = [",", ";", "\t", "|"][turn % 4]
-    decimal, thousands = [(".", ""), (",", "."), (".", ","), (",", ""), (".", "'"), (",", " ")][turn % 6]
+    decimal, thousands = [(".", ""), (",", "."), (".", ","), (",", ""), (".", "'"), (",", " ")][
+        turn % 6
+    ]
     amounts = [round(float(v), 2) for v in street.draw.uniform(-5000, 90_000, n)]
     ages = [int(v) for v in street.draw.integers(0, 100, n)]
     small = [float(f"{v:.3e}") for v in street.draw.uniform(1e-9, 1e-3, n)]
@@ -284,9 +317,13 @@ def good_table(street: Street, turn: int) -> None:
         ["001", "010"],
     ][turn % 5]
     kind = [kinds[int(v)] for v in street.draw.integers(0, len(kinds), n)]
-    classes = [["no", "yes"], ["1", "2", "10"], ["class 1", "class 2", "class 10"], ["False", "True"], ["-1", "1"]][
-        turn % 5
-    ]
+    classes = [
+        ["no", "yes"],
+        ["1", "2", "10"],
+        ["class 1", "class 2", "class 10"],
+        ["False", "True"],
+        ["-1", "1"],
+    ][turn % 5]
     target = [classes[i % len(classes)] for i in range(n)]
     columns = {
         "amount": [_written(v, decimal, thousands) for v in amounts],
@@ -313,7 +350,9 @@ def good_table(street: Street, turn: int) -> None:
         return f'"{text}"' if quote or delimiter in text else f" {text} " if turn % 5 == 2 else text
 
     lines = [delimiter.join(names)]
-    lines += [delimiter.join(cell(v) for v in row) for row in zip(*columns.values(), target, strict=True)]
+    lines += [
+        delimiter.join(cell(v) for v in row) for row in zip(*columns.values(), target, strict=True)
+    ]
     if turn % 4 == 3:
         lines.insert(5, "")
     body = ("\r\n" if turn % 3 == 1 else "\n").join([*lines, ""])
@@ -335,13 +374,20 @@ def _table(street: Street) -> tuple[dict[str, list[str]], int]:
 
 
 def _spoil_table(
-    change: Callable[[dict[str, list[str]], int], tuple[str, ...]], delimiter: str = ",", **params: Any
+    change: Callable[[dict[str, list[str]], int], tuple[str, ...]],
+    delimiter: str = ",",
+    **params: Any,
 ) -> Callable[[Street], None]:
     def made(street: Street) -> None:
         columns, row = _table(street)
         before = {value for values in columns.values() for value in values}
         place = change(columns, row)
-        secret = {value for values in columns.values() for value in values if len(value) > 3 and value not in SPOKEN}
+        secret = {
+            value
+            for values in columns.values()
+            for value in values
+            if len(value) > 3 and value not in SPOKEN
+        }
         lines = [
             delimiter.join(columns),
             *(delimiter.join(f'"{v}"' for v in r) for r in zip(*columns.values(), strict=True)),
@@ -361,7 +407,8 @@ def _spoil_table(
     return made
 
 
-SPOKEN = {"no", "yes", "NULL", *map(str, range(100))}  # too common not to stand in a message by chance
+# too common not to stand in a message by chance
+SPOKEN = {"no", "yes", "NULL", *map(str, range(100))}
 
 
 def _set(column: str, text: str) -> Callable[[dict[str, list[str]], int], tuple[str, ...]]:
@@ -437,14 +484,22 @@ CLUTTER = ("Thumbs.db", "desktop.ini", ".DS_Store", "._x.png")
 
 def good_pictures(street: Street, turn: int) -> None:
     name, path = street.new()
-    classes = [["1", "2", "10"], ["cat", "dog"], ["café", "tea"], ["x2", "x10", "y"], ["bus", "train"]][turn % 5]
+    classes = [
+        ["1", "2", "10"],
+        ["cat", "dog"],
+        ["café", "tea"],
+        ["x2", "x10", "y"],
+        ["bus", "train"],
+    ][turn % 5]
     splits = ["train", "test"] if turn % 3 == 2 else [""]
     rows: list[Row] = []
     tolerance = 1e-6
     channels = 1 if turn % 2 else 3
     for split in splits:
         for kind in classes:
-            shades, tolerance = _write_class(street, path / split / kind, int(street.draw.integers(6, 12)), turn)
+            shades, tolerance = _write_class(
+                street, path / split / kind, int(street.draw.integers(6, 12)), turn
+            )
             rows += [(kind, (shade / 255,) * (channels * SIZE * SIZE)) for shade in shades]
             if turn % 4 == 0:
                 for clutter in CLUTTER:
@@ -456,7 +511,15 @@ def good_pictures(street: Street, turn: int) -> None:
         Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(path / splits[0] / classes[0] / "zz.png")
         rows.append((classes[0], (128 / 255,) * (channels * SIZE * SIZE)))
         params["background"] = "#808080"
-    street.add("image_folder", name, f"pictures {turn}", params, rows=rows, order=tuple(classes), tolerance=tolerance)
+    street.add(
+        "image_folder",
+        name,
+        f"pictures {turn}",
+        params,
+        rows=rows,
+        order=tuple(classes),
+        tolerance=tolerance,
+    )
 
 
 def _spoil_folder(change: Callable[[Street, Path], tuple[str, ...]]) -> Callable[[Street], None]:
@@ -465,7 +528,13 @@ def _spoil_folder(change: Callable[[Street, Path], tuple[str, ...]]) -> Callable
         for kind in ("cat", "dog"):
             _write_class(street, path / kind, 10, 0)
         place = change(street, path)
-        street.add("image_folder", name, f"pictures: {change.__name__}", {"size": SIZE}, place=(name, *place))
+        street.add(
+            "image_folder",
+            name,
+            f"pictures: {change.__name__}",
+            {"size": SIZE},
+            place=(name, *place),
+        )
 
     return made
 
@@ -530,7 +599,9 @@ def truncated(street: Street, path: Path) -> tuple[str, ...]:
 
 
 def transparent(street: Street, path: Path) -> tuple[str, ...]:
-    return *_in_all(path, lambda file: Image.new("RGBA", (9, 9), (9, 9, 9, 99)).save(file)), "background"
+    return *_in_all(
+        path, lambda file: Image.new("RGBA", (9, 9), (9, 9, 9, 99)).save(file)
+    ), "background"
 
 
 def animated(street: Street, path: Path) -> tuple[str, ...]:
@@ -539,7 +610,9 @@ def animated(street: Street, path: Path) -> tuple[str, ...]:
 
 
 def sixteen_bits(street: Street, path: Path) -> tuple[str, ...]:
-    return _in_all(path, lambda file: Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(file))
+    return _in_all(
+        path, lambda file: Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(file)
+    )
 
 
 def link(street: Street, path: Path) -> tuple[str, ...]:

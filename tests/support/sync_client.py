@@ -1,4 +1,5 @@
-"""services/client/sync_client.py, generated from async_client.py: `python -m tests.support.sync_client [--check]`."""
+"""services/client/sync_client.py, generated from async_client.py: `python -m
+tests.support.sync_client [--check]`."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import unasync
 
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 
 CLIENT = ROOT / "services/client"
-WRITTEN, GENERATED = CLIENT / "async_client.py", CLIENT / "sync_client.py"
+ASYNC_CLIENT, SYNC_CLIENT = CLIENT / "async_client.py", CLIENT / "sync_client.py"
 HEADER = '"""The client that waits. Generated from async_client.py: change that file, then `make sync-client`."""'
 REPLACEMENTS = {
     "AsyncClient": "Client",
@@ -27,7 +28,7 @@ REPLACEMENTS = {
 }
 
 
-def generate(source: str) -> str:
+def generate_sync_client(source: str) -> str:
     """The module without asyncio, as ruff formats it."""
     docstring = ast.get_docstring(ast.parse(source), clean=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -38,24 +39,26 @@ def generate(source: str) -> str:
         unasync.unasync_files([str(written)], [rule])
         text = generated.read_text()
     for action in (["check", "--select", "I", "--fix"], ["format"]):
-        text = run_ruff([*action, "--stdin-filename", str(GENERATED), "-"], text)
+        text = run_ruff([*action, "--stdin-filename", str(SYNC_CLIENT), "-"], text)
     return text
 
 
 def run_ruff(arguments: list[str], text: str) -> str:
     """What ruff makes of a text."""
     command = [str(Path(sys.executable).parent / "ruff"), *arguments]
-    return subprocess.run(command, input=text, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, input=text, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def main(arguments: list[str]) -> int:
-    text = generate(WRITTEN.read_text())
+    text = generate_sync_client(ASYNC_CLIENT.read_text())
     if arguments == ["--check"]:
-        if GENERATED.exists() and GENERATED.read_text() == text:
+        if SYNC_CLIENT.exists() and SYNC_CLIENT.read_text() == text:
             return 0
-        print(f"{GENERATED.relative_to(ROOT)} is stale: make sync-client", file=sys.stderr)  # noqa: T201 - a command
+        print(f"{SYNC_CLIENT.relative_to(ROOT)} is stale: make sync-client", file=sys.stderr)  # noqa: T201 - a command
         return 1
-    GENERATED.write_text(text)
+    SYNC_CLIENT.write_text(text)
     return 0
 
 

@@ -1,4 +1,5 @@
-"""A whole Palimpsest of real processes: store, Redis, workers, reconciler, gateway; each can be killed."""
+"""A whole Palimpsest of real processes: store, Redis, workers, reconciler, gateway; each can be
+killed."""
 
 from __future__ import annotations
 
@@ -18,25 +19,25 @@ from kombu.exceptions import OperationalError
 
 from shared.artifacts import ArtifactStore
 from shared.catalog import Catalog
-from shared.jobs import fleet, reads, submit
+from shared.jobs import queries, submit, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
 from shared.jobs.plan import plan_job
-from shared.jobs.queue import CeleryBell, make_celery
+from shared.jobs.queue import CeleryWakeup, make_celery
 from shared.jobs.records import Input, Job
 from shared.jobs.states import TERMINAL
-from tests.support.servers import RedisServer, free_port
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.servers import RedisServer, find_free_port
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 TENANT = "local"
 TOKEN = "a-token-for-tests"
 
-FAST = {
-    "PALIMPSEST_LEASE": "10",
-    "PALIMPSEST_RENEW_EVERY": "0.5",
-    "PALIMPSEST_RECONCILE_EVERY": "0.5",
-    "PALIMPSEST_OBEY_WITHIN": "2",
-    "PALIMPSEST_CHECKPOINT_EVERY": "0.3",
+FAST_SETTINGS = {
+    "PALIMPSEST_LEASE_S": "10",
+    "PALIMPSEST_LEASE_RENEW_S": "0.5",
+    "PALIMPSEST_RECONCILE_INTERVAL_S": "0.5",
+    "PALIMPSEST_STOP_GRACE_S": "2",
+    "PALIMPSEST_CHECKPOINT_INTERVAL_S": "0.3",
     "PALIMPSEST_RETRY_BACKOFF_S": "0.5",
     "PALIMPSEST_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -56,7 +57,7 @@ class System:
         self.artifacts = ArtifactStore.from_url(f"file://{home}/artifacts")
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("PALIMPSEST_")},
-            **FAST,
+            **FAST_SETTINGS,
             "PYTHONPATH": str(tree),
             "PALIMPSEST_DATABASE_URL": self.database_url,
             "PALIMPSEST_BROKER_URL": self.redis.url,
@@ -76,31 +77,33 @@ class System:
         self.processes[name] = process
         return process
 
-    def worker(
-        self, stages: str, name: str | None = None, wait: float = PATIENCE, **env: str
+    def start_worker(
+        self, stages: str, name: str | None = None, timeout_s: float = TIMEOUT_S, **env: str
     ) -> subprocess.Popen[bytes]:
         """A worker, ready to claim when this returns (its lease process has been seen)."""
         name = name or f"worker-{stages}"
         process = self.start(name, "-m", "workers", "--stages", stages, "--name", name, **env)
 
         def is_up() -> bool:
-            assert process.poll() is None, f"{name} ended: {self.log(name)}"
-            return bool(self.lease_of(process)) and self.idle(name)
+            assert process.poll() is None, f"{name} ended: {self.read_log(name)}"
+            return bool(self.find_lease_process(process)) and self.is_live(name)
 
-        if wait:
-            wait_for(is_up, wait, f"{name} is up")
+        if timeout_s:
+            wait_for(is_up, timeout_s, f"{name} is up")
         return process
 
-    def idle(self, name: str) -> bool:
-        return any(w.id == name and w.live for w in fleet.fleet(self.db))
+    def is_live(self, name: str) -> bool:
+        return any(w.id == name and w.live for w in worker_registry.list_workers(self.db))
 
-    def reconciler(self) -> subprocess.Popen[bytes]:
+    def start_reconciler(self) -> subprocess.Popen[bytes]:
         return self.start("reconciler", "-m", "services.reconciler")
 
-    def gateway(self, port: int | None = None, **env: str) -> str:
+    def start_gateway(self, port: int | None = None, **env: str) -> str:
         """A gateway that answers; its URL."""
-        port = port or free_port()
-        self.start("gateway", "-m", "services.gateway", "--port", str(port), "--processes", "1", **env)
+        port = port or find_free_port()
+        self.start(
+            "gateway", "-m", "services.gateway", "--port", str(port), "--processes", "1", **env
+        )
         url = f"http://127.0.0.1:{port}"
 
         def answers() -> bool:
@@ -108,21 +111,21 @@ class System:
                 return httpx.get(f"{url}/livez", timeout=60).is_success
             return False
 
-        wait_for(answers, PATIENCE, "the gateway answers")
+        wait_for(answers, TIMEOUT_S, "the gateway answers")
         return url
 
-    def log(self, name: str) -> str:
+    def read_log(self, name: str) -> str:
         path = self.home / f"{name}.log"
         return path.read_text()[-3000:] if path.exists() else ""
 
     @staticmethod
-    def child_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
+    def find_child(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
         """The pool child: the one that has a lease process."""
-        lease = System.lease_of(worker)
+        lease = System.find_lease_process(worker)
         return lease.parent() if lease else None
 
     @staticmethod
-    def lease_of(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
+    def find_lease_process(worker: subprocess.Popen[bytes]) -> psutil.Process | None:
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(worker.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -132,50 +135,71 @@ class System:
 
     def submit(
         self, stage: str, params: Mapping[str, Any] | None = None, inputs: Mapping[str, str] | None = None, *,
-        method: str | None = None, seed: int = 0, ring: bool = True, fresh: bool = False, **options: Any,
+        method: str | None = None, seed: int = 0, notify: bool = True, no_cache: bool = False, **options: Any,
     ) -> str:  # fmt: skip
         """Post a job past the gateway, as it would; its id."""
-        catalog = wait_for(lambda: (c := fleet.catalog(self.db)).plugins and c, PATIENCE, "a catalog is published")
-        parents = {i: reads.get_job(self.db, TENANT, i).plan_key for i in (inputs or {}).values()}
-        given = tuple(Input(role, parent=job) for role, job in (inputs or {}).items())
-        planned = plan_job(catalog, stage, method, params or {}, seed, given, parent_keys=parents, fresh=fresh)
-        done = submit.submit(self.db, TENANT, [planned], **options)
-        if ring:
+        catalog = wait_for(
+            lambda: (c := worker_registry.load_catalog(self.db)).plugins and c,
+            TIMEOUT_S,
+            "a catalog is published",
+        )
+        parents = {
+            i: queries.get_job(self.db, TENANT, i).request_key for i in (inputs or {}).values()
+        }
+        job_inputs = tuple(Input(role, parent=job) for role, job in (inputs or {}).items())
+        planned = plan_job(
+            catalog,
+            stage,
+            method,
+            params or {},
+            seed,
+            job_inputs,
+            parent_request_keys=parents,
+            no_cache=no_cache,
+        )
+        submitted = submit.submit_jobs(self.db, TENANT, [planned], **options)
+        if notify:
             with contextlib.suppress(
                 OperationalError, redis.ConnectionError
             ):  # Redis may be down: that is what some tests are about
-                CeleryBell(make_celery(self.redis.url)).ring(stage)
-        return done.jobs[planned.plan_key]
+                CeleryWakeup(make_celery(self.redis.url)).notify(stage)
+        return submitted.jobs[planned.request_key]
 
-    def job(self, job_id: str) -> Job:
-        return reads.get_job(self.db, TENANT, job_id)
+    def get_job(self, job_id: str) -> Job:
+        return queries.get_job(self.db, TENANT, job_id)
 
-    def wait(self, job_id: str, seconds: float = PATIENCE, state: str | None = None) -> Job:
+    def wait(self, job_id: str, timeout_s: float = TIMEOUT_S, state: str | None = None) -> Job:
         """Wait until the job is in `state`, or has ended."""
 
-        def there() -> Job | None:
-            job = self.job(job_id)
+        def reached() -> Job | None:
+            job = self.get_job(job_id)
             return job if (job.state == state if state else job.state in TERMINAL) else None
 
         try:
-            return wait_for(there, seconds, f"job {job_id} {state or 'ended'}")
+            return wait_for(reached, timeout_s, f"job {job_id} {state or 'ended'}")
         except AssertionError as error:
-            logs = "\n".join(f"== {n}\n{self.log(n)}" for n in self.processes)
-            raise AssertionError(f"{error}; it is {self.job(job_id)}\n{logs}") from None
+            logs = "\n".join(f"== {n}\n{self.read_log(n)}" for n in self.processes)
+            raise AssertionError(f"{error}; it is {self.get_job(job_id)}\n{logs}") from None
 
-    def events(self, job_id: str) -> list[str]:
+    def list_transitions(self, job_id: str) -> list[str]:
         """Where the job went, as `to` words."""
-        return [e.data["to"] for e in reads.events_after(self.db, TENANT, job_id, 0, 10_000)[1] if e.kind == "state"]
+        return [
+            e.data["to"]
+            for e in queries.list_events(self.db, TENANT, job_id, 0, 10_000)[1]
+            if e.kind == "state"
+        ]
 
-    def kill(self, name: str, how: signal.Signals = signal.SIGKILL, group: bool = False) -> None:
+    def kill(
+        self, name: str, sent_signal: signal.Signals = signal.SIGKILL, group: bool = False
+    ) -> None:
         """Signal a process, or all that it started as well, and wait for its end."""
         process = self.processes.pop(name)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, how) if group else process.send_signal(how)
-        process.wait(timeout=PATIENCE)
+            os.killpg(process.pid, sent_signal) if group else process.send_signal(sent_signal)
+        process.wait(timeout=TIMEOUT_S)
 
-    def catalog(self) -> Catalog:
-        return fleet.catalog(self.db)
+    def load_catalog(self) -> Catalog:
+        return worker_registry.load_catalog(self.db)
 
     def close(self) -> None:
         for name in list(self.processes):

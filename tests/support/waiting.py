@@ -1,4 +1,5 @@
-"""Waiting for events. A wait ends when its event comes, so a long one costs nothing where all is well."""
+"""Waiting for events. A wait ends when its event comes, so a long one costs nothing where all is
+well."""
 
 from __future__ import annotations
 
@@ -8,17 +9,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 600.0  # seconds, for whatever needs a bound: what takes 5 s on an idle machine may take 100 on a busy one
+# seconds, for whatever needs a bound: what takes 5 s on an idle machine may take 100 on a busy one
+TIMEOUT_S = 600.0
 
 
-def wait_for(what: Callable[[], T], seconds: float, why: str) -> T:
+def wait_for(condition: Callable[[], T], timeout_s: float, description: str) -> T:
     """Poll until `what()` is true; its value."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if value := what():
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
             return value
         time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {why}")
+    raise AssertionError(f"not within {timeout_s} s: {description}")
 
 
 class FastClock:

@@ -11,20 +11,27 @@ WIRINGS = {
         params="pretrain",
         shared_params=("dataset", "model"),
         seed="pretrain_seed",
-        twins={Role.JUDGE: Role.BASE},
+        twins={Role.FEATURE_NETWORK: Role.BASE},
     ),
-    "train": Wiring(scopes=(Scope.RELEASE,), params="train", shared_params=("dataset",), trained_for_methods=True),
+    "train": Wiring(
+        scopes=(Scope.RELEASE,),
+        params="train",
+        shared_params=("dataset",),
+        trained_for_methods=True,
+    ),
     "unlearn": Wiring(scopes=(Scope.RELEASE,), params="forget", methods="unlearning"),
     "defend": Wiring(
         scopes=(Scope.RELEASE,),
         params="defend",
         methods="defenses",
-        stands_for={Role.RELEASED: Role.UNLEARNED},
-        stands_for_adaptive={Role.FETCHED: Role.UNLEARNED},
+        replaces={Role.RELEASED: Role.UNLEARNED},
+        replaces_for_adaptive={Role.AVERAGED_RELEASES: Role.UNLEARNED},
     ),
     "probe": Wiring(scopes=(Scope.RELEASE,), params="probe", on_demand=True),
     "candidates": Wiring(scopes=(Scope.RELEASE,), params="candidates", on_demand=True),
-    "attack": Wiring(scopes=(Scope.ATTACK,), methods="attacks", told_of_several=(Role.COUNTS,)),
+    "attack": Wiring(
+        scopes=(Scope.ATTACK,), methods="attacks", multi_sample_roles=(Role.DELETION_SIZES,)
+    ),
     "evaluate": Wiring(
         scopes=(Scope.RELEASE, Scope.ATTACK),
         params="evaluate",
@@ -32,5 +39,5 @@ WIRINGS = {
         reported=True,
     ),
     "selftest": Wiring(scopes=(Scope.AUDIT,), on_demand=True),
-    "report": Wiring(scopes=(Scope.REPORT,), asks_for=(Role.SELF_TEST,)),
+    "report": Wiring(scopes=(Scope.REPORT,), optional_needs=(Role.SELF_TEST,)),
 }

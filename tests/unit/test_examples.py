@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalog import Catalog, Entry
+from shared.catalog import Catalog, CatalogEntry
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
 from shared.ml import REGISTRIES
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 from tests.support.yaml_text import load_yaml
 from workers.stages import registry as stages
 
@@ -19,7 +19,11 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_can_be_planned(example: Path) -> None:
-    catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
+    catalog = Catalog(
+        CatalogEntry.from_plugin(plugin)
+        for registry in (*REGISTRIES, stages)
+        for plugin in registry
+    )
     jobs = plan(AuditSpec.model_validate(load_yaml(example.read_text())), catalog)
     assert jobs[-1].stage == "report"
     if example.stem == "adaptive":

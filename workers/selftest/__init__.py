@@ -1,1 +1,2 @@
-"""The code held against cases whose answer is known. `python -m workers.selftest`; see README.md."""
+"""The code held against cases whose answer is known. `python -m workers.selftest`; see
+README.md."""

@@ -1,4 +1,5 @@
-"""`python -m workers.selftest`: hold this code against cases whose answer is known. Exit 0 all passed, 1 one failed."""
+"""`python -m workers.selftest`: hold this code against cases whose answer is known. Exit 0 all
+passed, 1 one failed."""
 
 from __future__ import annotations
 
@@ -7,17 +8,19 @@ import hashlib
 import sys
 from typing import Any
 
-from workers.context import Output
+from workers.context import StageOutput
 from workers.selftest.cases import run_all
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print what was measured, as a table or as the JSON that the stage `selftest` makes of it."""
     parser = argparse.ArgumentParser(prog="python -m workers.selftest", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="the result as data, whose sha256 is its digest")
+    parser.add_argument(
+        "--json", action="store_true", help="the result as data, whose sha256 is its digest"
+    )
     as_json = parser.parse_args(arguments).json
     result = run_all()
-    data = Output.of_json(result).data
+    data = StageOutput.of_json(result).data
     if as_json:
         sys.stdout.write(data.decode())  # as it stands, so that its sha256 is the digest
     else:
@@ -42,7 +45,9 @@ def bound(case: dict[str, Any]) -> str:
     """What the measured number must be, in words."""
     low, high, unit = case["low"], case["high"], case["unit"]
     if low is None or high is None:
-        return f"{'at least' if high is None else 'at most'} {high if low is None else low:g} {unit}"
+        return (
+            f"{'at least' if high is None else 'at most'} {high if low is None else low:g} {unit}"
+        )
     return f"{low:g} to {high:g} {unit}"
 
 

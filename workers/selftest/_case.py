@@ -10,7 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """`measure` runs the product's code and gives a number in `unit`; bounds are inclusive, None is none."""
+    """`measure` runs the product's code and gives a number in `unit`; bounds are inclusive, None is
+    none."""
 
     name: str
     shows: str
@@ -20,7 +21,8 @@ class Case:
     unit: str
 
     def run(self) -> dict[str, Any]:
-        """The case with what was measured, to three digits; what raises or is not finite has not passed.
+        """The case with what was measured, to three digits; what raises or is not finite has not
+        passed.
 
         An error is told in words. Three digits are what another processor measures too.
         """
@@ -31,7 +33,8 @@ class Case:
                 measured = float(f"{value:.3g}")
             else:
                 error = f"measured {value}"
-        except Exception as raised:  # whatever breaks in the code under test, this case says so and the others run
+        except Exception as raised:
+            # whatever breaks in the code under test, this case says so and the others run
             error = f"{type(raised).__name__}: {raised}"[:500]
         passed = measured is not None and self._within(value)
         return {

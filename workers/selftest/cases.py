@@ -7,19 +7,30 @@ from typing import Any
 
 import torch
 
-from shared.ml.reproducibility import conditions
-from workers.selftest import analytic, harmless, matching, noise, nulls, paper, psnr, shuffled, signs
+from shared.ml.reproducibility import collect_conditions
+from workers.selftest import (
+    analytic,
+    baselines,
+    harmless,
+    matching,
+    noise,
+    paper,
+    psnr,
+    shuffled,
+    signs,
+)
 from workers.selftest._case import Case
 
 # Named one by one: the code digest of whoever runs them follows these imports.
 CASES: tuple[Case, ...] = (
-    *psnr.CASES, *signs.CASES, *analytic.CASES, *matching.CASES, *paper.CASES, *shuffled.CASES, *nulls.CASES,
+    *psnr.CASES, *signs.CASES, *analytic.CASES, *matching.CASES, *paper.CASES, *shuffled.CASES, *baselines.CASES,
     *noise.CASES, *harmless.CASES,
 )  # fmt: skip
 
 
 def run_all(told: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """What every case measured, and whether all have passed; on the CPU, bit-equal when run again there.
+    """What every case measured, and whether all have passed; on the CPU, bit-equal when run again
+    there.
 
     Args:
         told: is called after each case with how many are done, of how many.
@@ -31,7 +42,7 @@ def run_all(told: Callable[[int, int], None] | None = None) -> dict[str, Any]:
             cases.append(case.run())
             if told:
                 told(len(cases), len(CASES))
-        where = conditions(torch.device("cpu"))
+        where = collect_conditions(torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
     return {"passed": all(case["passed"] for case in cases), "cases": cases, "conditions": where}

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from shared.ml import defenses, metrics
-from shared.ml.context import LocalContext, Part
-from shared.ml.observations import Observation
+from shared.ml.attack_io import WhiteBoxView
+from shared.ml.context import LocalContext, SeededSubContext
 from workers.selftest._case import Case
 from workers.selftest._world import architecture, observe, pretrained, recover, samples, stack
 
@@ -24,19 +24,28 @@ def _correlation() -> float:
     seen = observe(made, pretrained(made), data, "gradient_ascent", DELETIONS)
     psnr: Any = metrics.registry.get("psnr").target
     leaked = [
-        psnr(recover(_released(seen, noise), STEPS).images[:, 0].clamp(0, 1), data.images[:DELETIONS]).mean()
+        psnr(
+            recover(_released(seen, noise), STEPS).images[:, 0].clamp(0, 1), data.images[:DELETIONS]
+        ).mean()
         for noise in NOISE
     ]
     return _spearman(torch.tensor(NOISE), torch.stack(leaked))
 
 
-def _released(seen: Observation, noise: float) -> Observation:
+def _released(seen: WhiteBoxView, noise: float) -> WhiteBoxView:
     if not noise:
         return seen
-    plugin, ctx, made = defenses.registry.get("obfuscation"), LocalContext(), seen.unlearned.architecture
+    plugin, ctx, made = (
+        defenses.registry.get("obfuscation"),
+        LocalContext(),
+        seen.unlearned.architecture,
+    )
     params, retain = plugin.params.model_validate({"noise": noise}), samples("training set", 16)
     blurred = [
-        plugin.target(seen.unlearned.network(i), retain, params, Part(ctx, i, DELETIONS)) for i in range(DELETIONS)
+        plugin.target(
+            seen.unlearned.load_network(i), retain, params, SeededSubContext(ctx, i, DELETIONS)
+        )
+        for i in range(DELETIONS)
     ]
     return replace(seen, unlearned=stack(made, blurred))
 

@@ -1,4 +1,5 @@
-"""The preset `paper` ends where the official loop does, written out here: autograd twice, torch's own AdamW."""
+"""The preset `paper` ends where the official loop does, written out here: autograd twice, torch's
+own AdamW."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from shared.ml import attacks
-from shared.ml.attacks.api import gradient_direction
-from shared.ml.context import LocalContext, generator
+from shared.ml.attacks.api import estimate_gradient
+from shared.ml.context import LocalContext, make_generator
 from workers.selftest._case import Case
 from workers.selftest._world import architecture, observe, pretrained, samples
 
@@ -19,23 +20,32 @@ HALVED = tuple(int(STEPS / part) for part in (2.667, 1.6, 1.142))
 def _difference() -> float:
     """The largest of any pixel, between the product's search and the loop below."""
     made, plugin = architecture("mlp", hidden=16), attacks.registry.get("feature_recovery")
-    seen = observe(made, pretrained(made), samples("training set", 16), "gradient_ascent", DELETIONS)
-    params = plugin.params.model_validate({"preset": "paper", "iterations": STEPS, "restarts": STARTS})
+    seen = observe(
+        made, pretrained(made), samples("training set", 16), "gradient_ascent", DELETIONS
+    )
+    params = plugin.params.model_validate(
+        {"preset": "paper", "iterations": STEPS, "restarts": STARTS}
+    )
     found = plugin.target(seen, params, LocalContext()).images
-    network, direction = seen.original.network(), gradient_direction(seen, "pair").direction
+    network, direction = seen.original.load_network(), estimate_gradient(seen, "pair").direction
     largest = 0.0
     for d in range(DELETIONS):
-        aim, label = [g[d] for g in direction.values()], samples("training set", 16).labels[d : d + 1]
+        aim, label = (
+            [g[d] for g in direction.values()],
+            samples("training set", 16).labels[d : d + 1],
+        )
         tried = []
         for r in range(STARTS):
-            start = torch.randn(1, *made.input_shape, generator=generator(0, f"start {d} {r}"))
+            start = torch.randn(1, *made.input_shape, generator=make_generator(0, f"start {d} {r}"))
             tried.append(_searched(network, aim, label, start))
         _, image = min(tried, key=lambda one: one[0])
         largest = max(largest, (image - found[d]).abs().max().item())
     return largest
 
 
-def _searched(network: nn.Module, aim: list[Tensor], label: Tensor, start: Tensor) -> tuple[float, Tensor]:
+def _searched(
+    network: nn.Module, aim: list[Tensor], label: Tensor, start: Tensor
+) -> tuple[float, Tensor]:
     """Where one start ends, and how far its gradient is from the aim there."""
     image, lr = start.requires_grad_(), 0.04
     optimiser = torch.optim.AdamW([image], lr=lr, weight_decay=0.01)
@@ -53,7 +63,9 @@ def _searched(network: nn.Module, aim: list[Tensor], label: Tensor, start: Tenso
 
 
 def _distance(network: nn.Module, aim: list[Tensor], label: Tensor, image: Tensor) -> Tensor:
-    found = torch.autograd.grad(cross_entropy(network(image), label), list(network.parameters()), create_graph=True)
+    found = torch.autograd.grad(
+        cross_entropy(network(image), label), list(network.parameters()), create_graph=True
+    )
     dot = torch.stack([(g * a).sum() for g, a in zip(found, aim, strict=True)]).sum()
     lengths = [torch.stack([t.square().sum() for t in ts]).sum().sqrt() for ts in (found, aim)]
     return 1 - dot / (lengths[0] * lengths[1])

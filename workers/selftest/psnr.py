@@ -9,10 +9,20 @@ from workers.selftest._case import Case
 
 
 def _of_a_tenth() -> float:
-    """As an evaluation tells it, of images that differ by 0.1 everywhere: a mean squared error of 0.01."""
+    """As an evaluation tells it, of images that differ by 0.1 everywhere: a mean squared error of
+    0.01."""
     truth = torch.full((2, 1, 1, 9, 9), 0.4)
     told: float = score_images(truth + 0.1, truth, {})["psnr"]["mean"]
     return told
 
 
-CASES = (Case("psnr", "a mean squared error of 0.01 is 20 dB", _of_a_tenth, low=19.9999, high=20.0001, unit="dB"),)
+CASES = (
+    Case(
+        "psnr",
+        "a mean squared error of 0.01 is 20 dB",
+        _of_a_tenth,
+        low=19.9999,
+        high=20.0001,
+        unit="dB",
+    ),
+)

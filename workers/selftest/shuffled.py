@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from shared.evaluation import Evaluation
 from workers.selftest._case import Case
-from workers.selftest._world import CLASSES, architecture, judged, observe, pretrained, recover, samples
+from workers.selftest._world import (
+    CLASSES,
+    architecture,
+    decide_reconstruction,
+    observe,
+    pretrained,
+    recover,
+    samples,
+)
 
 DELETIONS, STEPS = 8, 150
 
@@ -14,17 +22,20 @@ def _scored(turns: int) -> Evaluation:
     made, data = architecture("mlp", hidden=16), samples("training set", 16)
     seen = observe(made, pretrained(made), data, "gradient_ascent", DELETIONS)
     images = recover(seen, STEPS).images.clamp(0, 1).roll(turns, 0)
-    return judged(images, data.pick(list(range(DELETIONS))), samples("public", 400))[1]
+    return decide_reconstruction(images, data.pick(list(range(DELETIONS))), samples("public", 400))[
+        1
+    ]
 
 
 def _identified() -> float:
-    ranks = _scored(0).ranks
+    ranks = _scored(0).reported_identification
     assert ranks is not None
     return float(ranks.rank_1)
 
 
 def _gain_of_shuffled() -> float:
-    """In dB over the strongest null. The other sample is of the same class, which is all that the null knows."""
+    """In dB over the strongest null. The other sample is of the same class, which is all that the
+    baseline knows."""
     gain = _scored(CLASSES).metrics["psnr"].gain
     assert gain is not None
     return gain.mean

@@ -13,7 +13,9 @@ from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, MAX_NAME, MAX_RECORDS, PLACES, Kind, spelt_out
 from shared.plugins import Params
 
-Places = Annotated[list[Annotated[int, Field(ge=0, le=4999)]], Field(min_length=1, max_length=4999)]
+Positions = Annotated[
+    list[Annotated[int, Field(ge=0, le=4999)]], Field(min_length=1, max_length=4999)
+]
 
 Row = Annotated[int, Field(ge=0, strict=True)]
 Rows = Annotated[list[Row], Field(min_length=1, max_length=MAX_RECORDS)]
@@ -26,14 +28,22 @@ class ForgetParams(Params):
     """Disjoint forget sets, all of one size."""
 
     forget: Literal["samples", "class"] = Field(
-        "samples", description="what a deletion is: `size` samples, or `fraction` of the samples of one class"
+        "samples",
+        description="what a deletion is: `size` samples, or `fraction` of the samples of one class",
     )
-    deletions: int = Field(8, ge=1, le=1000, description="forget sets; of a class each, at most as there are classes")
-    size: int = Field(1, ge=1, le=1000, description="k, samples in each forget set (forget: samples)")
+    deletions: int = Field(
+        8, ge=1, le=1000, description="forget sets; of a class each, at most as there are classes"
+    )
+    size: int = Field(
+        1, ge=1, le=1000, description="k, samples in each forget set (forget: samples)"
+    )
     fraction: float = Field(
-        1.0, gt=0, le=1, description="p_u, share of the class's samples that is forgotten, at least one (forget: class)"
+        1.0,
+        gt=0,
+        le=1,
+        description="p_u, share of the class's samples that is forgotten, at least one (forget: class)",
     )
-    indices: list[Places] | None = Field(
+    indices: list[Positions] | None = Field(
         None, min_length=1, max_length=1000,
         description="your own forget sets, as positions in the training set; instead of all of the above",
     )  # fmt: skip
@@ -46,7 +56,10 @@ class ForgetParams(Params):
         description="the same, as values of the column that the data set's parameter id names",
     )  # fmt: skip
     files: list[Name | Names] | None = Field(
-        None, min_length=1, max_length=1000, description="the same, as files of an image folder, such as cat/0007.png"
+        None,
+        min_length=1,
+        max_length=1000,
+        description="the same, as files of an image folder, such as cat/0007.png",
     )
 
     @model_validator(mode="after")
@@ -62,7 +75,9 @@ class ForgetParams(Params):
         return spelt_out({name: getattr(self, name) for name in (PLACES, *KINDS)})
 
 
-def forget_places(params: ForgetParams, labels: Tensor, generator: torch.Generator, find: Find | None = None) -> Tensor:
+def draw_forget_sets(
+    params: ForgetParams, labels: Tensor, generator: torch.Generator, find: Find | None = None
+) -> Tensor:
     """Positions in the training set, int64 [deletions, k].
 
     Args:
@@ -70,7 +85,8 @@ def forget_places(params: ForgetParams, labels: Tensor, generator: torch.Generat
         find: gives positions in the training set of records that are named.
 
     Raises:
-        InvalidRequest: the training set has too few samples or classes, or `indices` are no forget sets.
+        InvalidRequest: the training set has too few samples or classes, or `indices` are no forget
+            sets.
     """
     n = len(labels)
     order = torch.randperm(n, generator=generator)
@@ -79,9 +95,9 @@ def forget_places(params: ForgetParams, labels: Tensor, generator: torch.Generat
         if field != PLACES:
             assert find is not None
             sets = [find(cast(Kind, field), one, f"params.{field}") for one in sets]
-        return _own(sets, n, f"params.{field}")
+        return _check_given_sets(sets, n, f"params.{field}")
     if params.forget == "class":
-        return _classes(params, labels, order)
+        return _draw_class_sets(params, labels, order)
     if params.deletions * params.size > n:
         raise InvalidRequest(
             f"{params.deletions} deletions of {params.size} need more than the {n} samples of the training set",
@@ -90,27 +106,28 @@ def forget_places(params: ForgetParams, labels: Tensor, generator: torch.Generat
     return order[: params.deletions * params.size].view(params.deletions, params.size)
 
 
-def _own(rows: list[list[int]], n: int, field: str) -> Tensor:
-    flat = [place for row in rows for place in row]
+def _check_given_sets(rows: list[list[int]], n: int, field: str) -> Tensor:
+    positions = [place for row in rows for place in row]
     if len({len(row) for row in rows}) != 1:
-        raise InvalidRequest("all forget sets must have one size", field)
-    if max(flat) >= n:
-        raise InvalidRequest(f"there is no sample {max(flat)} in a training set of {n}", field)
-    if len(set(flat)) < len(flat):
-        twice = next(place for place in flat if flat.count(place) > 1)
-        raise InvalidRequest(f"sample {twice} is forgotten twice", field)
+        raise InvalidRequest("all forget sets must have the same size", field)
+    if max(positions) >= n:
+        raise InvalidRequest(f"there is no sample {max(positions)} in a training set of {n}", field)
+    if len(set(positions)) < len(positions):
+        twice = next(place for place in positions if positions.count(place) > 1)
+        raise InvalidRequest(f"sample {twice} is in more than one forget set", field)
     return torch.tensor(rows)
 
 
-def _classes(params: ForgetParams, labels: Tensor, order: Tensor) -> Tensor:
-    """The first deletions' classes are those met first in `order`; of each its first samples there."""
-    met = list(dict.fromkeys(labels[order].tolist()))
-    if params.deletions > len(met):
+def _draw_class_sets(params: ForgetParams, labels: Tensor, order: Tensor) -> Tensor:
+    """The first deletions' classes are those met first in `order`; of each its first samples
+    there."""
+    classes = list(dict.fromkeys(labels[order].tolist()))
+    if params.deletions > len(classes):
         raise InvalidRequest(
-            f"the training set has {len(met)} classes, not {params.deletions} to forget one after another",
+            f"the training set has {len(classes)} classes, not {params.deletions} to forget one after another",
             "params.deletions",
         )
-    members = [order[labels[order] == c] for c in met[: params.deletions]]
+    members = [order[labels[order] == c] for c in classes[: params.deletions]]
     sizes = {max(1, round(params.fraction * len(m))) for m in members}
     if len(sizes) != 1:
         raise InvalidRequest(

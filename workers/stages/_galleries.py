@@ -11,7 +11,9 @@ from torch import Tensor
 from shared.reporting.pictures import Gallery, Picture
 from workers.stages._pictures import Shown
 
-SIDE = 112  # pixels that a small image is enlarged to at least, by whole factors: each of its pixels stays one square
+# pixels that a small image is enlarged to at least, by whole factors: each of its pixels stays one
+# square
+SIDE = 112
 
 
 def draw_gallery(shown: Shown) -> Gallery:
@@ -22,16 +24,18 @@ def draw_gallery(shown: Shown) -> Gallery:
         Picture(
             truth=truth,
             reconstruction=reconstruction,
-            null=null,
+            baseline=null,
             psnr=of.psnr[i],
-            null_psnr=of.null_psnr[i],
+            baseline_psnr=of.baseline_psnr[i],
             rank=of.ranks[i] if of.ranks else None,
             class_name=of.names.get(str(of.labels[i]), str(of.labels[i])) if of.labels else None,
         )
         for i, (truth, reconstruction, null) in enumerate(zip(*drawn, strict=True))
     ]
     table = of.truth.shape[2:] == (1, 1)
-    return Gallery(shown.seed, shown.unlearning, shown.defense, shown.attack, of.decoys, pictures, table)
+    return Gallery(
+        shown.seed, shown.unlearning, shown.defense, shown.attack, of.decoys, pictures, table
+    )
 
 
 def _png(image: Tensor) -> bytes:
@@ -41,14 +45,19 @@ def _png(image: Tensor) -> bytes:
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
     picture = Image.fromarray(pixels)
     factor = max(1, -(-SIDE // max(picture.size)))
-    enlarged = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    enlarged = picture.resize(
+        (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
+    )
     written = io.BytesIO()
     enlarged.save(written, "PNG", optimize=True)
     return written.getvalue()
 
 
 def _bars(row: Tensor) -> Tensor:
-    """A light image [1, H, W] about square, with a black bar a feature, from 0 at the bottom to 1 at the top."""
+    """A light image [1, H, W] about square, with a black bar a feature, from 0 at the bottom to 1
+    at the top."""
     height = max(SIDE, len(row) // 2)
     above = torch.arange(height, 0, -1).unsqueeze(1) > (row.clamp(0, 1) * height).round()
-    return above.float().mul(0.92).repeat_interleave(max(1, round(height / len(row))), 1).unsqueeze(0)
+    return (
+        above.float().mul(0.92).repeat_interleave(max(1, round(height / len(row))), 1).unsqueeze(0)
+    )

@@ -1,4 +1,5 @@
-"""Records that deletions name, from the data set to the training set, and out of what the public is told."""
+"""Records that deletions name, from the data set to the training set, and out of what the public is
+told."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, Kind
-from shared.ml.records import Public, TrainingSet
-from shared.ml.samples import Dataset, HasRecords, Samples, digest, open_dataset
+from shared.ml.records import PublicSets, TrainingSet
+from shared.ml.samples import Dataset, HasRecords, Samples, compute_digest, open_dataset
+from shared.plugin_ref import PluginRef
 
 
 def find_in_training(
@@ -42,22 +43,29 @@ def deletable_places(dataset: Dataset) -> list[int]:
     return dataset.deletable if isinstance(dataset, HasRecords) else []
 
 
-def public_record(choice: Choice, dataset: Dataset, split: Samples, sets: Sequence[Sequence[int]]) -> Public:
-    """PUBLIC, in which nothing tells which records deletions name: it is about the data set as it is without that.
+def public_record(
+    choice: PluginRef, dataset: Dataset, split: Samples, sets: Sequence[Sequence[int]]
+) -> PublicSets:
+    """PUBLIC, in which nothing tells which records deletions name: it is about the data set as it
+    is without that.
 
     Args:
         sets: positions in `split`, the train split, none of a record that deletions may name.
     """
     if not deletable_places(dataset):
-        return Public(dataset=choice, digest=digest(split), sets=[[*one] for one in sets])
+        return PublicSets(
+            dataset=choice, digest=compute_digest(split), sets=[[*one] for one in sets]
+        )
     told = {f"deletable_{kind}" for kind in KINDS}
-    plain = Choice(name=choice.name, params={n: value for n, value in choice.params.items() if n not in told})
+    plain = PluginRef(
+        name=choice.name, params={n: value for n, value in choice.params.items() if n not in told}
+    )
     other = open_dataset(plain)
     assert isinstance(dataset, HasRecords)
     assert isinstance(other, HasRecords)
     there = _inverse(other.origins)
     moved = [there[dataset.origins[torch.tensor(one, dtype=torch.int64)]].tolist() for one in sets]
-    return Public(dataset=plain, digest=digest(other.load("train")), sets=moved)
+    return PublicSets(dataset=plain, digest=compute_digest(other.load("train")), sets=moved)
 
 
 def _inverse(origins: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""PICTURES: the images of an evaluation, with what stands under them. `evaluate` writes them, the report reads them."""
+"""PICTURES: the images of an evaluation, with what stands under them. `evaluate` writes them, the
+report reads them."""
 
 from __future__ import annotations
 
@@ -8,21 +9,21 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from shared.choices import validated
 from shared.errors import InvalidRequest
 from shared.jobs.spec import Seed
 from shared.ml import findings
-from shared.ml.finding import Pictures, Triples
+from shared.ml.scored_kind import Pictures, Triples
 from shared.ml.tensors import read_tensors, write_tensors
+from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import check_json
-from shared.reporting.models import Defense, JSONObject, Method, Part, Unlearning
+from shared.reporting.models import Defense, FrozenModel, JSONObject, Method, Unlearning
 from shared.roles import Role
-from workers.context import Output
+from workers.context import StageOutput
 
 KindName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")]
 
 
-class About(Part):
+class About(FrozenModel):
     """What a PICTURES file says of itself; `kinds` has what each kind says of its pictures."""
 
     seed: Seed
@@ -51,8 +52,9 @@ class ReadPictures:
     left_out: tuple[str, ...] = ()
 
 
-def pictures_of(evaluation: Mapping[str, Any], pictures: Mapping[str, Pictures]) -> Output:
-    """PICTURES: all images as [n, C, H, W], named after their kind; nothing where nothing can be shown.
+def write_pictures(evaluation: Mapping[str, Any], pictures: Mapping[str, Pictures]) -> StageOutput:
+    """PICTURES: all images as [n, C, H, W], named after their kind; nothing where nothing can be
+    shown.
 
     Args:
         pictures: by the kind's role.
@@ -61,18 +63,23 @@ def pictures_of(evaluation: Mapping[str, Any], pictures: Mapping[str, Pictures])
         InvalidRequest: they are such that a report could not read them.
     """
     if not pictures:
-        return Output(write_tensors({}, {}))
+        return StageOutput(write_tensors({}, {}))
     images = {
-        f"{role}.{name}": tensor.flatten(0, 1) for role, one in pictures.items() for name, tensor in one.images.items()
+        f"{role}.{name}": tensor.flatten(0, 1)
+        for role, one in pictures.items()
+        for name, tensor in one.images.items()
     }
     about = {name: evaluation[name] for name in ("unlearning", "defense", "attack", "seed")}
-    data = write_tensors(images, about | {"kinds": {role: one.about for role, one in pictures.items()}})
+    data = write_tensors(
+        images, about | {"kinds": {role: one.metadata for role, one in pictures.items()}}
+    )
     read_pictures(data, Role.PICTURES)
-    return Output(data)
+    return StageOutput(data)
 
 
 def read_pictures(data: bytes, role: str) -> ReadPictures:
-    """Parse one PICTURES file. Each kind reads its own; those of a kind that is not here are not looked at.
+    """Parse one PICTURES file. Each kind reads its own; those of a kind that is not here are not
+    looked at.
 
     Raises:
         InvalidRequest: it is none; the message names the role.
@@ -85,12 +92,22 @@ def read_pictures(data: bytes, role: str) -> ReadPictures:
     if not tensors:
         return ReadPictures()
     check_json(told, role, field)
-    about = validated(About, {name: value for name, value in told.items() if value is not None}, role, field)
-    known = {kind.role: kind for kind in findings.kinds()}
+    about = validate_model(
+        About, {name: value for name, value in told.items() if value is not None}, role, field
+    )
+    known = {kind.role: kind for kind in findings.list_kinds()}
     shown, left_out = [], []
     for name, captions in sorted(about.kinds.items()):
-        images = {n.removeprefix(f"{name}."): tensor for n, tensor in tensors.items() if n.startswith(f"{name}.")}
-        read = known[name].read_pictures(images, captions, role) if name in known else "that kind is not here"
+        images = {
+            n.removeprefix(f"{name}."): tensor
+            for n, tensor in tensors.items()
+            if n.startswith(f"{name}.")
+        }
+        read = (
+            known[name].read_pictures(images, captions, role)
+            if name in known
+            else "that kind is not here"
+        )
         if isinstance(read, str):
             left_out.append(f"pictures of {name} ({read})")
         else:

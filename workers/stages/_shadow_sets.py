@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.splits import pretraining_and_pool
+from shared.ml.splits import split_pretraining_and_pool
 from shared.roles import Role
 
 
@@ -19,10 +19,10 @@ class ShadowSet(NamedTuple):
 
     training: Tensor  # int64 [N], positions in the train split
     forget: Tensor  # int64 [n, k], positions in `training`
-    own: bool  # whether it is the training set of the tested deletions
+    is_tested_set: bool  # whether it is the training set of the tested deletions
 
 
-def shadow_sets(
+def draw_shadow_sets(
     count: int,
     training: Sequence[int],
     tested: Sequence[Sequence[int]],
@@ -30,12 +30,14 @@ def shadow_sets(
     of_one_class: bool,
     generator: torch.Generator,
 ) -> list[ShadowSet]:
-    """Training sets, each with as many forget sets of k samples as are tested, together at least `count`.
+    """Training sets, each with as many forget sets of k samples as are tested, together at least
+    `count`.
 
-    The tested training set comes first, as often as what nobody tests in it suffices for. The others hold as many
-    samples of each class as it does, of the pool without what tested deletions forget; they may overlap. What a
-    deletion of a retrained model looks like depends on what else was in its training set, so it is not enough to look
-    at one; and an attacker who compares deletions must have as many to compare.
+    The tested training set comes first, as often as what nobody tests in it suffices for. The
+    others hold as many samples of each class as it does, of the pool without what tested deletions
+    forget; they may overlap. What a deletion of a retrained model looks like depends on what else
+    was in its training set, so it is not enough to look at one; and an attacker who compares
+    deletions must have as many to compare.
 
     Args:
         training, tested: positions in the train split; tested [D][k].
@@ -45,30 +47,43 @@ def shadow_sets(
     Raises:
         InvalidRequest: the pool has too few samples.
     """
-    own, gone = torch.tensor(training), {place for row in tested for place in row}
+    tested_set, forgotten = torch.tensor(training), {place for row in tested for place in row}
     k, size = len(tested[0]), min(len(tested), count)
-    kept = torch.tensor([place for place, index in enumerate(training) if index not in gone], dtype=torch.int64)
-    left = _forget(kept, labels[own[kept]], k, of_one_class, generator)
-    sets = [ShadowSet(own, left[i : i + size], True) for i in range(0, len(left) - size + 1, size)]
-    pool = pretraining_and_pool(len(labels))[1]
-    pool = pool[torch.tensor([index not in gone for index in pool.tolist()])]
+    retained = torch.tensor(
+        [place for place, index in enumerate(training) if index not in forgotten], dtype=torch.int64
+    )
+    untested = _draw_forget_sets(retained, labels[tested_set[retained]], k, of_one_class, generator)
+    sets = [
+        ShadowSet(tested_set, untested[i : i + size], True)
+        for i in range(0, len(untested) - size + 1, size)
+    ]
+    pool = split_pretraining_and_pool(len(labels))[1]
+    pool = pool[torch.tensor([index not in forgotten for index in pool.tolist()])]
     needed = -(-count // size)
     while len(sets) < needed:
-        drawn = _like(own, pool, labels, generator)
-        every = torch.arange(len(drawn))
-        sets.append(ShadowSet(drawn, _forget(every, labels[drawn], k, of_one_class, generator)[:size], False))
+        drawn = _draw_training_set(tested_set, pool, labels, generator)
+        positions = torch.arange(len(drawn))
+        sets.append(
+            ShadowSet(
+                drawn,
+                _draw_forget_sets(positions, labels[drawn], k, of_one_class, generator)[:size],
+                False,
+            )
+        )
     return sets[:needed]
 
 
-def _like(own: Tensor, pool: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_training_set(
+    tested_set: Tensor, pool: Tensor, labels: Tensor, generator: torch.Generator
+) -> Tensor:
     """A training set of the pool with as many of each class, in random order."""
     drawn = []
-    for label, wanted in sorted(Counter(labels[own].tolist()).items()):
+    for label, wanted in sorted(Counter(labels[tested_set].tolist()).items()):
         members = pool[labels[pool] == label]
         if len(members) < wanted:
             raise InvalidRequest(
                 f"shadow training sets need {wanted} samples of class {label}, and the pool has {len(members)} that no "
-                "tested deletion forgets: train on fewer, forget fewer, or leave p-values out",
+                "tested deletion forgets; lower train.size, delete fewer samples, or turn p-values off",
                 f"inputs.{Role.TRAINING_SET}",
             )
         drawn.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
@@ -76,11 +91,16 @@ def _like(own: Tensor, pool: Tensor, labels: Tensor, generator: torch.Generator)
     return together[torch.randperm(len(together), generator=generator)]
 
 
-def _forget(places: Tensor, labels: Tensor, k: int, of_one_class: bool, generator: torch.Generator) -> Tensor:
-    """Disjoint sets of k of these places, whose labels are given, drawn without looking, in random order; [n, k]."""
-    order = torch.randperm(len(places), generator=generator)
-    groups = [order[labels[order] == c] for c in sorted({*labels.tolist()})] if of_one_class else [order]
+def _draw_forget_sets(
+    positions: Tensor, labels: Tensor, k: int, of_one_class: bool, generator: torch.Generator
+) -> Tensor:
+    """Disjoint sets of k of these places, whose labels are given, drawn without looking, in random
+    order; [n, k]."""
+    order = torch.randperm(len(positions), generator=generator)
+    groups = (
+        [order[labels[order] == c] for c in sorted({*labels.tolist()})] if of_one_class else [order]
+    )
     sets = [group[i : i + k] for group in groups for i in range(0, len(group) - k + 1, k)]
     if not sets:
         return torch.empty(0, k, dtype=torch.int64)
-    return places[torch.stack(sets)[torch.randperm(len(sets), generator=generator)]]
+    return positions[torch.stack(sets)[torch.randperm(len(sets), generator=generator)]]

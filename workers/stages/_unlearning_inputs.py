@@ -1,4 +1,5 @@
-"""What an unlearning job supplies of what methods may need, and what of it concerns one deletion."""
+"""What an unlearning job supplies of what methods may need, and what of it concerns one
+deletion."""
 
 from __future__ import annotations
 
@@ -7,20 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from shared.choices import validated
 from shared.errors import InvalidRequest
 from shared.ml.networks import Networks, read_networks
 from shared.ml.records import Shards, read_json
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.unlearning.api import UnlearningInputs
+from shared.plugin_ref import validate_model
 from shared.roles import Role
 from workers.context import JobContext
 
 
 @dataclass(frozen=True)
-class Given:
-    """The roles that the method's `needs` name, read; the others are None, RECIPE if the job does not supply it."""
+class UnlearningArtifacts:
+    """The roles that the method's `needs` name, read; the others are None, RECIPE if the job does
+    not supply it."""
 
     base: Networks | None
     recipe: Recipe | None
@@ -28,11 +30,12 @@ class Given:
     deltas: BatchDeltas | None
 
     @classmethod
-    def of(cls, ctx: JobContext, original: Networks, n: int) -> Given:
+    def read(cls, ctx: JobContext, original: Networks, n: int) -> UnlearningArtifacts:
         """Read it.
 
         Raises:
-            InvalidRequest: it does not fit the original, or the method cannot unlearn such an original.
+            InvalidRequest: it does not fit the original, or the method cannot unlearn such an
+                original.
         """
         assert ctx.method is not None
         needs, members = ctx.method.needs, original.architecture.members
@@ -44,31 +47,44 @@ class Given:
             )
         base = shards = deltas = recipe = None
         if Role.BASE in needs:
-            base = read_networks(ctx.input(Role.BASE), Role.BASE, like=original.architecture.alone)
+            base = read_networks(
+                ctx.read_input(Role.BASE), Role.BASE, like=original.architecture.member_architecture
+            )
         if Role.RECIPE in ctx.inputs:
-            recipe = validated(
-                Recipe, read_json(ctx.input(Role.RECIPE), Role.RECIPE), Role.RECIPE, f"inputs.{Role.RECIPE}"
+            recipe = validate_model(
+                Recipe,
+                read_json(ctx.read_input(Role.RECIPE), Role.RECIPE),
+                Role.RECIPE,
+                f"inputs.{Role.RECIPE}",
             )
         if Role.SHARDS in needs:
-            shards = Shards.read(ctx.input(Role.SHARDS), Role.SHARDS)
+            shards = Shards.read(ctx.read_input(Role.SHARDS), Role.SHARDS)
             if shards.members != members or len(shards.member) != n:
-                raise InvalidRequest(f"SHARDS is not about {members} models of {n} samples", f"inputs.{Role.SHARDS}")
+                raise InvalidRequest(
+                    f"SHARDS is not about {members} models of {n} samples", f"inputs.{Role.SHARDS}"
+                )
         if Role.BATCH_DELTAS in needs:
-            shapes = {name: w.shape for name, w in original.network().named_parameters()}
-            deltas = BatchDeltas.read(ctx.input(Role.BATCH_DELTAS), shapes)
+            shapes = {name: w.shape for name, w in original.load_network().named_parameters()}
+            deltas = BatchDeltas.from_bytes(ctx.read_input(Role.BATCH_DELTAS), shapes)
         return cls(base, recipe, shards, deltas)
 
-    def inputs(self, start: nn.Module, retain: Tensor, forget: Tensor, gone: Tensor) -> UnlearningInputs:
-        """For one deletion; places are in the training set, `gone` those that were forgotten before."""
+    def build_inputs(
+        self, start: nn.Module, retain: Tensor, forget: Tensor, earlier: Tensor
+    ) -> UnlearningInputs:
+        """For one deletion; places are in the training set, `gone` those that were forgotten
+        before."""
         member = torch.tensor(self.shards.member) if self.shards else None
-        undo = None
+        changes = None
         if self.deltas is not None:
-            before = self.deltas.of({*gone.tolist()})
-            undo = {n: t - before[n] for n, t in self.deltas.of({*gone.tolist(), *forget.tolist()}).items()}
+            undone = self.deltas.sum_changes({*earlier.tolist()})
+            changes = {
+                n: t - undone[n]
+                for n, t in self.deltas.sum_changes({*earlier.tolist(), *forget.tolist()}).items()
+            }
         return UnlearningInputs(
             original=start,
-            base=self.base.network() if self.base else None,
+            base=self.base.load_network() if self.base else None,
             recipe=self.recipe,
             members=None if member is None else (member[retain], member[forget]),
-            undo=undo,
+            changes_to_undo=changes,
         )

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from shared.choices import Choice, choice_of, chosen, validated
 from shared.errors import InvalidRequest, JobFailed
+from shared.plugin_ref import PluginRef, plugin_field, resolve_plugin, validate_model
 from shared.plugins import Params
 from shared.roles import Role
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._data import architecture_for, first, open_for, test_accuracy
+from workers.stages._datasets import (
+    build_architecture,
+    measure_test_accuracy,
+    open_compatible_dataset,
+    random_subset,
+)
 
 register = registry.register
 
 __all__ = [
-    "Choice",
     "InvalidRequest",
     "JobContext",
     "JobFailed",
-    "Output",
     "Params",
+    "PluginRef",
     "Role",
-    "architecture_for",
-    "choice_of",
-    "chosen",
-    "first",
-    "open_for",
+    "StageOutput",
+    "build_architecture",
+    "measure_test_accuracy",
+    "open_compatible_dataset",
+    "plugin_field",
+    "random_subset",
     "register",
     "registry",
-    "test_accuracy",
-    "validated",
+    "resolve_plugin",
+    "validate_model",
 ]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from shared.catalog import Entry
+from shared.catalog import CatalogEntry
 from shared.errors import InvalidRequest
-from shared.ml.attacks.api import attack_apart
+from shared.ml.attack_io import CandidateView, ProbeView, Result, WhiteBoxView
+from shared.ml.attacks.api import run_per_start_model
 from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import Architecture, Networks, read_networks
-from shared.ml.observations import Candidates, Observation, Queries, Result
 from shared.ml.oracles import Oracle
-from shared.ml.records import Counts, Labels
+from shared.ml.records import DeletionSizes, LabelsRecord
 from shared.ml.samples import Samples
 from shared.ml.tensors import read_tensors
 from shared.plugins import AttackPlugin, Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
 
 
@@ -27,19 +27,24 @@ from workers.stages import registry
     needs=(Role.UNLEARNED,),
     methods="attack",
     runs=("defense",),  # an attacker who knows the defense runs its counter
-    wiring=Wiring(scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, methods="attacks", told_of_several=(Role.COUNTS,)),
+    wiring=Wiring(
+        scopes=(Scope.ATTACK,),
+        group=WorkerGroup.ATTACK,
+        methods="attacks",
+        multi_sample_roles=(Role.DELETION_SIZES,),
+    ),
 )
-def run(ctx: JobContext) -> dict[str, Output]:
+def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Reconstruct or guess what was forgotten, from what the attack declares that it sees."""
     assert isinstance(ctx.method, AttackPlugin)
-    roles = _seen(ctx, ctx.method)
+    roles = _select_visible_roles(ctx, ctx.method)
     black_box = ctx.method.access == "black_box"
-    observation = _asked(ctx, roles) if black_box else _observe(ctx, roles)
-    if not isinstance(observation, Observation):
-        result: Result = ctx.method.target(observation, ctx.method_params, ctx)
+    view = _read_black_box_view(ctx, roles) if black_box else _read_white_box_view(ctx, roles)
+    if not isinstance(view, WhiteBoxView):
+        result: Result = ctx.method.target(view, ctx.method_params, ctx)
     else:
         attack, params = ctx.method.target, ctx.method_params
-        result = attack_apart(lambda seen, part: attack(seen, params, part), observation, ctx)
+        result = run_per_start_model(lambda seen, part: attack(seen, params, part), view, ctx)
     threat_model = {
         "attack": ctx.method.name,
         "params": ctx.method_params.model_dump(mode="json"),
@@ -48,55 +53,73 @@ def run(ctx: JobContext) -> dict[str, Output]:
         "queries": 0,
         "access": ctx.method.access,
     }
-    if result.compares > 1:
-        threat_model["released_models"] = result.compares
-    if not isinstance(observation, Observation):
-        probing = Role.PROBES in roles and {
-            "probing": read_tensors(ctx.input(Role.PROBES), Role.PROBES)[1].get("queries")
+    if result.releases_compared > 1:
+        threat_model["released_models"] = result.releases_compared
+    if not isinstance(view, WhiteBoxView):
+        probe_queries = Role.PROBES in roles and {
+            "probing": read_tensors(ctx.read_input(Role.PROBES), Role.PROBES)[1].get("queries")
         }
-        threat_model["queries"] = {**(probing or {}), "attack": observation.asked}
-    return {result.role: Output(result.write(threat_model), result.media_type)}
+        threat_model["queries"] = {**(probe_queries or {}), "attack": view.query_count}
+    return {result.role: StageOutput(result.write(threat_model), result.media_type)}
 
 
-def _seen(ctx: JobContext, method: AttackPlugin) -> set[str]:
+def _select_visible_roles(ctx: JobContext, method: AttackPlugin) -> set[str]:
     """Roles the method needs with these parameters, and those it can use that were given."""
-    needed = Entry.of(method).needed(ctx.method_params.model_dump())
+    needed = CatalogEntry.from_plugin(method).list_needs(ctx.method_params.model_dump())
     return {*needed, Role.UNLEARNED} | {role for role in method.uses if role in ctx.inputs}
 
 
-def _observe(ctx: JobContext, roles: set[str]) -> Observation:
-    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
+def _read_white_box_view(ctx: JobContext, roles: set[str]) -> WhiteBoxView:
+    original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
 
     base = (
-        read_networks(ctx.input(Role.BASE), Role.BASE, like=original.architecture.alone) if Role.BASE in roles else None
+        read_networks(
+            ctx.read_input(Role.BASE), Role.BASE, like=original.architecture.member_architecture
+        )
+        if Role.BASE in roles
+        else None
     )
-    seen = Observation(
+    view = WhiteBoxView(
         original=original,
-        unlearned=read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture),
+        unlearned=read_networks(
+            ctx.read_input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture
+        ),
         base=base,
-        counts=Counts.read(ctx.input(Role.COUNTS), Role.COUNTS) if Role.COUNTS in roles else None,
-        labels=_labels(ctx) if Role.LABELS in roles else None,
+        deletion_sizes=DeletionSizes.read(ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES)
+        if Role.DELETION_SIZES in roles
+        else None,
+        labels=_read_labels(ctx) if Role.LABELS in roles else None,
     )
-    return apply_defense_knowledge(ctx, seen) if Role.DEFENSE in roles else seen
+    return apply_defense_knowledge(ctx, view) if Role.DEFENSE in roles else view
 
 
-def _asked(ctx: JobContext, roles: set[str]) -> Queries | Candidates:
-    return _line_up(ctx, roles) if Role.CANDIDATES in roles else _ask(ctx, roles)
+def _read_black_box_view(ctx: JobContext, roles: set[str]) -> ProbeView | CandidateView:
+    return (
+        _read_candidate_view(ctx, roles)
+        if Role.CANDIDATES in roles
+        else _read_probe_view(ctx, roles)
+    )
 
 
-def _line_up(ctx: JobContext, roles: set[str]) -> Candidates:
-    unlearned = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED)
-    candidates = _samples(ctx, Role.CANDIDATES, unlearned.architecture)
-    population = _samples(ctx, Role.POPULATION, unlearned.architecture) if Role.POPULATION in roles else None
+def _read_candidate_view(ctx: JobContext, roles: set[str]) -> CandidateView:
+    unlearned = read_networks(ctx.read_input(Role.UNLEARNED), Role.UNLEARNED)
+    candidates = _read_samples(ctx, Role.CANDIDATES, unlearned.architecture)
+    population = (
+        _read_samples(ctx, Role.POPULATION, unlearned.architecture)
+        if Role.POPULATION in roles
+        else None
+    )
     before: list[Oracle] = []
     if Role.ORIGINAL in roles:
-        original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL, like=unlearned.architecture)
-        before = _before(ctx, original, unlearned)
-    return Candidates(candidates, _oracles(ctx, unlearned), before, population)
+        original = read_networks(
+            ctx.read_input(Role.ORIGINAL), Role.ORIGINAL, like=unlearned.architecture
+        )
+        before = _build_oracles_before(ctx, original, unlearned)
+    return CandidateView(candidates, _build_oracles(ctx, unlearned), before, population)
 
 
-def _samples(ctx: JobContext, role: str, architecture: Architecture) -> Samples:
-    tensors = read_tensors(ctx.input(role), role)[0]
+def _read_samples(ctx: JobContext, role: str, architecture: Architecture) -> Samples:
+    tensors = read_tensors(ctx.read_input(role), role)[0]
     images, labels = tensors.get("images"), tensors.get("labels")
     if (
         images is None
@@ -117,42 +140,57 @@ def _samples(ctx: JobContext, role: str, architecture: Architecture) -> Samples:
     return Samples(images, labels)
 
 
-def _oracles(ctx: JobContext, networks: Networks) -> list[Oracle]:
-    return [Oracle(networks.network(which), ctx.device, ctx.method_params) for which in range(networks.count)]
+def _build_oracles(ctx: JobContext, networks: Networks) -> list[Oracle]:
+    return [
+        Oracle(networks.load_network(which), ctx.device, ctx.method_params)
+        for which in range(networks.count)
+    ]
 
 
-def _before(ctx: JobContext, original: Networks, unlearned: Networks) -> list[Oracle]:
+def _build_oracles_before(ctx: JobContext, original: Networks, unlearned: Networks) -> list[Oracle]:
     """What each deletion started from: one model for all, or, one after another, a model each."""
     if original.count not in (1, unlearned.count):
         raise InvalidRequest(
-            f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}", f"inputs.{Role.ORIGINAL}"
+            f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}",
+            f"inputs.{Role.ORIGINAL}",
         )
-    return _oracles(ctx, original) * (unlearned.count // original.count)
+    return _build_oracles(ctx, original) * (unlearned.count // original.count)
 
 
-def _ask(ctx: JobContext, roles: set[str]) -> Queries:
-    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
-    unlearned = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture)
-    probes = read_tensors(ctx.input(Role.PROBES), Role.PROBES)[0].get("images")
+def _read_probe_view(ctx: JobContext, roles: set[str]) -> ProbeView:
+    original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
+    unlearned = read_networks(
+        ctx.read_input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture
+    )
+    probes = read_tensors(ctx.read_input(Role.PROBES), Role.PROBES)[0].get("images")
     architecture = original.architecture
     shape = (architecture.num_classes, *architecture.input_shape)
-    if probes is None or probes.dim() != 5 or (probes.shape[0], *probes.shape[2:]) != shape or not probes.numel():
+    if (
+        probes is None
+        or probes.dim() != 5
+        or (probes.shape[0], *probes.shape[2:]) != shape
+        or not probes.numel()
+    ):
         raise InvalidRequest(
-            f"PROBES must hold float32 'images' [{shape[0]}, m, *{shape[1:]}]", f"inputs.{Role.PROBES}"
+            f"PROBES must hold float32 'images' [{shape[0]}, m, *{shape[1:]}]",
+            f"inputs.{Role.PROBES}",
         )
 
-    return Queries(
-        before=_before(ctx, original, unlearned),
-        after=_oracles(ctx, unlearned),
+    return ProbeView(
+        before=_build_oracles_before(ctx, original, unlearned),
+        after=_build_oracles(ctx, unlearned),
         probes=probes.float(),
-        counts=Counts.read(ctx.input(Role.COUNTS), Role.COUNTS) if Role.COUNTS in roles else None,
+        deletion_sizes=DeletionSizes.read(ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES)
+        if Role.DELETION_SIZES in roles
+        else None,
     )
 
 
-def _labels(ctx: JobContext) -> torch.Tensor:
-    rows = Labels.read(ctx.input(Role.LABELS), Role.LABELS).labels
+def _read_labels(ctx: JobContext) -> torch.Tensor:
+    rows = LabelsRecord.read(ctx.read_input(Role.LABELS), Role.LABELS).labels
     if len({len(row) for row in rows}) != 1 or not rows[0]:
         raise InvalidRequest(
-            "LABELS must hold the same number of classes, at least one, a deletion", f"inputs.{Role.LABELS}"
+            "LABELS must hold the same number of classes, at least one, a deletion",
+            f"inputs.{Role.LABELS}",
         )
     return torch.tensor(rows)

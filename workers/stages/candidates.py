@@ -6,25 +6,36 @@ import torch
 from pydantic import Field
 
 from shared.errors import InvalidRequest
-from shared.ml.records import ForgetSets, Membership, TrainingSet
+from shared.ml.records import ForgetSets, MembershipRecord, TrainingSet
 from shared.ml.samples import open_dataset
-from shared.ml.splits import pretraining_and_pool
+from shared.ml.splits import split_pretraining_and_pool
 from shared.ml.tensors import write_tensors
 from shared.plugins import Params
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._data import first
+from workers.stages._datasets import random_subset
 
 
 class CandidatesParams(Params):
     retained: int = Field(
-        500, ge=0, le=100_000, description="candidates that were trained on and kept by every deletion, at most"
+        500,
+        ge=0,
+        le=100_000,
+        description="maximum number of retained candidates: trained on and never deleted",
     )
-    never: int = Field(500, ge=1, le=100_000, description="candidates of the pool that were never trained on, at most")
+    non_members: int = Field(
+        500,
+        ge=1,
+        le=100_000,
+        description="maximum number of non-member candidates: in the pool, but not trained on",
+    )
     population: int = Field(
-        1000, ge=1, le=100_000, description="public samples to hold a candidate against, at most; each is a query"
+        1000,
+        ge=1,
+        le=100_000,
+        description="maximum number of public samples that candidates are compared with; each costs one query",
     )
 
 
@@ -33,48 +44,56 @@ class CandidatesParams(Params):
     params=CandidatesParams,
     needs=(Role.TRAINING_SET, Role.FORGET_SETS),
     produces=(Role.CANDIDATES, Role.POPULATION, Role.MEMBERSHIP),
-    wiring=Wiring(scopes=(Scope.RELEASE,), group=WorkerGroup.UNLEARN, params="candidates", on_demand=True),
+    wiring=Wiring(
+        scopes=(Scope.RELEASE,), group=WorkerGroup.UNLEARN, params="candidates", on_demand=True
+    ),
 )
-def run(ctx: JobContext) -> dict[str, Output]:
-    """Mix all forgotten samples with retained and never-trained ones, in random order; and public samples apart.
+def run(ctx: JobContext) -> dict[str, StageOutput]:
+    """Mix all forgotten samples with retained and never-trained ones, in random order; and public
+    samples apart.
 
     Raises:
-        InvalidRequest: the training set takes the whole pool, or the two records are not about the same data.
+        InvalidRequest: the training set takes the whole pool, or the two records are not about the
+            same data.
     """
     params: CandidatesParams = ctx.params
-    training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
-    truth = ForgetSets.read(ctx.input(Role.FORGET_SETS), Role.FORGET_SETS)
+    training = TrainingSet.read(ctx.read_input(Role.TRAINING_SET), Role.TRAINING_SET)
+    truth = ForgetSets.read(ctx.read_input(Role.FORGET_SETS), Role.FORGET_SETS)
     forgotten = [index for row in truth.indices for index in row]
     if training.digest != truth.digest or not {*forgotten} <= {*training.indices}:
-        raise InvalidRequest("FORGET_SETS is not about samples of this TRAINING_SET", f"inputs.{Role.FORGET_SETS}")
-    split = training.train_split(Role.TRAINING_SET)
+        raise InvalidRequest(
+            "FORGET_SETS is not about samples of this TRAINING_SET", f"inputs.{Role.FORGET_SETS}"
+        )
+    split = training.load_train_split(Role.TRAINING_SET)
 
-    def drawn(indices: set[int], count: int | None, purpose: str) -> list[int]:
+    def draw(indices: set[int], count: int | None, purpose: str) -> list[int]:
         ordered = torch.tensor(sorted(indices), dtype=torch.int64)
-        picked: list[int] = ordered[torch.randperm(len(ordered), generator=ctx.generator(purpose))[:count]].tolist()
+        picked: list[int] = ordered[
+            torch.randperm(len(ordered), generator=ctx.make_generator(purpose))[:count]
+        ].tolist()
         return picked
 
-    pool = {*pretraining_and_pool(len(split.labels))[1].tolist()}
-    never = drawn(pool - {*training.indices}, params.never, "never trained")
-    if not never:
+    pool = {*split_pretraining_and_pool(len(split.labels))[1].tolist()}
+    non_members = draw(pool - {*training.indices}, params.non_members, "never trained")
+    if not non_members:
         raise InvalidRequest(
-            "the training set takes the whole pool: no sample is left that was never trained on; train on fewer",
+            "the training set uses the whole pool, so there are no non-members; lower train.size",
             f"inputs.{Role.TRAINING_SET}",
         )
-    retained = drawn({*training.indices} - {*forgotten}, params.retained, "retained")
-    shown = drawn({*forgotten, *retained, *never}, None, "line-up")
-    candidates, members = split.pick(shown), {*training.indices}
+    retained = draw({*training.indices} - {*forgotten}, params.retained, "retained")
+    mixed = draw({*forgotten, *retained, *non_members}, None, "line-up")
+    candidates, members = split.pick(mixed), {*training.indices}
     public = open_dataset(training.dataset).load("test")
-    population = first(public, params.population, ctx.generator("population"))
-    membership = Membership(
+    population = random_subset(public, params.population, ctx.make_generator("population"))
+    membership = MembershipRecord(
         dataset=training.dataset,
         digest=training.digest,
-        indices=shown,
+        indices=mixed,
         labels=candidates.labels.tolist(),
-        trained=[index in members for index in shown],
+        trained=[index in members for index in mixed],
     )
     return {
-        Role.CANDIDATES: Output(write_tensors(candidates._asdict(), {})),
-        Role.POPULATION: Output(write_tensors(population._asdict(), {})),
-        Role.MEMBERSHIP: Output.of_json(membership.json_value()),
+        Role.CANDIDATES: StageOutput(write_tensors(candidates._asdict(), {})),
+        Role.POPULATION: StageOutput(write_tensors(population._asdict(), {})),
+        Role.MEMBERSHIP: StageOutput.of_json(membership.to_dict()),
     }

@@ -6,33 +6,40 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.choices import Choice, choice_of
-from shared.ml.networks import build, write_network
+from shared.ml.networks import build_network, write_network
 from shared.ml.samples import open_dataset
-from shared.ml.splits import pretraining_and_pool
+from shared.ml.splits import split_pretraining_and_pool
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
+from shared.plugin_ref import PluginRef, plugin_field
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._data import architecture_for, test_accuracy
+from workers.stages._datasets import build_architecture, measure_test_accuracy
 
 
 class PretrainParams(Recipe):
-    dataset: Annotated[Choice, choice_of("dataset")] = Field(
-        Choice(name="mnist_5k"), description="data set; its pool is left out"
+    dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
+        PluginRef(name="mnist_5k"), description="data set; its pool is left out"
     )
-    model: Annotated[Choice, choice_of("model")] = Field(Choice(name="convnet"), description="network to train")
-    epochs: int = Field(2, ge=1, le=1000, description="passes over the data; more passes leave less to leak")
+    model: Annotated[PluginRef, plugin_field("model")] = Field(
+        PluginRef(name="convnet"), description="network to train"
+    )
+    epochs: int = Field(
+        2, ge=1, le=1000, description="passes over the data; more passes leave less to leak"
+    )
     lr: float = Field(0.1, gt=0, le=10, description="highest learning rate")
     batch_size: int = Field(16, ge=1, le=65536, description="samples a step")
     momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step that is kept")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty added to the gradient")
     schedule: Literal["constant", "one_cycle"] = Field(
-        "one_cycle", description="one_cycle: lr rises from 0 in the first quarter of the steps, then falls to 0"
+        "one_cycle",
+        description="one_cycle: lr rises from 0 in the first quarter of the steps, then falls to 0",
     )
-    batch_norm: Literal["frozen", "trained"] = Field("trained", description="BatchNorm statistics: of each batch")
+    batch_norm: Literal["frozen", "trained"] = Field(
+        "trained", description="BatchNorm statistics: of each batch"
+    )
 
 
 @registry.register(
@@ -45,18 +52,26 @@ class PretrainParams(Recipe):
         params="pretrain",
         shared_params=("dataset", "model"),
         seed="pretrain_seed",
-        # what was attacked must not judge, and what judges must see as well: the same training, another seed
-        twins={Role.JUDGE: Role.BASE},
+        # what was attacked must not judge, and what judges must see as well: the same training,
+        # another seed
+        twins={Role.FEATURE_NETWORK: Role.BASE},
     ),
 )
-def run(ctx: JobContext) -> dict[str, Output]:
+def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Train a network from scratch on the pretraining data: the base model."""
     params: PretrainParams = ctx.params
     dataset = open_dataset(params.dataset)
-    architecture = architecture_for(dataset, params.model)
+    architecture = build_architecture(dataset, params.model)
     samples = dataset.load("train")
-    samples = samples.pick(pretraining_and_pool(len(samples.labels))[0])
-    network = build(architecture, ctx.generator("initial weights"))
+    samples = samples.pick(split_pretraining_and_pool(len(samples.labels))[0])
+    network = build_network(architecture, ctx.make_generator("initial weights"))
     loss = train(network, samples, params, ctx)
-    metrics = {"n": len(samples.labels), "loss": loss, "test_accuracy": test_accuracy(network, dataset, ctx)}
-    return {Role.BASE: Output(write_network(architecture, network)), Role.METRICS: Output.of_json(metrics)}
+    metrics = {
+        "n": len(samples.labels),
+        "loss": loss,
+        "test_accuracy": measure_test_accuracy(network, dataset, ctx),
+    }
+    return {
+        Role.BASE: StageOutput(write_network(architecture, network)),
+        Role.METRICS: StageOutput.of_json(metrics),
+    }

@@ -1,4 +1,5 @@
-"""Makes the probes that attacks with queries only ask about: once an original model, shared by all of them."""
+"""Makes the probes that attacks with queries only ask about: once an original model, shared by all
+of them."""
 
 from __future__ import annotations
 
@@ -12,20 +13,21 @@ from pydantic import Field
 
 from shared.ml.attacks.api import find_probes, find_published_probes
 from shared.ml.networks import read_networks
-from shared.ml.oracles import API, Oracle
+from shared.ml.oracles import Oracle, OracleParams
 from shared.ml.tensors import write_tensors
-from shared.probes import search_of
+from shared.probes import build_search
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
 
 log = structlog.get_logger()
 
 
-class ProbeParams(API):
+class ProbeParams(OracleParams):
     preset: Literal["coarse", "paper"] = Field(
-        "coarse", description="the search: ours of coarse images, or the published one, with millions of queries"
+        "coarse",
+        description="the search: ours of coarse images, or the published one, with millions of queries",
     )
     per_class: int | None = Field(
         None, ge=1, le=1000, description="m, probes of each class; none: the preset's (5; paper 10)"
@@ -47,10 +49,17 @@ class ProbeParams(API):
         description="pixels, high and wide, of the coarse images that are sought; none: 7 (preset coarse only)",
     )  # fmt: skip
     candidates: int | None = Field(
-        None, ge=1, le=1000, description="probes sought a class, of which per_class are kept; none: 20 (paper only)"
+        None,
+        ge=1,
+        le=1000,
+        description="probes sought a class, of which per_class are kept; none: 20 (paper only)",
     )
-    tries: int | None = Field(None, ge=1, le=1000, description="of each candidate; none: 10 (paper only)")
-    rounds: int | None = Field(None, ge=1, le=10_000, description="steps of each try; none: 20 (paper only)")
+    tries: int | None = Field(
+        None, ge=1, le=1000, description="of each candidate; none: 10 (paper only)"
+    )
+    rounds: int | None = Field(
+        None, ge=1, le=10_000, description="steps of each try; none: 20 (paper only)"
+    )
 
 
 @registry.register(
@@ -59,38 +68,45 @@ class ProbeParams(API):
     needs=(Role.ORIGINAL,),
     produces=(Role.PROBES,),
     source="Hu et al. 2024, arXiv 2404.03233 (preset paper); after it, with fewer queries (coarse)",
-    wiring=Wiring(scopes=(Scope.RELEASE,), group=WorkerGroup.ATTACK, params="probe", on_demand=True),
+    wiring=Wiring(
+        scopes=(Scope.RELEASE,), group=WorkerGroup.ATTACK, params="probe", on_demand=True
+    ),
 )
-def run(ctx: JobContext) -> dict[str, Output]:
+def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Find images that the original model takes for each class, by queries alone.
 
     Raises:
-        InvalidRequest: a parameter that the preset does not have, or a published search that may ask more than
-            `max_queries`.
+        InvalidRequest: a parameter that the preset does not have, or a published search that may
+            ask more than `max_queries`.
     """
     params: ProbeParams = ctx.params
-    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
+    original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
     architecture = original.architecture
-    classes, each = architecture.num_classes, architecture.input_shape
-    search = search_of(params.model_dump())
-    most = search.check(classes, prod(each))
-    log.info("probing begins", preset=params.preset, at_most=most)
-    oracle = Oracle(original.network(), ctx.device, params)
+    classes, input_shape = architecture.num_classes, architecture.input_shape
+    search = build_search(params.model_dump())
+    max_queries = search.check_query_budget(classes, prod(input_shape))
+    log.info("probing begins", preset=params.preset, at_most=max_queries)
+    oracle = Oracle(original.load_network(), ctx.device, params)
     if search.resolution is None:
-        probes, confidence = find_published_probes(oracle, classes, each, search, ctx)
+        probes, confidence = find_published_probes(oracle, classes, input_shape, search, ctx)
     else:
         probes, confidence = find_probes(
             oracle,
             torch.arange(classes).repeat_interleave(search.per_class),
-            each,
+            input_shape,
             resolution=search.resolution,
             directions=search.directions,
             confidence=search.confidence,
             max_queries=search.max_queries,
             ctx=ctx,
         )
-    log.info("probing ended", queries=oracle.queries, at_most=most)
+    log.info("probing ended", queries=oracle.query_count, at_most=max_queries)
     shape = (classes, search.per_class)
-    tensors = {"images": probes.view(*shape, *each), "confidence": confidence.view(shape)}
-    about = {**params.model_dump(mode="json"), **asdict(search), "queries": oracle.queries, "at_most": most}
-    return {Role.PROBES: Output(write_tensors(tensors, about))}
+    tensors = {"images": probes.view(*shape, *input_shape), "confidence": confidence.view(shape)}
+    about = {
+        **params.model_dump(mode="json"),
+        **asdict(search),
+        "queries": oracle.query_count,
+        "at_most": max_queries,
+    }
+    return {Role.PROBES: StageOutput(write_tensors(tensors, about))}

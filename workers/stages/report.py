@@ -1,4 +1,4 @@
-"""Tells of all evaluations of an audit: as data, and as one page."""
+"""Builds an audit's report from its evaluations: report.json and one HTML page."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pydantic import Field
 from shared import VERSION
 from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRow
 from shared.plugins import Params
-from shared.reporting.build import build
+from shared.reporting.build import build_report
 from shared.reporting.loading import read_evaluation
 from shared.reporting.measurements import read_metrics
-from shared.reporting.page import render
-from shared.reporting.pictures import shown
+from shared.reporting.page import render_page
+from shared.reporting.pictures import select_galleries
 from shared.reporting.selftests import read_self_test
 from shared.roles import Role
-from shared.wiring import Scope, Wiring
-from workers.context import JobContext, Output
+from shared.wiring import RunWhen, Scope, Wiring
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._galleries import draw_gallery
 from workers.stages._pictures import read_pictures
@@ -30,7 +30,9 @@ class ReportParams(Params):
         description="the rows that it asks for, in the order of the report; evaluations that none names come last",
     )
     measurements: list[PlannedMeasurement] = Field(
-        default_factory=list, max_length=MAX_JOBS, description="what further stages measure, and of what"
+        default_factory=list,
+        max_length=MAX_JOBS,
+        description="what further stages measure, and of what",
     )
 
 
@@ -40,34 +42,59 @@ class ReportParams(Params):
     uses=(Role.SELF_TEST,),
     many=(Role.EVALUATION, Role.PICTURES, Role.METRICS),
     produces=(Role.REPORT, Role.REPORT_HTML),
-    tolerant=True,
-    wiring=Wiring(scopes=(Scope.REPORT,), asks_for=(Role.SELF_TEST,)),
+    run_when=RunWhen.ALL_FINISHED,
+    wiring=Wiring(scopes=(Scope.REPORT,), optional_needs=(Role.SELF_TEST,)),
 )
-def run(ctx: JobContext) -> dict[str, Output]:
-    """Join all evaluations of an audit into a verdict with its limits; rows that did not arrive are listed.
+def run(ctx: JobContext) -> dict[str, StageOutput]:
+    """Join all evaluations of an audit into a verdict with its limits; rows that did not arrive are
+    listed.
 
     Raises:
-        InvalidRequest: `audit` is none, a row is of a method that it does not have, or an input is not what its role
-            says.
+        InvalidRequest: `audit` is none, a row is of a method that it does not have, or an input is
+            not what its role says.
     """
     params: ReportParams = ctx.params
-    found = {role: read_evaluation(ctx.inputs[role], role) for role in _numbered(ctx, Role.EVALUATION)}
-    tested = read_self_test(ctx.inputs[Role.SELF_TEST], Role.SELF_TEST) if Role.SELF_TEST in ctx.inputs else None
-    metrics = {role: read_metrics(ctx.inputs[role], role) for role in _numbered(ctx, Role.METRICS)}
-    pictures = [read_pictures(ctx.inputs[role], role) for role in _numbered(ctx, Role.PICTURES)]
+    evaluations = {
+        role: read_evaluation(ctx.inputs[role], role)
+        for role in _list_numbered_roles(ctx, Role.EVALUATION)
+    }
+    self_test = (
+        read_self_test(ctx.inputs[Role.SELF_TEST], Role.SELF_TEST)
+        if Role.SELF_TEST in ctx.inputs
+        else None
+    )
+    metrics = {
+        role: read_metrics(ctx.inputs[role], role)
+        for role in _list_numbered_roles(ctx, Role.METRICS)
+    }
+    pictures = [
+        read_pictures(ctx.inputs[role], role) for role in _list_numbered_roles(ctx, Role.PICTURES)
+    ]
     left_out = list(dict.fromkeys(reason for one in pictures for reason in one.left_out))
-    report = build(found, params.audit, params.rows, VERSION, tested, params.measurements, metrics, left_out)
-    picked = shown(report.rows, [each for one in pictures for each in one.shown])
+    report = build_report(
+        evaluations,
+        params.audit,
+        params.rows,
+        VERSION,
+        self_test,
+        params.measurements,
+        metrics,
+        left_out,
+    )
+    selected = select_galleries(report.rows, [each for one in pictures for each in one.shown])
     galleries = []
-    for _, of_one in picked:
+    for _, of_one in selected:
         galleries.append(draw_gallery(of_one))
-        ctx.progress(len(galleries), len(picked) + 1)
-    page = render(report, galleries)
-    ctx.progress(len(picked) + 1, len(picked) + 1)
-    return {Role.REPORT: Output.of_json(report.json_value()), Role.REPORT_HTML: Output(page.encode(), "text/html")}
+        ctx.report_progress(len(galleries), len(selected) + 1)
+    page = render_page(report, galleries)
+    ctx.report_progress(len(selected) + 1, len(selected) + 1)
+    return {
+        Role.REPORT: StageOutput.of_json(report.to_dict()),
+        Role.REPORT_HTML: StageOutput(page.encode(), "text/html"),
+    }
 
 
-def _numbered(ctx: JobContext, role: str) -> list[str]:
+def _list_numbered_roles(ctx: JobContext, role: str) -> list[str]:
     """ROLE_1, ROLE_2, ... as far as they came, in that order."""
     numbers = [name.removeprefix(f"{role}_") for name in ctx.inputs if name.startswith(f"{role}_")]
     return [f"{role}_{number}" for number in sorted(numbers, key=int)]

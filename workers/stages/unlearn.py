@@ -10,24 +10,25 @@ from pydantic import Field
 from torch import nn
 
 from shared.errors import InvalidRequest
-from shared.ml.context import Part
+from shared.ml.context import SeededSubContext
 from shared.ml.networks import clone, read_networks, write_networks
-from shared.ml.records import Counts, ForgetSets, Labels, TrainingSet, Unlearning
+from shared.ml.records import DeletionSizes, ForgetSets, LabelsRecord, TrainingSet, UnlearningRecord
 from shared.plugins import UnlearningPlugin
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._data import open_for
-from workers.stages._finished import one_by_one
-from workers.stages._forget_sets import ForgetParams, forget_places
+from workers.stages._checkpointed import make_with_checkpoints
+from workers.stages._datasets import open_compatible_dataset
+from workers.stages._forget_sets import ForgetParams, draw_forget_sets
 from workers.stages._named_records import find_in_training
-from workers.stages._unlearning_inputs import Given
+from workers.stages._unlearning_inputs import UnlearningArtifacts
 
 
 class UnlearnParams(ForgetParams):
     successive: bool = Field(
-        False, description="each deletion from the model that the one before left; else all from the original"
+        False,
+        description="start each deletion from the model of the previous one instead of the original",
     )
 
 
@@ -37,77 +38,107 @@ class UnlearnParams(ForgetParams):
     needs=(Role.ORIGINAL, Role.TRAINING_SET),
     uses=(Role.RECIPE,),
     methods="unlearning",
-    produces=(Role.UNLEARNED, Role.FORGET_SETS, Role.COUNTS, Role.LABELS, Role.UNLEARNING),
+    produces=(Role.UNLEARNED, Role.FORGET_SETS, Role.DELETION_SIZES, Role.LABELS, Role.UNLEARNING),
     produces_when={"successive": {True: (Role.ORIGINAL,)}},
-    wiring=Wiring(scopes=(Scope.RELEASE,), group=WorkerGroup.UNLEARN, params="forget", methods="unlearning"),
+    wiring=Wiring(
+        scopes=(Scope.RELEASE,), group=WorkerGroup.UNLEARN, params="forget", methods="unlearning"
+    ),
 )
-def run(ctx: JobContext) -> dict[str, Output]:
-    """Forget disjoint sets of k samples, from the original model each or one after another: D unlearned models.
+def run(ctx: JobContext) -> dict[str, StageOutput]:
+    """Forget disjoint sets of k samples, from the original model each or one after another: D
+    unlearned models.
 
     With `successive`, ORIGINAL is made too: for each deletion the model that it started from.
     """
     params: UnlearnParams = ctx.params
-    original = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL)
-    training = TrainingSet.read(ctx.input(Role.TRAINING_SET), Role.TRAINING_SET)
-    dataset = open_for(training.dataset, original.architecture, Role.ORIGINAL)
-    samples = training.samples()
-    places = forget_places(
-        params, samples.labels, ctx.generator("forget sets"), partial(find_in_training, dataset, training)
+    original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
+    training = TrainingSet.read(ctx.read_input(Role.TRAINING_SET), Role.TRAINING_SET)
+    dataset = open_compatible_dataset(training.dataset, original.architecture, Role.ORIGINAL)
+    samples = training.load_samples()
+    positions = draw_forget_sets(
+        params,
+        samples.labels,
+        ctx.make_generator("forget sets"),
+        partial(find_in_training, dataset, training),
     )
-    deletions, k = places.shape
-    given = Given.of(ctx, original, len(samples.labels))
+    deletions, k = positions.shape
+    artifacts = UnlearningArtifacts.read(ctx, original, len(samples.labels))
     assert isinstance(ctx.method, UnlearningPlugin)
     method = ctx.method
     exact = method.exact
-    runs = deletions + exact  # an exact method shows on the first deletion how well it repeats
+    num_parts = deletions + exact  # an exact method shows on the first deletion how well it repeats
 
-    def unlearned(deletion: int, run: int, before: list[nn.Module]) -> nn.Module:
-        gone = places[: deletion if params.successive else 0].flatten()
-        start = before[-1] if len(gone) else original.network()
+    def unlearn_deletion(deletion: int, part_index: int, finished: list[nn.Module]) -> nn.Module:
+        earlier = positions[: deletion if params.successive else 0].flatten()
+        start = finished[-1] if len(earlier) else original.load_network()
         kept = torch.ones(len(samples.labels), dtype=torch.bool)
-        kept[gone] = kept[places[deletion]] = False
+        kept[earlier] = kept[positions[deletion]] = False
         retain = kept.nonzero().flatten()
-        inputs = given.inputs(clone(start), retain, places[deletion], gone)
+        inputs = artifacts.build_inputs(clone(start), retain, positions[deletion], earlier)
         if not len(retain) and method.retain == "needed":
-            raise InvalidRequest(f"{method.name} needs samples to keep: nothing is left of the training set", "params")
-        part = Part(ctx, run, runs)
-        picked = samples.pick(retain), samples.pick(places[deletion])
+            raise InvalidRequest(
+                f"{method.name} needs a non-empty retain set, but this deletion forgets the whole training set",
+                "params",
+            )
+        part = SeededSubContext(ctx, part_index, num_parts)
+        picked = samples.pick(retain), samples.pick(positions[deletion])
         network: nn.Module = method.target(inputs, *picked, ctx.method_params, part)
-        part.progress(1, 1)
+        part.report_progress(1, 1)
         return network.cpu()
 
-    models = one_by_one(ctx, original.architecture, deletions, lambda made: unlearned(len(made), len(made), made))
-    starts = [original.network(), *models[:-1]] if params.successive else [original.network()] * deletions
-    labels = samples.labels[places].tolist()
+    models = make_with_checkpoints(
+        ctx,
+        original.architecture,
+        deletions,
+        lambda made: unlearn_deletion(len(made), len(made), made),
+    )
+    starts = (
+        [original.load_network(), *models[:-1]]
+        if params.successive
+        else [original.load_network()] * deletions
+    )
+    labels = samples.labels[positions].tolist()
     truth = ForgetSets(
         dataset=training.dataset,
         digest=training.digest,
-        indices=torch.tensor(training.indices)[places].tolist(),
+        indices=torch.tensor(training.indices)[positions].tolist(),
         labels=labels,
     )
-    changes = [_distance(start, network) for start, network in zip(starts, models, strict=True)]
-    done = Unlearning(
+    changes = [
+        _measure_distance(start, network) for start, network in zip(starts, models, strict=True)
+    ]
+    record = UnlearningRecord(
         method=method.name,
         params=ctx.method_params.model_dump(mode="json"),
         exact=exact,
         weight_change=changes,
-        repeat_ratio=_distance(models[0], unlearned(0, deletions, [])) / changes[0] if exact and changes[0] else None,
+        repeat_ratio=_measure_distance(models[0], unlearn_deletion(0, deletions, [])) / changes[0]
+        if exact and changes[0]
+        else None,
     )
-    made: dict[str, Output] = {
-        Role.UNLEARNED: Output(write_networks(original.architecture, models)),
-        Role.FORGET_SETS: Output.of_json(truth.json_value()),
-        Role.COUNTS: Output.of_json(Counts(N=len(samples.labels), k=k, classes=_classes(params)).json_value()),
-        Role.LABELS: Output.of_json(Labels(labels=labels).json_value()),
-        Role.UNLEARNING: Output.of_json(done.json_value()),
+    made: dict[str, StageOutput] = {
+        Role.UNLEARNED: StageOutput(write_networks(original.architecture, models)),
+        Role.FORGET_SETS: StageOutput.of_json(truth.to_dict()),
+        Role.DELETION_SIZES: StageOutput.of_json(
+            DeletionSizes(N=len(samples.labels), k=k, classes=_count_classes(params)).to_dict()
+        ),
+        Role.LABELS: StageOutput.of_json(LabelsRecord(labels=labels).to_dict()),
+        Role.UNLEARNING: StageOutput.of_json(record.to_dict()),
     }
-    return made | ({Role.ORIGINAL: Output(write_networks(original.architecture, starts))} if params.successive else {})
+    return made | (
+        {Role.ORIGINAL: StageOutput(write_networks(original.architecture, starts))}
+        if params.successive
+        else {}
+    )
 
 
-def _classes(params: UnlearnParams) -> int | None:
+def _count_classes(params: UnlearnParams) -> int | None:
     return 1 if params.forget == "class" and params.spelt_out is None else None
 
 
-def _distance(before: nn.Module, after: nn.Module) -> float:
+def _measure_distance(before: nn.Module, after: nn.Module) -> float:
     """Euclidean length of the change of all trained weights."""
     pairs = zip(before.parameters(), after.parameters(), strict=True)
-    return math.sqrt(sum((a.detach().double() - b.detach().double()).square().sum().item() for a, b in pairs))
+    return math.sqrt(
+        sum((a.detach().double() - b.detach().double()).square().sum().item() for a, b in pairs)
+    )

@@ -7,9 +7,28 @@ from __future__ import annotations
 
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.evidence import Evidence
-from benchmarks.paper.questions import convergence, defenses, features, kinds, labels, networks, shares, sizes
+from benchmarks.paper.questions import (
+    class_shares,
+    convergence,
+    defenses,
+    features,
+    labels,
+    networks,
+    training_sizes,
+    unlearning_kinds,
+)
 
 
-def claims(evidence: Evidence) -> list[Claim]:
+def decide_claims(evidence: Evidence) -> list[Claim]:
     """All claims, each decided case by case."""
-    return [q.claim(evidence) for q in (features, kinds, sizes, networks, convergence, labels, shares, defenses)]
+    questions = (
+        features,
+        unlearning_kinds,
+        training_sizes,
+        networks,
+        convergence,
+        labels,
+        class_shares,
+        defenses,
+    )
+    return [question.build_claim(evidence) for question in questions]

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.paper.claim import Claim, decided, identified
+from benchmarks.paper.claim import Claim, decide, format_identified
 from benchmarks.paper.evidence import ALPHA, Evidence
+from benchmarks.paper.feature_recovery import DEFAULT_SETTING, ESTIMATES, pool_recovery
 from benchmarks.paper.gallery import Gallery
-from benchmarks.paper.recovery import ESTIMATES, USUAL, recovery
 
-SHOWN = 8
+MAX_PICTURES = 8
 
 
-def claim(evidence: Evidence) -> Claim:
-    found = {estimate: recovery(evidence, estimate, USUAL).identified() for estimate in ESTIMATES}
-    decoys = next((told.decoys for told in found.values() if told), 100)
+def build_claim(evidence: Evidence) -> Claim:
+    identified = {
+        estimate: pool_recovery(evidence, estimate, DEFAULT_SETTING).pool_identified()
+        for estimate in ESTIMATES
+    }
+    decoys = next((told.decoys for told in identified.values() if told), 100)
     return Claim(
         "Does unlearning leak the features of what was forgotten?",
-        "A server that holds the weights before and after reads the deleted image back, after exact as after "
+        "A server that has the weights from before and after can reconstruct the deleted image, after exact and after "
         "approximate unlearning.",
-        f"Supported where more deleted images are told from {decoys} decoys of their class than chance "
+        f"Supported if more deleted images are identified among {decoys} decoys of their class than chance "
         f"explains (exact binomial test, p < {ALPHA}). N = 32, k = 1.",
-        tuple(decided(estimate, told, lambda t: t.leaks, identified) for estimate, told in found.items()),
-        lambda gallery: _pictures(evidence, gallery),
+        tuple(
+            decide(estimate, told, lambda t: t.leaks, format_identified)
+            for estimate, told in identified.items()
+        ),
+        lambda gallery: _render_pictures(evidence, gallery),
     )
 
 
-def _pictures(evidence: Evidence, gallery: Gallery) -> Iterator[str]:
+def _render_pictures(evidence: Evidence, gallery: Gallery) -> Iterator[str]:
     for estimate, images in evidence.pictures.items():
-        yield f"{estimate[0].upper()}{estimate[1:]}: the truth, what came back, the mean of its class."
-        rows = [images[kind][:SHOWN] for kind in ("truth", "reconstruction", "class_mean")]
-        yield gallery.strip(f"{ESTIMATES[estimate][0]}-unlearning", rows)
+        yield f"{estimate[0].upper()}{estimate[1:]}: the deleted image, its reconstruction, the mean of its class."
+        rows = [images[kind][:MAX_PICTURES] for kind in ("truth", "reconstruction", "class_mean")]
+        yield gallery.draw_images(f"{ESTIMATES[estimate][0]}-unlearning", rows)

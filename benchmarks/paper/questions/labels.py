@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from benchmarks.paper.claim import Claim, decided, right
+from benchmarks.paper.claim import Claim, decide, format_hits
 from benchmarks.paper.evidence import Evidence
-from benchmarks.paper.naming import ONE, cases, named
+from benchmarks.paper.label_inference import ONE_SAMPLE, list_cases, score_labels
 
 
-def claim(evidence: Evidence) -> Claim:
+def build_claim(evidence: Evidence) -> Claim:
     return Claim(
         "Does unlearning leak the class of one sample?",
-        "A user of the prediction API tells the class of the deleted sample from answers before and after.",
-        "One sample a deletion: supported where the Wilson interval of the share of right answers is above the "
-        "strongest null (guessing, or the same answers for other deletions).",
+        "A user of the prediction API can infer the class of the deleted sample from predictions before and after.",
+        "One sample per deletion: supported if the Wilson interval of the share of correct labels is above the "
+        "strongest baseline (guessing, or the same labels assigned to other deletions).",
         tuple(
-            decided(
+            decide(
                 case.name,
-                named(evidence, case, ONE),
+                score_labels(evidence, case, ONE_SAMPLE),
                 lambda score: score.leaks,
-                lambda score: f"{right(score)}, null {score.null:.2f} ({score.null_name})",
+                lambda score: (
+                    f"{format_hits(score)}, baseline {score.baseline:.2f} ({score.baseline_name})"
+                ),
             )
-            for case in cases(evidence.scale)
+            for case in list_cases(evidence.scale)
         ),
     )

@@ -1,6 +1,6 @@
-"""All routes, one file a resource. Where a route is to be found is read off here."""
+"""All routes, one file per resource: look up here which file has a route."""
 
-from services.gateway.api import artifacts, audits, catalog, events, fleet, health, jobs
+from services.gateway.api import artifacts, audits, catalog, events, health, jobs, workers
 
 ROUTES = (
     jobs.routes,  # /v1/jobs
@@ -8,6 +8,6 @@ ROUTES = (
     audits.routes,  # /v1/audits
     artifacts.routes,  # /v1/artifacts/{sha256}
     catalog.routes,  # /v1/catalog
-    fleet.routes,  # /v1/queues, /v1/workers
+    workers.routes,  # /v1/queues, /v1/workers
     health.routes,  # /livez, /readyz, /
 )

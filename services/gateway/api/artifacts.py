@@ -1,4 +1,4 @@
-"""/v1/artifacts/{sha256}: the bytes that a job of yours made."""
+"""/v1/artifacts/{sha256}: artifacts of your jobs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import re
 from flask import Response, request
 from pydantic import BaseModel, Field
 
-from services.gateway.api._blueprint import blueprint
-from services.gateway.damaged import whole
-from services.gateway.deps import db, gateway, tenant
-from services.gateway.problems import documented
-from services.gateway.submission import SHA256, known_form
-from shared.jobs import reads
+from services.gateway.api._blueprint import make_blueprint
+from services.gateway.artifact_repair import stream_verified
+from services.gateway.deps import current_db, current_gateway, current_tenant
+from services.gateway.problems import document_errors
+from services.gateway.submission import SHA256, require_id_format
+from shared.jobs import queries
 from shared.jobs.records import Artifact
 
-routes = blueprint("artifacts", "bytes that a job made, addressed by their sha256")
+routes = make_blueprint("artifacts", "artifacts of jobs, addressed by their sha256")
 
 _EXTENSIONS = {
     "application/json": ".json",
@@ -30,33 +30,38 @@ class ArtifactPath(BaseModel):
     sha256: str = Field(description="64 hexadecimal digits")
 
 
-_BYTES = {
+_BYTES_RESPONSE = {
     "description": "the bytes",
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
 }
 
 
-@routes.get("/artifacts/<sha256>", responses={200: _BYTES, 304: None, **documented(404, 409)})
+@routes.get(
+    "/artifacts/<sha256>", responses={200: _BYTES_RESPONSE, 304: None, **document_errors(404, 409)}
+)
 def get_artifact(path: ArtifactPath) -> Response:
-    """Fetch an artifact. What an address holds never changes: check the bytes against it.
+    """Fetch an artifact. Its bytes never change: verify them against the sha256.
 
-    503 while it is made again, because the store had lost or damaged it; 409 if that happens again and again.
+    503 while it is rebuilt because the store has lost or damaged it; 409 if that happens
+    repeatedly.
     """
-    artifact = reads.get_artifact(db(), tenant(), known_form(path.sha256, SHA256, "artifact"))
+    artifact = queries.get_artifact(
+        current_db(), current_tenant(), require_id_format(path.sha256, SHA256, "artifact")
+    )
     response = Response(content_type=artifact.media_type)
     response.set_etag(artifact.sha256)
     response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
-    response.headers["Content-Disposition"] = f'attachment; filename="{file_name(artifact)}"'
+    response.headers["Content-Disposition"] = f'attachment; filename="{make_file_name(artifact)}"'
     if request.if_none_match.contains(artifact.sha256):
         response.status_code = 304
         return response
-    response.response = whole(gateway().deps, tenant(), artifact)
+    response.response = stream_verified(current_gateway().deps, current_tenant(), artifact)
     response.content_length = artifact.size
     return response
 
 
-def file_name(artifact: Artifact) -> str:
+def make_file_name(artifact: Artifact) -> str:
     """`reconstruction-0a1b2c3d4e5f.json`: safe in a header and on a disk."""
     role = re.sub(r"[^A-Za-z0-9_-]", "", artifact.role).lower() or "artifact"
-    plain = artifact.media_type.partition(";")[0].strip()
-    return f"{role}-{artifact.sha256[:12]}{_EXTENSIONS.get(plain) or mimetypes.guess_extension(plain) or '.bin'}"
+    media_type = artifact.media_type.partition(";")[0].strip()
+    return f"{role}-{artifact.sha256[:12]}{_EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or '.bin'}"

@@ -1,4 +1,4 @@
-"""/v1/jobs/{id}/events: what happened to a job, as a stream or as pages."""
+"""/v1/jobs/{id}/events: a job's events, as a stream or as pages."""
 
 from __future__ import annotations
 
@@ -7,29 +7,39 @@ from typing import Annotated
 from flask import Response, jsonify, request
 from pydantic import BaseModel, Field
 
-from services.gateway.api._blueprint import Query, blueprint
+from services.gateway.api._blueprint import Query, make_blueprint
 from services.gateway.api.jobs import JobPath
-from services.gateway.deps import db, gateway, tenant
-from services.gateway.problems import RETRY_AFTER, documented, problem
-from services.gateway.streams import FOLLOW, OFFERED, RETRY, Follow, Slot, frames, is_over
-from services.gateway.views import EventView, event_json
-from services.gateway.watch import PAGE
-from shared.jobs import reads
+from services.gateway.deps import current_db, current_gateway, current_tenant
+from services.gateway.event_poller import PAGE_SIZE
+from services.gateway.event_streams import (
+    CONTINUATION_KEY,
+    RETRY_FIELD,
+    STREAMING_KEY,
+    StreamContinuation,
+    StreamSlot,
+    format_events,
+    is_over,
+)
+from services.gateway.problems import RETRY_AFTER_S, document_errors, make_problem
+from services.gateway.schemas import EventView, serialize_event
+from shared.jobs import queries
 
-routes = blueprint("events", "what happened to a job")
+routes = make_blueprint("events", "events of a job")
 
-SSE = "text/event-stream"
-Seq = Annotated[int, Field(ge=0, le=2**31 - 1)]
+EVENT_STREAM_TYPE = "text/event-stream"
+EventSeq = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class EventsQuery(Query):
-    after: Seq = Field(0, description="only events with a greater sequence number")
-    limit: int = Field(PAGE, ge=1, le=PAGE, description="how many (JSON only)")
+    after: EventSeq = Field(0, description="only events with a greater sequence number")
+    limit: int = Field(PAGE_SIZE, ge=1, le=PAGE_SIZE, description="page size (JSON only)")
 
 
 class ResumeHeader(BaseModel):
-    last_event_id: Seq | None = Field(
-        None, alias="Last-Event-ID", description="the `id` that a stream ended with; goes before `after`"
+    last_event_id: EventSeq | None = Field(
+        None,
+        alias="Last-Event-ID",
+        description="`id` of the last event that was received; overrides `after`",
     )
 
 
@@ -38,33 +48,48 @@ class EventPage(BaseModel):
     next: int | None = Field(description="`after` of the next page; null when there is none yet")
 
 
-@routes.get("/jobs/<job_id>/events", responses={200: EventPage, 204: None, **documented(404, 422)})
+@routes.get(
+    "/jobs/<job_id>/events", responses={200: EventPage, 204: None, **document_errors(404, 422)}
+)
 def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Response:
     """Follow a job.
 
-    With `Accept: text/event-stream` a stream: `id` is the sequence number, `event` the kind, `data` the
-    event as JSON. It ends with the event that ended the job, or after some minutes: resume with
-    Last-Event-ID. 204 says that the job has ended and nothing follows. Otherwise a page as JSON.
+    With `Accept: text/event-stream` the response is a stream: `id` is the sequence number, `event`
+    the kind, `data` the event as JSON. It ends when the job ends, or after a few minutes: resume
+    with Last-Event-ID. 204 means that the job has ended and no event follows. Otherwise the
+    response is a JSON page.
     """
     after = query.after if header.last_event_id is None else header.last_event_id
-    if request.accept_mimetypes.best_match(["application/json", SSE]) != SSE:
-        return _page(path.checked, after, query.limit)
-    gate = gateway()
-    job, found = reads.events_after(db(), tenant(), path.checked, after, PAGE)
-    if not found and is_over(job, found):
+    if (
+        request.accept_mimetypes.best_match(["application/json", EVENT_STREAM_TYPE])
+        != EVENT_STREAM_TYPE
+    ):
+        return _respond_page(path.valid_id, after, query.limit)
+    gateway = current_gateway()
+    job, events = queries.list_events(
+        current_db(), current_tenant(), path.valid_id, after, PAGE_SIZE
+    )
+    if not events and is_over(job, events):
         return Response(status=204)
-    if not is_over(job, found) and OFFERED in request.environ:
-        if not gate.stream_slots.acquire(blocking=False):
-            busy = f"{gate.deps.settings.max_events} event streams are open already: try again, or ask without a stream"
-            return problem(503, busy, headers={"Retry-After": str(RETRY_AFTER)})
-        seen = found[-1].seq if found else after
-        request.environ[FOLLOW] = Follow(job.id, seen, Slot(gate.stream_slots))
-    response = Response(iter([RETRY + frames(found)]), content_type=SSE)
+    if not is_over(job, events) and STREAMING_KEY in request.environ:
+        if not gateway.stream_slots.acquire(blocking=False):
+            detail = f"{gateway.deps.settings.max_event_streams} event streams are open, which is the limit: try again, or request JSON pages"
+            return make_problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+        last_seq = events[-1].seq if events else after
+        request.environ[CONTINUATION_KEY] = StreamContinuation(
+            job.id, last_seq, StreamSlot(gateway.stream_slots)
+        )
+    response = Response(iter([RETRY_FIELD + format_events(events)]), content_type=EVENT_STREAM_TYPE)
     response.headers["X-Accel-Buffering"] = "no"
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _page(job_id: str, after: int, limit: int) -> Response:
-    _, found = reads.events_after(db(), tenant(), job_id, after, limit)
-    return jsonify({"items": [event_json(e) for e in found], "next": found[-1].seq if len(found) == limit else None})
+def _respond_page(job_id: str, after: int, limit: int) -> Response:
+    _, events = queries.list_events(current_db(), current_tenant(), job_id, after, limit)
+    return jsonify(
+        {
+            "items": [serialize_event(e) for e in events],
+            "next": events[-1].seq if len(events) == limit else None,
+        }
+    )

@@ -1,4 +1,4 @@
-"""/livez and /readyz, for whoever keeps the process; they need no token and tell no secrets."""
+"""/livez and /readyz, the probes; they need no token and reveal no secrets."""
 
 from __future__ import annotations
 
@@ -9,36 +9,40 @@ from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel
 from werkzeug.wrappers import Response as AnyResponse
 
-from services.gateway.deps import db, gateway
+from services.gateway.deps import current_db, current_gateway
 from shared.errors import Conflict, TransientError
-from shared.jobs.migrations import require_current
+from shared.jobs.migrations import require_current_schema
 
 log = structlog.get_logger()
 
-routes = APIBlueprint("health", __name__, abp_tags=[{"name": "health", "description": "for whoever keeps the process"}])
+routes = APIBlueprint(
+    "health",
+    __name__,
+    abp_tags=[{"name": "health", "description": "liveness and readiness probes"}],
+)
 
-BROKER_TIMEOUT = 0.5  # seconds
+BROKER_TIMEOUT_S = 0.5  # seconds
 
 
-class Live(BaseModel):
+class Liveness(BaseModel):
     status: str
 
 
-@routes.get("/livez", responses={200: Live})
+@routes.get("/livez", responses={200: Liveness})
 def livez() -> Response:
-    """The process answers."""
+    """Liveness: the process responds."""
     return jsonify({"status": "live"})
 
 
 @routes.get("/readyz", responses={200: {}, 503: {}})
 def readyz() -> Response:
-    """The job store answers and has the schema that this code needs."""
-    checks = {"store": "ok", "schema": "ok", "broker": _broker()}
+    """Readiness: the job store responds and has the schema that this code needs."""
+    checks = {"store": "ok", "schema": "ok", "broker": _check_broker()}
     try:
-        require_current(db())
+        require_current_schema(current_db())
     except TransientError as error:
         log.warning("not ready", error=str(error))
-        checks |= {"store": "away", "schema": "unknown"}
+        checks |= {"store": "unreachable", "schema": "unknown"}
     except Conflict as error:
         log.warning("not ready", error=str(error))
         checks |= {"schema": "not current: run `python -m services.admin migrate`"}
@@ -48,17 +52,19 @@ def readyz() -> Response:
     return response
 
 
-def _broker() -> str:
-    url = gateway().deps.settings.broker_url.get_secret_value()
+def _check_broker() -> str:
+    url = current_gateway().deps.settings.broker_url.get_secret_value()
     try:
-        with redis.from_url(url, socket_connect_timeout=BROKER_TIMEOUT, socket_timeout=BROKER_TIMEOUT) as connection:
+        with redis.from_url(
+            url, socket_connect_timeout=BROKER_TIMEOUT_S, socket_timeout=BROKER_TIMEOUT_S
+        ) as connection:
             connection.ping()
     except (redis.RedisError, OSError, ValueError):
-        return "away"
+        return "unreachable"
     return "ok"
 
 
 @routes.get("/", doc_ui=False)
 def home() -> AnyResponse:
-    """Where a browser starts."""
+    """Redirect browsers to the API documentation."""
     return redirect("/openapi/", 303)

@@ -11,34 +11,44 @@ BETAS = 0.9, 0.999  # torch's own
 class AdamW:
     """torch's AdamW on one tensor of lanes, of which a search may keep some rows.
 
-    The caller counts the steps: lanes that begin anew in the midst of a search go on with its count.
+    The caller counts the steps: lanes that begin anew in the midst of a search go on with its
+    count.
     """
 
-    def __init__(self, x: Tensor, first: Tensor, second: Tensor, betas: tuple[float, float]) -> None:
+    def __init__(
+        self, x: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, betas: tuple[float, float]
+    ) -> None:
         self.x = x
-        # one tensor after another, as in the preset's source: several together (foreach) may differ in the last bit
+        # one tensor after another, as in the preset's source: several together (foreach) may differ
+        # in the last bit
         self._optimiser = torch.optim.AdamW([x], betas=betas, foreach=False)
-        self._held = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
-        self._optimiser.state[x] = self._held
+        self._moments = {"step": torch.tensor(0.0), "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+        self._optimiser.state[x] = self._moments
 
     @classmethod
-    def at(cls, x: Tensor, betas: tuple[float, float] = BETAS) -> AdamW:
+    def create(cls, x: Tensor, betas: tuple[float, float] = BETAS) -> AdamW:
         """As new."""
         return cls(x, torch.zeros_like(x), torch.zeros_like(x), betas)
 
     @classmethod
-    def of_state(cls, state: dict[str, Tensor], betas: tuple[float, float] = BETAS) -> AdamW:
+    def from_state_dict(
+        cls, state_dict: dict[str, Tensor], betas: tuple[float, float] = BETAS
+    ) -> AdamW:
         """From what `state` gave, or some rows of each of it."""
-        return cls(state["x"], state["first"], state["second"], betas)
+        return cls(state_dict["x"], state_dict["first"], state_dict["second"], betas)
 
     def step(self, number: int, gradient: Tensor, lr: float, weight_decay: float) -> None:
         """Step `number`, counted from 1."""
         group = self._optimiser.param_groups[0]
         group["lr"], group["weight_decay"] = lr, weight_decay
-        self._held["step"].fill_(number - 1)
+        self._moments["step"].fill_(number - 1)
         self.x.grad = gradient
         self._optimiser.step()
         self.x.grad = None
 
-    def state(self) -> dict[str, Tensor]:
-        return {"x": self.x, "first": self._held["exp_avg"], "second": self._held["exp_avg_sq"]}
+    def state_dict(self) -> dict[str, Tensor]:
+        return {
+            "x": self.x,
+            "first": self._moments["exp_avg"],
+            "second": self._moments["exp_avg_sq"],
+        }

@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.attacks._common import Common
-from shared.ml.networks import Networks, parameters
-from shared.ml.observations import Observation
+from shared.ml.attack_io import WhiteBoxView
+from shared.ml.attacks._shared_subspace import SharedSubspace
+from shared.ml.networks import Networks, list_parameter_names
 from shared.roles import Role
 
 Tensors = dict[str, Tensor]
@@ -20,108 +20,140 @@ GradientFrom = Annotated[
     Literal["pair", "base", "either"],
     Field(
         description="estimate from ORIGINAL and UNLEARNED; from BASE, N and k as well (exact unlearning); "
-        "or whichever of the two looks more like a gradient"
+        "or whichever of the two matches better"
     ),
 ]
-Adaptive = Annotated[bool, Field(description="the attacker knows the defense and its settings, and makes use of that")]
+Adaptive = Annotated[
+    bool, Field(description="adaptive attack: the attacker knows the defense and its settings")
+]
 
 
-class Estimate(NamedTuple):
-    """A direction, and where it is a gradient: `at` holds 1 network or D, `direction` per parameter [D, *shape].
+class GradientEstimate(NamedTuple):
+    """A direction, and where it is a gradient: `at` holds 1 network or D, `direction` per parameter
+    [D, *shape].
 
-    Where there is a `trust` (`Observation.trust`) the direction is weighed by it, and so must a gradient be that is
-    held against it. Where there is a `common` (`filtered`) both are compared without it.
+    Where there is a `trust` (`Observation.trust`) the direction is weighed by it, and so must a
+    gradient be that is held against it. Where there is a `common` (`filtered`) both are compared
+    without it.
     """
 
-    at: Networks
+    evaluation_point: Networks
     direction: Tensors
-    trust: Tensors | None = None
-    common: Common | None = None
+    coordinate_weights: Tensors | None = None
+    shared_subspace: SharedSubspace | None = None
 
 
-def gradient_direction(observation: Observation, gradient_from: str) -> Estimate:
+def estimate_gradient(view: WhiteBoxView, gradient_from: str) -> GradientEstimate:
     """Estimate the direction of the forgotten samples' mean loss gradient.
 
-    `pair`: theta_u - theta, at theta. Right up to length for one ascent step; for retraining it holds minus
-    the retain set's gradient as well.
-    `base`: (N - k) (theta_u - theta_0) - N (theta - theta_0), at theta_0. Right up to length where training
-    and retraining were one full-batch step each, an estimate beyond. Computed in float64: it is a small
-    difference of large numbers.
+    `pair`: theta_u - theta, at theta. Right up to length for one ascent step; for retraining it
+    holds minus the retain set's gradient as well. `base`: (N - k) (theta_u - theta_0) - N (theta -
+    theta_0), at theta_0. Right up to length where training and retraining were one full-batch step
+    each, an estimate beyond. Computed in float64: it is a small difference of large numbers.
 
     Returns:
         float32, each deletion's direction of joint norm 1, weighed by the observation's trust.
 
     Raises:
-        InvalidRequest: BASE or COUNTS is missing, or a deletion changed nothing.
+        InvalidRequest: BASE or DELETION_SIZES is missing, or a deletion changed nothing.
     """
-    after, before = observation.unlearned.state, observation.original.state
-    at = observation.original
-    names = parameters(at)
+    after, before = view.unlearned.state, view.original.state
+    evaluation_point = view.original
+    names = list_parameter_names(evaluation_point)
     if gradient_from == "base":
-        at, counts = observation.exact()
+        evaluation_point, counts = view.require_base()
         kept = counts.N - counts.k
-        start = at.state
+        start = evaluation_point.state
         raw = {
-            n: kept * (after[n].double() - start[n].double()) - counts.N * (before[n].double() - start[n].double())
+            n: kept * (after[n].double() - start[n].double())
+            - counts.N * (before[n].double() - start[n].double())
             for n in names
         }
     else:
         raw = {n: after[n].double() - before[n].double() for n in names}
-    trust = observation.trust
-    if trust is not None:
-        raw = {n: g * trust[n] for n, g in raw.items()}
+    coordinate_weights = view.coordinate_weights
+    if coordinate_weights is not None:
+        raw = {n: g * coordinate_weights[n] for n, g in raw.items()}
     norm = torch.stack([g.flatten(1).square().sum(1) for g in raw.values()]).sum(0).sqrt()
     if not bool((norm > 0).all()):
-        which = int((~(norm > 0)).nonzero()[0])
+        deletion = int((~(norm > 0)).nonzero()[0])
         raise InvalidRequest(
-            f"deletion {which} left no trace in the weights: nothing to attack", f"inputs.{Role.UNLEARNED}"
+            f"deletion {deletion} did not change any weight, so there is nothing to attack",
+            f"inputs.{Role.UNLEARNED}",
         )
-    return Estimate(at, {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()}, trust)
+    return GradientEstimate(
+        evaluation_point,
+        {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).float() for n, g in raw.items()},
+        coordinate_weights,
+    )
 
 
-def with_controls(estimate: Estimate, controls: int, generator: torch.Generator) -> Estimate:
-    """The estimate with random directions of norm 1 for `controls` more deletions, drawn on the CPU.
+def add_controls(
+    estimate: GradientEstimate, controls: int, generator: torch.Generator
+) -> GradientEstimate:
+    """The estimate with random directions of norm 1 for `controls` more deletions, drawn on the
+    CPU.
 
     They are trusted as the first deletions' are.
     """
-    drawn = {n: torch.randn(controls, *g.shape[1:], generator=generator) for n, g in estimate.direction.items()}
-    trust = estimate.trust
-    if trust is not None:
-        drawn = {n: g * trust[n][:controls] for n, g in drawn.items()}
-        trust = {n: torch.cat([t, t[:controls]]) for n, t in trust.items()}
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in drawn.values()]).sum(0).sqrt()
-    unit = {n: g / norm.view(-1, *[1] * (g.dim() - 1)) for n, g in drawn.items()}
-    at = estimate.at
-    if at.count > 1:
-        at = at.pick([*range(at.count), *range(controls)])
-    return Estimate(at, {n: torch.cat([g, unit[n]]) for n, g in estimate.direction.items()}, trust)
+    random_directions = {
+        n: torch.randn(controls, *g.shape[1:], generator=generator)
+        for n, g in estimate.direction.items()
+    }
+    coordinate_weights = estimate.coordinate_weights
+    if coordinate_weights is not None:
+        random_directions = {
+            n: g * coordinate_weights[n][:controls] for n, g in random_directions.items()
+        }
+        coordinate_weights = {
+            n: torch.cat([t, t[:controls]]) for n, t in coordinate_weights.items()
+        }
+    norm = (
+        torch.stack([g.flatten(1).square().sum(1) for g in random_directions.values()])
+        .sum(0)
+        .sqrt()
+    )
+    unit = {n: g / norm.view(-1, *[1] * (g.dim() - 1)) for n, g in random_directions.items()}
+    evaluation_point = estimate.evaluation_point
+    if evaluation_point.count > 1:
+        evaluation_point = evaluation_point.pick([*range(evaluation_point.count), *range(controls)])
+    return GradientEstimate(
+        evaluation_point,
+        {n: torch.cat([g, unit[n]]) for n, g in estimate.direction.items()},
+        coordinate_weights,
+    )
 
 
-def class_scores(
-    observation: Observation,
+def score_classes(
+    view: WhiteBoxView,
     gradient_from: str,
-    find: Callable[[Observation, str], Estimate] = gradient_direction,
+    estimator: Callable[[WhiteBoxView, str], GradientEstimate] = estimate_gradient,
 ) -> Tensor:
-    """The white box score of each class, [D, K], lower is likelier: the estimated gradient of the last bias.
+    """The white box score of each class, [D, K], lower is likelier: the estimated gradient of the
+    last bias.
 
-    The gradient of cross entropy in that bias is (probabilities - one-hot), negative at the true classes only. An
-    estimate that also holds other samples' gradients is negative elsewhere too: of `either` estimate, the one with
-    less of that is taken, for all deletions alike.
+    The gradient of cross entropy in that bias is (probabilities - one-hot), negative at the true
+    classes only. An estimate that also holds other samples' gradients is negative elsewhere too: of
+    `either` estimate, the one with less of that is taken, for all deletions alike.
 
     Raises:
-        InvalidRequest: the network does not end in a layer with a bias, or BASE or COUNTS is missing.
+        InvalidRequest: the network does not end in a layer with a bias, or BASE or DELETION_SIZES
+            is missing.
     """
-    architecture, names = observation.original.architecture, parameters(observation.original)
-    last = names[-1]
-    if observation.original.state[last].shape[1:] != (architecture.num_classes,):
-        raise InvalidRequest("the white box label rule needs a last layer with a bias", f"inputs.{Role.ORIGINAL}")
+    architecture, names = view.original.architecture, list_parameter_names(view.original)
+    last_bias = names[-1]
+    if view.original.state[last_bias].shape[1:] != (architecture.num_classes,):
+        raise InvalidRequest(
+            "white box label inference requires a last layer with a bias", f"inputs.{Role.ORIGINAL}"
+        )
     sources = ["pair", "base"] if gradient_from == "either" else [gradient_from]
-    found = [find(observation, source).direction[last] for source in sources]
-    return min(found, key=lambda scores: _impurity(scores, observation.named))
+    score_sets = [estimator(view, source).direction[last_bias] for source in sources]
+    return min(score_sets, key=lambda scores: _measure_impurity(scores, view.num_guesses))
 
 
-def _impurity(scores: Tensor, k: int) -> float:
-    """Share of what is negative that stands outside each deletion's k lowest, mean over deletions."""
+def _measure_impurity(scores: Tensor, k: int) -> float:
+    """Share of what is negative that stands outside each deletion's k lowest, mean over
+    deletions."""
     negative = (-scores.double()).clamp_min(0)
     inside = negative.topk(min(k, scores.shape[1]), dim=1).values.sum(1)
     return (1 - inside / negative.sum(1).clamp_min(1e-300)).mean().item()
@@ -136,5 +168,8 @@ def infer_labels(scores: Tensor, k: int) -> Tensor:
         InvalidRequest: k is above the number of classes.
     """
     if k > scores.shape[1]:
-        raise InvalidRequest(f"the rule tells {scores.shape[1]} classes apart, not {k}", "params.labels")
+        raise InvalidRequest(
+            f"the model has {scores.shape[1]} classes, so {k} different ones cannot be inferred",
+            "params.labels",
+        )
     return scores.topk(k, dim=1, largest=False, sorted=True).indices

@@ -1,7 +1,7 @@
 """Layers with weights as gradient matching sees them: the weights are fixed, lanes share one batch.
 
-A lane is k images whose loss has a weight gradient of its own; L lanes travel as one batch [L * k, ...].
-What differs between lanes are weight gradients and weight changes, [L, *shape of the weight].
+A lane is k images whose loss has a weight gradient of its own; L lanes travel as one batch [L * k,
+...]. What differs between lanes are weight gradients and weight changes, [L, *shape of the weight].
 """
 
 from __future__ import annotations
@@ -16,102 +16,109 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Call:
+class LayerCall:
     """One use of a layer: its input, and where the derivative in its output can be asked for."""
 
-    layer: Layer
+    layer: TracedLayer
     x: Tensor
-    version: int
+    input_version: int
     output: GradientEdge
 
 
-class Layer(nn.Module):
-    """Stands in for the module `of` and notes its calls on `tape`. This class suits every kind of module.
+class TracedLayer(nn.Module):
+    """Stands in for the module `of` and notes its calls on `tape`. This class suits every kind of
+    module.
 
     Subclasses are the same for one kind, without what the transforms of torch.func cost.
     """
 
-    def __init__(self, of: nn.Module, name: str, tape: list[Call]) -> None:
+    def __init__(self, module: nn.Module, name: str, tape: list[LayerCall]) -> None:
         super().__init__()
         self.tape = tape
-        self.held = [of]  # in a list: not a part of this module
-        self.weights = {n: w.detach() for n, w in of.named_parameters()}
+        self.wrapped = [module]  # in a list: not a part of this module
+        self.weights = {n: w.detach() for n, w in module.named_parameters()}
         self.names = {n: f"{name}.{n}" if name else n for n in self.weights}
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.output(x)
+        y = self.compute_output(x)
         # An edge, as y itself may be changed in place further on (ReLU, residuals).
-        self.tape.append(Call(self, x, x._version, get_gradient_edge(y)))
+        self.tape.append(LayerCall(self, x, x._version, get_gradient_edge(y)))
         return y
 
-    def output(self, x: Tensor) -> Tensor:
+    def compute_output(self, x: Tensor) -> Tensor:
         """What the module gives."""
-        y: Tensor = self.held[0](x)
+        y: Tensor = self.wrapped[0](x)
         return y
 
-    def gradients(self, x: Tensor, delta: Tensor, lanes: int) -> Tensors:
+    def compute_gradients(self, x: Tensor, delta: Tensor, trials: int) -> Tensors:
         """Per lane the gradient in the weights, given the gradient `delta` in the output."""
 
-        def one(x: Tensor, delta: Tensor) -> Tensors:
-            pull = vjp(lambda w: functional_call(self.held[0], w, (x,)), self.weights)[1]
-            found: Tensors = pull(delta)[0]
-            return found
+        def compute_one(x: Tensor, delta: Tensor) -> Tensors:
+            pullback = vjp(lambda w: functional_call(self.wrapped[0], w, (x,)), self.weights)[1]
+            gradients: Tensors = pullback(delta)[0]
+            return gradients
 
-        return vmap(one)(by_lane(x, lanes), by_lane(delta, lanes))
+        return vmap(compute_one)(split_trials(x, trials), split_trials(delta, trials))
 
-    def along(self, x: Tensor, change: Tensors, lanes: int) -> Tensor:
+    def compute_jvp(self, x: Tensor, change: Tensors, trials: int) -> Tensor:
         """The derivative of the output as each lane's weights move along `change`."""
 
-        def one(x: Tensor, change: Tensors) -> Tensor:
-            return jvp(lambda w: functional_call(self.held[0], w, (x,)), (self.weights,), (change,))[1]
+        def compute_one(x: Tensor, change: Tensors) -> Tensor:
+            return jvp(
+                lambda w: functional_call(self.wrapped[0], w, (x,)), (self.weights,), (change,)
+            )[1]
 
-        return vmap(one)(by_lane(x, lanes), change).flatten(0, 1)
+        return vmap(compute_one)(split_trials(x, trials), change).flatten(0, 1)
 
 
-class Dense(Layer):
+class TracedLinear(TracedLayer):
     """nn.Linear on [N, ..., in]."""
 
-    def gradients(self, x: Tensor, delta: Tensor, lanes: int) -> Tensors:
-        x, delta = x.reshape(lanes, -1, x.shape[-1]), delta.reshape(lanes, -1, delta.shape[-1])
+    def compute_gradients(self, x: Tensor, delta: Tensor, trials: int) -> Tensors:
+        x, delta = x.reshape(trials, -1, x.shape[-1]), delta.reshape(trials, -1, delta.shape[-1])
         return {"weight": delta.mT @ x, "bias": delta.sum(1)}
 
-    def along(self, x: Tensor, change: Tensors, lanes: int) -> Tensor:
-        y = x.reshape(lanes, -1, x.shape[-1]) @ change["weight"].mT
+    def compute_jvp(self, x: Tensor, change: Tensors, trials: int) -> Tensor:
+        y = x.reshape(trials, -1, x.shape[-1]) @ change["weight"].mT
         if "bias" in change:
             y = y + change["bias"].unsqueeze(1)
         return y.view(*x.shape[:-1], -1)
 
 
-class Norm(Layer):
-    """nn.BatchNorm2d in eval mode: (x - mean) * precision * weight + bias, mean and precision constant.
+class TracedBatchNorm(TracedLayer):
+    """nn.BatchNorm2d in eval mode: (x - mean) * precision * weight + bias, mean and precision
+    constant.
 
-    One multiplication and one addition, whose second derivatives are as cheap; torch's own are slow.
+    One multiplication and one addition, whose second derivatives are as cheap; torch's own are
+    slow.
     """
 
-    def __init__(self, of: nn.BatchNorm2d, name: str, tape: list[Call]) -> None:
-        super().__init__(of, name, tape)
-        mean, variance = of.running_mean, of.running_var
+    def __init__(self, module: nn.BatchNorm2d, name: str, tape: list[LayerCall]) -> None:
+        super().__init__(module, name, tape)
+        mean, variance = module.running_mean, module.running_var
         assert mean is not None
         assert variance is not None
-        self.mean, self.precision = mean, (variance + of.eps).rsqrt()
+        self.mean, self.precision = mean, (variance + module.eps).rsqrt()
         self.scale = (self.weights["weight"] * self.precision).view(-1, 1, 1)
         self.shift = self.weights["bias"].view(-1, 1, 1) - mean.view(-1, 1, 1) * self.scale
 
-    def output(self, x: Tensor) -> Tensor:
+    def compute_output(self, x: Tensor) -> Tensor:
         return x * self.scale + self.shift
 
-    def gradients(self, x: Tensor, delta: Tensor, lanes: int) -> Tensors:
-        bias = by_lane(delta.sum((2, 3)), lanes).sum(1)
-        product = by_lane((delta * x).sum((2, 3)), lanes).sum(1)
+    def compute_gradients(self, x: Tensor, delta: Tensor, trials: int) -> Tensors:
+        bias = split_trials(delta.sum((2, 3)), trials).sum(1)
+        product = split_trials((delta * x).sum((2, 3)), trials).sum(1)
         return {"weight": (product - self.mean * bias) * self.precision, "bias": bias}
 
-    def along(self, x: Tensor, change: Tensors, lanes: int) -> Tensor:
+    def compute_jvp(self, x: Tensor, change: Tensors, trials: int) -> Tensor:
         scale = change["weight"] * self.precision
         shift = change["bias"] - self.mean * scale
-        wide = (lanes, 1, -1, 1, 1)
-        return (by_lane(x, lanes) * scale.view(wide) + shift.view(wide)).flatten(0, 1)
+        broadcast_shape = (trials, 1, -1, 1, 1)
+        return (
+            split_trials(x, trials) * scale.view(broadcast_shape) + shift.view(broadcast_shape)
+        ).flatten(0, 1)
 
 
-def by_lane(x: Tensor, lanes: int) -> Tensor:
+def split_trials(x: Tensor, trials: int) -> Tensor:
     """[L * k, ...] -> [L, k, ...]."""
-    return x.unflatten(0, (lanes, -1))
+    return x.unflatten(0, (trials, -1))

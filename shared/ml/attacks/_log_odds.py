@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from torch import Tensor
 
-LEAST = 1e-30  # what an API that tells no more digits calls 0
+MIN_PROBABILITY = 1e-30  # what an API that tells no more digits calls 0
 
 
-def log_odds(told: Tensor, labels: Tensor) -> Tensor:
-    """log p(label) - log p(all others), [N]: near 1 a probability hardly moves, this does (Carlini et al. 2022).
+def compute_log_odds(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """log p(label) - log p(all others), [N]: near 1 a probability hardly moves, this does (Carlini
+    et al. 2022).
 
-    The others' are added up rather than taken as 1 - p, of which float32 keeps no digit where p is nearly 1.
+    The others' are added up rather than taken as 1 - p, of which float32 keeps no digit where p is
+    nearly 1.
 
     Args:
         told: probabilities float64 [N, K].
         labels: int64 [N].
     """
-    at = labels.unsqueeze(1)
-    others = told.scatter(1, at, 0).sum(1)
-    return told.gather(1, at).squeeze(1).clamp_min(LEAST).log() - others.clamp_min(LEAST).log()
+    label_index = labels.unsqueeze(1)
+    others = probabilities.scatter(1, label_index, 0).sum(1)
+    return (
+        probabilities.gather(1, label_index).squeeze(1).clamp_min(MIN_PROBABILITY).log()
+        - others.clamp_min(MIN_PROBABILITY).log()
+    )

@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from shared.ml.attacks._common import Common
-from shared.ml.attacks._lanes import Lanes
+from shared.ml.attacks._batched_gradients import BatchedGradients
 from shared.ml.attacks._layers import Tensors
+from shared.ml.attacks._shared_subspace import SharedSubspace
 
-# (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight,
-# trust like the direction or None, what is left out of gradients or None) -> (gradient, loss [L]).
-# Labels may be logits [L, k, K] instead, of classes that are sought with the images: then (gradient, loss, theirs).
-Matcher = Callable[[Tensor, Tensor, Tensors, float, Tensors | None, Common | None], tuple[Tensor, ...]]
+# (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight, trust like the
+# direction or None, what is left out of gradients or None) -> (gradient, loss [L]). Labels may be
+# logits [L, k, K] instead, of classes that are sought with the images: then (gradient, loss,
+# theirs).
+Matcher = Callable[
+    [Tensor, Tensor, Tensors, float, Tensors | None, SharedSubspace | None], tuple[Tensor, ...]
+]
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -27,74 +30,101 @@ def total_variation(images: Tensor) -> Tensor:
     """
     down = (images[..., 1:, :] - images[..., :-1, :]).abs()
     across = (images[..., :, 1:] - images[..., :, :-1]).abs()
-    parts = [part.mean() if part.numel() else part.sum() for part in (down, across)]  # a sum of nothing is 0
+    # a sum of nothing is 0
+    parts = [part.mean() if part.numel() else part.sum() for part in (down, across)]
     return parts[0] + parts[1]
 
 
-def matcher(network: nn.Module, weights: Tensors, chunk: int | None = None) -> Matcher:
-    """The objective 1 - cos(gradient of the loss at `weights`, direction) + a * TV, over L lanes at once.
+def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None = None) -> Matcher:
+    """The objective 1 - cos(gradient of the loss at `weights`, direction) + a * TV, over L lanes at
+    once.
 
-    A lane is one restart of one deletion. Directions must have norm 1. `chunk` lanes are worked on at a
-    time (None: all), which bounds memory. Where a trust is given, g is the gradient times it, coordinate by
-    coordinate, then without what is common; the direction must have been made so already.
+    A lane is one restart of one deletion. Directions must have norm 1. `chunk` lanes are worked on
+    at a time (None: all), which bounds memory. Where a trust is given, g is the gradient times it,
+    coordinate by coordinate, then without what is common; the direction must have been made so
+    already.
 
-    With v the objective's derivative in the gradient g, held constant, its derivative in the images x is
-    d/dx <g(x), v>. The gradient in a layer's weights pairs the layer's input with delta, the loss's gradient
-    in the layer's output, so <g, v> = sum over layers of <delta, a>, where a is how the output moves as the
-    layer's weights move along v. Both delta and a are plain functions of x, and the passes that gave g are
-    shared. A step costs about 7 forward passes' worth of convolutions, which is what bounds its speed.
+    With v the objective's derivative in the gradient g, held constant, its derivative in the images
+    x is d/dx <g(x), v>. The gradient in a layer's weights pairs the layer's input with delta, the
+    loss's gradient in the layer's output, so <g, v> = sum over layers of <delta, a>, where a is how
+    the output moves as the layer's weights move along v. Both delta and a are plain functions of x,
+    and the passes that gave g are shared. A step costs about 7 forward passes' worth of
+    convolutions, which is what bounds its speed.
 
     Returns:
-        a function that gives d objective / d images, like the images, and 1 - cos, [L] in [0, 2]; of logits their
+        a function that gives d objective / d images, like the images, and 1 - cos, [L] in [0, 2];
+            of logits their
         derivative too: delta depends on them, the moves do not.
     """
-    lanes = Lanes(network, weights)
+    batched_gradients = BatchedGradients(network, weights)
 
-    def some(
-        images: Tensor, labels: Tensor, direction: Tensors, trust: Tensors | None, common: Common | None, tv: float
+    def match_chunk(
+        images: Tensor,
+        labels: Tensor,
+        direction: Tensors,
+        coordinate_weights: Tensors | None,
+        subspace: SharedSubspace | None,
+        tv: float,
     ) -> tuple[Tensor, ...]:
         x = images.detach().flatten(0, 1).requires_grad_()
-        sought = [x]
+        variables = [x]
         if labels.is_floating_point():
             logits = labels.detach().requires_grad_()
-            sought, labels = [x, logits], logits.softmax(2)
-        done = lanes.run(x, labels)
-        g = _without(_weighed(done.gradients(), trust), common)
+            variables, labels = [x, logits], logits.softmax(2)
+        backward_pass = batched_gradients.forward_backward(x, labels)
+        g = _project_out(
+            _apply_weights(backward_pass.compute_gradients(), coordinate_weights), subspace
+        )
         norm = _norm(g).clamp_min(1e-30)
         cosine = _dot(g, direction) / norm
         v = {  # d (1 - cos) / d g = (cos g / |g| - direction) / |g|, in the place of g
-            name: t.mul_(_wide(cosine / norm**2, t)).addcmul_(direction[name], _wide(1 / norm, t), value=-1)
+            name: t.mul_(_unsqueeze_like(cosine / norm**2, t)).addcmul_(
+                direction[name], _unsqueeze_like(1 / norm, t), value=-1
+            )
             for name, t in g.items()
         }
-        moves = done.along(_weighed(_without(v, common), trust))
+        output_changes = backward_pass.compute_jvps(
+            _apply_weights(_project_out(v, subspace), coordinate_weights)
+        )
         prior = total_variation(x) * (tv * len(images))  # the mean over lanes -> their sum
-        seeds = [*(move.detach() for move in moves), *(delta.detach() for delta in done.deltas), None]
-        gradient, *theirs = torch.autograd.grad([*done.deltas, *moves, prior], sought, seeds)
-        return gradient.view_as(images), 1 - cosine, *theirs
+        grad_outputs = [
+            *(move.detach() for move in output_changes),
+            *(delta.detach() for delta in backward_pass.deltas),
+            None,
+        ]
+        gradient, *label_gradient = torch.autograd.grad(
+            [*backward_pass.deltas, *output_changes, prior], variables, grad_outputs
+        )
+        return gradient.view_as(images), 1 - cosine, *label_gradient
 
     def match(
         images: Tensor,
         labels: Tensor,
         direction: Tensors,
         tv: float,
-        trust: Tensors | None = None,
-        common: Common | None = None,
+        coordinate_weights: Tensors | None = None,
+        subspace: SharedSubspace | None = None,
     ) -> tuple[Tensor, ...]:
-        parts = [some(*part, tv) for part in _chunks(images, labels, direction, trust, common, chunk)]
+        parts = [
+            match_chunk(*part, tv)
+            for part in _iter_chunks(
+                images, labels, direction, coordinate_weights, subspace, chunk_size
+            )
+        ]
         return tuple(torch.cat(alike) for alike in zip(*parts, strict=True))
 
     return match
 
 
-def mismatch(
+def compute_matching_loss(
     network: nn.Module,
     weights: Tensors,
     images: Tensor,
     labels: Tensor,
     direction: Tensors,
-    chunk: int | None = None,
-    trust: Tensors | None = None,
-    common: Common | None = None,
+    chunk_size: int | None = None,
+    coordinate_weights: Tensors | None = None,
+    subspace: SharedSubspace | None = None,
 ) -> Tensor:
     """1 - cos of each lane, [L] in [0, 2]: the objective without its prior, cheaper than `matcher`.
 
@@ -102,49 +132,73 @@ def mismatch(
     """
     if labels.is_floating_point():
         labels = labels.softmax(2)
-    lanes, found = Lanes(network, weights), []
-    for some, theirs, aim, worth, shared in _chunks(images, labels, direction, trust, common, chunk):
-        done = lanes.run(some.detach().flatten(0, 1).requires_grad_(), theirs, twice=False)
-        g = _without(_weighed(done.gradients(), worth), shared)
-        found.append(1 - _dot(g, aim) / (_norm(g) * _norm(aim)).clamp_min(1e-30))
-    return torch.cat(found)
+    batched_gradients, losses = BatchedGradients(network, weights), []
+    for chunk_images, chunk_labels, target, chunk_weights, chunk_subspace in _iter_chunks(
+        images, labels, direction, coordinate_weights, subspace, chunk_size
+    ):
+        backward_pass = batched_gradients.forward_backward(
+            chunk_images.detach().flatten(0, 1).requires_grad_(), chunk_labels, create_graph=False
+        )
+        g = _project_out(
+            _apply_weights(backward_pass.compute_gradients(), chunk_weights), chunk_subspace
+        )
+        losses.append(1 - _dot(g, target) / (_norm(g) * _norm(target)).clamp_min(1e-30))
+    return torch.cat(losses)
 
 
-def _chunks(
+def _iter_chunks(
     images: Tensor,
     labels: Tensor,
     direction: Tensors,
-    trust: Tensors | None,
-    common: Common | None,
-    chunk: int | None,
-) -> Iterator[tuple[Tensor, Tensor, Tensors, Tensors | None, Common | None]]:
-    for start in range(0, len(images), chunk or len(images)):
-        part = slice(start, start + (chunk or len(images)))
-        worth = None if trust is None else {name: t[part] for name, t in trust.items()}
-        left = None if common is None else common.rows(part)
-        yield images[part], labels[part], {name: t[part] for name, t in direction.items()}, worth, left
+    coordinate_weights: Tensors | None,
+    subspace: SharedSubspace | None,
+    chunk_size: int | None,
+) -> Iterator[tuple[Tensor, Tensor, Tensors, Tensors | None, SharedSubspace | None]]:
+    for start in range(0, len(images), chunk_size or len(images)):
+        rows = slice(start, start + (chunk_size or len(images)))
+        chunk_weights = (
+            None
+            if coordinate_weights is None
+            else {name: t[rows] for name, t in coordinate_weights.items()}
+        )
+        chunk_subspace = None if subspace is None else subspace.select(rows)
+        yield (
+            images[rows],
+            labels[rows],
+            {name: t[rows] for name, t in direction.items()},
+            chunk_weights,
+            chunk_subspace,
+        )
 
 
-def _weighed(a: Tensors, trust: Tensors | None) -> Tensors:
+def _apply_weights(gradients: Tensors, coordinate_weights: Tensors | None) -> Tensors:
     """`a` times the trust, in its place."""
-    return a if trust is None else {name: t.mul_(trust[name]) for name, t in a.items()}
+    return (
+        gradients
+        if coordinate_weights is None
+        else {name: t.mul_(coordinate_weights[name]) for name, t in gradients.items()}
+    )
 
 
-def _without(a: Tensors, common: Common | None) -> Tensors:
+def _project_out(gradients: Tensors, subspace: SharedSubspace | None) -> Tensors:
     """`a` without what is common."""
-    return a if common is None else common.off(a)
+    return gradients if subspace is None else subspace.project_out(gradients)
 
 
 def _dot(a: Tensors, b: Tensors) -> Tensor:
     """Per lane the inner product over all tensors of `a` jointly, [L]."""
-    return torch.stack([torch.linalg.vecdot(t.flatten(1), b[name].flatten(1)) for name, t in a.items()]).sum(0)
+    return torch.stack(
+        [torch.linalg.vecdot(t.flatten(1), b[name].flatten(1)) for name, t in a.items()]
+    ).sum(0)
 
 
 def _norm(a: Tensors) -> Tensor:
     """Per lane the norm over all tensors jointly, [L]."""
-    return torch.linalg.vector_norm(torch.stack([t.flatten(1).norm(dim=1) for t in a.values()]), dim=0)
+    return torch.linalg.vector_norm(
+        torch.stack([t.flatten(1).norm(dim=1) for t in a.values()]), dim=0
+    )
 
 
-def _wide(scalars: Tensor, like: Tensor) -> Tensor:
+def _unsqueeze_like(scalars: Tensor, like: Tensor) -> Tensor:
     """[L] -> [L, 1, ...], to go with [L, *shape]."""
     return scalars.view(-1, *[1] * (like.dim() - 1))

@@ -1,4 +1,5 @@
-"""Probes: images of which a model is fairly sure that they belong to a class, found by asking it only."""
+"""Probes: images of which a model is fairly sure that they belong to a class, found by asking it
+only."""
 
 from __future__ import annotations
 
@@ -13,33 +14,36 @@ from shared.ml.attacks._adam import AdamW
 from shared.ml.context import Context
 from shared.ml.oracles import Oracle
 
-STEP, RATE = 1e-2, 0.1  # of the central differences, and of Adam, in pixel units
+DIFFERENCE, LEARNING_RATE = 1e-2, 0.1  # of the central differences, and of Adam, in pixel units
 BETAS = 0.9, 0.99
 
 
 @dataclass
-class Search:
-    """Where the search stands: coarse images [n, C, r, r] in Adam's hands, the best so far with its confidence."""
+class SearchState:
+    """Where the search stands: coarse images [n, C, r, r] in Adam's hands, the best so far with its
+    confidence."""
 
     adam: AdamW
     best: Tensor
     confidence: Tensor
 
     @classmethod
-    def start(cls, x: Tensor) -> Search:
-        return cls(AdamW.at(x, BETAS), x.clone(), torch.zeros(len(x), dtype=torch.float64))
+    def create(cls, x: Tensor) -> SearchState:
+        return cls(AdamW.create(x, BETAS), x.clone(), torch.zeros(len(x), dtype=torch.float64))
 
     @property
     def x(self) -> Tensor:
         return self.adam.x
 
-    def state(self) -> dict[str, Tensor]:
-        return {**self.adam.state(), "best": self.best, "confidence": self.confidence}
+    def state_dict(self) -> dict[str, Tensor]:
+        return {**self.adam.state_dict(), "best": self.best, "confidence": self.confidence}
 
     @classmethod
-    def of_state(cls, state: dict[str, Tensor]) -> Search:
+    def from_state_dict(cls, state_dict: dict[str, Tensor]) -> SearchState:
         """From what `state` gave."""
-        return cls(AdamW.of_state(state, BETAS), state["best"], state["confidence"])
+        return cls(
+            AdamW.from_state_dict(state_dict, BETAS), state_dict["best"], state_dict["confidence"]
+        )
 
 
 def find_probes(
@@ -48,66 +52,91 @@ def find_probes(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Raise the model's confidence in each probe's class from noise, with queries only.
 
-    The paper's way (zeroth order: central differences, Adam; Hu et al. 2024) in full pixels takes millions of
-    queries. Ours seeks coarse images, `resolution` pixels high and wide or as the image is, if that is less, and
-    enlarged before they are asked about: few coordinates make an estimate of the slope, and a model answers to coarse
-    shapes. It stops at `confidence`: a surer answer moves less when the weights do.
+    The paper's way (zeroth order: central differences, Adam; Hu et al. 2024) in full pixels takes
+    millions of queries. Ours seeks coarse images, `resolution` pixels high and wide or as the image
+    is, if that is less, and enlarged before they are asked about: few coordinates make an estimate
+    of the slope, and a model answers to coarse shapes. It stops at `confidence`: a surer answer
+    moves less when the weights do.
 
     Args:
         classes: int64 [n], the class that each probe is for.
         directions: coordinates that one estimate of a slope asks about, two queries each.
 
     Returns:
-        probes [n, C, H, W] in [0, 1], and the confidence float64 [n] that each reached. Never more than
+        probes [n, C, H, W] in [0, 1], and the confidence float64 [n] that each reached. Never more
+            than
         `max_queries` queries, `n` at least.
     """
     n, (channels, height, width) = len(classes), shape
-    coarse_size = min(resolution, height), min(resolution, width)
-    dimensions = channels * math.prod(coarse_size)
-    asked = min(directions, dimensions)
-    start = torch.rand(n, channels, *coarse_size, generator=ctx.generator("probes"))
-    search, step = Search.start(start), 0
-    if (found := ctx.resume()) is not None:
-        step, state = found
-        oracle.queries = int(state.pop("queries"))
-        search = Search.of_state(state)
+    coarse_shape = min(resolution, height), min(resolution, width)
+    dimensions = channels * math.prod(coarse_shape)
+    num_directions = min(directions, dimensions)
+    start = torch.rand(n, channels, *coarse_shape, generator=ctx.make_generator("probes"))
+    search, step = SearchState.create(start), 0
+    if (checkpoint := ctx.load_checkpoint()) is not None:
+        step, state = checkpoint
+        oracle.query_count = int(state.pop("queries"))
+        search = SearchState.from_state_dict(state)
 
-    def confidence_of(coarse: Tensor, rows: Tensor) -> Tensor:
-        images = interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False).clamp(0, 1)
+    def measure_confidence(coarse: Tensor, rows: Tensor) -> Tensor:
+        images = interpolate(
+            coarse, size=(height, width), mode="bilinear", align_corners=False
+        ).clamp(0, 1)
         return oracle(images).gather(1, classes[rows].unsqueeze(1)).squeeze(1)
 
-    left = (search.confidence < confidence).nonzero().flatten()
+    unfinished = (search.confidence < confidence).nonzero().flatten()
     while True:
-        sure = confidence_of(search.x[left], left)
-        rose = sure > search.confidence[left]
-        better = left[rose]
-        search.best[better], search.confidence[better] = search.x[better], sure[rose]
-        left = (search.confidence < confidence).nonzero().flatten()
-        ctx.progress(min(oracle.queries, max_queries), max_queries, confidence=search.confidence.mean().item())
-        if not len(left) or oracle.queries + (2 * asked + 1) * len(left) > max_queries:
+        reached = measure_confidence(search.x[unfinished], unfinished)
+        improved = reached > search.confidence[unfinished]
+        better = unfinished[improved]
+        search.best[better], search.confidence[better] = search.x[better], reached[improved]
+        unfinished = (search.confidence < confidence).nonzero().flatten()
+        ctx.report_progress(
+            min(oracle.query_count, max_queries),
+            max_queries,
+            confidence=search.confidence.mean().item(),
+        )
+        if (
+            not len(unfinished)
+            or oracle.query_count + (2 * num_directions + 1) * len(unfinished) > max_queries
+        ):
             break
         step += 1
-        rng = ctx.generator(f"probes step {step}")
-        picked = torch.stack([torch.randperm(dimensions, generator=rng)[:asked] for _ in left])
-        moved = STEP * one_hot(picked, dimensions).float()  # [left, asked, dimensions]
-        at, rows = search.x[left].flatten(1).unsqueeze(1), left.repeat_interleave(asked)
+        rng = ctx.make_generator(f"probes step {step}")
+        coordinates = torch.stack(
+            [torch.randperm(dimensions, generator=rng)[:num_directions] for _ in unfinished]
+        )
+        offsets = DIFFERENCE * one_hot(coordinates, dimensions).float()  # [left, asked, dimensions]
+        centers, rows = (
+            search.x[unfinished].flatten(1).unsqueeze(1),
+            unfinished.repeat_interleave(num_directions),
+        )
         up, down = (
-            confidence_of((at + sign * moved).view(-1, *search.x.shape[1:]), rows).clamp_min(1e-30).log()
+            measure_confidence((centers + sign * offsets).view(-1, *search.x.shape[1:]), rows)
+            .clamp_min(1e-30)
+            .log()
             for sign in (1, -1)
         )
-        slope = torch.zeros(len(left), dimensions).scatter_(
-            1, picked, ((up - down) / (2 * STEP)).float().view(len(left), asked)
+        slope = torch.zeros(len(unfinished), dimensions).scatter_(
+            1,
+            coordinates,
+            ((up - down) / (2 * DIFFERENCE)).float().view(len(unfinished), num_directions),
         )
-        _ascend(search, left, slope.view(-1, *search.x.shape[1:]), step)
-        if ctx.due():
-            ctx.save(step, search.state() | {"queries": torch.tensor(oracle.queries)})
-    probes = interpolate(search.best, size=(height, width), mode="bilinear", align_corners=False).clamp(0, 1)
+        _ascend(search, unfinished, slope.view(-1, *search.x.shape[1:]), step)
+        if ctx.is_checkpoint_due():
+            ctx.save_checkpoint(
+                step, search.state_dict() | {"queries": torch.tensor(oracle.query_count)}
+            )
+    probes = interpolate(
+        search.best, size=(height, width), mode="bilinear", align_corners=False
+    ).clamp(0, 1)
     return probes, search.confidence
 
 
-def _ascend(search: Search, rows: Tensor, slope: Tensor, step: int) -> None:
-    """One step of Adam upward, for the probes `rows`. Those that are done drift on: only their best is looked at."""
-    down = torch.zeros_like(search.x)
-    down[rows] = -slope
-    search.adam.step(step, down, RATE, weight_decay=0)
+def _ascend(search: SearchState, rows: Tensor, slope: Tensor, step: int) -> None:
+    """One step of Adam upward, for the probes `rows`. Those that are done drift on: only their best
+    is looked at."""
+    gradient = torch.zeros_like(search.x)
+    gradient[rows] = -slope
+    search.adam.step(step, gradient, LEARNING_RATE, weight_decay=0)
     search.x.clamp_(0, 1)

@@ -13,12 +13,13 @@ Arithmetic = Literal["plain", "batched"]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class SearchSchedule:
     """Numbers of a search with AdamW on the sign of the gradient; pixels are in [0, 1].
 
-    `lr` per step in pixel units; `tv` the weight of total variation at the first and the last step, moved
-    between them geometrically; `start` the first image: `normal` N(0, 1), `dark` uniform in [0, 0.1].
-    `arithmetic` is how a step is computed: `plain` each lane by itself, `batched` all in shared passes.
+    `lr` per step in pixel units; `tv` the weight of total variation at the first and the last step,
+    moved between them geometrically; `start` the first image: `normal` N(0, 1), `dark` uniform in
+    [0, 0.1]. `arithmetic` is how a step is computed: `plain` each lane by itself, `batched` all in
+    shared passes.
     """
 
     iterations: int
@@ -27,49 +28,49 @@ class Schedule:
     decay: Literal["cosine", "halves"]
     tv: tuple[float, float]
     weight_decay: float
-    start: Literal["normal", "dark"]
+    init: Literal["normal", "dark"]
     clamp_last: bool
     arithmetic: Arithmetic
 
-    def lr_at(self, step: int, total: int) -> float:
+    def get_lr(self, step: int, total: int) -> float:
         """Learning rate of step `step`, counted from 0, of `total`."""
         if self.decay == "cosine":
             return self.lr * (1 + math.cos(math.pi * step / total)) / 2
         return self.lr * 0.5 ** sum(step >= int(total / part) for part in (2.667, 1.6, 1.142))
 
-    def tv_at(self, step: int, total: int) -> float:
+    def get_tv(self, step: int, total: int) -> float:
         """Weight of total variation at step `step`."""
         first, last = self.tv
         return first * (last / first) ** (step / max(1, total - 1))
 
-    def first_image(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def draw_init(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """A start for one restart of one deletion, drawn on the CPU."""
-        if self.start == "normal":
+        if self.init == "normal":
             return torch.randn(shape, generator=generator)
         return 0.1 * torch.rand(shape, generator=generator)
 
 
 SCHEDULES = {
     # Official code of arXiv 2404.03233: clamped before each step and not after the last.
-    "paper": Schedule(
+    "paper": SearchSchedule(
         iterations=10_000,
         restarts=5,
         lr=0.04,
         decay="halves",
         tv=(1e-2, 1e-2),
         weight_decay=0.01,
-        start="normal",
+        init="normal",
         clamp_last=False,
         arithmetic="plain",
     ),
-    "default": Schedule(
+    "default": SearchSchedule(
         iterations=1000,
         restarts=1,
         lr=0.1,
         decay="cosine",
         tv=(0.3, 0.03),
         weight_decay=0.0,
-        start="dark",
+        init="dark",
         clamp_last=True,
         arithmetic="batched",
     ),

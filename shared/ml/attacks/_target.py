@@ -1,4 +1,5 @@
-"""What candidates are held against: the estimate as it is, or what is a deletion's own in it; and at which weights."""
+"""What candidates are held against: the estimate as it is, or what is a deletion's own in it; and
+at which weights."""
 
 from __future__ import annotations
 
@@ -9,20 +10,20 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.attacks._common import Common
-from shared.ml.attacks._estimate import Estimate, Tensors, gradient_direction, with_controls
-from shared.ml.networks import Networks, parameters
-from shared.ml.observations import Observation
+from shared.ml.attack_io import WhiteBoxView
+from shared.ml.attacks._estimate import GradientEstimate, Tensors, add_controls, estimate_gradient
+from shared.ml.attacks._shared_subspace import SharedSubspace
+from shared.ml.networks import Networks, list_parameter_names
 from shared.plugins import Params
 
-Target = Annotated[
+TargetKind = Annotated[
     Literal["raw", "filtered"],
     Field(
         description="the estimate as it is; or without what it has in common with the other deletions' from the same "
         "model: for an attacker who sees several released models"
     ),
 ]
-GradientAt = Annotated[
+EvaluationPoint = Annotated[
     float,
     Field(
         ge=0,
@@ -33,79 +34,108 @@ GradientAt = Annotated[
 ]
 
 
-class Aim(Params):
+class TargetParams(Params):
     """The parameters of this file, of attacks that have them."""
 
-    target: Target = "raw"
-    gradient_at: GradientAt = 0.0
+    target: TargetKind = "raw"
+    evaluation_point: EvaluationPoint = 0.0
 
 
-def aimed(
-    observation: Observation, gradient_from: str, aim: Aim, controls: int = 0, generator: torch.Generator | None = None
-) -> Estimate:
+def build_gradient_target(
+    view: WhiteBoxView,
+    gradient_from: str,
+    params: TargetParams,
+    controls: int = 0,
+    generator: torch.Generator | None = None,
+) -> GradientEstimate:
     """What candidates are held against: `gradient_direction`, then as `aim` says.
 
     Args:
-        controls: random directions drawn from `generator` that stand for the first deletions again, aimed alike.
+        controls: random directions drawn from `generator` that stand for the first deletions again,
+            aimed alike.
 
     Raises:
         InvalidRequest: as `gradient_direction`, or `filtered` has nothing to compare with.
     """
-    estimate = gradient_direction(observation, gradient_from)
-    if aim.gradient_at:
-        estimate = estimate._replace(at=_on_the_way(estimate.at, observation.unlearned, aim.gradient_at))
+    estimate = estimate_gradient(view, gradient_from)
+    if params.evaluation_point:
+        estimate = estimate._replace(
+            evaluation_point=_interpolate(
+                estimate.evaluation_point, view.unlearned, params.evaluation_point
+            )
+        )
     if controls:
         assert generator is not None
-        estimate = with_controls(estimate, controls, generator)
-    return filtered(estimate, observation.unlearned.count) if aim.target == "filtered" else estimate
+        estimate = add_controls(estimate, controls, generator)
+    return (
+        remove_shared_part(estimate, view.unlearned.count)
+        if params.target == "filtered"
+        else estimate
+    )
 
 
-def compared(observation: Observation, aim: Aim) -> int:
+def count_releases_compared(view: WhiteBoxView, params: TargetParams) -> int:
     """Released models that each answer rests on."""
-    return observation.unlearned.count if aim.target == "filtered" else 1
+    return view.unlearned.count if params.target == "filtered" else 1
 
 
-def filtered(estimate: Estimate, deletions: int) -> Estimate:
-    """Each direction, and each gradient that is held against it, without the span of the other deletions' directions.
+def remove_shared_part(estimate: GradientEstimate, deletions: int) -> GradientEstimate:
+    """Each direction, and each gradient that is held against it, without the span of the other
+    deletions' directions.
 
-    An update of many steps is a gradient of the forgotten samples and a drift that all deletions share, as fine-tuning
-    goes on from the same model with nearly the same samples. Candidates' gradients lose what the direction has lost
-    (`Estimate.common`), so that they can agree; not where coordinates are trusted unequally, as deletions are then
-    trusted each in its own. There nothing but the direction is filtered.
+    An update of many steps is a gradient of the forgotten samples and a drift that all deletions
+    share, as fine-tuning goes on from the same model with nearly the same samples. Candidates'
+    gradients lose what the direction has lost (`Estimate.common`), so that they can agree; not
+    where coordinates are trusted unequally, as deletions are then trusted each in its own. There
+    nothing but the direction is filtered.
 
     Args:
-        deletions: how many of the directions are of deletions; those after them (controls) stand for the first ones
-            again and go through the same filter.
+        deletions: how many of the directions are of deletions; those after them (controls) stand
+            for the first ones again and go through the same filter.
 
     Raises:
         InvalidRequest: fewer than two deletions of one model, or all changed it in the same way.
     """
     if deletions < 2:
         raise InvalidRequest(
-            "target: filtered compares deletions from the same model, and here is one; use target: raw, or more "
+            "target: filtered needs at least two deletions from the same model, got one; use target: raw, or more "
             "deletions that are not successive",
             "params.target",
         )
     rows = [row % deletions for row in range(len(next(iter(estimate.direction.values()))))]
-    common = Common.of(estimate.direction, deletions, rows)
-    if common.own.shape[1] < 2:
-        raise InvalidRequest("nothing is any deletion's own: all changed the model in the same way", "params.target")
-    own = common.off({n: g.double() for n, g in estimate.direction.items()})
+    subspace = SharedSubspace.from_directions(estimate.direction, deletions, rows)
+    if subspace.residual_direction.shape[1] < 2:
+        raise InvalidRequest(
+            "all deletions changed the model in the same direction, so filtering leaves nothing",
+            "params.target",
+        )
+    residual = subspace.project_out({n: g.double() for n, g in estimate.direction.items()})
     like = next(iter(estimate.direction.values()))
-    if estimate.trust is not None:
-        return estimate._replace(direction=_unit({n: g * (estimate.trust[n] > 0) for n, g in own.items()}, like))
-    return estimate._replace(direction=_unit(own, like), common=common.to(like))
+    if estimate.coordinate_weights is not None:
+        return estimate._replace(
+            direction=_normalise(
+                {n: g * (estimate.coordinate_weights[n] > 0) for n, g in residual.items()}, like
+            )
+        )
+    return estimate._replace(
+        direction=_normalise(residual, like), shared_subspace=subspace.to(like)
+    )
 
 
-def _unit(direction: Tensors, like: Tensor) -> Tensors:
+def _normalise(direction: Tensors, like: Tensor) -> Tensors:
     """Of norm 1 each, with that tensor's type."""
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in direction.values()]).sum(0).sqrt().clamp_min(1e-30)
+    norm = (
+        torch.stack([g.flatten(1).square().sum(1) for g in direction.values()])
+        .sum(0)
+        .sqrt()
+        .clamp_min(1e-30)
+    )
     return {n: (g / norm.view(-1, *[1] * (g.dim() - 1))).to(like) for n, g in direction.items()}
 
 
-def _on_the_way(before: Networks, after: Networks, share: float) -> Networks:
+def _interpolate(before: Networks, after: Networks, share: float) -> Networks:
     """Networks between, one a deletion; BatchNorm statistics are those before."""
-    trained = set(parameters(before))
+    trained = set(list_parameter_names(before))
     state = {}
     for name, old in before.state.items():
         start = old.expand(after.count, *old.shape[1:])

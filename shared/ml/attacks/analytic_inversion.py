@@ -8,12 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
+from shared.ml.attack_io import Reconstruction, WhiteBoxView
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import Adaptive, Estimate, GradientFrom, class_scores, gradient_direction, infer_labels
-from shared.ml.attacks._matching import mismatch
+from shared.ml.attacks._estimate import (
+    Adaptive,
+    GradientEstimate,
+    GradientFrom,
+    estimate_gradient,
+    infer_labels,
+    score_classes,
+)
+from shared.ml.attacks._matching import compute_matching_loss
 from shared.ml.context import Context
 from shared.ml.networks import Networks
-from shared.ml.observations import Observation, Reconstruction
 from shared.plugins import Params
 from shared.roles import Role
 
@@ -28,54 +35,61 @@ class AnalyticInversionParams(Params):
     params=AnalyticInversionParams,
     needs=(Role.ORIGINAL, Role.UNLEARNED),
     needs_when={
-        "gradient_from": {"base": (Role.BASE, Role.COUNTS), "either": (Role.BASE, Role.COUNTS)},
+        "gradient_from": {
+            "base": (Role.BASE, Role.DELETION_SIZES),
+            "either": (Role.BASE, Role.DELETION_SIZES),
+        },
         "adaptive": {"True": (Role.DEFENSE, Role.PUBLIC)},
     },
-    uses=(Role.COUNTS,),
+    uses=(Role.DELETION_SIZES,),
     produces=(Role.RECONSTRUCTION,),
     source="Phong et al. 2018, 'Privacy-Preserving Deep Learning via Additively Homomorphic Encryption', section III",
     access="white_box",
 )
-def run(observation: Observation, params: AnalyticInversionParams, ctx: Context) -> Reconstruction:
-    """The input of a dense first layer: each unit's weight gradient is its bias gradient times the input.
+def run(view: WhiteBoxView, params: AnalyticInversionParams, ctx: Context) -> Reconstruction:
+    """The input of a dense first layer: each unit's weight gradient is its bias gradient times the
+    input.
 
-    Exact for one sample and an estimate that is its gradient; of a sum it is a mean of the inputs, weighed by the
-    units. All units tell the same input, so they are averaged by the square of their bias gradient, times that of the
-    weight's trust where not all are trusted alike. No label is needed; the one told is read off the last bias. Of
-    `either` estimate the one that its own images explain better is taken, for all deletions alike.
+    Exact for one sample and an estimate that is its gradient; of a sum it is a mean of the inputs,
+    weighed by the units. All units tell the same input, so they are averaged by the square of their
+    bias gradient, times that of the weight's trust where not all are trusted alike. No label is
+    needed; the one told is read off the last bias. Of `either` estimate the one that its own images
+    explain better is taken, for all deletions alike.
 
     Raises:
-        InvalidRequest: the first layer is not a dense one on the image, several samples a deletion, a deletion left no
-            trace there, or BASE or COUNTS is missing.
+        InvalidRequest: the first layer is not a dense one on the image, several samples a deletion,
+            a deletion left no trace there, or BASE or DELETION_SIZES is missing.
     """
-    if observation.forgotten != 1:
+    if view.deletion_size != 1:
         raise InvalidRequest(
-            f"the input of a dense layer is read off one sample's gradient, and {observation.forgotten} were "
+            f"the input of a dense layer is read off one sample's gradient, and {view.deletion_size} were "
             "forgotten together; use feature_recovery, or deletions of size 1",
-            f"inputs.{Role.COUNTS}",
+            f"inputs.{Role.DELETION_SIZES}",
         )
-    weight, bias = _first_layer(observation.original)
+    weight, bias = _find_first_layer(view.original)
     sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
-    found = []
+    candidates = []
     for done, source in enumerate(sources, start=1):
-        labels = infer_labels(class_scores(observation, source), 1)
-        estimate = gradient_direction(observation, source)
-        images = _inputs(estimate, weight, bias)
-        found.append((source, images, labels, _loss(estimate, images, labels)))
-        ctx.progress(done, len(sources))
-    source, images, labels, loss = min(found, key=lambda one: one[3].mean().item())
+        labels = infer_labels(score_classes(view, source), 1)
+        estimate = estimate_gradient(view, source)
+        images = _recover_inputs(estimate, weight, bias)
+        candidates.append((source, images, labels, _compute_loss(estimate, images, labels)))
+        ctx.report_progress(done, len(sources))
+    source, images, labels, loss = min(candidates, key=lambda one: one[3].mean().item())
     return Reconstruction(images, labels, loss, [source] * len(images))
 
 
-def _first_layer(networks: Networks) -> tuple[str, str]:
+def _find_first_layer(networks: Networks) -> tuple[str, str]:
     """Names of the weight and the bias of the dense layer that sees the image itself.
 
     Raises:
         InvalidRequest: there is none.
     """
-    network, size = networks.network(), prod(networks.architecture.input_shape)
+    network, size = networks.load_network(), prod(networks.architecture.input_shape)
     name, first = next(
-        (n, m) for n, m in network.named_modules() if next(m.parameters(recurse=False), None) is not None
+        (n, m)
+        for n, m in network.named_modules()
+        if next(m.parameters(recurse=False), None) is not None
     )
     if not isinstance(first, nn.Linear) or first.in_features != size or first.bias is None:
         raise InvalidRequest(
@@ -86,26 +100,44 @@ def _first_layer(networks: Networks) -> tuple[str, str]:
     return f"{name}.weight", f"{name}.bias"
 
 
-def _inputs(estimate: Estimate, weight: str, bias: str) -> Tensor:
-    """Images [D, 1, C, H, W], in [0, 1] where the estimate is a gradient; what is shown and scored is clamped."""
-    architecture = estimate.at.architecture
-    slopes, shares = estimate.direction[weight].double(), estimate.direction[bias].double()
-    expected = shares.unsqueeze(2).expand_as(slopes)  # slopes are these times the input
-    if estimate.trust is not None:
-        plain = shares / estimate.trust[bias].double().clamp_min(1e-30)
-        expected = plain.unsqueeze(2) * estimate.trust[weight].double()
+def _recover_inputs(estimate: GradientEstimate, weight: str, bias: str) -> Tensor:
+    """Images [D, 1, C, H, W], in [0, 1] where the estimate is a gradient; what is shown and scored
+    is clamped."""
+    architecture = estimate.evaluation_point.architecture
+    weight_gradient, bias_gradient = (
+        estimate.direction[weight].double(),
+        estimate.direction[bias].double(),
+    )
+    # slopes are these times the input
+    expected = bias_gradient.unsqueeze(2).expand_as(weight_gradient)
+    if estimate.coordinate_weights is not None:
+        unweighted = bias_gradient / estimate.coordinate_weights[bias].double().clamp_min(1e-30)
+        expected = unweighted.unsqueeze(2) * estimate.coordinate_weights[weight].double()
     total = expected.square().sum(1)
     if not bool((total > 0).any(1).all()):
-        which = int((~(total > 0).any(1)).nonzero()[0, 0])
-        raise InvalidRequest(f"deletion {which} left no trace in the first layer's bias", f"inputs.{Role.UNLEARNED}")
+        deletion = int((~(total > 0).any(1)).nonzero()[0, 0])
+        raise InvalidRequest(
+            f"deletion {deletion} left no trace in the first layer's bias",
+            f"inputs.{Role.UNLEARNED}",
+        )
     # a pixel of which no unit tells anything is taken to be the data's mean
-    seen = (expected * slopes).sum(1) / total.clamp_min(1e-300)
-    mean, std = (torch.tensor(t, dtype=torch.float64).view(-1, 1, 1) for t in (architecture.mean, architecture.std))
-    return (seen.view(-1, 1, *architecture.input_shape) * std + mean).float()
+    pixels = (expected * weight_gradient).sum(1) / total.clamp_min(1e-300)
+    mean, std = (
+        torch.tensor(t, dtype=torch.float64).view(-1, 1, 1)
+        for t in (architecture.mean, architecture.std)
+    )
+    return (pixels.view(-1, 1, *architecture.input_shape) * std + mean).float()
 
 
-def _loss(estimate: Estimate, images: Tensor, labels: Tensor) -> Tensor:
+def _compute_loss(estimate: GradientEstimate, images: Tensor, labels: Tensor) -> Tensor:
     """1 - cos of each image's gradient and the estimate, [D]."""
-    network = estimate.at.network()
+    network = estimate.evaluation_point.load_network()
     weights = {name: w.detach() for name, w in network.named_parameters()}
-    return mismatch(network, weights, images.clamp(0, 1), labels, estimate.direction, trust=estimate.trust)
+    return compute_matching_loss(
+        network,
+        weights,
+        images.clamp(0, 1),
+        labels,
+        estimate.direction,
+        coordinate_weights=estimate.coordinate_weights,
+    )

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from shared.errors import InvalidRequest, JobFailed
+from shared.ml.attack_io import (
+    CandidateView,
+    LabelGuesses,
+    MembershipScores,
+    ProbeView,
+    Reconstruction,
+    WhiteBoxView,
+)
 from shared.ml.attacks import registry
-from shared.ml.attacks._apart import apart, attack_apart
-from shared.ml.attacks._estimate import Adaptive, Estimate, GradientFrom, class_scores, gradient_direction, infer_labels
-from shared.ml.attacks._log_odds import log_odds
-from shared.ml.attacks._matching import mismatch, total_variation
+from shared.ml.attacks._estimate import (
+    Adaptive,
+    GradientEstimate,
+    GradientFrom,
+    estimate_gradient,
+    infer_labels,
+    score_classes,
+)
+from shared.ml.attacks._grouping import group_by_start_model, run_per_start_model
+from shared.ml.attacks._log_odds import compute_log_odds
+from shared.ml.attacks._matching import compute_matching_loss, total_variation
 from shared.ml.attacks._probing import find_probes
 from shared.ml.attacks._published_probes import find_published_probes
 from shared.ml.attacks._schedules import SCHEDULES, Arithmetic
-from shared.ml.attacks._search import WAYS, Matching, search
-from shared.ml.attacks._target import Aim, aimed, compared
-from shared.ml.context import Context, Part
-from shared.ml.networks import Networks, parameters
-from shared.ml.observations import Answers, Candidates, Observation, Queries, Reconstruction, Scores
-from shared.ml.oracles import API, Oracle
-from shared.ml.records import Counts
+from shared.ml.attacks._search import IMPLEMENTATIONS, MatchingObjective, search_images
+from shared.ml.attacks._target import TargetParams, build_gradient_target, count_releases_compared
+from shared.ml.context import Context, SeededSubContext
+from shared.ml.networks import Networks, list_parameter_names
+from shared.ml.oracles import Oracle, OracleParams
+from shared.ml.records import DeletionSizes
 from shared.ml.samples import Samples
 from shared.plugins import Params
 from shared.roles import Role
@@ -25,45 +39,45 @@ from shared.roles import Role
 register = registry.register
 
 __all__ = [
-    "API",
+    "IMPLEMENTATIONS",
     "SCHEDULES",
-    "WAYS",
     "Adaptive",
-    "Aim",
-    "Answers",
     "Arithmetic",
-    "Candidates",
+    "CandidateView",
     "Context",
-    "Counts",
-    "Estimate",
+    "DeletionSizes",
+    "GradientEstimate",
     "GradientFrom",
     "InvalidRequest",
     "JobFailed",
-    "Matching",
+    "LabelGuesses",
+    "MatchingObjective",
+    "MembershipScores",
     "Networks",
-    "Observation",
     "Oracle",
+    "OracleParams",
     "Params",
-    "Part",
-    "Queries",
+    "ProbeView",
     "Reconstruction",
     "Role",
     "Samples",
-    "Scores",
-    "aimed",
-    "apart",
-    "attack_apart",
-    "class_scores",
-    "compared",
+    "SeededSubContext",
+    "TargetParams",
+    "WhiteBoxView",
+    "build_gradient_target",
+    "compute_log_odds",
+    "compute_matching_loss",
+    "count_releases_compared",
+    "estimate_gradient",
     "find_probes",
     "find_published_probes",
-    "gradient_direction",
+    "group_by_start_model",
     "infer_labels",
-    "log_odds",
-    "mismatch",
-    "parameters",
+    "list_parameter_names",
     "register",
     "registry",
-    "search",
+    "run_per_start_model",
+    "score_classes",
+    "search_images",
     "total_variation",
 ]

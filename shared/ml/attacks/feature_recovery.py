@@ -10,20 +10,26 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.ml.attack_io import Reconstruction, WhiteBoxView
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import Adaptive, GradientFrom, class_scores, infer_labels
+from shared.ml.attacks._estimate import Adaptive, GradientFrom, infer_labels, score_classes
 from shared.ml.attacks._schedules import SCHEDULES, Arithmetic
-from shared.ml.attacks._search import Matching, search
-from shared.ml.attacks._target import Aim, aimed, compared
+from shared.ml.attacks._search import MatchingObjective, search_images
+from shared.ml.attacks._target import TargetParams, build_gradient_target, count_releases_compared
 from shared.ml.context import Context
-from shared.ml.observations import Observation, Reconstruction
 from shared.roles import Role
 
 
-class FeatureRecoveryParams(Aim):
-    preset: Literal["default", "paper"] = Field("default", description="the search: ours, or the official code's")
-    iterations: int | None = Field(None, ge=1, le=100_000, description="steps of the search; none: the preset's")
-    restarts: int | None = Field(None, ge=1, le=64, description="starts a deletion; none: the preset's")
+class FeatureRecoveryParams(TargetParams):
+    preset: Literal["default", "paper"] = Field(
+        "default", description="the search: ours, or the official code's"
+    )
+    iterations: int | None = Field(
+        None, ge=1, le=100_000, description="steps of the search; none: the preset's"
+    )
+    restarts: int | None = Field(
+        None, ge=1, le=64, description="random restarts per deletion; none: the preset's"
+    )
     arithmetic: Arithmetic | None = Field(
         None,
         description="plain: each image by itself, which gives the official loop's pixels; batched: all at once, equal "
@@ -31,11 +37,15 @@ class FeatureRecoveryParams(Aim):
     )
     gradient_from: GradientFrom = "pair"
     labels: Literal["given", "inferred", "optimised"] = Field(
-        "given", description="classes given, read off the last layer's bias, or sought together with the images"
+        "given",
+        description="given: known to the attacker; inferred: read from the last layer's bias; optimised: optimised together with the images",
     )
     adaptive: Adaptive = False
     controls: int = Field(
-        0, ge=0, le=1000, description="deletions for which the same search is also given a random direction, as a null"
+        0,
+        ge=0,
+        le=1000,
+        description="deletions for which the search is repeated with a random direction, as a control",
     )
 
 
@@ -44,68 +54,85 @@ class FeatureRecoveryParams(Aim):
     params=FeatureRecoveryParams,
     needs=(Role.ORIGINAL, Role.UNLEARNED),
     needs_when={
-        "gradient_from": {"base": (Role.BASE, Role.COUNTS), "either": (Role.BASE, Role.COUNTS)},
+        "gradient_from": {
+            "base": (Role.BASE, Role.DELETION_SIZES),
+            "either": (Role.BASE, Role.DELETION_SIZES),
+        },
         "labels": {"given": (Role.LABELS,)},
         "adaptive": {"True": (Role.DEFENSE, Role.PUBLIC)},
     },
-    uses=(Role.COUNTS,),
+    uses=(Role.DELETION_SIZES,),
     produces=(Role.RECONSTRUCTION,),
     source="Hu et al. 2024, arXiv 2404.03233",
     access="white_box",
 )
-def run(observation: Observation, params: FeatureRecoveryParams, ctx: Context) -> Reconstruction:
+def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reconstruction:
     """Search the image whose loss gradient points where the weights moved.
 
-    All restarts of all deletions are one batch. Of a deletion's restarts the one with the lowest matching
-    loss is kept: the only choice that an attacker can make. One who does not know how the model was made to
-    forget tries both estimates (`either`) and goes on with the one that matches better so far, mean over deletions:
-    they were all forgotten in one way. With `optimised` labels each start seeks its own, as soft labels beside the
-    images (Zhu et al. 2019, arXiv 1906.08935); the likeliest classes are reported. `target` and `gradient_at` are for
-    updates that are no single gradient (`_target.py`).
+    All restarts of all deletions are one batch. Of a deletion's restarts the one with the lowest
+    matching loss is kept: the only choice that an attacker can make. One who does not know how the
+    model was made to forget tries both estimates (`either`) and goes on with the one that matches
+    better so far, mean over deletions: they were all forgotten in one way. With `optimised` labels
+    each start seeks its own, as soft labels beside the images (Zhu et al. 2019, arXiv 1906.08935);
+    the likeliest classes are reported. `target` and `gradient_at` are for updates that are no
+    single gradient (`_target.py`).
 
     Raises:
         InvalidRequest: labels do not fit the deletions, or a deletion left no trace.
     """
     schedule = SCHEDULES[params.preset]
-    k = observation.forgotten
+    k = view.deletion_size
     sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
-    labels = _labels(observation, params, k)
-    deletions = observation.unlearned.count
+    labels = _choose_labels(view, params, k)
+    deletions = view.unlearned.count
     controls = min(params.controls, deletions)
-    estimates = [aimed(observation, source, params, controls, ctx.generator("random directions")) for source in sources]
-    sought = None if labels is None else torch.cat([labels, labels[:controls]])
-    matching = Matching(estimates, sought, params.arithmetic or schedule.arithmetic, ctx)
-    images, labels, loss, chosen = search(
-        matching,
+    estimates = [
+        build_gradient_target(
+            view, source, params, controls, ctx.make_generator("random directions")
+        )
+        for source in sources
+    ]
+    search_labels = None if labels is None else torch.cat([labels, labels[:controls]])
+    objective = MatchingObjective(
+        estimates, search_labels, params.arithmetic or schedule.arithmetic, ctx
+    )
+    images, labels, loss, source_indices = search_images(
+        objective,
         deletions,
         schedule,
         params.iterations or schedule.iterations,
         params.restarts or schedule.restarts,
-        (k, *observation.original.architecture.input_shape),
+        (k, *view.original.architecture.input_shape),
         ctx,
     )
     return Reconstruction(
         images[:deletions],
         labels[:deletions],
         loss[:deletions],
-        [sources[which] for which in chosen[:deletions].tolist()],
+        [sources[index] for index in source_indices[:deletions].tolist()],
         {"random_direction": images[deletions:]} if controls else {},
-        compares=compared(observation, params),
+        releases_compared=count_releases_compared(view, params),
     )
 
 
-def _labels(observation: Observation, params: FeatureRecoveryParams, k: int) -> Tensor | None:
+def _choose_labels(view: WhiteBoxView, params: FeatureRecoveryParams, k: int) -> Tensor | None:
     """Classes [D, k] to search for; None: with the images."""
     if params.labels == "optimised":
         return None
     if params.labels == "inferred":
-        named = infer_labels(
-            class_scores(observation, params.gradient_from, partial(aimed, aim=params)), observation.named
+        inferred = infer_labels(
+            score_classes(
+                view, params.gradient_from, partial(build_gradient_target, params=params)
+            ),
+            view.num_guesses,
         )
-        return named.repeat(1, -(-k // named.shape[1]))[:, :k]  # as many samples of each class, where that is fewer
-    architecture, given = observation.original.architecture, observation.labels
-    if given is None or given.shape[0] != observation.unlearned.count:
-        raise InvalidRequest("LABELS must hold one row a deletion", f"inputs.{Role.LABELS}")
+        # as many samples of each class, where that is fewer
+        return inferred.repeat(1, -(-k // inferred.shape[1]))[:, :k]
+    architecture, given = view.original.architecture, view.labels
+    if given is None or given.shape[0] != view.unlearned.count:
+        raise InvalidRequest("LABELS must hold one row per deletion", f"inputs.{Role.LABELS}")
     if int(given.max()) >= architecture.num_classes:
-        raise InvalidRequest(f"LABELS go up to {architecture.num_classes - 1}", f"inputs.{Role.LABELS}")
+        raise InvalidRequest(
+            f"LABELS go up to {architecture.num_classes - 1}", f"inputs.{Role.LABELS}"
+        )
     return given

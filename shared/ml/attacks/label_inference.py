@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from functools import partial
 
+from shared.ml.attack_io import LabelGuesses, WhiteBoxView
 from shared.ml.attacks import registry
-from shared.ml.attacks._estimate import Adaptive, GradientFrom, class_scores, infer_labels
-from shared.ml.attacks._target import Aim, Target, aimed, compared
+from shared.ml.attacks._estimate import Adaptive, GradientFrom, infer_labels, score_classes
+from shared.ml.attacks._target import (
+    TargetKind,
+    TargetParams,
+    build_gradient_target,
+    count_releases_compared,
+)
 from shared.ml.context import Context
-from shared.ml.observations import Answers, Observation
 from shared.plugins import Params
 from shared.roles import Role
 
 
 class LabelInferenceParams(Params):
     gradient_from: GradientFrom = "pair"
-    target: Target = "raw"
+    target: TargetKind = "raw"
     adaptive: Adaptive = False
 
 
@@ -24,17 +29,27 @@ class LabelInferenceParams(Params):
     params=LabelInferenceParams,
     needs=(Role.ORIGINAL, Role.UNLEARNED),
     needs_when={
-        "gradient_from": {"base": (Role.BASE, Role.COUNTS), "either": (Role.BASE, Role.COUNTS)},
+        "gradient_from": {
+            "base": (Role.BASE, Role.DELETION_SIZES),
+            "either": (Role.BASE, Role.DELETION_SIZES),
+        },
         "adaptive": {"True": (Role.DEFENSE, Role.PUBLIC)},
     },
-    uses=(Role.COUNTS,),
+    uses=(Role.DELETION_SIZES,),
     produces=(Role.ANSWERS,),
     source="white box rule after Zhao et al. 2020 (iDLG), arXiv 2001.02610",
     access="white_box",
 )
-def run(observation: Observation, params: LabelInferenceParams, ctx: Context) -> Answers:
-    """The classes whose last-layer bias was pushed down most: as many as COUNTS says were forgotten, else 1."""
-    aim = Aim(target=params.target)
-    scores = class_scores(observation, params.gradient_from, partial(aimed, aim=aim))
-    ctx.progress(1, 1)
-    return Answers(infer_labels(scores, observation.named), scores, compares=compared(observation, aim))
+def run(view: WhiteBoxView, params: LabelInferenceParams, ctx: Context) -> LabelGuesses:
+    """The classes whose last-layer bias was pushed down most: as many as DELETION_SIZES says were
+    forgotten, else 1."""
+    target_params = TargetParams(target=params.target)
+    scores = score_classes(
+        view, params.gradient_from, partial(build_gradient_target, params=target_params)
+    )
+    ctx.report_progress(1, 1)
+    return LabelGuesses(
+        infer_labels(scores, view.num_guesses),
+        scores,
+        releases_compared=count_releases_compared(view, target_params),
+    )

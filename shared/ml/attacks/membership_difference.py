@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from shared.ml.attack_io import CandidateView, MembershipScores
 from shared.ml.attacks import registry
-from shared.ml.attacks._log_odds import log_odds
+from shared.ml.attacks._log_odds import compute_log_odds
 from shared.ml.context import Context
-from shared.ml.observations import Candidates, Scores
-from shared.ml.oracles import API
+from shared.ml.oracles import OracleParams
 from shared.roles import Role
 
 
-class MembershipDifferenceParams(API):
+class MembershipDifferenceParams(OracleParams):
     pass
 
 
@@ -24,12 +24,15 @@ class MembershipDifferenceParams(API):
     source="after Chen et al. 2021, arXiv 2005.02205, whose attacker also trains shadow models: this one needs none",
     access="black_box",
 )
-def run(observation: Candidates, params: MembershipDifferenceParams, ctx: Context) -> Scores:  # noqa: ARG001 - the API is asked already
-    """The candidates of whose label the model became less sure: log-odds before the deletion minus those after it."""
-    images, labels = observation.candidates
-    known = {oracle: log_odds(oracle(images), labels) for oracle in dict.fromkeys(observation.before)}
+def run(view: CandidateView, params: MembershipDifferenceParams, ctx: Context) -> MembershipScores:  # noqa: ARG001 - the API is asked already
+    """The candidates of whose label the model became less sure: log-odds before the deletion minus
+    those after it."""
+    images, labels = view.candidates
+    log_odds_before = {
+        oracle: compute_log_odds(oracle(images), labels) for oracle in dict.fromkeys(view.before)
+    }
     scores = []
-    for deletion, (before, after) in enumerate(zip(observation.before, observation.after, strict=True), start=1):
-        scores.append(known[before] - log_odds(after(images), labels))
-        ctx.progress(deletion, observation.deletions)
-    return Scores(torch.stack(scores))
+    for deletion, (before, after) in enumerate(zip(view.before, view.after, strict=True), start=1):
+        scores.append(log_odds_before[before] - compute_log_odds(after(images), labels))
+        ctx.report_progress(deletion, view.deletions)
+    return MembershipScores(torch.stack(scores))

@@ -9,15 +9,15 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.ml.attack_io import CandidateView, MembershipScores
 from shared.ml.attacks import registry
-from shared.ml.attacks._log_odds import log_odds
+from shared.ml.attacks._log_odds import compute_log_odds
 from shared.ml.context import Context
-from shared.ml.observations import Candidates, Scores
-from shared.ml.oracles import API
+from shared.ml.oracles import OracleParams
 from shared.roles import Role
 
 
-class MembershipPopulationParams(API):
+class MembershipPopulationParams(OracleParams):
     tail: Literal["remembered", "erased", "both"] = Field(
         "remembered",
         description="which candidates look forgotten: those the model is surer of than of the public, less sure, or "
@@ -33,32 +33,49 @@ class MembershipPopulationParams(API):
     source="the attack by population data of Ye et al. 2022, arXiv 2111.09679, on log-odds",
     access="black_box",
 )
-def run(observation: Candidates, params: MembershipPopulationParams, ctx: Context) -> Scores:
-    """How far the released model's log-odds of a candidate lie from those of public samples of its class.
+def run(view: CandidateView, params: MembershipPopulationParams, ctx: Context) -> MembershipScores:
+    """How far the released model's log-odds of a candidate lie from those of public samples of its
+    class.
 
     In standard deviations of the class: the normal distribution's tail beyond it is its p-value.
 
     Raises:
         InvalidRequest: fewer than two public samples.
     """
-    if observation.population is None or len(observation.population.labels) < 2:
-        raise InvalidRequest("a population needs two samples at least", f"inputs.{Role.POPULATION}")
+    if view.population is None or len(view.population.labels) < 2:
+        raise InvalidRequest(
+            "POPULATION must hold at least two samples", f"inputs.{Role.POPULATION}"
+        )
     scores = []
-    for deletion, model in enumerate(observation.after, start=1):
-        public = log_odds(model(observation.population.images), observation.population.labels)
-        own = log_odds(model(observation.candidates.images), observation.candidates.labels)
-        scores.append(_beyond(own, observation.candidates.labels, public, observation.population.labels))
-        ctx.progress(deletion, observation.deletions)
-    towards = {"remembered": torch.stack(scores), "erased": -torch.stack(scores), "both": torch.stack(scores).abs()}
-    return Scores(towards[params.tail])
+    for deletion, model in enumerate(view.after, start=1):
+        population_log_odds = compute_log_odds(
+            model(view.population.images), view.population.labels
+        )
+        candidate_log_odds = compute_log_odds(model(view.candidates.images), view.candidates.labels)
+        scores.append(
+            _standardise(
+                candidate_log_odds,
+                view.candidates.labels,
+                population_log_odds,
+                view.population.labels,
+            )
+        )
+        ctx.report_progress(deletion, view.deletions)
+    by_tail = {
+        "remembered": torch.stack(scores),
+        "erased": -torch.stack(scores),
+        "both": torch.stack(scores).abs(),
+    }
+    return MembershipScores(by_tail[params.tail])
 
 
-def _beyond(own: Tensor, labels: Tensor, public: Tensor, public_labels: Tensor) -> Tensor:
-    """Distance to the mean of the class in its standard deviations, [C]; of a class of less than two, of all."""
+def _standardise(own: Tensor, labels: Tensor, public: Tensor, public_labels: Tensor) -> Tensor:
+    """Distance to the mean of the class in its standard deviations, [C]; of a class of less than
+    two, of all."""
     distances = torch.empty_like(own)
     for label in labels.unique().tolist():
-        alike = public[public_labels == label]
-        alike = alike if len(alike) > 1 else public
-        spread = alike.std().clamp_min(1e-12)
-        distances[labels == label] = (own[labels == label] - alike.mean()) / spread
+        same_class = public[public_labels == label]
+        same_class = same_class if len(same_class) > 1 else public
+        spread = same_class.std().clamp_min(1e-12)
+        distances[labels == label] = (own[labels == label] - same_class.mean()) / spread
     return distances

@@ -1,4 +1,5 @@
-"""One column of a table: numbers, names of kinds, or classes; what is unlike the rest is refused by line and column.
+"""One column of a table: numbers, names of kinds, or classes; what is unlike the rest is refused by
+line and column.
 
 Messages never repeat a value: it is someone's.
 """
@@ -50,9 +51,15 @@ class Column:
         words = {"", *missing}
         if (row := self._first(lambda value: value in words)) is not None:
             word = self.values[row]
-            what = f"a value is missing ({word!r} counts as missing)" if word else "a value is missing"
-            way_out = "; or, if it is a value, give the parameter missing without it" if word else ""
-            raise self._refusal(row, f"{what}: fill it in, or leave out the row, or the column (drop){way_out}")
+            what = (
+                f"a value is missing ({word!r} counts as missing)" if word else "a value is missing"
+            )
+            way_out = (
+                "; or, if it is a value, give the parameter missing without it" if word else ""
+            )
+            raise self._refusal(
+                row, f"{what}: fill it in, or leave out the row, or the column (drop){way_out}"
+            )
 
     def names(self, missing: Collection[str]) -> tuple[str, ...]:
         """The values as names of the rows.
@@ -74,7 +81,8 @@ class Column:
         """The column in float64, or None where no value is a number.
 
         Raises:
-            InvalidRequest: some are numbers and some are not, or not in this notation, or it is not clear which.
+            InvalidRequest: some are numbers and some are not, or not in this notation, or it is not
+                clear which.
         """
         by_text = {text: notation.number(text) for text in self._different}
         numerals = {text for text in self._different if notation.is_numeral(text)}
@@ -99,14 +107,21 @@ class Column:
         words = [value not in numerals for value in self.values]
         odd_is_word = sum(words) <= len(words) / 2
         row = self._first(lambda value: (value not in numerals) == odd_is_word)
-        what = "not a number, and most of the column is" if odd_is_word else "a number, and most of the column is not"
-        raise self._refusal(row, f"{what}: correct it, or {_LITERAL} (codes such as 0123 or 5E2 are no numbers)")
+        what = (
+            "not a number, and most of the column is"
+            if odd_is_word
+            else "a number, and most of the column is not"
+        )
+        raise self._refusal(
+            row, f"{what}: correct it, or {_LITERAL} (codes such as 0123 or 5E2 are no numbers)"
+        )
 
     def kinds(self, notation: Notation, literal: bool) -> tuple[str, ...]:
         """The different values, sorted, as numbers where they all are.
 
         Raises:
-            InvalidRequest: more than 64, or, unless they are `literal`, two that people would take for one.
+            InvalidRequest: more than 64, or, unless they are `literal`, two that people would take
+                for one.
         """
         if len(self._different) > MAX_VALUES:
             raise InvalidRequest(
@@ -125,8 +140,9 @@ class Column:
         """The different values of a target, in natural order, or as numbers where they all are.
 
         Raises:
-            InvalidRequest: fewer than 2 or more than 1000; or, unless they are `literal`, some are numbers and some
-                are not, two are one class written in two ways, or they are measurements or names of rows.
+            InvalidRequest: fewer than 2 or more than 1000; or, unless they are `literal`, some are
+                numbers and some are not, two are one class written in two ways, or they are
+                measurements or names of rows.
         """
         count = len(self._different)
         if not literal:
@@ -164,7 +180,12 @@ class Column:
                     )  # fmt: skip
         count, low = len(different), int(different[0])
         whole = bool((different == different.round()).all())
-        numbered = whole and low in (0, 1) and int(different[-1]) - low == count - 1 and count * 5 <= len(numbers)
+        numbered = (
+            whole
+            and low in (0, 1)
+            and int(different[-1]) - low == count - 1
+            and count * 5 <= len(numbers)
+        )
         if not numbered and count > (FEW if whole else HALVES):
             raise InvalidRequest(
                 f"{self._file}: the target {self._told} has {count} different numbers from least to greatest: that "

@@ -1,4 +1,5 @@
-"""Files from the servers of their authors: bounded while they come, and kept only if their digest is the known one."""
+"""Files from the servers of their authors: bounded while they come, and kept only if their digest
+is the known one."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def fetch(url: str, md5: str, folder: Path, name: str) -> Path:
     import pooch  # here, as few jobs download
 
     pooch.get_logger().setLevel("ERROR")  # it would print absolute paths
-    found = pooch.retrieve(url, known_hash=f"md5:{md5}", fname=name, path=folder, downloader=_receive)
+    found = pooch.retrieve(
+        url, known_hash=f"md5:{md5}", fname=name, path=folder, downloader=_receive
+    )
     return Path(found)
 
 

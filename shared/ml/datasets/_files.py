@@ -1,4 +1,5 @@
-"""How data sets read files: those of the data root through `shared.data_files`, never more than was announced.
+"""How data sets read files: those of the data root through `shared.data_files`, never more than was
+announced.
 
 The few that come with the project lie in `files/`, with their licences.
 """
@@ -11,15 +12,16 @@ import io
 import zlib
 from pathlib import Path
 
-from shared.data_files import first_inside as first_inside
-from shared.data_files import inside as inside
+from shared.data_files import find_data_path as find_data_path
+from shared.data_files import resolve_data_path as resolve_data_path
 from shared.data_root import MAX_BYTES as MAX_BYTES
-from shared.data_root import data_root as data_root
+from shared.data_root import get_data_root as get_data_root
 from shared.data_root import open_file as open_file
 from shared.errors import InvalidRequest
 
-_SMALL = 16 << 20  # so much may be unpacked from a file of any size
-_RATIO = 100  # photographs and digits unpack to 1 to 10 times their file, sparse tables to 70, zeros to 1000
+_FREE_BYTES = 16 << 20  # so much may be unpacked from a file of any size
+# photographs and digits unpack to 1 to 10 times their file, sparse tables to 70, zeros to 1000
+_MAX_RATIO = 100
 _BUNDLED = Path(__file__).parent / "files"
 
 
@@ -46,32 +48,32 @@ def read_bundled(name: str, sha256: str) -> io.BytesIO:
     return io.BytesIO(data)
 
 
-def check_unpacked(size: int, packed: int, name: str, field: str) -> None:
+def check_unpacked_size(unpacked_bytes: int, packed_bytes: int, name: str, field: str) -> None:
     """Refuse to unpack so many bytes from so many.
 
     Raises:
         InvalidRequest: above 1 GiB; or above 16 MiB and more than a hundred times the packed size.
     """
-    if size > MAX_BYTES:
+    if unpacked_bytes > MAX_BYTES:
         raise InvalidRequest(f"{name} would unpack to more than 1 GiB", field)
-    if size > max(_SMALL, _RATIO * packed):
+    if unpacked_bytes > max(_FREE_BYTES, _MAX_RATIO * packed_bytes):
         raise InvalidRequest(
-            f"{name} would unpack to more than {_RATIO} times its size, {size >> 20} MiB: store it without compression",
+            f"{name} would unpack to more than {_MAX_RATIO} times its size, {unpacked_bytes >> 20} MiB: store it without compression",
             field,
         )
 
 
-def read_exactly(file: io.BufferedIOBase, size: int) -> bytearray:
+def read_exactly(file: io.BufferedIOBase, byte_count: int) -> bytearray:
     """So many bytes, in small steps: a file that ends before costs no more than it holds.
 
     Raises:
         EOFError: there are fewer.
     """
-    data = bytearray(size)
+    data = bytearray(byte_count)
     view = memoryview(data)
     while view:
         got = file.readinto(view[: 1 << 16])
         if not got:
-            raise EOFError(f"it is cut short: {size - len(view)} of {size} bytes")
+            raise EOFError(f"it is cut short: {byte_count - len(view)} of {byte_count} bytes")
         view = view[got:]
     return data

@@ -12,7 +12,10 @@ _DIGITS = re.compile("([0-9]+)")
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts numbers within names as numbers: 1, 2, 10; a2 before a10."""
     parts = enumerate(_DIGITS.split(name))  # numbers are at odd places
-    return (*(_number_key(part) if place % 2 else (1, 0, part) for place, part in parts), (1, 0, name))
+    return (
+        *(_number_key(part) if place % 2 else (1, 0, part) for place, part in parts),
+        (1, 0, name),
+    )
 
 
 def _number_key(digits: str) -> tuple[int, int, str]:
@@ -21,7 +24,8 @@ def _number_key(digits: str) -> tuple[int, int, str]:
 
 
 def folded(name: str) -> str:
-    """The name without what people overlook: case, Unicode form, and how many blanks stand where."""
+    """The name without what people overlook: case, Unicode form, and how many blanks stand
+    where."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 

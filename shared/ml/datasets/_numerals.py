@@ -1,7 +1,7 @@
 """How numbers are written in a table, and what only looks like one.
 
-A numeral that is not in the stated notation is never guessed at: `1,5` could be one and a half or a code, `0123` a
-number or a postal code, `5E2` five hundred or a room.
+A numeral that is not in the stated notation is never guessed at: `1,5` could be one and a half or a
+code, `0123` a number or a postal code, `5E2` five hundred or a room.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ MAX_NUMBER = 1e15  # beyond, float64 has no room for units
 _SIGN = "[-+\u2212\u2013]?"
 _UNIT = "[%\u2030$\u20ac\u00a3\u00a5]?"
 _GROUPED = f"[0-9]{{1,3}}(?:[.,'\u2019{_SPACES}][0-9]{{3}})+(?:[.,][0-9]+)?"
-_ANY = re.compile(rf"{_SIGN}\s*{_UNIT}\s*{_SIGN}(?:{_GROUPED}|[0-9]*[.,][0-9]+|[1-9][0-9]*[.,]?|0)\s*{_UNIT}")
+_ANY = re.compile(
+    rf"{_SIGN}\s*{_UNIT}\s*{_SIGN}(?:{_GROUPED}|[0-9]*[.,][0-9]+|[1-9][0-9]*[.,]?|0)\s*{_UNIT}"
+)
 
 
 @dataclass(frozen=True)
 class Notation:
-    """The decimal sign and what, if anything, separates thousands. `decimal` None: a point, not stated."""
+    """The decimal sign and what, if anything, separates thousands. `decimal` None: a point, not
+    stated."""
 
     decimal: Decimal | None = None
     thousands: Thousands | None = None
@@ -59,7 +62,8 @@ class Notation:
         return bool(self._pattern.fullmatch(text) or _ANY.fullmatch(text))
 
     def is_ambiguous(self, texts: set[str]) -> bool:
-        """Whether a point may be the decimal sign or stand between thousands: 900 beside 1.234, and nothing says."""
+        """Whether a point may be the decimal sign or stand between thousands: 900 beside 1.234, and
+        nothing says."""
         if self.decimal is not None or self.thousands == ".":
             return False
         grouped = re.compile(r"[-+]?[1-9][0-9]{0,2}(\.[0-9]{3})+")

@@ -1,6 +1,8 @@
-"""Images, rows of a table and labels from arrays of the user's, or what is wrong with them and what to do.
+"""Images, rows of a table and labels from arrays of the user's, or what is wrong with them and what
+to do.
 
-Messages name the array and the index; of values they tell only those that are no data, NaN and infinity.
+Messages name the array and the index; of values they tell only those that are no data, NaN and
+infinity.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shared.compatibility import MAX_FEATURES
 from shared.errors import InvalidRequest
-from shared.fit import MAX_FEATURES
 
 Array = NDArray[Any]
 Channels = Literal["first", "last"]
@@ -26,7 +28,8 @@ def read_images(images: Array, name: str, channels: Channels | None, field: str)
     """Images [N, H, W], [N, C, H, W] or [N, H, W, C] as float32 [N, C, H, W] in [0, 1].
 
     Raises:
-        InvalidRequest: another shape, or one that could be either; neither uint8 nor floats in [0, 1].
+        InvalidRequest: another shape, or one that could be either; neither uint8 nor floats in [0,
+            1].
     """
     ordered = _channels_first(images, name, channels, field)
     if ordered.dtype == np.uint8:
@@ -44,7 +47,10 @@ def read_images(images: Array, name: str, channels: Channels | None, field: str)
             field,
         )
     if 0 < images.max() <= 1 / 255 + ROUNDING:
-        raise InvalidRequest(f"{name}: no float is above 1/255, and white is 1: were they divided by 255 twice?", field)
+        raise InvalidRequest(
+            f"{name}: no float is above 1/255, and white is 1: were they divided by 255 twice?",
+            field,
+        )
     return _in_range(ordered, images, name, field)
 
 
@@ -54,7 +60,11 @@ def read_features(features: Array, name: str, field: str) -> Tensor:
     Raises:
         InvalidRequest: another shape, not floats, or one is missing or out of range.
     """
-    if features.ndim != 2 or features.dtype.kind != "f" or not 1 <= features.shape[1] <= MAX_FEATURES:
+    if (
+        features.ndim != 2
+        or features.dtype.kind != "f"
+        or not 1 <= features.shape[1] <= MAX_FEATURES
+    ):
         raise InvalidRequest(
             f"{name} must be floats [N, F], F at most {MAX_FEATURES}; got {features.dtype} {list(features.shape)}",
             field,
@@ -62,7 +72,8 @@ def read_features(features: Array, name: str, field: str) -> Tensor:
     _require_enough(features, name, field)
     for row, column in np.argwhere(np.isnan(features))[:1]:
         raise InvalidRequest(
-            f"{name}: row {row}, column {column} (from 0) is missing (NaN): fill it in, or leave out the row", field
+            f"{name}: row {row}, column {column} (from 0) is missing (NaN): fill it in, or leave out the row",
+            field,
         )
     return _in_range(features[:, :, None, None], features, name, field)
 
@@ -75,7 +86,9 @@ def _require_enough(array: Array, name: str, field: str) -> None:
 def _channels_first(images: Array, name: str, channels: Channels | None, field: str) -> Array:
     shape = list(images.shape)
     if images.ndim not in (3, 4) or 0 in shape[1:]:
-        raise InvalidRequest(f"{name} must be [N, H, W], [N, C, H, W] or [N, H, W, C]; got {shape}", field)
+        raise InvalidRequest(
+            f"{name} must be [N, H, W], [N, C, H, W] or [N, H, W, C]; got {shape}", field
+        )
     _require_enough(images, name, field)
     if images.ndim == 3:
         return images[:, None]
@@ -84,7 +97,8 @@ def _channels_first(images: Array, name: str, channels: Channels | None, field: 
         return images  # rows of a table, as they are kept
     if channels is None and first and last:
         raise InvalidRequest(
-            f"{name} is {shape}: the channels may be first or last; give the parameter channels", field
+            f"{name} is {shape}: the channels may be first or last; give the parameter channels",
+            field,
         )
     if (channels or ("first" if first else "last")) == "first" and first:
         return images
@@ -92,7 +106,8 @@ def _channels_first(images: Array, name: str, channels: Channels | None, field: 
         return images.transpose(0, 3, 1, 2)
     what = ": composite the fourth, alpha, on a background" if 4 in (shape[1], shape[3]) else ""
     raise InvalidRequest(
-        f"{name} must have 1 or 3 channels, C 1 or 3 in [N, C, H, W] or [N, H, W, C]; got {shape}{what}", field
+        f"{name} must have 1 or 3 channels, C 1 or 3 in [N, C, H, W] or [N, H, W, C]; got {shape}{what}",
+        field,
     )
 
 
@@ -105,7 +120,8 @@ def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
     value = float(given[index])
     finite = given[np.isfinite(given)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    way_out, told = "scale to [0, 1]", "above 1" if value > 1 else "below 0"  # a finite value is someone's
+    # a finite value is someone's
+    way_out, told = "scale to [0, 1]", "above 1" if value > 1 else "below 0"
     if not np.isfinite(value):
         way_out, told = "fill it in, or leave the sample out", f"{value:g}"
     elif low >= 0 and 1.5 < high <= 255:
@@ -113,9 +129,12 @@ def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
     elif -1 - ROUNDING <= low < 0 and high <= 1 + ROUNDING:
         way_out = "(x + 1) / 2, if they are scaled to [-1, 1]"
     elif low < 0:
-        way_out = "undo the normalisation (x * std + mean): the service measures mean and std itself"
+        way_out = (
+            "undo the normalisation (x * std + mean): the service measures mean and std itself"
+        )
     raise InvalidRequest(
-        f"{name}{[int(i) for i in index]} is {told}: floats must be finite and in [0, 1]; {way_out}", field
+        f"{name}{[int(i) for i in index]} is {told}: floats must be finite and in [0, 1]; {way_out}",
+        field,
     )
 
 
@@ -128,15 +147,23 @@ def read_labels(labels: Array, name: str, count: int, field: str) -> Array:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     elif labels.ndim == 2 and len(labels) == count:
-        raise InvalidRequest(f"{name} must be [N], got {list(labels.shape)}: if it is one-hot, {name}.argmax(1)", field)
+        raise InvalidRequest(
+            f"{name} must be [N], got {list(labels.shape)}: if it is one-hot, {name}.argmax(1)",
+            field,
+        )
     if labels.ndim != 1 or len(labels) != count:
-        raise InvalidRequest(f"{name} must be [N], one an image ({count}), got {list(labels.shape)}", field)
+        raise InvalidRequest(
+            f"{name} must be [N], one an image ({count}), got {list(labels.shape)}", field
+        )
     if labels.dtype.kind not in "iu":
         raise InvalidRequest(
-            f"{name} must be whole numbers, got {labels.dtype}: {name}.astype(int), if they are classes", field
+            f"{name} must be whole numbers, got {labels.dtype}: {name}.astype(int), if they are classes",
+            field,
         )
     if labels.dtype == np.uint64 and labels.max() > np.iinfo(np.int64).max:
-        raise InvalidRequest(f"{name}[{int(labels.argmax())}] is beyond 2**63 - 1: number the classes from 0", field)
+        raise InvalidRequest(
+            f"{name}[{int(labels.argmax())}] is beyond 2**63 - 1: number the classes from 0", field
+        )
     labels = labels.astype(np.int64)
     if labels.min() < 0:
         raise InvalidRequest(
@@ -147,16 +174,21 @@ def read_labels(labels: Array, name: str, count: int, field: str) -> Array:
 
 
 def find_classes(labels: Array, name: str, field: str) -> Array:
-    """The different labels, sorted: each is a class, numbered by its place here, and none is made up in between.
+    """The different labels, sorted: each is a class, numbered by its place here, and none is made
+    up in between.
 
     Raises:
         InvalidRequest: fewer than 2, more than 1000, or hardly any comes twice.
     """
     classes: Array = np.unique(labels)
     if len(classes) < 2:
-        raise InvalidRequest(f"{name} holds one class only: put samples of at least two into the file", field)
+        raise InvalidRequest(
+            f"{name} holds one class only: put samples of at least two into the file", field
+        )
     if len(classes) > MAX_CLASSES:
-        raise InvalidRequest(f"{name} holds {len(classes)} classes, at most {MAX_CLASSES} are taken", field)
+        raise InvalidRequest(
+            f"{name} holds {len(classes)} classes, at most {MAX_CLASSES} are taken", field
+        )
     if len(classes) > len(labels) / 2 and len(classes) > 20:
         raise InvalidRequest(
             f"{name} holds {len(classes)} different values for {len(labels)} samples: that looks like a measurement or "

@@ -14,35 +14,44 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shared.choices import data_file
 from shared.data_files import DataRoot
 from shared.errors import InvalidRequest
 from shared.ml.datasets import _downloads as downloads
-from shared.ml.datasets._arrays import read_npz
-from shared.ml.datasets._files import data_root, first_inside, inside, open_file, read_exactly
+from shared.ml.datasets._array_files import read_npz
+from shared.ml.datasets._files import (
+    find_data_path,
+    get_data_root,
+    open_file,
+    read_exactly,
+    resolve_data_path,
+)
 from shared.ml.samples import Samples, Split
+from shared.plugin_ref import data_file_field
 from shared.plugins import Params
 
 FIELD = "params.dataset"
-MAX_FILE = 256 << 20  # STL-10's largest has 211 MiB
-Bytes = NDArray[np.uint8]
+MAX_FILE_BYTES = 256 << 20  # STL-10's largest has 211 MiB
+ByteArray = NDArray[np.uint8]
 
 
-def looked_for(key: str, folder: str) -> tuple[str, ...]:
+def list_default_paths(key: str, folder: str) -> tuple[str, ...]:
     """Where in the data root such a data set may lie, the first that is there counts."""
     return f"{key}.npz", key, folder
 
 
 class PhotographsParams(Params):
-    path: Annotated[str | None, data_file()] = Field(
+    path: Annotated[str | None, data_file_field()] = Field(
         None, min_length=1, max_length=500,
         description="an .npz (x_train, y_train, x_test, y_test), or the folder of the .bin files, inside the data root",
     )  # fmt: skip
-    download: bool = Field(True, description="whether to ask the authors' server when no file is found here")
+    download: bool = Field(
+        True, description="whether to ask the authors' server when no file is found here"
+    )
 
 
 class Photographs(ABC):
-    """A data set that messages call `title`; `key`.npz, `key`/ or `folder`/ are looked for in the data root."""
+    """A data set that messages call `title`; `key`.npz, `key`/ or `folder`/ are looked for in the
+    data root."""
 
     title: ClassVar[str]
     key: ClassVar[str]
@@ -57,7 +66,7 @@ class Photographs(ABC):
         self.params = params
 
     @abstractmethod
-    def from_folder(self, folder: Path, split: Split) -> tuple[Bytes, Bytes]:
+    def read_folder(self, folder: Path, split: Split) -> tuple[ByteArray, ByteArray]:
         """Images uint8 [N, C, H, W] and labels [N] of the files of a split."""
 
     def load(self, split: Split) -> Samples:
@@ -66,9 +75,15 @@ class Photographs(ABC):
         Raises:
             InvalidRequest: there is none to be had, or its arrays are not what they should be.
         """
-        found = self._where()
-        images, labels = self.from_folder(found, split) if found.is_dir() else self._from_npz(found, split)
-        if images.shape[1:] != self.input_shape or labels.shape != images.shape[:1] or not len(labels):
+        source = self._locate()
+        images, labels = (
+            self.read_folder(source, split) if source.is_dir() else self._read_npz(source, split)
+        )
+        if (
+            images.shape[1:] != self.input_shape
+            or labels.shape != images.shape[:1]
+            or not len(labels)
+        ):
             raise InvalidRequest(
                 f"{self.title}: images must be [N, {', '.join(map(str, self.input_shape))}] and labels [N], "
                 f"got {list(images.shape)} and {list(labels.shape)}",
@@ -79,36 +94,44 @@ class Photographs(ABC):
         pixels = torch.from_numpy(np.ascontiguousarray(images)).float().div_(255)
         return Samples(pixels, torch.from_numpy(labels.astype(np.int64)))
 
-    def _where(self) -> Path:
+    def _locate(self) -> Path:
         if self.params.path is not None:
-            given = inside(self.params.path, f"{FIELD}.params.path")
-            if given.is_dir() and not self._complete(given):
-                raise InvalidRequest(f"{self.params.path!r} lacks some of {self._wanted()}", f"{FIELD}.params.path")
+            given = resolve_data_path(self.params.path, f"{FIELD}.params.path")
+            if given.is_dir() and not self._is_complete(given):
+                raise InvalidRequest(
+                    f"{self.params.path!r} lacks some of {self._list_files()}",
+                    f"{FIELD}.params.path",
+                )
             return given
-        found = first_inside(looked_for(self.key, self.folder), FIELD, lambda p: p.is_file() or self._complete(p))
-        return found or self._downloaded(data_root())
+        existing = find_data_path(
+            list_default_paths(self.key, self.folder),
+            FIELD,
+            lambda p: p.is_file() or self._is_complete(p),
+        )
+        return existing or self._download(get_data_root())
 
-    def _complete(self, folder: Path) -> bool:
+    def _is_complete(self, folder: Path) -> bool:
         return all((folder / name).is_file() for names in self.files.values() for name in names)
 
-    def _wanted(self) -> str:
+    def _list_files(self) -> str:
         return ", ".join(name for names in self.files.values() for name in names)
 
-    def _downloaded(self, root: Path) -> Path:
-        """`folder`, unpacked elsewhere and then moved, so that nobody reads half of it. Its name ends in what
-        identifies it: what was checked when it came has not changed since."""
-        if (there := self._earlier_download(root)) is not None:
-            return there
+    def _download(self, root: Path) -> Path:
+        """`folder`, unpacked elsewhere and then moved, so that nobody reads half of it. Its name
+        ends in what identifies it: what was checked when it came has not changed since."""
+        if (earlier := self._find_download(root)) is not None:
+            return earlier
         if self.params.download:
-            with suppress(OSError, ValueError):  # whatever it was, what can be done about it stands below
+            # whatever it was, what can be done about it stands below
+            with suppress(OSError, ValueError):
                 root.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking") as scratch:
                     self._download(root / downloads.FOLDER, Path(scratch))
-        if (there := self._earlier_download(root)) is not None:
-            return there
+        if (earlier := self._find_download(root)) is not None:
+            return earlier
         raise InvalidRequest(
             f"{self.title} is not on this worker and could not be downloaded: put {self.key}.npz (x_train, y_train, "
-            f"x_test, y_test) or {self.folder}/ with {self._wanted()} (from {self.url}; pickled versions are not read) "
+            f"x_test, y_test) or {self.folder}/ with {self._list_files()} (from {self.url}; pickled versions are not read) "
             "under PALIMPSEST_DATA_ROOT",
             FIELD,
         )
@@ -116,21 +139,24 @@ class Photographs(ABC):
     def _download(self, kept: Path, scratch: Path) -> None:
         archive = downloads.fetch(self.url, self.md5, scratch, "archive.tar.gz")
         wanted = [f"{self.folder}/{name}" for names in self.files.values() for name in names]
-        downloads.unpack(archive, wanted, scratch / self.folder, MAX_FILE)
-        sha256 = DataRoot(scratch).identify(self.folder, FIELD)
+        downloads.unpack(archive, wanted, scratch / self.folder, MAX_FILE_BYTES)
+        sha256 = DataRoot(scratch).compute_digest(self.folder, FIELD)
         kept.mkdir(exist_ok=True)
         (scratch / self.folder).rename(kept / f"{self.folder}-{sha256}")
 
-    def _earlier_download(self, root: Path) -> Path | None:
+    def _find_download(self, root: Path) -> Path | None:
         for folder in sorted((root / downloads.FOLDER).glob(f"{self.folder}-*")):
             name = f"{downloads.FOLDER}/{folder.name}"
-            if folder.name != f"{self.folder}-{DataRoot(root).identify(name, FIELD)}":
-                raise InvalidRequest(f"{name!r} in the data root has changed since it was downloaded: remove it", FIELD)
-            if self._complete(folder):
+            if folder.name != f"{self.folder}-{DataRoot(root).compute_digest(name, FIELD)}":
+                raise InvalidRequest(
+                    f"{name!r} in the data root has changed since it was downloaded: remove it",
+                    FIELD,
+                )
+            if self._is_complete(folder):
                 return folder
         return None
 
-    def _from_npz(self, path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _read_npz(self, path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
         """Keras' names and order: x [N, H, W, C]; [N, C, H, W] is taken too. y is [N] or [N, 1]."""
         arrays = read_npz(path, FIELD, lambda _: (f"x_{split}", f"y_{split}"))
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
@@ -144,17 +170,22 @@ class Photographs(ABC):
         return images, labels[:, 0] if labels.shape[1:] == (1,) else labels
 
 
-def records(path: Path, size: int, title: str) -> Bytes:
+def read_records(path: Path, record_bytes: int, title: str) -> ByteArray:
     """A file of records of `size` bytes each, [N, size].
 
     Raises:
         InvalidRequest: it cannot be read, is empty, cut short, or above 256 MiB.
     """
     try:
-        with open_file(path, FIELD, max_bytes=MAX_FILE, name=f"{path.parent.name}/{path.name}") as file:
+        with open_file(
+            path, FIELD, max_bytes=MAX_FILE_BYTES, name=f"{path.parent.name}/{path.name}"
+        ) as file:
             length = os.fstat(file.fileno()).st_size
-            if not length or length % size:
-                raise InvalidRequest(f"{title}: {path.name} has {length} bytes, not a multiple of {size}", FIELD)
-            return np.frombuffer(read_exactly(file, length), np.uint8).reshape(-1, size)
+            if not length or length % record_bytes:
+                raise InvalidRequest(
+                    f"{title}: {path.name} has {length} bytes, not a multiple of {record_bytes}",
+                    FIELD,
+                )
+            return np.frombuffer(read_exactly(file, length), np.uint8).reshape(-1, record_bytes)
     except (OSError, EOFError) as error:
         raise InvalidRequest(f"{title}: {path.name} cannot be read: {error}", FIELD) from error

@@ -39,8 +39,8 @@ def read_picture(
         background: the colour that transparent parts are laid on, as #rrggbb.
 
     Raises:
-        InvalidRequest: it cannot be read, has more than one frame or more than 8 bits a channel, is too large, or is
-            transparent and there is no background.
+        InvalidRequest: it cannot be read, has more than one frame or more than 8 bits a channel, is
+            too large, or is transparent and there is no background.
     """
 
     def refuse(why: str) -> InvalidRequest:
@@ -54,9 +54,13 @@ def read_picture(
             if opened.width * opened.height > MAX_PIXELS:
                 raise refuse(f"has {opened.width} x {opened.height} pixels: above {MAX_PIXELS:,}")
             if opened.mode not in MODES:
-                raise refuse(f"is of mode {opened.mode}: only 8 bits a channel are read; convert it")
+                raise refuse(
+                    f"is of mode {opened.mode}: only 8 bits a channel are read; convert it"
+                )
             if (frames := getattr(opened, "n_frames", 1)) > 1:
-                raise refuse(f"holds {frames} pictures: keep the one that is meant, as a file of its own")
+                raise refuse(
+                    f"holds {frames} pictures: keep the one that is meant, as a file of its own"
+                )
             side = min(opened.size)
             left, top = (opened.width - side) // 2, (opened.height - side) // 2
             how = _UPRIGHT.get(_orientation(opened))
@@ -65,10 +69,14 @@ def read_picture(
             if opened.mode in WITH_ALPHA or "transparency" in opened.info:
                 square = _on_background(square, background)
                 if square is None:
-                    raise refuse("is transparent in part: say what is behind it with the parameter background")
+                    raise refuse(
+                        "is transparent in part: say what is behind it with the parameter background"
+                    )
             if how is not None:
                 square = square.transpose(how)
-            small = square.convert("L" if grey else "RGB").resize((size, size), Image.Resampling.BILINEAR)
+            small = square.convert("L" if grey else "RGB").resize(
+                (size, size), Image.Resampling.BILINEAR
+            )
     except InvalidRequest:
         raise
     except UnidentifiedImageError as error:
@@ -76,12 +84,15 @@ def read_picture(
             "cannot be read as a picture: it is no PNG, JPEG, WebP, BMP or PPM; convert it, or leave it out"
         ) from error
     except Exception as error:  # whatever a decoder makes of hostile bytes, the file must be named
-        raise refuse(f"cannot be read as a picture: {str(error)[:200]}; save it again, or leave it out") from error
+        raise refuse(
+            f"cannot be read as a picture: {str(error)[:200]}; save it again, or leave it out"
+        ) from error
     return np.asarray(small).reshape(size, size, -1).transpose(2, 0, 1)
 
 
 def _orientation(picture: Image.Image) -> int:
-    """How a camera was held; 1, upright, where it does not say. What else EXIF says, and how badly, is no matter."""
+    """How a camera was held; 1, upright, where it does not say. What else EXIF says, and how badly,
+    is no matter."""
     try:
         return int(picture.getexif().get(ORIENTATION, 1))
     except Exception:  # whatever a reader makes of hostile bytes

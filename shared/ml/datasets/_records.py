@@ -1,8 +1,8 @@
 """Records that deletions name: rows of a file, values of its id column, files of a folder.
 
-A record that may be forgotten must be in the pool, where no base model has seen it, and in the training set. So a data
-set is told which (`deletable_rows` and so on), moves them out of the test split and to places of the pool, and every
-training set that is drawn from it begins with them.
+A record that may be forgotten must be in the pool, where no base model has seen it, and in the
+training set. So a data set is told which (`deletable_rows` and so on), moves them out of the test
+split and to places of the pool, and every training set that is drawn from it begins with them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.forget_sets import MAX_NAME, MAX_RECORDS, Kind
-from shared.ml.datasets._measured import Measured
-from shared.ml.splits import pretraining_and_pool
+from shared.ml.datasets._statistics import ComputedStatistics
+from shared.ml.splits import split_pretraining_and_pool
 from shared.plugins import Params
 
 _ABOUT = "that deletions name, in every training set; an audit takes them from forget"
@@ -30,23 +30,30 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 class DeletableRows(Params):
     """Of data sets whose samples are rows."""
 
-    deletable_rows: list[Row] = Field([], max_length=MAX_RECORDS, description=f"rows, from 0, {_ABOUT}")
+    deletable_rows: list[Row] = Field(
+        [], max_length=MAX_RECORDS, description=f"rows, from 0, {_ABOUT}"
+    )
 
 
 class DeletableIds(Params):
     """Of data sets with a column that names the rows."""
 
-    deletable_ids: list[Name] = Field([], max_length=MAX_RECORDS, description=f"values of the column id {_ABOUT}")
+    deletable_ids: list[Name] = Field(
+        [], max_length=MAX_RECORDS, description=f"values of the column id {_ABOUT}"
+    )
 
 
 class DeletableFiles(Params):
     """Of data sets whose samples are files."""
 
-    deletable_files: list[Name] = Field([], max_length=MAX_RECORDS, description=f"files below path {_ABOUT}")
+    deletable_files: list[Name] = Field(
+        [], max_length=MAX_RECORDS, description=f"files below path {_ABOUT}"
+    )
 
 
-class Recorded(Measured):
-    """Base of data sets whose records have names. Records are numbered as the file or folder has them, from 0."""
+class Recorded(ComputedStatistics):
+    """Base of data sets whose records have names. Records are numbered as the file or folder has
+    them, from 0."""
 
     params: Params
 
@@ -121,7 +128,10 @@ class Recorded(Measured):
         _require_there(int(wanted.max()), total, "params.dataset.params.deletable_rows")
         moved = wanted[~torch.isin(wanted, splits["train"])]
         train = torch.cat([splits["train"], moved]).sort().values
-        pool, places = pretraining_and_pool(len(train))[1], torch.isin(train, wanted).nonzero().flatten()
+        pool, places = (
+            split_pretraining_and_pool(len(train))[1],
+            torch.isin(train, wanted).nonzero().flatten(),
+        )
         outside, free = places[~torch.isin(places, pool)], pool[~torch.isin(pool, places)]
         if len(outside) > len(free):
             raise InvalidRequest(
@@ -136,4 +146,6 @@ class Recorded(Measured):
 
 def _require_there(number: int, records: int, field: str) -> None:
     if number >= records:
-        raise InvalidRequest(f"there is no row {number}: the data set has {records}, counted from 0", field)
+        raise InvalidRequest(
+            f"there is no row {number}: the data set has {records}, counted from 0", field
+        )

@@ -15,30 +15,32 @@ from typing import BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
-from shared.data_root import why
+from shared.compatibility import MAX_FEATURES
+from shared.data_root import describe_os_error
 from shared.errors import InvalidRequest
-from shared.fit import MAX_FEATURES
 from shared.ml.datasets._columns import MISSING, Column
 from shared.ml.datasets._files import open_file
 from shared.ml.datasets._numerals import Notation
 from shared.ml.datasets._records import Recorded
 from shared.ml.samples import Samples, Split
-from shared.ml.splits import train_and_test
+from shared.ml.splits import split_train_and_test
 
 MAX_BYTES = 16 << 20  # read anew by each job: in 3 s, with 0.6 GB
 PLAIN = Notation()
 
 
 class Table(NamedTuple):
-    """A table as read: `columns[name][row]` is text, `lines[row]` the line of the file that the row ended on."""
+    """A table as read: `columns[name][row]` is text, `lines[row]` the line of the file that the row
+    ended on."""
 
     columns: Mapping[str, Sequence[str]]
     lines: Sequence[int]
     name: str = "the table"  # what messages call it
 
 
-class Encoded(NamedTuple):
-    """`samples` with images float32 [N, F, 1, 1] in [0, 1], and what the features and classes are called."""
+class EncodedTable(NamedTuple):
+    """`samples` with images float32 [N, F, 1, 1] in [0, 1], and what the features and classes are
+    called."""
 
     samples: Samples
     features: tuple[str, ...]
@@ -50,7 +52,8 @@ def read_csv(path: Path, field: str, delimiter: str = ",") -> Table:
     """The table of a UTF-8 file of the data root whose first line names the columns.
 
     Raises:
-        InvalidRequest: above 16 MiB, no such file, a line of another length than the first, or no line of names.
+        InvalidRequest: above 16 MiB, no such file, a line of another length than the first, or no
+            line of names.
     """
     with open_file(path, field, max_bytes=MAX_BYTES) as raw:
         return parse_csv(raw, path.name, field, delimiter)
@@ -61,13 +64,17 @@ def parse_csv(raw: BinaryIO, name: str, field: str, delimiter: str = ",") -> Tab
     try:
         data = raw.read()
     except OSError as error:
-        raise InvalidRequest(f"{name} cannot be read: {why(error)}", field) from error
+        raise InvalidRequest(f"{name} cannot be read: {describe_os_error(error)}", field) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidRequest(f"{name}: line {line} is not UTF-8 text: save the file in UTF-8", field) from error
-    rows = _rows(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), name, field)
+        raise InvalidRequest(
+            f"{name}: line {line} is not UTF-8 text: save the file in UTF-8", field
+        ) from error
+    rows = _read_rows(
+        csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), name, field
+    )
     _, names = next(rows, (1, []))
     _require_names(names, name, field)
     lines, read = [], []
@@ -85,15 +92,20 @@ def parse_csv(raw: BinaryIO, name: str, field: str, delimiter: str = ",") -> Tab
 
 
 def _require_names(names: Sequence[str], file: str, field: str) -> None:
-    """Each column has a name of its own; what the first line holds may be data, so messages do not repeat it.
+    """Each column has a name of its own; what the first line holds may be data, so messages do not
+    repeat it.
 
     Raises:
         InvalidRequest: a name is empty, or comes twice, or all are numbers (but for 0, 1, 2, ...).
     """
     if not names:
         raise InvalidRequest(f"{file} is empty: the first line must name the columns", field)
-    if [*names] != [str(place) for place in range(len(names))] and all(PLAIN.is_numeral(name) for name in names):
-        raise InvalidRequest(f"{file}: the first line must name the columns, and holds only numbers: add one", field)
+    if [*names] != [str(place) for place in range(len(names))] and all(
+        PLAIN.is_numeral(name) for name in names
+    ):
+        raise InvalidRequest(
+            f"{file}: the first line must name the columns, and holds only numbers: add one", field
+        )
     places: dict[str, int] = {}
     for place, name in enumerate(names, start=1):
         if not name:
@@ -109,8 +121,11 @@ def _require_names(names: Sequence[str], file: str, field: str) -> None:
             )
 
 
-def _rows(reader: Iterator[list[str]], name: str, field: str) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each row ended, and its values without blanks around; empty lines are left out."""
+def _read_rows(
+    reader: Iterator[list[str]], name: str, field: str
+) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each row ended, and its values without blanks around; empty lines are left
+    out."""
     line = 0
     try:
         for row in reader:
@@ -123,30 +138,35 @@ def _rows(reader: Iterator[list[str]], name: str, field: str) -> Iterator[tuple[
         ) from error
 
 
-def encode(
+def encode_table(
     table: Table,
     target: str,
     field: str,
     categorical: Collection[str] = (),
     notation: Notation = PLAIN,
     missing: Collection[str] = MISSING,
-) -> Encoded:
-    """Every column of numbers scaled from its least to its greatest value to [0, 1], every other one-hot.
+) -> EncodedTable:
+    """Every column of numbers scaled from its least to its greatest value to [0, 1], every other
+    one-hot.
 
-    Features are in the order of the columns, those of one column in the order of its sorted values; classes are
-    the sorted values of `target`.
+    Features are in the order of the columns, those of one column in the order of its sorted values;
+    classes are the sorted values of `target`.
 
     Args:
-        categorical: columns whose values are names, taken as they are written, though they may look like numbers.
+        categorical: columns whose values are names, taken as they are written, though they may look
+            like numbers.
         missing: values, beside the empty one, that say that there is none.
 
     Raises:
-        InvalidRequest: a value is missing or is not like the others of its column (names line and column), a column
-            that is not numbers has more than 64 values, there are fewer than ten rows or two classes, the target is
-            a measurement, or there are more than 512 features or 1000 classes.
+        InvalidRequest: a value is missing or is not like the others of its column (names line and
+            column), a column that is not numbers has more than 64 values, there are fewer than ten
+            rows or two classes, the target is a measurement, or there are more than 512 features or
+            1000 classes.
     """
     if len(table.lines) < 10:
-        raise InvalidRequest(f"{table.name}: a table needs at least ten rows, this one has {len(table.lines)}", field)
+        raise InvalidRequest(
+            f"{table.name}: a table needs at least ten rows, this one has {len(table.lines)}", field
+        )
     columns = {name: Column(table, name, field) for name in table.columns}
     for column in columns.values():
         column.require_complete(missing)
@@ -163,9 +183,11 @@ def encode(
             features.append((numbers - low) / (high - low).clamp_min(1e-30))
             names.append(name)
             continue
-        kinds = column.kinds(notation, name in literal)
-        features += [torch.tensor([float(value == kind) for value in column.values]) for kind in kinds]
-        names += [f"{name} = {kind}" for kind in kinds]
+        categories = column.kinds(notation, name in literal)
+        features += [
+            torch.tensor([float(value == kind) for value in column.values]) for kind in categories
+        ]
+        names += [f"{name} = {kind}" for kind in categories]
         if len(names) > MAX_FEATURES:
             break
     if not 1 <= len(names) <= MAX_FEATURES:
@@ -175,19 +197,19 @@ def encode(
             field,
         )
     images = torch.stack(features, 1).float()[:, :, None, None]
-    places = {value: place for place, value in enumerate(classes)}
-    labels = torch.tensor([places[value] for value in table.columns[target]])
-    return Encoded(Samples(images, labels), tuple(names), classes)
+    class_indices = {value: place for place, value in enumerate(classes)}
+    labels = torch.tensor([class_indices[value] for value in table.columns[target]])
+    return EncodedTable(Samples(images, labels), tuple(names), classes)
 
 
-class Tabular(Recorded):
+class TableDataset(Recorded):
     """A data set that is one encoded table, read when first asked for."""
 
-    def __init__(self, name: str, read: Callable[[], Encoded]) -> None:
+    def __init__(self, name: str, read: Callable[[], EncodedTable]) -> None:
         self._name, self._read = name, read
 
     @cached_property
-    def encoded(self) -> Encoded:
+    def encoded(self) -> EncodedTable:
         return self._read()
 
     @property
@@ -213,7 +235,9 @@ class Tabular(Recorded):
 
     @cached_property
     def _rows(self) -> dict[str, Tensor]:
-        return self._arranged(train_and_test(self.encoded.samples.labels, f"{self._name} test"))
+        return self._arranged(
+            split_train_and_test(self.encoded.samples.labels, f"{self._name} test")
+        )
 
     @property
     def origins(self) -> Tensor:

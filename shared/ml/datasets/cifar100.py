@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from shared.ml.datasets import registry
-from shared.ml.datasets._photographs import Bytes, Photographs, PhotographsParams, looked_for, records
+from shared.ml.datasets._photographs import (
+    ByteArray,
+    Photographs,
+    PhotographsParams,
+    list_default_paths,
+    read_records,
+)
 from shared.ml.samples import Split
 
 
@@ -17,12 +23,13 @@ class CIFAR100Params(PhotographsParams):
     "cifar100",
     params=CIFAR100Params,
     source="Krizhevsky 2009, Learning multiple layers of features from tiny images",
-    data_files=looked_for("cifar100", "cifar-100-binary"),
+    data_files=list_default_paths("cifar100", "cifar-100-binary"),
     input_shape=(3, 32, 32),
     num_classes=100,
 )
 class CIFAR100(Photographs):
-    """Photographs of things and animals, 32 x 32 colour, a hundred (fine) classes: 50,000 to train, 10,000 to test."""
+    """Photographs of things and animals, 32 x 32 colour, a hundred (fine) classes: 50,000 to train,
+    10,000 to test."""
 
     title = "CIFAR-100"
     key = "cifar100"
@@ -35,8 +42,8 @@ class CIFAR100(Photographs):
     mean = (0.50707516, 0.48654887, 0.44091784)
     std = (0.26733429, 0.25643846, 0.27615047)
 
-    def from_folder(self, folder: Path, split: Split) -> tuple[Bytes, Bytes]:
+    def read_folder(self, folder: Path, split: Split) -> tuple[ByteArray, ByteArray]:
         """Records of a coarse label, a fine one and 3 x 32 x 32 bytes."""
         (name,) = self.files[split]
-        all_of = records(folder / name, 2 + 3072, self.title)
-        return all_of[:, 2:].reshape(-1, 3, 32, 32), all_of[:, 1]
+        file_records = read_records(folder / name, 2 + 3072, self.title)
+        return file_records[:, 2:].reshape(-1, 3, 32, 32), file_records[:, 1]

@@ -7,15 +7,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.forget_sets import Kind
 from shared.ml.datasets import registry
 from shared.ml.datasets._columns import MISSING, Column
-from shared.ml.datasets._files import inside
+from shared.ml.datasets._files import resolve_data_path
 from shared.ml.datasets._numerals import Decimal, Notation, Thousands
 from shared.ml.datasets._records import DeletableIds, DeletableRows
-from shared.ml.datasets._tables import PLAIN, Encoded, Table, Tabular, encode, read_csv
+from shared.ml.datasets._tables import (
+    PLAIN,
+    EncodedTable,
+    Table,
+    TableDataset,
+    encode_table,
+    read_csv,
+)
+from shared.plugin_ref import data_file_field
 
 FIELD = "params.dataset.params"
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -23,20 +30,29 @@ Columns = Annotated[list[ColumnName], Field(max_length=512)]
 
 
 class CSVParams(DeletableRows, DeletableIds):
-    path: Annotated[str, data_file()] = Field(
-        min_length=1, max_length=500, description="the .csv file, inside the data root; at most 16 MiB"
+    path: Annotated[str, data_file_field()] = Field(
+        min_length=1,
+        max_length=500,
+        description="the .csv file, inside the data root; at most 16 MiB",
     )
     target: ColumnName = Field(description="the column that holds the class")
     categorical: Columns = Field(
-        [], description="columns whose values are names, though some or all look like numbers: one-hot, as written"
+        [],
+        description="columns whose values are names, though some or all look like numbers: one-hot, as written",
     )
-    id: ColumnName | None = Field(None, description="a column that names the rows, so that deletions can; no feature")
+    id: ColumnName | None = Field(
+        None, description="a column that names the rows, so that deletions can; no feature"
+    )
     drop: Columns = Field([], description="columns to leave out, as a number that names the person")
-    delimiter: Literal[",", ";", "\t", "|"] = Field(",", description="what separates the values of a line")
+    delimiter: Literal[",", ";", "\t", "|"] = Field(
+        ",", description="what separates the values of a line"
+    )
     decimal: Decimal | None = Field(
         None, description="decimal sign; if left out a point, and what is unclear is refused"
     )
-    thousands: Thousands | None = Field(None, description="what separates thousands, such as ',' in 1,234.5")
+    thousands: Thousands | None = Field(
+        None, description="what separates thousands, such as ',' in 1,234.5"
+    )
     missing: list[Annotated[str, Field(max_length=40)]] = Field(
         [*MISSING],
         max_length=100,
@@ -45,23 +61,26 @@ class CSVParams(DeletableRows, DeletableIds):
 
 
 @registry.register("csv", params=CSVParams, input_shape=(None, 1, 1))
-class CSVTable(Tabular):
-    """A .csv file: numbers scaled to [0, 1], other columns one-hot; a fifth of each class is the test split.
+class CSVTable(TableDataset):
+    """A .csv file: numbers scaled to [0, 1], other columns one-hot; a fifth of each class is the
+    test split.
 
-    UTF-8, its first line names the columns. Refused, with line and column: a value that is missing, or is unlike the
-    others of its column. Refused, too: a target that is a measurement, more than 512 features after encoding, a column
-    that is not numbers with more than 64 values.
+    UTF-8, its first line names the columns. Refused, with line and column: a value that is missing,
+    or is unlike the others of its column. Refused, too: a target that is a measurement, more than
+    512 features after encoding, a column that is not numbers with more than 64 values.
     """
 
     def __init__(self, params: CSVParams) -> None:
-        super().__init__("csv", self._own)
+        super().__init__("csv", self._load_table)
         self.params: CSVParams = params
 
-    def _own(self) -> Encoded:
+    def _load_table(self) -> EncodedTable:
         params = self.params
         notation = Notation(params.decimal, params.thousands)
         notation.require_distinct(f"{FIELD}.thousands")
-        table = read_csv(inside(params.path, f"{FIELD}.path"), f"{FIELD}.path", params.delimiter)
+        table = read_csv(
+            resolve_data_path(params.path, f"{FIELD}.path"), f"{FIELD}.path", params.delimiter
+        )
         wanted = (
             ("drop", params.drop),
             ("categorical", params.categorical),
@@ -72,17 +91,28 @@ class CSVTable(Tabular):
             for column in columns:
                 if column not in table.columns:
                     raise InvalidRequest(
-                        f"{table.name} has no column {column!r}: name one of {_known(table)}", f"{FIELD}.{name}"
+                        f"{table.name} has no column {column!r}: name one of {_known(table)}",
+                        f"{FIELD}.{name}",
                     )
         if params.target in params.drop:
-            raise InvalidRequest(f"{params.target!r} is the target: it cannot be left out", f"{FIELD}.drop")
+            raise InvalidRequest(
+                f"{params.target!r} is the target: it cannot be left out", f"{FIELD}.drop"
+            )
         if params.target == params.id:
-            raise InvalidRequest(f"{params.target!r} is the target: it cannot name the rows", f"{FIELD}.id")
-        ids = () if params.id is None else Column(table, params.id, f"{FIELD}.id").names(params.missing)
+            raise InvalidRequest(
+                f"{params.target!r} is the target: it cannot name the rows", f"{FIELD}.id"
+            )
+        ids = (
+            ()
+            if params.id is None
+            else Column(table, params.id, f"{FIELD}.id").names(params.missing)
+        )
         left_out = {*params.drop, params.id}
         kept = {name: values for name, values in table.columns.items() if name not in left_out}
         kept_table = Table(kept, table.lines, table.name)
-        encoded = encode(kept_table, params.target, f"{FIELD}.path", params.categorical, notation, params.missing)
+        encoded = encode_table(
+            kept_table, params.target, f"{FIELD}.path", params.categorical, notation, params.missing
+        )
         return encoded._replace(ids=ids)
 
     def number(self, kind: Kind, name: int | str, field: str) -> int:
@@ -90,7 +120,8 @@ class CSVTable(Tabular):
             return super().number(kind, name, field)
         if self.params.id is None:
             raise InvalidRequest(
-                "ids are values of a column that names the rows: say which with the parameter id of the data set", field
+                "ids are values of a column that names the rows: say which with the parameter id of the data set",
+                field,
             )
         number = self._by_id.get(str(name))
         if number is None:
@@ -103,7 +134,8 @@ class CSVTable(Tabular):
 
 
 def _known(table: Table) -> str:
-    if any(PLAIN.is_numeral(name) for name in table.columns):  # may be data, which no message repeats
+    # may be data, which no message repeats
+    if any(PLAIN.is_numeral(name) for name in table.columns):
         return f"its {len(table.columns)} columns (does the first line hold names?)"
     names = ", ".join(table.columns)[:1000]
     others = [sign for sign in (";", "\t", "|", ",") if len(table.columns) == 1 and sign in names]

@@ -10,22 +10,22 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from shared.choices import data_file
 from shared.errors import InvalidRequest
 from shared.ml.datasets import _downloads as downloads
 from shared.ml.datasets import registry
-from shared.ml.datasets._arrays import has_idx, read_idx
-from shared.ml.datasets._files import data_root, first_inside, inside
+from shared.ml.datasets._array_files import has_idx, read_idx
+from shared.ml.datasets._files import find_data_path, get_data_root, resolve_data_path
 from shared.ml.samples import Samples, Split
+from shared.plugin_ref import data_file_field
 from shared.plugins import Params
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-ALL = FILES["train"] + FILES["test"]
-OWN = "fashion_mnist"  # the user's, in the data root
+ALL_FILES = FILES["train"] + FILES["test"]
+USER_FOLDER = "fashion_mnist"  # the user's, in the data root
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 MD5 = {  # of the packed files there
     "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -33,7 +33,9 @@ MD5 = {  # of the packed files there
     "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-SHA256 = {  # of what the authors' files hold after their heads: what a package or a download brings must be that
+# of what the authors' files hold after their heads: what a package or a download brings must be
+# that
+SHA256 = {
     "train-images-idx3-ubyte": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
     "train-labels-idx1-ubyte": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
     "t10k-images-idx3-ubyte": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
@@ -42,17 +44,22 @@ SHA256 = {  # of what the authors' files hold after their heads: what a package 
 
 
 class FashionMNISTParams(Params):
-    folder: Annotated[str | None, data_file()] = Field(
-        None, min_length=1, max_length=500, description="folder of the idx files, inside the data root"
+    folder: Annotated[str | None, data_file_field()] = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="folder of the idx files, inside the data root",
     )
-    download: bool = Field(True, description="whether to ask the authors' server when no file is found here")
+    download: bool = Field(
+        True, description="whether to ask the authors' server when no file is found here"
+    )
 
 
 @registry.register(
     "fashion_mnist",
     params=FashionMNISTParams,
     source="Xiao et al. 2017, arXiv 1708.07747",
-    data_files=(OWN,),
+    data_files=(USER_FOLDER,),
     input_shape=(1, 28, 28),
     num_classes=10,
 )
@@ -73,43 +80,52 @@ class FashionMNIST:
         Raises:
             InvalidRequest: there are none to be had, or they are not what they should be.
         """
-        own = self._own()
-        folder = own or self._brought()
-        root = DEBIAN if folder == DEBIAN else data_root()
+        user_folder = self._find_user_folder()
+        folder = user_folder or self._find_or_download()
+        root = DEBIAN_FOLDER if folder == DEBIAN_FOLDER else get_data_root()
         images, labels = (
-            read_idx(folder, name, item, root) for name, item in zip(FILES[split], ((28, 28), ()), strict=True)
+            read_idx(folder, name, item, root)
+            for name, item in zip(FILES[split], ((28, 28), ()), strict=True)
         )
         for name, array in zip(FILES[split], (images, labels), strict=True):
-            if own is None and hashlib.sha256(array.tobytes()).hexdigest() != SHA256[name]:
-                raise InvalidRequest(f"Fashion-MNIST: {name} of {folder.name}/ is not the authors'", "params.dataset")
+            if user_folder is None and hashlib.sha256(array.tobytes()).hexdigest() != SHA256[name]:
+                raise InvalidRequest(
+                    f"Fashion-MNIST: {name} of {folder.name}/ is not the authors'", "params.dataset"
+                )
         if labels.shape != images.shape[:1]:
-            raise InvalidRequest("Fashion-MNIST: images must be [N, 28, 28] and labels [N]", "params.dataset")
+            raise InvalidRequest(
+                "Fashion-MNIST: images must be [N, 28, 28] and labels [N]", "params.dataset"
+            )
         if labels.max(initial=0) >= self.num_classes:
             raise InvalidRequest("Fashion-MNIST: labels must be 0 to 9", "params.dataset")
         grey = torch.from_numpy(images).float().div_(255).unsqueeze(1)
         return Samples(grey, torch.from_numpy(labels).long())
 
-    def _own(self) -> Path | None:
+    def _find_user_folder(self) -> Path | None:
         """The user's."""
         if self.params.folder is not None:
-            folder = inside(self.params.folder, "params.dataset.params.folder")
-            if not has_idx(folder, ALL):
+            folder = resolve_data_path(self.params.folder, "params.dataset.params.folder")
+            if not has_idx(folder, ALL_FILES):
                 raise InvalidRequest(
-                    f"{self.params.folder!r} lacks some of {', '.join(ALL)} (or .gz)", "params.dataset.params.folder"
+                    f"{self.params.folder!r} lacks some of {', '.join(ALL_FILES)} (or .gz)",
+                    "params.dataset.params.folder",
                 )
             return folder
-        return first_inside([OWN], "params.dataset", lambda folder: has_idx(folder, ALL))
+        return find_data_path(
+            [USER_FOLDER], "params.dataset", lambda folder: has_idx(folder, ALL_FILES)
+        )
 
-    def _brought(self) -> Path:
+    def _find_or_download(self) -> Path:
         """A package's, or a download."""
-        if has_idx(DEBIAN, ALL):
-            return DEBIAN
-        folder = data_root() / downloads.FOLDER / OWN
-        if self.params.download and not has_idx(folder, ALL):
-            with suppress(OSError, ValueError):  # whatever it was, what can be done about it stands below
-                for name in ALL:
+        if has_idx(DEBIAN_FOLDER, ALL_FILES):
+            return DEBIAN_FOLDER
+        folder = get_data_root() / downloads.FOLDER / USER_FOLDER
+        if self.params.download and not has_idx(folder, ALL_FILES):
+            # whatever it was, what can be done about it stands below
+            with suppress(OSError, ValueError):
+                for name in ALL_FILES:
                     downloads.fetch(f"{URL}/{name}.gz", MD5[name], folder, f"{name}.gz")
-        if has_idx(folder, ALL):
+        if has_idx(folder, ALL_FILES):
             return folder
         raise InvalidRequest(
             "Fashion-MNIST is not on this worker and could not be downloaded: put its four idx files in "

@@ -11,33 +11,48 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from shared.choices import data_file
-from shared.data_root import is_clutter, why
+from shared.data_root import describe_os_error, is_clutter
 from shared.errors import InvalidRequest
 from shared.forget_sets import Kind
 from shared.ml.datasets import registry
-from shared.ml.datasets._files import MAX_BYTES, inside
+from shared.ml.datasets._files import MAX_BYTES, resolve_data_path
 from shared.ml.datasets._naming import find_lookalikes, folded, natural_key
 from shared.ml.datasets._pictures import read_picture
 from shared.ml.datasets._records import DeletableFiles, Recorded
 from shared.ml.samples import Samples, Split
-from shared.ml.splits import train_and_test
+from shared.ml.splits import split_train_and_test
+from shared.plugin_ref import data_file_field
 
 FIELD = "params.dataset.params.path"
 MAX_CLASSES = 1000
 SPLITS = ("train", "test")
 SPLIT_WORDS = frozenset(
-    {*SPLITS, "training", "testing", "val", "valid", "validation", "dev", "eval", "evaluation", "holdout"}
+    {
+        *SPLITS,
+        "training",
+        "testing",
+        "val",
+        "valid",
+        "validation",
+        "dev",
+        "eval",
+        "evaluation",
+        "holdout",
+    }
 )
 
-Found = tuple[list[Path], torch.Tensor]
+LabelledFiles = tuple[list[Path], torch.Tensor]
 
 
 class ImageFolderParams(DeletableFiles):
-    path: Annotated[str, data_file()] = Field(
-        min_length=1, max_length=500, description="the folder of class folders, inside the data root"
+    path: Annotated[str, data_file_field()] = Field(
+        min_length=1,
+        max_length=500,
+        description="the folder of class folders, inside the data root",
     )
-    size: int = Field(32, ge=8, le=224, description="pixels, high and wide, that every picture is brought to")
+    size: int = Field(
+        32, ge=8, le=224, description="pixels, high and wide, that every picture is brought to"
+    )
     grey: bool = Field(False, description="one channel in the place of red, green and blue")
     background: str | None = Field(
         None,
@@ -49,12 +64,14 @@ class ImageFolderParams(DeletableFiles):
 
 @registry.register("image_folder", params=ImageFolderParams)
 class ImageFolder(Recorded):
-    """Pictures in class folders: the middle square of each, brought to `size`; classes in natural order (1, 2, 10).
+    """Pictures in class folders: the middle square of each, brought to `size`; classes in natural
+    order (1, 2, 10).
 
-    Either `path`/CLASS/PICTURE, of which a fifth of each class, drawn with a fixed seed, is the test split, or
-    `path`/train/CLASS/PICTURE and `path`/test/CLASS/PICTURE; no other names of splits count. PNG, JPEG, WebP, BMP or
-    PPM of one frame, at most 64 MiB and 50 million pixels a file. Names that begin with a dot, `__MACOSX`, `Thumbs.db`
-    and `desktop.ini` are left out; links, empty class folders and files that are no pictures are refused.
+    Either `path`/CLASS/PICTURE, of which a fifth of each class, drawn with a fixed seed, is the
+    test split, or `path`/train/CLASS/PICTURE and `path`/test/CLASS/PICTURE; no other names of
+    splits count. PNG, JPEG, WebP, BMP or PPM of one frame, at most 64 MiB and 50 million pixels a
+    file. Names that begin with a dot, `__MACOSX`, `Thumbs.db` and `desktop.ini` are left out;
+    links, empty class folders and files that are no pictures are refused.
     """
 
     def __init__(self, params: ImageFolderParams) -> None:
@@ -77,27 +94,32 @@ class ImageFolder(Recorded):
         """Decode the split's pictures, in the order of class and name.
 
         Raises:
-            InvalidRequest: no such folder, no two classes, fewer than ten pictures, or one that cannot be read.
+            InvalidRequest: no such folder, no two classes, fewer than ten pictures, or one that
+                cannot be read.
         """
-        files, labels = self._found[split]
+        files, labels = self._files_by_split[split]
         shape = (len(files), *self.input_shape)
         if math.prod(shape) > MAX_BYTES:
-            raise InvalidRequest(f"{len(files)} pictures of {shape[1:]} are more than fit: lower size", FIELD)
+            raise InvalidRequest(
+                f"{len(files)} pictures of {shape[1:]} are more than fit: lower size", FIELD
+            )
         params = self.params
         pixels = np.empty(shape, np.uint8)
         for place, file in enumerate(files):
-            pixels[place] = read_picture(file, self._name(file), params.size, params.grey, params.background, FIELD)
+            pixels[place] = read_picture(
+                file, self._name(file), params.size, params.grey, params.background, FIELD
+            )
         return Samples(torch.from_numpy(pixels).float().div_(255), labels)
 
     @cached_property
     def _root(self) -> Path:
-        root = inside(self.params.path, FIELD)
+        root = resolve_data_path(self.params.path, FIELD)
         if not root.is_dir():
             raise InvalidRequest(f"{self.params.path!r} is not a folder", FIELD)
         return root
 
     @cached_property
-    def _given(self) -> bool:
+    def _has_test_split(self) -> bool:
         """Whether the folder says itself which pictures are the test split.
 
         Raises:
@@ -118,51 +140,58 @@ class ImageFolder(Recorded):
         return True
 
     def _but(self, other: Path | None) -> str:
-        return "" if other is None else f" ({self._told(other)} is none of the two)"
+        return "" if other is None else f" ({self._quote_path(other)} is none of the two)"
 
     @cached_property
     def _classes(self) -> list[str]:
-        above = self._root / "train" if self._given else self._root
+        above = self._root / "train" if self._has_test_split else self._root
         folders = self._listed(above)
         for folder in folders:
             if not folder.is_dir():
                 raise InvalidRequest(
-                    f"{self._told(folder)} is not a folder: put the pictures of each class into a folder of its own",
+                    f"{self._quote_path(folder)} is not a folder: put the pictures of each class into a folder of its own",
                     FIELD,
                 )
             if not folder.name.isprintable():
-                raise InvalidRequest(f"the name of the folder {self._told(folder)} is not text: rename it", FIELD)
+                raise InvalidRequest(
+                    f"the name of the folder {self._quote_path(folder)} is not text: rename it",
+                    FIELD,
+                )
         names = sorted((folder.name for folder in folders), key=natural_key)
         if (pair := find_lookalikes(names)) is not None:
             raise InvalidRequest(
-                f"{self._told(above / pair[0])} and {self._told(above / pair[1])} differ only in case, blanks or "
+                f"{self._quote_path(above / pair[0])} and {self._quote_path(above / pair[1])} differ only in case, blanks or "
                 "Unicode form: put them together, or rename one",
                 FIELD,
             )
         if len(folders) == 1 and self._holds_folders(folders[0]):
             raise InvalidRequest(
-                f"{self._told(above)} holds one folder, with folders in it: give path: "
+                f"{self._quote_path(above)} holds one folder, with folders in it: give path: "
                 f"{self.params.path}/{folders[0].name}",
                 FIELD,
             )
         if not 2 <= len(names) <= MAX_CLASSES:
             raise InvalidRequest(
-                f"{self._told(above)} must hold 2 to {MAX_CLASSES} class folders, got {len(names)}", FIELD
+                f"{self._quote_path(above)} must hold 2 to {MAX_CLASSES} class folders, got {len(names)}",
+                FIELD,
             )
         return names
 
     @cached_property
-    def _found(self) -> dict[str, Found]:
+    def _files_by_split(self) -> dict[str, LabelledFiles]:
         files, labels = self._nameable
-        if not self._given:
+        if not self._has_test_split:
             return {split: (_pick(files, rows), labels[rows]) for split, rows in self._rows.items()}
         rows = self._rows["train"]
-        return {"train": (_pick(files, rows), labels[rows]), "test": self._files(self._root / "test")}
+        return {
+            "train": (_pick(files, rows), labels[rows]),
+            "test": self._list_files(self._root / "test"),
+        }
 
     @cached_property
-    def _nameable(self) -> Found:
+    def _nameable(self) -> LabelledFiles:
         """All files that deletions may name: all, or those of train."""
-        return self._files(self._root / "train" if self._given else self._root)
+        return self._list_files(self._root / "train" if self._has_test_split else self._root)
 
     @cached_property
     def _rows(self) -> dict[str, torch.Tensor]:
@@ -170,7 +199,9 @@ class ImageFolder(Recorded):
         _, labels = self._nameable
         every = torch.arange(len(labels))
         splits = {"train": every, "test": every[:0]}
-        return self._arranged(splits if self._given else train_and_test(labels, "image_folder test"))
+        return self._arranged(
+            splits if self._has_test_split else split_train_and_test(labels, "image_folder test")
+        )
 
     @property
     def origins(self) -> torch.Tensor:
@@ -183,45 +214,65 @@ class ImageFolder(Recorded):
 
     def number(self, kind: Kind, name: int | str, field: str) -> int:
         if kind != "files":
-            raise InvalidRequest(f"pictures have no {kind}: name files, such as CLASS/PICTURE", field)
+            raise InvalidRequest(
+                f"pictures have no {kind}: name files, such as CLASS/PICTURE", field
+            )
         number = self._by_name.get(str(name))
         if number is None:
-            where = "train/CLASS/PICTURE: what is in test is public" if self._given else "CLASS/PICTURE"
-            alike = next((there for there in self._by_name if folded(there) == folded(str(name))), None)
+            where = (
+                "train/CLASS/PICTURE: what is in test is public"
+                if self._has_test_split
+                else "CLASS/PICTURE"
+            )
+            alike = next(
+                (there for there in self._by_name if folded(there) == folded(str(name))), None
+            )
             hint = f" ({alike!r} is nearly the same)" if alike else ""
-            raise InvalidRequest(f"{self.params.path!r} has no picture {name!r}{hint}: write {where}", field)
+            raise InvalidRequest(
+                f"{self.params.path!r} has no picture {name!r}{hint}: write {where}", field
+            )
         return number
 
     @cached_property
     def _by_name(self) -> dict[str, int]:
-        return {file.relative_to(self._root).as_posix(): number for number, file in enumerate(self._nameable[0])}
+        return {
+            file.relative_to(self._root).as_posix(): number
+            for number, file in enumerate(self._nameable[0])
+        }
 
-    def _files(self, root: Path) -> Found:
+    def _list_files(self, root: Path) -> LabelledFiles:
         files: list[Path] = []
         labels: list[int] = []
         for folder in sorted(self._listed(root), key=lambda folder: natural_key(folder.name)):
             if folder.name not in self._classes or not folder.is_dir():
-                alike = next((name for name in self._classes if folded(name) == folded(folder.name)), None)
+                alike = next(
+                    (name for name in self._classes if folded(name) == folded(folder.name)), None
+                )
                 hint = f" ({alike!r} differs only in case, blanks or Unicode form)" if alike else ""
-                raise InvalidRequest(f"{self._told(folder)} is not a folder of a class of train{hint}", FIELD)
+                raise InvalidRequest(
+                    f"{self._quote_path(folder)} is not a folder of a class of train{hint}", FIELD
+                )
             pictures = self._listed(folder)
             if not pictures:
                 raise InvalidRequest(
-                    f"{self._told(folder)} is empty: remove it, or put the pictures of that class there", FIELD
+                    f"{self._quote_path(folder)} is empty: remove it, or put the pictures of that class there",
+                    FIELD,
                 )
             if (below := next((entry for entry in pictures if entry.is_dir()), None)) is not None:
                 raise InvalidRequest(
-                    f"{self._told(below)} is a folder within a class: put its pictures into {self._told(folder)}, or "
+                    f"{self._quote_path(below)} is a folder within a class: put its pictures into {self._quote_path(folder)}, or "
                     "make it a class of its own",
                     FIELD,
                 )
             files += pictures
             labels += [self._classes.index(folder.name)] * len(pictures)
         if len(files) < 10:
-            raise InvalidRequest(f"{self._told(root)} must hold at least ten pictures, got {len(files)}", FIELD)
+            raise InvalidRequest(
+                f"{self._quote_path(root)} must hold at least ten pictures, got {len(files)}", FIELD
+            )
         return files, torch.tensor(labels)
 
-    def _told(self, path: Path) -> str:
+    def _quote_path(self, path: Path) -> str:
         return repr(self._name(path))
 
     def _name(self, path: Path) -> str:
@@ -239,10 +290,15 @@ class ImageFolder(Recorded):
         try:
             found = sorted(path for path in folder.iterdir() if not is_clutter(path.name))
         except OSError as error:
-            raise InvalidRequest(f"{self._told(folder)} cannot be listed: {why(error)}", FIELD) from error
+            raise InvalidRequest(
+                f"{self._quote_path(folder)} cannot be listed: {describe_os_error(error)}", FIELD
+            ) from error
         for path in found:
             if path.is_symlink():
-                raise InvalidRequest(f"{self._told(path)} is a link: put the picture or the folder itself there", FIELD)
+                raise InvalidRequest(
+                    f"{self._quote_path(path)} is a link: put the picture or the folder itself there",
+                    FIELD,
+                )
         return found
 
 

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from shared.ml.context import generator
+from shared.ml.context import make_generator
 from shared.ml.datasets import registry
 from shared.ml.datasets._files import read_bundled
 from shared.ml.samples import Samples, Split
@@ -41,21 +41,21 @@ class MNIST5k:
 
     def load(self, split: Split) -> Samples:
         """The split, drawn once and for all with a fixed seed."""
-        images, labels = _all()
-        test = torch.cat([_test_of(labels, c) for c in range(self.num_classes)])
+        images, labels = _load_all()
+        test = torch.cat([_draw_test_positions(labels, c) for c in range(self.num_classes)])
         train = torch.ones(len(labels), dtype=torch.bool)
         train[test] = False
         return Samples(images, labels).pick(test if split == "test" else train.nonzero().flatten())
 
 
-def _test_of(labels: torch.Tensor, digit: int) -> torch.Tensor:
+def _draw_test_positions(labels: torch.Tensor, digit: int) -> torch.Tensor:
     members = (labels == digit).nonzero().flatten()
-    order = torch.randperm(len(members), generator=generator(0, f"mnist_5k test {digit}"))
+    order = torch.randperm(len(members), generator=make_generator(0, f"mnist_5k test {digit}"))
     return members[order[:TEST_PER_CLASS]]
 
 
 @cache
-def _all() -> Samples:
+def _load_all() -> Samples:
     """All 5,000, kept: unpacking them takes a moment."""
     with np.load(read_bundled("mnist_5k.npz", SHA256), allow_pickle=False) as arrays:
         images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])

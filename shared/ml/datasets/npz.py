@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from shared.choices import data_file
 from shared.errors import InvalidRequest
-from shared.ml.context import generator
+from shared.ml.context import make_generator
 from shared.ml.datasets import registry
-from shared.ml.datasets._arrays import read_npz
-from shared.ml.datasets._files import inside
+from shared.ml.datasets._array_files import read_npz
+from shared.ml.datasets._files import resolve_data_path
 from shared.ml.datasets._own_arrays import (
     Channels,
     find_classes,
@@ -27,6 +26,7 @@ from shared.ml.datasets._own_arrays import (
 )
 from shared.ml.datasets._records import DeletableRows, Recorded
 from shared.ml.samples import Samples, Split
+from shared.plugin_ref import data_file_field
 
 FIELD = "params.dataset.params.path"
 
@@ -48,7 +48,8 @@ NAMES = (
 
 
 class _Read(NamedTuple):
-    """The splits; the label of each class; the row of each training sample; how many rows there are."""
+    """The splits; the label of each class; the row of each training sample; how many rows there
+    are."""
 
     train: Samples
     test: Samples
@@ -58,21 +59,24 @@ class _Read(NamedTuple):
 
 
 class NpzParams(DeletableRows):
-    path: Annotated[str, data_file()] = Field(
+    path: Annotated[str, data_file_field()] = Field(
         min_length=1, max_length=500, description="the .npz file, inside the data root"
     )
     channels: Channels | None = Field(
-        None, description="where the channels of images are; told by the shape where only one can be"
+        None,
+        description="where the channels of images are; told by the shape where only one can be",
     )
 
 
 @registry.register("npz", params=NpzParams)
 class Npz(Recorded):
-    """Arrays `images` or `features`, and `labels` (the same as `test_...`), or `x_train` and so on, in an .npz file.
+    """Arrays `images` or `features`, and `labels` (the same as `test_...`), or `x_train` and so on,
+    in an .npz file.
 
-    Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in [0, 1]; features, of
-    a table, are [N, F], floats in [0, 1] with none missing; labels are whole numbers, and each that occurs is a class.
-    Without test arrays, a fifth of the samples, drawn with a fixed seed, is the test split.
+    Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in
+    [0, 1]; features, of a table, are [N, F], floats in [0, 1] with none missing; labels are whole
+    numbers, and each that occurs is a class. Without test arrays, a fifth of the samples, drawn
+    with a fixed seed, is the test split.
     """
 
     def __init__(self, params: NpzParams) -> None:
@@ -80,9 +84,9 @@ class Npz(Recorded):
 
     @cached_property
     def _read(self) -> _Read:
-        path = inside(self.params.path, FIELD)
+        path = resolve_data_path(self.params.path, FIELD)
         try:
-            return self._splits_of(read_npz(path, FIELD, _needed))
+            return self._splits_of(read_npz(path, FIELD, _choose_arrays))
         except InvalidRequest as error:
             told = error.message if path.name in error.message else f"{path.name}: {error.message}"
             raise InvalidRequest(told, error.field) from error
@@ -95,7 +99,13 @@ class Npz(Recorded):
         given = Samples(images, number_classes(labels, classes, names.labels, names.labels, FIELD))
         if names.test_labels not in arrays:
             rows = self._arranged(_drawn_splits(given.labels))
-            return _Read(given.pick(rows["train"]), given.pick(rows["test"]), classes, rows["train"], len(labels))
+            return _Read(
+                given.pick(rows["train"]),
+                given.pick(rows["test"]),
+                classes,
+                rows["train"],
+                len(labels),
+            )
         tested = self._images(arrays, names.test_samples)
         if tested.shape[1:] != images.shape[1:]:
             raise InvalidRequest(
@@ -149,11 +159,14 @@ class Npz(Recorded):
 
 
 def _drawn_splits(labels: Tensor) -> dict[str, Tensor]:
-    """A fifth of all rows, drawn with a fixed seed, is the test split, but no class is there alone."""
-    order = torch.randperm(len(labels), generator=generator(0, "npz test"))
+    """A fifth of all rows, drawn with a fixed seed, is the test split, but no class is there
+    alone."""
+    order = torch.randperm(len(labels), generator=make_generator(0, "npz test"))
     fifth = len(order) // 5
     trained = {*labels[order[fifth:]].tolist()}
-    moved = [place for place, label in enumerate(labels[order[:fifth]].tolist()) if label not in trained]
+    moved = [
+        place for place, label in enumerate(labels[order[:fifth]].tolist()) if label not in trained
+    ]
     if not moved:
         return {"train": order[fifth:], "test": order[:fifth]}
     test = torch.arange(len(order)) < fifth
@@ -168,8 +181,8 @@ def _names_in(there: Collection[str]) -> Names:
     return next((names for names in NAMES if names.samples in there), NAMES[0])
 
 
-def _needed(there: Collection[str]) -> list[str]:
+def _choose_arrays(available: Collection[str]) -> list[str]:
     """Test arrays where there is one of them."""
-    names = _names_in(there)
+    names = _names_in(available)
     test = [names.test_samples, names.test_labels]
-    return [names.samples, names.labels, *(test if any(name in there for name in test) else [])]
+    return [names.samples, names.labels, *(test if any(name in available for name in test) else [])]

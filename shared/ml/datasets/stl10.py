@@ -6,7 +6,14 @@ from pathlib import Path
 
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
-from shared.ml.datasets._photographs import FIELD, Bytes, Photographs, PhotographsParams, looked_for, records
+from shared.ml.datasets._photographs import (
+    FIELD,
+    ByteArray,
+    Photographs,
+    PhotographsParams,
+    list_default_paths,
+    read_records,
+)
 from shared.ml.samples import Split
 
 
@@ -18,12 +25,13 @@ class STL10Params(PhotographsParams):
     "stl10",
     params=STL10Params,
     source="Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning",
-    data_files=looked_for("stl10", "stl10_binary"),
+    data_files=list_default_paths("stl10", "stl10_binary"),
     input_shape=(3, 96, 96),
     num_classes=10,
 )
 class STL10(Photographs):
-    """Photographs of vehicles and animals, 96 x 96 colour, ten classes: 5,000 to train, 8,000 to test."""
+    """Photographs of vehicles and animals, 96 x 96 colour, ten classes: 5,000 to train, 8,000 to
+    test."""
 
     title = "STL-10"
     key = "stl10"
@@ -36,10 +44,10 @@ class STL10(Photographs):
     mean = (0.4467106, 0.43980986, 0.40664646)
     std = (0.26034098, 0.25657727, 0.27126738)
 
-    def from_folder(self, folder: Path, split: Split) -> tuple[Bytes, Bytes]:
+    def read_folder(self, folder: Path, split: Split) -> tuple[ByteArray, ByteArray]:
         """Images by columns, one channel after another; labels from 1."""
         images, labels = (
-            records(folder / name, size, self.title)
+            read_records(folder / name, size, self.title)
             for name, size in zip(self.files[split], (3 * 96 * 96, 1), strict=True)
         )
         if labels.min() < 1:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from shared.errors import InvalidRequest, JobFailed
-from shared.ml.context import Context, Part
+from shared.ml.attack_io import WhiteBoxView
+from shared.ml.context import Context, SeededSubContext
 from shared.ml.defenses import registry
-from shared.ml.networks import Networks, parameters
-from shared.ml.observations import Observation
-from shared.ml.records import Public
+from shared.ml.networks import Networks, list_parameter_names
+from shared.ml.records import PublicSets
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
@@ -21,14 +21,14 @@ __all__ = [
     "InvalidRequest",
     "JobFailed",
     "Networks",
-    "Observation",
     "Params",
-    "Part",
-    "Public",
+    "PublicSets",
     "Recipe",
     "Role",
     "Samples",
-    "parameters",
+    "SeededSubContext",
+    "WhiteBoxView",
+    "list_parameter_names",
     "register",
     "registry",
     "train",

@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from shared.ml.context import Context, Part
+from shared.ml.attack_io import WhiteBoxView
+from shared.ml.context import Context, SeededSubContext
 from shared.ml.defenses import registry
-from shared.ml.networks import Networks, parameters
-from shared.ml.observations import Observation
-from shared.ml.records import Public
+from shared.ml.networks import Networks, list_parameter_names
+from shared.ml.records import PublicSets
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
@@ -26,39 +26,51 @@ class FineTuneParams(Params):
     grid: list[int] = Field(
         [1, 2, 5, 10, 20], min_length=1, max_length=32, description="settings to try, weakest first"
     )
-    lr: float = Field(1e-3, gt=0, le=10, description="learning rate; the default is that of a training set")
+    lr: float = Field(
+        1e-3, gt=0, le=10, description="learning rate; the default is that of a training set"
+    )
     batch_size: int = Field(16, ge=1, le=65536, description="samples a step")
 
 
-def without_drift(observation: Observation, params: FineTuneParams, public: Public, ctx: Context) -> Observation:
-    """Fine-tune ORIGINAL on public samples by the same recipe, and take what that changes off the release.
+def subtract_drift(
+    view: WhiteBoxView, params: FineTuneParams, public: PublicSets, ctx: Context
+) -> WhiteBoxView:
+    """Fine-tune ORIGINAL on public samples by the same recipe, and take what that changes off the
+    release.
 
-    What is taken is the mean over several public sets: of one alone, its own samples' drift would come on top.
+    What is taken is the mean over several public sets: of one alone, its own samples' drift would
+    come on top.
 
     Raises:
         InvalidRequest: there are no public samples.
     """
-    original, unlearned, sets = observation.original, observation.unlearned, public.samples()
+    original, unlearned, sets = view.original, view.unlearned, public.load_samples()
     state = dict(unlearned.state)
-    for place, samples in enumerate(sets):
-        share = Part(ctx, place, len(sets))
-        starts = [(original.network(i), Part(share, i, original.count)) for i in range(original.count)]
-        tuned = [release(network, samples, params, part).cpu().state_dict() for network, part in starts]
-        for name in parameters(original):
+    for index, samples in enumerate(sets):
+        set_ctx = SeededSubContext(ctx, index, len(sets))
+        starts = [
+            (original.load_network(i), SeededSubContext(set_ctx, i, original.count))
+            for i in range(original.count)
+        ]
+        tuned = [
+            release(network, samples, params, part).cpu().state_dict() for network, part in starts
+        ]
+        for name in list_parameter_names(original):
             drift = torch.stack([weights[name] for weights in tuned]) - original.state[name]
             state[name] = state[name] - drift / len(sets)
-    return replace(observation, unlearned=Networks(unlearned.architecture, state, unlearned.count))
+    return replace(view, unlearned=Networks(unlearned.architecture, state, unlearned.count))
 
 
 @registry.register(
     "fine_tune",
     params=FineTuneParams,
     source="'fine-tuning' of Hu et al. 2024, arXiv 2404.03233",
-    counter=without_drift,
+    adaptive_view=subtract_drift,
     strength="epochs",
 )
 def release(network: nn.Module, retain: Samples, params: FineTuneParams, ctx: Context) -> nn.Module:
-    """Train on the retain set before release, so that the change is no longer the forgotten samples' alone.
+    """Train on the retain set before release, so that the change is no longer the forgotten
+    samples' alone.
 
     Plain SGD with BatchNorm frozen.
     """

@@ -15,9 +15,11 @@ class NoDefenseParams(Params):
 
 
 @registry.register("none", params=NoDefenseParams)
-def release(network: nn.Module, retain: Samples, params: NoDefenseParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature
+def release(
+    network: nn.Module, retain: Samples, params: NoDefenseParams, ctx: Context
+) -> nn.Module:  # noqa: ARG001 - every defense has this signature
     """Release the unlearned model as it is.
 
-    There is no counter: an attacker who knows it knows nothing more.
+    There is no adaptive attack: an attacker who knows it knows nothing more.
     """
     return network

@@ -8,48 +8,70 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from shared.ml.attack_io import WhiteBoxView
 from shared.ml.context import Context
 from shared.ml.defenses import registry
-from shared.ml.networks import Networks, parameters
-from shared.ml.observations import Observation
-from shared.ml.records import Public
+from shared.ml.networks import Networks, list_parameter_names
+from shared.ml.records import PublicSets
 from shared.ml.samples import Samples
 from shared.plugins import Params
 
 
 class PruningParams(Params):
     share: float | None = Field(
-        None, gt=0, lt=1, description="share of the weights that becomes zero; none: chosen from the grid"
+        None,
+        gt=0,
+        lt=1,
+        description="share of the weights that becomes zero; none: chosen from the grid",
     )
     grid: list[float] = Field(
-        [0.1, 0.3, 0.5, 0.7, 0.8, 0.9], min_length=1, max_length=32, description="settings to try, weakest first"
+        [0.1, 0.3, 0.5, 0.7, 0.8, 0.9],
+        min_length=1,
+        max_length=32,
+        description="settings to try, weakest first",
     )
 
 
-def survivors(observation: Observation, params: PruningParams, public: Public, ctx: Context) -> Observation:  # noqa: ARG001 - every counter has this signature
+def weight_survivors(
+    view: WhiteBoxView, params: PruningParams, public: PublicSets, ctx: Context
+) -> WhiteBoxView:  # noqa: ARG001 - every counter has this signature
     """Trust what survived: a pruned weight is an exact zero, all others hold the exact change.
 
     What was pruned is taken to be what it was in ORIGINAL.
     """
-    before, unlearned = observation.original.state, observation.unlearned
-    state, trust = dict(unlearned.state), {}
-    for name in parameters(observation.original):
-        left = state[name] != 0 if state[name].dim() > 2 else torch.ones_like(state[name], dtype=torch.bool)  # [D, ..]
-        state[name], trust[name] = torch.where(left, state[name], before[name]), left.float()
-    return replace(observation, unlearned=Networks(unlearned.architecture, state, unlearned.count), trust=trust)
+    before, unlearned = view.original.state, view.unlearned
+    state, coordinate_weights = dict(unlearned.state), {}
+    for name in list_parameter_names(view.original):
+        # [D, ..]
+        survived = (
+            state[name] != 0
+            if state[name].dim() > 2
+            else torch.ones_like(state[name], dtype=torch.bool)
+        )
+        state[name], coordinate_weights[name] = (
+            torch.where(survived, state[name], before[name]),
+            survived.float(),
+        )
+    return replace(
+        view,
+        unlearned=Networks(unlearned.architecture, state, unlearned.count),
+        coordinate_weights=coordinate_weights,
+    )
 
 
 @registry.register(
     "pruning",
     params=PruningParams,
     source="'model pruning' of Hu et al. 2024, arXiv 2404.03233; by magnitude as Han et al. 2015",
-    counter=survivors,
+    adaptive_view=weight_survivors,
     strength="share",
 )
 def release(network: nn.Module, retain: Samples, params: PruningParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature
-    """Set the smallest weights of all layers together to zero before release; biases and BatchNorm stay.
+    """Set the smallest weights of all layers together to zero before release; biases and BatchNorm
+    stay.
 
-    The coordinates that survive still hold the exact change: an attacker who knows the defense looks at those only.
+    The coordinates that survive still hold the exact change: an attacker who knows the defense
+    looks at those only.
     """
     assert params.share is not None
     kernels = [weight for weight in network.parameters() if weight.dim() > 1]

@@ -2,11 +2,11 @@
 
 from functools import cache
 
-from shared.folders import collect
-from shared.ml.finding import ScoredKind
+from shared.folders import collect_from_modules
+from shared.ml.scored_kind import ScoredKind
 
 
 @cache
-def kinds() -> tuple[ScoredKind, ...]:
+def list_kinds() -> tuple[ScoredKind, ...]:
     """All kinds, by the names of their modules."""
-    return tuple(collect(__name__, "KIND"))
+    return tuple(collect_from_modules(__name__, "KIND"))

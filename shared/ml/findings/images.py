@@ -1,4 +1,5 @@
-"""Images that were rebuilt: RECONSTRUCTION, scored by every metric of images and ranked among decoys."""
+"""Images that were rebuilt: RECONSTRUCTION, scored by every metric of images and ranked among
+decoys."""
 
 from __future__ import annotations
 
@@ -11,85 +12,114 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from shared.choices import validated
+from shared.compatibility import MAX_FEATURES
 from shared.errors import InvalidRequest
-from shared.evaluation import ClassName, Label, Number, Part
-from shared.fit import MAX_FEATURES
-from shared.ml import nulls
+from shared.evaluation import ClassName, FrozenModel, Label, Number
+from shared.ml import baselines
 from shared.ml.context import JobInputs
-from shared.ml.finding import GroundTruth, Pictures, Scored, ScoredKind, Triples, stated_threat_model
-from shared.ml.findings._nearest import nearest_public_of
+from shared.ml.findings._nearest_public import find_nearest_public
 from shared.ml.metrics import registry
 from shared.ml.samples import Samples, name_classes
-from shared.ml.scoring import Measure, mean_of_each, summary
+from shared.ml.scored_kind import (
+    GroundTruth,
+    Pictures,
+    ScoredKind,
+    ScoredResult,
+    Triples,
+    read_threat_model,
+)
+from shared.ml.scoring import MetricScale, average_per_deletion, summarise_metric
 from shared.ml.statistics import bca, wilson
 from shared.ml.tensors import read_tensors
+from shared.plugin_ref import validate_model
 from shared.plugins import MetricPlugin
 from shared.roles import Role
 
 JSONObject = dict[str, Any]
-NOTHING: Mapping[str, object] = MappingProxyType({})
-DRAWS = 20  # of decoys that stand in for a reconstruction, where chance must be measured
-SHOWN = "psnr"  # the score that stands under a picture
+NO_NETWORKS: Mapping[str, object] = MappingProxyType({})
+CHANCE_DRAWS = 20  # of decoys that stand in for a reconstruction, where chance must be measured
+CAPTION_METRIC = "psnr"  # the score that stands under a picture
 NAMES = ("truth", "reconstruction", "class_mean")  # of the pictures
 
 
-class Captions(Part):
+class Captions(FrozenModel):
     """What stands under the pictures."""
 
     psnr: list[Number]
-    null_psnr: list[Number]
+    baseline_psnr: list[Number]
     ranks: list[Annotated[int, Field(ge=1, le=1_000_001)]] = Field(default_factory=list)
     labels: list[Label] = Field(default_factory=list)
     names: dict[ClassName, ClassName] = Field(default_factory=dict)
     decoys: int = Field(0, ge=0, le=1_000_000)
 
 
-class Images(ScoredKind):
+class ScoredImages(ScoredKind):
     """Which samples were forgotten, as images or rows of a table."""
 
     role = Role.RECONSTRUCTION
-    uses = (Role.ORIGINAL, Role.UNLEARNED, Role.BASE, Role.COUNTS, Role.DEFENSE, Role.PUBLIC)
+    uses = (
+        Role.ORIGINAL,
+        Role.UNLEARNED,
+        Role.BASE,
+        Role.DELETION_SIZES,
+        Role.DEFENSE,
+        Role.PUBLIC,
+    )
 
-    def score(self, ctx: JobInputs, truth: GroundTruth) -> Scored:
-        images, labels, public = truth.forget_sets.images(), truth.labels, truth.public
-        rebuilt, others, about = _read(ctx.input(self.role), images)
-        others["class_mean"] = nulls.class_mean(public, labels)
-        if (nearest := nearest_public_of(ctx, about, labels, public)) is not None:
-            others["nearest_public"] = nearest
-        metrics = score_images(rebuilt, images, others, truth.networks)
-        ranks = identify(rebuilt, images, labels, public, ctx.params.decoys, ctx.generator("decoys"))
-        return Scored(
+    def score(self, ctx: JobInputs, truth: GroundTruth) -> ScoredResult:
+        images, labels, public = truth.forget_sets.load_images(), truth.labels, truth.public
+        reconstruction, baseline_images, metadata = _read_reconstruction(
+            ctx.read_input(self.role), images
+        )
+        baseline_images["class_mean"] = baselines.compute_class_means(public, labels)
+        if (nearest := find_nearest_public(ctx, metadata, labels, public)) is not None:
+            baseline_images["nearest_public"] = nearest
+        metrics = score_images(reconstruction, images, baseline_images, truth.networks)
+        ranks = identify_truths(
+            reconstruction, images, labels, public, ctx.params.decoys, ctx.make_generator("decoys")
+        )
+        return ScoredResult(
             metrics,
-            stated_threat_model(about, self.role),
+            read_threat_model(metadata, self.role),
             details={"identification": ranks},
             pictures=Pictures(
-                dict(zip(NAMES, (images, assign(rebuilt, images), others["class_mean"]), strict=True)),
+                dict(
+                    zip(
+                        NAMES,
+                        (images, assign(reconstruction, images), baseline_images["class_mean"]),
+                        strict=True,
+                    )
+                ),
                 {
                     "labels": labels.flatten().tolist(),
                     "names": name_classes(truth.dataset, labels.flatten().tolist()),
-                    SHOWN: metrics[SHOWN]["values"],
-                    f"null_{SHOWN}": metrics[SHOWN]["null_values"]["class_mean"],
+                    CAPTION_METRIC: metrics[CAPTION_METRIC]["values"],
+                    f"baseline_{CAPTION_METRIC}": metrics[CAPTION_METRIC]["baseline_values"][
+                        "class_mean"
+                    ],
                     "ranks": ranks.get("ranks", []),
                     "decoys": ranks["decoys"],
                 },
             ),
         )
 
-    def read_pictures(self, images: Mapping[str, Tensor], about: JSONObject, role: str) -> Triples | str:
-        captions = validated(Captions, about, f"{role}.{self.role}", f"inputs.{role}")
+    def read_pictures(
+        self, images: Mapping[str, Tensor], about: JSONObject, role: str
+    ) -> Triples | str:
+        captions = validate_model(Captions, about, f"{role}.{self.role}", f"inputs.{role}")
         channels, *sides = _shape(images, captions, role)
         if channels not in (1, 3) and sides != [1, 1]:
             return f"images of {channels} channels, not 1 or 3"
-        truth, reconstruction, null = (images[name] for name in NAMES)
-        return Triples(truth, reconstruction, null, **captions.model_dump())
+        truth, reconstruction, baseline = (images[name] for name in NAMES)
+        return Triples(truth, reconstruction, baseline, **captions.model_dump())
 
 
-KIND = Images()
+KIND = ScoredImages()
 
 
 def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple[int, ...]:
-    """C, H, W of pictures. Refused are those that do not belong together, or are not as many as their captions."""
+    """C, H, W of pictures. Refused are those that do not belong together, or are not as many as
+    their captions."""
     shapes = {tuple(images[name].shape) for name in NAMES if name in images}
     shape = next(iter(shapes), ())
     if (
@@ -100,39 +130,58 @@ def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple
         or shape[1] > MAX_FEATURES
         or any(images[name].dtype != torch.float32 for name in NAMES)
     ):
-        got = {name: f"{some.dtype} {list(some.shape)}" for name, some in images.items() if name in NAMES}
+        got = {
+            name: f"{some.dtype} {list(some.shape)}"
+            for name, some in images.items()
+            if name in NAMES
+        }
         raise InvalidRequest(
             f"{role} must hold {', '.join(NAMES)}, float32 [n, C, H, W] of one shape, with at most {MAX_FEATURES} "
             f"channels or features, got {got}",
             f"inputs.{role}",
         )
-    told, n = {len(captions.psnr), len(captions.null_psnr)}, shape[0]
+    told, n = {len(captions.psnr), len(captions.baseline_psnr)}, shape[0]
     if told != {n} or any(len(some) not in (0, n) for some in (captions.ranks, captions.labels)):
-        raise InvalidRequest(f"{role}: psnr, null_psnr, ranks and labels must tell of {n} images", f"inputs.{role}")
+        raise InvalidRequest(
+            f"{role}: psnr, baseline_psnr, ranks and labels must tell of {n} images",
+            f"inputs.{role}",
+        )
     return shape[1:]
 
 
-def _read(data: bytes, truth: Tensor) -> tuple[Tensor, dict[str, Tensor], JSONObject]:
-    """The images, what the same search made of nothing, by name, and what the attack told of itself."""
-    tensors, about = read_tensors(data, Role.RECONSTRUCTION)
+def _read_reconstruction(
+    data: bytes, truth: Tensor
+) -> tuple[Tensor, dict[str, Tensor], JSONObject]:
+    """The images, what the same search made of nothing, by name, and what the attack told of
+    itself."""
+    tensors, metadata = read_tensors(data, Role.RECONSTRUCTION)
     images = tensors.get("images")
     if images is None or images.shape != truth.shape or images.dtype != truth.dtype:
         raise InvalidRequest(
             f"RECONSTRUCTION must hold float32 'images' {list(truth.shape)}, as FORGET_SETS has",
             f"inputs.{Role.RECONSTRUCTION}",
         )
-    controls = {n.removeprefix("control."): t.clamp(0, 1) for n, t in tensors.items() if n.startswith("control.")}
+    controls = {
+        n.removeprefix("control."): t.clamp(0, 1)
+        for n, t in tensors.items()
+        if n.startswith("control.")
+    }
     for name, control in controls.items():
-        if control.shape[1:] != truth.shape[1:] or not 1 <= len(control) <= len(truth) or control.dtype != truth.dtype:
+        if (
+            control.shape[1:] != truth.shape[1:]
+            or not 1 <= len(control) <= len(truth)
+            or control.dtype != truth.dtype
+        ):
             raise InvalidRequest(
                 f"RECONSTRUCTION: 'control.{name}' must hold images of the first deletions",
                 f"inputs.{Role.RECONSTRUCTION}",
             )
-    return images.clamp(0, 1), controls, about
+    return images.clamp(0, 1), controls, metadata
 
 
-def fitting(reconstruction: Tensor, truth: Tensor) -> Tensor:
-    """Which of a deletion's k images fits each of its k truths, all together by squared distance (Hungarian).
+def find_assignment(reconstruction: Tensor, truth: Tensor) -> Tensor:
+    """Which of a deletion's k images fits each of its k truths, all together by squared distance
+    (Hungarian).
 
     An attacker does not know an order. [D, k, C, H, W] twice -> int64 [D, k].
     """
@@ -147,22 +196,30 @@ def fitting(reconstruction: Tensor, truth: Tensor) -> Tensor:
 
 
 def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
-    """The k images of each deletion in the order that fits its k truths. [D, k, C, H, W] twice -> [D, k, C, H, W]."""
-    return reconstruction[torch.arange(len(truth)).unsqueeze(1), fitting(reconstruction, truth)]
+    """The k images of each deletion in the order that fits its k truths. [D, k, C, H, W] twice ->
+    [D, k, C, H, W]."""
+    return reconstruction[
+        torch.arange(len(truth)).unsqueeze(1), find_assignment(reconstruction, truth)
+    ]
 
 
-def applies(plugin: MetricPlugin, shape: Sequence[int], given: Mapping[str, object]) -> bool:
-    """Whether a metric compares images, is defined for those of this shape [C, H, W], and is given what it needs."""
+def is_applicable(
+    plugin: MetricPlugin, shape: Sequence[int], networks: Mapping[str, object]
+) -> bool:
+    """Whether a metric compares images, is defined for those of this shape [C, H, W], and is given
+    what it needs."""
     channels, *sides = shape
     return (
         plugin.takes in ("image", "embedding")
         and min(sides) >= plugin.min_size
         and (plugin.channels is None or channels in plugin.channels)
-        and given.keys() >= set(plugin.needs)
+        and networks.keys() >= set(plugin.needs)
     )
 
 
-def _scorer(plugin: MetricPlugin, images: Tensor, given: Mapping[str, object]) -> nulls.Score:
+def _build_scorer(
+    plugin: MetricPlugin, images: Tensor, networks: Mapping[str, object]
+) -> baselines.ScoreFunction:
     """Scores by place: (places of reconstructions [D], places of truths [D]) -> float64 [D * k].
 
     Whatever can be made of an image alone is made once, however often it is compared.
@@ -170,14 +227,17 @@ def _scorer(plugin: MetricPlugin, images: Tensor, given: Mapping[str, object]) -
     Args:
         images: all there are, [M, k, C, H, W].
     """
-    needed = [given[role] for role in plugin.needs]
-    compared = images
+    needed = [networks[role] for role in plugin.needs]
+    features = images
     if plugin.takes == "embedding":
-        compared = plugin.target(images.flatten(0, 1), *needed).unflatten(0, images.shape[:2])
+        features = plugin.target(images.flatten(0, 1), *needed).unflatten(0, images.shape[:2])
 
-    def score(found: Tensor, true: Tensor) -> Tensor:
-        order = fitting(images[found], images[true])
-        left, right = compared[found.unsqueeze(1), order].flatten(0, 1), compared[true].flatten(0, 1)
+    def score(reconstruction_rows: Tensor, truth_rows: Tensor) -> Tensor:
+        order = find_assignment(images[reconstruction_rows], images[truth_rows])
+        left, right = (
+            features[reconstruction_rows.unsqueeze(1), order].flatten(0, 1),
+            features[truth_rows].flatten(0, 1),
+        )
         if plugin.takes == "embedding":
             return (left - right).square().sum(1).double()
         scores: Tensor = plugin.target(left, right, *needed)
@@ -187,83 +247,118 @@ def _scorer(plugin: MetricPlugin, images: Tensor, given: Mapping[str, object]) -
 
 
 def score_images(
-    reconstruction: Tensor, truth: Tensor, others: Mapping[str, Tensor], given: Mapping[str, object] = NOTHING
+    reconstruction: Tensor,
+    truth: Tensor,
+    baseline_images: Mapping[str, Tensor],
+    networks: Mapping[str, object] = NO_NETWORKS,
 ) -> JSONObject:
     """Every metric that compares images, with its nulls. Images [D, k, C, H, W] in [0, 1].
 
     Args:
-        others: nulls by name, images like these; one with fewer deletions is about the first of them.
-        given: what metrics need besides images, by role. A metric that lacks something, or is not defined for
-            images of this size or number of channels, is left out.
+        others: baselines by name, images like these; one with fewer deletions is about the first of
+            them.
+        given: what metrics need besides images, by role. A metric that lacks something, or is not
+            defined for images of this size or number of channels, is left out.
     """
-    parts: JSONObject = {}
-    sets = [truth, reconstruction, *others.values()]
+    metrics: JSONObject = {}
+    sets = [truth, reconstruction, *baseline_images.values()]
     images = torch.cat(sets)
-    true, found, *rest = torch.arange(len(images)).split([len(each) for each in sets])
+    truth_rows, reconstruction_rows, *baseline_rows = torch.arange(len(images)).split(
+        [len(each) for each in sets]
+    )
     for plugin in registry:
-        if not applies(plugin, truth.shape[2:], given):
+        if not is_applicable(plugin, truth.shape[2:], networks):
             continue
-        score = _scorer(plugin, images, given)
-        scores = {name: score(at, true[: len(at)]).tolist() for name, at in zip(others, rest, strict=True)}
-        few = {name: scores.pop(name) for name, images_of in others.items() if len(images_of) < len(truth)}
-        permuted = nulls.permuted_truth(score, found, true)
+        score = _build_scorer(plugin, images, networks)
+        scores = {
+            name: score(at, truth_rows[: len(at)]).tolist()
+            for name, at in zip(baseline_images, baseline_rows, strict=True)
+        }
+        partial_baselines = {
+            name: scores.pop(name)
+            for name, images_of in baseline_images.items()
+            if len(images_of) < len(truth)
+        }
+        permuted = baselines.score_permuted_truth(score, reconstruction_rows, truth_rows)
         if permuted is not None:
             scores["permuted_truth"] = permuted.tolist()
-        parts[plugin.name] = summary(
-            Measure.of(plugin), score(found, true).tolist(), scores, False, few, truth.shape[1]
+        metrics[plugin.name] = summarise_metric(
+            MetricScale.from_plugin(plugin),
+            score(reconstruction_rows, truth_rows).tolist(),
+            scores,
+            False,
+            partial_baselines,
+            truth.shape[1],
         )
-    return parts
+    return metrics
 
 
-def _chance(
-    ranked: Callable[[Tensor, Tensor], list[int]], decoys: Tensor, truth: Tensor, generator: torch.Generator
+def _measure_chance(
+    rank_truths: Callable[[Tensor, Tensor], list[int]],
+    decoys: Tensor,
+    truth: Tensor,
+    generator: torch.Generator,
 ) -> float:
     """How often a decoy, handed back as the reconstruction, is identified with the truth.
 
-    With several samples a deletion that is more than 1 in M + 1: each is assigned to the truth it fits best.
+    With several samples a deletion that is more than 1 in M + 1: each is assigned to the truth it
+    fits best.
     """
     n, count = decoys.shape[:2]
-    every, hits = torch.arange(n), []
-    for _ in range(DRAWS):
+    rows, hits = torch.arange(n), []
+    for _ in range(CHANCE_DRAWS):
         chosen = torch.randint(count, (n,), generator=generator)
-        rest = torch.ones(n, count, dtype=torch.bool)
-        rest[every, chosen] = False
-        handed = decoys[every, chosen].view(truth.shape)
-        ranks = ranked(handed, decoys[rest].view(n, count - 1, *decoys.shape[2:]))
+        remaining = torch.ones(n, count, dtype=torch.bool)
+        remaining[rows, chosen] = False
+        stand_in = decoys[rows, chosen].view(truth.shape)
+        ranks = rank_truths(stand_in, decoys[remaining].view(n, count - 1, *decoys.shape[2:]))
         hits.append(fmean(float(rank == 1) for rank in ranks))
     return fmean(hits)
 
 
-def identify(
-    reconstruction: Tensor, truth: Tensor, labels: Tensor, public: Samples, decoys: int, generator: torch.Generator
+def identify_truths(
+    reconstruction: Tensor,
+    truth: Tensor,
+    labels: Tensor,
+    public: Samples,
+    decoys: int,
+    generator: torch.Generator,
 ) -> JSONObject:
     """Rank of each truth among public images of its class; see the metric `decoy_rank`.
 
-    A class with fewer than `decoys` public samples lowers their number for all, so that ranks compare.
+    A class with fewer than `decoys` public samples lowers their number for all, so that ranks
+    compare.
     """
     plugin = registry.get("decoy_rank")
     pools = [(public.labels == label).nonzero().flatten() for label in labels.flatten().tolist()]
     count = min(decoys, *(len(pool) for pool in pools))
     if count == 0:
         return {"n": 0, "decoys": 0}
-    picks = torch.stack([pool[torch.randperm(len(pool), generator=generator)[:count]] for pool in pools])
-    among, size = public.images[picks], truth.shape[1]
+    picks = torch.stack(
+        [pool[torch.randperm(len(pool), generator=generator)[:count]] for pool in pools]
+    )
+    decoy_images, size = public.images[picks], truth.shape[1]
 
-    def ranked(images: Tensor, decoys: Tensor) -> list[int]:
-        found: list[int] = plugin.target(assign(images, truth).flatten(0, 1), truth.flatten(0, 1), decoys).tolist()
-        return found
+    def rank_truths(images: Tensor, decoys: Tensor) -> list[int]:
+        ranks: list[int] = plugin.target(
+            assign(images, truth).flatten(0, 1), truth.flatten(0, 1), decoys
+        ).tolist()
+        return ranks
 
-    ranks = ranked(reconstruction, among)
-    first = [float(rank == 1) for rank in ranks]
-    chance, interval = 1 / (count + 1), wilson(sum(first), len(first))
+    ranks = rank_truths(reconstruction, decoy_images)
+    identified = [float(rank == 1) for rank in ranks]
+    chance, interval = 1 / (count + 1), wilson(sum(identified), len(identified))
     if size > 1:
-        chance, interval = _chance(ranked, among, truth, generator), bca(mean_of_each(first, size))
+        chance, interval = (
+            _measure_chance(rank_truths, decoy_images, truth, generator),
+            bca(average_per_deletion(identified, size)),
+        )
     low, high = interval or (None, None)
     return {
         "n": len(ranks),
         "decoys": count,
-        "rank_1": int(sum(first)),
-        "share": fmean(first),
+        "rank_1": int(sum(identified)),
+        "share": fmean(identified),
         "low": low,
         "high": high,
         "interval": "wilson" if size == 1 else "bca",

@@ -1,4 +1,5 @@
-"""Classes that were named: ANSWERS, scored beside guesses; with SHADOWS also how sure each one is."""
+"""Classes that were named: ANSWERS, scored beside guesses; with SHADOWS also how sure each one
+is."""
 
 from __future__ import annotations
 
@@ -8,56 +9,65 @@ import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml import nulls
+from shared.ml import baselines
 from shared.ml.context import JobInputs
-from shared.ml.finding import GroundTruth, Scored, ScoredKind, stated_threat_model
 from shared.ml.metrics import registry
-from shared.ml.pvalues import claim_p
-from shared.ml.records import Shadows, read_json
+from shared.ml.pvalues import compute_claim_p
+from shared.ml.records import ShadowScores, read_json
 from shared.ml.samples import name_classes
-from shared.ml.scoring import Measure, summary
+from shared.ml.scored_kind import GroundTruth, ScoredKind, ScoredResult, read_threat_model
+from shared.ml.scoring import MetricScale, summarise_metric
 from shared.ml.statistics import wilson
 from shared.roles import Role
 
 JSONObject = dict[str, Any]
 
 
-class Labels(ScoredKind):
+class ScoredLabels(ScoredKind):
     """Which classes the forgotten samples are of."""
 
     role = Role.ANSWERS
     uses = (Role.SHADOWS,)
 
-    def score(self, ctx: JobInputs, truth: GroundTruth) -> Scored:
-        value = read_json(ctx.input(self.role), self.role)
-        answers, true, threat_model = _read(value, truth.labels)
+    def score(self, ctx: JobInputs, truth: GroundTruth) -> ScoredResult:
+        value = read_json(ctx.read_input(self.role), self.role)
+        answers, true, threat_model = _read_guesses(value, truth.labels)
         metrics = score_labels(answers, true, truth.dataset.num_classes, truth.public.labels)
-        told: JSONObject = {"labels": answers.tolist(), "truth": true.tolist()}
-        if names := name_classes(truth.dataset, [*answers.flatten().tolist(), *true.flatten().tolist()]):
-            told["names"] = names
+        guesses: JSONObject = {"labels": answers.tolist(), "truth": true.tolist()}
+        if names := name_classes(
+            truth.dataset, [*answers.flatten().tolist(), *true.flatten().tolist()]
+        ):
+            guesses["names"] = names
         if Role.SHADOWS in ctx.inputs:
-            shadows = Shadows.read(ctx.input(Role.SHADOWS), Role.SHADOWS)
-            told["claims"] = _claims(value, shadows, answers, true, ctx.params.alpha)
-        return Scored(metrics, threat_model, details={"answers": told})
+            shadows = ShadowScores.read(ctx.read_input(Role.SHADOWS), Role.SHADOWS)
+            guesses["claims"] = _read_and_score_claims(
+                value, shadows, answers, true, ctx.params.alpha
+            )
+        return ScoredResult(metrics, threat_model, details={"answers": guesses})
 
 
-KIND = Labels()
+KIND = ScoredLabels()
 
 
-def _read(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject]:
-    """Classes said and true, [D, k], or one each a class where all deletions are of so many; and the threat model."""
+def _read_guesses(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject]:
+    """Classes said and true, [D, k], or one each a class where all deletions are of so many; and
+    the threat model."""
     try:
         answers = torch.tensor(_whole(value["labels"]), dtype=torch.int64)
-        threat_model = stated_threat_model(value, Role.ANSWERS)
+        threat_model = read_threat_model(value, Role.ANSWERS)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
-        raise InvalidRequest(f"ANSWERS must hold whole numbers 'labels': {error}", f"inputs.{Role.ANSWERS}") from error
+        raise InvalidRequest(
+            f"ANSWERS must hold whole numbers 'labels': {error}", f"inputs.{Role.ANSWERS}"
+        ) from error
     classes = [sorted(set(row)) for row in truth.tolist()]
     shapes = [list(truth.shape)]
     if len({len(row) for row in classes}) == 1 and len(classes[0]) < truth.shape[1]:
         shapes.append([len(classes), len(classes[0])])
     if list(answers.shape) not in shapes or int(answers.min()) < 0 or int(answers.max()) >= 1000:
-        told = " or ".join(map(str, shapes))
-        raise InvalidRequest(f"ANSWERS must hold classes {told}, as FORGET_SETS has", f"inputs.{Role.ANSWERS}")
+        expected = " or ".join(map(str, shapes))
+        raise InvalidRequest(
+            f"ANSWERS must hold classes {expected}, as FORGET_SETS has", f"inputs.{Role.ANSWERS}"
+        )
     return answers, truth if answers.shape == truth.shape else torch.tensor(classes), threat_model
 
 
@@ -72,7 +82,9 @@ def _whole(labels: list[list[Any]]) -> list[list[int]]:
     return labels
 
 
-def _claims(value: Any, shadows: Shadows, answers: Tensor, truth: Tensor, alpha: float) -> JSONObject:
+def _read_and_score_claims(
+    value: Any, shadows: ShadowScores, answers: Tensor, truth: Tensor, alpha: float
+) -> JSONObject:
     """What p-values from shadow deletions say of the answers."""
     try:
         scores = torch.tensor(value["scores"], dtype=torch.float64)
@@ -80,57 +92,69 @@ def _claims(value: Any, shadows: Shadows, answers: Tensor, truth: Tensor, alpha:
         raise InvalidRequest(
             f"ANSWERS must hold 'scores' [D][K] for p-values: {error}", f"inputs.{Role.ANSWERS}"
         ) from error
-    null = torch.tensor(shadows.scores, dtype=torch.float64)
+    shadow_scores = torch.tensor(shadows.scores, dtype=torch.float64)
     if scores.dim() != 2 or len(scores) != len(answers) or int(answers.max()) >= scores.shape[1]:
-        raise InvalidRequest("ANSWERS must hold 'scores' [D][K] of the classes named", f"inputs.{Role.ANSWERS}")
-    p = claim_p(answers, scores, null, torch.tensor(shadows.labels))
-    return {"shadows": len(null), "trainings": shadows.trainings, **score_claims(p, answers, truth, alpha)}
+        raise InvalidRequest(
+            "ANSWERS must hold 'scores' [D][K] of the classes named", f"inputs.{Role.ANSWERS}"
+        )
+    p = compute_claim_p(answers, scores, shadow_scores, torch.tensor(shadows.labels))
+    return {
+        "shadows": len(shadow_scores),
+        "trainings": shadows.trainings,
+        **score_claims(p, answers, truth, alpha),
+    }
 
 
 def score_labels(answers: Tensor, truth: Tensor, num_classes: int, public: Tensor) -> JSONObject:
     """Every label metric, with its nulls. Both int64 [D, k].
 
     Args:
-        public: labels of public samples, int64 [N]. Where one class is commoner there, always to name it is a null.
+        public: labels of public samples, int64 [N]. Where one class is commoner there, always to
+            name it is a null.
     """
-    commonest = public.mode().values
-    uneven = len(public.unique(return_counts=True)[1].unique()) > 1
-    parts: JSONObject = {}
+    majority_class = public.mode().values
+    imbalanced = len(public.unique(return_counts=True)[1].unique()) > 1
+    metrics: JSONObject = {}
     for plugin in registry:
         if plugin.takes != "label":
             continue
         values = plugin.target(answers, truth)
-        by_null = {"uniform_guess": [min(1.0, truth.shape[1] / num_classes)] * len(values)}
-        if uneven:
-            by_null["majority_guess"] = plugin.target(commonest.expand_as(truth), truth).tolist()
-        others = nulls.permuted_truth(plugin.target, answers, truth)
-        if others is not None:
-            by_null["permuted_truth"] = others.tolist()
-        parts[plugin.name] = summary(Measure.of(plugin), values.tolist(), by_null, proportion=True)
-    return parts
+        baseline_values = {"uniform_guess": [min(1.0, truth.shape[1] / num_classes)] * len(values)}
+        if imbalanced:
+            baseline_values["majority_guess"] = plugin.target(
+                majority_class.expand_as(truth), truth
+            ).tolist()
+        permuted = baselines.score_permuted_truth(plugin.target, answers, truth)
+        if permuted is not None:
+            baseline_values["permuted_truth"] = permuted.tolist()
+        metrics[plugin.name] = summarise_metric(
+            MetricScale.from_plugin(plugin), values.tolist(), baseline_values, is_proportion=True
+        )
+    return metrics
 
 
 def score_claims(p: Tensor, answers: Tensor, truth: Tensor, alpha: float) -> JSONObject:
     """Which deletions a label attack answers at `alpha`, and how often it is wrong: all [D, c].
 
-    A class is claimed where p <= alpha, and a deletion without a claim has no answer. Answered deletions are right
-    where every class claimed was forgotten. `wrong` is among all deletions: that is what alpha bounds.
+    A class is claimed where p <= alpha, and a deletion without a claim has no answer. Answered
+    deletions are right where every class claimed was forgotten. `wrong` is among all deletions:
+    that is what alpha bounds.
     """
     claimed = p <= alpha
     true = (answers.unsqueeze(2) == truth.unsqueeze(1)).any(2)
     answered, wrong = claimed.any(1), (claimed & ~true).any(1)
-    n, said, bad = len(p), int(answered.sum()), int(wrong.sum())
-    low, high = wilson(bad, n) or (None, None)
-    right_low, right_high = wilson(said - bad, said) or (None, None)
+    n, answered_count, wrong_count = len(p), int(answered.sum()), int(wrong.sum())
+    low, high = wilson(wrong_count, n) or (None, None)
+    right_low, right_high = wilson(answered_count - wrong_count, answered_count) or (None, None)
     return {
         "alpha": alpha,
         "p_values": p.tolist(),
         "n": n,
-        "answered": said,
-        "right": said - bad,
-        "wrong": bad,
+        "answered": answered_count,
+        "correct": answered_count - wrong_count,
+        "wrong": wrong_count,
         "wrong_low": low,
         "wrong_high": high,
-        "right_low": right_low,
-        "right_high": right_high,
+        "correct_low": right_low,
+        "correct_high": right_high,
     }

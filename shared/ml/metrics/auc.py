@@ -5,13 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from shared.ml.metrics import registry
-from shared.ml.ranks import above
+from shared.ml.ranks import compute_wins
 
 
-@registry.register("auc", takes="membership", unit="share", range=(0, 1), higher_is_better=True, chance=0.5)
+@registry.register(
+    "auc", takes="membership", unit="share", range=(0, 1), higher_is_better=True, chance=0.5
+)
 def auc(scores: Tensor, others: Tensor) -> Tensor:
-    """Share of the others that a sample scores above, ties half; the mean is the area under the ROC curve.
+    """Share of the others that a sample scores above, ties half; the mean is the area under the ROC
+    curve.
 
     [N] and [N, M], those that each is held against -> [N] in [0, 1].
     """
-    return above(scores, others).mean(1)
+    return compute_wins(scores, others).mean(1)

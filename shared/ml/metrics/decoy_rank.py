@@ -15,9 +15,11 @@ from shared.ml.metrics import registry
     higher_is_better=False,
 )
 def decoy_rank(reconstruction: Tensor, target: Tensor, decoys: Tensor) -> Tensor:
-    """Rank of the truth among decoys by mean squared distance to the reconstruction; 1 is identified.
+    """Rank of the truth among decoys by mean squared distance to the reconstruction; 1 is
+    identified.
 
-    [N, C, H, W] twice and decoys [N, M, C, H, W] -> [N] int64 in 1 to M + 1. Ties count against the attack.
+    [N, C, H, W] twice and decoys [N, M, C, H, W] -> [N] int64 in 1 to M + 1. Ties count against the
+    attack.
     """
     to_truth = (reconstruction - target).square().flatten(1).mean(1)
     to_decoys = (reconstruction.unsqueeze(1) - decoys).square().flatten(2).mean(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from shared.ml.metrics import registry
-from shared.ml.metrics._features import in_batches, joined
+from shared.ml.metrics._features import join_features, run_in_batches
 from shared.roles import Role
 
 LAYERS = 2
@@ -13,47 +13,49 @@ LAYERS = 2
 
 @registry.register(
     "feature_distance",
-    needs=(Role.JUDGE,),
+    needs=(Role.FEATURE_NETWORK,),
     source="the distance of Zhang et al. 2018, arXiv 1801.03924, equation 1, without learned weights",
     takes="embedding",
     unit="1",
     range=(0, 4),
     higher_is_better=False,
 )
-def feature_distance(images: Tensor, judge: nn.Module) -> Tensor:
+def feature_distance(images: Tensor, feature_network: nn.Module) -> Tensor:
     """Distance in the last hidden features of the judge, a network of another seed; not LPIPS.
 
-    Features are what enters the judge's convolutions and dense layers: activated, pooled, each tensor once, in the
-    order of the forward pass, without the image itself. The last two count, so the input of the classifier and that
-    of the layer before it, each as far as there is one; a network without a hidden layer has the normalised image.
-    Each is scaled to length 1 over channels at each position; squared differences are summed over channels, averaged
-    over positions, then over the two. On MNIST the last two tell classes apart and pick a truth out of decoys better
-    than all together do.
-    [N, C, H, W] in [0, 1] -> [N, F]; the squared distance of two is their score, 0 for equal images, at most 4.
+    Features are what enters the judge's convolutions and dense layers: activated, pooled, each
+    tensor once, in the order of the forward pass, without the image itself. The last two count, so
+    the input of the classifier and that of the layer before it, each as far as there is one; a
+    network without a hidden layer has the normalised image. Each is scaled to length 1 over
+    channels at each position; squared differences are summed over channels, averaged over
+    positions, then over the two. On MNIST the last two tell classes apart and pick a truth out of
+    decoys better than all together do. [N, C, H, W] in [0, 1] -> [N, F]; the squared distance of
+    two is their score, 0 for equal images, at most 4.
     """
-    return in_batches(_Hidden(judge), images)
+    return run_in_batches(_HiddenFeatures(feature_network), images)
 
 
-class _Hidden(nn.Module):
+class _HiddenFeatures(nn.Module):
     """The judge up to what its last layers are given."""
 
-    def __init__(self, judge: nn.Module) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.judge = judge
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        seen: list[Tensor] = []
+        layer_inputs: list[Tensor] = []
 
-        def note(_layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-            if not any(given[0] is one for one in seen):  # a shortcut is given what its block is given
-                seen.append(given[0])
+        def record_input(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            # a shortcut is given what its block is given
+            if not any(inputs[0] is one for one in layer_inputs):
+                layer_inputs.append(inputs[0])
 
-        layers = [m for m in self.judge.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+        layers = [m for m in self.network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        hooks = [layer.register_forward_pre_hook(record_input) for layer in layers]
         try:
-            self.judge(images)
+            self.network(images)
         finally:
             for hook in hooks:
                 hook.remove()
-        last = (seen[1:] or seen)[-LAYERS:]
-        return joined(last, [1 / len(last)] * len(last))
+        last = (layer_inputs[1:] or layer_inputs)[-LAYERS:]
+        return join_features(last, [1 / len(last)] * len(last))

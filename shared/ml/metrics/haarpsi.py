@@ -24,49 +24,58 @@ YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
     channels=(1, 3),
 )
 def haarpsi(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """HaarPSI of pixels in [0, 1]: likeness of edges at two scales, weighted by edges at a third; 1 for equal images.
+    """HaarPSI of pixels in [0, 1]: likeness of edges at two scales, weighted by edges at a third; 1
+    for equal images.
 
-    Images are halved first, as the paper does for its viewing distance, so the widest wavelet covers 16 pixels of
-    the original. Three channels are red, green and blue. Two images that are black all over have no edge to weigh
-    with: there all places weigh the same.
-    [N, 1 or 3, H, W] twice, H and W at least 16 -> [N] in [0, 1].
+    Images are halved first, as the paper does for its viewing distance, so the widest wavelet
+    covers 16 pixels of the original. Three channels are red, green and blue. Two images that are
+    black all over have no edge to weigh with: there all places weigh the same. [N, 1 or 3, H, W]
+    twice, H and W at least 16 -> [N] in [0, 1].
     """
-    found, true = _halved(reconstruction), _halved(target)
-    edges, true_edges = _edges(found[:, :1]), _edges(true[:, :1])
-    local = _alike(edges[:, :, :2], true_edges[:, :, :2]).mean(2)
+    image, true_image = _halve(reconstruction), _halve(target)
+    edges, true_edges = _compute_edges(image[:, :1]), _compute_edges(true_image[:, :1])
+    similarity = _compute_similarity(edges[:, :, :2], true_edges[:, :, :2]).mean(2)
     weights = torch.maximum(edges[:, :, 2], true_edges[:, :, 2])
-    if found.shape[1] == 3:
-        colours = _alike(_blurred(found[:, 1:]).abs(), _blurred(true[:, 1:]).abs())
-        local = torch.cat([local, colours.mean(1, keepdim=True)], 1)
+    if image.shape[1] == 3:
+        colour_similarity = _compute_similarity(
+            _blur(image[:, 1:]).abs(), _blur(true_image[:, 1:]).abs()
+        )
+        similarity = torch.cat([similarity, colour_similarity.mean(1, keepdim=True)], 1)
         weights = torch.cat([weights, weights.mean(1, keepdim=True)], 1)
     weights = torch.where(weights.sum((1, 2, 3), keepdim=True) > 0, weights, 1.0)
-    total = ((ALPHA * local).sigmoid() * weights).double().sum((1, 2, 3))
-    mean = total / weights.double().sum((1, 2, 3))  # in float64, as its logit magnifies what is rounded
+    total = ((ALPHA * similarity).sigmoid() * weights).double().sum((1, 2, 3))
+    # in float64, as its logit magnifies what is rounded
+    mean = total / weights.double().sum((1, 2, 3))
     return (mean.logit() / ALPHA).square().clamp_max(1).to(reconstruction.dtype)
 
 
-def _halved(images: Tensor) -> Tensor:
+def _halve(images: Tensor) -> Tensor:
     """Grey or YIQ, from 0 to 255, at half the size."""
     if images.shape[1] == 3:
         images = torch.einsum("yc,nchw->nyhw", images.new_tensor(YIQ), images)
     return avg_pool2d(pad(255 * images, (0, images.shape[3] % 2, 0, images.shape[2] % 2)), 2)
 
 
-def _edges(grey: Tensor) -> Tensor:
-    """Magnitudes of Haar coefficients: [N, 1, H, W] -> [N, 2 directions, 3 scales, H, W]. Beyond the image is 0."""
+def _compute_edges(grey: Tensor) -> Tensor:
+    """Magnitudes of Haar coefficients: [N, 1, H, W] -> [N, 2 directions, 3 scales, H, W]. Beyond
+    the image is 0."""
     scales = []
     for size in SIZES:
         step = grey.new_ones(size, size) / size
         step[: size // 2] *= -1
         before, after = size // 2 - 1, size // 2
-        scales.append(conv2d(pad(grey, (before, after, before, after)), torch.stack([step, step.T]).unsqueeze(1)).abs())
+        scales.append(
+            conv2d(
+                pad(grey, (before, after, before, after)), torch.stack([step, step.T]).unsqueeze(1)
+            ).abs()
+        )
     return torch.stack(scales, 2)
 
 
-def _blurred(images: Tensor) -> Tensor:
+def _blur(images: Tensor) -> Tensor:
     """Means of 2 x 2 pixels, of the same size."""
     return avg_pool2d(pad(images, (0, 1, 0, 1)), 2, stride=1)
 
 
-def _alike(a: Tensor, b: Tensor) -> Tensor:
+def _compute_similarity(a: Tensor, b: Tensor) -> Tensor:
     return (2 * a * b + C) / (a.square() + b.square() + C)

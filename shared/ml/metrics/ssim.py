@@ -24,6 +24,8 @@ def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
     # Here, as it takes as long to import as all the rest of a worker: only who evaluates pays.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    scores = structural_similarity_index_measure(reconstruction, target, data_range=1.0, reduction="none")
+    scores = structural_similarity_index_measure(
+        reconstruction, target, data_range=1.0, reduction="none"
+    )
     assert isinstance(scores, Tensor)
     return scores.reshape(-1)

@@ -11,11 +11,13 @@ FPR = 0.05
 
 @registry.register("tpr", takes="membership", unit="share", range=(0, 1), higher_is_better=True)
 def tpr(scores: Tensor, others: Tensor) -> Tensor:
-    """Whether a sample is told at a false positive rate of 5 %; the mean is the true positive rate there.
+    """Whether a sample is told at a false positive rate of 5 %; the mean is the true positive rate
+    there.
 
-    It is where it and the others that score as high are at most 5 % of it and all others: who is like the others is
-    told in at most 5 % of cases, exactly. Ties count against the attack. Of fewer than 19 others none is told.
-    [N] and [N, M], those that each is held against -> [N], 0 or 1.
+    It is where it and the others that score as high are at most 5 % of it and all others: who is
+    like the others is told in at most 5 % of cases, exactly. Ties count against the attack. Of
+    fewer than 19 others none is told. [N] and [N, M], those that each is held against -> [N], 0 or
+    1.
     """
     as_high = 1 + (others >= scores.unsqueeze(1)).sum(1)
     return (as_high <= FPR * (others.shape[1] + 1) + 1e-9).double()

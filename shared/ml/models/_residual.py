@@ -9,39 +9,48 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 
-def residual(
-    channels: int, num_classes: int, widths: Sequence[int], blocks: int, shortcut: Literal["pad", "convolve"]
+def build_residual(
+    channels: int,
+    num_classes: int,
+    widths: Sequence[int],
+    blocks: int,
+    shortcut: Literal["pad", "convolve"],
 ) -> nn.Module:
     """A 3x3 stem, then `blocks` basic blocks of each width, global mean, one linear layer.
 
-    Every width but the first begins with a stride of 2. What its shortcut does about it: `pad` takes every other
-    pixel and adds channels of zeros (option A of He et al.), `convolve` is a 1x1 convolution with BatchNorm (B).
+    Every width but the first begins with a stride of 2. What its shortcut does about it: `pad`
+    takes every other pixel and adds channels of zeros (option A of He et al.), `convolve` is a 1x1
+    convolution with BatchNorm (B).
     """
     from torchvision.models.resnet import BasicBlock  # here, as it brings all of torchvision along
 
     layers: list[nn.Module] = [
         nn.Conv2d(channels, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(),
     ]  # fmt: skip
-    last = widths[0]
-    for place, width in enumerate(widths):
+    in_channels = widths[0]
+    for stage, width in enumerate(widths):
         for block in range(blocks):
-            stride = 2 if place and not block else 1
-            around: nn.Module | None = None
+            stride = 2 if stage and not block else 1
+            shortcut_module: nn.Module | None = None
             if stride == 2 and shortcut == "pad":
-                around = _Pad(width - last)
+                shortcut_module = _PadShortcut(width - in_channels)
             elif stride == 2:
-                around = nn.Sequential(nn.Conv2d(last, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-            layers.append(BasicBlock(last, width, stride, around))
-            last = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, num_classes))
+                shortcut_module = nn.Sequential(
+                    nn.Conv2d(in_channels, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+                )
+            layers.append(BasicBlock(in_channels, width, stride, shortcut_module))
+            in_channels = width
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes)
+    )
 
 
-class _Pad(nn.Module):
+class _PadShortcut(nn.Module):
     """Every other pixel, and `more` channels of zeros behind. No weights."""
 
-    def __init__(self, more: int) -> None:
+    def __init__(self, extra_channels: int) -> None:
         super().__init__()
-        self.more = more
+        self.extra_channels = extra_channels
 
     def forward(self, images: Tensor) -> Tensor:
-        return pad(images[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.more))
+        return pad(images[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.extra_channels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.models import registry
-from shared.ml.models._residual import residual
+from shared.ml.models._residual import build_residual
 from shared.plugins import Params
 from shared.roles import Role
 
@@ -15,7 +15,7 @@ __all__ = [
     "JobFailed",
     "Params",
     "Role",
+    "build_residual",
     "register",
     "registry",
-    "residual",
 ]

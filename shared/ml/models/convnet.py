@@ -12,9 +12,12 @@ from shared.plugins import Params
 
 
 class ConvNetParams(Params):
-    width: int = Field(16, ge=1, le=128, description="channels of the first convolution (paper: 64)")
+    width: int = Field(
+        16, ge=1, le=128, description="channels of the first convolution (paper: 64)"
+    )
     pooling: Literal["early", "late"] = Field(
-        "early", description="first pool after three convolutions (early, four times quicker) or after six (late)"
+        "early",
+        description="first pool after three convolutions (early, four times quicker) or after six (late)",
     )
 
 
@@ -27,10 +30,10 @@ class ConvNetParams(Params):
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ConvNetParams) -> nn.Module:
     """Six 3x3 convolutions with BatchNorm and ReLU, two max-pools of 3, and one linear layer.
 
-    The paper's network is (w, 2w, 2w, 4w, 4w, 4w), pool, (4w, 4w), pool, linear. Ours, for images of about
-    30 x 30 pixels, leaves out the two convolutions of the second block (`late`), and by default also moves
-    the first pool between 2w and 4w (`early`): then the wide convolutions see a ninth of the pixels.
-    Images [N, C, H, W] with H, W >= 9 -> logits [N, num_classes].
+    The paper's network is (w, 2w, 2w, 4w, 4w, 4w), pool, (4w, 4w), pool, linear. Ours, for images
+    of about 30 x 30 pixels, leaves out the two convolutions of the second block (`late`), and by
+    default also moves the first pool between 2w and 4w (`early`): then the wide convolutions see a
+    ninth of the pixels. Images [N, C, H, W] with H, W >= 9 -> logits [N, num_classes].
     """
     channels, height, width = input_shape
     layers: list[nn.Module] = []

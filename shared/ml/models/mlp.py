@@ -11,7 +11,9 @@ from shared.plugins import Params
 
 class MLPParams(Params):
     hidden: int = Field(128, ge=1, le=4096, description="units of each hidden layer")
-    depth: int = Field(1, ge=0, le=8, description="number of hidden layers; 0 is logistic regression")
+    depth: int = Field(
+        1, ge=0, le=8, description="number of hidden layers; 0 is logistic regression"
+    )
 
 
 @registry.register("mlp", params=MLPParams)

@@ -6,12 +6,14 @@ from pydantic import Field
 from torch import nn
 
 from shared.ml.models import registry
-from shared.ml.models._residual import residual
+from shared.ml.models._residual import build_residual
 from shared.plugins import Params
 
 
 class ResNet44Params(Params):
-    width: int = Field(16, ge=1, le=256, description="channels of the first convolution (paper: 16)")
+    width: int = Field(
+        16, ge=1, le=256, description="channels of the first convolution (paper: 16)"
+    )
 
 
 @registry.register(
@@ -26,4 +28,4 @@ def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet44P
     Images [N, C, H, W] -> logits [N, num_classes].
     """
     widths = [factor * params.width for factor in (1, 2, 4)]
-    return residual(input_shape[0], num_classes, widths, blocks=7, shortcut="pad")
+    return build_residual(input_shape[0], num_classes, widths, blocks=7, shortcut="pad")

@@ -23,10 +23,12 @@ class VGG11Params(Params):
     min_size=2,
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: VGG11Params) -> nn.Module:
-    """Eight 3x3 convolutions with BatchNorm and ReLU, five max-pools of 2, one linear layer in the place of three.
+    """Eight 3x3 convolutions with BatchNorm and ReLU, five max-pools of 2, one linear layer in the
+    place of three.
 
-    The paper's network has neither BatchNorm nor so small a head: its three dense layers are for 224 x 224 pixels.
-    A pool that would leave nothing of a small image is left out. Images [N, C, H, W] -> logits [N, num_classes].
+    The paper's network has neither BatchNorm nor so small a head: its three dense layers are for
+    224 x 224 pixels. A pool that would leave nothing of a small image is left out. Images [N, C, H,
+    W] -> logits [N, num_classes].
     """
     channels, *sides = input_shape
     layers: list[nn.Module] = []
@@ -38,4 +40,6 @@ def build(input_shape: tuple[int, int, int], num_classes: int, params: VGG11Para
         elif min(sides) >= 2:
             sides = [side // 2 for side in sides]
             layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], num_classes))
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], num_classes)
+    )

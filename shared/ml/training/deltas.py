@@ -16,37 +16,44 @@ MAX_BYTES = 2 << 30
 
 @dataclass
 class BatchDeltas:
-    """`batches` [steps] lists positions in the training set, `changes` per weight the change of each step."""
+    """`batches` [steps] lists positions in the training set, `changes` per weight the change of
+    each step."""
 
     batches: list[list[int]] = field(default_factory=list)
     changes: dict[str, list[Tensor]] = field(default_factory=dict)
 
-    def add(self, picked: Tensor, change: dict[str, Tensor]) -> None:
+    def record_step(self, batch: Tensor, change: dict[str, Tensor]) -> None:
         """Note a step.
 
         Raises:
             JobFailed: `invalid`, more than 2 GiB would be noted.
         """
-        self.batches.append(picked.tolist())
-        size = len(self.batches) * sum(t.numel() * t.element_size() for t in change.values())
-        if size > MAX_BYTES:
-            raise JobFailed("invalid", f"{len(self.batches)} steps of this model are too much to record; train less")
+        self.batches.append(batch.tolist())
+        total_bytes = len(self.batches) * sum(t.numel() * t.element_size() for t in change.values())
+        if total_bytes > MAX_BYTES:
+            raise JobFailed(
+                "invalid",
+                f"{len(self.batches)} steps of this model exceed the 2 GiB limit of recorded changes; train for fewer epochs",
+            )
         for name, t in change.items():
             self.changes.setdefault(name, []).append(t.cpu())
 
-    def of(self, samples: set[int]) -> dict[str, Tensor]:
+    def sum_changes(self, samples: set[int]) -> dict[str, Tensor]:
         """The sum of the changes of all steps that saw any of the samples, by weight."""
-        seen = [step for step, batch in enumerate(self.batches) if samples & set(batch)]
+        steps = [step for step, batch in enumerate(self.batches) if samples & set(batch)]
         return {
-            name: torch.stack([ts[0] * 0, *(ts[step] for step in seen)]).sum(0) for name, ts in self.changes.items()
+            name: torch.stack([ts[0] * 0, *(ts[step] for step in steps)]).sum(0)
+            for name, ts in self.changes.items()
         }
 
-    def write(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """As a safetensors file: per weight [steps, *shape]."""
-        return write_tensors({name: torch.stack(ts) for name, ts in self.changes.items()}, {"batches": self.batches})
+        return write_tensors(
+            {name: torch.stack(ts) for name, ts in self.changes.items()}, {"batches": self.batches}
+        )
 
     @classmethod
-    def read(cls, data: bytes, shapes: dict[str, torch.Size]) -> BatchDeltas:
+    def from_bytes(cls, data: bytes, shapes: dict[str, torch.Size]) -> BatchDeltas:
         """From such a file.
 
         Args:
@@ -55,14 +62,18 @@ class BatchDeltas:
         Raises:
             InvalidRequest: not such a file, or it is another model's.
         """
-        tensors, about = read_tensors(data, Role.BATCH_DELTAS)
-        batches = about.get("batches")
+        tensors, metadata = read_tensors(data, Role.BATCH_DELTAS)
+        batches = metadata.get("batches")
         if not isinstance(batches, list) or not all(
             isinstance(b, list) and all(type(i) is int and i >= 0 for i in b) for b in batches
         ):
-            raise InvalidRequest("BATCH_DELTAS must say which samples each step saw", f"inputs.{Role.BATCH_DELTAS}")
+            raise InvalidRequest(
+                "BATCH_DELTAS must say which samples each step saw", f"inputs.{Role.BATCH_DELTAS}"
+            )
         if {name: t.shape for name, t in tensors.items()} != {
             name: torch.Size((len(batches), *shape)) for name, shape in shapes.items()
         }:
-            raise InvalidRequest("BATCH_DELTAS is not about this model", f"inputs.{Role.BATCH_DELTAS}")
+            raise InvalidRequest(
+                "BATCH_DELTAS is not about this model", f"inputs.{Role.BATCH_DELTAS}"
+            )
         return cls(batches, {name: list(t) for name, t in tensors.items()})

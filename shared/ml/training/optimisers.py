@@ -5,19 +5,27 @@ from __future__ import annotations
 from torch import Tensor
 from torch.optim import Optimizer
 
-Held = dict[int, dict[str, Tensor]]
+ParameterStates = dict[int, dict[str, Tensor]]
 
 
-def write_state(optimiser: Optimizer) -> dict[str, Tensor]:
-    """All that it holds of its parameters, by their place and its own names: `0.momentum_buffer`."""
-    state: Held = optimiser.state_dict()["state"]
-    return {f"{place}.{name}": t for place, held in state.items() for name, t in held.items() if t is not None}
+def flatten_state(optimiser: Optimizer) -> dict[str, Tensor]:
+    """All that it holds of its parameters, by their place and its own names:
+    `0.momentum_buffer`."""
+    state: ParameterStates = optimiser.state_dict()["state"]
+    return {
+        f"{index}.{name}": t
+        for index, parameter_state in state.items()
+        for name, t in parameter_state.items()
+        if t is not None
+    }
 
 
-def read_state(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_state(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `write_state` gave, as copies. Learning rates and the like stay as they are."""
-    state: Held = {}
-    for at, tensor in tensors.items():
-        place, _, name = at.partition(".")
-        state.setdefault(int(place), {})[name] = tensor.clone()
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    state: ParameterStates = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = tensor.clone()
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )

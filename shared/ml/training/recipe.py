@@ -19,29 +19,37 @@ class Recipe(Params):
     momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step that is kept")
     weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty added to the gradient")
     schedule: Literal["constant", "one_cycle"] = Field(
-        "constant", description="one_cycle: lr rises from 0 in the first quarter of the steps, then falls to 0"
+        "constant",
+        description="one_cycle: lr rises from 0 in the first quarter of the steps, then falls to 0",
     )
     batch_norm: Literal["frozen", "trained"] = Field(
-        "frozen", description="frozen: statistics as they are and in use (eval mode; paper); trained: of each batch"
+        "frozen",
+        description="frozen: statistics as they are and in use (eval mode; paper); trained: of each batch",
     )
 
     noise_multiplier: float = Field(
-        0.0, ge=0, le=1000, description="DP-SGD: noise, as a multiple of max_grad_norm; 0: plain SGD"
+        0.0,
+        ge=0,
+        le=1000,
+        description="DP-SGD: noise, as a multiple of max_grad_norm; 0: plain SGD",
     )
     max_grad_norm: float = Field(
-        1.0, gt=0, le=1e6, description="DP-SGD: longest gradient of one sample; what is longer is shortened"
+        1.0,
+        gt=0,
+        le=1e6,
+        description="DP-SGD: longest gradient of one sample; what is longer is shortened",
     )
 
     @property
-    def private(self) -> bool:
+    def is_private(self) -> bool:
         """Whether this is DP-SGD."""
         return self.noise_multiplier > 0
 
-    def steps(self, n: int) -> int:
+    def count_steps(self, n: int) -> int:
         """How many steps training on `n` samples takes."""
         return self.epochs * math.ceil(n / self.batch_size)
 
-    def lr_at(self, step: int, total: int) -> float:
+    def get_lr(self, step: int, total: int) -> float:
         """The learning rate of step `step`, counted from 0."""
         if self.schedule == "constant":
             return self.lr

@@ -14,20 +14,22 @@ from shared.roles import Role
 
 @dataclass(frozen=True)
 class UnlearningInputs:
-    """The roles that the method's `needs` name; the others are None. Networks are copies: change them freely.
+    """The roles that the method's `needs` name; the others are None. Networks are copies: change
+    them freely.
 
-    `recipe` comes where the job supplies it. `members` (SHARDS) says which of the original's members each sample of
-    the retain set and each of the forget set trained. `undo` (BATCH_DELTAS) is by weight the sum of the changes of
-    all steps that saw any sample of the forget set, but not of those that were taken back before.
+    `recipe` comes where the job supplies it. `members` (SHARDS) says which of the original's
+    members each sample of the retain set and each of the forget set trained. `undo` (BATCH_DELTAS)
+    is by weight the sum of the changes of all steps that saw any sample of the forget set, but not
+    of those that were taken back before.
     """
 
     original: nn.Module
     base: nn.Module | None = None
     recipe: Recipe | None = None
     members: tuple[Tensor, Tensor] | None = None
-    undo: dict[str, Tensor] | None = None
+    changes_to_undo: dict[str, Tensor] | None = None
 
-    def retraining(self) -> tuple[nn.Module, Recipe]:
+    def require_retraining(self) -> tuple[nn.Module, Recipe]:
         """BASE and RECIPE.
 
         Raises:
@@ -37,24 +39,29 @@ class UnlearningInputs:
             raise InvalidRequest("retraining needs BASE and RECIPE", f"inputs.{Role.BASE}")
         return self.base, self.recipe
 
-    def sharded(self) -> tuple[Ensemble, Tensor, Tensor]:
-        """The ensemble, and the member of each sample of the retain set [N - k] and of the forget set [k].
+    def require_shards(self) -> tuple[Ensemble, Tensor, Tensor]:
+        """The ensemble, and the member of each sample of the retain set [N - k] and of the forget
+        set [k].
 
         Raises:
             InvalidRequest: the original is no ensemble, or SHARDS is missing.
         """
         if self.members is None or not isinstance(self.original, Ensemble):
-            raise InvalidRequest("this needs SHARDS, and an original of several members", f"inputs.{Role.SHARDS}")
+            raise InvalidRequest(
+                "this method needs SHARDS and an original with several members",
+                f"inputs.{Role.SHARDS}",
+            )
         return self.original, *self.members
 
-    def recorded(self) -> dict[str, Tensor]:
+    def require_changes(self) -> dict[str, Tensor]:
         """`undo`.
 
         Raises:
             InvalidRequest: BATCH_DELTAS is missing.
         """
-        if self.undo is None:
+        if self.changes_to_undo is None:
             raise InvalidRequest(
-                "this needs BATCH_DELTAS, which train records with record_deltas", f"inputs.{Role.BATCH_DELTAS}"
+                "this method needs BATCH_DELTAS: train with record_deltas: true",
+                f"inputs.{Role.BATCH_DELTAS}",
             )
-        return self.undo
+        return self.changes_to_undo

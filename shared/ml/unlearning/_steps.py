@@ -15,7 +15,8 @@ from shared.plugins import Params
 
 
 class StepParams(Params):
-    """SGD with momentum. The usual settings of the field, but for the batch: sets are small here."""
+    """SGD with momentum. The usual settings of the field, but for the batch: sets are small
+    here."""
 
     epochs: int = Field(10, ge=1, le=1000, description="passes over the data")
     lr: float = Field(1e-2, gt=0, le=10, description="learning rate")
@@ -23,10 +24,11 @@ class StepParams(Params):
     momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept")
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty added to the gradient")
     batch_norm: Literal["frozen", "trained"] = Field(
-        "frozen", description="frozen: statistics as they are and in use (eval mode; paper); trained: of each batch"
+        "frozen",
+        description="frozen: statistics as they are and in use (eval mode; paper); trained: of each batch",
     )
 
-    def recipe(self) -> Recipe:
+    def to_recipe(self) -> Recipe:
         """These settings, as a recipe."""
         return Recipe(
             epochs=self.epochs,
@@ -38,16 +40,19 @@ class StepParams(Params):
         )
 
 
-def cycled(samples: Samples, step: int, size: int) -> Samples:
-    """At most `size` of the samples, those whose turn it is at this step: batch after batch, round and round."""
+def take_cyclic_batch(samples: Samples, step: int, batch_size: int) -> Samples:
+    """At most `size` of the samples, those whose turn it is at this step: batch after batch, round
+    and round."""
     n = len(samples.labels)
-    size = min(size, n)
-    return samples.pick((torch.arange(size) + step * size) % n)
+    batch_size = min(batch_size, n)
+    return samples.pick((torch.arange(batch_size) + step * batch_size) % n)
 
 
 @torch.no_grad()
-def wrong_labels(network: nn.Module, samples: Samples, ctx: Context) -> Tensor:
+def draw_wrong_labels(network: nn.Module, samples: Samples, ctx: Context) -> Tensor:
     """For each sample a class that is not its own, each as likely. int64 [N]."""
     classes = network.to(ctx.device)(samples.images[:1].to(ctx.device)).shape[1]
-    shift = torch.randint(1, classes, samples.labels.shape, generator=ctx.generator("wrong labels"))
+    shift = torch.randint(
+        1, classes, samples.labels.shape, generator=ctx.make_generator("wrong labels")
+    )
     return (samples.labels + shift) % classes

@@ -21,8 +21,12 @@ from shared.roles import Role
 
 
 class AmnesiacParams(StepParams):
-    epochs: int = Field(0, ge=0, le=1000, description="passes over the retain set afterwards, to mend what was lost")
-    record_deltas: Literal[True] = Field(True, description="has train note what every step changed")
+    epochs: int = Field(
+        0, ge=0, le=1000, description="epochs of fine-tuning on the retain set afterwards"
+    )
+    record_deltas: Literal[True] = Field(
+        True, description="record the weight change of every training step"
+    )
 
 
 @registry.register(
@@ -40,21 +44,28 @@ def unlearn(
     params: AmnesiacParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: theta_u = theta - the sum of the recorded changes of every batch with a forgotten sample.
+    """Approximate: theta_u = theta - the sum of the recorded changes of every batch with a
+    forgotten sample.
 
     With N up to the batch size every step saw every sample: what is left is the base model.
 
     Raises:
-        JobFailed: `invalid`, the loss on the forget set or of mending is not finite; names the step.
+        JobFailed: `invalid`, the loss on the forget set or of mending is not finite; names the
+            step.
     """
-    network, undo = inputs.original.to(ctx.device).eval(), inputs.recorded()
+    network, changes = inputs.original.to(ctx.device).eval(), inputs.require_changes()
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            weight.sub_(undo[name].to(ctx.device))
-        loss = compute_loss(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device)).item()
+            weight.sub_(changes[name].to(ctx.device))
+        loss = compute_loss(
+            network(forget.images.to(ctx.device)), forget.labels.to(ctx.device)
+        ).item()
     if not math.isfinite(loss):
-        raise JobFailed("invalid", f"what is left after step 0 has a loss of {loss}: the record is not this model's")
-    ctx.progress(1, 1, loss=loss)
+        raise JobFailed(
+            "invalid",
+            f"what is left after step 0 has a loss of {loss}: the record is not this model's",
+        )
+    ctx.report_progress(1, 1, loss=loss)
     if params.epochs:
-        train(network, retain, params.recipe(), ctx)
+        train(network, retain, params.to_recipe(), ctx)
     return network

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from shared.errors import InvalidRequest, JobFailed
-from shared.ml.context import Context, Part, Share
+from shared.ml.context import Context, SeededSubContext, SubContext
 from shared.ml.loss import compute_loss
 from shared.ml.networks import clone
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
-from shared.ml.training.sgd import descend, logits, require_finite, train
+from shared.ml.training.sgd import compute_logits, descend, require_finite, train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.ml.unlearning._steps import StepParams, cycled, wrong_labels
+from shared.ml.unlearning._steps import StepParams, draw_wrong_labels, take_cyclic_batch
 from shared.plugins import Params
 from shared.roles import Role
 
@@ -22,21 +22,21 @@ __all__ = [
     "InvalidRequest",
     "JobFailed",
     "Params",
-    "Part",
     "Recipe",
     "Role",
     "Samples",
-    "Share",
+    "SeededSubContext",
     "StepParams",
+    "SubContext",
     "UnlearningInputs",
     "clone",
+    "compute_logits",
     "compute_loss",
-    "cycled",
     "descend",
-    "logits",
+    "draw_wrong_labels",
     "register",
     "registry",
     "require_finite",
+    "take_cyclic_batch",
     "train",
-    "wrong_labels",
 ]

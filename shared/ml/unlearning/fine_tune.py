@@ -31,10 +31,11 @@ def unlearn(
     params: FineTuneParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: training goes on with the retain set alone, and forgets by and by what it does not see.
+    """Approximate: training goes on with the retain set alone, and forgets by and by what it does
+    not see.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.
     """
-    train(inputs.original, retain, params.recipe(), ctx)
+    train(inputs.original, retain, params.to_recipe(), ctx)
     return inputs.original

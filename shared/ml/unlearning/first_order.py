@@ -40,7 +40,8 @@ def unlearn(
 ) -> nn.Module:
     """Approximate: theta_u = theta - tau * sum (grad l(x, y~) - grad l(x, y)) over the forget set.
 
-    The paper leaves open what takes a sample's place. Here it is its image with no class: y~ is 1 / classes for each.
+    The paper leaves open what takes a sample's place. Here it is its image with no class: y~ is 1 /
+    classes for each.
 
     Raises:
         JobFailed: `invalid`, the loss or in the end a weight is not finite.
@@ -49,13 +50,18 @@ def unlearn(
     images, labels = (t.to(ctx.device) for t in forget)
     weights = list(network.parameters())
     logits = network(images)
-    nothing = torch.full_like(logits, 1 / logits.shape[1])
-    change = compute_loss(logits, nothing, reduction="sum") - compute_loss(logits, labels, reduction="sum")
+    uniform = torch.full_like(logits, 1 / logits.shape[1])
+    change = compute_loss(logits, uniform, reduction="sum") - compute_loss(
+        logits, labels, reduction="sum"
+    )
     if not math.isfinite(change.item()):
-        raise JobFailed("invalid", f"first order: the change of the loss at step 0 is {change.item()}, not finite")
+        raise JobFailed(
+            "invalid",
+            f"first order: the change of the loss at step 0 is {change.item()}, not finite",
+        )
     with torch.no_grad():
         for weight, gradient in zip(weights, torch.autograd.grad(change, weights), strict=True):
             weight.sub_(gradient, alpha=params.tau)
     require_finite(network, "first order: after step 0", "lower tau")
-    ctx.progress(1, 1)
+    ctx.report_progress(1, 1)
     return network

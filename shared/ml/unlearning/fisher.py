@@ -16,13 +16,17 @@ from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.plugins import Params
 from shared.roles import Role
 
-TINY = 1e-8  # of the Fisher information, below which a weight counts as of no use at all
-CLASSES = 16  # whose gradients are held at a time
+FISHER_FLOOR = 1e-8  # of the Fisher information, below which a weight counts as of no use at all
+CLASS_CHUNK = 16  # whose gradients are held at a time
 
 
 class FisherParams(Params):
-    alpha: float = Field(1e-7, gt=0, le=1, description="strength: the noise of a weight has variance alpha / sqrt(F)")
-    largest: float = Field(0.1, gt=0, le=100, description="standard deviation of the noise at most, in median weights")
+    alpha: float = Field(
+        1e-7, gt=0, le=1, description="strength: the noise of a weight has variance alpha / sqrt(F)"
+    )
+    largest: float = Field(
+        0.1, gt=0, le=100, description="standard deviation of the noise at most, in median weights"
+    )
 
 
 @registry.register(
@@ -39,45 +43,56 @@ def unlearn(
     params: FisherParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: theta + sqrt(alpha) * F^(-1/4) * noise, F the diagonal of the Fisher information of the retain set.
+    """Approximate: theta + sqrt(alpha) * F^(-1/4) * noise, F the diagonal of the Fisher information
+    of the retain set.
 
-    alpha^2 is the paper's lambda * sigma^2. Its published code has F^(-1/2) instead, and bounds of its own for each
-    kind of layer; here one bound holds for all: `largest`, of the median size of the layer's weights.
+    alpha^2 is the paper's lambda * sigma^2. Its published code has F^(-1/2) instead, and bounds of
+    its own for each kind of layer; here one bound holds for all: `largest`, of the median size of
+    the layer's weights.
 
     Raises:
         JobFailed: `invalid`, an answer or in the end a weight is not finite; names the sample.
     """
     network = inputs.original.to(ctx.device).eval()
-    source = ctx.generator("noise")
-    information = fisher_information(network, retain, ctx)
+    generator = ctx.make_generator("noise")
+    information = compute_fisher_information(network, retain, ctx)
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            spread = params.alpha**0.5 * (information[name] + TINY).pow(-0.25)
-            spread = spread.clamp(max=params.largest * weight.abs().median().item())
-            weight.add_(torch.randn(weight.shape, generator=source).to(ctx.device) * spread)
+            noise_std = params.alpha**0.5 * (information[name] + FISHER_FLOOR).pow(-0.25)
+            noise_std = noise_std.clamp(max=params.largest * weight.abs().median().item())
+            weight.add_(torch.randn(weight.shape, generator=generator).to(ctx.device) * noise_std)
     require_finite(network, "fisher: after the noise", "lower alpha or largest")
     return network
 
 
-def fisher_information(network: nn.Module, samples: Samples, ctx: Context) -> dict[str, Tensor]:
-    """Diagonal of the Fisher information, by weight: mean over the samples of E_y (d log p(y) / d weight)^2.
+def compute_fisher_information(
+    network: nn.Module, samples: Samples, ctx: Context
+) -> dict[str, Tensor]:
+    """Diagonal of the Fisher information, by weight: mean over the samples of E_y (d log p(y) / d
+    weight)^2.
 
-    y is as the network itself expects it, not the label: a network that knows the labels by heart has no gradient
-    left there. Samples one at a time, all classes of one in one backward pass.
+    y is as the network itself expects it, not the label: a network that knows the labels by heart
+    has no gradient left there. Samples one at a time, all classes of one in one backward pass.
     """
     weights = dict(network.named_parameters())
-    found = {name: torch.zeros_like(w) for name, w in weights.items()}
+    information = {name: torch.zeros_like(w) for name, w in weights.items()}
     n = len(samples.labels)
     for i in range(n):
-        told = log_softmax(network(samples.images[i : i + 1].to(ctx.device)), dim=1)[0]
-        if not torch.isfinite(told).all():
-            raise JobFailed("invalid", f"fisher: what the network answers at step {i} is not finite")
-        chances = told.detach().exp().sqrt().diag()
-        for some in chances.split(CLASSES):
+        log_probabilities = log_softmax(network(samples.images[i : i + 1].to(ctx.device)), dim=1)[0]
+        if not torch.isfinite(log_probabilities).all():
+            raise JobFailed(
+                "invalid", f"fisher: what the network answers at step {i} is not finite"
+            )
+        class_weights = log_probabilities.detach().exp().sqrt().diag()
+        for class_chunk in class_weights.split(CLASS_CHUNK):
             gradients = torch.autograd.grad(
-                told, list(weights.values()), some, retain_graph=True, is_grads_batched=True
+                log_probabilities,
+                list(weights.values()),
+                class_chunk,
+                retain_graph=True,
+                is_grads_batched=True,
             )
             for name, gradient in zip(weights, gradients, strict=True):
-                found[name] += gradient.square().sum(0) / n
-        ctx.progress(i + 1, n)
-    return found
+                information[name] += gradient.square().sum(0) / n
+        ctx.report_progress(i + 1, n)
+    return information

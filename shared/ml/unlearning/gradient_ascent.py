@@ -12,7 +12,7 @@ from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
-from shared.ml.training.private import private_gradients
+from shared.ml.training.private import compute_private_gradients
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
@@ -22,7 +22,9 @@ from shared.roles import Role
 
 class GradientAscentParams(Params):
     steps: int = Field(1, ge=1, le=10_000, description="ascent steps (paper: 1)")
-    lr: float = Field(1e-3, gt=0, le=10, description="length of a step, as the learning rate of training")
+    lr: float = Field(
+        1e-3, gt=0, le=10, description="length of a step, as the learning rate of training"
+    )
 
 
 @registry.register(
@@ -40,10 +42,12 @@ def unlearn(
     params: GradientAscentParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: theta_u = theta + lr * gradient of the mean loss on the forget set, `steps` times.
+    """Approximate: theta_u = theta + lr * gradient of the mean loss on the forget set, `steps`
+    times.
 
-    BatchNorm statistics stay as they are (eval mode). Where the original was trained by DP-SGD, so is each step
-    here: its gradients are shortened and get noise, else the change would be the bare gradient.
+    BatchNorm statistics stay as they are (eval mode). Where the original was trained by DP-SGD, so
+    is each step here: its gradients are shortened and get noise, else the change would be the bare
+    gradient.
 
     Raises:
         JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
@@ -51,10 +55,12 @@ def unlearn(
     network = inputs.original.to(ctx.device).eval()
     images, labels = (t.to(ctx.device) for t in forget)
     weights = dict(network.named_parameters())
-    recipe = inputs.recipe if inputs.recipe and inputs.recipe.private else None
+    recipe = inputs.recipe if inputs.recipe and inputs.recipe.is_private else None
     for step in range(params.steps):
         if recipe:
-            loss, gradients = private_gradients(network, forget, len(forget.labels), recipe, ctx, step)
+            loss, gradients = compute_private_gradients(
+                network, forget, len(forget.labels), recipe, ctx, step
+            )
         else:
             value = compute_loss(network(images), labels)
             loss, gradients = (
@@ -62,10 +68,12 @@ def unlearn(
                 dict(zip(weights, torch.autograd.grad(value, [*weights.values()]), strict=True)),
             )
         if not math.isfinite(loss):
-            raise JobFailed("invalid", f"gradient ascent left finite numbers at step {step}; lower lr or steps")
+            raise JobFailed(
+                "invalid", f"gradient ascent left finite numbers at step {step}; lower lr or steps"
+            )
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.add_(gradients[name], alpha=params.lr)
-        ctx.progress(step + 1, params.steps, loss=loss)
+        ctx.report_progress(step + 1, params.steps, loss=loss)
     require_finite(network, f"gradient ascent: after step {params.steps - 1}", "lower lr or steps")
     return network

@@ -11,12 +11,14 @@ from shared.ml.samples import Samples
 from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.ml.unlearning._steps import StepParams, cycled
+from shared.ml.unlearning._steps import StepParams, take_cyclic_batch
 from shared.roles import Role
 
 
 class NegGradPlusParams(StepParams):
-    alpha: float = Field(0.95, gt=0, le=1, description="weight of the retain set's loss; the rest is the ascent's")
+    alpha: float = Field(
+        0.95, gt=0, le=1, description="weight of the retain set's loss; the rest is the ascent's"
+    )
 
 
 @registry.register(
@@ -40,12 +42,15 @@ def unlearn(
     """
     network = inputs.original
 
-    def loss_of(picked: Tensor, step: int) -> Tensor:
-        kept, gone = (
+    def compute_batch_loss(batch: Tensor, step: int) -> Tensor:
+        retain_loss, forget_loss = (
             compute_loss(network(images.to(ctx.device)), labels.to(ctx.device))
-            for images, labels in (retain.pick(picked), cycled(forget, step, params.batch_size))
+            for images, labels in (
+                retain.pick(batch),
+                take_cyclic_batch(forget, step, params.batch_size),
+            )
         )
-        return params.alpha * kept - (1 - params.alpha) * gone
+        return params.alpha * retain_loss - (1 - params.alpha) * forget_loss
 
-    descend(network, len(retain.labels), params.recipe(), ctx, loss_of)
+    descend(network, len(retain.labels), params.to_recipe(), ctx, compute_batch_loss)
     return network

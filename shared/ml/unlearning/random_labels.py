@@ -10,7 +10,7 @@ from shared.ml.samples import Samples
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.ml.unlearning._steps import StepParams, wrong_labels
+from shared.ml.unlearning._steps import StepParams, draw_wrong_labels
 from shared.roles import Role
 
 
@@ -32,14 +32,15 @@ def unlearn(
     params: RandomLabelsParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: train on retain and forget set together, each forgotten sample under one wrong class.
+    """Approximate: train on retain and forget set together, each forgotten sample under one wrong
+    class.
 
     The class is drawn once, before the first step, and never the true one.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.
     """
-    wrong = wrong_labels(inputs.original, forget, ctx)
-    both = Samples(torch.cat([retain.images, forget.images]), torch.cat([retain.labels, wrong]))
-    train(inputs.original, both, params.recipe(), ctx)
+    labels = draw_wrong_labels(inputs.original, forget, ctx)
+    samples = Samples(torch.cat([retain.images, forget.images]), torch.cat([retain.labels, labels]))
+    train(inputs.original, samples, params.to_recipe(), ctx)
     return inputs.original

@@ -32,8 +32,9 @@ def unlearn(
     params: RetrainParams,  # noqa: ARG001  (there are none)
     ctx: Context,
 ) -> nn.Module:
-    """Exact: the recipe again, from the base model, on the retain set alone. Where nothing is kept, the base model."""
-    base, recipe = inputs.retraining()
+    """Exact: the recipe again, from the base model, on the retain set alone. Where nothing is kept,
+    the base model."""
+    base, recipe = inputs.require_retraining()
     if len(retain.labels):
         train(base, retain, recipe, ctx)
     return base

@@ -12,12 +12,14 @@ from shared.ml.samples import Samples
 from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.ml.unlearning._steps import StepParams, wrong_labels
+from shared.ml.unlearning._steps import StepParams, draw_wrong_labels
 from shared.roles import Role
 
 
 class SalUnParams(StepParams):
-    share: float = Field(0.5, gt=0, le=1, description="share of the weights that may move: the most salient")
+    share: float = Field(
+        0.5, gt=0, le=1, description="share of the weights that may move: the most salient"
+    )
 
 
 @registry.register(
@@ -34,33 +36,37 @@ def unlearn(
     params: SalUnParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: random labels, where only the weights with the steepest loss on the forget set may move.
+    """Approximate: random labels, where only the weights with the steepest loss on the forget set
+    may move.
 
-    As published, the salient ones are those where the gradient on the forget set is longest, in any layer, and wrong
-    classes are never the true one. Retained and forgotten samples come mixed, each as often.
+    As published, the salient ones are those where the gradient on the forget set is longest, in any
+    layer, and wrong classes are never the true one. Retained and forgotten samples come mixed, each
+    as often.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.
     """
     network = inputs.original.to(ctx.device).eval()
-    masks = _salient(network, forget, params.share, ctx)
-    wrong = wrong_labels(network, forget, ctx)
+    masks = _build_saliency_masks(network, forget, params.share, ctx)
+    wrong = draw_wrong_labels(network, forget, ctx)
     images, labels = torch.cat([retain.images, forget.images]), torch.cat([retain.labels, wrong])
 
-    def loss_of(picked: Tensor, _step: int) -> Tensor:
-        return compute_loss(network(images[picked].to(ctx.device)), labels[picked].to(ctx.device))
+    def compute_batch_loss(batch: Tensor, _step: int) -> Tensor:
+        return compute_loss(network(images[batch].to(ctx.device)), labels[batch].to(ctx.device))
 
-    descend(network, len(labels), params.recipe(), ctx, loss_of, masks)
+    descend(network, len(labels), params.to_recipe(), ctx, compute_batch_loss, masks)
     return network
 
 
-def _salient(network: nn.Module, forget: Samples, share: float, ctx: Context) -> dict[str, Tensor]:
+def _build_saliency_masks(
+    network: nn.Module, forget: Samples, share: float, ctx: Context
+) -> dict[str, Tensor]:
     """1 for the `share` of all weights whose gradient on the forget set is longest, else 0."""
     weights = dict(network.named_parameters())
     loss = compute_loss(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device))
-    steep = [g.abs() for g in torch.autograd.grad(loss, list(weights.values()))]
-    flat = torch.cat([s.flatten() for s in steep])
-    chosen = torch.zeros_like(flat)
-    chosen[flat.argsort(descending=True, stable=True)[: max(1, round(share * len(flat)))]] = 1
-    parts = chosen.split([s.numel() for s in steep])
-    return {name: part.view_as(s) for name, part, s in zip(weights, parts, steep, strict=True)}
+    magnitudes = [g.abs() for g in torch.autograd.grad(loss, list(weights.values()))]
+    flat = torch.cat([s.flatten() for s in magnitudes])
+    mask = torch.zeros_like(flat)
+    mask[flat.argsort(descending=True, stable=True)[: max(1, round(share * len(flat)))]] = 1
+    parts = mask.split([s.numel() for s in magnitudes])
+    return {name: part.view_as(s) for name, part, s in zip(weights, parts, magnitudes, strict=True)}

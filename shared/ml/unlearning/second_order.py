@@ -21,13 +21,15 @@ from shared.plugins import Params
 from shared.roles import Role
 
 Weights = dict[str, Tensor]
-BATCH = 256  # samples whose curvature is computed at a time
+BATCH_SIZE = 256  # samples whose curvature is computed at a time
 
 
 class SecondOrderParams(Params):
     damping: float = Field(0.1, gt=0, le=1e6, description="added to the curvature of every weight")
     iterations: int = Field(20, ge=1, le=10_000, description="steps of conjugate gradients at most")
-    tolerance: float = Field(1e-4, gt=0, lt=1, description="of the residual, relative to the gradient: ends them")
+    tolerance: float = Field(
+        1e-4, gt=0, lt=1, description="of the residual, relative to the gradient: ends them"
+    )
     scale: float = Field(1.0, gt=0, le=1000, description="length of the step; 1 is Newton's")
 
 
@@ -39,64 +41,80 @@ class SecondOrderParams(Params):
     exact=False,
 )
 def unlearn(
-    inputs: UnlearningInputs, retain: Samples, forget: Samples, params: SecondOrderParams, ctx: Context
+    inputs: UnlearningInputs,
+    retain: Samples,
+    forget: Samples,
+    params: SecondOrderParams,
+    ctx: Context,
 ) -> nn.Module:
-    """Approximate: theta_u = theta + (H + damping)^-1 * sum grad l(forget) / |retain|, by conjugate gradients.
+    """Approximate: theta_u = theta + (H + damping)^-1 * sum grad l(forget) / |retain|, by conjugate
+    gradients.
 
-    A Newton step on the loss of the retain set from where that of both had its minimum: there the two gradients cancel.
-    H is the Gauss-Newton matrix of the mean loss on the retain set: the Hessian of a network is not positive, and
-    conjugate gradients would climb where it is not.
+    A Newton step on the loss of the retain set from where that of both had its minimum: there the
+    two gradients cancel. H is the Gauss-Newton matrix of the mean loss on the retain set: the
+    Hessian of a network is not positive, and conjugate gradients would climb where it is not.
 
     Raises:
         JobFailed: `invalid`, the step is not finite; names the iteration.
     """
     network = inputs.original.to(ctx.device).eval()
     weights = {name: w.detach() for name, w in network.named_parameters()}
-    loss = compute_loss(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device), reduction="sum")
+    loss = compute_loss(
+        network(forget.images.to(ctx.device)), forget.labels.to(ctx.device), reduction="sum"
+    )
     gradients = torch.autograd.grad(loss / len(retain.labels), list(network.parameters()))
-    right = dict(zip(weights, gradients, strict=True))
+    gradient = dict(zip(weights, gradients, strict=True))
 
-    def curved(direction: Weights) -> Weights:
+    def multiply_curvature(direction: Weights) -> Weights:
         product = {name: params.damping * d for name, d in direction.items()}
-        for images in retain.images.split(BATCH):
-            part = _gauss_newton(network, weights, images.to(ctx.device), direction)
+        for images in retain.images.split(BATCH_SIZE):
+            part = _multiply_gauss_newton(network, weights, images.to(ctx.device), direction)
             product = {name: p + part[name] / len(retain.labels) for name, p in product.items()}
         return product
 
     step = {name: torch.zeros_like(w) for name, w in weights.items()}
-    residual, direction = right, right
-    size = start = _dot(right, right)
+    residual, direction = gradient, gradient
+    residual_norm_sq = first_norm_sq = _dot(gradient, gradient)
     for iteration in range(params.iterations):
-        if size <= params.tolerance**2 * start:
-            ctx.progress(params.iterations, params.iterations)
+        if residual_norm_sq <= params.tolerance**2 * first_norm_sq:
+            ctx.report_progress(params.iterations, params.iterations)
             break
-        product = curved(direction)
-        length = size / _dot(direction, product)
+        product = multiply_curvature(direction)
+        length = residual_norm_sq / _dot(direction, product)
         if not math.isfinite(length):
-            raise JobFailed("invalid", f"the Newton step left finite numbers at iteration {iteration}; raise damping")
+            raise JobFailed(
+                "invalid",
+                f"the Newton step left finite numbers at iteration {iteration}; raise damping",
+            )
         step = _add(step, direction, length)
         residual = _add(residual, product, -length)
-        size, before = _dot(residual, residual), size
-        direction = _add(residual, direction, size / before)
-        ctx.progress(iteration + 1, params.iterations, residual=math.sqrt(size / start))
+        residual_norm_sq, last_norm_sq = _dot(residual, residual), residual_norm_sq
+        direction = _add(residual, direction, residual_norm_sq / last_norm_sq)
+        ctx.report_progress(
+            iteration + 1, params.iterations, residual=math.sqrt(residual_norm_sq / first_norm_sq)
+        )
     with torch.no_grad():
         for name, weight in network.named_parameters():
             weight.add_(step[name], alpha=params.scale)
-    require_finite(network, "the Newton step: after the last iteration", "raise damping or lower scale")
+    require_finite(
+        network, "the Newton step: after the last iteration", "raise damping or lower scale"
+    )
     return network
 
 
-def _gauss_newton(network: nn.Module, weights: Weights, images: Tensor, direction: Weights) -> Weights:
+def _multiply_gauss_newton(
+    network: nn.Module, weights: Weights, images: Tensor, direction: Weights
+) -> Weights:
     """Sum over the images of J^T (diag p - p p^T) J direction."""
 
-    def answer(w: Weights) -> Tensor:
+    def compute_logits(w: Weights) -> Tensor:
         return functional_call(network, w, (images,))
 
-    logits, moved = jvp(answer, (weights,), (direction,))[:2]
+    logits, logit_changes = jvp(compute_logits, (weights,), (direction,))[:2]
     p = softmax(logits, dim=1)
-    weighed = p * (moved - (p * moved).sum(1, keepdim=True))
-    back = vjp(answer, weights)[1]
-    (product,) = back(weighed)
+    weighted = p * (logit_changes - (p * logit_changes).sum(1, keepdim=True))
+    pullback = vjp(compute_logits, weights)[1]
+    (product,) = pullback(weighted)
     return dict(product)
 
 

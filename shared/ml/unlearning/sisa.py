@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import nn
 
-from shared.ml.context import Context, Share
+from shared.ml.context import Context, SubContext
 from shared.ml.networks import clone
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import train
@@ -16,7 +16,9 @@ from shared.roles import Role
 
 
 class SisaParams(Params):
-    shards: int = Field(5, ge=2, le=100, description="models that are trained on a part of the data each")
+    shards: int = Field(
+        5, ge=2, le=100, description="models that are trained on a part of the data each"
+    )
 
 
 @registry.register(
@@ -35,17 +37,24 @@ def unlearn(
     params: SisaParams,  # noqa: ARG001  (as many as were trained)
     ctx: Context,
 ) -> nn.Module:
-    """Exact: the original answers for several models, and those that saw the forget set are trained again without it.
+    """Exact: the original answers for several models, and those that saw the forget set are trained
+    again without it.
 
-    Answers are averaged. The paper's slices are left out: they save time of retraining, from a checkpoint inside the
-    shard, and end at the same kind of model. A shard of which nothing is left is the base model again.
+    Answers are averaged. The paper's slices are left out: they save time of retraining, from a
+    checkpoint inside the shard, and end at the same kind of model. A shard of which nothing is left
+    is the base model again.
     """
-    base, recipe = inputs.retraining()
-    ensemble, kept, gone = inputs.sharded()
-    concerned = gone.unique().tolist()
-    for turn, which in enumerate(concerned):
-        network, places = clone(base), (kept == which).nonzero().flatten()
-        if len(places):
-            train(network, retain.pick(places), recipe, Share(ctx, turn, len(concerned)))
-        ensemble.members[which] = network
+    base, recipe = inputs.require_retraining()
+    ensemble, retain_members, forget_members = inputs.require_shards()
+    affected_members = forget_members.unique().tolist()
+    for done, member in enumerate(affected_members):
+        network, positions = clone(base), (retain_members == member).nonzero().flatten()
+        if len(positions):
+            train(
+                network,
+                retain.pick(positions),
+                recipe,
+                SubContext(ctx, done, len(affected_members)),
+            )
+        ensemble.members[member] = network
     return ensemble

@@ -4,45 +4,47 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from shared.evaluation import Evaluation
-from shared.folders import collect
-from shared.reporting.kind import ReportedKind
+from shared.folders import collect_from_modules
 from shared.reporting.models import Score
+from shared.reporting.reported_kind import ReportedKind
 
 
 @cache
-def kinds() -> tuple[ReportedKind, ...]:
+def list_kinds() -> tuple[ReportedKind, ...]:
     """All kinds, the most severe first."""
-    found: list[ReportedKind] = collect(__name__, "KIND")
+    found: list[ReportedKind] = collect_from_modules(__name__, "KIND")
     return tuple(sorted(found, key=lambda kind: -kind.severity))
 
 
-def kind_of(metrics: Iterable[str]) -> ReportedKind | None:
+def find_kind(metrics: Iterable[str]) -> ReportedKind | None:
     """The kind that decides a row of these metrics; None: no rule does."""
     names = set(metrics)
-    return next((kind for kind in kinds() if kind.metric in names), None)
+    return next((kind for kind in list_kinds() if kind.metric in names), None)
 
 
-def main_metric(metrics: Iterable[str]) -> str | None:
+def find_main_metric(metrics: Iterable[str]) -> str | None:
     """The metric that decides what a row shows; where no rule does, any."""
     names = set(metrics)
-    if (kind := kind_of(names)) is not None:
+    if (kind := find_kind(names)) is not None:
         return kind.metric
-    return min(names - {name for kind in kinds() for name in kind.derived}, default=None)
+    return min(names - {name for kind in list_kinds() for name in kind.derived}, default=None)
 
 
-def scores(evaluation: Evaluation) -> dict[str, Score]:
+def collect_scores(evaluation: Evaluation) -> dict[str, Score]:
     """All metrics of an evaluation, and what kinds read off it besides."""
-    found = {name: measured.score() for name, measured in sorted(evaluation.metrics.items())}
-    for kind in kinds():
-        found |= kind.derive_scores(evaluation)
-    return found
+    collected = {name: measured.to_score() for name, measured in sorted(evaluation.metrics.items())}
+    for kind in list_kinds():
+        collected |= kind.derive_scores(evaluation)
+    return collected
 
 
-def metric_name(name: str) -> str:
+def get_metric_name(name: str) -> str:
     """What people call a metric."""
-    return next((kind.metric_names[name] for kind in kinds() if name in kind.metric_names), name)
+    return next(
+        (kind.metric_names[name] for kind in list_kinds() if name in kind.metric_names), name
+    )
 
 
-def baseline_names() -> Mapping[str, str]:
+def collect_baseline_names() -> Mapping[str, str]:
     """Short names of baselines."""
-    return {name: words for kind in kinds() for name, words in kind.baseline_names.items()}
+    return {name: words for kind in list_kinds() for name, words in kind.baseline_names.items()}

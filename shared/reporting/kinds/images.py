@@ -1,4 +1,5 @@
-"""Images in a report: deleted samples that were read back, ranked among decoys and scored beside their nulls."""
+"""Images in a report: deleted samples that were read back, ranked among decoys and scored beside
+their nulls."""
 
 from __future__ import annotations
 
@@ -7,21 +8,21 @@ from dataclasses import dataclass
 
 from shared.evaluation import Evaluation
 from shared.reporting.binomial import chance_of
-from shared.reporting.evidence import TAIL, not_seen
-from shared.reporting.kind import Limit, ReportedKind, Section, View
+from shared.reporting.evidence import TAIL, build_not_seen
+from shared.reporting.formatting import format_gain, format_interval, pluralise
 from shared.reporting.models import Finding, Identification, Row, Score
-from shared.reporting.numbers import gained, interval, plural
-from shared.reporting.pictures import Gallery, shown
+from shared.reporting.pictures import Gallery, select_galleries
+from shared.reporting.reported_kind import Caveat, ReportedKind, Section, View
 
-IMAGE, RANK = "psnr", "decoy_rank_1"
+PSNR, IDENTIFIED = "psnr", "decoy_rank_1"
 METRIC_NAMES = {
-    IMAGE: "PSNR",
+    PSNR: "PSNR",
     "ssim": "SSIM",
     "mse": "MSE",
     "haarpsi": "HaarPSI",
     "feature_distance": "feature distance",
     "lpips": "LPIPS",
-    RANK: "identified",
+    IDENTIFIED: "identified",
 }
 BASELINE_NAMES = {
     "class_mean": "class mean",
@@ -31,35 +32,35 @@ BASELINE_NAMES = {
 }
 RULE = (
     "An image attack leaks where more deletions are identified among decoys than chance gives. Decoys are drawn from "
-    "the data and the class of the deleted sample: who knows nothing of it picks each as often. The gain says how good "
+    "the data and the class of the deleted sample, so without information each is equally likely. The gain says how good "
     "the pictures are: where its 95 % interval lies above zero and identification does not exceed chance, the row is "
     "inconclusive."
 )
 FURTHER_RULES = (
-    "One recovered image is a leak for one person: where any deletion is identified and its own score beats its own "
-    "null, the row is inconclusive at least. An identified deletion whose score does not beat its null is chance.",
+    "One reconstructed image is a leak for one person: if any deletion is identified and its score beats its own "
+    "baseline, the row is at least inconclusive. If its score does not beat the baseline, identification counts as chance.",
 )
 
 
-def _definition(rows: Sequence[Row]) -> str | None:
-    if not any(IMAGE in row.metrics for row in rows):
+def _explain_psnr(rows: Sequence[Row]) -> str | None:
+    if not any(PSNR in row.metrics for row in rows):
         return None
     return (
         "PSNR has peak 1 on values in [0, 1] (a mean squared error of 0.01 is 20 dB). PSNR alone misleads on dark "
-        "or smooth images: read it next to its null and the rank."
+        "or smooth images: compare it with its baseline, and see the rank."
     )
 
 
-def _judged(rows: Sequence[Row]) -> str | None:
+def _explain_feature_distance(rows: Sequence[Row]) -> str | None:
     if not any("feature_distance" in row.metrics for row in rows):
         return None
     return (
         "Feature distance is measured in a network trained here: the audit's architecture, from another seed, never "
-        "attacked. It is not LPIPS, and values of audits with different judges do not compare."
+        "attacked. It is not LPIPS, and values are only comparable between audits that use the same network."
     )
 
 
-def _enlarged(rows: Sequence[Row]) -> str | None:
+def _explain_lpips(rows: Sequence[Row]) -> str | None:
     if not any("lpips" in row.metrics for row in rows):
         return None
     return (
@@ -77,10 +78,10 @@ class Galleries:
     named: bool  # whether the audit says which samples are deleted
 
 
-class Images(ReportedKind):
-    metric = IMAGE
+class ReportedImages(ReportedKind):
+    metric = PSNR
     severity = 300
-    subject = "Deleted samples can be read back"
+    subject = "Deleted samples can be reconstructed"
     rule = RULE
     further_rules = FURTHER_RULES
     metric_names = METRIC_NAMES
@@ -93,40 +94,62 @@ class Images(ReportedKind):
             "the deleted image is nearer to the reconstruction than every decoy, a public image of its class.",
         ),
     )
-    derived = (RANK,)
-    limits = (
-        Limit(15, _definition),
-        Limit(14, _judged),
-        Limit(13, _enlarged),
+    derived = (IDENTIFIED,)
+    caveats = (
+        Caveat(15, _explain_psnr),
+        Caveat(14, _explain_feature_distance),
+        Caveat(13, _explain_lpips),
     )
 
-    def judge(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        psnr, ranks, recovered = metrics[IMAGE], evaluation.ranks, count_recovered(evaluation)
+    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
+        psnr, ranks, above_baseline = (
+            metrics[PSNR],
+            evaluation.reported_identification,
+            count_identified_above_baseline(evaluation),
+        )
         if ranks is None:
-            reason = f"No decoys to identify among: gain {gained(psnr)} over the null."
+            reason = f"No decoys available for identification: gain {format_gain(psnr)} over the baseline."
             return Finding(outcome="inconclusive", reason=reason)
-        told = f"gain {gained(psnr)} over the null, {identified(ranks)} {interval(ranks.low, ranks.high)}"
+        scores_text = f"gain {format_gain(psnr)} over the baseline, {describe_identification(ranks)} {format_interval(ranks.low, ranks.high)}"
         if psnr.gain_low is None or ranks.low is None:
-            return Finding(outcome="inconclusive", reason=f"Too few samples for an interval: {told}.")
-        above = psnr.gain_low > 0
-        picked = ranks.low > ranks.chance and chance_of(ranks.rank_1, ranks.n, ranks.chance) <= TAIL
-        if picked:
-            beside = "and so is the gain" if above else "the mean gain is not"
-            return Finding(outcome="leak", reason=f"Identification is clear of chance, {beside}: {told}.")
-        if above:
-            return Finding(outcome="inconclusive", reason=f"Only the gain is clear of its null: {told}.")
-        if recovered:
-            reason = f"{plural(recovered, 'deletion')} of {ranks.n} recovered, too few to call it a leak: {told}."
+            return Finding(
+                outcome="inconclusive",
+                reason=f"Too few samples for a confidence interval: {scores_text}.",
+            )
+        gain_clear = psnr.gain_low > 0
+        identification_clear = (
+            ranks.low > ranks.chance and chance_of(ranks.rank_1, ranks.n, ranks.chance) <= TAIL
+        )
+        if identification_clear:
+            beside = (
+                "and the gain is significant too"
+                if gain_clear
+                else "but the mean gain is not significant"
+            )
+            return Finding(
+                outcome="leak",
+                reason=f"Identification is significantly above chance, {beside}: {scores_text}.",
+            )
+        if gain_clear:
+            return Finding(
+                outcome="inconclusive", reason=f"Only the gain is significant: {scores_text}."
+            )
+        if above_baseline:
+            reason = f"{pluralise(above_baseline, 'deletion')} of {ranks.n} identified above the baseline, too few to be significant: {scores_text}."
             return Finding(outcome="inconclusive", reason=reason)
-        return not_seen(psnr.n, f"Neither measure is clear of its null: {told}.")
+        return build_not_seen(
+            psnr.n, f"Neither identification nor gain is significant: {scores_text}."
+        )
 
     def describe(self, row: Row) -> str:
-        gain = f"{gained(row.metrics[IMAGE])} over the null"
-        return f"{identified(row.identification)}, {gain}" if row.identification else gain
+        gain = f"{format_gain(row.metrics[PSNR])} over the baseline"
+        return (
+            f"{describe_identification(row.identification)}, {gain}" if row.identification else gain
+        )
 
     def derive_scores(self, evaluation: Evaluation) -> dict[str, Score]:
         """Identification as a proportion."""
-        ranks = evaluation.ranks
+        ranks = evaluation.reported_identification
         if ranks is None:
             return {}
         score = Score(
@@ -134,8 +157,8 @@ class Images(ReportedKind):
             low=ranks.low,
             high=ranks.high,
             interval=ranks.interval,
-            null=ranks.chance,
-            null_name="chance",
+            baseline=ranks.chance,
+            baseline_name="chance",
             n=ranks.n,
             unit="share",
             higher_is_better=True,
@@ -143,40 +166,50 @@ class Images(ReportedKind):
             gain_low=None if ranks.low is None else ranks.low - ranks.chance,
             gain_high=None if ranks.high is None else ranks.high - ranks.chance,
         )
-        return {RANK: score}
+        return {IDENTIFIED: score}
 
-    def count(self, rows: Sequence[Row]) -> str | None:
+    def describe_counts(self, rows: Sequence[Row]) -> str | None:
         ranks = [row.identification for row in rows if row.identification]
-        return f"{sum(r.rank_1 for r in ranks)} of {sum(r.n for r in ranks)} identified" if ranks else None
+        return (
+            f"{sum(r.rank_1 for r in ranks)} of {sum(r.n for r in ranks)} identified"
+            if ranks
+            else None
+        )
 
-    def section(self, view: View) -> Section | None:
-        galleries = shown(view.report.rows, view.galleries)
+    def build_section(self, view: View) -> Section | None:
+        galleries = select_galleries(view.report.rows, view.galleries)
         told = [
-            (row, gallery, identified(row.identification) if row.identification else None) for row, gallery in galleries
+            (
+                row,
+                gallery,
+                describe_identification(row.identification) if row.identification else None,
+            )
+            for row, gallery in galleries
         ]
         named = view.report.provenance.audit.get("forget", {}).get("indices") is not None
         content = Galleries(told, any(gallery.table for _, gallery in galleries), named)
         return Section("pictures", "Pictures", "images.html", content) if told else None
 
 
-def identified(ranks: Identification) -> str:
+def describe_identification(ranks: Identification) -> str:
     """`8 of 8 identified among 100 decoys`."""
     return f"{ranks.rank_1} of {ranks.n} identified among {ranks.decoys} decoys"
 
 
-def count_recovered(evaluation: Evaluation) -> int:
-    """Deletions that are identified and whose own score beats their own null; all identified where scores are not told.
+def count_identified_above_baseline(evaluation: Evaluation) -> int:
+    """Deletions that are identified and whose own score beats their own baseline; all identified
+    where scores are not told.
 
     A rank of 1 alone comes by chance, once in decoys + 1.
     """
-    ranks, score = evaluation.ranks, evaluation.metrics.get(IMAGE)
+    ranks, score = evaluation.reported_identification, evaluation.metrics.get(PSNR)
     if ranks is None or score is None:
         return 0
-    nulls = score.null_values.get(score.null_name or "", [])
-    if not len(ranks.ranks) == len(score.values) == len(nulls) == ranks.n:
+    baseline_values = score.baseline_values.get(score.baseline_name or "", [])
+    if not len(ranks.ranks) == len(score.values) == len(baseline_values) == ranks.n:
         return ranks.rank_1
-    both = zip(ranks.ranks, score.values, nulls, strict=True)
-    return sum(rank == 1 and own > null for rank, own, null in both)
+    triples = zip(ranks.ranks, score.values, baseline_values, strict=True)
+    return sum(rank == 1 and own > baseline for rank, own, baseline in triples)
 
 
-KIND = Images()
+KIND = ReportedImages()

@@ -6,110 +6,142 @@ from collections.abc import Mapping, Sequence
 
 from shared.evaluation import Evaluation
 from shared.reporting.binomial import auc_band
-from shared.reporting.evaluations import identity
-from shared.reporting.evidence import TAIL, chance_of_share, not_seen
-from shared.reporting.kind import Limit, ReportedKind, Section, View
+from shared.reporting.evaluations import method_key
+from shared.reporting.evidence import TAIL, build_not_seen, compute_chance
+from shared.reporting.formatting import (
+    format_number,
+    format_probability,
+    format_score,
+    list_attacks,
+    pluralise,
+)
 from shared.reporting.models import Finding, Row, Score
-from shared.reporting.numbers import attacks_of, number, plural, probability, scored
+from shared.reporting.reported_kind import Caveat, ReportedKind, Section, View
 from shared.reporting.row_charts import Chart, ShareChart, draw_shares
 
-MEMBER, TELLING, STAYED = "auc_forgotten", "tpr_forgotten", "auc_retained"
+FORGOTTEN_AUC, FORGOTTEN_TPR, RETAINED_AUC = "auc_forgotten", "tpr_forgotten", "auc_retained"
 TELLING_STAYED = "tpr_retained"
 CHART = ShareChart(
-    MEMBER,
-    "AUC of the forgotten, against samples never trained on",
+    FORGOTTEN_AUC,
+    "AUC, forgotten samples against non-members",
     "Membership against chance.",
     baseline=0.5,
-    band=lambda score: auc_band(score.n, score.others or score.n),
+    band=lambda score: auc_band(score.n, score.non_members or score.n),
 )
 METRIC_NAMES = {
-    MEMBER: "AUC, forgotten",
-    STAYED: "AUC, retained",
-    TELLING: "TPR at 5 % FPR, forgotten",
+    FORGOTTEN_AUC: "AUC, forgotten",
+    RETAINED_AUC: "AUC, retained",
+    FORGOTTEN_TPR: "TPR at 5 % FPR, forgotten",
     TELLING_STAYED: "TPR at 5 % FPR, retained",
 }
 RULE = (
-    "A membership attack leaks where it tells forgotten samples from others of their class that were never trained on: "
-    f"the 95 % interval of the AUC lies above 0.5, and chance gives as much with a probability of at most {TAIL}. "
-    "Where it lies below, the row is inconclusive: the scores tell them too, the other way round. So it is where only "
-    "the true positive rate is above chance: a few are told, though most are not. What is told of samples that stayed "
-    "is said beside it and decides nothing: they were not deleted."
+    "A membership attack leaks if it distinguishes forgotten samples from non-members of the same class: "
+    f"the 95 % interval of the AUC lies above 0.5, and its p-value is at most {TAIL}. "
+    "If it lies below 0.5, the row is inconclusive: inverting the score would distinguish them. It is also inconclusive if only "
+    "the true positive rate is above chance: a few samples are detected, though most are not. Results for retained samples "
+    "are reported too, but decide nothing: they were not deleted."
 )
 
 
-def _members(rows: Sequence[Row]) -> str | None:
-    if not any(MEMBER in row.metrics for row in rows):
+def _explain_membership(rows: Sequence[Row]) -> str | None:
+    if not any(FORGOTTEN_AUC in row.metrics for row in rows):
         return None
     return (
-        "A membership attacker holds the candidates themselves and asks only which of them was forgotten: it tells who "
-        "was deleted, and rebuilds nothing. Samples are compared within their class, so a class that drifts as a whole "
-        "counts for nothing; the candidates that were never trained on are drawn like those that were."
+        "A membership attacker already has the candidates and only asks which of them were forgotten; it reveals who "
+        "was deleted and reconstructs nothing. Samples are compared within their class, so a shift of the whole class "
+        "has no effect; non-members are drawn in the same way as members."
     )
 
 
-class Membership(ReportedKind):
-    metric = MEMBER
+class ReportedMembership(ReportedKind):
+    metric = FORGOTTEN_AUC
     severity = 100
-    subject = "Who was deleted can be told, among candidates,"
+    subject = "Deleted samples can be picked out among candidates"
     rule = RULE
-    shares = (MEMBER, STAYED, TELLING, TELLING_STAYED)
+    shares = (FORGOTTEN_AUC, RETAINED_AUC, FORGOTTEN_TPR, TELLING_STAYED)
     metric_names = METRIC_NAMES
-    limits = (Limit(40, _members),)
+    caveats = (Caveat(40, _explain_membership),)
 
-    def judge(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:  # noqa: ARG002 - as all kinds
-        auc, tpr = metrics[MEMBER], metrics.get(TELLING)
-        found = distinguish(auc)
-        if found.outcome != "not_seen" or tpr is None or tpr.low is None or tpr.null is None or tpr.low <= tpr.null:
-            return found
-        if tpr.interval == "wilson" and chance_of_share(tpr, tpr.null) > TAIL:
-            return found
-        reason = (
-            f"Only the true positive rate is clear of chance: {scored(tpr)}, null {number(tpr.null)}. {found.reason}"
-        )
+    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:  # noqa: ARG002 - as all kinds
+        auc, tpr = metrics[FORGOTTEN_AUC], metrics.get(FORGOTTEN_TPR)
+        finding = decide_auc(auc)
+        if (
+            finding.outcome != "not_seen"
+            or tpr is None
+            or tpr.low is None
+            or tpr.baseline is None
+            or tpr.low <= tpr.baseline
+        ):
+            return finding
+        if tpr.interval == "wilson" and compute_chance(tpr, tpr.baseline) > TAIL:
+            return finding
+        reason = f"Only the true positive rate is significantly above chance: {format_score(tpr)}, baseline {format_number(tpr.baseline)}. {finding.reason}"
         return Finding(outcome="inconclusive", reason=reason)
 
     def describe(self, row: Row) -> str:
-        score = row.metrics[MEMBER]
-        return f"AUC {scored(score)}, null {number(score.null)}"
+        score = row.metrics[FORGOTTEN_AUC]
+        return f"AUC {format_score(score)}, baseline {format_number(score.baseline)}"
 
-    def close(self, rows: Sequence[Row]) -> str | None:
+    def summarise_rows(self, rows: Sequence[Row]) -> str | None:
         """What the releases tell of samples that nobody deleted."""
-        if not (scores := [score for row in rows if (score := row.metrics.get(STAYED))]):
+        if not (scores := [score for row in rows if (score := row.metrics.get(RETAINED_AUC))]):
             return None
-        turned = [
-            score for score in scores if score.high is not None and score.null is not None and score.high < score.null
+        inverted = [
+            score
+            for score in scores
+            if score.high is not None and score.baseline is not None and score.high < score.baseline
         ]
-        leaking = [score for score in scores if distinguish(score).outcome == "leak"] + turned
+        leaking = [score for score in scores if decide_auc(score).outcome == "leak"] + inverted
         if leaking:
-            most = max(leaking, key=lambda score: abs(score.mean - (score.null or 0.0)))
+            most = max(leaking, key=lambda score: abs(score.mean - (score.baseline or 0.0)))
             return (
-                f"Who stayed in the training set is told too, in {len(leaking)} of {plural(len(scores), 'row')}: AUC "
-                f"{scored(most)} against samples never trained on{', the other way round' if most in turned else ''}."
+                f"Retained training samples are also distinguishable in {len(leaking)} of {pluralise(len(scores), 'row')}: AUC "
+                f"{format_score(most)} against non-members{', inverted' if most in inverted else ''}."
             )
-        ends = dict.fromkeys(number(end) for end in (min(s.mean for s in scores), max(s.mean for s in scores)))
-        return f"Who stayed in the training set was not told from samples never trained on (AUC {' to '.join(ends)})."
+        ends = dict.fromkeys(
+            format_number(end) for end in (min(s.mean for s in scores), max(s.mean for s in scores))
+        )
+        return f"Retained training samples were not distinguishable from non-members (AUC {' to '.join(ends)})."
 
-    def section(self, view: View) -> Section | None:
-        every = [(mark, row) for mark, row in view.rows if MEMBER in row.metrics]
-        found = []
-        for attack in attacks_of(row for _, row in every):
-            rows = [(mark, row) for mark, row in every if identity(row.attack) == identity(attack)]
-            found.append(Chart(view.names(attack), MEMBER, draw_shares(rows, CHART, view.names), rows))
-        return Section("members", "Members", "membership.html", found) if found else None
+    def build_section(self, view: View) -> Section | None:
+        all_rows = [(mark, row) for mark, row in view.rows if FORGOTTEN_AUC in row.metrics]
+        charts = []
+        for attack in list_attacks(row for _, row in all_rows):
+            rows = [
+                (mark, row)
+                for mark, row in all_rows
+                if method_key(row.attack) == method_key(attack)
+            ]
+            charts.append(
+                Chart(view.names(attack), FORGOTTEN_AUC, draw_shares(rows, CHART, view.names), rows)
+            )
+        return Section("members", "Members", "membership.html", charts) if charts else None
 
 
-def distinguish(auc: Score) -> Finding:
+def decide_auc(auc: Score) -> Finding:
     """Whether samples are told from those that were never trained on, by their AUC against them."""
-    told = f"AUC {scored(auc)}, null {number(auc.null)}" + ("" if auc.p is None else f", p {probability(auc.p)}")
-    if auc.low is None or auc.high is None or auc.null is None:
-        return Finding(outcome="inconclusive", reason=f"No interval or no null to compare with: {told}.")
-    if auc.high < auc.null:
-        return Finding(outcome="inconclusive", reason=f"Told the other way round, by turning the score: {told}.")
-    if auc.low > auc.null:
+    scores_text = f"AUC {format_score(auc)}, baseline {format_number(auc.baseline)}" + (
+        "" if auc.p is None else f", p {format_probability(auc.p)}"
+    )
+    if auc.low is None or auc.high is None or auc.baseline is None:
+        return Finding(
+            outcome="inconclusive", reason=f"No confidence interval or no baseline: {scores_text}."
+        )
+    if auc.high < auc.baseline:
+        return Finding(
+            outcome="inconclusive",
+            reason=f"Significant in the opposite direction (inverting the score would reveal membership): {scores_text}.",
+        )
+    if auc.low > auc.baseline:
         if auc.p is None or auc.p > TAIL:
-            return Finding(outcome="inconclusive", reason=f"Above its null, but by chance that is not rare: {told}.")
-        return Finding(outcome="leak", reason=f"The AUC is clear of its null: {told}.")
-    return not_seen(auc.n, f"The AUC is not clear of its null: {told}.")
+            return Finding(
+                outcome="inconclusive",
+                reason=f"Above its baseline, but not significantly: {scores_text}.",
+            )
+        return Finding(
+            outcome="leak", reason=f"The AUC is significantly above its baseline: {scores_text}."
+        )
+    return build_not_seen(auc.n, f"The AUC is not significantly above its baseline: {scores_text}.")
 
 
-KIND = Membership()
+KIND = ReportedMembership()

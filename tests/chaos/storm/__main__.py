@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.chaos.storm import report
 from tests.chaos.storm.run import weathered
 from tests.chaos.storm.settings import PRODUCT, STORM, Piece
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 
 RESULTS = ROOT / "benchmarks/results/chaos.jsonl"
 
@@ -33,11 +33,21 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--minutes", type=float, default=25, help="up to 30; what was begun is waited for")
-    parser.add_argument("--product-settings", action="store_true", help="the product's own lease of 45 s")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file to which the result is appended")
-    parser.add_argument("--home", type=Path, default=ROOT / ".palimpsest/chaos", help="folder for journals and logs")
-    parser.add_argument("--summary", action="store_true", help="no storm: print the table of all results")
+    parser.add_argument(
+        "--minutes", type=float, default=25, help="up to 30; what was begun is waited for"
+    )
+    parser.add_argument(
+        "--product-settings", action="store_true", help="the product's own lease of 45 s"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="file to which the result is appended"
+    )
+    parser.add_argument(
+        "--home", type=Path, default=ROOT / ".palimpsest/chaos", help="folder for journals and logs"
+    )
+    parser.add_argument(
+        "--summary", action="store_true", help="no storm: print the table of all results"
+    )
     given = parser.parse_args()
     if given.summary:
         if not (lines := report.read(given.results)):
@@ -60,7 +70,9 @@ def main() -> int:
         file.write(json.dumps(line) + "\n")
     say("\n".join(str(f) for f in findings[:20]))
     say(report.told(line))
-    say(f"{'all findings' if findings else 'nothing was found'}; the slowest recoveries: {home / 'findings.txt'}")
+    say(
+        f"{'all findings' if findings else 'nothing was found'}; the slowest recoveries: {home / 'findings.txt'}"
+    )
     shutil.rmtree(home / "tree", ignore_errors=True)
     return 0 if report.passed([line]) else 1
 

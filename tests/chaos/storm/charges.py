@@ -42,9 +42,12 @@ def charges(history: History, lines: list[dict[str, Any]], lease_s: float) -> li
     return found
 
 
-def cause_of(attempt: Attempt, faults: list[dict[str, Any]], lease_s: float) -> dict[str, Any] | None:
-    """The last fault that may have ended the attempt: a kill of its worker's processes while it ran, or a freeze
-    of them for about a lease that began while it ran or during which it was claimed."""
+def cause_of(
+    attempt: Attempt, faults: list[dict[str, Any]], lease_s: float
+) -> dict[str, Any] | None:
+    """The last fault that may have ended the attempt: a kill of its worker's processes while it
+    ran, or a freeze of them for about a lease that began while it ran or during which it was
+    claimed."""
     assert attempt.end is not None
     for fault in sorted(faults, key=lambda f: f["began"], reverse=True):
         began, ended = fault["began"], fault["ended"]

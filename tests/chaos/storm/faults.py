@@ -1,4 +1,5 @@
-"""The kinds of fault. Each strikes one part, lasts as long as its call does, and leaves no process stopped."""
+"""The kinds of fault. Each strikes one part, lasts as long as its call does, and leaves no process
+stopped."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ class Kind:
     on: str
     strike: Callable[[Scene], None]
     store: str = ""  # the only store for which it exists
-    may_charge: bool = False  # whether it ends, or holds beyond the lease, what keeps an attempt alive
+    # whether it ends, or holds beyond the lease, what keeps an attempt alive
+    may_charge: bool = False
     times: int = 1  # how often it is in the deck
 
 

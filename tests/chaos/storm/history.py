@@ -15,8 +15,8 @@ import httpx
 
 from tests.chaos.storm.stores import HOUR
 
-LIVE = ("waiting", "queued", "held", "running")
-ENDED_BADLY = ("failed", "cancelled")
+LIVE = ("waiting", "queued", "paused", "running")
+UNSUCCESSFUL = ("failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class JobHistory:
     def __post_init__(self) -> None:
         for e in self.events:
             if e["kind"] == "state":
-                step = Step(e["seq"], self.time_of(e), e["data"].get("from"), e["data"]["to"], e["data"])
+                step = Step(
+                    e["seq"], self.time_of(e), e["data"].get("from"), e["data"]["to"], e["data"]
+                )
                 self.steps.append(step)
         self.attempts.extend(self._attempts())
 
@@ -81,7 +83,10 @@ class JobHistory:
     def time_of(self, event: dict[str, Any]) -> float:
         """When it happened by the storm's clock: the database's may have been an hour off."""
         at = datetime.fromisoformat(event["at"]).timestamp()
-        return min((at - offset for offset in (0, HOUR, -HOUR)), key=lambda t: abs(t - self.began - HOUR / 4))
+        return min(
+            (at - offset for offset in (0, HOUR, -HOUR)),
+            key=lambda t: abs(t - self.began - HOUR / 4),
+        )
 
     def _attempts(self) -> Iterator[Attempt]:
         for claim in (s for s in self.steps if s.to == "running"):
@@ -89,16 +94,22 @@ class JobHistory:
             beats = tuple(
                 self.time_of(e)
                 for e in self.events
-                if e["kind"] in ("progress", "checkpoint") and e["seq"] > claim.seq and (not end or e["seq"] < end.seq)
+                if e["kind"] in ("progress", "checkpoint")
+                and e["seq"] > claim.seq
+                and (not end or e["seq"] < end.seq)
             )
             yield Attempt(str(claim.data.get("worker", "")).partition("@")[0], claim.at, end, beats)
 
     def told(self) -> str:
         """Its events, one a line, for whoever looks into a finding."""
-        lines = [f"{self.id} {self.view['state']} {self.view['failure'] or ''} lost {self.view['lost_count']}"]
+        lines = [
+            f"{self.id} {self.view['state']} {self.view['failure'] or ''} lost {self.view['lost_count']}"
+        ]
         for e in self.events:
             if e["kind"] != "progress":
-                lines.append(f"  {e['seq']:>3} {self.time_of(e):.2f} {e['kind']} {json.dumps(e['data'])}")
+                lines.append(
+                    f"  {e['seq']:>3} {self.time_of(e):.2f} {e['kind']} {json.dumps(e['data'])}"
+                )
         return "\n".join(lines)
 
 

@@ -1,4 +1,5 @@
-"""Clients from outside: they post jobs over HTTP with an Idempotency-Key, and again until they are answered."""
+"""Clients from outside: they post jobs over HTTP with an Idempotency-Key, and again until they are
+answered."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import httpx
 from tests.chaos.storm.journal import Journal
 from tests.chaos.storm.settings import Piece
 from tests.chaos.storm.system import Served
-from tests.support.tiny import DATA, MODEL
+from tests.support.tiny_chain import DATA, MODEL
 
 AGAIN = (429, 502, 503, 504)  # answers that say: try again
 AUDIT: dict[str, Any] = {
@@ -26,8 +27,8 @@ AUDIT: dict[str, Any] = {
 class Clients:
     """Several clients, each with its own draw; what they do is noted in the journal.
 
-    A line `post` is an answer (or none) to a POST of a job or an audit, `action` one to a cancel, retry, hold or
-    unhold, `asked` says what a key was for.
+    A line `post` is an answer (or none) to a POST of a job or an audit, `action` one to a cancel,
+    retry, hold or unhold, `asked` says what a key was for.
     """
 
     def __init__(self, system: Served, piece: Piece, journal: Journal) -> None:
@@ -36,7 +37,9 @@ class Clients:
         self.live = 0  # jobs that wait or run, as last heard
         self.threads = [threading.Thread(target=self._watch, name="watch", daemon=True)]
         for n in range(piece.pace.clients):
-            self.threads.append(threading.Thread(target=self._client, args=(n,), name=f"client {n}", daemon=True))
+            self.threads.append(
+                threading.Thread(target=self._client, args=(n,), name=f"client {n}", daemon=True)
+            )
         if piece.pace.audit_every_s is not None:
             self.threads.append(threading.Thread(target=self._auditor, name="auditor", daemon=True))
         self.later: list[threading.Thread] = []
@@ -47,10 +50,14 @@ class Clients:
             thread.start()
 
     def wait(self) -> None:
-        """Return when as many posts were accepted as a piece needs: where a slow machine keeps the gateway away for
-        most of a storm, clients come to their turn after it."""
+        """Return when as many posts were accepted as a piece needs: where a slow machine keeps the
+        gateway away for most of a storm, clients come to their turn after it."""
         until = time.monotonic() + self.piece.pace.settle_s
-        while self._accepted() < self.piece.pace.least_accepted and not self.broken and time.monotonic() < until:
+        while (
+            self._accepted() < self.piece.pace.least_accepted
+            and not self.broken
+            and time.monotonic() < until
+        ):
             time.sleep(0.5)
 
     def _accepted(self) -> int:
@@ -66,7 +73,11 @@ class Clients:
         for thread in [*self.threads, *self.later]:
             thread.join(timeout=self.piece.pace.settle_s)
             if thread.is_alive():
-                self.broken.append(TimeoutError(f"{thread.name} was not answered in {self.piece.pace.settle_s:g} s"))
+                self.broken.append(
+                    TimeoutError(
+                        f"{thread.name} was not answered in {self.piece.pace.settle_s:g} s"
+                    )
+                )
         if self.broken:
             raise RuntimeError("a client broke") from self.broken[0]
 
@@ -74,8 +85,13 @@ class Clients:
         with self.system.http() as http:
             while not self.ended.wait(0.5):
                 with contextlib.suppress(httpx.HTTPError):
-                    counts = [q["counts"] for q in http.get("/v1/queues").raise_for_status().json()["items"]]
-                    self.live = sum(c.get(s, 0) for c in counts for s in ("waiting", "queued", "running"))
+                    counts = [
+                        q["counts"]
+                        for q in http.get("/v1/queues").raise_for_status().json()["items"]
+                    ]
+                    self.live = sum(
+                        c.get(s, 0) for c in counts for s in ("waiting", "queued", "running")
+                    )
 
     def _client(self, number: int) -> None:
         draw, pace = random.Random(f"client {self.piece.seed} {number}"), self.piece.pace
@@ -97,7 +113,9 @@ class Clients:
                     seed += 1
                     key = str(uuid.UUID(int=draw.getrandbits(128)))
                     self.journal.note("asked", key=key, tag=key, wish="audit")
-                    self._post(http, "/v1/audits", {"name": f"audit {seed}", "seeds": [seed], **AUDIT}, key)
+                    self._post(
+                        http, "/v1/audits", {"name": f"audit {seed}", "seeds": [seed], **AUDIT}, key
+                    )
                     if self.ended.wait(every):
                         return
         except BaseException as error:
@@ -105,7 +123,9 @@ class Clients:
 
     def _post_something(self, http: httpx.Client, draw: random.Random) -> None:
         action, medium, long, deaf = draw.random(), *self.piece.pace.shares
-        (kind,) = draw.choices(("short", "medium", "long", "deaf"), (1 - medium - long - deaf, medium, long, deaf))
+        (kind,) = draw.choices(
+            ("short", "medium", "long", "deaf"), (1 - medium - long - deaf, medium, long, deaf)
+        )
         params: dict[str, Any] = {
             "short": {"steps": draw.randint(0, 3), "seconds": round(draw.uniform(0, 0.1), 3)},
             "medium": {"steps": draw.randint(5, 15), "seconds": 0.2},
@@ -122,21 +142,36 @@ class Clients:
         if parent is None:
             return
         if 0.02 <= action < 0.12:  # a chain
-            child = self._job(http, draw, {"steps": 1, "seconds": 0.05}, {"inputs": {"SLEPT": parent}}, "succeed")
+            child = self._job(
+                http, draw, {"steps": 1, "seconds": 0.05}, {"inputs": {"SLEPT": parent}}, "succeed"
+            )
             if child and action < 0.07:
                 self._job(http, draw, {"steps": 0}, {"inputs": {"SLEPT": child}}, "succeed")
         if 0.10 <= action < 0.16:
-            self._later(draw.uniform(0, 3), "cancel", parent, *(("retry",) if action < 0.14 else ()))
+            self._later(
+                draw.uniform(0, 3), "cancel", parent, *(("retry",) if action < 0.14 else ())
+            )
         elif 0.16 <= action < 0.19:
-            self._later(0, "hold", parent, "unhold")
+            self._later(0, "pause", parent, "resume")
 
     def _job(
-        self, http: httpx.Client, draw: random.Random, params: dict[str, Any], options: dict[str, Any], wish: str
+        self,
+        http: httpx.Client,
+        draw: random.Random,
+        params: dict[str, Any],
+        options: dict[str, Any],
+        wish: str,
     ) -> str | None:
         """Post one, and sometimes once more with the same key; its id."""
         key = str(uuid.UUID(int=draw.getrandbits(128)))
-        body = {"stage": "sleep", "params": {**params, "tag": key, "ledger": str(self.system.effects)}, **options}
-        self.journal.note("asked", key=key, tag=key, wish=wish, inputs=list(options.get("inputs", {}).values()))
+        body = {
+            "stage": "sleep",
+            "params": {**params, "tag": key, "ledger": str(self.system.effects)},
+            **options,
+        }
+        self.journal.note(
+            "asked", key=key, tag=key, wish=wish, inputs=list(options.get("inputs", {}).values())
+        )
         job = self._post(http, "/v1/jobs", body, key)
         if draw.random() < 0.03:
             self._post(http, "/v1/jobs", body, key)
@@ -147,8 +182,12 @@ class Clients:
         pause = 0.1
         while True:
             status, answer = send(http, path, body, {"Idempotency-Key": key})
-            in_flight = status == 409 and any(w in str(answer.get("detail")) for w in ("Idempotency-Key", "again"))
-            self.journal.note("post", key=key, status=status, id=answer.get("id"), detail=answer.get("detail"))
+            in_flight = status == 409 and any(
+                w in str(answer.get("detail")) for w in ("Idempotency-Key", "again")
+            )
+            self.journal.note(
+                "post", key=key, status=status, id=answer.get("id"), detail=answer.get("detail")
+            )
             if status == 202:
                 return str(answer["id"])
             if status is not None and status not in AGAIN and not in_flight and status != 500:
@@ -157,7 +196,9 @@ class Clients:
             pause = min(2.0, pause * 2)
 
     def _later(self, seconds: float, action: str, job: str, then: str | None = None) -> None:
-        thread = threading.Thread(target=self._act, args=(seconds, action, job, then), name=f"{action} {job}")
+        thread = threading.Thread(
+            target=self._act, args=(seconds, action, job, then), name=f"{action} {job}"
+        )
         thread.daemon = True
         self.later.append(thread)
         thread.start()
@@ -167,7 +208,8 @@ class Clients:
         try:
             with self.system.http() as http:
                 accepted = act(http, self.journal, job, action)
-                if then == "unhold":  # refused too: an answer may have been lost, and what is held cannot be held
+                # also after a refusal: the answer to the pause may have been lost
+                if then == "resume":
                     time.sleep(1)
                     act(http, self.journal, job, then)
                 elif then == "retry" and accepted and ended(http, job, self.piece.pace.settle_s):
@@ -177,7 +219,10 @@ class Clients:
 
 
 def send(
-    http: httpx.Client, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    http: httpx.Client,
+    path: str,
+    body: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> tuple[int | None, dict[str, Any]]:
     """One POST; its status and JSON, (None, why) when there was no answer."""
     try:
@@ -191,15 +236,17 @@ def send(
 
 
 def act(http: httpx.Client, journal: Journal, job: str, action: str) -> bool:
-    """Ask for it until the answer is for good; whether it was accepted. Before a retry the lost attempts are noted,
-    for it sets their count back."""
+    """Ask for it until the answer is for good; whether it was accepted. Before a retry the lost
+    attempts are noted, for it sets their count back."""
     pause, lost = 0.1, 0
     while True:
         if action == "retry":
             with contextlib.suppress(httpx.HTTPError):
                 lost = http.get(f"/v1/jobs/{job}").raise_for_status().json()["lost_count"]
         status, answer = send(http, f"/v1/jobs/{job}/{action}")
-        journal.note("action", job=job, action=action, status=status, lost=lost, detail=answer.get("detail"))
+        journal.note(
+            "action", job=job, action=action, status=status, lost=lost, detail=answer.get("detail")
+        )
         if status is not None and status not in AGAIN and status != 500:
             return status == 202
         time.sleep(pause)
@@ -211,7 +258,11 @@ def ended(http: httpx.Client, job: str, seconds: float) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with contextlib.suppress(httpx.HTTPError):
-            if http.get(f"/v1/jobs/{job}").raise_for_status().json()["state"] in ("succeeded", "failed", "cancelled"):
+            if http.get(f"/v1/jobs/{job}").raise_for_status().json()["state"] in (
+                "succeeded",
+                "failed",
+                "cancelled",
+            ):
                 return True
         time.sleep(0.3)
     return False

@@ -1,6 +1,8 @@
-"""Judges a history: what the clients were promised against what the API and the log of effects say at the end.
+"""Judges a history: what the clients were promised against what the API and the log of effects say
+at the end.
 
-As in Jepsen's total-queue: what was accepted is there and has ended, once, and nothing else is there.
+As in Jepsen's total-queue: what was accepted is there and has ended, once, and nothing else is
+there.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from shared.jobs.states import MOVES
+from shared.jobs.states import TRANSITIONS
 from tests.chaos.storm.charges import Charge, charges
-from tests.chaos.storm.history import ENDED_BADLY, LIVE, Attempt, History, JobHistory
+from tests.chaos.storm.history import LIVE, UNSUCCESSFUL, Attempt, History, JobHistory
 
-LEGAL = {(str(before), str(to)) for before, to in MOVES}
+LEGAL = {(str(before), str(to)) for before, to in TRANSITIONS}
 NEAR_S = 60.0
 KINDS = ("lost", "doubled", "stuck", "unexpected", "charged")
 
@@ -43,7 +45,9 @@ class Oracle:
         self.by_tag: dict[str, list[JobHistory]] = defaultdict(list)
         for job in history.jobs:
             self.by_tag[job.tag or ""].append(job)
-        self.asked: dict[str, Line] = {line["key"]: line for line in lines if line["what"] == "asked"}
+        self.asked: dict[str, Line] = {
+            line["key"]: line for line in lines if line["what"] == "asked"
+        }
         self.posts: dict[str, list[Line]] = defaultdict(list)
         for line in lines:
             if line["what"] == "post":
@@ -57,7 +61,15 @@ class Oracle:
 
     def findings(self) -> list[Finding]:
         """All of them."""
-        looks = (self._posts, self._ends, self._strangers, self._chains, self._effects, self._charges, self._workers)
+        looks = (
+            self._posts,
+            self._ends,
+            self._strangers,
+            self._chains,
+            self._effects,
+            self._charges,
+            self._workers,
+        )
         return [finding for look in looks for finding in look()]
 
     def accepted(self, key: str) -> set[str]:
@@ -65,8 +77,12 @@ class Oracle:
         return {line["id"] for line in self.posts[key] if line["status"] == 202}
 
     def was(self, job: str, action: str) -> bool:
-        """Whether that was asked for and accepted; an answer may have been lost, so unanswered counts as well."""
-        return any(a["action"] == action and a["status"] in (None, 202, 500, 502, 503, 504) for a in self.actions[job])
+        """Whether that was asked for and accepted; an answer may have been lost, so unanswered
+        counts as well."""
+        return any(
+            a["action"] == action and a["status"] in (None, 202, 500, 502, 503, 504)
+            for a in self.actions[job]
+        )
 
     def _posts(self) -> Iterator[Finding]:
         there = set(self.by_id) | {a["id"] for a in self.history.audits}
@@ -86,14 +102,18 @@ class Oracle:
         for lines in self.actions.values():
             for line in lines:
                 if line["status"] == 500:
-                    yield Finding("unexpected", f"{line['action']} was answered with 500: {line['detail']}")
+                    yield Finding(
+                        "unexpected", f"{line['action']} was answered with 500: {line['detail']}"
+                    )
 
     def _may_be_refused(self, asked: Line) -> bool:
         """A job whose input has failed or was cancelled, or is about to be."""
-        return any(self._ended_badly_once(i) or self.was(i, "cancel") for i in asked.get("inputs", ()))
+        return any(
+            self._ended_badly_once(i) or self.was(i, "cancel") for i in asked.get("inputs", ())
+        )
 
     def _ended_badly_once(self, job: str) -> bool:
-        return job in self.by_id and any(s.to in ENDED_BADLY for s in self.by_id[job].steps)
+        return job in self.by_id and any(s.to in UNSUCCESSFUL for s in self.by_id[job].steps)
 
     def _ends(self) -> Iterator[Finding]:
         for job in self.history.jobs:
@@ -101,7 +121,11 @@ class Oracle:
             if state in LIVE:
                 yield Finding("stuck", f"{job.id} is still {state}", job)
             elif state != "succeeded" and not self._may_end(job):
-                yield Finding("unexpected", f"{job.id} {state}: {job.view['failure']} {job.view['message']}", job)
+                yield Finding(
+                    "unexpected",
+                    f"{job.id} {state}: {job.view['failure']} {job.view['message']}",
+                    job,
+                )
             wish = self.asked.get(job.tag or "", {}).get("wish")
             if state == "succeeded" and wish == "fail":
                 yield Finding("unexpected", f"{job.id} was to fail and succeeded", job)
@@ -123,7 +147,12 @@ class Oracle:
         return bool(failure == "lost_worker")
 
     def _strangers(self) -> Iterator[Finding]:
-        audits = {a for key, asked in self.asked.items() if asked["wish"] == "audit" for a in self.accepted(key)}
+        audits = {
+            a
+            for key, asked in self.asked.items()
+            if asked["wish"] == "audit"
+            for a in self.accepted(key)
+        }
         for job in self.history.jobs:
             if job.tag not in self.asked and not audits & set(job.view["audits"]):
                 yield Finding("unexpected", f"nobody posted {job.id} ({job.view['stage']})", job)
@@ -141,27 +170,38 @@ class Oracle:
             if not jobs:
                 yield Finding("unexpected", f"work was done for {tag}, which is not there")
             elif len(digests) > 1:
-                yield Finding("doubled", f"attempts of {jobs[0].id} came to {len(digests)} different results", jobs[0])
+                yield Finding(
+                    "doubled",
+                    f"attempts of {jobs[0].id} came to {len(digests)} different results",
+                    jobs[0],
+                )
         for job in self.history.jobs:
             if job.view["state"] != "succeeded" or job.tag not in self.asked:
                 continue
             artifacts = {a["sha256"] for a in job.view["artifacts"].values()}
             if not artifacts or not artifacts <= done[job.tag or ""]:
-                yield Finding("unexpected", f"{job.id} succeeded with {artifacts}, which no attempt made", job)
+                yield Finding(
+                    "unexpected", f"{job.id} succeeded with {artifacts}, which no attempt made", job
+                )
 
     def _charges(self) -> Iterator[Finding]:
         for charge in self.charges:
             if charge.unmatched:
-                near = "".join(f"\n    {told(f)}" for a in charge.job.attempts if a.lost for f in self._near(a))
-                text = (
-                    f"{charge.job.id}: {charge.unmatched} of {charge.counted} without cause; faults at that time:{near}"
+                near = "".join(
+                    f"\n    {told(f)}" for a in charge.job.attempts if a.lost for f in self._near(a)
                 )
+                text = f"{charge.job.id}: {charge.unmatched} of {charge.counted} without cause; faults at that time:{near}"
                 yield Finding("charged", text, charge.job)
 
     def _near(self, attempt: Attempt) -> list[Line]:
-        """Faults from a little before a lost attempt to its end: one of them is what it was wrongly charged for."""
+        """Faults from a little before a lost attempt to its end: one of them is what it was wrongly
+        charged for."""
         assert attempt.end is not None
-        return [f for f in self.faults if f["ended"] > attempt.began - NEAR_S and f["began"] < attempt.end.at]
+        return [
+            f
+            for f in self.faults
+            if f["ended"] > attempt.began - NEAR_S and f["began"] < attempt.end.at
+        ]
 
     def _workers(self) -> Iterator[Finding]:
         there = {worker["id"].partition("@")[0] for worker in self.history.workers}

@@ -1,6 +1,8 @@
-"""How long it took from the end of a fault until every job that ran or could be claimed then ran again, or had ended.
+"""How long it took from the end of a fault until every job that ran or could be claimed then ran
+again, or had ended.
 
-Not counted: the back-off after a lost attempt, and the time in which another fault kept away what all jobs need.
+Not counted: the back-off after a lost attempt, and the time in which another fault kept away what
+all jobs need.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from tests.chaos.storm.history import Attempt, History, JobHistory
 Fault = dict[str, Any]
 
 
-def recoveries(history: History, lines: list[Fault], lease_s: float) -> list[tuple[Fault, float, JobHistory | None]]:
+def recoveries(
+    history: History, lines: list[Fault], lease_s: float
+) -> list[tuple[Fault, float, JobHistory | None]]:
     """For each fault the seconds, and the job that took longest."""
     faults = [line for line in lines if line["what"] == "fault"]
     charging = [f for f in faults if f["may_charge"]]
@@ -23,14 +27,20 @@ def recoveries(history: History, lines: list[Fault], lease_s: float) -> list[tup
     found = []
     for fault in faults:
         spans = [(span(job, fault["ended"], charging, lease_s), job) for job in history.jobs]
-        took = [(seconds_outside(since, until, away + pauses(job)), job) for (since, until), job in spans]
+        took = [
+            (seconds_outside(since, until, away + pauses(job)), job)
+            for (since, until), job in spans
+        ]
         worst = max(took, key=lambda pair: pair[0], default=(0.0, None))
         found.append((fault, worst[0], worst[1] if worst[0] else None))
     return found
 
 
-def span(job: JobHistory, moment: float, charging: list[Fault], lease_s: float) -> tuple[float, float]:
-    """From when to when the job stood still after the moment; nothing if it did not run and could not be claimed."""
+def span(
+    job: JobHistory, moment: float, charging: list[Fault], lease_s: float
+) -> tuple[float, float]:
+    """From when to when the job stood still after the moment; nothing if it did not run and could
+    not be claimed."""
     at = [s for s in job.steps if s.at <= moment]
     if not at or at[-1].to not in ("queued", "running"):
         return moment, moment
@@ -60,7 +70,8 @@ def seconds_outside(since: float, until: float, away: list[tuple[float, float]])
 
 
 def goes_on(attempt: Attempt, moment: float, charging: list[Fault], lease_s: float) -> bool:
-    """Whether it outlived the moment: it was not lost, said later that it goes on, or was lost by a later fault."""
+    """Whether it outlived the moment: it was not lost, said later that it goes on, or was lost by a
+    later fault."""
     if not attempt.lost or any(beat > moment for beat in attempt.beats):
         return True
     cause = cause_of(attempt, charging, lease_s)

@@ -1,8 +1,9 @@
-"""A host with a Redis on it, whose network can go away: what `make serve` finds as `redis-server` on PATH.
+"""A host with a Redis on it, whose network can go away: what `make serve` finds as `redis-server`
+on PATH.
 
-The real server listens on a port of its own; what comes to the asked port is carried over. SIGUSR1: the host is gone,
-nothing is carried any more and connections are not accepted, so that whoever connects runs into a time limit. SIGUSR2:
-it is back. The two end together, as one host.
+The real server listens on a port of its own; what comes to the asked port is carried over. SIGUSR1:
+the host is gone, nothing is carried any more and connections are not accepted, so that whoever
+connects runs into a time limit. SIGUSR2: it is back. The two end together, as one host.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def asked_port(arguments: list[str]) -> int:
     if "--port" in arguments:
         return int(arguments[arguments.index("--port") + 1])
     for path in (Path(a) for a in arguments if not a.startswith("--")):
-        if path.is_file() and (found := re.search(r'^port\s+"?(\d+)', path.read_text(), re.MULTILINE)):
+        if path.is_file() and (
+            found := re.search(r'^port\s+"?(\d+)', path.read_text(), re.MULTILINE)
+        ):
             return int(found[1])
     raise SystemExit(f"no port in {arguments}")
 
@@ -39,7 +42,8 @@ def own_port(arguments: list[str], port: int) -> list[str]:
 
 
 def carry(source: socket.socket, target: socket.socket) -> None:
-    """Carry bytes one way until either side closes; while the host is gone they stay where they are."""
+    """Carry bytes one way until either side closes; while the host is gone they stay where they
+    are."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             reachable.wait()
@@ -82,7 +86,7 @@ def main() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         real = int(probe.getsockname()[1])
-    tied = [sys.executable, "-m", "deploy.local.tied"]
+    tied = [sys.executable, "-m", "deploy.local.exec_with_parent"]
     server = subprocess.Popen([*tied, os.environ[REAL], *own_port(arguments, real)])
     signal.signal(signal.SIGUSR1, lambda *_: reachable.clear())
     signal.signal(signal.SIGUSR2, lambda *_: reachable.set())

@@ -1,4 +1,5 @@
-"""What a piece came to, as one JSON line; and all pieces added up as the table of docs/reliability.md."""
+"""What a piece came to, as one JSON line; and all pieces added up as the table of
+docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from typing import Any
 from tests.chaos.storm.history import History, JobHistory
 from tests.chaos.storm.oracle import KINDS, Finding
 from tests.chaos.storm.settings import Piece
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 
 RECOVERY_S = 90.0  # the bound for p99
 
@@ -40,14 +41,18 @@ def result(
         "minutes": round((lines[-1]["at"] - lines[0]["at"]) / 60, 1),
         "lease_s": piece.pace.lease,
         "product_settings": piece.pace.lease_s is None,
-        "faults": dict(sorted(Counter(line["kind"] for line in lines if line["what"] == "fault").items())),
+        "faults": dict(
+            sorted(Counter(line["kind"] for line in lines if line["what"] == "fault").items())
+        ),
         "jobs": len(history.jobs),
         "states": dict(Counter(j.view["state"] for j in history.jobs)),
         "posts": len([line for line in lines if line["what"] == "post"]),
         "attempts": sum(len(j.attempts) for j in history.jobs),
         "charges": sum(j.view["lost_count"] for j in history.jobs),
         **{kind: sum(f.kind == kind for f in findings) for kind in KINDS},
-        "recovery_s": [[fault["kind"], round(s, 1) if math.isfinite(s) else None] for fault, s, _ in recovered],
+        "recovery_s": [
+            [fault["kind"], round(s, 1) if math.isfinite(s) else None] for fault, s, _ in recovered
+        ],
         "load_average": [round(statistics.fmean(loads), 1), max(loads)] if loads else None,
         "machine": _machine(),
     }
@@ -56,14 +61,25 @@ def result(
 def describe_commit() -> str:
     """What the working tree holds now."""
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout.strip() or "unknown"
 
 
 def _machine() -> str:
     cpu = Path("/proc/cpuinfo")
-    model = next((x.partition(":")[2].strip() for x in cpu.read_text().splitlines() if x.startswith("model name")), "")
+    model = next(
+        (
+            x.partition(":")[2].strip()
+            for x in cpu.read_text().splitlines()
+            if x.startswith("model name")
+        ),
+        "",
+    )
     return f"{os.cpu_count()} cores, {model or platform.machine()}"
 
 
@@ -79,7 +95,10 @@ def told(line: dict[str, Any]) -> str:
     return (
         f"{line['store']}, seed {line['seed']}, {line['minutes']} min: {sum(line['faults'].values())} faults, "
         f"{line['jobs']} jobs, {line['attempts']} attempts; "
-        + ", ".join(f"{kind if kind != 'charged' else 'charged without cause'} {line[kind]}" for kind in KINDS)
+        + ", ".join(
+            f"{kind if kind != 'charged' else 'charged without cause'} {line[kind]}"
+            for kind in KINDS
+        )
         + f"; charges {line['charges']}; recovery p50 {percentile(took, 0.5):.1f} s, "
         f"p99 {percentile(took, 0.99):.1f} s, most {max(took, default=0):.1f} s; load {line['load_average']}"
     )
@@ -97,10 +116,16 @@ def table(lines: list[dict[str, Any]]) -> str:
     kinds = sorted(took)
     rows = [["fault", *stores, "recovery p50", "p99", "most"]]
     for kind in kinds:
-        times = [f"{f:.1f} s" for f in (percentile(took[kind], 0.5), percentile(took[kind], 0.99), max(took[kind]))]
+        times = [
+            f"{f:.1f} s"
+            for f in (percentile(took[kind], 0.5), percentile(took[kind], 0.99), max(took[kind]))
+        ]
         rows.append([kind, *(str(count[s][kind]) for s in stores), *times])
     every = [s for kind in kinds for s in took[kind]]
-    times = [f"{f:.1f} s" for f in (percentile(every, 0.5), percentile(every, 0.99), max(every, default=0))]
+    times = [
+        f"{f:.1f} s"
+        for f in (percentile(every, 0.5), percentile(every, 0.99), max(every, default=0))
+    ]
     rows.append(["**all**", *(str(sum(count[s].values())) for s in stores), *times])
     rows.append([])
     rows.append(["", *stores])
@@ -108,9 +133,13 @@ def table(lines: list[dict[str, Any]]) -> str:
         label = "charged without cause" if name == "charged" else name
         rows.append([label, *(str(sum(x[name] for x in lines if x["store"] == s)) for s in stores)])
     rows.append(["pieces (seeds)", *(_seeds(lines, s) for s in stores)])
-    rows.append(["minutes", *(f"{sum(x['minutes'] for x in lines if x['store'] == s):.0f}" for s in stores)])
+    rows.append(
+        ["minutes", *(f"{sum(x['minutes'] for x in lines if x['store'] == s):.0f}" for s in stores)]
+    )
     rows.append(["load average, mean and most", *(_load(lines, s) for s in stores)])
-    machines = ", ".join(sorted({f"{x['machine']} (commit {x['commit']}, lease {x['lease_s']:g} s)" for x in lines}))
+    machines = ", ".join(
+        sorted({f"{x['machine']} (commit {x['commit']}, lease {x['lease_s']:g} s)" for x in lines})
+    )
     return _markdown(rows) + f"\nMachine: {machines}.\n"
 
 
@@ -121,7 +150,11 @@ def _seeds(lines: list[dict[str, Any]], store: str) -> str:
 
 def _load(lines: list[dict[str, Any]], store: str) -> str:
     loads = [x["load_average"] for x in lines if x["store"] == store and x["load_average"]]
-    return f"{statistics.fmean(m for m, _ in loads):.1f}, {max(m for _, m in loads):.1f}" if loads else "-"
+    return (
+        f"{statistics.fmean(m for m, _ in loads):.1f}, {max(m for _, m in loads):.1f}"
+        if loads
+        else "-"
+    )
 
 
 def _markdown(rows: list[list[str]]) -> str:
@@ -146,4 +179,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def passed(lines: list[dict[str, Any]]) -> bool:
     """Whether nothing was found and the bound for the recovery was kept."""
     took = [math.inf if s is None else s for line in lines for _, s in line["recovery_s"]]
-    return not any(line[kind] for line in lines for kind in KINDS) and percentile(took, 0.99) <= RECOVERY_S
+    return (
+        not any(line[kind] for line in lines for kind in KINDS)
+        and percentile(took, 0.99) <= RECOVERY_S
+    )

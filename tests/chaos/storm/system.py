@@ -1,4 +1,5 @@
-"""The system that a storm strikes: what `make serve` serves, with its supervisor, its layout and its workers' names."""
+"""The system that a storm strikes: what `make serve` serves, with its supervisor, its layout and
+its workers' names."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ from deploy.local import redis as local_redis
 from tests.chaos.storm import redis_host
 from tests.chaos.storm.settings import Piece
 from tests.chaos.storm.stores import Postgres, Sqlite
-from tests.support.served import clean_env
-from tests.support.tiny import write_data
-from tests.support.tree import SLEEP, copy_tree
+from tests.support.local_serve import make_clean_env
+from tests.support.source_tree import SLEEP_STAGE, copy_tree
+from tests.support.tiny_chain import write_data
 from tests.support.waiting import wait_for
 
 START_S = 900.0  # on a machine that is ten times busier
@@ -34,17 +35,19 @@ class Served:
     def __init__(self, home: Path, piece: Piece) -> None:
         self.home, self.piece = home, piece
         home.mkdir(parents=True)
-        tree = copy_tree(home / "tree", SLEEP)
+        tree = copy_tree(home / "tree", SLEEP_STAGE)
         write_data(home)
         self.layout = home / ".palimpsest"
         self.layout.mkdir()
-        self.store: Sqlite | Postgres = Postgres() if piece.store == "postgresql" else Sqlite(self.layout)
+        self.store: Sqlite | Postgres = (
+            Postgres() if piece.store == "postgresql" else Sqlite(self.layout)
+        )
         self.effects = home / "effects.jsonl"
-        self.environment = clean_env(
+        self.environment = make_clean_env(
             **piece.pace.environment(),
             PALIMPSEST_DATABASE_URL=self.store.url,
             PALIMPSEST_DATA_ROOT=str(home),
-            **{redis_host.REAL: local_redis.binary()},
+            **{redis_host.REAL: local_redis.find_binary()},
         )
         self.environment["PYTHONPATH"] = str(tree)
         self.environment["PATH"] = f"{self._redis_on_path()}{os.pathsep}{self.environment['PATH']}"
@@ -66,17 +69,28 @@ class Served:
         command = [sys.executable, "-m", "deploy.local.serve", "--workers", *workers]
         with (self.home / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.home, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=self.home,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         said = self.home / "serve.log"
-        wait_for(lambda: "workers are there" in said.read_text() or self.process.poll() is not None, START_S, "serve")
+        wait_for(
+            lambda: "workers are ready" in said.read_text() or self.process.poll() is not None,
+            START_S,
+            "serve",
+        )
         if self.process.poll() is not None:
             raise RuntimeError(f"serve ended: {said.read_text()[-3000:]}")
         at = json.loads((self.layout / "serve.json").read_text())
         self.url, self.token = at["url"], at["token"]
         self.supervisor = psutil.Process(int((self.layout / "run/supervisord.pid").read_text()))
         config = (self.layout / "run/supervisord.conf").read_text().splitlines()
-        self.names = [line[len("[program:") : -1] for line in config if line.startswith("[program:")]
+        self.names = [
+            line[len("[program:") : -1] for line in config if line.startswith("[program:")
+        ]
 
     @property
     def workers(self) -> list[str]:
@@ -86,7 +100,10 @@ class Served:
     def http(self, timeout: float = 10.0) -> httpx.Client:
         """A client with the token."""
         return httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=timeout, trust_env=False
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=timeout,
+            trust_env=False,
         )
 
     def program(self, name: str) -> psutil.Process | None:
@@ -131,7 +148,9 @@ class Served:
 
     def redis_client(self) -> redis.Redis:
         environment = json.loads((self.layout / "run/env.json").read_text())
-        return redis.Redis.from_url(environment["PALIMPSEST_BROKER_URL"], socket_timeout=5, socket_connect_timeout=5)
+        return redis.Redis.from_url(
+            environment["PALIMPSEST_BROKER_URL"], socket_timeout=5, socket_connect_timeout=5
+        )
 
     def everything(self) -> list[psutil.Process]:
         """Every process of the system, its store's too."""

@@ -23,7 +23,8 @@ class Weather:
         self.struck: set[str] = set()  # parts that a fault is on
         self.changed = threading.Condition()
         self.threads: list[threading.Thread] = []
-        self.broken: list[BaseException] = []  # a fault that could not be made is an error of the storm
+        # a fault that could not be made is an error of the storm
+        self.broken: list[BaseException] = []
         self.count = 0
 
     def run(self) -> None:
@@ -32,7 +33,9 @@ class Weather:
         Raises:
             RuntimeError: a fault could not be made.
         """
-        until = time.monotonic() + 60 * self.piece.minutes if self.piece.minutes is not None else None
+        until = (
+            time.monotonic() + 60 * self.piece.minutes if self.piece.minutes is not None else None
+        )
         rounds, cards = 0, list[Kind]()
         while until is None or time.monotonic() < until:
             if not cards:
@@ -75,7 +78,11 @@ class Weather:
             return worker, {worker}
         if kind.on == "fleet":
             workers = set(self.system.workers)
-            return ("", workers) if not workers & struck and all(map(self.system.lease, workers)) else None
+            return (
+                ("", workers)
+                if not workers & struck and all(map(self.system.lease, workers))
+                else None
+            )
         if kind.on == "everything":
             return ("", set(self.system.names) | {"store"}) if not struck else None
         if kind.on in SHARED:
@@ -86,7 +93,12 @@ class Weather:
         with self.changed:
             self.struck |= parts
         self.count += 1
-        scene = Scene(self.system, self.piece.pace, random.Random(f"fault {self.piece.seed} {self.count}"), worker)
+        scene = Scene(
+            self.system,
+            self.piece.pace,
+            random.Random(f"fault {self.piece.seed} {self.count}"),
+            worker,
+        )
         thread = threading.Thread(target=self._make, args=(kind, scene, parts), name=kind.name)
         self.threads.append(thread)
         thread.start()
@@ -109,5 +121,11 @@ class Weather:
     def _set_the_clock_right(self) -> None:
         store = self.system.store
         if getattr(store, "offset", 0):
-            step = Kind("PostgreSQL's clock stepped by an hour", "store", lambda s: s.postgres.set_clock(0))
-            self._make(step, Scene(self.system, self.piece.pace, self.draw, note="back to the right time"), set())
+            step = Kind(
+                "PostgreSQL's clock stepped by an hour", "store", lambda s: s.postgres.set_clock(0)
+            )
+            self._make(
+                step,
+                Scene(self.system, self.piece.pace, self.draw, note="back to the right time"),
+                set(),
+            )

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 from shared.plugins import Params
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
 
 
@@ -23,31 +23,40 @@ class SleepParams(Params):
     deaf: bool = Field(False, description="sleep all at once, without saying that it lives")
     tag: str = Field("", description="makes jobs differ")
     effects: str = Field("", description="file to which one line is appended when the work is done")
-    gate: str = Field("", description="file that the last step waits for, checkpointing all the while")
-    hurry: str = Field("", description="file that ends the sleeping: once it is there, steps take no time")
-    ledger: str = Field("", description="file to which a JSON line is appended when the work is done: tag and digest")
+    gate: str = Field(
+        "", description="file that the last step waits for, checkpointing all the while"
+    )
+    hurry: str = Field(
+        "", description="file that ends the sleeping: once it is there, steps take no time"
+    )
+    ledger: str = Field(
+        "",
+        description="file to which a JSON line is appended when the work is done: tag and digest",
+    )
 
 
-@registry.register("sleep", params=SleepParams, uses=("SLEPT",), produces=("SLEPT",), silence=30)
-def run(ctx: JobContext) -> dict[str, Output]:
+@registry.register(
+    "sleep", params=SleepParams, uses=("SLEPT",), produces=("SLEPT",), stall_timeout_s=30
+)
+def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Sleep for some steps."""
     p: SleepParams = ctx.params
-    done, kept = ctx.resume() or (0, {"sum": torch.zeros(())})
-    total = kept["sum"]
+    done, checkpoint = ctx.load_checkpoint() or (0, {"sum": torch.zeros(())})
+    total = checkpoint["sum"]
     if p.deaf:
         time.sleep(p.steps * p.seconds)
     for step in range(done, p.steps):
         while p.gate and step == p.steps - 1 and not Path(p.gate).exists():
             time.sleep(0.05)
-            ctx.progress(step, p.steps, loss=float(total))
-            if ctx.due():
-                ctx.save(step, {"sum": total})
+            ctx.report_progress(step, p.steps, loss=float(total))
+            if ctx.is_checkpoint_due():
+                ctx.save_checkpoint(step, {"sum": total})
         if not p.deaf and not (p.hurry and Path(p.hurry).exists()):
             time.sleep(p.seconds)
-        total = total + torch.rand((), generator=ctx.generator(f"step {step}"))
-        ctx.progress(step + 1, p.steps, loss=float(total))
-        if ctx.due():
-            ctx.save(step + 1, {"sum": total})
+        total = total + torch.rand((), generator=ctx.make_generator(f"step {step}"))
+        ctx.report_progress(step + 1, p.steps, loss=float(total))
+        if ctx.is_checkpoint_due():
+            ctx.save_checkpoint(step + 1, {"sum": total})
     if p.die:
         os.kill(os.getpid(), 9)
     if p.fail:
@@ -55,9 +64,15 @@ def run(ctx: JobContext) -> dict[str, Output]:
     if p.effects:
         with Path(p.effects).open("a") as file:
             file.write(f"{p.tag}\n")
-    output = Output.of_json({"sum": float(total), "tag": p.tag, "steps": p.steps})
+    output = StageOutput.of_json({"sum": float(total), "tag": p.tag, "steps": p.steps})
     if p.ledger:
-        line = {"tag": p.tag, "sha256": hashlib.sha256(output.data).hexdigest(), "pid": os.getpid(), "at": time.time()}
-        with Path(p.ledger).open("a") as file:  # one write of less than a page: lines of several workers do not mix
+        line = {
+            "tag": p.tag,
+            "sha256": hashlib.sha256(output.data).hexdigest(),
+            "pid": os.getpid(),
+            "at": time.time(),
+        }
+        # one write of less than a page: lines of several workers do not mix
+        with Path(p.ledger).open("a") as file:
             file.write(json.dumps(line) + "\n")
     return {"SLEPT": output}

@@ -1,4 +1,5 @@
-"""The storm's judges, on histories made by hand: each kind of wrong is found, and what is right is left alone."""
+"""The storm's judges, on histories made by hand: each kind of wrong is found, and what is right is
+left alone."""
 
 from __future__ import annotations
 
@@ -26,7 +27,11 @@ def job(name: str, steps: Steps, offset: int = 0, because: str = "", **view: Any
     """A job that went through these states, at these seconds."""
     events, before = [], None
     for seq, (at, to) in enumerate(steps, start=1):
-        data: dict[str, Any] = {"from": before, "to": to, "because": because if before == "running" else ""}
+        data: dict[str, Any] = {
+            "from": before,
+            "to": to,
+            "because": because if before == "running" else "",
+        }
         if because and before == "running" and to == "queued":  # a loss that was charged
             data["lost_count"] = 1
         if to == "running":
@@ -46,9 +51,17 @@ def effect(name: str, digest: str | None = None) -> dict[str, Any]:
     return {"tag": name, "sha256": digest or f"digest of {name}"}
 
 
-def history(*jobs: JobHistory, effects: list[dict[str, Any]] | None = None, **worker: Any) -> History:
-    done = [effect(str(j.tag)) for j in jobs if j.view["state"] == "succeeded"] if effects is None else effects
-    return History(BEGAN, list(jobs), [], [{"id": "w", "live": True, "drain": False, **worker}], done)
+def history(
+    *jobs: JobHistory, effects: list[dict[str, Any]] | None = None, **worker: Any
+) -> History:
+    done = (
+        [effect(str(j.tag)) for j in jobs if j.view["state"] == "succeeded"]
+        if effects is None
+        else effects
+    )
+    return History(
+        BEGAN, list(jobs), [], [{"id": "w", "live": True, "drain": False, **worker}], done
+    )
 
 
 def posted(name: str, **more: Any) -> list[dict[str, Any]]:
@@ -87,20 +100,25 @@ def test_accepted_and_not_there_is_lost() -> None:
 def test_two_answers_to_one_key_and_two_jobs_of_one_post_are_doubled() -> None:
     other = {"what": "post", "key": "a", "status": 202, "id": "job_b", "detail": None}
     twice = history(
-        job("a", DONE), job("b", DONE, params={"tag": "a"}), effects=[effect("a"), effect("a", "digest of b")]
+        job("a", DONE),
+        job("b", DONE, params={"tag": "a"}),
+        effects=[effect("a"), effect("a", "digest of b")],
     )
-    assert found(twice, posted("a"), [other]).count("doubled") == 3  # and the two came to different results
+    # and the two came to different results
+    assert found(twice, posted("a"), [other]).count("doubled") == 3
 
 
 def test_different_results_of_one_job_are_doubled() -> None:
-    assert found(history(job("a", DONE), effects=[effect("a"), effect("a", "other")]), posted("a")) == ["doubled"]
+    assert found(
+        history(job("a", DONE), effects=[effect("a"), effect("a", "other")]), posted("a")
+    ) == ["doubled"]
 
 
 def test_the_same_work_done_again_before_it_was_recorded_is_no_finding() -> None:
     assert found(history(job("a", DONE), effects=[effect("a"), effect("a")]), posted("a")) == []
 
 
-@pytest.mark.parametrize("state", ["waiting", "queued", "held", "running"])
+@pytest.mark.parametrize("state", ["waiting", "queued", "paused", "running"])
 def test_what_has_not_ended_is_stuck(state: str) -> None:
     steps = {"running": DONE[:2]}.get(state, [(0.0, state)])
     assert found(history(job("a", steps)), posted("a")) == ["stuck"]
@@ -114,7 +132,9 @@ def test_a_worker_that_takes_nothing_any_more_is_stuck(worker: dict[str, Any]) -
 def test_a_worker_that_did_not_come_back_is_stuck() -> None:
     there = history(job("a", DONE), id="worker-evaluate-1@host")
     assert found(replace(there, served=("worker-evaluate-1",)), posted("a")) == []
-    assert found(replace(there, served=("worker-evaluate-1", "worker-attack-1")), posted("a")) == ["stuck"]
+    assert found(replace(there, served=("worker-evaluate-1", "worker-attack-1")), posted("a")) == [
+        "stuck"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -128,14 +148,21 @@ def test_a_worker_that_did_not_come_back_is_stuck() -> None:
         ([*DONE[:2], (2.0, "cancelled")], {}),
     ],
 )
-def test_a_chain_that_is_illegal_or_an_end_that_nobody_asked_for(steps: Steps, view: dict[str, Any]) -> None:
-    assert set(found(history(job("a", steps, **view), effects=[effect("a")]), posted("a"))) == {"unexpected"}
+def test_a_chain_that_is_illegal_or_an_end_that_nobody_asked_for(
+    steps: Steps, view: dict[str, Any]
+) -> None:
+    assert set(found(history(job("a", steps, **view), effects=[effect("a")]), posted("a"))) == {
+        "unexpected"
+    }
 
 
 def test_a_500_and_a_refusal_without_reason() -> None:
     broke = {"what": "post", "key": "a", "status": 500, "id": None, "detail": "a defect"}
     assert found(history(job("a", DONE)), posted("a"), [broke]) == ["unexpected"]
-    refused = [*posted("b")[:1], {"what": "post", "key": "b", "status": 422, "id": None, "detail": "no"}]
+    refused = [
+        *posted("b")[:1],
+        {"what": "post", "key": "b", "status": 422, "id": None, "detail": "no"},
+    ]
     assert found(history(), refused) == ["unexpected"]
 
 
@@ -144,10 +171,24 @@ def test_a_stranger() -> None:
 
 
 def test_cancelled_because_it_was_asked_and_failed_because_its_input_was() -> None:
-    asked = {"what": "action", "job": "job_a", "action": "cancel", "status": 202, "lost": 0, "detail": None}
+    asked = {
+        "what": "action",
+        "job": "job_a",
+        "action": "cancel",
+        "status": 202,
+        "lost": 0,
+        "detail": None,
+    }
     cancelled = job("a", [(0.0, "queued"), (1.0, "cancelled")])
-    child = job("b", [(0.0, "waiting"), (1.0, "failed")], failure="input_failed", inputs={"SLEPT": {"job": "job_a"}})
-    assert found(history(cancelled, child), posted("a"), posted("b", inputs=["job_a"]), [asked]) == []
+    child = job(
+        "b",
+        [(0.0, "waiting"), (1.0, "failed")],
+        failure="input_failed",
+        inputs={"SLEPT": {"job": "job_a"}},
+    )
+    assert (
+        found(history(cancelled, child), posted("a"), posted("b", inputs=["job_a"]), [asked]) == []
+    )
 
 
 LOST = [(0.0, "queued"), (1.0, "running"), (20.0, "queued"), (21.0, "running"), (22.0, "succeeded")]
@@ -169,13 +210,22 @@ LOST = [(0.0, "queued"), (1.0, "running"), (20.0, "queued"), (21.0, "running"), 
         (fault("everything suspended", 3, 18, on="everything", worker="", may_charge=False), True),
     ],
 )
-def test_a_charge_needs_a_fault_on_that_worker_while_it_had_the_job(what: dict[str, Any], charged: bool) -> None:
+def test_a_charge_needs_a_fault_on_that_worker_while_it_had_the_job(
+    what: dict[str, Any], charged: bool
+) -> None:
     there = history(job("a", LOST, because="its worker process died", lost_count=1))
     assert found(there, posted("a"), [what]) == ["charged"] * charged
 
 
 def test_a_charge_before_a_retry_counts_as_well() -> None:
-    again = {"what": "action", "job": "job_a", "action": "retry", "status": 202, "lost": 2, "detail": None}
+    again = {
+        "what": "action",
+        "job": "job_a",
+        "action": "retry",
+        "status": 202,
+        "lost": 2,
+        "detail": None,
+    }
     there = history(job("a", LOST, because="its worker process died"))
     assert found(there, posted("a"), [again, fault("child killed", 18)]) == ["charged"]
 
@@ -190,12 +240,27 @@ def test_times_are_read_rightly_when_the_clock_was_an_hour_off() -> None:
     [
         (LOST, [fault("child killed", 18)], 3.0),  # until it was claimed again
         (DONE, [fault("reconciler killed", 1.5, worker="")], 0.0),  # it ran on
-        ([(0.0, "queued"), (9.0, "running"), (10.0, "succeeded")], [fault("Redis flushed", 4, on="redis")], 5.0),
+        (
+            [(0.0, "queued"), (9.0, "running"), (10.0, "succeeded")],
+            [fault("Redis flushed", 4, on="redis")],
+            5.0,
+        ),
         # an outage meanwhile is not counted
-        (LOST, [fault("child killed", 18), fault("Redis frozen", 19, 20.5, on="redis", worker="")], 1.5),
+        (
+            LOST,
+            [fault("child killed", 18), fault("Redis frozen", 19, 20.5, on="redis", worker="")],
+            1.5,
+        ),
         (LOST[:3], [fault("child killed", 18)], math.inf),
         # it was alive until a later fault
-        (LOST, [fault("Redis flushed", 4, on="redis", worker="", may_charge=False), fault("child killed", 18)], 0.0),
+        (
+            LOST,
+            [
+                fault("Redis flushed", 4, on="redis", worker="", may_charge=False),
+                fault("child killed", 18),
+            ],
+            0.0,
+        ),
     ],
 )
 def test_recovery(steps: Steps, faults: list[dict[str, Any]], seconds: float) -> None:
@@ -206,7 +271,9 @@ def test_recovery(steps: Steps, faults: list[dict[str, Any]], seconds: float) ->
 def test_back_off_is_not_counted() -> None:
     lost = job("a", LOST, because="its worker process died")
     lost.steps[2].data["pause_s"] = 0.75
-    assert recoveries(history(lost), [fault("child killed", 18)], LEASE)[0][1] == pytest.approx(2.25, abs=1e-3)
+    assert recoveries(history(lost), [fault("child killed", 18)], LEASE)[0][1] == pytest.approx(
+        2.25, abs=1e-3
+    )
 
 
 def test_pieces_add_up() -> None:

@@ -1,4 +1,5 @@
-"""docker-compose.yml and the Dockerfiles: valid, hardened, without a secret, and serving what there is to serve."""
+"""docker-compose.yml and the Dockerfiles: valid, hardened, without a secret, and serving what there
+is to serve."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from deploy.local.layout import GROUPS
+from deploy.local.layout import WORKER_GROUPS
 from shared.config import Settings
-from tests.support.tree import ROOT
+from tests.support.source_tree import ROOT
 from tests.support.yaml_text import load_yaml
 from workers.app import STAGES
 
@@ -27,7 +28,9 @@ SETTINGS = {f"PALIMPSEST_{name.upper()}" for name in Settings.model_fields}
 
 def checked(*command: str) -> None:
     program = str(Path(sys.executable).parent / command[0])
-    done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -47,8 +50,12 @@ def stages(service: dict[str, Any]) -> list[str]:
 
 
 def test_every_stage_has_one_group_of_workers_as_on_one_machine() -> None:
-    groups = {n.removeprefix("worker-"): tuple(stages(s)) for n, s in WORKERS.items() if "profiles" not in s}
-    assert groups == GROUPS
+    groups = {
+        n.removeprefix("worker-"): tuple(stages(s))
+        for n, s in WORKERS.items()
+        if "profiles" not in s
+    }
+    assert groups == WORKER_GROUPS
     assert sorted(stage for group in groups.values() for stage in group) == sorted(STAGES)
     assert set(stages(WORKERS["worker-gpu"])) < set(STAGES)
 
@@ -56,11 +63,19 @@ def test_every_stage_has_one_group_of_workers_as_on_one_machine() -> None:
 def test_the_workers_know_how_many_share_the_machine() -> None:
     started = [n for n, s in WORKERS.items() if "profiles" not in s]
     for service in WORKERS.values():
-        assert service["environment"]["PALIMPSEST_HOST_WORKERS"] == f"${{PALIMPSEST_HOST_WORKERS:-{len(started)}}}"
+        assert (
+            service["environment"]["PALIMPSEST_HOST_WORKERS"]
+            == f"${{PALIMPSEST_HOST_WORKERS:-{len(started)}}}"
+        )
 
 
 def test_the_variables_are_settings() -> None:
-    given = {name for s in SERVICES.values() for name in s.get("environment", {}) if name.startswith("PALIMPSEST_")}
+    given = {
+        name
+        for s in SERVICES.values()
+        for name in s.get("environment", {})
+        if name.startswith("PALIMPSEST_")
+    }
     asked = set(re.findall(r"\$\{(PALIMPSEST_\w+)", TEXT))
     assert {"PALIMPSEST_DATABASE_URL", "PALIMPSEST_BROKER_URL", "PALIMPSEST_ARTIFACTS_URL"} <= given
     assert given | asked <= SETTINGS
@@ -71,7 +86,9 @@ def test_no_secret_has_a_default_and_only_those_who_need_one_are_given_it() -> N
         uses = re.findall(rf"\$\{{{secret}\b[^}}]*\}}", TEXT)
         assert uses
         assert all(use.startswith(f"${{{secret}:?") for use in uses)
-    assert [n for n, s in SERVICES.items() if "PALIMPSEST_TOKEN" in s.get("environment", {})] == ["gateway"]
+    assert [n for n, s in SERVICES.items() if "PALIMPSEST_TOKEN" in s.get("environment", {})] == [
+        "gateway"
+    ]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -82,7 +99,11 @@ def test_a_container_has_no_more_rights_than_it_needs(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "cap_add", "pid", "network_mode"} & set(service)
     dockerfile = service.get("build", {}).get("dockerfile")
-    user = re.findall(r"^USER (.+)$", (ROOT / dockerfile).read_text(), re.M)[-1] if dockerfile else service["user"]
+    user = (
+        re.findall(r"^USER (.+)$", (ROOT / dockerfile).read_text(), re.M)[-1]
+        if dockerfile
+        else service["user"]
+    )
     assert user.partition(":")[0] not in ("root", "0")
 
 
@@ -98,18 +119,26 @@ def test_what_must_go_on_is_probed_started_again_and_waits_for_the_schema() -> N
         assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
         assert ("healthcheck" in service) == (name not in ("migrate", "reconciler")), name
         if name not in ("postgres", "redis", "migrate"):
-            assert service["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+            assert service["depends_on"]["migrate"] == {
+                "condition": "service_completed_successfully"
+            }
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
 
 
 def test_redis_keeps_bells_and_takes_those_of_other_containers() -> None:
     command = " ".join(SERVICES["redis"]["command"])
-    for option in ("bind 0.0.0.0", "appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction"):
+    for option in (
+        "bind 0.0.0.0",
+        "appendonly yes",
+        "appendfsync everysec",
+        "maxmemory-policy noeviction",
+    ):
         assert f"--{option}" in command
 
 
 def test_redis_has_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
-    """The command as the shell of the container gets it, with a server that tells what it was given."""
+    """The command as the shell of the container gets it, with a server that tells what it was
+    given."""
     redis = SERVICES["redis"]
     assert "REDISCLI_AUTH" in redis["environment"]  # of the probe, too
     shell, option, script = redis["command"]
@@ -117,8 +146,14 @@ def test_redis_has_a_password_that_no_command_line_shows(tmp_path: Path) -> None
     told.write_text('#!/bin/sh\ncat "$1"; shift; echo "$@"; stat -c %a "$CONF"\n')
     told.chmod(0o755)
     script = script.replace("$$", "$").replace("/tmp/redis.conf", str(tmp_path / "redis.conf"))
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "REDISCLI_AUTH": "s3cret", "CONF": str(tmp_path / "redis.conf")}
-    done = subprocess.run([shell, option, script], env=env, capture_output=True, text=True, check=True)
+    env = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "REDISCLI_AUTH": "s3cret",
+        "CONF": str(tmp_path / "redis.conf"),
+    }
+    done = subprocess.run(
+        [shell, option, script], env=env, capture_output=True, text=True, check=True
+    )
     config, arguments, mode = done.stdout.splitlines()
     assert (config, mode) == ('requirepass "s3cret"', "600")
     assert "s3cret" not in arguments
@@ -142,14 +177,20 @@ def imported(*folders: str) -> Iterator[str]:
                     yield node.module.partition(".")[0]
 
 
-LIGHT = [str(p.relative_to(ROOT)) for p in (ROOT / "shared").iterdir() if p.name not in ("ml", "__pycache__")]
+LIGHT = [
+    str(p.relative_to(ROOT))
+    for p in (ROOT / "shared").iterdir()
+    if p.name not in ("ml", "__pycache__")
+]
 
 
 @pytest.mark.parametrize(
     ("image", "code"),
     [("gateway", ["services", *LIGHT]), ("worker", ["workers", "shared"])],
 )
-def test_an_image_installs_what_its_code_imports_and_the_same_versions(image: str, code: list[str]) -> None:
+def test_an_image_installs_what_its_code_imports_and_the_same_versions(
+    image: str, code: list[str]
+) -> None:
     homes = packages_distributions()
     missing = {
         name for name in imported(*[c for c in code if c.endswith(".py") or (ROOT / c).is_dir()])
@@ -158,7 +199,11 @@ def test_an_image_installs_what_its_code_imports_and_the_same_versions(image: st
     }  # fmt: skip
     assert not missing
     everything = set((ROOT / "requirements/all.lock").read_text().splitlines())
-    own = {line for line in (ROOT / f"requirements/{image}.lock").read_text().splitlines() if "==" in line}
+    own = {
+        line
+        for line in (ROOT / f"requirements/{image}.lock").read_text().splitlines()
+        if "==" in line
+    }
     assert own <= everything
 
 

@@ -9,44 +9,60 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
+from shared.ml.attack_io import WhiteBoxView
 from shared.ml.attacks import feature_recovery, label_inference
 from shared.ml.attacks._adam import AdamW
-from shared.ml.attacks._estimate import class_scores, gradient_direction, infer_labels
-from shared.ml.attacks._matching import matcher, mismatch, total_variation
+from shared.ml.attacks._estimate import estimate_gradient, infer_labels, score_classes
+from shared.ml.attacks._matching import build_matcher, compute_matching_loss, total_variation
 from shared.ml.attacks._schedules import SCHEDULES
-from shared.ml.context import LocalContext, generator
+from shared.ml.context import LocalContext, make_generator
 from shared.ml.networks import Architecture, Networks
-from shared.ml.observations import Observation
 from shared.ml.samples import Samples
-from tests.support import observed
+from shared.plugin_ref import PluginRef
+from tests.support import observations
 
 CONVNET = Architecture(
-    model=Choice(name="convnet", params={"width": 2}), input_shape=(1, 9, 9), num_classes=4, mean=(0.5,), std=(0.5,)
+    model=PluginRef(name="convnet", params={"width": 2}),
+    input_shape=(1, 9, 9),
+    num_classes=4,
+    mean=(0.5,),
+    std=(0.5,),
 )
-MLP = CONVNET.model_copy(update={"model": Choice(name="mlp")})
+MLP = CONVNET.model_copy(update={"model": PluginRef(name="mlp")})
 
 
 def observe(
-    method: str, deletions: int = 3, k: int = 1, double: bool = False, architecture: Architecture = CONVNET
-) -> tuple[Observation, Samples]:
-    return observed.observe(architecture, method, deletions, k, double)
+    method: str,
+    deletions: int = 3,
+    k: int = 1,
+    double: bool = False,
+    architecture: Architecture = CONVNET,
+) -> tuple[WhiteBoxView, Samples]:
+    return observations.make_observation(architecture, method, deletions, k, double)
 
 
 def true_gradient(at: Networks, batch: Samples, double: bool) -> list[Tensor]:
-    network = at.network()
+    network = at.load_network()
     if double:
         network = network.double()
         network.load_state_dict({name: t[0] for name, t in at.state.items()})
-    return list(torch.autograd.grad(cross_entropy(network(batch.images), batch.labels), list(network.parameters())))
+    return list(
+        torch.autograd.grad(
+            cross_entropy(network(batch.images), batch.labels), list(network.parameters())
+        )
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2])
-@pytest.mark.parametrize(("method", "gradient_from"), [("gradient_ascent", "pair"), ("retrain", "base")])
-def test_the_estimate_is_the_forgotten_samples_gradient(method: str, gradient_from: str, k: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "gradient_from"), [("gradient_ascent", "pair"), ("retrain", "base")]
+)
+def test_the_estimate_is_the_forgotten_samples_gradient(
+    method: str, gradient_from: str, k: int
+) -> None:
     seen, truth = observe(method, deletions=3, k=k, double=True)
-    at, direction, *_ = gradient_direction(seen, gradient_from)
+    at, direction, *_ = estimate_gradient(seen, gradient_from)
     for i in range(3):
         true = true_gradient(at, truth.pick(list(range(i * k, (i + 1) * k))), double=True)
         flat = torch.cat([t.flatten() for t in true])
@@ -57,8 +73,8 @@ def test_the_estimate_is_the_forgotten_samples_gradient(method: str, gradient_fr
 
 def test_an_estimate_from_the_base_needs_base_and_counts() -> None:
     seen, _ = observe("retrain")
-    with pytest.raises(InvalidRequest, match="COUNTS"):
-        gradient_direction(replace(seen, counts=None), "base")
+    with pytest.raises(InvalidRequest, match="DELETION_SIZES"):
+        estimate_gradient(replace(seen, counts=None), "base")
 
 
 def test_a_deletion_without_a_trace_is_told() -> None:
@@ -67,27 +83,34 @@ def test_a_deletion_without_a_trace_is_told() -> None:
     for name in state:
         state[name][1] = seen.original.state[name][0]
     with pytest.raises(InvalidRequest, match="deletion 1"):
-        gradient_direction(replace(seen, unlearned=Networks(CONVNET, state, 3)), "pair")
+        estimate_gradient(replace(seen, unlearned=Networks(CONVNET, state, 3)), "pair")
 
 
 def test_the_composed_gradient_is_the_double_backward_one() -> None:
     seen, truth = observe("gradient_ascent")
-    at, direction, *_ = gradient_direction(seen, "pair")
-    network = at.network()
+    at, direction, *_ = estimate_gradient(seen, "pair")
+    network = at.load_network()
     weights = {name: w.detach() for name, w in network.named_parameters()}
-    images = torch.rand(3, 1, 1, 9, 9, generator=generator(0, "start"))
+    images = torch.rand(3, 1, 1, 9, 9, generator=make_generator(0, "start"))
     labels = truth.labels.view(3, 1)
-    gradient, loss = matcher(network, weights, chunk=2)(images, labels, direction, 0.1)
+    gradient, loss = build_matcher(network, weights, chunk_size=2)(images, labels, direction, 0.1)
     parameters = list(network.parameters())
     for lane in range(3):
         x = images[lane].clone().requires_grad_()
-        g = torch.autograd.grad(cross_entropy(network(x), labels[lane]), parameters, create_graph=True)
-        flat, aim = torch.cat([t.flatten() for t in g]), torch.cat([d[lane].flatten() for d in direction.values()])
+        g = torch.autograd.grad(
+            cross_entropy(network(x), labels[lane]), parameters, create_graph=True
+        )
+        flat, aim = (
+            torch.cat([t.flatten() for t in g]),
+            torch.cat([d[lane].flatten() for d in direction.values()]),
+        )
         distance = 1 - torch.cosine_similarity(flat, aim, dim=0)
         (expected,) = torch.autograd.grad(distance + 0.1 * total_variation(x), x)
         torch.testing.assert_close(gradient[lane], expected, atol=1e-6, rtol=1e-3)
         torch.testing.assert_close(loss[lane], distance.detach())
-    torch.testing.assert_close(mismatch(network, weights, images, labels, direction), loss)
+    torch.testing.assert_close(
+        compute_matching_loss(network, weights, images, labels, direction), loss
+    )
 
 
 def test_total_variation_of_a_step_by_hand() -> None:
@@ -97,15 +120,15 @@ def test_total_variation_of_a_step_by_hand() -> None:
 
 
 def test_kept_lanes_go_on_with_the_steps_of_torchs_adamw() -> None:
-    source = generator(0, "adamw")
+    source = make_generator(0, "adamw")
     start, gradients = torch.rand(4, 5, generator=source), torch.randn(30, 4, 5, generator=source)
-    ours, theirs = AdamW.at(start.clone()), start.clone().requires_grad_()
+    ours, theirs = AdamW.create(start.clone()), start.clone().requires_grad_()
     optimiser = torch.optim.AdamW([theirs], lr=0.04, weight_decay=0.01, foreach=False)
     rows = torch.arange(4)
     for number, gradient in enumerate(gradients.sign(), start=1):
         if number == 12:
             rows = torch.tensor([2, 0])
-            ours = AdamW.of_state({name: t[rows] for name, t in ours.state().items()})
+            ours = AdamW.from_state_dict({name: t[rows] for name, t in ours.state_dict().items()})
         ours.step(number, gradient[rows], 0.04, 0.01)
         theirs.grad = gradient
         optimiser.step()
@@ -116,11 +139,11 @@ def test_the_papers_learning_rate_halves_at_its_three_marks() -> None:
     paper = SCHEDULES["paper"]
     total = paper.iterations
     marks = [int(total / part) for part in (2.667, 1.6, 1.142)]
-    assert [paper.lr_at(mark - 1, total) / paper.lr for mark in marks] == [1, 0.5, 0.25]
-    assert [paper.lr_at(mark, total) / paper.lr for mark in marks] == [0.5, 0.25, 0.125]
+    assert [paper.get_lr(mark - 1, total) / paper.lr for mark in marks] == [1, 0.5, 0.25]
+    assert [paper.get_lr(mark, total) / paper.lr for mark in marks] == [0.5, 0.25, 0.125]
 
 
-def run(seen: Observation, ctx: LocalContext, **params: object) -> feature_recovery.Reconstruction:
+def run(seen: WhiteBoxView, ctx: LocalContext, **params: object) -> feature_recovery.Reconstruction:
     return feature_recovery.run(seen, feature_recovery.FeatureRecoveryParams(**params), ctx)
 
 
@@ -128,37 +151,50 @@ def test_recovery_lowers_the_matching_loss_and_stays_in_range() -> None:
     seen, truth = observe("gradient_ascent", architecture=MLP)
     ctx = LocalContext()
     found = run(seen, ctx, iterations=60)
-    told = [numbers["matching_loss"] for _, _, numbers in ctx.steps if numbers]
-    assert len(ctx.steps) == 60
+    told = [numbers["matching_loss"] for _, _, numbers in ctx.progress_reports if numbers]
+    assert len(ctx.progress_reports) == 60
     assert told[-1] < 0.5 * told[0]
     assert 0 <= found.images.min() <= found.images.max() <= 1
     assert found.images.shape == (3, 1, 1, 9, 9)
     assert found.matching_loss.shape == (3,)
     grey = torch.full_like(truth.images, 0.5)
-    assert (found.images[:, 0] - truth.images).square().mean() < 0.5 * (grey - truth.images).square().mean()
+    assert (found.images[:, 0] - truth.images).square().mean() < 0.5 * (
+        grey - truth.images
+    ).square().mean()
 
 
-@pytest.mark.parametrize(("preset", "labels"), [("default", "given"), ("paper", "given"), ("default", "optimised")])
+@pytest.mark.parametrize(
+    ("preset", "labels"), [("default", "given"), ("paper", "given"), ("default", "optimised")]
+)
 def test_a_resumed_recovery_ends_bit_equal(preset: str, labels: str) -> None:
     seen, _ = observe("gradient_ascent", k=2)
     how = {"iterations": 12, "restarts": 2, "preset": preset, "labels": labels}
     whole = run(seen, LocalContext(), **how)
-    first = LocalContext(save_every=5)
+    first = LocalContext(checkpoint_interval_s=5)
     run(seen, first, **how)
     later = LocalContext()
     later.checkpoint = first.checkpoint
     resumed = run(seen, later, **how)
-    assert later.steps[0][0] == 11
+    assert later.progress_reports[0][0] == 11
     assert torch.equal(whole.images, resumed.images)
     assert torch.equal(whole.labels, resumed.labels)
     assert torch.equal(whole.matching_loss, resumed.matching_loss)
 
 
-@pytest.mark.parametrize(("method", "gradient_from"), [("gradient_ascent", "pair"), ("retrain", "base")])
+@pytest.mark.parametrize(
+    ("method", "gradient_from"), [("gradient_ascent", "pair"), ("retrain", "base")]
+)
 def test_classes_are_found_together_with_the_images(method: str, gradient_from: str) -> None:
     seen, truth = observe(method, architecture=MLP)
     blind = replace(seen, labels=None)
-    found = run(blind, LocalContext(), iterations=100, labels="optimised", controls=1, gradient_from=gradient_from)
+    found = run(
+        blind,
+        LocalContext(),
+        iterations=100,
+        labels="optimised",
+        controls=1,
+        gradient_from=gradient_from,
+    )
     assert found.labels.flatten().tolist() == truth.labels.tolist()
     assert found.labels.shape == (3, 1)
     assert found.matching_loss.max() < 0.2
@@ -198,13 +234,15 @@ def test_several_classes_are_the_lowest_scores() -> None:
 
 def test_class_scores_has_one_score_a_class() -> None:
     seen, truth = observe("gradient_ascent")
-    scores = class_scores(seen, "pair")
+    scores = score_classes(seen, "pair")
     assert scores.shape == (3, 4)
     assert bool((scores.gather(1, truth.labels.view(3, 1)) < 0).all())
     assert ((scores < 0).sum(1) == 1).all()
 
 
-@pytest.mark.parametrize("labels", [None, torch.zeros(2, 1, dtype=torch.int64), torch.full((3, 1), 4)])
+@pytest.mark.parametrize(
+    "labels", [None, torch.zeros(2, 1, dtype=torch.int64), torch.full((3, 1), 4)]
+)
 def test_given_labels_must_fit(labels: Tensor | None) -> None:
     seen, _ = observe("gradient_ascent")
     with pytest.raises(InvalidRequest):

@@ -1,4 +1,5 @@
-"""What an attacker gains who knows the defense: held against the true gradient, which no attacker has."""
+"""What an attacker gains who knows the defense: held against the true gradient, which no attacker
+has."""
 
 from __future__ import annotations
 
@@ -10,44 +11,57 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
+from shared.ml.attack_io import WhiteBoxView
 from shared.ml.attacks import analytic_inversion
-from shared.ml.attacks._apart import apart
-from shared.ml.attacks._estimate import gradient_direction, with_controls
-from shared.ml.attacks._target import Aim, aimed
-from shared.ml.context import Context, LocalContext, generator
+from shared.ml.attacks._estimate import add_controls, estimate_gradient
+from shared.ml.attacks._grouping import group_by_start_model
+from shared.ml.attacks._target import TargetParams, build_gradient_target
+from shared.ml.context import Context, LocalContext, make_generator
 from shared.ml.defenses import registry
 from shared.ml.networks import Architecture, Networks
-from shared.ml.observations import Observation
-from shared.ml.records import Public
-from shared.ml.samples import Samples, digest, open_dataset
+from shared.ml.records import PublicSets
+from shared.ml.samples import Samples, compute_digest, open_dataset
+from shared.plugin_ref import PluginRef
 from shared.plugins import Params
-from tests.support.observed import N, samples
+from tests.support.observations import N, make_samples
 from tests.unit.ml.test_attacks import CONVNET, observe, true_gradient
 
-NOBODY = Public(dataset=Choice(name="npz", params={"path": "none.npz"}), digest="0" * 64, sets=[])
+NOBODY = PublicSets(
+    dataset=PluginRef(name="npz", params={"path": "none.npz"}), digest="0" * 64, sets=[]
+)
 
 
 def defended(
-    name: str, params: Params, seen: Observation, ctx: Context, architecture: Architecture = CONVNET
-) -> Observation:
+    name: str,
+    params: Params,
+    seen: WhiteBoxView,
+    ctx: Context,
+    architecture: Architecture = CONVNET,
+) -> WhiteBoxView:
     """The observation of what was released: each deletion's model defended, the others kept."""
     states = []
     for i in range(seen.unlearned.count):
-        kept = samples(architecture).pick([place for place in range(N) if place != i])
-        states.append(registry.get(name).target(seen.unlearned.network(i), kept, params, ctx).state_dict())
+        kept = make_samples(architecture).pick([place for place in range(N) if place != i])
+        states.append(
+            registry.get(name)
+            .target(seen.unlearned.load_network(i), kept, params, ctx)
+            .state_dict()
+        )
     state = {n: torch.stack([s[n] for s in states]) for n in states[0]}
     return replace(seen, unlearned=Networks(seen.unlearned.architecture, state, len(states)))
 
 
-def fits(seen: Observation, truth: Samples) -> list[float]:
-    """Cosine of each deletion's estimate and the true gradient, on the coordinates that are trusted, as they are."""
-    at, direction, trust, _ = gradient_direction(seen, "pair")
+def fits(seen: WhiteBoxView, truth: Samples) -> list[float]:
+    """Cosine of each deletion's estimate and the true gradient, on the coordinates that are
+    trusted, as they are."""
+    at, direction, trust, _ = estimate_gradient(seen, "pair")
     found = []
     for i in range(seen.unlearned.count):
         true = true_gradient(at, truth.pick([i]), double=False)
-        worth = [torch.ones_like(t) for t in true] if trust is None else [t[i] for t in trust.values()]
+        worth = (
+            [torch.ones_like(t) for t in true] if trust is None else [t[i] for t in trust.values()]
+        )
         flat = torch.cat([(t * w).flatten() for t, w in zip(true, worth, strict=True)])
         aim = torch.cat([t[i].flatten() for t in direction.values()])
         assert aim.norm() == pytest.approx(1, abs=1e-5)
@@ -55,10 +69,12 @@ def fits(seen: Observation, truth: Samples) -> list[float]:
     return found
 
 
-def knowing(name: str, params: Params, seen: Observation, public: Public = NOBODY) -> Observation:
-    counter = registry.get(name).counter
+def knowing(
+    name: str, params: Params, seen: WhiteBoxView, public: PublicSets = NOBODY
+) -> WhiteBoxView:
+    counter = registry.get(name).adaptive_view
     assert counter is not None
-    known: Observation = counter(seen, params, public, LocalContext(seed=9))
+    known: WhiteBoxView = counter(seen, params, public, LocalContext(seed=9))
     return known
 
 
@@ -69,13 +85,15 @@ def test_what_pruning_leaves_is_the_exact_change() -> None:
     known = knowing("pruning", params, released)
     assert max(fits(released, truth)) < 0.5
     assert min(fits(known, truth)) > 0.98
-    assert known.trust is not None
-    for name, trust in known.trust.items():
+    assert known.coordinate_weights is not None
+    for name, trust in known.coordinate_weights.items():
         gone = released.unlearned.state[name] == 0
         assert torch.equal(trust == 0, gone if gone.dim() > 2 else torch.zeros_like(gone))
 
 
-def test_weighing_by_the_noise_finds_the_change_under_it_and_where_there_is_none_looks_at_all_alike() -> None:
+def test_weighing_by_the_noise_finds_the_change_under_it_and_where_there_is_none_looks_at_all_alike() -> (
+    None
+):
     seen, truth = observe("gradient_ascent")
     params = registry.get("obfuscation").params(noise=3e-3)
     released = defended("obfuscation", params, seen, LocalContext())
@@ -83,36 +101,47 @@ def test_weighing_by_the_noise_finds_the_change_under_it_and_where_there_is_none
     for plain, adaptive in zip(fits(released, truth), fits(known, truth), strict=True):
         assert adaptive > plain + 0.05
     little = registry.get("obfuscation").params(noise=1e-9)
-    trust = knowing("obfuscation", little, defended("obfuscation", little, seen, LocalContext())).trust
+    trust = knowing(
+        "obfuscation", little, defended("obfuscation", little, seen, LocalContext())
+    ).coordinate_weights
     assert trust is not None
     assert min(t.min().item() for t in trust.values()) > 0.99
 
 
 def test_a_tensor_without_size_got_no_noise_and_is_trusted_most() -> None:
     seen, _ = observe("gradient_ascent")
-    names = [name for name, _ in seen.original.network().named_parameters()]
-    still = {n: torch.zeros_like(t) if n == names[-1] else t for n, t in seen.original.state.items()}
+    names = [name for name, _ in seen.original.load_network().named_parameters()]
+    still = {
+        n: torch.zeros_like(t) if n == names[-1] else t for n, t in seen.original.state.items()
+    }
     original = Networks(CONVNET, still, 1)
     trust = knowing(
-        "obfuscation", registry.get("obfuscation").params(noise=0.1), replace(seen, original=original)
-    ).trust
+        "obfuscation",
+        registry.get("obfuscation").params(noise=0.1),
+        replace(seen, original=original),
+    ).coordinate_weights
     assert trust is not None
     assert trust[names[-1]].min() == 1
     assert max(trust[n].max().item() for n in names[:-1]) < 1
 
 
 @pytest.fixture
-def kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Public:
-    """Public sets that are the retain sets of the first deletion, twice: the most that public data can be like them."""
+def kept_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublicSets:
+    """Public sets that are the retain sets of the first deletion, twice: the most that public data
+    can be like them."""
     monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(tmp_path))
-    images, labels = (torch.cat([t, t]).numpy() for t in samples(CONVNET))
-    np.savez(tmp_path / "same.npz", images=images, labels=labels, test_images=images, test_labels=labels)
-    choice = Choice(name="npz", params={"path": "same.npz"})
+    images, labels = (torch.cat([t, t]).numpy() for t in make_samples(CONVNET))
+    np.savez(
+        tmp_path / "same.npz", images=images, labels=labels, test_images=images, test_labels=labels
+    )
+    choice = PluginRef(name="npz", params={"path": "same.npz"})
     kept = [*range(1, N)]
-    return Public(dataset=choice, digest=digest(open_dataset(choice).load("train")), sets=[kept, kept])
+    return PublicSets(
+        dataset=choice, digest=compute_digest(open_dataset(choice).load("train")), sets=[kept, kept]
+    )
 
 
-def test_a_fine_tune_on_like_data_is_taken_off_again(kept_twice: Public) -> None:
+def test_a_fine_tune_on_like_data_is_taken_off_again(kept_twice: PublicSets) -> None:
     seen, truth = observe("gradient_ascent", deletions=1)
     params = registry.get("fine_tune").params(epochs=1, lr=0.002, batch_size=N)
     released = defended("fine_tune", params, seen, LocalContext())
@@ -138,45 +167,58 @@ def test_trust_goes_with_its_deletion_and_its_member() -> None:
     for d, member in enumerate((1, 0, 1)):  # the other member of each deletion stays, but is pruned
         for name, t in still.items():
             unlearned.state[f"members.{1 - member}.{name}"] = torch.where(
-                torch.arange(3).view(-1, *[1] * (t.dim() - 1)) == d, t, unlearned.state[f"members.{1 - member}.{name}"]
+                torch.arange(3).view(-1, *[1] * (t.dim() - 1)) == d,
+                t,
+                unlearned.state[f"members.{1 - member}.{name}"],
             )
-    whole = Observation(original, unlearned)
+    whole = WhiteBoxView(original, unlearned)
     params = registry.get("pruning").params(share=0.7)
     released = defended("pruning", params, whole, LocalContext())
     known = knowing("pruning", params, released)
-    groups = {tuple(rows): part for rows, part in apart(known)}
-    assert set(groups) == {(0, 2), (1,)}  # by what moved where it is trusted: pruning moved all members
+    groups = {tuple(rows): part for rows, part in group_by_start_model(known)}
+    # by what moved where it is trusted: pruning moved all members
+    assert set(groups) == {(0, 2), (1,)}
     for rows, part in groups.items():
         member = 1 if rows == (0, 2) else 0
-        assert part.trust is not None
-        assert known.trust is not None
-        for name, trust in part.trust.items():
-            assert torch.equal(trust, known.trust[f"members.{member}.{name}"][list(rows)])
-        gradient_direction(part, "pair")
+        assert part.coordinate_weights is not None
+        assert known.coordinate_weights is not None
+        for name, trust in part.coordinate_weights.items():
+            assert torch.equal(
+                trust, known.coordinate_weights[f"members.{member}.{name}"][list(rows)]
+            )
+        estimate_gradient(part, "pair")
 
 
 def test_controls_are_trusted_as_the_deletions_they_stand_for() -> None:
     seen, _ = observe("gradient_ascent")
     params = registry.get("pruning").params(share=0.5)
     known = knowing("pruning", params, defended("pruning", params, seen, LocalContext()))
-    estimate = with_controls(gradient_direction(known, "pair"), 2, generator(0, "controls"))
-    assert estimate.trust is not None
+    estimate = add_controls(estimate_gradient(known, "pair"), 2, make_generator(0, "controls"))
+    assert estimate.coordinate_weights is not None
     total: Tensor = torch.zeros(5)
     for name, g in estimate.direction.items():
-        assert torch.equal(estimate.trust[name][3:], estimate.trust[name][:2])
-        assert bool((g[estimate.trust[name] == 0] == 0).all())
+        assert torch.equal(
+            estimate.coordinate_weights[name][3:], estimate.coordinate_weights[name][:2]
+        )
+        assert bool((g[estimate.coordinate_weights[name] == 0] == 0).all())
         total = total + g.flatten(1).square().sum(1)
     torch.testing.assert_close(total, torch.ones(5))
 
 
 def test_what_is_a_deletions_own_stays_where_it_is_trusted() -> None:
-    """Others are pruned elsewhere: what they have in common reaches where this one knows nothing."""
+    """Others are pruned elsewhere: what they have in common reaches where this one knows
+    nothing."""
     seen, _ = observe("gradient_ascent")
     params = registry.get("pruning").params(share=0.5)
     known = knowing("pruning", params, defended("pruning", params, seen, LocalContext()))
-    assert known.trust is not None
-    moved = {n: torch.where(torch.rand(t.shape, generator=generator(0, n)) < 0.5, 0, t) for n, t in known.trust.items()}
-    estimate = aimed(replace(known, trust=moved), "pair", Aim(target="filtered"))
+    assert known.coordinate_weights is not None
+    moved = {
+        n: torch.where(torch.rand(t.shape, generator=make_generator(0, n)) < 0.5, 0, t)
+        for n, t in known.coordinate_weights.items()
+    }
+    estimate = build_gradient_target(
+        replace(known, trust=moved), "pair", TargetParams(target="filtered")
+    )
     total: Tensor = torch.zeros(3)
     for name, g in estimate.direction.items():
         assert bool((g[moved[name] == 0] == 0).all())
@@ -190,19 +232,22 @@ def test_pruned_weights_are_taken_to_be_the_originals() -> None:
     params = registry.get("pruning").params(share=0.5)
     released = defended("pruning", params, seen, LocalContext())
     known = knowing("pruning", params, released)
-    assert known.trust is not None
-    for name, trust in known.trust.items():
+    assert known.coordinate_weights is not None
+    for name, trust in known.coordinate_weights.items():
         before, after = seen.original.state[name].expand_as(trust), known.unlearned.state[name]
         assert torch.equal(after, torch.where(trust == 0, before, released.unlearned.state[name]))
 
 
 def test_a_dense_first_layer_is_read_through_pruning() -> None:
-    mlp = CONVNET.model_copy(update={"model": Choice(name="mlp", params={"hidden": 64})})
+    mlp = CONVNET.model_copy(update={"model": PluginRef(name="mlp", params={"hidden": 64})})
     seen, truth = observe("gradient_ascent", architecture=mlp)
     params = registry.get("pruning").params(share=0.5)
     released = defended("pruning", params, seen, LocalContext(), mlp)
     known = knowing("pruning", params, released)
     run, plain = analytic_inversion.run, analytic_inversion.AnalyticInversionParams()
-    errors = [(run(o, plain, LocalContext()).images[:, 0] - truth.images).abs().max() for o in (released, known)]
+    errors = [
+        (run(o, plain, LocalContext()).images[:, 0] - truth.images).abs().max()
+        for o in (released, known)
+    ]
     assert errors[0] > 0.1
     assert errors[1] < 1e-3

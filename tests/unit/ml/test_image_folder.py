@@ -1,4 +1,5 @@
-"""Pictures in class folders: read as they are, brought to a size; hostile files refused before they are decoded."""
+"""Pictures in class folders: read as they are, brought to a size; hostile files refused before they
+are decoded."""
 
 from __future__ import annotations
 
@@ -12,24 +13,30 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets import _pictures, image_folder
-from shared.ml.datasets._measured import channel_statistics
+from shared.ml.datasets._statistics import compute_channel_statistics
 from shared.ml.samples import open_dataset
+from shared.plugin_ref import PluginRef
 
 
-def write(folder: Path, n: int = 10, size: tuple[int, int] = (9, 9), suffix: str = "png") -> np.ndarray:
+def write(
+    folder: Path, n: int = 10, size: tuple[int, int] = (9, 9), suffix: str = "png"
+) -> np.ndarray:
     """Pictures 00, 01, ... of random pixels."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(folder.name)).integers(0, 256, (n, size[1], size[0], 3), dtype=np.uint8)
+    pixels = np.random.default_rng(len(folder.name)).integers(
+        0, 256, (n, size[1], size[0], 3), dtype=np.uint8
+    )
     for place, picture in enumerate(pixels):
         Image.fromarray(picture).save(folder / f"{place:02}.{suffix}")
     return pixels
 
 
 def opened(**params: Any) -> Any:
-    return open_dataset(Choice(name="image_folder", params={"path": "mine", "size": 9, **params}))
+    return open_dataset(
+        PluginRef(name="image_folder", params={"path": "mine", "size": 9, **params})
+    )
 
 
 def test_pictures_of_the_asked_size_come_back_pixel_for_pixel(root: Path) -> None:
@@ -39,8 +46,9 @@ def test_pictures_of_the_asked_size_come_back_pixel_for_pixel(root: Path) -> Non
     dataset = opened()
     train, test = dataset.load("train"), dataset.load("test")
     assert (dataset.input_shape, dataset.num_classes) == ((3, 9, 9), 2)
-    assert (train.labels.bincount().tolist(), test.labels.bincount().tolist()) == ([12, 8], [3, 2])  # birds before cats
-    assert (dataset.mean, dataset.std) == channel_statistics(train.images)
+    # birds before cats
+    assert (train.labels.bincount().tolist(), test.labels.bincount().tolist()) == ([12, 8], [3, 2])
+    assert (dataset.mean, dataset.std) == compute_channel_statistics(train.images)
     want = {
         (0, picture.tobytes()) for picture in birds.transpose(0, 3, 1, 2)
     } | {(1, picture.tobytes()) for picture in cats.transpose(0, 3, 1, 2)}  # fmt: skip
@@ -99,10 +107,17 @@ def claiming(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header claims so many pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +144,9 @@ def test_a_hostile_picture_is_refused_by_name(root: Path, body: bytes, word: str
         assert caught.value.field == "params.dataset.params.path"
 
 
-def test_what_is_cut_short_of_16_bits_or_too_large_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_cut_short_of_16_bits_or_too_large_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for kind in ("a", "b"):
         write(root / "mine" / kind, size=(40, 40))
     files = sorted((root / "mine" / "b").iterdir())

@@ -1,4 +1,5 @@
-"""The gradient-matching step against finite differences and against plain double backward, on odd networks too."""
+"""The gradient-matching step against finite differences and against plain double backward, on odd
+networks too."""
 
 from __future__ import annotations
 
@@ -10,19 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, relu
 
-from shared.choices import Choice
 from shared.ml.attacks import _matching, _plain
-from shared.ml.attacks._lanes import Lanes
-from shared.ml.attacks._matching import matcher, mismatch, total_variation
-from shared.ml.attacks._search import settled
-from shared.ml.context import generator
-from shared.ml.networks import Architecture, build
+from shared.ml.attacks._batched_gradients import BatchedGradients
+from shared.ml.attacks._matching import build_matcher, compute_matching_loss, total_variation
+from shared.ml.attacks._search import harden_logits
+from shared.ml.context import make_generator
+from shared.ml.networks import Architecture, build_network
+from shared.plugin_ref import PluginRef
 
 Tensors = dict[str, Tensor]
 
 
 class Residual(nn.Module):
-    """A stride, a 1x1 shortcut, depthwise and dilated convolutions, in-place changes, one layer used twice."""
+    """A stride, a 1x1 shortcut, depthwise and dilated convolutions, in-place changes, one layer
+    used twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +49,9 @@ class Own(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bend = nn.Sequential(nn.Conv2d(1, 4, 3, padding="same"), nn.GroupNorm(2, 4), nn.PReLU(4), Squared())
+        self.bend = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding="same"), nn.GroupNorm(2, 4), nn.PReLU(4), Squared()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.bend(x).mean((2, 3))
@@ -66,10 +70,10 @@ class Squared(nn.Module):
 
 
 def product(name: str, **params: Any) -> nn.Module:
-    choice = Choice(name=name, params=params)
-    return build(
+    choice = PluginRef(name=name, params=params)
+    return build_network(
         Architecture(model=choice, input_shape=(1, 9, 9), num_classes=4, mean=(0.5,), std=(0.5,)),
-        generator(0, "weights"),
+        make_generator(0, "weights"),
     )
 
 
@@ -97,10 +101,14 @@ def network(name: str, dtype: torch.dtype) -> nn.Module:
     return made.eval()
 
 
-def problem(made: nn.Module, lanes: int, k: int, dtype: torch.dtype) -> tuple[Tensors, Tensor, Tensor, Tensors]:
-    source = generator(0, "problem")
+def problem(
+    made: nn.Module, lanes: int, k: int, dtype: torch.dtype
+) -> tuple[Tensors, Tensor, Tensor, Tensors]:
+    source = make_generator(0, "problem")
     weights = {name: w.detach() for name, w in made.named_parameters()}
-    raw = {n: torch.randn(lanes, *w.shape, generator=source, dtype=dtype) for n, w in weights.items()}
+    raw = {
+        n: torch.randn(lanes, *w.shape, generator=source, dtype=dtype) for n, w in weights.items()
+    }
     norm = torch.cat([t.flatten(1) for t in raw.values()], 1).norm(dim=1)
     direction = {n: t / norm.view(-1, *[1] * (t.dim() - 1)) for n, t in raw.items()}
     images = torch.rand(lanes, k, 1, 9, 9, generator=source, dtype=dtype)
@@ -108,10 +116,17 @@ def problem(made: nn.Module, lanes: int, k: int, dtype: torch.dtype) -> tuple[Te
 
 
 def objective(
-    made: nn.Module, x: Tensor, labels: Tensor, aim: list[Tensor], tv: float, trust: list[Tensor] | None = None
+    made: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    aim: list[Tensor],
+    tv: float,
+    trust: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Plain autograd on one lane: the objective, with a graph, and 1 - cos."""
-    g = torch.autograd.grad(cross_entropy(made(x), labels), list(made.parameters()), create_graph=True)
+    g = torch.autograd.grad(
+        cross_entropy(made(x), labels), list(made.parameters()), create_graph=True
+    )
     flat = torch.cat([t.flatten() for t in g])
     if trust is not None:
         flat = flat * torch.cat([t.flatten() for t in trust])
@@ -125,13 +140,17 @@ def test_the_gradient_is_plain_double_backwards_in_float64(name: str, k: int) ->
     made = network(name, torch.float64)
     weights, images, labels, direction = problem(made, 3, k, torch.float64)
     for chunk in (None, 2):
-        gradient, loss = matcher(made, weights, chunk)(images, labels, direction, 0.1)
+        gradient, loss = build_matcher(made, weights, chunk)(images, labels, direction, 0.1)
         for lane in range(3):
             x = images[lane].clone().requires_grad_()
-            total, distance = objective(made, x, labels[lane], [d[lane] for d in direction.values()], 0.1)
-            torch.testing.assert_close(gradient[lane], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9)
+            total, distance = objective(
+                made, x, labels[lane], [d[lane] for d in direction.values()], 0.1
+            )
+            torch.testing.assert_close(
+                gradient[lane], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9
+            )
             torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
-        found = mismatch(made, weights, images, labels, direction, chunk)
+        found = compute_matching_loss(made, weights, images, labels, direction, chunk)
         torch.testing.assert_close(found, loss, atol=1e-12, rtol=1e-9)
 
 
@@ -139,21 +158,23 @@ def test_the_gradient_is_plain_double_backwards_in_float64(name: str, k: int) ->
 def test_coordinates_count_as_much_as_they_are_trusted(name: str) -> None:
     made = network(name, torch.float64)
     weights, images, labels, raw = problem(made, 3, 1, torch.float64)
-    source = generator(0, "trust")
+    source = make_generator(0, "trust")
     trust = {n: torch.rand(t.shape, generator=source, dtype=t.dtype) for n, t in raw.items()}
     trust = {n: t * (t > 0.5) for n, t in trust.items()}
     weighed = {n: t * trust[n] for n, t in raw.items()}
     norm = torch.cat([t.flatten(1) for t in weighed.values()], 1).norm(dim=1)
     direction = {n: t / norm.view(-1, *[1] * (t.dim() - 1)) for n, t in weighed.items()}
     for way in (_matching, _plain):
-        gradient, loss = way.matcher(made, weights, 2)(images, labels, direction, 0.1, trust)
-        found = way.mismatch(made, weights, images, labels, direction, 2, trust)
+        gradient, loss = way.build_matcher(made, weights, 2)(images, labels, direction, 0.1, trust)
+        found = way.compute_matching_loss(made, weights, images, labels, direction, 2, trust)
         torch.testing.assert_close(found, loss, atol=1e-12, rtol=1e-9)
         for lane in range(3):
             x = images[lane].clone().requires_grad_()
             aim, worth = ([t[lane] for t in given.values()] for given in (direction, trust))
             total, distance = objective(made, x, labels[lane], aim, 0.1, worth)
-            torch.testing.assert_close(gradient[lane], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9)
+            torch.testing.assert_close(
+                gradient[lane], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9
+            )
             torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
 
 
@@ -161,13 +182,13 @@ def test_coordinates_count_as_much_as_they_are_trusted(name: str) -> None:
 def test_the_gradient_is_the_finite_difference(name: str) -> None:
     made = network(name, torch.float64)
     weights, images, labels, direction = problem(made, 2, 1, torch.float64)
-    gradient, _ = matcher(made, weights)(images, labels, direction, 0.1)
-    aside = torch.randn(images.shape, generator=generator(0, "aside"), dtype=torch.float64)
+    gradient, _ = build_matcher(made, weights)(images, labels, direction, 0.1)
+    aside = torch.randn(images.shape, generator=make_generator(0, "aside"), dtype=torch.float64)
     step = 1e-7  # small: ReLU and pooling have kinks
     ends = []
     for sign in (1, -1):
         moved = images + sign * step * aside
-        distance = mismatch(made, weights, moved, labels, direction)
+        distance = compute_matching_loss(made, weights, moved, labels, direction)
         ends.append(distance + 0.1 * torch.stack([total_variation(image) for image in moved]))
     slope = (ends[0] - ends[1]) / (2 * step)
     torch.testing.assert_close((gradient * aside).flatten(1).sum(1), slope, atol=1e-7, rtol=1e-5)
@@ -177,24 +198,32 @@ def test_the_gradient_is_the_finite_difference(name: str) -> None:
 def test_classes_that_are_sought_too_have_the_gradient_of_plain_double_backward(name: str) -> None:
     made = network(name, torch.float64)
     weights, images, _, direction = problem(made, 3, 2, torch.float64)
-    logits = torch.randn(3, 2, 4, generator=generator(0, "logits"), dtype=torch.float64)
+    logits = torch.randn(3, 2, 4, generator=make_generator(0, "logits"), dtype=torch.float64)
     for way, chunk in ((_matching, None), (_matching, 2), (_plain, None)):
-        gradient, loss, theirs = way.matcher(made, weights, chunk)(images, logits, direction, 0.1)
+        gradient, loss, theirs = way.build_matcher(made, weights, chunk)(
+            images, logits, direction, 0.1
+        )
         for lane in range(3):
             x, y = images[lane].clone().requires_grad_(), logits[lane].clone().requires_grad_()
-            total, distance = objective(made, x, y.softmax(1), [d[lane] for d in direction.values()], 0.1)
+            total, distance = objective(
+                made, x, y.softmax(1), [d[lane] for d in direction.values()], 0.1
+            )
             expected = torch.autograd.grad(total, [x, y])
-            torch.testing.assert_close((gradient[lane], theirs[lane]), expected, atol=1e-12, rtol=1e-9)
+            torch.testing.assert_close(
+                (gradient[lane], theirs[lane]), expected, atol=1e-12, rtol=1e-9
+            )
             torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
-        torch.testing.assert_close(way.mismatch(made, weights, images, logits, direction, chunk), loss)
+        torch.testing.assert_close(
+            way.compute_matching_loss(made, weights, images, logits, direction, chunk), loss
+        )
 
 
 def test_a_class_that_is_settled_is_as_good_as_known() -> None:
     made = network("convnet early", torch.float64)
     weights, images, labels, direction = problem(made, 3, 2, torch.float64)
-    known = matcher(made, weights)(images, labels, direction, 0.1)
-    certain = settled(one_hot(labels, 4).double() / 10)
-    gradient, loss, theirs = matcher(made, weights)(images, certain, direction, 0.1)
+    known = build_matcher(made, weights)(images, labels, direction, 0.1)
+    certain = harden_logits(one_hot(labels, 4).double() / 10)
+    gradient, loss, theirs = build_matcher(made, weights)(images, certain, direction, 0.1)
     torch.testing.assert_close((gradient, loss), known)
     assert not theirs.any()
 
@@ -202,10 +231,10 @@ def test_a_class_that_is_settled_is_as_good_as_known() -> None:
 def test_lanes_are_alone() -> None:
     made = network("convnet early", torch.float64)
     weights, images, labels, direction = problem(made, 3, 2, torch.float64)
-    among, _ = matcher(made, weights)(images, labels, direction, 0.1)
+    among, _ = build_matcher(made, weights)(images, labels, direction, 0.1)
     other = images.clone()
     other[1] = 1 - other[1]
-    changed, _ = matcher(made, weights)(other, labels, direction, 0.1)
+    changed, _ = build_matcher(made, weights)(other, labels, direction, 0.1)
     torch.testing.assert_close(changed[[0, 2]], among[[0, 2]], atol=1e-14, rtol=1e-12)
     assert (changed[1] - among[1]).abs().max() > 1e-4
 
@@ -214,10 +243,12 @@ def test_a_step_repeats_bit_by_bit_and_changes_nothing_given() -> None:
     made = network("residual", torch.float32)
     weights, images, labels, direction = problem(made, 4, 2, torch.float32)
     before = copy.deepcopy((made.state_dict(), images, direction))
-    match = matcher(made, weights, 3)
+    match = build_matcher(made, weights, 3)
     first, again = match(images, labels, direction, 0.1), match(images, labels, direction, 0.1)
-    fresh = matcher(made, weights, 3)(images, labels, direction, 0.1)
-    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, again, fresh, strict=True))
+    fresh = build_matcher(made, weights, 3)(images, labels, direction, 0.1)
+    assert all(
+        torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, again, fresh, strict=True)
+    )
     assert not any(t.requires_grad for t in first)
     state, pixels, aims = before
     assert all(torch.equal(made.state_dict()[n], t) for n, t in state.items())
@@ -233,7 +264,9 @@ def test_the_weights_given_count_not_the_networks() -> None:
     with torch.no_grad():
         for weight in other.parameters():
             weight.zero_()
-    expected, found = (matcher(m, weights)(images, labels, direction, 0.1) for m in (made, other))
+    expected, found = (
+        build_matcher(m, weights)(images, labels, direction, 0.1) for m in (made, other)
+    )
     assert torch.equal(expected[0], found[0])
 
 
@@ -250,6 +283,6 @@ def test_an_input_changed_in_place_is_told() -> None:
             return y
 
     with pytest.raises(AssertionError, match="in place"):
-        Lanes(Spoils(), dict(Spoils().named_parameters())).run(
+        BatchedGradients(Spoils(), dict(Spoils().named_parameters())).forward_backward(
             torch.rand(2, 1, 9, 9, requires_grad=True), torch.zeros(2, 1, dtype=torch.int64)
         )

@@ -1,4 +1,4 @@
-"""Scores of candidates: who is compared with whom, and that chance gives what the null says."""
+"""Scores of candidates: who is compared with whom, and that chance gives what the baseline says."""
 
 from __future__ import annotations
 
@@ -9,30 +9,36 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.ml.context import generator
+from shared.ml.context import make_generator
 from shared.ml.findings.membership import score_membership
-from shared.ml.records import ForgetSets, Membership
+from shared.ml.records import ForgetSets, MembershipRecord
 
 D, K, CLASSES, C = 6, 2, 3, 150
 ABOUT: dict[str, Any] = {"dataset": {"name": "mnist_5k"}, "digest": "0" * 64}
 
 
-def truth() -> tuple[Membership, ForgetSets]:
-    """Candidates 0 to 11 were forgotten two by two, 12 to 29 retained, the others never trained on."""
+def truth() -> tuple[MembershipRecord, ForgetSets]:
+    """Candidates 0 to 11 were forgotten two by two, 12 to 29 retained, the others never trained
+    on."""
     labels = [i % CLASSES for i in range(C)]
-    members = Membership(
-        **ABOUT, indices=[1000 + i for i in range(C)], labels=labels, trained=[i < 30 for i in range(C)]
+    members = MembershipRecord(
+        **ABOUT,
+        indices=[1000 + i for i in range(C)],
+        labels=labels,
+        trained=[i < 30 for i in range(C)],
     )
     rows = [[1000 + K * d, 1000 + K * d + 1] for d in range(D)]
-    return members, ForgetSets(**ABOUT, indices=rows, labels=[[labels[i - 1000] for i in row] for row in rows])
+    return members, ForgetSets(
+        **ABOUT, indices=rows, labels=[[labels[i - 1000] for i in row] for row in rows]
+    )
 
 
 def scored(scores: Tensor) -> dict[str, Any]:
-    return score_membership(scores.double(), *truth(), generator(0, "membership"))
+    return score_membership(scores.double(), *truth(), make_generator(0, "membership"))
 
 
 def noise(purpose: str) -> Tensor:
-    return torch.randn(D, C, generator=generator(0, purpose))
+    return torch.randn(D, C, generator=make_generator(0, purpose))
 
 
 def test_forgotten_and_retained_are_held_against_the_never_trained_of_their_class() -> None:
@@ -42,7 +48,9 @@ def test_forgotten_and_retained_are_held_against_the_never_trained_of_their_clas
 
     def wins(d: int, c: int) -> float:
         never = [scores[d, m] for m in range(30, C) if m % CLASSES == c % CLASSES]
-        return fmean(float(scores[d, c] > other) + 0.5 * float(scores[d, c] == other) for other in never)
+        return fmean(
+            float(scores[d, c] > other) + 0.5 * float(scores[d, c] == other) for other in never
+        )
 
     forgotten = [wins(d, K * d + i) for d in range(D) for i in range(K)]
     retained = [fmean(wins(d, c) for d in range(D)) for c in range(12, 30)]
@@ -51,11 +59,12 @@ def test_forgotten_and_retained_are_held_against_the_never_trained_of_their_clas
     assert found["auc_forgotten"]["mean"] == pytest.approx(fmean(forgotten))
     assert [found[f"auc_{kind}"]["n"] for kind in ("forgotten", "retained")] == [12, 18]
     for part in found.values():
-        assert part["others"] == 120
+        assert part["non_members"] == 120
         assert part["low"] <= part["mean"] <= part["high"]
-        assert part["null_name"] == "chance"
-    assert found["auc_forgotten"]["null"] == 0.5
-    assert found["tpr_forgotten"]["null"] == pytest.approx(2 / 41)  # 40 others a class, 2 of 41 are at most 5 %
+        assert part["baseline_name"] == "chance"
+    assert found["auc_forgotten"]["baseline"] == 0.5
+    # 40 others a class, 2 of 41 are at most 5 %
+    assert found["tpr_forgotten"]["baseline"] == pytest.approx(2 / 41)
 
 
 def test_what_was_forgotten_is_told_and_what_was_kept_is_not() -> None:
@@ -83,21 +92,29 @@ def test_samples_that_are_like_the_others_get_small_p_values_as_often_as_they_sa
     """Scores of a candidate in several deletions are nearly one, as those of real models are."""
     small = {"auc_forgotten": 0, "auc_retained": 0}
     for draw in range(60):
-        rng = generator(draw, "null")
+        rng = make_generator(draw, "baseline")
         found = scored(torch.randn(1, C, generator=rng) + 0.1 * torch.randn(D, C, generator=rng))
         for name in small:
             small[name] += found[name]["p"] <= 0.1
-    assert all(1 <= count <= 13 for count in small.values()), small  # 6 of 60 expected, 13 or more in 1 of 200
+    # 6 of 60 expected, 13 or more in 1 of 200
+    assert all(1 <= count <= 13 for count in small.values()), small
 
 
-def test_without_others_of_its_class_a_sample_is_held_against_all_and_too_few_give_no_rate() -> None:
+def test_without_others_of_its_class_a_sample_is_held_against_all_and_too_few_give_no_rate() -> (
+    None
+):
     members, forgets = truth()
     few = [c < 30 or c in (30, 33) for c in range(C)]  # both of class 0
     picked = [c for c in range(C) if few[c]]
     some = members.model_copy(
-        update={name: [getattr(members, name)[c] for c in picked] for name in ("indices", "labels", "trained")}
+        update={
+            name: [getattr(members, name)[c] for c in picked]
+            for name in ("indices", "labels", "trained")
+        }
     )
-    found = score_membership(noise("few")[:, picked].double(), some, forgets, generator(0, "membership"))
+    found = score_membership(
+        noise("few")[:, picked].double(), some, forgets, make_generator(0, "membership")
+    )
     assert sorted(found) == ["auc_forgotten", "auc_retained"]
     assert found["auc_forgotten"]["n"] == 12
 
@@ -106,7 +123,12 @@ def test_nothing_retained_is_left_out() -> None:
     members, forgets = truth()
     picked = [c for c in range(C) if not 12 <= c < 30]
     some = members.model_copy(
-        update={name: [getattr(members, name)[c] for c in picked] for name in ("indices", "labels", "trained")}
+        update={
+            name: [getattr(members, name)[c] for c in picked]
+            for name in ("indices", "labels", "trained")
+        }
     )
-    found = score_membership(noise("none")[:, picked].double(), some, forgets, generator(0, "membership"))
+    found = score_membership(
+        noise("none")[:, picked].double(), some, forgets, make_generator(0, "membership")
+    )
     assert sorted(found) == ["auc_forgotten", "tpr_forgotten"]

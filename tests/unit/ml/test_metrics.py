@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from shared.ml.context import generator
+from shared.ml.context import make_generator
 from shared.ml.metrics import accuracy, decoy_rank, label_accuracy, mse, psnr, ssim
 from shared.ml.samples import Samples
 
 
 def images(n: int = 3) -> torch.Tensor:
-    return torch.rand(n, 1, 12, 12, generator=generator(0, "images"))
+    return torch.rand(n, 1, 12, 12, generator=make_generator(0, "images"))
 
 
 def test_mse_of_one_hundredth_is_20_db() -> None:
@@ -31,7 +31,9 @@ def test_mse_is_the_naive_loop() -> None:
     a, b = images(), images().flip(0)
     for i, score in enumerate(mse.mse(a, b).tolist()):
         pairs = list(zip(a[i].flatten().tolist(), b[i].flatten().tolist(), strict=True))
-        assert score == pytest.approx(math.fsum((x - y) ** 2 for x, y in pairs) / len(pairs), rel=1e-5)
+        assert score == pytest.approx(
+            math.fsum((x - y) ** 2 for x, y in pairs) / len(pairs), rel=1e-5
+        )
 
 
 def test_ssim_is_one_for_equal_images_and_lower_for_others() -> None:

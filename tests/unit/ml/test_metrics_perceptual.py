@@ -1,4 +1,5 @@
-"""HaarPSI, feature distance and LPIPS against slow references, and that they order images as they should."""
+"""HaarPSI, feature distance and LPIPS against slow references, and that they order images as they
+should."""
 
 from __future__ import annotations
 
@@ -14,26 +15,28 @@ from torch.nn.functional import interpolate
 
 from shared.errors import InvalidRequest
 from shared.ml import models
-from shared.ml.context import LocalContext, generator
-from shared.ml.metrics._features import joined
+from shared.ml.context import LocalContext, make_generator
+from shared.ml.metrics._features import join_features
 from shared.ml.metrics.feature_distance import feature_distance
 from shared.ml.metrics.haarpsi import haarpsi
 from shared.ml.metrics.lpips import HEADS, lpips, read_weights
-from shared.ml.networks import Architecture, Normalised, build
+from shared.ml.networks import Architecture, Normalised, build_network
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.plugins import ModelPlugin
-from tests.support import references
-from tests.support.lpips import FILE, random_weights, write_weights
+from tests.support import reference_metrics
+from tests.support.lpips import FILE, make_random_weights, write_weights
 
 
 def draw(*shape: int, purpose: str = "x") -> Tensor:
-    return torch.rand(*shape, generator=generator(0, purpose))
+    return torch.rand(*shape, generator=make_generator(0, purpose))
 
 
 def noisy(images: Tensor, by: float) -> Tensor:
-    return (images + by * torch.randn(images.shape, generator=generator(0, "noise"))).clamp(0, 1)
+    return (images + by * torch.randn(images.shape, generator=make_generator(0, "noise"))).clamp(
+        0, 1
+    )
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -43,8 +46,13 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", [(1, 16, 16), (1, 28, 28), (3, 32, 32), (1, 17, 20), (3, 19, 31)])
 def test_haarpsi_is_the_slow_reference(shape: tuple[int, int, int]) -> None:
     truth = draw(3, *shape)
-    found = torch.stack([draw(*shape, purpose="y"), *(noisy(truth, by)[i] for i, by in ((1, 0.05), (2, 0.3)))])
-    wanted = [references.haarpsi(a.numpy(), b.numpy()) for a, b in zip(found, truth, strict=True)]
+    found = torch.stack(
+        [draw(*shape, purpose="y"), *(noisy(truth, by)[i] for i, by in ((1, 0.05), (2, 0.3)))]
+    )
+    wanted = [
+        reference_metrics.compute_haarpsi(a.numpy(), b.numpy())
+        for a, b in zip(found, truth, strict=True)
+    ]
     assert haarpsi(found, truth).tolist() == pytest.approx(wanted, abs=1e-5)
     alone = torch.cat([haarpsi(a[None], b[None]) for a, b in zip(found, truth, strict=True)])
     torch.testing.assert_close(alone, haarpsi(found, truth), atol=1e-6, rtol=0)
@@ -70,10 +78,12 @@ def network(model: str, shape: tuple[int, int, int] = (3, 32, 32), **params: obj
         mean=(0.5,) * channels,
         std=(0.25,) * channels,
     )
-    return build(like, generator(0, "weights"))
+    return build_network(like, make_generator(0, "weights"))
 
 
-@pytest.mark.parametrize("plugin", [pytest.param(plugin, id=plugin.name) for plugin in models.registry])
+@pytest.mark.parametrize(
+    "plugin", [pytest.param(plugin, id=plugin.name) for plugin in models.registry]
+)
 def test_feature_distance_works_in_every_model_and_grows_with_noise(plugin: ModelPlugin) -> None:
     width = {"width": 8} if "width" in plugin.params.model_fields else {}
     judge, truth = network(plugin.name, **width), draw(4, 3, 32, 32)
@@ -93,7 +103,11 @@ def test_feature_distance_is_the_slow_reference() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.main, self.shortcut = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 5, 3), nn.Conv2d(3, 5, 3)
+            self.stem, self.main, self.shortcut = (
+                nn.Conv2d(1, 3, 3),
+                nn.Conv2d(3, 5, 3),
+                nn.Conv2d(3, 5, 3),
+            )
             self.head = nn.Linear(5, 2)
 
         def hidden(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,25 +124,36 @@ def test_feature_distance_is_the_slow_reference() -> None:
     with torch.no_grad():
         layers = list(zip(net.hidden(a), net.hidden(b), strict=True))
     for i, score in enumerate(got.tolist()):
-        parts = [references.layer_distance(x[i].numpy(), y[i].numpy()) for x, y in layers]
+        parts = [
+            reference_metrics.compute_layer_distance(x[i].numpy(), y[i].numpy()) for x, y in layers
+        ]
         assert score == pytest.approx(sum(parts) / 2, rel=1e-4)
 
 
 def test_a_network_without_hidden_layers_judges_the_image_and_tables_are_judged_too() -> None:
     images = draw(3, 1, 6, 6)
     flat = feature_distance(images, network("mlp", (1, 6, 6), depth=0))
-    torch.testing.assert_close(flat, joined([((images - 0.5) / 0.25).flatten(1)], [1.0]))
+    torch.testing.assert_close(flat, join_features([((images - 0.5) / 0.25).flatten(1)], [1.0]))
     table = draw(3, 20, 1, 1)
     mlp = models.registry.get("mlp")
-    judge = Normalised(mlp.target((20, 1, 1), 4, mlp.params(depth=2)), (0.5,) * 20, (0.25,) * 20).eval()
-    near, far = (distance(feature_distance(noisy(table, by), judge), feature_distance(table, judge)) for by in (0, 0.2))
+    judge = Normalised(
+        mlp.target((20, 1, 1), 4, mlp.params(depth=2)), (0.5,) * 20, (0.25,) * 20
+    ).eval()
+    near, far = (
+        distance(feature_distance(noisy(table, by), judge), feature_distance(table, judge))
+        for by in (0, 0.2)
+    )
     assert near.tolist() == [0] * 3
     assert bool((far > 0).all())
 
 
-def test_a_trained_judge_finds_noise_nearer_than_the_class_and_the_class_nearer_than_others() -> None:
+def test_a_trained_judge_finds_noise_nearer_than_the_class_and_the_class_nearer_than_others() -> (
+    None
+):
     labels = torch.arange(200) % 4
-    images = (0.7 * draw(4, 1, 12, 12)[labels] + 0.3 * draw(200, 1, 12, 12, purpose="of each")).clamp(0, 1)
+    images = (
+        0.7 * draw(4, 1, 12, 12)[labels] + 0.3 * draw(200, 1, 12, 12, purpose="of each")
+    ).clamp(0, 1)
     judge = network("convnet", (1, 12, 12), width=4)
     recipe = Recipe(lr=0.05, epochs=4, batch_size=16, batch_norm="trained")
     assert train(judge, Samples(images[:160], labels[:160]), recipe, LocalContext()) < 0.5
@@ -162,12 +187,18 @@ def test_lpips_is_the_slow_reference(data_root: Path, shape: tuple[int, int, int
         enlarged = interpolate(images, (64, 64), mode="bilinear") if shape[1] < 64 else images
         shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
         coloured = enlarged.expand(-1, 3, -1, -1)[0].double().numpy()
-        return references.alexnet((2 * coloured - 1 - shift[:, None, None]) / scale[:, None, None], weights)
+        return reference_metrics.run_alexnet(
+            (2 * coloured - 1 - shift[:, None, None]) / scale[:, None, None], weights
+        )
 
     for i, score in enumerate(got.tolist()):
         layers = zip(reference(found[i : i + 1]), reference(truth[i : i + 1]), HEADS, strict=True)
         assert score == pytest.approx(
-            sum(references.layer_distance(a, b, weights[head].ravel()) for a, b, head in layers), rel=1e-4
+            sum(
+                reference_metrics.compute_layer_distance(a, b, weights[head].ravel())
+                for a, b, head in layers
+            ),
+            rel=1e-4,
         )
     assert got[0] < got[1]
     assert distance(lpips(truth, judge), lpips(truth, judge)).tolist() == [0, 0]
@@ -202,7 +233,10 @@ def below_zero(tensors: dict[str, Tensor]) -> None:
     [
         (gone, r"'features.3.bias' is missing"),
         (more, r"'classifier.1.weight' is unknown"),
-        (narrow, r"'features.0.weight' is \[32, 3, 11, 11\] torch.float32, expected \[64, 3, 11, 11\]"),
+        (
+            narrow,
+            r"'features.0.weight' is \[32, 3, 11, 11\] torch.float32, expected \[64, 3, 11, 11\]",
+        ),
         (halves, r"torch.float16, expected"),
         (infinite, r"'features.0.bias' holds values that are not finite"),
         (below_zero, r"'lin4.model.1.weight' holds negative weights"),
@@ -211,7 +245,7 @@ def below_zero(tensors: dict[str, Tensor]) -> None:
 def test_weights_that_are_no_lpips_are_refused(
     data_root: Path, spoil: Callable[[dict[str, Tensor]], None], message: str
 ) -> None:
-    tensors = random_weights()
+    tensors = make_random_weights()
     spoil(tensors)
     save_file(tensors, data_root / FILE)
     with pytest.raises(InvalidRequest, match=message) as refused:

@@ -1,4 +1,5 @@
-"""Models against the sizes that their papers and the field give. On the meta device: nothing is allocated."""
+"""Models against the sizes that their papers and the field give. On the meta device: nothing is
+allocated."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.ml.context import generator
-from shared.ml.models._residual import residual
-from shared.ml.networks import Architecture, build
+from shared.ml.context import make_generator
+from shared.ml.models._residual import build_residual
+from shared.ml.networks import Architecture, build_network
+from shared.plugin_ref import PluginRef
 
 CIFAR, FASHION = (3, 32, 32), (1, 28, 28)
 
@@ -18,16 +19,21 @@ CIFAR, FASHION = (3, 32, 32), (1, 28, 28)
 def on_meta(model: str, shape: tuple[int, int, int], **params: object) -> nn.Module:
     mean = (0.5,) * shape[0]
     about = Architecture(
-        model=Choice(name=model, params=params), input_shape=shape, num_classes=10, mean=mean, std=mean
+        model=PluginRef(name=model, params=params),
+        input_shape=shape,
+        num_classes=10,
+        mean=mean,
+        std=mean,
     )
     with torch.device("meta"):
-        return build(about)
+        return build_network(about)
 
 
 def layers(network: nn.Module) -> int:
     """Convolutions and dense layers on the longest way through: 1x1 convolutions are shortcuts."""
     return sum(
-        isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)) for m in network.modules()
+        isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1))
+        for m in network.modules()
     )
 
 
@@ -65,11 +71,13 @@ def test_a_stem_of_small_images_keeps_every_pixel() -> None:
 
 def test_a_padded_shortcut_adds_the_input_thinned_out_and_has_no_weights() -> None:
     """With the block's own way shut, what is left is its shortcut."""
-    network = residual(1, 3, [2, 4], blocks=1, shortcut="pad").eval()
-    block = next(m for m in network if type(m).__name__ == "BasicBlock" and m.downsample is not None)
+    network = build_residual(1, 3, [2, 4], blocks=1, shortcut="pad").eval()
+    block = next(
+        m for m in network if type(m).__name__ == "BasicBlock" and m.downsample is not None
+    )
     nn.init.zeros_(block.bn2.weight)
     nn.init.zeros_(block.bn2.bias)
-    images = torch.rand(1, 2, 7, 7, generator=generator(0, "x"))
+    images = torch.rand(1, 2, 7, 7, generator=make_generator(0, "x"))
     expected = torch.cat([images[:, :, ::2, ::2], torch.zeros(1, 2, 4, 4)], dim=1)
     assert torch.equal(block(images), expected)
     assert not list(block.downsample.parameters())

@@ -10,55 +10,69 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
-from shared.ml.context import generator
-from shared.ml.networks import Architecture, build, read_networks, write_network, write_networks
-from shared.ml.tensors import KEY, read_tensors, write_tensors
+from shared.ml.context import make_generator
+from shared.ml.networks import (
+    Architecture,
+    build_network,
+    read_networks,
+    write_network,
+    write_networks,
+)
+from shared.ml.tensors import METADATA_KEY, read_tensors, write_tensors
+from shared.plugin_ref import PluginRef
 
 MLP = Architecture(
-    model=Choice(name="mlp", params={"hidden": 4}), input_shape=(1, 5, 5), num_classes=3, mean=(0.5,), std=(0.25,)
+    model=PluginRef(name="mlp", params={"hidden": 4}),
+    input_shape=(1, 5, 5),
+    num_classes=3,
+    mean=(0.5,),
+    std=(0.25,),
 )
 
 
 def networks(count: int) -> list[torch.nn.Module]:
-    return [build(MLP, generator(seed, "weights")) for seed in range(count)]
+    return [build_network(MLP, make_generator(seed, "weights")) for seed in range(count)]
 
 
 def test_one_network_comes_back_with_equal_bytes() -> None:
     data = write_network(MLP, networks(1)[0])
     read = read_networks(data, "BASE")
     assert read.count == 1
-    assert write_network(read.architecture, read.network()) == data
+    assert write_network(read.architecture, read.load_network()) == data
 
 
 def test_many_networks_come_back_in_order_with_equal_bytes() -> None:
     made = networks(3)
     data = write_networks(MLP, made)
     read = read_networks(data, "UNLEARNED")
-    assert write_networks(MLP, [read.network(i) for i in range(3)]) == data
-    image = torch.rand(2, 1, 5, 5, generator=generator(0, "x"))
+    assert write_networks(MLP, [read.load_network(i) for i in range(3)]) == data
+    image = torch.rand(2, 1, 5, 5, generator=make_generator(0, "x"))
     for index, network in enumerate(made):
-        assert torch.equal(read.network(index)(image), network(image))
+        assert torch.equal(read.load_network(index)(image), network(image))
 
 
 def test_a_stack_of_one_keeps_its_leading_dimension() -> None:
     data = write_networks(MLP, networks(1))
     assert read_tensors(data, "x")[0]["network.1.weight"].shape == (1, 4, 25)
-    assert read_networks(data, "UNLEARNED").network().get_parameter("network.1.weight").shape == (4, 25)
+    assert read_networks(data, "UNLEARNED").load_network().get_parameter(
+        "network.1.weight"
+    ).shape == (4, 25)
 
 
 def test_initial_weights_come_from_the_generator_and_leave_torch_alone() -> None:
     before = torch.random.get_rng_state()
-    first, again, other = (build(MLP, generator(seed, "w")).state_dict() for seed in (0, 0, 1))
+    first, again, other = (
+        build_network(MLP, make_generator(seed, "w")).state_dict() for seed in (0, 0, 1)
+    )
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 def test_normalisation_is_inside_the_network_and_no_weight() -> None:
-    network = build(MLP, generator(0, "w"))
-    image = torch.rand(1, 1, 5, 5, generator=generator(0, "x"))
+    network = build_network(MLP, make_generator(0, "w"))
+    image = torch.rand(1, 1, 5, 5, generator=make_generator(0, "x"))
     inner = network.get_submodule("network")
     assert torch.equal(network(image), inner((image - 0.5) / 0.25))
     assert not {"mean", "std"} & set(network.state_dict())
@@ -80,7 +94,9 @@ def set_about(**changes: object) -> Callable[[dict[str, Tensor], dict], None]:
         lambda tensors, about: tensors.pop("network.1.bias"),
         lambda tensors, about: tensors.update(extra=torch.zeros(1)),
         lambda tensors, about: tensors.update({"network.1.bias": torch.zeros(5)}),
-        lambda tensors, about: tensors.update({"network.1.bias": torch.zeros(4, dtype=torch.float64)}),
+        lambda tensors, about: tensors.update(
+            {"network.1.bias": torch.zeros(4, dtype=torch.float64)}
+        ),
         lambda tensors, about: tensors.update({"network.1.bias": torch.full((4,), torch.nan)}),
         lambda tensors, about: about.pop("architecture"),
         lambda tensors, about: about.update(count=2),
@@ -95,7 +111,9 @@ def set_about(**changes: object) -> Callable[[dict[str, Tensor], dict], None]:
         set_about(unknown=1),
     ],
 )
-def test_spoilt_artifacts_are_refused_by_role(change: Callable[[dict[str, Tensor], dict], None]) -> None:
+def test_spoilt_artifacts_are_refused_by_role(
+    change: Callable[[dict[str, Tensor], dict], None],
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_networks(spoilt(change), "ORIGINAL")
     assert caught.value.field in ("inputs.ORIGINAL", "params", "method")
@@ -108,10 +126,12 @@ def test_spoilt_artifacts_are_refused_by_role(change: Callable[[dict[str, Tensor
         b"\x80\x04pickle",
         b"\xff" * 64,
         (10).to_bytes(8, "little") + b"{}",
-        save({"a": torch.zeros(1)}, metadata={KEY: "not json"}),
-        save({"a": torch.zeros(1)}, metadata={KEY: "[]"}),
+        save({"a": torch.zeros(1)}, metadata={METADATA_KEY: "not json"}),
+        save({"a": torch.zeros(1)}, metadata={METADATA_KEY: "[]"}),
         save({"a": torch.zeros(1)}),
-        save({"a": torch.zeros(1)}, metadata={KEY: json.dumps({"architecture": "[" * 1000})}),
+        save(
+            {"a": torch.zeros(1)}, metadata={METADATA_KEY: json.dumps({"architecture": "[" * 1000})}
+        ),
     ],
 )
 def test_bytes_that_are_no_model_are_refused(data: bytes) -> None:
@@ -120,8 +140,8 @@ def test_bytes_that_are_no_model_are_refused(data: bytes) -> None:
 
 
 def test_another_architecture_is_refused_where_one_is_asked_for() -> None:
-    other = MLP.model_copy(update={"model": Choice(name="mlp", params={"hidden": 5})})
-    with pytest.raises(InvalidRequest, match="another architecture"):
+    other = MLP.model_copy(update={"model": PluginRef(name="mlp", params={"hidden": 5})})
+    with pytest.raises(InvalidRequest, match="the same architecture"):
         read_networks(write_network(MLP, networks(1)[0]), "BASE", like=other)
 
 

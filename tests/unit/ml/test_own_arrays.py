@@ -1,4 +1,5 @@
-"""Arrays as people have them: read as they are meant, or refused by name and index with what to do."""
+"""Arrays as people have them: read as they are meant, or refused by name and index with what to
+do."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.findings.labels import score_labels
 from shared.ml.samples import class_names, open_dataset
+from shared.plugin_ref import PluginRef
 
 N = 40
 CYCLE = np.arange(N) % 4
@@ -33,7 +34,7 @@ def write(root: Path, **arrays: np.ndarray) -> None:
 
 
 def own(**params: Any) -> Any:
-    return open_dataset(Choice(name="npz", params={"path": "own.npz", **params}))
+    return open_dataset(PluginRef(name="npz", params={"path": "own.npz", **params}))
 
 
 def refusal(**params: Any) -> str:
@@ -59,7 +60,9 @@ def pairs(dataset: Any) -> list[tuple[bytes, str]]:
 
 def meant(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, str]]:
     """Of images uint8 [N, C, H, W]."""
-    return sorted((image.tobytes(), str(label)) for image, label in zip(images, labels.tolist(), strict=True))
+    return sorted(
+        (image.tobytes(), str(label)) for image, label in zip(images, labels.tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("labels", [CYCLE, CYCLE + 1, CYCLE * 3 + 5, CYCLE * 70_000])
@@ -82,7 +85,7 @@ def test_no_class_that_is_not_there_enters_a_baseline(root: Path) -> None:
     dataset = own()
     labels = dataset.load("test").labels
     scores = score_labels(labels[:, None], labels[:, None], dataset.num_classes, labels)
-    assert scores["label_accuracy"]["nulls"]["uniform_guess"] == 0.25
+    assert scores["label_accuracy"]["baselines"]["uniform_guess"] == 0.25
 
 
 def test_no_class_is_in_the_drawn_test_split_alone(root: Path) -> None:
@@ -101,7 +104,9 @@ def test_one_class_is_refused(root: Path) -> None:
 
 
 def test_a_class_that_only_the_test_arrays_have_is_refused(root: Path) -> None:
-    write(root, images=pixels(9, 9), labels=CYCLE % 2, test_images=pixels(9, 9), test_labels=CYCLE % 3)
+    write(
+        root, images=pixels(9, 9), labels=CYCLE % 2, test_images=pixels(9, 9), test_labels=CYCLE % 3
+    )
     assert "test_labels[2] is of a class that labels does not have" in refusal()
 
 
@@ -151,7 +156,10 @@ def test_names_of_keras_are_taken(root: Path) -> None:
     write(root, x_train=images, y_train=CYCLE[:, None], x_test=tested, y_test=CYCLE[:10, None])
     dataset = own()
     assert len(dataset.load("train").labels) == N
-    both = [*meant(images.transpose(0, 3, 1, 2), CYCLE), *meant(tested.transpose(0, 3, 1, 2), CYCLE[:10])]
+    both = [
+        *meant(images.transpose(0, 3, 1, 2), CYCLE),
+        *meant(tested.transpose(0, 3, 1, 2), CYCLE[:10]),
+    ]
     assert pairs(dataset) == sorted(both)
     rows = np.random.default_rng(0).random((N, 5))
     write(root, x_train=rows, y_train=CYCLE)
@@ -178,7 +186,9 @@ GREY = pixels(9, 9)
         (GREY[:5], "at least ten"),
     ],
 )
-def test_values_in_another_range_are_told_what_to_do(root: Path, images: np.ndarray, words: str) -> None:
+def test_values_in_another_range_are_told_what_to_do(
+    root: Path, images: np.ndarray, words: str
+) -> None:
     write(root, images=images, labels=CYCLE[: len(images)])
     assert words in refusal()
 

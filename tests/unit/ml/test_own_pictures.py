@@ -1,4 +1,5 @@
-"""Folders of pictures as people have them: clutter left out, classes by name, and nothing dropped in silence."""
+"""Folders of pictures as people have them: clutter left out, classes by name, and nothing dropped
+in silence."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.choices import Choice
 from shared.data_files import DataRoot
 from shared.errors import InvalidRequest
 from shared.ml.samples import class_names, open_dataset
+from shared.plugin_ref import PluginRef
 
 SIZE = 9
 RED = (255, 0, 0)
@@ -36,7 +37,9 @@ def write(folder: Path, n: int = 10, shade: int = 100) -> None:
 
 
 def own(**params: Any) -> Any:
-    return open_dataset(Choice(name="image_folder", params={"path": "mine", "size": SIZE, **params}))
+    return open_dataset(
+        PluginRef(name="image_folder", params={"path": "mine", "size": SIZE, **params})
+    )
 
 
 def load_all(dataset: Any) -> dict[str, set[int]]:
@@ -45,7 +48,9 @@ def load_all(dataset: Any) -> dict[str, set[int]]:
     for split in ("train", "test"):
         images, labels = dataset.load(split)
         for image, label in zip(images, labels.tolist(), strict=True):
-            found.setdefault(names[label], set()).update((image * 255).round().int().unique().tolist())
+            found.setdefault(names[label], set()).update(
+                (image * 255).round().int().unique().tolist()
+            )
     return found
 
 
@@ -69,13 +74,13 @@ def test_classes_are_in_natural_order_and_each_keeps_its_name(root: Path) -> Non
 def test_what_file_managers_leave_behind_is_left_out_and_identifies_nothing(root: Path) -> None:
     for name in ("a", "b"):
         write(root / "mine" / name)
-    before = DataRoot(root).identify("mine", "x")
+    before = DataRoot(root).compute_digest("mine", "x")
     write(root / "mine" / "__MACOSX" / "a")
     for clutter in ("Thumbs.db", "desktop.ini", ".DS_Store", "._0001.png"):
         (root / "mine" / clutter).write_bytes(b"x")
         (root / "mine" / "a" / clutter).write_bytes(b"x")
     assert load_all(own()) == {"a": {100}, "b": {100}}
-    assert DataRoot(root).identify("mine", "x") == before
+    assert DataRoot(root).compute_digest("mine", "x") == before
 
 
 def test_an_empty_class_is_refused(root: Path) -> None:
@@ -87,10 +92,19 @@ def test_an_empty_class_is_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "folders", [("train", "val"), ("train", "test", "val"), ("Train", "Test"), ("training", "testing"), ("train",)]
+    "folders",
+    [
+        ("train", "val"),
+        ("train", "test", "val"),
+        ("Train", "Test"),
+        ("training", "testing"),
+        ("train",),
+    ],
 )
 @pytest.mark.parametrize("flat", [False, True])
-def test_splits_of_other_names_are_no_classes(root: Path, folders: tuple[str, ...], flat: bool) -> None:
+def test_splits_of_other_names_are_no_classes(
+    root: Path, folders: tuple[str, ...], flat: bool
+) -> None:
     if folders == ("train",) and flat:
         folders = ("train", "test")
     for split in folders:
@@ -118,7 +132,9 @@ def test_a_folder_deeper_or_flatter_than_class_folders_is_refused(root: Path) ->
     with pytest.raises(InvalidRequest, match="'mine/mine/a/more' is a folder within a class"):
         own(path="mine/mine").load("train")
     write(root / "mine" / "mine" / "a" / "more", 0)
-    assert "is not a folder: put the pictures of each class into a folder" in refusal(path="mine/mine/b")
+    assert "is not a folder: put the pictures of each class into a folder" in refusal(
+        path="mine/mine/b"
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,12 +176,16 @@ def transparent(mode: str) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "WEBP"])
-def test_what_is_transparent_is_laid_on_a_stated_colour_or_refused_but_never_dropped(root: Path, mode: str) -> None:
+def test_what_is_transparent_is_laid_on_a_stated_colour_or_refused_but_never_dropped(
+    root: Path, mode: str
+) -> None:
     for name in ("a", "b"):
         write(root / "mine" / name)
         for place in range(10):
             (root / "mine" / name / f"{place:04}.png").write_bytes(transparent(mode))
-    assert "is transparent in part: say what is behind it with the parameter background" in refusal(size=10)
+    assert "is transparent in part: say what is behind it with the parameter background" in refusal(
+        size=10
+    )
     image = own(size=10, background="#0000ff").load("train").images[0]
     assert image[:, 0, 9].tolist() == [0, 0, 1]
     left = (image[:, 0, 0] * 255).round().int().tolist()
@@ -175,7 +195,9 @@ def test_what_is_transparent_is_laid_on_a_stated_colour_or_refused_but_never_dro
 def test_an_alpha_channel_that_hides_nothing_is_no_matter(root: Path) -> None:
     for name in ("a", "b"):
         write(root / "mine" / name)
-        Image.new("RGBA", (SIZE, SIZE), (100, 100, 100, 255)).save(root / "mine" / name / "0000.png")
+        Image.new("RGBA", (SIZE, SIZE), (100, 100, 100, 255)).save(
+            root / "mine" / name / "0000.png"
+        )
     assert load_all(own()) == {"a": {100}, "b": {100}}
 
 
@@ -185,30 +207,47 @@ def test_a_second_frame_is_refused(root: Path, kind: str) -> None:
     for name in ("a", "b"):
         write(root / "mine" / name)
         for place in range(10):
-            frames[0].save(root / "mine" / name / f"{place:04}.png", kind, save_all=True, append_images=frames[1:])
+            frames[0].save(
+                root / "mine" / name / f"{place:04}.png",
+                kind,
+                save_all=True,
+                append_images=frames[1:],
+            )
     assert "holds 2 pictures: keep the one that is meant" in refusal()
 
 
 def with_broken_rational(orientation: int) -> bytes:
-    """A JPEG, black above and white below, whose EXIF has 0 / 0 where a text should be, and a rational outside."""
+    """A JPEG, black above and white below, whose EXIF has 0 / 0 where a text should be, and a
+    rational outside."""
     body = io.BytesIO()
     picture = Image.new("L", (16, 16), 0)
     picture.paste(255, (0, 8, 16, 16))
     nought = 8 + 2 + 3 * 12 + 4  # where the entries end
     tags = ((0x010E, 10, 1, nought), (0x0112, 3, 1, orientation), (0x011B, 5, 1, 60_000))
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
-    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + struct.pack("<H", 3) + entries + b"\0" * 4 + b"\0" * 8
+    exif = (
+        b"Exif\0\0II*\0"
+        + struct.pack("<I", 8)
+        + struct.pack("<H", 3)
+        + entries
+        + b"\0" * 4
+        + b"\0" * 8
+    )
     picture.save(body, "JPEG", exif=exif, quality=100)
     return body.getvalue()
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8, 99])
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
-def test_a_broken_rational_in_exif_is_ignored_and_how_it_was_held_is_not(root: Path, orientation: int) -> None:
+def test_a_broken_rational_in_exif_is_ignored_and_how_it_was_held_is_not(
+    root: Path, orientation: int
+) -> None:
     for name in ("a", "b"):
         write(root / "mine" / name)
         for place in range(10):
-            (root / "mine" / name / f"{place:04}.png").write_bytes(with_broken_rational(orientation))
+            (root / "mine" / name / f"{place:04}.png").write_bytes(
+                with_broken_rational(orientation)
+            )
     image = own(size=16, grey=True).load("train").images[0, 0]
     theirs = np.zeros((16, 16))
     theirs[8:] = 1
@@ -220,6 +259,8 @@ def test_exif_that_is_no_exif_is_ignored(root: Path) -> None:
     for name in ("a", "b"):
         write(root / "mine" / name)
         body = io.BytesIO()
-        Image.new("RGB", (SIZE, SIZE), (100, 100, 100)).save(body, "JPEG", exif=b"Exif\0\0rubbish", quality=100)
+        Image.new("RGB", (SIZE, SIZE), (100, 100, 100)).save(
+            body, "JPEG", exif=b"Exif\0\0rubbish", quality=100
+        )
         (root / "mine" / name / "0000.png").write_bytes(body.getvalue())
     assert load_all(own()) == {"a": {100}, "b": {100}}

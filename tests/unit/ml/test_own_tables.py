@@ -1,4 +1,5 @@
-"""Tables as people have them: read as they are meant, or refused by line and column without a value being repeated."""
+"""Tables as people have them: read as they are meant, or refused by line and column without a value
+being repeated."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets._columns import MISSING
 from shared.ml.datasets._naming import folded, natural_key
 from shared.ml.datasets._numerals import Notation
 from shared.ml.samples import open_dataset
+from shared.plugin_ref import PluginRef
 
 PATH = "params.dataset.params.path"
 WRITTEN = "0 -3 +4 2.50 .5 7. 1e-05 2.5e3 1E+02 -0.0"
@@ -27,7 +28,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(root: Path, values: Sequence[str], target: Sequence[str] = (), delimiter: str = ",") -> None:
+def write(
+    root: Path, values: Sequence[str], target: Sequence[str] = (), delimiter: str = ","
+) -> None:
     """A file of the columns `x` and `t`."""
     target = target or list(itertools.islice(itertools.cycle(["no", "yes"]), len(values)))
     rows = (f'"{value}"{delimiter}"{label}"' for value, label in zip(values, target, strict=True))
@@ -35,12 +38,16 @@ def write(root: Path, values: Sequence[str], target: Sequence[str] = (), delimit
 
 
 def own(**params: Any) -> Any:
-    return open_dataset(Choice(name="csv", params={"path": "own.csv", "target": "t", **params}))
+    return open_dataset(PluginRef(name="csv", params={"path": "own.csv", "target": "t", **params}))
 
 
 def scaled(values: Sequence[float]) -> list[float]:
     low, high = min(values), max(values)
-    return (torch.tensor([(v - low) / (high - low) for v in values], dtype=torch.float64)).float().tolist()
+    return (
+        (torch.tensor([(v - low) / (high - low) for v in values], dtype=torch.float64))
+        .float()
+        .tolist()
+    )
 
 
 def first_feature(**params: Any) -> list[float]:
@@ -60,11 +67,14 @@ def test_one_bad_cell_among_ages_is_refused_by_line_and_column(root: Path, bad: 
     ages[16] = bad
     write(root, ages)
     refused = refusal()
-    assert refused.message.startswith("own.csv: line 18, column 'x': not a number, and most of the column is")
+    assert refused.message.startswith(
+        "own.csv: line 18, column 'x': not a number, and most of the column is"
+    )
     assert "categorical" in refused.message
     assert bad not in refused.message.replace("codes such as 0123 or 5E2", "")
     assert refused.field == PATH
-    assert len(own(categorical=["x"]).encoded.features) == 60  # who says that they are names gets names
+    # who says that they are names gets names
+    assert len(own(categorical=["x"]).encoded.features) == 60
 
 
 def test_a_number_among_words_is_refused_too(root: Path) -> None:
@@ -74,7 +84,14 @@ def test_a_number_among_words_is_refused_too(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "codes", [("1_2", "2_1"), ("5E2", "6E1"), ("007", "012"), ("1.2.3", "1.3.0"), ("2020-01-02", "2021-02-03")]
+    "codes",
+    [
+        ("1_2", "2_1"),
+        ("5E2", "6E1"),
+        ("007", "012"),
+        ("1.2.3", "1.3.0"),
+        ("2020-01-02", "2021-02-03"),
+    ],
 )
 def test_codes_stay_codes(root: Path, codes: tuple[str, str]) -> None:
     write(root, codes * 10)
@@ -85,8 +102,10 @@ def test_codes_stay_codes(root: Path, codes: tuple[str, str]) -> None:
     ("texts", "values"),
     [
         (WRITTEN.split(), [0, -3, 4, 2.5, 0.5, 7, 1e-5, 2500, 100, 0]),
-        ([f"{i}.250" for i in range(1, 11)], [i + 0.25 for i in range(1, 11)]),  # all with three decimals
-        (["900", "1.234", "1.5", *map(str, range(7))], [900, 1.234, 1.5, *range(7)]),  # one shows what the point is
+        # all with three decimals
+        ([f"{i}.250" for i in range(1, 11)], [i + 0.25 for i in range(1, 11)]),
+        # one shows what the point is
+        (["900", "1.234", "1.5", *map(str, range(7))], [900, 1.234, 1.5, *range(7)]),
         (["0.125", "1.234", *map(str, range(8))], [0.125, 1.234, *range(8)]),
     ],
 )  # fmt: skip
@@ -124,12 +143,17 @@ def test_decimal_comma_and_thousands_are_read_as_a_parameter_says_and_refused_wi
     assert not any(text in refused.message for text in texts if len(text) > 2)
 
 
-@pytest.mark.parametrize("texts", [["12%", "13.5%"], ["$5", "$1,200"], ["5 €", "6 €"], ["−5", "5"], ["1,23", "1,234"]])
-def test_units_and_other_signs_are_refused_and_never_become_one_hot(root: Path, texts: list[str]) -> None:
+@pytest.mark.parametrize(
+    "texts", [["12%", "13.5%"], ["$5", "$1,200"], ["5 €", "6 €"], ["−5", "5"], ["1,23", "1,234"]]
+)
+def test_units_and_other_signs_are_refused_and_never_become_one_hot(
+    root: Path, texts: list[str]
+) -> None:
     write(root, texts * 10)
     assert "column 'x'" in refusal().message
     if "1,234" in texts:
-        assert "line 2, column 'x'" in refusal(thousands=",").message  # 1,23 is no number with thousands
+        # 1,23 is no number with thousands
+        assert "line 2, column 'x'" in refusal(thousands=",").message
 
 
 def test_one_sign_cannot_be_both(root: Path) -> None:
@@ -142,12 +166,16 @@ def test_what_counts_as_missing_is_a_parameter(root: Path) -> None:
     countries = ["NA", "DE", "AO", "ZA"] * 5
     write(root, countries)
     refused = refusal()
-    assert "own.csv: line 2, column 'x': a value is missing ('NA' counts as missing)" in refused.message
+    assert (
+        "own.csv: line 2, column 'x': a value is missing ('NA' counts as missing)"
+        in refused.message
+    )
     assert "give the parameter missing without it" in refused.message
     assert own(missing=[]).encoded.features == ("x = AO", "x = DE", "x = NA", "x = ZA")
     assert "line 3" in refusal(missing=["DE"]).message
     write(root, ["", *countries])
-    assert "line 2, column 'x': a value is missing" in refusal(missing=[]).message  # an empty one always is
+    # an empty one always is
+    assert "line 2, column 'x': a value is missing" in refusal(missing=[]).message
     write(root, ["Na", "Cl"] * 10)
     assert own().encoded.features == ("x = Cl", "x = Na")  # sodium
     assert "NA" in MISSING
@@ -157,14 +185,25 @@ def test_what_counts_as_missing_is_a_parameter(root: Path) -> None:
     ("target", "words"),
     [
         (["yes", "no", "Yes"], "line 4, column 't': differs from line 2 only in case"),
-        (["yes", "no", "no  way", "no way"], "line 5, column 't': differs from line 4 only in case, blanks"),
-        (["caf\u00e9", "tea", "cafe\u0301"], "line 4, column 't': differs from line 2 only in case, blanks or Unicode"),
-        (["1", "0", "1.0"], "line 4, column 't': the same number is written in another way on line 2"),
+        (
+            ["yes", "no", "no  way", "no way"],
+            "line 5, column 't': differs from line 4 only in case, blanks",
+        ),
+        (
+            ["caf\u00e9", "tea", "cafe\u0301"],
+            "line 4, column 't': differs from line 2 only in case, blanks or Unicode",
+        ),
+        (
+            ["1", "0", "1.0"],
+            "line 4, column 't': the same number is written in another way on line 2",
+        ),
         (["1", "0", "unknown"], "line 4, column 't': not a number, and most of the column is"),
         (["1,5", "0,5"], "line 2, column 't': not a number from"),
     ],
 )
-def test_a_class_that_is_written_in_two_ways_is_refused(root: Path, target: list[str], words: str) -> None:
+def test_a_class_that_is_written_in_two_ways_is_refused(
+    root: Path, target: list[str], words: str
+) -> None:
     n = len(target)
     write(root, [str(i) for i in range(6 * n)], target * 6)
     assert words in refusal().message
@@ -174,7 +213,10 @@ def test_a_class_that_is_written_in_two_ways_is_refused(root: Path, target: list
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ([str(1000 + 37 * i) for i in range(60)], "has 60 different numbers .* looks like a measurement"),
+        (
+            [str(1000 + 37 * i) for i in range(60)],
+            "has 60 different numbers .* looks like a measurement",
+        ),
         ([str(18 + i) for i in range(60)], "has 60 different numbers .* looks like a measurement"),
         ([f"{i / 4}" for i in range(60)], "has 60 different numbers .* looks like a measurement"),
         ([f"P. Erson {i}" for i in range(60)], "looks like names of rows"),
@@ -188,7 +230,9 @@ def test_a_target_that_holds_no_classes_is_refused_and_told_what_it_looks_like(
     with pytest.raises(InvalidRequest, match=words) as caught:
         own().load("train")
     assert "target 't'" in caught.value.message
-    assert not any(value in caught.value.message for value in target if len(value) > 3 and value != "same")
+    assert not any(
+        value in caught.value.message for value in target if len(value) > 3 and value != "same"
+    )
 
 
 def test_many_classes_that_are_numbered_are_classes(root: Path) -> None:
@@ -228,7 +272,14 @@ def test_names_that_differ_only_in_what_people_overlook() -> None:
     assert folded("  Caf\u00e9 AU  lait") == folded("cafe\u0301 au lait")
     assert folded("STRASSE") == folded("straße")
     long = "9" * 5000
-    assert sorted(["a10", "a2", "10", "2", "b", long], key=natural_key) == ["2", "10", long, "a2", "a10", "b"]
+    assert sorted(["a10", "a2", "10", "2", "b", long], key=natural_key) == [
+        "2",
+        "10",
+        long,
+        "a2",
+        "a10",
+        "b",
+    ]
 
 
 def test_a_numeral_in_another_script_is_no_number() -> None:

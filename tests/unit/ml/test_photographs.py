@@ -1,4 +1,5 @@
-"""CIFAR-10, CIFAR-100 and STL-10 from tiny files in their own formats, from .npz, and from a download."""
+"""CIFAR-10, CIFAR-100 and STL-10 from tiny files in their own formats, from .npz, and from a
+download."""
 
 from __future__ import annotations
 
@@ -20,15 +21,15 @@ import numpy as np
 import pytest
 import torch
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.datasets import _downloads, fashion_mnist, registry
 from shared.ml.datasets._downloads import fetch, unpack
-from shared.ml.datasets._measured import channel_statistics
 from shared.ml.datasets._photographs import Photographs
-from shared.ml.networks import Architecture, build
+from shared.ml.datasets._statistics import compute_channel_statistics
+from shared.ml.networks import Architecture, build_network
 from shared.ml.samples import Samples, open_dataset
-from tests.support.debian import install
+from shared.plugin_ref import PluginRef
+from tests.support.apt import install_package
 
 NAMES = ["cifar10", "cifar100", "stl10"]
 N = {"train": 20, "test": 10}
@@ -45,7 +46,7 @@ def plugin(name: str) -> type[Photographs]:
 
 
 def opened(name: str, **params: Any) -> Any:
-    return open_dataset(Choice(name=name, params={"download": False, **params}))
+    return open_dataset(PluginRef(name=name, params={"download": False, **params}))
 
 
 def drawn(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +57,8 @@ def drawn(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_folder(folder: Path, name: str) -> None:
-    """As the authors lay their bytes: labels before pixels (CIFAR), or in files of their own, columns first (STL)."""
+    """As the authors lay their bytes: labels before pixels (CIFAR), or in files of their own,
+    columns first (STL)."""
     folder.mkdir(parents=True)
     for split, names in plugin(name).files.items():
         images, labels = drawn(name, split)
@@ -65,7 +67,9 @@ def write_folder(folder: Path, name: str) -> None:
             (folder / names[1]).write_bytes((labels + 1).astype(np.uint8).tobytes())
             continue
         before = [np.full(len(labels), 7), labels] if name == "cifar100" else [labels]
-        records = np.concatenate([np.stack(before, 1).astype(np.uint8), images.reshape(len(labels), -1)], 1)
+        records = np.concatenate(
+            [np.stack(before, 1).astype(np.uint8), images.reshape(len(labels), -1)], 1
+        )
         for file, part in zip(names, np.array_split(records, len(names)), strict=True):
             (folder / file).write_bytes(part.tobytes())
 
@@ -100,7 +104,8 @@ def test_an_npz_in_the_order_of_keras_comes_first(root: Path, name: str) -> None
     write_npz(root / f"{name}.npz", name)
     check(name, opened(name).load("train"), "train")
     _, labels = drawn(name, "test")
-    write_npz(root / "mine.npz", name, x_test=drawn(name, "test")[0], y_test=labels[:, None])  # both as some write them
+    # both as some write them
+    write_npz(root / "mine.npz", name, x_test=drawn(name, "test")[0], y_test=labels[:, None])
     check(name, opened(name, path="mine.npz").load("test"), "test")
 
 
@@ -131,7 +136,9 @@ def test_a_folder_is_found_under_either_name_or_named(root: Path) -> None:
         ({"y_test": np.array([{}] * 10, dtype=object)}, "plain arrays"),
     ],
 )
-def test_an_npz_of_something_else_is_refused(root: Path, changes: dict[str, np.ndarray], word: str) -> None:
+def test_an_npz_of_something_else_is_refused(
+    root: Path, changes: dict[str, np.ndarray], word: str
+) -> None:
     write_npz(root / "cifar10.npz", "cifar10", **changes)
     with pytest.raises(InvalidRequest, match=word):
         opened("cifar10").load("test")
@@ -143,7 +150,9 @@ def test_an_npz_that_lacks_an_array_says_what_it_has(root: Path) -> None:
         opened("cifar10").load("train")
 
 
-@pytest.mark.parametrize("body", [b"", b"\0" * 3072, b"\0" * (2 * 3073 + 1), b"\x0a" + b"\0" * 3072])
+@pytest.mark.parametrize(
+    "body", [b"", b"\0" * 3072, b"\0" * (2 * 3073 + 1), b"\x0a" + b"\0" * 3072]
+)
 def test_a_spoilt_file_is_refused(root: Path, body: bytes) -> None:
     write_folder(root / "cifar10", "cifar10")
     (root / "cifar10" / "test_batch.bin").write_bytes(body)
@@ -302,16 +311,16 @@ def test_fashion_mnist_is_downloaded_checked_and_found_again(
     monkeypatch.setattr(fashion_mnist, "URL", serving(server))
     (server / "t10k-images-idx3-ubyte.gz").rename(server / "away")
     with pytest.raises(InvalidRequest, match="could not be downloaded"):
-        open_dataset(Choice(name="fashion_mnist")).load("train")
+        open_dataset(PluginRef(name="fashion_mnist")).load("train")
     (server / "away").rename(server / "t10k-images-idx3-ubyte.gz")
-    assert len(open_dataset(Choice(name="fashion_mnist")).load("train").labels) == 20
+    assert len(open_dataset(PluginRef(name="fashion_mnist")).load("train").labels) == 20
     for path in server.iterdir():
         path.unlink()
-    assert len(open_dataset(Choice(name="fashion_mnist")).load("test").labels) == 10
+    assert len(open_dataset(PluginRef(name="fashion_mnist")).load("test").labels) == 10
     labels = root / "downloads/fashion_mnist/t10k-labels-idx1-ubyte.gz"
     labels.write_bytes(gzip.compress(head + bytes(10)))
     with pytest.raises(InvalidRequest, match="is not the authors'"):
-        open_dataset(Choice(name="fashion_mnist")).load("test")
+        open_dataset(PluginRef(name="fashion_mnist")).load("test")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -323,10 +332,10 @@ def test_all_that_is_looked_for_is_declared(name: str) -> None:
 
 def test_constants_of_fashion_mnist_are_those_of_its_training_images() -> None:
     """Of the others, which no package brings, they are the published ones."""
-    if not (fashion_mnist.DEBIAN / "train-images-idx3-ubyte.gz").exists():
-        install("dataset-fashion-mnist")
+    if not (fashion_mnist.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").exists():
+        install_package("dataset-fashion-mnist")
     dataset = opened("fashion_mnist")
-    mean, std = channel_statistics(dataset.load("train").images)
+    mean, std = compute_channel_statistics(dataset.load("train").images)
     assert dataset.mean == pytest.approx(mean, abs=1e-5)
     assert dataset.std == pytest.approx(std, abs=1e-5)
 
@@ -336,9 +345,9 @@ def test_constants_of_fashion_mnist_are_those_of_its_training_images() -> None:
 def test_every_model_takes_these_photographs(name: str, model: str) -> None:
     dataset = plugin(name)
     about = Architecture(
-        model=Choice(name=model), input_shape=dataset.input_shape, num_classes=dataset.num_classes,
+        model=PluginRef(name=model), input_shape=dataset.input_shape, num_classes=dataset.num_classes,
         mean=dataset.mean, std=dataset.std,
     )  # fmt: skip
     with torch.device("meta"):
-        answer = build(about)(torch.empty(2, *dataset.input_shape))
+        answer = build_network(about)(torch.empty(2, *dataset.input_shape))
     assert answer.shape == (2, dataset.num_classes)

@@ -1,4 +1,5 @@
-"""Results of any kind are put together from groups and kept in checkpoints: by what their fields are."""
+"""Results of any kind are put together from groups and kept in checkpoints: by what their fields
+are."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.ml.attacks._apart import attack_apart
+from shared.ml.attack_io import Result, WhiteBoxView
+from shared.ml.attacks._grouping import run_per_start_model
 from shared.ml.context import Context, LocalContext
 from shared.ml.networks import Architecture
-from shared.ml.observations import Observation, Result
-from tests.support.observed import observe
+from tests.support.observations import make_observation
 
 DELETIONS = 3
 
@@ -44,21 +45,32 @@ class Shapes(Sizes):
     extra: Tensor | None = None
 
 
-def successive() -> Observation:
+def successive() -> WhiteBoxView:
     """Deletions that start from a model each, so that each is a group."""
     made = Architecture(
-        model={"name": "mlp", "params": {"hidden": 4}}, input_shape=(1, 4, 4), num_classes=3, mean=(0.5,), std=(0.5,)
+        model={"name": "mlp", "params": {"hidden": 4}},
+        input_shape=(1, 4, 4),
+        num_classes=3,
+        mean=(0.5,),
+        std=(0.5,),
     )
-    seen, _ = observe(made, "gradient_ascent", DELETIONS)
+    seen, _ = make_observation(made, "gradient_ascent", DELETIONS)
     return replace(seen, original=seen.original.pick([0] * DELETIONS))
 
 
-def measure(seen: Observation, _ctx: Context) -> Sizes:
-    size = torch.stack([t.flatten(1).double().norm(dim=1) for t in seen.unlearned.state.values()]).sum(0)
-    return Sizes(size, [f"{value:.6f}" for value in size.tolist()], {"twice": 2 * size}, compares=len(size) + 1)
+def measure(seen: WhiteBoxView, _ctx: Context) -> Sizes:
+    size = torch.stack(
+        [t.flatten(1).double().norm(dim=1) for t in seen.unlearned.state.values()]
+    ).sum(0)
+    return Sizes(
+        size,
+        [f"{value:.6f}" for value in size.tolist()],
+        {"twice": 2 * size},
+        releases_compared=len(size) + 1,
+    )
 
 
-def shape(seen: Observation, ctx: Context) -> Shapes:
+def shape(seen: WhiteBoxView, ctx: Context) -> Shapes:
     found = measure(seen, ctx)
     spans = tuple((round(1000 * value), "thousandths") for value in found.sizes.tolist())
     return Shapes(found.sizes, found.why, found.controls, spans, [(a, -a) for a, _ in spans])
@@ -66,9 +78,9 @@ def shape(seen: Observation, ctx: Context) -> Shapes:
 
 @pytest.mark.parametrize("stop", [1, 2, 3, None])
 def test_a_result_of_a_result_keeps_all_its_fields(stop: int | None) -> None:
-    seen, ctx, calls = successive(), LocalContext(save_every=1), list[int]()
+    seen, ctx, calls = successive(), LocalContext(checkpoint_interval_s=1), list[int]()
 
-    def interrupted(part: Observation, group: Context) -> Shapes:
+    def interrupted(part: WhiteBoxView, group: Context) -> Shapes:
         calls.append(1)
         if len(calls) == stop:
             raise RuntimeError("stopped")
@@ -76,8 +88,8 @@ def test_a_result_of_a_result_keeps_all_its_fields(stop: int | None) -> None:
 
     if stop is not None:
         with pytest.raises(RuntimeError, match="stopped"):
-            attack_apart(interrupted, seen, ctx)
-    found = attack_apart(interrupted, seen, ctx)
+            run_per_start_model(interrupted, seen, ctx)
+    found = run_per_start_model(interrupted, seen, ctx)
     alone = shape(replace(seen, original=seen.original.pick([0])), ctx)
     assert type(found) is Shapes
     assert (found.spans, found.pairs, found.why) == (alone.spans, alone.pairs, alone.why)
@@ -91,29 +103,37 @@ def test_a_result_of_a_result_keeps_all_its_fields(stop: int | None) -> None:
         ("unit", ["a", "b", "a"], "unit: groups differ, and it is no number"),
         ("why", [["a"], ["a", "b"], ["a"]], "why: 2 entries for 1 deletions"),
         ("spans", [(), ((1, "a"),), ((1, "a"),)], "spans: 0 entries for 1 deletions"),
-        ("sizes", [torch.ones(1), torch.ones(2), torch.ones(1)], "sizes: 2 entries for 1 deletions"),
+        (
+            "sizes",
+            [torch.ones(1), torch.ones(2), torch.ones(1)],
+            "sizes: 2 entries for 1 deletions",
+        ),
     ],
 )
 def test_fields_that_cannot_be_joined_are_named(field: str, values: list[Any], words: str) -> None:
     calls = iter(values)
     with pytest.raises(TypeError, match=f"Shapes.{words}"):
-        attack_apart(lambda part, ctx: replace(shape(part, ctx), **{field: next(calls)}), successive(), LocalContext())
+        run_per_start_model(
+            lambda part, ctx: replace(shape(part, ctx), **{field: next(calls)}),
+            successive(),
+            LocalContext(),
+        )
 
 
 def test_a_checkpoint_of_results_that_are_not_known_is_not_gone_on_from() -> None:
-    ctx, calls = LocalContext(save_every=1), list[int]()
-    whole = attack_apart(measure, successive(), ctx)
+    ctx, calls = LocalContext(checkpoint_interval_s=1), list[int]()
+    whole = run_per_start_model(measure, successive(), ctx)
     assert ctx.checkpoint is not None
     step, tensors = ctx.checkpoint
     told = json.dumps({"role": "SIZES", "why": ["x"], "compares": 1, "controls": {}}).encode()
     older = tensors | {"0.told": torch.tensor(list(told), dtype=torch.uint8)}
     ctx.checkpoint = step, older
 
-    def counted(part: Observation, group: Context) -> Sizes:
+    def counted(part: WhiteBoxView, group: Context) -> Sizes:
         calls.append(1)
         return measure(part, group)
 
-    found = attack_apart(counted, successive(), ctx)
+    found = run_per_start_model(counted, successive(), ctx)
     assert len(calls) == DELETIONS
     assert isinstance(found, Sizes)
     assert isinstance(whole, Sizes)
@@ -123,31 +143,31 @@ def test_a_checkpoint_of_results_that_are_not_known_is_not_gone_on_from() -> Non
 def test_controls_of_the_first_groups_only_are_kept() -> None:
     calls = iter([True, True, False])
 
-    def attack(part: Observation, ctx: Context) -> Sizes:
+    def attack(part: WhiteBoxView, ctx: Context) -> Sizes:
         found = measure(part, ctx)
         return found if next(calls) else replace(found, controls={})
 
-    found = attack_apart(attack, successive(), LocalContext())
+    found = run_per_start_model(attack, successive(), LocalContext())
     assert isinstance(found, Sizes)
     assert torch.equal(found.controls["twice"], 2 * found.sizes[:2])
 
 
 def test_a_result_of_any_kind_is_joined_and_survives_an_interruption() -> None:
-    seen, ctx, calls = successive(), LocalContext(save_every=1), list[int]()
+    seen, ctx, calls = successive(), LocalContext(checkpoint_interval_s=1), list[int]()
 
-    def interrupted(part: Observation, group: Context) -> Sizes:
+    def interrupted(part: WhiteBoxView, group: Context) -> Sizes:
         calls.append(1)
         if len(calls) == DELETIONS:
             raise RuntimeError("stopped")
         return measure(part, group)
 
     with pytest.raises(RuntimeError, match="stopped"):
-        attack_apart(interrupted, seen, ctx)
-    found = attack_apart(interrupted, seen, ctx)
+        run_per_start_model(interrupted, seen, ctx)
+    found = run_per_start_model(interrupted, seen, ctx)
     assert len(calls) == DELETIONS + 1  # no finished group is attacked again
     alone = measure(replace(seen, original=seen.original.pick([0])), ctx)
     assert isinstance(found, Sizes)
     assert torch.equal(found.sizes, alone.sizes)
     assert torch.equal(found.controls["twice"], alone.controls["twice"])
     assert found.why == alone.why
-    assert found.compares == 2
+    assert found.releases_compared == 2

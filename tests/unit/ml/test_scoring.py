@@ -1,4 +1,4 @@
-"""Intervals, nulls and what an evaluation is made of."""
+"""Intervals, baselines and what an evaluation is made of."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from shared.ml import nulls
-from shared.ml.context import generator
+from shared.ml import baselines
+from shared.ml.context import make_generator
 from shared.ml.findings import images as of_images
 from shared.ml.findings.labels import score_labels
 from shared.ml.metrics import registry
 from shared.ml.metrics.feature_distance import feature_distance
 from shared.ml.metrics.mse import mse
 from shared.ml.samples import Samples
-from shared.ml.scoring import Measure, summary
+from shared.ml.scoring import MetricScale, summarise_metric
 from shared.ml.statistics import bca, wilson
 
 
 def draw(*shape: int, purpose: str = "x") -> torch.Tensor:
-    return torch.rand(*shape, generator=generator(0, purpose))
+    return torch.rand(*shape, generator=make_generator(0, purpose))
 
 
 def public() -> Samples:
@@ -57,8 +57,11 @@ def test_wilson_is_that_of_scipy_for_whole_counts() -> None:
         ([0.1, 0.1, 0.1, 0.10000000000000012], (0.1, 0.10000000000000012)),
     ],
 )
-def test_intervals_of_earlier_reports_come_out_again(values: list[float], ends: tuple[float, float]) -> None:
-    """Recorded before scipy computed them: many ties, few values, an outlier, values that are nearly equal."""
+def test_intervals_of_earlier_reports_come_out_again(
+    values: list[float], ends: tuple[float, float]
+) -> None:
+    """Recorded before scipy computed them: many ties, few values, an outlier, values that are
+    nearly equal."""
     assert bca(values) == pytest.approx(ends, rel=1e-12)
 
 
@@ -75,12 +78,14 @@ def reference(values: list[float]) -> tuple[float, float]:
     import numpy as np
     from scipy.stats import bootstrap
 
-    found = bootstrap((values,), np.mean, method="BCa", n_resamples=20_000, rng=np.random.default_rng(0))
+    found = bootstrap(
+        (values,), np.mean, method="BCa", n_resamples=20_000, rng=np.random.default_rng(0)
+    )
     return found.confidence_interval.low, found.confidence_interval.high
 
 
 def test_bca_covers_the_mean_about_as_often_as_it_says() -> None:
-    source = generator(0, "coverage")
+    source = make_generator(0, "coverage")
     inside = 0
     for _ in range(200):
         low, high = bca(torch.randn(30, generator=source).tolist(), 500) or (0, 0)
@@ -90,21 +95,21 @@ def test_bca_covers_the_mean_about_as_often_as_it_says() -> None:
 
 def test_class_mean_is_the_mean_of_its_class() -> None:
     labels = torch.tensor([[2, 0], [2, 2]])
-    means = nulls.class_mean(public(), labels)
+    means = baselines.compute_class_means(public(), labels)
     assert means.shape == (2, 2, 1, 8, 8)
     torch.testing.assert_close(means[0, 1], public().images[::3].mean(0))
-    missing = nulls.class_mean(public(), torch.tensor([7]))
+    missing = baselines.compute_class_means(public(), torch.tensor([7]))
     torch.testing.assert_close(missing[0], public().images.mean(0))
 
 
 def test_permuted_truth_is_the_naive_loop() -> None:
     found, truth = draw(4, 1, 8, 8), draw(4, 1, 8, 8, purpose="truth")
-    got = nulls.permuted_truth(mse, found, truth)
+    got = baselines.score_permuted_truth(mse, found, truth)
     assert got is not None
     for i in range(4):
         others = [mse(found[j : j + 1], truth[i : i + 1]).item() for j in range(4) if j != i]
         assert got[i].item() == pytest.approx(sum(others) / 3, rel=1e-5)
-    assert nulls.permuted_truth(mse, found[:1], truth[:1]) is None
+    assert baselines.score_permuted_truth(mse, found[:1], truth[:1]) is None
 
 
 def test_permuted_truth_of_many_deletions_is_that_of_64_others() -> None:
@@ -115,7 +120,7 @@ def test_permuted_truth_of_many_deletions_is_that_of_64_others() -> None:
         seen.append(found)
         return (found == true).double()
 
-    got = nulls.permuted_truth(score, at, at)
+    got = baselines.score_permuted_truth(score, at, at)
     assert got is not None
     assert got.tolist() == [0] * 100  # never its own
     assert len(torch.stack(seen)[:, 0].unique()) == len(seen) == 64
@@ -126,30 +131,42 @@ def test_assignment_finds_the_best_of_all_orders() -> None:
     ordered = of_images.assign(found, truth)
     for deletion in range(2):
         best = min(
-            sum((found[deletion, p] - truth[deletion, i]).square().sum().item() for i, p in enumerate(order))
+            sum(
+                (found[deletion, p] - truth[deletion, i]).square().sum().item()
+                for i, p in enumerate(order)
+            )
             for order in itertools.permutations(range(4))
         )
-        assert (ordered[deletion] - truth[deletion]).square().sum().item() == pytest.approx(best, rel=1e-5)
+        assert (ordered[deletion] - truth[deletion]).square().sum().item() == pytest.approx(
+            best, rel=1e-5
+        )
 
 
 def test_the_null_is_the_strongest_and_the_gain_is_paired() -> None:
-    up, down = Measure.of(registry.get("psnr")), Measure.of(registry.get("mse"))
-    part = summary(up, [20.0, 30.0], {"weak": [5.0, 5.0], "strong": [12.0, 14.0]}, proportion=False)
-    assert (part["null_name"], part["null"], part["gain"]["mean"]) == ("strong", 13.0, 12.0)
+    up, down = (
+        MetricScale.from_plugin(registry.get("psnr")),
+        MetricScale.from_plugin(registry.get("mse")),
+    )
+    part = summarise_metric(
+        up, [20.0, 30.0], {"weak": [5.0, 5.0], "strong": [12.0, 14.0]}, is_proportion=False
+    )
+    assert (part["baseline_name"], part["baseline"], part["gain"]["mean"]) == ("strong", 13.0, 12.0)
     assert (part["worst"], part["best"]) == (20.0, 30.0)
-    part = summary(down, [0.01, 0.03], {"weak": [0.5, 0.5], "strong": [0.1, 0.2]}, proportion=False)
-    assert (part["null_name"], part["worst"], part["best"]) == ("strong", 0.03, 0.01)
+    part = summarise_metric(
+        down, [0.01, 0.03], {"weak": [0.5, 0.5], "strong": [0.1, 0.2]}, is_proportion=False
+    )
+    assert (part["baseline_name"], part["worst"], part["best"]) == ("strong", 0.03, 0.01)
     assert part["gain"]["mean"] == pytest.approx(0.13)
-    lone = summary(up, [20.0], {}, proportion=False)
-    assert (lone["null"], lone["gain"], lone["low"]) == (None, None, None)
+    lone = summarise_metric(up, [20.0], {}, is_proportion=False)
+    assert (lone["baseline"], lone["gain"], lone["low"]) == (None, None, None)
 
 
 def test_the_interval_of_a_gain_is_the_attackers_whichever_way_the_metric_points() -> None:
     """A share of errors: 1 of 10 where a guess makes 9 of 10. It is the share of hits, turned."""
     errors, hits = [1.0] + [0.0] * 9, [0.0] + [1.0] * 9
-    down, up = (Measure("share", (0, 1), higher_is_better=higher) for higher in (False, True))
-    turned = summary(down, errors, {"guess": [0.9] * 10}, proportion=True)
-    part = summary(up, hits, {"guess": [0.1] * 10}, proportion=True)
+    down, up = (MetricScale("share", (0, 1), higher_is_better=higher) for higher in (False, True))
+    turned = summarise_metric(down, errors, {"guess": [0.9] * 10}, is_proportion=True)
+    part = summarise_metric(up, hits, {"guess": [0.1] * 10}, is_proportion=True)
     assert (turned["low"], turned["high"]) == wilson(1, 10)
     for name in ("mean", "median", "low", "high"):
         assert turned["gain"][name] == pytest.approx(part["gain"][name])
@@ -159,12 +176,14 @@ def test_the_interval_of_a_gain_is_the_attackers_whichever_way_the_metric_points
 def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing() -> None:
     labels = torch.tensor([[0], [1], [2]])
     truth = draw(3, 1, 1, 8, 8, purpose="truth")
-    ranks = of_images.identify(truth, truth, labels, public(), 100, generator(0, "decoys"))
+    ranks = of_images.identify_truths(
+        truth, truth, labels, public(), 100, make_generator(0, "decoys")
+    )
     assert (ranks["rank_1"], ranks["decoys"], ranks["n"], ranks["low"] < 1) == (3, 20, 3, True)
-    means = nulls.class_mean(public(), labels)
+    means = baselines.compute_class_means(public(), labels)
     parts = of_images.score_images(means, truth, {"class_mean": means})
     assert set(parts) == {"mse", "psnr", "ssim"}
-    assert parts["mse"]["nulls"]["class_mean"] == pytest.approx(parts["mse"]["mean"])
+    assert parts["mse"]["baselines"]["class_mean"] == pytest.approx(parts["mse"]["mean"])
     assert parts["psnr"]["gain"]["mean"] <= 1e-9
 
 
@@ -179,7 +198,7 @@ def test_a_metric_is_left_out_where_it_is_not_defined_or_lacks_what_it_needs() -
     assert scored(2, 16, 16) == {"mse", "psnr", "ssim"}
     assert scored(1, 5, 16) == {"mse", "psnr"}
     judge(draw(1, 1, 5, 5))
-    assert scored(1, 5, 5, JUDGE=judge) == {"mse", "psnr", "feature_distance"}
+    assert scored(1, 5, 5, FEATURE_NETWORK=judge) == {"mse", "psnr", "feature_distance"}
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -197,21 +216,28 @@ def test_features_are_made_once_an_image_and_scored_as_by_the_naive_loop(size: i
 
     torch.manual_seed(0)
     judge = Counting()
-    truth, found, mean = (draw(4, size, 1, 4, 4, purpose=purpose) for purpose in ("truth", "found", "mean"))
-    part = of_images.score_images(found, truth, {"class_mean": mean, "few": mean[:2]}, {"JUDGE": judge})
+    truth, found, mean = (
+        draw(4, size, 1, 4, 4, purpose=purpose) for purpose in ("truth", "found", "mean")
+    )
+    part = of_images.score_images(
+        found, truth, {"class_mean": mean, "few": mean[:2]}, {"FEATURE_NETWORK": judge}
+    )
     assert judge.images == (4 + 4 + 4 + 2) * size
 
     def naive(images: torch.Tensor, targets: torch.Tensor) -> list[float]:
-        seen, true = (feature_distance(x.flatten(0, 1), judge) for x in (of_images.assign(images, targets), targets))
+        seen, true = (
+            feature_distance(x.flatten(0, 1), judge)
+            for x in (of_images.assign(images, targets), targets)
+        )
         pairs = zip(seen.tolist(), true.tolist(), strict=True)
         return [sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) for one, other in pairs]
 
     got = part["feature_distance"]
     assert got["values"] == pytest.approx(naive(found, truth), rel=1e-4)
-    assert got["null_values"]["class_mean"] == pytest.approx(naive(mean, truth), rel=1e-4)
-    assert got["null_values"]["few"] == pytest.approx(naive(mean[:2], truth[:2]), rel=1e-4)
+    assert got["baseline_values"]["class_mean"] == pytest.approx(naive(mean, truth), rel=1e-4)
+    assert got["baseline_values"]["few"] == pytest.approx(naive(mean[:2], truth[:2]), rel=1e-4)
     others = [naive(found[[(d - s) % 4 for d in range(4)]], truth) for s in (1, 2, 3)]
-    assert got["null_values"]["permuted_truth"] == pytest.approx(
+    assert got["baseline_values"]["permuted_truth"] == pytest.approx(
         [fmean(x) for x in zip(*others, strict=True)], rel=1e-4
     )
     assert (got["higher_is_better"], got["worst"]) == (False, max(got["values"]))
@@ -221,12 +247,19 @@ def test_with_several_samples_a_deletion_chance_is_what_public_images_come_to() 
     """Handed back in place of a reconstruction, each is assigned to the truth that it fits best."""
     crowd = Samples(draw(400, 1, 6, 6, purpose="crowd"), torch.zeros(400, dtype=torch.int64))
     truth, guess = draw(12, 8, 1, 6, 6, purpose="truth"), draw(12, 8, 1, 6, 6, purpose="guess")
-    found = of_images.identify(guess, truth, torch.zeros(12, 8, dtype=torch.int64), crowd, 100, generator(0, "d"))
+    found = of_images.identify_truths(
+        guess, truth, torch.zeros(12, 8, dtype=torch.int64), crowd, 100, make_generator(0, "d")
+    )
     assert found["interval"] == "bca"
     assert found["chance"] > 2 / 101
     assert found["low"] <= found["chance"] <= found["high"]
-    alone = of_images.identify(
-        guess[:, :1], truth[:, :1], torch.zeros(12, 1, dtype=torch.int64), crowd, 100, generator(0, "d")
+    alone = of_images.identify_truths(
+        guess[:, :1],
+        truth[:, :1],
+        torch.zeros(12, 1, dtype=torch.int64),
+        crowd,
+        100,
+        make_generator(0, "d"),
     )
     assert (alone["interval"], alone["chance"]) == ("wilson", 1 / 101)
 
@@ -243,30 +276,44 @@ def test_intervals_draw_deletions_not_samples() -> None:
 def test_a_null_of_a_few_samples_is_told_and_never_the_null() -> None:
     truth = draw(3, 1, 1, 8, 8, purpose="truth")
     grey = torch.full_like(truth, 0.5)
-    part = of_images.score_images(grey, truth, {"class_mean": grey, "random_direction": truth[:2]})["psnr"]
-    assert part["nulls"]["random_direction"] == 100  # it hits, and yet
-    assert len(part["null_values"]["random_direction"]) == 2
-    assert part["null_name"] in ("class_mean", "permuted_truth")
+    part = of_images.score_images(grey, truth, {"class_mean": grey, "random_direction": truth[:2]})[
+        "psnr"
+    ]
+    assert part["baselines"]["random_direction"] == 100  # it hits, and yet
+    assert len(part["baseline_values"]["random_direction"]) == 2
+    assert part["baseline_name"] in ("class_mean", "permuted_truth")
 
 
 def test_a_class_without_public_samples_cannot_be_identified() -> None:
     truth = draw(1, 1, 1, 8, 8)
     labels = torch.tensor([[7]])
-    assert of_images.identify(truth, truth, labels, public(), 10, generator(0, "d")) == {"n": 0, "decoys": 0}
+    assert of_images.identify_truths(
+        truth, truth, labels, public(), 10, make_generator(0, "d")
+    ) == {"n": 0, "decoys": 0}
 
 
 def test_labels_are_scored_next_to_guessing() -> None:
     truth = torch.tensor([[0], [1], [2], [3]])
     part = score_labels(truth, truth, 10, torch.arange(10))["label_accuracy"]
-    assert (part["mean"], part["high"], part["null"], part["null_name"]) == (1, 1, 0.1, "uniform_guess")
+    assert (part["mean"], part["high"], part["baseline"], part["baseline_name"]) == (
+        1,
+        1,
+        0.1,
+        "uniform_guess",
+    )
     assert part["low"] == pytest.approx(0.5101, abs=1e-4)
-    assert part["nulls"] == {"uniform_guess": pytest.approx(0.1), "permuted_truth": 0}
+    assert part["baselines"] == {"uniform_guess": pytest.approx(0.1), "permuted_truth": 0}
 
 
 def test_where_the_public_has_a_commoner_class_naming_it_always_is_a_null() -> None:
     truth = torch.tensor([[1], [1], [0], [1]])
     part = score_labels(truth, truth, 2, torch.tensor([0, 1, 1]))["label_accuracy"]
-    assert (part["null"], part["null_name"]) == (0.75, "majority_guess")
-    assert part["null_values"]["majority_guess"] == [1, 1, 0, 1]
+    assert (part["baseline"], part["baseline_name"]) == (0.75, "majority_guess")
+    assert part["baseline_values"]["majority_guess"] == [1, 1, 0, 1]
     both = torch.tensor([[0, 1], [1, 1]])
-    assert score_labels(both, both, 2, torch.tensor([0, 1, 1]))["label_accuracy"]["nulls"]["majority_guess"] == 0.75
+    assert (
+        score_labels(both, both, 2, torch.tensor([0, 1, 1]))["label_accuracy"]["baselines"][
+            "majority_guess"
+        ]
+        == 0.75
+    )

@@ -6,10 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest, JobFailed
-from shared.ml.context import LocalContext, generator
-from shared.ml.networks import Architecture, Ensemble, Networks, build, clone, read_networks, write_networks
+from shared.ml.context import LocalContext, make_generator
+from shared.ml.networks import (
+    Architecture,
+    Ensemble,
+    Networks,
+    build_network,
+    clone,
+    read_networks,
+    write_networks,
+)
 from shared.ml.records import Shards
 from shared.ml.samples import Samples
 from shared.ml.training import deltas
@@ -18,16 +25,23 @@ from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import amnesiac, sisa
 from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.plugin_ref import PluginRef
 
 MLP = Architecture(
-    model=Choice(name="mlp", params={"hidden": 5}), input_shape=(1, 3, 3), num_classes=3, mean=(0.5,), std=(0.5,)
+    model=PluginRef(name="mlp", params={"hidden": 5}),
+    input_shape=(1, 3, 3),
+    num_classes=3,
+    mean=(0.5,),
+    std=(0.5,),
 )
 RECIPE = Recipe(lr=0.1, batch_size=3, epochs=2)
 
 
 def data(n: int) -> Samples:
-    source = generator(n, "samples")
-    return Samples(torch.rand(n, 1, 3, 3, generator=source), torch.randint(0, 3, (n,), generator=source))
+    source = make_generator(n, "samples")
+    return Samples(
+        torch.rand(n, 1, 3, 3, generator=source), torch.randint(0, 3, (n,), generator=source)
+    )
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -35,7 +49,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def test_an_ensemble_answers_with_the_mean_probability() -> None:
-    members = [build(MLP, generator(i, "w")) for i in range(3)]
+    members = [build_network(MLP, make_generator(i, "w")) for i in range(3)]
     images = data(4).images
     told = Ensemble(members).eval()(images).softmax(1)
     torch.testing.assert_close(told, torch.stack([m(images).softmax(1) for m in members]).mean(0))
@@ -43,47 +57,60 @@ def test_an_ensemble_answers_with_the_mean_probability() -> None:
 
 def test_an_ensemble_is_read_back_and_its_members_are_networks_of_their_own() -> None:
     together = MLP.model_copy(update={"members": 2})
-    ensembles = [build(together, generator(i, "w")) for i in range(3)]
+    ensembles = [build_network(together, make_generator(i, "w")) for i in range(3)]
     networks = read_networks(write_networks(together, ensembles), "ORIGINAL")
-    assert same(networks.network(2), ensembles[2])
-    second = networks.member(1)
+    assert same(networks.load_network(2), ensembles[2])
+    second = networks.select_member(1)
     assert (second.architecture, second.count) == (MLP, 3)
-    assert same(second.network(0), ensembles[0].get_submodule("members.1"))
-    assert same(networks.pick([2, 0]).network(1), ensembles[0])
+    assert same(second.load_network(0), ensembles[0].get_submodule("members.1"))
+    assert same(networks.pick([2, 0]).load_network(1), ensembles[0])
 
 
 def test_shards_are_even_and_cover_everything() -> None:
-    shards = Shards.even(11, 3)
-    places = [shards.places(which).tolist() for which in range(3)]
+    shards = Shards.split_evenly(11, 3)
+    places = [shards.find_positions(which).tolist() for which in range(3)]
     assert sorted(place for shard in places for place in shard) == list(range(11))
     assert sorted(map(len, places)) == [3, 4, 4]
     with pytest.raises(InvalidRequest, match="2 samples are too few for 3 shards"):
-        Shards.even(2, 3)
+        Shards.split_evenly(2, 3)
 
 
-def sharded(forget: list[int], n: int = 12) -> tuple[Ensemble, nn.Module, nn.Module, Shards, torch.Tensor]:
+def sharded(
+    forget: list[int], n: int = 12
+) -> tuple[Ensemble, nn.Module, nn.Module, Shards, torch.Tensor]:
     """Ensemble before, after, base, shards, and the places that stay."""
-    base, shards, samples = build(MLP, generator(9, "w")), Shards.even(n, 3), data(n)
+    base, shards, samples = (
+        build_network(MLP, make_generator(9, "w")),
+        Shards.split_evenly(n, 3),
+        data(n),
+    )
     members = [clone(base) for _ in range(3)]
     for which, member in enumerate(members):
-        train(member, samples.pick(shards.places(which)), RECIPE, LocalContext())
+        train(member, samples.pick(shards.find_positions(which)), RECIPE, LocalContext())
     before = Ensemble(members).eval()
     kept = torch.tensor([i for i in range(n) if i not in forget])
     member = torch.tensor(shards.member)
     inputs = UnlearningInputs(
-        clone(before), base=clone(base), recipe=RECIPE, members=(member[kept], member[torch.tensor(forget)])
+        clone(before),
+        base=clone(base),
+        recipe=RECIPE,
+        members=(member[kept], member[torch.tensor(forget)]),
     )
-    after = sisa.unlearn(inputs, samples.pick(kept), samples.pick(forget), sisa.SisaParams(shards=3), LocalContext())
+    after = sisa.unlearn(
+        inputs, samples.pick(kept), samples.pick(forget), sisa.SisaParams(shards=3), LocalContext()
+    )
     return before, after, base, shards, kept
 
 
 def test_only_the_shard_concerned_is_trained_again_and_as_if_the_sample_had_never_been() -> None:
     before, after, base, shards, kept = sharded([4])
     samples = data(12)
-    moved = [not same(a, b) for a, b in zip(before.members, after.get_submodule("members"), strict=True)]
+    moved = [
+        not same(a, b) for a, b in zip(before.members, after.get_submodule("members"), strict=True)
+    ]
     assert moved == [False, True, False]
     again = clone(base)
-    places = [p for p in shards.places(1).tolist() if p in kept.tolist()]
+    places = [p for p in shards.find_positions(1).tolist() if p in kept.tolist()]
     train(again, samples.pick(places), RECIPE, LocalContext())
     assert same(again, after.get_submodule("members.1"))
 
@@ -94,24 +121,24 @@ def test_a_shard_of_which_nothing_is_left_is_the_base_model() -> None:
 
 
 def recorded(n: int, recipe: Recipe) -> tuple[nn.Module, nn.Module, BatchDeltas]:
-    base, noted = build(MLP, generator(0, "w")), BatchDeltas()
+    base, noted = build_network(MLP, make_generator(0, "w")), BatchDeltas()
     original = clone(base)
-    train(original, data(n), recipe, LocalContext(), noted.add)
+    train(original, data(n), recipe, LocalContext(), noted.record_step)
     return base, original, noted
 
 
 def test_all_recorded_changes_are_what_training_did() -> None:
     base, original, noted = recorded(7, RECIPE)
-    assert len(noted.batches) == RECIPE.steps(7) == 6
+    assert len(noted.batches) == RECIPE.count_steps(7) == 6
     assert [sorted(noted.batches[0] + noted.batches[1] + noted.batches[2])] == [list(range(7))]
-    everything = noted.of(set(range(7)))
+    everything = noted.sum_changes(set(range(7)))
     for (name, w), b in zip(original.named_parameters(), base.parameters(), strict=True):
         torch.testing.assert_close(w - everything[name], b)
 
 
 def test_amnesiac_takes_back_the_batches_with_the_sample_and_no_others() -> None:
     _, original, noted = recorded(7, RECIPE)
-    inputs = UnlearningInputs(clone(original), undo=noted.of({3}))
+    inputs = UnlearningInputs(clone(original), changes_to_undo=noted.sum_changes({3}))
     after = amnesiac.unlearn(inputs, data(7), data(1), amnesiac.AmnesiacParams(), LocalContext())
     with_it = [step for step, batch in enumerate(noted.batches) if 3 in batch]
     assert len(with_it) == 2  # once an epoch
@@ -123,26 +150,33 @@ def test_mending_trains_on_the_retain_set_afterwards() -> None:
     _, original, noted = recorded(7, RECIPE)
 
     def after(epochs: int) -> nn.Module:
-        inputs = UnlearningInputs(clone(original), undo=noted.of({3}))
-        return amnesiac.unlearn(inputs, data(6), data(1), amnesiac.AmnesiacParams(epochs=epochs), LocalContext())
+        inputs = UnlearningInputs(clone(original), changes_to_undo=noted.sum_changes({3}))
+        return amnesiac.unlearn(
+            inputs, data(6), data(1), amnesiac.AmnesiacParams(epochs=epochs), LocalContext()
+        )
 
     assert not same(after(0), after(2))
 
 
 def test_a_sample_that_no_batch_saw_has_nothing_to_take_back() -> None:
     _, _, noted = recorded(7, RECIPE)
-    assert not any(t.any() for t in noted.of({99}).values())
+    assert not any(t.any() for t in noted.sum_changes({99}).values())
 
 
 def test_batch_deltas_are_read_back_and_those_of_another_model_refused() -> None:
     _, original, noted = recorded(7, RECIPE)
     shapes = {name: w.shape for name, w in original.named_parameters()}
-    back = BatchDeltas.read(noted.write(), shapes)
+    back = BatchDeltas.from_bytes(noted.to_bytes(), shapes)
     assert back.batches == noted.batches
-    assert all(torch.equal(t, back.of({3})[name]) for name, t in noted.of({3}).items())
-    for wrong in ({**shapes, "more": torch.Size([1])}, {name: torch.Size((*s, 1)) for name, s in shapes.items()}):
+    assert all(
+        torch.equal(t, back.sum_changes({3})[name]) for name, t in noted.sum_changes({3}).items()
+    )
+    for wrong in (
+        {**shapes, "more": torch.Size([1])},
+        {name: torch.Size((*s, 1)) for name, s in shapes.items()},
+    ):
         with pytest.raises(InvalidRequest, match="not about this model"):
-            BatchDeltas.read(noted.write(), wrong)
+            BatchDeltas.from_bytes(noted.to_bytes(), wrong)
 
 
 @pytest.mark.parametrize("batches", [None, [1, 2], [["0"]], [[-1]], [[True]]])
@@ -150,29 +184,43 @@ def test_batch_deltas_that_do_not_say_what_was_seen_are_refused(batches: object)
     _, _, noted = recorded(7, RECIPE)
     noted.batches = batches  # type: ignore[assignment]
     with pytest.raises(InvalidRequest, match="which samples each step saw"):
-        BatchDeltas.read(noted.write(), {})
+        BatchDeltas.from_bytes(noted.to_bytes(), {})
 
 
 def test_too_much_to_record_fails_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deltas, "MAX_BYTES", 1000)
-    with pytest.raises(JobFailed, match="too much to record; train less"):
+    with pytest.raises(JobFailed, match="exceed the 2 GiB limit of recorded changes"):
         recorded(7, RECIPE)
 
 
 @pytest.mark.parametrize("field", ["members", "original"])
 def test_sisa_without_shards_is_refused(field: str) -> None:
-    inputs = UnlearningInputs(build(MLP), build(MLP), RECIPE, (torch.zeros(2), torch.zeros(1)))
+    inputs = UnlearningInputs(
+        build_network(MLP), build_network(MLP), RECIPE, (torch.zeros(2), torch.zeros(1))
+    )
     if field == "members":
-        inputs = UnlearningInputs(Ensemble([build(MLP), build(MLP)]), build(MLP), RECIPE)
+        inputs = UnlearningInputs(
+            Ensemble([build_network(MLP), build_network(MLP)]), build_network(MLP), RECIPE
+        )
     with pytest.raises(InvalidRequest, match="needs SHARDS"):
         sisa.unlearn(inputs, data(2), data(1), sisa.SisaParams(), LocalContext())
 
 
 def test_amnesiac_without_a_record_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="needs BATCH_DELTAS"):
-        amnesiac.unlearn(UnlearningInputs(build(MLP)), data(2), data(1), amnesiac.AmnesiacParams(), LocalContext())
+        amnesiac.unlearn(
+            UnlearningInputs(build_network(MLP)),
+            data(2),
+            data(1),
+            amnesiac.AmnesiacParams(),
+            LocalContext(),
+        )
 
 
 def test_networks_pick_keeps_the_architecture() -> None:
-    stack = Networks(MLP, {name: torch.stack([t, t + 1]) for name, t in build(MLP).state_dict().items()}, 2)
+    stack = Networks(
+        MLP,
+        {name: torch.stack([t, t + 1]) for name, t in build_network(MLP).state_dict().items()},
+        2,
+    )
     assert stack.pick([1]).count == 1

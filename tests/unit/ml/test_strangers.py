@@ -1,4 +1,5 @@
-"""Two hundred data sets of strangers: each is read as it is meant, or refused with where and what to do."""
+"""Two hundred data sets of strangers: each is read as it is meant, or refused with where and what
+to do."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.choices import Choice
 from shared.errors import InvalidRequest
 from shared.ml.samples import class_names, open_dataset
+from shared.plugin_ref import PluginRef
 from tests.support.strangers import Stranger, settle
 
 # what to do: a verb of the imperative mood, or how to write it
@@ -30,7 +31,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Strange
 
 def read(stranger: Stranger) -> tuple[tuple[str, ...], list[tuple[str, np.ndarray]]]:
     """The classes in order, and all samples in order of class and values."""
-    dataset: Any = open_dataset(Choice(name=stranger.name, params=stranger.params))
+    dataset: Any = open_dataset(PluginRef(name=stranger.name, params=stranger.params))
     names, rows = class_names(dataset), []
     for split in ("train", "test"):
         images, labels = dataset.load(split)
@@ -42,10 +43,15 @@ def read(stranger: Stranger) -> tuple[tuple[str, ...], list[tuple[str, np.ndarra
 
 
 def in_order(rows: list[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
-    return sorted(rows, key=lambda row: (row[0], [round(float(value), 2) for value in row[1]], row[1].tolist()))
+    return sorted(
+        rows,
+        key=lambda row: (row[0], [round(float(value), 2) for value in row[1]], row[1].tolist()),
+    )
 
 
-def test_good_ones_are_read_as_their_owners_mean_them(street: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_good_ones_are_read_as_their_owners_mean_them(
+    street: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, strangers = street
     monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
     good = [one for one in strangers if one.rows]
@@ -61,7 +67,8 @@ def test_good_ones_are_read_as_their_owners_mean_them(street: Any, monkeypatch: 
 
 
 def _same(got: np.ndarray, want: np.ndarray, labels: list[str], tolerance: float) -> bool:
-    """Whether the samples of each class are the same, in whatever order those stand that rounding makes equal."""
+    """Whether the samples of each class are the same, in whatever order those stand that rounding
+    makes equal."""
     for label in {*labels}:
         rows = [i for i, other in enumerate(labels) if other == label]
         left = list(rows)
@@ -73,7 +80,9 @@ def _same(got: np.ndarray, want: np.ndarray, labels: list[str], tolerance: float
     return True
 
 
-def test_wrong_ones_are_refused_with_file_place_and_what_to_do(street: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_ones_are_refused_with_file_place_and_what_to_do(
+    street: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, strangers = street
     monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(folder))
     wrong = [one for one in strangers if not one.rows]

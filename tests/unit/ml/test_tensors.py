@@ -13,7 +13,7 @@ from safetensors.torch import save
 from shared.errors import InvalidRequest
 from shared.ml import tensors
 from shared.ml.tensors import read_header, read_tensors, write_tensors
-from tests.support.memory import peak_memory
+from tests.support.memory import measure_peak_memory
 from workers.context import JobContext, NoHooks
 
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
@@ -21,7 +21,11 @@ ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
 def made(header: Any, body: bytes = b"\0" * 4) -> bytes:
     """A file of this header, which is JSON, or its text or bytes."""
-    text = header if isinstance(header, bytes) else (header if isinstance(header, str) else json.dumps(header)).encode()
+    text = (
+        header
+        if isinstance(header, bytes)
+        else (header if isinstance(header, str) else json.dumps(header)).encode()
+    )
     return len(text).to_bytes(8, "little") + text + body
 
 
@@ -30,7 +34,10 @@ def one(**changes: Any) -> bytes:
 
 
 def many(n: int) -> bytes:
-    return made({f"{i}": {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i in range(n)}, bytes(n))
+    return made(
+        {f"{i}": {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i in range(n)},
+        bytes(n),
+    )
 
 
 HOSTILE = {
@@ -50,7 +57,9 @@ HOSTILE = {
     "texts": made('{"a":[' + '"\\\\",' * 500_000 + '""]}'),
     "a text without an end": made('{"a": "' + '\\"' * 1_500_000),
     "a text that ends in a backslash": made('{"a": "' + '\\"' * 1_000_000 + "\\"),
-    "metadata of lists": made({"__metadata__": {"palimpsest": "[" + "[]," * 2_000_000 + "[]]"}, "a": ONE}),
+    "metadata of lists": made(
+        {"__metadata__": {"palimpsest": "[" + "[]," * 2_000_000 + "[]]"}, "a": ONE}
+    ),
     "a text of 20 MB": made('{"a": "' + '\\"' * 10_000_000 + '"}'),
     "no object": made("[]"),
     "no UTF-8": made(b'{"\xff": 1}'),
@@ -74,7 +83,9 @@ HOSTILE = {
     "metadata of numbers": made({"__metadata__": {"step": 1}, "a": ONE}),
     "metadata that is none": made({"__metadata__": [], "a": ONE}),
     "a name of 1,000": made({"a" * 1_000: ONE}),
-    "a number of 5,000 digits": made('{"a": {"dtype": "F32", "shape": [' + "9" * 5_000 + '], "data_offsets": [0, 4]}}'),
+    "a number of 5,000 digits": made(
+        '{"a": {"dtype": "F32", "shape": [' + "9" * 5_000 + '], "data_offsets": [0, 4]}}'
+    ),
 }
 
 
@@ -82,9 +93,13 @@ HOSTILE = {
 def test_a_hostile_header_is_refused_at_once(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = HOSTILE[what]
     seen: list[int] = []
-    monkeypatch.setattr(tensors, "load", lambda data: seen.append(len(data)))  # the library does not see it
+    # the library does not see it
+    monkeypatch.setattr(tensors, "load", lambda data: seen.append(len(data)))
     begun = time.process_time()
-    with peak_memory() as peak, pytest.raises(InvalidRequest, match="BASE is not a safetensors file") as caught:
+    with (
+        measure_peak_memory() as peak,
+        pytest.raises(InvalidRequest, match="BASE is not a safetensors file") as caught,
+    ):
         read_tensors(data, "BASE")
     assert time.process_time() - begun < 1
     assert peak.mib < 150
@@ -99,7 +114,7 @@ def test_a_hostile_checkpoint_is_refused_as_well() -> None:
             return one(shape=[1] * 100_000)
 
     with pytest.raises(ValueError, match="dimensions"):
-        JobContext(hooks=Hooks()).resume()
+        JobContext(hooks=Hooks()).load_checkpoint()
 
 
 def test_what_the_library_writes_is_read() -> None:
@@ -111,7 +126,11 @@ def test_what_the_library_writes_is_read() -> None:
         "deep": torch.zeros([1] * 8),
         "é\u202e": torch.ones(1),
     }
-    for data in (save(written), save(written, metadata={"by": "another"}), write_tensors(written, {"a": [1]})):
+    for data in (
+        save(written),
+        save(written, metadata={"by": "another"}),
+        write_tensors(written, {"a": [1]}),
+    ):
         found, _ = read_tensors(data, "BASE")
         assert found.keys() == written.keys()
         assert all(torch.equal(found[name], written[name]) for name in written)
@@ -123,13 +142,19 @@ def test_a_long_training_can_say_what_each_step_saw() -> None:
     """5000 samples, 1000 epochs, 128 a step."""
     batches = [[(step * 128 + i) % 5000 for i in range(128)] for step in range(39_063)]
     assert (
-        read_tensors(write_tensors({"w": torch.zeros(1)}, {"batches": batches}), "BATCH_DELTAS")[1]["batches"]
+        read_tensors(write_tensors({"w": torch.zeros(1)}, {"batches": batches}), "BATCH_DELTAS")[1][
+            "batches"
+        ]
         == batches
     )
 
 
 def test_as_many_tensors_as_a_hundred_members_have_are_read() -> None:
     """SISA with 100 members of ResNet-44."""
-    names = [f"members.{m}.network.layers.{i}.weight.running_mean" for m in range(100) for i in range(270)]
+    names = [
+        f"members.{m}.network.layers.{i}.weight.running_mean"
+        for m in range(100)
+        for i in range(270)
+    ]
     about = {name: {**ONE, "data_offsets": [4 * i, 4 * i + 4]} for i, name in enumerate(names)}
     assert read_header(made(about, bytes(4 * len(names)))) == {}

@@ -11,26 +11,30 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from shared.choices import Choice
 from shared.errors import JobFailed
-from shared.ml.context import LocalContext, generator
-from shared.ml.networks import Architecture, build, clone
+from shared.ml.context import LocalContext, make_generator
+from shared.ml.networks import Architecture, build_network, clone
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.ml.unlearning._steps import cycled, wrong_labels
-from shared.ml.unlearning.fisher import fisher_information
+from shared.ml.unlearning._steps import draw_wrong_labels, take_cyclic_batch
+from shared.ml.unlearning.fisher import compute_fisher_information
+from shared.plugin_ref import PluginRef
 from shared.plugins import UnlearningPlugin
 
-MLP = Architecture(model=Choice(name="mlp"), input_shape=(1, 3, 3), num_classes=3, mean=(0.5,), std=(0.5,))
-LINEAR = MLP.model_copy(update={"model": Choice(name="mlp", params={"depth": 0})})
+MLP = Architecture(
+    model=PluginRef(name="mlp"), input_shape=(1, 3, 3), num_classes=3, mean=(0.5,), std=(0.5,)
+)
+LINEAR = MLP.model_copy(update={"model": PluginRef(name="mlp", params={"depth": 0})})
 
 
 def data(n: int, purpose: str = "samples") -> Samples:
-    source = generator(n, purpose)
-    return Samples(torch.rand(n, 1, 3, 3, generator=source), torch.randint(0, 3, (n,), generator=source))
+    source = make_generator(n, purpose)
+    return Samples(
+        torch.rand(n, 1, 3, 3, generator=source), torch.randint(0, 3, (n,), generator=source)
+    )
 
 
 RETAIN, FORGET = data(30, "retain"), data(2, "forget")
@@ -38,7 +42,7 @@ RETAIN, FORGET = data(30, "retain"), data(2, "forget")
 
 @pytest.fixture(scope="module")
 def trained() -> nn.Module:
-    network = build(MLP, generator(0, "w"))
+    network = build_network(MLP, make_generator(0, "w"))
     both = Samples(*(torch.cat(pair) for pair in zip(RETAIN, FORGET, strict=True)))
     train(network, both, Recipe(epochs=100, lr=0.1, batch_size=8), LocalContext())
     return network
@@ -46,13 +50,19 @@ def trained() -> nn.Module:
 
 def unlearned(name: str, original: nn.Module, **params: object) -> nn.Module:
     plugin = registry.get(name)
-    base = build(MLP, generator(0, "w"))
+    base = build_network(MLP, make_generator(0, "w"))
     undo = {  # as if one step in ten had seen them
         name: 0.1 * (after.detach() - before.detach())
-        for (name, after), before in zip(original.named_parameters(), base.parameters(), strict=True)
+        for (name, after), before in zip(
+            original.named_parameters(), base.parameters(), strict=True
+        )
     }
-    inputs = UnlearningInputs(clone(original), base, Recipe(epochs=100, lr=0.1, batch_size=8), undo=undo)
-    network: nn.Module = plugin.target(inputs, RETAIN, FORGET, plugin.params(**params), LocalContext())
+    inputs = UnlearningInputs(
+        clone(original), base, Recipe(epochs=100, lr=0.1, batch_size=8), changes_to_undo=undo
+    )
+    network: nn.Module = plugin.target(
+        inputs, RETAIN, FORGET, plugin.params(**params), LocalContext()
+    )
     return network
 
 
@@ -65,14 +75,17 @@ def methods() -> Iterator[UnlearningPlugin]:
 
 
 def test_every_method_differs_from_doing_nothing_and_from_its_siblings(trained: nn.Module) -> None:
-    alike = [plugin for plugin in methods() if "SHARDS" not in plugin.needs]  # several networks are no one's sibling
+    # several networks are no one's sibling
+    alike = [plugin for plugin in methods() if "SHARDS" not in plugin.needs]
     made = {plugin.name: flat(unlearned(plugin.name, trained)) for plugin in alike}
     made["doing nothing"] = flat(trained)
     for (one, a), (other, b) in combinations(made.items(), 2):
         assert (a - b).norm() > 1e-6, f"{one} and {other} end at the same weights"
 
 
-@pytest.mark.parametrize("name", ["neggrad_plus", "random_labels", "salun", "scrub", "first_order", "second_order"])
+@pytest.mark.parametrize(
+    "name", ["neggrad_plus", "random_labels", "salun", "scrub", "first_order", "second_order"]
+)
 def test_the_forgotten_are_known_less_well(name: str, trained: nn.Module) -> None:
     def loss(network: nn.Module) -> float:
         return cross_entropy(network(FORGET.images), FORGET.labels).item()
@@ -82,7 +95,9 @@ def test_the_forgotten_are_known_less_well(name: str, trained: nn.Module) -> Non
 
 def test_batch_norm_statistics_move_where_that_is_asked_for() -> None:
     """In a network whose statistics are all that is looked at."""
-    normalised = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).eval()
+    normalised = nn.Sequential(
+        nn.Flatten(), nn.Linear(9, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)
+    ).eval()
     steps = [plugin.name for plugin in methods() if "batch_norm" in plugin.params.model_fields]
     assert {"fine_tune", "scrub", "salun", "amnesiac"} <= set(steps)
     for name in steps:
@@ -90,29 +105,43 @@ def test_batch_norm_statistics_move_where_that_is_asked_for() -> None:
             plugin, network = registry.get(name), clone(normalised)
             undo = {n: 0 * w for n, w in network.named_parameters()}
             params = plugin.params(epochs=1, batch_size=8, batch_norm=mode)
-            inputs = UnlearningInputs(network, clone(normalised), undo=undo)
+            inputs = UnlearningInputs(network, clone(normalised), changes_to_undo=undo)
             after = plugin.target(inputs, RETAIN, data(8, "forget"), params, LocalContext())
-            assert moves == (not torch.equal(after[2].running_mean, normalised[2].running_mean)), (name, mode)
+            assert moves == (not torch.equal(after[2].running_mean, normalised[2].running_mean)), (
+                name,
+                mode,
+            )
             assert not after.training, name
 
 
 def test_neggrad_plus_without_ascent_is_fine_tuning(trained: nn.Module) -> None:
-    assert torch.equal(flat(unlearned("neggrad_plus", trained, alpha=1.0)), flat(unlearned("fine_tune", trained)))
+    assert torch.equal(
+        flat(unlearned("neggrad_plus", trained, alpha=1.0)), flat(unlearned("fine_tune", trained))
+    )
 
 
-def test_salun_over_all_weights_is_random_labels_and_else_moves_its_share_only(trained: nn.Module) -> None:
-    assert torch.equal(flat(unlearned("salun", trained, share=1.0)), flat(unlearned("random_labels", trained)))
+def test_salun_over_all_weights_is_random_labels_and_else_moves_its_share_only(
+    trained: nn.Module,
+) -> None:
+    assert torch.equal(
+        flat(unlearned("salun", trained, share=1.0)), flat(unlearned("random_labels", trained))
+    )
     moved = (flat(unlearned("salun", trained, share=0.2)) != flat(trained)).float().mean()
     assert 0 < moved <= 0.2 + 1e-3
 
 
-def test_what_salun_may_not_move_is_not_moved_by_weight_decay_or_momentum_either(trained: nn.Module) -> None:
+def test_what_salun_may_not_move_is_not_moved_by_weight_decay_or_momentum_either(
+    trained: nn.Module,
+) -> None:
     after = unlearned("salun", trained, share=0.2, weight_decay=0.1, momentum=0.9)
     assert 0 < (flat(after) != flat(trained)).float().mean() <= 0.2 + 1e-3
 
 
-def test_scrub_goes_up_over_the_forget_set_and_then_down_over_the_retain_set(trained: nn.Module) -> None:
-    """Algorithm 1 by hand, with torch's own optimiser; 2 forgotten and 30 retained samples, batches of 8."""
+def test_scrub_goes_up_over_the_forget_set_and_then_down_over_the_retain_set(
+    trained: nn.Module,
+) -> None:
+    """Algorithm 1 by hand, with torch's own optimiser; 2 forgotten and 30 retained samples, batches
+    of 8."""
     student, settings = clone(trained), {"lr": 0.05, "momentum": 0.0, "weight_decay": 0.01}
     optimiser = torch.optim.SGD(student.parameters(), **settings)
 
@@ -122,7 +151,9 @@ def test_scrub_goes_up_over_the_forget_set_and_then_down_over_the_retain_set(tra
 
     for index, climbs in enumerate((True, False, True, False, False)):
         n = 2 if climbs else 30
-        for picked in torch.randperm(n, generator=generator(0, f"part {index}/epoch 0")).split(8):
+        for picked in torch.randperm(n, generator=make_generator(0, f"part {index}/epoch 0")).split(
+            8
+        ):
             if climbs:
                 loss = -apart(FORGET.images[picked])
             else:
@@ -135,7 +166,9 @@ def test_scrub_goes_up_over_the_forget_set_and_then_down_over_the_retain_set(tra
     torch.testing.assert_close(flat(after), flat(student))
 
 
-def test_scrub_leaves_its_teacher_on_the_forget_set_more_than_on_the_retain_set(trained: nn.Module) -> None:
+def test_scrub_leaves_its_teacher_on_the_forget_set_more_than_on_the_retain_set(
+    trained: nn.Module,
+) -> None:
     student = unlearned("scrub", trained, lr=0.05)
 
     def apart(images: Tensor) -> float:
@@ -155,8 +188,9 @@ def test_a_first_order_step_is_the_difference_of_two_gradients(trained: nn.Modul
 
 
 def test_a_second_order_step_solves_newton_s_equation() -> None:
-    """Logistic regression: there the Gauss-Newton matrix is the Hessian, and small enough to be solved."""
-    network = build(LINEAR, generator(0, "w")).double()
+    """Logistic regression: there the Gauss-Newton matrix is the Hessian, and small enough to be
+    solved."""
+    network = build_network(LINEAR, make_generator(0, "w")).double()
     retain, forget = (Samples(images.double(), labels) for images, labels in (RETAIN, FORGET))
     weights = {name: w.detach() for name, w in network.named_parameters()}
     names, shapes = list(weights), [w.shape for w in weights.values()]
@@ -168,40 +202,56 @@ def test_a_second_order_step_solves_newton_s_equation() -> None:
 
     start = torch.cat([w.flatten() for w in weights.values()])
     curvature = hessian(loss)(start) + 0.01 * torch.eye(len(start), dtype=torch.float64)
-    climb = cross_entropy(network(forget.images), forget.labels, reduction="sum") / len(retain.labels)
+    climb = cross_entropy(network(forget.images), forget.labels, reduction="sum") / len(
+        retain.labels
+    )
     right = torch.cat([g.flatten() for g in torch.autograd.grad(climb, list(network.parameters()))])
     plugin = registry.get("second_order")
     params = plugin.params(damping=0.01, iterations=200, tolerance=1e-10)
     after = plugin.target(UnlearningInputs(clone(network)), retain, forget, params, LocalContext())
-    torch.testing.assert_close(flat(after) - start, torch.linalg.solve(curvature, right), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        flat(after) - start, torch.linalg.solve(curvature, right), rtol=1e-6, atol=1e-9
+    )
 
 
 def test_the_fisher_information_is_that_of_the_network_s_own_answers(trained: nn.Module) -> None:
-    """One gradient at a time, and not of the labels: where those are known by heart, no gradient is left."""
+    """One gradient at a time, and not of the labels: where those are known by heart, no gradient is
+    left."""
     expected = torch.zeros_like(flat(trained))
     for i in range(len(RETAIN.labels)):
         told = log_softmax(trained(RETAIN.images[i : i + 1]), dim=1)[0]
         for one in told:
             gradient = torch.autograd.grad(one, list(trained.parameters()), retain_graph=True)
-            expected += one.detach().exp() * torch.cat([g.flatten() for g in gradient]).square() / len(RETAIN.labels)
-    found = fisher_information(clone(trained), RETAIN, LocalContext())
+            expected += (
+                one.detach().exp()
+                * torch.cat([g.flatten() for g in gradient]).square()
+                / len(RETAIN.labels)
+            )
+    found = compute_fisher_information(clone(trained), RETAIN, LocalContext())
     torch.testing.assert_close(torch.cat([f.flatten() for f in found.values()]), expected)
     others = Samples(RETAIN.images, (RETAIN.labels + 1) % 3)
-    again = fisher_information(clone(trained), others, LocalContext())
+    again = compute_fisher_information(clone(trained), others, LocalContext())
     assert all(torch.equal(again[name], f) for name, f in found.items())
 
 
-def test_fisher_noise_has_the_stated_variance_and_never_more_than_the_largest(trained: nn.Module) -> None:
+def test_fisher_noise_has_the_stated_variance_and_never_more_than_the_largest(
+    trained: nn.Module,
+) -> None:
     alpha, largest = 1e-4, 0.5
-    information = fisher_information(clone(trained), RETAIN, LocalContext())
-    source = LocalContext().generator("noise")
+    information = compute_fisher_information(clone(trained), RETAIN, LocalContext())
+    source = LocalContext().make_generator("noise")
     after = dict(unlearned("fisher", trained, alpha=alpha, largest=largest).named_parameters())
     bounded = 0
     for name, weight in trained.named_parameters():
         noise = torch.randn(weight.shape, generator=source)
-        variance, most = alpha / (information[name] + 1e-8).sqrt(), largest * weight.abs().median().item()
+        variance, most = (
+            alpha / (information[name] + 1e-8).sqrt(),
+            largest * weight.abs().median().item(),
+        )
         bounded += int((variance.sqrt() > most).sum())
-        torch.testing.assert_close(after[name] - weight, noise * variance.sqrt().clamp(max=most), atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(
+            after[name] - weight, noise * variance.sqrt().clamp(max=most), atol=1e-5, rtol=1e-3
+        )
     assert 0 < bounded < len(flat(trained))
 
 
@@ -231,28 +281,36 @@ def test_a_method_that_diverges_on_its_way_says_at_which_step(
         ("first_order", {"tau": 10}),
     ],
 )
-def test_weights_that_the_last_step_spoils_are_refused(name: str, params: dict[str, object]) -> None:
-    """All answers are finite, the one step is too long for float32, and no loss is looked at after it."""
-    network = build(LINEAR, generator(0, "w"))
+def test_weights_that_the_last_step_spoils_are_refused(
+    name: str, params: dict[str, object]
+) -> None:
+    """All answers are finite, the one step is too long for float32, and no loss is looked at after
+    it."""
+    network = build_network(LINEAR, make_generator(0, "w"))
     with torch.no_grad():
         for weight in network.parameters():
             weight.zero_()
-    bright = [Samples(torch.full_like(s.images, 1e38), torch.zeros_like(s.labels)) for s in (RETAIN, FORGET)]
+    bright = [
+        Samples(torch.full_like(s.images, 1e38), torch.zeros_like(s.labels))
+        for s in (RETAIN, FORGET)
+    ]
     plugin = registry.get(name)
-    with pytest.raises(JobFailed, match=r"after step 0 'network\.1\.weight' is not finite") as caught:
+    with pytest.raises(
+        JobFailed, match=r"after step 0 'network\.1\.weight' is not finite"
+    ) as caught:
         plugin.target(UnlearningInputs(network), *bright, plugin.params(**params), LocalContext())
     assert caught.value.kind == "invalid"
 
 
 def test_wrong_labels_are_never_the_truth_and_every_other_class(trained: nn.Module) -> None:
     many = data(300)
-    wrong = wrong_labels(trained, many, LocalContext())
+    wrong = draw_wrong_labels(trained, many, LocalContext())
     assert not bool((wrong == many.labels).any())
     assert {int(shift) for shift in (wrong - many.labels) % 3} == {1, 2}
 
 
 def test_small_forget_sets_come_round_and_round() -> None:
     few = data(5)
-    assert torch.equal(cycled(few, 0, 3).labels, few.labels[[0, 1, 2]])
-    assert torch.equal(cycled(few, 1, 3).labels, few.labels[[3, 4, 0]])
-    assert torch.equal(cycled(few, 7, 64).images, few.images)
+    assert torch.equal(take_cyclic_batch(few, 0, 3).labels, few.labels[[0, 1, 2]])
+    assert torch.equal(take_cyclic_batch(few, 1, 3).labels, few.labels[[3, 4, 0]])
+    assert torch.equal(take_cyclic_batch(few, 7, 64).images, few.images)

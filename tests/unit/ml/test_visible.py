@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import PluginImportError
 from shared.ml import attacks
-from shared.ml.attacks._visible import require_visible
+from shared.ml.attacks._role_visibility import require_visible_roles
 from shared.plugins import AttackPlugin
 from shared.roles import Role, Visibility
 
@@ -28,37 +28,46 @@ DECLARED: list[Callable[[Role], dict[str, Any]]] = [
 
 @pytest.mark.parametrize("declare", DECLARED)
 @pytest.mark.parametrize("role", Role)
-def test_an_attack_may_declare_what_an_attacker_may_see(role: Role, declare: Callable[[Role], dict[str, Any]]) -> None:
+def test_an_attack_may_declare_what_an_attacker_may_see(
+    role: Role, declare: Callable[[Role], dict[str, Any]]
+) -> None:
     plugin = attack(**declare(role))
     if role.visibility is Visibility.ATTACKER:
-        require_visible(plugin)
+        require_visible_roles(plugin)
     else:
-        with pytest.raises(PluginImportError, match=f"attack 'nosy' asks for {role}, which only"):
-            require_visible(plugin)
+        with pytest.raises(
+            PluginImportError, match=f"attack 'nosy' declares {role}, which is visible to"
+        ):
+            require_visible_roles(plugin)
 
 
 @pytest.mark.parametrize("role", Role)
 def test_one_who_knows_the_defense_may_see_that_too_and_no_more(role: Role) -> None:
     plugin = attack(needs_when={"adaptive": {"True": (role,)}})
     if role.visibility is Visibility.AUDITOR:
-        with pytest.raises(PluginImportError, match=f"{role}, which only the auditor may see"):
-            require_visible(plugin)
+        with pytest.raises(
+            PluginImportError, match=f"{role}, which is visible to the auditor only"
+        ):
+            require_visible_roles(plugin)
     else:
-        require_visible(plugin)
+        require_visible_roles(plugin)
 
 
 def test_what_an_attacker_may_see_is_this() -> None:
     """Written out again on purpose: who makes it longer means it."""
     assert {role for role in Role if role.visibility is Visibility.ATTACKER} == {
-        Role.BASE, Role.ORIGINAL, Role.UNLEARNED, Role.RELEASED, Role.PUBLIC, Role.COUNTS, Role.LABELS, Role.PROBES,
+        Role.BASE, Role.ORIGINAL, Role.UNLEARNED, Role.RELEASED, Role.PUBLIC, Role.DELETION_SIZES, Role.LABELS, Role.PROBES,
         Role.CANDIDATES, Role.POPULATION,
     }  # fmt: skip
-    assert {role for role in Role if role.visibility is Visibility.ADAPTIVE} == {Role.DEFENSE, Role.FETCHED}
+    assert {role for role in Role if role.visibility is Visibility.ADAPTIVE} == {
+        Role.DEFENSE,
+        Role.AVERAGED_RELEASES,
+    }
 
 
 def test_a_role_that_is_none_is_refused() -> None:
     with pytest.raises(PluginImportError, match="TRUTH, which is no role"):
-        require_visible(attack(uses=("TRUTH",)))
+        require_visible_roles(attack(uses=("TRUTH",)))
 
 
 def test_an_attack_that_asks_for_the_truth_is_not_registered() -> None:

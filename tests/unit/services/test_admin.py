@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from services import admin
-from shared.jobs import fleet
+from shared.jobs import worker_registry
 from shared.jobs.database import Database
-from tests.support.gateway import a_catalog
+from tests.support.gateway import make_catalog
 from tests.support.servers import RedisServer
 
 
@@ -26,37 +26,55 @@ def test_the_doctor_says_what_to_do(environment, capsys):
     assert admin.main(["doctor"]) == 1
     said = capsys.readouterr().out
     for words in (
-        "BAD  token",
+        "FAIL token",
         "set PALIMPSEST_TOKEN",
         "services.admin migrate",
-        "BAD  broker",
+        "FAIL broker",
         "ok   artifacts",
-        "BAD  workers",
+        "FAIL workers",
     ):
         assert words in said
 
 
-def test_after_migrate_and_with_all_there_is_the_doctor_is_content(environment, monkeypatch, capsys):
+def test_after_migrate_and_with_all_there_is_the_doctor_is_content(
+    environment, monkeypatch, capsys
+):
     for _ in range(2):
         assert admin.main(["migrate"]) == 0
     redis = RedisServer(environment / "redis").start()
     monkeypatch.setenv("PALIMPSEST_BROKER_URL", redis.url)
     monkeypatch.setenv("PALIMPSEST_TOKEN", "hush-hush")
     db = Database(f"sqlite:///{environment}/p.db")
-    fleet.publish(db, a_catalog())
+    worker_registry.publish_catalog(db, make_catalog())
     assert admin.main(["doctor"]) == 1
     assert "none is live" in capsys.readouterr().out
-    fleet.register(db, "w", host="h", pid=1, stages=("sleep",), device="cpu", threads=1, versions={}, catalog="c")
+    worker_registry.register_worker(
+        db,
+        "w",
+        host="h",
+        pid=1,
+        stages=("sleep",),
+        device="cpu",
+        threads=1,
+        versions={},
+        catalog="c",
+    )
     assert admin.main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert "BAD" not in said
+    assert "FAIL" not in said
     assert "hush" not in said
     db.close()
     redis.kill()
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "mysql://x", "sqlite:////proc/none/p.db", "postgresql+psycopg://u:hush@127.0.0.1:1/x"]
+    "url",
+    [
+        "nonsense",
+        "mysql://x",
+        "sqlite:////proc/none/p.db",
+        "postgresql+psycopg://u:hush@127.0.0.1:1/x",
+    ],
 )
 def test_migrate_tells_in_one_line_why_not(environment, monkeypatch, capsys, url):
     monkeypatch.setenv("PALIMPSEST_DATABASE_URL", url)
@@ -68,9 +86,9 @@ def test_migrate_tells_in_one_line_why_not(environment, monkeypatch, capsys, url
 
 
 def test_settings_that_are_wrong(environment, monkeypatch, capsys):
-    monkeypatch.setenv("PALIMPSEST_LEASE", "-1")
+    monkeypatch.setenv("PALIMPSEST_LEASE_S", "-1")
     assert admin.main(["doctor"]) == 2
-    assert "PALIMPSEST_LEASE: " in capsys.readouterr().err
+    assert "PALIMPSEST_LEASE_S: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"]])

@@ -11,140 +11,169 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import update
 
-from services.reconciler import look, missing_bells
+from services.reconciler import count_missing_wakeups, reconcile_once
 from shared.config import Settings
 from shared.errors import TransientError
-from shared.jobs import fleet
+from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
-from shared.jobs.queue import MemoryBell
-from shared.jobs.reconcile import Watch, expire_leases
+from shared.jobs.queue import InMemoryWakeup
+from shared.jobs.reconcile import ExpiryGuard, expire_leases
 from shared.jobs.tables import jobs
-from tests.support.jobs import STAGE, Store, planned
-from tests.support.waiting import PATIENCE
+from tests.support.job_store import STAGE, JobStore, make_planned_job
+from tests.support.waiting import TIMEOUT_S
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
+def store() -> Iterator[JobStore]:
     db = Database("sqlite://")
     migrate(db)
-    yield Store(db)
+    yield JobStore(db)
     db.close()
 
 
 @pytest.mark.parametrize(
-    ("claimable", "lying", "ring"), [(0, 0, 0), (1, 0, 1), (2, 0, 2), (6, 6, 0), (4, 1, 3), (2, 9, 0)]
+    ("claimable", "lying", "ring"),
+    [(0, 0, 0), (1, 0, 1), (2, 0, 2), (6, 6, 0), (4, 1, 3), (2, 9, 0)],
 )
 def test_a_bell_lies_for_each_job_that_is_counted(claimable: int, lying: int, ring: int) -> None:
-    found = missing_bells({"attack": claimable}, lambda _stage: lying)
+    found = count_missing_wakeups({"attack": claimable}, lambda _stage: lying)
     assert found == ({"attack": ring} if ring else {})
 
 
-def test_of_many_jobs_two_are_rung_for_each_live_worker_that_stays(store: Store) -> None:
-    bell = MemoryBell()
+def test_of_many_jobs_two_are_rung_for_each_live_worker_that_stays(store: JobStore) -> None:
+    bell = InMemoryWakeup()
     for n in range(9):
-        store.post(planned(f"{n}"))
-    look(store.db, bell, lambda _stage: 0, Settings(), Watch(45, 5))
-    assert bell.rung == []
+        store.post(make_planned_job(f"{n}"))
+    reconcile_once(store.db, bell, lambda _stage: 0, Settings(), ExpiryGuard(45, 5))
+    assert bell.notified_stages == []
     for worker in ("w1", "w2", "leaving"):
-        fleet.register(
-            store.db, worker, host="h", pid=1, stages=(STAGE,), device="cpu", threads=1, versions={}, catalog="c"
+        worker_registry.register_worker(
+            store.db,
+            worker,
+            host="h",
+            pid=1,
+            stages=(STAGE,),
+            device="cpu",
+            threads=1,
+            versions={},
+            catalog="c",
         )
-    fleet.drain(store.db, "leaving")
-    look(store.db, bell, lambda _stage: 1, Settings(), Watch(45, 5))
-    assert bell.rung == [STAGE] * 3
+    worker_registry.request_drain(store.db, "leaving")
+    reconcile_once(store.db, bell, lambda _stage: 1, Settings(), ExpiryGuard(45, 5))
+    assert bell.notified_stages == [STAGE] * 3
 
 
-def test_a_round_over_an_empty_store_rings_nothing(store: Store) -> None:
-    bell = MemoryBell()
-    fleet.register(store.db, "w", host="h", pid=1, stages=(STAGE,), device="cpu", threads=1, versions={}, catalog="c")
-    look(store.db, bell, lambda _stage: 0, Settings(), Watch(45, 5))
-    assert bell.rung == []
+def test_a_round_over_an_empty_store_rings_nothing(store: JobStore) -> None:
+    bell = InMemoryWakeup()
+    worker_registry.register_worker(
+        store.db,
+        "w",
+        host="h",
+        pid=1,
+        stages=(STAGE,),
+        device="cpu",
+        threads=1,
+        versions={},
+        catalog="c",
+    )
+    reconcile_once(store.db, bell, lambda _stage: 0, Settings(), ExpiryGuard(45, 5))
+    assert bell.notified_stages == []
 
 
 def test_a_lease_is_believed_after_one_lease_of_regular_looks() -> None:
-    watch = Watch(lease=45, interval=5)
+    watch = ExpiryGuard(lease_s=45, interval_s=5)
     assert [watch.may_expire(1000 + t) for t in range(0, 60, 5)] == [False] * 9 + [True] * 3
 
 
-@pytest.mark.parametrize("woken", [1000 + 60 + 55, 1000 - 3600, 1000 + 3600], ids=["slept", "set back", "set on"])
+@pytest.mark.parametrize(
+    "woken", [1000 + 60 + 55, 1000 - 3600, 1000 + 3600], ids=["slept", "set back", "set on"]
+)
 def test_after_a_gap_between_looks_it_waits_one_lease_again(woken: float) -> None:
     """The machine slept, the store was away, or its clock was set: nobody could renew."""
-    watch = Watch(lease=45, interval=5)
+    watch = ExpiryGuard(lease_s=45, interval_s=5)
     assert [watch.may_expire(1000 + t) for t in range(0, 65, 5)][-1]
     assert [watch.may_expire(woken + t) for t in (0, 5, 10, 15, 20, 25, 30, 35, 40)] == [False] * 9
     assert watch.may_expire(woken + 45)
 
 
 def test_a_look_that_is_a_little_late_is_no_gap() -> None:
-    watch = Watch(lease=45, interval=5)
+    watch = ExpiryGuard(lease_s=45, interval_s=5)
     assert [watch.may_expire(t) for t in (0, 20, 40, 60)] == [False, False, False, True]
 
 
-@pytest.mark.parametrize(("times", "set_back"), [((1000, 1005, 4600), False), ((1000, 1005, -2595), True)])
+@pytest.mark.parametrize(
+    ("times", "set_back"), [((1000, 1005, 4600), False), ((1000, 1005, -2595), True)]
+)
 def test_it_sees_that_the_clock_was_set_back(times: tuple[float, ...], set_back: bool) -> None:
-    watch = Watch(lease=45, interval=5)
-    assert watch.set_back  # nobody knows what was before
-    watch.set_back = False
+    watch = ExpiryGuard(lease_s=45, interval_s=5)
+    assert watch.clock_set_back  # nobody knows what was before
+    watch.clock_set_back = False
     for now in times:
         watch.may_expire(now)
-    assert watch.set_back is set_back
+    assert watch.clock_set_back is set_back
 
 
 def test_after_the_clock_was_set_back_ages_are_bounded_until_there_is_none(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [3, 2, 0, 0]  # at the start, as nobody knows what was before, in three looks; then once
     monkeypatch.setattr("shared.jobs.reconcile.bound_ages", lambda _db: left.pop(0))
-    watch = Watch(45, 5)
+    watch = ExpiryGuard(45, 5)
     for _ in range(5):
-        look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
+        reconcile_once(store.db, InMemoryWakeup(), lambda _stage: 0, Settings(), watch)
     assert left == [0]
     watch.may_expire(time.time() + 3600)
     for _ in range(2):
-        look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
+        reconcile_once(store.db, InMemoryWakeup(), lambda _stage: 0, Settings(), watch)
     assert left == []
 
 
-def test_a_store_that_took_no_write_is_looked_at_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have been away between two looks that are close, and may come back with another clock."""
-    watch = Watch(lease=45, interval=5)
+def test_a_store_that_took_no_write_is_looked_at_anew(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been away between two looks that are close, and may come back with another
+    clock."""
+    watch = ExpiryGuard(lease_s=45, interval_s=5)
     assert [watch.may_expire(1000 + t) for t in range(0, 65, 5)][-1]
-    watch.set_back = False
+    watch.clock_set_back = False
 
     def refuse(_work: object) -> NoReturn:
         raise TransientError("the job store takes nothing now")
 
-    monkeypatch.setattr(store.db, "retrying", refuse)
+    monkeypatch.setattr(store.db, "run_transaction", refuse)
     with pytest.raises(TransientError):
         expire_leases(store.db, watch, 3)
-    assert watch.set_back
+    assert watch.clock_set_back
     assert [watch.may_expire(1065 + t) for t in range(0, 50, 5)] == [False] * 9 + [True]
 
 
 def test_a_store_that_took_no_writes_charges_nobody(tmp_path: Path) -> None:
-    """SQLite can be read while another process holds its write lock; only the holders of leases are kept waiting."""
+    """SQLite can be read while another process holds its write lock; only the holders of leases are
+    kept waiting."""
     db = Database(f"sqlite:///{tmp_path}/jobs.db")
     migrate(db)
-    store = Store(db)
-    job = store.post(planned("a"))
-    store.take()
-    watch, now = Watch(lease=0.4, interval=0.1), time.time()
+    store = JobStore(db)
+    job = store.post(make_planned_job("a"))
+    store.claim_one()
+    watch, now = ExpiryGuard(lease_s=0.4, interval_s=0.1), time.time()
     assert [watch.may_expire(now - left / 10) for left in range(6, -1, -1)][-1]
     other = Database(f"sqlite:///{tmp_path}/jobs.db")
     with ThreadPoolExecutor(1) as pool:
         with other.write() as connection:
             connection.execute(update(jobs).where(jobs.c.id == job).values(lease_until=1.0))
-            looking = pool.submit(look, db, MemoryBell(), lambda _stage: 0, Settings(), watch)
+            looking = pool.submit(
+                reconcile_once, db, InMemoryWakeup(), lambda _stage: 0, Settings(), watch
+            )
             time.sleep(1)  # at least: longer than what is no gap
-        looking.result(PATIENCE)
-    assert (store.job(job).state, store.job(job).lost_count) == ("running", 0)
+        looking.result(TIMEOUT_S)
+    assert (store.get_job(job).state, store.get_job(job).lost_count) == ("running", 0)
 
 
-def test_a_sleeping_machine_is_not_charged(store: Store) -> None:
-    job = store.post(planned("a"))
-    store.take()
-    watch = Watch(lease=45, interval=5)
-    store.lapse(job)  # it slept through its lease, as the reconciler did
-    look(store.db, MemoryBell(), lambda _stage: 0, Settings(), watch)
-    assert (store.job(job).state, store.job(job).lost_count) == ("running", 0)
+def test_a_sleeping_machine_is_not_charged(store: JobStore) -> None:
+    job = store.post(make_planned_job("a"))
+    store.claim_one()
+    watch = ExpiryGuard(lease_s=45, interval_s=5)
+    store.end_lease(job)  # it slept through its lease, as the reconciler did
+    reconcile_once(store.db, InMemoryWakeup(), lambda _stage: 0, Settings(), watch)
+    assert (store.get_job(job).state, store.get_job(job).lost_count) == ("running", 0)

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, ValidationError
 
-from shared.catalog import Catalog, CheckedJob, Entry
-from shared.choices import data_file
+from shared.catalog import Catalog, CatalogEntry, CheckedJob
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest, PluginImportError
+from shared.plugin_ref import data_file_field
 from shared.plugins import DatasetPlugin, Params, UnlearningPlugin
 from shared.wiring import Scope, Wiring
-from tests.support.plugins import PLUGINS, catalog
+from tests.support.plugins import PLUGINS, make_catalog
 from tests.support.wirings import WIRINGS
 
-CATALOG = catalog()
+CATALOG = make_catalog()
 BOTH = ["ORIGINAL", "UNLEARNED"]
 TRAINED = ["ORIGINAL", "TRAINING_SET"]
 
@@ -33,7 +33,7 @@ def test_the_digest_follows_the_content_and_not_the_order() -> None:
     entries = list(CATALOG)
     assert Catalog(reversed(entries)).digest == CATALOG.digest
     assert Catalog(entries[1:]).digest != CATALOG.digest
-    assert catalog({"attack:matching": "new code"}).digest != CATALOG.digest
+    assert make_catalog({"attack:matching": "new code"}).digest != CATALOG.digest
 
 
 def test_a_field_that_a_newer_worker_publishes_is_no_error() -> None:
@@ -56,8 +56,8 @@ def test_defaults_are_filled_in_all_the_way_down() -> None:
 
 
 class Reading(Params):
-    path: Annotated[str | None, data_file()] = None
-    more: list[Annotated[str, data_file()]] = Field([])
+    path: Annotated[str | None, data_file_field()] = None
+    more: list[Annotated[str, data_file_field()]] = Field([])
     name: str = "no.npz"
 
 
@@ -71,8 +71,12 @@ def reading() -> Catalog:
     return Catalog(
         [
             *CATALOG,
-            Entry.of(DatasetPlugin(name="own", target=target, params=Reading, data_files=fixed)),
-            Entry.of(UnlearningPlugin(name="weighted", target=target, params=Reading, exact=False)),
+            CatalogEntry.from_plugin(
+                DatasetPlugin(name="own", target=target, params=Reading, data_files=fixed)
+            ),
+            CatalogEntry.from_plugin(
+                UnlearningPlugin(name="weighted", target=target, params=Reading, exact=False)
+            ),
         ]
     )
 
@@ -87,7 +91,9 @@ def reading() -> Catalog:
         ({"path": "a", "more": ["b", "a"]}, [("a", False), ("b", False)]),
     ],
 )
-def test_the_files_that_a_job_reads_are_named(params: dict[str, Any], files: list[tuple[str, bool]]) -> None:
+def test_the_files_that_a_job_reads_are_named(
+    params: dict[str, Any], files: list[tuple[str, bool]]
+) -> None:
     """Those of plugins within its parameters too; those that are looked for where it names none."""
     checked = reading().describe("pretrain", None, {"dataset": {"name": "own", "params": params}})
     assert [(file.path, file.optional) for file in checked.data_files] == files
@@ -105,7 +111,7 @@ def test_the_files_of_a_method_are_named_too() -> None:
 def test_the_plugins_params_accept_what_the_catalog_filled_in() -> None:
     """Gateway and worker must not disagree on what is valid."""
     for plugin in PLUGINS:
-        entry = Entry.of(plugin)
+        entry = CatalogEntry.from_plugin(plugin)
         if plugin.kind != "stage" or plugin.methods or entry.params_schema.get("required"):
             continue
         checked = CATALOG.check(plugin.name, None, {}, plugin.needs)
@@ -151,7 +157,9 @@ def test_two_ways_to_say_the_same_come_to_the_same(one: Any, other: Any) -> None
 
 
 def test_numbers_in_lists_are_written_one_way_too() -> None:
-    checked = CATALOG.check("pretrain", None, {"model": {"name": "mlp", "params": {"widths": [1, 2.0]}}}, [])
+    checked = CATALOG.check(
+        "pretrain", None, {"model": {"name": "mlp", "params": {"widths": [1, 2.0]}}}, []
+    )
     assert json.dumps(checked.params["model"]["params"]["widths"]) == "[1.0, 2.0]"
 
 
@@ -208,15 +216,27 @@ def test_needs_may_depend_on_parameters() -> None:
     assert CATALOG.check("attack", "matching", {}, BOTH).needs == ("ORIGINAL", "UNLEARNED")
     checked = CATALOG.check("attack", "matching", {"labels": "given"}, [*BOTH, "LABELS"])
     assert checked.needs == ("ORIGINAL", "UNLEARNED", "LABELS")
-    assert CATALOG.check("attack", "matching", {}, [*BOTH, "BASE"]).uses == ("BASE", "COUNTS")
+    assert CATALOG.check("attack", "matching", {}, [*BOTH, "BASE"]).uses == (
+        "BASE",
+        "DELETION_SIZES",
+    )
 
 
 def test_a_role_that_may_come_many_times_is_numbered() -> None:
     job = CATALOG.check("report", None, {}, ["EVALUATION_1", "EVALUATION_12", "PICTURES_3"])
-    assert (job.many, job.tolerant) == (("EVALUATION", "PICTURES", "METRICS"), True)
-    assert not CATALOG.check("train", None, {}, ["BASE"]).tolerant
-    for wrong in ("EVALUATION", "EVALUATION_", "EVALUATION_0", "EVALUATION_x", "EVALUATION_1_", "BASE_1"):
-        with pytest.raises(InvalidRequest, match="it takes SELF_TEST, EVALUATION_1, EVALUATION_2, ") as refused:
+    assert (job.many, job.run_when) == (("EVALUATION", "PICTURES", "METRICS"), "all_finished")
+    assert CATALOG.check("train", None, {}, ["BASE"]).run_when == "all_succeeded"
+    for wrong in (
+        "EVALUATION",
+        "EVALUATION_",
+        "EVALUATION_0",
+        "EVALUATION_x",
+        "EVALUATION_1_",
+        "BASE_1",
+    ):
+        with pytest.raises(
+            InvalidRequest, match="it takes SELF_TEST, EVALUATION_1, EVALUATION_2, "
+        ) as refused:
             CATALOG.check("report", None, {}, [wrong])
         assert refused.value.field == f"inputs.{wrong}"
 
@@ -230,13 +250,17 @@ def test_the_code_digest_covers_every_plugin_of_a_kind_that_the_stage_runs() -> 
     def evaluated(by: Catalog) -> CheckedJob:
         return by.describe("evaluate", None, {})
 
-    assert evaluated(catalog({"metric:psnr": "changed"})).code != evaluated(CATALOG).code
+    assert evaluated(make_catalog({"metric:psnr": "changed"})).code != evaluated(CATALOG).code
     assert evaluated(CATALOG).plugins == ("stage:evaluate",)
 
 
 def test_the_code_digest_covers_every_plugin_that_the_job_uses_and_no_other() -> None:
     def code(changed: str) -> str:
-        return catalog({changed: "changed"}).check("train", None, {"dataset": "noisy"}, ["BASE"]).code
+        return (
+            make_catalog({changed: "changed"})
+            .check("train", None, {"dataset": "noisy"}, ["BASE"])
+            .code
+        )
 
     same = CATALOG.check("train", None, {"dataset": "noisy"}, ["BASE"]).code
     assert code("stage:train") != same
@@ -254,8 +278,9 @@ def test_checking_changes_nothing_that_was_given() -> None:
 
 
 def test_a_catalog_of_newer_workers_is_read_as_far_as_it_is_known() -> None:
-    """Their stages may say more of how audits run them; who declares a wiring here is told what there is none of."""
-    published = [entry for entry in catalog().to_json() if entry["name"] == "evaluate"]
+    """Their stages may say more of how audits run them; who declares a wiring here is told what
+    there is none of."""
+    published = [entry for entry in make_catalog().to_json() if entry["name"] == "evaluate"]
     published[0]["wiring"]["only_on_tuesdays"] = True
     (entry,) = Catalog.from_json(json.loads(json.dumps(published, default=list)))
     assert entry.wiring == WIRINGS["evaluate"]

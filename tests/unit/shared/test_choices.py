@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import Field, ValidationError
 
-from shared.choices import Choice, chosen, validated
 from shared.errors import InvalidRequest
+from shared.plugin_ref import PluginRef, resolve_plugin, validate_model
 from shared.plugins import Params
 from shared.registry import Registry
 from tests.support.plugins import Pretrain, ThingPlugin
@@ -28,16 +28,17 @@ def registry() -> Registry[ThingPlugin]:
 
 
 def test_a_plain_name_is_a_choice_without_parameters() -> None:
-    assert Choice.model_validate("one") == Choice(name="one", params={})
-    assert Pretrain.model_validate({"dataset": "noisy"}).dataset == Choice(name="noisy")
+    assert PluginRef.model_validate("one") == PluginRef(name="one", params={})
+    assert Pretrain.model_validate({"dataset": "noisy"}).dataset == PluginRef(name="noisy")
 
 
 @pytest.mark.parametrize(
-    "wrong", [3, None, ["one"], {"params": {}}, {"name": "one", "more": 1}, {"name": "one", "params": 1}]
+    "wrong",
+    [3, None, ["one"], {"params": {}}, {"name": "one", "more": 1}, {"name": "one", "params": 1}],
 )
 def test_anything_else_is_refused(wrong: object) -> None:
     with pytest.raises(ValidationError):
-        Choice.model_validate(wrong)
+        PluginRef.model_validate(wrong)
 
 
 def test_the_schema_says_which_kind_of_plugin() -> None:
@@ -48,27 +49,33 @@ def test_the_schema_says_which_kind_of_plugin() -> None:
 
 
 def test_the_chosen_plugin_comes_with_validated_parameters() -> None:
-    plugin, params = chosen(registry(), Choice(name="one", params={"size": 5}))
+    plugin, params = resolve_plugin(registry(), PluginRef(name="one", params={"size": 5}))
     assert (plugin.name, params) == ("one", Size(size=5))
-    assert chosen(registry(), Choice(name="one"))[1] == Size(size=3)
+    assert resolve_plugin(registry(), PluginRef(name="one"))[1] == Size(size=3)
 
 
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        (Choice(name="two"), "unknown thing 'two'; known: one"),
-        (Choice(name="one", params={"size": 0}), "thing one.size: Input should be greater than or equal to 1"),
-        (Choice(name="one", params={"sise": 1}), "thing one.sise: Extra inputs are not permitted"),
+        (PluginRef(name="two"), "unknown thing 'two'; known: one"),
+        (
+            PluginRef(name="one", params={"size": 0}),
+            "thing one.size: Input should be greater than or equal to 1",
+        ),
+        (
+            PluginRef(name="one", params={"sise": 1}),
+            "thing one.sise: Extra inputs are not permitted",
+        ),
     ],
 )
-def test_a_wrong_choice_is_refused_by_name(choice: Choice, said: str) -> None:
+def test_a_wrong_choice_is_refused_by_name(choice: PluginRef, said: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        chosen(registry(), choice)
+        resolve_plugin(registry(), choice)
     assert str(refused.value) == said
 
 
 def test_an_error_names_the_first_thing_that_is_wrong_and_the_field_it_stood_in() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        validated(Size, "no object", "the size", "params")
+        validate_model(Size, "no object", "the size", "params")
     assert refused.value.field == "params"
     assert refused.value.message.startswith("the size: ")

@@ -40,8 +40,13 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in f"{Settings()!r} {Settings()} {Settings().model_dump()}"
 
 
-@pytest.mark.parametrize(("name", "value"), [("LEASE", "0"), ("MAX_LOST", "0"), ("THREADS", "0"), ("RENEW_EVERY", "x")])
-def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("LEASE_S", "0"), ("MAX_LOST_ATTEMPTS", "0"), ("THREADS", "0"), ("LEASE_RENEW_S", "x")],
+)
+def test_a_value_out_of_bounds_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(f"PALIMPSEST_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
@@ -49,7 +54,7 @@ def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, name:
 
 def test_a_lease_is_renewed_several_times_before_it_runs_out() -> None:
     settings = Settings()
-    assert settings.lease >= 5 * settings.renew_every
+    assert settings.lease_s >= 5 * settings.lease_renew_s
 
 
 def test_every_setting_is_described() -> None:

@@ -15,10 +15,18 @@ from typing import Any
 import pytest
 
 from shared import data_files
-from shared.artifacts import digest
-from shared.data_files import ABSENT, DataFile, DataRoot, PlannedFiles, first_inside, identify_nothing, inside
+from shared.artifacts import compute_sha256
+from shared.data_files import (
+    ABSENT,
+    DataFile,
+    DataRoot,
+    PlannedFiles,
+    find_data_path,
+    reject_data_files,
+    resolve_data_path,
+)
 from shared.errors import InvalidRequest
-from tests.support.waiting import PATIENCE, wait_for
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 FIELD = "params.path"
 
@@ -40,8 +48,8 @@ def write(root: DataRoot, path: str, body: bytes) -> Path:
 
 def test_a_file_is_its_bytes(root: DataRoot) -> None:
     write(root, "mine.npz", b"one")
-    assert root.identify("mine.npz", FIELD) == digest(b"one")
-    assert root.identify("nowhere.npz", FIELD) is None
+    assert root.compute_digest("mine.npz", FIELD) == compute_sha256(b"one")
+    assert root.compute_digest("nowhere.npz", FIELD) is None
 
 
 def test_a_folder_is_its_names_and_bytes(root: DataRoot) -> None:
@@ -55,21 +63,21 @@ def test_a_folder_is_its_names_and_bytes(root: DataRoot) -> None:
     ]
     write(root, "faces/a/1.png", b"one")
     write(root, "faces/b/1.png", b"two")
-    seen = [root.identify("faces", FIELD)]
+    seen = [root.compute_digest("faces", FIELD)]
     for change in changes:
         change()
-        seen.append(root.identify("faces", FIELD))
+        seen.append(root.compute_digest("faces", FIELD))
     assert len(set(seen)) == len(changes) + 1
     write(root, "faces/.thumbnails", b"no data")
-    assert root.identify("faces", FIELD) == seen[-1]
+    assert root.compute_digest("faces", FIELD) == seen[-1]
 
 
 def test_names_and_bytes_are_told_apart(root: DataRoot) -> None:
     """What stands in a name cannot pass for another file."""
-    write(root, "one/a" + digest(b"x") + "folder 1 b", b"x")
+    write(root, "one/a" + compute_sha256(b"x") + "folder 1 b", b"x")
     write(root, "two/a", b"x")
     (root.folder / "two/b").mkdir()
-    assert root.identify("one", FIELD) != root.identify("two", FIELD)
+    assert root.compute_digest("one", FIELD) != root.compute_digest("two", FIELD)
 
 
 def test_an_equal_folder_elsewhere_is_the_same(root: DataRoot) -> None:
@@ -77,43 +85,45 @@ def test_an_equal_folder_elsewhere_is_the_same(root: DataRoot) -> None:
         write(root, f"here/{name}", name.encode())
     for name in ("a/1", "a/2", "b/1"):
         write(root, f"there/{name}", name.encode())
-    assert root.identify("here", FIELD) == root.identify("there", FIELD)
+    assert root.compute_digest("here", FIELD) == root.compute_digest("there", FIELD)
 
 
 def test_an_unchanged_file_is_read_once(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(root, "faces/large.npz", b"one")
     now = time.time_ns()
     monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
-    first = [root.identify(path, FIELD) for path in ("faces/large.npz", "faces")]
+    first = [root.compute_digest(path, FIELD) for path in ("faces/large.npz", "faces")]
 
     def unread(*_: object, **__: object) -> None:
         raise AssertionError("it was read again")
 
     with monkeypatch.context() as patch:
         patch.setattr(data_files.hashlib, "sha256", unread)
-        assert root.identify("faces/large.npz", FIELD) == first[0]
-    assert root.identify("faces", FIELD) == first[1]
+        assert root.compute_digest("faces/large.npz", FIELD) == first[0]
+    assert root.compute_digest("faces", FIELD) == first[1]
     before = file.stat()
     file.write_bytes(b"two")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as long as before, and as old
-    assert root.identify("faces/large.npz", FIELD) == digest(b"two")
-    assert root.identify("faces", FIELD) != first[1]
+    assert root.compute_digest("faces/large.npz", FIELD) == compute_sha256(b"two")
+    assert root.compute_digest("faces", FIELD) != first[1]
 
 
 def test_a_file_that_was_written_just_now_is_read_again(root: DataRoot) -> None:
     """The clock of a file system is coarse: two writes may bear one time."""
     for n in range(50):
         write(root, "mine.npz", b"%3d" % n)
-        assert root.identify("mine.npz", FIELD) == digest(b"%3d" % n)
+        assert root.compute_digest("mine.npz", FIELD) == compute_sha256(b"%3d" % n)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../secret", "a/../../secret", "out", "faces/../../secret"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../secret", "a/../../secret", "out", "faces/../../secret"]
+)
 def test_no_path_leads_out_of_the_root(root: DataRoot, path: str) -> None:
     write(root, "faces/1.png", b"one")
     (root.folder.parent / "secret").write_bytes(b"secret")
     (root.folder / "out").symlink_to(root.folder.parent / "secret")
     with pytest.raises(InvalidRequest, match="stay inside"):
-        root.identify(path, FIELD)
+        root.compute_digest(path, FIELD)
 
 
 def test_a_link_in_a_folder_is_what_it_leads_to_and_never_leads_out(root: DataRoot) -> None:
@@ -121,21 +131,21 @@ def test_a_link_in_a_folder_is_what_it_leads_to_and_never_leads_out(root: DataRo
     write(root, "faces/0.png", b"zero")
     link = root.folder / "faces/1.png"
     link.symlink_to(root.folder / "store/1.png")
-    before = root.identify("faces", FIELD)
+    before = root.compute_digest("faces", FIELD)
     write(root, "store/1.png", b"two")
-    assert root.identify("faces", FIELD) != before
+    assert root.compute_digest("faces", FIELD) != before
     link.unlink()
     (root.folder.parent / "secret").write_bytes(b"secret")
     link.symlink_to(root.folder.parent / "secret")
     with pytest.raises(InvalidRequest, match=r"'faces/1.png' leads out of its folder"):
-        root.identify("faces", FIELD)
+        root.compute_digest("faces", FIELD)
 
 
 def test_a_link_to_a_folder_is_refused(root: DataRoot) -> None:
     write(root, "faces/1.png", b"one")
     (root.folder / "faces/again").symlink_to(root.folder / "faces")
     with pytest.raises(InvalidRequest, match="'faces/again' is not a regular file"):
-        root.identify("faces", FIELD)
+        root.compute_digest("faces", FIELD)
 
 
 @pytest.mark.parametrize("place", ["pipe", "faces/pipe"])
@@ -143,7 +153,7 @@ def test_nothing_waits_for_the_writer_of_a_pipe(root: DataRoot, place: str) -> N
     (root.folder / "faces").mkdir()
     os.mkfifo(root.folder / place)
     with pytest.raises(InvalidRequest, match="not a regular file"):
-        root.identify(place.partition("/")[0], FIELD)
+        root.compute_digest(place.partition("/")[0], FIELD)
 
 
 def test_a_socket_is_refused(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +161,7 @@ def test_a_socket_is_refused(root: DataRoot, monkeypatch: pytest.MonkeyPatch) ->
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
         with pytest.raises(InvalidRequest, match="cannot be opened"):
-            root.identify("socket", FIELD)
+            root.compute_digest("socket", FIELD)
 
 
 def test_what_holds_too_much_is_refused(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,45 +169,51 @@ def test_what_holds_too_much_is_refused(root: DataRoot, monkeypatch: pytest.Monk
         write(root, f"faces/{n}", b"0" * 1000)
     limits = (
         ("MAX_ENTRIES", 3, "'faces' holds more than 3 files"),
-        ("MAX_HASHED", 3999, "'faces' is above 3,999 bytes"),
+        ("MAX_HASHED_BYTES", 3999, "'faces' is above 3,999 bytes"),
     )
     for name, most, said in limits:
         with monkeypatch.context() as patch:
             patch.setattr(data_files, name, most)
             with pytest.raises(InvalidRequest, match=said):
-                root.identify("faces", FIELD)
-    assert root.identify("faces", FIELD)
+                root.compute_digest("faces", FIELD)
+    assert root.compute_digest("faces", FIELD)
     write(root, "deep/" + "d/" * 40 + "x", b"")
     with pytest.raises(InvalidRequest, match="'deep' holds folders in folders more than 32 deep"):
-        root.identify("deep", FIELD)
+        root.compute_digest("deep", FIELD)
 
 
 @pytest.mark.parametrize("most", [3999, 1500])
-def test_what_is_known_already_counts_too(root: DataRoot, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_what_is_known_already_counts_too(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
     for n in range(4):
         write(root, f"faces/{n}", b"%d" % n * 1000)
     now = time.time_ns()
     monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
-    assert root.identify("faces", FIELD)
-    monkeypatch.setattr(data_files, "MAX_HASHED", most)
+    assert root.compute_digest("faces", FIELD)
+    monkeypatch.setattr(data_files, "MAX_HASHED_BYTES", most)
     with pytest.raises(InvalidRequest, match=f"'faces' is above {most:,} bytes"):
-        root.identify("faces", FIELD)
+        root.compute_digest("faces", FIELD)
 
 
-def test_a_link_is_as_large_as_what_it_leads_to(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_is_as_large_as_what_it_leads_to(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write(root, "store/1.png", b"0" * 1000)
     (root.folder / "faces").mkdir()
     for n in range(4):
         (root.folder / f"faces/{n}").symlink_to(file)
-    monkeypatch.setattr(data_files, "MAX_HASHED", 3999)
+    monkeypatch.setattr(data_files, "MAX_HASHED_BYTES", 3999)
     with pytest.raises(InvalidRequest, match="'faces' is above 3,999 bytes"):
-        root.identify("faces", FIELD)
-    monkeypatch.setattr(data_files, "MAX_HASHED", 4000)
-    assert root.identify("faces", FIELD)
+        root.compute_digest("faces", FIELD)
+    monkeypatch.setattr(data_files, "MAX_HASHED_BYTES", 4000)
+    assert root.compute_digest("faces", FIELD)
 
 
 @contextmanager
-def listing(monkeypatch: pytest.MonkeyPatch, after: Callable[[os.DirEntry[str]], object]) -> Iterator[None]:
+def listing(
+    monkeypatch: pytest.MonkeyPatch, after: Callable[[os.DirEntry[str]], object]
+) -> Iterator[None]:
     """In here `after` is told of every entry of a folder that was listed."""
     scandir = os.scandir
 
@@ -228,7 +244,7 @@ def test_a_folder_is_listed_no_further_than_it_may_be_long(
         listing(monkeypatch, lambda entry: listed.append(entry.name)),
         pytest.raises(InvalidRequest, match="more than 3"),
     ):
-        root.identify("faces", FIELD)
+        root.compute_digest("faces", FIELD)
     assert len(listed) == 4
 
 
@@ -242,8 +258,11 @@ def test_what_disappears_while_it_is_read_is_said_by_its_name(
         if entry.name == file.name:
             file.unlink()
 
-    with listing(monkeypatch, remove), pytest.raises(InvalidRequest, match=r"'faces(/a/1\.png)?' cannot be ") as caught:
-        root.identify("faces", FIELD)
+    with (
+        listing(monkeypatch, remove),
+        pytest.raises(InvalidRequest, match=r"'faces(/a/1\.png)?' cannot be ") as caught,
+    ):
+        root.compute_digest("faces", FIELD)
     assert caught.value.field == FIELD
     assert str(root.folder) not in str(caught.value)
 
@@ -268,7 +287,9 @@ class Read:
         return self.file.read(size)
 
 
-def test_a_file_that_grows_is_not_read_without_end(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_grows_is_not_read_without_end(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write(root, "mine.npz", b"one")
     opened, reads = data_files.open_file, 0
 
@@ -279,30 +300,44 @@ def test_a_file_that_grows_is_not_read_without_end(root: DataRoot, monkeypatch: 
         with file.open("ab") as more:
             more.write(b"and more")
 
-    monkeypatch.setattr(data_files, "open_file", lambda *given, **options: Read(opened(*given, **options), grow))
+    monkeypatch.setattr(
+        data_files, "open_file", lambda *given, **options: Read(opened(*given, **options), grow)
+    )
     with pytest.raises(InvalidRequest, match=r"'mine\.npz' is being written"):
-        root.identify("mine.npz", FIELD)
+        root.compute_digest("mine.npz", FIELD)
 
 
-def test_a_file_that_several_ask_for_at_a_time_is_read_once(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_several_ask_for_at_a_time_is_read_once(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(root, "mine.npz", b"one")
     now, opened, many = time.time_ns(), data_files.open_file, 4
     reads: list[str] = []
 
     def wait_for_all() -> None:
         reads.append("one")
-        wait_for(lambda: [count for _, count in data_files._readers.values()] == [many], PATIENCE, "all ask for it")
+        wait_for(
+            lambda: [count for _, count in data_files._readers.values()] == [many],
+            TIMEOUT_S,
+            "all ask for it",
+        )
 
     monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
     with monkeypatch.context() as patch, ThreadPoolExecutor(many) as pool:
-        patch.setattr(data_files, "open_file", lambda *given, **options: Read(opened(*given, **options), wait_for_all))
-        digests = list(pool.map(lambda _: root.identify("mine.npz", FIELD), range(many)))
-    assert digests == [digest(b"one")] * many
+        patch.setattr(
+            data_files,
+            "open_file",
+            lambda *given, **options: Read(opened(*given, **options), wait_for_all),
+        )
+        digests = list(pool.map(lambda _: root.compute_digest("mine.npz", FIELD), range(many)))
+    assert digests == [compute_sha256(b"one")] * many
     assert len(reads) == 2  # its bytes, and that there are no more
     assert data_files._readers == {}
 
 
-def test_what_is_known_may_be_forgotten_at_any_moment(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_known_may_be_forgotten_at_any_moment(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another thread clears what is remembered when it is full."""
 
     class Forgetful(dict[Any, str]):
@@ -316,30 +351,30 @@ def test_what_is_known_may_be_forgotten_at_any_moment(root: DataRoot, monkeypatc
     monkeypatch.setattr(data_files, "_known", Forgetful())
     write(root, "mine.npz", b"one")
     for _ in range(2):
-        assert root.identify("mine.npz", FIELD) == digest(b"one")
+        assert root.compute_digest("mine.npz", FIELD) == compute_sha256(b"one")
 
 
 def test_digests_of_what_a_job_names(root: DataRoot) -> None:
     write(root, "mine.npz", b"one")
     files = [DataFile("mine.npz", FIELD), DataFile("cifar10.npz", "params", optional=True)]
-    assert root.digests(files) == {"mine.npz": digest(b"one"), "cifar10.npz": ABSENT}
+    assert root.identify_files(files) == {"mine.npz": compute_sha256(b"one"), "cifar10.npz": ABSENT}
     with pytest.raises(InvalidRequest, match=r"no 'other\.npz' .* PALIMPSEST_DATA_ROOT") as caught:
-        root.digests([DataFile("other.npz", FIELD)])
+        root.identify_files([DataFile("other.npz", FIELD)])
     assert caught.value.field == FIELD
 
 
 def test_without_a_data_root_no_file_can_be_named() -> None:
-    assert identify_nothing([DataFile("cifar10.npz", "params", optional=True)]) == {}
-    with pytest.raises(InvalidRequest, match="no data root is seen") as caught:
-        identify_nothing([DataFile("mine.npz", FIELD)])
+    assert reject_data_files([DataFile("cifar10.npz", "params", optional=True)]) == {}
+    with pytest.raises(InvalidRequest, match="has no data root") as caught:
+        reject_data_files([DataFile("mine.npz", FIELD)])
     assert caught.value.field == FIELD
 
 
 @pytest.mark.parametrize(
     ("planned", "now", "said"),
     [
-        (digest(b"one"), b"two", "has changed since .* post it again"),
-        (digest(b"one"), None, "is not in the data root of the worker, .* put it back"),
+        (compute_sha256(b"one"), b"two", "has changed since .* post it again"),
+        (compute_sha256(b"one"), None, "is not in the data root of the worker, .* put it back"),
         (None, b"two", "is new since .* post it again"),
         (ABSENT, b"two", "is new since .* post it again"),
     ],
@@ -350,24 +385,24 @@ def test_within_a_job_only_what_was_planned_is_found(
     if now is not None:
         write(root, "mine.npz", now)
     files = PlannedFiles({} if planned is None else {"mine.npz": planned})
-    with files.guarding(), pytest.raises(InvalidRequest, match=f"'mine.npz' .*{said}"):
-        inside("mine.npz", FIELD)
+    with files.guard_reads(), pytest.raises(InvalidRequest, match=f"'mine.npz' .*{said}"):
+        resolve_data_path("mine.npz", FIELD)
     if now is not None:
-        assert inside("mine.npz", FIELD).read_bytes() == now  # no job
+        assert resolve_data_path("mine.npz", FIELD).read_bytes() == now  # no job
 
 
 def test_what_was_not_there_when_the_job_was_planned_is_not_there_still(root: DataRoot) -> None:
-    files = PlannedFiles(root.digests([DataFile("mine.npz", FIELD, optional=True)]))
-    with files.guarding():
-        assert first_inside(["mine.npz"], FIELD) is None
+    files = PlannedFiles(root.identify_files([DataFile("mine.npz", FIELD, optional=True)]))
+    with files.guard_reads():
+        assert find_data_path(["mine.npz"], FIELD) is None
     files.require_unchanged()
 
 
 def test_what_changes_while_a_job_reads_it_is_noticed(root: DataRoot) -> None:
     write(root, "mine.npz", b"one")
-    files = PlannedFiles({"mine.npz": digest(b"one")})
-    with files.guarding():
-        assert inside("mine.npz", FIELD).read_bytes() == b"one"
+    files = PlannedFiles({"mine.npz": compute_sha256(b"one")})
+    with files.guard_reads():
+        assert resolve_data_path("mine.npz", FIELD).read_bytes() == b"one"
     files.require_unchanged()
     write(root, "mine.npz", b"two")
     with pytest.raises(InvalidRequest, match="has changed"):

@@ -8,7 +8,9 @@ from shared import errors
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_code() -> None:
-    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__]
+    classes = [
+        c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
+    ]
     assert all(issubclass(c, errors.PalimpsestError) for c in classes)
     above = ["PalimpsestError"]  # by how far they are indented
     for line in (errors.__doc__ or "").splitlines():
@@ -23,4 +25,8 @@ def test_an_error_reads_as_its_message() -> None:
     refused = errors.InvalidRequest("too many", "params.size")
     assert (str(refused), refused.message, refused.field) == ("too many", "too many", "params.size")
     failed = errors.JobFailed("timeout", "took too long")
-    assert (str(failed), failed.kind, failed.message) == ("took too long", "timeout", "took too long")
+    assert (str(failed), failed.kind, failed.message) == (
+        "took too long",
+        "timeout",
+        "took too long",
+    )

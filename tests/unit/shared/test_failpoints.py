@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from shared.failpoints import VARIABLE
+from shared.failpoints import FAILPOINT_VARIABLE
 
 PROGRAM = "from shared.failpoints import failpoint\ntry:\n    failpoint('here')\nfinally:\n    print('alive')"
 
@@ -26,6 +26,10 @@ PROGRAM = "from shared.failpoints import failpoint\ntry:\n    failpoint('here')\
     ],
 )
 def test_only_the_named_place_kills(named: str | None, dies: bool) -> None:
-    env = {} if named is None else {VARIABLE: named}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == ((-signal.SIGKILL, "") if dies else (0, "alive\n")), done.stderr
+    env = {} if named is None else {FAILPOINT_VARIABLE: named}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == ((-signal.SIGKILL, "") if dies else (0, "alive\n")), (
+        done.stderr
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import PluginImportError
-from shared.folders import collect
+from shared.folders import collect_from_modules
 
 
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, **files: str) -> str:
@@ -23,13 +23,16 @@ def test_every_module_is_on_the_list_by_its_name_and_helpers_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = folder(tmp_path, monkeypatch, "planted_list", b="KIND = 2", a="KIND = 1", _c="KIND = 3")
-    assert collect(name, "KIND") == [1, 2]
+    assert collect_from_modules(name, "KIND") == [1, 2]
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("import a_module_that_is_not_there", "does not import"), ("kind = 1", "defines no KIND")]
+    ("text", "why"),
+    [("import a_module_that_is_not_there", "does not import"), ("kind = 1", "defines no KIND")],
 )
-def test_a_module_that_is_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str) -> None:
+def test_a_module_that_is_wrong_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str
+) -> None:
     name = folder(tmp_path, monkeypatch, f"planted_{'import' in text}", broken=text)
     with pytest.raises(PluginImportError, match=f"broken.py {why}"):
-        collect(name, "KIND")
+        collect_from_modules(name, "KIND")

@@ -13,8 +13,16 @@ from shared.forget_sets import check_form, named_records, spelt_out, with_deleta
 @pytest.mark.parametrize(
     ("forget", "field", "words"),
     [
-        ({"class": 12}, "class", "write forget: {forget: class, deletions: 1}, and the seed draws which"),
-        ({"indices": [3, 7]}, "indices", "write [[3], [7]] to forget two samples in two deletions, or [[3, 7]] to"),
+        (
+            {"class": 12},
+            "class",
+            "write forget: {forget: class, deletions: 1}, and the seed draws which",
+        ),
+        (
+            {"indices": [3, 7]},
+            "indices",
+            "write [[3], [7]] to forget two samples in two deletions, or [[3, 7]] to",
+        ),
         ({"indices": 3}, "indices", "write [[3], [7]]"),
         ({"indices": [3, [7]]}, "indices", "write [[3], [7]]"),
         ({"rows": 4711}, "rows", "write rows: [4711]"),
@@ -23,12 +31,18 @@ from shared.forget_sets import check_form, named_records, spelt_out, with_deleta
         ({"rows": [True]}, "rows", "whole numbers from 0"),
         ({"ids": [4711]}, "ids", "write ids: ['4711']"),
         ({"ids": [["a", 5]]}, "ids", "ids are text"),
-        ({"files": "cat/7.png"}, "files", "write files: ['cat/7.png'], one entry for each deletion"),
+        (
+            {"files": "cat/7.png"},
+            "files",
+            "write files: ['cat/7.png'], one entry for each deletion",
+        ),
         ({"rows": [1], "ids": ["1"]}, "ids", "rows and ids both say"),
         ({"indices": [[1]], "rows": [1]}, "rows", "indices and rows both say"),
     ],
 )
-def test_other_forms_are_shown_the_right_one(forget: dict[str, Any], field: str, words: str) -> None:
+def test_other_forms_are_shown_the_right_one(
+    forget: dict[str, Any], field: str, words: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_form(forget)
     assert refused.value.field == field
@@ -37,7 +51,14 @@ def test_other_forms_are_shown_the_right_one(forget: dict[str, Any], field: str,
 
 @pytest.mark.parametrize(
     "forget",
-    [{}, {"deletions": 3}, {"indices": [[3], [7]]}, {"rows": [4711]}, {"rows": [[1, 2], [3, 4]]}, {"files": ["a/b"]}],
+    [
+        {},
+        {"deletions": 3},
+        {"indices": [[3], [7]]},
+        {"rows": [4711]},
+        {"rows": [[1, 2], [3, 4]]},
+        {"files": ["a/b"]},
+    ],
 )
 def test_right_forms_pass(forget: dict[str, Any]) -> None:
     check_form(forget)
@@ -56,7 +77,10 @@ def test_a_data_set_is_told_which_records_deletions_name() -> None:
     told = with_deletable(dataset, {"rows": [4711, [3, 5]]}, ["path", "deletable_rows"])
     assert told == {"name": "npz", "params": {"path": "x", "deletable_rows": [3, 4711, 5]}}
     assert with_deletable(dataset, {}, []) == dataset
-    for known, words in ((["path", "deletable_rows"], "npz has no files to name: name rows"), ([], "give indices")):
+    for known, words in (
+        (["path", "deletable_rows"], "npz has no files to name: name rows"),
+        ([], "give indices"),
+    ):
         with pytest.raises(InvalidRequest, match=words) as refused:
             with_deletable(dataset, {"files": ["a"]}, known)
         assert refused.value.field == "files"

@@ -14,7 +14,7 @@ import pytest
 PROGRAM = """
 import structlog
 from shared import logs
-logs.setup()
+logs.configure_logging()
 structlog.get_logger().info("it happened", job="job_a", seconds=1.5)
 try:
     1 / 0
@@ -24,9 +24,16 @@ except ZeroDivisionError:
 
 
 def test_a_process_that_nobody_looks_at_logs_json() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
     one, two = (json.loads(line) for line in done.stderr.splitlines())
-    assert (one["event"], one["level"], one["job"], one["seconds"]) == ("it happened", "info", "job_a", 1.5)
+    assert (one["event"], one["level"], one["job"], one["seconds"]) == (
+        "it happened",
+        "info",
+        "job_a",
+        1.5,
+    )
     assert one["timestamp"].endswith("Z")
     assert "ZeroDivisionError" in two["exception"]
     assert done.stdout == ""
@@ -36,9 +43,13 @@ def test_a_terminal_is_told_nothing_that_it_would_obey() -> None:
     ours, theirs = pty.openpty()
     hostile = "\\x1b[2J \\u202etxt.exe \\x9b31m \\n it is well"
     program = (
-        PROGRAM.replace("it happened", hostile).replace("job_a", hostile).replace("1 / 0", f'1 / (not "{hostile}")')
+        PROGRAM.replace("it happened", hostile)
+        .replace("job_a", hostile)
+        .replace("1 / 0", f'1 / (not "{hostile}")')
     )
-    done = subprocess.Popen([sys.executable, "-c", program], stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    done = subprocess.Popen(
+        [sys.executable, "-c", program], stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    )
     os.close(theirs)
     said = b""
     try:
@@ -58,7 +69,8 @@ def test_a_terminal_is_told_nothing_that_it_would_obey() -> None:
 def test_a_log_that_cannot_be_written_fails_nothing(gone: str) -> None:
     """As when a supervisor has closed its end of the pipe, or the disk of the logs is full."""
     program = (
-        PROGRAM + "structlog.get_logger().warning('x' * 100_000)\nprint('alive', flush=True)\nimport os; os._exit(0)"
+        PROGRAM
+        + "structlog.get_logger().warning('x' * 100_000)\nprint('alive', flush=True)\nimport os; os._exit(0)"
     )
     theirs, ours = os.pipe()
     os.close(theirs)

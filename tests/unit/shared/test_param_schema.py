@@ -1,4 +1,5 @@
-"""Schemas of a catalog: what they may hold, and that holding a value against one looks nowhere else."""
+"""Schemas of a catalog: what they may hold, and that holding a value against one looks nowhere
+else."""
 
 from __future__ import annotations
 
@@ -8,14 +9,16 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from shared.catalog import MAX_ENTRIES, MAX_ENTRY_BYTES, Catalog, Entry
+from shared.catalog import MAX_ENTRIES, MAX_ENTRY_BYTES, Catalog, CatalogEntry
 from shared.errors import InvalidRequest, PluginImportError
-from shared.param_schema import check_schema, validator_of
+from shared.param_schema import build_validator, check_schema
 from shared.plugins import Params
 from tests.support.plugins import PLUGINS
 
 CHAIN = {f"D{n}": {"$ref": f"#/$defs/D{n + 1}"} for n in range(1999)} | {"D1999": {}}
-DOUBLING = {f"D{n}": {"items": {"anyOf": [{"$ref": f"#/$defs/D{n + 1}"}] * 2}} for n in range(7)} | {"D7": {}}
+DOUBLING = {
+    f"D{n}": {"items": {"anyOf": [{"$ref": f"#/$defs/D{n + 1}"}] * 2}} for n in range(7)
+} | {"D7": {}}
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -52,7 +55,10 @@ NO_PATHS: list[dict[str, Any]] = [
         ({"patternProperties": {"(a+)+$": {}}}, "patternProperties: no keyword"),
         ({"contains": {}}, "contains: no keyword"),
         ({"$ref": "#/$defs/A"}, "#/$defs/A: its schema defines no A"),
-        ({"$ref": "#/$defs/A", "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}]}}}, "refers to itself"),
+        (
+            {"$ref": "#/$defs/A", "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}]}}},
+            "refers to itself",
+        ),
         ({"$ref": "#/$defs/D0", "$defs": CHAIN}, "more than 24 levels deep"),
         ({"$ref": "#/$defs/D0", "$defs": DOUBLING}, "its schema comes to 637 schemas, above 500"),
         (nested(24), "its schema is 25 levels deep, above 24"),
@@ -65,14 +71,26 @@ NO_PATHS: list[dict[str, Any]] = [
         ({"properties": {"a": True}}, "properties.a: "),
         ({"x-plugin": ["dataset"]}, "x-plugin: "),
         ({"x-data": "yes"}, "x-data: "),
-        ({"properties": {"a": {"properties": {"path": {"x-data": True}}}}}, "x-data marks a parameter that is a path"),
-        ({"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"x-data": True}}}, "nothing within an object"),
         (
-            {"properties": {"a": {"$ref": "#/$defs/A", "x-data": True}}, "$defs": {"A": {"type": "string"}}},
+            {"properties": {"a": {"properties": {"path": {"x-data": True}}}}},
+            "x-data marks a parameter that is a path",
+        ),
+        (
+            {"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"x-data": True}}},
+            "nothing within an object",
+        ),
+        (
+            {
+                "properties": {"a": {"$ref": "#/$defs/A", "x-data": True}},
+                "$defs": {"A": {"type": "string"}},
+            },
             "x-data marks a parameter that is a path",
         ),
         *(
-            ({"properties": {"a": {**schema, "x-data": True}}}, "x-data marks a parameter that is a path")
+            (
+                {"properties": {"a": {**schema, "x-data": True}}},
+                "x-data marks a parameter that is a path",
+            )
             for schema in NO_PATHS
         ),
     ],
@@ -82,7 +100,7 @@ def test_a_schema_that_could_cost_more_than_it_shows_is_refused_with_the_plugins
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(why)):
         check_schema(schema)
-    entry = Entry(kind="model", name="evil", summary="Waits.", params_schema=schema)
+    entry = CatalogEntry(kind="model", name="evil", summary="Waits.", params_schema=schema)
     with pytest.raises(PluginImportError, match="the parameters of model evil: "):
         Catalog.from_json([entry.model_dump()])
 
@@ -100,7 +118,9 @@ def test_what_pydantic_writes_of_parameters_is_accepted() -> None:
         either: Inner | int | None = Field(3, deprecated=True, examples=[1])
 
     check_schema(Outer.model_json_schema())
-    published = Catalog.from_json([Entry.of(plugin).model_dump() for plugin in PLUGINS])
+    published = Catalog.from_json(
+        [CatalogEntry.from_plugin(plugin).model_dump() for plugin in PLUGINS]
+    )
     assert len(published.plugins) == len(PLUGINS)
 
 
@@ -108,44 +128,57 @@ def test_a_pattern_is_left_to_the_worker() -> None:
     """Python's engine would try 2 ** 60 ways here."""
     schema = {"properties": {"word": {"type": "string", "pattern": "^(a+)+$"}}}
     check_schema(schema)
-    assert list(validator_of(schema).iter_errors({"word": "a" * 60 + "!"})) == []
-    assert list(validator_of(schema).iter_errors({"word": 1})) != []
+    assert list(build_validator(schema).iter_errors({"word": "a" * 60 + "!"})) == []
+    assert list(build_validator(schema).iter_errors({"word": 1})) != []
 
 
 @pytest.mark.parametrize("word", ["anyOf", "oneOf"])
 def test_of_many_errors_of_one_value_few_are_kept(word: str) -> None:
-    schema = {"properties": {"n": {word: [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}}}
-    assert list(validator_of(schema).iter_errors({"n": [1, 2]})) == []
-    (error,) = validator_of(schema).iter_errors({"n": ["x"] * 1000})
+    schema = {
+        "properties": {
+            "n": {word: [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
+        }
+    }
+    assert list(build_validator(schema).iter_errors({"n": [1, 2]})) == []
+    (error,) = build_validator(schema).iter_errors({"n": ["x"] * 1000})
     assert error.validator == word
     assert len(error.context) == 11
 
 
 def test_references_within_the_schema_are_followed() -> None:
     schema = {"properties": {"n": {"$ref": "#/$defs/N"}}, "$defs": {"N": {"type": "integer"}}}
-    assert list(validator_of(schema).iter_errors({"n": 1})) == []
-    assert list(validator_of(schema).iter_errors({"n": "1"})) != []
+    assert list(build_validator(schema).iter_errors({"n": 1})) == []
+    assert list(build_validator(schema).iter_errors({"n": "1"})) != []
 
 
 def test_a_reference_that_was_not_checked_is_not_followed_either(tmp_path: Any) -> None:
     (tmp_path / "any.json").write_text("{}")
     schema = {"$ref": f"file://{tmp_path}/any.json"}
     with pytest.raises(Exception, match="Unresolvable"):
-        list(validator_of(schema).iter_errors({}))
+        list(build_validator(schema).iter_errors({}))
 
 
 @pytest.mark.parametrize(
     ("entries", "why"),
     [
-        ([Entry(kind="model", name=f"m{n}", summary="One.") for n in range(MAX_ENTRIES + 1)], "of 1001 plugins"),
-        ([Entry(kind="model", name="long", summary="x" * MAX_ENTRY_BYTES)], "model long has 65"),
         (
-            [Entry(kind="model", name=f"m{n}", summary="x" * 60_000) for n in range(80)],
+            [
+                CatalogEntry(kind="model", name=f"m{n}", summary="One.")
+                for n in range(MAX_ENTRIES + 1)
+            ],
+            "of 1001 plugins",
+        ),
+        (
+            [CatalogEntry(kind="model", name="long", summary="x" * MAX_ENTRY_BYTES)],
+            "model long has 65",
+        ),
+        (
+            [CatalogEntry(kind="model", name=f"m{n}", summary="x" * 60_000) for n in range(80)],
             r"a catalog of 48\d{5} bytes: at most 4194304",
         ),
     ],
 )
-def test_the_size_of_a_catalog_is_bounded(entries: list[Entry], why: str) -> None:
+def test_the_size_of_a_catalog_is_bounded(entries: list[CatalogEntry], why: str) -> None:
     with pytest.raises(PluginImportError, match=why):
         Catalog(entries).require_bounded()
 
@@ -158,4 +191,6 @@ def test_what_is_no_catalog_is_refused(body: Any) -> None:
 
 def test_a_long_name_is_not_compared_with_every_name() -> None:
     with pytest.raises(InvalidRequest, match="unknown model"):
-        Catalog([Entry(kind="model", name="a", summary="A.")]).get("model", "a" * 500_000, "model")
+        Catalog([CatalogEntry(kind="model", name="a", summary="A.")]).get(
+            "model", "a" * 500_000, "model"
+        )

@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import InvalidRequest
 from shared.plugins import DatasetTraits
-from shared.probes import quoted, search_of
+from shared.probes import build_search, describe_query_cost
 
 DIGITS = DatasetTraits(input_shape=(1, 28, 28), num_classes=10)
 
@@ -22,20 +22,25 @@ DIGITS = DatasetTraits(input_shape=(1, 28, 28), num_classes=10)
     ({"preset": "coarse"}, DIGITS, "at most 50,000 queries"),
     ({"preset": "coarse", "max_queries": 7}, DatasetTraits(), "at most 7 queries"),
 ])  # fmt: skip
-def test_the_quote_is_the_most_it_can_ask(params: dict[str, Any], data: DatasetTraits, words: str) -> None:
-    assert words in quoted(params, data)
+def test_the_quote_is_the_most_it_can_ask(
+    params: dict[str, Any], data: DatasetTraits, words: str
+) -> None:
+    assert words in describe_query_cost(params, data)
 
 
 def test_a_published_search_is_not_cut_short() -> None:
-    with pytest.raises(InvalidRequest, match=r"may ask 62,760,000 queries .* more than max_queries, 62,759,999") as no:
-        quoted({"preset": "paper", "max_queries": 62_759_999}, DIGITS)
+    with pytest.raises(
+        InvalidRequest, match=r"may ask 62,760,000 queries .* more than max_queries, 62,759,999"
+    ) as no:
+        describe_query_cost({"preset": "paper", "max_queries": 62_759_999}, DIGITS)
     assert no.value.field == "params.max_queries"
-    assert quoted({"preset": "paper", "max_queries": 62_760_000}, DIGITS)
-    assert quoted({"preset": "coarse", "max_queries": 1}, DIGITS)  # ours stops where it must
+    assert describe_query_cost({"preset": "paper", "max_queries": 62_760_000}, DIGITS)
+    # ours stops where it must
+    assert describe_query_cost({"preset": "coarse", "max_queries": 1}, DIGITS)
 
 
 def test_parameters_left_open_are_the_presets() -> None:
-    paper = search_of({"preset": "paper", "per_class": None})
+    paper = build_search({"preset": "paper", "per_class": None})
     assert (paper.candidates, paper.per_class, paper.tries, paper.rounds) == (20, 10, 10, 20)
     assert (paper.directions, paper.confidence) == (1024, 0.9995)
-    assert search_of({"preset": "coarse", "per_class": 3}).per_class == 3
+    assert build_search({"preset": "coarse", "per_class": 3}).per_class == 3

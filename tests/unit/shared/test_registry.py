@@ -33,7 +33,8 @@ Make = Callable[..., Registry[ThingPlugin]]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Makes a plugin folder of the given files (name -> text, or None for a plugin of that name)."""
+    """Makes a plugin folder of the given files (name -> text, or None for a plugin of that
+    name)."""
     monkeypatch.syspath_prepend(str(tmp_path))
     packages = []
 
@@ -47,7 +48,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         )
         (tmp_path / package / "__init__.py").write_text(init)
         for name, text in files.items():
-            body = PLUGIN.format(package=package, name=name) if text is None else text.format(package=package)
+            body = (
+                PLUGIN.format(package=package, name=name)
+                if text is None
+                else text.format(package=package)
+            )
             (tmp_path / package / f"{name}.py").write_text(body)
         registry = __import__(package).registry
         assert isinstance(registry, Registry)
@@ -84,13 +89,22 @@ def test_a_plugin_is_described_by_its_decorator_and_docstring(folder: Make) -> N
         ("1 / 0", "ZeroDivisionError"),
         ("def broken(:", "SyntaxError"),
         ("x = 1", "registers no thing"),
-        ("from {package} import registry\n@registry.register('x')\ndef run(): ...", "has no docstring"),
-        ("from {package} import registry\n@registry.register('good')\ndef run():\n    'Again.'", "registered twice"),
+        (
+            "from {package} import registry\n@registry.register('x')\ndef run(): ...",
+            "has no docstring",
+        ),
+        (
+            "from {package} import registry\n@registry.register('good')\ndef run():\n    'Again.'",
+            "registered twice",
+        ),
     ],
 )
-def test_a_broken_file_is_named_and_there_is_no_partial_table(folder: Make, text: str, said: str) -> None:
+def test_a_broken_file_is_named_and_there_is_no_partial_table(
+    folder: Make, text: str, said: str
+) -> None:
     registry = folder(good=None, wrong=text)
-    for ask in (lambda: list(registry), lambda: registry.get("good"), lambda: "good" in registry):  # every time
+    # every time
+    for ask in (lambda: list(registry), lambda: registry.get("good"), lambda: "good" in registry):
         with pytest.raises(PluginImportError) as refused:
             ask()
         assert said in str(refused.value)
@@ -105,7 +119,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(folder: Make) -> None:
 def test_a_plugin_can_be_forgotten(folder: Make) -> None:
     registry = folder(a=None, b=None)
     module = registry.get("a").module
-    registry.forget("a")
+    registry.unregister("a")
     assert [p.name for p in registry] == ["b"]
     assert module not in sys.modules
 
@@ -119,16 +133,40 @@ def test_a_class_is_described_by_its_own_docstring_only() -> None:
 @pytest.mark.parametrize(
     ("registry", "described", "said"),
     [
-        (attacks.registry, {"acces": "white_box"}, "attack 'new' in .* says acces, which is no field of AttackPlugin"),
+        (
+            attacks.registry,
+            {"acces": "white_box"},
+            "attack 'new' in .* says acces, which is no field of AttackPlugin",
+        ),
         (attacks.registry, {"acces": "white_box"}, "did you mean access?"),
         (attacks.registry, {"zzz": 1}, "zzz.* known: .*needs_when"),
         (attacks.registry, {}, "field access: Field required"),
-        (attacks.registry, {"access": "grey_box"}, "field access: Input should be 'white_box' or 'black_box'"),
-        (attacks.registry, {"access": "white_box", "needs": "ORIGINAL"}, "field needs: Input should be a valid tuple"),
-        (attacks.registry, {"access": "white_box", "uses": (1,)}, "field uses, at 0: Input should be a valid string"),
+        (
+            attacks.registry,
+            {"access": "grey_box"},
+            "field access: Input should be 'white_box' or 'black_box'",
+        ),
+        (
+            attacks.registry,
+            {"access": "white_box", "needs": "ORIGINAL"},
+            "field needs: Input should be a valid tuple",
+        ),
+        (
+            attacks.registry,
+            {"access": "white_box", "uses": (1,)},
+            "field uses, at 0: Input should be a valid string",
+        ),
         (attacks.registry, {"access": "white_box", "params": int}, "field params: .*Params"),
-        (attacks.registry, {"access": "white_box", "target": print}, "says target, which is no field of AttackPlugin"),
-        (attacks.registry, {"access": "white_box", "strength": "steps"}, "says strength, which is no field"),
+        (
+            attacks.registry,
+            {"access": "white_box", "target": print},
+            "says target, which is no field of AttackPlugin",
+        ),
+        (
+            attacks.registry,
+            {"access": "white_box", "strength": "steps"},
+            "says strength, which is no field",
+        ),
         (defenses.registry, {"strenght": "steps"}, "did you mean strength?"),
         (metrics.registry, {"takes": "pictures"}, "field takes: Input should be 'image', "),
         (unlearning.registry, {"exact": "no"}, "field exact: Input should be a valid boolean"),
@@ -149,31 +187,47 @@ OTHER = "from {package} import registry\n@registry.register('other')\ndef run():
 TWO = OTHER.replace("@registry", "@registry.register('wrong')\n@registry", 1)
 
 
-@pytest.mark.parametrize(("text", "said"), [(OTHER, "registers other"), (TWO, "registers other and wrong")])
-def test_where_each_file_is_one_plugin_it_has_the_name_of_its_file(folder: Make, text: str, said: str) -> None:
-    """Workers listen on the names of files and entry points, which they list without importing any."""
+@pytest.mark.parametrize(
+    ("text", "said"), [(OTHER, "registers other"), (TWO, "registers other and wrong")]
+)
+def test_where_each_file_is_one_plugin_it_has_the_name_of_its_file(
+    folder: Make, text: str, said: str
+) -> None:
+    """Workers listen on the names of files and entry points, which they list without importing
+    any."""
     files = folder(good=None, wrong=text)
     assert "good" in files  # elsewhere names are free
     registry = Registry(ThingPlugin, files.package, one_a_file=True)
     registry._plugins = files._plugins
-    with pytest.raises(PluginImportError, match=rf"plugin .*/wrong\.py {said}: let it register the one thing 'wrong'"):
+    with pytest.raises(
+        PluginImportError,
+        match=rf"plugin .*/wrong\.py {said}: let it register the one thing 'wrong'",
+    ):
         registry.load()
 
 
-def test_an_entry_point_of_a_stage_has_its_name(folder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_of_a_stage_has_its_name(
+    folder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = folder(good=None, _entered=OTHER)
     files.load()
 
     def load(name: str, **options: bool) -> Registry[ThingPlugin]:
-        entered = metadata.EntryPoint(name, f"{files.package}._entered", f"palimpsest.{files.package}")
-        monkeypatch.setattr(metadata, "entry_points", lambda group: [entered] if group == entered.group else [])
+        entered = metadata.EntryPoint(
+            name, f"{files.package}._entered", f"palimpsest.{files.package}"
+        )
+        monkeypatch.setattr(
+            metadata, "entry_points", lambda group: [entered] if group == entered.group else []
+        )
         registry = Registry(ThingPlugin, files.package, **options)
         registry._plugins = files._plugins
         return registry.load()
 
     assert "other" in load("free")
     assert "other" in load("other", one_a_file=True)
-    with pytest.raises(PluginImportError, match=r"entry point 'free' .* registers other: let it register the one"):
+    with pytest.raises(
+        PluginImportError, match=r"entry point 'free' .* registers other: let it register the one"
+    ):
         load("free", one_a_file=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiny import write_data
+from tests.support.tiny_chain import write_data
 
 
 @pytest.fixture(autouse=True)

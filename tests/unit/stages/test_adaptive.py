@@ -1,4 +1,5 @@
-"""An attacker who knows the defense, through the stages: what it is given, what it gains, what its null knows."""
+"""An attacker who knows the defense, through the stages: what it is given, what it gains, what its
+baseline knows."""
 
 from __future__ import annotations
 
@@ -8,27 +9,31 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest
-from shared.ml.splits import pretraining_and_pool
+from shared.ml.splits import split_pretraining_and_pool
 from shared.ml.tensors import read_tensors
-from tests.support.tiny import DATA, MODEL, Outputs, body, chain
-from workers.context import Output
+from tests.support.tiny_chain import DATA, MODEL, Outputs, parse_output, run_chain
+from workers.context import StageOutput
 from workers.local import run_stage
 
 STEPS: dict[str, Any] = {"iterations": 60}
 
 
 def released(defense: str, made: Outputs | None = None, **params: Any) -> Outputs:
-    made = made or chain()
+    made = made or run_chain()
     made |= run_stage("defend", made, defense, **params)
     return made | {"UNLEARNED": made["RELEASED"]}
 
 
-def attacked(made: Outputs, **params: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any], Outputs]:
+def attacked(
+    made: Outputs, **params: Any
+) -> tuple[dict[str, torch.Tensor], dict[str, Any], Outputs]:
     result = run_stage("attack", made, "feature_recovery", **STEPS, **params)
     return *read_tensors(result["RECONSTRUCTION"].data, "x"), result
 
 
-@pytest.mark.parametrize(("defense", "params"), [("pruning", {"share": 0.6}), ("obfuscation", {"noise": 1e-3})])
+@pytest.mark.parametrize(
+    ("defense", "params"), [("pruning", {"share": 0.6}), ("obfuscation", {"noise": 1e-3})]
+)
 def test_who_knows_the_defense_explains_more_of_the_change_and_its_threat_model_says_so(
     defense: str, params: dict[str, Any]
 ) -> None:
@@ -47,10 +52,12 @@ def test_where_there_is_no_counter_who_knows_sees_what_all_see() -> None:
 
 
 def test_classes_are_told_with_the_knowledge_too() -> None:
-    """Fine-tuning moves the last bias by what all samples have in common, which public ones have as well."""
+    """Fine-tuning moves the last bias by what all samples have in common, which public ones have as
+    well."""
     made = released("fine_tune", epochs=3, lr=0.02)
     plain, known = (
-        body(run_stage("attack", made, "label_inference", adaptive=adaptive)["ANSWERS"]) for adaptive in (False, True)
+        parse_output(run_stage("attack", made, "label_inference", adaptive=adaptive)["ANSWERS"])
+        for adaptive in (False, True)
     )
     assert plain["scores"] != known["scores"]
     assert known["threat_model"]["params"]["adaptive"] is True
@@ -58,7 +65,9 @@ def test_classes_are_told_with_the_knowledge_too() -> None:
 
 @pytest.mark.parametrize("missing", ["DEFENSE", "PUBLIC"])
 def test_it_must_be_given_what_it_knows(missing: str) -> None:
-    made = {role: output for role, output in released("pruning", share=0.5).items() if role != missing}
+    made = {
+        role: output for role, output in released("pruning", share=0.5).items() if role != missing
+    }
     with pytest.raises(InvalidRequest, match=missing):
         attacked(made, adaptive=True)
 
@@ -72,7 +81,7 @@ def test_it_must_be_given_what_it_knows(missing: str) -> None:
     ],
 )
 def test_a_defense_that_is_none_is_refused(told: dict[str, Any], word: str) -> None:
-    made = released("pruning", share=0.5) | {"DEFENSE": Output.of_json(told)}
+    made = released("pruning", share=0.5) | {"DEFENSE": StageOutput.of_json(told)}
     with pytest.raises(InvalidRequest, match=word):
         attacked(made, adaptive=True)
 
@@ -82,12 +91,18 @@ def test_its_null_knows_the_defense_too() -> None:
     made = released("pruning", share=0.6)
     of_all = made | attacked(made, adaptive=True)[2]
     roles = ("RECONSTRUCTION", "FORGET_SETS", "ORIGINAL", "UNLEARNED", "DEFENSE", "PUBLIC")
-    score = body(run_stage("evaluate", {r: of_all[r] for r in roles})["EVALUATION"])["metrics"]["psnr"]
+    score = parse_output(run_stage("evaluate", {r: of_all[r] for r in roles})["EVALUATION"])[
+        "metrics"
+    ]["psnr"]
     other = made | attacked(made)[2]
-    plain = body(run_stage("evaluate", {r: other[r] for r in roles})["EVALUATION"])["metrics"]["psnr"]
-    assert score["null_values"]["nearest_public"] != plain["null_values"]["nearest_public"]
-    without = body(run_stage("evaluate", {r: of_all[r] for r in roles if r != "PUBLIC"})["EVALUATION"])
-    assert "nearest_public" not in without["metrics"]["psnr"]["nulls"]
+    plain = parse_output(run_stage("evaluate", {r: other[r] for r in roles})["EVALUATION"])[
+        "metrics"
+    ]["psnr"]
+    assert score["baseline_values"]["nearest_public"] != plain["baseline_values"]["nearest_public"]
+    without = parse_output(
+        run_stage("evaluate", {r: of_all[r] for r in roles if r != "PUBLIC"})["EVALUATION"]
+    )
+    assert "nearest_public" not in without["metrics"]["psnr"]["baselines"]
 
 
 def test_the_member_that_was_trained_again_is_found_behind_pruning() -> None:
@@ -102,11 +117,13 @@ def test_the_member_that_was_trained_again_is_found_behind_pruning() -> None:
 
 
 @pytest.mark.parametrize(("size", "sets"), [(6, [6, 6]), (7, [7]), (12, [8]), (20, [])])
-def test_public_sets_are_drawn_from_what_the_training_set_leaves_of_the_pool(size: int, sets: list[int]) -> None:
+def test_public_sets_are_drawn_from_what_the_training_set_leaves_of_the_pool(
+    size: int, sets: list[int]
+) -> None:
     made = run_stage("pretrain", {}, dataset=DATA, model=MODEL, epochs=1)
     made |= run_stage("train", made, dataset=DATA, size=size)
-    public, training = body(made["PUBLIC"]), body(made["TRAINING_SET"])
+    public, training = parse_output(made["PUBLIC"]), parse_output(made["TRAINING_SET"])
     assert [len(indices) for indices in public["sets"]] == sets
     drawn = [index for indices in public["sets"] for index in indices]
     assert len({*drawn, *training["indices"]}) == len(drawn) + size
-    assert {*drawn} <= {*pretraining_and_pool(160)[1].tolist()}
+    assert {*drawn} <= {*split_pretraining_and_pool(160)[1].tolist()}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.reporting.page import render
-from tests.support.reports import audit, labels, report
-from tests.support.tiny import MODEL, Outputs, body
+from shared.reporting.page import render_page
+from tests.support.reports import build_report, make_audit, make_label_evaluation
+from tests.support.tiny_chain import MODEL, Outputs, parse_output
 from workers.local import run_stage
 from workers.stages._galleries import draw_gallery
 from workers.stages._pictures import read_pictures
@@ -36,14 +36,16 @@ def made_of_pictures() -> Outputs:
     return made | run_stage("unlearn", made, "gradient_ascent", deletions=6)
 
 
-def test_answers_and_pictures_carry_the_names_of_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_and_pictures_carry_the_names_of_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(tmp_path))
     write_classes(tmp_path / "mine")
     made = made_of_pictures()
     made |= run_stage("attack", made, "label_inference")
     made |= run_stage("attack", made, "feature_recovery", iterations=3)
     outputs = run_stage("evaluate", made, decoys=5)
-    answers = body(outputs["EVALUATION"])["answers"]
+    answers = parse_output(outputs["EVALUATION"])["answers"]
     truth = {label for row in answers["truth"] for label in row}
     assert answers["names"].items() >= {str(label): NAMES[label] for label in truth}.items()
     (read,) = read_pictures(outputs["PICTURES"].data, "PICTURES_1").shown
@@ -53,10 +55,10 @@ def test_answers_and_pictures_carry_the_names_of_the_folders(tmp_path: Path, mon
 
 
 def test_a_page_says_names_where_there_are_some_and_lets_nothing_in() -> None:
-    told = labels(8, (0.68, 1.0))
+    told = make_label_evaluation(8, (0.68, 1.0))
     told["answers"] |= {"names": {"3": "10 <b>", "5": "2"}, "labels": [[3]] * 4 + [[5]] * 4}
-    made = report(audit(attacks=["label_inference"]), told)
-    page = render(made, [])
+    made = build_report(make_audit(attacks=["label_inference"]), told)
+    page = render_page(made, [])
     pairs = re.findall(r'<span class="pair[ a-z]*">(.*?)</span>', page)
     assert pairs == ["10 &lt;b&gt;→10 &lt;b&gt;"] * 4 + ["10 &lt;b&gt;→2"] * 4
     assert made.rows[0].answers is not None

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import Catalog, Entry
+from shared.catalog import Catalog, CatalogEntry
 from shared.jobs.plan import plan
 from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.ml import REGISTRIES
-from tests.support.in_process import Made, run_plan
+from tests.support.local_plan import PlanOutputs, run_planned
 from workers.stages import registry
 
 FILE = '''
@@ -62,48 +62,62 @@ def dropped_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     yield path
-    registry.forget("drift")
+    registry.unregister("drift")
 
 
 @pytest.fixture(scope="module")
 def jobs(dropped_in: Path) -> list[PlannedJob]:
-    catalog = Catalog(Entry.of(plugin) for registry_ in (*REGISTRIES, registry) for plugin in registry_)
+    catalog = Catalog(
+        CatalogEntry.from_plugin(plugin)
+        for registry_ in (*REGISTRIES, registry)
+        for plugin in registry_
+    )
     published = Catalog.from_json(json.loads(json.dumps(catalog.to_json(), default=list)))
     return plan(AuditSpec.model_validate(AUDIT), published)
 
 
 @pytest.fixture(scope="module")
-def made(jobs: list[PlannedJob]) -> Made:
-    return run_plan(jobs, without=["selftest"])
+def made(jobs: list[PlannedJob]) -> PlanOutputs:
+    return run_planned(jobs, skipped_stages=["selftest"])
 
 
 def test_it_is_planned_once_a_release_from_what_is_released(jobs: list[PlannedJob]) -> None:
-    by_key = {job.plan_key: job for job in jobs}
+    by_key = {job.request_key: job for job in jobs}
     drifts = [job for job in jobs if job.stage == "drift"]
     assert len(drifts) == 2 * 2
     for job in drifts:
-        inputs = {i.role: (by_key[str(i.parent)].stage, i.parent_role or i.role) for i in job.inputs}
+        inputs = {
+            i.role: (by_key[str(i.parent)].stage, i.parent_role or i.role) for i in job.inputs
+        }
         assert inputs == {"ORIGINAL": ("train", "ORIGINAL"), "UNLEARNED": ("defend", "RELEASED")}
 
 
-def test_what_it_measured_is_in_the_report_beside_what_it_is_of(jobs: list[PlannedJob], made: Made) -> None:
-    outputs = made[jobs[-1].plan_key]
+def test_what_it_measured_is_in_the_report_beside_what_it_is_of(
+    jobs: list[PlannedJob], made: PlanOutputs
+) -> None:
+    outputs = made[jobs[-1].request_key]
     told = json.loads(outputs["REPORT"].data)["measurements"]
-    assert [(one["stage"], one["seed"], one["unlearning"]["method"], one["attack"]) for one in told] == [
-        ("drift", seed, method, None) for seed in (0, 1) for method in ("gradient_ascent", "retrain")
+    assert [
+        (one["stage"], one["seed"], one["unlearning"]["method"], one["attack"]) for one in told
+    ] == [
+        ("drift", seed, method, None)
+        for seed in (0, 1)
+        for method in ("gradient_ascent", "retrain")
     ]
-    measured = [json.loads(made[job.plan_key]["METRICS"].data) for job in jobs if job.stage == "drift"]
+    measured = [
+        json.loads(made[job.request_key]["METRICS"].data) for job in jobs if job.stage == "drift"
+    ]
     assert [one["numbers"] for one in told] == measured
     assert all(one["distance"] > 0 for one in measured)
     page = outputs["REPORT_HTML"].data.decode()
     assert len(json.loads(outputs["REPORT"].data)["rows"]) == 2 * 2
-    section = page[page.index("Measured besides") :]
+    section = page[page.index("Further measurements") :]
     section = section[: section.index("</section>")]
     assert "gradient_ascent, no defense, seed 1" in section
     assert section.count("tensors: 4<") == len(told)
 
 
 def test_what_did_not_arrive_is_told_as_missing(jobs: list[PlannedJob]) -> None:
-    outputs = run_plan(jobs, without=["selftest", "drift"])[jobs[-1].plan_key]
+    outputs = run_planned(jobs, skipped_stages=["selftest", "drift"])[jobs[-1].request_key]
     assert {one["numbers"] for one in json.loads(outputs["REPORT"].data)["measurements"]} == {None}
     assert "missing: it failed or was cancelled" in outputs["REPORT_HTML"].data.decode()

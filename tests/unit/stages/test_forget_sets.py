@@ -1,4 +1,5 @@
-"""Forget sets: disjoint, of one size, drawn without looking, or refused in words that name the field."""
+"""Forget sets: disjoint, of one size, drawn without looking, or refused in words that name the
+field."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest
-from shared.ml.context import generator
-from workers.stages._forget_sets import ForgetParams, forget_places
+from shared.ml.context import make_generator
+from workers.stages._forget_sets import ForgetParams, draw_forget_sets
 
 BALANCED = torch.arange(12) % 3
 SKEWED = torch.tensor([0] * 8 + [1] * 3 + [2])
 
 
 def places(labels: torch.Tensor = BALANCED, seed: int = 0, **params: Any) -> torch.Tensor:
-    return forget_places(ForgetParams(**params), labels, generator(seed, "forget sets"))
+    return draw_forget_sets(ForgetParams(**params), labels, make_generator(seed, "forget sets"))
 
 
 @pytest.mark.parametrize("params", [
@@ -48,22 +49,26 @@ def test_forget_sets_of_ones_own_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(("params", "field", "words"), [
-    ({"indices": [[1], [1]]}, "params.indices", "sample 1 is forgotten twice"),
-    ({"indices": [[2, 2]]}, "params.indices", "sample 2 is forgotten twice"),
+    ({"indices": [[1], [1]]}, "params.indices", "sample 1 is in more than one forget set"),
+    ({"indices": [[2, 2]]}, "params.indices", "sample 2 is in more than one forget set"),
     ({"indices": [[12]]}, "params.indices", "no sample 12 in a training set of 12"),
-    ({"indices": [[1], [2, 3]]}, "params.indices", "one size"),
+    ({"indices": [[1], [2, 3]]}, "params.indices", "the same size"),
     ({"deletions": 7, "size": 2}, "params.deletions", "need more than the 12 samples"),
     ({"deletions": 1, "size": 13}, "params.deletions", "need more than the 12 samples"),
     ({"forget": "class", "deletions": 4}, "params.deletions", "has 3 classes, not 4"),
 ])  # fmt: skip
-def test_what_cannot_be_forgotten_is_refused(params: dict[str, Any], field: str, words: str) -> None:
+def test_what_cannot_be_forgotten_is_refused(
+    params: dict[str, Any], field: str, words: str
+) -> None:
     with pytest.raises(InvalidRequest, match=words) as refused:
         places(**params)
     assert refused.value.field == field
 
 
 def test_classes_that_would_lose_different_numbers_are_refused_with_the_way_out() -> None:
-    with pytest.raises(InvalidRequest, match=r"lose 1 to 8 samples: train on a balanced set \(balanced: true\)"):
+    with pytest.raises(
+        InvalidRequest, match=r"lose 1 to 8 samples: train on a balanced set \(balanced: true\)"
+    ):
         places(SKEWED, forget="class", deletions=3)
     assert places(SKEWED, forget="class", deletions=3, fraction=0.1).shape == (3, 1)
 

@@ -1,4 +1,5 @@
-"""Deletions that are attacked group by group: an interrupted job goes on where it stood, to the same bytes."""
+"""Deletions that are attacked group by group: an interrupted job goes on where it stood, to the
+same bytes."""
 
 from __future__ import annotations
 
@@ -8,33 +9,35 @@ from typing import Any
 import pytest
 
 from shared.errors import JobFailed
-from tests.support.tiny import DATA, MODEL, Outputs, Stopping, chain
+from tests.support.tiny_chain import DATA, MODEL, Outputs, StopAtCheckpoint, run_chain
 from workers.local import run_stage
 
 STEPS = 4
 SEARCH = {"iterations": STEPS, "controls": 2, "restarts": 2}
-EACH = STEPS + 1  # checkpoints of a group, where each chance is taken: every step, and when it has ended
+# checkpoints of a group, where each chance is taken: every step, and when it has ended
+EACH = STEPS + 1
 
 
-class Watching(Stopping):
+class Watching(StopAtCheckpoint):
     """Notes progress, too."""
 
     def __init__(self, stop: int) -> None:
         super().__init__(stop)
         self.beats: list[tuple[int, int]] = []
 
-    def beat(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
+    def heartbeat(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
         self.beats.append((done, total))
 
 
 def successive() -> Outputs:
-    return chain(successive=True)
+    return run_chain(successive=True)
 
 
 def sharded() -> Outputs:
     made = run_stage("pretrain", {}, dataset=DATA, model=MODEL)
     made |= run_stage("train", made, dataset=DATA, size=12, shards=3)
-    return made | run_stage("unlearn", made, "sisa", shards=3, indices=[[0], [3], [1], [2]])  # members 0, 0, 1, 2
+    # members 0, 0, 1, 2
+    return made | run_stage("unlearn", made, "sisa", shards=3, indices=[[0], [3], [1], [2]])
 
 
 @pytest.mark.parametrize("stop", [2, EACH, EACH + 1, 2 * EACH, 3 * EACH])

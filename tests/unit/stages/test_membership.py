@@ -9,26 +9,33 @@ import torch
 
 from shared.errors import InvalidRequest
 from shared.ml.tensors import read_tensors, write_tensors
-from tests.support.tiny import DATA, Outputs, body, chain
-from workers.context import Output
+from tests.support.tiny_chain import DATA, Outputs, parse_output, run_chain
+from workers.context import StageOutput
 from workers.local import run_stage
 
 
 def lined_up(method: str = "gradient_ascent", **params: Any) -> Outputs:
-    made = chain(method, **params)
+    made = run_chain(method, **params)
     return made | run_stage("candidates", made)
 
 
 def scores(made: Outputs, attack: str, **params: Any) -> tuple[torch.Tensor, dict[str, Any]]:
-    tensors, about = read_tensors(run_stage("attack", made, attack, **params)["SCORES"].data, "SCORES")
+    tensors, about = read_tensors(
+        run_stage("attack", made, attack, **params)["SCORES"].data, "SCORES"
+    )
     return tensors["scores"], about["threat_model"]
 
 
 def test_the_line_up_holds_all_kinds_in_an_order_that_tells_nothing() -> None:
     made = lined_up()
-    members = body(made["MEMBERSHIP"])
-    training, forgotten = body(made["TRAINING_SET"])["indices"], body(made["FORGET_SETS"])["indices"]
-    assert {*training} == {i for i, t in zip(members["indices"], members["trained"], strict=True) if t}
+    members = parse_output(made["MEMBERSHIP"])
+    training, forgotten = (
+        parse_output(made["TRAINING_SET"])["indices"],
+        parse_output(made["FORGET_SETS"])["indices"],
+    )
+    assert {*training} == {
+        i for i, t in zip(members["indices"], members["trained"], strict=True) if t
+    }
     assert {i for row in forgotten for i in row} <= {*members["indices"]}
     assert 0 < sum(members["trained"]) < len(members["trained"])
     first = len(training)
@@ -38,21 +45,23 @@ def test_the_line_up_holds_all_kinds_in_an_order_that_tells_nothing() -> None:
     assert about == {}
     assert candidates["labels"].tolist() == members["labels"]
     assert run_stage("candidates", made)["CANDIDATES"].data == made["CANDIDATES"].data
-    other = body(run_stage("candidates", made, seed=1)["MEMBERSHIP"])["indices"]
+    other = parse_output(run_stage("candidates", made, seed=1)["MEMBERSHIP"])["indices"]
     assert sorted(other) == sorted(members["indices"])
     assert other != members["indices"]
 
 
 def test_the_line_up_is_as_long_as_asked() -> None:
-    made = chain()
-    some = run_stage("candidates", made, retained=2, never=3, population=5)
-    trained = body(some["MEMBERSHIP"])["trained"]
+    made = run_chain()
+    some = run_stage("candidates", made, retained=2, non_members=3, population=5)
+    trained = parse_output(some["MEMBERSHIP"])["trained"]
     assert (sum(trained), len(trained)) == (3 + 2, 3 + 2 + 3)
     assert len(read_tensors(some["POPULATION"].data, "POPULATION")[0]["labels"]) == 5
 
 
 def test_a_training_set_that_takes_the_whole_pool_has_no_line_up() -> None:
-    made = run_stage("pretrain", {}, dataset=DATA, model={"name": "mlp", "params": {"hidden": 4}}, epochs=1)
+    made = run_stage(
+        "pretrain", {}, dataset=DATA, model={"name": "mlp", "params": {"hidden": 4}}, epochs=1
+    )
     made |= run_stage("train", made, dataset=DATA, size=20)
     made |= run_stage("unlearn", made, "gradient_ascent", deletions=2)
     with pytest.raises(InvalidRequest, match="takes the whole pool"):
@@ -63,7 +72,7 @@ def test_a_training_set_that_takes_the_whole_pool_has_no_line_up() -> None:
 def test_an_attack_sees_answers_only_and_counts_what_it_asked(attack: str) -> None:
     made = lined_up()
     found, told = scores(made, attack)
-    candidates = len(body(made["MEMBERSHIP"])["indices"])
+    candidates = len(parse_output(made["MEMBERSHIP"])["indices"])
     public = len(read_tensors(made["POPULATION"].data, "POPULATION")[0]["labels"])
     assert found.shape == (3, candidates)
     assert told["access"] == "black_box"
@@ -82,7 +91,7 @@ def test_an_attack_sees_answers_only_and_counts_what_it_asked(attack: str) -> No
 def test_who_was_forgotten_is_told_by_the_difference_and_the_evaluation_says_how_well() -> None:
     made = lined_up(lr=0.3)
     made |= run_stage("attack", made, "membership_difference", precision="float64")
-    found = body(run_stage("evaluate", made)["EVALUATION"])
+    found = parse_output(run_stage("evaluate", made)["EVALUATION"])
     assert found["attack"]["method"] == "membership_difference"
     assert found["metrics"]["auc_forgotten"]["mean"] > 0.8
     assert found["metrics"]["auc_forgotten"]["n"] == 3
@@ -99,14 +108,20 @@ def test_the_tails_of_the_population_attack_are_each_others_opposite() -> None:
 
 
 def test_successive_deletions_are_compared_with_what_each_started_from() -> None:
-    """What an earlier deletion forgot has moved before: the second difference must not show it again."""
+    """What an earlier deletion forgot has moved before: the second difference must not show it
+    again."""
     made = lined_up(successive=True, lr=0.3)
     found, told = scores(made, "membership_difference", precision="float64")
-    members, forgotten = body(made["MEMBERSHIP"])["indices"], body(made["FORGET_SETS"])["indices"]
+    members, forgotten = (
+        parse_output(made["MEMBERSHIP"])["indices"],
+        parse_output(made["FORGET_SETS"])["indices"],
+    )
     assert told["queries"]["attack"] == (3 + 3) * len(members)
     place = [members.index(row[0]) for row in forgotten]
     assert all(found[d, place[d]] > found[d].median() for d in range(3))
-    apart, _ = scores(made | {"ORIGINAL": chain()["ORIGINAL"]}, "membership_difference", precision="float64")
+    apart, _ = scores(
+        made | {"ORIGINAL": run_chain()["ORIGINAL"]}, "membership_difference", precision="float64"
+    )
     torch.testing.assert_close(apart[0], found[0])
     assert not torch.allclose(apart[1], found[1])
 
@@ -117,32 +132,50 @@ def test_models_that_answer_together_are_asked_together() -> None:
     made |= run_stage("unlearn", made, "sisa", deletions=3, shards=3)
     made |= run_stage("candidates", made)
     found, told = scores(made, "membership_difference")
-    assert found.shape == (3, len(body(made["MEMBERSHIP"])["indices"]))
+    assert found.shape == (3, len(parse_output(made["MEMBERSHIP"])["indices"]))
     assert told["queries"]["attack"] == 4 * found.shape[1]
 
 
 def about(made: Outputs, role: str, **changed: Any) -> Outputs:
-    return made | {role: Output.of_json(body(made[role]) | changed)}
+    return made | {role: StageOutput.of_json(parse_output(made[role]) | changed)}
 
 
 def test_what_does_not_fit_is_refused_by_its_role() -> None:
     made = lined_up()
-    empty = Output(write_tensors({"images": torch.zeros(0, 1, 9, 9), "labels": torch.zeros(0, dtype=torch.int64)}, {}))
+    empty = StageOutput(
+        write_tensors(
+            {"images": torch.zeros(0, 1, 9, 9), "labels": torch.zeros(0, dtype=torch.int64)}, {}
+        )
+    )
     with pytest.raises(InvalidRequest, match="CANDIDATES must hold") as refused:
         run_stage("attack", made | {"CANDIDATES": empty}, "membership_difference")
     assert refused.value.field == "inputs.CANDIDATES"
     with pytest.raises(InvalidRequest, match="POPULATION must hold"):
         run_stage("attack", made | {"POPULATION": empty}, "membership_population")
     made |= run_stage("attack", made, "membership_difference")
-    short = Output(write_tensors({"scores": torch.zeros(3, 2, dtype=torch.float64)}, {}))
+    short = StageOutput(write_tensors({"scores": torch.zeros(3, 2, dtype=torch.float64)}, {}))
     with pytest.raises(InvalidRequest, match="SCORES must hold float64"):
         run_stage("evaluate", made | {"SCORES": short})
     with pytest.raises(InvalidRequest, match="never trained on"):
-        run_stage("evaluate", about(made, "MEMBERSHIP", trained=[True] * len(body(made["MEMBERSHIP"])["trained"])))
+        run_stage(
+            "evaluate",
+            about(
+                made,
+                "MEMBERSHIP",
+                trained=[True] * len(parse_output(made["MEMBERSHIP"])["trained"]),
+            ),
+        )
     with pytest.raises(InvalidRequest, match="as trained on"):
-        run_stage("evaluate", about(made, "MEMBERSHIP", trained=[False] * len(body(made["MEMBERSHIP"])["trained"])))
-    with pytest.raises(InvalidRequest, match="no candidate stand twice"):
+        run_stage(
+            "evaluate",
+            about(
+                made,
+                "MEMBERSHIP",
+                trained=[False] * len(parse_output(made["MEMBERSHIP"])["trained"]),
+            ),
+        )
+    with pytest.raises(InvalidRequest, match="candidates must be distinct"):
         run_stage("evaluate", about(made, "MEMBERSHIP", trained=[False]))
-    elsewhere = body(made["FORGET_SETS"]) | {"digest": "0" * 64}
+    elsewhere = parse_output(made["FORGET_SETS"]) | {"digest": "0" * 64}
     with pytest.raises(InvalidRequest, match="not about samples"):
-        run_stage("candidates", made | {"FORGET_SETS": Output.of_json(elsewhere)})
+        run_stage("candidates", made | {"FORGET_SETS": StageOutput.of_json(elsewhere)})

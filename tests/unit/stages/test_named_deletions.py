@@ -1,4 +1,5 @@
-"""Customer 4711 is forgotten: found by name, never pretrained on or public, in every training set, told to nobody."""
+"""Customer 4711 is forgotten: found by name, never pretrained on or public, in every training set,
+told to nobody."""
 
 from __future__ import annotations
 
@@ -10,17 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.choices import Choice
 from shared.data_files import DataRoot
 from shared.errors import InvalidRequest
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
-from shared.ml.records import ForgetSets, Public, TrainingSet
+from shared.ml.records import ForgetSets, PublicSets, TrainingSet
 from shared.ml.samples import HasRecords, open_dataset
-from shared.ml.splits import pretraining_and_pool
+from shared.ml.splits import split_pretraining_and_pool
+from shared.plugin_ref import PluginRef
 from tests.golden.planned_jobs import real_catalog
-from tests.support.in_process import run_plan
-from tests.support.tiny import MODEL, Outputs, body
+from tests.support.local_plan import run_planned
+from tests.support.tiny_chain import MODEL, Outputs, parse_output
 from workers.local import run_stage
 
 N, SIZE = 400, 12
@@ -34,7 +35,8 @@ NUMBERS = [399, 0, 123]
 
 @pytest.fixture(autouse=True)
 def data(data_root: Path) -> Path:
-    """The same N samples as arrays, as a table and as pictures: shade number // 2 and class number // 200."""
+    """The same N samples as arrays, as a table and as pictures: shade number // 2 and class number
+    // 200."""
     shades = np.arange(N) // 2 % 200
     marks = np.arange(N) % 2 * 40
     images = np.zeros((N, 9, 9), np.uint8)
@@ -62,11 +64,12 @@ def choice(name: str, told: bool = True) -> dict[str, Any]:
 
 
 def opened(name: str, told: bool = True) -> Any:
-    return open_dataset(Choice.model_validate(choice(name, told)))
+    return open_dataset(PluginRef.model_validate(choice(name, told)))
 
 
 def whole(dataset: Any) -> torch.Tensor:
-    """All samples in the order of the file, as bytes would tell them; rows that are public are missing."""
+    """All samples in the order of the file, as bytes would tell them; rows that are public are
+    missing."""
     return torch.cat([dataset.load("train").images, dataset.load("test").images])
 
 
@@ -75,7 +78,7 @@ def test_named_records_are_in_the_pool_and_all_others_stay_what_they_are(name: s
     plain, told = opened(name, told=False), opened(name)
     assert isinstance(told, HasRecords)
     split = told.load("train")
-    pool = pretraining_and_pool(len(split.labels))[1].tolist()
+    pool = split_pretraining_and_pool(len(split.labels))[1].tolist()
     assert {*told.deletable} <= {*pool}
     assert told.origins[told.deletable].tolist() == NUMBERS
     kind, names = NAMED[name]
@@ -83,7 +86,9 @@ def test_named_records_are_in_the_pool_and_all_others_stay_what_they_are(name: s
     # each sample is the one that its origin says, in both
     by_record = {}
     for dataset in (plain, told):
-        for record, image in zip(dataset.origins.tolist(), dataset.load("train").images, strict=True):
+        for record, image in zip(
+            dataset.origins.tolist(), dataset.load("train").images, strict=True
+        ):
             assert torch.equal(by_record.setdefault(record, image), image)
     assert {*by_record} >= {*NUMBERS}
     # none is lost, none doubled, and no named one is public
@@ -98,7 +103,9 @@ def made(name: str, seed: int = 0, names: list[Any] | None = None) -> Outputs:
     kind, all_names = NAMED[name]
     outputs = run_stage("pretrain", {}, dataset=choice(name), model=MODEL, epochs=1)
     outputs |= run_stage("train", outputs, seed=seed, dataset=choice(name), size=SIZE, epochs=1)
-    return outputs | run_stage("unlearn", outputs, "gradient_ascent", seed=seed, **{kind: names or all_names})
+    return outputs | run_stage(
+        "unlearn", outputs, "gradient_ascent", seed=seed, **{kind: names or all_names}
+    )
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -106,11 +113,18 @@ def made(name: str, seed: int = 0, names: list[Any] | None = None) -> Outputs:
 def test_the_named_are_forgotten_whatever_the_seed(name: str, seed: int) -> None:
     outputs, dataset = made(name, seed), opened(name)
     truth = ForgetSets.read(outputs["FORGET_SETS"].data, "FORGET_SETS")
-    assert [[int(dataset.origins[i]) for i in row] for row in truth.indices] == [[n] for n in NUMBERS]
+    assert [[int(dataset.origins[i]) for i in row] for row in truth.indices] == [
+        [n] for n in NUMBERS
+    ]
     assert truth.labels == [[1], [0], [0]]
-    images = truth.images()[:, 0]
-    plain = {int(r): image for r, image in zip(dataset.origins, dataset.load("train").images, strict=True)}
-    assert all(torch.equal(image, plain[number]) for image, number in zip(images, NUMBERS, strict=True))
+    images = truth.load_images()[:, 0]
+    plain = {
+        int(r): image
+        for r, image in zip(dataset.origins, dataset.load("train").images, strict=True)
+    }
+    assert all(
+        torch.equal(image, plain[number]) for image, number in zip(images, NUMBERS, strict=True)
+    )
     training = TrainingSet.read(outputs["TRAINING_SET"].data, "TRAINING_SET")
     assert len(training.indices) == SIZE
     # where in the training set they stand tells nothing: with another seed elsewhere
@@ -121,22 +135,22 @@ def test_several_may_be_forgotten_together() -> None:
     outputs = made("csv", names=[["k399", "k0"]])
     truth = ForgetSets.read(outputs["FORGET_SETS"].data, "FORGET_SETS")
     assert truth.labels == [[1, 0]]
-    assert body(outputs["COUNTS"])["k"] == 2
+    assert parse_output(outputs["DELETION_SIZES"])["k"] == 2
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_what_the_public_is_told_names_nobody_and_holds_none_of_them(name: str) -> None:
     outputs = made(name)
-    record = body(outputs["PUBLIC"])
+    record = parse_output(outputs["PUBLIC"])
     assert "deletable" not in str(record)
-    public = Public.read(outputs["PUBLIC"].data, "PUBLIC")
+    public = PublicSets.read(outputs["PUBLIC"].data, "PUBLIC")
     plain, told = opened(name, told=False), opened(name)
     records = {int(plain.origins[index]) for one in public.sets for index in one}
     training = TrainingSet.read(outputs["TRAINING_SET"].data, "TRAINING_SET")
     trained = {int(told.origins[index]) for index in training.indices}
-    pool = {int(told.origins[place]) for place in pretraining_and_pool(len(told.origins))[1]}
+    pool = {int(told.origins[place]) for place in split_pretraining_and_pool(len(told.origins))[1]}
     assert records <= pool - trained
-    assert public.samples()
+    assert public.load_samples()
 
 
 def test_who_is_not_in_the_training_set_or_not_there_is_said() -> None:
@@ -148,7 +162,10 @@ def test_who_is_not_in_the_training_set_or_not_there_is_said() -> None:
     trained = {int(plain.origins[index]) for index in training.indices}
     other = next(int(i) for i in plain.origins if int(i) not in trained)
     for params, words in (
-        ({"ids": [f"k{other}"]}, "is not in this training set: name it in the data set's parameter deletable_ids"),
+        (
+            {"ids": [f"k{other}"]},
+            "is not in this training set: name it in the data set's parameter deletable_ids",
+        ),
         ({"ids": [f"k{public}"]}, "is in the test split, which is public"),
         ({"ids": ["nobody"]}, "no row has 'nobody' in the column 'who'"),
         ({"rows": [400]}, "there is no row 400: the data set has 400, counted from 0"),
@@ -158,23 +175,36 @@ def test_who_is_not_in_the_training_set_or_not_there_is_said() -> None:
         with pytest.raises(InvalidRequest, match=words):
             run_stage("unlearn", outputs, "gradient_ascent", **params)
     mine = min(trained)
-    assert run_stage("unlearn", outputs, "gradient_ascent", ids=[f"k{mine}"])  # who is in it by chance may be named
+    # who is in it by chance may be named
+    assert run_stage("unlearn", outputs, "gradient_ascent", ids=[f"k{mine}"])
 
 
 @pytest.mark.parametrize(
     ("name", "params", "words"),
     [
         ("npz", {"deletable_rows": [400]}, "there is no row 400: the data set has 400"),
-        ("npz", {"deletable_rows": list(range(300))}, "name 300 records, and no more than 4[0-9] of"),
+        (
+            "npz",
+            {"deletable_rows": list(range(300))},
+            "name 300 records, and no more than 4[0-9] of",
+        ),
         ("csv", {"deletable_ids": ["who"]}, "no row has 'who' in the column 'who'"),
-        ("csv", {"deletable_ids": ["k1"], "id": None, "drop": ["who"]}, "say which with the parameter id"),
-        ("image_folder", {"deletable_files": ["0/0200.png"]}, "'own' has no picture '0/0200.png': write CLASS/PICTURE"),
+        (
+            "csv",
+            {"deletable_ids": ["k1"], "id": None, "drop": ["who"]},
+            "say which with the parameter id",
+        ),
+        (
+            "image_folder",
+            {"deletable_files": ["0/0200.png"]},
+            "'own' has no picture '0/0200.png': write CLASS/PICTURE",
+        ),
         ("image_folder", {"deletable_files": ["0/0001.PNG"]}, "'0/0001.png' is nearly the same"),
     ],
 )
 def test_what_is_not_there_cannot_be_named(name: str, params: dict[str, Any], words: str) -> None:
     given = choice(name, told=False)
-    dataset = open_dataset(Choice(name=name, params={**given["params"], **params}))
+    dataset = open_dataset(PluginRef(name=name, params={**given["params"], **params}))
     with pytest.raises(InvalidRequest, match=words):
         dataset.load("train")
 
@@ -182,18 +212,24 @@ def test_what_is_not_there_cannot_be_named(name: str, params: dict[str, Any], wo
 def test_ids_must_differ(data: Path) -> None:
     lines = (data / "own.csv").read_text().splitlines()
     (data / "own.csv").write_text("\n".join([*lines, lines[9]]))
-    with pytest.raises(InvalidRequest, match="line 402, column 'who': names its row as line 10 does"):
+    with pytest.raises(
+        InvalidRequest, match="line 402, column 'who': names its row as line 10 does"
+    ):
         opened("csv").load("train")
 
 
 def test_classes_stay_balanced_with_the_named_among_them() -> None:
     outputs = run_stage("pretrain", {}, dataset=choice("npz"), model=MODEL, epochs=1)
-    outputs |= run_stage("train", outputs, dataset=choice("npz"), size=SIZE, balanced=True, epochs=1)
+    outputs |= run_stage(
+        "train", outputs, dataset=choice("npz"), size=SIZE, balanced=True, epochs=1
+    )
     training = TrainingSet.read(outputs["TRAINING_SET"].data, "TRAINING_SET")
-    assert training.samples().labels.bincount().tolist() == [SIZE // 2] * 2
+    assert training.load_samples().labels.bincount().tolist() == [SIZE // 2] * 2
     assert {*NUMBERS} <= {int(opened("npz").origins[index]) for index in training.indices}
     few = {"name": "npz", "params": {"path": "own.npz", "deletable_rows": [0, 123]}}
-    with pytest.raises(InvalidRequest, match="deletions name 2 samples of class 0, and 1 are trained on"):
+    with pytest.raises(
+        InvalidRequest, match="deletions name 2 samples of class 0, and 1 are trained on"
+    ):
         run_stage("train", outputs, dataset=few, size=2, balanced=True, epochs=1)
 
 
@@ -203,12 +239,14 @@ def test_an_audit_that_names_customers_runs_to_its_report(data: Path) -> None:
         "forget": {"ids": ["k399", "k0"]}, "unlearning": ["gradient_ascent"], "attacks": ["label_inference"],
         "seeds": [0, 1], "evaluate": {"decoys": 5},
     }  # fmt: skip
-    jobs = plan(AuditSpec.model_validate(spec), real_catalog(), DataRoot(data).digests)
-    outputs = run_plan(jobs, without=("selftest",))
+    jobs = plan(AuditSpec.model_validate(spec), real_catalog(), DataRoot(data).identify_files)
+    outputs = run_planned(jobs, skipped_stages=("selftest",))
     truths = [
-        ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS") for made in outputs.values() if "FORGET_SETS" in made
+        ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS")
+        for made in outputs.values()
+        if "FORGET_SETS" in made
     ]
     assert [truth.labels for truth in truths] == [[[1], [0]]] * 2  # whatever the seed
-    (report,) = (body(made["REPORT"]) for made in outputs.values() if "REPORT" in made)
+    (report,) = (parse_output(made["REPORT"]) for made in outputs.values() if "REPORT" in made)
     assert [row["deletions"] for row in report["rows"]] == [2, 2]
     assert report["provenance"]["audit"]["forget"] == {"ids": ["k399", "k0"]}

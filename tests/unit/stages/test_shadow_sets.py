@@ -8,18 +8,22 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest
-from shared.ml.context import generator
-from shared.ml.splits import pretraining_and_pool
-from workers.stages._shadow_sets import ShadowSet, shadow_sets
+from shared.ml.context import make_generator
+from shared.ml.splits import split_pretraining_and_pool
+from workers.stages._shadow_sets import ShadowSet, draw_shadow_sets
 
 LABELS = torch.arange(1600) % 4  # a pool of 200, about 50 a class
-POOL = pretraining_and_pool(len(LABELS))[1]
-TRAINING = POOL[torch.randperm(200, generator=generator(0, "training"))[:40]].tolist()
+POOL = split_pretraining_and_pool(len(LABELS))[1]
+TRAINING = POOL[torch.randperm(200, generator=make_generator(0, "training"))[:40]].tolist()
 TESTED = [TRAINING[i : i + 2] for i in range(0, 16, 2)]
 
 
-def sets(count: int = 199, one_class: bool = False, training: list[int] = TRAINING) -> list[ShadowSet]:
-    return shadow_sets(count, training, TESTED, LABELS, one_class, generator(0, "shadow sets"))
+def sets(
+    count: int = 199, one_class: bool = False, training: list[int] = TRAINING
+) -> list[ShadowSet]:
+    return draw_shadow_sets(
+        count, training, TESTED, LABELS, one_class, make_generator(0, "shadow sets")
+    )
 
 
 @pytest.mark.parametrize("one_class", [False, True])
@@ -27,7 +31,8 @@ def test_as_many_as_asked_and_never_a_tested_sample(one_class: bool) -> None:
     made, gone = sets(one_class=one_class), {place for row in TESTED for place in row}
     assert [len(one.forget) for one in made] == [8] * 25  # 199, by as many as are tested
     first, *others = made
-    assert (first.own, first.training.tolist()) == (True, TRAINING)  # of its 24 other samples there are 12 sets
+    # of its 24 other samples there are 12 sets
+    assert (first.is_tested_set, first.training.tolist()) == (True, TRAINING)
     wanted = Counter(LABELS[torch.tensor(TRAINING)].tolist())
     pool = {*POOL.tolist()}
     for one in made:
@@ -38,23 +43,27 @@ def test_as_many_as_asked_and_never_a_tested_sample(one_class: bool) -> None:
         if one_class:
             assert all(len(LABELS[row].unique()) == 1 for row in forgotten)
     for one in others:
-        assert not one.own
+        assert not one.is_tested_set
         assert {*one.training.tolist()} <= pool - gone
     assert not torch.equal(others[0].training, others[1].training)
 
 
 def test_a_large_training_set_needs_no_other() -> None:
-    one, two = shadow_sets(12, TRAINING, TESTED[:6], LABELS, False, generator(0, "shadow sets"))
-    assert (one.own, two.own) == (True, True)
+    one, two = draw_shadow_sets(
+        12, TRAINING, TESTED[:6], LABELS, False, make_generator(0, "shadow sets")
+    )
+    assert (one.is_tested_set, two.is_tested_set) == (True, True)
     assert not {*one.forget.flatten().tolist()} & {*two.forget.flatten().tolist()}
-    assert all(one.own for one in sets(8))
+    assert all(one.is_tested_set for one in sets(8))
 
 
 def test_what_is_left_of_the_tested_training_set_is_no_set_of_its_own() -> None:
     few = TRAINING[:18]  # one forget set is left, and eight are tested
-    assert not any(one.own for one in sets(training=few))
+    assert not any(one.is_tested_set for one in sets(training=few))
 
 
 def test_a_pool_that_is_too_small_is_told() -> None:
-    with pytest.raises(InvalidRequest, match=r"need \d+ samples of class \d, and the pool has \d+ that no tested"):
+    with pytest.raises(
+        InvalidRequest, match=r"need \d+ samples of class \d, and the pool has \d+ that no tested"
+    ):
         sets(training=POOL.tolist())

@@ -1,4 +1,5 @@
-"""A table through every stage: rows are rebuilt without neighbours, metrics of pictures stay away, bars are drawn."""
+"""A table through every stage: rows are rebuilt without neighbours, metrics of pictures stay away,
+bars are drawn."""
 
 from __future__ import annotations
 
@@ -9,16 +10,16 @@ import re
 import pytest
 from PIL import Image
 
-from shared.catalog import Catalog, Entry
-from shared.choices import Choice
+from shared.catalog import Catalog, CatalogEntry
 from shared.errors import InvalidRequest
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
 from shared.ml import REGISTRIES
 from shared.ml.records import ForgetSets
 from shared.ml.tensors import read_tensors
+from shared.plugin_ref import PluginRef
 from tests.golden.planned_jobs import identify
-from tests.support.tiny import Outputs, body
+from tests.support.tiny_chain import Outputs, parse_output
 from workers.context import JobContext
 from workers.local import run_stage
 from workers.stages import registry as stages
@@ -39,7 +40,9 @@ AUDIT = {
 
 @pytest.fixture(scope="module")
 def made() -> Outputs:
-    outputs = run_stage("pretrain", {}, dataset="breast_cancer", model={"name": "mlp", "params": {"hidden": 32}})
+    outputs = run_stage(
+        "pretrain", {}, dataset="breast_cancer", model={"name": "mlp", "params": {"hidden": 32}}
+    )
     outputs |= run_stage("train", outputs, dataset="breast_cancer", size=16)
     outputs |= run_stage("unlearn", outputs, "gradient_ascent", deletions=5)
     return outputs
@@ -52,12 +55,13 @@ def rebuilt(made: Outputs) -> Outputs:
 
 
 def test_rows_are_rebuilt_and_told_apart_from_their_decoys(rebuilt: Outputs) -> None:
-    evaluation = body(rebuilt["EVALUATION"])
-    assert sorted(evaluation["metrics"]) == ["mse", "psnr"]  # ssim and haarpsi compare neighbouring pixels
+    evaluation = parse_output(rebuilt["EVALUATION"])
+    # ssim and haarpsi compare neighbouring pixels
+    assert sorted(evaluation["metrics"]) == ["mse", "psnr"]
     psnr = evaluation["metrics"]["psnr"]
     assert psnr["median"] > 40
-    assert psnr["median"] > psnr["null"] + 10
-    assert psnr["nulls"]["random_direction"] < 20
+    assert psnr["median"] > psnr["baseline"] + 10
+    assert psnr["baselines"]["random_direction"] < 20
     assert evaluation["identification"]["rank_1"] == 5
     images = read_tensors(rebuilt["RECONSTRUCTION"].data, "RECONSTRUCTION")[0]["images"]
     assert images.shape == (5, 1, 30, 1, 1)
@@ -65,11 +69,13 @@ def test_rows_are_rebuilt_and_told_apart_from_their_decoys(rebuilt: Outputs) -> 
 
 def test_labels_of_two_classes_stand_beside_the_commoner_one(made: Outputs) -> None:
     answers = made | run_stage("attack", made, "label_inference")
-    part = body(run_stage("evaluate", answers)["EVALUATION"])["metrics"]["label_accuracy"]
+    part = parse_output(run_stage("evaluate", answers)["EVALUATION"])["metrics"]["label_accuracy"]
     truth = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS").labels
     assert part["mean"] == 1
-    assert part["nulls"]["majority_guess"] == pytest.approx(sum(row == [1] for row in truth) / 5)
-    assert part["null"] == max(part["nulls"].values())
+    assert part["baselines"]["majority_guess"] == pytest.approx(
+        sum(row == [1] for row in truth) / 5
+    )
+    assert part["baseline"] == max(part["baselines"].values())
 
 
 def test_probes_of_a_table_are_as_wide_as_its_rows(made: Outputs) -> None:
@@ -79,13 +85,17 @@ def test_probes_of_a_table_are_as_wide_as_its_rows(made: Outputs) -> None:
     assert tensors["confidence"].min() >= 0.5
     assert about["queries"] <= 4000
     answers = run_stage("attack", made | probes, "label_inference_black_box")
-    assert len(body(answers["ANSWERS"])["labels"]) == 5
+    assert len(parse_output(answers["ANSWERS"])["labels"]) == 5
 
 
 def test_a_judge_of_rows_measures_a_distance_of_features(made: Outputs, rebuilt: Outputs) -> None:
     mlp = {"name": "mlp", "params": {"hidden": 32}}
-    judge = {"JUDGE": run_stage("pretrain", {}, seed=1, dataset="breast_cancer", model=mlp)["BASE"]}
-    told = body(run_stage("evaluate", rebuilt | judge, judge=True)["EVALUATION"])
+    judge = {
+        "FEATURE_NETWORK": run_stage("pretrain", {}, seed=1, dataset="breast_cancer", model=mlp)[
+            "BASE"
+        ]
+    }
+    told = parse_output(run_stage("evaluate", rebuilt | judge, feature_distance=True)["EVALUATION"])
     assert told["metrics"]["feature_distance"]["gain"]["mean"] > 0
 
 
@@ -100,11 +110,13 @@ def test_the_report_draws_a_row_as_bars(rebuilt: Outputs) -> None:
         for one in re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
     ]
     assert len(pictures) == 15
-    assert "one bar a feature" in page
+    assert "one bar per feature" in page
     truth = read_tensors(rebuilt["PICTURES"].data, "PICTURES")[0]["RECONSTRUCTION.truth"]
     for picture, row in zip(pictures[::3], truth.flatten(1), strict=True):
         assert picture.size == (120, 112)
-        heights = [sum(picture.getpixel((4 * f + 1, y)) == 0 for y in range(112)) for f in range(30)]
+        heights = [
+            sum(picture.getpixel((4 * f + 1, y)) == 0 for y in range(112)) for f in range(30)
+        ]
         assert heights == [round(112 * value) for value in row.tolist()]
 
 
@@ -117,12 +129,26 @@ def test_a_convolution_of_a_table_is_refused_by_the_worker_too() -> None:
 @pytest.mark.parametrize(
     ("dataset", "model", "words"),
     [
-        ("german_credit", "convnet", "convnet needs images of at least 9 x 9 pixels, not a table (german_credit)"),
-        ({"name": "csv", "params": {"path": "a.csv", "target": "b"}}, "resnet20", "not a table (csv)"),
+        (
+            "german_credit",
+            "convnet",
+            "convnet needs images of at least 9 x 9 pixels, not a table (german_credit)",
+        ),
+        (
+            {"name": "csv", "params": {"path": "a.csv", "target": "b"}},
+            "resnet20",
+            "not a table (csv)",
+        ),
     ],
 )
-def test_a_model_that_does_not_fit_the_data_is_refused_when_planned(dataset: object, model: str, words: str) -> None:
-    catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
+def test_a_model_that_does_not_fit_the_data_is_refused_when_planned(
+    dataset: object, model: str, words: str
+) -> None:
+    catalog = Catalog(
+        CatalogEntry.from_plugin(plugin)
+        for registry in (*REGISTRIES, stages)
+        for plugin in registry
+    )
     spec = AuditSpec.model_validate({**AUDIT, "dataset": dataset, "model": model})
     with pytest.raises(InvalidRequest, match=re.escape(words)) as caught:
         plan(spec, catalog)
@@ -131,4 +157,4 @@ def test_a_model_that_does_not_fit_the_data_is_refused_when_planned(dataset: obj
     with pytest.raises(InvalidRequest, match=re.escape(words)) as caught:
         catalog.check("pretrain", None, {"dataset": dataset, "model": model}, [])
     assert caught.value.field == "params.model"
-    assert plan(spec.model_copy(update={"model": Choice(name="mlp")}), catalog, identify)
+    assert plan(spec.model_copy(update={"model": PluginRef(name="mlp")}), catalog, identify)

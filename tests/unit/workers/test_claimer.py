@@ -7,18 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from shared.errors import TransientError
-from shared.jobs import reads, submit
+from shared.jobs import queries, submit
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.migrations import migrate
-from shared.jobs.queue import MemoryBell, Ringer
+from shared.jobs.queue import InMemoryWakeup, WakeupSender
 from shared.jobs.records import Claim, PlannedJob
 from workers import claimer
-from workers.claimer import TRIES, Claimer
+from workers.claimer import MAX_TRIES, Claimer
 
 
 class Line:
-    """A real dispatcher at the end of a bad line: each call does or does not go out, and is or is not answered."""
+    """A real dispatcher at the end of a bad line: each call does or does not go out, and is or is
+    not answered."""
 
     def __init__(self, db: Database) -> None:
         self.real = Dispatcher(db, "w", ["s"], ["stage:s"])
@@ -30,7 +31,9 @@ class Line:
         fate = self.fate.pop(0) if self.fate else "well"
         answer = None
         if fate != "cut":
-            answer = self.real.claim(lease, token) if what == "claim" else self.real.find(token)
+            answer = (
+                self.real.claim(lease, token) if what == "claim" else self.real.find_claim(token)
+            )
         if fate != "well":
             raise TransientError("the job store hung up")
         return answer
@@ -38,7 +41,7 @@ class Line:
     def claim(self, lease: float, token: str) -> Claim | None:
         return self._over("claim", token, lease)
 
-    def find(self, token: str) -> Claim | None:
+    def find_claim(self, token: str) -> Claim | None:
         return self._over("find", token)
 
 
@@ -46,21 +49,21 @@ class Scene:
     def __init__(self) -> None:
         self.db = Database("sqlite://")
         migrate(self.db)
-        self.line, self.bell = Line(self.db), MemoryBell()
-        self.ringer = Ringer(self.bell)
+        self.line, self.bell = Line(self.db), InMemoryWakeup()
+        self.ringer = WakeupSender(self.bell)
         self.claimer = Claimer(self.line, self.ringer, "s", 60)
 
     def post(self, key: str) -> str:
         job = PlannedJob(key, "s", None, {}, 0, (), ("stage:s",), ("OUT",), "code")
-        return submit.submit(self.db, "t", [job]).jobs[key]
+        return submit.submit_jobs(self.db, "t", [job]).jobs[key]
 
     def attempts(self, job: str) -> int:
-        return reads.get_job(self.db, "t", job).attempt
+        return queries.get_job(self.db, "t", job).attempt
 
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setattr(claimer, "PAUSE_S", 0.0)
+    monkeypatch.setattr(claimer, "RETRY_PAUSE_S", 0.0)
     made = Scene()
     yield made
     made.ringer.close()
@@ -86,20 +89,22 @@ def test_a_claim_that_never_went_out_is_made_again(scene: Scene) -> None:
     assert scene.line.asked == ["claim", "find", "claim"]
 
 
-def test_a_job_store_that_stays_away_lets_the_worker_hear_its_orders_and_look_again(scene: Scene) -> None:
+def test_a_job_store_that_stays_away_lets_the_worker_hear_its_orders_and_look_again(
+    scene: Scene,
+) -> None:
     job = scene.post("a")
-    scene.line.fate = ["lost"] + ["cut"] * (TRIES - 1)
+    scene.line.fate = ["lost"] + ["cut"] * (MAX_TRIES - 1)
     assert scene.claimer.claim() is None
     claim = scene.claimer.claim()
     assert claim is not None
     assert (claim.job.id, scene.attempts(job)) == (job, 1)
     scene.ringer.close()
-    assert scene.bell.rung == ["s"]
+    assert scene.bell.notified_stages == ["s"]
 
 
 def test_a_claim_that_was_given_to_another_meanwhile_is_not_found(scene: Scene) -> None:
     job = scene.post("a")
-    scene.line.fate = ["lost"] + ["cut"] * (TRIES - 1)
+    scene.line.fate = ["lost"] + ["cut"] * (MAX_TRIES - 1)
     assert scene.claimer.claim() is None
     with scene.db.write() as connection:
         connection.exec_driver_sql("UPDATE jobs SET state = 'queued', lease_until = NULL")

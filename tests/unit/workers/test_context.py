@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest
-from workers.context import JobContext, NoHooks, Output
+from workers.context import JobContext, NoHooks, StageOutput
 
 
 class Kept(NoHooks):
@@ -21,18 +21,24 @@ class Kept(NoHooks):
 
 def test_a_checkpoint_comes_back_bit_for_bit() -> None:
     context = JobContext(hooks=Kept())
-    assert context.resume() is None
-    tensors = {"x": torch.randn(3, 4), "n": torch.tensor(7), "half": torch.randn(2).to(torch.float64)}
-    context.save(41, tensors)
-    step, found = context.resume() or (0, {})
+    assert context.load_checkpoint() is None
+    tensors = {
+        "x": torch.randn(3, 4),
+        "n": torch.tensor(7),
+        "half": torch.randn(2).to(torch.float64),
+    }
+    context.save_checkpoint(41, tensors)
+    step, found = context.load_checkpoint() or (0, {})
     assert step == 41
     assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[k], tensors[k]) and found[k].dtype == tensors[k].dtype for k in tensors)
+    assert all(
+        torch.equal(found[k], tensors[k]) and found[k].dtype == tensors[k].dtype for k in tensors
+    )
 
 
 def test_randomness_depends_on_seed_and_purpose_only() -> None:
     def draw(seed: int, purpose: str) -> list[float]:
-        return torch.rand(3, generator=JobContext(seed=seed).generator(purpose)).tolist()
+        return torch.rand(3, generator=JobContext(seed=seed).make_generator(purpose)).tolist()
 
     assert draw(0, "a") == draw(0, "a")
     assert draw(0, "a") != draw(0, "b")
@@ -41,10 +47,10 @@ def test_randomness_depends_on_seed_and_purpose_only() -> None:
 
 def test_a_missing_input_is_named() -> None:
     with pytest.raises(InvalidRequest, match="BASE"):
-        JobContext().input("BASE")
+        JobContext().read_input("BASE")
 
 
 def test_json_outputs_are_canonical_and_finite() -> None:
-    assert Output.of_json({"b": 1, "a": [1.5]}).data == b'{"a":[1.5],"b":1}'
+    assert StageOutput.of_json({"b": 1, "a": [1.5]}).data == b'{"a":[1.5],"b":1}'
     with pytest.raises(ValueError, match="JSON compliant"):
-        Output.of_json({"x": float("nan")})
+        StageOutput.of_json({"x": float("nan")})

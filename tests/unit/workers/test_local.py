@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.roles import Role
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.local import run_stage
 from workers.stages import registry
 
@@ -17,18 +17,20 @@ def listing() -> Iterator[None]:
     """A stage that says what it was given."""
     registry.load()
 
-    def run(ctx: JobContext) -> dict[str, Output]:
+    def run(ctx: JobContext) -> dict[str, StageOutput]:
         """List what it was given."""
-        return {Role.METRICS: Output.of_json(sorted(ctx.inputs))}
+        return {Role.METRICS: StageOutput.of_json(sorted(ctx.inputs))}
 
-    registry.register("listing", uses=(Role.BASE,), many=(Role.METRICS,), produces=(Role.METRICS,))(run)
+    registry.register("listing", uses=(Role.BASE,), many=(Role.METRICS,), produces=(Role.METRICS,))(
+        run
+    )
     yield
     del registry._plugins["listing"]
 
 
 @pytest.mark.usefixtures("listing")
 def test_a_stage_is_given_the_roles_that_it_names_and_numbered_ones() -> None:
-    one = Output.of_json(1)
+    one = StageOutput.of_json(1)
     roles = [
         "BASE",
         "METRICS_1",
@@ -41,4 +43,4 @@ def test_a_stage_is_given_the_roles_that_it_names_and_numbered_ones() -> None:
         "ORIGINAL_1",
     ]
     made = run_stage("listing", dict.fromkeys(roles, one))
-    assert made[Role.METRICS].data == Output.of_json(["BASE", "METRICS_1", "METRICS_20"]).data
+    assert made[Role.METRICS].data == StageOutput.of_json(["BASE", "METRICS_1", "METRICS_20"]).data

@@ -1,4 +1,5 @@
-"""How a death from want of memory is told from any other. The child is a real process, the kernel's count is given."""
+"""How a death from want of memory is told from any other. The child is a real process, the kernel's
+count is given."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.system import wait_for
-from tests.support.waiting import PATIENCE
-from workers.memory import MemoryWatch, oom_kills, usage
+from tests.support.waiting import TIMEOUT_S
+from workers.memory import MemoryWatch, count_oom_kills, read_usage
 
 MB = 1_000_000
-LARGE = "kept = bytearray(b'x' * 100_000_000); print('taken', flush=True); import time; time.sleep(600)"
+LARGE = (
+    "kept = bytearray(b'x' * 100_000_000); print('taken', flush=True); import time; time.sleep(600)"
+)
 
 
 @dataclass
@@ -26,7 +29,9 @@ class Scene:
     hold: int | None = 1
 
     def watch(self, limit: int | None) -> MemoryWatch:
-        return MemoryWatch(self.child.pid, limit, lambda: self.hold, self.child.kill, lambda: self.kills)
+        return MemoryWatch(
+            self.child.pid, limit, lambda: self.hold, self.child.kill, lambda: self.kills
+        )
 
 
 @pytest.fixture
@@ -34,7 +39,8 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     child = subprocess.Popen([sys.executable, "-c", LARGE], stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
-    monkeypatch.setattr(os, "getppid", lambda: child.pid)  # the watch is taken for a process of the child's
+    # the watch is taken for a process of the child's
+    monkeypatch.setattr(os, "getppid", lambda: child.pid)
     yield Scene(child)
     child.kill()
     child.wait()
@@ -43,11 +49,11 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 def test_one_over_its_limit_is_killed_and_the_sentence_has_both_figures(scene: Scene) -> None:
     watch = scene.watch(50 * MB)
-    watch.look()
+    watch.check()
     assert scene.child.poll() is None  # once is what the last job left behind
-    watch.look()
+    watch.check()
     assert scene.child.wait(10) == -signal.SIGKILL
-    why = watch.why_it_died()
+    why = watch.explain_death()
     assert why is not None
     assert "had 10" in why
     assert "the limit is 50 MB" in why
@@ -57,34 +63,36 @@ def test_one_without_a_job_or_with_another_one_at_each_look_is_left_alone(scene:
     watch = scene.watch(50 * MB)
     for hold in (None, 1, 2, None, 3, 4):
         scene.hold = hold
-        watch.look()
+        watch.check()
     assert scene.child.poll() is None
 
 
 @pytest.mark.parametrize("limit", [110 * MB, None], ids=["close to its limit", "without one"])
 def test_a_plain_kill_is_never_want_of_memory(scene: Scene, limit: int | None) -> None:
     watch = scene.watch(limit)
-    watch.look()
+    watch.check()
     scene.child.kill()
-    watch.look()
+    watch.check()
     scene.child.wait()
-    watch.look()
-    assert watch.why_it_died() is None
+    watch.check()
+    assert watch.explain_death() is None
 
 
-def test_one_that_the_kernel_killed_for_memory_is_told_so_however_long_it_takes_to_die(scene: Scene) -> None:
+def test_one_that_the_kernel_killed_for_memory_is_told_so_however_long_it_takes_to_die(
+    scene: Scene,
+) -> None:
     watch = scene.watch(None)
-    watch.look()
+    watch.check()
     scene.kills += 1  # the kernel counts first
-    watch.look()
+    watch.check()
     scene.child.kill()
     for _ in range(5):
-        watch.look()
+        watch.check()
     scene.child.wait()
-    watch.look()
-    why = watch.why_it_died()
+    watch.check()
+    why = watch.explain_death()
     assert why is not None
-    assert "the kernel killed it for want of memory" in why
+    assert "killed by the kernel, out of memory" in why
     assert "had 10" in why
 
 
@@ -92,10 +100,10 @@ def test_another_process_killed_for_memory_is_not_this_one(scene: Scene) -> None
     watch = scene.watch(None)
     scene.kills += 1
     for _ in range(3):
-        watch.look()
+        watch.check()
     scene.child.kill()
     scene.child.wait()
-    assert watch.why_it_died() is None
+    assert watch.explain_death() is None
 
 
 def test_memory_that_is_shared_with_no_file_counts() -> None:
@@ -103,17 +111,17 @@ def test_memory_that_is_shared_with_no_file_counts() -> None:
     with subprocess.Popen([sys.executable, "-c", shared], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        now = usage(child.pid)
+        now = read_usage(child.pid)
         child.kill()
     assert now is not None
-    assert now.taken > 100 * MB
+    assert now.used_bytes > 100 * MB
 
 
 def test_the_kernel_s_count_is_there() -> None:
-    assert oom_kills() >= 0
+    assert count_oom_kills() >= 0
 
 
 def test_a_process_that_is_gone_has_nothing(scene: Scene) -> None:
     scene.child.kill()
     scene.child.wait()
-    wait_for(lambda: usage(scene.child.pid) is None, PATIENCE, "it is gone")
+    wait_for(lambda: read_usage(scene.child.pid) is None, TIMEOUT_S, "it is gone")

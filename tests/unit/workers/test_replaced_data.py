@@ -1,5 +1,5 @@
-"""A data file that is replaced: between two submissions there are new jobs and new results, and a job that was waiting
-is refused. Planned as the gateway does it, run as a worker does."""
+"""A data file that is replaced: between two submissions there are new jobs and new results, and a
+job that was waiting is refused. Planned as the gateway does it, run as a worker does."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import torch
 from PIL import Image
 
 from shared.artifacts import ArtifactStore
-from shared.catalog import Catalog, Entry
+from shared.catalog import Catalog, CatalogEntry
 from shared.config import Settings
 from shared.data_files import DataRoot
 from shared.jobs import submit
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
 from shared.jobs.plan import plan_job
-from shared.jobs.queue import MemoryBell, Ringer
-from shared.jobs.reads import get_job
+from shared.jobs.queries import get_job
+from shared.jobs.queue import InMemoryWakeup, WakeupSender
 from shared.jobs.records import Input, Job, PlannedJob
 from shared.ml import REGISTRIES
-from tests.support.lpips import FILE, random_weights
-from tests.support.tiny import DATA, MODEL, write_data
+from tests.support.lpips import FILE, make_random_weights
+from tests.support.tiny_chain import DATA, MODEL, write_data
 from workers.lease import LeaseProcess
-from workers.runner import Machine, Runner
+from workers.runner import MachineInfo, Runner
 from workers.stages import registry as stages
 
 TENANT = "alice"
@@ -51,17 +51,26 @@ class Bench:
         made = {a: job for job in self.jobs.values() for a in job.produces}
         parents = {role: made[role] for role in (*taken.needs, *taken.uses) if role in made}
         inputs = tuple(Input(role, parent=job.id) for role, job in parents.items())
-        keys = {job.id: job.plan_key for job in parents.values()}
-        identify = DataRoot(self.root).digests
-        return plan_job(self.catalog, stage, method, params, 0, inputs, parent_keys=keys, identify=identify)
+        keys = {job.id: job.request_key for job in parents.values()}
+        identify = DataRoot(self.root).identify_files
+        return plan_job(
+            self.catalog,
+            stage,
+            method,
+            params,
+            0,
+            inputs,
+            parent_request_keys=keys,
+            identify_files=identify,
+        )
 
     def post(self, stage: str, method: str | None = None, **params: Any) -> str:
         planned = self.plan(stage, method, **params)
-        return submit.submit(self.db, TENANT, [planned]).jobs[planned.plan_key]
+        return submit.submit_jobs(self.db, TENANT, [planned]).jobs[planned.request_key]
 
     def end(self, job_id: str) -> Job:
         """Run all that waits."""
-        self.runner.work()
+        self.runner.run_until_idle()
         return get_job(self.db, TENANT, job_id)
 
     def run(self, stage: str, method: str | None = None, **params: Any) -> Job:
@@ -85,11 +94,15 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setenv("PALIMPSEST_DATABASE_URL", f"sqlite:///{tmp_path}/palimpsest.db")
     db = Database(f"sqlite:///{tmp_path}/palimpsest.db")
     migrate(db)
-    catalog = Catalog(Entry.of(plugin) for registry in (*REGISTRIES, stages) for plugin in registry)
+    catalog = Catalog(
+        CatalogEntry.from_plugin(plugin)
+        for registry in (*REGISTRIES, stages)
+        for plugin in registry
+    )
     lease = LeaseProcess("w1")
     runner = Runner(
-        Settings(), db, ArtifactStore.from_url("memory://"), catalog, Ringer(MemoryBell()), lease, worker="w1",
-        serves=("pretrain", "train", "unlearn", "evaluate"), machine=Machine(torch.__version__, "cpu", 1, "DEFAULT"),
+        Settings(), db, ArtifactStore.from_url("memory://"), catalog, WakeupSender(InMemoryWakeup()), lease, worker="w1",
+        served_stages=("pretrain", "train", "unlearn", "evaluate"), machine=MachineInfo(torch.__version__, "cpu", 1, "DEFAULT"),
     )  # fmt: skip
     yield Bench(root, db, runner, catalog)
     lease.close()
@@ -101,7 +114,9 @@ def write_faces(root: Path, seed: int) -> None:
     for place in ("a", "b"):
         (root / "faces" / place).mkdir(parents=True, exist_ok=True)
         for n in range(20):
-            Image.fromarray(draw.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(root / f"faces/{place}/{n}.png")
+            Image.fromarray(draw.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(
+                root / f"faces/{place}/{n}.png"
+            )
 
 
 Write = Callable[[Path, int], None]
@@ -111,7 +126,9 @@ EACH = pytest.mark.parametrize(
 
 
 @EACH
-def test_what_is_replaced_between_two_submissions_gives_new_results(bench: Bench, dataset: Any, write: Write) -> None:
+def test_what_is_replaced_between_two_submissions_gives_new_results(
+    bench: Bench, dataset: Any, write: Write
+) -> None:
     def made() -> Job:
         return bench.run("pretrain", dataset=dataset, model=MODEL)
 
@@ -120,8 +137,8 @@ def test_what_is_replaced_between_two_submissions_gives_new_results(bench: Bench
     assert made().id == first.id
     write(bench.root, 1)
     second = made()
-    assert second.plan_key != first.plan_key
-    assert second.content_key != first.content_key
+    assert second.request_key != first.request_key
+    assert second.cache_key != first.cache_key
     assert second.reused_from is None
     assert {a.sha256 for a in second.artifacts}.isdisjoint(a.sha256 for a in first.artifacts)
     write(bench.root, 0)
@@ -129,19 +146,25 @@ def test_what_is_replaced_between_two_submissions_gives_new_results(bench: Bench
 
 
 @EACH
-def test_what_is_replaced_while_a_job_waits_is_refused(bench: Bench, dataset: Any, write: Write) -> None:
+def test_what_is_replaced_while_a_job_waits_is_refused(
+    bench: Bench, dataset: Any, write: Write
+) -> None:
     write(bench.root, 0)
     waiting = bench.post("pretrain", dataset=dataset, model=MODEL)
     write(bench.root, 1)
     job = bench.end(waiting)
     path = dataset["params"]["path"]
     assert (job.state, job.failure) == ("failed", "invalid")
-    assert str(job.message).startswith(f"params.dataset.params.path: {path!r} in the data root has changed since the")
+    assert str(job.message).startswith(
+        f"params.dataset.params.path: {path!r} in the data root has changed since the"
+    )
     assert "post it again" in str(job.message)
     assert bench.run("pretrain", dataset=dataset, model=MODEL).id != waiting
 
 
-def test_what_is_replaced_while_a_job_runs_gives_no_result(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_replaced_while_a_job_runs_gives_no_result(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_stage = Runner._run_stage
 
     def replacing(*arguments: Any) -> Any:
@@ -159,13 +182,18 @@ def test_what_is_replaced_while_a_job_runs_gives_no_result(bench: Bench, monkeyp
 def test_a_job_that_reads_what_its_inputs_name_is_refused_too(bench: Bench) -> None:
     """`evaluate` is told by FORGET_SETS which data set to take its public samples from."""
     draw = np.random.default_rng(0)
-    arrays = {"images": draw.random((200, 9, 9)), "labels": np.arange(200) % 4, "test_labels": np.arange(40) % 4}
+    arrays = {
+        "images": draw.random((200, 9, 9)),
+        "labels": np.arange(200) % 4,
+        "test_labels": np.arange(40) % 4,
+    }
     np.savez(bench.root / "tiny.npz", **arrays, test_images=draw.random((40, 9, 9)))
     bench.train()
     waiting = bench.post("evaluate")
-    assert bench.end(waiting).data == bench.jobs["pretrain"].data
+    assert bench.end(waiting).data_digests == bench.jobs["pretrain"].data_digests
     fresh = bench.post("evaluate", decoys=5)
-    np.savez(bench.root / "tiny.npz", **arrays, test_images=draw.random((40, 9, 9)))  # the train split is the same
+    # the train split is the same
+    np.savez(bench.root / "tiny.npz", **arrays, test_images=draw.random((40, 9, 9)))
     job = bench.end(fresh)
     assert (job.state, job.failure) == ("failed", "invalid")
     assert "'tiny.npz' in the data root has changed since the job was planned" in str(job.message)
@@ -174,7 +202,7 @@ def test_a_job_that_reads_what_its_inputs_name_is_refused_too(bench: Bench) -> N
 def write_weights(root: Path, scale: float) -> None:
     from safetensors.torch import save_file
 
-    save_file({name: scale * tensor for name, tensor in random_weights().items()}, root / FILE)
+    save_file({name: scale * tensor for name, tensor in make_random_weights().items()}, root / FILE)
 
 
 def test_replaced_weights_of_lpips_are_noticed_in_the_same_ways(bench: Bench) -> None:
@@ -186,13 +214,15 @@ def test_replaced_weights_of_lpips_are_noticed_in_the_same_ways(bench: Bench) ->
     write_weights(bench.root, 2)
     second = bench.end(bench.post("evaluate", lpips_weights=FILE))
     assert second.state == "succeeded", second.message
-    assert second.plan_key != first.plan_key
+    assert second.request_key != first.request_key
     assert {a.sha256 for a in second.artifacts if a.role == "EVALUATION"} != {
         a.sha256 for a in first.artifacts if a.role == "EVALUATION"
     }
     refused = get_job(bench.db, TENANT, waiting)
     assert (refused.state, refused.failure) == ("failed", "invalid")
-    assert str(refused.message).startswith(f"params.lpips_weights: {FILE!r} in the data root has changed")
+    assert str(refused.message).startswith(
+        f"params.lpips_weights: {FILE!r} in the data root has changed"
+    )
 
 
 def test_another_cpu_is_another_condition(bench: Bench) -> None:
@@ -200,9 +230,10 @@ def test_another_cpu_is_another_condition(bench: Bench) -> None:
     write_data(bench.root)
     keys = []
     for cpu in ("DEFAULT", "AVX2", "AVX2"):
-        bench.runner.machine = Machine(torch.__version__, "cpu", 1, cpu)
-        with bench.db.write() as connection:  # as if planned for other code: an equal job is planned anew
-            connection.exec_driver_sql("UPDATE jobs SET live_key = NULL")
-        keys.append(bench.run("pretrain", dataset=DATA, model=MODEL).content_key)
+        bench.runner.machine = MachineInfo(torch.__version__, "cpu", 1, cpu)
+        # as if planned for other code: an equal job is planned anew
+        with bench.db.write() as connection:
+            connection.exec_driver_sql("UPDATE jobs SET dedup_key = NULL")
+        keys.append(bench.run("pretrain", dataset=DATA, model=MODEL).cache_key)
     assert len(set(keys)) == 2
     assert bench.jobs["pretrain"].reused_from is not None

@@ -12,8 +12,8 @@ from shared.errors import InvalidRequest, JobFailed, TransientError
 from shared.jobs.states import Failure
 from shared.plugins import Params
 from tests.support.waiting import FastClock
-from workers.page import Page
-from workers.runner import Runner, explain
+from workers.attempt_state import AttemptState
+from workers.runner import Runner, classify_error
 
 
 class SomeParams(Params):
@@ -30,23 +30,31 @@ def refused() -> ValidationError:
     ("error", "failure", "words"),
     [
         (JobFailed("timeout", "too slow"), Failure.TIMEOUT, "too slow"),
-        (InvalidRequest("no such role", "inputs.BASE"), Failure.INVALID, "inputs.BASE: no such role"),
+        (
+            InvalidRequest("no such role", "inputs.BASE"),
+            Failure.INVALID,
+            "inputs.BASE: no such role",
+        ),
         (refused(), Failure.INVALID, "params.lr"),
         (MemoryError(), Failure.OUT_OF_MEMORY, "smaller"),
         (torch.OutOfMemoryError("CUDA out of memory"), Failure.OUT_OF_MEMORY, "CUDA out of memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Failure.OUT_OF_MEMORY, "smaller"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            Failure.OUT_OF_MEMORY,
+            "smaller",
+        ),
         (KeyError("x"), Failure.ERROR, "KeyError: 'x'"),
     ],
 )
 def test_explain(error: Exception, failure: Failure, words: str) -> None:
-    found, message = explain(error)
+    found, message = classify_error(error)
     assert found is failure
     assert words in message
 
 
 def test_an_end_is_told_however_long_the_job_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its job would be charged for it once the store is back."""
-    monkeypatch.setattr("workers.patience.time", FastClock())
+    monkeypatch.setattr("workers.store_wait.time", FastClock())
     tries, rung = list(range(12)), list[set[str]]()
 
     def tell() -> set[str]:
@@ -55,7 +63,7 @@ def test_an_end_is_told_however_long_the_job_store_is_away(monkeypatch: pytest.M
         return {"attack"}
 
     runner = Runner.__new__(Runner)
-    runner.lease = SimpleNamespace(page=Page.create())  # type: ignore[assignment]
-    runner.ringer = SimpleNamespace(ring=rung.append)  # type: ignore[assignment]
-    runner._record(tell)
+    runner.lease_process = SimpleNamespace(state=AttemptState.create())  # type: ignore[assignment]
+    runner.wakeup = SimpleNamespace(notify=rung.append)  # type: ignore[assignment]
+    runner._record_end(tell)
     assert rung == [{"attack"}]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.system import wait_for
-from tests.support.waiting import PATIENCE
-from workers.stall import WALL, StallClock
+from tests.support.waiting import TIMEOUT_S
+from workers.stall import WALL_FACTOR, StallDetector
 
 BUSY = "while True: pass"
 ASLEEP = "import time; time.sleep(600)"
@@ -37,59 +37,65 @@ def started() -> Iterator[Callable[[str], int]]:
         process.wait()
 
 
-def look(clock: StallClock, counter: int = 1, waits: bool = False) -> StallClock:
+def look(clock: StallDetector, counter: int = 1, waits: bool = False) -> StallDetector:
     time.sleep(0.05)
-    clock.look(counter, waits)
+    clock.update(counter, waits)
     return clock
 
 
-def test_one_that_computes_for_its_limit_without_a_beat_stands_still(started: Callable[[str], int]) -> None:
-    clock = StallClock(started(BUSY), 0.3, gap=60)
-    wait_for(lambda: look(clock).stalled(), PATIENCE, "it is caught")
-    assert clock.stalled() == "it made no progress for 0.3 s of computing"
-    assert clock.wall < 0.3 * WALL or clock.cpu > 0.3
+def test_one_that_computes_for_its_limit_without_a_beat_stands_still(
+    started: Callable[[str], int],
+) -> None:
+    clock = StallDetector(started(BUSY), 0.3, max_gap_s=60)
+    wait_for(lambda: look(clock).stall_reason(), TIMEOUT_S, "it is caught")
+    assert clock.stall_reason() == "it made no progress for 0.3 s of computing"
+    assert clock.wall_s < 0.3 * WALL_FACTOR or clock.cpu_s > 0.3
     look(clock, counter=2)
-    assert clock.stalled() is None
+    assert clock.stall_reason() is None
 
 
-def test_one_that_is_given_no_cpu_is_caught_by_the_wall_clock_and_not_before(started: Callable[[str], int]) -> None:
-    clock = StallClock(started(ASLEEP), 0.2, gap=60)
-    wait_for(lambda: look(clock).wall > 0.2 * 3, PATIENCE, "three times its limit has passed")
-    assert clock.stalled() is None
-    wait_for(lambda: look(clock).stalled(), PATIENCE, "it is caught")
-    assert clock.wall > 0.2 * WALL
-    assert clock.stalled() == "it made no progress for 2 s"
+def test_one_that_is_given_no_cpu_is_caught_by_the_wall_clock_and_not_before(
+    started: Callable[[str], int],
+) -> None:
+    clock = StallDetector(started(ASLEEP), 0.2, max_gap_s=60)
+    wait_for(lambda: look(clock).wall_s > 0.2 * 3, TIMEOUT_S, "three times its limit has passed")
+    assert clock.stall_reason() is None
+    wait_for(lambda: look(clock).stall_reason(), TIMEOUT_S, "it is caught")
+    assert clock.wall_s > 0.2 * WALL_FACTOR
+    assert clock.stall_reason() == "it made no progress for 2 s"
 
 
-def test_many_threads_are_not_punished_for_computing_together(started: Callable[[str], int]) -> None:
-    clock = StallClock(started(THREADS), 60, gap=60)
+def test_many_threads_are_not_punished_for_computing_together(
+    started: Callable[[str], int],
+) -> None:
+    clock = StallDetector(started(THREADS), 60, max_gap_s=60)
     look(clock)
-    wait_for(lambda: look(clock).cpu > 0.5, PATIENCE, "they compute")
-    assert clock.cpu <= clock.wall
+    wait_for(lambda: look(clock).cpu_s > 0.5, TIMEOUT_S, "they compute")
+    assert clock.cpu_s <= clock.wall_s
 
 
 def test_waiting_for_a_store_does_not_count_but_for_ever(started: Callable[[str], int]) -> None:
-    clock = StallClock(started(BUSY), 0.1, gap=60)
+    clock = StallDetector(started(BUSY), 0.1, max_gap_s=60)
     look(clock)
-    wait_for(lambda: look(clock, waits=True).waits_in_vain(), PATIENCE, "the wait is over")
-    assert clock.stalled() is None
-    assert clock.waited > 0.1 * WALL
+    wait_for(lambda: look(clock, waits=True).wait_timeout_reason(), TIMEOUT_S, "the wait is over")
+    assert clock.stall_reason() is None
+    assert clock.waited_s > 0.1 * WALL_FACTOR
 
 
 def test_a_gap_between_two_looks_is_not_the_attempt_s(started: Callable[[str], int]) -> None:
     """The one who looks slept too: everything was frozen."""
-    clock = StallClock(started(ASLEEP), 0.01, gap=0.02)
+    clock = StallDetector(started(ASLEEP), 0.01, max_gap_s=0.02)
     look(clock)
     time.sleep(1)
-    clock.look(1, False)
-    assert clock.wall <= 0.04
-    assert clock.stalled() is None
+    clock.update(1, False)
+    assert clock.wall_s <= 0.04
+    assert clock.stall_reason() is None
 
 
 def test_one_that_is_gone_uses_nothing() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    clock = StallClock(process.pid, 1, gap=60)
-    clock.look(1, False)
-    clock.look(1, False)
-    assert clock.cpu == 0
+    clock = StallDetector(process.pid, 1, max_gap_s=60)
+    clock.update(1, False)
+    clock.update(1, False)
+    assert clock.cpu_s == 0

@@ -23,7 +23,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("audits", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_audits_tenant_created_at_id"), ["tenant", "created_at", "id"], unique=False
+            batch_op.f("ix_audits_tenant_created_at_id"),
+            ["tenant", "created_at", "id"],
+            unique=False,
         )
 
     op.create_table(
@@ -87,9 +89,15 @@ def upgrade() -> None:
             ["stage", "state", "priority", "queued_at"],
             unique=False,
         )
-        batch_op.create_index(batch_op.f("ix_jobs_state_lease_until"), ["state", "lease_until"], unique=False)
-        batch_op.create_index(batch_op.f("ix_jobs_tenant_content_key"), ["tenant", "content_key"], unique=False)
-        batch_op.create_index(batch_op.f("ix_jobs_tenant_created_at_id"), ["tenant", "created_at", "id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_jobs_state_lease_until"), ["state", "lease_until"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_jobs_tenant_content_key"), ["tenant", "content_key"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_jobs_tenant_created_at_id"), ["tenant", "created_at", "id"], unique=False
+        )
         batch_op.create_index(batch_op.f("ix_jobs_tenant_state"), ["tenant", "state"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_worker"), ["worker"], unique=False)
 
@@ -113,8 +121,12 @@ def upgrade() -> None:
         sa.Column("audit", sa.String(length=40), nullable=False),
         sa.Column("job", sa.String(length=40), nullable=False),
         sa.Column("detached", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(["audit"], ["audits.id"], name=op.f("fk_audit_jobs_audit"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_audit_jobs_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["audit"], ["audits.id"], name=op.f("fk_audit_jobs_audit"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["job"], ["jobs.id"], name=op.f("fk_audit_jobs_job"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("audit", "job", name=op.f("pk_audit_jobs")),
     )
     with op.batch_alter_table("audit_jobs", schema=None) as batch_op:
@@ -127,7 +139,9 @@ def upgrade() -> None:
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("kind", sa.String(length=32), nullable=False),
         sa.Column("data", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_events_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["job"], ["jobs.id"], name=op.f("fk_events_job"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("job", "seq", name=op.f("pk_events")),
     )
     op.create_table(
@@ -138,11 +152,15 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("media_type", sa.String(length=80), nullable=False),
-        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_job_artifacts_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["job"], ["jobs.id"], name=op.f("fk_job_artifacts_job"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("job", "role", name=op.f("pk_job_artifacts")),
     )
     with op.batch_alter_table("job_artifacts", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_job_artifacts_tenant_sha256"), ["tenant", "sha256"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_job_artifacts_tenant_sha256"), ["tenant", "sha256"], unique=False
+        )
 
     op.create_table(
         "job_inputs",
@@ -151,7 +169,9 @@ def upgrade() -> None:
         sa.Column("parent", sa.String(length=40), nullable=True),
         sa.Column("parent_role", sa.String(length=40), nullable=True),
         sa.Column("sha256", sa.String(length=64), nullable=True),
-        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_job_inputs_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["job"], ["jobs.id"], name=op.f("fk_job_inputs_job"), ondelete="CASCADE"
+        ),
         sa.ForeignKeyConstraint(["parent"], ["jobs.id"], name=op.f("fk_job_inputs_parent")),
         sa.PrimaryKeyConstraint("job", "role", name=op.f("pk_job_inputs")),
     )
@@ -162,7 +182,9 @@ def upgrade() -> None:
         "job_plugins",
         sa.Column("job", sa.String(length=40), nullable=False),
         sa.Column("plugin", sa.String(length=128), nullable=False),
-        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_job_plugins_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["job"], ["jobs.id"], name=op.f("fk_job_plugins_job"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("job", "plugin", name=op.f("pk_job_plugins")),
     )
     # ### end Alembic commands ###

@@ -11,7 +11,9 @@ depends_on = None
 
 def upgrade() -> None:
     # Not in a batch: that would make the table anew, and with it everything that refers to it.
-    op.add_column("jobs", sa.Column("tolerant", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column(
+        "jobs", sa.Column("tolerant", sa.Boolean(), server_default=sa.false(), nullable=False)
+    )
 
 
 def downgrade() -> None:

@@ -1,4 +1,5 @@
-"""claims that an index answers: plugin sets, ranks, pauses, claim tokens; cancels that go in slices"""
+"""claims that an index answers: plugin sets, ranks, pauses, claim tokens; cancels that go in
+slices"""
 
 import hashlib
 import json
@@ -24,25 +25,38 @@ def upgrade() -> None:
         sa.Column("plugins", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_plugin_sets")),
     )
-    op.add_column("jobs", sa.Column("plugin_set", sa.String(length=64), server_default=sa.text("''"), nullable=False))
+    op.add_column(
+        "jobs",
+        sa.Column("plugin_set", sa.String(length=64), server_default=sa.text("''"), nullable=False),
+    )
     op.add_column("jobs", sa.Column("claim_token", sa.String(length=32), nullable=True))
     op.add_column("jobs", sa.Column("rank", sa.Double(), nullable=True))
     op.add_column("jobs", sa.Column("not_before", sa.Double(), nullable=True))
-    op.add_column("audits", sa.Column("cancelling", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column(
+        "audits", sa.Column("cancelling", sa.Boolean(), server_default=sa.false(), nullable=False)
+    )
     _fill_plugin_sets(op.get_bind())
-    op.execute(f"UPDATE jobs SET rank = queued_at - priority * {STEP_S} WHERE queued_at IS NOT NULL")
+    op.execute(
+        f"UPDATE jobs SET rank = queued_at - priority * {STEP_S} WHERE queued_at IS NOT NULL"
+    )
     op.drop_table("job_plugins")
     for index in ("stage_state_priority_queued_at", "state_lease_until", "worker"):
         op.drop_index(op.f(f"ix_jobs_{index}"), table_name="jobs")
     op.create_index(op.f("ix_jobs_stage_state"), "jobs", ["stage", "state"])
-    _create_index_where("ix_jobs_queue", "jobs", ["plugin_set", "tenant", "rank", "id"], "state = 'queued'")
-    _create_index_where("ix_jobs_pausing", "jobs", ["id"], "state = 'queued' AND not_before IS NOT NULL")
+    _create_index_where(
+        "ix_jobs_queue", "jobs", ["plugin_set", "tenant", "rank", "id"], "state = 'queued'"
+    )
+    _create_index_where(
+        "ix_jobs_pausing", "jobs", ["id"], "state = 'queued' AND not_before IS NOT NULL"
+    )
     _create_index_where("ix_jobs_running", "jobs", ["tenant", "worker"], "state = 'running'")
     _create_index_where("ix_audits_cancelling", "audits", ["id"], "cancelling")
 
 
 def _create_index_where(name: str, table: str, columns: list[str], where: str) -> None:
-    op.create_index(name, table, columns, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
+    op.create_index(
+        name, table, columns, postgresql_where=sa.text(where), sqlite_where=sa.text(where)
+    )
 
 
 def _fill_plugin_sets(connection: sa.Connection) -> None:
@@ -56,7 +70,8 @@ def _fill_plugin_sets(connection: sa.Connection) -> None:
     last = ""
     while rows := connection.execute(query, {"last": last, "rows": ROWS}).all():
         by_job = [
-            (key, [r.plugin for r in found if r.plugin]) for key, found in groupby(rows, lambda r: (r.job, r.stage))
+            (key, [r.plugin for r in found if r.plugin])
+            for key, found in groupby(rows, lambda r: (r.job, r.stage))
         ]
         if len(rows) == ROWS and len(by_job) > 1:
             by_job.pop()  # the last one's plugins may go on in the next rows
@@ -66,7 +81,9 @@ def _fill_plugin_sets(connection: sa.Connection) -> None:
             digest = hashlib.sha256(f"{stage}\n{text}".encode()).hexdigest()
             if digest not in known:
                 connection.execute(
-                    sa.text("INSERT INTO plugin_sets (digest, stage, plugins) VALUES (:digest, :stage, :plugins)"),
+                    sa.text(
+                        "INSERT INTO plugin_sets (digest, stage, plugins) VALUES (:digest, :stage, :plugins)"
+                    ),
                     {"digest": digest, "stage": stage, "plugins": text},
                 )
                 known.add(digest)

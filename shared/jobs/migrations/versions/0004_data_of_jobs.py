@@ -10,8 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Jobs from before name files whose version nobody knows. What has not run yet is refused by its worker.
-    op.add_column("jobs", sa.Column("data", sa.Text(), server_default=sa.text("'{}'"), nullable=False))
+    # Jobs from before name files whose version nobody knows. What has not run yet is refused by its
+    # worker.
+    op.add_column(
+        "jobs", sa.Column("data", sa.Text(), server_default=sa.text("'{}'"), nullable=False)
+    )
 
 
 def downgrade() -> None:

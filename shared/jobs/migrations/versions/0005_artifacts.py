@@ -39,7 +39,10 @@ def upgrade() -> None:
         batch_op.drop_column("size")
         batch_op.drop_column("media_type")
         batch_op.create_foreign_key(
-            op.f("fk_job_artifacts_tenant_sha256"), "artifacts", ["tenant", "sha256"], ["tenant", "sha256"]
+            op.f("fk_job_artifacts_tenant_sha256"),
+            "artifacts",
+            ["tenant", "sha256"],
+            ["tenant", "sha256"],
         )
 
 

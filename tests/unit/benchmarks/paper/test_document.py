@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.paper.audits import FULL, REDUCED, audits
-from benchmarks.paper.document import Run, write
+from benchmarks.paper.audit_specs import FULL, REDUCED, build_audits
 from benchmarks.paper.evidence import Evidence
-from benchmarks.paper.figures import Mark, Series, chart
+from benchmarks.paper.figures import DataPoint, Series, draw_chart
+from benchmarks.paper.results_page import RunSummary, write_page
 from shared.jobs.spec import AuditSpec
-from tests.support.evaluations import evaluation
+from tests.support.evaluations import make_evaluation
 
-RUN = Run("two cores", 600.0, {"attack": 300.0, "train": 30.0}, 12, "torch 2", "make paper")
+RUN = RunSummary("two cores", 600.0, {"attack": 300.0, "train": 30.0}, 12, "torch 2", "make paper")
 ASCENT = "gradient_ascent"
 
 
@@ -36,19 +36,34 @@ def evidence() -> Evidence:
         REDUCED,
         {
             "approximate, N = 32": [
-                evaluation(ASCENT, None, utility=worth),
-                evaluation(ASCENT, ("feature_recovery", pair), **recovered),
+                make_evaluation(ASCENT, None, utility=worth),
+                make_evaluation(ASCENT, ("feature_recovery", pair), **recovered),
             ],
             "labels of images, one sample": [
-                evaluation(ASCENT, ("label_inference", {"gradient_from": "pair"}), right=[1.0, 1.0, 0.0])
+                make_evaluation(
+                    ASCENT, ("label_inference", {"gradient_from": "pair"}), hits=[1.0, 1.0, 0.0]
+                )
             ],
             "defenses": [
-                evaluation(ASCENT, None, utility=worth),
-                evaluation(ASCENT, ("feature_recovery", pair), **recovered),
-                evaluation(ASCENT, ("feature_recovery", pair), defense=("pruning", 0.2), **recovered),
-                evaluation(ASCENT, None, utility=worth, defense=released),
-                evaluation(ASCENT, ("feature_recovery", pair), defense=released, psnr=[9.0, 8.0, 9.0], ranks=[9, 8, 7]),
-                *(evaluation(ASCENT, ("feature_recovery", pair), defense=("dp_sgd", s), **recovered) for s in (0.5, 2)),
+                make_evaluation(ASCENT, None, utility=worth),
+                make_evaluation(ASCENT, ("feature_recovery", pair), **recovered),
+                make_evaluation(
+                    ASCENT, ("feature_recovery", pair), defense=("pruning", 0.2), **recovered
+                ),
+                make_evaluation(ASCENT, None, utility=worth, defense=released),
+                make_evaluation(
+                    ASCENT,
+                    ("feature_recovery", pair),
+                    defense=released,
+                    psnr=[9.0, 8.0, 9.0],
+                    ranks=[9, 8, 7],
+                ),
+                *(
+                    make_evaluation(
+                        ASCENT, ("feature_recovery", pair), defense=("dp_sgd", s), **recovered
+                    )
+                    for s in (0.5, 2)
+                ),
             ],
         },
     )
@@ -59,7 +74,7 @@ def written(folder: Path, found: Evidence) -> str:
     out = folder / "docs/results.md"
     out.parent.mkdir(exist_ok=True)
     shown = replace(found, pictures={"approximate, from the pair": strip})
-    write(RUN, shown, out, out.parent / "images/paper")
+    write_page(RUN, shown, out, out.parent / "images/paper")
     return out.read_text()
 
 
@@ -93,9 +108,18 @@ def test_without_results_it_says_so(tmp_path: Path) -> None:
 
 def test_a_chart_holds_every_value_between_its_axes() -> None:
     drawn = ElementTree.fromstring(
-        chart("t", "dB", [Series("a", [Mark("x", 5, 1, 9), Mark("y", -2, -3, 0)])], null=1.0)
+        draw_chart(
+            "t",
+            "dB",
+            [Series("a", [DataPoint("x", 5, 1, 9), DataPoint("y", -2, -3, 0)])],
+            baseline=1.0,
+        )
     )
-    dots = [node for node in drawn.iter() if node.tag.endswith("circle") and float(node.get("cy", "0")) < 280]
+    dots = [
+        node
+        for node in drawn.iter()
+        if node.tag.endswith("circle") and float(node.get("cy", "0")) < 280
+    ]
     assert len(dots) == 2
     assert float(dots[0].get("cy", "0")) < float(dots[1].get("cy", "0"))
 
@@ -103,6 +127,6 @@ def test_a_chart_holds_every_value_between_its_axes() -> None:
 @pytest.mark.parametrize("scale", [REDUCED, FULL], ids=lambda s: s.name)
 def test_audits_are_audits_by_names_of_their_own(scale: object) -> None:
     assert scale in (REDUCED, FULL)
-    found = audits(REDUCED if scale is REDUCED else FULL)
+    found = build_audits(REDUCED if scale is REDUCED else FULL)
     assert all(AuditSpec.model_validate(spec).name == name for name, spec in found.items())
     assert len(found) == 27

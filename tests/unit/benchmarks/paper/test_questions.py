@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.paper.audits import REDUCED
+from benchmarks.paper.audit_specs import REDUCED
 from benchmarks.paper.claim import Claim
 from benchmarks.paper.evidence import Evidence
-from benchmarks.paper.questions import claims
-from tests.support.evaluations import evaluation
+from benchmarks.paper.questions import decide_claims
+from tests.support.evaluations import make_evaluation
 
 Evaluations = dict[str, list[dict[str, Any]]]
 PAIR, BASE = {"gradient_from": "pair"}, {"gradient_from": "base"}
@@ -18,22 +18,26 @@ HIGH, LOW = [20.0, 21.0, 22.5, 24.0], [9.0, 10.5, 10.0, 11.0]
 
 
 def images(unlearning: str, known: dict[str, Any], leaks: bool, **more: Any) -> dict[str, Any]:
-    scores = {"psnr": HIGH, "ranks": [1, 1, 1, 2]} if leaks else {"psnr": LOW, "ranks": [50, 7, 90, 33]}
-    return evaluation(unlearning, ("feature_recovery", known), **(scores | more))
+    scores = (
+        {"psnr": HIGH, "ranks": [1, 1, 1, 2]} if leaks else {"psnr": LOW, "ranks": [50, 7, 90, 33]}
+    )
+    return make_evaluation(unlearning, ("feature_recovery", known), **(scores | more))
 
 
 def about(question: str, evaluations: Evaluations) -> Claim:
-    return next(c for c in claims(Evidence(REDUCED, evaluations)) if question in c.question)
+    return next(c for c in decide_claims(Evidence(REDUCED, evaluations)) if question in c.question)
 
 
 def verdicts(question: str, evaluations: Evaluations) -> dict[str, str]:
-    return {finding.case: finding.verdict for finding in about(question, evaluations).findings}
+    return {finding.case: finding.verdict for finding in about(question, evaluations).results}
 
 
 def test_nothing_is_testable_without_results() -> None:
-    found = claims(Evidence(REDUCED, {}))
-    assert {finding.verdict for claim in found for finding in claim.findings} == {"not testable here"}
-    assert all(claim.findings for claim in found)
+    found = decide_claims(Evidence(REDUCED, {}))
+    assert {finding.verdict for claim in found for finding in claim.results} == {
+        "not testable here"
+    }
+    assert all(claim.results for claim in found)
 
 
 def test_a_leak_is_more_identified_than_by_chance() -> None:
@@ -54,9 +58,13 @@ def test_a_leak_is_more_identified_than_by_chance() -> None:
 def test_seeds_are_pooled() -> None:
     told = about(
         "leak the features",
-        {"approximate, N = 32": [images("gradient_ascent", PAIR, True, seed=seed) for seed in (1, 0)]},
-    ).findings[2]
-    assert "6 of 8 identified" in told.why
+        {
+            "approximate, N = 32": [
+                images("gradient_ascent", PAIR, True, seed=seed) for seed in (1, 0)
+            ]
+        },
+    ).results[2]
+    assert "6 of 8 identified" in told.explanation
 
 
 @pytest.mark.parametrize(
@@ -86,11 +94,15 @@ def test_other_deletions_are_no_pairs() -> None:
 
 @pytest.mark.parametrize(("falls", "verdict"), [(True, "supported here"), (False, "not supported")])
 def test_the_leak_falls_with_the_training_set(falls: bool, verdict: str) -> None:
-    levels = {1: 30.0, 8: 25.0, 32: 20.0, 128: 15.0} if falls else dict.fromkeys((1, 8, 32, 128), 20.0)
+    levels = (
+        {1: 30.0, 8: 25.0, 32: 20.0, 128: 15.0} if falls else dict.fromkeys((1, 8, 32, 128), 20.0)
+    )
     found = verdicts(
         "size of the training set",
         {
-            f"approximate, N = {n}": [images("gradient_ascent", PAIR, True, psnr=[level + i for i in range(4)])]
+            f"approximate, N = {n}": [
+                images("gradient_ascent", PAIR, True, psnr=[level + i for i in range(4)])
+            ]
             for n, level in levels.items()
         },
     )
@@ -100,7 +112,7 @@ def test_the_leak_falls_with_the_training_set(falls: bool, verdict: str) -> None
 
 def test_a_base_is_compared_with_one_that_saw_more() -> None:
     found = verdicts(
-        "Early against",
+        "early base model",
         {
             "approximate, 1 epochs": [images("gradient_ascent", PAIR, True)],
             "approximate, 10 epochs": [images("gradient_ascent", PAIR, False)],
@@ -111,7 +123,11 @@ def test_a_base_is_compared_with_one_that_saw_more() -> None:
 
 def answers(share: str, right: int, n: int = 20) -> Evaluations:
     told = [1.0] * right + [0.0] * (n - right)
-    return {f"labels of images, {share}": [evaluation("retrain", ("label_inference_black_box", {}), right=told)]}
+    return {
+        f"labels of images, {share}": [
+            make_evaluation("retrain", ("label_inference_black_box", {}), hits=told)
+        ]
+    }
 
 
 def test_labels_against_guessing() -> None:
@@ -125,7 +141,9 @@ def test_labels_against_guessing() -> None:
     [(5, 18, "supported here"), (15, 16, "not supported"), (20, 20, "not testable here")],
 )
 def test_more_of_a_class(one: int, whole: int, verdict: str) -> None:
-    found = verdicts("more of it is forgotten", answers("one sample", one) | answers("1 of a class", whole))
+    found = verdicts(
+        "more of it is forgotten", answers("one sample", one) | answers("1 of a class", whole)
+    )
     assert found["images, exact, black box"] == verdict
 
 
@@ -135,12 +153,22 @@ def defended(cost: float, adaptive_leaks: bool) -> Evaluations:
     plain, knows = {**PAIR, "adaptive": False}, {**PAIR, "adaptive": True}
     return {
         "defenses": [
-            evaluation("gradient_ascent", None, utility=worth),
+            make_evaluation("gradient_ascent", None, utility=worth),
             images("gradient_ascent", plain, True),
-            evaluation("gradient_ascent", None, defense=weak, utility={**worth, "test_accuracy": 0.8 - cost}),
+            make_evaluation(
+                "gradient_ascent",
+                None,
+                defense=weak,
+                utility={**worth, "test_accuracy": 0.8 - cost},
+            ),
             images("gradient_ascent", plain, True, defense=weak),
             images("gradient_ascent", knows, True, defense=weak),
-            evaluation("gradient_ascent", None, defense=released, utility={**worth, "test_accuracy": 0.8 - cost}),
+            make_evaluation(
+                "gradient_ascent",
+                None,
+                defense=released,
+                utility={**worth, "test_accuracy": 0.8 - cost},
+            ),
             images("gradient_ascent", plain, False, defense=released),
             images("gradient_ascent", knows, adaptive_leaks, defense=released),
         ]
@@ -148,18 +176,20 @@ def defended(cost: float, adaptive_leaks: bool) -> Evaluations:
 
 
 def test_a_defense_must_hold_against_one_who_knows_it() -> None:
-    found = verdicts("defenses worth", defended(0.01, adaptive_leaks=True))
-    assert found["pruning, attacker does not know it"] == "supported here"
-    assert found["pruning, attacker knows it"] == "not supported"
-    assert found["fine_tune, attacker knows it"] == "not testable here"
+    found = verdicts("effective are the defenses", defended(0.01, adaptive_leaks=True))
+    assert found["pruning, plain attacker"] == "supported here"
+    assert found["pruning, adaptive attacker"] == "not supported"
+    assert found["fine_tune, adaptive attacker"] == "not testable here"
 
 
 def test_a_defense_that_destroys_the_model_is_none() -> None:
-    told = about("defenses worth", defended(0.3, adaptive_leaks=False)).findings
-    assert [f.why for f in told if f.case.startswith("pruning")] == ["no setting of the sweep is that cheap"] * 2
+    told = about("effective are the defenses", defended(0.3, adaptive_leaks=False)).results
+    assert [f.explanation for f in told if f.case.startswith("pruning")] == [
+        "every setting of the sweep costs too much accuracy"
+    ] * 2
 
 
 def test_who_knows_of_private_training_is_asked_nothing() -> None:
-    cases = [finding.case for finding in about("defenses worth", {}).findings]
-    assert "dp_sgd, attacker does not know it" in cases
-    assert "dp_sgd, attacker knows it" not in cases
+    cases = [finding.case for finding in about("effective are the defenses", {}).results]
+    assert "dp_sgd, plain attacker" in cases
+    assert "dp_sgd, adaptive attacker" not in cases

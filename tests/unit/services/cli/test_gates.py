@@ -1,4 +1,4 @@
-"""services.cli.gates: the grammar of --fail-on, and which rows cross."""
+"""services.cli.input.gates: the grammar of --fail-on, and which rows cross."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from services.cli.gates import Gate, check_metrics, crossings, gates, unjudged
-from services.cli.output import WrongUse
+from services.cli.input.gates import (
+    Gate,
+    check_metrics,
+    find_crossings,
+    find_unmeasured,
+    parse_gates,
+)
+from services.cli.output.console import UsageError
 
 
 def row(attack: str = "invert", **metrics: dict[str, Any]) -> dict[str, Any]:
@@ -39,30 +45,30 @@ ROWS = [
     ],
 )
 def test_the_grammar(word, read):
-    (gate,) = gates([word])
-    assert (gate.metric, gate.field, gate.sign, gate.number) == read
+    (gate,) = parse_gates([word])
+    assert (gate.metric, gate.field, gate.op, gate.number) == read
 
 
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("psnr", "write METRIC"),
-        ("psnr.gain", "write METRIC"),
-        ("psnr=6", "write METRIC"),
-        ("psnr>", "write METRIC"),
-        (">6", "write METRIC"),
-        ("psnr.gain.low>6", "write METRIC"),
+        ("psnr", "expected METRIC"),
+        ("psnr.gain", "expected METRIC"),
+        ("psnr=6", "expected METRIC"),
+        ("psnr>", "expected METRIC"),
+        (">6", "expected METRIC"),
+        ("psnr.gain.low>6", "expected METRIC"),
         ("psnr>six", "'six' is not a number"),
         ("psnr>>6", "'>6' is not a number"),
         ("psnr>nan", "'nan' is not a number"),
         ("psnr>inf", "'inf' is not a number"),
         ("psnr.gian>6", "did you mean 'gain'"),
-        ("", "write METRIC"),
+        ("", "expected METRIC"),
     ],
 )
 def test_what_is_no_gate(word, told):
-    with pytest.raises(WrongUse, match="--fail-on") as caught:
-        gates([word])
+    with pytest.raises(UsageError, match="--fail-on") as caught:
+        parse_gates([word])
     assert told in str(caught.value)
 
 
@@ -78,43 +84,54 @@ def test_what_is_no_gate(word, told):
     ],
 )
 def test_the_rows_that_cross(word, attacks):
-    found = crossings(gates([word]), ROWS)
-    assert [c.as_json()["attack"] for c in found] == attacks
+    found = find_crossings(parse_gates([word]), ROWS)
+    assert [c.to_json()["attack"] for c in found] == attacks
     for crossing in found:
         assert "unlearning ascent, defense -, attack" in str(crossing)
         assert "seed 3" in str(crossing)
 
 
 def test_each_gate_is_told_on_its_own():
-    both = crossings(gates(["psnr>5", "label_accuracy>0.5", "psnr>5"]), ROWS)
+    both = find_crossings(parse_gates(["psnr>5", "label_accuracy>0.5", "psnr>5"]), ROWS)
     assert [c.gate.text for c in both] == ["psnr>5", "psnr>5", "label_accuracy>0.5"]
 
 
-@pytest.mark.parametrize("score", [None, {}, {"gain": None}, {"gain": math.nan}, {"gain": math.inf}, {"gain": "7"}])
+@pytest.mark.parametrize(
+    "score", [None, {}, {"gain": None}, {"gain": math.nan}, {"gain": math.inf}, {"gain": "7"}]
+)
 def test_a_row_that_has_the_metric_and_no_value_cannot_be_judged(score):
     rows = [*ROWS, row("broken", psnr=score)]
-    assert [c.as_json()["attack"] for c in crossings(gates(["psnr.gain>6"]), rows)] == ["invert"]
-    (found,) = unjudged(gates(["psnr.gain>6", "label_accuracy.low>2"]), rows)
-    assert found.as_json() == {
+    assert [c.to_json()["attack"] for c in find_crossings(parse_gates(["psnr.gain>6"]), rows)] == [
+        "invert"
+    ]
+    (found,) = find_unmeasured(parse_gates(["psnr.gain>6", "label_accuracy.low>2"]), rows)
+    assert found.to_json() == {
         "gate": "psnr.gain>6", "unlearning": "ascent", "defense": "-", "attack": "broken", "seed": 3, "value": None
     }  # fmt: skip
-    assert str(found) == "psnr.gain has no value: unlearning ascent, defense -, attack broken, seed 3"
-    assert unjudged(gates(["psnr.gain>6", "label_accuracy.low>2"]), ROWS) == []
+    assert (
+        str(found) == "psnr.gain has no value: unlearning ascent, defense -, attack broken, seed 3"
+    )
+    assert find_unmeasured(parse_gates(["psnr.gain>6", "label_accuracy.low>2"]), ROWS) == []
 
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("psrn>1", "did you mean 'psnr'"), ("ssim.gain>1", "no row has ssim.gain"), ("psnr.n>1", "no row has psnr.n")],
+    [
+        ("psrn>1", "did you mean 'psnr'"),
+        ("ssim.gain>1", "no row has ssim.gain"),
+        ("psnr.n>1", "no row has psnr.n"),
+    ],
 )
 def test_a_gate_on_what_no_row_has(word, told):
-    with pytest.raises(WrongUse, match=told):
-        crossings(gates([word]), ROWS)
-    assert crossings(gates([word]), []) == []
+    with pytest.raises(UsageError, match=told):
+        find_crossings(parse_gates([word]), ROWS)
+    assert find_crossings(parse_gates([word]), []) == []
 
 
 def test_metrics_are_held_against_the_catalog_before_anything_runs():
     known = ["psnr", "decoy_rank"]
-    check_metrics(gates(["psnr>1", "decoy_rank_1>0.5"]), known)
-    check_metrics([Gate("x>1", "x", "mean", ">", 1.0)], [])  # a gateway that knows no metrics says nothing of them
-    with pytest.raises(WrongUse, match="did you mean 'psnr'"):
-        check_metrics(gates(["psn>1"]), known)
+    check_metrics(parse_gates(["psnr>1", "decoy_rank_1>0.5"]), known)
+    # a gateway that knows no metrics says nothing of them
+    check_metrics([Gate("x>1", "x", "mean", ">", 1.0)], [])
+    with pytest.raises(UsageError, match="did you mean 'psnr'"):
+        check_metrics(parse_gates(["psn>1"]), known)

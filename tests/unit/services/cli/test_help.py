@@ -7,12 +7,18 @@ from typer.testing import CliRunner
 
 from services.cli.main import COMMANDS, app
 
-NAMES = [name.__name__.removesuffix("_").replace("_", "-") for group in COMMANDS.values() for name in group]
+NAMES = [
+    name.__name__.removesuffix("_").replace("_", "-")
+    for group in COMMANDS.values()
+    for name in group
+]
 
 
 @pytest.mark.parametrize("command", ["", *NAMES])
 def test_help_shows_the_flags_without_a_type_and_fits_80_columns(command):
-    shown = CliRunner().invoke(app, [command, "--help"] if command else ["--help"], env={"COLUMNS": "80"})
+    shown = CliRunner().invoke(
+        app, [command, "--help"] if command else ["--help"], env={"COLUMNS": "80"}
+    )
     assert shown.exit_code == 0
     assert "--help" in shown.output
     assert "<bool>" not in shown.output.lower()

@@ -24,7 +24,10 @@ def job(name: str, stage: str, **more: Any) -> dict[str, Any]:
 def answered(request: httpx.Request) -> httpx.Response:
     path, query = request.url.path, request.url.params
     made = zip(("REPORT", "REPORT_HTML"), SHAS, ("application/json", "text/html"), strict=True)
-    artifacts = {role: {"sha256": sha, "size": len(SHAS[sha]), "media_type": kind} for role, sha, kind in made}
+    artifacts = {
+        role: {"sha256": sha, "size": len(SHAS[sha]), "media_type": kind}
+        for role, sha, kind in made
+    }
     report = job("job_report", "report", state="succeeded", artifacts=artifacts)
     jobs = {
         "job_report": report,
@@ -32,10 +35,17 @@ def answered(request: httpx.Request) -> httpx.Response:
     }
     if path == "/v1/jobs":
         assert query["stage"] == "report"
-        return httpx.Response(200, json={"items": [report] if query["audit"] == "aud_1" else [], "next": None})
+        return httpx.Response(
+            200, json={"items": [report] if query["audit"] == "aud_1" else [], "next": None}
+        )
     if path.endswith("/events"):
-        events = [{"seq": n, "at": "2024-11-24T06:51:00Z", "kind": "progress", "data": {}} for n in range(1, 6)]
-        return httpx.Response(200, json={"items": [e for e in events if e["seq"] > int(query["after"])][:2]})
+        events = [
+            {"seq": n, "at": "2024-11-24T06:51:00Z", "kind": "progress", "data": {}}
+            for n in range(1, 6)
+        ]
+        return httpx.Response(
+            200, json={"items": [e for e in events if e["seq"] > int(query["after"])][:2]}
+        )
     if path.startswith("/v1/artifacts/"):
         return httpx.Response(200, content=SHAS[path.rpartition("/")[2]])
     return httpx.Response(200, json=jobs[path.rpartition("/")[2]])
@@ -65,12 +75,16 @@ def sync() -> Client:
 @pytest.fixture
 def asynchronous() -> AsyncClient:
     made = AsyncClient("http://gateway", "t")
-    made._http = httpx.AsyncClient(transport=httpx.MockTransport(answered), base_url="http://gateway")
+    made._http = httpx.AsyncClient(
+        transport=httpx.MockTransport(answered), base_url="http://gateway"
+    )
     return made
 
 
 @pytest.mark.parametrize(("which", "ask"), [("sync", as_it_is), ("asynchronous", awaited)])
-def test_what_takes_several_calls(request: Any, which: str, ask: Callable[[Any], Awaitable[dict[str, Any]]]) -> None:
+def test_what_takes_several_calls(
+    request: Any, which: str, ask: Callable[[Any], Awaitable[dict[str, Any]]]
+) -> None:
     async def scenario() -> dict[str, Any]:
         return await ask(request.getfixturevalue(which))
 

@@ -40,7 +40,9 @@ def test_a_token_is_not_sent_to_an_address_it_is_not_for(monkeypatch):
     assert find_gateway("http://file:1/") == ("http://file:1", "f")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"url": "ftp://x", "token": "t"}', '{"url": "http://x"}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"url": "ftp://x", "token": "t"}', '{"url": "http://x"}']
+)
 def test_a_file_that_does_not_help(content):
     SERVE_FILE.parent.mkdir()
     SERVE_FILE.write_text(content)

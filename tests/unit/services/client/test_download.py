@@ -12,7 +12,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.client import Artifact, ClientError, DigestMismatch, Job, NoReport, Report, WriteError, atomic_file
+from services.client import (
+    Artifact,
+    ClientError,
+    DigestMismatch,
+    Job,
+    NoReport,
+    Report,
+    WriteError,
+    atomic_file,
+)
 from services.client.atomic_file import write_atomically
 from services.client.download import Download
 from services.client.reports import find_report_artifacts
@@ -48,7 +57,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, when):
 
     opened = Path.open
     monkeypatch.setattr(atomic_file.Path, "open", lambda *a, **k: Full(opened(*a, **k)))
-    with pytest.raises(WriteError, match="kept cannot be written: No space left on device; nothing was kept"):
+    with pytest.raises(
+        WriteError, match="kept cannot be written: No space left on device; nothing was kept"
+    ):
         write_atomically(path, b"after")
     monkeypatch.undo()
     assert path.read_bytes() == b"before"
@@ -62,7 +73,9 @@ def test_bytes_that_were_changed_on_the_way_are_not_kept(tmp_path, to_file):
         with contextlib.ExitStack() as stack:
             if not kept:
                 stack.enter_context(pytest.raises(DigestMismatch, match="nothing was kept"))
-            download = stack.enter_context(Download(sha256, httpx.Response(200), tmp_path if to_file else None))
+            download = stack.enter_context(
+                Download(sha256, httpx.Response(200), tmp_path if to_file else None)
+            )
             download.write(data[:4])
             download.write(data[4:])
         assert len(list(tmp_path.iterdir())) == (kept and to_file)
@@ -81,11 +94,15 @@ def test_more_bytes_than_the_artifact_has_are_refused_as_they_come(tmp_path):
 def report_job(state: str = "succeeded", stage: str = "report", *roles: str) -> Job:
     kinds = {"REPORT": "application/json", "REPORT_HTML": "text/html; charset=utf-8"}
     made = {role: Artifact(role, role.lower(), 1, kinds[role]) for role in roles}
-    return Job("job_1", stage, state, artifacts=made, message="it broke" if state == "failed" else None)
+    return Job(
+        "job_1", stage, state, artifacts=made, message="it broke" if state == "failed" else None
+    )
 
 
 def test_a_report_is_ready_or_says_why_not():
-    _, artifacts = find_report_artifacts(report_job("succeeded", "report", "REPORT", "REPORT_HTML"), "aud_1")
+    _, artifacts = find_report_artifacts(
+        report_job("succeeded", "report", "REPORT", "REPORT_HTML"), "aud_1"
+    )
     assert {kind: artifact.role for kind, artifact in artifacts.items()} == {
         "application/json": "REPORT",
         "text/html": "REPORT_HTML",
@@ -107,7 +124,9 @@ def test_a_report_is_saved_as_it_came(tmp_path):
     folder = tmp_path / "a" / "b"
     assert found.save(folder) == [folder / "report.json", folder / "report.html"]
     assert (folder / "report.json").read_bytes() == data
-    assert Report.from_bytes(report_job(), {"application/json": data}).save(folder) == [folder / "report.json"]
+    assert Report.from_bytes(report_job(), {"application/json": data}).save(folder) == [
+        folder / "report.json"
+    ]
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WriteError, match="file cannot be written"):
         found.save(tmp_path / "file")

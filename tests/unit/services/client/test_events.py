@@ -26,7 +26,9 @@ def test_events_are_read_whole_and_heartbeats_passed_over():
     assert events == [Event(1, "t", "state", {"to": "queued"}), Event(2, "t", "progress", {})]
 
 
-@pytest.mark.parametrize("data", ["x", "[]", "7", "{}", '{"seq": "1\\r\\nX: y", "at": "t", "kind": "k"}', "[" * 10**5])
+@pytest.mark.parametrize(
+    "data", ["x", "[]", "7", "{}", '{"seq": "1\\r\\nX: y", "at": "t", "kind": "k"}', "[" * 10**5]
+)
 def test_what_is_no_event_is_refused(data):
     with pytest.raises(ValueError, match=r"."):
         parse_event(ServerSentEvent(data=data))

@@ -1,4 +1,5 @@
-"""Both clients against a server that is no gateway, or a bad one: bounded, and with an error that says what to do."""
+"""Both clients against a server that is no gateway, or a bad one: bounded, and with an error that
+says what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ from typing import Any
 
 import pytest
 
-from services.client import AnswerTooLarge, ApiError, AsyncClient, Client, DigestMismatch, Unreachable
+from services.client import (
+    AnswerTooLarge,
+    ApiError,
+    AsyncClient,
+    Client,
+    DigestMismatch,
+    Unreachable,
+)
 
 MAX_BYTES = 2**20
 DATA = b"as it should be" * 1000
@@ -80,7 +88,9 @@ def ask(request: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> Callab
     return ask
 
 
-def answer(headers: dict[str, str], *chunks: bytes, status: int = 200, forever: bytes = b"") -> Answer:
+def answer(
+    headers: dict[str, str], *chunks: bytes, status: int = 200, forever: bytes = b""
+) -> Answer:
     """These bytes; then, if there are such, others without end."""
 
     def write(handler: BaseHTTPRequestHandler) -> None:
@@ -132,9 +142,15 @@ def test_a_compressed_answer_is_refused(ask, server):
 
 @pytest.mark.parametrize(
     ("headers", "body"),
-    [({"Content-Type": "text/html"}, b"<p>"), (STREAM, b"data: <p>\n\n"), (STREAM, b'data: {"seq": []}\n\n')],
+    [
+        ({"Content-Type": "text/html"}, b"<p>"),
+        (STREAM, b"data: <p>\n\n"),
+        (STREAM, b'data: {"seq": []}\n\n'),
+    ],
 )
-def test_a_stream_of_something_else_is_an_error_and_is_not_asked_for_again(ask, server, headers, body):
+def test_a_stream_of_something_else_is_an_error_and_is_not_asked_for_again(
+    ask, server, headers, body
+):
     server.answer = answer(headers, body)
     with pytest.raises(ApiError, match="right address"):
         ask("stream_events", "job_1")
@@ -148,7 +164,9 @@ def test_a_stream_goes_on_after_its_last_whole_event(ask, server):
     def cut(handler: BaseHTTPRequestHandler) -> None:
         answer({**STREAM, "Content-Length": "10000"}, event(1), event(2), event(3)[:20])(handler)
 
-    server.answer = in_turn(cut, answer(STREAM, b": nothing new\n\n", event(3)), answer({}, status=204))
+    server.answer = in_turn(
+        cut, answer(STREAM, b": nothing new\n\n", event(3)), answer({}, status=204)
+    )
     assert [e.seq for e in ask("stream_events", "job_1")] == [1, 2, 3]
     assert [request["Last-Event-ID"] for request in server.requests] == ["0", "2", "3"]
 

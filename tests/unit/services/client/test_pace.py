@@ -1,4 +1,5 @@
-"""services.client.pace: what `palimpsest watch` shows as remaining time, replayed over uneven progress."""
+"""services.client.pace: what `palimpsest watch` shows as remaining time, replayed over uneven
+progress."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Shown(NamedTuple):
 
 
 def replay(count_done: Callable[[float], int], end_s: float) -> list[Shown]:
-    """What is shown of a job or an audit that has done `count_done(t)` of `count_done(end_s)` steps after t seconds."""
+    """What is shown of a job or an audit that has done `count_done(t)` of `count_done(end_s)` steps
+    after t seconds."""
     total, estimator, shown = count_done(end_s), PaceEstimator(), list[Shown]()
     done, shown_at_s, now_s = -1, -SHOW_S, 0.0
     while now_s < end_s:
@@ -41,7 +43,8 @@ def replay(count_done: Callable[[float], int], end_s: float) -> list[Shown]:
 
 
 def find_jumps(shown: list[Shown]) -> Iterator[tuple[Shown, Shown]]:
-    """Displays that moved by more than JUMP beyond both standing still and moving as the truth did."""
+    """Displays that moved by more than JUMP beyond both standing still and moving as the truth
+    did."""
     known = [display for display in shown if display.remaining_s]
     for one, other in pairwise(known):
         moved, truth = other.remaining_s / one.remaining_s, other.truth_s / one.truth_s  # type: ignore[operator]
@@ -49,7 +52,9 @@ def find_jumps(shown: list[Shown]) -> Iterator[tuple[Shown, Shown]]:
             yield one, other
 
 
-def schedule(steps: int, workers: int, mean_s: float, spread: float, seed: int) -> tuple[Callable[[float], int], float]:
+def schedule(
+    steps: int, workers: int, mean_s: float, spread: float, seed: int
+) -> tuple[Callable[[float], int], float]:
     """Jobs of uneven length on some workers."""
     draw, busy_until, ends = random.Random(seed), [0.0] * workers, list[float]()
     for _ in range(steps):
@@ -75,7 +80,9 @@ def test_a_steady_run_is_right_from_early_on(name):
     assert list(find_jumps(shown)) == []
     known = [display for display in shown if display.remaining_s]
     assert known[0].at_s <= end_s / 5
-    assert [d for d in known if d.at_s < 0.9 * end_s and not 0.75 <= d.remaining_s / d.truth_s <= 1.25] == []  # type: ignore[operator]
+    assert [
+        d for d in known if d.at_s < 0.9 * end_s and not 0.75 <= d.remaining_s / d.truth_s <= 1.25
+    ] == []  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -113,7 +120,9 @@ def test_an_estimate_that_was_worthless_is_withdrawn_before_a_new_one_is_shown()
     for done in range(21):
         shown = estimator.observe(now_s := now_s + 1, done, 60).remaining_s
     assert shown == pytest.approx(40)
-    shown = [estimator.observe(now_s := now_s + 600, done, 60).remaining_s for done in (21, 22, 23, 24)]
+    shown = [
+        estimator.observe(now_s := now_s + 600, done, 60).remaining_s for done in (21, 22, 23, 24)
+    ]
     assert shown[0] is None
     assert shown[-1] == pytest.approx(36 * 600, rel=0.3)
 

@@ -14,11 +14,16 @@ from services.client.retry import RetryPolicy, may_send_again, network_errors
 
 ONCE = calls.change_job("job_1", "retry")
 REPEATABLE = calls.get_job("job_1")
-FAILURES = (httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut"))
+FAILURES = (
+    httpx.ConnectError("refused"),
+    httpx.ReadTimeout("slow"),
+    httpx.RemoteProtocolError("cut"),
+)
 
 
 class Attempts:
-    """Fails as it is told, one failure an attempt, then answers; the pauses in between pass at once."""
+    """Fails as it is told, one failure an attempt, then answers; the pauses in between pass at
+    once."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
@@ -52,7 +57,9 @@ def test_what_may_be_sent_twice_is_sent_again_with_growing_pauses():
 
 def test_asyncio_does_the_same():
     attempts = Attempts(*FAILURES)
-    retrying = AsyncRetrying(**RetryPolicy(60).build_options(REPEATABLE), sleep=attempts.sleep_async)
+    retrying = AsyncRetrying(
+        **RetryPolicy(60).build_options(REPEATABLE), sleep=attempts.sleep_async
+    )
     assert asyncio.run(retrying(attempts.attempt_async)) == "answer"
     assert attempts.pauses_s == pytest.approx([0.2, 0.4, 0.8])
 
@@ -60,14 +67,20 @@ def test_asyncio_does_the_same():
 def test_what_may_not_is_sent_again_only_if_it_never_left():
     assert Attempts(httpx.ConnectError("refused"), httpx.PoolTimeout("")).retry(ONCE) == "answer"
     attempts = Attempts(httpx.ReadError("cut"))
-    with pytest.raises(errors.Unreachable, match="http://x does not answer: cut"), network_errors("http://x"):
+    with (
+        pytest.raises(errors.Unreachable, match="http://x does not answer: cut"),
+        network_errors("http://x"),
+    ):
         attempts.retry(ONCE)
     assert attempts.pauses_s == []
 
 
 @pytest.mark.parametrize("retry_for_s", [0, -1])
 def test_the_policy_ends(retry_for_s):
-    for failure, kind in ((httpx.ConnectError("refused"), httpx.ConnectError), (busy(503), errors.ApiError)):
+    for failure, kind in (
+        (httpx.ConnectError("refused"), httpx.ConnectError),
+        (busy(503), errors.ApiError),
+    ):
         attempts = Attempts(failure)
         with pytest.raises(kind):
             attempts.retry(REPEATABLE, retry_for_s)
@@ -83,7 +96,13 @@ def test_a_busy_gateway_is_given_the_time_it_asks_for():
 def test_only_what_may_pass_is_tried_again():
     assert may_send_again(ONCE, busy(503))
     assert not may_send_again(ONCE, busy(502))  # who knows what happened behind the proxy
-    for failure in (busy(409), busy(500), errors.AnswerTooLarge(), ValueError(), KeyboardInterrupt()):
+    for failure in (
+        busy(409),
+        busy(500),
+        errors.AnswerTooLarge(),
+        ValueError(),
+        KeyboardInterrupt(),
+    ):
         assert not may_send_again(REPEATABLE, failure)
 
 

@@ -27,7 +27,14 @@ def test_every_status_has_its_error(status, kind):
 
 @pytest.mark.parametrize(
     ("header", "retry_after_s"),
-    [("3", 3), ("", 0), ("-1", 0), ("nan", 0), ("9" * 400, 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
+    [
+        ("3", 3),
+        ("", 0),
+        ("-1", 0),
+        ("nan", 0),
+        ("9" * 400, 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+    ],
 )
 def test_the_time_that_a_busy_gateway_asks_for(header, retry_after_s):
     with pytest.raises(errors.Unavailable) as caught:
@@ -36,7 +43,12 @@ def test_the_time_that_a_busy_gateway_asks_for(header, retry_after_s):
 
 
 def test_a_problem_of_other_types_is_an_error_all_the_same():
-    body = {"title": 1, "detail": {"a": 1}, "field": ["f"], "errors": [1, {"field": "f", "message": "m"}]}
+    body = {
+        "title": 1,
+        "detail": {"a": 1},
+        "field": ["f"],
+        "errors": [1, {"field": "f", "message": "m"}],
+    }
     with pytest.raises(errors.Invalid) as caught:
         transport.check_status(httpx.Response(422, json=body))
     assert (caught.value.field, caught.value.errors) == (None, [{"field": "f", "message": "m"}])
@@ -47,7 +59,9 @@ def test_an_answer_of_something_else(text):
     with pytest.raises(errors.ApiError, match="not the gateway"):
         transport.check_status(httpx.Response(502, text=text))
     with pytest.raises(errors.ApiError, match="right address"):
-        transport.read_answer(CALL, httpx.Response(200, text=text, request=httpx.Request("GET", "http://x")))
+        transport.read_answer(
+            CALL, httpx.Response(200, text=text, request=httpx.Request("GET", "http://x"))
+        )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.api.artifacts import file_name
+from services.gateway.api.artifacts import make_file_name
 from shared.jobs.records import Artifact
 
 
@@ -22,9 +22,11 @@ from shared.jobs.records import Artifact
     ],
 )
 def test_names(role, media_type, name):
-    assert file_name(Artifact(role, "0a" * 32, 1, media_type)) == name
+    assert make_file_name(Artifact(role, "0a" * 32, 1, media_type)) == name
 
 
 @given(st.text(max_size=50), st.text(max_size=50))
 def test_any_role_makes_a_name_that_is_safe_in_a_header_and_on_a_disk(role, media_type):
-    assert re.fullmatch(r"[a-z0-9_-]+-0{12}\.[a-z0-9]+", file_name(Artifact(role, "0" * 64, 1, media_type)))
+    assert re.fullmatch(
+        r"[a-z0-9_-]+-0{12}\.[a-z0-9]+", make_file_name(Artifact(role, "0" * 64, 1, media_type))
+    )

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_S
 
 SCRIPT = """
 import resource
 from services.gateway.__main__ import _connections
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-print(_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(_limit_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
 
@@ -29,6 +29,12 @@ print(_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 )
 def test_the_limit_is_raised_and_kept_to(soft: int, hard: int, said: str, warned: bool) -> None:
     script = SCRIPT.format(soft=soft, hard=hard)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
     assert done.stdout.strip() == said
     assert ("PALIMPSEST_MAX_CONNECTIONS" in done.stderr) == warned

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from shared.artifacts import ArtifactStore, digest
-from shared.artifacts.local import DRAFTS, STALE_S
+from shared.artifacts import ArtifactStore, compute_sha256
+from shared.artifacts.local import DRAFTS_FOLDER, STALE_DRAFT_S
 from shared.errors import TransientError
 
 
 class Disk:
-    """What a power cut would leave: names and bytes that were synced, in the order in which that was asked."""
+    """What a power cut would leave: names and bytes that were synced, in the order in which that
+    was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.synced: list[Path] = []
@@ -57,7 +58,9 @@ def at(folder: Path, sha256: str) -> Path:
     return folder / "sha256" / sha256[:2] / sha256
 
 
-@pytest.mark.parametrize("put", [lambda a: a.put(b"kept"), lambda a: a.put_stream([b"ke", b"pt"]).sha256])
+@pytest.mark.parametrize(
+    "put", [lambda a: a.put(b"kept"), lambda a: a.put_stream([b"ke", b"pt"]).sha256]
+)
 def test_what_was_put_is_on_the_disk_with_every_folder_above_it(
     tmp_path: Path, disk: Disk, put: Callable[[ArtifactStore], str]
 ) -> None:
@@ -70,7 +73,7 @@ def test_what_was_put_is_on_the_disk_with_every_folder_above_it(
 
 def test_what_another_process_wrote_just_now_is_synced_too(tmp_path: Path, disk: Disk) -> None:
     """It may have been on its way to do so when it was killed."""
-    sha256 = digest(b"kept")
+    sha256 = compute_sha256(b"kept")
     at(tmp_path, sha256).parent.mkdir(parents=True)
     at(tmp_path, sha256).write_bytes(b"kept")
     ArtifactStore.from_url(f"file://{tmp_path}").put(b"kept")
@@ -88,7 +91,9 @@ def test_what_is_damaged_is_replaced_as_a_whole(tmp_path: Path, disk: Disk) -> N
 
 
 @pytest.mark.parametrize("where", ["write", "fsync"])
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     artifacts = ArtifactStore.from_url(f"file://{tmp_path}")
     first = artifacts.put(b"first")
 
@@ -110,19 +115,21 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         if where == "write":
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         monkeypatch.undo()
-    assert not at(tmp_path, digest(data)).exists()
-    assert list((tmp_path / DRAFTS).iterdir()) == []
+    assert not at(tmp_path, compute_sha256(data)).exists()
+    assert list((tmp_path / DRAFTS_FOLDER).iterdir()) == []
     assert artifacts.get(first) == b"first"
     assert artifacts.get(artifacts.put(data)) == data  # there is room again
 
 
-def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_is_not(tmp_path: Path) -> None:
-    drafts = tmp_path / DRAFTS
+def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    drafts = tmp_path / DRAFTS_FOLDER
     drafts.mkdir()
     old, new = drafts / "1-old", drafts / "2-new"
     for draft in (old, new):
         draft.write_bytes(b"half")
-    past = time.time() - STALE_S - 60
+    past = time.time() - STALE_DRAFT_S - 60
     os.utime(old, (past, past))
     ArtifactStore.from_url(f"file://{tmp_path}").put(b"x")
     assert [d.name for d in drafts.iterdir()] == [new.name]

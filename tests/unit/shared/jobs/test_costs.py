@@ -8,10 +8,10 @@ import pytest
 
 from shared.catalog import Catalog
 from shared.errors import InvalidRequest
-from shared.jobs.costs import costs
+from shared.jobs.costs import describe_costs
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
-from workers.catalog import load
+from workers.catalog import load_catalog
 
 LEAST = {
     "dataset": "mnist_5k", "model": "mlp", "unlearning": ["gradient_ascent"], "attacks": ["label_inference_black_box"],
@@ -20,16 +20,18 @@ LEAST = {
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load()
+    return load_catalog()
 
 
 def told(catalog: Catalog, **change: Any) -> list[str]:
     spec = AuditSpec.model_validate({**LEAST, **change})
-    return costs(spec, plan(spec, catalog), catalog)
+    return describe_costs(spec, plan(spec, catalog), catalog)
 
 
 def test_probes_are_quoted_once_and_only_where_an_attack_asks(catalog: Catalog) -> None:
-    (one,) = told(catalog, probe={"preset": "paper"}, seeds=[0, 1], unlearning=["gradient_ascent", "retrain"])
+    (one,) = told(
+        catalog, probe={"preset": "paper"}, seeds=[0, 1], unlearning=["gradient_ascent", "retrain"]
+    )
     assert one == "probe (preset paper): at most 62,760,000 queries of the original model (2 times)"
     assert told(catalog, attacks=["label_inference"]) == []
 

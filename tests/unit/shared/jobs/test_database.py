@@ -23,7 +23,9 @@ NOWHERE = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
 
 @pytest.fixture(params=["memory", "file"])
 def db(request: Any, tmp_path: Path) -> Iterator[Database]:
-    found = Database("sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/deep/palimpsest.db")
+    found = Database(
+        "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/deep/palimpsest.db"
+    )
     with found.write() as connection:
         metadata.create_all(connection)
     yield found
@@ -48,7 +50,7 @@ def test_a_transaction_is_whole_or_nothing(db: Database) -> None:
     with pytest.raises(ZeroDivisionError):
         breaks()
     assert digests(db) == []
-    db.retrying(lambda c: add(c, "b"))
+    db.run_transaction(lambda c: add(c, "b"))
     assert digests(db) == ["b"]
 
 
@@ -59,7 +61,9 @@ def test_the_clock_is_the_databases_in_seconds(db: Database) -> None:
 
 def test_foreign_keys_hold(db: Database) -> None:
     with pytest.raises(IntegrityError), db.write() as connection:
-        connection.execute(insert(events).values(job="job_of_nobody", seq=1, at=0.0, kind="state", data="{}"))
+        connection.execute(
+            insert(events).values(job="job_of_nobody", seq=1, at=0.0, kind="state", data="{}")
+        )
 
 
 def test_a_commit_survives_a_power_cut(db: Database) -> None:
@@ -73,7 +77,7 @@ def test_a_reader_keeps_its_view_while_another_writes(tmp_path: Path) -> None:
         metadata.create_all(connection)
     with db.read() as reader:
         assert reader.execute(select(catalogs)).all() == []
-        db.retrying(lambda c: add(c, "a"))
+        db.run_transaction(lambda c: add(c, "a"))
         assert reader.execute(select(catalogs)).all() == []
     assert digests(db) == ["a"]
     db.close()
@@ -93,10 +97,12 @@ def losing(times: int, message: str) -> tuple[Callable[[Connection], str], list[
     return work, tried
 
 
-@pytest.mark.parametrize("message", ["database is locked", "deadlock detected", "could not serialize access"])
+@pytest.mark.parametrize(
+    "message", ["database is locked", "deadlock detected", "could not serialize access"]
+)
 def test_work_that_lost_a_race_for_locks_is_done_again(db: Database, message: str) -> None:
     work, tried = losing(2, message)
-    assert db.retrying(work) == "done"
+    assert db.run_transaction(work) == "done"
     assert len(tried) == 3
     assert digests(db) == ["try 2"]  # nothing is left of the tries that lost
 
@@ -104,14 +110,14 @@ def test_work_that_lost_a_race_for_locks_is_done_again(db: Database, message: st
 def test_work_that_always_loses_is_given_up(db: Database) -> None:
     work, tried = losing(99, "database is locked")
     with pytest.raises(TransientError):
-        db.retrying(work, tries=3)
+        db.run_transaction(work, tries=3)
     assert len(tried) == 3
 
 
 def test_other_errors_are_not_tried_again(db: Database) -> None:
     work, tried = losing(1, "the job store did not answer: disk I/O error")
     with pytest.raises(TransientError):
-        db.retrying(work)
+        db.run_transaction(work)
     assert len(tried) == 1
 
 
@@ -121,7 +127,7 @@ def test_a_database_that_is_not_there_is_a_transient_error() -> None:
         with pytest.raises(TransientError, match="the job store did not answer"), use():
             raise AssertionError("there is nothing to talk to")
     with pytest.raises(TransientError):
-        db.retrying(lambda c: None)
+        db.run_transaction(lambda c: None)
     db.close()
 
 
@@ -170,13 +176,16 @@ def test_a_database_of_before_is_made_private_and_keeps_what_it_holds(tmp_path: 
         other = Database(url)
         assert digests(other) == ["old"]
         assert modes(tmp_path) == dict.fromkeys(FILES, "0o600")
-        assert oct(tmp_path.stat().st_mode & 0o777) == "0o755"  # a folder that we did not make is its owner's
+        # a folder that we did not make is its owner's
+        assert oct(tmp_path.stat().st_mode & 0o777) == "0o755"
         other.engine.dispose()
         locked = (
             f"import sqlite3; c = sqlite3.connect({str(tmp_path / 'palimpsest.db')!r}, timeout=0.1); "
             "c.execute('BEGIN IMMEDIATE')"
         )
-        done = subprocess.run([sys.executable, "-c", locked], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", locked], capture_output=True, text=True, check=False
+        )
         assert "database is locked" in done.stderr  # our write lock was not given up
     assert digests(one) == ["locked", "old"]
     one.close()

@@ -8,13 +8,15 @@ from shared.errors import InvalidRequest
 from shared.jobs.lineage import Lineage, Relations
 from shared.jobs.records import Artifact, Input, Job
 from shared.jobs.states import State
-from tests.support.plugins import catalog
+from tests.support.plugins import make_catalog
 
 
-def job(name: str, produces: str = "", state: State = State.RUNNING, made: str = "", **inputs: Input) -> Job:
+def job(
+    name: str, produces: str = "", state: State = State.RUNNING, made: str = "", **inputs: Input
+) -> Job:
     return Job(
-        id=name, tenant="t", stage="stage", method=None, params={}, data={}, seed=0, inputs=tuple(inputs.values()),
-        produces=tuple(produces.split()), state=state, priority=0, plan_key="", content_key=None, code="", fresh=False,
+        id=name, tenant="t", stage="stage", method=None, params={}, data_digests={}, seed=0, inputs=tuple(inputs.values()),
+        produces=tuple(produces.split()), state=state, priority=0, request_key="", cache_key=None, code="", no_cache=False,
         fence=0, attempt=0, lost_count=0, lease_until=None, worker=None, stop=None, checkpoint=None, progress={},
         failure=None, message=None, reused_from=None, time_limit=None, created_at=0, queued_at=None, started_at=None,
         finished_at=None, version=1, artifacts=tuple(Artifact(role, "0" * 64, 1, "x") for role in made.split()),
@@ -33,24 +35,36 @@ TREE = {
         job("train", "ORIGINAL TRAINING_SET METRICS", BASE=of("pretrain", "BASE")),
         job("unlearn", "UNLEARNED LABELS", ORIGINAL=of("train", "ORIGINAL"), BASE=BYTES),
         job("defend", "RELEASED", A=of("unlearn", "UNLEARNED"), B=of("train", "TRAINING_SET")),
-        job("stacked", "RELEASED", A=of("defend", "RELEASED", "UNLEARNED"), B=of("train", "TRAINING_SET")),
-        job("attack", "ANSWERS", A=of("train", "ORIGINAL"), B=of("defend", "RELEASED", "UNLEARNED")),
+        job(
+            "stacked",
+            "RELEASED",
+            A=of("defend", "RELEASED", "UNLEARNED"),
+            B=of("train", "TRAINING_SET"),
+        ),
+        job(
+            "attack", "ANSWERS", A=of("train", "ORIGINAL"), B=of("defend", "RELEASED", "UNLEARNED")
+        ),
         job("two", "X", A=of("train", "ORIGINAL", "A"), B=of("other", "ORIGINAL", "B")),
         job("other", "ORIGINAL", BASE=of("pretrain", "BASE")),
         job("failed", "ORIGINAL", State.SUCCEEDED),
         job("another", "BASE METRICS"),
-        job("evaluate", "EVALUATION", A=of("attack", "ANSWERS"), B=of("another", "BASE", "JUDGE")),
+        job(
+            "evaluate",
+            "EVALUATION",
+            A=of("attack", "ANSWERS"),
+            B=of("another", "BASE", "FEATURE_NETWORK"),
+        ),
     )
 }
 
 
 def found(start: str, *roles: str, stage: str = "attack") -> dict[str, Input]:
-    walk, rounds = Lineage(start, roles, Relations.of(catalog(), stage)), 0
-    while walk.ask:
-        walk.take([TREE[name] for name in walk.ask])
+    walk, rounds = Lineage(start, roles, Relations.from_catalog(make_catalog(), stage)), 0
+    while walk.pending_ids:
+        walk.add_level([TREE[name] for name in walk.pending_ids])
         rounds += 1
         assert rounds < 10
-    return walk.found
+    return walk.inputs
 
 
 def test_the_nearest_source_counts() -> None:
@@ -82,14 +96,16 @@ def test_a_defense_starts_from_what_no_other_defense_has_changed(start: str) -> 
 
 
 def test_of_two_that_are_as_near_none_is_taken_silently() -> None:
-    with pytest.raises(InvalidRequest, match="ORIGINAL could come from other and train: name one of them"):
+    with pytest.raises(
+        InvalidRequest, match="ORIGINAL could come from other and train: name one of them"
+    ):
         found("two", "ORIGINAL")
     assert found("two", "BASE") == {"BASE": of("pretrain", "BASE")}
 
 
 def test_a_judge_is_handed_on_and_what_it_came_from_is_nobodys_base() -> None:
-    assert found("evaluate", "JUDGE", "BASE") == {
-        "JUDGE": of("another", "BASE", "JUDGE"),
+    assert found("evaluate", "FEATURE_NETWORK", "BASE") == {
+        "FEATURE_NETWORK": of("another", "BASE", "FEATURE_NETWORK"),
         "BASE": of("pretrain", "BASE"),
     }
 
@@ -99,7 +115,9 @@ def test_a_job_that_has_succeeded_offers_what_it_has_made() -> None:
 
 
 def test_of_many_that_are_as_near_the_first_are_named() -> None:
-    walk = Lineage("report", ["ORIGINAL"], Relations.of(catalog(), "attack"))
-    walk.take([job("report", **{f"R{n}": of(f"job{n}", "X", f"R{n}") for n in range(5000)})])
-    with pytest.raises(InvalidRequest, match="could come from job0 and job1 and job10 and 4,997 others: name one"):
-        walk.take(job(name, "ORIGINAL") for name in walk.ask)
+    walk = Lineage("report", ["ORIGINAL"], Relations.from_catalog(make_catalog(), "attack"))
+    walk.add_level([job("report", **{f"R{n}": of(f"job{n}", "X", f"R{n}") for n in range(5000)})])
+    with pytest.raises(
+        InvalidRequest, match="could come from job0 and job1 and job10 and 4,997 others: name one"
+    ):
+        walk.add_level(job(name, "ORIGINAL") for name in walk.pending_ids)

@@ -1,4 +1,5 @@
-"""Stages that audits run because they say so: order, demand, flags, and wirings that make no sense."""
+"""Stages that audits run because they say so: order, demand, flags, and wirings that make no
+sense."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.catalog import Catalog, Entry
+from shared.catalog import Catalog, CatalogEntry
 from shared.errors import InvalidRequest
 from shared.jobs.pipeline import Pipeline
 from shared.jobs.plan import plan
@@ -15,52 +16,79 @@ from shared.jobs.spec import AuditSpec
 from shared.jobs.wiring_check import KINDS
 from shared.roles import Role
 from shared.wiring import Scope, Wiring
-from tests.support.plans import roles
-from tests.support.plugins import LEAST, catalog
+from tests.support.planned_audits import list_roles
+from tests.support.plugins import MINIMAL_AUDIT, make_catalog
 
 
-def with_stages(*stages: Entry, **changes: dict[str, Any]) -> Catalog:
+def with_stages(*stages: CatalogEntry, **changes: dict[str, Any]) -> Catalog:
     """The small catalog, with further stages, and with other fields of the wirings that it has."""
     entries = []
-    for entry in catalog():
+    for entry in make_catalog():
         if entry.name in changes and entry.wiring:
-            entry = entry.model_copy(update={"wiring": entry.wiring.model_copy(update=changes[entry.name])})
+            entry = entry.model_copy(
+                update={"wiring": entry.wiring.model_copy(update=changes[entry.name])}
+            )
         entries.append(entry)
     return Catalog([*entries, *stages])
 
 
-def stage(name: str, *, needs: list[str], produces: list[str], uses: list[str] | None = None, **wired: Any) -> Entry:
+def stage(
+    name: str, *, needs: list[str], produces: list[str], uses: list[str] | None = None, **wired: Any
+) -> CatalogEntry:
     """A stage without parameters."""
     schema = {"type": "object", "additionalProperties": False, "properties": {}}
-    return Entry(
+    return CatalogEntry(
         kind="stage", name=name, summary="A further one.", needs=needs, uses=uses or [], produces=produces,
         params_schema=schema, wiring=Wiring(**wired),
     )  # fmt: skip
 
 
 def planned(catalog_: Catalog, **change: Any) -> list[PlannedJob]:
-    return plan(AuditSpec.model_validate({**LEAST, **change}), catalog_)
+    return plan(AuditSpec.model_validate({**MINIMAL_AUDIT, **change}), catalog_)
 
 
-def made_by(jobs: list[PlannedJob], stage_: str) -> list[PlannedJob]:
+def list_produced_artifacts(jobs: list[PlannedJob], stage_: str) -> list[PlannedJob]:
     return [job for job in jobs if job.stage == stage_]
 
 
 @pytest.mark.parametrize(
-    ("scope", "count"), [(Scope.AUDIT, 1), (Scope.SEED, 2), (Scope.RELEASE, 2 * 2 * 2), (Scope.ATTACK, 2 * 2 * 2 * 2)]
+    ("scope", "count"),
+    [(Scope.AUDIT, 1), (Scope.SEED, 2), (Scope.RELEASE, 2 * 2 * 2), (Scope.ATTACK, 2 * 2 * 2 * 2)],
 )
 def test_a_stage_runs_once_in_each_of_its_scope(scope: Scope, count: int) -> None:
-    # what differs between the branches is what it is given: UNLEARNED of one release, and who attacked it
-    given = {Scope.AUDIT: ["BASE"], Scope.SEED: ["BASE"], Scope.RELEASE: ["UNLEARNED"], Scope.ATTACK: ["UNLEARNED"]}
+    # what differs between the branches is what it is given: UNLEARNED of one release, and who
+    # attacked it
+    given = {
+        Scope.AUDIT: ["BASE"],
+        Scope.SEED: ["BASE"],
+        Scope.RELEASE: ["UNLEARNED"],
+        Scope.ATTACK: ["UNLEARNED"],
+    }
     uses = ["RECONSTRUCTION"] if scope is Scope.ATTACK else []
-    further = stage("further", needs=given[scope], uses=uses, produces=["METRICS"], scopes=(scope,), reported=True)
+    further = stage(
+        "further",
+        needs=given[scope],
+        uses=uses,
+        produces=["METRICS"],
+        scopes=(scope,),
+        reported=True,
+    )
     attacks = ["matching", {"name": "matching", "params": {"steps": 7}}]
-    grid = {"seeds": [1, 2], "unlearning": ["ascent", "retrain"], "defenses": ["none", "veil"], "attacks": attacks}
+    grid = {
+        "seeds": [1, 2],
+        "unlearning": ["ascent", "retrain"],
+        "defenses": ["none", "veil"],
+        "attacks": attacks,
+    }
     jobs = planned(with_stages(further), **grid)
-    assert len(made_by(jobs, "further")) == count
+    assert len(list_produced_artifacts(jobs, "further")) == count
     measured = jobs[-1].params["measurements"]
     assert len({one["metrics"] for one in measured}) == count
-    for name, least in (("seed", Scope.SEED), ("unlearning", Scope.RELEASE), ("attack", Scope.ATTACK)):
+    for name, least in (
+        ("seed", Scope.SEED),
+        ("unlearning", Scope.RELEASE),
+        ("attack", Scope.ATTACK),
+    ):
         known = list(Scope).index(scope) >= list(Scope).index(least)
         assert all((one[name] is not None) == known for one in measured)
 
@@ -72,57 +100,88 @@ def test_stages_of_a_scope_stand_in_the_order_of_what_they_hand_on() -> None:
     jobs = planned(with_stages(first, last))
     order = [job.stage for job in jobs]
     assert order.index("zz") < order.index("aa")
-    (job,) = made_by(jobs, "aa")
-    by_key = {job.plan_key: job for job in jobs}
-    assert {i.role: by_key[str(i.parent)].stage for i in job.inputs} == {"SHARDS": "zz", "UNLEARNED": "defend"}
+    (job,) = list_produced_artifacts(jobs, "aa")
+    by_key = {job.request_key: job for job in jobs}
+    assert {i.role: by_key[str(i.parent)].stage for i in job.inputs} == {
+        "SHARDS": "zz",
+        "UNLEARNED": "defend",
+    }
 
 
 def test_on_demand_a_stage_runs_for_those_that_need_or_ask_for_it_and_only_then() -> None:
-    further = stage("further", needs=["FORGET_SETS"], produces=["SHADOWS"], scopes=(Scope.RELEASE,), on_demand=True)
-    assert made_by(planned(with_stages(further)), "further") == []
-    asking = with_stages(further, evaluate={"asks_for": (Role.SHADOWS,)})
-    assert made_by(planned(asking), "further") == []  # evaluate does not use it: nothing is gained
+    further = stage(
+        "further",
+        needs=["FORGET_SETS"],
+        produces=["SHADOWS"],
+        scopes=(Scope.RELEASE,),
+        on_demand=True,
+    )
+    assert list_produced_artifacts(planned(with_stages(further)), "further") == []
+    asking = with_stages(further, evaluate={"optional_needs": (Role.SHADOWS,)})
+    # evaluate does not use it: nothing is gained
+    assert list_produced_artifacts(planned(asking), "further") == []
     evaluate = next(entry for entry in asking if entry.kind == "stage" and entry.name == "evaluate")
     using = Catalog(
-        entry.model_copy(update={"uses": [*entry.uses, "SHADOWS"]}) if entry is evaluate else entry for entry in asking
+        entry.model_copy(update={"uses": [*entry.uses, "SHADOWS"]}) if entry is evaluate else entry
+        for entry in asking
     )
     jobs = planned(using)
-    (made,) = made_by(jobs, "further")
-    taken = [{i.role: i.parent for i in job.inputs}.get("SHADOWS") for job in made_by(jobs, "evaluate")]
-    assert taken == [made.plan_key, made.plan_key]
+    (made,) = list_produced_artifacts(jobs, "further")
+    taken = [
+        {i.role: i.parent for i in job.inputs}.get("SHADOWS")
+        for job in list_produced_artifacts(jobs, "evaluate")
+    ]
+    assert taken == [made.request_key, made.request_key]
 
 
 def test_a_flag_asks_for_a_stage_wherever_its_inputs_are() -> None:
     further = stage(
-        "further", needs=["MEMBERSHIP", "ORIGINAL"], produces=["SHADOWS"], scopes=(Scope.ATTACK,), flag="p_values"
+        "further",
+        needs=["MEMBERSHIP", "ORIGINAL"],
+        produces=["SHADOWS"],
+        scopes=(Scope.ATTACK,),
+        flag="p_values",
     )
     attacks = ["matching", "suspecting"]  # only the second has candidates lined up
     wired = with_stages(further)
-    assert made_by(planned(wired, attacks=attacks), "further") == []
-    (job,) = made_by(planned(wired, attacks=attacks, p_values=True), "further")
-    assert roles(job) == ["MEMBERSHIP", "ORIGINAL"]
+    assert list_produced_artifacts(planned(wired, attacks=attacks), "further") == []
+    (job,) = list_produced_artifacts(planned(wired, attacks=attacks, p_values=True), "further")
+    assert list_roles(job) == ["MEMBERSHIP", "ORIGINAL"]
 
 
 def test_what_is_on_its_way_to_an_attacker_is_made_from_what_all_attackers_get() -> None:
-    """Who knows the defense has another UNLEARNED; what is made for all attackers on demand is made once."""
+    """Who knows the defense has another UNLEARNED; what is made for all attackers on demand is made
+    once."""
     probe = {"scopes": (Scope.RELEASE,), "on_demand": True}
     wired = Catalog(
-        entry.model_copy(update={"needs": ["UNLEARNED"], "wiring": Wiring(**probe)}) if entry.name == "probe" else entry
-        for entry in catalog()
+        entry.model_copy(update={"needs": ["UNLEARNED"], "wiring": Wiring(**probe)})
+        if entry.name == "probe"
+        else entry
+        for entry in make_catalog()
     )
     asking = {"name": "asking", "params": {}}
-    jobs = planned(wired, attacks=[asking, "matching", {"name": "matching", "params": {"adaptive": True}}])
-    assert len(made_by(jobs, "probe")) == 1
+    jobs = planned(
+        wired, attacks=[asking, "matching", {"name": "matching", "params": {"adaptive": True}}]
+    )
+    assert len(list_produced_artifacts(jobs, "probe")) == 1
 
 
 @pytest.mark.parametrize(
     ("wired", "told"),
     [
-        ({"params": "no_such"}, "the stage further reads 'no_such' of an audit, which has no such field"),
-        ({"flag": "p_value"}, "the stage further reads 'p_value' of an audit, which has no such field"),
+        (
+            {"params": "no_such"},
+            "the stage further reads 'no_such' of an audit, which has no such field",
+        ),
+        (
+            {"flag": "p_value"},
+            "the stage further reads 'p_value' of an audit, which has no such field",
+        ),
     ],
 )
-def test_a_stage_that_reads_what_audits_do_not_have_is_refused(wired: dict[str, Any], told: str) -> None:
+def test_a_stage_that_reads_what_audits_do_not_have_is_refused(
+    wired: dict[str, Any], told: str
+) -> None:
     further = stage("further", needs=["BASE"], produces=["METRICS"], scopes=(Scope.SEED,), **wired)
     with pytest.raises(InvalidRequest, match=told):
         planned(with_stages(further))
@@ -135,8 +194,16 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
 @pytest.mark.parametrize(
     ("described", "wired", "told"),
     [
-        ({}, {"params": "seeds"}, "reads 'seeds' of an audit as its params: name one of pretrain, train, forget,"),
-        ({}, {"flag": "name"}, "reads 'name' of an audit as its flag: name one of sweep, p_values, fresh"),
+        (
+            {},
+            {"params": "seeds"},
+            "reads 'seeds' of an audit as its params: name one of pretrain, train, forget,",
+        ),
+        (
+            {},
+            {"flag": "name"},
+            "reads 'name' of an audit as its flag: name one of sweep, p_values, fresh",
+        ),
         (
             {},
             {"shared_params": ("seeds",)},
@@ -148,29 +215,69 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
             "reads 'seeds' of an audit as its methods: name one of unlearning, defenses, attacks",
         ),
         ({}, {"methods": "attacks"}, "has no methods: leave methods out of its wiring"),
-        ({"methods": "attack"}, {}, "has methods of the kind attack: give its wiring methods='attacks'"),
-        ({"methods": "metric"}, {"methods": "attacks"}, "has methods of the kind metric: leave methods out"),
-        ({"methods": "attack"}, {"methods": "attacks"}, "runs once per seed, where its method, .* scopes among attack"),
-        ({}, {"trained_for_methods": True}, "runs once per seed, where .* scopes among attack, release"),
-        ({"methods": "attack"}, {"methods": "attacks", "trained_for_methods": True}, "has methods, and is trained for"),
-        ({}, {"scopes": (Scope.REPORT,)}, "runs with the report: give it the parameters audit and rows"),
-        ({}, {"on_demand": True, "scopes": (Scope.SEED, Scope.RELEASE)}, "runs on demand, which is done in one scope"),
+        (
+            {"methods": "attack"},
+            {},
+            "has methods of the kind attack: give its wiring methods='attacks'",
+        ),
+        (
+            {"methods": "metric"},
+            {"methods": "attacks"},
+            "has methods of the kind metric: leave methods out",
+        ),
+        (
+            {"methods": "attack"},
+            {"methods": "attacks"},
+            "runs once per seed, where its method, .* scopes among attack",
+        ),
+        (
+            {},
+            {"trained_for_methods": True},
+            "runs once per seed, where .* scopes among attack, release",
+        ),
+        (
+            {"methods": "attack"},
+            {"methods": "attacks", "trained_for_methods": True},
+            "has methods, and is trained for",
+        ),
+        (
+            {},
+            {"scopes": (Scope.REPORT,)},
+            "runs with the report: give it the parameters audit and rows",
+        ),
+        (
+            {},
+            {"on_demand": True, "scopes": (Scope.SEED, Scope.RELEASE)},
+            "runs on demand, which is done in one scope",
+        ),
         ({}, {"on_demand": True, "flag": "sweep"}, "runs on demand, and by a flag"),
         ({}, {"on_demand": True, "reported": True}, "runs on demand, and is reported"),
         # the judge would be the very model that was attacked
-        ({}, {"twins": {Role.JUDGE: Role.METRICS}, **SEED}, "has twins, .* scopes=.Scope.AUDIT,. and a seed"),
-        ({}, {"twins": {Role.JUDGE: Role.METRICS}, **AUDIT_SCOPE}, "has twins, .* is the same model"),
         (
             {},
-            {"twins": {Role.JUDGE: Role.ORIGINAL}, **SEED, **AUDIT_SCOPE},
-            "has a twin JUDGE of ORIGINAL, which it does not always make",
+            {"twins": {Role.FEATURE_NETWORK: Role.METRICS}, **SEED},
+            "has twins, .* scopes=.Scope.AUDIT,. and a seed",
+        ),
+        (
+            {},
+            {"twins": {Role.FEATURE_NETWORK: Role.METRICS}, **AUDIT_SCOPE},
+            "has twins, .* is the same model",
+        ),
+        (
+            {},
+            {"twins": {Role.FEATURE_NETWORK: Role.ORIGINAL}, **SEED, **AUDIT_SCOPE},
+            "has a twin FEATURE_NETWORK of ORIGINAL, which it does not always make",
         ),
         (
             {"produces": ["SHADOWS"]},
             {"reported": True},
             "is reported, and does not always make what is: let it produce",
         ),
-        ({"produces": ["EVALUATION"]}, {"reported": True}, "is reported, and does not always make what is"),
+        (
+            {"produces": ["EVALUATION"]},
+            {"reported": True},
+            "is reported, and does not always make what is",
+        ),
         (
             {"produces": [], "produces_when": {"x": {"1": ["METRICS"]}}},
             {"reported": True},
@@ -181,7 +288,9 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
 def test_a_wiring_that_audits_cannot_follow_is_refused_with_what_to_do(
     described: dict[str, Any], wired: dict[str, Any], told: str
 ) -> None:
-    further = stage("further", needs=["BASE"], produces=["METRICS"], **{"scopes": (Scope.SEED,), **wired})
+    further = stage(
+        "further", needs=["BASE"], produces=["METRICS"], **{"scopes": (Scope.SEED,), **wired}
+    )
     further = further.model_copy(update=described)
     with pytest.raises(InvalidRequest, match=f"the stage further {told}"):
         planned(with_stages(further))
@@ -189,41 +298,64 @@ def test_a_wiring_that_audits_cannot_follow_is_refused_with_what_to_do(
 
 def test_the_report_is_given_what_it_takes_of_a_reported_stage() -> None:
     """Before, an audit was refused for what else its stage made: no input SHARDS_1."""
-    further = stage("further", needs=["BASE"], produces=["METRICS", "SHARDS"], scopes=(Scope.SEED,), reported=True)
+    further = stage(
+        "further",
+        needs=["BASE"],
+        produces=["METRICS", "SHARDS"],
+        scopes=(Scope.SEED,),
+        reported=True,
+    )
     *_, report = planned(with_stages(further))
-    assert not any(role.startswith("SHARDS") for role in roles(report))
-    assert [one["metrics"] in roles(report) for one in report.params["measurements"]] == [True]
+    assert not any(role.startswith("SHARDS") for role in list_roles(report))
+    assert [one["metrics"] in list_roles(report) for one in report.params["measurements"]] == [True]
 
 
 def test_a_stage_that_is_reported_to_nobody_is_refused() -> None:
-    further = stage("further", needs=["BASE"], produces=["METRICS"], scopes=(Scope.SEED,), reported=True)
+    further = stage(
+        "further", needs=["BASE"], produces=["METRICS"], scopes=(Scope.SEED,), reported=True
+    )
     entries = [
-        entry.model_copy(update={"many": ["EVALUATION", "PICTURES"]}) if entry.name == "report" else entry
+        entry.model_copy(update={"many": ["EVALUATION", "PICTURES"]})
+        if entry.name == "report"
+        else entry
         for entry in with_stages(further)
     ]
     with pytest.raises(
-        InvalidRequest, match="the stage further is reported, and no stage of scope report takes METRICS"
+        InvalidRequest,
+        match="the stage further is reported, and no stage of scope report takes METRICS",
     ):
         planned(Catalog(entries))
 
 
-@pytest.mark.parametrize("how", ["needs", "needs_when", "asks_for"])
+@pytest.mark.parametrize("how", ["needs", "needs_when", "optional_needs"])
 def test_stages_on_demand_that_wait_for_each_other_are_refused(how: str) -> None:
     needs = ["SHADOWS"] if how == "needs" else []
-    asks_for = (Role.SHADOWS,) if how == "asks_for" else ()
+    optional_needs = (Role.SHADOWS,) if how == "optional_needs" else ()
     demanded = {"scopes": (Scope.RELEASE,), "on_demand": True}
-    one = stage("one", needs=needs, uses=list(asks_for), produces=["SHARDS"], asks_for=asks_for, **demanded)
+    one = stage(
+        "one",
+        needs=needs,
+        uses=list(optional_needs),
+        produces=["SHARDS"],
+        optional_needs=optional_needs,
+        **demanded,
+    )
     if how == "needs_when":
         one = one.model_copy(update={"needs_when": {"careful": {"True": ["SHADOWS"]}}})
     other = stage("other", needs=["SHARDS"], produces=["SHADOWS"], **demanded)
     asking = stage("asking", needs=["SHARDS"], produces=["METRICS"], scopes=(Scope.RELEASE,))
     for stages in ((one, other, asking), (one, other)):
-        with pytest.raises(InvalidRequest, match=r"the stages one and other wait for each other: .* take a role out"):
+        with pytest.raises(
+            InvalidRequest,
+            match=r"the stages one and other wait for each other: .* take a role out",
+        ):
             planned(with_stages(*stages))
 
 
 def test_a_stage_on_demand_that_waits_for_itself_is_refused() -> None:
-    one = stage("one", needs=["SHARDS"], produces=["SHARDS"], scopes=(Scope.RELEASE,), on_demand=True)
+    one = stage(
+        "one", needs=["SHARDS"], produces=["SHARDS"], scopes=(Scope.RELEASE,), on_demand=True
+    )
     with pytest.raises(InvalidRequest, match="the stage one waits for itself: "):
         planned(with_stages(one))
 
@@ -232,26 +364,38 @@ def test_stages_that_wait_for_each_other_are_refused() -> None:
     one = stage("one", needs=["SHARDS"], produces=["SHADOWS"], scopes=(Scope.RELEASE,))
     other = stage("other", needs=["SHADOWS"], produces=["SHARDS"], scopes=(Scope.RELEASE,))
     with pytest.raises(InvalidRequest, match="the stages one and other wait for each other"):
-        Pipeline.of(with_stages(one, other))
+        Pipeline.from_catalog(with_stages(one, other))
 
 
 def test_a_catalog_without_any_stage_runs_no_audit() -> None:
-    with pytest.raises(InvalidRequest, match=r"^no worker has published any stage yet: start a worker, then look at"):
+    with pytest.raises(
+        InvalidRequest,
+        match=r"^no worker has published any stage yet: start a worker, then look at",
+    ):
         planned(Catalog([]))
 
 
 def test_stages_that_say_nothing_of_audits_run_none() -> None:
     """A fleet whose workers are of before audits were wired."""
-    unwired = Catalog(entry.model_copy(update={"wiring": None}) for entry in catalog())
-    with pytest.raises(InvalidRequest, match=r"^none of the published stages says how an audit runs it: start workers"):
+    unwired = Catalog(entry.model_copy(update={"wiring": None}) for entry in make_catalog())
+    with pytest.raises(
+        InvalidRequest,
+        match=r"^none of the published stages says how an audit runs it: start workers",
+    ):
         planned(unwired)
 
 
-@pytest.mark.parametrize(("gone", "field"), [("unlearn", "unlearning"), ("defend", "defenses"), ("attack", "attacks")])
+@pytest.mark.parametrize(
+    ("gone", "field"), [("unlearn", "unlearning"), ("defend", "defenses"), ("attack", "attacks")]
+)
 def test_methods_that_no_stage_runs_are_refused(gone: str, field: str) -> None:
     """Without its attacks an audit would succeed and say that nothing leaks."""
-    lacking = Catalog(entry for entry in catalog() if (entry.kind, entry.name) != ("stage", gone))
-    with pytest.raises(InvalidRequest, match=rf"^no published stage runs the {field} of an audit") as error:
+    lacking = Catalog(
+        entry for entry in make_catalog() if (entry.kind, entry.name) != ("stage", gone)
+    )
+    with pytest.raises(
+        InvalidRequest, match=rf"^no published stage runs the {field} of an audit"
+    ) as error:
         planned(lacking)
     assert error.value.field == field
 
@@ -260,12 +404,12 @@ def test_a_plan_without_jobs_is_refused() -> None:
     """Nothing to run would read as succeeded."""
     kinds = (("unlearn", "unlearning"), ("defend", "defense"), ("attack", "attack"))
     stages = [
-        stage(name, needs=[], produces=[], methods=KINDS[kind], scopes=(Scope.ATTACK,), on_demand=True).model_copy(
-            update={"methods": kind}
-        )
+        stage(
+            name, needs=[], produces=[], methods=KINDS[kind], scopes=(Scope.ATTACK,), on_demand=True
+        ).model_copy(update={"methods": kind})
         for name, kind in kinds
     ]
-    demanded = Catalog([*(entry for entry in catalog() if entry.kind != "stage"), *stages])
+    demanded = Catalog([*(entry for entry in make_catalog() if entry.kind != "stage"), *stages])
     with pytest.raises(InvalidRequest, match=r"^this audit comes to no job"):
         planned(demanded)
 

@@ -18,7 +18,13 @@ FOLDER = {"name": "image_folder", "params": {"path": "mine"}}
 
 
 def planned(dataset: Any, **change: Any) -> list[PlannedJob]:
-    spec = {"dataset": dataset, "model": "mlp", "unlearning": ["retrain"], "attacks": ["label_inference"], **change}
+    spec = {
+        "dataset": dataset,
+        "model": "mlp",
+        "unlearning": ["retrain"],
+        "attacks": ["label_inference"],
+        **change,
+    }
     return plan(AuditSpec.model_validate(spec), real_catalog(), identify)
 
 
@@ -29,7 +35,11 @@ def planned(dataset: Any, **change: Any) -> list[PlannedJob]:
         (NPZ, {"rows": [4711, 12]}, {"deletable_rows": [4711, 12]}),
         (CSV, {"ids": ["4711", "k-9"]}, {"deletable_ids": ["4711", "k-9"]}),
         (CSV, {"rows": [0]}, {"deletable_rows": [0]}),
-        (FOLDER, {"files": [["cat/0007.png", "cat/0008.png"]]}, {"deletable_files": ["cat/0007.png", "cat/0008.png"]}),
+        (
+            FOLDER,
+            {"files": [["cat/0007.png", "cat/0008.png"]]},
+            {"deletable_files": ["cat/0007.png", "cat/0008.png"]},
+        ),
     ],
 )
 def test_base_and_original_are_trained_on_data_that_know_what_is_named(
@@ -46,8 +56,10 @@ def test_base_and_original_are_trained_on_data_that_know_what_is_named(
             assert job.params["dataset"]["params"].items() >= told.items()
         if job.stage == "unlearn":
             assert job.params.items() >= forget.items()
-    plain = {job.plan_key for job in planned(dataset)}
-    assert not plain & {job.plan_key for job in jobs if job.stage in ("pretrain", "train", "unlearn")}
+    plain = {job.request_key for job in planned(dataset)}
+    assert not plain & {
+        job.request_key for job in jobs if job.stage in ("pretrain", "train", "unlearn")
+    }
 
 
 @pytest.mark.parametrize(
@@ -58,7 +70,12 @@ def test_base_and_original_are_trained_on_data_that_know_what_is_named(
         (NPZ, {"class": 12}, "forget.class", "forget: {forget: class, deletions: 1}"),
         (NPZ, {"indices": [3, 7]}, "forget.indices", r"write \[\[3\], \[7\]\]"),
         (NPZ, {"rows": [7, 7]}, "forget.rows", "7 is forgotten twice"),
-        (NPZ, {"rows": list(range(33))}, "forget.rows", "33 samples are named, and the training set has 32"),
+        (
+            NPZ,
+            {"rows": list(range(33))},
+            "forget.rows",
+            "33 samples are named, and the training set has 32",
+        ),
     ],
 )
 def test_what_cannot_be_named_is_refused_where_it_stands(
@@ -72,20 +89,28 @@ def test_what_cannot_be_named_is_refused_where_it_stands(
 def unlearn(params: dict[str, Any], size: int | None = 32) -> PlannedJob:
     inputs = (Input("ORIGINAL", parent="job_1"), Input("TRAINING_SET", parent="job_1"))
     known = {} if size is None else {"job_1": {"size": size}}
-    return plan_job(real_catalog(), "unlearn", "gradient_ascent", params, 0, inputs, parent_params=known)
+    return plan_job(
+        real_catalog(), "unlearn", "gradient_ascent", params, 0, inputs, parent_params=known
+    )
 
 
 @pytest.mark.parametrize(
     ("params", "field", "words"),
     [
-        ({"deletions": 400, "size": 32}, "params.deletions", "at least 12800, not 32: raise the size of the training"),
+        (
+            {"deletions": 400, "size": 32},
+            "params.deletions",
+            "at least 12800, not 32: raise the size of the training",
+        ),
         ({"size": 33}, "params.size", "has no forget set of 33"),
         ({"indices": [[3], [32]]}, "params.indices", "no sample 32"),
         ({"indices": [3, 7]}, "params.indices", "a list for each deletion"),
         ({"class": 12}, "params.class", "there is no parameter 'class'"),
     ],
 )
-def test_a_job_by_hand_is_held_against_its_training_set(params: dict[str, Any], field: str, words: str) -> None:
+def test_a_job_by_hand_is_held_against_its_training_set(
+    params: dict[str, Any], field: str, words: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         unlearn(params)
     assert refused.value.field == field

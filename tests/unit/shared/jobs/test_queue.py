@@ -10,15 +10,22 @@ from pathlib import Path
 import pytest
 from celery.app.defaults import NAMESPACES, flatten
 
-from shared.jobs.queue import SETTINGS, TASK, CeleryBell, MemoryBell, Ringer, make_celery
+from shared.jobs.queue import (
+    CELERY_SETTINGS,
+    TASK_NAME,
+    CeleryWakeup,
+    InMemoryWakeup,
+    WakeupSender,
+    make_celery,
+)
 from tests.support.servers import RedisServer
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import TIMEOUT_S
 
 
 def test_every_setting_is_one_that_celery_knows_and_takes() -> None:
     app = make_celery("memory://", ["train"])
-    assert {name: app.conf[name] for name in SETTINGS} == SETTINGS
-    assert set(SETTINGS) <= {name for name, _ in flatten(NAMESPACES)}
+    assert {name: app.conf[name] for name in CELERY_SETTINGS} == CELERY_SETTINGS
+    assert set(CELERY_SETTINGS) <= {name for name, _ in flatten(NAMESPACES)}
     assert [q.name for q in app.conf.task_queues] == ["train"]
 
 
@@ -31,19 +38,23 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 def test_a_bell_is_one_small_json_message_on_the_stages_queue(server: RedisServer) -> None:
     app = make_celery(server.url)
-    CeleryBell(app).ring("train", "job_a")
+    CeleryWakeup(app).notify("train", "job_a")
     with app.connection() as connection:
-        message = connection.SimpleQueue("train").get(timeout=PATIENCE)
-    assert (message.headers["task"], message.content_type) == (TASK, "application/json")
+        message = connection.SimpleQueue("train").get(timeout=TIMEOUT_S)
+    assert (message.headers["task"], message.content_type) == (TASK_NAME, "application/json")
     assert message.decode()[:2] == [["job_a"], {}]
 
 
 def test_a_queue_never_holds_a_bell_for_every_job(server: RedisServer) -> None:
-    bell = CeleryBell(make_celery(server.url))
-    for _ in range(CeleryBell.ENOUGH + 10):
-        bell.ring("train")
-    bell.ring("attack")
-    assert (bell.lying("train"), bell.lying("attack"), bell.lying("evaluate")) == (CeleryBell.ENOUGH, 1, 0)
+    bell = CeleryWakeup(make_celery(server.url))
+    for _ in range(CeleryWakeup.MAX_PENDING + 10):
+        bell.notify("train")
+    bell.notify("attack")
+    assert (bell.depth("train"), bell.depth("attack"), bell.depth("evaluate")) == (
+        CeleryWakeup.MAX_PENDING,
+        1,
+        0,
+    )
 
 
 def test_making_the_app_connects_to_nothing() -> None:
@@ -53,13 +64,13 @@ def test_making_the_app_connects_to_nothing() -> None:
 
 
 def test_a_ringer_rings_what_it_was_told_before_it_ends() -> None:
-    bell = MemoryBell()
-    ringer = Ringer(bell)
-    ringer.ring(["train", "attack"])
-    ringer.ring([])
-    ringer.ring({"evaluate"})
+    bell = InMemoryWakeup()
+    ringer = WakeupSender(bell)
+    ringer.notify(["train", "attack"])
+    ringer.notify([])
+    ringer.notify({"evaluate"})
     ringer.close()
-    assert bell.rung == ["train", "attack", "evaluate"]
+    assert bell.notified_stages == ["train", "attack", "evaluate"]
 
 
 class Broken:
@@ -68,7 +79,7 @@ class Broken:
     def __init__(self) -> None:
         self.rung: list[str] = []
 
-    def ring(self, stage: str, job: str = "") -> None:
+    def notify(self, stage: str, job_id: str = "") -> None:
         if stage == "lost":
             raise ConnectionError("the broker is away")
         self.rung.append(stage)
@@ -76,8 +87,8 @@ class Broken:
 
 def test_a_bell_that_fails_is_dropped_and_the_next_is_rung() -> None:
     bell = Broken()
-    ringer = Ringer(bell)
-    ringer.ring(["lost", "train", "lost", "attack"])
+    ringer = WakeupSender(bell)
+    ringer.notify(["lost", "train", "lost", "attack"])
     ringer.close()
     assert bell.rung == ["train", "attack"]
 
@@ -88,17 +99,17 @@ class Stuck:
     def __init__(self) -> None:
         self.go, self.count = threading.Event(), 0
 
-    def ring(self, stage: str, job: str = "") -> None:
+    def notify(self, stage: str, job_id: str = "") -> None:
         assert self.go.wait(30)
         self.count += 1
 
 
 def test_whoever_rings_never_waits_and_a_stage_is_noted_once_even_when_the_broker_hangs() -> None:
     bell = Stuck()
-    ringer = Ringer(bell)
+    ringer = WakeupSender(bell)
     begun = time.monotonic()
     for _ in range(5000):
-        ringer.ring(["train"])
+        ringer.notify(["train"])
     assert time.monotonic() - begun < 5
     bell.go.set()
     ringer.close()

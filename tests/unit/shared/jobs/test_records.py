@@ -13,7 +13,7 @@ from shared.jobs.records import Audit
     ("counts", "word"),
     [
         ({}, "succeeded"),
-        ({"queued": 1, "waiting": 4, "held": 1}, "queued"),
+        ({"queued": 1, "waiting": 4, "paused": 1}, "queued"),
         ({"running": 1, "waiting": 4}, "running"),
         ({"succeeded": 1, "queued": 1}, "running"),
         ({"failed": 1, "queued": 1}, "running"),

@@ -7,17 +7,33 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.choices import Choice
 from shared.jobs.spec import AuditSpec
+from shared.plugin_ref import PluginRef
 
-LEAST: dict[str, Any] = {"dataset": "digits", "model": "mlp", "unlearning": ["ascent"], "attacks": ["matching"]}
+LEAST: dict[str, Any] = {
+    "dataset": "digits",
+    "model": "mlp",
+    "unlearning": ["ascent"],
+    "attacks": ["matching"],
+}
 
 
 def test_a_plain_name_stands_for_the_plugin_with_default_parameters() -> None:
-    spec = AuditSpec.model_validate({**LEAST, "attacks": ["matching", {"name": "matching", "params": {"steps": 5}}]})
-    assert spec.dataset == Choice(name="digits")
-    assert spec.attacks == [Choice(name="matching"), Choice(name="matching", params={"steps": 5})]
-    assert (spec.seeds, spec.pretrain_seed, spec.fresh, spec.priority, spec.time_limit) == ([0], 0, False, 0, None)
+    spec = AuditSpec.model_validate(
+        {**LEAST, "attacks": ["matching", {"name": "matching", "params": {"steps": 5}}]}
+    )
+    assert spec.dataset == PluginRef(name="digits")
+    assert spec.attacks == [
+        PluginRef(name="matching"),
+        PluginRef(name="matching", params={"steps": 5}),
+    ]
+    assert (spec.seeds, spec.pretrain_seed, spec.no_cache, spec.priority, spec.time_limit) == (
+        [0],
+        0,
+        False,
+        0,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,7 +55,7 @@ def test_a_plain_name_stands_for_the_plugin_with_default_parameters() -> None:
         ({"seeds": [0, True]}, ("seeds", 1)),
         ({"seeds": [1.0]}, ("seeds", 0)),
         ({"pretrain_seed": "1"}, ("pretrain_seed",)),
-        ({"fresh": "yes"}, ("fresh",)),
+        ({"no_cache": "yes"}, ("no_cache",)),
         ({"sweep": 1}, ("sweep",)),
         ({"priority": "3"}, ("priority",)),
         ({"time_limit": "5"}, ("time_limit",)),
@@ -47,7 +63,9 @@ def test_a_plain_name_stands_for_the_plugin_with_default_parameters() -> None:
         ({"name": 5}, ("name",)),
     ],
 )
-def test_what_is_wrong_is_told_by_its_place(change: dict[str, Any], where: tuple[str | int, ...]) -> None:
+def test_what_is_wrong_is_told_by_its_place(
+    change: dict[str, Any], where: tuple[str | int, ...]
+) -> None:
     with pytest.raises(ValidationError) as refused:
         AuditSpec.model_validate({**LEAST, **change})
     assert [e["loc"] for e in refused.value.errors()] == [where]

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from shared.jobs.states import ENDED_BADLY, LIVE, MOVES, TERMINAL, Failure, State, Stop
+from shared.jobs.states import LIVE, TERMINAL, TRANSITIONS, UNSUCCESSFUL, Failure, State, Stop
 
 
 def test_the_table_of_moves_is_this() -> None:
-    """Written out again on purpose: a change of the protocol is made in two places, by someone who means it."""
-    assert {f"{a} -> {b}" for a, b in MOVES} == {
+    """Written out again on purpose: a change of the protocol is made in two places, by someone who
+    means it."""
+    assert {f"{a} -> {b}" for a, b in TRANSITIONS} == {
         "waiting -> queued", "waiting -> cancelled", "waiting -> failed",
-        "queued -> held", "queued -> cancelled", "queued -> running",
-        "held -> queued", "held -> cancelled",
+        "queued -> paused", "queued -> cancelled", "queued -> running",
+        "paused -> queued", "paused -> cancelled",
         "running -> succeeded", "running -> failed", "running -> cancelled", "running -> queued",
         "failed -> queued", "failed -> waiting", "cancelled -> queued", "cancelled -> waiting",
         "succeeded -> queued", "succeeded -> waiting", "queued -> waiting", "running -> waiting",
     }  # fmt: skip
-    assert all(MOVES.values())
+    assert all(TRANSITIONS.values())
 
 
 def test_only_damage_undoes_a_success_and_only_a_retry_leaves_the_other_ends() -> None:
-    assert {why for (before, _), why in MOVES.items() if before in ENDED_BADLY} == {"retry"}
-    assert all("damaged" in why for (before, _), why in MOVES.items() if before is State.SUCCEEDED)
+    assert {why for (before, _), why in TRANSITIONS.items() if before in UNSUCCESSFUL} == {"retry"}
+    assert all(
+        "damaged" in why for (before, _), why in TRANSITIONS.items() if before is State.SUCCEEDED
+    )
     assert State.SUCCEEDED in TERMINAL
     assert set(State) == LIVE | TERMINAL
 
 
 def test_only_a_claim_makes_a_job_run() -> None:
-    assert [(b, why) for (b, to), why in MOVES.items() if to is State.RUNNING] == [(State.QUEUED, "claimed")]
+    assert [(b, why) for (b, to), why in TRANSITIONS.items() if to is State.RUNNING] == [
+        (State.QUEUED, "claimed")
+    ]
 
 
 def test_words_fit_their_columns() -> None:

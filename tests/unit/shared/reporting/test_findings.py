@@ -10,43 +10,59 @@ from typing import Any
 import pytest
 
 from shared.reporting.binomial import chance_of
-from shared.reporting.findings import RULES, useful
+from shared.reporting.findings import RULES, retains_utility
 from shared.reporting.models import Finding, Utility
 from tests.support import reports
-from tests.support.reports import LEAK, NOTHING, audit, images, labels, membership, one_recovered
+from tests.support.reports import (
+    LEAK,
+    NO_LEAK,
+    make_audit,
+    make_image_evaluation,
+    make_label_evaluation,
+    make_membership_evaluation,
+    make_one_recovered_evaluation,
+)
 
 
 def finding(evaluation: dict[str, Any], **spec: Any) -> Finding:
-    return reports.report(audit(**spec), evaluation).rows[0].finding
+    return reports.build_report(make_audit(**spec), evaluation).rows[0].finding
 
 
 def test_an_image_row_leaks_where_more_are_identified_than_by_chance() -> None:
-    assert "so is the gain" in (found := finding(images(**LEAK))).reason
+    assert "the gain is significant too" in (found := finding(make_image_evaluation(**LEAK))).reason
     assert found.outcome == "leak"
 
 
 @pytest.mark.parametrize(
     ("auc", "p", "outcome", "why"),
     [
-        ((0.9, 0.7, 0.98), 0.0005, "leak", "clear of its null: AUC 0.90 [0.70, 0.98], null 0.50, p 0.0005"),
-        ((0.7, 0.51, 0.82), 0.04, "inconclusive", "by chance that is not rare"),
-        ((0.6, 0.45, 0.75), 0.01, "not_seen", "not clear of its null"),
-        ((0.2, 0.1, 0.45), 1.0, "inconclusive", "the other way round"),
+        (
+            (0.9, 0.7, 0.98),
+            0.0005,
+            "leak",
+            "above its baseline: AUC 0.90 [0.70, 0.98], baseline 0.50, p 0.0005",
+        ),
+        ((0.7, 0.51, 0.82), 0.04, "inconclusive", "but not significantly"),
+        ((0.6, 0.45, 0.75), 0.01, "not_seen", "not significantly above its baseline"),
+        ((0.2, 0.1, 0.45), 1.0, "inconclusive", "opposite direction"),
     ],
 )
 def test_a_membership_row_leaks_where_its_auc_is_clear_of_a_coin(
     auc: tuple[float, float, float], p: float, outcome: str, why: str
 ) -> None:
-    found = finding(membership(auc, p), attacks=["membership_difference"])
+    found = finding(make_membership_evaluation(auc, p), attacks=["membership_difference"])
     assert found.outcome == outcome
     assert why in found.reason
 
 
 @pytest.mark.parametrize(("right", "outcome"), [(3, "inconclusive"), (1, "not_seen")])
 def test_a_few_that_are_told_for_sure_are_never_not_seen(right: int, outcome: str) -> None:
-    """3 of 8 told where chance tells 0.05 of them; 1 of 8 comes by chance in a third of all cases."""
-    told = membership((0.5, 0.3, 0.7), 0.5)
-    rate = labels(right, {3: (0.14, 0.69), 1: (0.02, 0.47)}[right], null=0.05)["metrics"]["label_accuracy"]
+    """3 of 8 told where chance tells 0.05 of them; 1 of 8 comes by chance in a third of all
+    cases."""
+    told = make_membership_evaluation((0.5, 0.3, 0.7), 0.5)
+    rate = make_label_evaluation(right, {3: (0.14, 0.69), 1: (0.02, 0.47)}[right], baseline=0.05)[
+        "metrics"
+    ]["label_accuracy"]
     told["metrics"]["tpr_forgotten"] = rate
     found = finding(told, attacks=["membership_difference"])
     assert found.outcome == outcome
@@ -55,69 +71,85 @@ def test_a_few_that_are_told_for_sure_are_never_not_seen(right: int, outcome: st
 
 def test_what_is_told_of_those_who_stayed_decides_nothing() -> None:
     stayed = {"stayed": (0.9, 0.8, 0.95), "stayed_p": 0.0005}
-    assert finding(membership((0.5, 0.3, 0.7), 0.5, **stayed), attacks=["membership_difference"]).outcome == "not_seen"
+    assert (
+        finding(
+            make_membership_evaluation((0.5, 0.3, 0.7), 0.5, **stayed),
+            attacks=["membership_difference"],
+        ).outcome
+        == "not_seen"
+    )
 
 
 def test_who_is_identified_leaks_whatever_the_mean_of_the_pictures() -> None:
-    """7 of 8 among 100 decoys never come by chance, even where one bad picture pulls the mean to its null."""
-    found = finding(images(**LEAK | {"gain": (3.0, -0.1, 6.0)}))
+    """7 of 8 among 100 decoys never come by chance, even where one bad picture pulls the mean to
+    its null."""
+    found = finding(make_image_evaluation(**LEAK | {"gain": (3.0, -0.1, 6.0)}))
     assert found.outcome == "leak"
     assert "the mean gain is not" in found.reason
 
 
 def test_a_gain_without_anybody_identified_is_inconclusive() -> None:
-    found = finding(images(**LEAK | {"ranks": NOTHING["ranks"]}))
+    found = finding(make_image_evaluation(**LEAK | {"ranks": NO_LEAK["ranks"]}))
     assert found.outcome == "inconclusive"
-    assert "Only the gain is clear" in found.reason
+    assert "Only the gain is significant" in found.reason
 
 
 def test_below_both_nulls_a_leak_is_not_seen() -> None:
-    found = finding(images(**NOTHING))
+    found = finding(make_image_evaluation(**NO_LEAK))
     assert found.outcome == "not_seen"
     assert "safe" not in found.reason
 
 
 def test_one_lucky_hit_among_eight_is_not_identification() -> None:
     """Wilson's interval of 1 of 8 lies above 1 in 101, but chance does that in 8 % of all cases."""
-    assert finding(images(**NOTHING | {"ranks": [1, 7, 90, 13, 55, 101, 20, 33]})).outcome == "not_seen"
+    assert (
+        finding(
+            make_image_evaluation(**NO_LEAK | {"ranks": [1, 7, 90, 13, 55, 101, 20, 33]})
+        ).outcome
+        == "not_seen"
+    )
 
 
 def test_one_recovered_image_is_a_leak_for_one_person_and_never_not_seen() -> None:
-    found = finding(one_recovered())
+    found = finding(make_one_recovered_evaluation())
     assert found.outcome == "inconclusive"
     assert "1 deletion of 8 recovered" in found.reason
     assert any("one person" in rule for rule in RULES)
 
 
 def test_an_identified_deletion_counts_by_its_own_score_and_its_own_null() -> None:
-    """Not by another's: here the first is identified and below its null, the second above its null at rank 7."""
-    told = images(**NOTHING | {"ranks": [1, *NOTHING["ranks"][1:]]})
+    """Not by another's: here the first is identified and below its baseline, the second above its
+    baseline at rank 7."""
+    told = make_image_evaluation(**NO_LEAK | {"ranks": [1, *NO_LEAK["ranks"][1:]]})
     told["metrics"]["psnr"] |= {"values": [9.0, 30.0, *[7.0] * 6]}
     assert finding(told).outcome == "not_seen"
-    told["metrics"]["psnr"]["null_values"] = {"class_mean": [8.5, *[13.0] * 7], "other": [40.0] * 8}
+    told["metrics"]["psnr"]["baseline_values"] = {
+        "class_mean": [8.5, *[13.0] * 7],
+        "other": [40.0] * 8,
+    }
     assert finding(told).outcome == "inconclusive"
 
 
 def test_where_scores_are_not_told_every_identified_deletion_counts() -> None:
-    told = images(**NOTHING | {"ranks": [1, *NOTHING["ranks"][1:]]})
-    del told["metrics"]["psnr"]["null_values"]
+    told = make_image_evaluation(**NO_LEAK | {"ranks": [1, *NO_LEAK["ranks"][1:]]})
+    del told["metrics"]["psnr"]["baseline_values"]
     assert finding(told).outcome == "inconclusive"
 
 
 def test_nothing_seen_in_too_few_samples_is_inconclusive() -> None:
-    few = finding(images(**NOTHING | {"ranks": [50, 60, 70, 80]}))
+    few = finding(make_image_evaluation(**NO_LEAK | {"ranks": [50, 60, 70, 80]}))
     assert few.outcome == "inconclusive"
     assert "n = 4" in few.reason
 
 
 def test_a_sample_without_an_interval_is_inconclusive() -> None:
     alone = {"psnr": (22.0, None, None), "gain": (9.0, None, None), "ranks": [1]}
-    assert finding(images(**alone)).outcome == "inconclusive"
+    assert finding(make_image_evaluation(**alone)).outcome == "inconclusive"
 
 
 def test_without_decoys_an_image_row_is_inconclusive() -> None:
-    evaluation = images(**LEAK) | {"identification": {"n": 0, "decoys": 0}}
-    row = reports.report(audit(), evaluation).rows[0]
+    evaluation = make_image_evaluation(**LEAK) | {"identification": {"n": 0, "decoys": 0}}
+    row = reports.build_report(make_audit(), evaluation).rows[0]
     assert row.finding.outcome == "inconclusive"
     assert row.identification is None
     assert "decoy_rank_1" not in row.metrics
@@ -130,7 +162,9 @@ def test_without_decoys_an_image_row_is_inconclusive() -> None:
 def test_labels_leak_where_interval_and_exact_probability_agree(
     right: int, ends: tuple[float, float], outcome: str
 ) -> None:
-    assert finding(labels(right, ends), attacks=["label_inference"]).outcome == outcome
+    assert (
+        finding(make_label_evaluation(right, ends), attacks=["label_inference"]).outcome == outcome
+    )
 
 
 def test_the_probability_of_chance_is_the_binomial_tail_counted_one_by_one() -> None:
@@ -145,8 +179,12 @@ def test_the_probability_of_chance_is_the_binomial_tail_counted_one_by_one() -> 
     assert chance_of(1, 8, 1 / 101) == pytest.approx(0.076, abs=1e-3)
 
 
-@pytest.mark.parametrize(("successes", "n", "share"), [(2000, 2000, 0.5), (600, 2000, 0.3), (10_200, 1_000_000, 0.01)])
-def test_the_probability_of_chance_is_told_for_many_trials(successes: int, n: int, share: float) -> None:
+@pytest.mark.parametrize(
+    ("successes", "n", "share"), [(2000, 2000, 0.5), (600, 2000, 0.3), (10_200, 1_000_000, 0.01)]
+)
+def test_the_probability_of_chance_is_told_for_many_trials(
+    successes: int, n: int, share: float
+) -> None:
     """Beside the normal approximation, with its half a trial."""
     spread = math.sqrt(n * share * (1 - share))
     normal = 1 - NormalDist(n * share, spread).cdf(successes - 0.5)
@@ -155,8 +193,10 @@ def test_the_probability_of_chance_is_told_for_many_trials(successes: int, n: in
 
 def test_a_model_is_of_use_within_five_points_and_unknown_is_no() -> None:
     def lost(points: float) -> Utility:
-        return Utility.model_validate(reports.utility(test=0.98 - points / 100)["utility"])
+        return Utility.model_validate(
+            reports.make_utility_evaluation(test=0.98 - points / 100)["utility"]
+        )
 
-    assert useful(lost(5.0))
-    assert not useful(lost(5.1))
-    assert not useful(None)
+    assert retains_utility(lost(5.0))
+    assert not retains_utility(lost(5.1))
+    assert not retains_utility(None)

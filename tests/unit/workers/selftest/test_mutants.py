@@ -7,37 +7,38 @@ from typing import Any
 
 import pytest
 
-from shared.ml import nulls, pvalues, scoring, statistics
+from shared.ml import baselines, pvalues, scoring, statistics
 from shared.ml.attacks import _adam, _estimate, _layers, _plain, _schedules, _search
 from shared.ml.defenses import obfuscation
 from shared.ml.metrics import psnr
 from shared.ml.networks import Normalised
 from shared.ml.unlearning import gradient_ascent
-from tests.support.mutants import mutate
+from tests.support.mutation import mutate
 from workers.selftest.cases import CASES
 
 BY_NAME = {case.name: case for case in CASES}
 # case, function, what is right in it, what is wrong
 MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
-    ("psnr", psnr.psnr, "mse(reconstruction, target)", "(mse(reconstruction, target) / 4)"),  # the official code's
-    ("sign_of_ascent", _estimate.gradient_direction, "after[n].double() - before", "-after[n].double() + before"),
+    # the official code's
+    ("psnr", psnr.psnr, "mse(reconstruction, target)", "(mse(reconstruction, target) / 4)"),
+    ("sign_of_ascent", _estimate.estimate_gradient, "after[n].double() - before", "-after[n].double() + before"),
     ("sign_of_ascent", gradient_ascent.unlearn, "alpha=params.lr", "alpha=-params.lr"),
-    ("sign_of_retraining", _estimate.gradient_direction, "kept * (", "counts.N * ("),
-    ("sign_of_retraining", _estimate.gradient_direction, "- counts.N * (", "+ counts.N * ("),
+    ("sign_of_retraining", _estimate.estimate_gradient, "kept * (", "counts.N * ("),
+    ("sign_of_retraining", _estimate.estimate_gradient, "- counts.N * (", "+ counts.N * ("),
     ("dense_layer", Normalised.forward, "/ self.std", "/ self.std**2"),
-    ("slope_batched", _layers.Norm.gradients, "product - self.mean", "product + self.mean"),
-    ("slope_plain", _plain._distance, "create_graph=graph", "create_graph=False"),
+    ("slope_batched", _layers.TracedBatchNorm.compute_gradients, "product - self.mean", "product + self.mean"),
+    ("slope_plain", _plain._compute_distance, "create_graph=graph", "create_graph=False"),
     ("paper_loop", _adam.AdamW.step, "= lr, weight_decay", "= lr, 0.0"),
-    ("paper_loop", _schedules.Schedule.lr_at, "1.142", "1.5"),
-    ("paper_loop", _search.search, "lanes.search.x.clamp_(0, 1)\n        gradient", "gradient"),
-    ("paper_loop", _search.best_of, "argmin", "argmax"),
-    ("true_pairs", _search.search, "gradient.sign()", "-gradient.sign()"),
-    ("shuffled_truth", nulls.class_mean, "public.labels == label", "public.labels != label"),
-    ("shuffled_truth", scoring.summary, "max if higher else min)", "min if higher else max)"),
-    ("null_against_null", statistics.bca, "confidence_level=level", "confidence_level=0.2"),
-    ("null_against_null", scoring.summary, "[(v - b)", "[(v - 0.9 * b)"),
+    ("paper_loop", _schedules.SearchSchedule.get_lr, "1.142", "1.5"),
+    ("paper_loop", _search.search_images, "trials.image_optimiser.x.clamp_(0, 1)\n        gradient", "gradient"),
+    ("paper_loop", _search.select_best_trials, "argmin", "argmax"),
+    ("true_pairs", _search.search_images, "gradient.sign()", "-gradient.sign()"),
+    ("shuffled_truth", baselines.compute_class_means, "public.labels == label", "public.labels != label"),
+    ("shuffled_truth", scoring.summarise_metric, "max if higher else min)", "min if higher else max)"),
+    ("baseline_against_baseline", statistics.bca, "confidence_level=level", "confidence_level=0.2"),
+    ("baseline_against_baseline", scoring.summarise_metric, "[(v - b)", "[(v - 0.9 * b)"),
     ("noise", obfuscation.release, "params.noise * weight", "1e-2 / params.noise * weight"),
-    ("harmless_updates", pvalues.max_statistic_p, "null.double().amin(1)", "null.double()[:, 0]"),
+    ("harmless_updates", pvalues.compute_max_statistic_p, "null.double().amin(1)", "null.double()[:, 0]"),
 ]  # fmt: skip
 
 
@@ -47,7 +48,9 @@ def test_every_case_has_a_mutant() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "function", "right", "wrong"), MUTANTS, ids=lambda given: getattr(given, "__name__", str(given)[:30])
+    ("name", "function", "right", "wrong"),
+    MUTANTS,
+    ids=lambda given: getattr(given, "__name__", str(given)[:30]),
 )
 def test_a_case_turns_red(
     monkeypatch: pytest.MonkeyPatch, name: str, function: Callable[..., Any], right: str, wrong: str

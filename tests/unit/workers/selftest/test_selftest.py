@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from shared.ml.metrics import psnr
-from tests.support.mutants import mutate
-from tests.support.tree import ROOT
+from tests.support.mutation import mutate
+from tests.support.source_tree import ROOT
 from workers import selftest
-from workers.context import Output
+from workers.context import StageOutput
 from workers.selftest import cases as known
 from workers.selftest.__main__ import main
 from workers.selftest._case import Case
@@ -58,7 +58,7 @@ def test_all_pass_and_another_process_gives_the_same_bytes() -> None:
     assert torch.get_num_threads() == 2
     command = [sys.executable, "-m", "workers.selftest", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-    assert done.stdout == Output.of_json(result).data
+    assert done.stdout == StageOutput.of_json(result).data
 
 
 @pytest.mark.usefixtures("psnr_alone")
@@ -73,7 +73,9 @@ def test_the_table_tells_the_digest_of_the_json(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("psnr_alone")
-def test_one_that_fails_makes_it_exit_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_that_fails_makes_it_exit_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     mutate(monkeypatch, psnr.psnr, "-10 *", "-20 *")
     assert main([]) == 1
     told = capsys.readouterr().out
@@ -86,9 +88,16 @@ def test_one_that_fails_makes_it_exit_1(monkeypatch: pytest.MonkeyPatch, capsys:
 
 @pytest.mark.parametrize(
     ("value", "passed", "error"),
-    [(0.99, True, None), (0.989999, False, None), (1.01, False, None), (float("nan"), False, "measured nan")],
+    [
+        (0.99, True, None),
+        (0.989999, False, None),
+        (1.01, False, None),
+        (float("nan"), False, "measured nan"),
+    ],
 )
-def test_bounds_are_inclusive_and_nan_never_passes(value: float, passed: bool, error: str | None) -> None:
+def test_bounds_are_inclusive_and_nan_never_passes(
+    value: float, passed: bool, error: str | None
+) -> None:
     told = Case("x", "x", lambda: value, low=0.99, high=1.0, unit="").run()
     assert (told["passed"], told["error"]) == (passed, error)
 
@@ -98,4 +107,8 @@ def test_what_raises_has_failed_and_says_why() -> None:
         raise IndexError("there is no layer 7")
 
     told = Case("x", "x", broken, low=None, high=None, unit="").run()
-    assert (told["passed"], told["measured"], told["error"]) == (False, None, "IndexError: there is no layer 7")
+    assert (told["passed"], told["measured"], told["error"]) == (
+        False,
+        None,
+        "IndexError: there is no layer 7",
+    )

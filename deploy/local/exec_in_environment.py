@@ -1,0 +1,18 @@
+"""Replace this process by a module of ours, in the environment of a running `make serve`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from deploy.local.layout import Layout
+
+
+def exec_module(layout: Layout, *command: str) -> int:
+    """Returns only if nothing is served: 2."""
+    if not layout.env_file.exists():
+        print(f"nothing is served from {layout.home}: start it with `make serve`", file=sys.stderr)
+        return 2
+    os.environ |= json.loads(layout.env_file.read_text())
+    os.execv(sys.executable, [sys.executable, "-m", *command])

@@ -1,0 +1,139 @@
+"""audit: a grid of choices from a file, from options, or from a file with options that override
+it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.commands.report import FailOn, show_outcome
+from services.cli.commands.submit import WatchOption
+from services.cli.input import audit_file, audit_flags
+from services.cli.input.audit_file import AuditFile
+from services.cli.input.gates import check_metrics, parse_gates
+from services.cli.output.console import (
+    INTERRUPTED,
+    OK,
+    Json,
+    UsageError,
+    colour_state,
+    escape_markup,
+    make_client,
+    print_json,
+    print_note,
+    print_table,
+    stdout_console,
+)
+from services.cli.output.progress import follow
+from services.cli.signatures import list_parameters, make_command
+from services.client import Audit, Client, DryRun, Invalid
+
+
+def _submit_audit(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="The audit as YAML. Options override values in the file."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the jobs this audit would create, without submitting it."
+        ),
+    ] = False,
+    watch: WatchOption = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Wait for the audit to end, then save its report here."),
+    ] = None,
+    fail_on: FailOn = None,
+    json: Json = False,
+    **flag_values: Any,
+) -> None:
+    parsed = audit_file.read_audit_file(file) if file else None
+    flags = audit_flags.parse_flags(flag_values)
+    spec = audit_flags.merge_flags(parsed.spec if parsed else {}, flags)
+    if parsed is None and not spec:
+        raise UsageError("give a file, or at least --dataset, --model, --unlearning and --attack")
+    gates = parse_gates(fail_on or ())
+    with make_client() as gateway:
+        try:
+            if dry_run:
+                _print_dry_run(gateway.dry_run(spec), json)
+                return
+            if gates:
+                check_metrics(gates, _list_metrics(gateway))
+            submitted = gateway.submit_audit(spec)
+        except Invalid as error:
+            raise UsageError("\n".join(_format_errors(error, parsed, flags))) from error
+    wait = watch or report is not None or bool(gates)
+    _print_submitted(submitted, wait, json)
+    if wait:
+        status = follow([submitted.id], json)
+        if status != INTERRUPTED:
+            status = show_outcome(submitted.id, gates, report, json, failed=status != OK)
+        raise typer.Exit(status)
+
+
+audit = make_command(
+    _submit_audit,
+    "audit",
+    "Submit an audit: a grid of choices. Equal jobs run once.",
+    [
+        *list_parameters(_submit_audit)[:1],
+        *(flag.to_parameter() for flag in audit_flags.FLAGS),
+        *list_parameters(_submit_audit)[1:],
+    ],
+)
+
+
+def _list_metrics(gateway: Client) -> list[str]:
+    return [entry["name"] for entry in gateway.get_catalog("metric")["kinds"].get("metric", ())]
+
+
+def _print_submitted(submitted: Audit, waits: bool, json: bool) -> None:
+    if json and not waits:
+        print_json(submitted.raw)
+    elif not json:
+        typer.echo(submitted.id)
+        print_note(
+            f"{submitted.total} jobs: {len(submitted.created)} new, {submitted.total - len(submitted.created)} reused"
+        )
+        if not waits:
+            print_note(f"to follow it: palimpsest watch {submitted.id}")
+
+
+def _format_errors(
+    error: Invalid, parsed: AuditFile | None, flags: Mapping[str, Any]
+) -> Iterable[str]:
+    """One message per error of the gateway, with its line if the value came from the file."""
+    for field_error in error.errors or [{"field": "", "message": error.detail}]:
+        field = field_error.get("field", "")
+        message = audit_flags.explain_error(field, field_error.get("message", ""))
+        if parsed is not None and not audit_flags.is_from_flag(field, flags):
+            yield parsed.format_error(field, message)
+        else:
+            yield message if not field or message.startswith(field) else f"{field}: {message}"
+
+
+def _print_dry_run(dry_run: DryRun, json: bool) -> None:
+    if json:
+        print_json(dry_run.raw)
+        return
+    rows = [
+        [
+            job["stage"],
+            job["method"] or "-",
+            str(job["seed"]),
+            f"{job['reused']} {colour_state(job['state'])}" if job["reused"] else "new",
+        ]
+        for job in dry_run.jobs
+    ]
+    print_table(["stage", "method", "seed", "job"], rows)
+    stdout_console().print(f"{dry_run.total} jobs: {dry_run.new} new, {dry_run.reused} reused")
+    for cost in dry_run.costs:
+        stdout_console().print(escape_markup(cost))

@@ -1,0 +1,91 @@
+"""Parsing of command-line values: NAME=VALUE, ROLE=SOURCE, PLUGIN:NAME=VALUE."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from services.cli.output.console import UsageError
+
+
+def parse_params(assignments: Iterable[str], option: str = "--param") -> dict[str, Any]:
+    """Parse `size=32`, `model.name=convnet`, `data={"name":"x"}`: dots nest, values are JSON where
+    they can be.
+
+    Raises:
+        WrongUse: a word is not NAME=VALUE, or two of them disagree.
+    """
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign or not name or "" in name.split("."):
+            raise UsageError(
+                f"{option} {assignment!r}: expected NAME=VALUE, such as {option} size=32"
+            )
+        *outer, last = name.split(".")
+        target = parsed
+        for part in outer:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise UsageError(f"{option} {assignment!r}: {part!r} already has a value")
+        if last in target:
+            raise UsageError(f"{option} {assignment!r}: {name!r} is given twice")
+        target[last] = parse_value(text)
+    return parsed
+
+
+def parse_choice(text: str, option: str) -> Any:
+    """Parse `retrain`, or with parameters `feature_recovery:iterations=200,gradient_from=base`.
+
+    Raises:
+        WrongUse: as `params`.
+    """
+    name, colon, rest = text.partition(":")
+    if not name:
+        raise UsageError(f"{option} {text!r}: expected NAME, or NAME:PARAM=VALUE,PARAM=VALUE")
+    if not colon:
+        return name
+    # a comma within a value, as in a list, is not followed by NAME=
+    return {"name": name, "params": parse_params(re.split(r",(?=[A-Za-z_][\w.]*=)", rest), option)}
+
+
+def parse_value(text: str) -> Any:
+    """Parse JSON, or a number as Python reads it, or else return the text itself."""
+    try:
+        parsed = json.loads(text, parse_constant=_reject_constant)
+        json.dumps(parsed, allow_nan=False)  # 1e999 is JSON, and infinite
+        return parsed
+    except (ValueError, RecursionError):
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if number - number == 0 else text  # "nan" and "inf" are words here
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def parse_inputs(assignments: Iterable[str]) -> dict[str, Any]:
+    """Parse `ORIGINAL=job_...`, `ORIGINAL=job_...:RELEASED` (another role of that job),
+    `BASE=<sha256>`.
+
+    Raises:
+        WrongUse: a word is none of these, or a role is given twice.
+    """
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        role, sign, source = assignment.partition("=")
+        if not sign or not role or not source:
+            raise UsageError(
+                f"--input {assignment!r}: expected ROLE=JOB, such as --input BASE=job_0123456789abcdef0123"
+            )
+        if role in parsed:
+            raise UsageError(f"--input {assignment!r}: {role} is given twice")
+        job, colon, other = source.partition(":")
+        parsed[role] = {"job": job, "role": other} if colon else source
+    return parsed

@@ -1,0 +1,58 @@
+"""/v1/queues and /v1/workers."""
+
+from __future__ import annotations
+
+from flask import Response, jsonify
+from pydantic import BaseModel, Field
+
+from services.gateway.api._blueprint import make_blueprint
+from services.gateway.deps import current_db, current_gateway
+from services.gateway.schemas import WorkerView, serialize_worker
+from shared.jobs import worker_registry
+
+routes = make_blueprint("workers", "queues and workers")
+
+
+class QueueView(BaseModel):
+    stage: str
+    counts: dict[str, int] = Field(description="jobs by state")
+    workers: int = Field(description="live workers that serve it")
+
+
+class QueueList(BaseModel):
+    items: list[QueueView]
+
+
+class WorkerList(BaseModel):
+    items: list[WorkerView]
+
+
+@routes.get("/queues", responses={200: QueueList})
+def get_queues() -> Response:
+    """List each stage's queue: jobs by state, and the number of live workers that serve it.
+
+    With very many jobs the counts may be a few seconds old; the header `Age` has their age in
+    seconds.
+    """
+    snapshot, live_workers = (
+        current_gateway().queue_counts.current(),
+        worker_registry.count_live_by_stage(current_db()),
+    )
+    counts = snapshot.counts
+    stages = sorted(
+        {*current_gateway().catalog_cache.catalog.list_names("stage"), *counts, *live_workers}
+    )
+    items = [
+        {"stage": s, "counts": counts.get(s, {}), "workers": live_workers.get(s, 0)} for s in stages
+    ]
+    response = jsonify({"items": items})
+    response.headers["Age"] = str(int(snapshot.age_s))
+    return response
+
+
+@routes.get("/workers", responses={200: WorkerList})
+def get_workers() -> Response:
+    """List the workers seen in the last hour, live ones first, with their current jobs."""
+    return jsonify(
+        {"items": [serialize_worker(w) for w in worker_registry.list_workers(current_db())]}
+    )

@@ -1,0 +1,233 @@
+"""Response schemas of jobs, audits, events and workers, and their serialization. Times are RFC 3339
+in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from shared.jobs.records import Audit, Event, Input, Job, PlannedJob, Worker
+
+
+def format_rfc3339(seconds: float | None) -> str | None:
+    """Seconds since 1970 as `2024-11-24T06:51:00.123Z`."""
+    if seconds is None:
+        return None
+    return (
+        datetime.fromtimestamp(seconds, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+class ArtifactView(BaseModel):
+    """An artifact of a job."""
+
+    sha256: str
+    size: int = Field(description="bytes")
+    media_type: str
+    url: str
+
+
+class JobView(BaseModel):
+    """One unit of work at one stage."""
+
+    id: str
+    stage: str
+    method: str | None
+    state: str = Field(
+        description="waiting, queued, paused, running, succeeded, failed or cancelled"
+    )
+    params: dict[str, Any] = Field(description="all parameters, with defaults filled in")
+    seed: int
+    inputs: dict[str, dict[str, str]] = Field(
+        description="the source of each input by role: {job, role} or {sha256}"
+    )
+    produces: list[str] = Field(description="roles of its outputs")
+    artifacts: dict[str, ArtifactView] = Field(description="its artifacts, by role")
+    audits: list[str] = Field(description="audits it belongs to")
+    progress: dict[str, Any] = Field(description="done, total and current numbers")
+    failure: str | None = Field(
+        description="why it failed: invalid, input_failed, out_of_memory, lost_worker, timeout or error"
+    )
+    message: str | None = Field(description="what happened and what to do")
+    stopping: bool = Field(description="whether its attempt has been asked to stop")
+    reused_from: str | None = Field(
+        description="the job whose artifacts were reused instead of running this one"
+    )
+    no_cache: bool
+    priority: int
+    time_limit: float | None = Field(description="time limit of each attempt, in seconds")
+    attempt: int
+    lost_count: int = Field(description="attempts lost with their worker")
+    worker: str | None
+    created_at: str | None
+    queued_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    request_key: str = Field(description="equal for equal requests; known at submission")
+    cache_key: str | None = Field(description="equal for equal results; known once its inputs are")
+    data: dict[str, str] = Field(
+        description="by path, sha256 of the files of the data root that it and what it is made from read; `absent` of "
+        "those that were looked for and not there"
+    )
+    code: str = Field(description="digest of the code that produces its result")
+    version: int = Field(description="increases with every change")
+    created: bool | None = Field(
+        None, description="in the response to a POST: false if an equal job is reused"
+    )
+
+
+def _serialize_source(i: Input) -> dict[str, str]:
+    return (
+        {"job": i.parent, "role": i.parent_role or i.role}
+        if i.parent
+        else {"sha256": str(i.sha256)}
+    )
+
+
+def serialize_job(job: Job) -> dict[str, Any]:
+    """A job, as `JobView` describes it."""
+    artifacts = {
+        a.role: {
+            "sha256": a.sha256,
+            "size": a.size,
+            "media_type": a.media_type,
+            "url": f"/v1/artifacts/{a.sha256}",
+        }
+        for a in job.artifacts
+    }
+    copied = (
+        "id", "stage", "method", "seed", "failure", "message", "reused_from", "no_cache", "priority", "time_limit",
+        "attempt", "lost_count", "worker", "request_key", "cache_key", "code", "version",
+    )  # fmt: skip
+    times = ("created_at", "queued_at", "started_at", "finished_at")
+    converted: dict[str, Any] = {
+        "state": str(job.state),
+        "params": dict(job.params),
+        "inputs": {i.role: _serialize_source(i) for i in job.inputs},
+        "produces": list(job.produces),
+        "artifacts": artifacts,
+        "audits": list(job.audits),
+        "progress": dict(job.progress),
+        "data": dict(job.data_digests),
+        "stopping": job.stop is not None,
+    }
+    fields = {
+        **{name: getattr(job, name) for name in copied},
+        **{name: format_rfc3339(getattr(job, name)) for name in times},
+        **converted,
+    }
+    return {name: fields[name] for name in JobView.model_fields if name in fields}
+
+
+class AuditView(BaseModel):
+    """One grid of choices."""
+
+    id: str
+    name: str
+    state: str = Field(description="queued, running, succeeded, failed or cancelled")
+    counts: dict[str, int] = Field(description="number of its jobs in each state")
+    created_at: str | None
+    cancelled_at: str | None
+    jobs_url: str
+    spec: dict[str, Any]
+    stages: dict[str, dict[str, int]] | None = Field(
+        None, description="by stage, the number of jobs in each state"
+    )
+
+
+def serialize_audit(
+    audit: Audit, stages: dict[str, dict[str, int]] | None = None
+) -> dict[str, Any]:
+    """An audit, as `AuditView` describes it."""
+    body: dict[str, Any] = {
+        "id": audit.id,
+        "name": audit.name,
+        "state": audit.state,
+        "counts": dict(audit.counts),
+        "created_at": format_rfc3339(audit.created_at),
+        "cancelled_at": format_rfc3339(audit.cancelled_at),
+        "jobs_url": f"/v1/jobs?audit={audit.id}",
+        "spec": dict(audit.spec),
+    }
+    return body if stages is None else {**body, "stages": stages}
+
+
+class EventView(BaseModel):
+    """An event of a job."""
+
+    seq: int = Field(description="counts from 1 within the job")
+    at: str
+    kind: str = Field(description="state, progress, checkpoint or cancel")
+    data: dict[str, Any]
+
+
+def serialize_event(event: Event) -> dict[str, Any]:
+    """An event, as `EventView` describes it."""
+    return {
+        "seq": event.seq,
+        "at": format_rfc3339(event.at),
+        "kind": event.kind,
+        "data": dict(event.data),
+    }
+
+
+class PlannedJobView(BaseModel):
+    """A job that an audit would create."""
+
+    stage: str
+    method: str | None
+    seed: int
+    params: dict[str, Any]
+    request_key: str
+    reused: str | None = Field(description="the equal job that would be reused, if there is one")
+    state: str | None = Field(description="that job's state")
+
+
+def serialize_planned_job(job: PlannedJob, existing: tuple[str, str] | None) -> dict[str, Any]:
+    """A planned job, as `PlannedView` describes it."""
+    reused, state = existing or (None, None)
+    return {
+        "stage": job.stage,
+        "method": job.method,
+        "seed": job.seed,
+        "params": dict(job.params),
+        "request_key": job.request_key,
+        "reused": reused,
+        "state": state,
+    }
+
+
+class WorkerView(BaseModel):
+    """A worker process that was seen within the last hour."""
+
+    id: str
+    live: bool
+    drain: bool = Field(
+        description="whether it has been asked to return its job to the queue and take no other"
+    )
+    host: str
+    pid: int
+    stages: list[str]
+    device: str
+    threads: int
+    versions: dict[str, str]
+    catalog: str = Field(description="digest of the catalog it serves")
+    job: str | None
+    started_at: str | None
+    seen_at: str | None
+
+
+def serialize_worker(worker: Worker) -> dict[str, Any]:
+    """A worker, as `WorkerView` describes it."""
+    copied = ("id", "live", "drain", "host", "pid", "device", "threads", "catalog", "job")
+    return {
+        **{name: getattr(worker, name) for name in copied},
+        "stages": list(worker.stages),
+        "versions": dict(worker.versions),
+        "started_at": format_rfc3339(worker.started_at),
+        "seen_at": format_rfc3339(worker.seen_at),
+    }

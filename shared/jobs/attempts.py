@@ -1,0 +1,189 @@
+"""One attempt in SQL, from its claim on: lease renewals, checkpoints, and one of six ends.
+
+Every write carries the fencing token. An attempt whose token is outdated gets `FencedOut` (or None
+from `renew_lease`) and must publish nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from shared.errors import FencedOut
+from shared.jobs.database import Database
+from shared.jobs.mapping import to_json
+from shared.jobs.records import ControlFlags
+from shared.jobs.states import Failure, State, Stop
+from shared.jobs.tables import jobs, workers
+from shared.jobs.transitions import append_event, lock_with_fence, transition
+
+MAX_BACKOFF_S = 300.0
+
+
+def renew_lease(
+    db: Database, job_id: str, fence: int, lease_s: float, progress: Mapping[str, Any] | None = None
+) -> ControlFlags | None:
+    """Extend the lease by `lease_s` seconds and store the progress; None when the fence is
+    outdated.
+
+    The result says whether to stop (`cancel`) and whether the worker should drain. The time limit
+    is not checked here: the store's clock may be changed.
+    """
+
+    def extend(connection: Connection) -> ControlFlags | None:
+        try:
+            row = lock_with_fence(connection, job_id, fence)
+        except FencedOut:
+            return None
+        values: dict[str, Any] = {"lease_until": db.now + lease_s}
+        if progress is not None and json.loads(row.progress) != progress:
+            append_event(
+                db, connection, row, "progress", progress, progress=to_json(progress), **values
+            )
+        else:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+        drain = connection.execute(
+            select(workers.c.drain).where(workers.c.id == row.worker)
+        ).scalar_one_or_none()
+        return ControlFlags(row.stop, bool(drain))
+
+    return db.run_transaction(extend)
+
+
+def save_checkpoint(db: Database, job_id: str, fence: int, sha256: str, cache_key: str) -> None:
+    """Move the checkpoint pointer.
+
+    Raises:
+        FencedOut: the fence has passed; the pointer stays.
+    """
+
+    def move_pointer(connection: Connection) -> None:
+        row = lock_with_fence(connection, job_id, fence)
+        append_event(
+            db,
+            connection,
+            row,
+            "checkpoint",
+            {"sha256": sha256},
+            checkpoint=sha256,
+            checkpoint_key=cache_key,
+        )
+
+    db.run_transaction(move_pointer)
+
+
+def find_checkpoint(db: Database, job_id: str, cache_key: str) -> str | None:
+    """The checkpoint to resume from, if the same code wrote it for the same inputs."""
+    with db.read() as connection:
+        same = (jobs.c.id == job_id) & (jobs.c.checkpoint_key == cache_key)
+        return connection.execute(select(jobs.c.checkpoint).where(same)).scalar_one_or_none()
+
+
+def fail_attempt(db: Database, job_id: str, fence: int, failure: Failure, message: str) -> set[str]:
+    """The job failed. Returns the stages to wake: a job with run_when all_finished goes on without
+    it.
+
+    Raises FencedOut: nothing was written.
+    """
+
+    def write_end(connection: Connection) -> set[str]:
+        row = lock_with_fence(connection, job_id, fence)
+        return transition(
+            db, connection, row, State.FAILED, failure, failure=failure, message=message
+        )
+
+    return db.run_transaction(write_end)
+
+
+def cancel_attempt(db: Database, job_id: str, fence: int) -> set[str]:
+    """The attempt stopped after a cancel; returns the stages to wake. Raises FencedOut."""
+    return db.run_transaction(
+        lambda c: transition(db, c, lock_with_fence(c, job_id, fence), State.CANCELLED, "asked")
+    )
+
+
+def drain_attempt(db: Database, job_id: str, fence: int) -> set[str]:
+    """The worker shuts down: the job is queued again, not counted as lost. Raises FencedOut."""
+    return requeue_attempt(db, job_id, fence, "drained")
+
+
+def requeue_attempt(
+    db: Database, job_id: str, fence: int, reason: str, pause_s: float = 0.0
+) -> set[str]:
+    """Queue the job again without counting the attempt as lost: the job did not cause its end.
+    Raises FencedOut.
+
+    Args:
+        pause: seconds in which nobody claims it.
+    """
+
+    def write_end(connection: Connection) -> set[str]:
+        row = lock_with_fence(connection, job_id, fence)
+        # a cancel that came in meanwhile is obeyed here: nobody else would see it
+        if row.stop == Stop.CANCEL:
+            return transition(db, connection, row, State.CANCELLED, "asked")
+        return transition(db, connection, row, State.QUEUED, reason, pause_s=pause_s)
+
+    return db.run_transaction(write_end)
+
+
+def lose_attempt(
+    db: Database,
+    job_id: str,
+    fence: int,
+    reason: str,
+    max_lost_attempts: int,
+    backoff_s: float = 0.0,
+) -> set[str]:
+    """End an attempt that died, stalled or could not go on, and count it as lost. Raises
+    FencedOut."""
+    return db.run_transaction(
+        lambda c: record_lost_attempt(
+            db, c, lock_with_fence(c, job_id, fence), reason, max_lost_attempts, backoff_s
+        )
+    )
+
+
+def record_lost_attempt(
+    db: Database,
+    connection: Connection,
+    row: Row[Any],
+    reason: str,
+    max_lost_attempts: int,
+    backoff_s: float,
+) -> set[str]:
+    """The attempt of a locked, running job was lost: cancel the job if that was requested, fail it
+    if this was the last attempt allowed, else queue it again after a pause.
+
+    Args:
+        backoff_s: first pause; each further one is twice as long, up to `MAX_BACKOFF_S`. Jitter of
+            50 % keeps jobs that were lost together from returning together.
+    """
+    lost_count = row.lost_count + 1
+    if row.stop == Stop.CANCEL:
+        return transition(db, connection, row, State.CANCELLED, "asked", lost_count=lost_count)
+    if lost_count >= max_lost_attempts:
+        message = f"{lost_count} attempts were lost, the last because {reason}; check the worker's log, then retry"
+        return transition(
+            db,
+            connection,
+            row,
+            State.FAILED,
+            reason,
+            lost_count=lost_count,
+            failure=Failure.LOST_WORKER,
+            message=message,
+        )
+    pause_s = compute_max_backoff(lost_count, backoff_s) * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
+    return transition(
+        db, connection, row, State.QUEUED, reason, lost_count=lost_count, pause_s=pause_s
+    )
+
+
+def compute_max_backoff(lost_count: int, backoff_s: float) -> float:
+    """The longest pause, in seconds, of a job with this many lost attempts (0: as for one)."""
+    return float(min(MAX_BACKOFF_S, backoff_s * 2 ** max(0, lost_count - 1)))

@@ -1,0 +1,248 @@
+"""Registered workers, and the catalog they publish."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import structlog
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+
+from shared.catalog import MAX_BYTES, Catalog
+from shared.errors import Conflict, PluginImportError
+from shared.jobs.database import Database
+from shared.jobs.mapping import to_json
+from shared.jobs.records import Worker
+from shared.jobs.states import State
+from shared.jobs.tables import catalogs, jobs, workers
+
+log = structlog.get_logger()
+
+MAX_CATALOGS_TRIED = 20  # catalogs tried, latest first; the first valid one is used
+LIVE_WITHIN_S = 20.0  # seconds since the last heartbeat of a live worker
+FORGET_AFTER_S = 3600.0  # seconds after which a worker's row is dropped
+
+
+def publish_catalog(db: Database, catalog: Catalog) -> None:
+    """Make this the catalog that the gateway validates with. The latest to be published counts.
+
+    Raises:
+        PluginImportError: see `Catalog.require_bounded`.
+    """
+    catalog.require_bounded()
+
+    def upsert(connection: Connection) -> None:
+        row = {"digest": catalog.digest, "body": to_json(catalog.to_json())}
+        # later than all others, even if the clock was set back since they were published
+        others = select(func.max(catalogs.c.published_at)).where(
+            catalogs.c.digest != catalog.digest
+        )
+        latest = connection.execute(others).scalar_one()
+        at = (
+            db.now
+            if latest is None
+            else case((db.now > latest, db.now), else_=literal(latest + 1.0))
+        )
+        statement = db.insert(catalogs).values(**row, published_at=at)
+        # workers that start together publish the same one
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["digest"], set_={"published_at": at})
+        )
+
+    db.run_transaction(upsert)
+
+
+def get_catalog_digest(db: Database) -> str | None:
+    """The digest of the current catalog."""
+    with db.read() as connection:
+        query = select(catalogs.c.digest).order_by(catalogs.c.published_at.desc()).limit(1)
+        return connection.execute(query).scalar_one_or_none()
+
+
+def load_latest_catalog(db: Database) -> tuple[str | None, Catalog]:
+    """The current catalog and its digest; (None, empty) before any worker has started.
+
+    What stands in the database is not trusted: a catalog that is none, or beyond the bounds that
+    publishing one has, is named in the log and passed over for the one before it.
+    """
+    known = select(catalogs.c.digest, func.length(catalogs.c.body).label("size"))
+    with db.read() as connection:
+        for row in connection.execute(
+            known.order_by(catalogs.c.published_at.desc()).limit(MAX_CATALOGS_TRIED)
+        ).all():
+            try:
+                if row.size > MAX_BYTES:
+                    raise ValueError(f"{row.size} characters")
+                body = connection.execute(
+                    select(catalogs.c.body).where(catalogs.c.digest == row.digest)
+                ).scalar_one()
+                return row.digest, Catalog.from_json(json.loads(body))
+            except (ValueError, RecursionError, PluginImportError) as error:
+                log.error("skipping an invalid catalog", digest=row.digest, error=str(error))
+    return None, Catalog([])
+
+
+def load_catalog(db: Database) -> Catalog:
+    """The current catalog; empty before any worker has started."""
+    return load_latest_catalog(db)[1]
+
+
+def require_one_host(db: Database, host: str) -> None:
+    """SQLite's locks hold on one host only.
+
+    Raises:
+        Conflict: the store is SQLite and a live worker runs on another host.
+    """
+    if db.dialect != "sqlite":
+        return
+    on_other_host = select(workers).where(workers.c.host != host, _is_live(db))
+    with db.read() as connection:
+        other = connection.execute(on_other_host.limit(1)).one_or_none()
+    if other is not None:
+        raise Conflict(
+            f"worker {other.id} runs on host {other.host}, this is {host}: SQLite works on one host only, "
+            "set PALIMPSEST_DATABASE_URL to a PostgreSQL database"
+        )
+
+
+def register_worker(
+    db: Database,
+    worker: str,
+    *,
+    host: str,
+    pid: int,
+    stages: tuple[str, ...],
+    device: str,
+    threads: int,
+    versions: dict[str, str],
+    catalog: str,
+) -> None:
+    """Register a worker, or register it again after its pool child was replaced (its drain flag
+    stays).
+
+    A flag left by an earlier worker of this name is gone by then: the parent calls
+    `unregister_worker` first.
+    """
+
+    def upsert(connection: Connection) -> None:
+        values: dict[str, Any] = {
+            "host": host,
+            "pid": pid,
+            "stages": to_json(list(stages)),
+            "device": device,
+            "threads": threads,
+            "versions": to_json(versions),
+            "catalog": catalog,
+        }
+        updated = connection.execute(
+            update(workers).where(workers.c.id == worker).values(**values, seen_at=db.now)
+        )
+        if not updated.rowcount:
+            connection.execute(
+                insert(workers).values(
+                    id=worker, **values, started_at=db.now, seen_at=db.now, drain=False
+                )
+            )
+        connection.execute(delete(workers).where(workers.c.seen_at < db.now - FORGET_AFTER_S))
+
+    db.run_transaction(upsert)
+
+
+def record_heartbeat(db: Database, worker: str) -> bool | None:
+    """Record that the worker is alive; returns whether it should drain, None if it is not
+    registered."""
+
+    def touch(connection: Connection) -> bool | None:
+        query = (
+            update(workers)
+            .where(workers.c.id == worker)
+            .values(seen_at=db.now)
+            .returning(workers.c.drain)
+        )
+        return connection.execute(query).scalar_one_or_none()
+
+    return db.run_transaction(touch)
+
+
+def request_drain(db: Database, worker: str) -> bool:
+    """Ask a worker to give its job back and claim no other; False if it is not registered (yet)."""
+    query = update(workers).where(workers.c.id == worker).values(drain=True)
+    return bool(db.run_transaction(lambda c: c.execute(query).rowcount))
+
+
+def unregister_worker(db: Database, worker: str) -> None:
+    """Remove a worker that has shut down; also called at start, to drop the row of an earlier one
+    of this name."""
+    db.run_transaction(lambda c: c.execute(delete(workers).where(workers.c.id == worker)))
+
+
+def list_workers(db: Database) -> list[Worker]:
+    """Every worker seen within the hour, live ones first, with the job each one has."""
+    query = (
+        select(workers, jobs.c.id.label("job"), _is_live(db).label("live"))
+        .outerjoin(jobs, (jobs.c.worker == workers.c.id) & (jobs.c.state == State.RUNNING))
+        .order_by(workers.c.id)
+    )
+    with db.read() as connection:
+        records = [_build_worker(r) for r in connection.execute(query)]
+    return sorted(records, key=lambda w: not w.live)
+
+
+def _is_live(db: Database) -> ColumnElement[bool]:
+    """Seen lately. A time in the future is from before the clock was set back: such a worker would
+    seem live until the clock is there again."""
+    return workers.c.seen_at.between(db.now - LIVE_WITHIN_S, db.now + LIVE_WITHIN_S)
+
+
+def count_live_by_stage(db: Database) -> dict[str, int]:
+    """How many live workers serve each stage."""
+    counts: dict[str, int] = {}
+    for worker in list_workers(db):
+        for stage in worker.stages if worker.live and not worker.drain else ():
+            counts[stage] = counts.get(stage, 0) + 1
+    return counts
+
+
+def count_live_on_host(db: Database, host: str) -> int:
+    """How many live workers there are on this host."""
+    return sum(1 for worker in list_workers(db) if worker.live and worker.host == host)
+
+
+def count_jobs_by_stage(db: Database) -> dict[str, dict[str, int]]:
+    """How many jobs are in each state, by stage."""
+    counts: dict[str, dict[str, int]] = {}
+    with db.read() as connection:
+        for stage, state, n in connection.execute(
+            select(jobs.c.stage, jobs.c.state, func.count()).group_by(jobs.c.stage, jobs.c.state)
+        ):
+            counts.setdefault(stage, {})[state] = n
+    return counts
+
+
+def _build_worker(r: Row[Any]) -> Worker:
+    return Worker(
+        id=r.id,
+        host=r.host,
+        pid=r.pid,
+        stages=tuple(json.loads(r.stages)),
+        device=r.device,
+        threads=r.threads,
+        versions=json.loads(r.versions),
+        catalog=r.catalog,
+        started_at=r.started_at,
+        seen_at=r.seen_at,
+        drain=r.drain,
+        live=bool(r.live),
+        job=r.job,
+    )

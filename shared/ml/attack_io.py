@@ -1,0 +1,196 @@
+"""All that an attacker sees, and what comes back. The truth is in neither."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from shared.errors import InvalidRequest
+from shared.ml.networks import Networks
+from shared.ml.oracles import Oracle
+from shared.ml.records import DeletionSizes, write_json
+from shared.ml.samples import Samples
+from shared.ml.tensors import write_tensors
+from shared.roles import Role
+
+
+@dataclass(frozen=True)
+class WhiteBoxView:
+    """The roles that the attack's needs (and uses) name; what they do not name is None.
+
+    `unlearned` holds D networks, one a deletion; `labels` int64 [D, k]. `trust` is of an attacker
+    who knows what was done before release: by weight's name [D, *shape], what each coordinate of a
+    change is worth, from 0; None where all are worth the same.
+    """
+
+    original: Networks
+    unlearned: Networks
+    base: Networks | None = None
+    deletion_sizes: DeletionSizes | None = None
+    labels: Tensor | None = None
+    coordinate_weights: dict[str, Tensor] | None = None
+
+    @property
+    def deletion_size(self) -> int:
+        """k as far as the attacker knows: from the labels or the counts, else 1."""
+        if self.labels is not None:
+            return self.labels.shape[1]
+        return self.deletion_sizes.k if self.deletion_sizes is not None else 1
+
+    @property
+    def num_guesses(self) -> int:
+        """Classes to name, as far as the attacker knows: of as many as there are samples, else as
+        DELETION_SIZES says."""
+        return (
+            self.deletion_sizes.num_guesses
+            if self.labels is None and self.deletion_sizes is not None
+            else self.deletion_size
+        )
+
+    def require_base(self) -> tuple[Networks, DeletionSizes]:
+        """BASE and DELETION_SIZES.
+
+        Raises:
+            InvalidRequest: one is missing.
+        """
+        if self.base is None or self.deletion_sizes is None:
+            raise InvalidRequest(
+                "an estimate from the base model needs BASE and DELETION_SIZES",
+                f"inputs.{Role.BASE}",
+            )
+        return self.base, self.deletion_sizes
+
+
+@dataclass(frozen=True)
+class ProbeView:
+    """What attacks that need PROBES see: two prediction APIs a deletion, and probes for them.
+
+    `before` and `after` are of D deletions each: what it started from, often one and the same, and
+    what it left. `probes` [K, m, C, H, W], m for each class.
+    """
+
+    before: Sequence[Oracle]
+    after: Sequence[Oracle]
+    probes: Tensor
+    deletion_sizes: DeletionSizes | None = None
+
+    @property
+    def deletions(self) -> int:
+        return len(self.after)
+
+    @property
+    def num_guesses(self) -> int:
+        """Classes to name, as far as the attacker knows."""
+        return self.deletion_sizes.num_guesses if self.deletion_sizes is not None else 1
+
+    @property
+    def query_count(self) -> int:
+        """Queries so far, of all models; one that several deletions started from counts once."""
+        return sum(oracle.query_count for oracle in {*self.before, *self.after})
+
+
+@dataclass(frozen=True)
+class CandidateView:
+    """What attacks that need CANDIDATES see: samples, some of them forgotten, and APIs to ask about
+    them.
+
+    `candidates` C samples, of all deletions alike; `after` D released models; `before` what each
+    deletion started from, empty without ORIGINAL; `population` public samples, None without
+    POPULATION.
+    """
+
+    candidates: Samples
+    after: Sequence[Oracle]
+    before: Sequence[Oracle] = ()
+    population: Samples | None = None
+
+    @property
+    def deletions(self) -> int:
+        return len(self.after)
+
+    @property
+    def query_count(self) -> int:
+        """Queries so far, of all models; one that several deletions started from counts once."""
+        return sum(oracle.query_count for oracle in {*self.before, *self.after})
+
+
+@dataclass(frozen=True)
+class Result(ABC):
+    """What an attack found, of one kind: see `shared.ml.findings`.
+
+    `role` is the artifact that it is written to; `compares` says on how many released models each
+    answer rests. Of the fields of a kind, tensors [D, ...], lists and tuples hold an entry for each
+    deletion, and dicts hold tensors by name for the first R deletions. Of numbers the largest of
+    several groups counts; anything else must be one and the same of all deletions. Entries are what
+    JSON can hold, or tuples of it; classes may inherit from each other.
+    """
+
+    role: ClassVar[str]
+    media_type: ClassVar[str] = "application/octet-stream"
+    releases_compared: int = field(default=1, kw_only=True)
+
+    @abstractmethod
+    def write(self, threat_model: dict[str, Any]) -> bytes:
+        """The artifact's bytes, with what the attack says of itself."""
+
+
+@dataclass(frozen=True)
+class Reconstruction(Result):
+    """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in
+    [0, 2].
+
+    `explanations` [D] says what each was explained from: `pair` or `base` for those estimates of
+    the gradient, which evaluate then makes a baseline of, else in the attack's own words.
+    `controls` by name [R, k, C, H, W]: what the same search makes, for the first R deletions, of
+    something that says nothing about them.
+    """
+
+    role = Role.RECONSTRUCTION
+
+    images: Tensor
+    labels: Tensor
+    matching_loss: Tensor
+    gradient_sources: list[str]
+    controls: dict[str, Tensor] = field(default_factory=dict)
+
+    def write(self, threat_model: dict[str, Any]) -> bytes:
+        tensors = {
+            "images": self.images,
+            "labels": self.labels,
+            "matching_loss": self.matching_loss,
+        }
+        tensors |= {f"control.{name}": images for name, images in self.controls.items()}
+        return write_tensors(
+            tensors, {"threat_model": threat_model, "gradient_sources": self.gradient_sources}
+        )
+
+
+@dataclass(frozen=True)
+class LabelGuesses(Result):
+    """`labels` [D, k], the classes said to be forgotten, `scores` [D, K], lower is likelier."""
+
+    role = Role.ANSWERS
+    media_type = "application/json"
+
+    labels: Tensor
+    scores: Tensor
+
+    def write(self, threat_model: dict[str, Any]) -> bytes:
+        values = {"labels": self.labels.tolist(), "scores": self.scores.tolist()}
+        return write_json({**values, "threat_model": threat_model})
+
+
+@dataclass(frozen=True)
+class MembershipScores(Result):
+    """`scores` float64 [D, C], of each candidate in each deletion; higher is likelier forgotten."""
+
+    role = Role.SCORES
+
+    scores: Tensor
+
+    def write(self, threat_model: dict[str, Any]) -> bytes:
+        return write_tensors({"scores": self.scores}, {"threat_model": threat_model})

@@ -1,0 +1,110 @@
+"""What an attacker scores who rebuilt nothing. Without it a score says little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from shared.ml.attacks.api import GradientEstimate, compute_matching_loss
+from shared.ml.samples import Samples
+
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+# deletions that each is compared with: their mean is known by then, and all pairs grow with the
+# square
+MAX_PERMUTATIONS = 64
+
+
+def compute_class_means(public: Samples, labels: Tensor) -> Tensor:
+    """The mean public image of each label, any shape of labels -> [*labels.shape, C, H, W].
+
+    A class without public samples gets the mean of all.
+    """
+    means = {}
+    for label in labels.unique().tolist():
+        members = public.images[public.labels == label]
+        means[label] = (members if len(members) else public.images).mean(0)
+    return torch.stack([means[label] for label in labels.flatten().tolist()]).view(
+        *labels.shape, *public.images.shape[1:]
+    )
+
+
+def score_permuted_truth(score: ScoreFunction, answers: Tensor, truth: Tensor) -> Tensor | None:
+    """Every deletion's truth scored with other deletions' answers, averaged per truth: all, or the
+    next 64 in order.
+
+    Deletions stand in the order of a seeded permutation, so the next ones are drawn without
+    looking.
+
+    Args:
+        score: (answers [D, ...], truth [D, ...]) -> [D, ...].
+
+    Returns:
+        like the score, or None for fewer than two deletions.
+    """
+    deletions = len(truth)
+    if deletions < 2:
+        return None
+    shifted = [
+        score(answers.roll(s, 0), truth) for s in range(1, min(deletions, MAX_PERMUTATIONS + 1))
+    ]
+    return torch.stack(shifted).double().mean(0)
+
+
+def select_nearest_public(
+    estimates: Mapping[str, GradientEstimate],
+    gradient_sources: list[str],
+    labels: Tensor,
+    public: Samples,
+    max_candidates: int,
+    device: torch.device,
+) -> Tensor:
+    """Of each deletion's class the public image that explains its weight change best: a search
+    without a search.
+
+    The first `candidates` public images of the class are tried; a class without any is tried with
+    all classes'.
+
+    Args:
+        estimates: by name; `explanations` [D] names each deletion's.
+        labels: int64 [D, 1]; several samples a deletion would need all their combinations.
+
+    Returns:
+        [D, 1, C, H, W].
+    """
+    networks = {
+        name: e.evaluation_point.load_network().to(device)
+        for name, e in estimates.items()
+        if e.evaluation_point.count == 1
+    }
+    nearest = []
+    for deletion, (name, label) in enumerate(zip(gradient_sources, labels[:, 0], strict=True)):
+        members = public.images[public.labels == label]
+        images = (
+            (members if len(members) else public.images)[:max_candidates].unsqueeze(1).to(device)
+        )
+        estimate, point = estimates[name], estimates[name].evaluation_point
+        direction = _repeat_row(estimate.direction, deletion, images)
+        coordinate_weights = (
+            None
+            if estimate.coordinate_weights is None
+            else _repeat_row(estimate.coordinate_weights, deletion, images)
+        )
+        network = networks[name] if point.count == 1 else point.load_network(deletion).to(device)
+        weights = {n: w.detach() for n, w in network.named_parameters()}
+        image_labels = label.expand(len(images), 1).to(device)
+        rows = torch.full((len(images),), deletion)
+        subspace = estimate.shared_subspace and estimate.shared_subspace.select(rows).to(images)
+        loss = compute_matching_loss(
+            network, weights, images, image_labels, direction, 32, coordinate_weights, subspace
+        )
+        nearest.append(images[loss.argmin()].cpu())
+    return torch.stack(nearest)
+
+
+def _repeat_row(tensors: Mapping[str, Tensor], row: int, images: Tensor) -> dict[str, Tensor]:
+    """One row of each tensor, once for each image."""
+    return {
+        n: t[row].expand(len(images), *t.shape[1:]).to(images.device) for n, t in tensors.items()
+    }

@@ -1,0 +1,108 @@
+"""Threat models in words: what an attacker was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shared.reporting.evaluations import is_adaptive, method_key
+from shared.reporting.formatting import Names
+from shared.reporting.models import Row
+from shared.roles import Role
+
+# What a reader is told other than the role's own sentence.
+WHITE_BOX_WORDS: dict[str, str] = {
+    Role.ORIGINAL: "the weights before the deletion",
+    Role.UNLEARNED: "the weights after it, as they were released",
+    Role.BASE: "the weights from before the training set was learned",
+    Role.DELETION_SIZES: "how many samples were trained on and how many were forgotten (N and k); whether of one class",
+    Role.LABELS: "the classes of the deleted samples",
+    Role.DEFENSE: "how the release was defended, with all settings",
+    Role.PUBLIC: "samples from the same distribution that were not trained on",
+    Role.CANDIDATES: "labelled samples: the deleted ones, mixed with retained samples and "
+    "non-members",
+    Role.POPULATION: "public samples with their classes",
+    Role.PROBES: "inputs made beforehand by querying the original model",
+}
+BLACK_BOX_WORDS: dict[str, str] = {
+    **WHITE_BOX_WORDS,
+    Role.ORIGINAL: "answers of the model before the deletion",
+    Role.UNLEARNED: "answers of the released model",
+}
+ACCESS = {
+    "white_box": "White box: has the weights, like a server that stores both models. It sends no queries.",
+    "black_box": "Black box: may only query the models, like any user of a prediction API.",
+}
+# what a parameter means that is baseline; of others the preset decides
+UNSET_WORDS = {"decimals": "all"}
+
+
+def describe_never_given(rows: Iterable[Row]) -> str:
+    """What no attack was given."""
+    exception = ", unless it lists DEFENSE," if any(is_adaptive(row.attack) for row in rows) else ""
+    return (
+        "the deleted samples (except mixed into CANDIDATES, where listed), the training set, the name of the "
+        f"unlearning method, or{exception} whether and how the release was defended"
+    )
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """One attack's threat model."""
+
+    name: str
+    access: str
+    given: list[tuple[str, str]]  # role, what it is
+    settings: list[tuple[str, str]]
+
+
+def describe_threat_models(rows: Iterable[Row], names: Names) -> list[ThreatModel]:
+    """One a distinct attack, in the rows' order."""
+    attacks: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        attacks.setdefault(method_key(row.attack), []).append(row)
+    return [_describe_threat_model(alike, names) for alike in attacks.values()]
+
+
+def _describe_threat_model(attack_rows: list[Row], names: Names) -> ThreatModel:
+    attack, threat_model = attack_rows[0].attack, attack_rows[0].threat_model
+    access, roles = threat_model.get("access"), threat_model.get("observes", [])
+    words = BLACK_BOX_WORDS if access == "black_box" else WHITE_BOX_WORDS
+    params = [
+        (name, UNSET_WORDS.get(name, "the preset’s") if v is None else str(v))
+        for name, v in attack.params.items()
+    ]
+    return ThreatModel(
+        name=names(attack),
+        access=ACCESS.get(str(access), "Its access to the models is not stated."),
+        given=[(str(role), words.get(str(role)) or _summarise_role(str(role))) for role in roles],
+        settings=[
+            (name.replace("_", " "), value)
+            for name, value in (*params, *_list_other_settings(attack_rows))
+        ],
+    )
+
+
+def _summarise_role(name: str) -> str:
+    """What a role is that needs no words of its own here."""
+    role = Role.__members__.get(name)
+    return role.summary if role else "see the glossary"
+
+
+def _list_other_settings(attack_rows: list[Row]) -> list[tuple[str, str]]:
+    """Whatever else the threat model states; a number of queries may differ by row."""
+    values_by_name: dict[str, list[Any]] = {}
+    for row in attack_rows:
+        for name, value in row.threat_model.items():
+            if name not in ("attack", "params", "observes", "access"):
+                for inner, one in value.items() if isinstance(value, dict) else [("", value)]:
+                    values_by_name.setdefault(f"{name}, {inner}" if inner else name, []).append(one)
+    return [(name, _format_range(values)) for name, values in values_by_name.items()]
+
+
+def _format_range(values: list[Any]) -> str:
+    """A value, or the least and the greatest of numbers that differ."""
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return "not stated" if values[0] is None else str(values[0])
+    return " to ".join(dict.fromkeys(f"{end:,}" for end in (min(values), max(values))))

@@ -1,0 +1,25 @@
+"""services.gateway.event_streams."""
+
+from __future__ import annotations
+
+import threading
+
+from services.gateway.event_streams import StreamSlot, format_event
+from shared.jobs.records import Event
+
+
+def test_a_frame_is_one_line_of_data_whatever_the_text_holds():
+    text = format_event(Event("job_1", 3, 0.0, "progress", {"note": "a\nb\r\n\u2028c"})).decode()
+    assert text.startswith("id: 3\nevent: progress\ndata: {")
+    assert text.endswith("}\n\n")
+    assert len(text.splitlines()) == 4
+
+
+def test_a_slot_is_given_back_once():
+    slots = threading.BoundedSemaphore(1)
+    assert slots.acquire(blocking=False)
+    slot = StreamSlot(slots)
+    slot.release()
+    slot.release()  # a bounded semaphore would raise
+    assert slots.acquire(blocking=False)
+    assert not slots.acquire(blocking=False)

@@ -1,0 +1,202 @@
+"""What the lease process does at each tick, on a real store; the child is a real process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import update
+
+from shared.config import Settings
+from shared.errors import TransientError
+from shared.jobs import attempts, control, queries, submit, worker_registry
+from shared.jobs.database import Database
+from shared.jobs.dispatch import Dispatcher
+from shared.jobs.migrations import migrate
+from shared.jobs.records import Claim, PlannedJob
+from shared.jobs.tables import jobs
+from tests.support.waiting import TIMEOUT_S, FastClock
+from workers.attempt_state import AttemptState, ControlSignal
+from workers.lease_keeper import LeaseKeeper
+
+
+@dataclass
+class Scene:
+    db: Database
+    page: AttemptState
+    keeper: LeaseKeeper
+    claim: Claim
+    child: subprocess.Popen[bytes]
+
+    @property
+    def state(self) -> str:
+        return queries.get_job(self.db, "t", self.claim.job.id).state
+
+    def hold(self, silence: float = 60, time_limit: float | None = None) -> None:
+        job = {"job": self.claim.job.id, "fence": self.claim.fence, "stall_timeout_s": silence}
+        more = {"time_limit": time_limit, "started_at": time.monotonic()}
+        self.keeper.handle_command({"hold": 1, **job, **more})
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    db = Database("sqlite://")
+    migrate(db)
+    worker_registry.register_worker(
+        db, "w", host="h", pid=1, stages=("s",), device="cpu", threads=1, versions={}, catalog="c"
+    )
+    submit.submit_jobs(
+        db, "t", [PlannedJob("k", "s", None, {}, 0, (), ("stage:s",), ("OUT",), "code")]
+    )
+    claim = Dispatcher(db, "w", ["s"], ["stage:s"]).claim(45, "token")
+    assert claim is not None
+    page = AttemptState.create()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    settings = Settings(stop_grace_s=0.000001)
+    yield Scene(db, page, LeaseKeeper(settings, db, page, "w", os.getppid()), claim, child)
+    child.kill()
+    child.wait()
+
+
+def test_progress_goes_out_with_the_renewal(scene: Scene) -> None:
+    scene.hold()
+    scene.page.heartbeat({"done": 1, "total": 2})
+    scene.keeper.tick()
+    assert queries.get_job(scene.db, "t", scene.claim.job.id).progress == {"done": 1, "total": 2}
+
+
+def test_cancel_and_drain_come_in(scene: Scene) -> None:
+    scene.hold()
+    scene.keeper.tick()
+    assert scene.page.pending_signal(1) is ControlSignal.NONE
+    worker_registry.request_drain(scene.db, "w")
+    scene.keeper.tick()
+    assert scene.page.pending_signal(1) is ControlSignal.DRAIN
+    control.cancel_job(scene.db, "t", scene.claim.job.id)
+    scene.keeper.tick()
+    assert scene.page.pending_signal(1) is ControlSignal.CANCEL
+
+
+def test_a_passed_fence_is_told_as_lost(scene: Scene) -> None:
+    scene.hold()
+    attempts.lose_attempt(scene.db, scene.claim.job.id, scene.claim.fence, "elsewhere", 3)
+    scene.keeper.tick()
+    assert scene.page.pending_signal(1) is ControlSignal.LOST
+
+
+@pytest.fixture
+def killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """The keeper takes the sleeping process for its own parent, so that what it kills is not the
+    test."""
+    scene.keeper.child_pid = scene.child.pid
+    monkeypatch.setattr(os, "getppid", lambda: scene.child.pid)
+    return scene
+
+
+def test_a_child_that_does_not_obey_is_killed_and_spoken_for(killed: Scene) -> None:
+    killed.hold()
+    control.cancel_job(killed.db, "t", killed.claim.job.id)
+    killed.keeper.tick()
+    assert killed.state == "running"
+    killed.keeper.tick()
+    assert killed.state == "cancelled"
+    assert killed.child.wait(TIMEOUT_S) == -signal.SIGKILL
+
+
+def test_a_child_that_stands_still_is_killed_and_its_job_charged(killed: Scene) -> None:
+    killed.hold(silence=0.0)
+    killed.page.heartbeat()
+    killed.keeper.tick()  # the beat is seen
+    killed.keeper.tick()  # and was the last
+    assert killed.state == "queued"
+    assert queries.get_job(killed.db, "t", killed.claim.job.id).lost_count == 1
+    assert killed.child.wait(TIMEOUT_S) == -signal.SIGKILL
+
+
+def test_the_time_limit_is_not_measured_by_a_clock_that_can_be_set(scene: Scene) -> None:
+    scene.hold(time_limit=600)
+    with scene.db.write() as connection:  # as it stands when SQL's clock is put forward by an hour
+        connection.execute(
+            update(jobs).values(started_at=jobs.c.started_at - 3600, time_limit=600.0)
+        )
+    scene.keeper.tick()
+    assert scene.page.pending_signal(1) is ControlSignal.NONE
+    scene.hold(time_limit=0.0)
+    scene.keeper.tick()
+    assert scene.page.pending_signal(1) is ControlSignal.TIMEOUT
+
+
+def test_a_wait_for_a_store_is_not_held_against_an_attempt(killed: Scene) -> None:
+    killed.hold(silence=0.0)
+    with killed.page.mark_waiting():
+        killed.keeper.tick()
+        # nothing but the wait itself could be counted
+        killed.keeper.held_lease.stall_detector.max_gap_s = 0.0
+        killed.keeper.tick()
+    assert killed.state == "running"
+
+
+def test_a_wait_without_end_gives_the_job_back_free_of_charge(killed: Scene) -> None:
+    killed.hold(silence=0.0)
+    with killed.page.mark_waiting():
+        killed.keeper.tick()
+        killed.keeper.tick()
+    assert killed.state == "queued"
+    assert queries.get_job(killed.db, "t", killed.claim.job.id).lost_count == 0
+    assert killed.child.wait(10) == -signal.SIGKILL
+
+
+def test_a_worker_that_was_forgotten_is_known_again(killed: Scene) -> None:
+    """After an hour of sleep another worker's start drops its row: nobody would ring for it any
+    more."""
+    about = {
+        "host": "h",
+        "pid": 1,
+        "stages": ["s"],
+        "device": "cpu",
+        "threads": 1,
+        "versions": {},
+        "catalog": "c",
+    }
+    killed.keeper.registration = about
+    worker_registry.unregister_worker(killed.db, "w")
+    killed.keeper.tick()
+    assert worker_registry.count_live_by_stage(killed.db) == {"s": 1}
+    killed.keeper.child_pid = 1  # it has left
+    worker_registry.unregister_worker(killed.db, "w")
+    killed.keeper.tick()
+    assert worker_registry.count_live_by_stage(killed.db) == {}
+
+
+def test_the_end_of_the_pipe_gives_the_job_back_unless_it_was_released(scene: Scene) -> None:
+    scene.hold()
+    scene.keeper.handle_command({"release": 1})
+    scene.keeper.handle_child_exit()
+    assert scene.state == "running"
+    scene.hold()
+    scene.keeper.handle_child_exit()
+    assert scene.state == "queued"
+
+
+def test_how_an_attempt_ended_is_told_however_long_the_job_store_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.hold()
+    monkeypatch.setattr("workers.lease_keeper.time", FastClock())
+    assert scene.keeper.held_lease is not None
+    tries = list(range(12))
+
+    def tell() -> None:
+        if tries:
+            raise TransientError(f"the job store did not answer: {tries.pop()}")
+        told.append(True)
+
+    told: list[bool] = []
+    scene.keeper.record_end(scene.keeper.held_lease, tell)
+    assert told == [True]

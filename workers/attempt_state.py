@@ -1,0 +1,111 @@
+"""One page of memory shared by a running attempt and its lease process.
+
+The attempt writes a counter, its progress, and whether it waits for others; the lease process
+writes orders. Neither ever waits for the other. Orders carry the number of the hold they belong to,
+so one that arrives late is not taken by the next job.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any
+
+SIZE_BYTES = 16384
+_COUNTER = struct.Struct("<Q")  # at 0: grows with every beat
+_ORDER = struct.Struct("<QQ")  # at 8: hold number, order
+_LENGTH = struct.Struct("<I")  # at 24: bytes of JSON that follow at 32
+_WAITS = struct.Struct("<I")  # at 28: how many waits the attempt is inside of
+_TEXT = 32
+
+
+class ControlSignal(IntEnum):
+    """What the attempt must do; the highest one stands."""
+
+    NONE = 0
+    DRAIN = 1
+    TIMEOUT = 2
+    CANCEL = 3
+    LOST = 4
+
+
+class AttemptState:
+    """Open it by file descriptor in both processes; `Page.create()` makes a new one."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, SIZE_BYTES)
+        self._count = self.heartbeat_count()
+
+    @classmethod
+    def create(cls) -> AttemptState:
+        """An anonymous page that a child inherits through `pass_fds`."""
+        fd = os.memfd_create("palimpsest-attempt")
+        os.ftruncate(fd, SIZE_BYTES)
+        return cls(fd)
+
+    def heartbeat(self, progress: Mapping[str, Any] | None = None) -> None:
+        """The attempt is alive; `progress` replaces what was there."""
+        if progress is not None:
+            text = json.dumps(progress).encode()
+            if len(text) <= SIZE_BYTES - _TEXT:
+                _LENGTH.pack_into(self._map, 24, 0)
+                self._map[_TEXT : _TEXT + len(text)] = text
+                _LENGTH.pack_into(self._map, 24, len(text))
+        self._count += 1
+        _COUNTER.pack_into(self._map, 0, self._count)
+
+    def heartbeat_count(self) -> int:
+        """How many beats there were."""
+        return int(_COUNTER.unpack_from(self._map, 0)[0])
+
+    @contextmanager
+    def mark_waiting(self) -> Iterator[None]:
+        """The attempt waits for the job store or the artifact store in here, which is not counted
+        as standing still.
+
+        One inside another is one wait. For the attempt's own thread only.
+        """
+        self._add_waits(1)
+        try:
+            yield
+        finally:
+            self._add_waits(-1)
+
+    def is_waiting(self) -> bool:
+        """Whether the attempt waits for the job store or the artifact store."""
+        return bool(_WAITS.unpack_from(self._map, 28)[0])
+
+    def _add_waits(self, step: int) -> None:
+        _WAITS.pack_into(self._map, 28, _WAITS.unpack_from(self._map, 28)[0] + step)
+
+    def read_progress(self) -> dict[str, Any] | None:
+        """The last progress, or None while it is being written."""
+        before = self.heartbeat_count()
+        (length,) = _LENGTH.unpack_from(self._map, 24)
+        text = bytes(self._map[_TEXT : _TEXT + length])
+        if not length or before != self.heartbeat_count():
+            return None
+        try:
+            progress: dict[str, Any] = json.loads(text)
+        except ValueError:
+            return None
+        return progress
+
+    def clear_progress(self) -> None:
+        """Forget the last job's progress."""
+        _LENGTH.pack_into(self._map, 24, 0)
+
+    def send_signal(self, lease_number: int, signal: ControlSignal) -> None:
+        """Give an order to the attempt with this hold number."""
+        _ORDER.pack_into(self._map, 8, lease_number, signal)
+
+    def pending_signal(self, lease_number: int) -> ControlSignal:
+        """What the attempt with this hold number must do."""
+        addressee, signal = _ORDER.unpack_from(self._map, 8)
+        return ControlSignal(signal) if addressee == lease_number else ControlSignal.NONE

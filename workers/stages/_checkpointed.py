@@ -1,0 +1,54 @@
+"""Networks made one after another, where those that are finished are the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from shared.ml.networks import Architecture, Networks
+from workers.context import JobContext
+
+_NETWORK, _NUMBERS = "network.", "numbers"  # of the checkpoint's tensors
+
+
+def make_with_checkpoints(
+    ctx: JobContext,
+    architecture: Architecture,
+    count: int,
+    make: Callable[[list[nn.Module]], nn.Module],
+    numbers: list[float] | None = None,
+) -> list[nn.Module]:
+    """`count` networks on the CPU. `make` is given those before; an interrupted job makes none of
+    them again.
+
+    Args:
+        numbers: empty; what `make` appends is kept with the networks, and is there again when the
+            job goes on.
+    """
+    numbers = [] if numbers is None else numbers
+    finished = _load_finished(ctx, architecture, numbers)
+    for index in range(len(finished), count):
+        finished.append(make(finished).cpu())
+        if ctx.is_checkpoint_due():
+            states = [network.state_dict() for network in finished]
+            stacked = {
+                f"{_NETWORK}{name}": torch.stack([s[name] for s in states]) for name in states[0]
+            }
+            ctx.save_checkpoint(
+                index + 1, stacked | {_NUMBERS: torch.tensor(numbers, dtype=torch.float64)}
+            )
+    return finished
+
+
+def _load_finished(
+    ctx: JobContext, architecture: Architecture, numbers: list[float]
+) -> list[nn.Module]:
+    checkpoint = ctx.load_checkpoint()
+    if checkpoint is None:
+        return []
+    done, tensors = checkpoint
+    numbers += tensors.pop(_NUMBERS).tolist()
+    state = {name.removeprefix(_NETWORK): tensor for name, tensor in tensors.items()}
+    return [Networks(architecture, state, done).load_network(i) for i in range(done)]

@@ -1,0 +1,61 @@
+"""What several stages do with data sets."""
+
+from __future__ import annotations
+
+import torch
+
+from shared.errors import InvalidRequest
+from shared.ml.metrics.accuracy import accuracy
+from shared.ml.networks import Architecture, build_network
+from shared.ml.samples import Dataset, Samples, open_dataset
+from shared.plugin_ref import PluginRef
+from workers.context import JobContext
+
+
+def open_compatible_dataset(choice: PluginRef, architecture: Architecture, role: str) -> Dataset:
+    """The data set, if a network of that architecture can take it.
+
+    Raises:
+        InvalidRequest: other image shape or number of classes.
+    """
+    dataset = open_dataset(choice)
+    if (dataset.input_shape, dataset.num_classes) != (
+        architecture.input_shape,
+        architecture.num_classes,
+    ):
+        raise InvalidRequest(
+            f"{role} takes {list(architecture.input_shape)} images of {architecture.num_classes} classes, "
+            f"{choice.name} has {list(dataset.input_shape)} of {dataset.num_classes}",
+            "params.dataset",
+        )
+    return dataset
+
+
+def measure_test_accuracy(network: torch.nn.Module, dataset: Dataset, ctx: JobContext) -> float:
+    """Share of the test split that the network gets right."""
+    return accuracy(network, dataset.load("test"), ctx.device)
+
+
+def build_architecture(dataset: Dataset, model: PluginRef) -> Architecture:
+    """The architecture of a network for that data set; builds it once on no memory to see that it
+    fits.
+
+    Raises:
+        InvalidRequest: the model does not fit the data.
+    """
+    architecture = Architecture(
+        model=model,
+        input_shape=dataset.input_shape,
+        num_classes=dataset.num_classes,
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+    with torch.device("meta"):
+        build_network(architecture)
+    return architecture
+
+
+def random_subset(samples: Samples, n: int, generator: torch.Generator) -> Samples:
+    """At most `n` samples, drawn without looking."""
+    order = torch.randperm(len(samples.labels), generator=generator)[:n]
+    return samples.pick(order)

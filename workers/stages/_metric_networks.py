@@ -1,0 +1,60 @@
+"""What metrics need besides images: a network that judges, weights that the user brought."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from shared.errors import InvalidRequest
+from shared.ml.metrics.lpips import read_weights
+from shared.ml.networks import read_networks
+from shared.ml.samples import Dataset
+from shared.roles import ArtifactFormat, Role, Visibility
+from workers.context import JobContext
+
+# Whatever network an attacker may hold.
+ATTACKABLE_ROLES = tuple(
+    role
+    for role in Role
+    if role.artifact_format is ArtifactFormat.NETWORKS and role.visibility is not Visibility.AUDITOR
+)
+
+
+def read_metric_networks(
+    ctx: JobContext, dataset: Dataset
+) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Networks by the role that metrics need them under, on the job's device, and what must be said
+    of them.
+
+    Raises:
+        InvalidRequest: the judge is an attacked model, or does not take these images; weights that
+            are none.
+    """
+    networks: dict[str, nn.Module] = {}
+    conditions: dict[str, Any] = {}
+    if Role.FEATURE_NETWORK in ctx.inputs:
+        networks[Role.FEATURE_NETWORK] = _read_feature_network(ctx, dataset)
+    if ctx.params.lpips_weights is not None:
+        networks[Role.LPIPS_WEIGHTS], digest = read_weights(ctx.params.lpips_weights)
+        conditions["lpips_weights"] = digest
+    return {role: network.to(ctx.device) for role, network in networks.items()}, conditions
+
+
+def _read_feature_network(ctx: JobContext, dataset: Dataset) -> nn.Module:
+    for role in ATTACKABLE_ROLES:
+        if ctx.inputs.get(role) == ctx.inputs[Role.FEATURE_NETWORK]:
+            raise InvalidRequest(
+                f"FEATURE_NETWORK must not be a model under attack (it equals {role}); "
+                "use a model pretrained with a different seed",
+                f"inputs.{Role.FEATURE_NETWORK}",
+            )
+    feature_network = read_networks(ctx.read_input(Role.FEATURE_NETWORK), Role.FEATURE_NETWORK)
+    shape = feature_network.architecture.input_shape
+    if feature_network.count != 1 or shape != dataset.input_shape:
+        raise InvalidRequest(
+            f"FEATURE_NETWORK must be one model that takes {list(dataset.input_shape)} images; "
+            f"it is {feature_network.count} that take {list(shape)}",
+            f"inputs.{Role.FEATURE_NETWORK}",
+        )
+    return feature_network.load_network()
