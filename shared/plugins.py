@@ -150,7 +150,7 @@ class Plugin:
     @property
     def summary(self) -> str:
         """First line of the docstring."""
-        return (inspect.getdoc(self.target) or "").partition("\n")[0]
+        return " ".join((inspect.getdoc(self.target) or "").partition("\n\n")[0].split())
 
     @property
     def module(self) -> str:

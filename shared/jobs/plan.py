@@ -192,7 +192,7 @@ def plan_resolved(audit: ResolvedAudit, data: Mapping[str, str]) -> list[Planned
         InvalidRequest: two methods do not go together; or more than `MAX_JOBS` jobs or
             `MAX_STORED_BYTES` bytes of parameters in all jobs.
     """
-    return _AuditPlanner(audit.identified(data)).plan_jobs()
+    return _AuditPlanner(audit.with_digests(data)).plan_jobs()
 
 
 def check_request_size(size_bytes: int, field: str) -> None:

@@ -77,7 +77,7 @@ class JobTemplate:
         )
         return cls(entry, wiring, method, checked, {}, params_json, key_template, supplied)
 
-    def identified(self, digests: Mapping[str, str]) -> JobTemplate:
+    def with_digests(self, digests: Mapping[str, str]) -> JobTemplate:
         """The same with its data files, of all that were identified."""
         data = {
             file.path: digests[file.path]
@@ -88,7 +88,7 @@ class JobTemplate:
             return self
         method = self.method.name if self.method else None
         text = build_key_template(self.entry.name, method, self.checked, self.params_json, data)
-        return replace(self, data=data, key_text=text)
+        return replace(self, data_digests=data, key_template=text)
 
 
 def build_planned_job(

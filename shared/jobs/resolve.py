@@ -54,11 +54,13 @@ class ResolvedAudit:
     # of the data root that its jobs read, each once, by its field of the audit
     files: tuple[DataFile, ...]
 
-    def identified(self, digests: Mapping[str, str]) -> ResolvedAudit:
+    def with_digests(self, digests: Mapping[str, str]) -> ResolvedAudit:
         """The same, whose jobs read `files` as they are now: what `Identify` said of them."""
         return replace(
             self,
-            settings={key: setting.identified(digests) for key, setting in self.templates.items()},
+            templates={
+                key: template.with_digests(digests) for key, template in self.templates.items()
+            },
         )
 
     def get_template(self, stage: str, cell: GridCell) -> JobTemplate:

@@ -92,8 +92,11 @@ class ScoredKind(ABC):
         """
 
     def read_pictures(
-        self, images: Mapping[str, Tensor], about: JSONObject, role: str
-    ) -> Triples | str:  # noqa: ARG002 - most kinds show none
+        self,
+        images: Mapping[str, Tensor],  # noqa: ARG002 - most kinds show none
+        about: JSONObject,  # noqa: ARG002 - as above
+        role: str,  # noqa: ARG002 - as above
+    ) -> Triples | str:
         """The pictures of a result as `Scored.pictures` has them, deletions and samples flattened
         into one dimension.
 

@@ -198,7 +198,7 @@ def _describe_effective_defenses(methods: Sequence[Sequence[Release]], names: Na
             settings.append(
                 [r for r in options if r is not undefended and r.defense.method == name]
             )
-            lowering.append([r for r in settings[-1] if r.lowers(undefended)])
+            lowering.append([r for r in settings[-1] if r.leaks_less_than(undefended)])
         if not all(lowering):
             continue
         if lowering == settings:

@@ -3,6 +3,8 @@ halves."""
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from shared.errors import Conflict, InvalidRequest, NotFound
@@ -182,9 +184,8 @@ def test_a_request_that_was_refused_leaves_its_key_free(store: JobStore) -> None
 def test_a_request_repeated_at_the_same_moment_is_stored_once(store: JobStore) -> None:
     for n in range(5):
         posted = IdempotencyKey(f"key{n}", compute_sha256("body"))
-        call = lambda n=n, posted=posted: store.submit(
-            make_planned_job(f"{n}", no_cache=True), idempotency_key=posted
-        )  # noqa: E731
+        job = make_planned_job(f"{n}", no_cache=True)
+        call = functools.partial(store.submit, job, idempotency_key=posted)
         answers = run_together(call, call, call)
         assert all(isinstance(a, SubmitResult) for a in answers), answers
         assert sorted(a.replayed for a in answers) == [False, True, True]

@@ -66,7 +66,7 @@ def make_planned_job(
         ("OUT",),
         CODE_DIGEST,
         no_cache,
-        tolerant,
+        run_when,
     )
 
 

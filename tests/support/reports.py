@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.jobs.spec import AuditSpec, PlannedRow
 from shared.plugin_ref import PluginRef
-from shared.reporting.build import build_report
+from shared.reporting import build
 from shared.reporting.evaluations import LoadedEvaluation
 from shared.reporting.loading import read_evaluation
 from shared.reporting.models import Method, Report
@@ -221,7 +221,7 @@ def build_report(
         None if tested is None else read_self_test(tested, "SELF_TEST"),
         load_evaluations(*evaluations),
     )
-    return build_report(
+    return build.build_report(
         loaded, spec, plan_rows(spec, loaded) if rows is None else rows, "1.2.3", tested_cases
     )
 

@@ -191,7 +191,9 @@ class ShadowSetup:
                 Role.RECIPE,
                 f"inputs.{Role.RECIPE}",
             ),
-            counts=DeletionSizes.read(ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES),
+            deletion_sizes=DeletionSizes.read(
+                ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES
+            ),
             unlearning=resolve_recorded_plugin(
                 unlearning.registry,
                 unlearning_record.method,

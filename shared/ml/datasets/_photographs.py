@@ -108,7 +108,7 @@ class Photographs(ABC):
             FIELD,
             lambda p: p.is_file() or self._is_complete(p),
         )
-        return existing or self._download(get_data_root())
+        return existing or self._find_or_download(get_data_root())
 
     def _is_complete(self, folder: Path) -> bool:
         return all((folder / name).is_file() for names in self.files.values() for name in names)
@@ -116,7 +116,7 @@ class Photographs(ABC):
     def _list_files(self) -> str:
         return ", ".join(name for names in self.files.values() for name in names)
 
-    def _download(self, root: Path) -> Path:
+    def _find_or_download(self, root: Path) -> Path:
         """`folder`, unpacked elsewhere and then moved, so that nobody reads half of it. Its name
         ends in what identifies it: what was checked when it came has not changed since."""
         if (earlier := self._find_download(root)) is not None:

@@ -38,10 +38,10 @@ class CIFAR10(Photographs):
     folder = "cifar-10-batches-bin"
     url = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
     md5 = "c32a1d4ab5d03f1284b67883e8d87530"
-    files = {
+    files = {  # noqa: RUF012 - read, never written
         "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
         "test": ("test_batch.bin",),
-    }  # noqa: RUF012  (read, never written)
+    }
     input_shape = (3, 32, 32)
     num_classes = 10
     mean = (0.49139969, 0.48215842, 0.44653092)

@@ -16,8 +16,11 @@ class NoDefenseParams(Params):
 
 @registry.register("none", params=NoDefenseParams)
 def release(
-    network: nn.Module, retain: Samples, params: NoDefenseParams, ctx: Context
-) -> nn.Module:  # noqa: ARG001 - every defense has this signature
+    network: nn.Module,
+    retain: Samples,  # noqa: ARG001 - every defense has this signature
+    params: NoDefenseParams,  # noqa: ARG001 - as above
+    ctx: Context,  # noqa: ARG001 - as above
+) -> nn.Module:
     """Release the unlearned model as it is.
 
     There is no adaptive attack: an attacker who knows it knows nothing more.

@@ -43,8 +43,11 @@ class ObfuscationParams(Params):
 
 
 def weight_by_noise(
-    view: WhiteBoxView, params: ObfuscationParams, public: PublicSets, ctx: Context
-) -> WhiteBoxView:  # noqa: ARG001 - every counter has this signature
+    view: WhiteBoxView,
+    params: ObfuscationParams,
+    public: PublicSets,  # noqa: ARG001 - every adaptive view has this signature
+    ctx: Context,  # noqa: ARG001 - as above
+) -> WhiteBoxView:
     """Trust each tensor by how little noise it got, which its size tells, beside the change that
     all share.
 
@@ -82,8 +85,11 @@ def weight_by_noise(
     strength="noise",
 )
 def release(
-    network: nn.Module, retain: Samples, params: ObfuscationParams, ctx: Context
-) -> nn.Module:  # noqa: ARG001 - every defense has this signature
+    network: nn.Module,
+    retain: Samples,  # noqa: ARG001 - every defense has this signature
+    params: ObfuscationParams,
+    ctx: Context,
+) -> nn.Module:
     """Add Gaussian noise to every weight before release.
 
     Each tensor's noise has the standard deviation `noise` times the root mean square of the tensor.

@@ -33,8 +33,11 @@ class PruningParams(Params):
 
 
 def weight_survivors(
-    view: WhiteBoxView, params: PruningParams, public: PublicSets, ctx: Context
-) -> WhiteBoxView:  # noqa: ARG001 - every counter has this signature
+    view: WhiteBoxView,
+    params: PruningParams,  # noqa: ARG001 - every adaptive view has this signature
+    public: PublicSets,  # noqa: ARG001 - as above
+    ctx: Context,  # noqa: ARG001 - as above
+) -> WhiteBoxView:
     """Trust what survived: a pruned weight is an exact zero, all others hold the exact change.
 
     What was pruned is taken to be what it was in ORIGINAL.
@@ -66,7 +69,12 @@ def weight_survivors(
     adaptive_view=weight_survivors,
     strength="share",
 )
-def release(network: nn.Module, retain: Samples, params: PruningParams, ctx: Context) -> nn.Module:  # noqa: ARG001 - every defense has this signature
+def release(
+    network: nn.Module,
+    retain: Samples,  # noqa: ARG001 - every defense has this signature
+    params: PruningParams,
+    ctx: Context,  # noqa: ARG001 - as above
+) -> nn.Module:
     """Set the smallest weights of all layers together to zero before release; biases and BatchNorm
     stay.
 
