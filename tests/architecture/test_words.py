@@ -17,27 +17,22 @@ MAX_COLUMNS = 100
 OLD_NAMES = {
     # the queue and its workers
     "Bell": "WakeupQueue", "CeleryBell": "CeleryWakeup", "MemoryBell": "InMemoryWakeup", "Ringer": "WakeupSender",
-    "ring": "notify", "lying": "depth", "ENOUGH": "MAX_PENDING", "Page": "AttemptState", "beat": "heartbeat",
-    "Order": "ControlSignal", "order": "send_signal", "Keeper": "LeaseKeeper", "Hold": "HeldLease",
+    "ring": "notify", "lying": "depth", "ENOUGH": "MAX_PENDING", "beat": "heartbeat",
+    "Order": "ControlSignal", "Keeper": "LeaseKeeper", "Hold": "HeldLease",
     "obey": "handle_command", "told": "say what was told", "give_up": "kill_stalled", "end_for_it": "kill_unresponsive",
     "lose": "report_lost", "silence": "stall_timeout_s", "obey_within": "stop_grace_s",
     "renew_every": "lease_renew_s", "max_lost": "max_lost_attempts", "max_events": "max_event_streams",
     "held": "lock_with_fence, paused, is_served", "held_back": "count_inputs_in", "hopeless": "dead_end_reason",
     "waiting_on": "waiting_children", "_consequences": "_side_effects", "charge": "record_lost_attempt",
-    "moves": "transitions", "reads": "queries", "fleet": "workers",
     "live_key": "dedup_key", "plan_key": "request_key", "content_key": "cache_key", "fresh": "no_cache",
     "direct": "pinned", "tolerant": "run_when", "hold_job": "pause_job", "unhold_job": "resume_job",
     # plugins, gateway, command line, client
     "Choice": "PluginRef", "chosen": "resolve_plugin", "choice_of": "plugin_field", "misfit": "incompatibility_reason",
-    "answers": "responses", "bodies": "json_body", "views": "schemas", "published": "catalog_cache",
     "known_form": "require_id_format", "Posted": "IdempotencyKey", "answered_before": "find_replay",
-    "acting": "commands/job.py", "showing": "commands/list.py", "reading": "input/params.py",
-    "following": "output/progress.py", "submitting": "commands/submit.py", "auditing": "commands/audit.py",
-    "completing": "completion.py", "auditfiles": "input/audit_file.py", "grids": "input/audit_flags.py",
     "Landing": "Download", "Draft": "AtomicFile", "Patience": "RetryPolicy", "Follower": "Watcher",
-    "tied": "exec_with_parent",
     # science
-    "null": "baseline", "nulls": "baselines", "counterless": "has_adaptive_attack", "knowing": "apply_defense_knowledge",
+    "null": "baseline", "nulls": "baselines", "counterless": "has_adaptive_attack",
+    "knowing": "apply_defense_knowledge",
     "knows": "is_adaptive", "unaware": "without_adaptive", "trust": "coordinate_weights",
     "aim": "build_gradient_target", "aimed": "build_gradient_target", "lane": "trial", "lanes": "trials",
     "Lanes": "BatchedGradients", "Starts": "TrialState", "explanation": "gradient_source",
@@ -47,10 +42,22 @@ OLD_NAMES = {
     "Scores": "MembershipScores", "JUDGE": "FEATURE_NETWORK", "judge": "feature_network, decide_row",
     "FETCHED": "AVERAGED_RELEASES", "COUNTS": "DELETION_SIZES", "Given": "UnlearningArtifacts",
     "_World": "ShadowSetup", "_Did": "PluginCall", "_did": "resolve_recorded_plugin", "destroyed": "degenerate_reason",
-    "one_by_one": "make_with_checkpoints", "glance": "overview", "threats": "threat_models", "Found": "LoadedEvaluation",
+    "one_by_one": "make_with_checkpoints",
+    "Found": "LoadedEvaluation",
     "recalls": "undoes_unlearning",
     # a name says what the thing is
     "work": "say what it is", "found": "say what was found", "made": "say what was made",
+}  # fmt: skip
+# Modules are named after what they hold.
+OLD_MODULES = {
+    "moves": "transitions", "reads": "queries", "rows": "mapping", "fleet": "worker_registry", "page": "attempt_state",
+    "choices": "plugin_ref", "fit": "compatibility", "answers": "responses", "bodies": "json_body",
+    "headers": "security_headers", "views": "schemas", "published": "catalog_cache", "acting": "commands/job",
+    "showing": "commands/listing", "reading": "input/params", "following": "output/progress",
+    "submitting": "commands/submit", "auditing": "commands/audit", "completing": "completion",
+    "auditfiles": "input/audit_file", "grids": "input/audit_flags", "tied": "exec_with_parent",
+    "within": "exec_in_environment", "nulls": "baselines", "glance": "overview", "grid": "expected_rows",
+    "limits": "caveats", "threats": "threat_models", "numbers": "formatting",
 }  # fmt: skip
 # A function is named by a verb, and these end like one that is not.
 VERBS = {"need", "feed", "seed", "embed", "exceed", "proceed", "succeed"}
@@ -77,7 +84,8 @@ def find_definitions(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 def find_old_names(path: Path) -> list[str]:
     place = path.relative_to(ROOT)
-    old = [f"{place}: the module" for part in (path.stem,) if part.lstrip("_") in OLD_NAMES]
+    module = path.stem.strip("_")
+    old = [f"{place}: the module (now {OLD_MODULES[module]})"] if module in OLD_MODULES else []
     old += [
         f"{place}:{line}: {name} (now {OLD_NAMES.get(name) or OLD_NAMES[name.strip('_')]})"
         for name, line in find_definitions(ast.parse(path.read_text()))
