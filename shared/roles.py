@@ -14,7 +14,7 @@ class Visibility(StrEnum):
 
     ATTACKER = "attacker"  # an attacker whose threat model lists it
     ADAPTIVE = "adaptive"  # an attacker who knows the defense
-    # never an attacker: the truth, and what stages and judges need among themselves
+    # never an attacker: the truth, and what stages and evaluations need among themselves
     AUDITOR = "auditor"
 
 
@@ -49,19 +49,20 @@ class Role(StrEnum):
         "BASE",
         ArtifactFormat.NETWORKS,
         Visibility.ATTACKER,
-        "the model after pretraining, before the training set was learned",
+        "the model after pretraining, before it was trained on the training set",
     )
     ORIGINAL = (
         "ORIGINAL",
         ArtifactFormat.NETWORKS,
         Visibility.ATTACKER,
-        "the model trained on the training set; of successive deletions the model that each started from",
+        "the model trained on the training set; of successive deletions, the model that each one "
+        "started from",
     )
     UNLEARNED = (
         "UNLEARNED",
         ArtifactFormat.NETWORKS,
         Visibility.ATTACKER,
-        "the models after unlearning, one per deletion; an attacker's UNLEARNED is what was RELEASED",
+        "the models after unlearning, one per deletion; an attacker is given RELEASED under this role",
     )
     RELEASED = (
         "RELEASED",
@@ -73,19 +74,21 @@ class Role(StrEnum):
         "AVERAGED_RELEASES",
         ArtifactFormat.NETWORKS,
         Visibility.ADAPTIVE,
-        "the mean of several releases that differ in their noise: UNLEARNED of an attacker who knows that they do",
+        "the mean of several releases with independent noise; an adaptive attacker is given it as "
+        "UNLEARNED",
     )
     PUBLIC = (
         "PUBLIC",
         ArtifactFormat.JSON,
         Visibility.ATTACKER,
-        "training sets that an outsider could have drawn from the pool: none of their samples was trained on",
+        "training sets that an outsider could have drawn from the pool; no model was trained on their "
+        "samples",
     )
     DELETION_SIZES = (
         "DELETION_SIZES",
         ArtifactFormat.JSON,
         Visibility.ATTACKER,
-        "how many samples were trained on (N) and forgotten (k), and whether the k are of one class",
+        "how many samples were trained on (N) and forgotten (k), and whether all k are of one class",
     )
     LABELS = (
         "LABELS",
@@ -103,14 +106,14 @@ class Role(StrEnum):
         "CANDIDATES",
         ArtifactFormat.TENSORS,
         Visibility.ATTACKER,
-        "forgotten, retained and never-trained samples with their classes, mixed: for attacks that ask who was "
-        "forgotten",
+        "forgotten samples, retained samples and non-members with their classes, in random order, for "
+        "membership attacks",
     )
     POPULATION = (
         "POPULATION",
         ArtifactFormat.TENSORS,
         Visibility.ATTACKER,
-        "public samples with their classes, that an attacker holds candidates against",
+        "public samples with their classes, which a membership attack compares with the candidates",
     )
     DEFENSE = (
         "DEFENSE",
@@ -140,73 +143,75 @@ class Role(StrEnum):
         "SHARDS",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "which of the original's members each sample trained (SISA); one member where there are no shards",
+        "which member of the original was trained on each sample (SISA); a single member if there are "
+        "no shards",
     )
     BATCH_DELTAS = (
         "BATCH_DELTAS",
         ArtifactFormat.TENSORS,
         Visibility.AUDITOR,
-        "what every step of training changed and which samples it saw, for amnesiac unlearning",
+        "the weight change of every training step and the samples it used, for amnesiac unlearning",
     )
     UNLEARNING = (
         "UNLEARNING",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "what was done to forget: method, parameters, whether it is exact, how far the weights moved",
+        "how the models were unlearned: method, parameters, whether it is exact, how far the weights "
+        "moved",
     )
     RECONSTRUCTION = (
         "RECONSTRUCTION",
         ArtifactFormat.TENSORS,
         Visibility.AUDITOR,
-        "the attacker's images or rows",
+        "the images or table rows that the attacker reconstructed",
     )
     ANSWERS = (
         "ANSWERS",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "the attacker's classes",
+        "the classes that the attacker names",
     )
     SCORES = (
         "SCORES",
         ArtifactFormat.TENSORS,
         Visibility.AUDITOR,
-        "how likely the attacker holds each candidate to be forgotten, for each deletion",
+        "the attacker's score for each candidate, per deletion; higher means more likely forgotten",
     )
     MEMBERSHIP = (
         "MEMBERSHIP",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "the truth of CANDIDATES: which samples they are",
+        "the truth about CANDIDATES: which of them were forgotten or retained, or are non-members",
     )
     SHADOWS = (
         "SHADOWS",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "what an attack answers about deletions that were made again: the null of its p-values",
+        "the scores of a label attack on shadow deletions: the null distribution of its p-values",
     )
     FEATURE_NETWORK = (
         "FEATURE_NETWORK",
         ArtifactFormat.NETWORKS,
         Visibility.AUDITOR,
-        "a base model of another seed, which no attack has seen: evaluations look at images with it",
+        "a base model from another seed, which no attack has seen; feature_distance is measured in it",
     )
     LPIPS_WEIGHTS = (
         "LPIPS_WEIGHTS",
         ArtifactFormat.TENSORS,
         Visibility.AUDITOR,
-        "the network of the metric lpips, from a file of the user's",
+        "the network of the metric lpips, from a file that the user supplies",
     )
     EVALUATION = (
         "EVALUATION",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "scores beside their nulls",
+        "scores with their baselines",
     )
     PICTURES = (
         "PICTURES",
         ArtifactFormat.TENSORS,
         Visibility.AUDITOR,
-        "truth, reconstruction and null as images",
+        "images of the truth, the reconstruction and the baseline",
     )
     REPORT = (
         "REPORT",
@@ -224,11 +229,11 @@ class Role(StrEnum):
         "SELF_TEST",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "what the code measured of cases whose answer is known",
+        "the measurements of the self-test",
     )
     METRICS = (
         "METRICS",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "what a stage measured of itself",
+        "what a stage measured about its own run",
     )
