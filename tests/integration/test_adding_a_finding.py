@@ -99,7 +99,7 @@ def test_its_artifact_is_scored_beside_its_baseline(
     assert roles == ["ATTRIBUTES"]
     row = next(row for row in report["rows"] if row["attack"]["method"] == "brightness")
     score = row["metrics"]["attribute_accuracy"]
-    assert (score["n"], score["baseline_name"]) == (8, "commoner")
+    assert (score["n"], score["baseline_name"]) == (8, "majority")
     assert score["mean"] == 1.0  # one step of ascent shows the sample itself
     assert row["threat_model"]["observes"] == ["ORIGINAL", "UNLEARNED"]
     assert Report.model_validate(report).rows
@@ -111,20 +111,18 @@ def test_its_rule_decides_and_its_words_are_on_the_page(
     _, report, page = told
     row, other = report["rows"]
     assert row["finding"]["outcome"] == "leak"
-    assert row["finding"]["reason"].startswith(
-        "The attributes are clear of their baseline: accuracy 1.00"
-    )
+    assert row["finding"]["reason"].startswith("Accuracy is above its baseline: accuracy 1.00")
     assert other["attack"]["method"] == "label_inference"
     assert any(
         "brightness leaks (attributes 1.00" in sentence
         for sentence in report["verdict"]["sentences"]
     )
-    assert "An attribute attack leaks where it is right more often than" in page
+    assert "An attribute attack leaks if it is correct more often than" in page
     assert '<a href="#attributes">Attributes</a>' in page
     section = page[page.index('<h2 id="attributes">') : page.index('<h2 id="table">')]
     assert "gradient_ascent, no defense, seed 0: 1.00" in section
     assert '<td class="name">attribute accuracy' in page
-    assert "commoner answer" in page
+    assert "majority guess" in page
     # the more severe kind comes first
     assert page.index('id="labels"') < page.index('id="attributes"')
 
