@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,21 +11,35 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData, func, inspect, select, text
+from sqlalchemy import Connection, MetaData, func, inspect, select, text
 
 from services import admin
+from shared.catalog import Catalog
 from shared.errors import Conflict, TransientError
+from shared.jobs import attempts, completion, control, plugin_sets, worker_registry
 from shared.jobs.database import Database
+from shared.jobs.mapping import to_json
 from shared.jobs.migrations import (
     copy_before_migrating,
     list_revisions,
     migrate,
     require_current_schema,
 )
-from shared.jobs.tables import artifacts, job_artifacts, metadata
-from tests.support.job_store import JobStore, make_planned_job, run_together
+from shared.jobs.states import Failure, State
+from shared.jobs.tables import artifacts, audits, job_artifacts, jobs, metadata
+from shared.roles import Role
+from shared.wiring import RunWhen
+from tests.support.job_store import (
+    ALICE,
+    PLUGIN,
+    STAGE,
+    JobStore,
+    make_artifact,
+    make_planned_job,
+    run_together,
+)
 from tests.support.servers import create_database
-from tests.support.table_rows import fill_tables
+from tests.support.table_rows import fill_tables, insert_row
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -91,11 +106,11 @@ def test_migrating_twice_changes_nothing(db: Database) -> None:
     assert store.dump() == before
 
 
-# tables that a revision does away with; a test of its own says where their rows went
-GONE = {"0003": {"job_plugins"}}
+# tables that a revision drops or empties; a test of its own says where their rows went
+GONE = {"0003": {"job_plugins"}, "0006": {"catalogs"}}
 
 
-def _counts(db: Database) -> dict[str, int]:
+def _count_rows(db: Database) -> dict[str, int]:
     schema = MetaData()
     with db.read() as connection:
         schema.reflect(connection)
@@ -116,7 +131,7 @@ def test_a_store_with_rows_in_every_table_keeps_them_all(db: Database, revision:
         migrate(db, step)
         for table in GONE.get(step, set()):
             before.pop(table, None)
-        after = _counts(db)
+        after = _count_rows(db)
         assert {table: after[table] for table in before} == before, step
     require_current_schema(db)
 
@@ -179,6 +194,292 @@ def test_artifacts_get_an_owner_and_a_size_of_their_own(db: Database) -> None:
     assert links == 4
 
 
+def _insert_old_job(connection: Connection, job: str, **values: Any) -> None:
+    """A queued job of alice as 0005 stored it, with the event that says so."""
+    digest = hashlib.sha256(job.encode()).hexdigest()
+    row = {
+        "id": job,
+        "tenant": ALICE,
+        "stage": STAGE,
+        "state": "queued",
+        "plan_key": digest,
+        "live_key": digest,
+        "fresh": False,
+        "direct": True,
+        "tolerant": False,
+        "plugin_set": plugin_sets.compute_digest(STAGE, (PLUGIN,)),
+        "queued_at": 1.0,
+        "rank": 1.0,
+        "event_seq": 1,
+    }
+    insert_row(connection, "jobs", **row | values)
+    data = {"because": "submitted", "from": None, "to": "queued"}
+    insert_row(connection, "events", job=job, seq=1, at=1.0, kind="state", data=to_json(data))
+
+
+def _insert_plugin_set(connection: Connection) -> None:
+    plugins = (PLUGIN,)
+    insert_row(
+        connection,
+        "plugin_sets",
+        digest=plugin_sets.compute_digest(STAGE, plugins),
+        stage=STAGE,
+        plugins=plugin_sets.to_canonical_json(plugins),
+    )
+
+
+def test_a_held_job_is_paused_and_can_be_resumed(db: Database) -> None:
+    """Before 0006 `paused` was called `held`."""
+    migrate(db, "0005")
+    held = {"because": 'asked, "held" as it was', "from": "queued", "to": "held"}
+    released = {"because": "asked", "from": "held", "to": "queued"}
+    with db.write() as connection:
+        _insert_plugin_set(connection)
+        _insert_old_job(connection, "job_1", state="held", event_seq=4)
+        for seq, data in enumerate((held, released, held), start=2):
+            insert_row(
+                connection, "events", job="job_1", seq=seq, at=1, kind="state", data=to_json(data)
+            )
+    migrate(db)
+    store = JobStore(db)
+    assert store.get_job("job_1").state is State.PAUSED
+    assert store.list_transitions("job_1") == ["queued", "paused", "queued", "paused"]
+    events = store.list_events("job_1")
+    assert [e.data["from"] for e in events] == [None, "queued", "paused", "queued"]
+    assert events[1].data["because"] == held["because"]
+    assert store.claim() is None
+    assert control.resume_job(db, ALICE, "job_1") == {STAGE}
+    assert store.claim_one().job.id == "job_1"
+
+
+def test_a_tolerant_job_runs_when_all_its_inputs_have_finished(db: Database) -> None:
+    """Before 0006 `run_when` was the flag `tolerant`."""
+    migrate(db, "0005")
+    with db.write() as connection:
+        _insert_plugin_set(connection)
+        for name in ("a", "b"):
+            _insert_old_job(connection, name)
+        for name in ("tolerant", "strict"):
+            _insert_old_job(connection, name, state="waiting", tolerant=name == "tolerant")
+            for n, parent in enumerate(("a", "b")):
+                insert_row(
+                    connection,
+                    "job_inputs",
+                    job=name,
+                    role=f"IN{n}",
+                    parent=parent,
+                    parent_role="OUT",
+                )
+    migrate(db)
+    with db.read() as connection:
+        rows = connection.execute(select(jobs.c.id, jobs.c.run_when)).all()
+    assert {r.id: r.run_when for r in rows} == {
+        "a": RunWhen.ALL_SUCCEEDED,
+        "b": RunWhen.ALL_SUCCEEDED,
+        "strict": RunWhen.ALL_SUCCEEDED,
+        "tolerant": RunWhen.ALL_FINISHED,
+    }
+    store = JobStore(db)
+    control.cancel_job(db, ALICE, "a")
+    attempts.fail_attempt(db, "b", store.claim_one().fence, Failure.ERROR, "it broke")
+    assert store.list_states("tolerant", "strict") == ["failed", "failed"]
+    control.retry_job(db, ALICE, "b")
+    completion.finish_job(
+        db, "b", store.claim_one().fence, [make_artifact("b")], code="code", cache_key="key"
+    )
+    control.retry_job(db, ALICE, "tolerant")
+    assert store.claim_one().job.id == "tolerant"
+    with pytest.raises(Conflict, match="its input, job a"):
+        control.retry_job(db, ALICE, "strict")
+
+
+def test_flags_and_keys_of_jobs_survive_under_their_new_names(db: Database) -> None:
+    migrate(db, "0005")
+    with db.write() as connection:
+        _insert_plugin_set(connection)
+        _insert_old_job(connection, "job_1", state="failed", plan_key="same", live_key=None)
+        _insert_old_job(connection, "job_2", plan_key="same", live_key="same", fresh=True)
+        _insert_old_job(connection, "job_3", content_key="content", direct=False)
+    migrate(db)
+    with db.read() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == "job_2")).one()
+        assert (row.request_key, row.dedup_key, row.no_cache, row.pinned) == (
+            "same",
+            "same",
+            True,
+            True,
+        )
+        row = connection.execute(select(jobs).where(jobs.c.id == "job_3")).one()
+        assert (row.cache_key, row.no_cache, row.pinned) == ("content", False, False)
+    # of equal jobs only one is live, as before
+    with pytest.raises(Conflict, match="an identical job"):
+        control.retry_job(db, ALICE, "job_1")
+
+
+_OLD_SPEC = {
+    "attacks": [
+        "label_inference",
+        {"name": "feature_recovery", "params": {"gradient_at": 0.5, "preset": "paper"}},
+        {"name": "of_a_user", "params": {"gradient_at": 1}},
+    ],
+    "candidates": {"never": 100, "retained": 5},
+    "defenses": [
+        {"name": "obfuscation", "params": {"draws": 64}},
+        {"name": "pruning", "params": {"draws": 2}},
+    ],
+    "evaluate": {"judge": True},
+    "fresh": True,
+    "name": "never judge, JUDGE",
+}
+_NEW_SPEC = {
+    "attacks": [
+        "label_inference",
+        {"name": "feature_recovery", "params": {"evaluation_point": 0.5, "preset": "paper"}},
+        {"name": "of_a_user", "params": {"gradient_at": 1}},
+    ],
+    "candidates": {"non_members": 100, "retained": 5},
+    "defenses": [
+        {"name": "obfuscation", "params": {"releases_averaged": 64}},
+        {"name": "pruning", "params": {"draws": 2}},
+    ],
+    "evaluate": {"feature_distance": True},
+    "name": "never judge, JUDGE",
+    "no_cache": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "old", "new"),
+    [
+        ("evaluate", None, {"judge": True, "never": 1}, {"feature_distance": True, "never": 1}),
+        ("candidates", None, {"never": 7, "judge": 1}, {"non_members": 7, "judge": 1}),
+        (
+            "defend",
+            "obfuscation",
+            {"draws": 64, "noise": None},
+            {"releases_averaged": 64, "noise": None},
+        ),
+        ("defend", "of_a_user", {"draws": 64}, {"draws": 64}),
+        ("attack", "feature_recovery", {"gradient_at": 0.5}, {"evaluation_point": 0.5}),
+        ("attack", "of_a_user", {"gradient_at": 0.5}, {"gradient_at": 0.5}),
+        ("train", None, {"never": 1, "judge": 2, "draws": 3}, {"never": 1, "judge": 2, "draws": 3}),
+        ("report", None, {"audit": _OLD_SPEC, "rows": []}, {"audit": _NEW_SPEC, "rows": []}),
+    ],
+)
+def test_parameters_of_stored_jobs_are_renamed(
+    db: Database, stage: str, method: str | None, old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    migrate(db, "0005")
+    with db.write() as connection:
+        _insert_old_job(connection, "job_1", stage=stage, method=method, params=to_json(old))
+    migrate(db)
+    with db.read() as connection:
+        assert connection.execute(select(jobs.c.params)).scalar_one() == to_json(new)
+
+
+def test_audits_are_renamed_too_however_many_there_are(db: Database) -> None:
+    migrate(db, "0005")
+    n = 10_001  # more than are rewritten at a time
+    specs = [to_json(_OLD_SPEC if i % 4 == 0 else {"anything": "else"}) for i in range(n)]
+    with db.write() as connection:
+        old = {"tenant": ALICE, "name": "", "created_at": 1, "cancelling": False}
+        connection.execute(
+            text(
+                "INSERT INTO audits (id, tenant, name, spec, created_at, cancelling) "
+                "VALUES (:id, :tenant, :name, :spec, :created_at, :cancelling)"
+            ),
+            [old | {"id": f"aud_{i:05}", "spec": spec} for i, spec in enumerate(specs)],
+        )
+    migrate(db)
+    with db.read() as connection:
+        renamed = list(connection.execute(select(audits.c.spec).order_by(audits.c.id)).scalars())
+    assert renamed == [
+        to_json(_NEW_SPEC) if i % 4 == 0 else to_json({"anything": "else"}) for i in range(n)
+    ]
+
+
+def test_roles_are_renamed_wherever_they_are_stored(db: Database) -> None:
+    migrate(db, "0005")
+    with db.write() as connection:
+        produces = to_json(["UNLEARNED", "COUNTS", "LABELS"])
+        _insert_old_job(connection, "maker", produces=produces)
+        _insert_old_job(connection, "taker", produces=to_json(["ACCOUNTS"]))
+        insert_row(
+            connection,
+            "artifacts",
+            tenant=ALICE,
+            sha256="x",
+            size=1,
+            media_type="t",
+            origin="maker",
+        )
+        for role in ("COUNTS", "FETCHED", "LABELS"):
+            insert_row(
+                connection, "job_artifacts", job="maker", role=role, tenant=ALICE, sha256="x"
+            )
+        for role, parent_role in [("COUNTS", "COUNTS"), ("JUDGE", "BASE"), ("DATA", "FETCHED")]:
+            insert_row(
+                connection,
+                "job_inputs",
+                job="taker",
+                role=role,
+                parent="maker",
+                parent_role=parent_role,
+            )
+    migrate(db)
+    store = JobStore(db)
+    maker, taker = store.get_job("maker"), store.get_job("taker")
+    assert maker.produces == ("UNLEARNED", "DELETION_SIZES", "LABELS")
+    assert taker.produces == ("ACCOUNTS",)
+    assert {a.role for a in maker.artifacts} == {"DELETION_SIZES", "AVERAGED_RELEASES", "LABELS"}
+    assert {(i.role, i.parent_role) for i in taker.inputs} == {
+        ("DELETION_SIZES", "DELETION_SIZES"),
+        ("FEATURE_NETWORK", "BASE"),
+        ("DATA", "AVERAGED_RELEASES"),
+    }
+    assert not {"JUDGE", "FETCHED", "COUNTS"} & set(Role)
+
+
+def test_a_catalog_of_old_names_is_not_planned_with(db: Database) -> None:
+    """It would be read with half of its wiring: unknown fields of one are ignored."""
+    migrate(db, "0005")
+    with db.write() as connection:
+        insert_row(connection, "catalogs", digest="old", body="[]", published_at=1)
+    migrate(db)
+    assert worker_registry.get_catalog_digest(db) is None
+    catalog = Catalog([])
+    worker_registry.publish_catalog(db, catalog)
+    assert worker_registry.get_catalog_digest(db) == catalog.digest
+
+
+def _list_indexes(db: Database) -> dict[str, str]:
+    """What each index covers, and of which rows."""
+    with db.read() as connection:
+        return {
+            str(index["name"]): f"{index['column_names']} "
+            f"{index['dialect_options'].get(f'{db.dialect}_where', '')}"
+            for table in inspect(connection).get_table_names()
+            for index in inspect(connection).get_indexes(table)
+            if not index.get("duplicates_constraint")
+        }
+
+
+def test_the_migrations_make_the_indexes_of_the_code(db: Database) -> None:
+    """Which rows a partial index covers is not compared by `compare_metadata`."""
+    migrate(db)
+    ours = _list_indexes(db)
+    assert {name for name, text in ours.items() if not text.endswith(" ")} == {
+        "ix_jobs_queue",
+        "ix_jobs_pausing",
+        "ix_jobs_running",
+        "ix_audits_cancelling",
+    }
+    with db.write() as connection:
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+    assert _list_indexes(db) == ours
+
+
 def test_a_change_of_schema_that_leaves_rows_without_what_they_refer_to_is_undone(
     tmp_path: Path,
 ) -> None:
@@ -211,7 +512,7 @@ def test_a_file_is_copied_before_it_is_migrated(
     assert name in capsys.readouterr().out
     assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
     copied = Database(f"sqlite:///{tmp_path}/{name}")
-    assert _counts(copied) == before
+    assert _count_rows(copied) == before
     copied.close()
     assert copy_before_migrating(Database(url)) is None  # it is the newest
 

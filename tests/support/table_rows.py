@@ -1,4 +1,4 @@
-"""Rows in every table of a schema, whatever it looks like: what a migration must keep."""
+"""Rows for schemas of any revision: what a migration must keep."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ ROWS_PER_TABLE = 7
 
 
 def fill_tables(connection: Connection) -> dict[str, int]:
-    """Put `N` rows into every table, each row referring to rows that are there; how many each table
-    has now."""
+    """Insert `ROWS_PER_TABLE` rows into every table, with references to rows that exist; returns
+    the number of rows of each table."""
     schema = MetaData()
     schema.reflect(connection)
     counts = {}
@@ -20,6 +20,19 @@ def fill_tables(connection: Connection) -> dict[str, int]:
             connection.execute(insert(table), [_make_row(table, n) for n in range(ROWS_PER_TABLE)])
             counts[table.name] = ROWS_PER_TABLE
     return counts
+
+
+def insert_row(connection: Connection, table: str, **values: Any) -> None:
+    """Insert one row into a table of any revision. Columns that are left out are NULL where they
+    may be, else they have their default or a value of their type."""
+    schema = MetaData()
+    schema.reflect(connection, only=[table])
+    row = {
+        c.name: _make_value(c.name, c.type, 0)
+        for c in schema.tables[table].columns
+        if not c.nullable and c.server_default is None
+    }
+    connection.execute(insert(schema.tables[table]).values(**row | values))
 
 
 def _make_row(table: Table, n: int) -> dict[str, Any]:
@@ -31,7 +44,7 @@ def _make_value(name: str, kind: types.TypeEngine[Any], n: int) -> Any:
         return "{}"
     if name in ("produces", "stages", "plugins"):
         return '["stage:train"]'
-    if name == "state":
+    if name == "state":  # `held` became `paused` in 0006
         return ["waiting", "queued", "held", "running", "succeeded", "failed", "cancelled"][n % 7]
     if isinstance(kind, types.Boolean):
         return n % 2 == 0
