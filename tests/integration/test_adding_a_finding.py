@@ -37,11 +37,11 @@ from shared.config import Settings
 from shared.data_files import DataRoot
 from shared.jobs.plan import plan
 from shared.jobs.spec import AuditSpec
-from workers.catalog import load
+from workers.catalog import load_catalog
 from workers.local import run_stage
 
 made = {}
-for job in plan(AuditSpec.model_validate(json.loads(sys.argv[1])), load(), DataRoot(Settings().data_root).digests):
+for job in plan(AuditSpec.model_validate(json.loads(sys.argv[1])), load_catalog(), DataRoot(Settings().data_root).identify_files):
     if job.stage == "selftest":
         continue
     given = {i.role: made[i.parent][i.parent_role or i.role] for i in job.inputs if i.parent in made}
