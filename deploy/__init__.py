@@ -1,1 +1,1 @@
-"""How Palimpsest is put on machines."""
+"""Deployment of Palimpsest."""

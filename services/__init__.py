@@ -1,2 +1,1 @@
-"""What users talk to: the gateway, its client, the command line, and administration. No torch in
-here."""
+"""The gateway, its client, the command line, and administration. Nothing here imports torch."""

@@ -24,12 +24,12 @@ from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.migrations import copy_before_migrating, migrate, require_current_schema
 
-BROKER_TIMEOUT_S = 3.0  # seconds
+BROKER_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check; `todo` is how to fix it."""
+    """The result of one check; `remedy` is how to fix it."""
 
     name: str
     ok: bool
@@ -78,7 +78,8 @@ def _run_migrate(settings: Settings) -> int:
         db = Database(settings.database_url)
         if copied_to := copy_before_migrating(db):
             _print_line(
-                f"the job store was copied to {copied_to.name} in the same folder before the migration"
+                f"the job store was copied to {copied_to.name} in the same folder "
+                "before the migration"
             )
         migrate(db)
         db.close()
@@ -123,7 +124,8 @@ def run_checks(settings: Settings) -> list[CheckResult]:
 
 _REMEDIES = {
     "store": "check PALIMPSEST_DATABASE_URL, and that the database is running and writable",
-    "broker": "start Redis, or check PALIMPSEST_BROKER_URL; until then jobs start a few seconds late, none is lost",
+    "broker": "start Redis, or check PALIMPSEST_BROKER_URL; until then jobs start a few seconds "
+    "late, none is lost",
     "artifacts": "check PALIMPSEST_ARTIFACTS_URL, and that this process may write there",
     "workers": "fix the job store first",
 }

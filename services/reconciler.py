@@ -1,5 +1,7 @@
-"""`python -m services.reconciler`: requeues jobs of lost attempts and re-sends lost wake-ups. Any
-number may run."""
+"""`python -m services.reconciler`: requeues jobs of lost attempts and re-sends lost wake-ups.
+
+Any number of reconcilers may run at once.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,7 @@ class QueueDepth(Protocol):
     def __call__(self, stage: str) -> int: ...
 
 
-# wake-ups kept on the queue for each live worker of a stage while there are jobs, instead of one
-# per job
+# wake-ups on the queue for each live worker of a stage while there are jobs, not one per job
 WAKEUPS_PER_WORKER = 2
 
 
@@ -42,7 +43,7 @@ def count_missing_wakeups(claimable: Mapping[str, int], depth: QueueDepth) -> di
 def reconcile_once(
     db: Database, wakeup: WakeupQueue, depth: QueueDepth, settings: Settings, guard: ExpiryGuard
 ) -> None:
-    """One round."""
+    """Do one round of reconciliation."""
     if shortened_count := reconcile.clamp_future_times(
         db, settings.lease_s, settings.retry_backoff_s
     ):
@@ -61,7 +62,7 @@ def reconcile_once(
     for stage, n in count_missing_wakeups(reconcile.count_claimable(db, limits), depth).items():
         for _ in range(n):
             wakeup.notify(stage)
-    if guard.clock_set_back:  # last: it is the longest, and the least urgent
+    if guard.clock_set_back:  # last, as it takes longest and is the least urgent
         guard.clock_set_back = bool(shifted_count := reconcile.shift_future_queue_times(db))
         if shifted_count:
             log.warning(

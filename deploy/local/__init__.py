@@ -1,1 +1,1 @@
-"""One machine: `make serve`."""
+"""Palimpsest on one machine: `make serve`."""

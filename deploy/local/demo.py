@@ -1,5 +1,4 @@
-"""`make demo`: serve if nothing is served yet, run one audit to its report, stop what was
-started."""
+"""`make demo`: run one audit to its report, on a running `make serve` or a temporary one."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ from deploy.local.layout import Layout, is_served
 
 
 def start_server(layout: Layout, **extra_workers: int) -> subprocess.Popen[bytes] | None:
-    """Start a serve, with an attack worker a core and `more` of other groups, unless one has this
-    folder; None then."""
+    """Start a serve with one attack worker per core and `extra_workers` of other groups; None if
+    this folder is served already."""
     if is_served(layout):
         return None
     command = [sys.executable, "-m", "deploy.local.serve", "--home", str(layout.home)]
@@ -29,8 +28,8 @@ def start_server(layout: Layout, **extra_workers: int) -> subprocess.Popen[bytes
 
 
 def wait_until_up(layout: Layout, server: subprocess.Popen[bytes] | None) -> bool:
-    """Until somebody serves this folder; False if whoever was starting has given up and said
-    why."""
+    """Wait until this folder is served; False if the serve that was starting has failed, which
+    prints why."""
     while not (layout.served_file.exists() and is_served(layout)):
         if server.poll() is not None if server else not is_served(layout):
             return False
@@ -42,13 +41,13 @@ def main() -> int:
     """The exit status of `palimpsest audit`: 0 success, 1 failure, 2 usage error, 3 threshold
     exceeded."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="What else is given goes to `palimpsest audit`."
+        description=__doc__, epilog="Other arguments are passed to `palimpsest audit`."
     )
     parser.add_argument(
         "--home", type=Path, default=Path(".palimpsest"), help="folder for all state"
     )
     parser.add_argument(
-        "--audit", type=Path, default=Path("examples/demo.yaml"), help="what to run"
+        "--audit", type=Path, default=Path("examples/demo.yaml"), help="the audit to run"
     )
     options, audit_arguments = parser.parse_known_args()
     if not check_environment():

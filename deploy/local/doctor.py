@@ -12,7 +12,7 @@ from deploy.local.layout import Layout
 
 
 def main() -> int:
-    """Becomes `python -m services.admin doctor`; 2 when there is no system."""
+    """Exec `python -m services.admin doctor`; returns 2 if nothing is served."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--home", type=Path, default=Path(".palimpsest"), help="folder of the running system"

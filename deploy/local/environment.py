@@ -1,4 +1,4 @@
-"""Look at the environment before anything is started in it."""
+"""Check of the environment variables before anything is started."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shared.errors import InvalidRequest
 
 
 def check_environment() -> bool:
-    """Whether all variables `PALIMPSEST_*` are known and their values right; says what is wrong."""
+    """Whether all variables `PALIMPSEST_*` are known and valid; prints what is wrong."""
     try:
         load_settings()
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""Replace this process by a module of ours, in the environment of a running `make serve`."""
+"""Replace this process by a module, in the environment of a running `make serve`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploy.local.layout import Layout
 
 
 def exec_module(layout: Layout, *command: str) -> int:
-    """Returns only if nothing is served: 2."""
+    """Exec `python -m COMMAND`; returns 2 if nothing is served."""
     if not layout.env_file.exists():
         print(f"nothing is served from {layout.home}: start it with `make serve`", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""What `make serve` keeps in its folder, and the processes it runs there."""
+"""The folder of `make serve`, and the processes that it runs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from deploy.local import redis
 from deploy.local.secret import write_secret
 from shared.registry import list_entry_points, list_plugin_files
 
-# Stages that a worker group serves, as their wiring says (a test holds the two equal): nothing here
-# imports torch. A stage named in none goes to the last group.
+# The stages of each worker group, as their wiring says (a test checks that they agree), so that
+# nothing here imports torch. A stage that is in no group goes to the last one.
 WORKER_GROUPS = {
     "train": ("pretrain", "train"),
     "unlearn": ("unlearn", "defend", "candidates"),
@@ -31,7 +31,7 @@ PREFERRED_PORT = 8350
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths under the folder; secrets are readable by their owner only."""
+    """Paths in the folder; secrets are readable by their owner only."""
 
     home: Path
 
@@ -61,21 +61,21 @@ class Layout:
 
     @property
     def served_file(self) -> Path:
-        """Where client and CLI find URL and token."""
+        """Where the client and the CLI find URL and token."""
         return self.home / "serve.json"
 
     def make_folders(self) -> None:
-        """Make the folders."""
+        """Create the folders."""
         for folder in (self.home, self.run_folder, self.logs_folder, self.home / "redis"):
             folder.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
 
     def load_token(self) -> str:
-        """The token of this folder, made once."""
+        """The token of this folder, generated once."""
         return self._load_secret("token")
 
     def load_redis_password(self) -> str:
-        """The password of this folder's Redis, made once; it can stand in a URL."""
+        """The password of this folder's Redis, generated once; safe in a URL."""
         return self._load_secret("redis-password")
 
     def _load_secret(self, name: str) -> str:
@@ -86,8 +86,8 @@ class Layout:
 
 
 def is_served(layout: Layout) -> bool:
-    """Whether a serve has this folder. Its lock says so: `serve.json` may have outlived a serve
-    that was killed."""
+    """Whether a serve runs in this folder, by its lock: `serve.json` may be left from a killed
+    serve."""
     try:
         with layout.lock_file.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -99,7 +99,7 @@ def is_served(layout: Layout) -> bool:
 
 
 def find_free_port(preferred: int | None = None) -> int:
-    """A loopback port that nobody listens on, `preferred` if it is free."""
+    """A free loopback port: `preferred` if possible."""
     for port in (preferred, 0) if preferred else (0,):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -114,8 +114,8 @@ def find_free_port(preferred: int | None = None) -> int:
 def reserve_port(preferred: int) -> tuple[int, IO[str]]:
     """A free port that no other serve of this user takes while the lock is open.
 
-    The gateway's server lets several processes listen on one port, so looking whether it is free is
-    not enough: two that start at the same moment would share it, and each other's requests.
+    The gateway's server lets several processes listen on one port, so checking that it is free is
+    not enough: two serves that start at the same moment would share it, and each other's requests.
     """
     port = preferred
     while True:
@@ -134,7 +134,7 @@ def reserve_port(preferred: int) -> tuple[int, IO[str]]:
 
 
 def list_groups() -> dict[str, list[str]]:
-    """Worker groups with the stages that exist, read from the folder without importing any."""
+    """Worker groups with their existing stages, read from the folder without imports."""
     spec = find_spec("workers.stages")
     assert spec is not None
     existing = list_plugin_files(spec.submodule_search_locations or ()) + list_entry_points(
@@ -150,19 +150,20 @@ def list_groups() -> dict[str, list[str]]:
 
 
 def build_environment(layout: Layout, redis_port: int, workers: int) -> dict[str, str]:
-    """Variables of every process; what the user has set goes first."""
+    """Environment variables of every process; those that the user has set take precedence."""
     home = layout.home.absolute()
+    password = layout.load_redis_password()
     threads = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
     defaults = {
         "PALIMPSEST_DATABASE_URL": f"sqlite:///{home}/palimpsest.db",
-        "PALIMPSEST_BROKER_URL": f"redis://:{layout.load_redis_password()}@127.0.0.1:{redis_port}/0",
+        "PALIMPSEST_BROKER_URL": f"redis://:{password}@127.0.0.1:{redis_port}/0",
         "PALIMPSEST_ARTIFACTS_URL": f"file://{home}/artifacts",
         "PALIMPSEST_TOKEN": layout.load_token(),
         "PALIMPSEST_THREADS": threads,
-        # they share the memory
+        # the workers share the memory
         "PALIMPSEST_HOST_WORKERS": str(max(1, workers)),
         "OMP_NUM_THREADS": threads,
-        # threads that wait must not spin: other workers need the cores
+        # waiting threads must not spin: other workers need the cores
         "OMP_WAIT_POLICY": "PASSIVE",
         "KMP_BLOCKTIME": "0",
     }
@@ -172,7 +173,7 @@ def build_environment(layout: Layout, redis_port: int, workers: int) -> dict[str
 def build_commands(
     layout: Layout, redis_port: int, gateway_port: int, workers: dict[str, int]
 ) -> dict[str, list[str]]:
-    """Command lines by program name; `workers` says how many of each group."""
+    """Command lines by program name; `workers` is the number of workers per group."""
     python = [sys.executable, "-m"]
     commands = {
         "redis": redis.build_command(
@@ -199,26 +200,29 @@ def build_commands(
 def build_supervisor_config(
     layout: Layout, commands: dict[str, list[str]], env: dict[str, str]
 ) -> str:
-    """supervisord.conf: each program tied to the supervisor, started again when it ends.
+    """supervisord.conf: each program ends with the supervisor, and is restarted when it ends.
 
-    Groups stop one after the other, what is in one group at the same time: Redis last, for it
-    carries the bells that the others ring when they give their jobs back.
+    Groups stop one after the other, the programs of one group together: Redis last, as the others
+    send wake-ups when they return their jobs to the queue.
     """
     variables = ",".join(f'{name}="{_escape(value)}"' for name, value in env.items())
     logs = layout.logs_folder.absolute()
     lines = [
-        "[supervisord]", "nodaemon=true", f"pidfile={layout.pid_file.absolute()}", f"logfile={logs}/supervisord.log",
-        "logfile_maxbytes=5MB", "silent=true", f"environment={variables}", "",
-        "[group:palimpsest]", f"programs={','.join(name for name in commands if name != 'redis')}", "priority=2", "",
+        "[supervisord]", "nodaemon=true", f"pidfile={layout.pid_file.absolute()}",
+        f"logfile={logs}/supervisord.log", "logfile_maxbytes=5MB", "silent=true",
+        f"environment={variables}", "",
+        "[group:palimpsest]", f"programs={','.join(name for name in commands if name != 'redis')}",
+        "priority=2", "",
     ]  # fmt: skip
     for name, command in commands.items():
         words = " ".join(
             _quote(w) for w in [sys.executable, "-m", "deploy.local.exec_with_parent", *command]
         )
         lines += [
-            f"[program:{name}]", f"command={words}", "priority=1", "autorestart=true", "startretries=1000",
-            "startsecs=2", "stopwaitsecs=20", "stopasgroup=false", "killasgroup=true",
-            f"stdout_logfile={logs}/{name}.log", "stdout_logfile_maxbytes=10MB", "redirect_stderr=true", "",
+            f"[program:{name}]", f"command={words}", "priority=1", "autorestart=true",
+            "startretries=1000", "startsecs=2", "stopwaitsecs=20", "stopasgroup=false",
+            "killasgroup=true", f"stdout_logfile={logs}/{name}.log",
+            "stdout_logfile_maxbytes=10MB", "redirect_stderr=true", "",
         ]  # fmt: skip
     return "\n".join(lines)
 
@@ -236,5 +240,5 @@ def _quote(word: str) -> str:
 
 
 def write_env(layout: Layout, env: dict[str, str]) -> None:
-    """For workers that are added later: `python -m deploy.local.worker`."""
+    """Store the environment for workers that are added later (`python -m deploy.local.worker`)."""
     write_secret(layout.env_file, json.dumps(env))

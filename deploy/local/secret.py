@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write such a file, all at once."""
+    """Write a file that only its owner can read, atomically."""
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -38,27 +38,29 @@ from deploy.local.layout import (
 from deploy.local.secret import write_secret
 from deploy.local.startup import StartupMonitor
 
-# bytes free: less does not take the logs, the job store and the bells of a start
+# free bytes that the logs, the job store and Redis need to start
 MIN_FREE_BYTES = 32 << 20
 
 
 class ServeError(Exception):
-    """Why it cannot serve, and what to do."""
+    """It cannot serve; the message says why and what to do."""
 
 
 def check_disk_space(layout: Layout) -> None:
-    """Look before anything is made: what starts on a full disk fails everywhere, and has no room to
-    say so.
+    """Check before anything is written: on a full disk every process would fail, and could not log
+    why.
 
     Raises:
-        CannotServe: the disk is full, or nearly.
+        ServeError: the disk is full, or nearly.
     """
-    there = next(p for p in (layout.home.absolute(), *layout.home.absolute().parents) if p.exists())
-    total, _, free = shutil.disk_usage(there)
-    if total and free < MIN_FREE_BYTES:  # what is no disk has no size
+    existing = next(
+        p for p in (layout.home.absolute(), *layout.home.absolute().parents) if p.exists()
+    )
+    total, _, free = shutil.disk_usage(existing)
+    if total and free < MIN_FREE_BYTES:  # pseudo file systems have no size
         raise ServeError(
-            f"the disk of {layout.home} is full, {free >> 20} MB are free and {MIN_FREE_BYTES >> 20} MB needed: "
-            "make room, or give another --home"
+            f"the disk of {layout.home} is full ({free >> 20} MB are free, "
+            f"{MIN_FREE_BYTES >> 20} MB are needed): free some space, or use another --home"
         )
 
 
@@ -66,7 +68,7 @@ def acquire_lock(layout: Layout, timeout_s: float = 30) -> IO[str]:
     """The folder's lock. Waits for the supervisor of a killed serve to end.
 
     Raises:
-        CannotServe: another serve has the folder.
+        ServeError: another serve has the folder.
     """
     lock = layout.lock_file.open("a")
     try:
@@ -75,18 +77,20 @@ def acquire_lock(layout: Layout, timeout_s: float = 30) -> IO[str]:
         address = (
             json.loads(layout.served_file.read_text())["url"]
             if layout.served_file.exists()
-            else "an address not known yet"
+            else "an address that is not yet known"
         )
         raise ServeError(
-            f"{layout.home} is already served, at {address}; stop that one first, or use another --home"
+            f"{layout.home} is already served, at {address}; "
+            "stop that one first, or use another --home"
         ) from None
-    # first: who waits for the file must not take an old one for ours
+    # first, so that nobody who waits for the file reads an old one
     layout.served_file.unlink(missing_ok=True)
     deadline = time.monotonic() + timeout_s
     while _is_supervisor_alive(layout):
         if time.monotonic() > deadline:
             raise ServeError(
-                f"process {layout.pid_file.read_text().strip()} of an earlier serve is still running: kill it"
+                f"process {layout.pid_file.read_text().strip()} of an earlier serve is still "
+                "running: kill it"
             )
         time.sleep(0.2)
     return lock
@@ -104,21 +108,19 @@ def _is_supervisor_alive(layout: Layout) -> bool:
 
 
 def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[str, str, IO[str]]:
-    """Write the configuration, migrate the store, publish this code's catalog; URL, token, the lock
-    of the port.
+    """Write the configuration, migrate the store, publish this code's catalog; returns URL, token
+    and the lock of the port.
 
-    The catalog comes before the gateway: an audit can be posted while the workers still import
-    torch, and is never planned with the catalog of an older code.
+    The catalog is published before the gateway starts: audits can be submitted while the workers
+    still import torch, and are never planned with the catalog of older code.
 
     Raises:
-        CannotServe: the port asked for is taken, the job store cannot be used, or a plugin is
+        ServeError: the requested port is taken, the job store cannot be used, or a plugin is
             broken.
     """
     gateway_port, port_lock = reserve_port(port or PREFERRED_PORT)
     if port and gateway_port != port:
-        raise ServeError(
-            f"port {port} is taken: give another --port, or none to have a free one chosen"
-        )
+        raise ServeError(f"port {port} is taken: use another --port, or none to use any free one")
     redis_port = find_free_port()
     commands = build_commands(layout, redis_port, gateway_port, workers)
     env = build_environment(
@@ -144,7 +146,7 @@ def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[
 
 
 def start_supervisor(layout: Layout) -> subprocess.Popen[bytes]:
-    """supervisord, tied to this process."""
+    """Start supervisord, which ends with this process."""
     command = [
         sys.executable,
         "-m",
@@ -160,9 +162,9 @@ def start_supervisor(layout: Layout) -> subprocess.Popen[bytes]:
 
 
 def find_missing(url: str, token: str, names: set[str]) -> set[str]:
-    """What was not seen yet: the gateway, or workers of these names."""
+    """Which of the gateway and the workers of these names are not up yet."""
     try:
-        # no proxy of the environment: it is on this machine
+        # no proxy from the environment: the gateway is on this machine
         answer = httpx.get(
             f"{url}/v1/workers", headers={"Authorization": f"Bearer {token}"}, trust_env=False
         )
@@ -175,12 +177,13 @@ def find_missing(url: str, token: str, names: set[str]) -> set[str]:
 def wait_until_ended(
     layout: Layout, url: str, token: str, supervisor: subprocess.Popen[bytes], ended: list[int]
 ) -> None:
-    """Until a signal has `ended` it or the supervisor dies. Says when the gateway answers: jobs can
-    be posted then, and wait for the workers; and when those are there, for which it waits as long
-    as they are on their way.
+    """Wait for a signal (in `ended`) or the end of the supervisor.
+
+    Prints when the gateway answers, as jobs can be submitted from then on, and when the workers
+    are ready, for which it waits as long as they make progress.
 
     Raises:
-        CannotServe: something does not come up; says what and where to look.
+        ServeError: a program does not start; the message says which, and where to look.
     """
     names = {
         line[9:-1]
@@ -206,7 +209,7 @@ def wait_until_ended(
                 )
             elif reason := startup.check(missing):
                 startup.end_line()
-                raise ServeError(f"{reason}: look into the logs folder")
+                raise ServeError(f"{reason}: see the logs folder")
             else:
                 startup.report_progress(missing)
         time.sleep(0.2)
@@ -214,7 +217,7 @@ def wait_until_ended(
 
 
 def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = None) -> int:
-    """Run until a signal comes; the exit status."""
+    """Run until a signal arrives; returns the exit status."""
     layout = Layout(home)
     ended: list[int] = []
 
@@ -237,7 +240,7 @@ def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = 
         wait_until_ended(layout, url, token, supervisor, ended)
         if not ended:
             print(
-                f"palimpsest: the supervisor ended; look into {layout.logs_folder}/supervisord.log",
+                f"palimpsest: the supervisor ended; see {layout.logs_folder}/supervisord.log",
                 file=sys.stderr,
             )
             return 1
@@ -259,11 +262,11 @@ def _explain_error(error: Exception, home: Path) -> str:
     if not isinstance(error, OSError):
         return str(error)
     remedy = (
-        "make room, or give another --home"
+        "free some space, or use another --home"
         if error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else "give another --home"
+        else "use another --home"
     )
-    return f"{home} cannot be written, {error.strerror or error}: {remedy}"
+    return f"cannot write {home}, {error.strerror or error}: {remedy}"
 
 
 def _format_greeting(url: str, token: str) -> str:
@@ -287,7 +290,7 @@ def _find_cli() -> Path:
 
 def _parse_port(word: str) -> int:
     if not word.isdecimal() or not 0 < int(word) < 65536:
-        raise argparse.ArgumentTypeError(f"{word!r} is no port: give 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{word!r} is not a port: give 1 to 65535")
     return int(word)
 
 
@@ -297,7 +300,7 @@ def _parse_worker_counts(words: list[str]) -> dict[str, int]:
         group, _, n = word.partition("=")
         if group not in list_groups() or not n.isdecimal():
             raise argparse.ArgumentTypeError(
-                f"{word!r}: give GROUP=N with a group of {', '.join(list_groups())}"
+                f"{word!r}: expected GROUP=N, where GROUP is one of {', '.join(list_groups())}"
             )
         counts[group] = int(n)
     return counts

@@ -1,7 +1,7 @@
-"""Whether what was started is still coming up: measured by what it does, not by how long it takes.
+"""Whether the started programs make progress: judged by their activity, not by the time they take.
 
-Importing torch takes seconds on one machine and many minutes on another that is busy. Who uses CPU,
-or writes to the log, is waited for; who dies again and again, or does nothing for long, is not.
+Importing torch takes seconds on one machine and many minutes on a busy one. A program that uses CPU
+or writes to its log is waited for; one that dies again and again, or is idle for long, is not.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ from typing import IO
 
 import psutil
 
-MAX_DEATHS = 5  # of one program, or inside it, before it is up
-# seconds between two looks; more means that the one who looks was stopped, and does not count
+MAX_DEATHS = 5  # of one program or its children, before it is up
+# between two checks; a longer gap means that this process was stopped, and is cut to this
 MAX_GAP_S = 5.0
-MIN_WORK_CPU_S = 1.0  # CPU seconds: less in all the patience is what an idle process uses
-STARTED_CPU_S = 1.0  # CPU seconds after which the death of a process inside a program is counted
+MIN_WORK_CPU_S = 1.0  # an idle process uses less within `idle_timeout_s`
+STARTED_CPU_S = 1.0  # after which the death of a child process is counted
 
 
 @dataclass
 class Program:
-    """What was seen of one program: its processes with their CPU seconds, and what became of
-    them."""
+    """The observed activity of one program and its child processes."""
 
     log: Path
-    # of those that live
+    # of live processes
     cpu_s_by_process: dict[psutil.Process, float] = field(default_factory=dict)
     root: psutil.Process | None = None
-    cpu_s: float = 0.0  # CPU seconds in all
+    cpu_s: float = 0.0  # in total
     deaths: int = 0
-    idle_s: float = 0.0  # seconds since it last did something
-    _last_activity: tuple[float, int] = (0.0, 0)  # CPU seconds and bytes of its log then
+    idle_s: float = 0.0  # since its last activity
+    _last_activity: tuple[float, int] = (0.0, 0)  # total CPU seconds and size of the log then
 
     def update(self, root: psutil.Process | None, passed_s: float) -> None:
-        """Note what its processes have done in the `passed` seconds; `root` is the one that the
+        """Record the activity of the last `passed_s` seconds; `root` is the process that the
         supervisor started."""
         if self.root is not None and root != self.root:
             self.deaths += 1
@@ -47,7 +46,7 @@ class Program:
         before, self.cpu_s_by_process = self.cpu_s_by_process, _read_cpu_times(root)
         for process, seconds in before.items():
             if process not in self.cpu_s_by_process and process != root and seconds > STARTED_CPU_S:
-                # as a pool child that is killed while it imports; its worker lives on
+                # such as a pool child that is killed while it imports, which its worker survives
                 self.deaths += 1
         self.cpu_s += sum(
             max(0.0, seconds - before.get(p, 0.0)) for p, seconds in self.cpu_s_by_process.items()
@@ -63,7 +62,7 @@ class Program:
 
 
 def _read_cpu_times(root: psutil.Process | None) -> dict[psutil.Process, float]:
-    """CPU seconds of a process and of all that come from it."""
+    """CPU seconds of a process and of each of its descendants."""
     cpu_s_by_process: dict[psutil.Process, float] = {}
     with suppress(psutil.Error):
         for process in [root, *root.children(recursive=True)] if root else []:
@@ -74,12 +73,12 @@ def _read_cpu_times(root: psutil.Process | None) -> dict[psutil.Process, float]:
 
 
 class StartupMonitor:
-    """Looks at the programs of a supervisor until they are up.
+    """Watches the programs of a supervisor until they are up.
 
     Args:
-        supervisor: the process number of the supervisor.
-        logs: the folder that has a log of each program, `NAME.log`.
-        patience: seconds in which a program that is not up may do nothing.
+        supervisor_pid: process id of the supervisor.
+        logs: the folder with the log of each program, `NAME.log`.
+        idle_timeout_s: how long a program that is not up may be idle.
     """
 
     def __init__(
@@ -97,20 +96,20 @@ class StartupMonitor:
         )
         self.programs: dict[str, Program] = {}
         self._started_at = self._last_look = self._last_report = time.monotonic()
-        self._line_open = False  # a line that is not ended
+        self._line_open = False  # whether the last line has no line break yet
 
     def check(self, missing: Iterable[str]) -> str | None:
-        """Look at the programs that are not up yet; why to wait for them no longer, None to go
-        on."""
+        """Check the programs that are not up yet; returns why waiting for one is pointless, or
+        None."""
         before, self._last_look = self._last_look, time.monotonic()
-        passed = min(MAX_GAP_S, self._last_look - before)
+        passed_s = min(MAX_GAP_S, self._last_look - before)
         roots = self._list_programs()
         for name in sorted(missing):
             program = self.programs.setdefault(name, Program(self.logs / f"{name}.log"))
             marker = "services.gateway" if name == "gateway" else f"{name}@"
             program.update(
                 next((p for p, line in roots if any(a.startswith(marker) for a in line)), None),
-                passed,
+                passed_s,
             )
             if program.deaths >= MAX_DEATHS:
                 return f"{name} died {program.deaths} times while starting"
@@ -119,8 +118,8 @@ class StartupMonitor:
         return None
 
     def report_progress(self, missing: Iterable[str]) -> None:
-        """Print what is still starting: one updated line on a terminal, else a line now and
-        then."""
+        """Print which programs are still starting: one updated line on a terminal, or else a line
+        every 30 seconds."""
         terminal = self.out.isatty()
         if self._last_look - self._last_report < (2 if terminal else 30):
             return
@@ -128,7 +127,7 @@ class StartupMonitor:
         cpu_s = sum(self.programs[name].cpu_s for name in missing if name in self.programs)
         names, seconds = ", ".join(sorted(missing)), self._last_look - self._started_at
         text = f"palimpsest: {seconds:.0f} s, {cpu_s:.0f} s of CPU; waiting for {names}"
-        if terminal:  # a longer line than it is wide could not be written over
+        if terminal:  # a line longer than its width could not be overwritten
             self.out.write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
         else:
             self.out.write(f"{text}\n")
@@ -136,15 +135,15 @@ class StartupMonitor:
         self._line_open = terminal
 
     def end_line(self) -> None:
-        """Before anything else is printed."""
+        """End the updated line, before anything else is printed."""
         if self._line_open:
             self.out.write("\r\x1b[K")
             self._line_open = False
 
     def _list_programs(self) -> list[tuple[psutil.Process, list[str]]]:
-        found = []
+        programs = []
         with suppress(psutil.Error):
             for process in psutil.Process(self.supervisor_pid).children():
                 with suppress(psutil.Error):
-                    found.append((process, process.cmdline()))
-        return found
+                    programs.append((process, process.cmdline()))
+        return programs

@@ -1,1 +1,1 @@
-"""`palimpsest`, the command line: it uses the client, and nothing else of ours."""
+"""`palimpsest`, the command line: it uses the client and nothing else of this project."""

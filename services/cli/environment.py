@@ -1,4 +1,4 @@
-"""The environment variables of Palimpsest, so that a misspelt one is not passed over in silence."""
+"""The environment variables of Palimpsest, so that a misspelt one is an error, not ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.cli.output.console import UsageError
 
 PREFIX = "PALIMPSEST_"
 # All of them, as a shell may have those of the services set too. The command line cannot import the
-# services' settings; a test holds the two equal.
+# services' settings; a test checks that the two agree.
 KNOWN_VARIABLES = frozenset({
     "PALIMPSEST_ARTIFACTS_URL", "PALIMPSEST_BODY_TIMEOUT_S", "PALIMPSEST_BROKER_URL",
     "PALIMPSEST_CHECKPOINT_INTERVAL_S", "PALIMPSEST_DATABASE_URL", "PALIMPSEST_DATA_ROOT",
@@ -24,10 +24,10 @@ KNOWN_VARIABLES = frozenset({
 
 
 def check_environment(environ: Iterable[str]) -> None:
-    """Refuse variables that nothing reads.
+    """Refuse unknown variables.
 
     Raises:
-        WrongUse: names each, and the nearest one that is known.
+        UsageError: names each, with the most similar known one.
     """
     unknown = [
         name

@@ -26,7 +26,7 @@ def list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def make_command(
     function: Callable[..., None], name: str, help_text: str, params: Iterable[inspect.Parameter]
 ) -> Callable[..., None]:
-    """A function with the signature `takes`, for typer; it calls `call` with them by name."""
+    """A function with these parameters, for typer; it calls `function` with them by name."""
 
     def wrapper(**given: Any) -> None:
         function(**given)

@@ -1,5 +1,4 @@
-"""The client for asyncio. The one that waits, `sync_client.py`, is generated from this file: `make
-sync-client`."""
+"""The asyncio client. `make sync-client` generates the synchronous one, `sync_client.py`, from it."""
 
 from __future__ import annotations
 
@@ -28,13 +27,13 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """The gateway at `url`. Without arguments it is looked for as `discovery.find_gateway` says.
+    """A client of the gateway at `url`; by default of the one that `discovery.find_gateway` finds.
 
     Args:
         url: address of the gateway, http:// or https://.
         token: sent with every call.
-        retry_for_s: seconds for which a call is sent again while the gateway does not answer.
-        timeout_s: seconds that one answer may take.
+        retry_for_s: how long a call is retried while the gateway does not answer.
+        timeout_s: how long one answer may take.
     """
 
     def __init__(
@@ -78,8 +77,8 @@ class AsyncClient:
         return await self._call(calls.get_job(job_id))
 
     async def list_jobs(self, **filters: Any) -> AsyncIterator[Job]:
-        """All jobs, newest first: `stage`, `method`, `state`, `audit` choose, `limit` is the size
-        of a page."""
+        """All jobs, newest first, filtered by `stage`, `method`, `state` and `audit`; `limit` is
+        the page size."""
         token: str | None = None
         while True:
             page = await self._call(calls.list_jobs(page=token, **filters))
@@ -89,7 +88,7 @@ class AsyncClient:
                 return
 
     async def get_jobs_page(self, **filters: Any) -> Page[Job]:
-        """One page of jobs; `page` is the token from the page before."""
+        """One page of jobs; `page` is `next` of the previous page."""
         return await self._call(calls.list_jobs(**filters))
 
     async def get_audit(self, audit_id: str) -> Audit:
@@ -97,7 +96,7 @@ class AsyncClient:
         return await self._call(calls.get_audit(audit_id))
 
     async def list_audits(self, **filters: Any) -> AsyncIterator[Audit]:
-        """All audits, newest first; `limit` is the size of a page."""
+        """All audits, newest first; `limit` is the page size."""
         token: str | None = None
         while True:
             page = await self._call(calls.list_audits(page=token, **filters))
@@ -107,11 +106,11 @@ class AsyncClient:
                 return
 
     async def cancel(self, item_id: str) -> Job | Audit:
-        """Ask a job or an audit to end."""
+        """Cancel a job or an audit."""
         return await self._call(calls.cancel(item_id))
 
     async def retry(self, job_id: str) -> Job:
-        """Run a failed or cancelled job again."""
+        """Rerun a failed or cancelled job."""
         return await self._call(calls.change_job(job_id, "retry"))
 
     async def pause(self, job_id: str) -> Job:
@@ -123,11 +122,11 @@ class AsyncClient:
         return await self._call(calls.change_job(job_id, "resume"))
 
     async def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
-        """What the workers offer, of one kind or of all."""
+        """The plugins that workers have published, of one kind or of all."""
         return await self._call(calls.get_catalog(kind))
 
     async def list_queues(self) -> list[dict[str, Any]]:
-        """The stages, with the jobs that wait for each."""
+        """The queue of each stage: jobs by state, and live workers."""
         return await self._call(calls.list_queues())
 
     async def list_workers(self) -> list[dict[str, Any]]:
@@ -135,9 +134,9 @@ class AsyncClient:
         return await self._call(calls.list_workers())
 
     async def stream_events(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
-        """The events of a job as they happen, from the one after `after` until it has ended.
+        """The events of a job as they happen, from event `after` + 1 until the job has ended.
 
-        A stream that breaks is resumed after the last whole event.
+        A stream that breaks is resumed after the last complete event.
         """
         while True:
             call = calls.stream_events(job_id, after)
@@ -157,20 +156,20 @@ class AsyncClient:
                 if after == resumed_after:
                     raise
             except httpx.TransportError:
-                pass  # half an event is none: the next stream goes on after the last whole one
+                pass  # an incomplete event was not parsed: the next stream sends it again
             finally:
                 await response.aclose()
             await asyncio.sleep(RESUME_PAUSE_S)
 
     async def list_events(self, job_id: str, after: int = 0) -> AsyncIterator[Event]:
-        """The events of a job so far; it does not wait for more."""
+        """The events of a job so far, without waiting for more."""
         while events := await self._call(calls.list_events(job_id, after)):
             for event in events:
                 yield event
             after = events[-1].seq
 
     async def watch(self, *ids: str, poll_interval_s: float = 0.5) -> AsyncIterator[Update]:
-        """The states of jobs and audits as they change, until all of them have ended."""
+        """The states of jobs and audits as they change, until all have ended."""
         watcher = Watcher(ids)
         while True:
             for call in watcher.start_round():
@@ -185,13 +184,13 @@ class AsyncClient:
             await asyncio.sleep(poll_interval_s)
 
     async def fetch(self, source: str, role: str | None = None) -> bytes:
-        """An artifact's bytes, checked against their digest: by sha256, or by job and role."""
+        """Fetch an artifact, by sha256 or by job and role, and verify its digest."""
         download = await self._download(source, role, None)
         return download.data
 
     async def fetch_to(self, path: Path, source: str, role: str | None = None) -> Path:
-        """Write an artifact to a file, whole or not at all; into a folder under the name the
-        gateway gives it."""
+        """Fetch an artifact into a file, atomically; in a folder, under the name that the gateway
+        gives it."""
         download = await self._download(source, role, path)
         return download.path
 
@@ -241,14 +240,13 @@ class AsyncClient:
         return answer
 
     async def _retry(self, call: Call[Any], attempt: Callable[..., Any], *arguments: Any) -> Any:
-        """`attempt` with the call and the arguments, again while it fails and the policy says
-        so."""
+        """Await `attempt(call, *arguments)`, and retry it as the policy says."""
         with network_errors(self.url):
             retrying = AsyncRetrying(**self._retry_policy.build_options(call))
             return await retrying(attempt, call, *arguments)
 
     async def _exchange(self, call: Call[Any]) -> httpx.Response:
-        """One request, and the whole of its answer."""
+        """Send one request and read all of its answer."""
         response = await self._open(call)
         try:
             await response.aread()
@@ -259,7 +257,7 @@ class AsyncClient:
     async def _open(
         self, call: Call[Any], timeout: Any = httpx.USE_CLIENT_DEFAULT
     ) -> httpx.Response:
-        """One request, and an answer whose body is still to be read; it must be closed."""
+        """Send one request; the caller reads the body of the answer and closes it."""
         request = self._http.build_request(**transport.build_request_options(call), timeout=timeout)
         response = await self._http.send(request, stream=True)
         try:
@@ -276,7 +274,7 @@ class AsyncClient:
 
 
 class _BoundedStream(httpx.AsyncByteStream):
-    """The body of a response, which has an end."""
+    """A response body of limited size."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._stream: Any = response.stream
@@ -287,7 +285,10 @@ class _BoundedStream(httpx.AsyncByteStream):
         async for chunk in self._stream:
             received_bytes += len(chunk)
             if received_bytes > MAX_ANSWER_BYTES:
-                raise AnswerTooLarge(f"{self._url} answers without end: is this the right address?")
+                raise AnswerTooLarge(
+                    f"{self._url} sent more than {MAX_ANSWER_BYTES >> 20} MiB: "
+                    "is this the right address?"
+                )
             yield chunk
 
     async def aclose(self) -> None:

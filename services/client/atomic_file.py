@@ -1,4 +1,4 @@
-"""Files that are on disk whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .errors import WriteError
 
 
 class AtomicFile:
-    """A new content of `path`: written beside it, and put in its place by `commit`."""
+    """New content of `path`: written to a temporary file, which `commit` moves into place."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # not a name that grows with the file's own: that one may be as long as a name can be
+        # does not contain the file's own name, which may be as long as names can be
         self._temporary = path.parent / f".palimpsest-{secrets.token_hex(6)}.part"
         with disk_errors(path):
             self._file: IO[bytes] = self._temporary.open("xb")
@@ -27,13 +27,13 @@ class AtomicFile:
             self._file.write(chunk)
 
     def commit(self) -> None:
-        """Put the file in its place."""
+        """Move the file into place."""
         with disk_errors(self.path):
             self._file.close()  # a full disk may be noticed only here
             self._temporary.replace(self.path)
 
     def discard(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
+        """Remove the temporary file; does nothing after `commit`."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
@@ -42,7 +42,7 @@ class AtomicFile:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Say a refusal of the disk as one of the file that the caller named.
+    """Turn an error of the disk into one that names the caller's file.
 
     Raises:
         WriteError: instead of an OSError.
@@ -51,14 +51,14 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise WriteError(f"{path} cannot be written: {reason}; nothing was kept") from error
+        raise WriteError(f"cannot write {path}: {reason}; nothing was kept") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
-        WriteError: the disk refuses.
+        WriteError: the disk is full, or writing is not allowed.
     """
     file = AtomicFile(path)
     try:

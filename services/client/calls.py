@@ -1,4 +1,4 @@
-"""Every call of the API as data: what is sent, and how the answer is read."""
+"""Every call of the API as data: the request, and how its answer is parsed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request and how its answer is read.
+    """One request, and how its answer is parsed.
 
-    repeatable: sending it twice does no harm.
-    bounded: the answer is small, and one that is not is refused.
+    repeatable: sending it twice is harmless.
+    bounded: a large answer is an error.
     """
 
     method: str
@@ -32,7 +32,7 @@ class Call(Generic[T]):
     bounded: bool = True
 
     def add_etag(self, etag: str | None) -> Call[T]:
-        """The same call, answered with 304 if the thing has not changed since."""
+        """The same call, answered with 304 if the ETag is still current."""
         return replace(self, headers={**self.headers, "If-None-Match": etag}) if etag else self
 
 
@@ -78,8 +78,7 @@ def submit_job(
     time_limit: float | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Job]:
-    """`source` is a job: every input that is not given is taken from it, or from what it was made
-    of."""
+    """`source`: a job; inputs that are not given are taken from it or its ancestors."""
     body = _drop_unset(
         stage=stage,
         method=method,
@@ -103,7 +102,7 @@ def submit_audit(spec: Body, idempotency_key: str | None = None) -> Call[Audit]:
 
 
 def _build_key_header(key: str | None) -> dict[str, str]:
-    # a key of its own makes every submission safe to send again when the answer was lost
+    # with a key of its own, every submission can be repeated when the answer was lost
     return {"Idempotency-Key": key or uuid.uuid4().hex}
 
 

@@ -1,4 +1,4 @@
-"""Where the gateway is: as the caller says, else the environment, else the file that `make serve`
+"""Address and token of the gateway: from the caller, the environment, or the file that `make serve`
 writes."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def find_gateway(url: str | None = None, token: str | None = None) -> tuple[str,
     The token in the file is never sent to an address other than the one in the file.
 
     Raises:
-        NotConfigured: one of them is not known.
+        NotConfigured: one of them is unknown.
     """
     url = url or os.environ.get("PALIMPSEST_URL")
     token = token or os.environ.get("PALIMPSEST_TOKEN")
@@ -27,7 +27,7 @@ def find_gateway(url: str | None = None, token: str | None = None) -> tuple[str,
         url, token = recorded.get("url"), token or recorded.get("token")
         if url is None:
             raise NotConfigured(
-                f"no gateway is known: start one here with `make serve` (it writes {SERVE_FILE}), "
+                f"no gateway configured: start one here with `make serve` (it writes {SERVE_FILE}), "
                 "or set PALIMPSEST_URL and PALIMPSEST_TOKEN"
             )
     elif token is None:
@@ -38,9 +38,11 @@ def find_gateway(url: str | None = None, token: str | None = None) -> tuple[str,
             else None
         )
     if not token:
-        raise NotConfigured(f"no token is known for {url}: set PALIMPSEST_TOKEN")
+        raise NotConfigured(f"no token for {url}: set PALIMPSEST_TOKEN")
     if not url.startswith(("http://", "https://")):
-        raise NotConfigured(f"{url!r} is not an address: it starts with http:// or https://")
+        raise NotConfigured(
+            f"{url!r} is not a valid address: it must start with http:// or https://"
+        )
     return url.rstrip("/"), token
 
 
@@ -51,7 +53,7 @@ def _read_serve_file() -> dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         raise NotConfigured(
-            f"{SERVE_FILE} cannot be read ({error}): start `make serve` again"
+            f"cannot read {SERVE_FILE} ({error}): start `make serve` again"
         ) from error
     return (
         {name: str(content[name]) for name in ("url", "token") if name in content}

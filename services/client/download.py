@@ -1,4 +1,4 @@
-"""Artifacts that come in, checked against the digest they were asked by."""
+"""Downloads of artifacts, verified by their digest."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def select_artifact(job: Job, role: str | None) -> Artifact:
     if role is not None and role in artifacts:
         return artifacts[role]
     if not artifacts:
-        raise ClientError(f"job {job.id} has made nothing so far: it is {job.state}")
-    which = f"no {role}" if role else "several artifacts"
-    raise ClientError(f"job {job.id} has {which}: say which of {', '.join(sorted(artifacts))}")
+        raise ClientError(f"job {job.id} has no artifacts yet: it is {job.state}")
+    which = f"no artifact {role}" if role else "several artifacts"
+    raise ClientError(f"job {job.id} has {which}: choose one of {', '.join(sorted(artifacts))}")
 
 
 class Download:
-    """Takes the chunks of one response; leaving the `with` block checks them.
+    """Collects the chunks of one response; leaving the `with` block verifies them.
 
     Then the bytes are in `data`, or in the file `path` if a path was given.
 
     Args:
         sha256: the digest that the bytes must have.
-        size_bytes: how many there must be, if that is known; more are refused as they come.
-        to: the file, or a folder in which the gateway names it.
+        size_bytes: their number, if it is known; an excess is refused as soon as it arrives.
+        to: the file, or a folder in which the gateway's name for it is used.
     """
 
     def __init__(
@@ -61,16 +61,17 @@ class Download:
         return b"".join(self._chunks)
 
     def write(self, chunk: bytes) -> None:
-        """Take one chunk.
+        """Add one chunk.
 
         Raises:
             DigestMismatch: these are more bytes than the artifact has.
-            WriteError: the disk refuses.
+            WriteError: the disk is full, or writing is not allowed.
         """
         self._received_bytes += len(chunk)
         if self._size_bytes is not None and self._received_bytes > self._size_bytes:
             raise DigestMismatch(
-                f"artifact {self._sha256} came with more than its {self._size_bytes} bytes: nothing was kept"
+                f"artifact {self._sha256} has {self._size_bytes} bytes, but more were received: "
+                "nothing was kept"
             )
         self._hash.update(chunk)
         if self._file is None:
@@ -88,7 +89,8 @@ class Download:
         try:
             if kind is None and digest != self._sha256:
                 raise DigestMismatch(
-                    f"artifact {self._sha256} came with digest {digest}: nothing was kept, fetch it again"
+                    f"the bytes of artifact {self._sha256} have the digest {digest}: "
+                    "nothing was kept, fetch it again"
                 )
             if kind is None and self._file is not None:
                 self._file.commit()

@@ -1,19 +1,19 @@
-"""What can go wrong, sorted by what the caller should do about it.
+"""The client's errors, by what the caller can do about them.
 
 ClientError
-├── NotConfigured     no address or no token is known: say where the gateway is
-├── Unreachable       the gateway does not answer: is it up?
-├── DigestMismatch    fetched bytes do not have the digest they were asked by: fetch again
-├── WriteError        the disk refuses a file: name another place, or make room
-├── NoReport          there is no report of this, or not yet
-├── AnswerTooLarge    an answer has no end: is this the right address?
-└── ApiError          the gateway said no; `status`, `detail`, `field` and `errors` say why
+├── NotConfigured     no address or token: configure the gateway
+├── Unreachable       the gateway does not answer: is it running?
+├── DigestMismatch    the fetched bytes do not match their digest: fetch again
+├── WriteError        a file cannot be written: choose another place, or free some space
+├── NoReport          there is no report, or not yet
+├── AnswerTooLarge    an answer is too large: is this the right address?
+└── ApiError          the gateway refused; `status`, `detail`, `field` and `errors` say why
     ├── Invalid       400, 413, 415, 422: change the request
     ├── Unauthorized  401: the token is wrong
     ├── Forbidden     403
-    ├── NotFound      404: no such thing of yours
-    ├── Conflict      409: right request, wrong moment
-    └── Unavailable   503: the same call may work later
+    ├── NotFound      404: you have no such item
+    ├── Conflict      409: not possible in the current state
+    └── Unavailable   503: retry later
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 
 
 class ClientError(Exception):
-    """Base of all of them; the text is a sentence for a person."""
+    """Base class; the text is a sentence for the user."""
 
 
 class NotConfigured(ClientError):
-    """No gateway is known."""
+    """No gateway is configured."""
 
 
 class Unreachable(ClientError):
@@ -35,19 +35,19 @@ class Unreachable(ClientError):
 
 
 class DigestMismatch(ClientError):
-    """The bytes are not the ones that were asked for."""
+    """The bytes do not match the requested digest."""
 
 
 class WriteError(ClientError):
-    """The disk refuses."""
+    """A file cannot be written."""
 
 
 class NoReport(ClientError):
-    """No report of this, or not yet."""
+    """There is no report, or not yet."""
 
 
 class AnswerTooLarge(ClientError):
-    """More bytes than any answer of a gateway has."""
+    """The answer is larger than any of a gateway."""
 
 
 class ApiError(ClientError):
@@ -68,7 +68,7 @@ class ApiError(ClientError):
 
 
 class Invalid(ApiError):
-    """The request is wrong."""
+    """The request is invalid."""
 
 
 class Unauthorized(ApiError):
@@ -76,19 +76,19 @@ class Unauthorized(ApiError):
 
 
 class Forbidden(ApiError):
-    """This token may not do that."""
+    """This token does not permit the request."""
 
 
 class NotFound(ApiError):
-    """No such thing."""
+    """No such item."""
 
 
 class Conflict(ApiError):
-    """Not in this state."""
+    """Not possible in the current state."""
 
 
 class Unavailable(ApiError):
-    """Not now."""
+    """Temporarily unavailable."""
 
 
 BY_STATUS: dict[int, type[ApiError]] = {

@@ -1,19 +1,19 @@
-"""How fast progress is, and how long the rest takes: a rate that bursts and pauses do not shake."""
+"""The rate of progress and the time left, smoothed over bursts and pauses."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-MIN_MEMORY_S = 30.0  # a rate remembers this long, or half of the time watched if that is longer
+MIN_MEMORY_S = 30.0  # the rate averages over this, or over half of the watched time if longer
 # the most that one update may move the remaining time away from counting down
 MAX_STEP = math.log(1.4)
 MAX_DROP = 1.55  # the most that one update may divide it by, counting down included
-# an update that comes sooner after the one before may change it by a share of that
+# an update that follows sooner may change it by a proportional part of that
 STEP_AFTER_S = 6.0
-AGREEMENT = math.log(1.3)  # two estimates in a row that are this near to each other agree
-CONTRADICTION = math.log(4)  # an estimate this far from the one shown makes that one worthless
-MIN_WATCHED_S = 10.0  # before that, the first steps may be anything
+AGREEMENT = math.log(1.3)  # two estimates in a row that differ by less agree
+CONTRADICTION = math.log(4)  # a new estimate that differs by more invalidates the one shown
+MIN_WATCHED_S = 10.0  # before that, the first steps are not representative
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Pace:
 
 
 class PaceEstimator:
-    """Observe progress whenever it changes; the result is the pace with that observation.
+    """Updates the pace with each observation of progress.
 
     The rate is steps over seconds, both exponentially weighted. The remaining time is shown once
-    two estimates in a row agree; from then on it counts down and is drawn to the newest estimate,
+    two estimates in a row agree; from then on it counts down and moves towards the newest estimate,
     by a limited factor each time.
     """
 
@@ -46,13 +46,11 @@ class PaceEstimator:
         self._shown_s: float | None = None
 
     def skip_gap(self) -> None:
-        """What happens until the next observation says nothing about the rate: this machine was
-        asleep."""
+        """Ignore the time until the next observation: this machine was asleep."""
         self._interrupted = True
 
     def observe(self, now_s: float, done: float, total: float) -> Pace:
-        """Take one observation: `done` of `total` steps at the time `now_s` of any clock that never
-        goes back."""
+        """Add one observation: `done` of `total` steps at the time `now_s` of a monotonic clock."""
         if self._last is None or done < self._last[1]:  # the beginning, or a new attempt
             self._forget()
             self._last = (now_s, done, total)

@@ -1,5 +1,4 @@
-"""What the gateway answers, as frozen data. Fields that this client does not know yet are in
-`raw`."""
+"""The gateway's answers as frozen data. Fields that this client does not know are in `raw`."""
 
 from __future__ import annotations
 
@@ -13,13 +12,14 @@ TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
 
 def _build(kind: Callable[..., R], body: Mapping[str, Any], **special: Any) -> R:
-    known = {f.name for f in fields(kind)} - special.keys() - {"raw"}  # type: ignore[arg-type]  # every caller passes a dataclass
+    dataclass_kind: Any = kind
+    known = {f.name for f in fields(dataclass_kind)} - special.keys() - {"raw"}
     return kind(**{name: body[name] for name in known if name in body}, **special, raw=body)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Bytes that a job made; `size` counts them."""
+    """An artifact of a job; `size` is in bytes."""
 
     role: str
     sha256: str
@@ -102,7 +102,7 @@ class Audit:
 
     @property
     def finished(self) -> int:
-        """How many of them have ended."""
+        """How many of its jobs have ended."""
         return sum(n for state, n in self.counts.items() if state in TERMINAL_STATES)
 
 
@@ -126,7 +126,7 @@ class DryRun:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job; `seq` counts from 1 within it."""
+    """An event of a job; `seq` counts from 1 within the job."""
 
     seq: int
     at: str

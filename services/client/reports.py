@@ -1,4 +1,4 @@
-"""An audit's report, as its last job made it."""
+"""An audit's report, which its last job produces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JSON, HTML = "application/json", "text/html"  # the report for programs, and the
 
 @dataclass(frozen=True)
 class Report:
-    """What one audit found to leak. `json` and `html` are the bytes that the report job wrote."""
+    """The report of one audit. `json` and `html` are the bytes that the report job wrote."""
 
     job: str
     data: Mapping[str, Any]
@@ -30,14 +30,16 @@ class Report:
         """Read a report from the bytes of each media type.
 
         Raises:
-            ClientError: they are no report.
+            ClientError: they are not a report.
         """
         try:
             data = json.loads(contents[JSON])
         except (ValueError, RecursionError) as error:
             raise ClientError(f"the report of job {job.id} is not JSON: {error}") from error
         if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
-            raise ClientError(f"what job {job.id} made is not a report that this version can read")
+            raise ClientError(
+                f"the report of job {job.id} has a format that this version cannot read"
+            )
         return cls(job.id, data, contents[JSON], contents.get(HTML))
 
     @property
@@ -48,14 +50,14 @@ class Report:
 
     @property
     def missing(self) -> Sequence[Mapping[str, Any]]:
-        """Rows that should be there and are not, with the reason."""
+        """Expected rows that are missing, with the reason."""
         return self.data.get("missing") or []
 
     def save(self, folder: Path) -> list[Path]:
-        """Write report.json and report.html into a folder, which is made if need be; the paths.
+        """Write report.json and report.html into a folder, created if needed; returns the paths.
 
         Raises:
-            WriteError: the disk refuses; a file is whole or not there.
+            WriteError: a file cannot be written; no file is incomplete.
         """
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,27 +69,25 @@ class Report:
 
 
 def find_report_artifacts(job: Job | None, item_id: str) -> tuple[Job, dict[str, Artifact]]:
-    """The report job, and by media type the artifacts that its report consists of.
+    """The report job, and the artifacts of its report by media type.
 
     Args:
-        job: the report job of what the caller asked for; None if there is none.
-        item_id: the audit or job that the caller asked for.
+        job: the report job of the requested item; None if there is none.
+        item_id: the requested audit or job.
 
     Raises:
         NoReport: there is none, or not yet.
     """
     if job is None:
-        raise NoReport(f"{item_id} has no report job, so no report will come of it")
+        raise NoReport(f"{item_id} has no report job, so it will have no report")
     if job.stage != STAGE:
         raise NoReport(
-            f"{item_id} is a job of the stage {job.stage}: name an audit, or the report job of one"
+            f"{item_id} is a job of the stage {job.stage}: give an audit, or its report job"
         )
     by_type = {
         artifact.media_type.partition(";")[0]: artifact for artifact in job.artifacts.values()
     }
     if JSON not in by_type:
         why = f": {job.message}" if job.message else ""
-        raise NoReport(
-            f"the report of {item_id} is not there: its job {job.id} is {job.state}{why}"
-        )
+        raise NoReport(f"there is no report of {item_id} yet: its job {job.id} is {job.state}{why}")
     return job, {kind: artifact for kind, artifact in by_type.items() if kind in (JSON, HTML)}

@@ -1,5 +1,5 @@
-"""The client that waits. Generated from async_client.py: change that file, then `make
-sync-client`."""
+"""The synchronous client. Generated from async_client.py: edit that file, then run
+`make sync-client`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 
 class Client:
-    """The gateway at `url`. Without arguments it is looked for as `discovery.find_gateway` says.
+    """A client of the gateway at `url`; by default of the one that `discovery.find_gateway` finds.
 
     Args:
         url: address of the gateway, http:// or https://.
         token: sent with every call.
-        retry_for_s: seconds for which a call is sent again while the gateway does not answer.
-        timeout_s: seconds that one answer may take.
+        retry_for_s: how long a call is retried while the gateway does not answer.
+        timeout_s: how long one answer may take.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Client:
         return self._call(calls.get_job(job_id))
 
     def list_jobs(self, **filters: Any) -> Iterator[Job]:
-        """All jobs, newest first: `stage`, `method`, `state`, `audit` choose, `limit` is the size
-        of a page."""
+        """All jobs, newest first, filtered by `stage`, `method`, `state` and `audit`; `limit` is
+        the page size."""
         token: str | None = None
         while True:
             page = self._call(calls.list_jobs(page=token, **filters))
@@ -87,7 +87,7 @@ class Client:
                 return
 
     def get_jobs_page(self, **filters: Any) -> Page[Job]:
-        """One page of jobs; `page` is the token from the page before."""
+        """One page of jobs; `page` is `next` of the previous page."""
         return self._call(calls.list_jobs(**filters))
 
     def get_audit(self, audit_id: str) -> Audit:
@@ -95,7 +95,7 @@ class Client:
         return self._call(calls.get_audit(audit_id))
 
     def list_audits(self, **filters: Any) -> Iterator[Audit]:
-        """All audits, newest first; `limit` is the size of a page."""
+        """All audits, newest first; `limit` is the page size."""
         token: str | None = None
         while True:
             page = self._call(calls.list_audits(page=token, **filters))
@@ -105,11 +105,11 @@ class Client:
                 return
 
     def cancel(self, item_id: str) -> Job | Audit:
-        """Ask a job or an audit to end."""
+        """Cancel a job or an audit."""
         return self._call(calls.cancel(item_id))
 
     def retry(self, job_id: str) -> Job:
-        """Run a failed or cancelled job again."""
+        """Rerun a failed or cancelled job."""
         return self._call(calls.change_job(job_id, "retry"))
 
     def pause(self, job_id: str) -> Job:
@@ -121,11 +121,11 @@ class Client:
         return self._call(calls.change_job(job_id, "resume"))
 
     def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
-        """What the workers offer, of one kind or of all."""
+        """The plugins that workers have published, of one kind or of all."""
         return self._call(calls.get_catalog(kind))
 
     def list_queues(self) -> list[dict[str, Any]]:
-        """The stages, with the jobs that wait for each."""
+        """The queue of each stage: jobs by state, and live workers."""
         return self._call(calls.list_queues())
 
     def list_workers(self) -> list[dict[str, Any]]:
@@ -133,9 +133,9 @@ class Client:
         return self._call(calls.list_workers())
 
     def stream_events(self, job_id: str, after: int = 0) -> Iterator[Event]:
-        """The events of a job as they happen, from the one after `after` until it has ended.
+        """The events of a job as they happen, from event `after` + 1 until the job has ended.
 
-        A stream that breaks is resumed after the last whole event.
+        A stream that breaks is resumed after the last complete event.
         """
         while True:
             call = calls.stream_events(job_id, after)
@@ -155,20 +155,20 @@ class Client:
                 if after == resumed_after:
                     raise
             except httpx.TransportError:
-                pass  # half an event is none: the next stream goes on after the last whole one
+                pass  # an incomplete event was not parsed: the next stream sends it again
             finally:
                 response.close()
             time.sleep(RESUME_PAUSE_S)
 
     def list_events(self, job_id: str, after: int = 0) -> Iterator[Event]:
-        """The events of a job so far; it does not wait for more."""
+        """The events of a job so far, without waiting for more."""
         while events := self._call(calls.list_events(job_id, after)):
             for event in events:
                 yield event
             after = events[-1].seq
 
     def watch(self, *ids: str, poll_interval_s: float = 0.5) -> Iterator[Update]:
-        """The states of jobs and audits as they change, until all of them have ended."""
+        """The states of jobs and audits as they change, until all have ended."""
         watcher = Watcher(ids)
         while True:
             for call in watcher.start_round():
@@ -183,13 +183,13 @@ class Client:
             time.sleep(poll_interval_s)
 
     def fetch(self, source: str, role: str | None = None) -> bytes:
-        """An artifact's bytes, checked against their digest: by sha256, or by job and role."""
+        """Fetch an artifact, by sha256 or by job and role, and verify its digest."""
         download = self._download(source, role, None)
         return download.data
 
     def fetch_to(self, path: Path, source: str, role: str | None = None) -> Path:
-        """Write an artifact to a file, whole or not at all; into a folder under the name the
-        gateway gives it."""
+        """Fetch an artifact into a file, atomically; in a folder, under the name that the gateway
+        gives it."""
         download = self._download(source, role, path)
         return download.path
 
@@ -239,14 +239,13 @@ class Client:
         return answer
 
     def _retry(self, call: Call[Any], attempt: Callable[..., Any], *arguments: Any) -> Any:
-        """`attempt` with the call and the arguments, again while it fails and the policy says
-        so."""
+        """Await `attempt(call, *arguments)`, and retry it as the policy says."""
         with network_errors(self.url):
             retrying = Retrying(**self._retry_policy.build_options(call))
             return retrying(attempt, call, *arguments)
 
     def _exchange(self, call: Call[Any]) -> httpx.Response:
-        """One request, and the whole of its answer."""
+        """Send one request and read all of its answer."""
         response = self._open(call)
         try:
             response.read()
@@ -255,7 +254,7 @@ class Client:
         return response
 
     def _open(self, call: Call[Any], timeout: Any = httpx.USE_CLIENT_DEFAULT) -> httpx.Response:
-        """One request, and an answer whose body is still to be read; it must be closed."""
+        """Send one request; the caller reads the body of the answer and closes it."""
         request = self._http.build_request(**transport.build_request_options(call), timeout=timeout)
         response = self._http.send(request, stream=True)
         try:
@@ -272,7 +271,7 @@ class Client:
 
 
 class _BoundedStream(httpx.SyncByteStream):
-    """The body of a response, which has an end."""
+    """A response body of limited size."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._stream: Any = response.stream
@@ -283,7 +282,10 @@ class _BoundedStream(httpx.SyncByteStream):
         for chunk in self._stream:
             received_bytes += len(chunk)
             if received_bytes > MAX_ANSWER_BYTES:
-                raise AnswerTooLarge(f"{self._url} answers without end: is this the right address?")
+                raise AnswerTooLarge(
+                    f"{self._url} sent more than {MAX_ANSWER_BYTES >> 20} MiB: "
+                    "is this the right address?"
+                )
             yield chunk
 
     def close(self) -> None:

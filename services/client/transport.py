@@ -1,4 +1,4 @@
-"""How requests are made, and what answers mean: the call's result, or the error to raise."""
+"""Building of requests, and reading of answers: the call's result, or the error to raise."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .calls import Call
 from .errors import BY_STATUS, ApiError
 
 CONNECT_TIMEOUT_S = 5.0
-# a stream says something every 10 s
+# a stream sends something every 10 s
 STREAM_TIMEOUT = httpx.Timeout(40.0, connect=CONNECT_TIMEOUT_S)
 MAX_ANSWER_BYTES = 64 * 2**20  # of any answer that is not an artifact
 
 
 def build_client_options(url: str, token: str, timeout_s: float = 30.0) -> dict[str, Any]:
-    """Arguments of httpx's clients. A proxy of the environment is not for this machine itself.
+    """Arguments of httpx's clients. A proxy of the environment is not used for loopback addresses.
 
-    No answer may be compressed: a small one could unpack to any size.
+    No answer may be compressed: a small one could decompress to any size.
     """
     return {
         "base_url": url,
@@ -53,10 +53,10 @@ def build_request_options(call: Call[Any]) -> dict[str, Any]:
 
 
 def check_status(response: httpx.Response) -> None:
-    """Raise what the gateway says is wrong. The body must have been read.
+    """Raise the error that the gateway reports. The body must have been read.
 
     Raises:
-        ApiError: one of its kinds, by status.
+        ApiError: the subclass for the status.
     """
     if response.status_code < 400:
         return
@@ -65,7 +65,7 @@ def check_status(response: httpx.Response) -> None:
     except (ValueError, RecursionError):
         problem = None
     if not isinstance(problem, dict):
-        problem = {"detail": f"HTTP {response.status_code} from something that is not the gateway"}
+        problem = {"detail": f"HTTP {response.status_code} from a server that is not a gateway"}
     kind = BY_STATUS.get(response.status_code, ApiError)
     raise kind(response.status_code, problem, _read_retry_after_s(response.headers))
 
@@ -74,19 +74,22 @@ def check_encoding(response: httpx.Response) -> None:
     """Refuse a compressed answer.
 
     Raises:
-        ApiError: something on the way compresses what was asked for as it is.
+        ApiError: a proxy compresses answers although the request forbids it.
     """
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        detail = "the answer is compressed: let the proxy before the gateway keep to Accept-Encoding: identity"
+        detail = (
+            "the answer is compressed: configure the proxy in front of the gateway to respect "
+            "Accept-Encoding: identity"
+        )
         raise ApiError(response.status_code, {"detail": detail})
 
 
 def read_answer(call: Call[Any], response: httpx.Response) -> Any:
-    """What the call's answer says.
+    """The call's result.
 
     Raises:
-        ApiError: the answer is not the gateway's.
+        ApiError: the answer does not come from a gateway.
     """
     try:
         return call.read(response.json())
@@ -95,13 +98,12 @@ def read_answer(call: Call[Any], response: httpx.Response) -> Any:
 
 
 def build_foreign_error(response: httpx.Response) -> ApiError:
-    """The error for an answer that no gateway gives."""
-    detail = f"{response.url} did not answer as a gateway does: is this the right address?"
+    """The error for an answer that does not come from a gateway."""
+    detail = f"the answer of {response.url} is not a gateway's: is this the right address?"
     return ApiError(response.status_code, {"detail": detail})
 
 
 def _read_retry_after_s(headers: Mapping[str, str]) -> float:
-    """Seconds that the gateway asks for; 0 if none. A date, or digits of another script, is passed
-    over."""
+    """Seconds that the gateway asks for; 0 if none. Dates and non-ASCII digits are ignored."""
     text = headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0.0

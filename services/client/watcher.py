@@ -1,5 +1,4 @@
-"""Watching jobs and audits to their ends: which calls to make each round, and what their answers
-mean.
+"""Watching jobs and audits until they end: the calls of each round, and updates from their answers.
 
 It does no I/O. Unchanged jobs cost an empty 304.
 """
@@ -16,8 +15,8 @@ from .calls import Call
 from .pace import Pace, PaceEstimator
 from .records import Audit, Job, Page
 
-MAX_CLOCK_DRIFT_S = 5.0  # between two rounds: if the two clocks differ by more, this machine slept
-MAX_ROUND_GAP_S = 150.0  # nor does a program that runs leave so long between two rounds
+MAX_CLOCK_DRIFT_S = 5.0  # between two rounds: if the clocks differ by more, this machine was asleep
+MAX_ROUND_GAP_S = 150.0  # a running program never pauses longer between two rounds
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,10 @@ class Update:
     """The state of a job or an audit.
 
     done, total: steps of a job, jobs of an audit; `total` is 0 while unknown.
-    numbers: what the job measures as it runs; for an audit, how many jobs are in each state.
+    numbers: current measurements of a job; for an audit, how many jobs are in each state.
     steps_per_s, remaining_s: None while unknown.
     requested: false for a job that is shown because its audit is watched.
-    is_final: nothing follows for this id.
+    is_final: no update of this id follows.
     """
 
     id: str
@@ -47,12 +46,12 @@ class Update:
 
 
 class Watcher:
-    """Make the calls of `start_round`, give every answer to `read_answer`, hand out the updates it
-    returns.
+    """Turns answers into updates: make the calls of `start_round`, pass every answer to
+    `read_answer`, and yield the updates that it returns.
 
     Args:
-        clock: seconds that never go back.
-        wall_clock: seconds that go on while this machine sleeps.
+        clock: monotonic seconds.
+        wall_clock: seconds that continue while this machine sleeps.
     """
 
     def __init__(
@@ -69,17 +68,19 @@ class Watcher:
         self._estimators: dict[str, PaceEstimator] = {}
         self._last: dict[str, Update] = {}
         self._running: dict[str, set[str]] = {}  # audit -> jobs last seen running
-        self._vanished: set[str] = set()  # ran in the last round: how did they end?
+        self._vanished: set[str] = (
+            set()
+        )  # jobs that were running in the last round and no longer are
 
     def start_round(self) -> list[Call[Any]]:
-        """What to ask now."""
+        """The calls to make now."""
         if self._has_slept():
             for estimator in self._estimators.values():
                 estimator.skip_gap()
         requested: list[Call[Any]] = []
         for item in self.open_ids:
             if item.startswith("aud_"):
-                # its jobs before itself: when it has ended, so have they
+                # its jobs before the audit: once it has ended, they have too
                 requested += [
                     calls.list_jobs(audit=item, state="running", limit=200),
                     calls.get_audit(item),
@@ -91,7 +92,7 @@ class Watcher:
     def read_answer(
         self, call: Call[Any], answer: Job | Audit | Page[Job] | None, etag: str | None = None
     ) -> list[Update]:
-        """Updates that an answer brings, none if nothing changed; `answer` is None for 304."""
+        """The updates from one answer, none if nothing changed; `answer` is None for 304."""
         if answer is None:
             return []
         if isinstance(answer, Page):
@@ -179,7 +180,9 @@ class Watcher:
             and item in self._estimators
             and (last.done, last.total) == (done, total)
         ):
-            return Pace(last.steps_per_s, last.remaining_s)  # time that passes alone is no update
+            return Pace(
+                last.steps_per_s, last.remaining_s
+            )  # time that passes without progress is not an update
         return self._estimators.setdefault(item, PaceEstimator()).observe(
             self._clock(), done, total
         )

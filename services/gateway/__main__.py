@@ -87,8 +87,9 @@ def _limit_connections(requested: int) -> int:
         if soft < needed_files:
             available = max(soft - RESERVED_FILES, soft // 2)
             sys.stderr.write(
-                f"gateway: the limit of {soft} open files allows {available} connections per process instead of {requested}: "
-                "raise the limit (ulimit -n), or lower PALIMPSEST_MAX_CONNECTIONS\n"
+                f"gateway: the limit of {soft} open files allows {available} connections per "
+                f"process instead of {requested}: raise the limit (ulimit -n), or lower "
+                "PALIMPSEST_MAX_CONNECTIONS\n"
             )
             return available
     return requested

@@ -13,7 +13,8 @@ from services.gateway.deps import EXTENSION_KEY, Gateway, GatewayDeps
 _INFO: dict[str, Any] = {
     "title": "Palimpsest",
     "version": "1",
-    "description": "Measures what machine unlearning leaks. Submit an audit or a job, follow it, fetch its artifacts.",
+    "description": "Measures what machine unlearning leaks. Submit an audit or a job, follow it, "
+    "fetch its artifacts.",
 }
 
 
@@ -21,7 +22,7 @@ class _App(OpenAPI):
     request_class = json_body.StrictRequest
 
     def generate_spec_json(self) -> None:
-        super().generate_spec_json()  # type: ignore[no-untyped-call]  # flask-openapi leaves it untyped
+        super().generate_spec_json()  # type: ignore[no-untyped-call]  # untyped in flask-openapi
         openapi_document.complete_document(self.spec_json)
 
 

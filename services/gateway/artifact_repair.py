@@ -1,4 +1,4 @@
-"""Artifacts that the store has lost or damaged are not served: their jobs rebuild them."""
+"""Artifacts that are lost or damaged in the store are not served: their jobs rebuild them."""
 
 from __future__ import annotations
 
@@ -46,23 +46,25 @@ def stream_verified(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Itera
                 deps, tenant, artifact, deps.artifacts.stream(artifact.sha256, artifact.size)
             )
         except (NotFound, DamagedArtifact) as error:
-            maker = _request_rebuild(deps, tenant, artifact)
-            if maker is not None:
-                message = f"artifact {artifact.sha256} is damaged in the store: job {maker.job} is rebuilding it"
-                raise TransientError(message) from error
+            producer = _request_rebuild(deps, tenant, artifact)
+            if producer is not None:
+                raise TransientError(
+                    f"artifact {artifact.sha256} is damaged in the store: "
+                    f"job {producer.job} is rebuilding it"
+                ) from error
     if find_producer(deps.db, tenant, artifact.sha256) is None:
         raise NotFound(f"artifact {artifact.sha256} is lost, and no job can rebuild it")
     raise TransientError(f"artifact {artifact.sha256} is being rebuilt")
 
 
 def _refuse_during_rebuild(deps: GatewayDeps, tenant: str, artifact: Artifact) -> None:
-    maker = find_producer(deps.db, tenant, artifact.sha256)
+    producer = find_producer(deps.db, tenant, artifact.sha256)
     if (
-        maker is not None
-        and maker.rebuilding
+        producer is not None
+        and producer.rebuilding
         and not deps.artifacts.is_intact(artifact.sha256, artifact.size)
     ):
-        raise DamagedArtifact(f"job {maker.job} is rebuilding artifact {artifact.sha256}")
+        raise DamagedArtifact(f"job {producer.job} is rebuilding artifact {artifact.sha256}")
 
 
 def _report_damage(
@@ -77,14 +79,14 @@ def _report_damage(
 
 def _request_rebuild(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Producer | None:
     """Have the artifact rebuilt if a second check finds it damaged too; returns its producer."""
-    maker = find_producer(deps.db, tenant, artifact.sha256)
-    if maker is None or deps.artifacts.is_intact(artifact.sha256, artifact.size):
+    producer = find_producer(deps.db, tenant, artifact.sha256)
+    if producer is None or deps.artifacts.is_intact(artifact.sha256, artifact.size):
         return None
     log.warning(
-        "an artifact is damaged; its job rebuilds it", artifact=artifact.sha256, job=maker.job
+        "an artifact is damaged; its job rebuilds it", artifact=artifact.sha256, job=producer.job
     )
-    deps.wakeup_sender.notify(rebuild_artifact(deps.db, artifact.sha256, maker))
-    return maker
+    deps.wakeup_sender.notify(rebuild_artifact(deps.db, artifact.sha256, producer))
+    return producer
 
 
 def rebuild_missing_artifacts(deps: GatewayDeps, jobs: Iterable[str]) -> None:

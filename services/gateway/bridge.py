@@ -70,7 +70,7 @@ class ResponseStream:
 
 @dataclass(frozen=True)
 class WsgiResponse:
-    """The application's response; `rest` is None if `first` is all of it."""
+    """The application's response; `body_rest` is None if `body_start` is all of it."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -128,7 +128,7 @@ class AsgiBridge:
                 await _run_until_disconnect(receive, self._send_rest(environ, answer, send))
         finally:
             if CONTINUATION_KEY in environ:
-                environ[CONTINUATION_KEY].slot.free()
+                environ[CONTINUATION_KEY].slot.release()
 
     async def _run_in_thread(
         self, environ: Environ, function: Callable[..., T], *arguments: Any

@@ -16,7 +16,7 @@ class CatalogCache:
         self._db = db
         # one request loads and validates a new catalog, the others wait for it
         self._lock = threading.Lock()
-        # not that of `_held` if the latest catalog was refused
+        # not that of `_cached` if the latest catalog was refused
         self._latest_digest: str | None = None
         self._cached: tuple[str | None, Catalog] = (None, Catalog([]))
 

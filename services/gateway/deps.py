@@ -28,7 +28,7 @@ class StreamTiming:
 
     poll_s: float = 0.5  # between two queries of the job store
     heartbeat_s: float = 10.0  # without events, until a comment is sent
-    # then a stream ends, so that a client that vanished does not keep its slot
+    # so that a client that vanished does not keep its slot
     max_duration_s: float = 120.0
 
 
@@ -52,7 +52,7 @@ class Gateway:
     stream_slots: threading.BoundedSemaphore
     queue_counts: QueueCountsCache
     planning_limiter: PlanningLimiter = field(default_factory=lambda: PlanningLimiter("planning"))
-    reading: PlanningLimiter = field(
+    reading_limiter: PlanningLimiter = field(
         default_factory=lambda: PlanningLimiter("reading data files for", READERS)
     )
 
@@ -78,16 +78,16 @@ def current_db() -> Database:
 
 
 def digest_files(files: Sequence[DataFile]) -> Mapping[str, str]:
-    """The digests of files of the data root, by path. To be called outside of the turn to plan: it
-    may take minutes.
+    """The digests of files of the data root, by path. Not to be called while planning: it may take
+    minutes.
 
     Raises:
         InvalidRequest: one is missing or cannot be read.
-        TransientError: files are read for others, and too many wait already.
+        TransientError: too many other requests wait for their files to be read.
     """
     if not files:
         return {}
-    with current_gateway().reading.acquire():
+    with current_gateway().reading_limiter.acquire():
         return DataRoot(current_gateway().deps.settings.data_root).identify_files(files)
 
 

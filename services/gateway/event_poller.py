@@ -51,7 +51,7 @@ class Subscription:
         self._delivered.set()
 
     async def read_page(self, timeout_s: float) -> tuple[list[Event], bool]:
-        """Wait for events; returns them and whether more are already stored. Empty after `seconds`
+        """Wait for events; returns them and whether more are already stored. Empty after `timeout_s`
         without any."""
         try:
             await asyncio.wait_for(self._delivered.wait(), timeout_s)
@@ -69,7 +69,7 @@ class EventPoller:
     """All subscriptions of a process. Used on the event loop only."""
 
     def __init__(self, db: Database, poll_s: float) -> None:
-        """`poll`: seconds between two queries of the job store."""
+        """`poll_s`: seconds between two queries of the job store."""
         self._db, self._poll_s = db, poll_s
         self._subscriptions: set[Subscription] = set()
         self._executor = ThreadPoolExecutor(1, "watch")
@@ -104,7 +104,7 @@ class EventPoller:
     async def _poll_loop(self) -> None:
         is_failing = False
         while self._subscriptions:
-            waiting = [r for r in self._subscriptions if r.is_waiting]
+            waiting = [s for s in self._subscriptions if s.is_waiting]
             self._poll_requested.clear()
             try:
                 news_by_job = await self._read_news(waiting)

@@ -1,8 +1,8 @@
 """A job's events as server-sent events: `id` is the sequence number in SQL, so a stream resumes
 anywhere.
 
-A route responds with the events so far and leaves a `Follow` in the WSGI environ; `bridge.py`
-continues the stream from there on the event loop. Under a server without that bridge the stream
+A route responds with the events so far and leaves a `StreamContinuation` in the WSGI environ;
+`bridge.py` continues the stream from there on the event loop. Under a server without that bridge the stream
 ends after its beginning, and the client resumes.
 """
 
@@ -23,12 +23,11 @@ from shared.jobs.states import TERMINAL
 RETRY_FIELD = b"retry: 2000\n\n"  # a client whose stream ended reconnects after 2 s
 HEARTBEAT_COMMENT = b": nothing new\n\n"
 STREAMING_KEY = "palimpsest.streams"  # in the WSGI environ: this server can continue a stream
-CONTINUATION_KEY = "palimpsest.follow"  # the `Follow` from which it continues
+CONTINUATION_KEY = "palimpsest.continuation"  # the `StreamContinuation` from which it continues
 
 
 class StreamSlot:
-    """One of the streams that may be open at once; released only once, however often that is
-    called."""
+    """One of the streams that may be open at once; releasing it twice has no effect."""
 
     def __init__(self, slots: threading.Semaphore) -> None:
         self._slots: threading.Semaphore | None = slots

@@ -29,7 +29,12 @@ class StrictRequest(Request):
     """Flask's request with a strict `get_json` that raises every error."""
 
     # flask-openapi passes silent=True, which would turn every error into "a body is missing"
-    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002 - Flask's signature
+    def get_json(
+        self,
+        force: bool = False,  # noqa: ARG002 - Flask's signature
+        silent: bool = False,  # noqa: ARG002
+        cache: bool = True,  # noqa: ARG002
+    ) -> Any:
         if not self.is_json:
             raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
         if self.headers.get("Content-Encoding", "identity") != "identity":

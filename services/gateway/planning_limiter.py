@@ -1,9 +1,8 @@
-"""Turns: what is work of this very process few requests do at a time, few wait for, and others come
-again for.
+"""Limits planning and the reading of data files: a few requests at a time, the rest get a 503.
 
-Planning one request does at a time: under Python's one lock, a hundred plans side by side would
-take as long as one after the other, and everything else would wait for them, /livez too. Reading
-data files waits for the disk: some do at a time, outside of the turn to plan.
+One request at a time plans: because of the GIL, a hundred plans at once would take as long as one
+after the other, and all other requests, /livez included, would wait for them. Reading data files
+waits for the disk: a few requests at a time do that, and others plan meanwhile.
 """
 
 from __future__ import annotations
@@ -16,45 +15,45 @@ from shared.errors import TransientError
 
 MAX_WAITING = 8  # requests, each of which keeps a thread
 MAX_WAIT_S = 5.0  # the largest plan takes about a second of CPU, in which no file is read
-READERS = 4  # requests at a time for which data files are read
+READERS = 4  # requests at a time that read data files
 
 
 class PlanningLimiter:
-    """One at a time, or a few, with a short queue."""
+    """A semaphore with a bounded number of waiters and a bounded wait."""
 
     def __init__(
         self,
-        doing: str,
-        at_once: int = 1,
+        activity: str,
+        max_concurrent: int = 1,
         *,
         max_waiting: int = MAX_WAITING,
         max_wait_s: float = MAX_WAIT_S,
     ) -> None:
-        """`doing`: what is done for a request, for messages."""
-        self._doing = doing
-        self._slots = threading.BoundedSemaphore(max_waiting + at_once)
-        self._lock = threading.BoundedSemaphore(at_once)
+        """`activity`: what is limited, for messages, such as "planning"."""
+        self._activity = activity
+        self._admitted = threading.BoundedSemaphore(max_waiting + max_concurrent)
+        self._running = threading.BoundedSemaphore(max_concurrent)
         self._max_wait_s = max_wait_s
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
-        """Plan exclusively; waits for requests before this one.
+        """Wait for requests before this one, and count as running meanwhile.
 
         Raises:
             TransientError: too many requests wait already, or the wait took too long.
         """
-        if not self._slots.acquire(blocking=False):
+        if not self._admitted.acquire(blocking=False):
             raise TransientError(
-                f"this gateway is {self._doing} other requests, and as many wait as may"
+                f"the gateway is busy {self._activity} other requests, and its queue is full"
             )
         try:
-            if not self._lock.acquire(timeout=self._max_wait_s):
+            if not self._running.acquire(timeout=self._max_wait_s):
                 raise TransientError(
-                    f"this gateway was {self._doing} other requests for {self._max_wait_s:g} s"
+                    f"the gateway was busy {self._activity} other requests for {self._max_wait_s:g} s"
                 )
             try:
                 yield
             finally:
-                self._lock.release()
+                self._running.release()
         finally:
-            self._slots.release()
+            self._admitted.release()

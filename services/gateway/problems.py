@@ -17,7 +17,7 @@ from shared.errors import Conflict, InvalidRequest, NotFound, TransientError
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 2  # seconds
+RETRY_AFTER_S = 2
 MAX_TEXT_CHARS = 1000  # of quoted input, so that a hostile body is not echoed in full
 MAX_ERRORS = 50
 

@@ -50,7 +50,8 @@ class JobView(BaseModel):
     audits: list[str] = Field(description="audits it belongs to")
     progress: dict[str, Any] = Field(description="done, total and current numbers")
     failure: str | None = Field(
-        description="why it failed: invalid, input_failed, out_of_memory, lost_worker, timeout or error"
+        description="why it failed: invalid, input_failed, out_of_memory, lost_worker, timeout "
+        "or error"
     )
     message: str | None = Field(description="what happened and what to do")
     stopping: bool = Field(description="whether its attempt has been asked to stop")
@@ -70,8 +71,8 @@ class JobView(BaseModel):
     request_key: str = Field(description="equal for equal requests; known at submission")
     cache_key: str | None = Field(description="equal for equal results; known once its inputs are")
     data: dict[str, str] = Field(
-        description="by path, sha256 of the files of the data root that it and what it is made from read; `absent` of "
-        "those that were looked for and not there"
+        description="by path, the sha256 of the data files that it and its ancestors read; `absent` "
+        "for optional files that do not exist"
     )
     code: str = Field(description="digest of the code that produces its result")
     version: int = Field(description="increases with every change")
@@ -100,8 +101,9 @@ def serialize_job(job: Job) -> dict[str, Any]:
         for a in job.artifacts
     }
     copied = (
-        "id", "stage", "method", "seed", "failure", "message", "reused_from", "no_cache", "priority", "time_limit",
-        "attempt", "lost_count", "worker", "request_key", "cache_key", "code", "version",
+        "id", "stage", "method", "seed", "failure", "message", "reused_from", "no_cache",
+        "priority", "time_limit", "attempt", "lost_count", "worker", "request_key", "cache_key",
+        "code", "version",
     )  # fmt: skip
     times = ("created_at", "queued_at", "started_at", "finished_at")
     converted: dict[str, Any] = {
@@ -188,7 +190,7 @@ class PlannedJobView(BaseModel):
 
 
 def serialize_planned_job(job: PlannedJob, existing: tuple[str, str] | None) -> dict[str, Any]:
-    """A planned job, as `PlannedView` describes it."""
+    """A planned job, as `PlannedJobView` describes it."""
     reused, state = existing or (None, None)
     return {
         "stage": job.stage,

@@ -96,7 +96,8 @@ class JobRequest(BaseModel):
     source: Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")] | None = Field(
         None,
         alias="from",
-        description="take inputs that are not given from this job or its ancestors, the nearest first",
+        description="take inputs that are not given from this job or its ancestors, "
+        "the nearest first",
     )
     seed: Seed | None = Field(
         None, description="random seed; defaults to that of `from`, or else 0"
@@ -107,7 +108,7 @@ class JobRequest(BaseModel):
 
 
 class IdempotencyHeader(BaseModel):
-    """Makes a POST repeatable: the same key with the same body gets the same answer."""
+    """Makes a POST repeatable: the same key with the same body gets the same response."""
 
     idempotency_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None = Field(
         None, alias="Idempotency-Key", description="up to 255 visible ASCII characters"
@@ -123,8 +124,7 @@ class IdempotencyHeader(BaseModel):
 
 @dataclass(frozen=True)
 class ResolvedInputs:
-    """A job's inputs, resolved. `keys` is what each parent counts as in the request key, `params`
-    all its parameters."""
+    """A job's resolved inputs; by parent, what stands for it in the request key, and its parameters."""
 
     inputs: tuple[Input, ...]
     parent_request_keys: dict[str, str]
@@ -132,15 +132,16 @@ class ResolvedInputs:
 
 
 def plan_job_request(body: JobRequest) -> PlannedJob:
-    """Plan the job that a body asks for. Files are read between the turns, while others plan.
+    """Plan the job of a request body. While its data files are read, other requests can plan.
 
     Raises:
-        InvalidRequest: by field: what the catalog refuses, an input that does not exist or does not
-            fit.
-        TransientError: it is long, and others are planned; or many others have files read.
+        InvalidRequest: by field: refused by the catalog, or an input that does not exist or is
+            incompatible.
+        TransientError: the body is large, and the gateway is busy planning others; or too many
+            other requests wait for their files to be read.
     """
     catalog = current_gateway().catalog_cache.catalog
-    with _turn_if_long():
+    with _limit_if_large():
         checked = check_posted(catalog, body.stage, body.method, body.params)
     inputs, seed = dict(body.inputs), body.seed
     if body.source is not None:
@@ -156,15 +157,16 @@ def plan_job_request(body: JobRequest) -> PlannedJob:
         for i in resolved.inputs
         if i.sha256
     }
-    with _turn_if_long():
+    with _limit_if_large():
         return plan_checked(
             checked, body.stage, body.method, seed or 0, resolved.inputs,
-            parent_request_keys=resolved.parent_request_keys, parent_params=resolved.params, no_cache=body.no_cache, data=data, behind=behind,
+            parent_request_keys=resolved.parent_request_keys, parent_params=resolved.params,
+            no_cache=body.no_cache, data=data, behind=behind,
         )  # fmt: skip
 
 
-def _turn_if_long() -> AbstractContextManager[None]:
-    """A turn to plan, for a body that takes more than some milliseconds."""
+def _limit_if_large() -> AbstractContextManager[None]:
+    """The planning limiter, for a body that takes more than some milliseconds to plan."""
     return (
         current_gateway().planning_limiter.acquire()
         if len(request.get_data()) > SMALL_BODY_BYTES
@@ -176,7 +178,7 @@ def _find_inherited_inputs(
     body: JobRequest, catalog: Catalog, job: CheckedJob
 ) -> tuple[Job, dict[str, InputSource]]:
     """The job that `from` names, and the inputs of this job that it and its ancestors provide."""
-    # Not what only a method uses: what an attacker is given is the user's choice.
+    # Not inputs that only a method uses: what an attacker is given is the user's choice.
     roles = dict.fromkeys((*job.needs, *catalog.get("stage", body.stage, "stage").uses))
     missing_roles = [role for role in roles if role not in body.inputs]
     try:
@@ -201,7 +203,7 @@ def _resolve_inputs(sources: Mapping[str, InputSource]) -> ResolvedInputs:
             continue
         parent = _resolve_parent(source.job, source.role or role, role)
         inputs.append(Input(role, parent=parent.id, parent_role=source.role or role))
-        # a parent that was deliberately run again does not stand for its equals
+        # a parent that was run with no_cache does not stand for its equals
         parent_request_keys[parent.id] = parent.id if parent.no_cache else parent.request_key
         params[parent.id] = parent.params
     return ResolvedInputs(tuple(inputs), parent_request_keys, params)
@@ -219,7 +221,8 @@ def _resolve_parent(job_id: str, parent_role: str, role: str) -> Job:
     )
     if parent_role not in available_roles:
         raise InvalidRequest(
-            f"job {job_id} ({parent.stage}) does not produce {parent_role}; it produces {', '.join(available_roles) or 'nothing'}",
+            f"job {job_id} ({parent.stage}) does not produce {parent_role}; "
+            f"it produces {', '.join(available_roles) or 'nothing'}",
             field,
         )
     return parent

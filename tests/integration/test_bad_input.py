@@ -407,7 +407,7 @@ def a_file(folder: Path) -> list[str]:
     ("home", "words", "left"),
     [
         (full_disk, ["is full", "make room", "--home"], "filler\n"),
-        (a_file, ["cannot be written", "--home"], ""),
+        (a_file, ["cannot write", "--home"], ""),
     ],
 )
 def test_a_serve_with_nowhere_to_write(

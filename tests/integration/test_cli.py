@@ -118,7 +118,7 @@ def test_an_audit(run, worker, tmp_path):
     assert "two methods" in run("show", audit).out
     assert audit in run("audits").out
     assert len(run("jobs", "--audit", audit, "--json", "--limit", "200").json) == AUDIT_JOB_COUNT
-    worker.run_all()
+    worker.finish_all()
     assert run("watch", audit).status == 0
     assert run("show", audit, "--json").json["state"] == "succeeded"
     assert "is succeeded" in run("cancel", audit).err
@@ -177,8 +177,8 @@ def test_watch_in_a_pipe_is_lines(run, worker, shown, monkeypatch):
 
 
 def test_submit_and_watch(run, worker):
-    worker.run_all()
-    with worker.running_what_comes():
+    worker.finish_all()
+    with worker.finish_in_background():
         seen = run("submit", "sleep", "--seed", "4", "--watch")
     assert (seen.status, "succeeded" in seen.out) == (0, True)
 
@@ -186,13 +186,13 @@ def test_submit_and_watch(run, worker):
 def test_watch_on_a_terminal_is_bars_and_ctrl_c_leaves_the_job(gateway, run, worker):
     job = run("submit", "sleep", "--seed", "5").out.strip()
     claim = worker.claim()
-    worker.progress(claim, 2, 8, matching_loss=0.5)
+    worker.report_progress(claim, 2, 8, matching_loss=0.5)
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(
             PROGRAM[0],
             [*PROGRAM, "watch", job],
-            {**gateway.client_env(), "TERM": "xterm", "COLUMNS": "200"},
+            {**gateway.make_client_env(), "TERM": "xterm", "COLUMNS": "200"},
         )
     shown, pressed = b"", 0
     until = time.monotonic() + TIMEOUT_S
@@ -285,7 +285,7 @@ def test_a_gateway_that_is_not_there_and_one_that_says_no(run, monkeypatch):
     assert run("jobs").status == 2
     monkeypatch.delenv("PALIMPSEST_URL")
     done = run("jobs")
-    assert (done.status, "no gateway is known" in done.err) == (2, True)
+    assert (done.status, "no gateway configured" in done.err) == (2, True)
 
 
 def test_as_a_program(gateway, worker, tmp_path):
@@ -295,7 +295,7 @@ def test_as_a_program(gateway, worker, tmp_path):
     (folder / "serve.json").write_text(json.dumps({"url": gateway.url, "token": TOKEN}))
     env = {
         k: v
-        for k, v in gateway.client_env().items()
+        for k, v in gateway.make_client_env().items()
         if k not in ("PALIMPSEST_URL", "PALIMPSEST_TOKEN")
     }
     done = subprocess.run(
@@ -319,7 +319,7 @@ def test_interrupted_in_a_pipe(gateway, run, worker):
     job = run("submit", "sleep", "--seed", "9").out.strip()
     process = subprocess.Popen(
         [*PROGRAM, "watch", job],
-        env=gateway.client_env(),
+        env=gateway.make_client_env(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -74,8 +74,8 @@ def test_a_verb_that_lacks_something_says_what(run, worker):
     ):
         done = run(*words)
         assert (done.returncode, told in done.stderr) == (2, True), (words, done.stderr)
-    worker.run_all()
-    with worker.running_what_comes():
+    worker.finish_all()
+    with worker.finish_in_background():
         assert (
             run(
                 "pretrain", "-p", "dataset=digits", "-p", "model=mlp", "--seed", "9", "--watch"
@@ -171,7 +171,7 @@ def test_what_is_wrong_in_a_file_is_told_by_its_line(run, tmp_path, old, new, fl
 def test_the_log_of_a_job(run, worker):
     job = run("pretrain", "-p", "dataset=digits", "-p", "model=mlp", "--seed", "20").stdout.strip()
     claim = worker.claim()
-    worker.progress(claim, 1, 4, loss=0.12345)
+    worker.report_progress(claim, 1, 4, loss=0.12345)
     so_far = run("logs", job).stdout
     assert "running  claimed by hand" in so_far
     assert "progress  1/4  loss 0.1235" in so_far
@@ -228,15 +228,13 @@ def test_a_full_disk_leaves_nothing_half_done(gateway, run, worker, tmp_path):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
         return subprocess.run(
-            [*COMMAND, *words], env=gateway.client_env(), cwd=tmp_path, preexec_fn=limited, stdout=stdout,
+            [*COMMAND, *words], env=gateway.make_client_env(), cwd=tmp_path, preexec_fn=limited, stdout=stdout,
             stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
 
     done = call("fetch", job, "-o", "weights", most=100_000)
     assert done.returncode == 1
-    assert (
-        done.stderr == "palimpsest: weights cannot be written: File too large; nothing was kept\n"
-    )
+    assert done.stderr == "palimpsest: cannot write weights: File too large; nothing was kept\n"
     assert list(tmp_path.iterdir()) == []
     with Path("/dev/full").open("w") as full:
         for words in (["jobs"], ["fetch", job, "-o", "-"], ["catalog", "--json"]):

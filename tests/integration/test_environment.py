@@ -70,4 +70,4 @@ def test_every_known_variable_is_known_to_all(tmp_path: Path) -> None:
     done = run(["services.admin", "migrate"], tmp_path, **others)
     assert done.returncode == 0, done.stderr
     done = run(["services.cli", "jobs"], tmp_path, **others)
-    assert "no token is known" in " ".join(done.stderr.split())
+    assert "no token for" in " ".join(done.stderr.split())

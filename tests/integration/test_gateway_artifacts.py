@@ -86,7 +86,10 @@ def test_what_no_job_of_the_tenant_made_is_not_there(gateway):
         assert gateway.http.get(f"/v1/artifacts/{path}").status_code == 404
     foreign = create_app(
         GatewayDeps(
-            gateway.db, gateway.artifacts, gateway.ringer, Settings(token=TOKEN, tenant="another")
+            gateway.db,
+            gateway.artifacts,
+            gateway.wakeup_sender,
+            Settings(token=TOKEN, tenant="another"),
         )
     )
     assert (
@@ -129,7 +132,7 @@ def test_one_that_is_damaged_is_made_again_and_never_sent(tmp_path, gateway, on_
     assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
     assert f"job {job} is rebuilding it" in answer.get_json()["detail"]
     assert gateway.http.get(f"/v1/jobs/{job}").get_json()["state"] == "queued"
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     claim = worker.claim()
     assert gateway.http.get(f"/v1/artifacts/{sha256}").status_code == 503  # while it runs, too
     assert worker.finish(claim, data, "text/plain") == sha256
@@ -141,7 +144,7 @@ def test_one_that_is_damaged_is_made_again_and_never_sent(tmp_path, gateway, on_
 def test_an_equal_post_is_not_answered_with_damage(tmp_path, gateway, on_disk, how):
     body = {"stage": "sleep", "params": {"note": "equal"}}
     job = gateway.post(body)["id"]
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     sha256 = worker.finish(worker.claim(), b"some bytes")
     assert gateway.post(body)["state"] == "succeeded"
     damage(tmp_path, sha256, how)
@@ -154,7 +157,7 @@ def test_an_equal_post_is_not_answered_with_damage(tmp_path, gateway, on_disk, h
 def test_an_equal_post_does_not_need_the_artifact_store(tmp_path, gateway, on_disk):
     body = {"stage": "sleep", "params": {"note": "equal"}}
     gateway.post(body)
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     worker.finish(worker.claim(), b"some bytes")
     (tmp_path / "artifacts/sha256").rename(tmp_path / "away")
     (tmp_path / "artifacts/sha256").write_text("in the way")

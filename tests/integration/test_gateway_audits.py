@@ -32,7 +32,7 @@ def test_an_audit_is_planned_stored_and_run(gateway):
     assert audit["counts"] == {"queued": 1, "waiting": AUDIT_JOB_COUNT - 1}
     assert audit["stages"]["train"] == {"waiting": 2}
     assert len(audit["created"]) == AUDIT_JOB_COUNT
-    assert gateway.worker().run_all() == AUDIT_JOB_COUNT
+    assert gateway.make_worker().finish_all() == AUDIT_JOB_COUNT
     done = gateway.http.get(answer.headers["Location"]).get_json()
     assert (done["state"], done["counts"]) == ("succeeded", {"succeeded": AUDIT_JOB_COUNT})
     listed = gateway.http.get(f"/v1/jobs?audit={audit['id']}&limit=200").get_json()["items"]
@@ -48,7 +48,7 @@ def test_a_dry_run_says_what_would_be_reused_and_stores_nothing(gateway):
     }  # fmt: skip
     assert queries.list_jobs(gateway.db, TENANT).items == []
     gateway.http.post("/v1/audits", json={**AUDIT, "seeds": [0]})
-    gateway.worker().run_all()
+    gateway.make_worker().finish_all()
     found = gateway.http.post("/v1/audits?dry_run=true", json=AUDIT).get_json()
     assert found["reused"] == 1 + (1 + 2 * 5)  # the report is about other seeds
     assert {job["state"] for job in found["jobs"] if job["reused"]} == {"succeeded"}
@@ -142,7 +142,7 @@ def test_pages_etag_and_404(gateway):
     one = gateway.http.get(f"/v1/audits/{ids[0]}")
     etag = {"If-None-Match": one.headers["ETag"]}
     assert gateway.http.get(f"/v1/audits/{ids[0]}", headers=etag).status_code == 304
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     worker.finish(worker.claim())
     assert gateway.http.get(f"/v1/audits/{ids[0]}", headers=etag).status_code == 200
     for unknown in ("aud_" + "0" * 20, "job_" + "0" * 20, "%00"):
@@ -158,7 +158,7 @@ def test_cancel_leaves_what_another_audit_needs(gateway):
         assert answer.status_code == 202
         assert answer.headers["Location"] == f"/v1/audits/{first['id']}"
         assert answer.get_json()["state"] == "cancelled"
-    assert gateway.worker().run_all() == 1 + 11 + 1
+    assert gateway.make_worker().finish_all() == 1 + 11 + 1
     assert gateway.http.get(f"/v1/audits/{second['id']}").get_json()["state"] == "succeeded"
     # too late: how it ended stays what it is
     answer = gateway.http.post(f"/v1/audits/{second['id']}/cancel")
@@ -166,8 +166,8 @@ def test_cancel_leaves_what_another_audit_needs(gateway):
 
 
 def test_while_others_are_planned_audits_come_again_and_everything_else_goes_on(gateway):
-    turns = gateway.app.extensions[EXTENSION_KEY].planning
-    with turns.turn():
+    limiter = gateway.app.extensions[EXTENSION_KEY].planning_limiter
+    with limiter.acquire():
         waiting = [threading.Thread(target=gateway.http.post, args=("/v1/audits",), kwargs={"json": AUDIT})
                    for _ in range(MAX_WAITING)]  # fmt: skip
         for thread in waiting:

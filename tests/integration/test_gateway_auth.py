@@ -80,7 +80,7 @@ def test_the_scheme_is_read_in_any_case(gateway):
 def test_no_token_no_gateway(gateway, token):
     with pytest.raises(InvalidRequest, match="PALIMPSEST_TOKEN"):
         create_app(
-            GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, Settings(token=token))
+            GatewayDeps(gateway.db, gateway.artifacts, gateway.wakeup_sender, Settings(token=token))
         )
 
 
@@ -154,7 +154,7 @@ class TestBrowser:
 
 def test_what_is_another_tenants_is_not_there(gateway):
     """Every route with an id of tenant A, asked by tenant B: 404, and nothing changes."""
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     done = gateway.post()
     sha256 = worker.finish(worker.claim())
     mine = [gateway.post({"stage": "sleep", "seed": n})["id"] for n in (1, 2, 3)]
@@ -164,7 +164,7 @@ def test_what_is_another_tenants_is_not_there(gateway):
     settings = Settings(token=TOKEN, tenant="another")
     other = AuthenticatedClient(
         create_app(
-            GatewayDeps(gateway.db, gateway.artifacts, gateway.ringer, settings)
+            GatewayDeps(gateway.db, gateway.artifacts, gateway.wakeup_sender, settings)
         ).test_client()
     )
     before = gateway.http.get("/v1/jobs?limit=200").get_json()

@@ -126,7 +126,7 @@ def test_no_route_publishes_a_catalog(gateway):
                 make_catalog().to_json(),
                 {"catalog": make_catalog(code="2").to_json(), "digest": "e" * 64},
             ):
-                gateway.http._do(method, path, json=body)
+                gateway.http._send(method, path, json=body)
                 tried += 1
     assert tried > 200
     assert rows() == before

@@ -158,7 +158,7 @@ def test_while_files_are_read_for_one_others_are_planned(
             assert go_on.wait(TIMEOUT_S)
         return digests(self, files)
 
-    monkeypatch.setattr(DataRoot, "digests", slow)
+    monkeypatch.setattr(DataRoot, "identify_files", slow)
     answers = []
     long = (
         {**body, "params": {**READ["params"], "note": "x" * 20_000}} if path == "/v1/jobs" else body
@@ -166,7 +166,7 @@ def test_while_files_are_read_for_one_others_are_planned(
     reader = threading.Thread(target=lambda: answers.append(gateway.http.post(path, json=long)))
     reader.start()
     assert reading.wait(TIMEOUT_S)
-    with gateway.app.extensions[EXTENSION_KEY].planning.turn():
+    with gateway.app.extensions[EXTENSION_KEY].planning_limiter.acquire():
         pass  # nobody plans
     assert gateway.http.post("/v1/audits", json=AUDIT).status_code == 202
     go_on.set()
@@ -190,8 +190,8 @@ def test_files_are_read_for_few_at_a_time_and_the_others_come_again(
         return digests(self, files)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DataRoot, "digests", slow)
-        patch.setattr(gateway.app.extensions[EXTENSION_KEY].reading, "_patience_s", 0.01)
+        patch.setattr(DataRoot, "identify_files", slow)
+        patch.setattr(gateway.app.extensions[EXTENSION_KEY].reading_limiter, "_max_wait_s", 0.01)
         readers = [threading.Thread(target=gateway.http.post, args=("/v1/jobs",), kwargs={"json": READ})
                    for _ in range(READERS)]  # fmt: skip
         for reader in readers:

@@ -114,7 +114,7 @@ def test_the_frameworks_own_errors_are_problems(gateway):
     assert "/openapi" in is_problem(gateway.http.get("/nothing"), 404)["detail"]
     for path in ("/v1/%00/%ff", "//v1/jobs", "/v1//jobs", "/v1/jobs/", "/v1/../v1/jobs"):
         is_problem(gateway.http.get(path), 404)
-    answer = gateway.http._do("DELETE", "/v1/jobs")
+    answer = gateway.http._send("DELETE", "/v1/jobs")
     is_problem(answer, 405)
     assert "POST" in answer.headers["Allow"]
 
@@ -291,7 +291,7 @@ def test_no_text_of_a_request_gets_into_a_header(gateway, text):
         answer = (
             client.open(path, method=method)
             if client is gateway.http.client
-            else client._do(method.upper(), path, headers=headers, **body)
+            else client._send(method.upper(), path, headers=headers, **body)
         )
         assert answer.status_code < 500, (method, path, headers, answer.get_data(as_text=True))
         assert "X-Injected" not in answer.headers

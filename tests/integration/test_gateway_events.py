@@ -91,13 +91,13 @@ def test_a_stream_resumes_after_any_event(gateway, how):
 
 
 def test_events_come_as_they_happen(gateway):
-    job, worker = gateway.post(), gateway.worker()
+    job, worker = gateway.post(), gateway.make_worker()
     claim = worker.claim()
 
     def work() -> None:
         for done in range(1, 4):
             time.sleep(0.1)
-            worker.progress(claim, done, 3)
+            worker.report_progress(claim, done, 3)
         worker.finish(claim)
 
     thread = threading.Thread(target=work)
@@ -118,7 +118,7 @@ def test_a_quiet_stream_has_a_heart_and_an_end(gateway):
 
 
 def test_a_stream_goes_on_over_a_retry(gateway):
-    job, worker = gateway.post(), gateway.worker()
+    job, worker = gateway.post(), gateway.make_worker()
     worker.fail(worker.claim())
     gateway.http.post(f"/v1/jobs/{job['id']}/retry")
     worker.finish(worker.claim())
@@ -130,10 +130,10 @@ def test_a_stream_goes_on_over_a_retry(gateway):
 
 
 def test_more_events_than_a_page(gateway):
-    job, worker = gateway.post(), gateway.worker()
+    job, worker = gateway.post(), gateway.make_worker()
     claim = worker.claim()
     for done in range(450):
-        worker.progress(claim, done, 450)
+        worker.report_progress(claim, done, 450)
     worker.finish(claim)
     found = frames(gateway.follow(f"/v1/jobs/{job['id']}/events").text)
     assert [e["seq"] for e in found] == list(range(1, 454))
@@ -149,7 +149,7 @@ def test_too_many_streams_are_refused_and_ended_ones_make_room(gateway):
     path = f"/v1/jobs/{gateway.post()['id']}/events"
 
     async def crowd() -> list[httpx.Response]:
-        async with gateway.served() as client:
+        async with gateway.serve() as client:
             answers = await asyncio.gather(*(client.get(path, headers=SSE) for _ in range(3)))
             assert (await client.get(path)).status_code == 200  # pages hold nothing
             return answers
@@ -161,7 +161,7 @@ def test_too_many_streams_are_refused_and_ended_ones_make_room(gateway):
 
 
 def test_a_stream_outlives_a_job_store_that_is_away(gateway, monkeypatch):
-    job, worker = gateway.post(), gateway.worker()
+    job, worker = gateway.post(), gateway.make_worker()
     claim = worker.claim()
     away = threading.Event()
 

@@ -40,8 +40,8 @@ def test_a_job_is_accepted_stored_and_rung_for(gateway):
     assert job["seed"] == 7
     assert job["created_at"].endswith("Z")
     assert gateway.http.get(answer.headers["Location"]).get_json()["id"] == job["id"]
-    gateway.ringer.close()
-    assert gateway.bell.rung == ["sleep"]
+    gateway.wakeup_sender.close()
+    assert gateway.wakeup_queue.notified_stages == ["sleep"]
 
 
 def test_an_equal_job_is_shared_unless_fresh(gateway):
@@ -70,7 +70,7 @@ def test_a_child_of_a_job_made_anew_is_not_the_child_of_its_equal(gateway):
 
 
 def test_inputs_come_from_a_job_a_role_of_a_job_or_an_artifact(gateway):
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     parent = gateway.post()
     waiting = gateway.post({"stage": "sleep", "inputs": {"BASE": parent["id"]}})
     assert waiting["state"] == "waiting"
@@ -153,7 +153,7 @@ def test_a_parent_that_does_not_make_the_role_says_what_it_makes(gateway):
 
 
 def test_a_failed_parent_is_a_conflict(gateway):
-    parent, worker = gateway.post(), gateway.worker()
+    parent, worker = gateway.post(), gateway.make_worker()
     worker.fail(worker.claim())
     problem = gateway.post({"stage": "sleep", "inputs": {"BASE": parent["id"]}}, 409)
     assert "retry it first" in problem["detail"]
@@ -193,7 +193,7 @@ class TestIdempotency:
         assert stored(gateway) == 1
 
     def test_what_was_accepted_once_is_answered_again_whatever_has_changed(self, gateway):
-        worker, parent = gateway.worker(), gateway.post()
+        worker, parent = gateway.make_worker(), gateway.post()
         body = {"stage": "sleep", "inputs": {"BASE": parent["id"]}}
         child = gateway.post(body, **{"Idempotency-Key": "k"})
         worker.fail(worker.claim())
@@ -226,7 +226,7 @@ class TestList:
         assert seen == ids[::-1]
 
     def test_filters(self, gateway):
-        worker = gateway.worker()
+        worker = gateway.make_worker()
         done = gateway.post()
         worker.finish(worker.claim())
         other = gateway.post({"stage": "pretrain", "params": {"dataset": "digits", "model": "mlp"}})
@@ -265,14 +265,14 @@ class TestOne:
         assert etag == f'"{job["version"]}"'
         same = gateway.http.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": etag})
         assert (same.status_code, same.get_data()) == (304, b"")
-        worker = gateway.worker()
-        worker.progress(worker.claim(), 1, 2)
+        worker = gateway.make_worker()
+        worker.report_progress(worker.claim(), 1, 2)
         changed = gateway.http.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": etag})
         assert changed.status_code == 200
         assert changed.get_json()["progress"] == {"done": 1, "total": 2}
 
     def test_success_shows_its_artifacts(self, gateway):
-        job, worker = gateway.post(), gateway.worker()
+        job, worker = gateway.post(), gateway.make_worker()
         sha256 = worker.finish(worker.claim(), b'{"a":1}')
         found = gateway.http.get(f"/v1/jobs/{job['id']}").get_json()
         assert found["state"] == "succeeded"
@@ -286,7 +286,7 @@ class TestOne:
         }
 
     def test_failure_says_why(self, gateway):
-        job, worker = gateway.post(), gateway.worker()
+        job, worker = gateway.post(), gateway.make_worker()
         worker.fail(worker.claim(), "the loss is not a number")
         found = gateway.http.get(f"/v1/jobs/{job['id']}").get_json()
         assert (found["failure"], found["message"]) == ("error", "the loss is not a number")
@@ -309,19 +309,19 @@ class TestActions:
             assert (answer.status_code, answer.get_json()["state"]) == (202, "cancelled")
 
     def test_cancel_tells_a_running_job_to_stop(self, gateway):
-        job, worker = gateway.post(), gateway.worker()
+        job, worker = gateway.post(), gateway.make_worker()
         worker.claim()
         answer = gateway.http.post(f"/v1/jobs/{job['id']}/cancel").get_json()
         assert (answer["state"], answer["stopping"]) == ("running", True)
 
     def test_retry_runs_a_failed_job_again_and_rings(self, gateway):
-        job, worker = gateway.post(), gateway.worker()
+        job, worker = gateway.post(), gateway.make_worker()
         assert gateway.http.post(f"/v1/jobs/{job['id']}/retry").status_code == 409
         worker.fail(worker.claim())
         answer = gateway.http.post(f"/v1/jobs/{job['id']}/retry")
         assert (answer.status_code, answer.get_json()["state"]) == (202, "queued")
-        gateway.ringer.close()
-        assert gateway.bell.rung == ["sleep", "sleep"]
+        gateway.wakeup_sender.close()
+        assert gateway.wakeup_queue.notified_stages == ["sleep", "sleep"]
 
     def test_pause_and_resume(self, gateway):
         job = gateway.post()
@@ -407,9 +407,9 @@ class TestFrom:
     def test_long_ones_are_looked_at_in_their_turn(self, gateway):
         base, _ = self.trained(gateway)
         body = {"stage": "sleep", "params": {"note": "x" * 20_000}, "from": base["id"]}
-        turns = gateway.app.extensions[EXTENSION_KEY].planning
-        with pytest.MonkeyPatch.context() as patch, turns.turn():
-            patch.setattr(turns, "_patience_s", 0.01)
+        limiter = gateway.app.extensions[EXTENSION_KEY].planning_limiter
+        with pytest.MonkeyPatch.context() as patch, limiter.acquire():
+            patch.setattr(limiter, "_max_wait_s", 0.01)
             patch.setattr(Catalog, "describe", None)  # is not called
             assert gateway.http.post("/v1/jobs", json=body).status_code == 503
         assert gateway.post(body)["inputs"] == {"BASE": {"job": base["id"], "role": "BASE"}}

@@ -42,7 +42,7 @@ def http(gateway: GatewayProcess) -> httpx.Client:
 
 
 def test_events_arrive_while_they_happen_and_a_broken_stream_resumes(gateway):
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     with http(gateway) as client:
         job = client.post("/v1/jobs", json={"stage": "sleep"}).json()
         path = f"/v1/jobs/{job['id']}/events"
@@ -54,11 +54,11 @@ def test_events_arrive_while_they_happen_and_a_broken_stream_resumes(gateway):
                     ids.append(line[4:])
                 if ids == ["1", "2"]:
                     sent = time.monotonic()
-                    worker.progress(claim, 1, 2)
+                    worker.report_progress(claim, 1, 2)
                 if ids == ["1", "2", "3"]:
                     assert time.monotonic() - sent < 5  # it came while the stream was open
                     break
-        worker.progress(claim, 2, 2)
+        worker.report_progress(claim, 2, 2)
         worker.finish(claim)
         with client.stream("GET", path, headers={**SSE, "Last-Event-ID": ids[-1]}) as stream:
             assert [line[4:] for line in stream.iter_lines() if line.startswith("id: ")] == [
@@ -70,7 +70,7 @@ def test_events_arrive_while_they_happen_and_a_broken_stream_resumes(gateway):
 def test_a_reader_that_leaves_makes_room(gateway):
     with http(gateway) as client:
         job = client.post("/v1/jobs", json={"stage": "sleep"}).json()
-        worker = gateway.worker()
+        worker = gateway.make_worker()
         claim = worker.claim()
         path = f"/v1/jobs/{job['id']}/events"
         done = 0
@@ -79,7 +79,7 @@ def test_a_reader_that_leaves_makes_room(gateway):
             while _full(client, path):
                 done += 1
                 # a server notices when it next has something to send
-                worker.progress(claim, done, 1000)
+                worker.report_progress(claim, done, 1000)
                 assert time.monotonic() < until
                 time.sleep(0.1)
 
@@ -96,7 +96,7 @@ def test_a_long_answer_comes_whole_and_may_be_left(gateway):
     data = bytes(range(256)) * 40_000
     with http(gateway) as client:
         client.post("/v1/jobs", json={"stage": "sleep"})
-        worker = gateway.worker()
+        worker = gateway.make_worker()
         path = f"/v1/artifacts/{worker.finish(worker.claim(), data)}"
         for _ in range(40):  # more than there are threads
             with client.stream("GET", path) as answer:

@@ -100,7 +100,7 @@ def test_those_who_mean_well_are_answered_beside_those_who_do_not(gateway):
 def test_told_to_end_it_ends_its_streams_and_readers_resume(gateway):
     headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "text/event-stream"}
     with httpx.Client(base_url=gateway.url, headers=headers, trust_env=False, timeout=30) as client:
-        worker = gateway.worker()
+        worker = gateway.make_worker()
         job = client.post("/v1/jobs", json={"stage": "sleep"}).json()["id"]
         claim = worker.claim()
         path = f"/v1/jobs/{job}/events"
@@ -113,7 +113,7 @@ def test_told_to_end_it_ends_its_streams_and_readers_resume(gateway):
                 # an end, not a broken connection
                 assert not [line for line in lines if line.startswith("id: ")]
         assert "Killing" not in (gateway.folder / "gateway.log").read_text()
-        worker.progress(claim, 1, 1)
+        worker.report_progress(claim, 1, 1)
         worker.finish(claim)
         gateway.start()
         answer = client.get(path, headers={"Last-Event-ID": "2"})
@@ -126,7 +126,7 @@ def test_told_to_end_it_ends_its_streams_and_readers_resume(gateway):
 def test_readers_hear_of_everything_and_hold_no_threads(gateway):
     """Of 400 readers of two jobs each hears of each event."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     jobs = [
         httpx.post(
             f"{gateway.url}/v1/jobs",
@@ -142,7 +142,7 @@ def test_readers_hear_of_everything_and_hold_no_threads(gateway):
         wait_for(lambda: readers.is_complete, TIMEOUT_S, "readers read")
         claims = [worker.claim() for _ in jobs]
         for claim in claims:
-            worker.progress(claim, 1, 2)
+            worker.report_progress(claim, 1, 2)
         wait_for(
             lambda: sum(b"event: progress" in h for h in list(readers.received.values())) == 400,
             TIMEOUT_S,

@@ -47,7 +47,7 @@ def test_an_empty_catalog(tmp_path):
 def test_queues_and_workers(gateway):
     jobs = [gateway.post({"stage": "sleep", "seed": n})["id"] for n in range(3)]
     assert {q["workers"] for q in gateway.http.get("/v1/queues").get_json()["items"]} == {0}
-    worker = gateway.worker()
+    worker = gateway.make_worker()
     worker.claim()
     queues = {q["stage"]: q for q in gateway.http.get("/v1/queues").get_json()["items"]}
     assert queues["sleep"] == {
@@ -88,7 +88,7 @@ def test_ready_without_a_broker_and_without_a_token(gateway, tmp_path):
 
 def test_not_ready_with_another_schema(gateway, tmp_path):
     other = Database(f"sqlite:///{tmp_path}/empty.db")
-    app = create_app(GatewayDeps(other, gateway.artifacts, gateway.ringer, gateway.settings))
+    app = create_app(GatewayDeps(other, gateway.artifacts, gateway.wakeup_sender, gateway.settings))
     ready = app.test_client().get("/readyz")
     assert ready.status_code == 503
     assert "migrate" in ready.get_json()["schema"]
@@ -97,7 +97,7 @@ def test_not_ready_with_another_schema(gateway, tmp_path):
 
 def test_not_ready_without_a_store(gateway):
     gone = Database("postgresql+psycopg://user:secret@127.0.0.1:1/none")
-    app = create_app(GatewayDeps(gone, gateway.artifacts, gateway.ringer, gateway.settings))
+    app = create_app(GatewayDeps(gone, gateway.artifacts, gateway.wakeup_sender, gateway.settings))
     ready = app.test_client().get("/readyz")
     assert (ready.status_code, ready.get_json()["store"]) == (503, "unreachable")
     assert "secret" not in ready.get_data(as_text=True)

@@ -15,7 +15,10 @@ from tests.support.source_tree import ROOT
 
 CLIENT = ROOT / "services/client"
 ASYNC_CLIENT, SYNC_CLIENT = CLIENT / "async_client.py", CLIENT / "sync_client.py"
-HEADER = '"""The client that waits. Generated from async_client.py: change that file, then `make sync-client`."""'
+HEADER = (
+    '"""The synchronous client. Generated from async_client.py: edit that file, then run\n'
+    '`make sync-client`."""'
+)
 REPLACEMENTS = {
     "AsyncClient": "Client",
     "AsyncRetrying": "Retrying",
@@ -44,7 +47,7 @@ def generate_sync_client(source: str) -> str:
 
 
 def run_ruff(arguments: list[str], text: str) -> str:
-    """What ruff makes of a text."""
+    """The output of ruff for a text."""
     command = [str(Path(sys.executable).parent / "ruff"), *arguments]
     return subprocess.run(
         command, input=text, cwd=ROOT, capture_output=True, text=True, check=True

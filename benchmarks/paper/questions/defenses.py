@@ -69,7 +69,7 @@ def _decide_defense(evidence: Evidence, defense: str, adaptive: bool) -> CaseRes
     fall = compute_difference(undefended, score)
     assert fall is not None
     explanation = (
-        f"at {release.strength} {release.value:g} (cost {100 * cost:.1f} points) PSNR is lower by {fall[0]:.1f} dB "
+        f"at {release.strength_name} {release.strength:g} (cost {100 * cost:.1f} points) PSNR is lower by {fall[0]:.1f} dB "
         f"{format_interval(fall[1:], 1)}, {identification.count} of {identification.n} identified"
     )
     return CaseResult(case, decide_verdict(fall[1] > 0 and not identification.leaks), explanation)

@@ -1,5 +1,4 @@
-"""audit: a grid of choices from a file, from options, or from a file with options that override
-it."""
+"""audit: a grid of choices from a file, from options, or from a file that options override."""
 
 from __future__ import annotations
 
@@ -101,7 +100,8 @@ def _print_submitted(submitted: Audit, waits: bool, json: bool) -> None:
     elif not json:
         typer.echo(submitted.id)
         print_note(
-            f"{submitted.total} jobs: {len(submitted.created)} new, {submitted.total - len(submitted.created)} reused"
+            f"{submitted.total} jobs: {len(submitted.created)} new, "
+            f"{submitted.total - len(submitted.created)} reused"
         )
         if not waits:
             print_note(f"to follow it: palimpsest watch {submitted.id}")

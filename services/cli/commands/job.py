@@ -68,7 +68,8 @@ def retry(item: JobId, json: Json = False) -> None:
                     audit=audit, stage="report", state="succeeded", limit=1
                 ).items:
                     print_note(
-                        f"the report of {audit} does not include it: submit the audit again for a new report"
+                        f"the report of {audit} does not include it: "
+                        "submit the audit again for a new report"
                     )
 
 

@@ -72,7 +72,8 @@ def _describe_event(kind: str, data: Mapping[str, Any]) -> str:
         return f"{kind}  {done:g}/{total:g}  {escape_markup(numbers)}".rstrip()
     if kind == "cancel":
         return colour_state("stopping") + "  stop requested"
-    return f"{kind}  {escape_markup('  '.join(f'{n} {_format_value(v)}' for n, v in data.items()))}".rstrip()
+    values = "  ".join(f"{n} {_format_value(v)}" for n, v in data.items())
+    return f"{kind}  {escape_markup(values)}".rstrip()
 
 
 def _format_value(value: Any) -> str:

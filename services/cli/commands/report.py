@@ -106,7 +106,7 @@ def check_gates(loaded: Report, gates: Sequence[Gate], json: bool, failed: bool)
     threshold decides the status.
 
     Raises:
-        WrongUse: no row has a gate's metric and field.
+        UsageError: no row has a gate's metric and field.
     """
     incomplete = failed or bool(gates and loaded.missing)
     crossed = []

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from services.cli import completion
-from services.cli.input import params as reading
+from services.cli.input.params import parse_inputs, parse_params
 from services.cli.output.console import Json, make_client, print_json, print_note
 from services.cli.output.progress import follow
 from services.cli.signatures import list_parameters, make_command, make_parameter
@@ -84,7 +84,7 @@ def submit(
     json: Json = False,
 ) -> None:
     """Submit a single job of any stage."""
-    params, inputs = reading.parse_params(param or ()), reading.parse_inputs(sources or ())
+    params, inputs = parse_params(param or ()), parse_inputs(sources or ())
     with make_client() as gateway:
         job = gateway.submit_job(
             stage,
@@ -93,7 +93,7 @@ def submit(
             inputs=inputs,
             source=source,
             seed=seed,
-            fresh=no_cache,
+            no_cache=no_cache,
             priority=priority,
             time_limit=time_limit,
         )

@@ -56,7 +56,7 @@ def read_audit_file(path: Path) -> AuditFile:
     """Read an audit.
 
     Raises:
-        WrongUse: it cannot be read or is not an audit; the message names the line.
+        UsageError: it cannot be read or is not an audit; the message names the line.
     """
     text = _read_text(path)
     spec: Any = None
@@ -87,7 +87,8 @@ def read_audit_file(path: Path) -> AuditFile:
         ) from error
     if root is None or not isinstance(spec, dict):
         raise UsageError(
-            f"{path} is not an audit: it must be a mapping with dataset, model, unlearning and attacks"
+            f"{path} is not an audit: it must be a mapping with dataset, model, unlearning "
+            "and attacks"
         )
     return AuditFile(path, spec, text, root)
 
@@ -117,7 +118,8 @@ def _check_nodes(root: Node, refuse: Callable[[Node, str], None]) -> None:
         if node.tag == f"{_TAG_PREFIX}int" and _OCTAL.fullmatch(node.value):
             refuse(
                 node,
-                f"{node.value} is a number to YAML, without its zeros: put it in quotes, or leave them out",
+                f"YAML reads {node.value} as a number without its leading zeros: "
+                "put it in quotes, or remove them",
             )
         if node.tag == f"{_TAG_PREFIX}timestamp":
             refuse(node, f"YAML reads {node.value} as a date: put it in quotes")

@@ -1,5 +1,4 @@
-"""An audit's grid as command-line options: a table of the options, the field each sets, and its
-parser."""
+"""An audit's grid as command-line options: a table of options with their fields and parsers."""
 
 from __future__ import annotations
 
@@ -21,8 +20,10 @@ Parser = Callable[[Any, str], Any]
 
 @dataclass(frozen=True)
 class Flag:
-    """One option. `merges`: it replaces only the parameters that it names, not the file's whole
-    field."""
+    """One option.
+
+    merges: it replaces only the parameters that it names, not the file's whole field.
+    """
 
     name: str
     help: str
@@ -45,7 +46,9 @@ class Flag:
         option = typer.Option(
             option_name, help=help_text, metavar=self.metavar, autocompletion=self.completer
         )
-        annotation: Any = list[self.kind] | None if self.repeatable else self.kind | None  # type: ignore[name-defined]  # a type at run time
+        # a type that is known only at run time
+        one: Any = self.kind
+        annotation: Any = list[one] | None if self.repeatable else one | None
         return make_parameter(self.name, Annotated[annotation, option], None)
 
 
@@ -76,34 +79,36 @@ def _make_stage_flag(name: str, help_text: str) -> Flag:
 
 
 FLAGS = (
-    _make_choice_flag("dataset", "Where all data come from"),
-    _make_choice_flag("model", "The architecture"),
-    _make_choices_flag("unlearning", "unlearning", "A way to unlearn"),
-    _make_choices_flag("defense", "defenses", "A defense"),
-    _make_choices_flag("attack", "attacks", "An attack"),
-    _make_stage_flag("pretrain", "A parameter of the stage pretrain"),
-    _make_stage_flag("train", "Of the stage train, such as size=32 (N)"),
-    _make_stage_flag("forget", "Of what is forgotten, such as deletions=8, or rows=[4711]"),
-    _make_stage_flag("defend", "Of the stage defend, such as max_accuracy_cost=0.02"),
-    _make_stage_flag("probe", "Of the stage probe"),
-    _make_stage_flag("candidates", "Of the stage candidates, such as non_members=500"),
-    Flag("p_values", "Give label attacks p-values, from deletions that are made again", kind=bool),
-    _make_stage_flag("shadow", "Of the stage shadow, such as shadows=199 (B)"),
-    _make_stage_flag("evaluate", "Of the stage evaluate, such as decoys=100"),
-    Flag("sweep", "Every setting of each defense's grid, not the one that is chosen", kind=bool),
+    _make_choice_flag("dataset", "Data set"),
+    _make_choice_flag("model", "Model architecture"),
+    _make_choices_flag("unlearning", "unlearning", "Unlearning method"),
+    _make_choices_flag("defense", "defenses", "Defense"),
+    _make_choices_flag("attack", "attacks", "Attack"),
+    _make_stage_flag("pretrain", "Parameter of the pretrain stage"),
+    _make_stage_flag("train", "Parameter of the train stage, such as size=32 (N)"),
+    _make_stage_flag("forget", "Parameter of the forget sets, such as deletions=8 or rows=[4711]"),
+    _make_stage_flag("defend", "Parameter of the defend stage, such as max_accuracy_cost=0.02"),
+    _make_stage_flag("probe", "Parameter of the probe stage"),
+    _make_stage_flag("candidates", "Parameter of the candidates stage, such as non_members=500"),
+    Flag("p_values", "Compute p-values of label attacks, from shadow deletions", kind=bool),
+    _make_stage_flag("shadow", "Parameter of the shadow stage, such as shadows=199 (B)"),
+    _make_stage_flag("evaluate", "Parameter of the evaluate stage, such as decoys=100"),
+    Flag(
+        "sweep", "Run every setting of each defense's grid instead of the selected one", kind=bool
+    ),
     Flag(
         "seed",
-        "One training set and forget set",
+        "Seed of a training set and its forget sets",
         kind=int,
         repeatable=True,
         field="seeds",
         metavar="<int>",
     ),
     Flag("pretrain_seed", "Seed of the base model, which all seeds share", kind=int),
-    Flag("name", "What you call it"),
-    Flag("no_cache", "Run it even if it was done before", kind=bool),
-    Flag("priority", "Higher goes first", kind=int),
-    Flag("time_limit", "Seconds that one attempt of a job may run", kind=float),
+    Flag("name", "Name of the audit"),
+    Flag("no_cache", "Run all jobs, even if equal ones have finished", kind=bool),
+    Flag("priority", "Higher runs first", kind=int),
+    Flag("time_limit", "Time limit of each attempt of a job, in seconds", kind=float),
 )
 FIELDS = tuple(flag.target_field for flag in FLAGS)
 
@@ -112,7 +117,7 @@ def parse_flags(flag_values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an audit that options set.
 
     Raises:
-        WrongUse: an option cannot be parsed.
+        UsageError: an option cannot be parsed.
     """
     values_by_flag = {flag: flag_values.get(flag.name) for flag in FLAGS}
     return {

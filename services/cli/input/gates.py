@@ -94,7 +94,7 @@ def parse_gates(expressions: Iterable[str]) -> list[Gate]:
     """Parse the values of --fail-on.
 
     Raises:
-        WrongUse: one of them is malformed.
+        UsageError: one of them is malformed.
     """
     return [_parse_gate(word) for word in dict.fromkeys(expressions)]
 
@@ -114,7 +114,8 @@ def _parse_gate(expression: str) -> Gate:
     field = match["field"] or "mean"
     if field not in FIELDS:
         raise UsageError(
-            f"--fail-on {expression!r}: unknown field {field!r}{_suggest(field, FIELDS)}. Known: {', '.join(FIELDS)}"
+            f"--fail-on {expression!r}: unknown field {field!r}{_suggest(field, FIELDS)}. "
+            f"Known: {', '.join(FIELDS)}"
         )
     return Gate(expression, match["metric"], field, match["sign"], number)
 
@@ -123,7 +124,7 @@ def check_metrics(gates: Iterable[Gate], known: Sequence[str]) -> None:
     """Check the gates' metrics against the catalog, so that a typo fails before the audit runs.
 
     Raises:
-        WrongUse: no worker has such a metric, or one that it is derived from (`decoy_rank_1` of
+        UsageError: no worker has such a metric, or one that it is derived from (`decoy_rank_1` of
             `decoy_rank`).
     """
     for gate in gates:
@@ -137,7 +138,7 @@ def find_crossings(gates: Iterable[Gate], rows: Sequence[Mapping[str, Any]]) -> 
     """Every row that exceeds a gate's threshold, gate by gate.
 
     Raises:
-        WrongUse: no row has a gate's metric and field.
+        UsageError: no row has a gate's metric and field.
     """
     failures = []
     for gate in gates:

@@ -15,7 +15,7 @@ def parse_params(assignments: Iterable[str], option: str = "--param") -> dict[st
     they can be.
 
     Raises:
-        WrongUse: a word is not NAME=VALUE, or two of them disagree.
+        UsageError: a word is not NAME=VALUE, or two of them disagree.
     """
     parsed: dict[str, Any] = {}
     for assignment in assignments:
@@ -40,7 +40,7 @@ def parse_choice(text: str, option: str) -> Any:
     """Parse `retrain`, or with parameters `feature_recovery:iterations=200,gradient_from=base`.
 
     Raises:
-        WrongUse: as `params`.
+        UsageError: as `parse_params`.
     """
     name, colon, rest = text.partition(":")
     if not name:
@@ -63,7 +63,7 @@ def parse_value(text: str) -> Any:
         number = float(text)
     except ValueError:
         return text
-    return number if number - number == 0 else text  # "nan" and "inf" are words here
+    return number if number - number == 0 else text  # "nan" and "inf" are text here
 
 
 def _reject_constant(name: str) -> NoReturn:
@@ -75,14 +75,15 @@ def parse_inputs(assignments: Iterable[str]) -> dict[str, Any]:
     `BASE=<sha256>`.
 
     Raises:
-        WrongUse: a word is none of these, or a role is given twice.
+        UsageError: a word is none of these, or a role is given twice.
     """
     parsed: dict[str, Any] = {}
     for assignment in assignments:
         role, sign, source = assignment.partition("=")
         if not sign or not role or not source:
             raise UsageError(
-                f"--input {assignment!r}: expected ROLE=JOB, such as --input BASE=job_0123456789abcdef0123"
+                f"--input {assignment!r}: expected ROLE=JOB, "
+                "such as --input BASE=job_0123456789abcdef0123"
             )
         if role in parsed:
             raise UsageError(f"--input {assignment!r}: {role} is given twice")

@@ -143,7 +143,7 @@ def _find_min_width(column: Sequence[Text], natural_width: int, wrap: bool) -> i
 
 
 def fit_widths(natural: Sequence[int], min_widths: Sequence[int], available: int) -> list[int]:
-    """Shrink column widths to `room` in all, if possible, the widest column first."""
+    """Shrink column widths to a sum of `available`, if possible, the widest column first."""
     widths = list(natural)
     while sum(widths) > available:
         shrinkable = [i for i, width in enumerate(widths) if width > min_widths[i]]

@@ -179,8 +179,8 @@ class ProgressBarDisplay:
         task = self._tasks.get(update.id)
         if task is None:
             task = self._tasks[update.id] = self._progress.add_task(
-                "", total=None, start=False, id=escape_markup(update.id), label=escape_markup(update.label),
-                state="", count="", rate="", left="", numbers="",
+                "", total=None, start=False, id=escape_markup(update.id),
+                label=escape_markup(update.label), state="", count="", rate="", left="", numbers="",
             )  # fmt: skip
         if update.state == "running" and update.total:
             self._progress.start_task(task)

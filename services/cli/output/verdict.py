@@ -22,7 +22,8 @@ def print_report(report: Report) -> None:
     level = str(verdict.get("level", "no verdict"))
     colour = _COLOURS.get(level, "default")
     stdout_console().print(
-        f"[{colour} bold]{escape_markup(level.replace('_', ' '))}[/]: {escape_markup(str(verdict.get('headline', '')))}"
+        f"[{colour} bold]{escape_markup(level.replace('_', ' '))}[/]: "
+        f"{escape_markup(str(verdict.get('headline', '')))}"
     )
     if report.rows:
         cells = [_format_row(row, report.rows) for row in report.rows]
@@ -38,7 +39,8 @@ def print_report(report: Report) -> None:
             get_method_name(row, part) for part in ("unlearning", "defense", "attack")
         )
         stdout_console().print(
-            f"[red]missing[/]: {escape_markup(row_name)}, seed {row.get('seed', '-')}: {escape_markup(str(row.get('reason', '')))}"
+            f"[red]missing[/]: {escape_markup(row_name)}, seed {row.get('seed', '-')}: "
+            f"{escape_markup(str(row.get('reason', '')))}"
         )
 
 

@@ -64,4 +64,5 @@ def make_file_name(artifact: Artifact) -> str:
     """`reconstruction-0a1b2c3d4e5f.json`: safe in a header and on a disk."""
     role = re.sub(r"[^A-Za-z0-9_-]", "", artifact.role).lower() or "artifact"
     media_type = artifact.media_type.partition(";")[0].strip()
-    return f"{role}-{artifact.sha256[:12]}{_EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or '.bin'}"
+    extension = _EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or ".bin"
+    return f"{role}-{artifact.sha256[:12]}{extension}"

@@ -73,7 +73,10 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
         return Response(status=204)
     if not is_over(job, events) and STREAMING_KEY in request.environ:
         if not gateway.stream_slots.acquire(blocking=False):
-            detail = f"{gateway.deps.settings.max_event_streams} event streams are open, which is the limit: try again, or request JSON pages"
+            detail = (
+                f"{gateway.deps.settings.max_event_streams} event streams are open, which is the "
+                "limit: try again, or request JSON pages"
+            )
             return make_problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
         last_seq = events[-1].seq if events else after
         request.environ[CONTINUATION_KEY] = StreamContinuation(

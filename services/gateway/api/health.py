@@ -21,7 +21,7 @@ routes = APIBlueprint(
     abp_tags=[{"name": "health", "description": "liveness and readiness probes"}],
 )
 
-BROKER_TIMEOUT_S = 0.5  # seconds
+BROKER_TIMEOUT_S = 0.5
 
 
 class Liveness(BaseModel):

@@ -81,7 +81,7 @@ def test_one_that_is_not_even_started_is_given_up(
 ) -> None:
     startup = StartupMonitor(started("import time; time.sleep(600)"), tmp_path, idle_timeout_s=0.5)
     assert wait_for(lambda: startup.check({"gateway"}), TIMEOUT_S, "it is given up").startswith(
-        "gateway did not come up"
+        "gateway did not start"
     )
 
 

@@ -118,7 +118,7 @@ def test_after_the_clock_was_set_back_ages_are_bounded_until_there_is_none(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [3, 2, 0, 0]  # at the start, as nobody knows what was before, in three looks; then once
-    monkeypatch.setattr("shared.jobs.reconcile.bound_ages", lambda _db: left.pop(0))
+    monkeypatch.setattr("shared.jobs.reconcile.shift_future_queue_times", lambda _db: left.pop(0))
     watch = ExpiryGuard(45, 5)
     for _ in range(5):
         reconcile_once(store.db, InMemoryWakeup(), lambda _stage: 0, Settings(), watch)

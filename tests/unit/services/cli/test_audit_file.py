@@ -88,7 +88,7 @@ def test_a_complaint_about_the_whole_quotes_nothing(tmp_path):
         ("a: 1\nb: {c: 1, c: 2}", "a.yaml:2: duplicate key 'c', first given in line 2"),
         ("a: 1\na: 2", "a.yaml:2: duplicate key 'a', first given in line 1"),
         ("a: 1\nb: 2024-01-01", "a.yaml:2: YAML reads 2024-01-01 as a date"),
-        ("a: 1\nb: [0042]", "a.yaml:2: 0042 is a number to YAML, without its zeros"),
+        ("a: 1\nb: [0042]", "a.yaml:2: YAML reads 0042 as a number without its leading zeros"),
         ("a: 1\nb: .inf", "a.yaml:2: .inf is not a finite number"),
         ("a: 1\n2: b", "a.yaml:2: a key must be a string"),
         (

@@ -35,7 +35,7 @@ def test_what_is_said_goes_first_then_the_environment_then_the_file(monkeypatch)
 
 def test_a_token_is_not_sent_to_an_address_it_is_not_for(monkeypatch):
     served(url="http://file:1", token="f")
-    with pytest.raises(NotConfigured, match="no token is known for http://other:1"):
+    with pytest.raises(NotConfigured, match="no token for http://other:1"):
         find_gateway("http://other:1")
     assert find_gateway("http://file:1/") == ("http://file:1", "f")
 

@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, when):
     opened = Path.open
     monkeypatch.setattr(atomic_file.Path, "open", lambda *a, **k: Full(opened(*a, **k)))
     with pytest.raises(
-        WriteError, match="kept cannot be written: No space left on device; nothing was kept"
+        WriteError, match=r"cannot write .*kept: No space left on device; nothing was kept"
     ):
         write_atomically(path, b"after")
     monkeypatch.undo()
@@ -84,7 +84,7 @@ def test_bytes_that_were_changed_on_the_way_are_not_kept(tmp_path, to_file):
 def test_more_bytes_than_the_artifact_has_are_refused_as_they_come(tmp_path):
     sha256 = hashlib.sha256(b"four").hexdigest()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(pytest.raises(DigestMismatch, match="more than its 4 bytes"))
+        stack.enter_context(pytest.raises(DigestMismatch, match="has 4 bytes, but more"))
         download = stack.enter_context(Download(sha256, httpx.Response(200), tmp_path, 4))
         while True:
             download.write(b"fourfour")
@@ -128,7 +128,7 @@ def test_a_report_is_saved_as_it_came(tmp_path):
         folder / "report.json"
     ]
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(WriteError, match="file cannot be written"):
+    with pytest.raises(WriteError, match=r"cannot write .*file: "):
         found.save(tmp_path / "file")
 
 

@@ -56,7 +56,7 @@ def test_a_problem_of_other_types_is_an_error_all_the_same():
 
 @pytest.mark.parametrize("text", ["<html>", "[]", "null", "", "[" * 10**5])
 def test_an_answer_of_something_else(text):
-    with pytest.raises(errors.ApiError, match="not the gateway"):
+    with pytest.raises(errors.ApiError, match="not a gateway"):
         transport.check_status(httpx.Response(502, text=text))
     with pytest.raises(errors.ApiError, match="right address"):
         transport.read_answer(

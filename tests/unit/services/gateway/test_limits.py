@@ -11,7 +11,7 @@ from tests.support.waiting import TIMEOUT_S
 
 SCRIPT = """
 import resource
-from services.gateway.__main__ import _connections
+from services.gateway.__main__ import _limit_connections
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 print(_limit_connections(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """

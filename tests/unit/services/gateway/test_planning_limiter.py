@@ -1,4 +1,4 @@
-"""One plans at a time, few wait, others come again."""
+"""One request plans at a time, a few wait, others are refused."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.system import wait_for
 from tests.support.waiting import TIMEOUT_S
 
 
-def test_one_at_a_time_and_all_who_wait_get_their_turn() -> None:
-    turns, lock, inside, most = (
+def test_one_request_runs_at_a_time_and_those_that_wait_follow() -> None:
+    limiter, lock, inside, most = (
         PlanningLimiter("planning", max_waiting=8, max_wait_s=60),
         threading.Lock(),
         0,
@@ -24,7 +24,7 @@ def test_one_at_a_time_and_all_who_wait_get_their_turn() -> None:
     def take() -> None:
         nonlocal inside, most
         try:
-            with turns.acquire():
+            with limiter.acquire():
                 with lock:
                     inside += 1
                     most = max(most, inside)
@@ -33,7 +33,7 @@ def test_one_at_a_time_and_all_who_wait_get_their_turn() -> None:
         except TransientError as error:
             refused.append(str(error))
 
-    with turns.acquire():
+    with limiter.acquire():
         threads = [threading.Thread(target=take) for _ in range(9)]
         for thread in threads:
             thread.start()
@@ -47,32 +47,32 @@ def test_one_at_a_time_and_all_who_wait_get_their_turn() -> None:
     assert (most, len(refused)) == (1, 1)
 
 
-def test_nobody_waits_longer_than_his_patience() -> None:
-    turns = PlanningLimiter("planning", max_waiting=1, max_wait_s=0.01)
-    with turns.acquire():
+def test_nobody_waits_longer_than_the_limit() -> None:
+    limiter = PlanningLimiter("planning", max_waiting=1, max_wait_s=0.01)
+    with limiter.acquire():
         for _ in range(3):
-            with pytest.raises(TransientError, match=r"for 0\.01 s"), turns.acquire():
+            with pytest.raises(TransientError, match=r"for 0\.01 s"), limiter.acquire():
                 pass
-    with turns.acquire():
+    with limiter.acquire():
         pass
 
 
-def test_who_fails_gives_the_turn_on() -> None:
-    turns = PlanningLimiter("planning", max_waiting=0, max_wait_s=0.01)
-    with pytest.raises(ZeroDivisionError), turns.acquire():
+def test_a_failure_releases_the_limiter() -> None:
+    limiter = PlanningLimiter("planning", max_waiting=0, max_wait_s=0.01)
+    with pytest.raises(ZeroDivisionError), limiter.acquire():
         _ = 1 / 0
-    with turns.acquire():
+    with limiter.acquire():
         pass
 
 
-def test_as_many_at_a_time_as_may() -> None:
-    turns = PlanningLimiter("reading for", 2, max_waiting=0, max_wait_s=0.01)
-    with turns.acquire():
+def test_two_run_at_a_time_where_two_may() -> None:
+    limiter = PlanningLimiter("reading files for", 2, max_waiting=0, max_wait_s=0.01)
+    with limiter.acquire():
         with (
-            turns.acquire(),
-            pytest.raises(TransientError, match="is reading for other requests"),
-            turns.acquire(),
+            limiter.acquire(),
+            pytest.raises(TransientError, match="is busy reading files for other requests"),
+            limiter.acquire(),
         ):
             pass
-        with turns.acquire():
+        with limiter.acquire():
             pass
