@@ -195,7 +195,9 @@ def test_of_several_makers_the_one_counts_that_read_what_is_there_now(store: Job
         ({"mine.npz": "1", "other.npz": ABSENT}, {"mine.npz": "2"}, {"mine.npz": "3"})
     ):
         job = store.post(
-            replace(make_planned_job("made"), request_key=compute_sha256(f"plan {n}"), data=data)
+            replace(
+                make_planned_job("made"), request_key=compute_sha256(f"plan {n}"), data_digests=data
+            )
         )
         store.finish(store.claim_one(), cache_key=compute_sha256(f"content {n}"))
         assert store.get_job(job).data_digests == data
@@ -205,8 +207,8 @@ def test_of_several_makers_the_one_counts_that_read_what_is_there_now(store: Job
 
 
 def test_a_job_is_stored_with_the_data_files_behind_its_inputs(store: JobStore) -> None:
-    job = store.post(replace(make_planned_job("a"), data={"mine.npz": "1"}))
-    child = store.post(replace(make_planned_job("c", job), data={"other.npz": "1"}))
+    job = store.post(replace(make_planned_job("a"), data_digests={"mine.npz": "1"}))
+    child = store.post(replace(make_planned_job("c", job), data_digests={"other.npz": "1"}))
     assert store.get_job(child).data_digests == {"mine.npz": "1", "other.npz": "1"}
     assert store.get_job(store.post(make_planned_job("d", child))).data_digests == {
         "mine.npz": "1",
@@ -219,8 +221,8 @@ def test_a_data_file_is_not_combined_with_another_version_of_it(
     store: JobStore, then: str, now: str
 ) -> None:
     """That it was not there is a version too: something else was read in its place."""
-    job = store.post(replace(make_planned_job("a"), data={"mine.npz": then}))
+    job = store.post(replace(make_planned_job("a"), data_digests={"mine.npz": then}))
     with pytest.raises(
         InvalidRequest, match=r"'mine\.npz' in the data root has changed since input IN0 was made"
     ):
-        store.post(replace(make_planned_job("b", job), data={"mine.npz": now}))
+        store.post(replace(make_planned_job("b", job), data_digests={"mine.npz": now}))

@@ -52,14 +52,14 @@ class Model(dict[str, Modelled]):
     def ready(self, job: Modelled) -> str:
         return "queued" if all(self[p].state == "succeeded" for p in job.parents) else "waiting"
 
-    def lock_waiting_children(self, job_id: str) -> list[str]:
+    def waiting_children(self, job_id: str) -> list[str]:
         return [i for i, j in self.items() if job_id in j.parents and j.state == "waiting"]
 
     def end(self, job_id: str, state: str) -> None:
         job = self[job_id]
         job.state, job.stop = state, False
         job.shared = job.shared and state == "succeeded"
-        for child in self.waiting_on(job_id):
+        for child in self.waiting_children(job_id):
             if state != "succeeded":
                 self.end(child, "failed")
             else:
@@ -85,7 +85,7 @@ class Model(dict[str, Modelled]):
 
     def disown(self, job_id: str) -> None:
         self[job_id].shared = False
-        for child in self.waiting_on(job_id):
+        for child in self.waiting_children(job_id):
             self.disown(child)
 
     def equal(self, tag: str) -> str | None:

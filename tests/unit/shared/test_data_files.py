@@ -348,7 +348,7 @@ def test_what_is_known_may_be_forgotten_at_any_moment(
 
     now = time.time_ns()
     monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
-    monkeypatch.setattr(data_files, "_known", Forgetful())
+    monkeypatch.setattr(data_files, "_digest_cache", Forgetful())
     write(root, "mine.npz", b"one")
     for _ in range(2):
         assert root.compute_digest("mine.npz", FIELD) == compute_sha256(b"one")

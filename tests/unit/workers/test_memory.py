@@ -55,7 +55,7 @@ def test_one_over_its_limit_is_killed_and_the_sentence_has_both_figures(scene: S
     assert scene.child.wait(10) == -signal.SIGKILL
     why = watch.explain_death()
     assert why is not None
-    assert "had 10" in why
+    assert "used 10" in why
     assert "the limit is 50 MB" in why
 
 
@@ -93,7 +93,7 @@ def test_one_that_the_kernel_killed_for_memory_is_told_so_however_long_it_takes_
     why = watch.explain_death()
     assert why is not None
     assert "killed by the kernel, out of memory" in why
-    assert "had 10" in why
+    assert "used 10" in why
 
 
 def test_another_process_killed_for_memory_is_not_this_one(scene: Scene) -> None:

@@ -202,7 +202,7 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
         (
             {},
             {"flag": "name"},
-            "reads 'name' of an audit as its flag: name one of sweep, p_values, fresh",
+            "reads 'name' of an audit as its flag: name one of sweep, p_values, no_cache",
         ),
         (
             {},

@@ -168,7 +168,7 @@ def test_a_key_changes_with_the_code_that_its_job_runs_on(plugin: str, stages: l
     assert changed(None, {plugin: "changed"}) == stages
 
 
-def test_fresh_marks_every_job() -> None:
+def test_no_cache_marks_every_job() -> None:
     assert {j.no_cache for j in plan_audit({"no_cache": True})} == {True}
     assert {j.no_cache for j in plan_audit()} == {False}
 

@@ -89,6 +89,6 @@ def test_a_forget_index_beyond_the_training_set_is_refused_at_once() -> None:
 @pytest.mark.parametrize("forget", [{"deletions": 1, "size": 50}, {"indices": [list(range(50))]}])
 def test_only_methods_that_need_nothing_to_keep_forget_everything(forget: dict[str, Any]) -> None:
     assert plan_audit({"unlearning": ["retrain"], "forget": forget})
-    with pytest.raises(InvalidRequest, match="ascent needs samples to keep") as refused:
+    with pytest.raises(InvalidRequest, match="ascent needs retained samples") as refused:
         plan_audit({"unlearning": ["retrain", "ascent"], "forget": forget})
     assert refused.value.field == "unlearning.1"
