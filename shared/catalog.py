@@ -182,7 +182,8 @@ class Catalog:
         if entry.methods is not None:
             if not method:
                 raise InvalidRequest(
-                    f"stage {stage!r} needs a method. Known: {', '.join(self.list_names(entry.methods))}",
+                    f"stage {stage!r} needs a method. Known: "
+                    f"{', '.join(self.list_names(entry.methods))}",
                     "method",
                 )
             entries.append(self.get(entry.methods, method, "method"))
@@ -244,7 +245,7 @@ class Catalog:
                 fitting = [
                     e.name
                     for e in models
-                    if not incompatibility_reason(e.name, e.as_a(ModelTraits), shape)
+                    if not incompatibility_reason(e.name, e.get_traits(ModelTraits), shape)
                 ]
                 raise InvalidRequest(
                     f"{why} ({dataset.name}). Models that fit: {', '.join(fitting)}", "params.model"

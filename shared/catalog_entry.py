@@ -75,7 +75,7 @@ class CatalogEntry(BaseModel):
         self._traits = read_traits(self.kind, self.traits)
 
     def get_traits(self, of_kind: type[OfKind]) -> OfKind:
-        """Its traits, typed: `entry.as_a(DefenseTraits).strength`.
+        """Its traits, typed: `entry.get_traits(DefenseTraits).strength`.
 
         Raises:
             TypeError: it is of another kind.
@@ -112,8 +112,8 @@ class CatalogEntry(BaseModel):
 
     @property
     def properties(self) -> JSONObject:
-        found: JSONObject = self.params_schema.get("properties", {})
-        return found
+        properties: JSONObject = self.params_schema.get("properties", {})
+        return properties
 
     @property
     def takes(self) -> list[str]:

@@ -52,13 +52,15 @@ class Settings(BaseSettings):
     memory_limit_bytes: int | None = Field(
         None,
         ge=1,
-        description="memory limit of a worker, including its job; when not set, 90 % of the memory of the "
+        description="memory limit of a worker, including its job; when not set, 90 % of the "
+        "memory of the "
         "machine or container, divided by host_workers",
     )
     host_workers: int | None = Field(
         None,
         ge=1,
-        description="workers that share the memory of this machine or container; when not set, the live workers of this "
+        description="workers that share the memory of this machine or container; when not set, "
+        "the live workers of this "
         "host, counted at start",
     )
     stages: str = Field(
@@ -75,7 +77,8 @@ class Settings(BaseSettings):
     stall_timeout_s: float | None = Field(
         None,
         gt=0,
-        description="CPU seconds (busiest thread) without progress after which an attempt is killed, and ten times as many "
+        description="CPU seconds (busiest thread) without progress after which an attempt is "
+        "killed, and ten times as many "
         "seconds of wall time; overrides the stage's own limit",
     )
     checkpoint_interval_s: float = Field(
@@ -84,12 +87,14 @@ class Settings(BaseSettings):
     stop_grace_s: float = Field(
         4.0,
         gt=0,
-        description="how long an attempt may take to stop after a cancel, drain or timeout before it is killed",
+        description="how long an attempt may take to stop after a cancel, drain or timeout before "
+        "it is killed",
     )
     store_wait_s: float = Field(
         120.0,
         gt=0,
-        description="how long an attempt waits for an unavailable store before its job is queued again without counting as "
+        description="how long an attempt waits for an unavailable store before its job is queued "
+        "again without counting as "
         "lost; ten times as long once it has results to store",
     )
     reconcile_interval_s: float = Field(
@@ -98,7 +103,8 @@ class Settings(BaseSettings):
     retry_backoff_s: float = Field(
         10.0,
         ge=0,
-        description="pause before a job with a lost attempt can be claimed again; doubles each time, up to five minutes",
+        description="pause before a job with a lost attempt can be claimed again; doubles each "
+        "time, up to five minutes",
     )
     max_lost_attempts: int = Field(
         3, ge=1, description="lost attempts after which a job fails as lost_worker"
@@ -109,12 +115,14 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         4096,
         ge=16,
-        description="connections that one gateway process keeps open at a time; further ones wait to be accepted",
+        description="connections that one gateway process keeps open at a time; further ones wait "
+        "to be accepted",
     )
     head_timeout_s: float = Field(
         15.0,
         gt=0,
-        description="how long the gateway waits for the headers of a request; also the keep-alive timeout",
+        description="how long the gateway waits for the headers of a request; also the keep-alive "
+        "timeout",
     )
     body_timeout_s: float = Field(
         30.0, gt=0, description="how long the gateway waits for the whole body of a request"
@@ -138,8 +146,8 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        wrong = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in found]
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        wrong = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in details]
         raise InvalidRequest("; ".join(wrong)) from None  # the input may be a secret
 
 

@@ -89,7 +89,8 @@ class DataRoot:
             return self._digest_folder(path, relative, field, bytes_left)
         except OSError as error:
             raise InvalidRequest(
-                f"{relative!r} cannot be read: {describe_os_error(error)}; if it was being changed, post the job again",
+                f"{relative!r} cannot be read: {describe_os_error(error)}; if it was being "
+                "changed, post the job again",
                 field,
             ) from error
 
@@ -100,15 +101,17 @@ class DataRoot:
             if entry.is_dir(follow_symlinks=False):
                 seen.update(b"folder %d " % len(name) + name)
                 continue
-            found = entry.stat(follow_symlinks=False)
+            status = entry.stat(follow_symlinks=False)
             sha256 = (
-                _digest_cache.get(_get_file_version(found)) if stat.S_ISREG(found.st_mode) else None
+                _digest_cache.get(_get_file_version(status))
+                if stat.S_ISREG(status.st_mode)
+                else None
             )
             if sha256 is not None:
-                left.take_bytes(found.st_size)
+                left.take_bytes(status.st_size)
             else:
-                told = os.path.join(relative, os.path.relpath(entry.path, path))
-                sha256 = _digest_file(self.folder, Path(entry.path), told, field, left)
+                shown = os.path.join(relative, os.path.relpath(entry.path, path))
+                sha256 = _digest_file(self.folder, Path(entry.path), shown, field, left)
             seen.update(b"file %d " % len(name) + name + sha256.encode())
         return seen.hexdigest()
 
@@ -127,7 +130,8 @@ class DataRoot:
                 digests[file.path] = sha256 or ABSENT
             else:
                 raise InvalidRequest(
-                    f"there is no {file.path!r} in the data root of the gateway: put it there, or set the gateway's "
+                    f"there is no {file.path!r} in the data root of the gateway: put it there, or "
+                    "set the gateway's "
                     "PALIMPSEST_DATA_ROOT to the folder of the workers (the gateway only reads it)",
                     file.field,
                 )
@@ -159,13 +163,15 @@ class PlannedFiles:
             return
         if now is None:
             raise InvalidRequest(
-                f"{path!r} is not in the data root of the worker, and was in that of the gateway when the job was "
+                f"{path!r} is not in the data root of the worker, and was in that of the gateway "
+                "when the job was "
                 "planned: put it back, and retry the job",
                 field,
             )
         change = "is new" if then == ABSENT else "has changed"
         raise InvalidRequest(
-            f"{path!r} in the data root {change} since the job was planned: post it again, and with it the jobs that "
+            f"{path!r} in the data root {change} since the job was planned: post it again, and "
+            "with it the jobs that "
             "its inputs come from (an audit does)",
             field,
         )

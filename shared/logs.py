@@ -50,9 +50,13 @@ def _escape_control_characters(_logger: Any, _method: str, event: EventDict) -> 
     """What a terminal would obey stands as \\x1b, \\u202e, as JSON has it anyway; only a traceback
     has lines."""
     return {
-        name: value if not isinstance(value, str) else "".join(
-            c if c.isprintable() or (c == "\n" and name == "exception") else c.encode("unicode_escape").decode()
+        name: value
+        if not isinstance(value, str)
+        else "".join(
+            c
+            if c.isprintable() or (c == "\n" and name == "exception")
+            else c.encode("unicode_escape").decode()
             for c in value
         )
         for name, value in event.items()
-    }  # fmt: skip
+    }

@@ -173,10 +173,11 @@ def check_schema(schema: dict[str, Any]) -> None:
         raise ValueError(f"its schema comes to {nodes} schemas, above {MAX_NODES}")
     properties = whole.properties.values()
     if _count_marks(whole) != sum(_count_marks(p, collected=True) for p in properties) or not all(
-        _is_path(marked) for p in properties for marked in _marked(p)
+        _is_path(marked) for p in properties for marked in _iter_marked(p)
     ):
         raise ValueError(
-            "x-data marks a parameter that is a path, or a list of paths, and nothing within an object"
+            "x-data marks a parameter that is a path, or a list of paths, and nothing within an "
+            "object"
         )
 
 
@@ -188,13 +189,13 @@ def _count_marks(schema: ParamSchema, collected: bool = False) -> int:
     return int(schema.data is True) + sum(_count_marks(part, collected) for part in parts)
 
 
-def _marked(schema: ParamSchema) -> Iterator[ParamSchema]:
+def _iter_marked(schema: ParamSchema) -> Iterator[ParamSchema]:
     """The parts that are marked as data files, as `data_paths` finds them."""
     if schema.data is True:
         yield schema
     items = [schema.items] if isinstance(schema.items, ParamSchema) else []
     for part in (*(schema.anyOf or ()), *items):
-        yield from _marked(part)
+        yield from _iter_marked(part)
 
 
 def _is_path(schema: ParamSchema) -> bool:
@@ -283,7 +284,8 @@ def explain_error(
         near = get_close_matches(unknown[0], known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         return (
-            f"unknown parameter {unknown[0]!r} for {owner}{hint} Known: {', '.join(known) or 'none'}",
+            f"unknown parameter {unknown[0]!r} for {owner}{hint} Known: "
+            f"{', '.join(known) or 'none'}",
             f"{where}.{unknown[0]}",
         )
     if error.validator == "required":

@@ -34,18 +34,20 @@ class PluginRef(BaseModel):
 
 
 def plugin_field(kind: str) -> Any:
-    """Marks a `Choice` as one of a plugin of `kind`.
+    """Marks a `PluginRef` as one of a plugin of `kind`.
 
-    >>> class P(Params): dataset: Annotated[Choice, plugin_field("dataset")] = Choice(name="mnist_5k")
+    >>> class P(Params):
+    ...     dataset: Annotated[PluginRef, plugin_field("dataset")] = PluginRef(name="mnist_5k")
     """
     return Field(json_schema_extra={"x-plugin": kind})
 
 
 def data_file_field() -> Any:
-    """Marks a path as that of a file or folder of the data root: another file there makes another
-    job.
+    """Marks a path as that of a file or folder of the data root: when its contents change, the
+    job is another one.
 
-    >>> class P(Params): path: Annotated[str, data_file()] = Field(description="the file, inside the data root")
+    >>> class P(Params):
+    ...     path: Annotated[str, data_file_field()] = Field(description="inside the data root")
     """
     return Field(json_schema_extra={"x-data": True})
 

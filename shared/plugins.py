@@ -233,8 +233,14 @@ class MetricPlugin(MetricTraits, Plugin):
 
 
 DESCRIPTORS: tuple[type[Plugin], ...] = (
-    StagePlugin, DatasetPlugin, ModelPlugin, UnlearningPlugin, DefensePlugin, AttackPlugin, MetricPlugin
-)  # fmt: skip
+    StagePlugin,
+    DatasetPlugin,
+    ModelPlugin,
+    UnlearningPlugin,
+    DefensePlugin,
+    AttackPlugin,
+    MetricPlugin,
+)
 TRAITS: Mapping[str, type[Traits]] = {
     plugin.kind: next(base for base in plugin.__bases__ if issubclass(base, Traits))
     for plugin in DESCRIPTORS

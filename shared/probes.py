@@ -48,8 +48,10 @@ class ProbeSearch:
         query_bound = self.compute_query_bound(classes, dimensions)
         if query_bound > self.max_queries:
             raise InvalidRequest(
-                f"this search may ask {query_bound:,} queries ({classes} classes, {dimensions:,} values an image), more than "
-                f"max_queries, {self.max_queries:,}: raise it, lower candidates, tries, rounds or directions, or take "
+                f"this search may ask {query_bound:,} queries ({classes} classes, {dimensions:,} "
+                "values an image), more than "
+                f"max_queries, {self.max_queries:,}: raise it, lower candidates, tries, rounds or "
+                "directions, or take "
                 "preset coarse",
                 "params.max_queries",
             )
@@ -91,7 +93,8 @@ def build_search(params: Mapping[str, Any]) -> ProbeSearch:
     search = replace(preset, **given)
     if search.candidates is not None and search.candidates < search.per_class:
         raise InvalidRequest(
-            f"{search.candidates} candidates are fewer than the {search.per_class} probes of each class",
+            f"{search.candidates} candidates are fewer than the {search.per_class} probes of each "
+            "class",
             "params.candidates",
         )
     return search

@@ -89,14 +89,16 @@ class Registry(Generic[P]):
             plugin = self._describe(name, target, described)
             if not plugin.summary:
                 raise PluginImportError(
-                    f"{self.kind} {name!r} in {target.__module__} has no docstring: say in one line what it is"
+                    f"{self.kind} {name!r} in {target.__module__} has no docstring: say in one "
+                    "line what it is"
                 )
             if self._check is not None:
                 self._check(plugin)
             other = self._plugins.get(name)
             if other is not None and other.module != plugin.module:
                 raise PluginImportError(
-                    f"{self.kind} {name!r} is registered twice: in {other.module} and in {plugin.module}"
+                    f"{self.kind} {name!r} is registered twice: in {other.module} and in "
+                    f"{plugin.module}"
                 )
             self._plugins[name] = plugin
             return target
@@ -176,7 +178,8 @@ class Registry(Generic[P]):
             )
         if self._one_a_file and registered != [name]:
             raise PluginImportError(
-                f"{who} registers {' and '.join(registered)}: let it register the one {self.kind} {name!r}, which is "
+                f"{who} registers {' and '.join(registered)}: let it register the one {self.kind} "
+                f"{name!r}, which is "
                 "looked for under that name"
             )
 

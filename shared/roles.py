@@ -62,7 +62,8 @@ class Role(StrEnum):
         "UNLEARNED",
         ArtifactFormat.NETWORKS,
         Visibility.ATTACKER,
-        "the models after unlearning, one per deletion; an attacker is given RELEASED under this role",
+        "the models after unlearning, one per deletion; an attacker is given RELEASED under this "
+        "role",
     )
     RELEASED = (
         "RELEASED",
@@ -81,14 +82,16 @@ class Role(StrEnum):
         "PUBLIC",
         ArtifactFormat.JSON,
         Visibility.ATTACKER,
-        "training sets that an outsider could have drawn from the pool; no model was trained on their "
+        "training sets that an outsider could have drawn from the pool; no model was trained on "
+        "their "
         "samples",
     )
     DELETION_SIZES = (
         "DELETION_SIZES",
         ArtifactFormat.JSON,
         Visibility.ATTACKER,
-        "how many samples were trained on (N) and forgotten (k), and whether all k are of one class",
+        "how many samples were trained on (N) and forgotten (k), and whether all k are of one "
+        "class",
     )
     LABELS = (
         "LABELS",
@@ -106,7 +109,8 @@ class Role(StrEnum):
         "CANDIDATES",
         ArtifactFormat.TENSORS,
         Visibility.ATTACKER,
-        "forgotten samples, retained samples and non-members with their classes, in random order, for "
+        "forgotten samples, retained samples and non-members with their classes, in random order, "
+        "for "
         "membership attacks",
     )
     POPULATION = (
@@ -143,7 +147,8 @@ class Role(StrEnum):
         "SHARDS",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "which member of the original was trained on each sample (SISA); a single member if there are "
+        "which member of the original was trained on each sample (SISA); a single member if there "
+        "are "
         "no shards",
     )
     BATCH_DELTAS = (
@@ -156,7 +161,8 @@ class Role(StrEnum):
         "UNLEARNING",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "how the models were unlearned: method, parameters, whether it is exact, how far the weights "
+        "how the models were unlearned: method, parameters, whether it is exact, how far the "
+        "weights "
         "moved",
     )
     RECONSTRUCTION = (
@@ -193,7 +199,8 @@ class Role(StrEnum):
         "FEATURE_NETWORK",
         ArtifactFormat.NETWORKS,
         Visibility.AUDITOR,
-        "a base model from another seed, which no attack has seen; feature_distance is measured in it",
+        "a base model from another seed, which no attack has seen; feature_distance is measured "
+        "in it",
     )
     LPIPS_WEIGHTS = (
         "LPIPS_WEIGHTS",

@@ -56,11 +56,13 @@ class Wiring(BaseModel):
     )
     flag: str | None = Field(
         None,
-        description="field of the audit: runs only if that is true, where all that the stage needs is there",
+        description="field of the audit: runs only if that is true, where all that the stage "
+        "needs is there",
     )
     optional_needs: tuple[Role, ...] = Field(
         (),
-        description="roles among those it may use that are made for it, where a stage makes them on demand",
+        description="roles among those it may use that are made for it, where a stage makes them "
+        "on demand",
     )
     # with what
     params: str | None = Field(None, description="field of the audit that holds its parameters")
@@ -76,7 +78,8 @@ class Wiring(BaseModel):
     )
     multi_sample_roles: tuple[Role, ...] = Field(
         (),
-        description="roles its method may use that it is given only where a deletion forgets several samples",
+        description="roles its method may use that it is given only where a deletion forgets "
+        "several samples",
     )
     withheld: Mapping[Scope, tuple[Role, ...]] = Field(
         default_factory=dict, description="by scope, roles that it could use and is not given there"
@@ -91,6 +94,7 @@ class Wiring(BaseModel):
     )
     twins: Mapping[Role, Role] = Field(
         default_factory=dict,
-        description="roles for which it runs once more, on demand, with the next seed; and which output each is",
+        description="roles for which it runs once more, on demand, with the next seed; and which "
+        "output each is",
     )
     reported: bool = Field(False, description="whether the report takes what it makes")

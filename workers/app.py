@@ -64,7 +64,8 @@ def check_settings(conf: Any) -> None:
     for name, wanted in queue.CELERY_SETTINGS.items():
         if conf[name] != wanted:
             raise Conflict(
-                f"Celery setting {name} is {conf[name]!r}, the protocol needs {wanted!r}: remove the override"
+                f"Celery setting {name} is {conf[name]!r}, the protocol needs {wanted!r}: remove "
+                "the override"
             )
 
 
@@ -149,9 +150,14 @@ def _make_runner(settings: Settings) -> Any:
     description, db = catalog.describe_worker(), Database(settings.database_url)
     worker_registry.publish_catalog(db, description.catalog)
     registration: dict[str, Any] = {
-        "host": socket.gethostname(), "pid": os.getppid(), "stages": served_stages, "device": description.device,
-        "threads": settings.threads, "versions": description.versions, "catalog": description.catalog.digest,
-    }  # fmt: skip
+        "host": socket.gethostname(),
+        "pid": os.getppid(),
+        "stages": served_stages,
+        "device": description.device,
+        "threads": settings.threads,
+        "versions": description.versions,
+        "catalog": description.catalog.digest,
+    }
     worker_registry.register_worker(db, settings.worker, **registration)
     memory.check_headroom(settings.memory_limit_bytes)
     # The sender has its own app: this module's belongs to the consumer.
@@ -159,12 +165,21 @@ def _make_runner(settings: Settings) -> Any:
         queue.CeleryWakeup(queue.make_celery(settings.broker_url.get_secret_value()))
     )
     job_runner = runner.Runner(
-        settings, db, ArtifactStore.from_url(settings.artifacts_url), description.catalog, wakeup,
-        lease.LeaseProcess(settings.worker, registration, settings.lease_s), worker=settings.worker, served_stages=served_stages,
+        settings,
+        db,
+        ArtifactStore.from_url(settings.artifacts_url),
+        description.catalog,
+        wakeup,
+        lease.LeaseProcess(settings.worker, registration, settings.lease_s),
+        worker=settings.worker,
+        served_stages=served_stages,
         machine=runner.MachineInfo(
-            torch.__version__, description.device, settings.threads, torch.backends.cpu.get_cpu_capability()
+            torch.__version__,
+            description.device,
+            settings.threads,
+            torch.backends.cpu.get_cpu_capability(),
         ),
-    )  # fmt: skip
+    )
     # A child that replaces a dead one finds the dead one's job without waiting for the reconciler.
     wakeup.notify(served_stages)
     return job_runner

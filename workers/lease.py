@@ -215,9 +215,14 @@ def main(arguments_json: str) -> None:
             os.write(sys.stdout.fileno(), what)
 
     keeper = LeaseKeeper(
-        settings, Database(settings.database_url), AttemptState(arguments["page"]), arguments["worker"], arguments["child"],
-        registration=arguments["about"], on_turn=partial(send_byte, TURN_BYTE),
-    )  # fmt: skip
+        settings,
+        Database(settings.database_url),
+        AttemptState(arguments["page"]),
+        arguments["worker"],
+        arguments["child"],
+        registration=arguments["about"],
+        on_turn=partial(send_byte, TURN_BYTE),
+    )
     send_byte(READY_BYTE)
     keeper.serve(sys.stdin.fileno())
 

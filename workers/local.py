@@ -14,7 +14,7 @@ from shared.registry import Registry
 from workers.context import Hooks, JobContext, StageOutput
 from workers.stages import registry
 
-METHODS: Mapping[str, Registry[Any]] = {found.kind: found for found in REGISTRIES}
+METHODS: Mapping[str, Registry[Any]] = {registry.kind: registry for registry in REGISTRIES}
 
 
 def run_stage(

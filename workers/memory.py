@@ -67,7 +67,8 @@ def check_headroom(limit_bytes: int) -> None:
     """Raises InvalidRequest when this process has more than the limit before it has a job."""
     if (used_bytes := _read_own_usage().used_bytes) >= limit_bytes:
         raise InvalidRequest(
-            f"the memory limit of a worker is {_format_size(limit_bytes)}, and it uses {_format_size(used_bytes)} without a job: run fewer "
+            f"the memory limit of a worker is {_format_size(limit_bytes)}, and it uses "
+            f"{_format_size(used_bytes)} without a job: run fewer "
             "workers on this machine, or set PALIMPSEST_MEMORY_LIMIT_BYTES"
         )
 
@@ -123,7 +124,10 @@ def describe_usage(used_bytes: int, limit_bytes: int | None) -> str:
 
 def describe_refused_allocation(error: BaseException, limit_bytes: int | None) -> str:
     """What to say when an allocation of this process was refused."""
-    return f"not enough memory: {error or 'an allocation was refused'}; {describe_usage(_read_own_usage().used_bytes, limit_bytes)}"
+    return (
+        f"not enough memory: {error or 'an allocation was refused'}; "
+        f"{describe_usage(_read_own_usage().used_bytes, limit_bytes)}"
+    )
 
 
 def _format_size(n: int) -> str:
@@ -161,9 +165,13 @@ class MemoryWatch:
     """
 
     def __init__(
-        self, child_pid: int, limit_bytes: int | None, get_lease_number: Callable[[], int | None], kill: Callable[[], None],
+        self,
+        child_pid: int,
+        limit_bytes: int | None,
+        get_lease_number: Callable[[], int | None],
+        kill: Callable[[], None],
         count_kills: Callable[[], int] = count_oom_kills,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.child_pid, self.limit_bytes, self._get_lease_number, self._kill, self._count_kills = (
             child_pid,
             limit_bytes,
@@ -222,5 +230,8 @@ class MemoryWatch:
         if self._killed:
             return f"not enough memory: {describe_usage(self._used_bytes, self.limit_bytes)}"
         if self._count_kills() != self._last_kill_counts[0]:
-            return f"killed by the kernel, out of memory: {describe_usage(self._used_bytes, self.limit_bytes)}"
+            return (
+                "killed by the kernel, out of memory: "
+                f"{describe_usage(self._used_bytes, self.limit_bytes)}"
+            )
         return None

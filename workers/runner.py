@@ -78,9 +78,18 @@ class Runner:
     """Runs jobs of some stages until there are none."""
 
     def __init__(
-        self, settings: Settings, db: Database, artifacts: ArtifactStore, catalog: Catalog, wakeup: WakeupSender,
-        lease_process: LeaseProcess, *, worker: str, served_stages: tuple[str, ...], machine: MachineInfo,
-    ) -> None:  # fmt: skip
+        self,
+        settings: Settings,
+        db: Database,
+        artifacts: ArtifactStore,
+        catalog: Catalog,
+        wakeup: WakeupSender,
+        lease_process: LeaseProcess,
+        *,
+        worker: str,
+        served_stages: tuple[str, ...],
+        machine: MachineInfo,
+    ) -> None:
         self.settings, self.db, self.artifacts, self.catalog = settings, db, artifacts, catalog
         self.wakeup, self.lease_process, self.worker, self.machine = (
             wakeup,
@@ -306,9 +315,16 @@ class Runner:
         reused_from: str | None = None,
     ) -> None:
         write = partial(
-            completion.finish_job, self.db, claim.job.id, claim.fence, artifacts,
-            cache_key=cache_key, code=code, reused_from=reused_from, progress=self.lease_process.state.read_progress(),
-        )  # fmt: skip
+            completion.finish_job,
+            self.db,
+            claim.job.id,
+            claim.fence,
+            artifacts,
+            cache_key=cache_key,
+            code=code,
+            reused_from=reused_from,
+            progress=self.lease_process.state.read_progress(),
+        )
         self._record_end(write)
 
     def _record_end(self, end: Callable[[], set[str]]) -> None:

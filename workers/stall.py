@@ -68,7 +68,10 @@ class StallDetector:
     def wait_timeout_reason(self) -> str | None:
         """Why one wait for a store has taken too long, None if it has not."""
         if self.waited_s > self.limit_s * WALL_FACTOR:
-            return f"it waited for the job store or the artifact store for {self.limit_s * WALL_FACTOR:g} s"
+            return (
+                "it waited for the job store or the artifact store for "
+                f"{self.limit_s * WALL_FACTOR:g} s"
+            )
         return None
 
 

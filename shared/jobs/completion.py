@@ -16,14 +16,16 @@ from shared.jobs.transitions import lock_with_fence, release_children
 
 _MARK_SUCCEEDED = """
 UPDATE jobs SET
-    state = 'succeeded', cache_key = :cache_key, code = CAST(:code AS varchar(64)), reused_from = :reused_from,
-    checkpoint = NULL, checkpoint_key = NULL, progress = coalesce(:progress, progress), finished_at = {now},
+    state = 'succeeded', cache_key = :cache_key, code = CAST(:code AS varchar(64)),
+    reused_from = :reused_from, checkpoint = NULL, checkpoint_key = NULL,
+    progress = coalesce(:progress, progress), finished_at = {now},
     lease_until = NULL, stop = NULL, version = version + 1, event_seq = event_seq + 1,
     -- planned for other code: it must not be found by its request key
     dedup_key = CASE WHEN code = CAST(:code AS varchar(64)) THEN dedup_key END
 WHERE id = :id AND fence = :fence AND state = 'running' RETURNING id, tenant, event_seq
 """
-_INSERT_EVENT = "INSERT INTO events (job, seq, at, kind, data) SELECT id, event_seq, {now}, 'state', :data FROM {done}"
+_INSERT_EVENT = """INSERT INTO events (job, seq, at, kind, data)
+    SELECT id, event_seq, {now}, 'state', :data FROM {done}"""
 # In one order: two jobs that end with the same artifacts do not wait for each other in a circle. A
 # row that is there is of the same bytes.
 _INSERT_ARTIFACTS = "INSERT INTO artifacts (tenant, sha256, size, media_type, origin, created_at)"
@@ -36,20 +38,26 @@ _TEMPLATES = {
     "sqlite": (
         _MARK_SUCCEEDED,
         f"{_INSERT_EVENT} WHERE id = :id",
-        f"""{_INSERT_ARTIFACTS} SELECT jobs.tenant, json_extract(a.value, '$[1]'), json_extract(a.value, '$[2]'),
+        f"""{_INSERT_ARTIFACTS}
+        SELECT jobs.tenant, json_extract(a.value, '$[1]'), json_extract(a.value, '$[2]'),
             json_extract(a.value, '$[3]'), coalesce(jobs.reused_from, jobs.id), {{now}}
-        FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id ORDER BY 2 ON CONFLICT DO NOTHING""",
-        f"""{_INSERT_JOB_ARTIFACTS} SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]')
-        FROM jobs CROSS JOIN json_each(:artifacts) AS a WHERE jobs.id = :id {_ON_CONFLICT_REPLACE}""",
+        FROM jobs CROSS JOIN json_each(:artifacts) AS a
+        WHERE jobs.id = :id ORDER BY 2 ON CONFLICT DO NOTHING""",
+        f"""{_INSERT_JOB_ARTIFACTS}
+        SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]')
+        FROM jobs CROSS JOIN json_each(:artifacts) AS a
+        WHERE jobs.id = :id {_ON_CONFLICT_REPLACE}""",
     ),
     "postgresql": (
         f"""WITH done AS ({_MARK_SUCCEEDED}), noted AS ({_INSERT_EVENT}), owned AS (
             {_INSERT_ARTIFACTS} SELECT done.tenant, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3,
                 coalesce(:reused_from, done.id), {{now}}
-            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a ORDER BY 2 ON CONFLICT DO NOTHING
+            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a
+            ORDER BY 2 ON CONFLICT DO NOTHING
         ), kept AS (
             {_INSERT_JOB_ARTIFACTS} SELECT done.id, done.tenant, a ->> 0, a ->> 1
-            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a {_ON_CONFLICT_REPLACE}
+            FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a
+            {_ON_CONFLICT_REPLACE}
         ) SELECT id FROM done""",
     ),
 }

@@ -193,10 +193,19 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
         )
         to = State.WAITING if has_input_in(connection, row) else State.QUEUED
         values = {
-            "failure": None, "message": None, "lost_count": 0, "finished_at": None, "started_at": None,
-            "progress": to_json({}), "dedup_key": None if row.no_cache or partial else row.request_key,
-            **(build_queue_columns(db, None, row.priority) if to is State.QUEUED else {"queued_at": None}),
-        }  # fmt: skip
+            "failure": None,
+            "message": None,
+            "lost_count": 0,
+            "finished_at": None,
+            "started_at": None,
+            "progress": to_json({}),
+            "dedup_key": None if row.no_cache or partial else row.request_key,
+            **(
+                build_queue_columns(db, None, row.priority)
+                if to is State.QUEUED
+                else {"queued_at": None}
+            ),
+        }
         return transition(db, connection, row, to, "retry", **values)
 
     try:

@@ -163,7 +163,8 @@ class Database:
                 ) from error
             if getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES:
                 raise TransientError(
-                    f"the job store is temporarily read-only or out of time: {str(error.orig).strip()}"
+                    "the job store is temporarily read-only or out of time: "
+                    f"{str(error.orig).strip()}"
                 ) from error
             raise
 

@@ -33,11 +33,15 @@ _TURNS_CTE = f"""
 WITH RECURSIVE kinds(plugin_set) AS (
     SELECT (SELECT min(plugin_set) FROM jobs WHERE state = 'queued')
     UNION ALL
-    SELECT (SELECT min(j.plugin_set) FROM jobs j WHERE j.state = 'queued' AND j.plugin_set > kinds.plugin_set)
+    SELECT (
+        SELECT min(j.plugin_set) FROM jobs j
+        WHERE j.state = 'queued' AND j.plugin_set > kinds.plugin_set
+    )
     FROM kinds WHERE kinds.plugin_set IS NOT NULL
 ), runnable AS (
     SELECT s.digest AS plugin_set FROM kinds JOIN plugin_sets s ON s.digest = kinds.plugin_set
-    WHERE s.stage IN ({{stages}}) AND NOT EXISTS (SELECT 1 FROM {{needed}} WHERE needed.value NOT IN ({{plugins}}))
+    WHERE s.stage IN ({{stages}})
+        AND NOT EXISTS (SELECT 1 FROM {{needed}} WHERE needed.value NOT IN ({{plugins}}))
 ), tenants(plugin_set, round, tenant, n) AS (
     SELECT plugin_set, round, CASE WHEN round = 0 THEN :served ELSE '' END, 0
     FROM runnable CROSS JOIN (SELECT 0 AS round UNION ALL SELECT 1) AS rounds
@@ -46,7 +50,8 @@ WITH RECURSIVE kinds(plugin_set) AS (
         SELECT min(j.tenant) FROM jobs j
         WHERE j.state = 'queued' AND j.plugin_set = t.plugin_set AND j.tenant > t.tenant
     ), t.n + 1
-    FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < {MAX_TENANTS} AND (t.round = 0 OR t.tenant <= :served)
+    FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < {MAX_TENANTS}
+        AND (t.round = 0 OR t.tenant <= :served)
 ), heads AS (
     SELECT t.plugin_set, t.round, t.tenant, (
         SELECT j.rank FROM jobs j
@@ -60,18 +65,20 @@ WITH RECURSIVE kinds(plugin_set) AS (
 ), turns AS (
     SELECT h.plugin_set, h.round, h.tenant, h.rank, coalesce(shares.running, 0) AS running
     FROM heads h LEFT JOIN shares ON shares.tenant = h.tenant
-    WHERE h.rank IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = :worker AND w.drain)
+    WHERE h.rank IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = :worker AND w.drain)
     ORDER BY running, h.round, h.tenant, h.rank LIMIT {CANDIDATE_TENANTS}
 )"""
 
 _CLAIM_UPDATE = """
 UPDATE jobs SET
-    state = 'running', fence = fence + 1, attempt = attempt + 1, worker = :worker, claim_token = :token,
-    stop = NULL, not_before = NULL, lease_until = {now} + :lease, started_at = {now},
+    state = 'running', fence = fence + 1, attempt = attempt + 1, worker = :worker,
+    claim_token = :token, stop = NULL, not_before = NULL, lease_until = {now} + :lease, started_at = {now},
     version = version + 1, event_seq = event_seq + 1,
-    -- what a job that runs when all its inputs have finished makes of a part must not pass for the whole
+    -- with a part of its inputs it is not equal to one that has them all
     dedup_key = CASE WHEN run_when = 'all_finished' AND EXISTS (
-        SELECT 1 FROM job_inputs i LEFT JOIN job_artifacts a ON a.job = i.parent AND a.role = i.parent_role
+        SELECT 1 FROM job_inputs i
+        LEFT JOIN job_artifacts a ON a.job = i.parent AND a.role = i.parent_role
         WHERE i.job = jobs.id AND coalesce(i.sha256, a.sha256) IS NULL
     ) THEN NULL ELSE dedup_key END
 """
@@ -95,7 +102,8 @@ SELECT (
     ORDER BY q.rank, q.id LIMIT 1
 ) FROM turns ORDER BY running, round, tenant, rank LIMIT 1
 """,
-    f"{_CLAIM_UPDATE} WHERE id = :id RETURNING *, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS inputs",
+    f"{_CLAIM_UPDATE} WHERE id = :id RETURNING *, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS "
+    "inputs",
     f"{_INSERT_EVENT} jobs WHERE id = :id",
 )
 
@@ -234,5 +242,5 @@ def _build_claim(row: Row[Any]) -> Claim:
     return Claim(
         build_job(row, inputs),
         row.fence,
-        {role: found for role, *_, found in input_rows if found is not None},
+        {role: digest for role, *_, digest in input_rows if digest is not None},
     )

@@ -39,7 +39,8 @@ def check_forget_sets(
     if deletions * k > n:
         size = "train.size" if path == "forget" else "the size of the training set"
         raise InvalidRequest(
-            f"{deletions} disjoint forget sets of {k} need a training set of at least {deletions * k}, not {n}: "
+            f"{deletions} disjoint forget sets of {k} need a training set of at least "
+            f"{deletions * k}, not {n}: "
             f"raise {size} or lower {path}.deletions",
             f"{path}.deletions",
         )
@@ -81,7 +82,8 @@ def check_retain(train: Mapping[str, Any], unlearn: JobTemplate, field: str) -> 
         and unlearn.method.get_traits(UnlearningTraits).retain == "needed"
     ):
         raise InvalidRequest(
-            f"{unlearn.method.name} needs retained samples: forget sets of {n} leave none of a training set of {n}",
+            f"{unlearn.method.name} needs retained samples: forget sets of {n} leave none of a "
+            f"training set of {n}",
             field,
         )
 
@@ -100,7 +102,8 @@ def check_repeatable(template: JobTemplate, field: str) -> None:
         why = "with successive deletions starts from many models"
     if why:
         raise InvalidRequest(
-            f"no p-values for {template.method.name}: it {why}, and shadow deletions are made from one model by its "
+            f"no p-values for {template.method.name}: it {why}, and shadow deletions are made from "
+            "one model by its "
             "recipe; leave out p_values, or this method",
             field,
         )

@@ -56,12 +56,29 @@ class NewJob:
         job_id, dedup_key = generate_id("job"), None if job.no_cache else job.request_key
         plugin_set = plugin_sets.compute_digest(job.stage, job.plugins)
         row = {
-            "id": job_id, "tenant": tenant, "stage": job.stage, "method": job.method, "params": to_json(job.params),
-            "seed": job.seed, "produces": to_json(list(job.produces)), "priority": priority, "request_key": job.request_key,
-            "dedup_key": dedup_key, "code": job.code, "no_cache": job.no_cache, "pinned": pinned, "run_when": job.run_when,
-            "plugin_set": plugin_set, "fence": 0, "attempt": 0, "lost_count": 0, "progress": "{}",
-            "time_limit": time_limit, "version": 1, "event_seq": 1,
-        }  # fmt: skip
+            "id": job_id,
+            "tenant": tenant,
+            "stage": job.stage,
+            "method": job.method,
+            "params": to_json(job.params),
+            "seed": job.seed,
+            "produces": to_json(list(job.produces)),
+            "priority": priority,
+            "request_key": job.request_key,
+            "dedup_key": dedup_key,
+            "code": job.code,
+            "no_cache": job.no_cache,
+            "pinned": pinned,
+            "run_when": job.run_when,
+            "plugin_set": plugin_set,
+            "fence": 0,
+            "attempt": 0,
+            "lost_count": 0,
+            "progress": "{}",
+            "time_limit": time_limit,
+            "version": 1,
+            "event_seq": 1,
+        }
         plugins = {
             "digest": plugin_set,
             "stage": job.stage,
@@ -185,13 +202,39 @@ def _build_job(
 ) -> Job:
     job, row = new_job.planned, new_job.row
     return Job(
-        id=new_job.id, tenant=row["tenant"], stage=job.stage, method=job.method, params=job.params, seed=job.seed,
-        inputs=tuple(sorted(inputs, key=lambda i: i.role)), produces=job.produces, state=state,
-        priority=row["priority"], request_key=job.request_key, cache_key=None, data_digests=data, code=job.code, no_cache=job.no_cache,
-        fence=0, attempt=0, lost_count=0, lease_until=None, worker=None, stop=None, checkpoint=None, progress={},
-        failure=None, message=None, reused_from=None, time_limit=row["time_limit"], created_at=at,
-        queued_at=at if state is State.QUEUED else None, started_at=None, finished_at=None, version=1,
-    )  # fmt: skip
+        id=new_job.id,
+        tenant=row["tenant"],
+        stage=job.stage,
+        method=job.method,
+        params=job.params,
+        seed=job.seed,
+        inputs=tuple(sorted(inputs, key=lambda i: i.role)),
+        produces=job.produces,
+        state=state,
+        priority=row["priority"],
+        request_key=job.request_key,
+        cache_key=None,
+        data_digests=data,
+        code=job.code,
+        no_cache=job.no_cache,
+        fence=0,
+        attempt=0,
+        lost_count=0,
+        lease_until=None,
+        worker=None,
+        stop=None,
+        checkpoint=None,
+        progress={},
+        failure=None,
+        message=None,
+        reused_from=None,
+        time_limit=row["time_limit"],
+        created_at=at,
+        queued_at=at if state is State.QUEUED else None,
+        started_at=None,
+        finished_at=None,
+        version=1,
+    )
 
 
 def _resolve_input(i: Input, ids: Mapping[str, str]) -> Input:

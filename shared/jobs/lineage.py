@@ -35,7 +35,9 @@ class Relations:
         own = wirings.get(stage)
         return cls(
             replaces={
-                str(made): str(role) for w in wirings.values() for made, role in w.replaces.items()
+                str(stand_in): str(role)
+                for w in wirings.values()
+                for stand_in, role in w.replaces.items()
             },
             from_unreplaced=own is not None and bool(own.replaces),
             twins=frozenset(role for wiring in wirings.values() for role in wiring.twins),
@@ -43,8 +45,8 @@ class Relations:
 
 
 class Lineage:
-    """Look up the jobs in `ask`, `take()` them, until `ask` is empty; then `found` says where each
-    role comes from.
+    """Where each role of a new job comes from: load the jobs in `pending_ids` and pass them to
+    `add_level()` until there are none; `inputs` is complete then.
 
     The nearest source counts. At one job, what it makes goes before what it was given.
     """
@@ -64,18 +66,21 @@ class Lineage:
         Raises:
             InvalidRequest: two of them supply the same role from different sources.
         """
-        made: dict[str, dict[Input, None]] = {role: {} for role in self._open_roles}
+        produced: dict[str, dict[Input, None]] = {role: {} for role in self._open_roles}
         given: dict[str, dict[Input, None]] = {role: {} for role in self._open_roles}
         parent_ids: dict[str, None] = {}
         for job in jobs_asked_for:
-            for offers, sources in ((self._outputs_of(job), made), (self._inputs_of(job), given)):
+            for offers, sources in (
+                (self._outputs_of(job), produced),
+                (self._inputs_of(job), given),
+            ):
                 for role in self._open_roles:
                     if role in offers:
                         sources[role][offers[role]] = None
             parent_ids |= dict.fromkeys(
                 i.parent for i in job.inputs if i.parent and i.role not in self._relations.twins
             )
-        for sources in (made, given):
+        for sources in (produced, given):
             for role in list(self._open_roles):
                 if len(sources[role]) > 1:
                     raise InvalidRequest(
@@ -100,9 +105,9 @@ class Lineage:
         offers = {role: Input(role, job.id, role) for role in produced_roles}
         replaces = {} if self._relations.from_unreplaced else self._relations.replaces
         return {
-            role: Input(role, job.id, made)
-            for made, role in replaces.items()
-            if made in produced_roles
+            role: Input(role, job.id, stand_in)
+            for stand_in, role in replaces.items()
+            if stand_in in produced_roles
         } | offers
 
     def _inputs_of(self, job: Job) -> dict[str, Input]:

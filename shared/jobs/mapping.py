@@ -39,11 +39,11 @@ def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
         select(job_inputs).where(job_inputs.c.job.in_(ids)).order_by(job_inputs.c.role)
     ):
         inputs[r.job].append(Input(r.role, r.parent, r.parent_role, r.sha256))
-    made = select(job_artifacts.c.job, job_artifacts.c.role, tables.artifacts).join(
+    produced = select(job_artifacts.c.job, job_artifacts.c.role, tables.artifacts).join(
         tables.artifacts
     )
     for r in connection.execute(
-        made.where(job_artifacts.c.job.in_(ids)).order_by(job_artifacts.c.role)
+        produced.where(job_artifacts.c.job.in_(ids)).order_by(job_artifacts.c.role)
     ):
         artifacts[r.job].append(Artifact(r.role, r.sha256, r.size, r.media_type))
     for r in connection.execute(
@@ -114,16 +114,16 @@ def build_job(
 
 
 def build_ownership_filter(tenant: str, now: Any) -> ColumnElement[bool]:
-    """Of `artifacts`: what the tenant has at that time, because some job stands for it or an upload
-    has not expired."""
+    """Selects the rows of `artifacts` that the tenant has at that time: a job produced them, or
+    they are an upload that has not expired."""
     its = tables.artifacts.c
-    made = exists().where(
+    produced = exists().where(
         job_artifacts.c.tenant == its.tenant, job_artifacts.c.sha256 == its.sha256
     )
     uploaded = and_(
         its.origin == UPLOAD_ORIGIN, or_(its.expires_at.is_(None), its.expires_at > now)
     )
-    return and_(its.tenant == tenant, or_(made, uploaded))
+    return and_(its.tenant == tenant, or_(produced, uploaded))
 
 
 def build_event(r: Row[Any]) -> Event:

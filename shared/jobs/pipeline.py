@@ -10,7 +10,7 @@ from typing import NamedTuple
 from shared.catalog import Catalog
 from shared.catalog_entry import CatalogEntry
 from shared.errors import InvalidRequest
-from shared.jobs.wiring_check import find_fault, reported_role
+from shared.jobs.wiring_check import find_fault, find_report_role
 from shared.wiring import Scope, Wiring
 
 
@@ -106,7 +106,8 @@ def _nothing_runs(catalog: Catalog) -> str:
     if not catalog.list_names("stage"):
         return "no worker has published any stage yet: start a worker, then look at /v1/catalog"
     return (
-        "none of the published stages says how an audit runs it: start workers of the gateway's version, then look at "
+        "none of the published stages says how an audit runs it: start workers of the gateway's "
+        "version, then look at "
         "/v1/catalog"
     )
 
@@ -129,7 +130,8 @@ def _require_no_circle(
         several = sorted(set(error.args[1]))
         what = "stages {} wait for each other" if len(several) > 1 else "stage {} waits for itself"
         raise InvalidRequest(
-            f"the {what.format(' and '.join(several))}: each has what it needs made on demand; take a role out of the "
+            f"the {what.format(' and '.join(several))}: each has what it needs made on demand; "
+            "take a role out of the "
             "needs of one, or on_demand out of its wiring"
         ) from error
 
@@ -145,10 +147,11 @@ def _require_takers(
             reports
             and entry.wiring
             and entry.wiring.reported
-            and (role := reported_role(entry)) not in taken
+            and (role := find_report_role(entry)) not in taken
         ):
             raise InvalidRequest(
-                f"the stage {name} is reported, and no stage of scope report takes {role}: add it to the `many` of "
+                f"the stage {name} is reported, and no stage of scope report takes {role}: add it "
+                "to the `many` of "
                 "one, or leave reported out of its wiring"
             )
 

@@ -66,9 +66,16 @@ def plan_job(
     checked = check_posted(catalog, stage, method, params)
     data_digests = identify_files(checked.data_files)
     return plan_checked(
-        checked, stage, method, seed, inputs,
-        parent_request_keys=parent_request_keys, parent_params=parent_params, no_cache=no_cache, data=data_digests,
-    )  # fmt: skip
+        checked,
+        stage,
+        method,
+        seed,
+        inputs,
+        parent_request_keys=parent_request_keys,
+        parent_params=parent_params,
+        no_cache=no_cache,
+        data=data_digests,
+    )
 
 
 def check_posted(
@@ -210,7 +217,8 @@ def check_request_size(size_bytes: int, field: str) -> None:
 def _check_job_count(count: int, at_least: str = "") -> None:
     if count > MAX_JOBS:
         raise InvalidRequest(
-            f"this grid makes {at_least}{count:,} jobs, and an audit may have no more than {MAX_JOBS:,} jobs: split it"
+            f"this grid makes {at_least}{count:,} jobs, and an audit may have no more than "
+            f"{MAX_JOBS:,} jobs: split it"
         )
 
 
@@ -263,7 +271,8 @@ class _AuditPlanner:
         self._plan_report(base)
         if not planner.jobs:  # it would read as if it had succeeded
             raise InvalidRequest(
-                "this audit comes to no job: each published stage runs only if another one asks for it"
+                "this audit comes to no job: each published stage runs only if another one asks "
+                "for it"
             )
         return list(planner.jobs.values())
 
@@ -336,15 +345,15 @@ class _AuditPlanner:
         if maker is None or role in branch.providers:
             return
         wiring = self.pipeline.wirings[maker]
-        twin = next((outputs for wanted, outputs in wiring.twins.items() if wanted == role), None)
-        made = self._plan_job(
+        twin = next((output for wanted, output in wiring.twins.items() if wanted == role), None)
+        outputs = self._plan_job(
             maker, branch.find_scope(wiring.scopes[0]), next_seed=twin is not None
         )
-        branch.providers.update({role: made[twin]} if twin else made)
+        branch.providers.update({role: outputs[twin]} if twin else outputs)
 
     def _select_multi_sample_roles(self, template: JobTemplate, branch: _Branch) -> frozenset[str]:
-        """What an attacker is told of the deletions: who is not told takes each to be of one sample
-        of one class."""
+        """What an attacker is given about the deletions; without it, the attacker assumes one
+        sample of one class each."""
         roles, forget_sets = (
             template.wiring.multi_sample_roles,
             branch.providers.get(Role.FORGET_SETS),
@@ -359,9 +368,9 @@ class _AuditPlanner:
 
     @staticmethod
     def _apply_replacements(replacements: Mapping[Role, Role], branch: _Branch) -> None:
-        for made, role in replacements.items():
-            if made in branch.providers:
-                branch.providers[role] = branch.providers[made]
+        for stand_in, role in replacements.items():
+            if stand_in in branch.providers:
+                branch.providers[role] = branch.providers[stand_in]
 
     def _add_report_entry(self, stage: str, branch: _Branch, outputs: dict[str, Source]) -> None:
         """Note for the report what a stage has made for it."""
@@ -413,25 +422,25 @@ class _AuditPlanner:
         )
 
     def _plan_report(self, base: _Branch) -> None:
-        """Plan the jobs that tell of all others: rows in the order of the audit, inputs that come
-        often numbered."""
+        """Plan the jobs that report on all others: rows in the order of the audit, and inputs of
+        which there are many numbered."""
         seeds = self.audit.seeds
         numbers: dict[str, int] = {}
         numbered: dict[str, Source] = {}
 
-        def number(made: Mapping[str, Source], role: str) -> str:
-            n = numbers.setdefault(made[role].job, len(numbers) + 1)
-            numbered.update({f"{each}_{n}": source for each, source in made.items()})
+        def number(outputs: Mapping[str, Source], role: str) -> str:
+            n = numbers.setdefault(outputs[role].job, len(numbers) + 1)
+            numbered.update({f"{each}_{n}": source for each, source in outputs.items()})
             return f"{role}_{n}"
 
-        self.rows.sort(key=lambda told: (told[0].report_position, seeds.index(told[0].seed)))
+        self.rows.sort(key=lambda entry: (entry[0].report_position, seeds.index(entry[0].seed)))
         rows = [
-            row.model_copy(update={"evaluation": number(made, Role.EVALUATION)})
-            for row, made in self.rows
+            row.model_copy(update={"evaluation": number(outputs, Role.EVALUATION)})
+            for row, outputs in self.rows
         ]
         measured = [
-            one.model_copy(update={"metrics": number(made, Role.METRICS)})
-            for one, made in self.measurements
+            one.model_copy(update={"metrics": number(outputs, Role.METRICS)})
+            for one, outputs in self.measurements
         ]
         params: dict[str, Any] = {
             "audit": self.spec.model_dump(
@@ -451,13 +460,13 @@ class _AuditPlanner:
                 for role in template.supplied_roles
                 if role in closing.providers
             }
-            # what else a reported stage makes is nobody's business there
-            told = {
-                role: made
-                for role, made in numbered.items()
+            # of what a reported stage makes, only these are for the report
+            reported = {
+                role: source
+                for role, source in numbered.items()
                 if NUMBERED_ROLE.sub("", role) in template.checked.many
             }
-            self.planner.add_with_sources(template, 0, told | sources)
+            self.planner.add_with_sources(template, 0, reported | sources)
 
 
 _SINGULAR = {"unlearning": "unlearning", "defenses": "defense", "attacks": "attack"}

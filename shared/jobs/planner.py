@@ -212,6 +212,7 @@ def check_stored_size(total_bytes: int) -> None:
     """
     if total_bytes > MAX_STORED_BYTES:
         raise InvalidRequest(
-            f"every job is stored with its parameters: at least {total_bytes:,} bytes in this grid, above "
+            f"every job is stored with its parameters: at least {total_bytes:,} bytes in this "
+            "grid, above "
             f"{MAX_STORED_BYTES:,}: split it, or give shorter parameters"
         )

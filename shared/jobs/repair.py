@@ -146,7 +146,10 @@ def wait_for_inputs(
 
 
 def _describe_missing_input(unreadable: UnreadableInput) -> str:
-    return f"its input {unreadable.role}, artifact {unreadable.sha256}, is lost and no job can rebuild it: submit the job again"
+    return (
+        f"its input {unreadable.role}, artifact {unreadable.sha256}, is lost and no job can "
+        "rebuild it: submit the job again"
+    )
 
 
 def _link_input_to_producer(
@@ -156,12 +159,12 @@ def _link_input_to_producer(
     mine = (
         (job_inputs.c.job == job_id) & (job_inputs.c.role == role) & job_inputs.c.parent.is_(None)
     )
-    made = (
+    produced_role = (
         select(job_artifacts.c.role)
         .where(job_artifacts.c.job == producer_id, job_artifacts.c.sha256 == sha256)
         .limit(1)
     )
-    parent_role = func.coalesce(made.scalar_subquery(), role)
+    parent_role = func.coalesce(produced_role.scalar_subquery(), role)
     connection.execute(
         update(job_inputs).where(mine).values(parent=producer_id, parent_role=parent_role)
     )
@@ -176,7 +179,8 @@ def _requeue_producer(
     because = f"its artifact {sha256} is damaged"
     if _count_recent_rebuilds(db, connection, row.id) >= MAX_REBUILDS_PER_HOUR:
         raise Conflict(
-            f"{because}, and job {row.id} has rebuilt it {MAX_REBUILDS_PER_HOUR} times within an hour: check the artifact store"
+            f"{because}, and job {row.id} has rebuilt it {MAX_REBUILDS_PER_HOUR} times within an "
+            "hour: check the artifact store"
         )
     reset_values = {
         "finished_at": None,

@@ -279,15 +279,15 @@ class _Resolver:
             for name, value in self._collect_training_params(cell).items():
                 if params.get(name, value) != value:
                     raise InvalidRequest(
-                        f"{wiring.params}.{name} is {params[name]!r}, but a method of this audit needs {value!r}: leave "
-                        "it out here, and give it to the method",
+                        f"{wiring.params}.{name} is {params[name]!r}, but a method of this audit "
+                        f"needs {value!r}: leave it out here, and give it to the method",
                         f"params.{name}",
                     )
                 params[name] = value
-        return params | {name: self._shared(name) for name in wiring.shared_params}
+        return params | {name: self._dump_shared_choice(name) for name in wiring.shared_params}
 
-    def _shared(self, name: str) -> dict[str, Any]:
-        """A choice that stages share; the data set is told which records deletions name."""
+    def _dump_shared_choice(self, name: str) -> dict[str, Any]:
+        """A choice that stages share; the data set also gets the records that deletions name."""
         choice: dict[str, Any] = getattr(self.spec, name).model_dump()
         if name != DATASET or ("dataset", choice["name"]) not in self.catalog:
             return choice
@@ -346,7 +346,8 @@ class _Resolver:
         for methods in (UNLEARNING, DEFENSES, ATTACKS):
             if methods not in run:
                 raise InvalidRequest(
-                    f"no published stage runs the {methods} of an audit: start workers of the gateway's version, then "
+                    f"no published stage runs the {methods} of an audit: start workers of the "
+                    "gateway's version, then "
                     "look at /v1/catalog",
                     methods,
                 )

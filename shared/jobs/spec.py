@@ -39,7 +39,8 @@ class AuditSpec(BaseModel):
     )
     forget: dict[str, Any] = Field(
         default_factory=dict,
-        description="parameters of the unlearn stage: deletions and size (k), or rows, ids or files by name",
+        description="parameters of the unlearn stage: deletions and size (k), or rows, ids or "
+        "files by name",
     )
     unlearning: list[PluginRef] = Field(
         min_length=1, max_length=32, description="unlearning methods to compare"
@@ -71,7 +72,8 @@ class AuditSpec(BaseModel):
     )
     p_values: bool = Field(
         False,
-        description="give the auditor p-values for label attacks, from deletions that are made again (shadow)",
+        description="give the auditor p-values for label attacks, from deletions that are made "
+        "again (shadow)",
     )
     shadow: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the shadow stage, for p_values"
@@ -108,7 +110,8 @@ class PlannedRow(BaseModel):
     attack: MethodIndex | None
     adaptive_too: bool = Field(
         False,
-        description="whether the audit also asked for the attacker who knows the defense, who is the same here",
+        description="whether the audit also asked for the attacker who knows the defense, who is "
+        "the same here",
     )
     evaluation: str = Field(
         max_length=40, description="the role of the input that holds it, such as EVALUATION_7"

@@ -29,7 +29,8 @@ def expand_sweep(spec: AuditSpec, catalog: Catalog) -> AuditSpec:
     count = sum(1 if grid is None else len(grid[1]) for grid in grids)
     if count > MAX_DEFENSES:
         raise InvalidRequest(
-            f"this sweep makes {count:,} defenses, above {MAX_DEFENSES}: give shorter grids, or sweep fewer "
+            f"this sweep makes {count:,} defenses, above {MAX_DEFENSES}: give shorter grids, or "
+            "sweep fewer "
             "defenses an audit",
             "sweep",
         )

@@ -43,7 +43,8 @@ def lock_with_fence(connection: Connection, job_id: str, fence: int) -> Row[Any]
     row = lock_job(connection, job_id)
     if row.state != State.RUNNING or row.fence != fence:
         raise FencedOut(
-            f"attempt with fence {fence} of job {job_id} is over: the job is {row.state} with fence {row.fence}"
+            f"attempt with fence {fence} of job {job_id} is over: the job is {row.state} with "
+            f"fence {row.fence}"
         )
     return row
 

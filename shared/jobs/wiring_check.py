@@ -85,8 +85,8 @@ def _faults_in_scopes(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     )
     if not known.issuperset(wiring.scopes):
         yield (
-            f"runs once per {' and '.join(wiring.scopes)}, where its method, or what it is trained for, is not known: "
-            f"give its wiring scopes among {', '.join(sorted(known))}"
+            f"runs once per {' and '.join(wiring.scopes)}, where its method, or what it is trained "
+            f"for, is not known: give its wiring scopes among {', '.join(sorted(known))}"
         )
     if Scope.REPORT in wiring.scopes and not (
         len(wiring.scopes) == 1 and entry.properties.keys() >= _TOLD
@@ -110,12 +110,15 @@ def _faults_in_twins(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
         return
     if wiring.scopes != (Scope.AUDIT,) or wiring.seed is None:
         yield (
-            "has twins, which are made with the seed after that of the audit: give its wiring scopes=(Scope.AUDIT,) "
-            "and a seed, or the twin is the same model"
+            "has twins, which are made with the seed after that of the audit: give its wiring "
+            "scopes=(Scope.AUDIT,) and a seed, or the twin is the same model"
         )
-    for role, made in wiring.twins.items():
-        if made not in entry.produces:
-            yield f"has a twin {role} of {made}, which it does not always make: name one of its produces"
+    for role, output in wiring.twins.items():
+        if output not in entry.produces:
+            yield (
+                f"has a twin {role} of {output}, which it does not always make: "
+                "name one of its produces"
+            )
 
 
 def _faults_in_reports(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
@@ -123,16 +126,16 @@ def _faults_in_reports(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
         return
     if Scope.REPORT in wiring.scopes:
         yield "is reported, and runs with the report: leave reported out of its wiring"
-    if reported_role(entry) is None:
+    if find_report_role(entry) is None:
         yield (
-            "is reported, and does not always make what is: let it produce METRICS (or, once per release or attack, "
-            "EVALUATION), or leave reported out of its wiring"
+            "is reported, and does not always make what is: let it produce METRICS (or, once per "
+            "release or attack, EVALUATION), or leave reported out of its wiring"
         )
 
 
-def reported_role(entry: CatalogEntry) -> Role | None:
-    """What the report takes of a stage that is reported: an evaluation is a row, numbers stand by
-    themselves."""
+def find_report_role(entry: CatalogEntry) -> Role | None:
+    """The role of a reported stage that the report takes: an evaluation becomes a row, metrics are
+    shown as they are."""
     if (
         entry.wiring
         and Role.EVALUATION in entry.produces
