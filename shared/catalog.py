@@ -2,7 +2,7 @@
 
 Workers describe their plugins and publish the description at start. The gateway validates a job
 with it and never imports a plugin. `Catalog.check()` is the one place where stage, method,
-parameters and roles are held against that description; the worker validates again with the real
+parameters and roles are checked against that description; the worker validates again with the real
 `Params`.
 """
 
@@ -50,7 +50,7 @@ class CheckedJob:
     worker must have. `needs` are the roles its inputs must name, `uses` those they may, `many`
     those they may number. `run_when` says whether it waits for all inputs to succeed or only to
     finish. `code` is one digest over the code of all its plugins. `data_files` are those of the
-    data root that its parameters name, and those that its plugins read without being told.
+    data root that its parameters name, and those that its plugins always read.
     """
 
     params: JSONObject
@@ -94,8 +94,8 @@ class Catalog:
         return catalog
 
     def require_bounded(self) -> None:
-        """Refuse a catalog that would make whoever validates with it look elsewhere, or work
-        without bound.
+        """Refuse a catalog that would make a reader resolve outside references, or work without
+        bound.
 
         Raises:
             PluginImportError: too many entries, one too long, or a schema outside of
@@ -234,7 +234,7 @@ class Catalog:
         return job
 
     def _check_compatibility(self, used: Iterable[CatalogEntry]) -> None:
-        """Refuse a model that cannot take the data set beside it, as far as that is known before a
+        """Refuse a model that cannot take the job's data set, as far as that is known before a
         file is read."""
         by_kind = {entry.kind: entry for entry in used}
         if "model" in by_kind and "dataset" in by_kind:

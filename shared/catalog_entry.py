@@ -64,8 +64,8 @@ class CatalogEntry(BaseModel):
     @field_validator("wiring", mode="before")
     @classmethod
     def _known_of_wiring(cls, wiring: Any) -> Any:
-        # who declares a wiring is told of a field that there is none of; a worker of a newer
-        # version may publish more
+        # unknown fields are an error where a wiring is declared, but a worker of a newer version
+        # may publish more of them
         if not isinstance(wiring, Mapping):
             return wiring
         return {name: value for name, value in wiring.items() if name in Wiring.model_fields}

@@ -25,9 +25,9 @@ from shared.errors import InvalidRequest
 MAX_HASHED_BYTES = 16 << 30
 MAX_ENTRIES = 200_000  # files and folders under one path
 MAX_DEPTH = 32  # folders in folders
-ABSENT = "absent"  # stands for the digest of what was looked for and is not there
+ABSENT = "absent"  # in place of the digest of an optional file that does not exist
 _CHUNK_BYTES = 1 << 20
-# a younger change may be followed by one that the clock of the file system cannot tell
+# after a younger change there may be another with the same time stamp
 _SETTLED_NS = 2_000_000_000
 _MAX_CACHED_DIGESTS = 500_000  # digests that a process keeps
 
@@ -76,7 +76,7 @@ class DataRoot:
 
         Raises:
             InvalidRequest: as `find`; or something of it is neither a regular file nor a folder,
-                changes while it is read, or is above `MAX_HASHED` bytes (a file that several links
+                changes while it is read, or is above `MAX_HASHED_BYTES` (a file that several links
                 name counts for each), `MAX_ENTRIES` entries or `MAX_DEPTH` folders in folders.
         """
         path = resolve_path(self.folder, relative, field)
@@ -141,7 +141,7 @@ class DataRoot:
 class PlannedFiles:
     """The files that a job was planned with, compared with what is on the disk now.
 
-    While `guarding`, whatever is looked up by `inside` and `find_data_path` must have been planned,
+    During `guard_reads`, whatever is looked up by `inside` and `find_data_path` must have been planned,
     as it is now.
     """
 

@@ -29,7 +29,7 @@ def collect_from_modules(package: str, name: str) -> list[Any]:
         path = f"{package}.{module.name}".replace(".", "/") + ".py"
         try:
             imported = importlib.import_module(f"{package}.{module.name}")
-        except Exception as error:  # whatever a file raises at import, its name must be told
+        except Exception as error:  # whatever a file raises at import, the error must name it
             raise PluginImportError(
                 f"{path} does not import: {type(error).__name__}: {error}"
             ) from error

@@ -3,7 +3,7 @@
 A catalog is data that comes out of a database, so what it may make the gateway do is bounded here:
 a schema refers to its own `$defs` only, without circles, and names keywords of the list below only,
 whose cost grows with the value and not faster. `pattern`, `uniqueItems` and `propertyNames` are
-published for whoever reads them and are left to the worker, which validates again with the plugin's
+published as documentation and are left to the worker, which validates again with the plugin's
 own `Params`: the gateway never runs a regular expression of a catalog.
 """
 
@@ -182,7 +182,7 @@ def check_schema(schema: dict[str, Any]) -> None:
 
 
 def _count_marks(schema: ParamSchema, collected: bool = False) -> int:
-    """How many parts of it are marked as data files: all, or those that `data_paths` finds."""
+    """How many parts of it are marked as data files: all, or those that `iter_data_paths` finds."""
     alternatives = schema.anyOf or ()
     items = [schema.items] if isinstance(schema.items, ParamSchema) else []
     parts = [*alternatives, *items] if collected else [*schema.list_parts(), *schema.defs.values()]
@@ -190,7 +190,7 @@ def _count_marks(schema: ParamSchema, collected: bool = False) -> int:
 
 
 def _iter_marked(schema: ParamSchema) -> Iterator[ParamSchema]:
-    """The parts that are marked as data files, as `data_paths` finds them."""
+    """The parts that are marked as data files, as `iter_data_paths` finds them."""
     if schema.data is True:
         yield schema
     items = [schema.items] if isinstance(schema.items, ParamSchema) else []
@@ -199,7 +199,7 @@ def _iter_marked(schema: ParamSchema) -> Iterator[ParamSchema]:
 
 
 def _is_path(schema: ParamSchema) -> bool:
-    """Whether each value that it lets pass is a path, a list of paths, or null: `data_paths` finds
+    """Whether each value that it lets pass is a path, a list of paths, or null: `iter_data_paths` finds
     no other."""
     if schema.anyOf:
         return all(_is_path(alternative) for alternative in schema.anyOf)

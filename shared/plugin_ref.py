@@ -1,7 +1,7 @@
 """Parameters that name something: a plugin of some kind, as `{"name": "mnist_5k", "params": {}}` or
 just its name; or a file of the data root.
 
-The JSON Schema of such a field carries `x-plugin: <kind>`, so that whoever has only the catalog
+The JSON Schema of such a field carries `x-plugin: <kind>`, so that a process that has only the catalog
 (the gateway) validates the inner parameters too, and the job records which plugins its worker must
 have. That of a file carries `x-data: true`: a job is planned with the digest of its contents.
 """

@@ -1,8 +1,8 @@
 """What a plugin says of itself: one descriptor a kind, its fields typed and checked.
 
 `...Traits` are the fields that only one kind has and that its plugins publish: the catalog's entry
-carries them as `traits`, and whoever has only the catalog (the gateway) reads them there by the
-same class. No torch.
+carries them as `traits`, and a process that has only the catalog (the gateway) reads them there with
+the same class. No torch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Params(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class Traits:
-    """What plugins of one kind publish beside what all plugins do. This one: nothing."""
+    """What plugins of one kind publish in addition to the fields of all plugins: here, nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
@@ -277,5 +277,5 @@ def read_traits(kind: str, published: Mapping[str, Any]) -> Traits:
 
 
 def list_field_names(plugin: type[Plugin]) -> Iterable[str]:
-    """The fields that `Registry.register` takes for such a plugin, beside its name."""
+    """The fields that `Registry.register` takes for such a plugin, in addition to its name."""
     return [f.name for f in fields(plugin) if f.name not in ("name", "target")]

@@ -101,10 +101,10 @@ def build_search(params: Mapping[str, Any]) -> ProbeSearch:
 
 
 def describe_query_cost(params: Mapping[str, Any], dataset: DatasetTraits) -> str:
-    """A sentence: what a job of the stage `probe` may ask. `data` are the traits of its data set.
+    """A sentence: how many queries a job of the stage `probe` may make on its data set.
 
     Raises:
-        InvalidRequest: as `build_search` and `Search.check`.
+        InvalidRequest: as `build_search` and `ProbeSearch.check_query_budget`.
     """
     search, classes = build_search(params), dataset.num_classes
     sides = [side for side in dataset.input_shape or () if side is not None]

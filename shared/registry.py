@@ -66,7 +66,7 @@ class Registry(Generic[P]):
             package: the folder's import name (`__name__` of its `__init__`).
             check: raises PluginImportError for what no plugin of this kind may be.
             one_a_file: whether each file, and each entry point, is one plugin of its name: then
-                `list_files` and `list_entries` name them all without importing any.
+                `list_plugin_files` and `list_entry_points` name them all without importing any.
         """
         self.kind = plugin.kind
         self._plugin = plugin
@@ -162,7 +162,7 @@ class Registry(Generic[P]):
     def _import(self, module: str, name: str, who: str, otherwise: str = "") -> None:
         try:
             importlib.import_module(module)
-        except Exception as error:  # whatever a plugin raises at import, whose it is must be told
+        except Exception as error:  # whatever a plugin raises at import, the error must name it
             why = (
                 str(error)
                 if isinstance(error, PluginImportError)

@@ -15,7 +15,7 @@ from shared.jobs.records import Claim
 
 log = structlog.get_logger()
 
-MAX_TRIES = 10  # in one go; then the worker hears its orders, and its own bell, before it goes on
+MAX_TRIES = 10  # in one go; then the worker handles signals and wake-ups before it goes on
 RETRY_PAUSE_S = 1.0
 
 
@@ -39,8 +39,8 @@ class Claimer:
         self._unanswered_token: str | None = None  # the token of a claim that may have taken a job
 
     def claim(self) -> Claim | None:
-        """The next job; None when there is none. None, too, when the job store is away for long: a
-        bell has been rung then, so that the worker looks again."""
+        """The next job; None when there is none. None, too, when the job store is unavailable for
+        long: a wake-up has been sent then, so that the worker looks again."""
         for n in range(MAX_TRIES):
             try:
                 claim = self._recover_claim() or self._claim_next()

@@ -48,7 +48,7 @@ EXITED = "it has ended"
 
 
 class LeaseProcess:
-    """The child's handle on it: `hold` after a claim, `release` after the end.
+    """The child's handle on it: `hold_lease` after a claim, `release_lease` after the end.
 
     A thread waits for its end, and starts another at once: also while the attempt says nothing for
     minutes. One that is there and does not turn (frozen, or stuck in SQL) is killed and replaced
@@ -56,8 +56,8 @@ class LeaseProcess:
     worker freezes them too.
 
     Args:
-        about: what the worker was registered with.
-        lease: seconds for which a renewal holds.
+        registration: what the worker was registered with.
+        lease_s: validity of a lease after a renewal.
     """
 
     def __init__(
@@ -88,10 +88,11 @@ class LeaseProcess:
     def hold_lease(
         self, job_id: str, fence: int, stall_timeout_s: float, time_limit: float | None = None
     ) -> int:
-        """Keep the lease of this job; returns the hold's number, under which orders come.
+        """Keep the lease of this job; returns the number of the lease, which signals carry.
 
         Args:
-            silence: CPU seconds that it may compute without a beat; ten times as many by the clock.
+            stall_timeout_s: CPU seconds without a heartbeat after which the attempt is killed, and
+                ten times as many seconds of wall time.
             time_limit: seconds that the attempt may take from now on.
         """
         with self._lock:
@@ -123,7 +124,7 @@ class LeaseProcess:
         self._process.wait(timeout=30)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Another process, told of the job at hand."""
+        """Start another process and send it the current job."""
         command = [sys.executable, "-m", "workers.lease", self._arguments]
         process = subprocess.Popen(  # noqa: S603 - our own module
             command,
@@ -141,7 +142,7 @@ class LeaseProcess:
         try:
             _write(self._process, command)
         except BrokenPipeError:
-            self._replace(self._process, EXITED)  # by one that is told of the job
+            self._replace(self._process, EXITED)  # by one that gets the current job
 
     def _replace(self, process: subprocess.Popen[bytes], reason: str) -> bool:
         """Start another in the place of this one, unless that was done; False when that is not
@@ -161,7 +162,7 @@ class LeaseProcess:
                 process.wait(timeout=5)
             try:
                 self._process = self._start()
-            except OSError as error:  # no memory or no process to be had; the thread tries again
+            except OSError as error:  # no memory, or too many processes; the thread tries again
                 log.error("no lease process can be started; trying again", error=str(error))
                 return False
             assert process.stdin is not None

@@ -41,7 +41,7 @@ class HeldLease:
     stall_detector: StallDetector
     time_limit: float | None  # seconds
     started_at: float  # by the monotonic clock, which all processes of a machine share
-    signalled_at: float | None = None  # when it was told to stop
+    signalled_at: float | None = None  # when the signal to stop was sent
     stop: str | None = None
 
     def is_overdue(self) -> bool:
@@ -54,9 +54,9 @@ class LeaseKeeper:
     """Serves one pool child.
 
     Args:
-        about: what the child registered its worker with, to register it again should its row be
+        registration: what the child registered its worker with, to register it again should its row be
             gone.
-        turned: called after every turn; what hangs does not call it.
+        on_turn: called after every turn; a process that hangs does not call it.
     """
 
     def __init__(
@@ -172,8 +172,7 @@ class LeaseKeeper:
         """Note that the worker is alive; says whether it is to drain."""
         drain = worker_registry.record_heartbeat(self.db, self.worker)
         if drain is None and self.registration is not None and self.is_child_alive():
-            # A worker that slept for an hour with its machine was forgotten: nobody would ring for
-            # it any more.
+            # A worker whose machine slept for an hour was forgotten, and would get no wake-ups.
             worker_registry.register_worker(self.db, self.worker, **self.registration)
         return bool(drain)
 

@@ -1,4 +1,4 @@
-"""The memory limit of a pool child, and how an out-of-memory kill is told apart from other deaths.
+"""The memory limit of a pool child, and how an out-of-memory kill is distinguished from other deaths.
 
 Two things keep the limit. The kernel refuses an allocation beyond it (RLIMIT_DATA), which the job
 hears as a MemoryError and the child survives; not in a child that uses CUDA, which reserves far
@@ -160,7 +160,8 @@ class MemoryWatch:
 
     Args:
         limit_bytes: what the child may take while it has a job; None for no limit.
-        hold: the number of the job's hold, None without a job: an idle child is left alone.
+        get_lease_number: the number of the current lease, None without a job: an idle child is left
+            alone.
         kill: ends the child.
     """
 

@@ -210,8 +210,8 @@ class Runner:
         return "succeeded"
 
     def _are_intact(self, artifacts: Sequence[Artifact]) -> bool:
-        """Whether nothing of an earlier job's work is damaged. Read, not looked at: what is reused
-        is not made anew."""
+        """Whether no artifact of an earlier job is damaged. The bytes are read in full: nothing else
+        would verify what is reused."""
         return all(self.artifacts.is_intact(a.sha256, a.size) for a in artifacts)
 
     def _wait_for_inputs(self, claim: Claim, unreadable: tuple[UnreadableInput, ...]) -> str:
@@ -329,7 +329,7 @@ class Runner:
 
     def _record_end(self, end: Callable[[], set[str]]) -> None:
         """Write the end of an attempt, again while SQL is away; the fence decides if that took too
-        long. Rings for what got something to do."""
+        long. Wakes the stages that got something to do."""
         self.wakeup.notify(wait_for_store(end, self.lease_process.state, RECORD_TIMEOUT_S))
 
 

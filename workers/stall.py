@@ -16,12 +16,12 @@ WALL_FACTOR = 10  # wall seconds allowed for each second of the limit
 
 
 class StallDetector:
-    """Looks at one attempt again and again; `stalled` says whether it stands still.
+    """Observes one attempt at intervals; `stalled` says whether it makes no progress.
 
     Args:
         pid: the process that computes.
-        limit: CPU seconds that it may compute without a sign of life.
-        gap: wall seconds that pass between two looks at most; more means that the one who looks was
+        limit_s: CPU seconds that it may compute without a sign of life.
+        max_gap_s: maximum wall seconds between two observations; more means that the observer was
             asleep as well (a machine that slept, a container that was frozen), and is not counted.
     """
 

@@ -15,11 +15,11 @@ from workers.attempt_state import AttemptState
 log = structlog.get_logger()
 T = TypeVar("T")
 
-# An end that is not told is charged to its job once the job store is back, so it is told however
-# long that takes. Nobody else can take the job meanwhile, and the fence says whether somebody has.
+# An end that is not recorded counts as a lost attempt once the job store is back, so recording is
+# retried however long that takes. Nobody else can claim the job meanwhile; the fence proves it.
 RECORD_TIMEOUT_S = 24 * 3600.0  # seconds
 FIRST_PAUSE_S = 0.2  # seconds; each further one is longer
-MAX_PAUSE_S = 1.0  # so that an order is obeyed soon
+MAX_PAUSE_S = 1.0  # so that a signal is handled soon
 
 
 def wait_for_store(
@@ -28,15 +28,15 @@ def wait_for_store(
     timeout_s: float,
     check_signal: Callable[[], None] | None = None,
 ) -> T:
-    """What `ask` returns; asked again while it raises TransientError, at most for so many seconds.
-    The attempt beats.
+    """What `call` returns; called again while it raises TransientError, for at most `timeout_s`
+    seconds. The attempt keeps its heartbeat.
 
     Args:
-        obey: called between two tries; raises what ends the attempt.
+        check_signal: called between two tries; raises what ends the attempt.
 
     Raises:
-        DamagedArtifact: at once, for waiting does not mend it.
-        TransientError: a store was away for all that time.
+        DamagedArtifact: at once, as waiting does not repair it.
+        TransientError: a store was unavailable for all that time.
     """
     deadline, pause = time.monotonic() + timeout_s, FIRST_PAUSE_S
     with state.mark_waiting():  # one try alone may take longer than the attempt may stand still

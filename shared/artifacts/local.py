@@ -78,7 +78,7 @@ class DurableFolder:
             return False
 
     def _write_draft(self, chunks: Iterable[bytes]) -> Path:
-        """A file beside the others that holds these bytes, on the disk."""
+        """Writes these bytes, flushed to disk, to a temporary file next to the others."""
         drafts = self._folder / DRAFTS_FOLDER
         self._make_folder(drafts)
         self._remove_stale_drafts(drafts)
@@ -95,7 +95,7 @@ class DurableFolder:
         return draft
 
     def _move_draft(self, draft: Path, target: Path) -> None:
-        """Whoever looks sees the old bytes, or the new ones."""
+        """Atomic: readers see either the old bytes or the new ones."""
         try:
             self._make_folder(target.parent)
             draft.replace(target)

@@ -199,7 +199,7 @@ class ArtifactStore:
 
     def stream(self, sha256: str, size: int) -> Iterator[bytes]:
         """The `size` bytes in chunks of about 1 MiB. The last chunk comes only if all of them have
-        the digest: whoever reads them as they come never has the whole of something else.
+        the digest, so that a reader never ends up with the whole of something else.
 
         Raises:
             NotFound: there are none; before the first chunk.

@@ -118,7 +118,7 @@ def requeue_attempt(
     Raises FencedOut.
 
     Args:
-        pause: seconds in which nobody claims it.
+        pause_s: seconds in which nobody claims it.
     """
 
     def write_end(connection: Connection) -> set[str]:

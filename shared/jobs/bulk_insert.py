@@ -21,10 +21,10 @@ def insert_rows(
     *,
     ignore_conflicts: bool = False,
 ) -> int:
-    """Insert `rows`, which all have the same columns; returns how many came in.
+    """Insert `rows`, which all have the same columns; returns how many were inserted.
 
     Args:
-        or_nothing: leave out those that violate a unique constraint, rather than fail.
+        ignore_conflicts: leave out those that violate a unique constraint, rather than fail.
     """
     added = 0
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
@@ -44,7 +44,7 @@ def insert_rows(
             )
         if ignore_conflicts:
             statement = statement.on_conflict_do_nothing()
-        # SQLAlchemy forgets how many an INSERT came to, unless told to remember
+        # without this SQLAlchemy does not keep the row count of an INSERT
         added += connection.execute(
             statement, values, execution_options={"preserve_rowcount": True}
         ).rowcount

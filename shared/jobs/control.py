@@ -124,7 +124,7 @@ def _cancel_batch(db: Database, connection: Connection, audit_id: str) -> int | 
         .order_by(jobs.c.id)
         .limit(BATCH_SIZE)
     )
-    # Lock first and look then: whoever shares a job holds its lock until the share can be seen.
+    # Lock first, then look: a submission that shares a job holds its lock until it commits.
     locked = list(connection.execute(candidates.with_for_update()).scalars())
     if not locked:
         connection.execute(update(audits).where(audits.c.id == audit_id).values(cancelling=False))

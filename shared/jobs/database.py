@@ -117,8 +117,8 @@ class Database:
 
     @contextmanager
     def change_schema(self) -> Iterator[Connection]:
-        """A transaction that may make tables anew. SQLite drops a table by deleting its rows, and
-        would take along whatever refers to them: references are not enforced while it lasts, and
+        """A transaction that may rebuild tables. When SQLite drops a table it deletes its rows, and
+        with them, by cascade, all rows that refer to them: references are not enforced while it lasts, and
         are checked before it commits.
 
         Raises:
@@ -243,8 +243,8 @@ def _create_sqlite_engine(path: str | None, url: str) -> Engine:
 
 
 def _restrict_permissions(file: Path) -> None:
-    """Make the database 0600, and what lies beside it of an earlier process. SQLite makes its log
-    and its index as the file is. It is made here by link, not opened: to close a file gives up all
+    """Make the database 0600, and the log and index files of an earlier process. SQLite creates
+    those with the mode of the file. It is made here by link, not opened: to close a file gives up all
     locks that SQLite holds on it."""
     with suppress(OSError):  # SQLite says better what is wrong
         if not file.exists():
@@ -267,7 +267,7 @@ def _restrict_permissions(file: Path) -> None:
 
 def _enable_wal(cursor: sqlite3.Cursor) -> None:
     """Switch to the write-ahead log. SQLite's busy timeout does not cover the switch: the second of
-    two that open a new file at the same moment is told at once that it is locked."""
+    two that open a new file at the same moment gets an error at once: the database is locked."""
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:

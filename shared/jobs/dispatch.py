@@ -1,15 +1,15 @@
 """Which queued job a worker takes next, and the taking of it: one statement, as quick in long
 queues as in short.
 
-Tenants take turns: the one with the fewest running jobs goes first, among equals whoever comes next
-after the tenant that this worker served last. Within a tenant the lowest rank goes first
+Tenants take turns: the one with the fewest running jobs goes first, among equals the one that comes
+next after the tenant that this worker served last. Within a tenant the lowest rank goes first
 (`shared.jobs.ranking`).
 
 The statement never counts or sorts what is queued. It walks along the index of queued jobs
 (`ix_jobs_queue`): from plugin set to plugin set, in each that this worker can run from tenant to
-tenant, for at most `TENANTS` of them, and of each to its best job. With more tenants than that,
-every claim looks at the next ones after the last it served. Only the winner is locked; who finds it
-locked takes the next.
+tenant, for at most `MAX_TENANTS` of them, and of each to its best job. With more tenants than that,
+every claim considers the ones that follow the last it served. Only the winner is locked; a claim
+that finds it locked takes the next.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shared.jobs.mapping import build_job, to_json
 from shared.jobs.records import Claim, Input
 from shared.jobs.states import TRANSITIONS, State
 
-MAX_TENANTS = 64  # in each plugin set that one claim looks at
+MAX_TENANTS = 64  # in each plugin set that one claim considers
 CANDIDATE_TENANTS = 4  # tenants among whose jobs it chooses
 CANDIDATE_JOBS = 16  # of a tenant's jobs, for those that others are just taking
 
@@ -193,7 +193,7 @@ class Dispatcher:
         to drain.
 
         Args:
-            lease: seconds for which the claim holds.
+            lease_s: seconds for which the claim holds.
             token: new and random for each call: by it `find` finds the job if the answer is lost.
         """
         bind_params = {

@@ -58,7 +58,7 @@ def plan_job(
         parent_request_keys: request key of each `Input.parent` that is a job id; a parent not in it
             is a request key.
         parent_params: all parameters of each parent, as far as they are known.
-        identify: gives the digests of files of the data root.
+        identify_files: gives the digests of files of the data root.
 
     Raises:
         InvalidRequest: as `check_posted` and `plan_checked`.
@@ -162,10 +162,10 @@ def plan(
     """All jobs of an audit, parents before children.
 
     Args:
-        identify: gives the digests of files of the data root, asked once for all files.
+        identify_files: gives the digests of files of the data root, asked once for all files.
 
     Raises:
-        InvalidRequest: as `resolve_posted`, `identify` and `plan_resolved`.
+        InvalidRequest: as `resolve_posted`, `identify_files` and `plan_resolved`.
     """
     audit = resolve_posted(spec, catalog)
     return plan_resolved(audit, identify_files(audit.files))

@@ -30,11 +30,11 @@ class ExpiryGuard:
     A lease says that its holder is dead only if the holder could have renewed it. While the machine
     slept, the job store was away or took no writes, or its clock was set, nobody could; a
     reconciler sees that as a gap between its own looks, by the store's clock. After one, and after
-    its start, it waits one lease, in which whoever lives renews.
+    its start, it waits one lease, in which live workers renew.
     """
 
     def __init__(self, lease_s: float, interval_s: float) -> None:
-        """`lease`: seconds that a claim holds; `interval`: seconds between two looks."""
+        """`lease_s`: validity of a lease; `interval_s`: time between two rounds."""
         self._lease_s = lease_s
         # shorter ones leave a holder time enough to renew
         self._max_gap_s = lease_s / 2 + interval_s
@@ -170,8 +170,8 @@ def _execute_update(statement: Update, connection: Connection) -> int:
 
 
 def finish_cancels(db: Database) -> None:
-    """Go on with cancelled audits whose jobs are not all cancelled yet: whoever began it may have
-    died."""
+    """Go on with cancelled audits whose jobs are not all cancelled yet: the process that began
+    may have died."""
     with db.read() as connection:
         audit_ids = list(
             connection.execute(select(audits.c.id).where(audits.c.cancelling)).scalars()

@@ -83,7 +83,7 @@ class Job:
     lost_count: int  # how many attempts were lost, as charged
     lease_until: float | None  # until when the holder has it
     worker: str | None  # who has it, or had it last
-    stop: str | None  # what its attempt was told: cancel
+    stop: str | None  # the request to its attempt: cancel
     checkpoint: str | None  # artifact from which the next attempt goes on
     progress: Mapping[str, Any]  # done, total and the numbers of the moment
     failure: str | None  # word of shared.jobs.states.Failure
@@ -147,7 +147,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class ControlFlags:
-    """What a holder is told when it renews."""
+    """What a renewal returns to the holder of a lease."""
 
     stop: str | None
     drain: bool

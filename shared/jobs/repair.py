@@ -1,10 +1,10 @@
 """Rebuilds artifacts that the store has lost or damaged: their job runs again, and the jobs that
 need them wait.
 
-Its rows stay while it is made again, and `completion.finish` replaces them: an artifact is what its
-address says or it is not there, so a row can promise nothing false. Whoever finds damage looks up
-its maker, looks at the bytes a second time, and only then reports it: a maker that has been claimed
-since has made the bytes anew already, and is left alone. So any number may notice at once.
+Its rows stay while it is rebuilt, and `completion.finish_job` replaces them: an artifact matches its
+address or does not exist, so a row can promise nothing false. A process that finds damage looks up
+the producer, checks the bytes a second time, and only then reports it: a producer that has been
+claimed since has rebuilt them already, and is left alone. So any number may notice at once.
 """
 
 from __future__ import annotations

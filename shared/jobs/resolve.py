@@ -25,7 +25,7 @@ from shared.roles import Role
 from shared.wiring import Scope
 
 ADAPTIVE = "adaptive"  # the parameter of attacks: whether the attacker knows the defense
-DATASET = "dataset"  # the audit's choice that may be told which records deletions name
+DATASET = "dataset"  # the audit's choice that may get the records that deletions name
 UNLEARNING, DEFENSES, ATTACKS = "unlearning", "defenses", "attacks"  # the audit's lists of methods
 
 
@@ -55,7 +55,7 @@ class ResolvedAudit:
     files: tuple[DataFile, ...]
 
     def with_digests(self, digests: Mapping[str, str]) -> ResolvedAudit:
-        """The same, whose jobs read `files` as they are now: what `Identify` said of them."""
+        """The same, whose jobs read `files` as they are now: the digests that `IdentifyFiles` gave."""
         return replace(
             self,
             templates={

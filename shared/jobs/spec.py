@@ -16,8 +16,8 @@ TimeLimit = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]  # seconds
 
 
 class AuditSpec(BaseModel):
-    """An audit. Wherever a plugin is named, a plain name stands for the name with default
-    parameters. Choices that are equal once defaults are filled in, and equal seeds, count once.
+    """An audit. Wherever a plugin is named, a plain name means the plugin with default parameters.
+    Choices that are equal once defaults are filled in, and equal seeds, count once.
 
     `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates`, `shadow` and `evaluate` are
     parameters of the stages pretrain, train, unlearn, defend, probe, candidates, shadow and

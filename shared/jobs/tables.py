@@ -69,17 +69,17 @@ jobs = Table(
     Column("no_cache", Boolean, nullable=False),
     # Posted by hand: cancelling an audit that shares it leaves it alone.
     Column("pinned", Boolean, nullable=False),
-    # Runs when all its inputs have ended, with those that succeeded.
+    # A `shared.wiring.RunWhen`.
     Column("run_when", String(16), nullable=False, server_default="all_succeeded"),
-    # Which plugins its worker must have. Few sets serve many jobs: whoever lacks one passes them
-    # all at once.
+    # Which plugins its worker must have. Many jobs share few sets: a worker that lacks one
+    # skips all its jobs at once.
     Column("plugin_set", String(64), nullable=False, server_default=text("''")),
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("lost_count", Integer, nullable=False),
     Column("lease_until", Double),
     Column("worker", String(128)),
-    # Drawn by whoever claims, so that a claim whose answer was lost on the way is found again.
+    # Drawn for each claim, so that a claim whose response was lost on the way is found again.
     Column("claim_token", String(32)),
     Column("stop", String(16)),
     Column("checkpoint", String(64)),
@@ -160,7 +160,7 @@ audits = Table(
     Column("spec", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("cancelled_at", Double),
-    # Cancelled, and some of its jobs are still to be: a cancel goes in slices, and whoever began it
+    # Cancelled, but not yet all of its jobs: that is done in batches, and the process that began
     # may have died.
     Column("cancelling", Boolean, nullable=False, server_default=false()),
     Index(None, "tenant", "created_at", "id"),

@@ -104,7 +104,7 @@ def transition(
             child = lock_job(connection, waiting.id)
             if child.state != State.WAITING:
                 continue  # failed meanwhile, through another of its inputs
-            # it will be made of a part: nobody's equal from now on
+            # it will run with a part of its inputs, and must not be shared any more
             if child.run_when == RunWhen.ALL_FINISHED:
                 connection.execute(update(jobs).where(jobs.c.id == child.id).values(dedup_key=None))
                 continue
@@ -163,7 +163,7 @@ def _unlink_artifacts(connection: Connection, rows: Sequence[Row[Any]], to: Stat
 def _side_effects(db: Database, row: Row[Any], to: State) -> dict[str, Any]:
     """The columns that every transition to `to` sets besides the state."""
     if to is State.QUEUED:
-        # a job that was drained, lost or held keeps its age, and so its place in the queue
+        # a job that was drained, lost or paused keeps its age, and so its place in the queue
         return {
             **build_queue_columns(db, row.queued_at, row.priority),
             "lease_until": None,
@@ -174,7 +174,7 @@ def _side_effects(db: Database, row: Row[Any], to: State) -> dict[str, Any]:
     if to is State.SUCCEEDED:
         return {"finished_at": db.now, "lease_until": None, "stop": None}
     if to in UNSUCCESSFUL:
-        # a failed job is nobody's equal: the next equal submission runs anew
+        # a failed job is not shared: the next identical submission gets a new one
         return {"finished_at": db.now, "lease_until": None, "stop": None, "dedup_key": None}
     return {}
 

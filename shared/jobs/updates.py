@@ -30,7 +30,7 @@ def fetch_updates(db: Database, last_seqs: Mapping[str, int], limit: int) -> dic
     """By job id, its news after the event `seen` names: at most `limit` events of each.
 
     A statement tells which of 500 jobs have any; only those cost another. Jobs that do not exist
-    are left out. The ids are not held against a tenant: who asks has done that.
+    are left out. The ids are not checked against a tenant: the caller has done that.
 
     Raises:
         TransientError: the job store does not answer.
