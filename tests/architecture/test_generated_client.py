@@ -27,7 +27,7 @@ def test_a_change_of_the_async_client_makes_the_check_fail(
             "retry_for_s: float = 3.0", "retry_for_s: float = 4.0"
         )
     )
-    monkeypatch.setattr(sync_client, "WRITTEN", changed)
+    monkeypatch.setattr(sync_client, "ASYNC_CLIENT", changed)
     assert sync_client.main(["--check"]) == 1
     assert "sync_client.py is stale: make sync-client" in capsys.readouterr().err
 

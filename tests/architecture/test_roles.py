@@ -15,6 +15,7 @@ from tests.support.source_tree import ROOT
 
 OURS = ("services", "workers", "shared", "deploy")
 LIST = ROOT / "shared/roles.py"
+MIGRATIONS = ROOT / "shared/jobs/migrations/versions"  # they name what is stored
 SPELT = re.compile(rf"(inputs\.)?({'|'.join(Role)})")
 
 
@@ -32,7 +33,10 @@ def find_spelt(path: Path) -> Iterator[str]:
 
 def test_a_role_is_spelt_in_the_list_alone() -> None:
     files = [
-        path for folder in OURS for path in sorted((ROOT / folder).rglob("*.py")) if path != LIST
+        path
+        for folder in OURS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != LIST and path.parent != MIGRATIONS
     ]
     assert len(files) > 200
     assert [place for path in files for place in find_spelt(path)] == []
