@@ -75,7 +75,7 @@ class DataRoot:
         holds; None if it is not there. In a folder, clutter is left out (`is_clutter`).
 
         Raises:
-            InvalidRequest: as `find`; or something of it is neither a regular file nor a folder,
+            InvalidRequest: as `resolve_path`; or something of it is neither a regular file nor a folder,
                 changes while it is read, or is above `MAX_HASHED_BYTES` (a file that several links
                 name counts for each), `MAX_ENTRIES` entries or `MAX_DEPTH` folders in folders.
         """
@@ -141,8 +141,8 @@ class DataRoot:
 class PlannedFiles:
     """The files that a job was planned with, compared with what is on the disk now.
 
-    During `guard_reads`, whatever is looked up by `inside` and `find_data_path` must have been planned,
-    as it is now.
+    During `guard_reads`, whatever is looked up by `resolve_data_path` and `find_data_path` must have
+    been planned, as it is now.
     """
 
     def __init__(self, planned: Mapping[str, str], root: DataRoot | None = None) -> None:
@@ -218,7 +218,7 @@ def find_data_path(
     """The first of these files and folders that is there and `good`, or None.
 
     Raises:
-        InvalidRequest: as `inside`, of one that was looked at.
+        InvalidRequest: as `resolve_data_path`, of each path that was tried.
     """
     guard = _guard.get()
     for relative in candidates:

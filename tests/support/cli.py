@@ -114,7 +114,7 @@ REPORT: dict[str, Any] = {
 
 @contextlib.contextmanager
 def serve_full_catalog(folder: Path) -> Iterator[GatewayProcess]:
-    """A served gateway, whose hand workers can run `every_stage`."""
+    """A served gateway, whose catalog has every stage."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(support, "make_catalog", make_full_catalog)
         with serve_gateway(folder) as served:

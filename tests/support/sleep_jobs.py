@@ -26,7 +26,7 @@ def make_gated_params(system: System, tag: str, **more: object) -> dict[str, obj
 
 
 def make_unhurried_params(system: System, tag: str) -> dict[str, object]:
-    """Work that makes progress, step by step, until `hurry`."""
+    """Work that makes progress, step by step, until `end_sleeping`."""
     return make_params(system, tag, steps=20_000, hurry=str(system.home / f"hurry-{tag}"))
 
 

@@ -13,7 +13,7 @@ MAX_MINUTES = 30.0
 class Pace:
     """How fast faults and jobs come, and how long faults last; times in seconds.
 
-    `lease_s`, `renew_s` and `reconcile_s` are what the product is told, None for its own settings.
+    `lease_s`, `renew_s` and `reconcile_s` are settings of the product, None for its defaults.
     """
 
     fault_gap_s: tuple[float, float] = (3.5, 7.0)

@@ -167,7 +167,7 @@ def test_what_is_on_its_way_to_an_attacker_is_made_from_what_all_attackers_get()
 
 
 @pytest.mark.parametrize(
-    ("wired", "told"),
+    ("wired", "message"),
     [
         (
             {"params": "no_such"},
@@ -180,10 +180,10 @@ def test_what_is_on_its_way_to_an_attacker_is_made_from_what_all_attackers_get()
     ],
 )
 def test_a_stage_that_reads_what_audits_do_not_have_is_refused(
-    wired: dict[str, Any], told: str
+    wired: dict[str, Any], message: str
 ) -> None:
     further = stage("further", needs=["BASE"], produces=["METRICS"], scopes=(Scope.SEED,), **wired)
-    with pytest.raises(InvalidRequest, match=told):
+    with pytest.raises(InvalidRequest, match=message):
         planned(with_stages(further))
 
 
@@ -192,7 +192,7 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
 
 
 @pytest.mark.parametrize(
-    ("described", "wired", "told"),
+    ("described", "wired", "message"),
     [
         (
             {},
@@ -286,13 +286,13 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
     ],
 )
 def test_a_wiring_that_audits_cannot_follow_is_refused_with_what_to_do(
-    described: dict[str, Any], wired: dict[str, Any], told: str
+    described: dict[str, Any], wired: dict[str, Any], message: str
 ) -> None:
     further = stage(
         "further", needs=["BASE"], produces=["METRICS"], **{"scopes": (Scope.SEED,), **wired}
     )
     further = further.model_copy(update=described)
-    with pytest.raises(InvalidRequest, match=f"the stage further {told}"):
+    with pytest.raises(InvalidRequest, match=f"the stage further {message}"):
         planned(with_stages(further))
 
 

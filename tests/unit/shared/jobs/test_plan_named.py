@@ -29,7 +29,7 @@ def planned(dataset: Any, **change: Any) -> list[PlannedJob]:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "forget", "told"),
+    ("dataset", "forget", "deletable"),
     [
         (NPZ, {"rows": [4711, [3, 5]]}, None),
         (NPZ, {"rows": [4711, 12]}, {"deletable_rows": [4711, 12]}),
@@ -43,9 +43,9 @@ def planned(dataset: Any, **change: Any) -> list[PlannedJob]:
     ],
 )
 def test_base_and_original_are_trained_on_data_that_know_what_is_named(
-    dataset: Any, forget: dict[str, Any], told: dict[str, Any] | None
+    dataset: Any, forget: dict[str, Any], deletable: dict[str, Any] | None
 ) -> None:
-    if told is None:
+    if deletable is None:
         with pytest.raises(InvalidRequest, match="as many samples") as refused:
             planned(dataset, forget=forget)
         assert refused.value.field == "forget.rows"
@@ -53,7 +53,7 @@ def test_base_and_original_are_trained_on_data_that_know_what_is_named(
     jobs = planned(dataset, forget=forget)
     for job in jobs:
         if job.stage in ("pretrain", "train"):
-            assert job.params["dataset"]["params"].items() >= told.items()
+            assert job.params["dataset"]["params"].items() >= deletable.items()
         if job.stage == "unlearn":
             assert job.params.items() >= forget.items()
     plain = {job.request_key for job in planned(dataset)}
