@@ -98,7 +98,7 @@ class Matching(Params):
 
 class Evaluate(Params):
     resamples: int = Field(100, ge=1, le=10_000)
-    feature_distance: bool = False
+    feature_network: bool = False
 
 
 class Report(Params):
@@ -163,7 +163,7 @@ PLUGINS = [
         "evaluate",
         Evaluate,
         needs=("FORGET_SETS",),
-        needs_when={"feature_distance": {"True": ("FEATURE_NETWORK",)}},
+        needs_when={"feature_network": {"True": ("FEATURE_NETWORK",)}},
         uses=(
             "RECONSTRUCTION",
             "TRAINING_SET",

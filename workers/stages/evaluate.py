@@ -1,5 +1,4 @@
-"""Joins what attacks found with the truth, and says what it is worth; each kind of finding scores
-its own."""
+"""Scores the results of attacks against the truth; each kind of finding has its own scoring."""
 
 from __future__ import annotations
 
@@ -37,26 +36,36 @@ class EvaluateParams(Params):
         100,
         ge=1,
         le=10_000,
-        description="decoys: public samples of the same class that each deleted sample is ranked among",
+        description=(
+            "decoys: public samples of the same class that each deleted sample is ranked among"
+        ),
     )
     test_samples: int = Field(
         1000, ge=1, le=1_000_000, description="test samples that accuracies are measured on"
     )
-    feature_distance: bool = Field(
+    feature_network: bool = Field(
         False,
-        description="also measure feature_distance, in a network pretrained with another seed (FEATURE_NETWORK): one more pretraining",
+        description=(
+            "also measure feature_distance, in a network pretrained with another seed "
+            "(FEATURE_NETWORK): one more pretraining"
+        ),
     )
     alpha: float = Field(
         0.05,
         gt=0,
         lt=1,
-        description="label attacks with p-values: significance level; deletions above it have no answer",
+        description=(
+            "label attacks with p-values: significance level; deletions above it have no answer"
+        ),
     )
     lpips_weights: Annotated[str | None, data_file_field()] = Field(
         None,
         min_length=1,
         max_length=255,
-        description="also measure lpips, with the weights in this .safetensors file in the data root; see docs/lpips.md",
+        description=(
+            "also measure lpips, with the weights in this .safetensors file in the data root; "
+            "see docs/lpips.md"
+        ),
     )
 
 
@@ -64,7 +73,7 @@ class EvaluateParams(Params):
     "evaluate",
     params=EvaluateParams,
     needs=(Role.FORGET_SETS,),
-    needs_when={"feature_distance": {"True": (Role.FEATURE_NETWORK,)}},
+    needs_when={"feature_network": {"True": (Role.FEATURE_NETWORK,)}},
     uses=tuple(
         dict.fromkeys(
             (
@@ -82,17 +91,17 @@ class EvaluateParams(Params):
     wiring=Wiring(
         scopes=(Scope.RELEASE, Scope.ATTACK),
         params="evaluate",
-        # what the models are worth is told once for all attacks
+        # utility is measured once for all attacks
         withheld={Scope.ATTACK: (Role.TRAINING_SET,)},
         reported=True,
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Score an attack next to its nulls, and the unlearning's cost.
+    """Score an attack against its baselines, and measure the cost of unlearning.
 
     Raises:
-        InvalidRequest: nothing to evaluate, shapes that do not fit the truth, or a judge or weights
-            that are of no use.
+        InvalidRequest: nothing to evaluate, shapes that do not fit the truth, or an unsuitable
+            feature network or LPIPS weights.
     """
     kinds = [kind for kind in findings.list_kinds() if kind.role in ctx.inputs]
     if not kinds and Role.UNLEARNED not in ctx.inputs:
@@ -123,7 +132,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         "provenance": collect_conditions(ctx.device) | network_conditions,
     }
     for one in scored:
-        # what the model does not know would not be written
+        # unknown fields would be dropped
         assert one.details.keys() <= Evaluation.model_fields.keys()
         evaluation |= one.details
     if all(role in ctx.inputs for role in UTILITY_ROLES):
@@ -144,7 +153,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
 
 def _describe_attack(scored: Sequence[ScoredResult]) -> JSONObject:
-    """The attack and its threat model, of the first result that states one; null where nothing was
+    """The attack and its threat model, from the first result that states one; null if nothing was
     attacked."""
     stated = next((one.threat_model for one in scored if one.threat_model), {})
     attack = {"method": stated["attack"], "params": stated.get("params", {})} if stated else None
@@ -152,7 +161,7 @@ def _describe_attack(scored: Sequence[ScoredResult]) -> JSONObject:
 
 
 def _read_record(ctx: JobContext, role: str, record_type: type[Record]) -> JSONObject | None:
-    """What the developer says was done, for the report; None where the job does not name it."""
+    """A record of the developer, for the report; None if the job does not supply it."""
     if role not in ctx.inputs:
         return None
     return record_type.read(ctx.read_input(role), role).to_dict()

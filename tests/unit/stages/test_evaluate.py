@@ -105,7 +105,7 @@ class Brightness(ScoredKind):
 def with_brightness(monkeypatch: pytest.MonkeyPatch, value: bytes) -> dict[str, StageOutput]:
     """Images that were rebuilt, evaluated beside what `Brightness` makes of a value."""
     kinds = (*findings.list_kinds(), Brightness())
-    monkeypatch.setattr(findings, "kinds", lambda: kinds)
+    monkeypatch.setattr(findings, "list_kinds", lambda: kinds)
     made = attacked()
     given = {role: made[role].data for role in ("RECONSTRUCTION", "FORGET_SETS")} | {
         "BRIGHTNESS": value
@@ -238,7 +238,7 @@ def evaluated(made: dict[str, StageOutput], **params: object) -> dict[str, objec
 def test_a_judge_of_another_seed_measures_the_distance_of_features_beside_all_nulls() -> None:
     made = attacked()
     made["FEATURE_NETWORK"] = run_stage("pretrain", {}, seed=1, dataset=DATA, model=MODEL)["BASE"]
-    found = evaluated(made, feature_distance=True)["metrics"]["feature_distance"]
+    found = evaluated(made, feature_network=True)["metrics"]["feature_distance"]
     assert (found["n"], found["unit"], found["higher_is_better"]) == (3, "1", False)
     assert set(found["baselines"]) == {"class_mean", "nearest_public", "permuted_truth"}
     assert found["baseline"] == min(found["baselines"].values())
@@ -294,13 +294,11 @@ def test_lpips_is_measured_with_weights_of_the_users_and_says_which(data_root: P
     assert refused.value.field == "params.lpips_weights"
 
 
-def explained(made: dict[str, StageOutput], explanations: object) -> dict[str, StageOutput]:
-    """The same images, with other words on what they were explained from."""
+def with_sources(made: dict[str, StageOutput], sources: object) -> dict[str, StageOutput]:
+    """The same images, with other gradient sources."""
     tensors, about = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
     return made | {
-        "RECONSTRUCTION": StageOutput(
-            write_tensors(tensors, about | {"gradient_sources": explanations})
-        )
+        "RECONSTRUCTION": StageOutput(write_tensors(tensors, about | {"gradient_sources": sources}))
     }
 
 
@@ -308,15 +306,26 @@ def explained(made: dict[str, StageOutput], explanations: object) -> dict[str, S
 def test_an_attack_may_say_in_its_own_words_what_it_explained(words: object) -> None:
     made = attacked()
     assert "nearest_public" in evaluated(made)["metrics"]["psnr"]["baselines"]
-    found = evaluated(explained(made, words))
+    found = evaluated(with_sources(made, words))
     assert found["attack"]["method"] == "feature_recovery"
     assert set(found["metrics"]["psnr"]["baselines"]) == {"class_mean", "permuted_truth"}
 
 
 @pytest.mark.parametrize("wrong", [5, "pair", {"base": 1}, [["pair"]] * 3, [1, 2, 3]])
-def test_explanations_that_are_no_list_of_text_are_refused(wrong: object) -> None:
-    with pytest.raises(InvalidRequest, match="explanations must be a list of text") as refused:
-        evaluated(explained(attacked(), wrong))
+def test_gradient_sources_that_are_no_list_of_text_are_refused(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match="gradient_sources must be a list of text") as refused:
+        evaluated(with_sources(attacked(), wrong))
+    assert refused.value.field == "inputs.RECONSTRUCTION"
+
+
+def test_a_reconstruction_of_an_older_version_is_refused() -> None:
+    """Its sources have another name: without them there would be one baseline less."""
+    made = attacked()
+    tensors, metadata = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
+    metadata["explanations"] = metadata.pop("gradient_sources")
+    older = StageOutput(write_tensors(tensors, metadata))
+    with pytest.raises(InvalidRequest, match="older version.*: attack again") as refused:
+        evaluated(made | {"RECONSTRUCTION": older})
     assert refused.value.field == "inputs.RECONSTRUCTION"
 
 

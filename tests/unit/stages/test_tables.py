@@ -95,7 +95,7 @@ def test_a_judge_of_rows_measures_a_distance_of_features(made: Outputs, rebuilt:
             "BASE"
         ]
     }
-    told = parse_output(run_stage("evaluate", rebuilt | judge, feature_distance=True)["EVALUATION"])
+    told = parse_output(run_stage("evaluate", rebuilt | judge, feature_network=True)["EVALUATION"])
     assert told["metrics"]["feature_distance"]["gain"]["mean"] > 0
 
 

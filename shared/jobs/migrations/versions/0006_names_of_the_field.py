@@ -29,7 +29,7 @@ ROLES = {
 }
 # parameters of stages, by stage, and of their methods, by kind of plugin and name
 STAGE_PARAMS = {
-    "evaluate": {"judge": "feature_distance"},
+    "evaluate": {"judge": "feature_network"},
     "candidates": {"never": "non_members"},
 }
 METHOD_PARAMS = {

@@ -272,7 +272,7 @@ def test_a_job_records_the_plugins_that_its_worker_must_have() -> None:
             "attacks.1.params.steps",
         ),
         ({"evaluate": {"resamples": 0}}, "evaluate.resamples"),
-        ({"evaluate": {"feature_distance": "another"}}, "evaluate.feature_distance"),
+        ({"evaluate": {"feature_network": "another"}}, "evaluate.feature_network"),
     ],
 )
 def test_an_error_is_blamed_on_its_place_in_the_audit(change: dict[str, Any], field: str) -> None:

@@ -135,7 +135,7 @@ def test_a_judge_is_trained_once_from_the_next_seed_and_only_evaluations_get_it(
         "attacks": ["matching", "counting"],
     }
     plain = plan_audit({**grid, "pretrain_seed": 4})
-    jobs = plan_audit({**grid, "pretrain_seed": 4, "evaluate": {"feature_distance": True}})
+    jobs = plan_audit({**grid, "pretrain_seed": 4, "evaluate": {"feature_network": True}})
     base, judge = (j for j in jobs if j.stage == "pretrain")
     assert (base.seed, judge.seed, base.params) == (4, 5, judge.params)
     given = [(j.stage, i) for j in jobs for i in j.inputs if i.role == "FEATURE_NETWORK"]
@@ -153,7 +153,7 @@ def test_the_judge_of_the_last_seed_has_the_first() -> None:
     last = 2**31 - 1
     seeds = [
         j.seed
-        for j in plan_audit({"pretrain_seed": last, "evaluate": {"feature_distance": True}})
+        for j in plan_audit({"pretrain_seed": last, "evaluate": {"feature_network": True}})
         if j.stage == "pretrain"
     ]
     assert seeds == [last, 0]

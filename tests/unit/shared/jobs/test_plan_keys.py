@@ -36,7 +36,7 @@ AUDITS: dict[str, tuple[dict[str, Any], int, str]] = {
     ),
     "a sweep": ({"defenses": ["none", "mist"], "sweep": True}, 20, "197dec709a511432"),
     "a feature network": (
-        {**GRID, "evaluate": {"feature_distance": True}, "pretrain_seed": 2**31 - 1},
+        {**GRID, "evaluate": {"feature_network": True}, "pretrain_seed": 2**31 - 1},
         283,
         "9fa56d9c89f69819",
     ),
