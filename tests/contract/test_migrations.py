@@ -342,7 +342,7 @@ _NEW_SPEC = {
         {"name": "obfuscation", "params": {"releases_averaged": 64}},
         {"name": "pruning", "params": {"draws": 2}},
     ],
-    "evaluate": {"feature_distance": True},
+    "evaluate": {"feature_network": True},
     "name": "never judge, JUDGE",
     "no_cache": True,
 }
@@ -351,7 +351,7 @@ _NEW_SPEC = {
 @pytest.mark.parametrize(
     ("stage", "method", "old", "new"),
     [
-        ("evaluate", None, {"judge": True, "never": 1}, {"feature_distance": True, "never": 1}),
+        ("evaluate", None, {"judge": True, "never": 1}, {"feature_network": True, "never": 1}),
         ("candidates", None, {"never": 7, "judge": 1}, {"non_members": 7, "judge": 1}),
         (
             "defend",
