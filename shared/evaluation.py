@@ -1,7 +1,7 @@
-"""EVALUATION: the scores of one attack or release. The stage `evaluate` writes this model, the
-report reads it.
+"""EVALUATION: the scores of one attack or release. Written by the stage `evaluate`, read by
+`report`.
 
-The classes without more fields than a report needs are the report's own parts too
+Classes whose fields a report repeats unchanged are parts of the report too
 (`shared.reporting.models`).
 """
 
@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from shared.jobs.spec import Seed
 
 JSONObject = dict[str, Any]
-# Evaluations may be anyone's: what is out of these bounds is refused before a rule or a chart meets
-# it.
+# Evaluations are untrusted: values out of these bounds are refused before any rule or chart uses
+# them.
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 WIDEST = 1e12
-# of anything that may be measured, set or promised
+# of anything that can be measured, set or guaranteed
 WideNumber = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Label = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -28,8 +28,7 @@ ClassName = Annotated[str, Field(max_length=200)]
 
 
 class FrozenModel(BaseModel):
-    """Base of all parts: unknown keys of an evaluation are left out, values are frozen and
-    finite."""
+    """Base class of all parts: unknown keys are ignored, values are frozen and finite."""
 
     model_config = ConfigDict(
         extra="ignore", frozen=True, populate_by_name=True, allow_inf_nan=False
@@ -44,7 +43,7 @@ class Method(FrozenModel):
 
 
 class Unlearning(Method):
-    """What was done to forget."""
+    """How the samples were unlearned."""
 
     exact: bool | None = Field(
         None, description="whether the result equals a model that was never trained on the samples"
@@ -53,7 +52,10 @@ class Unlearning(Method):
         None,
         ge=0,
         le=1e6,
-        description="exact methods: weight change between two retrainings in different order, as a share of the unlearning's weight change",
+        description=(
+            "exact methods: weight change between two retrainings in different order, as a share "
+            "of the unlearning's weight change"
+        ),
     )
 
 
@@ -81,7 +83,7 @@ class StrengthChoice(FrozenModel):
 
 
 class Defense(Method):
-    """What was done to the unlearned models before release. The method `none` does nothing."""
+    """How the unlearned models were defended before release. The method `none` does nothing."""
 
     strength: StrengthChoice | None = None
     guarantee: dict[str, WideNumber] = Field(
@@ -127,7 +129,9 @@ class Score(FrozenModel):
     gain_high: Number | None = None
     p: Share | None = Field(
         None,
-        description="membership: one-sided p-value of an exact permutation test over the candidates",
+        description=(
+            "membership: one-sided p-value of an exact permutation test over the candidates"
+        ),
     )
     non_members: Count | None = Field(
         None, description="membership: non-members that each sample is compared with"
@@ -179,29 +183,37 @@ class Utility(FrozenModel):
 
 
 class Claims(FrozenModel):
-    """The auditor's p-values for the guesses of a label attack. A deletion without a p-value of at
-    most alpha has no answer."""
+    """The auditor's p-values for the guesses of a label attack. A deletion is answered if a p-value
+    is at most alpha."""
 
     alpha: Share = Field(
-        description="upper bound on the probability of a wrong claim, if the deletion is distributed like the shadow deletions"
+        description=(
+            "upper bound on the probability of a wrong claim, if the deletion is distributed "
+            "like the shadow deletions"
+        )
     )
     shadows: Count = Field(description="shadow deletions, which form the null distribution")
     trainings: int = Field(
         ge=0, le=1_000_000, description="shadow training sets that were drawn and trained on"
     )
     p_values: list[list[Share]] = Field(
-        description="[deletions][guessed classes], for the null hypothesis that this class was not forgotten"
+        description=(
+            "[deletions][guessed classes], for the null hypothesis that this class was not "
+            "forgotten"
+        )
     )
     n: Count = Field(description="deletions")
     answered: int = Field(ge=0, description="deletions with a claim")
     correct: int = Field(ge=0, description="answered deletions whose claims are all correct")
     wrong: int = Field(
         ge=0,
-        description="answered deletions with an incorrect claim; the Wilson interval is over all deletions",
+        description=(
+            "answered deletions with an incorrect claim; the Wilson interval is over all deletions"
+        ),
     )
     wrong_low: Share
     wrong_high: Share
-    correct_low: Share | None = Field(None, description="Wilson's interval of right among answered")
+    correct_low: Share | None = Field(None, description="Wilson interval of correct among answered")
     correct_high: Share | None = None
 
     @model_validator(mode="after")
@@ -212,7 +224,8 @@ class Claims(FrozenModel):
             or len(self.p_values) != self.n
         ):
             raise ValueError(
-                "correct and wrong must add up to answered, and p_values must hold one list per deletion"
+                "correct and wrong must add up to answered, and p_values must hold one list per "
+                "deletion"
             )
         return self
 
@@ -224,9 +237,9 @@ class ScoredLabelGuesses(FrozenModel):
     truth: list[list[Label]]
     names: dict[ClassName, ClassName] = Field(
         default_factory=dict,
-        description="by label, as text, what the data set calls the class; none: as its number",
+        description="class names by label (as text); absent: the number of the label",
     )
-    claims: Claims | None = Field(None, description="null where the audit did not ask for p-values")
+    claims: Claims | None = Field(None, description="null unless the audit asked for p-values")
 
     @model_validator(mode="after")
     def _check_shapes(self) -> ScoredLabelGuesses:
@@ -239,7 +252,7 @@ class ScoredLabelGuesses(FrozenModel):
         return self
 
     def name(self, labels: Iterable[int]) -> str:
-        """Classes as people call them."""
+        """The names of these classes, as one text."""
         return ", ".join(self.names.get(str(label), str(label)) for label in labels)
 
 
@@ -254,10 +267,10 @@ class Gain(FrozenModel):
 
 
 class MetricResult(Score):
-    """A metric with the values that it sums up, its gain an object of its own."""
+    """A metric with the values that it summarises; its gain is an object."""
 
     gain: Gain | None = None  # type: ignore[assignment]  # flat in a report, nested in an evaluation
-    range: Any = Field(None, description="least and greatest value, as the metric says")
+    range: Any = Field(None, description="least and greatest possible value of the metric")
     values: list[Number] = Field(default_factory=list)
     baseline_values: dict[str, list[Number]] = Field(default_factory=dict)
 
@@ -272,20 +285,20 @@ class MetricResult(Score):
 
 
 class RankedIdentification(Identification):
-    """The ranks as they are written: a median of an odd number of them is a whole number."""
+    """The ranks as written: the median of an odd number of ranks is a whole number."""
 
     median_rank: Annotated[int, Field(ge=1, le=1_000_001)] | Number | None = None
 
 
 class NoDecoys(FrozenModel):
-    """Written in place of ranks where the public data hold no sample of some class."""
+    """Written in place of ranks if the public data lack some class."""
 
     n: Literal[0] = 0
     decoys: Literal[0] = 0
 
 
 class EvaluatedUnlearning(Unlearning):
-    """The record UNLEARNING as it was handed over."""
+    """The record UNLEARNING."""
 
     weight_change: list[float] = Field(
         default_factory=list, description="[deletions] see `shared.ml.records`"
@@ -293,15 +306,13 @@ class EvaluatedUnlearning(Unlearning):
 
 
 class Evaluation(FrozenModel):
-    """What one evaluate job found. `attack` is null where only the released models' utility was
+    """The result of one evaluate job. `attack` is null if only the released models' utility was
     measured.
 
-    A field that was not given is not written, and one that is unknown is not read.
+    Fields that were not set are not written, and unknown ones are ignored.
     """
 
-    n: Count | None = Field(
-        None, description="samples that were forgotten, in all deletions together"
-    )
+    n: Count | None = Field(None, description="forgotten samples, over all deletions")
     deletions: Count
     size: Count
     dataset: JSONObject | None = None
@@ -332,7 +343,7 @@ class Evaluation(FrozenModel):
 
     @property
     def reported_identification(self) -> Identification | None:
-        """The identification as a report repeats it; None where nothing was ranked."""
+        """The identification as a report repeats it; None if nothing was ranked."""
         identification = self.identification
         return (
             Identification.model_validate(identification.model_dump())
@@ -341,5 +352,5 @@ class Evaluation(FrozenModel):
         )
 
     def to_dict(self) -> JSONObject:
-        """As plain JSON: what is given, no defaults."""
+        """As plain JSON, without defaults."""
         return self.model_dump(mode="json", exclude_unset=True)

@@ -1,5 +1,5 @@
-"""Forget sets that an audit spells out: by place in the training set, or by the data set's own
-names. No torch."""
+"""Forget sets that an audit lists: by position in the training set, or by names of the data set. No
+torch."""
 
 from __future__ import annotations
 
@@ -9,42 +9,41 @@ from typing import Any, Literal, cast
 from shared.errors import InvalidRequest
 
 Kind = Literal["rows", "ids", "files"]
-KINDS: tuple[Kind, ...] = ("rows", "ids", "files")  # names that a data set has for its records
-PLACES = "indices"  # places in a training set, which is drawn
+KINDS: tuple[Kind, ...] = ("rows", "ids", "files")  # how a data set can name its records
+PLACES = "indices"  # positions in a training set, which is drawn
 MAX_RECORDS = 5000  # a pool has no more
 MAX_NAME = 500
 
 
 def spelt_out(forget: Mapping[str, Any]) -> tuple[str, list[list[Any]]] | None:
-    """The parameter that spells the forget sets out, and each set as a list; None where they are
-    drawn."""
+    """The parameter that lists the forget sets, and each set as a list; None if they are drawn."""
     for field in (PLACES, *KINDS):
         if (given := forget.get(field)) is not None:
             return field, [one if isinstance(one, list) else [one] for one in given]
     return None
 
 
-def named_records(forget: Mapping[str, Any]) -> tuple[Kind, list[Any]] | None:
-    """All records that deletions name, each once."""
-    found = spelt_out(forget)
-    if found is None or found[0] == PLACES:
+def list_named_records(forget: Mapping[str, Any]) -> tuple[Kind, list[Any]] | None:
+    """All records that deletions name, without duplicates."""
+    spelt = spelt_out(forget)
+    if spelt is None or spelt[0] == PLACES:
         return None
-    return cast(Kind, found[0]), list(dict.fromkeys(name for one in found[1] for name in one))
+    return cast(Kind, spelt[0]), list(dict.fromkeys(name for one in spelt[1] for name in one))
 
 
 def with_deletable(
     dataset: Mapping[str, Any], forget: Mapping[str, Any], known: Sequence[str]
 ) -> dict[str, Any]:
-    """The data set, told which records deletions name.
+    """Add the records that deletions name to the data set's parameters.
 
     Args:
         dataset: its name and params.
-        known: the parameters that it takes.
+        known: the parameters that it accepts.
 
     Raises:
-        InvalidRequest: it has no records of such names.
+        InvalidRequest: the data set cannot name records this way.
     """
-    named = named_records(forget)
+    named = list_named_records(forget)
     if named is None:
         return dict(dataset)
     kind, names = named
@@ -65,22 +64,22 @@ def with_deletable(
 
 
 def check_form(forget: Mapping[str, Any]) -> None:
-    """Refuse forms that people write and that mean nothing here, and show the right one.
+    """Refuse common mistakes of form, and show the right form.
 
     Raises:
-        InvalidRequest: its field is the parameter alone.
+        InvalidRequest: its field is the parameter's name alone.
     """
     if "class" in forget:
         raise InvalidRequest(
-            "there is no parameter 'class'. To forget a class in each deletion, write "
-            "forget: {forget: class, deletions: 1}, and the seed draws which; to choose the samples yourself, name "
-            "them: forget: {rows: [4711]}",
+            "there is no parameter 'class'. To forget a class in each deletion, write forget: "
+            "{forget: class, deletions: 1}, and the seed draws which; to choose the samples "
+            "yourself, name them: forget: {rows: [4711]}",
             "class",
         )
     given = [field for field in (PLACES, *KINDS) if forget.get(field) is not None]
     if len(given) > 1:
         raise InvalidRequest(
-            f"{given[0]} and {given[1]} both say what is forgotten: leave one out", given[1]
+            f"{given[0]} and {given[1]} both say what to forget: leave one out", given[1]
         )
     for field in given:
         _check_list(field, forget[field])
@@ -92,8 +91,8 @@ def _check_list(field: str, value: Any) -> None:
         if loose := [one for one in entries if _is_number(one)]:
             one, other = (*loose, 7)[:2]
             raise InvalidRequest(
-                f"indices holds a list for each deletion: write [[{one}], [{other}]] to forget two samples in two "
-                f"deletions, or [[{one}, {other}]] to forget both in one",
+                f"indices holds a list for each deletion: write [[{one}], [{other}]] to forget "
+                f"two samples in two deletions, or [[{one}, {other}]] to forget both in one",
                 field,
             )
         return

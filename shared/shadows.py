@@ -1,4 +1,4 @@
-"""Shadow deletions, as far as a plan must know them: what can be repeated, and what it costs. No
+"""Shadow deletions, as far as planning needs them: what can be repeated, and at what cost. No
 torch."""
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Any
 from shared.forget_sets import spelt_out
 from shared.roles import Role
 
-MIN_SHADOWS = 199  # shadow deletions: with fewer no p-value lies far enough below 0.05
-# What is made anew for a shadow deletion, or is the same for all. A method that needs more cannot
-# be repeated.
+MIN_SHADOWS = 199  # shadow deletions: with fewer no p-value is far enough below 0.05
+# Roles that are recreated for each shadow deletion, or shared by all. Methods that need others
+# cannot be repeated.
 REPEATABLE_ROLES = frozenset(
     {
         Role.ORIGINAL,
@@ -27,16 +27,18 @@ REPEATABLE_ROLES = frozenset(
 
 
 def find_unrepeatable_role(needs: Iterable[str]) -> str | None:
-    """The first role that a method needs and shadow deletions are not made with."""
+    """The first role that a method needs and shadow deletions do not have."""
     return min({*needs} - REPEATABLE_ROLES, default=None)
 
 
 def describe_shadow_cost(
     params: Mapping[str, Any], unlearn: Mapping[str, Any], training_size: int
 ) -> str:
-    """A sentence: what a job of the stage `shadow` does, beside the job of the stage `unlearn` that
-    it repeats."""
+    """One line on the work of a `shadow` job, given the `unlearn` job that it repeats."""
     indices, shadows = spelt_out(unlearn), params["shadows"]
     tested = len(indices[1]) if indices else unlearn["deletions"]
     trainings = -(-shadows // tested)
-    return f"shadow (p-values): {shadows:,} deletions made again and at most {trainings:,} trainings of {training_size:,} samples"
+    return (
+        f"shadow (p-values): {shadows:,} deletions made again and at most {trainings:,} "
+        f"trainings of {training_size:,} samples"
+    )

@@ -1,4 +1,4 @@
-"""All that an attacker sees, and what comes back. The truth is in neither."""
+"""What attacks are given (views) and what they return (results). Neither contains the truth."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from shared.roles import Role
 
 @dataclass(frozen=True)
 class WhiteBoxView:
-    """The roles that the attack's needs (and uses) name; what they do not name is None.
+    """The roles that the attack's `needs` and `uses` name; all others are None.
 
-    `unlearned` holds D networks, one a deletion; `labels` int64 [D, k]. `trust` is of an attacker
-    who knows what was done before release: by weight's name [D, *shape], what each coordinate of a
-    change is worth, from 0; None where all are worth the same.
+    `unlearned` holds D networks, one per deletion; `labels` int64 [D, k]. `coordinate_weights` are
+    set for an adaptive attacker: by parameter name [D, *shape], the weight of each coordinate of a
+    change, from 0; None if all count the same.
     """
 
     original: Networks
@@ -36,14 +36,14 @@ class WhiteBoxView:
 
     @property
     def deletion_size(self) -> int:
-        """k as far as the attacker knows: from the labels or the counts, else 1."""
+        """k as far as the attacker knows: from LABELS or DELETION_SIZES, else 1."""
         if self.labels is not None:
             return self.labels.shape[1]
         return self.deletion_sizes.k if self.deletion_sizes is not None else 1
 
     @property
     def num_guesses(self) -> int:
-        """Classes to name, as far as the attacker knows: of as many as there are samples, else as
+        """Number of classes to guess, as far as the attacker knows: one per sample, or as
         DELETION_SIZES says."""
         return (
             self.deletion_sizes.num_guesses
@@ -67,10 +67,10 @@ class WhiteBoxView:
 
 @dataclass(frozen=True)
 class ProbeView:
-    """What attacks that need PROBES see: two prediction APIs a deletion, and probes for them.
+    """What attacks that need PROBES see: two prediction APIs per deletion, and probes for them.
 
-    `before` and `after` are of D deletions each: what it started from, often one and the same, and
-    what it left. `probes` [K, m, C, H, W], m for each class.
+    `before` and `after` hold D APIs each: the model that each deletion started from (often the same
+    one), and the released model. `probes` [K, m, C, H, W], m for each class.
     """
 
     before: Sequence[Oracle]
@@ -84,7 +84,7 @@ class ProbeView:
 
     @property
     def num_guesses(self) -> int:
-        """Classes to name, as far as the attacker knows."""
+        """Number of classes to guess, as far as the attacker knows."""
         return self.deletion_sizes.num_guesses if self.deletion_sizes is not None else 1
 
     @property
@@ -95,12 +95,12 @@ class ProbeView:
 
 @dataclass(frozen=True)
 class CandidateView:
-    """What attacks that need CANDIDATES see: samples, some of them forgotten, and APIs to ask about
-    them.
+    """What attacks that need CANDIDATES see: samples, some of them forgotten, and APIs to query
+    with them.
 
-    `candidates` C samples, of all deletions alike; `after` D released models; `before` what each
-    deletion started from, empty without ORIGINAL; `population` public samples, None without
-    POPULATION.
+    `candidates` are C samples, the same for all deletions; `after` D released models; `before` the
+    model that each deletion started from, empty without ORIGINAL; `population` public samples, None
+    without POPULATION.
     """
 
     candidates: Samples
@@ -120,13 +120,13 @@ class CandidateView:
 
 @dataclass(frozen=True)
 class Result(ABC):
-    """What an attack found, of one kind: see `shared.ml.findings`.
+    """The result of an attack, of one kind: see `shared.ml.findings`.
 
-    `role` is the artifact that it is written to; `compares` says on how many released models each
-    answer rests. Of the fields of a kind, tensors [D, ...], lists and tuples hold an entry for each
-    deletion, and dicts hold tensors by name for the first R deletions. Of numbers the largest of
-    several groups counts; anything else must be one and the same of all deletions. Entries are what
-    JSON can hold, or tuples of it; classes may inherit from each other.
+    `role` is the artifact that it is written to; `releases_compared` says how many released models
+    each answer uses. In the fields of a kind, tensors [D, ...], lists and tuples hold one entry per
+    deletion, and dicts hold tensors by name for the first R deletions. Of numbers the largest over
+    all groups counts; anything else must be equal for all deletions. Entries are JSON values or
+    tuples of them; classes may inherit from each other.
     """
 
     role: ClassVar[str]
@@ -135,18 +135,18 @@ class Result(ABC):
 
     @abstractmethod
     def write(self, threat_model: dict[str, Any]) -> bytes:
-        """The artifact's bytes, with what the attack says of itself."""
+        """The artifact's bytes, including the threat model."""
 
 
 @dataclass(frozen=True)
 class Reconstruction(Result):
-    """`images` [D, k, C, H, W], `labels` [D, k] that they were sought for, `matching_loss` [D] in
-    [0, 2].
+    """`images` [D, k, C, H, W], `labels` [D, k] that they were optimised for, `matching_loss` [D]
+    in [0, 2].
 
-    `explanations` [D] says what each was explained from: `pair` or `base` for those estimates of
-    the gradient, which evaluate then makes a baseline of, else in the attack's own words.
-    `controls` by name [R, k, C, H, W]: what the same search makes, for the first R deletions, of
-    something that says nothing about them.
+    `gradient_sources` [D] names the gradient estimate of each deletion: `pair` or `base`, from
+    which evaluate makes a baseline, or any other word of the attack. `controls` by name [R, k, C,
+    H, W]: what the same search returns, for the first R deletions, given something unrelated to
+    them.
     """
 
     role = Role.RECONSTRUCTION
@@ -171,7 +171,7 @@ class Reconstruction(Result):
 
 @dataclass(frozen=True)
 class LabelGuesses(Result):
-    """`labels` [D, k], the classes said to be forgotten, `scores` [D, K], lower is likelier."""
+    """`labels` [D, k], the classes guessed to be forgotten, `scores` [D, K], lower is likelier."""
 
     role = Role.ANSWERS
     media_type = "application/json"
@@ -186,7 +186,8 @@ class LabelGuesses(Result):
 
 @dataclass(frozen=True)
 class MembershipScores(Result):
-    """`scores` float64 [D, C], of each candidate in each deletion; higher is likelier forgotten."""
+    """`scores` float64 [D, C], one per candidate and deletion; higher means more likely
+    forgotten."""
 
     role = Role.SCORES
 

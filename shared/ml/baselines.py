@@ -1,4 +1,4 @@
-"""What an attacker scores who rebuilt nothing. Without it a score says little."""
+"""Baselines: scores without any reconstruction."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from shared.ml.attacks.api import GradientEstimate, compute_matching_loss
 from shared.ml.samples import Samples
 
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
-# deletions that each is compared with: their mean is known by then, and all pairs grow with the
-# square
+# other deletions that each is scored against: enough to know the mean; all pairs would be quadratic
 MAX_PERMUTATIONS = 64
 
 
@@ -30,15 +29,14 @@ def compute_class_means(public: Samples, labels: Tensor) -> Tensor:
     )
 
 
-def score_permuted_truth(score: ScoreFunction, answers: Tensor, truth: Tensor) -> Tensor | None:
-    """Every deletion's truth scored with other deletions' answers, averaged per truth: all, or the
-    next 64 in order.
+def score_permuted_truth(score: ScoreFunction, guesses: Tensor, truth: Tensor) -> Tensor | None:
+    """Score every deletion's truth against the results of other deletions (all, or the next 64),
+    averaged per truth.
 
-    Deletions stand in the order of a seeded permutation, so the next ones are drawn without
-    looking.
+    Deletions are in a seeded random order, so the next ones are a random choice.
 
     Args:
-        score: (answers [D, ...], truth [D, ...]) -> [D, ...].
+        score: (guesses [D, ...], truth [D, ...]) -> [D, ...].
 
     Returns:
         like the score, or None for fewer than two deletions.
@@ -47,7 +45,7 @@ def score_permuted_truth(score: ScoreFunction, answers: Tensor, truth: Tensor) -
     if deletions < 2:
         return None
     shifted = [
-        score(answers.roll(s, 0), truth) for s in range(1, min(deletions, MAX_PERMUTATIONS + 1))
+        score(guesses.roll(s, 0), truth) for s in range(1, min(deletions, MAX_PERMUTATIONS + 1))
     ]
     return torch.stack(shifted).double().mean(0)
 
@@ -60,15 +58,16 @@ def select_nearest_public(
     max_candidates: int,
     device: torch.device,
 ) -> Tensor:
-    """Of each deletion's class the public image that explains its weight change best: a search
-    without a search.
+    """The public image of each deletion's class whose gradient matches the weight change best: no
+    optimisation.
 
-    The first `candidates` public images of the class are tried; a class without any is tried with
-    all classes'.
+    The first `max_candidates` public images of the class are tried; for a class without any, those
+    of all classes.
 
     Args:
-        estimates: by name; `explanations` [D] names each deletion's.
-        labels: int64 [D, 1]; several samples a deletion would need all their combinations.
+        estimates: by name; `gradient_sources` [D] names the one of each deletion.
+        labels: int64 [D, 1]; with several samples per deletion all combinations would have to be
+            tried.
 
     Returns:
         [D, 1, C, H, W].

@@ -1,4 +1,4 @@
-"""What a running plugin may ask of the job around it: randomness, device, progress, checkpoints."""
+"""What a running plugin can use of its job: randomness, device, progress, checkpoints."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ class Context(Protocol):
     device: torch.device
 
     def make_generator(self, purpose: str) -> torch.Generator:
-        """`generator(self.seed, purpose)`."""
+        """`make_generator(self.seed, purpose)`."""
 
     def report_progress(self, done: int, total: int, **values: float) -> None:
-        """Say that step `done` of `total` is finished; cheap, call it every step.
+        """Report that step `done` of `total` is finished; cheap, call it every step.
 
-        `numbers` are shown while it runs (`loss=`, `matching_loss=`): pass them every so often.
+        `values` are shown while the job runs (`loss=`, `matching_loss=`): pass them every so often.
 
         Raises:
             AttemptEnded: the attempt must stop here; let it pass through.
         """
 
     def is_checkpoint_due(self) -> bool:
-        """Whether a checkpoint should be written now (some seconds since the last, or the worker
-        leaves)."""
+        """Whether to write a checkpoint now (some seconds since the last one, or the worker is
+        shutting down)."""
 
     def save_checkpoint(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Write a checkpoint: `step` steps are done, and `tensors` is all that is needed to go on
-        from there."""
+        """Write a checkpoint: `step` steps are done, and `tensors` holds all that is needed to
+        resume there."""
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The last checkpoint of this very job, or None: start from the beginning."""
+        """The last checkpoint of this job, or None to start from the beginning."""
 
 
 class JobInputs(Context, Protocol):
-    """A context that hands over the job's inputs by role too, and the parameters of its stage."""
+    """A context with the job's inputs, by role, and the parameters of its stage."""
 
     params: Any
     inputs: Mapping[str, bytes]
 
     def read_input(self, role: str) -> bytes:
-        """The bytes in that role.
+        """The bytes of the input in that role.
 
         Raises:
             InvalidRequest: the job supplies none.
@@ -70,7 +70,7 @@ class JobInputs(Context, Protocol):
 class LocalContext:
     """A context without a job, for tests and notebooks. Keeps its last checkpoint in memory.
 
-    `save_every` makes `due()` true every that many calls, 0 never.
+    `is_checkpoint_due()` is true at every `save_every`-th call; 0: never.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class LocalContext:
 
 
 class SubContext:
-    """One of `count` equal stretches of a job's work: its progress is a share of the whole's.
+    """One of `count` equal parts of a job: its progress is a share of the job's.
 
-    It never checkpoints: its job does, between them.
+    It never writes checkpoints: the job does, between parts.
     """
 
     def __init__(self, parent: Context, index: int, count: int) -> None:
@@ -130,7 +130,7 @@ class SubContext:
 
 
 class SeededSubContext(SubContext):
-    """A share with randomness of its own: a deletion, or a pass over the data."""
+    """A part with generators of its own: a deletion, or a pass over the data."""
 
     def make_generator(self, purpose: str) -> torch.Generator:
         return self._parent.make_generator(f"part {self._index}/{purpose}")

@@ -1,4 +1,4 @@
-"""What an attacker makes of the models who knows how the release was defended."""
+"""The view of an adaptive attacker: one who knows how the release was defended."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from shared.ml.records import DefenseRecord, PublicSets
 from shared.plugin_ref import validate_model
 from shared.roles import Role
 
-# a counter's progress is one in so many of the job's, and what follows starts from 0
+# the adaptive view's share of the job's progress is one in this many; the attack restarts from 0
 PROGRESS_PARTS = 100
 
 
 def apply_defense_knowledge(ctx: JobInputs, view: WhiteBoxView) -> WhiteBoxView:
-    """What is seen, after the counter of the defense that DEFENSE names; as it is where there is
+    """Apply the adaptive view of the defense that DEFENSE names; the view is unchanged if it has
     none.
 
-    Its randomness is its own: the seed of the job is the developer's too, whose draws no attacker
-    knows.
+    It draws from its own generators: the developer uses the job's seed too, and no attacker knows
+    those draws.
 
     Raises:
-        InvalidRequest: DEFENSE names no defense or not its parameters, or the counter lacks public
-            samples.
+        InvalidRequest: DEFENSE names an unknown defense or wrong parameters, or the adaptive view
+            lacks public samples.
     """
     defense = DefenseRecord.read(ctx.read_input(Role.DEFENSE), Role.DEFENSE)
     plugin = registry.get(defense.method)

@@ -1,4 +1,4 @@
-"""The loss: what training lowers, unlearning raises again, and attacks match gradients of."""
+"""The loss: training lowers it, unlearning raises it, and attacks match its gradients."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from torch.nn.functional import cross_entropy
 def compute_loss(
     outputs: Tensor, targets: Tensor, reduction: Literal["mean", "sum", "none"] = "mean"
 ) -> Tensor:
-    """Of what a network answers: cross-entropy of its classes.
+    """The cross-entropy of a network's outputs.
 
-    That answers are logits of classes is also known where a softmax is taken without a loss: by
-    ensembles and oracles, which give probabilities, and by the methods fisher, second_order and
-    scrub.
+    Other code also assumes that outputs are logits of classes: it takes a softmax in ensembles and
+    oracles, which return probabilities, and in the methods fisher, second_order and scrub.
 
     Args:
         outputs: [N, K], logits.

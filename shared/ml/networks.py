@@ -24,7 +24,7 @@ from shared.plugin_ref import PluginRef, resolve_plugin, validate_model
 
 
 class Architecture(BaseModel):
-    """All that is needed to build a network, but its weights."""
+    """All that is needed to build a network, except its weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -36,12 +36,12 @@ class Architecture(BaseModel):
     mean: tuple[float, ...] = Field(description="per channel, of images in [0, 1]")
     std: tuple[float, ...] = Field(description="per channel, above 0")
     members: int = Field(
-        1, ge=1, le=100, description="above 1: so many networks that answer together (SISA)"
+        1, ge=1, le=100, description="above 1: an ensemble of this many networks (SISA)"
     )
 
     @property
     def member_architecture(self) -> Architecture:
-        """That of each member."""
+        """The architecture of each member."""
         return self.model_copy(update={"members": 1})
 
     @model_validator(mode="after")
@@ -50,7 +50,8 @@ class Architecture(BaseModel):
         most = MAX_FEATURES if height == width == 1 else 4
         if not (1 <= channels <= most and 1 <= height <= 512 and 1 <= width <= 512):
             raise ValueError(
-                f"input_shape must be 1 to 4 channels of at most 512 x 512 pixels, or at most {MAX_FEATURES}, 1, 1"
+                "input_shape must be 1 to 4 channels of at most 512 x 512 pixels, or at most "
+                f"{MAX_FEATURES}, 1, 1"
             )
         if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
             raise ValueError("mean and std need one value a channel, std above 0")
@@ -77,7 +78,7 @@ class Normalised(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Networks that answer together: the logits are the logarithm of their mean probability."""
+    """An ensemble: the logits are the logarithm of the members' mean probability."""
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -204,7 +205,7 @@ def read_networks(data: bytes, role: str, like: Architecture | None = None) -> N
             f"{role}: count must be a whole number from 1, or null for a single model", field
         )
 
-    # shapes only: nothing is allocated for an architecture that bytes claim
+    # shapes only: nothing is allocated for an architecture that untrusted bytes claim
     with torch.device("meta"):
         expected = build_network(architecture).state_dict()
     if tensors.keys() != expected.keys():

@@ -1,4 +1,4 @@
-"""A model behind an API: probabilities for images, and a count of how many were asked for."""
+"""A model behind an API: probabilities for images, and a count of the queries."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BATCH_SIZE = 64  # what fits into a core's cache: with 512 a convolution is more
 
 
 class OracleParams(Params):
-    """What the API tells, base of the parameters of whatever asks it.
+    """What the API returns: base class of the parameters of everything that queries it.
 
-    The precision decides what a small change of the weights lets one see.
+    The precision determines whether a small change of the weights is visible.
     """
 
     precision: Literal["float32", "float64"] = Field(
@@ -28,7 +28,7 @@ class OracleParams(Params):
 
 
 class Oracle:
-    """All that a user of a prediction API can do."""
+    """What a user of a prediction API can do."""
 
     def __init__(self, network: nn.Module, device: torch.device, api: OracleParams) -> None:
         self._dtype = {"float32": torch.float32, "float64": torch.float64}[api.precision]

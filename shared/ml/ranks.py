@@ -1,5 +1,4 @@
-"""Do some samples score above others? The interval of an AUC, and how often chance gives as
-much."""
+"""Whether some samples score above others: the interval and the p-value of an AUC."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ DRAWS = 1999  # relabelings: the smallest p is 1 in 2,000
 
 
 def compute_wins(own: Tensor, others: Tensor) -> Tensor:
-    """Whether each scores above each of its others, 0.5 for a tie. [N] and [N, M] -> float64 [N,
+    """Whether each scores above each of `others`, 0.5 for a tie. [N] and [N, M] -> float64 [N,
     M]."""
     scores = own.unsqueeze(1)
     return (scores > others).double() + 0.5 * (scores == others).double()
@@ -37,9 +36,9 @@ def auc_interval(wins: Tensor, weights: Tensor, strata: Tensor, units: Tensor) -
 
     Args:
         wins: [n, m] in [0, 1], whether each scores above each other; a tie is 0.5.
-        weights: [n, m], of each comparison; a row has the sum 1.
-        strata: int64 [m], those of the others.
-        units: int64 [n], what was drawn together; of a single unit each sample counts.
+        weights: [n, m], of each comparison; each row sums to 1.
+        strata: int64 [m], of the others.
+        units: int64 [n], samples of one unit were drawn together; a single unit counts by sample.
     """
     n, m = wins.shape
     shares = (wins * weights).sum(1)
@@ -73,7 +72,7 @@ def _hanley(auc: float, n: int, m: int) -> float:
 
 
 def _last(near: Callable[[float], bool], start: float, end: float) -> float:
-    """From `start`, which is near, towards `end`: the last that is."""
+    """The last value from `start`, which is near, towards `end` that is near."""
     if near(end):
         return end
     for _ in range(50):
@@ -83,12 +82,11 @@ def _last(near: Callable[[float], bool], start: float, end: float) -> float:
 
 
 def rank_sum_p(strata: Sequence[tuple[Tensor, int]], generator: torch.Generator) -> float | None:
-    """One-sided p of the first k in each stratum having scores as high as they have, if which they
-    are were drawn.
+    """One-sided p-value: the probability that the first k in each stratum score this high if they
+    are a random draw.
 
-    Exact where all of a stratum are exchangeable and strata do not depend on each other: p = (1 +
-    b) / (B + 1), with B relabelings of which b give a sum of wins as high. Source: van Elteren
-    1960, by drawing.
+    Exact if each stratum is exchangeable and strata are independent: p = (1 + b) / (B + 1), with B
+    relabelings of which b give a sum of wins as high. Source: van Elteren 1960, by sampling.
 
     Args:
         strata: ranks or other values [k + m] with k, 0 < k < k + m.
@@ -108,6 +106,6 @@ def rank_sum_p(strata: Sequence[tuple[Tensor, int]], generator: torch.Generator)
 
 
 def split_randomly(n: int, parts: int, generator: torch.Generator) -> list[Tensor]:
-    """The places 0 to n - 1 in random order, dealt out to so many parts, int64 each."""
+    """The indices 0 to n - 1 in random order, dealt out to `parts` parts, int64 each."""
     order = torch.randperm(n, generator=generator)
     return [order[part::parts] for part in range(parts)]

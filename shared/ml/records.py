@@ -48,7 +48,7 @@ class DatasetRecord(Record):
         """All of the train split.
 
         Raises:
-            InvalidRequest: the data set is not to be had, or no longer the one that was trained on.
+            InvalidRequest: the data set is not available, or has changed since training.
         """
         samples = open_dataset(self.dataset).load("train")
         if compute_digest(samples) != self.digest:
@@ -74,11 +74,13 @@ class TrainingSet(DatasetRecord):
 
 class PublicSets(DatasetRecord):
     """PUBLIC: training sets that an outsider could have drawn, disjoint from each other and from
-    the one there is."""
+    the real one."""
 
     sets: list[Annotated[list[Index], Field(min_length=1, max_length=1_000_000)]] = Field(
         max_length=1000,
-        description="[sets][n] positions in the train split, n as in the training set if they suffice",
+        description=(
+            "[sets][n] positions in the train split, n as in the training set if they suffice"
+        ),
     )
 
     def load_samples(self) -> list[Samples]:
@@ -90,7 +92,8 @@ class PublicSets(DatasetRecord):
         """
         if not self.sets:
             raise InvalidRequest(
-                "the training set uses the whole pool, so no public samples are left; lower train.size",
+                "the training set uses the whole pool, so no public samples are left; lower "
+                "train.size",
                 f"inputs.{Role.PUBLIC}",
             )
         split = self.load_train_split(Role.PUBLIC)
@@ -164,8 +167,8 @@ class MembershipRecord(DatasetRecord):
 
 
 class DeletionSizes(Record):
-    """DELETION_SIZES: how many samples were trained on (N) and forgotten a deletion (k), and of how
-    many classes."""
+    """DELETION_SIZES: number of training samples (N), of forgotten samples per deletion (k), and of
+    their classes."""
 
     N: int = Field(ge=1)
     k: int = Field(ge=1)
@@ -177,13 +180,12 @@ class DeletionSizes(Record):
 
     @property
     def num_guesses(self) -> int:
-        """How many classes an attacker who knows this names."""
+        """How many classes an attacker who knows this guesses."""
         return self.classes or self.k
 
 
 class ShadowScores(Record):
-    """SHADOWS: what a label attack says of deletions that were made again on other samples. The
-    auditor's."""
+    """SHADOWS: a label attack's scores of shadow deletions. Visible to the auditor only."""
 
     scores: list[list[float]] = Field(
         min_length=1, description="[B][K] of each class, lower is likelier"
@@ -207,7 +209,8 @@ class ShadowScores(Record):
             or not self.scores[0]
         ):
             raise ValueError(
-                "scores [B][K] and labels [B][k] must be of the same deletions, each row as long as others"
+                "scores [B][K] and labels [B][k] must be of the same deletions, each row as long "
+                "as others"
             )
         if max(max(row, default=-1) for row in self.labels) >= len(self.scores[0]) or not all(
             self.labels
@@ -217,27 +220,30 @@ class ShadowScores(Record):
 
 
 class LabelsRecord(Record):
-    """LABELS: the classes of what each deletion forgot, [deletions][k]. Given to attacks that
+    """LABELS: the classes of the samples of each deletion, [deletions][k]. Given to attacks that
     assume them."""
 
     labels: list[list[Index]] = Field(min_length=1)
 
 
 class UnlearningRecord(Record):
-    """UNLEARNING: what was done to forget. For whoever evaluates; an attacker does not know it."""
+    """UNLEARNING: how the samples were unlearned. For the evaluation; no attacker knows it."""
 
     method: str
     params: dict[str, Any]
     exact: bool = Field(
-        description="whether the model is as if the forgotten samples had never been there"
+        description="whether the result equals a model that was never trained on the samples"
     )
     weight_change: list[float] = Field(
         description="[deletions] Euclidean length of the change of all weights"
     )
     repeat_ratio: float | None = Field(
         None,
-        description="exact methods: how far the first deletion's model moves when made again in another order, "
-        "as a share of its change; a floor below which its change tells nothing",
+        description=(
+            "exact methods: weight change of the first deletion's model when retrained in "
+            "another order, as a share of the unlearning's weight change; smaller changes are "
+            "noise"
+        ),
     )
 
 
@@ -265,17 +271,17 @@ class StrengthChoice(Record):
 
 
 class DefenseRecord(Record):
-    """DEFENSE: what was done to the unlearned models before they were released."""
+    """DEFENSE: how the unlearned models were defended before release."""
 
     method: str
     params: dict[str, Any]
     strength: StrengthChoice | None = None
     guarantee: dict[str, float] = Field(
         default_factory=dict,
-        description="what is proven of a defense that acted while training, such as epsilon",
+        description="formal guarantees of a defense that acts during training, such as epsilon",
     )
     has_adaptive_attack: bool | None = Field(
-        None, description="whether an attacker who knows the defense can make use of that"
+        None, description="whether an adaptive attack on this defense is known"
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 
 def collect_conditions(device: torch.device) -> dict[str, Any]:
-    """Versions, kinds of device and CPU, threads. No time, no name of a machine: it goes into
+    """Versions, device and CPU models, threads. No time and no host name: they go into
     artifacts."""
     return {
         "torch": version("torch"),

@@ -1,7 +1,7 @@
 """What every data set is: images in [0, 1], labels, and the constants a model normalises with.
 
-A row of a table is an image of one pixel with a channel a feature, [F, 1, 1]: what is a channel's
-for images (mean and std) is a feature's, and what needs neighbouring pixels finds none.
+A row of a table is an image of one pixel with one channel per feature, [F, 1, 1]: what images have
+per channel (mean and std) tables have per feature, and no pixel has neighbours.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class HasRecords(Protocol):
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:
-    """What people call each class: what the data set says (`class_names`), else the numbers of its
-    labels."""
+    """The name of each class: as the data set says (`class_names`), else the number of its
+    label."""
     names: tuple[str, ...] | None = getattr(dataset, "class_names", None)
     return names or tuple(str(label) for label in range(dataset.num_classes))
 
 
 def name_classes(dataset: Dataset, labels: Iterable[int]) -> dict[str, str]:
-    """By label, as text, what people call these classes; nothing where those are the numbers of the
+    """The names of these classes by label (as text); empty if names are just the numbers of the
     labels."""
     names = class_names(dataset)
     if names == tuple(str(label) for label in range(len(names))):
@@ -106,7 +106,7 @@ def open_dataset(choice: PluginRef) -> Dataset:
 
 
 def compute_digest(samples: Samples) -> str:
-    """sha256, in hex, of the very values: another file or another order is another digest."""
+    """sha256, in hex, of the values: other values or another order give another digest."""
     images, labels = samples
     state = hashlib.sha256(f"{tuple(images.shape)}".encode())
     state.update(images.contiguous().numpy().tobytes())

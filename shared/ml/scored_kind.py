@@ -1,5 +1,4 @@
-"""What a kind of finding is to the science: which artifact an attack leaves, and what that is
-worth."""
+"""A kind of finding, for evaluation: which artifact an attack writes, and how it is scored."""
 
 from __future__ import annotations
 
@@ -22,9 +21,8 @@ JSONObject = dict[str, Any]
 class GroundTruth:
     """What results are scored against.
 
-    `labels` int64 [D, k], the classes of the forgotten samples. `public` are samples that anybody
-    has: baselines and decoys are made of them. `networks` by role are what metrics need besides
-    images.
+    `labels` int64 [D, k], the classes of the forgotten samples. `public` are samples that everyone
+    has: baselines and decoys are drawn from them. `networks` by role are those that metrics need.
     """
 
     forget_sets: ForgetSets
@@ -36,7 +34,7 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images by name, [D, k, C, H, W] in [0, 1], and what stands under them."""
+    """Images by name, [D, k, C, H, W] in [0, 1], and their captions."""
 
     images: Mapping[str, Tensor]
     metadata: JSONObject
@@ -44,15 +42,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Triples:
-    """Pictures that a report shows: what was deleted, what came back, and what needs no attack.
-    Each [n, C, H, W].
+    """Pictures that a report shows: truth, reconstruction and baseline, [n, C, H, W] each.
 
-    `ranks` and `labels` have n entries or none; `names` are those of the classes, by label.
+    `ranks` and `labels` have n entries or none; `names` are the class names, by label.
     """
 
     truth: Tensor
     reconstruction: Tensor
-    null: Tensor
+    baseline: Tensor
     psnr: Sequence[float]
     baseline_psnr: Sequence[float]
     ranks: Sequence[int]
@@ -63,11 +60,11 @@ class Triples:
 
 @dataclass(frozen=True)
 class ScoredResult:
-    """What a result is worth.
+    """A scored result.
 
-    `metrics` by name are each a `shared.evaluation.Measured`, as JSON (`shared.ml.scoring.summary`
-    makes them), and `details` further fields of EVALUATION. `threat_model` is what the attack says
-    of itself, {} if nothing.
+    `metrics` are by name, each a `shared.evaluation.MetricResult` as JSON (made by
+    `shared.ml.scoring.summarise_metric`); `details` are further fields of EVALUATION.
+    `threat_model` is as the attack states it, {} if it does not.
     """
 
     metrics: JSONObject
@@ -81,11 +78,11 @@ class ScoredKind(ABC):
     KIND."""
 
     role: str  # the artifact of attacks of this kind
-    uses: tuple[str, ...] = ()  # further artifacts that it is scored with, where they are given
+    uses: tuple[str, ...] = ()  # further artifacts for scoring, if given
 
     @abstractmethod
     def score(self, ctx: JobInputs, truth: GroundTruth) -> ScoredResult:
-        """Read the artifact and score it beside its baselines.
+        """Read the artifact and score it against its baselines.
 
         Raises:
             InvalidRequest: the artifact is not what its role says, or does not fit the truth.
@@ -97,16 +94,16 @@ class ScoredKind(ABC):
         about: JSONObject,  # noqa: ARG002 - as above
         role: str,  # noqa: ARG002 - as above
     ) -> Triples | str:
-        """The pictures of a result as `Scored.pictures` has them, deletions and samples flattened
-        into one dimension.
+        """The pictures of a result, as `ScoredResult.pictures` has them, with deletions and samples
+        flattened into one dimension.
 
         Args:
-            images: by name, of whatever type and shape: they may be anyone's.
-            about: what stands under them.
+            images: by name, of any type and shape: they are untrusted.
+            about: their captions.
             role: of the input that holds them.
 
         Returns:
-            what a report shows, or why it shows nothing.
+            what a report shows, or the reason why it shows nothing.
 
         Raises:
             InvalidRequest: they are not what this kind writes.
@@ -115,10 +112,10 @@ class ScoredKind(ABC):
 
 
 def read_threat_model(metadata: Mapping[str, Any], role: str) -> JSONObject:
-    """What an artifact says of the attack that made it, {} where it says nothing.
+    """The threat model that an artifact states, {} if it states none.
 
     Raises:
-        InvalidRequest: it says something that is no threat model.
+        InvalidRequest: it is not a threat model.
     """
     threat_model = metadata.get("threat_model") or {}
     if not isinstance(threat_model, dict) or (

@@ -36,10 +36,11 @@ def summarise_metric(
 ) -> JSONObject:
     """One metric's part of an evaluation.
 
-    Best and worst are the attacker's: the sample that leaked most, and least. The baseline is the
-    strongest of those given, by mean; the gain is positive where the attack beats it, paired by
-    sample. Nulls of `few` samples are told beside them, and never are the null. Every `size` values
-    are one deletion's: the bootstrap draws deletions, as the samples of one were rebuilt together.
+    Best and worst are from the attacker's view: the sample that leaked most, and least. The
+    baseline is the strongest of `baselines`, by mean; the gain is paired by sample and positive
+    where the attack beats it. `partial_baselines` cover only some of the samples: they are listed,
+    but never become the baseline. Every `deletion_size` values belong to one deletion: the
+    bootstrap draws deletions, as the samples of one were reconstructed together.
     """
     higher = scale.higher_is_better
     interval = (
@@ -92,7 +93,7 @@ def summarise_metric(
 
 
 def average_per_deletion(values: list[float], deletion_size: int) -> list[float]:
-    """The mean of every `size` values: those of one deletion."""
+    """The mean of every `deletion_size` values: those of one deletion."""
     return [
         fmean(values[start : start + deletion_size])
         for start in range(0, len(values), deletion_size)

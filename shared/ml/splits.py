@@ -1,4 +1,4 @@
-"""Who holds which samples: pretraining, the pool of those that may be forgotten, the public.
+"""Splits of a data set: pretraining, the pool (samples that may be forgotten), and the public.
 
 The split never depends on a job's seed: no sample that may be forgotten was ever pretrained on.
 """
@@ -17,7 +17,7 @@ def split_pretraining_and_pool(n: int) -> tuple[Tensor, Tensor]:
     """Positions of the train split, int64, disjoint, together all `n`.
 
     The pool, from which training sets are drawn, has min(5000, n // 8) of them. The test split is
-    neither: it is the public's (class means, decoys) and the judge of accuracy.
+    neither: it is public (class means, decoys) and measures accuracy.
     """
     order = torch.randperm(n, generator=make_generator(0, "data set roles"))
     pool = min(MAX_POOL, n // 8)
@@ -25,7 +25,7 @@ def split_pretraining_and_pool(n: int) -> tuple[Tensor, Tensor]:
 
 
 def split_train_and_test(labels: Tensor, purpose: str) -> dict[str, Tensor]:
-    """Positions, int64 and in order, of the splits `train` and `test` of what has none.
+    """Positions, int64 and in order, of the splits `train` and `test` of data that have no splits.
 
     A fifth of each class, at least one where it has two, is the test split. Drawn with a fixed
     seed; `purpose` names the draw.

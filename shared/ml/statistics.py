@@ -16,7 +16,7 @@ from shared.ml.context import make_generator
 
 Interval = tuple[float, float]
 NORMAL = NormalDist()
-BATCH = 64  # jackknife samples at once: all of n values would take n * n numbers
+BATCH = 64  # jackknife samples at a time: all at once would take n * n numbers
 
 
 def bca(values: Sequence[float], resamples: int = 4000, level: float = 0.95) -> Interval | None:

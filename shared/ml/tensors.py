@@ -1,8 +1,8 @@
 """Tensors as bytes, and back: safetensors only, never pickle.
 
-Bytes may come from anyone. Whatever is wrong with them is an InvalidRequest that names the role.
-safetensors writes its metadata in no fixed order, so all of ours is canonical JSON under one key:
-equal tensors and equal metadata give equal bytes.
+Bytes are untrusted: every fault is an InvalidRequest that names the role. safetensors writes its
+metadata in no fixed order, so ours is canonical JSON under one key: equal tensors and equal
+metadata give equal bytes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from shared.errors import InvalidRequest
 
 METADATA_KEY = "palimpsest"
 DTYPES = {
-    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "U8": torch.uint8,
-    "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "BOOL": torch.bool,
+    "F16": torch.float16, (
+        "BF16"
+    ): torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "U8": torch.uint8,
+    "I8": torch.int8, (
+        "I16"
+    ): torch.int16, "I32": torch.int32, "I64": torch.int64, "BOOL": torch.bool,
 }  # fmt: skip
 # bytes; BATCH_DELTAS of 1000 epochs over 5000 samples names 25 MB of positions in its metadata
 MAX_HEADER_BYTES = 32 << 20
 MAX_TENSORS = 32_768  # an ensemble of 100 members of the largest model here has 27,000
 MAX_NAME_LENGTH, MAX_DIMENSIONS, MAX_VALUES = 500, 8, 1 << 40
 MAX_LISTS = 1 << 20  # of the metadata: steps of a training
-# one that does not end is one as well
+# an unterminated text counts as one too
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
@@ -79,13 +83,12 @@ def read_tensors(data: bytes, role: str) -> tuple[dict[str, Tensor], dict[str, A
 
 
 def read_header(data: bytes) -> dict[str, str]:
-    """Look at the header of a safetensors file before the library does, which trusts some of it;
+    """Check the header of a safetensors file before the library, which trusts parts of it; return
     the metadata.
 
     Raises:
         ValueError: not such a file; more than 32 MiB of header, 32,768 tensors or 8 dimensions; a
-            dtype that is not read here; tensors that are not laid one after another to the end of
-            the file.
+            dtype that is not supported; tensors that are not contiguous up to the end of the file.
     """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(MAX_HEADER_BYTES, len(data) - 8):

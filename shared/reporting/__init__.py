@@ -1,1 +1,1 @@
-"""What an audit's evaluations come to: a report as data, and as one page."""
+"""Reports: an audit's evaluations as data and as one page."""

@@ -1,5 +1,4 @@
-"""An audit as YAML, for the reader who wants to post it again. JSON is YAML too, but nobody writes
-it by hand."""
+"""An audit as YAML, to be submitted again. JSON is YAML too, but hard to edit by hand."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
-BREAKS = frozenset("\x85\u2028\u2029")  # a reader makes a blank of them unless they are escaped
+BREAKS = frozenset("\x85\u2028\u2029")  # parsers turn them into spaces unless they are escaped
 
 
 class _Representer(SafeRepresenter):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  (ruamel asks about each value)
-        """What stands in two places is written twice, not as `&id001`."""
+        """Write repeated values out instead of as `&id001`."""
         return True
 
     def represent_text(self, text: str) -> ScalarNode:
@@ -28,8 +27,8 @@ _Representer.add_representer(str, _Representer.represent_text)
 
 
 def shorten_choices(audit: Mapping[str, Any]) -> dict[str, Any]:
-    """The same audit with less to read: a choice without parameters is its name, and what is empty
-    is left out."""
+    """The same audit in short form: a choice without parameters is its name, and empty values are
+    left out."""
 
     def short(value: Any) -> Any:
         if isinstance(value, list):

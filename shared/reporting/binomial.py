@@ -1,5 +1,4 @@
-"""What chance gives: successes among n trials as probabilities, without numbers that overflow; and
-AUCs."""
+"""Results expected by chance: binomial probabilities without overflow, and AUCs."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ LEVEL = 0.95
 
 
 def probabilities(n: int, share: float) -> dict[int, float]:
-    """Number of successes -> its probability; numbers that all together have less than 1e-20 are
-    left out."""
+    """Probability by number of successes; unlikely numbers (less than 1e-20 in total) are left
+    out."""
     if share in (0, 1):
         return {round(n * share): 1.0}
     mean, reach = n * share, 10 * sqrt(n * share * (1 - share)) + 50  # by Bernstein's inequality
@@ -24,13 +23,13 @@ def probabilities(n: int, share: float) -> dict[int, float]:
 
 
 def chance_of(successes: int, n: int, share: float) -> float:
-    """Probability of so many successes or more in n trials that each succeed with probability
+    """Probability of at least this many successes in n trials, each with success probability
     `share`."""
     return min(1.0, sum(p for k, p in probabilities(n, share).items() if k >= successes))
 
 
 def chance_band(n: int, share: float) -> tuple[float, float]:
-    """The central 95 % of the share of n answers that are right when each is right with probability
+    """The central 95 % of the share of correct answers among n, each correct with probability
     `share`."""
     below, low = 0.0, None
     for k, p in probabilities(n, share).items():
@@ -43,7 +42,7 @@ def chance_band(n: int, share: float) -> tuple[float, float]:
 
 
 def auc_band(n: int, others: int) -> tuple[float, float]:
-    """The central 95 % of the AUC of n samples against others, where all are alike (normal, as for
-    rank sums)."""
+    """The central 95 % of the AUC of n samples against others if all are alike (normal
+    approximation)."""
     reach = 1.96 * sqrt((n + others + 1) / (12 * n * others))
     return max(0.0, 0.5 - reach), min(1.0, 0.5 + reach)

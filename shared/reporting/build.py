@@ -1,4 +1,4 @@
-"""Evaluations + the audit -> report."""
+"""Builds a report from an audit and its evaluations."""
 
 from __future__ import annotations
 
@@ -37,18 +37,17 @@ def build_report(
     """The report of an audit.
 
     Args:
-        found: the evaluations there are, by role; any may be missing, and two roles may hold the
-            same one.
+        evaluations: by role; any may be missing, and two roles may hold the same one.
         audit: the audit as posted.
-        rows: those that it asked for, as they were planned; what no row names is told last.
+        rows: those that the audit asked for, as planned; evaluations that no row names come last.
         version: of Palimpsest.
-        self_test: how the code did on cases whose answer is known, if that is here.
-        measurements: what further stages were planned to measure.
-        metrics: what they measured, by role; any may be missing.
-        left_out: pictures that came and are not shown, each with the reason.
+        self_test: the self-test result of the code, if there is one.
+        measurements: planned measurements of further stages.
+        metrics: their results, by role; any may be missing.
+        left_out: pictures that are not shown, each with the reason.
 
     Raises:
-        InvalidRequest: `audit` is not one, or a row is of a method that it does not have.
+        InvalidRequest: `audit` is not valid, or a row names a method that it does not have.
     """
     check_json(audit, "audit", "params.audit")
     spec = validate_model(AuditSpec, audit, "audit", "params.audit")
@@ -94,7 +93,7 @@ def _key_of_release(one: LoadedEvaluation) -> tuple[int, tuple[str, str], tuple[
 
 
 def _collect_utilities(evaluations: Iterable[LoadedEvaluation]) -> Releases:
-    """Utility by released model; an attack's evaluation may bring its own."""
+    """Utility by released model; an attack's evaluation may include it."""
     return {
         _key_of_release(one): one.evaluation.utility
         for one in evaluations

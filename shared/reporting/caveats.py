@@ -1,4 +1,4 @@
-"""What a report does not prove. Each limit is a rule: it is printed where it holds."""
+"""What a report does not prove. Each caveat is a rule: it is printed if it applies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.roles import Role
 
 @dataclass(frozen=True)
 class CaveatInputs:
-    """What the limits are read off."""
+    """The inputs of all caveats."""
 
     rows: Sequence[Row]
     missing: Sequence[Missing]
@@ -27,7 +27,7 @@ class CaveatInputs:
 
 
 def collect_caveats(inputs: CaveatInputs) -> list[str]:
-    """All that hold, most important first."""
+    """All caveats that apply, most important first."""
     caveats = [(importance, rule(inputs)) for importance, rule in RULES]
     caveats += [
         (limit.importance, limit.rule(inputs.rows))
@@ -40,20 +40,25 @@ def collect_caveats(inputs: CaveatInputs) -> list[str]:
 def _explain_self_test(scope: CaveatInputs) -> str | None:
     self_test = scope.self_test
     if self_test is None:
-        return "The self-test result is missing, so it is unknown whether the code measures known cases correctly."
+        return (
+            "The self-test result is missing, so it is unknown whether the code measures known "
+            "cases correctly."
+        )
     if self_test.passed:
         return None
     return (
-        f"The code failed its self-test ({join_words(self_test.failed)}): it measures known cases incorrectly, so "
-        "none of these results are reliable. `make selftest` shows what it measured."
+        f"The code failed its self-test ({join_words(self_test.failed)}): it measures known "
+        "cases incorrectly, so none of these results are reliable. `make selftest` shows what it "
+        "measured."
     )
 
 
 def _explain_attacks(scope: CaveatInputs) -> str:
     names = list(dict.fromkeys(attack.name for attack in scope.spec.attacks))
     return (
-        f"Only {join_words(names)} {'was' if len(names) == 1 else 'were'} tried. A stronger attack, a longer search or "
-        "more knowledge may recover more: “not seen” does not mean “not there”."
+        f"Only {join_words(names)} {'was' if len(names) == 1 else 'were'} tried. A stronger "
+        "attack, a longer search or more knowledge may recover more: “not seen” does not mean "
+        "“not there”."
     )
 
 
@@ -63,15 +68,15 @@ def _explain_adaptive(scope: CaveatInputs) -> str | None:
     unknown, sentences = find_unattacked_defenses(scope.rows), []
     if unknown:
         sentences.append(
-            f"{join_words(unknown)} {'was' if len(unknown) == 1 else 'were'} not attacked adaptively. "
-            "An adaptive attacker (for example, one who weights coordinates by their noise, uses only the weights that survived pruning, "
-            "or subtracts the fine-tuning drift) may succeed where these attacks fail: add an attack with "
-            "adaptive: true."
+            f"{join_words(unknown)} {'was' if len(unknown) == 1 else 'were'} not attacked "
+            "adaptively. An adaptive attacker (for example, one who weights coordinates by their "
+            "noise, uses only the weights that survived pruning, or subtracts the fine-tuning "
+            "drift) may succeed where these attacks fail: add an attack with adaptive: true."
         )
     if any(is_adaptive(row.attack) for row in scope.rows):
         sentences.append(
-            "Each adaptive attack is one possible use of knowing the defense (see its plugin); others may be "
-            "stronger. Attackers with query access only are never adaptive."
+            "Each adaptive attack is one possible use of knowing the defense (see its plugin); "
+            "others may be stronger. Attackers with query access only are never adaptive."
         )
     if without_adaptive_attack := {
         row.defense.method for row in scope.rows if row.defense.has_adaptive_attack is False
@@ -85,7 +90,10 @@ def _explain_adaptive(scope: CaveatInputs) -> str | None:
 def _explain_missing(scope: CaveatInputs) -> str | None:
     if not scope.missing:
         return None
-    return f"{pluralise(len(scope.missing), 'row')} of the audit missing; the verdict rests on the others."
+    return (
+        f"{pluralise(len(scope.missing), 'row')} of the audit "
+        f"{'is' if len(scope.missing) == 1 else 'are'} missing; the verdict rests on the others."
+    )
 
 
 def _explain_sample_size(scope: CaveatInputs) -> str | None:
@@ -94,8 +102,8 @@ def _explain_sample_size(scope: CaveatInputs) -> str | None:
         return None
     n = f"n = {min(sizes)}" if min(sizes) == max(sizes) else f"n = {min(sizes)} to {max(sizes)}"
     return (
-        f"Each row rests on {n} samples. At such sizes a bootstrap interval (BCa) tends to be too narrow; Wilson's "
-        "interval of a proportion is wide: 8 of 8 is [0.68, 1.00]."
+        f"Each row rests on {n} samples. At such sizes a bootstrap interval (BCa) tends to be "
+        "too narrow; Wilson's interval of a proportion is wide: 8 of 8 is [0.68, 1.00]."
         if min(sizes) < 30
         else f"Each row rests on {n} samples."
     )
@@ -106,23 +114,24 @@ def _explain_multiple_tests(scope: CaveatInputs) -> str | None:
     if tests < 2:
         return None
     return (
-        f"Each of the {tests} rows is judged on its own, and nothing is corrected for their number: of rows that hold "
-        "no leak, one in forty may be called a leak by chance."
+        f"Each of the {tests} rows is judged on its own, and nothing is corrected for their "
+        "number: of rows that hold no leak, one in forty may be called a leak by chance."
     )
 
 
 def _explain_seeds(scope: CaveatInputs) -> str:
     seeds = len(dict.fromkeys(scope.spec.seeds))
     return (
-        f"{pluralise(seeds, 'seed')} of training set and forget set, all from one base model (pretrain seed "
-        f"{scope.spec.pretrain_seed}). Other base models may leak more or less."
+        f"{pluralise(seeds, 'seed')} of training set and forget set, all from one base model "
+        f"(pretrain seed {scope.spec.pretrain_seed}). Other base models may leak more or less."
     )
 
 
 def _explain_transfer(scope: CaveatInputs) -> str:
     return (
-        f"One data set ({scope.spec.dataset.name}) and one architecture ({scope.spec.model.name}) were tested; the results "
-        "do not automatically transfer to others."
+        f"One data set ({scope.spec.dataset.name}) and one architecture "
+        f"({scope.spec.model.name}) were tested; the results do not automatically transfer to "
+        "others."
     )
 
 
@@ -143,8 +152,9 @@ def _explain_base(scope: CaveatInputs) -> str | None:
     if not any(Role.BASE in row.threat_model.get("observes", []) for row in scope.rows):
         return None
     return (
-        "An attacker who uses BASE, N and k has more than the two models. The estimate is a gradient "
-        "only if training was a single full-batch step; otherwise it is an approximation."
+        "An attacker who uses BASE, N and k has more than the two models. The estimate is a "
+        "gradient only if training was a single full-batch step; otherwise it is an "
+        "approximation."
     )
 
 
@@ -152,8 +162,9 @@ def _explain_compared_releases(scope: CaveatInputs) -> str | None:
     if not any("released_models" in row.threat_model for row in scope.rows):
         return None
     return (
-        "An attacker with target: filtered compares the releases of several deletions, each made from the same model. "
-        "An attacker who sees a single release, or successive deletions, cannot do this."
+        "An attacker with target: filtered compares the releases of several deletions, each made "
+        "from the same model. An attacker who sees a single release, or successive deletions, "
+        "cannot do this."
     )
 
 
@@ -169,10 +180,10 @@ def _explain_batch_norm(scope: CaveatInputs) -> str | None:
     if not fields:
         return None
     return (
-        f"BatchNorm used batch statistics ({join_words(fields)}: trained), whereas the paper freezes them in "
-        "training, retraining and unlearning. The weight change is then not a gradient of the attacked model: "
-        "if it has BatchNorm layers, the attacks, which use frozen statistics, may recover less "
-        "than there is."
+        f"BatchNorm used batch statistics ({join_words(fields)}: trained), whereas the paper "
+        "freezes them in training, retraining and unlearning. The weight change is then not a "
+        "gradient of the attacked model: if it has BatchNorm layers, the attacks, which use "
+        "frozen statistics, may recover less than there is."
     )
 
 
@@ -180,8 +191,9 @@ def _explain_strength(scope: CaveatInputs) -> str | None:
     if not any(row.defense.strength for row in scope.rows):
         return None
     return (
-        "The strengths of the defenses were chosen by validation accuracy alone, before any attack. A stronger "
-        "setting may leak less, but would cost more accuracy than the audit allows."
+        "The strengths of the defenses were chosen by validation accuracy alone, before any "
+        "attack. A stronger setting may leak less, but would cost more accuracy than the audit "
+        "allows."
     )
 
 
@@ -189,12 +201,13 @@ def _explain_guarantee(scope: CaveatInputs) -> str | None:
     guarantees = [row.defense.guarantee for row in scope.rows if "epsilon" in row.defense.guarantee]
     if not guarantees:
         return None
-    largest = max(guarantees, key=lambda promise: promise["epsilon"])
+    largest = max(guarantees, key=lambda guarantee: guarantee["epsilon"])
     delta = f" at delta {largest['delta']:g}" if "delta" in largest else ""
     return (
-        f"Differential privacy is promised for one training, at most epsilon {largest['epsilon']:.3g}{delta}. "
-        "Whoever sees the models before and after sees two, and an epsilon far above 1 rules out little by itself: the "
-        "measured leak stands beside it."
+        "Differential privacy is guaranteed for one training, with epsilon at most "
+        f"{largest['epsilon']:.3g}{delta}. An attacker who sees the models before and after sees "
+        "two, and an epsilon far above 1 rules out little by itself: see the measured leakage as "
+        "well."
     )
 
 
@@ -211,8 +224,8 @@ def _explain_repeat(scope: CaveatInputs) -> str | None:
     }
     shares = join_words([f"{' to '.join(end)} % ({name})" for name, end in ends.items()])
     return (
-        f"Repeating exact unlearning in another order changes the first deletion's model by {shares} of its weight "
-        "change: smaller differences are noise."
+        "Repeating exact unlearning in another order changes the first deletion's model by "
+        f"{shares} of its weight change: smaller differences are noise."
     )
 
 
@@ -220,9 +233,12 @@ def _left_out(scope: CaveatInputs) -> str | None:
     return f"Not shown here: {join_words(scope.left_out)}." if scope.left_out else None
 
 
-# those of kinds stand between them
+# caveats of kinds are sorted in between
 RULES: tuple[tuple[int, Callable[[CaveatInputs], str | None]], ...] = (
-    (100, _explain_self_test), (95, _explain_attacks), (90, _explain_adaptive), (85, _explain_sample_size), (80, _explain_missing), (75, _explain_multiple_tests), (70, _explain_seeds),
-    (65, _explain_transfer), (60, _explain_labels), (55, _explain_base), (45, _explain_compared_releases), (35, _explain_batch_norm), (30, _explain_repeat), (25, _explain_strength),
+    (100, _explain_self_test), (95, _explain_attacks), (90, _explain_adaptive),
+    (85, _explain_sample_size), (80, _explain_missing), (75, _explain_multiple_tests),
+    (70, _explain_seeds), (65, _explain_transfer), (60, _explain_labels), (55, _explain_base),
+    (45, _explain_compared_releases), (35, _explain_batch_norm), (30, _explain_repeat),
+    (25, _explain_strength),
     (20, _explain_guarantee), (5, _left_out),
 )  # fmt: skip

@@ -1,5 +1,5 @@
-"""The charts of a report: leakage against utility, and shares (labels, members) against their
-chance band."""
+"""The charts of a report: leakage against utility, and shares (labels, members) with their chance
+band."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from shared.reporting.drawing import (
     shorten,
 )
 
-MAX_NAME_LENGTH = 42  # letters beside or above a strip
+MAX_NAME_LENGTH = 42  # characters beside or above a strip
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One score between 0 and 1, beside what chance gives: the central 95 % of it, around the
-    null."""
+    """One score between 0 and 1, with the central 95 % of results expected by chance around the
+    baseline."""
 
     mark: str
     name: str
@@ -121,8 +121,8 @@ def _draw_references(
 def _draw_points(
     points: Sequence[Point], x: Scale, y: Scale, ends: tuple[float, float]
 ) -> list[Markup]:
-    """Marks with intervals, moved sideways where they would cover each other; a thin line leads to
-    the true place."""
+    """Marks with intervals, moved sideways if they overlap; a thin line leads to the true
+    position."""
     occupied: list[tuple[float, float, float]] = []
     parts, marks = [], []
     for point in sorted(points, key=lambda p: (p.x, p.y)):
@@ -152,7 +152,7 @@ def _find_free_x(
     occupied: Sequence[tuple[float, float, float]],
     ends: tuple[float, float],
 ) -> float:
-    """The nearest place to `true` where nothing is, else `true`."""
+    """The free position nearest to `true`, else `true`."""
     step = 2 * RADIUS + 4
     for offset in (k * sign for k in range(40) for sign in (-step, step)):
         at = true + offset

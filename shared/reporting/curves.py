@@ -1,5 +1,4 @@
-"""The drawing of a sweep: what leaks, above what the model is still worth, over the strength of a
-defense."""
+"""The chart of a sweep: leakage above utility, over the strength of a defense."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ LEFT, TOP, LEAKAGE, BETWEEN, UTILITY, BOTTOM = 46.0, 24.0, 190.0, 34.0, 110.0, 4
 
 
 def attacks_of(sweep: Sweep) -> list[Method]:
-    """The attacks that any of the settings has a score of, in the order of the settings."""
+    """The attacks with a score for any setting, in the order of the settings."""
     return list(
         {method_key(leak.attack): leak.attack for s in sweep.settings for leak in s.leaks}.values()
     )
@@ -39,7 +38,7 @@ def settings_of(sweep: Sweep) -> list[Setting]:
 
 
 def leak_of(setting: Setting, attack: Method) -> Leak | None:
-    """What an attack got of a setting; None where that is missing."""
+    """An attack's leak at a setting; None if missing."""
     return next(
         (leak for leak in setting.leaks if method_key(leak.attack) == method_key(attack)), None
     )
@@ -109,7 +108,7 @@ def _draw_strength_axis(
 def _draw_polyline(
     values: Sequence[float | None], at: Sequence[float], y: Scale, style: str
 ) -> list[Markup]:
-    """From each value that is known to the next."""
+    """Lines between consecutive known values."""
     known = [(x, y(value)) for x, value in zip(at, values, strict=True) if value is not None]
     return [draw_line(*one, *other, style) for one, other in pairwise(known)]
 
@@ -130,10 +129,11 @@ def _draw_marks(leaks: Sequence[Leak | None], at: Sequence[float], y: Scale) -> 
 
 
 def _describe_curve(sweep: Sweep, settings: Sequence[Setting], leaks: Sequence[Leak | None]) -> str:
-    """What the drawing shows, for whoever cannot see it."""
+    """The text alternative of the chart."""
     descriptions = [
         f"{'none' if setting.value is None else f'{setting.value:g}'}: "
-        f"{format_number(leak.mean, leak.unit) if leak else 'not known'}, test {format_number(setting.test_accuracy)}"
+        f"{format_number(leak.mean, leak.unit) if leak else 'not known'}, test "
+        f"{format_number(setting.test_accuracy)}"
         for setting, leak in zip(settings, leaks, strict=True)
     ]
     return (

@@ -1,7 +1,7 @@
-"""Charts as inline SVG. Colours are classes of the page's style sheet, so that dark mode and print
-hold for them.
+"""Charts as inline SVG. Colours are classes of the page's style sheet, so dark mode and print
+apply.
 
-Every chart comes in two widths: text in a drawing that is scaled down to a phone cannot be read.
+Every chart comes in two widths, as text scaled down to a phone would be unreadable.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def fit_scale(
     min_span: float,
     bounds: tuple[float, float] = (float("-inf"), float("inf")),
 ) -> Scale:
-    """A scale that holds all values with a margin and spans at least `least`; its pixels are set
-    later."""
+    """A scale that contains all values with a margin and spans at least `min_span`; its pixels are
+    set later."""
     low, high = min(values), max(values)
     margin = max(0.08 * (high - low), (min_span - (high - low)) / 2)
     return Scale(max(bounds[0], low - margin), min(bounds[1], high + margin), (0, 1))
@@ -65,7 +65,7 @@ def fit_scale(
 
 @dataclass(frozen=True)
 class ScoreAxis:
-    """The upright axis of a score: what it is called, its unit, and which way leaks more."""
+    """The vertical axis of a score: its name, its unit, and which direction leaks more."""
 
     name: str
     unit: str
@@ -78,12 +78,12 @@ class ScoreAxis:
         return f"{self.name}{unit}, {'higher' if self.higher_is_better else 'lower'} leaks more"
 
     def scale(self, values: Sequence[float]) -> Scale:
-        """One that holds all values, and does not make small differences look large."""
+        """A scale that contains all values without exaggerating small differences."""
         return fit_scale(values, 4 if self.unit == "dB" else 0.1, (min(0, *values), float("inf")))
 
 
 def draw_both_widths(draw: Callable[[float], Markup]) -> Markup:
-    """A drawing for wide pages and paper, and one for narrow screens."""
+    """One drawing for wide pages and paper, and one for narrow screens."""
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(
         draw(WIDE), draw(NARROW)
     )
@@ -108,7 +108,7 @@ def draw_box(x: float, y: float, width: float, height: float, style: str) -> Mar
 
 
 def draw_marker(x: float, y: float, point: Point) -> Markup:
-    """A numbered mark; its shape tells the outcome as its colour does."""
+    """A numbered mark; its shape shows the outcome as well as its colour."""
     shape = {
         "leak": Markup('<circle cx="{0:.1f}" cy="{1:.1f}" r="{2}"/>').format(x, y, RADIUS),
         "not_seen": Markup('<rect x="{:.1f}" y="{:.1f}" width="{}" height="{}" rx="2"/>').format(
@@ -136,5 +136,5 @@ def format_tick(value: float) -> str:
 
 
 def shorten(words: str, length: int) -> str:
-    """Words that fit; SVG does not break lines."""
+    """Shorten words to fit; SVG does not break lines."""
     return words if len(words) <= length else words[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""Evaluations as they came in, and what makes two methods one and the same."""
+"""Loaded evaluations, and when two methods are the same."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 from shared.errors import InvalidRequest
 from shared.evaluation import Defense, Evaluation, Method, StrengthChoice, Unlearning
 
-MAX_NESTING = 32  # what is nested in what is nested: nobody means that
+MAX_NESTING = 32  # nothing legitimate is nested deeper
 
 
 @dataclass(frozen=True)
 class LoadedEvaluation:
-    """An evaluation and the sha256 of its bytes. What was not told is named so, never guessed."""
+    """An evaluation and the sha256 of its bytes. Missing parts are reported as not stated, never
+    guessed."""
 
     evaluation: Evaluation
     sha256: str
@@ -34,17 +35,17 @@ class LoadedEvaluation:
 
     @property
     def attack(self) -> Method | None:
-        """None where nothing was attacked."""
+        """None if nothing was attacked."""
         return self.evaluation.attack or (
             Method(method="not stated") if self.evaluation.metrics else None
         )
 
 
 def parse_json(data: bytes, role: str, field: str) -> Any:
-    """The JSON value of an artifact, one that can be written again.
+    """The JSON value of an artifact, checked so that it can be written again.
 
     Raises:
-        InvalidRequest: it is no such value; the message names the role.
+        InvalidRequest: it is not such a value; the message names the role.
     """
     try:
         value = json.loads(data)
@@ -55,11 +56,11 @@ def parse_json(data: bytes, role: str, field: str) -> Any:
 
 
 def check_json(value: Any, subject: str, field: str) -> None:
-    """Refuse what Python reads as JSON and cannot be written again: NaN, halves of characters,
-    endless nesting.
+    """Refuse what Python reads as JSON but cannot write again: NaN, lone surrogates, endless
+    nesting.
 
     Raises:
-        InvalidRequest: it is such a value; the message starts with `what`.
+        InvalidRequest: it is such a value; the message starts with `subject`.
     """
 
     def is_deeper(value: Any, levels_left: int) -> bool:
@@ -81,20 +82,19 @@ def check_json(value: Any, subject: str, field: str) -> None:
 
 
 def is_adaptive(attack: Method) -> bool:
-    """Whether the attacker knows the defense."""
+    """Whether the attack is adaptive: the attacker knows the defense."""
     return attack.params.get("adaptive") is True
 
 
 def without_adaptive(attack: Method) -> Method:
-    """The attack without a word on whether the attacker knows the defense: one and the same for
-    both."""
+    """The attack without its parameter `adaptive`, so both variants are equal."""
     return Method(
         method=attack.method, params={n: v for n, v in attack.params.items() if n != "adaptive"}
     )
 
 
 def without_strength(method: Method) -> Method:
-    """The method without the strength that was chosen for its seed: the same for all seeds."""
+    """The method without a strength chosen for its seed, so it is equal for all seeds."""
     strength: StrengthChoice | None = method.strength if isinstance(method, Defense) else None
     params = {
         name: value
@@ -105,6 +105,6 @@ def without_strength(method: Method) -> Method:
 
 
 def method_key(method: Method) -> tuple[str, str]:
-    """What makes two methods the same choice of the audit: a strength that was chosen for a seed
-    does not."""
+    """Two methods with equal keys are the same choice of the audit; strengths chosen by seed are
+    ignored."""
     return method.method, json.dumps(without_strength(method).params, sort_keys=True)

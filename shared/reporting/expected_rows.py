@@ -1,4 +1,4 @@
-"""The rows that an audit asked for, held against the evaluations that came."""
+"""Matches the rows an audit asked for with the evaluations that exist."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shared.reporting.models import Method, Missing
 def match_rows(
     spec: AuditSpec, rows: Sequence[PlannedRow], evaluations: Mapping[str, LoadedEvaluation]
 ) -> tuple[dict[str, LoadedEvaluation], list[Missing]]:
-    """The evaluations by role in the order of the rows, those that no row names last; and what is
-    missing.
+    """The evaluations by role in the order of the rows (those no row names come last), and the
+    missing rows.
 
     Args:
-        rows: as the plan has them.
-        found: by the role of the report's input.
+        rows: as planned.
+        evaluations: by the role of the report's input.
 
     Raises:
         InvalidRequest: a row names a method that the audit does not have.
@@ -32,8 +32,7 @@ def match_rows(
         key=lambda role: evaluations[role].sha256,
     )
     evaluated = [row for row in rows if row.evaluation in evaluations]
-    # what a release is made of is told best by one that came, of whatever seed: it has all
-    # parameters
+    # an evaluation of the same release, of any seed, has all parameters
     by_release = {(row.unlearning, row.defense): evaluations[row.evaluation] for row in evaluated}
     released = {(row.seed, row.unlearning, row.defense) for row in evaluated}
     missing = [
@@ -67,7 +66,7 @@ def method_at(choices: Sequence[PluginRef], place: int, role: str) -> Method:
     """The method at a place in a list of the audit.
 
     Raises:
-        InvalidRequest: the list is shorter; the message names the role that is planned to be of it.
+        InvalidRequest: the list is shorter; the message names the role of the planned row.
     """
     if place >= len(choices):
         raise InvalidRequest(
@@ -79,7 +78,16 @@ def method_at(choices: Sequence[PluginRef], place: int, role: str) -> Method:
 
 def _explain_missing(row: PlannedRow, released: bool) -> str:
     if row.attack is None:
-        return "the utility of these models was not evaluated because an earlier job failed or was cancelled"
+        return (
+            "the utility of these models was not evaluated because an earlier job failed or was "
+            "cancelled"
+        )
     if released:
-        return "the attack or its evaluation failed or was cancelled; other evaluations of these models are available"
-    return "no results for these models: unlearning, the defense or every later job failed or was cancelled"
+        return (
+            "the attack or its evaluation failed or was cancelled; other evaluations of these "
+            "models are available"
+        )
+    return (
+        "no results for these models: unlearning, the defense or every later job failed or was "
+        "cancelled"
+    )

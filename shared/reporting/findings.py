@@ -10,27 +10,31 @@ from shared.reporting.formatting import format_score
 from shared.reporting.kinds import find_kind, find_main_metric, list_kinds
 from shared.reporting.models import Finding, Row, Score, Utility
 
-MAX_ACCURACY_LOSS = 0.05  # test accuracy that a released model may lose and still be of use
+MAX_ACCURACY_LOSS = 0.05  # test accuracy that a released model may lose and still count as useful
 RULES = (
     *(kind.rule for kind in list_kinds()),
-    "Above chance means: the 95 % Wilson interval lies above it, and this many or more occur by chance with a "
-    f"probability of at most {TAIL} (exact binomial). For 1 of 8 identified among 100 decoys it is 0.076: not enough.",
+    "Above chance means: the 95 % Wilson interval lies above it, and this many or more occur by "
+    f"chance with a probability of at most {TAIL} (exact binomial). For 1 of 8 identified among "
+    "100 decoys it is 0.076: not enough.",
     *(rule for kind in list_kinds() for rule in kind.further_rules),
     f"If no leak was seen in fewer than {MIN_SAMPLES} samples, the row is inconclusive.",
-    "A defense counts as having reduced a leak if every attack that leaked without it shows no leak with it, "
-    "the two 95 % intervals do not overlap, and the released model retains its utility. If an attack was also run "
-    "adaptively, this applies to both versions. After approximate unlearning the defended models must also classify "
-    "the deleted samples worse than the original does, if the undefended models do; otherwise the defense undid the unlearning.",
-    f"A released model retains its utility if it loses at most {100 * MAX_ACCURACY_LOSS:.0f} points of test accuracy. “No leak seen” "
-    "counts only if every released model retains its utility.",
-    "The verdict is the worst case: one unlearning method that leaks under every defense tried makes it a leak; "
-    "otherwise anything missing or undecided makes it inconclusive.",
+    "A defense counts as having reduced a leak if every attack that leaked without it shows no "
+    "leak with it, the two 95 % intervals do not overlap, and the released model retains its "
+    "utility. If an attack was also run adaptively, this applies to both versions. After "
+    "approximate unlearning the defended models must also classify the deleted samples worse "
+    "than the original does, if the undefended models do; otherwise the defense undid the "
+    "unlearning.",
+    f"A released model retains its utility if it loses at most {100 * MAX_ACCURACY_LOSS:.0f} "
+    "points of test accuracy. “No leak seen” counts only if every released model retains its "
+    "utility.",
+    "The verdict is the worst case: one unlearning method that leaks under every defense tried "
+    "makes it a leak; otherwise anything missing or undecided makes it inconclusive.",
 )
 
 
 def decide_row(evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-    """Hold one row against the rule of its kind. `metrics` are `shared.reporting.kinds.scores` of
-    the evaluation."""
+    """Apply the rule of the row's kind. `metrics` come from
+    `shared.reporting.kinds.collect_scores`."""
     if (kind := find_kind(metrics)) is not None:
         return kind.decide_row(evaluation, metrics)
     if (name := find_main_metric(metrics)) is not None:
@@ -42,7 +46,7 @@ def decide_row(evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
 
 
 def retains_utility(utility: Utility | None) -> bool:
-    """Whether the released model keeps its use. Unknown is no."""
+    """Whether the released model is still useful. Unknown counts as no."""
     return (
         utility is not None
         and utility.original_test_accuracy - utility.test_accuracy <= MAX_ACCURACY_LOSS + 1e-9
@@ -50,15 +54,14 @@ def retains_utility(utility: Utility | None) -> bool:
 
 
 def shows_forgetting(utility: Utility | None) -> bool:
-    """Whether the deleted samples are classified worse than before. Unknown is no."""
+    """Whether the deleted samples are classified worse than before. Unknown counts as no."""
     return utility is not None and utility.forget_accuracy < utility.original_forget_accuracy
 
 
 def undoes_unlearning(released: Sequence[Row], undefended: Sequence[Row]) -> bool:
-    """Whether a defense took back what unlearning had changed: the model as it was leaks nothing
-    either.
+    """Whether a defense reverted the unlearning: the original model would leak nothing either.
 
-    Exact unlearning never saw the samples: it forgets, shown or not.
+    Exact unlearning never saw the samples, so it forgets even if that is not visible.
     """
     if not released or released[0].unlearning.exact:
         return False

@@ -1,4 +1,4 @@
-"""Numbers and names as sentences print them."""
+"""Numbers and names as text."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def format_number(value: float | None, unit: str = "", sign: bool = False) -> st
     return f"{text} dB" if decibel else text
 
 
-def measured(value: float) -> str:
-    """A number of any size, of which nothing is known: `4,096`, `12,345.6`, `0.731`, `1e-05`."""
+def format_measurement(value: float) -> str:
+    """A number of any size and unknown unit: `4,096`, `12,345.6`, `0.731`, `1e-05`."""
     form = ",.0f" if value == int(value) else ",.1f" if abs(value) >= 100 else ".3g"
     return f"{value:{form}}".replace("-", "−")
 
@@ -40,18 +40,21 @@ def format_interval(
 
 
 def format_probability(p: float) -> str:
-    """`0.0005`, `0.031`, `0.42`: two digits that tell."""
+    """`0.0005`, `0.031`, `0.42`: two significant digits."""
     return f"{p:.2g}" if p >= 0.001 else f"{p:.4f}"
 
 
 def format_score(score: Score) -> str:
     """`26.0 dB [23.4, 28.5]`."""
-    return f"{format_number(score.mean, score.unit)} {format_interval(score.low, score.high, score.unit)}"
+    return (
+        f"{format_number(score.mean, score.unit)} "
+        f"{format_interval(score.low, score.high, score.unit)}"
+    )
 
 
 def format_gain(score: Score) -> str:
-    """`+12.7 dB [+10.3, +15.0]`; of a proportion without an interval: that of the score itself
-    tells more."""
+    """`+12.7 dB [+10.3, +15.0]`; for a proportion without the interval, as that of the score says
+    more."""
     ends = format_interval(score.gain_low, score.gain_high, score.unit, sign=True)
     return format_number(score.gain, score.unit, sign=True) + (
         "" if score.interval == "wilson" else f" {ends}"
@@ -74,8 +77,8 @@ def list_attacks(rows: Iterable[Row]) -> list[Method]:
 
 
 def matches_attack(row: Row, attack: Method) -> bool:
-    """Whether the row is of that attack; where knowing the defense is of no use, also of the
-    attacker who knows it."""
+    """Whether the row is of that attack, or of its adaptive variant if the defense has no adaptive
+    attack."""
     if method_key(row.attack) == method_key(attack):
         return True
     return (
@@ -86,9 +89,9 @@ def matches_attack(row: Row, attack: Method) -> bool:
 
 
 def list_columns(rows: Sequence[Row]) -> list[Method]:
-    """The attacks of the rows, who knows the defense beside who does not.
+    """The attacks of the rows, each adaptive one next to its plain variant.
 
-    Left out is one that stands only for the attacker who knows, where there is nothing to know.
+    Attacks that only stand in for an adaptive one, where there is none, are left out.
     """
 
     def stands_in(attack: Method) -> bool:
@@ -118,7 +121,7 @@ def group_by_release(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 class Names:
-    """Short names of the methods of one report: parameters are told where the method alone is
+    """Short names of the methods of one report, with parameters only if the method alone is
     ambiguous."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -145,12 +148,12 @@ class Names:
             )
 
     def has_name(self, method: Method) -> bool:
-        """Whether the report has rows of it, from which its name is told apart."""
+        """Whether the report has rows of this method, which make its name unambiguous."""
         return method_key(method) in self._names
 
     def __call__(self, method: Method) -> str:
-        """The method's name; a defense's is `no defense` for none, and has its chosen strength and
-        what it promises."""
+        """The method's name; a defense is `no defense` for none, and has its chosen strength and
+        guarantee."""
         if isinstance(method, Defense):
             if method.method == "none":
                 return "no defense"

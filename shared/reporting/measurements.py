@@ -1,5 +1,4 @@
-"""What further stages measured: METRICS as they come in, bytes that may be anyone's, and what they
-are of."""
+"""Measurements of further stages: METRICS (untrusted bytes) and the methods they belong to."""
 
 from __future__ import annotations
 
@@ -28,14 +27,14 @@ class Numbers(RootModel[Annotated[dict[Name, Value], Field(max_length=64)]]):
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a METRICS artifact holds: the numbers, or why they cannot be read."""
+    """The content of a METRICS artifact: the numbers, or why they cannot be read."""
 
     numbers: Mapping[str, float] | None
-    why: str | None = None
+    reason: str | None = None
 
 
 def read_metrics(data: bytes, role: str) -> Metrics:
-    """Parse one METRICS artifact. Of one that is wrong the report says why; it costs no other
+    """Parse one METRICS artifact. An invalid one is reported with the reason and affects no other
     row."""
     field = f"inputs.{role}"
     try:
@@ -51,22 +50,22 @@ def arrange_measurements(
     planned: Sequence[PlannedMeasurement],
     metrics: Mapping[str, Metrics],
     rows: Sequence[PlannedRow],
-    found: Mapping[str, LoadedEvaluation],
+    evaluations: Mapping[str, LoadedEvaluation],
 ) -> list[Measurement]:
-    """What further stages measured, as planned.
+    """The measurements of further stages, as planned.
 
-    A method is told with all its parameters where an evaluation of it came, so that the report
-    names it as elsewhere.
+    A method has all its parameters if there is an evaluation of it, so the report names it as
+    elsewhere.
 
     Args:
         metrics: by the role of the report's input.
-        rows: as the plan has them.
-        found: the evaluations, by the role of the report's input.
+        rows: as planned.
+        evaluations: by the role of the report's input.
 
     Raises:
-        InvalidRequest: one is of a method that the audit does not have.
+        InvalidRequest: one names a method that the audit does not have.
     """
-    came = [(row, found[row.evaluation]) for row in rows if row.evaluation in found]
+    came = [(row, evaluations[row.evaluation]) for row in rows if row.evaluation in evaluations]
     unlearning: dict[int | None, Method] = {row.unlearning: one.unlearning for row, one in came}
     defense: dict[int | None, Method] = {row.defense: one.defense for row, one in came}
     attack: dict[tuple[int | None, int | None], Method | None] = {
@@ -87,7 +86,7 @@ def arrange_measurements(
                     spec.attacks, one.attack, one, attack.get((one.defense, one.attack))
                 ),
                 numbers=None if read.numbers is None else dict(read.numbers),
-                why=read.why,
+                reason=read.reason,
             )
         )
     return measured

@@ -28,7 +28,7 @@ Outcome = Literal["leak", "not_seen", "inconclusive"]
 
 
 class Finding(FrozenModel):
-    """What one row shows, by the rules of `shared.reporting.findings`."""
+    """The finding of one row, by the rules of `shared.reporting.findings`."""
 
     outcome: Outcome
     reason: str
@@ -43,7 +43,7 @@ class Row(FrozenModel):
     attack: Method
     adaptive_too: bool = Field(
         False,
-        description="whether the audit also asked for the attacker who knows the defense, who does the same here",
+        description="whether this row also counts as the adaptive attack, which is identical here",
     )
     threat_model: JSONObject
     deletions: Count
@@ -58,7 +58,7 @@ class Row(FrozenModel):
 
 
 class Leak(FrozenModel):
-    """What one attack got of one setting of a defense: its main metric, mean over seeds."""
+    """One attack's result at one setting of a defense: its main metric, mean over seeds."""
 
     attack: Method
     metric: str
@@ -67,7 +67,7 @@ class Leak(FrozenModel):
     outcome: Outcome = Field(description="the worst over seeds")
     mean: Number
     low: Number | None = Field(
-        None, description="95 % interval; over several seeds the lowest mean"
+        None, description="95 % interval; with several seeds the lowest mean"
     )
     high: Number | None = None
     baseline: Number | None = None
@@ -100,8 +100,7 @@ class Sweep(FrozenModel):
 
 
 class Missing(FrozenModel):
-    """A row that the audit asked for and that is not here. `attack` is null where the utility is
-    missing."""
+    """A missing row of the audit. `attack` is null if the utility is missing."""
 
     seed: Seed
     unlearning: Method
@@ -111,8 +110,8 @@ class Missing(FrozenModel):
 
 
 class Measurement(FrozenModel):
-    """What a further stage measured; its methods are null where it is of all of them, its numbers
-    where none came."""
+    """A measurement of a further stage; methods are null if it covers all of them, numbers if it is
+    missing."""
 
     stage: str = Field(max_length=40)
     seed: Seed | None
@@ -120,13 +119,13 @@ class Measurement(FrozenModel):
     defense: Method | None
     attack: Method | None
     numbers: dict[str, WideNumber] | None
-    why: str | None = Field(
-        None, description="why there are no numbers: they did not arrive, or cannot be read"
+    reason: str | None = Field(
+        None, description="why there are no numbers: they are missing or cannot be read"
     )
 
 
 class Verdict(FrozenModel):
-    """All rows in words."""
+    """The verdict on all rows, in words."""
 
     level: Level
     headline: str
@@ -134,12 +133,11 @@ class Verdict(FrozenModel):
 
 
 class TestedCase(FrozenModel):
-    """A case of the self-test, whose answer is known: what was measured, and the bounds that it
-    must lie within."""
+    """A case of the self-test: the measured value, and the bounds of the known answer."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     shows: Annotated[str, Field(max_length=300)] = ""
-    measured: WideNumber | None = Field(description="null where nothing came out")
+    measured: WideNumber | None = Field(description="null if nothing was measured")
     low: Number | None = None
     high: Number | None = None
     unit: Annotated[str, Field(max_length=30)] = ""
@@ -154,10 +152,10 @@ class TestedCase(FrozenModel):
 
 
 class SelfTest(FrozenModel):
-    """How the code that made the report did on cases whose answer is known."""
+    """The self-test result of the code that made the report."""
 
     digest: str = Field(
-        description="sha256 of the SELF_TEST that this repeats; `make selftest` tells the same"
+        description="sha256 of the SELF_TEST that this repeats; `make selftest` prints the same"
     )
     passed: bool
     cases: list[TestedCase] = Field(min_length=1, max_length=200)
@@ -170,12 +168,12 @@ class SelfTest(FrozenModel):
 
     @property
     def failed(self) -> list[str]:
-        """The names of those that did not pass."""
+        """The names of failed cases."""
         return [case.name for case in self.cases if not case.passed]
 
 
 class Provenance(FrozenModel):
-    """What repeats the report."""
+    """What is needed to reproduce the report."""
 
     conditions: list[JSONObject] = Field(
         description="distinct conditions that the evaluations ran under"
@@ -184,9 +182,7 @@ class Provenance(FrozenModel):
     audit: JSONObject
     command: str
     evaluations: list[str]
-    self_test: SelfTest | None = Field(
-        None, description="of the code; null where it did not arrive"
-    )
+    self_test: SelfTest | None = Field(None, description="of the code; null if missing")
 
 
 class Report(FrozenModel):

@@ -1,4 +1,4 @@
-"""What a row needs said beside its numbers."""
+"""Notes that accompany the numbers of a row."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ AttackKey = tuple[int, tuple[str, str], tuple[str, str]]
 
 
 class NoteInputs(NamedTuple):
-    """A row, the row of the same attack on the undefended models, and those of the same attack on
-    the same release."""
+    """A row, the same attack's row on the undefended models, and its rows on the same release."""
 
     row: Row
     undefended: Row | None
@@ -43,7 +42,7 @@ def annotate(rows: Sequence[Row]) -> list[Row]:
 
 
 def find_unattacked_defenses(rows: Sequence[Row]) -> list[str]:
-    """Defenses that were attacked by nobody who knows them, though that may be of use."""
+    """Defenses that were not attacked adaptively, though an adaptive attack may succeed."""
     used = dict.fromkeys(
         row.defense.method for row in rows if not row.defense.lacks_adaptive_attack
     )
@@ -56,13 +55,13 @@ def find_unattacked_defenses(rows: Sequence[Row]) -> list[str]:
 
 
 def attack_key(row: Row) -> AttackKey:
-    """Rows with equal keys differ in the defense and in knowing it only, and have the same
-    deletions."""
+    """Rows with equal keys have the same deletions and differ only in the defense and in
+    `adaptive`."""
     return row.seed, method_key(row.unlearning), method_key(without_adaptive(row.attack))
 
 
 def intervals_disjoint(before: Score, after: Score) -> bool:
-    """Whether the attack scores clearly less in `worse`: the 95 % intervals do not overlap."""
+    """Whether the attack scores significantly less `after`: the 95 % intervals do not overlap."""
     if before.low is None or before.high is None or after.low is None or after.high is None:
         return False
     return after.high < before.low if before.higher_is_better else after.low > before.high
@@ -72,9 +71,15 @@ def _note_forgetting(inputs: NoteInputs) -> str | None:
     utility, unlearning = inputs.row.utility, inputs.row.unlearning
     if utility is None or shows_forgetting(utility):
         return None
-    accuracies = f"forget accuracy {format_number(utility.forget_accuracy)}, the original's {format_number(utility.original_forget_accuracy)}"
+    accuracies = (
+        f"forget accuracy {format_number(utility.forget_accuracy)}, the original's "
+        f"{format_number(utility.original_forget_accuracy)}"
+    )
     if unlearning.exact:
-        return f"Unlearning is exact but not visible ({accuracies}): the model classifies these samples correctly without having seen them."
+        return (
+            f"Unlearning is exact but not visible ({accuracies}): the model classifies these "
+            "samples correctly without having seen them."
+        )
     return f"Unlearning is not visible ({accuracies})."
 
 
@@ -85,7 +90,8 @@ def _note_utility(inputs: NoteInputs) -> str | None:
     if retains_utility(utility):
         return None
     return (
-        f"The released models are no longer useful (test accuracy {format_number(utility.test_accuracy)}, original "
+        "The released models are no longer useful (test accuracy "
+        f"{format_number(utility.test_accuracy)}, original "
         f"{format_number(utility.original_test_accuracy)}): a lower score is meaningless."
     )
 
@@ -96,24 +102,36 @@ def _note_defense(inputs: NoteInputs) -> str | None:
         return None
     name = find_main_metric(row.metrics)
     if undefended is None or name is None or name not in undefended.metrics:
-        return "The same attack on the undefended models is missing, so the effect of the defense is unknown."
+        return (
+            "The same attack on the undefended models is missing, so the effect of the defense "
+            "is unknown."
+        )
     now, before = row.metrics[name], undefended.metrics[name]
     if undefended.finding.outcome == "not_seen":
-        return f"There was no leak to reduce: without a defense the attack already scored at its baseline ({format_score(before)})."
+        return (
+            "There was no leak to reduce: without a defense the attack already scored at its "
+            f"baseline ({format_score(before)})."
+        )
     if now.mean == before.mean or (now.mean > before.mean) == now.higher_is_better:
-        return f"The defense did not reduce the score: {format_score(now)}, without it {format_score(before)}.{_explain_too_weak(row)}"
+        return (
+            f"The defense did not reduce the score: {format_score(now)}, without it "
+            f"{format_score(before)}.{_explain_too_weak(row)}"
+        )
     if not intervals_disjoint(before, now):
         return (
-            f"Lower than without a defense ({format_score(before)}), but the two 95 % intervals overlap: at n = {now.n} "
-            f"the difference is not significant.{_explain_too_weak(row)}"
+            f"Lower than without a defense ({format_score(before)}), but the two 95 % intervals "
+            f"overlap: at n = {now.n} the difference is not significant.{_explain_too_weak(row)}"
         )
     if row.finding.outcome == "not_seen":
         return _describe_reduction(inputs)
-    return f"The defense reduced the score (without it {format_score(before)}), but not to the baseline.{_explain_too_weak(row)}"
+    return (
+        f"The defense reduced the score (without it {format_score(before)}), but not to the "
+        f"baseline.{_explain_too_weak(row)}"
+    )
 
 
 def _describe_reduction(inputs: NoteInputs) -> str:
-    """What an attack that was brought down to its baseline says of the defense."""
+    """What an attack reduced to its baseline implies about the defense."""
     row = inputs.row
     if is_adaptive(row.attack):
         return "Reduced, also against the adaptive attack that is implemented for this defense."
@@ -121,7 +139,10 @@ def _describe_reduction(inputs: NoteInputs) -> str:
         return "Reduced. No adaptive attack on this defense is known."
     adaptive = next((one for one in inputs.same_attack if is_adaptive(one.attack)), None)
     if adaptive is None:
-        return "Reduced for an attacker unaware of the defense; an adaptive attacker may still succeed."
+        return (
+            "Reduced for an attacker unaware of the defense; an adaptive attacker may still "
+            "succeed."
+        )
     name = find_main_metric(adaptive.metrics)
     score_text = f" still scores {format_score(adaptive.metrics[name])}" if name else ""
     outcome_words = {
@@ -130,7 +151,10 @@ def _describe_reduction(inputs: NoteInputs) -> str:
         "not_seen": "(no leak seen)",
     }
     outcome_text = outcome_words[adaptive.finding.outcome]
-    return f"Reduced for an attacker unaware of the defense; an adaptive attacker{score_text} {outcome_text}."
+    return (
+        f"Reduced for an attacker unaware of the defense; an adaptive attacker{score_text} "
+        f"{outcome_text}."
+    )
 
 
 def _note_averaging(inputs: NoteInputs) -> str | None:
@@ -147,11 +171,14 @@ def _note_averaging(inputs: NoteInputs) -> str | None:
 
 
 def _explain_too_weak(row: Row) -> str:
-    """Why a chosen strength was not a higher one."""
+    """Why no higher strength was chosen."""
     strength = row.defense.strength
     if strength is None or row.finding.outcome != "leak":
         return ""
-    return f" Its {strength.name} {strength.value:g} is {strength.reason}; it is too weak against this attack."
+    return (
+        f" Its {strength.name} {strength.value:g} is {strength.reason}; it is too weak against "
+        "this attack."
+    )
 
 
 def _note_kind(inputs: NoteInputs) -> str | None:

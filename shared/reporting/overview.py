@@ -1,4 +1,4 @@
-"""Every release beside every attack, all seeds together: what one sees first."""
+"""The overview: one line per release, one column per attack, all seeds combined."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ReleaseLine:
 
 
 def build_overview(rows: Sequence[Row], names: Names) -> list[ReleaseLine]:
-    """One line a release, in the order of the audit."""
+    """One line per release, in the order of the audit."""
     attacks = list_columns(rows)
     return [
         ReleaseLine(
@@ -74,7 +74,7 @@ def build_overview(rows: Sequence[Row], names: Names) -> list[ReleaseLine]:
 
 
 def name_defense(rows: Sequence[Row], names: Names) -> str:
-    """The defense with its strength, or all strengths where seeds chose differently."""
+    """The defense with its strength, or `strength by seed` if seeds differ."""
     defense_names = list(dict.fromkeys(names(row.defense) for row in rows))
     return (
         defense_names[0]
@@ -98,7 +98,7 @@ def average_utility(rows: Sequence[Row]) -> Utility | None:
 
 
 def build_cell(rows: Sequence[Row]) -> Cell | None:
-    """All seeds of one attack on one release: the worst outcome, and how often it was that."""
+    """All seeds of one attack on one release: the worst outcome, and how often it occurred."""
     scored = [(row, name) for row in rows if (name := find_main_metric(row.metrics))]
     if not scored:
         return None
@@ -134,7 +134,7 @@ def find_worst_outcome(findings: Sequence[Finding]) -> Outcome:
 
 
 def _format_span(values: Sequence[float], unit: str, sign: bool = False) -> str:
-    """The mean over one seed, or the least and the greatest over several."""
+    """The mean of one seed, or the range over several."""
     if not values:
         return "—"
     ends = [format_number(end, unit, sign) for end in (min(values), max(values))]

@@ -1,4 +1,5 @@
-"""Report + pictures -> one HTML page that needs nothing else: no network, no scripts, no fonts."""
+"""Renders a report and its pictures as one self-contained HTML page: no network, scripts or
+fonts."""
 
 from __future__ import annotations
 
@@ -36,8 +37,7 @@ MAX_POINTS = 40  # points on one chart beyond which only the first seed is drawn
 
 
 def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
-    """The page. Equal reports and pictures give equal pages; everything of the user's is
-    escaped."""
+    """Render the page. Equal inputs give equal pages; everything from users is escaped."""
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(TEMPLATES),
@@ -51,7 +51,7 @@ def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
     view = View(report, [(line.mark, row) for line in lines for row in line.rows], names, galleries)
     context: dict[str, Any] = {
         "report": report,
-        "style": Markup((TEMPLATES / "report.css").read_text()),  # noqa: S704 - a file of ours
+        "style": Markup((TEMPLATES / "report.css").read_text()),  # noqa: S704 - our own file
         "level": LEVEL_NAMES[report.verdict.level],
         "outcomes": OUTCOMES,
         "facts": list_facts(report),
@@ -85,12 +85,12 @@ def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
 
 
 def encode_data_url(png: bytes) -> str:
-    """An image as an address that needs no network."""
+    """An image as a data URL."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def list_facts(report: Report) -> list[tuple[str, str]]:
-    """What was audited, in a line."""
+    """The facts in the page's header."""
     audit, rows = report.provenance.audit, report.rows
     listed_facts = [
         ("Data set", _name_choice(audit["dataset"])),
@@ -114,7 +114,7 @@ def _name_choice(value: Any) -> str:
 
 
 def group_missing(rows: Sequence[Missing]) -> list[tuple[Missing, str]]:
-    """Missing rows that differ in their seed alone, together: one of them, and all seeds."""
+    """Group missing rows that differ only in their seed: one of them, and all seeds."""
     alike: dict[str, list[Missing]] = {}
     for one in rows:
         alike.setdefault(one.model_dump_json(exclude={"seed"}), []).append(one)
@@ -122,8 +122,7 @@ def group_missing(rows: Sequence[Missing]) -> list[tuple[Missing, str]]:
 
 
 def draw_tradeoffs(rows: Sequence[Row], lines: Sequence[ReleaseLine], names: Names) -> list[Chart]:
-    """One chart for each attack whose kind has one: its score against the releases' test
-    accuracy."""
+    """One chart per attack whose kind has one: its score against the releases' test accuracy."""
     drawn_charts = []
     for attack in list_columns(rows):
         for kind in list_kinds():

@@ -1,4 +1,4 @@
-"""What was deleted, what came back, and what an attacker gets who rebuilds nothing."""
+"""Galleries: deleted images, their reconstructions and baselines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Key = tuple[int, tuple[str, str], tuple[str, str], tuple[str, str]]
 
 @dataclass(frozen=True)
 class Picture:
-    """One deleted image as PNG bytes, with what is said under it. Rank 1 is identified."""
+    """One deleted image as PNG bytes, with its caption. Rank 1 means identified."""
 
     truth: bytes
     reconstruction: bytes
@@ -34,7 +34,7 @@ class Picture:
 
 
 class HasRowKey(Protocol):
-    """What tells of one attack on one release."""
+    """Anything that belongs to one attack on one release."""
 
     @property
     def seed(self) -> int: ...
@@ -61,14 +61,14 @@ class Gallery:
     attack: Method
     decoys: int
     pictures: Sequence[Picture]
-    table: bool = False  # each is a row of a table, drawn as bars
+    table: bool = False  # table rows, drawn as bars
 
 
 K = TypeVar("K", bound=HasRowKey)
 
 
 def select_galleries(rows: Sequence[Row], galleries: Sequence[K]) -> list[tuple[Row, K]]:
-    """One gallery for each attack on each release: the first seed's that has pictures."""
+    """One gallery per attack and release: that of the first seed with pictures."""
     by_key: Mapping[Key, K] = {get_row_key(gallery): gallery for gallery in galleries}
     first: dict[Key, tuple[Row, K]] = {}
     for row in rows:

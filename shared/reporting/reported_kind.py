@@ -1,6 +1,5 @@
-"""What a kind of finding is to a report: what decides a row, and in which words, charts and
-sections it is told."""
-# ruff: noqa: ARG002 - what a kind leaves as it is needs no argument
+"""A kind of finding, for reports: what decides a row, and its words, charts and sections."""
+# ruff: noqa: ARG002 - default methods ignore their arguments
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ from shared.reporting.pictures import Gallery
 
 @dataclass(frozen=True)
 class Caveat:
-    """What a report does not prove, where the rule gives a text; the most important ones are told
-    first."""
+    """A caveat, if the rule returns a text; the most important come first."""
 
     importance: int
     rule: Callable[[Sequence[Row]], str | None]
@@ -27,8 +25,8 @@ class Caveat:
 
 @dataclass(frozen=True)
 class View:
-    """What sections are made of. `rows` are in the order of the overview, each with the number of
-    its release."""
+    """The inputs of sections. `rows` are in the order of the overview, each with the number of its
+    release."""
 
     report: Report
     rows: Sequence[tuple[str, Row]]
@@ -51,25 +49,27 @@ class ReportedKind(ABC):
     KIND."""
 
     metric: str  # the one that decides
-    severity: int  # what is told first, where rows of several kinds leak: the higher
+    severity: int  # if rows of several kinds leak, the highest comes first
     # how the headline begins, before "after <unlearning>": "Deleted samples can be read back"
     subject: str
     rule: str  # a paragraph of "The rules that decide": when a row leaks
     further_rules: Sequence[str] = ()  # paragraphs that come after the rules of all kinds
-    # metrics that an evaluation must give as shares, for the rule rests on it
+    # metrics whose unit must be share, as the rule requires it
     shares: Sequence[str] = ()
     metric_names: Mapping[str, str] = MappingProxyType({})
     baseline_names: Mapping[str, str] = MappingProxyType({})  # short ones
-    lists_baselines: bool = False  # whether the full table lists all those of the deciding metric
-    # what the deciding metric is called on a chart of leakage and utility; None: no chart
+    lists_baselines: bool = (
+        False  # whether the full table lists all baselines of the deciding metric
+    )
+    # name of the deciding metric on the chart of leakage and utility; None: no chart
     tradeoff: str | None = None
     terms: Sequence[tuple[str, str]] = ()  # for the glossary at the end of the page
     caveats: Sequence[Caveat] = ()
-    derived: Sequence[str] = ()  # names of `derive_scores`: these decide nothing
+    derived: Sequence[str] = ()  # names of `derive_scores`, which decide nothing
 
     @abstractmethod
     def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        """What a row shows that has the deciding metric. Never that there is no leak."""
+        """The finding of a row with the deciding metric. Never that there is no leak."""
 
     @abstractmethod
     def describe(self, row: Row) -> str:
@@ -77,21 +77,21 @@ class ReportedKind(ABC):
         decoys`."""
 
     def derive_scores(self, evaluation: Evaluation) -> dict[str, Score]:
-        """Scores that an evaluation holds elsewhere than among its metrics."""
+        """Scores that an evaluation holds outside its metrics."""
         return {}
 
     def describe_counts(self, rows: Sequence[Row]) -> str | None:
-        """What a cell of the overview says beside the score: `8 of 16 identified`."""
+        """Counts in a cell of the overview: `8 of 16 identified`."""
         return None
 
     def write_note(self, row: Row) -> str | None:
-        """What must be said beside a row's numbers."""
+        """A note that accompanies a row's numbers."""
         return None
 
     def summarise_rows(self, rows: Sequence[Row]) -> str | None:
-        """What the verdict says at its end of all rows together."""
+        """A sentence of the verdict on all rows together."""
         return None
 
     def build_section(self, view: View) -> Section | None:
-        """The kind's part of the page; None where no row is of it."""
+        """The kind's section of the page; None without rows of the kind."""
         return None

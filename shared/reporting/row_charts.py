@@ -1,4 +1,4 @@
-"""Rows on charts: their points, their names, and shares beside their chance band."""
+"""Rows on charts: their points, their names, and shares with their chance band."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NumberedRows = Sequence[tuple[str, Row]]
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with the words beside it."""
+    """A chart with its texts."""
 
     attack: str
     metric: str
@@ -30,8 +30,8 @@ class Chart:
 
 @dataclass(frozen=True)
 class ShareChart:
-    """Shares on one axis from 0 to 1: `band` is what chance gives, `baseline` that of a score that
-    names none."""
+    """Shares on one axis from 0 to 1: `band` is expected by chance, `baseline` for scores without
+    their own."""
 
     metric: str
     axis: str
@@ -41,7 +41,7 @@ class ShareChart:
 
 
 def draw_shares(rows: NumberedRows, chart: ShareChart, names: Names) -> Markup:
-    """Each row's share with its interval, beside the band."""
+    """Draw each row's share with its interval and the band."""
     strips = []
     for mark, row in rows:
         score = row.metrics[chart.metric]
@@ -53,18 +53,18 @@ def draw_shares(rows: NumberedRows, chart: ShareChart, names: Names) -> Markup:
 
 
 def build_point(mark: str, row: Row, metric: str, names: Names, across: bool = False) -> Point:
-    """A row's score against the released models' test accuracy, or, `across`, along the axis."""
+    """A row's score against the released models' test accuracy, or along the axis if `across`."""
     score, utility = row.metrics[metric], row.utility
     title = (
-        f"{mark}: {names(row.unlearning)}, {names(row.defense)}, seed {row.seed}: {formatting.format_score(score)}, "
-        f"{OUTCOMES[row.finding.outcome].lower()}"
+        f"{mark}: {names(row.unlearning)}, {names(row.defense)}, seed {row.seed}: "
+        f"{formatting.format_score(score)}, {OUTCOMES[row.finding.outcome].lower()}"
     )
     x = score.mean if across or utility is None else utility.test_accuracy
     return Point(mark, x, score.mean, score.low, score.high, row.finding.outcome, title)
 
 
 def _name_row(row: Row, among: NumberedRows, names: Names) -> str:
-    """The row in words, with its attack and its seed where others have another."""
+    """The row's name, with attack and seed only if these differ among rows."""
     words = [names.name_choice(row.unlearning), names.name_choice(row.defense)]
     words += (
         [names(row.attack)] if len({method_key(other.attack) for _, other in among}) > 1 else []

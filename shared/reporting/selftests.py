@@ -1,4 +1,4 @@
-"""SELF_TEST artifacts as they come in: bytes that may be anyone's."""
+"""SELF_TEST artifacts as they arrive: untrusted bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.reporting.models import SelfTest
 
 
 def read_self_test(data: bytes, role: str) -> SelfTest:
-    """Parse one SELF_TEST, and name it by the sha256 of its bytes.
+    """Parse one SELF_TEST; its digest is the sha256 of its bytes.
 
     Raises:
         InvalidRequest: not JSON, or not of that shape; the message names the role.

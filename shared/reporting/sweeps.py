@@ -1,5 +1,5 @@
-"""A defense at several strengths: the curve of leakage, use and forgetting, and the setting to
-operate at."""
+"""A defense at several strengths: curves of leakage, utility and forgetting, and the operating
+point."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from shared.reporting.kinds import find_main_metric
 from shared.reporting.models import Leak, Method, Missing, Row, Setting, Sweep
 from shared.reporting.overview import OUTCOMES, WORST_FIRST, average_utility, find_worst_outcome
 
-MIN_SETTINGS = 3  # settings that make a curve
+MIN_SETTINGS = 3  # minimum number of settings for a curve
 
 
 class Budget(FrozenModel):
-    """What the audit lets a defense cost."""
+    """The accuracy that a defense may cost."""
 
     max_accuracy_cost: Share = Field(MAX_ACCURACY_LOSS, strict=True)
 
 
 @dataclass(frozen=True)
 class Option:
-    """A setting that one might operate at."""
+    """A candidate for the operating point."""
 
     setting: Setting
-    recalled: bool  # whether the defense took back what unlearning had changed
-    incomplete: bool  # whether an attack on it is missing, which may leak
+    recalled: bool  # whether the defense undoes the unlearning
+    incomplete: bool  # whether an attack on it is missing
 
 
 def build_sweeps(rows: Sequence[Row], missing: Sequence[Missing], spec: AuditSpec) -> list[Sweep]:
-    """One for each unlearning method and defense of which several strengths were released.
+    """One sweep per unlearning method and defense released at several strengths.
 
     Raises:
-        InvalidRequest: what a defense may cost is no share.
+        InvalidRequest: the accuracy budget is not a share.
     """
     budget = validate_model(Budget, spec.defend, "audit.defend", "params.audit").max_accuracy_cost
     built = []
@@ -78,8 +78,8 @@ def build_sweeps(rows: Sequence[Row], missing: Sequence[Missing], spec: AuditSpe
 
 
 def _find_strength(rows: Sequence[Row]) -> str | None:
-    """The one numeric parameter in which the releases of a defense differ, if they are enough for a
-    curve."""
+    """The one numeric parameter in which the releases of a defense differ, if there are enough for
+    a curve."""
     params = [row.defense.params for row in rows]
     differing = {name for p in params for name in p if any(q.get(name) != p[name] for q in params)}
     if len(differing) != 1:
@@ -91,12 +91,12 @@ def _find_strength(rows: Sequence[Row]) -> str | None:
 
 
 def _is_strength(value: object) -> bool:
-    """Whether a parameter's value may stand on a curve."""
+    """Whether a parameter's value can be an axis of a curve."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= WIDEST
 
 
 def _group_by_setting(rows: Sequence[Row], strength: str) -> list[list[Row]]:
-    """Rows of each setting, the weakest first."""
+    """Rows by setting, weakest first."""
     values = sorted({row.defense.params[strength] for row in rows})
     return [[row for row in rows if row.defense.params[strength] == value] for value in values]
 
@@ -104,7 +104,8 @@ def _group_by_setting(rows: Sequence[Row], strength: str) -> list[list[Row]]:
 def _build_setting(
     rows: Sequence[Row], attacks: Sequence[Method], strength: str | None, undefended: Sequence[Row]
 ) -> Setting:
-    """All attacks and seeds on one release. Without a defense who knows it gets what all get."""
+    """All attacks and seeds on one release. Without a defense, adaptive attacks equal their plain
+    variant."""
     leaks = []
     for attack in attacks:
         own = [row for row in rows if matches_attack(row, attack)]
@@ -112,7 +113,7 @@ def _build_setting(
         scores = [row.metrics[metric] for row in own if metric in row.metrics]
         if metric is None or not scores:
             continue
-        # an interval over seeds is not that of one
+        # the interval of one seed is not one over seeds
         only_score = scores[0] if len(scores) == 1 else None
         baselines = [score.baseline for score in scores if score.baseline is not None]
         leaks.append(
@@ -142,7 +143,7 @@ def _build_setting(
 
 
 def _lacks_attack(row: Row, missing: Sequence[Missing]) -> bool:
-    """Whether an attack on the release of a row did not arrive, of whatever seed."""
+    """Whether an attack on the row's release is missing, for any seed."""
     release = method_key(row.unlearning), method_key(row.defense)
     return any(
         one.attack and (method_key(one.unlearning), method_key(one.defense)) == release
@@ -151,33 +152,36 @@ def _lacks_attack(row: Row, missing: Sequence[Missing]) -> bool:
 
 
 def _choose_operating_point(options: Sequence[Option], budget: float) -> tuple[float | None, str]:
-    """The setting within the budget that forgets and whose worst attack leaks least, and of those
-    the weakest.
+    """The weakest of the settings within the budget that forget and whose worst attack leaks least.
 
-    One that an attack is missing of is left out: what is missing may leak.
+    Settings with a missing attack are left out: missing rows may leak.
     """
     costs = [(option, option.setting.accuracy_cost) for option in options if option.setting.leaks]
     known = [(option, cost) for option, cost in costs if cost is not None]
     if not known:
-        return None, "What the settings cost is not known: no undefended release to compare with."
+        return (
+            None,
+            "The cost of the settings is unknown: there is no undefended release to compare with.",
+        )
     affordable = [option for option, cost in known if cost <= budget + 1e-9]
     if not affordable:
         return None, (
-            f"Every setting costs more than {100 * budget:g} points of test accuracy; the cheapest costs "
-            f"{100 * min(cost for _, cost in known):.1f}."
+            f"Every setting costs more than {100 * budget:g} points of test accuracy; the "
+            f"cheapest costs {100 * min(cost for _, cost in known):.1f}."
         )
     forgetting = [option for option in affordable if not option.recalled]
     if not forgetting:
         return (
             None,
-            "Every setting that is payable takes back what unlearning had changed: forget accuracy is as before.",
+            "Every setting within the budget undoes the unlearning: forget accuracy is as before.",
         )
     left_out = _left_out([option.setting for option in forgetting if option.incomplete])
     complete = [option.setting for option in forgetting if not option.incomplete]
     if not complete:
         return (
             None,
-            f"No setting that is payable and forgets was attacked by all attacks.{left_out}",
+            "No setting that is within the budget and forgets was attacked by all "
+            f"attacks.{left_out}",
         )
 
     def rank_harm(setting: Setting) -> tuple[int, int]:
@@ -195,19 +199,19 @@ def _choose_operating_point(options: Sequence[Option], budget: float) -> tuple[f
         else f" ({outcome_word} by the worst attack)"
     )
     return best.value, (
-        f"The weakest setting of those that cost at most {100 * budget:g} points of test accuracy and leak least"
-        f"{rest}. It costs {_format_points(best.accuracy_cost or 0.0)}. It was chosen by the attacks that "
-        f"were run here: another may see more.{left_out}"
+        f"The weakest of the settings that cost at most {100 * budget:g} points of test accuracy "
+        f"and leak least{rest}. It costs {_format_points(best.accuracy_cost or 0.0)}. The choice "
+        f"depends on the attacks that were run: others may see more.{left_out}"
     )
 
 
 def _left_out(settings: Sequence[Setting]) -> str:
-    """Which settings are none to operate at, as something of them is missing."""
+    """Names the settings that were left out because an attack is missing."""
     if not settings:
         return ""
     values = join_words([f"{setting.value:g}" for setting in settings])
     were, each = ("was", "it") if len(settings) == 1 else ("were", "each")
-    return f" {values} {were} left out: an attack on {each} did not arrive, and what is missing may leak."
+    return f" {values} {were} left out: an attack on {each} is missing, and missing rows may leak."
 
 
 def _format_points(cost: float) -> str:

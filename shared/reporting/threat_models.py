@@ -1,4 +1,4 @@
-"""Threat models in words: what an attacker was given."""
+"""Threat models in words: what each attacker was given."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from shared.reporting.formatting import Names
 from shared.reporting.models import Row
 from shared.roles import Role
 
-# What a reader is told other than the role's own sentence.
+# Texts used in place of the role's own description.
 WHITE_BOX_WORDS: dict[str, str] = {
     Role.ORIGINAL: "the weights before the deletion",
     Role.UNLEARNED: "the weights after it, as they were released",
     Role.BASE: "the weights from before the training set was learned",
-    Role.DELETION_SIZES: "how many samples were trained on and how many were forgotten (N and k); whether of one class",
+    Role.DELETION_SIZES: (
+        "how many samples were trained on and how many were forgotten (N and k); whether of one "
+        "class"
+    ),
     Role.LABELS: "the classes of the deleted samples",
     Role.DEFENSE: "how the release was defended, with all settings",
     Role.PUBLIC: "samples from the same distribution that were not trained on",
@@ -31,19 +34,21 @@ BLACK_BOX_WORDS: dict[str, str] = {
     Role.UNLEARNED: "answers of the released model",
 }
 ACCESS = {
-    "white_box": "White box: has the weights, like a server that stores both models. It sends no queries.",
+    "white_box": (
+        "White box: has the weights, like a server that stores both models. It sends no queries."
+    ),
     "black_box": "Black box: may only query the models, like any user of a prediction API.",
 }
-# what a parameter means that is baseline; of others the preset decides
+# the meaning of parameters that are null; for others the preset decides
 UNSET_WORDS = {"decimals": "all"}
 
 
 def describe_never_given(rows: Iterable[Row]) -> str:
-    """What no attack was given."""
+    """Names what no attack was given."""
     exception = ", unless it lists DEFENSE," if any(is_adaptive(row.attack) for row in rows) else ""
     return (
-        "the deleted samples (except mixed into CANDIDATES, where listed), the training set, the name of the "
-        f"unlearning method, or{exception} whether and how the release was defended"
+        "the deleted samples (except mixed into CANDIDATES, where listed), the training set, the "
+        f"name of the unlearning method, or{exception} whether and how the release was defended"
     )
 
 
@@ -53,12 +58,12 @@ class ThreatModel:
 
     name: str
     access: str
-    given: list[tuple[str, str]]  # role, what it is
+    given: list[tuple[str, str]]  # role and its description
     settings: list[tuple[str, str]]
 
 
 def describe_threat_models(rows: Iterable[Row], names: Names) -> list[ThreatModel]:
-    """One a distinct attack, in the rows' order."""
+    """One threat model per distinct attack, in the rows' order."""
     attacks: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         attacks.setdefault(method_key(row.attack), []).append(row)
@@ -85,13 +90,13 @@ def _describe_threat_model(attack_rows: list[Row], names: Names) -> ThreatModel:
 
 
 def _summarise_role(name: str) -> str:
-    """What a role is that needs no words of its own here."""
+    """The role's own description."""
     role = Role.__members__.get(name)
     return role.summary if role else "see the glossary"
 
 
 def _list_other_settings(attack_rows: list[Row]) -> list[tuple[str, str]]:
-    """Whatever else the threat model states; a number of queries may differ by row."""
+    """Other entries of the threat model; numbers of queries may differ by row."""
     values_by_name: dict[str, list[Any]] = {}
     for row in attack_rows:
         for name, value in row.threat_model.items():
@@ -102,7 +107,7 @@ def _list_other_settings(attack_rows: list[Row]) -> list[tuple[str, str]]:
 
 
 def _format_range(values: list[Any]) -> str:
-    """A value, or the least and the greatest of numbers that differ."""
+    """The value, or the range of numbers that differ."""
     if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         return "not stated" if values[0] is None else str(values[0])
     return " to ".join(dict.fromkeys(f"{end:,}" for end in (min(values), max(values))))

@@ -1,4 +1,4 @@
-"""All rows in words, by the rules of `findings`."""
+"""The verdict in words, by the rules of `findings`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORST_FIRST: tuple[Level, ...] = ("leaks", "inconclusive", "reduced", "no_leak_s
 
 
 class Release:
-    """All rows of one (unlearning, defense): what one would release."""
+    """All rows of one release: an (unlearning, defense) pair."""
 
     def __init__(self, rows: Rows, missing: Sequence[Missing]) -> None:
         self.rows = rows
@@ -48,17 +48,17 @@ class Release:
 
     @property
     def retains_utility(self) -> bool:
-        """Whether the released models are of use in every row."""
+        """Whether the released models are useful in every row."""
         return all(retains_utility(row.utility) for row in self.rows)
 
     @property
     def is_clear(self) -> bool:
-        """Whether every attack was made and none was seen to leak."""
+        """Whether no attack is missing and none was seen to leak."""
         return not (self.leaking or self.undecided or self.missing)
 
     def leaks_less_than(self, undefended: Release) -> bool:
-        """Whether this is a release that leaks less than `undefended`, is still of use, and forgets
-        if that does."""
+        """Whether this release leaks less than `undefended`, is useful, and forgets if that
+        does."""
         if (
             not self.is_clear
             or not self.retains_utility
@@ -67,7 +67,7 @@ class Release:
             return False
         for before in undefended.leaking:
             name = find_main_metric(before.metrics) or ""
-            # by who knows the defense, too
+            # adaptive variants included
             same_attack = [row for row in self.rows if attack_key(row) == attack_key(before)]
             if not same_attack or not all(
                 name in row.metrics and intervals_disjoint(before.metrics[name], row.metrics[name])
@@ -78,14 +78,17 @@ class Release:
 
 
 def group_releases(rows: Rows, missing: Sequence[Missing]) -> list[Release]:
-    """What the rows tell of, in their order."""
+    """The releases of the rows, in their order."""
     return [Release(group, missing) for group in group_by_release(rows)]
 
 
 def conclude(rows: Rows, missing: Sequence[Missing], self_test: SelfTest | None = None) -> Verdict:
-    """The audit's verdict. What code says that fails its self-test decides nothing."""
+    """The audit's verdict. Code that fails its self-test decides nothing."""
     if self_test is not None and not self_test.passed:
-        failed = f"The code that produced this report failed its self-test ({join_words(self_test.failed)})"
+        failed = (
+            "The code that produced this report failed its self-test "
+            f"({join_words(self_test.failed)})"
+        )
         verdict = conclude(rows, missing)
         text = f"Verdict without the self-test: {verdict.headline}"
         headline = f"{failed}; none of these results are reliable."
@@ -99,7 +102,7 @@ def conclude(rows: Rows, missing: Sequence[Missing], self_test: SelfTest | None 
     methods = _group_by_unlearning(groups)
     levels = [_decide_level(options) for options in methods]
     if missing or any(release.undecided for release in groups):
-        # a missing row may leak, and without its utility a low score counts for nothing
+        # a missing row may leak, and without utility a low score is meaningless
         levels.append("inconclusive")
     level = min(levels, key=WORST_FIRST.index)
     sentences = [
@@ -120,7 +123,7 @@ def _group_by_unlearning(groups: Iterable[Release]) -> list[list[Release]]:
 
 
 def _decide_level(options: Sequence[Release]) -> Level:
-    """Of one unlearning method, over the defenses tried on it."""
+    """The level of one unlearning method, over the defenses tried on it."""
     if not any(release.leaking for release in options):
         return (
             "no_leak_seen"
@@ -136,8 +139,7 @@ def _decide_level(options: Sequence[Release]) -> Level:
 
 
 def find_strongest(rows: Rows) -> Row | None:
-    """The leaking row that says most: of the most severe kind, then by the lower end of the
-    gain."""
+    """The strongest leak: of the most severe kind, then by the lower end of the gain."""
     leaking = [row for row in rows if row.finding.outcome == "leak"]
 
     def rank_row(row: Row) -> tuple[int, float]:
@@ -149,17 +151,19 @@ def find_strongest(rows: Rows) -> Row | None:
 
 
 def _find_leaking_kind(leaking: Row) -> ReportedKind:
-    """Whose rule says that the row leaks."""
+    """The kind whose rule makes the row a leak."""
     kind = find_kind(leaking.metrics)
     assert kind is not None
     return kind
 
 
 def _write_headline(level: Level, methods: Sequence[Sequence[Release]], names: Names) -> str:
-    """The verdict in one sentence; of leaks it tells one that no defense tried here has lowered, if
-    there is any."""
+    """The verdict in one sentence; it prefers a leak that no defense reduced, if there is one."""
     if level == "no_leak_seen":
-        return "No leak was seen with the attacks that were run. This does not prove that there is none."
+        return (
+            "No leak was seen with the attacks that were run. This does not prove that there is "
+            "none."
+        )
     leaking = [options for options in methods if any(release.leaking for release in options)]
     worst_row = find_strongest(
         [
@@ -177,7 +181,10 @@ def _write_headline(level: Level, methods: Sequence[Sequence[Release]], names: N
         start = f"{subject} after {names.name_choice(worst_row.unlearning)}"
         details = "" if worst_row.defense.method == "none" else f" with {names(worst_row.defense)}"
         details += " by an adaptive attacker" if is_adaptive(worst_row.attack) else ""
-        return f"{start}{details}: {_find_leaking_kind(worst_row).describe(worst_row)} ({BASELINE_MEANING})."
+        return (
+            f"{start}{details}: {_find_leaking_kind(worst_row).describe(worst_row)} "
+            f"({BASELINE_MEANING})."
+        )
     after = join_words([names.name_choice(options[0].unlearning) for options in leaking])
     start = (
         f"{subject} after {after} without a defense; {_describe_effective_defenses(leaking, names)}"
@@ -188,8 +195,7 @@ def _write_headline(level: Level, methods: Sequence[Sequence[Release]], names: N
 
 
 def _describe_effective_defenses(methods: Sequence[Sequence[Release]], names: Names) -> str:
-    """Which defenses do for every one of these unlearning methods, and in which of their
-    settings."""
+    """Which defenses work for all these unlearning methods, and at how many settings."""
     effective = []
     for name in dict.fromkeys(release.defense.method for release in methods[0]):
         settings, lowering = [], []
@@ -218,15 +224,14 @@ def _describe_effective_defenses(methods: Sequence[Sequence[Release]], names: Na
 
 
 def _find_undefended(release: Release, methods: Sequence[Sequence[Release]]) -> Release | None:
-    """What the same unlearning method leaks without a defense, where this release is not that."""
+    """The undefended release of the same unlearning method, unless it is this one."""
     options = next(options for options in methods if release in options)
     release_without = next((other for other in options if other.defense.method == "none"), None)
     return release_without if release_without is not release else None
 
 
 def _write_sentence(release: Release, names: Names, undefended: Release | None) -> str:
-    """What is known of one release; of a defended one also when it is not known to leak less than
-    without."""
+    """One sentence on a release; for a defended one also whether it leaks significantly less."""
     start = f"{names.name_choice(release.unlearning)}, {names.name_choice(release.defense)}: "
     clauses, unseen = [], []
     for attack in list_attacks(release.rows):
@@ -237,7 +242,8 @@ def _write_sentence(release: Release, names: Names, undefended: Release | None) 
                 f"in {outcomes.count('leak')} of {len(rows)} seeds, most in seed {worst_row.seed}: "
             )
             clauses.append(
-                f"{names(attack)} leaks ({seeds if len(rows) > 1 else ''}{_find_leaking_kind(worst_row).describe(worst_row)})"
+                f"{names(attack)} leaks "
+                f"({seeds if len(rows) > 1 else ''}{_find_leaking_kind(worst_row).describe(worst_row)})"
             )
         elif "inconclusive" in outcomes:
             clauses.append(f"{names(attack)} is undecided")
@@ -245,7 +251,8 @@ def _write_sentence(release: Release, names: Names, undefended: Release | None) 
             unseen.append(names(attack))
     if unseen and not clauses:
         clauses.append(
-            f"no leak was seen with {'any of the ' if len(unseen) > 1 else ''}{pluralise(len(unseen), 'attack')}"
+            "no leak was seen with "
+            f"{'any of the ' if len(unseen) > 1 else ''}{pluralise(len(unseen), 'attack')}"
         )
     elif unseen:
         clauses.append(f"no leak was seen with {join_words(unseen)}")
@@ -266,7 +273,10 @@ def _write_sentence(release: Release, names: Names, undefended: Release | None) 
         and release.retains_utility
         and not release.leaks_less_than(undefended)
     ):
-        text += " It does not leak significantly less than without the defense: the 95 % intervals overlap."
+        text += (
+            " It does not leak significantly less than without the defense: the 95 % intervals "
+            "overlap."
+        )
     return text
 
 
@@ -281,26 +291,30 @@ def _describe_accuracy(release: Release) -> str:
         else " The models are no longer useful, so a low score is meaningless."
     )
     return (
-        f" Test accuracy {format_number(lowest.test_accuracy)} (original {format_number(lowest.original_test_accuracy)}), forget "
-        f"accuracy {format_number(lowest.forget_accuracy)} (original {format_number(lowest.original_forget_accuracy)}).{warning}"
+        f" Test accuracy {format_number(lowest.test_accuracy)} (original "
+        f"{format_number(lowest.original_test_accuracy)}), forget accuracy "
+        f"{format_number(lowest.forget_accuracy)} (original "
+        f"{format_number(lowest.original_forget_accuracy)}).{warning}"
     )
 
 
 def _write_closing(rows: Rows, missing: Sequence[Missing]) -> list[str]:
-    """What holds beside every verdict."""
+    """Sentences that close every verdict."""
     sentences = []
     if missing:
         sentences.append(
-            f"{pluralise(len(missing), 'row')} of the audit missing; missing rows may leak."
+            f"{pluralise(len(missing), 'row')} of the audit "
+            f"{'is' if len(missing) == 1 else 'are'} missing; missing rows may leak."
         )
     if any(row.utility for row in rows) and not any(shows_forgetting(row.utility) for row in rows):
         sentences.append(
-            "No release classifies the deleted samples worse than the original model: forgetting is not visible."
+            "No release classifies the deleted samples worse than the original model: forgetting "
+            "is not visible."
         )
     sentences += [text for kind in list_kinds() if (text := kind.summarise_rows(rows))]
     if unknown := find_unattacked_defenses(rows):
         sentences.append(
-            f"No adaptive attack was run against {join_words(unknown)}. A low score of an attacker unaware of the "
-            "defense is not evidence of safety."
+            f"No adaptive attack was run against {join_words(unknown)}. A low score of an "
+            "attacker unaware of the defense is not evidence of safety."
         )
     return sentences

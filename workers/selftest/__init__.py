@@ -1,2 +1,1 @@
-"""The code held against cases whose answer is known. `python -m workers.selftest`; see
-README.md."""
+"""The self-test: cases with known answers. `python -m workers.selftest`; see README.md."""

@@ -1,5 +1,5 @@
-"""`python -m workers.selftest`: hold this code against cases whose answer is known. Exit 0 all
-passed, 1 one failed."""
+"""`python -m workers.selftest`: run this code on cases with known answers. Exits with 1 if any
+failed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.selftest.cases import run_all
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print what was measured, as a table or as the JSON that the stage `selftest` makes of it."""
+    """Print the results, as a table or as the JSON that the stage `selftest` writes."""
     parser = argparse.ArgumentParser(prog="python -m workers.selftest", description=__doc__)
     parser.add_argument(
         "--json", action="store_true", help="the result as data, whose sha256 is its digest"
@@ -22,14 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     result = run_all()
     data = StageOutput.of_json(result).data
     if as_json:
-        sys.stdout.write(data.decode())  # as it stands, so that its sha256 is the digest
+        sys.stdout.write(data.decode())  # unchanged, so that its sha256 is the digest
     else:
-        print(table(result, hashlib.sha256(data).hexdigest()))  # noqa: T201 - what this command is for
+        print(table(result, hashlib.sha256(data).hexdigest()))  # noqa: T201 - the command's output
     return 0 if result["passed"] else 1
 
 
 def table(result: dict[str, Any], digest: str) -> str:
-    """For the terminal: a line a case, and the sum of it."""
+    """For the terminal: one line per case, and a summary."""
     lines, passed = [], sum(case["passed"] for case in result["cases"])
     for case in result["cases"]:
         measured = "nothing" if case["measured"] is None else f"{case['measured']:.3g}"
@@ -42,7 +42,7 @@ def table(result: dict[str, Any], digest: str) -> str:
 
 
 def bound(case: dict[str, Any]) -> str:
-    """What the measured number must be, in words."""
+    """The bounds of the measured number, in words."""
     low, high, unit = case["low"], case["high"], case["unit"]
     if low is None or high is None:
         return (

@@ -1,4 +1,4 @@
-"""One case: what it shows, how it is measured, and between which bounds the answer must lie."""
+"""One case: what it shows, how it is measured, and the bounds of the answer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """`measure` runs the product's code and gives a number in `unit`; bounds are inclusive, None is
-    none."""
+    """`measure` runs the product's code and returns a number in `unit`; bounds are inclusive, None:
+    unbounded."""
 
     name: str
     shows: str
@@ -21,10 +21,10 @@ class Case:
     unit: str
 
     def run(self) -> dict[str, Any]:
-        """The case with what was measured, to three digits; what raises or is not finite has not
-        passed.
+        """Run the case; the result is rounded to three digits. Errors and values that are not
+        finite fail it.
 
-        An error is told in words. Three digits are what another processor measures too.
+        Errors are recorded as text. Three digits are the same on other processors.
         """
         measured, error = None, None
         try:
@@ -34,11 +34,13 @@ class Case:
             else:
                 error = f"measured {value}"
         except Exception as raised:
-            # whatever breaks in the code under test, this case says so and the others run
+            # whatever breaks in the code under test fails this case; the others still run
             error = f"{type(raised).__name__}: {raised}"[:500]
         passed = measured is not None and self._within(value)
         return {
-            "name": self.name, "shows": self.shows, "measured": measured, "low": self.low, "high": self.high,
+            "name": self.name, (
+                "shows"
+            ): self.shows, "measured": measured, "low": self.low, "high": self.high,
             "unit": self.unit, "passed": passed, "error": error,
         }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A dense first layer gives its input away exactly: gradient of the weights over gradient of the
+"""A dense first layer reveals its input exactly: gradient of the weights over gradient of the
 bias."""
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from shared.ml.context import make_generator
 from shared.ml.networks import build_network, list_parameter_names
 from shared.ml.samples import Samples
 from workers.selftest._case import Case
-from workers.selftest._world import architecture, observe, samples
+from workers.selftest._world import draw_samples, make_architecture, observe
 
 DELETIONS = 4
 
 
-def _psnr() -> float:
-    """Of the deletion that comes out worst. Source: Geiping et al. 2020, arXiv 2003.14053,
-    proposition 3.1."""
-    made = architecture("mlp", hidden=16)
-    data = samples("training set", 8)
+def _measure_worst_psnr() -> float:
+    """PSNR of the worst deletion. Source: Geiping et al. 2020, arXiv 2003.14053, proposition
+    3.1."""
+    architecture = make_architecture("mlp", hidden=16)
+    data = draw_samples("training set", 8)
     double = Samples(data.images.double(), data.labels)
-    seen = observe(
-        made,
-        build_network(made, make_generator(0, "weights")).double(),
+    view = observe(
+        architecture,
+        build_network(architecture, make_generator(0, "weights")).double(),
         double,
         "gradient_ascent",
         DELETIONS,
     )
     weight, bias = (
-        estimate_gradient(seen, "pair").direction[name].double()
-        for name in list_parameter_names(seen.original)[:2]
+        estimate_gradient(view, "pair").direction[name].double()
+        for name in list_parameter_names(view.original)[:2]
     )
-    loudest = bias.abs().argmax(1)
+    strongest_unit = bias.abs().argmax(1)
     every = torch.arange(DELETIONS)
-    inputs = weight[every, loudest] / bias[every, loudest].unsqueeze(1)
-    mean, std = torch.tensor(made.mean), torch.tensor(made.std)
-    images = (inputs * std + mean).view(DELETIONS, *made.input_shape)
+    inputs = weight[every, strongest_unit] / bias[every, strongest_unit].unsqueeze(1)
+    mean, std = torch.tensor(architecture.mean), torch.tensor(architecture.std)
+    images = (inputs * std + mean).view(DELETIONS, *architecture.input_shape)
     scores: torch.Tensor = metrics.registry.get("psnr").target(images, double.images[:DELETIONS])
     return scores.min().item()
 
@@ -45,8 +45,8 @@ def _psnr() -> float:
 CASES = (
     Case(
         "dense_layer",
-        "a dense first layer gives the forgotten image away",
-        _psnr,
+        "a dense first layer reveals the forgotten image",
+        _measure_worst_psnr,
         low=60,
         high=None,
         unit="dB",

@@ -1,37 +1,37 @@
-"""Whoever knows nothing of what was deleted is called a leak no more often than chance allows."""
+"""Attackers without information count as leaks no more often than chance allows."""
 
 from __future__ import annotations
 
 from workers.selftest._case import Case
-from workers.selftest._world import decide_reconstruction, samples
+from workers.selftest._world import decide_reconstruction, draw_samples
 
 DRAWS, DELETIONS = 100, 16
 
 
-def _clear_of_chance() -> float:
-    """Of 100 attackers who hand back other images of the right class, compared with a baseline that
-    does the same: those whose gain or rank is clear of chance. Intervals of 95 % miss on this side
-    in 2.5 of 100, the bootstrap's of 16 in more.
-    """
-    public, clear = samples("public", 400), 0
+def _count_apparent_leaks() -> float:
+    """Of 100 attackers that return other images of the correct class, compared with a baseline that
+    does the same, count those whose gain or rank is significant. 95 % intervals miss on this side
+    in 2.5 of 100, the bootstrap's of 16 samples in more."""
+    public, apparent_leaks = draw_samples("public", 400), 0
     for draw in range(DRAWS):
-        truth, back, other = (
-            samples(f"{what} {draw}", DELETIONS) for what in ("truth", "handed back", "other")
+        truth, reconstruction, other = (
+            draw_samples(f"{what} {draw}", DELETIONS) for what in ("truth", "handed back", "other")
         )
-        found, evaluation = decide_reconstruction(
-            back.images.unsqueeze(1), truth, public, {"other": other.images.unsqueeze(1)}
+        finding, evaluation = decide_reconstruction(
+            reconstruction.images.unsqueeze(1), truth, public, {"other": other.images.unsqueeze(1)}
         )
         gain = evaluation.metrics["psnr"].gain
         assert gain is not None
-        clear += found.outcome == "leak" or (gain.low is not None and gain.low > 0)
-    return float(clear)
+        apparent_leaks += finding.outcome == "leak" or (gain.low is not None and gain.low > 0)
+    return float(apparent_leaks)
 
 
 CASES = (
     Case(
         "baseline_against_baseline",
-        f"of {DRAWS} attackers who know the class alone, no more than chance allows look like a leak",
-        _clear_of_chance,
+        f"of {DRAWS} attackers that know only the class, no more than chance allows look like a "
+        "leak",
+        _count_apparent_leaks,
         low=0,
         high=9,
         unit="of 100",

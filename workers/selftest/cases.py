@@ -21,28 +21,31 @@ from workers.selftest import (
 )
 from workers.selftest._case import Case
 
-# Named one by one: the code digest of whoever runs them follows these imports.
+# Listed explicitly: the code digest of the stage follows these imports.
 CASES: tuple[Case, ...] = (
-    *psnr.CASES, *signs.CASES, *analytic.CASES, *matching.CASES, *paper.CASES, *shuffled.CASES, *baselines.CASES,
-    *noise.CASES, *harmless.CASES,
+    *psnr.CASES, *signs.CASES, *analytic.CASES, *matching.CASES, *paper.CASES,
+    *shuffled.CASES, *baselines.CASES, *noise.CASES, *harmless.CASES,
 )  # fmt: skip
 
 
-def run_all(told: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """What every case measured, and whether all have passed; on the CPU, bit-equal when run again
-    there.
+def run_all(report_progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Run every case and state whether all passed; on the CPU, where repeated runs are bit-equal.
 
     Args:
-        told: is called after each case with how many are done, of how many.
+        report_progress: called after each case with the number done and the total.
     """
     threads, cases = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
         for case in CASES:
             cases.append(case.run())
-            if told:
-                told(len(cases), len(CASES))
-        where = collect_conditions(torch.device("cpu"))
+            if report_progress:
+                report_progress(len(cases), len(CASES))
+        conditions = collect_conditions(torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
-    return {"passed": all(case["passed"] for case in cases), "cases": cases, "conditions": where}
+    return {
+        "passed": all(case["passed"] for case in cases),
+        "cases": cases,
+        "conditions": conditions,
+    }

@@ -1,4 +1,4 @@
-"""The more noise is released with the weights, the less of the image comes back."""
+"""The more noise on the released weights, the less is reconstructed."""
 
 from __future__ import annotations
 
@@ -12,46 +12,56 @@ from shared.ml import defenses, metrics
 from shared.ml.attack_io import WhiteBoxView
 from shared.ml.context import LocalContext, SeededSubContext
 from workers.selftest._case import Case
-from workers.selftest._world import architecture, observe, pretrained, recover, samples, stack
+from workers.selftest._world import (
+    draw_samples,
+    make_architecture,
+    observe,
+    pretrain,
+    recover,
+    stack,
+)
 
 DELETIONS, STEPS = 6, 80
 NOISE = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
 
-def _correlation() -> float:
-    """Spearman's, of the noise and the mean PSNR at six strengths."""
-    made, data = architecture("mlp", hidden=16), samples("training set", 16)
-    seen = observe(made, pretrained(made), data, "gradient_ascent", DELETIONS)
+def _measure_correlation() -> float:
+    """Spearman correlation of the noise and the mean PSNR at six strengths."""
+    architecture, data = make_architecture("mlp", hidden=16), draw_samples("training set", 16)
+    view = observe(architecture, pretrain(architecture), data, "gradient_ascent", DELETIONS)
     psnr: Any = metrics.registry.get("psnr").target
     leaked = [
         psnr(
-            recover(_released(seen, noise), STEPS).images[:, 0].clamp(0, 1), data.images[:DELETIONS]
+            recover(_release(view, noise), STEPS).images[:, 0].clamp(0, 1), data.images[:DELETIONS]
         ).mean()
         for noise in NOISE
     ]
-    return _spearman(torch.tensor(NOISE), torch.stack(leaked))
+    return _compute_spearman(torch.tensor(NOISE), torch.stack(leaked))
 
 
-def _released(seen: WhiteBoxView, noise: float) -> WhiteBoxView:
+def _release(view: WhiteBoxView, noise: float) -> WhiteBoxView:
     if not noise:
-        return seen
-    plugin, ctx, made = (
+        return view
+    plugin, ctx, architecture = (
         defenses.registry.get("obfuscation"),
         LocalContext(),
-        seen.unlearned.architecture,
+        view.unlearned.architecture,
     )
-    params, retain = plugin.params.model_validate({"noise": noise}), samples("training set", 16)
+    params, retain = (
+        plugin.params.model_validate({"noise": noise}),
+        draw_samples("training set", 16),
+    )
     blurred = [
         plugin.target(
-            seen.unlearned.load_network(i), retain, params, SeededSubContext(ctx, i, DELETIONS)
+            view.unlearned.load_network(i), retain, params, SeededSubContext(ctx, i, DELETIONS)
         )
         for i in range(DELETIONS)
     ]
-    return replace(seen, unlearned=stack(made, blurred))
+    return replace(view, unlearned=stack(architecture, blurred))
 
 
-def _spearman(a: Tensor, b: Tensor) -> float:
-    """Without ties, of which there are none here."""
+def _compute_spearman(a: Tensor, b: Tensor) -> float:
+    """Spearman correlation of values without ties."""
     ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
     return torch.corrcoef(ranks)[0, 1].item()
 
@@ -59,8 +69,8 @@ def _spearman(a: Tensor, b: Tensor) -> float:
 CASES = (
     Case(
         "noise",
-        "the more noise on the released weights, the less comes back",
-        _correlation,
+        "the more noise on the released weights, the less is reconstructed",
+        _measure_correlation,
         low=None,
         high=-0.9,
         unit="Spearman",

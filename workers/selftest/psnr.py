@@ -1,4 +1,4 @@
-"""PSNR has peak 1 on pixels in [0, 1], wherever it is asked for."""
+"""PSNR has peak 1 on pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from shared.ml.findings.images import score_images
 from workers.selftest._case import Case
 
 
-def _of_a_tenth() -> float:
-    """As an evaluation tells it, of images that differ by 0.1 everywhere: a mean squared error of
+def _measure_psnr() -> float:
+    """PSNR as in an evaluation, of images that differ by 0.1 everywhere: a mean squared error of
     0.01."""
     truth = torch.full((2, 1, 1, 9, 9), 0.4)
-    told: float = score_images(truth + 0.1, truth, {})["psnr"]["mean"]
-    return told
+    mean: float = score_images(truth + 0.1, truth, {})["psnr"]["mean"]
+    return mean
 
 
 CASES = (
     Case(
         "psnr",
         "a mean squared error of 0.01 is 20 dB",
-        _of_a_tenth,
+        _measure_psnr,
         low=19.9999,
         high=20.0001,
         unit="dB",

@@ -1,4 +1,4 @@
-"""Reconstructions that leak leak their own deletion's sample, and say nothing of another's."""
+"""Reconstructions leak their own deletion's sample, and nothing about another's."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from shared.evaluation import Evaluation
 from workers.selftest._case import Case
 from workers.selftest._world import (
     CLASSES,
-    architecture,
     decide_reconstruction,
+    draw_samples,
+    make_architecture,
     observe,
-    pretrained,
+    pretrain,
     recover,
-    samples,
 )
 
 DELETIONS, STEPS = 8, 150
 
 
-def _scored(turns: int) -> Evaluation:
-    """Each reconstruction scored as if it were that of the deletion `turns` places on."""
-    made, data = architecture("mlp", hidden=16), samples("training set", 16)
-    seen = observe(made, pretrained(made), data, "gradient_ascent", DELETIONS)
-    images = recover(seen, STEPS).images.clamp(0, 1).roll(turns, 0)
-    return decide_reconstruction(images, data.pick(list(range(DELETIONS))), samples("public", 400))[
-        1
-    ]
+def _score_shifted(shift: int) -> Evaluation:
+    """Score each reconstruction against the truth of the deletion `shift` positions later."""
+    architecture, data = make_architecture("mlp", hidden=16), draw_samples("training set", 16)
+    view = observe(architecture, pretrain(architecture), data, "gradient_ascent", DELETIONS)
+    images = recover(view, STEPS).images.clamp(0, 1).roll(shift, 0)
+    return decide_reconstruction(
+        images, data.pick(list(range(DELETIONS))), draw_samples("public", 400)
+    )[1]
 
 
-def _identified() -> float:
-    ranks = _scored(0).reported_identification
+def _count_identified() -> float:
+    ranks = _score_shifted(0).reported_identification
     assert ranks is not None
     return float(ranks.rank_1)
 
 
-def _gain_of_shuffled() -> float:
-    """In dB over the strongest null. The other sample is of the same class, which is all that the
-    baseline knows."""
-    gain = _scored(CLASSES).metrics["psnr"].gain
+def _measure_shuffled_gain() -> float:
+    """Gain in dB over the strongest baseline. The other sample is of the same class, which is all
+    the baseline knows."""
+    gain = _score_shifted(CLASSES).metrics["psnr"].gain
     assert gain is not None
     return gain.mean
 
@@ -45,15 +45,15 @@ CASES = (
     Case(
         "true_pairs",
         "of 8 images forgotten by gradient ascent most are identified among decoys",
-        _identified,
+        _count_identified,
         low=6,
         high=8,
         unit="of 8",
     ),
     Case(
         "shuffled_truth",
-        "the same images against other deletions' truths score no better than the null",
-        _gain_of_shuffled,
+        "the same images against other deletions' truths score no better than the baseline",
+        _measure_shuffled_gain,
         low=None,
         high=0,
         unit="dB",

@@ -1,4 +1,4 @@
-"""The estimated gradient points where the forgotten sample's own gradient does, sign included."""
+"""The estimated gradient has the direction of the forgotten samples' gradient, sign included."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from shared.ml.context import make_generator
 from shared.ml.networks import build_network
 from shared.ml.samples import Samples
 from workers.selftest._case import Case
-from workers.selftest._world import architecture, observe, samples
+from workers.selftest._world import draw_samples, make_architecture, observe
 
 DELETIONS, K = 3, 2
-# all of one class: else their gradients cancel, and what holds them too looks right
+# all of one class: otherwise their gradients cancel, and an estimate that contains them looks
+# correct
 KEPT = [8, 12, 16, 20, 24, 28]
 
 
-def _cosine(method: str, gradient_from: str) -> float:
-    """The least over deletions, in float64 and with a network that has BatchNorm."""
-    made = architecture("convnet", width=2)
-    base = build_network(made, make_generator(0, "weights")).double()
-    images, labels = samples("training set", 32).pick([*range(DELETIONS * K), *KEPT])
+def _measure_least_cosine(method: str, gradient_from: str) -> float:
+    """The smallest cosine over deletions, in float64 and with a network that has BatchNorm."""
+    architecture = make_architecture("convnet", width=2)
+    base = build_network(architecture, make_generator(0, "weights")).double()
+    images, labels = draw_samples("training set", 32).pick([*range(DELETIONS * K), *KEPT])
     data = Samples(images.double(), labels)
-    seen = observe(made, base, data, method, DELETIONS, K)
-    at, direction, *_ = estimate_gradient(seen, gradient_from)
-    network = at.load_network().double()
-    network.load_state_dict({name: stacked[0] for name, stacked in at.state.items()})
+    view = observe(architecture, base, data, method, DELETIONS, K)
+    point, direction, *_ = estimate_gradient(view, gradient_from)
+    network = point.load_network().double()
+    network.load_state_dict({name: stacked[0] for name, stacked in point.state.items()})
     least = 1.0
     for i in range(DELETIONS):
         images, labels = data.pick(list(range(i * K, (i + 1) * K)))
@@ -45,7 +46,7 @@ CASES = (
     Case(
         "sign_of_ascent",
         "after gradient ascent, after minus before is the forgotten samples' gradient",
-        partial(_cosine, "gradient_ascent", "pair"),
+        partial(_measure_least_cosine, "gradient_ascent", "pair"),
         low=0.99,
         high=None,
         unit="cosine",
@@ -53,7 +54,7 @@ CASES = (
     Case(
         "sign_of_retraining",
         "after retraining, base, N and k give the forgotten samples' gradient at the base model",
-        partial(_cosine, "retrain", "base"),
+        partial(_measure_least_cosine, "retrain", "base"),
         low=0.99,
         high=None,
         unit="cosine",

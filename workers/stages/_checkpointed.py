@@ -1,4 +1,4 @@
-"""Networks made one after another, where those that are finished are the checkpoint."""
+"""Networks made one after another; the finished ones are the checkpoint."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ def make_with_checkpoints(
     make: Callable[[list[nn.Module]], nn.Module],
     numbers: list[float] | None = None,
 ) -> list[nn.Module]:
-    """`count` networks on the CPU. `make` is given those before; an interrupted job makes none of
-    them again.
+    """Make `count` networks on the CPU. `make` gets the earlier ones; a resumed job does not repeat
+    them.
 
     Args:
-        numbers: empty; what `make` appends is kept with the networks, and is there again when the
-            job goes on.
+        numbers: empty; `make` may append to it, and it is saved and restored with the networks.
     """
     numbers = [] if numbers is None else numbers
     finished = _load_finished(ctx, architecture, numbers)

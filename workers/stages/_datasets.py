@@ -1,4 +1,4 @@
-"""What several stages do with data sets."""
+"""Operations on data sets that several stages share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.context import JobContext
 
 
 def open_compatible_dataset(choice: PluginRef, architecture: Architecture, role: str) -> Dataset:
-    """The data set, if a network of that architecture can take it.
+    """Open the data set, if its samples fit the architecture.
 
     Raises:
         InvalidRequest: other image shape or number of classes.
@@ -24,21 +24,20 @@ def open_compatible_dataset(choice: PluginRef, architecture: Architecture, role:
         architecture.num_classes,
     ):
         raise InvalidRequest(
-            f"{role} takes {list(architecture.input_shape)} images of {architecture.num_classes} classes, "
-            f"{choice.name} has {list(dataset.input_shape)} of {dataset.num_classes}",
+            f"{role} takes {list(architecture.input_shape)} images of {architecture.num_classes} "
+            f"classes, {choice.name} has {list(dataset.input_shape)} of {dataset.num_classes}",
             "params.dataset",
         )
     return dataset
 
 
 def measure_test_accuracy(network: torch.nn.Module, dataset: Dataset, ctx: JobContext) -> float:
-    """Share of the test split that the network gets right."""
+    """Accuracy of the network on the test split."""
     return accuracy(network, dataset.load("test"), ctx.device)
 
 
 def build_architecture(dataset: Dataset, model: PluginRef) -> Architecture:
-    """The architecture of a network for that data set; builds it once on no memory to see that it
-    fits.
+    """The architecture of a network for that data set, checked by building it once without memory.
 
     Raises:
         InvalidRequest: the model does not fit the data.
@@ -56,6 +55,6 @@ def build_architecture(dataset: Dataset, model: PluginRef) -> Architecture:
 
 
 def random_subset(samples: Samples, n: int, generator: torch.Generator) -> Samples:
-    """At most `n` samples, drawn without looking."""
+    """At most `n` random samples."""
     order = torch.randperm(len(samples.labels), generator=generator)[:n]
     return samples.pick(order)

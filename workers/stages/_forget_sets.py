@@ -29,10 +29,15 @@ class ForgetParams(Params):
 
     forget: Literal["samples", "class"] = Field(
         "samples",
-        description="what a deletion is: `size` samples, or `fraction` of the samples of one class",
+        description=(
+            "what each deletion forgets: `size` samples, or `fraction` of the samples of one class"
+        ),
     )
     deletions: int = Field(
-        8, ge=1, le=1000, description="forget sets; of a class each, at most as there are classes"
+        8,
+        ge=1,
+        le=1000,
+        description="number of forget sets; with forget: class at most the number of classes",
     )
     size: int = Field(
         1, ge=1, le=1000, description="k, samples in each forget set (forget: samples)"
@@ -41,15 +46,20 @@ class ForgetParams(Params):
         1.0,
         gt=0,
         le=1,
-        description="p_u, share of the class's samples that is forgotten, at least one (forget: class)",
+        description=(
+            "p_u, share of the class's samples to forget, at least one sample (forget: class)"
+        ),
     )
     indices: list[Positions] | None = Field(
         None, min_length=1, max_length=1000,
-        description="your own forget sets, as positions in the training set; instead of all of the above",
+        description="your own forget sets, as positions in the training set, instead of the above",
     )  # fmt: skip
     rows: list[Row | Rows] | None = Field(
         None, min_length=1, max_length=1000,
-        description="your own forget sets: a row of the file, from 0, for each deletion, or a list of rows; so for ids",
+        description=(
+            "your own forget sets: one row of the file (from 0) or a list of rows per deletion; "
+            "the same for ids"
+        ),
     )  # fmt: skip
     ids: list[Name | Names] | None = Field(
         None, min_length=1, max_length=1000,
@@ -66,7 +76,7 @@ class ForgetParams(Params):
     def _said_once(self) -> ForgetParams:
         given = [name for name in (PLACES, *KINDS) if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{given[0]} and {given[1]} both say what is forgotten: leave one out")
+            raise ValueError(f"{given[0]} and {given[1]} both say what to forget: leave one out")
         return self
 
     @property
@@ -82,11 +92,11 @@ def draw_forget_sets(
 
     Args:
         labels: int64 [N], of the training set.
-        find: gives positions in the training set of records that are named.
+        find: returns the positions in the training set of named records.
 
     Raises:
-        InvalidRequest: the training set has too few samples or classes, or `indices` are no forget
-            sets.
+        InvalidRequest: the training set has too few samples or classes, or `indices` are not valid
+            forget sets.
     """
     n = len(labels)
     order = torch.randperm(n, generator=generator)
@@ -100,7 +110,8 @@ def draw_forget_sets(
         return _draw_class_sets(params, labels, order)
     if params.deletions * params.size > n:
         raise InvalidRequest(
-            f"{params.deletions} deletions of {params.size} need more than the {n} samples of the training set",
+            f"{params.deletions} deletions of {params.size} need more than the {n} samples of "
+            "the training set",
             "params.deletions",
         )
     return order[: params.deletions * params.size].view(params.deletions, params.size)
@@ -119,20 +130,20 @@ def _check_given_sets(rows: list[list[int]], n: int, field: str) -> Tensor:
 
 
 def _draw_class_sets(params: ForgetParams, labels: Tensor, order: Tensor) -> Tensor:
-    """The first deletions' classes are those met first in `order`; of each its first samples
-    there."""
+    """Classes in order of first appearance in `order`; from each class its first samples there."""
     classes = list(dict.fromkeys(labels[order].tolist()))
     if params.deletions > len(classes):
         raise InvalidRequest(
-            f"the training set has {len(classes)} classes, not {params.deletions} to forget one after another",
+            f"the training set has {len(classes)} classes, too few for {params.deletions} "
+            "deletions of a class each",
             "params.deletions",
         )
     members = [order[labels[order] == c] for c in classes[: params.deletions]]
     sizes = {max(1, round(params.fraction * len(m))) for m in members}
     if len(sizes) != 1:
         raise InvalidRequest(
-            f"these classes would lose {min(sizes)} to {max(sizes)} samples: train on a balanced set "
-            "(balanced: true), so that all deletions forget as many",
+            f"these classes would lose {min(sizes)} to {max(sizes)} samples: train on a balanced "
+            "set (balanced: true), so that all deletions forget the same number",
             "params.forget",
         )
     return torch.stack([m[: max(sizes)] for m in members])

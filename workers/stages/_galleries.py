@@ -1,4 +1,4 @@
-"""Rebuilt images as PNG, for the page of a report."""
+"""Images of a gallery as PNG, for the page of a report."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from torch import Tensor
 from shared.reporting.pictures import Gallery, Picture
 from workers.stages._pictures import Shown
 
-# pixels that a small image is enlarged to at least, by whole factors: each of its pixels stays one
-# square
+# minimum side in pixels: smaller images are enlarged by whole factors, so pixels stay squares
 SIDE = 112
 
 
 def draw_gallery(shown: Shown) -> Gallery:
     """The pictures of one evaluation."""
     of = shown.triples
-    drawn = [[_png(image) for image in images] for images in (of.truth, of.reconstruction, of.null)]
+    drawn = [
+        [_png(image) for image in images] for images in (of.truth, of.reconstruction, of.baseline)
+    ]
     pictures = [
         Picture(
             truth=truth,
             reconstruction=reconstruction,
-            baseline=null,
+            baseline=baseline,
             psnr=of.psnr[i],
             baseline_psnr=of.baseline_psnr[i],
             rank=of.ranks[i] if of.ranks else None,
             class_name=of.names.get(str(of.labels[i]), str(of.labels[i])) if of.labels else None,
         )
-        for i, (truth, reconstruction, null) in enumerate(zip(*drawn, strict=True))
+        for i, (truth, reconstruction, baseline) in enumerate(zip(*drawn, strict=True))
     ]
     table = of.truth.shape[2:] == (1, 1)
     return Gallery(
@@ -54,8 +55,8 @@ def _png(image: Tensor) -> bytes:
 
 
 def _bars(row: Tensor) -> Tensor:
-    """A light image [1, H, W] about square, with a black bar a feature, from 0 at the bottom to 1
-    at the top."""
+    """A light, roughly square image [1, H, W] with one black bar per feature, from 0 at the bottom
+    to 1 at the top."""
     height = max(SIDE, len(row) // 2)
     above = torch.arange(height, 0, -1).unsqueeze(1) > (row.clamp(0, 1) * height).round()
     return (

@@ -1,4 +1,4 @@
-"""What metrics need besides images: a network that judges, weights that the user brought."""
+"""Networks that metrics need: the feature network, and LPIPS weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.ml.samples import Dataset
 from shared.roles import ArtifactFormat, Role, Visibility
 from workers.context import JobContext
 
-# Whatever network an attacker may hold.
+# Networks that an attacker may hold.
 ATTACKABLE_ROLES = tuple(
     role
     for role in Role
@@ -24,12 +24,12 @@ ATTACKABLE_ROLES = tuple(
 def read_metric_networks(
     ctx: JobContext, dataset: Dataset
 ) -> tuple[dict[str, nn.Module], dict[str, Any]]:
-    """Networks by the role that metrics need them under, on the job's device, and what must be said
-    of them.
+    """Networks by the role that metrics name, on the job's device, and what the provenance states
+    about them.
 
     Raises:
-        InvalidRequest: the judge is an attacked model, or does not take these images; weights that
-            are none.
+        InvalidRequest: the feature network is under attack or does not fit the images; the LPIPS
+            weights are invalid.
     """
     networks: dict[str, nn.Module] = {}
     conditions: dict[str, Any] = {}

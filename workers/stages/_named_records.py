@@ -1,5 +1,5 @@
-"""Records that deletions name, from the data set to the training set, and out of what the public is
-told."""
+"""Records that deletions name: their positions in the training set, and their removal from
+PUBLIC."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from shared.plugin_ref import PluginRef
 def find_in_training(
     dataset: Dataset, training: TrainingSet, kind: Kind, names: Sequence[int | str], field: str
 ) -> list[int]:
-    """Positions in the training set of records of these names.
+    """Positions in the training set of the records with these names.
 
     Raises:
-        InvalidRequest: the data set has no such records, or the training set does not hold one.
+        InvalidRequest: the data set has no such records, or one is not in the training set.
     """
     if not isinstance(dataset, HasRecords):
         raise InvalidRequest(f"{training.dataset.name} has no {kind} to name: give indices", field)
     places = {index: place for place, index in enumerate(training.indices)}
-    found = []
+    positions = []
     for name, index in zip(names, dataset.find(kind, names, field), strict=True):
         if index not in places:
             raise InvalidRequest(
-                f"{name!r} is not in this training set: name it in the data set's parameter deletable_{kind} when the "
-                "base and the original model are trained (an audit does so)",
+                f"{name!r} is not in this training set: list it in the data set's parameter "
+                f"deletable_{kind} when training the base and the original model (an audit does "
+                "so)",
                 field,
             )
-        found.append(places[index])
-    return found
+        positions.append(places[index])
+    return positions
 
 
 def deletable_places(dataset: Dataset) -> list[int]:
@@ -46,8 +47,8 @@ def deletable_places(dataset: Dataset) -> list[int]:
 def public_record(
     choice: PluginRef, dataset: Dataset, split: Samples, sets: Sequence[Sequence[int]]
 ) -> PublicSets:
-    """PUBLIC, in which nothing tells which records deletions name: it is about the data set as it
-    is without that.
+    """PUBLIC without a trace of the records that deletions name: it refers to the data set without
+    those parameters.
 
     Args:
         sets: positions in `split`, the train split, none of a record that deletions may name.
@@ -56,9 +57,10 @@ def public_record(
         return PublicSets(
             dataset=choice, digest=compute_digest(split), sets=[[*one] for one in sets]
         )
-    told = {f"deletable_{kind}" for kind in KINDS}
+    deletable = {f"deletable_{kind}" for kind in KINDS}
     plain = PluginRef(
-        name=choice.name, params={n: value for n, value in choice.params.items() if n not in told}
+        name=choice.name,
+        params={n: value for n, value in choice.params.items() if n not in deletable},
     )
     other = open_dataset(plain)
     assert isinstance(dataset, HasRecords)
@@ -69,7 +71,7 @@ def public_record(
 
 
 def _inverse(origins: Tensor) -> Tensor:
-    """By record its place in the train split; -1 where it has none."""
+    """The position of each record in the train split; -1 if it has none."""
     places = torch.full((int(origins.max()) + 1,), -1)
     places[origins] = torch.arange(len(origins))
     return places

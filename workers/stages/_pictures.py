@@ -1,5 +1,4 @@
-"""PICTURES: the images of an evaluation, with what stands under them. `evaluate` writes them, the
-report reads them."""
+"""PICTURES: the images of an evaluation, with captions. Written by `evaluate`, read by `report`."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ KindName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")]
 
 
 class About(FrozenModel):
-    """What a PICTURES file says of itself; `kinds` has what each kind says of its pictures."""
+    """The metadata of a PICTURES file; `kinds` holds the captions of each kind."""
 
     seed: Seed
     unlearning: Unlearning = Unlearning(method="not stated")
@@ -46,21 +45,21 @@ class Shown:
 
 @dataclass(frozen=True)
 class ReadPictures:
-    """What a PICTURES file holds: what a report shows, and what it does not, with the reason."""
+    """The content of a PICTURES file: pictures to show, and those left out with the reason."""
 
     shown: tuple[Shown, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
 def write_pictures(evaluation: Mapping[str, Any], pictures: Mapping[str, Pictures]) -> StageOutput:
-    """PICTURES: all images as [n, C, H, W], named after their kind; nothing where nothing can be
-    shown.
+    """Write PICTURES: all images as [n, C, H, W], named after their kind; empty if there is nothing
+    to show.
 
     Args:
         pictures: by the kind's role.
 
     Raises:
-        InvalidRequest: they are such that a report could not read them.
+        InvalidRequest: a report could not read them.
     """
     if not pictures:
         return StageOutput(write_tensors({}, {}))
@@ -78,22 +77,21 @@ def write_pictures(evaluation: Mapping[str, Any], pictures: Mapping[str, Picture
 
 
 def read_pictures(data: bytes, role: str) -> ReadPictures:
-    """Parse one PICTURES file. Each kind reads its own; those of a kind that is not here are not
-    looked at.
+    """Parse one PICTURES file. Each kind reads its own; those of unknown kinds are not read.
 
     Raises:
-        InvalidRequest: it is none; the message names the role.
+        InvalidRequest: it is not valid; the message names the role.
     """
     field = f"inputs.{role}"
     try:
-        tensors, told = read_tensors(data, role)
-    except NotImplementedError as error:  # of a type that torch reads and cannot compute with
+        tensors, metadata = read_tensors(data, role)
+    except NotImplementedError as error:  # a dtype that torch can read but not compute with
         raise InvalidRequest(f"{role} must hold float32 images: {error}", field) from error
     if not tensors:
         return ReadPictures()
-    check_json(told, role, field)
+    check_json(metadata, role, field)
     about = validate_model(
-        About, {name: value for name, value in told.items() if value is not None}, role, field
+        About, {name: value for name, value in metadata.items() if value is not None}, role, field
     )
     known = {kind.role: kind for kind in findings.list_kinds()}
     shown, left_out = [], []

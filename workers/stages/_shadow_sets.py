@@ -1,4 +1,4 @@
-"""Which samples the shadow deletions forget: never one that a tested deletion forgets."""
+"""Draws the forget sets of shadow deletions, from samples that no tested deletion forgets."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def draw_shadow_sets(
     of_one_class: bool,
     generator: torch.Generator,
 ) -> list[ShadowSet]:
-    """Training sets, each with as many forget sets of k samples as are tested, together at least
-    `count`.
+    """Draw training sets with as many forget sets of k samples each as are tested, together at
+    least `count`.
 
-    The tested training set comes first, as often as what nobody tests in it suffices for. The
-    others hold as many samples of each class as it does, of the pool without what tested deletions
-    forget; they may overlap. What a deletion of a retrained model looks like depends on what else
-    was in its training set, so it is not enough to look at one; and an attacker who compares
-    deletions must have as many to compare.
+    The tested training set is used first, as often as its untested samples suffice. The others have
+    the same number of samples per class, from the pool without the samples of tested deletions;
+    they may overlap. The effect of a deletion depends on the rest of the training set, so one
+    training set is not enough; and an attacker who compares deletions must have the same number to
+    compare.
 
     Args:
         training, tested: positions in the train split; tested [D][k].
         labels: of the whole train split.
-        of_one_class: whether the k samples of a deletion are of one class.
+        of_one_class: whether the k samples of a deletion share one class.
 
     Raises:
         InvalidRequest: the pool has too few samples.
@@ -76,14 +76,15 @@ def draw_shadow_sets(
 def _draw_training_set(
     tested_set: Tensor, pool: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """A training set of the pool with as many of each class, in random order."""
+    """A training set from the pool with the same number of samples per class, in random order."""
     drawn = []
     for label, wanted in sorted(Counter(labels[tested_set].tolist()).items()):
         members = pool[labels[pool] == label]
         if len(members) < wanted:
             raise InvalidRequest(
-                f"shadow training sets need {wanted} samples of class {label}, and the pool has {len(members)} that no "
-                "tested deletion forgets; lower train.size, delete fewer samples, or turn p-values off",
+                f"shadow training sets need {wanted} samples of class {label}, and the pool has "
+                f"{len(members)} that no tested deletion forgets; lower train.size, delete fewer "
+                "samples, or turn p-values off",
                 f"inputs.{Role.TRAINING_SET}",
             )
         drawn.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
@@ -94,8 +95,7 @@ def _draw_training_set(
 def _draw_forget_sets(
     positions: Tensor, labels: Tensor, k: int, of_one_class: bool, generator: torch.Generator
 ) -> Tensor:
-    """Disjoint sets of k of these places, whose labels are given, drawn without looking, in random
-    order; [n, k]."""
+    """Disjoint random sets of k of these positions, [n, k]; `labels` are those of the positions."""
     order = torch.randperm(len(positions), generator=generator)
     groups = (
         [order[labels[order] == c] for c in sorted({*labels.tolist()})] if of_one_class else [order]

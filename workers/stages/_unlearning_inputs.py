@@ -1,5 +1,4 @@
-"""What an unlearning job supplies of what methods may need, and what of it concerns one
-deletion."""
+"""The inputs of an unlearning job, and the part of them that concerns one deletion."""
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ from workers.context import JobContext
 
 @dataclass(frozen=True)
 class UnlearningArtifacts:
-    """The roles that the method's `needs` name, read; the others are None, RECIPE if the job does
-    not supply it."""
+    """The artifacts that the method's `needs` name; the others are None, and RECIPE if it is not
+    supplied."""
 
     base: Networks | None
     recipe: Recipe | None
@@ -31,18 +30,18 @@ class UnlearningArtifacts:
 
     @classmethod
     def read(cls, ctx: JobContext, original: Networks, n: int) -> UnlearningArtifacts:
-        """Read it.
+        """Read the artifacts.
 
         Raises:
-            InvalidRequest: it does not fit the original, or the method cannot unlearn such an
+            InvalidRequest: they do not fit the original, or the method cannot unlearn such an
                 original.
         """
         assert ctx.method is not None
         needs, members = ctx.method.needs, original.architecture.members
         if members > 1 and Role.SHARDS not in needs:
             raise InvalidRequest(
-                f"{ctx.method.name} cannot unlearn {members} models that answer together: sisa does, or train "
-                "without shards",
+                f"{ctx.method.name} cannot unlearn an ensemble of {members} models: use sisa, or "
+                "train without shards",
                 "method",
             )
         base = shards = deltas = recipe = None
@@ -71,8 +70,8 @@ class UnlearningArtifacts:
     def build_inputs(
         self, start: nn.Module, retain: Tensor, forget: Tensor, earlier: Tensor
     ) -> UnlearningInputs:
-        """For one deletion; places are in the training set, `gone` those that were forgotten
-        before."""
+        """The inputs for one deletion; positions refer to the training set, `earlier` were
+        forgotten before."""
         member = torch.tensor(self.shards.member) if self.shards else None
         changes = None
         if self.deltas is not None:

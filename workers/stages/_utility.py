@@ -1,5 +1,4 @@
-"""What the models are worth besides: accuracies on what was kept, what was forgotten, and what was
-never seen."""
+"""Utility of the released models: accuracy on retained, forgotten and test samples."""
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ SETS = ("retain", "forget", "test")
 
 
 def measure_utility(ctx: JobContext, truth: ForgetSets, test: Samples) -> dict[str, float | None]:
-    """Accuracies of the released models, mean over deletions, next to those of the model that each
-    started from.
+    """Accuracies of the released models and of the models they started from, averaged over
+    deletions.
 
-    Successive deletions keep only what none before them forgot. A retain accuracy is None where
-    nothing is left.
+    Successive deletions retain only what none before them forgot. A retain accuracy is None if
+    nothing is retained.
 
     Raises:
         InvalidRequest: the models and the truth differ in their number of deletions.

@@ -26,7 +26,7 @@ from workers.stages import registry
     params=Params,
     needs=(Role.UNLEARNED,),
     methods="attack",
-    runs=("defense",),  # an attacker who knows the defense runs its counter
+    runs=("defense",),  # an adaptive attacker runs the defense's adaptive view
     wiring=Wiring(
         scopes=(Scope.ATTACK,),
         group=WorkerGroup.ATTACK,
@@ -35,7 +35,7 @@ from workers.stages import registry
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Reconstruct or guess what was forgotten, from what the attack declares that it sees."""
+    """Reconstruct or infer what was forgotten, from the roles that the attack declares."""
     assert isinstance(ctx.method, AttackPlugin)
     roles = _select_visible_roles(ctx, ctx.method)
     black_box = ctx.method.access == "black_box"
@@ -64,7 +64,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
 
 def _select_visible_roles(ctx: JobContext, method: AttackPlugin) -> set[str]:
-    """Roles the method needs with these parameters, and those it can use that were given."""
+    """The roles that the method needs with these parameters, and the supplied ones that it can
+    use."""
     needed = CatalogEntry.from_plugin(method).list_needs(ctx.method_params.model_dump())
     return {*needed, Role.UNLEARNED} | {role for role in method.uses if role in ctx.inputs}
 
@@ -133,8 +134,9 @@ def _read_samples(ctx: JobContext, role: str, architecture: Architecture) -> Sam
         or not 0 <= int(labels.min()) <= int(labels.max()) < architecture.num_classes
     ):
         raise InvalidRequest(
-            f"{role} must hold float32 'images' [n, {', '.join(map(str, architecture.input_shape))}] and int64 "
-            f"'labels' [n] below {architecture.num_classes}, n at least 1",
+            f"{role} must hold float32 'images' [n, "
+            f"{', '.join(map(str, architecture.input_shape))}] and int64 'labels' [n] below "
+            f"{architecture.num_classes}, n at least 1",
             f"inputs.{role}",
         )
     return Samples(images, labels)
@@ -148,7 +150,7 @@ def _build_oracles(ctx: JobContext, networks: Networks) -> list[Oracle]:
 
 
 def _build_oracles_before(ctx: JobContext, original: Networks, unlearned: Networks) -> list[Oracle]:
-    """What each deletion started from: one model for all, or, one after another, a model each."""
+    """The model that each deletion started from: one for all, or one each if successive."""
     if original.count not in (1, unlearned.count):
         raise InvalidRequest(
             f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}",
@@ -190,7 +192,7 @@ def _read_labels(ctx: JobContext) -> torch.Tensor:
     rows = LabelsRecord.read(ctx.read_input(Role.LABELS), Role.LABELS).labels
     if len({len(row) for row in rows}) != 1 or not rows[0]:
         raise InvalidRequest(
-            "LABELS must hold the same number of classes, at least one, a deletion",
+            "LABELS must hold the same number of classes, at least one, for each deletion",
             f"inputs.{Role.LABELS}",
         )
     return torch.tensor(rows)

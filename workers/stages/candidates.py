@@ -1,4 +1,4 @@
-"""Makes the line-up that membership attacks are shown, and notes apart who stands in it."""
+"""Builds the candidate set for membership attacks, and records the truth about it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class CandidatesParams(Params):
         1000,
         ge=1,
         le=100_000,
-        description="maximum number of public samples that candidates are compared with; each costs one query",
+        description=(
+            "maximum number of public samples that candidates are compared with; each costs one "
+            "query"
+        ),
     )
 
 
@@ -49,8 +52,8 @@ class CandidatesParams(Params):
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Mix all forgotten samples with retained and never-trained ones, in random order; and public
-    samples apart.
+    """Mix all forgotten samples with retained ones and non-members, in random order; draw public
+    samples.
 
     Raises:
         InvalidRequest: the training set takes the whole pool, or the two records are not about the

@@ -1,4 +1,4 @@
-"""Makes the released models: the unlearned ones, changed before anyone outside gets to see them."""
+"""Applies a defense to the unlearned models before release."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._degenerate import degenerate_reason
 
-CHECK_IMAGES = 64  # images that tell whether a release still is a model
+CHECK_IMAGES = 64  # images used to detect degenerate models
 
 
 class DefendParams(Params):
@@ -41,7 +41,9 @@ class DefendParams(Params):
         0.02,
         ge=0,
         le=1,
-        description="validation accuracy that a defense may cost when its strength is to be chosen",
+        description=(
+            "validation accuracy that a defense may cost if its strength is chosen automatically"
+        ),
     )
 
 
@@ -56,22 +58,19 @@ class DefendParams(Params):
         group=WorkerGroup.UNLEARN,
         params="defend",
         methods="defenses",
-        # what is released is what an attacker gets to see; who knows that each fetch differs
-        # fetches as often as he may
+        # attackers see the released models; an adaptive one averages several releases
         replaces={Role.RELEASED: Role.UNLEARNED},
         replaces_for_adaptive={Role.AVERAGED_RELEASES: Role.UNLEARNED},
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Change the unlearned models before release, by a strength given or the strongest that the
-    budget allows.
+    """Defend the unlearned models, at a given strength or the strongest that the budget allows.
 
-    The choice looks at accuracy on samples of the pool that were never trained on, not at any
-    attack.
+    The choice uses accuracy on samples of the pool that were not trained on, never an attack.
 
     Raises:
-        JobFailed: `invalid`, the defense left no model: nothing finite, or nothing that looks at
-            its input.
+        JobFailed: `invalid`, the defense produced a degenerate model: not finite, or the same
+            output for every input.
     """
     assert isinstance(ctx.method, DefensePlugin)
     unlearned = read_networks(ctx.read_input(Role.UNLEARNED), Role.UNLEARNED)
@@ -112,10 +111,11 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
 
 def _release_trained(ctx: JobContext, n: int) -> dict[str, StageOutput]:
-    """A defense that acted while training: nothing is left to change, only to say what it promises.
+    """A defense that acted during training: the models stay as they are, and its guarantee is
+    recorded.
 
     Raises:
-        InvalidRequest: the models were trained otherwise.
+        InvalidRequest: the models were trained with other settings.
     """
     assert isinstance(ctx.method, DefensePlugin)
     recipe = validate_model(
@@ -132,21 +132,26 @@ def _release_trained(ctx: JobContext, n: int) -> dict[str, StageOutput]:
                 f"params.{name}",
             )
     guarantee = ctx.method.target(recipe, n, ctx.method_params)
-    record = _build_record(ctx, ctx.method_params, promise=guarantee)
+    record = _build_record(ctx, ctx.method_params, guarantee=guarantee)
     return {
         Role.RELEASED: StageOutput(ctx.read_input(Role.UNLEARNED)),
         Role.DEFENSE: StageOutput.of_json(record.to_dict()),
     }
 
 
-def _build_record(ctx: JobContext, params: Params, **fields: Any) -> DefenseRecord:
+def _build_record(
+    ctx: JobContext,
+    params: Params,
+    strength: StrengthChoice | None = None,
+    guarantee: dict[str, float] | None = None,
+) -> DefenseRecord:
     assert isinstance(ctx.method, DefensePlugin)
-    has_adaptive_attack = ctx.method.adaptive_view is not None
     return DefenseRecord(
         method=ctx.method.name,
         params=params.model_dump(mode="json"),
-        has_adaptive_attack=has_adaptive_attack,
-        **fields,
+        strength=strength,
+        guarantee=guarantee or {},
+        has_adaptive_attack=ctx.method.adaptive_view is not None,
     )
 
 
@@ -157,8 +162,8 @@ def _release_models(
     params: Any,
     setting: tuple[int, int],
 ) -> Iterator[nn.Module]:
-    """Every deletion's model, defended. `place` is the position among the settings that are
-    tried."""
+    """The defended model of each deletion. `setting` is the index of the tried setting, and their
+    number."""
     assert isinstance(ctx.method, DefensePlugin)
     share = SubContext(ctx, *setting)
     for deletion, retain in enumerate(retain_sets):
@@ -183,7 +188,8 @@ def _require_not_degenerate(
             remedy = f"; try a weaker {strength}" if strength else ""
             raise JobFailed(
                 "invalid",
-                f"{ctx.method.name} produced a degenerate model for deletion {deletion}: {reason}{remedy}",
+                f"{ctx.method.name} produced a degenerate model for deletion {deletion}: "
+                f"{reason}{remedy}",
             )
 
 
@@ -194,12 +200,12 @@ def _average_releases(
     params: Any,
     released: list[nn.Module],
 ) -> list[nn.Module]:
-    """Every deletion's mean over `draws` releases, of which the first is the one that is
-    released."""
+    """Every deletion's mean over `releases_averaged` releases; the first of them is the published
+    one."""
     assert isinstance(ctx.method, DefensePlugin)
     means = [clone(network) for network in released]
-    for draw in range(1, params.draws):
-        draw_ctx = SeededSubContext(ctx, draw, params.draws)
+    for draw in range(1, params.releases_averaged):
+        draw_ctx = SeededSubContext(ctx, draw, params.releases_averaged)
         for deletion, (mean, retain) in enumerate(zip(means, retain_sets, strict=True)):
             part = SeededSubContext(draw_ctx, deletion, unlearned.count)
             other = ctx.method.target(unlearned.load_network(deletion), retain, params, part).cpu()
@@ -211,13 +217,13 @@ def _average_releases(
 
 
 def _select_held_out(training: TrainingSet, n: int) -> list[int]:
-    """Positions of the pool that are not in the training set."""
+    """Positions in the pool that are not in the training set."""
     pool = split_pretraining_and_pool(n)[1].tolist()
     left = sorted(set(pool) - set(training.indices))
     if not left:
         raise InvalidRequest(
-            "the training set uses the whole pool, so no validation samples are left to choose the defense's strength; "
-            "lower train.size, or set the strength explicitly",
+            "the training set uses the whole pool, so no validation samples are left to choose "
+            "the defense's strength; lower train.size, or set the strength explicitly",
             f"inputs.{Role.TRAINING_SET}",
         )
     return left
@@ -226,7 +232,7 @@ def _select_held_out(training: TrainingSet, n: int) -> list[int]:
 def _choose_strength(
     ctx: JobContext, unlearned: Networks, retain_sets: list[Samples], held_out: Samples
 ) -> tuple[Params, list[nn.Module], StrengthChoice]:
-    """The strongest setting of the method's grid that keeps the accuracy, else the weakest."""
+    """The strongest setting of the method's grid within the accuracy budget, else the weakest."""
     assert isinstance(ctx.method, DefensePlugin)
     assert ctx.method.strength is not None
     name, grid = ctx.method.strength, sorted(set(ctx.method_params.grid), reverse=True)
@@ -246,15 +252,22 @@ def _choose_strength(
             )
         )
         if undefended_accuracy - tried[-1].validation_accuracy <= budget:
-            reason = f"the strongest of {len(grid)} settings that costs at most {budget:g} of validation accuracy"
+            reason = (
+                f"the strongest of {len(grid)} settings that costs at most {budget:g} of "
+                "validation accuracy"
+            )
             break
     else:
-        reason = f"the weakest of {len(grid)} settings, which still costs more than {budget:g} of validation accuracy"
-    chosen = StrengthChoice(
-        name=name, value=value, reason=reason, tried=tried, accuracy_without=undefended_accuracy, max_accuracy_cost=budget,
+        reason = (
+            f"the weakest of {len(grid)} settings, which still costs more than {budget:g} of "
+            "validation accuracy"
+        )
+    choice = StrengthChoice(
+        name=name, value=value, reason=reason, tried=tried,
+        accuracy_without=undefended_accuracy, max_accuracy_cost=budget,
         validation_samples=len(held_out.labels),
     )  # fmt: skip
-    return params, released, chosen
+    return params, released, choice
 
 
 def _measure_accuracy(ctx: JobContext, networks: list[nn.Module], samples: Samples) -> float:

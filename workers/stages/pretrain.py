@@ -1,4 +1,4 @@
-"""Makes the base model from data that nobody may ask to be forgotten."""
+"""Pretrains the base model, on data outside the pool."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PretrainParams(Recipe):
         params="pretrain",
         shared_params=("dataset", "model"),
         seed="pretrain_seed",
-        # what was attacked must not judge, and what judges must see as well: the same training,
+        # the feature network must not be under attack, but as good as the base: same training,
         # another seed
         twins={Role.FEATURE_NETWORK: Role.BASE},
     ),

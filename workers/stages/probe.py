@@ -1,5 +1,4 @@
-"""Makes the probes that attacks with queries only ask about: once an original model, shared by all
-of them."""
+"""Makes probes for query-only attacks, once per original model."""
 
 from __future__ import annotations
 
@@ -27,32 +26,45 @@ log = structlog.get_logger()
 class ProbeParams(OracleParams):
     preset: Literal["coarse", "paper"] = Field(
         "coarse",
-        description="the search: ours of coarse images, or the published one, with millions of queries",
+        description=(
+            "the search: ours of coarse images, or the published one, with millions of queries"
+        ),
     )
     per_class: int | None = Field(
         None, ge=1, le=1000, description="m, probes of each class; none: the preset's (5; paper 10)"
     )
     confidence: float | None = Field(
         None, gt=0, lt=1,
-        description="confidence in its class at which a probe is good enough; none: the preset's (0.5; paper 0.9995)",
+        description=(
+            "confidence in its class at which a probe is finished; none: the preset's (0.5; "
+            "paper 0.9995)"
+        ),
     )  # fmt: skip
     max_queries: int | None = Field(
         None, ge=1, le=10_000_000_000,
-        description="queries of the original model, at most; none: the preset's (50,000; paper 100,000,000)",
+        description=(
+            "queries of the original model, at most; none: the preset's (50,000; paper "
+            "100,000,000)"
+        ),
     )  # fmt: skip
     directions: int | None = Field(
         None, ge=1, le=4096,
-        description="coordinates that one estimate of a slope asks about; none: the preset's (24; paper 1024)",
+        description=(
+            "coordinates per estimate of a slope, two queries each; none: the preset's (24; "
+            "paper 1024)"
+        ),
     )  # fmt: skip
     resolution: int | None = Field(
         None, ge=2, le=64,
-        description="pixels, high and wide, of the coarse images that are sought; none: 7 (preset coarse only)",
+        description="height and width in pixels of the coarse images; none: 7 (preset coarse only)",
     )  # fmt: skip
     candidates: int | None = Field(
         None,
         ge=1,
         le=1000,
-        description="probes sought a class, of which per_class are kept; none: 20 (paper only)",
+        description=(
+            "candidate probes per class, of which per_class are kept; none: 20 (paper only)"
+        ),
     )
     tries: int | None = Field(
         None, ge=1, le=1000, description="of each candidate; none: 10 (paper only)"
@@ -73,11 +85,11 @@ class ProbeParams(OracleParams):
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Find images that the original model takes for each class, by queries alone.
+    """Find images that the original model assigns to each class, by queries alone.
 
     Raises:
-        InvalidRequest: a parameter that the preset does not have, or a published search that may
-            ask more than `max_queries`.
+        InvalidRequest: a parameter that the preset does not have, or the published search could
+            exceed `max_queries`.
     """
     params: ProbeParams = ctx.params
     original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)

@@ -27,12 +27,15 @@ class ReportParams(Params):
     audit: dict[str, Any] = Field(description="the audit as posted")
     rows: list[PlannedRow] = Field(
         max_length=MAX_JOBS,
-        description="the rows that it asks for, in the order of the report; evaluations that none names come last",
+        description=(
+            "the rows of the audit, in the order of the report; evaluations that no row names "
+            "come last"
+        ),
     )
     measurements: list[PlannedMeasurement] = Field(
         default_factory=list,
         max_length=MAX_JOBS,
-        description="what further stages measure, and of what",
+        description="measurements of further stages, and what they are of",
     )
 
 
@@ -46,12 +49,11 @@ class ReportParams(Params):
     wiring=Wiring(scopes=(Scope.REPORT,), optional_needs=(Role.SELF_TEST,)),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Join all evaluations of an audit into a verdict with its limits; rows that did not arrive are
-    listed.
+    """Combine all evaluations of an audit into a verdict with its caveats; missing rows are listed.
 
     Raises:
-        InvalidRequest: `audit` is none, a row is of a method that it does not have, or an input is
-            not what its role says.
+        InvalidRequest: `audit` is not valid, a row names a method that it does not have, or an
+            input is not what its role says.
     """
     params: ReportParams = ctx.params
     evaluations = {
@@ -95,6 +97,6 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
 
 def _list_numbered_roles(ctx: JobContext, role: str) -> list[str]:
-    """ROLE_1, ROLE_2, ... as far as they came, in that order."""
+    """The available ones of ROLE_1, ROLE_2, ..., in that order."""
     numbers = [name.removeprefix(f"{role}_") for name in ctx.inputs if name.startswith(f"{role}_")]
     return [f"{role}_{number}" for number in sorted(numbers, key=int)]

@@ -14,12 +14,12 @@ from workers.stages import registry
     "selftest",
     params=Params,
     produces=(Role.SELF_TEST,),
-    # with the code of all that audits run on, so that what has changed is tested again, and what
-    # has not is not
+    # with the code of everything audits run, so changed code is tested again and unchanged code is
+    # not
     runs=("stage", "dataset", "model", "unlearning", "defense", "attack", "metric"),
     wiring=Wiring(scopes=(Scope.AUDIT,), on_demand=True),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Run all cases whose answer is known, on the CPU. What fails is told, not raised: the report
-    must say so."""
+    """Run all cases with known answers, on the CPU. Failures are recorded, not raised, for the
+    report."""
     return {Role.SELF_TEST: StageOutput.of_json(run_all(ctx.report_progress))}

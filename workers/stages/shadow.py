@@ -1,8 +1,9 @@
-"""Repeats what was done and asked on deletions that nobody tests: what a label attack says where it
-must be wrong.
+"""Repeats unlearning, defense and attack on shadow deletions: the null distribution of a label
+attack's scores.
 
-The auditor's, who holds the truth. For each of B shadow deletions the attack scores every class;
-what it scores the classes that were *not* forgotten is the null of a claim that a class was.
+Only the auditor can do this, who knows the truth. For each of B shadow deletions the attack scores
+every class; the scores of classes that were *not* forgotten are the null distribution of a claim
+that a class was.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class ShadowParams(Params):
         MIN_SHADOWS,
         ge=MIN_SHADOWS,
         le=10_000,
-        description="B, deletions made again; no p-value below 1 / (B + 1)",
+        description="B, shadow deletions; the smallest possible p-value is 1 / (B + 1)",
     )
 
 
@@ -66,28 +67,33 @@ class ShadowParams(Params):
     ),
     uses=(Role.PROBES, Role.PUBLIC),
     produces=(Role.SHADOWS,),
-    source="shadow models after Shokri et al. 2017, arXiv 1610.05820; the null after Westfall and Young 1993",
+    source=(
+        "shadow models after Shokri et al. 2017, arXiv 1610.05820; null distribution after "
+        "Westfall and Young 1993"
+    ),
     runs=("unlearning", "defense", "attack"),
-    wiring=Wiring(scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, params="shadow", flag="p_values"),
+    wiring=Wiring(scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, params=(
+        "shadow"
+    ), flag="p_values"),
 )  # fmt: skip
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Unlearn, defend and attack B more deletions in the very same way: the null of p-values for
-    label attacks.
+    """Unlearn, defend and attack B more deletions in the same way: the null distribution for label
+    attacks.
 
     Samples of the training set that no tested deletion forgets come first, then training sets of
-    the same classes, drawn from the pool and trained by the same recipe, with as many deletions
-    each as are tested.
+    the same classes, drawn from the pool and trained by the same recipe, with the same number of
+    deletions each.
 
     Raises:
-        InvalidRequest: what was done or asked cannot be repeated here, or the pool has too few
-            samples.
+        InvalidRequest: the deletions cannot be repeated here, or the pool has too few samples.
     """
     truth = ForgetSets.read(ctx.read_input(Role.FORGET_SETS), Role.FORGET_SETS)
     training = TrainingSet.read(ctx.read_input(Role.TRAINING_SET), Role.TRAINING_SET)
     split = training.load_train_split(Role.TRAINING_SET)
     setup = ShadowSetup.read(ctx)
     sets = draw_shadow_sets(
-        ctx.params.shadows, training.indices, truth.indices, split.labels, setup.deletion_sizes.classes == 1,
+        ctx.params.shadows, training.indices, truth.indices, split.labels,
+        setup.deletion_sizes.classes == 1,
         ctx.make_generator("shadow sets"),
     )  # fmt: skip
     scores, labels = [], []
@@ -120,7 +126,7 @@ P = TypeVar("P", bound=Plugin)
 
 
 class PluginCall(NamedTuple, Generic[P]):
-    """A plugin and its parameters, as a record tells them."""
+    """A plugin and its parameters, as a record states them."""
 
     plugin: P
     params: Any
@@ -136,7 +142,7 @@ class PluginCall(NamedTuple, Generic[P]):
 
 @dataclass(frozen=True)
 class ShadowSetup:
-    """What is repeated, and on what."""
+    """The steps to repeat, and their data."""
 
     original: Networks
     base: Networks
@@ -153,8 +159,8 @@ class ShadowSetup:
         original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
         if original.count > 1 or original.architecture.members > 1:
             raise InvalidRequest(
-                "p-values require one original model and deletions that all start from it, so they are not available for SISA or "
-                "for successive deletions",
+                "p-values require one original model and deletions that all start from it, so "
+                "they are not available for SISA or for successive deletions",
                 f"inputs.{Role.ORIGINAL}",
             )
         unlearning_record = UnlearningRecord.read(ctx.read_input(Role.UNLEARNING), Role.UNLEARNING)
@@ -170,7 +176,7 @@ class ShadowSetup:
         )
         if Role.ANSWERS not in attack.plugin.produces:
             raise InvalidRequest(
-                f"p-values are available for label attacks only, and {attack.name} is none",
+                f"p-values are available for label attacks only; {attack.name} is not one",
                 f"inputs.{Role.ANSWERS}",
             )
         probes = (
@@ -209,7 +215,7 @@ class ShadowSetup:
         )
 
     def score_classes(self, samples: Samples, drawn: ShadowSet, ctx: Context) -> Tensor:
-        """What the attack says of each deletion of one training set, float64 [n, K]."""
+        """The attack's class scores of each deletion of one training set, float64 [n, K]."""
         start = self.original.load_network() if drawn.is_tested_set else self.base.load_network()
         if not drawn.is_tested_set:
             train(start, samples, self.recipe, SeededSubContext(ctx, 0, 3))
@@ -237,7 +243,7 @@ class ShadowSetup:
             network = self.unlearning.plugin.target(
                 inputs, retain, samples.pick(forgotten), self.unlearning.params, part
             )
-            if self.defense.plugin.acts != "training":  # else the recipe has it
+            if self.defense.plugin.acts != "training":  # otherwise it is part of the recipe
                 network = self.defense.plugin.target(
                     network.cpu(), retain, self.defense.params, part
                 )
@@ -270,7 +276,8 @@ def resolve_recorded_plugin(
     call = PluginCall(*resolve_plugin(registry_, PluginRef(name=name, params=params)))
     if (missing_role := find_unrepeatable_role(call.needs)) is not None:
         raise InvalidRequest(
-            f"{role}: {name} needs {missing_role}, which shadow deletions are not made with: no p-values for it",
+            f"{role}: {name} needs {missing_role}, which shadow deletions do not have, so there "
+            "are no p-values for it",
             f"inputs.{role}",
         )
     return call

@@ -1,4 +1,4 @@
-"""Makes the original model: the base model, trained on the samples that may be forgotten."""
+"""Trains the original model: the base model, trained on samples that may be forgotten."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ PUBLIC_SETS = 16
 
 class TrainParams(Recipe):
     dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
-        PluginRef(name="mnist_5k"), description="data set; its pool is drawn from"
+        PluginRef(name="mnist_5k"), description="data set; samples are drawn from its pool"
     )
     size: int = Field(32, ge=1, le=5000, description="N, samples in the training set")
     balanced: bool = Field(
-        False, description="as many samples of each class, so that classes can be forgotten"
+        False, description="the same number of samples per class, so that classes can be forgotten"
     )
     shards: int = Field(
         1,
         ge=1,
         le=100,
-        description="above 1: a model of its own for each of so many parts of the data (SISA)",
+        description="above 1: this many models, each trained on a part of the data (SISA)",
     )
     record_deltas: bool = Field(
-        False, description="note what every step changed (amnesiac unlearning takes it back)"
+        False,
+        description="record the weight change of every step (amnesiac unlearning undoes them)",
     )
 
     def to_recipe(self) -> Recipe:
@@ -89,7 +90,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     deltas = BatchDeltas()
     if params.shards == 1:
         network = base.load_network()
-        # what was recorded is in no checkpoint, so this training makes none
+        # recorded changes are not in checkpoints, so this training makes none
         if params.record_deltas:
             loss = train(
                 network, samples, params.to_recipe(), SubContext(ctx, 0, 1), deltas.record_step
@@ -125,14 +126,14 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
 
 def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
-    """Positions of the training set in the train split: N of the pool, drawn without looking, or N
-    / classes each.
+    """Positions of the training set in the train split: N random samples of the pool, or N /
+    classes per class.
 
     Args:
-        kept: positions in the pool that are drawn whatever the seed, as deletions name them.
+        kept: positions in the pool that are always included, as deletions name them.
 
     Raises:
-        InvalidRequest: the pool has too few, or N is not the same number of each class.
+        InvalidRequest: the pool has too few samples, or N cannot be balanced over the classes.
     """
     params: TrainParams = ctx.params
     pool = split_pretraining_and_pool(len(labels))[1]
@@ -178,8 +179,8 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
 
 
 def _draw_public_sets(ctx: JobContext, training_indices: Tensor, n: int) -> list[list[int]]:
-    """Positions of other training sets from what is left of the pool; where that is too few for
-    one, all of it."""
+    """Positions of other training sets from the rest of the pool; all of it if that is too few for
+    one set."""
     pool = split_pretraining_and_pool(n)[1]
     left = pool[~torch.isin(pool, training_indices)]
     order = left[torch.randperm(len(left), generator=ctx.make_generator("public"))]
@@ -193,8 +194,7 @@ def _draw_public_sets(ctx: JobContext, training_indices: Tensor, n: int) -> list
 def _train_ensemble(
     ctx: JobContext, base: Networks, samples: Samples, shards: Shards
 ) -> tuple[nn.Module, float]:
-    """A network a shard, trained on that shard alone. Members that are finished are the
-    checkpoint."""
+    """One network per shard, trained on that shard alone. Finished members are the checkpoint."""
     params: TrainParams = ctx.params
     losses: list[float] = []
 

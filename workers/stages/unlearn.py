@@ -1,4 +1,4 @@
-"""Makes the unlearned models, one a deletion."""
+"""Makes the unlearned models, one per deletion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from workers.stages._unlearning_inputs import UnlearningArtifacts
 class UnlearnParams(ForgetParams):
     successive: bool = Field(
         False,
-        description="start each deletion from the model of the previous one instead of the original",
+        description=(
+            "start each deletion from the model of the previous one instead of the original"
+        ),
     )
 
 
@@ -45,10 +47,9 @@ class UnlearnParams(ForgetParams):
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Forget disjoint sets of k samples, from the original model each or one after another: D
-    unlearned models.
+    """Unlearn D disjoint sets of k samples, each from the original model or one after another.
 
-    With `successive`, ORIGINAL is made too: for each deletion the model that it started from.
+    With `successive`, ORIGINAL is an output too: the model that each deletion started from.
     """
     params: UnlearnParams = ctx.params
     original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
@@ -66,7 +67,9 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     assert isinstance(ctx.method, UnlearningPlugin)
     method = ctx.method
     exact = method.exact
-    num_parts = deletions + exact  # an exact method shows on the first deletion how well it repeats
+    num_parts = (
+        deletions + exact
+    )  # an exact method repeats the first deletion to measure its reproducibility
 
     def unlearn_deletion(deletion: int, part_index: int, finished: list[nn.Module]) -> nn.Module:
         earlier = positions[: deletion if params.successive else 0].flatten()
@@ -77,7 +80,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         inputs = artifacts.build_inputs(clone(start), retain, positions[deletion], earlier)
         if not len(retain) and method.retain == "needed":
             raise InvalidRequest(
-                f"{method.name} needs a non-empty retain set, but this deletion forgets the whole training set",
+                f"{method.name} needs a non-empty retain set, but this deletion forgets the "
+                "whole training set",
                 "params",
             )
         part = SeededSubContext(ctx, part_index, num_parts)
@@ -90,7 +94,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         ctx,
         original.architecture,
         deletions,
-        lambda made: unlearn_deletion(len(made), len(made), made),
+        lambda models: unlearn_deletion(len(models), len(models), models),
     )
     starts = (
         [original.load_network(), *models[:-1]]
@@ -116,7 +120,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         if exact and changes[0]
         else None,
     )
-    made: dict[str, StageOutput] = {
+    outputs: dict[str, StageOutput] = {
         Role.UNLEARNED: StageOutput(write_networks(original.architecture, models)),
         Role.FORGET_SETS: StageOutput.of_json(truth.to_dict()),
         Role.DELETION_SIZES: StageOutput.of_json(
@@ -125,7 +129,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         Role.LABELS: StageOutput.of_json(LabelsRecord(labels=labels).to_dict()),
         Role.UNLEARNING: StageOutput.of_json(record.to_dict()),
     }
-    return made | (
+    return outputs | (
         {Role.ORIGINAL: StageOutput(write_networks(original.architecture, starts))}
         if params.successive
         else {}

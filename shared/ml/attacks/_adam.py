@@ -1,4 +1,4 @@
-"""Steps of torch's AdamW for searches that run many lanes in one tensor."""
+"""Steps of torch's AdamW for searches that run many trials in one tensor."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ BETAS = 0.9, 0.999  # torch's own
 
 
 class AdamW:
-    """torch's AdamW on one tensor of lanes, of which a search may keep some rows.
+    """torch's AdamW on one tensor of trials, of which a search may keep some rows.
 
-    The caller counts the steps: lanes that begin anew in the midst of a search go on with its
-    count.
+    The caller counts the steps, and keeps its count when trials restart during a search.
     """
 
     def __init__(
@@ -27,15 +26,15 @@ class AdamW:
 
     @classmethod
     def create(cls, x: Tensor, betas: tuple[float, float] = BETAS) -> AdamW:
-        """As new."""
+        """With moments of zero."""
         return cls(x, torch.zeros_like(x), torch.zeros_like(x), betas)
 
     @classmethod
     def from_state_dict(
         cls, state_dict: dict[str, Tensor], betas: tuple[float, float] = BETAS
     ) -> AdamW:
-        """From what `state` gave, or some rows of each of it."""
-        return cls(state_dict["x"], state_dict["first"], state_dict["second"], betas)
+        """From the result of `state_dict`, or some rows of it."""
+        return cls(state_dict["x"], state_dict["exp_avg"], state_dict["exp_avg_sq"], betas)
 
     def step(self, number: int, gradient: Tensor, lr: float, weight_decay: float) -> None:
         """Step `number`, counted from 1."""
@@ -49,6 +48,6 @@ class AdamW:
     def state_dict(self) -> dict[str, Tensor]:
         return {
             "x": self.x,
-            "first": self._moments["exp_avg"],
-            "second": self._moments["exp_avg_sq"],
+            "exp_avg": self._moments["exp_avg"],
+            "exp_avg_sq": self._moments["exp_avg_sq"],
         }

@@ -1,5 +1,5 @@
-"""One forward and backward pass for many lanes, of which every layer's input and output gradient
-are kept."""
+"""One forward and backward pass for many trials that keeps every layer's input and output
+gradient."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from shared.ml.loss import compute_loss
 
 @dataclass(frozen=True)
 class BackwardPass:
-    """What a pass over L lanes leaves: its calls and, per call, the loss's gradient in the output
-    (deltas)."""
+    """The record of a pass over L trials: its layer calls and, per call, the loss's gradient in the
+    output (delta)."""
 
     trials: int
     calls: list[LayerCall]
     deltas: list[Tensor]
 
     def compute_gradients(self) -> Tensors:
-        """Per lane the gradient of its mean loss in every weight, {name: [L, *shape]}, without a
+        """Per trial the gradient of its mean loss in every weight, {name: [L, *shape]}, without a
         graph."""
         total: Tensors = {}
         with torch.no_grad():
@@ -37,7 +37,7 @@ class BackwardPass:
         return total
 
     def compute_jvps(self, change: Tensors) -> list[Tensor]:
-        """Per call the derivative of its output as its weights, and nothing before it, move along
+        """Per call the derivative of its output as its own weights (and nothing before) move along
         `change`."""
         return [
             call.layer.compute_jvp(
@@ -50,8 +50,7 @@ class BackwardPass:
 
 
 class BatchedGradients:
-    """`network` with `weights`, in eval mode (lanes must not see each other); the network given
-    stays as it is."""
+    """A copy of `network` with `weights`, in eval mode so that trials are independent."""
 
     def __init__(self, network: nn.Module, weights: Tensors) -> None:
         self._tape: list[LayerCall] = []
@@ -63,10 +62,10 @@ class BatchedGradients:
     def forward_backward(
         self, x: Tensor, labels: Tensor, create_graph: bool = True
     ) -> BackwardPass:
-        """Images [L * k, C, H, W] that ask for a gradient and labels [L, k], or how likely each
-        class is [L, k, K].
+        """Images [L * k, C, H, W] that require a gradient, and labels [L, k] or class probabilities
+        [L, k, K].
 
-        `twice`: deltas can be derived too.
+        `create_graph`: deltas can be differentiated too.
         """
         trials, k = labels.shape[:2]
         self._tape.clear()
@@ -83,7 +82,7 @@ class BatchedGradients:
 
 
 def _trace_layers(module: nn.Module, name: str, tape: list[LayerCall]) -> nn.Module:
-    """`module` with a Layer in the place of every part that holds weights itself."""
+    """Replace every submodule that holds weights itself by a TracedLayer."""
     if next(module.parameters(recurse=False), None) is not None:
         return _trace_layer(module, name, tape)
     for child_name, child in list(module.named_children()):

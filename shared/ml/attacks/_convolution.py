@@ -1,5 +1,4 @@
-"""A convolution with fixed weights, twice differentiable in its input, and its part in gradient
-matching."""
+"""A convolution with fixed weights, twice differentiable in its input, for gradient matching."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from shared.ml.attacks._layers import LayerCall, Tensors, TracedLayer, split_tri
 
 
 class TracedConv2d(TracedLayer):
-    """nn.Conv2d padded with zeros. Weights that differ between lanes make one convolution of L
+    """nn.Conv2d with zero padding. Weights that differ between trials become one convolution of L
     times the groups."""
 
     def __init__(self, module: nn.Conv2d, name: str, tape: list[LayerCall]) -> None:
@@ -66,8 +65,8 @@ def _fold_into_channels(x: Tensor, trials: int) -> Tensor:
 
 
 class _FixedConv2d(torch.autograd.Function):
-    """conv2d of x. Torch's own second derivative also computes the one in the weight, an eighth of
-    a step's work."""
+    """conv2d of x. Torch's own second derivative also computes that in the weight, an eighth of a
+    step's work."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""From weights to what they betray: the gradient's direction, and the class."""
+"""Estimates the gradient's direction and the class scores from weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ Tensors = dict[str, Tensor]
 GradientFrom = Annotated[
     Literal["pair", "base", "either"],
     Field(
-        description="estimate from ORIGINAL and UNLEARNED; from BASE, N and k as well (exact unlearning); "
-        "or whichever of the two matches better"
+        description=(
+            "pair: estimate from ORIGINAL and UNLEARNED; base: from BASE, N and k as well (exact "
+            "unlearning); either: whichever of the two matches better"
+        )
     ),
 ]
 Adaptive = Annotated[
@@ -29,12 +31,12 @@ Adaptive = Annotated[
 
 
 class GradientEstimate(NamedTuple):
-    """A direction, and where it is a gradient: `at` holds 1 network or D, `direction` per parameter
-    [D, *shape].
+    """An estimated gradient direction: `evaluation_point` holds the 1 or D networks at which it is
+    a gradient, `direction` is by parameter [D, *shape].
 
-    Where there is a `trust` (`Observation.trust`) the direction is weighed by it, and so must a
-    gradient be that is held against it. Where there is a `common` (`filtered`) both are compared
-    without it.
+    With `coordinate_weights` (`WhiteBoxView.coordinate_weights`) the direction is weighted by them,
+    and gradients compared with it must be weighted too. With a `shared_subspace` (target
+    `filtered`) both are compared after projecting it out.
     """
 
     evaluation_point: Networks
@@ -46,13 +48,15 @@ class GradientEstimate(NamedTuple):
 def estimate_gradient(view: WhiteBoxView, gradient_from: str) -> GradientEstimate:
     """Estimate the direction of the forgotten samples' mean loss gradient.
 
-    `pair`: theta_u - theta, at theta. Right up to length for one ascent step; for retraining it
-    holds minus the retain set's gradient as well. `base`: (N - k) (theta_u - theta_0) - N (theta -
-    theta_0), at theta_0. Right up to length where training and retraining were one full-batch step
-    each, an estimate beyond. Computed in float64: it is a small difference of large numbers.
+    `pair`: theta_u - theta, at theta. Correct up to scale for one ascent step; for retraining it
+    also contains minus the retain set's gradient. `base`: (N - k) (theta_u - theta_0) - N (theta -
+    theta_0), at theta_0. Correct up to scale if training and retraining were one full-batch step
+    each, otherwise an approximation. Computed in float64: it is a small difference of large
+    numbers.
 
     Returns:
-        float32, each deletion's direction of joint norm 1, weighed by the observation's trust.
+        float32, each deletion's direction with joint norm 1, weighted by the view's coordinate
+            weights.
 
     Raises:
         InvalidRequest: BASE or DELETION_SIZES is missing, or a deletion changed nothing.
@@ -94,7 +98,7 @@ def add_controls(
     """The estimate with random directions of norm 1 for `controls` more deletions, drawn on the
     CPU.
 
-    They are trusted as the first deletions' are.
+    They get the coordinate weights of the first deletions.
     """
     random_directions = {
         n: torch.randn(controls, *g.shape[1:], generator=generator)
@@ -129,12 +133,12 @@ def score_classes(
     gradient_from: str,
     estimator: Callable[[WhiteBoxView, str], GradientEstimate] = estimate_gradient,
 ) -> Tensor:
-    """The white box score of each class, [D, K], lower is likelier: the estimated gradient of the
+    """The white-box score of each class, [D, K], lower is likelier: the estimated gradient of the
     last bias.
 
     The gradient of cross entropy in that bias is (probabilities - one-hot), negative at the true
-    classes only. An estimate that also holds other samples' gradients is negative elsewhere too: of
-    `either` estimate, the one with less of that is taken, for all deletions alike.
+    classes only. An estimate that contains other samples' gradients is negative elsewhere too:
+    `either` takes the estimate with less of that, for all deletions.
 
     Raises:
         InvalidRequest: the network does not end in a layer with a bias, or BASE or DELETION_SIZES
@@ -152,8 +156,7 @@ def score_classes(
 
 
 def _measure_impurity(scores: Tensor, k: int) -> float:
-    """Share of what is negative that stands outside each deletion's k lowest, mean over
-    deletions."""
+    """Share of the negative scores outside each deletion's k lowest, mean over deletions."""
     negative = (-scores.double()).clamp_min(0)
     inside = negative.topk(min(k, scores.shape[1]), dim=1).values.sum(1)
     return (1 - inside / negative.sum(1).clamp_min(1e-300)).mean().item()
@@ -162,7 +165,7 @@ def _measure_impurity(scores: Tensor, k: int) -> float:
 def infer_labels(scores: Tensor, k: int) -> Tensor:
     """The k classes of the lowest scores, lowest first, [D, K] -> [D, k].
 
-    How many of several samples are of one class cannot be told.
+    The number of samples per class cannot be inferred.
 
     Raises:
         InvalidRequest: k is above the number of classes.

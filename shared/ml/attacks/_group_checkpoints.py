@@ -1,5 +1,5 @@
-"""Checkpoints of a job that does one group of deletions after another: the finished ones and where
-the next stands."""
+"""Checkpoints of a job that attacks one group of deletions after another: finished results and the
+current state."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from shared.ml.attack_io import Result
 from shared.ml.context import Checkpoint, Context, SeededSubContext
 
-RUNNING, STEP, JSON_FIELDS, TYPE = "running.", "step", "told", "type"  # names in a checkpoint
-TUPLE = "tuple"  # what a tuple is in JSON, which knows lists only
+RUNNING, STEP, JSON_FIELDS, TYPE = "running.", "step", "json", "type"  # names in a checkpoint
+TUPLE = "tuple"  # marks tuples in JSON, which has lists only
 
 
 class GroupContext(SeededSubContext):
-    """A group's share of the job. Its checkpoints are the job's, and hold the groups before it
+    """A group's part of the job. Its checkpoints are the job's, and contain the finished groups
     too."""
 
     def __init__(
@@ -47,7 +47,8 @@ class GroupContext(SeededSubContext):
 
 
 def pack_results(results: list[Result]) -> dict[str, Tensor]:
-    """As tensors, under the number of each; tensors by name have that name after the field's."""
+    """As tensors, prefixed with the number of each result; tensors by name get that name after the
+    field's."""
     tensors: dict[str, Tensor] = {}
     for i, result in enumerate(results):
         json_fields: dict[str, Any] = {TYPE: _type_name(type(result))}
@@ -67,7 +68,7 @@ def pack_results(results: list[Result]) -> dict[str, Tensor]:
 
 
 def load_results(ctx: Context) -> tuple[list[Result], Checkpoint | None]:
-    """What finished groups found, and where the next one stands; nothing where other code wrote the
+    """The results of finished groups and the state of the next one; nothing if other code wrote the
     checkpoint."""
     if (checkpoint := ctx.load_checkpoint()) is None:
         return [], None
@@ -86,10 +87,10 @@ def _unpack_result(index: int, tensors: dict[str, Tensor]) -> Result | None:
     result_tensors = {
         name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)
     }
-    told: dict[str, Any] = json.loads(bytes(result_tensors.pop(JSON_FIELDS).tolist()))
-    if (kind := _types().get(told.pop(TYPE, ""))) is None:
+    fields: dict[str, Any] = json.loads(bytes(result_tensors.pop(JSON_FIELDS).tolist()))
+    if (kind := _list_types().get(fields.pop(TYPE, ""))) is None:
         return None
-    values = {name: _with_tuples(value) for name, value in told.items()}
+    values = {name: _with_tuples(value) for name, value in fields.items()}
     for name, tensor in result_tensors.items():
         field, _, key = name.partition(".")
         if key:
@@ -103,16 +104,15 @@ def _type_name(kind: type[Result]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _types() -> dict[str, type[Result]]:
-    """All classes of results by name, also those that inherit from another: several may write one
-    role."""
-    found: dict[str, type[Result]] = {}
+def _list_types() -> dict[str, type[Result]]:
+    """All classes of results by name, subclasses of subclasses too: several may write one role."""
+    types: dict[str, type[Result]] = {}
     left = Result.__subclasses__()
     while left:
         kind = left.pop(0)
-        found[_type_name(kind)] = kind
+        types[_type_name(kind)] = kind
         left += kind.__subclasses__()
-    return found
+    return types
 
 
 def _without_tuples(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Deletions that do not start from one and the same network are attacked apart."""
+"""Groups deletions by start model and attacks one group at a time."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Attack = Callable[[WhiteBoxView, Context], Result]
 
 
 def group_by_start_model(view: WhiteBoxView) -> list[tuple[list[int], WhiteBoxView]]:
-    """Groups of deletions, ascending, and what is seen of each; together all of them.
+    """Groups of deletions, in ascending order, and the view of each; together all deletions.
 
-    Successive deletions start from a model each: ORIGINAL holds as many as there are deletions. Of
-    models that answer together (SISA) the one that moved most is attacked: the weights show which
-    was trained again, and each has the Nth part of the samples.
+    Successive deletions start from one model each: ORIGINAL holds as many models as there are
+    deletions. Of an ensemble (SISA) the member that moved most is attacked: the weights show which
+    one was retrained, and each member has an equal part of the samples.
 
     Raises:
-        InvalidRequest: ORIGINAL holds neither one model nor one a deletion.
+        InvalidRequest: ORIGINAL holds neither one model nor one per deletion.
     """
     starts, deletions = view.original.count, view.unlearned.count
     if starts not in (1, deletions):
@@ -52,7 +52,7 @@ def _select_group(view: WhiteBoxView, rows: list[int], start: int, member: int) 
     members, deletion_sizes = original.architecture.members, view.deletion_sizes
     if members > 1:
         original, unlearned = original.select_member(member), unlearned.select_member(member)
-    if deletion_sizes is not None:  # `start` deletions went before
+    if deletion_sizes is not None:  # after `start` earlier deletions
         remaining = max(
             deletion_sizes.k + 1, round((deletion_sizes.N - start * deletion_sizes.k) / members)
         )
@@ -76,7 +76,7 @@ def _select_group(view: WhiteBoxView, rows: list[int], start: int, member: int) 
 
 
 def _find_moved_members(view: WhiteBoxView, start: list[int]) -> list[int]:
-    """The member of each deletion that moved most, as far as its coordinates are trusted."""
+    """The member of each deletion that moved most, by weighted coordinates."""
     coordinate_weights = view.coordinate_weights or {}
 
     def measure_distance(member: int) -> Tensor:
@@ -96,13 +96,12 @@ def _find_moved_members(view: WhiteBoxView, start: list[int]) -> list[int]:
 
 
 def run_per_start_model(attack: Attack, view: WhiteBoxView, ctx: Context) -> Result:
-    """Run an attack on each group; what it found, in the order of the deletions.
+    """Run an attack on each group and join the results in the order of the deletions.
 
-    A checkpoint holds what the finished groups found and where the group that was at work stood.
+    A checkpoint holds the results of finished groups and the state of the current one.
 
     Raises:
-        TypeError: a field of the results is not what `Result` says, so that the groups' cannot be
-            put together.
+        TypeError: a field of the results is not as `Result` requires, so groups cannot be joined.
     """
     groups = group_by_start_model(view)
     if len(groups) == 1 and groups[0][1] is view:
@@ -126,8 +125,8 @@ def run_per_start_model(attack: Attack, view: WhiteBoxView, ctx: Context) -> Res
 
 
 def _join_field(values: list[Any], group_rows: list[list[int]]) -> Any:
-    """One field of all groups' results, in the order of the deletions; `places` are those of each
-    group."""
+    """One field of all groups' results, in the order of the deletions; `group_rows` are those of
+    each group."""
     first = values[0]
     if any(value is None for value in values):
         if any(value is not None for value in values):
@@ -154,8 +153,8 @@ def _join_field(values: list[Any], group_rows: list[list[int]]) -> Any:
 def _join_first_entries(
     values: list[dict[str, Tensor]], group_rows: list[list[int]]
 ) -> dict[str, Tensor]:
-    """Tensors by name: each group has entries of its first deletions, and kept are those of the
-    first of all."""
+    """Tensors by name: each group has entries for its first deletions; those of the overall first
+    ones are kept."""
     joined = {}
     for name in dict.fromkeys(name for value in values for name in value):
         by_row = {

@@ -1,7 +1,7 @@
-"""Layers with weights as gradient matching sees them: the weights are fixed, lanes share one batch.
+"""Layers with weights, for gradient matching: the weights are fixed, trials share one batch.
 
-A lane is k images whose loss has a weight gradient of its own; L lanes travel as one batch [L * k,
-...]. What differs between lanes are weight gradients and weight changes, [L, *shape of the weight].
+A trial is k images whose loss has its own weight gradient; L trials form one batch [L * k, ...].
+Weight gradients and weight changes differ between trials: [L, *shape of the weight].
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One use of a layer: its input, and where the derivative in its output can be asked for."""
+    """One call of a layer: its input, and the graph edge of its output's derivative."""
 
     layer: TracedLayer
     x: Tensor
@@ -26,32 +26,31 @@ class LayerCall:
 
 
 class TracedLayer(nn.Module):
-    """Stands in for the module `of` and notes its calls on `tape`. This class suits every kind of
-    module.
+    """Replaces `module` and records its calls on `tape`. This class works for every kind of module.
 
-    Subclasses are the same for one kind, without what the transforms of torch.func cost.
+    Subclasses do the same for one kind, without the overhead of torch.func.
     """
 
     def __init__(self, module: nn.Module, name: str, tape: list[LayerCall]) -> None:
         super().__init__()
         self.tape = tape
-        self.wrapped = [module]  # in a list: not a part of this module
+        self.wrapped = [module]  # in a list, so that it is no submodule
         self.weights = {n: w.detach() for n, w in module.named_parameters()}
         self.names = {n: f"{name}.{n}" if name else n for n in self.weights}
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.compute_output(x)
-        # An edge, as y itself may be changed in place further on (ReLU, residuals).
+        # An edge, as y itself may later be changed in place (ReLU, residuals).
         self.tape.append(LayerCall(self, x, x._version, get_gradient_edge(y)))
         return y
 
     def compute_output(self, x: Tensor) -> Tensor:
-        """What the module gives."""
+        """The module's output."""
         y: Tensor = self.wrapped[0](x)
         return y
 
     def compute_gradients(self, x: Tensor, delta: Tensor, trials: int) -> Tensors:
-        """Per lane the gradient in the weights, given the gradient `delta` in the output."""
+        """Per trial the gradient in the weights, given the gradient `delta` in the output."""
 
         def compute_one(x: Tensor, delta: Tensor) -> Tensors:
             pullback = vjp(lambda w: functional_call(self.wrapped[0], w, (x,)), self.weights)[1]
@@ -61,7 +60,7 @@ class TracedLayer(nn.Module):
         return vmap(compute_one)(split_trials(x, trials), split_trials(delta, trials))
 
     def compute_jvp(self, x: Tensor, change: Tensors, trials: int) -> Tensor:
-        """The derivative of the output as each lane's weights move along `change`."""
+        """The derivative of the output as each trial's weights move along `change`."""
 
         def compute_one(x: Tensor, change: Tensors) -> Tensor:
             return jvp(
@@ -89,8 +88,7 @@ class TracedBatchNorm(TracedLayer):
     """nn.BatchNorm2d in eval mode: (x - mean) * precision * weight + bias, mean and precision
     constant.
 
-    One multiplication and one addition, whose second derivatives are as cheap; torch's own are
-    slow.
+    One multiplication and one addition, whose second derivatives are cheap; torch's own are slow.
     """
 
     def __init__(self, module: nn.BatchNorm2d, name: str, tape: list[LayerCall]) -> None:

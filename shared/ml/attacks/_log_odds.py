@@ -1,21 +1,20 @@
-"""How sure a model is of a label, on a scale on which small changes show."""
+"""A model's confidence in a label, on a scale that shows small changes."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-MIN_PROBABILITY = 1e-30  # what an API that tells no more digits calls 0
+MIN_PROBABILITY = 1e-30  # in place of 0 from an API with few digits
 
 
 def compute_log_odds(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """log p(label) - log p(all others), [N]: near 1 a probability hardly moves, this does (Carlini
+    """log p(label) - log p(all others), [N]: it still moves where a probability is near 1 (Carlini
     et al. 2022).
 
-    The others' are added up rather than taken as 1 - p, of which float32 keeps no digit where p is
-    nearly 1.
+    The other probabilities are summed; 1 - p has no significant digit in float32 if p is nearly 1.
 
     Args:
-        told: probabilities float64 [N, K].
+        probabilities: float64 [N, K].
         labels: int64 [N].
     """
     label_index = labels.unsqueeze(1)

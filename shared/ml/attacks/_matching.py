@@ -1,4 +1,5 @@
-"""Gradient matching: how well an image explains a weight change, and how to change the image.
+"""Gradient matching: how well an image's gradient matches a weight change, and how to improve the
+image.
 
 Source: Geiping et al. 2020, arXiv 2003.14053 (cosine, total variation).
 """
@@ -14,10 +15,10 @@ from shared.ml.attacks._batched_gradients import BatchedGradients
 from shared.ml.attacks._layers import Tensors
 from shared.ml.attacks._shared_subspace import SharedSubspace
 
-# (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight, trust like the
-# direction or None, what is left out of gradients or None) -> (gradient, loss [L]). Labels may be
-# logits [L, k, K] instead, of classes that are sought with the images: then (gradient, loss,
-# theirs).
+# (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight, coordinate
+# weights like the direction or None, subspace to project out or None) -> (gradient, loss [L]).
+# Labels may be logits [L, k, K] of classes that are optimised too: then (gradient, loss, logits'
+# gradient).
 Matcher = Callable[
     [Tensor, Tensor, Tensors, float, Tensors | None, SharedSubspace | None], tuple[Tensor, ...]
 ]
@@ -26,7 +27,7 @@ Matcher = Callable[
 def total_variation(images: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels, down plus across. [..., H, W] -> scalar.
 
-    Where none has a neighbour, as in a row of a table, there is no variation.
+    0 if no pixel has a neighbour, as in a row of a table.
     """
     down = (images[..., 1:, :] - images[..., :-1, :]).abs()
     across = (images[..., :, 1:] - images[..., :, :-1]).abs()
@@ -36,25 +37,25 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None = None) -> Matcher:
-    """The objective 1 - cos(gradient of the loss at `weights`, direction) + a * TV, over L lanes at
-    once.
+    """The objective 1 - cos(gradient of the loss at `weights`, direction) + a * TV, over L trials
+    at once.
 
-    A lane is one restart of one deletion. Directions must have norm 1. `chunk` lanes are worked on
-    at a time (None: all), which bounds memory. Where a trust is given, g is the gradient times it,
-    coordinate by coordinate, then without what is common; the direction must have been made so
-    already.
+    A trial is one restart of one deletion. Directions must have norm 1. `chunk_size` trials are
+    processed at a time (None: all), which bounds memory. g is the gradient, multiplied by the
+    coordinate weights and with the shared subspace projected out where these are given; the
+    direction must have been treated the same way.
 
     With v the objective's derivative in the gradient g, held constant, its derivative in the images
     x is d/dx <g(x), v>. The gradient in a layer's weights pairs the layer's input with delta, the
-    loss's gradient in the layer's output, so <g, v> = sum over layers of <delta, a>, where a is how
-    the output moves as the layer's weights move along v. Both delta and a are plain functions of x,
-    and the passes that gave g are shared. A step costs about 7 forward passes' worth of
-    convolutions, which is what bounds its speed.
+    loss's gradient in the layer's output, so <g, v> = sum over layers of <delta, a>, where a is the
+    derivative of the output as the layer's weights move along v. Both delta and a are plain
+    functions of x, and the passes that gave g are shared. A step costs about as much as 7 forward
+    passes.
 
     Returns:
         a function that gives d objective / d images, like the images, and 1 - cos, [L] in [0, 2];
-            of logits their
-        derivative too: delta depends on them, the moves do not.
+            and the derivative in the logits, if labels are logits: delta depends on them, a does
+            not.
     """
     batched_gradients = BatchedGradients(network, weights)
 
@@ -86,7 +87,7 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         output_changes = backward_pass.compute_jvps(
             _apply_weights(_project_out(v, subspace), coordinate_weights)
         )
-        prior = total_variation(x) * (tv * len(images))  # the mean over lanes -> their sum
+        prior = total_variation(x) * (tv * len(images))  # the mean over trials -> their sum
         grad_outputs = [
             *(move.detach() for move in output_changes),
             *(delta.detach() for delta in backward_pass.deltas),
@@ -126,9 +127,10 @@ def compute_matching_loss(
     coordinate_weights: Tensors | None = None,
     subspace: SharedSubspace | None = None,
 ) -> Tensor:
-    """1 - cos of each lane, [L] in [0, 2]: the objective without its prior, cheaper than `matcher`.
+    """1 - cos of each trial, [L] in [0, 2]: the objective without its prior, cheaper than
+    `build_matcher`.
 
-    Labels as there: classes [L, k], or logits [L, k, K].
+    Labels are classes [L, k], or logits [L, k, K].
     """
     if labels.is_floating_point():
         labels = labels.softmax(2)
@@ -172,7 +174,7 @@ def _iter_chunks(
 
 
 def _apply_weights(gradients: Tensors, coordinate_weights: Tensors | None) -> Tensors:
-    """`a` times the trust, in its place."""
+    """Gradients times the coordinate weights, in place."""
     return (
         gradients
         if coordinate_weights is None
@@ -181,24 +183,24 @@ def _apply_weights(gradients: Tensors, coordinate_weights: Tensors | None) -> Te
 
 
 def _project_out(gradients: Tensors, subspace: SharedSubspace | None) -> Tensors:
-    """`a` without what is common."""
+    """Gradients with the subspace projected out."""
     return gradients if subspace is None else subspace.project_out(gradients)
 
 
 def _dot(a: Tensors, b: Tensors) -> Tensor:
-    """Per lane the inner product over all tensors of `a` jointly, [L]."""
+    """Per trial the inner product over all tensors jointly, [L]."""
     return torch.stack(
         [torch.linalg.vecdot(t.flatten(1), b[name].flatten(1)) for name, t in a.items()]
     ).sum(0)
 
 
 def _norm(a: Tensors) -> Tensor:
-    """Per lane the norm over all tensors jointly, [L]."""
+    """Per trial the norm over all tensors jointly, [L]."""
     return torch.linalg.vector_norm(
         torch.stack([t.flatten(1).norm(dim=1) for t in a.values()]), dim=0
     )
 
 
 def _unsqueeze_like(scalars: Tensor, like: Tensor) -> Tensor:
-    """[L] -> [L, 1, ...], to go with [L, *shape]."""
+    """[L] -> [L, 1, ...], to broadcast with [L, *shape]."""
     return scalars.view(-1, *[1] * (like.dim() - 1))

@@ -1,9 +1,9 @@
-"""Gradient matching as the paper's equation reads: one lane after another, the objective derived by
+"""Gradient matching as in the paper: one trial after another, the objective differentiated by
 autograd.
 
-The passes that lanes share (`_matching`) give the same numbers up to rounding and are up to three
-times quicker. A search that steps by the sign of the gradient enlarges rounding: whoever wants the
-official loop's pixels wants this.
+Shared passes (`_matching`) give the same numbers up to rounding and are up to three times faster.
+But steps by the sign of the gradient amplify rounding: only this gives the pixels of the official
+loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.ml.loss import compute_loss
 
 
 def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None = None) -> Matcher:  # noqa: ARG001 - signature of the batched one
-    """As `_matching.matcher`, for directions of any norm."""
+    """As `_matching.build_matcher`, for directions of any norm."""
     network_copy = _copy_with_weights(network, weights)
 
     def match(
@@ -60,12 +60,15 @@ def compute_matching_loss(
     coordinate_weights: Tensors | None = None,
     subspace: SharedSubspace | None = None,
 ) -> Tensor:
-    """1 - cos of each lane, [L] in [0, 2], as `_matching.mismatch`."""
+    """1 - cos of each trial, [L] in [0, 2], as `_matching.compute_matching_loss`."""
     network_copy = _copy_with_weights(network, weights)
     if labels.is_floating_point():
         labels = labels.softmax(2)
     return torch.stack([
-        _compute_distance(network_copy, image.detach(), labels[trial], direction, trial, coordinate_weights, subspace, graph=False)
+        _compute_distance(
+            network_copy, image.detach(), labels[trial], direction, trial, coordinate_weights,
+            subspace, graph=False,
+        )
         for trial, image in enumerate(images)
     ])  # fmt: skip
 
@@ -88,7 +91,7 @@ def _compute_distance(
     subspace: SharedSubspace | None,
     graph: bool,
 ) -> Tensor:
-    """1 - cos of the loss's gradient at images x [k, C, H, W] and the lane's direction, over all
+    """1 - cos of the loss's gradient at images x [k, C, H, W] and the trial's direction, over all
     weights jointly."""
     names, parameters = zip(*network.named_parameters(), strict=True)
     gradients = torch.autograd.grad(

@@ -1,5 +1,4 @@
-"""Probes: images of which a model is fairly sure that they belong to a class, found by asking it
-only."""
+"""Probes: images that a model assigns to a class with some confidence, found by queries alone."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ BETAS = 0.9, 0.99
 
 @dataclass
 class SearchState:
-    """Where the search stands: coarse images [n, C, r, r] in Adam's hands, the best so far with its
-    confidence."""
+    """State of the search: coarse images [n, C, r, r] with Adam's moments, and the best so far with
+    its confidence."""
 
     adam: AdamW
     best: Tensor
@@ -40,7 +39,7 @@ class SearchState:
 
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor]) -> SearchState:
-        """From what `state` gave."""
+        """From the result of `state_dict`."""
         return cls(
             AdamW.from_state_dict(state_dict, BETAS), state_dict["best"], state_dict["confidence"]
         )
@@ -52,20 +51,19 @@ def find_probes(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Raise the model's confidence in each probe's class from noise, with queries only.
 
-    The paper's way (zeroth order: central differences, Adam; Hu et al. 2024) in full pixels takes
-    millions of queries. Ours seeks coarse images, `resolution` pixels high and wide or as the image
-    is, if that is less, and enlarged before they are asked about: few coordinates make an estimate
-    of the slope, and a model answers to coarse shapes. It stops at `confidence`: a surer answer
-    moves less when the weights do.
+    The paper's method (zeroth order: central differences, Adam; Hu et al. 2024) on full pixels
+    takes millions of queries. Ours optimises coarse images, at most `resolution` pixels high and
+    wide, which are enlarged for each query: few coordinates suffice to estimate the slope, and
+    models respond to coarse shapes. It stops at `confidence`: higher confidence reacts less to a
+    change of the weights.
 
     Args:
         classes: int64 [n], the class that each probe is for.
-        directions: coordinates that one estimate of a slope asks about, two queries each.
+        directions: coordinates per estimate of a slope, two queries each.
 
     Returns:
-        probes [n, C, H, W] in [0, 1], and the confidence float64 [n] that each reached. Never more
-            than
-        `max_queries` queries, `n` at least.
+        probes [n, C, H, W] in [0, 1], and the confidence float64 [n] that each reached, after at
+            least `n` and at most `max_queries` queries.
     """
     n, (channels, height, width) = len(classes), shape
     coarse_shape = min(resolution, height), min(resolution, width)
@@ -134,8 +132,8 @@ def find_probes(
 
 
 def _ascend(search: SearchState, rows: Tensor, slope: Tensor, step: int) -> None:
-    """One step of Adam upward, for the probes `rows`. Those that are done drift on: only their best
-    is looked at."""
+    """One ascent step of Adam for the probes `rows`. Finished ones may keep moving: only their best
+    counts."""
     gradient = torch.zeros_like(search.x)
     gradient[rows] = -slope
     search.adam.step(step, gradient, LEARNING_RATE, weight_decay=0)

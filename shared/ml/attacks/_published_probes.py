@@ -1,5 +1,5 @@
-"""Probes as published: in full pixels, one after another, each from noise until the model is all
-but certain."""
+"""Probes as published: full pixels, one after another, from noise until the model is nearly
+certain."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shared.ml.oracles import Oracle
 from shared.probes import ProbeSearch
 
 DIFFERENCE = 1e-4  # h of the central differences
-# Adam's rate, and what it falls to once a try has ended above this confidence
+# Adam's learning rate, and the lower one once a try has ended above this confidence
 FAST_LR, SLOW_LR, SLOW_FROM_CONFIDENCE = 0.1, 0.02, 0.9
 BETAS = 0.9, 0.999
 
 
 @dataclass
 class ProbeState:
-    """Where one search stands: image [D], Adam's moments and steps of each value, the best so
+    """State of one search: image [D], Adam's moments and step counts per value, and the best so
     far."""
 
     x: Tensor
@@ -40,7 +40,7 @@ class ProbeState:
         )
 
     def restart(self) -> None:
-        """The next try: from the best image, with Adam as new."""
+        """Start the next try from the best image, with a fresh Adam state."""
         self.x = self.best.clone()
         for moment in (self.exp_avg, self.exp_avg_sq, self.steps):
             moment.zero_()
@@ -48,10 +48,9 @@ class ProbeState:
             self.lr = torch.tensor(SLOW_LR)
 
     def ascend(self, coordinates: Tensor, slope: Tensor) -> None:
-        """A step of Adam upward on the values `picked` [n], each with a count of its own.
+        """One ascent step of Adam on the values `coordinates` [n], each with its own step count.
 
-        By hand, as the official code has it: torch's Adam counts the steps of a whole tensor, not
-        of each value.
+        By hand, as in the official code: torch's Adam counts steps per tensor, not per value.
         """
         exp_avg, exp_avg_sq, (b1, b2) = self.exp_avg, self.exp_avg_sq, BETAS
         self.steps[coordinates] += 1
@@ -69,11 +68,11 @@ def find_published_probes(
 ) -> tuple[Tensor, Tensor]:
     """Raise the model's confidence in each probe's class from clipped noise, with queries only.
 
-    Zeroth order: each round asks about x +- 1e-4 in min(directions, D) random values, steps with
-    Adam and asks how sure the model is now. Up to `tries` of `rounds` rounds, each from the best
-    image so far; it ends at `confidence`. Of a class's `candidates` the first `per_class` that got
-    there are kept. The official code goes on until so many did, without an end; here the surest
-    others stand in.
+    Zeroth order: each round queries x +- 1e-4 in min(directions, D) random values, takes a step of
+    Adam and queries the new confidence. There are up to `tries` tries of `rounds` rounds, each from
+    the best image so far; the search ends at `confidence`. Of a class's `candidates` the first
+    `per_class` that reach it are kept. The official code continues until enough do, without limit;
+    here the most confident others fill up.
 
     Source: Hu et al. 2024, arXiv 2404.03233, and its official code.
 
@@ -133,8 +132,7 @@ def find_published_probes(
 def _run_round(
     oracle: Oracle, probe: ProbeState, label: int, coordinates: Tensor, shape: tuple[int, int, int]
 ) -> None:
-    """One round. Images that are asked about may lie 1e-4 outside [0, 1], as in the official
-    code."""
+    """One round. Queried images may lie 1e-4 outside [0, 1], as in the official code."""
     offsets = torch.zeros(len(coordinates), len(probe.x))
     offsets[torch.arange(len(coordinates)), coordinates] = DIFFERENCE
     both = torch.cat([probe.x + offsets, probe.x - offsets]).view(-1, *shape)
@@ -146,8 +144,8 @@ def _run_round(
 
 
 def _select_probes(confidence: Tensor, search: ProbeSearch) -> Tensor:
-    """Places [classes, per_class] of the candidates that are kept: the first that got there, then
-    the surest."""
+    """Indices [classes, per_class] of the candidates to keep: the first that got there, then the
+    most confident."""
     reached = confidence >= search.confidence
     order = torch.where(reached, 2.0, confidence).argsort(dim=1, descending=True, stable=True)
     return order[:, : search.per_class]

@@ -1,4 +1,4 @@
-"""No attack sees the truth: what one may be given is checked when it is registered."""
+"""Checks, when an attack is registered, that it declares only roles an attacker may see."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from shared.errors import PluginImportError
 from shared.plugins import AttackPlugin
 from shared.roles import Role, Visibility
 
-ADAPTIVE_SETTING = ("adaptive", "True")  # the parameter, and its value, of an attacker who does
+ADAPTIVE_SETTING = ("adaptive", "True")  # the parameter and value of an adaptive attacker
 
 
 def require_visible_roles(plugin: AttackPlugin) -> None:
-    """Refuse an attack that declares a role which no attacker may have.
+    """Refuse an attack that declares a role no attacker may see.
 
     Raises:
         PluginImportError: names the role and who it is for.
@@ -31,6 +31,6 @@ def require_visible_roles(plugin: AttackPlugin) -> None:
             )
         if role.visibility is Visibility.ADAPTIVE and not adaptive:
             raise PluginImportError(
-                f"attack {plugin.name!r} declares {name}, which is visible to adaptive attackers only: "
-                "needs_when={'adaptive': {'True': (...)}}"
+                f"attack {plugin.name!r} declares {name}, which is visible to adaptive attackers "
+                "only: needs_when={'adaptive': {'True': (...)}}"
             )

@@ -1,4 +1,4 @@
-"""How a reconstruction is sought: the paper's schedule and ours."""
+"""Schedules of the reconstruction search: the paper's and ours."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class SearchSchedule:
     """Numbers of a search with AdamW on the sign of the gradient; pixels are in [0, 1].
 
     `lr` per step in pixel units; `tv` the weight of total variation at the first and the last step,
-    moved between them geometrically; `start` the first image: `normal` N(0, 1), `dark` uniform in
-    [0, 0.1]. `arithmetic` is how a step is computed: `plain` each lane by itself, `batched` all in
+    moved between them geometrically; `init` the first image: `normal` N(0, 1), `dark` uniform in
+    [0, 0.1]. `arithmetic` is how a step is computed: `plain` each trial by itself, `batched` all in
     shared passes.
     """
 
@@ -44,7 +44,7 @@ class SearchSchedule:
         return first * (last / first) ** (step / max(1, total - 1))
 
     def draw_init(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """A start for one restart of one deletion, drawn on the CPU."""
+        """The initial images of one restart of one deletion, drawn on the CPU."""
         if self.init == "normal":
             return torch.randn(shape, generator=generator)
         return 0.1 * torch.rand(shape, generator=generator)

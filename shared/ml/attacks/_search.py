@@ -1,5 +1,5 @@
-"""The search for images that explain a weight change, from several starts and under several
-explanations."""
+"""Gradient matching search: optimises images from several starts and for several gradient
+sources."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from shared.ml.attacks._shared_subspace import SharedSubspace
 from shared.ml.context import Context
 
 IMPLEMENTATIONS: Mapping[Arithmetic, ModuleType] = {"plain": _plain, "batched": _matching}
-CHUNK_SIZE = 32  # bounds memory; on one CPU core more lanes at once are no quicker
-WARMUP_SHARE = 0.15  # share of the steps after which all go on with one explanation only
-LABEL_LR = 1.0  # of the logits of classes that are sought with the images
-LABEL_FREEZE_SHARE = 0.1  # share of the steps after which each start keeps to its likeliest classes
+CHUNK_SIZE = 32  # bounds memory; on one CPU core more trials at once are not faster
+WARMUP_SHARE = 0.15  # share of the steps after which only one gradient source is kept
+LABEL_LR = 1.0  # of the logits of labels that are optimised with the images
+LABEL_FREEZE_SHARE = 0.1  # share of the steps after which labels are fixed to the likeliest classes
 
 
 @dataclass
 class TrialState:
-    """Lanes: one start of one deletion under one explanation each, as rows (deletion, estimate,
-    start) of `place`.
+    """Trials: one start of one deletion for one gradient source each, as rows (deletion, source,
+    start) of `index`.
 
-    `classes` are the logits [L, k, K] of labels that are sought with the images, None where they
+    `label_optimiser` holds the logits [L, k, K] of labels that are optimised too; None if labels
     are known.
     """
 
@@ -43,28 +43,28 @@ class TrialState:
         return TrialState.from_state_dict({name: t[rows] for name, t in self.state_dict().items()})
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All of it, each [L, ...]."""
+        """All tensors, each [L, ...]."""
         label_state = (
             {}
             if self.label_optimiser is None
-            else {f"classes.{name}": t for name, t in self.label_optimiser.state_dict().items()}
+            else {f"labels.{name}": t for name, t in self.label_optimiser.state_dict().items()}
         )
-        return self.image_optimiser.state_dict() | label_state | {"place": self.index}
+        return self.image_optimiser.state_dict() | label_state | {"index": self.index}
 
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor]) -> TrialState:
-        """From what `state` gave."""
+        """From the result of `state_dict`."""
         label_state = {
-            n.removeprefix("classes."): t for n, t in state_dict.items() if n.startswith("classes.")
+            n.removeprefix("labels."): t for n, t in state_dict.items() if n.startswith("labels.")
         }
         return cls(
-            state_dict["place"],
+            state_dict["index"],
             AdamW.from_state_dict(state_dict),
             AdamW.from_state_dict(label_state) if label_state else None,
         )
 
     def find_rows(self, source: int) -> tuple[Tensor, Tensor]:
-        """Rows of that explanation, and their deletions."""
+        """Rows of that gradient source, and their deletions."""
         rows = (self.index[:, 1] == source).nonzero().flatten()
         return rows, self.index[rows, 0]
 
@@ -78,8 +78,8 @@ class GradientPoint(NamedTuple):
 
 
 class MatchingObjective:
-    """All lanes' objective. Networks and directions are on the device; labels [D, k], None: they
-    are sought too."""
+    """The objective of all trials. Networks and directions are on the device; labels [D, k], None
+    if they are optimised too."""
 
     def __init__(
         self,
@@ -115,8 +115,8 @@ class MatchingObjective:
         )
 
     def compute_gradients(self, trials: TrialState, tv: float) -> tuple[Tensor, ...]:
-        """Gradient of the objective like the images, 1 - cos, [L], and the gradient in the logits,
-        if there are any."""
+        """The gradient of the objective, like the images; 1 - cos, [L]; and the gradient in the
+        logits, if any."""
         outputs = [
             torch.empty_like(trials.image_optimiser.x),
             trials.image_optimiser.x.new_empty(len(trials.index)),
@@ -143,8 +143,8 @@ class MatchingObjective:
             SharedSubspace | None,
         ]
     ]:
-        """Rows that share the weights at which gradients are taken, and what each is held against
-        and how."""
+        """Groups of rows that share the weights at which gradients are taken, each with its
+        targets."""
         for source, points in enumerate(self.points):
             rows, deletions = trials.find_rows(source)
             for deletion, point in enumerate(points):
@@ -176,7 +176,7 @@ class MatchingObjective:
                     )
 
     def _select_labels(self, trials: TrialState, rows: Tensor, deletions: Tensor) -> Tensor:
-        """Of these lanes: classes [L, k], or logits [L, k, K]."""
+        """Labels of these trials: classes [L, k], or logits [L, k, K]."""
         if trials.label_optimiser is not None:
             return trials.label_optimiser.x[rows]
         assert self.labels is not None
@@ -201,13 +201,12 @@ class MatchingObjective:
 
 
 def harden_logits(logits: Tensor) -> Tensor:
-    """Logits of the likeliest classes alone: their softmax is 0 and 1, and has no slope that could
-    move them."""
+    """Logits of the likeliest classes alone: their softmax is 0 or 1, with no gradient."""
     return 1e4 * one_hot(logits.argmax(2), logits.shape[2]).to(logits.dtype)
 
 
 class SearchResult(NamedTuple):
-    """Images [D, k, C, H, W], their labels [D, k], 1 - cos [D] and the number of the explanation
+    """Images [D, k, C, H, W], their labels [D, k], 1 - cos [D] and the index of the gradient source
     [D]."""
 
     images: Tensor
@@ -217,8 +216,8 @@ class SearchResult(NamedTuple):
 
 
 def select_best_trials(trials: TrialState, loss: Tensor) -> Tensor:
-    """The row of each deletion with the lowest matching loss: all that an attacker can choose
-    by."""
+    """The row of each deletion with the lowest matching loss, the only criterion an attacker
+    has."""
     return torch.stack([
         rows[loss[rows].argmin()]
         for rows in ((trials.index[:, 0] == d).nonzero().flatten() for d in trials.index[:, 0].unique())
@@ -226,8 +225,8 @@ def select_best_trials(trials: TrialState, loss: Tensor) -> Tensor:
 
 
 def _select_gradient_source(trials: TrialState, loss: Tensor, deletions: int) -> int:
-    """The explanation under which the first `deletions` match better: the mean of each one's best
-    start."""
+    """The gradient source that the first `deletions` match better, by the mean loss of their best
+    starts."""
     means = []
     for source in range(int(trials.index[:, 1].max()) + 1):
         rows, deletion_of_row = trials.find_rows(source)
@@ -245,14 +244,14 @@ def search_images(
     shape: tuple[int, ...],
     ctx: Context,
 ) -> SearchResult:
-    """Run it to its end, or on from the checkpoint.
+    """Run the search to its end, resuming from the checkpoint if there is one.
 
     Args:
-        deletions: how many of the directions are of deletions; what comes after them are controls.
+        deletions: how many of the directions belong to deletions; the rest are controls.
         shape: of one start, (k, C, H, W).
 
     Returns:
-        of each deletion, and of each control, the lane that matches best.
+        for each deletion and each control, the trial that matches best.
     """
     num_sources = len(objective.points)
     trials, first_step = _create_trials(objective, restarts, schedule, shape, ctx), 0
@@ -311,8 +310,8 @@ def _create_trials(
     shape: tuple[int, ...],
     ctx: Context,
 ) -> TrialState:
-    """The starts; those of a deletion are the same under every explanation. Sought labels start
-    undecided."""
+    """The initial trials; a deletion's starts are the same for every gradient source. Optimised
+    labels start uniform."""
     deletions, num_sources = (
         len(next(iter(objective.directions[0].values()))),
         len(objective.points),

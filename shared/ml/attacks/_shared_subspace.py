@@ -1,4 +1,4 @@
-"""What several deletions have in common, and gradients without it."""
+"""The subspace that several deletions share, and how to project it out of gradients."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
-# share of the greatest eigenvalue below which there are only rounding errors
+# share of the largest eigenvalue below which others are rounding errors
 EIGENVALUE_FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
 class SharedSubspace:
-    """For each of L lanes the span of the other deletions' directions, which its gradients are
-    compared without.
+    """For each of L trials, the span of the other deletions' directions, which is projected out of
+    its gradients.
 
-    `basis` {name: [B, *shape]} is an orthonormal one of all directions together, and `own` [L, B],
-    of norm 1, what of it does not lie in the span of the others.
+    `basis` {name: [B, *shape]} is orthonormal and spans all directions; `residual_direction` [L,
+    B], of norm 1, is the part of that span orthogonal to the others' directions.
     """
 
     basis: Tensors
@@ -26,11 +26,11 @@ class SharedSubspace:
 
     @classmethod
     def from_directions(cls, direction: Tensors, deletions: int, rows: list[int]) -> SharedSubspace:
-        """From directions {name: [R, *shape]}, the first `deletions` of which span it; `rows` says
-        whose each lane is.
+        """From directions {name: [R, *shape]}, the first `deletions` of which span it; `rows` is
+        each trial's deletion.
 
-        By the eigenvectors of the inner products, in float64: the drift is long, what is a
-        deletion's own is short.
+        By the eigenvectors of the inner products, in float64: the shared drift is large, the
+        residual of a deletion small.
         """
         flat = [g[:deletions].flatten(1).double() for g in direction.values()]
         values, vectors = torch.linalg.eigh(torch.stack([f @ f.T for f in flat]).sum(0))
@@ -45,17 +45,17 @@ class SharedSubspace:
         return cls(basis, residuals.T[rows])
 
     def select(self, rows: Tensor | slice) -> SharedSubspace:
-        """Of some lanes."""
+        """The part for some trials."""
         return SharedSubspace(self.basis, self.residual_direction[rows])
 
     def to(self, like: Tensor) -> SharedSubspace:
-        """With that tensor's type and device."""
+        """Converted to that tensor's type and device."""
         return SharedSubspace(
             {n: t.to(like) for n, t in self.basis.items()}, self.residual_direction.to(like)
         )
 
     def project_out(self, gradients: Tensors) -> Tensors:
-        """`a` {name: [L, *shape]} without it: a projection, so also its own transpose."""
+        """Gradients {name: [L, *shape]} without their part in it: an orthogonal projection."""
         coordinates = torch.stack(
             [t.flatten(1) @ self.basis[n].flatten(1).T for n, t in gradients.items()]
         ).sum(0)

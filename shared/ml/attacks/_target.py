@@ -1,5 +1,5 @@
-"""What candidates are held against: the estimate as it is, or what is a deletion's own in it; and
-at which weights."""
+"""The gradient target of an attack: the raw estimate or its part specific to one deletion, and the
+evaluation point."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from shared.plugins import Params
 TargetKind = Annotated[
     Literal["raw", "filtered"],
     Field(
-        description="the estimate as it is; or without what it has in common with the other deletions' from the same "
-        "model: for an attacker who sees several released models"
+        description=(
+            "raw: the estimate as it is; filtered: without the part it shares with other "
+            "deletions from the same model, for an attacker who sees several released models"
+        )
     ),
 ]
 EvaluationPoint = Annotated[
@@ -28,14 +30,16 @@ EvaluationPoint = Annotated[
     Field(
         ge=0,
         le=1,
-        description="where candidates' gradients are taken, as a share of the way from the weights before to those "
-        "after: for updates of several steps; three times as slow",
+        description=(
+            "where gradients are taken, as a share of the way from the weights before to those "
+            "after, for updates of several steps; above 0 three times slower"
+        ),
     ),
 ]
 
 
 class TargetParams(Params):
-    """The parameters of this file, of attacks that have them."""
+    """Parameters of attacks that use this file."""
 
     target: TargetKind = "raw"
     evaluation_point: EvaluationPoint = 0.0
@@ -48,14 +52,14 @@ def build_gradient_target(
     controls: int = 0,
     generator: torch.Generator | None = None,
 ) -> GradientEstimate:
-    """What candidates are held against: `gradient_direction`, then as `aim` says.
+    """Build the target of an attack: `estimate_gradient`, then as `params` say.
 
     Args:
-        controls: random directions drawn from `generator` that stand for the first deletions again,
-            aimed alike.
+        controls: random directions, drawn from `generator`, in place of the first deletions and
+            treated alike.
 
     Raises:
-        InvalidRequest: as `gradient_direction`, or `filtered` has nothing to compare with.
+        InvalidRequest: as `estimate_gradient`, or `filtered` has nothing to compare with.
     """
     estimate = estimate_gradient(view, gradient_from)
     if params.evaluation_point:
@@ -75,31 +79,30 @@ def build_gradient_target(
 
 
 def count_releases_compared(view: WhiteBoxView, params: TargetParams) -> int:
-    """Released models that each answer rests on."""
+    """The number of released models that each result uses."""
     return view.unlearned.count if params.target == "filtered" else 1
 
 
 def remove_shared_part(estimate: GradientEstimate, deletions: int) -> GradientEstimate:
-    """Each direction, and each gradient that is held against it, without the span of the other
-    deletions' directions.
+    """Project the span of the other deletions' directions out of each direction, and of gradients
+    compared with it.
 
-    An update of many steps is a gradient of the forgotten samples and a drift that all deletions
-    share, as fine-tuning goes on from the same model with nearly the same samples. Candidates'
-    gradients lose what the direction has lost (`Estimate.common`), so that they can agree; not
-    where coordinates are trusted unequally, as deletions are then trusted each in its own. There
-    nothing but the direction is filtered.
+    An update of many steps is the forgotten samples' gradient plus a drift that all deletions
+    share, since fine-tuning starts from the same model with nearly the same samples. Gradients are
+    projected like the direction (`GradientEstimate.shared_subspace`), so that they can agree. With
+    coordinate weights, which differ by deletion, only the direction is filtered.
 
     Args:
-        deletions: how many of the directions are of deletions; those after them (controls) stand
-            for the first ones again and go through the same filter.
+        deletions: how many of the directions belong to deletions; the rest (controls) are filtered
+            like the first ones.
 
     Raises:
         InvalidRequest: fewer than two deletions of one model, or all changed it in the same way.
     """
     if deletions < 2:
         raise InvalidRequest(
-            "target: filtered needs at least two deletions from the same model, got one; use target: raw, or more "
-            "deletions that are not successive",
+            "target: filtered needs at least two deletions from the same model, got one; use "
+            "target: raw, or more deletions that are not successive",
             "params.target",
         )
     rows = [row % deletions for row in range(len(next(iter(estimate.direction.values()))))]
@@ -123,7 +126,7 @@ def remove_shared_part(estimate: GradientEstimate, deletions: int) -> GradientEs
 
 
 def _normalise(direction: Tensors, like: Tensor) -> Tensors:
-    """Of norm 1 each, with that tensor's type."""
+    """Scaled to norm 1 each, with that tensor's type."""
     norm = (
         torch.stack([g.flatten(1).square().sum(1) for g in direction.values()])
         .sum(0)
@@ -134,7 +137,7 @@ def _normalise(direction: Tensors, like: Tensor) -> Tensors:
 
 
 def _interpolate(before: Networks, after: Networks, share: float) -> Networks:
-    """Networks between, one a deletion; BatchNorm statistics are those before."""
+    """Networks in between, one per deletion; BatchNorm statistics are those before."""
     trained = set(list_parameter_names(before))
     state = {}
     for name, old in before.state.items():

@@ -1,4 +1,4 @@
-"""Reads the forgotten image off a dense first layer, without a search."""
+"""Computes the forgotten image from a dense first layer, without a search."""
 
 from __future__ import annotations
 
@@ -43,26 +43,29 @@ class AnalyticInversionParams(Params):
     },
     uses=(Role.DELETION_SIZES,),
     produces=(Role.RECONSTRUCTION,),
-    source="Phong et al. 2018, 'Privacy-Preserving Deep Learning via Additively Homomorphic Encryption', section III",
+    source=(
+        "Phong et al. 2018, 'Privacy-Preserving Deep Learning via Additively Homomorphic "
+        "Encryption', section III"
+    ),
     access="white_box",
 )
 def run(view: WhiteBoxView, params: AnalyticInversionParams, ctx: Context) -> Reconstruction:
     """The input of a dense first layer: each unit's weight gradient is its bias gradient times the
     input.
 
-    Exact for one sample and an estimate that is its gradient; of a sum it is a mean of the inputs,
-    weighed by the units. All units tell the same input, so they are averaged by the square of their
-    bias gradient, times that of the weight's trust where not all are trusted alike. No label is
-    needed; the one told is read off the last bias. Of `either` estimate the one that its own images
-    explain better is taken, for all deletions alike.
+    Exact for one sample and an estimate that is its gradient; for a sum it is a mean of the inputs,
+    weighted by the units. All units give the same input, so they are averaged, weighted by the
+    square of their bias gradient (and of the coordinate weights, if any). No label is needed; the
+    reported one is inferred from the last bias. `either` takes the estimate that its own images
+    match better, for all deletions.
 
     Raises:
-        InvalidRequest: the first layer is not a dense one on the image, several samples a deletion,
-            a deletion left no trace there, or BASE or DELETION_SIZES is missing.
+        InvalidRequest: the first layer is not dense on the image, there are several samples per
+            deletion, a deletion left no trace there, or BASE or DELETION_SIZES is missing.
     """
     if view.deletion_size != 1:
         raise InvalidRequest(
-            f"the input of a dense layer is read off one sample's gradient, and {view.deletion_size} were "
+            f"analytic_inversion needs the gradient of one sample, but {view.deletion_size} were "
             "forgotten together; use feature_recovery, or deletions of size 1",
             f"inputs.{Role.DELETION_SIZES}",
         )
@@ -80,7 +83,7 @@ def run(view: WhiteBoxView, params: AnalyticInversionParams, ctx: Context) -> Re
 
 
 def _find_first_layer(networks: Networks) -> tuple[str, str]:
-    """Names of the weight and the bias of the dense layer that sees the image itself.
+    """Names of the weight and the bias of the dense layer that receives the image.
 
     Raises:
         InvalidRequest: there is none.
@@ -101,14 +104,14 @@ def _find_first_layer(networks: Networks) -> tuple[str, str]:
 
 
 def _recover_inputs(estimate: GradientEstimate, weight: str, bias: str) -> Tensor:
-    """Images [D, 1, C, H, W], in [0, 1] where the estimate is a gradient; what is shown and scored
-    is clamped."""
+    """Images [D, 1, C, H, W], in [0, 1] if the estimate is a gradient; clamped when shown and
+    scored."""
     architecture = estimate.evaluation_point.architecture
     weight_gradient, bias_gradient = (
         estimate.direction[weight].double(),
         estimate.direction[bias].double(),
     )
-    # slopes are these times the input
+    # weight gradients are these times the input
     expected = bias_gradient.unsqueeze(2).expand_as(weight_gradient)
     if estimate.coordinate_weights is not None:
         unweighted = bias_gradient / estimate.coordinate_weights[bias].double().clamp_min(1e-30)
@@ -120,7 +123,7 @@ def _recover_inputs(estimate: GradientEstimate, weight: str, bias: str) -> Tenso
             f"deletion {deletion} left no trace in the first layer's bias",
             f"inputs.{Role.UNLEARNED}",
         )
-    # a pixel of which no unit tells anything is taken to be the data's mean
+    # a pixel without any information is set to the data's mean
     pixels = (expected * weight_gradient).sum(1) / total.clamp_min(1e-300)
     mean, std = (
         torch.tensor(t, dtype=torch.float64).view(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""The paper's server: rebuilds the forgotten image from two sets of weights."""
+"""The paper's server-side attack: reconstructs the forgotten image from two sets of weights."""
 
 from __future__ import annotations
 
@@ -32,20 +32,27 @@ class FeatureRecoveryParams(TargetParams):
     )
     arithmetic: Arithmetic | None = Field(
         None,
-        description="plain: each image by itself, which gives the official loop's pixels; batched: all at once, equal "
-        "but for rounding and up to three times quicker; none: the preset's",
+        description=(
+            "plain: each image by itself, which gives the official loop's pixels; batched: all "
+            "at once, equal except for rounding and up to three times faster; none: the preset's"
+        ),
     )
     gradient_from: GradientFrom = "pair"
     labels: Literal["given", "inferred", "optimised"] = Field(
         "given",
-        description="given: known to the attacker; inferred: read from the last layer's bias; optimised: optimised together with the images",
+        description=(
+            "given: known to the attacker; inferred: read from the last layer's bias; optimised: "
+            "optimised together with the images"
+        ),
     )
     adaptive: Adaptive = False
     controls: int = Field(
         0,
         ge=0,
         le=1000,
-        description="deletions for which the search is repeated with a random direction, as a control",
+        description=(
+            "deletions for which the search is repeated with a random direction, as a control"
+        ),
     )
 
 
@@ -67,15 +74,15 @@ class FeatureRecoveryParams(TargetParams):
     access="white_box",
 )
 def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reconstruction:
-    """Search the image whose loss gradient points where the weights moved.
+    """Search for the image whose loss gradient matches the change of the weights.
 
     All restarts of all deletions are one batch. Of a deletion's restarts the one with the lowest
-    matching loss is kept: the only choice that an attacker can make. One who does not know how the
-    model was made to forget tries both estimates (`either`) and goes on with the one that matches
-    better so far, mean over deletions: they were all forgotten in one way. With `optimised` labels
-    each start seeks its own, as soft labels beside the images (Zhu et al. 2019, arXiv 1906.08935);
-    the likeliest classes are reported. `target` and `gradient_at` are for updates that are no
-    single gradient (`_target.py`).
+    matching loss is kept, the only criterion an attacker has. An attacker who does not know the
+    unlearning method tries both estimates (`either`) and continues with the one that matches better
+    on average, as all deletions used one method. With `optimised` labels each start optimises soft
+    labels together with the images (Zhu et al. 2019, arXiv 1906.08935); the likeliest classes are
+    reported. `target` and `evaluation_point` are for updates that are not a single gradient
+    (`_target.py`).
 
     Raises:
         InvalidRequest: labels do not fit the deletions, or a deletion left no trace.
@@ -116,7 +123,7 @@ def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reco
 
 
 def _choose_labels(view: WhiteBoxView, params: FeatureRecoveryParams, k: int) -> Tensor | None:
-    """Classes [D, k] to search for; None: with the images."""
+    """Classes [D, k] to search for; None if they are optimised with the images."""
     if params.labels == "optimised":
         return None
     if params.labels == "inferred":
@@ -126,7 +133,7 @@ def _choose_labels(view: WhiteBoxView, params: FeatureRecoveryParams, k: int) ->
             ),
             view.num_guesses,
         )
-        # as many samples of each class, where that is fewer
+        # if fewer than k: the same number of samples per class
         return inferred.repeat(1, -(-k // inferred.shape[1]))[:, :k]
     architecture, given = view.original.architecture, view.labels
     if given is None or given.shape[0] != view.unlearned.count:

@@ -1,4 +1,4 @@
-"""Which class was forgotten, read off the last layer."""
+"""Infers the forgotten class from the last layer."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class LabelInferenceParams(Params):
     access="white_box",
 )
 def run(view: WhiteBoxView, params: LabelInferenceParams, ctx: Context) -> LabelGuesses:
-    """The classes whose last-layer bias was pushed down most: as many as DELETION_SIZES says were
-    forgotten, else 1."""
+    """Guess the classes whose last-layer bias decreased most: as many as DELETION_SIZES says, else
+    1."""
     target_params = TargetParams(target=params.target)
     scores = score_classes(
         view, params.gradient_from, partial(build_gradient_target, params=target_params)

@@ -1,4 +1,4 @@
-"""Which class was forgotten, told by asking two models the same questions."""
+"""Infers the forgotten class by sending two models the same queries."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ class LabelInferenceBlackBoxParams(OracleParams):
     access="black_box",
 )
 def run(view: ProbeView, params: LabelInferenceBlackBoxParams, ctx: Context) -> LabelGuesses:  # noqa: ARG001 - the API is asked already
-    """The classes whose own probes lost most confidence between the two models: as many as
+    """Guess the classes whose probes lost most confidence between the two models: as many as
     DELETION_SIZES says, else 1.
 
-    beta_c is the mean change of the confidence in c on the probes of class c. The probes are the
-    first original's also where deletions came one after another; what is compared is each release
-    with the one before it.
+    beta_c is the mean change of the confidence in c on the probes of class c. Successive deletions
+    use the probes of the first original too, and compare each release with the previous one.
     """
     probes = view.probes
     classes, per_class = probes.shape[:2]

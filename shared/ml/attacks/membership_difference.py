@@ -1,4 +1,4 @@
-"""Who was forgotten, told by how two models' answers about the candidates differ."""
+"""Membership from how the outputs of two models differ on the candidates."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class MembershipDifferenceParams(OracleParams):
     params=MembershipDifferenceParams,
     needs=(Role.ORIGINAL, Role.UNLEARNED, Role.CANDIDATES),
     produces=(Role.SCORES,),
-    source="after Chen et al. 2021, arXiv 2005.02205, whose attacker also trains shadow models: this one needs none",
+    source="after Chen et al. 2021, arXiv 2005.02205, without its shadow models",
     access="black_box",
 )
 def run(view: CandidateView, params: MembershipDifferenceParams, ctx: Context) -> MembershipScores:  # noqa: ARG001 - the API is asked already
-    """The candidates of whose label the model became less sure: log-odds before the deletion minus
-    those after it."""
+    """Score each candidate by its loss of confidence: log-odds before the deletion minus those
+    after it."""
     images, labels = view.candidates
     log_odds_before = {
         oracle: compute_log_odds(oracle(images), labels) for oracle in dict.fromkeys(view.before)

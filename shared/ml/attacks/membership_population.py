@@ -1,4 +1,4 @@
-"""Who was forgotten, told by how sure the released model still is of the candidates."""
+"""Membership from the released model's confidence in the candidates."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from shared.roles import Role
 class MembershipPopulationParams(OracleParams):
     tail: Literal["remembered", "erased", "both"] = Field(
         "remembered",
-        description="which candidates look forgotten: those the model is surer of than of the public, less sure, or "
-        "either, as unlearning can fall short and overshoot",
+        description=(
+            "which candidates look forgotten: confidence above that of public samples, below it, "
+            "or either, as unlearning can undershoot and overshoot"
+        ),
     )
 
 
@@ -34,10 +36,9 @@ class MembershipPopulationParams(OracleParams):
     access="black_box",
 )
 def run(view: CandidateView, params: MembershipPopulationParams, ctx: Context) -> MembershipScores:
-    """How far the released model's log-odds of a candidate lie from those of public samples of its
-    class.
+    """Score each candidate by how far its log-odds are from those of public samples of its class.
 
-    In standard deviations of the class: the normal distribution's tail beyond it is its p-value.
+    In standard deviations of the class, so the normal distribution's tail beyond it is a p-value.
 
     Raises:
         InvalidRequest: fewer than two public samples.
@@ -70,8 +71,8 @@ def run(view: CandidateView, params: MembershipPopulationParams, ctx: Context) -
 
 
 def _standardise(own: Tensor, labels: Tensor, public: Tensor, public_labels: Tensor) -> Tensor:
-    """Distance to the mean of the class in its standard deviations, [C]; of a class of less than
-    two, of all."""
+    """Distance to the class mean in standard deviations, [C]; classes with fewer than two samples
+    use all."""
     distances = torch.empty_like(own)
     for label in labels.unique().tolist():
         same_class = public[public_labels == label]

@@ -1,5 +1,5 @@
-"""Arrays from idx and npz files. Their heads are read first: what claims too much or is no plain
-array is not read."""
+"""Arrays from idx and npz files. Headers are read first: files that claim too much or hold no plain
+arrays are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shared.ml.datasets._files import check_unpacked_size, open_file, read_exact
 
 FIELD = "params.dataset"
 MAX_IDX_BYTES = 128 << 20  # Fashion-MNIST's largest has 45 MiB
-# zipfile reads an archive's list of members at once: some 1,500 of them, and small ones
+# zipfile reads an archive's list of members at once: allows about 1,500 members with short names
 MAX_READ_BYTES = 1 << 17
 MAX_HEADER_BYTES = 10_000
 
@@ -72,7 +72,7 @@ def _parse_idx(
 
 
 def has_idx(folder: Path, names: tuple[str, ...]) -> bool:
-    """Whether all these idx files lie in the folder, packed or not."""
+    """Whether the folder has all these idx files, packed or not."""
     return all((folder / n).is_file() or (folder / f"{n}.gz").is_file() for n in names)
 
 
@@ -84,7 +84,7 @@ class _ArrayHeader(NamedTuple):
 
 
 class _BoundedReader(io.BufferedReader):
-    """A file of which nobody takes much at once."""
+    """A file that bounds the size of each read."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(
@@ -96,13 +96,12 @@ class _BoundedReader(io.BufferedReader):
 
 
 def read_npz(path: Path, field: str, choose: ArrayChooser) -> dict[str, NDArray[Any]]:
-    """Arrays of an .npz file: those that `pick` names when it is told what there is. The others are
-    not looked at.
+    """Arrays of an .npz file: those that `choose` selects from the available names. Others are not
+    read.
 
     Raises:
-        InvalidRequest: not such a file; one of them is missing, is no plain array of numbers,
-            claims more than it holds, or is packed more than a hundredfold; all together they are
-            above 1 GiB.
+        InvalidRequest: not such a file; an array is missing, not a plain array of numbers, claims
+            more than it holds, or is compressed more than a hundredfold; all together exceed 1 GiB.
     """
     try:
         with (
@@ -118,7 +117,8 @@ def read_npz(path: Path, field: str, choose: ArrayChooser) -> dict[str, NDArray[
             for name in wanted:
                 if name not in members:
                     raise InvalidRequest(
-                        f"{path.name} lacks {name!r}; it holds {_list_names(members)}: rename its arrays",
+                        f"{path.name} lacks {name!r}; it holds {_list_names(members)}: rename "
+                        "its arrays",
                         field,
                     )
             headers = {name: _read_header(archive, members[name], name, field) for name in wanted}
@@ -132,7 +132,7 @@ def read_npz(path: Path, field: str, choose: ArrayChooser) -> dict[str, NDArray[
             }
     except (InvalidRequest, MemoryError):
         raise
-    except Exception as error:  # whatever zipfile and numpy's reader of heads make of hostile bytes
+    except Exception as error:  # anything zipfile and numpy's header parser raise on hostile bytes
         raise InvalidRequest(
             f"{path.name} is not an .npz of plain arrays: {str(error)[:200]}", field
         ) from error
@@ -163,7 +163,7 @@ def _read_header(
 
 
 def _parse_header(file: io.BufferedIOBase, name: str) -> _ArrayHeader:
-    # version 1 only: numpy reads the head of the others, of up to 4 GiB, before it looks at its
+    # version 1 only: numpy reads headers of other versions, up to 4 GiB, before it checks their
     # length
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError(f"{name!r} has a head that arrays of numbers do not need")
@@ -185,5 +185,5 @@ def _read_array(
     with _open_member(archive, member) as file:
         _parse_header(file, member.filename)
         data = read_exactly(file, header.byte_count)
-        file.read(1)  # at its end the checksum is looked at
+        file.read(1)  # reaching the end verifies the checksum
     return np.frombuffer(data, header.dtype).reshape(header.shape, order=cast(Any, header.order))

@@ -1,7 +1,7 @@
-"""One column of a table: numbers, names of kinds, or classes; what is unlike the rest is refused by
-line and column.
+"""One column of a table: numbers, categories or classes; values unlike the rest are refused by line
+and column.
 
-Messages never repeat a value: it is someone's.
+Messages never repeat a value: it is private.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from shared.ml.datasets._naming import find_lookalikes, natural_key
 from shared.ml.datasets._numerals import Notation
 
 MISSING = ("NA", "na", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "Null", "?")
-MAX_VALUES = 64  # of a column that is not numbers: each becomes a feature
+MAX_VALUES = 64  # of a categorical column: each becomes a feature
 MAX_CLASSES = 1000
-FEW = 20  # different numbers that may be classes whatever they are
-HALVES = 10  # different numbers that may be classes though they are not whole
+FEW = 20  # up to this many different numbers are accepted as classes
+HALVES = 10  # up to this many different fractional numbers are accepted as classes
 _LITERAL = "name the column in categorical if its values are names"
 
 
 class Columns(Protocol):
-    """The table that a column is of."""
+    """The table of a column."""
 
     @property
     def columns(self) -> Mapping[str, Sequence[str]]: ...
@@ -37,7 +37,7 @@ class Columns(Protocol):
 
 
 class Column:
-    """A column by name. `field` is the parameter that messages are about."""
+    """A column by name. Errors name the parameter `field`."""
 
     def __init__(self, table: Columns, name: str, field: str) -> None:
         self.values = table.columns[name]
@@ -62,18 +62,20 @@ class Column:
             )
 
     def names(self, missing: Collection[str]) -> tuple[str, ...]:
-        """The values as names of the rows.
+        """The values as row names.
 
         Raises:
-            InvalidRequest: one is missing, or two are the same.
+            InvalidRequest: one is missing, or two are equal.
         """
         self.require_complete(missing)
         seen: dict[str, int] = {}
         for row, value in enumerate(self.values):
             if (first := seen.setdefault(value, row)) != row:
                 raise self._refusal(
-                    row, f"names its row as line {self._lines[first]} does: ids must differ, and the data must hold "
-                    "each person once"
+                    row, (
+                        f"names its row as line {self._lines[first]} does: ids must differ, and "
+                        "the data must hold each person once"
+                    )
                 )  # fmt: skip
         return tuple(self.values)
 
@@ -81,8 +83,8 @@ class Column:
         """The column in float64, or None where no value is a number.
 
         Raises:
-            InvalidRequest: some are numbers and some are not, or not in this notation, or it is not
-                clear which.
+            InvalidRequest: only some are numbers, or they are not in this notation, or the notation
+                is ambiguous.
         """
         by_text = {text: notation.number(text) for text in self._different}
         numerals = {text for text in self._different if notation.is_numeral(text)}
@@ -93,16 +95,17 @@ class Column:
                 row = self._first(lambda value: "." in value)
                 raise self._refusal(
                     row,
-                    "the point may be a decimal sign or separate thousands: give decimal: '.', or thousands: '.' "
-                    "and decimal: ','",
+                    "the point may be a decimal sign or separate thousands: give decimal: '.', "
+                    "or thousands: '.' and decimal: ','",
                 )
             return torch.tensor([by_text[text] for text in self.values], dtype=torch.float64)
         if len(numerals) == len(self._different):
             row = self._first(lambda value: by_text[value] is None)
             raise self._refusal(
                 row,
-                "not a number from -1e15 to 1e15 with a decimal point and without separators or units: give the "
-                f"parameters decimal and thousands, take off the unit, or {_LITERAL}",
+                "not a number from -1e15 to 1e15 with a decimal point and without separators or "
+                "units: give the parameters decimal and thousands, take off the unit, or "
+                f"{_LITERAL}",
             )
         words = [value not in numerals for value in self.values]
         odd_is_word = sum(words) <= len(words) / 2
@@ -117,16 +120,16 @@ class Column:
         )
 
     def kinds(self, notation: Notation, literal: bool) -> tuple[str, ...]:
-        """The different values, sorted, as numbers where they all are.
+        """The distinct values, sorted (as numbers, if all are).
 
         Raises:
-            InvalidRequest: more than 64, or, unless they are `literal`, two that people would take
-                for one.
+            InvalidRequest: more than 64; or, unless `literal`, two that look the same.
         """
         if len(self._different) > MAX_VALUES:
             raise InvalidRequest(
-                f"{self._file}: column {self._told} has {len(self._different)} different values that are not numbers, "
-                f"at most {MAX_VALUES} are encoded: leave it out (drop), or write numbers",
+                f"{self._file}: column {self._quoted_name} has {len(self._different)} different "
+                f"values that are not numbers, at most {MAX_VALUES} are encoded: leave it out "
+                "(drop), or write numbers",
                 self._field,
             )
         if not literal:
@@ -137,12 +140,12 @@ class Column:
         return tuple(sorted(self._different, key=lambda text: (by_text[text], text)))
 
     def classes(self, notation: Notation, literal: bool) -> tuple[str, ...]:
-        """The different values of a target, in natural order, or as numbers where they all are.
+        """The distinct values of a target, in natural order (as numbers, if all are).
 
         Raises:
-            InvalidRequest: fewer than 2 or more than 1000; or, unless they are `literal`, some are
-                numbers and some are not, two are one class written in two ways, or they are
-                measurements or names of rows.
+            InvalidRequest: fewer than 2 or more than 1000; or, unless `literal`, only some are
+                numbers, one class is written in two ways, or they look like measurements or row
+                names.
         """
         count = len(self._different)
         if not literal:
@@ -151,15 +154,16 @@ class Column:
                 self._require_classes(numbers)
             elif count > FEW and count > len(self.values) / 2:
                 raise InvalidRequest(
-                    f"{self._file}: the target {self._told} has {count} different values in {len(self.values)} rows: "
-                    f"that looks like names of rows, not classes; name another target, or {_LITERAL} of classes",
+                    f"{self._file}: the target {self._quoted_name} has {count} different values "
+                    f"in {len(self.values)} rows: that looks like names of rows, not classes; "
+                    f"name another target, or {_LITERAL} of classes",
                     self._field,
                 )
             self._require_one_spelling()
         if not 2 <= count <= MAX_CLASSES:
             raise InvalidRequest(
-                f"{self._file}: the target {self._told} must hold 2 to {MAX_CLASSES} classes, it has {count} "
-                f"different value{'s' * (count != 1)}",
+                f"{self._file}: the target {self._quoted_name} must hold 2 to {MAX_CLASSES} "
+                f"classes, it has {count} different value{'s' * (count != 1)}",
                 self._field,
             )
         by_text = {text: notation.number(text) for text in self._different}
@@ -175,8 +179,10 @@ class Column:
                 if seen.setdefault(value, text) != text:
                     first = self._lines[self.values.index(seen[value])]
                     raise self._refusal(
-                        row, f"the same number is written in another way on line {first} (as 1 and 1.0): write it in "
-                        f"one way, or {_LITERAL}"
+                        row, (
+                            f"the same number is written in another way on line {first} (as 1 "
+                            f"and 1.0): write it in one way, or {_LITERAL}"
+                        )
                     )  # fmt: skip
         count, low = len(different), int(different[0])
         whole = bool((different == different.round()).all())
@@ -188,21 +194,21 @@ class Column:
         )
         if not numbered and count > (FEW if whole else HALVES):
             raise InvalidRequest(
-                f"{self._file}: the target {self._told} has {count} different numbers from least to greatest: that "
-                "looks like a measurement (a regression), and only classes are audited; put it into a few classes, or "
-                f"{_LITERAL} of classes",
+                f"{self._file}: the target {self._quoted_name} has {count} different numbers "
+                "from least to greatest: that looks like a measurement (a regression), and only "
+                f"classes are audited; put it into a few classes, or {_LITERAL} of classes",
                 self._field,
             )
 
     def _require_one_spelling(self) -> None:
-        found = find_lookalikes(dict.fromkeys(self.values))
-        if found is None:
+        lookalikes = find_lookalikes(dict.fromkeys(self.values))
+        if lookalikes is None:
             return
-        first, row = (self.values.index(text) for text in found)
+        first, row = (self.values.index(text) for text in lookalikes)
         raise self._refusal(
             row,
-            f"differs from line {self._lines[first]} only in case, blanks or Unicode form: write both in one way, or "
-            "name the column in categorical if they are two",
+            f"differs from line {self._lines[first]} only in case, blanks or Unicode form: write "
+            "both in one way, or name the column in categorical if they are two",
         )
 
     @cached_property
@@ -210,12 +216,14 @@ class Column:
         return frozenset(self.values)
 
     @property
-    def _told(self) -> str:
+    def _quoted_name(self) -> str:
         return repr(self._name[:60])
 
     def _first(self, wanted: Callable[[str], bool]) -> int | None:
         return next((row for row, value in enumerate(self.values) if wanted(value)), None)
 
-    def _refusal(self, row: int | None, why: str) -> InvalidRequest:
+    def _refusal(self, row: int | None, reason: str) -> InvalidRequest:
         where = "" if row is None else f"line {self._lines[row]}, "
-        return InvalidRequest(f"{self._file}: {where}column {self._told}: {why}", self._field)
+        return InvalidRequest(
+            f"{self._file}: {where}column {self._quoted_name}: {reason}", self._field
+        )

@@ -1,5 +1,4 @@
-"""Files from the servers of their authors: bounded while they come, and kept only if their digest
-is the known one."""
+"""Downloads from the authors' servers: bounded in size, and kept only if the digest matches."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ TIMEOUT_S = 30.0  # without a byte
 
 
 class _Bounded:
-    """Where a download is written, until it is longer than it may be."""
+    """A file object that refuses to grow beyond the limit."""
 
     def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self._file, self._left = file, max_bytes
@@ -30,7 +29,7 @@ class _Bounded:
         self._file.write(data)
 
     def flush(self) -> None:
-        pass  # pooch asks for it after every piece
+        pass  # pooch calls it after every chunk
 
 
 def _receive(url: str, path: str, _pooch: object) -> None:
@@ -41,26 +40,26 @@ def _receive(url: str, path: str, _pooch: object) -> None:
 
 
 def fetch(url: str, md5: str, folder: Path, name: str) -> Path:
-    """`folder/name`, downloaded unless it is there already. Nobody ever sees half of it.
+    """`folder/name`, downloaded unless it is there already. It appears only when complete.
 
     Raises:
-        OSError: there is no such file, it is too long, or the server does not answer.
-        ValueError: what came has another md5.
+        OSError: there is no such file, it is too large, or the server does not respond.
+        ValueError: the md5 does not match.
     """
     import pooch  # here, as few jobs download
 
     pooch.get_logger().setLevel("ERROR")  # it would print absolute paths
-    found = pooch.retrieve(
+    path = pooch.retrieve(
         url, known_hash=f"md5:{md5}", fname=name, path=folder, downloader=_receive
     )
-    return Path(found)
+    return Path(path)
 
 
 def unpack(archive: Path, names: Collection[str], to: Path, max_bytes: int) -> None:
-    """These files of a .tar.gz, written into the folder `to` under their last names.
+    """Extract these files of a .tar.gz into the folder `to`, without their directories.
 
     Raises:
-        InvalidRequest: one is not there, is no regular file, or is above `max_bytes`.
+        InvalidRequest: one is missing, not a regular file, or above `max_bytes`.
         OSError: it is damaged, or cannot be written.
     """
     to.mkdir()

@@ -1,7 +1,7 @@
-"""How data sets read files: those of the data root through `shared.data_files`, never more than was
+"""How data sets read files: those of the data root through `shared.data_files`, never more than
 announced.
 
-The few that come with the project lie in `files/`, with their licences.
+The few bundled ones are in `files/`, with their licences.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from shared.data_root import get_data_root as get_data_root
 from shared.data_root import open_file as open_file
 from shared.errors import InvalidRequest
 
-_FREE_BYTES = 16 << 20  # so much may be unpacked from a file of any size
-# photographs and digits unpack to 1 to 10 times their file, sparse tables to 70, zeros to 1000
+_FREE_BYTES = 16 << 20  # a file of any size may unpack to this much
+# photographs and digits unpack to 1 to 10 times their size, sparse tables to 70, zeros to 1000
 _MAX_RATIO = 100
 _BUNDLED = Path(__file__).parent / "files"
 
 
 def read_bundled(name: str, sha256: str) -> io.BytesIO:
-    """The contents of a file that comes with the project; of a `.gz`, what it unpacks to.
+    """The contents of a bundled file, unpacked if it is a `.gz`.
 
     Args:
         sha256: of these contents.
 
     Raises:
-        InvalidRequest: it is not there, or holds something else.
+        InvalidRequest: it is missing or has other contents.
     """
     path = _BUNDLED / name
     try:
@@ -49,7 +49,7 @@ def read_bundled(name: str, sha256: str) -> io.BytesIO:
 
 
 def check_unpacked_size(unpacked_bytes: int, packed_bytes: int, name: str, field: str) -> None:
-    """Refuse to unpack so many bytes from so many.
+    """Refuse a file that unpacks to too many bytes.
 
     Raises:
         InvalidRequest: above 1 GiB; or above 16 MiB and more than a hundred times the packed size.
@@ -58,13 +58,14 @@ def check_unpacked_size(unpacked_bytes: int, packed_bytes: int, name: str, field
         raise InvalidRequest(f"{name} would unpack to more than 1 GiB", field)
     if unpacked_bytes > max(_FREE_BYTES, _MAX_RATIO * packed_bytes):
         raise InvalidRequest(
-            f"{name} would unpack to more than {_MAX_RATIO} times its size, {unpacked_bytes >> 20} MiB: store it without compression",
+            f"{name} would unpack to more than {_MAX_RATIO} times its size, "
+            f"{unpacked_bytes >> 20} MiB: store it without compression",
             field,
         )
 
 
 def read_exactly(file: io.BufferedIOBase, byte_count: int) -> bytearray:
-    """So many bytes, in small steps: a file that ends before costs no more than it holds.
+    """Read `byte_count` bytes in small steps: a file that ends earlier costs no more than its size.
 
     Raises:
         EOFError: there are fewer.

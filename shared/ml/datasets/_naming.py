@@ -1,4 +1,4 @@
-"""Names of classes: their order, and those that people take for one and a program for two."""
+"""Names of classes: their natural order, and different names that look the same."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _DIGITS = re.compile("([0-9]+)")
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts numbers within names as numbers: 1, 2, 10; a2 before a10."""
-    parts = enumerate(_DIGITS.split(name))  # numbers are at odd places
+    """Sort key that orders numbers within names as numbers: 1, 2, 10; a2 before a10."""
+    parts = enumerate(_DIGITS.split(name))  # numbers are at odd positions
     return (
         *(_number_key(part) if place % 2 else (1, 0, part) for place, part in parts),
         (1, 0, name),
@@ -23,17 +23,16 @@ def _number_key(digits: str) -> tuple[int, int, str]:
     return 0, len(significant), significant
 
 
-def folded(name: str) -> str:
-    """The name without what people overlook: case, Unicode form, and how many blanks stand
-    where."""
+def normalise_name(name: str) -> str:
+    """Normalise what is easily overlooked in a name: case, Unicode form and whitespace."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def find_lookalikes(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two different names that `folded` makes one."""
+    """Two different names that `normalise_name` makes equal."""
     seen: dict[str, str] = {}
     for name in names:
-        other = seen.setdefault(folded(name), name)
+        other = seen.setdefault(normalise_name(name), name)
         if other != name:
             return other, name
     return None

@@ -1,6 +1,6 @@
-"""How numbers are written in a table, and what only looks like one.
+"""How numbers are written in a table, and what only looks like a number.
 
-A numeral that is not in the stated notation is never guessed at: `1,5` could be one and a half or a
+Numerals that are not in the stated notation are never guessed: `1,5` could be one and a half or a
 code, `0123` a number or a postal code, `5E2` five hundred or a room.
 """
 
@@ -30,8 +30,7 @@ _ANY = re.compile(
 
 @dataclass(frozen=True)
 class Notation:
-    """The decimal sign and what, if anything, separates thousands. `decimal` None: a point, not
-    stated."""
+    """The decimal sign and the thousands separator, if any. `decimal` None: not stated, a point."""
 
     decimal: Decimal | None = None
     thousands: Thousands | None = None
@@ -42,14 +41,14 @@ class Notation:
         whole = "(?:0|[1-9][0-9]*)"
         if self.thousands is not None:
             whole = f"(?:0|[1-9][0-9]{{0,2}}(?:{_GROUPS[self.thousands]}[0-9]{{3}})+|[1-9][0-9]*)"
-        # an exponent has a sign, or stands behind a decimal point: 5E2 is a code
+        # an exponent needs a sign or a decimal point before it: 5E2 is a code
         return re.compile(
             rf"[-+]?(?:(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][-+][0-9]{{1,3}})?"
             rf"|{whole}{point}[0-9]+[eE][0-9]{{1,3}})"
         )
 
     def number(self, text: str) -> float | None:
-        """The number that is written so, or None."""
+        """The number in this notation, or None."""
         if not self._pattern.fullmatch(text):
             return None
         if self.thousands is not None:
@@ -58,12 +57,11 @@ class Notation:
         return value if math.isfinite(value) and abs(value) <= MAX_NUMBER else None
 
     def is_numeral(self, text: str) -> bool:
-        """Whether it is a number, or would be one in another notation or without its unit."""
+        """Whether it is a number, perhaps in another notation or with a unit."""
         return bool(self._pattern.fullmatch(text) or _ANY.fullmatch(text))
 
     def is_ambiguous(self, texts: set[str]) -> bool:
-        """Whether a point may be the decimal sign or stand between thousands: 900 beside 1.234, and
-        nothing says."""
+        """Whether a point could be the decimal sign or separate thousands, as in 900 and 1.234."""
         if self.decimal is not None or self.thousands == ".":
             return False
         grouped = re.compile(r"[-+]?[1-9][0-9]{0,2}(\.[0-9]{3})+")
@@ -72,14 +70,14 @@ class Notation:
         return bool(points) and all(points) and len(points) < len(texts)
 
     def require_distinct(self, field: str) -> None:
-        """Refuse one sign for both.
+        """Refuse the same sign for both.
 
         Raises:
             InvalidRequest: decimal and thousands are the same.
         """
         if self.thousands == (self.decimal or "."):
             raise InvalidRequest(
-                f"{self.thousands!r} cannot separate thousands and be the decimal sign: give the other "
-                "one as the parameter decimal",
+                f"{self.thousands!r} cannot separate thousands and be the decimal sign: give the "
+                "other one as the parameter decimal",
                 field,
             )

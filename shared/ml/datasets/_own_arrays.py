@@ -1,8 +1,6 @@
-"""Images, rows of a table and labels from arrays of the user's, or what is wrong with them and what
-to do.
+"""Images, table rows and labels from the user's arrays; errors say what is wrong and what to do.
 
-Messages name the array and the index; of values they tell only those that are no data, NaN and
-infinity.
+Messages name the array and the index; the only values they repeat are NaN and infinity.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from shared.errors import InvalidRequest
 Array = NDArray[Any]
 Channels = Literal["first", "last"]
 MAX_CLASSES = 1000
-ROUNDING = 1e-6  # so far beyond [0, 1] a float may lie and is taken for its end
+ROUNDING = 1e-6  # floats may exceed [0, 1] by this much and are clamped
 FEWEST = 10
 
 
@@ -28,15 +26,14 @@ def read_images(images: Array, name: str, channels: Channels | None, field: str)
     """Images [N, H, W], [N, C, H, W] or [N, H, W, C] as float32 [N, C, H, W] in [0, 1].
 
     Raises:
-        InvalidRequest: another shape, or one that could be either; neither uint8 nor floats in [0,
-            1].
+        InvalidRequest: another shape, an ambiguous one, or neither uint8 nor floats in [0, 1].
     """
     ordered = _channels_first(images, name, channels, field)
     if ordered.dtype == np.uint8:
         if ordered.max() <= 1:
             raise InvalidRequest(
-                f"{name} is uint8, where 255 is white, and holds nothing above 1: multiply by 255, or give "
-                "floats in [0, 1]",
+                f"{name} is uint8, where 255 is white, and holds nothing above 1: multiply by "
+                "255, or give floats in [0, 1]",
                 field,
             )
         return torch.from_numpy(np.ascontiguousarray(ordered)).float().div_(255)
@@ -66,13 +63,15 @@ def read_features(features: Array, name: str, field: str) -> Tensor:
         or not 1 <= features.shape[1] <= MAX_FEATURES
     ):
         raise InvalidRequest(
-            f"{name} must be floats [N, F], F at most {MAX_FEATURES}; got {features.dtype} {list(features.shape)}",
+            f"{name} must be floats [N, F], F at most {MAX_FEATURES}; got {features.dtype} "
+            f"{list(features.shape)}",
             field,
         )
     _require_enough(features, name, field)
     for row, column in np.argwhere(np.isnan(features))[:1]:
         raise InvalidRequest(
-            f"{name}: row {row}, column {column} (from 0) is missing (NaN): fill it in, or leave out the row",
+            f"{name}: row {row}, column {column} (from 0) is missing (NaN): fill it in, or leave "
+            "out the row",
             field,
         )
     return _in_range(features[:, :, None, None], features, name, field)
@@ -94,7 +93,7 @@ def _channels_first(images: Array, name: str, channels: Channels | None, field: 
         return images[:, None]
     first, last = shape[1] in (1, 3), shape[3] in (1, 3)
     if shape[2:] == [1, 1] and channels is None:
-        return images  # rows of a table, as they are kept
+        return images  # rows of a table, as stored
     if channels is None and first and last:
         raise InvalidRequest(
             f"{name} is {shape}: the channels may be first or last; give the parameter channels",
@@ -106,13 +105,14 @@ def _channels_first(images: Array, name: str, channels: Channels | None, field: 
         return images.transpose(0, 3, 1, 2)
     what = ": composite the fourth, alpha, on a background" if 4 in (shape[1], shape[3]) else ""
     raise InvalidRequest(
-        f"{name} must have 1 or 3 channels, C 1 or 3 in [N, C, H, W] or [N, H, W, C]; got {shape}{what}",
+        f"{name} must have 1 or 3 channels, C 1 or 3 in [N, C, H, W] or [N, H, W, C]; got "
+        f"{shape}{what}",
         field,
     )
 
 
 def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
-    """float32, what rounding put beyond [0, 1] brought back."""
+    """As float32, with rounding errors beyond [0, 1] clamped."""
     bad = ~((given >= -ROUNDING) & (given <= 1 + ROUNDING))  # NaN too
     if not bad.any():
         return torch.from_numpy(np.ascontiguousarray(ordered, dtype=np.float32)).clamp_(0, 1)
@@ -120,10 +120,10 @@ def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
     value = float(given[index])
     finite = given[np.isfinite(given)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    # a finite value is someone's
-    way_out, told = "scale to [0, 1]", "above 1" if value > 1 else "below 0"
+    # a finite value is private
+    way_out, described = "scale to [0, 1]", "above 1" if value > 1 else "below 0"
     if not np.isfinite(value):
-        way_out, told = "fill it in, or leave the sample out", f"{value:g}"
+        way_out, described = "fill it in, or leave the sample out", f"{value:g}"
     elif low >= 0 and 1.5 < high <= 255:
         way_out = "divide by 255"
     elif -1 - ROUNDING <= low < 0 and high <= 1 + ROUNDING:
@@ -133,13 +133,14 @@ def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
             "undo the normalisation (x * std + mean): the service measures mean and std itself"
         )
     raise InvalidRequest(
-        f"{name}{[int(i) for i in index]} is {told}: floats must be finite and in [0, 1]; {way_out}",
+        f"{name}{[int(i) for i in index]} is {described}: floats must be finite and in [0, 1]; "
+        f"{way_out}",
         field,
     )
 
 
 def read_labels(labels: Array, name: str, count: int, field: str) -> Array:
-    """Whole numbers of any size as int64 [N]. [N, 1] is taken too.
+    """Whole numbers of any size as int64 [N]. [N, 1] is accepted too.
 
     Raises:
         InvalidRequest: another shape or type, or one is negative.
@@ -157,7 +158,8 @@ def read_labels(labels: Array, name: str, count: int, field: str) -> Array:
         )
     if labels.dtype.kind not in "iu":
         raise InvalidRequest(
-            f"{name} must be whole numbers, got {labels.dtype}: {name}.astype(int), if they are classes",
+            f"{name} must be whole numbers, got {labels.dtype}: {name}.astype(int), if they are "
+            "classes",
             field,
         )
     if labels.dtype == np.uint64 and labels.max() > np.iinfo(np.int64).max:
@@ -167,18 +169,18 @@ def read_labels(labels: Array, name: str, count: int, field: str) -> Array:
     labels = labels.astype(np.int64)
     if labels.min() < 0:
         raise InvalidRequest(
-            f"{name}[{int((labels < 0).argmax())}] is negative: number the classes from 0, and leave out what has none",
+            f"{name}[{int((labels < 0).argmax())}] is negative: number the classes from 0, and "
+            "leave out what has none",
             field,
         )
     return labels
 
 
 def find_classes(labels: Array, name: str, field: str) -> Array:
-    """The different labels, sorted: each is a class, numbered by its place here, and none is made
-    up in between.
+    """The distinct labels, sorted: each is a class, numbered by its position here, without gaps.
 
     Raises:
-        InvalidRequest: fewer than 2, more than 1000, or hardly any comes twice.
+        InvalidRequest: fewer than 2, more than 1000, or hardly any occurs twice.
     """
     classes: Array = np.unique(labels)
     if len(classes) < 2:
@@ -191,15 +193,15 @@ def find_classes(labels: Array, name: str, field: str) -> Array:
         )
     if len(classes) > len(labels) / 2 and len(classes) > 20:
         raise InvalidRequest(
-            f"{name} holds {len(classes)} different values for {len(labels)} samples: that looks like a measurement or "
-            "a number of the sample, not a class",
+            f"{name} holds {len(classes)} different values for {len(labels)} samples: that looks "
+            "like a measurement or a number of the sample, not a class",
             field,
         )
     return classes
 
 
 def number_classes(labels: Array, classes: Array, name: str, others: str, field: str) -> Tensor:
-    """Labels as places in `classes`, int64 [N].
+    """Labels as indices into `classes`, int64 [N].
 
     Raises:
         InvalidRequest: one is not among them.
@@ -208,8 +210,8 @@ def number_classes(labels: Array, classes: Array, name: str, others: str, field:
     known = classes[places.clip(max=len(classes) - 1)] == labels
     if not known.all():
         raise InvalidRequest(
-            f"{name}[{int((~known).argmax())}] is of a class that {others} does not have: leave the sample out, or put "
-            f"others of its class into {others}",
+            f"{name}[{int((~known).argmax())}] is of a class that {others} does not have: leave "
+            f"the sample out, or put others of its class into {others}",
             field,
         )
     return torch.from_numpy(places)

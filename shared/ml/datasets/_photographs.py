@@ -35,14 +35,17 @@ ByteArray = NDArray[np.uint8]
 
 
 def list_default_paths(key: str, folder: str) -> tuple[str, ...]:
-    """Where in the data root such a data set may lie, the first that is there counts."""
+    """Default locations in the data root; the first that exists is used."""
     return f"{key}.npz", key, folder
 
 
 class PhotographsParams(Params):
     path: Annotated[str | None, data_file_field()] = Field(
         None, min_length=1, max_length=500,
-        description="an .npz (x_train, y_train, x_test, y_test), or the folder of the .bin files, inside the data root",
+        description=(
+            "an .npz (x_train, y_train, x_test, y_test), or the folder of the .bin files, inside "
+            "the data root"
+        ),
     )  # fmt: skip
     download: bool = Field(
         True, description="whether to ask the authors' server when no file is found here"
@@ -50,14 +53,14 @@ class PhotographsParams(Params):
 
 
 class Photographs(ABC):
-    """A data set that messages call `title`; `key`.npz, `key`/ or `folder`/ are looked for in the
-    data root."""
+    """A data set called `title` in messages; it is `key`.npz, `key`/ or `folder`/ in the data
+    root."""
 
     title: ClassVar[str]
     key: ClassVar[str]
     folder: ClassVar[str]
     url: ClassVar[str]
-    md5: ClassVar[str]  # of the archive, as published; it unpacks to `folder`
+    md5: ClassVar[str]  # of the published archive, which unpacks to `folder`
     files: ClassVar[dict[str, tuple[str, ...]]]
     input_shape: ClassVar[tuple[int, int, int]]
     num_classes: ClassVar[int]
@@ -73,7 +76,7 @@ class Photographs(ABC):
         """The split, from the first of: `path`, `key`.npz, `key`/, `folder`/, a download of that.
 
         Raises:
-            InvalidRequest: there is none to be had, or its arrays are not what they should be.
+            InvalidRequest: it is not available, or its arrays are not as expected.
         """
         source = self._locate()
         images, labels = (
@@ -85,8 +88,8 @@ class Photographs(ABC):
             or not len(labels)
         ):
             raise InvalidRequest(
-                f"{self.title}: images must be [N, {', '.join(map(str, self.input_shape))}] and labels [N], "
-                f"got {list(images.shape)} and {list(labels.shape)}",
+                f"{self.title}: images must be [N, {', '.join(map(str, self.input_shape))}] and "
+                f"labels [N], got {list(images.shape)} and {list(labels.shape)}",
                 FIELD,
             )
         if labels.min() < 0 or labels.max() >= self.num_classes:
@@ -117,12 +120,12 @@ class Photographs(ABC):
         return ", ".join(name for names in self.files.values() for name in names)
 
     def _find_or_download(self, root: Path) -> Path:
-        """`folder`, unpacked elsewhere and then moved, so that nobody reads half of it. Its name
-        ends in what identifies it: what was checked when it came has not changed since."""
+        """`folder`, unpacked elsewhere and then moved, so that it is never read half-way. Its name
+        ends in its digest, so later changes are noticed."""
         if (earlier := self._find_download(root)) is not None:
             return earlier
         if self.params.download:
-            # whatever it was, what can be done about it stands below
+            # whatever the cause, the message below says what to do
             with suppress(OSError, ValueError):
                 root.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=root, prefix=".unpacking") as scratch:
@@ -130,9 +133,9 @@ class Photographs(ABC):
         if (earlier := self._find_download(root)) is not None:
             return earlier
         raise InvalidRequest(
-            f"{self.title} is not on this worker and could not be downloaded: put {self.key}.npz (x_train, y_train, "
-            f"x_test, y_test) or {self.folder}/ with {self._list_files()} (from {self.url}; pickled versions are not read) "
-            "under PALIMPSEST_DATA_ROOT",
+            f"{self.title} is not on this worker and could not be downloaded: put {self.key}.npz "
+            f"(x_train, y_train, x_test, y_test) or {self.folder}/ with {self._list_files()} "
+            f"(from {self.url}; pickled versions are not read) under PALIMPSEST_DATA_ROOT",
             FIELD,
         )
 
@@ -157,12 +160,14 @@ class Photographs(ABC):
         return None
 
     def _read_npz(self, path: Path, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Keras' names and order: x [N, H, W, C]; [N, C, H, W] is taken too. y is [N] or [N, 1]."""
+        """Keras' names and order: x [N, H, W, C]; [N, C, H, W] is accepted too. y is [N] or [N,
+        1]."""
         arrays = read_npz(path, FIELD, lambda _: (f"x_{split}", f"y_{split}"))
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
             raise InvalidRequest(
-                f"{path.name}: x_{split} must be uint8 and y_{split} whole numbers, got {images.dtype}, {labels.dtype}",
+                f"{path.name}: x_{split} must be uint8 and y_{split} whole numbers, got "
+                f"{images.dtype}, {labels.dtype}",
                 FIELD,
             )
         if images.ndim == 4 and images.shape[1:] != self.input_shape:
@@ -171,7 +176,7 @@ class Photographs(ABC):
 
 
 def read_records(path: Path, record_bytes: int, title: str) -> ByteArray:
-    """A file of records of `size` bytes each, [N, size].
+    """A file of records of `record_bytes` bytes each, [N, record_bytes].
 
     Raises:
         InvalidRequest: it cannot be read, is empty, cut short, or above 256 MiB.

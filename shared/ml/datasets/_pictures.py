@@ -1,4 +1,4 @@
-"""One picture file: its middle square as pixels, upright, or why it is refused."""
+"""One picture file: its upright middle square as pixels, or the reason why it is refused."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def read_picture(
     """The middle square of a picture, uint8 [C, size, size], C 1 if `grey`, else 3.
 
     Args:
-        name: what messages call it.
-        background: the colour that transparent parts are laid on, as #rrggbb.
+        name: used in messages.
+        background: the colour behind transparent parts, as #rrggbb.
 
     Raises:
         InvalidRequest: it cannot be read, has more than one frame or more than 8 bits a channel, is
@@ -64,13 +64,15 @@ def read_picture(
             side = min(opened.size)
             left, top = (opened.width - side) // 2, (opened.height - side) // 2
             how = _UPRIGHT.get(_orientation(opened))
-            # first: resizing looks at neighbours, and a large picture takes 4 bytes a pixel
+            # crop first: resizing uses neighbouring pixels, and a large picture takes 4 bytes per
+            # pixel
             square = opened.crop((left, top, left + side, top + side))
             if opened.mode in WITH_ALPHA or "transparency" in opened.info:
                 square = _on_background(square, background)
                 if square is None:
                     raise refuse(
-                        "is transparent in part: say what is behind it with the parameter background"
+                        "is transparent in part: say what is behind it with the parameter "
+                        "background"
                     )
             if how is not None:
                 square = square.transpose(how)
@@ -81,9 +83,10 @@ def read_picture(
         raise
     except UnidentifiedImageError as error:
         raise refuse(
-            "cannot be read as a picture: it is no PNG, JPEG, WebP, BMP or PPM; convert it, or leave it out"
+            "cannot be read as a picture: it is no PNG, JPEG, WebP, BMP or PPM; convert it, or "
+            "leave it out"
         ) from error
-    except Exception as error:  # whatever a decoder makes of hostile bytes, the file must be named
+    except Exception as error:  # anything a decoder raises on hostile bytes; the file must be named
         raise refuse(
             f"cannot be read as a picture: {str(error)[:200]}; save it again, or leave it out"
         ) from error
@@ -91,16 +94,16 @@ def read_picture(
 
 
 def _orientation(picture: Image.Image) -> int:
-    """How a camera was held; 1, upright, where it does not say. What else EXIF says, and how badly,
-    is no matter."""
+    """The EXIF orientation; 1 (upright) if missing. Other EXIF data, however broken, are
+    ignored."""
     try:
         return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # whatever a reader makes of hostile bytes
+    except Exception:  # anything a parser raises on hostile bytes
         return 1
 
 
 def _on_background(picture: Image.Image, background: str | None) -> Any:
-    """Without alpha; None where something shows through and there is no colour behind it."""
+    """The picture without alpha; None if parts are transparent and there is no background."""
     colours = picture.convert("RGBA")
     if colours.getchannel("A").getextrema() == (255, 255):
         return colours.convert("RGB")

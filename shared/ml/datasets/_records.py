@@ -1,8 +1,8 @@
-"""Records that deletions name: rows of a file, values of its id column, files of a folder.
+"""Records that deletions can name: rows of a file, values of its id column, files of a folder.
 
-A record that may be forgotten must be in the pool, where no base model has seen it, and in the
-training set. So a data set is told which (`deletable_rows` and so on), moves them out of the test
-split and to places of the pool, and every training set that is drawn from it begins with them.
+A record to be forgotten must be in the pool, which no base model has seen, and in the training set.
+So the data set gets their names (`deletable_rows` and so on), moves them out of the test split into
+the pool, and every training set drawn from it starts with them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 
 
 class DeletableRows(Params):
-    """Of data sets whose samples are rows."""
+    """Parameters of data sets whose samples are rows."""
 
     deletable_rows: list[Row] = Field(
         [], max_length=MAX_RECORDS, description=f"rows, from 0, {_ABOUT}"
@@ -36,7 +36,7 @@ class DeletableRows(Params):
 
 
 class DeletableIds(Params):
-    """Of data sets with a column that names the rows."""
+    """Parameters of data sets with a column that names the rows."""
 
     deletable_ids: list[Name] = Field(
         [], max_length=MAX_RECORDS, description=f"values of the column id {_ABOUT}"
@@ -44,7 +44,7 @@ class DeletableIds(Params):
 
 
 class DeletableFiles(Params):
-    """Of data sets whose samples are files."""
+    """Parameters of data sets whose samples are files."""
 
     deletable_files: list[Name] = Field(
         [], max_length=MAX_RECORDS, description=f"files below path {_ABOUT}"
@@ -52,8 +52,8 @@ class DeletableFiles(Params):
 
 
 class Recorded(ComputedStatistics):
-    """Base of data sets whose records have names. Records are numbered as the file or folder has
-    them, from 0."""
+    """Base class of data sets with named records. Records are numbered from 0, in the order of the
+    file or folder."""
 
     params: Params
 
@@ -65,13 +65,13 @@ class Recorded(ComputedStatistics):
     @property
     @abstractmethod
     def records(self) -> int:
-        """How many records may be named: all, but for those that are given as test data."""
+        """How many records can be named: all except the user's own test data."""
 
     def number(self, kind: Kind, name: int | str, field: str) -> int:
-        """The record of that name; a row is its own number, and may not be there.
+        """The number of the record with that name; a row is its own number, and may not exist.
 
         Raises:
-            InvalidRequest: there is none; or it is given as test data.
+            InvalidRequest: there is none, or it is test data.
         """
         if kind != "rows" or not isinstance(name, int):
             raise InvalidRequest(f"this data set has no {kind} to name", field)
@@ -79,27 +79,27 @@ class Recorded(ComputedStatistics):
 
     @property
     def deletable(self) -> list[int]:
-        """Places in the train split of the records that deletions may name."""
+        """Positions in the train split of the records that deletions may name."""
         return [self._places[number] for number in self._deletable_numbers]
 
     def find(self, kind: Kind, names: Sequence[int | str], field: str) -> list[int]:
-        """Places in the train split of records of these names.
+        """Positions in the train split of the records with these names.
 
         Raises:
             InvalidRequest: there is no such record, or it is in the test split.
         """
-        found = []
+        places = []
         for name in names:
             number = self.number(kind, name, field)
             _require_there(number, self.records, field)
             if number not in self._places:
                 raise InvalidRequest(
-                    f"{name!r} is in the test split, which is public: give the data set deletable_{kind} with it when "
-                    "the base model is trained (an audit does so)",
+                    f"{name!r} is in the test split, which is public: give the data set "
+                    f"deletable_{kind} with it when the base model is trained (an audit does so)",
                     field,
                 )
-            found.append(self._places[number])
-        return found
+            places.append(self._places[number])
+        return places
 
     @cached_property
     def _places(self) -> dict[int, int]:
@@ -107,19 +107,20 @@ class Recorded(ComputedStatistics):
 
     @cached_property
     def _deletable_numbers(self) -> list[int]:
-        """Each once, in the order in which they are named."""
-        found = []
+        """Record numbers without duplicates, in the order of their names."""
+        numbers = []
         for kind in ("rows", "ids", "files"):
             name = f"deletable_{kind}"
             for one in getattr(self.params, name, ()):
-                found.append(self.number(kind, one, f"params.dataset.params.{name}"))
-        return list(dict.fromkeys(found))
+                numbers.append(self.number(kind, one, f"params.dataset.params.{name}"))
+        return list(dict.fromkeys(numbers))
 
-    def _arranged(self, splits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Splits of records, int64, with all that deletions may name at places of the pool.
+    def _arrange(self, splits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rearrange splits of records, int64, so that all records that deletions may name are in
+        the pool.
 
         Raises:
-            InvalidRequest: they are more than the pool holds.
+            InvalidRequest: there are more than fit in the pool.
         """
         if not self._deletable_numbers:
             return dict(splits)
@@ -135,8 +136,8 @@ class Recorded(ComputedStatistics):
         outside, free = places[~torch.isin(places, pool)], pool[~torch.isin(pool, places)]
         if len(outside) > len(free):
             raise InvalidRequest(
-                f"deletions name {len(wanted)} records, and no more than {len(pool)} of {len(train)} may be in "
-                "training sets (an eighth): name fewer",
+                f"deletions name {len(wanted)} records, and no more than {len(pool)} of "
+                f"{len(train)} may be in training sets (an eighth): name fewer",
                 "params.dataset",
             )
         order = torch.arange(len(train))

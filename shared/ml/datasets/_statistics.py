@@ -1,4 +1,4 @@
-"""Data sets whose mean and deviation are measured on themselves."""
+"""Data sets that compute their own mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from shared.ml.samples import Samples, Split
 
 
 def compute_channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation over all pixels, one a channel. `images` is [N, C, H, W]."""
+    """Mean and standard deviation over all pixels, per channel. `images` is [N, C, H, W]."""
     wide = images.double()
     mean, std = wide.mean(dim=(0, 2, 3)), wide.std(dim=(0, 2, 3), correction=0)
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
 class ComputedStatistics(ABC):
-    """Base of data sets that are the user's: mean and deviation are those of their own train
-    split."""
+    """Base class of users' data sets: mean and standard deviation are those of the train split."""
 
     @abstractmethod
     def load(self, split: Split) -> Samples:
@@ -28,7 +27,7 @@ class ComputedStatistics(ABC):
     @cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         mean, std = compute_channel_statistics(self.load("train").images)
-        # a channel that never changes is not divided by 0
+        # constant channels must not be divided by 0
         return mean, tuple(max(s, 1e-3) for s in std)
 
     @property

@@ -1,6 +1,7 @@
-"""Tables: columns of text or numbers become features in [0, 1]. docs/data.md tells the encoding.
+"""Tables: columns of text or numbers become features in [0, 1]. docs/data.md describes the
+encoding.
 
-A row is an image of one pixel with a channel a feature, [F, 1, 1]: see `shared.ml.samples`.
+A row is an image of one pixel with one channel per feature, [F, 1, 1]: see `shared.ml.samples`.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ from shared.ml.datasets._records import Recorded
 from shared.ml.samples import Samples, Split
 from shared.ml.splits import split_train_and_test
 
-MAX_BYTES = 16 << 20  # read anew by each job: in 3 s, with 0.6 GB
+MAX_BYTES = 16 << 20  # each job reads it again: 3 s and 0.6 GB
 PLAIN = Notation()
 
 
 class Table(NamedTuple):
-    """A table as read: `columns[name][row]` is text, `lines[row]` the line of the file that the row
-    ended on."""
+    """A table as read: `columns[name][row]` is text, `lines[row]` the line on which the row
+    ended."""
 
     columns: Mapping[str, Sequence[str]]
     lines: Sequence[int]
-    name: str = "the table"  # what messages call it
+    name: str = "the table"  # used in messages
 
 
 class EncodedTable(NamedTuple):
-    """`samples` with images float32 [N, F, 1, 1] in [0, 1], and what the features and classes are
-    called."""
+    """`samples` with images float32 [N, F, 1, 1] in [0, 1], and the names of features and
+    classes."""
 
     samples: Samples
     features: tuple[str, ...]
     classes: tuple[str, ...]
-    ids: tuple[str, ...] = ()  # of the rows, where a column names them
+    ids: tuple[str, ...] = ()  # of the rows, if a column names them
 
 
 def read_csv(path: Path, field: str, delimiter: str = ",") -> Table:
@@ -60,7 +61,7 @@ def read_csv(path: Path, field: str, delimiter: str = ",") -> Table:
 
 
 def parse_csv(raw: BinaryIO, name: str, field: str, delimiter: str = ",") -> Table:
-    """The table in UTF-8 bytes, as `read_csv` reads it; `name` is what messages call it."""
+    """The table in UTF-8 bytes, as `read_csv` reads it; `name` is used in messages."""
     try:
         data = raw.read()
     except OSError as error:
@@ -81,8 +82,9 @@ def parse_csv(raw: BinaryIO, name: str, field: str, delimiter: str = ",") -> Tab
     for line, row in rows:
         if len(row) != len(names):
             raise InvalidRequest(
-                f"{name}: line {line} has {len(row)} values, the first line {len(names)}: put values that "
-                f"hold the delimiter {delimiter!r} in quotes, or give another delimiter",
+                f"{name}: line {line} has {len(row)} values, the first line {len(names)}: put "
+                f"values that hold the delimiter {delimiter!r} in quotes, or give another "
+                "delimiter",
                 field,
             )
         lines.append(line)
@@ -92,11 +94,10 @@ def parse_csv(raw: BinaryIO, name: str, field: str, delimiter: str = ",") -> Tab
 
 
 def _require_names(names: Sequence[str], file: str, field: str) -> None:
-    """Each column has a name of its own; what the first line holds may be data, so messages do not
-    repeat it.
+    """Require distinct column names. The first line may be data, so messages do not repeat it.
 
     Raises:
-        InvalidRequest: a name is empty, or comes twice, or all are numbers (but for 0, 1, 2, ...).
+        InvalidRequest: a name is empty or occurs twice, or all are numbers (except 0, 1, 2, ...).
     """
     if not names:
         raise InvalidRequest(f"{file} is empty: the first line must name the columns", field)
@@ -110,13 +111,14 @@ def _require_names(names: Sequence[str], file: str, field: str) -> None:
     for place, name in enumerate(names, start=1):
         if not name:
             raise InvalidRequest(
-                f"{file}: column {place} has no name in the first line: name it, or write the file without it (pandas: "
-                "to_csv(index=False))",
+                f"{file}: column {place} has no name in the first line: name it, or write the "
+                "file without it (pandas: to_csv(index=False))",
                 field,
             )
         if places.setdefault(name, place) != place:
             raise InvalidRequest(
-                f"{file}: the first line must name each column once; columns {places[name]} and {place} have one name",
+                f"{file}: the first line must name each column once; columns {places[name]} and "
+                f"{place} have one name",
                 field,
             )
 
@@ -124,8 +126,7 @@ def _require_names(names: Sequence[str], file: str, field: str) -> None:
 def _read_rows(
     reader: Iterator[list[str]], name: str, field: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each row ended, and its values without blanks around; empty lines are left
-    out."""
+    """The line on which each row ended, and its stripped values; empty lines are skipped."""
     line = 0
     try:
         for row in reader:
@@ -146,22 +147,20 @@ def encode_table(
     notation: Notation = PLAIN,
     missing: Collection[str] = MISSING,
 ) -> EncodedTable:
-    """Every column of numbers scaled from its least to its greatest value to [0, 1], every other
-    one-hot.
+    """Encode a table: numeric columns scaled to [0, 1] from minimum to maximum, others one-hot.
 
     Features are in the order of the columns, those of one column in the order of its sorted values;
     classes are the sorted values of `target`.
 
     Args:
-        categorical: columns whose values are names, taken as they are written, though they may look
-            like numbers.
-        missing: values, beside the empty one, that say that there is none.
+        categorical: columns whose values are names, taken literally even if they look like numbers.
+        missing: values that mean "missing", besides the empty one.
 
     Raises:
-        InvalidRequest: a value is missing or is not like the others of its column (names line and
-            column), a column that is not numbers has more than 64 values, there are fewer than ten
-            rows or two classes, the target is a measurement, or there are more than 512 features or
-            1000 classes.
+        InvalidRequest: a value is missing or unlike the others of its column (names line and
+            column), a categorical column has more than 64 values, there are fewer than ten rows or
+            two classes, the target is a measurement, or there are more than 512 features or 1000
+            classes.
     """
     if len(table.lines) < 10:
         raise InvalidRequest(
@@ -192,8 +191,8 @@ def encode_table(
             break
     if not 1 <= len(names) <= MAX_FEATURES:
         raise InvalidRequest(
-            f"{table.name}: a table needs 1 to {MAX_FEATURES} features, this one has {len(names)} or more: leave "
-            "columns out (drop)",
+            f"{table.name}: a table needs 1 to {MAX_FEATURES} features, this one has "
+            f"{len(names)} or more: leave columns out (drop)",
             field,
         )
     images = torch.stack(features, 1).float()[:, :, None, None]
@@ -203,7 +202,7 @@ def encode_table(
 
 
 class TableDataset(Recorded):
-    """A data set that is one encoded table, read when first asked for."""
+    """A data set of one encoded table, read on first use."""
 
     def __init__(self, name: str, read: Callable[[], EncodedTable]) -> None:
         self._name, self._read = name, read
@@ -229,13 +228,13 @@ class TableDataset(Recorded):
         """The split.
 
         Raises:
-            InvalidRequest: the table cannot be had, or is not as `encode` wants it.
+            InvalidRequest: the table is not available, or `encode_table` refuses it.
         """
         return self.encoded.samples.pick(self._rows[split])
 
     @cached_property
     def _rows(self) -> dict[str, Tensor]:
-        return self._arranged(
+        return self._arrange(
             split_train_and_test(self.encoded.samples.labels, f"{self._name} test")
         )
 

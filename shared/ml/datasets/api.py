@@ -1,4 +1,4 @@
-"""What authors of data sets import, and what other rooms take from this one."""
+"""What authors of data sets import, and other packages use."""
 
 from __future__ import annotations
 

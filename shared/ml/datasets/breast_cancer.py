@@ -1,4 +1,4 @@
-"""A medical table that comes with the project: no download."""
+"""A bundled medical table: no download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from shared.plugins import Params
 SHA256 = "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"
 STATISTICS = ("mean", "standard error", "worst")
 MEASURES = (
-    "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
+    "radius", (
+        "texture"
+    ), "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
     "fractal dimension",
 )  # fmt: skip
 
@@ -41,7 +43,7 @@ class BreastCancer(TableDataset):
 
 @cache
 def _load_table() -> EncodedTable:
-    """The file: a line that names the sizes and the classes, then 30 numbers and the class a
+    """Read the file: a line with the sizes and the classes, then 30 numbers and the class per
     line."""
     names = [f"{kind} {measure}" for kind in STATISTICS for measure in MEASURES]
     raw = read_bundled("breast_cancer.csv.gz", SHA256)

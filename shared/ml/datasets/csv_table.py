@@ -1,4 +1,4 @@
-"""A table of one's own: one .csv file."""
+"""The user's own table: one .csv file."""
 
 from __future__ import annotations
 
@@ -38,12 +38,16 @@ class CSVParams(DeletableRows, DeletableIds):
     target: ColumnName = Field(description="the column that holds the class")
     categorical: Columns = Field(
         [],
-        description="columns whose values are names, though some or all look like numbers: one-hot, as written",
+        description=(
+            "columns whose values are names even if they look like numbers: one-hot, as written"
+        ),
     )
     id: ColumnName | None = Field(
         None, description="a column that names the rows, so that deletions can; no feature"
     )
-    drop: Columns = Field([], description="columns to leave out, as a number that names the person")
+    drop: Columns = Field(
+        [], description="columns to leave out, such as a number that identifies the person"
+    )
     delimiter: Literal[",", ";", "\t", "|"] = Field(
         ",", description="what separates the values of a line"
     )
@@ -56,7 +60,7 @@ class CSVParams(DeletableRows, DeletableIds):
     missing: list[Annotated[str, Field(max_length=40)]] = Field(
         [*MISSING],
         max_length=100,
-        description="values that mean that there is none, which is refused; an empty one always does",
+        description="values that mean 'missing', which is refused; the empty one always does",
     )
 
 
@@ -65,9 +69,9 @@ class CSVTable(TableDataset):
     """A .csv file: numbers scaled to [0, 1], other columns one-hot; a fifth of each class is the
     test split.
 
-    UTF-8, its first line names the columns. Refused, with line and column: a value that is missing,
-    or is unlike the others of its column. Refused, too: a target that is a measurement, more than
-    512 features after encoding, a column that is not numbers with more than 64 values.
+    UTF-8, its first line names the columns. Missing values, and values unlike the others of their
+    column, are refused with line and column. A target that is a measurement, more than 512 features
+    after encoding, and a categorical column with more than 64 values are refused too.
     """
 
     def __init__(self, params: CSVParams) -> None:
@@ -120,7 +124,8 @@ class CSVTable(TableDataset):
             return super().number(kind, name, field)
         if self.params.id is None:
             raise InvalidRequest(
-                "ids are values of a column that names the rows: say which with the parameter id of the data set",
+                "ids are values of a column that names the rows: give that column as the data "
+                "set's parameter id",
                 field,
             )
         number = self._by_id.get(str(name))

@@ -1,4 +1,4 @@
-"""Fashion-MNIST, from wherever its four idx files lie."""
+"""Fashion-MNIST, from its four idx files."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ MD5 = {  # of the packed files there
     "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-# of what the authors' files hold after their heads: what a package or a download brings must be
-# that
+# of the authors' files without their headers: packages and downloads must match
 SHA256 = {
     "train-images-idx3-ubyte": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
     "train-labels-idx1-ubyte": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
@@ -78,7 +77,7 @@ class FashionMNIST:
         """Read the split's two files.
 
         Raises:
-            InvalidRequest: there are none to be had, or they are not what they should be.
+            InvalidRequest: they are not available or not as expected.
         """
         user_folder = self._find_user_folder()
         folder = user_folder or self._find_or_download()
@@ -102,7 +101,7 @@ class FashionMNIST:
         return Samples(grey, torch.from_numpy(labels).long())
 
     def _find_user_folder(self) -> Path | None:
-        """The user's."""
+        """The user's folder, if there is one."""
         if self.params.folder is not None:
             folder = resolve_data_path(self.params.folder, "params.dataset.params.folder")
             if not has_idx(folder, ALL_FILES):
@@ -116,19 +115,20 @@ class FashionMNIST:
         )
 
     def _find_or_download(self) -> Path:
-        """A package's, or a download."""
+        """The Debian package's folder, or a download."""
         if has_idx(DEBIAN_FOLDER, ALL_FILES):
             return DEBIAN_FOLDER
         folder = get_data_root() / downloads.FOLDER / USER_FOLDER
         if self.params.download and not has_idx(folder, ALL_FILES):
-            # whatever it was, what can be done about it stands below
+            # whatever the cause, the message below says what to do
             with suppress(OSError, ValueError):
                 for name in ALL_FILES:
                     downloads.fetch(f"{URL}/{name}.gz", MD5[name], folder, f"{name}.gz")
         if has_idx(folder, ALL_FILES):
             return folder
         raise InvalidRequest(
-            "Fashion-MNIST is not on this worker and could not be downloaded: put its four idx files in "
-            "fashion_mnist/ under PALIMPSEST_DATA_ROOT, or install Debian's dataset-fashion-mnist",
+            "Fashion-MNIST is not on this worker and could not be downloaded: put its four idx "
+            "files in fashion_mnist/ under PALIMPSEST_DATA_ROOT, or install Debian's "
+            "dataset-fashion-mnist",
             "params.dataset",
         )

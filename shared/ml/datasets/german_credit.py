@@ -1,4 +1,4 @@
-"""A financial table that comes with the project: no download."""
+"""A bundled financial table: no download."""
 
 from __future__ import annotations
 

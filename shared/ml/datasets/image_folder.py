@@ -1,4 +1,4 @@
-"""Pictures of one's own: a folder for each class."""
+"""The user's own pictures: one folder per class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.errors import InvalidRequest
 from shared.forget_sets import Kind
 from shared.ml.datasets import registry
 from shared.ml.datasets._files import MAX_BYTES, resolve_data_path
-from shared.ml.datasets._naming import find_lookalikes, folded, natural_key
+from shared.ml.datasets._naming import find_lookalikes, natural_key, normalise_name
 from shared.ml.datasets._pictures import read_picture
 from shared.ml.datasets._records import DeletableFiles, Recorded
 from shared.ml.samples import Samples, Split
@@ -51,27 +51,29 @@ class ImageFolderParams(DeletableFiles):
         description="the folder of class folders, inside the data root",
     )
     size: int = Field(
-        32, ge=8, le=224, description="pixels, high and wide, that every picture is brought to"
+        32, ge=8, le=224, description="height and width in pixels to which every picture is resized"
     )
-    grey: bool = Field(False, description="one channel in the place of red, green and blue")
+    grey: bool = Field(False, description="one channel instead of red, green and blue")
     background: str | None = Field(
         None,
         max_length=7,
         pattern="^#[0-9a-fA-F]{6}$",
-        description="colour behind what is transparent, such as '#ffffff'; if left out, that is refused",
+        description=(
+            "colour behind transparent parts, such as '#ffffff'; without it they are refused"
+        ),
     )
 
 
 @registry.register("image_folder", params=ImageFolderParams)
 class ImageFolder(Recorded):
-    """Pictures in class folders: the middle square of each, brought to `size`; classes in natural
+    """Pictures in class folders: the middle square of each, resized to `size`; classes in natural
     order (1, 2, 10).
 
     Either `path`/CLASS/PICTURE, of which a fifth of each class, drawn with a fixed seed, is the
     test split, or `path`/train/CLASS/PICTURE and `path`/test/CLASS/PICTURE; no other names of
-    splits count. PNG, JPEG, WebP, BMP or PPM of one frame, at most 64 MiB and 50 million pixels a
+    splits count. PNG, JPEG, WebP, BMP or PPM of one frame, at most 64 MiB and 50 million pixels per
     file. Names that begin with a dot, `__MACOSX`, `Thumbs.db` and `desktop.ini` are left out;
-    links, empty class folders and files that are no pictures are refused.
+    links, empty class folders and files that are not pictures are refused.
     """
 
     def __init__(self, params: ImageFolderParams) -> None:
@@ -94,8 +96,8 @@ class ImageFolder(Recorded):
         """Decode the split's pictures, in the order of class and name.
 
         Raises:
-            InvalidRequest: no such folder, no two classes, fewer than ten pictures, or one that
-                cannot be read.
+            InvalidRequest: no such folder, fewer than two classes or ten pictures, or one cannot be
+                read.
         """
         files, labels = self._files_by_split[split]
         shape = (len(files), *self.input_shape)
@@ -120,12 +122,12 @@ class ImageFolder(Recorded):
 
     @cached_property
     def _has_test_split(self) -> bool:
-        """Whether the folder says itself which pictures are the test split.
+        """Whether the folder has its own test split.
 
         Raises:
-            InvalidRequest: it has splits of other names, or more of them.
+            InvalidRequest: it has splits with other names, or further ones.
         """
-        entries = self._listed(self._root)
+        entries = self._list_entries(self._root)
         splits = [entry for entry in entries if entry.name.casefold() in SPLIT_WORDS]
         if len(splits) < 2 and not any(self._holds_folders(entry) for entry in splits):
             return False  # a train may be a class of vehicles
@@ -133,8 +135,9 @@ class ImageFolder(Recorded):
         if other is not None or len(splits) < len(SPLITS):
             there = ", ".join(repr(entry.name) for entry in splits)
             raise InvalidRequest(
-                f"{self.params.path!r} holds {there}: the names that count are train and test, and both, alone; "
-                f"rename the folders, or give the path of one of them{self._but(other)}",
+                f"{self.params.path!r} holds {there}: the names that count are train and test, "
+                "and both, alone; rename the folders, or give the path of one of "
+                f"them{self._but(other)}",
                 FIELD,
             )
         return True
@@ -145,11 +148,12 @@ class ImageFolder(Recorded):
     @cached_property
     def _classes(self) -> list[str]:
         above = self._root / "train" if self._has_test_split else self._root
-        folders = self._listed(above)
+        folders = self._list_entries(above)
         for folder in folders:
             if not folder.is_dir():
                 raise InvalidRequest(
-                    f"{self._quote_path(folder)} is not a folder: put the pictures of each class into a folder of its own",
+                    f"{self._quote_path(folder)} is not a folder: put the pictures of each class "
+                    "into a folder of its own",
                     FIELD,
                 )
             if not folder.name.isprintable():
@@ -160,8 +164,8 @@ class ImageFolder(Recorded):
         names = sorted((folder.name for folder in folders), key=natural_key)
         if (pair := find_lookalikes(names)) is not None:
             raise InvalidRequest(
-                f"{self._quote_path(above / pair[0])} and {self._quote_path(above / pair[1])} differ only in case, blanks or "
-                "Unicode form: put them together, or rename one",
+                f"{self._quote_path(above / pair[0])} and {self._quote_path(above / pair[1])} "
+                "differ only in case, blanks or Unicode form: put them together, or rename one",
                 FIELD,
             )
         if len(folders) == 1 and self._holds_folders(folders[0]):
@@ -172,7 +176,8 @@ class ImageFolder(Recorded):
             )
         if not 2 <= len(names) <= MAX_CLASSES:
             raise InvalidRequest(
-                f"{self._quote_path(above)} must hold 2 to {MAX_CLASSES} class folders, got {len(names)}",
+                f"{self._quote_path(above)} must hold 2 to {MAX_CLASSES} class folders, got "
+                f"{len(names)}",
                 FIELD,
             )
         return names
@@ -190,16 +195,16 @@ class ImageFolder(Recorded):
 
     @cached_property
     def _nameable(self) -> LabelledFiles:
-        """All files that deletions may name: all, or those of train."""
+        """All files that deletions may name: all files, or those of train."""
         return self._list_files(self._root / "train" if self._has_test_split else self._root)
 
     @cached_property
     def _rows(self) -> dict[str, torch.Tensor]:
-        """Of each split the numbers of its files among those."""
+        """For each split, the numbers of its files among `_nameable`."""
         _, labels = self._nameable
         every = torch.arange(len(labels))
         splits = {"train": every, "test": every[:0]}
-        return self._arranged(
+        return self._arrange(
             splits if self._has_test_split else split_train_and_test(labels, "image_folder test")
         )
 
@@ -225,7 +230,12 @@ class ImageFolder(Recorded):
                 else "CLASS/PICTURE"
             )
             alike = next(
-                (there for there in self._by_name if folded(there) == folded(str(name))), None
+                (
+                    there
+                    for there in self._by_name
+                    if normalise_name(there) == normalise_name(str(name))
+                ),
+                None,
             )
             hint = f" ({alike!r} is nearly the same)" if alike else ""
             raise InvalidRequest(
@@ -243,25 +253,31 @@ class ImageFolder(Recorded):
     def _list_files(self, root: Path) -> LabelledFiles:
         files: list[Path] = []
         labels: list[int] = []
-        for folder in sorted(self._listed(root), key=lambda folder: natural_key(folder.name)):
+        for folder in sorted(self._list_entries(root), key=lambda folder: natural_key(folder.name)):
             if folder.name not in self._classes or not folder.is_dir():
                 alike = next(
-                    (name for name in self._classes if folded(name) == folded(folder.name)), None
+                    (
+                        name
+                        for name in self._classes
+                        if normalise_name(name) == normalise_name(folder.name)
+                    ),
+                    None,
                 )
                 hint = f" ({alike!r} differs only in case, blanks or Unicode form)" if alike else ""
                 raise InvalidRequest(
                     f"{self._quote_path(folder)} is not a folder of a class of train{hint}", FIELD
                 )
-            pictures = self._listed(folder)
+            pictures = self._list_entries(folder)
             if not pictures:
                 raise InvalidRequest(
-                    f"{self._quote_path(folder)} is empty: remove it, or put the pictures of that class there",
+                    f"{self._quote_path(folder)} is empty: remove it, or put the pictures of "
+                    "that class there",
                     FIELD,
                 )
             if (below := next((entry for entry in pictures if entry.is_dir()), None)) is not None:
                 raise InvalidRequest(
-                    f"{self._quote_path(below)} is a folder within a class: put its pictures into {self._quote_path(folder)}, or "
-                    "make it a class of its own",
+                    f"{self._quote_path(below)} is a folder within a class: put its pictures "
+                    f"into {self._quote_path(folder)}, or make it a class of its own",
                     FIELD,
                 )
             files += pictures
@@ -279,27 +295,28 @@ class ImageFolder(Recorded):
         return str(Path(self.params.path) / path.relative_to(self._root))
 
     def _holds_folders(self, folder: Path) -> bool:
-        return folder.is_dir() and any(entry.is_dir() for entry in self._listed(folder))
+        return folder.is_dir() and any(entry.is_dir() for entry in self._list_entries(folder))
 
-    def _listed(self, folder: Path) -> list[Path]:
-        """What is in a folder, by name, without clutter.
+    def _list_entries(self, folder: Path) -> list[Path]:
+        """The entries of a folder, by name, without clutter.
 
         Raises:
-            InvalidRequest: one of it is a link: it could lead out of the data root.
+            InvalidRequest: one is a link, which could lead out of the data root.
         """
         try:
-            found = sorted(path for path in folder.iterdir() if not is_clutter(path.name))
+            entries = sorted(path for path in folder.iterdir() if not is_clutter(path.name))
         except OSError as error:
             raise InvalidRequest(
                 f"{self._quote_path(folder)} cannot be listed: {describe_os_error(error)}", FIELD
             ) from error
-        for path in found:
+        for path in entries:
             if path.is_symlink():
                 raise InvalidRequest(
-                    f"{self._quote_path(path)} is a link: put the picture or the folder itself there",
+                    f"{self._quote_path(path)} is a link: put the picture or the folder itself "
+                    "there",
                     FIELD,
                 )
-        return found
+        return entries
 
 
 def _pick(files: list[Path], places: torch.Tensor) -> list[Path]:

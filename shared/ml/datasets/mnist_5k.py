@@ -1,4 +1,4 @@
-"""Five thousand real MNIST digits that come with the project: no download."""
+"""Five thousand real MNIST digits, bundled: no download."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MNIST5kParams(Params):
     num_classes=10,
 )
 class MNIST5k:
-    """Handwritten digits, 28 x 28 grey, 500 a class: 4,000 to train, 100 a class to test."""
+    """Handwritten digits, 28 x 28 grey, 500 per class: 4,000 to train, 100 per class to test."""
 
     input_shape = (1, 28, 28)
     num_classes = 10
@@ -40,7 +40,7 @@ class MNIST5k:
         self.params = params
 
     def load(self, split: Split) -> Samples:
-        """The split, drawn once and for all with a fixed seed."""
+        """The split, drawn with a fixed seed."""
         images, labels = _load_all()
         test = torch.cat([_draw_test_positions(labels, c) for c in range(self.num_classes)])
         train = torch.ones(len(labels), dtype=torch.bool)
@@ -56,7 +56,7 @@ def _draw_test_positions(labels: torch.Tensor, digit: int) -> torch.Tensor:
 
 @cache
 def _load_all() -> Samples:
-    """All 5,000, kept: unpacking them takes a moment."""
+    """All 5,000, cached: unpacking takes a moment."""
     with np.load(read_bundled("mnist_5k.npz", SHA256), allow_pickle=False) as arrays:
         images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
     return Samples(images.float().div(255).unsqueeze(1), labels.long())

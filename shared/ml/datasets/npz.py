@@ -1,4 +1,4 @@
-"""A data set of one's own: one .npz file."""
+"""The user's own data set: one .npz file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIELD = "params.dataset.params.path"
 
 
 class Names(NamedTuple):
-    """What the arrays of a file are called."""
+    """Names of the arrays of a file."""
 
     samples: str
     labels: str
@@ -48,8 +48,7 @@ NAMES = (
 
 
 class _Read(NamedTuple):
-    """The splits; the label of each class; the row of each training sample; how many rows there
-    are."""
+    """The splits; the label of each class; the row of each training sample; the number of rows."""
 
     train: Samples
     test: Samples
@@ -64,7 +63,7 @@ class NpzParams(DeletableRows):
     )
     channels: Channels | None = Field(
         None,
-        description="where the channels of images are; told by the shape where only one can be",
+        description="where the channels of images are; needed only if the shape is ambiguous",
     )
 
 
@@ -88,8 +87,10 @@ class Npz(Recorded):
         try:
             return self._splits_of(read_npz(path, FIELD, _choose_arrays))
         except InvalidRequest as error:
-            told = error.message if path.name in error.message else f"{path.name}: {error.message}"
-            raise InvalidRequest(told, error.field) from error
+            message = (
+                error.message if path.name in error.message else f"{path.name}: {error.message}"
+            )
+            raise InvalidRequest(message, error.field) from error
 
     def _splits_of(self, arrays: Mapping[str, NDArray[Any]]) -> _Read:
         names = _names_in(arrays)
@@ -98,7 +99,7 @@ class Npz(Recorded):
         classes = find_classes(labels, names.labels, FIELD)
         given = Samples(images, number_classes(labels, classes, names.labels, names.labels, FIELD))
         if names.test_labels not in arrays:
-            rows = self._arranged(_drawn_splits(given.labels))
+            rows = self._arrange(_drawn_splits(given.labels))
             return _Read(
                 given.pick(rows["train"]),
                 given.pick(rows["test"]),
@@ -109,14 +110,14 @@ class Npz(Recorded):
         tested = self._images(arrays, names.test_samples)
         if tested.shape[1:] != images.shape[1:]:
             raise InvalidRequest(
-                f"{names.samples} and {names.test_samples} must have one shape, got {list(images.shape[1:])} and "
-                f"{list(tested.shape[1:])}",
+                f"{names.samples} and {names.test_samples} must have one shape, got "
+                f"{list(images.shape[1:])} and {list(tested.shape[1:])}",
                 FIELD,
             )
         test_labels = read_labels(arrays[names.test_labels], names.test_labels, len(tested), FIELD)
         numbered = number_classes(test_labels, classes, names.test_labels, names.labels, FIELD)
         every = torch.arange(len(labels))
-        rows = self._arranged({"train": every, "test": every[:0]})
+        rows = self._arrange({"train": every, "test": every[:0]})
         train = given if torch.equal(rows["train"], every) else given.pick(rows["train"])
         return _Read(train, Samples(tested, numbered), classes, rows["train"], len(labels))
 
@@ -159,8 +160,8 @@ class Npz(Recorded):
 
 
 def _drawn_splits(labels: Tensor) -> dict[str, Tensor]:
-    """A fifth of all rows, drawn with a fixed seed, is the test split, but no class is there
-    alone."""
+    """A fifth of all rows, drawn with a fixed seed, is the test split; no class is in the test
+    split only."""
     order = torch.randperm(len(labels), generator=make_generator(0, "npz test"))
     fifth = len(order) // 5
     trained = {*labels[order[fifth:]].tolist()}
@@ -175,14 +176,14 @@ def _drawn_splits(labels: Tensor) -> dict[str, Tensor]:
 
 
 def _names_in(there: Collection[str]) -> Names:
-    """Images before features."""
+    """The first known set of names that the file has."""
     if "x_train" in there and "images" in there:
         raise InvalidRequest("the file holds images and x_train: leave one of them out", FIELD)
     return next((names for names in NAMES if names.samples in there), NAMES[0])
 
 
 def _choose_arrays(available: Collection[str]) -> list[str]:
-    """Test arrays where there is one of them."""
+    """The arrays to read, including the test arrays if there is any."""
     names = _names_in(available)
     test = [names.test_samples, names.test_labels]
     return [names.samples, names.labels, *(test if any(name in available for name in test) else [])]

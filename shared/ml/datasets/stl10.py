@@ -24,7 +24,10 @@ class STL10Params(PhotographsParams):
 @registry.register(
     "stl10",
     params=STL10Params,
-    source="Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature learning",
+    source=(
+        "Coates, Lee and Ng 2011, An analysis of single-layer networks in unsupervised feature "
+        "learning"
+    ),
     data_files=list_default_paths("stl10", "stl10_binary"),
     input_shape=(3, 96, 96),
     num_classes=10,
@@ -38,14 +41,17 @@ class STL10(Photographs):
     folder = "stl10_binary"
     url = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
     md5 = "91f7769df0f17e558f3565bffb0c7dfb"
-    files = {"train": ("train_X.bin", "train_y.bin"), "test": ("test_X.bin", "test_y.bin")}  # noqa: RUF012  (read, never written)
+    files = {  # noqa: RUF012  (read, never written)
+        "train": ("train_X.bin", "train_y.bin"),
+        "test": ("test_X.bin", "test_y.bin"),
+    }
     input_shape = (3, 96, 96)
     num_classes = 10
     mean = (0.4467106, 0.43980986, 0.40664646)
     std = (0.26034098, 0.25657727, 0.27126738)
 
     def read_folder(self, folder: Path, split: Split) -> tuple[ByteArray, ByteArray]:
-        """Images by columns, one channel after another; labels from 1."""
+        """Images in column order, one channel after another; labels from 1."""
         images, labels = (
             read_records(folder / name, size, self.title)
             for name, size in zip(self.files[split], (3 * 96 * 96, 1), strict=True)

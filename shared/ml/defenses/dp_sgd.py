@@ -1,4 +1,4 @@
-"""Train in private, so that no sample shows."""
+"""Differentially private training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class DPSGDParams(Params):
         description="settings of a sweep, weakest first",
     )
     max_grad_norm: float = Field(
-        1.0, gt=0, le=1e6, description="longest gradient of one sample; longer is shortened"
+        1.0,
+        gt=0,
+        le=1e6,
+        description="maximum norm of one sample's gradient; larger gradients are clipped",
     )
     delta: float = Field(
         1e-5,
@@ -35,11 +38,11 @@ class DPSGDParams(Params):
 
 
 def compute_epsilon(recipe: Recipe, n: int, delta: float) -> float:
-    """What one training by that recipe on `n` samples promises: epsilon at `delta`, by Renyi
+    """The guarantee of one training by that recipe on `n` samples: epsilon at `delta`, by Renyi
     accounting (opacus).
 
-    One sample more or less changes the chance of any outcome by at most a factor e^epsilon, but for
-    `delta`.
+    Adding or removing one sample changes the probability of any outcome by at most a factor
+    e^epsilon, except for `delta`.
     """
     from opacus.accountants import RDPAccountant  # takes a second, and only needed here
 
@@ -55,19 +58,21 @@ def compute_epsilon(recipe: Recipe, n: int, delta: float) -> float:
     params=DPSGDParams,
     needs=(Role.RECIPE,),
     trains=("noise_multiplier", "max_grad_norm"),
-    source="Abadi et al. 2016, arXiv 1607.00133, algorithm 1; epsilon after Mironov 2017, arXiv 1702.07476",
+    source=(
+        "Abadi et al. 2016, arXiv 1607.00133, algorithm 1; epsilon after Mironov 2017, arXiv "
+        "1702.07476"
+    ),
     acts="training",
     strength="noise_multiplier",
 )
 def compute_guarantee(recipe: Recipe, n: int, params: DPSGDParams) -> dict[str, float]:
-    """Train in private (DP-SGD): no gradient of a sample longer than a bound, and noise on every
-    step's sum.
+    """DP-SGD: clip each sample's gradient and add noise to every step.
 
-    The original is trained so, and so is what retraining and gradient ascent do; other methods'
-    steps are bare. Epsilon is that of one training: who sees the original and a retrained model
-    sees two. There is no adaptive attack: what is promised holds against whoever knows it, and
-    noise that went into every step of training, where later gradients met it, is nothing that could
-    be taken off the weights or averaged away.
+    The original is trained this way, and so are the steps of retraining and gradient ascent; other
+    methods' steps are plain. Epsilon is that of one training: an attacker who sees the original and
+    a retrained model sees two. There is no adaptive attack: the guarantee holds against attackers
+    who know the defense, and noise that entered every step of training cannot be subtracted from
+    the weights or averaged away.
 
     Returns:
         epsilon at delta, noise_multiplier and max_grad_norm of the recipe.

@@ -35,11 +35,11 @@ class FineTuneParams(Params):
 def subtract_drift(
     view: WhiteBoxView, params: FineTuneParams, public: PublicSets, ctx: Context
 ) -> WhiteBoxView:
-    """Fine-tune ORIGINAL on public samples by the same recipe, and take what that changes off the
+    """Fine-tune ORIGINAL on public samples by the same recipe, and subtract that change from the
     release.
 
-    What is taken is the mean over several public sets: of one alone, its own samples' drift would
-    come on top.
+    The change is averaged over several public sets, as that of a single set contains the drift of
+    its own samples.
 
     Raises:
         InvalidRequest: there are no public samples.
@@ -69,8 +69,8 @@ def subtract_drift(
     strength="epochs",
 )
 def release(network: nn.Module, retain: Samples, params: FineTuneParams, ctx: Context) -> nn.Module:
-    """Train on the retain set before release, so that the change is no longer the forgotten
-    samples' alone.
+    """Fine-tune on the retain set before release, so that the change is not the forgotten samples'
+    alone.
 
     Plain SGD with BatchNorm frozen.
     """

@@ -23,6 +23,6 @@ def release(
 ) -> nn.Module:
     """Release the unlearned model as it is.
 
-    There is no adaptive attack: an attacker who knows it knows nothing more.
+    There is no adaptive attack, as there is nothing to know.
     """
     return network

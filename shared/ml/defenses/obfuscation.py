@@ -17,7 +17,9 @@ from shared.ml.samples import Samples
 from shared.plugins import Params
 from shared.roles import Role
 
-ENERGY_FLOOR = 1e-4  # of the noise's energy; below it no change can be told from noise
+ENERGY_FLOOR = (
+    1e-4  # share of the noise's energy; smaller changes cannot be distinguished from noise
+)
 
 
 class ObfuscationParams(Params):
@@ -48,12 +50,12 @@ def weight_by_noise(
     public: PublicSets,  # noqa: ARG001 - every adaptive view has this signature
     ctx: Context,  # noqa: ARG001 - as above
 ) -> WhiteBoxView:
-    """Trust each tensor by how little noise it got, which its size tells, beside the change that
+    """Weight each tensor by its noise level, which its scale reveals, relative to the change that
     all share.
 
-    A coordinate's worth is 1 / sqrt(noise variance + mean square of the change): where the noise
-    drowns the change that is least squares, and where there is next to none all are worth the same.
-    Of several fetches the mean is attacked, whose noise is as much smaller.
+    A coordinate's weight is 1 / sqrt(noise variance + mean square of the change): least squares if
+    noise dominates, and equal weights if there is hardly any. Several releases are averaged, which
+    reduces the noise accordingly.
     """
     assert params.noise is not None
     before, after = view.original.state, view.unlearned.state
@@ -71,9 +73,11 @@ def weight_by_noise(
     ).clamp_min(noise_energy * ENERGY_FLOOR)
     weights = {n: (noise[n] + change_energy / size).rsqrt() for n in names}
     max_weight = torch.stack([*weights.values()]).amax(0)
-    return replace(view, coordinate_weights={
-        n: (w / max_weight).float().view(-1, *[1] * (after[n].dim() - 1)).expand_as(after[n]) for n, w in weights.items()
-    })  # fmt: skip
+    coordinate_weights = {}
+    for n, weight in weights.items():
+        per_deletion = (weight / max_weight).float().view(-1, *[1] * (after[n].dim() - 1))
+        coordinate_weights[n] = per_deletion.expand_as(after[n])
+    return replace(view, coordinate_weights=coordinate_weights)
 
 
 @registry.register(
@@ -93,8 +97,8 @@ def release(
     """Add Gaussian noise to every weight before release.
 
     Each tensor's noise has the standard deviation `noise` times the root mean square of the tensor.
-    It is drawn once a release: who gets several releases of one model averages it away
-    (AVERAGED_RELEASES: the mean of `draws`).
+    It is drawn once per release: an attacker who gets several releases of one model averages it
+    away (AVERAGED_RELEASES: the mean of `releases_averaged`).
     """
     assert params.noise is not None
     with torch.no_grad():

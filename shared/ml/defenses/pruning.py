@@ -38,9 +38,10 @@ def weight_survivors(
     public: PublicSets,  # noqa: ARG001 - as above
     ctx: Context,  # noqa: ARG001 - as above
 ) -> WhiteBoxView:
-    """Trust what survived: a pruned weight is an exact zero, all others hold the exact change.
+    """Use only surviving weights: a pruned weight is exactly zero, all others hold the exact
+    change.
 
-    What was pruned is taken to be what it was in ORIGINAL.
+    Pruned weights are assumed to be as in ORIGINAL.
     """
     before, unlearned = view.original.state, view.unlearned
     state, coordinate_weights = dict(unlearned.state), {}
@@ -75,11 +76,9 @@ def release(
     params: PruningParams,
     ctx: Context,  # noqa: ARG001 - as above
 ) -> nn.Module:
-    """Set the smallest weights of all layers together to zero before release; biases and BatchNorm
-    stay.
+    """Set the smallest weights over all layers to zero before release; biases and BatchNorm stay.
 
-    The coordinates that survive still hold the exact change: an attacker who knows the defense
-    looks at those only.
+    The surviving coordinates still hold the exact change: an adaptive attacker uses only those.
     """
     assert params.share is not None
     kernels = [weight for weight in network.parameters() if weight.dim() > 1]

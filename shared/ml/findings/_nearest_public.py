@@ -1,5 +1,5 @@
-"""The baseline of an attack by gradient matching: which public image would have explained the
-weight change best."""
+"""The baseline of gradient matching attacks: the public image whose gradient matches the weight
+change best."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ ESTIMATES = frozenset({"pair", "base"})  # see `shared.ml.attacks.api.GradientFr
 def find_nearest_public(
     ctx: JobInputs, metadata: Mapping[str, Any], labels: Tensor, public: Samples
 ) -> Tensor | None:
-    """Images [D, 1, C, H, W], from as many public images a class as there are decoys; with the
+    """Images [D, 1, C, H, W], from as many public images per class as there are decoys, given the
     attacker's knowledge.
 
-    None where the attack did not say what it explained or says it in words of its own, where the
-    models are not among the inputs, or for several samples a deletion.
+    None if the attack does not name its gradient sources or names other than `ESTIMATES`, if the
+    models are not among the inputs, or for several samples per deletion.
 
     Raises:
-        InvalidRequest: the models do not fit the truth, or `explanations` is no list of text.
+        InvalidRequest: the models do not fit the truth, or `gradient_sources` is not a list of
+            text.
     """
-    gradient_sources = _explanations(metadata)
+    gradient_sources = _read_gradient_sources(metadata)
     adaptive = _read_attack_params(metadata).get("adaptive") is True
     if not gradient_sources or labels.shape[1] != 1:
         return None
@@ -80,21 +81,26 @@ def find_nearest_public(
     return nearest
 
 
-def _explanations(about: Mapping[str, Any]) -> list[str] | None:
-    """The estimate that each deletion was explained from; None where that is not told, or is none
-    known here."""
-    told = about.get("gradient_sources")
-    if told is None:
-        return None
-    if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
+def _read_gradient_sources(metadata: Mapping[str, Any]) -> list[str] | None:
+    """The gradient estimate used for each deletion; None if not stated, or not one of
+    `ESTIMATES`."""
+    field = f"inputs.{Role.RECONSTRUCTION}"
+    if "explanations" in metadata:  # what gradient_sources was called before
         raise InvalidRequest(
-            "RECONSTRUCTION: explanations must be a list of text", f"inputs.{Role.RECONSTRUCTION}"
+            "RECONSTRUCTION was written by an older version of Palimpsest (it has explanations): "
+            "attack again",
+            field,
         )
-    return told if set(told) <= ESTIMATES else None
+    sources = metadata.get("gradient_sources")
+    if sources is None:
+        return None
+    if not isinstance(sources, list) or not all(isinstance(one, str) for one in sources):
+        raise InvalidRequest("RECONSTRUCTION: gradient_sources must be a list of text", field)
+    return sources if set(sources) <= ESTIMATES else None
 
 
 def _read_target_params(metadata: Mapping[str, Any]) -> TargetParams:
-    """How the attack says it aimed; an attack that has no such parameters aims plainly."""
+    """The target parameters that the attack states; the defaults if it has none."""
     params = _read_attack_params(metadata)
     value = {name: params[name] for name in TargetParams.model_fields if name in params}
     return validate_model(
@@ -103,7 +109,7 @@ def _read_target_params(metadata: Mapping[str, Any]) -> TargetParams:
 
 
 def _read_attack_params(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters that the attack says it had."""
+    """The parameters that the attack states."""
     threat_model = metadata.get("threat_model")
     params = threat_model.get("params") if isinstance(threat_model, dict) else None
     return params if isinstance(params, dict) else {}

@@ -1,5 +1,4 @@
-"""Images that were rebuilt: RECONSTRUCTION, scored by every metric of images and ranked among
-decoys."""
+"""Reconstructed images: RECONSTRUCTION, scored by every image metric and ranked among decoys."""
 
 from __future__ import annotations
 
@@ -37,13 +36,13 @@ from shared.roles import Role
 
 JSONObject = dict[str, Any]
 NO_NETWORKS: Mapping[str, object] = MappingProxyType({})
-CHANCE_DRAWS = 20  # of decoys that stand in for a reconstruction, where chance must be measured
-CAPTION_METRIC = "psnr"  # the score that stands under a picture
+CHANCE_DRAWS = 20  # decoys drawn in place of a reconstruction, if chance must be measured
+CAPTION_METRIC = "psnr"  # the score in a picture's caption
 NAMES = ("truth", "reconstruction", "class_mean")  # of the pictures
 
 
 class Captions(FrozenModel):
-    """What stands under the pictures."""
+    """Captions of the pictures."""
 
     psnr: list[Number]
     baseline_psnr: list[Number]
@@ -118,8 +117,8 @@ KIND = ScoredImages()
 
 
 def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple[int, ...]:
-    """C, H, W of pictures. Refused are those that do not belong together, or are not as many as
-    their captions."""
+    """C, H, W of the pictures. Refuses shapes that differ, and a number that differs from the
+    captions'."""
     shapes = {tuple(images[name].shape) for name in NAMES if name in images}
     shape = next(iter(shapes), ())
     if (
@@ -136,14 +135,14 @@ def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple
             if name in NAMES
         }
         raise InvalidRequest(
-            f"{role} must hold {', '.join(NAMES)}, float32 [n, C, H, W] of one shape, with at most {MAX_FEATURES} "
-            f"channels or features, got {got}",
+            f"{role} must hold {', '.join(NAMES)}, float32 [n, C, H, W] of one shape, with at "
+            f"most {MAX_FEATURES} channels or features, got {got}",
             f"inputs.{role}",
         )
-    told, n = {len(captions.psnr), len(captions.baseline_psnr)}, shape[0]
-    if told != {n} or any(len(some) not in (0, n) for some in (captions.ranks, captions.labels)):
+    counts, n = {len(captions.psnr), len(captions.baseline_psnr)}, shape[0]
+    if counts != {n} or any(len(some) not in (0, n) for some in (captions.ranks, captions.labels)):
         raise InvalidRequest(
-            f"{role}: psnr, baseline_psnr, ranks and labels must tell of {n} images",
+            f"{role}: psnr, baseline_psnr, ranks and labels must have {n} entries",
             f"inputs.{role}",
         )
     return shape[1:]
@@ -152,8 +151,7 @@ def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple
 def _read_reconstruction(
     data: bytes, truth: Tensor
 ) -> tuple[Tensor, dict[str, Tensor], JSONObject]:
-    """The images, what the same search made of nothing, by name, and what the attack told of
-    itself."""
+    """The images, the control images by name, and the metadata."""
     tensors, metadata = read_tensors(data, Role.RECONSTRUCTION)
     images = tensors.get("images")
     if images is None or images.shape != truth.shape or images.dtype != truth.dtype:
@@ -180,15 +178,14 @@ def _read_reconstruction(
 
 
 def find_assignment(reconstruction: Tensor, truth: Tensor) -> Tensor:
-    """Which of a deletion's k images fits each of its k truths, all together by squared distance
-    (Hungarian).
+    """Assign each deletion's k images to its k truths by total squared distance (Hungarian method).
 
-    An attacker does not know an order. [D, k, C, H, W] twice -> int64 [D, k].
+    Attackers do not know the order. [D, k, C, H, W] twice -> int64 [D, k].
     """
     deletions, size = truth.shape[:2]
     if size == 1:
         return torch.zeros(deletions, 1, dtype=torch.int64)
-    # here, as it brings 0.4 seconds of packages along, and one sample a deletion needs none of them
+    # imported here: it takes 0.4 seconds, and is not needed for one sample per deletion
     from scipy.optimize import linear_sum_assignment
 
     cost = torch.cdist(truth.flatten(2).double(), reconstruction.flatten(2).double()).square()
@@ -196,7 +193,7 @@ def find_assignment(reconstruction: Tensor, truth: Tensor) -> Tensor:
 
 
 def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
-    """The k images of each deletion in the order that fits its k truths. [D, k, C, H, W] twice ->
+    """Order each deletion's k images by the truth they are assigned to. [D, k, C, H, W] twice ->
     [D, k, C, H, W]."""
     return reconstruction[
         torch.arange(len(truth)).unsqueeze(1), find_assignment(reconstruction, truth)
@@ -206,8 +203,8 @@ def assign(reconstruction: Tensor, truth: Tensor) -> Tensor:
 def is_applicable(
     plugin: MetricPlugin, shape: Sequence[int], networks: Mapping[str, object]
 ) -> bool:
-    """Whether a metric compares images, is defined for those of this shape [C, H, W], and is given
-    what it needs."""
+    """Whether a metric compares images, is defined for this shape [C, H, W], and has the networks
+    it needs."""
     channels, *sides = shape
     return (
         plugin.takes in ("image", "embedding")
@@ -220,12 +217,12 @@ def is_applicable(
 def _build_scorer(
     plugin: MetricPlugin, images: Tensor, networks: Mapping[str, object]
 ) -> baselines.ScoreFunction:
-    """Scores by place: (places of reconstructions [D], places of truths [D]) -> float64 [D * k].
+    """A function of rows: (rows of reconstructions [D], rows of truths [D]) -> float64 [D * k].
 
-    Whatever can be made of an image alone is made once, however often it is compared.
+    Features of an image are computed once, however often it is compared.
 
     Args:
-        images: all there are, [M, k, C, H, W].
+        images: truths, reconstructions and baselines, [M, k, C, H, W].
     """
     needed = [networks[role] for role in plugin.needs]
     features = images
@@ -252,13 +249,14 @@ def score_images(
     baseline_images: Mapping[str, Tensor],
     networks: Mapping[str, object] = NO_NETWORKS,
 ) -> JSONObject:
-    """Every metric that compares images, with its nulls. Images [D, k, C, H, W] in [0, 1].
+    """Score by every metric that compares images, with its baselines. Images [D, k, C, H, W] in [0,
+    1].
 
     Args:
-        others: baselines by name, images like these; one with fewer deletions is about the first of
-            them.
-        given: what metrics need besides images, by role. A metric that lacks something, or is not
-            defined for images of this size or number of channels, is left out.
+        baseline_images: by name, like `reconstruction`; those with fewer deletions cover the first
+            ones.
+        networks: those that metrics need, by role. A metric that lacks one, or is not defined for
+            this size or number of channels, is left out.
     """
     metrics: JSONObject = {}
     sets = [truth, reconstruction, *baseline_images.values()]
@@ -299,18 +297,18 @@ def _measure_chance(
     truth: Tensor,
     generator: torch.Generator,
 ) -> float:
-    """How often a decoy, handed back as the reconstruction, is identified with the truth.
+    """How often a decoy in place of the reconstruction is identified with the truth.
 
-    With several samples a deletion that is more than 1 in M + 1: each is assigned to the truth it
+    With several samples per deletion that is more than 1 in M + 1: each is assigned to the truth it
     fits best.
     """
     n, count = decoys.shape[:2]
     rows, hits = torch.arange(n), []
     for _ in range(CHANCE_DRAWS):
-        chosen = torch.randint(count, (n,), generator=generator)
+        picks = torch.randint(count, (n,), generator=generator)
         remaining = torch.ones(n, count, dtype=torch.bool)
-        remaining[rows, chosen] = False
-        stand_in = decoys[rows, chosen].view(truth.shape)
+        remaining[rows, picks] = False
+        stand_in = decoys[rows, picks].view(truth.shape)
         ranks = rank_truths(stand_in, decoys[remaining].view(n, count - 1, *decoys.shape[2:]))
         hits.append(fmean(float(rank == 1) for rank in ranks))
     return fmean(hits)
@@ -326,8 +324,8 @@ def identify_truths(
 ) -> JSONObject:
     """Rank of each truth among public images of its class; see the metric `decoy_rank`.
 
-    A class with fewer than `decoys` public samples lowers their number for all, so that ranks
-    compare.
+    A class with fewer than `decoys` public samples reduces their number for all, so that ranks are
+    comparable.
     """
     plugin = registry.get("decoy_rank")
     pools = [(public.labels == label).nonzero().flatten() for label in labels.flatten().tolist()]

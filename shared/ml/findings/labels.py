@@ -1,5 +1,4 @@
-"""Classes that were named: ANSWERS, scored beside guesses; with SHADOWS also how sure each one
-is."""
+"""Guessed classes: ANSWERS, scored against baselines; with SHADOWS, each guess has a p-value."""
 
 from __future__ import annotations
 
@@ -24,36 +23,36 @@ JSONObject = dict[str, Any]
 
 
 class ScoredLabels(ScoredKind):
-    """Which classes the forgotten samples are of."""
+    """The classes of the forgotten samples."""
 
     role = Role.ANSWERS
     uses = (Role.SHADOWS,)
 
     def score(self, ctx: JobInputs, truth: GroundTruth) -> ScoredResult:
         value = read_json(ctx.read_input(self.role), self.role)
-        answers, true, threat_model = _read_guesses(value, truth.labels)
-        metrics = score_labels(answers, true, truth.dataset.num_classes, truth.public.labels)
-        guesses: JSONObject = {"labels": answers.tolist(), "truth": true.tolist()}
+        guesses, true, threat_model = _read_guesses(value, truth.labels)
+        metrics = score_labels(guesses, true, truth.dataset.num_classes, truth.public.labels)
+        details: JSONObject = {"labels": guesses.tolist(), "truth": true.tolist()}
         if names := name_classes(
-            truth.dataset, [*answers.flatten().tolist(), *true.flatten().tolist()]
+            truth.dataset, [*guesses.flatten().tolist(), *true.flatten().tolist()]
         ):
-            guesses["names"] = names
+            details["names"] = names
         if Role.SHADOWS in ctx.inputs:
             shadows = ShadowScores.read(ctx.read_input(Role.SHADOWS), Role.SHADOWS)
-            guesses["claims"] = _read_and_score_claims(
-                value, shadows, answers, true, ctx.params.alpha
+            details["claims"] = _read_and_score_claims(
+                value, shadows, guesses, true, ctx.params.alpha
             )
-        return ScoredResult(metrics, threat_model, details={"answers": guesses})
+        return ScoredResult(metrics, threat_model, details={"answers": details})
 
 
 KIND = ScoredLabels()
 
 
 def _read_guesses(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject]:
-    """Classes said and true, [D, k], or one each a class where all deletions are of so many; and
-    the threat model."""
+    """Guessed and true classes, [D, k] (one per class if deletions are whole classes), and the
+    threat model."""
     try:
-        answers = torch.tensor(_whole(value["labels"]), dtype=torch.int64)
+        guesses = torch.tensor(_whole(value["labels"]), dtype=torch.int64)
         threat_model = read_threat_model(value, Role.ANSWERS)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise InvalidRequest(
@@ -63,19 +62,19 @@ def _read_guesses(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject
     shapes = [list(truth.shape)]
     if len({len(row) for row in classes}) == 1 and len(classes[0]) < truth.shape[1]:
         shapes.append([len(classes), len(classes[0])])
-    if list(answers.shape) not in shapes or int(answers.min()) < 0 or int(answers.max()) >= 1000:
+    if list(guesses.shape) not in shapes or int(guesses.min()) < 0 or int(guesses.max()) >= 1000:
         expected = " or ".join(map(str, shapes))
         raise InvalidRequest(
             f"ANSWERS must hold classes {expected}, as FORGET_SETS has", f"inputs.{Role.ANSWERS}"
         )
-    return answers, truth if answers.shape == truth.shape else torch.tensor(classes), threat_model
+    return guesses, truth if guesses.shape == truth.shape else torch.tensor(classes), threat_model
 
 
 def _whole(labels: list[list[Any]]) -> list[list[int]]:
-    """The labels as they are: torch would read 1.7 and true as 1.
+    """Check that labels are whole numbers: torch would read 1.7 and true as 1.
 
     Raises:
-        ValueError: one is no whole number.
+        ValueError: one is not a whole number.
     """
     if not all(type(label) is int for row in labels for label in row):
         raise ValueError("a label is no whole number")
@@ -83,9 +82,9 @@ def _whole(labels: list[list[Any]]) -> list[list[int]]:
 
 
 def _read_and_score_claims(
-    value: Any, shadows: ShadowScores, answers: Tensor, truth: Tensor, alpha: float
+    value: Any, shadows: ShadowScores, guesses: Tensor, truth: Tensor, alpha: float
 ) -> JSONObject:
-    """What p-values from shadow deletions say of the answers."""
+    """Score the guesses by p-values from shadow deletions."""
     try:
         scores = torch.tensor(value["scores"], dtype=torch.float64)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -93,24 +92,24 @@ def _read_and_score_claims(
             f"ANSWERS must hold 'scores' [D][K] for p-values: {error}", f"inputs.{Role.ANSWERS}"
         ) from error
     shadow_scores = torch.tensor(shadows.scores, dtype=torch.float64)
-    if scores.dim() != 2 or len(scores) != len(answers) or int(answers.max()) >= scores.shape[1]:
+    if scores.dim() != 2 or len(scores) != len(guesses) or int(guesses.max()) >= scores.shape[1]:
         raise InvalidRequest(
             "ANSWERS must hold 'scores' [D][K] of the classes named", f"inputs.{Role.ANSWERS}"
         )
-    p = compute_claim_p(answers, scores, shadow_scores, torch.tensor(shadows.labels))
+    p = compute_claim_p(guesses, scores, shadow_scores, torch.tensor(shadows.labels))
     return {
         "shadows": len(shadow_scores),
         "trainings": shadows.trainings,
-        **score_claims(p, answers, truth, alpha),
+        **score_claims(p, guesses, truth, alpha),
     }
 
 
-def score_labels(answers: Tensor, truth: Tensor, num_classes: int, public: Tensor) -> JSONObject:
-    """Every label metric, with its nulls. Both int64 [D, k].
+def score_labels(guesses: Tensor, truth: Tensor, num_classes: int, public: Tensor) -> JSONObject:
+    """Score by every label metric, with its baselines. Both int64 [D, k].
 
     Args:
-        public: labels of public samples, int64 [N]. Where one class is commoner there, always to
-            name it is a null.
+        public: labels of public samples, int64 [N]. If one class is more common there, always
+            guessing it is a baseline.
     """
     majority_class = public.mode().values
     imbalanced = len(public.unique(return_counts=True)[1].unique()) > 1
@@ -118,13 +117,13 @@ def score_labels(answers: Tensor, truth: Tensor, num_classes: int, public: Tenso
     for plugin in registry:
         if plugin.takes != "label":
             continue
-        values = plugin.target(answers, truth)
+        values = plugin.target(guesses, truth)
         baseline_values = {"uniform_guess": [min(1.0, truth.shape[1] / num_classes)] * len(values)}
         if imbalanced:
             baseline_values["majority_guess"] = plugin.target(
                 majority_class.expand_as(truth), truth
             ).tolist()
-        permuted = baselines.score_permuted_truth(plugin.target, answers, truth)
+        permuted = baselines.score_permuted_truth(plugin.target, guesses, truth)
         if permuted is not None:
             baseline_values["permuted_truth"] = permuted.tolist()
         metrics[plugin.name] = summarise_metric(
@@ -133,19 +132,20 @@ def score_labels(answers: Tensor, truth: Tensor, num_classes: int, public: Tenso
     return metrics
 
 
-def score_claims(p: Tensor, answers: Tensor, truth: Tensor, alpha: float) -> JSONObject:
-    """Which deletions a label attack answers at `alpha`, and how often it is wrong: all [D, c].
+def score_claims(p: Tensor, guesses: Tensor, truth: Tensor, alpha: float) -> JSONObject:
+    """Which deletions a label attack answers at `alpha`, and how often it is wrong. All tensors [D,
+    c].
 
-    A class is claimed where p <= alpha, and a deletion without a claim has no answer. Answered
-    deletions are right where every class claimed was forgotten. `wrong` is among all deletions:
+    A class is claimed if p <= alpha, and a deletion without a claim has no answer. An answered
+    deletion is correct if every claimed class was forgotten. `wrong` counts over all deletions:
     that is what alpha bounds.
     """
     claimed = p <= alpha
-    true = (answers.unsqueeze(2) == truth.unsqueeze(1)).any(2)
+    true = (guesses.unsqueeze(2) == truth.unsqueeze(1)).any(2)
     answered, wrong = claimed.any(1), (claimed & ~true).any(1)
     n, answered_count, wrong_count = len(p), int(answered.sum()), int(wrong.sum())
     low, high = wilson(wrong_count, n) or (None, None)
-    right_low, right_high = wilson(answered_count - wrong_count, answered_count) or (None, None)
+    correct_low, correct_high = wilson(answered_count - wrong_count, answered_count) or (None, None)
     return {
         "alpha": alpha,
         "p_values": p.tolist(),
@@ -155,6 +155,6 @@ def score_claims(p: Tensor, answers: Tensor, truth: Tensor, alpha: float) -> JSO
         "wrong": wrong_count,
         "wrong_low": low,
         "wrong_high": high,
-        "correct_low": right_low,
-        "correct_high": right_high,
+        "correct_low": correct_low,
+        "correct_high": correct_high,
     }

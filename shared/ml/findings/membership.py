@@ -1,5 +1,5 @@
-"""Who was forgotten, among candidates: SCORES, of forgotten and retained samples each against the
-never-trained."""
+"""Membership among candidates: SCORES of forgotten and of retained samples, compared with
+non-members."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ KIND = ScoredMembership()
 
 
 def _read_scores(ctx: JobInputs, truth: ForgetSets) -> tuple[Tensor, MembershipRecord, JSONObject]:
-    """Scores of the candidates, which samples those are, and what the attack told of itself."""
+    """Scores of the candidates, which samples they are, and the threat model."""
     members = MembershipRecord.read(ctx.read_input(Role.MEMBERSHIP), Role.MEMBERSHIP)
     forgotten = {index for row in truth.indices for index in row}
     trained = {
@@ -52,28 +52,29 @@ def _read_scores(ctx: JobInputs, truth: ForgetSets) -> tuple[Tensor, MembershipR
     }
     if members.digest != truth.digest or not forgotten <= trained or all(members.trained):
         raise InvalidRequest(
-            "MEMBERSHIP must name all that FORGET_SETS does as trained on, and samples that were never trained on",
+            "MEMBERSHIP must list all samples of FORGET_SETS as trained on, and at least one "
+            "non-member",
             f"inputs.{Role.MEMBERSHIP}",
         )
     tensors, metadata = read_tensors(ctx.read_input(Role.SCORES), Role.SCORES)
     scores, shape = tensors.get("scores"), (len(truth.indices), len(members.indices))
     if scores is None or tuple(scores.shape) != shape or scores.dtype != torch.float64:
         raise InvalidRequest(
-            f"SCORES must hold float64 'scores' {list(shape)}, one of each candidate a deletion",
+            f"SCORES must hold float64 'scores' {list(shape)}, one per deletion and candidate",
             f"inputs.{Role.SCORES}",
         )
     return scores, members, read_threat_model(metadata, Role.SCORES)
 
 
 class CandidateSet:
-    """Scores of all candidates, and which candidate is which. Only samples of one class are
+    """The candidate set: scores of all candidates, and who they are. Only samples of one class are
     compared.
 
-    A class that is forgotten drifts with all its samples: that tells the class, and is no
-    membership. Without a never-trained sample of its class, a sample is held against all of them.
+    Forgetting a class shifts the scores of all its samples, which reveals the class but not
+    membership. A sample without non-members of its class is compared with all non-members.
 
     Args:
-        scores: float64 [D, C], higher is likelier a member that was forgotten.
+        scores: float64 [D, C], higher means more likely forgotten.
     """
 
     def __init__(self, scores: Tensor, members: MembershipRecord, truth: ForgetSets) -> None:
@@ -82,20 +83,20 @@ class CandidateSet:
         position = {index: at for at, index in enumerate(members.indices)}
         trained = torch.tensor(members.trained)
         all_forgotten = {index for row in truth.indices for index in row}
-        # [D, k] candidates that each deletion forgot; those that none forgot; those that none was
-        # trained on
+        # [D, k] candidates that each deletion forgot; members that none forgot; non-members
         self.forgotten = torch.tensor([[position[index] for index in row] for row in truth.indices])
         kept = torch.tensor([index not in all_forgotten for index in members.indices])
         self.retained = (trained & kept).nonzero().flatten()
         self.non_members = (~trained).nonzero().flatten()
 
     def find_comparable(self, candidate: int) -> Tensor:
-        """Places in `never` of those that a candidate is held against."""
+        """Positions in `non_members` of those that a candidate is compared with."""
         same_class = (self.labels[self.non_members] == self.labels[candidate]).nonzero().flatten()
         return same_class if len(same_class) else torch.arange(len(self.non_members))
 
     def apply_metric(self, metric: Callable[[Tensor, Tensor], Tensor], group: str) -> Tensor:
-        """Of each forgotten sample [D * k], or each retained one [R] as the mean over deletions."""
+        """The metric of each forgotten sample [D * k], or of each retained one [R], averaged over
+        deletions."""
         non_member_scores = self.scores[:, self.non_members]
         if group == "forgotten":
             return torch.cat(
@@ -115,8 +116,7 @@ class CandidateSet:
         return torch.stack(values)
 
     def compute_wins(self, group: str) -> tuple[Tensor, Tensor]:
-        """Comparisons [n, M] with all that were never trained on, and the weight of each; see
-        `auc_interval`."""
+        """Comparisons [n, M] with all non-members, and the weight of each; see `auc_interval`."""
         if group == "forgotten":
             rows = torch.arange(len(self.forgotten)).repeat_interleave(self.forgotten.shape[1])
             places = self.forgotten.flatten()
@@ -136,11 +136,11 @@ class CandidateSet:
         return wins, weights
 
     def build_strata(self, group: str, generator: torch.Generator) -> list[tuple[Tensor, int]]:
-        """What is exchangeable if nothing leaks; see `rank_sum_p`.
+        """Strata that are exchangeable if nothing leaks; see `rank_sum_p`.
 
-        Every never-trained sample stands against the forgotten of one deletion only, as its scores
-        in several would depend on each other. Retained samples were so in all deletions: there it
-        stands with its mean rank.
+        Every non-member is compared with the forgotten samples of one deletion only, as its scores
+        in several deletions are dependent. Retained samples are retained in all deletions, so mean
+        ranks over deletions are compared.
         """
         strata = []
         non_member_labels = self.labels[self.non_members]
@@ -171,11 +171,11 @@ class CandidateSet:
 def score_membership(
     scores: Tensor, members: MembershipRecord, truth: ForgetSets, generator: torch.Generator
 ) -> JSONObject:
-    """Every metric of membership, `_forgotten` and, where any sample was kept, `_retained`, beside
-    what chance gives.
+    """Every membership metric, `_forgotten` and (if any sample was retained) `_retained`, with
+    chance as the baseline.
 
-    Of AUCs too the p of `rank_sum_p`. A true positive rate is left out where all classes have too
-    few never-trained samples for any to be told.
+    AUCs also have the p-value of `rank_sum_p`. A true positive rate is left out if no class has
+    enough non-members for any sample to be detected.
 
     Args:
         scores: float64 [D, C].

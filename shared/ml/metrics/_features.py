@@ -1,4 +1,4 @@
-"""Features of a network, made comparable by their plain distance."""
+"""Features of a network, scaled so that their Euclidean distance compares images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ BATCH_SIZE = 64
 
 
 def join_features(layers: Sequence[Tensor], weights: Sequence[Tensor | float]) -> Tensor:
-    """One vector an image, so that the squared distance of two is the perceptual distance of Zhang
-    et al. 2018.
+    """One vector per image; the squared distance of two is the perceptual distance of Zhang et al.
+    2018.
 
     That is: at each position of a layer the vector over channels is scaled to length 1 (zeros
     stay), two images' vectors are subtracted, squared, weighted by channel, summed over channels,
@@ -38,7 +38,7 @@ def join_features(layers: Sequence[Tensor], weights: Sequence[Tensor | float]) -
 
 @torch.no_grad()
 def run_in_batches(network: nn.Module, images: Tensor) -> Tensor:
-    """What the network makes of images [N, C, H, W], on its own device, brought to the CPU."""
+    """The network's output for images [N, C, H, W], computed on its device, on the CPU."""
     device = next(network.parameters()).device
     network.to(memory_format=torch.channels_last)  # quicker, as in training.sgd.logits
     return torch.cat([network(part.to(device)).cpu() for part in images.split(BATCH_SIZE)])

@@ -1,4 +1,4 @@
-"""How well scores tell one kind of sample from another."""
+"""How well scores distinguish two groups of samples."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from shared.ml.ranks import compute_wins
     "auc", takes="membership", unit="share", range=(0, 1), higher_is_better=True, chance=0.5
 )
 def auc(scores: Tensor, others: Tensor) -> Tensor:
-    """Share of the others that a sample scores above, ties half; the mean is the area under the ROC
+    """Share of `others` that a sample scores above, ties half; the mean is the area under the ROC
     curve.
 
-    [N] and [N, M], those that each is held against -> [N] in [0, 1].
+    [N] and [N, M], those that each is compared with -> [N] in [0, 1].
     """
     return compute_wins(scores, others).mean(1)

@@ -1,4 +1,4 @@
-"""Does the reconstruction pick the true sample out of others of its class?"""
+"""Whether the reconstruction identifies the true sample among others of its class."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d, conv2d, pad
 from shared.ml.metrics import registry
 
 C, ALPHA = 30.0, 4.2  # the paper's, for pixels from 0 to 255
-SIZES = (2, 4, 8)  # of the wavelets; the first two are compared, the last one weighs
+SIZES = (2, 4, 8)  # of the wavelets; the first two are compared, the last one gives the weights
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
@@ -24,13 +24,13 @@ YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
     channels=(1, 3),
 )
 def haarpsi(reconstruction: Tensor, target: Tensor) -> Tensor:
-    """HaarPSI of pixels in [0, 1]: likeness of edges at two scales, weighted by edges at a third; 1
-    for equal images.
+    """HaarPSI of pixels in [0, 1]: similarity of edges at two scales, weighted by edges at a third;
+    1 for equal images.
 
     Images are halved first, as the paper does for its viewing distance, so the widest wavelet
-    covers 16 pixels of the original. Three channels are red, green and blue. Two images that are
-    black all over have no edge to weigh with: there all places weigh the same. [N, 1 or 3, H, W]
-    twice, H and W at least 16 -> [N] in [0, 1].
+    covers 16 pixels of the original. Three channels are red, green and blue. Two all-black images
+    have no edges to weight by: there all positions weigh the same. [N, 1 or 3, H, W] twice, H and W
+    at least 16 -> [N] in [0, 1].
     """
     image, true_image = _halve(reconstruction), _halve(target)
     edges, true_edges = _compute_edges(image[:, :1]), _compute_edges(true_image[:, :1])
@@ -44,7 +44,7 @@ def haarpsi(reconstruction: Tensor, target: Tensor) -> Tensor:
         weights = torch.cat([weights, weights.mean(1, keepdim=True)], 1)
     weights = torch.where(weights.sum((1, 2, 3), keepdim=True) > 0, weights, 1.0)
     total = ((ALPHA * similarity).sigmoid() * weights).double().sum((1, 2, 3))
-    # in float64, as its logit magnifies what is rounded
+    # in float64, as the logit amplifies rounding errors
     mean = total / weights.double().sum((1, 2, 3))
     return (mean.logit() / ALPHA).square().clamp_max(1).to(reconstruction.dtype)
 

@@ -1,4 +1,4 @@
-"""Learned perceptual distance, with weights that the user brings."""
+"""Learned perceptual distance, with weights provided by the user."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ HEADS = tuple(f"lin{place}.model.1.weight" for place in range(len(CHANNELS)))
     channels=(1, 3),
 )
 def lpips(images: Tensor, weights: nn.Module) -> Tensor:
-    """LPIPS with AlexNet, from the weights that `lpips_weights` names; left out without them.
+    """LPIPS with AlexNet, with the weights of `lpips_weights`; left out without them.
 
-    Grey images are given to it as three equal channels. Images whose smaller side is below 64
-    pixels are enlarged to that (bilinear), as AlexNet's first layers would leave nothing of them:
-    values compare with those of other work only where it enlarges alike. [N, 1 or 3, H, W] in [0,
-    1] -> [N, F]; the squared distance of two is their score, 0 for equal images.
+    Grey images become three equal channels. Images whose smaller side is below 64 pixels are
+    enlarged to that (bilinear), as AlexNet's first layers would leave nothing of them: values are
+    comparable with other work only if it enlarges the same way. [N, 1 or 3, H, W] in [0, 1] -> [N,
+    F]; the squared distance of two is their score, 0 for equal images.
     """
     return run_in_batches(weights, images)
 

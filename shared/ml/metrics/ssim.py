@@ -21,7 +21,7 @@ def ssim(reconstruction: Tensor, target: Tensor) -> Tensor:
 
     [N, C, H, W] twice, H and W at least 6 -> [N] in [-1, 1].
     """
-    # Here, as it takes as long to import as all the rest of a worker: only who evaluates pays.
+    # Imported here: it takes as long as the rest of a worker, and only evaluations need it.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     scores = structural_similarity_index_measure(

@@ -18,9 +18,9 @@ def build_residual(
 ) -> nn.Module:
     """A 3x3 stem, then `blocks` basic blocks of each width, global mean, one linear layer.
 
-    Every width but the first begins with a stride of 2. What its shortcut does about it: `pad`
-    takes every other pixel and adds channels of zeros (option A of He et al.), `convolve` is a 1x1
-    convolution with BatchNorm (B).
+    Every width except the first begins with a stride of 2. Its shortcut: `pad` takes every other
+    pixel and adds channels of zeros (option A of He et al.), `convolve` is a 1x1 convolution with
+    BatchNorm (B).
     """
     from torchvision.models.resnet import BasicBlock  # here, as it brings all of torchvision along
 
@@ -46,7 +46,7 @@ def build_residual(
 
 
 class _PadShortcut(nn.Module):
-    """Every other pixel, and `more` channels of zeros behind. No weights."""
+    """Every other pixel, with channels of zeros appended. No weights."""
 
     def __init__(self, extra_channels: int) -> None:
         super().__init__()

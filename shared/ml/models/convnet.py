@@ -17,7 +17,9 @@ class ConvNetParams(Params):
     )
     pooling: Literal["early", "late"] = Field(
         "early",
-        description="first pool after three convolutions (early, four times quicker) or after six (late)",
+        description=(
+            "first pool after three convolutions (early, four times quicker) or after six (late)"
+        ),
     )
 
 

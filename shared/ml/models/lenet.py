@@ -29,9 +29,9 @@ class LeNetParams(Params):
 def build(input_shape: tuple[int, int, int], num_classes: int, params: LeNetParams) -> nn.Module:
     """Two 5x5 convolutions, each with a mean pool of 2, then 120 and 84 units. No BatchNorm.
 
-    As usual today: pools have no weights, every channel sees every other, and the answers are
-    logits, where LeCun et al. have a weight and a bias a pool, a table of connections, and
-    distances to drawn digits. Images [N, C, H, W] with H, W >= 12 -> logits [N, num_classes].
+    As usual today: pools have no weights, channels are fully connected, and the outputs are logits,
+    where LeCun et al. have a weight and a bias per pool, a table of connections, and distances to
+    drawn digits. Images [N, C, H, W] with H, W >= 12 -> logits [N, num_classes].
     """
     channels, height, width = input_shape
     activation = ACTIVATIONS[params.activation]

@@ -23,8 +23,8 @@ class ResNet18Params(Params):
     min_size=2,
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: ResNet18Params) -> nn.Module:
-    """Eight basic blocks of w, 2w, 4w and 8w channels, after one 3x3 convolution in the place of
-    7x7 and pool.
+    """Eight basic blocks of w, 2w, 4w and 8w channels, after one 3x3 convolution instead of 7x7 and
+    pool.
 
     Shortcuts between widths are 1x1 convolutions (option B), as usual for this network.
     Images [N, C, H, W] -> logits [N, num_classes].

@@ -23,8 +23,8 @@ class VGG11Params(Params):
     min_size=2,
 )
 def build(input_shape: tuple[int, int, int], num_classes: int, params: VGG11Params) -> nn.Module:
-    """Eight 3x3 convolutions with BatchNorm and ReLU, five max-pools of 2, one linear layer in the
-    place of three.
+    """Eight 3x3 convolutions with BatchNorm and ReLU, five max-pools of 2, one linear layer instead
+    of three.
 
     The paper's network has neither BatchNorm nor so small a head: its three dense layers are for
     224 x 224 pixels. A pool that would leave nothing of a small image is left out. Images [N, C, H,

@@ -1,4 +1,4 @@
-"""BATCH_DELTAS: what every step of a training changed, and which samples it saw."""
+"""BATCH_DELTAS: the weight change of every training step, and the samples it saw."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ MAX_BYTES = 2 << 30
 
 @dataclass
 class BatchDeltas:
-    """`batches` [steps] lists positions in the training set, `changes` per weight the change of
-    each step."""
+    """`batches` [steps] lists positions in the training set, `changes` the change of each step by
+    weight."""
 
     batches: list[list[int]] = field(default_factory=list)
     changes: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def record_step(self, batch: Tensor, change: dict[str, Tensor]) -> None:
-        """Note a step.
+        """Record a step.
 
         Raises:
-            JobFailed: `invalid`, more than 2 GiB would be noted.
+            JobFailed: `invalid`, more than 2 GiB would be recorded.
         """
         self.batches.append(batch.tolist())
         total_bytes = len(self.batches) * sum(t.numel() * t.element_size() for t in change.values())
         if total_bytes > MAX_BYTES:
             raise JobFailed(
                 "invalid",
-                f"{len(self.batches)} steps of this model exceed the 2 GiB limit of recorded changes; train for fewer epochs",
+                f"{len(self.batches)} steps of this model exceed the 2 GiB limit of recorded "
+                "changes; train for fewer epochs",
             )
         for name, t in change.items():
             self.changes.setdefault(name, []).append(t.cpu())
@@ -60,7 +61,7 @@ class BatchDeltas:
             shapes: of the model's weights, by name.
 
         Raises:
-            InvalidRequest: not such a file, or it is another model's.
+            InvalidRequest: not such a file, or of another model.
         """
         tensors, metadata = read_tensors(data, Role.BATCH_DELTAS)
         batches = metadata.get("batches")

@@ -9,8 +9,7 @@ ParameterStates = dict[int, dict[str, Tensor]]
 
 
 def flatten_state(optimiser: Optimizer) -> dict[str, Tensor]:
-    """All that it holds of its parameters, by their place and its own names:
-    `0.momentum_buffer`."""
+    """The state of its parameters, by their index and its own names: `0.momentum_buffer`."""
     state: ParameterStates = optimiser.state_dict()["state"]
     return {
         f"{index}.{name}": t
@@ -21,7 +20,8 @@ def flatten_state(optimiser: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_state(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `write_state` gave, as copies. Learning rates and the like stay as they are."""
+    """Restore the result of `flatten_state`, as copies. Learning rates and the like are
+    unchanged."""
     state: ParameterStates = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")

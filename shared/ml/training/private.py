@@ -1,4 +1,4 @@
-"""DP-SGD: what no sample can change by much, and noise that hides the rest.
+"""DP-SGD: clipped gradients of single samples, and noise.
 
 Source: Abadi et al. 2016, arXiv 1607.00133, algorithm 1.
 """
@@ -18,7 +18,7 @@ CHUNK_SIZE = 16  # samples whose own gradients are held at a time
 
 
 def draw_poisson_batch(n: int, recipe: Recipe, ctx: Context, step: int) -> Tensor:
-    """Positions of the samples of a step: each is in with probability batch_size / n, which
+    """Positions of a step's samples: each is included with probability batch_size / n, as
     accounting assumes."""
     share = min(1.0, recipe.batch_size / n)
     return (
@@ -36,9 +36,8 @@ def compute_private_gradients(
 ) -> tuple[float, dict[str, Tensor]]:
     """The mean loss of a step's samples (0 without any), and their noisy mean gradient by weight.
 
-    Each sample's gradient is shortened to max_grad_norm at most; their sum, with noise of standard
-    deviation noise_multiplier * max_grad_norm, is divided by `expected`, the number of samples that
-    a step has on average.
+    Each sample's gradient is clipped to norm max_grad_norm; their sum, with noise of standard
+    deviation noise_multiplier * max_grad_norm, is divided by `expected_batch_size`.
     """
     weights = {name: w.detach() for name, w in network.named_parameters()}
 

@@ -1,4 +1,4 @@
-"""How a network is trained, as data: what `train` did, `retrain` does again."""
+"""How a network is trained, as data: `retrain` repeats what `train` did."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Recipe(Params):
     )
     batch_norm: Literal["frozen", "trained"] = Field(
         "frozen",
-        description="frozen: statistics as they are and in use (eval mode; paper); trained: of each batch",
+        description=(
+            "frozen: statistics as they are and in use (eval mode; paper); trained: of each batch"
+        ),
     )
 
     noise_multiplier: float = Field(
@@ -37,7 +39,7 @@ class Recipe(Params):
         1.0,
         gt=0,
         le=1e6,
-        description="DP-SGD: longest gradient of one sample; what is longer is shortened",
+        description="DP-SGD: maximum norm of one sample's gradient; larger gradients are clipped",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent that can stop after any step and go on bit-equal."""
+"""Stochastic gradient descent that can stop after any step and resume bit-equal."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def train(
     so.
 
     Args:
-        record: is told of every step which samples it saw (their positions) and by how much the
-            weights changed.
+        record_step: called after every step with the positions of its samples and the change of the
+            weights.
 
     Returns:
         mean loss of the last epoch's steps, in nats.
 
     Raises:
         JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
-        InvalidRequest: DP-SGD with BatchNorm that is trained.
+        InvalidRequest: DP-SGD with trained BatchNorm.
     """
     n = len(samples.labels)
 
@@ -78,10 +78,8 @@ def descend(
     """Lower a loss over `n` samples, in place, on the context's device; ends in eval mode.
 
     Args:
-        loss_of: the loss of a step, from the samples picked for it (indices below n) and its
-            number.
-        masks: by weight's name, 1 where the weight may move and 0 where not; all may when not
-            given.
+        compute_batch_loss: the loss of a step, from its samples (indices below n) and its number.
+        masks: by weight name, 1 where the weight may move and 0 where not; None: all may move.
 
     Returns:
         mean loss of the last epoch's steps, in nats.
@@ -94,8 +92,7 @@ def descend(
     )
 
 
-# From the samples whose turn it is and the step's number: those it looked at, their loss, its
-# gradient.
+# From the samples due and the step's number: the samples used, their loss, its gradient.
 StepFunction = Callable[[Tensor, int], tuple[Tensor, float, Gradients]]
 
 
@@ -121,8 +118,8 @@ def _run_steps(
     record_step: StepRecorder | None,
     masks: Gradients | None = None,
 ) -> float:
-    """All steps. The order of epoch e is drawn from the generator `epoch e`: a step's number is all
-    of the position."""
+    """All steps. The order of epoch e is drawn from the generator `epoch e`, so the step's number
+    is the whole state."""
     network.to(ctx.device).train(recipe.batch_norm == "trained")
     weights = dict(network.named_parameters())
     # one tensor after another: several together (foreach) may differ in the last bit

@@ -1,4 +1,4 @@
-"""What an unlearning method is given."""
+"""The inputs of an unlearning method."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from shared.roles import Role
 
 @dataclass(frozen=True)
 class UnlearningInputs:
-    """The roles that the method's `needs` name; the others are None. Networks are copies: change
-    them freely.
+    """The roles that the method's `needs` name; the others are None. Networks are copies and may be
+    changed.
 
-    `recipe` comes where the job supplies it. `members` (SHARDS) says which of the original's
-    members each sample of the retain set and each of the forget set trained. `undo` (BATCH_DELTAS)
-    is by weight the sum of the changes of all steps that saw any sample of the forget set, but not
-    of those that were taken back before.
+    `recipe` is set if the job supplies it. `members` (SHARDS) says which of the original's members
+    each sample of the retain set and of the forget set trained. `undo` (BATCH_DELTAS) is, by
+    weight, the sum of the changes of all steps that saw any sample of the forget set, except those
+    undone before.
     """
 
     original: nn.Module
@@ -40,11 +40,11 @@ class UnlearningInputs:
         return self.base, self.recipe
 
     def require_shards(self) -> tuple[Ensemble, Tensor, Tensor]:
-        """The ensemble, and the member of each sample of the retain set [N - k] and of the forget
-        set [k].
+        """The ensemble, and the member trained on each sample of the retain set [N - k] and the
+        forget set [k].
 
         Raises:
-            InvalidRequest: the original is no ensemble, or SHARDS is missing.
+            InvalidRequest: the original is not an ensemble, or SHARDS is missing.
         """
         if self.members is None or not isinstance(self.original, Ensemble):
             raise InvalidRequest(

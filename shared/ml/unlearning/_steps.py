@@ -1,4 +1,4 @@
-"""What the methods share that go on training: how long, how fast."""
+"""Shared by methods that continue training: number of epochs, optimiser settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.plugins import Params
 
 
 class StepParams(Params):
-    """SGD with momentum. The usual settings of the field, but for the batch: sets are small
+    """SGD with momentum. The usual settings of the field, except for the batch size: sets are small
     here."""
 
     epochs: int = Field(10, ge=1, le=1000, description="passes over the data")
@@ -25,7 +25,9 @@ class StepParams(Params):
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty added to the gradient")
     batch_norm: Literal["frozen", "trained"] = Field(
         "frozen",
-        description="frozen: statistics as they are and in use (eval mode; paper); trained: of each batch",
+        description=(
+            "frozen: statistics as they are and in use (eval mode; paper); trained: of each batch"
+        ),
     )
 
     def to_recipe(self) -> Recipe:
@@ -41,8 +43,7 @@ class StepParams(Params):
 
 
 def take_cyclic_batch(samples: Samples, step: int, batch_size: int) -> Samples:
-    """At most `size` of the samples, those whose turn it is at this step: batch after batch, round
-    and round."""
+    """At most `batch_size` samples, those due at this step: batch after batch, cyclically."""
     n = len(samples.labels)
     batch_size = min(batch_size, n)
     return samples.pick((torch.arange(batch_size) + step * batch_size) % n)
@@ -50,7 +51,7 @@ def take_cyclic_batch(samples: Samples, step: int, batch_size: int) -> Samples:
 
 @torch.no_grad()
 def draw_wrong_labels(network: nn.Module, samples: Samples, ctx: Context) -> Tensor:
-    """For each sample a class that is not its own, each as likely. int64 [N]."""
+    """For each sample a class other than its own, uniformly. int64 [N]."""
     classes = network.to(ctx.device)(samples.images[:1].to(ctx.device)).shape[1]
     shift = torch.randint(
         1, classes, samples.labels.shape, generator=ctx.make_generator("wrong labels")

@@ -1,4 +1,4 @@
-"""Take back what the batches did that saw what must be forgotten."""
+"""Undo the steps of all batches that contained a forgotten sample."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def unlearn(
     """Approximate: theta_u = theta - the sum of the recorded changes of every batch with a
     forgotten sample.
 
-    With N up to the batch size every step saw every sample: what is left is the base model.
+    With N up to the batch size every step saw every sample, so only the base model is left.
 
     Raises:
-        JobFailed: `invalid`, the loss on the forget set or of mending is not finite; names the
+        JobFailed: `invalid`, the loss on the forget set or of fine-tuning is not finite; names the
             step.
     """
     network, changes = inputs.original.to(ctx.device).eval(), inputs.require_changes()
@@ -63,7 +63,7 @@ def unlearn(
     if not math.isfinite(loss):
         raise JobFailed(
             "invalid",
-            f"what is left after step 0 has a loss of {loss}: the record is not this model's",
+            f"the loss after undoing the steps is {loss}: the record is of another model",
         )
     ctx.report_progress(1, 1, loss=loss)
     if params.epochs:

@@ -1,4 +1,4 @@
-"""What authors of unlearning methods import, and what other rooms take from this one."""
+"""What authors of unlearning methods import, and other packages use."""
 
 from __future__ import annotations
 

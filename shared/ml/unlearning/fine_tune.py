@@ -1,4 +1,4 @@
-"""Train on, without what must be forgotten."""
+"""Continue training without the forgotten samples."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def unlearn(
     params: FineTuneParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: training goes on with the retain set alone, and forgets by and by what it does
-    not see.
+    """Approximate: continue training on the retain set alone; what is not seen is gradually
+    forgotten.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.

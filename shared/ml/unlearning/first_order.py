@@ -1,4 +1,4 @@
-"""One step against the influence of what must be forgotten, towards knowing nothing about it."""
+"""One gradient step that replaces the forgotten samples by uninformative ones."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class FirstOrderParams(Params):
 )
 def unlearn(
     inputs: UnlearningInputs,
-    retain: Samples,  # noqa: ARG001  (a first order update looks at what is replaced only)
+    retain: Samples,  # noqa: ARG001  (a first-order update uses the replaced samples only)
     forget: Samples,
     params: FirstOrderParams,
     ctx: Context,
 ) -> nn.Module:
     """Approximate: theta_u = theta - tau * sum (grad l(x, y~) - grad l(x, y)) over the forget set.
 
-    The paper leaves open what takes a sample's place. Here it is its image with no class: y~ is 1 /
+    The paper leaves open what replaces a sample. Here it is its image without a class: y~ is 1 /
     classes for each.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Noise where the weights do not matter for what stays."""
+"""Noise on weights that do not matter for the retain set."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.plugins import Params
 from shared.roles import Role
 
-FISHER_FLOOR = 1e-8  # of the Fisher information, below which a weight counts as of no use at all
-CLASS_CHUNK = 16  # whose gradients are held at a time
+FISHER_FLOOR = 1e-8  # of the Fisher information, below which a weight counts as irrelevant
+CLASS_CHUNK = 16  # classes whose gradients are held at a time
 
 
 class FisherParams(Params):
@@ -39,19 +39,19 @@ class FisherParams(Params):
 def unlearn(
     inputs: UnlearningInputs,
     retain: Samples,
-    forget: Samples,  # noqa: ARG001  (what matters for what stays is all it looks at)
+    forget: Samples,  # noqa: ARG001  (it uses the retain set only)
     params: FisherParams,
     ctx: Context,
 ) -> nn.Module:
     """Approximate: theta + sqrt(alpha) * F^(-1/4) * noise, F the diagonal of the Fisher information
     of the retain set.
 
-    alpha^2 is the paper's lambda * sigma^2. Its published code has F^(-1/2) instead, and bounds of
-    its own for each kind of layer; here one bound holds for all: `largest`, of the median size of
-    the layer's weights.
+    alpha^2 is the paper's lambda * sigma^2. Its published code has F^(-1/2) instead, and a
+    different bound for each kind of layer; here one bound holds for all: `largest`, in units of the
+    median size of the layer's weights.
 
     Raises:
-        JobFailed: `invalid`, an answer or in the end a weight is not finite; names the sample.
+        JobFailed: `invalid`, an output or in the end a weight is not finite; names the sample.
     """
     network = inputs.original.to(ctx.device).eval()
     generator = ctx.make_generator("noise")
@@ -71,8 +71,8 @@ def compute_fisher_information(
     """Diagonal of the Fisher information, by weight: mean over the samples of E_y (d log p(y) / d
     weight)^2.
 
-    y is as the network itself expects it, not the label: a network that knows the labels by heart
-    has no gradient left there. Samples one at a time, all classes of one in one backward pass.
+    y is drawn from the network's own distribution, not the label: a network that has memorised the
+    labels has no gradient there. Samples one at a time, all classes of one in one backward pass.
     """
     weights = dict(network.named_parameters())
     information = {name: torch.zeros_like(w) for name, w in weights.items()}
@@ -80,9 +80,7 @@ def compute_fisher_information(
     for i in range(n):
         log_probabilities = log_softmax(network(samples.images[i : i + 1].to(ctx.device)), dim=1)[0]
         if not torch.isfinite(log_probabilities).all():
-            raise JobFailed(
-                "invalid", f"fisher: what the network answers at step {i} is not finite"
-            )
+            raise JobFailed("invalid", f"fisher: the network's output at step {i} is not finite")
         class_weights = log_probabilities.detach().exp().sqrt().diag()
         for class_chunk in class_weights.split(CLASS_CHUNK):
             gradients = torch.autograd.grad(

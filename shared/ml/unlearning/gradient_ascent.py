@@ -1,4 +1,4 @@
-"""Climb the loss of what must be forgotten."""
+"""Gradient ascent on the loss of the forgotten samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from shared.roles import Role
 class GradientAscentParams(Params):
     steps: int = Field(1, ge=1, le=10_000, description="ascent steps (paper: 1)")
     lr: float = Field(
-        1e-3, gt=0, le=10, description="length of a step, as the learning rate of training"
+        1e-3, gt=0, le=10, description="step size, like the learning rate of training"
     )
 
 
@@ -37,7 +37,7 @@ class GradientAscentParams(Params):
 )
 def unlearn(
     inputs: UnlearningInputs,
-    retain: Samples,  # noqa: ARG001  (ascent looks at the forget set only)
+    retain: Samples,  # noqa: ARG001  (ascent uses the forget set only)
     forget: Samples,
     params: GradientAscentParams,
     ctx: Context,
@@ -45,8 +45,8 @@ def unlearn(
     """Approximate: theta_u = theta + lr * gradient of the mean loss on the forget set, `steps`
     times.
 
-    BatchNorm statistics stay as they are (eval mode). Where the original was trained by DP-SGD, so
-    is each step here: its gradients are shortened and get noise, else the change would be the bare
+    BatchNorm statistics stay as they are (eval mode). If the original was trained by DP-SGD, so is
+    each step here: gradients are clipped and get noise, as the change would otherwise be the plain
     gradient.
 
     Raises:

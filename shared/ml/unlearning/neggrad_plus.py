@@ -1,4 +1,4 @@
-"""Descend on what stays, climb on what must go."""
+"""Descent on the retain set, ascent on the forget set."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def unlearn(
     params: NegGradPlusParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: lower alpha * L(retain) - (1 - alpha) * L(forget), a batch of each a step.
+    """Approximate: minimise alpha * L(retain) - (1 - alpha) * L(forget), with a batch of each per
+    step.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.

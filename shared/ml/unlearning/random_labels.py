@@ -1,4 +1,4 @@
-"""Teach wrong answers for what must be forgotten."""
+"""Training on wrong labels for the forgotten samples."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def unlearn(
     params: RandomLabelsParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: train on retain and forget set together, each forgotten sample under one wrong
-    class.
+    """Approximate: train on retain and forget set together, with one wrong label for each forgotten
+    sample.
 
-    The class is drawn once, before the first step, and never the true one.
+    The label is drawn once, before the first step, and is never the true one.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.

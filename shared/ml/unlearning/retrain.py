@@ -1,4 +1,4 @@
-"""Train again without what must be forgotten."""
+"""Retraining without the forgotten samples."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class RetrainParams(Params):
 def unlearn(
     inputs: UnlearningInputs,
     retain: Samples,
-    forget: Samples,  # noqa: ARG001  (it is as if it had never been)
+    forget: Samples,  # noqa: ARG001  (retraining never sees it)
     params: RetrainParams,  # noqa: ARG001  (there are none)
     ctx: Context,
 ) -> nn.Module:
-    """Exact: the recipe again, from the base model, on the retain set alone. Where nothing is kept,
+    """Exact: repeat the recipe from the base model on the retain set alone. If nothing is retained,
     the base model."""
     base, recipe = inputs.require_retraining()
     if len(retain.labels):

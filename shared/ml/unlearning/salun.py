@@ -1,4 +1,4 @@
-"""Wrong answers, learned only by the weights that matter for what must be forgotten."""
+"""Random labels, learned only by the weights that are salient for the forget set."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def unlearn(
     params: SalUnParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: random labels, where only the weights with the steepest loss on the forget set
-    may move.
+    """Approximate: random labels, where only the weights with the largest gradient on the forget
+    set may move.
 
-    As published, the salient ones are those where the gradient on the forget set is longest, in any
-    layer, and wrong classes are never the true one. Retained and forgotten samples come mixed, each
-    as often.
+    As published, salient weights are those with the largest gradient on the forget set over all
+    layers, and wrong labels are never the true one. Retained and forgotten samples are mixed, each
+    once per epoch.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.
@@ -61,7 +61,7 @@ def unlearn(
 def _build_saliency_masks(
     network: nn.Module, forget: Samples, share: float, ctx: Context
 ) -> dict[str, Tensor]:
-    """1 for the `share` of all weights whose gradient on the forget set is longest, else 0."""
+    """1 for the `share` of all weights with the largest gradient on the forget set, else 0."""
     weights = dict(network.named_parameters())
     loss = compute_loss(network(forget.images.to(ctx.device)), forget.labels.to(ctx.device))
     magnitudes = [g.abs() for g in torch.autograd.grad(loss, list(weights.values()))]

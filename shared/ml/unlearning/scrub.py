@@ -1,4 +1,4 @@
-"""A student that leaves its teacher where it must forget, and stays with it elsewhere."""
+"""A student that diverges from its teacher on the forget set and stays close elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from shared.roles import Role
 
 class ScrubParams(StepParams):
     alpha: float = Field(
-        0.5, ge=0, le=10, description="weight of the divergence on the retain set, beside its loss"
+        0.5,
+        ge=0,
+        le=10,
+        description="weight of the divergence on the retain set, relative to its loss",
     )
     max_epochs: int = Field(
         3, ge=1, le=1000, description="first epochs that begin with a pass away from the teacher"
@@ -44,13 +47,13 @@ def unlearn(
     params: ScrubParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: raise the divergence from the original's answers on the forget set, keep it low
+    """Approximate: raise the divergence from the original's outputs on the forget set, keep it low
     on the retain set.
 
-    As published, each of the first `max_epochs` epochs goes up over the forget set, then down over
-    the retain set; the others go down only. The weight of the loss (gamma in the paper) is 1.
-    Momentum starts anew with each pass. The first pass starts where student and teacher are one,
-    and there the divergence has no slope: one batch of it changes nothing.
+    As published, each of the first `max_epochs` epochs is an ascent pass over the forget set, then
+    a descent pass over the retain set; the others are descent passes only. The weight of the loss
+    (gamma in the paper) is 1. Momentum is reset with each pass. The first pass starts where student
+    and teacher are equal and the divergence has no gradient, so its first batch changes nothing.
 
     Raises:
         JobFailed: `invalid`, the loss or in the end a weight is not finite; names the pass and its

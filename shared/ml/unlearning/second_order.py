@@ -1,4 +1,4 @@
-"""A Newton step to where training would have ended without what must be forgotten."""
+"""A Newton step towards the model trained without the forgotten samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class SecondOrderParams(Params):
     damping: float = Field(0.1, gt=0, le=1e6, description="added to the curvature of every weight")
     iterations: int = Field(20, ge=1, le=10_000, description="steps of conjugate gradients at most")
     tolerance: float = Field(
-        1e-4, gt=0, lt=1, description="of the residual, relative to the gradient: ends them"
+        1e-4,
+        gt=0,
+        lt=1,
+        description="residual, relative to the gradient, at which the iterations stop",
     )
     scale: float = Field(1.0, gt=0, le=1000, description="length of the step; 1 is Newton's")
 
@@ -37,7 +40,10 @@ class SecondOrderParams(Params):
     "second_order",
     params=SecondOrderParams,
     needs=(Role.ORIGINAL,),
-    source="Guo et al. 2020, arXiv 1911.03030, section 3; Warnecke et al. 2023, arXiv 2108.11577, second-order update",
+    source=(
+        "Guo et al. 2020, arXiv 1911.03030, section 3; Warnecke et al. 2023, arXiv 2108.11577, "
+        "second-order update"
+    ),
     exact=False,
 )
 def unlearn(
@@ -50,9 +56,10 @@ def unlearn(
     """Approximate: theta_u = theta + (H + damping)^-1 * sum grad l(forget) / |retain|, by conjugate
     gradients.
 
-    A Newton step on the loss of the retain set from where that of both had its minimum: there the
-    two gradients cancel. H is the Gauss-Newton matrix of the mean loss on the retain set: the
-    Hessian of a network is not positive, and conjugate gradients would climb where it is not.
+    A Newton step on the loss of the retain set, from the minimum of the loss of both sets: there
+    the two gradients cancel. H is the Gauss-Newton matrix of the mean loss on the retain set: the
+    Hessian of a network is not positive definite, and conjugate gradients would ascend where it is
+    not.
 
     Raises:
         JobFailed: `invalid`, the step is not finite; names the iteration.

@@ -1,4 +1,4 @@
-"""Shards: only the model whose part of the data is concerned is trained again."""
+"""SISA: only the ensemble members that saw the forget set are retrained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.roles import Role
 
 class SisaParams(Params):
     shards: int = Field(
-        5, ge=2, le=100, description="models that are trained on a part of the data each"
+        5, ge=2, le=100, description="number of models, each trained on a part of the data"
     )
 
 
@@ -33,16 +33,16 @@ class SisaParams(Params):
 def unlearn(
     inputs: UnlearningInputs,
     retain: Samples,
-    forget: Samples,  # noqa: ARG001  (it is as if it had never been)
-    params: SisaParams,  # noqa: ARG001  (as many as were trained)
+    forget: Samples,  # noqa: ARG001  (retraining never sees it)
+    params: SisaParams,  # noqa: ARG001  (their number is that of training)
     ctx: Context,
 ) -> nn.Module:
-    """Exact: the original answers for several models, and those that saw the forget set are trained
-    again without it.
+    """Exact: the original is an ensemble, and the members that saw the forget set are retrained
+    without it.
 
-    Answers are averaged. The paper's slices are left out: they save time of retraining, from a
-    checkpoint inside the shard, and end at the same kind of model. A shard of which nothing is left
-    is the base model again.
+    Outputs are averaged. The paper's slices are left out: they save retraining time, from a
+    checkpoint inside the shard, and lead to the same kind of model. A shard with no samples left is
+    the base model again.
     """
     base, recipe = inputs.require_retraining()
     ensemble, retain_members, forget_members = inputs.require_shards()

@@ -12,18 +12,18 @@ from shared.reporting.reported_kind import ReportedKind
 @cache
 def list_kinds() -> tuple[ReportedKind, ...]:
     """All kinds, the most severe first."""
-    found: list[ReportedKind] = collect_from_modules(__name__, "KIND")
-    return tuple(sorted(found, key=lambda kind: -kind.severity))
+    kinds: list[ReportedKind] = collect_from_modules(__name__, "KIND")
+    return tuple(sorted(kinds, key=lambda kind: -kind.severity))
 
 
 def find_kind(metrics: Iterable[str]) -> ReportedKind | None:
-    """The kind that decides a row of these metrics; None: no rule does."""
+    """The kind that decides a row with these metrics; None if no rule does."""
     names = set(metrics)
     return next((kind for kind in list_kinds() if kind.metric in names), None)
 
 
 def find_main_metric(metrics: Iterable[str]) -> str | None:
-    """The metric that decides what a row shows; where no rule does, any."""
+    """The metric that decides a row; any metric if no rule does."""
     names = set(metrics)
     if (kind := find_kind(names)) is not None:
         return kind.metric
@@ -31,7 +31,7 @@ def find_main_metric(metrics: Iterable[str]) -> str | None:
 
 
 def collect_scores(evaluation: Evaluation) -> dict[str, Score]:
-    """All metrics of an evaluation, and what kinds read off it besides."""
+    """All metrics of an evaluation, and those that kinds derive from it."""
     collected = {name: measured.to_score() for name, measured in sorted(evaluation.metrics.items())}
     for kind in list_kinds():
         collected |= kind.derive_scores(evaluation)
@@ -39,7 +39,7 @@ def collect_scores(evaluation: Evaluation) -> dict[str, Score]:
 
 
 def get_metric_name(name: str) -> str:
-    """What people call a metric."""
+    """The display name of a metric."""
     return next(
         (kind.metric_names[name] for kind in list_kinds() if name in kind.metric_names), name
     )

@@ -1,5 +1,4 @@
-"""Images in a report: deleted samples that were read back, ranked among decoys and scored beside
-their nulls."""
+"""Images in a report: reconstructed samples, ranked among decoys and scored against baselines."""
 
 from __future__ import annotations
 
@@ -31,14 +30,16 @@ BASELINE_NAMES = {
     "random_direction": "random direction",
 }
 RULE = (
-    "An image attack leaks where more deletions are identified among decoys than chance gives. Decoys are drawn from "
-    "the data and the class of the deleted sample, so without information each is equally likely. The gain says how good "
-    "the pictures are: where its 95 % interval lies above zero and identification does not exceed chance, the row is "
+    "An image attack leaks if more deletions are identified among decoys than expected by "
+    "chance. Decoys have the same data distribution and class as the deleted sample, so without "
+    "information each is equally likely. The gain measures the quality of the reconstructions: "
+    "if its 95 % interval lies above zero but identification does not exceed chance, the row is "
     "inconclusive."
 )
 FURTHER_RULES = (
-    "One reconstructed image is a leak for one person: if any deletion is identified and its score beats its own "
-    "baseline, the row is at least inconclusive. If its score does not beat the baseline, identification counts as chance.",
+    "One reconstructed image is a leak for one person: if any deletion is identified and its "
+    "score beats its own baseline, the row is at least inconclusive. If its score does not beat "
+    "the baseline, identification counts as chance.",
 )
 
 
@@ -46,8 +47,8 @@ def _explain_psnr(rows: Sequence[Row]) -> str | None:
     if not any(PSNR in row.metrics for row in rows):
         return None
     return (
-        "PSNR has peak 1 on values in [0, 1] (a mean squared error of 0.01 is 20 dB). PSNR alone misleads on dark "
-        "or smooth images: compare it with its baseline, and see the rank."
+        "PSNR has peak 1 on values in [0, 1] (a mean squared error of 0.01 is 20 dB). PSNR alone "
+        "misleads on dark or smooth images: compare it with its baseline, and see the rank."
     )
 
 
@@ -55,8 +56,9 @@ def _explain_feature_distance(rows: Sequence[Row]) -> str | None:
     if not any("feature_distance" in row.metrics for row in rows):
         return None
     return (
-        "Feature distance is measured in a network trained here: the audit's architecture, from another seed, never "
-        "attacked. It is not LPIPS, and values are only comparable between audits that use the same network."
+        "Feature distance is measured in a network trained here: the audit's architecture, from "
+        "another seed, never attacked. It is not LPIPS, and values are only comparable between "
+        "audits that use the same network."
     )
 
 
@@ -64,14 +66,15 @@ def _explain_lpips(rows: Sequence[Row]) -> str | None:
     if not any("lpips" in row.metrics for row in rows):
         return None
     return (
-        "LPIPS is measured with the weights that the audit names (their sha256 is among the conditions), on images "
-        "whose smaller side is enlarged to 64 pixels; it was made for larger photographs."
+        "LPIPS is measured with the weights that the audit names (their sha256 is among the "
+        "conditions), on images whose smaller side is enlarged to 64 pixels; it was made for "
+        "larger photographs."
     )
 
 
 @dataclass(frozen=True)
 class Galleries:
-    """What the section shows: each row with its pictures, and how many of them are identified."""
+    """The content of the section: each row with its pictures, and how many are identified."""
 
     rows: Sequence[tuple[Row, Gallery, str | None]]
     tables: bool  # whether any pictures are rows of a table
@@ -91,7 +94,8 @@ class ReportedImages(ReportedKind):
     terms = (
         (
             "identified",
-            "the deleted image is nearer to the reconstruction than every decoy, a public image of its class.",
+            "the deleted image is nearer to the reconstruction than every decoy, a public image "
+            "of its class.",
         ),
     )
     derived = (IDENTIFIED,)
@@ -108,9 +112,15 @@ class ReportedImages(ReportedKind):
             count_identified_above_baseline(evaluation),
         )
         if ranks is None:
-            reason = f"No decoys available for identification: gain {format_gain(psnr)} over the baseline."
+            reason = (
+                f"No decoys available for identification: gain {format_gain(psnr)} over the "
+                "baseline."
+            )
             return Finding(outcome="inconclusive", reason=reason)
-        scores_text = f"gain {format_gain(psnr)} over the baseline, {describe_identification(ranks)} {format_interval(ranks.low, ranks.high)}"
+        scores_text = (
+            f"gain {format_gain(psnr)} over the baseline, {describe_identification(ranks)} "
+            f"{format_interval(ranks.low, ranks.high)}"
+        )
         if psnr.gain_low is None or ranks.low is None:
             return Finding(
                 outcome="inconclusive",
@@ -135,7 +145,10 @@ class ReportedImages(ReportedKind):
                 outcome="inconclusive", reason=f"Only the gain is significant: {scores_text}."
             )
         if above_baseline:
-            reason = f"{pluralise(above_baseline, 'deletion')} of {ranks.n} identified above the baseline, too few to be significant: {scores_text}."
+            reason = (
+                f"{pluralise(above_baseline, 'deletion')} of {ranks.n} identified above the "
+                f"baseline, too few to be significant: {scores_text}."
+            )
             return Finding(outcome="inconclusive", reason=reason)
         return build_not_seen(
             psnr.n, f"Neither identification nor gain is significant: {scores_text}."
@@ -178,7 +191,7 @@ class ReportedImages(ReportedKind):
 
     def build_section(self, view: View) -> Section | None:
         galleries = select_galleries(view.report.rows, view.galleries)
-        told = [
+        rows = [
             (
                 row,
                 gallery,
@@ -187,8 +200,8 @@ class ReportedImages(ReportedKind):
             for row, gallery in galleries
         ]
         named = view.report.provenance.audit.get("forget", {}).get("indices") is not None
-        content = Galleries(told, any(gallery.table for _, gallery in galleries), named)
-        return Section("pictures", "Pictures", "images.html", content) if told else None
+        content = Galleries(rows, any(gallery.table for _, gallery in galleries), named)
+        return Section("pictures", "Pictures", "images.html", content) if rows else None
 
 
 def describe_identification(ranks: Identification) -> str:
@@ -197,10 +210,10 @@ def describe_identification(ranks: Identification) -> str:
 
 
 def count_identified_above_baseline(evaluation: Evaluation) -> int:
-    """Deletions that are identified and whose own score beats their own baseline; all identified
-    where scores are not told.
+    """Identified deletions whose score beats their own baseline; all identified ones if scores are
+    missing.
 
-    A rank of 1 alone comes by chance, once in decoys + 1.
+    A rank of 1 alone occurs by chance, once in decoys + 1.
     """
     ranks, score = evaluation.reported_identification, evaluation.metrics.get(PSNR)
     if ranks is None or score is None:

@@ -1,4 +1,4 @@
-"""Labels in a report: classes of deleted samples that were named."""
+"""Labels in a report: guessed classes of deleted samples."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def _explain_claims(rows: Sequence[Row]) -> str | None:
     if not any(row.answers and row.answers.claims for row in rows):
         return None
     return (
-        "P-values of label attacks are computed by the auditor, who can repeat deletions on similar samples; an "
-        "attacker with query access only cannot. A wrong claim has probability at most alpha if the deletions are distributed "
-        "like the shadow deletions; errors within one training set are correlated, so a single row may have more or fewer."
+        "P-values of label attacks are computed by the auditor, who can repeat deletions on "
+        "similar samples; an attacker with query access only cannot. A wrong claim has "
+        "probability at most alpha if the deletions are distributed like the shadow deletions; "
+        "errors within one training set are correlated, so a single row may have more or fewer."
     )
 
 
@@ -62,7 +63,10 @@ class ReportedLabels(ReportedKind):
         if accuracy.low > accuracy.baseline:
             chance = compute_chance(accuracy, accuracy.baseline)
             if chance > TAIL:
-                reason = f"Above its baseline, but this many occur by chance with probability {chance:.3f}: {scores_text}."
+                reason = (
+                    "Above its baseline, but this many occur by chance with probability "
+                    f"{chance:.3f}: {scores_text}."
+                )
                 return Finding(outcome="inconclusive", reason=reason)
             return Finding(
                 outcome="leak",
@@ -77,19 +81,20 @@ class ReportedLabels(ReportedKind):
         return f"accuracy {format_score(score)}, baseline {format_number(score.baseline)}"
 
     def write_note(self, row: Row) -> str | None:
-        answers = row.answers
-        if answers is None or answers.claims is None:
+        guesses = row.answers
+        if guesses is None or guesses.claims is None:
             return None
-        c = answers.claims
-        right = (
+        c = guesses.claims
+        correct = (
             f", {c.correct} of them correctly {format_interval(c.correct_low, c.correct_high)}"
             if c.answered
             else ""
         )
         silent = f"; no answer on the other {c.n - c.answered}" if c.answered < c.n else ""
         return (
-            f"With p-values from {c.shadows} shadow deletions, at alpha {c.alpha:g}: {c.answered} of {c.n} deletions "
-            f"answered{right}; {c.wrong} of {c.n} incorrectly {format_interval(c.wrong_low, c.wrong_high)}{silent}."
+            f"With p-values from {c.shadows} shadow deletions, at alpha {c.alpha:g}: "
+            f"{c.answered} of {c.n} deletions answered{correct}; {c.wrong} of {c.n} incorrectly "
+            f"{format_interval(c.wrong_low, c.wrong_high)}{silent}."
         )
 
     def build_section(self, view: View) -> Section | None:

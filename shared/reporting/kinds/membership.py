@@ -1,4 +1,4 @@
-"""Membership in a report: candidates that were told from samples never trained on."""
+"""Membership in a report: candidates distinguished from non-members."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ METRIC_NAMES = {
     TELLING_STAYED: "TPR at 5 % FPR, retained",
 }
 RULE = (
-    "A membership attack leaks if it distinguishes forgotten samples from non-members of the same class: "
-    f"the 95 % interval of the AUC lies above 0.5, and its p-value is at most {TAIL}. "
-    "If it lies below 0.5, the row is inconclusive: inverting the score would distinguish them. It is also inconclusive if only "
-    "the true positive rate is above chance: a few samples are detected, though most are not. Results for retained samples "
-    "are reported too, but decide nothing: they were not deleted."
+    "A membership attack leaks if it distinguishes forgotten samples from non-members of the "
+    "same class: the 95 % interval of the AUC lies above 0.5, and its p-value is at most "
+    f"{TAIL}. If it lies below 0.5, the row is inconclusive: inverting the score would "
+    "distinguish them. It is also inconclusive if only the true positive rate is above chance: a "
+    "few samples are detected, though most are not. Results for retained samples are reported "
+    "too, but decide nothing: they were not deleted."
 )
 
 
@@ -47,9 +48,10 @@ def _explain_membership(rows: Sequence[Row]) -> str | None:
     if not any(FORGOTTEN_AUC in row.metrics for row in rows):
         return None
     return (
-        "A membership attacker already has the candidates and only asks which of them were forgotten; it reveals who "
-        "was deleted and reconstructs nothing. Samples are compared within their class, so a shift of the whole class "
-        "has no effect; non-members are drawn in the same way as members."
+        "A membership attacker already has the candidates and only asks which of them were "
+        "forgotten; it reveals who was deleted and reconstructs nothing. Samples are compared "
+        "within their class, so a shift of the whole class has no effect; non-members are drawn "
+        "in the same way as members."
     )
 
 
@@ -75,7 +77,10 @@ class ReportedMembership(ReportedKind):
             return finding
         if tpr.interval == "wilson" and compute_chance(tpr, tpr.baseline) > TAIL:
             return finding
-        reason = f"Only the true positive rate is significantly above chance: {format_score(tpr)}, baseline {format_number(tpr.baseline)}. {finding.reason}"
+        reason = (
+            f"Only the true positive rate is significantly above chance: {format_score(tpr)}, "
+            f"baseline {format_number(tpr.baseline)}. {finding.reason}"
+        )
         return Finding(outcome="inconclusive", reason=reason)
 
     def describe(self, row: Row) -> str:
@@ -83,7 +88,7 @@ class ReportedMembership(ReportedKind):
         return f"AUC {format_score(score)}, baseline {format_number(score.baseline)}"
 
     def summarise_rows(self, rows: Sequence[Row]) -> str | None:
-        """What the releases tell of samples that nobody deleted."""
+        """Whether retained samples are distinguishable too."""
         if not (scores := [score for row in rows if (score := row.metrics.get(RETAINED_AUC))]):
             return None
         inverted = [
@@ -95,13 +100,17 @@ class ReportedMembership(ReportedKind):
         if leaking:
             most = max(leaking, key=lambda score: abs(score.mean - (score.baseline or 0.0)))
             return (
-                f"Retained training samples are also distinguishable in {len(leaking)} of {pluralise(len(scores), 'row')}: AUC "
-                f"{format_score(most)} against non-members{', inverted' if most in inverted else ''}."
+                f"Retained training samples are also distinguishable in {len(leaking)} of "
+                f"{pluralise(len(scores), 'row')}: AUC {format_score(most)} against "
+                f"non-members{', inverted' if most in inverted else ''}."
             )
         ends = dict.fromkeys(
             format_number(end) for end in (min(s.mean for s in scores), max(s.mean for s in scores))
         )
-        return f"Retained training samples were not distinguishable from non-members (AUC {' to '.join(ends)})."
+        return (
+            "Retained training samples were not distinguishable from non-members (AUC "
+            f"{' to '.join(ends)})."
+        )
 
     def build_section(self, view: View) -> Section | None:
         all_rows = [(mark, row) for mark, row in view.rows if FORGOTTEN_AUC in row.metrics]
@@ -119,7 +128,7 @@ class ReportedMembership(ReportedKind):
 
 
 def decide_auc(auc: Score) -> Finding:
-    """Whether samples are told from those that were never trained on, by their AUC against them."""
+    """Whether samples are distinguished from non-members, by their AUC."""
     scores_text = f"AUC {format_score(auc)}, baseline {format_number(auc.baseline)}" + (
         "" if auc.p is None else f", p {format_probability(auc.p)}"
     )
@@ -130,7 +139,10 @@ def decide_auc(auc: Score) -> Finding:
     if auc.high < auc.baseline:
         return Finding(
             outcome="inconclusive",
-            reason=f"Significant in the opposite direction (inverting the score would reveal membership): {scores_text}.",
+            reason=(
+                "Significant in the opposite direction (inverting the score would reveal "
+                f"membership): {scores_text}."
+            ),
         )
     if auc.low > auc.baseline:
         if auc.p is None or auc.p > TAIL:

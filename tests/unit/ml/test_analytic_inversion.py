@@ -65,7 +65,7 @@ def test_retraining_is_read_with_the_base_and_the_counts_and_either_finds_that_o
     assert torch.equal(either.images, base.images)
     assert either.gradient_sources == ["base"] * 3
     with pytest.raises(InvalidRequest, match="DELETION_SIZES"):
-        run(replace(seen, counts=None), gradient_from="base")
+        run(replace(seen, deletion_sizes=None), gradient_from="base")
 
 
 @pytest.mark.parametrize("model", ["convnet", "vgg11_bn", "resnet20"])
@@ -79,7 +79,7 @@ def test_a_network_that_does_not_start_dense_is_refused(model: str) -> None:
 def test_several_samples_and_a_first_layer_that_did_not_move_are_refused() -> None:
     seen, _ = make_observation(MLP, "gradient_ascent", deletions=2)
     with pytest.raises(InvalidRequest, match="2 were forgotten together") as refused:
-        run(replace(seen, labels=None, counts=DeletionSizes(N=8, k=2)))
+        run(replace(seen, labels=None, deletion_sizes=DeletionSizes(N=8, k=2)))
     assert refused.value.field == "inputs.DELETION_SIZES"
     state = {name: t.clone() for name, t in seen.unlearned.state.items()}
     bias = next(name for name in state if name.endswith("bias"))
@@ -88,15 +88,17 @@ def test_several_samples_and_a_first_layer_that_did_not_move_are_refused() -> No
         run(replace(seen, unlearned=replace(seen.unlearned, state=state)))
 
 
-def test_weights_that_are_not_trusted_are_not_looked_at() -> None:
+def test_weights_without_a_weight_of_their_coordinates_are_not_looked_at() -> None:
     seen, truth = make_observation(MLP, "gradient_ascent")
     state = {name: t.clone() for name, t in seen.unlearned.state.items()}
     first = next(name for name in state if name.endswith("weight"))
     lost = torch.rand(state[first].shape, generator=make_generator(0, "lost")) < 0.5
     state[first][lost] = 0  # as pruning does
     pruned = replace(seen, unlearned=replace(seen.unlearned, state=state))
-    trust = {
+    coordinate_weights = {
         name: (~lost if name == first else torch.ones(t.shape)).float() for name, t in state.items()
     }
     assert psnr(run(pruned), truth.images).max() < 30
-    assert psnr(run(replace(pruned, trust=trust)), truth.images).min() > 60
+    assert (
+        psnr(run(replace(pruned, coordinate_weights=coordinate_weights)), truth.images).min() > 60
+    )

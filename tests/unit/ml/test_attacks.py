@@ -71,10 +71,10 @@ def test_the_estimate_is_the_forgotten_samples_gradient(
         assert found.norm() == pytest.approx(1, abs=1e-5)
 
 
-def test_an_estimate_from_the_base_needs_base_and_counts() -> None:
+def test_an_estimate_from_the_base_needs_base_and_deletion_sizes() -> None:
     seen, _ = observe("retrain")
     with pytest.raises(InvalidRequest, match="DELETION_SIZES"):
-        estimate_gradient(replace(seen, counts=None), "base")
+        estimate_gradient(replace(seen, deletion_sizes=None), "base")
 
 
 def test_a_deletion_without_a_trace_is_told() -> None:

@@ -217,7 +217,7 @@ def test_what_is_a_deletions_own_stays_where_it_is_trusted() -> None:
         for n, t in known.coordinate_weights.items()
     }
     estimate = build_gradient_target(
-        replace(known, trust=moved), "pair", TargetParams(target="filtered")
+        replace(known, coordinate_weights=moved), "pair", TargetParams(target="filtered")
     )
     total: Tensor = torch.zeros(3)
     for name, g in estimate.direction.items():

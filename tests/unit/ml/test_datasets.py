@@ -146,7 +146,7 @@ def test_fashion_mnist_reads_a_named_folder(root: Path) -> None:
 def test_fashion_mnist_that_is_nowhere_says_what_to_do(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "no such folder")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", root / "no such folder")
     with pytest.raises(InvalidRequest, match="PALIMPSEST_DATA_ROOT"):
         open_dataset(PluginRef(name="fashion_mnist", params={"download": False})).load("train")
 
@@ -155,7 +155,7 @@ def test_fashion_mnist_of_a_package_that_was_exchanged_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_fashion(root / "package")
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "package")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", root / "package")
     with pytest.raises(
         InvalidRequest, match="train-images-idx3-ubyte of package/ is not the authors'"
     ):

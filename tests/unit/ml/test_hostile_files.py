@@ -340,7 +340,7 @@ def picture(root: Path, put: Callable[[Path], None]) -> Any:
             Image.new("RGB", (9, 9)).save(root / "mine" / kind / f"{place}.png")
     dataset = open_dataset(PluginRef(name="image_folder", params={"path": "mine"}))
     assert dataset.num_classes == 2
-    dataset._found  # noqa: B018 - the pictures were listed
+    dataset._files_by_split  # noqa: B018 - the pictures were listed
     for file in (root / "mine").rglob("*.png"):
         file.unlink()
         if not (root / "mine" / "b" / "0.png").exists() and file.name == "0.png":

@@ -257,7 +257,7 @@ def test_a_file_that_is_none_is_refused(data_root: Path) -> None:
     (data_root / "notes.txt").write_text("not tensors")
     (data_root / "folder").mkdir()
     for path, message in (
-        ("notes.txt", "not a safetensors file"),
+        ("notes.txt", "not a valid safetensors file"),
         ("folder", "not a regular file"),
         ("none.safetensors", "there is no"),
         ("../outside", "stay inside"),

@@ -307,7 +307,7 @@ def test_fashion_mnist_is_downloaded_checked_and_found_again(
             md5 = hashlib.md5(packed, usedforsecurity=False).hexdigest()
             monkeypatch.setitem(fashion_mnist.MD5, name, md5)
             monkeypatch.setitem(fashion_mnist.SHA256, name, hashlib.sha256(body).hexdigest())
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", root / "no such folder")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", root / "no such folder")
     monkeypatch.setattr(fashion_mnist, "URL", serving(server))
     (server / "t10k-images-idx3-ubyte.gz").rename(server / "away")
     with pytest.raises(InvalidRequest, match="could not be downloaded"):

@@ -159,7 +159,7 @@ def test_in_float64_shared_passes_are_the_reference_too(
         {"tv": (2e-2, 2e-2)},
         {"clamp_last": True},
         {"decay": "cosine"},
-        {"start": "dark"},
+        {"init": "dark"},
     ],
 )
 def test_every_number_of_the_preset_shows_in_the_pixels(

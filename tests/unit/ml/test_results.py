@@ -125,8 +125,10 @@ def test_a_checkpoint_of_results_that_are_not_known_is_not_gone_on_from() -> Non
     whole = run_per_start_model(measure, successive(), ctx)
     assert ctx.checkpoint is not None
     step, tensors = ctx.checkpoint
-    told = json.dumps({"role": "SIZES", "why": ["x"], "compares": 1, "controls": {}}).encode()
-    older = tensors | {"0.told": torch.tensor(list(told), dtype=torch.uint8)}
+    told = json.dumps(
+        {"role": "SIZES", "why": ["x"], "releases_compared": 1, "controls": {}}
+    ).encode()
+    older = tensors | {"0.json": torch.tensor(list(told), dtype=torch.uint8)}
     ctx.checkpoint = step, older
 
     def counted(part: WhiteBoxView, group: Context) -> Sizes:

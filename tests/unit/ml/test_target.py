@@ -309,7 +309,7 @@ def test_a_resumed_search_ends_bit_equal() -> None:
     assert torch.equal(whole.controls["random_direction"], resumed.controls["random_direction"])
 
 
-def test_by_default_nothing_is_aimed() -> None:
+def test_by_default_the_target_is_the_estimate() -> None:
     seen, _ = observe("gradient_ascent", deletions=2)
     plain, same = (
         estimate_gradient(seen, "pair"),
@@ -317,5 +317,5 @@ def test_by_default_nothing_is_aimed() -> None:
     )
     assert all(torch.equal(g, same.direction[n]) for n, g in plain.direction.items())
     one = replace(seen, unlearned=seen.unlearned.pick([0]), labels=None)
-    with pytest.raises(InvalidRequest, match="compares deletions"):
+    with pytest.raises(InvalidRequest, match="at least two deletions"):
         run(one, LocalContext(), target="filtered", labels="inferred")

@@ -65,8 +65,8 @@ def test_what_an_attacker_may_see_is_this() -> None:
     }
 
 
-def test_a_role_that_is_none_is_refused() -> None:
-    with pytest.raises(PluginImportError, match="TRUTH, which is no role"):
+def test_an_unknown_role_is_refused() -> None:
+    with pytest.raises(PluginImportError, match="declares the unknown role TRUTH"):
         require_visible_roles(attack(uses=("TRUTH",)))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.errors import InvalidRequest
 from shared.evaluation import Evaluation, NoDecoys
 from shared.reporting.loading import read_evaluation
 from workers.context import StageOutput
@@ -19,6 +20,38 @@ def test_a_stored_evaluation_is_read_and_written_again_to_the_byte(path: Path) -
     stored = path.read_bytes().strip()
     evaluation = read_evaluation(stored, "EVALUATION_1").evaluation
     assert StageOutput.of_json(evaluation.to_dict()).data == stored
+
+
+OLD_METRIC_NAMES = {
+    "baseline": "null",
+    "baseline_name": "null_name",
+    "baselines": "nulls",
+    "baseline_values": "null_values",
+}
+
+
+SCORED = [path for path in STORED if json.loads(path.read_text())["metrics"]]
+
+
+@pytest.mark.parametrize("path", SCORED, ids=[path.stem for path in SCORED])
+def test_an_evaluation_of_an_older_version_is_refused(path: Path) -> None:
+    """Unknown fields are ignored: read as it is, it would lose its baselines."""
+    stored = json.loads(path.read_text())
+    for name, metric in stored["metrics"].items():
+        stored["metrics"][name] = {OLD_METRIC_NAMES.get(n, n): v for n, v in metric.items()}
+    with pytest.raises(
+        InvalidRequest, match=r"EVALUATION_1 was written by an older version.*: evaluate again"
+    ) as refused:
+        read_evaluation(json.dumps(stored).encode(), "EVALUATION_1")
+    assert refused.value.field == "inputs.EVALUATION_1"
+
+
+@pytest.mark.parametrize("old", [{"promise": {"epsilon": 1.0}}, {"counter": False}])
+def test_a_defense_of_an_older_version_is_refused(old: dict[str, object]) -> None:
+    stored = json.loads((STORED[0]).read_text())
+    stored["defense"] = {"method": "dp_sgd", "params": {}} | old
+    with pytest.raises(InvalidRequest, match=rf"older version.*defense\.{[*old][0]}"):
+        read_evaluation(json.dumps(stored).encode(), "EVALUATION_1")
 
 
 def test_every_kind_of_evaluation_is_stored() -> None:

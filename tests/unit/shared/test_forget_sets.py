@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidRequest
-from shared.forget_sets import check_form, named_records, spelt_out, with_deletable
+from shared.forget_sets import check_form, list_named_records, spelt_out, with_deletable
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_a_name_alone_is_a_deletion_of_its_own() -> None:
     assert spelt_out({"rows": [4711, 12]}) == ("rows", [[4711], [12]])
     assert spelt_out({"ids": [["a", "b"], ["c", "d"]]}) == ("ids", [["a", "b"], ["c", "d"]])
     assert spelt_out({"deletions": 3, "rows": None}) is None
-    assert named_records({"files": [["a", "b"], "a"]}) == ("files", ["a", "b"])
-    assert named_records({"indices": [[1]]}) is None
+    assert list_named_records({"files": [["a", "b"], "a"]}) == ("files", ["a", "b"])
+    assert list_named_records({"indices": [[1]]}) is None
 
 
 def test_a_data_set_is_told_which_records_deletions_name() -> None:

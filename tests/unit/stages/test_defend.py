@@ -91,7 +91,7 @@ def test_a_training_set_that_takes_the_whole_pool_leaves_nothing_to_choose_with(
     made = run_stage("pretrain", {}, dataset=DATA, model=MODEL)
     made |= run_stage("train", made, dataset=DATA, size=20)
     made |= run_stage("unlearn", made, "gradient_ascent", deletions=2)
-    with pytest.raises(InvalidRequest, match="takes the whole pool"):
+    with pytest.raises(InvalidRequest, match="uses the whole pool"):
         run_stage("defend", made, "pruning")
     run_stage("defend", made, "pruning", share=0.5)
 
@@ -168,7 +168,7 @@ def test_a_defense_that_leaves_no_model_fails_and_says_which_deletion_and_what_t
     large = made | {"UNLEARNED": StageOutput(write_networks(unlearned.architecture, networks))}
     with pytest.raises(
         JobFailed,
-        match=r"obfuscation destroyed the model of deletion 1: .* not finite.* weaker noise",
+        match=r"obfuscation produced a degenerate model for deletion 1: .* not finite.* weaker noise",
     ) as e:
         run_stage("defend", large, "obfuscation", noise=0.1)
     assert e.value.kind == "invalid"

@@ -25,7 +25,7 @@ FILE = '''
 from shared.ml.networks import read_networks
 from shared.roles import Role
 from shared.wiring import Scope, Wiring
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
 
 
@@ -35,12 +35,12 @@ from workers.stages import registry
     produces=(Role.METRICS,),
     wiring=Wiring(scopes=(Scope.RELEASE,), reported=True),
 )
-def run(ctx: JobContext) -> dict[str, Output]:
+def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Measure how far the weights moved until release."""
-    before = read_networks(ctx.input(Role.ORIGINAL), Role.ORIGINAL).network().state_dict()
-    after = read_networks(ctx.input(Role.UNLEARNED), Role.UNLEARNED).network(0).state_dict()
+    before = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL).load_network().state_dict()
+    after = read_networks(ctx.read_input(Role.UNLEARNED), Role.UNLEARNED).load_network(0).state_dict()
     moved = sum(float((after[name] - before[name]).square().sum()) for name in before) ** 0.5
-    return {Role.METRICS: Output.of_json({"distance": moved, "tensors": len(before)})}
+    return {Role.METRICS: StageOutput.of_json({"distance": moved, "tensors": len(before)})}
 '''
 AUDIT: dict[str, Any] = {
     "dataset": "mnist_5k", "model": {"name": "mlp", "params": {"hidden": 8}}, "pretrain": {"epochs": 1},

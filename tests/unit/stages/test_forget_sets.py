@@ -55,7 +55,7 @@ def test_forget_sets_of_ones_own_are_taken_as_they_are() -> None:
     ({"indices": [[1], [2, 3]]}, "params.indices", "the same size"),
     ({"deletions": 7, "size": 2}, "params.deletions", "need more than the 12 samples"),
     ({"deletions": 1, "size": 13}, "params.deletions", "need more than the 12 samples"),
-    ({"forget": "class", "deletions": 4}, "params.deletions", "has 3 classes, not 4"),
+    ({"forget": "class", "deletions": 4}, "params.deletions", "has 3 classes, too few for 4 deletions"),
 ])  # fmt: skip
 def test_what_cannot_be_forgotten_is_refused(
     params: dict[str, Any], field: str, words: str

@@ -58,13 +58,13 @@ def test_the_line_up_is_as_long_as_asked() -> None:
     assert len(read_tensors(some["POPULATION"].data, "POPULATION")[0]["labels"]) == 5
 
 
-def test_a_training_set_that_takes_the_whole_pool_has_no_line_up() -> None:
+def test_a_training_set_that_takes_the_whole_pool_leaves_no_candidates() -> None:
     made = run_stage(
         "pretrain", {}, dataset=DATA, model={"name": "mlp", "params": {"hidden": 4}}, epochs=1
     )
     made |= run_stage("train", made, dataset=DATA, size=20)
     made |= run_stage("unlearn", made, "gradient_ascent", deletions=2)
-    with pytest.raises(InvalidRequest, match="takes the whole pool"):
+    with pytest.raises(InvalidRequest, match="uses the whole pool"):
         run_stage("candidates", made)
 
 
@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_refused_by_its_role() -> None:
     short = StageOutput(write_tensors({"scores": torch.zeros(3, 2, dtype=torch.float64)}, {}))
     with pytest.raises(InvalidRequest, match="SCORES must hold float64"):
         run_stage("evaluate", made | {"SCORES": short})
-    with pytest.raises(InvalidRequest, match="never trained on"):
+    with pytest.raises(InvalidRequest, match="at least one non-member"):
         run_stage(
             "evaluate",
             about(

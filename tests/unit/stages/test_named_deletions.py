@@ -164,13 +164,13 @@ def test_who_is_not_in_the_training_set_or_not_there_is_said() -> None:
     for params, words in (
         (
             {"ids": [f"k{other}"]},
-            "is not in this training set: name it in the data set's parameter deletable_ids",
+            "is not in this training set: list it in the data set's parameter deletable_ids",
         ),
         ({"ids": [f"k{public}"]}, "is in the test split, which is public"),
         ({"ids": ["nobody"]}, "no row has 'nobody' in the column 'who'"),
         ({"rows": [400]}, "there is no row 400: the data set has 400, counted from 0"),
         ({"files": ["a"]}, "has no files to name"),
-        ({"rows": [1], "ids": ["k1"]}, "both say what is forgotten"),
+        ({"rows": [1], "ids": ["k1"]}, "both say what to forget"),
     ):
         with pytest.raises(InvalidRequest, match=words):
             run_stage("unlearn", outputs, "gradient_ascent", **params)
@@ -192,7 +192,7 @@ def test_who_is_not_in_the_training_set_or_not_there_is_said() -> None:
         (
             "csv",
             {"deletable_ids": ["k1"], "id": None, "drop": ["who"]},
-            "say which with the parameter id",
+            "give that column as the data set's parameter id",
         ),
         (
             "image_folder",

@@ -211,11 +211,11 @@ def test_pictures_of_another_kind_are_left_out_with_the_reason() -> None:
             | {"PICTURES_1": one, "PICTURES_2": alone}
         )
         assert len(shown(made["REPORT_HTML"].data.decode())) == 3 * 8
-        limits = json.loads(made["REPORT"].data)["limits"]
-        assert "Not shown here: pictures of ATTRIBUTES (that kind is not here)." in limits
+        caveats = json.loads(made["REPORT"].data)["caveats"]
+        assert "Not shown here: pictures of ATTRIBUTES (that kind is not here)." in caveats
     assert not any(
-        "Not shown" in limit
-        for limit in json.loads(told(inputs(make_utility_evaluation()))["REPORT"].data)["limits"]
+        "Not shown" in caveat
+        for caveat in json.loads(told(inputs(make_utility_evaluation()))["REPORT"].data)["caveats"]
     )
 
 
@@ -223,7 +223,7 @@ def test_images_that_cannot_be_drawn_are_left_out_with_the_reason() -> None:
     made = told(inputs(make_image_evaluation(**LEAK)) | {"PICTURES_1": pictures(channels=2)})
     assert not shown(made["REPORT_HTML"].data.decode())
     assert any(
-        "images of 2 channels" in limit for limit in json.loads(made["REPORT"].data)["limits"]
+        "images of 2 channels" in caveat for caveat in json.loads(made["REPORT"].data)["caveats"]
     )
 
 

@@ -126,7 +126,7 @@ def test_what_cannot_be_repeated_is_refused_in_words() -> None:
         run_stage("shadow", black)
     assert refused.value.field == "inputs.PROBES"
     images = StageOutput.of_json({"threat_model": {"attack": "analytic_inversion"}})
-    with pytest.raises(InvalidRequest, match="analytic_inversion scores no classes"):
+    with pytest.raises(InvalidRequest, match="label attacks only; analytic_inversion is not one"):
         run_stage("shadow", made | {"ANSWERS": images})
     with pytest.raises(InvalidRequest, match="does not state which attack"):
         run_stage("shadow", made | {"ANSWERS": StageOutput.of_json({"labels": [[0]]})})
@@ -135,7 +135,7 @@ def test_what_cannot_be_repeated_is_refused_in_words() -> None:
     )
     with pytest.raises(
         InvalidRequest,
-        match="amnesiac needs BATCH_DELTAS, which shadow deletions are not made with",
+        match="amnesiac needs BATCH_DELTAS, which shadow deletions do not have",
     ):
         run_stage("shadow", made | {"UNLEARNING": sharded})
     many = made | run_stage("unlearn", made, "gradient_ascent", deletions=2, successive=True)

@@ -60,9 +60,9 @@ def test_sisa_goes_through_all_stages_and_each_deletion_moves_one_member() -> No
     assert evaluation["utility"]["test_accuracy"] > 0
 
 
-def test_only_sisa_unlearns_models_that_answer_together() -> None:
+def test_only_sisa_unlearns_an_ensemble() -> None:
     with pytest.raises(
-        InvalidRequest, match="gradient_ascent cannot unlearn 3 models that answer together"
+        InvalidRequest, match="gradient_ascent cannot unlearn an ensemble of 3 models"
     ):
         made("gradient_ascent", {"shards": 3})
 
@@ -178,7 +178,7 @@ def test_a_training_set_of_one_can_be_forgotten_and_leaks_most(method: str) -> N
 
 
 def test_a_method_that_needs_samples_to_keep_says_so() -> None:
-    with pytest.raises(InvalidRequest, match="fine_tune needs samples to keep"):
+    with pytest.raises(InvalidRequest, match="fine_tune needs a non-empty retain set"):
         made("fine_tune", {"size": 1}, deletions=1)
 
 

@@ -60,9 +60,9 @@ def test_the_verdict_of_a_defense_is_that_of_the_strongest_attacker() -> None:
     assert both(NO_LEAK, NO_LEAK).verdict.level == "reduced"
     undone = both(NO_LEAK, LEAK | {"gain": (12.0, 10.0, 14.0)}).verdict
     assert undone.level == "leaks"
-    assert "with pruning by an attacker who knows the defense" in undone.headline
+    assert "with pruning by an adaptive attacker" in undone.headline
     assert f"{NAMED} leaks" in undone.sentences[1]
-    assert "with feature_recovery a leak was not seen" in undone.sentences[1]
+    assert "no leak was seen with feature_recovery" in undone.sentences[1]
 
 
 def test_what_only_the_knowing_attacker_gets_keeps_a_defense_from_having_reduced() -> None:
@@ -176,8 +176,8 @@ def test_how_often_the_release_was_fetched_is_noted_for_who_averages() -> None:
             *(make_image_evaluation(**NO_LEAK, released=released, attack=attack) for attack in (PLAIN, KNOWS)),
         )  # fmt: skip
         noted = notes(made)
-        assert ("averages 64 fetches" in noted["obfuscation", True]) == told
-        assert "fetches" not in noted["obfuscation", False]
+        assert ("averages 64 releases" in noted["obfuscation", True]) == told
+        assert "averages" not in noted["obfuscation", False]
 
 
 def test_the_page_shows_both_columns_the_undefended_score_in_both_and_what_each_was_given() -> None:

@@ -69,11 +69,11 @@ def test_a_few_that_are_told_for_sure_are_never_not_seen(right: int, outcome: st
     assert ("Only the true positive rate" in found.reason) == (outcome == "inconclusive")
 
 
-def test_what_is_told_of_those_who_stayed_decides_nothing() -> None:
-    stayed = {"stayed": (0.9, 0.8, 0.95), "stayed_p": 0.0005}
+def test_retained_samples_that_are_distinguished_decide_nothing() -> None:
+    retained = {"retained": (0.9, 0.8, 0.95), "retained_p": 0.0005}
     assert (
         finding(
-            make_membership_evaluation((0.5, 0.3, 0.7), 0.5, **stayed),
+            make_membership_evaluation((0.5, 0.3, 0.7), 0.5, **retained),
             attacks=["membership_difference"],
         ).outcome
         == "not_seen"
@@ -113,7 +113,7 @@ def test_one_lucky_hit_among_eight_is_not_identification() -> None:
 def test_one_recovered_image_is_a_leak_for_one_person_and_never_not_seen() -> None:
     found = finding(make_one_recovered_evaluation())
     assert found.outcome == "inconclusive"
-    assert "1 deletion of 8 recovered" in found.reason
+    assert "1 deletion of 8 identified above the baseline" in found.reason
     assert any("one person" in rule for rule in RULES)
 
 

@@ -68,7 +68,7 @@ def test_what_is_missing_is_listed_with_a_reason() -> None:
         ("none", "label_inference"), ("pruning", None), ("pruning", "feature_recovery"), ("pruning", "label_inference"),
     }  # fmt: skip
     assert "other evaluations of these models are available" in told["none", "label_inference"]
-    assert "nothing came" in told["pruning", "label_inference"]
+    assert "no results for these models" in told["pruning", "label_inference"]
 
 
 def test_the_one_that_is_missing_is_named_though_the_other_has_its_name() -> None:
@@ -139,7 +139,7 @@ def test_a_missing_row_of_a_method_that_the_audit_does_not_have_is_refused(
     place: dict[str, int],
 ) -> None:
     with pytest.raises(
-        InvalidRequest, match="EVALUATION_7 is of a method that the audit does not have"
+        InvalidRequest, match="EVALUATION_7 names a method that the audit does not have"
     ) as refused:
         build_report(
             make_audit(), make_utility_evaluation(), rows=[row(1, attack=None), row(7, **place)]

@@ -10,7 +10,7 @@ import pytest
 
 from shared.jobs.spec import PlannedMeasurement, PlannedRow
 from shared.reporting.build import build_report
-from shared.reporting.formatting import measured
+from shared.reporting.formatting import format_measurement
 from shared.reporting.measurements import read_metrics
 from shared.reporting.models import Report
 from shared.reporting.page import render_page
@@ -76,9 +76,9 @@ def test_what_cannot_be_read_costs_its_own_line_only_and_says_why(data: bytes) -
     report = told({"seed": 0}, {"seed": 1}, METRICS_1=data, METRICS_2=GOOD)
     wrong, good = report.measurements
     assert wrong.numbers is None
-    assert (wrong.why or "").startswith(f"cannot be read: {WRONG[data]}")
-    assert len(wrong.why or "") < 400
-    assert (good.numbers, good.why) == (json.loads(GOOD), None)
+    assert (wrong.reason or "").startswith(f"cannot be read: {WRONG[data]}")
+    assert len(wrong.reason or "") < 400
+    assert (good.numbers, good.reason) == (json.loads(GOOD), None)
     (_, first), (_, second) = lines(report)
     assert first.startswith("cannot be read: METRICS_1")
     assert second == "distance: 1,000,000,000; share: 1e−05; tensors: 4"
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_costs_its_own_line_only_and_says_why(data: bytes) -
 
 def test_what_did_not_arrive_is_missing() -> None:
     report = told({"seed": 0})
-    assert report.measurements[0].why == "missing: it failed or was cancelled"
+    assert report.measurements[0].reason == "missing: it failed or was cancelled"
     assert lines(report) == [("seed 0", "missing: it failed or was cancelled")]
 
 
@@ -99,7 +99,7 @@ def test_what_did_not_arrive_is_missing() -> None:
     ],
 )  # fmt: skip
 def test_numbers_of_any_size_are_told(value: float, words: str) -> None:
-    assert measured(value) == words
+    assert format_measurement(value) == words
 
 
 TWO = [{"name": "obfuscation", "params": {"noise": v}} for v in (0.1, 0.3)]
@@ -143,7 +143,7 @@ def test_choices_of_one_method_are_told_apart() -> None:
 
 def test_one_release_is_named_as_in_the_rows_where_its_strength_was_chosen() -> None:
     spec = make_audit(defenses=["none", "pruning"])
-    chosen = {"name": "share", "value": 0.3, "why": "it is", "tried": []}
+    chosen = {"name": "share", "value": 0.3, "reason": "it is", "tried": []}
     released = make_method("pruning", share=0.3, grid=[0.3]) | {"strength": chosen}
     rows = [PlannedRow(seed=0, unlearning=0, defense=1, attack=0, evaluation="EVALUATION_1")]
     report = told(

@@ -96,7 +96,7 @@ def test_a_black_box_shows_its_queries_as_numbers_over_all_seeds() -> None:
     assert "answers of the released model" in page
 
 
-def test_who_was_deleted_stands_beside_who_stayed_with_n_null_and_p() -> None:
+def test_forgotten_and_retained_are_shown_with_n_baseline_and_p() -> None:
     page = " ".join(render_page(full(), []).split())
     part = page[page.index('<h2 id="members">') : page.index('<h2 id="table">')]
     assert (
@@ -114,11 +114,11 @@ def test_who_was_deleted_stands_beside_who_stayed_with_n_null_and_p() -> None:
     )
 
 
-def test_the_page_calls_the_null_what_one_gets_who_rebuilds_nothing() -> None:
+def test_the_page_says_what_a_baseline_is() -> None:
     page = " ".join(render_page(full(), [gallery()]).split())
     assert page.count("score without any reconstruction") == 3
     assert "saw nothing" not in page
-    assert "of the first seed with pictures" in page
+    assert "of the first seed that has pictures" in page
 
 
 def test_nothing_of_the_users_becomes_markup() -> None:
@@ -213,7 +213,7 @@ def test_a_baseline_of_nothing_is_drawn_at_nothing() -> None:
         told["metrics"]["label_accuracy"] |= {"baseline": baseline}
         made = build_report(make_audit(attacks=["label_inference"]), told)
         drawn = draw_shares([("1", row) for row in made.rows], chart, Names(made.rows))
-        places[baseline] = re.findall(r'<line class="null" x1="([0-9.]+)"', drawn)
+        places[baseline] = re.findall(r'<line class="baseline" x1="([0-9.]+)"', drawn)
     assert places[0.0] == ["310.0", "12.0"]
     assert places[0.5] == places[None] != places[0.0]
 
@@ -223,11 +223,11 @@ def test_a_baseline_of_nothing_is_drawn_at_nothing() -> None:
     [
         (
             {"deletions": 8},
-            "Every deletion of the first seed with pictures is shown, none was chosen; deletions are",
+            "Every deletion of the first seed that has pictures is shown, none was chosen; deletions are",
         ),
         (
             {"indices": [[3], [5]]},
-            "Every deletion of the first seed with pictures is shown; the audit itself names the samples",
+            "Every deletion of the first seed that has pictures is shown; the audit itself names the samples",
         ),
     ],
 )

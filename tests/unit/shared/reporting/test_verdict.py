@@ -57,7 +57,7 @@ def test_who_was_deleted_is_said_after_what_was_read_back_and_with_those_who_sta
     ).verdict
     assert verdict.level == "leaks"
     assert verdict.headline.startswith(
-        "Who was deleted can be told, among candidates, after gradient_ascent: AUC 0.90"
+        "Deleted samples can be picked out among candidates after gradient_ascent: AUC 0.90"
     )
     assert any(
         "Retained training samples were not distinguishable" in s and "AUC 0.50" in s
@@ -98,7 +98,7 @@ def test_a_defense_that_hides_who_was_deleted_has_reduced_the_leak() -> None:
     ).verdict
     assert verdict.level == "reduced"
     assert verdict.headline.startswith(
-        "Who was deleted can be told, among candidates, after gradient_ascent if nothing"
+        "Deleted samples can be picked out among candidates after gradient_ascent without a defense"
     )
 
 
@@ -123,7 +123,7 @@ def test_a_missing_row_makes_it_inconclusive_but_hides_no_leak() -> None:
     )
     leaking = build_report(spec, make_image_evaluation(**LEAK), make_utility_evaluation()).verdict
     assert leaking.level == "leaks"
-    assert any("1 row of the audit did not arrive" in sentence for sentence in leaking.sentences)
+    assert any("1 row of the audit is missing" in sentence for sentence in leaking.sentences)
 
 
 def test_a_low_score_of_a_destroyed_or_unmeasured_model_is_no_win() -> None:
@@ -157,11 +157,11 @@ def test_code_that_fails_its_self_test_decides_nothing_and_says_so_first() -> No
     )
 
 
-def test_a_self_test_that_did_not_arrive_is_a_limit_and_changes_no_verdict() -> None:
+def test_a_missing_self_test_is_a_caveat_and_changes_no_verdict() -> None:
     without = build_report(
         make_audit(), make_image_evaluation(**LEAK), make_utility_evaluation(), tested=None
     )
-    assert "did not arrive" in without.caveats[0]
+    assert "self-test result is missing" in without.caveats[0]
     assert (
         without.verdict
         == build_report(
@@ -400,7 +400,7 @@ def test_a_destroyed_model_is_noted() -> None:
 
 
 def test_unknown_utility_is_noted() -> None:
-    assert "not known" in note(build_report(make_audit(), make_image_evaluation(**NO_LEAK)), 0)
+    assert "is unknown" in note(build_report(make_audit(), make_image_evaluation(**NO_LEAK)), 0)
 
 
 def test_a_defense_that_is_too_weak_is_noted_with_its_strength() -> None:
@@ -424,13 +424,13 @@ def test_a_defense_that_lowers_but_not_to_the_null_is_noted() -> None:
     assert "but not to the baseline" in told
 
 
-def test_a_defense_without_its_undefended_row_cannot_be_told() -> None:
+def test_without_the_undefended_row_the_effect_of_a_defense_is_unknown() -> None:
     made = build_report(
         DEFENDED,
         make_image_evaluation(**NO_LEAK, released=PRUNED),
         make_utility_evaluation(released=PRUNED),
     )
-    assert "cannot be told" in note(made, 0)
+    assert "effect of the defense is unknown" in note(made, 0)
 
 
 def test_forgetting_that_does_not_show_is_noted_per_row_and_in_the_verdict() -> None:
@@ -519,11 +519,11 @@ def promised(**promise: float) -> list[str]:
 
 def test_what_is_promised_is_told_with_and_without_a_delta() -> None:
     assert any(
-        "at most epsilon 3.5 at delta 1e-05. Whoever" in limit
+        "with epsilon at most 3.5 at delta 1e-05. An" in limit
         for limit in promised(epsilon=3.5, delta=1e-5)
     )
     assert any(
-        "for one training, at most epsilon 2e+09. Whoever" in limit
+        "for one training, with epsilon at most 2e+09. An" in limit
         for limit in promised(epsilon=2e9)
     )
     assert not any("Differential privacy" in limit for limit in promised(noise=1.0))

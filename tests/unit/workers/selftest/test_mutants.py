@@ -36,9 +36,9 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("shuffled_truth", baselines.compute_class_means, "public.labels == label", "public.labels != label"),
     ("shuffled_truth", scoring.summarise_metric, "max if higher else min)", "min if higher else max)"),
     ("baseline_against_baseline", statistics.bca, "confidence_level=level", "confidence_level=0.2"),
-    ("baseline_against_baseline", scoring.summarise_metric, "[(v - b)", "[(v - 0.9 * b)"),
+    ("baseline_against_baseline", scoring.summarise_metric, "(v - b) if", "(v - 0.9 * b) if"),
     ("noise", obfuscation.release, "params.noise * weight", "1e-2 / params.noise * weight"),
-    ("harmless_updates", pvalues.compute_max_statistic_p, "null.double().amin(1)", "null.double()[:, 0]"),
+    ("harmless_updates", pvalues.compute_max_statistic_p, "null_scores.double().amin(1)", "null_scores.double()[:, 0]"),
 ]  # fmt: skip
 
 
