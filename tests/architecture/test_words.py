@@ -50,7 +50,7 @@ OLD_NAMES = {
 }  # fmt: skip
 # Modules are named after what they hold.
 OLD_MODULES = {
-    "moves": "transitions", "reads": "queries", "rows": "mapping", "fleet": "worker_registry", "page": "attempt_state",
+    "moves": "transitions", "reads": "queries", "rows": "mapping", "fleet": "worker_registry",
     "choices": "plugin_ref", "fit": "compatibility", "answers": "responses", "bodies": "json_body",
     "headers": "security_headers", "views": "schemas", "published": "catalog_cache", "acting": "commands/job",
     "showing": "commands/listing", "reading": "input/params", "following": "output/progress",
