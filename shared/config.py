@@ -17,9 +17,11 @@ from shared.errors import InvalidRequest
 
 PREFIX = "PALIMPSEST_"
 # Variables that are no settings of a service; each is known to all processes.
+# names the file in which a pool child says why it cannot start
+START_ERROR_VARIABLE = "PALIMPSEST_WORKER_START_ERROR_FILE"
 OTHERS = frozenset({
     "PALIMPSEST_URL",  # where the client and the command line find the gateway
-    "PALIMPSEST_WORKER_WHY_NOT",  # from a worker to its pool child
+    START_ERROR_VARIABLE,  # from a worker to its pool child
     "PALIMPSEST_FAILPOINT", "PALIMPSEST_STORM_REDIS",  # of tests
 })  # fmt: skip
 

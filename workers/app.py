@@ -43,8 +43,6 @@ try:
 except InvalidRequest as error:
     sys.exit(f"palimpsest: {error}")  # whoever starts a worker reads one sentence
 
-# names the file in which a pool child says why it cannot start
-_START_ERROR_VARIABLE = "PALIMPSEST_WORKER_START_ERROR_FILE"
 _runner: Any = None  # the Runner of this pool child
 
 
@@ -113,7 +111,7 @@ def _start_parent(conf: Any, options: dict[str, Any], **_: Any) -> None:
         "PALIMPSEST_MEMORY_LIMIT_BYTES": str(
             settings.memory_limit_bytes or machine.compute_memory_share_bytes(worker_count)
         ),
-        _START_ERROR_VARIABLE: tempfile.mkstemp(prefix="palimpsest-worker-")[1],
+        START_ERROR_VARIABLE: tempfile.mkstemp(prefix="palimpsest-worker-")[1],
     }
 
 
@@ -128,7 +126,7 @@ def _start_child(**_: Any) -> None:
         if not isinstance(error, PalimpsestError):
             log.exception("the pool child cannot start")
         # Celery would start child after child: end the whole worker instead, and let it say why
-        Path(os.environ[_START_ERROR_VARIABLE]).write_text(
+        Path(os.environ[START_ERROR_VARIABLE]).write_text(
             f"{error}" if isinstance(error, PalimpsestError) else repr(error)
         )
         os.kill(os.getppid(), signal.SIGTERM)
@@ -234,7 +232,7 @@ app.steps["worker"].add(StopUnregisteredChild)
 def _unregister(**_: Any) -> None:
     """The last thing the parent does; exit 1 if its pool child could not start."""
     _call_store(worker_registry.unregister_worker)
-    path = Path(os.environ[_START_ERROR_VARIABLE])
+    path = Path(os.environ[START_ERROR_VARIABLE])
     start_error = path.read_text()
     path.unlink()
     if start_error:
