@@ -16,9 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import InvalidRequest
 
 PREFIX = "PALIMPSEST_"
-# Variables that are no settings of a service; each is known to all processes.
 # names the file in which a pool child says why it cannot start
 START_ERROR_VARIABLE = "PALIMPSEST_WORKER_START_ERROR_FILE"
+# Variables that are no settings of a service; each is known to all processes.
 OTHERS = frozenset({
     "PALIMPSEST_URL",  # where the client and the command line find the gateway
     START_ERROR_VARIABLE,  # from a worker to its pool child

@@ -24,7 +24,7 @@ from billiard import active_children
 from celery import bootsteps, signals
 
 from shared import logs, machine
-from shared.config import Settings, load_settings
+from shared.config import START_ERROR_VARIABLE, Settings, load_settings
 from shared.errors import Conflict, InvalidRequest, PalimpsestError
 from shared.jobs import queue, worker_registry
 from shared.jobs.database import Database
