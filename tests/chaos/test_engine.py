@@ -1,4 +1,4 @@
-"""Faults around a worker: Redis away, cancel, time limits, silence, drain, a job that always
+"""Faults around a worker: Redis away, cancel, time limits, stalls, drain, a job that always
 dies."""
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def test_redis(shared_system: Share, how: str) -> None:
     system = shared_system("sqlite")
     assert system.wait(system.submit("sleep", {"tag": f"warm {how}"})).state == "succeeded"
     if how == "down at submission":
-        wait_for(lambda: not system.redis.client.llen("sleep"), TIMEOUT_S, "every bell was heard")
+        wait_for(
+            lambda: not system.redis.client.llen("sleep"), TIMEOUT_S, "every wake-up was handled"
+        )
         system.redis.kill()
     first = system.submit("sleep", make_gated_params(system, f"first {how}"))
     second = system.submit("sleep", make_params(system, f"second {how}"), notify=False)

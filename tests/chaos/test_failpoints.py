@@ -25,7 +25,7 @@ HEIR = "worker-sleep"
 def test_killed_between_any_two_steps(
     shared_system: Callable[[str], System], store: str, point: str
 ) -> None:
-    """The first worker kills itself at the point; whoever comes next finishes, and only once."""
+    """The first worker kills itself at the failpoint; the next one finishes the job, and only once."""
     system = shared_system(store)
     heir = psutil.Process(system.processes[HEIR].pid)
     frozen = [heir, *heir.children(recursive=True)]  # it must not take the job before

@@ -86,7 +86,7 @@ def test_shared_jobs_run_once_and_a_killed_worker_costs_nothing(
         state for j in jobs for state in system.list_transitions(j["id"]) if state == "succeeded"
     )
     assert ends["succeeded"] == sum(ONCE.values())  # none was done twice
-    # what the killed worker held, if anything, was begun anew
+    # what the killed worker held, if anything, was started over
     assert sum(j["lost_count"] for j in jobs) <= 1
 
     (report,) = (j for j in jobs if j["stage"] == "report")

@@ -72,5 +72,5 @@ def test_a_cancel_and_a_time_limit_outlive_it(sqlite_system: System) -> None:
     assert (ended.failure, ended.attempt, ended.lost_count) == ("timeout", 1, 0)
     assert ended.finished_at is not None
     assert ended.started_at is not None
-    # far from 600 s: it did not begin anew with each
+    # far from 600 s: it did not start over with each
     assert ended.finished_at - ended.started_at < 40

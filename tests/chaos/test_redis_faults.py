@@ -29,7 +29,7 @@ from tests.support.waiting import TIMEOUT_S
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory, sleep_tree: Path) -> Iterator[System]:
-    """A system with one worker, which must hear bells until the last of these tests."""
+    """A system with one worker, which must get wake-ups until the last of these tests."""
     system = System(tmp_path_factory.mktemp("bare"), sleep_tree)
     system.start_worker("sleep")
     hears(system)
@@ -38,7 +38,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory, sleep_tree: Path) -> Iterator
 
 
 def hears(system: System, seconds: float = 120) -> None:
-    """The worker takes a job for which one bell is rung, again and again if Redis does not take
+    """The worker takes a job for which one wake-up is sent, again and again if Redis does not take
     it."""
     job = system.submit("sleep", {"tag": uuid.uuid4().hex}, notify=False)
     process = system.processes["worker-sleep"]
@@ -46,13 +46,13 @@ def hears(system: System, seconds: float = 120) -> None:
     def done() -> bool:
         assert process.poll() is None, f"the worker has ended: {system.read_log('worker-sleep')}"
         if system.get_job(job).state == "queued":
-            ring(system)
+            send_wakeup(system)
         return system.get_job(job).state == "succeeded"
 
-    wait_for(done, seconds, f"the worker hears a bell: {system.read_log('worker-sleep')}")
+    wait_for(done, seconds, f"the worker handles a wake-up: {system.read_log('worker-sleep')}")
 
 
-def ring(system: System) -> None:
+def send_wakeup(system: System) -> None:
     try:
         if not system.redis.client.llen("sleep"):
             system.redis.client.lpush("sleep", message())
@@ -159,7 +159,7 @@ RUBBISH: dict[str, Any] = {
 }
 
 
-def test_what_is_no_bell_is_dropped_and_logged(bare: System) -> None:
+def test_what_is_no_wakeup_is_dropped_and_logged(bare: System) -> None:
     before = len((bare.home / "worker-sleep.log").read_text())
     for name, rubbish in RUBBISH.items():
         bare.redis.client.rpush("sleep", rubbish)
@@ -197,8 +197,8 @@ FORGED: dict[str, dict[str, Any]] = {
 }
 
 
-def test_nothing_that_a_forger_writes_into_a_bell_has_an_effect(bare: System) -> None:
-    """Each is a bell, at once, and no more than that: the job that it finds takes longer than any
+def test_nothing_that_a_forger_writes_into_a_wakeup_has_an_effect(bare: System) -> None:
+    """Each is a wake-up, at once, and no more than that: the job that it finds takes longer than any
     forged limit."""
     for name, forged in FORGED.items():
         job = bare.submit("sleep", {"tag": name, "steps": 2, "seconds": 0.1}, notify=False)
@@ -221,10 +221,10 @@ def test_nobody_commands_a_worker_through_redis(bare: System) -> None:
     hears(bare)
 
 
-def test_a_bell_that_could_not_be_acknowledged_does_not_keep_the_next_from_being_heard(
+def test_a_wakeup_that_could_not_be_acknowledged_does_not_block_the_next(
     tmp_path: Path,
 ) -> None:
-    """Redis dies between the delivery of a bell and its acknowledgement: a worker takes one bell at
+    """Redis dies between the delivery of a wake-up and its acknowledgement: a worker takes one wake-up at
     a time."""
     server = RedisServer(tmp_path / "redis").start()
     app = make_celery(server.url, ["sleep"])
@@ -232,8 +232,8 @@ def test_a_bell_that_could_not_be_acknowledged_does_not_keep_the_next_from_being
     with app.connection() as connection:
         channel = connection.channel()
         channel.basic_qos(0, 1, False)
-        bell = Queue("sleep", channel=channel).get(no_ack=False)
+        message = Queue("sleep", channel=channel).get(no_ack=False)
         assert not channel.qos.can_consume()
         server.kill()
-        bell.ack_log_error(logging.getLogger(), connection.connection_errors)
+        message.ack_log_error(logging.getLogger(), connection.connection_errors)
         assert channel.qos.can_consume()

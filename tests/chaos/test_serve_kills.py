@@ -221,7 +221,7 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
         first = {"name": "patient", "params": {"gate": serve.gate("first attack")}}
         audits = [client.submit_audit({**AUDIT, "attacks": [first]}).id]
 
-        # bells, answers, and the one who looks after them
+        # the broker, the gateway, and the process that supervises them
         for words in (
             ("valkey-server", "redis-server"),
             ("services.gateway",),

@@ -191,7 +191,7 @@ def test_damaged_artifacts_are_made_again_and_nobody_is_charged(system: System) 
             )
             assert system.artifacts.get(job.artifacts[0].sha256)
         # what is damaged is not reused either
-        # nobody's equal, but the same work
+        # not shared, but the same work
         first = system.wait(system.submit("sleep", {"tag": how}, no_cache=True))
         damage(system, first.artifacts[0].sha256, how)
         second = system.wait(system.submit("sleep", {"tag": how}))

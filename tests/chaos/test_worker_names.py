@@ -40,7 +40,7 @@ def test_a_pool_child_that_is_replaced_while_its_worker_drains_takes_nothing(
         "another child registers",
     )
     waiting = system.submit("sleep", {"tag": "waiting"})
-    wait_for(lambda: not system.redis.client.llen("sleep"), TIMEOUT_S, "its bell was heard")
+    wait_for(lambda: not system.redis.client.llen("sleep"), TIMEOUT_S, "its wake-up was handled")
     assert drains(system)
     assert system.get_job(waiting).state == "queued"
 

@@ -19,7 +19,7 @@ KINDS = ["memory", "sqlite", "postgresql"]
 
 @pytest.fixture(scope="session")
 def postgres_store(postgres_server: str) -> Iterator[JobStore]:
-    """A migrated PostgreSQL, one for all tests: whoever uses it clears it first."""
+    """A migrated PostgreSQL, one for all tests: each test clears it first."""
     db = Database(create_database(postgres_server))
     migrate(db)
     yield JobStore(db)

@@ -99,7 +99,7 @@ def test_made_of_a_part_it_does_not_pass_for_the_whole(store: JobStore) -> None:
     end(store, a, well=False)
     end(store, b, well=True)
     claim = store.claim_one()
-    # while it runs, and what failed is to run anew
+    # while it runs, and what failed is retried
     again_a, again_b, again = posted(store, A, B, REPORT)
     assert (again_b, again_a != a, again != report) == (b, True, True)
     store.finish(claim)
@@ -136,7 +136,7 @@ def test_posting_again_while_it_waits_for_the_rest_makes_one_that_has_all(store:
     assert taken == {again_a: set(), report: {"IN1"}, again: {"IN0", "IN1"}}
 
 
-def test_whoever_ends_the_last_input_is_told_to_ring_for_it(store: JobStore) -> None:
+def test_the_end_of_the_last_input_wakes_its_stage(store: JobStore) -> None:
     a, b, report = posted(
         store, A, B, make_planned_job("report", A, B, run_when=RunWhen.ALL_FINISHED, stage="report")
     )

@@ -1,4 +1,4 @@
-"""The one function that changes a state, held against the one table of moves."""
+"""The one function that changes a state, compared with the one table of transitions."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def run_undisturbed(system: System, tag: str) -> str:
 
 
 def rerun_undisturbed(system: System, job: str) -> str:
-    """The digest of the same work, done anew without a break."""
+    """The digest of the same work, done once more without a break."""
     params = {**system.get_job(job).params, "seconds": 0.0}
     rerun = system.wait(system.submit("sleep", params, no_cache=True))
     return rerun.artifacts[0].sha256

@@ -44,7 +44,7 @@ def _make_value(name: str, kind: types.TypeEngine[Any], n: int) -> Any:
         return "{}"
     if name in ("produces", "stages", "plugins"):
         return '["stage:train"]'
-    if name == "state":  # `held` became `paused` in 0006
+    if name == "state":  # before 0006, which calls a held job paused
         return ["waiting", "queued", "held", "running", "succeeded", "failed", "cancelled"][n % 7]
     if isinstance(kind, types.Boolean):
         return n % 2 == 0

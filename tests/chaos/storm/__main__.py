@@ -22,7 +22,7 @@ RESULTS = ROOT / "benchmarks/results/chaos.jsonl"
 
 
 def say(text: str) -> None:
-    """A line for whoever runs it."""
+    """A line for the person who runs it."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -69,7 +69,7 @@ def main() -> int:
     with given.results.open("a") as file:
         file.write(json.dumps(line) + "\n")
     say("\n".join(str(f) for f in findings[:20]))
-    say(report.told(line))
+    say(report.describe_summary(line))
     say(
         f"{'all findings' if findings else 'nothing was found'}; the slowest recoveries: {home / 'findings.txt'}"
     )

@@ -21,7 +21,7 @@ class Charge:
 
     @property
     def unmatched(self) -> int:
-        """How many are nobody's fault."""
+        """How many no fault explains."""
         return max(0, self.counted - len(self.faults))
 
 

@@ -100,8 +100,8 @@ class JobHistory:
             )
             yield Attempt(str(claim.data.get("worker", "")).partition("@")[0], claim.at, end, beats)
 
-    def told(self) -> str:
-        """Its events, one a line, for whoever looks into a finding."""
+    def describe(self) -> str:
+        """Its events, one per line, to investigate a finding."""
         lines = [
             f"{self.id} {self.view['state']} {self.view['failure'] or ''} lost {self.view['lost_count']}"
         ]

@@ -28,7 +28,7 @@ class Clients:
     """Several clients, each with its own draw; what they do is noted in the journal.
 
     A line `post` is an answer (or none) to a POST of a job or an audit, `action` one to a cancel,
-    retry, hold or unhold, `asked` says what a key was for.
+    retry, pause or resume, `asked` says what a key was for.
     """
 
     def __init__(self, system: Served, piece: Piece, journal: Journal) -> None:

@@ -30,7 +30,7 @@ class Finding:
     job: JobHistory | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.text}" + (f"\n{self.job.told()}" if self.job else "")
+        return f"{self.kind}: {self.text}" + (f"\n{self.job.describe()}" if self.job else "")
 
 
 Line = dict[str, Any]
@@ -188,9 +188,15 @@ class Oracle:
         for charge in self.charges:
             if charge.unmatched:
                 near = "".join(
-                    f"\n    {told(f)}" for a in charge.job.attempts if a.lost for f in self._near(a)
+                    f"\n    {describe_fault(f)}"
+                    for a in charge.job.attempts
+                    if a.lost
+                    for f in self._near(a)
                 )
-                text = f"{charge.job.id}: {charge.unmatched} of {charge.counted} without cause; faults at that time:{near}"
+                text = (
+                    f"{charge.job.id}: {charge.unmatched} of {charge.counted} without cause; "
+                    f"faults at that time:{near}"
+                )
                 yield Finding("charged", text, charge.job)
 
     def _near(self, attempt: Attempt) -> list[Line]:
@@ -214,7 +220,7 @@ class Oracle:
                 yield Finding("stuck", f"worker {worker['id']} {what}: it takes no job any more")
 
 
-def told(fault: Line) -> str:
+def describe_fault(fault: Line) -> str:
     """A fault in a line."""
     return f"{fault['began']:.2f} to {fault['ended']:.2f} {fault['kind']} {fault['worker']} {fault['note']}"
 

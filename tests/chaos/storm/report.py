@@ -89,7 +89,7 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
-def told(line: dict[str, Any]) -> str:
+def describe_summary(line: dict[str, Any]) -> str:
     """A piece in a few words."""
     took = [math.inf if s is None else s for _, s in line["recovery_s"]]
     return (

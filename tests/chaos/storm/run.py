@@ -16,7 +16,7 @@ import httpx
 from tests.chaos.storm.history import LIVE, History, collect, get, pages
 from tests.chaos.storm.journal import Journal
 from tests.chaos.storm.load import Clients, act
-from tests.chaos.storm.oracle import Finding, Oracle, told
+from tests.chaos.storm.oracle import Finding, Oracle, describe_fault
 from tests.chaos.storm.recovery import recoveries
 from tests.chaos.storm.report import describe_commit, result
 from tests.chaos.storm.settings import Piece
@@ -52,7 +52,7 @@ class Judged:
         took = recoveries(history, self.lines(), self.piece.pace.lease)
         worst = sorted(took, key=lambda one: -one[1])[:count]
         return [
-            f"recovery {s:.1f} s after {told(f)}\n{job.told()}"
+            f"recovery {s:.1f} s after {describe_fault(f)}\n{job.describe()}"
             for f, s, job in worst
             if job is not None
         ]

@@ -15,7 +15,7 @@ from shared.jobs.database import Database
 from shared.jobs.tables import events, job_inputs, jobs, workers
 from tests.chaos.storm.faults import deck
 from tests.chaos.storm.oracle import Finding
-from tests.chaos.storm.report import told
+from tests.chaos.storm.report import describe_summary
 from tests.chaos.storm.run import Judged, weathered
 from tests.chaos.storm.settings import SUITE, Piece
 
@@ -28,7 +28,7 @@ def check_storm(folder: Path, store: str) -> None:
     with weathered(folder / "storm", Piece(7, store, SUITE, rounds=1)) as judged:
         history = judged.history()
         line, findings = judged.judge(history)
-        assert not findings, "\n".join([told(line), *map(str, findings)])
+        assert not findings, "\n".join([describe_summary(line), *map(str, findings)])
         assert {kind.name for kind in deck(store)} <= set(line["faults"])
         assert all(s is not None and s <= BUSY_RECOVERY_S for _, s in line["recovery_s"]), (
             judged.slowest(history)

@@ -49,9 +49,9 @@ class Scene:
     def __init__(self) -> None:
         self.db = Database("sqlite://")
         migrate(self.db)
-        self.line, self.bell = Line(self.db), InMemoryWakeup()
-        self.ringer = WakeupSender(self.bell)
-        self.claimer = Claimer(self.line, self.ringer, "s", 60)
+        self.line, self.wakeup = Line(self.db), InMemoryWakeup()
+        self.sender = WakeupSender(self.wakeup)
+        self.claimer = Claimer(self.line, self.sender, "s", 60)
 
     def post(self, key: str) -> str:
         job = PlannedJob(key, "s", None, {}, 0, (), ("stage:s",), ("OUT",), "code")
@@ -66,7 +66,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(claimer, "RETRY_PAUSE_S", 0.0)
     made = Scene()
     yield made
-    made.ringer.close()
+    made.sender.close()
 
 
 def test_a_claim_whose_answer_was_lost_is_found(scene: Scene) -> None:
@@ -98,8 +98,8 @@ def test_a_job_store_that_stays_away_lets_the_worker_hear_its_orders_and_look_ag
     claim = scene.claimer.claim()
     assert claim is not None
     assert (claim.job.id, scene.attempts(job)) == (job, 1)
-    scene.ringer.close()
-    assert scene.bell.notified_stages == ["s"]
+    scene.sender.close()
+    assert scene.wakeup.notified_stages == ["s"]
 
 
 def test_a_claim_that_was_given_to_another_meanwhile_is_not_found(scene: Scene) -> None:

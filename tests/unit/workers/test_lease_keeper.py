@@ -38,8 +38,12 @@ class Scene:
     def state(self) -> str:
         return queries.get_job(self.db, "t", self.claim.job.id).state
 
-    def hold(self, silence: float = 60, time_limit: float | None = None) -> None:
-        job = {"job": self.claim.job.id, "fence": self.claim.fence, "stall_timeout_s": silence}
+    def hold(self, stall_timeout_s: float = 60, time_limit: float | None = None) -> None:
+        job = {
+            "job": self.claim.job.id,
+            "fence": self.claim.fence,
+            "stall_timeout_s": stall_timeout_s,
+        }
         more = {"time_limit": time_limit, "started_at": time.monotonic()}
         self.keeper.handle_command({"hold": 1, **job, **more})
 
@@ -110,7 +114,7 @@ def test_a_child_that_does_not_obey_is_killed_and_spoken_for(killed: Scene) -> N
 
 
 def test_a_child_that_stands_still_is_killed_and_its_job_charged(killed: Scene) -> None:
-    killed.hold(silence=0.0)
+    killed.hold(stall_timeout_s=0.0)
     killed.page.heartbeat()
     killed.keeper.tick()  # the beat is seen
     killed.keeper.tick()  # and was the last
@@ -133,7 +137,7 @@ def test_the_time_limit_is_not_measured_by_a_clock_that_can_be_set(scene: Scene)
 
 
 def test_a_wait_for_a_store_is_not_held_against_an_attempt(killed: Scene) -> None:
-    killed.hold(silence=0.0)
+    killed.hold(stall_timeout_s=0.0)
     with killed.page.mark_waiting():
         killed.keeper.tick()
         # nothing but the wait itself could be counted
@@ -143,7 +147,7 @@ def test_a_wait_for_a_store_is_not_held_against_an_attempt(killed: Scene) -> Non
 
 
 def test_a_wait_without_end_gives_the_job_back_free_of_charge(killed: Scene) -> None:
-    killed.hold(silence=0.0)
+    killed.hold(stall_timeout_s=0.0)
     with killed.page.mark_waiting():
         killed.keeper.tick()
         killed.keeper.tick()
@@ -153,7 +157,7 @@ def test_a_wait_without_end_gives_the_job_back_free_of_charge(killed: Scene) -> 
 
 
 def test_a_worker_that_was_forgotten_is_known_again(killed: Scene) -> None:
-    """After an hour of sleep another worker's start drops its row: nobody would ring for it any
+    """After an hour of sleep another worker's start drops its row: it would get no wake-ups any
     more."""
     about = {
         "host": "h",

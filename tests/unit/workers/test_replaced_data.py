@@ -101,9 +101,16 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     )
     lease = LeaseProcess("w1")
     runner = Runner(
-        Settings(), db, ArtifactStore.from_url("memory://"), catalog, WakeupSender(InMemoryWakeup()), lease, worker="w1",
-        served_stages=("pretrain", "train", "unlearn", "evaluate"), machine=MachineInfo(torch.__version__, "cpu", 1, "DEFAULT"),
-    )  # fmt: skip
+        Settings(),
+        db,
+        ArtifactStore.from_url("memory://"),
+        catalog,
+        WakeupSender(InMemoryWakeup()),
+        lease,
+        worker="w1",
+        served_stages=("pretrain", "train", "unlearn", "evaluate"),
+        machine=MachineInfo(torch.__version__, "cpu", 1, "DEFAULT"),
+    )
     yield Bench(root, db, runner, catalog)
     lease.close()
     db.close()
@@ -231,7 +238,7 @@ def test_another_cpu_is_another_condition(bench: Bench) -> None:
     keys = []
     for cpu in ("DEFAULT", "AVX2", "AVX2"):
         bench.runner.machine = MachineInfo(torch.__version__, "cpu", 1, cpu)
-        # as if planned for other code: an equal job is planned anew
+        # as if planned for other code: an equal job is planned again
         with bench.db.write() as connection:
             connection.exec_driver_sql("UPDATE jobs SET dedup_key = NULL")
         keys.append(bench.run("pretrain", dataset=DATA, model=MODEL).cache_key)

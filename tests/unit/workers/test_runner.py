@@ -55,7 +55,7 @@ def test_explain(error: Exception, failure: Failure, words: str) -> None:
 def test_an_end_is_told_however_long_the_job_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its job would be charged for it once the store is back."""
     monkeypatch.setattr("workers.store_wait.time", FastClock())
-    tries, rung = list(range(12)), list[set[str]]()
+    tries, notified = list(range(12)), list[set[str]]()
 
     def tell() -> set[str]:
         if tries:
@@ -64,6 +64,6 @@ def test_an_end_is_told_however_long_the_job_store_is_away(monkeypatch: pytest.M
 
     runner = Runner.__new__(Runner)
     runner.lease_process = SimpleNamespace(state=AttemptState.create())  # type: ignore[assignment]
-    runner.wakeup = SimpleNamespace(notify=rung.append)  # type: ignore[assignment]
+    runner.wakeup = SimpleNamespace(notify=notified.append)  # type: ignore[assignment]
     runner._record_end(tell)
-    assert rung == [{"attack"}]
+    assert notified == [{"attack"}]

@@ -15,12 +15,40 @@ def job(
     name: str, produces: str = "", state: State = State.RUNNING, made: str = "", **inputs: Input
 ) -> Job:
     return Job(
-        id=name, tenant="t", stage="stage", method=None, params={}, data_digests={}, seed=0, inputs=tuple(inputs.values()),
-        produces=tuple(produces.split()), state=state, priority=0, request_key="", cache_key=None, code="", no_cache=False,
-        fence=0, attempt=0, lost_count=0, lease_until=None, worker=None, stop=None, checkpoint=None, progress={},
-        failure=None, message=None, reused_from=None, time_limit=None, created_at=0, queued_at=None, started_at=None,
-        finished_at=None, version=1, artifacts=tuple(Artifact(role, "0" * 64, 1, "x") for role in made.split()),
-    )  # fmt: skip
+        id=name,
+        tenant="t",
+        stage="stage",
+        method=None,
+        params={},
+        data_digests={},
+        seed=0,
+        inputs=tuple(inputs.values()),
+        produces=tuple(produces.split()),
+        state=state,
+        priority=0,
+        request_key="",
+        cache_key=None,
+        code="",
+        no_cache=False,
+        fence=0,
+        attempt=0,
+        lost_count=0,
+        lease_until=None,
+        worker=None,
+        stop=None,
+        checkpoint=None,
+        progress={},
+        failure=None,
+        message=None,
+        reused_from=None,
+        time_limit=None,
+        created_at=0,
+        queued_at=None,
+        started_at=None,
+        finished_at=None,
+        version=1,
+        artifacts=tuple(Artifact(role, "0" * 64, 1, "x") for role in made.split()),
+    )
 
 
 def of(name: str, made: str, role: str | None = None) -> Input:

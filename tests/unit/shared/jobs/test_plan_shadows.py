@@ -20,8 +20,17 @@ LEAST: dict[str, Any] = {
     "attacks": ["label_inference", "label_inference_black_box", "feature_recovery"], "p_values": True,
 }  # fmt: skip
 FED = [
-    "ANSWERS", "BASE", "DEFENSE", "DELETION_SIZES", "FORGET_SETS", "ORIGINAL", "PUBLIC", "RECIPE", "TRAINING_SET", "UNLEARNING",
-]  # fmt: skip
+    "ANSWERS",
+    "BASE",
+    "DEFENSE",
+    "DELETION_SIZES",
+    "FORGET_SETS",
+    "ORIGINAL",
+    "PUBLIC",
+    "RECIPE",
+    "TRAINING_SET",
+    "UNLEARNING",
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Bells: lost ones and doubled ones do no harm, and nobody waits for one."""
+"""Wake-ups: lost and duplicate ones do no harm, and no caller waits for one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
-def test_a_bell_is_one_small_json_message_on_the_stages_queue(server: RedisServer) -> None:
+def test_a_wakeup_is_one_small_json_message_on_the_stages_queue(server: RedisServer) -> None:
     app = make_celery(server.url)
     CeleryWakeup(app).notify("train", "job_a")
     with app.connection() as connection:
@@ -45,12 +45,12 @@ def test_a_bell_is_one_small_json_message_on_the_stages_queue(server: RedisServe
     assert message.decode()[:2] == [["job_a"], {}]
 
 
-def test_a_queue_never_holds_a_bell_for_every_job(server: RedisServer) -> None:
-    bell = CeleryWakeup(make_celery(server.url))
+def test_a_queue_never_holds_a_wakeup_for_every_job(server: RedisServer) -> None:
+    wakeup = CeleryWakeup(make_celery(server.url))
     for _ in range(CeleryWakeup.MAX_PENDING + 10):
-        bell.notify("train")
-    bell.notify("attack")
-    assert (bell.depth("train"), bell.depth("attack"), bell.depth("evaluate")) == (
+        wakeup.notify("train")
+    wakeup.notify("attack")
+    assert (wakeup.depth("train"), wakeup.depth("attack"), wakeup.depth("evaluate")) == (
         CeleryWakeup.MAX_PENDING,
         1,
         0,
@@ -63,38 +63,38 @@ def test_making_the_app_connects_to_nothing() -> None:
     assert time.monotonic() - begun < 5
 
 
-def test_a_ringer_rings_what_it_was_told_before_it_ends() -> None:
-    bell = InMemoryWakeup()
-    ringer = WakeupSender(bell)
-    ringer.notify(["train", "attack"])
-    ringer.notify([])
-    ringer.notify({"evaluate"})
-    ringer.close()
-    assert bell.notified_stages == ["train", "attack", "evaluate"]
+def test_a_sender_sends_what_is_pending_before_it_ends() -> None:
+    wakeup = InMemoryWakeup()
+    sender = WakeupSender(wakeup)
+    sender.notify(["train", "attack"])
+    sender.notify([])
+    sender.notify({"evaluate"})
+    sender.close()
+    assert wakeup.notified_stages == ["train", "attack", "evaluate"]
 
 
 class Broken:
-    """A bell whose broker is away now and then."""
+    """A queue whose broker is unavailable at times."""
 
     def __init__(self) -> None:
-        self.rung: list[str] = []
+        self.notified: list[str] = []
 
     def notify(self, stage: str, job_id: str = "") -> None:
         if stage == "lost":
             raise ConnectionError("the broker is away")
-        self.rung.append(stage)
+        self.notified.append(stage)
 
 
-def test_a_bell_that_fails_is_dropped_and_the_next_is_rung() -> None:
-    bell = Broken()
-    ringer = WakeupSender(bell)
-    ringer.notify(["lost", "train", "lost", "attack"])
-    ringer.close()
-    assert bell.rung == ["train", "attack"]
+def test_a_wakeup_that_fails_is_dropped_and_the_next_is_sent() -> None:
+    wakeup = Broken()
+    sender = WakeupSender(wakeup)
+    sender.notify(["lost", "train", "lost", "attack"])
+    sender.close()
+    assert wakeup.notified == ["train", "attack"]
 
 
 class Stuck:
-    """A bell that hangs until it is let go."""
+    """A queue that hangs until it is released."""
 
     def __init__(self) -> None:
         self.go, self.count = threading.Event(), 0
@@ -105,12 +105,12 @@ class Stuck:
 
 
 def test_whoever_rings_never_waits_and_a_stage_is_noted_once_even_when_the_broker_hangs() -> None:
-    bell = Stuck()
-    ringer = WakeupSender(bell)
+    wakeup = Stuck()
+    sender = WakeupSender(wakeup)
     begun = time.monotonic()
     for _ in range(5000):
-        ringer.notify(["train"])
+        sender.notify(["train"])
     assert time.monotonic() - begun < 5
-    bell.go.set()
-    ringer.close()
-    assert 1 <= bell.count <= 2
+    wakeup.go.set()
+    sender.close()
+    assert 1 <= wakeup.count <= 2
