@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from billiard import active_children
@@ -31,6 +31,9 @@ from shared.jobs.database import Database
 from shared.jobs.migrations import require_current_schema
 from shared.registry import list_entry_points, list_plugin_files
 
+if TYPE_CHECKING:
+    from workers.runner import Runner
+
 log = structlog.get_logger()
 
 # A stage of an installed package is entered under its name.
@@ -43,14 +46,15 @@ try:
 except InvalidRequest as error:
     sys.exit(f"palimpsest: {error}")  # whoever starts a worker reads one sentence
 
-_runner: Any = None  # the Runner of this pool child
+_runner: Runner | None = None  # of this pool child
 
 
 @app.task(name=queue.TASK_NAME, ignore_result=True)
 def run_queued_jobs(_hint: str = "") -> None:
     """Run queued jobs until none is left. The hint is a job id and only a hint: SQL decides which
     job is next."""
-    _runner.work()
+    assert _runner is not None  # set before the pool takes its first task
+    _runner.run_until_idle()
 
 
 def check_settings(conf: Any) -> None:
@@ -133,7 +137,7 @@ def _start_child(**_: Any) -> None:
         raise
 
 
-def _make_runner(settings: Settings) -> Any:
+def _make_runner(settings: Settings) -> Runner:
     import torch
 
     from shared.artifacts import ArtifactStore
