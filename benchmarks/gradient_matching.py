@@ -1,8 +1,8 @@
 """One gradient-matching step, three ways: `OMP_NUM_THREADS=1 python -m benchmarks.gradient_matching
 [--rounds N]`.
 
-`lanes` is the product's step. `composed` is the same mathematics by torch.func's vmap, grad and
-jvp; `plain` derives the objective itself, a lane at a time, as the preset `paper` does. Variants
+`batched` is the product's step. `composed` is the same mathematics by torch.func's vmap, grad and
+jvp; `plain` derives the objective itself, one trial at a time, as the preset `paper` does. Variants
 take turns in one process, as the speed of a shared machine drifts; the least of the processor times
 of the rounds is the figure.
 """
@@ -25,7 +25,7 @@ from shared.ml.networks import Architecture, build_network
 from shared.plugin_ref import PluginRef
 
 TensorDict = dict[str, Tensor]
-# model, its parameters, image shape, lanes, k
+# model, its parameters, image shape, trials, k
 CASES: tuple[tuple[str, dict[str, Any], tuple[int, int, int], int, int], ...] = (
     ("convnet", {}, (1, 28, 28), 8, 1),
     ("convnet", {}, (1, 28, 28), 1, 1),
@@ -43,29 +43,36 @@ def build_composed_matcher(network: nn.Module, weights: TensorDict) -> Matcher:
     def dot(a: TensorDict, b: TensorDict) -> Tensor:
         return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
 
-    def one(x: Tensor, y: Tensor, aim: TensorDict, tv: Tensor) -> tuple[Tensor, Tensor]:
+    def one(x: Tensor, y: Tensor, direction: TensorDict, tv: Tensor) -> tuple[Tensor, Tensor]:
         g = grad(loss)(weights, x, y)
         norm = dot(g, g).sqrt()
-        cosine = dot(g, aim) / norm
-        v = {name: (aim[name] - cosine * g[name] / norm) / norm for name in g}
+        cosine = dot(g, direction) / norm
+        v = {name: (direction[name] - cosine * g[name] / norm) / norm for name in g}
         move = grad(lambda x: jvp(lambda w: loss(w, x, y), (weights,), (v,))[1])(x)
         return tv * grad(total_variation)(x) - move, 1 - cosine
 
-    lanes = vmap(one, in_dims=(0, 0, 0, None))
-    return lambda images, labels, direction, tv: lanes(images, labels, direction, torch.tensor(tv))
+    vectorised = vmap(one, in_dims=(0, 0, 0, None))
+    return lambda images, labels, direction, tv: vectorised(
+        images, labels, direction, torch.tensor(tv)
+    )
 
 
 VARIANTS = {
-    "lanes": build_matcher,
+    "batched": build_matcher,
     "composed": build_composed_matcher,
     "plain": _plain.build_matcher,
 }
 
 
 def measure(
-    model: str, params: dict[str, Any], shape: tuple[int, int, int], lanes: int, k: int, rounds: int
+    model: str,
+    params: dict[str, Any],
+    shape: tuple[int, int, int],
+    trials: int,
+    k: int,
+    rounds: int,
 ) -> dict[str, float]:
-    """Milliseconds of processor time a step."""
+    """Milliseconds of CPU time per step."""
     mean = (0.5,) * shape[0]
     architecture = Architecture(
         model=PluginRef(name=model, params=params),
@@ -79,11 +86,11 @@ def measure(
         make_generator(0, "problem"),
     )
     weights = {name: w.detach() for name, w in network.named_parameters()}
-    target = {name: torch.randn(lanes, *w.shape, generator=source) for name, w in weights.items()}
+    target = {name: torch.randn(trials, *w.shape, generator=source) for name, w in weights.items()}
     norm = torch.cat([t.flatten(1) for t in target.values()], 1).norm(dim=1)
     target = {name: t / norm.view(-1, *[1] * (t.dim() - 1)) for name, t in target.items()}
-    images = torch.rand(lanes, k, *shape, generator=source)
-    labels = torch.randint(0, 10, (lanes, k), generator=source)
+    images = torch.rand(trials, k, *shape, generator=source)
+    labels = torch.randint(0, 10, (trials, k), generator=source)
     steps = {name: variant(network, weights) for name, variant in VARIANTS.items()}
     # and warm
     gradients = {name: step(images, labels, target, 0.0)[0] for name, step in steps.items()}
@@ -107,15 +114,15 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     print(
-        f"{'model':36} {'lanes':>5} {'k':>2} "
+        f"{'model':36} {'trials':>5} {'k':>2} "
         + " ".join(f"{name:>16}" for name in VARIANTS)
         + "   ms a step"
     )
-    for model, params, shape, lanes, k in CASES:
-        best = measure(model, params, shape, lanes, k, rounds)
+    for model, params, shape, trials, k in CASES:
+        best = measure(model, params, shape, trials, k, rounds)
         title = f"{model} {params or ''} {'x'.join(map(str, shape))}"
         print(
-            f"{title:36} {lanes:5} {k:2} " + " ".join(f"{ms:16.1f}" for ms in best.values()),
+            f"{title:36} {trials:5} {k:2} " + " ".join(f"{ms:16.1f}" for ms in best.values()),
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""How much does unlearning leak? The whole chain of stages, with baselines, for some seeds.
+"""How much does unlearning leak? All stages, with baselines, for some seeds.
 
     OMP_NUM_THREADS=1 python -m benchmarks.leak --seeds 0 1 2 --out leak.json
 
@@ -83,7 +83,7 @@ def run_seed(
 
 
 def save_pictures(path: Path, inputs: Outputs, attacked: Outputs) -> None:
-    """Truth above, reconstruction below."""
+    """Save the true images above their reconstructions."""
     path.parent.mkdir(parents=True, exist_ok=True)
     truth = ForgetSets.read(inputs[Role.FORGET_SETS].data, Role.FORGET_SETS).load_images()
     images = read_tensors(attacked[Role.RECONSTRUCTION].data, Role.RECONSTRUCTION)[0][
@@ -96,11 +96,15 @@ def format_row(seed: int, name: str, evaluation: dict[str, Any]) -> str:
     label = evaluation["metrics"].get("label_accuracy")
     if label:
         hits = round(sum(label["values"]))
-        return f"{seed:>4}  {name:<30} {hits} of {label['n']} labels; {label['baseline_name']} {label['baseline']:.2f}"
+        return (
+            f"{seed:>4}  {name:<30} {hits} of {label['n']} labels; "
+            f"{label['baseline_name']} {label['baseline']:.2f}"
+        )
     psnr, ranks = evaluation["metrics"]["psnr"], evaluation["identification"]
     return (
         f"{seed:>4}  {name:<30} {psnr['mean']:6.1f} {psnr['median']:6.1f} {psnr['worst']:6.1f} {psnr['best']:6.1f}"
-        f"  {psnr['gain']['mean']:+5.1f} [{psnr['gain']['low']:+.1f}, {psnr['gain']['high']:+.1f}] {psnr['baseline_name']}"
+        f"  {psnr['gain']['mean']:+5.1f} [{psnr['gain']['low']:+.1f}, {psnr['gain']['high']:+.1f}]"
+        f" {psnr['baseline_name']}"
         f"  {ranks['rank_1']} of {ranks['n']}"
     )
 

@@ -74,7 +74,7 @@ HOSTILE_AUDITS: dict[str, dict[str, Any]] = {
     },
     "250 kB that is wrong": {**GRID, "forget": {"indices": [["x"] * 60_000]}},
 }
-# in a process of its own: the clients' work must not count as the gateway's
+# in its own process: the work of the clients must not count as the gateway's
 PROBE_SCRIPT = """
 import httpx, json, sys, time
 url, until, seconds = sys.argv[1], time.time() + float(sys.argv[2]), []
@@ -89,7 +89,7 @@ print(json.dumps(seconds))
 
 
 def post_dry_run(url: str, body: dict[str, Any]) -> tuple[int, int, float]:
-    """Status, length of the answer, seconds."""
+    """Returns status, length of the answer and seconds."""
     start = time.perf_counter()
     headers = {"Authorization": f"Bearer {TOKEN}"}
     answer = httpx.post(

@@ -48,10 +48,13 @@ AUDIT = {
 }
 STAGES_BEFORE = "pretrain,train,unlearn,defend"
 TIMEOUT_S = 1800
-# the protocol's own times; no checkpoint is charged to the service that a bare process does not
-# make
-PROTOCOL_SETTINGS = {"PALIMPSEST_LEASE_S": "45", "PALIMPSEST_LEASE_RENEW_S": "3", "PALIMPSEST_RECONCILE_INTERVAL_S": "5",
-         "PALIMPSEST_CHECKPOINT_INTERVAL_S": "10"}  # fmt: skip
+# the protocol's default times, and checkpoints as rare as in a bare process
+PROTOCOL_SETTINGS = {
+    "PALIMPSEST_LEASE_S": "45",
+    "PALIMPSEST_LEASE_RENEW_S": "3",
+    "PALIMPSEST_RECONCILE_INTERVAL_S": "5",
+    "PALIMPSEST_CHECKPOINT_INTERVAL_S": "10",
+}
 
 _BARE_SCRIPT = """
 import json, sys, time
@@ -59,18 +62,19 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True, warn_only=True)
-from workers import catalog
+from workers.catalog import load_catalog
 from workers.context import JobContext
-from workers.runner import _method, _params
+from workers.runner import _get_method, _parse_params
 from workers.stages import registry
 
 folder, iterations, seeds = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 inputs = {p.name: p.read_bytes() for p in folder.iterdir()}
-about, stage = catalog.load(), registry.get("attack")
-method = _method(stage, "feature_recovery")
-flat = about.check("attack", "feature_recovery", {"iterations": iterations}, inputs).params
-params, method_params = _params(about, stage, method, flat)
-short = method_params.model_copy(update={"iterations": 1})  # what only the first attack of a process costs
+catalog, stage = load_catalog(), registry.get("attack")
+method = _get_method(stage, "feature_recovery")
+flat = catalog.check("attack", "feature_recovery", {"iterations": iterations}, inputs).params
+params, method_params = _parse_params(catalog, stage, method, flat)
+# the cost that only the first attack of a process has
+short = method_params.model_copy(update={"iterations": 1})
 stage.target(JobContext(params=params, method=method, method_params=short, inputs=inputs))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -83,7 +87,7 @@ print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]))
 
 
 class AttackBenchmark:
-    """A served system with the inputs of an attack made, and the same inputs in a folder."""
+    """A served system in which the inputs of an attack exist, and the same inputs in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -118,7 +122,7 @@ class AttackBenchmark:
             wakeup_queue.notify(stage)
 
     def submit_attacks(self, iterations: int, seeds: list[int]) -> list[str]:
-        """Attacks that were never made before; their ids."""
+        """Submit attacks that never ran before; returns their ids."""
         catalog = self.system.load_catalog()
         planned = [
             plan_job(
@@ -149,7 +153,7 @@ class AttackBenchmark:
         names = [f"attack-{n}" for n in range(workers)]
         for name in names:
             self.system.start_worker("attack", name=name, timeout_s=TIMEOUT_S)
-        # after the one that the audit planned; none is measured
+        # after the attack of the audit, which is not measured
         self.wait_for_jobs(self.submit_attacks(1, list(range(4 * workers))))
         before = sum(self.read_cpu_s(name) for name in names)
         ended = self.wait_for_jobs(self.submit_attacks(iterations, seeds))
@@ -161,7 +165,7 @@ class AttackBenchmark:
         ), cpu
 
     def read_cpu_s(self, name: str) -> float:
-        """CPU seconds of a worker with all its processes."""
+        """CPU seconds of a worker and its processes."""
         parent = psutil.Process(self.system.processes[name].pid)
         return sum(sum(p.cpu_times()[:2]) for p in [parent, *parent.children(recursive=True)])
 

@@ -27,7 +27,7 @@ def measure_syncs_per_s(seconds: float = 1.0) -> float:
 
 
 def describe_conditions() -> dict[str, Any]:
-    """Machine, versions, load average, rate of syncs, now."""
+    """The current conditions: machine, versions, load average, sync rate."""
     return {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
@@ -38,7 +38,7 @@ def describe_conditions() -> dict[str, Any]:
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """As Markdown."""
+    """Print the rows as a Markdown table."""
     print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
     for row in rows:
         print("| " + " | ".join(str(v) for v in row.values()) + " |")
@@ -47,7 +47,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 def write_results(
     name: str, measured_under: dict[str, Any], rows: Sequence[dict[str, Any]]
 ) -> None:
-    """Into the folder of results, as JSON."""
+    """Write the rows into the results folder, as JSON."""
     RESULTS_FOLDER.mkdir(parents=True, exist_ok=True)
     (RESULTS_FOLDER / f"engine-{name}.json").write_text(
         json.dumps({"conditions": measured_under, "rows": rows}, indent=2) + "\n"

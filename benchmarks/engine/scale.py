@@ -1,4 +1,4 @@
-"""What a claim costs in long queues: `python -m benchmarks.engine.scale [--queued 1000 100000
+"""The cost of a claim in long queues: `python -m benchmarks.engine.scale [--queued 1000 100000
 1000000]`.
 
 Rows are made by the server. Every case is measured on its own PostgreSQL database, in one run;
@@ -35,9 +35,9 @@ from tests.support.servers import create_database, serve_postgres
 STAGE, PLUGIN, FOREIGN = "attack", "stage:attack", "attack:new"
 
 _INSERT_JOBS = """
-INSERT INTO jobs (id, tenant, stage, params, seed, produces, state, priority, request_key, code, no_cache, pinned, run_when,
-    plugin_set, fence, attempt, lost_count, progress, created_at, queued_at, rank, version, event_seq, worker,
-    lease_until)
+INSERT INTO jobs (id, tenant, stage, params, seed, produces, state, priority, request_key, code,
+    no_cache, pinned, run_when, plugin_set, fence, attempt, lost_count, progress, created_at,
+    queued_at, rank, version, event_seq, worker, lease_until)
 SELECT CAST(:prefix AS text) || lpad(n::text, 12, '0'), 'tenant-' || (n % CAST(:tenants AS integer)),
     CAST(:stage AS text), '{}', 0, '["OUT"]', CAST(:state AS text), 0, md5(CAST(:prefix AS text) || n), 'code',
     false, true, 'all_succeeded', CAST(:plugin_set AS text), 0, 0, 0, '{}', n, n, n, 1, 1,
@@ -192,7 +192,9 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--queued", type=int, nargs="+", default=[1000, 100_000, 1_000_000])
-    parser.add_argument("--claims", type=int, default=200, help="measured one after the other")
+    parser.add_argument(
+        "--claims", type=int, default=200, help="number of sequential claims to measure"
+    )
     options = parser.parse_args()
     with serve_postgres() as server:
         rows = []

@@ -38,10 +38,10 @@ from tests.support.source_tree import copy_tree
 from tests.support.system import TENANT, TOKEN, System, wait_for
 
 STAGE_HEADER = '''
-"""A stage that costs nothing."""
+"""A stage that does nothing."""
 from pydantic import Field
 from shared.plugins import Params
-from workers.context import JobContext, Output
+from workers.context import JobContext, StageOutput
 from workers.stages import registry
 
 
@@ -51,22 +51,22 @@ class Numbered(Params):
 '''
 NOOP_STAGE = """
 @registry.register("noop", params=Numbered)
-def run(ctx: JobContext) -> dict[str, Output]:
+def run(ctx: JobContext) -> dict[str, StageOutput]:
     '''Do nothing, make nothing.'''
     return {}
 """
 KILOBYTE_STAGE = """
 @registry.register("kilobyte", params=Numbered, produces=("KILOBYTE",))
-def run(ctx: JobContext) -> dict[str, Output]:
+def run(ctx: JobContext) -> dict[str, StageOutput]:
     '''Make a distinct artifact of 1 kB.'''
-    return {"KILOBYTE": Output(f"{ctx.params.number:>1000}".encode())}
+    return {"KILOBYTE": StageOutput(f"{ctx.params.number:>1000}".encode())}
 """
 STAGE_FILES = {
     "workers/stages/noop.py": STAGE_HEADER + NOOP_STAGE,
     "workers/stages/kilobyte.py": STAGE_HEADER + KILOBYTE_STAGE,
 }
 SERVED_STAGES = "noop,kilobyte"
-# the protocol's own times, not those of tests
+# the protocol's default times, not those of tests
 PROTOCOL_SETTINGS = {
     "PALIMPSEST_LEASE_S": "45",
     "PALIMPSEST_LEASE_RENEW_S": "3",

@@ -52,9 +52,11 @@ def main() -> int:
     parser.add_argument(
         "--print", action="store_true", help="print the audits as YAML, and run nothing"
     )
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="what to write")
     parser.add_argument(
-        "--pictures", type=Path, default=Path("docs/images/paper"), help="folder of its drawings"
+        "--out", type=Path, default=Path("docs/results.md"), help="the document to write"
+    )
+    parser.add_argument(
+        "--pictures", type=Path, default=Path("docs/images/paper"), help="folder for its figures"
     )
     options = parser.parse_args()
     scale = FULL if options.full else REDUCED
@@ -66,7 +68,7 @@ def main() -> int:
 
 
 def run_audits(scale: Scale, layout: Layout, out: Path, pictures: Path, command: str) -> int:
-    """Serve if nothing is served yet, run all audits, write the document, stop what was started."""
+    """Run all audits on a running serve or a temporary one, and write the document."""
     try:
         for dataset in (scale.image_dataset, *scale.table_datasets):
             open_dataset(PluginRef.model_validate(dataset)).load("test")
@@ -129,7 +131,7 @@ def _write_results(
 
 
 def _fetch_evaluations(client: Client, jobs: list[Job]) -> Iterator[tuple[dict[str, Any], Job]]:
-    """What each evaluation says, and its job."""
+    """The content of each evaluation, and its job."""
     for job in jobs:
         if job.stage == "evaluate" and job.state == "succeeded":
             yield json.loads(client.fetch(job.id, Role.EVALUATION)), job
@@ -164,7 +166,7 @@ def _summarize_run(jobs: list[Job], evidence: Evidence, command: str) -> RunSumm
         str(c): c for es in evidence.evaluations.values() for e in es for c in [e["provenance"]]
     }
     versions = "; ".join(
-        f"torch {c['torch']}, Python {c['python']}, {c['device']}, {c['threads']} thread(s) a job"
+        f"torch {c['torch']}, Python {c['python']}, {c['device']}, {c['threads']} thread(s) per job"
         for c in conditions.values()
     )
     return RunSummary(

@@ -1,4 +1,4 @@
-"""The audits that answer the paper's questions: what is asked of which data, at which scale."""
+"""The audits that answer the paper's questions: their data, methods and scale."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Spec = dict[str, Any]
-# what stands for each kind of unlearning
+# the method that represents each kind of unlearning
 METHODS = {"exact": "retrain", "approximate": "gradient_ascent"}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is. What differs between scales is cost, hardly what is asked."""
+    """The size of all audits. Scales differ in cost, and hardly in their questions."""
 
     name: str
     width: int = 16
     residual_model: str = "resnet20"
-    # of the base that most questions are asked of
+    # of the base model of most questions
     pretrain_params: Spec = field(default_factory=dict)
-    epochs: tuple[int, ...] = (1, 3, 10)  # of bases from early to converged
-    base_epochs: int = 3  # epochs of the base that most questions are asked of; one of `epochs`
+    epochs: tuple[int, ...] = (1, 3, 10)  # of base models from early to converged
+    base_epochs: int = 3  # of the base model of most questions; one of `epochs`
     search_params: Spec = field(default_factory=dict)
-    deletions: int = 8  # a seed
+    deletions: int = 8  # per seed
     seeds: tuple[int, ...] = (0, 1)
-    # seeds where the training set is the one sample that is forgotten
+    # for training sets of one sample, which is forgotten
     single_sample_seeds: tuple[int, ...] = tuple(range(8))
-    samples_per_class: int = 20  # samples of a class, where classes are forgotten
+    samples_per_class: int = 20  # where classes are forgotten
     table_seeds: tuple[int, ...] = tuple(range(8))
     probe_params: Spec = field(default_factory=dict)
     image_dataset: Spec = field(default_factory=lambda: {"name": "cifar10"})
     table_datasets: tuple[str, ...] = ("breast_cancer", "german_credit")
     # N, from one sample to a full batch of the recipe
     training_sizes: tuple[int, ...] = (1, 8, 32, 128)
-    class_shares: tuple[float, ...] = (0.1, 0.5, 1.0)  # p_u of a class; the fourth is one sample
-    # the last is not the paper's
+    class_shares: tuple[float, ...] = (0.1, 0.5, 1.0)  # p_u; a fourth case is one sample
+    # the last is not in the paper
     defenses: tuple[str, ...] = ("obfuscation", "pruning", "fine_tune", "dp_sgd")
 
 
@@ -63,7 +63,7 @@ FULL = Scale(
 
 
 def build_audits(scale: Scale) -> dict[str, Spec]:
-    """All audits by name, in the order in which they are best run: what many share comes first."""
+    """All audits by name, in the order to run them: those that share most jobs come first."""
     return {
         spec["name"]: spec
         for spec in (
@@ -113,11 +113,11 @@ def _make_exact_and_approximate(scale: Scale, name: str, **overrides: Any) -> It
 
 
 def _make_feature_audits(scale: Scale) -> Iterator[Spec]:
-    # what has a pretraining of its own comes later: training sets of the base that most share would
-    # wait behind it
+    # audits with their own pretraining come later: otherwise jobs on the shared base model would
+    # wait for it
     for n in scale.training_sizes:
         overrides: Spec = {"train": {"size": n}}
-        # deletions of one training set are disjoint: as many seeds make up for it
+        # a training set of n samples has only n disjoint deletions, so more seeds are used
         if n < scale.deletions:
             overrides |= {"forget": {"deletions": n}, "seeds": list(scale.single_sample_seeds)}
         yield from _make_exact_and_approximate(scale, f"N = {n}", **overrides)
@@ -146,7 +146,7 @@ def _make_label_audits(scale: Scale) -> Iterator[Spec]:
     ]
     for name, classes, overrides in data:
         n = classes * scale.samples_per_class
-        # one batch, so that the estimate from the base model is a gradient here too
+        # one batch, so that the estimate from the base model is a gradient here, too
         common = {
             **shared_fields,
             "train": {"size": n, "balanced": True, "batch_size": n},

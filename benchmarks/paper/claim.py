@@ -25,8 +25,8 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper in our words, its decision rule, its results, and the paragraphs, tables
-    and drawings."""
+    """A claim of the paper, its decision rule and results, and its paragraphs, tables and
+    figures."""
 
     question: str
     statement: str
@@ -62,7 +62,11 @@ def compare_leaks(case: str, left: Score | None, right: Score | None) -> CaseRes
 
 
 def format_identified(identification: Identification) -> str:
-    return f"{identification.count} of {identification.n} identified {format_interval(identification.interval, 2)}, chance {identification.chance:.2f}, p {format_p(identification.p)}"
+    return (
+        f"{identification.count} of {identification.n} identified "
+        f"{format_interval(identification.interval, 2)}, chance {identification.chance:.2f}, "
+        f"p {format_p(identification.p)}"
+    )
 
 
 def format_hits(score: Score) -> str:

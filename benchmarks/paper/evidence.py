@@ -1,4 +1,4 @@
-"""What evaluations say together: scores of all seeds of one attack, deletion by deletion."""
+"""Pooled evaluations: the scores of one attack over all seeds, by deletion."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ALPHA = 0.05
 
 
 class Release(NamedTuple):
-    """A defense at one setting, the parameter that is its strength, and what it promises, if
-    anything."""
+    """A defense at one setting, the parameter that is its strength, and its privacy guarantee, if
+    any."""
 
     defense: str
     params: JSONObject
@@ -32,7 +32,7 @@ class Release(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """All evaluations of attacks, by the name of their audit, and the scale that they were made at.
+    """All evaluations of attacks by the name of their audit, and their scale.
 
     `pictures` has truth, reconstruction and class mean of some deletions, [n, C, H, W], by the
     attacker's estimate.
@@ -50,7 +50,7 @@ class Evidence:
         release: Release | None = None,
         **params: Any,
     ) -> PooledEvaluations:
-        """Those of one attack on one kind of release, over all seeds in order.
+        """The evaluations of one attack on one kind of release, over all seeds in order.
 
         Args:
             release: none: the undefended one.
@@ -66,7 +66,7 @@ class Evidence:
         return PooledEvaluations(sorted(matching, key=lambda e: e["seed"]))
 
     def list_releases(self, audit: str, defense: str) -> list[Release]:
-        """What one defense released, weakest first. Its strength is the number in which its
+        """The releases of one defense, weakest first. Its strength is the number in which its
         settings differ."""
         defenses = [
             e["defense"]
@@ -112,7 +112,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class PooledEvaluations:
-    """Evaluations that differ in their seed only."""
+    """Evaluations that differ only in their seed."""
 
     evaluations: Sequence[JSONObject]
 
@@ -124,7 +124,7 @@ class PooledEvaluations:
         return [e["seed"] for e in self.evaluations]
 
     def pool_score(self, metric: str) -> Score | None:
-        """One metric over all deletions, beside the strongest baseline; None where it was not
+        """One metric over all deletions with its strongest baseline; None if it was not
         measured."""
         parts = [e["metrics"][metric] for e in self.evaluations if metric in e["metrics"]]
         if not parts:
@@ -142,7 +142,7 @@ class PooledEvaluations:
         return Score(values, baselines[name], name, parts[0]["interval"] == "wilson", sign)
 
     def pool_identified(self) -> Identification | None:
-        """How many truths were told among their decoys; None where no images were rebuilt."""
+        """How many images were identified among decoys; None if none were reconstructed."""
         parts = [
             e["identification"]
             for e in self.evaluations
@@ -159,7 +159,7 @@ class PooledEvaluations:
 
 @dataclass(frozen=True)
 class Score:
-    """`values` and `baseline_values` [n], one a deletion's sample; `sign` -1 where lower leaks
+    """`values` and `baseline_values` [n], one per deleted sample; `sign` is -1 if lower leaks
     more."""
 
     values: Sequence[float]
@@ -178,7 +178,7 @@ class Score:
 
     @property
     def hits(self) -> int:
-        """Where a value is right or wrong: how many are right."""
+        """For values that are 0 or 1: the number of correct ones."""
         return round(sum(self.values))
 
     @property
@@ -191,7 +191,7 @@ class Score:
 
     @property
     def gains(self) -> list[float]:
-        """Paired, positive where the attack beats the null."""
+        """Paired by deletion; positive where the attack beats the baseline."""
         return [self.sign * (v - b) for v, b in zip(self.values, self.baseline_values, strict=True)]
 
     @property
@@ -200,7 +200,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % of the mean: Wilson for shares, else BCa by deletion."""
+        """95 % interval of the mean: Wilson for shares, else BCa by deletion."""
         found = wilson(self.hits, self.n) if self.is_proportion else bca(self.values)
         return found or (-math.inf, math.inf)
 
@@ -213,13 +213,13 @@ class Score:
 
     @property
     def leaks(self) -> bool:
-        """Whether the whole interval of the gain is above nothing."""
+        """Whether the whole interval of the gain is above 0."""
         return self.gain_interval[0] > 0
 
 
 @dataclass(frozen=True)
 class Identification:
-    """Which truths were nearer to their reconstruction than every decoy."""
+    """Which deleted images are nearer to their reconstruction than every decoy."""
 
     hits: Sequence[bool]
     chance: float
@@ -243,7 +243,7 @@ class Identification:
 
     @property
     def p(self) -> float:
-        """Of so many or more by chance."""
+        """Probability of at least this count by chance."""
         return chance_of(self.count, self.n, self.chance)
 
     @property
@@ -252,8 +252,7 @@ class Identification:
 
 
 def compute_difference(left: Score, right: Score) -> tuple[float, float, float] | None:
-    """Mean of left - right by deletion, with its 95 % interval; None where they are not of the same
-    deletions."""
+    """Mean of left - right by deletion, with its 95 % interval; None if their deletions differ."""
     if left.n != right.n or left.n < 2:
         return None
     values = [left.sign * (a - b) for a, b in zip(left.values, right.values, strict=True)]
@@ -262,7 +261,7 @@ def compute_difference(left: Score, right: Score) -> tuple[float, float, float] 
 
 
 def compute_trend(groups: Iterable[tuple[float, Sequence[float]]]) -> tuple[float, float]:
-    """Spearman's rank correlation of the values with what their group stands for, and its two-sided
+    """Spearman's rank correlation of the values with the number of their group, and its two-sided
     p.
 
     Raises:

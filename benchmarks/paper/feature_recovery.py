@@ -1,4 +1,4 @@
-"""Feature recovery by every estimate of what was forgotten, as rows of a table and as a curve."""
+"""Feature recovery by each estimate of the forgotten gradient, as a table and as a curve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.paper.evidence import Evidence, PooledEvaluations
 from benchmarks.paper.figures import DataPoint, Series
 from benchmarks.paper.gallery import Gallery
 
-# Who attacks which unlearning: the name of the estimate, and what is known for it.
+# estimate -> (kind of unlearning, models from which the gradient is estimated)
 ESTIMATES = {
     "exact, with base, N and k": ("exact", "base"),
     "exact, from the pair alone": ("exact", "pair"),
@@ -31,7 +31,7 @@ def pool_recovery(evidence: Evidence, estimate: str, setting: str) -> PooledEval
 
 
 def render_table(evidence: Evidence, settings: Mapping[str, str]) -> str:
-    """Settings by the name that they are shown by."""
+    """A table with one row per setting and estimate; `settings` by their labels."""
     rows = [
         "| setting | estimate | n | PSNR, dB | baseline | gain | identified |",
         "|---|---|---|---|---|---|---|",
@@ -56,7 +56,7 @@ def _format_cells(pooled: PooledEvaluations) -> str:
 
 
 def describe_accuracies(evidence: Evidence, settings: Mapping[str, str]) -> str:
-    """Of the models before unlearning."""
+    """Test accuracy of the models before unlearning."""
     accuracies_by_setting = []
     for shown, setting in settings.items():
         utility = evidence.average_utility(f"approximate, {setting}", METHODS["approximate"])
@@ -68,7 +68,7 @@ def describe_accuracies(evidence: Evidence, settings: Mapping[str, str]) -> str:
 def draw_curve(
     evidence: Evidence, settings: Mapping[str, str], gallery: Gallery, name: str, x_label: str
 ) -> str:
-    """Shares that are identified, over the settings."""
+    """A chart of the identified shares over the settings."""
     series, chance = [], None
     for estimate in ESTIMATES:
         identified = {

@@ -1,4 +1,4 @@
-"""The drawings of docs/results.md: charts as SVG that stands alone, pictures as PNG."""
+"""The figures of docs/results.md: charts as self-contained SVG, images as PNG."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENLARGEMENT = 2
 
 @dataclass(frozen=True)
 class DataPoint:
-    """One value with its interval, at the place of a category."""
+    """One value with its interval, in a category."""
 
     category: str
     value: float
@@ -122,7 +122,7 @@ def _draw_dot(x: float, y: float, colour: str) -> Markup:
 
 
 def save_image_grid(rows: Sequence[Tensor], path: str) -> None:
-    """Rows of images [n, C, H, W] in [0, 1], one below the other, as a PNG file."""
+    """Save rows of images [n, C, H, W] in [0, 1] as one PNG file."""
     images = torch.cat([row.clamp(0, 1) for row in rows])
     images = images.repeat_interleave(ENLARGEMENT, 2).repeat_interleave(ENLARGEMENT, 3)
     to_pil_image(make_grid(images, nrow=len(rows[0]), padding=4, pad_value=1.0)).save(

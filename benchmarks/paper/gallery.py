@@ -1,4 +1,4 @@
-"""Where the drawings of the document go, and how it links to them."""
+"""The folder of the document's figures, and the links to them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.paper.figures import Series
 
 @dataclass(frozen=True)
 class Gallery:
-    """`link` leads from the document to `folder`."""
+    """`link` is the path from the document to `folder`."""
 
     folder: Path
     link: str
@@ -22,8 +22,7 @@ class Gallery:
     def draw_shares(
         self, name: str, title: str, series: Sequence[Series], chance: float | None = None
     ) -> str:
-        """A chart of shares between 0 and 1; what is left of the series is drawn, or said to be
-        nothing."""
+        """A chart of shares between 0 and 1, without empty series; a sentence if all are empty."""
         nonempty = [one for one in series if one.points]
         if not nonempty:
             return f"No results to draw: {title}."

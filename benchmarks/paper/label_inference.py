@@ -1,4 +1,4 @@
-"""Label inference: on which data, after which unlearning, by which attack."""
+"""Label inference: its cases, by data, unlearning and attack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LabelCase(NamedTuple):
 
 
 def list_cases(scale: Scale) -> Iterator[LabelCase]:
-    """All that is asked; without exact unlearning there is no training to repeat from the base."""
+    """All cases; only exact unlearning repeats the training from the base model."""
     for data in ("images", *scale.table_datasets):
         for kind in METHODS:
             for attack in ATTACKS:
@@ -40,7 +40,7 @@ def count_classes(data: str) -> int:
 
 
 def score_labels(evidence: Evidence, case: LabelCase, share: str) -> Score | None:
-    """How often the class was named rightly."""
+    """How often the class was inferred correctly."""
     method, params = ATTACKS[case.attack]
     return evidence.pool(
         f"labels of {case.data}, {share}", METHODS[case.kind], method, **params

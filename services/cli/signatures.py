@@ -35,5 +35,6 @@ def make_command(
     ordered = sorted(params, key=lambda p: p.default is not inspect.Parameter.empty)
     wrapper.__name__, wrapper.__doc__ = name, help_text
     wrapper.__annotations__ = {p.name: p.annotation for p in ordered}
-    wrapper.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]  # what typer reads
+    # typer reads this attribute, which functions do not declare
+    wrapper.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]  # as above
     return wrapper

@@ -1,4 +1,4 @@
-"""The asyncio client. `make sync-client` generates the synchronous one, `sync_client.py`, from it."""
+"""The asyncio client, from which `make sync-client` generates the synchronous `sync_client.py`."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def find_gateway(url: str | None = None, token: str | None = None) -> tuple[str,
         url, token = recorded.get("url"), token or recorded.get("token")
         if url is None:
             raise NotConfigured(
-                f"no gateway configured: start one here with `make serve` (it writes {SERVE_FILE}), "
-                "or set PALIMPSEST_URL and PALIMPSEST_TOKEN"
+                "no gateway configured: start one here with `make serve` (it writes "
+                f"{SERVE_FILE}), or set PALIMPSEST_URL and PALIMPSEST_TOKEN"
             )
     elif token is None:
         recorded = _read_serve_file()

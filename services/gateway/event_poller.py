@@ -51,8 +51,8 @@ class Subscription:
         self._delivered.set()
 
     async def read_page(self, timeout_s: float) -> tuple[list[Event], bool]:
-        """Wait for events; returns them and whether more are already stored. Empty after `timeout_s`
-        without any."""
+        """Wait for events; returns them, none after `timeout_s`, and whether more are already
+        stored."""
         try:
             await asyncio.wait_for(self._delivered.wait(), timeout_s)
         except TimeoutError:

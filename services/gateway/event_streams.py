@@ -2,8 +2,8 @@
 anywhere.
 
 A route responds with the events so far and leaves a `StreamContinuation` in the WSGI environ;
-`bridge.py` continues the stream from there on the event loop. Under a server without that bridge the stream
-ends after its beginning, and the client resumes.
+`bridge.py` continues the stream from there on the event loop. Under a server without that bridge
+the stream ends after its beginning, and the client resumes.
 """
 
 from __future__ import annotations

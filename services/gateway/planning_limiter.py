@@ -49,7 +49,8 @@ class PlanningLimiter:
         try:
             if not self._running.acquire(timeout=self._max_wait_s):
                 raise TransientError(
-                    f"the gateway was busy {self._activity} other requests for {self._max_wait_s:g} s"
+                    f"the gateway was busy {self._activity} other requests "
+                    f"for {self._max_wait_s:g} s"
                 )
             try:
                 yield

@@ -71,8 +71,8 @@ class JobView(BaseModel):
     request_key: str = Field(description="equal for equal requests; known at submission")
     cache_key: str | None = Field(description="equal for equal results; known once its inputs are")
     data: dict[str, str] = Field(
-        description="by path, the sha256 of the data files that it and its ancestors read; `absent` "
-        "for optional files that do not exist"
+        description="by path, the sha256 of the data files that it and its ancestors read; "
+        "`absent` for optional files that do not exist"
     )
     code: str = Field(description="digest of the code that produces its result")
     version: int = Field(description="increases with every change")

@@ -124,7 +124,11 @@ class IdempotencyHeader(BaseModel):
 
 @dataclass(frozen=True)
 class ResolvedInputs:
-    """A job's resolved inputs; by parent, what stands for it in the request key, and its parameters."""
+    """A job's resolved inputs.
+
+    parent_request_keys: by parent, the key that represents it in the job's request key.
+    params: by parent, its parameters.
+    """
 
     inputs: tuple[Input, ...]
     parent_request_keys: dict[str, str]

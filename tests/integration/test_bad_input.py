@@ -406,7 +406,7 @@ def a_file(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("home", "words", "left"),
     [
-        (full_disk, ["is full", "make room", "--home"], "filler\n"),
+        (full_disk, ["is full", "free some space", "--home"], "filler\n"),
         (a_file, ["cannot write", "--home"], ""),
     ],
 )

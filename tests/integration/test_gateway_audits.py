@@ -52,10 +52,10 @@ def test_a_dry_run_says_what_would_be_reused_and_stores_nothing(gateway):
     found = gateway.http.post("/v1/audits?dry_run=true", json=AUDIT).get_json()
     assert found["reused"] == 1 + (1 + 2 * 5)  # the report is about other seeds
     assert {job["state"] for job in found["jobs"] if job["reused"]} == {"succeeded"}
-    fresh = gateway.http.post(
+    uncached = gateway.http.post(
         "/v1/audits?dry_run=true", json={**AUDIT, "no_cache": True}
     ).get_json()
-    assert fresh["reused"] == 0
+    assert uncached["reused"] == 0
     assert len(gateway.http.get("/v1/audits").get_json()["items"]) == 1
 
 

@@ -44,13 +44,13 @@ def test_a_job_is_accepted_stored_and_rung_for(gateway):
     assert gateway.wakeup_queue.notified_stages == ["sleep"]
 
 
-def test_an_equal_job_is_shared_unless_fresh(gateway):
+def test_an_equal_job_is_shared_unless_uncached(gateway):
     first = gateway.post()
     again = gateway.post()
     assert (again["id"], again["created"]) == (first["id"], False)
-    fresh = gateway.post({"stage": "sleep", "no_cache": True})
-    assert fresh["id"] != first["id"]
-    assert fresh["created"] is True
+    uncached = gateway.post({"stage": "sleep", "no_cache": True})
+    assert uncached["id"] != first["id"]
+    assert uncached["created"] is True
 
 
 def test_one_number_written_in_two_ways_is_one_job(gateway):
@@ -62,9 +62,9 @@ def test_one_number_written_in_two_ways_is_one_job(gateway):
 
 
 def test_a_child_of_a_job_made_anew_is_not_the_child_of_its_equal(gateway):
-    first, fresh = gateway.post(), gateway.post({"stage": "sleep", "no_cache": True})
+    first, uncached = gateway.post(), gateway.post({"stage": "sleep", "no_cache": True})
     children = [
-        gateway.post({"stage": "sleep", "inputs": {"BASE": job["id"]}}) for job in (first, fresh)
+        gateway.post({"stage": "sleep", "inputs": {"BASE": job["id"]}}) for job in (first, uncached)
     ]
     assert children[0]["id"] != children[1]["id"]
 

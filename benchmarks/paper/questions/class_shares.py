@@ -28,7 +28,8 @@ def build_claim(evidence: Evidence) -> Claim:
     return Claim(
         "Does the class leak more if more of it is forgotten?",
         "The larger the forgotten share p_u of a class, the more reliably its label is inferred.",
-        f"Supported if more labels are inferred for whole classes than for single samples (Fisher's exact test, p < {ALPHA}).",
+        "Supported if more labels are inferred for whole classes than for single samples "
+        f"(Fisher's exact test, p < {ALPHA}).",
         tuple(_decide_growth(evidence, case) for case in list_cases(evidence.scale)),
         lambda gallery: _render(evidence, gallery),
     )

@@ -1,4 +1,4 @@
-"""Does an early base leak more than a converged one?"""
+"""Does an early base model leak more than a converged one?"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from benchmarks.paper.gallery import Gallery
 from shared.ml.defenses import registry
 
 AUDIT = "defenses"
-MAX_ACCURACY_COST = 0.02  # of test accuracy, that a defense may cost
+MAX_ACCURACY_COST = 0.02  # that a defense may cost, of test accuracy
 ATTACKERS = {
     False: "identified by the plain attack",
     True: "identified by the adaptive attack",
@@ -30,9 +30,10 @@ def build_claim(evidence: Evidence) -> Claim:
     return Claim(
         "How effective are the defenses?",
         "Obfuscation, pruning and fine-tuning reduce the leak, at a cost in utility.",
-        f"Of the settings that cost at most {100 * MAX_ACCURACY_COST:g} points of test accuracy, the one that leaks least: "
-        "supported if PSNR is lower than for the undefended release, paired by deletion (whole 95 % interval), and no "
-        "more images are identified among decoys than chance explains; for the plain and for the adaptive attacker. "
+        f"Of the settings that cost at most {100 * MAX_ACCURACY_COST:g} points of test accuracy, "
+        "the one that leaks least: supported if PSNR is lower than for the undefended release, "
+        "paired by deletion (whole 95 % interval), and no more images are identified among decoys "
+        "than chance explains; for the plain and for the adaptive attacker. "
         "DP-SGD, which the paper did not try, changes all training, that of the original models included: there is "
         "no adaptive attack on it.",
         tuple(
@@ -69,7 +70,8 @@ def _decide_defense(evidence: Evidence, defense: str, adaptive: bool) -> CaseRes
     fall = compute_difference(undefended, score)
     assert fall is not None
     explanation = (
-        f"at {release.strength_name} {release.strength:g} (cost {100 * cost:.1f} points) PSNR is lower by {fall[0]:.1f} dB "
+        f"at {release.strength_name} {release.strength:g} (cost {100 * cost:.1f} points) "
+        f"PSNR is lower by {fall[0]:.1f} dB "
         f"{format_interval(fall[1:], 1)}, {identification.count} of {identification.n} identified"
     )
     return CaseResult(case, decide_verdict(fall[1] > 0 and not identification.leaks), explanation)
@@ -78,7 +80,7 @@ def _decide_defense(evidence: Evidence, defense: str, adaptive: bool) -> CaseRes
 def _pool_attack(
     evidence: Evidence, release: Release | None, knows_defense: bool
 ) -> PooledEvaluations:
-    """Without a defense there is nothing to know."""
+    """The plain or the adaptive attack; without a defense they are the same."""
     adaptive = knows_defense and release is not None
     return evidence.pool(
         AUDIT, METHODS["approximate"], "feature_recovery", release, adaptive=adaptive

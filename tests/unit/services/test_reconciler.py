@@ -33,20 +33,20 @@ def store() -> Iterator[JobStore]:
 
 
 @pytest.mark.parametrize(
-    ("claimable", "lying", "ring"),
+    ("claimable", "depth", "sent"),
     [(0, 0, 0), (1, 0, 1), (2, 0, 2), (6, 6, 0), (4, 1, 3), (2, 9, 0)],
 )
-def test_a_bell_lies_for_each_job_that_is_counted(claimable: int, lying: int, ring: int) -> None:
-    found = count_missing_wakeups({"attack": claimable}, lambda _stage: lying)
-    assert found == ({"attack": ring} if ring else {})
+def test_the_queue_has_a_wakeup_for_each_counted_job(claimable: int, depth: int, sent: int) -> None:
+    missing = count_missing_wakeups({"attack": claimable}, lambda _stage: depth)
+    assert missing == ({"attack": sent} if sent else {})
 
 
-def test_of_many_jobs_two_are_rung_for_each_live_worker_that_stays(store: JobStore) -> None:
-    bell = InMemoryWakeup()
+def test_with_many_jobs_each_live_worker_that_stays_has_two_wakeups(store: JobStore) -> None:
+    wakeup = InMemoryWakeup()
     for n in range(9):
         store.post(make_planned_job(f"{n}"))
-    reconcile_once(store.db, bell, lambda _stage: 0, Settings(), ExpiryGuard(45, 5))
-    assert bell.notified_stages == []
+    reconcile_once(store.db, wakeup, lambda _stage: 0, Settings(), ExpiryGuard(45, 5))
+    assert wakeup.notified_stages == []
     for worker in ("w1", "w2", "leaving"):
         worker_registry.register_worker(
             store.db,
@@ -60,12 +60,12 @@ def test_of_many_jobs_two_are_rung_for_each_live_worker_that_stays(store: JobSto
             catalog="c",
         )
     worker_registry.request_drain(store.db, "leaving")
-    reconcile_once(store.db, bell, lambda _stage: 1, Settings(), ExpiryGuard(45, 5))
-    assert bell.notified_stages == [STAGE] * 3
+    reconcile_once(store.db, wakeup, lambda _stage: 1, Settings(), ExpiryGuard(45, 5))
+    assert wakeup.notified_stages == [STAGE] * 3
 
 
-def test_a_round_over_an_empty_store_rings_nothing(store: JobStore) -> None:
-    bell = InMemoryWakeup()
+def test_a_round_over_an_empty_store_sends_no_wakeup(store: JobStore) -> None:
+    wakeup = InMemoryWakeup()
     worker_registry.register_worker(
         store.db,
         "w",
@@ -77,8 +77,8 @@ def test_a_round_over_an_empty_store_rings_nothing(store: JobStore) -> None:
         versions={},
         catalog="c",
     )
-    reconcile_once(store.db, bell, lambda _stage: 0, Settings(), ExpiryGuard(45, 5))
-    assert bell.notified_stages == []
+    reconcile_once(store.db, wakeup, lambda _stage: 0, Settings(), ExpiryGuard(45, 5))
+    assert wakeup.notified_stages == []
 
 
 def test_a_lease_is_believed_after_one_lease_of_regular_looks() -> None:
