@@ -192,7 +192,7 @@ class TrainedPlugin(Plugin):
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class DefensePlugin(DefenseTraits, TrainedPlugin):
-    """A defense. `counter` is what an attacker does who knows it: see
+    """A defense. `adaptive_view` is what an attacker who knows the defense makes of the models: see
     `shared/ml/defenses/README.md`."""
 
     kind = "defense"

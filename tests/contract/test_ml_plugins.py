@@ -271,13 +271,18 @@ def test_a_defense_repeats_reports_its_strength_and_changes_more_the_stronger_it
 
 
 @pytest.mark.parametrize("plugin", of(defenses.registry))
-def test_a_defense_has_a_counter_or_says_why_there_is_none(
+def test_a_defense_has_an_adaptive_view_or_says_why_not(
     plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if plugin.counter is None:
+    if plugin.adaptive_view is None:
         assert "no adaptive attack" in (inspect.getdoc(plugin.target) or "")
         return
-    assert set(inspect.signature(plugin.counter).parameters) == {"view", "params", "public", "ctx"}
+    assert set(inspect.signature(plugin.adaptive_view).parameters) == {
+        "view",
+        "params",
+        "public",
+        "ctx",
+    }
     monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(tmp_path))
     write_data(tmp_path)
     split = open_dataset(PluginRef.model_validate(DATA)).load("train")
@@ -296,26 +301,31 @@ def test_a_defense_has_a_counter_or_says_why_there_is_none(
     grid = plugin.params().grid  # type: ignore[attr-defined]
     params = plugin.params(**{plugin.strength: grid[0]})
     seen = WhiteBoxView(before, after)
-    known, again = (plugin.counter(seen, params, public, LocalContext()) for _ in range(2))
-    assert (known.original, known.base, known.counts, known.labels) == (
+    known, again = (plugin.adaptive_view(seen, params, public, LocalContext()) for _ in range(2))
+    assert (known.original, known.base, known.deletion_sizes, known.labels) == (
         seen.original,
         None,
         None,
         None,
     )
-    assert known.trust is not None or known.unlearned is not seen.unlearned
+    assert known.coordinate_weights is not None or known.unlearned is not seen.unlearned
     names = [name for name, _ in seen.original.load_network().named_parameters()]
     for name in names:
         assert torch.equal(known.unlearned.state[name], again.unlearned.state[name])
         assert known.unlearned.state[name].shape == after.state[name].shape
-        if known.trust is not None:
-            assert known.trust[name].shape == after.state[name].shape
-            assert bool(((known.trust[name] >= 0) & torch.isfinite(known.trust[name])).all())
+        if known.coordinate_weights is not None:
+            assert known.coordinate_weights[name].shape == after.state[name].shape
+            assert bool(
+                (
+                    (known.coordinate_weights[name] >= 0)
+                    & torch.isfinite(known.coordinate_weights[name])
+                ).all()
+            )
 
 
 @pytest.mark.parametrize("plugin", of(attacks.registry))
 def test_an_attack_answers_for_every_deletion(plugin: Plugin) -> None:
-    assert set(inspect.signature(plugin.target).parameters) == {"observation", "params", "ctx"}
+    assert set(inspect.signature(plugin.target).parameters) == {"view", "params", "ctx"}
 
     def stack(networks: list[torch.nn.Module]) -> Networks:
         states = [network.state_dict() for network in networks]

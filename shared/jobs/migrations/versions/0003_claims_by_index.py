@@ -70,8 +70,8 @@ def _fill_plugin_sets(connection: sa.Connection) -> None:
     last = ""
     while rows := connection.execute(query, {"last": last, "rows": ROWS}).all():
         by_job = [
-            (key, [r.plugin for r in found if r.plugin])
-            for key, found in groupby(rows, lambda r: (r.job, r.stage))
+            (key, [r.plugin for r in group if r.plugin])
+            for key, group in groupby(rows, lambda r: (r.job, r.stage))
         ]
         if len(rows) == ROWS and len(by_job) > 1:
             by_job.pop()  # the last one's plugins may go on in the next rows
