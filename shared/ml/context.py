@@ -70,15 +70,15 @@ class JobInputs(Context, Protocol):
 class LocalContext:
     """A context without a job, for tests and notebooks. Keeps its last checkpoint in memory.
 
-    `is_checkpoint_due()` is true at every `save_every`-th call; 0: never.
+    `is_checkpoint_due()` is true at every `checkpoint_every`-th call; 0: never.
     """
 
     def __init__(
-        self, seed: int = 0, device: str | torch.device = "cpu", checkpoint_interval_s: int = 0
+        self, seed: int = 0, device: str | torch.device = "cpu", checkpoint_every: int = 0
     ) -> None:
         self.seed = seed
         self.device = torch.device(device)
-        self.checkpoint_interval_s = checkpoint_interval_s
+        self.checkpoint_every = checkpoint_every
         self.checkpoint: Checkpoint | None = None
         self.progress_reports: list[tuple[int, int, dict[str, float]]] = []
         self._due_calls = 0
@@ -91,7 +91,7 @@ class LocalContext:
 
     def is_checkpoint_due(self) -> bool:
         self._due_calls += 1
-        return self.checkpoint_interval_s > 0 and self._due_calls % self.checkpoint_interval_s == 0
+        return self.checkpoint_every > 0 and self._due_calls % self.checkpoint_every == 0
 
     def save_checkpoint(self, step: int, tensors: dict[str, Tensor]) -> None:
         self.checkpoint = (step, {name: t.detach().clone() for name, t in tensors.items()})

@@ -180,7 +180,7 @@ class DeletionSizes(Record):
 
     @property
     def num_guesses(self) -> int:
-        """How many classes an attacker who knows this guesses."""
+        """Number of classes that an attacker with this knowledge guesses."""
         return self.classes or self.k
 
 

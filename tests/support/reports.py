@@ -140,7 +140,7 @@ def make_membership_evaluation(
     released: JSONObject | None = None,
 ) -> JSONObject:
     """The evaluation of one attack on membership; triples are (AUC, low, high)."""
-    told = {
+    common = {
         "interval": "newcombe",
         "baseline": 0.5,
         "baseline_name": "chance",
@@ -150,15 +150,15 @@ def make_membership_evaluation(
     metrics = {}
     for name, ends, chance in (("auc_forgotten", auc, p), ("auc_retained", retained, retained_p)):
         gain = dict(zip(("mean", "low", "high"), (end - 0.5 for end in ends), strict=True))
-        metrics[name] = _make_metric(ends, 8, "share") | told | {"gain": gain, "p": chance}
-    told = _make_evaluation(0, unlearning, released, make_method("membership_difference"), 8) | {
-        "metrics": metrics
-    }
-    told["threat_model"] |= {
+        metrics[name] = _make_metric(ends, 8, "share") | common | {"gain": gain, "p": chance}
+    evaluation = _make_evaluation(
+        0, unlearning, released, make_method("membership_difference"), 8
+    ) | {"metrics": metrics}
+    evaluation["threat_model"] |= {
         "access": "black_box",
         "observes": ["CANDIDATES", "ORIGINAL", "UNLEARNED"],
     }
-    return told
+    return evaluation
 
 
 def make_utility_evaluation(

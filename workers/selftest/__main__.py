@@ -31,10 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
 def table(result: dict[str, Any], digest: str) -> str:
     """For the terminal: one line per case, and a summary."""
     lines, passed = [], sum(case["passed"] for case in result["cases"])
+    width = max(len(case["name"]) for case in result["cases"])
     for case in result["cases"]:
         measured = "nothing" if case["measured"] is None else f"{case['measured']:.3g}"
         mark = "ok    " if case["passed"] else "FAILED"
-        lines.append(f"{mark} {case['name']:18} {measured:>9}  {bound(case):28} {case['shows']}")
+        lines.append(
+            f"{mark} {case['name']:{width}} {measured:>9}  {bound(case):28} {case['shows']}"
+        )
         if case["error"]:
             lines.append(f"       {case['error']}")
     lines.append(f"{passed} of {len(result['cases'])} passed. Digest {digest}")

@@ -43,7 +43,7 @@ def _count_small_p_values() -> float:
 CASES = (
     Case(
         "harmless_updates",
-        f"of {UPDATES} updates that forget nothing about one in twenty has a p-value below 0.05",
+        f"of {UPDATES} updates that forget nothing, about one in twenty has a p-value below 0.05",
         _count_small_p_values,
         low=1,
         high=21,

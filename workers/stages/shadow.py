@@ -1,7 +1,7 @@
 """Repeats unlearning, defense and attack on shadow deletions: the null distribution of a label
 attack's scores.
 
-Only the auditor can do this, who knows the truth. For each of B shadow deletions the attack scores
+Only the auditor, who knows the truth, can do this. For each of B shadow deletions the attack scores
 every class; the scores of classes that were *not* forgotten are the null distribution of a claim
 that a class was.
 """

@@ -18,9 +18,9 @@ class UnlearningInputs:
     changed.
 
     `recipe` is set if the job supplies it. `members` (SHARDS) says which of the original's members
-    each sample of the retain set and of the forget set trained. `undo` (BATCH_DELTAS) is, by
-    weight, the sum of the changes of all steps that saw any sample of the forget set, except those
-    undone before.
+    each sample of the retain set and of the forget set trained. `changes_to_undo` (BATCH_DELTAS)
+    is, by weight, the sum of the changes of all steps that saw any sample of the forget set, except
+    those undone before.
     """
 
     original: nn.Module
@@ -54,7 +54,7 @@ class UnlearningInputs:
         return self.original, *self.members
 
     def require_changes(self) -> dict[str, Tensor]:
-        """`undo`.
+        """`changes_to_undo`.
 
         Raises:
             InvalidRequest: BATCH_DELTAS is missing.

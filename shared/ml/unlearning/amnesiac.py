@@ -63,7 +63,8 @@ def unlearn(
     if not math.isfinite(loss):
         raise JobFailed(
             "invalid",
-            f"the loss after undoing the steps is {loss}: the record is of another model",
+            f"after step 0, undoing the recorded changes, the loss is {loss}: the record is of "
+            "another model",
         )
     ctx.report_progress(1, 1, loss=loss)
     if params.epochs:

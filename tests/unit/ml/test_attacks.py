@@ -77,7 +77,7 @@ def test_an_estimate_from_the_base_needs_base_and_deletion_sizes() -> None:
         estimate_gradient(replace(seen, deletion_sizes=None), "base")
 
 
-def test_a_deletion_without_a_trace_is_told() -> None:
+def test_a_deletion_without_a_trace_is_refused() -> None:
     seen, _ = observe("gradient_ascent")
     state = {n: t.clone() for n, t in seen.unlearned.state.items()}
     for name in state:
@@ -95,19 +95,19 @@ def test_the_composed_gradient_is_the_double_backward_one() -> None:
     labels = truth.labels.view(3, 1)
     gradient, loss = build_matcher(network, weights, chunk_size=2)(images, labels, direction, 0.1)
     parameters = list(network.parameters())
-    for lane in range(3):
-        x = images[lane].clone().requires_grad_()
+    for trial in range(3):
+        x = images[trial].clone().requires_grad_()
         g = torch.autograd.grad(
-            cross_entropy(network(x), labels[lane]), parameters, create_graph=True
+            cross_entropy(network(x), labels[trial]), parameters, create_graph=True
         )
         flat, aim = (
             torch.cat([t.flatten() for t in g]),
-            torch.cat([d[lane].flatten() for d in direction.values()]),
+            torch.cat([d[trial].flatten() for d in direction.values()]),
         )
         distance = 1 - torch.cosine_similarity(flat, aim, dim=0)
         (expected,) = torch.autograd.grad(distance + 0.1 * total_variation(x), x)
-        torch.testing.assert_close(gradient[lane], expected, atol=1e-6, rtol=1e-3)
-        torch.testing.assert_close(loss[lane], distance.detach())
+        torch.testing.assert_close(gradient[trial], expected, atol=1e-6, rtol=1e-3)
+        torch.testing.assert_close(loss[trial], distance.detach())
     torch.testing.assert_close(
         compute_matching_loss(network, weights, images, labels, direction), loss
     )
@@ -119,7 +119,7 @@ def test_total_variation_of_a_step_by_hand() -> None:
     assert total_variation(torch.ones(1, 3, 3)) == 0
 
 
-def test_kept_lanes_go_on_with_the_steps_of_torchs_adamw() -> None:
+def test_kept_trials_go_on_with_the_steps_of_torchs_adamw() -> None:
     source = make_generator(0, "adamw")
     start, gradients = torch.rand(4, 5, generator=source), torch.randn(30, 4, 5, generator=source)
     ours, theirs = AdamW.create(start.clone()), start.clone().requires_grad_()
@@ -170,7 +170,7 @@ def test_a_resumed_recovery_ends_bit_equal(preset: str, labels: str) -> None:
     seen, _ = observe("gradient_ascent", k=2)
     how = {"iterations": 12, "restarts": 2, "preset": preset, "labels": labels}
     whole = run(seen, LocalContext(), **how)
-    first = LocalContext(checkpoint_interval_s=5)
+    first = LocalContext(checkpoint_every=5)
     run(seen, first, **how)
     later = LocalContext()
     later.checkpoint = first.checkpoint

@@ -108,7 +108,7 @@ def test_weighing_by_the_noise_finds_the_change_under_it_and_where_there_is_none
     assert min(t.min().item() for t in trust.values()) > 0.99
 
 
-def test_a_tensor_without_size_got_no_noise_and_is_trusted_most() -> None:
+def test_a_tensor_without_size_got_no_noise_and_gets_most_weight() -> None:
     seen, _ = observe("gradient_ascent")
     names = [name for name, _ in seen.original.load_network().named_parameters()]
     still = {
@@ -159,7 +159,7 @@ def doubled(networks: Networks, architecture: Architecture) -> Networks:
     return Networks(architecture, state, networks.count)
 
 
-def test_trust_goes_with_its_deletion_and_its_member() -> None:
+def test_coordinate_weights_follow_their_deletion_and_member() -> None:
     seen, _ = observe("gradient_ascent", deletions=3)
     pair = CONVNET.model_copy(update={"members": 2})
     original, unlearned = doubled(seen.original, pair), doubled(seen.unlearned, pair)
@@ -189,7 +189,7 @@ def test_trust_goes_with_its_deletion_and_its_member() -> None:
         estimate_gradient(part, "pair")
 
 
-def test_controls_are_trusted_as_the_deletions_they_stand_for() -> None:
+def test_controls_are_weighted_like_their_deletions() -> None:
     seen, _ = observe("gradient_ascent")
     params = registry.get("pruning").params(share=0.5)
     known = knowing("pruning", params, defended("pruning", params, seen, LocalContext()))
@@ -205,7 +205,7 @@ def test_controls_are_trusted_as_the_deletions_they_stand_for() -> None:
     torch.testing.assert_close(total, torch.ones(5))
 
 
-def test_what_is_a_deletions_own_stays_where_it_is_trusted() -> None:
+def test_a_deletions_residual_stays_where_it_has_weight() -> None:
     """Others are pruned elsewhere: what they have in common reaches where this one knows
     nothing."""
     seen, _ = observe("gradient_ascent")

@@ -102,17 +102,17 @@ def network(name: str, dtype: torch.dtype) -> nn.Module:
 
 
 def problem(
-    made: nn.Module, lanes: int, k: int, dtype: torch.dtype
+    made: nn.Module, trials: int, k: int, dtype: torch.dtype
 ) -> tuple[Tensors, Tensor, Tensor, Tensors]:
     source = make_generator(0, "problem")
     weights = {name: w.detach() for name, w in made.named_parameters()}
     raw = {
-        n: torch.randn(lanes, *w.shape, generator=source, dtype=dtype) for n, w in weights.items()
+        n: torch.randn(trials, *w.shape, generator=source, dtype=dtype) for n, w in weights.items()
     }
     norm = torch.cat([t.flatten(1) for t in raw.values()], 1).norm(dim=1)
     direction = {n: t / norm.view(-1, *[1] * (t.dim() - 1)) for n, t in raw.items()}
-    images = torch.rand(lanes, k, 1, 9, 9, generator=source, dtype=dtype)
-    return weights, images, torch.randint(0, 4, (lanes, k), generator=source), direction
+    images = torch.rand(trials, k, 1, 9, 9, generator=source, dtype=dtype)
+    return weights, images, torch.randint(0, 4, (trials, k), generator=source), direction
 
 
 def objective(
@@ -123,7 +123,7 @@ def objective(
     tv: float,
     trust: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Plain autograd on one lane: the objective, with a graph, and 1 - cos."""
+    """Plain autograd on one trial: the objective, with a graph, and 1 - cos."""
     g = torch.autograd.grad(
         cross_entropy(made(x), labels), list(made.parameters()), create_graph=True
     )
@@ -141,21 +141,21 @@ def test_the_gradient_is_plain_double_backwards_in_float64(name: str, k: int) ->
     weights, images, labels, direction = problem(made, 3, k, torch.float64)
     for chunk in (None, 2):
         gradient, loss = build_matcher(made, weights, chunk)(images, labels, direction, 0.1)
-        for lane in range(3):
-            x = images[lane].clone().requires_grad_()
+        for trial in range(3):
+            x = images[trial].clone().requires_grad_()
             total, distance = objective(
-                made, x, labels[lane], [d[lane] for d in direction.values()], 0.1
+                made, x, labels[trial], [d[trial] for d in direction.values()], 0.1
             )
             torch.testing.assert_close(
-                gradient[lane], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9
+                gradient[trial], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9
             )
-            torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
+            torch.testing.assert_close(loss[trial], distance.detach(), atol=1e-12, rtol=1e-9)
         found = compute_matching_loss(made, weights, images, labels, direction, chunk)
         torch.testing.assert_close(found, loss, atol=1e-12, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_coordinates_count_as_much_as_they_are_trusted(name: str) -> None:
+def test_coordinates_count_by_their_weight(name: str) -> None:
     made = network(name, torch.float64)
     weights, images, labels, raw = problem(made, 3, 1, torch.float64)
     source = make_generator(0, "trust")
@@ -168,14 +168,14 @@ def test_coordinates_count_as_much_as_they_are_trusted(name: str) -> None:
         gradient, loss = way.build_matcher(made, weights, 2)(images, labels, direction, 0.1, trust)
         found = way.compute_matching_loss(made, weights, images, labels, direction, 2, trust)
         torch.testing.assert_close(found, loss, atol=1e-12, rtol=1e-9)
-        for lane in range(3):
-            x = images[lane].clone().requires_grad_()
-            aim, worth = ([t[lane] for t in given.values()] for given in (direction, trust))
-            total, distance = objective(made, x, labels[lane], aim, 0.1, worth)
+        for trial in range(3):
+            x = images[trial].clone().requires_grad_()
+            aim, worth = ([t[trial] for t in given.values()] for given in (direction, trust))
+            total, distance = objective(made, x, labels[trial], aim, 0.1, worth)
             torch.testing.assert_close(
-                gradient[lane], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9
+                gradient[trial], torch.autograd.grad(total, x)[0], atol=1e-12, rtol=1e-9
             )
-            torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
+            torch.testing.assert_close(loss[trial], distance.detach(), atol=1e-12, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -203,16 +203,16 @@ def test_classes_that_are_sought_too_have_the_gradient_of_plain_double_backward(
         gradient, loss, theirs = way.build_matcher(made, weights, chunk)(
             images, logits, direction, 0.1
         )
-        for lane in range(3):
-            x, y = images[lane].clone().requires_grad_(), logits[lane].clone().requires_grad_()
+        for trial in range(3):
+            x, y = images[trial].clone().requires_grad_(), logits[trial].clone().requires_grad_()
             total, distance = objective(
-                made, x, y.softmax(1), [d[lane] for d in direction.values()], 0.1
+                made, x, y.softmax(1), [d[trial] for d in direction.values()], 0.1
             )
             expected = torch.autograd.grad(total, [x, y])
             torch.testing.assert_close(
-                (gradient[lane], theirs[lane]), expected, atol=1e-12, rtol=1e-9
+                (gradient[trial], theirs[trial]), expected, atol=1e-12, rtol=1e-9
             )
-            torch.testing.assert_close(loss[lane], distance.detach(), atol=1e-12, rtol=1e-9)
+            torch.testing.assert_close(loss[trial], distance.detach(), atol=1e-12, rtol=1e-9)
         torch.testing.assert_close(
             way.compute_matching_loss(made, weights, images, logits, direction, chunk), loss
         )
@@ -270,7 +270,7 @@ def test_the_weights_given_count_not_the_networks() -> None:
     assert torch.equal(expected[0], found[0])
 
 
-def test_an_input_changed_in_place_is_told() -> None:
+def test_an_input_changed_in_place_is_detected() -> None:
     class Spoils(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -41,7 +41,7 @@ def noise(purpose: str) -> Tensor:
     return torch.randn(D, C, generator=make_generator(0, purpose))
 
 
-def test_forgotten_and_retained_are_held_against_the_never_trained_of_their_class() -> None:
+def test_forgotten_and_retained_are_compared_with_non_members_of_their_class() -> None:
     """Against loops."""
     scores = noise("scores").mul(3).round()  # with ties
     found = scored(scores)
@@ -67,7 +67,7 @@ def test_forgotten_and_retained_are_held_against_the_never_trained_of_their_clas
     assert found["tpr_forgotten"]["baseline"] == pytest.approx(2 / 41)
 
 
-def test_what_was_forgotten_is_told_and_what_was_kept_is_not() -> None:
+def test_forgotten_samples_are_detected_and_retained_ones_are_not() -> None:
     scores = noise("told")
     for d in range(D):
         scores[d, K * d : K * d + K] += 9

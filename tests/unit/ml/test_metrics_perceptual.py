@@ -130,7 +130,7 @@ def test_feature_distance_is_the_slow_reference() -> None:
         assert score == pytest.approx(sum(parts) / 2, rel=1e-4)
 
 
-def test_a_network_without_hidden_layers_judges_the_image_and_tables_are_judged_too() -> None:
+def test_a_network_without_hidden_layers_compares_the_image_and_tables_work_too() -> None:
     images = draw(3, 1, 6, 6)
     flat = feature_distance(images, network("mlp", (1, 6, 6), depth=0))
     torch.testing.assert_close(flat, join_features([((images - 0.5) / 0.25).flatten(1)], [1.0]))
@@ -147,7 +147,7 @@ def test_a_network_without_hidden_layers_judges_the_image_and_tables_are_judged_
     assert bool((far > 0).all())
 
 
-def test_a_trained_judge_finds_noise_nearer_than_the_class_and_the_class_nearer_than_others() -> (
+def test_a_trained_network_finds_noise_nearer_than_the_class_and_the_class_nearer_than_others() -> (
     None
 ):
     labels = torch.arange(200) % 4

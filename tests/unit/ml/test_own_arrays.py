@@ -110,7 +110,7 @@ def test_a_class_that_only_the_test_arrays_have_is_refused(root: Path) -> None:
     assert "test_labels[2] is of a class that labels does not have" in refusal()
 
 
-def test_labels_in_a_column_are_taken_and_one_hot_is_told_what_to_do(root: Path) -> None:
+def test_labels_in_a_column_are_taken_and_one_hot_is_refused_with_advice(root: Path) -> None:
     images = pixels(1, 9, 9)
     write(root, images=images, labels=CYCLE[:, None])
     assert pairs(own()) == meant(images, CYCLE)
@@ -186,7 +186,7 @@ GREY = pixels(9, 9)
         (GREY[:5], "at least ten"),
     ],
 )
-def test_values_in_another_range_are_told_what_to_do(
+def test_values_in_another_range_are_refused_with_advice(
     root: Path, images: np.ndarray, words: str
 ) -> None:
     write(root, images=images, labels=CYCLE[: len(images)])
@@ -194,7 +194,7 @@ def test_values_in_another_range_are_told_what_to_do(
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_number_that_is_none_is_told_by_array_and_index(root: Path, bad: float) -> None:
+def test_a_number_that_is_none_is_reported_by_array_and_index(root: Path, bad: float) -> None:
     images = (GREY / 255).astype(np.float32)
     images[7, 2, 5] = bad
     write(root, images=images, labels=CYCLE)

@@ -147,7 +147,7 @@ def test_classes_that_people_take_for_one_are_refused(root: Path, one: str, othe
     assert "differ only in case, blanks or Unicode form" in refusal()
 
 
-def test_a_class_of_test_in_another_unicode_form_is_told(root: Path) -> None:
+def test_a_class_of_test_in_another_unicode_form_is_reported(root: Path) -> None:
     for split, form in (("train", "NFC"), ("test", "NFD")):
         for name in ("caf\u00e9", "tea"):
             write(root / "mine" / split / unicodedata.normalize(form, name))

@@ -223,7 +223,7 @@ def test_a_class_that_is_written_in_two_ways_is_refused(
         (["same"] * 60, "must hold 2 to 1000 classes, it has 1 different value$"),
     ],
 )
-def test_a_target_that_holds_no_classes_is_refused_and_told_what_it_looks_like(
+def test_a_target_without_classes_is_refused_with_what_it_looks_like(
     root: Path, target: list[str], words: str
 ) -> None:
     write(root, [str(i) for i in range(60)], target)

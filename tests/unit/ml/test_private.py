@@ -119,7 +119,7 @@ def test_samples_are_in_a_step_by_chance_and_all_of_them_where_the_batch_takes_a
 def test_training_goes_on_bit_equal_and_a_step_without_samples_is_noise_alone() -> None:
     recipe = Recipe(epochs=3, lr=0.05, batch_size=1, noise_multiplier=0.5)
     whole = build_network(MLP, make_generator(0, "w"))
-    ctx = LocalContext(checkpoint_interval_s=7)
+    ctx = LocalContext(checkpoint_every=7)
     train(whole, samples(5), recipe, ctx)
     assert any(len(draw_poisson_batch(5, recipe, ctx, step)) == 0 for step in range(15))
     rest = LocalContext()

@@ -58,7 +58,9 @@ def test_a_loud_class_is_found_and_paid_for() -> None:
         (torch.zeros(1, 4), torch.full((199, 4), -torch.inf), "null scores must be finite"),
     ],
 )
-def test_what_is_no_null_is_told(observed: torch.Tensor, null: torch.Tensor, match: str) -> None:
+def test_an_unsuitable_null_distribution_is_refused(
+    observed: torch.Tensor, null: torch.Tensor, match: str
+) -> None:
     with pytest.raises(InvalidRequest, match=match):
         compute_max_statistic_p(observed, null)
 
@@ -77,7 +79,7 @@ def deletions(
     return scores * torch.rand(n, 1, generator=source).add(0.1).pow(3), truth
 
 
-def test_a_claims_null_is_what_classes_score_that_were_not_forgotten_as_a_loop_says() -> None:
+def test_the_null_distribution_of_claims_equals_a_plain_loop() -> None:
     (scores, _), (null, gone) = deletions(5, 4, 0, k=2), deletions(199, 4, 1, k=2)
     answers = scores.topk(2, dim=1, largest=False).indices
 

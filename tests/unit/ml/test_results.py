@@ -78,7 +78,7 @@ def shape(seen: WhiteBoxView, ctx: Context) -> Shapes:
 
 @pytest.mark.parametrize("stop", [1, 2, 3, None])
 def test_a_result_of_a_result_keeps_all_its_fields(stop: int | None) -> None:
-    seen, ctx, calls = successive(), LocalContext(checkpoint_interval_s=1), list[int]()
+    seen, ctx, calls = successive(), LocalContext(checkpoint_every=1), list[int]()
 
     def interrupted(part: WhiteBoxView, group: Context) -> Shapes:
         calls.append(1)
@@ -121,7 +121,7 @@ def test_fields_that_cannot_be_joined_are_named(field: str, values: list[Any], w
 
 
 def test_a_checkpoint_of_results_that_are_not_known_is_not_gone_on_from() -> None:
-    ctx, calls = LocalContext(checkpoint_interval_s=1), list[int]()
+    ctx, calls = LocalContext(checkpoint_every=1), list[int]()
     whole = run_per_start_model(measure, successive(), ctx)
     assert ctx.checkpoint is not None
     step, tensors = ctx.checkpoint
@@ -155,7 +155,7 @@ def test_controls_of_the_first_groups_only_are_kept() -> None:
 
 
 def test_a_result_of_any_kind_is_joined_and_survives_an_interruption() -> None:
-    seen, ctx, calls = successive(), LocalContext(checkpoint_interval_s=1), list[int]()
+    seen, ctx, calls = successive(), LocalContext(checkpoint_every=1), list[int]()
 
     def interrupted(part: WhiteBoxView, group: Context) -> Sizes:
         calls.append(1)

@@ -142,7 +142,7 @@ def test_assignment_finds_the_best_of_all_orders() -> None:
         )
 
 
-def test_the_null_is_the_strongest_and_the_gain_is_paired() -> None:
+def test_the_baseline_is_the_strongest_and_the_gain_is_paired() -> None:
     up, down = (
         MetricScale.from_plugin(registry.get("psnr")),
         MetricScale.from_plugin(registry.get("mse")),
@@ -273,7 +273,7 @@ def test_intervals_draw_deletions_not_samples() -> None:
     assert (part["low"], part["high"]) == by_deletion
 
 
-def test_a_null_of_a_few_samples_is_told_and_never_the_null() -> None:
+def test_a_partial_baseline_is_listed_and_never_the_baseline() -> None:
     truth = draw(3, 1, 1, 8, 8, purpose="truth")
     grey = torch.full_like(truth, 0.5)
     part = of_images.score_images(grey, truth, {"class_mean": grey, "random_direction": truth[:2]})[
@@ -305,7 +305,7 @@ def test_labels_are_scored_next_to_guessing() -> None:
     assert part["baselines"] == {"uniform_guess": pytest.approx(0.1), "permuted_truth": 0}
 
 
-def test_where_the_public_has_a_commoner_class_naming_it_always_is_a_null() -> None:
+def test_always_guessing_the_publics_most_common_class_is_a_baseline() -> None:
     truth = torch.tensor([[1], [1], [0], [1]])
     part = score_labels(truth, truth, 2, torch.tensor([0, 1, 1]))["label_accuracy"]
     assert (part["baseline"], part["baseline_name"]) == (0.75, "majority_guess")

@@ -118,11 +118,11 @@ def test_what_is_left_out_is_a_projection_off_the_other_deletions() -> None:
 
     once, given = off(a), torch.cat([g.flatten(1) for g in directions.values()], 1)
     torch.testing.assert_close(off(common.project_out(a)), once)
-    for lane, deletion in enumerate((2, 0)):
+    for trial, deletion in enumerate((2, 0)):
         others = given[[d for d in range(5) if d != deletion]]
-        assert (others @ once[lane]).abs().max() < 1e-9
-        solution = torch.linalg.lstsq(others.T, drawn[lane].unsqueeze(1)).solution.squeeze(1)
-        torch.testing.assert_close(once[lane], drawn[lane] - others.T @ solution)
+        assert (others @ once[trial]).abs().max() < 1e-9
+        solution = torch.linalg.lstsq(others.T, drawn[trial].unsqueeze(1)).solution.squeeze(1)
+        torch.testing.assert_close(once[trial], drawn[trial] - others.T @ solution)
     again = {n: t.flip(0) for n, t in a.items()}
     swapped = SharedSubspace(common.basis, common.residual_direction.flip(0)).project_out(again)
     torch.testing.assert_close(torch.cat([t.flatten(1) for t in swapped.values()], 1), once.flip(0))
@@ -153,18 +153,21 @@ def test_candidates_lose_what_the_direction_has_lost_in_both_arithmetics() -> No
     images, labels = truth.images.double().unsqueeze(1) * 0.5, truth.labels.view(-1, 1)
     x = images.clone().requires_grad_()
     distances = []
-    for lane in range(3):  # slowly, by double backward
+    for trial in range(3):  # slowly, by double backward
         g = torch.autograd.grad(
-            cross_entropy(network(x[lane]), labels[lane]),
+            cross_entropy(network(x[trial]), labels[trial]),
             [*network.parameters()],
             create_graph=True,
         )
-        left = common.select(slice(lane, lane + 1)).project_out(
+        left = common.select(slice(trial, trial + 1)).project_out(
             {n: t.unsqueeze(0) for n, t in zip(weights, g, strict=True)}
         )
-        aim = torch.cat([direction[n][lane].flatten() for n in weights])
+        target = torch.cat([direction[n][trial].flatten() for n in weights])
         distances.append(
-            1 - torch.cosine_similarity(torch.cat([t.flatten() for t in left.values()]), aim, dim=0)
+            1
+            - torch.cosine_similarity(
+                torch.cat([t.flatten() for t in left.values()]), target, dim=0
+            )
         )
     loss = torch.stack(distances)
     (expected,) = torch.autograd.grad(loss.sum(), x)
@@ -298,7 +301,7 @@ def test_a_resumed_search_ends_bit_equal() -> None:
     seen, _ = observe("gradient_ascent", deletions=3)
     whole, first, later = (
         run(seen, LocalContext(), **AIMED),
-        LocalContext(checkpoint_interval_s=5),
+        LocalContext(checkpoint_every=5),
         LocalContext(),
     )
     run(seen, first, **AIMED)

@@ -56,9 +56,17 @@ def test_one_who_knows_the_defense_may_see_that_too_and_no_more(role: Role) -> N
 def test_what_an_attacker_may_see_is_this() -> None:
     """Written out again on purpose: who makes it longer means it."""
     assert {role for role in Role if role.visibility is Visibility.ATTACKER} == {
-        Role.BASE, Role.ORIGINAL, Role.UNLEARNED, Role.RELEASED, Role.PUBLIC, Role.DELETION_SIZES, Role.LABELS, Role.PROBES,
-        Role.CANDIDATES, Role.POPULATION,
-    }  # fmt: skip
+        Role.BASE,
+        Role.ORIGINAL,
+        Role.UNLEARNED,
+        Role.RELEASED,
+        Role.PUBLIC,
+        Role.DELETION_SIZES,
+        Role.LABELS,
+        Role.PROBES,
+        Role.CANDIDATES,
+        Role.POPULATION,
+    }
     assert {role for role in Role if role.visibility is Visibility.ADAPTIVE} == {
         Role.DEFENSE,
         Role.AVERAGED_RELEASES,

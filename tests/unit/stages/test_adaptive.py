@@ -45,13 +45,13 @@ def test_who_knows_the_defense_explains_more_of_the_change_and_its_threat_model_
     assert attacked(made, adaptive=True)[2] == result
 
 
-def test_where_there_is_no_counter_who_knows_sees_what_all_see() -> None:
+def test_without_an_adaptive_view_an_adaptive_attacker_sees_what_all_see() -> None:
     made = released("none")
     plain, known = attacked(made)[0], attacked(made, adaptive=True)[0]
     assert torch.equal(plain["images"], known["images"])
 
 
-def test_classes_are_told_with_the_knowledge_too() -> None:
+def test_classes_are_inferred_adaptively_too() -> None:
     """Fine-tuning moves the last bias by what all samples have in common, which public ones have as
     well."""
     made = released("fine_tune", epochs=3, lr=0.02)
@@ -86,7 +86,7 @@ def test_a_defense_that_is_none_is_refused(told: dict[str, Any], word: str) -> N
         attacked(made, adaptive=True)
 
 
-def test_its_null_knows_the_defense_too() -> None:
+def test_its_baseline_is_adaptive_too() -> None:
     """Which public image explains the weights best depends on which of them one trusts."""
     made = released("pruning", share=0.6)
     of_all = made | attacked(made, adaptive=True)[2]

@@ -136,7 +136,7 @@ def test_models_and_truth_of_different_audits_are_refused() -> None:
         run_stage("defend", made | {"FORGET_SETS": run_chain(deletions=2)["FORGET_SETS"]}, "none")
 
 
-def test_several_fetches_average_the_noise_away_and_the_first_is_what_is_released() -> None:
+def test_several_releases_average_the_noise_away_and_the_first_is_published() -> None:
     made = run_chain()
     once, often = (
         run_stage("defend", made, "obfuscation", noise=0.1, releases_averaged=draws)

@@ -24,24 +24,24 @@ def recovered(
 
 def test_retraining_is_explained_from_the_base_and_as_well_as_if_that_were_known() -> None:
     made = run_chain("retrain")
-    either, explanations = recovered(made, "either")
-    assert explanations == ["base"] * 3
+    either, sources = recovered(made, "either")
+    assert sources == ["base"] * 3
     known, _ = recovered(made, "base")
     for name, tensor in known.items():
         assert torch.equal(either[name], tensor), name
-    pair, explanations = recovered(made, "pair")
-    assert explanations == ["pair"] * 3
+    pair, sources = recovered(made, "pair")
+    assert sources == ["pair"] * 3
     assert bool((pair["matching_loss"] > known["matching_loss"]).all())
 
 
 def test_no_deletion_matches_worse_than_the_worse_of_the_two() -> None:
     made = run_chain("gradient_ascent")
-    either, explanations = recovered(made, "either")
+    either, sources = recovered(made, "either")
     both = {source: recovered(made, source)[0]["matching_loss"] for source in ("pair", "base")}
-    for deletion, source in enumerate(explanations):
+    for deletion, source in enumerate(sources):
         torch.testing.assert_close(
             either["matching_loss"][deletion], both[source][deletion], rtol=0.1, atol=1e-3
-        )  # lanes batched otherwise round otherwise
+        )  # trials batched in another way round differently
 
 
 def test_it_needs_what_the_estimate_from_the_base_needs() -> None:

@@ -60,7 +60,7 @@ def test_what_nobody_said_is_not_made_up() -> None:
     assert read_tensors(outputs["PICTURES"].data, "PICTURES") == ({}, {})
 
 
-def test_pictures_show_truth_reconstruction_and_null_with_their_scores() -> None:
+def test_pictures_show_truth_reconstruction_and_baseline_with_their_scores() -> None:
     made = run_chain(deletions=2, size=2)
     made |= run_stage("attack", made, "feature_recovery", iterations=20)
     outputs = run_stage("evaluate", made, decoys=5)
@@ -138,7 +138,7 @@ def test_pictures_that_a_report_could_not_read_fail_their_own_evaluation(
         with_brightness(monkeypatch, b"nan")
 
 
-def test_nulls_of_gradient_matching_are_made_from_the_models_and_the_public() -> None:
+def test_baselines_of_gradient_matching_are_made_from_the_models_and_the_public() -> None:
     made = run_chain(deletions=3)
     made |= run_stage("attack", made, "feature_recovery", iterations=20, controls=2)
     with_models = parse_output(run_stage("evaluate", made, decoys=5)["EVALUATION"])["metrics"][
@@ -235,7 +235,7 @@ def evaluated(made: dict[str, StageOutput], **params: object) -> dict[str, objec
     return found
 
 
-def test_a_judge_of_another_seed_measures_the_distance_of_features_beside_all_nulls() -> None:
+def test_a_network_of_another_seed_measures_feature_distance_with_all_baselines() -> None:
     made = attacked()
     made["FEATURE_NETWORK"] = run_stage("pretrain", {}, seed=1, dataset=DATA, model=MODEL)["BASE"]
     found = evaluated(made, feature_network=True)["metrics"]["feature_distance"]
@@ -251,7 +251,7 @@ def test_a_judge_of_another_seed_measures_the_distance_of_features_beside_all_nu
 
 
 @pytest.mark.parametrize("role", ["BASE", "ORIGINAL", "UNLEARNED"])
-def test_what_was_attacked_is_no_judge(role: str) -> None:
+def test_a_model_under_attack_is_no_feature_network(role: str) -> None:
     made = attacked()
     made["FEATURE_NETWORK"] = made[role]
     with pytest.raises(
@@ -261,7 +261,7 @@ def test_what_was_attacked_is_no_judge(role: str) -> None:
     assert refused.value.field == "inputs.FEATURE_NETWORK"
 
 
-def test_a_judge_that_does_not_take_these_images_is_refused(data_root: Path) -> None:
+def test_a_feature_network_for_other_images_is_refused(data_root: Path) -> None:
     draw = np.random.default_rng(0)
     np.savez(data_root / "wide.npz", images=draw.random((40, 9, 10)), labels=np.arange(40) % 4)
     wide = {"name": "npz", "params": {"path": "wide.npz"}}
@@ -324,7 +324,7 @@ def test_a_reconstruction_of_an_older_version_is_refused() -> None:
     tensors, metadata = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
     metadata["explanations"] = metadata.pop("gradient_sources")
     older = StageOutput(write_tensors(tensors, metadata))
-    with pytest.raises(InvalidRequest, match="older version.*: attack again") as refused:
+    with pytest.raises(InvalidRequest, match=r"older version.*: attack again") as refused:
         evaluated(made | {"RECONSTRUCTION": older})
     assert refused.value.field == "inputs.RECONSTRUCTION"
 

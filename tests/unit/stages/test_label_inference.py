@@ -23,7 +23,9 @@ def classes(method: str = "gradient_ascent", fraction: float = 1.0) -> Outputs:
 
 @pytest.mark.parametrize(("fraction", "k"), [(0.01, 1), (0.1, 1), (0.5, 2), (1.0, 3)])
 @pytest.mark.parametrize("attack", ["label_inference", "label_inference_black_box"])
-def test_a_share_of_a_class_is_told_from_end_to_end(attack: str, fraction: float, k: int) -> None:
+def test_a_share_of_a_class_is_inferred_from_end_to_end(
+    attack: str, fraction: float, k: int
+) -> None:
     made = classes(fraction=fraction)
     assert parse_output(made["DELETION_SIZES"]) == {"N": 12, "k": k, "classes": 1}
     made |= run_stage("probe", made, max_queries=2000, resolution=3)

@@ -26,7 +26,7 @@ def scores(made: Outputs, attack: str, **params: Any) -> tuple[torch.Tensor, dic
     return tensors["scores"], about["threat_model"]
 
 
-def test_the_line_up_holds_all_kinds_in_an_order_that_tells_nothing() -> None:
+def test_candidates_are_of_all_kinds_in_an_order_that_reveals_nothing() -> None:
     made = lined_up()
     members = parse_output(made["MEMBERSHIP"])
     training, forgotten = (
@@ -50,7 +50,7 @@ def test_the_line_up_holds_all_kinds_in_an_order_that_tells_nothing() -> None:
     assert other != members["indices"]
 
 
-def test_the_line_up_is_as_long_as_asked() -> None:
+def test_there_are_as_many_candidates_as_asked() -> None:
     made = run_chain()
     some = run_stage("candidates", made, retained=2, non_members=3, population=5)
     trained = parse_output(some["MEMBERSHIP"])["trained"]
@@ -88,7 +88,7 @@ def test_an_attack_sees_answers_only_and_counts_what_it_asked(attack: str) -> No
     assert torch.equal(found, again)
 
 
-def test_who_was_forgotten_is_told_by_the_difference_and_the_evaluation_says_how_well() -> None:
+def test_the_difference_reveals_members_and_the_evaluation_says_how_well() -> None:
     made = lined_up(lr=0.3)
     made |= run_stage("attack", made, "membership_difference", precision="float64")
     found = parse_output(run_stage("evaluate", made)["EVALUATION"])

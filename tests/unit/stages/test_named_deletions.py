@@ -139,7 +139,7 @@ def test_several_may_be_forgotten_together() -> None:
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_what_the_public_is_told_names_nobody_and_holds_none_of_them(name: str) -> None:
+def test_public_names_no_record_and_holds_none_of_them(name: str) -> None:
     outputs = made(name)
     record = parse_output(outputs["PUBLIC"])
     assert "deletable" not in str(record)

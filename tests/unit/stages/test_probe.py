@@ -136,7 +136,7 @@ def test_a_search_that_was_interrupted_goes_on_to_the_same_bytes() -> None:
     )
 
 
-def test_the_forgotten_classes_are_told_by_queries_and_the_threat_model_counts_them() -> None:
+def test_queries_reveal_the_forgotten_classes_and_the_threat_model_counts_them() -> None:
     made = run_chain()
     made |= run_stage("probe", made, **FEW)
     answers = parse_output(run_stage("attack", made, "label_inference_black_box")["ANSWERS"])

@@ -265,7 +265,7 @@ def test_metrics_of_a_further_stage_that_are_wrong_cost_no_other_row() -> None:
     assert "missing: it failed or was cancelled" in page
 
 
-def test_the_version_is_told_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_is_known_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(name: str) -> Any:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -284,7 +284,7 @@ class Beats(NoHooks):
         self.heard.append((done, total))
 
 
-def test_progress_is_told_by_gallery_and_only_what_is_shown_is_drawn(
+def test_progress_is_reported_by_gallery_and_only_what_is_shown_is_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn: list[int] = []
@@ -378,7 +378,7 @@ def test_an_evaluation_with_wrong_numbers_is_refused_by_its_role(
 @pytest.mark.parametrize(
     "wrong", [{"unit": "dB", "baseline": 13.0}, {"unit": "share", "baseline": 13.0}]
 )
-def test_what_is_told_of_members_must_be_shares(name: str, wrong: dict[str, Any]) -> None:
+def test_membership_metrics_must_be_shares(name: str, wrong: dict[str, Any]) -> None:
     right = make_membership_evaluation((0.5, 0.4, 0.6), 0.5)
     share = right["metrics"]["auc_forgotten"] | {"p": None, "baseline": 0.05, "interval": "wilson"}
     right["metrics"] |= {"tpr_forgotten": share, "tpr_retained": share}

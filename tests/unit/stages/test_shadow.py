@@ -101,8 +101,13 @@ def test_an_interrupted_job_goes_on_to_the_same_bytes() -> None:
 
 
 def test_deletions_of_classes_have_shadows_of_one_class() -> None:
-    made = run_stage("train", base := run_chain(), seed=0, **parse_output(base["RECIPE"]) | {"size": 8, "balanced": True,
-        "dataset": parse_output(base["TRAINING_SET"])["dataset"]})  # fmt: skip
+    made = run_stage(
+        "train",
+        base := run_chain(),
+        seed=0,
+        **parse_output(base["RECIPE"])
+        | {"size": 8, "balanced": True, "dataset": parse_output(base["TRAINING_SET"])["dataset"]},
+    )
     made = base | made
     made |= run_stage("unlearn", made, "gradient_ascent", forget="class", deletions=2)
     made |= run_stage("defend", made, "none")

@@ -48,7 +48,7 @@ def test_the_chain_runs_and_repeats_byte_for_byte(method: str) -> None:
         assert first[role].data == again[role].data, role
 
 
-def test_an_evaluation_states_scores_nulls_threat_model_and_utility() -> None:
+def test_an_evaluation_states_scores_baselines_threat_model_and_utility() -> None:
     made = run_chain()
     made |= run_stage("attack", made, "feature_recovery", iterations=100)
     made |= run_stage("attack", made, "label_inference")

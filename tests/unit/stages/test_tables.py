@@ -54,7 +54,7 @@ def rebuilt(made: Outputs) -> Outputs:
     return outputs | run_stage("evaluate", outputs, decoys=20)
 
 
-def test_rows_are_rebuilt_and_told_apart_from_their_decoys(rebuilt: Outputs) -> None:
+def test_rows_are_reconstructed_and_identified_among_decoys(rebuilt: Outputs) -> None:
     evaluation = parse_output(rebuilt["EVALUATION"])
     # ssim and haarpsi compare neighbouring pixels
     assert sorted(evaluation["metrics"]) == ["mse", "psnr"]
@@ -88,7 +88,9 @@ def test_probes_of_a_table_are_as_wide_as_its_rows(made: Outputs) -> None:
     assert len(parse_output(answers["ANSWERS"])["labels"]) == 5
 
 
-def test_a_judge_of_rows_measures_a_distance_of_features(made: Outputs, rebuilt: Outputs) -> None:
+def test_a_feature_network_for_rows_measures_feature_distance(
+    made: Outputs, rebuilt: Outputs
+) -> None:
     mlp = {"name": "mlp", "params": {"hidden": 32}}
     judge = {
         "FEATURE_NETWORK": run_stage("pretrain", {}, seed=1, dataset="breast_cancer", model=mlp)[

@@ -65,7 +65,7 @@ def test_the_verdict_of_a_defense_is_that_of_the_strongest_attacker() -> None:
     assert "no leak was seen with feature_recovery" in undone.sentences[1]
 
 
-def test_what_only_the_knowing_attacker_gets_keeps_a_defense_from_having_reduced() -> None:
+def test_what_only_the_adaptive_attacker_gets_keeps_a_defense_from_having_reduced() -> None:
     """No leak is seen with either, but the intervals of the one who knows overlap those without a
     defense."""
     overlapping = NO_LEAK | {"psnr": (18.0, 14.0, 20.0)}
@@ -80,7 +80,7 @@ def test_without_a_defense_who_knows_it_is_no_row_and_none_is_missing() -> None:
     assert made.missing == []
 
 
-def test_an_audit_of_knowing_attackers_alone_misses_nothing_and_has_one_column() -> None:
+def test_an_audit_of_adaptive_attackers_alone_misses_nothing_and_has_one_column() -> None:
     made = build_report(
         make_audit(defenses=["none", "pruning", "dp_sgd"], attacks=BOTH[1:]),
         *(make_utility_evaluation(released=r) for r in (NONE, PRUNED, PRIVATE)),
@@ -98,22 +98,29 @@ def test_the_two_attackers_stand_side_by_side_whatever_stands_between_them_in_th
     told = make_label_evaluation(8, (0.68, 1.0), released=NONE)
     made = build_report(
         make_audit(defenses=["none", "pruning"], attacks=[BOTH[0], "label_inference", BOTH[1]]),
-        *(make_utility_evaluation(released=r) for r in (NONE, PRUNED)), told, make_label_evaluation(8, (0.68, 1.0), released=PRUNED),
+        *(make_utility_evaluation(released=r) for r in (NONE, PRUNED)),
+        told,
+        make_label_evaluation(8, (0.68, 1.0), released=PRUNED),
         make_image_evaluation(**LEAK, released=NONE, attack=PLAIN),
-        *(make_image_evaluation(**LEAK, released=PRUNED, attack=attack) for attack in (PLAIN, KNOWS)),
-    )  # fmt: skip
+        *(
+            make_image_evaluation(**LEAK, released=PRUNED, attack=attack)
+            for attack in (PLAIN, KNOWS)
+        ),
+    )
     glance = render_page(made, []).split('class="glance"')[1].split("</table>")[0]
     columns = re.findall(r'<th scope="col">(.*?)</th>', glance)[3:]
     assert columns == ["feature_recovery", NAMED, "label_inference"]
     assert "missing" not in glance
 
 
-def test_a_knowing_attack_that_failed_is_missing() -> None:
+def test_an_adaptive_attack_that_failed_is_missing() -> None:
     made = build_report(
         make_audit(defenses=["none", "pruning"], attacks=BOTH),
-        make_utility_evaluation(), make_utility_evaluation(released=PRUNED), make_image_evaluation(**LEAK, released=NONE, attack=PLAIN),
+        make_utility_evaluation(),
+        make_utility_evaluation(released=PRUNED),
+        make_image_evaluation(**LEAK, released=NONE, attack=PLAIN),
         make_image_evaluation(**NO_LEAK, released=PRUNED, attack=PLAIN),
-    )  # fmt: skip
+    )
     assert [(m.defense.method, m.attack.params) for m in made.missing if m.attack] == [
         ("pruning", {"adaptive": True})
     ]
@@ -129,7 +136,7 @@ def test_notes_set_the_two_beside_each_other() -> None:
     assert "an adaptive attacker may still succeed" in notes(both(NO_LEAK, None))["pruning", False]
 
 
-def test_an_audit_without_a_knowing_attacker_says_which_defenses_that_leaves_open() -> None:
+def test_an_audit_without_an_adaptive_attacker_says_which_defenses_that_leaves_open() -> None:
     unknown, known = both(NO_LEAK, None), both(NO_LEAK, NO_LEAK)
     assert any("pruning was not attacked adaptively" in limit for limit in unknown.caveats)
     assert any(
@@ -140,9 +147,7 @@ def test_an_audit_without_a_knowing_attacker_says_which_defenses_that_leaves_ope
     assert any("others may be stronger" in limit for limit in known.caveats)
 
 
-def test_a_defense_without_a_counter_is_said_to_have_none_and_one_that_is_not_told_may_have_one() -> (
-    None
-):
+def test_a_defense_without_an_adaptive_attack_is_noted_and_an_unknown_one_may_have_one() -> None:
     spec = make_audit(defenses=["none", "dp_sgd"])
     leak = make_image_evaluation(**LEAK, released=NONE, attack=PLAIN)
     for counter, limit, noted in (
@@ -162,7 +167,7 @@ def test_a_defense_without_a_counter_is_said_to_have_none_and_one_that_is_not_to
         assert noted in notes(made)["dp_sgd", False]
 
 
-def test_how_often_the_release_was_fetched_is_noted_for_who_averages() -> None:
+def test_the_number_of_averaged_releases_is_noted() -> None:
     noisy = make_defense("obfuscation", noise=0.01, releases_averaged=64) | {
         "has_adaptive_attack": True
     }
@@ -171,10 +176,15 @@ def test_how_often_the_release_was_fetched_is_noted_for_who_averages() -> None:
     }
     for released, told in ((noisy, True), (once, False)):
         made = build_report(
-            make_audit(defenses=["none", "obfuscation"], attacks=BOTH), make_utility_evaluation(), make_utility_evaluation(released=released),
+            make_audit(defenses=["none", "obfuscation"], attacks=BOTH),
+            make_utility_evaluation(),
+            make_utility_evaluation(released=released),
             make_image_evaluation(**LEAK, released=NONE, attack=PLAIN),
-            *(make_image_evaluation(**NO_LEAK, released=released, attack=attack) for attack in (PLAIN, KNOWS)),
-        )  # fmt: skip
+            *(
+                make_image_evaluation(**NO_LEAK, released=released, attack=attack)
+                for attack in (PLAIN, KNOWS)
+            ),
+        )
         noted = notes(made)
         assert ("averages 64 releases" in noted["obfuscation", True]) == told
         assert "averages" not in noted["obfuscation", False]
@@ -196,7 +206,7 @@ def test_the_page_shows_both_columns_the_undefended_score_in_both_and_what_each_
 
 
 @pytest.mark.parametrize("knowing", [True, False])
-def test_a_curve_of_the_knowing_attacker_starts_at_the_undefended_score(knowing: bool) -> None:
+def test_a_curve_of_the_adaptive_attacker_starts_at_the_undefended_score(knowing: bool) -> None:
     values = (0.1, 0.5, 0.9)
     shares = [make_defense("pruning", share=v) | {"has_adaptive_attack": True} for v in values]
     made = build_report(
@@ -204,10 +214,18 @@ def test_a_curve_of_the_knowing_attacker_starts_at_the_undefended_score(knowing:
             defenses=["none", *({"name": "pruning", "params": {"share": v}} for v in values)],
             attacks=BOTH if knowing else BOTH[:1],
         ),
-        make_utility_evaluation(), make_image_evaluation(**LEAK, released=NONE, attack=PLAIN),
-        *(one for r in shares for one in (make_utility_evaluation(released=r), make_image_evaluation(**NO_LEAK, released=r, attack=PLAIN))),
+        make_utility_evaluation(),
+        make_image_evaluation(**LEAK, released=NONE, attack=PLAIN),
+        *(
+            one
+            for r in shares
+            for one in (
+                make_utility_evaluation(released=r),
+                make_image_evaluation(**NO_LEAK, released=r, attack=PLAIN),
+            )
+        ),
         *(make_image_evaluation(**LEAK, released=r, attack=KNOWS) for r in shares if knowing),
-    )  # fmt: skip
+    )
     (sweep,) = made.sweeps
     assert sweep.undefended is not None
     leaks = [setting.leaks for setting in (sweep.undefended, *sweep.settings)]

@@ -64,7 +64,7 @@ def test_the_chance_band_leaves_at_most_its_tails_outside(n: int, share: float) 
 
 
 @pytest.mark.parametrize("n", [2000, 1_000_000])
-def test_the_chance_band_is_told_for_many(n: int) -> None:
+def test_the_chance_band_is_computed_for_many(n: int) -> None:
     half = 1.96 * math.sqrt(0.3 * 0.7 / n)
     assert chance_band(n, 0.3) == pytest.approx((0.3 - half, 0.3 + half), abs=2 / n)
 

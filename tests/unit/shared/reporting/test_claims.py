@@ -66,9 +66,16 @@ def test_without_p_values_nothing_is_said_of_them() -> None:
     assert "→3?" not in render_page(made, [])
 
 
-@pytest.mark.parametrize("change", [
-    {"wrong": 2}, {"answered": 9, "correct": 8}, {"p_values": [[0.1]] * 7}, {"p_values": [[0.1, 0.2]] * 8}, {"alpha": 2},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"wrong": 2},
+        {"answered": 9, "correct": 8},
+        {"p_values": [[0.1]] * 7},
+        {"p_values": [[0.1, 0.2]] * 8},
+        {"alpha": 2},
+    ],
+)
 def test_claims_that_contradict_themselves_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         build_report(ASKED, claiming(**change), make_utility_evaluation())

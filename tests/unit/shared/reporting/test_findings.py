@@ -56,7 +56,7 @@ def test_a_membership_row_leaks_where_its_auc_is_clear_of_a_coin(
 
 
 @pytest.mark.parametrize(("right", "outcome"), [(3, "inconclusive"), (1, "not_seen")])
-def test_a_few_that_are_told_for_sure_are_never_not_seen(right: int, outcome: str) -> None:
+def test_a_few_detected_samples_are_never_not_seen(right: int, outcome: str) -> None:
     """3 of 8 told where chance tells 0.05 of them; 1 of 8 comes by chance in a third of all
     cases."""
     told = make_membership_evaluation((0.5, 0.3, 0.7), 0.5)
@@ -94,7 +94,7 @@ def test_a_gain_without_anybody_identified_is_inconclusive() -> None:
     assert "Only the gain is significant" in found.reason
 
 
-def test_below_both_nulls_a_leak_is_not_seen() -> None:
+def test_below_both_baselines_a_leak_is_not_seen() -> None:
     found = finding(make_image_evaluation(**NO_LEAK))
     assert found.outcome == "not_seen"
     assert "safe" not in found.reason
@@ -117,7 +117,7 @@ def test_one_recovered_image_is_a_leak_for_one_person_and_never_not_seen() -> No
     assert any("one person" in rule for rule in RULES)
 
 
-def test_an_identified_deletion_counts_by_its_own_score_and_its_own_null() -> None:
+def test_an_identified_deletion_counts_by_its_own_score_and_its_own_baseline() -> None:
     """Not by another's: here the first is identified and below its baseline, the second above its
     baseline at rank 7."""
     told = make_image_evaluation(**NO_LEAK | {"ranks": [1, *NO_LEAK["ranks"][1:]]})
@@ -130,7 +130,7 @@ def test_an_identified_deletion_counts_by_its_own_score_and_its_own_null() -> No
     assert finding(told).outcome == "inconclusive"
 
 
-def test_where_scores_are_not_told_every_identified_deletion_counts() -> None:
+def test_without_scores_every_identified_deletion_counts() -> None:
     told = make_image_evaluation(**NO_LEAK | {"ranks": [1, *NO_LEAK["ranks"][1:]]})
     del told["metrics"]["psnr"]["baseline_values"]
     assert finding(told).outcome == "inconclusive"
@@ -182,7 +182,7 @@ def test_the_probability_of_chance_is_the_binomial_tail_counted_one_by_one() -> 
 @pytest.mark.parametrize(
     ("successes", "n", "share"), [(2000, 2000, 0.5), (600, 2000, 0.3), (10_200, 1_000_000, 0.01)]
 )
-def test_the_probability_of_chance_is_told_for_many_trials(
+def test_the_probability_of_chance_is_computed_for_many_trials(
     successes: int, n: int, share: float
 ) -> None:
     """Beside the normal approximation, with its half a trial."""

@@ -98,14 +98,14 @@ def test_what_did_not_arrive_is_missing() -> None:
         (0.00001, "1e−05"), (-0.0004567, "−0.000457"), (0.731, "0.731"), (99.96, "100"), (1.5, "1.5"),
     ],
 )  # fmt: skip
-def test_numbers_of_any_size_are_told(value: float, words: str) -> None:
+def test_numbers_of_any_size_are_formatted(value: float, words: str) -> None:
     assert format_measurement(value) == words
 
 
 TWO = [{"name": "obfuscation", "params": {"noise": v}} for v in (0.1, 0.3)]
 
 
-def test_choices_of_one_method_are_told_apart() -> None:
+def test_choices_of_one_method_have_different_names() -> None:
     """By the names that the rest of the report has for them where they came, else by what the audit
     says of them."""
     spec = make_audit(
@@ -147,9 +147,13 @@ def test_one_release_is_named_as_in_the_rows_where_its_strength_was_chosen() -> 
     released = make_method("pruning", share=0.3, grid=[0.3]) | {"strength": chosen}
     rows = [PlannedRow(seed=0, unlearning=0, defense=1, attack=0, evaluation="EVALUATION_1")]
     report = told(
-        {"seed": 0, "unlearning": 0, "defense": 1}, {"unlearning": 0, "defense": 0},
-        spec=spec, rows=rows, evaluations=(make_image_evaluation(**LEAK, released=released), make_utility_evaluation()), METRICS_1=GOOD,
-    )  # fmt: skip
+        {"seed": 0, "unlearning": 0, "defense": 1},
+        {"unlearning": 0, "defense": 0},
+        spec=spec,
+        rows=rows,
+        evaluations=(make_image_evaluation(**LEAK, released=released), make_utility_evaluation()),
+        METRICS_1=GOOD,
+    )
     assert [of for of, _ in lines(report)] == [
         "gradient_ascent, pruning, seed 0",
         "gradient_ascent, no defense, all seeds",

@@ -38,7 +38,7 @@ def defended(
     )
 
 
-def test_a_leak_is_said_with_score_interval_null_and_n() -> None:
+def test_a_leak_is_described_with_score_interval_baseline_and_n() -> None:
     verdict = build_report(
         make_audit(), make_image_evaluation(**LEAK), make_utility_evaluation()
     ).verdict
@@ -47,7 +47,7 @@ def test_a_leak_is_said_with_score_interval_null_and_n() -> None:
         assert told in verdict.headline
 
 
-def test_who_was_deleted_is_said_after_what_was_read_back_and_with_those_who_stayed() -> None:
+def test_membership_comes_after_reconstruction_and_mentions_retained_samples() -> None:
     told, spec = (
         make_membership_evaluation((0.9, 0.7, 0.98)),
         make_audit(attacks=["membership_difference", "feature_recovery"]),
@@ -126,7 +126,7 @@ def test_a_missing_row_makes_it_inconclusive_but_hides_no_leak() -> None:
     assert any("1 row of the audit is missing" in sentence for sentence in leaking.sentences)
 
 
-def test_a_low_score_of_a_destroyed_or_unmeasured_model_is_no_win() -> None:
+def test_a_low_score_of_a_useless_or_unmeasured_model_is_no_win() -> None:
     destroyed = build_report(
         make_audit(), make_image_evaluation(**NO_LEAK), make_utility_evaluation(test=0.3)
     ).verdict
@@ -215,8 +215,11 @@ def test_a_defense_is_credited_at_the_settings_that_stopped_it_only(
 def test_a_defense_that_takes_back_the_forgetting_is_no_win() -> None:
     def verdict(unlearning: str, exact: bool) -> Verdict:
         rows = [
-            make_image_evaluation(**LEAK), make_utility_evaluation(), make_image_evaluation(**NO_LEAK, released=PRUNED), make_utility_evaluation(forget=1.0, released=PRUNED),
-        ]  # fmt: skip
+            make_image_evaluation(**LEAK),
+            make_utility_evaluation(),
+            make_image_evaluation(**NO_LEAK, released=PRUNED),
+            make_utility_evaluation(forget=1.0, released=PRUNED),
+        ]
         for row in rows:
             row["unlearning"] |= {"method": unlearning, "exact": exact}
         return build_report(DEFENDED | {"unlearning": [unlearning]}, *rows).verdict
@@ -342,9 +345,12 @@ def test_a_defense_that_is_undecided_caps_one_that_reduces() -> None:
     )
     assert made.verdict.level == "reduced"
     undecided = build_report(
-        spec, make_image_evaluation(**LEAK), make_image_evaluation(**NO_LEAK, released=PRUNED), make_one_recovered_evaluation(released=noise),
+        spec,
+        make_image_evaluation(**LEAK),
+        make_image_evaluation(**NO_LEAK, released=PRUNED),
+        make_one_recovered_evaluation(released=noise),
         *(make_utility_evaluation(released=r) for r in (None, PRUNED, noise)),
-    )  # fmt: skip
+    )
     assert undecided.verdict.level == "inconclusive"
 
 
@@ -357,7 +363,7 @@ def test_the_headline_of_a_leak_names_a_method_that_no_defense_lowered() -> None
     assert "+6.0 dB" in verdict.headline
 
 
-def test_the_null_is_called_what_one_gets_who_rebuilds_nothing() -> None:
+def test_the_baseline_is_explained() -> None:
     """One null sees the weights: an attacker who saw nothing would be another."""
     verdict = build_report(
         make_audit(), make_image_evaluation(**LEAK), make_utility_evaluation()
@@ -395,7 +401,7 @@ def note(made: Report, row: int = 1) -> str:
     return str(made.rows[row].note)
 
 
-def test_a_destroyed_model_is_noted() -> None:
+def test_a_useless_model_is_noted() -> None:
     assert "meaningless" in note(defended(LEAK, NO_LEAK, test=0.6))
 
 
@@ -419,7 +425,7 @@ def test_where_nothing_leaked_there_was_nothing_to_lower() -> None:
     assert "no leak to reduce" in note(defended(NO_LEAK, NO_LEAK))
 
 
-def test_a_defense_that_lowers_but_not_to_the_null_is_noted() -> None:
+def test_a_defense_that_lowers_but_not_to_the_baseline_is_noted() -> None:
     told = note(defended(LEAK, LEAK | {"psnr": (16.0, 15.0, 17.0), "gain": (3.0, 2.0, 4.0)}))
     assert "but not to the baseline" in told
 
@@ -469,7 +475,7 @@ def test_trained_batch_norm_is_a_limit_and_frozen_is_none() -> None:
         assert any("train.batch_norm: trained" in limit for limit in limits) == told
 
 
-def test_one_who_compares_deletions_is_told_from_one_who_sees_a_single_release() -> None:
+def test_comparing_deletions_is_distinguished_from_seeing_a_single_release() -> None:
     for more, told in (({}, False), ({"released_models": 8}, True)):
         evaluation = make_image_evaluation(**LEAK)
         evaluation["threat_model"] |= more
@@ -498,7 +504,7 @@ def test_a_label_leak_alone_is_a_leak() -> None:
     assert made.verdict.headline.startswith("The classes of deleted samples")
 
 
-def test_repeating_exact_unlearning_is_told_as_a_range_over_seeds() -> None:
+def test_repeating_exact_unlearning_is_given_as_a_range_over_seeds() -> None:
     made = [make_image_evaluation(**LEAK, seed=seed, unlearning="retrain") for seed in (0, 1, 2)]
     for one, ratio in zip(made, (0.31, 0.12, 0.2), strict=True):
         one["unlearning"]["repeat_ratio"] = ratio
@@ -517,7 +523,7 @@ def promised(**promise: float) -> list[str]:
     ).caveats
 
 
-def test_what_is_promised_is_told_with_and_without_a_delta() -> None:
+def test_the_guarantee_is_stated_with_and_without_a_delta() -> None:
     assert any(
         "with epsilon at most 3.5 at delta 1e-05. An" in limit
         for limit in promised(epsilon=3.5, delta=1e-5)
