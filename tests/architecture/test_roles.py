@@ -46,7 +46,8 @@ def test_a_spelt_role_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     file = tmp_path / "stage.py"
     file.write_text(
-        '"""BASE and FEATURE_NETWORK."""\nA = "BASE"\nB = {"FEATURE_NETWORK": f"inputs.{A}"}\nC = "inputs.LABELS"\nD = "BASES"\n'
+        '"""BASE and FEATURE_NETWORK."""\nA = "BASE"\nB = {"FEATURE_NETWORK": f"inputs.{A}"}\n'
+        'C = "inputs.LABELS"\nD = "BASES"\n'
     )
     assert {place.rpartition(":")[2].strip() for place in find_spelt(file)} == {
         "BASE",
