@@ -1,5 +1,5 @@
-"""The real hooks of a running attempt: progress and orders through the page, checkpoints through
-SQL."""
+"""The real hooks of a running attempt: progress and signals through shared memory, checkpoints
+through SQL."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class AttemptHooks:
         self._retry_at = 0.0
 
     def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Write progress; obey what came back; save what could not be saved before."""
+        """Write progress, handle a pending signal, and retry a checkpoint that was not saved."""
         self._metrics |= {name: round(float(value), 6) for name, value in metrics.items()}
         self._state.heartbeat({"done": done, "total": total, **self._metrics})
         self.check_signal()
@@ -70,7 +70,7 @@ class AttemptHooks:
             self._try_to_save(self._unsaved_checkpoint)
 
     def check_signal(self) -> None:
-        """Raise what the orders say, if there are any."""
+        """Raise what a pending signal demands."""
         signal = self._state.pending_signal(self._lease_number)
         if signal is ControlSignal.NONE:
             return
@@ -90,26 +90,27 @@ class AttemptHooks:
             raise WorkerDraining
 
     def wait_for_store(self, call: Callable[[], T], timeout_s: float | None = None) -> T:
-        """What `ask` returns, as soon as the stores let it; orders are obeyed meanwhile.
+        """What `call` returns, retried while a store is unavailable; signals are handled meanwhile.
 
         Raises:
             DamagedArtifact: the artifact is not what it should be.
-            TransientError: a store was away for `seconds`, `Settings.store_wait_s` if not given.
+            TransientError: a store was unavailable for `timeout_s`, by default
+                `Settings.store_wait_s`.
         """
         return wait_for_store(
             call, self._state, timeout_s or self._settings.store_wait_s, self.check_signal
         )
 
     def due(self) -> bool:
-        """Time for a checkpoint: every so often, and at once when the worker leaves."""
+        """Whether it is time for a checkpoint: at intervals, and at once when the worker drains."""
         return (
             self._draining_since is not None
             or time.monotonic() - self._last_saved_at > self._settings.checkpoint_interval_s
         )
 
     def save(self, data: bytes) -> None:
-        """Bring the state to the stores. While one is away the stage computes on, and a later beat
-        or a newer state tries again; only when the worker leaves is it waited for, and not for
+        """Store a checkpoint. While a store is unavailable the stage computes on, and a later
+        heartbeat or checkpoint tries again; only a draining worker waits for it, and not for
         long."""
         self._last_saved_at = time.monotonic()
         if self._draining_since is None:

@@ -1,8 +1,8 @@
-"""One page of memory shared by a running attempt and its lease process.
+"""Memory shared by a running attempt and its lease process.
 
-The attempt writes a counter, its progress, and whether it waits for others; the lease process
-writes orders. Neither ever waits for the other. Orders carry the number of the hold they belong to,
-so one that arrives late is not taken by the next job.
+The attempt writes its heartbeat count, its progress, and whether it waits for a store; the lease
+process writes signals. Neither ever waits for the other. A signal carries the number of the lease
+that it belongs to, so that the next job ignores one that arrives late.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from enum import IntEnum
 from typing import Any
 
 SIZE_BYTES = 16384
-_COUNTER = struct.Struct("<Q")  # at 0: grows with every beat
-_ORDER = struct.Struct("<QQ")  # at 8: hold number, order
+_COUNTER = struct.Struct("<Q")  # at 0: heartbeats so far
+_SIGNAL = struct.Struct("<QQ")  # at 8: lease number, signal
 _LENGTH = struct.Struct("<I")  # at 24: bytes of JSON that follow at 32
 _WAITS = struct.Struct("<I")  # at 28: how many waits the attempt is inside of
 _TEXT = 32
 
 
 class ControlSignal(IntEnum):
-    """What the attempt must do; the highest one stands."""
+    """What the attempt must do; the highest one counts."""
 
     NONE = 0
     DRAIN = 1
@@ -35,7 +35,7 @@ class ControlSignal(IntEnum):
 
 
 class AttemptState:
-    """Open it by file descriptor in both processes; `Page.create()` makes a new one."""
+    """Opened by file descriptor in both processes; `AttemptState.create()` makes a new one."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -44,7 +44,7 @@ class AttemptState:
 
     @classmethod
     def create(cls) -> AttemptState:
-        """An anonymous page that a child inherits through `pass_fds`."""
+        """In an anonymous file that a child process inherits through `pass_fds`."""
         fd = os.memfd_create("palimpsest-attempt")
         os.ftruncate(fd, SIZE_BYTES)
         return cls(fd)
@@ -61,13 +61,13 @@ class AttemptState:
         _COUNTER.pack_into(self._map, 0, self._count)
 
     def heartbeat_count(self) -> int:
-        """How many beats there were."""
+        """The number of heartbeats so far."""
         return int(_COUNTER.unpack_from(self._map, 0)[0])
 
     @contextmanager
     def mark_waiting(self) -> Iterator[None]:
-        """The attempt waits for the job store or the artifact store in here, which is not counted
-        as standing still.
+        """While in here the attempt waits for the job store or the artifact store, which does not
+        count as a stall.
 
         One inside another is one wait. For the attempt's own thread only.
         """
@@ -102,10 +102,10 @@ class AttemptState:
         _LENGTH.pack_into(self._map, 24, 0)
 
     def send_signal(self, lease_number: int, signal: ControlSignal) -> None:
-        """Give an order to the attempt with this hold number."""
-        _ORDER.pack_into(self._map, 8, lease_number, signal)
+        """Send a signal to the attempt with this lease number."""
+        _SIGNAL.pack_into(self._map, 8, lease_number, signal)
 
     def pending_signal(self, lease_number: int) -> ControlSignal:
-        """What the attempt with this hold number must do."""
-        addressee, signal = _ORDER.unpack_from(self._map, 8)
+        """The signal to the attempt with this lease number."""
+        addressee, signal = _SIGNAL.unpack_from(self._map, 8)
         return ControlSignal(signal) if addressee == lease_number else ControlSignal.NONE

@@ -1,12 +1,12 @@
 """The lease process: a small process beside each pool child that talks to SQL while the child
 computes.
 
-It renews the lease of the job that the child holds, carries progress out and orders in, and notes
+It renews the lease of the job that the child runs, reports progress, passes signals on, and records
 every few seconds that the worker is alive (`workers.lease_keeper`). It ends when the child does:
-its standard input closes. The child has another one started in the place of one that has died or
-hangs, which goes on with the job at hand.
+its standard input closes. The child replaces a lease process that has died or hangs; the new one
+continues with the current job.
 
-Commands on its standard input, one JSON object a line: `{"hold": n, "job": id, "fence": f,
+Commands on its standard input, one JSON object per line: `{"lease": n, "job": id, "fence": f,
 "stall_timeout_s": s, "time_limit": s or null, "started_at": monotonic s}` and `{"release": n}`. On
 its standard output a byte when it has come up, and one after every turn.
 """
@@ -36,7 +36,7 @@ from workers.lease_keeper import LeaseKeeper
 
 log = structlog.get_logger()
 
-# looks without a turn after which a lease process is taken to hang; they take a third of a lease
+# polls without a turn after which a lease process counts as hung; they take a third of a lease
 MAX_QUIET_POLLS = 15
 # times as many until it has come up, which takes longest when the machine is busy
 STARTUP_FACTOR = 10
@@ -50,10 +50,10 @@ EXITED = "it has ended"
 class LeaseProcess:
     """The child's handle on it: `hold_lease` after a claim, `release_lease` after the end.
 
-    A thread waits for its end, and starts another at once: also while the attempt says nothing for
-    minutes. One that is there and does not turn (frozen, or stuck in SQL) is killed and replaced
-    well before the lease runs out. Looks are counted rather than seconds: what freezes all of a
-    worker freezes them too.
+    A thread waits for its end, and starts another at once: also while the attempt is silent for
+    minutes. One that runs without a turn (frozen, or stuck in SQL) is killed and replaced well
+    before the lease runs out. Polls are counted rather than seconds: what freezes a whole worker
+    stops them too.
 
     Args:
         registration: what the worker was registered with.
@@ -65,7 +65,12 @@ class LeaseProcess:
     ) -> None:
         self.state = AttemptState.create()
         self._arguments = json.dumps(
-            {"worker": worker, "page": self.state.fd, "child": os.getpid(), "about": registration}
+            {
+                "worker": worker,
+                "state_fd": self.state.fd,
+                "child": os.getpid(),
+                "registration": registration,
+            }
         )
         self._poll_s = lease_s / 3 / MAX_QUIET_POLLS
         self._lock = threading.RLock()
@@ -100,7 +105,7 @@ class LeaseProcess:
             self.state.clear_progress()
             self.state.heartbeat()
             self._hold_command = {
-                "hold": self._lease_number,
+                "lease": self._lease_number,
                 "job": job_id,
                 "fence": fence,
                 "stall_timeout_s": stall_timeout_s,
@@ -195,7 +200,8 @@ class LeaseProcess:
                     failed_starts += 1
                     if not self._replace(process, EXITED):
                         time.sleep(1)
-            # by nobody else: its number would be another file's under this thread's ear
+            # only here: closed elsewhere, its number could become that of another file while this
+            # thread polls
             process.stdout.close()
 
 
@@ -212,16 +218,16 @@ def main(arguments_json: str) -> None:
     settings, arguments = Settings(), json.loads(arguments_json)
 
     def send_byte(what: bytes) -> None:
-        with suppress(BrokenPipeError):  # the end of the child is heard at the other pipe
+        with suppress(BrokenPipeError):  # the end of the child shows at the other pipe
             os.write(sys.stdout.fileno(), what)
 
     keeper = LeaseKeeper(
         settings,
         Database(settings.database_url),
-        AttemptState(arguments["page"]),
+        AttemptState(arguments["state_fd"]),
         arguments["worker"],
         arguments["child"],
-        registration=arguments["about"],
+        registration=arguments["registration"],
         on_turn=partial(send_byte, TURN_BYTE),
     )
     send_byte(READY_BYTE)

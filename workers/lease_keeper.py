@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass
 class HeldLease:
-    """The job that the child holds now."""
+    """The lease of the job that the child runs now."""
 
     number: int
     job: str
@@ -45,8 +45,7 @@ class HeldLease:
     stop: str | None = None
 
     def is_overdue(self) -> bool:
-        """Whether its time limit is over. No clock that can be set is asked: SQL's may step by an
-        hour."""
+        """Whether its time limit is over. By the monotonic clock: SQL's may step by an hour."""
         return self.time_limit is not None and time.monotonic() - self.started_at > self.time_limit
 
 
@@ -54,8 +53,8 @@ class LeaseKeeper:
     """Serves one pool child.
 
     Args:
-        registration: what the child registered its worker with, to register it again should its row be
-            gone.
+        registration: what the child registered its worker with, to register it again should its
+            row be gone.
         on_turn: called after every turn; a process that hangs does not call it.
     """
 
@@ -81,7 +80,7 @@ class LeaseKeeper:
         return lease.number if lease else None
 
     def serve(self, command_fd: int) -> None:
-        """Serve until `commands` (a file descriptor) closes."""
+        """Serve until `command_fd` closes."""
         self.memory_watch.start()
         buffer, next_tick_at = b"", time.monotonic()
         while True:
@@ -107,14 +106,14 @@ class LeaseKeeper:
 
     def handle_command(self, command: dict[str, Any]) -> None:
         """Take one command from the child."""
-        if "hold" in command:
+        if "lease" in command:
             stall_detector = StallDetector(
                 self.child_pid,
                 command["stall_timeout_s"],
                 max_gap_s=4 * self.settings.lease_renew_s,
             )
             self.held_lease = HeldLease(
-                command["hold"],
+                command["lease"],
                 command["job"],
                 command["fence"],
                 stall_detector,
@@ -125,7 +124,7 @@ class LeaseKeeper:
             self.held_lease = None
 
     def tick(self) -> None:
-        """Renew, or give up, or only say that the worker is alive."""
+        """Renew the lease, or end the attempt; without one, only record that the worker lives."""
         if self.held_lease is not None:
             self.held_lease.stall_detector.update(
                 self.state.heartbeat_count(), self.state.is_waiting()
@@ -169,7 +168,7 @@ class LeaseKeeper:
             self.state.send_signal(lease.number, ControlSignal.DRAIN)
 
     def send_worker_heartbeat(self) -> bool:
-        """Note that the worker is alive; says whether it is to drain."""
+        """Record that the worker is alive; returns whether it should drain."""
         drain = worker_registry.record_heartbeat(self.db, self.worker)
         if drain is None and self.registration is not None and self.is_child_alive():
             # A worker whose machine slept for an hour was forgotten, and would get no wake-ups.
@@ -177,8 +176,8 @@ class LeaseKeeper:
         return bool(drain)
 
     def kill_stalled(self, lease: HeldLease, reason: str, *, charged: bool) -> None:
-        """Kill a child that goes nowhere and put its job back; free of charge when it waited for a
-        store."""
+        """Kill a stalled child and queue its job again; not counted as lost (`charged`) if it
+        waited for a store."""
         log.error("killing a stalled attempt", job=lease.job, why=reason)
         self.kill_child()
         self.held_lease = None
@@ -192,7 +191,7 @@ class LeaseKeeper:
             )
 
     def kill_unresponsive(self, lease: HeldLease) -> None:
-        """Kill a child that does not obey, and say in its place what it should have said."""
+        """Kill a child that does not stop, and record the end that it should have recorded."""
         log.warning("an attempt did not stop in time; killing it", job=lease.job, stop=lease.stop)
         self.kill_child()
         self.held_lease = None
@@ -204,7 +203,7 @@ class LeaseKeeper:
             )
 
     def handle_child_exit(self) -> None:
-        """The pipe has closed. A child that ends in good order has released its job before."""
+        """The pipe has closed. A child that ends normally has released its lease before."""
         lease, self.held_lease = self.held_lease, None
         if lease is None:
             return

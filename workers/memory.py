@@ -1,4 +1,5 @@
-"""The memory limit of a pool child, and how an out-of-memory kill is distinguished from other deaths.
+"""The memory limit of a pool child, and how to distinguish an out-of-memory kill from other
+deaths.
 
 Two things keep the limit. The kernel refuses an allocation beyond it (RLIMIT_DATA), which the job
 hears as a MemoryError and the child survives; not in a child that uses CUDA, which reserves far
@@ -181,14 +182,14 @@ class MemoryWatch:
             count_kills,
         )
         self._used_bytes = 0
-        # the hold that was over the limit at the last look
+        # the lease that was over the limit at the last check
         self._lease_over_limit: int | None = None
         self._killed = False
-        # at the last two looks at which the child was not dying
+        # at the last two checks at which the child was not dying
         self._last_kill_counts = [count_kills(), count_kills()]
 
     def start(self) -> None:
-        """Look until the process ends."""
+        """Check until the process ends, in a thread."""
         ended = threading.Event()
 
         def watch() -> None:
@@ -198,7 +199,7 @@ class MemoryWatch:
         threading.Thread(target=watch, name="memory", daemon=True).start()
 
     def check(self) -> None:
-        """Look once."""
+        """Check once."""
         kills, current, lease_number = (
             self._count_kills(),
             read_usage(self.child_pid),

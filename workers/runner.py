@@ -210,8 +210,8 @@ class Runner:
         return "succeeded"
 
     def _are_intact(self, artifacts: Sequence[Artifact]) -> bool:
-        """Whether no artifact of an earlier job is damaged. The bytes are read in full: nothing else
-        would verify what is reused."""
+        """Whether no artifact of an earlier job is damaged. The bytes are read in full: nothing
+        else would verify what is reused."""
         return all(self.artifacts.is_intact(a.sha256, a.size) for a in artifacts)
 
     def _wait_for_inputs(self, claim: Claim, unreadable: tuple[UnreadableInput, ...]) -> str:

@@ -45,7 +45,7 @@ class Scene:
             "stall_timeout_s": stall_timeout_s,
         }
         more = {"time_limit": time_limit, "started_at": time.monotonic()}
-        self.keeper.handle_command({"hold": 1, **job, **more})
+        self.keeper.handle_command({"lease": 1, **job, **more})
 
 
 @pytest.fixture
