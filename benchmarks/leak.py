@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.leak --seeds 0 1 2 --out leak.json
 
-MNIST-5k and the ConvNet of width 16, unless told otherwise; 2 epochs of pretraining, N = 32, 8
+MNIST-5k and the ConvNet of width 16, by default; 2 epochs of pretraining, N = 32, 8
 deletions of one sample each: the first of a seeded permutation, never chosen by loss. Prints a
 table, writes JSON, and pictures with --pictures FOLDER.
 """

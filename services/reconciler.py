@@ -5,6 +5,7 @@ Any number of reconcilers may run at once.
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import threading
@@ -70,8 +71,11 @@ def reconcile_once(
             )
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Reconcile every few seconds until stopped; returns 2 if it cannot start."""
+    argparse.ArgumentParser(prog="python -m services.reconciler", description=__doc__).parse_args(
+        arguments
+    )
     logs.configure_logging()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

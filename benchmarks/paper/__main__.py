@@ -121,7 +121,7 @@ def _write_results(
             pictures_by_estimate[estimate] = images
     evidence = Evidence(
         scale,
-        {name: [told for told, _ in found] for name, found in evaluations.items()},
+        {name: [evaluation for evaluation, _ in pairs] for name, pairs in evaluations.items()},
         pictures_by_estimate,
     )
     jobs_by_id = {job.id: job for found in jobs.values() for job in found}

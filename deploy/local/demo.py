@@ -1,4 +1,4 @@
-"""`make demo`: run one audit to its report, on a running `make serve` or a temporary one."""
+"""`make demo`: run one audit and save its report, with a running `make serve` or a temporary one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def main() -> int:
     """The exit status of `palimpsest audit`: 0 success, 1 failure, 2 usage error, 3 threshold
     exceeded."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="Other arguments are passed to `palimpsest audit`."
+        prog="python -m deploy.local.demo",
+        description=__doc__,
+        epilog="Other arguments are passed to `palimpsest audit`.",
     )
     parser.add_argument(
         "--home", type=Path, default=Path(".palimpsest"), help="folder for all state"

@@ -13,7 +13,7 @@ from deploy.local.layout import Layout
 
 def main() -> int:
     """Exec `python -m services.admin doctor`; returns 2 if nothing is served."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.doctor", description=__doc__)
     parser.add_argument(
         "--home", type=Path, default=Path(".palimpsest"), help="folder of the running system"
     )

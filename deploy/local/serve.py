@@ -1,4 +1,4 @@
-"""`make serve`: a whole Palimpsest on this machine, until Ctrl-C.
+"""`make serve`: a complete Palimpsest on this machine until Ctrl-C.
 
 Redis, gateway, reconciler and one worker per stage group, on free local ports, restarted by
 supervisor. All state is in one folder; a second serve of the same folder is refused, after waiting
@@ -80,8 +80,8 @@ def acquire_lock(layout: Layout, timeout_s: float = 30) -> IO[str]:
             else "an address that is not yet known"
         )
         raise ServeError(
-            f"{layout.home} is already served, at {address}; "
-            "stop that one first, or use another --home"
+            f"a system is already running in {layout.home}, at {address}: stop it first, or use "
+            "another --home"
         ) from None
     # first, so that nobody who waits for the file reads an old one
     layout.served_file.unlink(missing_ok=True)
@@ -120,7 +120,9 @@ def prepare(layout: Layout, port: int | None, workers: dict[str, int]) -> tuple[
     """
     gateway_port, port_lock = reserve_port(port or PREFERRED_PORT)
     if port and gateway_port != port:
-        raise ServeError(f"port {port} is taken: use another --port, or none to use any free one")
+        raise ServeError(
+            f"port {port} is taken: use another --port, or omit --port to use any free one"
+        )
     redis_port = find_free_port()
     commands = build_commands(layout, redis_port, gateway_port, workers)
     env = build_environment(
@@ -309,13 +311,16 @@ def _parse_worker_counts(words: list[str]) -> dict[str, int]:
 def main() -> int:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(
-        description="A whole Palimpsest on this machine, until Ctrl-C."
+        prog="python -m deploy.local.serve",
+        description="Run a complete Palimpsest on this machine until Ctrl-C.",
     )
     parser.add_argument(
-        "--home", type=Path, default=Path(".palimpsest"), help="folder of all state"
+        "--home", type=Path, default=Path(".palimpsest"), help="folder for all state"
     )
     parser.add_argument(
-        "--port", type=_parse_port, help=f"gateway's port; {PREFERRED_PORT} if free, else any"
+        "--port",
+        type=_parse_port,
+        help=f"port of the gateway; default: {PREFERRED_PORT} if free, otherwise any free port",
     )
     parser.add_argument(
         "--workers",

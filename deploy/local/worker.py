@@ -13,7 +13,7 @@ from deploy.local.layout import Layout, list_groups
 
 def main() -> int:
     """Exec the worker; returns 2 if nothing is served, or there is no such group or stage."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.worker", description=__doc__)
     parser.add_argument(
         "stages", help="a group (train, unlearn, attack, evaluate) or stages separated by commas"
     )

@@ -30,10 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to bind to (default: loopback only)"
     )
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument(
-        "--threads", type=int, default=32, help="requests that each process handles at once"
+        "--port", type=int, default=8000, help="port to listen on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=2, help="number of processes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=32,
+        help="number of requests that each process handles at once (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     try:

@@ -83,7 +83,9 @@ def _request_rebuild(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Prod
     if producer is None or deps.artifacts.is_intact(artifact.sha256, artifact.size):
         return None
     log.warning(
-        "an artifact is damaged; its job rebuilds it", artifact=artifact.sha256, job=producer.job
+        "an artifact is damaged; its job is rebuilding it",
+        artifact=artifact.sha256,
+        job=producer.job,
     )
     deps.wakeup_sender.notify(rebuild_artifact(deps.db, artifact.sha256, producer))
     return producer
@@ -112,7 +114,7 @@ def rebuild_missing_artifacts(deps: GatewayDeps, jobs: Iterable[str]) -> None:
                     ),
                 ):
                     log.warning(
-                        "an artifact is damaged; its job rebuilds it",
+                        "an artifact is damaged; its job is rebuilding it",
                         artifact=missing.sha256,
                         job=missing.producer.job,
                     )

@@ -68,8 +68,10 @@ class JobView(BaseModel):
     queued_at: str | None
     started_at: str | None
     finished_at: str | None
-    request_key: str = Field(description="equal for equal requests; known at submission")
-    cache_key: str | None = Field(description="equal for equal results; known once its inputs are")
+    request_key: str = Field(description="identical for identical requests; known at submission")
+    cache_key: str | None = Field(
+        description="identical for identical results; known once its inputs are known"
+    )
     data: dict[str, str] = Field(
         description="by path, the sha256 of the data files that it and its ancestors read; "
         "`absent` for optional files that do not exist"
@@ -77,7 +79,7 @@ class JobView(BaseModel):
     code: str = Field(description="digest of the code that produces its result")
     version: int = Field(description="increases with every change")
     created: bool | None = Field(
-        None, description="in the response to a POST: false if an equal job is reused"
+        None, description="in the response to a POST: false if an identical job is reused"
     )
 
 
@@ -185,7 +187,9 @@ class PlannedJobView(BaseModel):
     seed: int
     params: dict[str, Any]
     request_key: str
-    reused: str | None = Field(description="the equal job that would be reused, if there is one")
+    reused: str | None = Field(
+        description="the identical job that would be reused, if there is one"
+    )
     state: str | None = Field(description="that job's state")
 
 

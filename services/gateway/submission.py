@@ -96,14 +96,13 @@ class JobRequest(BaseModel):
     source: Annotated[str, StringConstraints(pattern=rf"^{JOB_ID.pattern}$")] | None = Field(
         None,
         alias="from",
-        description="take inputs that are not given from this job or its ancestors, "
-        "the nearest first",
+        description="take the remaining inputs from this job or its ancestors, the nearest first",
     )
     seed: Seed | None = Field(
-        None, description="random seed; defaults to that of `from`, or else 0"
+        None, description="random seed; default: the seed of the job in `from`, otherwise 0"
     )
-    no_cache: bool = Field(False, description="run it even if an equal job has finished")
-    priority: int = Field(0, ge=-100, le=100, description="higher runs first")
+    no_cache: bool = Field(False, description="run it even if an identical job has finished")
+    priority: int = Field(0, ge=-100, le=100, description="jobs with a higher priority run first")
     time_limit: TimeLimit | None = Field(None, description="time limit of each attempt, in seconds")
 
 

@@ -1,5 +1,5 @@
 """A kind of finding is at most three files and a section of the page: those of
-docs/adding/finding.md, dropped into a copy of the tree, are planned, scored and told."""
+docs/adding/finding.md, dropped into a copy of the tree, are planned, scored and reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ from workers.catalog import load_catalog
 from workers.local import run_stage
 
 made = {}
-for job in plan(AuditSpec.model_validate(json.loads(sys.argv[1])), load_catalog(), DataRoot(Settings().data_root).identify_files):
+spec, data_root = AuditSpec.model_validate(json.loads(sys.argv[1])), DataRoot(Settings().data_root)
+for job in plan(spec, load_catalog(), data_root.identify_files):
     if job.stage == "selftest":
         continue
     given = {i.role: made[i.parent][i.parent_role or i.role] for i in job.inputs if i.parent in made}
@@ -69,7 +70,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(
+def outcome(
     tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[str], dict[str, Any], str]:
     """The roles that the attack made, report.json, and the page."""
@@ -93,9 +94,9 @@ def test_a_kind_is_three_files_and_a_section() -> None:
 
 
 def test_its_artifact_is_scored_beside_its_baseline(
-    told: tuple[list[str], dict[str, Any], str],
+    outcome: tuple[list[str], dict[str, Any], str],
 ) -> None:
-    roles, report, _ = told
+    roles, report, _ = outcome
     assert roles == ["ATTRIBUTES"]
     row = next(row for row in report["rows"] if row["attack"]["method"] == "brightness")
     score = row["metrics"]["attribute_accuracy"]
@@ -106,9 +107,9 @@ def test_its_artifact_is_scored_beside_its_baseline(
 
 
 def test_its_rule_decides_and_its_words_are_on_the_page(
-    told: tuple[list[str], dict[str, Any], str],
+    outcome: tuple[list[str], dict[str, Any], str],
 ) -> None:
-    _, report, page = told
+    _, report, page = outcome
     row, other = report["rows"]
     assert row["finding"]["outcome"] == "leak"
     assert row["finding"]["reason"].startswith("Accuracy is above its baseline: accuracy 1.00")

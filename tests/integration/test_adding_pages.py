@@ -108,7 +108,7 @@ def test_they_hold_the_contracts(tree: Path) -> None:
         dirs_exist_ok=True,
     )
     names = [name_of(os.path.dirname(path)) for path in files()]
-    told = run(
+    output = run(
         tree,
         "-m",
         "pytest",
@@ -119,7 +119,7 @@ def test_they_hold_the_contracts(tree: Path) -> None:
         "-k",
         " or ".join(names),
     )
-    assert "passed" in told
+    assert "passed" in output
 
 
 def test_an_audit_with_all_of_them(tree: Path) -> None:

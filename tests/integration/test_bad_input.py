@@ -295,21 +295,15 @@ def test_forget_sets_that_a_training_set_of_four_has_not(
 
 
 def test_forget_sets_that_a_finished_training_set_has_not(served: Served) -> None:
-    """By hand the sizes are in two jobs: only the worker sees both."""
+    """Of inputs that are named by their sha256, only the worker sees how large they are."""
     base = served.pretrain(epochs=1).stdout.strip()
-    trained = served.cli(
-        "train", "-i", f"BASE={base}", "-p", f"dataset={json.dumps(DATA)}", "-p", "size=4"
-    )
-    unlearn = [
-        "unlearn",
-        "gradient_ascent",
-        "--from",
-        trained.stdout.strip(),
-        "-p",
-        "deletions=3",
-        "-p",
-        "size=2",
-    ]
+    dataset = f"dataset={json.dumps(DATA)}"
+    train = served.cli("train", "-i", f"BASE={base}", "-p", dataset, "-p", "size=4", "--watch")
+    with served.client() as client:
+        artifacts = client.get_job(train.stdout.split()[0]).artifacts
+    unlearn = ["unlearn", "gradient_ascent", "-p", "deletions=3", "-p", "size=2"]
+    for role in ("ORIGINAL", "TRAINING_SET"):
+        unlearn += ["-i", f"{role}={artifacts[role].sha256}"]
     done = served.cli(*unlearn, "--watch")
     assert done.returncode == 1
     assert (

@@ -45,13 +45,13 @@ def test_gates_that_hold_and_gates_that_cannot(run, worker):
     unknown = run_audit(run, worker, "--fail-on", "psnr.low>1")
     assert (unknown.returncode, "no row has psnr.low" in unknown.stderr) == (2, True)
     before = len(json.loads(run("audits", "--json", "--limit", "200").stdout))
-    for gate, told in (
+    for gate, expected in (
         ("psn>1", "did you mean 'psnr'"),
         ("psnr", "expected METRIC"),
         ("psnr>x", "not a number"),
     ):
         done = run("audit", "a.yaml", "--fail-on", gate)
-        assert (done.returncode, told in done.stderr) == (2, True)
+        assert (done.returncode, expected in done.stderr) == (2, True)
     assert len(json.loads(run("audits", "--json", "--limit", "200").stdout)) == before
 
 
@@ -61,15 +61,22 @@ def test_a_row_that_cannot_be_judged_has_not_passed(run, worker):
         **REPORT,
         "rows": [good, {**bad, "metrics": {"psnr": {**bad["metrics"]["psnr"], "gain": None}}}],
     }
-    told = "palimpsest: psnr.gain has no value: unlearning ascent, defense none, attack invert, seed 1: it does not pass"
+    expected = (
+        "palimpsest: psnr.gain has no value: unlearning ascent, defense none, attack invert, "
+        "seed 1, so the audit does not pass"
+    )
     done = run_audit(run, worker, "--fail-on", "psnr.gain>50", report=report)
-    assert (done.returncode, told in done.stderr, "no row exceeds" in done.stderr) == (
+    assert (done.returncode, expected in done.stderr, "no row exceeds" in done.stderr) == (
         1,
         True,
         False,
     )
     done = run_audit(run, worker, "--fail-on", "psnr.gain>6", report=report)
-    assert (done.returncode, told in done.stderr, "exceeded: psnr.gain is 6.5" in done.stderr) == (
+    assert (
+        done.returncode,
+        expected in done.stderr,
+        "exceeded: psnr.gain is 6.5" in done.stderr,
+    ) == (
         3,
         True,
         True,
@@ -92,8 +99,8 @@ def test_a_retry_says_which_reports_did_without_the_job(run, worker):
     attack, report = one(audit, "attack"), one(audit, "report")
     assert (attack["state"], report["state"]) == ("failed", "succeeded")
     retried = run("retry", attack["id"], "--json")
-    told = f"the report of {audit} does not include it: submit the audit again for a new report"
-    assert (retried.returncode, retried.stderr.strip()) == (0, told)
+    expected = f"the report of {audit} does not include it: submit the audit again for a new report"
+    assert (retried.returncode, retried.stderr.strip()) == (0, expected)
     assert json.loads(retried.stdout)["id"] == attack["id"]
     again = run("audit", "a.yaml", "--seed", "40").stdout.strip()
     assert one(again, "attack")["id"] == attack["id"]

@@ -64,7 +64,7 @@ def test_every_stage_by_hand_takes_its_inputs_from_the_one_before(run, worker):
 
 def test_a_verb_that_lacks_something_says_what(run, worker):
     base = run("pretrain", "-p", "dataset=digits", "-p", "model=mlp").stdout.strip()
-    for words, told in (
+    for words, expected in (
         (["unlearn"], "Missing argument"),
         (["unlearn", "retrian", "--from", base], "did you mean 'retrain'"),
         (["unlearn", "retrain", "--from", base], "inputs.ORIGINAL"),
@@ -73,7 +73,7 @@ def test_a_verb_that_lacks_something_says_what(run, worker):
         (["train", "--from", "job_" + "0" * 20], "there is no job"),
     ):
         done = run(*words)
-        assert (done.returncode, told in done.stderr) == (2, True), (words, done.stderr)
+        assert (done.returncode, expected in done.stderr) == (2, True), (words, done.stderr)
     worker.finish_all()
     with worker.finish_in_background():
         assert (
@@ -124,7 +124,7 @@ def test_an_audit_from_flags_and_over_a_file(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "flags", "told"),
+    ("old", "new", "flags", "expected"),
     [
         (
             "size: 32",
@@ -160,10 +160,10 @@ def test_an_audit_from_flags_and_over_a_file(run, tmp_path):
         ("[ascent]", "[ascent", [], "a.yaml:6: not YAML"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_by_its_line(run, tmp_path, old, new, flags, told):
+def test_an_error_in_a_file_names_its_line(run, tmp_path, old, new, flags, expected):
     (tmp_path / "a.yaml").write_text(AUDIT_YAML.replace(old, new, 1))
     done = run("audit", "a.yaml", *flags)
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
     assert ("^" in done.stderr) is not bool(flags)
     assert not done.stdout
 

@@ -142,7 +142,10 @@ def test_a_broken_one_stops_the_worker_by_name(tmp_path: Path, module: str, said
 
 
 def test_a_change_of_what_it_imports_of_its_own_package_is_another_digest(tmp_path: Path) -> None:
-    code = "import sys; from shared.code_digest import compute_code_digest; print(compute_code_digest('my_attacks.loudest_row'))"
+    code = (
+        "from shared.code_digest import compute_code_digest; "
+        "print(compute_code_digest('my_attacks.loudest_row'))"
+    )
     text = block("attack.md", "python") + "\nfrom . import _helper\n"
     package = write_package(tmp_path / "package", text)
     helper = package / "my_attacks/_helper.py"

@@ -146,7 +146,7 @@ def test_a_process_that_died_is_replaced_and_the_gateway_still_ends_when_told(tm
         with pytest.raises(httpx.TransportError):
             client.post("/v1/jobs", json={"stage": "sleep"})
         began = time.monotonic()
-        gateway.stop()  # told to end while the new process starts
+        gateway.stop()  # while the new process starts
         assert time.monotonic() - began < 25
 
 

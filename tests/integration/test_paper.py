@@ -44,12 +44,12 @@ def test_every_claim_is_decided_and_a_second_run_reuses_all(
     out.parent.mkdir()
     with run_serve(tmp_path, "--workers", "attack=2"):
         assert run_audits(TINY, Layout(tmp_path / ".palimpsest"), out, pictures, "make paper") == 0
-        told = out.read_text()
-        assert "no results" not in told
+        page = out.read_text()
+        assert "no results" not in page
         assert {path.suffix for path in pictures.iterdir()} == {".svg", ".png"}
         first = capfd.readouterr().out
         assert run_audits(TINY, Layout(tmp_path / ".palimpsest"), out, pictures, "make paper") == 0
-    assert out.read_text() == told
+    assert out.read_text() == page
     assert "running" not in capfd.readouterr().out
     assert "running" in first
 

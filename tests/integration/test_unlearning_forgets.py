@@ -148,19 +148,19 @@ class Setting:
 
     def failings(self, method: str, found: Accuracies) -> list[str]:
         """What the method does not keep of what it promises."""
-        told, least = [], LEAST.get(method, 1 / 3)
+        failures, least = [], LEAST.get(method, 1 / 3)
         if self.way(found) < least:
-            told.append(
+            failures.append(
                 f"went {self.way(found):.2f} of the way to retraining, less than {least:.2f}"
             )
         for name, other in (("original", self.known), ("retrained", self.retrained)):
             if found.test < other.test - COST:
-                told.append(
+                failures.append(
                     f"costs {other.test - found.test:.3f} of the {name} model's test accuracy"
                 )
-        if told:
-            told.append(f"{method} {found}, original {self.known}, retrained {self.retrained}")
-        return told
+        if failures:
+            failures.append(f"{method} {found}, original {self.known}, retrained {self.retrained}")
+        return failures
 
 
 def accuracy(network: nn.Module, samples: Samples) -> float:
@@ -247,7 +247,7 @@ def test_the_original_knows_what_it_is_to_forget_and_retraining_does_not(
 @pytest.mark.parametrize("method", METHODS)
 def test_it_forgets_towards_retraining_and_keeps_the_rest(model: str, method: str) -> None:
     setting = setting_of(model, MEMBERS.get(method, 1))
-    told = []
+    failures = []
     for strength in setting.strengths(method):
         try:
             networks = [
@@ -259,8 +259,8 @@ def test_it_forgets_towards_retraining_and_keeps_the_rest(model: str, method: st
             failings = setting.failings(method, setting.accuracies(*networks))
         if not failings:
             return
-        told.append((strength, failings))
-    pytest.fail(f"{method} at no strength: {told}")
+        failures.append((strength, failings))
+    pytest.fail(f"{method} at no strength: {failures}")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -60,10 +60,12 @@ def make_catalog(code: str = "1") -> Catalog:
     data, model = _plugin_schema("dataset"), _plugin_schema("model")
     entries = [
         CatalogEntry(kind="stage", name="sleep", summary="Sleep.", uses=["BASE"], produces=["BASE"],
-              params_schema=_object_schema(seconds=_number_schema(1.0, 0, 3600), note={"type": "string", "default": ""})),
+              params_schema=_object_schema(seconds=_number_schema(1.0, 0, 3600),
+                                           note={"type": "string", "default": ""})),
         CatalogEntry(kind="stage", name="pretrain", summary="Pretrain.", produces=["BASE"],
               params_schema=_object_schema(dataset=data, model=model, epochs=_integer_schema(1, 1, 100))),
-        CatalogEntry(kind="stage", name="train", summary="Train.", needs=["BASE"], produces=["ORIGINAL", "TRAINING_SET"],
+        CatalogEntry(kind="stage", name="train", summary="Train.", needs=["BASE"],
+              produces=["ORIGINAL", "TRAINING_SET"],
               params_schema=_object_schema(dataset=data, size=_integer_schema(32, 1, 1000))),
         CatalogEntry(kind="stage", name="unlearn", summary="Unlearn.", methods="unlearning", needs=["ORIGINAL"],
               uses=["BASE"], produces=["UNLEARNED", "FORGET_SETS"],
@@ -86,7 +88,8 @@ def make_catalog(code: str = "1") -> Catalog:
                needs=["ORIGINAL", "UNLEARNED"],
               params_schema=_object_schema(iterations=_integer_schema(100, 1, 10_000))),
         CatalogEntry(kind="dataset", name="digits", summary="Digits.", params_schema=_object_schema()),
-        CatalogEntry(kind="model", name="mlp", summary="A small one.", params_schema=_object_schema(width=_integer_schema(16, 1, 512))),
+        CatalogEntry(kind="model", name="mlp", summary="A small one.",
+              params_schema=_object_schema(width=_integer_schema(16, 1, 512))),
     ]  # fmt: skip
     wirings = {e.name: WIRINGS.get(e.name) for e in entries if e.kind == "stage"}
     return Catalog(

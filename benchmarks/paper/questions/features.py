@@ -17,7 +17,7 @@ def build_claim(evidence: Evidence) -> Claim:
         estimate: pool_recovery(evidence, estimate, DEFAULT_SETTING).pool_identified()
         for estimate in ESTIMATES
     }
-    decoys = next((told.decoys for told in identified.values() if told), 100)
+    decoys = next((pooled.decoys for pooled in identified.values() if pooled), 100)
     return Claim(
         "Does unlearning leak the features of what was forgotten?",
         "A server that has the weights from before and after can reconstruct the deleted image, after exact and after "
@@ -25,8 +25,8 @@ def build_claim(evidence: Evidence) -> Claim:
         f"Supported if more deleted images are identified among {decoys} decoys of their class than chance "
         f"explains (exact binomial test, p < {ALPHA}). N = 32, k = 1.",
         tuple(
-            decide(estimate, told, lambda t: t.leaks, format_identified)
-            for estimate, told in identified.items()
+            decide(estimate, pooled, lambda t: t.leaks, format_identified)
+            for estimate, pooled in identified.items()
         ),
         lambda gallery: _render_pictures(evidence, gallery),
     )

@@ -81,7 +81,7 @@ def _submit_audit(
 audit = make_command(
     _submit_audit,
     "audit",
-    "Submit an audit: a grid of choices. Equal jobs run once.",
+    "Submit an audit: a grid of unlearning methods, defenses and attacks. Identical jobs run once.",
     [
         *list_parameters(_submit_audit)[:1],
         *(flag.to_parameter() for flag in audit_flags.FLAGS),
@@ -104,7 +104,7 @@ def _print_submitted(submitted: Audit, waits: bool, json: bool) -> None:
             f"{submitted.total - len(submitted.created)} reused"
         )
         if not waits:
-            print_note(f"to follow it: palimpsest watch {submitted.id}")
+            print_note(f"To follow it: palimpsest watch {submitted.id}")
 
 
 def _format_errors(

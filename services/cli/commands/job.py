@@ -102,7 +102,7 @@ def fetch(
         ),
     ],
     role: Annotated[
-        str | None, typer.Argument(help="Role of the artifact, if the job has several.")
+        str | None, typer.Argument(help="Role of the artifact, if the job has several artifacts.")
     ] = None,
     output: Annotated[
         Path | None,

@@ -221,7 +221,7 @@ def catalog(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the plugins that workers have published; with a kind, their parameters too."""
+    """List the plugins that workers have published; given a kind, also their parameters."""
     with make_client() as gateway:
         response = gateway.get_catalog(kind)
     if json:

@@ -30,7 +30,7 @@ def logs(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show a job's events with their times; with --follow, new ones as they happen."""
+    """Show a job's events with their times; --follow also shows new ones as they happen."""
     if item.startswith("aud_"):
         raise UsageError(
             f"{item} is an audit: use one of its jobs (palimpsest jobs --audit {item})"

@@ -32,8 +32,11 @@ FailOn = Annotated[
     typer.Option(
         "--fail-on",
         metavar="THRESHOLD",
-        help="Exit with status 3 if a row of the report exceeds this, such as 'psnr.gain>6': "
-        "METRIC[.FIELD] OP NUMBER, where FIELD defaults to mean; may be repeated.",
+        help=(
+            "Exit with status 3 if a row of the report exceeds this threshold, such as "
+            "'psnr.gain>6': METRIC[.FIELD] OP NUMBER, where FIELD defaults to mean; may be "
+            "repeated."
+        ),
     ),
 ]
 
@@ -95,7 +98,7 @@ def show_outcome(
         for path in loaded.save(output):
             print_note(f"saved {path}")
     elif not json:
-        print_note(f"to save it: palimpsest report {item}")
+        print_note(f"To save it: palimpsest report {item}")
     return check_gates(loaded, gates, json, failed)
 
 
@@ -117,7 +120,9 @@ def check_gates(loaded: Report, gates: Sequence[Gate], json: bool, failed: bool)
         _print_result({"exceeded": crossing.to_json()}, f"threshold exceeded: {crossing}", json)
     unmeasured = find_unmeasured(gates, loaded.rows)
     for row in unmeasured:
-        _print_result({"unmeasured": row.to_json()}, f"palimpsest: {row}: it does not pass", json)
+        _print_result(
+            {"unmeasured": row.to_json()}, f"palimpsest: {row}, so the audit does not pass", json
+        )
     if gates and not crossed and not unmeasured and not incomplete:
         _print_result(
             {"exceeded": None}, f"no row exceeds {' or '.join(g.text for g in gates)}", json

@@ -22,7 +22,7 @@ STAGE_COMMANDS: dict[str, tuple[str, str | None]] = {
     "train": ("Continue training on the samples that may be deleted.", None),
     "unlearn": ("Unlearn samples from the original model.", "unlearning"),
     "defend": ("Apply a defense to the unlearned models before their release.", "defense"),
-    "probe": ("Query the models, for black-box attacks.", None),
+    "probe": ("Build the query inputs of black-box attacks.", None),
     "candidates": ("Build the candidate sets of membership attacks.", None),
     "shadow": ("Run shadow deletions, for the p-values of label attacks.", None),
     "attack": ("Reconstruct or infer what was deleted.", "attack"),
@@ -66,17 +66,20 @@ def submit(
         typer.Option(
             "--from",
             metavar="JOB",
-            help="Take inputs that are not given from this job or its ancestors.",
+            help="Take the remaining inputs from this job or its ancestors.",
             autocompletion=completion.complete_jobs,
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Random seed. Default: that of --from, or else 0.")
+        int | None,
+        typer.Option(help="Random seed. Default: the seed of the job in --from, otherwise 0."),
     ] = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Run it even if an equal job has finished.")
+        bool, typer.Option("--no-cache", help="Run it even if an identical job has finished.")
     ] = False,
-    priority: Annotated[int | None, typer.Option(help="Higher runs first.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="Jobs with a higher priority run first.")
+    ] = None,
     time_limit: Annotated[
         float | None, typer.Option(help="Time limit of each attempt, in seconds.")
     ] = None,
@@ -113,7 +116,7 @@ def submit(
     if watch:
         raise typer.Exit(follow([job.id], json))
     if not json:
-        print_note(f"to follow it: palimpsest watch {job.id}")
+        print_note(f"To follow it: palimpsest watch {job.id}")
 
 
 def make_stage_command(stage: str) -> Callable[..., None]:

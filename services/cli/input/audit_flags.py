@@ -106,8 +106,8 @@ FLAGS = (
     ),
     Flag("pretrain_seed", "Seed of the base model, which all seeds share", kind=int),
     Flag("name", "Name of the audit"),
-    Flag("no_cache", "Run all jobs, even if equal ones have finished", kind=bool),
-    Flag("priority", "Higher runs first", kind=int),
+    Flag("no_cache", "Run all jobs, even if identical ones have finished", kind=bool),
+    Flag("priority", "Jobs with a higher priority run first", kind=int),
     Flag("time_limit", "Time limit of each attempt of a job, in seconds", kind=float),
 )
 FIELDS = tuple(flag.target_field for flag in FLAGS)

@@ -12,7 +12,7 @@ Row = Mapping[str, Any]
 
 PREFERRED_METRIC = "psnr"  # the one metric that is shown if an attack has several; the file has all
 UNITLESS = (None, "1", "share")
-OUTCOMES = {"leak": "a leak", "not_seen": "no leak seen", "inconclusive": "undecided"}
+OUTCOMES = {"leak": "a leak", "not_seen": "no leak seen", "inconclusive": "inconclusive"}
 _COLOURS = {"leaks": "red", "reduced": "yellow", "no_leak_seen": "green", "inconclusive": "yellow"}
 
 

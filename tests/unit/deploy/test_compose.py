@@ -142,9 +142,9 @@ def test_redis_has_a_password_that_no_command_line_shows(tmp_path: Path) -> None
     redis = SERVICES["redis"]
     assert "REDISCLI_AUTH" in redis["environment"]  # of the probe, too
     shell, option, script = redis["command"]
-    told = tmp_path / "redis-server"
-    told.write_text('#!/bin/sh\ncat "$1"; shift; echo "$@"; stat -c %a "$CONF"\n')
-    told.chmod(0o755)
+    program = tmp_path / "redis-server"
+    program.write_text('#!/bin/sh\ncat "$1"; shift; echo "$@"; stat -c %a "$CONF"\n')
+    program.chmod(0o755)
     script = script.replace("$$", "$").replace("/tmp/redis.conf", str(tmp_path / "redis.conf"))
     env = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",

@@ -79,18 +79,18 @@ def written(folder: Path, found: Evidence) -> str:
 
 
 def test_it_says_what_was_found_where_and_in_what_time(tmp_path: Path) -> None:
-    told = written(tmp_path, evidence())
-    assert "two cores" in told
-    assert "10 minutes for 12 jobs" in told
-    assert "| approximate, from the pair | **supported here** | 2 of 3 identified" in told
-    assert "| pruning | 0.5 | 0.800 | 0.75 (1.00) | 8.7" in told
-    assert "2 of 3 [0.21, 0.94]" in told
-    assert "| dp_sgd | 0.5 (epsilon 16.0) |" in told
+    page = written(tmp_path, evidence())
+    assert "two cores" in page
+    assert "10 minutes for 12 jobs" in page
+    assert "| approximate, from the pair | **supported here** | 2 of 3 identified" in page
+    assert "| pruning | 0.5 | 0.800 | 0.75 (1.00) | 8.7" in page
+    assert "2 of 3 [0.21, 0.94]" in page
+    assert "| dp_sgd | 0.5 (epsilon 16.0) |" in page
 
 
 def test_every_drawing_is_there_and_whole(tmp_path: Path) -> None:
-    told = written(tmp_path, evidence())
-    linked = re.findall(r"!\[[^]]+\]\(([^)]+)\)", told)
+    page = written(tmp_path, evidence())
+    linked = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
     assert len(linked) >= 4
     for name in linked:
         path = tmp_path / "docs" / name
@@ -101,9 +101,9 @@ def test_every_drawing_is_there_and_whole(tmp_path: Path) -> None:
 
 
 def test_without_results_it_says_so(tmp_path: Path) -> None:
-    told = written(tmp_path, Evidence(REDUCED, {}))
-    assert "no results" in told
-    assert "**supported here**" not in told
+    page = written(tmp_path, Evidence(REDUCED, {}))
+    assert "no results" in page
+    assert "**supported here**" not in page
 
 
 def test_a_chart_holds_every_value_between_its_axes() -> None:

@@ -39,9 +39,9 @@ def test_values_of_all_seeds_are_one_sample_beside_the_null_that_is_strongest_ov
 
 
 def test_a_null_of_a_few_deletions_is_not_the_null() -> None:
-    told = make_evaluation("retrain", PAIR, psnr=[20.0, 22.0])
-    told["metrics"]["psnr"]["baseline_values"]["random_direction"] = [30.0]
-    score = PooledEvaluations([told]).pool_score("psnr")
+    evaluation = make_evaluation("retrain", PAIR, psnr=[20.0, 22.0])
+    evaluation["metrics"]["psnr"]["baseline_values"]["random_direction"] = [30.0]
+    score = PooledEvaluations([evaluation]).pool_score("psnr")
     assert score is not None
     assert score.baseline_name == "class_mean"
 

@@ -56,7 +56,7 @@ def test_a_leak_is_more_identified_than_by_chance() -> None:
 
 
 def test_seeds_are_pooled() -> None:
-    told = about(
+    result = about(
         "leak the features",
         {
             "approximate, N = 32": [
@@ -64,7 +64,7 @@ def test_seeds_are_pooled() -> None:
             ]
         },
     ).results[2]
-    assert "6 of 8 identified" in told.explanation
+    assert "6 of 8 identified" in result.explanation
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_a_base_is_compared_with_one_that_saw_more() -> None:
 
 
 def answers(share: str, right: int, n: int = 20) -> Evaluations:
-    told = [1.0] * right + [0.0] * (n - right)
+    values = [1.0] * right + [0.0] * (n - right)
     return {
         f"labels of images, {share}": [
-            make_evaluation("retrain", ("label_inference_black_box", {}), hits=told)
+            make_evaluation("retrain", ("label_inference_black_box", {}), hits=values)
         ]
     }
 
@@ -183,8 +183,8 @@ def test_a_defense_must_hold_against_one_who_knows_it() -> None:
 
 
 def test_a_defense_that_destroys_the_model_is_none() -> None:
-    told = about("effective are the defenses", defended(0.3, adaptive_leaks=False)).results
-    assert [f.explanation for f in told if f.case.startswith("pruning")] == [
+    results = about("effective are the defenses", defended(0.3, adaptive_leaks=False)).results
+    assert [f.explanation for f in results if f.case.startswith("pruning")] == [
         "every setting of the sweep costs too much accuracy"
     ] * 2
 

@@ -52,8 +52,8 @@ def test_an_audit_is_read_and_1e_3_is_a_number(tmp_path):
     ],
 )
 def test_a_field_is_found_in_the_file(tmp_path, field, line, quoted):
-    told = written(tmp_path, AUDIT).format_error(field, "is wrong")
-    first, shown, pointer = told.split("\n")
+    message = written(tmp_path, AUDIT).format_error(field, "is wrong")
+    first, shown, pointer = message.split("\n")
     assert first == f"{tmp_path}/a.yaml:{line}: is wrong"
     assert shown[pointer.index("^") :].startswith(quoted)
     assert pointer.count("^") == len(quoted)
@@ -79,7 +79,7 @@ def test_a_complaint_about_the_whole_quotes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("a: 1\nb: [", "a.yaml:2: not YAML: "),
         ("a: 1\n b: 2", "a.yaml:2: not YAML: "),
@@ -105,10 +105,10 @@ def test_a_complaint_about_the_whole_quotes_nothing(tmp_path):
         (b"#" * (MAX_FILE_BYTES + 1), "too large"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_its_line(tmp_path, text, told):
+def test_ambiguous_values_are_refused_by_their_line(tmp_path, text, expected):
     with pytest.raises(UsageError) as caught:
         written(tmp_path, text)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_few_lines_of_aliases_are_not_billions_of_values(tmp_path):

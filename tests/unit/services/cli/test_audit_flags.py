@@ -58,7 +58,7 @@ def test_flags_go_before_the_file():
 
 
 @pytest.mark.parametrize(
-    ("path", "message", "told"),
+    ("path", "message", "expected"),
     [
         ("dataset", "Field required", "dataset is missing"),
         (
@@ -71,8 +71,8 @@ def test_flags_go_before_the_file():
         ("seeds.0", "Input should be a valid integer", "Input should be a valid integer"),
     ],
 )
-def test_keys_are_told_in_words(path, message, told):
-    assert told in explain_error(path, message)
+def test_errors_about_keys_are_explained(path, message, expected):
+    assert expected in explain_error(path, message)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_the_grammar(word, read):
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "expected"),
     [
         ("psnr", "expected METRIC"),
         ("psnr.gain", "expected METRIC"),
@@ -66,10 +66,10 @@ def test_the_grammar(word, read):
         ("", "expected METRIC"),
     ],
 )
-def test_what_is_no_gate(word, told):
+def test_what_is_no_gate(word, expected):
     with pytest.raises(UsageError, match="--fail-on") as caught:
         parse_gates([word])
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,15 @@ def test_a_row_that_has_the_metric_and_no_value_cannot_be_judged(score):
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "expected"),
     [
         ("psrn>1", "did you mean 'psnr'"),
         ("ssim.gain>1", "no row has ssim.gain"),
         ("psnr.n>1", "no row has psnr.n"),
     ],
 )
-def test_a_gate_on_what_no_row_has(word, told):
-    with pytest.raises(UsageError, match=told):
+def test_a_gate_on_what_no_row_has(word, expected):
+    with pytest.raises(UsageError, match=expected):
         find_crossings(parse_gates([word]), ROWS)
     assert find_crossings(parse_gates([word]), []) == []
 

@@ -22,7 +22,7 @@ FAILURES = (
 
 
 class Attempts:
-    """Fails as it is told, one failure an attempt, then answers; the pauses in between pass at
+    """Fails as given, one failure per attempt, then answers; the pauses in between pass at
     once."""
 
     def __init__(self, *failures: Exception) -> None:
