@@ -50,7 +50,7 @@ def test_an_evaluation_of_an_older_version_is_refused(path: Path) -> None:
 def test_a_defense_of_an_older_version_is_refused(old: dict[str, object]) -> None:
     stored = json.loads((STORED[0]).read_text())
     stored["defense"] = {"method": "dp_sgd", "params": {}} | old
-    with pytest.raises(InvalidRequest, match=rf"older version.*defense\.{[*old][0]}"):
+    with pytest.raises(InvalidRequest, match=rf"older version.*defense\.{next(iter(old))}"):
         read_evaluation(json.dumps(stored).encode(), "EVALUATION_1")
 
 
