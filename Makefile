@@ -10,11 +10,11 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help:  ## show this
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-.venv: requirements/all.lock setup.py  ## install what the lock names
+.venv: requirements/all.lock setup.py  ## install the locked requirements
 	deploy/local/install.sh $(PYTHON)
 	@touch .venv
 
-check: .venv  ## style, types, import contracts, generated files
+check: .venv  ## check style, types, import contracts and generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -25,38 +25,38 @@ sync-client: .venv  ## write services/client/sync_client.py, which is generated 
 	$(BIN)/python -m tests.support.sync_client
 
 # Four, not two: tests of processes mostly wait. In the order of the folders: the long ones come first.
-test: .venv  ## the whole suite
+test: .venv  ## run the whole test suite
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-test-fast: .venv  ## what tells most in three minutes: units, contracts, architecture, the gateway and the command line
+test-fast: .venv  ## run the most informative tests (about 3 min): units, contracts, architecture, gateway, command line
 	$(BIN)/pytest -n 4 --dist loadfile -m 'not long and not slow' tests/architecture tests/golden tests/unit tests/contract tests/integration
 
-test-long: .venv  ## what takes minutes
+test-long: .venv  ## run the tests that take minutes
 	$(BIN)/pytest -m long
 
-selftest: .venv  ## the code against cases whose answer is known
+selftest: .venv  ## run the code on cases with a known answer
 	@$(BIN)/python -m workers.selftest
 
-serve: .venv  ## a whole Palimpsest on this machine, until Ctrl-C
+serve: .venv  ## run a complete Palimpsest on this machine until Ctrl-C
 	@$(BIN)/python -m deploy.local.serve
 
-demo: .venv  ## a whole audit in about five minutes, to its report in .palimpsest/demo
+demo: .venv  ## run a complete audit (about five minutes); its report is in .palimpsest/demo
 	@$(BIN)/python -m deploy.local.demo $(ARGS)
 
-worker: .venv  ## one more worker for it: make worker STAGES=attack
+worker: .venv  ## add a worker to a running make serve: make worker STAGES=attack
 	@$(BIN)/python -m deploy.local.worker $(STAGES)
 
-paper: .venv  ## the paper's questions on CIFAR-10 and two tables, answered in docs/results.md (ARGS=--full for a GPU)
+paper: .venv  ## repeat the paper's experiments on CIFAR-10 and two tables, see docs/results.md (ARGS=--full on a GPU)
 	$(BIN)/python -m benchmarks.paper $(ARGS)
 
-doctor: .venv  ## is everything well with what `make serve` runs?
+doctor: .venv  ## check the system that `make serve` runs
 	@$(BIN)/python -m deploy.local.doctor
 
-bench: .venv  ## rates and latencies of the queue; the leak figures
+bench: .venv  ## measure the queue's rates and latencies, and leakage
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.leak
 
-chaos: .venv  ## a storm of faults on a served system: make chaos ARGS="--seed 1 --store postgresql --minutes 25"
+chaos: .venv  ## inject faults into a running system: make chaos ARGS="--seed 1 --store postgresql --minutes 25"
 	@$(BIN)/python -m tests.chaos.storm $(ARGS)
 
 # Versions that still fit stay as they are; ARGS=-U takes the newest of all.
@@ -68,5 +68,5 @@ lock: .venv  ## write the requirements that pyproject.toml asks for (ARGS=-U upg
 	$(COMPILE) --extra gateway -c requirements/all.lock -o requirements/gateway.lock
 	$(COMPILE) --extra worker -c requirements/all.lock -o requirements/worker.lock
 
-clean:  ## remove what was installed and served
+clean:  ## remove the environment, all state of make serve, and caches
 	rm -rf .venv .palimpsest *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

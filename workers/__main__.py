@@ -18,9 +18,11 @@ def main() -> None:
     parser.add_argument(
         "--stages",
         default=",".join(STAGES),
-        help=f"stages to serve, separated by commas; all: {','.join(STAGES)}",
+        help=f"comma-separated stages to serve; all of them: {','.join(STAGES)}",
     )
-    parser.add_argument("--name", help="name in /v1/workers; default: stages, host and process id")
+    parser.add_argument(
+        "--name", help="name shown in /v1/workers; default: stages, host and process id"
+    )
     given = parser.parse_args()
     name = given.name or f"{given.stages.replace(',', '-')}@{socket.gethostname()}-{os.getpid()}"
     os.environ |= {"PALIMPSEST_WORKER": name, "PALIMPSEST_STAGES": given.stages}

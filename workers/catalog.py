@@ -74,10 +74,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Print or publish the catalog; exit 1 with one sentence when a plugin is broken or the store
     does not answer."""
     parser = argparse.ArgumentParser(
-        prog="python -m workers.catalog", description="What this worker can run."
+        prog="python -m workers.catalog",
+        description="Print the catalog: the plugins that this worker can run.",
     )
     parser.add_argument(
-        "--publish", action="store_true", help="into the job store, instead of printing it"
+        "--publish", action="store_true", help="publish it in the job store instead of printing it"
     )
     publish = parser.parse_args(arguments).publish
     try:

@@ -16,7 +16,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the results, as a table or as the JSON that the stage `selftest` writes."""
     parser = argparse.ArgumentParser(prog="python -m workers.selftest", description=__doc__)
     parser.add_argument(
-        "--json", action="store_true", help="the result as data, whose sha256 is its digest"
+        "--json",
+        action="store_true",
+        help="print the result as JSON; the digest is the sha256 of this output",
     )
     as_json = parser.parse_args(arguments).json
     result = run_all()
