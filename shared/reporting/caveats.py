@@ -75,8 +75,9 @@ def _explain_adaptive(scope: CaveatInputs) -> str | None:
         )
     if any(is_adaptive(row.attack) for row in scope.rows):
         sentences.append(
-            "Each adaptive attack is one possible use of knowing the defense (see its plugin); "
-            "others may be stronger. Attackers with query access only are never adaptive."
+            "Each adaptive attack uses its knowledge of the defense in one particular way "
+            "(described in its plugin); other ways may be stronger. Attackers who can only query "
+            "the models are never adaptive."
         )
     if without_adaptive_attack := {
         row.defense.method for row in scope.rows if row.defense.has_adaptive_attack is False
@@ -92,7 +93,8 @@ def _explain_missing(scope: CaveatInputs) -> str | None:
         return None
     return (
         f"{pluralise(len(scope.missing), 'row')} of the audit "
-        f"{'is' if len(scope.missing) == 1 else 'are'} missing; the verdict rests on the others."
+        f"{'is' if len(scope.missing) == 1 else 'are'} missing; the verdict is based on the "
+        "others."
     )
 
 
@@ -102,10 +104,10 @@ def _explain_sample_size(scope: CaveatInputs) -> str | None:
         return None
     n = f"n = {min(sizes)}" if min(sizes) == max(sizes) else f"n = {min(sizes)} to {max(sizes)}"
     return (
-        f"Each row rests on {n} samples. At such sizes a bootstrap interval (BCa) tends to be "
+        f"Each row is based on {n} samples. At such sizes a bootstrap interval (BCa) tends to be "
         "too narrow; Wilson's interval of a proportion is wide: 8 of 8 is [0.68, 1.00]."
         if min(sizes) < 30
-        else f"Each row rests on {n} samples."
+        else f"Each row is based on {n} samples."
     )
 
 
@@ -114,16 +116,17 @@ def _explain_multiple_tests(scope: CaveatInputs) -> str | None:
     if tests < 2:
         return None
     return (
-        f"Each of the {tests} rows is judged on its own, and nothing is corrected for their "
-        "number: of rows that hold no leak, one in forty may be called a leak by chance."
+        f"Each of the {tests} rows is tested separately, without correction for multiple testing: "
+        "one in forty rows without a leak may be reported as a leak by chance."
     )
 
 
 def _explain_seeds(scope: CaveatInputs) -> str:
     seeds = len(dict.fromkeys(scope.spec.seeds))
     return (
-        f"{pluralise(seeds, 'seed')} of training set and forget set, all from one base model "
-        f"(pretrain seed {scope.spec.pretrain_seed}). Other base models may leak more or less."
+        f"Training sets and forget sets were drawn with {pluralise(seeds, 'seed')}, all for one "
+        f"base model (pretrain seed {scope.spec.pretrain_seed}). Other base models may leak more "
+        "or less."
     )
 
 
@@ -152,9 +155,9 @@ def _explain_base(scope: CaveatInputs) -> str | None:
     if not any(Role.BASE in row.threat_model.get("observes", []) for row in scope.rows):
         return None
     return (
-        "An attacker who uses BASE, N and k has more than the two models. The estimate is a "
-        "gradient only if training was a single full-batch step; otherwise it is an "
-        "approximation."
+        "An attacker who uses BASE, N and k knows more than the two models. Such an attacker's "
+        "estimate is exactly a gradient only if training was a single full-batch step; otherwise "
+        "it is an approximation."
     )
 
 
@@ -183,7 +186,7 @@ def _explain_batch_norm(scope: CaveatInputs) -> str | None:
         f"BatchNorm used batch statistics ({join_words(fields)}: trained), whereas the paper "
         "freezes them in training, retraining and unlearning. The weight change is then not a "
         "gradient of the attacked model: if it has BatchNorm layers, the attacks, which use "
-        "frozen statistics, may recover less than there is."
+        "frozen statistics, may underestimate the leakage."
     )
 
 
@@ -204,10 +207,10 @@ def _explain_guarantee(scope: CaveatInputs) -> str | None:
     largest = max(guarantees, key=lambda guarantee: guarantee["epsilon"])
     delta = f" at delta {largest['delta']:g}" if "delta" in largest else ""
     return (
-        "Differential privacy is guaranteed for one training, with epsilon at most "
+        "The differential-privacy guarantee covers a single training run, with epsilon at most "
         f"{largest['epsilon']:.3g}{delta}. An attacker who sees the models before and after sees "
-        "two, and an epsilon far above 1 rules out little by itself: see the measured leakage as "
-        "well."
+        "two runs, and an epsilon far above 1 guarantees little by itself: consider the measured "
+        "leakage as well."
     )
 
 
@@ -224,8 +227,8 @@ def _explain_repeat(scope: CaveatInputs) -> str | None:
     }
     shares = join_words([f"{' to '.join(end)} % ({name})" for name, end in ends.items()])
     return (
-        "Repeating exact unlearning in another order changes the first deletion's model by "
-        f"{shares} of its weight change: smaller differences are noise."
+        "Repeating exact unlearning with the samples in another order changes the first "
+        f"deletion's model by {shares} of its weight change: smaller differences are noise."
     )
 
 

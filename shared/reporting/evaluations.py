@@ -74,7 +74,7 @@ def check_json(value: Any, subject: str, field: str) -> None:
         return levels_left < 0 or any(is_deeper(one, levels_left - 1) for one in inner)
 
     if is_deeper(value, MAX_NESTING):
-        raise InvalidRequest(f"{subject} is nested deeper than {MAX_NESTING}", field)
+        raise InvalidRequest(f"{subject} is nested deeper than {MAX_NESTING} levels", field)
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:

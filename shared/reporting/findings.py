@@ -13,11 +13,12 @@ from shared.reporting.models import Finding, Row, Score, Utility
 MAX_ACCURACY_LOSS = 0.05  # test accuracy that a released model may lose and still count as useful
 RULES = (
     *(kind.rule for kind in list_kinds()),
-    "Above chance means: the 95 % Wilson interval lies above it, and this many or more occur by "
-    f"chance with a probability of at most {TAIL} (exact binomial). For 1 of 8 identified among "
-    "100 decoys it is 0.076: not enough.",
+    "“Above chance” means that the 95 % Wilson interval lies above the chance level, and that "
+    f"this many successes or more occur by chance with a probability of at most {TAIL} (exact "
+    "binomial). For 1 of 8 identified among 100 decoys this probability is 0.076, which is not "
+    "enough.",
     *(rule for kind in list_kinds() for rule in kind.further_rules),
-    f"If no leak was seen in fewer than {MIN_SAMPLES} samples, the row is inconclusive.",
+    f"“Not seen” requires at least {MIN_SAMPLES} samples; with fewer, the row is inconclusive.",
     "A defense counts as having reduced a leak if every attack that leaked without it shows no "
     "leak with it, the two 95 % intervals do not overlap, and the released model retains its "
     "utility. If an attack was also run adaptively, this applies to both versions. After "
@@ -28,7 +29,7 @@ RULES = (
     "points of test accuracy. “No leak seen” counts only if every released model retains its "
     "utility.",
     "The verdict is the worst case: one unlearning method that leaks under every defense tried "
-    "makes it a leak; otherwise anything missing or undecided makes it inconclusive.",
+    "makes it a leak; otherwise anything missing or inconclusive makes it inconclusive.",
 )
 
 
@@ -42,7 +43,7 @@ def decide_row(evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
             outcome="inconclusive",
             reason=f"No rule covers the metric {name} ({format_score(metrics[name])}).",
         )
-    return Finding(outcome="inconclusive", reason="Nothing was scored.")
+    return Finding(outcome="inconclusive", reason="There are no scores.")
 
 
 def retains_utility(utility: Utility | None) -> bool:

@@ -27,7 +27,8 @@ def read_evaluation(data: bytes, role: str) -> LoadedEvaluation:
     value = parse_json(data, role, field)
     if old := find_old_field(value):
         raise InvalidRequest(
-            f"{role} was written by an older version of Palimpsest (it has {old}): evaluate again",
+            f"{role} was written by an older version of Palimpsest (it has {old}): run the "
+            "evaluation again",
             field,
         )
     evaluation = validate_model(Evaluation, value, role, field)

@@ -16,7 +16,7 @@ from shared.reporting.expected_rows import method_at
 from shared.reporting.models import Measurement, Method, WideNumber
 
 MAX_BYTES = 64 << 10
-MISSING = "missing: it failed or was cancelled"
+MISSING = "missing: the job failed or was cancelled"
 Name = Annotated[str, Field(min_length=1, max_length=60)]
 Value = Annotated[WideNumber, Field(strict=True)]
 
@@ -39,7 +39,7 @@ def read_metrics(data: bytes, role: str) -> Metrics:
     field = f"inputs.{role}"
     try:
         if len(data) > MAX_BYTES:
-            raise InvalidRequest(f"{role} has more than {MAX_BYTES >> 10} KiB", field)
+            raise InvalidRequest(f"{role} is larger than {MAX_BYTES >> 10} KiB", field)
         return Metrics(validate_model(Numbers, parse_json(data, role, field), role, field).root)
     except InvalidRequest as error:
         return Metrics(None, f"cannot be read: {error.message[:300]}")

@@ -195,7 +195,7 @@ class Report(FrozenModel):
     missing: list[Missing]
     sweeps: list[Sweep] = Field(default_factory=list)
     measurements: list[Measurement] = Field(
-        default_factory=list, description="no verdict rests on them"
+        default_factory=list, description="they do not affect the verdict"
     )
     provenance: Provenance
     caveats: list[str]

@@ -52,7 +52,7 @@ class ReportedKind(ABC):
     severity: int  # if rows of several kinds leak, the highest comes first
     # how the headline begins, before "after <unlearning>": "Deleted samples can be read back"
     subject: str
-    rule: str  # a paragraph of "The rules that decide": when a row leaks
+    rule: str  # a paragraph of "Decision rules": when a row leaks
     further_rules: Sequence[str] = ()  # paragraphs that come after the rules of all kinds
     # metrics whose unit must be share, as the rule requires it
     shares: Sequence[str] = ()

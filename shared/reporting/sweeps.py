@@ -161,7 +161,8 @@ def _choose_operating_point(options: Sequence[Option], budget: float) -> tuple[f
     if not known:
         return (
             None,
-            "The cost of the settings is unknown: there is no undefended release to compare with.",
+            "The accuracy cost of the settings is unknown: there is no undefended release to "
+            "compare with.",
         )
     affordable = [option for option, cost in known if cost <= budget + 1e-9]
     if not affordable:
@@ -173,15 +174,16 @@ def _choose_operating_point(options: Sequence[Option], budget: float) -> tuple[f
     if not forgetting:
         return (
             None,
-            "Every setting within the budget undoes the unlearning: forget accuracy is as before.",
+            "Every setting within the budget undoes the unlearning: forget accuracy is as high as "
+            "before.",
         )
     left_out = _left_out([option.setting for option in forgetting if option.incomplete])
     complete = [option.setting for option in forgetting if not option.incomplete]
     if not complete:
         return (
             None,
-            "No setting that is within the budget and forgets was attacked by all "
-            f"attacks.{left_out}",
+            "Of the settings that are within the budget and still forget, none was attacked by "
+            f"every attack.{left_out}",
         )
 
     def rank_harm(setting: Setting) -> tuple[int, int]:
@@ -196,12 +198,12 @@ def _choose_operating_point(options: Sequence[Option], budget: float) -> tuple[f
     rest = (
         f": {leaking} of {len(best.leaks)} attacks still leak"
         if leaking
-        else f" ({outcome_word} by the worst attack)"
+        else f" (worst outcome: {outcome_word})"
     )
     return best.value, (
         f"The weakest of the settings that cost at most {100 * budget:g} points of test accuracy "
         f"and leak least{rest}. It costs {_format_points(best.accuracy_cost or 0.0)}. The choice "
-        f"depends on the attacks that were run: others may see more.{left_out}"
+        f"depends on the attacks that were run; other attacks may find more leakage.{left_out}"
     )
 
 
@@ -215,4 +217,4 @@ def _left_out(settings: Sequence[Setting]) -> str:
 
 
 def _format_points(cost: float) -> str:
-    return f"{100 * cost:.1f} points" if cost > 0 else "none"
+    return f"{100 * cost:.1f} points" if cost > 0 else "no test accuracy"

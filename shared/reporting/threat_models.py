@@ -14,14 +14,14 @@ from shared.roles import Role
 # Texts used in place of the role's own description.
 WHITE_BOX_WORDS: dict[str, str] = {
     Role.ORIGINAL: "the weights before the deletion",
-    Role.UNLEARNED: "the weights after it, as they were released",
-    Role.BASE: "the weights from before the training set was learned",
+    Role.UNLEARNED: "the weights after the deletion, as released",
+    Role.BASE: "the weights before training on the training set",
     Role.DELETION_SIZES: (
-        "how many samples were trained on and how many were forgotten (N and k); whether of one "
-        "class"
+        "how many samples were trained on and forgotten (N and k), and whether the forgotten ones "
+        "are of a single class"
     ),
     Role.LABELS: "the classes of the deleted samples",
-    Role.DEFENSE: "how the release was defended, with all settings",
+    Role.DEFENSE: "the defense of the release, with all its settings",
     Role.PUBLIC: "samples from the same distribution that were not trained on",
     Role.CANDIDATES: "labelled samples: the deleted ones, mixed with retained samples and "
     "non-members",
@@ -35,7 +35,7 @@ BLACK_BOX_WORDS: dict[str, str] = {
 }
 ACCESS = {
     "white_box": (
-        "White box: has the weights, like a server that stores both models. It sends no queries."
+        "White box: has the weights, as a server that stores both models does. Sends no queries."
     ),
     "black_box": "Black box: may only query the models, like any user of a prediction API.",
 }
@@ -75,7 +75,7 @@ def _describe_threat_model(attack_rows: list[Row], names: Names) -> ThreatModel:
     access, roles = threat_model.get("access"), threat_model.get("observes", [])
     words = BLACK_BOX_WORDS if access == "black_box" else WHITE_BOX_WORDS
     params = [
-        (name, UNSET_WORDS.get(name, "the preset’s") if v is None else str(v))
+        (name, UNSET_WORDS.get(name, "set by the preset") if v is None else str(v))
         for name, v in attack.params.items()
     ]
     return ThreatModel(

@@ -175,7 +175,7 @@ def _write_headline(level: Level, methods: Sequence[Sequence[Release]], names: N
         ]
     )
     if worst_row is None:
-        return "These measurements do not decide whether deleted data leak."
+        return "These measurements do not show whether deleted data leaks."
     subject = _find_leaking_kind(worst_row).subject
     if level == "leaks":
         start = f"{subject} after {names.name_choice(worst_row.unlearning)}"
@@ -190,7 +190,7 @@ def _write_headline(level: Level, methods: Sequence[Sequence[Release]], names: N
         f"{subject} after {after} without a defense; {_describe_effective_defenses(leaking, names)}"
     )
     return start + (
-        ". Some results are undecided and may leak." if level == "inconclusive" else "."
+        ". Some results are inconclusive and may be leaks." if level == "inconclusive" else "."
     )
 
 
@@ -219,7 +219,7 @@ def _describe_effective_defenses(methods: Sequence[Sequence[Release]], names: Na
     return (
         f"{join_words(effective)} {stopped}"
         if effective
-        else f"for each of them some defense {stopped}"
+        else f"for each of them at least one defense {stopped}"
     )
 
 
@@ -246,7 +246,7 @@ def _write_sentence(release: Release, names: Names, undefended: Release | None) 
                 f"({seeds if len(rows) > 1 else ''}{_find_leaking_kind(worst_row).describe(worst_row)})"
             )
         elif "inconclusive" in outcomes:
-            clauses.append(f"{names(attack)} is undecided")
+            clauses.append(f"{names(attack)} is inconclusive")
         else:
             unseen.append(names(attack))
     if unseen and not clauses:

@@ -30,16 +30,16 @@ BASELINE_NAMES = {
     "random_direction": "random direction",
 }
 RULE = (
-    "An image attack leaks if more deletions are identified among decoys than expected by "
-    "chance. Decoys have the same data distribution and class as the deleted sample, so without "
-    "information each is equally likely. The gain measures the quality of the reconstructions: "
-    "if its 95 % interval lies above zero but identification does not exceed chance, the row is "
-    "inconclusive."
+    "An image attack leaks if more deletions are identified among decoys than expected by chance. "
+    "Decoys have the same data distribution and class as the deleted sample, so an attacker "
+    "without information is equally likely to pick any of them. The gain measures the quality of "
+    "the reconstructions: if its 95 % interval lies above zero but identification does not exceed "
+    "chance, the row is inconclusive."
 )
 FURTHER_RULES = (
-    "One reconstructed image is a leak for one person: if any deletion is identified and its "
-    "score beats its own baseline, the row is at least inconclusive. If its score does not beat "
-    "the baseline, identification counts as chance.",
+    "Even a single reconstructed image exposes a person: if any deletion is identified and its "
+    "score beats its own baseline, the row is at least inconclusive. Otherwise the identification "
+    "counts as chance.",
 )
 
 
@@ -47,8 +47,9 @@ def _explain_psnr(rows: Sequence[Row]) -> str | None:
     if not any(PSNR in row.metrics for row in rows):
         return None
     return (
-        "PSNR has peak 1 on values in [0, 1] (a mean squared error of 0.01 is 20 dB). PSNR alone "
-        "misleads on dark or smooth images: compare it with its baseline, and see the rank."
+        "PSNR is computed for values in [0, 1] with peak 1 (a mean squared error of 0.01 is 20 "
+        "dB). PSNR alone is misleading for dark or smooth images: compare it with its baseline, "
+        "and look at the rank."
     )
 
 
@@ -56,9 +57,9 @@ def _explain_feature_distance(rows: Sequence[Row]) -> str | None:
     if not any("feature_distance" in row.metrics for row in rows):
         return None
     return (
-        "Feature distance is measured in a network trained here: the audit's architecture, from "
-        "another seed, never attacked. It is not LPIPS, and values are only comparable between "
-        "audits that use the same network."
+        "Feature distance is measured in a network of the audit's architecture that was "
+        "pretrained with another seed and never attacked. It is not LPIPS, and values are only "
+        "comparable between audits that use the same network."
     )
 
 
@@ -66,8 +67,8 @@ def _explain_lpips(rows: Sequence[Row]) -> str | None:
     if not any("lpips" in row.metrics for row in rows):
         return None
     return (
-        "LPIPS is measured with the weights that the audit names (their sha256 is among the "
-        "conditions), on images whose smaller side is enlarged to 64 pixels; it was made for "
+        "LPIPS is measured with the weights that the audit names (their sha256 is listed under "
+        "“conditions”), on images whose smaller side is enlarged to 64 pixels; it was made for "
         "larger photographs."
     )
 

@@ -35,7 +35,8 @@ def _explain_claims(rows: Sequence[Row]) -> str | None:
         "P-values of label attacks are computed by the auditor, who can repeat deletions on "
         "similar samples; an attacker with query access only cannot. A wrong claim has "
         "probability at most alpha if the deletions are distributed like the shadow deletions; "
-        "errors within one training set are correlated, so a single row may have more or fewer."
+        "errors within one training set are correlated, so the error rate of a single row may be "
+        "higher or lower."
     )
 
 

@@ -35,12 +35,12 @@ METRIC_NAMES = {
     TELLING_STAYED: "TPR at 5 % FPR, retained",
 }
 RULE = (
-    "A membership attack leaks if it distinguishes forgotten samples from non-members of the "
-    "same class: the 95 % interval of the AUC lies above 0.5, and its p-value is at most "
-    f"{TAIL}. If it lies below 0.5, the row is inconclusive: inverting the score would "
-    "distinguish them. It is also inconclusive if only the true positive rate is above chance: a "
-    "few samples are detected, though most are not. Results for retained samples are reported "
-    "too, but decide nothing: they were not deleted."
+    "A membership attack leaks if it distinguishes forgotten samples from non-members of the same "
+    f"class: the 95 % interval of the AUC lies above 0.5, and its p-value is at most {TAIL}. If it "
+    "lies below 0.5, the row is inconclusive: inverting the score would distinguish them. It is "
+    "also inconclusive if only the true positive rate is above chance: a few samples are then "
+    "detected, but most are not. Results for retained samples are reported too, but do not affect "
+    "the verdict: these samples were not deleted."
 )
 
 

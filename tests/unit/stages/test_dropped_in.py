@@ -120,4 +120,4 @@ def test_what_it_measured_is_in_the_report_beside_what_it_is_of(
 def test_what_did_not_arrive_is_listed_as_missing(jobs: list[PlannedJob]) -> None:
     outputs = run_planned(jobs, skipped_stages=["selftest", "drift"])[jobs[-1].request_key]
     assert {one["numbers"] for one in json.loads(outputs["REPORT"].data)["measurements"]} == {None}
-    assert "missing: it failed or was cancelled" in outputs["REPORT_HTML"].data.decode()
+    assert "missing: the job failed or was cancelled" in outputs["REPORT_HTML"].data.decode()

@@ -262,7 +262,7 @@ def test_metrics_of_a_further_stage_that_are_wrong_cost_no_other_row() -> None:
     assert len(report["rows"]) == 1
     assert "bytes: 3,000,000,000" in page
     assert "cannot be read: METRICS_2.x: Input should be a valid number" in page
-    assert "missing: it failed or was cancelled" in page
+    assert "missing: the job failed or was cancelled" in page
 
 
 def test_the_version_is_known_without_an_installation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_the_report_tells_digest_and_cases_as_data_and_in_a_line() -> None:
     assert (told["digest"], told["passed"]) == (digest, True)
     assert [case["name"] for case in told["cases"]] == ["psnr", "dense_layer"]
     page = made["REPORT_HTML"].data.decode()
-    assert f"2 of 2 known cases, digest <code>{digest}</code>" in page
+    assert f"2 of 2 cases passed, digest <code>{digest}</code>" in page
     assert "failed" not in page[page.index("<dt>self-test") :].partition("</div>")[0]
 
 
@@ -82,7 +82,7 @@ def test_code_with_a_fault_makes_a_report_that_says_so_loudly(
     assert not told["provenance"]["self_test"]["passed"]
     assert told["verdict"]["level"] == "inconclusive"
     assert "failed its self-test (psnr)" in told["verdict"]["headline"]
-    assert "1 of 2 known cases; <b>failed: psnr</b>" in page
+    assert "1 of 2 cases passed; <b>failed: psnr</b>" in page
     assert told["verdict"]["headline"] in page
 
 

@@ -144,7 +144,7 @@ def test_an_audit_without_an_adaptive_attacker_says_which_defenses_that_leaves_o
     )
     assert not any("No adaptive attack was run" in told for told in known.verdict.sentences)
     assert not any("not attacked adaptively" in limit for limit in known.caveats)
-    assert any("others may be stronger" in limit for limit in known.caveats)
+    assert any("other ways may be stronger" in limit for limit in known.caveats)
 
 
 def test_a_defense_without_an_adaptive_attack_is_noted_and_an_unknown_one_may_have_one() -> None:

@@ -36,7 +36,7 @@ WRONG = {
     json.dumps({"a" * 61: 1}).encode(): "METRICS_1.",
     json.dumps({str(i): i for i in range(65)}).encode(): "METRICS_1: ",
     json.dumps({"a" * 2000: "<b>"}).encode(): "METRICS_1.",
-    b'{"a":1}' + b" " * (64 << 10): "METRICS_1 has more than 64 KiB",
+    b'{"a":1}' + b" " * (64 << 10): "METRICS_1 is larger than 64 KiB",
     b"[" * 30_000: "METRICS_1 is not JSON",
 }
 
@@ -64,7 +64,7 @@ def lines(report: Report) -> list[tuple[str, str]]:
     section = page[page.index('id="measured"') :]
     section = section[: section.index("</section>")]
     rows = re.findall(
-        r'"Of" class="text"><div>(.*?)</div>.*?"Measured" class="text"><div>(.*?)</div>',
+        r'"Subject" class="text"><div>(.*?)</div>.*?"Measured" class="text"><div>(.*?)</div>',
         section,
         re.DOTALL,
     )
@@ -87,8 +87,8 @@ def test_what_cannot_be_read_costs_its_own_line_only_and_says_why(data: bytes) -
 
 def test_what_did_not_arrive_is_missing() -> None:
     report = told({"seed": 0})
-    assert report.measurements[0].reason == "missing: it failed or was cancelled"
-    assert lines(report) == [("seed 0", "missing: it failed or was cancelled")]
+    assert report.measurements[0].reason == "missing: the job failed or was cancelled"
+    assert lines(report) == [("seed 0", "missing: the job failed or was cancelled")]
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,10 @@ def test_a_setting_that_takes_back_the_forgetting_is_none_to_operate_at() -> Non
 
 
 def test_what_costs_nothing_is_said_so() -> None:
-    assert "It costs none." in only(told({0.1: 0.98, 0.3: 0.97, 1.0: 0.5}, leaking=())).reason
+    assert (
+        "It costs no test accuracy."
+        in only(told({0.1: 0.98, 0.3: 0.97, 1.0: 0.5}, leaking=())).reason
+    )
 
 
 def test_without_a_budget_a_release_must_keep_its_use() -> None:
@@ -129,8 +132,8 @@ def test_without_a_budget_a_release_must_keep_its_use() -> None:
 
 def test_the_worst_attack_decides() -> None:
     clear = only(told({0.1: 0.97, 0.3: 0.96, 1.0: 0.955}, leaking=(0.1,)))
-    assert "not seen by the worst attack" in clear.reason
-    assert "that were run: others may see more" in clear.reason
+    assert "(worst outcome: not seen)" in clear.reason
+    assert "that were run; other attacks may find more leakage" in clear.reason
 
 
 def without(made: dict[float, float], *gone: tuple[float | None, str], **spec: Any) -> Report:
