@@ -15,7 +15,7 @@ MAX_RECORDS = 5000  # a pool has no more
 MAX_NAME = 500
 
 
-def spelt_out(forget: Mapping[str, Any]) -> tuple[str, list[list[Any]]] | None:
+def list_forget_sets(forget: Mapping[str, Any]) -> tuple[str, list[list[Any]]] | None:
     """The parameter that lists the forget sets, and each set as a list; None if they are drawn."""
     for field in (PLACES, *KINDS):
         if (given := forget.get(field)) is not None:
@@ -25,13 +25,13 @@ def spelt_out(forget: Mapping[str, Any]) -> tuple[str, list[list[Any]]] | None:
 
 def list_named_records(forget: Mapping[str, Any]) -> tuple[Kind, list[Any]] | None:
     """All records that deletions name, without duplicates."""
-    spelt = spelt_out(forget)
-    if spelt is None or spelt[0] == PLACES:
+    listed = list_forget_sets(forget)
+    if listed is None or listed[0] == PLACES:
         return None
-    return cast(Kind, spelt[0]), list(dict.fromkeys(name for one in spelt[1] for name in one))
+    return cast(Kind, listed[0]), list(dict.fromkeys(name for one in listed[1] for name in one))
 
 
-def with_deletable(
+def add_deletable(
     dataset: Mapping[str, Any], forget: Mapping[str, Any], known: Sequence[str]
 ) -> dict[str, Any]:
     """Add the records that deletions name to the data set's parameters.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shared.forget_sets import spelt_out
+from shared.forget_sets import list_forget_sets
 from shared.roles import Role
 
 MIN_SHADOWS = 199  # shadow deletions: with fewer no p-value is far enough below 0.05
@@ -35,7 +35,7 @@ def describe_shadow_cost(
     params: Mapping[str, Any], unlearn: Mapping[str, Any], training_size: int
 ) -> str:
     """One line on the work of a `shadow` job, given the `unlearn` job that it repeats."""
-    indices, shadows = spelt_out(unlearn), params["shadows"]
+    indices, shadows = list_forget_sets(unlearn), params["shadows"]
     tested = len(indices[1]) if indices else unlearn["deletions"]
     trainings = -(-shadows // tested)
     return (

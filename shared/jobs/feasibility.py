@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.catalog_entry import CatalogEntry
 from shared.errors import InvalidRequest
-from shared.forget_sets import PLACES, spelt_out
+from shared.forget_sets import PLACES, list_forget_sets
 from shared.jobs.planner import JobTemplate
 from shared.plugins import DatasetTraits, UnlearningTraits
 from shared.probes import describe_query_cost
@@ -29,8 +29,8 @@ def check_forget_sets(
         InvalidRequest: they are not.
     """
     n, deletions, k = train["size"], unlearn["deletions"], unlearn["size"]
-    if (indices := spelt_out(unlearn)) is not None:
-        _check_spelt_out(*indices, n, path)
+    if (indices := list_forget_sets(unlearn)) is not None:
+        _check_listed_sets(*indices, n, path)
         return
     if unlearn.get("forget") == "class":
         return  # how many a class has is known when the training set is drawn
@@ -46,7 +46,7 @@ def check_forget_sets(
         )
 
 
-def _check_spelt_out(field: str, sets: list[list[Any]], n: int, path: str) -> None:
+def _check_listed_sets(field: str, sets: list[list[Any]], n: int, path: str) -> None:
     names = [name for one in sets for name in one]
     if field == PLACES:
         if beyond := [place for place in names if place >= n]:
@@ -74,7 +74,7 @@ def check_retain(train: Mapping[str, Any], unlearn: JobTemplate, field: str) -> 
     """
     assert unlearn.method is not None
     n, forget = train["size"], unlearn.params
-    indices = spelt_out(forget)
+    indices = list_forget_sets(forget)
     k = len(indices[1][0]) if indices else forget["size"]
     if (
         (indices or forget.get("forget") != "class")
@@ -121,7 +121,7 @@ def check_probes(probe: Mapping[str, Any], dataset: CatalogEntry) -> None:
 
 def forgets_multiple(unlearn: Mapping[str, Any]) -> bool:
     """Whether a deletion forgets several samples, or a share of a class, which may be several."""
-    indices = spelt_out(unlearn)
+    indices = list_forget_sets(unlearn)
     return (
         len(indices[1][0]) > 1
         if indices

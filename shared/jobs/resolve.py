@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from shared.catalog import Catalog
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest
-from shared.forget_sets import KINDS, PLACES, check_form, with_deletable
+from shared.forget_sets import KINDS, PLACES, add_deletable, check_form
 from shared.jobs.error_paths import build_path_map, map_error_fields, place_of
 from shared.jobs.feasibility import check_forget_sets, check_probes, check_repeatable, check_retain
 from shared.jobs.pipeline import GridCell, Pipeline
@@ -293,7 +293,7 @@ class _Resolver:
             return choice
         known = self.catalog.get("dataset", choice["name"], DATASET).properties
         with map_error_fields({kind: f"forget.{kind}" for kind in KINDS}):
-            return with_deletable(choice, self.spec.forget, [*known])
+            return add_deletable(choice, self.spec.forget, [*known])
 
     def _collect_training_params(self, cell: GridCell) -> dict[str, Any]:
         """What the methods at a place want trained otherwise: see `trains` of a plugin."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.forget_sets import KINDS, MAX_NAME, MAX_RECORDS, PLACES, Kind, spelt_out
+from shared.forget_sets import KINDS, MAX_NAME, MAX_RECORDS, PLACES, Kind, list_forget_sets
 from shared.plugins import Params
 
 Positions = Annotated[
@@ -80,9 +80,9 @@ class ForgetParams(Params):
         return self
 
     @property
-    def spelt_out(self) -> tuple[str, list[list[Any]]] | None:
+    def listed_sets(self) -> tuple[str, list[list[Any]]] | None:
         """See `shared.forget_sets`."""
-        return spelt_out({name: getattr(self, name) for name in (PLACES, *KINDS)})
+        return list_forget_sets({name: getattr(self, name) for name in (PLACES, *KINDS)})
 
 
 def draw_forget_sets(
@@ -100,7 +100,7 @@ def draw_forget_sets(
     """
     n = len(labels)
     order = torch.randperm(n, generator=generator)
-    if (own := params.spelt_out) is not None:
+    if (own := params.listed_sets) is not None:
         field, sets = own
         if field != PLACES:
             assert find is not None

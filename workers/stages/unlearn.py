@@ -137,7 +137,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
 
 def _count_classes(params: UnlearnParams) -> int | None:
-    return 1 if params.forget == "class" and params.spelt_out is None else None
+    return 1 if params.forget == "class" and params.listed_sets is None else None
 
 
 def _measure_distance(before: nn.Module, after: nn.Module) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.evaluation import Evaluation
+from shared.forget_sets import list_forget_sets
 from shared.reporting.binomial import chance_of
 from shared.reporting.evidence import TAIL, build_not_seen
 from shared.reporting.formatting import format_gain, format_interval, pluralise
@@ -200,7 +201,7 @@ class ReportedImages(ReportedKind):
             )
             for row, gallery in galleries
         ]
-        named = view.report.provenance.audit.get("forget", {}).get("indices") is not None
+        named = list_forget_sets(view.report.provenance.audit.get("forget", {})) is not None
         content = Galleries(rows, any(gallery.table for _, gallery in galleries), named)
         return Section("pictures", "Pictures", "images.html", content) if rows else None
 

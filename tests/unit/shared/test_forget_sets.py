@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidRequest
-from shared.forget_sets import check_form, list_named_records, spelt_out, with_deletable
+from shared.forget_sets import add_deletable, check_form, list_forget_sets, list_named_records
 
 
 @pytest.mark.parametrize(
@@ -65,22 +65,22 @@ def test_right_forms_pass(forget: dict[str, Any]) -> None:
 
 
 def test_a_name_alone_is_a_deletion_of_its_own() -> None:
-    assert spelt_out({"rows": [4711, 12]}) == ("rows", [[4711], [12]])
-    assert spelt_out({"ids": [["a", "b"], ["c", "d"]]}) == ("ids", [["a", "b"], ["c", "d"]])
-    assert spelt_out({"deletions": 3, "rows": None}) is None
+    assert list_forget_sets({"rows": [4711, 12]}) == ("rows", [[4711], [12]])
+    assert list_forget_sets({"ids": [["a", "b"], ["c", "d"]]}) == ("ids", [["a", "b"], ["c", "d"]])
+    assert list_forget_sets({"deletions": 3, "rows": None}) is None
     assert list_named_records({"files": [["a", "b"], "a"]}) == ("files", ["a", "b"])
     assert list_named_records({"indices": [[1]]}) is None
 
 
 def test_a_data_set_is_told_which_records_deletions_name() -> None:
     dataset = {"name": "npz", "params": {"path": "x", "deletable_rows": [3]}}
-    told = with_deletable(dataset, {"rows": [4711, [3, 5]]}, ["path", "deletable_rows"])
+    told = add_deletable(dataset, {"rows": [4711, [3, 5]]}, ["path", "deletable_rows"])
     assert told == {"name": "npz", "params": {"path": "x", "deletable_rows": [3, 4711, 5]}}
-    assert with_deletable(dataset, {}, []) == dataset
+    assert add_deletable(dataset, {}, []) == dataset
     for known, words in (
         (["path", "deletable_rows"], "npz has no files to name: name rows"),
         ([], "give indices"),
     ):
         with pytest.raises(InvalidRequest, match=words) as refused:
-            with_deletable(dataset, {"files": ["a"]}, known)
+            add_deletable(dataset, {"files": ["a"]}, known)
         assert refused.value.field == "files"
