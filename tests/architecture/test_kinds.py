@@ -20,7 +20,7 @@ METRICS = {
     for name in (kind.metric, *kind.shares, *kind.metric_names, *kind.derived)
 }
 ROLES = {str(kind.role) for kind in findings.list_kinds()}
-RESULTS = {"Reconstruction", "Answers", "Scores"}
+RESULTS = {"Reconstruction", "LabelGuesses", "MembershipScores"}
 
 
 def find_named(path: Path) -> Iterator[str]:
@@ -71,10 +71,10 @@ def test_no_common_template_knows_a_kind_by_name() -> None:
 
 def test_what_is_named_is_found(tmp_path: Path) -> None:
     (module := tmp_path / "glance.py").write_text(
-        '"""psnr."""\nfrom shared.ml.attacks._observation import Answers\nX = "psnr" in metrics, Role.SCORES\n'
+        '"""psnr."""\nfrom shared.ml.attacks.api import LabelGuesses\nX = "psnr" in metrics, Role.SCORES\n'
     )
     assert {place.rpartition(" ")[2] for place in find_named(module)} == {
-        "Answers",
+        "LabelGuesses",
         "psnr",
         "SCORES",
     }

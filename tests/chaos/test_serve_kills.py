@@ -60,7 +60,7 @@ from pathlib import Path
 import torch
 
 from shared.ml.attacks import registry
-from shared.ml.attack_io import Answers
+from shared.ml.attack_io import LabelGuesses
 from shared.plugins import Params
 
 
@@ -82,7 +82,7 @@ def run(observation, params, ctx):
         if ctx.is_checkpoint_due():
             ctx.save_checkpoint(done, {"nothing": torch.zeros(1)})
     deletions = observation.unlearned.count
-    return Answers(torch.zeros(deletions, 1, dtype=torch.long), torch.zeros(deletions, 4))
+    return LabelGuesses(torch.zeros(deletions, 1, dtype=torch.long), torch.zeros(deletions, 4))
 ''',
 }
 AUDIT: dict[str, Any] = {
