@@ -1,4 +1,4 @@
-"""`make demo`: run one audit and save its report, with a running `make serve` or a temporary one."""
+"""`make demo`: run one audit and save its report, with a running or a temporary `make serve`."""
 
 from __future__ import annotations
 

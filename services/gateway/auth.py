@@ -33,8 +33,8 @@ def require_token(settings: Settings) -> str:
     token = settings.token.get_secret_value().strip() if settings.token else ""
     if not token:
         raise InvalidRequest(
-            "the gateway does not start without a token: set PALIMPSEST_TOKEN to a long random string, "
-            "such as the output of "
+            "the gateway does not start without a token: set PALIMPSEST_TOKEN to a long random "
+            "string, such as the output of "
             "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`",
             "PALIMPSEST_TOKEN",
         )

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.cli.input.audit_file import MAX_FILE_BYTES, AuditFile, read_audit_file
@@ -124,6 +124,7 @@ def test_a_file_that_cannot_be_opened(tmp_path):
             read_audit_file(path)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_file_is_an_audit_or_wrong_use(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("a") / "x.yaml"

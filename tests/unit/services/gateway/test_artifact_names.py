@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.api.artifacts import make_file_name
@@ -25,6 +25,7 @@ def test_names(role, media_type, name):
     assert make_file_name(Artifact(role, "0a" * 32, 1, media_type)) == name
 
 
+@settings(deadline=None)
 @given(st.text(max_size=50), st.text(max_size=50))
 def test_any_role_makes_a_name_that_is_safe_in_a_header_and_on_a_disk(role, media_type):
     assert re.fullmatch(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.json_body import MAX_DEPTH, parse_json_object
@@ -21,6 +21,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.dictionaries(TEXT, VALUES, max_size=4))
 def test_an_honest_object_passes_unchanged(value):
     assert parse_json_object(json.dumps(value).encode()) == value
