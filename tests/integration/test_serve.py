@@ -240,7 +240,8 @@ def test_a_second_serve_of_the_folder_is_refused(api: httpx.Client, folder: Path
         timeout=TIMEOUT_S,
     )
     assert done.returncode == 2
-    assert f"already served, at {str(api.base_url).rstrip('/')}" in done.stderr
+    assert "already running in" in done.stderr
+    assert f"at {str(api.base_url).rstrip('/')}: stop it first" in done.stderr
 
 
 def alive(process: psutil.Process) -> bool:
