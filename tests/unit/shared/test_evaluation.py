@@ -39,9 +39,8 @@ def test_an_evaluation_of_an_older_version_is_refused(path: Path) -> None:
     stored = json.loads(path.read_text())
     for name, metric in stored["metrics"].items():
         stored["metrics"][name] = {OLD_METRIC_NAMES.get(n, n): v for n, v in metric.items()}
-    with pytest.raises(
-        InvalidRequest, match=r"EVALUATION_1 was written by an older version.*: evaluate again"
-    ) as refused:
+    told = "EVALUATION_1 was written by an older version.*: run the evaluation again"
+    with pytest.raises(InvalidRequest, match=told) as refused:
         read_evaluation(json.dumps(stored).encode(), "EVALUATION_1")
     assert refused.value.field == "inputs.EVALUATION_1"
 
