@@ -87,9 +87,8 @@ class Catalog:
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise PluginImportError(
-                f"an entry of the catalog is wrong: {where}: {first['msg']}"
-            ) from error
+            entry = f"entry {where} of the catalog" if where else "the catalog"
+            raise PluginImportError(f"{entry} is invalid: {first['msg']}") from error
         catalog.require_bounded()
         return catalog
 
@@ -103,7 +102,7 @@ class Catalog:
         """
         if len(self._entries) > MAX_ENTRIES:
             raise PluginImportError(
-                f"a catalog of {len(self._entries)} plugins: at most {MAX_ENTRIES}"
+                f"the catalog has {len(self._entries)} plugins, above the limit of {MAX_ENTRIES}"
             )
         total = 0
         for entry in self:
@@ -115,11 +114,14 @@ class Catalog:
                 raise PluginImportError(f"the parameters of {who}: {error}") from error
             if size > MAX_ENTRY_BYTES:
                 raise PluginImportError(
-                    f"the description of {who} has {size} bytes, above {MAX_ENTRY_BYTES}"
+                    f"the description of {who} has {size} bytes, above the limit of "
+                    f"{MAX_ENTRY_BYTES}"
                 )
             total += size
         if total > MAX_BYTES:
-            raise PluginImportError(f"a catalog of {total} bytes: at most {MAX_BYTES}")
+            raise PluginImportError(
+                f"the catalog has {total} bytes, above the limit of {MAX_BYTES}"
+            )
 
     def with_cache(self) -> Catalog:
         """The same catalog, which validates each set of parameters once. For the time of one plan:
@@ -161,7 +163,8 @@ class Catalog:
             known = self.list_names(kind)
             if not known:
                 raise InvalidRequest(
-                    f"no worker has published any {kind} yet: start one, then look at /v1/catalog",
+                    f"no worker has published any {kind} yet: start a worker, then check "
+                    "/v1/catalog",
                     field,
                 )
             near = get_close_matches(name[:100], known, n=1)
@@ -189,7 +192,7 @@ class Catalog:
             entries.append(self.get(entry.methods, method, "method"))
         elif method:
             raise InvalidRequest(
-                f"stage {stage!r} has no methods, got {method!r}: leave it out", "method"
+                f"stage {stage!r} has no methods, got {method!r}: remove the method", "method"
             )
 
         complete: JSONObject = {}

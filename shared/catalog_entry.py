@@ -41,22 +41,25 @@ class CatalogEntry(BaseModel):
     trains: list[str] = Field(default_factory=list)
     methods: str | None = None
     has_adaptive_attack: bool = Field(
-        default=False, description="defenses: whether an attacker who knows it can make use of that"
+        default=False, description="defenses: whether an adaptive attack on it is known"
     )
     wiring: Wiring | None = Field(
         default=None, description="stages: how an audit runs it; null if it does not"
     )
     data_files: list[str] = Field(
         default_factory=list,
-        description="what is read from the data root when no parameter names a file",
+        description="files that are read from the data root if no parameter names one",
     )
     traits: JSONObject = Field(
-        default_factory=dict, description="what only plugins of its kind say"
+        default_factory=dict, description="further fields that only plugins of this kind have"
     )
     params_schema: JSONObject = Field(default_factory=dict)
     code: str = Field(
         default="",
-        description="sha256 over the plugin's source, what it imports, and the versions it runs on",
+        description=(
+            "sha256 of the plugin's source, of the modules that it imports, and of the versions "
+            "that it runs on"
+        ),
     )
 
     _traits: Traits = PrivateAttr()

@@ -90,7 +90,7 @@ class DataRoot:
         except OSError as error:
             raise InvalidRequest(
                 f"{relative!r} cannot be read: {describe_os_error(error)}; if it was being "
-                "changed, post the job again",
+                "changed, submit the job again",
                 field,
             ) from error
 
@@ -131,8 +131,8 @@ class DataRoot:
             else:
                 raise InvalidRequest(
                     f"there is no {file.path!r} in the data root of the gateway: put it there, or "
-                    "set the gateway's "
-                    "PALIMPSEST_DATA_ROOT to the folder of the workers (the gateway only reads it)",
+                    "set the gateway's PALIMPSEST_DATA_ROOT to the workers' folder (the gateway "
+                    "only reads it)",
                     file.field,
                 )
         return digests
@@ -163,16 +163,14 @@ class PlannedFiles:
             return
         if now is None:
             raise InvalidRequest(
-                f"{path!r} is not in the data root of the worker, and was in that of the gateway "
-                "when the job was "
-                "planned: put it back, and retry the job",
+                f"{path!r} is not in the data root of the worker, but was in that of the gateway "
+                "when the job was planned: put it back, and retry the job",
                 field,
             )
         change = "is new" if then == ABSENT else "has changed"
         raise InvalidRequest(
-            f"{path!r} in the data root {change} since the job was planned: post it again, and "
-            "with it the jobs that "
-            "its inputs come from (an audit does)",
+            f"{path!r} in the data root {change} since the job was planned: submit it again, "
+            "together with the jobs that produce its inputs (an audit does this automatically)",
             field,
         )
 
@@ -258,7 +256,7 @@ class _Allowance:
         self._bytes -= size
         if self._bytes < 0:
             raise InvalidRequest(
-                f"{self._relative!r} is above {MAX_HASHED_BYTES:,} bytes", self._field
+                f"{self._relative!r} is larger than {MAX_HASHED_BYTES:,} bytes", self._field
             )
 
 
@@ -268,7 +266,8 @@ def _walk(
     """All files and folders below, each folder before what it holds, by name."""
     if depth > MAX_DEPTH:
         raise InvalidRequest(
-            f"{name.split(os.sep)[0]!r} holds folders in folders more than {MAX_DEPTH} deep", field
+            f"{name.split(os.sep)[0]!r} holds folders nested more than {MAX_DEPTH} levels deep",
+            field,
         )
     entries = []
     try:

@@ -44,7 +44,7 @@ def resolve_path(root: Path, relative: str, field: str) -> Path | None:
     except (OSError, RuntimeError, ValueError) as error:
         # links in a circle; names that no file can have
         raise InvalidRequest(
-            f"{relative!r} is no path of a file: {describe_os_error(error)}", field
+            f"{relative!r} is not a valid path: {describe_os_error(error)}", field
         ) from error
     if Path(relative).is_absolute() or not path.is_relative_to(root):
         raise InvalidRequest(
@@ -79,7 +79,8 @@ def open_file(
         above, real = (get_data_root() if root is None else root).resolve(), path.resolve()
         if not real.is_relative_to(above):
             raise InvalidRequest(
-                f"{shown_name} leads out of its folder: put the file itself there", field
+                f"{shown_name} is a symbolic link out of its folder: replace it by the file itself",
+                field,
             )
         descriptor = _open_below(above, real.relative_to(above).parts)
     except (OSError, RuntimeError, ValueError) as error:
@@ -91,7 +92,7 @@ def open_file(
         if not stat.S_ISREG(file_stat.st_mode):
             raise InvalidRequest(f"{shown_name} is not a regular file", field)
         if file_stat.st_size > max_bytes:
-            raise InvalidRequest(f"{shown_name} is above {max_bytes >> 20} MiB", field)
+            raise InvalidRequest(f"{shown_name} is larger than {max_bytes >> 20} MiB", field)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -113,6 +114,4 @@ def _open_below(root: Path, parts: tuple[str, ...]) -> int:
 
 def describe_os_error(error: Exception) -> str:
     """What happened, without the path, which is the machine's."""
-    return (
-        error.strerror if isinstance(error, OSError) else None
-    ) or "not a name that a file can have"
+    return (error.strerror if isinstance(error, OSError) else None) or "not a valid file name"

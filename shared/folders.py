@@ -31,7 +31,7 @@ def collect_from_modules(package: str, name: str) -> list[Any]:
             imported = importlib.import_module(f"{package}.{module.name}")
         except Exception as error:  # whatever a file raises at import, the error must name it
             raise PluginImportError(
-                f"{path} does not import: {type(error).__name__}: {error}"
+                f"{path} cannot be imported: {type(error).__name__}: {error}"
             ) from error
         if not hasattr(imported, name):
             raise PluginImportError(

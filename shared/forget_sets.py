@@ -51,11 +51,13 @@ def add_deletable(
     if parameter not in known:
         others = [other for other in KINDS if f"deletable_{other}" in known]
         way_out = (
-            f"name {' or '.join(others)}"
+            f"use {' or '.join(others)}"
             if others
-            else "give indices, places in the training set that is drawn"
+            else "use indices, which are positions in the training set that is drawn"
         )
-        raise InvalidRequest(f"{dataset['name']} has no {kind} to name: {way_out}", kind)
+        raise InvalidRequest(
+            f"samples of {dataset['name']} cannot be named by {kind}: {way_out}", kind
+        )
     given = dataset["params"].get(parameter) or []
     return {
         **dataset,
@@ -72,14 +74,14 @@ def check_form(forget: Mapping[str, Any]) -> None:
     if "class" in forget:
         raise InvalidRequest(
             "there is no parameter 'class'. To forget a class in each deletion, write forget: "
-            "{forget: class, deletions: 1}, and the seed draws which; to choose the samples "
+            "{forget: class, deletions: 1}, and the seed selects which; to choose the samples "
             "yourself, name them: forget: {rows: [4711]}",
             "class",
         )
     given = [field for field in (PLACES, *KINDS) if forget.get(field) is not None]
     if len(given) > 1:
         raise InvalidRequest(
-            f"{given[0]} and {given[1]} both say what to forget: leave one out", given[1]
+            f"{given[0]} and {given[1]} both specify what to forget: remove one of them", given[1]
         )
     for field in given:
         _check_list(field, forget[field])
@@ -91,7 +93,7 @@ def _check_list(field: str, value: Any) -> None:
         if loose := [one for one in entries if _is_number(one)]:
             one, other = (*loose, 7)[:2]
             raise InvalidRequest(
-                f"indices holds a list for each deletion: write [[{one}], [{other}]] to forget "
+                f"indices must hold one list per deletion: write [[{one}], [{other}]] to forget "
                 f"two samples in two deletions, or [[{one}, {other}]] to forget both in one",
                 field,
             )
@@ -99,13 +101,13 @@ def _check_list(field: str, value: Any) -> None:
     names = [name for one in entries for name in (one if isinstance(one, list) else [one])]
     shown = names[0] if names and isinstance(names[0], (int, str)) else 4711
     if field != "rows" and any(not isinstance(name, str) for name in names):
-        raise InvalidRequest(f"{field} are text: write {field}: ['{shown}']", field)
+        raise InvalidRequest(f"{field} must be strings: write {field}: ['{shown}']", field)
     if field == "rows" and any(not _is_number(name) for name in names):
         raise InvalidRequest(
-            "rows are whole numbers from 0: write rows: [4711], or name ids or files", field
+            "rows must be integers from 0: write rows: [4711], or use ids or files", field
         )
     if not isinstance(value, list):
-        raise InvalidRequest(f"write {field}: [{shown!r}], one entry for each deletion", field)
+        raise InvalidRequest(f"write {field}: [{shown!r}], with one entry per deletion", field)
 
 
 def _is_number(value: Any) -> bool:

@@ -157,27 +157,23 @@ def check_schema(schema: dict[str, Any]) -> None:
             errors, key=lambda e: len(e["loc"])
         )  # where a schema may be a boolean, one error says that it is none
         where = ".".join(str(part) for part in first["loc"] if part != ParamSchema.__name__)
-        why = (
-            "no keyword that a schema may hold here"
-            if first["type"] == "extra_forbidden"
-            else first["msg"]
-        )
+        why = "not a supported keyword here" if first["type"] == "extra_forbidden" else first["msg"]
         raise ValueError(f"{where}: {why}") from error
     try:
         depth, nodes = _SchemaMeasure(whole.defs).measure(whole)
     except RecursionError as error:  # a chain of definitions
         raise ValueError(f"its schema is more than {MAX_DEPTH} levels deep") from error
     if depth > MAX_DEPTH:
-        raise ValueError(f"its schema is {depth} levels deep, above {MAX_DEPTH}")
+        raise ValueError(f"its schema is {depth} levels deep, above the limit of {MAX_DEPTH}")
     if nodes > MAX_NODES:
-        raise ValueError(f"its schema comes to {nodes} schemas, above {MAX_NODES}")
+        raise ValueError(f"its schema contains {nodes} schemas, above the limit of {MAX_NODES}")
     properties = whole.properties.values()
     if _count_marks(whole) != sum(_count_marks(p, collected=True) for p in properties) or not all(
         _is_path(marked) for p in properties for marked in _iter_marked(p)
     ):
         raise ValueError(
-            "x-data marks a parameter that is a path, or a list of paths, and nothing within an "
-            "object"
+            "x-data can only mark a parameter that is a path or a list of paths, and nothing "
+            "inside an object"
         )
 
 

@@ -24,7 +24,7 @@ class PluginRef(BaseModel):
 
     name: str = Field(description="name of the plugin, as in the catalog")
     params: dict[str, Any] = Field(
-        default_factory=dict, description="its parameters; what is left out takes its default"
+        default_factory=dict, description="its parameters; omitted ones have their defaults"
     )
 
     @model_validator(mode="before")

@@ -48,11 +48,10 @@ class ProbeSearch:
         query_bound = self.compute_query_bound(classes, dimensions)
         if query_bound > self.max_queries:
             raise InvalidRequest(
-                f"this search may ask {query_bound:,} queries ({classes} classes, {dimensions:,} "
-                "values an image), more than "
-                f"max_queries, {self.max_queries:,}: raise it, lower candidates, tries, rounds or "
-                "directions, or take "
-                "preset coarse",
+                f"this search may need up to {query_bound:,} queries ({classes} classes, "
+                f"{dimensions:,} values per image), more than max_queries ({self.max_queries:,}): "
+                "raise max_queries, lower candidates, tries, rounds or directions, or use preset "
+                "coarse",
                 "params.max_queries",
             )
         return query_bound
@@ -88,13 +87,13 @@ def build_search(params: Mapping[str, Any]) -> ProbeSearch:
     for name in given:
         if getattr(preset, name) is None:
             raise InvalidRequest(
-                f"preset {params['preset']} has no {name}: leave it out", f"params.{name}"
+                f"preset {params['preset']} does not use {name}: remove it", f"params.{name}"
             )
     search = replace(preset, **given)
     if search.candidates is not None and search.candidates < search.per_class:
         raise InvalidRequest(
-            f"{search.candidates} candidates are fewer than the {search.per_class} probes of each "
-            "class",
+            f"{search.candidates} candidates per class are fewer than the {search.per_class} "
+            "probes per class that are kept: raise candidates",
             "params.candidates",
         )
     return search

@@ -89,8 +89,8 @@ class Registry(Generic[P]):
             plugin = self._describe(name, target, described)
             if not plugin.summary:
                 raise PluginImportError(
-                    f"{self.kind} {name!r} in {target.__module__} has no docstring: say in one "
-                    "line what it is"
+                    f"{self.kind} {name!r} in {target.__module__} has no docstring: add one line "
+                    "that says what it is"
                 )
             if self._check is not None:
                 self._check(plugin)
@@ -114,7 +114,7 @@ class Registry(Generic[P]):
             near = get_close_matches(extra, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise PluginImportError(
-                f"{who} says {extra}, which is no field of {self._plugin.__name__}: {hint}"
+                f"{who} sets {extra}, which is not a field of {self._plugin.__name__}: {hint}"
             )
         try:
             return self._plugin(name=name, target=target, **described)
@@ -123,7 +123,7 @@ class Registry(Generic[P]):
             field, *inner = (str(part) for part in first["loc"])
             where = f"{field}, at {'.'.join(inner)}" if inner else field
             raise PluginImportError(
-                f"{who} is wrong in its field {where}: {first['msg']}"
+                f"{who} has an invalid field {where}: {first['msg']}"
             ) from error
 
     def load(self) -> Registry[P]:
@@ -168,7 +168,7 @@ class Registry(Generic[P]):
                 if isinstance(error, PluginImportError)
                 else f"{type(error).__name__}: {error}"
             )
-            raise PluginImportError(f"{who} does not import: {why}") from error
+            raise PluginImportError(f"{who} cannot be imported: {why}") from error
         registered = sorted(
             p.name for p in self._plugins.values() if f"{p.module}.".startswith(f"{module}.")
         )
@@ -178,9 +178,8 @@ class Registry(Generic[P]):
             )
         if self._one_a_file and registered != [name]:
             raise PluginImportError(
-                f"{who} registers {' and '.join(registered)}: let it register the one {self.kind} "
-                f"{name!r}, which is "
-                "looked for under that name"
+                f"{who} registers {' and '.join(registered)}, but must register one {self.kind} "
+                f"named {name!r}, as it is looked up under that name"
             )
 
     def unregister(self, name: str) -> None:

@@ -129,7 +129,7 @@ class Role(StrEnum):
         "RECIPE",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "how ORIGINAL was trained, for methods that train again",
+        "how ORIGINAL was trained, for methods that retrain",
     )
     TRAINING_SET = (
         "TRAINING_SET",
@@ -175,7 +175,7 @@ class Role(StrEnum):
         "ANSWERS",
         ArtifactFormat.JSON,
         Visibility.AUDITOR,
-        "the classes that the attacker names",
+        "the classes that the attacker guesses",
     )
     SCORES = (
         "SCORES",

@@ -39,6 +39,6 @@ def describe_shadow_cost(
     tested = len(indices[1]) if indices else unlearn["deletions"]
     trainings = -(-shadows // tested)
     return (
-        f"shadow (p-values): {shadows:,} deletions made again and at most {trainings:,} "
-        f"trainings of {training_size:,} samples"
+        f"shadow (p-values): {shadows:,} shadow deletions and at most {trainings:,} trainings on "
+        f"{training_size:,} samples"
     )

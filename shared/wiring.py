@@ -49,52 +49,58 @@ class Wiring(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scopes: tuple[Scope, ...] = Field(min_length=1)
-    group: WorkerGroup = Field(WorkerGroup.EVALUATE, description="whose workers serve it")
+    group: WorkerGroup = Field(WorkerGroup.EVALUATE, description="the worker group that serves it")
     # when
     on_demand: bool = Field(
-        False, description="runs only where another job of the audit needs what it makes"
+        False, description="runs only if another job of the audit needs its output"
     )
     flag: str | None = Field(
         None,
-        description="field of the audit: runs only if that is true, where all that the stage "
-        "needs is there",
+        description=(
+            "field of the audit: the stage runs only if it is true, and only where everything "
+            "that it needs is available"
+        ),
     )
     optional_needs: tuple[Role, ...] = Field(
         (),
-        description="roles among those it may use that are made for it, where a stage makes them "
-        "on demand",
+        description="optional roles that other stages make on demand for it",
     )
     # with what
     params: str | None = Field(None, description="field of the audit that holds its parameters")
     methods: str | None = Field(None, description="field of the audit that lists its methods")
     shared_params: tuple[str, ...] = Field(
-        (), description="fields of the audit itself that are parameters of it: they are said once"
+        (), description="fields of the audit itself that are also parameters of the stage"
     )
     seed: str | None = Field(
-        None, description="field of the audit that is its seed; outside of all seeds it is 0"
+        None,
+        description="field of the audit that is its seed; 0 if the stage runs outside of all seeds",
     )
     trained_for_methods: bool = Field(
-        False, description="whether methods of other stages have a say in its parameters (`trains`)"
+        False, description="whether methods of other stages set some of its parameters (`trains`)"
     )
     multi_sample_roles: tuple[Role, ...] = Field(
         (),
-        description="roles its method may use that it is given only where a deletion forgets "
-        "several samples",
+        description=(
+            "optional roles of its method that are supplied only if a deletion forgets several "
+            "samples"
+        ),
     )
     withheld: Mapping[Scope, tuple[Role, ...]] = Field(
-        default_factory=dict, description="by scope, roles that it could use and is not given there"
+        default_factory=dict, description="by scope, optional roles that are not supplied there"
     )
     # for whom
     replaces: Mapping[Role, Role] = Field(
         default_factory=dict,
-        description="what it makes that takes the place of something from then on",
+        description="by output, the role that it replaces in later stages",
     )
     replaces_for_adaptive: Mapping[Role, Role] = Field(
-        default_factory=dict, description="the same, for the attacker who knows the defense"
+        default_factory=dict, description="the same, for adaptive attacks"
     )
     twins: Mapping[Role, Role] = Field(
         default_factory=dict,
-        description="roles for which it runs once more, on demand, with the next seed; and which "
-        "output each is",
+        description=(
+            "roles for which it runs once more, on demand, with the next seed, and the output "
+            "that each one is"
+        ),
     )
-    reported: bool = Field(False, description="whether the report takes what it makes")
+    reported: bool = Field(False, description="whether the report includes its output")

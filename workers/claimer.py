@@ -46,7 +46,7 @@ class Claimer:
                 claim = self._recover_claim() or self._claim_next()
             except TransientError as error:
                 if n == 0:
-                    log.warning("the job store is away; looking again", error=str(error))
+                    log.warning("the job store is unreachable; trying again", error=str(error))
                 time.sleep(RETRY_PAUSE_S)
             else:
                 return claim
@@ -60,7 +60,7 @@ class Claimer:
         claim = self._source.find_claim(self._unanswered_token)
         self._unanswered_token = None
         if claim is not None:
-            log.info("a claim whose answer was lost is found again", job=claim.job.id)
+            log.info("recovered a claim whose response was lost", job=claim.job.id)
         return claim
 
     def _claim_next(self) -> Claim | None:

@@ -87,7 +87,7 @@ class LeaseProcess:
             if self._process.poll() is not None:
                 self._replace(self._process, EXITED)
         if not self._ready.wait(START_TIMEOUT_S):
-            log.error("no lease process comes up; leaving the pool child")
+            log.error("the lease process does not start; exiting the pool child")
             os._exit(70)
 
     def hold_lease(
@@ -186,7 +186,7 @@ class LeaseProcess:
                     quiet_polls += 1
                     if quiet_polls >= max_quiet_polls * (1 if ready else STARTUP_FACTOR):
                         max_quiet_polls *= 2  # it may be slow rather than stuck
-                        self._replace(process, "it makes no turn")
+                        self._replace(process, "its loop does not respond")
                 elif received := os.read(process.stdout.fileno(), 4096):
                     quiet_polls, ready = 0, True
                     self._ready.set()

@@ -68,9 +68,9 @@ def check_headroom(limit_bytes: int) -> None:
     """Raises InvalidRequest when this process has more than the limit before it has a job."""
     if (used_bytes := _read_own_usage().used_bytes) >= limit_bytes:
         raise InvalidRequest(
-            f"the memory limit of a worker is {_format_size(limit_bytes)}, and it uses "
-            f"{_format_size(used_bytes)} without a job: run fewer "
-            "workers on this machine, or set PALIMPSEST_MEMORY_LIMIT_BYTES"
+            f"the memory limit of a worker is {_format_size(limit_bytes)}, but it uses "
+            f"{_format_size(used_bytes)} without a job: run fewer workers on this machine, or set "
+            "PALIMPSEST_MEMORY_LIMIT_BYTES"
         )
 
 

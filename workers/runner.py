@@ -163,7 +163,7 @@ class Runner:
         except TransientError as error:
             why, pause = str(error), self.settings.retry_backoff_s
             self._record_end(lambda: attempts.requeue_attempt(self.db, job.id, fence, why, pause))
-            return f"given back: {error}"
+            return f"returned to the queue: {error}"
         except Exception as error:
             failure, message = classify_error(error, self.settings.memory_limit_bytes)
             if failure is Failure.ERROR:
@@ -217,7 +217,9 @@ class Runner:
     def _wait_for_inputs(self, claim: Claim, unreadable: tuple[UnreadableInput, ...]) -> str:
         job, fence = claim.job, claim.fence
         damaged = ", ".join(f"{one.role} ({one.sha256})" for one in unreadable)
-        log.warning("inputs are damaged; they are made again", job=job.id, inputs=damaged)
+        log.warning(
+            "inputs are damaged; their jobs are rebuilding them", job=job.id, inputs=damaged
+        )
         try:
             self._record_end(lambda: repair.wait_for_inputs(self.db, job.id, fence, unreadable))
         except Conflict as error:
@@ -293,7 +295,8 @@ class Runner:
     ) -> tuple[Artifact, ...]:
         if set(outputs) != set(produces):
             raise RuntimeError(
-                f"the stage made {sorted(outputs)}, its catalog entry says {sorted(produces)}"
+                f"the stage produced {sorted(outputs)}, but its catalog entry declares "
+                f"{sorted(produces)}"
             )
         wait_s = RESULT_WAIT_FACTOR * self.settings.store_wait_s
         return tuple(

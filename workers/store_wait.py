@@ -50,7 +50,9 @@ def wait_for_store(
                 if time.monotonic() > deadline:
                     raise
                 if pause == FIRST_PAUSE_S:
-                    log.warning("a store is away; the attempt waits for it", error=str(error))
+                    log.warning(
+                        "a store is unavailable; the attempt is waiting for it", error=str(error)
+                    )
             if check_signal is not None:
                 check_signal()
             time.sleep(pause)

@@ -210,7 +210,7 @@ class ArtifactStore:
         with _translate_read_errors(sha256):
             result = obstore.get(self._backend, _build_path(sha256))
         if result.meta["size"] != size:
-            raise _build_damaged_error(sha256, f"{result.meta['size']} bytes in place of {size}")
+            raise _build_damaged_error(sha256, f"{result.meta['size']} bytes instead of {size}")
         chunks = self._verify_chunks(sha256, result)
         first = next(chunks)
         return itertools.chain([first], chunks)

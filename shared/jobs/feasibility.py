@@ -35,7 +35,9 @@ def check_forget_sets(
     if unlearn.get("forget") == "class":
         return  # how many a class has is known when the training set is drawn
     if k > n:
-        raise InvalidRequest(f"a training set of {n} has no forget set of {k}", f"{path}.size")
+        raise InvalidRequest(
+            f"a forget set of {k} samples does not fit into a training set of {n}", f"{path}.size"
+        )
     if deletions * k > n:
         size = "train.size" if path == "forget" else "the size of the training set"
         raise InvalidRequest(
@@ -55,13 +57,15 @@ def _check_listed_sets(field: str, sets: list[list[Any]], n: int, path: str) -> 
             )
         return
     if len({len(one) for one in sets}) > 1:
-        raise InvalidRequest("all deletions must forget as many samples", f"{path}.{field}")
+        raise InvalidRequest(
+            "all deletions must forget the same number of samples", f"{path}.{field}"
+        )
     if len({*names}) < len(names):
         twice = next(name for name, times in Counter(names).items() if times > 1)
-        raise InvalidRequest(f"{twice!r} is forgotten twice", f"{path}.{field}")
+        raise InvalidRequest(f"{twice!r} is listed twice: remove one of the two", f"{path}.{field}")
     if len(names) > n:
         raise InvalidRequest(
-            f"{len(names)} samples are named, and the training set has {n}: train on more (size)",
+            f"{len(names)} samples are named, but the training set has only {n}: raise its size",
             f"{path}.{field}",
         )
 
@@ -82,8 +86,8 @@ def check_retain(train: Mapping[str, Any], unlearn: JobTemplate, field: str) -> 
         and unlearn.method.get_traits(UnlearningTraits).retain == "needed"
     ):
         raise InvalidRequest(
-            f"{unlearn.method.name} needs retained samples: forget sets of {n} leave none of a "
-            f"training set of {n}",
+            f"{unlearn.method.name} needs retained samples, but forget sets of {n} leave none of a "
+            f"training set of {n}: lower their size",
             field,
         )
 
@@ -99,12 +103,11 @@ def check_repeatable(template: JobTemplate, field: str) -> None:
     lacking = find_unrepeatable_role(template.method.list_needs(template.params))
     why = f"needs {lacking}" if lacking else None
     if template.params.get("successive"):
-        why = "with successive deletions starts from many models"
+        why = "starts from many models when deletions are successive"
     if why:
         raise InvalidRequest(
-            f"no p-values for {template.method.name}: it {why}, and shadow deletions are made from "
-            "one model by its "
-            "recipe; leave out p_values, or this method",
+            f"no p-values for {template.method.name}: it {why}, but shadow deletions start from "
+            "one model and repeat its recipe; leave out p_values, or this method",
             field,
         )
 

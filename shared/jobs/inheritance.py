@@ -32,8 +32,8 @@ def merge_data(own: Data, behind: Iterable[tuple[str, Data]]) -> dict[str, str]:
         for path, sha256 in data.items():
             if merged.setdefault(path, sha256) != sha256:
                 raise InvalidRequest(
-                    f"{path!r} in the data root has changed since input {role} was made: make that "
-                    "one again",
+                    f"{path!r} in the data root has changed since input {role} was produced: run "
+                    "the job that produced it again",
                     f"inputs.{role}",
                 )
     return merged

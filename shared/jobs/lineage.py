@@ -84,7 +84,7 @@ class Lineage:
             for role in list(self._open_roles):
                 if len(sources[role]) > 1:
                     raise InvalidRequest(
-                        f"{role} could come from {_some_of(sources[role])}: name one of them for it",
+                        f"{role} could come from {_some_of(sources[role])}: name the one to use",
                         f"inputs.{role}",
                     )
                 if sources[role]:

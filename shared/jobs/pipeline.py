@@ -104,11 +104,10 @@ class Pipeline:
 
 def _nothing_runs(catalog: Catalog) -> str:
     if not catalog.list_names("stage"):
-        return "no worker has published any stage yet: start a worker, then look at /v1/catalog"
+        return "no worker has published any stage yet: start a worker, then check /v1/catalog"
     return (
-        "none of the published stages says how an audit runs it: start workers of the gateway's "
-        "version, then look at "
-        "/v1/catalog"
+        "no published stage declares how an audit runs it: start workers of the gateway's "
+        "version, then check /v1/catalog"
     )
 
 
@@ -130,9 +129,8 @@ def _require_no_circle(
         several = sorted(set(error.args[1]))
         what = "stages {} wait for each other" if len(several) > 1 else "stage {} waits for itself"
         raise InvalidRequest(
-            f"the {what.format(' and '.join(several))}: each has what it needs made on demand; "
-            "take a role out of the "
-            "needs of one, or on_demand out of its wiring"
+            f"the {what.format(' and '.join(several))}: each needs a role that another one makes "
+            "on demand; remove a role from the needs of one, or on_demand from its wiring"
         ) from error
 
 
@@ -150,9 +148,8 @@ def _require_takers(
             and (role := find_report_role(entry)) not in taken
         ):
             raise InvalidRequest(
-                f"the stage {name} is reported, and no stage of scope report takes {role}: add it "
-                "to the `many` of "
-                "one, or leave reported out of its wiring"
+                f"the stage {name} is reported, but no stage of scope report takes {role}: add the "
+                f"role to the `many` of such a stage, or remove reported from the wiring of {name}"
             )
 
 

@@ -210,15 +210,15 @@ def check_request_size(size_bytes: int, field: str) -> None:
     """
     if size_bytes > MAX_PARAM_BYTES:
         raise InvalidRequest(
-            f"{size_bytes:,} bytes of parameters: at most {MAX_PARAM_BYTES:,}", field
+            f"{size_bytes:,} bytes of parameters are above the limit of {MAX_PARAM_BYTES:,}", field
         )
 
 
 def _check_job_count(count: int, at_least: str = "") -> None:
     if count > MAX_JOBS:
         raise InvalidRequest(
-            f"this grid makes {at_least}{count:,} jobs, and an audit may have no more than "
-            f"{MAX_JOBS:,} jobs: split it"
+            f"this grid makes {at_least}{count:,} jobs, but an audit can have at most "
+            f"{MAX_JOBS:,}: split it"
         )
 
 
@@ -271,8 +271,7 @@ class _AuditPlanner:
         self._plan_report(base)
         if not planner.jobs:  # it would read as if it had succeeded
             raise InvalidRequest(
-                "this audit comes to no job: each published stage runs only if another one asks "
-                "for it"
+                "this audit has no jobs: each published stage runs only if another stage needs it"
             )
         return list(planner.jobs.values())
 

@@ -212,7 +212,7 @@ def check_stored_size(total_bytes: int) -> None:
     """
     if total_bytes > MAX_STORED_BYTES:
         raise InvalidRequest(
-            f"every job is stored with its parameters: at least {total_bytes:,} bytes in this "
-            "grid, above "
-            f"{MAX_STORED_BYTES:,}: split it, or give shorter parameters"
+            f"every job is stored with its parameters, which take at least {total_bytes:,} bytes "
+            f"in this grid, above the limit of {MAX_STORED_BYTES:,}: split the audit, or shorten "
+            "the parameters"
         )

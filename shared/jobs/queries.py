@@ -188,7 +188,7 @@ def _split_page(rows: Any, limit: int) -> tuple[list[Row[Any]], str | None]:
 def _parse_page_token(token: str) -> tuple[float, str]:
     if not re.fullmatch(PAGE_TOKEN, token):
         raise InvalidRequest(
-            f"{token!r} is not a page token: take `next` from the page before", "page"
+            f"{token!r} is not a page token: use `next` of the previous page", "page"
         )
     at, _, item = token.partition("-")
     return float(at), item

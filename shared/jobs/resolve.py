@@ -280,7 +280,7 @@ class _Resolver:
                 if params.get(name, value) != value:
                     raise InvalidRequest(
                         f"{wiring.params}.{name} is {params[name]!r}, but a method of this audit "
-                        f"needs {value!r}: leave it out here, and give it to the method",
+                        f"needs {value!r}: remove it here, and set it on the method",
                         f"params.{name}",
                     )
                 params[name] = value
@@ -347,8 +347,7 @@ class _Resolver:
             if methods not in run:
                 raise InvalidRequest(
                     f"no published stage runs the {methods} of an audit: start workers of the "
-                    "gateway's version, then "
-                    "look at /v1/catalog",
+                    "gateway's version, then check /v1/catalog",
                     methods,
                 )
 
@@ -359,6 +358,6 @@ class _Resolver:
             for name in wiring.shared_params if wiring.params else ():
                 if name in getattr(spec, str(wiring.params)):
                     raise InvalidRequest(
-                        f"the audit itself names its {name}: leave this one out",
+                        f"the audit already has a field {name}: remove it here",
                         f"{wiring.params}.{name}",
                     )

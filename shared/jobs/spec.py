@@ -26,7 +26,7 @@ class AuditSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: str = Field("audit", min_length=1, max_length=200, description="what you call it")
+    name: str = Field("audit", min_length=1, max_length=200, description="a name of your choice")
     dataset: PluginRef = Field(
         description="where pretraining data, training set and public data come from"
     )
@@ -57,10 +57,10 @@ class AuditSpec(BaseModel):
     )
     sweep: bool = Field(
         False,
-        description="release every setting of each defense's grid, not the one that is chosen",
+        description="release every setting of each defense's grid instead of a single chosen one",
     )
     attacks: list[PluginRef] = Field(
-        min_length=1, max_length=32, description="attacks to run against each of them"
+        min_length=1, max_length=32, description="attacks to run against each release"
     )
     probe: dict[str, Any] = Field(
         default_factory=dict,
@@ -68,12 +68,11 @@ class AuditSpec(BaseModel):
     )
     candidates: dict[str, Any] = Field(
         default_factory=dict,
-        description="parameters of the candidates stage, for attacks that ask who was forgotten",
+        description="parameters of the candidates stage, for membership attacks",
     )
     p_values: bool = Field(
         False,
-        description="give the auditor p-values for label attacks, from deletions that are made "
-        "again (shadow)",
+        description="compute p-values for label attacks, from shadow deletions",
     )
     shadow: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the shadow stage, for p_values"
@@ -85,13 +84,13 @@ class AuditSpec(BaseModel):
         default_factory=lambda: [0],
         min_length=1,
         max_length=100,
-        description="one training set and forget set each",
+        description="each seed draws its own training set and forget sets",
     )
     pretrain_seed: Seed = Field(0, description="seed of the base model, which all seeds share")
-    no_cache: bool = Field(False, description="run everything even if it was done before")
-    priority: int = Field(0, ge=-100, le=100, description="higher goes first")
+    no_cache: bool = Field(False, description="run all jobs even if identical ones have finished")
+    priority: int = Field(0, ge=-100, le=100, description="jobs with a higher priority run first")
     time_limit: TimeLimit | None = Field(
-        None, description="seconds that one attempt of a job may take"
+        None, description="time limit of each attempt of a job, in seconds"
     )
 
 
@@ -110,8 +109,10 @@ class PlannedRow(BaseModel):
     attack: MethodIndex | None
     adaptive_too: bool = Field(
         False,
-        description="whether the audit also asked for the attacker who knows the defense, who is "
-        "the same here",
+        description=(
+            "whether the audit also asked for the adaptive attack, which is the same as the plain "
+            "one here"
+        ),
     )
     evaluation: str = Field(
         max_length=40, description="the role of the input that holds it, such as EVALUATION_7"

@@ -29,9 +29,8 @@ def expand_sweep(spec: AuditSpec, catalog: Catalog) -> AuditSpec:
     count = sum(1 if grid is None else len(grid[1]) for grid in grids)
     if count > MAX_DEFENSES:
         raise InvalidRequest(
-            f"this sweep makes {count:,} defenses, above {MAX_DEFENSES}: give shorter grids, or "
-            "sweep fewer "
-            "defenses an audit",
+            f"this sweep has {count:,} settings of defenses, above the limit of {MAX_DEFENSES}: "
+            "shorten the grids, or sweep fewer defenses per audit",
             "sweep",
         )
     defenses: list[PluginRef] = []

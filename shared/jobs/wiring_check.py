@@ -52,9 +52,12 @@ def _faults_in_fields(wiring: Wiring) -> Iterator[str]:
         if name is None:
             continue
         if name not in AuditSpec.model_fields:
-            yield f"reads {name!r} of an audit, which has no such field"
+            yield f"reads the field {name!r} of an audit, which does not exist"
         elif name not in (fitting := _SCOPES.keys() if kind is list else _fields_of(kind)):
-            yield f"reads {name!r} of an audit as its {what}: name one of {', '.join(fitting)}"
+            yield (
+                f"reads the field {name!r} of an audit as its {what}, but must use one of "
+                f"{', '.join(fitting)}"
+            )
 
 
 def _fields_of(kind: type) -> Collection[str]:
@@ -73,11 +76,14 @@ def _faults_in_scopes(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
             + (
                 f"give its wiring methods={wanted!r}"
                 if wanted
-                else "leave methods out of its wiring"
+                else "remove methods from its wiring"
             )
         )
     if wiring.methods and wiring.trained_for_methods:
-        yield "has methods, and is trained for those of others: leave methods or trained_for_methods out of its wiring"
+        yield (
+            "has methods and is trained for those of other stages: remove methods or "
+            "trained_for_methods from its wiring"
+        )
     known = (
         OF_RELEASES
         if wiring.trained_for_methods
@@ -85,24 +91,34 @@ def _faults_in_scopes(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     )
     if not known.issuperset(wiring.scopes):
         yield (
-            f"runs once per {' and '.join(wiring.scopes)}, where its method, or what it is trained "
-            f"for, is not known: give its wiring scopes among {', '.join(sorted(known))}"
+            f"runs once per {' and '.join(wiring.scopes)}, but its method, or what it is trained "
+            "for, is not known there: choose the scopes of its wiring among "
+            f"{', '.join(sorted(known))}"
         )
     if Scope.REPORT in wiring.scopes and not (
         len(wiring.scopes) == 1 and entry.properties.keys() >= _TOLD
     ):
-        yield "runs with the report: give it the parameters audit and rows, and its wiring no other scope"
+        yield (
+            "runs with the report, so it must have the parameters audit and rows, and no other "
+            "scope in its wiring"
+        )
 
 
 def _faults_on_demand(wiring: Wiring) -> Iterator[str]:
     if not wiring.on_demand:
         return
     if len(wiring.scopes) > 1:
-        yield "runs on demand, which is done in one scope: give its wiring the widest that has what it needs"
+        yield (
+            "runs on demand, which works in one scope only: choose the widest scope that has what "
+            "the stage needs"
+        )
     if wiring.flag:
-        yield "runs on demand, and by a flag: leave one of both out of its wiring"
+        yield "runs both on demand and by a flag: remove one of them from its wiring"
     if wiring.reported:
-        yield "runs on demand, and is reported: leave one of both out of its wiring, as what is reported always runs"
+        yield (
+            "runs on demand and is reported, but reported stages always run: remove one of them "
+            "from its wiring"
+        )
 
 
 def _faults_in_twins(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
@@ -110,14 +126,14 @@ def _faults_in_twins(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
         return
     if wiring.scopes != (Scope.AUDIT,) or wiring.seed is None:
         yield (
-            "has twins, which are made with the seed after that of the audit: give its wiring "
-            "scopes=(Scope.AUDIT,) and a seed, or the twin is the same model"
+            "has twins, which use the seed after that of the audit: set scopes=(Scope.AUDIT,) and "
+            "a seed in its wiring, otherwise the twin is the same model"
         )
     for role, output in wiring.twins.items():
         if output not in entry.produces:
             yield (
-                f"has a twin {role} of {output}, which it does not always make: "
-                "name one of its produces"
+                f"has a twin {role} of {output}, which it does not always produce: use a role in "
+                "its produces"
             )
 
 
@@ -125,11 +141,12 @@ def _faults_in_reports(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     if not wiring.reported:
         return
     if Scope.REPORT in wiring.scopes:
-        yield "is reported, and runs with the report: leave reported out of its wiring"
+        yield "is reported but runs with the report: remove reported from its wiring"
     if find_report_role(entry) is None:
         yield (
-            "is reported, and does not always make what is: let it produce METRICS (or, once per "
-            "release or attack, EVALUATION), or leave reported out of its wiring"
+            "is reported, but does not always produce a role that reports take: let it produce "
+            "METRICS (or, once per release or attack, EVALUATION), or remove reported from its "
+            "wiring"
         )
 
 

@@ -54,7 +54,9 @@ class Architecture(BaseModel):
                 f"{MAX_FEATURES}, 1, 1"
             )
         if len(self.mean) != channels or len(self.std) != channels or min(self.std) <= 0:
-            raise ValueError("mean and std need one value a channel, std above 0")
+            raise ValueError(
+                "mean and std must have one value per channel, and std must be above 0"
+            )
         return self
 
 
@@ -202,7 +204,7 @@ def read_networks(data: bytes, role: str, like: Architecture | None = None) -> N
     count = metadata.get("count")
     if count is not None and not (type(count) is int and 1 <= count <= 100_000):
         raise InvalidRequest(
-            f"{role}: count must be a whole number from 1, or null for a single model", field
+            f"{role}: count must be an integer from 1, or null for a single model", field
         )
 
     # shapes only: nothing is allocated for an architecture that untrusted bytes claim

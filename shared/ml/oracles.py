@@ -23,7 +23,7 @@ class OracleParams(Params):
         "float32", description="type of the API's probabilities"
     )
     decimals: int | None = Field(
-        None, ge=1, le=17, description="decimal places that the API returns; none: all"
+        None, ge=1, le=17, description="decimal places that the API returns; null: all"
     )
 
 

@@ -83,8 +83,8 @@ def compute_claim_p(
     shape, shadow_shape = [*scores.shape], [*shadow_scores.shape]
     if scores.dim() != 2 or guesses.shape[:1] != scores.shape[:1] or shape[1:] != shadow_shape[1:]:
         raise InvalidRequest(
-            f"guesses {[*guesses.shape]}, scores {shape} and shadows' scores {shadow_shape} do "
-            "not fit"
+            f"guesses {[*guesses.shape]}, scores {shape} and shadows' scores {shadow_shape} do not "
+            "match"
         )
     not_forgotten = torch.ones(shadow_scores.shape, dtype=torch.bool).scatter_(
         1, shadow_labels, False

@@ -53,7 +53,8 @@ class DatasetRecord(Record):
         samples = open_dataset(self.dataset).load("train")
         if compute_digest(samples) != self.digest:
             raise InvalidRequest(
-                f"the data set {self.dataset.name} has changed since {role} was created",
+                f"the data set {self.dataset.name} has changed since {role} was created: run the "
+                "earlier jobs again",
                 f"inputs.{role}",
             )
         return samples
@@ -79,7 +80,8 @@ class PublicSets(DatasetRecord):
     sets: list[Annotated[list[Index], Field(min_length=1, max_length=1_000_000)]] = Field(
         max_length=1000,
         description=(
-            "[sets][n] positions in the train split, n as in the training set if they suffice"
+            "[sets][n] positions in the train split; n is the size of the training set if there "
+            "are enough public samples"
         ),
     )
 
@@ -175,7 +177,7 @@ class DeletionSizes(Record):
     classes: int | None = Field(
         None,
         ge=1,
-        description="number of classes among the k samples; none: unknown, up to k",
+        description="number of classes among the k samples; null: unknown, up to k",
     )
 
     @property
@@ -310,7 +312,7 @@ def pick_samples(samples: Samples, indices: Tensor, role: str) -> Samples:
     """
     if int(indices.max()) >= len(samples.labels):
         raise InvalidRequest(
-            f"{role} points beyond the {len(samples.labels)} samples of its data set",
+            f"{role} refers to a sample beyond the {len(samples.labels)} samples of its data set",
             f"inputs.{role}",
         )
     return Samples(samples.images[indices], samples.labels[indices])

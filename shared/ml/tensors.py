@@ -92,7 +92,7 @@ def read_header(data: bytes) -> dict[str, str]:
     """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(MAX_HEADER_BYTES, len(data) - 8):
-        raise ValueError(f"its header is cut short, or above {MAX_HEADER_BYTES >> 20} MiB")
+        raise ValueError(f"its header is truncated, or larger than {MAX_HEADER_BYTES >> 20} MiB")
     text = data[8 : 8 + length]
     # lists and objects cost far more than the bytes that they are written in
     structure = _TEXT.sub(b"", text)
@@ -100,7 +100,7 @@ def read_header(data: bytes) -> dict[str, str]:
         max(structure.count(b"[") / 2, structure.count(b"{") - 2, structure.count(b",") / 16)
         > MAX_TENSORS
     ):
-        raise ValueError(f"its header holds more than {MAX_TENSORS} tensors need")
+        raise ValueError(f"its header is larger than {MAX_TENSORS} tensors need")
     header = json.loads(text, object_pairs_hook=_refuse_repeats)
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
@@ -108,13 +108,13 @@ def read_header(data: bytes) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(
         isinstance(value, str) for value in metadata.values()
     ):
-        raise ValueError("its metadata are not texts by name")
+        raise ValueError("its metadata must map names to strings")
     if len(header) > MAX_TENSORS:
         raise ValueError(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
     end = 0
     for begin, after in sorted(_find_offsets(name, about) for name, about in header.items()):
         if begin != end:
-            raise ValueError("its tensors overlap, or leave bytes between them")
+            raise ValueError("its tensors overlap or leave gaps")
         end = after
     if end != len(data) - 8 - length:
         raise ValueError("its tensors do not end where the file ends")
@@ -131,7 +131,9 @@ def _find_offsets(name: str, spec: Any) -> tuple[int, int]:
         )
     dtype, shape, offsets = spec["dtype"], spec["shape"], spec["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"tensor {name!r} is {dtype!s:.20}; read here are {', '.join(DTYPES)}")
+        raise ValueError(
+            f"tensor {name!r} is {dtype!s:.20}, but only {', '.join(DTYPES)} are supported"
+        )
     if not _are_counts(shape) or len(shape) > MAX_DIMENSIONS:
         raise ValueError(
             f"tensor {name!r} must have a shape of at most {MAX_DIMENSIONS} dimensions"

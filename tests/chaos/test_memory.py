@@ -70,5 +70,5 @@ def test_a_limit_that_the_worker_itself_is_over_is_refused(
     system = make_system(take_tree, PALIMPSEST_MEMORY_LIMIT_BYTES="100000000")
     process = system.start_worker("take", timeout_s=0)
     assert process.wait(timeout=TIMEOUT_S) == 1
-    assert "the memory limit of a worker is 100 MB, and it uses" in system.read_log("worker-take")
+    assert "the memory limit of a worker is 100 MB, but it uses" in system.read_log("worker-take")
     assert "PALIMPSEST_MEMORY_LIMIT_BYTES" in system.read_log("worker-take")

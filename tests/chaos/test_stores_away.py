@@ -89,7 +89,7 @@ def test_an_artifact_store_that_is_away_stops_no_computation_and_is_waited_for(
     assert ended.artifacts[0].sha256 == rerun_undisturbed(system, job)
     with artifacts_away(system):
         child = system.submit("sleep", {"tag": "child"}, inputs={"SLEPT": job})
-        said(system, "worker-sleep", "the attempt waits for it")
+        said(system, "worker-sleep", "the attempt is waiting for it")
         assert system.get_job(child).state == "running"
     ended = system.wait(child)
     assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
@@ -151,7 +151,7 @@ def test_postgresql_away_for_less_than_the_lease(
         last = system.submit("sleep", {"tag": "d", "steps": 1, "seconds": 2.0, "deaf": True})
         system.wait(last, state="running")
         gate.close()
-        said(system, "worker-sleep", "the attempt waits for it")
+        said(system, "worker-sleep", "the attempt is waiting for it")
         gate.open()
         ended = system.wait(last)
         assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)

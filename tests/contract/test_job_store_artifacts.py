@@ -223,6 +223,7 @@ def test_a_data_file_is_not_combined_with_another_version_of_it(
     """That it was not there is a version too: something else was read in its place."""
     job = store.post(replace(make_planned_job("a"), data_digests={"mine.npz": then}))
     with pytest.raises(
-        InvalidRequest, match=r"'mine\.npz' in the data root has changed since input IN0 was made"
+        InvalidRequest,
+        match=r"'mine\.npz' in the data root has changed since input IN0 was produced",
     ):
         store.post(replace(make_planned_job("b", job), data_digests={"mine.npz": now}))

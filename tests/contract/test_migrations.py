@@ -82,7 +82,7 @@ def test_the_migrations_make_the_tables_of_the_code(db: Database) -> None:
 
 def test_an_empty_store_is_refused_and_a_migrated_one_is_not(db: Database) -> None:
     with pytest.raises(
-        Conflict, match=r"has schema None, this code needs .*services.admin migrate"
+        Conflict, match=r"has schema None, but this code needs .*services.admin migrate"
     ):
         require_current_schema(db)
     migrate(db)

@@ -277,7 +277,7 @@ def test_a_file_that_is_replaced(served: Served) -> None:
     ("forget", "word"),
     [
         ({"deletions": 3, "size": 2}, "forget sets of 2"),
-        ({"deletions": 1, "size": 5}, "no forget set of 5"),
+        ({"deletions": 1, "size": 5}, "a forget set of 5 samples does not fit"),
         ({"indices": [[4]]}, "no sample 4"),
         ({"deletions": 0}, "forget.deletions"),
         ({"size": 0}, "forget.size"),

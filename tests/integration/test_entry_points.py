@@ -106,10 +106,10 @@ def test_its_attack_runs(site: Path) -> None:
     [
         (
             "import no_such_package",
-            "does not import: ModuleNotFoundError: No module named 'no_such_package'",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'",
         ),
         ("x = 1", "registers no attack: decorate its class or function"),
-        ("def broken(:", "does not import: SyntaxError"),
+        ("def broken(:", "cannot be imported: SyntaxError"),
         (
             "from shared.ml.attacks.api import register\n@register('label_inference', access='white_box')\n"
             "def run():\n    'Again.'",
@@ -118,7 +118,7 @@ def test_its_attack_runs(site: Path) -> None:
         ),
         (
             "from shared.ml.attacks.api import register\n@register('new', acces='white_box')\ndef run():\n    'New.'",
-            "says acces, which is no field of AttackPlugin: did you mean access?",
+            "sets acces, which is not a field of AttackPlugin: did you mean access?",
         ),
     ],
 )

@@ -196,11 +196,12 @@ def test_more_than_an_audit_may_be_is_refused_with_the_figure(gateway):
     answer = gateway.http.post("/v1/audits?dry_run=true", json=grid)
     assert (answer.status_code, answer.get_json()["field"]) == (422, "")
     assert (
-        "at least 108,800 jobs, and an audit may have no more than 10,000"
-        in answer.get_json()["detail"]
+        "at least 108,800 jobs, but an audit can have at most 10,000" in answer.get_json()["detail"]
     )
     answer = gateway.http.post(
         "/v1/jobs", json={"stage": "sleep", "params": {"note": "x" * 300_000}}
     )
     assert (answer.status_code, answer.get_json()["field"]) == (422, "params")
-    assert answer.get_json()["detail"] == "300,011 bytes of parameters: at most 262,144"
+    assert (
+        answer.get_json()["detail"] == "300,011 bytes of parameters are above the limit of 262,144"
+    )

@@ -95,7 +95,7 @@ def test_a_file_is_not_combined_with_another_version_of_it(
     answer = gateway.http.post("/v1/jobs", json={**READ, "inputs": {"BASE": sha256}})
     assert (answer.status_code, answer.get_json()["field"]) == (422, "inputs.BASE")
     assert (
-        "'mine.npz' in the data root has changed since input BASE was made"
+        "'mine.npz' in the data root has changed since input BASE was produced"
         in answer.get_json()["detail"]
     )
 

@@ -402,7 +402,10 @@ class TestFrom:
         body = {"stage": "train", "params": {"nonsense": "x" * 300_000}, "from": base["id"]}
         answer = gateway.http.post("/v1/jobs", json=body)
         assert (answer.status_code, answer.get_json()["field"]) == (422, "params")
-        assert "300,015 bytes of parameters: at most 262,144" in answer.get_json()["detail"]
+        assert (
+            "300,015 bytes of parameters are above the limit of 262,144"
+            in answer.get_json()["detail"]
+        )
 
     def test_long_ones_are_looked_at_in_their_turn(self, gateway):
         base, _ = self.trained(gateway)

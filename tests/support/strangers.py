@@ -445,7 +445,7 @@ WRONG_TABLES += [
     _spoil_table(_all("age", lambda i, v: f"{v}%")),
     _spoil_table(_all("outcome", lambda i, v: str(1000 + 37 * i), "measurement")),
     _spoil_table(_all("outcome", lambda i, v: f"{i / 8}", "measurement")),
-    _spoil_table(_all("outcome", lambda i, v: f"person {i}", "names of rows")),
+    _spoil_table(_all("outcome", lambda i, v: f"person {i}", "row names")),
     _spoil_table(_all("outcome", lambda i, v: "alike", "2 to 1000 classes")),
     _spoil_table(_all("outcome", lambda i, v: ["1", "1.0", "2"][i % 3], "line 3")),
     _spoil_table(lambda columns, row: ("'nothing'", "age, city, outcome"), target="nothing"),
@@ -570,7 +570,7 @@ def deeper_still(street: Street, path: Path) -> tuple[str, ...]:
     (path / "all").mkdir()
     for kind in ("cat", "dog"):
         (path / kind).rename(path / "all" / kind)
-    return "all", "give path"
+    return "all", "set path"
 
 
 def other_splits(street: Street, path: Path) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def open_compatible_dataset(choice: PluginRef, architecture: Architecture, role:
     ):
         raise InvalidRequest(
             f"{role} takes {list(architecture.input_shape)} images of {architecture.num_classes} "
-            f"classes, {choice.name} has {list(dataset.input_shape)} of {dataset.num_classes}",
+            f"classes, but {choice.name} has {list(dataset.input_shape)} of {dataset.num_classes}",
             "params.dataset",
         )
     return dataset

@@ -37,7 +37,7 @@ class ForgetParams(Params):
         8,
         ge=1,
         le=1000,
-        description="number of forget sets; with forget: class at most the number of classes",
+        description="number of forget sets; with forget: class, at most the number of classes",
     )
     size: int = Field(
         1, ge=1, le=1000, description="k, samples in each forget set (forget: samples)"
@@ -52,31 +52,36 @@ class ForgetParams(Params):
     )
     indices: list[Positions] | None = Field(
         None, min_length=1, max_length=1000,
-        description="your own forget sets, as positions in the training set, instead of the above",
+        description=(
+            "your own forget sets, as positions in the training set, instead of the parameters "
+            "above"
+        ),
     )  # fmt: skip
     rows: list[Row | Rows] | None = Field(
         None, min_length=1, max_length=1000,
         description=(
-            "your own forget sets: one row of the file (from 0) or a list of rows per deletion; "
-            "the same for ids"
+            "your own forget sets: for each deletion one row of the file (counted from 0) or a "
+            "list of rows; ids work the same way"
         ),
     )  # fmt: skip
     ids: list[Name | Names] | None = Field(
         None, min_length=1, max_length=1000,
-        description="the same, as values of the column that the data set's parameter id names",
+        description="like rows, but as values of the column that the data set's parameter id names",
     )  # fmt: skip
     files: list[Name | Names] | None = Field(
         None,
         min_length=1,
         max_length=1000,
-        description="the same, as files of an image folder, such as cat/0007.png",
+        description="like rows, but as files of an image folder, such as cat/0007.png",
     )
 
     @model_validator(mode="after")
     def _said_once(self) -> ForgetParams:
         given = [name for name in (PLACES, *KINDS) if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{given[0]} and {given[1]} both say what to forget: leave one out")
+            raise ValueError(
+                f"{given[0]} and {given[1]} both specify what to forget: remove one of them"
+            )
         return self
 
     @property
@@ -135,7 +140,7 @@ def _draw_class_sets(params: ForgetParams, labels: Tensor, order: Tensor) -> Ten
     if params.deletions > len(classes):
         raise InvalidRequest(
             f"the training set has {len(classes)} classes, too few for {params.deletions} "
-            "deletions of a class each",
+            "deletions of one class each",
             "params.deletions",
         )
     members = [order[labels[order] == c] for c in classes[: params.deletions]]

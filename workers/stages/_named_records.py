@@ -24,7 +24,9 @@ def find_in_training(
         InvalidRequest: the data set has no such records, or one is not in the training set.
     """
     if not isinstance(dataset, HasRecords):
-        raise InvalidRequest(f"{training.dataset.name} has no {kind} to name: give indices", field)
+        raise InvalidRequest(
+            f"samples of {training.dataset.name} cannot be named by {kind}: use indices", field
+        )
     places = {index: place for place, index in enumerate(training.indices)}
     positions = []
     for name, index in zip(names, dataset.find(kind, names, field), strict=True):
@@ -32,7 +34,7 @@ def find_in_training(
             raise InvalidRequest(
                 f"{name!r} is not in this training set: list it in the data set's parameter "
                 f"deletable_{kind} when training the base and the original model (an audit does "
-                "so)",
+                "this automatically)",
                 field,
             )
         positions.append(places[index])

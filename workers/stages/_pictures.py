@@ -102,9 +102,7 @@ def read_pictures(data: bytes, role: str) -> ReadPictures:
             if n.startswith(f"{name}.")
         }
         read = (
-            known[name].read_pictures(images, captions, role)
-            if name in known
-            else "that kind is not here"
+            known[name].read_pictures(images, captions, role) if name in known else "unknown kind"
         )
         if isinstance(read, str):
             left_out.append(f"pictures of {name} ({read})")

@@ -60,7 +60,8 @@ class UnlearningArtifacts:
             shards = Shards.read(ctx.read_input(Role.SHARDS), Role.SHARDS)
             if shards.members != members or len(shards.member) != n:
                 raise InvalidRequest(
-                    f"SHARDS is not about {members} models of {n} samples", f"inputs.{Role.SHARDS}"
+                    f"SHARDS does not belong to {members} models of {n} samples",
+                    f"inputs.{Role.SHARDS}",
                 )
         if Role.BATCH_DELTAS in needs:
             shapes = {name: w.shape for name, w in original.load_network().named_parameters()}

@@ -153,7 +153,8 @@ def _build_oracles_before(ctx: JobContext, original: Networks, unlearned: Networ
     """The model that each deletion started from: one for all, or one each if successive."""
     if original.count not in (1, unlearned.count):
         raise InvalidRequest(
-            f"ORIGINAL holds {original.count} models, UNLEARNED {unlearned.count}",
+            f"ORIGINAL holds {original.count} models, but must hold 1, or one per model of "
+            f"UNLEARNED ({unlearned.count})",
             f"inputs.{Role.ORIGINAL}",
         )
     return _build_oracles(ctx, original) * (unlearned.count // original.count)

@@ -65,7 +65,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     forgotten = [index for row in truth.indices for index in row]
     if training.digest != truth.digest or not {*forgotten} <= {*training.indices}:
         raise InvalidRequest(
-            "FORGET_SETS is not about samples of this TRAINING_SET", f"inputs.{Role.FORGET_SETS}"
+            "FORGET_SETS contains samples that are not in this TRAINING_SET",
+            f"inputs.{Role.FORGET_SETS}",
         )
     split = training.load_train_split(Role.TRAINING_SET)
 

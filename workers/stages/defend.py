@@ -64,7 +64,7 @@ class DefendParams(Params):
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Defend the unlearned models, at a given strength or the strongest that the budget allows.
+    """Defend the unlearned models, at a given strength or at the strongest that the budget allows.
 
     The choice uses accuracy on samples of the pool that were not trained on, never an attack.
 

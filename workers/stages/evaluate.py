@@ -47,7 +47,7 @@ class EvaluateParams(Params):
         False,
         description=(
             "also measure feature_distance, in a network pretrained with another seed "
-            "(FEATURE_NETWORK): one more pretraining"
+            "(FEATURE_NETWORK), which takes one more pretraining job"
         ),
     )
     alpha: float = Field(
@@ -55,7 +55,8 @@ class EvaluateParams(Params):
         gt=0,
         lt=1,
         description=(
-            "label attacks with p-values: significance level; deletions above it have no answer"
+            "label attacks with p-values: significance level; a deletion with a larger p-value "
+            "gets no answer"
         ),
     )
     lpips_weights: Annotated[str | None, data_file_field()] = Field(

@@ -30,15 +30,20 @@ class PretrainParams(Recipe):
         2, ge=1, le=1000, description="passes over the data; more passes leave less to leak"
     )
     lr: float = Field(0.1, gt=0, le=10, description="highest learning rate")
-    batch_size: int = Field(16, ge=1, le=65536, description="samples a step")
-    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step that is kept")
+    batch_size: int = Field(16, ge=1, le=65536, description="samples per step")
+    momentum: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the previous step that is added",
+    )
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty added to the gradient")
     schedule: Literal["constant", "one_cycle"] = Field(
         "one_cycle",
         description="one_cycle: lr rises from 0 in the first quarter of the steps, then falls to 0",
     )
     batch_norm: Literal["frozen", "trained"] = Field(
-        "trained", description="BatchNorm statistics: of each batch"
+        "trained", description="trained: BatchNorm uses the statistics of each batch"
     )
 
 

@@ -27,50 +27,54 @@ class ProbeParams(OracleParams):
     preset: Literal["coarse", "paper"] = Field(
         "coarse",
         description=(
-            "the search: ours of coarse images, or the published one, with millions of queries"
+            "the search: coarse is ours, on coarse images; paper is the published one, with "
+            "millions of queries"
         ),
     )
     per_class: int | None = Field(
-        None, ge=1, le=1000, description="m, probes of each class; none: the preset's (5; paper 10)"
+        None,
+        ge=1,
+        le=1000,
+        description="m, probes of each class; null: set by the preset (5; paper 10)",
     )
     confidence: float | None = Field(
         None, gt=0, lt=1,
         description=(
-            "confidence in its class at which a probe is finished; none: the preset's (0.5; "
+            "confidence in its class at which a probe is finished; null: set by the preset (0.5; "
             "paper 0.9995)"
         ),
     )  # fmt: skip
     max_queries: int | None = Field(
         None, ge=1, le=10_000_000_000,
         description=(
-            "queries of the original model, at most; none: the preset's (50,000; paper "
-            "100,000,000)"
+            "maximum number of queries of the original model; null: set by the preset (50,000; "
+            "paper 100,000,000)"
         ),
     )  # fmt: skip
     directions: int | None = Field(
         None, ge=1, le=4096,
         description=(
-            "coordinates per estimate of a slope, two queries each; none: the preset's (24; "
+            "coordinates per estimate of a slope, two queries each; null: set by the preset (24; "
             "paper 1024)"
         ),
     )  # fmt: skip
     resolution: int | None = Field(
         None, ge=2, le=64,
-        description="height and width in pixels of the coarse images; none: 7 (preset coarse only)",
+        description="height and width in pixels of the coarse images; null: 7 (preset coarse only)",
     )  # fmt: skip
     candidates: int | None = Field(
         None,
         ge=1,
         le=1000,
         description=(
-            "candidate probes per class, of which per_class are kept; none: 20 (paper only)"
+            "candidate probes per class, of which per_class are kept; null: 20 (paper only)"
         ),
     )
     tries: int | None = Field(
-        None, ge=1, le=1000, description="of each candidate; none: 10 (paper only)"
+        None, ge=1, le=1000, description="tries for each candidate; null: 10 (paper only)"
     )
     rounds: int | None = Field(
-        None, ge=1, le=10_000, description="steps of each try; none: 20 (paper only)"
+        None, ge=1, le=10_000, description="steps of each try; null: 20 (paper only)"
     )
 
 
@@ -85,7 +89,7 @@ class ProbeParams(OracleParams):
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Find images that the original model assigns to each class, by queries alone.
+    """Find images that the original model assigns to each class, using queries only.
 
     Raises:
         InvalidRequest: a parameter that the preset does not have, or the published search could

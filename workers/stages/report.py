@@ -24,7 +24,7 @@ from workers.stages._pictures import read_pictures
 
 
 class ReportParams(Params):
-    audit: dict[str, Any] = Field(description="the audit as posted")
+    audit: dict[str, Any] = Field(description="the audit as submitted")
     rows: list[PlannedRow] = Field(
         max_length=MAX_JOBS,
         description=(
@@ -35,7 +35,7 @@ class ReportParams(Params):
     measurements: list[PlannedMeasurement] = Field(
         default_factory=list,
         max_length=MAX_JOBS,
-        description="measurements of further stages, and what they are of",
+        description="measurements of further stages, and the methods they belong to",
     )
 
 
@@ -49,7 +49,7 @@ class ReportParams(Params):
     wiring=Wiring(scopes=(Scope.REPORT,), optional_needs=(Role.SELF_TEST,)),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Combine all evaluations of an audit into a verdict with its caveats; missing rows are listed.
+    """Combine all evaluations of an audit into a verdict with caveats, and list missing rows.
 
     Raises:
         InvalidRequest: `audit` is not valid, a row names a method that it does not have, or an

@@ -144,7 +144,8 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
         )
     if len(kept) > params.size:
         raise InvalidRequest(
-            f"deletions name {len(kept)} samples, and the training set has {params.size}",
+            f"deletions name {len(kept)} samples, but the training set has only {params.size}: "
+            "raise size",
             "params.size",
         )
     if len(kept):
@@ -166,7 +167,8 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
     for c, class_members in zip(classes, members, strict=True):
         if (named := int((labels[kept] == c).sum())) > per_class:
             raise InvalidRequest(
-                f"deletions name {named} samples of class {c}, and {per_class} are trained on",
+                f"deletions name {named} samples of class {c}, but only {per_class} of them are "
+                "trained on: raise size",
                 "params.size",
             )
         if len(class_members) < per_class:

@@ -62,7 +62,8 @@ def require_current_schema(db: Database) -> None:
     have, want = _get_revisions(db)
     if have != want:
         raise Conflict(
-            f"the job store has schema {have}, this code needs {want}: run `python -m services.admin migrate`"
+            f"the job store has schema {have}, but this code needs {want}: run `python -m "
+            "services.admin migrate`"
         )
 
 

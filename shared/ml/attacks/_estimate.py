@@ -20,7 +20,7 @@ GradientFrom = Annotated[
     Literal["pair", "base", "either"],
     Field(
         description=(
-            "pair: estimate from ORIGINAL and UNLEARNED; base: from BASE, N and k as well (exact "
+            "pair: estimate from ORIGINAL and UNLEARNED; base: also from BASE, N and k (exact "
             "unlearning); either: whichever of the two matches better"
         )
     ),
@@ -148,7 +148,9 @@ def score_classes(
     last_bias = names[-1]
     if view.original.state[last_bias].shape[1:] != (architecture.num_classes,):
         raise InvalidRequest(
-            "white box label inference requires a last layer with a bias", f"inputs.{Role.ORIGINAL}"
+            "white-box label inference needs a model whose last layer has a bias: choose another "
+            "model, or use label_inference_black_box",
+            f"inputs.{Role.ORIGINAL}",
         )
     sources = ["pair", "base"] if gradient_from == "either" else [gradient_from]
     score_sets = [estimator(view, source).direction[last_bias] for source in sources]

@@ -32,7 +32,9 @@ def group_by_start_model(view: WhiteBoxView) -> list[tuple[list[int], WhiteBoxVi
     starts, deletions = view.original.count, view.unlearned.count
     if starts not in (1, deletions):
         raise InvalidRequest(
-            f"ORIGINAL holds {starts} models, UNLEARNED {deletions}", f"inputs.{Role.ORIGINAL}"
+            f"ORIGINAL holds {starts} models, but must hold 1, or one per model of UNLEARNED "
+            f"({deletions})",
+            f"inputs.{Role.ORIGINAL}",
         )
     members = view.original.architecture.members
     start = list(range(deletions)) if starts > 1 else [0] * deletions
@@ -130,7 +132,7 @@ def _join_field(values: list[Any], group_rows: list[list[int]]) -> Any:
     first = values[0]
     if any(value is None for value in values):
         if any(value is not None for value in values):
-            raise TypeError("some groups have none")
+            raise TypeError("it is missing in some groups")
         return None
     if isinstance(first, dict):
         return _join_first_entries(values, group_rows)
@@ -146,7 +148,7 @@ def _join_field(values: list[Any], group_rows: list[list[int]]) -> Any:
     if all(value == first for value in values):
         return first
     if not all(isinstance(value, (int, float)) for value in values):
-        raise TypeError("groups differ, and it is no number")
+        raise TypeError("groups differ, and values that are not numbers cannot be joined")
     return max(values)
 
 

@@ -20,8 +20,9 @@ TargetKind = Annotated[
     Literal["raw", "filtered"],
     Field(
         description=(
-            "raw: the estimate as it is; filtered: without the part it shares with other "
-            "deletions from the same model, for an attacker who sees several released models"
+            "raw: the unchanged estimate; filtered: without the component that it shares with "
+            "other deletions from the same model, for an attacker who sees several released "
+            "models"
         )
     ),
 ]
@@ -31,8 +32,9 @@ EvaluationPoint = Annotated[
         ge=0,
         le=1,
         description=(
-            "where gradients are taken, as a share of the way from the weights before to those "
-            "after, for updates of several steps; above 0 three times slower"
+            "where gradients are evaluated: 0 at the weights before the deletion, 1 at those "
+            "after it, or in between (for updates of several steps); values above 0 are three "
+            "times slower"
         ),
     ),
 ]
@@ -102,7 +104,7 @@ def remove_shared_part(estimate: GradientEstimate, deletions: int) -> GradientEs
     if deletions < 2:
         raise InvalidRequest(
             "target: filtered needs at least two deletions from the same model, got one; use "
-            "target: raw, or more deletions that are not successive",
+            "target: raw, or at least two deletions that are not successive",
             "params.target",
         )
     rows = [row % deletions for row in range(len(next(iter(estimate.direction.values()))))]

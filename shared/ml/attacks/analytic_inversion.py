@@ -96,8 +96,9 @@ def _find_first_layer(networks: Networks) -> tuple[str, str]:
     )
     if not isinstance(first, nn.Linear) or first.in_features != size or first.bias is None:
         raise InvalidRequest(
-            f"analytic_inversion reads a dense first layer with a bias, as mlp has; that of "
-            f"{networks.architecture.model.name} is {type(first).__name__}: use feature_recovery",
+            "analytic_inversion needs a dense first layer with a bias, as in mlp, but the first "
+            f"layer of {networks.architecture.model.name} is {type(first).__name__}: use "
+            "feature_recovery",
             f"inputs.{Role.ORIGINAL}",
         )
     return f"{name}.weight", f"{name}.bias"
@@ -120,7 +121,8 @@ def _recover_inputs(estimate: GradientEstimate, weight: str, bias: str) -> Tenso
     if not bool((total > 0).any(1).all()):
         deletion = int((~(total > 0).any(1)).nonzero()[0, 0])
         raise InvalidRequest(
-            f"deletion {deletion} left no trace in the first layer's bias",
+            f"deletion {deletion} did not change the first layer's bias, so analytic_inversion has "
+            "nothing to reconstruct from",
             f"inputs.{Role.UNLEARNED}",
         )
     # a pixel without any information is set to the data's mean

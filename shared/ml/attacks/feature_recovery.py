@@ -22,19 +22,20 @@ from shared.roles import Role
 
 class FeatureRecoveryParams(TargetParams):
     preset: Literal["default", "paper"] = Field(
-        "default", description="the search: ours, or the official code's"
+        "default", description="the search: default is ours, paper is that of the official code"
     )
     iterations: int | None = Field(
-        None, ge=1, le=100_000, description="steps of the search; none: the preset's"
+        None, ge=1, le=100_000, description="steps of the search; null: set by the preset"
     )
     restarts: int | None = Field(
-        None, ge=1, le=64, description="random restarts per deletion; none: the preset's"
+        None, ge=1, le=64, description="random restarts per deletion; null: set by the preset"
     )
     arithmetic: Arithmetic | None = Field(
         None,
         description=(
-            "plain: each image by itself, which gives the official loop's pixels; batched: all "
-            "at once, equal except for rounding and up to three times faster; none: the preset's"
+            "plain: one image at a time, with the same pixels as the official code; batched: all "
+            "images at once, equal except for rounding and up to three times faster; null: set by "
+            "the preset"
         ),
     )
     gradient_from: GradientFrom = "pair"
@@ -51,7 +52,8 @@ class FeatureRecoveryParams(TargetParams):
         ge=0,
         le=1000,
         description=(
-            "deletions for which the search is repeated with a random direction, as a control"
+            "number of deletions for which the search is repeated with a random direction, as a "
+            "control"
         ),
     )
 
@@ -140,6 +142,6 @@ def _choose_labels(view: WhiteBoxView, params: FeatureRecoveryParams, k: int) ->
         raise InvalidRequest("LABELS must hold one row per deletion", f"inputs.{Role.LABELS}")
     if int(given.max()) >= architecture.num_classes:
         raise InvalidRequest(
-            f"LABELS go up to {architecture.num_classes - 1}", f"inputs.{Role.LABELS}"
+            f"LABELS must be 0 to {architecture.num_classes - 1}", f"inputs.{Role.LABELS}"
         )
     return given

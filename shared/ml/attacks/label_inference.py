@@ -41,8 +41,8 @@ class LabelInferenceParams(Params):
     access="white_box",
 )
 def run(view: WhiteBoxView, params: LabelInferenceParams, ctx: Context) -> LabelGuesses:
-    """Guess the classes whose last-layer bias decreased most: as many as DELETION_SIZES says, else
-    1."""
+    """Guess the classes whose last-layer bias decreased most: as many classes as DELETION_SIZES
+    states, otherwise one."""
     target_params = TargetParams(target=params.target)
     scores = score_classes(
         view, params.gradient_from, partial(build_gradient_target, params=target_params)

@@ -27,8 +27,8 @@ class LabelInferenceBlackBoxParams(OracleParams):
     access="black_box",
 )
 def run(view: ProbeView, params: LabelInferenceBlackBoxParams, ctx: Context) -> LabelGuesses:  # noqa: ARG001 - the API is asked already
-    """Guess the classes whose probes lost most confidence between the two models: as many as
-    DELETION_SIZES says, else 1.
+    """Guess the classes whose probes lost most confidence between the two models: as many classes
+    as DELETION_SIZES states, otherwise one.
 
     beta_c is the mean change of the confidence in c on the probes of class c. Successive deletions
     use the probes of the first original too, and compare each release with the previous one.

@@ -21,8 +21,8 @@ class MembershipPopulationParams(OracleParams):
     tail: Literal["remembered", "erased", "both"] = Field(
         "remembered",
         description=(
-            "which candidates look forgotten: confidence above that of public samples, below it, "
-            "or either, as unlearning can undershoot and overshoot"
+            "which candidates look forgotten: those with a confidence above that of public "
+            "samples, below it, or either (unlearning can undershoot or overshoot)"
         ),
     )
 

@@ -59,13 +59,14 @@ def _parse_idx(
     shape = struct.unpack(f">{magic[3]}I", read_exactly(file, 4 * magic[3]))
     if shape[1:] != item_shape:
         raise InvalidRequest(
-            f"{name} must be [{', '.join(['N', *map(str, item_shape)])}], it says {list(shape)}",
+            f"{name} must be [{', '.join(['N', *map(str, item_shape)])}], but its header says "
+            f"{list(shape)}",
             FIELD,
         )
     size = math.prod(shape)
     if size > MAX_IDX_BYTES:
         raise InvalidRequest(
-            f"{name} says that it holds more than {MAX_IDX_BYTES >> 20} MiB", FIELD
+            f"{name} is larger than {MAX_IDX_BYTES >> 20} MiB according to its header", FIELD
         )
     check_unpacked_size(size, length, name, FIELD)
     return np.frombuffer(read_exactly(file, size), np.uint8).reshape(shape)
@@ -91,7 +92,7 @@ class _BoundedReader(io.BufferedReader):
             MAX_READ_BYTES + 1 if size is None or size < 0 else min(size, MAX_READ_BYTES + 1)
         )
         if len(data) > MAX_READ_BYTES:
-            raise zipfile.BadZipFile("its list of members is too long")
+            raise zipfile.BadZipFile("its list of arrays is too long")
         return data
 
 
@@ -117,8 +118,8 @@ def read_npz(path: Path, field: str, choose: ArrayChooser) -> dict[str, NDArray[
             for name in wanted:
                 if name not in members:
                     raise InvalidRequest(
-                        f"{path.name} lacks {name!r}; it holds {_list_names(members)}: rename "
-                        "its arrays",
+                        f"{path.name} has no array {name!r}; it contains {_list_names(members)}: "
+                        "rename its arrays",
                         field,
                     )
             headers = {name: _read_header(archive, members[name], name, field) for name in wanted}
@@ -145,7 +146,10 @@ def _list_names(members: Collection[str]) -> str:
 
 def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> io.BufferedIOBase:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{member.filename[:50]} is packed in a way that numpy does not write")
+        raise ValueError(
+            f"{member.filename[:50]} is compressed in a way that numpy does not use: save it again "
+            "with numpy.savez_compressed"
+        )
     return cast(io.BufferedIOBase, archive.open(member))
 
 
@@ -156,9 +160,11 @@ def _read_header(
         header = _parse_header(file, name)
         data_offset = file.tell()
     if header.byte_count > member.file_size - data_offset:
-        raise InvalidRequest(f"{name!r} claims more than it holds", field)
+        raise InvalidRequest(
+            f"{name!r} is shorter than its header says: the file is damaged", field
+        )
     if header.byte_count < member.file_size - data_offset:
-        raise InvalidRequest(f"{name!r} holds more than its head says", field)
+        raise InvalidRequest(f"{name!r} is longer than its header says: the file is damaged", field)
     return header
 
 
@@ -166,16 +172,14 @@ def _parse_header(file: io.BufferedIOBase, name: str) -> _ArrayHeader:
     # version 1 only: numpy reads headers of other versions, up to 4 GiB, before it checks their
     # length
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError(f"{name!r} has a head that arrays of numbers do not need")
+        raise ValueError(f"{name!r} has an unsupported header: save it as a plain array of numbers")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(
         file, max_header_size=MAX_HEADER_BYTES
     )
     if dtype.kind not in "biuf":
-        raise ValueError(f"{name!r} holds {dtype}, not numbers: number what it names")
+        raise ValueError(f"{name!r} holds {dtype}, not numbers: encode its values as numbers")
     if len(shape) > 4 or min(shape, default=0) < 0:
-        raise ValueError(
-            f"{name!r} has dimensions that are negative, or more of them than 4: at most 4 are read"
-        )
+        raise ValueError(f"{name!r} must have at most 4 dimensions, none of them negative")
     return _ArrayHeader(shape, "F" if fortran else "C", dtype, math.prod(shape) * dtype.itemsize)
 
 

@@ -22,7 +22,7 @@ MAX_VALUES = 64  # of a categorical column: each becomes a feature
 MAX_CLASSES = 1000
 FEW = 20  # up to this many different numbers are accepted as classes
 HALVES = 10  # up to this many different fractional numbers are accepted as classes
-_LITERAL = "name the column in categorical if its values are names"
+_LITERAL = "list the column in categorical if its values are categories"
 
 
 class Columns(Protocol):
@@ -55,10 +55,10 @@ class Column:
                 f"a value is missing ({word!r} counts as missing)" if word else "a value is missing"
             )
             way_out = (
-                "; or, if it is a value, give the parameter missing without it" if word else ""
+                "; if it is a valid value, remove it from the parameter missing" if word else ""
             )
             raise self._refusal(
-                row, f"{what}: fill it in, or leave out the row, or the column (drop){way_out}"
+                row, f"{what}: fill it in, remove the row, or leave the column out (drop){way_out}"
             )
 
     def names(self, missing: Collection[str]) -> tuple[str, ...]:
@@ -73,8 +73,8 @@ class Column:
             if (first := seen.setdefault(value, row)) != row:
                 raise self._refusal(
                     row, (
-                        f"names its row as line {self._lines[first]} does: ids must differ, and "
-                        "the data must hold each person once"
+                        f"has the same id as line {self._lines[first]}: ids must be unique, and "
+                        "each person must be in the data only once"
                     )
                 )  # fmt: skip
         return tuple(self.values)
@@ -95,8 +95,8 @@ class Column:
                 row = self._first(lambda value: "." in value)
                 raise self._refusal(
                     row,
-                    "the point may be a decimal sign or separate thousands: give decimal: '.', "
-                    "or thousands: '.' and decimal: ','",
+                    "the point could be a decimal sign or a thousands separator: set decimal: "
+                    "'.', or thousands: '.' and decimal: ','",
                 )
             return torch.tensor([by_text[text] for text in self.values], dtype=torch.float64)
         if len(numerals) == len(self._different):
@@ -104,19 +104,18 @@ class Column:
             raise self._refusal(
                 row,
                 "not a number from -1e15 to 1e15 with a decimal point and without separators or "
-                "units: give the parameters decimal and thousands, take off the unit, or "
-                f"{_LITERAL}",
+                f"units: set the parameters decimal and thousands, remove the unit, or {_LITERAL}",
             )
         words = [value not in numerals for value in self.values]
         odd_is_word = sum(words) <= len(words) / 2
         row = self._first(lambda value: (value not in numerals) == odd_is_word)
         what = (
-            "not a number, and most of the column is"
+            "not a number, but most of the column is numeric"
             if odd_is_word
-            else "a number, and most of the column is not"
+            else "a number, but most of the column is not numeric"
         )
         raise self._refusal(
-            row, f"{what}: correct it, or {_LITERAL} (codes such as 0123 or 5E2 are no numbers)"
+            row, f"{what}: correct it, or {_LITERAL} (codes such as 0123 or 5E2 are not numbers)"
         )
 
     def kinds(self, notation: Notation, literal: bool) -> tuple[str, ...]:
@@ -128,8 +127,8 @@ class Column:
         if len(self._different) > MAX_VALUES:
             raise InvalidRequest(
                 f"{self._file}: column {self._quoted_name} has {len(self._different)} different "
-                f"values that are not numbers, at most {MAX_VALUES} are encoded: leave it out "
-                "(drop), or write numbers",
+                f"values that are not numbers, but at most {MAX_VALUES} can be encoded: leave it "
+                "out (drop), or replace them by numbers",
                 self._field,
             )
         if not literal:
@@ -154,16 +153,16 @@ class Column:
                 self._require_classes(numbers)
             elif count > FEW and count > len(self.values) / 2:
                 raise InvalidRequest(
-                    f"{self._file}: the target {self._quoted_name} has {count} different values "
-                    f"in {len(self.values)} rows: that looks like names of rows, not classes; "
-                    f"name another target, or {_LITERAL} of classes",
+                    f"{self._file}: the target {self._quoted_name} has {count} different values in "
+                    f"{len(self.values)} rows, which look like row names, not classes: name "
+                    f"another target, or {_LITERAL} of classes",
                     self._field,
                 )
             self._require_one_spelling()
         if not 2 <= count <= MAX_CLASSES:
             raise InvalidRequest(
-                f"{self._file}: the target {self._quoted_name} must hold 2 to {MAX_CLASSES} "
-                f"classes, it has {count} different value{'s' * (count != 1)}",
+                f"{self._file}: the target {self._quoted_name} must have 2 to {MAX_CLASSES} "
+                f"classes, but has {count} different value{'s' * (count != 1)}",
                 self._field,
             )
         by_text = {text: notation.number(text) for text in self._different}
@@ -180,7 +179,7 @@ class Column:
                     first = self._lines[self.values.index(seen[value])]
                     raise self._refusal(
                         row, (
-                            f"the same number is written in another way on line {first} (as 1 "
+                            f"the same number is written differently on line {first} (such as 1 "
                             f"and 1.0): write it in one way, or {_LITERAL}"
                         )
                     )  # fmt: skip
@@ -194,9 +193,10 @@ class Column:
         )
         if not numbered and count > (FEW if whole else HALVES):
             raise InvalidRequest(
-                f"{self._file}: the target {self._quoted_name} has {count} different numbers "
-                "from least to greatest: that looks like a measurement (a regression), and only "
-                f"classes are audited; put it into a few classes, or {_LITERAL} of classes",
+                f"{self._file}: the target {self._quoted_name} has {count} different numbers, "
+                "which look like measurements (a regression), but only "
+                f"classification can be audited: group them into a few classes, or {_LITERAL} of "
+                "classes",
                 self._field,
             )
 
@@ -208,7 +208,7 @@ class Column:
         raise self._refusal(
             row,
             f"differs from line {self._lines[first]} only in case, blanks or Unicode form: write "
-            "both in one way, or name the column in categorical if they are two",
+            "both in one way, or list the column in categorical if they are two categories",
         )
 
     @cached_property

@@ -25,7 +25,7 @@ class _Bounded:
     def write(self, data: bytes) -> None:
         self._left -= len(data)
         if self._left < 0:
-            raise OSError("what came is longer than any archive that is known here")
+            raise OSError("the download is larger than any known archive")
         self._file.write(data)
 
     def flush(self) -> None:
@@ -71,7 +71,9 @@ def unpack(archive: Path, names: Collection[str], to: Path, max_bytes: int) -> N
                     continue
                 content = tar.extractfile(member) if member.isreg() else None
                 if content is None or member.size > max_bytes:
-                    raise InvalidRequest(f"{name} of the download is not as published", FIELD)
+                    raise InvalidRequest(
+                        f"{name} in the download differs from the published file", FIELD
+                    )
                 with content, (to / Path(name).name).open("xb") as file:
                     shutil.copyfileobj(content, file)
                 missing.remove(name)
@@ -79,4 +81,4 @@ def unpack(archive: Path, names: Collection[str], to: Path, max_bytes: int) -> N
                     return
     except (tarfile.TarError, EOFError) as error:
         raise OSError(f"the download is damaged: {error}") from error
-    raise InvalidRequest(f"the download lacks {', '.join(sorted(missing))}", FIELD)
+    raise InvalidRequest(f"the download does not contain {', '.join(sorted(missing))}", FIELD)

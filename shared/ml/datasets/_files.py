@@ -41,8 +41,8 @@ def read_bundled(name: str, sha256: str) -> io.BytesIO:
         data = b""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InvalidRequest(
-            f"{name}, which comes with Palimpsest, is missing or damaged on this worker: "
-            "install Palimpsest again there",
+            f"{name}, a file of Palimpsest itself, is missing or damaged on this worker: reinstall "
+            "Palimpsest there",
             "params.dataset",
         )
     return io.BytesIO(data)
@@ -75,6 +75,6 @@ def read_exactly(file: io.BufferedIOBase, byte_count: int) -> bytearray:
     while view:
         got = file.readinto(view[: 1 << 16])
         if not got:
-            raise EOFError(f"it is cut short: {byte_count - len(view)} of {byte_count} bytes")
+            raise EOFError(f"it is truncated: {byte_count - len(view)} of {byte_count} bytes")
         view = view[got:]
     return data

@@ -77,7 +77,7 @@ class Notation:
         """
         if self.thousands == (self.decimal or "."):
             raise InvalidRequest(
-                f"{self.thousands!r} cannot separate thousands and be the decimal sign: give the "
-                "other one as the parameter decimal",
+                f"{self.thousands!r} cannot be both the thousands separator and the decimal sign: "
+                "set the parameter decimal to the other one",
                 field,
             )

@@ -32,20 +32,21 @@ def read_images(images: Array, name: str, channels: Channels | None, field: str)
     if ordered.dtype == np.uint8:
         if ordered.max() <= 1:
             raise InvalidRequest(
-                f"{name} is uint8, where 255 is white, and holds nothing above 1: multiply by "
-                "255, or give floats in [0, 1]",
+                f"{name} is uint8, where 255 is white, but holds no value above 1: multiply by "
+                "255, or use floats in [0, 1]",
                 field,
             )
         return torch.from_numpy(np.ascontiguousarray(ordered)).float().div_(255)
     if ordered.dtype.kind != "f":
         raise InvalidRequest(
-            f"{name} must be uint8 (0 to 255) or floats in [0, 1], got {ordered.dtype}: "
-            f"{name}.astype(numpy.uint8), if its values are 0 to 255",
+            f"{name} must be uint8 (0 to 255) or floats in [0, 1], got {ordered.dtype}: use "
+            f"{name}.astype(numpy.uint8) if its values are 0 to 255",
             field,
         )
     if 0 < images.max() <= 1 / 255 + ROUNDING:
         raise InvalidRequest(
-            f"{name}: no float is above 1/255, and white is 1: were they divided by 255 twice?",
+            f"{name}: all floats are at most 1/255, but white is 1: they may have been divided by "
+            "255 twice; multiply by 255",
             field,
         )
     return _in_range(ordered, images, name, field)
@@ -63,15 +64,15 @@ def read_features(features: Array, name: str, field: str) -> Tensor:
         or not 1 <= features.shape[1] <= MAX_FEATURES
     ):
         raise InvalidRequest(
-            f"{name} must be floats [N, F], F at most {MAX_FEATURES}; got {features.dtype} "
+            f"{name} must be floats [N, F] with F at most {MAX_FEATURES}; got {features.dtype} "
             f"{list(features.shape)}",
             field,
         )
     _require_enough(features, name, field)
     for row, column in np.argwhere(np.isnan(features))[:1]:
         raise InvalidRequest(
-            f"{name}: row {row}, column {column} (from 0) is missing (NaN): fill it in, or leave "
-            "out the row",
+            f"{name}: row {row}, column {column} (counted from 0) is missing (NaN): fill it in, or "
+            "remove the row",
             field,
         )
     return _in_range(features[:, :, None, None], features, name, field)
@@ -96,17 +97,21 @@ def _channels_first(images: Array, name: str, channels: Channels | None, field: 
         return images  # rows of a table, as stored
     if channels is None and first and last:
         raise InvalidRequest(
-            f"{name} is {shape}: the channels may be first or last; give the parameter channels",
+            f"{name} is {shape}, so the channels could be first or last: set the parameter "
+            "channels",
             field,
         )
     if (channels or ("first" if first else "last")) == "first" and first:
         return images
     if channels != "first" and last:
         return images.transpose(0, 3, 1, 2)
-    what = ": composite the fourth, alpha, on a background" if 4 in (shape[1], shape[3]) else ""
+    what = (
+        ": remove the fourth channel, alpha, by compositing onto a background"
+        if 4 in (shape[1], shape[3])
+        else ""
+    )
     raise InvalidRequest(
-        f"{name} must have 1 or 3 channels, C 1 or 3 in [N, C, H, W] or [N, H, W, C]; got "
-        f"{shape}{what}",
+        f"{name} must have 1 or 3 channels (C in [N, C, H, W] or [N, H, W, C]); got {shape}{what}",
         field,
     )
 
@@ -123,15 +128,13 @@ def _in_range(ordered: Array, given: Array, name: str, field: str) -> Tensor:
     # a finite value is private
     way_out, described = "scale to [0, 1]", "above 1" if value > 1 else "below 0"
     if not np.isfinite(value):
-        way_out, described = "fill it in, or leave the sample out", f"{value:g}"
+        way_out, described = "fill it in, or remove the sample", f"{value:g}"
     elif low >= 0 and 1.5 < high <= 255:
         way_out = "divide by 255"
     elif -1 - ROUNDING <= low < 0 and high <= 1 + ROUNDING:
-        way_out = "(x + 1) / 2, if they are scaled to [-1, 1]"
+        way_out = "compute (x + 1) / 2 if the values are scaled to [-1, 1]"
     elif low < 0:
-        way_out = (
-            "undo the normalisation (x * std + mean): the service measures mean and std itself"
-        )
+        way_out = "undo the normalisation (x * std + mean): Palimpsest computes mean and std itself"
     raise InvalidRequest(
         f"{name}{[int(i) for i in index]} is {described}: floats must be finite and in [0, 1]; "
         f"{way_out}",
@@ -149,28 +152,29 @@ def read_labels(labels: Array, name: str, count: int, field: str) -> Array:
         labels = labels[:, 0]
     elif labels.ndim == 2 and len(labels) == count:
         raise InvalidRequest(
-            f"{name} must be [N], got {list(labels.shape)}: if it is one-hot, {name}.argmax(1)",
+            f"{name} must be [N], got {list(labels.shape)}: if it is one-hot, use {name}.argmax(1)",
             field,
         )
     if labels.ndim != 1 or len(labels) != count:
         raise InvalidRequest(
-            f"{name} must be [N], one an image ({count}), got {list(labels.shape)}", field
+            f"{name} must be [N] with one label per image ({count}), got {list(labels.shape)}",
+            field,
         )
     if labels.dtype.kind not in "iu":
         raise InvalidRequest(
-            f"{name} must be whole numbers, got {labels.dtype}: {name}.astype(int), if they are "
+            f"{name} must be integers, got {labels.dtype}: use {name}.astype(int) if they are "
             "classes",
             field,
         )
     if labels.dtype == np.uint64 and labels.max() > np.iinfo(np.int64).max:
         raise InvalidRequest(
-            f"{name}[{int(labels.argmax())}] is beyond 2**63 - 1: number the classes from 0", field
+            f"{name}[{int(labels.argmax())}] is above 2**63 - 1: number the classes from 0", field
         )
     labels = labels.astype(np.int64)
     if labels.min() < 0:
         raise InvalidRequest(
             f"{name}[{int((labels < 0).argmax())}] is negative: number the classes from 0, and "
-            "leave out what has none",
+            "remove samples without a class",
             field,
         )
     return labels
@@ -185,16 +189,20 @@ def find_classes(labels: Array, name: str, field: str) -> Array:
     classes: Array = np.unique(labels)
     if len(classes) < 2:
         raise InvalidRequest(
-            f"{name} holds one class only: put samples of at least two into the file", field
+            f"{name} holds only one class, but at least two are needed: add samples of another",
+            field,
         )
     if len(classes) > MAX_CLASSES:
         raise InvalidRequest(
-            f"{name} holds {len(classes)} classes, at most {MAX_CLASSES} are taken", field
+            f"{name} holds {len(classes)} classes, but at most {MAX_CLASSES} are supported: merge "
+            "some",
+            field,
         )
     if len(classes) > len(labels) / 2 and len(classes) > 20:
         raise InvalidRequest(
-            f"{name} holds {len(classes)} different values for {len(labels)} samples: that looks "
-            "like a measurement or a number of the sample, not a class",
+            f"{name} holds {len(classes)} different values for {len(labels)} samples, which look "
+            "like measurements or sample numbers, not classes: give each sample the number of its "
+            "class",
             field,
         )
     return classes
@@ -210,8 +218,8 @@ def number_classes(labels: Array, classes: Array, name: str, others: str, field:
     known = classes[places.clip(max=len(classes) - 1)] == labels
     if not known.all():
         raise InvalidRequest(
-            f"{name}[{int((~known).argmax())}] is of a class that {others} does not have: leave "
-            f"the sample out, or put others of its class into {others}",
+            f"{name}[{int((~known).argmax())}] is of a class that {others} does not have: remove "
+            f"the sample, or add samples of its class to {others}",
             field,
         )
     return torch.from_numpy(places)

@@ -48,7 +48,7 @@ class PhotographsParams(Params):
         ),
     )  # fmt: skip
     download: bool = Field(
-        True, description="whether to ask the authors' server when no file is found here"
+        True, description="whether to download from the authors' server if no file is found"
     )
 
 
@@ -102,7 +102,7 @@ class Photographs(ABC):
             given = resolve_data_path(self.params.path, f"{FIELD}.params.path")
             if given.is_dir() and not self._is_complete(given):
                 raise InvalidRequest(
-                    f"{self.params.path!r} lacks some of {self._list_files()}",
+                    f"{self.params.path!r} does not contain all of {self._list_files()}",
                     f"{FIELD}.params.path",
                 )
             return given
@@ -134,8 +134,8 @@ class Photographs(ABC):
             return earlier
         raise InvalidRequest(
             f"{self.title} is not on this worker and could not be downloaded: put {self.key}.npz "
-            f"(x_train, y_train, x_test, y_test) or {self.folder}/ with {self._list_files()} "
-            f"(from {self.url}; pickled versions are not read) under PALIMPSEST_DATA_ROOT",
+            f"(x_train, y_train, x_test, y_test) or {self.folder}/ with {self._list_files()} (from "
+            f"{self.url}; pickled versions are not supported) under PALIMPSEST_DATA_ROOT",
             FIELD,
         )
 
@@ -152,7 +152,8 @@ class Photographs(ABC):
             name = f"{downloads.FOLDER}/{folder.name}"
             if folder.name != f"{self.folder}-{DataRoot(root).compute_digest(name, FIELD)}":
                 raise InvalidRequest(
-                    f"{name!r} in the data root has changed since it was downloaded: remove it",
+                    f"{name!r} in the data root has changed since it was downloaded: delete it to "
+                    "download it again",
                     FIELD,
                 )
             if self._is_complete(folder):

@@ -52,15 +52,16 @@ def read_picture(
             Image.open(raw, formats=FORMATS) as opened,
         ):
             if opened.width * opened.height > MAX_PIXELS:
-                raise refuse(f"has {opened.width} x {opened.height} pixels: above {MAX_PIXELS:,}")
+                raise refuse(
+                    f"has {opened.width} x {opened.height} pixels, above the limit of "
+                    f"{MAX_PIXELS:,}: scale it down"
+                )
             if opened.mode not in MODES:
                 raise refuse(
-                    f"is of mode {opened.mode}: only 8 bits a channel are read; convert it"
+                    f"has mode {opened.mode}, but only 8 bits per channel are supported: convert it"
                 )
             if (frames := getattr(opened, "n_frames", 1)) > 1:
-                raise refuse(
-                    f"holds {frames} pictures: keep the one that is meant, as a file of its own"
-                )
+                raise refuse(f"holds {frames} pictures: save the one you mean as a separate file")
             side = min(opened.size)
             left, top = (opened.width - side) // 2, (opened.height - side) // 2
             how = _UPRIGHT.get(_orientation(opened))
@@ -71,8 +72,8 @@ def read_picture(
                 square = _on_background(square, background)
                 if square is None:
                     raise refuse(
-                        "is transparent in part: say what is behind it with the parameter "
-                        "background"
+                        "is partly transparent: set the parameter background to the colour behind "
+                        "it"
                     )
             if how is not None:
                 square = square.transpose(how)
@@ -83,12 +84,11 @@ def read_picture(
         raise
     except UnidentifiedImageError as error:
         raise refuse(
-            "cannot be read as a picture: it is no PNG, JPEG, WebP, BMP or PPM; convert it, or "
-            "leave it out"
+            "is not a PNG, JPEG, WebP, BMP or PPM picture: convert it, or remove it"
         ) from error
     except Exception as error:  # anything a decoder raises on hostile bytes; the file must be named
         raise refuse(
-            f"cannot be read as a picture: {str(error)[:200]}; save it again, or leave it out"
+            f"cannot be read as a picture: {str(error)[:200]}; save it again, or remove it"
         ) from error
     return np.asarray(small).reshape(size, size, -1).transpose(2, 0, 1)
 

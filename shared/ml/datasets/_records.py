@@ -22,7 +22,9 @@ from shared.ml.datasets._statistics import ComputedStatistics
 from shared.ml.splits import split_pretraining_and_pool
 from shared.plugins import Params
 
-_ABOUT = "that deletions name, in every training set; an audit takes them from forget"
+_ABOUT = (
+    "that deletions name, which every training set then contains; an audit sets them from forget"
+)
 Row = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 
@@ -74,7 +76,7 @@ class Recorded(ComputedStatistics):
             InvalidRequest: there is none, or it is test data.
         """
         if kind != "rows" or not isinstance(name, int):
-            raise InvalidRequest(f"this data set has no {kind} to name", field)
+            raise InvalidRequest(f"samples of this data set cannot be named by {kind}", field)
         return name
 
     @property
@@ -94,8 +96,9 @@ class Recorded(ComputedStatistics):
             _require_there(number, self.records, field)
             if number not in self._places:
                 raise InvalidRequest(
-                    f"{name!r} is in the test split, which is public: give the data set "
-                    f"deletable_{kind} with it when the base model is trained (an audit does so)",
+                    f"{name!r} is in the test split, which is public: add it to the data set's "
+                    f"parameter deletable_{kind} when training the base model (an audit does this "
+                    "automatically)",
                     field,
                 )
             places.append(self._places[number])
@@ -136,8 +139,8 @@ class Recorded(ComputedStatistics):
         outside, free = places[~torch.isin(places, pool)], pool[~torch.isin(pool, places)]
         if len(outside) > len(free):
             raise InvalidRequest(
-                f"deletions name {len(wanted)} records, and no more than {len(pool)} of "
-                f"{len(train)} may be in training sets (an eighth): name fewer",
+                f"deletions name {len(wanted)} records, but at most {len(pool)} of {len(train)} "
+                "(an eighth) can be in training sets: name fewer",
                 "params.dataset",
             )
         order = torch.arange(len(train))
@@ -148,5 +151,5 @@ class Recorded(ComputedStatistics):
 def _require_there(number: int, records: int, field: str) -> None:
     if number >= records:
         raise InvalidRequest(
-            f"there is no row {number}: the data set has {records}, counted from 0", field
+            f"there is no row {number}: the data set has {records} rows, counted from 0", field
         )

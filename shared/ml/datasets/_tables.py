@@ -82,8 +82,8 @@ def parse_csv(raw: BinaryIO, name: str, field: str, delimiter: str = ",") -> Tab
     for line, row in rows:
         if len(row) != len(names):
             raise InvalidRequest(
-                f"{name}: line {line} has {len(row)} values, the first line {len(names)}: put "
-                f"values that hold the delimiter {delimiter!r} in quotes, or give another "
+                f"{name}: line {line} has {len(row)} values, but the first line has {len(names)}: "
+                f"put values that contain the delimiter {delimiter!r} in quotes, or set another "
                 "delimiter",
                 field,
             )
@@ -105,7 +105,9 @@ def _require_names(names: Sequence[str], file: str, field: str) -> None:
         PLAIN.is_numeral(name) for name in names
     ):
         raise InvalidRequest(
-            f"{file}: the first line must name the columns, and holds only numbers: add one", field
+            f"{file}: the first line must name the columns, but holds only numbers: add a header "
+            "line",
+            field,
         )
     places: dict[str, int] = {}
     for place, name in enumerate(names, start=1):
@@ -117,8 +119,8 @@ def _require_names(names: Sequence[str], file: str, field: str) -> None:
             )
         if places.setdefault(name, place) != place:
             raise InvalidRequest(
-                f"{file}: the first line must name each column once; columns {places[name]} and "
-                f"{place} have one name",
+                f"{file}: columns {places[name]} and {place} have the same name: column names must "
+                "be unique",
                 field,
             )
 
@@ -135,7 +137,7 @@ def _read_rows(
                 yield line, [value.strip() for value in row]
     except csv.Error as error:
         raise InvalidRequest(
-            f"{name} is not a table of comma-separated values, after line {line}: {error}", field
+            f"{name} cannot be parsed as CSV after line {line}: {error}", field
         ) from error
 
 
@@ -164,7 +166,8 @@ def encode_table(
     """
     if len(table.lines) < 10:
         raise InvalidRequest(
-            f"{table.name}: a table needs at least ten rows, this one has {len(table.lines)}", field
+            f"{table.name}: a table needs at least ten rows, but this one has {len(table.lines)}",
+            field,
         )
     columns = {name: Column(table, name, field) for name in table.columns}
     for column in columns.values():
@@ -191,7 +194,7 @@ def encode_table(
             break
     if not 1 <= len(names) <= MAX_FEATURES:
         raise InvalidRequest(
-            f"{table.name}: a table needs 1 to {MAX_FEATURES} features, this one has "
+            f"{table.name}: a table needs 1 to {MAX_FEATURES} features, but this one has "
             f"{len(names)} or more: leave columns out (drop)",
             field,
         )

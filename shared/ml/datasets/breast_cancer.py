@@ -33,8 +33,8 @@ class BreastCancerParams(Params):
     num_classes=2,
 )
 class BreastCancer(TableDataset):
-    """569 breast tumours by 30 measures of their cells, malignant (0) or benign (1): 456 to train,
-    113 to test."""
+    """569 breast tumours with 30 measurements of their cells, malignant (0) or benign (1): 456 to
+    train, 113 to test."""
 
     def __init__(self, params: BreastCancerParams) -> None:
         super().__init__("breast_cancer", _load_table)

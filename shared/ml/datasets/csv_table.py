@@ -39,28 +39,36 @@ class CSVParams(DeletableRows, DeletableIds):
     categorical: Columns = Field(
         [],
         description=(
-            "columns whose values are names even if they look like numbers: one-hot, as written"
+            "columns whose values are categories even if they look like numbers; each is encoded "
+            "one-hot"
         ),
     )
     id: ColumnName | None = Field(
-        None, description="a column that names the rows, so that deletions can; no feature"
+        None,
+        description=(
+            "a column with a unique id per row, by which deletions can name rows; it is not a "
+            "feature"
+        ),
     )
     drop: Columns = Field(
         [], description="columns to leave out, such as a number that identifies the person"
     )
     delimiter: Literal[",", ";", "\t", "|"] = Field(
-        ",", description="what separates the values of a line"
+        ",", description="the character between the values of a line"
     )
     decimal: Decimal | None = Field(
-        None, description="decimal sign; if left out a point, and what is unclear is refused"
+        None, description="decimal sign; by default a point, and ambiguous values are refused"
     )
     thousands: Thousands | None = Field(
-        None, description="what separates thousands, such as ',' in 1,234.5"
+        None, description="thousands separator, such as ',' in 1,234.5"
     )
     missing: list[Annotated[str, Field(max_length=40)]] = Field(
         [*MISSING],
         max_length=100,
-        description="values that mean 'missing', which is refused; the empty one always does",
+        description=(
+            "values that mean 'missing', as the empty value always does; rows with missing values "
+            "are refused"
+        ),
     )
 
 
@@ -104,7 +112,7 @@ class CSVTable(TableDataset):
             )
         if params.target == params.id:
             raise InvalidRequest(
-                f"{params.target!r} is the target: it cannot name the rows", f"{FIELD}.id"
+                f"{params.target!r} is the target: it cannot also be the id column", f"{FIELD}.id"
             )
         ids = (
             ()
@@ -124,8 +132,8 @@ class CSVTable(TableDataset):
             return super().number(kind, name, field)
         if self.params.id is None:
             raise InvalidRequest(
-                "ids are values of a column that names the rows: give that column as the data "
-                "set's parameter id",
+                "to name rows by ids, set the data set's parameter id to the column that holds "
+                "them",
                 field,
             )
         number = self._by_id.get(str(name))
@@ -141,7 +149,7 @@ class CSVTable(TableDataset):
 def _known(table: Table) -> str:
     # may be data, which no message repeats
     if any(PLAIN.is_numeral(name) for name in table.columns):
-        return f"its {len(table.columns)} columns (does the first line hold names?)"
+        return f"its {len(table.columns)} columns (does the first line hold the column names?)"
     names = ", ".join(table.columns)[:1000]
     others = [sign for sign in (";", "\t", "|", ",") if len(table.columns) == 1 and sign in names]
     return names + (f" (one column: is the delimiter {others[0]!r}?)" if others else "")

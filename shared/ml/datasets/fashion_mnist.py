@@ -50,7 +50,7 @@ class FashionMNISTParams(Params):
         description="folder of the idx files, inside the data root",
     )
     download: bool = Field(
-        True, description="whether to ask the authors' server when no file is found here"
+        True, description="whether to download from the authors' server if no file is found"
     )
 
 
@@ -89,7 +89,8 @@ class FashionMNIST:
         for name, array in zip(FILES[split], (images, labels), strict=True):
             if user_folder is None and hashlib.sha256(array.tobytes()).hexdigest() != SHA256[name]:
                 raise InvalidRequest(
-                    f"Fashion-MNIST: {name} of {folder.name}/ is not the authors'", "params.dataset"
+                    f"Fashion-MNIST: {name} in {folder.name}/ differs from the authors' file",
+                    "params.dataset",
                 )
         if labels.shape != images.shape[:1]:
             raise InvalidRequest(
@@ -106,7 +107,8 @@ class FashionMNIST:
             folder = resolve_data_path(self.params.folder, "params.dataset.params.folder")
             if not has_idx(folder, ALL_FILES):
                 raise InvalidRequest(
-                    f"{self.params.folder!r} lacks some of {', '.join(ALL_FILES)} (or .gz)",
+                    f"{self.params.folder!r} does not contain all of {', '.join(ALL_FILES)} (or "
+                    ".gz)",
                     "params.dataset.params.folder",
                 )
             return folder

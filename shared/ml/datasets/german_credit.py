@@ -24,8 +24,8 @@ class GermanCreditParams(Params):
     num_classes=2,
 )
 class GermanCredit(TableDataset):
-    """1,000 applicants for a credit by 20 attributes, bad (0) or good (1) risks: 800 to train, 200
-    to test."""
+    """1,000 credit applicants with 20 attributes, bad (0) or good (1) risks: 800 to train, 200 to
+    test."""
 
     def __init__(self, params: GermanCreditParams) -> None:
         super().__init__("german_credit", _load_table)

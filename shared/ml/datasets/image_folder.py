@@ -59,7 +59,8 @@ class ImageFolderParams(DeletableFiles):
         max_length=7,
         pattern="^#[0-9a-fA-F]{6}$",
         description=(
-            "colour behind transparent parts, such as '#ffffff'; without it they are refused"
+            "colour behind transparent parts, such as '#ffffff'; without it, partly transparent "
+            "pictures are refused"
         ),
     )
 
@@ -103,7 +104,7 @@ class ImageFolder(Recorded):
         shape = (len(files), *self.input_shape)
         if math.prod(shape) > MAX_BYTES:
             raise InvalidRequest(
-                f"{len(files)} pictures of {shape[1:]} are more than fit: lower size", FIELD
+                f"{len(files)} pictures of {shape[1:]} do not fit into memory: lower size", FIELD
             )
         params = self.params
         pixels = np.empty(shape, np.uint8)
@@ -135,15 +136,15 @@ class ImageFolder(Recorded):
         if other is not None or len(splits) < len(SPLITS):
             there = ", ".join(repr(entry.name) for entry in splits)
             raise InvalidRequest(
-                f"{self.params.path!r} holds {there}: the names that count are train and test, "
-                "and both, alone; rename the folders, or give the path of one of "
+                f"{self.params.path!r} holds {there}, but a data set with splits must hold exactly "
+                "the folders train and test: rename the folders, or set path to one of "
                 f"them{self._but(other)}",
                 FIELD,
             )
         return True
 
     def _but(self, other: Path | None) -> str:
-        return "" if other is None else f" ({self._quote_path(other)} is none of the two)"
+        return "" if other is None else f" ({self._quote_path(other)} is neither)"
 
     @cached_property
     def _classes(self) -> list[str]:
@@ -153,7 +154,7 @@ class ImageFolder(Recorded):
             if not folder.is_dir():
                 raise InvalidRequest(
                     f"{self._quote_path(folder)} is not a folder: put the pictures of each class "
-                    "into a folder of its own",
+                    "into a separate folder",
                     FIELD,
                 )
             if not folder.name.isprintable():
@@ -165,13 +166,13 @@ class ImageFolder(Recorded):
         if (pair := find_lookalikes(names)) is not None:
             raise InvalidRequest(
                 f"{self._quote_path(above / pair[0])} and {self._quote_path(above / pair[1])} "
-                "differ only in case, blanks or Unicode form: put them together, or rename one",
+                "differ only in case, blanks or Unicode form: merge them, or rename one",
                 FIELD,
             )
         if len(folders) == 1 and self._holds_folders(folders[0]):
             raise InvalidRequest(
-                f"{self._quote_path(above)} holds one folder, with folders in it: give path: "
-                f"{self.params.path}/{folders[0].name}",
+                f"{self._quote_path(above)} holds a single folder with further folders in it: set "
+                f"path: {self.params.path}/{folders[0].name}",
                 FIELD,
             )
         if not 2 <= len(names) <= MAX_CLASSES:
@@ -220,12 +221,12 @@ class ImageFolder(Recorded):
     def number(self, kind: Kind, name: int | str, field: str) -> int:
         if kind != "files":
             raise InvalidRequest(
-                f"pictures have no {kind}: name files, such as CLASS/PICTURE", field
+                f"pictures cannot be named by {kind}: name files, such as CLASS/PICTURE", field
             )
         number = self._by_name.get(str(name))
         if number is None:
             where = (
-                "train/CLASS/PICTURE: what is in test is public"
+                "train/CLASS/PICTURE (the pictures in test are public and cannot be deleted)"
                 if self._has_test_split
                 else "CLASS/PICTURE"
             )
@@ -265,19 +266,20 @@ class ImageFolder(Recorded):
                 )
                 hint = f" ({alike!r} differs only in case, blanks or Unicode form)" if alike else ""
                 raise InvalidRequest(
-                    f"{self._quote_path(folder)} is not a folder of a class of train{hint}", FIELD
+                    f"{self._quote_path(folder)} is not one of the class folders of train{hint}",
+                    FIELD,
                 )
             pictures = self._list_entries(folder)
             if not pictures:
                 raise InvalidRequest(
-                    f"{self._quote_path(folder)} is empty: remove it, or put the pictures of "
-                    "that class there",
+                    f"{self._quote_path(folder)} is empty: remove it, or put the pictures of that "
+                    "class into it",
                     FIELD,
                 )
             if (below := next((entry for entry in pictures if entry.is_dir()), None)) is not None:
                 raise InvalidRequest(
-                    f"{self._quote_path(below)} is a folder within a class: put its pictures "
-                    f"into {self._quote_path(folder)}, or make it a class of its own",
+                    f"{self._quote_path(below)} is a folder inside a class folder: put its "
+                    f"pictures into {self._quote_path(folder)}, or make it a separate class",
                     FIELD,
                 )
             files += pictures
@@ -312,8 +314,8 @@ class ImageFolder(Recorded):
         for path in entries:
             if path.is_symlink():
                 raise InvalidRequest(
-                    f"{self._quote_path(path)} is a link: put the picture or the folder itself "
-                    "there",
+                    f"{self._quote_path(path)} is a symbolic link: replace it by the picture or "
+                    "folder itself",
                     FIELD,
                 )
         return entries

@@ -110,7 +110,7 @@ class Npz(Recorded):
         tested = self._images(arrays, names.test_samples)
         if tested.shape[1:] != images.shape[1:]:
             raise InvalidRequest(
-                f"{names.samples} and {names.test_samples} must have one shape, got "
+                f"{names.samples} and {names.test_samples} must have the same shape, got "
                 f"{list(images.shape[1:])} and {list(tested.shape[1:])}",
                 FIELD,
             )
@@ -178,7 +178,7 @@ def _drawn_splits(labels: Tensor) -> dict[str, Tensor]:
 def _names_in(there: Collection[str]) -> Names:
     """The first known set of names that the file has."""
     if "x_train" in there and "images" in there:
-        raise InvalidRequest("the file holds images and x_train: leave one of them out", FIELD)
+        raise InvalidRequest("the file holds both images and x_train: remove one of them", FIELD)
     return next((names for names in NAMES if names.samples in there), NAMES[0])
 
 

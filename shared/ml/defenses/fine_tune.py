@@ -21,7 +21,7 @@ from shared.plugins import Params
 
 class FineTuneParams(Params):
     epochs: int | None = Field(
-        None, ge=1, le=1000, description="passes over the retain set; none: chosen from the grid"
+        None, ge=1, le=1000, description="passes over the retain set; null: chosen from the grid"
     )
     grid: list[int] = Field(
         [1, 2, 5, 10, 20], min_length=1, max_length=32, description="settings to try, weakest first"
@@ -29,7 +29,7 @@ class FineTuneParams(Params):
     lr: float = Field(
         1e-3, gt=0, le=10, description="learning rate; the default is that of a training set"
     )
-    batch_size: int = Field(16, ge=1, le=65536, description="samples a step")
+    batch_size: int = Field(16, ge=1, le=65536, description="samples per step")
 
 
 def subtract_drift(
@@ -69,8 +69,8 @@ def subtract_drift(
     strength="epochs",
 )
 def release(network: nn.Module, retain: Samples, params: FineTuneParams, ctx: Context) -> nn.Module:
-    """Fine-tune on the retain set before release, so that the change is not the forgotten samples'
-    alone.
+    """Fine-tune on the retain set before release, so that the weight change is not due to the
+    forgotten samples alone.
 
     Plain SGD with BatchNorm frozen.
     """

@@ -27,7 +27,7 @@ class ObfuscationParams(Params):
         None,
         gt=0,
         le=100,
-        description="standard deviation, in units of each tensor's own; none: chosen from the grid",
+        description="standard deviation, in units of each tensor's own; null: chosen from the grid",
     )
     grid: list[float] = Field(
         [0.01, 0.03, 0.1, 0.2, 0.3],

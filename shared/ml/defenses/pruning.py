@@ -22,7 +22,7 @@ class PruningParams(Params):
         None,
         gt=0,
         lt=1,
-        description="share of the weights that becomes zero; none: chosen from the grid",
+        description="share of the weights that becomes zero; null: chosen from the grid",
     )
     grid: list[float] = Field(
         [0.1, 0.3, 0.5, 0.7, 0.8, 0.9],

@@ -88,7 +88,7 @@ def _read_gradient_sources(metadata: Mapping[str, Any]) -> list[str] | None:
     if "explanations" in metadata:  # what gradient_sources was called before
         raise InvalidRequest(
             "RECONSTRUCTION was written by an older version of Palimpsest (it has explanations): "
-            "attack again",
+            "run the attack again",
             field,
         )
     sources = metadata.get("gradient_sources")

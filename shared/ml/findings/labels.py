@@ -56,7 +56,7 @@ def _read_guesses(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject
         threat_model = read_threat_model(value, Role.ANSWERS)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise InvalidRequest(
-            f"ANSWERS must hold whole numbers 'labels': {error}", f"inputs.{Role.ANSWERS}"
+            f"ANSWERS must hold integers 'labels': {error}", f"inputs.{Role.ANSWERS}"
         ) from error
     classes = [sorted(set(row)) for row in truth.tolist()]
     shapes = [list(truth.shape)]
@@ -77,7 +77,7 @@ def _whole(labels: list[list[Any]]) -> list[list[int]]:
         ValueError: one is not a whole number.
     """
     if not all(type(label) is int for row in labels for label in row):
-        raise ValueError("a label is no whole number")
+        raise ValueError("a label is not an integer")
     return labels
 
 
@@ -94,7 +94,7 @@ def _read_and_score_claims(
     shadow_scores = torch.tensor(shadows.scores, dtype=torch.float64)
     if scores.dim() != 2 or len(scores) != len(guesses) or int(guesses.max()) >= scores.shape[1]:
         raise InvalidRequest(
-            "ANSWERS must hold 'scores' [D][K] of the classes named", f"inputs.{Role.ANSWERS}"
+            "ANSWERS must hold 'scores' [D][K] of the guessed classes", f"inputs.{Role.ANSWERS}"
         )
     p = compute_claim_p(guesses, scores, shadow_scores, torch.tensor(shadows.labels))
     return {

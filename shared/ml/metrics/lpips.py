@@ -35,7 +35,7 @@ HEADS = tuple(f"lin{place}.model.1.weight" for place in range(len(CHANNELS)))
     channels=(1, 3),
 )
 def lpips(images: Tensor, weights: nn.Module) -> Tensor:
-    """LPIPS with AlexNet, with the weights of `lpips_weights`; left out without them.
+    """LPIPS with AlexNet and the weights in `lpips_weights`; omitted without them.
 
     Grey images become three equal channels. Images whose smaller side is below 64 pixels are
     enlarged to that (bilinear), as AlexNet's first layers would leave nothing of them: values are

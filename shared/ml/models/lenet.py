@@ -16,7 +16,7 @@ ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 class LeNetParams(Params):
     width: int = Field(6, ge=1, le=256, description="channels of the first convolution (LeCun: 6)")
     activation: Literal["tanh", "relu", "sigmoid"] = Field(
-        "tanh", description="after every layer but the last"
+        "tanh", description="activation after every layer except the last"
     )
 
 

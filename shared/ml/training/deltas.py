@@ -69,12 +69,12 @@ class BatchDeltas:
             isinstance(b, list) and all(type(i) is int and i >= 0 for i in b) for b in batches
         ):
             raise InvalidRequest(
-                "BATCH_DELTAS must say which samples each step saw", f"inputs.{Role.BATCH_DELTAS}"
+                "BATCH_DELTAS must list the samples of each step", f"inputs.{Role.BATCH_DELTAS}"
             )
         if {name: t.shape for name, t in tensors.items()} != {
             name: torch.Size((len(batches), *shape)) for name, shape in shapes.items()
         }:
             raise InvalidRequest(
-                "BATCH_DELTAS is not about this model", f"inputs.{Role.BATCH_DELTAS}"
+                "BATCH_DELTAS does not belong to this model", f"inputs.{Role.BATCH_DELTAS}"
             )
         return cls(batches, {name: list(t) for name, t in tensors.items()})

@@ -20,13 +20,19 @@ class StepParams(Params):
 
     epochs: int = Field(10, ge=1, le=1000, description="passes over the data")
     lr: float = Field(1e-2, gt=0, le=10, description="learning rate")
-    batch_size: int = Field(32, ge=1, le=65536, description="samples a step")
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept")
+    batch_size: int = Field(32, ge=1, le=65536, description="samples per step")
+    momentum: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="share of the previous step that is added",
+    )
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty added to the gradient")
     batch_norm: Literal["frozen", "trained"] = Field(
         "frozen",
         description=(
-            "frozen: statistics as they are and in use (eval mode; paper); trained: of each batch"
+            "frozen: uses the stored statistics and does not update them (eval mode, as in the "
+            "paper); trained: uses the statistics of each batch"
         ),
     )
 

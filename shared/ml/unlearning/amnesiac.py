@@ -63,8 +63,8 @@ def unlearn(
     if not math.isfinite(loss):
         raise JobFailed(
             "invalid",
-            f"after step 0, undoing the recorded changes, the loss is {loss}: the record is of "
-            "another model",
+            f"the loss is {loss} after step 0, which undoes the recorded changes: they were "
+            "recorded for another model",
         )
     ctx.report_progress(1, 1, loss=loss)
     if params.epochs:

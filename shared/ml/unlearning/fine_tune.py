@@ -31,8 +31,8 @@ def unlearn(
     params: FineTuneParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: continue training on the retain set alone; what is not seen is gradually
-    forgotten.
+    """Approximate: continue training on the retain set alone; samples that are no longer seen are
+    gradually forgotten.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.

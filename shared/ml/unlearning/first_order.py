@@ -20,7 +20,7 @@ from shared.roles import Role
 
 
 class FirstOrderParams(Params):
-    tau: float = Field(1e-2, gt=0, le=10, description="unlearning rate, the length of the step")
+    tau: float = Field(1e-2, gt=0, le=10, description="unlearning rate: the length of the step")
 
 
 @registry.register(

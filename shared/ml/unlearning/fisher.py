@@ -25,7 +25,13 @@ class FisherParams(Params):
         1e-7, gt=0, le=1, description="strength: the noise of a weight has variance alpha / sqrt(F)"
     )
     largest: float = Field(
-        0.1, gt=0, le=100, description="standard deviation of the noise at most, in median weights"
+        0.1,
+        gt=0,
+        le=100,
+        description=(
+            "maximum standard deviation of the noise, as a multiple of the layer's median "
+            "absolute weight"
+        ),
     )
 
 

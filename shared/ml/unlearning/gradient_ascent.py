@@ -69,7 +69,11 @@ def unlearn(
             )
         if not math.isfinite(loss):
             raise JobFailed(
-                "invalid", f"gradient ascent left finite numbers at step {step}; lower lr or steps"
+                "invalid",
+                (
+                    f"gradient ascent produced values that are not finite at step {step}; lower lr "
+                    "or steps"
+                ),
             )
         with torch.no_grad():
             for name, weight in weights.items():

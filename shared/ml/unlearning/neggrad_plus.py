@@ -17,7 +17,13 @@ from shared.roles import Role
 
 class NegGradPlusParams(StepParams):
     alpha: float = Field(
-        0.95, gt=0, le=1, description="weight of the retain set's loss; the rest is the ascent's"
+        0.95,
+        gt=0,
+        le=1,
+        description=(
+            "weight of the loss on the retain set; the ascent on the forget set has weight 1 - "
+            "alpha"
+        ),
     )
 
 

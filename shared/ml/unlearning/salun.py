@@ -18,7 +18,7 @@ from shared.roles import Role
 
 class SalUnParams(StepParams):
     share: float = Field(
-        0.5, gt=0, le=1, description="share of the weights that may move: the most salient"
+        0.5, gt=0, le=1, description="share of the weights that are updated: the most salient ones"
     )
 
 
@@ -36,8 +36,8 @@ def unlearn(
     params: SalUnParams,
     ctx: Context,
 ) -> nn.Module:
-    """Approximate: random labels, where only the weights with the largest gradient on the forget
-    set may move.
+    """Approximate: random labels, but only the weights with the largest gradients on the forget
+    set are updated.
 
     As published, salient weights are those with the largest gradient on the forget set over all
     layers, and wrong labels are never the true one. Retained and forgotten samples are mixed, each

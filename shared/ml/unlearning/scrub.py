@@ -26,10 +26,13 @@ class ScrubParams(StepParams):
         description="weight of the divergence on the retain set, relative to its loss",
     )
     max_epochs: int = Field(
-        3, ge=1, le=1000, description="first epochs that begin with a pass away from the teacher"
+        3,
+        ge=1,
+        le=1000,
+        description="number of first epochs that begin with a pass away from the teacher",
     )
     temperature: float = Field(
-        2.0, gt=0, le=100, description="softens both distributions that are compared"
+        2.0, gt=0, le=100, description="softens the two distributions that are compared"
     )
 
 

@@ -26,14 +26,18 @@ BATCH_SIZE = 256  # samples whose curvature is computed at a time
 
 class SecondOrderParams(Params):
     damping: float = Field(0.1, gt=0, le=1e6, description="added to the curvature of every weight")
-    iterations: int = Field(20, ge=1, le=10_000, description="steps of conjugate gradients at most")
+    iterations: int = Field(
+        20, ge=1, le=10_000, description="maximum number of conjugate-gradient steps"
+    )
     tolerance: float = Field(
         1e-4,
         gt=0,
         lt=1,
         description="residual, relative to the gradient, at which the iterations stop",
     )
-    scale: float = Field(1.0, gt=0, le=1000, description="length of the step; 1 is Newton's")
+    scale: float = Field(
+        1.0, gt=0, le=1000, description="length of the step; 1 is the full Newton step"
+    )
 
 
 @registry.register(
@@ -91,7 +95,8 @@ def unlearn(
         if not math.isfinite(length):
             raise JobFailed(
                 "invalid",
-                f"the Newton step left finite numbers at iteration {iteration}; raise damping",
+                f"the Newton step produced values that are not finite at iteration {iteration}; "
+                "raise damping",
             )
         step = _add(step, direction, length)
         residual = _add(residual, product, -length)

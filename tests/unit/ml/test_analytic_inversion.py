@@ -71,7 +71,7 @@ def test_retraining_is_read_with_the_base_and_the_counts_and_either_finds_that_o
 @pytest.mark.parametrize("model", ["convnet", "vgg11_bn", "resnet20"])
 def test_a_network_that_does_not_start_dense_is_refused(model: str) -> None:
     seen, _ = make_observation(with_model(model), "gradient_ascent", deletions=1)
-    with pytest.raises(InvalidRequest, match=f"that of {model} is Conv2d") as refused:
+    with pytest.raises(InvalidRequest, match=f"first layer of {model} is Conv2d") as refused:
         run(seen)
     assert refused.value.field == "inputs.ORIGINAL"
 
@@ -84,7 +84,7 @@ def test_several_samples_and_a_first_layer_that_did_not_move_are_refused() -> No
     state = {name: t.clone() for name, t in seen.unlearned.state.items()}
     bias = next(name for name in state if name.endswith("bias"))
     state[bias][1] = seen.original.state[bias][0]
-    with pytest.raises(InvalidRequest, match="deletion 1 left no trace in the first layer"):
+    with pytest.raises(InvalidRequest, match="deletion 1 did not change the first layer"):
         run(replace(seen, unlearned=replace(seen.unlearned, state=state)))
 
 

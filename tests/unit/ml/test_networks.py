@@ -153,5 +153,5 @@ def test_metadata_is_canonical() -> None:
 
 def test_a_type_that_is_not_read_is_refused_and_not_a_defect() -> None:
     data = write_tensors({"x": torch.zeros(2).to(torch.float8_e4m3fn)}, {})
-    with pytest.raises(InvalidRequest, match=r"'x' is F8_E4M3; read here"):
+    with pytest.raises(InvalidRequest, match=r"'x' is F8_E4M3, but only"):
         read_tensors(data, "ORIGINAL")

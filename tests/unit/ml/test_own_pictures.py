@@ -112,7 +112,7 @@ def test_splits_of_other_names_are_no_classes(
             write(root / "mine" / split / ("" if flat else name))
     told = refusal()
     if folders != ("train", "test"):
-        assert "the names that count are train and test" in told
+        assert "must hold exactly the folders train and test" in told
     if not flat:
         assert load_all(own(path=f"mine/{folders[0]}")) == {"cat": {100}, "dog": {100}}
 
@@ -126,13 +126,15 @@ def test_a_train_may_be_a_class_of_vehicles(root: Path) -> None:
 def test_a_folder_deeper_or_flatter_than_class_folders_is_refused(root: Path) -> None:
     for name in ("a", "b"):
         write(root / "mine" / "mine" / name)
-    assert "give path: mine/mine" in refusal()
+    assert "set path: mine/mine" in refusal()
     assert class_names(own(path="mine/mine")) == ("a", "b")
     write(root / "mine" / "mine" / "a" / "more")
-    with pytest.raises(InvalidRequest, match="'mine/mine/a/more' is a folder within a class"):
+    with pytest.raises(
+        InvalidRequest, match="'mine/mine/a/more' is a folder inside a class folder"
+    ):
         own(path="mine/mine").load("train")
     write(root / "mine" / "mine" / "a" / "more", 0)
-    assert "is not a folder: put the pictures of each class into a folder" in refusal(
+    assert "is not a folder: put the pictures of each class into a separate folder" in refusal(
         path="mine/mine/b"
     )
 
@@ -151,7 +153,7 @@ def test_a_class_of_test_in_another_unicode_form_is_reported(root: Path) -> None
     for split, form in (("train", "NFC"), ("test", "NFD")):
         for name in ("caf\u00e9", "tea"):
             write(root / "mine" / split / unicodedata.normalize(form, name))
-    assert "is not a folder of a class of train ('caf\u00e9' differs only in case" in refusal()
+    assert "is not one of the class folders of train ('caf\u00e9' differs only in case" in refusal()
 
 
 def transparent(mode: str) -> bytes:
@@ -183,9 +185,7 @@ def test_what_is_transparent_is_laid_on_a_stated_colour_or_refused_but_never_dro
         write(root / "mine" / name)
         for place in range(10):
             (root / "mine" / name / f"{place:04}.png").write_bytes(transparent(mode))
-    assert "is transparent in part: say what is behind it with the parameter background" in refusal(
-        size=10
-    )
+    assert "is partly transparent: set the parameter background" in refusal(size=10)
     image = own(size=10, background="#0000ff").load("train").images[0]
     assert image[:, 0, 9].tolist() == [0, 0, 1]
     left = (image[:, 0, 0] * 255).round().int().tolist()
@@ -213,7 +213,7 @@ def test_a_second_frame_is_refused(root: Path, kind: str) -> None:
                 save_all=True,
                 append_images=frames[1:],
             )
-    assert "holds 2 pictures: keep the one that is meant" in refusal()
+    assert "holds 2 pictures: save the one you mean" in refusal()
 
 
 def with_broken_rational(orientation: int) -> bytes:

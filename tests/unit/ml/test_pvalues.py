@@ -129,7 +129,7 @@ def test_an_api_that_rounds_everything_away_makes_no_claims() -> None:
 def test_shadows_that_do_not_fit_are_refused() -> None:
     scores, null = torch.zeros(2, 4), torch.zeros(199, 4)
     answers = torch.zeros(2, 1, dtype=torch.int64)
-    with pytest.raises(InvalidRequest, match="do not fit"):
+    with pytest.raises(InvalidRequest, match="do not match"):
         compute_claim_p(
             answers, scores, torch.zeros(199, 5), torch.zeros(199, 1, dtype=torch.int64)
         )

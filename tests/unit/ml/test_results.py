@@ -99,8 +99,12 @@ def test_a_result_of_a_result_keeps_all_its_fields(stop: int | None) -> None:
 @pytest.mark.parametrize(
     ("field", "values", "words"),
     [
-        ("note", ["a", None, "a"], "note: some groups have none"),
-        ("unit", ["a", "b", "a"], "unit: groups differ, and it is no number"),
+        ("note", ["a", None, "a"], "note: it is missing in some groups"),
+        (
+            "unit",
+            ["a", "b", "a"],
+            "unit: groups differ, and values that are not numbers cannot be joined",
+        ),
         ("why", [["a"], ["a", "b"], ["a"]], "why: 2 entries for 1 deletions"),
         ("spans", [(), ((1, "a"),), ((1, "a"),)], "spans: 0 entries for 1 deletions"),
         (

@@ -175,7 +175,7 @@ def test_batch_deltas_are_read_back_and_those_of_another_model_refused() -> None
         {**shapes, "more": torch.Size([1])},
         {name: torch.Size((*s, 1)) for name, s in shapes.items()},
     ):
-        with pytest.raises(InvalidRequest, match="not about this model"):
+        with pytest.raises(InvalidRequest, match="does not belong to this model"):
             BatchDeltas.from_bytes(noted.to_bytes(), wrong)
 
 
@@ -183,7 +183,7 @@ def test_batch_deltas_are_read_back_and_those_of_another_model_refused() -> None
 def test_batch_deltas_that_do_not_say_what_was_seen_are_refused(batches: object) -> None:
     _, _, noted = recorded(7, RECIPE)
     noted.batches = batches  # type: ignore[assignment]
-    with pytest.raises(InvalidRequest, match="which samples each step saw"):
+    with pytest.raises(InvalidRequest, match="the samples of each step"):
         BatchDeltas.from_bytes(noted.to_bytes(), {})
 
 

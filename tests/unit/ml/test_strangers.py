@@ -18,8 +18,9 @@ from tests.support.strangers import Stranger, settle
 
 # what to do: a verb of the imperative mood, or how to write it
 DO = re.compile(
-    r"\b(give|write|correct|name|put|remove|rename|divide|fill|keep|say|number|leave|multiply|scale|undo|composite|"
-    r"save|convert|make|add|must be|must hold|must have)\b|argmax|astype|\(x \+ 1\)|once each|twice\?"
+    r"\b(give|write|correct|name|put|remove|rename|divide|fill|keep|say|number|leave|multiply|scale|undo|"
+    r"composite|set|use|replace|encode|group|list|save|convert|make|add|must be|must hold|"
+    r"must have)\b|argmax|astype|\(x \+ 1\)|once each|twice\?"
 )
 
 

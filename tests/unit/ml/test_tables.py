@@ -128,10 +128,10 @@ def test_a_missing_value_is_refused_by_line_and_column(root: Path, missing: str)
 @pytest.mark.parametrize(
     ("lines", "params", "word"),
     [
-        (rows(9), {}, "ten rows, this one has 9"),
+        (rows(9), {}, "ten rows, but this one has 9"),
         ([*rows(), "1,2"], {}, "line 22 has 2 values"),
         ([*rows(), "1,inf,m,1,bad"], {}, "line 22, column 'age': not a number"),
-        ([*rows(), '1,2,"m,1,bad'], {}, "not a table"),
+        ([*rows(), '1,2,"m,1,bad'], {}, "cannot be parsed as CSV"),
         (rows(), {"target": "rsk"}, "no column 'rsk'"),
         (rows(), {"drop": ["x"]}, "no column 'x'"),
         (rows(), {"categorical": ["x"]}, "no column 'x'"),
@@ -161,14 +161,14 @@ def test_too_many_columns_names_that_repeat_other_text_and_large_files_are_refus
     with pytest.raises(InvalidRequest, match="1 to 512 features"):
         own().load("train")
     write(root, rows(), "id,age,age,code,risk")
-    with pytest.raises(InvalidRequest, match="name each column once"):
+    with pytest.raises(InvalidRequest, match="column names must be unique"):
         own().load("train")
     (root / "own.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidRequest, match="UTF-8"):
         own().load("train")
     monkeypatch.setattr(_tables, "MAX_BYTES", 1 << 20)
     (root / "own.csv").write_bytes(b"0" * ((1 << 20) + 1))
-    with pytest.raises(InvalidRequest, match="above 1 MiB"):
+    with pytest.raises(InvalidRequest, match="larger than 1 MiB"):
         own().load("train")
 
 

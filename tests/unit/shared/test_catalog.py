@@ -242,7 +242,9 @@ def test_a_role_that_may_come_many_times_is_numbered() -> None:
 
 
 def test_without_workers_the_error_says_to_start_one() -> None:
-    with pytest.raises(InvalidRequest, match="no worker has published any stage yet: start one"):
+    with pytest.raises(
+        InvalidRequest, match="no worker has published any stage yet: start a worker"
+    ):
         Catalog([]).check("train", None, {}, [])
 
 

@@ -137,7 +137,7 @@ def test_a_link_in_a_folder_is_what_it_leads_to_and_never_leads_out(root: DataRo
     link.unlink()
     (root.folder.parent / "secret").write_bytes(b"secret")
     link.symlink_to(root.folder.parent / "secret")
-    with pytest.raises(InvalidRequest, match=r"'faces/1.png' leads out of its folder"):
+    with pytest.raises(InvalidRequest, match=r"'faces/1.png' is a symbolic link out of its folder"):
         root.compute_digest("faces", FIELD)
 
 
@@ -169,7 +169,7 @@ def test_what_holds_too_much_is_refused(root: DataRoot, monkeypatch: pytest.Monk
         write(root, f"faces/{n}", b"0" * 1000)
     limits = (
         ("MAX_ENTRIES", 3, "'faces' holds more than 3 files"),
-        ("MAX_HASHED_BYTES", 3999, "'faces' is above 3,999 bytes"),
+        ("MAX_HASHED_BYTES", 3999, "'faces' is larger than 3,999 bytes"),
     )
     for name, most, said in limits:
         with monkeypatch.context() as patch:
@@ -178,7 +178,9 @@ def test_what_holds_too_much_is_refused(root: DataRoot, monkeypatch: pytest.Monk
                 root.compute_digest("faces", FIELD)
     assert root.compute_digest("faces", FIELD)
     write(root, "deep/" + "d/" * 40 + "x", b"")
-    with pytest.raises(InvalidRequest, match="'deep' holds folders in folders more than 32 deep"):
+    with pytest.raises(
+        InvalidRequest, match="'deep' holds folders nested more than 32 levels deep"
+    ):
         root.compute_digest("deep", FIELD)
 
 
@@ -192,7 +194,7 @@ def test_what_is_known_already_counts_too(
     monkeypatch.setattr(data_files.time, "time_ns", lambda: now + 10**10)
     assert root.compute_digest("faces", FIELD)
     monkeypatch.setattr(data_files, "MAX_HASHED_BYTES", most)
-    with pytest.raises(InvalidRequest, match=f"'faces' is above {most:,} bytes"):
+    with pytest.raises(InvalidRequest, match=f"'faces' is larger than {most:,} bytes"):
         root.compute_digest("faces", FIELD)
 
 
@@ -204,7 +206,7 @@ def test_a_link_is_as_large_as_what_it_leads_to(
     for n in range(4):
         (root.folder / f"faces/{n}").symlink_to(file)
     monkeypatch.setattr(data_files, "MAX_HASHED_BYTES", 3999)
-    with pytest.raises(InvalidRequest, match="'faces' is above 3,999 bytes"):
+    with pytest.raises(InvalidRequest, match="'faces' is larger than 3,999 bytes"):
         root.compute_digest("faces", FIELD)
     monkeypatch.setattr(data_files, "MAX_HASHED_BYTES", 4000)
     assert root.compute_digest("faces", FIELD)
@@ -373,10 +375,10 @@ def test_without_a_data_root_no_file_can_be_named() -> None:
 @pytest.mark.parametrize(
     ("planned", "now", "said"),
     [
-        (compute_sha256(b"one"), b"two", "has changed since .* post it again"),
+        (compute_sha256(b"one"), b"two", "has changed since .* submit it again"),
         (compute_sha256(b"one"), None, "is not in the data root of the worker, .* put it back"),
-        (None, b"two", "is new since .* post it again"),
-        (ABSENT, b"two", "is new since .* post it again"),
+        (None, b"two", "is new since .* submit it again"),
+        (ABSENT, b"two", "is new since .* submit it again"),
     ],
 )
 def test_within_a_job_only_what_was_planned_is_found(

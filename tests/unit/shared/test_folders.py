@@ -28,7 +28,7 @@ def test_every_module_is_on_the_list_by_its_name_and_helpers_are_not(
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("import a_module_that_is_not_there", "does not import"), ("kind = 1", "defines no KIND")],
+    [("import a_module_that_is_not_there", "cannot be imported"), ("kind = 1", "defines no KIND")],
 )
 def test_a_module_that_is_wrong_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str

@@ -16,7 +16,7 @@ from shared.forget_sets import add_deletable, check_form, list_forget_sets, list
         (
             {"class": 12},
             "class",
-            "write forget: {forget: class, deletions: 1}, and the seed draws which",
+            "write forget: {forget: class, deletions: 1}, and the seed selects which",
         ),
         (
             {"indices": [3, 7]},
@@ -26,18 +26,18 @@ from shared.forget_sets import add_deletable, check_form, list_forget_sets, list
         ({"indices": 3}, "indices", "write [[3], [7]]"),
         ({"indices": [3, [7]]}, "indices", "write [[3], [7]]"),
         ({"rows": 4711}, "rows", "write rows: [4711]"),
-        ({"rows": ["cat/7.png"]}, "rows", "whole numbers from 0"),
-        ({"rows": [3.0]}, "rows", "whole numbers from 0"),
-        ({"rows": [True]}, "rows", "whole numbers from 0"),
+        ({"rows": ["cat/7.png"]}, "rows", "integers from 0"),
+        ({"rows": [3.0]}, "rows", "integers from 0"),
+        ({"rows": [True]}, "rows", "integers from 0"),
         ({"ids": [4711]}, "ids", "write ids: ['4711']"),
-        ({"ids": [["a", 5]]}, "ids", "ids are text"),
+        ({"ids": [["a", 5]]}, "ids", "ids must be strings"),
         (
             {"files": "cat/7.png"},
             "files",
-            "write files: ['cat/7.png'], one entry for each deletion",
+            "write files: ['cat/7.png'], with one entry per deletion",
         ),
-        ({"rows": [1], "ids": ["1"]}, "ids", "rows and ids both say"),
-        ({"indices": [[1]], "rows": [1]}, "rows", "indices and rows both say"),
+        ({"rows": [1], "ids": ["1"]}, "ids", "rows and ids both specify"),
+        ({"indices": [[1]], "rows": [1]}, "rows", "indices and rows both specify"),
     ],
 )
 def test_other_forms_are_shown_the_right_one(
@@ -78,8 +78,8 @@ def test_a_data_set_is_told_which_records_deletions_name() -> None:
     assert told == {"name": "npz", "params": {"path": "x", "deletable_rows": [3, 4711, 5]}}
     assert add_deletable(dataset, {}, []) == dataset
     for known, words in (
-        (["path", "deletable_rows"], "npz has no files to name: name rows"),
-        ([], "give indices"),
+        (["path", "deletable_rows"], "samples of npz cannot be named by files: use rows"),
+        ([], "use indices"),
     ):
         with pytest.raises(InvalidRequest, match=words) as refused:
             add_deletable(dataset, {"files": ["a"]}, known)

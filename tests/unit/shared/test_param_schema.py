@@ -49,19 +49,22 @@ NO_PATHS: list[dict[str, Any]] = [
         ({"$ref": "#"}, "$ref: "),
         ({"$ref": "other.json#/$defs/A", "$defs": {"A": {}}}, "$ref: "),
         ({"properties": {"a": {"items": {"$ref": "https://x"}}}}, "properties.a.items.$ref"),
-        ({"$id": "http://x/"}, "$id: no keyword that a schema may hold here"),
-        ({"$schema": "http://x/"}, "$schema: no keyword"),
-        ({"$dynamicRef": "http://x/"}, "$dynamicRef: no keyword"),
-        ({"patternProperties": {"(a+)+$": {}}}, "patternProperties: no keyword"),
-        ({"contains": {}}, "contains: no keyword"),
+        ({"$id": "http://x/"}, "$id: not a supported keyword here"),
+        ({"$schema": "http://x/"}, "$schema: not a supported keyword"),
+        ({"$dynamicRef": "http://x/"}, "$dynamicRef: not a supported keyword"),
+        ({"patternProperties": {"(a+)+$": {}}}, "patternProperties: not a supported keyword"),
+        ({"contains": {}}, "contains: not a supported keyword"),
         ({"$ref": "#/$defs/A"}, "#/$defs/A: its schema defines no A"),
         (
             {"$ref": "#/$defs/A", "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}]}}},
             "refers to itself",
         ),
         ({"$ref": "#/$defs/D0", "$defs": CHAIN}, "more than 24 levels deep"),
-        ({"$ref": "#/$defs/D0", "$defs": DOUBLING}, "its schema comes to 637 schemas, above 500"),
-        (nested(24), "its schema is 25 levels deep, above 24"),
+        (
+            {"$ref": "#/$defs/D0", "$defs": DOUBLING},
+            "its schema contains 637 schemas, above the limit of 500",
+        ),
+        (nested(24), "its schema is 25 levels deep, above the limit of 24"),
         (nested(3000), "items"),
         ({"anyOf": [{}] * 33}, "anyOf: "),
         ({"type": "int"}, "type"),
@@ -73,23 +76,23 @@ NO_PATHS: list[dict[str, Any]] = [
         ({"x-data": "yes"}, "x-data: "),
         (
             {"properties": {"a": {"properties": {"path": {"x-data": True}}}}},
-            "x-data marks a parameter that is a path",
+            "x-data can only mark a parameter that is a path",
         ),
         (
             {"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"x-data": True}}},
-            "nothing within an object",
+            "nothing inside an object",
         ),
         (
             {
                 "properties": {"a": {"$ref": "#/$defs/A", "x-data": True}},
                 "$defs": {"A": {"type": "string"}},
             },
-            "x-data marks a parameter that is a path",
+            "x-data can only mark a parameter that is a path",
         ),
         *(
             (
                 {"properties": {"a": {**schema, "x-data": True}}},
-                "x-data marks a parameter that is a path",
+                "x-data can only mark a parameter that is a path",
             )
             for schema in NO_PATHS
         ),
@@ -166,7 +169,7 @@ def test_a_reference_that_was_not_checked_is_not_followed_either(tmp_path: Any) 
                 CatalogEntry(kind="model", name=f"m{n}", summary="One.")
                 for n in range(MAX_ENTRIES + 1)
             ],
-            "of 1001 plugins",
+            "has 1001 plugins",
         ),
         (
             [CatalogEntry(kind="model", name="long", summary="x" * MAX_ENTRY_BYTES)],
@@ -174,7 +177,7 @@ def test_a_reference_that_was_not_checked_is_not_followed_either(tmp_path: Any) 
         ),
         (
             [CatalogEntry(kind="model", name=f"m{n}", summary="x" * 60_000) for n in range(80)],
-            r"a catalog of 48\d{5} bytes: at most 4194304",
+            r"the catalog has 48\d{5} bytes, above the limit of 4194304",
         ),
     ],
 )
@@ -185,7 +188,7 @@ def test_the_size_of_a_catalog_is_bounded(entries: list[CatalogEntry], why: str)
 
 @pytest.mark.parametrize("body", [7, {}, [7], [{"kind": "stage"}]])
 def test_what_is_no_catalog_is_refused(body: Any) -> None:
-    with pytest.raises(PluginImportError, match="catalog is wrong"):
+    with pytest.raises(PluginImportError, match="catalog is invalid"):
         Catalog.from_json(body)
 
 

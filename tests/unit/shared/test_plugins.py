@@ -66,7 +66,7 @@ def test_traits_of_another_kind_are_not_read_silently() -> None:
 def test_a_published_trait_that_is_wrong_is_refused(traits: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CatalogEntry(kind="attack", name="a", summary="A.", traits=traits)
-    with pytest.raises(PluginImportError, match="an entry of the catalog is wrong"):
+    with pytest.raises(PluginImportError, match="catalog is invalid"):
         Catalog.from_json([{"kind": "attack", "name": "a", "summary": "A.", "traits": traits}])
 
 

@@ -30,7 +30,8 @@ def test_the_quote_is_the_most_it_can_ask(
 
 def test_a_published_search_is_not_cut_short() -> None:
     with pytest.raises(
-        InvalidRequest, match=r"may ask 62,760,000 queries .* more than max_queries, 62,759,999"
+        InvalidRequest,
+        match=r"may need up to 62,760,000 queries .* more than max_queries \(62,759,999\)",
     ) as no:
         describe_query_cost({"preset": "paper", "max_queries": 62_759_999}, DIGITS)
     assert no.value.field == "params.max_queries"

@@ -136,7 +136,7 @@ def test_a_class_is_described_by_its_own_docstring_only() -> None:
         (
             attacks.registry,
             {"acces": "white_box"},
-            "attack 'new' in .* says acces, which is no field of AttackPlugin",
+            "attack 'new' in .* sets acces, which is not a field of AttackPlugin",
         ),
         (attacks.registry, {"acces": "white_box"}, "did you mean access?"),
         (attacks.registry, {"zzz": 1}, "zzz.* known: .*needs_when"),
@@ -160,12 +160,12 @@ def test_a_class_is_described_by_its_own_docstring_only() -> None:
         (
             attacks.registry,
             {"access": "white_box", "target": print},
-            "says target, which is no field of AttackPlugin",
+            "sets target, which is not a field of AttackPlugin",
         ),
         (
             attacks.registry,
             {"access": "white_box", "strength": "steps"},
-            "says strength, which is no field",
+            "sets strength, which is not a field",
         ),
         (defenses.registry, {"strenght": "steps"}, "did you mean strength?"),
         (metrics.registry, {"takes": "pictures"}, "field takes: Input should be 'image', "),
@@ -201,7 +201,7 @@ def test_where_each_file_is_one_plugin_it_has_the_name_of_its_file(
     registry._plugins = files._plugins
     with pytest.raises(
         PluginImportError,
-        match=rf"plugin .*/wrong\.py {said}: let it register the one thing 'wrong'",
+        match=rf"plugin .*/wrong\.py {said}, but must register one thing named 'wrong'",
     ):
         registry.load()
 
@@ -226,7 +226,7 @@ def test_an_entry_point_of_a_stage_has_its_name(
     assert "other" in load("free")
     assert "other" in load("other", one_a_file=True)
     with pytest.raises(
-        PluginImportError, match=r"entry point 'free' .* registers other: let it register the one"
+        PluginImportError, match=r"entry point 'free' .* registers other, but must register one"
     ):
         load("free", one_a_file=True)
 

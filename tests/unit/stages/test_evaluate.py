@@ -324,7 +324,7 @@ def test_a_reconstruction_of_an_older_version_is_refused() -> None:
     tensors, metadata = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
     metadata["explanations"] = metadata.pop("gradient_sources")
     older = StageOutput(write_tensors(tensors, metadata))
-    with pytest.raises(InvalidRequest, match=r"older version.*: attack again") as refused:
+    with pytest.raises(InvalidRequest, match=r"older version.*: run the attack again") as refused:
         evaluated(made | {"RECONSTRUCTION": older})
     assert refused.value.field == "inputs.RECONSTRUCTION"
 
@@ -336,7 +336,7 @@ def test_classes_that_are_no_whole_numbers_are_refused(labels: object) -> None:
     made = run_chain()
     made |= run_stage("attack", made, "label_inference")
     made["ANSWERS"] = StageOutput.of_json(parse_output(made["ANSWERS"]) | {"labels": labels})
-    with pytest.raises(InvalidRequest, match="ANSWERS must hold whole numbers 'labels'"):
+    with pytest.raises(InvalidRequest, match="ANSWERS must hold integers 'labels'"):
         run_stage("evaluate", made)
 
 

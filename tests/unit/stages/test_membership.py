@@ -177,5 +177,5 @@ def test_what_does_not_fit_is_refused_by_its_role() -> None:
     with pytest.raises(InvalidRequest, match="candidates must be distinct"):
         run_stage("evaluate", about(made, "MEMBERSHIP", trained=[False]))
     elsewhere = parse_output(made["FORGET_SETS"]) | {"digest": "0" * 64}
-    with pytest.raises(InvalidRequest, match="not about samples"):
+    with pytest.raises(InvalidRequest, match="contains samples that are not in this"):
         run_stage("candidates", made | {"FORGET_SETS": StageOutput.of_json(elsewhere)})

@@ -168,9 +168,9 @@ def test_who_is_not_in_the_training_set_or_not_there_is_said() -> None:
         ),
         ({"ids": [f"k{public}"]}, "is in the test split, which is public"),
         ({"ids": ["nobody"]}, "no row has 'nobody' in the column 'who'"),
-        ({"rows": [400]}, "there is no row 400: the data set has 400, counted from 0"),
-        ({"files": ["a"]}, "has no files to name"),
-        ({"rows": [1], "ids": ["k1"]}, "both say what to forget"),
+        ({"rows": [400]}, "there is no row 400: the data set has 400 rows, counted from 0"),
+        ({"files": ["a"]}, "cannot be named by files"),
+        ({"rows": [1], "ids": ["k1"]}, "both specify what to forget"),
     ):
         with pytest.raises(InvalidRequest, match=words):
             run_stage("unlearn", outputs, "gradient_ascent", **params)
@@ -186,13 +186,13 @@ def test_who_is_not_in_the_training_set_or_not_there_is_said() -> None:
         (
             "npz",
             {"deletable_rows": list(range(300))},
-            "name 300 records, and no more than 4[0-9] of",
+            "name 300 records, but at most 4[0-9] of",
         ),
         ("csv", {"deletable_ids": ["who"]}, "no row has 'who' in the column 'who'"),
         (
             "csv",
             {"deletable_ids": ["k1"], "id": None, "drop": ["who"]},
-            "give that column as the data set's parameter id",
+            "set the data set's parameter id to the column",
         ),
         (
             "image_folder",
@@ -212,9 +212,7 @@ def test_what_is_not_there_cannot_be_named(name: str, params: dict[str, Any], wo
 def test_ids_must_differ(data: Path) -> None:
     lines = (data / "own.csv").read_text().splitlines()
     (data / "own.csv").write_text("\n".join([*lines, lines[9]]))
-    with pytest.raises(
-        InvalidRequest, match="line 402, column 'who': names its row as line 10 does"
-    ):
+    with pytest.raises(InvalidRequest, match="line 402, column 'who': has the same id as line 10"):
         opened("csv").load("train")
 
 
@@ -228,7 +226,8 @@ def test_classes_stay_balanced_with_the_named_among_them() -> None:
     assert {*NUMBERS} <= {int(opened("npz").origins[index]) for index in training.indices}
     few = {"name": "npz", "params": {"path": "own.npz", "deletable_rows": [0, 123]}}
     with pytest.raises(
-        InvalidRequest, match="deletions name 2 samples of class 0, and 1 are trained on"
+        InvalidRequest,
+        match="deletions name 2 samples of class 0, but only 1 of them are trained on",
     ):
         run_stage("train", outputs, dataset=few, size=2, balanced=True, epochs=1)
 

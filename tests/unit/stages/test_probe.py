@@ -96,10 +96,10 @@ def test_a_published_search_that_was_interrupted_goes_on_to_the_same_bytes() -> 
 
 
 @pytest.mark.parametrize(("change", "field", "words"), [
-    ({"max_queries": MOST - 1}, "params.max_queries", f"may ask {MOST:,} queries"),
-    ({"resolution": 3}, "params.resolution", "preset paper has no resolution"),
-    ({"preset": "coarse"}, "params.candidates", "preset coarse has no candidates"),
-    ({"candidates": 1}, "params.candidates", "1 candidates are fewer than the 2"),
+    ({"max_queries": MOST - 1}, "params.max_queries", f"may need up to {MOST:,} queries"),
+    ({"resolution": 3}, "params.resolution", "preset paper does not use resolution"),
+    ({"preset": "coarse"}, "params.candidates", "preset coarse does not use candidates"),
+    ({"candidates": 1}, "params.candidates", "1 candidates per class are fewer than the 2"),
 ])  # fmt: skip
 def test_a_search_that_cannot_be_made_is_refused_before_a_query(
     change: dict[str, Any], field: str, words: str

@@ -212,7 +212,7 @@ def test_pictures_of_another_kind_are_left_out_with_the_reason() -> None:
         )
         assert len(shown(made["REPORT_HTML"].data.decode())) == 3 * 8
         caveats = json.loads(made["REPORT"].data)["caveats"]
-        assert "Not shown here: pictures of ATTRIBUTES (that kind is not here)." in caveats
+        assert "Not shown here: pictures of ATTRIBUTES (unknown kind)." in caveats
     assert not any(
         "Not shown" in caveat
         for caveat in json.loads(told(inputs(make_utility_evaluation()))["REPORT"].data)["caveats"]

@@ -47,7 +47,8 @@ def reported_without_numbers() -> Iterator[None]:
 @pytest.mark.usefixtures("reported_without_numbers")
 def test_a_stage_that_no_audit_could_run_stops_the_worker() -> None:
     with pytest.raises(
-        PluginImportError, match=r"^the stage further is reported, and does not always make what is"
+        PluginImportError,
+        match=r"^the stage further is reported, but does not always produce a role",
     ):
         load_catalog()
 
@@ -58,7 +59,7 @@ def test_stages_that_wait_for_each_other_stop_the_worker(
 ) -> None:
     with pytest.raises(
         PluginImportError,
-        match=r"^the stages one and other wait for each other: each has what it needs",
+        match=r"^the stages one and other wait for each other: each needs a role",
     ):
         load_catalog()
     assert main([]) == 1

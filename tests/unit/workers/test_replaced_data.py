@@ -165,7 +165,7 @@ def test_what_is_replaced_while_a_job_waits_is_refused(
     assert str(job.message).startswith(
         f"params.dataset.params.path: {path!r} in the data root has changed since the"
     )
-    assert "post it again" in str(job.message)
+    assert "submit it again" in str(job.message)
     assert bench.run("pretrain", dataset=dataset, model=MODEL).id != waiting
 
 

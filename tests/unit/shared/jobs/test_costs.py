@@ -37,6 +37,6 @@ def test_probes_are_quoted_once_and_only_where_an_attack_asks(catalog: Catalog) 
 
 
 def test_a_published_search_above_its_ceiling_is_refused_when_planned(catalog: Catalog) -> None:
-    with pytest.raises(InvalidRequest, match="may ask 62,760,000 queries") as refused:
+    with pytest.raises(InvalidRequest, match="may need up to 62,760,000 queries") as refused:
         told(catalog, probe={"preset": "paper", "max_queries": 1_000_000})
     assert refused.value.field == "probe.max_queries"

@@ -125,7 +125,7 @@ def test_a_defense_starts_from_what_no_other_defense_has_changed(start: str) -> 
 
 def test_of_two_that_are_as_near_none_is_taken_silently() -> None:
     with pytest.raises(
-        InvalidRequest, match="ORIGINAL could come from other and train: name one of them"
+        InvalidRequest, match="ORIGINAL could come from other and train: name the one to use"
     ):
         found("two", "ORIGINAL")
     assert found("two", "BASE") == {"BASE": of("pretrain", "BASE")}
@@ -146,6 +146,7 @@ def test_of_many_that_are_as_near_the_first_are_named() -> None:
     walk = Lineage("report", ["ORIGINAL"], Relations.from_catalog(make_catalog(), "attack"))
     walk.add_level([job("report", **{f"R{n}": of(f"job{n}", "X", f"R{n}") for n in range(5000)})])
     with pytest.raises(
-        InvalidRequest, match="could come from job0 and job1 and job10 and 4,997 others: name one"
+        InvalidRequest,
+        match="could come from job0 and job1 and job10 and 4,997 others: name the one to use",
     ):
         walk.add_level(job(name, "ORIGINAL") for name in walk.pending_ids)

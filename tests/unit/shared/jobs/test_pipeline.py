@@ -171,11 +171,11 @@ def test_what_is_on_its_way_to_an_attacker_is_made_from_what_all_attackers_get()
     [
         (
             {"params": "no_such"},
-            "the stage further reads 'no_such' of an audit, which has no such field",
+            "the stage further reads the field 'no_such' of an audit, which does not exist",
         ),
         (
             {"flag": "p_value"},
-            "the stage further reads 'p_value' of an audit, which has no such field",
+            "the stage further reads the field 'p_value' of an audit, which does not exist",
         ),
     ],
 )
@@ -197,24 +197,25 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
         (
             {},
             {"params": "seeds"},
-            "reads 'seeds' of an audit as its params: name one of pretrain, train, forget,",
+            "reads the field 'seeds' of an audit as its params, but must use one of pretrain, train, forget,",
         ),
         (
             {},
             {"flag": "name"},
-            "reads 'name' of an audit as its flag: name one of sweep, p_values, no_cache",
+            "reads the field 'name' of an audit as its flag, but must use one of sweep, p_values, no_cache",
         ),
         (
             {},
             {"shared_params": ("seeds",)},
-            "reads 'seeds' of an audit as its shared_params: name one of dataset, model",
+            "reads the field 'seeds' of an audit as its shared_params, but must use one of dataset, model",
         ),
         (
             {},
             {"methods": "seeds"},
-            "reads 'seeds' of an audit as its methods: name one of unlearning, defenses, attacks",
+            "reads the field 'seeds' of an audit as its methods, but must use one of unlearning, defenses, "
+            "attacks",
         ),
-        ({}, {"methods": "attacks"}, "has no methods: leave methods out of its wiring"),
+        ({}, {"methods": "attacks"}, "has no methods: remove methods from its wiring"),
         (
             {"methods": "attack"},
             {},
@@ -223,35 +224,35 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
         (
             {"methods": "metric"},
             {"methods": "attacks"},
-            "has methods of the kind metric: leave methods out",
+            "has methods of the kind metric: remove methods from its wiring",
         ),
         (
             {"methods": "attack"},
             {"methods": "attacks"},
-            "runs once per seed, where its method, .* scopes among attack",
+            "runs once per seed, but its method, .* scopes of its wiring among attack",
         ),
         (
             {},
             {"trained_for_methods": True},
-            "runs once per seed, where .* scopes among attack, release",
+            "runs once per seed, but .* scopes of its wiring among attack, release",
         ),
         (
             {"methods": "attack"},
             {"methods": "attacks", "trained_for_methods": True},
-            "has methods, and is trained for",
+            "has methods and is trained for",
         ),
         (
             {},
             {"scopes": (Scope.REPORT,)},
-            "runs with the report: give it the parameters audit and rows",
+            "runs with the report, so it must have the parameters audit and rows",
         ),
         (
             {},
             {"on_demand": True, "scopes": (Scope.SEED, Scope.RELEASE)},
-            "runs on demand, which is done in one scope",
+            "runs on demand, which works in one scope only",
         ),
-        ({}, {"on_demand": True, "flag": "sweep"}, "runs on demand, and by a flag"),
-        ({}, {"on_demand": True, "reported": True}, "runs on demand, and is reported"),
+        ({}, {"on_demand": True, "flag": "sweep"}, "runs both on demand and by a flag"),
+        ({}, {"on_demand": True, "reported": True}, "runs on demand and is reported"),
         # the judge would be the very model that was attacked
         (
             {},
@@ -266,22 +267,22 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
         (
             {},
             {"twins": {Role.FEATURE_NETWORK: Role.ORIGINAL}, **SEED, **AUDIT_SCOPE},
-            "has a twin FEATURE_NETWORK of ORIGINAL, which it does not always make",
+            "has a twin FEATURE_NETWORK of ORIGINAL, which it does not always produce",
         ),
         (
             {"produces": ["SHADOWS"]},
             {"reported": True},
-            "is reported, and does not always make what is: let it produce",
+            "is reported, but does not always produce a role that reports take: let it produce",
         ),
         (
             {"produces": ["EVALUATION"]},
             {"reported": True},
-            "is reported, and does not always make what is",
+            "is reported, but does not always produce a role",
         ),
         (
             {"produces": [], "produces_when": {"x": {"1": ["METRICS"]}}},
             {"reported": True},
-            "is reported, and does not always make what is",
+            "is reported, but does not always produce a role",
         ),
     ],
 )
@@ -322,7 +323,7 @@ def test_a_stage_that_is_reported_to_nobody_is_refused() -> None:
     ]
     with pytest.raises(
         InvalidRequest,
-        match="the stage further is reported, and no stage of scope report takes METRICS",
+        match="the stage further is reported, but no stage of scope report takes METRICS",
     ):
         planned(Catalog(entries))
 
@@ -347,7 +348,7 @@ def test_stages_on_demand_that_wait_for_each_other_are_refused(how: str) -> None
     for stages in ((one, other, asking), (one, other)):
         with pytest.raises(
             InvalidRequest,
-            match=r"the stages one and other wait for each other: .* take a role out",
+            match=r"the stages one and other wait for each other: .* remove a role",
         ):
             planned(with_stages(*stages))
 
@@ -370,7 +371,7 @@ def test_stages_that_wait_for_each_other_are_refused() -> None:
 def test_a_catalog_without_any_stage_runs_no_audit() -> None:
     with pytest.raises(
         InvalidRequest,
-        match=r"^no worker has published any stage yet: start a worker, then look at",
+        match=r"^no worker has published any stage yet: start a worker, then check",
     ):
         planned(Catalog([]))
 
@@ -380,7 +381,7 @@ def test_stages_that_say_nothing_of_audits_run_none() -> None:
     unwired = Catalog(entry.model_copy(update={"wiring": None}) for entry in make_catalog())
     with pytest.raises(
         InvalidRequest,
-        match=r"^none of the published stages says how an audit runs it: start workers",
+        match=r"^no published stage declares how an audit runs it: start workers",
     ):
         planned(unwired)
 
@@ -410,7 +411,7 @@ def test_a_plan_without_jobs_is_refused() -> None:
         for name, kind in kinds
     ]
     demanded = Catalog([*(entry for entry in make_catalog() if entry.kind != "stage"), *stages])
-    with pytest.raises(InvalidRequest, match=r"^this audit comes to no job"):
+    with pytest.raises(InvalidRequest, match=r"^this audit has no jobs"):
         planned(demanded)
 
 

@@ -285,7 +285,7 @@ def test_an_error_is_blamed_on_its_place_in_the_audit(change: dict[str, Any], fi
 def test_a_grid_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "MAX_JOBS", 27)
     plan_audit({"seeds": [0, 1, 2, 3]})  # 1 + 4 * 6 + 2
-    with pytest.raises(InvalidRequest, match="more than 27 jobs: split it"):
+    with pytest.raises(InvalidRequest, match="at most 27: split it"):
         plan_audit({"seeds": [0, 1, 2, 3, 4]})
 
 

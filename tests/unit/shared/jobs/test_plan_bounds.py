@@ -59,7 +59,7 @@ def test_a_product_beyond_the_cap_is_refused_with_its_figure_before_anything_is_
         {"unlearning": rates, "defenses": depths, "attacks": steps, "seeds": list(range(100))}
     )
     assert message == (
-        "this grid makes at least 3,481,600 jobs, and an audit may have no more than 10,000 jobs: split it"
+        "this grid makes at least 3,481,600 jobs, but an audit can have at most 10,000: split it"
     )
 
 
@@ -102,10 +102,10 @@ def test_the_figures_are_right(change: dict[str, Any]) -> None:
 def test_more_parameters_than_a_request_may_hold_are_refused_with_the_figure() -> None:
     indices = [[n % 50 for n in range(MAX_PARAM_BYTES // 2)]]
     assert re.match(
-        r"3\d\d,\d\d\d bytes of parameters: at most 262,144",
+        r"3\d\d,\d\d\d bytes of parameters are above the limit of 262,144",
         refused({"forget": {"indices": indices}}),
     )
-    with pytest.raises(InvalidRequest, match="at most 262,144") as error:
+    with pytest.raises(InvalidRequest, match="above the limit of 262,144") as error:
         plan_job(make_catalog(), "unlearn", "ascent", {"indices": indices}, 0, ())
     assert error.value.field == "params"
 
@@ -116,7 +116,7 @@ def test_what_all_jobs_are_stored_with_is_bounded() -> None:
     rates = [{"name": "ascent", "params": {"lr": n / 100}} for n in range(1, 7)]
     message = refused({"forget": forget, "unlearning": rates, "seeds": list(range(100))})
     assert re.match(
-        r"every job is stored .* at least 4\d,\d\d\d,\d\d\d bytes in this grid, above 33,554,432",
+        r"every job is stored .* at least 4\d,\d\d\d,\d\d\d bytes in this grid, above the limit of 33,554,432",
         message,
     )
     plan_audit({"forget": forget, "unlearning": rates, "seeds": [0]})

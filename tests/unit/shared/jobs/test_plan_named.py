@@ -46,7 +46,7 @@ def test_base_and_original_are_trained_on_data_that_know_what_is_named(
     dataset: Any, forget: dict[str, Any], deletable: dict[str, Any] | None
 ) -> None:
     if deletable is None:
-        with pytest.raises(InvalidRequest, match="as many samples") as refused:
+        with pytest.raises(InvalidRequest, match="the same number of samples") as refused:
             planned(dataset, forget=forget)
         assert refused.value.field == "forget.rows"
         return
@@ -65,16 +65,26 @@ def test_base_and_original_are_trained_on_data_that_know_what_is_named(
 @pytest.mark.parametrize(
     ("dataset", "forget", "field", "words"),
     [
-        ("mnist_5k", {"rows": [4711]}, "forget.rows", "mnist_5k has no rows to name: give indices"),
-        (NPZ, {"files": ["a"]}, "forget.files", "npz has no files to name: name rows"),
+        (
+            "mnist_5k",
+            {"rows": [4711]},
+            "forget.rows",
+            "samples of mnist_5k cannot be named by forget.rows: use indices",
+        ),
+        (
+            NPZ,
+            {"files": ["a"]},
+            "forget.files",
+            "samples of npz cannot be named by forget.files: use rows",
+        ),
         (NPZ, {"class": 12}, "forget.class", "forget: {forget: class, deletions: 1}"),
         (NPZ, {"indices": [3, 7]}, "forget.indices", r"write \[\[3\], \[7\]\]"),
-        (NPZ, {"rows": [7, 7]}, "forget.rows", "7 is forgotten twice"),
+        (NPZ, {"rows": [7, 7]}, "forget.rows", "7 is listed twice"),
         (
             NPZ,
             {"rows": list(range(33))},
             "forget.rows",
-            "33 samples are named, and the training set has 32",
+            "33 samples are named, but the training set has only 32",
         ),
     ],
 )
@@ -102,9 +112,9 @@ def unlearn(params: dict[str, Any], size: int | None = 32) -> PlannedJob:
             "params.deletions",
             "at least 12800, not 32: raise the size of the training",
         ),
-        ({"size": 33}, "params.size", "has no forget set of 33"),
+        ({"size": 33}, "params.size", "a forget set of 33 samples does not fit"),
         ({"indices": [[3], [32]]}, "params.indices", "no sample 32"),
-        ({"indices": [3, 7]}, "params.indices", "a list for each deletion"),
+        ({"indices": [3, 7]}, "params.indices", "one list per deletion"),
         ({"class": 12}, "params.class", "there is no parameter 'class'"),
     ],
 )

@@ -61,14 +61,18 @@ def test_the_jobs_are_those_of_the_settings_written_out() -> None:
 
 def test_a_sweep_beyond_what_an_audit_may_have_is_refused() -> None:
     grid = [value / 100 for value in range(1, 41)]
-    with pytest.raises(InvalidRequest, match="makes 41 defenses, above 32") as refused:
+    with pytest.raises(
+        InvalidRequest, match="has 41 settings of defenses, above the limit of 32"
+    ) as refused:
         plan(spec(defenses=["none", {"name": "mist", "params": {"grid": grid}}]), make_catalog())
     assert refused.value.field == "sweep"
 
 
 def test_a_sweep_is_counted_before_it_is_written_out() -> None:
     grid = [value / 1e5 for value in range(1, 30_001)]
-    with pytest.raises(InvalidRequest, match="makes 480,016 defenses, above 32"):
+    with pytest.raises(
+        InvalidRequest, match="has 480,016 settings of defenses, above the limit of 32"
+    ):
         expand_sweep(
             spec(defenses=["veil", {"name": "mist", "params": {"grid": grid}}] * 16), make_catalog()
         )
