@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help check sync-client test test-fast test-long selftest paper serve demo worker doctor bench chaos lock clean
 
-help:  ## show this
+help:  ## list these targets
 	@grep -E '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 .venv: requirements/all.lock setup.py  ## install the locked requirements
@@ -28,7 +28,7 @@ sync-client: .venv  ## write services/client/sync_client.py, which is generated 
 test: .venv  ## run the whole test suite
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-test-fast: .venv  ## run the most informative tests (about 3 min): units, contracts, architecture, gateway, command line
+test-fast: .venv  ## run the tests that start no servers (within 3 min): units, contracts on SQLite, architecture, gateway, command line
 	$(BIN)/pytest -n 4 --dist loadfile -m 'not long and not slow' tests/architecture tests/golden tests/unit tests/contract tests/integration
 
 test-long: .venv  ## run the tests that take minutes
@@ -52,7 +52,7 @@ paper: .venv  ## repeat the paper's experiments on CIFAR-10 and two tables, see 
 doctor: .venv  ## check the system that `make serve` runs
 	@$(BIN)/python -m deploy.local.doctor
 
-bench: .venv  ## measure the queue's rates and latencies, and leakage
+bench: .venv  ## measure the throughput and latency of the queue, and leakage
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.leak
 
@@ -62,7 +62,7 @@ chaos: .venv  ## inject faults into a running system: make chaos ARGS="--seed 1 
 # Versions that still fit stay as they are; ARGS=-U takes the newest of all.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --no-emit-index-url --no-annotate --quiet $(ARGS)
 
-lock: .venv  ## write the requirements that pyproject.toml asks for (ARGS=-U upgrades them all)
+lock: .venv  ## lock the requirements of pyproject.toml (ARGS=-U upgrades all of them)
 	$(BIN)/pip install -q uv
 	$(COMPILE) --all-extras -o requirements/all.lock
 	$(COMPILE) --extra gateway -c requirements/all.lock -o requirements/gateway.lock

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from shared.ml.attacks import _plain
 from shared.ml.attacks._matching import Matcher, build_matcher, total_variation
+from shared.ml.attacks._shared_subspace import SharedSubspace
 from shared.ml.context import make_generator
 from shared.ml.networks import Architecture, build_network
 from shared.plugin_ref import PluginRef
@@ -52,9 +53,21 @@ def build_composed_matcher(network: nn.Module, weights: TensorDict) -> Matcher:
         return tv * grad(total_variation)(x) - move, 1 - cosine
 
     vectorised = vmap(one, in_dims=(0, 0, 0, None))
-    return lambda images, labels, direction, tv: vectorised(
-        images, labels, direction, torch.tensor(tv)
-    )
+
+    def match(
+        images: Tensor,
+        labels: Tensor,
+        direction: TensorDict,
+        tv: float,
+        coordinate_weights: TensorDict | None,
+        subspace: SharedSubspace | None,
+    ) -> tuple[Tensor, ...]:
+        assert coordinate_weights is None
+        assert subspace is None
+        gradients, losses = vectorised(images, labels, direction, torch.tensor(tv))
+        return gradients, losses
+
+    return match
 
 
 VARIANTS = {
@@ -93,7 +106,9 @@ def measure(
     labels = torch.randint(0, 10, (trials, k), generator=source)
     steps = {name: variant(network, weights) for name, variant in VARIANTS.items()}
     # and warm
-    gradients = {name: step(images, labels, target, 0.0)[0] for name, step in steps.items()}
+    gradients = {
+        name: step(images, labels, target, 0.0, None, None)[0] for name, step in steps.items()
+    }
     for name, gradient in gradients.items():
         relative_error = (gradient - gradients["composed"]).abs().max() / gradients[
             "composed"
@@ -103,7 +118,7 @@ def measure(
     for _ in range(rounds):
         for name, step in steps.items():
             start = time.thread_time()
-            step(images, labels, target, 0.1)
+            step(images, labels, target, 0.1, None, None)
             best_ms[name] = min(best_ms[name], 1000 * (time.thread_time() - start))
     return best_ms
 

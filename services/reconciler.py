@@ -49,7 +49,7 @@ def reconcile_once(
         db, settings.lease_s, settings.retry_backoff_s
     ):
         log.warning(
-            "the job store's clock was set back: leases and pauses shortened", jobs=shortened_count
+            "the job store's clock was set back: leases and delays shortened", jobs=shortened_count
         )
     for job in reconcile.expire_leases(
         db, guard, settings.max_lost_attempts, settings.retry_backoff_s

@@ -79,9 +79,9 @@ class Settings(BaseSettings):
     stall_timeout_s: float | None = Field(
         None,
         gt=0,
-        description="CPU seconds (busiest thread) without progress after which an attempt is "
-        "killed, and ten times as many "
-        "seconds of wall time; overrides the stage's own limit",
+        description="CPU seconds of the busiest thread without progress after which an attempt is "
+        "killed; ten times as many seconds of wall time without progress also end it; overrides "
+        "the stage's own limit",
     )
     checkpoint_interval_s: float = Field(
         10.0, gt=0, description="interval between two checkpoints of a stage that writes them"
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     retry_backoff_s: float = Field(
         10.0,
         ge=0,
-        description="pause before a job with a lost attempt can be claimed again; doubles each "
+        description="delay before a job with a lost attempt can be claimed again; doubles each "
         "time, up to five minutes",
     )
     max_lost_attempts: int = Field(

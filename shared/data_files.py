@@ -206,7 +206,11 @@ def resolve_data_path(relative: str, field: str) -> Path:
     """
     path = find_data_path([relative], field)
     if path is None:
-        raise InvalidRequest(f"there is no {relative!r} in the data root of the worker", field)
+        raise InvalidRequest(
+            f"there is no {relative!r} in the data root of the worker: put it there, or correct "
+            "the path",
+            field,
+        )
     return path
 
 

@@ -79,7 +79,8 @@ def open_file(
         above, real = (get_data_root() if root is None else root).resolve(), path.resolve()
         if not real.is_relative_to(above):
             raise InvalidRequest(
-                f"{shown_name} is a symbolic link out of its folder: replace it by the file itself",
+                f"{shown_name} is a symbolic link out of its folder: replace it with the file "
+                "itself",
                 field,
             )
         descriptor = _open_below(above, real.relative_to(above).parts)

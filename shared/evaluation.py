@@ -53,8 +53,8 @@ class Unlearning(Method):
         ge=0,
         le=1e6,
         description=(
-            "exact methods: weight change between two retrainings in different order, as a share "
-            "of the unlearning's weight change"
+            "exact methods: weight change between two retrainings with the samples in a different "
+            "order, as a share of the unlearning's weight change"
         ),
     )
 
@@ -69,7 +69,7 @@ class TriedSetting(FrozenModel):
 class StrengthChoice(FrozenModel):
     """How the strength of a defense was chosen (never by looking at an attack)."""
 
-    name: str = Field(description="the parameter that is the strength")
+    name: str = Field(description="the parameter that sets the strength")
     value: float = Field(description="the setting that was released")
     reason: str
     tried: list[TriedSetting] = Field(default_factory=list)
@@ -112,7 +112,7 @@ class Score(FrozenModel):
     interval: str | None = Field(None, description="bca, wilson or newcombe")
     baseline: Number | None = Field(
         None,
-        description="the same score without any reconstruction: the strongest of the baselines",
+        description="the same score without the attack: the strongest of the baselines",
     )
     baseline_name: str | None = None
     baselines: dict[str, Number] = Field(
@@ -164,7 +164,7 @@ class Identification(FrozenModel):
     @model_validator(mode="after")
     def _check_ranks(self) -> Identification:
         if self.ranks and (len(self.ranks) != self.n or self.ranks.count(1) != self.rank_1):
-            raise ValueError("n and rank_1 must be what the ranks say")
+            raise ValueError("n and rank_1 must agree with ranks")
         if self.rank_1 > self.n:
             raise ValueError("rank_1 must be at most n")
         return self

@@ -99,8 +99,8 @@ class Wiring(BaseModel):
     twins: Mapping[Role, Role] = Field(
         default_factory=dict,
         description=(
-            "roles for which it runs once more, on demand, with the next seed, and the output "
-            "that each one is"
+            "by role, the output that supplies it when the stage runs once more, on demand, with "
+            "the next seed"
         ),
     )
     reported: bool = Field(False, description="whether the report includes its output")

@@ -55,7 +55,7 @@ def sqlite_system(make_system: Callable[..., System], sleep_tree: Path) -> Syste
     return make_system(sleep_tree)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def system(request: Any, make_system: Callable[..., System], sleep_tree: Path) -> System:
     """The same on each kind of job store."""
     if request.param == "sqlite":

@@ -66,8 +66,8 @@ def check_settings(conf: Any) -> None:
     for name, wanted in queue.CELERY_SETTINGS.items():
         if conf[name] != wanted:
             raise Conflict(
-                f"Celery setting {name} is {conf[name]!r}, the protocol needs {wanted!r}: remove "
-                "the override"
+                f"Celery setting {name} is {conf[name]!r}, but the protocol needs {wanted!r}: "
+                "remove the override"
             )
 
 

@@ -101,7 +101,7 @@ class AttemptHooks:
             call, self._state, timeout_s or self._settings.store_wait_s, self.check_signal
         )
 
-    def due(self) -> bool:
+    def is_checkpoint_due(self) -> bool:
         """Whether it is time for a checkpoint: at intervals, and at once when the worker drains."""
         return (
             self._draining_since is not None

@@ -39,7 +39,7 @@ class Hooks(Protocol):
     def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """Note progress; raises AttemptEnded when the attempt must stop."""
 
-    def due(self) -> bool:
+    def is_checkpoint_due(self) -> bool:
         """Whether a checkpoint should be written now."""
 
     def save(self, data: bytes) -> None:
@@ -55,7 +55,7 @@ class NoHooks:
     def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         pass
 
-    def due(self) -> bool:
+    def is_checkpoint_due(self) -> bool:
         return False
 
     def save(self, data: bytes) -> None:
@@ -110,7 +110,7 @@ class JobContext:
         self._hooks.heartbeat(done, total, values)
 
     def is_checkpoint_due(self) -> bool:
-        return self._hooks.due()
+        return self._hooks.is_checkpoint_due()
 
     def save_checkpoint(self, step: int, tensors: dict[str, Tensor]) -> None:
         copies = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}

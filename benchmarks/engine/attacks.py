@@ -36,7 +36,8 @@ from shared.jobs.spec import AuditSpec
 from shared.jobs.states import State
 from shared.jobs.tables import jobs
 from tests.support.source_tree import ROOT
-from tests.support.system import TENANT, System, wait_for
+from tests.support.system import TENANT, System
+from tests.support.waiting import wait_for
 
 AUDIT = {
     "dataset": "mnist_5k",
@@ -142,9 +143,9 @@ class AttackBenchmark:
                     jobs.c.id.in_(ids), jobs.c.state == State.SUCCEEDED
                 )
                 count = connection.execute(done).scalar_one()
-            return bool(count == len(ids)) or bool(time.sleep(0.5))
+            return bool(count == len(ids))
 
-        wait_for(all_succeeded, TIMEOUT_S, "the attacks are done")
+        wait_for(all_succeeded, TIMEOUT_S, "the attacks are done", interval_s=0.5)
         return [queries.get_job(self.system.db, TENANT, i) for i in ids]
 
     def run_served(self, workers: int, iterations: int, seeds: list[int]) -> tuple[float, float]:

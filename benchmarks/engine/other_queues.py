@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import procrastinate
+from procrastinate.types import JSONValue
 
 from tests.support.servers import RedisServer
-from tests.support.system import wait_for
+from tests.support.waiting import wait_for
 
 _CELERY_APP = '''
 from celery import Celery
@@ -71,7 +72,8 @@ def measure_procrastinate(database_url: str, n: int) -> float:
 
         async with app.open_async():
             await app.schema_manager.apply_schema_async()
-            await noop.batch_defer_async(*({"number": i} for i in range(n)))
+            deferred: list[dict[str, JSONValue]] = [{"number": i} for i in range(n)]
+            await noop.batch_defer_async(*deferred)
             start = time.perf_counter()
             await app.run_worker_async(concurrency=1, wait=False)
             return n / (time.perf_counter() - start)

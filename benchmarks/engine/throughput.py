@@ -35,7 +35,8 @@ from shared.jobs.states import State
 from shared.jobs.tables import jobs
 from tests.support.servers import create_database, serve_postgres
 from tests.support.source_tree import copy_tree
-from tests.support.system import TENANT, TOKEN, System, wait_for
+from tests.support.system import TENANT, TOKEN, System
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 STAGE_HEADER = '''
 """A stage that does nothing."""
@@ -101,9 +102,9 @@ def measure_drain_per_s(system: System, stage: str, n: int) -> float:
     def all_succeeded() -> bool:
         with system.db.read() as connection:
             count = connection.execute(select(func.count()).where(succeeded)).scalar_one()
-        return bool(count >= n) or bool(time.sleep(0.25))
+        return bool(count >= n)
 
-    wait_for(all_succeeded, 600, "all jobs are done")
+    wait_for(all_succeeded, TIMEOUT_S, "all jobs are done", interval_s=0.25)
     with system.db.read() as connection:
         times = select(func.min(jobs.c.started_at), func.max(jobs.c.finished_at)).where(succeeded)
         first, last = connection.execute(times).one()

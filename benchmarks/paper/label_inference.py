@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.paper.audit_specs import METHODS, Scale
 from benchmarks.paper.evidence import Evidence, Score
 
-ATTACKS = {
+ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "white box, from the pair": ("label_inference", {"gradient_from": "pair"}),
     "white box, with base, N and k": ("label_inference", {"gradient_from": "base"}),
     "black box": ("label_inference_black_box", {}),

@@ -71,7 +71,7 @@ class Download:
         if self._size_bytes is not None and self._received_bytes > self._size_bytes:
             raise DigestMismatch(
                 f"artifact {self._sha256} has {self._size_bytes} bytes, but more were received: "
-                "nothing was kept"
+                "nothing was kept; fetch it again"
             )
         self._hash.update(chunk)
         if self._file is None:
@@ -90,7 +90,7 @@ class Download:
             if kind is None and digest != self._sha256:
                 raise DigestMismatch(
                     f"the bytes of artifact {self._sha256} have the digest {digest}: "
-                    "nothing was kept, fetch it again"
+                    "nothing was kept; fetch it again"
                 )
             if kind is None and self._file is not None:
                 self._file.commit()

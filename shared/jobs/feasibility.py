@@ -34,12 +34,14 @@ def check_forget_sets(
         return
     if unlearn.get("forget") == "class":
         return  # how many a class has is known when the training set is drawn
+    size = "train.size" if path == "forget" else "the size of the training set"
     if k > n:
         raise InvalidRequest(
-            f"a forget set of {k} samples does not fit into a training set of {n}", f"{path}.size"
+            f"a forget set of {k} samples does not fit into a training set of {n}: raise {size} or "
+            f"lower {path}.size",
+            f"{path}.size",
         )
     if deletions * k > n:
-        size = "train.size" if path == "forget" else "the size of the training set"
         raise InvalidRequest(
             f"{deletions} disjoint forget sets of {k} need a training set of at least "
             f"{deletions * k}, not {n}: "
@@ -53,7 +55,9 @@ def _check_listed_sets(field: str, sets: list[list[Any]], n: int, path: str) -> 
     if field == PLACES:
         if beyond := [place for place in names if place >= n]:
             raise InvalidRequest(
-                f"there is no sample {beyond[0]} in a training set of {n}", f"{path}.{field}"
+                f"there is no sample {beyond[0]} in a training set of {n}: samples are numbered "
+                f"from 0 to {n - 1}",
+                f"{path}.{field}",
             )
         return
     if len({len(one) for one in sets}) > 1:

@@ -39,8 +39,8 @@ class AuditSpec(BaseModel):
     )
     forget: dict[str, Any] = Field(
         default_factory=dict,
-        description="parameters of the unlearn stage: deletions and size (k), or rows, ids or "
-        "files by name",
+        description="parameters of the unlearn stage: deletions and size (k), or the samples "
+        "themselves as rows, ids or files",
     )
     unlearning: list[PluginRef] = Field(
         min_length=1, max_length=32, description="unlearning methods to compare"
@@ -86,7 +86,9 @@ class AuditSpec(BaseModel):
         max_length=100,
         description="each seed draws its own training set and forget sets",
     )
-    pretrain_seed: Seed = Field(0, description="seed of the base model, which all seeds share")
+    pretrain_seed: Seed = Field(
+        0, description="seed of the base model, which is the same for all seeds of the audit"
+    )
     no_cache: bool = Field(False, description="run all jobs even if identical ones have finished")
     priority: int = Field(0, ge=-100, le=100, description="jobs with a higher priority run first")
     time_limit: TimeLimit | None = Field(

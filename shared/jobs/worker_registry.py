@@ -111,9 +111,8 @@ def require_one_host(db: Database, host: str) -> None:
         other = connection.execute(on_other_host.limit(1)).one_or_none()
     if other is not None:
         raise Conflict(
-            f"worker {other.id} runs on host {other.host}, this is {host}: SQLite works on one "
-            "host only, "
-            "set PALIMPSEST_DATABASE_URL to a PostgreSQL database"
+            f"worker {other.id} runs on host {other.host}, but this is {host}, and SQLite works "
+            "on one host only: set PALIMPSEST_DATABASE_URL to a PostgreSQL database"
         )
 
 

@@ -1,4 +1,4 @@
-"""Baselines: scores without any reconstruction."""
+"""Baselines: scores without the attack."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def compute_max_statistic_p(observed: Tensor, null_scores: Tensor) -> Tensor:
         )
     if len(null_scores) < MIN_DRAWS:
         raise InvalidRequest(
-            f"the null distribution needs at least {MIN_DRAWS} harmless updates, got "
+            f"the null distribution needs at least {MIN_DRAWS} shadow deletions, got "
             f"{len(null_scores)}"
         )
     for name, scores in (("observed", observed), ("null", null_scores)):

@@ -190,13 +190,13 @@ class ShadowScores(Record):
     """SHADOWS: a label attack's scores of shadow deletions. Visible to the auditor only."""
 
     scores: list[list[float]] = Field(
-        min_length=1, description="[B][K] of each class, lower is likelier"
+        min_length=1, description="[B][K] score of each class; lower means more likely"
     )
     labels: list[list[Index]] = Field(
-        min_length=1, description="[B][k] classes of what each of them forgot"
+        min_length=1, description="[B][k] classes of the samples each shadow deletion forgot"
     )
     trainings: int = Field(
-        ge=0, description="training sets that were drawn and trained on for them"
+        ge=0, description="number of training sets drawn and trained on for shadow deletions"
     )
     unlearning: str
     defense: str
@@ -211,8 +211,8 @@ class ShadowScores(Record):
             or not self.scores[0]
         ):
             raise ValueError(
-                "scores [B][K] and labels [B][k] must be of the same deletions, each row as long "
-                "as others"
+                "scores [B][K] and labels [B][k] must have one row per shadow deletion, and all "
+                "rows of each must have the same length"
             )
         if max(max(row, default=-1) for row in self.labels) >= len(self.scores[0]) or not all(
             self.labels
@@ -259,7 +259,7 @@ class TriedSetting(Record):
 class StrengthChoice(Record):
     """How a defense's strength was chosen."""
 
-    name: str = Field(description="the parameter that is the strength")
+    name: str = Field(description="the parameter that sets the strength")
     value: float = Field(description="the setting that was released")
     reason: str = Field(description="a sentence")
     tried: list[TriedSetting] = Field(description="strongest first")

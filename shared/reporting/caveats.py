@@ -227,8 +227,9 @@ def _explain_repeat(scope: CaveatInputs) -> str | None:
     }
     shares = join_words([f"{' to '.join(end)} % ({name})" for name, end in ends.items()])
     return (
-        "Repeating exact unlearning with the samples in another order changes the first "
-        f"deletion's model by {shares} of its weight change: smaller differences are noise."
+        "If exact unlearning is repeated with the samples in another order, the weights of the "
+        f"first deletion's model differ by {shares} of the change that unlearning made: smaller "
+        "differences are noise."
     )
 
 

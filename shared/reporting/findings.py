@@ -13,8 +13,8 @@ from shared.reporting.models import Finding, Row, Score, Utility
 MAX_ACCURACY_LOSS = 0.05  # test accuracy that a released model may lose and still count as useful
 RULES = (
     *(kind.rule for kind in list_kinds()),
-    "“Above chance” means that the 95 % Wilson interval lies above the chance level, and that "
-    f"this many successes or more occur by chance with a probability of at most {TAIL} (exact "
+    "“Above chance” means that the 95 % Wilson interval lies above the chance level, and that at "
+    f"least as many successes would occur by chance with a probability of at most {TAIL} (exact "
     "binomial). For 1 of 8 identified among 100 decoys this probability is 0.076, which is not "
     "enough.",
     *(rule for kind in list_kinds() for rule in kind.further_rules),

@@ -67,7 +67,7 @@ class Leak(FrozenModel):
     outcome: Outcome = Field(description="the worst over seeds")
     mean: Number
     low: Number | None = Field(
-        None, description="95 % interval; with several seeds the lowest mean"
+        None, description="lower end of the 95 % interval; with several seeds, the lowest mean"
     )
     high: Number | None = None
     baseline: Number | None = None
@@ -81,7 +81,9 @@ class Setting(FrozenModel):
     leaks: list[Leak]
     test_accuracy: Share | None
     forget_accuracy: Share | None
-    accuracy_cost: Number | None = Field(description="test accuracy lost to the undefended release")
+    accuracy_cost: Number | None = Field(
+        description="loss of test accuracy compared with the undefended release"
+    )
 
 
 class Sweep(FrozenModel):
@@ -89,12 +91,12 @@ class Sweep(FrozenModel):
 
     unlearning: Unlearning
     defense: str
-    strength: str = Field(description="the parameter that is the strength")
+    strength: str = Field(description="the parameter that sets the strength")
     max_accuracy_cost: Share
     settings: list[Setting] = Field(description="weakest first")
     undefended: Setting | None
     operating_point: WideNumber | None = Field(
-        description="the strength to operate at; null where none is within the cost"
+        description="strength at the operating point; null if there is none"
     )
     reason: str
 
@@ -163,7 +165,7 @@ class SelfTest(FrozenModel):
     @model_validator(mode="after")
     def _check_passed(self) -> SelfTest:
         if self.passed != all(case.passed for case in self.cases):
-            raise ValueError("passed must be what the cases say")
+            raise ValueError("passed must be true if every case passed, and false otherwise")
         return self
 
     @property

@@ -100,7 +100,7 @@ def list_facts(report: Report) -> list[tuple[str, str]]:
         listed_facts.append(("Training set", f"N = {audit['train']['size']}"))
     if rows:
         sizes = sorted({(row.deletions, row.size) for row in rows})
-        listed_facts.append(("Deletions", "; ".join(f"{d} of k = {k}" for d, k in sizes)))
+        listed_facts.append(("Deletions", "; ".join(f"{d}, each of k = {k}" for d, k in sizes)))
     seeds = audit.get("seeds", [0])
     listed_facts.append(
         ("Seeds", ", ".join(str(seed) for seed in seeds[:8]) + (" …" if len(seeds) > 8 else ""))

@@ -48,7 +48,7 @@ def describe_never_given(rows: Iterable[Row]) -> str:
     exception = ", unless it lists DEFENSE," if any(is_adaptive(row.attack) for row in rows) else ""
     return (
         "the deleted samples (except mixed into CANDIDATES, where listed), the training set, the "
-        f"name of the unlearning method, or{exception} whether and how the release was defended"
+        f"name of the unlearning method, or{exception} information about the defense"
     )
 
 

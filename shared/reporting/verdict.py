@@ -20,7 +20,7 @@ from shared.reporting.notes import attack_key, find_unattacked_defenses, interva
 from shared.reporting.reported_kind import ReportedKind
 
 Rows = Sequence[Row]
-BASELINE_MEANING = "the baseline is the score without any reconstruction"
+BASELINE_MEANING = "the baseline is the score without the attack"
 WORST_FIRST: tuple[Level, ...] = ("leaks", "inconclusive", "reduced", "no_leak_seen")
 
 
@@ -265,7 +265,7 @@ def _write_sentence(release: Release, names: Names, undefended: Release | None) 
         and release.is_clear
         and undoes_unlearning(release.rows, undefended.rows)
     ):
-        text += " It undoes the unlearning, so the lower leakage is meaningless."
+        text += " The defense undoes the unlearning, so the lower leakage is meaningless."
     elif (
         undefended
         and undefended.leaking
@@ -274,8 +274,8 @@ def _write_sentence(release: Release, names: Names, undefended: Release | None) 
         and not release.leaks_less_than(undefended)
     ):
         text += (
-            " It does not leak significantly less than without the defense: the 95 % intervals "
-            "overlap."
+            " The release does not leak significantly less than without the defense: the 95 % "
+            "intervals overlap."
         )
     return text
 
@@ -308,8 +308,8 @@ def _write_closing(rows: Rows, missing: Sequence[Missing]) -> list[str]:
         )
     if any(row.utility for row in rows) and not any(shows_forgetting(row.utility) for row in rows):
         sentences.append(
-            "No release classifies the deleted samples worse than the original model: forgetting "
-            "is not visible."
+            "No released model classifies the deleted samples worse than the original model does: "
+            "forgetting is not visible."
         )
     sentences += [text for kind in list_kinds() if (text := kind.summarise_rows(rows))]
     if unknown := find_unattacked_defenses(rows):

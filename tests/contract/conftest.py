@@ -14,7 +14,7 @@ from shared.jobs.tables import metadata
 from tests.support.job_store import JobStore
 from tests.support.servers import create_database
 
-KINDS = ["memory", "sqlite", "postgresql"]
+KINDS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ from tests.support.servers import create_database
 from tests.support.table_rows import fill_tables, insert_row
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def empty(request: Any, tmp_path: Path) -> Iterator[str]:
     """URL of a database without a schema."""
     if request.param == "sqlite":

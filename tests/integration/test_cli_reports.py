@@ -41,7 +41,7 @@ def test_gates_that_hold_and_gates_that_cannot(run, worker):
         "psnr>1",
         report={**REPORT, "missing": [{"seed": 2, "reason": "lost"}]},
     )
-    assert (missing.returncode, "1 rows are missing" in missing.stderr) == (1, True)
+    assert (missing.returncode, "1 row is missing" in missing.stderr) == (1, True)
     unknown = run_audit(run, worker, "--fail-on", "psnr.low>1")
     assert (unknown.returncode, "no row has psnr.low" in unknown.stderr) == (2, True)
     before = len(json.loads(run("audits", "--json", "--limit", "200").stdout))

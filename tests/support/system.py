@@ -139,7 +139,7 @@ class System:
     ) -> str:  # fmt: skip
         """Post a job past the gateway, as it would; its id."""
         catalog = wait_for(
-            lambda: (c := worker_registry.load_catalog(self.db)).plugins and c,
+            lambda: c if (c := worker_registry.load_catalog(self.db)).plugins else None,
             TIMEOUT_S,
             "a catalog is published",
         )

@@ -42,7 +42,7 @@ class StopAtCheckpoint(NoHooks):
         self.stop = stop_at
         self.checkpoints: list[bytes] = []
 
-    def due(self) -> bool:
+    def is_checkpoint_due(self) -> bool:
         return True
 
     def save(self, data: bytes) -> None:

@@ -13,13 +13,15 @@ T = TypeVar("T")
 TIMEOUT_S = 600.0
 
 
-def wait_for(condition: Callable[[], T], timeout_s: float, description: str) -> T:
-    """Poll until `what()` is true; its value."""
+def wait_for(
+    condition: Callable[[], T | None], timeout_s: float, description: str, interval_s: float = 0.05
+) -> T:
+    """Poll until `condition()` is true; its value."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.05)
+        time.sleep(interval_s)
     raise AssertionError(f"not within {timeout_s} s: {description}")
 
 

@@ -87,7 +87,7 @@ def _compute_distance(
 CASES = (
     Case(
         "paper_loop",
-        f"the preset paper's pixels after {STEPS} steps are those of the official loop written out",
+        f"after {STEPS} steps, the preset paper gives the same pixels as the official loop",
         _measure_difference,
         low=None,
         high=1e-6,

@@ -44,7 +44,7 @@ def _measure_shuffled_gain() -> float:
 CASES = (
     Case(
         "true_pairs",
-        "of 8 images forgotten by gradient ascent most are identified among decoys",
+        "most of the 8 images forgotten by gradient ascent are identified among decoys",
         _count_identified,
         low=6,
         high=8,
@@ -52,7 +52,7 @@ CASES = (
     ),
     Case(
         "shuffled_truth",
-        "the same images against other deletions' truths score no better than the baseline",
+        "reconstructions score no better than the baseline on other deletions' images",
         _measure_shuffled_gain,
         low=None,
         high=0,

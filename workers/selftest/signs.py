@@ -45,7 +45,7 @@ def _measure_least_cosine(method: str, gradient_from: str) -> float:
 CASES = (
     Case(
         "sign_of_ascent",
-        "after gradient ascent, after minus before is the forgotten samples' gradient",
+        "the weight change of gradient ascent points along the forgotten samples' gradient",
         partial(_measure_least_cosine, "gradient_ascent", "pair"),
         low=0.99,
         high=None,

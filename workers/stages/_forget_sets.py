@@ -116,7 +116,7 @@ def draw_forget_sets(
     if params.deletions * params.size > n:
         raise InvalidRequest(
             f"{params.deletions} deletions of {params.size} need more than the {n} samples of "
-            "the training set",
+            "the training set: lower deletions or size, or train on more samples",
             "params.deletions",
         )
     return order[: params.deletions * params.size].view(params.deletions, params.size)
@@ -127,7 +127,11 @@ def _check_given_sets(rows: list[list[int]], n: int, field: str) -> Tensor:
     if len({len(row) for row in rows}) != 1:
         raise InvalidRequest("all forget sets must have the same size", field)
     if max(positions) >= n:
-        raise InvalidRequest(f"there is no sample {max(positions)} in a training set of {n}", field)
+        raise InvalidRequest(
+            f"there is no sample {max(positions)} in a training set of {n}: samples are numbered "
+            f"from 0 to {n - 1}",
+            field,
+        )
     if len(set(positions)) < len(positions):
         twice = next(place for place in positions if positions.count(place) > 1)
         raise InvalidRequest(f"sample {twice} is in more than one forget set", field)

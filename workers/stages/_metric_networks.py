@@ -53,8 +53,8 @@ def _read_feature_network(ctx: JobContext, dataset: Dataset) -> nn.Module:
     shape = feature_network.architecture.input_shape
     if feature_network.count != 1 or shape != dataset.input_shape:
         raise InvalidRequest(
-            f"FEATURE_NETWORK must be one model that takes {list(dataset.input_shape)} images; "
-            f"it is {feature_network.count} that take {list(shape)}",
+            f"FEATURE_NETWORK must be one model with input shape {list(dataset.input_shape)}; got "
+            f"{feature_network.count} with input shape {list(shape)}",
             f"inputs.{Role.FEATURE_NETWORK}",
         )
     return feature_network.load_network()

@@ -82,9 +82,9 @@ def _draw_training_set(
         members = pool[labels[pool] == label]
         if len(members) < wanted:
             raise InvalidRequest(
-                f"shadow training sets need {wanted} samples of class {label}, and the pool has "
-                f"{len(members)} that no tested deletion forgets; lower train.size, delete fewer "
-                "samples, or turn p-values off",
+                f"shadow training sets need {wanted} samples of class {label}, but the pool has "
+                f"only {len(members)} that no tested deletion forgets; lower train.size, delete "
+                "fewer samples, or turn p-values off",
                 f"inputs.{Role.TRAINING_SET}",
             )
         drawn.append(members[torch.randperm(len(members), generator=generator)[:wanted]])

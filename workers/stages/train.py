@@ -46,7 +46,7 @@ class TrainParams(Recipe):
     )
     record_deltas: bool = Field(
         False,
-        description="record the weight change of every step (amnesiac unlearning undoes them)",
+        description="record the weight change of every step, for amnesiac unlearning to undo",
     )
 
     def to_recipe(self) -> Recipe:
@@ -140,7 +140,9 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
     order = pool[torch.randperm(len(pool), generator=ctx.make_generator("training set"))]
     if params.size > len(pool):
         raise InvalidRequest(
-            f"the pool of {params.dataset.name} has {len(pool)} samples", "params.size"
+            f"the pool of {params.dataset.name} has only {len(pool)} samples, but size is "
+            f"{params.size}: lower size",
+            "params.size",
         )
     if len(kept) > params.size:
         raise InvalidRequest(
@@ -161,7 +163,9 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
     per_class, remainder = divmod(params.size, len(classes))
     if remainder:
         raise InvalidRequest(
-            f"{params.size} samples cannot be balanced over {len(classes)} classes", "params.size"
+            f"{params.size} samples cannot be balanced over {len(classes)} classes: set size to a "
+            f"multiple of {len(classes)}",
+            "params.size",
         )
     members = [order[labels[order] == c][:per_class] for c in classes]
     for c, class_members in zip(classes, members, strict=True):
@@ -173,7 +177,8 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
             )
         if len(class_members) < per_class:
             raise InvalidRequest(
-                f"the pool has {len(class_members)} samples of class {c}, not {per_class}",
+                f"the pool has only {len(class_members)} samples of class {c}, but {per_class} are "
+                "needed: lower size, or train without balanced",
                 "params.size",
             )
     together = torch.cat(members)

@@ -128,7 +128,9 @@ def check_gates(loaded: Report, gates: Sequence[Gate], json: bool, failed: bool)
             {"exceeded": None}, f"no row exceeds {' or '.join(g.text for g in gates)}", json
         )
     if gates and loaded.missing:
-        print_note(f"palimpsest: {len(loaded.missing)} rows are missing: the audit does not pass")
+        count = len(loaded.missing)
+        rows = "1 row is" if count == 1 else f"{count} rows are"
+        print_note(f"palimpsest: {rows} missing: the audit does not pass")
     if crossed and not incomplete:
         return GATE_CROSSED
     return FAILED if incomplete or unmeasured else OK

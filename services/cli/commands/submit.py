@@ -58,7 +58,8 @@ def submit(
             "--input",
             "-i",
             metavar="ROLE=JOB",
-            help="An input: a job, JOB:ROLE, or a sha256; may be repeated.",
+            help="Where an input comes from: a job (or JOB:ROLE, if its role differs there) or "
+            "an artifact's sha256; may be repeated.",
         ),
     ] = None,
     source: Annotated[

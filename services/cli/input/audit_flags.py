@@ -91,10 +91,12 @@ FLAGS = (
     _make_stage_flag("probe", "Parameter of the probe stage"),
     _make_stage_flag("candidates", "Parameter of the candidates stage, such as non_members=500"),
     Flag("p_values", "Compute p-values of label attacks, from shadow deletions", kind=bool),
-    _make_stage_flag("shadow", "Parameter of the shadow stage, such as shadows=199 (B)"),
+    _make_stage_flag("shadow", "Parameter of the shadow stage, such as shadows=199"),
     _make_stage_flag("evaluate", "Parameter of the evaluate stage, such as decoys=100"),
     Flag(
-        "sweep", "Run every setting of each defense's grid instead of the selected one", kind=bool
+        "sweep",
+        "Release and attack every strength of each defense, not only the one chosen by accuracy",
+        kind=bool,
     ),
     Flag(
         "seed",
@@ -104,7 +106,7 @@ FLAGS = (
         field="seeds",
         metavar="<int>",
     ),
-    Flag("pretrain_seed", "Seed of the base model, which all seeds share", kind=int),
+    Flag("pretrain_seed", "Seed of the base model, the same for every --seed", kind=int),
     Flag("name", "Name of the audit"),
     Flag("no_cache", "Run all jobs, even if identical ones have finished", kind=bool),
     Flag("priority", "Jobs with a higher priority run first", kind=int),

@@ -30,7 +30,7 @@ from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.jobs.submit import AuditRequest
 
-routes = make_blueprint("audits", "grids of choices, whose equal jobs run once")
+routes = make_blueprint("audits", "grids of choices; identical jobs run once")
 
 
 class AuditPath(BaseModel):

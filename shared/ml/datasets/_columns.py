@@ -128,7 +128,7 @@ class Column:
             raise InvalidRequest(
                 f"{self._file}: column {self._quoted_name} has {len(self._different)} different "
                 f"values that are not numbers, but at most {MAX_VALUES} can be encoded: leave it "
-                "out (drop), or replace them by numbers",
+                "out (drop), or replace them with numbers",
                 self._field,
             )
         if not literal:
@@ -180,7 +180,7 @@ class Column:
                     raise self._refusal(
                         row, (
                             f"the same number is written differently on line {first} (such as 1 "
-                            f"and 1.0): write it in one way, or {_LITERAL}"
+                            f"and 1.0): write it the same way everywhere, or {_LITERAL}"
                         )
                     )  # fmt: skip
         count, low = len(different), int(different[0])
@@ -208,7 +208,7 @@ class Column:
         raise self._refusal(
             row,
             f"differs from line {self._lines[first]} only in case, blanks or Unicode form: write "
-            "both in one way, or list the column in categorical if they are two categories",
+            "both the same way, or list the column in categorical if they are two categories",
         )
 
     @cached_property

@@ -167,7 +167,7 @@ class Photographs(ABC):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
             raise InvalidRequest(
-                f"{path.name}: x_{split} must be uint8 and y_{split} whole numbers, got "
+                f"{path.name}: x_{split} must be uint8 and y_{split} integers, got "
                 f"{images.dtype}, {labels.dtype}",
                 FIELD,
             )

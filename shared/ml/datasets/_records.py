@@ -22,9 +22,7 @@ from shared.ml.datasets._statistics import ComputedStatistics
 from shared.ml.splits import split_pretraining_and_pool
 from shared.plugins import Params
 
-_ABOUT = (
-    "that deletions name, which every training set then contains; an audit sets them from forget"
-)
+_ABOUT = "that deletions name; every training set contains them, and an audit sets them from forget"
 Row = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 
@@ -41,7 +39,7 @@ class DeletableIds(Params):
     """Parameters of data sets with a column that names the rows."""
 
     deletable_ids: list[Name] = Field(
-        [], max_length=MAX_RECORDS, description=f"values of the column id {_ABOUT}"
+        [], max_length=MAX_RECORDS, description=f"values of the id column {_ABOUT}"
     )
 
 

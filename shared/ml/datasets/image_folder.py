@@ -314,8 +314,8 @@ class ImageFolder(Recorded):
         for path in entries:
             if path.is_symlink():
                 raise InvalidRequest(
-                    f"{self._quote_path(path)} is a symbolic link: replace it by the picture or "
-                    "folder itself",
+                    f"{self._quote_path(path)} is a symbolic link: replace it with the picture "
+                    "or folder itself",
                     FIELD,
                 )
         return entries

@@ -57,5 +57,5 @@ class STL10(Photographs):
             for name, size in zip(self.files[split], (3 * 96 * 96, 1), strict=True)
         )
         if labels.min() < 1:
-            raise InvalidRequest("STL-10: labels in its files are 1 to 10", FIELD)
+            raise InvalidRequest("STL-10: labels in the files must be 1 to 10", FIELD)
         return images.reshape(-1, 3, 96, 96).transpose(0, 1, 3, 2), labels[:, 0] - 1

@@ -27,7 +27,7 @@ class FineTuneParams(Params):
         [1, 2, 5, 10, 20], min_length=1, max_length=32, description="settings to try, weakest first"
     )
     lr: float = Field(
-        1e-3, gt=0, le=10, description="learning rate; the default is that of a training set"
+        1e-3, gt=0, le=10, description="learning rate; the default is that of the train stage"
     )
     batch_size: int = Field(16, ge=1, le=65536, description="samples per step")
 

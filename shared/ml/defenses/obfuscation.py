@@ -27,7 +27,8 @@ class ObfuscationParams(Params):
         None,
         gt=0,
         le=100,
-        description="standard deviation, in units of each tensor's own; null: chosen from the grid",
+        description="standard deviation of the noise, as a multiple of each tensor's root mean "
+        "square; null: chosen from the grid",
     )
     grid: list[float] = Field(
         [0.01, 0.03, 0.1, 0.2, 0.3],
@@ -39,8 +40,8 @@ class ObfuscationParams(Params):
         1,
         ge=1,
         le=1000,
-        description="releases that an adaptive attacker can average, each with independent noise: "
-        "an assumption about the service, which publishes one release",
+        description="number of releases with independent noise that an adaptive attacker is "
+        "assumed to obtain and average; every other attacker gets a single release",
     )
 
 

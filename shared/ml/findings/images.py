@@ -156,7 +156,8 @@ def _read_reconstruction(
     images = tensors.get("images")
     if images is None or images.shape != truth.shape or images.dtype != truth.dtype:
         raise InvalidRequest(
-            f"RECONSTRUCTION must hold float32 'images' {list(truth.shape)}, as FORGET_SETS has",
+            f"RECONSTRUCTION must hold float32 'images' {list(truth.shape)}, one per sample of "
+            "FORGET_SETS",
             f"inputs.{Role.RECONSTRUCTION}",
         )
     controls = {

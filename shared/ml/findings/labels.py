@@ -65,7 +65,9 @@ def _read_guesses(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject
     if list(guesses.shape) not in shapes or int(guesses.min()) < 0 or int(guesses.max()) >= 1000:
         expected = " or ".join(map(str, shapes))
         raise InvalidRequest(
-            f"ANSWERS must hold classes {expected}, as FORGET_SETS has", f"inputs.{Role.ANSWERS}"
+            f"ANSWERS must hold 'labels' of shape {expected} to match FORGET_SETS, each from 0 to "
+            "999",
+            f"inputs.{Role.ANSWERS}",
         )
     return guesses, truth if guesses.shape == truth.shape else torch.tensor(classes), threat_model
 

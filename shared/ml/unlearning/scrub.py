@@ -29,7 +29,7 @@ class ScrubParams(StepParams):
         3,
         ge=1,
         le=1000,
-        description="number of first epochs that begin with a pass away from the teacher",
+        description="number of initial epochs that begin with a pass away from the teacher",
     )
     temperature: float = Field(
         2.0, gt=0, le=100, description="softens the two distributions that are compared"

@@ -38,7 +38,7 @@ RULE = (
     "chance, the row is inconclusive."
 )
 FURTHER_RULES = (
-    "Even a single reconstructed image exposes a person: if any deletion is identified and its "
+    "Even a single reconstructed image can expose a person: if any deletion is identified and its "
     "score beats its own baseline, the row is at least inconclusive. Otherwise the identification "
     "counts as chance.",
 )
@@ -157,7 +157,7 @@ class ReportedImages(ReportedKind):
         )
 
     def describe(self, row: Row) -> str:
-        gain = f"{format_gain(row.metrics[PSNR])} over the baseline"
+        gain = f"gain {format_gain(row.metrics[PSNR])} over the baseline"
         return (
             f"{describe_identification(row.identification)}, {gain}" if row.identification else gain
         )

@@ -44,7 +44,10 @@ class ReportedLabels(ReportedKind):
     metric = LABEL_ACCURACY
     severity = 200
     subject = "The classes of deleted samples can be inferred"
-    rule = "A label attack leaks if it guesses more classes correctly than its strongest baseline."
+    rule = (
+        "A label attack leaks if the share of classes that it guesses correctly is above chance, "
+        "where the chance level is that of its strongest baseline."
+    )
     shares = (LABEL_ACCURACY,)
     metric_names = METRIC_NAMES
     baseline_names = BASELINE_NAMES

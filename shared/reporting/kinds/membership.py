@@ -36,11 +36,11 @@ METRIC_NAMES = {
 }
 RULE = (
     "A membership attack leaks if it distinguishes forgotten samples from non-members of the same "
-    f"class: the 95 % interval of the AUC lies above 0.5, and its p-value is at most {TAIL}. If it "
-    "lies below 0.5, the row is inconclusive: inverting the score would distinguish them. It is "
-    "also inconclusive if only the true positive rate is above chance: a few samples are then "
-    "detected, but most are not. Results for retained samples are reported too, but do not affect "
-    "the verdict: these samples were not deleted."
+    f"class: the 95 % interval of the AUC lies above 0.5, and its p-value is at most {TAIL}. If "
+    "the interval lies below 0.5, the row is inconclusive: inverting the score would distinguish "
+    "them. A row is also inconclusive if only the true positive rate is above chance: a few "
+    "samples are then detected, but most are not. Results for retained samples are reported too, "
+    "but do not affect the verdict: these samples were not deleted."
 )
 
 
@@ -49,9 +49,9 @@ def _explain_membership(rows: Sequence[Row]) -> str | None:
         return None
     return (
         "A membership attacker already has the candidates and only asks which of them were "
-        "forgotten; it reveals who was deleted and reconstructs nothing. Samples are compared "
-        "within their class, so a shift of the whole class has no effect; non-members are drawn "
-        "in the same way as members."
+        "forgotten: such an attack reveals which samples were deleted and reconstructs nothing. "
+        "Samples are compared within their class, so a shift of the whole class has no effect; "
+        "non-members are drawn from the same pool as training sets."
     )
 
 
@@ -124,7 +124,7 @@ class ReportedMembership(ReportedKind):
             charts.append(
                 Chart(view.names(attack), FORGOTTEN_AUC, draw_shares(rows, CHART, view.names), rows)
             )
-        return Section("members", "Members", "membership.html", charts) if charts else None
+        return Section("members", "Membership", "membership.html", charts) if charts else None
 
 
 def decide_auc(auc: Score) -> Finding:

@@ -222,7 +222,10 @@ def test_a_class_that_is_written_in_two_ways_is_refused(
             [str(1000 + 37 * i) for i in range(60)],
             "has 60 different numbers, which look like measurements",
         ),
-        ([str(18 + i) for i in range(60)], "has 60 different numbers, which look like measurements"),
+        (
+            [str(18 + i) for i in range(60)],
+            "has 60 different numbers, which look like measurements",
+        ),
         ([f"{i / 4}" for i in range(60)], "has 60 different numbers, which look like measurements"),
         ([f"P. Erson {i}" for i in range(60)], "look like row names"),
         (["same"] * 60, "must have 2 to 1000 classes, but has 1 different value$"),

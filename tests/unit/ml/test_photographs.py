@@ -134,7 +134,7 @@ def test_a_folder_is_found_under_either_name_or_named(root: Path) -> None:
         ({"y_test": np.zeros((10, 2), int)}, r"labels \[N\]"),
         ({"y_test": np.full(10, 10)}, "0 to 9"),
         ({"y_test": np.full(10, -1)}, "0 to 9"),
-        ({"y_test": np.zeros(10)}, "whole numbers"),
+        ({"y_test": np.zeros(10)}, "integers"),
         ({"y_test": np.array([{}] * 10, dtype=object)}, "plain arrays"),
     ],
 )

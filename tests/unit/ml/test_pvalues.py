@@ -51,7 +51,7 @@ def test_a_loud_class_is_found_and_paid_for() -> None:
 @pytest.mark.parametrize(
     ("observed", "null", "match"),
     [
-        (torch.zeros(3, 4), torch.zeros(198, 4), "199 harmless"),
+        (torch.zeros(3, 4), torch.zeros(198, 4), "199 shadow deletions"),
         (torch.zeros(3, 4), torch.zeros(199, 5), "same K"),
         (torch.zeros(4), torch.zeros(199, 4), "same K"),
         (torch.full((1, 4), torch.nan), torch.zeros(199, 4), "observed scores must be finite"),
@@ -135,5 +135,5 @@ def test_shadows_that_do_not_fit_are_refused() -> None:
         )
     with pytest.raises(InvalidRequest, match="class 0 is forgotten by nearly all"):
         compute_claim_p(answers, scores, null, torch.zeros(199, 1, dtype=torch.int64))
-    with pytest.raises(InvalidRequest, match="at least 199 harmless updates, got 198"):
+    with pytest.raises(InvalidRequest, match="at least 199 shadow deletions, got 198"):
         compute_claim_p(answers, scores, null[:198], torch.arange(198).unsqueeze(1) % 4)

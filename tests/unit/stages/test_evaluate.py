@@ -269,11 +269,11 @@ def test_a_feature_network_for_other_images_is_refused(data_root: Path) -> None:
     made["FEATURE_NETWORK"] = run_stage("pretrain", {}, seed=1, dataset=wide, model=MODEL)["BASE"]
     with pytest.raises(
         InvalidRequest,
-        match=r"one model that takes \[1, 9, 9\] images; it is 1 that take \[1, 9, 10\]",
+        match=r"one model with input shape \[1, 9, 9\]; got 1 with input shape \[1, 9, 10\]",
     ):
         run_stage("evaluate", made)
     made["FEATURE_NETWORK"] = run_chain(seed=1)["UNLEARNED"]
-    with pytest.raises(InvalidRequest, match=r"it is 3 that take \[1, 9, 9\]"):
+    with pytest.raises(InvalidRequest, match=r"got 3 with input shape \[1, 9, 9\]"):
         run_stage("evaluate", made)
 
 

@@ -73,7 +73,7 @@ def test_several_samples_that_may_be_of_any_class_are_answered_one_by_one() -> N
 def test_answers_of_neither_shape_are_refused() -> None:
     made = classes()
     made["ANSWERS"] = StageOutput.of_json({"labels": [[0, 1]] * 3})
-    with pytest.raises(InvalidRequest, match=r"classes \[3, 3\] or \[3, 1\]"):
+    with pytest.raises(InvalidRequest, match=r"shape \[3, 3\] or \[3, 1\]"):
         run_stage("evaluate", made)
     made["ANSWERS"] = StageOutput(json.dumps({"labels": [[0]] * 3}).encode())
     run_stage("evaluate", made)

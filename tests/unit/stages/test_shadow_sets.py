@@ -64,6 +64,7 @@ def test_what_is_left_of_the_tested_training_set_is_no_set_of_its_own() -> None:
 
 def test_a_pool_that_is_too_small_is_refused() -> None:
     with pytest.raises(
-        InvalidRequest, match=r"need \d+ samples of class \d, and the pool has \d+ that no tested"
+        InvalidRequest,
+        match=r"need \d+ samples of class \d, but the pool has only \d+ that no tested",
     ):
         sets(training=POOL.tolist())

@@ -153,7 +153,7 @@ class Stopping(NoHooks):
         self.asked = 0
         self.held: bytes | None = None
 
-    def due(self) -> bool:
+    def is_checkpoint_due(self) -> bool:
         self.asked += 1
         return self.asked == self.stop
 

@@ -116,7 +116,7 @@ def test_forgotten_and_retained_are_shown_with_n_baseline_and_p() -> None:
 
 def test_the_page_says_what_a_baseline_is() -> None:
     page = " ".join(render_page(full(), [gallery()]).split())
-    assert page.count("score without any reconstruction") == 3
+    assert page.count("score without the attack") == 3
     assert "saw nothing" not in page
     assert "of the first seed that has pictures" in page
 

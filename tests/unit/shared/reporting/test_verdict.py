@@ -226,7 +226,7 @@ def test_a_defense_that_takes_back_the_forgetting_is_no_win() -> None:
 
     undone = verdict("gradient_ascent", exact=False)
     assert undone.level == "leaks"
-    assert "It undoes the unlearning" in undone.sentences[1]
+    assert "The defense undoes the unlearning" in undone.sentences[1]
     assert verdict("retrain", exact=True).level == "reduced"
     assert defended(LEAK, NO_LEAK, forget=1.0).verdict.level == "reduced"  # nor did it without
 
@@ -261,7 +261,7 @@ def test_what_is_no_win_does_not_reduce(now: dict[str, Any], test: float) -> Non
 
 
 def test_a_defense_whose_intervals_overlap_is_said_to_show_nothing() -> None:
-    told = "It does not leak significantly less"
+    told = "The release does not leak significantly less"
     overlapping = defended(LEAK, NO_LEAK | {"psnr": (18.0, 14.0, 20.0)}).verdict.sentences
     assert [told in sentence for sentence in overlapping[:2]] == [False, True]
     assert not any(told in sentence for sentence in defended(LEAK, NO_LEAK).verdict.sentences)
@@ -368,7 +368,7 @@ def test_the_baseline_is_explained() -> None:
     verdict = build_report(
         make_audit(), make_image_evaluation(**LEAK), make_utility_evaluation()
     ).verdict
-    assert "the score without any reconstruction" in verdict.headline
+    assert "the score without the attack" in verdict.headline
     assert "saw nothing" not in verdict.headline + build_schema()
 
 
