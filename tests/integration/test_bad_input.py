@@ -319,7 +319,9 @@ def test_a_job_waits_for_room_on_a_full_disk_and_is_not_charged(served: Served) 
 
         def waits() -> bool:
             lines = served.inside("cat", str(log)).stdout.splitlines()
-            return any("a store is unavailable" in line and "No space left" in line for line in lines)
+            return any(
+                "a store is unavailable" in line and "No space left" in line for line in lines
+            )
 
         wait_for(waits, TIMEOUT_S, "the worker's log says what it waits for")
         with served.client() as client:
