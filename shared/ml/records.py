@@ -228,6 +228,13 @@ class LabelsRecord(Record):
     labels: list[list[Index]] = Field(min_length=1)
 
 
+class StopRecord(Record):
+    """How long one deletion was unlearned."""
+
+    steps: int = Field(ge=0, description="number of steps that were taken")
+    reason: str = Field(max_length=200, description="why no more were taken")
+
+
 class UnlearningRecord(Record):
     """UNLEARNING: how the samples were unlearned. For the evaluation; no attacker knows it."""
 
@@ -245,6 +252,13 @@ class UnlearningRecord(Record):
             "exact methods: weight change of the first deletion's model when retrained in "
             "another order, as a share of the unlearning's weight change; smaller changes are "
             "noise"
+        ),
+    )
+    stops: list[StopRecord] | None = Field(
+        None,
+        description=(
+            "[deletions] how many steps were taken and why no more; null: the method has no rule "
+            "for it"
         ),
     )
 
