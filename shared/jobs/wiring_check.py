@@ -8,7 +8,7 @@ first audit runs into. No stage imports this: results do not depend on what is c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, get_origin
+from typing import get_origin
 
 from shared.catalog_entry import CatalogEntry
 from shared.jobs.spec import AuditSpec
@@ -21,6 +21,7 @@ KINDS = {"unlearning": "unlearning", "defense": "defenses", "attack": "attacks"}
 # scopes in which unlearning method and defense are known
 OF_RELEASES = frozenset({Scope.RELEASE, Scope.ATTACK})
 _SCOPES = {"unlearning": OF_RELEASES, "defenses": OF_RELEASES, "attacks": frozenset({Scope.ATTACK})}
+POOL = "pool"  # the only shared field that is no choice of a plugin
 _TOLD = frozenset({"audit", "rows"})  # what a stage of scope report is told
 
 
@@ -41,19 +42,19 @@ def _faults(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
 
 
 def _faults_in_fields(wiring: Wiring) -> Iterator[str]:
-    read: list[tuple[str, str | None, Any]] = [
-        ("params", wiring.params, dict),
-        ("methods", wiring.methods, list),
-        ("flag", wiring.flag, bool),
-        ("seed", wiring.seed, int),
-        *(("shared_params", name, PluginRef) for name in wiring.shared_params),
+    read: list[tuple[str, str | None, Collection[str]]] = [
+        ("params", wiring.params, _fields_of(dict)),
+        ("methods", wiring.methods, _SCOPES.keys()),
+        ("flag", wiring.flag, _fields_of(bool)),
+        ("seed", wiring.seed, _fields_of(int)),
+        *(("shared_params", name, [*_fields_of(PluginRef), POOL]) for name in wiring.shared_params),
     ]
-    for what, name, kind in read:
+    for what, name, fitting in read:
         if name is None:
             continue
         if name not in AuditSpec.model_fields:
             yield f"reads the field {name!r} of an audit, which does not exist"
-        elif name not in (fitting := _SCOPES.keys() if kind is list else _fields_of(kind)):
+        elif name not in fitting:
             yield (
                 f"reads the field {name!r} of an audit as its {what}, but must use one of "
                 f"{', '.join(fitting)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, cast
 
@@ -12,9 +13,11 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, MAX_NAME, MAX_RECORDS, PLACES, Kind, list_forget_sets
 from shared.plugins import Params
+from shared.pool import MAX_SAMPLES
 
 Positions = Annotated[
-    list[Annotated[int, Field(ge=0, le=4999)]], Field(min_length=1, max_length=4999)
+    list[Annotated[int, Field(ge=0, lt=MAX_SAMPLES)]],
+    Field(min_length=1, max_length=MAX_SAMPLES),
 ]
 
 Row = Annotated[int, Field(ge=0, strict=True)]
@@ -40,7 +43,10 @@ class ForgetParams(Params):
         description="number of forget sets; with forget: class, at most the number of classes",
     )
     size: int = Field(
-        1, ge=1, le=1000, description="k, samples in each forget set (forget: samples)"
+        1,
+        ge=1,
+        le=MAX_SAMPLES,
+        description="k, samples in each forget set (forget: samples)",
     )
     fraction: float = Field(
         1.0,
@@ -133,7 +139,7 @@ def _check_given_sets(rows: list[list[int]], n: int, field: str) -> Tensor:
             field,
         )
     if len(set(positions)) < len(positions):
-        twice = next(place for place in positions if positions.count(place) > 1)
+        twice = next(place for place, times in Counter(positions).items() if times > 1)
         raise InvalidRequest(f"sample {twice} is in more than one forget set", field)
     return torch.tensor(rows)
 
