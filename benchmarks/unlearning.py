@@ -120,9 +120,7 @@ def build_world(dataset: str, model: str, n: int, seed: int) -> World:
     return World(base, original, recipe, deltas, training, rest, test.pick(picked), seed)
 
 
-def draw_deletions(
-    world: World, size: str, deletions: int, retrainings: int
-) -> Iterator[Deletion]:
+def draw_deletions(world: World, size: str, deletions: int, retrainings: int) -> Iterator[Deletion]:
     """Disjoint forget sets: of `size` samples in order of the training set, or of a class each."""
     labels = world.training.labels
     for index in range(deletions):
@@ -249,9 +247,7 @@ def main() -> None:
     )
     parser.add_argument("--datasets", nargs="+", default=["mnist_5k", "fashion_mnist"])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument(
-        "--sizes", nargs="+", default=["1", "20", "class"], help="k, or class"
-    )
+    parser.add_argument("--sizes", nargs="+", default=["1", "20", "class"], help="k, or class")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--params", type=json.loads, default={}, help="JSON, by method")
     parser.add_argument("--n", type=int, default=500)
@@ -261,7 +257,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| data | model | forget | method | original | release | retrained | way | test | test of retraining | failed | steps | s |")
+    print(
+        "| data | model | forget | method | original | release | retrained | way | test "
+        "| test of retraining | failed | steps | s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     rows = []
     for dataset in options.datasets:

@@ -88,32 +88,24 @@ class ClosestEpoch:
         self._rule = rule
         self._distance = math.inf
         self._state: dict[str, Tensor] = {}
-        self._steps = self._epochs = self._epoch = 0
+        self._steps = 0
 
     def observe(self, network: nn.Module, steps: int) -> None:
         """After every epoch, with the number of steps taken so far."""
-        self._epochs += 1
         distance = abs(self._rule.measure_loss(network) - self._rule.goal)
         # without a goal all distances are infinite, and the last epoch is kept
         if not self._state or distance <= self._distance:
             self._distance = distance if math.isfinite(distance) else math.inf
-            self._steps, self._epoch = steps, self._epochs
+            self._steps = steps
             self._state = {name: t.clone() for name, t in network.state_dict().items()}
 
     def rewind(self, network: nn.Module, inputs: UnlearningInputs) -> None:
         """Put the network back to that epoch, and record it."""
         network.load_state_dict(self._state)
-        inputs.record_stop(
-            self._steps,
-            f"epoch {self._epoch} of {self._epochs} came closest to the loss of held-out samples"
-            if self._rule.has_goal
-            else "all steps were taken: there are no held-out samples to compare with",
-        )
+        inputs.record_stop(self._steps, "closest_epoch" if self._rule.has_goal else "no_held_out")
 
 
-def _measure_loss(
-    network: nn.Module, held_out: Samples | None, label: int, ctx: Context
-) -> float:
+def _measure_loss(network: nn.Module, held_out: Samples | None, label: int, ctx: Context) -> float:
     """Mean loss on the held-out samples of a class; infinite without any."""
     if held_out is None or not bool((held_out.labels == label).any()):
         return math.inf
@@ -123,9 +115,7 @@ def _measure_loss(
     ).item()
 
 
-def _measure_unlikeliness(
-    network: nn.Module, retain: Samples, label: int, ctx: Context
-) -> float:
+def _measure_unlikeliness(network: nn.Module, retain: Samples, label: int, ctx: Context) -> float:
     """Minus the mean log-probability of a class for samples of others; infinite without any."""
     if not len(retain.labels):
         return math.inf

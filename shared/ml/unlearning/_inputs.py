@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
 from shared.ml.networks import Ensemble
-from shared.ml.records import StopRecord
+from shared.ml.records import StopReason, StopRecord
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.roles import Role
@@ -39,8 +39,8 @@ class UnlearningInputs:
         """What the original was trained by; if nobody knows, the paper's."""
         return self.recipe or Recipe()
 
-    def record_stop(self, steps: int, reason: str) -> None:
-        """Say how many steps were taken, and in a sentence why no more."""
+    def record_stop(self, steps: int, reason: StopReason) -> None:
+        """Say how many steps were taken, and why no more."""
         self.stops.append(StopRecord(steps=steps, reason=reason))
 
     def require_retraining(self) -> tuple[nn.Module, Recipe]:

@@ -14,7 +14,6 @@ from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.plugins import Params
 
-
 MAX_LR = 10.0
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.loss import compute_loss
+from shared.ml.records import StopReason
 from shared.ml.samples import Samples
 from shared.ml.training.private import compute_private_gradients
 from shared.ml.training.sgd import require_finite
@@ -75,9 +76,12 @@ def unlearn(
     network = inputs.original.to(ctx.device).eval()
     recipe = inputs.get_recipe()
     lr = recipe.lr if params.lr is None else params.lr
-    steps, rule = params.steps or 1, None
+    steps = params.steps or 1
+    why_all: StopReason = "asked_for"
+    rule: HeldOutRule | None = None
     if params.steps is None and not recipe.is_private:
         rule = HeldOutRule(network, inputs, retain, forget, ctx)
+        why_all = "as_training" if rule.has_goal else "no_held_out"
         if rule.has_goal:
             steps = recipe.count_steps(len(retain.labels) + len(forget.labels))
     for step in range(steps):
@@ -85,11 +89,10 @@ def unlearn(
         _add(network, gradients, lr)
         ctx.report_progress(step + 1, steps)
         if rule is not None and _stop(network, gradients, lr, rule):
-            inputs.record_stop(step + 1, "the loss reached that of held-out samples")
+            inputs.record_stop(step + 1, "held_out_loss")
             break
     else:
-        inputs.record_stop(steps, "as many as were asked for" if params.steps else (
-            "as many as training took" if rule else "without the paper's"))
+        inputs.record_stop(steps, why_all)
     ctx.report_progress(steps, steps)
     require_finite(network, f"gradient ascent: after step {step}", "lower lr or steps")
     return network

@@ -21,7 +21,6 @@ from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams
 from shared.roles import Role
 
-
 PAPER_LR = 5e-4  # where nobody knows how the original was trained
 
 
@@ -86,9 +85,7 @@ def unlearn(
     student = inputs.original.to(ctx.device)
     teacher = clone(student).eval().requires_grad_(False)
     closest = ClosestEpoch(HeldOutRule(student, inputs, retain, forget, ctx))
-    max_epochs = (
-        math.ceil(0.75 * recipe.epochs) if params.max_epochs is None else params.max_epochs
-    )
+    max_epochs = math.ceil(0.75 * recipe.epochs) if params.max_epochs is None else params.max_epochs
     optimiser = build_optimiser(student, recipe)
     passes = [
         (epoch, away, forget if away else retain)
@@ -137,6 +134,6 @@ def unlearn(
     if params.rewind:
         closest.rewind(student, inputs)
     else:
-        inputs.record_stop(steps, "all steps were taken")
+        inputs.record_stop(steps, "asked_for")
     require_finite(student, "scrub: after the last epoch", "lower lr")
     return student
