@@ -1,6 +1,6 @@
 """How far does each unlearning method go towards retraining, with its default settings?
 
-    OMP_NUM_THREADS=1 python -m benchmarks.unlearning --datasets mnist_5k fashion_mnist --models mlp convnet
+    OMP_NUM_THREADS=1 python -m benchmarks.unlearning --models mlp
 
 Each network is trained from scratch on N samples. Per deletion: the loss on the forget set of the
 original, of the release and of models retrained without it (three seeds), in nats. The way to

@@ -15,7 +15,6 @@ from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 
 Weights = dict[str, Tensor]
-SHARE = 0.3
 BATCH_SIZE = 256  # samples whose curvature is computed at a time
 
 
@@ -32,13 +31,13 @@ def multiply_curvature(
 
 
 def compute_damping(recipe: Recipe, n: int) -> float:
-    """What training on `n` samples leaves of a Newton step: the curvature below which it did not
-    converge, and its weight decay.
+    """What to add to the curvature so that a Newton step goes as far as training on `n` samples
+    would: its weight decay, and 1 / t, t the sum of its steps (`Recipe.sum_steps`).
 
-    Gradient descent of total length t goes 1 / t of the curvature h as far as ridge regression with
-    a penalty of 1 / t does: early stopping is damping.
+    Along curvature h, gradient descent goes (1 - exp(-t h)) / h times the gradient, about 1 / (h +
+    1 / t): it follows the gradient where it was short, and converges where it was long.
     """
-    return recipe.weight_decay + SHARE / recipe.sum_steps(n)
+    return recipe.weight_decay + 1 / recipe.sum_steps(n)
 
 
 def measure_curvature(

@@ -28,7 +28,7 @@ class FirstOrderParams(Params):
         le=10,
         description=(
             "unlearning rate, by which the sum of the gradients is multiplied; null: 1 / N over "
-            "the curvature of the loss along that sum"
+            "the damped curvature of the loss along that sum"
         ),
     )
 
@@ -50,9 +50,11 @@ def unlearn(
 ) -> nn.Module:
     """Approximate: theta_u = theta - tau * sum (grad l(x, y~) - grad l(x, y)) over the forget set.
 
-    By default tau = 1 / (N h), h the curvature of the mean loss on the retain set along the sum:
-    the first step of conjugate gradients for the paper's second-order update, so that one sample of
-    many moves little. The paper leaves open what replaces a sample. Here it is its image without a class: y~ is 1 /
+    By default tau = 1 / (N (h + damping)), h the curvature of the mean loss on the retain set along
+    the sum, and the damping that of the second-order update, of which this is the first step of
+    conjugate gradients: one sample of many moves little.
+
+    The paper leaves open what replaces a sample. Here it is its image without a class: y~ is 1 /
     classes for each.
 
     Raises:

@@ -117,7 +117,8 @@ def _compute_gradients(
     if not math.isfinite(loss):
         raise JobFailed(
             "invalid",
-            f"gradient ascent produced values that are not finite at step {step}; lower lr or steps",
+            f"gradient ascent produced values that are not finite at step {step}; lower lr or "
+            "steps",
         )
     return gradients
 

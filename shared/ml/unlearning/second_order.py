@@ -26,8 +26,8 @@ class SecondOrderParams(Params):
         gt=0,
         le=1e6,
         description=(
-            "added to the curvature of every weight; null: the weight decay of training, and a "
-            "share of the curvature along the forget set's gradient"
+            "added to the curvature of every weight; null: the weight decay of training, and 1 "
+            "over the sum of its steps, so that the step goes as far as training went"
         ),
     )
     iterations: int = Field(
@@ -67,7 +67,7 @@ def unlearn(
     A Newton step on the loss of the retain set, from the minimum of the loss of both sets: there
     the two gradients cancel. H is the Gauss-Newton matrix of the mean loss on the retain set: the
     Hessian of a network is not positive definite, and conjugate gradients would ascend where it is
-    not.
+    not. The default damping is that of early stopping: see `compute_damping`.
 
     Raises:
         JobFailed: `invalid`, the step is not finite; names the iteration.
