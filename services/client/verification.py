@@ -131,11 +131,33 @@ def verify_report(path: Path, key: PublicKey) -> VerifiedReport:
     return VerifiedReport(folder, key.key_id, {name: digests[name] for name in selected}, predicate)
 
 
+def read_unverified(path: Path) -> Mapping[str, Any]:
+    """The predicate of a saved report's manifest, whoever wrote it. Only that report.json belongs
+    to it is checked.
+
+    Raises:
+        NotVerified: there is no such manifest, or report.json does not belong to it.
+    """
+    folder = path if path.is_dir() else path.parent
+    predicate, digests = _parse_statement(
+        _decode_base64(_read_envelope(folder).get("payload"), "payload")
+    )
+    if _digest_file(folder / "report.json") != digests["report.json"]:
+        raise NotVerified(f"report.json does not belong to {MANIFEST_FILE}")
+    return predicate
+
+
 def _verify_statement(folder: Path, key: PublicKey) -> tuple[Mapping[str, Any], dict[str, str]]:
     """The signed predicate, and the digests of the report's files by name."""
+    return _parse_statement(_verify_envelope(_read_envelope(folder), key))
+
+
+def _read_envelope(folder: Path) -> dict[str, Any]:
     with _open_regular(folder / MANIFEST_FILE, MAX_ENVELOPE_BYTES, NotVerified) as file:
-        envelope = _parse_object(file.read(MAX_ENVELOPE_BYTES + 1), MANIFEST_FILE)
-    payload = _verify_envelope(envelope, key)
+        return _parse_object(file.read(MAX_ENVELOPE_BYTES + 1), MANIFEST_FILE)
+
+
+def _parse_statement(payload: bytes) -> tuple[Mapping[str, Any], dict[str, str]]:
     statement = _parse_object(payload, "the signed manifest")
     if statement.get("_type") != STATEMENT_TYPE or statement.get("predicateType") != PREDICATE_TYPE:
         raise NotVerified("what is signed is not a manifest of a report that this version knows")
