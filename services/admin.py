@@ -172,8 +172,8 @@ def _check_token(settings: Settings) -> CheckResult:
 
 
 def _check_signing(settings: Settings) -> CheckResult:
-    path = settings.signing_key
-    if path is None:
+    key = signing.load_configured_key(settings)
+    if key is None:
         return CheckResult(
             "signing",
             True,
@@ -181,8 +181,8 @@ def _check_signing(settings: Settings) -> CheckResult:
             "make one with `python -m services.admin keys create FILE`, and set "
             "PALIMPSEST_SIGNING_KEY for the gateway",
         )
-    detail = f"key {signing.load_key(path).key_id}"
-    if signing.is_private_to_owner(path):
+    detail = f"key {key.key_id}"
+    if signing.is_private_to_owner(settings.signing_key or Path()):
         return CheckResult("signing", True, detail)
     return CheckResult(
         "signing",

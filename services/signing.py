@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from shared.config import Settings
 from shared.errors import Conflict, InvalidRequest
 
 MAX_KEY_BYTES = 16 << 10
@@ -139,6 +140,20 @@ def load_key(path: Path) -> SigningKey:
             "`python -m services.admin keys create FILE`"
         )
     return SigningKey(private)
+
+
+def load_configured_key(settings: Settings) -> SigningKey | None:
+    """The key that the settings name; None if they name none.
+
+    Raises:
+        InvalidRequest: as `load_key`; names the setting.
+    """
+    if settings.signing_key is None:
+        return None
+    try:
+        return load_key(settings.signing_key)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"PALIMPSEST_SIGNING_KEY: {error}") from None
 
 
 def is_private_to_owner(path: Path) -> bool:

@@ -21,7 +21,7 @@ JSON, HTML = "application/json", "text/html"  # the report for programs, and the
 class Report:
     """The report of one audit. `json` and `html` are the bytes that the report job wrote;
     `manifest` is the envelope that `palimpsest verify` reads, None if the report job belongs to no
-    audit."""
+    audit, or it was not fetched."""
 
     job: str
     data: Mapping[str, Any]

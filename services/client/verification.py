@@ -113,6 +113,8 @@ def verify_report(path: Path, key: PublicKey) -> VerifiedReport:
     Raises:
         NotVerified: the message says what is wrong.
     """
+    if not path.exists():
+        raise NotVerified(f"there is no {path.name}")
     folder = path if path.is_dir() else path.parent
     if key.path.resolve().is_relative_to(folder.resolve()):
         raise NotVerified(
@@ -120,7 +122,8 @@ def verify_report(path: Path, key: PublicKey) -> VerifiedReport:
             "put it there; get the key from the operator and keep it elsewhere"
         )
     predicate, digests = _verify_statement(folder, key)
-    selected = (path.name,) if path.name in REPORT_FILES and not path.is_dir() else tuple(digests)
+    is_whole = path.is_dir() or path.name == MANIFEST_FILE
+    selected = tuple(digests) if is_whole else (path.name,)
     for name in selected:
         if name not in digests:
             raise NotVerified(f"{name} is not part of the signed manifest")

@@ -6,7 +6,7 @@ from services.gateway.app import create_app
 from services.gateway.auth import require_token
 from services.gateway.bridge import AsgiBridge
 from services.gateway.deps import GatewayDeps
-from services.signing import load_key
+from services.signing import load_configured_key
 from shared import logs
 from shared.artifacts import ArtifactStore
 from shared.config import load_settings
@@ -20,7 +20,7 @@ def create_asgi_app(threads: int) -> AsgiBridge:
     """The application that an ASGI server runs; `threads` is how many requests it handles at once.
 
     Raises:
-        InvalidRequest: no token is set, or a setting is wrong.
+        InvalidRequest: no token is set, or a setting is wrong, or the signing key cannot be read.
         Conflict: the job store's schema is not the one this code needs.
         TransientError: the job store does not answer.
     """
@@ -36,6 +36,6 @@ def create_asgi_app(threads: int) -> AsgiBridge:
         ArtifactStore.from_url(settings.artifacts_url),
         wakeup_sender,
         settings,
-        signing_key=load_key(settings.signing_key) if settings.signing_key else None,
+        signing_key=load_configured_key(settings),
     )
     return AsgiBridge(create_app(deps), threads)

@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 from services.gateway.app import create_app
 from services.gateway.bridge import AsgiBridge
 from services.gateway.deps import GatewayDeps, StreamTiming
-from services.signing import load_key
+from services.signing import load_configured_key
 from shared.artifacts import ArtifactStore
 from shared.catalog import Catalog, CatalogEntry
 from shared.config import Settings
@@ -213,7 +213,6 @@ class GatewayInProcess:
         }
         self.settings = Settings(**values)
         timing = timing or StreamTiming(poll_s=0.02, heartbeat_s=0.2, max_duration_s=1.0)
-        key = self.settings.signing_key
         self.app = create_app(
             GatewayDeps(
                 self.db,
@@ -221,7 +220,7 @@ class GatewayInProcess:
                 self.wakeup_sender,
                 self.settings,
                 timing,
-                signing_key=load_key(key) if key else None,
+                signing_key=load_configured_key(self.settings),
             )
         )
         self.http = AuthenticatedClient(self.app.test_client())

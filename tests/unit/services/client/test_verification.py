@@ -113,6 +113,14 @@ def test_any_changed_byte_of_a_file(saved: Saved, name: str) -> None:
     assert verify_report(saved.folder / other, saved.public).files.keys() == {other}
 
 
+def test_what_is_not_part_of_the_report(saved: Saved) -> None:
+    """A copy under another name is not verified by what lies beside it."""
+    copy = saved.folder / "report-copy.html"
+    copy.write_bytes(b"<p>Signed by the king")
+    saved.refuse("report-copy.html is not part of the signed manifest", path=copy)
+    saved.refuse("there is no nothing", path=saved.folder / "nothing")
+
+
 def test_swapped_files(saved: Saved) -> None:
     for name, data in zip(FILES, reversed(FILES.values()), strict=True):
         (saved.folder / name).write_bytes(data)
