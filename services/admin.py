@@ -1,8 +1,11 @@
-"""`python -m services.admin`: migrate or back up the job store, or check the installation.
+"""`python -m services.admin`: migrate or back up the job store, check the installation, or make the
+key that signs reports.
 
-migrate      create or upgrade the schema; a SQLite file is copied first
-backup FILE  copy a SQLite job store, even while it is in use (PostgreSQL: pg_dump)
-doctor       check settings, job store, schema, broker and artifacts, and suggest fixes
+migrate           create or upgrade the schema; a SQLite file is copied first
+backup FILE       copy a SQLite job store, even while it is in use (PostgreSQL: pg_dump)
+doctor            check settings, job store, schema, broker and artifacts, and suggest fixes
+keys create FILE  make an Ed25519 key: the private one in FILE, the public one in FILE.pub
+keys show FILE    print the public key and the id of the private key in FILE
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TextIO
 
 import redis
 
+from services import signing
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
 from shared.errors import InvalidRequest, PalimpsestError
@@ -44,11 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=["migrate", "backup", "doctor"])
-    parser.add_argument("file", nargs="?", type=Path, help="where to write the backup")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("migrate")
+    backup = commands.add_parser("backup")
+    backup.add_argument("file", type=Path, help="where to write the copy")
+    commands.add_parser("doctor")
+    keys = commands.add_parser("keys")
+    keys.add_argument("action", choices=["create", "show"])
+    keys.add_argument("file", type=Path, help="the private key")
     options = parser.parse_args(arguments)
-    if (options.command == "backup") != (options.file is not None):
-        parser.error("backup needs a FILE; the other commands take none")
+    if options.command == "keys":
+        return _run_keys(options.action, options.file)
     try:
         settings = load_settings()
     except InvalidRequest as error:
@@ -102,10 +112,31 @@ def _run_doctor(settings: Settings) -> int:
     return 0 if all(f.ok for f in findings) else 1
 
 
+def _run_keys(action: str, path: Path) -> int:
+    """Keys need no settings: the machine that makes one need not run anything else."""
+    try:
+        key = signing.create_key(path) if action == "create" else signing.load_key(path)
+    except (PalimpsestError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else _summarize_error(error)
+        _print_line(f"keys {action}: {reason}", sys.stderr)
+        return 1
+    _print_line(key.public_pem.strip())
+    _print_line(f"key id {key.key_id}", sys.stderr)
+    if action == "create":
+        _print_line(
+            f"the private key is in {path.name}: set PALIMPSEST_SIGNING_KEY to it for the gateway "
+            f"only, and keep a copy; the public key is in {path.name}{signing.PUBLIC_SUFFIX}: hand "
+            "it to everyone who verifies reports",
+            sys.stderr,
+        )
+    return 0
+
+
 def run_checks(settings: Settings) -> list[CheckResult]:
     """Run all checks independently: one that fails does not hide the others."""
     checks: list[tuple[str, Callable[[Settings], CheckResult]]] = [
         ("token", _check_token),
+        ("signing", _check_signing),
         ("store", _check_store),
         ("broker", _check_broker),
         ("artifacts", _check_artifacts),
@@ -128,6 +159,7 @@ _REMEDIES = {
     "late, none is lost",
     "artifacts": "check PALIMPSEST_ARTIFACTS_URL, and that this process may write there",
     "workers": "fix the job store first",
+    "signing": "check PALIMPSEST_SIGNING_KEY, and that this process may read the file",
 }
 
 
@@ -136,6 +168,27 @@ def _check_token(settings: Settings) -> CheckResult:
         return CheckResult("token", True, "set")
     return CheckResult(
         "token", False, "not set", "set PALIMPSEST_TOKEN: the gateway does not start without it"
+    )
+
+
+def _check_signing(settings: Settings) -> CheckResult:
+    key = signing.load_configured_key(settings)
+    if key is None:
+        return CheckResult(
+            "signing",
+            True,
+            "no key: manifests of reports are not signed",
+            "make one with `python -m services.admin keys create FILE`, and set "
+            "PALIMPSEST_SIGNING_KEY for the gateway",
+        )
+    detail = f"key {key.key_id}"
+    if signing.is_private_to_owner(settings.signing_key or Path()):
+        return CheckResult("signing", True, detail)
+    return CheckResult(
+        "signing",
+        True,
+        f"{detail}, which others on this machine can read",
+        "chmod 600 the private key",
     )
 
 

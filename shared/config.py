@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     )
     tenant: str = Field("local", description="the tenant that the token belongs to")
     data_root: Path = Field(Path("data"), description="folder that data sets are read from")
+    signing_key: Path | None = Field(
+        None,
+        description="private key that the gateway signs manifests of reports with; not signed when "
+        "not set",
+    )
 
     threads: int | None = Field(
         None, ge=1, description="threads of one worker; all cores when not set"

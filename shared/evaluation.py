@@ -25,6 +25,8 @@ WideNumber = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Label = Annotated[int, Field(ge=0, le=1_000_000)]
 ClassName = Annotated[str, Field(max_length=200)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # sha256
+RoleName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
 
 
 class FrozenModel(BaseModel):
@@ -326,6 +328,9 @@ class Evaluation(FrozenModel):
     answers: ScoredLabelGuesses | None = None
     utility: Utility | None = None
     provenance: JSONObject = Field(default_factory=dict)
+    inputs: dict[RoleName, Digest] = Field(
+        default_factory=dict, max_length=64, description="sha256 of what was evaluated, by role"
+    )
 
     @field_validator("identification", mode="before")
     @classmethod

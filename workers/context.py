@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +21,7 @@ from shared.plugins import Params, Plugin
 @dataclass(frozen=True)
 class StageOutput:
     """One artifact as a stage hands it over: the same inputs must give the same bytes (no times, no
-    ids)."""
+    ids; a report names its submission, which is the same whenever its job runs)."""
 
     data: bytes
     media_type: str = "application/octet-stream"
@@ -30,6 +30,17 @@ class StageOutput:
     def of_json(cls, value: Any) -> StageOutput:
         """Canonical JSON."""
         return cls(write_json(value), "application/json")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Which job this is, the same for each of its attempts."""
+
+    job: str
+    audit: str | None  # the first that needed it; None: posted by hand
+    submitted_at: float  # seconds since 1970, by the database's clock
+    # by path, sha256 of the files of the data root that it and its ancestors read
+    data_files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Hooks(Protocol):
@@ -83,6 +94,7 @@ class JobContext:
         seed: int = 0,
         device: torch.device | None = None,
         hooks: Hooks | None = None,
+        load_submission: Callable[[], Submission] | None = None,
     ) -> None:
         self.params: Any = params if params is not None else Params()
         self.method = method
@@ -91,6 +103,7 @@ class JobContext:
         self.seed = seed
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._hooks: Hooks = hooks or NoHooks()
+        self._load_submission = load_submission
 
     def read_input(self, role: str) -> bytes:
         """The bytes in that role.
@@ -102,6 +115,10 @@ class JobContext:
             return self.inputs[role]
         except KeyError:
             raise InvalidRequest(f"this job has no input {role}", f"inputs.{role}") from None
+
+    def load_submission(self) -> Submission | None:
+        """Which job this is, for a report, which states it; None for a job that is in no store."""
+        return self._load_submission() if self._load_submission else None
 
     def make_generator(self, purpose: str) -> torch.Generator:
         return make_generator(self.seed, purpose)

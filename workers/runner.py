@@ -31,7 +31,7 @@ from shared.errors import (
     WorkerDraining,
 )
 from shared.failpoints import failpoint
-from shared.jobs import attempts, completion, repair
+from shared.jobs import attempts, completion, queries, repair
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.mapping import to_json
@@ -44,7 +44,7 @@ from shared.plugins import Params, Plugin, StagePlugin
 from workers import memory
 from workers.attempt import AttemptHooks
 from workers.claimer import Claimer
-from workers.context import JobContext, StageOutput
+from workers.context import JobContext, StageOutput, Submission
 from workers.lease import LeaseProcess
 from workers.stages import registry as stages
 from workers.store_wait import RECORD_TIMEOUT_S, wait_for_store
@@ -260,9 +260,15 @@ class Runner:
             inputs=inputs,
             seed=job.seed,
             hooks=hooks,
+            load_submission=partial(self._load_submission, claim, hooks),
         )
         outputs: Mapping[str, StageOutput] = stage.target(context)
         return outputs
+
+    def _load_submission(self, claim: Claim, hooks: AttemptHooks) -> Submission:
+        job = claim.job
+        audit = hooks.wait_for_store(partial(queries.find_first_audit, self.db, job.id))
+        return Submission(job.id, audit, job.created_at, job.data_digests)
 
     def _read_inputs(self, claim: Claim, hooks: AttemptHooks) -> dict[str, bytes]:
         """The bytes by role.

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from services.cli.commands import audit, job, listing, logs, report, submit
+from services.cli.commands import audit, job, listing, logs, repeat, report, submit, verify
 from services.cli.environment import check_environment
 from services.cli.output.console import (
     FAILED,
@@ -64,7 +64,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Audits": (audit.audit, report.report, listing.audits),
+    "Audits": (audit.audit, report.report, verify.verify, repeat.repeat, listing.audits),
     "Single stages": (
         *(submit.make_stage_command(stage) for stage in submit.STAGE_COMMANDS),
         submit.submit,

@@ -194,8 +194,9 @@ class AsyncClient:
         download = await self._download(source, role, path)
         return download.path
 
-    async def get_report(self, item_id: str) -> Report:
-        """The report of an audit, or of a report job.
+    async def get_report(self, item_id: str, *, with_manifest: bool = True) -> Report:
+        """The report of an audit, or of a report job. The manifest of a large audit takes the
+        gateway a second.
 
         Raises:
             NoReport: there is none, or not yet.
@@ -210,7 +211,14 @@ class AsyncClient:
         for media_type, artifact in artifacts.items():
             download = await self._receive(artifact.sha256, artifact.size, None)
             contents[media_type] = download.data
-        return Report.from_bytes(job, contents)
+        audit_id = item_id if item_id.startswith("aud_") else next(iter(job.audits), None)
+        manifest = await self.get_manifest(audit_id) if audit_id and with_manifest else None
+        return Report.from_bytes(job, contents, manifest)
+
+    async def get_manifest(self, audit_id: str) -> dict[str, Any]:
+        """The manifest of an audit's report, in a DSSE envelope; without signatures if the gateway
+        has no signing key."""
+        return await self._call(calls.get_manifest(audit_id))
 
     async def _download(self, source: str, role: str | None, path: Path | None) -> Download:
         if source.startswith("job_"):

@@ -130,6 +130,10 @@ def list_audits(*, limit: int | None = None, page: str | None = None) -> Call[Pa
     return Call("GET", "/v1/audits", _read_audit_page, query=query)
 
 
+def get_manifest(audit_id: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"/v1/audits/{_quote_segment(audit_id)}/manifest", _read_as_is)
+
+
 def cancel(item_id: str) -> Call[Job | Audit]:
     if item_id.startswith("aud_"):
         return Call("POST", f"/v1/audits/{_quote_segment(item_id)}/cancel", Audit.from_json)

@@ -13,20 +13,29 @@ from .errors import ClientError, NoReport
 from .records import Artifact, Job
 
 STAGE = "report"
+MANIFEST_FILE = "manifest.json"
 JSON, HTML = "application/json", "text/html"  # the report for programs, and the one for people
 
 
 @dataclass(frozen=True)
 class Report:
-    """The report of one audit. `json` and `html` are the bytes that the report job wrote."""
+    """The report of one audit. `json` and `html` are the bytes that the report job wrote;
+    `manifest` is the envelope that `palimpsest verify` reads, None if the report job belongs to no
+    audit, or it was not fetched."""
 
     job: str
     data: Mapping[str, Any]
     json: bytes = field(repr=False)
     html: bytes | None = field(default=None, repr=False)
+    manifest: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
-    def from_bytes(cls, job: Job, contents: Mapping[str, bytes]) -> Report:
+    def from_bytes(
+        cls,
+        job: Job,
+        contents: Mapping[str, bytes],
+        manifest: Mapping[str, Any] | None = None,
+    ) -> Report:
         """Read a report from the bytes of each media type.
 
         Raises:
@@ -40,7 +49,7 @@ class Report:
             raise ClientError(
                 f"the report of job {job.id} has a format that this version cannot read"
             )
-        return cls(job.id, data, contents[JSON], contents.get(HTML))
+        return cls(job.id, data, contents[JSON], contents.get(HTML), manifest)
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -54,14 +63,20 @@ class Report:
         return self.data.get("missing") or []
 
     def save(self, folder: Path) -> list[Path]:
-        """Write report.json and report.html into a folder, created if needed; returns the paths.
+        """Write report.json, report.html and manifest.json into a folder, created if needed;
+        returns the paths.
 
         Raises:
             WriteError: a file cannot be written; no file is incomplete.
         """
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        files = {folder / "report.json": self.json, folder / "report.html": self.html}
+        envelope = None if self.manifest is None else json.dumps(self.manifest).encode()
+        files = {
+            folder / "report.json": self.json,
+            folder / "report.html": self.html,
+            folder / MANIFEST_FILE: envelope,
+        }
         written = {path: data for path, data in files.items() if data is not None}
         for path, data in written.items():
             write_atomically(path, data)

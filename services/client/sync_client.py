@@ -193,8 +193,9 @@ class Client:
         download = self._download(source, role, path)
         return download.path
 
-    def get_report(self, item_id: str) -> Report:
-        """The report of an audit, or of a report job.
+    def get_report(self, item_id: str, *, with_manifest: bool = True) -> Report:
+        """The report of an audit, or of a report job. The manifest of a large audit takes the
+        gateway a second.
 
         Raises:
             NoReport: there is none, or not yet.
@@ -209,7 +210,14 @@ class Client:
         for media_type, artifact in artifacts.items():
             download = self._receive(artifact.sha256, artifact.size, None)
             contents[media_type] = download.data
-        return Report.from_bytes(job, contents)
+        audit_id = item_id if item_id.startswith("aud_") else next(iter(job.audits), None)
+        manifest = self.get_manifest(audit_id) if audit_id and with_manifest else None
+        return Report.from_bytes(job, contents, manifest)
+
+    def get_manifest(self, audit_id: str) -> dict[str, Any]:
+        """The manifest of an audit's report, in a DSSE envelope; without signatures if the gateway
+        has no signing key."""
+        return self._call(calls.get_manifest(audit_id))
 
     def _download(self, source: str, role: str | None, path: Path | None) -> Download:
         if source.startswith("job_"):

@@ -6,6 +6,7 @@ from services.gateway.app import create_app
 from services.gateway.auth import require_token
 from services.gateway.bridge import AsgiBridge
 from services.gateway.deps import GatewayDeps
+from services.signing import load_configured_key
 from shared import logs
 from shared.artifacts import ArtifactStore
 from shared.config import load_settings
@@ -19,7 +20,7 @@ def create_asgi_app(threads: int) -> AsgiBridge:
     """The application that an ASGI server runs; `threads` is how many requests it handles at once.
 
     Raises:
-        InvalidRequest: no token is set, or a setting is wrong.
+        InvalidRequest: no token is set, or a setting is wrong, or the signing key cannot be read.
         Conflict: the job store's schema is not the one this code needs.
         TransientError: the job store does not answer.
     """
@@ -30,5 +31,11 @@ def create_asgi_app(threads: int) -> AsgiBridge:
     db = Database(settings.database_url)
     require_current_schema(db)
     wakeup_sender = WakeupSender(CeleryWakeup(make_celery(settings.broker_url.get_secret_value())))
-    deps = GatewayDeps(db, ArtifactStore.from_url(settings.artifacts_url), wakeup_sender, settings)
+    deps = GatewayDeps(
+        db,
+        ArtifactStore.from_url(settings.artifacts_url),
+        wakeup_sender,
+        settings,
+        signing_key=load_configured_key(settings),
+    )
     return AsgiBridge(create_app(deps), threads)

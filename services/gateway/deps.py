@@ -12,6 +12,7 @@ from flask import current_app, g
 from services.gateway.catalog_cache import CatalogCache
 from services.gateway.planning_limiter import READERS, PlanningLimiter
 from services.gateway.queue_counts import QueueCountsCache
+from services.signing import SigningKey
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
 from shared.data_files import DataFile, DataRoot
@@ -34,13 +35,15 @@ class StreamTiming:
 
 @dataclass(frozen=True)
 class GatewayDeps:
-    """The job store, the artifacts, the wake-up sender and the settings."""
+    """The job store, the artifacts, the wake-up sender, the settings, and the key that signs
+    manifests."""
 
     db: Database
     artifacts: ArtifactStore
     wakeup_sender: WakeupSender
     settings: Settings
     stream_timing: StreamTiming = field(default_factory=StreamTiming)
+    signing_key: SigningKey | None = None
 
 
 @dataclass(frozen=True)

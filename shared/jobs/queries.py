@@ -89,6 +89,19 @@ def list_audits(
         return Page([_build_audit(connection, r) for r in rows], token)
 
 
+def find_first_audit(db: Database, job_id: str) -> str | None:
+    """The audit that was the first to need a job; None if it was posted by hand."""
+    query = (
+        select(audits.c.id)
+        .join(audit_jobs, audit_jobs.c.audit == audits.c.id)
+        .where(audit_jobs.c.job == job_id)
+        .order_by(audits.c.created_at, audits.c.id)
+        .limit(1)
+    )
+    with db.read() as connection:
+        return connection.execute(query).scalar_one_or_none()
+
+
 def list_events(
     db: Database, tenant: str, job_id: str, after_seq: int, limit: int = 200
 ) -> tuple[Job, list[Event]]:

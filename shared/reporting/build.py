@@ -14,12 +14,32 @@ from shared.reporting.expected_rows import match_rows
 from shared.reporting.findings import decide_row
 from shared.reporting.kinds import collect_scores
 from shared.reporting.measurements import Metrics, arrange_measurements
-from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
+from shared.reporting.models import (
+    JSONObject,
+    Method,
+    Provenance,
+    Report,
+    ReportSubmission,
+    Row,
+    SelfTest,
+    Utility,
+)
 from shared.reporting.notes import annotate
+from shared.reporting.standards import describe_attackers, list_privacy_tests
 from shared.reporting.sweeps import build_sweeps
 from shared.reporting.verdict import conclude
+from shared.roles import Role
 
 COMMAND = "palimpsest audit FILE.yaml"
+# of the inputs of evaluations, those that are models or data
+IDENTIFIED_ROLES = (
+    Role.ORIGINAL,
+    Role.UNLEARNED,
+    Role.BASE,
+    Role.TRAINING_SET,
+    Role.FORGET_SETS,
+    Role.MEMBERSHIP,
+)
 
 Releases = dict[tuple[int, tuple[str, str], tuple[str, str]], Utility]
 
@@ -33,6 +53,8 @@ def build_report(
     measurements: Sequence[PlannedMeasurement] = (),
     metrics: Mapping[str, Metrics] = MappingProxyType({}),
     left_out: Sequence[str] = (),
+    submission: ReportSubmission | None = None,
+    data_files: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """The report of an audit.
 
@@ -45,6 +67,8 @@ def build_report(
         measurements: planned measurements of further stages.
         metrics: their results, by role; any may be missing.
         left_out: pictures that are not shown, each with the reason.
+        submission: which job makes the report.
+        data_files: by path, sha256 of the files that the audit read.
 
     Raises:
         InvalidRequest: `audit` is not valid, or a row names a method that it does not have.
@@ -76,7 +100,12 @@ def build_report(
         missing=missing,
         sweeps=build_sweeps(report_rows, missing, spec),
         measurements=arrange_measurements(spec, measurements, metrics, rows, evaluations),
+        privacy_tests=list_privacy_tests(report_rows),
+        attackers=describe_attackers(report_rows),
         provenance=Provenance(
+            submission=submission,
+            inputs=_collect_inputs(ordered),
+            data_files=dict(data_files),
             conditions=list(conditions.values()),
             palimpsest=version,
             audit=audit,
@@ -101,6 +130,16 @@ def _collect_utilities(evaluations: Iterable[LoadedEvaluation]) -> Releases:
     }
 
 
+def _collect_inputs(evaluations: Iterable[LoadedEvaluation]) -> dict[str, list[str]]:
+    """Digests of models and data by role, each once, in the order of the evaluations."""
+    digests: dict[str, dict[str, None]] = {role: {} for role in IDENTIFIED_ROLES}
+    for one in evaluations:
+        for role, digest in one.evaluation.inputs.items():
+            if role in digests:
+                digests[role][digest] = None
+    return {str(role): list(found) for role, found in digests.items() if found}
+
+
 def _build_row(
     one: LoadedEvaluation, attack: Method, utilities: Releases, adaptive_too: bool
 ) -> Row:
@@ -121,4 +160,5 @@ def _build_row(
         finding=decide_row(evaluation, metrics),
         note=None,
         evaluation=one.sha256,
+        inputs=evaluation.inputs,
     )

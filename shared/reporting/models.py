@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from shared.evaluation import Count as Count
 from shared.evaluation import Defense as Defense
+from shared.evaluation import Digest, RoleName, Share
 from shared.evaluation import FrozenModel as FrozenModel
 from shared.evaluation import Identification as Identification
 from shared.evaluation import JSONObject as JSONObject
@@ -17,7 +18,6 @@ from shared.evaluation import Method as Method
 from shared.evaluation import Number as Number
 from shared.evaluation import Score as Score
 from shared.evaluation import ScoredLabelGuesses as ScoredLabelGuesses
-from shared.evaluation import Share
 from shared.evaluation import Unlearning as Unlearning
 from shared.evaluation import Utility as Utility
 from shared.evaluation import WideNumber as WideNumber
@@ -55,6 +55,9 @@ class Row(FrozenModel):
     finding: Finding
     note: str | None
     evaluation: str = Field(description="sha256 of the EVALUATION that this row repeats")
+    inputs: dict[RoleName, Digest] = Field(
+        default_factory=dict, description="sha256 of what was evaluated, by role"
+    )
 
 
 class Leak(FrozenModel):
@@ -174,8 +177,48 @@ class SelfTest(FrozenModel):
         return [case.name for case in self.cases if not case.passed]
 
 
+class PrivacyTest(FrozenModel):
+    """A test that the European Data Protection Board's Opinion 28/2024 names, and whether this
+    audit contains it."""
+
+    test: str
+    status: Literal["tested", "tested_in_part", "not_tested"]
+    attacks: list[str] = Field(description="measured attacks that are such a test")
+    explanation: str
+
+
+class Attacker(FrozenModel):
+    """One attack's attacker in the terms of NIST AI 100-2."""
+
+    attack: Method
+    goal: str
+    capability: str
+    knowledge: str
+
+
+class ReportSubmission(FrozenModel):
+    """Where the report was made. A report that is reused names the audit that was the first to need
+    it."""
+
+    job: str = Field(description="the report job")
+    audit: str | None = Field(description="null if the report job was posted by hand")
+    submitted_at: str = Field(description="RFC 3339 in UTC, by the clock of the job store")
+
+
 class Provenance(FrozenModel):
     """What is needed to reproduce the report."""
+
+    submission: ReportSubmission | None = Field(
+        None, description="null if the report was made without a job store"
+    )
+    inputs: dict[RoleName, list[Digest]] = Field(
+        default_factory=dict,
+        description="sha256 of models and data that were evaluated, by role, each once",
+    )
+    data_files: dict[str, str] = Field(
+        default_factory=dict,
+        description="by path, sha256 of the files of the data root that the audit read",
+    )
 
     conditions: list[JSONObject] = Field(
         description="distinct conditions that the evaluations ran under"
@@ -199,6 +242,8 @@ class Report(FrozenModel):
     measurements: list[Measurement] = Field(
         default_factory=list, description="they do not affect the verdict"
     )
+    privacy_tests: list[PrivacyTest] = Field(default_factory=list)
+    attackers: list[Attacker] = Field(default_factory=list)
     provenance: Provenance
     caveats: list[str]
 

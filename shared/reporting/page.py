@@ -25,6 +25,7 @@ from shared.reporting.pictures import Gallery
 from shared.reporting.reported_kind import ReportedKind, View
 from shared.reporting.row_charts import Chart, build_point
 from shared.reporting.threat_models import describe_never_given, describe_threat_models
+from shared.roles import Role
 
 TEMPLATES = Path(__file__).parent / "templates"
 LEVEL_NAMES = {
@@ -33,6 +34,16 @@ LEVEL_NAMES = {
     "no_leak_seen": "No leak seen",
     "inconclusive": "Inconclusive",
 }
+ROLE_WORDS = {
+    Role.ORIGINAL: "Original models",
+    Role.UNLEARNED: "Released models",
+    Role.TRAINING_SET: "Training sets",
+    Role.FORGET_SETS: "Deleted samples",
+}
+TEST_STATES = {"tested": "tested", "tested_in_part": "in part", "not_tested": "not tested"}
+MAX_DIGESTS = (
+    4  # of one role, in the part that is signed; the others are under "How to reproduce it"
+)
 MAX_POINTS = 40  # points on one chart beyond which only the first seed is drawn
 
 
@@ -55,6 +66,8 @@ def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
         "level": LEVEL_NAMES[report.verdict.level],
         "outcomes": OUTCOMES,
         "facts": list_facts(report),
+        "identity": list_identity(report),
+        "test_states": TEST_STATES,
         "names": names,
         "n": formatting,
         "short": collect_baseline_names(),
@@ -107,6 +120,39 @@ def list_facts(report: Report) -> list[tuple[str, str]]:
     )
     listed_facts.append(("Rows", f"{len(rows)} measured, {len(report.missing)} missing"))
     return listed_facts
+
+
+def list_identity(report: Report) -> list[tuple[str, str]]:
+    """What a signature refers to: audit, date, models and data."""
+    provenance = report.provenance
+    submission, files = provenance.submission, provenance.data_files
+    identity = [("Audit", report.name)]
+    if submission is not None:
+        identity[0] = ("Audit", submission.audit or f"report job {submission.job}")
+        identity.append(
+            ("Submitted", submission.submitted_at.replace("T", " ").replace("Z", " UTC"))
+        )
+    identity += [
+        (words, shorten_digests(digests))
+        for role, words in ROLE_WORDS.items()
+        if (digests := provenance.inputs.get(role))
+    ]
+    if files:
+        named = [f"{path} {digest[:12]}" for path, digest in sorted(files.items())]
+        identity.append(("Data files", _limit(named)))
+    if provenance.self_test is not None:
+        identity.append(("Self-test", provenance.self_test.digest[:12]))
+    return identity
+
+
+def shorten_digests(digests: Sequence[str]) -> str:
+    """The first digits of the first digests, and how many there are."""
+    return _limit([digest[:12] for digest in digests])
+
+
+def _limit(texts: Sequence[str]) -> str:
+    rest = f" and {len(texts) - MAX_DIGESTS} more" if len(texts) > MAX_DIGESTS else ""
+    return ", ".join(texts[:MAX_DIGESTS]) + rest
 
 
 def _name_choice(value: Any) -> str:

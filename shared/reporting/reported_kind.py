@@ -24,6 +24,15 @@ class Caveat:
 
 
 @dataclass(frozen=True)
+class PrivacyTestScope:
+    """How far attacks of a kind are one of the tests in `shared.reporting.standards`."""
+
+    test: str
+    explanation: str
+    in_part: bool = False
+
+
+@dataclass(frozen=True)
 class View:
     """The inputs of sections. `rows` are in the order of the overview, each with the number of its
     release."""
@@ -65,6 +74,8 @@ class ReportedKind(ABC):
     tradeoff: str | None = None
     terms: Sequence[tuple[str, str]] = ()  # for the glossary at the end of the page
     caveats: Sequence[Caveat] = ()
+    privacy_tests: Sequence[PrivacyTestScope] = ()  # that an attack of this kind is
+    attacker_goal: str = ""  # in the terms of NIST AI 100-2
     derived: Sequence[str] = ()  # names of `derive_scores`, which decide nothing
 
     @abstractmethod

@@ -70,10 +70,19 @@ def describe_threat_models(rows: Iterable[Row], names: Names) -> list[ThreatMode
     return [_describe_threat_model(alike, names) for alike in attacks.values()]
 
 
+def describe_given(row: Row) -> list[tuple[str, str]]:
+    """The roles that a row's attack was given, each in words."""
+    is_black_box = row.threat_model.get("access") == "black_box"
+    words = BLACK_BOX_WORDS if is_black_box else WHITE_BOX_WORDS
+    return [
+        (str(role), words.get(str(role)) or _summarise_role(str(role)))
+        for role in row.threat_model.get("observes", [])
+    ]
+
+
 def _describe_threat_model(attack_rows: list[Row], names: Names) -> ThreatModel:
     attack, threat_model = attack_rows[0].attack, attack_rows[0].threat_model
-    access, roles = threat_model.get("access"), threat_model.get("observes", [])
-    words = BLACK_BOX_WORDS if access == "black_box" else WHITE_BOX_WORDS
+    access = threat_model.get("access")
     params = [
         (name, UNSET_WORDS.get(name, "set by the preset") if v is None else str(v))
         for name, v in attack.params.items()
@@ -81,7 +90,7 @@ def _describe_threat_model(attack_rows: list[Row], names: Names) -> ThreatModel:
     return ThreatModel(
         name=names(attack),
         access=ACCESS.get(str(access), "Its access to the models is not stated."),
-        given=[(str(role), words.get(str(role)) or _summarise_role(str(role))) for role in roles],
+        given=describe_given(attack_rows[0]),
         settings=[
             (name.replace("_", " "), value)
             for name, value in (*params, *_list_other_settings(attack_rows))

@@ -24,7 +24,7 @@ from tests.support.reports import (
     make_utility_evaluation,
     plan_rows,
 )
-from workers.context import JobContext
+from workers.context import JobContext, Submission
 from workers.stages.report import ReportParams, run
 
 pytestmark = pytest.mark.timeout(3600)  # the browser may have to be installed
@@ -70,7 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         attacks=["feature_recovery", "label_inference", "membership_difference"],
     )
     evaluations = [
-        make_image_evaluation(**LEAK),
+        make_image_evaluation(**LEAK) | {"inputs": {"ORIGINAL": "a" * 64, "UNLEARNED": "c" * 64}},
         make_image_evaluation(**NO_LEAK, released=pruned),
         make_label_evaluation(8, (0.68, 1.0)),
         make_label_evaluation(3, (0.14, 0.69), released=pruned),
@@ -91,7 +91,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     params = ReportParams(audit=spec, rows=plan_rows(spec, load_evaluations(*evaluations)))
-    path.write_bytes(run(JobContext(params=params, inputs=inputs))["REPORT_HTML"].data)
+    submission = Submission("job_" + "0" * 20, "aud_" + "1" * 20, 1.7e9, {"a.csv": "b" * 64})
+    context = JobContext(params=params, inputs=inputs, load_submission=lambda: submission)
+    path.write_bytes(run(context)["REPORT_HTML"].data)
     return path
 
 

@@ -3,6 +3,8 @@ unbroken run."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +47,8 @@ class Api:
         }
 
     def digests(self, audit: str) -> dict[str, str]:
-        """Digest of every artifact, by stage and role, once the audit has succeeded."""
+        """Digest of every artifact, by stage and role, once the audit has succeeded; of the report
+        without its submission."""
         done = wait_for(
             lambda: (
                 (a := self.http.get(f"/v1/audits/{audit}").json())["state"]
@@ -57,10 +60,18 @@ class Api:
         )
         assert done["state"] == "succeeded", self.jobs(audit)
         return {
-            f"{s}.{role}": a["sha256"]
+            f"{s}.{role}": self.digest_report(a["sha256"]) if s == "report" else a["sha256"]
             for s, j in self.jobs(audit).items()
             for role, a in j["artifacts"].items()
         }
+
+    def digest_report(self, sha256: str) -> str:
+        """The digest of a report, as data or as a page, without what names its audit."""
+        data = self.http.get(f"/v1/artifacts/{sha256}").content
+        named = rb"(aud|job)_[0-9a-f]{20}|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d"
+        anonymous, count = re.subn(named, b"", data)
+        assert count >= 2
+        return hashlib.sha256(anonymous).hexdigest()
 
 
 def attack_has_a_checkpoint(system: System, api: Api, audit: str) -> str:

@@ -127,9 +127,10 @@ def test_a_report_is_saved_shown_and_checked_against_thresholds(run, worker, mon
     audit = run_audit(run, worker, "--watch").stdout.splitlines()[0]
     done = run("report", audit)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2:] == [
+    assert done.stdout.splitlines()[-3:] == [
         f"report-{audit}/report.json",
         f"report-{audit}/report.html",
+        f"report-{audit}/manifest.json",
     ]
     for cell in ("leaks", "invert", "psnr 21.0", "13.5 class mean", "+7.5", "2 of 2"):
         assert cell in done.stdout

@@ -113,11 +113,11 @@ REPORT: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def serve_full_catalog(folder: Path) -> Iterator[GatewayProcess]:
+def serve_full_catalog(folder: Path, **env: str) -> Iterator[GatewayProcess]:
     """A served gateway, whose catalog has every stage."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(support, "make_catalog", make_full_catalog)
-        with serve_gateway(folder) as served:
+        with serve_gateway(folder, **env) as served:
             yield served
 
 

@@ -20,6 +20,7 @@ from flask.testing import FlaskClient
 from services.gateway.app import create_app
 from services.gateway.bridge import AsgiBridge
 from services.gateway.deps import GatewayDeps, StreamTiming
+from services.signing import load_configured_key
 from shared.artifacts import ArtifactStore
 from shared.catalog import Catalog, CatalogEntry
 from shared.config import Settings
@@ -213,7 +214,14 @@ class GatewayInProcess:
         self.settings = Settings(**values)
         timing = timing or StreamTiming(poll_s=0.02, heartbeat_s=0.2, max_duration_s=1.0)
         self.app = create_app(
-            GatewayDeps(self.db, self.artifacts, self.wakeup_sender, self.settings, timing)
+            GatewayDeps(
+                self.db,
+                self.artifacts,
+                self.wakeup_sender,
+                self.settings,
+                timing,
+                signing_key=load_configured_key(self.settings),
+            )
         )
         self.http = AuthenticatedClient(self.app.test_client())
 

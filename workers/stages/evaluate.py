@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -131,6 +132,9 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         "answers": None,
         "utility": None,
         "provenance": collect_conditions(ctx.device) | network_conditions,
+        "inputs": {
+            str(role): hashlib.sha256(data).hexdigest() for role, data in sorted(ctx.inputs.items())
+        },
     }
     for one in scored:
         # unknown fields would be dropped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field
@@ -12,12 +13,13 @@ from shared.plugins import Params
 from shared.reporting.build import build_report
 from shared.reporting.loading import read_evaluation
 from shared.reporting.measurements import read_metrics
+from shared.reporting.models import ReportSubmission
 from shared.reporting.page import render_page
 from shared.reporting.pictures import select_galleries
 from shared.reporting.selftests import read_self_test
 from shared.roles import Role
 from shared.wiring import RunWhen, Scope, Wiring
-from workers.context import JobContext, StageOutput
+from workers.context import JobContext, StageOutput, Submission
 from workers.stages import registry
 from workers.stages._galleries import draw_gallery
 from workers.stages._pictures import read_pictures
@@ -73,6 +75,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         read_pictures(ctx.inputs[role], role) for role in _list_numbered_roles(ctx, Role.PICTURES)
     ]
     left_out = list(dict.fromkeys(reason for one in pictures for reason in one.left_out))
+    submission = ctx.load_submission()
     report = build_report(
         evaluations,
         params.audit,
@@ -82,6 +85,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         params.measurements,
         metrics,
         left_out,
+        submission=_describe_submission(submission) if submission else None,
+        data_files=submission.data_files if submission else {},
     )
     selected = select_galleries(report.rows, [each for one in pictures for each in one.shown])
     galleries = []
@@ -94,6 +99,13 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         Role.REPORT: StageOutput.of_json(report.to_dict()),
         Role.REPORT_HTML: StageOutput(page.encode(), "text/html"),
     }
+
+
+def _describe_submission(submission: Submission) -> ReportSubmission:
+    at = datetime.fromtimestamp(submission.submitted_at, UTC).isoformat(timespec="seconds")
+    return ReportSubmission(
+        job=submission.job, audit=submission.audit, submitted_at=at.replace("+00:00", "Z")
+    )
 
 
 def _list_numbered_roles(ctx: JobContext, role: str) -> list[str]:

@@ -60,18 +60,20 @@ def report(
 ) -> None:
     """Save an audit's report and show its verdict; with --json print report.json."""
     gates = parse_gates(fail_on or ())
+    is_saved = output is not None or open_ or not json
     with make_client() as gateway:
-        loaded = gateway.get_report(item)
+        loaded = gateway.get_report(item, with_manifest=is_saved)
     if not json:
         verdict.print_report(loaded)
     elif not gates:
         sys.stdout.buffer.write(loaded.json)
-    if output is not None or open_ or not json:
+    if is_saved:
         paths = loaded.save(output or Path(f"report-{item}"))
         for path in paths:
             print_note(str(path)) if json else print_path(path)
         if open_:
-            webbrowser.open(paths[-1].resolve().as_uri())
+            pages = [path for path in paths if path.suffix == ".html"]
+            webbrowser.open((pages or paths)[0].resolve().as_uri())
     if gates:
         raise typer.Exit(check_gates(loaded, gates, json, failed=False))
 
@@ -86,7 +88,7 @@ def show_outcome(
     """Show the outcome of an audit that has ended; returns the exit status."""
     with make_client() as gateway:
         try:
-            loaded = gateway.get_report(item)
+            loaded = gateway.get_report(item, with_manifest=output is not None)
         except ClientError as error:
             is_required = bool(gates or output)
             if is_required or not isinstance(error, NoReport):

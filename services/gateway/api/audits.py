@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
+from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_digest_etag
 from services.gateway.schemas import (
@@ -22,6 +23,7 @@ from services.gateway.submission import (
     require_id_format,
     store_planned,
 )
+from services.signing import make_envelope
 from shared.catalog import Catalog
 from shared.jobs import control, queries
 from shared.jobs.costs import describe_costs
@@ -64,6 +66,19 @@ class SubmittedAudit(AuditView):
     """An audit as it was accepted."""
 
     created: list[str] = Field(description="ids of its new jobs; the others are reused")
+
+
+class Signature(BaseModel):
+    keyid: str = Field(description="sha256 of the public key in DER")
+    sig: str = Field(description="base64 of the Ed25519 signature of the envelope's PAE")
+
+
+class Envelope(BaseModel):
+    """A DSSE envelope."""
+
+    payloadType: str  # DSSE's spelling
+    payload: str = Field(description="base64 of an in-toto statement")
+    signatures: list[Signature] = Field(description="empty if the gateway has no signing key")
 
 
 class AuditPage(BaseModel):
@@ -142,6 +157,23 @@ def get_audit(path: AuditPath) -> Response:
     return respond_with_digest_etag(
         serialize_audit(audit, queries.count_audit_jobs_by_stage(current_db(), audit.id))
     )
+
+
+@routes.get(
+    "/audits/<audit_id>/manifest",
+    responses={200: Envelope, 304: None, **document_errors(404, 409)},
+)
+def get_manifest(path: AuditPath) -> Response:
+    """Get the manifest of an audit's report: digests of the report, the models and the data, and
+    all jobs with their parameters; signed if the gateway has a key.
+
+    409 while there is no report.
+    """
+    audit = queries.get_audit(current_db(), current_tenant(), path.valid_id)
+    with current_gateway().planning_limiter.acquire():  # of 10,000 jobs it takes seconds
+        payload = build_manifest(current_db(), current_tenant(), audit)
+        key = current_gateway().deps.signing_key
+        return respond_with_digest_etag(make_envelope(key, PAYLOAD_TYPE, payload))
 
 
 @routes.post("/audits/<audit_id>/cancel", responses={202: AuditView, **document_errors(404)})

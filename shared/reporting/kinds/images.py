@@ -12,7 +12,13 @@ from shared.reporting.evidence import TAIL, build_not_seen
 from shared.reporting.formatting import format_gain, format_interval, pluralise
 from shared.reporting.models import Finding, Identification, Row, Score
 from shared.reporting.pictures import Gallery, select_galleries
-from shared.reporting.reported_kind import Caveat, ReportedKind, Section, View
+from shared.reporting.reported_kind import (
+    Caveat,
+    PrivacyTestScope,
+    ReportedKind,
+    Section,
+    View,
+)
 
 PSNR, IDENTIFIED = "psnr", "decoy_rank_1"
 METRIC_NAMES = {
@@ -101,6 +107,19 @@ class ReportedImages(ReportedKind):
         ),
     )
     derived = (IDENTIFIED,)
+    privacy_tests = (
+        PrivacyTestScope(
+            "reconstruction",
+            "Attacks reconstruct the deleted samples; the results are compared with the originals.",
+        ),
+        PrivacyTestScope(
+            "model inversion",
+            "The attacks invert the difference between two models. No attack inverts a released "
+            "model on its own.",
+            in_part=True,
+        ),
+    )
+    attacker_goal = "Privacy compromise: data reconstruction."
     caveats = (
         Caveat(15, _explain_psnr),
         Caveat(14, _explain_feature_distance),

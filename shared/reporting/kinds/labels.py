@@ -9,7 +9,13 @@ from shared.reporting.binomial import chance_band
 from shared.reporting.evidence import TAIL, build_not_seen, compute_chance
 from shared.reporting.formatting import format_interval, format_number, format_score
 from shared.reporting.models import Finding, Row, Score
-from shared.reporting.reported_kind import Caveat, ReportedKind, Section, View
+from shared.reporting.reported_kind import (
+    Caveat,
+    PrivacyTestScope,
+    ReportedKind,
+    Section,
+    View,
+)
 from shared.reporting.row_charts import Chart, ShareChart, draw_shares
 
 LABEL_ACCURACY = "label_accuracy"
@@ -52,6 +58,14 @@ class ReportedLabels(ReportedKind):
     metric_names = METRIC_NAMES
     baseline_names = BASELINE_NAMES
     lists_baselines = True
+    privacy_tests = (
+        PrivacyTestScope(
+            "attribute inference",
+            "One attribute is inferred, the class of the deleted samples; no other is.",
+            in_part=True,
+        ),
+    )
+    attacker_goal = "Privacy compromise: attribute inference (the class of the deleted samples)."
     caveats = (Caveat(50, _explain_claims),)
 
     def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:  # noqa: ARG002 - as all kinds

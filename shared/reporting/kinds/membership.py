@@ -16,7 +16,13 @@ from shared.reporting.formatting import (
     pluralise,
 )
 from shared.reporting.models import Finding, Row, Score
-from shared.reporting.reported_kind import Caveat, ReportedKind, Section, View
+from shared.reporting.reported_kind import (
+    Caveat,
+    PrivacyTestScope,
+    ReportedKind,
+    Section,
+    View,
+)
 from shared.reporting.row_charts import Chart, ShareChart, draw_shares
 
 FORGOTTEN_AUC, FORGOTTEN_TPR, RETAINED_AUC = "auc_forgotten", "tpr_forgotten", "auc_retained"
@@ -62,6 +68,13 @@ class ReportedMembership(ReportedKind):
     rule = RULE
     shares = (FORGOTTEN_AUC, RETAINED_AUC, FORGOTTEN_TPR, TELLING_STAYED)
     metric_names = METRIC_NAMES
+    privacy_tests = (
+        PrivacyTestScope(
+            "membership inference",
+            "Attacks tell deleted samples from samples that were never trained on.",
+        ),
+    )
+    attacker_goal = "Privacy compromise: membership inference (of deleted samples)."
     caveats = (Caveat(40, _explain_membership),)
 
     def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:  # noqa: ARG002 - as all kinds

@@ -14,6 +14,7 @@ import pytest
 from services.client import AsyncClient, Client, NoReport
 
 REPORT, HTML = b'{"rows": [{"seed": 4}], "missing": []}', b"<p>4"
+MANIFEST = {"payloadType": "a", "payload": "", "signatures": []}
 SHAS = {hashlib.sha256(data).hexdigest(): data for data in (REPORT, HTML)}
 
 
@@ -28,7 +29,7 @@ def answered(request: httpx.Request) -> httpx.Response:
         role: {"sha256": sha, "size": len(SHAS[sha]), "media_type": kind}
         for role, sha, kind in made
     }
-    report = job("job_report", "report", state="succeeded", artifacts=artifacts)
+    report = job("job_report", "report", state="succeeded", artifacts=artifacts, audits=["aud_1"])
     jobs = {
         "job_report": report,
         "job_train": job("job_train", "train", produces=["ORIGINAL"]),
@@ -48,6 +49,8 @@ def answered(request: httpx.Request) -> httpx.Response:
         )
     if path.startswith("/v1/artifacts/"):
         return httpx.Response(200, content=SHAS[path.rpartition("/")[2]])
+    if path == "/v1/audits/aud_1/manifest":
+        return httpx.Response(200, json=MANIFEST)
     return httpx.Response(200, json=jobs[path.rpartition("/")[2]])
 
 
@@ -91,7 +94,7 @@ def test_what_takes_several_calls(
     found = asyncio.run(scenario())
     report = found["report"]
     assert (report.job, report.json, report.html) == ("job_report", REPORT, HTML)
-    assert report.data == json.loads(REPORT)
+    assert (report.data, report.manifest) == (json.loads(REPORT), MANIFEST)
     assert found["history"] == [2, 3, 4, 5]
 
 
