@@ -44,6 +44,7 @@ class SearchCase:
     test: range
     epochs: int
     augmented: bool = False  # batches are flipped and moved by up to two pixels
+    shuffled: bool = False  # positions are those of a seeded permutation: the split is sorted
 
     def get_targets(self, part: Part) -> range:
         return self.tuning if part == "tuning" else self.test
@@ -59,7 +60,7 @@ CASES = {
         "fashion_mnist", CONVNET, range(28_000), range(28_000, 30_000), range(30_000, 40_000), 4
     ),
     "mnist_5k": SearchCase(
-        "mnist_5k", CONVNET, range(3000), range(3000, 3500), range(3500, 4000), 15
+        "mnist_5k", CONVNET, range(3000), range(3000, 3500), range(3500, 4000), 8, shuffled=True
     ),
     "breast_cancer": SearchCase(
         "breast_cancer",
@@ -68,6 +69,7 @@ CASES = {
         range(256, 356),
         range(356, 456),
         30,
+        shuffled=True,
     ),
 }
 
@@ -89,6 +91,10 @@ def load_targets(name: str, part: Part, count: int, folder: Path, seed: int = 0)
     dataset = open_dataset(PluginRef(name=case.dataset))
     split, public = dataset.load("train"), dataset.load("test")
     split = Samples(split.images[:MAX_TRAIN_SAMPLES], split.labels[:MAX_TRAIN_SAMPLES])
+    if case.shuffled:
+        split = split.pick(
+            torch.randperm(len(split.labels), generator=make_generator(0, "order of the split"))
+        )
     architecture = Architecture(
         model=case.model,
         input_shape=dataset.input_shape,
