@@ -299,6 +299,13 @@ class NoDecoys(FrozenModel):
     decoys: Literal[0] = 0
 
 
+class AlternativeAnswer(FrozenModel):
+    """A further answer of an attack, scored like the one that counts; no rule uses it."""
+
+    values: dict[str, list[Number]] = Field(description="by metric, one per sample")
+    identification: RankedIdentification | NoDecoys
+
+
 class EvaluatedUnlearning(Unlearning):
     """The record UNLEARNING."""
 
@@ -325,6 +332,13 @@ class Evaluation(FrozenModel):
     threat_model: JSONObject | None = None
     metrics: dict[str, MetricResult] = Field(default_factory=dict)
     identification: RankedIdentification | NoDecoys | None = None
+    alternatives: dict[str, AlternativeAnswer] = Field(
+        default_factory=dict,
+        description=(
+            "further answers, by name: best_restart is the restart that matches best, where the "
+            "images are means of restarts"
+        ),
+    )
     answers: ScoredLabelGuesses | None = None
     utility: Utility | None = None
     provenance: JSONObject = Field(default_factory=dict)

@@ -158,7 +158,7 @@ class Reconstruction(Result):
     `gradient_sources` [D] names the gradient estimate of each deletion: `pair` or `base`, from
     which evaluate makes a baseline, or any other word of the attack. `controls` by name [R, k, C,
     H, W]: what the same search returns, for the first R deletions, given something unrelated to
-    them.
+    them. `alternatives` by name [D, k, C, H, W]: further answers, scored beside `images`.
     """
 
     role = Role.RECONSTRUCTION
@@ -168,6 +168,7 @@ class Reconstruction(Result):
     matching_loss: Tensor
     gradient_sources: list[str]
     controls: dict[str, Tensor] = field(default_factory=dict)
+    alternatives: dict[str, Tensor] = field(default_factory=dict)
 
     def write(self, threat_model: dict[str, Any]) -> bytes:
         tensors = {
@@ -176,6 +177,7 @@ class Reconstruction(Result):
             "matching_loss": self.matching_loss,
         }
         tensors |= {f"control.{name}": images for name, images in self.controls.items()}
+        tensors |= {f"alternative.{name}": images for name, images in self.alternatives.items()}
         return write_tensors(
             tensors, {"threat_model": threat_model, "gradient_sources": self.gradient_sources}
         )

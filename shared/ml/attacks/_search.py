@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 
 from shared.ml.attacks import _matching, _plain
 from shared.ml.attacks._adam import AdamW
+from shared.ml.attacks._bases import Basis
 from shared.ml.attacks._estimate import GradientEstimate
 from shared.ml.attacks._schedules import Arithmetic, SearchSchedule
 from shared.ml.attacks._shared_subspace import SharedSubspace
@@ -31,6 +32,7 @@ class TrialState:
     """Trials: one start of one deletion for one gradient source each, as rows (deletion, source,
     start) of `index`.
 
+    `image_optimiser` holds the images' coordinates in the search's basis [L, k, C, H, W].
     `label_optimiser` holds the logits [L, k, K] of labels that are optimised too; None if labels
     are known.
     """
@@ -89,7 +91,8 @@ class MatchingObjective:
         ctx: Context,
     ) -> None:
         self.labels = None if labels is None else labels.to(ctx.device)
-        self.num_classes = estimates[0].evaluation_point.architecture.num_classes
+        self.architecture = estimates[0].evaluation_point.architecture
+        self.num_classes = self.architecture.num_classes
         self.implementation = IMPLEMENTATIONS[arithmetic]
         self.directions = [{n: g.to(ctx.device) for n, g in e.direction.items()} for e in estimates]
         self.coordinate_weights = [
@@ -114,19 +117,16 @@ class MatchingObjective:
             network, weights, self.implementation.build_matcher(network, weights, CHUNK_SIZE)
         )
 
-    def compute_gradients(self, trials: TrialState, tv: float) -> tuple[Tensor, ...]:
-        """The gradient of the objective, like the images; 1 - cos, [L]; and the gradient in the
-        logits, if any."""
-        outputs = [
-            torch.empty_like(trials.image_optimiser.x),
-            trials.image_optimiser.x.new_empty(len(trials.index)),
-        ]
+    def compute_gradients(
+        self, trials: TrialState, images: Tensor, tv: float
+    ) -> tuple[Tensor, ...]:
+        """The gradient of the objective in `images`, those of the trials; 1 - cos, [L]; and the
+        gradient in the logits, if any."""
+        outputs = [torch.empty_like(images), images.new_empty(len(trials.index))]
         if trials.label_optimiser is not None:
             outputs.append(torch.empty_like(trials.label_optimiser.x))
         for point, rows, labels, target, coordinate_weights, subspace in self._iter_parts(trials):
-            parts = point.match(
-                trials.image_optimiser.x[rows], labels, target, tv, coordinate_weights, subspace
-            )
+            parts = point.match(images[rows], labels, target, tv, coordinate_weights, subspace)
             for whole, part in zip(outputs, parts, strict=True):
                 whole[rows] = part
         return tuple(outputs)
@@ -182,15 +182,14 @@ class MatchingObjective:
         assert self.labels is not None
         return self.labels[deletions]
 
-    def compute_matching_loss(self, trials: TrialState) -> Tensor:
-        """1 - cos, [L]."""
-        loss = trials.image_optimiser.x.new_empty(len(trials.index))
+    def compute_matching_loss(self, trials: TrialState, images: Tensor) -> Tensor:
+        """1 - cos of `images`, those of the trials, [L]."""
+        loss = images.new_empty(len(trials.index))
         for point, rows, labels, target, coordinate_weights, subspace in self._iter_parts(trials):
-            x = trials.image_optimiser.x[rows]
             loss[rows] = self.implementation.compute_matching_loss(
                 point.network,
                 point.weights,
-                x,
+                images[rows],
                 labels,
                 target,
                 CHUNK_SIZE,
@@ -207,12 +206,18 @@ def harden_logits(logits: Tensor) -> Tensor:
 
 class SearchResult(NamedTuple):
     """Images [D, k, C, H, W], their labels [D, k], 1 - cos [D] and the index of the gradient source
-    [D]."""
+    [D].
+
+    `best_restart`, like the images: those of the restart that matches best, where the images are
+    means of restarts; None if they are that restart's. With several samples per deletion restarts
+    find them in different orders, so no means are taken.
+    """
 
     images: Tensor
     labels: Tensor
     loss: Tensor
     gradient_source: Tensor
+    best_restart: Tensor | None
 
 
 def select_best_trials(trials: TrialState, loss: Tensor) -> Tensor:
@@ -251,28 +256,26 @@ def search_images(
         shape: of one start, (k, C, H, W).
 
     Returns:
-        for each deletion and each control, the trial that matches best.
+        for each deletion and each control, the trial that matches best, or the mean of its restarts
+            if the schedule says so.
     """
-    num_sources = len(objective.points)
+    basis = schedule.build_basis(objective.architecture, ctx.device)
     trials, first_step = _create_trials(objective, restarts, schedule, shape, ctx), 0
     if (saved := ctx.load_checkpoint()) is not None:
         first_step, state = saved
         trials = TrialState.from_state_dict({name: t.to(ctx.device) for name, t in state.items()})
     for step in range(first_step, iterations):
-        if step == max(1, int(WARMUP_SHARE * iterations)) and num_sources > 1:
-            trials = trials.select(
-                trials.find_rows(
-                    _select_gradient_source(
-                        trials, objective.compute_matching_loss(trials), deletions
-                    )
-                )[0]
-            )
-        trials.image_optimiser.x.clamp_(0, 1)
+        trials = _drop_trials(step, iterations, objective, trials, basis, deletions)
+        images = basis.render(trials.image_optimiser.x)
         gradient, loss, *label_gradient = objective.compute_gradients(
-            trials, schedule.get_tv(step, iterations)
+            trials, images, schedule.get_tv(step, iterations)
         )
+        gradient = basis.pull_back(images, gradient)
         trials.image_optimiser.step(
-            step + 1, gradient.sign(), schedule.get_lr(step, iterations), schedule.weight_decay
+            step + 1,
+            gradient.sign() if schedule.step_by == "sign" else gradient,
+            schedule.get_lr(step, iterations),
+            schedule.weight_decay,
         )
         if trials.label_optimiser is not None:
             trials.label_optimiser.step(step + 1, label_gradient[0], LABEL_LR, 0)
@@ -284,23 +287,68 @@ def search_images(
             ctx.report_progress(step + 1, iterations)
         if ctx.is_checkpoint_due():
             ctx.save_checkpoint(step + 1, trials.state_dict())
-    if schedule.clamp_last:
-        trials.image_optimiser.x.clamp_(0, 1)
-    loss = objective.compute_matching_loss(trials)
+    render = basis.render if schedule.clamp_last else basis.expand
+    return _select_result(objective, trials, render(trials.image_optimiser.x), schedule)
+
+
+def _drop_trials(
+    step: int,
+    iterations: int,
+    objective: MatchingObjective,
+    trials: TrialState,
+    basis: Basis,
+    deletions: int,
+) -> TrialState:
+    """The trials of one gradient source, once the warm-up has shown which one matches better."""
+    if len(objective.points) == 1 or step != max(1, int(WARMUP_SHARE * iterations)):
+        return trials
+    # not rendered: in pixels that would clamp them
+    images = basis.expand(trials.image_optimiser.x)
+    loss = objective.compute_matching_loss(trials, images)
+    return trials.select(trials.find_rows(_select_gradient_source(trials, loss, deletions))[0])
+
+
+def _select_result(
+    objective: MatchingObjective, trials: TrialState, images: Tensor, schedule: SearchSchedule
+) -> SearchResult:
+    """Of the final `images` of all trials, those that are the answer."""
+    loss = objective.compute_matching_loss(trials, images)
     best_rows = select_best_trials(trials, loss)
-    best_trials = trials.select(best_rows)
+    best_trials, best_images, best_loss = (
+        trials.select(best_rows),
+        images[best_rows],
+        loss[best_rows],
+    )
     labels = (
         objective.labels
         if best_trials.label_optimiser is None
         else best_trials.label_optimiser.x.argmax(2)
     )
     assert labels is not None
+    answers, best_restart = best_images, None
+    if schedule.answer == "mean" and len(images) > len(best_images) and images.shape[1] == 1:
+        answers, best_restart = _average_restarts(trials, images, best_rows), best_images
+        best_loss = objective.compute_matching_loss(best_trials, answers)
     return SearchResult(
-        best_trials.image_optimiser.x.cpu(),
+        answers.cpu(),
         labels.cpu(),
-        loss[best_rows].cpu(),
+        best_loss.cpu(),
         best_trials.index[:, 1].cpu(),
+        None if best_restart is None else best_restart.cpu(),
     )
+
+
+def _average_restarts(trials: TrialState, images: Tensor, best_rows: Tensor) -> Tensor:
+    """For each deletion the mean of its restarts, of those that found the best one's labels if
+    labels are optimised."""
+    means = []
+    for row in best_rows:
+        alike = trials.index[:, 0] == trials.index[row, 0]
+        if trials.label_optimiser is not None:
+            labels = trials.label_optimiser.x.argmax(2)
+            alike &= (labels == labels[row]).all(1)
+        means.append(images[alike].mean(0))
+    return torch.stack(means)
 
 
 def _create_trials(

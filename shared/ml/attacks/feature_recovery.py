@@ -13,7 +13,7 @@ from shared.errors import InvalidRequest
 from shared.ml.attack_io import Reconstruction, WhiteBoxView
 from shared.ml.attacks import registry
 from shared.ml.attacks._estimate import Adaptive, GradientFrom, infer_labels, score_classes
-from shared.ml.attacks._schedules import SCHEDULES, Arithmetic
+from shared.ml.attacks._schedules import Arithmetic, Preset, select_schedule
 from shared.ml.attacks._search import MatchingObjective, search_images
 from shared.ml.attacks._target import TargetParams, build_gradient_target, count_releases_compared
 from shared.ml.context import Context
@@ -21,8 +21,12 @@ from shared.roles import Role
 
 
 class FeatureRecoveryParams(TargetParams):
-    preset: Literal["default", "paper"] = Field(
-        "default", description="the search: default is ours, paper is that of the official code"
+    preset: Preset = Field(
+        "default",
+        description=(
+            "the search: paper is that of the official code; fast, default and accurate are ours, "
+            "with settings for the kind of data; docs/performance.md has their quality and time"
+        ),
     )
     iterations: int | None = Field(
         None, ge=1, le=100_000, description="steps of the search; null: set by the preset"
@@ -78,18 +82,19 @@ class FeatureRecoveryParams(TargetParams):
 def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reconstruction:
     """Search for the image whose loss gradient matches the change of the weights.
 
-    All restarts of all deletions are one batch. Of a deletion's restarts the one with the lowest
-    matching loss is kept, the only criterion an attacker has. An attacker who does not know the
-    unlearning method tries both estimates (`either`) and continues with the one that matches better
-    on average, as all deletions used one method. With `optimised` labels each start optimises soft
-    labels together with the images (Zhu et al. 2019, arXiv 1906.08935); the likeliest classes are
-    reported. `target` and `evaluation_point` are for updates that are not a single gradient
-    (`_target.py`).
+    All restarts of all deletions are one batch. The answer is the mean of a deletion's restarts; in
+    the preset `paper`, and for several samples per deletion, it is the restart with the lowest
+    matching loss, the only criterion an attacker has. Beside a mean, that restart is the
+    alternative `best_restart`. An attacker who does not know the unlearning method tries both
+    estimates (`either`) and continues with the one that matches better on average, as all deletions
+    used one method. With `optimised` labels each start optimises soft labels together with the
+    images (Zhu et al. 2019, arXiv 1906.08935); the likeliest classes are reported. `target` and
+    `evaluation_point` are for updates that are not a single gradient (`_target.py`).
 
     Raises:
         InvalidRequest: labels do not fit the deletions, or a deletion left no trace.
     """
-    schedule = SCHEDULES[params.preset]
+    schedule = select_schedule(params.preset, view.original.architecture)
     k = view.deletion_size
     sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
     labels = _choose_labels(view, params, k)
@@ -105,7 +110,7 @@ def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reco
     objective = MatchingObjective(
         estimates, search_labels, params.arithmetic or schedule.arithmetic, ctx
     )
-    images, labels, loss, source_indices = search_images(
+    images, labels, loss, source_indices, best_restart = search_images(
         objective,
         deletions,
         schedule,
@@ -120,6 +125,7 @@ def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reco
         loss[:deletions],
         [sources[index] for index in source_indices[:deletions].tolist()],
         {"random_direction": images[deletions:]} if controls else {},
+        {} if best_restart is None else {"best_restart": best_restart[:deletions]},
         releases_compared=count_releases_compared(view, params),
     )
 

@@ -67,20 +67,35 @@ class ScoredImages(ScoredKind):
 
     def score(self, ctx: JobInputs, truth: GroundTruth) -> ScoredResult:
         images, labels, public = truth.forget_sets.load_images(), truth.labels, truth.public
-        reconstruction, baseline_images, metadata = _read_reconstruction(
+        reconstruction, baseline_images, alternatives, metadata = _read_reconstruction(
             ctx.read_input(self.role), images
         )
         baseline_images["class_mean"] = baselines.compute_class_means(public, labels)
         if (nearest := find_nearest_public(ctx, metadata, labels, public)) is not None:
             baseline_images["nearest_public"] = nearest
         metrics = score_images(reconstruction, images, baseline_images, truth.networks)
-        ranks = identify_truths(
-            reconstruction, images, labels, public, ctx.params.decoys, ctx.make_generator("decoys")
-        )
+
+        def identify(found: Tensor) -> JSONObject:
+            generator = ctx.make_generator("decoys")
+            return identify_truths(found, images, labels, public, ctx.params.decoys, generator)
+
+        ranks = identify(reconstruction)
+        details: JSONObject = {"identification": ranks}
+        if alternatives:
+            details["alternatives"] = {
+                name: {
+                    "values": {
+                        metric: part["values"]
+                        for metric, part in score_images(found, images, {}, truth.networks).items()
+                    },
+                    "identification": identify(found),
+                }
+                for name, found in alternatives.items()
+            }
         return ScoredResult(
             metrics,
             read_threat_model(metadata, self.role),
-            details={"identification": ranks},
+            details=details,
             pictures=Pictures(
                 dict(
                     zip(
@@ -150,8 +165,8 @@ def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple
 
 def _read_reconstruction(
     data: bytes, truth: Tensor
-) -> tuple[Tensor, dict[str, Tensor], JSONObject]:
-    """The images, the control images by name, and the metadata."""
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], JSONObject]:
+    """The images, the control images and the alternative answers by name, and the metadata."""
     tensors, metadata = read_tensors(data, Role.RECONSTRUCTION)
     images = tensors.get("images")
     if images is None or images.shape != truth.shape or images.dtype != truth.dtype:
@@ -175,7 +190,18 @@ def _read_reconstruction(
                 f"RECONSTRUCTION: 'control.{name}' must hold images of the first deletions",
                 f"inputs.{Role.RECONSTRUCTION}",
             )
-    return images.clamp(0, 1), controls, metadata
+    alternatives = {
+        n.removeprefix("alternative."): t.clamp(0, 1)
+        for n, t in tensors.items()
+        if n.startswith("alternative.")
+    }
+    for name, alternative in alternatives.items():
+        if alternative.shape != truth.shape or alternative.dtype != truth.dtype:
+            raise InvalidRequest(
+                f"RECONSTRUCTION: 'alternative.{name}' must be like 'images'",
+                f"inputs.{Role.RECONSTRUCTION}",
+            )
+    return images.clamp(0, 1), controls, alternatives, metadata
 
 
 def find_assignment(reconstruction: Tensor, truth: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from shared.ml.attacks._adam import AdamW
 from shared.ml.attacks._estimate import estimate_gradient, infer_labels, score_classes
 from shared.ml.attacks._matching import build_matcher, compute_matching_loss, total_variation
 from shared.ml.attacks._schedules import SCHEDULES
+from shared.ml.attacks._search import TrialState, _average_restarts
 from shared.ml.context import LocalContext, make_generator
 from shared.ml.networks import Architecture, Networks
 from shared.ml.samples import Samples
@@ -164,7 +165,14 @@ def test_recovery_lowers_the_matching_loss_and_stays_in_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "labels"), [("default", "given"), ("paper", "given"), ("default", "optimised")]
+    ("preset", "labels"),
+    [
+        ("default", "given"),
+        ("fast", "given"),
+        ("accurate", "given"),
+        ("paper", "given"),
+        ("default", "optimised"),
+    ],
 )
 def test_a_resumed_recovery_ends_bit_equal(preset: str, labels: str) -> None:
     seen, _ = observe("gradient_ascent", k=2)
@@ -203,9 +211,33 @@ def test_classes_are_found_together_with_the_images(method: str, gradient_from: 
 
 def test_of_several_restarts_the_lowest_matching_loss_is_kept() -> None:
     seen, _ = observe("gradient_ascent")
-    one = run(seen, LocalContext(), iterations=10, restarts=1)
-    three = run(seen, LocalContext(), iterations=10, restarts=3)
+    one = run(seen, LocalContext(), iterations=10, restarts=1, preset="paper")
+    three = run(seen, LocalContext(), iterations=10, restarts=3, preset="paper")
     assert bool((three.matching_loss <= one.matching_loss + 1e-6).all())
+
+
+def test_the_answer_is_the_mean_of_the_restarts_and_its_loss_is_its_own() -> None:
+    index = torch.tensor([[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]])
+    images = torch.rand(4, 1, 1, 9, 9, generator=make_generator(0, "images"))
+    trials = TrialState(index, AdamW.create(images))
+    means = _average_restarts(trials, images, torch.tensor([1, 2]))
+    assert torch.equal(means, torch.stack([images[:2].mean(0), images[2:].mean(0)]))
+    logits = torch.zeros(4, 1, 4)
+    logits[:, 0, 2], logits[3, 0, 1] = 1, 2  # the last restart found another class
+    trials = TrialState(index, AdamW.create(images), AdamW.create(logits))
+    means = _average_restarts(trials, images, torch.tensor([1, 2]))
+    assert torch.equal(means, torch.stack([images[:2].mean(0), images[2]]))
+
+    seen, truth = observe("gradient_ascent")
+    found = run(seen, LocalContext(), iterations=10, restarts=3)
+    at, direction, *_ = estimate_gradient(seen, "pair")
+    network = at.load_network()
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    loss = compute_matching_loss(network, weights, found.images, truth.labels.view(3, 1), direction)
+    torch.testing.assert_close(found.matching_loss, loss)
+    assert found.alternatives["best_restart"].shape == found.images.shape
+    several = run(observe("gradient_ascent", k=2)[0], LocalContext(), iterations=10, restarts=3)
+    assert several.alternatives == {}  # restarts find several samples in different orders
 
 
 def test_a_start_does_not_depend_on_the_other_deletions() -> None:

@@ -172,7 +172,7 @@ def test_every_number_of_the_preset_shows_in_the_pixels(
 
 def test_the_preset_computes_each_image_by_itself_and_ours_all_at_once() -> None:
     assert {name: schedule.arithmetic for name, schedule in SCHEDULES.items()} == {
-        "paper": "plain", "default": "batched",
+        "paper": "plain", "fast": "batched", "default": "batched", "accurate": "batched",
     }  # fmt: skip
     with pytest.raises(ValueError, match="arithmetic"):
         feature_recovery.FeatureRecoveryParams(arithmetic="quick")

@@ -87,6 +87,40 @@ def test_pictures_show_truth_reconstruction_and_baseline_with_their_scores() -> 
     }
 
 
+def test_the_best_restart_is_scored_beside_the_mean_of_restarts() -> None:
+    made = run_chain()
+    made |= run_stage("attack", made, "feature_recovery", iterations=20, restarts=3)
+    outputs = run_stage("evaluate", made, decoys=5)
+    found = parse_output(outputs["EVALUATION"])
+    tensors, _ = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
+    truth = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS").load_images()
+    assert not torch.equal(tensors["images"], tensors["alternative.best_restart"])
+    for images, values in (
+        (tensors["images"], found["metrics"]["mse"]["values"]),
+        (
+            tensors["alternative.best_restart"],
+            found["alternatives"]["best_restart"]["values"]["mse"],
+        ),
+    ):
+        error = (images - truth).square().flatten(1).mean(1)
+        torch.testing.assert_close(torch.tensor(values), error, atol=1e-6, rtol=0)
+    beside = found["alternatives"]["best_restart"]["identification"]
+    assert len(beside["ranks"]) == len(truth)
+    made |= run_stage("attack", made, "feature_recovery", iterations=2)
+    assert "alternatives" not in parse_output(run_stage("evaluate", made, decoys=5)["EVALUATION"])
+
+
+def test_an_alternative_of_another_shape_is_refused() -> None:
+    made = run_chain()
+    made |= run_stage("attack", made, "feature_recovery", iterations=2, restarts=2)
+    tensors, about = read_tensors(made["RECONSTRUCTION"].data, "RECONSTRUCTION")
+    tensors["alternative.best_restart"] = tensors["alternative.best_restart"][:1]
+    made["RECONSTRUCTION"] = StageOutput(write_tensors(tensors, about))
+    with pytest.raises(InvalidRequest, match=r"alternative\.best_restart") as refused:
+        run_stage("evaluate", made, decoys=5)
+    assert refused.value.field == "inputs.RECONSTRUCTION"
+
+
 class Brightness(ScoredKind):
     """A further kind, with pictures of its own."""
 

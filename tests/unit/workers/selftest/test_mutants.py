@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.ml import baselines, pvalues, scoring, statistics
-from shared.ml.attacks import _adam, _estimate, _layers, _plain, _schedules, _search
+from shared.ml.attacks import _adam, _bases, _estimate, _layers, _plain, _schedules, _search
 from shared.ml.defenses import obfuscation
 from shared.ml.metrics import psnr
 from shared.ml.networks import Normalised
@@ -30,9 +30,9 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("slope_plain", _plain._compute_distance, "create_graph=graph", "create_graph=False"),
     ("paper_loop", _adam.AdamW.step, "= lr, weight_decay", "= lr, 0.0"),
     ("paper_loop", _schedules.SearchSchedule.get_lr, "1.142", "1.5"),
-    ("paper_loop", _search.search_images, "trials.image_optimiser.x.clamp_(0, 1)\n        gradient", "gradient"),
+    ("paper_loop", _bases.PixelBasis.render, "coordinates.clamp_(0, 1)", "coordinates"),
     ("paper_loop", _search.select_best_trials, "argmin", "argmax"),
-    ("true_pairs", _search.search_images, "gradient.sign()", "-gradient.sign()"),
+    ("true_pairs", _search.search_images, "= basis.pull_back", "= -basis.pull_back"),
     ("shuffled_truth", baselines.compute_class_means, "public.labels == label", "public.labels != label"),
     ("shuffled_truth", scoring.summarise_metric, "max if higher else min)", "min if higher else max)"),
     ("baseline_against_baseline", statistics.bca, "confidence_level=level", "confidence_level=0.2"),
