@@ -8,7 +8,6 @@ from typing import Any
 
 from .errors import ClientError
 
-EVALUATION = "EVALUATION"
 MAX_JOBS = 200  # behind one row; an audit plans about ten
 
 
@@ -75,16 +74,14 @@ def list_jobs_behind(manifest: Mapping[str, Any], evaluation: str) -> list[Recor
     """The job that made an evaluation and all that it depends on, each after its inputs.
 
     Args:
-        evaluation: sha256 of the EVALUATION.
+        evaluation: its sha256.
 
     Raises:
         NotRepeatable: the manifest does not have them all, or they depend on each other in a
             circle.
     """
     recorded = _read_jobs(manifest)
-    last = next(
-        (job for job in recorded.values() if job.artifacts.get(EVALUATION) == evaluation), None
-    )
+    last = next((job for job in recorded.values() if evaluation in job.artifacts.values()), None)
     if last is None:
         raise NotRepeatable(f"no job in the manifest made evaluation {evaluation[:12]}")
     ordered: dict[str, RecordedJob] = {}

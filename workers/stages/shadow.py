@@ -95,7 +95,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     pool, public = training.find_pool(split.labels), open_dataset(training.dataset).load("test")
     sets = draw_shadow_sets(
         ctx.params.shadows, training.indices, truth.indices, split.labels,
-        training.find_pool(split.labels), setup.deletion_sizes.classes == 1,
+        pool, setup.deletion_sizes.classes == 1,
         ctx.make_generator("shadow sets"),
     )  # fmt: skip
     scores, labels = [], []

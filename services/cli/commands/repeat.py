@@ -37,7 +37,7 @@ from services.client.verification import load_public_key, read_unverified, verif
 def repeat(
     report: Annotated[
         Path,
-        typer.Argument(metavar="REPORT", help="The folder that `palimpsest report` saved."),
+        typer.Argument(metavar="SAVED_REPORT", help="The folder that `palimpsest report` saved."),
     ],
     row: Annotated[
         int, typer.Option("--row", min=1, help="Row of the full table, counted from 1.")

@@ -75,9 +75,9 @@ class ScoredImages(ScoredKind):
             baseline_images["nearest_public"] = nearest
         metrics = score_images(reconstruction, images, baseline_images, truth.networks)
 
-        def identify(found: Tensor) -> JSONObject:
+        def identify(candidate: Tensor) -> JSONObject:
             generator = ctx.make_generator("decoys")
-            return identify_truths(found, images, labels, public, ctx.params.decoys, generator)
+            return identify_truths(candidate, images, labels, public, ctx.params.decoys, generator)
 
         ranks = identify(reconstruction)
         details: JSONObject = {"identification": ranks}
@@ -86,11 +86,13 @@ class ScoredImages(ScoredKind):
                 name: {
                     "values": {
                         metric: part["values"]
-                        for metric, part in score_images(found, images, {}, truth.networks).items()
+                        for metric, part in score_images(
+                            alternative, images, {}, truth.networks
+                        ).items()
                     },
-                    "identification": identify(found),
+                    "identification": identify(alternative),
                 }
-                for name, found in alternatives.items()
+                for name, alternative in alternatives.items()
             }
         return ScoredResult(
             metrics,

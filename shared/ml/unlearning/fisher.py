@@ -92,15 +92,15 @@ def unlearn(
     else:
         judged = retain.pick(list(range(min(MAX_JUDGED, len(retain.labels)))))
         lowest = _measure_accuracy(network, judged, ctx) - MAX_COST
-        chosen = ALPHAS[0]
+        strongest = ALPHAS[0]
         for alpha in ALPHAS:
             add_noise(alpha)
             if _measure_accuracy(network, judged, ctx) < lowest:
                 break
-            chosen = alpha
+            strongest = alpha
             if rule.measure_loss(network) >= rule.goal:
                 break
-        add_noise(chosen)
+        add_noise(strongest)
     require_finite(network, "fisher: after the noise", "lower alpha or largest")
     return network
 
