@@ -8,7 +8,6 @@ from typing import Any
 
 from .errors import ClientError
 
-EVALUATION = "EVALUATION"
 MAX_JOBS = 200  # behind one row; an audit plans about ten
 
 
@@ -35,6 +34,10 @@ class RecordedJob:
     def parents(self) -> list[str]:
         """The jobs whose artifacts are its inputs."""
         return [source["job"] for source in self.inputs.values() if "job" in source]
+
+    def find_role(self, sha256: str) -> str | None:
+        """The role of its artifact with that digest; None if it has none."""
+        return next((role for role, digest in self.artifacts.items() if digest == sha256), None)
 
     def build_request(self, new_ids: Mapping[str, str]) -> dict[str, Any]:
         """Arguments of `submit_job` that run it again on what the new jobs make; `new_ids` are by
@@ -82,9 +85,7 @@ def list_jobs_behind(manifest: Mapping[str, Any], evaluation: str) -> list[Recor
             circle.
     """
     recorded = _read_jobs(manifest)
-    last = next(
-        (job for job in recorded.values() if job.artifacts.get(EVALUATION) == evaluation), None
-    )
+    last = next((job for job in recorded.values() if job.find_role(evaluation)), None)
     if last is None:
         raise NotRepeatable(f"no job in the manifest made evaluation {evaluation[:12]}")
     ordered: dict[str, RecordedJob] = {}
@@ -144,20 +145,20 @@ def _read_source(source: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ComparedScore:
-    """A metric of the row, and of its repetition; None where one of them lacks it."""
+    """The mean of a metric in the row, and in its repetition."""
 
     metric: str
-    reported: float | None
-    repeated: float | None
+    reported: float
+    repeated: float
 
 
 def compare_scores(row: Mapping[str, Any], evaluation: Any) -> list[ComparedScore]:
-    """The means of the row beside those of a new evaluation, which may be anything."""
+    """The means of the metrics that both have; `evaluation` may be anything.
+
+    A report also derives metrics, which an evaluation does not have.
+    """
     before, after = _read_means(row), _read_means(evaluation)
-    return [
-        ComparedScore(name, before.get(name), after.get(name))
-        for name in [*before, *(name for name in after if name not in before)]
-    ]
+    return [ComparedScore(name, before[name], after[name]) for name in before if name in after]
 
 
 def _read_means(scored: Any) -> dict[str, float]:

@@ -137,7 +137,7 @@ def _collect_inputs(evaluations: Iterable[LoadedEvaluation]) -> dict[str, list[s
         for role, digest in one.evaluation.inputs.items():
             if role in digests:
                 digests[role][digest] = None
-    return {str(role): list(found) for role, found in digests.items() if found}
+    return {str(role): list(distinct) for role, distinct in digests.items() if distinct}
 
 
 def _build_row(

@@ -184,7 +184,7 @@ class PrivacyTest(FrozenModel):
     test: str
     status: Literal["tested", "tested_in_part", "not_tested"]
     attacks: list[str] = Field(description="measured attacks that are such a test")
-    explanation: str
+    extent: str
 
 
 class Attacker(FrozenModel):

@@ -28,7 +28,7 @@ class PrivacyTestScope:
     """How far attacks of a kind are one of the tests in `shared.reporting.standards`."""
 
     test: str
-    explanation: str
+    extent: str
     in_part: bool = False
 
 

@@ -13,6 +13,7 @@ from shared.reporting.formatting import Names, join_words, list_attacks
 from shared.reporting.kinds import find_kind, list_kinds
 from shared.reporting.models import Attacker, PrivacyTest, Row
 from shared.reporting.threat_models import describe_given
+from shared.roles import Role
 
 # in the order of the Opinion (paragraph 41)
 PRIVACY_TESTS = (
@@ -54,15 +55,15 @@ def _describe_test(test: str, rows: Sequence[Row], names: Names) -> PrivacyTest:
         own_rows = [row for row in rows if find_kind(row.metrics) is kind]
         if scope is not None and own_rows:
             attacks |= dict.fromkeys(names(row.attack) for row in own_rows)
-            scopes[scope.explanation] = scope.in_part
+            scopes[scope.extent] = scope.in_part
     if not scopes:
-        explanation = OUT_OF_SCOPE.get(test, NOT_MEASURED)
-        return PrivacyTest(test=test, status="not_tested", attacks=[], explanation=explanation)
+        extent = OUT_OF_SCOPE.get(test, NOT_MEASURED)
+        return PrivacyTest(test=test, status="not_tested", attacks=[], extent=extent)
     return PrivacyTest(
         test=test,
         status="tested_in_part" if all(scopes.values()) else "tested",
         attacks=list(attacks),
-        explanation=" ".join(scopes),
+        extent=" ".join(scopes),
     )
 
 
@@ -77,7 +78,9 @@ def describe_attackers(rows: Sequence[Row]) -> list[Attacker]:
 def _describe_attacker(row: Row) -> Attacker:
     access = str(row.threat_model.get("access"))
     kind = find_kind(row.metrics)
-    given = [words for role, words in describe_given(row) if role not in ("ORIGINAL", "UNLEARNED")]
+    given = [
+        words for role, words in describe_given(row) if role not in (Role.ORIGINAL, Role.UNLEARNED)
+    ]
     knowledge = [KNOWLEDGE[access], *given] if access in KNOWLEDGE else given
     if is_adaptive(row.attack) and not any("defense" in one for one in given):
         knowledge.append("the defense of the release")

@@ -69,12 +69,12 @@ def test_what_was_not_measured_was_not_tested(evaluation: dict[str, Any], tested
     report = build_report(make_audit(attacks=attacks), evaluation)
     assert {test for test, state in states(report).items() if state != "not_tested"} == tested
     for one in report.privacy_tests:
-        assert one.explanation.endswith(".")
+        assert one.extent.endswith(".")
         assert bool(one.attacks) == (one.test in tested)
 
 
 def test_what_palimpsest_never_tests_is_said_so() -> None:
-    by_test = {one.test: one.explanation for one in make_report(IMAGES).privacy_tests}
+    by_test = {one.test: one.extent for one in make_report(IMAGES).privacy_tests}
     for name in ("exfiltration", "regurgitation of training data"):
         assert by_test[name].startswith("Palimpsest does not test")
     assert by_test["membership inference"].startswith("No attack of this kind was measured")
