@@ -35,6 +35,10 @@ class RecordedJob:
         """The jobs whose artifacts are its inputs."""
         return [source["job"] for source in self.inputs.values() if "job" in source]
 
+    def find_role(self, sha256: str) -> str | None:
+        """The role of its artifact with that digest; None if it has none."""
+        return next((role for role, digest in self.artifacts.items() if digest == sha256), None)
+
     def build_request(self, new_ids: Mapping[str, str]) -> dict[str, Any]:
         """Arguments of `submit_job` that run it again on what the new jobs make; `new_ids` are by
         the id of the recorded job."""
@@ -74,14 +78,14 @@ def list_jobs_behind(manifest: Mapping[str, Any], evaluation: str) -> list[Recor
     """The job that made an evaluation and all that it depends on, each after its inputs.
 
     Args:
-        evaluation: its sha256.
+        evaluation: sha256 of the EVALUATION.
 
     Raises:
         NotRepeatable: the manifest does not have them all, or they depend on each other in a
             circle.
     """
     recorded = _read_jobs(manifest)
-    last = next((job for job in recorded.values() if evaluation in job.artifacts.values()), None)
+    last = next((job for job in recorded.values() if job.find_role(evaluation)), None)
     if last is None:
         raise NotRepeatable(f"no job in the manifest made evaluation {evaluation[:12]}")
     ordered: dict[str, RecordedJob] = {}
@@ -141,20 +145,20 @@ def _read_source(source: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ComparedScore:
-    """A metric of the row, and of its repetition; None where one of them lacks it."""
+    """The mean of a metric in the row, and in its repetition."""
 
     metric: str
-    reported: float | None
-    repeated: float | None
+    reported: float
+    repeated: float
 
 
 def compare_scores(row: Mapping[str, Any], evaluation: Any) -> list[ComparedScore]:
-    """The means of the row beside those of a new evaluation, which may be anything."""
+    """The means of the metrics that both have; `evaluation` may be anything.
+
+    A report also derives metrics, which an evaluation does not have.
+    """
     before, after = _read_means(row), _read_means(evaluation)
-    return [
-        ComparedScore(name, before.get(name), after.get(name))
-        for name in [*before, *(name for name in after if name not in before)]
-    ]
+    return [ComparedScore(name, before[name], after[name]) for name in before if name in after]
 
 
 def _read_means(scored: Any) -> dict[str, float]:

@@ -137,7 +137,7 @@ def _collect_inputs(evaluations: Iterable[LoadedEvaluation]) -> dict[str, list[s
         for role, digest in one.evaluation.inputs.items():
             if role in digests:
                 digests[role][digest] = None
-    return {str(role): list(unique) for role, unique in digests.items() if unique}
+    return {str(role): list(distinct) for role, distinct in digests.items() if distinct}
 
 
 def _build_row(

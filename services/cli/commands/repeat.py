@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json as jsonlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,6 @@ from services.cli.output.console import (
 from services.cli.output.progress import follow
 from services.client import Client, ClientError, Job
 from services.client.repetition import (
-    EVALUATION,
     ComparedScore,
     RecordedJob,
     compare_scores,
@@ -37,7 +37,7 @@ from services.client.verification import load_public_key, read_unverified, verif
 def repeat(
     report: Annotated[
         Path,
-        typer.Argument(metavar="SAVED_REPORT", help="The folder that `palimpsest report` saved."),
+        typer.Argument(metavar="FOLDER", help="The folder that `palimpsest report` saved."),
     ],
     row: Annotated[
         int, typer.Option("--row", min=1, help="Row of the full table, counted from 1.")
@@ -69,10 +69,11 @@ def repeat(
         raise typer.Exit(status)
     with make_client() as gateway:
         repeated = {job.id: gateway.get_job(new_ids[job.id]) for job in recorded}
-        evaluation = jsonlib.loads(gateway.fetch(new_ids[recorded[-1].id], EVALUATION))
-    raise typer.Exit(
-        _print_comparison(row, recorded, repeated, compare_scores(reported, evaluation), json)
-    )
+        role = recorded[-1].find_role(reported["evaluation"])
+        data = gateway.fetch(new_ids[recorded[-1].id], role)
+    is_identical = hashlib.sha256(data).hexdigest() == reported["evaluation"]
+    scores = compare_scores(reported, jsonlib.loads(data))
+    raise typer.Exit(_print_comparison(row, recorded, repeated, is_identical, scores, json))
 
 
 def _read_report(folder: Path) -> Mapping[str, Any]:
@@ -103,6 +104,7 @@ def _print_comparison(
     row: int,
     recorded: Sequence[RecordedJob],
     repeated: Mapping[str, Job],
+    is_identical: bool,
     scores: Sequence[ComparedScore],
     json: bool,
 ) -> int:
@@ -111,8 +113,6 @@ def _print_comparison(
         for job_id, job in repeated.items()
     }
     differing = find_differences(recorded, digests)
-    last = recorded[-1]
-    is_identical = digests[last.id].get(EVALUATION) == last.artifacts[EVALUATION]
     causes = [
         f"the {what} of {job.stage} changed"
         for job in recorded
@@ -138,7 +138,7 @@ def _print_comparison(
         )
         return OK if is_identical else FAILED
     if scores:
-        cells = [[one.metric, _format(one.reported), _format(one.repeated)] for one in scores]
+        cells = [[one.metric, f"{one.reported:.6g}", f"{one.repeated:.6g}"] for one in scores]
         print_table(["metric", "reported", "repeated"], cells)
     if is_identical:
         stdout_console().print(f"row {row} is repeated: its evaluation has the same bytes")
@@ -154,7 +154,3 @@ def _print_comparison(
             "threads, rounds differently"
         )
     return FAILED
-
-
-def _format(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"

@@ -28,7 +28,7 @@ def verify(
     report: Annotated[
         Path,
         typer.Argument(
-            metavar="SAVED_REPORT",
+            metavar="FOLDER",
             help="The folder that `palimpsest report` saved, or one of the files in it.",
         ),
     ],

@@ -121,11 +121,7 @@ def test_a_row_that_is_not_there(report: Any, number: int, said: str) -> None:
 def test_scores_stand_side_by_side() -> None:
     row = {"metrics": {"psnr": {"mean": 20}, "gone": {"mean": 1.5}}}
     new = {"metrics": {"psnr": {"mean": 20.5}, "new": {"mean": 2.0}, "odd": 3}}
-    assert compare_scores(row, new) == [
-        ComparedScore("psnr", 20.0, 20.5),
-        ComparedScore("gone", 1.5, None),
-        ComparedScore("new", None, 2.0),
-    ]
+    assert compare_scores(row, new) == [ComparedScore("psnr", 20.0, 20.5)]
     for nothing in (None, [], {}, {"metrics": []}, {"metrics": {"psnr": {"mean": "20"}}}):
         assert compare_scores(nothing, nothing) == []
 
