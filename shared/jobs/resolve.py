@@ -288,7 +288,10 @@ class _Resolver:
 
     def _dump_shared_choice(self, name: str) -> dict[str, Any]:
         """A choice that stages share; the data set also gets the records that deletions name."""
-        choice: dict[str, Any] = getattr(self.spec, name).model_dump()
+        value = getattr(self.spec, name)
+        if isinstance(value, dict):  # parameters of another stage
+            return dict(value)
+        choice: dict[str, Any] = value.model_dump()
         if name != DATASET or ("dataset", choice["name"]) not in self.catalog:
             return choice
         known = self.catalog.get("dataset", choice["name"], DATASET).properties

@@ -8,7 +8,7 @@ first audit runs into. No stage imports this: results do not depend on what is c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, get_origin
+from typing import get_origin
 
 from shared.catalog_entry import CatalogEntry
 from shared.jobs.spec import AuditSpec
@@ -41,31 +41,31 @@ def _faults(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
 
 
 def _faults_in_fields(wiring: Wiring) -> Iterator[str]:
-    read: list[tuple[str, str | None, Any]] = [
-        ("params", wiring.params, dict),
-        ("methods", wiring.methods, list),
-        ("flag", wiring.flag, bool),
-        ("seed", wiring.seed, int),
-        *(("shared_params", name, PluginRef) for name in wiring.shared_params),
+    read: list[tuple[str, str | None, tuple[type, ...]]] = [
+        ("params", wiring.params, (dict,)),
+        ("methods", wiring.methods, (list,)),
+        ("flag", wiring.flag, (bool,)),
+        ("seed", wiring.seed, (int,)),
+        *(("shared_params", name, (PluginRef, dict)) for name in wiring.shared_params),
     ]
-    for what, name, kind in read:
+    for what, name, kinds in read:
         if name is None:
             continue
         if name not in AuditSpec.model_fields:
             yield f"reads the field {name!r} of an audit, which does not exist"
-        elif name not in (fitting := _SCOPES.keys() if kind is list else _fields_of(kind)):
+        elif name not in (fitting := _SCOPES.keys() if list in kinds else _fields_of(kinds)):
             yield (
                 f"reads the field {name!r} of an audit as its {what}, but must use one of "
                 f"{', '.join(fitting)}"
             )
 
 
-def _fields_of(kind: type) -> Collection[str]:
+def _fields_of(kinds: tuple[type, ...]) -> Collection[str]:
     annotations = {name: field.annotation for name, field in AuditSpec.model_fields.items()}
     return [
         name
         for name, annotation in annotations.items()
-        if kind in (annotation, get_origin(annotation))
+        if {*kinds} & {annotation, get_origin(annotation)}
     ]
 
 
@@ -145,18 +145,16 @@ def _faults_in_reports(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     if find_report_role(entry) is None:
         yield (
             "is reported, but does not always produce a role that reports take: let it produce "
-            "METRICS (or, once per release or attack, EVALUATION), or remove reported from its "
-            "wiring"
+            "METRICS (or, once per release or attack, EVALUATION or FORGETTING), or remove "
+            "reported from its wiring"
         )
 
 
 def find_report_role(entry: CatalogEntry) -> Role | None:
-    """The role of a reported stage that the report takes: an evaluation becomes a row, metrics are
-    shown as they are."""
-    if (
-        entry.wiring
-        and Role.EVALUATION in entry.produces
-        and OF_RELEASES.issuperset(entry.wiring.scopes)
-    ):
-        return Role.EVALUATION
+    """The role of a reported stage that the report takes: an evaluation becomes a row, a release's
+    forgetting a part of its rows; metrics are shown as they are."""
+    if entry.wiring and OF_RELEASES.issuperset(entry.wiring.scopes):
+        for role in (Role.EVALUATION, Role.FORGETTING):
+            if role in entry.produces:
+                return role
     return Role.METRICS if Role.METRICS in entry.produces else None

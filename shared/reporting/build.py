@@ -6,22 +6,42 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from shared.forgetting import Forgetting, ForgettingRow
 from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
 from shared.plugin_ref import validate_model
 from shared.reporting.caveats import CaveatInputs, collect_caveats
-from shared.reporting.evaluations import LoadedEvaluation, check_json, method_key
+from shared.reporting.evaluations import (
+    LoadedEvaluation,
+    check_json,
+    method_key,
+    without_strength,
+)
 from shared.reporting.expected_rows import match_rows
 from shared.reporting.findings import decide_row
+from shared.reporting.forgetting import ReleaseKey, key_by_release
 from shared.reporting.kinds import collect_scores
 from shared.reporting.measurements import Metrics, arrange_measurements
-from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
+from shared.reporting.models import (
+    JSONObject,
+    Method,
+    Missing,
+    Provenance,
+    Report,
+    Row,
+    SelfTest,
+    Utility,
+)
 from shared.reporting.notes import annotate
 from shared.reporting.sweeps import build_sweeps
 from shared.reporting.verdict import conclude
 
 COMMAND = "palimpsest audit FILE.yaml"
+NOT_COMPARED = (
+    "whether these models have forgotten was not measured because retraining or the comparison "
+    "failed or was cancelled"
+)
 
-Releases = dict[tuple[int, tuple[str, str], tuple[str, str]], Utility]
+Releases = dict[ReleaseKey, Utility]
 
 
 def build_report(
@@ -33,6 +53,7 @@ def build_report(
     measurements: Sequence[PlannedMeasurement] = (),
     metrics: Mapping[str, Metrics] = MappingProxyType({}),
     left_out: Sequence[str] = (),
+    forgetting: Sequence[Forgetting] = (),
 ) -> Report:
     """The report of an audit.
 
@@ -45,6 +66,7 @@ def build_report(
         measurements: planned measurements of further stages.
         metrics: their results, by role; any may be missing.
         left_out: pictures that are not shown, each with the reason.
+        forgetting: releases compared with retrained models; any may be missing.
 
     Raises:
         InvalidRequest: `audit` is not valid, or a row names a method that it does not have.
@@ -58,10 +80,14 @@ def build_report(
         for row in rows
         if row.adaptive_too and row.evaluation in evaluations
     }
-    utilities = _collect_utilities(ordered)
+    utilities, measured = _collect_utilities(ordered), key_by_release(forgetting)
+    if audit.get("check_forgetting") is True:  # reports of older audits did not ask for it
+        missing = [*missing, *_list_unmeasured(ordered, measured)]
     report_rows = annotate(
         [
-            _build_row(one, one.attack, utilities, one.sha256 in also_adaptive)
+            _build_row(one, one.attack, utilities, one.sha256 in also_adaptive).model_copy(
+                update={"forgetting": measured.get(_key_of_release(one))}
+            )
             for one in ordered
             if one.attack is not None
         ]
@@ -88,7 +114,7 @@ def build_report(
     )
 
 
-def _key_of_release(one: LoadedEvaluation) -> tuple[int, tuple[str, str], tuple[str, str]]:
+def _key_of_release(one: LoadedEvaluation) -> ReleaseKey:
     return one.evaluation.seed, method_key(one.unlearning), method_key(one.defense)
 
 
@@ -99,6 +125,24 @@ def _collect_utilities(evaluations: Iterable[LoadedEvaluation]) -> Releases:
         for one in evaluations
         if one.evaluation.utility
     }
+
+
+def _list_unmeasured(
+    evaluations: Iterable[LoadedEvaluation], measured: Mapping[ReleaseKey, ForgettingRow]
+) -> list[Missing]:
+    """Releases that were evaluated but not compared with retraining."""
+    releases = {_key_of_release(one): one for one in evaluations}
+    return [
+        Missing(
+            seed=key[0],
+            unlearning=without_strength(one.unlearning),
+            defense=without_strength(one.defense),
+            attack=None,
+            reason=NOT_COMPARED,
+        )
+        for key, one in releases.items()
+        if key not in measured
+    ]
 
 
 def _build_row(

@@ -21,6 +21,7 @@ from shared.evaluation import Share
 from shared.evaluation import Unlearning as Unlearning
 from shared.evaluation import Utility as Utility
 from shared.evaluation import WideNumber as WideNumber
+from shared.forgetting import ForgettingRow as ForgettingRow
 from shared.jobs.spec import Seed
 
 Level = Literal["leaks", "reduced", "no_leak_seen", "inconclusive"]
@@ -52,6 +53,9 @@ class Row(FrozenModel):
     identification: Identification | None
     answers: ScoredLabelGuesses | None
     utility: Utility | None
+    forgetting: ForgettingRow | None = Field(
+        None, description="the release compared with retrained models; null if it was not"
+    )
     finding: Finding
     note: str | None
     evaluation: str = Field(description="sha256 of the EVALUATION that this row repeats")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.reporting.evaluations import is_adaptive, method_key
 from shared.reporting.findings import retains_utility, shows_forgetting, undoes_unlearning
+from shared.reporting.forgetting import describe_forgetting, shows_too_little
 from shared.reporting.formatting import (
     Names,
     format_number,
@@ -53,8 +54,9 @@ class Release:
 
     @property
     def is_clear(self) -> bool:
-        """Whether no attack is missing and none was seen to leak."""
-        return not (self.leaking or self.undecided or self.missing)
+        """Whether no attack is missing, none was seen to leak, and something was unlearned."""
+        unclear = self.leaking or self.undecided or self.missing
+        return not unclear and not shows_too_little(self.rows)
 
     def leaks_less_than(self, undefended: Release) -> bool:
         """Whether this release leaks less than `undefended`, is useful, and forgets if that
@@ -108,10 +110,14 @@ def conclude(rows: Rows, missing: Sequence[Missing], self_test: SelfTest | None 
     sentences = [
         _write_sentence(release, names, _find_undefended(release, methods)) for release in groups
     ]
+    not_forgotten = describe_forgetting(rows, names)
+    headline = _write_headline(level, methods, names)
+    if not_forgotten and level == "inconclusive" and not any(r.leaking for r in groups):
+        headline, *not_forgotten = not_forgotten
     return Verdict(
         level=level,
-        headline=_write_headline(level, methods, names),
-        sentences=[*sentences, *_write_closing(rows, missing)],
+        headline=headline,
+        sentences=[*not_forgotten, *sentences, *_write_closing(rows, missing)],
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from itertools import product
+from math import exp
 from typing import Any
 
 from shared.jobs.spec import AuditSpec, PlannedRow
 from shared.plugin_ref import PluginRef
 from shared.reporting import build
 from shared.reporting.evaluations import LoadedEvaluation
+from shared.reporting.forgetting import read_forgetting
 from shared.reporting.loading import read_evaluation
 from shared.reporting.models import Method, Report
 from shared.reporting.selftests import read_self_test
@@ -184,6 +186,51 @@ def make_utility_evaluation(
     return _make_evaluation(seed, unlearning, released, None, 8) | {"utility": {**before, **after}}
 
 
+def make_forgetting(
+    way: float | None,
+    *,
+    seed: int = 0,
+    unlearning: str = "gradient_ascent",
+    released: JSONObject | None = None,
+    retrained: float = 1.1,
+    half: float = 0.1,
+    tests: JSONObject | None = None,
+) -> JSONObject:
+    """The measurement of a release at this way from an original of forget loss 0.5 to retraining;
+    None: not measurable. `half` is half the interval."""
+    original = 0.5
+    release = original + (retrained - original) * (3 if way is None else way)
+
+    def perform(loss: float) -> JSONObject:
+        other = {"loss": 0.2, "accuracy": 0.9}
+        return {
+            "forget": {"loss": loss, "accuracy": exp(-loss)},
+            "retain": other,
+            "test": other,
+        }
+
+    one = {"original": original, "release": release, "retrained": [retrained] * 3}
+    return {
+        "seed": seed,
+        "unlearning": {**make_method(unlearning), "exact": unlearning == "retrain"},
+        "defense": released or make_defense("none"),
+        "measured": {
+            "deletions": 8,
+            "retraining_seeds": 3,
+            "original": perform(original),
+            "release": perform(release),
+            "retrained": perform(retrained),
+            "way": way,
+            "way_low": None if way is None else way - half,
+            "way_high": None if way is None else way + half,
+            "spread": 0.05 if way is not None else 2 * retrained,
+            "reason": "retraining raises the forget loss by less" if way is None else None,
+            "by_deletion": [one] * 8,
+            "tests": tests or {},
+        },
+    }
+
+
 def make_method(name: str, **params: Any) -> JSONObject:
     return {"method": name, "params": params}
 
@@ -214,6 +261,7 @@ def build_report(
     *evaluations: JSONObject,
     tested: bytes | None = make_self_test(),
     rows: list[PlannedRow] | None = None,
+    forgetting: list[JSONObject] | None = None,
 ) -> Report:
     """`rows`: as planned; if not given, each row of the grid has the first evaluation that may be
     its own."""
@@ -222,7 +270,15 @@ def build_report(
         load_evaluations(*evaluations),
     )
     return build.build_report(
-        loaded, spec, plan_rows(spec, loaded) if rows is None else rows, "1.2.3", tested_cases
+        loaded,
+        spec,
+        plan_rows(spec, loaded) if rows is None else rows,
+        "1.2.3",
+        tested_cases,
+        forgetting=[
+            read_forgetting(json.dumps(one).encode(), f"FORGETTING_{i}")
+            for i, one in enumerate(forgetting or [], start=1)
+        ],
     )
 
 
