@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from shared.errors import InvalidRequest
+from shared.pool import MAX_SAMPLES
 
 Kind = Literal["rows", "ids", "files"]
 KINDS: tuple[Kind, ...] = ("rows", "ids", "files")  # how a data set can name its records
 PLACES = "indices"  # positions in a training set, which is drawn
-MAX_RECORDS = 5000  # a pool has no more
+MAX_RECORDS = MAX_SAMPLES
 MAX_NAME = 500
 
 

@@ -72,7 +72,7 @@ class Wiring(BaseModel):
         (),
         description=(
             "fields of the audit itself that are also parameters of the stage: choices of plugins, "
-            "or the parameters of another stage"
+            "pool, or the parameters of another stage"
         ),
     )
     seed: str | None = Field(

@@ -21,6 +21,7 @@ from shared.jobs.planner import JobTemplate
 from shared.jobs.spec import AuditSpec
 from shared.jobs.sweep import expand_sweep
 from shared.plugin_ref import PluginRef
+from shared.pool import check_feature_network, check_training_size
 from shared.roles import Role
 from shared.wiring import Scope
 
@@ -197,6 +198,8 @@ class _Resolver:
 
     def _resolve_maker(self, role: str, cell: GridCell) -> None:
         maker = self.pipeline.makers.get(role)
+        if maker is not None and role == Role.FEATURE_NETWORK:
+            check_feature_network(self._get_template(maker, cell).params)
         if maker is None or (maker, self.pipeline.reduce_cell(maker, cell)) in self.templates:
             return
         template = self._get_template(maker, cell)
@@ -215,6 +218,7 @@ class _Resolver:
         if train is None or unlearn is None or unlearn.method is None:
             return
         field = f"{UNLEARNING}.{release.unlearning}"
+        check_training_size(train.params)
         check_forget_sets(train.params, unlearn.params)
         if self.spec.p_values:
             check_repeatable(unlearn, field)
@@ -284,13 +288,13 @@ class _Resolver:
                         f"params.{name}",
                     )
                 params[name] = value
-        return params | {name: self._dump_shared_choice(name) for name in wiring.shared_params}
+        return params | {name: self._dump_shared_field(name) for name in wiring.shared_params}
 
-    def _dump_shared_choice(self, name: str) -> dict[str, Any]:
-        """A choice that stages share; the data set also gets the records that deletions name."""
+    def _dump_shared_field(self, name: str) -> Any:
+        """A field that stages share; the data set also gets the records that deletions name."""
         value = getattr(self.spec, name)
-        if isinstance(value, dict):  # parameters of another stage
-            return dict(value)
+        if not isinstance(value, PluginRef):
+            return value
         choice: dict[str, Any] = value.model_dump()
         if name != DATASET or ("dataset", choice["name"]) not in self.catalog:
             return choice

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.plugin_ref import PluginRef
+from shared.pool import DESCRIPTION, PoolSize
 
 MAX_JOBS = 10_000  # of one audit
 
@@ -31,6 +32,7 @@ class AuditSpec(BaseModel):
         description="where pretraining data, training set and public data come from"
     )
     model: PluginRef = Field(description="the architecture")
+    pool: PoolSize | None = Field(None, description=DESCRIPTION)
     pretrain: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the pretrain stage"
     )

@@ -21,6 +21,7 @@ KINDS = {"unlearning": "unlearning", "defense": "defenses", "attack": "attacks"}
 # scopes in which unlearning method and defense are known
 OF_RELEASES = frozenset({Scope.RELEASE, Scope.ATTACK})
 _SCOPES = {"unlearning": OF_RELEASES, "defenses": OF_RELEASES, "attacks": frozenset({Scope.ATTACK})}
+POOL = "pool"  # the only shared field that is neither a choice of a plugin nor parameters
 _TOLD = frozenset({"audit", "rows"})  # what a stage of scope report is told
 
 
@@ -41,31 +42,32 @@ def _faults(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
 
 
 def _faults_in_fields(wiring: Wiring) -> Iterator[str]:
-    read: list[tuple[str, str | None, tuple[type, ...]]] = [
-        ("params", wiring.params, (dict,)),
-        ("methods", wiring.methods, (list,)),
-        ("flag", wiring.flag, (bool,)),
-        ("seed", wiring.seed, (int,)),
-        *(("shared_params", name, (PluginRef, dict)) for name in wiring.shared_params),
+    shareable = [*_fields_of(PluginRef), *_fields_of(dict), POOL]
+    read: list[tuple[str, str | None, Collection[str]]] = [
+        ("params", wiring.params, _fields_of(dict)),
+        ("methods", wiring.methods, _SCOPES.keys()),
+        ("flag", wiring.flag, _fields_of(bool)),
+        ("seed", wiring.seed, _fields_of(int)),
+        *(("shared_params", name, shareable) for name in wiring.shared_params),
     ]
-    for what, name, kinds in read:
+    for what, name, fitting in read:
         if name is None:
             continue
         if name not in AuditSpec.model_fields:
             yield f"reads the field {name!r} of an audit, which does not exist"
-        elif name not in (fitting := _SCOPES.keys() if list in kinds else _fields_of(kinds)):
+        elif name not in fitting:
             yield (
                 f"reads the field {name!r} of an audit as its {what}, but must use one of "
                 f"{', '.join(fitting)}"
             )
 
 
-def _fields_of(kinds: tuple[type, ...]) -> Collection[str]:
+def _fields_of(kind: type) -> Collection[str]:
     annotations = {name: field.annotation for name, field in AuditSpec.model_fields.items()}
     return [
         name
         for name, annotation in annotations.items()
-        if {*kinds} & {annotation, get_origin(annotation)}
+        if kind in (annotation, get_origin(annotation))
     ]
 
 

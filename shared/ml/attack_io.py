@@ -22,9 +22,10 @@ from shared.roles import Role
 class WhiteBoxView:
     """The roles that the attack's `needs` and `uses` name; all others are None.
 
-    `unlearned` holds D networks, one per deletion; `labels` int64 [D, k]. `coordinate_weights` are
-    set for an adaptive attacker: by parameter name [D, *shape], the weight of each coordinate of a
-    change, from 0; None if all count the same.
+    `unlearned` holds D networks, one per deletion; `labels` int64 [D, k]; `candidates` C samples,
+    some of them forgotten, the same for all deletions. `coordinate_weights` are set for an adaptive
+    attacker: by parameter name [D, *shape], the weight of each coordinate of a change, from 0; None
+    if all count the same.
     """
 
     original: Networks
@@ -33,6 +34,7 @@ class WhiteBoxView:
     deletion_sizes: DeletionSizes | None = None
     labels: Tensor | None = None
     coordinate_weights: dict[str, Tensor] | None = None
+    candidates: Samples | None = None
 
     @property
     def deletion_size(self) -> int:
@@ -63,6 +65,16 @@ class WhiteBoxView:
                 f"inputs.{Role.BASE}",
             )
         return self.base, self.deletion_sizes
+
+    def require_candidates(self) -> Samples:
+        """CANDIDATES.
+
+        Raises:
+            InvalidRequest: they are missing.
+        """
+        if self.candidates is None:
+            raise InvalidRequest("this attack needs CANDIDATES", f"inputs.{Role.CANDIDATES}")
+        return self.candidates
 
 
 @dataclass(frozen=True)

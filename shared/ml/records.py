@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.samples import Samples, compute_digest, open_dataset
+from shared.ml.samples import Samples, compute_digest, find_deletable, open_dataset
+from shared.ml.splits import split_pretraining_and_pool
 from shared.plugin_ref import PluginRef, validate_model
+from shared.pool import MAX_SAMPLES, PoolSize
 from shared.roles import Role
 
 Index = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -64,8 +66,24 @@ class TrainingSet(DatasetRecord):
     """TRAINING_SET: the N samples that may be forgotten."""
 
     indices: list[Index] = Field(
-        min_length=1, max_length=1_000_000, description="positions in the train split"
+        min_length=1, max_length=MAX_SAMPLES, description="positions in the train split"
     )
+    pool: PoolSize | None = Field(
+        None,
+        description="size of the pool that they were drawn from; null: a random eighth of the "
+        "train split, at most 5,000",
+    )
+
+    def find_pool(self, labels: Tensor) -> Tensor:
+        """Positions of the pool in the train split, int64; `labels` are those of the whole
+        split."""
+        named = () if self.pool is None else find_deletable(open_dataset(self.dataset))
+        return split_pretraining_and_pool(labels, self.pool, named)[1]
+
+    def find_held_out(self, labels: Tensor) -> Tensor:
+        """Positions of the samples of the pool that are not in the training set; may be empty."""
+        pool = self.find_pool(labels)
+        return pool[~torch.isin(pool, torch.tensor(self.indices))]
 
     def load_samples(self) -> Samples:
         return pick_samples(
@@ -77,7 +95,7 @@ class PublicSets(DatasetRecord):
     """PUBLIC: training sets that an outsider could have drawn, disjoint from each other and from
     the real one."""
 
-    sets: list[Annotated[list[Index], Field(min_length=1, max_length=1_000_000)]] = Field(
+    sets: list[Annotated[list[Index], Field(min_length=1, max_length=MAX_SAMPLES)]] = Field(
         max_length=1000,
         description=(
             "[sets][n] positions in the train split; n is the size of the training set if there "
@@ -107,7 +125,7 @@ class Shards(Record):
 
     members: int = Field(ge=1, le=100)
     member: list[Index] = Field(
-        min_length=1, max_length=1_000_000, description="[N], below `members`"
+        min_length=1, max_length=MAX_SAMPLES, description="[N], below `members`"
     )
 
     @classmethod
@@ -163,7 +181,7 @@ class MembershipRecord(DatasetRecord):
     sees it."""
 
     indices: list[Index] = Field(
-        min_length=1, max_length=1_000_000, description="[C] positions in the train split"
+        min_length=1, max_length=MAX_SAMPLES, description="[C] positions in the train split"
     )
     labels: list[Index] = Field(description="[C] their classes")
     trained: list[bool] = Field(description="[C] whether the original was trained on them")

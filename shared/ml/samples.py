@@ -76,6 +76,11 @@ class HasRecords(Protocol):
         """Places in the train split of records of these names."""
 
 
+def find_deletable(dataset: Dataset) -> list[int]:
+    """Positions in the train split of records that every pool and every training set holds."""
+    return dataset.deletable if isinstance(dataset, HasRecords) else []
+
+
 def class_names(dataset: Dataset) -> tuple[str, ...]:
     """The name of each class: as the data set says (`class_names`), else the number of its
     label."""

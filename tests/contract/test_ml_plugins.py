@@ -349,6 +349,7 @@ def test_an_attack_answers_for_every_deletion(plugin: Plugin) -> None:
         stack([inputs().original]),
         DeletionSizes(N=8, k=1),
         labels,
+        candidates=data(7, "candidates") if "CANDIDATES" in plugin.needs else None,
     )
     if plugin.access == "black_box":
         before, *after = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, cast
@@ -17,9 +18,11 @@ from shared.ml.records import TrainingSet
 from shared.ml.samples import Dataset
 from shared.plugins import Params
 from workers.stages._named_records import find_in_training
+from shared.pool import MAX_SAMPLES
 
 Positions = Annotated[
-    list[Annotated[int, Field(ge=0, le=4999)]], Field(min_length=1, max_length=4999)
+    list[Annotated[int, Field(ge=0, lt=MAX_SAMPLES)]],
+    Field(min_length=1, max_length=MAX_SAMPLES),
 ]
 
 Row = Annotated[int, Field(ge=0, strict=True)]
@@ -45,7 +48,10 @@ class ForgetParams(Params):
         description="number of forget sets; with forget: class, at most the number of classes",
     )
     size: int = Field(
-        1, ge=1, le=1000, description="k, samples in each forget set (forget: samples)"
+        1,
+        ge=1,
+        le=MAX_SAMPLES,
+        description="k, samples in each forget set (forget: samples)",
     )
     fraction: float = Field(
         1.0,
@@ -166,7 +172,7 @@ def _check_given_sets(rows: list[list[int]], n: int, field: str) -> Tensor:
             field,
         )
     if len(set(positions)) < len(positions):
-        twice = next(place for place in positions if positions.count(place) > 1)
+        twice = next(place for place, times in Counter(positions).items() if times > 1)
         raise InvalidRequest(f"sample {twice} is in more than one forget set", field)
     return torch.tensor(rows)
 

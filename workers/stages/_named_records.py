@@ -11,7 +11,14 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, Kind
 from shared.ml.records import PublicSets, TrainingSet
-from shared.ml.samples import Dataset, HasRecords, Samples, compute_digest, open_dataset
+from shared.ml.samples import (
+    Dataset,
+    HasRecords,
+    Samples,
+    compute_digest,
+    find_deletable,
+    open_dataset,
+)
 from shared.plugin_ref import PluginRef
 
 
@@ -41,11 +48,6 @@ def find_in_training(
     return positions
 
 
-def deletable_places(dataset: Dataset) -> list[int]:
-    """Positions in the train split of records that every training set holds."""
-    return dataset.deletable if isinstance(dataset, HasRecords) else []
-
-
 def public_record(
     choice: PluginRef, dataset: Dataset, split: Samples, sets: Sequence[Sequence[int]]
 ) -> PublicSets:
@@ -55,7 +57,7 @@ def public_record(
     Args:
         sets: positions in `split`, the train split, none of a record that deletions may name.
     """
-    if not deletable_places(dataset):
+    if not find_deletable(dataset):
         return PublicSets(
             dataset=choice, digest=compute_digest(split), sets=[[*one] for one in sets]
         )

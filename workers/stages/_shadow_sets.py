@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.splits import split_pretraining_and_pool
 from shared.roles import Role
 
 
@@ -27,6 +26,7 @@ def draw_shadow_sets(
     training: Sequence[int],
     tested: Sequence[Sequence[int]],
     labels: Tensor,
+    pool: Tensor,
     of_one_class: bool,
     generator: torch.Generator,
 ) -> list[ShadowSet]:
@@ -42,6 +42,7 @@ def draw_shadow_sets(
     Args:
         training, tested: positions in the train split; tested [D][k].
         labels: of the whole train split.
+        pool: positions in the train split that training sets are drawn from.
         of_one_class: whether the k samples of a deletion share one class.
 
     Raises:
@@ -57,7 +58,6 @@ def draw_shadow_sets(
         ShadowSet(tested_set, untested[i : i + size], True)
         for i in range(0, len(untested) - size + 1, size)
     ]
-    pool = split_pretraining_and_pool(len(labels))[1]
     pool = pool[torch.tensor([index not in forgotten for index in pool.tolist()])]
     needed = -(-count // size)
     while len(sets) < needed:
@@ -83,8 +83,8 @@ def _draw_training_set(
         if len(members) < wanted:
             raise InvalidRequest(
                 f"shadow training sets need {wanted} samples of class {label}, but the pool has "
-                f"only {len(members)} that no tested deletion forgets; lower train.size, delete "
-                "fewer samples, or turn p-values off",
+                f"only {len(members)} that no tested deletion forgets; lower train.size, raise "
+                "pool, delete fewer samples, or turn p-values off",
                 f"inputs.{Role.TRAINING_SET}",
             )
         drawn.append(members[torch.randperm(len(members), generator=generator)[:wanted]])

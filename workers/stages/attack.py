@@ -90,6 +90,9 @@ def _read_white_box_view(ctx: JobContext, roles: set[str]) -> WhiteBoxView:
         if Role.DELETION_SIZES in roles
         else None,
         labels=_read_labels(ctx) if Role.LABELS in roles else None,
+        candidates=_read_samples(ctx, Role.CANDIDATES, original.architecture)
+        if Role.CANDIDATES in roles
+        else None,
     )
     return apply_defense_knowledge(ctx, view) if Role.DEFENSE in roles else view
 

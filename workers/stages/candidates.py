@@ -8,7 +8,6 @@ from pydantic import Field
 from shared.errors import InvalidRequest
 from shared.ml.records import ForgetSets, MembershipRecord, TrainingSet
 from shared.ml.samples import open_dataset
-from shared.ml.splits import split_pretraining_and_pool
 from shared.ml.tensors import write_tensors
 from shared.plugins import Params
 from shared.roles import Role
@@ -77,11 +76,12 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         ].tolist()
         return picked
 
-    pool = {*split_pretraining_and_pool(len(split.labels))[1].tolist()}
-    non_members = draw(pool - {*training.indices}, params.non_members, "never trained")
+    held_out = {*training.find_held_out(split.labels).tolist()}
+    non_members = draw(held_out, params.non_members, "never trained")
     if not non_members:
         raise InvalidRequest(
-            "the training set uses the whole pool, so there are no non-members; lower train.size",
+            "the training set uses the whole pool, so there are no non-members; lower train.size "
+            "or raise pool",
             f"inputs.{Role.TRAINING_SET}",
         )
     retained = draw({*training.indices} - {*forgotten}, params.retained, "retained")

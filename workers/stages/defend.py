@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -23,7 +24,6 @@ from shared.ml.records import (
     read_json,
 )
 from shared.ml.samples import Samples
-from shared.ml.splits import split_pretraining_and_pool
 from shared.ml.training.recipe import Recipe
 from shared.plugin_ref import validate_model
 from shared.plugins import DefensePlugin, Params
@@ -45,6 +45,21 @@ class DefendParams(Params):
             "validation accuracy that a defense may cost if its strength is chosen automatically"
         ),
     )
+
+
+@dataclass(frozen=True)
+class RetainSets:
+    """The retain set of each deletion, picked when it is needed: together they may be many times
+    as large as the data set."""
+
+    split: Samples
+    training: Sequence[int]
+    forgotten: Sequence[Sequence[int]]
+
+    def __iter__(self) -> Iterator[Samples]:
+        for forget_set in self.forgotten:
+            forgotten = set(forget_set)
+            yield self.split.pick([i for i in self.training if i not in forgotten])
 
 
 @registry.register(
@@ -84,14 +99,12 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     if ctx.method.acts == "training":
         return _release_trained(ctx, len(training.indices))
     split, name = training.load_train_split(Role.TRAINING_SET), ctx.method.strength
-    retain_sets = [
-        split.pick([i for i in training.indices if i not in set(gone)]) for gone in forgotten
-    ]
+    retain_sets = RetainSets(split, training.indices, forgotten)
     params, strength = ctx.method_params, None
     if name is None or getattr(params, name) is not None:
         released = list(_release_models(ctx, unlearned, retain_sets, params, (0, 1)))
     else:
-        held_out = split.pick(_select_held_out(training, len(split.labels)))
+        held_out = split.pick(_select_held_out(training, split.labels))
         params, released, strength = _choose_strength(ctx, unlearned, retain_sets, held_out)
     _require_not_degenerate(
         ctx, unlearned, released, split.images[:CHECK_IMAGES], strength.name if strength else name
@@ -158,7 +171,7 @@ def _build_record(
 def _release_models(
     ctx: JobContext,
     unlearned: Networks,
-    retain_sets: list[Samples],
+    retain_sets: RetainSets,
     params: Any,
     setting: tuple[int, int],
 ) -> Iterator[nn.Module]:
@@ -196,7 +209,7 @@ def _require_not_degenerate(
 def _average_releases(
     ctx: JobContext,
     unlearned: Networks,
-    retain_sets: list[Samples],
+    retain_sets: RetainSets,
     params: Any,
     released: list[nn.Module],
 ) -> list[nn.Module]:
@@ -216,21 +229,20 @@ def _average_releases(
     return means
 
 
-def _select_held_out(training: TrainingSet, n: int) -> list[int]:
+def _select_held_out(training: TrainingSet, labels: Tensor) -> list[int]:
     """Positions in the pool that are not in the training set."""
-    pool = split_pretraining_and_pool(n)[1].tolist()
-    left = sorted(set(pool) - set(training.indices))
+    left: list[int] = training.find_held_out(labels).tolist()
     if not left:
         raise InvalidRequest(
             "the training set uses the whole pool, so no validation samples are left to choose "
-            "the defense's strength; lower train.size, or set the strength explicitly",
+            "the defense's strength; lower train.size, raise pool, or set the strength explicitly",
             f"inputs.{Role.TRAINING_SET}",
         )
     return left
 
 
 def _choose_strength(
-    ctx: JobContext, unlearned: Networks, retain_sets: list[Samples], held_out: Samples
+    ctx: JobContext, unlearned: Networks, retain_sets: RetainSets, held_out: Samples
 ) -> tuple[Params, list[nn.Module], StrengthChoice]:
     """The strongest setting of the method's grid within the accuracy budget, else the weakest."""
     assert isinstance(ctx.method, DefensePlugin)

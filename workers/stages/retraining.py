@@ -10,7 +10,7 @@ from shared.errors import InvalidRequest
 from shared.forgetting import MAX_DELETIONS, MAX_SEEDS
 from shared.ml.context import Context, SeededSubContext
 from shared.ml.forgetting.way import MIN_SEEDS
-from shared.ml.networks import Architecture, Ensemble, Networks, read_networks, write_networks
+from shared.ml.networks import Ensemble, Networks, build_network, read_networks, write_networks
 from shared.ml.records import RetrainingRecord, Shards, TrainingSet, read_json
 from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
@@ -24,6 +24,7 @@ from workers.stages import registry
 from workers.stages._checkpointed import make_with_checkpoints
 from workers.stages._datasets import open_compatible_dataset
 from workers.stages._forget_sets import DeletionParams, draw_job_forget_sets
+from workers.stages.pretrain import PretrainParams
 
 MAX_WEIGHT_BYTES = 2 << 30  # of all retrained models: they are one artifact, and in memory at once
 
@@ -32,6 +33,13 @@ class RetrainingParams(Params):
     forget: DeletionParams = Field(
         default_factory=DeletionParams,
         description="parameters of the unlearn stage, whose forget sets are left out",
+    )
+    pretrain: PretrainParams = Field(
+        default_factory=PretrainParams,
+        description=(
+            "parameters of the pretrain stage; with epochs 0 each seed starts from an initial "
+            "network of its own instead of the base model"
+        ),
     )
     seeds: int = Field(
         MIN_SEEDS, ge=MIN_SEEDS, le=MAX_SEEDS, description="retrained models per deletion"
@@ -57,7 +65,7 @@ class RetrainingParams(Params):
         scopes=(Scope.RELEASE,),
         group=WorkerGroup.UNLEARN,
         params="retraining",
-        shared_params=("forget",),
+        shared_params=("forget", "pretrain"),
         on_demand=True,
     ),
 )
@@ -65,7 +73,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Train models on what each deletion retains, from the base model, by the recipe of the
     original.
 
-    Forget sets are those of an unlearn job with the same seed and parameters. Models differ in
+    Where nothing was pretrained, each seed has its own initial network instead. Forget sets are those of an unlearn job with the same seed and parameters. Models differ in
     the order of their samples, by seed, and from every model that the unlearning method `retrain`
     makes. Of shards all members are trained again. All unlearning methods share this job.
     """
@@ -96,7 +104,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         kept = torch.ones(len(samples.labels), dtype=torch.bool)
         kept[earlier] = kept[positions[deletion]] = False
         part = SeededSubContext(SeededSubContext(ctx, deletion, count), seed, params.seeds)
-        network = _retrain(base, architecture, samples, kept, shards, recipe, part)
+        start = None if params.pretrain.epochs else SeededSubContext(ctx, seed, params.seeds)
+        network = _retrain(base, start, samples, kept, shards, recipe, part)
         part.report_progress(1, 1)
         return network
 
@@ -117,23 +126,35 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
 def _retrain(
     base: Networks,
-    architecture: Architecture,
+    start: Context | None,
     samples: Samples,
     kept: Tensor,
     shards: Shards,
     recipe: Recipe,
     ctx: Context,
 ) -> nn.Module:
-    """One model, or one ensemble, trained on the samples that are kept (bool [N])."""
+    """One model, or one ensemble, trained on the samples that are kept (bool [N]).
+
+    Args:
+        start: draws the initial weights; None: training starts from the base model.
+    """
     members = []
     for member in range(shards.members):
-        network = base.load_network()
+        network = _start(base, start, member)
         own = shards.find_positions(member)
         if len(own := own[kept[own]]):
             part = SeededSubContext(ctx, member, shards.members) if shards.members > 1 else ctx
             train(network, samples.pick(own), recipe, part)
         members.append(network.cpu())
-    return members[0] if architecture.members == 1 else Ensemble(members).eval()
+    return members[0] if shards.members == 1 else Ensemble(members).eval()
+
+
+def _start(base: Networks, start: Context | None, member: int) -> nn.Module:
+    """The base model, or an initial network of the seed's own."""
+    if start is None:
+        return base.load_network()
+    generator = start.make_generator(f"initial weights {member}")
+    return build_network(base.architecture, generator)
 
 
 def _count_repeatable(

@@ -93,7 +93,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     setup = ShadowSetup.read(ctx)
     sets = draw_shadow_sets(
         ctx.params.shadows, training.indices, truth.indices, split.labels,
-        setup.deletion_sizes.classes == 1,
+        training.find_pool(split.labels), setup.deletion_sizes.classes == 1,
         ctx.make_generator("shadow sets"),
     )  # fmt: skip
     scores, labels = [], []

@@ -13,19 +13,20 @@ from shared.errors import InvalidRequest
 from shared.ml.context import SeededSubContext, SubContext
 from shared.ml.networks import Ensemble, Networks, read_networks, write_network
 from shared.ml.records import Shards, TrainingSet
-from shared.ml.samples import Samples, compute_digest
+from shared.ml.samples import Samples, compute_digest, find_deletable
 from shared.ml.splits import split_pretraining_and_pool
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
 from shared.plugin_ref import PluginRef, plugin_field
+from shared.pool import DESCRIPTION, MAX_SAMPLES, PoolSize
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._checkpointed import make_with_checkpoints
 from workers.stages._datasets import measure_test_accuracy, open_compatible_dataset
-from workers.stages._named_records import deletable_places, public_record
+from workers.stages._named_records import public_record
 
 PUBLIC_SETS = 16
 
@@ -34,7 +35,8 @@ class TrainParams(Recipe):
     dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
         PluginRef(name="mnist_5k"), description="data set; samples are drawn from its pool"
     )
-    size: int = Field(32, ge=1, le=5000, description="N, samples in the training set")
+    pool: PoolSize | None = Field(None, description=DESCRIPTION)
+    size: int = Field(32, ge=1, le=MAX_SAMPLES, description="N, samples in the training set")
     balanced: bool = Field(
         False, description="the same number of samples per class, so that classes can be forgotten"
     )
@@ -71,7 +73,7 @@ class TrainParams(Recipe):
         scopes=(Scope.RELEASE,),
         group=WorkerGroup.TRAIN,
         params="train",
-        shared_params=("dataset",),
+        shared_params=("dataset", "pool"),
         trained_for_methods=True,
     ),
 )
@@ -82,8 +84,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     base = read_networks(ctx.read_input(Role.BASE), Role.BASE)
     dataset = open_compatible_dataset(params.dataset, base.architecture, Role.BASE)
     split = dataset.load("train")
+    deletable = find_deletable(dataset)
+    pool = split_pretraining_and_pool(split.labels, params.pool, deletable)[1]
     indices = _draw_training_set(
-        ctx, split.labels, torch.tensor(deletable_places(dataset), dtype=torch.int64)
+        ctx, split.labels, pool, torch.tensor(deletable, dtype=torch.int64)
     )
     samples, shards = split.pick(indices), Shards.split_evenly(params.size, params.shards)
 
@@ -102,11 +106,12 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         network, loss = _train_ensemble(ctx, base, samples, shards)
         architecture = base.architecture.model_copy(update={"members": params.shards})
     training_set = TrainingSet(
-        dataset=params.dataset, digest=compute_digest(split), indices=indices.tolist()
+        dataset=params.dataset,
+        digest=compute_digest(split),
+        indices=indices.tolist(),
+        pool=params.pool,
     )
-    public = public_record(
-        params.dataset, dataset, split, _draw_public_sets(ctx, indices, len(split.labels))
-    )
+    public = public_record(params.dataset, dataset, split, _draw_public_sets(ctx, indices, pool))
     metrics = {
         "n": params.size,
         "loss": loss,
@@ -125,7 +130,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     )
 
 
-def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
+def _draw_training_set(ctx: JobContext, labels: Tensor, pool: Tensor, kept: Tensor) -> Tensor:
     """Positions of the training set in the train split: N random samples of the pool, or N /
     classes per class.
 
@@ -136,12 +141,11 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
         InvalidRequest: the pool has too few samples, or N cannot be balanced over the classes.
     """
     params: TrainParams = ctx.params
-    pool = split_pretraining_and_pool(len(labels))[1]
     order = pool[torch.randperm(len(pool), generator=ctx.make_generator("training set"))]
     if params.size > len(pool):
         raise InvalidRequest(
             f"the pool of {params.dataset.name} has only {len(pool)} samples, but size is "
-            f"{params.size}: lower size",
+            f"{params.size}: lower size, or raise pool",
             "params.size",
         )
     if len(kept) > params.size:
@@ -178,17 +182,16 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, kept: Tensor) -> Tensor:
         if len(class_members) < per_class:
             raise InvalidRequest(
                 f"the pool has only {len(class_members)} samples of class {c}, but {per_class} are "
-                "needed: lower size, or train without balanced",
+                "needed: lower size, raise pool, or train without balanced",
                 "params.size",
             )
     together = torch.cat(members)
     return together[torch.randperm(len(together), generator=ctx.make_generator("balanced"))]
 
 
-def _draw_public_sets(ctx: JobContext, training_indices: Tensor, n: int) -> list[list[int]]:
+def _draw_public_sets(ctx: JobContext, training_indices: Tensor, pool: Tensor) -> list[list[int]]:
     """Positions of other training sets from the rest of the pool; all of it if that is too few for
     one set."""
-    pool = split_pretraining_and_pool(n)[1]
     left = pool[~torch.isin(pool, training_indices)]
     order = left[torch.randperm(len(left), generator=ctx.make_generator("public"))]
     num_sets = min(PUBLIC_SETS, len(order) // len(training_indices))

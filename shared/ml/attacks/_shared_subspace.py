@@ -56,10 +56,22 @@ class SharedSubspace:
 
     def project_out(self, gradients: Tensors) -> Tensors:
         """Gradients {name: [L, *shape]} without their part in it: an orthogonal projection."""
-        coordinates = torch.stack(
-            [t.flatten(1) @ self.basis[n].flatten(1).T for n, t in gradients.items()]
-        ).sum(0)
+        coordinates = self._compute_coordinates(gradients)
         others = coordinates - self.residual_direction * torch.linalg.vecdot(
             self.residual_direction, coordinates
         ).unsqueeze(1)
         return {n: t - (others @ self.basis[n].flatten(1)).view_as(t) for n, t in gradients.items()}
+
+    def measure_residual_norms(self, gradients: Tensors) -> Tensor:
+        """Norms [n, L] of n gradients {name: [n, *shape]} after `project_out` for each of the
+        trials, without computing the projections."""
+        coordinates = self._compute_coordinates(gradients)
+        total = torch.stack([t.flatten(1).square().sum(1) for t in gradients.values()]).sum(0)
+        outside = (total - coordinates.square().sum(1)).unsqueeze(1)
+        return (outside + (coordinates @ self.residual_direction.T).square()).clamp_min(0).sqrt()
+
+    def _compute_coordinates(self, gradients: Tensors) -> Tensor:
+        """In the basis, [n, B]."""
+        return torch.stack(
+            [t.flatten(1) @ self.basis[n].flatten(1).T for n, t in gradients.items()]
+        ).sum(0)

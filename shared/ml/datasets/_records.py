@@ -19,7 +19,7 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.forget_sets import MAX_NAME, MAX_RECORDS, Kind
 from shared.ml.datasets._statistics import ComputedStatistics
-from shared.ml.splits import split_pretraining_and_pool
+from shared.ml.splits import draw_default_pool
 from shared.plugins import Params
 
 _ABOUT = "that deletions name; every training set contains them, and an audit sets them from forget"
@@ -117,11 +117,11 @@ class Recorded(ComputedStatistics):
         return list(dict.fromkeys(numbers))
 
     def _arrange(self, splits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rearrange splits of records, int64, so that all records that deletions may name are in
-        the pool.
+        """Rearrange splits of records, int64, so that records that deletions may name are in the
+        train split, and as many as fit in its default pool.
 
         Raises:
-            InvalidRequest: there are more than fit in the pool.
+            InvalidRequest: one does not exist.
         """
         if not self._deletable_numbers:
             return dict(splits)
@@ -130,19 +130,12 @@ class Recorded(ComputedStatistics):
         _require_there(int(wanted.max()), total, "params.dataset.params.deletable_rows")
         moved = wanted[~torch.isin(wanted, splits["train"])]
         train = torch.cat([splits["train"], moved]).sort().values
-        pool, places = (
-            split_pretraining_and_pool(len(train))[1],
-            torch.isin(train, wanted).nonzero().flatten(),
-        )
+        pool, places = draw_default_pool(len(train)), torch.isin(train, wanted).nonzero().flatten()
         outside, free = places[~torch.isin(places, pool)], pool[~torch.isin(pool, places)]
-        if len(outside) > len(free):
-            raise InvalidRequest(
-                f"deletions name {len(wanted)} records, but at most {len(pool)} of {len(train)} "
-                "(an eighth) can be in training sets: name fewer",
-                "params.dataset",
-            )
+        moves = min(len(outside), len(free))
+        outside, free = outside[:moves], free[:moves]
         order = torch.arange(len(train))
-        order[free[: len(outside)]], order[outside] = outside, free[: len(outside)]
+        order[free], order[outside] = outside, free
         return {"train": train[order], "test": splits["test"][~torch.isin(splits["test"], wanted)]}
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from shared.errors import InvalidRequest, JobFailed
-from shared.ml.tensors import read_tensors, write_tensors
+from shared.ml.tensors import MAX_HEADER_BYTES, read_tensors, write_tensors
 from shared.roles import Role
 
 MAX_BYTES = 2 << 30
+HEADER_MARGIN_BYTES = 1 << 20  # for the names and shapes of the weights
 
 
 @dataclass
@@ -21,14 +22,23 @@ class BatchDeltas:
 
     batches: list[list[int]] = field(default_factory=list)
     changes: dict[str, list[Tensor]] = field(default_factory=dict)
+    header_bytes: int = 0
 
     def record_step(self, batch: Tensor, change: dict[str, Tensor]) -> None:
         """Record a step.
 
         Raises:
-            JobFailed: `invalid`, more than 2 GiB would be recorded.
+            JobFailed: `invalid`, more than 2 GiB would be recorded, or more positions than the
+                header of a file can list.
         """
         self.batches.append(batch.tolist())
+        self.header_bytes += sum(len(str(position)) + 1 for position in self.batches[-1]) + 2
+        if self.header_bytes > MAX_HEADER_BYTES - HEADER_MARGIN_BYTES:
+            raise JobFailed(
+                "invalid",
+                f"{len(self.batches)} steps name more samples than can be recorded; train for "
+                "fewer epochs",
+            )
         total_bytes = len(self.batches) * sum(t.numel() * t.element_size() for t in change.values())
         if total_bytes > MAX_BYTES:
             raise JobFailed(

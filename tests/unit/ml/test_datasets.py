@@ -16,7 +16,6 @@ from shared.ml.datasets import _files, fashion_mnist
 from shared.ml.datasets._files import read_bundled
 from shared.ml.datasets._statistics import compute_channel_statistics
 from shared.ml.samples import compute_digest, open_dataset
-from shared.ml.splits import split_pretraining_and_pool
 from shared.plugin_ref import PluginRef
 
 
@@ -117,13 +116,6 @@ def test_a_digest_tells_order_and_values_apart() -> None:
     swapped = samples.pick([1, 0, *range(2, len(samples.labels))])
     assert compute_digest(samples) == compute_digest(samples.pick(list(range(len(samples.labels)))))
     assert compute_digest(samples) != compute_digest(swapped)
-
-
-@pytest.mark.parametrize(("n", "pool"), [(4000, 500), (60_000, 5000), (16, 2)])
-def test_pretraining_and_pool_are_disjoint_and_complete(n: int, pool: int) -> None:
-    pretraining, forgettable = split_pretraining_and_pool(n)
-    assert len(forgettable) == pool
-    assert sorted([*pretraining.tolist(), *forgettable.tolist()]) == list(range(n))
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shared.errors import InvalidRequest
-from shared.ml.splits import split_pretraining_and_pool
+from shared.ml.splits import draw_default_pool
 from shared.ml.tensors import read_tensors
 from tests.support.tiny_chain import DATA, MODEL, Outputs, parse_output, run_chain
 from workers.context import StageOutput
@@ -126,4 +126,4 @@ def test_public_sets_are_drawn_from_what_the_training_set_leaves_of_the_pool(
     assert [len(indices) for indices in public["sets"]] == sets
     drawn = [index for indices in public["sets"] for index in indices]
     assert len({*drawn, *training["indices"]}) == len(drawn) + size
-    assert {*drawn} <= {*split_pretraining_and_pool(160)[1].tolist()}
+    assert {*drawn} <= {*draw_default_pool(160).tolist()}

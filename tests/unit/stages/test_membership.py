@@ -98,6 +98,84 @@ def test_the_difference_reveals_members_and_the_evaluation_says_how_well() -> No
     assert found["metrics"]["auc_retained"]["n"] == 9
 
 
+MNIST_MLP: dict[str, Any] = {"dataset": {"name": "mnist_5k"}, "model": {"name": "mlp"}}
+
+
+def forget_digits(method: str, **params: Any) -> Outputs:
+    """Eight digits forgotten by an mlp that was trained on 64, and the candidates."""
+    made = run_stage("pretrain", {}, **MNIST_MLP, epochs=1)
+    made |= run_stage("train", made, dataset=MNIST_MLP["dataset"], size=64)
+    made |= run_stage("unlearn", made, method, **{"deletions": 8, **params})
+    return made | run_stage("candidates", made, retained=50, non_members=200)
+
+
+def read_auc(made: Outputs) -> dict[str, Any]:
+    found: dict[str, Any] = parse_output(run_stage("evaluate", made)["EVALUATION"])["metrics"]
+    return found["auc_forgotten"]
+
+
+@pytest.mark.parametrize("params", [{}, {"target": "filtered"}])
+def test_gradients_reveal_digits_after_ascent_and_shuffled_candidates_reveal_nothing(
+    params: dict[str, Any],
+) -> None:
+    made = forget_digits("gradient_ascent")
+    found, told = scores(made, "membership_gradient", **params)
+    assert found.abs().max() <= 1 + 1e-6
+    assert (told["access"], told["queries"]) == ("white_box", 0)
+    assert told["observes"] == ["CANDIDATES", "ORIGINAL", "UNLEARNED"]
+    assert told.get("released_models") == (8 if params else None)
+    auc = read_auc(made | run_stage("attack", made, "membership_gradient", **params))
+    assert auc["mean"] > 0.99
+    assert auc["p"] < 0.001
+    order = torch.randperm(found.shape[1], generator=torch.Generator().manual_seed(0))
+    tensors, _ = read_tensors(made["CANDIDATES"].data, "CANDIDATES")
+    shuffled = StageOutput(write_tensors({name: t[order] for name, t in tensors.items()}, {}))
+    attacked = run_stage("attack", made | {"CANDIDATES": shuffled}, "membership_gradient", **params)
+    auc = read_auc(made | attacked)
+    assert auc["low"] < 0.5 < auc["high"]
+    assert auc["p"] > 0.025
+
+
+def test_the_truth_changes_no_score_of_the_gradient_attack() -> None:
+    made = lined_up(lr=0.3)
+    found, _ = scores(made, "membership_gradient")
+    seen = {role: made[role] for role in ("ORIGINAL", "UNLEARNED", "CANDIDATES")}
+    alone, _ = scores(seen, "membership_gradient")
+    assert torch.equal(found, alone)
+    turned = [not one for one in parse_output(made["MEMBERSHIP"])["trained"]]
+    lied_to, _ = scores(about(made, "MEMBERSHIP", trained=turned), "membership_gradient")
+    assert torch.equal(found, lied_to)
+
+
+def test_the_base_model_helps_the_gradient_attack_after_retraining() -> None:
+    made = forget_digits("retrain")
+    pair, base, either = (
+        read_auc(made | run_stage("attack", made, "membership_gradient", gradient_from=source))
+        for source in ("pair", "base", "either")
+    )
+    assert base["mean"] > 0.95
+    assert base["mean"] > pair["mean"]
+    assert either["values"] == base["values"]
+
+
+def test_gradients_are_taken_where_each_deletion_started() -> None:
+    """Successive deletions, and members of an ensemble: each deletion is compared by itself."""
+    made = lined_up(successive=True, lr=0.3)
+    found, _ = scores(made, "membership_gradient")
+    members, forgotten = (
+        parse_output(made["MEMBERSHIP"])["indices"],
+        parse_output(made["FORGET_SETS"])["indices"],
+    )
+    places = [members.index(row[0]) for row in forgotten]
+    assert all(found[d, place] > found[d].quantile(0.9) for d, place in enumerate(places))
+    made = run_stage("pretrain", {}, dataset=DATA, model={"name": "mlp", "params": {"hidden": 16}})
+    made |= run_stage("train", made, dataset=DATA, size=12, shards=3)
+    made |= run_stage("unlearn", made, "sisa", deletions=3, shards=3)
+    made |= run_stage("candidates", made)
+    found, _ = scores(made, "membership_gradient")
+    assert found.shape == (3, len(parse_output(made["MEMBERSHIP"])["indices"]))
+
+
 def test_the_tails_of_the_population_attack_are_each_others_opposite() -> None:
     made = lined_up()
     remembered, _ = scores(made, "membership_population")

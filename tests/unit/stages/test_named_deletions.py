@@ -78,7 +78,7 @@ def test_named_records_are_in_the_pool_and_all_others_stay_what_they_are(name: s
     plain, told = opened(name, told=False), opened(name)
     assert isinstance(told, HasRecords)
     split = told.load("train")
-    pool = split_pretraining_and_pool(len(split.labels))[1].tolist()
+    pool = split_pretraining_and_pool(split.labels)[1].tolist()
     assert {*told.deletable} <= {*pool}
     assert told.origins[told.deletable].tolist() == NUMBERS
     kind, names = NAMED[name]
@@ -148,7 +148,7 @@ def test_public_names_no_record_and_holds_none_of_them(name: str) -> None:
     records = {int(plain.origins[index]) for one in public.sets for index in one}
     training = TrainingSet.read(outputs["TRAINING_SET"].data, "TRAINING_SET")
     trained = {int(told.origins[index]) for index in training.indices}
-    pool = {int(told.origins[place]) for place in split_pretraining_and_pool(len(told.origins))[1]}
+    pool = {int(told.origins[place]) for place in split_pretraining_and_pool(told.origins)[1]}
     assert records <= pool - trained
     assert public.load_samples()
 

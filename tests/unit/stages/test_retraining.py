@@ -10,7 +10,7 @@ import torch
 from shared.errors import InvalidRequest, JobFailed
 from shared.ml.networks import read_networks
 from shared.ml.records import ForgetSets, RetrainingRecord
-from tests.support.tiny_chain import DATA, Outputs, StopAtCheckpoint, run_chain
+from tests.support.tiny_chain import DATA, MODEL, Outputs, StopAtCheckpoint, run_chain
 from workers.local import run_stage
 from workers.stages import retraining
 
@@ -97,6 +97,25 @@ def test_all_members_of_an_ensemble_are_retrained_on_their_shards() -> None:
     for member in range(3):
         stack = models.select_member(member).state[name]
         assert not torch.equal(stack[0], stack[1])
+
+
+def test_without_pretraining_each_seed_has_its_own_initial_network() -> None:
+    done = run_stage("pretrain", {}, dataset=DATA, model=MODEL, epochs=0)
+    done |= run_stage("train", done, dataset=DATA, size=12, lr=1e-6)
+    own, shared = (
+        read_networks(
+            retrain(done, {"deletions": 2}, pretrain={"epochs": epochs})["RETRAINED"].data,
+            "RETRAINED",
+        )
+        for epochs in (0, 2)
+    )
+    base = read_networks(done["BASE"].data, "BASE")
+    (name, *_) = base.state  # hardly trained: what they started from shows
+    torch.testing.assert_close(shared.state[name], base.state[name].expand_as(shared.state[name]))
+    for seed in range(3):
+        torch.testing.assert_close(own.state[name][seed], own.state[name][3 + seed])
+        assert not torch.allclose(own.state[name][seed], base.state[name][0], atol=1e-2)
+    assert not torch.allclose(own.state[name][0], own.state[name][1], atol=1e-2)
 
 
 def test_a_private_recipe_is_repeated_with_noise_of_its_own() -> None:

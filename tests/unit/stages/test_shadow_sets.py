@@ -13,7 +13,7 @@ from shared.ml.splits import split_pretraining_and_pool
 from workers.stages._shadow_sets import ShadowSet, draw_shadow_sets
 
 LABELS = torch.arange(1600) % 4  # a pool of 200, about 50 a class
-POOL = split_pretraining_and_pool(len(LABELS))[1]
+POOL = split_pretraining_and_pool(LABELS)[1]
 TRAINING = POOL[torch.randperm(200, generator=make_generator(0, "training"))[:40]].tolist()
 TESTED = [TRAINING[i : i + 2] for i in range(0, 16, 2)]
 
@@ -22,7 +22,7 @@ def sets(
     count: int = 199, one_class: bool = False, training: list[int] = TRAINING
 ) -> list[ShadowSet]:
     return draw_shadow_sets(
-        count, training, TESTED, LABELS, one_class, make_generator(0, "shadow sets")
+        count, training, TESTED, LABELS, POOL, one_class, make_generator(0, "shadow sets")
     )
 
 
@@ -50,7 +50,7 @@ def test_as_many_as_asked_and_never_a_tested_sample(one_class: bool) -> None:
 
 def test_a_large_training_set_needs_no_other() -> None:
     one, two = draw_shadow_sets(
-        12, TRAINING, TESTED[:6], LABELS, False, make_generator(0, "shadow sets")
+        12, TRAINING, TESTED[:6], LABELS, POOL, False, make_generator(0, "shadow sets")
     )
     assert (one.is_tested_set, two.is_tested_set) == (True, True)
     assert not {*one.forget.flatten().tolist()} & {*two.forget.flatten().tolist()}

@@ -207,7 +207,7 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
         (
             {},
             {"shared_params": ("seeds",)},
-            "reads the field 'seeds' of an audit as its shared_params, but must use one of dataset, model",
+            "reads the field 'seeds' of an audit as its shared_params, but must use one of dataset, model, pool",
         ),
         (
             {},

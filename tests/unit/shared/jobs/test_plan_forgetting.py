@@ -73,7 +73,7 @@ def test_it_is_told_the_forget_sets_of_the_audit_and_its_own_parameters(catalog:
     forget = {"deletions": 4, "size": 2, "successive": True}
     jobs = planned(catalog, forget=forget, retraining={"seeds": 5}, forgetting={"samples": 100})
     for job in of_stage(jobs, "retraining"):
-        assert job.params == {"forget": forget, "seeds": 5, "max_deletions": 32}
+        assert job.params == {"forget": forget, "pretrain": {}, "seeds": 5, "max_deletions": 32}
     assert {job.params["samples"] for job in of_stage(jobs, "forgetting")} == {100}
 
 
