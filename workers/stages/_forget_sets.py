@@ -17,8 +17,8 @@ from shared.ml.context import Context
 from shared.ml.records import TrainingSet
 from shared.ml.samples import Dataset
 from shared.plugins import Params
-from workers.stages._named_records import find_in_training
 from shared.pool import MAX_SAMPLES
+from workers.stages._named_records import find_in_training
 
 Positions = Annotated[
     list[Annotated[int, Field(ge=0, lt=MAX_SAMPLES)]],

@@ -73,9 +73,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Train models on what each deletion retains, from the base model, by the recipe of the
     original.
 
-    Where nothing was pretrained, each seed has its own initial network instead. Forget sets are those of an unlearn job with the same seed and parameters. Models differ in
-    the order of their samples, by seed, and from every model that the unlearning method `retrain`
-    makes. Of shards all members are trained again. All unlearning methods share this job.
+    Where nothing was pretrained, each seed has its own initial network instead. Forget sets are
+    those of an unlearn job with the same seed and parameters. Models differ in the order of their
+    samples, by seed, and from every model that the unlearning method `retrain` makes. Of shards
+    all members are trained again. All unlearning methods share this job.
     """
     params: RetrainingParams = ctx.params
     base = read_networks(ctx.read_input(Role.BASE), Role.BASE)
