@@ -93,7 +93,7 @@ def test_losses_and_accuracies_are_those_of_the_models(trained: Outputs) -> None
         for seed in range(3):
             with torch.no_grad():
                 logits = retrained.load_network(3 * deletion + seed)(images[deletion])
-            loss = compute_loss(logits, labels[deletion]).item()
+            loss = compute_loss(logits.double(), labels[deletion]).item()
             stated = found.by_deletion[deletion].retrained[seed]
             assert stated == pytest.approx(loss, rel=1e-4)
     means = torch.tensor([one.retrained for one in found.by_deletion]).mean()
