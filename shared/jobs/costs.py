@@ -27,13 +27,13 @@ def describe_costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Cata
     ]
     retrained: dict[str, str] = {}
     for job in jobs.values():
-        sources = {i.role: i.parent for i in job.inputs if i.parent}
-        if Role.RETRAINED in sources and Role.FORGET_SETS in sources:
-            retraining = jobs[sources[Role.RETRAINED]]
+        made_by = {i.role: jobs[i.parent] for i in job.inputs if i.parent}
+        if Role.RETRAINED in made_by and Role.FORGET_SETS in made_by:
+            retraining = made_by[Role.RETRAINED]
             retrained[retraining.request_key] = _describe_retraining_cost(
                 retraining.params,
-                jobs[sources[Role.FORGET_SETS]].params,
-                jobs[sources[Role.TRAINING_SET]].params["size"],
+                made_by[Role.FORGET_SETS].params,
+                made_by[Role.TRAINING_SET].params["size"],
             )
     sentences += retrained.values()
     for job in jobs.values():

@@ -9,12 +9,19 @@ from statistics import NormalDist, fmean
 from typing import Literal
 
 from shared.errors import InvalidRequest
-from shared.forgetting import ROUNDING_NATS, Forgetting, ForgettingRow
+from shared.forgetting import (
+    ROUNDING_NATS,
+    Forgetting,
+    ForgettingRow,
+    MarginDivergence,
+    ProbeAccuracies,
+    RelativeTest,
+    RelearningCurves,
+)
 from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import method_key, parse_json
 from shared.reporting.formatting import (
     Names,
-    format_interval,
     format_number,
     group_by_release,
     join_words,
@@ -152,7 +159,7 @@ def shows_too_little(rows: Sequence[Row]) -> bool:
 
 def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
     """What comes first in a verdict: releases without a leak that have not shown to forget."""
-    found: dict[State, list[tuple[str, Way]]] = {}
+    by_state: dict[State, list[tuple[str, Way]]] = {}
     for group in group_by_release(rows):
         way = find_way(group)
         if way is None or any(row.finding.outcome == "leak" for row in group):
@@ -161,19 +168,19 @@ def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
         name = names.name_choice(first.unlearning)
         if first.defense.method != "none":
             name += f" with {names.name_choice(first.defense)}"
-        found.setdefault(way.state, []).append((name, way))
+        by_state.setdefault(way.state, []).append((name, way))
     sentences = []
-    if nothing := found.get("nothing"):
+    if nothing := by_state.get("nothing"):
         sentences.append(
             f"Nothing was unlearned by {_list_ways(nothing)}: that no attack finds the samples "
             "shows nothing."
         )
-    if little := found.get("little"):
+    if little := by_state.get("little"):
         sentences.append(
             f"Too little was unlearned by {_list_ways(little)} for a result without a leak to "
             "mean anything."
         )
-    if unknown := found.get("unknown"):
+    if unknown := by_state.get("unknown"):
         reasons = dict.fromkeys(way.reason or "" for _, way in unknown)
         sentences.append(
             f"Whether {join_words([name for name, _ in unknown])} "
@@ -216,13 +223,13 @@ class ForgettingLine:
 
 def build_lines(rows: Sequence[Row], names: Names) -> list[ForgettingLine]:
     """The table, worst release first."""
-    found = []
+    ranked = []
     for group in group_by_release(rows):
         way = find_way(group)
         if way is not None:
             rank = WORST_FIRST.index(way.state), way.value or 0.0
-            found.append((rank, _build_line(group, way, names)))
-    return [line for _, line in sorted(found, key=lambda one: one[0])]
+            ranked.append((rank, _build_line(group, way, names)))
+    return [line for _, line in sorted(ranked, key=lambda one: one[0])]
 
 
 def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
@@ -243,13 +250,7 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
         losses=(losses[0], losses[1], losses[2]),
         accuracies=(accuracies[0], accuracies[1], accuracies[2]),
         way=_format_share(way.value) if way.value is not None else "not measurable",
-        interval=(
-            way.reason or ""
-            if way.value is None
-            else format_interval(
-                *(None if end is None else 100 * end for end in (way.low, way.high))
-            )
-        ),
+        interval=way.reason or "" if way.value is None else _format_ends(way),
         seeds=(
             f"{pluralise(one.deletions, 'deletion')}, "
             f"{pluralise(one.retraining_seeds, 'retraining seed')}"
@@ -263,49 +264,58 @@ def _format_loss(loss: float) -> str:
     return f"{loss:.2f}" if loss >= 1 else f"{loss:.3g}" if loss >= 1e-4 else f"{loss:.1e}"
 
 
+def _format_ends(way: Way) -> str:
+    """The interval in percent."""
+    if way.low is None or way.high is None:
+        return "no interval"
+    return f"[{_format_share(way.low)}, {_format_share(way.high)}]".replace(" %,", ",")
+
+
 def _describe_tests(measured: Sequence[ForgettingRow]) -> list[tuple[str, str]]:
     """Each test that was run, with its result over seeds."""
-    found = []
-    if relative := [t for one in measured if (t := one.tests.three_sample)]:
-        flagged = sum(t.not_forgotten is True for t in relative)
-        decided = [t for t in relative if t.not_forgotten is not None]
-        if not decided:
-            text = f"cannot decide: {relative[0].reason}"
-        elif len(relative) == 1:
-            text = "closer to the original" if flagged else "not closer to the original"
-        else:
-            text = f"closer to the original in {flagged} of {pluralise(len(relative), 'seed')}"
-        found.append(("three-sample test", text))
-    if klom := [t.forget for one in measured if (t := one.tests.klom)]:
-        release, retrained = fmean(t.high for t in klom), fmean(t.retrained_high for t in klom)
-        found.append(
-            (
-                "KLoM, 95th percentile",
-                f"{format_number(release)} (a retrained model: {format_number(retrained)})",
-            )
-        )
-    if probes := [t for one in measured if (t := one.tests.linear_probe)]:
-        release, retrained = (
-            fmean(getattr(t, kind) for t in probes) for kind in ("release", "retrained")
-        )
-        found.append(
-            (
-                "linear probe",
-                f"{format_number(release)} (retraining: {format_number(retrained)})",
-            )
-        )
-    if curves := [t for one in measured if (t := one.tests.relearning)]:
-        epochs = len(curves[0].release) - 1
-        ends = [
-            fmean(getattr(t, kind)[place] for t in curves)
-            for kind in ("release", "retrained")
-            for place in (0, -1)
-        ]
-        found.append(
-            (
-                f"relearning, {pluralise(epochs, 'epoch')}",
-                f"{format_number(ends[0])} → {format_number(ends[1])} (retraining: "
-                f"{format_number(ends[2])} → {format_number(ends[3])})",
-            )
-        )
-    return found
+    tests = [one.tests for one in measured]
+    texts = {
+        "three-sample test": _describe_relative([t.three_sample for t in tests if t.three_sample]),
+        "KLoM, 95th percentile": _describe_klom([t.klom.forget for t in tests if t.klom]),
+        "linear probe": _describe_probes([t.linear_probe for t in tests if t.linear_probe]),
+        "relearning": _describe_curves([t.relearning for t in tests if t.relearning]),
+    }
+    return [(name, text) for name, text in texts.items() if text]
+
+
+def _describe_relative(results: Sequence[RelativeTest]) -> str:
+    if not results:
+        return ""
+    flagged = sum(result.not_forgotten is True for result in results)
+    if all(result.not_forgotten is None for result in results):
+        return f"cannot decide: {results[0].reason}"
+    if len(results) > 1:
+        return f"closer to the original in {flagged} of {pluralise(len(results), 'seed')}"
+    return "closer to the original" if flagged else "not closer to the original"
+
+
+def _describe_klom(results: Sequence[MarginDivergence]) -> str:
+    if not results:
+        return ""
+    release = fmean(result.high for result in results)
+    retrained = fmean(result.retrained_high for result in results)
+    return f"{format_number(release)} (a retrained model: {format_number(retrained)})"
+
+
+def _describe_probes(results: Sequence[ProbeAccuracies]) -> str:
+    if not results:
+        return ""
+    release = fmean(result.release for result in results)
+    retrained = fmean(result.retrained for result in results)
+    return f"{format_number(release)} (retraining: {format_number(retrained)})"
+
+
+def _describe_curves(results: Sequence[RelearningCurves]) -> str:
+    if not results:
+        return ""
+    release, retrained = (
+        " → ".join(format_number(fmean(curve[place] for curve in curves)) for place in (0, -1))
+        for curves in ([r.release for r in results], [r.retrained for r in results])
+    )
+    epochs = len(results[0].release) - 1
+    return f"{release} in {pluralise(epochs, 'epoch')} (retraining: {retrained})"

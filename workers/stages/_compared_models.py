@@ -166,7 +166,7 @@ def compute_outputs(models: ComparedModels, samples: ComparedSamples, ctx: Conte
         ),
     }
     sizes = [len(samples.forget[0].labels), len(samples.retain.labels), len(samples.test.labels)]
-    parts = {kind: logits.split(sizes, -2) for kind, logits in joined.items()}
+    parts = {kind: torch.split(logits, sizes, -2) for kind, logits in joined.items()}
     return {
         name: {kind: parts[kind][index] for kind in parts}
         for index, name in enumerate(("forget", "retain", "test"))

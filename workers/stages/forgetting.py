@@ -37,6 +37,7 @@ from workers.stages._datasets import random_subset
 
 Test = Literal["three_sample", "klom", "linear_probe", "relearning"]
 JSONObject = dict[str, Any]
+CHEAP_TESTS: list[Test] = ["three_sample", "klom", "linear_probe"]
 KINDS = ("original", "release", "retrained")
 MAX_LOSS = 1e4  # nats
 PHASES = 3  # of the job's progress: outputs, linear probe, relearning
@@ -44,7 +45,7 @@ PHASES = 3  # of the job's progress: outputs, linear probe, relearning
 
 class ForgettingParams(Params):
     tests: list[Test] = Field(
-        default_factory=lambda: ["three_sample", "klom", "linear_probe"],
+        CHEAP_TESTS,
         max_length=4,
         description=(
             "tests besides the way to retraining; relearning fine-tunes every model, which takes "
@@ -172,8 +173,9 @@ def _run_three_sample(
     ctx: JobContext, _models: ComparedModels, samples: ComparedSamples, outputs: Outputs
 ) -> JSONObject:
     generator = ctx.make_generator("three samples")
-    logits = (outputs["forget"][kind] for kind in KINDS)
-    return compare_three_samples(*logits, samples.labels["forget"], generator)._asdict()
+    original, release, retrained = (outputs["forget"][kind] for kind in KINDS)
+    labels = samples.labels["forget"]
+    return compare_three_samples(original, release, retrained, labels, generator)._asdict()
 
 
 def _run_klom(
@@ -240,7 +242,10 @@ def _run_relearning(
             return None
         generator = ctx.make_generator(f"relearning {deletion}")
         retained = random_subset(retained, ctx.params.relearning_samples, generator)
-        both = (models.released.load_network, models.load_retrained)
+        both: tuple[Callable[[int], nn.Module], ...] = (
+            models.released.load_network,
+            models.load_retrained,
+        )
         for index, (curve, load) in enumerate(zip(curves.values(), both, strict=True)):
             part: Context = SeededSubContext(phase, deletion, models.deletions)
             curve.append(

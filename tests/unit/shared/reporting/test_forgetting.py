@@ -194,12 +194,12 @@ def test_the_table_lists_the_worst_release_first() -> None:
     ]
     worst = lines[0]
     assert worst.losses == ("0.5", "0.506", "1.10")
-    assert (worst.way, worst.interval) == ("1.0 %", "[−9.00, 11.00]")
+    assert (worst.way, worst.interval) == ("1.0 %", "[−9.0, 11 %]")
     assert dict(worst.tests) == {
         "three-sample test": "closer to the original",
         "KLoM, 95th percentile": "2.00 (a retrained model: 0.50)",
         "linear probe": "0.80 (retraining: 0.50)",
-        "relearning, 2 epochs": "0.10 → 0.90 (retraining: 0.40 → 0.50)",
+        "relearning": "0.10 → 0.90 in 2 epochs (retraining: 0.40 → 0.50)",
     }
     assert lines[1].way == "not measurable"
 
