@@ -121,7 +121,7 @@ def test_a_second_run_reuses_everything_and_a_gate_decides_its_status(
         )
     assert status == 3, output
     assert "psnr.gain" in output
-    assert "17 jobs: 0 new, 17 reused" in output
+    assert "20 jobs: 0 new, 20 reused" in output
     assert seconds <= 30
     assert (folder / ".palimpsest/demo/report.json").read_bytes() == before
 

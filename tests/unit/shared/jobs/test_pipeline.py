@@ -202,7 +202,8 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
         (
             {},
             {"flag": "name"},
-            "reads the field 'name' of an audit as its flag, but must use one of sweep, p_values, check_forgetting, no_cache",
+            "reads the field 'name' of an audit as its flag, but must use one of sweep, p_values, "
+            "check_forgetting, no_cache",
         ),
         (
             {},
