@@ -39,9 +39,9 @@ AUDIT: dict[str, Any] = {
     "evaluate": {"decoys": 5},
     "seeds": [0, 1],
 }
-# With shards or without, in private or not: four trainings a seed, and as many retrainings. A method under dp_sgd unlearns
-# for itself. Probes are of each training's original. An evaluation an attack, and one of each
-# release's use.
+# With shards or without, in private or not: four trainings a seed, and as many retrainings. A
+# method under dp_sgd unlearns for itself. Probes are of each training's original. An evaluation an
+# attack, and one of each release's use.
 ONCE = {
     "pretrain": 1, "train": 2 * 4, "unlearn": 2 * 4 * 2, "defend": 2 * 4 * 3, "probe": 2 * 4, "attack": 2 * 4 * 3 * 3,
     "evaluate": 2 * 4 * 3 * 3 + 2 * 4 * 3, "report": 1, "selftest": 1,
