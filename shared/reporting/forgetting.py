@@ -261,7 +261,9 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
 
 
 def _format_loss(loss: float) -> str:
-    return f"{loss:.2f}" if loss >= 1 else f"{loss:.3g}" if loss >= 1e-4 else f"{loss:.1e}"
+    if loss >= 0.01:
+        return f"{loss:.2f}" if loss >= 1 else f"{loss:.3f}"
+    return f"{loss:.2g}"
 
 
 def _format_ends(way: Way) -> str:

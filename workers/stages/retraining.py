@@ -31,11 +31,11 @@ MAX_WEIGHT_BYTES = 2 << 30  # of all retrained models: they are one artifact, an
 
 class RetrainingParams(Params):
     forget: DeletionParams = Field(
-        default_factory=DeletionParams,
+        DeletionParams(),
         description="parameters of the unlearn stage, whose forget sets are left out",
     )
     pretrain: PretrainParams = Field(
-        default_factory=PretrainParams,
+        PretrainParams(),
         description=(
             "parameters of the pretrain stage; with epochs 0 each seed starts from an initial "
             "network of its own instead of the base model"

@@ -193,7 +193,7 @@ def test_the_table_lists_the_worst_release_first() -> None:
         "retrain",
     ]
     worst = lines[0]
-    assert worst.losses == ("0.5", "0.506", "1.10")
+    assert worst.losses == ("0.500", "0.506", "1.10")
     assert (worst.way, worst.interval) == ("1.0 %", "[−9.0, 11 %]")
     assert dict(worst.tests) == {
         "three-sample test": "closer to the original",
