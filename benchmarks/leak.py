@@ -36,6 +36,12 @@ ATTACKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+UNLEARNING: dict[str, dict[str, Any]] = {
+    "gradient_ascent": {"steps": 1},  # as published
+    "retrain": {},
+}
+
+
 def run_timed_stage(seconds: dict[str, float], name: str, *args: Any, **params: Any) -> Outputs:
     start = time.perf_counter()
     outputs = run_stage(*args, **params)
@@ -54,8 +60,8 @@ def run_seed(
         seconds, "train", "train", outputs, seed=seed, dataset=setup["dataset"]
     )
     unlearned = {
-        m: run_timed_stage(seconds, m, "unlearn", outputs, m, seed=seed)
-        for m in ("gradient_ascent", "retrain")
+        m: run_timed_stage(seconds, m, "unlearn", outputs, m, seed=seed, **settings)
+        for m, settings in UNLEARNING.items()
     }
     attacks = {}
     for name, (unlearning, attack, attack_params) in ATTACKS.items():

@@ -27,6 +27,10 @@ from workers.local import run_stage
 
 Outputs = dict[str, StageOutput]
 ALPHA = 0.05
+UNLEARNING: dict[str, dict[str, Any]] = {
+    "gradient_ascent": {"steps": 1},  # as published
+    "retrain": {},
+}
 BLACK_BOX = "label_inference_black_box"
 # name -> (unlearning, attack, attack's parameters)
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -55,7 +59,9 @@ def run_seed(
     for name, (unlearning, attack, params) in CASES.items():
         if only and name not in only:
             continue
-        inputs = outputs | run_stage("unlearn", outputs, unlearning, seed=seed, **forget)
+        inputs = outputs | run_stage(
+            "unlearn", outputs, unlearning, seed=seed, **UNLEARNING[unlearning], **forget
+        )
         inputs |= run_stage("defend", inputs, "none", seed=seed)
         inputs |= run_stage("attack", inputs, attack, seed=seed, **params)
         start = time.perf_counter()

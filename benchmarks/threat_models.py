@@ -21,22 +21,26 @@ from shared.ml.reproducibility import collect_conditions
 from shared.roles import Role
 from workers.local import run_stage
 
-FIVE_STEPS = {"steps": 5, "lr": 3e-3}
+ONE_STEP: dict[str, Any] = {"steps": 1}  # as published
+FIVE_STEPS: dict[str, Any] = {"steps": 5, "lr": 3e-3}
+TEN_EPOCHS: dict[str, Any] = {
+    "epochs": 10, "lr": 1e-2, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-4,
+}  # fmt: skip
 # name -> (unlearning, its parameters, feature recovery's parameters)
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "fine_tune": ("fine_tune", {}, {}),
-    "fine_tune, compared": ("fine_tune", {}, {"target": "filtered"}),
-    "neggrad_plus": ("neggrad_plus", {}, {}),
-    "neggrad_plus, compared": ("neggrad_plus", {}, {"target": "filtered"}),
+    "fine_tune": ("fine_tune", TEN_EPOCHS, {}),
+    "fine_tune, compared": ("fine_tune", TEN_EPOCHS, {"target": "filtered"}),
+    "neggrad_plus": ("neggrad_plus", TEN_EPOCHS, {}),
+    "neggrad_plus, compared": ("neggrad_plus", TEN_EPOCHS, {"target": "filtered"}),
     "retrain, pair": ("retrain", {}, {}),
     "retrain, pair, compared": ("retrain", {}, {"target": "filtered"}),
     "ascent, 5 steps": ("gradient_ascent", FIVE_STEPS, {}),
     "ascent, 5 steps, at 0.25": ("gradient_ascent", FIVE_STEPS, {"evaluation_point": 0.25}),
-    "ascent, labels given": ("gradient_ascent", {}, {}),
-    "ascent, labels inferred": ("gradient_ascent", {}, {"labels": "inferred"}),
-    "ascent, labels optimised": ("gradient_ascent", {}, {"labels": "optimised"}),
-    "ascent, k = 2": ("gradient_ascent", {"size": 2, "deletions": 4}, {}),
-    "ascent, k = 4": ("gradient_ascent", {"size": 4, "deletions": 4}, {}),
+    "ascent, labels given": ("gradient_ascent", ONE_STEP, {}),
+    "ascent, labels inferred": ("gradient_ascent", ONE_STEP, {"labels": "inferred"}),
+    "ascent, labels optimised": ("gradient_ascent", ONE_STEP, {"labels": "optimised"}),
+    "ascent, k = 2": ("gradient_ascent", {**ONE_STEP, "size": 2, "deletions": 4}, {}),
+    "ascent, k = 4": ("gradient_ascent", {**ONE_STEP, "size": 4, "deletions": 4}, {}),
 }
 
 

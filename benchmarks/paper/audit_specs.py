@@ -9,6 +9,8 @@ from typing import Any
 Spec = dict[str, Any]
 # the method that represents each kind of unlearning
 METHODS = {"exact": "retrain", "approximate": "gradient_ascent"}
+EXACT: Spec = {"name": METHODS["exact"]}
+APPROXIMATE: Spec = {"name": METHODS["approximate"], "params": {"steps": 1}}  # as published
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,11 @@ def _make_recovery(scale: Scale, gradient_from: str) -> Spec:
 def _make_exact_and_approximate(scale: Scale, name: str, **overrides: Any) -> Iterator[Spec]:
     """Exact unlearning, attacked with and without the base model, and approximate unlearning."""
     exact = [_make_recovery(scale, "base"), _make_recovery(scale, "pair")]
-    yield _make_image_audit(
-        scale, f"exact, {name}", unlearning=[METHODS["exact"]], attacks=exact, **overrides
-    )
+    yield _make_image_audit(scale, f"exact, {name}", unlearning=[EXACT], attacks=exact, **overrides)
     yield _make_image_audit(
         scale,
         f"approximate, {name}",
-        unlearning=[METHODS["approximate"]],
+        unlearning=[APPROXIMATE],
         attacks=[_make_recovery(scale, "pair")],
         **overrides,
     )
@@ -133,7 +133,7 @@ def _make_feature_audits(scale: Scale) -> Iterator[Spec]:
 def _make_label_audits(scale: Scale) -> Iterator[Spec]:
     attacks = ["label_inference", {"name": "label_inference", "params": {"gradient_from": "base"}}]
     shared_fields: Spec = {
-        "unlearning": [*METHODS.values()],
+        "unlearning": [EXACT, APPROXIMATE],
         "attacks": [*attacks, "label_inference_black_box"],
         "probe": scale.probe_params,
     }
@@ -172,7 +172,7 @@ def _make_defense_audits(scale: Scale) -> Iterator[Spec]:
     yield _make_image_audit(
         scale,
         "defenses",
-        unlearning=[METHODS["approximate"]],
+        unlearning=[APPROXIMATE],
         defenses=["none", *scale.defenses],
         sweep=True,
         attacks=attacks,

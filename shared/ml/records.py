@@ -4,7 +4,7 @@ InvalidRequest."""
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -255,6 +255,22 @@ class LabelsRecord(Record):
     labels: list[list[Index]] = Field(min_length=1)
 
 
+StopReason = Literal["asked_for", "held_out_loss", "closest_epoch", "as_training", "no_held_out"]
+
+
+class StopRecord(Record):
+    """How long one deletion was unlearned."""
+
+    steps: int = Field(ge=0, description="number of steps from the original to the release")
+    reason: StopReason = Field(
+        description=(
+            "why no more: asked_for: a setting says so; held_out_loss: the forget loss reached "
+            "that of held-out samples; closest_epoch: after this epoch it was closest to that; "
+            "as_training: training took no more; no_held_out: there is nothing to compare with"
+        )
+    )
+
+
 class UnlearningRecord(Record):
     """UNLEARNING: how the samples were unlearned. For the evaluation; no attacker knows it."""
 
@@ -272,6 +288,13 @@ class UnlearningRecord(Record):
             "exact methods: weight change of the first deletion's model when retrained in "
             "another order, as a share of the unlearning's weight change; smaller changes are "
             "noise"
+        ),
+    )
+    stops: list[StopRecord] | None = Field(
+        None,
+        description=(
+            "[deletions] how many steps were taken and why no more; null: the method has no "
+            "stopping rule"
         ),
     )
 

@@ -26,6 +26,7 @@ from shared.reporting.models import Finding
 
 CLASSES, SIDE = 4, 9
 RECIPE = Recipe(lr=1e-2)
+ASCENT = {"steps": 1, "lr": 1e-3}  # the paper's single step
 
 
 def make_architecture(model: str, **params: int) -> Architecture:
@@ -77,6 +78,7 @@ def observe(
     """What a server sees of the first `deletions` forget sets of k, unlearned one by one, in the
     data's dtype."""
     plugin, n, ctx = unlearning.registry.get(method), len(data.labels), LocalContext()
+    params = plugin.params.model_validate(ASCENT if method == "gradient_ascent" else {})
     original = clone(base)
     train(original, data, RECIPE, ctx)
     after = []
@@ -85,9 +87,7 @@ def observe(
         kept = [place for place in range(n) if place not in forgotten]
         inputs = UnlearningInputs(clone(original), clone(base), RECIPE)
         part = SeededSubContext(ctx, i, deletions)
-        after.append(
-            plugin.target(inputs, data.pick(kept), data.pick(forgotten), plugin.params(), part)
-        )
+        after.append(plugin.target(inputs, data.pick(kept), data.pick(forgotten), params, part))
     labels = data.labels[: deletions * k].view(deletions, k)
     before, base_ = stack(architecture, [original]), stack(architecture, [base])
     return WhiteBoxView(before, stack(architecture, after), base_, DeletionSizes(N=n, k=k), labels)

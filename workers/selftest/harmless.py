@@ -26,7 +26,8 @@ def _count_small_p_values() -> float:
         unlearning.registry.get("fine_tune"),
         LocalContext(),
     )
-    params, after = plugin.params.model_validate({"epochs": 1}), []
+    settings = {"epochs": 1, "lr": 1e-2, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-4}
+    params, after = plugin.params.model_validate(settings), []
     for i in range(UPDATES + NULL_UPDATES):
         picked = torch.randperm(len(data.labels), generator=make_generator(i, "kept"))[:KEPT]
         inputs, part = (

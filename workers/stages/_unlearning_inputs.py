@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
+from shared.ml.context import Context
 from shared.ml.networks import Networks, read_networks
 from shared.ml.records import Shards, read_json
+from shared.ml.samples import Samples
 from shared.ml.training.deltas import BatchDeltas
 from shared.ml.training.recipe import Recipe
-from shared.ml.unlearning.api import UnlearningInputs
+from shared.ml.unlearning.api import UnlearningInputs, draw_held_out
 from shared.plugin_ref import validate_model
 from shared.roles import Role
 from workers.context import JobContext
+
+
+class HeldOutSamples(NamedTuple):
+    """Samples that were never trained on: of the pool, and the test split."""
+
+    pool: Samples
+    public: Samples
+
+    def draw(self, labels: Tensor, ctx: Context) -> Samples:
+        """Some of the classes in `labels`."""
+        return draw_held_out(self.pool, self.public, labels, ctx.make_generator("held out"))
 
 
 @dataclass(frozen=True)
@@ -27,9 +41,12 @@ class UnlearningArtifacts:
     recipe: Recipe | None
     shards: Shards | None
     deltas: BatchDeltas | None
+    held_out: HeldOutSamples
 
     @classmethod
-    def read(cls, ctx: JobContext, original: Networks, n: int) -> UnlearningArtifacts:
+    def read(
+        cls, ctx: JobContext, original: Networks, n: int, held_out: HeldOutSamples
+    ) -> UnlearningArtifacts:
         """Read the artifacts.
 
         Raises:
@@ -66,13 +83,19 @@ class UnlearningArtifacts:
         if Role.BATCH_DELTAS in needs:
             shapes = {name: w.shape for name, w in original.load_network().named_parameters()}
             deltas = BatchDeltas.from_bytes(ctx.read_input(Role.BATCH_DELTAS), shapes)
-        return cls(base, recipe, shards, deltas)
+        return cls(base, recipe, shards, deltas, held_out)
 
     def build_inputs(
-        self, start: nn.Module, retain: Tensor, forget: Tensor, earlier: Tensor
+        self,
+        start: nn.Module,
+        retain: Tensor,
+        forget: Tensor,
+        earlier: Tensor,
+        labels: Tensor,
+        ctx: Context,
     ) -> UnlearningInputs:
         """The inputs for one deletion; positions refer to the training set, `earlier` were
-        forgotten before."""
+        forgotten before, `labels` are of `forget`."""
         member = torch.tensor(self.shards.member) if self.shards else None
         changes = None
         if self.deltas is not None:
@@ -87,4 +110,5 @@ class UnlearningArtifacts:
             recipe=self.recipe,
             members=None if member is None else (member[retain], member[forget]),
             changes_to_undo=changes,
+            held_out=self.held_out.draw(labels, ctx),
         )

@@ -33,7 +33,7 @@ from shared.ml.records import (
     UnlearningRecord,
     read_json,
 )
-from shared.ml.samples import Samples
+from shared.ml.samples import Samples, open_dataset
 from shared.ml.tensors import read_tensors
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import train
@@ -47,6 +47,7 @@ from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._shadow_sets import ShadowSet, draw_shadow_sets
+from workers.stages._unlearning_inputs import HeldOutSamples
 
 
 class ShadowParams(Params):
@@ -91,6 +92,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     training = TrainingSet.read(ctx.read_input(Role.TRAINING_SET), Role.TRAINING_SET)
     split = training.load_train_split(Role.TRAINING_SET)
     setup = ShadowSetup.read(ctx)
+    pool, public = training.find_pool(split.labels), open_dataset(training.dataset).load("test")
     sets = draw_shadow_sets(
         ctx.params.shadows, training.indices, truth.indices, split.labels,
         training.find_pool(split.labels), setup.deletion_sizes.classes == 1,
@@ -104,7 +106,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     for index, drawn in enumerate(sets[first_set:], start=first_set):
         part = SeededSubContext(ctx, index, len(sets))
         samples = split.pick(drawn.training)
-        scores.append(setup.score_classes(samples, drawn, part))
+        held_out = pool[~torch.isin(pool, drawn.training)]
+        scores.append(
+            setup.score_classes(samples, drawn, HeldOutSamples(split.pick(held_out), public), part)
+        )
         labels.append(samples.labels[drawn.forget])
         part.report_progress(1, 1)
         if ctx.is_checkpoint_due():
@@ -214,13 +219,17 @@ class ShadowSetup:
             ctx=ctx,
         )
 
-    def score_classes(self, samples: Samples, drawn: ShadowSet, ctx: Context) -> Tensor:
+    def score_classes(
+        self, samples: Samples, drawn: ShadowSet, held_out: HeldOutSamples, ctx: Context
+    ) -> Tensor:
         """The attack's class scores of each deletion of one training set, float64 [n, K]."""
         start = self.original.load_network() if drawn.is_tested_set else self.base.load_network()
         if not drawn.is_tested_set:
             train(start, samples, self.recipe, SeededSubContext(ctx, 0, 3))
         models = list(
-            self._release_models(start, samples, drawn.forget, SeededSubContext(ctx, 1, 3))
+            self._release_models(
+                start, samples, drawn.forget, held_out, SeededSubContext(ctx, 1, 3)
+            )
         )
         architecture = self.original.architecture
         before, after = stack_networks(architecture, [start]), stack_networks(architecture, models)
@@ -231,7 +240,12 @@ class ShadowSetup:
         return scores
 
     def _release_models(
-        self, start: nn.Module, samples: Samples, forget: Tensor, ctx: Context
+        self,
+        start: nn.Module,
+        samples: Samples,
+        forget: Tensor,
+        held_out: HeldOutSamples,
+        ctx: Context,
     ) -> Iterator[nn.Module]:
         for deletion, forgotten in enumerate(forget):
             part = SeededSubContext(ctx, deletion, len(forget))
@@ -239,9 +253,12 @@ class ShadowSetup:
             kept[forgotten] = False
             retain = samples.pick(kept.nonzero().flatten())
             base = self.base.load_network() if Role.BASE in self.unlearning.plugin.needs else None
-            inputs = UnlearningInputs(clone(start), base, self.recipe)
+            picked = samples.pick(forgotten)
+            inputs = UnlearningInputs(
+                clone(start), base, self.recipe, held_out=held_out.draw(picked.labels, part)
+            )
             network = self.unlearning.plugin.target(
-                inputs, retain, samples.pick(forgotten), self.unlearning.params, part
+                inputs, retain, picked, self.unlearning.params, part
             )
             if self.defense.plugin.acts != "training":  # otherwise it is part of the recipe
                 network = self.defense.plugin.target(

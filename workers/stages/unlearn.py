@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import torch
 from torch import nn
@@ -10,7 +11,16 @@ from torch import nn
 from shared.errors import InvalidRequest
 from shared.ml.context import SeededSubContext
 from shared.ml.networks import clone, read_networks, write_networks
-from shared.ml.records import DeletionSizes, ForgetSets, LabelsRecord, TrainingSet, UnlearningRecord
+from shared.ml.records import (
+    DeletionSizes,
+    ForgetSets,
+    LabelsRecord,
+    StopReason,
+    StopRecord,
+    TrainingSet,
+    UnlearningRecord,
+    pick_samples,
+)
 from shared.plugins import UnlearningPlugin
 from shared.roles import Role
 from shared.wiring import Scope, Wiring, WorkerGroup
@@ -19,7 +29,9 @@ from workers.stages import registry
 from workers.stages._checkpointed import make_with_checkpoints
 from workers.stages._datasets import open_compatible_dataset
 from workers.stages._forget_sets import DeletionParams, draw_job_forget_sets
-from workers.stages._unlearning_inputs import UnlearningArtifacts
+from workers.stages._unlearning_inputs import HeldOutSamples, UnlearningArtifacts
+
+REASONS: tuple[StopReason, ...] = get_args(StopReason)
 
 
 @registry.register(
@@ -43,10 +55,14 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
     training = TrainingSet.read(ctx.read_input(Role.TRAINING_SET), Role.TRAINING_SET)
     dataset = open_compatible_dataset(training.dataset, original.architecture, Role.ORIGINAL)
-    samples = training.load_samples()
+    split = training.load_train_split(Role.TRAINING_SET)
+    samples = pick_samples(split, torch.tensor(training.indices), Role.TRAINING_SET)
     positions = draw_job_forget_sets(ctx, params, dataset, training, samples.labels)
     deletions, k = positions.shape
-    artifacts = UnlearningArtifacts.read(ctx, original, len(samples.labels))
+    held_out = HeldOutSamples(
+        split.pick(training.find_held_out(split.labels)), dataset.load("test")
+    )
+    artifacts = UnlearningArtifacts.read(ctx, original, len(samples.labels), held_out)
     assert isinstance(ctx.method, UnlearningPlugin)
     method = ctx.method
     exact = method.exact
@@ -54,23 +70,28 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         deletions + exact
     )  # an exact method repeats the first deletion to measure its reproducibility
 
+    stops: list[float] = []
+
     def unlearn_deletion(deletion: int, part_index: int, finished: list[nn.Module]) -> nn.Module:
         earlier = positions[: deletion if params.successive else 0].flatten()
         start = finished[-1] if len(earlier) else original.load_network()
         kept = torch.ones(len(samples.labels), dtype=torch.bool)
         kept[earlier] = kept[positions[deletion]] = False
         retain = kept.nonzero().flatten()
-        inputs = artifacts.build_inputs(clone(start), retain, positions[deletion], earlier)
+        part = SeededSubContext(ctx, part_index, num_parts)
+        picked = samples.pick(retain), samples.pick(positions[deletion])
+        inputs = artifacts.build_inputs(
+            clone(start), retain, positions[deletion], earlier, picked[1].labels, part
+        )
         if not len(retain) and method.retain == "needed":
             raise InvalidRequest(
                 f"{method.name} needs a non-empty retain set, but this deletion forgets the "
                 "whole training set",
                 "params",
             )
-        part = SeededSubContext(ctx, part_index, num_parts)
-        picked = samples.pick(retain), samples.pick(positions[deletion])
         network: nn.Module = method.target(inputs, *picked, ctx.method_params, part)
         part.report_progress(1, 1)
+        stops.extend(_encode_stop(stop) for stop in inputs.stops)
         return network.cpu()
 
     models = make_with_checkpoints(
@@ -78,7 +99,9 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         original.architecture,
         deletions,
         lambda models: unlearn_deletion(len(models), len(models), models),
+        stops,
     )
+    stop_records = [_decode_stop(number) for number in stops]
     starts = (
         [original.load_network(), *models[:-1]]
         if params.successive
@@ -102,6 +125,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         repeat_ratio=_measure_distance(models[0], unlearn_deletion(0, deletions, [])) / changes[0]
         if exact and changes[0]
         else None,
+        stops=stop_records if len(stop_records) == deletions else None,
     )
     outputs: dict[str, StageOutput] = {
         Role.UNLEARNED: StageOutput(write_networks(original.architecture, models)),
@@ -121,6 +145,16 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
 def _count_classes(params: DeletionParams) -> int | None:
     return 1 if params.forget == "class" and params.listed_sets is None else None
+
+
+def _encode_stop(stop: StopRecord) -> float:
+    """As one of a checkpoint's numbers."""
+    return stop.steps * len(REASONS) + REASONS.index(stop.reason)
+
+
+def _decode_stop(number: float) -> StopRecord:
+    steps, reason = divmod(int(number), len(REASONS))
+    return StopRecord(steps=steps, reason=REASONS[reason])
 
 
 def _measure_distance(before: nn.Module, after: nn.Module) -> float:

@@ -57,6 +57,12 @@ class Recipe(Params):
         """How many steps training on `n` samples takes."""
         return self.epochs * math.ceil(n / self.batch_size)
 
+    def sum_steps(self, n: int) -> float:
+        """How far training on `n` samples follows a constant gradient, as a multiple of it: the sum
+        of all learning rates, and what momentum adds."""
+        total = self.count_steps(n)
+        return sum(self.get_lr(step, total) for step in range(total)) / (1 - self.momentum)
+
     def get_lr(self, step: int, total: int) -> float:
         """The learning rate of step `step`, counted from 0."""
         if self.schedule == "constant":

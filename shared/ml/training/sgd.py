@@ -74,12 +74,14 @@ def descend(
     ctx: Context,
     compute_batch_loss: LossFunction,
     masks: Gradients | None = None,
+    after_epoch: Callable[[int], None] | None = None,
 ) -> float:
     """Lower a loss over `n` samples, in place, on the context's device; ends in eval mode.
 
     Args:
         compute_batch_loss: the loss of a step, from its samples (indices below n) and its number.
         masks: by weight name, 1 where the weight may move and 0 where not; None: all may move.
+        after_epoch: called after every epoch with the number of steps taken.
 
     Returns:
         mean loss of the last epoch's steps, in nats.
@@ -88,7 +90,14 @@ def descend(
         JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
     """
     return _run_steps(
-        network, n, recipe, ctx, _build_plain_step(network, compute_batch_loss), None, masks
+        network,
+        n,
+        recipe,
+        ctx,
+        _build_plain_step(network, compute_batch_loss),
+        None,
+        masks,
+        after_epoch,
     )
 
 
@@ -109,6 +118,19 @@ def _build_plain_step(network: nn.Module, compute_batch_loss: LossFunction) -> S
     return take_step
 
 
+def build_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD over all weights of the network, at the recipe's learning rate, momentum and weight
+    decay."""
+    # one tensor after another: several together (foreach) may differ in the last bit
+    return torch.optim.SGD(
+        network.parameters(),
+        recipe.lr,
+        recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        foreach=False,
+    )
+
+
 def _run_steps(
     network: nn.Module,
     n: int,
@@ -117,19 +139,13 @@ def _run_steps(
     take_step: StepFunction,
     record_step: StepRecorder | None,
     masks: Gradients | None = None,
+    after_epoch: Callable[[int], None] | None = None,
 ) -> float:
     """All steps. The order of epoch e is drawn from the generator `epoch e`, so the step's number
     is the whole state."""
     network.to(ctx.device).train(recipe.batch_norm == "trained")
     weights = dict(network.named_parameters())
-    # one tensor after another: several together (foreach) may differ in the last bit
-    optimiser = torch.optim.SGD(
-        weights.values(),
-        recipe.lr,
-        recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        foreach=False,
-    )
+    optimiser = build_optimiser(network, recipe)
     total = recipe.count_steps(n)
     start, losses = _load_checkpoint(network, optimiser, ctx)
     order = _draw_order(ctx, start // (total // recipe.epochs), n)
@@ -167,6 +183,8 @@ def _run_steps(
             ctx.save_checkpoint(
                 step + 1, state | {"losses": torch.tensor(losses, dtype=torch.float64)}
             )
+        if after_epoch and (step + 1) % (total // recipe.epochs) == 0:
+            after_epoch(step + 1)
     require_finite(network, f"training diverged: after step {total - 1}", "lower lr")
     network.eval()
     return sum(losses) / max(1, len(losses))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
 from shared.ml.networks import Ensemble
+from shared.ml.records import StopReason, StopRecord
+from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.roles import Role
 
@@ -17,10 +19,12 @@ class UnlearningInputs:
     """The roles that the method's `needs` name; the others are None. Networks are copies and may be
     changed.
 
-    `recipe` is set if the job supplies it. `members` (SHARDS) says which of the original's members
+    `recipe` is what the original was trained by, None if nobody knows: settings that are null are
+    taken from it. `held_out` are samples of the classes of the forget set that were never trained
+    on, for rules that say when to stop. `members` (SHARDS) says which of the original's members
     each sample of the retain set and of the forget set trained. `changes_to_undo` (BATCH_DELTAS)
     is, by weight, the sum of the changes of all steps that saw any sample of the forget set, except
-    those undone before.
+    those undone before. A method that chooses its own length says so in `stops` (`record_stop`).
     """
 
     original: nn.Module
@@ -28,6 +32,16 @@ class UnlearningInputs:
     recipe: Recipe | None = None
     members: tuple[Tensor, Tensor] | None = None
     changes_to_undo: dict[str, Tensor] | None = None
+    held_out: Samples | None = None
+    stops: list[StopRecord] = field(default_factory=list)
+
+    def get_recipe(self) -> Recipe:
+        """What the original was trained by; if nobody knows, the paper's."""
+        return self.recipe or Recipe()
+
+    def record_stop(self, steps: int, reason: StopReason) -> None:
+        """Say how many steps were taken, and why no more."""
+        self.stops.append(StopRecord(steps=steps, reason=reason))
 
     def require_retraining(self) -> tuple[nn.Module, Recipe]:
         """BASE and RECIPE.

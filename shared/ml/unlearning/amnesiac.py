@@ -68,5 +68,5 @@ def unlearn(
         )
     ctx.report_progress(1, 1, loss=loss)
     if params.epochs:
-        train(network, retain, params.to_recipe(), ctx)
+        train(network, retain, params.to_recipe(inputs.recipe), ctx)
     return network

@@ -10,6 +10,7 @@ from shared.ml.samples import Samples
 from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import compute_logits, descend, require_finite, train
 from shared.ml.unlearning import registry
+from shared.ml.unlearning._held_out import HeldOutRule, draw_held_out
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams, draw_wrong_labels, take_cyclic_batch
 from shared.plugins import Params
@@ -19,6 +20,7 @@ register = registry.register
 
 __all__ = [
     "Context",
+    "HeldOutRule",
     "InvalidRequest",
     "JobFailed",
     "Params",
@@ -33,6 +35,7 @@ __all__ = [
     "compute_logits",
     "compute_loss",
     "descend",
+    "draw_held_out",
     "draw_wrong_labels",
     "register",
     "registry",

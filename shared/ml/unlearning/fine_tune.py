@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import Field
 from torch import nn
 
 from shared.ml.context import Context
@@ -9,12 +10,22 @@ from shared.ml.samples import Samples
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.ml.unlearning._steps import StepParams
+from shared.ml.unlearning._steps import MAX_LR, StepParams
 from shared.roles import Role
 
 
 class FineTuneParams(StepParams):
-    pass
+    lr_factor = 3.0
+
+    lr: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_LR,
+        description=(
+            "learning rate; null: three times the highest of training ('slightly large' in the "
+            "paper)"
+        ),
+    )
 
 
 @registry.register(
@@ -37,5 +48,5 @@ def unlearn(
     Raises:
         JobFailed: `invalid`, the loss is not finite.
     """
-    train(inputs.original, retain, params.to_recipe(), ctx)
+    train(inputs.original, retain, params.to_recipe(inputs.recipe), ctx)
     return inputs.original

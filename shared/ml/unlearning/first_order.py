@@ -6,21 +6,31 @@ import math
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
+from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
+from shared.ml.unlearning._curvature import compute_damping, measure_curvature
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.plugins import Params
 from shared.roles import Role
 
 
 class FirstOrderParams(Params):
-    tau: float = Field(1e-2, gt=0, le=10, description="unlearning rate: the length of the step")
+    tau: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description=(
+            "unlearning rate, by which the sum of the gradients is multiplied; null: 1 / N over "
+            "the damped curvature of the loss along that sum"
+        ),
+    )
 
 
 @registry.register(
@@ -33,12 +43,16 @@ class FirstOrderParams(Params):
 )
 def unlearn(
     inputs: UnlearningInputs,
-    retain: Samples,  # noqa: ARG001  (a first-order update uses the replaced samples only)
+    retain: Samples,
     forget: Samples,
     params: FirstOrderParams,
     ctx: Context,
 ) -> nn.Module:
     """Approximate: theta_u = theta - tau * sum (grad l(x, y~) - grad l(x, y)) over the forget set.
+
+    By default tau = 1 / (N (h + damping)), h the curvature of the mean loss on the retain set along
+    the sum, and the damping that of the second-order update, of which this is the first step of
+    conjugate gradients: one sample of many moves little.
 
     The paper leaves open what replaces a sample. Here it is its image without a class: y~ is 1 /
     classes for each.
@@ -48,7 +62,6 @@ def unlearn(
     """
     network = inputs.original.to(ctx.device).eval()
     images, labels = (t.to(ctx.device) for t in forget)
-    weights = list(network.parameters())
     logits = network(images)
     uniform = torch.full_like(logits, 1 / logits.shape[1])
     change = compute_loss(logits, uniform, reduction="sum") - compute_loss(
@@ -59,9 +72,33 @@ def unlearn(
             "invalid",
             f"first order: the change of the loss at step 0 is {change.item()}, not finite",
         )
+    gradients = torch.autograd.grad(change, list(network.parameters()))
+    direction = {
+        name: g for (name, _), g in zip(network.named_parameters(), gradients, strict=True)
+    }
+    tau = (
+        _compute_tau(network, retain, forget, inputs.get_recipe(), direction, ctx)
+        if params.tau is None
+        else params.tau
+    )
     with torch.no_grad():
-        for weight, gradient in zip(weights, torch.autograd.grad(change, weights), strict=True):
-            weight.sub_(gradient, alpha=params.tau)
+        for name, weight in network.named_parameters():
+            weight.sub_(direction[name], alpha=tau)
     require_finite(network, "first order: after step 0", "lower tau")
     ctx.report_progress(1, 1)
     return network
+
+
+def _compute_tau(
+    network: nn.Module,
+    retain: Samples,
+    forget: Samples,
+    recipe: Recipe,
+    direction: dict[str, Tensor],
+    ctx: Context,
+) -> float:
+    """1 / (N (h + damping)); where nothing is retained, h is of the forget set."""
+    n = len(retain.labels) + len(forget.labels)
+    samples = retain if len(retain.labels) else forget
+    curvature = measure_curvature(network, samples, direction, ctx)
+    return 1 / (n * (curvature + compute_damping(recipe, n)))

@@ -10,19 +10,30 @@ from torch.nn.functional import log_softmax
 from shared.errors import JobFailed
 from shared.ml.context import Context
 from shared.ml.samples import Samples
-from shared.ml.training.sgd import require_finite
+from shared.ml.training.sgd import compute_logits, require_finite
 from shared.ml.unlearning import registry
+from shared.ml.unlearning._held_out import HeldOutRule
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.plugins import Params
 from shared.roles import Role
 
 FISHER_FLOOR = 1e-8  # of the Fisher information, below which a weight counts as irrelevant
+ALPHAS = tuple(10 ** (exponent / 4) for exponent in range(-48, 1))  # weakest first
+MAX_COST = 0.02  # of accuracy on the retain set
+MAX_JUDGED = 2048  # retained samples that it is measured on
 CLASS_CHUNK = 16  # classes whose gradients are held at a time
 
 
 class FisherParams(Params):
-    alpha: float = Field(
-        1e-7, gt=0, le=1, description="strength: the noise of a weight has variance alpha / sqrt(F)"
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=(
+            "strength: the noise of a weight has variance alpha / sqrt(F); null: the greatest that "
+            "costs at most two points of accuracy on the retain set, and no more than takes the "
+            "forget loss to that of held-out samples"
+        ),
     )
     largest: float = Field(
         0.1,
@@ -45,7 +56,7 @@ class FisherParams(Params):
 def unlearn(
     inputs: UnlearningInputs,
     retain: Samples,
-    forget: Samples,  # noqa: ARG001  (it uses the retain set only)
+    forget: Samples,
     params: FisherParams,
     ctx: Context,
 ) -> nn.Module:
@@ -62,13 +73,41 @@ def unlearn(
     network = inputs.original.to(ctx.device).eval()
     generator = ctx.make_generator("noise")
     information = compute_fisher_information(network, retain, ctx)
-    with torch.no_grad():
+    rule = HeldOutRule(network, inputs, retain, forget, ctx)
+    original = {name: w.detach().clone() for name, w in network.named_parameters()}
+    noise = {
+        name: torch.randn(w.shape, generator=generator).to(ctx.device)
+        for name, w in original.items()
+    }
+
+    @torch.no_grad()
+    def add_noise(alpha: float) -> None:
         for name, weight in network.named_parameters():
-            noise_std = params.alpha**0.5 * (information[name] + FISHER_FLOOR).pow(-0.25)
-            noise_std = noise_std.clamp(max=params.largest * weight.abs().median().item())
-            weight.add_(torch.randn(weight.shape, generator=generator).to(ctx.device) * noise_std)
+            noise_std = alpha**0.5 * (information[name] + FISHER_FLOOR).pow(-0.25)
+            noise_std = noise_std.clamp(max=params.largest * original[name].abs().median().item())
+            weight.copy_(original[name] + noise[name] * noise_std)
+
+    if params.alpha is not None:
+        add_noise(params.alpha)
+    else:
+        judged = retain.pick(list(range(min(MAX_JUDGED, len(retain.labels)))))
+        lowest = _measure_accuracy(network, judged, ctx) - MAX_COST
+        chosen = ALPHAS[0]
+        for alpha in ALPHAS:
+            add_noise(alpha)
+            if _measure_accuracy(network, judged, ctx) < lowest:
+                break
+            chosen = alpha
+            if rule.measure_loss(network) >= rule.goal:
+                break
+        add_noise(chosen)
     require_finite(network, "fisher: after the noise", "lower alpha or largest")
     return network
+
+
+def _measure_accuracy(network: nn.Module, samples: Samples, ctx: Context) -> float:
+    logits = compute_logits(network, samples.images, ctx.device)
+    return (logits.argmax(1) == samples.labels).float().mean().item()
 
 
 def compute_fisher_information(

@@ -10,6 +10,7 @@ from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
+from shared.ml.unlearning._held_out import ClosestEpoch, HeldOutRule
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams, take_cyclic_batch
 from shared.roles import Role
@@ -44,20 +45,30 @@ def unlearn(
     """Approximate: minimise alpha * L(retain) - (1 - alpha) * L(forget), with a batch of each per
     step.
 
+    The ascent is bounded: a batch of the forget set counts as long as its loss is below that of
+    held-out samples of the same classes, and the epoch is released whose forget loss is closest to
+    it.
+
     Raises:
         JobFailed: `invalid`, the loss is not finite.
     """
-    network = inputs.original
+    network, recipe = inputs.original.to(ctx.device), params.to_recipe(inputs.recipe)
+    rule = HeldOutRule(network, inputs, retain, forget, ctx)
+    closest = ClosestEpoch(rule)
+
+    def compute_loss_of(batch: Samples) -> Tensor:
+        # one sample has no BatchNorm statistics of its own
+        network.train(recipe.batch_norm == "trained" and len(batch.labels) > 1)
+        return compute_loss(network(batch.images.to(ctx.device)), batch.labels.to(ctx.device))
 
     def compute_batch_loss(batch: Tensor, step: int) -> Tensor:
-        retain_loss, forget_loss = (
-            compute_loss(network(images.to(ctx.device)), labels.to(ctx.device))
-            for images, labels in (
-                retain.pick(batch),
-                take_cyclic_batch(forget, step, params.batch_size),
-            )
-        )
-        return params.alpha * retain_loss - (1 - params.alpha) * forget_loss
+        retain_loss = compute_loss_of(retain.pick(batch))
+        forget_loss = compute_loss_of(take_cyclic_batch(forget, step, recipe.batch_size))
+        return params.alpha * retain_loss - (1 - params.alpha) * forget_loss.clamp(max=rule.goal)
 
-    descend(network, len(retain.labels), params.to_recipe(), ctx, compute_batch_loss)
+    descend(
+        network, len(retain.labels), recipe, ctx, compute_batch_loss,
+        after_epoch=lambda steps: closest.observe(network, steps),
+    )  # fmt: skip
+    closest.rewind(network, inputs)
     return network

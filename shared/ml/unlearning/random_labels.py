@@ -10,11 +10,11 @@ from shared.ml.samples import Samples
 from shared.ml.training.sgd import train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.ml.unlearning._steps import StepParams, draw_wrong_labels
+from shared.ml.unlearning._steps import WrongLabelParams, draw_wrong_labels
 from shared.roles import Role
 
 
-class RandomLabelsParams(StepParams):
+class RandomLabelsParams(WrongLabelParams):
     pass
 
 
@@ -42,5 +42,5 @@ def unlearn(
     """
     labels = draw_wrong_labels(inputs.original, forget, ctx)
     samples = Samples(torch.cat([retain.images, forget.images]), torch.cat([retain.labels, labels]))
-    train(inputs.original, samples, params.to_recipe(), ctx)
+    train(inputs.original, samples, params.to_recipe(inputs.recipe), ctx)
     return inputs.original

@@ -12,11 +12,11 @@ from shared.ml.samples import Samples
 from shared.ml.training.sgd import descend
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
-from shared.ml.unlearning._steps import StepParams, draw_wrong_labels
+from shared.ml.unlearning._steps import WrongLabelParams, draw_wrong_labels
 from shared.roles import Role
 
 
-class SalUnParams(StepParams):
+class SalUnParams(WrongLabelParams):
     share: float = Field(
         0.5, gt=0, le=1, description="share of the weights that are updated: the most salient ones"
     )
@@ -54,7 +54,7 @@ def unlearn(
     def compute_batch_loss(batch: Tensor, _step: int) -> Tensor:
         return compute_loss(network(images[batch].to(ctx.device)), labels[batch].to(ctx.device))
 
-    descend(network, len(labels), params.to_recipe(), ctx, compute_batch_loss, masks)
+    descend(network, len(labels), params.to_recipe(inputs.recipe), ctx, compute_batch_loss, masks)
     return network
 
 

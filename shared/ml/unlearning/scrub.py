@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 from shared.errors import JobFailed
-from shared.ml.context import Context, SeededSubContext
+from shared.ml.context import Context
 from shared.ml.loss import compute_loss
 from shared.ml.networks import clone
 from shared.ml.samples import Samples
-from shared.ml.training.sgd import descend
+from shared.ml.training.sgd import build_optimiser, require_finite
 from shared.ml.unlearning import registry
+from shared.ml.unlearning._held_out import ClosestEpoch, HeldOutRule
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.ml.unlearning._steps import StepParams
 from shared.roles import Role
+
+PAPER_LR = 5e-4  # where nobody knows how the original was trained
 
 
 class ScrubParams(StepParams):
@@ -25,14 +31,24 @@ class ScrubParams(StepParams):
         le=10,
         description="weight of the divergence on the retain set, relative to its loss",
     )
-    max_epochs: int = Field(
-        3,
+    max_epochs: int | None = Field(
+        None,
         ge=1,
         le=1000,
-        description="number of initial epochs that begin with a pass away from the teacher",
+        description=(
+            "number of initial epochs that begin with a pass away from the teacher (paper: 3 of "
+            "10); null: all but the last quarter"
+        ),
     )
     temperature: float = Field(
         2.0, gt=0, le=100, description="softens the two distributions that are compared"
+    )
+    rewind: bool = Field(
+        True,
+        description=(
+            "release the epoch whose forget loss is closest to that of held-out samples; false: "
+            "the last epoch"
+        ),
     )
 
 
@@ -40,7 +56,7 @@ class ScrubParams(StepParams):
     "scrub",
     params=ScrubParams,
     needs=(Role.ORIGINAL,),
-    source="Kurmanji et al. 2023, arXiv 2302.09880, equation 3 and algorithm 1",
+    source="Kurmanji et al. 2023, arXiv 2302.09880, equation 3, algorithm 1 and section 3.2",
     exact=False,
 )
 def unlearn(
@@ -54,19 +70,33 @@ def unlearn(
     on the retain set.
 
     As published, each of the first `max_epochs` epochs is an ascent pass over the forget set, then
-    a descent pass over the retain set; the others are descent passes only. The weight of the loss
-    (gamma in the paper) is 1. Momentum is reset with each pass. The first pass starts where student
-    and teacher are equal and the divergence has no gradient, so its first batch changes nothing.
+    a descent pass over the retain set; the others are descent passes only; one optimiser takes all
+    steps. The weight of the loss (gamma in the paper) is 1. The first pass starts where student and
+    teacher are equal and the divergence has no gradient, so without BatchNorm its first batch
+    changes nothing. `rewind` is SCRUB+R, by the loss instead of the error, compared with what the
+    original says of held-out samples.
 
     Raises:
-        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the pass and its
-            step.
+        JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
     """
-    student = inputs.original
-    teacher = clone(student).to(ctx.device).eval().requires_grad_(False)
-    one_epoch = params.to_recipe().model_copy(update={"epochs": 1})
+    recipe = params.to_recipe(inputs.recipe)
+    if inputs.recipe is None and params.lr is None:
+        recipe = recipe.model_copy(update={"lr": PAPER_LR})
+    student = inputs.original.to(ctx.device)
+    teacher = clone(student).eval().requires_grad_(False)
+    closest = ClosestEpoch(HeldOutRule(student, inputs, retain, forget, ctx))
+    max_epochs = math.ceil(0.75 * recipe.epochs) if params.max_epochs is None else params.max_epochs
+    optimiser = build_optimiser(student, recipe)
+    passes = [
+        (epoch, away, forget if away else retain)
+        for epoch in range(recipe.epochs)
+        for away in (True, False)
+        if epoch < max_epochs or not away
+    ]
+    total = sum(math.ceil(len(samples.labels) / recipe.batch_size) for *_, samples in passes)
+    steps = 0
 
-    def teacher_divergence(images: Tensor) -> Tensor:
+    def compute_divergence(images: Tensor) -> Tensor:
         student_log_probs, teacher_log_probs = (
             log_softmax(n(images) / params.temperature, dim=1) for n in (student, teacher)
         )
@@ -75,25 +105,35 @@ def unlearn(
             * params.temperature**2
         )
 
-    def compute_forget_loss(batch: Tensor, _step: int) -> Tensor:
-        return -teacher_divergence(forget.images[batch].to(ctx.device))
-
-    def compute_retain_loss(batch: Tensor, _step: int) -> Tensor:
-        images, labels = (t.to(ctx.device) for t in retain.pick(batch))
-        return compute_loss(student(images), labels) + params.alpha * teacher_divergence(images)
-
-    passes = []
-    for epoch in range(params.epochs):
-        if epoch < params.max_epochs:
-            passes.append((len(forget.labels), compute_forget_loss))
-        passes.append((len(retain.labels), compute_retain_loss))
-    for index, (n, compute_batch_loss) in enumerate(passes):
-        try:
-            descend(
-                student, n, one_epoch, SeededSubContext(ctx, index, len(passes)), compute_batch_loss
+    for epoch, away, samples in passes:
+        purpose = f"epoch {epoch}, {'away' if away else 'close'}"
+        order = torch.randperm(len(samples.labels), generator=ctx.make_generator(purpose))
+        for batch in order.split(recipe.batch_size):
+            # one sample has no statistics of its own
+            student.train(recipe.batch_norm == "trained" and len(batch) > 1)
+            images, labels = (t.to(ctx.device) for t in samples.pick(batch))
+            divergence = compute_divergence(images)
+            loss = (
+                -divergence
+                if away
+                else compute_loss(student(images), labels) + params.alpha * divergence
             )
-        except JobFailed as error:
-            raise JobFailed(
-                error.kind, f"scrub, pass {index} of {len(passes)}: {error.message}"
-            ) from error
+            if not math.isfinite(loss.item()):
+                raise JobFailed(
+                    "invalid",
+                    f"scrub diverged: the loss at step {steps} is {loss.item()}; lower lr",
+                )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            steps += 1
+            ctx.report_progress(steps, total, loss=loss.item())
+        if not away:
+            closest.observe(student, steps)
+    student.eval()
+    if params.rewind:
+        closest.rewind(student, inputs)
+    else:
+        inputs.record_stop(steps, "asked_for")
+    require_finite(student, "scrub: after the last epoch", "lower lr")
     return student

@@ -6,9 +6,7 @@ import math
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp
-from torch.nn.functional import softmax
+from torch import nn
 
 from shared.errors import JobFailed
 from shared.ml.context import Context
@@ -16,16 +14,22 @@ from shared.ml.loss import compute_loss
 from shared.ml.samples import Samples
 from shared.ml.training.sgd import require_finite
 from shared.ml.unlearning import registry
+from shared.ml.unlearning._curvature import add, compute_damping, dot, multiply_curvature
 from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.plugins import Params
 from shared.roles import Role
 
-Weights = dict[str, Tensor]
-BATCH_SIZE = 256  # samples whose curvature is computed at a time
-
 
 class SecondOrderParams(Params):
-    damping: float = Field(0.1, gt=0, le=1e6, description="added to the curvature of every weight")
+    damping: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description=(
+            "added to the curvature of every weight; null: the weight decay of training, and 1 "
+            "over the sum of its steps, so that the step goes as far as training went"
+        ),
+    )
     iterations: int = Field(
         20, ge=1, le=10_000, description="maximum number of conjugate-gradient steps"
     )
@@ -63,45 +67,41 @@ def unlearn(
     A Newton step on the loss of the retain set, from the minimum of the loss of both sets: there
     the two gradients cancel. H is the Gauss-Newton matrix of the mean loss on the retain set: the
     Hessian of a network is not positive definite, and conjugate gradients would ascend where it is
-    not.
+    not. The default damping is that of early stopping: see `compute_damping`.
 
     Raises:
         JobFailed: `invalid`, the step is not finite; names the iteration.
     """
     network = inputs.original.to(ctx.device).eval()
-    weights = {name: w.detach() for name, w in network.named_parameters()}
     loss = compute_loss(
         network(forget.images.to(ctx.device)), forget.labels.to(ctx.device), reduction="sum"
     )
     gradients = torch.autograd.grad(loss / len(retain.labels), list(network.parameters()))
-    gradient = dict(zip(weights, gradients, strict=True))
+    gradient = dict(zip(dict(network.named_parameters()), gradients, strict=True))
 
-    def multiply_curvature(direction: Weights) -> Weights:
-        product = {name: params.damping * d for name, d in direction.items()}
-        for images in retain.images.split(BATCH_SIZE):
-            part = _multiply_gauss_newton(network, weights, images.to(ctx.device), direction)
-            product = {name: p + part[name] / len(retain.labels) for name, p in product.items()}
-        return product
-
-    step = {name: torch.zeros_like(w) for name, w in weights.items()}
+    damping = params.damping
+    if damping is None:
+        n = len(retain.labels) + len(forget.labels)
+        damping = compute_damping(inputs.get_recipe(), n)
+    step = {name: torch.zeros_like(w) for name, w in network.named_parameters()}
     residual, direction = gradient, gradient
-    residual_norm_sq = first_norm_sq = _dot(gradient, gradient)
+    residual_norm_sq = first_norm_sq = dot(gradient, gradient)
     for iteration in range(params.iterations):
         if residual_norm_sq <= params.tolerance**2 * first_norm_sq:
             ctx.report_progress(params.iterations, params.iterations)
             break
-        product = multiply_curvature(direction)
-        length = residual_norm_sq / _dot(direction, product)
+        product = add(multiply_curvature(network, retain, direction, ctx), direction, damping)
+        length = residual_norm_sq / dot(direction, product)
         if not math.isfinite(length):
             raise JobFailed(
                 "invalid",
                 f"the Newton step produced values that are not finite at iteration {iteration}; "
                 "raise damping",
             )
-        step = _add(step, direction, length)
-        residual = _add(residual, product, -length)
-        residual_norm_sq, last_norm_sq = _dot(residual, residual), residual_norm_sq
-        direction = _add(residual, direction, residual_norm_sq / last_norm_sq)
+        step = add(step, direction, length)
+        residual = add(residual, product, -length)
+        residual_norm_sq, last_norm_sq = dot(residual, residual), residual_norm_sq
+        direction = add(residual, direction, residual_norm_sq / last_norm_sq)
         ctx.report_progress(
             iteration + 1, params.iterations, residual=math.sqrt(residual_norm_sq / first_norm_sq)
         )
@@ -112,27 +112,3 @@ def unlearn(
         network, "the Newton step: after the last iteration", "raise damping or lower scale"
     )
     return network
-
-
-def _multiply_gauss_newton(
-    network: nn.Module, weights: Weights, images: Tensor, direction: Weights
-) -> Weights:
-    """Sum over the images of J^T (diag p - p p^T) J direction."""
-
-    def compute_logits(w: Weights) -> Tensor:
-        return functional_call(network, w, (images,))
-
-    logits, logit_changes = jvp(compute_logits, (weights,), (direction,))[:2]
-    p = softmax(logits, dim=1)
-    weighted = p * (logit_changes - (p * logit_changes).sum(1, keepdim=True))
-    pullback = vjp(compute_logits, weights)[1]
-    (product,) = pullback(weighted)
-    return dict(product)
-
-
-def _dot(one: Weights, other: Weights) -> float:
-    return sum((a.double() * other[name].double()).sum().item() for name, a in one.items())
-
-
-def _add(one: Weights, other: Weights, alpha: float) -> Weights:
-    return {name: a + alpha * other[name] for name, a in one.items()}

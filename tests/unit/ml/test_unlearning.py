@@ -33,7 +33,7 @@ def test_gradient_ascent_is_one_step_up_the_loss() -> None:
     gradient = torch.autograd.grad(
         cross_entropy(original(forget.images), forget.labels), list(original.parameters())
     )
-    params = gradient_ascent.GradientAscentParams(lr=0.1)
+    params = gradient_ascent.GradientAscentParams(lr=0.1, steps=1)
     after = gradient_ascent.unlearn(
         UnlearningInputs(clone(original)), data(5), forget, params, LocalContext()
     )
@@ -57,7 +57,7 @@ def test_ascent_that_leaves_finite_numbers_fails_in_words() -> None:
     network = build_network(MLP, make_generator(0, "w"))
     with torch.no_grad():
         next(network.parameters()).fill_(3e38)
-    params = gradient_ascent.GradientAscentParams()
+    params = gradient_ascent.GradientAscentParams(steps=1)
     with pytest.raises(JobFailed, match="lower lr"):
         gradient_ascent.unlearn(UnlearningInputs(network), data(5), data(2), params, LocalContext())
 

@@ -23,7 +23,7 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     # the official code's
     ("psnr", psnr.psnr, "mse(reconstruction, target)", "(mse(reconstruction, target) / 4)"),
     ("sign_of_ascent", _estimate.estimate_gradient, "after[n].double() - before", "-after[n].double() + before"),
-    ("sign_of_ascent", gradient_ascent.unlearn, "alpha=params.lr", "alpha=-params.lr"),
+    ("sign_of_ascent", gradient_ascent.unlearn, "_add(network, gradients, lr)", "_add(network, gradients, -lr)"),
     ("sign_of_retraining", _estimate.estimate_gradient, "kept * (", "counts.N * ("),
     ("sign_of_retraining", _estimate.estimate_gradient, "- counts.N * (", "+ counts.N * ("),
     ("dense_layer", Normalised.forward, "/ self.std", "/ self.std**2"),

@@ -1,0 +1,57 @@
+"""Methods with their default settings, beside retraining: the small form of the benchmark."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import pytest
+
+from benchmarks.unlearning import (
+    METHODS,
+    Deletion,
+    World,
+    build_world,
+    compute_way,
+    draw_deletions,
+    measure_accuracy,
+    measure_loss,
+    unlearn,
+)
+
+# of no seed that a setting was chosen on
+SEED, N, K, DELETIONS = 0, 500, 20, 8
+MOST, COST = 2.0, 0.03
+LEAST = {"amnesiac": None, "fisher": 0.0}
+
+
+@pytest.fixture(scope="module")
+def setting() -> tuple[World, list[Deletion]]:
+    world = build_world("mnist_5k", "mlp", N, SEED)
+    return world, list(draw_deletions(world, str(K), DELETIONS, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_it_goes_a_good_part_of_the_way_to_retraining_and_not_far_beyond(
+    setting: tuple[World, list[Deletion]], method: str
+) -> None:
+    world, deletions = setting
+    original = [measure_loss(world.original, d.forget) for d in deletions]
+    retrained = [[measure_loss(n, d.forget) for n in d.retrained] for d in deletions]
+    reached = fmean(measure_accuracy(n, world.test) for d in deletions for n in d.retrained)
+    releases = [unlearn(world, d, method, {})[0] for d in deletions]
+    way = compute_way(
+        original,
+        [measure_loss(n, d.forget) for n, d in zip(releases, deletions, strict=True)],
+        retrained,
+    )
+    assert way is not None
+    assert 0.25 <= way <= 2
+    assert fmean(measure_accuracy(n, world.test) for n in releases) >= reached - 0.03
+
+
+def test_the_way_is_a_share_of_the_means_and_not_measurable_within_the_spread() -> None:
+    retrained = [[1.0, 1.2, 0.8], [3.0, 3.1, 2.9]]
+    assert compute_way([0.0, 0.0], [0.5, 1.5], retrained) == pytest.approx(0.5)
+    assert compute_way([0.0, 0.0], [0.0, 0.0], retrained) == 0
+    assert compute_way([1.0, 3.0], [0.5, 1.5], retrained) is None
