@@ -13,15 +13,19 @@ from shared.reporting.evaluations import LoadedEvaluation, check_json, method_ke
 from shared.reporting.expected_rows import match_rows
 from shared.reporting.findings import decide_row
 from shared.reporting.kinds import collect_scores
+from shared.reporting.kinds.images import add_own_p
 from shared.reporting.measurements import Metrics, arrange_measurements
 from shared.reporting.models import JSONObject, Method, Provenance, Report, Row, SelfTest, Utility
 from shared.reporting.notes import annotate
+from shared.reporting.pooling import pool_seeds
 from shared.reporting.sweeps import build_sweeps
 from shared.reporting.verdict import conclude
 
 COMMAND = "palimpsest audit FILE.yaml"
 
-Releases = dict[tuple[int, tuple[str, str], tuple[str, str]], Utility]
+ReleaseKey = tuple[int, tuple[str, str], tuple[str, str]]
+Releases = dict[ReleaseKey, Utility]
+Copies = dict[ReleaseKey, list[int]]
 
 
 def build_report(
@@ -59,12 +63,15 @@ def build_report(
         if row.adaptive_too and row.evaluation in evaluations
     }
     utilities = _collect_utilities(ordered)
+    copies = _collect_copies(ordered)
     report_rows = annotate(
-        [
-            _build_row(one, one.attack, utilities, one.sha256 in also_adaptive)
-            for one in ordered
-            if one.attack is not None
-        ]
+        pool_seeds(
+            [
+                _build_row(one, one.attack, utilities, copies, one.sha256 in also_adaptive)
+                for one in ordered
+                if one.attack is not None
+            ]
+        )
     )
     conditions = {
         json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)
@@ -88,7 +95,7 @@ def build_report(
     )
 
 
-def _key_of_release(one: LoadedEvaluation) -> tuple[int, tuple[str, str], tuple[str, str]]:
+def _key_of_release(one: LoadedEvaluation) -> ReleaseKey:
     return one.evaluation.seed, method_key(one.unlearning), method_key(one.defense)
 
 
@@ -101,8 +108,21 @@ def _collect_utilities(evaluations: Iterable[LoadedEvaluation]) -> Releases:
     }
 
 
+def _collect_copies(evaluations: Iterable[LoadedEvaluation]) -> Copies:
+    """Deletions of samples that the training set holds a copy of, by released model."""
+    return {
+        _key_of_release(one): one.evaluation.retained_copies
+        for one in evaluations
+        if one.evaluation.retained_copies
+    }
+
+
 def _build_row(
-    one: LoadedEvaluation, attack: Method, utilities: Releases, adaptive_too: bool
+    one: LoadedEvaluation,
+    attack: Method,
+    utilities: Releases,
+    copies: Copies,
+    adaptive_too: bool,
 ) -> Row:
     evaluation, metrics = one.evaluation, collect_scores(one.evaluation)
     return Row(
@@ -115,9 +135,10 @@ def _build_row(
         deletions=evaluation.deletions,
         size=evaluation.size,
         metrics=metrics,
-        identification=evaluation.reported_identification,
+        identification=add_own_p(evaluation.reported_identification),
         answers=evaluation.answers,
         utility=evaluation.utility or utilities.get(_key_of_release(one)),
+        retained_copies=copies.get(_key_of_release(one), []),
         finding=decide_row(evaluation, metrics),
         note=None,
         evaluation=one.sha256,

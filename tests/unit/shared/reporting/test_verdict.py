@@ -385,7 +385,7 @@ def test_one_method_that_leaks_decides_over_one_whose_leak_was_reduced() -> None
     assert build_report(spec, *made).verdict.level == "leaks"
 
 
-def test_a_leak_in_one_of_two_seeds_is_a_leak_and_says_in_how_many() -> None:
+def test_a_leak_over_two_seeds_names_all_of_them_and_the_strongest() -> None:
     made = build_report(
         make_audit(seeds=[0, 1]),
         make_image_evaluation(**LEAK),
@@ -394,7 +394,9 @@ def test_a_leak_in_one_of_two_seeds_is_a_leak_and_says_in_how_many() -> None:
         make_utility_evaluation(seed=1),
     )
     assert made.verdict.level == "leaks"
-    assert "in 1 of 2 seeds, most in seed 0" in made.verdict.sentences[0]
+    told = "8 of 16 identified over 2 seeds, most in seed 0: 8 of 8 identified"
+    assert told in made.verdict.sentences[0]
+    assert told in made.verdict.headline
 
 
 def note(made: Report, row: int = 1) -> str:
