@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from shared.jobs.spec import Seed
 
 JSONObject = dict[str, Any]
+# Increases when fields or the numbers in them change their meaning: older evaluations are refused.
+EVALUATION_VERSION = 2
 # Evaluations are untrusted: values out of these bounds are refused before any rule or chart uses
 # them.
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -363,6 +365,7 @@ class Evaluation(FrozenModel):
     Fields that were not set are not written, and unknown ones are ignored.
     """
 
+    version: int | None = None
     n: Count | None = Field(None, description="forgotten samples, over all deletions")
     deletions: Count
     size: Count

@@ -314,7 +314,7 @@ def _make_evaluation(
         else None
     )
     return {
-        "n": n, "deletions": n, "size": 1, "dataset": {"name": "mnist_5k", "params": {}}, "seed": seed,
+        "version": 2, "n": n, "deletions": n, "size": 1, "dataset": {"name": "mnist_5k", "params": {}}, "seed": seed,
         "unlearning": {**make_method(unlearning), "exact": unlearning == "retrain", "weight_change": [0.1] * n},
         "defense": released or make_defense("none"), "attack": attack, "threat_model": threat, "metrics": {},
         "identification": None, "answers": None, "utility": None, "provenance": CONDITIONS,

@@ -84,6 +84,32 @@ def _explain_lpips(rows: Sequence[Row]) -> str | None:
     )
 
 
+def _explain_decoys(rows: Sequence[Row]) -> str | None:
+    compared = [
+        (auc, limit)
+        for row in rows
+        if (ranks := row.identification)
+        and (auc := ranks.split_auc) is not None
+        and (limit := ranks.split_auc_limit) is not None
+    ]
+    if not compared:
+        return None
+    auc, limit = max(compared)
+    start = (
+        "Decoys are samples of the pool that no model was trained on, drawn like the deleted ones, "
+    )
+    told = f"a linear rule tells the splits apart with an AUC of {auc:.2f}, limit {limit:.2f}"
+    if auc > limit:
+        return (
+            f"{start}and none of the test split, which is drawn otherwise ({told}): some samples "
+            "may have few decoys or none."
+        )
+    return (
+        f"{start}then of the test split, which looks alike ({told}). Deletions of one class share "
+        "decoys, so many deletions of the same class are not quite independent."
+    )
+
+
 @dataclass(frozen=True)
 class Galleries:
     """The content of the section: each row with its pictures, and how many are identified."""
@@ -112,6 +138,7 @@ class ReportedImages(ReportedKind):
     )
     derived = (IDENTIFIED,)
     caveats = (
+        Caveat(17, _explain_decoys),
         Caveat(15, _explain_psnr),
         Caveat(14, _explain_feature_distance),
         Caveat(13, _explain_lpips),

@@ -51,11 +51,11 @@ def test_the_sum_of_uniform_numbers_is_scipys() -> None:
 
 
 def test_the_sum_of_many_ranks_is_normal_and_errs_on_the_safe_side() -> None:
-    ranks = [30] * 60 + [40] * 60
-    exact = compute_rank_sum_p(ranks, [100] * 120)
-    many = compute_rank_sum_p(ranks, [100] * 119 + [101])
+    ranks = [30] * 30 + [40] * 30
+    exact = compute_rank_sum_p(ranks, [100] * 60)
+    many = compute_rank_sum_p(ranks, [100] * 59 + [101])
     assert exact == pytest.approx(many, rel=0.5)
-    assert exact <= many < 1e-4
+    assert exact <= many < 1e-3
 
 
 def test_counts_with_unequal_decoys_are_poisson_binomial() -> None:
