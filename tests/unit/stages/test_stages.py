@@ -58,7 +58,7 @@ def test_an_evaluation_states_scores_baselines_threat_model_and_utility() -> Non
     psnr = evaluation["metrics"]["psnr"]
     assert psnr["unit"] == "dB"
     assert len(psnr["values"]) == 3
-    assert psnr["low"] <= psnr["mean"] <= psnr["high"]
+    assert (psnr["low"], psnr["high"]) == (None, None)  # of three values
     assert psnr["gain"]["mean"] > 2
     assert psnr["baseline_name"] in psnr["baselines"]
     assert evaluation["metrics"]["label_accuracy"]["mean"] == 1
