@@ -20,6 +20,7 @@ from shared.reporting.expected_rows import match_rows
 from shared.reporting.findings import decide_row
 from shared.reporting.forgetting import ReleaseKey, key_by_release
 from shared.reporting.kinds import collect_scores
+from shared.reporting.kinds.images import add_own_p
 from shared.reporting.measurements import Metrics, arrange_measurements
 from shared.reporting.models import (
     JSONObject,
@@ -32,6 +33,7 @@ from shared.reporting.models import (
     Utility,
 )
 from shared.reporting.notes import annotate
+from shared.reporting.pooling import pool_seeds
 from shared.reporting.sweeps import build_sweeps
 from shared.reporting.verdict import conclude
 
@@ -42,6 +44,7 @@ NOT_COMPARED = (
 )
 
 Releases = dict[ReleaseKey, Utility]
+Copies = dict[ReleaseKey, list[int]]
 
 
 def build_report(
@@ -81,16 +84,19 @@ def build_report(
         if row.adaptive_too and row.evaluation in evaluations
     }
     utilities, measured = _collect_utilities(ordered), key_by_release(forgetting)
+    copies = _collect_copies(ordered)
     if audit.get("check_forgetting") is True:  # reports of older audits did not ask for it
         missing = [*missing, *_list_unmeasured(ordered, measured)]
     report_rows = annotate(
-        [
-            _build_row(one, one.attack, utilities, one.sha256 in also_adaptive).model_copy(
-                update={"forgetting": measured.get(_key_of_release(one))}
-            )
-            for one in ordered
-            if one.attack is not None
-        ]
+        pool_seeds(
+            [
+                _build_row(
+                    one, one.attack, utilities, copies, one.sha256 in also_adaptive
+                ).model_copy(update={"forgetting": measured.get(_key_of_release(one))})
+                for one in ordered
+                if one.attack is not None
+            ]
+        )
     )
     conditions = {
         json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)
@@ -145,8 +151,21 @@ def _list_unmeasured(
     ]
 
 
+def _collect_copies(evaluations: Iterable[LoadedEvaluation]) -> Copies:
+    """Deletions of samples that the training set holds a copy of, by released model."""
+    return {
+        _key_of_release(one): one.evaluation.retained_copies
+        for one in evaluations
+        if one.evaluation.retained_copies
+    }
+
+
 def _build_row(
-    one: LoadedEvaluation, attack: Method, utilities: Releases, adaptive_too: bool
+    one: LoadedEvaluation,
+    attack: Method,
+    utilities: Releases,
+    copies: Copies,
+    adaptive_too: bool,
 ) -> Row:
     evaluation, metrics = one.evaluation, collect_scores(one.evaluation)
     return Row(
@@ -159,9 +178,10 @@ def _build_row(
         deletions=evaluation.deletions,
         size=evaluation.size,
         metrics=metrics,
-        identification=evaluation.reported_identification,
+        identification=add_own_p(evaluation.reported_identification),
         answers=evaluation.answers,
         utility=evaluation.utility or utilities.get(_key_of_release(one)),
+        retained_copies=copies.get(_key_of_release(one), []),
         finding=decide_row(evaluation, metrics),
         note=None,
         evaluation=one.sha256,

@@ -79,11 +79,18 @@ def make_image_evaluation(
     released: JSONObject | None = None,
     attack: JSONObject | None = None,
     decoys: int = 100,
+    margins: list[float] | None = None,
+    above: int | None = None,
 ) -> JSONObject:
-    """The evaluation of one attack on images; pairs are (mean, low, high)."""
+    """The evaluation of one attack on images; triples are (mean, low, high).
+
+    `margins` are equal unless given; `above` is how many of those identified beat their baseline,
+    all if the mean gain is positive.
+    """
     hits = sum(rank == 1 for rank in ranks)
     low, high = {0: (0.0, 0.32), 1: (0.02, 0.47), 8: (0.68, 1.0)}.get(hits, (0.1, 0.9))
     n = len(ranks)
+    above = (hits if gain[0] > 0 else 0) if above is None else above
     return _make_evaluation(seed, unlearning, released, attack or make_method("feature_recovery"), n) | {
         "metrics": {
             "psnr": _make_metric(psnr, n, "dB") | {"gain": dict(zip(("mean", "low", "high"), gain, strict=True))},
@@ -91,6 +98,7 @@ def make_image_evaluation(
         "identification": {
             "n": n, "decoys": decoys, "rank_1": hits, "share": hits / n, "low": low, "high": high, "interval": "wilson",
             "chance": 1 / (decoys + 1), "median_rank": sorted(ranks)[n // 2], "worst_rank": max(ranks), "ranks": ranks,
+            "decoy_counts": [decoys] * n, "margins": margins or [0.3] * n, "above_baseline": above,
         },
     }  # fmt: skip
 
@@ -152,7 +160,8 @@ def make_membership_evaluation(
     metrics = {}
     for name, ends, chance in (("auc_forgotten", auc, p), ("auc_retained", retained, retained_p)):
         gain = dict(zip(("mean", "low", "high"), (end - 0.5 for end in ends), strict=True))
-        metrics[name] = _make_metric(ends, 8, "share") | common | {"gain": gain, "p": chance}
+        p_values = {"p": chance, "p_below": min(1.0, 1.0005 - chance)}
+        metrics[name] = _make_metric(ends, 8, "share") | common | {"gain": gain} | p_values
     evaluation = _make_evaluation(
         0, unlearning, released, make_method("membership_difference"), 8
     ) | {"metrics": metrics}
@@ -361,7 +370,7 @@ def _make_evaluation(
         else None
     )
     return {
-        "n": n, "deletions": n, "size": 1, "dataset": {"name": "mnist_5k", "params": {}}, "seed": seed,
+        "version": 2, "n": n, "deletions": n, "size": 1, "dataset": {"name": "mnist_5k", "params": {}}, "seed": seed,
         "unlearning": {**make_method(unlearning), "exact": unlearning == "retrain", "weight_change": [0.1] * n},
         "defense": released or make_defense("none"), "attack": attack, "threat_model": threat, "metrics": {},
         "identification": None, "answers": None, "utility": None, "provenance": CONDITIONS,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from shared.forgetting import ROUNDING_NATS
-from shared.ml.statistics import Interval, bca
+from shared.ml.statistics import Interval, compute_interval
 
 MIN_SEEDS = 3  # retraining seeds: with fewer their spread is not known
 WIDEST = 1e12  # of an interval: a diverged release has one without end
@@ -29,7 +29,7 @@ def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
     Means are pooled over deletions (and for the retrained models over seeds) before the division.
     The spread is the standard deviation over seeds of the retrained models' pooled mean: a
     difference that is not larger than it does not show what retraining changes. The 95 % interval
-    is over deletions, of the ratio's linear expansion.
+    is over deletions, of the ratio's linear expansion; None for fewer than 5.
 
     Args:
         original, release: mean loss of each deletion's forget set, in nats, [D].
@@ -50,7 +50,7 @@ def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
     value = done.mean().item() / length
     # each deletion's share of the ratio: their mean is the ratio, their variance that of its error
     shares = value + (done - value * whole) / length
-    interval = bca(shares.tolist())
+    interval = compute_interval(shares.tolist())
     return Way(value, interval and (max(interval[0], -WIDEST), min(interval[1], WIDEST)), spread)
 
 

@@ -22,7 +22,7 @@ def test_it_is_the_ratio_of_pooled_means_not_the_mean_of_ratios() -> None:
 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 0.0), (1.0, 1.0), (-0.5, -0.5), (3.0, 3.0)])
 def test_nothing_done_is_0_and_retraining_is_1(share: float, value: float) -> None:
-    original, retrained = torch.zeros(4), torch.tensor([[0.5, 0.6, 0.7]] * 4)
+    original, retrained = torch.zeros(6), torch.tensor([[0.5, 0.6, 0.7]] * 6)
     way = measure_way(original, original + share * retrained.mean(1), retrained)
     assert way.value == pytest.approx(value)
     assert way.interval == pytest.approx((value, value))
@@ -51,8 +51,10 @@ def test_two_seeds_are_too_few() -> None:
         measure_way(torch.zeros(2), torch.zeros(2), torch.ones(2, 2))
 
 
-def test_one_deletion_has_no_interval() -> None:
-    way = measure_way(torch.zeros(1), torch.ones(1), torch.ones(1, 3))
+@pytest.mark.parametrize("deletions", [1, 4])
+def test_few_deletions_have_no_interval(deletions: int) -> None:
+    whole = torch.ones(deletions, 3)
+    way = measure_way(torch.zeros(deletions), torch.ones(deletions), whole)
     assert (way.value, way.interval) == (1.0, None)
 
 
