@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from shared.jobs.spec import Seed
 
 JSONObject = dict[str, Any]
+# Increases when fields or the numbers in them change their meaning: older evaluations are refused.
+EVALUATION_VERSION = 2
 # Evaluations are untrusted: values out of these bounds are refused before any rule or chart uses
 # them.
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -111,7 +113,7 @@ class Score(FrozenModel):
     best: Number | None = Field(None, description="the deletion that leaked most")
     low: Number | None = None
     high: Number | None = None
-    interval: str | None = Field(None, description="bca, wilson or newcombe")
+    interval: str | None = Field(None, description="bootstrap_t, bca, wilson or newcombe")
     baseline: Number | None = Field(
         None,
         description="the same score without the attack: the strongest of the baselines",
@@ -135,6 +137,9 @@ class Score(FrozenModel):
             "membership: one-sided p-value of an exact permutation test over the candidates"
         ),
     )
+    p_below: Share | None = Field(
+        None, description="membership: the same, for scores below those of non-members"
+    )
     non_members: Count | None = Field(
         None, description="membership: non-members that each sample is compared with"
     )
@@ -147,28 +152,76 @@ class Score(FrozenModel):
         return self
 
 
+Rank = Annotated[int, Field(ge=1, le=1_000_001)]
+
+
 class Identification(FrozenModel):
     """Rank of each truth among decoys of its class, by distance to the reconstruction; 1 is
     identified."""
 
-    n: Count
-    decoys: Count
+    n: Count = Field(description="ranked samples: those that have decoys")
+    decoys: Count = Field(description="of the sample that has most")
     rank_1: int = Field(ge=0)
     share: Share
     low: Share | None = None
     high: Share | None = None
     interval: str | None = None
-    chance: Share
+    chance: Share = Field(description="mean over samples of 1 / (decoys + 1)")
     median_rank: Number | None = None
     worst_rank: int | None = Field(None, ge=1, le=1_000_001)
-    ranks: list[Annotated[int, Field(ge=1, le=1_000_001)]] = Field(default_factory=list)
+    ranks: list[Rank | None] = Field(
+        default_factory=list, description="null: no decoys of the sample's class"
+    )
+    decoy_counts: list[Annotated[int, Field(ge=0, le=1_000_000)]] = Field(
+        default_factory=list, description="decoys of each sample, as `ranks`"
+    )
+    margins: list[Annotated[float, Field(ge=0, le=1e6)] | None] = Field(
+        default_factory=list,
+        description=(
+            "of each sample, as `ranks`: by how many dB the nearest of truth and decoys is nearer "
+            "to the reconstruction than the second nearest"
+        ),
+    )
+    own_p: list[Share | None] = Field(
+        default_factory=list,
+        description=(
+            "of each sample, as `ranks`: its own p-value, corrected for the number of samples"
+        ),
+    )
+    above_baseline: int | None = Field(
+        None, ge=0, description="identified samples whose score also beats their own baseline"
+    )
+    split_auc: Share | None = Field(
+        None,
+        description=(
+            "how well a linear rule tells the train split from the test split, within classes; 0.5 "
+            "if they are drawn alike"
+        ),
+    )
+    split_auc_limit: Share | None = Field(
+        None, description="above it, no decoys are taken from the test split"
+    )
 
     @model_validator(mode="after")
     def _check_ranks(self) -> Identification:
-        if self.ranks and (len(self.ranks) != self.n or self.ranks.count(1) != self.rank_1):
+        ranked = [rank for rank in self.ranks if rank is not None]
+        if self.ranks and (len(ranked) != self.n or ranked.count(1) != self.rank_1):
             raise ValueError("n and rank_1 must agree with ranks")
-        if self.rank_1 > self.n:
-            raise ValueError("rank_1 must be at most n")
+        for some in (self.decoy_counts, self.margins, self.own_p):
+            if some and len(some) != len(self.ranks):
+                raise ValueError("decoy_counts, margins and own_p must be as long as ranks")
+        if self.ranks and not self.decoy_counts:
+            raise ValueError("ranks need decoy_counts")
+        for rank, decoys in zip(self.ranks, self.decoy_counts, strict=True):
+            if (rank is None) != (decoys == 0) or (rank is not None and rank > decoys + 1):
+                raise ValueError("a rank must be among its decoys, and null without any")
+        if self.margins and any(
+            (rank is None) != (margin is None)
+            for rank, margin in zip(self.ranks, self.margins, strict=True)
+        ):
+            raise ValueError("margins must be null where ranks are")
+        if self.rank_1 > self.n or (self.above_baseline or 0) > self.rank_1:
+            raise ValueError("rank_1 must be at most n, and above_baseline at most rank_1")
         return self
 
 
@@ -289,11 +342,11 @@ class MetricResult(Score):
 class RankedIdentification(Identification):
     """The ranks as written: the median of an odd number of ranks is a whole number."""
 
-    median_rank: Annotated[int, Field(ge=1, le=1_000_001)] | Number | None = None
+    median_rank: Rank | Number | None = None
 
 
 class NoDecoys(FrozenModel):
-    """Written in place of ranks if the public data lack some class."""
+    """Written in place of ranks if no sample has decoys."""
 
     n: Literal[0] = 0
     decoys: Literal[0] = 0
@@ -321,6 +374,7 @@ class Evaluation(FrozenModel):
     Fields that were not set are not written, and unknown ones are ignored.
     """
 
+    version: int | None = None
     n: Count | None = Field(None, description="forgotten samples, over all deletions")
     deletions: Count
     size: Count
@@ -341,6 +395,10 @@ class Evaluation(FrozenModel):
     )
     answers: ScoredLabelGuesses | None = None
     utility: Utility | None = None
+    retained_copies: list[Label] = Field(
+        default_factory=list,
+        description="deletions, from 0, of a sample of which an equal copy stays in the training set",
+    )
     provenance: JSONObject = Field(default_factory=dict)
     inputs: dict[RoleName, Digest] = Field(
         default_factory=dict, max_length=64, description="sha256 of what was evaluated, by role"

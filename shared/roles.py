@@ -165,6 +165,25 @@ class Role(StrEnum):
         "weights "
         "moved",
     )
+    RETRAINED = (
+        "RETRAINED",
+        ArtifactFormat.NETWORKS,
+        Visibility.AUDITOR,
+        "models retrained without each forget set, with several seeds; by deletion, then by seed",
+    )
+    RETRAINING = (
+        "RETRAINING",
+        ArtifactFormat.JSON,
+        Visibility.AUDITOR,
+        "the truth about RETRAINED: which samples were left out, and how many seeds were used",
+    )
+    FORGETTING = (
+        "FORGETTING",
+        ArtifactFormat.JSON,
+        Visibility.AUDITOR,
+        "whether the released models have forgotten, compared with the original and retrained "
+        "models",
+    )
     RECONSTRUCTION = (
         "RECONSTRUCTION",
         ArtifactFormat.TENSORS,

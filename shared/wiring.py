@@ -69,7 +69,11 @@ class Wiring(BaseModel):
     params: str | None = Field(None, description="field of the audit that holds its parameters")
     methods: str | None = Field(None, description="field of the audit that lists its methods")
     shared_params: tuple[str, ...] = Field(
-        (), description="fields of the audit itself that are also parameters of the stage"
+        (),
+        description=(
+            "fields of the audit itself that are also parameters of the stage: choices of plugins, "
+            "pool, or the parameters of another stage"
+        ),
     )
     seed: str | None = Field(
         None,

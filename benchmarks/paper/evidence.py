@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from benchmarks.paper.audit_specs import Scale
-from shared.ml.statistics import bca, wilson
-from shared.reporting.binomial import chance_of
+from shared.ml.statistics import compute_interval, wilson
+from shared.reporting.binomial import tail_of_sum
 
 JSONObject = Mapping[str, Any]
 ALPHA = 0.05
@@ -151,9 +151,8 @@ class PooledEvaluations:
         if not parts:
             return None
         return Identification(
-            [rank == 1 for part in parts for rank in part["ranks"]],
-            fmean(part["chance"] for part in parts),
-            min(part["decoys"] for part in parts),
+            [rank == 1 for part in parts for rank in part["ranks"] if rank is not None],
+            [count for part in parts for count in part["decoy_counts"] if count],
         )
 
 
@@ -200,8 +199,8 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean: Wilson for shares, else BCa by deletion."""
-        found = wilson(self.hits, self.n) if self.is_proportion else bca(self.values)
+        """95 % interval of the mean: Wilson for shares, else bootstrap by deletion."""
+        found = wilson(self.hits, self.n) if self.is_proportion else compute_interval(self.values)
         return found or (-math.inf, math.inf)
 
     @property
@@ -209,7 +208,7 @@ class Score:
         if self.is_proportion:
             low, high = self.interval
             return low - self.baseline, high - self.baseline
-        return bca(self.gains) or (-math.inf, math.inf)
+        return compute_interval(self.gains) or (-math.inf, math.inf)
 
     @property
     def leaks(self) -> bool:
@@ -222,8 +221,20 @@ class Identification:
     """Which deleted images are nearer to their reconstruction than every decoy."""
 
     hits: Sequence[bool]
-    chance: float
-    decoys: int
+    decoy_counts: Sequence[int]
+
+    @property
+    def decoys(self) -> int:
+        """Of the image that has fewest."""
+        return min(self.decoy_counts)
+
+    @property
+    def chances(self) -> list[float]:
+        return [1 / (count + 1) for count in self.decoy_counts]
+
+    @property
+    def chance(self) -> float:
+        return fmean(self.chances)
 
     @property
     def n(self) -> int:
@@ -244,7 +255,7 @@ class Identification:
     @property
     def p(self) -> float:
         """Probability of at least this count by chance."""
-        return chance_of(self.count, self.n, self.chance)
+        return tail_of_sum(self.count, self.chances)
 
     @property
     def leaks(self) -> bool:
@@ -256,7 +267,7 @@ def compute_difference(left: Score, right: Score) -> tuple[float, float, float] 
     if left.n != right.n or left.n < 2:
         return None
     values = [left.sign * (a - b) for a, b in zip(left.values, right.values, strict=True)]
-    low, high = bca(values) or (-math.inf, math.inf)
+    low, high = compute_interval(values) or (-math.inf, math.inf)
     return fmean(values), low, high
 
 

@@ -22,9 +22,9 @@ from shared.registry import list_entry_points, list_plugin_files
 # nothing here imports torch. A stage that is in no group goes to the last one.
 WORKER_GROUPS = {
     "train": ("pretrain", "train"),
-    "unlearn": ("unlearn", "defend", "candidates"),
+    "unlearn": ("unlearn", "defend", "candidates", "retraining"),
     "attack": ("attack", "probe", "shadow"),
-    "evaluate": ("evaluate", "report", "selftest"),
+    "evaluate": ("evaluate", "forgetting", "report", "selftest"),
 }
 PREFERRED_PORT = 8350
 

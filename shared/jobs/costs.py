@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from shared import shadows
 from shared.catalog import Catalog
+from shared.forget_sets import list_forget_sets
 from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.plugins import DatasetTraits
@@ -23,6 +25,17 @@ def describe_costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Cata
         for job in jobs.values()
         if job.stage == "probe" and "preset" in job.params
     ]
+    retrained: dict[str, str] = {}
+    for job in jobs.values():
+        made_by = {i.role: jobs[i.parent] for i in job.inputs if i.parent}
+        if Role.RETRAINED in made_by and Role.FORGET_SETS in made_by:
+            retraining = made_by[Role.RETRAINED]
+            retrained[retraining.request_key] = _describe_retraining_cost(
+                retraining.params,
+                made_by[Role.FORGET_SETS].params,
+                made_by[Role.TRAINING_SET].params["size"],
+            )
+    sentences += retrained.values()
     for job in jobs.values():
         if job.stage == "shadow":
             sources = {i.role: jobs[i.parent] for i in job.inputs if i.parent}
@@ -37,3 +50,16 @@ def describe_costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Cata
         f"{sentence} ({n} times)" if n > 1 else sentence
         for sentence, n in Counter(sentences).items()
     ]
+
+
+def _describe_retraining_cost(
+    params: Mapping[str, Any], unlearn: Mapping[str, Any], training_size: int
+) -> str:
+    """One line on the work of a `retraining` job, given an `unlearn` job of the same forget sets."""
+    listed, seeds = list_forget_sets(unlearn), params["seeds"]
+    planned = len(listed[1]) if listed else unlearn["deletions"]
+    deletions = min(planned, params["max_deletions"])
+    return (
+        f"retraining (check_forgetting): {deletions * seeds:,} trainings on at most "
+        f"{training_size:,} samples, {seeds} for each of {deletions:,} deletions"
+    )

@@ -257,6 +257,7 @@ class _AuditPlanner:
         self.planner = Planner(audit.spec.no_cache)
         self.rows: list[tuple[PlannedRow, dict[str, Source]]] = []
         self.measurements: list[tuple[PlannedMeasurement, dict[str, Source]]] = []
+        self.forgetting: list[dict[str, Source]] = []  # each says itself of which release it is
 
     def plan_jobs(self) -> list[PlannedJob]:
         planner, seeds = self.planner, self.audit.seeds
@@ -306,7 +307,8 @@ class _AuditPlanner:
             wiring = self.pipeline.wirings[stage]
             if not self.audit.is_enabled(stage):
                 continue
-            if wiring.flag and not branch.providers.keys() >= {*self.pipeline.entries[stage].needs}:
+            available = branch.providers.keys() | self.pipeline.makers.keys()
+            if wiring.flag and not available >= {*self.pipeline.entries[stage].needs}:
                 continue  # a flag asks for it wherever it can be made
             outputs = self._plan_job(stage, branch)
             branch.providers.update(outputs)
@@ -374,6 +376,9 @@ class _AuditPlanner:
     def _add_report_entry(self, stage: str, branch: _Branch, outputs: dict[str, Source]) -> None:
         """Note for the report what a stage has made for it."""
         cell = branch.cell
+        if Role.FORGETTING in outputs:
+            self.forgetting.append({Role.FORGETTING: outputs[Role.FORGETTING]})
+            return
         if (
             Role.EVALUATION not in outputs
             or branch.seed is None
@@ -441,6 +446,8 @@ class _AuditPlanner:
             one.model_copy(update={"metrics": number(outputs, Role.METRICS)})
             for one, outputs in self.measurements
         ]
+        for outputs in self.forgetting:
+            number(outputs, Role.FORGETTING)
         params: dict[str, Any] = {
             "audit": self.spec.model_dump(
                 mode="json", exclude={"no_cache", "priority", "time_limit"}

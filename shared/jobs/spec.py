@@ -20,9 +20,9 @@ class AuditSpec(BaseModel):
     """An audit. Wherever a plugin is named, a plain name means the plugin with default parameters.
     Choices that are equal once defaults are filled in, and equal seeds, count once.
 
-    `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates`, `shadow` and `evaluate` are
-    parameters of the stages pretrain, train, unlearn, defend, probe, candidates, shadow and
-    evaluate, as the catalog describes them.
+    `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates`, `shadow`, `retraining`,
+    `forgetting` and `evaluate` are parameters of the stages pretrain, train, unlearn, defend, probe,
+    candidates, shadow, retraining, forgetting and evaluate, as the catalog describes them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -78,6 +78,18 @@ class AuditSpec(BaseModel):
     )
     shadow: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the shadow stage, for p_values"
+    )
+    check_forgetting: bool = Field(
+        True,
+        description="compare each release with retrained models: was the deleted data forgotten?",
+    )
+    retraining: dict[str, Any] = Field(
+        default_factory=dict,
+        description="parameters of the retraining stage, for check_forgetting, such as seeds",
+    )
+    forgetting: dict[str, Any] = Field(
+        default_factory=dict,
+        description="parameters of the forgetting stage, for check_forgetting, such as tests",
     )
     evaluate: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the evaluate stage"

@@ -21,7 +21,7 @@ KINDS = {"unlearning": "unlearning", "defense": "defenses", "attack": "attacks"}
 # scopes in which unlearning method and defense are known
 OF_RELEASES = frozenset({Scope.RELEASE, Scope.ATTACK})
 _SCOPES = {"unlearning": OF_RELEASES, "defenses": OF_RELEASES, "attacks": frozenset({Scope.ATTACK})}
-POOL = "pool"  # the only shared field that is no choice of a plugin
+POOL = "pool"  # the only shared field that is neither a choice of a plugin nor parameters
 _TOLD = frozenset({"audit", "rows"})  # what a stage of scope report is told
 
 
@@ -42,12 +42,13 @@ def _faults(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
 
 
 def _faults_in_fields(wiring: Wiring) -> Iterator[str]:
+    shareable = [*_fields_of(PluginRef), *_fields_of(dict), POOL]
     read: list[tuple[str, str | None, Collection[str]]] = [
         ("params", wiring.params, _fields_of(dict)),
         ("methods", wiring.methods, _SCOPES.keys()),
         ("flag", wiring.flag, _fields_of(bool)),
         ("seed", wiring.seed, _fields_of(int)),
-        *(("shared_params", name, [*_fields_of(PluginRef), POOL]) for name in wiring.shared_params),
+        *(("shared_params", name, shareable) for name in wiring.shared_params),
     ]
     for what, name, fitting in read:
         if name is None:
@@ -146,18 +147,16 @@ def _faults_in_reports(entry: CatalogEntry, wiring: Wiring) -> Iterator[str]:
     if find_report_role(entry) is None:
         yield (
             "is reported, but does not always produce a role that reports take: let it produce "
-            "METRICS (or, once per release or attack, EVALUATION), or remove reported from its "
-            "wiring"
+            "METRICS (or, once per release or attack, EVALUATION or FORGETTING), or remove "
+            "reported from its wiring"
         )
 
 
 def find_report_role(entry: CatalogEntry) -> Role | None:
-    """The role of a reported stage that the report takes: an evaluation becomes a row, metrics are
-    shown as they are."""
-    if (
-        entry.wiring
-        and Role.EVALUATION in entry.produces
-        and OF_RELEASES.issuperset(entry.wiring.scopes)
-    ):
-        return Role.EVALUATION
+    """The role of a reported stage that the report takes: an evaluation becomes a row, a release's
+    forgetting a part of its rows; metrics are shown as they are."""
+    if entry.wiring and OF_RELEASES.issuperset(entry.wiring.scopes):
+        for role in (Role.EVALUATION, Role.FORGETTING):
+            if role in entry.produces:
+                return role
     return Role.METRICS if Role.METRICS in entry.produces else None

@@ -167,6 +167,15 @@ class ForgetSets(DatasetRecord):
         ).images
 
 
+class RetrainingRecord(ForgetSets):
+    """RETRAINING: what RETRAINED was trained without, for the deletions that were repeated."""
+
+    seeds: int = Field(ge=3, le=16, description="models per deletion")
+    successive: bool = Field(
+        description="whether each deletion also leaves out what the earlier ones forgot"
+    )
+
+
 class MembershipRecord(DatasetRecord):
     """MEMBERSHIP: which samples the candidates are. With FORGET_SETS it is the truth, and no attack
     sees it."""

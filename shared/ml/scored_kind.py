@@ -44,7 +44,8 @@ class Pictures:
 class Triples:
     """Pictures that a report shows: truth, reconstruction and baseline, [n, C, H, W] each.
 
-    `ranks` and `labels` have n entries or none; `names` are the class names, by label.
+    `ranks`, `decoy_counts` and `labels` have n entries or none; `names` are the class names, by
+    label.
     """
 
     truth: Tensor
@@ -52,10 +53,10 @@ class Triples:
     baseline: Tensor
     psnr: Sequence[float]
     baseline_psnr: Sequence[float]
-    ranks: Sequence[int]
+    ranks: Sequence[int | None]
+    decoy_counts: Sequence[int]
     labels: Sequence[int]
     names: Mapping[str, str]
-    decoys: int
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from shared.ml.statistics import bca, wilson
+from shared.ml.statistics import choose_interval, compute_interval, wilson
 from shared.plugins import MetricPlugin
 
 JSONObject = dict[str, Any]
@@ -43,12 +44,9 @@ def summarise_metric(
     bootstrap draws deletions, as the samples of one were reconstructed together.
     """
     higher = scale.higher_is_better
-    interval = (
-        wilson(sum(values), len(values))
-        if is_proportion
-        else bca(average_per_deletion(values, deletion_size))
-    )
-    low, high = interval or (None, None)
+    per_deletion = average_per_deletion(values, deletion_size)
+    interval = wilson(sum(values), len(values)) if is_proportion else compute_interval(per_deletion)
+    low, high = _clip(interval, scale.range) if interval else (None, None)
     part: JSONObject = {
         "n": len(values),
         "mean": fmean(values),
@@ -57,7 +55,7 @@ def summarise_metric(
         "best": max(values) if higher else min(values),
         "low": low,
         "high": high,
-        "interval": "wilson" if is_proportion else "bca",
+        "interval": "wilson" if is_proportion else choose_interval(len(per_deletion)),
         "unit": scale.unit,
         "range": list(scale.range),
         "higher_is_better": higher,
@@ -85,11 +83,19 @@ def summarise_metric(
                 (end - fmean(baselines[name])) * (1 if higher else -1) for end in interval
             )
         else:
-            low, high = bca(average_per_deletion(gains, deletion_size)) or (None, None)
+            ends = compute_interval(average_per_deletion(gains, deletion_size))
+            low, high = ends or (None, None)
         part |= {"baseline": fmean(baselines[name]), "baseline_name": name}
         part["gain"] = {"mean": fmean(gains), "median": median(gains), "low": low, "high": high}
         part["gain"]["interval"] = part["interval"]
     return part
+
+
+def _clip(interval: tuple[float, float], ends: Sequence[float | None]) -> tuple[float, float]:
+    """The interval within the range of the metric."""
+    least, most = ends
+    least, most = -math.inf if least is None else least, math.inf if most is None else most
+    return min(max(interval[0], least), most), min(max(interval[1], least), most)
 
 
 def average_per_deletion(values: list[float], deletion_size: int) -> list[float]:

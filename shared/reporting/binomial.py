@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, lgamma, log, log1p, sqrt
 
 LEVEL = 0.95
+MAX_STEPS = 1_000_000  # of an exact computation: less than a second
 
 
 def probabilities(n: int, share: float) -> dict[int, float]:
@@ -46,3 +48,42 @@ def auc_band(n: int, others: int) -> tuple[float, float]:
     approximation)."""
     reach = 1.96 * sqrt((n + others + 1) / (12 * n * others))
     return max(0.0, 0.5 - reach), min(1.0, 0.5 + reach)
+
+
+def tail_of_sum(successes: int, chances: Sequence[float]) -> float:
+    """Probability of at least this many successes in independent trials, each with its own chance
+    (Poisson-binomial).
+
+    Beyond `MAX_STEPS` it is bounded by the binomial tail of the mean chance, which is never smaller
+    from one above the mean upwards (Hoeffding 1956), and by 1 below.
+    """
+    n, mean = len(chances), sum(chances) / max(1, len(chances))
+    if successes <= 0:
+        return 1.0
+    if len({*chances}) <= 1:
+        return chance_of(successes, n, mean)
+    if n * successes > MAX_STEPS:
+        return chance_of(successes, n, mean) if successes >= n * mean + 1 else 1.0
+    # below[k]: the probability of k successes so far, for fewer than are asked for
+    below = [1.0] + [0.0] * (successes - 1)
+    reached = 0.0
+    for chance in chances:
+        reached += below[-1] * chance
+        for k in range(successes - 1, 0, -1):
+            below[k] = below[k] * (1 - chance) + below[k - 1] * chance
+        below[0] *= 1 - chance
+    return min(1.0, reached)
+
+
+def share_not_excluded(successes: int, n: int) -> float:
+    """The largest share that this few successes do not exclude at 95 % (Clopper and Pearson 1934,
+    one-sided): 0.31 for 0 of 8."""
+    low, high = successes / n, 1.0
+    if successes == n:
+        return 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        # at most this many successes
+        is_likely = 1 - chance_of(successes + 1, n, middle) > 1 - LEVEL
+        low, high = (middle, high) if is_likely else (low, middle)
+    return low

@@ -6,17 +6,26 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from shared.forgetting import Forgetting, ForgettingRow
 from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
 from shared.plugin_ref import validate_model
 from shared.reporting.caveats import CaveatInputs, collect_caveats
-from shared.reporting.evaluations import LoadedEvaluation, check_json, method_key
+from shared.reporting.evaluations import (
+    LoadedEvaluation,
+    check_json,
+    method_key,
+    without_strength,
+)
 from shared.reporting.expected_rows import match_rows
 from shared.reporting.findings import decide_row
+from shared.reporting.forgetting import ReleaseKey, key_by_release
 from shared.reporting.kinds import collect_scores
+from shared.reporting.kinds.images import add_own_p
 from shared.reporting.measurements import Metrics, arrange_measurements
 from shared.reporting.models import (
     JSONObject,
     Method,
+    Missing,
     Provenance,
     Report,
     ReportSubmission,
@@ -25,6 +34,7 @@ from shared.reporting.models import (
     Utility,
 )
 from shared.reporting.notes import annotate
+from shared.reporting.pooling import pool_seeds
 from shared.reporting.standards import describe_attackers, list_privacy_tests
 from shared.reporting.sweeps import build_sweeps
 from shared.reporting.verdict import conclude
@@ -40,8 +50,13 @@ IDENTIFIED_ROLES = (
     Role.FORGET_SETS,
     Role.MEMBERSHIP,
 )
+NOT_COMPARED = (
+    "whether these models have forgotten was not measured because retraining or the comparison "
+    "failed or was cancelled"
+)
 
-Releases = dict[tuple[int, tuple[str, str], tuple[str, str]], Utility]
+Releases = dict[ReleaseKey, Utility]
+Copies = dict[ReleaseKey, list[int]]
 
 
 def build_report(
@@ -55,6 +70,7 @@ def build_report(
     left_out: Sequence[str] = (),
     submission: ReportSubmission | None = None,
     data_files: Mapping[str, str] = MappingProxyType({}),
+    forgetting: Sequence[Forgetting] = (),
 ) -> Report:
     """The report of an audit.
 
@@ -69,6 +85,7 @@ def build_report(
         left_out: pictures that are not shown, each with the reason.
         submission: which job makes the report.
         data_files: by path, sha256 of the files that the audit read.
+        forgetting: releases compared with retrained models; any may be missing.
 
     Raises:
         InvalidRequest: `audit` is not valid, or a row names a method that it does not have.
@@ -82,13 +99,20 @@ def build_report(
         for row in rows
         if row.adaptive_too and row.evaluation in evaluations
     }
-    utilities = _collect_utilities(ordered)
+    utilities, measured = _collect_utilities(ordered), key_by_release(forgetting)
+    copies = _collect_copies(ordered)
+    if audit.get("check_forgetting") is True:  # reports of older audits did not ask for it
+        missing = [*missing, *_list_unmeasured(ordered, measured)]
     report_rows = annotate(
-        [
-            _build_row(one, one.attack, utilities, one.sha256 in also_adaptive)
-            for one in ordered
-            if one.attack is not None
-        ]
+        pool_seeds(
+            [
+                _build_row(
+                    one, one.attack, utilities, copies, one.sha256 in also_adaptive
+                ).model_copy(update={"forgetting": measured.get(_key_of_release(one))})
+                for one in ordered
+                if one.attack is not None
+            ]
+        )
     )
     conditions = {
         json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)
@@ -117,7 +141,7 @@ def build_report(
     )
 
 
-def _key_of_release(one: LoadedEvaluation) -> tuple[int, tuple[str, str], tuple[str, str]]:
+def _key_of_release(one: LoadedEvaluation) -> ReleaseKey:
     return one.evaluation.seed, method_key(one.unlearning), method_key(one.defense)
 
 
@@ -140,8 +164,39 @@ def _collect_inputs(evaluations: Iterable[LoadedEvaluation]) -> dict[str, list[s
     return {str(role): list(distinct) for role, distinct in digests.items() if distinct}
 
 
+def _list_unmeasured(
+    evaluations: Iterable[LoadedEvaluation], measured: Mapping[ReleaseKey, ForgettingRow]
+) -> list[Missing]:
+    """Releases that were evaluated but not compared with retraining."""
+    releases = {_key_of_release(one): one for one in evaluations}
+    return [
+        Missing(
+            seed=key[0],
+            unlearning=without_strength(one.unlearning),
+            defense=without_strength(one.defense),
+            attack=None,
+            reason=NOT_COMPARED,
+        )
+        for key, one in releases.items()
+        if key not in measured
+    ]
+
+
+def _collect_copies(evaluations: Iterable[LoadedEvaluation]) -> Copies:
+    """Deletions of samples that the training set holds a copy of, by released model."""
+    return {
+        _key_of_release(one): one.evaluation.retained_copies
+        for one in evaluations
+        if one.evaluation.retained_copies
+    }
+
+
 def _build_row(
-    one: LoadedEvaluation, attack: Method, utilities: Releases, adaptive_too: bool
+    one: LoadedEvaluation,
+    attack: Method,
+    utilities: Releases,
+    copies: Copies,
+    adaptive_too: bool,
 ) -> Row:
     evaluation, metrics = one.evaluation, collect_scores(one.evaluation)
     return Row(
@@ -154,9 +209,10 @@ def _build_row(
         deletions=evaluation.deletions,
         size=evaluation.size,
         metrics=metrics,
-        identification=evaluation.reported_identification,
+        identification=add_own_p(evaluation.reported_identification),
         answers=evaluation.answers,
         utility=evaluation.utility or utilities.get(_key_of_release(one)),
+        retained_copies=copies.get(_key_of_release(one), []),
         finding=decide_row(evaluation, metrics),
         note=None,
         evaluation=one.sha256,

@@ -14,6 +14,8 @@ from shared.reporting.models import Missing, Row, SelfTest
 from shared.reporting.notes import find_unattacked_defenses
 from shared.roles import Role
 
+MAX_NAMED = 10  # deletions that a caveat names
+
 
 @dataclass(frozen=True)
 class CaveatInputs:
@@ -104,20 +106,47 @@ def _explain_sample_size(scope: CaveatInputs) -> str | None:
         return None
     n = f"n = {min(sizes)}" if min(sizes) == max(sizes) else f"n = {min(sizes)} to {max(sizes)}"
     return (
-        f"Each row is based on {n} samples. At such sizes a bootstrap interval (BCa) tends to be "
-        "too narrow; Wilson's interval of a proportion is wide: 8 of 8 is [0.68, 1.00]."
+        f"Each row is based on {n} samples. Intervals of means assume that these few show the tails "
+        "of the scores (bootstrap-t): if one sample in ten leaks, eight samples often show none of "
+        "them, and the interval misses the mean. Wilson's interval of a proportion is wide: 8 of 8 "
+        "is [0.68, 1.00]."
         if min(sizes) < 30
         else f"Each row is based on {n} samples."
     )
 
 
 def _explain_multiple_tests(scope: CaveatInputs) -> str | None:
-    tests = len(scope.rows)
-    if tests < 2:
+    tests = {
+        tuple(method_key(one) for one in (row.unlearning, row.defense, row.attack))
+        for row in scope.rows
+        if row.finding.p is not None
+    }
+    if len(tests) < 2:
         return None
     return (
-        f"Each of the {tests} rows is tested separately, without correction for multiple testing: "
-        "one in forty rows without a leak may be reported as a leak by chance."
+        f"The {len(tests)} tests of this report are corrected together (Holm): one report in forty "
+        "in which nothing leaks has a false leak. Each defense and attack that is added asks more "
+        "evidence of all others."
+    )
+
+
+def _explain_copies(scope: CaveatInputs) -> str | None:
+    copies = {
+        row.seed: [deletion + 1 for deletion in row.retained_copies]
+        for row in scope.rows
+        if row.retained_copies
+    }
+    if not copies:
+        return None
+    named = [
+        f"{'deletion' if len(places) == 1 else 'deletions'} "
+        f"{join_words([str(place) for place in places[:MAX_NAMED]])}"
+        f"{f' and {len(places) - MAX_NAMED} more' if len(places) > MAX_NAMED else ''} of seed {seed}"
+        for seed, places in copies.items()
+    ]
+    return (
+        f"An equal copy of a deleted sample stays in the training set ({join_words(named)}): the "
+        "model still learns from it, so what leaks about the sample may come from the copy."
     )
 
 
@@ -206,11 +235,15 @@ def _explain_guarantee(scope: CaveatInputs) -> str | None:
         return None
     largest = max(guarantees, key=lambda guarantee: guarantee["epsilon"])
     delta = f" at delta {largest['delta']:g}" if "delta" in largest else ""
+    replaced = largest.get("epsilon_replacement")
+    replacement = "" if replaced is None else f" (for a replaced sample: {replaced:.3g})"
     return (
         "The differential-privacy guarantee covers a single training run, with epsilon at most "
-        f"{largest['epsilon']:.3g}{delta}. An attacker who sees the models before and after sees "
-        "two runs, and an epsilon far above 1 guarantees little by itself: consider the measured "
-        "leakage as well."
+        f"{largest['epsilon']:.3g}{delta}. It compares training sets with and without one sample, "
+        "where the size N that scales each step is public and the same for both; two sets of equal "
+        f"size differ by a replaced sample, for which epsilon is larger{replacement}. "
+        "An attacker who sees the models before and after sees two runs, and an epsilon far above "
+        "1 guarantees little by itself: consider the measured leakage as well."
     )
 
 
@@ -240,7 +273,7 @@ def _left_out(scope: CaveatInputs) -> str | None:
 # caveats of kinds are sorted in between
 RULES: tuple[tuple[int, Callable[[CaveatInputs], str | None]], ...] = (
     (100, _explain_self_test), (95, _explain_attacks), (90, _explain_adaptive),
-    (85, _explain_sample_size), (80, _explain_missing), (75, _explain_multiple_tests),
+    (88, _explain_copies), (85, _explain_sample_size), (80, _explain_missing), (75, _explain_multiple_tests),
     (70, _explain_seeds), (65, _explain_transfer), (60, _explain_labels), (55, _explain_base),
     (45, _explain_compared_releases), (35, _explain_batch_norm), (30, _explain_repeat),
     (25, _explain_strength),

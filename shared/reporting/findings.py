@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from shared.evaluation import Evaluation
-from shared.reporting.evidence import MIN_SAMPLES, TAIL
+from shared.reporting.evidence import MIN_SAMPLES, SUSPICIOUS, TAIL
 from shared.reporting.formatting import format_score
 from shared.reporting.kinds import find_kind, find_main_metric, list_kinds
 from shared.reporting.models import Finding, Row, Score, Utility
@@ -13,10 +13,10 @@ from shared.reporting.models import Finding, Row, Score, Utility
 MAX_ACCURACY_LOSS = 0.05  # test accuracy that a released model may lose and still count as useful
 RULES = (
     *(kind.rule for kind in list_kinds()),
-    "“Above chance” means that the 95 % Wilson interval lies above the chance level, and that at "
-    f"least as many successes would occur by chance with a probability of at most {TAIL} (exact "
-    "binomial). For 1 of 8 identified among 100 decoys this probability is 0.076, which is not "
-    "enough.",
+    "Seeds of one attack on one release are one experiment and are tested together. Its p-value, "
+    "the probability of such results by chance, is corrected for the number of tests in the report "
+    f"(Holm), and must then be at most {TAIL}. A p-value of at most {SUSPICIOUS} before correction "
+    "is never “not seen”.",
     *(rule for kind in list_kinds() for rule in kind.further_rules),
     f"“Not seen” requires at least {MIN_SAMPLES} samples; with fewer, the row is inconclusive.",
     "A defense counts as having reduced a leak if every attack that leaked without it shows no "

@@ -40,7 +40,9 @@ def format_interval(
 
 
 def format_probability(p: float) -> str:
-    """`0.0005`, `0.031`, `0.42`: two significant digits."""
+    """`below 0.0001`, `0.0005`, `0.031`, `0.42`: two significant digits."""
+    if p < 0.0001:
+        return "below 0.0001"
     return f"{p:.2g}" if p >= 0.001 else f"{p:.4f}"
 
 

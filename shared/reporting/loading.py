@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from shared.errors import InvalidRequest
-from shared.evaluation import Evaluation
+from shared.evaluation import EVALUATION_VERSION, Evaluation
 from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import LoadedEvaluation, parse_json
 from shared.reporting.kinds import list_kinds
@@ -39,7 +39,8 @@ def read_evaluation(data: bytes, role: str) -> LoadedEvaluation:
 
 
 def find_old_field(value: Any) -> str | None:
-    """A field that evaluations had before it was renamed, such as `metrics.psnr.nulls`."""
+    """A field that evaluations had before it was renamed, such as `metrics.psnr.nulls`, or an old
+    version."""
     if not isinstance(value, dict):
         return None
     metrics, defense = value.get("metrics"), value.get("defense")
@@ -50,4 +51,6 @@ def find_old_field(value: Any) -> str | None:
     for old in OLD_DEFENSE_FIELDS:
         if isinstance(defense, dict) and old in defense:
             return f"defense.{old}"
+    if isinstance(metrics, dict) and (version := value.get("version", 1)) != EVALUATION_VERSION:
+        return f"version {str(version)[:20]}, not {EVALUATION_VERSION}"
     return None

@@ -21,6 +21,7 @@ from shared.evaluation import ScoredLabelGuesses as ScoredLabelGuesses
 from shared.evaluation import Unlearning as Unlearning
 from shared.evaluation import Utility as Utility
 from shared.evaluation import WideNumber as WideNumber
+from shared.forgetting import ForgettingRow as ForgettingRow
 from shared.jobs.spec import Seed
 
 Level = Literal["leaks", "reduced", "no_leak_seen", "inconclusive"]
@@ -28,10 +29,17 @@ Outcome = Literal["leak", "not_seen", "inconclusive"]
 
 
 class Finding(FrozenModel):
-    """The finding of one row, by the rules of `shared.reporting.findings`."""
+    """The finding of an attack on a release, by the rules of `shared.reporting.findings`. All its
+    seeds have the same one."""
 
     outcome: Outcome
     reason: str
+    p: Share | None = Field(
+        None, description="probability of such results by chance, over all seeds of the row"
+    )
+    p_corrected: Share | None = Field(
+        None, description="p, corrected for the number of tests in the report (Holm)"
+    )
 
 
 class Row(FrozenModel):
@@ -52,6 +60,13 @@ class Row(FrozenModel):
     identification: Identification | None
     answers: ScoredLabelGuesses | None
     utility: Utility | None
+    forgetting: ForgettingRow | None = Field(
+        None, description="the release compared with retrained models; null if it was not"
+    )
+    retained_copies: list[Label] = Field(
+        default_factory=list,
+        description="deletions, from 0, of a sample of which an equal copy stays in the training set",
+    )
     finding: Finding
     note: str | None
     evaluation: str = Field(description="sha256 of the EVALUATION that this row repeats")

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from shared.reporting import charts, formatting
+from shared.reporting import charts, forgetting, formatting
 from shared.reporting.as_yaml import shorten_choices, to_yaml
 from shared.reporting.curves import attacks_of, draw_curve, leak_of, settings_of
 from shared.reporting.drawing import ScoreAxis
@@ -88,7 +88,8 @@ def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
         "threats": describe_threat_models(report.rows, names),
         "never": describe_never_given(report.rows),
         "defenses": list_defenses(report.rows),
-        "rules": RULES,
+        "rules": (*RULES, *forgetting.RULES),
+        "forgetting": forgetting.build_lines(report.rows, names),
         "yaml": to_yaml(shorten_choices(report.provenance.audit)),
         "tested": report.provenance.self_test,
         "terms": [term for kind in list_kinds() for term in kind.terms],

@@ -23,6 +23,7 @@ class Picture:
     psnr: float
     baseline_psnr: float
     rank: int | None = None
+    decoys: int = 0
     class_name: str | None = None
 
     @property
@@ -59,7 +60,6 @@ class Gallery:
     unlearning: Unlearning
     defense: Defense
     attack: Method
-    decoys: int
     pictures: Sequence[Picture]
     table: bool = False  # table rows, drawn as bars
 

@@ -11,7 +11,14 @@ from typing import Any
 
 from shared.evaluation import Evaluation
 from shared.reporting.formatting import Names
-from shared.reporting.models import Finding, Report, Row, Score
+from shared.reporting.models import (
+    Finding,
+    Identification,
+    Report,
+    Row,
+    Score,
+    ScoredLabelGuesses,
+)
 from shared.reporting.pictures import Gallery
 
 
@@ -53,6 +60,20 @@ class Section:
     content: Any
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What the rules of a kind read: of an evaluation, or of a row of a report, which has the same
+    fields."""
+
+    metrics: Mapping[str, Score]
+    identification: Identification | None
+    answers: ScoredLabelGuesses | None
+
+    @classmethod
+    def from_evaluation(cls, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Measured:
+        return cls(metrics, evaluation.reported_identification, evaluation.answers)
+
+
 class ReportedKind(ABC):
     """A kind of finding. `shared/reporting/kinds` has a module for each, with an instance called
     KIND."""
@@ -86,6 +107,32 @@ class ReportedKind(ABC):
     def describe(self, row: Row) -> str:
         """The result of a leaking row, for verdict and headline: `8 of 8 identified among 100
         decoys`."""
+
+    def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
+        """Probability of such results by chance, for rows that differ only in their seed.
+
+        None: the kind has no such test, and the finding of each row stands.
+        """
+        return None
+
+    def decide_pooled(
+        self, rows: Sequence[Row | Measured], p: float, p_corrected: float
+    ) -> Finding:
+        """The finding of rows that differ only in their seed; for kinds that have `compute_p`."""
+        raise NotImplementedError
+
+    def name_leak(self, row: Row) -> str:
+        """How the headline about a leaking row begins."""
+        return self.subject
+
+    def measure_strength(self, row: Row) -> float:
+        """By how much a leaking row is clear of its baseline; of several, the highest is named."""
+        low = row.metrics[self.metric].gain_low
+        return float("-inf") if low is None else low
+
+    def describe_unseen(self, rows: Sequence[Row]) -> str | None:
+        """What rows without a leak do not exclude: a sentence."""
+        return None
 
     def derive_scores(self, evaluation: Evaluation) -> dict[str, Score]:
         """Scores that an evaluation holds outside its metrics."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.reporting.evaluations import is_adaptive, method_key
 from shared.reporting.findings import retains_utility, shows_forgetting, undoes_unlearning
+from shared.reporting.forgetting import describe_forgetting, shows_too_little
 from shared.reporting.formatting import (
     Names,
     format_number,
@@ -53,8 +54,9 @@ class Release:
 
     @property
     def is_clear(self) -> bool:
-        """Whether no attack is missing and none was seen to leak."""
-        return not (self.leaking or self.undecided or self.missing)
+        """Whether no attack is missing, none was seen to leak, and something was unlearned."""
+        unclear = self.leaking or self.undecided or self.missing
+        return not unclear and not shows_too_little(self.rows)
 
     def leaks_less_than(self, undefended: Release) -> bool:
         """Whether this release leaks less than `undefended`, is useful, and forgets if that
@@ -108,10 +110,14 @@ def conclude(rows: Rows, missing: Sequence[Missing], self_test: SelfTest | None 
     sentences = [
         _write_sentence(release, names, _find_undefended(release, methods)) for release in groups
     ]
+    not_forgotten = describe_forgetting(rows, names)
+    headline = _write_headline(level, methods, names)
+    if not_forgotten and level == "inconclusive" and not any(r.leaking for r in groups):
+        headline, *not_forgotten = not_forgotten
     return Verdict(
         level=level,
-        headline=_write_headline(level, methods, names),
-        sentences=[*sentences, *_write_closing(rows, missing)],
+        headline=headline,
+        sentences=[*not_forgotten, *sentences, *_write_closing(rows, missing)],
     )
 
 
@@ -144,8 +150,7 @@ def find_strongest(rows: Rows) -> Row | None:
 
     def rank_row(row: Row) -> tuple[int, float]:
         kind = _find_leaking_kind(row)
-        low = row.metrics[kind.metric].gain_low
-        return kind.severity, low if low is not None else float("-inf")
+        return kind.severity, kind.measure_strength(row)
 
     return max(leaking, key=rank_row, default=None)
 
@@ -162,7 +167,7 @@ def _write_headline(level: Level, methods: Sequence[Sequence[Release]], names: N
     if level == "no_leak_seen":
         return (
             "No leak was seen with the attacks that were run. This does not prove that there is "
-            "none."
+            f"none.{_describe_unseen(methods)}"
         )
     leaking = [options for options in methods if any(release.leaking for release in options)]
     worst_row = find_strongest(
@@ -176,15 +181,19 @@ def _write_headline(level: Level, methods: Sequence[Sequence[Release]], names: N
     )
     if worst_row is None:
         return "These measurements do not show whether deleted data leaks."
-    subject = _find_leaking_kind(worst_row).subject
+    subject = _find_leaking_kind(worst_row).name_leak(worst_row)
     if level == "leaks":
         start = f"{subject} after {names.name_choice(worst_row.unlearning)}"
         details = "" if worst_row.defense.method == "none" else f" with {names(worst_row.defense)}"
         details += " by an adaptive attacker" if is_adaptive(worst_row.attack) else ""
-        return (
-            f"{start}{details}: {_find_leaking_kind(worst_row).describe(worst_row)} "
-            f"({BASELINE_MEANING})."
-        )
+        same = [
+            row
+            for options in methods
+            for release in options
+            for row in release.rows
+            if _is_same_attack(row, worst_row)
+        ]
+        return f"{start}{details}: {_describe_leak(same, worst_row)} ({BASELINE_MEANING})."
     after = join_words([names.name_choice(options[0].unlearning) for options in leaking])
     start = (
         f"{subject} after {after} without a defense; {_describe_effective_defenses(leaking, names)}"
@@ -192,6 +201,42 @@ def _write_headline(level: Level, methods: Sequence[Sequence[Release]], names: N
     return start + (
         ". Some results are inconclusive and may be leaks." if level == "inconclusive" else "."
     )
+
+
+def _is_same_attack(row: Row, other: Row) -> bool:
+    """Whether two rows differ only in their seed."""
+    return all(
+        method_key(own) == method_key(its)
+        for own, its in zip(
+            (row.unlearning, row.defense, row.attack),
+            (other.unlearning, other.defense, other.attack),
+            strict=True,
+        )
+    )
+
+
+def _describe_leak(rows: Rows, worst_row: Row) -> str:
+    """The result of rows that differ only in their seed: of all, then of the strongest."""
+    kind = _find_leaking_kind(worst_row)
+    if len(rows) == 1:
+        return kind.describe(worst_row)
+    counts = kind.describe_counts(rows)
+    return (
+        f"{counts + ' ' if counts else ''}over {len(rows)} seeds, most in seed {worst_row.seed}: "
+        f"{kind.describe(worst_row)}"
+    )
+
+
+def _describe_unseen(methods: Sequence[Sequence[Release]]) -> str:
+    """What the weakest of the attacks' results does not exclude."""
+    by_attack: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+    for row in (row for options in methods for release in options for row in release.rows):
+        key = tuple(method_key(one) for one in (row.unlearning, row.defense, row.attack))
+        by_attack.setdefault(key, []).append(row)
+    fewest = min(by_attack.values(), key=lambda rows: sum(row.deletions for row in rows))
+    kind = find_kind(fewest[0].metrics)
+    text = kind.describe_unseen(fewest) if kind else None
+    return f" {text}" if text else ""
 
 
 def _describe_effective_defenses(methods: Sequence[Sequence[Release]], names: Names) -> str:
@@ -238,13 +283,7 @@ def _write_sentence(release: Release, names: Names, undefended: Release | None) 
         rows = [row for row in release.rows if method_key(row.attack) == method_key(attack)]
         outcomes = [row.finding.outcome for row in rows]
         if (worst_row := find_strongest(rows)) is not None:
-            seeds = (
-                f"in {outcomes.count('leak')} of {len(rows)} seeds, most in seed {worst_row.seed}: "
-            )
-            clauses.append(
-                f"{names(attack)} leaks "
-                f"({seeds if len(rows) > 1 else ''}{_find_leaking_kind(worst_row).describe(worst_row)})"
-            )
+            clauses.append(f"{names(attack)} leaks ({_describe_leak(rows, worst_row)})")
         elif "inconclusive" in outcomes:
             clauses.append(f"{names(attack)} is inconclusive")
         else:

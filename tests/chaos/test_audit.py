@@ -25,7 +25,7 @@ AUDIT: dict[str, Any] = {
     "unlearning": ["gradient_ascent"],
     "attacks": [{"name": "feature_recovery", "params": {"iterations": 100}}],
 }
-STAGES = "pretrain,train,unlearn,defend,attack,evaluate,report,selftest"
+STAGES = "pretrain,train,unlearn,defend,retraining,attack,evaluate,forgetting,report,selftest"
 
 
 class Api:

@@ -17,7 +17,10 @@ from tests.support.waiting import TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 
-STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report,selftest"
+STAGES = (
+    "pretrain,train,unlearn,defend,retraining,probe,attack,shadow,evaluate,forgetting,report,"
+    "selftest"
+)
 AUDIT: dict[str, Any] = {
     "name": "a grid",
     "dataset": DATA,
@@ -36,12 +39,13 @@ AUDIT: dict[str, Any] = {
     "evaluate": {"decoys": 5},
     "seeds": [0, 1],
 }
-# With shards or without, in private or not: four trainings a seed. A method under dp_sgd unlearns
-# for itself. Probes are of each training's original. An evaluation an attack, and one of each
-# release's use.
+# With shards or without, in private or not: four trainings a seed, and as many retrainings. A
+# method under dp_sgd unlearns for itself. Probes are of each training's original. An evaluation an
+# attack, and one of each release's use.
 ONCE = {
     "pretrain": 1, "train": 2 * 4, "unlearn": 2 * 4 * 2, "defend": 2 * 4 * 3, "probe": 2 * 4, "attack": 2 * 4 * 3 * 3,
     "evaluate": 2 * 4 * 3 * 3 + 2 * 4 * 3, "report": 1, "selftest": 1,
+    "retraining": 2 * 4, "forgetting": 2 * 4 * 3,
 }  # fmt: skip
 
 

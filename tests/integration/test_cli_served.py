@@ -20,7 +20,10 @@ pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs/python-client.md"
 NOTEBOOK = ROOT / "examples/walkthrough.ipynb"
-STAGES = "pretrain,train,unlearn,defend,probe,attack,shadow,evaluate,report,selftest"
+STAGES = (
+    "pretrain,train,unlearn,defend,retraining,probe,attack,shadow,evaluate,forgetting,report,"
+    "selftest"
+)
 # What the walkthrough does, in seconds instead of minutes.
 QUICK: dict[str, Any] = {
     "model": {"name": "mlp", "params": {"hidden": 8}},

@@ -16,7 +16,7 @@ def make_metric(
         "mean": fmean(values),
         "values": list(values),
         "baseline_values": {name: list(scores) for name, scores in baselines.items()},
-        "interval": "wilson" if proportion else "bca",
+        "interval": "wilson" if proportion else "bootstrap_t",
         "higher_is_better": True,
     }
 
@@ -58,7 +58,13 @@ def make_evaluation(
         },
         "attack": {"method": attack[0], "params": attack[1]} if attack else None,
         "metrics": metrics,
-        "identification": {"n": len(ranks), "ranks": list(ranks), "chance": 1 / 101, "decoys": 100}
+        "identification": {
+            "n": len(ranks),
+            "ranks": list(ranks),
+            "chance": 1 / 101,
+            "decoys": 100,
+            "decoy_counts": [100] * len(ranks),
+        }
         if ranks
         else None,
         "utility": dict(utility) if utility else None,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from itertools import product
+from math import exp
 from typing import Any
 
 from shared.jobs.spec import AuditSpec, PlannedRow
 from shared.plugin_ref import PluginRef
 from shared.reporting import build
 from shared.reporting.evaluations import LoadedEvaluation
+from shared.reporting.forgetting import read_forgetting
 from shared.reporting.loading import read_evaluation
 from shared.reporting.models import Method, Report
 from shared.reporting.selftests import read_self_test
@@ -77,11 +79,18 @@ def make_image_evaluation(
     released: JSONObject | None = None,
     attack: JSONObject | None = None,
     decoys: int = 100,
+    margins: list[float] | None = None,
+    above: int | None = None,
 ) -> JSONObject:
-    """The evaluation of one attack on images; pairs are (mean, low, high)."""
+    """The evaluation of one attack on images; triples are (mean, low, high).
+
+    `margins` are equal unless given; `above` is how many of those identified beat their baseline,
+    all if the mean gain is positive.
+    """
     hits = sum(rank == 1 for rank in ranks)
     low, high = {0: (0.0, 0.32), 1: (0.02, 0.47), 8: (0.68, 1.0)}.get(hits, (0.1, 0.9))
     n = len(ranks)
+    above = (hits if gain[0] > 0 else 0) if above is None else above
     return _make_evaluation(seed, unlearning, released, attack or make_method("feature_recovery"), n) | {
         "metrics": {
             "psnr": _make_metric(psnr, n, "dB") | {"gain": dict(zip(("mean", "low", "high"), gain, strict=True))},
@@ -89,6 +98,7 @@ def make_image_evaluation(
         "identification": {
             "n": n, "decoys": decoys, "rank_1": hits, "share": hits / n, "low": low, "high": high, "interval": "wilson",
             "chance": 1 / (decoys + 1), "median_rank": sorted(ranks)[n // 2], "worst_rank": max(ranks), "ranks": ranks,
+            "decoy_counts": [decoys] * n, "margins": margins or [0.3] * n, "above_baseline": above,
         },
     }  # fmt: skip
 
@@ -150,7 +160,8 @@ def make_membership_evaluation(
     metrics = {}
     for name, ends, chance in (("auc_forgotten", auc, p), ("auc_retained", retained, retained_p)):
         gain = dict(zip(("mean", "low", "high"), (end - 0.5 for end in ends), strict=True))
-        metrics[name] = _make_metric(ends, 8, "share") | common | {"gain": gain, "p": chance}
+        p_values = {"p": chance, "p_below": min(1.0, 1.0005 - chance)}
+        metrics[name] = _make_metric(ends, 8, "share") | common | {"gain": gain} | p_values
     evaluation = _make_evaluation(
         0, unlearning, released, make_method("membership_difference"), 8
     ) | {"metrics": metrics}
@@ -184,6 +195,51 @@ def make_utility_evaluation(
     return _make_evaluation(seed, unlearning, released, None, 8) | {"utility": {**before, **after}}
 
 
+def make_forgetting(
+    way: float | None,
+    *,
+    seed: int = 0,
+    unlearning: str = "gradient_ascent",
+    released: JSONObject | None = None,
+    retrained: float = 1.1,
+    half: float = 0.1,
+    tests: JSONObject | None = None,
+) -> JSONObject:
+    """The measurement of a release at this way from an original of forget loss 0.5 to retraining;
+    None: not measurable. `half` is half the interval."""
+    original = 0.5
+    release = original + (retrained - original) * (3 if way is None else way)
+
+    def perform(loss: float) -> JSONObject:
+        other = {"loss": 0.2, "accuracy": 0.9}
+        return {
+            "forget": {"loss": loss, "accuracy": exp(-loss)},
+            "retain": other,
+            "test": other,
+        }
+
+    one = {"original": original, "release": release, "retrained": [retrained] * 3}
+    return {
+        "seed": seed,
+        "unlearning": {**make_method(unlearning), "exact": unlearning == "retrain"},
+        "defense": released or make_defense("none"),
+        "measured": {
+            "deletions": 8,
+            "retraining_seeds": 3,
+            "original": perform(original),
+            "release": perform(release),
+            "retrained": perform(retrained),
+            "way": way,
+            "way_low": None if way is None else way - half,
+            "way_high": None if way is None else way + half,
+            "spread": 0.05 if way is not None else 2 * retrained,
+            "reason": "retraining raises the forget loss by less" if way is None else None,
+            "by_deletion": [one] * 8,
+            "tests": tests or {},
+        },
+    }
+
+
 def make_method(name: str, **params: Any) -> JSONObject:
     return {"method": name, "params": params}
 
@@ -214,6 +270,7 @@ def build_report(
     *evaluations: JSONObject,
     tested: bytes | None = make_self_test(),
     rows: list[PlannedRow] | None = None,
+    forgetting: list[JSONObject] | None = None,
 ) -> Report:
     """`rows`: as planned; if not given, each row of the grid has the first evaluation that may be
     its own."""
@@ -222,7 +279,15 @@ def build_report(
         load_evaluations(*evaluations),
     )
     return build.build_report(
-        loaded, spec, plan_rows(spec, loaded) if rows is None else rows, "1.2.3", tested_cases
+        loaded,
+        spec,
+        plan_rows(spec, loaded) if rows is None else rows,
+        "1.2.3",
+        tested_cases,
+        forgetting=[
+            read_forgetting(json.dumps(one).encode(), f"FORGETTING_{i}")
+            for i, one in enumerate(forgetting or [], start=1)
+        ],
     )
 
 
@@ -305,7 +370,7 @@ def _make_evaluation(
         else None
     )
     return {
-        "n": n, "deletions": n, "size": 1, "dataset": {"name": "mnist_5k", "params": {}}, "seed": seed,
+        "version": 2, "n": n, "deletions": n, "size": 1, "dataset": {"name": "mnist_5k", "params": {}}, "seed": seed,
         "unlearning": {**make_method(unlearning), "exact": unlearning == "retrain", "weight_change": [0.1] * n},
         "defense": released or make_defense("none"), "attack": attack, "threat_model": threat, "metrics": {},
         "identification": None, "answers": None, "utility": None, "provenance": CONDITIONS,

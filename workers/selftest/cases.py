@@ -11,6 +11,7 @@ from shared.ml.reproducibility import collect_conditions
 from workers.selftest import (
     analytic,
     baselines,
+    forgetting,
     harmless,
     matching,
     noise,
@@ -25,6 +26,7 @@ from workers.selftest._case import Case
 CASES: tuple[Case, ...] = (
     *psnr.CASES, *signs.CASES, *analytic.CASES, *matching.CASES, *paper.CASES,
     *shuffled.CASES, *baselines.CASES, *noise.CASES, *harmless.CASES,
+    *forgetting.CASES,
 )  # fmt: skip
 
 

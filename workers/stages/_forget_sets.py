@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -12,8 +13,12 @@ from torch import Tensor
 
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, MAX_NAME, MAX_RECORDS, PLACES, Kind, list_forget_sets
+from shared.ml.context import Context
+from shared.ml.records import TrainingSet
+from shared.ml.samples import Dataset
 from shared.plugins import Params
 from shared.pool import MAX_SAMPLES
+from workers.stages._named_records import find_in_training
 
 Positions = Annotated[
     list[Annotated[int, Field(ge=0, lt=MAX_SAMPLES)]],
@@ -94,6 +99,34 @@ class ForgetParams(Params):
     def listed_sets(self) -> tuple[str, list[list[Any]]] | None:
         """See `shared.forget_sets`."""
         return list_forget_sets({name: getattr(self, name) for name in (PLACES, *KINDS)})
+
+
+class DeletionParams(ForgetParams):
+    """Forget sets, and which model each deletion starts from."""
+
+    successive: bool = Field(
+        False,
+        description=(
+            "start each deletion from the model of the previous one instead of the original"
+        ),
+    )
+
+
+def draw_job_forget_sets(
+    ctx: Context, params: ForgetParams, dataset: Dataset, training: TrainingSet, labels: Tensor
+) -> Tensor:
+    """The forget sets of a job's seed, int64 [deletions, k], positions in the training set.
+
+    All stages that delete draw them here, so equal seeds and parameters give equal forget sets.
+
+    Args:
+        labels: int64 [N], of the training set.
+
+    Raises:
+        InvalidRequest: see `draw_forget_sets` and `find_in_training`.
+    """
+    find = partial(find_in_training, dataset, training)
+    return draw_forget_sets(params, labels, ctx.make_generator("forget sets"), find)
 
 
 def draw_forget_sets(

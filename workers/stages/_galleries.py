@@ -29,14 +29,13 @@ def draw_gallery(shown: Shown) -> Gallery:
             psnr=of.psnr[i],
             baseline_psnr=of.baseline_psnr[i],
             rank=of.ranks[i] if of.ranks else None,
+            decoys=of.decoy_counts[i] if of.decoy_counts else 0,
             class_name=of.names.get(str(of.labels[i]), str(of.labels[i])) if of.labels else None,
         )
         for i, (truth, reconstruction, baseline) in enumerate(zip(*drawn, strict=True))
     ]
     table = of.truth.shape[2:] == (1, 1)
-    return Gallery(
-        shown.seed, shown.unlearning, shown.defense, shown.attack, of.decoys, pictures, table
-    )
+    return Gallery(shown.seed, shown.unlearning, shown.defense, shown.attack, pictures, table)
 
 
 def _png(image: Tensor) -> bytes:

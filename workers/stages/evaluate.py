@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from shared.errors import InvalidRequest
-from shared.evaluation import Evaluation
+from shared.evaluation import EVALUATION_VERSION, Evaluation
 from shared.ml import findings
 from shared.ml.records import DefenseRecord, ForgetSets, Record, UnlearningRecord
 from shared.ml.reproducibility import collect_conditions
@@ -25,6 +25,7 @@ from workers.stages import registry
 from workers.stages._datasets import random_subset
 from workers.stages._metric_networks import read_metric_networks
 from workers.stages._pictures import write_pictures
+from workers.stages._retained_copies import find_retained_copies
 from workers.stages._utility import measure_utility
 
 JSONObject = dict[str, Any]
@@ -34,11 +35,12 @@ KIND_ROLES = tuple(role for kind in findings.list_kinds() for role in (kind.role
 
 class EvaluateParams(Params):
     decoys: int = Field(
-        100,
+        999,
         ge=1,
         le=10_000,
         description=(
-            "decoys: public samples of the same class that each deleted sample is ranked among"
+            "maximum number of decoys: samples of the same class that no model was trained on, "
+            "which each deleted sample is ranked among"
         ),
     )
     test_samples: int = Field(
@@ -119,6 +121,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     )
     scored = [kind.score(ctx, truth) for kind in kinds]
     evaluation: JSONObject = {
+        "version": EVALUATION_VERSION,
         "n": truth.labels.numel(),
         "deletions": truth.labels.shape[0],
         "size": truth.labels.shape[1],
@@ -140,6 +143,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         # unknown fields would be dropped
         assert one.details.keys() <= Evaluation.model_fields.keys()
         evaluation |= one.details
+    if Role.TRAINING_SET in ctx.inputs:
+        evaluation["retained_copies"] = find_retained_copies(ctx, forget_sets)
     if all(role in ctx.inputs for role in UTILITY_ROLES):
         test_samples = random_subset(
             truth.public, ctx.params.test_samples, ctx.make_generator("test")

@@ -11,6 +11,7 @@ from shared import VERSION
 from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRow
 from shared.plugins import Params
 from shared.reporting.build import build_report
+from shared.reporting.forgetting import read_forgetting
 from shared.reporting.loading import read_evaluation
 from shared.reporting.measurements import read_metrics
 from shared.reporting.models import ReportSubmission
@@ -45,7 +46,7 @@ class ReportParams(Params):
     "report",
     params=ReportParams,
     uses=(Role.SELF_TEST,),
-    many=(Role.EVALUATION, Role.PICTURES, Role.METRICS),
+    many=(Role.EVALUATION, Role.PICTURES, Role.METRICS, Role.FORGETTING),
     produces=(Role.REPORT, Role.REPORT_HTML),
     run_when=RunWhen.ALL_FINISHED,
     wiring=Wiring(scopes=(Scope.REPORT,), optional_needs=(Role.SELF_TEST,)),
@@ -74,6 +75,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     pictures = [
         read_pictures(ctx.inputs[role], role) for role in _list_numbered_roles(ctx, Role.PICTURES)
     ]
+    forgetting = [
+        read_forgetting(ctx.inputs[role], role)
+        for role in _list_numbered_roles(ctx, Role.FORGETTING)
+    ]
     left_out = list(dict.fromkeys(reason for one in pictures for reason in one.left_out))
     submission = ctx.load_submission()
     report = build_report(
@@ -87,6 +92,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         left_out,
         submission=_describe_submission(submission) if submission else None,
         data_files=submission.data_files if submission else {},
+        forgetting=forgetting,
     )
     selected = select_galleries(report.rows, [each for one in pictures for each in one.shown])
     galleries = []

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import get_args
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from shared.errors import InvalidRequest
@@ -30,25 +28,15 @@ from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._checkpointed import make_with_checkpoints
 from workers.stages._datasets import open_compatible_dataset
-from workers.stages._forget_sets import ForgetParams, draw_forget_sets
-from workers.stages._named_records import find_in_training
+from workers.stages._forget_sets import DeletionParams, draw_job_forget_sets
 from workers.stages._unlearning_inputs import HeldOutSamples, UnlearningArtifacts
 
 REASONS: tuple[StopReason, ...] = get_args(StopReason)
 
 
-class UnlearnParams(ForgetParams):
-    successive: bool = Field(
-        False,
-        description=(
-            "start each deletion from the model of the previous one instead of the original"
-        ),
-    )
-
-
 @registry.register(
     "unlearn",
-    params=UnlearnParams,
+    params=DeletionParams,
     needs=(Role.ORIGINAL, Role.TRAINING_SET),
     uses=(Role.RECIPE,),
     methods="unlearning",
@@ -63,18 +51,13 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
     With `successive`, ORIGINAL is an output too: the model that each deletion started from.
     """
-    params: UnlearnParams = ctx.params
+    params: DeletionParams = ctx.params
     original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
     training = TrainingSet.read(ctx.read_input(Role.TRAINING_SET), Role.TRAINING_SET)
     dataset = open_compatible_dataset(training.dataset, original.architecture, Role.ORIGINAL)
     split = training.load_train_split(Role.TRAINING_SET)
     samples = pick_samples(split, torch.tensor(training.indices), Role.TRAINING_SET)
-    positions = draw_forget_sets(
-        params,
-        samples.labels,
-        ctx.make_generator("forget sets"),
-        partial(find_in_training, dataset, training),
-    )
+    positions = draw_job_forget_sets(ctx, params, dataset, training, samples.labels)
     deletions, k = positions.shape
     held_out = HeldOutSamples(
         split.pick(training.find_held_out(split.labels)), dataset.load("test")
@@ -160,7 +143,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     )
 
 
-def _count_classes(params: UnlearnParams) -> int | None:
+def _count_classes(params: DeletionParams) -> int | None:
     return 1 if params.forget == "class" and params.listed_sets is None else None
 
 

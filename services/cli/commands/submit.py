@@ -25,6 +25,8 @@ STAGE_COMMANDS: dict[str, tuple[str, str | None]] = {
     "probe": ("Build the query inputs of black-box attacks.", None),
     "candidates": ("Build the candidate sets of membership attacks.", None),
     "shadow": ("Run shadow deletions, for the p-values of label attacks.", None),
+    "retraining": ("Retrain without each forget set, with several seeds.", None),
+    "forgetting": ("Measure whether unlearned models have forgotten.", None),
     "attack": ("Reconstruct or infer what was deleted.", "attack"),
     "evaluate": ("Score an attack against its baselines.", None),
     "selftest": ("Run the built-in self-test on the workers' code.", None),

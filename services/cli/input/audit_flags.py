@@ -23,6 +23,7 @@ class Flag:
     """One option.
 
     merges: it replaces only the parameters that it names, not the file's whole field.
+    negatable: `--no-NAME` sets it to false.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Flag:
     metavar: str | None = None
     completer: completion.Completer | None = None
     merges: bool = False
+    negatable: bool = False
 
     @property
     def target_field(self) -> str:
@@ -42,7 +44,8 @@ class Flag:
     def to_parameter(self) -> inspect.Parameter:
         """The option as a parameter for typer."""
         help_text = f"{self.help}; may be repeated." if self.repeatable else f"{self.help}."
-        option_name = f"--{self.name.replace('_', '-')}"
+        words = self.name.replace("_", "-")
+        option_name = f"--{words}/--no-{words}" if self.negatable else f"--{words}"
         option = typer.Option(
             option_name, help=help_text, metavar=self.metavar, autocompletion=self.completer
         )
@@ -92,6 +95,14 @@ FLAGS = (
     _make_stage_flag("candidates", "Parameter of the candidates stage, such as non_members=500"),
     Flag("p_values", "Compute p-values of label attacks, from shadow deletions", kind=bool),
     _make_stage_flag("shadow", "Parameter of the shadow stage, such as shadows=199"),
+    Flag(
+        "check_forgetting",
+        "Compare each release with retrained models, which is the default",
+        kind=bool,
+        negatable=True,
+    ),
+    _make_stage_flag("retraining", "Parameter of the retraining stage, such as seeds=3"),
+    _make_stage_flag("forgetting", "Parameter of the forgetting stage, such as samples=256"),
     _make_stage_flag("evaluate", "Parameter of the evaluate stage, such as decoys=100"),
     Flag(
         "sweep",

@@ -42,14 +42,29 @@ def compute_epsilon(recipe: Recipe, n: int, delta: float) -> float:
     accounting (opacus).
 
     Adding or removing one sample changes the probability of any outcome by at most a factor
-    e^epsilon, except for `delta`.
+    e^epsilon, except for `delta`. `n`, which sets the sampling rate and divides the noisy sum, is
+    public and stays the same for both neighbours.
     """
+    return _account(recipe.noise_multiplier, min(1.0, recipe.batch_size / n), recipe, n, delta)
+
+
+def compute_replacement_epsilon(recipe: Recipe, n: int, delta: float) -> float | None:
+    """The same for training sets of equal size that differ by a replaced sample; None if batches
+    are sampled.
+
+    A replaced sample moves the clipped sum twice as far, which is as half the noise where every
+    step uses all samples. With sampling there is no such rule.
+    """
+    if recipe.batch_size < n:
+        return None
+    return _account(recipe.noise_multiplier / 2, 1.0, recipe, n, delta)
+
+
+def _account(noise: float, rate: float, recipe: Recipe, n: int, delta: float) -> float:
     from opacus.accountants import RDPAccountant  # takes a second, and only needed here
 
     accountant = RDPAccountant()
-    accountant.history = [
-        (recipe.noise_multiplier, min(1.0, recipe.batch_size / n), recipe.count_steps(n))
-    ]
+    accountant.history = [(noise, rate, recipe.count_steps(n))]
     return float(accountant.get_epsilon(delta))
 
 
@@ -75,10 +90,13 @@ def compute_guarantee(recipe: Recipe, n: int, params: DPSGDParams) -> dict[str, 
     the weights or averaged away.
 
     Returns:
-        epsilon at delta, noise_multiplier and max_grad_norm of the recipe.
+        epsilon at delta, with epsilon_replacement where it is known, noise_multiplier and
+        max_grad_norm of the recipe.
     """
+    replacement = compute_replacement_epsilon(recipe, n, params.delta)
     return {
         "epsilon": compute_epsilon(recipe, n, params.delta),
+        **({} if replacement is None else {"epsilon_replacement": replacement}),
         "delta": params.delta,
         "noise_multiplier": recipe.noise_multiplier,
         "max_grad_norm": recipe.max_grad_norm,

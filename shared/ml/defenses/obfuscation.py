@@ -31,7 +31,7 @@ class ObfuscationParams(Params):
         "square; null: chosen from the grid",
     )
     grid: list[float] = Field(
-        [0.01, 0.03, 0.1, 0.2, 0.3],
+        [1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.3],
         min_length=1,
         max_length=32,
         description="settings to try, weakest first",

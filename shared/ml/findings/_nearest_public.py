@@ -21,14 +21,15 @@ from shared.ml.samples import Samples
 from shared.plugin_ref import validate_model
 from shared.roles import Role
 
+MAX_CANDIDATES = 100  # images of a class whose gradients are computed
 ESTIMATES = frozenset({"pair", "base"})  # see `shared.ml.attacks.api.GradientFrom`
 
 
 def find_nearest_public(
     ctx: JobInputs, metadata: Mapping[str, Any], labels: Tensor, public: Samples
 ) -> Tensor | None:
-    """Images [D, 1, C, H, W], from as many public images per class as there are decoys, given the
-    attacker's knowledge.
+    """Images [D, 1, C, H, W], from as many public images per class as there may be decoys, at most
+    100, given the attacker's knowledge.
 
     None if the attack does not name its gradient sources or names other than `ESTIMATES`, if the
     models are not among the inputs, or for several samples per deletion.
@@ -76,7 +77,12 @@ def find_nearest_public(
             for source in dict.fromkeys(group_sources)
         }
         nearest[rows] = select_nearest_public(
-            estimates, group_sources, labels[rows], public, ctx.params.decoys, ctx.device
+            estimates,
+            group_sources,
+            labels[rows],
+            public,
+            min(ctx.params.decoys, MAX_CANDIDATES),
+            ctx.device,
         )
     return nearest
 

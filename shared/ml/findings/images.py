@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -13,12 +14,14 @@ from torch import Tensor
 
 from shared.compatibility import MAX_FEATURES
 from shared.errors import InvalidRequest
-from shared.evaluation import ClassName, FrozenModel, Label, Number
+from shared.evaluation import ClassName, FrozenModel, Label, Number, Rank
 from shared.ml import baselines
 from shared.ml.context import JobInputs
+from shared.ml.findings._decoys import DecoySource, draw_decoys, gather_decoys
 from shared.ml.findings._nearest_public import find_nearest_public
 from shared.ml.metrics import registry
-from shared.ml.samples import Samples, name_classes
+from shared.ml.metrics.decoy_rank import measure_distances
+from shared.ml.samples import name_classes
 from shared.ml.scored_kind import (
     GroundTruth,
     Pictures,
@@ -27,8 +30,8 @@ from shared.ml.scored_kind import (
     Triples,
     read_threat_model,
 )
-from shared.ml.scoring import MetricScale, average_per_deletion, summarise_metric
-from shared.ml.statistics import bca, wilson
+from shared.ml.scoring import MetricScale, summarise_metric
+from shared.ml.statistics import choose_interval, compute_interval, wilson
 from shared.ml.tensors import read_tensors
 from shared.plugin_ref import validate_model
 from shared.plugins import MetricPlugin
@@ -36,7 +39,7 @@ from shared.roles import Role
 
 JSONObject = dict[str, Any]
 NO_NETWORKS: Mapping[str, object] = MappingProxyType({})
-CHANCE_DRAWS = 20  # decoys drawn in place of a reconstruction, if chance must be measured
+LEAST_DISTANCE = 1e-10  # 100 dB: an image that is hit exactly
 CAPTION_METRIC = "psnr"  # the score in a picture's caption
 NAMES = ("truth", "reconstruction", "class_mean")  # of the pictures
 
@@ -46,10 +49,10 @@ class Captions(FrozenModel):
 
     psnr: list[Number]
     baseline_psnr: list[Number]
-    ranks: list[Annotated[int, Field(ge=1, le=1_000_001)]] = Field(default_factory=list)
+    ranks: list[Rank | None] = Field(default_factory=list)
+    decoy_counts: list[Annotated[int, Field(ge=0, le=1_000_000)]] = Field(default_factory=list)
     labels: list[Label] = Field(default_factory=list)
     names: dict[ClassName, ClassName] = Field(default_factory=dict)
-    decoys: int = Field(0, ge=0, le=1_000_000)
 
 
 class ScoredImages(ScoredKind):
@@ -74,12 +77,16 @@ class ScoredImages(ScoredKind):
         if (nearest := find_nearest_public(ctx, metadata, labels, public)) is not None:
             baseline_images["nearest_public"] = nearest
         metrics = score_images(reconstruction, images, baseline_images, truth.networks)
+        threat_model = read_threat_model(metadata, self.role)
+        decoys = gather_decoys(ctx, truth, _read_observed(threat_model))
 
-        def identify(candidate: Tensor) -> JSONObject:
+        def identify(answer: Tensor) -> JSONObject:
             generator = ctx.make_generator("decoys")
-            return identify_truths(candidate, images, labels, public, ctx.params.decoys, generator)
+            return identify_truths(answer, images, labels, decoys, ctx.params.decoys, generator)
 
         ranks = identify(reconstruction)
+        if ranks["n"]:
+            ranks["above_baseline"] = count_above_baseline(ranks["ranks"], metrics[CAPTION_METRIC])
         details: JSONObject = {"identification": ranks}
         if alternatives:
             details["alternatives"] = {
@@ -96,7 +103,7 @@ class ScoredImages(ScoredKind):
             }
         return ScoredResult(
             metrics,
-            read_threat_model(metadata, self.role),
+            threat_model,
             details=details,
             pictures=Pictures(
                 dict(
@@ -114,7 +121,7 @@ class ScoredImages(ScoredKind):
                         "class_mean"
                     ],
                     "ranks": ranks.get("ranks", []),
-                    "decoys": ranks["decoys"],
+                    "decoy_counts": ranks.get("decoy_counts", []),
                 },
             ),
         )
@@ -157,12 +164,21 @@ def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple
             f"inputs.{role}",
         )
     counts, n = {len(captions.psnr), len(captions.baseline_psnr)}, shape[0]
-    if counts != {n} or any(len(some) not in (0, n) for some in (captions.ranks, captions.labels)):
+    optional = (captions.ranks, captions.decoy_counts, captions.labels)
+    if counts != {n} or any(len(some) not in (0, n) for some in optional):
         raise InvalidRequest(
-            f"{role}: psnr, baseline_psnr, ranks and labels must have {n} entries",
+            f"{role}: psnr, baseline_psnr, ranks, decoy_counts and labels must have {n} entries",
             f"inputs.{role}",
         )
     return shape[1:]
+
+
+def _read_observed(threat_model: JSONObject) -> set[str]:
+    """The roles that an attacker was given, as the attack states them."""
+    observed = threat_model.get("observes", [])
+    return (
+        {one for one in observed if isinstance(one, str)} if isinstance(observed, list) else set()
+    )
 
 
 def _read_reconstruction(
@@ -320,77 +336,85 @@ def score_images(
     return metrics
 
 
-def _measure_chance(
-    rank_truths: Callable[[Tensor, Tensor], list[int]],
-    decoys: Tensor,
-    truth: Tensor,
-    generator: torch.Generator,
-) -> float:
-    """How often a decoy in place of the reconstruction is identified with the truth.
-
-    With several samples per deletion that is more than 1 in M + 1: each is assigned to the truth it
-    fits best.
-    """
-    n, count = decoys.shape[:2]
-    rows, hits = torch.arange(n), []
-    for _ in range(CHANCE_DRAWS):
-        picks = torch.randint(count, (n,), generator=generator)
-        remaining = torch.ones(n, count, dtype=torch.bool)
-        remaining[rows, picks] = False
-        stand_in = decoys[rows, picks].view(truth.shape)
-        ranks = rank_truths(stand_in, decoys[remaining].view(n, count - 1, *decoys.shape[2:]))
-        hits.append(fmean(float(rank == 1) for rank in ranks))
-    return fmean(hits)
-
-
 def identify_truths(
     reconstruction: Tensor,
     truth: Tensor,
     labels: Tensor,
-    public: Samples,
-    decoys: int,
+    source: DecoySource,
+    most: int,
     generator: torch.Generator,
 ) -> JSONObject:
-    """Rank of each truth among public images of its class; see the metric `decoy_rank`.
+    """Rank of each truth among decoys of its class; see the metric `decoy_rank`.
 
-    A class with fewer than `decoys` public samples reduces their number for all, so that ranks are
-    comparable.
+    A class with few decoys lowers their number for its own samples only. Ranks of one sample at a
+    time, so that memory is that of one sample's decoys.
+
+    Args:
+        reconstruction: [D, k, C, H, W], like `truth`; `labels` int64 [D, k].
+        most: decoys of a sample, at most.
     """
     plugin = registry.get("decoy_rank")
-    pools = [(public.labels == label).nonzero().flatten() for label in labels.flatten().tolist()]
-    count = min(decoys, *(len(pool) for pool in pools))
-    if count == 0:
+    ranks: list[int | None] = []
+    margins: list[float | None] = []
+    counts: list[int] = []
+    for answer, true, own_labels in zip(reconstruction, truth, labels, strict=True):
+        drawn = draw_decoys(source, true, own_labels, most, generator)
+        for one, decoys in zip(true, drawn, strict=True):
+            counts.append(len(decoys))
+            if not len(decoys):
+                ranks.append(None)
+                margins.append(None)
+                continue
+            ranks.append(
+                int(plugin.target(answer.unsqueeze(0), one.unsqueeze(0), decoys.unsqueeze(0)))
+            )
+            margins.append(_measure_margin(answer, torch.cat([one.unsqueeze(0), decoys])))
+    ranked = [rank for rank in ranks if rank is not None]
+    if not ranked:
         return {"n": 0, "decoys": 0}
-    picks = torch.stack(
-        [pool[torch.randperm(len(pool), generator=generator)[:count]] for pool in pools]
-    )
-    decoy_images, size = public.images[picks], truth.shape[1]
-
-    def rank_truths(images: Tensor, decoys: Tensor) -> list[int]:
-        ranks: list[int] = plugin.target(
-            assign(images, truth).flatten(0, 1), truth.flatten(0, 1), decoys
-        ).tolist()
-        return ranks
-
-    ranks = rank_truths(reconstruction, decoy_images)
-    identified = [float(rank == 1) for rank in ranks]
-    chance, interval = 1 / (count + 1), wilson(sum(identified), len(identified))
-    if size > 1:
-        chance, interval = (
-            _measure_chance(rank_truths, decoy_images, truth, generator),
-            bca(average_per_deletion(identified, size)),
-        )
+    size = truth.shape[1]
+    by_deletion = [
+        [float(rank == 1) for rank in ranks[start : start + size] if rank is not None]
+        for start in range(0, len(ranks), size)
+    ]
+    shares = [fmean(own) for own in by_deletion if own]
+    is_proportion = size == 1
+    rank_1 = ranked.count(1)
+    interval = wilson(rank_1, len(ranked)) if is_proportion else compute_interval(shares)
     low, high = interval or (None, None)
     return {
-        "n": len(ranks),
-        "decoys": count,
-        "rank_1": int(sum(identified)),
-        "share": fmean(identified),
-        "low": low,
-        "high": high,
-        "interval": "wilson" if size == 1 else "bca",
-        "chance": chance,
-        "median_rank": median(ranks),
-        "worst_rank": max(ranks),
+        "n": len(ranked),
+        "decoys": max(counts),
+        "rank_1": rank_1,
+        "share": rank_1 / len(ranked),
+        "low": None if low is None else max(0.0, low),
+        "high": None if high is None else min(1.0, high),
+        "interval": "wilson" if is_proportion else choose_interval(len(shares)),
+        "chance": fmean(1 / (count + 1) for count in counts if count),
+        "median_rank": median(ranked),
+        "worst_rank": max(ranked),
         "ranks": ranks,
+        "decoy_counts": counts,
+        "margins": margins,
+        "split_auc": source.split_auc,
+        "split_auc_limit": source.split_auc_limit,
     }
+
+
+def _measure_margin(reconstructions: Tensor, candidates: Tensor) -> float:
+    """By how many dB the nearest candidate is nearer than the second. [k, C, H, W] and [M, C, H,
+    W], M at least 2; at most 100."""
+    distances = measure_distances(reconstructions.unsqueeze(0), candidates.unsqueeze(0))[0]
+    nearest, second = distances.double().clamp_min(LEAST_DISTANCE).topk(2, largest=False).values
+    return 10 * math.log10(second.item() / nearest.item())
+
+
+def count_above_baseline(ranks: Sequence[int | None], metric: JSONObject) -> int:
+    """Identified samples whose score also beats their own baseline: a rank of 1 alone occurs by
+    chance, once in decoys + 1."""
+    baseline_values = metric["baseline_values"].get(metric["baseline_name"], [])
+    sign = 1 if metric["higher_is_better"] else -1
+    return sum(
+        rank == 1 and sign * own > sign * baseline
+        for rank, own, baseline in zip(ranks, metric["values"], baseline_values, strict=True)
+    )

@@ -120,7 +120,7 @@ def score_labels(guesses: Tensor, truth: Tensor, num_classes: int, public: Tenso
         if plugin.takes != "label":
             continue
         values = plugin.target(guesses, truth)
-        baseline_values = {"uniform_guess": [min(1.0, truth.shape[1] / num_classes)] * len(values)}
+        baseline_values = {"uniform_guess": score_uniform_guess(truth, num_classes).tolist()}
         if imbalanced:
             baseline_values["majority_guess"] = plugin.target(
                 majority_class.expand_as(truth), truth
@@ -129,9 +129,28 @@ def score_labels(guesses: Tensor, truth: Tensor, num_classes: int, public: Tenso
         if permuted is not None:
             baseline_values["permuted_truth"] = permuted.tolist()
         metrics[plugin.name] = summarise_metric(
-            MetricScale.from_plugin(plugin), values.tolist(), baseline_values, is_proportion=True
+            MetricScale.from_plugin(plugin),
+            values.tolist(),
+            baseline_values,
+            # with several samples each, a deletion's share is not a trial that succeeds or fails
+            is_proportion=truth.shape[1] == 1,
         )
     return metrics
+
+
+def score_uniform_guess(truth: Tensor, num_classes: int) -> Tensor:
+    """The expected score of k classes guessed uniformly, as different as possible.
+
+    With k at most K classes, each is guessed with probability k / K, and a class that is forgotten
+    several times can be right once: (distinct true classes) / K. Above, each is guessed k // K
+    times, and k % K of them once more. int64 [D, k] -> float64 [D].
+    """
+    size = truth.shape[1]
+    counts = torch.zeros(len(truth), max(num_classes, int(truth.max()) + 1), dtype=torch.float64)
+    counts.scatter_add_(1, truth, torch.ones(truth.shape, dtype=torch.float64))
+    every, some = divmod(size, num_classes)
+    expected = counts.clamp_max(every) + (counts > every).double() * some / num_classes
+    return expected.sum(1) / size
 
 
 def score_claims(p: Tensor, guesses: Tensor, truth: Tensor, alpha: float) -> JSONObject:

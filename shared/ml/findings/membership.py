@@ -220,5 +220,5 @@ def _summarise_auc(candidates: CandidateSet, group: str, generator: torch.Genera
     if group == "forgotten":
         units = units // candidates.forgotten.shape[1]
     low, high = auc_interval(wins, weights, candidates.labels[candidates.non_members], units)
-    p = rank_sum_p(candidates.build_strata(group, generator), generator)
-    return {"low": low, "high": high, "interval": "newcombe", "p": p}
+    p, p_below = rank_sum_p(candidates.build_strata(group, generator), generator) or (None, None)
+    return {"low": low, "high": high, "interval": "newcombe", "p": p, "p_below": p_below}

@@ -37,7 +37,8 @@ def compute_private_gradients(
     """The mean loss of a step's samples (0 without any), and their noisy mean gradient by weight.
 
     Each sample's gradient is clipped to norm max_grad_norm; their sum, with noise of standard
-    deviation noise_multiplier * max_grad_norm, is divided by `expected_batch_size`.
+    deviation noise_multiplier * max_grad_norm, is divided by `expected_batch_size`. That depends on
+    the number of samples, which the guarantee therefore treats as public: see `dp_sgd`.
     """
     weights = {name: w.detach() for name, w in network.named_parameters()}
 

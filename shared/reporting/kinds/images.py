@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 from shared.evaluation import Evaluation
 from shared.forget_sets import list_forget_sets
-from shared.reporting.binomial import chance_of
-from shared.reporting.evidence import TAIL, build_not_seen
-from shared.reporting.formatting import format_gain, format_interval, pluralise
+from shared.reporting.binomial import share_not_excluded
+from shared.reporting.evidence import SUSPICIOUS, TAIL, build_not_seen
+from shared.reporting.formatting import (
+    format_gain,
+    format_interval,
+    format_number,
+    format_probability,
+    pluralise,
+)
 from shared.reporting.models import Finding, Identification, Row, Score
 from shared.reporting.pictures import Gallery, select_galleries
+from shared.reporting.rank_tests import RankTests, compute_own_p, run_rank_tests
 from shared.reporting.reported_kind import (
     Caveat,
+    Measured,
     PrivacyTestScope,
     ReportedKind,
     Section,
@@ -37,17 +45,20 @@ BASELINE_NAMES = {
     "random_direction": "random direction",
 }
 RULE = (
-    "An image attack leaks if more deletions are identified among decoys than expected by chance. "
+    "An image attack leaks if deleted samples rank lower among their decoys than chance explains: "
+    "more of them first, the ranks lower on the whole, or one of them first by a far wider margin. "
     "Decoys have the same data distribution and class as the deleted sample, so an attacker "
-    "without information is equally likely to pick any of them. The gain measures the quality of "
-    "the reconstructions: if its 95 % interval lies above zero but identification does not exceed "
-    "chance, the row is inconclusive."
+    "without information is equally likely to give it each rank. These tests share the significance level: "
+    "a single sample has 0.4 of it, number and sum of ranks 0.25 each, several clear ones 0.1."
 )
 FURTHER_RULES = (
+    "“Can be reconstructed” requires that an identified sample also scores above its own baseline; "
+    "otherwise deleted samples can be told from decoys. A gain whose 95 % interval lies above zero "
+    "makes a row inconclusive, not a leak: the baseline may be weak.",
     "Even a single reconstructed image can expose a person: if any deletion is identified and its "
-    "score beats its own baseline, the row is at least inconclusive. Otherwise the identification "
-    "counts as chance.",
+    "score beats its own baseline, the row is at least inconclusive.",
 )
+TOLD_APART = "Deleted samples can be told from decoys"
 
 
 def _explain_psnr(rows: Sequence[Row]) -> str | None:
@@ -77,6 +88,32 @@ def _explain_lpips(rows: Sequence[Row]) -> str | None:
         "LPIPS is measured with the weights that the audit names (their sha256 is listed under "
         "“conditions”), on images whose smaller side is enlarged to 64 pixels; it was made for "
         "larger photographs."
+    )
+
+
+def _explain_decoys(rows: Sequence[Row]) -> str | None:
+    compared = [
+        (auc, limit)
+        for row in rows
+        if (ranks := row.identification)
+        and (auc := ranks.split_auc) is not None
+        and (limit := ranks.split_auc_limit) is not None
+    ]
+    if not compared:
+        return None
+    auc, limit = max(compared)
+    start = (
+        "Decoys are samples of the pool that no model was trained on, drawn like the deleted ones, "
+    )
+    distance = f"a linear rule tells the splits apart with an AUC of {auc:.2f}, limit {limit:.2f}"
+    if auc > limit:
+        return (
+            f"{start}and none of the test split, which is drawn otherwise ({distance}): some samples "
+            "may have few decoys or none."
+        )
+    return (
+        f"{start}then of the test split, which looks alike ({distance}). Deletions of one class share "
+        "decoys, so many deletions of the same class are not quite independent."
     )
 
 
@@ -121,59 +158,77 @@ class ReportedImages(ReportedKind):
     )
     attacker_goal = "Privacy compromise: data reconstruction."
     caveats = (
+        Caveat(17, _explain_decoys),
         Caveat(15, _explain_psnr),
         Caveat(14, _explain_feature_distance),
         Caveat(13, _explain_lpips),
     )
 
     def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        psnr, ranks, above_baseline = (
-            metrics[PSNR],
-            evaluation.reported_identification,
-            count_identified_above_baseline(evaluation),
-        )
-        if ranks is None:
+        rows = [Measured.from_evaluation(evaluation, metrics)]
+        p = self.compute_p(rows)
+        if p is None:
             reason = (
-                f"No decoys available for identification: gain {format_gain(psnr)} over the "
-                "baseline."
+                "Identification was not possible, as there are no decoys: neither the pool nor a "
+                "test split that is drawn like it has samples of these classes. Gain "
+                f"{format_gain(metrics[PSNR])} over the baseline."
             )
             return Finding(outcome="inconclusive", reason=reason)
-        scores_text = (
-            f"gain {format_gain(psnr)} over the baseline, {describe_identification(ranks)} "
-            f"{format_interval(ranks.low, ranks.high)}"
-        )
-        if psnr.gain_low is None or ranks.low is None:
-            return Finding(
-                outcome="inconclusive",
-                reason=f"Too few samples for a confidence interval: {scores_text}.",
+        return self.decide_pooled(rows, p, p)
+
+    def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
+        tests = _run_tests(rows)
+        return tests.p if tests else None
+
+    def decide_pooled(
+        self, rows: Sequence[Row | Measured], p: float, p_corrected: float
+    ) -> Finding:
+        all_ranks = [row.identification for row in rows if row.identification]
+        n, above = sum(r.n for r in all_ranks), _count_above_baseline(all_ranks)
+        tests = _run_tests(rows)
+        assert tests is not None
+        scores_text = f"{_describe_scores(rows, all_ranks)}, {_describe_tests(tests)}"
+        if p_corrected <= TAIL:
+            pictures = (
+                f"{pluralise(above, 'identified sample')} above its own baseline"
+                if above
+                else "but no identified sample scores above its own baseline"
             )
-        gain_clear = psnr.gain_low > 0
-        identification_clear = (
-            ranks.low > ranks.chance and chance_of(ranks.rank_1, ranks.n, ranks.chance) <= TAIL
-        )
-        if identification_clear:
-            beside = (
-                "and the gain is significant too"
-                if gain_clear
-                else "but the mean gain is not significant"
+            reason = (
+                f"Ranks among decoys are lower than chance explains "
+                f"(p {format_probability(p_corrected)}), {pictures}: {scores_text}."
             )
-            return Finding(
-                outcome="leak",
-                reason=f"Identification is significantly above chance, {beside}: {scores_text}.",
+            return Finding(outcome="leak", reason=reason)
+        if p <= SUSPICIOUS:
+            reason = (
+                "Ranks among decoys are lower than expected, but not significantly "
+                f"(p {format_probability(p)}, corrected {format_probability(p_corrected)}): "
+                f"{scores_text}."
             )
-        if gain_clear:
+            return Finding(outcome="inconclusive", reason=reason)
+        if any((low := row.metrics[PSNR].gain_low) is not None and low > 0 for row in rows):
             return Finding(
                 outcome="inconclusive", reason=f"Only the gain is significant: {scores_text}."
             )
-        if above_baseline:
+        if above:
             reason = (
-                f"{pluralise(above_baseline, 'deletion')} of {ranks.n} identified above the "
+                f"{pluralise(above, 'deletion')} of {n} identified above the "
                 f"baseline, too few to be significant: {scores_text}."
             )
             return Finding(outcome="inconclusive", reason=reason)
         return build_not_seen(
-            psnr.n, f"Neither identification nor gain is significant: {scores_text}."
+            n,
+            f"Neither ranks among decoys nor the gain are significant: {scores_text}. "
+            f"{_describe_share_not_excluded(all_ranks)}",
         )
+
+    def name_leak(self, row: Row) -> str:
+        reconstructed = row.identification and _count_above_baseline([row.identification])
+        return self.subject if reconstructed else TOLD_APART
+
+    def describe_unseen(self, rows: Sequence[Row]) -> str | None:
+        all_ranks = [row.identification for row in rows if row.identification]
+        return _describe_share_not_excluded(all_ranks) if all_ranks else None
 
     def describe(self, row: Row) -> str:
         gain = f"gain {format_gain(row.metrics[PSNR])} over the baseline"
@@ -226,24 +281,97 @@ class ReportedImages(ReportedKind):
 
 
 def describe_identification(ranks: Identification) -> str:
-    """`8 of 8 identified among 100 decoys`."""
-    return f"{ranks.rank_1} of {ranks.n} identified among {ranks.decoys} decoys"
+    """`8 of 8 identified among 100 decoys`, or `among 40 to 100 decoys` if samples differ."""
+    return f"{ranks.rank_1} of {ranks.n} identified among {_describe_decoys([ranks])}"
 
 
-def count_identified_above_baseline(evaluation: Evaluation) -> int:
-    """Identified deletions whose score beats their own baseline; all identified ones if scores are
-    missing.
+def _describe_decoys(all_ranks: Sequence[Identification]) -> str:
+    counts = {count for ranks in all_ranks for count in ranks.decoy_counts if count}
+    counts = counts or {ranks.decoys for ranks in all_ranks}
+    least, most = min(counts), max(counts)
+    return pluralise(most, "decoy") if least == most else f"{least} to {most} decoys"
 
-    A rank of 1 alone occurs by chance, once in decoys + 1.
-    """
-    ranks, score = evaluation.reported_identification, evaluation.metrics.get(PSNR)
-    if ranks is None or score is None:
-        return 0
-    baseline_values = score.baseline_values.get(score.baseline_name or "", [])
-    if not len(ranks.ranks) == len(score.values) == len(baseline_values) == ranks.n:
-        return ranks.rank_1
-    triples = zip(ranks.ranks, score.values, baseline_values, strict=True)
-    return sum(rank == 1 and own > baseline for rank, own, baseline in triples)
+
+def _run_tests(rows: Sequence[Row | Measured]) -> RankTests | None:
+    """The tests of ranks over all rows; None if nothing was ranked."""
+    all_ranks = [row.identification for row in rows if row.identification]
+    ranked = [
+        (rank, decoys, margin)
+        for one in all_ranks
+        for rank, decoys, margin in zip(
+            one.ranks, one.decoy_counts, one.margins or [0.0] * len(one.ranks), strict=True
+        )
+        if rank is not None and margin is not None
+    ]
+    if not ranked:
+        return None
+    ranks, decoys, margins = zip(*ranked, strict=True)
+    return run_rank_tests(ranks, decoys, margins)
+
+
+def _count_above_baseline(all_ranks: Sequence[Identification]) -> int:
+    """Identified samples that also score above their own baseline; all identified ones if scores
+    are missing."""
+    return sum(
+        ranks.rank_1 if ranks.above_baseline is None else ranks.above_baseline
+        for ranks in all_ranks
+    )
+
+
+def _describe_scores(rows: Sequence[Row | Measured], all_ranks: Sequence[Identification]) -> str:
+    """Gain and identification: of one row, or of all seeds together."""
+    if len(rows) == 1:
+        (ranks,) = all_ranks
+        return (
+            f"gain {format_gain(rows[0].metrics[PSNR])} over the baseline, "
+            f"{describe_identification(ranks)} {format_interval(ranks.low, ranks.high)}"
+        )
+    gains = [gain for row in rows if (gain := row.metrics[PSNR].gain) is not None]
+    ends = (
+        [format_number(end, "dB", sign=True) for end in (min(gains), max(gains))] if gains else []
+    )
+    identified, n = sum(r.rank_1 for r in all_ranks), sum(r.n for r in all_ranks)
+    gain_text = f"gain {' to '.join(dict.fromkeys(ends))} over the baseline, " if ends else ""
+    return (
+        f"{gain_text}{identified} of {n} identified among {_describe_decoys(all_ranks)} "
+        f"over {len(rows)} seeds"
+    )
+
+
+def _describe_tests(tests: RankTests) -> str:
+    number, rank_sum, margin, clearest = (
+        format_probability(p) for p in (tests.count, tests.rank_sum, tests.margin, tests.clearest)
+    )
+    return (
+        f"p {number} by their number, {rank_sum} by the sum of ranks, {margin} by the widest margin, "
+        f"{clearest} among the clearest"
+    )
+
+
+def _describe_share_not_excluded(all_ranks: Sequence[Identification]) -> str:
+    """What a number of identified samples does not exclude, in words."""
+    identified, n = sum(r.rank_1 for r in all_ranks), sum(r.n for r in all_ranks)
+    share = 100 * share_not_excluded(identified, n)
+    return (
+        f"With {identified} of {n} identified, an attack that identifies up to {share:.2g} % of deleted "
+        "samples cannot be excluded (95 %)."
+    )
+
+
+def add_own_p(ranks: Identification | None) -> Identification | None:
+    """With each sample's own p-value."""
+    if ranks is None or not ranks.ranks:
+        return ranks
+    places = [place for place, rank in enumerate(ranks.ranks) if rank is not None]
+    own = compute_own_p(
+        [ranks.ranks[place] or 1 for place in places],
+        [ranks.decoy_counts[place] for place in places],
+        [ranks.margins[place] or 0.0 for place in places] if ranks.margins else [],
+    )
+    by_place = dict(zip(places, own, strict=True))
+    return ranks.model_copy(
+        update={"own_p": [by_place.get(place) for place in range(len(ranks.ranks))]}
+    )
 
 
 KIND = ReportedImages()

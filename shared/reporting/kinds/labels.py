@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from shared.evaluation import Evaluation
-from shared.reporting.binomial import chance_band
-from shared.reporting.evidence import TAIL, build_not_seen, compute_chance
-from shared.reporting.formatting import format_interval, format_number, format_score
+from shared.reporting.binomial import chance_band, tail_of_sum
+from shared.reporting.evidence import SUSPICIOUS, TAIL, build_not_seen
+from shared.reporting.formatting import (
+    format_interval,
+    format_number,
+    format_probability,
+    format_score,
+)
 from shared.reporting.models import Finding, Row, Score
 from shared.reporting.reported_kind import (
     Caveat,
+    Measured,
     PrivacyTestScope,
     ReportedKind,
     Section,
@@ -52,7 +59,8 @@ class ReportedLabels(ReportedKind):
     subject = "The classes of deleted samples can be inferred"
     rule = (
         "A label attack leaks if the share of classes that it guesses correctly is above chance, "
-        "where the chance level is that of its strongest baseline."
+        "where the chance level is that of its strongest baseline. If it is wrong more often than "
+        "chance explains, the row is inconclusive: the opposite of its guesses would reveal classes."
     )
     shares = (LABEL_ACCURACY,)
     metric_names = METRIC_NAMES
@@ -68,30 +76,60 @@ class ReportedLabels(ReportedKind):
     attacker_goal = "Privacy compromise: attribute inference (the class of the deleted samples)."
     caveats = (Caveat(50, _explain_claims),)
 
-    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:  # noqa: ARG002 - as all kinds
-        accuracy = metrics[LABEL_ACCURACY]
-        scores_text = (
-            f"accuracy {format_score(accuracy)}, baseline {format_number(accuracy.baseline)}"
-        )
-        if accuracy.low is None or accuracy.baseline is None:
+    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
+        rows = [Measured.from_evaluation(evaluation, metrics)]
+        p = self.compute_p(rows)
+        if p is None:
+            accuracy = metrics[LABEL_ACCURACY]
             return Finding(
                 outcome="inconclusive",
-                reason=f"No confidence interval or no baseline: {scores_text}.",
+                reason=f"No baseline: accuracy {format_score(accuracy)}.",
             )
-        if accuracy.low > accuracy.baseline:
-            chance = compute_chance(accuracy, accuracy.baseline)
-            if chance > TAIL:
-                reason = (
-                    "Above its baseline, but this many occur by chance with probability "
-                    f"{chance:.3f}: {scores_text}."
-                )
-                return Finding(outcome="inconclusive", reason=reason)
+        return self.decide_pooled(rows, p, p)
+
+    def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
+        trials = [_count_trials(row) for row in rows]
+        known = [one for one in trials if one is not None]
+        if len(known) < len(trials):
+            return None
+        return tail_of_sum(
+            sum(one.correct for one in known), [c for one in known for c in one.chances]
+        )
+
+    def decide_pooled(
+        self, rows: Sequence[Row | Measured], p: float, p_corrected: float
+    ) -> Finding:
+        scores = [row.metrics[LABEL_ACCURACY] for row in rows]
+        n = sum(score.n for score in scores)
+        scores_text = (
+            f"accuracy {format_score(scores[0])}, baseline {format_number(scores[0].baseline)}"
+            if len(scores) == 1
+            else f"accuracy {format_number(_average(scores, lambda s: s.mean))}, baseline "
+            f"{format_number(_average(scores, lambda s: s.baseline or 0.0))}, n = {n} over "
+            f"{len(rows)} seeds"
+        )
+        if p_corrected <= TAIL:
             return Finding(
                 outcome="leak",
-                reason=f"The accuracy is significantly above its baseline: {scores_text}.",
+                reason=(
+                    "The accuracy is significantly above its baseline "
+                    f"(p {format_probability(p_corrected)}): {scores_text}."
+                ),
             )
+        if p <= SUSPICIOUS:
+            reason = (
+                "Above its baseline, but this many occur by chance with probability "
+                f"{p:.3f} (corrected {p_corrected:.3f}): {scores_text}."
+            )
+            return Finding(outcome="inconclusive", reason=reason)
+        if _compute_wrong_p(rows) <= TAIL:
+            reason = (
+                "Wrong more often than chance explains, so the opposite of these guesses reveals "
+                f"classes: {scores_text}."
+            )
+            return Finding(outcome="inconclusive", reason=reason)
         return build_not_seen(
-            accuracy.n, f"The accuracy is not significantly above its baseline: {scores_text}."
+            n, f"The accuracy is not significantly above its baseline: {scores_text}."
         )
 
     def describe(self, row: Row) -> str:
@@ -125,6 +163,59 @@ class ReportedLabels(ReportedKind):
             "labels.html",
             Chart("", LABEL_ACCURACY, draw_shares(rows, CHART, view.names), rows),
         )
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Correct guesses, and the chance of each that could be."""
+
+    correct: int
+    chances: Sequence[float]
+
+
+def _count_trials(row: Row | Measured, baseline: float | None = None) -> Trials | None:
+    """Each class that a deletion could be right about is a trial: with several samples, its
+    distinct classes if the guesses differ, else all samples.
+
+    Guesses of one deletion exclude each other, so their number varies less than that of independent
+    trials: the test errs on the safe side.
+
+    Args:
+        baseline: in place of the row's.
+    """
+    score = row.metrics[LABEL_ACCURACY]
+    baseline = score.baseline if baseline is None else baseline
+    if baseline is None:
+        return None
+    sizes = [
+        (len(true), len({*true}) if len({*guessed}) == len(guessed) else len(true))
+        for guessed, true in (
+            zip(row.answers.labels, row.answers.truth, strict=True) if row.answers else ()
+        )
+    ]
+    if len(sizes) != score.n:
+        sizes = [(1, 1)] * score.n
+    samples, possible = (sum(column) for column in zip(*sizes, strict=True))
+    chance = min(1.0, baseline * samples / possible)
+    return Trials(int(score.mean * samples + 1e-6), [chance] * possible)
+
+
+def _compute_wrong_p(rows: Sequence[Row | Measured]) -> float:
+    """Probability of as few correct guesses, if all were made uniformly."""
+    correct, chances = 0, list[float]()
+    for row in rows:
+        uniform = row.metrics[LABEL_ACCURACY].baselines.get("uniform_guess")
+        trials = _count_trials(row, uniform)
+        if trials is None:
+            return 1.0
+        correct += trials.correct
+        chances += trials.chances
+    return 1 - tail_of_sum(correct + 1, chances)
+
+
+def _average(scores: Sequence[Score], value: Callable[[Score], float]) -> float:
+    """The mean over all samples of the scores."""
+    return sum(value(score) * score.n for score in scores) / sum(score.n for score in scores)
 
 
 KIND = ReportedLabels()

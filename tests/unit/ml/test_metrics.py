@@ -43,6 +43,32 @@ def test_ssim_is_one_for_equal_images_and_lower_for_others() -> None:
     assert ssim.ssim(a[:1], a[:1]).shape == (1,)
 
 
+def test_ssim_is_that_of_windows_within_the_image() -> None:
+    """A naive loop over them, with the window of Wang et al.: sigma 1.5, 11 pixels."""
+    a, b = (image[0].double() for image in images(2))
+    at = torch.arange(11).double() - 5
+    weights = torch.exp(-(at**2) / (2 * 1.5**2))
+    window = torch.outer(weights, weights) / weights.sum() ** 2
+    values = []
+    for top in range(2):
+        for left in range(2):
+            x, y = (image[top : top + 11, left : left + 11] for image in (a, b))
+            mx, my = (window * x).sum(), (window * y).sum()
+            vx, vy = (window * x * x).sum() - mx**2, (window * y * y).sum() - my**2
+            cov = (window * x * y).sum() - mx * my
+            luminance = (2 * mx * my + 0.01**2) / (mx**2 + my**2 + 0.01**2)
+            values.append(luminance * (2 * cov + 0.03**2) / (vx + vy + 0.03**2))
+    own = ssim.ssim(a[None, None].float(), b[None, None].float()).item()
+    assert own == pytest.approx(torch.stack(values).mean().item(), abs=1e-4)
+
+
+def test_each_image_counts_by_the_nearest_of_several_reconstructions() -> None:
+    found = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1)
+    decoys = torch.tensor([0.5, 0.9]).view(1, 2, 1, 1, 1)
+    assert decoy_rank.decoy_rank(found, torch.tensor([[[[0.95]]]]), decoys).tolist() == [1]
+    assert decoy_rank.decoy_rank(found, torch.tensor([[[[0.2]]]]), decoys).tolist() == [2]
+
+
 def test_decoy_rank_counts_decoys_as_near_as_the_truth() -> None:
     target = torch.zeros(1, 1, 1, 1)
     decoys = torch.tensor([0.5, 0.1, -0.1, 0.05]).view(1, 4, 1, 1, 1)

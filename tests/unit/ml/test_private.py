@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from shared.errors import InvalidRequest
 from shared.ml.context import LocalContext, make_generator
-from shared.ml.defenses.dp_sgd import compute_epsilon
+from shared.ml.defenses.dp_sgd import compute_epsilon, compute_replacement_epsilon
 from shared.ml.networks import Architecture, build_network, clone
 from shared.ml.samples import Samples
 from shared.ml.training.private import compute_private_gradients, draw_poisson_batch
@@ -164,3 +164,15 @@ def test_epsilon_is_that_of_the_gaussian_mechanism_and_falls_with_noise_and_rare
     assert of(2.0) < of(1.0) < of(0.5)
     assert of(1.0) < of(1.0, epochs=5)
     assert of(1.0, batch=1) < of(1.0, batch=32, epochs=32)  # as many steps, of fewer samples
+
+
+def test_a_replaced_sample_is_as_half_the_noise_where_all_samples_are_used() -> None:
+    def recipe(noise: float, batch: int = 32) -> Recipe:
+        return Recipe(noise_multiplier=noise, batch_size=batch)
+
+    replaced = compute_replacement_epsilon(recipe(1.0), 32, 1e-5)
+    assert replaced == pytest.approx(compute_epsilon(recipe(0.5), 32, 1e-5))
+    assert replaced is not None
+    # the tight bound of the Gaussian mechanism with sensitivity 2 at sigma 1
+    assert 10.0 < replaced < 11.5
+    assert compute_replacement_epsilon(recipe(1.0, batch=16), 32, 1e-5) is None

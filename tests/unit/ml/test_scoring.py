@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from statistics import fmean
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +13,14 @@ from torch import nn
 from shared.ml import baselines
 from shared.ml.context import make_generator
 from shared.ml.findings import images as of_images
-from shared.ml.findings.labels import score_labels
+from shared.ml.findings._decoys import DecoySource, compare_splits, draw_decoys
+from shared.ml.findings.labels import score_labels, score_uniform_guess
 from shared.ml.metrics import registry
 from shared.ml.metrics.feature_distance import feature_distance
 from shared.ml.metrics.mse import mse
 from shared.ml.samples import Samples
 from shared.ml.scoring import MetricScale, summarise_metric
-from shared.ml.statistics import bca, wilson
+from shared.ml.statistics import bca, bootstrap_t, compute_interval, wilson
 
 
 def draw(*shape: int, purpose: str = "x") -> torch.Tensor:
@@ -27,6 +29,10 @@ def draw(*shape: int, purpose: str = "x") -> torch.Tensor:
 
 def public() -> Samples:
     return Samples(draw(60, 1, 8, 8, purpose="public"), torch.arange(60) % 3)
+
+
+def decoys_of(samples: Samples) -> DecoySource:
+    return DecoySource(samples, samples.pick([]))
 
 
 def test_wilson_is_known() -> None:
@@ -91,6 +97,30 @@ def test_bca_covers_the_mean_about_as_often_as_it_says() -> None:
         low, high = bca(torch.randn(30, generator=source).tolist(), 500) or (0, 0)
         inside += low <= 0 <= high
     assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_bootstrap_t_is_a_naive_loop() -> None:
+    import numpy as np
+
+    values = np.array([1.0, 1.2, 1.5, 2.0, 2.1, 2.4, 3.0, 4.5, 7.0, 9.0])
+    rng, n = np.random.default_rng(0), len(values)
+    drawn = rng.choice(values, (40_000, n))
+    drawn = drawn[drawn.std(1) > 0]
+    t = (drawn.mean(1) - values.mean()) / (drawn.std(1, ddof=1) / n**0.5)
+    low, high = np.quantile(t, [0.025, 0.975])
+    error = values.std(ddof=1) / n**0.5
+    expected = (values.mean() - high * error, values.mean() - low * error)
+    assert bootstrap_t(values.tolist(), 20_000) == pytest.approx(expected, rel=0.08)
+
+
+def test_few_values_have_no_interval_and_equal_ones_no_width() -> None:
+    assert compute_interval([1.0, 2.0, 3.0, 4.0]) is None
+    assert compute_interval([2.0] * 8) == (2.0, 2.0)
+    nearly = compute_interval([0.1] * 7 + [0.1 + 1e-15])
+    assert nearly == pytest.approx((0.1, 0.1))
+    values = draw(99).tolist()
+    assert compute_interval(values) == bootstrap_t(values)
+    assert compute_interval([*values, 0.5]) == bca([*values, 0.5])
 
 
 def test_class_mean_is_the_mean_of_its_class() -> None:
@@ -177,12 +207,13 @@ def test_a_perfect_reconstruction_is_identified_and_a_class_mean_gains_nothing()
     labels = torch.tensor([[0], [1], [2]])
     truth = draw(3, 1, 1, 8, 8, purpose="truth")
     ranks = of_images.identify_truths(
-        truth, truth, labels, public(), 100, make_generator(0, "decoys")
+        truth, truth, labels, decoys_of(public()), 100, make_generator(0, "decoys")
     )
     assert (ranks["rank_1"], ranks["decoys"], ranks["n"], ranks["low"] < 1) == (3, 20, 3, True)
+    assert min(ranks["margins"]) > 80  # it is hit exactly
     means = baselines.compute_class_means(public(), labels)
     parts = of_images.score_images(means, truth, {"class_mean": means})
-    assert set(parts) == {"mse", "psnr", "ssim"}
+    assert set(parts) == {"mse", "psnr"}
     assert parts["mse"]["baselines"]["class_mean"] == pytest.approx(parts["mse"]["mean"])
     assert parts["psnr"]["gain"]["mean"] <= 1e-9
 
@@ -193,6 +224,7 @@ def test_a_metric_is_left_out_where_it_is_not_defined_or_lacks_what_it_needs() -
         return set(of_images.score_images(images, images.roll(1, 0), {}, given))
 
     judge = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    assert scored(1, 10, 16) == {"mse", "psnr"}  # no window of 11 pixels
     assert scored(1, 16, 16) == {"mse", "psnr", "ssim", "haarpsi"}
     assert scored(1, 16, 15) == {"mse", "psnr", "ssim"}
     assert scored(2, 16, 16) == {"mse", "psnr", "ssim"}
@@ -243,34 +275,109 @@ def test_features_are_made_once_an_image_and_scored_as_by_the_naive_loop(size: i
     assert (got["higher_is_better"], got["worst"]) == (False, max(got["values"]))
 
 
-def test_with_several_samples_a_deletion_chance_is_what_public_images_come_to() -> None:
-    """Handed back in place of a reconstruction, each is assigned to the truth that it fits best."""
-    crowd = Samples(draw(400, 1, 6, 6, purpose="crowd"), torch.zeros(400, dtype=torch.int64))
-    truth, guess = draw(12, 8, 1, 6, 6, purpose="truth"), draw(12, 8, 1, 6, 6, purpose="guess")
+def test_with_several_samples_a_deletion_chance_is_one_in_decoys_plus_one() -> None:
+    """Pictures that know nothing: each truth counts by the nearest of them, and so does a decoy."""
+    crowd = Samples(draw(2000, 1, 6, 6, purpose="crowd"), torch.zeros(2000, dtype=torch.int64))
+    truth, guess = draw(150, 8, 1, 6, 6, purpose="truth"), draw(150, 8, 1, 6, 6, purpose="guess")
+    labels = torch.zeros(150, 8, dtype=torch.int64)
+
+    def identify(size: int) -> dict[str, Any]:
+        return of_images.identify_truths(
+            guess[:, :size],
+            truth[:, :size],
+            labels[:, :size],
+            decoys_of(crowd),
+            9,
+            make_generator(0, "d"),
+        )
+
+    found, alone = identify(8), identify(1)
+    assert (found["interval"], found["decoys"], alone["interval"]) == ("bca", 9, "wilson")
+    assert found["chance"] == alone["chance"] == pytest.approx(1 / 10)
+    assert found["low"] <= 0.1 <= found["high"]
+    assert abs(fmean(found["ranks"]) - 5.5) < 0.5
+
+
+def test_samples_of_one_deletion_share_out_the_decoys_of_their_class() -> None:
+    crowd = Samples(torch.arange(60.0).view(60, 1, 1, 1), torch.arange(60) % 2)
+    labels, truth = torch.tensor([0, 1, 0]), torch.full((3, 1, 1, 1), -1.0)
+    for most, counts in ((10, [10, 10, 10]), (100, [15, 30, 15])):
+        drawn = draw_decoys(decoys_of(crowd), truth, labels, most, make_generator(0, "d"))
+        assert [len(one) for one in drawn] == counts
+        first, other, second = ({*one.flatten().int().tolist()} for one in drawn)
+        assert not first & second
+        assert {number % 2 for number in first | second} == {0}
+        assert {number % 2 for number in other} == {1}
+
+
+def test_a_decoy_equal_to_the_truth_is_none_and_the_pool_comes_before_the_test_split() -> None:
+    pool = Samples(torch.arange(4.0).view(4, 1, 1, 1), torch.zeros(4, dtype=torch.int64))
+    test = Samples(10 + torch.arange(9.0).view(9, 1, 1, 1), torch.zeros(9, dtype=torch.int64))
+    truth = torch.full((1, 1, 1, 1), 2.0)
+    source = DecoySource(pool, test)
+    (drawn,) = draw_decoys(source, truth, torch.tensor([0]), 5, make_generator(0, "d"))
+    values = sorted(drawn.flatten().tolist())
+    assert values[:3] == [0, 1, 3]
+    assert [value >= 10 for value in values[3:]] == [True, True]
+
+
+def test_a_class_with_few_samples_lowers_its_own_decoys_only() -> None:
+    rare = Samples(draw(41, 1, 6, 6), torch.tensor([1] + [0] * 40))
+    truth = draw(3, 1, 1, 6, 6, purpose="truth")
     found = of_images.identify_truths(
-        guess, truth, torch.zeros(12, 8, dtype=torch.int64), crowd, 100, make_generator(0, "d")
+        truth, truth, torch.tensor([[0], [1], [2]]), decoys_of(rare), 30, make_generator(0, "d")
     )
-    assert found["interval"] == "bca"
-    assert found["chance"] > 2 / 101
-    assert found["low"] <= found["chance"] <= found["high"]
-    alone = of_images.identify_truths(
-        guess[:, :1],
-        truth[:, :1],
-        torch.zeros(12, 1, dtype=torch.int64),
-        crowd,
-        100,
-        make_generator(0, "d"),
-    )
-    assert (alone["interval"], alone["chance"]) == ("wilson", 1 / 101)
+    assert (found["decoy_counts"], found["ranks"], found["n"]) == ([30, 1, 0], [1, 1, None], 2)
+    assert found["chance"] == pytest.approx((1 / 31 + 1 / 2) / 2)
+    assert found["margins"][2] is None
+
+
+def test_splits_that_are_drawn_alike_pass_and_shifted_or_darker_ones_do_not() -> None:
+    stripes = ((torch.arange(12) // 3) % 2).float()
+    pattern = torch.stack([stripes.expand(12, 12), stripes.expand(12, 12).T])
+    labels = torch.arange(800) % 2
+    noise = draw(800, 1, 12, 12, purpose="noise")
+    images = (0.5 * pattern[labels].unsqueeze(1) + 0.5 * noise).clamp(0, 1)
+    train, test = images[:400], images[400:]
+    for changed, passes in (
+        (test, True),
+        (test.roll(1, 3), False),
+        (0.9 * test, False),
+        ((test + test.roll(1, 3)) / 2, False),
+    ):
+        auc, limit = compare_splits(
+            Samples(train, labels[:400]), Samples(changed, labels[400:]), make_generator(0, "s")
+        )
+        assert auc is not None
+        assert limit is not None
+        assert (auc <= limit) == passes
+    assert compare_splits(
+        Samples(train[:6], labels[:6]), Samples(test[:6], labels[:6]), make_generator(0, "s")
+    ) == (None, None)
+
+
+def test_an_identified_sample_counts_by_its_own_score_and_its_own_baseline() -> None:
+    """Not by another's: the first is identified and below its baseline, the second above its
+    baseline at rank 7."""
+    metric = {
+        "values": [9.0, 30.0, 7.0],
+        "baseline_values": {"class_mean": [13.0] * 3, "other": [0.0] * 3},
+        "baseline_name": "class_mean",
+        "higher_is_better": True,
+    }
+    assert of_images.count_above_baseline([1, 7, None], metric) == 0
+    metric["baseline_values"] = {"class_mean": [8.5, 13.0, 13.0]}
+    assert of_images.count_above_baseline([1, 7, None], metric) == 1
 
 
 def test_intervals_draw_deletions_not_samples() -> None:
-    truth = draw(4, 8, 1, 8, 8, purpose="truth")
-    near = truth + 0.01 * torch.arange(1, 5).view(4, 1, 1, 1, 1)  # all samples of a deletion alike
+    truth = draw(6, 8, 1, 8, 8, purpose="truth")
+    near = truth + 0.01 * torch.arange(1, 7).view(6, 1, 1, 1, 1)  # all samples of a deletion alike
     part = of_images.score_images(near, truth, {})["mse"]
-    assert part["n"] == 32
-    by_deletion = bca([fmean(part["values"][8 * d : 8 * d + 8]) for d in range(4)])
-    assert (part["low"], part["high"]) == by_deletion
+    assert part["n"] == 48
+    by_deletion = bootstrap_t([fmean(part["values"][8 * d : 8 * d + 8]) for d in range(6)])
+    assert by_deletion is not None
+    assert (part["low"], part["high"]) == (max(0.0, by_deletion[0]), by_deletion[1])
 
 
 def test_a_partial_baseline_is_listed_and_never_the_baseline() -> None:
@@ -288,7 +395,7 @@ def test_a_class_without_public_samples_cannot_be_identified() -> None:
     truth = draw(1, 1, 1, 8, 8)
     labels = torch.tensor([[7]])
     assert of_images.identify_truths(
-        truth, truth, labels, public(), 10, make_generator(0, "d")
+        truth, truth, labels, decoys_of(public()), 10, make_generator(0, "d")
     ) == {"n": 0, "decoys": 0}
 
 
@@ -303,6 +410,41 @@ def test_labels_are_scored_next_to_guessing() -> None:
     )
     assert part["low"] == pytest.approx(0.5101, abs=1e-4)
     assert part["baselines"] == {"uniform_guess": pytest.approx(0.1), "permuted_truth": 0}
+
+
+@pytest.mark.parametrize(("k", "classes"), [(1, 10), (2, 2), (4, 10), (8, 10), (5, 2), (12, 5)])
+def test_guessing_several_classes_is_worth_what_random_guesses_come_to(
+    k: int, classes: int
+) -> None:
+    draws = make_generator(0, "guesses")
+    truth = torch.randint(classes, (30, k), generator=draws)
+    metric = registry.get("label_accuracy").target
+
+    def guess() -> torch.Tensor:
+        """As different as possible: all classes in random order, as often as they fit."""
+        rows = [
+            torch.cat([torch.randperm(classes, generator=draws) for _ in range(k // classes + 1)])
+            for _ in range(30)
+        ]
+        return torch.stack(rows)[:, :k]
+
+    simulated = torch.stack([metric(guess(), truth) for _ in range(400)]).mean(0)
+    expected = score_uniform_guess(truth, classes)
+    torch.testing.assert_close(expected, simulated.double(), atol=0.08, rtol=0)
+    assert expected.mean().item() == pytest.approx(simulated.mean().item(), abs=0.01)
+
+
+def test_naming_every_class_of_eight_samples_beats_its_baseline() -> None:
+    truth = torch.randint(10, (40, 8), generator=make_generator(0, "truth"))
+    guesses = []
+    for row in truth.tolist():
+        named = sorted({*row})
+        guesses.append((named + [c for c in range(10) if c not in named])[:8])
+    part = score_labels(torch.tensor(guesses), truth, 10, torch.arange(10))["label_accuracy"]
+    distinct = fmean(len({*row}) for row in truth.tolist())
+    assert part["mean"] == pytest.approx(distinct / 8)
+    assert part["baselines"]["uniform_guess"] == pytest.approx(distinct / 10)
+    assert part["gain"]["low"] > 0
 
 
 def test_always_guessing_the_publics_most_common_class_is_a_baseline() -> None:

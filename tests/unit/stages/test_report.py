@@ -52,7 +52,7 @@ def pictures(
         "baseline_psnr": [13.0] * n,
         "ranks": [1] * n,
         "labels": list(range(n)),
-        "decoys": 100,
+        "decoy_counts": [100] * n,
     }
     shown |= {f"{kind}.guess": torch.zeros(n, 5) for kind in further}
     return write_tensors(
@@ -182,7 +182,8 @@ def test_an_evaluation_of_labels_has_no_pictures() -> None:
         pictures(kinds={"RECONSTRUCTION": []}),
         pictures(psnr=[1e9] * 8),
         pictures(ranks=[0] * 8),
-        pictures(decoys=10**9),
+        pictures(decoy_counts=[10**9] * 8),
+        pictures(decoy_counts=[1]),
         pictures(attack={"method": "x", "params": {"\ud800": 1}}),
         write_tensors({"truth": torch.zeros(1, 1, 9, 9)}, {"psnr": [1.0], "baseline_psnr": [1.0]}),
         write_tensors(

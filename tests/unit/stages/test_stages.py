@@ -54,11 +54,11 @@ def test_an_evaluation_states_scores_baselines_threat_model_and_utility() -> Non
     made |= run_stage("attack", made, "label_inference")
     evaluation = parse_output(run_stage("evaluate", made, decoys=5)["EVALUATION"])
     assert (evaluation["n"], evaluation["deletions"], evaluation["size"]) == (3, 3, 1)
-    assert set(evaluation["metrics"]) == {"mse", "psnr", "ssim", "label_accuracy"}
+    assert set(evaluation["metrics"]) == {"mse", "psnr", "label_accuracy"}
     psnr = evaluation["metrics"]["psnr"]
     assert psnr["unit"] == "dB"
     assert len(psnr["values"]) == 3
-    assert psnr["low"] <= psnr["mean"] <= psnr["high"]
+    assert (psnr["low"], psnr["high"]) == (None, None)  # of three values
     assert psnr["gain"]["mean"] > 2
     assert psnr["baseline_name"] in psnr["baselines"]
     assert evaluation["metrics"]["label_accuracy"]["mean"] == 1

@@ -202,12 +202,14 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
         (
             {},
             {"flag": "name"},
-            "reads the field 'name' of an audit as its flag, but must use one of sweep, p_values, no_cache",
+            "reads the field 'name' of an audit as its flag, but must use one of sweep, p_values, "
+            "check_forgetting, no_cache",
         ),
         (
             {},
             {"shared_params": ("seeds",)},
-            "reads the field 'seeds' of an audit as its shared_params, but must use one of dataset, model, pool",
+            "reads the field 'seeds' of an audit as its shared_params, but must use one of dataset, model, "
+            "pretrain, train, forget, defend, probe, candidates, shadow, retraining, forgetting, evaluate, pool",
         ),
         (
             {},

@@ -73,7 +73,7 @@ def test_without_p_values_there_are_none_and_their_parameters_change_nothing(
 
 def test_the_cost_is_quoted(catalog: Catalog) -> None:
     spec = AuditSpec.model_validate({**LEAST, "seeds": [0, 1], "attacks": ["label_inference"]})
-    (told,) = describe_costs(spec, plan(spec, catalog), catalog)
+    _, told = describe_costs(spec, plan(spec, catalog), catalog)
     assert told == (
         "shadow (p-values): 199 shadow deletions and at most 25 trainings on 32 samples (2 times)"
     )

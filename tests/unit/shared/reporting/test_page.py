@@ -26,12 +26,14 @@ from tests.support.reports import (
 )
 
 NASTY = "<script>alert(1)</script>\"' onload=x {{ 7 * 7 }} </style><img src=//evil.example>"
-PICTURE = Picture(b"a", b"b", b"c", psnr=22.0, baseline_psnr=13.0, rank=1, class_name="3")
+PICTURE = Picture(
+    b"a", b"b", b"c", psnr=22.0, baseline_psnr=13.0, rank=1, decoys=100, class_name="3"
+)
 
 
 def gallery(seed: int = 0, unlearning: str = "gradient_ascent", pictures: int = 2) -> Gallery:
     return Gallery(
-        seed, Unlearning(method=unlearning), Defense(method="none"), Method(method="feature_recovery"), 100,
+        seed, Unlearning(method=unlearning), Defense(method="none"), Method(method="feature_recovery"),
         [PICTURE] * pictures,
     )  # fmt: skip
 

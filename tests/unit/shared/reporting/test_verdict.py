@@ -385,7 +385,7 @@ def test_one_method_that_leaks_decides_over_one_whose_leak_was_reduced() -> None
     assert build_report(spec, *made).verdict.level == "leaks"
 
 
-def test_a_leak_in_one_of_two_seeds_is_a_leak_and_says_in_how_many() -> None:
+def test_a_leak_over_two_seeds_names_all_of_them_and_the_strongest() -> None:
     made = build_report(
         make_audit(seeds=[0, 1]),
         make_image_evaluation(**LEAK),
@@ -394,7 +394,9 @@ def test_a_leak_in_one_of_two_seeds_is_a_leak_and_says_in_how_many() -> None:
         make_utility_evaluation(seed=1),
     )
     assert made.verdict.level == "leaks"
-    assert "in 1 of 2 seeds, most in seed 0" in made.verdict.sentences[0]
+    told = "8 of 16 identified over 2 seeds, most in seed 0: 8 of 8 identified"
+    assert told in made.verdict.sentences[0]
+    assert told in made.verdict.headline
 
 
 def note(made: Report, row: int = 1) -> str:
@@ -525,30 +527,45 @@ def promised(**promise: float) -> list[str]:
 
 def test_the_guarantee_is_stated_with_and_without_a_delta() -> None:
     assert any(
-        "with epsilon at most 3.5 at delta 1e-05. An" in limit
+        "with epsilon at most 3.5 at delta 1e-05. It compares training sets with and without"
+        in limit
         for limit in promised(epsilon=3.5, delta=1e-5)
     )
     assert any(
-        "a single training run, with epsilon at most 2e+09. An" in limit
+        "a single training run, with epsilon at most 2e+09. It" in limit
         for limit in promised(epsilon=2e9)
+    )
+    assert any(
+        "for which epsilon is larger (for a replaced sample: 9)" in limit
+        for limit in promised(epsilon=3.5, epsilon_replacement=9.0)
     )
     assert not any("Differential privacy" in limit for limit in promised(noise=1.0))
 
 
-def test_rows_of_every_kind_are_said_to_be_judged_alone() -> None:
-    """All rules ask that chance gives as much in one of forty at most, images by identification
-    alone."""
-    several = build_report(
-        make_audit(seeds=[0, 1]),
-        make_image_evaluation(**LEAK),
-        make_image_evaluation(**LEAK, seed=1),
-    )
-    assert any(
-        "2 rows is tested separately" in limit and "may be reported as a leak by chance" in limit
-        for limit in several.caveats
-    )
+def test_experiments_are_said_to_be_corrected_together() -> None:
+    spec = make_audit(defenses=["none", "pruning"], seeds=[0, 1])
+    rows = [
+        make_image_evaluation(**LEAK, seed=seed, released=released)
+        for seed in (0, 1)
+        for released in (None, PRUNED)
+    ]
+    several = build_report(spec, *rows)
+    assert any("The 2 tests of this report are corrected" in limit for limit in several.caveats)
     assert not any("two measures" in limit for limit in several.caveats)
-    assert not any(
-        "one in forty" in limit
-        for limit in build_report(make_audit(), make_image_evaluation(**LEAK)).caveats
-    )
+    alone = build_report(make_audit(), make_image_evaluation(**LEAK))
+    assert not any("corrected" in limit for limit in alone.caveats)
+
+
+def test_where_decoys_come_from_is_a_caveat() -> None:
+    for auc, told in ((0.5, "then of the test split"), (0.7, "none of the test split")):
+        row = make_image_evaluation(**LEAK)
+        row["identification"] |= {"split_auc": auc, "split_auc_limit": 0.53}
+        limits = build_report(make_audit(), row).caveats
+        assert any(told in limit and f"AUC of {auc:.2f}, limit 0.53" in limit for limit in limits)
+
+
+def test_copies_of_deleted_samples_are_named() -> None:
+    utility = make_utility_evaluation() | {"retained_copies": [0, 6]}
+    report = build_report(make_audit(), make_image_evaluation(**LEAK), utility)
+    assert report.rows[0].retained_copies == [0, 6]
+    assert any("(deletions 1 and 7 of seed 0)" in limit for limit in report.caveats)

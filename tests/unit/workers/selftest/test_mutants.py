@@ -10,6 +10,7 @@ import pytest
 from shared.ml import baselines, pvalues, scoring, statistics
 from shared.ml.attacks import _adam, _bases, _estimate, _layers, _plain, _schedules, _search
 from shared.ml.defenses import obfuscation
+from shared.ml.forgetting import three_sample, way
 from shared.ml.metrics import psnr
 from shared.ml.networks import Normalised
 from shared.ml.unlearning import gradient_ascent
@@ -39,6 +40,10 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("baseline_against_baseline", scoring.summarise_metric, "(v - b) if", "(v - 0.9 * b) if"),
     ("noise", obfuscation.release, "params.noise * weight", "1e-2 / params.noise * weight"),
     ("harmless_updates", pvalues.compute_max_statistic_p, "null_scores.double().amin(1)", "null_scores.double()[:, 0]"),
+    ("nothing_done", way.measure_way, "done = release - original", "done = retrained.mean(1) - original"),
+    ("nothing_done_flagged", three_sample._compute_relative, "to_retrained - to_original", "to_original"),
+    ("retrained", way.measure_way, "whole = retrained.mean(1) - original", "whole = retrained.mean(1)"),
+    ("retrained_flagged", three_sample.compare_three_samples, "is_above_0 and p <= LEVEL", "p >= LEVEL"),
 ]  # fmt: skip
 
 

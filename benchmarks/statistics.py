@@ -1,0 +1,184 @@
+"""What the tests and intervals of a report are worth, simulated at the level of scores.
+
+    python -m benchmarks.statistics [--trials 5000] [--audits 1000] [--out FILE.json]
+
+Coverage of the intervals of means; false alarms of audits in which nothing leaks; the power of the
+tests of ranks. The page docs/statistics.md quotes the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shared.ml.statistics import MIN_BCA, bca, draw_t_quantiles
+from shared.reporting.binomial import tail_of_sum
+from shared.reporting.evidence import TAIL, correct_for_number
+from shared.reporting.kinds.membership import compute_two_sided_p
+from shared.reporting.models import Score
+from shared.reporting.rank_tests import run_rank_tests
+
+Array = np.ndarray
+SIZES = (8, 16, 32)
+CLASSES = 10
+RESAMPLES = 2000  # of each trial
+
+
+def draw_scores(name: str, trials: int, n: int, rng: np.random.Generator) -> tuple[Array, float]:
+    """Scores [trials, n] of a distribution, and its mean."""
+    if name == "normal":
+        return rng.normal(size=(trials, n)), 0.0
+    if name == "lognormal(0.75)":
+        return rng.lognormal(0, 0.75, (trials, n)), math.exp(0.75**2 / 2)
+    share, high, low = {
+        "70 % 0 dB, 30 % 20 dB": (0.3, 20.0, 0.0),
+        "90 % -3 dB, 10 % 20 dB": (0.1, 20.0, -3.0),
+    }[name]
+    noise = rng.normal(size=(trials, n))
+    is_high = rng.random((trials, n)) < share
+    return noise + np.where(is_high, high, low), share * high + (1 - share) * low
+
+
+DISTRIBUTIONS = ("normal", "lognormal(0.75)", "70 % 0 dB, 30 % 20 dB", "90 % -3 dB, 10 % 20 dB")
+
+
+def measure_bootstrap_t(name: str, n: int, trials: int, seed: int = 0) -> float:
+    """Share of bootstrap-t intervals that contain the mean."""
+    values, mean = draw_scores(name, trials, n, np.random.default_rng(seed))
+    inside = 0
+    for rows in torch.split(torch.from_numpy(values), max(1, 4_000_000 // (RESAMPLES * n))):
+        ends = draw_t_quantiles(rows, RESAMPLES, 0.95)
+        error, middle = rows.std(1) / math.sqrt(n), rows.mean(1)
+        low, high = middle - ends[:, 1] * error, middle - ends[:, 0] * error
+        inside += int(((low <= mean) & (mean <= high)).sum())
+    return inside / trials
+
+
+def measure_bca(name: str, n: int, trials: int, seed: int = 0) -> float:
+    """The same for BCa, one at a time."""
+    values, mean = draw_scores(name, trials, n, np.random.default_rng(seed))
+    ends = [bca(row.tolist(), 2000) or (mean, mean) for row in values]
+    return sum(low <= mean <= high for low, high in ends) / trials
+
+
+def draw_blind_ranks(
+    n: int, decoys: int, share_decoys: bool, rng: np.random.Generator
+) -> tuple[list[int], list[float]]:
+    """Ranks and margins of n pictures that know nothing.
+
+    With `share_decoys`, every class has one picture and one set of decoys, as an attacker who
+    always returns the same picture of a class has: the least favourable case.
+    """
+    ranks, margins = [], []
+    classes = rng.integers(CLASSES, size=n)
+    shared = rng.chisquare(20, (CLASSES, decoys))
+    for label in classes:
+        others = shared[label] if share_decoys else rng.chisquare(20, decoys)
+        own = rng.chisquare(20)
+        ranks.append(1 + int((others <= own).sum()))
+        nearest = np.partition(np.append(others, own), 1)[:2]
+        margins.append(10 * math.log10(nearest[1] / nearest[0]))
+    return ranks, margins
+
+
+def is_alarmed(rng: np.random.Generator, share_decoys: bool) -> bool:
+    """Whether an audit in which nothing leaks has a leak: two unlearning methods, three attacks,
+    three seeds of eight deletions."""
+    p_values = []
+    for _ in range(2):
+        ranks, margins = draw_blind_ranks(24, 147, share_decoys, rng)
+        p_values.append(run_rank_tests(ranks, [147] * 24, margins).p)
+        p_values.append(tail_of_sum(int(rng.binomial(24, 0.1)), [0.1] * 24))
+        # p-values of relabelings are uniform; the other side's is what is left
+        sides = [(p, 1 - p + 1 / 20_000) for p in rng.integers(1, 20_001, 3) / 20_000]
+        scores = [
+            Score(
+                mean=0.5, low=0.4, high=0.6, baseline=0.5, n=8, unit="share",
+                higher_is_better=True, p=p, p_below=min(1.0, below),
+            )
+            for p, below in sides
+        ]  # fmt: skip
+        p_values.append(compute_two_sided_p(scores) or 1.0)
+    return min(correct_for_number(p_values)) <= TAIL
+
+
+def measure_power(
+    n: int, decoys: int, share: float, decibels: float, trials: int, rng: np.random.Generator
+) -> float:
+    """Share of experiments that are a leak, if this share of pictures comes back at that distance
+    and the others know nothing."""
+    seen = 0
+    for _ in range(trials):
+        others = rng.chisquare(20, (n, decoys))
+        own = rng.chisquare(20, n)
+        recovered = rng.random(n) < share
+        own[recovered] *= 10 ** (-decibels / 10)
+        ranks = 1 + (others <= own[:, None]).sum(1)
+        nearest = np.partition(np.column_stack([others, own]), 1, axis=1)[:, :2]
+        margins = 10 * np.log10(nearest[:, 1] / nearest[:, 0])
+        p = run_rank_tests(ranks.tolist(), [decoys] * n, margins.tolist()).p
+        seen += p <= TAIL
+    return seen / trials
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """As Markdown."""
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        cells = [f"{one:.3f}" if isinstance(one, float) else str(one) for one in row]
+        print("| " + " | ".join(cells) + " |")
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--audits", type=int, default=1000)
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    results: dict[str, Mapping[str, float]] = {}
+
+    print(f"Coverage of 95 % intervals of a mean, {asked.trials} trials; BCa a tenth of them\n")
+    rows = []
+    for name in DISTRIBUTIONS:
+        covered = {f"n = {n}": measure_bootstrap_t(name, n, asked.trials) for n in SIZES}
+        beside = {f"BCa, n = {n}": measure_bca(name, n, asked.trials // 10) for n in (32, MIN_BCA)}
+        results[name] = covered | beside
+        rows.append([name, *covered.values(), *beside.values()])
+    print_table(["scores", *results[DISTRIBUTIONS[0]]], rows)
+
+    print(f"False alarms among {asked.audits} audits in which nothing leaks\n")
+    kinds: dict[str, Callable[[np.random.Generator], bool]] = {
+        "every deletion has its own decoys": lambda rng: is_alarmed(rng, False),
+        "deletions of a class share decoys and picture": lambda rng: is_alarmed(rng, True),
+    }
+    rows = []
+    for name, audit in kinds.items():
+        rng = np.random.default_rng(1)
+        results[name] = {"alarms": sum(audit(rng) for _ in range(asked.audits))}
+        rows.append([name, int(results[name]["alarms"])])
+    print_table(["decoys", "alarms"], rows)
+
+    print("Power: share of experiments that are a leak\n")
+    rows = []
+    rng = np.random.default_rng(2)
+    trials = max(20, asked.audits // 5)
+    for n, decoys in ((8, 100), (8, 147), (8, 999), (32, 147), (80, 147)):
+        for share, decibels in ((1 / 8, 10.0), (1 / 8, 3.0), (0.5, 3.0), (1.0, 1.0), (1.0, 3.0)):
+            power = measure_power(n, decoys, share, decibels, trials, rng)
+            results[f"power {n} {decoys} {share} {decibels}"] = {"share": power}
+            rows.append([n, decoys, f"{100 * share:.3g} %", f"{decibels:g} dB", power])
+    print_table(["deletions", "decoys", "recovered", "nearer by", "leak"], rows)
+    if asked.out:
+        asked.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

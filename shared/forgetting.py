@@ -1,0 +1,146 @@
+"""FORGETTING: whether one release has forgotten. Written by the stage `forgetting`, read by
+`report`.
+
+It is untrusted, as an EVALUATION is: every value has bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from shared.evaluation import Count, Defense, FrozenModel, Share, Unlearning, WideNumber
+from shared.jobs.spec import Seed
+
+MAX_DELETIONS, MAX_SEEDS, MAX_EPOCHS = 1000, 16, 20
+ROUNDING_NATS = 1e-6  # of float32 logits: a smaller difference of losses is none
+
+Loss = Annotated[float, Field(ge=0, le=1e6, description="mean cross-entropy, in nats")]
+Reason = Annotated[str, Field(max_length=300)]
+
+
+class LossAndAccuracy(FrozenModel):
+    """Of one kind of model on one set of samples; means over deletions, and over seeds."""
+
+    loss: Loss
+    accuracy: Share
+
+
+class Performance(FrozenModel):
+    """Of one kind of model on all sets."""
+
+    forget: LossAndAccuracy
+    retain: LossAndAccuracy | None = Field(
+        description="on samples that no deletion forgets; null if there are none"
+    )
+    test: LossAndAccuracy
+
+
+class DeletionLosses(FrozenModel):
+    """Forget losses of one deletion."""
+
+    original: Loss
+    release: Loss
+    retrained: list[Loss] = Field(min_length=1, max_length=MAX_SEEDS, description="by seed")
+
+
+class RelativeTest(FrozenModel):
+    """The relative three-sample test."""
+
+    statistic: WideNumber | None = Field(
+        description="above 0: the release is closer to the original than to retrained models"
+    )
+    p: Share | None
+    not_forgotten: bool | None = Field(description="null if the samples cannot decide")
+    reason: Reason | None = None
+
+
+class MarginDivergence(FrozenModel):
+    """KLoM on one set of samples, beside that of a retrained model in the place of the release."""
+
+    median: Loss
+    high: Loss = Field(description="95th percentile over samples")
+    retrained_median: Loss
+    retrained_high: Loss
+
+
+class MarginDivergences(FrozenModel):
+    """KLoM on all sets."""
+
+    forget: MarginDivergence
+    retain: MarginDivergence | None
+    test: MarginDivergence
+
+
+class ProbeAccuracies(FrozenModel):
+    """Forget accuracy of a linear probe on frozen features."""
+
+    original: Share
+    release: Share
+    retrained: Share
+
+
+class RelearningCurves(FrozenModel):
+    """Forget accuracy before, and after each epoch of fine-tuning on retained samples."""
+
+    release: list[Share] = Field(min_length=2, max_length=MAX_EPOCHS + 1)
+    retrained: list[Share] = Field(min_length=2, max_length=MAX_EPOCHS + 1)
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> RelearningCurves:
+        if len(self.release) != len(self.retrained):
+            raise ValueError("both curves must have the same number of epochs")
+        return self
+
+
+class ForgettingTests(FrozenModel):
+    """Further tests; null if they were not run."""
+
+    three_sample: RelativeTest | None = None
+    klom: MarginDivergences | None = None
+    linear_probe: ProbeAccuracies | None = None
+    relearning: RelearningCurves | None = None
+
+
+class ForgettingRow(FrozenModel):
+    """What was measured of one release."""
+
+    deletions: Count = Field(description="deletions that were compared with retraining")
+    retraining_seeds: int = Field(ge=1, le=MAX_SEEDS)
+    original: Performance
+    release: Performance
+    retrained: Performance
+    way: WideNumber | None = Field(
+        description=(
+            "way to retraining: (forget loss of the release - of the original) / (retrained - "
+            "original), of means over deletions and seeds; null if it is not measurable"
+        )
+    )
+    way_low: WideNumber | None = None
+    way_high: WideNumber | None = None
+    spread: Loss = Field(
+        description="standard deviation over seeds of the retrained models' mean forget loss"
+    )
+    reason: Reason | None = Field(None, description="why the way is not measurable")
+    by_deletion: list[DeletionLosses] = Field(min_length=1, max_length=MAX_DELETIONS)
+    tests: ForgettingTests = Field(default_factory=ForgettingTests)
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> ForgettingRow:
+        if len(self.by_deletion) != self.deletions or any(
+            len(one.retrained) != self.retraining_seeds for one in self.by_deletion
+        ):
+            raise ValueError("by_deletion must have one entry per deletion and seed")
+        if (self.way is None) != (self.reason is not None):
+            raise ValueError("either a way or a reason why there is none")
+        return self
+
+
+class Forgetting(FrozenModel):
+    """The artifact: a measurement, and of which release it is."""
+
+    seed: Seed
+    unlearning: Unlearning
+    defense: Defense
+    measured: ForgettingRow

@@ -1,0 +1,63 @@
+"""The way to retraining: how much of the change that retraining makes a release has made."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from shared.forgetting import ROUNDING_NATS
+from shared.ml.statistics import Interval, compute_interval
+
+MIN_SEEDS = 3  # retraining seeds: with fewer their spread is not known
+WIDEST = 1e12  # of an interval: a diverged release has one without end
+
+
+class Way(NamedTuple):
+    """`value` is 0 where the release is like the original and 1 where it is like retraining; None
+    if that cannot be measured, and `reason` says why."""
+
+    value: float | None
+    interval: Interval | None
+    spread: float
+    reason: str | None = None
+
+
+def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
+    """(forget loss of the release - of the original) / (retrained - original).
+
+    Means are pooled over deletions (and for the retrained models over seeds) before the division.
+    The spread is the standard deviation over seeds of the retrained models' pooled mean: a
+    difference that is not larger than it does not show what retraining changes. The 95 % interval
+    is over deletions, of the ratio's linear expansion; None for fewer than 5.
+
+    Args:
+        original, release: mean loss of each deletion's forget set, in nats, [D].
+        retrained: the same by seed, [D, S].
+
+    Raises:
+        ValueError: fewer than `MIN_SEEDS` seeds.
+    """
+    if retrained.shape[1] < MIN_SEEDS:
+        raise ValueError(f"the way needs at least {MIN_SEEDS} retraining seeds")
+    original, release, retrained = original.double(), release.double(), retrained.double()
+    spread = retrained.mean(0).std().item()
+    whole = retrained.mean(1) - original
+    length = whole.mean().item()
+    if length <= max(spread, ROUNDING_NATS):
+        return Way(None, None, spread, _explain(length, spread))
+    done = release - original
+    value = done.mean().item() / length
+    # each deletion's share of the ratio: their mean is the ratio, their variance that of its error
+    shares = value + (done - value * whole) / length
+    interval = compute_interval(shares.tolist())
+    return Way(value, interval and (max(interval[0], -WIDEST), min(interval[1], WIDEST)), spread)
+
+
+def _explain(length: float, spread: float) -> str:
+    if length <= ROUNDING_NATS:
+        return "retraining does not raise the forget loss"
+    return (
+        f"retraining raises the forget loss by {length:.3g} nats, which is not more than its "
+        f"spread over seeds ({spread:.3g})"
+    )

@@ -1,0 +1,323 @@
+"""Was it forgotten? The way to retraining of each release, and what it means for the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import Literal
+
+from shared.errors import InvalidRequest
+from shared.forgetting import (
+    ROUNDING_NATS,
+    Forgetting,
+    ForgettingRow,
+    MarginDivergence,
+    ProbeAccuracies,
+    RelativeTest,
+    RelearningCurves,
+)
+from shared.plugin_ref import validate_model
+from shared.reporting.evaluations import method_key, parse_json
+from shared.reporting.formatting import (
+    Names,
+    format_number,
+    group_by_release,
+    join_words,
+    pluralise,
+)
+from shared.reporting.models import Row
+
+MAX_BYTES = 4 << 20
+NOTHING, LITTLE = 0.05, 0.25  # ways to retraining
+Z = NormalDist().inv_cdf(0.975)
+
+State = Literal["nothing", "little", "unknown", "forgotten", "exact"]
+WORST_FIRST: tuple[State, ...] = ("nothing", "little", "unknown", "forgotten", "exact")
+STATE_NAMES: dict[State, str] = {
+    "nothing": "Nothing unlearned",
+    "little": "Little unlearned",
+    "unknown": "Not measurable",
+    "forgotten": "Unlearned",
+    "exact": "Exact",
+}
+OUTCOMES: dict[State, str] = {  # the colour of each on the page
+    "nothing": "leak",
+    "little": "inconclusive",
+    "unknown": "inconclusive",
+    "forgotten": "not_seen",
+    "exact": "not_seen",
+}
+RULES = (
+    "The way to retraining is (forget loss of the release - of the original) / (of retrained models "
+    "- of the original), with means over all deletions and at least three retraining seeds: 0 if "
+    "nothing was unlearned, 1 if as much as by retraining. It is not measurable if retraining raises "
+    "the forget loss by no more than its spread over seeds (one standard deviation of the mean).",
+    "A leak that was measured stays a leak, however far the way. Without one, a release with a way "
+    f"below {NOTHING} counts as “nothing was unlearned”, and one with a way from {NOTHING} to "
+    f"{LITTLE}, or none that is measurable, as inconclusive: an attack that finds nothing after a "
+    "deletion that did nothing shows nothing. Exact unlearning never saw the samples and is exempt.",
+    "“Closer to the original” in the three-sample test takes a difference above zero (jackknife over "
+    "deletions) and one that a retrained model would show in at most 5 % of the cases. The test, "
+    "KLoM, the linear probe and relearning are shown beside the way; they do not change the verdict.",
+)
+
+ReleaseKey = tuple[int, tuple[str, str], tuple[str, str]]
+
+
+def read_forgetting(data: bytes, role: str) -> Forgetting:
+    """Parse one FORGETTING: untrusted bytes.
+
+    Raises:
+        InvalidRequest: too large, not JSON, or not of that shape; the message names the role.
+    """
+    field = f"inputs.{role}"
+    if len(data) > MAX_BYTES:
+        raise InvalidRequest(f"{role} is larger than {MAX_BYTES >> 20} MiB", field)
+    return validate_model(Forgetting, parse_json(data, role, field), role, field)
+
+
+def key_by_release(measured: Iterable[Forgetting]) -> dict[ReleaseKey, ForgettingRow]:
+    """The measurements by seed, unlearning method and defense."""
+    return {
+        (one.seed, method_key(one.unlearning), method_key(one.defense)): one.measured
+        for one in measured
+    }
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way to retraining of one release, all seeds of the audit together."""
+
+    state: State
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str | None
+
+
+def pool_way(rows: Sequence[ForgettingRow], exact: bool) -> Way:
+    """The way of one release over seeds, each with equal weight."""
+    if len(rows) == 1:
+        only = rows[0]
+        value, low, high, reason = only.way, only.way_low, only.way_high, only.reason
+    else:
+        value, low, high, reason = _pool_seeds(rows)
+    return Way(_name_state(value, exact), value, low, high, reason)
+
+
+def _name_state(value: float | None, exact: bool) -> State:
+    if exact:
+        return "exact"
+    if value is None:
+        return "unknown"
+    return "nothing" if value < NOTHING else "little" if value < LITTLE else "forgotten"
+
+
+def _pool_seeds(
+    rows: Sequence[ForgettingRow],
+) -> tuple[float | None, float | None, float | None, str | None]:
+    lengths = [row.retrained.forget.loss - row.original.forget.loss for row in rows]
+    length = fmean(lengths)
+    spread = math.sqrt(fmean(row.spread**2 for row in rows) / len(rows))
+    if length <= max(spread, ROUNDING_NATS):
+        return (
+            None,
+            None,
+            None,
+            next(
+                (row.reason for row in rows if row.reason),
+                "over all seeds, retraining does not raise the forget loss by more than its spread",
+            ),
+        )
+    done = fmean(row.release.forget.loss - row.original.forget.loss for row in rows)
+    value = done / length
+    variance = 0.0
+    for row, own in zip(rows, lengths, strict=True):
+        if row.way_low is None or row.way_high is None:
+            return value, None, None, None
+        variance += (own / (length * len(rows)) * (row.way_high - row.way_low) / (2 * Z)) ** 2
+    half = Z * math.sqrt(variance)
+    return value, value - half, value + half, None
+
+
+def find_way(rows: Sequence[Row]) -> Way | None:
+    """The way of the release that these rows are of; None if it was not measured."""
+    by_seed = {row.seed: row.forgetting for row in rows if row.forgetting is not None}
+    if not by_seed:
+        return None
+    return pool_way(list(by_seed.values()), rows[0].unlearning.exact is True)
+
+
+def shows_too_little(rows: Sequence[Row]) -> bool:
+    """Whether a low score on this release says nothing, as too little was unlearned, or nobody
+    knows how much. A release that was not compared with retraining is not judged."""
+    way = find_way(rows)
+    return way is not None and way.state in ("nothing", "little", "unknown")
+
+
+def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
+    """What comes first in a verdict: releases without a leak that have not shown to forget."""
+    by_state: dict[State, list[tuple[str, Way]]] = {}
+    for group in group_by_release(rows):
+        way = find_way(group)
+        if way is None or any(row.finding.outcome == "leak" for row in group):
+            continue
+        first = group[0]
+        name = names.name_choice(first.unlearning)
+        if first.defense.method != "none":
+            name += f" with {names.name_choice(first.defense)}"
+        by_state.setdefault(way.state, []).append((name, way))
+    sentences = []
+    if nothing := by_state.get("nothing"):
+        sentences.append(
+            f"Nothing was unlearned by {_list_ways(nothing)}: that no attack finds the samples "
+            "shows nothing."
+        )
+    if little := by_state.get("little"):
+        sentences.append(
+            f"Too little was unlearned by {_list_ways(little)} for a result without a leak to "
+            "mean anything."
+        )
+    if unknown := by_state.get("unknown"):
+        reasons = dict.fromkeys(way.reason or "" for _, way in unknown)
+        sentences.append(
+            f"Whether {join_words([name for name, _ in unknown])} "
+            f"{'has' if len(unknown) == 1 else 'have'} unlearned anything cannot be measured: "
+            f"{'; '.join(reasons)}."
+        )
+    return sentences
+
+
+def _list_ways(releases: Sequence[tuple[str, Way]]) -> str:
+    """`a (0 % of the way to retraining) and b (1 %)`."""
+    words = [f"{name} ({_format_share(way.value)})" for name, way in releases]
+    words[0] = words[0][:-1] + " of the way to retraining)"
+    return join_words(words)
+
+
+def _format_share(value: float | None) -> str:
+    if value is None:
+        return "—"
+    percent = 100 * value
+    text = f"{percent:.1f}" if 0 < abs(percent) < 10 else f"{percent:,.0f}"
+    return f"{text} %".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class ForgettingLine:
+    """One release in the table; every value is text. Of each triple: original, release,
+    retraining."""
+
+    release: str
+    outcome: str
+    word: str
+    losses: tuple[str, str, str]
+    accuracies: tuple[str, str, str]
+    way: str
+    interval: str
+    seeds: str
+    tests: list[tuple[str, str]]
+
+
+def build_lines(rows: Sequence[Row], names: Names) -> list[ForgettingLine]:
+    """The table, worst release first."""
+    ranked = []
+    for group in group_by_release(rows):
+        way = find_way(group)
+        if way is not None:
+            rank = WORST_FIRST.index(way.state), way.value or 0.0
+            ranked.append((rank, _build_line(group, way, names)))
+    return [line for _, line in sorted(ranked, key=lambda one: one[0])]
+
+
+def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
+    by_seed = {row.seed: row.forgetting for row in group if row.forgetting is not None}
+    measured = list(by_seed.values())
+    sets = [
+        [getattr(one, kind).forget for one in measured]
+        for kind in ("original", "release", "retrained")
+    ]
+    losses = [_format_loss(fmean(one.loss for one in of_kind)) for of_kind in sets]
+    accuracies = [format_number(fmean(one.accuracy for one in of_kind)) for of_kind in sets]
+    name = names.name_choice(group[0].unlearning), names.name_choice(group[0].defense)
+    one = measured[0]
+    return ForgettingLine(
+        release=", ".join(name),
+        outcome=OUTCOMES[way.state],
+        word=STATE_NAMES[way.state],
+        losses=(losses[0], losses[1], losses[2]),
+        accuracies=(accuracies[0], accuracies[1], accuracies[2]),
+        way=_format_share(way.value) if way.value is not None else "not measurable",
+        interval=way.reason or "" if way.value is None else _format_ends(way),
+        seeds=(
+            f"{pluralise(one.deletions, 'deletion')}, "
+            f"{pluralise(one.retraining_seeds, 'retraining seed')}"
+            + (f", {pluralise(len(measured), 'seed')}" if len(measured) > 1 else "")
+        ),
+        tests=_describe_tests(measured),
+    )
+
+
+def _format_loss(loss: float) -> str:
+    if loss >= 0.01:
+        return f"{loss:.2f}" if loss >= 1 else f"{loss:.3f}"
+    return f"{loss:.2g}"
+
+
+def _format_ends(way: Way) -> str:
+    """The interval in percent."""
+    if way.low is None or way.high is None:
+        return "no interval"
+    return f"[{_format_share(way.low)}, {_format_share(way.high)}]".replace(" %,", ",")
+
+
+def _describe_tests(measured: Sequence[ForgettingRow]) -> list[tuple[str, str]]:
+    """Each test that was run, with its result over seeds."""
+    tests = [one.tests for one in measured]
+    texts = {
+        "three-sample test": _describe_relative([t.three_sample for t in tests if t.three_sample]),
+        "KLoM, 95th percentile": _describe_klom([t.klom.forget for t in tests if t.klom]),
+        "linear probe": _describe_probes([t.linear_probe for t in tests if t.linear_probe]),
+        "relearning": _describe_curves([t.relearning for t in tests if t.relearning]),
+    }
+    return [(name, text) for name, text in texts.items() if text]
+
+
+def _describe_relative(results: Sequence[RelativeTest]) -> str:
+    if not results:
+        return ""
+    flagged = sum(result.not_forgotten is True for result in results)
+    if all(result.not_forgotten is None for result in results):
+        return f"cannot decide: {results[0].reason}"
+    if len(results) > 1:
+        return f"closer to the original in {flagged} of {pluralise(len(results), 'seed')}"
+    return "closer to the original" if flagged else "not closer to the original"
+
+
+def _describe_klom(results: Sequence[MarginDivergence]) -> str:
+    if not results:
+        return ""
+    release = fmean(result.high for result in results)
+    retrained = fmean(result.retrained_high for result in results)
+    return f"{format_number(release)} (a retrained model: {format_number(retrained)})"
+
+
+def _describe_probes(results: Sequence[ProbeAccuracies]) -> str:
+    if not results:
+        return ""
+    release = fmean(result.release for result in results)
+    retrained = fmean(result.retrained for result in results)
+    return f"{format_number(release)} (retraining: {format_number(retrained)})"
+
+
+def _describe_curves(results: Sequence[RelearningCurves]) -> str:
+    if not results:
+        return ""
+    release, retrained = (
+        " → ".join(format_number(fmean(curve[place] for curve in curves)) for place in (0, -1))
+        for curves in ([r.release for r in results], [r.retrained for r in results])
+    )
+    epochs = len(results[0].release) - 1
+    return f"{release} in {pluralise(epochs, 'epoch')} (retraining: {retrained})"
