@@ -30,15 +30,18 @@ from shared.reporting.formatting import (
 from shared.reporting.models import Row
 
 MAX_BYTES = 4 << 20
-NOTHING, LITTLE = 0.05, 0.25  # ways to retraining
+NOTHING, LITTLE, EXCESS = 0.05, 0.25, 2.0  # ways to retraining
 Z = NormalDist().inv_cdf(0.975)
 
-State = Literal["nothing", "little", "unknown", "forgotten", "exact"]
-WORST_FIRST: tuple[State, ...] = ("nothing", "little", "unknown", "forgotten", "exact")
+State = Literal["nothing", "little", "unknown", "excess", "forgotten", "exact"]
+WORST_FIRST: tuple[State, ...] = (
+    "nothing", "little", "unknown", "excess", "forgotten", "exact",
+)  # fmt: skip
 STATE_NAMES: dict[State, str] = {
     "nothing": "Nothing unlearned",
     "little": "Little unlearned",
     "unknown": "Not measurable",
+    "excess": "Overshot",
     "forgotten": "Unlearned",
     "exact": "Exact",
 }
@@ -46,6 +49,7 @@ OUTCOMES: dict[State, str] = {  # the colour of each on the page
     "nothing": "leak",
     "little": "inconclusive",
     "unknown": "inconclusive",
+    "excess": "inconclusive",
     "forgotten": "not_seen",
     "exact": "not_seen",
 }
@@ -57,7 +61,9 @@ RULES = (
     "A leak that was measured stays a leak, however far the way. Without one, a release with a way "
     f"below {NOTHING} counts as “nothing was unlearned”, and one with a way from {NOTHING} to "
     f"{LITTLE}, or none that is measurable, as inconclusive: an attack that finds nothing after a "
-    "deletion that did nothing shows nothing. Exact unlearning never saw the samples and is exempt.",
+    "deletion that did nothing shows nothing. Exact unlearning never saw the samples and is exempt. "
+    f"A way above {EXCESS:g} is shown as “overshot”: the models treat the samples worse than models "
+    "that never saw them, which can itself be told; the attacks decide whether that leaks.",
     "“Closer to the original” in the three-sample test takes a difference above zero (jackknife over "
     "deletions) and one that a retrained model would show in at most 5 % of the cases. The test, "
     "KLoM, the linear probe and relearning are shown beside the way; they do not change the verdict.",
@@ -112,7 +118,9 @@ def _name_state(value: float | None, exact: bool) -> State:
         return "exact"
     if value is None:
         return "unknown"
-    return "nothing" if value < NOTHING else "little" if value < LITTLE else "forgotten"
+    if value < LITTLE:
+        return "nothing" if value < NOTHING else "little"
+    return "excess" if value > EXCESS else "forgotten"
 
 
 def _pool_seeds(

@@ -53,7 +53,7 @@ class ForgettingParams(Params):
         ),
     )
     samples: int = Field(
-        256,
+        128,
         ge=16,
         le=10_000,
         description=(

@@ -102,7 +102,7 @@ FLAGS = (
         negatable=True,
     ),
     _make_stage_flag("retraining", "Parameter of the retraining stage, such as seeds=3"),
-    _make_stage_flag("forgetting", "Parameter of the forgetting stage, such as samples=256"),
+    _make_stage_flag("forgetting", "Parameter of the forgetting stage, such as samples=128"),
     _make_stage_flag("evaluate", "Parameter of the evaluate stage, such as decoys=100"),
     Flag(
         "sweep",

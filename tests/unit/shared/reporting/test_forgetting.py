@@ -83,6 +83,12 @@ def test_a_way_from_a_quarter_on_blocks_nothing(way: float) -> None:
     assert report_on(way).verdict.level == "no_leak_seen"
 
 
+@pytest.mark.parametrize(("way", "word"), [(2.0, "Unlearned"), (2.1, "Overshot")])
+def test_a_way_far_beyond_retraining_is_named(way: float, word: str) -> None:
+    rows = report_on(way).rows
+    assert [line.word for line in build_lines(rows, Names(rows))] == [word]
+
+
 @pytest.mark.parametrize("way", [0.0, 0.1, None, 1.0])
 def test_a_measured_leak_stays_a_leak(way: float | None) -> None:
     verdict = report_on(way, results=LEAK).verdict
