@@ -12,7 +12,7 @@ from shared.ml import attacks, unlearning
 from shared.ml.attack_io import Reconstruction, WhiteBoxView
 from shared.ml.baselines import compute_class_means
 from shared.ml.context import LocalContext, SeededSubContext, make_generator
-from shared.ml.findings._decoys import DecoySource
+from shared.ml.decoys import DecoySource
 from shared.ml.findings.images import identify_truths, score_images
 from shared.ml.networks import Architecture, Networks, build_network, clone
 from shared.ml.records import DeletionSizes

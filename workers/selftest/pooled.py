@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.evaluation import Identification
 from shared.ml.context import make_generator
-from shared.ml.findings._decoys import DecoySource
+from shared.ml.decoys import DecoySource
 from shared.ml.findings.images import identify_truths
 from shared.reporting.evidence import TAIL
 from shared.reporting.kinds.images import KIND

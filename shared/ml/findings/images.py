@@ -17,7 +17,7 @@ from shared.errors import InvalidRequest
 from shared.evaluation import ClassName, FrozenModel, Label, Number, Rank
 from shared.ml import baselines
 from shared.ml.context import JobInputs
-from shared.ml.findings._decoys import DecoySource, draw_decoys, gather_decoys
+from shared.ml.decoys import DecoySource, draw_decoys, gather_decoys
 from shared.ml.findings._nearest_public import find_nearest_public
 from shared.ml.metrics import registry
 from shared.ml.metrics.decoy_rank import measure_distances

@@ -12,8 +12,8 @@ from torch import nn
 
 from shared.ml import baselines
 from shared.ml.context import make_generator
+from shared.ml.decoys import DecoySource, compare_splits, draw_decoys
 from shared.ml.findings import images as of_images
-from shared.ml.findings._decoys import DecoySource, compare_splits, draw_decoys
 from shared.ml.findings.labels import score_labels, score_uniform_guess
 from shared.ml.metrics import registry
 from shared.ml.metrics.feature_distance import feature_distance
