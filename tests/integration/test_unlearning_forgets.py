@@ -50,8 +50,14 @@ STRENGTH: dict[str, dict[str, Any]] = {
     "random_labels": {"epochs": 3},
     "salun": {"epochs": 3},
     "scrub": {
-        "mlp": {"max_epochs": 3, "lr": 0.03, "momentum": 0.8, "weight_decay": 0.01},
-        "lenet": {"max_epochs": 3, "lr": 0.03, "momentum": 0.8, "weight_decay": 0.01},
+        "mlp": [
+            {"max_epochs": 3, "lr": lr, "momentum": 0.8, "weight_decay": 0.01}
+            for lr in (0.02, 0.025, 0.015)
+        ],
+        "lenet": [
+            {"max_epochs": 3, "lr": lr, "momentum": 0.8, "weight_decay": 0.01}
+            for lr in (0.02, 0.025, 0.015)
+        ],
         "convnet": [
             {"max_epochs": 3, "weight_decay": 0.01},
             {"max_epochs": 3, "momentum": 0.8, "weight_decay": 0.01},
