@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.nn.functional import cross_entropy
 
 from shared.ml.attacks import _plain
+from shared.ml.attacks._embedding import EmbeddingTarget
 from shared.ml.attacks._matching import Matcher, build_matcher, total_variation
 from shared.ml.attacks._shared_subspace import SharedSubspace
 from shared.ml.context import make_generator
@@ -61,9 +62,11 @@ def build_composed_matcher(network: nn.Module, weights: TensorDict) -> Matcher:
         tv: float,
         coordinate_weights: TensorDict | None,
         subspace: SharedSubspace | None,
+        embedding: EmbeddingTarget | None,
     ) -> tuple[Tensor, ...]:
         assert coordinate_weights is None
         assert subspace is None
+        assert embedding is None
         gradients, losses = vectorised(images, labels, direction, torch.tensor(tv))
         return gradients, losses
 
@@ -107,7 +110,7 @@ def measure(
     steps = {name: variant(network, weights) for name, variant in VARIANTS.items()}
     # and warm
     gradients = {
-        name: step(images, labels, target, 0.0, None, None)[0] for name, step in steps.items()
+        name: step(images, labels, target, 0.0, None, None, None)[0] for name, step in steps.items()
     }
     for name, gradient in gradients.items():
         relative_error = (gradient - gradients["composed"]).abs().max() / gradients[
@@ -118,7 +121,7 @@ def measure(
     for _ in range(rounds):
         for name, step in steps.items():
             start = time.thread_time()
-            step(images, labels, target, 0.1, None, None)
+            step(images, labels, target, 0.1, None, None, None)
             best_ms[name] = min(best_ms[name], 1000 * (time.thread_time() - start))
     return best_ms
 

@@ -23,6 +23,10 @@ class BackwardPass:
     calls: list[LayerCall]
     deltas: list[Tensor]
 
+    def find_input(self, weight_name: str) -> Tensor:
+        """The input of the layer that has this weight, at its last call."""
+        return next(c.x for c in reversed(self.calls) if weight_name in c.layer.names.values())
+
     def compute_gradients(self) -> Tensors:
         """Per trial the gradient of its mean loss in every weight, {name: [L, *shape]}, without a
         graph."""

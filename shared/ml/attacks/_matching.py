@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from shared.ml.attacks._batched_gradients import BatchedGradients
+from shared.ml.attacks._embedding import EmbeddingTarget
 from shared.ml.attacks._layers import Tensors
 from shared.ml.attacks._shared_subspace import SharedSubspace
 
 # (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight, coordinate
-# weights like the direction or None, subspace to project out or None) -> (gradient, loss [L]).
+# weights like the direction or None, subspace to project out or None, embeddings to be near to or
+# None) -> (gradient, loss [L]).
 # Labels may be logits [L, k, K] of classes that are optimised too: then (gradient, loss, logits'
 # gradient).
 Matcher = Callable[
-    [Tensor, Tensor, Tensors, float, Tensors | None, SharedSubspace | None], tuple[Tensor, ...]
+    [Tensor, Tensor, Tensors, float, Tensors | None, SharedSubspace | None, EmbeddingTarget | None],
+    tuple[Tensor, ...],
 ]
 
 
@@ -65,6 +68,7 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         direction: Tensors,
         coordinate_weights: Tensors | None,
         subspace: SharedSubspace | None,
+        embedding: EmbeddingTarget | None,
         tv: float,
     ) -> tuple[Tensor, ...]:
         x = images.detach().flatten(0, 1).requires_grad_()
@@ -88,6 +92,8 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
             _apply_weights(_project_out(v, subspace), coordinate_weights)
         )
         prior = total_variation(x) * (tv * len(images))  # the mean over trials -> their sum
+        if embedding is not None:
+            prior = prior + embedding.compute_penalty(backward_pass.find_input(embedding.name))
         grad_outputs = [
             *(move.detach() for move in output_changes),
             *(delta.detach() for delta in backward_pass.deltas),
@@ -105,11 +111,12 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         tv: float,
         coordinate_weights: Tensors | None = None,
         subspace: SharedSubspace | None = None,
+        embedding: EmbeddingTarget | None = None,
     ) -> tuple[Tensor, ...]:
         parts = [
             match_chunk(*part, tv)
             for part in _iter_chunks(
-                images, labels, direction, coordinate_weights, subspace, chunk_size
+                images, labels, direction, coordinate_weights, subspace, embedding, chunk_size
             )
         ]
         return tuple(torch.cat(alike) for alike in zip(*parts, strict=True))
@@ -135,8 +142,8 @@ def compute_matching_loss(
     if labels.is_floating_point():
         labels = labels.softmax(2)
     batched_gradients, losses = BatchedGradients(network, weights), []
-    for chunk_images, chunk_labels, target, chunk_weights, chunk_subspace in _iter_chunks(
-        images, labels, direction, coordinate_weights, subspace, chunk_size
+    for chunk_images, chunk_labels, target, chunk_weights, chunk_subspace, _ in _iter_chunks(
+        images, labels, direction, coordinate_weights, subspace, None, chunk_size
     ):
         backward_pass = batched_gradients.forward_backward(
             chunk_images.detach().flatten(0, 1).requires_grad_(), chunk_labels, create_graph=False
@@ -154,8 +161,18 @@ def _iter_chunks(
     direction: Tensors,
     coordinate_weights: Tensors | None,
     subspace: SharedSubspace | None,
+    embedding: EmbeddingTarget | None,
     chunk_size: int | None,
-) -> Iterator[tuple[Tensor, Tensor, Tensors, Tensors | None, SharedSubspace | None]]:
+) -> Iterator[
+    tuple[
+        Tensor,
+        Tensor,
+        Tensors,
+        Tensors | None,
+        SharedSubspace | None,
+        EmbeddingTarget | None,
+    ]
+]:
     for start in range(0, len(images), chunk_size or len(images)):
         rows = slice(start, start + (chunk_size or len(images)))
         chunk_weights = (
@@ -170,6 +187,7 @@ def _iter_chunks(
             {name: t[rows] for name, t in direction.items()},
             chunk_weights,
             chunk_subspace,
+            None if embedding is None else embedding.select(rows),
         )
 
 

@@ -13,6 +13,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from shared.ml.attacks._embedding import EmbeddingTarget
 from shared.ml.attacks._layers import Tensors
 from shared.ml.attacks._matching import Matcher, total_variation
 from shared.ml.attacks._shared_subspace import SharedSubspace
@@ -30,6 +31,7 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         tv: float,
         coordinate_weights: Tensors | None = None,
         subspace: SharedSubspace | None = None,
+        embedding: EmbeddingTarget | None = None,
     ) -> tuple[Tensor, ...]:
         results: list[tuple[Tensor, ...]] = []
         for trial, image in enumerate(images):
@@ -41,9 +43,12 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
             distance = _compute_distance(
                 network_copy, x, classes, direction, trial, coordinate_weights, subspace, graph=True
             )
-            gradient, *label_gradient = torch.autograd.grad(
-                distance + tv * total_variation(x), variables
-            )
+            objective = distance + tv * total_variation(x)
+            if embedding is not None:
+                objective = objective + _compute_penalty(
+                    network_copy, x, embedding.select(slice(trial, trial + 1))
+                )
+            gradient, *label_gradient = torch.autograd.grad(objective, variables)
             results.append((gradient, distance.detach(), *label_gradient))
         return tuple(torch.stack(alike) for alike in zip(*results, strict=True))
 
@@ -71,6 +76,16 @@ def compute_matching_loss(
         )
         for trial, image in enumerate(images)
     ])  # fmt: skip
+
+
+def _compute_penalty(network: nn.Module, x: Tensor, embedding: EmbeddingTarget) -> Tensor:
+    """The trial's distance to the embedding, in a pass of its own."""
+    inputs: list[Tensor] = []
+    layer = network.get_submodule(embedding.name.rpartition(".")[0])
+    handle = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    network(x)
+    handle.remove()
+    return embedding.compute_penalty(inputs[-1])
 
 
 def _copy_with_weights(network: nn.Module, weights: Tensors) -> nn.Module:

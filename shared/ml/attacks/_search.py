@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 from shared.ml.attacks import _matching, _plain
 from shared.ml.attacks._adam import AdamW
 from shared.ml.attacks._bases import Basis
+from shared.ml.attacks._embedding import EmbeddingTarget, read_embeddings
 from shared.ml.attacks._estimate import GradientEstimate
 from shared.ml.attacks._schedules import Arithmetic, SearchSchedule
 from shared.ml.attacks._shared_subspace import SharedSubspace
@@ -89,6 +90,7 @@ class MatchingObjective:
         labels: Tensor | None,
         arithmetic: Arithmetic,
         ctx: Context,
+        embedding_weight: float = 0.0,
     ) -> None:
         self.labels = None if labels is None else labels.to(ctx.device)
         self.architecture = estimates[0].evaluation_point.architecture
@@ -101,6 +103,12 @@ class MatchingObjective:
         ]
         self.shared_subspaces = [
             e.shared_subspace and e.shared_subspace.to(next(iter(d.values())))
+            for e, d in zip(estimates, self.directions, strict=True)
+        ]
+        # the mean of several samples' gradients is no outer product
+        reads_embeddings = embedding_weight > 0 and labels is not None and labels.shape[1] == 1
+        self.embeddings = [
+            _move(read_embeddings(e, embedding_weight) if reads_embeddings else None, d)
             for e, d in zip(estimates, self.directions, strict=True)
         ]
         self.points = [
@@ -125,8 +133,18 @@ class MatchingObjective:
         outputs = [torch.empty_like(images), images.new_empty(len(trials.index))]
         if trials.label_optimiser is not None:
             outputs.append(torch.empty_like(trials.label_optimiser.x))
-        for point, rows, labels, target, coordinate_weights, subspace in self._iter_parts(trials):
-            parts = point.match(images[rows], labels, target, tv, coordinate_weights, subspace)
+        for (
+            point,
+            rows,
+            labels,
+            target,
+            coordinate_weights,
+            subspace,
+            embedding,
+        ) in self._iter_parts(trials):
+            parts = point.match(
+                images[rows], labels, target, tv, coordinate_weights, subspace, embedding
+            )
             for whole, part in zip(outputs, parts, strict=True):
                 whole[rows] = part
         return tuple(outputs)
@@ -141,6 +159,7 @@ class MatchingObjective:
             dict[str, Tensor],
             dict[str, Tensor] | None,
             SharedSubspace | None,
+            EmbeddingTarget | None,
         ]
     ]:
         """Groups of rows that share the weights at which gradients are taken, each with its
@@ -164,6 +183,7 @@ class MatchingObjective:
                         if all_weights is None
                         else {name: t[point_deletions] for name, t in all_weights.items()}
                     )
+                    embedding = self.embeddings[source]
                     subspace = self.shared_subspaces[source]
                     point_subspace = None if subspace is None else subspace.select(point_deletions)
                     yield (
@@ -173,6 +193,7 @@ class MatchingObjective:
                         target,
                         coordinate_weights,
                         point_subspace,
+                        None if embedding is None else embedding.select(point_deletions),
                     )
 
     def _select_labels(self, trials: TrialState, rows: Tensor, deletions: Tensor) -> Tensor:
@@ -185,7 +206,9 @@ class MatchingObjective:
     def compute_matching_loss(self, trials: TrialState, images: Tensor) -> Tensor:
         """1 - cos of `images`, those of the trials, [L]."""
         loss = images.new_empty(len(trials.index))
-        for point, rows, labels, target, coordinate_weights, subspace in self._iter_parts(trials):
+        for point, rows, labels, target, coordinate_weights, subspace, _ in self._iter_parts(
+            trials
+        ):
             loss[rows] = self.implementation.compute_matching_loss(
                 point.network,
                 point.weights,
@@ -197,6 +220,12 @@ class MatchingObjective:
                 subspace,
             )
         return loss
+
+
+def _move(
+    embedding: EmbeddingTarget | None, direction: Mapping[str, Tensor]
+) -> EmbeddingTarget | None:
+    return None if embedding is None else embedding.to(next(iter(direction.values())))
 
 
 def harden_logits(logits: Tensor) -> Tensor:

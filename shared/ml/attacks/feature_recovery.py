@@ -108,7 +108,11 @@ def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reco
     ]
     search_labels = None if labels is None else torch.cat([labels, labels[:controls]])
     objective = MatchingObjective(
-        estimates, search_labels, params.arithmetic or schedule.arithmetic, ctx
+        estimates,
+        search_labels,
+        params.arithmetic or schedule.arithmetic,
+        ctx,
+        schedule.embedding_weight,
     )
     images, labels, loss, source_indices, best_restart = search_images(
         objective,
