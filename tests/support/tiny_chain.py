@@ -25,10 +25,13 @@ def write_data(folder: Path, seed: int = 0, name: str = "tiny.npz") -> None:
 
 
 def run_chain(method: str = "gradient_ascent", seed: int = 0, **params: Any) -> Outputs:
-    """Everything up to the unlearned models."""
+    """Everything up to the unlearned models; ascent takes the single step of the paper."""
+    published = {"steps": 1} if method == "gradient_ascent" else {}
     outputs = run_stage("pretrain", {}, seed=seed, dataset=DATA, model=MODEL)
     outputs |= run_stage("train", outputs, seed=seed, dataset=DATA, size=12)
-    return outputs | run_stage("unlearn", outputs, method, seed=seed, **({"deletions": 3} | params))
+    return outputs | run_stage(
+        "unlearn", outputs, method, seed=seed, **({"deletions": 3} | published | params)
+    )
 
 
 def parse_output(output: StageOutput) -> Any:

@@ -140,7 +140,7 @@ def test_in_float64_shared_passes_are_the_reference_too(
         [GradientEstimate(at(seen, gradient_from), direction)], seen.labels, arithmetic, ctx
     )
     shape = (k, *MODELS[model].input_shape)
-    images, _, loss, _ = search_images(
+    images, _, loss, *_ = search_images(
         matching, DELETIONS, SCHEDULES["paper"], STEPS, RESTARTS, shape, ctx
     )
     for deletion in range(DELETIONS):

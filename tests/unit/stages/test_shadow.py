@@ -64,7 +64,9 @@ def test_a_shadow_deletion_scores_as_the_stages_score_it(adaptive: bool) -> None
         True,
         len(others),
     )
-    again = made | run_stage("unlearn", made, "gradient_ascent", indices=own.forget.tolist())
+    again = made | run_stage(
+        "unlearn", made, "gradient_ascent", steps=1, indices=own.forget.tolist()
+    )
     again |= run_stage("defend", again, "pruning", share=0.3)
     again["UNLEARNED"] = again["RELEASED"]
     scores = parse_output(
