@@ -27,12 +27,20 @@ from shared.ml.training.recipe import Recipe
 from shared.ml.training.sgd import compute_logits, train
 from shared.ml.unlearning import registry
 from shared.ml.unlearning._inputs import UnlearningInputs
+from shared.ml.unlearning._steps import StepParams
 from shared.plugin_ref import PluginRef
 from tests.support.apt import install_package
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 N, K, TEST = 1000, 100, 2000
 COST = 0.03  # of test accuracy, at most
+
+# Of methods that continue training, where a strength says nothing else. Without held-out samples no
+# rule stops or rewinds them: what is tested is the strength.
+STEPS: dict[str, Any] = {
+    "epochs": 10, "lr": 0.01, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-4,
+    "batch_norm": "frozen",
+}  # fmt: skip
 
 # Where one strength does not fit all models, it is by model: a raw gradient has another length in
 # each. Of a list any.
@@ -42,9 +50,18 @@ STRENGTH: dict[str, dict[str, Any]] = {
     "random_labels": {"epochs": 3},
     "salun": {"epochs": 3},
     "scrub": {
-        "mlp": {"lr": 0.03, "momentum": 0.8, "weight_decay": 0.01},
-        "lenet": {"lr": 0.03, "momentum": 0.8, "weight_decay": 0.01},
-        "convnet": [{"weight_decay": 0.01}, {"momentum": 0.8, "weight_decay": 0.01}],
+        "mlp": [
+            {"max_epochs": 3, "lr": lr, "momentum": 0.8, "weight_decay": 0.01}
+            for lr in (0.02, 0.025, 0.015)
+        ],
+        "lenet": [
+            {"max_epochs": 3, "lr": lr, "momentum": 0.8, "weight_decay": 0.01}
+            for lr in (0.02, 0.025, 0.015)
+        ],
+        "convnet": [
+            {"max_epochs": 3, "weight_decay": 0.01},
+            {"max_epochs": 3, "momentum": 0.8, "weight_decay": 0.01},
+        ],
     },
     "sisa": {"shards": 3},
     # nearly every batch saw one of the 100: what was taken back must be learned again
@@ -118,7 +135,8 @@ class Setting:
         """To try."""
         of_method = STRENGTH.get(method, {})
         found = of_method.get(self.model, of_method)
-        return found if isinstance(found, list) else [found]
+        common = STEPS if issubclass(registry.get(method).params, StepParams) else {}
+        return [common | strength for strength in (found if isinstance(found, list) else [found])]
 
     def unlearn(self, method: str, strength: dict[str, Any], seed: int = 0) -> nn.Module:
         plugin = registry.get(method)

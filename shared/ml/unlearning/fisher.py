@@ -36,7 +36,7 @@ class FisherParams(Params):
         ),
     )
     largest: float = Field(
-        0.1,
+        1.0,
         gt=0,
         le=100,
         description=(
@@ -65,7 +65,8 @@ def unlearn(
 
     alpha^2 is the paper's lambda * sigma^2. Its published code has F^(-1/2) instead, and a
     different bound for each kind of layer; here one bound holds for all: `largest`, in units of the
-    median size of the layer's weights.
+    median size of the layer's weights. The papers choose the strength by hand; by default it is as
+    strong as two points of accuracy on the retain set allow.
 
     Raises:
         JobFailed: `invalid`, an output or in the end a weight is not finite; names the sample.

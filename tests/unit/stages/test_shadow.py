@@ -50,7 +50,13 @@ def test_a_shadow_deletion_scores_as_the_stages_score_it(adaptive: bool) -> None
     tested = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS").indices
     labels = open_dataset(training.dataset).load("train").labels
     own, second, *others = draw_shadow_sets(
-        199, training.indices, tested, labels, False, make_generator(0, "shadow sets")
+        199,
+        training.indices,
+        tested,
+        labels,
+        training.find_pool(labels),
+        False,
+        make_generator(0, "shadow sets"),
     )
     # of 12 samples, 4 are tested
     assert (own.is_tested_set, second.is_tested_set, found["trainings"]) == (
