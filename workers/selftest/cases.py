@@ -16,6 +16,7 @@ from workers.selftest import (
     matching,
     noise,
     paper,
+    pooled,
     psnr,
     shuffled,
     signs,
@@ -25,7 +26,7 @@ from workers.selftest._case import Case
 # Listed explicitly: the code digest of the stage follows these imports.
 CASES: tuple[Case, ...] = (
     *psnr.CASES, *signs.CASES, *analytic.CASES, *matching.CASES, *paper.CASES,
-    *shuffled.CASES, *baselines.CASES, *noise.CASES, *harmless.CASES,
+    *shuffled.CASES, *baselines.CASES, *pooled.CASES, *noise.CASES, *harmless.CASES,
     *forgetting.CASES,
 )  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_forgotten_samples_are_detected_and_retained_ones_are_not() -> None:
         scores[d, K * d : K * d + K] += 9
     found = scored(scores)
     auc, tpr = found["auc_forgotten"], found["tpr_forgotten"]
-    assert (auc["mean"], tpr["mean"], auc["p"]) == (1, 1, 1 / 2000)
+    assert (auc["mean"], tpr["mean"], auc["p"], auc["p_below"]) == (1, 1, 1 / 20_000, 1)
     assert 0.5 < auc["low"] < auc["high"] == 1
     assert auc["gain"]["low"] == pytest.approx(auc["low"] - 0.5)
     assert found["auc_retained"]["low"] < 0.5 < found["auc_retained"]["high"]

@@ -22,19 +22,19 @@ KNOWS = ("feature_recovery", {"gradient_from": "pair", "adaptive": True})
 def test_values_of_all_seeds_are_one_sample_beside_the_null_that_is_strongest_over_all() -> None:
     score = PooledEvaluations(
         [
-            make_evaluation("retrain", PAIR, seed=0, psnr=[20.0, 22.0], baseline=12.0),
-            make_evaluation("retrain", PAIR, seed=1, psnr=[18.0, 24.0], baseline=14.0),
+            make_evaluation("retrain", PAIR, seed=0, psnr=[20.0, 22.0, 21.0], baseline=12.0),
+            make_evaluation("retrain", PAIR, seed=1, psnr=[18.0, 24.0, 21.0], baseline=14.0),
         ]
     ).pool_score("psnr")
     assert score is not None
     assert (score.n, score.mean, score.baseline, score.baseline_name) == (
-        4,
+        6,
         21.0,
         13.0,
         "class_mean",
     )
-    assert score.gains == [8.0, 10.0, 4.0, 10.0]
-    assert score.gain_interval[0] > 4
+    assert score.gains == [8.0, 10.0, 9.0, 4.0, 10.0, 7.0]
+    assert 2 < score.gain_interval[0] < 8
     assert score.leaks
 
 
@@ -88,15 +88,15 @@ def test_identification_is_held_against_chance() -> None:
 def test_a_difference_is_paired() -> None:
     left, right = (
         PooledEvaluations([make_evaluation("retrain", PAIR, psnr=v)]).pool_score("psnr")
-        for v in ([10.0, 20.0, 30.0], [9.0, 18.0, 29.0])
+        for v in ([10.0, 20.0, 30.0, 40.0, 50.0], [9.0, 18.0, 29.0, 39.0, 48.0])
     )
     assert left is not None
     assert right is not None
     found = compute_difference(left, right)
     assert found is not None
     mean, low, high = found
-    assert mean == pytest.approx(4 / 3)
-    assert 1 <= low < mean < high <= 2
+    assert mean == pytest.approx(7 / 5)
+    assert 0 < low < mean < high < 3
 
 
 def test_a_trend_needs_two_groups() -> None:

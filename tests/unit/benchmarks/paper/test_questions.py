@@ -14,12 +14,14 @@ from tests.support.evaluations import make_evaluation
 
 Evaluations = dict[str, list[dict[str, Any]]]
 PAIR, BASE = {"gradient_from": "pair"}, {"gradient_from": "base"}
-HIGH, LOW = [20.0, 21.0, 22.5, 24.0], [9.0, 10.5, 10.0, 11.0]
+HIGH, LOW = [20.0, 21.0, 22.5, 24.0, 21.5, 23.0], [9.0, 10.5, 10.0, 11.0, 9.5, 10.2]
 
 
 def images(unlearning: str, known: dict[str, Any], leaks: bool, **more: Any) -> dict[str, Any]:
     scores = (
-        {"psnr": HIGH, "ranks": [1, 1, 1, 2]} if leaks else {"psnr": LOW, "ranks": [50, 7, 90, 33]}
+        {"psnr": HIGH, "ranks": [1, 1, 1, 2, 1, 1]}
+        if leaks
+        else {"psnr": LOW, "ranks": [50, 7, 90, 33, 60, 20]}
     )
     return make_evaluation(unlearning, ("feature_recovery", known), **(scores | more))
 
@@ -64,7 +66,7 @@ def test_seeds_are_pooled() -> None:
             ]
         },
     ).results[2]
-    assert "6 of 8 identified" in result.explanation
+    assert "10 of 12 identified" in result.explanation
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_the_leak_falls_with_the_training_set(falls: bool, verdict: str) -> None
         "size of the training set",
         {
             f"approximate, N = {n}": [
-                images("gradient_ascent", PAIR, True, psnr=[level + i for i in range(4)])
+                images("gradient_ascent", PAIR, True, psnr=[level + i for i in range(6)])
             ]
             for n, level in levels.items()
         },

@@ -11,9 +11,10 @@ from shared.ml import baselines, pvalues, scoring, statistics
 from shared.ml.attacks import _adam, _estimate, _layers, _plain, _schedules, _search
 from shared.ml.defenses import obfuscation
 from shared.ml.forgetting import three_sample, way
-from shared.ml.metrics import psnr
+from shared.ml.metrics import decoy_rank, psnr
 from shared.ml.networks import Normalised
 from shared.ml.unlearning import gradient_ascent
+from shared.reporting import rank_tests
 from tests.support.mutation import mutate
 from workers.selftest.cases import CASES
 
@@ -36,8 +37,10 @@ MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("true_pairs", _search.search_images, "gradient.sign()", "-gradient.sign()"),
     ("shuffled_truth", baselines.compute_class_means, "public.labels == label", "public.labels != label"),
     ("shuffled_truth", scoring.summarise_metric, "max if higher else min)", "min if higher else max)"),
-    ("baseline_against_baseline", statistics.bca, "confidence_level=level", "confidence_level=0.2"),
+    ("baseline_against_baseline", statistics.bootstrap_t, "resamples, level)", "resamples, 0.2)"),
     ("baseline_against_baseline", scoring.summarise_metric, "(v - b) if", "(v - 0.9 * b) if"),
+    ("pooled_ranks", decoy_rank.decoy_rank, "<= to_truth", ">= to_truth"),
+    ("pooled_ranks_of_nothing", rank_tests.compute_rank_sum_p, "sum(ranks), n", "sum(ranks) // 2, n"),
     ("noise", obfuscation.release, "params.noise * weight", "1e-2 / params.noise * weight"),
     ("harmless_updates", pvalues.compute_max_statistic_p, "null_scores.double().amin(1)", "null_scores.double()[:, 0]"),
     ("nothing_done", way.measure_way, "done = release - original", "done = retrained.mean(1) - original"),
