@@ -41,6 +41,14 @@ def test_flags_fill_fields():
     assert parse_flags({flag.name: None for flag in FLAGS}) == {}
 
 
+def test_what_is_on_by_default_can_be_turned_off():
+    (flag,) = [flag for flag in FLAGS if flag.name == "check_forgetting"]
+    (option,) = flag.to_parameter().annotation.__metadata__
+    # typer takes the first argument of an annotated option as its name
+    assert option.default == "--check-forgetting/--no-check-forgetting"
+    assert parse_flags({"check_forgetting": False}) == {"check_forgetting": False}
+
+
 def test_flags_go_before_the_file():
     file = {"name": "a", "train": {"size": 8, "lr": 1}, "seeds": [5], "forget": None}
     flags = {"train": {"size": 32}, "seeds": [1], "forget": {"deletions": 2}}
