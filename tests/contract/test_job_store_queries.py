@@ -228,3 +228,21 @@ def test_jobs_that_could_be_claimed_are_counted_up_to_what_is_enough(store: JobS
     assert reconcile.count_claimable(store.db, enough)[STAGE] == 1
     attempts.requeue_attempt(store.db, claim.job.id, claim.fence, "in a minute", pause_s=60)
     assert reconcile.count_claimable(store.db, enough)[STAGE] == 1
+
+
+def test_the_first_audit_of_a_job_stays_the_first(store: JobStore) -> None:
+    shared, own = make_planned_job("shared"), make_planned_job("own")
+    first, (job, _) = store.submit_audit(shared, own)
+    assert queries.find_first_audit(store.db, job) == first
+    moment = store.get_job(job).created_at
+    while True:  # until the clock of the job store shows another millisecond
+        later, (again,) = store.submit_audit(shared)
+        created_at = queries.get_audit(store.db, ALICE, later).created_at
+        assert again == job
+        if created_at > moment:
+            break
+    assert queries.find_first_audit(store.db, job) == first
+    control.cancel_audit(store.db, ALICE, first)
+    assert queries.find_first_audit(store.db, job) == first
+    by_hand = store.post(make_planned_job("by hand"))
+    assert queries.find_first_audit(store.db, by_hand) is None

@@ -46,6 +46,8 @@ def test_it_says_what_was_done_and_by_whom() -> None:
     assert found["attack"]["method"] == "feature_recovery"
     assert found["attack"]["params"]["iterations"] == 3
     assert found["answers"] is None
+    given = {role: found["inputs"][role] for role in ("ORIGINAL", "UNLEARNED", "FORGET_SETS")}
+    assert given == {role: hashlib.sha256(made[role].data).hexdigest() for role in given}
 
 
 def test_what_nobody_said_is_not_made_up() -> None:
