@@ -27,8 +27,8 @@ def test_retraining_is_explained_from_the_base_and_as_well_as_if_that_were_known
     either, sources = recovered(made, "either")
     assert sources == ["base"] * 3
     known, _ = recovered(made, "base")
-    for name, tensor in known.items():
-        assert torch.equal(either[name], tensor), name
+    for name, tensor in known.items():  # trials batched in another way round differently
+        torch.testing.assert_close(either[name], tensor, rtol=0, atol=1e-5, msg=name)
     pair, sources = recovered(made, "pair")
     assert sources == ["pair"] * 3
     assert bool((pair["matching_loss"] > known["matching_loss"]).all())

@@ -50,7 +50,7 @@ def test_the_chain_runs_and_repeats_byte_for_byte(method: str) -> None:
 
 def test_an_evaluation_states_scores_baselines_threat_model_and_utility() -> None:
     made = run_chain()
-    made |= run_stage("attack", made, "feature_recovery", iterations=100)
+    made |= run_stage("attack", made, "feature_recovery", iterations=200)
     made |= run_stage("attack", made, "label_inference")
     evaluation = parse_output(run_stage("evaluate", made, decoys=5)["EVALUATION"])
     assert (evaluation["n"], evaluation["deletions"], evaluation["size"]) == (3, 3, 1)
