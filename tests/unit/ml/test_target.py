@@ -202,7 +202,10 @@ def observe(method: str, deletions: int = 5) -> tuple[WhiteBoxView, Samples]:
         kept = [place for place in range(N) if place != gone]
         given = UnlearningInputs(clone(original)), data.pick(kept), data.pick([gone])
         if method == "fine_tune":
-            unlearned.append(fine_tune.unlearn(*given, fine_tune.FineTuneParams(), ctx))
+            settings = fine_tune.FineTuneParams(
+                epochs=10, lr=1e-2, batch_size=32, momentum=0.9, weight_decay=5e-4
+            )
+            unlearned.append(fine_tune.unlearn(*given, settings, ctx))
         else:
             params = gradient_ascent.GradientAscentParams(steps=10, lr=0.3)
             unlearned.append(gradient_ascent.unlearn(*given, params, ctx))

@@ -14,11 +14,12 @@ from tests.support.tiny_chain import parse_output, run_chain
 from workers.context import StageOutput
 from workers.local import run_stage
 
+TEN_EPOCHS = {"epochs": 10, "lr": 1e-2, "batch_size": 32, "momentum": 0.9, "weight_decay": 5e-4}
 FILTERED = {"target": "filtered", "iterations": 80}
 
 
 def test_fine_tuning_leaks_to_one_who_compares_deletions_and_the_threat_model_says_so() -> None:
-    made = run_chain("fine_tune", deletions=6)
+    made = run_chain("fine_tune", deletions=6, **TEN_EPOCHS)
     plain = made | run_stage("attack", made, "feature_recovery", iterations=80)
     compared = made | run_stage("attack", made, "feature_recovery", controls=2, **FILTERED)
     before, after = (
@@ -36,7 +37,7 @@ def test_fine_tuning_leaks_to_one_who_compares_deletions_and_the_threat_model_sa
 
 
 def test_labels_are_read_off_what_is_a_deletions_own() -> None:
-    made = run_chain("fine_tune", deletions=6)
+    made = run_chain("fine_tune", deletions=6, **TEN_EPOCHS)
     truth = parse_output(made["LABELS"])["labels"]
     raw, own = (
         parse_output(run_stage("attack", made, "label_inference", target=t)["ANSWERS"])
