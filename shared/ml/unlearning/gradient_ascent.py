@@ -63,8 +63,8 @@ def unlearn(
 
     The paper takes one step (`steps: 1`). By default, steps are taken until the loss on the forget
     set reaches that on held-out samples of its classes; a step that goes far beyond it is halved.
-    There is at least one step, and at most as many as training took; one where there are no
-    held-out samples.
+    There are at most as many as training took, and one where the loss is reached from the start or
+    there are no held-out samples.
 
     BatchNorm statistics stay as they are (eval mode). If the original was trained by DP-SGD, so is
     each step here: gradients are clipped and get noise, as the change would otherwise be the plain
@@ -81,8 +81,12 @@ def unlearn(
     rule: HeldOutRule | None = None
     if params.steps is None and not recipe.is_private:
         rule = HeldOutRule(network, inputs, retain, forget, ctx)
-        why_all = "as_training" if rule.has_goal else "no_held_out"
-        if rule.has_goal:
+        if not rule.has_goal:
+            why_all = "no_held_out"
+        elif rule.measure_loss(network) >= rule.goal:  # already: the paper's step, at full length
+            why_all, rule = "held_out_loss", None
+        else:
+            why_all = "as_training"
             steps = recipe.count_steps(len(retain.labels) + len(forget.labels))
     for step in range(steps):
         gradients = _compute_gradients(network, forget, inputs, ctx, step)

@@ -197,8 +197,10 @@ def test_ascent_takes_no_more_steps_than_training_and_at_least_one(original: nn.
     base = build_network(ARCHITECTURE, make_generator(0, "weights"))
     train(base, REST, RECIPE, LocalContext())
     hardest = max(range(60), key=lambda i: loss(base, TRAINING.pick([i])))
-    after, stops = unlearn("gradient_ascent", base, [hardest], short)
+    after, stops = unlearn("gradient_ascent", base, [hardest])
     assert stops == [StopRecord(steps=1, reason="held_out_loss")]
+    (own, _) = unlearn("gradient_ascent", base, [hardest], steps=1)
+    assert torch.equal(flat(after), flat(own))
     assert distance(base, after) > 0
 
 
