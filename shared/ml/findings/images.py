@@ -333,7 +333,7 @@ def identify_truths(
     ranks: list[int | None] = []
     margins: list[float | None] = []
     counts: list[int] = []
-    for found, true, own_labels in zip(reconstruction, truth, labels, strict=True):
+    for guessed, true, own_labels in zip(reconstruction, truth, labels, strict=True):
         drawn = draw_decoys(source, true, own_labels, most, generator)
         for one, decoys in zip(true, drawn, strict=True):
             counts.append(len(decoys))
@@ -342,9 +342,9 @@ def identify_truths(
                 margins.append(None)
                 continue
             ranks.append(
-                int(plugin.target(found.unsqueeze(0), one.unsqueeze(0), decoys.unsqueeze(0)))
+                int(plugin.target(guessed.unsqueeze(0), one.unsqueeze(0), decoys.unsqueeze(0)))
             )
-            margins.append(_measure_margin(found, torch.cat([one.unsqueeze(0), decoys])))
+            margins.append(_measure_margin(guessed, torch.cat([one.unsqueeze(0), decoys])))
     ranked = [rank for rank in ranks if rank is not None]
     if not ranked:
         return {"n": 0, "decoys": 0}

@@ -98,14 +98,14 @@ def _explain_decoys(rows: Sequence[Row]) -> str | None:
     start = (
         "Decoys are samples of the pool that no model was trained on, drawn like the deleted ones, "
     )
-    told = f"a linear rule tells the splits apart with an AUC of {auc:.2f}, limit {limit:.2f}"
+    comparison = f"a linear rule tells the splits apart with an AUC of {auc:.2f}, limit {limit:.2f}"
     if auc > limit:
         return (
-            f"{start}and none of the test split, which is drawn otherwise ({told}): some samples "
+            f"{start}and none of the test split, which is drawn otherwise ({comparison}): some samples "
             "may have few decoys or none."
         )
     return (
-        f"{start}then of the test split, which looks alike ({told}). Deletions of one class share "
+        f"{start}then of the test split, which looks alike ({comparison}). Deletions of one class share "
         "decoys, so many deletions of the same class are not quite independent."
     )
 
@@ -310,10 +310,10 @@ def _describe_scores(rows: Sequence[Row | Measured], all_ranks: Sequence[Identif
     ends = (
         [format_number(end, "dB", sign=True) for end in (min(gains), max(gains))] if gains else []
     )
-    found, n = sum(r.rank_1 for r in all_ranks), sum(r.n for r in all_ranks)
+    identified, n = sum(r.rank_1 for r in all_ranks), sum(r.n for r in all_ranks)
     gain_text = f"gain {' to '.join(dict.fromkeys(ends))} over the baseline, " if ends else ""
     return (
-        f"{gain_text}{found} of {n} identified among {_describe_decoys(all_ranks)} "
+        f"{gain_text}{identified} of {n} identified among {_describe_decoys(all_ranks)} "
         f"over {len(rows)} seeds"
     )
 
@@ -330,10 +330,10 @@ def _describe_tests(tests: RankTests) -> str:
 
 def _describe_share_not_excluded(all_ranks: Sequence[Identification]) -> str:
     """What a number of identified samples does not exclude, in words."""
-    found, n = sum(r.rank_1 for r in all_ranks), sum(r.n for r in all_ranks)
-    share = 100 * share_not_excluded(found, n)
+    identified, n = sum(r.rank_1 for r in all_ranks), sum(r.n for r in all_ranks)
+    share = 100 * share_not_excluded(identified, n)
     return (
-        f"With {found} of {n} identified, an attack that identifies up to {share:.2g} % of deleted "
+        f"With {identified} of {n} identified, an attack that identifies up to {share:.2g} % of deleted "
         "samples cannot be excluded (95 %)."
     )
 
