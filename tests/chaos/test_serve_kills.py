@@ -96,7 +96,7 @@ AUDIT: dict[str, Any] = {
     "attacks": ["patient"],
 }
 # once these have ended, the workers that serve them need not be started again
-DONE_EARLY = ("pretrain", "train", "unlearn", "defend")
+DONE_EARLY = ("pretrain", "train", "unlearn", "retraining", "defend")
 
 
 class Serve:
@@ -307,7 +307,9 @@ def test_an_audit_outlives_every_process_of_a_serve(serve: Serve) -> None:
             "pretrain",
             "train",
             "unlearn",
+            "retraining",
             "defend",
+            "forgetting",
             "attack",
             "evaluate",
             "selftest",

@@ -221,7 +221,12 @@ def test_what_leaves_no_model_costs_its_own_rows_only(run):
         "--attack",
         "label_inference",
     ]
-    flags += ["--unlearning", "gradient_ascent", "--unlearning", "gradient_ascent:lr=10,steps=1000"]
+    flags += [
+        "--unlearning",
+        "gradient_ascent:steps=1",
+        "--unlearning",
+        "gradient_ascent:lr=10,steps=1000",
+    ]
     done = run(
         "audit",
         *flags,
