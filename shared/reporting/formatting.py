@@ -31,7 +31,7 @@ def format_interval(
 ) -> str:
     """`[low, high]`, without the unit."""
     if low is None or high is None:
-        return "no interval"
+        return "(no interval)"
     return (
         "["
         + ", ".join(format_number(end, unit, sign).removesuffix(" dB") for end in (low, high))
