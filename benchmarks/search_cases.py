@@ -177,6 +177,6 @@ def _augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def measure_accuracy(network: nn.Module, samples: Samples) -> float:
-    """Share of samples that are classified rightly."""
+    """Accuracy: the share of samples that are classified correctly."""
     predictions = [network(images).argmax(1) for images in torch.split(samples.images, 500)]
     return (torch.cat(predictions) == samples.labels).double().mean().item()

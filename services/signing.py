@@ -123,7 +123,7 @@ def load_key(path: Path) -> SigningKey:
     """Read a private key.
 
     Raises:
-        InvalidRequest: there is none that can be read, or it is not an Ed25519 key without a
+        InvalidRequest: the file cannot be read, or does not hold an Ed25519 key without a
             passphrase.
     """
     pem = _read_key_file(path)

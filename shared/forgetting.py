@@ -14,7 +14,7 @@ from shared.evaluation import Count, Defense, FrozenModel, Share, Unlearning, Wi
 from shared.jobs.spec import Seed
 
 MAX_DELETIONS, MAX_SEEDS, MAX_EPOCHS = 1000, 16, 20
-ROUNDING_NATS = 1e-6  # of float32 logits: a smaller difference of losses is none
+ROUNDING_NATS = 1e-6  # smaller differences of losses are rounding of float32 logits
 
 Loss = Annotated[float, Field(ge=0, le=1e6, description="mean cross-entropy, in nats")]
 Reason = Annotated[str, Field(max_length=300)]

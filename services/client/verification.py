@@ -84,7 +84,7 @@ def load_public_key(path: Path) -> PublicKey:
     """Read a public key in PEM.
 
     Raises:
-        ClientError: there is none that can be read, or it is not an Ed25519 public key.
+        ClientError: the file cannot be read, or holds no Ed25519 public key.
     """
     with _open_regular(path, MAX_KEY_BYTES, ClientError) as file:
         pem = file.read(MAX_KEY_BYTES + 1)
@@ -220,7 +220,7 @@ def _parse_object(data: bytes, what: str) -> dict[str, Any]:
     """A JSON object; a key that occurs twice is an error, as readers disagree on which one counts.
 
     Raises:
-        NotVerified: it is none.
+        NotVerified: the data is not a JSON object, or a key occurs twice.
     """
     try:
         value = json.loads(

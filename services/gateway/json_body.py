@@ -32,8 +32,8 @@ class StrictRequest(Request):
     def get_json(
         self,
         force: bool = False,  # noqa: ARG002 - Flask's signature
-        silent: bool = False,  # noqa: ARG002
-        cache: bool = True,  # noqa: ARG002
+        silent: bool = False,  # noqa: ARG002 - Flask's signature
+        cache: bool = True,  # noqa: ARG002 - Flask's signature
     ) -> Any:
         if not self.is_json:
             raise UnsupportedMediaType("send JSON, with Content-Type: application/json")

@@ -305,19 +305,19 @@ def _describe_relative(results: Sequence[RelativeTest]) -> str:
 
 
 def _describe_klom(results: Sequence[MarginDivergence]) -> str:
-    if not results:
-        return ""
-    release = fmean(result.high for result in results)
-    retrained = fmean(result.retrained_high for result in results)
-    return f"{format_number(release)} (a retrained model: {format_number(retrained)})"
+    return _compare_means([(r.high, r.retrained_high) for r in results], "a retrained model")
 
 
 def _describe_probes(results: Sequence[ProbeAccuracies]) -> str:
-    if not results:
+    return _compare_means([(r.release, r.retrained) for r in results], "retraining")
+
+
+def _compare_means(pairs: Sequence[tuple[float, float]], reference: str) -> str:
+    """The mean over seeds of (release, reference), in words; empty without seeds."""
+    if not pairs:
         return ""
-    release = fmean(result.release for result in results)
-    retrained = fmean(result.retrained for result in results)
-    return f"{format_number(release)} (retraining: {format_number(retrained)})"
+    release, compared = (format_number(fmean(values)) for values in zip(*pairs, strict=True))
+    return f"{release} ({reference}: {compared})"
 
 
 def _describe_curves(results: Sequence[RelearningCurves]) -> str:
