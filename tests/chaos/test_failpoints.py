@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 
 import psutil
 import pytest
 
+from tests.support.freezing import freeze
 from tests.support.sleep_jobs import make_params, read_effects
 from tests.support.system import System
 from tests.support.waiting import TIMEOUT_S, wait_for
@@ -28,24 +27,20 @@ def test_killed_between_any_two_steps(
     """The first worker kills itself at the failpoint; the next one finishes the job, and only once."""
     system = shared_system(store)
     heir = psutil.Process(system.processes[HEIR].pid)
-    frozen = [heir, *heir.children(recursive=True)]  # it must not take the job before
-    for process in frozen:
-        process.suspend()
-    doomed = system.start_worker("sleep", name=f"doomed-{point}", PALIMPSEST_FAILPOINT=point)
-    job = system.submit("sleep", make_params(system, point, steps=10))
     reached = {"worker.after_finish": "succeeded"}.get(point)
-    wait_for(
-        lambda: (
-            system.get_job(job).state == reached if reached else system.get_job(job).lost_count >= 1
-        ),
-        TIMEOUT_S,
-        f"it dies at {point}",
-    )
-    os.killpg(doomed.pid, signal.SIGKILL)
-    doomed.wait()
-    system.processes.pop(f"doomed-{point}")
-    for process in frozen:
-        process.resume()
+    with freeze(heir, system.db):  # it must not take the job before
+        system.start_worker("sleep", name=f"doomed-{point}", PALIMPSEST_FAILPOINT=point)
+        job = system.submit("sleep", make_params(system, point, steps=10))
+        wait_for(
+            lambda: (
+                system.get_job(job).state == reached
+                if reached
+                else system.get_job(job).lost_count >= 1
+            ),
+            TIMEOUT_S,
+            f"it dies at {point}",
+        )
+        system.kill(f"doomed-{point}", group=True)
     ended = system.wait(job)
     assert ended.state == "succeeded"
     assert len(ended.artifacts) == 1

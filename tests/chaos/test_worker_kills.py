@@ -5,6 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
+from tests.support.freezing import freeze
 from tests.support.sleep_jobs import (
     make_gated_params,
     open_gate,
@@ -42,20 +43,16 @@ def test_a_frozen_worker_that_wakes_changes_nothing(system: System) -> None:
     frozen = system.start_worker("sleep", name="frozen")
     job = system.submit("sleep", make_gated_params(system, "b"))
     wait_for_checkpoint(system, job)
-    family = [psutil.Process(frozen.pid), *psutil.Process(frozen.pid).children(recursive=True)]
-    for process in family:
-        process.suspend()
-    system.start_worker("sleep", name="other", timeout_s=0)
-    open_gate(system, "b")
-    ended = system.wait(job)
-    assert (ended.state, ended.attempt, ended.lost_count, ended.worker) == (
-        "succeeded",
-        2,
-        1,
-        "other",
-    )
-    for process in family:
-        process.resume()
+    with freeze(psutil.Process(frozen.pid), system.db):
+        system.start_worker("sleep", name="other", timeout_s=0)
+        open_gate(system, "b")
+        ended = system.wait(job)
+        assert (ended.state, ended.attempt, ended.lost_count, ended.worker) == (
+            "succeeded",
+            2,
+            1,
+            "other",
+        )
     wait_for(
         lambda: "fenced out" in system.read_log("frozen"),
         TIMEOUT_S,
