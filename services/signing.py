@@ -131,7 +131,7 @@ def load_key(path: Path) -> SigningKey:
         private = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise InvalidRequest(
-            f"{path.name} is not a private key in PEM without a passphrase: make one with "
+            f"{path.name} is not a PEM private key that works without a passphrase: make one with "
             "`python -m services.admin keys create FILE`"
         ) from None
     if not isinstance(private, Ed25519PrivateKey):

@@ -160,7 +160,7 @@ class Identification(FrozenModel):
     identified."""
 
     n: Count = Field(description="ranked samples: those that have decoys")
-    decoys: Count = Field(description="of the sample that has most")
+    decoys: Count = Field(description="number of decoys of the sample that has the most")
     rank_1: int = Field(ge=0)
     share: Share
     low: Share | None = None
@@ -173,19 +173,20 @@ class Identification(FrozenModel):
         default_factory=list, description="null: no decoys of the sample's class"
     )
     decoy_counts: list[Annotated[int, Field(ge=0, le=1_000_000)]] = Field(
-        default_factory=list, description="decoys of each sample, as `ranks`"
+        default_factory=list, description="number of decoys of each sample, in the order of `ranks`"
     )
     margins: list[Annotated[float, Field(ge=0, le=1e6)] | None] = Field(
         default_factory=list,
         description=(
-            "of each sample, as `ranks`: by how many dB the nearest of truth and decoys is nearer "
-            "to the reconstruction than the second nearest"
+            "in the order of `ranks`: of each sample and its decoys, by how many dB the one "
+            "nearest to the reconstruction is nearer than the second nearest"
         ),
     )
     own_p: list[Share | None] = Field(
         default_factory=list,
         description=(
-            "of each sample, as `ranks`: its own p-value, corrected for the number of samples"
+            "in the order of `ranks`: each sample's own p-value, corrected for the number of "
+            "samples"
         ),
     )
     above_baseline: int | None = Field(
@@ -397,7 +398,10 @@ class Evaluation(FrozenModel):
     utility: Utility | None = None
     retained_copies: list[Label] = Field(
         default_factory=list,
-        description="deletions, from 0, of a sample of which an equal copy stays in the training set",
+        description=(
+            "deletions, numbered from 0, of which an identical copy of a sample stays in the "
+            "training set"
+        ),
     )
     provenance: JSONObject = Field(default_factory=dict)
     inputs: dict[RoleName, Digest] = Field(

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument(
         "--stages",
         default=",".join(STAGES),
-        help=f"comma-separated stages to serve; all of them: {','.join(STAGES)}",
+        help=f"stages to serve, separated by commas; default: all ({', '.join(STAGES)})",
     )
     parser.add_argument(
         "--name", help="name shown in /v1/workers; default: stages, host and process id"

@@ -163,7 +163,9 @@ def _read_envelope(folder: Path) -> dict[str, Any]:
 def _parse_statement(payload: bytes) -> tuple[Mapping[str, Any], dict[str, str]]:
     statement = _parse_object(payload, "the signed manifest")
     if statement.get("_type") != STATEMENT_TYPE or statement.get("predicateType") != PREDICATE_TYPE:
-        raise NotVerified("what is signed is not a manifest of a report that this version knows")
+        raise NotVerified(
+            "what is signed is not a report's manifest in a format that this version knows"
+        )
     predicate, subjects = statement.get("predicate"), statement.get("subject")
     try:
         digests = {str(one["name"]): str(one["digest"]["sha256"]) for one in subjects or ()}

@@ -48,7 +48,9 @@ class JobView(BaseModel):
     produces: list[str] = Field(description="roles of its outputs")
     artifacts: dict[str, ArtifactView] = Field(description="its artifacts, by role")
     audits: list[str] = Field(description="audits it belongs to")
-    progress: dict[str, Any] = Field(description="done, total and current numbers")
+    progress: dict[str, Any] = Field(
+        description="steps done, steps in total, and the stage's latest measurements"
+    )
     failure: str | None = Field(
         description="why it failed: invalid, input_failed, out_of_memory, lost_worker, timeout "
         "or error"

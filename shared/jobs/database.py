@@ -163,7 +163,7 @@ class Database:
                 ) from error
             if getattr(error.orig, "sqlstate", None) in _TRANSIENT_SQLSTATES:
                 raise TransientError(
-                    "the job store is temporarily read-only or out of time: "
+                    "the job store is temporarily read-only, or ended an idle transaction: "
                     f"{str(error.orig).strip()}"
                 ) from error
             raise

@@ -264,9 +264,10 @@ class StopRecord(Record):
     steps: int = Field(ge=0, description="number of steps from the original to the release")
     reason: StopReason = Field(
         description=(
-            "why no more: asked_for: a setting says so; held_out_loss: the forget loss reached "
-            "that of held-out samples; closest_epoch: after this epoch it was closest to that; "
-            "as_training: training took no more; no_held_out: there is nothing to compare with"
+            "why not more steps: asked_for: a setting says so; held_out_loss: the forget loss "
+            "reached that of held-out samples; closest_epoch: after this epoch it was closest to "
+            "that; as_training: training took no more steps; no_held_out: there are no held-out "
+            "samples to compare with"
         )
     )
 
@@ -293,7 +294,7 @@ class UnlearningRecord(Record):
     stops: list[StopRecord] | None = Field(
         None,
         description=(
-            "[deletions] how many steps were taken and why no more; null: the method has no "
+            "[deletions] how many steps were taken and why not more; null: the method has no "
             "stopping rule"
         ),
     )

@@ -106,10 +106,10 @@ def _explain_sample_size(scope: CaveatInputs) -> str | None:
         return None
     n = f"n = {min(sizes)}" if min(sizes) == max(sizes) else f"n = {min(sizes)} to {max(sizes)}"
     return (
-        f"Each row is based on {n} samples. Intervals of means assume that these few show the tails "
-        "of the scores (bootstrap-t): if one sample in ten leaks, eight samples often show none of "
-        "them, and the interval misses the mean. Wilson's interval of a proportion is wide: 8 of 8 "
-        "is [0.68, 1.00]."
+        f"Each row is based on {n} samples. Intervals of means (bootstrap-t) assume that these few "
+        "samples include extreme scores: if one sample in ten leaks, often none of eight samples "
+        "is such a one, and the interval misses the true mean. Wilson's interval of a proportion "
+        "is wide: 8 of 8 is [0.68, 1.00]."
         if min(sizes) < 30
         else f"Each row is based on {n} samples."
     )
@@ -124,9 +124,9 @@ def _explain_multiple_tests(scope: CaveatInputs) -> str | None:
     if len(tests) < 2:
         return None
     return (
-        f"The {len(tests)} tests of this report are corrected together (Holm): one report in forty "
-        "in which nothing leaks has a false leak. Each defense and attack that is added asks more "
-        "evidence of all others."
+        f"The {len(tests)} tests of this report are corrected together (Holm): of the reports in "
+        "which nothing leaks, at most one in forty shows a false leak. Each defense or attack that "
+        "is added raises the evidence that all the others need."
     )
 
 

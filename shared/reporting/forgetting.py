@@ -58,15 +58,17 @@ RULES = (
     "- of the original), with means over all deletions and at least three retraining seeds: 0 if "
     "nothing was unlearned, 1 if as much as by retraining. It is not measurable if retraining raises "
     "the forget loss by no more than its spread over seeds (one standard deviation of the mean).",
-    "A leak that was measured stays a leak, however far the way. Without one, a release with a way "
-    f"below {NOTHING} counts as “nothing was unlearned”, and one with a way from {NOTHING} to "
-    f"{LITTLE}, or none that is measurable, as inconclusive: an attack that finds nothing after a "
-    "deletion that did nothing shows nothing. Exact unlearning never saw the samples and is exempt. "
-    f"A way above {EXCESS:g} is shown as “overshot”: the models treat the samples worse than models "
-    "that never saw them, which can itself be told; the attacks decide whether that leaks.",
-    "“Closer to the original” in the three-sample test takes a difference above zero (jackknife over "
-    "deletions) and one that a retrained model would show in at most 5 % of the cases. The test, "
-    "KLoM, the linear probe and relearning are shown beside the way; they do not change the verdict.",
+    "A measured leak counts as a leak, however far unlearning went. Without one, a release with a "
+    f"way below {NOTHING} counts as “nothing was unlearned”, and one whose way is from {NOTHING} "
+    f"to {LITTLE}, or cannot be measured, as inconclusive: an attack that finds nothing after a "
+    "deletion that did nothing is no evidence of safety. Models of exact unlearning never saw the "
+    f"samples and are exempt. A way above {EXCESS:g} is shown as “overshot”: the models do worse "
+    "on the samples than models that never saw them, which an attacker may notice; the attacks "
+    "decide whether it leaks.",
+    "“Closer to the original” in the three-sample test requires that the difference is above zero "
+    "(jackknife over deletions) and so large that a retrained model would show it in at most 5 % "
+    "of the cases. The test, KLoM, the linear probe and relearning are shown beside the way; they "
+    "do not change the verdict.",
 )
 
 ReleaseKey = tuple[int, tuple[str, str], tuple[str, str]]
@@ -180,13 +182,13 @@ def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
     sentences = []
     if nothing := by_state.get("nothing"):
         sentences.append(
-            f"Nothing was unlearned by {_list_ways(nothing)}: that no attack finds the samples "
-            "shows nothing."
+            f"Nothing was unlearned by {_list_ways(nothing)}: that no attack finds the samples is "
+            "no evidence of safety."
         )
     if little := by_state.get("little"):
         sentences.append(
-            f"Too little was unlearned by {_list_ways(little)} for a result without a leak to "
-            "mean anything."
+            f"Too little was unlearned by {_list_ways(little)}: a result without a leak means "
+            "nothing here."
         )
     if unknown := by_state.get("unknown"):
         reasons = dict.fromkeys(way.reason or "" for _, way in unknown)

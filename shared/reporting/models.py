@@ -65,11 +65,14 @@ class Row(FrozenModel):
     )
     retained_copies: list[Label] = Field(
         default_factory=list,
-        description="deletions, from 0, of a sample of which an equal copy stays in the training set",
+        description=(
+            "deletions, numbered from 0, of which an identical copy of a sample stays in the "
+            "training set"
+        ),
     )
     finding: Finding
     note: str | None
-    evaluation: str = Field(description="sha256 of the EVALUATION that this row repeats")
+    evaluation: str = Field(description="sha256 of the EVALUATION that this row reports")
     inputs: dict[RoleName, Digest] = Field(
         default_factory=dict, description="sha256 of what was evaluated, by role"
     )
@@ -175,7 +178,7 @@ class SelfTest(FrozenModel):
     """The self-test result of the code that made the report."""
 
     digest: str = Field(
-        description="sha256 of the SELF_TEST that this repeats; `make selftest` prints the same"
+        description="sha256 of the SELF_TEST; `make selftest` prints the same, as digest"
     )
     passed: bool
     cases: list[TestedCase] = Field(min_length=1, max_length=200)

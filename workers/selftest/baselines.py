@@ -29,8 +29,8 @@ def _count_apparent_leaks() -> float:
 CASES = (
     Case(
         "baseline_against_baseline",
-        f"of {DRAWS} attackers that know only the class, no more than chance allows look like a "
-        "leak",
+        f"of {DRAWS} attackers that know only the class, no more look like a leak than chance "
+        "allows",
         _count_apparent_leaks,
         low=0,
         high=9,

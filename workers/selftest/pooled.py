@@ -46,8 +46,8 @@ def _count_apparent_leaks() -> float:
 CASES = (
     Case(
         "pooled_ranks",
-        f"pictures that are {100 * FAINT:.0f} % the truth rank low among decoys over five seeds "
-        "(p-value)",
+        f"pictures that contain {100 * FAINT:.0f} % of the truth lead to lower ranks among decoys "
+        "than chance explains over five seeds (p-value)",
         lambda: _compute_pooled_p(0, FAINT),
         low=None,
         high=1e-3,
@@ -55,8 +55,8 @@ CASES = (
     ),
     Case(
         "pooled_ranks_of_nothing",
-        f"of {DRAWS} attackers that know only the class, no more than chance allows look like a "
-        "leak over five seeds",
+        f"of {DRAWS} attackers that know only the class, no more look like a leak over five seeds "
+        "than chance allows",
         _count_apparent_leaks,
         low=0,
         high=4,

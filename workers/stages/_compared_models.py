@@ -69,7 +69,8 @@ class ComparedModels:
             )
         if deletions > 1 and record.successive != (original.count > 1):
             raise InvalidRequest(
-                "either unlearning or retraining made successive deletions, but not both",
+                "unlearning and retraining must both make successive deletions, or neither: use "
+                "the same value of successive for both",
                 f"inputs.{Role.RETRAINING}",
             )
         return cls(original, released, retrained, record)

@@ -49,8 +49,8 @@ class RetrainingParams(Params):
         ge=1,
         le=MAX_DELETIONS,
         description=(
-            "how many deletions are repeated at most, in their order; fewer if the models would "
-            "take more than 2 GiB"
+            "maximum number of deletions that are repeated, the first ones; fewer if the models "
+            "would take more than 2 GiB"
         ),
     )
 

@@ -95,7 +95,7 @@ def _submit(gateway: Client, recorded: Sequence[RecordedJob]) -> dict[str, str]:
         except ClientError as error:
             for new_id in new_ids.values():
                 gateway.cancel(new_id)
-            raise UsageError(f"{job.stage} of {job.id} cannot be repeated: {error}") from error
+            raise UsageError(f"job {job.id} ({job.stage}) cannot be repeated: {error}") from error
         new_ids[job.id] = submitted.id
     return new_ids
 
@@ -141,7 +141,7 @@ def _print_comparison(
         cells = [[one.metric, f"{one.reported:.6g}", f"{one.repeated:.6g}"] for one in scores]
         print_table(["metric", "reported", "repeated"], cells)
     if is_identical:
-        stdout_console().print(f"row {row} is repeated: its evaluation has the same bytes")
+        stdout_console().print(f"row {row} was repeated: its evaluation has the same bytes")
         return OK
     stdout_console().print(
         f"row {row} differs: {', '.join(dict.fromkeys(differing)) or 'its evaluation'}"

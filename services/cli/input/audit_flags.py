@@ -117,7 +117,7 @@ FLAGS = (
         field="seeds",
         metavar="<int>",
     ),
-    Flag("pool", "Samples that training sets are drawn from", kind=int),
+    Flag("pool", "Number of samples that training sets are drawn from", kind=int),
     Flag("pretrain_seed", "Seed of the base model, the same for every --seed", kind=int),
     Flag("name", "Name of the audit"),
     Flag("no_cache", "Run all jobs, even if identical ones have finished", kind=bool),

@@ -70,7 +70,9 @@ class SubmittedAudit(AuditView):
 
 class Signature(BaseModel):
     keyid: str = Field(description="sha256 of the public key in DER")
-    sig: str = Field(description="base64 of the Ed25519 signature of the envelope's PAE")
+    sig: str = Field(
+        description="base64 of the Ed25519 signature of DSSE's pre-authentication encoding (PAE)"
+    )
 
 
 class Envelope(BaseModel):

@@ -21,7 +21,7 @@ class MembershipGradientParams(TargetParams):
         le=1,
         description=(
             "where gradients are evaluated: 0 at the weights before the deletion, 1 at those "
-            "after it, or in between; above 0 all candidates are evaluated for each deletion "
+            "after it, or in between; above 0, all candidates are evaluated for each deletion "
             "instead of once"
         ),
     )

@@ -27,8 +27,9 @@ class FirstOrderParams(Params):
         gt=0,
         le=10,
         description=(
-            "unlearning rate, by which the sum of the gradients is multiplied; null: 1 / N over "
-            "the damped curvature of the loss along that sum"
+            "unlearning rate, by which the sum of the gradients is multiplied; null: "
+            "1 / (N (h + d)), where h is the curvature of the loss along that sum and d the "
+            "default damping of second_order"
         ),
     )
 

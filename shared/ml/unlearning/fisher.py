@@ -31,8 +31,8 @@ class FisherParams(Params):
         le=1,
         description=(
             "strength: the noise of a weight has variance alpha / sqrt(F); null: the greatest that "
-            "costs at most two points of accuracy on the retain set, and no more than takes the "
-            "forget loss to that of held-out samples"
+            "costs at most two points of accuracy on the retain set, but no greater than is needed "
+            "to raise the forget loss to that of held-out samples"
         ),
     )
     largest: float = Field(

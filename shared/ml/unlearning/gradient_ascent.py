@@ -31,8 +31,8 @@ class GradientAscentParams(Params):
         ge=1,
         le=10_000,
         description=(
-            "ascent steps (paper: 1); null: until the loss is that of held-out samples of the "
-            "same classes, and no more than training took"
+            "ascent steps (paper: 1); null: until the loss reaches that of held-out samples of the "
+            "same classes, but at most as many steps as training took"
         ),
     )
     lr: float | None = Field(

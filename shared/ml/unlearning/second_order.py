@@ -26,8 +26,9 @@ class SecondOrderParams(Params):
         gt=0,
         le=1e6,
         description=(
-            "added to the curvature of every weight; null: the weight decay of training, and 1 "
-            "over the sum of its steps, so that the step goes as far as training went"
+            "added to the curvature of every weight; null: the weight decay of training plus 1 / "
+            "(the sum of its learning rates, with momentum), so that the Newton step goes as far "
+            "as training went"
         ),
     )
     iterations: int = Field(

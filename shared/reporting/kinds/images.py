@@ -45,11 +45,12 @@ BASELINE_NAMES = {
     "random_direction": "random direction",
 }
 RULE = (
-    "An image attack leaks if deleted samples rank lower among their decoys than chance explains: "
-    "more of them first, the ranks lower on the whole, or one of them first by a far wider margin. "
-    "Decoys have the same data distribution and class as the deleted sample, so an attacker "
-    "without information is equally likely to give it each rank. These tests share the significance level: "
-    "a single sample has 0.4 of it, number and sum of ranks 0.25 each, several clear ones 0.1."
+    "An image attack leaks if deleted samples rank lower among their decoys than chance explains, "
+    "where rank 1 is nearest to the reconstruction. Four things are tested: the number of samples "
+    "of rank 1, the sum of the ranks, the widest margin of a sample of rank 1, and the number of "
+    "samples of rank 1 among those with the widest margins. Decoys have the same data distribution "
+    "and class as the deleted sample, so an attacker without information is equally likely to give "
+    "it each rank. The tests have 0.25, 0.25, 0.4 and 0.1 of the significance level, in this order."
 )
 FURTHER_RULES = (
     "“Can be reconstructed” requires that an identified sample also scores above its own baseline; "
@@ -108,8 +109,8 @@ def _explain_decoys(rows: Sequence[Row]) -> str | None:
     distance = f"a linear rule tells the splits apart with an AUC of {auc:.2f}, limit {limit:.2f}"
     if auc > limit:
         return (
-            f"{start}and none of the test split, which is drawn otherwise ({distance}): some samples "
-            "may have few decoys or none."
+            f"{start}but not of the test split, which is drawn differently ({distance}): some "
+            "samples may have few decoys or none."
         )
     return (
         f"{start}then of the test split, which looks alike ({distance}). Deletions of one class share "
@@ -190,7 +191,8 @@ class ReportedImages(ReportedKind):
         scores_text = f"{_describe_scores(rows, all_ranks)}, {_describe_tests(tests)}"
         if p_corrected <= TAIL:
             pictures = (
-                f"{pluralise(above, 'identified sample')} above its own baseline"
+                f"{pluralise(above, 'identified sample')} above "
+                f"{'its' if above == 1 else 'their'} own baseline"
                 if above
                 else "but no identified sample scores above its own baseline"
             )
@@ -343,8 +345,8 @@ def _describe_tests(tests: RankTests) -> str:
         format_probability(p) for p in (tests.count, tests.rank_sum, tests.margin, tests.clearest)
     )
     return (
-        f"p {number} by their number, {rank_sum} by the sum of ranks, {margin} by the widest margin, "
-        f"{clearest} among the clearest"
+        f"p {number} by the number identified, {rank_sum} by the sum of ranks, {margin} by the "
+        f"widest margin, {clearest} by the number identified among the widest margins"
     )
 
 

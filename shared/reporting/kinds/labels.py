@@ -118,8 +118,8 @@ class ReportedLabels(ReportedKind):
             )
         if p <= SUSPICIOUS:
             reason = (
-                "Above its baseline, but this many occur by chance with probability "
-                f"{p:.3f} (corrected {p_corrected:.3f}): {scores_text}."
+                "Above its baseline, but this many correct guesses occur by chance with "
+                f"probability {p:.3f} (corrected {p_corrected:.3f}): {scores_text}."
             )
             return Finding(outcome="inconclusive", reason=reason)
         if _compute_wrong_p(rows) <= TAIL:

@@ -184,7 +184,7 @@ def test_a_signature_of_something_else(saved: Saved) -> None:
         {"predicateType": "https://slsa.dev/provenance/v1"},
     ):
         saved.sign(make_statement(**changes))
-        saved.refuse("not a manifest of a report")
+        saved.refuse("not a report's manifest")
 
 
 @pytest.mark.parametrize(

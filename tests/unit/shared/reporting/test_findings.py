@@ -31,7 +31,7 @@ def finding(evaluation: dict[str, Any], **spec: Any) -> Finding:
 def test_an_image_row_leaks_where_more_are_identified_than_by_chance() -> None:
     found = finding(make_image_evaluation(**LEAK))
     assert found.outcome == "leak"
-    assert "8 identified samples above its own baseline" in found.reason
+    assert "8 identified samples above their own baseline" in found.reason
     assert "8 of 8 identified among 100 decoys [0.68, 1.00]" in found.reason
 
 

@@ -59,7 +59,7 @@ def test_a_release_that_forgot_may_show_no_leak() -> None:
         (
             0.0,
             "Nothing was unlearned by gradient_ascent (0 % of the way to retraining): that no "
-            "attack finds the samples shows nothing.",
+            "attack finds the samples is no evidence of safety.",
         ),
         (-0.3, "Nothing was unlearned by gradient_ascent (−30 % of the way to retraining)"),
         (0.049, "Nothing was unlearned by gradient_ascent (4.9 % of the way to retraining)"),

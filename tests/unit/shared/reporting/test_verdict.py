@@ -557,7 +557,7 @@ def test_experiments_are_said_to_be_corrected_together() -> None:
 
 
 def test_where_decoys_come_from_is_a_caveat() -> None:
-    for auc, told in ((0.5, "then of the test split"), (0.7, "none of the test split")):
+    for auc, told in ((0.5, "then of the test split"), (0.7, "but not of the test split")):
         row = make_image_evaluation(**LEAK)
         row["identification"] |= {"split_auc": auc, "split_auc_limit": 0.53}
         limits = build_report(make_audit(), row).caveats
