@@ -113,7 +113,10 @@ def _write_ec(path: Path) -> None:
         (lambda path: None, "key cannot be read: No such file"),
         (lambda path: path.mkdir(), "key cannot be read|key is not a regular file"),
         (os.mkfifo, "key is not a regular file"),
-        (lambda path: path.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n"), "is not a PEM private"),
+        (
+            lambda path: path.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n"),
+            "is not a PEM private",
+        ),
         (lambda path: path.write_bytes(b"\xff" * (MAX_KEY_BYTES + 1)), "too large for a key"),
         (lambda path: _write_ed25519(path, b"hush"), "without a passphrase"),
         (_write_ec, "not an Ed25519 key"),
