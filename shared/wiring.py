@@ -80,7 +80,11 @@ class Wiring(BaseModel):
         description="field of the audit that is its seed; 0 if the stage runs outside of all seeds",
     )
     trained_for_methods: bool = Field(
-        False, description="whether methods of other stages set some of its parameters (`trains`)"
+        False,
+        description=(
+            "whether methods of other stages set some of its parameters, which they list in "
+            "`trains`"
+        ),
     )
     multi_sample_roles: tuple[Role, ...] = Field(
         (),

@@ -212,8 +212,9 @@ def _explain_batch_norm(scope: CaveatInputs) -> str | None:
     if not fields:
         return None
     return (
-        f"BatchNorm used batch statistics ({join_words(fields)}: trained), whereas the paper "
-        "freezes them in training, retraining and unlearning. The weight change is then not a "
+        f"BatchNorm used batch statistics ({join_words(fields)}: trained), whereas the published "
+        "experiments (Hu et al. 2024) use frozen statistics in training, retraining and "
+        "unlearning. The weight change is then not a "
         "gradient of the attacked model: if it has BatchNorm layers, the attacks, which use "
         "frozen statistics, may underestimate the leakage."
     )

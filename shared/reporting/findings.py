@@ -28,7 +28,7 @@ RULES = (
     f"A released model retains its utility if it loses at most {100 * MAX_ACCURACY_LOSS:.0f} "
     "points of test accuracy. “No leak seen” counts only if every released model retains its "
     "utility.",
-    "The verdict is the worst case: one unlearning method that leaks under every defense tried "
+    "The verdict is the worst case: one unlearning method with a leak that no defense reduced "
     "makes it a leak; otherwise anything missing or inconclusive makes it inconclusive.",
 )
 

@@ -58,10 +58,10 @@ RULES = (
     "- of the original), with means over all deletions and at least three retraining seeds: 0 if "
     "nothing was unlearned, 1 if as much as by retraining. It is not measurable if retraining raises "
     "the forget loss by no more than its spread over seeds (one standard deviation of the mean).",
-    "A measured leak counts as a leak, however far unlearning went. Without one, a release with a "
-    f"way below {NOTHING} counts as “nothing was unlearned”, and one whose way is from {NOTHING} "
-    f"to {LITTLE}, or cannot be measured, as inconclusive: an attack that finds nothing after a "
-    "deletion that did nothing is no evidence of safety. Models of exact unlearning never saw the "
+    "A measured leak counts as a leak, however far unlearning went. Without one, a release whose "
+    f"way is below {LITTLE} or cannot be measured is inconclusive (below {NOTHING}, the report "
+    "says that nothing was unlearned): an attack that finds nothing after a deletion that did "
+    "nothing is no evidence of safety. Models of exact unlearning never saw the "
     f"samples and are exempt. A way above {EXCESS:g} is shown as “overshot”: the models do worse "
     "on the samples than models that never saw them, which an attacker may notice; the attacks "
     "decide whether it leaks.",

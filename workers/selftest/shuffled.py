@@ -52,7 +52,7 @@ CASES = (
     ),
     Case(
         "shuffled_truth",
-        "reconstructions score no better than the baseline on other deletions' images",
+        "compared with other deletions' images, reconstructions score no better than the baseline",
         _measure_shuffled_gain,
         low=None,
         high=0,

@@ -53,7 +53,7 @@ CASES = (
     ),
     Case(
         "sign_of_retraining",
-        "after retraining, base, N and k give the forgotten samples' gradient at the base model",
+        "after retraining, the forgotten samples' gradient at BASE follows from BASE, N and k",
         partial(_measure_least_cosine, "retrain", "base"),
         low=0.99,
         high=None,

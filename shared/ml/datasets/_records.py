@@ -22,7 +22,10 @@ from shared.ml.datasets._statistics import ComputedStatistics
 from shared.ml.splits import draw_default_pool
 from shared.plugins import Params
 
-_ABOUT = "that deletions name; every training set contains them, and an audit sets them from forget"
+_ABOUT = (
+    "that deletions name; their samples are in every training set. An audit fills this in from its "
+    "field forget"
+)
 Row = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 

@@ -69,8 +69,8 @@ class NpzParams(DeletableRows):
 
 @registry.register("npz", params=NpzParams)
 class Npz(Recorded):
-    """Arrays `images` or `features`, and `labels` (the same as `test_...`), or `x_train` and so on,
-    in an .npz file.
+    """An .npz file with `images` or `features`, and `labels` (with the prefix `test_` also for a
+    test split); or with `x_train`, `y_train`, `x_test`, `y_test`.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in
     [0, 1]; features, of a table, are [N, F], floats in [0, 1] with none missing; labels are whole

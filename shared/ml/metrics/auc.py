@@ -12,8 +12,8 @@ from shared.ml.ranks import compute_wins
     "auc", takes="membership", unit="share", range=(0, 1), higher_is_better=True, chance=0.5
 )
 def auc(scores: Tensor, others: Tensor) -> Tensor:
-    """Share of `others` that a sample scores above, ties half; the mean is the area under the ROC
-    curve.
+    """Share of the non-members that a sample scores above, where ties count half; the mean over
+    samples is the area under the ROC curve.
 
     [N] and [N, M], those that each is compared with -> [N] in [0, 1].
     """

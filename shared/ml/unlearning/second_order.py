@@ -27,8 +27,8 @@ class SecondOrderParams(Params):
         le=1e6,
         description=(
             "added to the curvature of every weight; null: the weight decay of training plus 1 / "
-            "(the sum of its learning rates, with momentum), so that the Newton step goes as far "
-            "as training went"
+            "t, where t is the sum of the learning rates of all training steps / (1 - momentum), "
+            "so that the Newton step goes as far as training went"
         ),
     )
     iterations: int = Field(

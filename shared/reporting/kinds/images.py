@@ -104,7 +104,8 @@ def _explain_decoys(rows: Sequence[Row]) -> str | None:
         return None
     auc, limit = max(compared)
     start = (
-        "Decoys are samples of the pool that no model was trained on, drawn like the deleted ones, "
+        "Decoys are drawn like the deleted samples, and no model was trained on them. They are "
+        "samples of the pool, "
     )
     distance = f"a linear rule tells the splits apart with an AUC of {auc:.2f}, limit {limit:.2f}"
     if auc > limit:
@@ -140,8 +141,14 @@ class ReportedImages(ReportedKind):
     terms = (
         (
             "identified",
-            "the deleted image is nearer to the reconstruction than every decoy, a public image "
-            "of its class.",
+            "the deleted image is nearer to the reconstruction than every decoy. A decoy is "
+            "another image of the same class, drawn like the deleted one, that no model was "
+            "trained on.",
+        ),
+        (
+            "margin",
+            "of a deleted image and its decoys, by how many dB the one nearest to the "
+            "reconstruction is nearer than the second nearest.",
         ),
     )
     derived = (IDENTIFIED,)
