@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from shared.evaluation import Evaluation
-from shared.reporting.formatting import Names
+from shared.reporting.formatting import Names, format_score
 from shared.reporting.models import (
     Finding,
     Identification,
@@ -99,9 +99,21 @@ class ReportedKind(ABC):
     attacker_goal: str = ""  # in the terms of NIST AI 100-2
     derived: Sequence[str] = ()  # names of `derive_scores`, which decide nothing
 
-    @abstractmethod
     def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        """The finding of a row with the deciding metric. Never that there is no leak."""
+        """The finding of a row with the deciding metric. Never that there is no leak.
+
+        By default that of `decide_pooled` for this row alone; a kind without `compute_p` has a
+        rule of its own.
+        """
+        rows = [Measured.from_evaluation(evaluation, metrics)]
+        p = self.compute_p(rows)
+        if p is None:
+            return Finding(outcome="inconclusive", reason=self.explain_untested(rows[0]))
+        return self.decide_pooled(rows, p, p)
+
+    def explain_untested(self, row: Measured) -> str:
+        """Why a row has no p-value, for kinds that have `compute_p`: a sentence."""
+        return f"No test was possible: {format_score(row.metrics[self.metric])}."
 
     @abstractmethod
     def describe(self, row: Row) -> str:

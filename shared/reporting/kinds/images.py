@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.evaluation import Evaluation
@@ -164,17 +164,12 @@ class ReportedImages(ReportedKind):
         Caveat(13, _explain_lpips),
     )
 
-    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        rows = [Measured.from_evaluation(evaluation, metrics)]
-        p = self.compute_p(rows)
-        if p is None:
-            reason = (
-                "Identification was not possible, as there are no decoys: neither the pool nor a "
-                "test split that is drawn like it has samples of these classes. Gain "
-                f"{format_gain(metrics[PSNR])} over the baseline."
-            )
-            return Finding(outcome="inconclusive", reason=reason)
-        return self.decide_pooled(rows, p, p)
+    def explain_untested(self, row: Measured) -> str:
+        return (
+            "Identification was not possible, as there are no decoys: neither the pool nor a "
+            "test split that is drawn like it has samples of these classes. Gain "
+            f"{format_gain(row.metrics[PSNR])} over the baseline."
+        )
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         tests = _run_tests(rows)

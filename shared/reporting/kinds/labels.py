@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shared.evaluation import Evaluation
 from shared.reporting.binomial import chance_band, tail_of_sum
 from shared.reporting.evidence import SUSPICIOUS, TAIL, build_not_seen
 from shared.reporting.formatting import (
@@ -76,16 +75,8 @@ class ReportedLabels(ReportedKind):
     attacker_goal = "Privacy compromise: attribute inference (the class of the deleted samples)."
     caveats = (Caveat(50, _explain_claims),)
 
-    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        rows = [Measured.from_evaluation(evaluation, metrics)]
-        p = self.compute_p(rows)
-        if p is None:
-            accuracy = metrics[LABEL_ACCURACY]
-            return Finding(
-                outcome="inconclusive",
-                reason=f"No baseline: accuracy {format_score(accuracy)}.",
-            )
-        return self.decide_pooled(rows, p, p)
+    def explain_untested(self, row: Measured) -> str:
+        return f"No baseline: accuracy {format_score(row.metrics[LABEL_ACCURACY])}."
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         trials = [_count_trials(row) for row in rows]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
 
-from shared.evaluation import Evaluation
 from shared.reporting.binomial import auc_band
 from shared.reporting.evaluations import method_key
 from shared.reporting.evidence import SUSPICIOUS, TAIL, build_not_seen, compute_chance
@@ -81,16 +80,9 @@ class ReportedMembership(ReportedKind):
     attacker_goal = "Privacy compromise: membership inference (of deleted samples)."
     caveats = (Caveat(40, _explain_membership),)
 
-    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        rows = [Measured.from_evaluation(evaluation, metrics)]
-        p = self.compute_p(rows)
-        if p is None:
-            auc = metrics[FORGOTTEN_AUC]
-            return Finding(
-                outcome="inconclusive",
-                reason=f"No confidence interval, p-value or baseline: AUC {format_score(auc)}.",
-            )
-        return self.decide_pooled(rows, p, p)
+    def explain_untested(self, row: Measured) -> str:
+        auc = format_score(row.metrics[FORGOTTEN_AUC])
+        return f"No confidence interval, p-value or baseline: AUC {auc}."
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         return compute_two_sided_p([row.metrics[FORGOTTEN_AUC] for row in rows])
