@@ -37,6 +37,7 @@ LEVEL_NAMES = {
 ROLE_WORDS = {
     Role.ORIGINAL: "Original models",
     Role.UNLEARNED: "Released models",
+    Role.RETRAINED: "Retrained models",
     Role.TRAINING_SET: "Training sets",
     Role.FORGET_SETS: "Deleted samples",
 }
