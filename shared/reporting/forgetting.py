@@ -22,6 +22,7 @@ from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import method_key, parse_json
 from shared.reporting.formatting import (
     Names,
+    count_of,
     format_number,
     group_by_release,
     join_words,
@@ -37,6 +38,7 @@ State = Literal["nothing", "little", "unknown", "excess", "forgotten", "exact"]
 WORST_FIRST: tuple[State, ...] = (
     "nothing", "little", "unknown", "excess", "forgotten", "exact",
 )  # fmt: skip
+TOO_LITTLE: tuple[State, ...] = ("nothing", "little", "unknown")
 STATE_NAMES: dict[State, str] = {
     "nothing": "Nothing unlearned",
     "little": "Little unlearned",
@@ -162,11 +164,53 @@ def shows_too_little(rows: Sequence[Row]) -> bool:
     """Whether a low score on this release says nothing, as too little was unlearned, or nobody
     knows how much. A release that was not compared with retraining is not judged."""
     way = find_way(rows)
-    return way is not None and way.state in ("nothing", "little", "unknown")
+    return way is not None and way.state in TOO_LITTLE
+
+
+def summarise_forgetting(rows: Sequence[Row]) -> str:
+    """For the verdict card: whether the samples were forgotten, in one sentence without names."""
+    ways = [way for group in group_by_release(rows) if (way := find_way(group)) is not None]
+    if not ways:
+        return "Whether the released models have forgotten the samples was not measured."
+    if len(ways) == 1:
+        return _describe_way(ways[0])
+    by_state = {state: [way for way in ways if way.state == state] for state in WORST_FIRST}
+    good = sum(way.state not in TOO_LITTLE for way in ways)
+    number = count_of(good, len(ways), "variants of unlearning and defense")
+    clauses = [f"The released models have forgotten the samples in {number}"]
+    counted: tuple[tuple[State, str], ...] = (
+        ("nothing", "nothing was unlearned"),
+        ("little", "too little was unlearned"),
+        ("unknown", "it cannot be measured"),
+        ("excess", "they were forgotten too thoroughly, which can give them away"),
+    )
+    for state, words in counted:
+        if some := by_state[state]:
+            clauses.append(f"in {len(some)} {words}")
+    return "; ".join(clauses) + "."
+
+
+def _describe_way(way: Way) -> str:
+    """The sentence about a single release."""
+    share = f"way to retraining: {_format_share(way.value)}"
+    start = "The released models have"
+    sentences: dict[State, str] = {
+        "nothing": f"{start} not forgotten the samples: they treat them as the original does "
+        f"({share}).",
+        "little": f"{start} hardly forgotten the samples ({share}).",
+        "unknown": "Whether the released models have forgotten the samples cannot be measured: "
+        f"{way.reason}.",
+        "excess": f"{start} forgotten the samples too thoroughly, which can give them away: they "
+        f"treat them worse than models that never saw them ({share}).",
+        "forgotten": f"{start} forgotten the samples: they treat them like models that were "
+        f"retrained without them ({share}).",
+        "exact": f"{start} forgotten the samples: the unlearning is exact, and they never saw them.",
+    }
+    return sentences[way.state]
 
 
 def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
-    """What comes first in a verdict: releases without a leak that have not shown to forget."""
+    """In the details of a verdict: releases without a leak that have not shown to forget."""
     by_state: dict[State, list[tuple[str, Way]]] = {}
     for group in group_by_release(rows):
         way = find_way(group)

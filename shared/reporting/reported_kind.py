@@ -80,8 +80,6 @@ class ReportedKind(ABC):
 
     metric: str  # the one that decides
     severity: int  # if rows of several kinds leak, the highest comes first
-    # how the headline begins, before "after <unlearning>": "Deleted samples can be read back"
-    subject: str
     rule: str  # a paragraph of "Decision rules": when a row leaks
     further_rules: Sequence[str] = ()  # paragraphs that come after the rules of all kinds
     # metrics whose unit must be share, as the rule requires it
@@ -117,8 +115,14 @@ class ReportedKind(ABC):
 
     @abstractmethod
     def describe(self, row: Row) -> str:
-        """The result of a leaking row, for verdict and headline: `8 of 8 identified among 100
+        """The result of a leaking row, in the details of the verdict: `8 of 8 identified among 100
         decoys`."""
+
+    @abstractmethod
+    def describe_success(self, rows: Sequence[Row]) -> str:
+        """What the attacker does, by leaking rows that differ only in their seed; the verdict's
+        headline ends with it: `reconstructs 8 of 8 deleted samples; by chance it would be one
+        sample in 101`. Plain words: whoever signs the report reads it."""
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         """Probability of such results by chance, for rows that differ only in their seed.
@@ -132,10 +136,6 @@ class ReportedKind(ABC):
     ) -> Finding:
         """The finding of rows that differ only in their seed; for kinds that have `compute_p`."""
         raise NotImplementedError
-
-    def name_leak(self, row: Row) -> str:
-        """How the headline about a leaking row begins."""
-        return self.subject
 
     def measure_strength(self, row: Row) -> float:
         """By how much a leaking row is clear of its baseline; of several, the highest is named."""

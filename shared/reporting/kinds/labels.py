@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shared.reporting.binomial import chance_band, tail_of_sum
 from shared.reporting.evidence import SUSPICIOUS, TAIL, build_not_seen
 from shared.reporting.formatting import (
+    describe_chance,
     format_interval,
     format_number,
     format_probability,
@@ -55,7 +56,6 @@ def _explain_claims(rows: Sequence[Row]) -> str | None:
 class ReportedLabels(ReportedKind):
     metric = LABEL_ACCURACY
     severity = 200
-    subject = "The classes of deleted samples can be inferred"
     rule = (
         "A label attack leaks if the share of classes that it guesses correctly is above chance, "
         "where the chance level is that of its strongest baseline. If it is wrong more often than "
@@ -126,6 +126,15 @@ class ReportedLabels(ReportedKind):
     def describe(self, row: Row) -> str:
         score = row.metrics[LABEL_ACCURACY]
         return f"accuracy {format_score(score)}, baseline {format_number(score.baseline)}"
+
+    def describe_success(self, rows: Sequence[Row]) -> str:
+        scores = [row.metrics[LABEL_ACCURACY] for row in rows]
+        n, share = sum(score.n for score in scores), _average(scores, lambda s: s.mean)
+        if all(row.size == 1 for row in rows):
+            result = f"the class of {round(share * n)} of {n} deleted samples"
+        else:
+            result = f"{100 * share:.0f} % of the classes of deleted samples"
+        return f"infers {result}; {describe_chance(_average(scores, lambda s: s.baseline or 0.0))}"
 
     def write_note(self, row: Row) -> str | None:
         guesses = row.answers

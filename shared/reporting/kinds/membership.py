@@ -67,7 +67,6 @@ def _explain_membership(rows: Sequence[Row]) -> str | None:
 class ReportedMembership(ReportedKind):
     metric = FORGOTTEN_AUC
     severity = 100
-    subject = "Deleted samples can be picked out among candidates"
     rule = RULE
     shares = (FORGOTTEN_AUC, RETAINED_AUC, FORGOTTEN_TPR, TELLING_STAYED)
     metric_names = METRIC_NAMES
@@ -116,6 +115,15 @@ class ReportedMembership(ReportedKind):
         score = row.metrics[FORGOTTEN_AUC]
         inverted = ", forgotten too thoroughly" if _lies_below(score) else ""
         return f"AUC {format_score(score)}, baseline {format_number(score.baseline)}{inverted}"
+
+    def describe_success(self, rows: Sequence[Row]) -> str:
+        aucs = [row.metrics[FORGOTTEN_AUC] for row in rows]
+        share = sum(auc.mean * auc.n for auc in aucs) / sum(auc.n for auc in aucs)
+        excess = "" if share > 0.5 else ", as they were forgotten too thoroughly"
+        return (
+            "tells deleted samples from samples that were never trained on: in "
+            f"{100 * max(share, 1 - share):.0f} of 100 pairs, where by chance it would be 50{excess}"
+        )
 
     def summarise_rows(self, rows: Sequence[Row]) -> str | None:
         """Whether retained samples are distinguishable too."""

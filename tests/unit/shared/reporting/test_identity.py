@@ -84,11 +84,12 @@ def test_the_report_names_audit_date_models_and_data() -> None:
 def test_the_page_has_a_line_for_a_name_and_every_digest() -> None:
     report = make_report("1", "2")
     page = render_page(report, [])
-    signed = page[page.index("For the signature") : page.index("<nav")]
-    for words in (AUDIT, "2026-01-02 03:04:05 UTC", "a" * 12, "Name", "Date", "Signature"):
-        assert words in signed
-    assert f"palimpsest report {AUDIT}" in signed
-    assert "palimpsest verify FOLDER --key FILE" in signed
+    beside = page[page.index("What was not tested") : page.index("<nav")]
+    for words in (AUDIT, "2026-01-02 03:04:05 UTC", "a" * 12, "Name", "Date and signature"):
+        assert words in beside
+    assert page.count("Date and signature") == 1
+    assert f"palimpsest report {AUDIT}" in page
+    assert "palimpsest verify FOLDER --key FILE" in page
     assert f"palimpsest repeat report-{AUDIT} --row 1" in page
     for digit in "aefb12":
         assert digest(digit) in page
