@@ -13,7 +13,7 @@ from shared.reporting.forgetting import (
     shows_too_little,
     summarise_forgetting,
 )
-from shared.reporting.formatting import count_of, pluralise
+from shared.reporting.formatting import count_of
 from shared.reporting.kinds import find_kind
 from shared.reporting.models import Level, Missing, Row
 from shared.reporting.notes import find_unattacked_defenses
@@ -82,7 +82,7 @@ def write_card(level: Level, methods: Methods, missing: Sequence[Missing], row: 
     else:
         unforgotten = [r for options in methods for r in options if shows_too_little(r.rows)]
         open_ = (
-            f"These measurements do not show whether {describe_attacker(row)} can recover deleted "
+            f"These measurements do not show whether {_name_attacker(row)} can recover deleted "
             "samples."
         )
         sentences = (
@@ -108,9 +108,13 @@ def _describe_leak(rows: Rows, row: Row) -> str:
     else:
         start = ""
     success = kind.describe_success(find_same_attack(rows, row))
+    return _capitalise(f"{start}{_name_attacker(row)} {success}.")
+
+
+def _name_attacker(row: Row) -> str:
+    """The attacker as the subject of a verb: a description with commas ends with one."""
     attacker = describe_attacker(row)
-    separator = "," if "," in attacker else ""
-    return _capitalise(f"{start}{attacker}{separator} {success}.")
+    return f"{attacker}," if "," in attacker else attacker
 
 
 def _reconcile(forgotten: str, row: Row, rows: Rows) -> str:
@@ -192,7 +196,7 @@ def _describe_defenses(leaking: Methods, rows: Rows) -> str:
         ("the defense that was", "it") if only else ("none of the defenses that were", "them")
     )
     untried = find_unattacked_defenses(rows)
-    return f"{name} tried is {'not ' if only else ''}shown to prevent them" + (
+    return f"{name} tried is {'not ' if only else ''}shown to prevent leaks" + (
         f", and attackers who know {pronoun} were not tried" if untried else ""
     )
 
@@ -223,8 +227,10 @@ def _describe_gaps(rows: Rows, missing: Sequence[Missing]) -> str | None:
     ]
     if not parts:
         return None
-    results = pluralise(len(rows) + len(missing), "result")
-    return f"Of {results}, {' and '.join(parts)}: these may be leaks."
+    if len(rows) + len(missing) == 1:
+        return "The only result is inconclusive and may be a leak."
+    leaks = "a leak" if len(missing) + undecided == 1 else "leaks"
+    return f"Of {len(rows) + len(missing)} results, {' and '.join(parts)}, which may be {leaks}."
 
 
 def _describe_utility(rows: Rows) -> str | None:

@@ -111,8 +111,8 @@ def describe_attacker(row: Row) -> str:
             clauses.append(f"averages {averaged} releases")
     if known:
         clauses.append(f"knows {join_words(known)}")
-    if len(clauses) == 1:
-        return f"an attacker who {clauses[0]}"
+    if len(clauses) == 1 or (len(clauses) == 2 and Role.BASE not in given):
+        return f"an attacker who {' and '.join(clauses)}"
     return f"an attacker who {', '.join(clauses[:-1])}, and {clauses[-1]}"
 
 

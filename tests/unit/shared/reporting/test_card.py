@@ -130,8 +130,8 @@ def test_a_card_is_a_few_sentences_that_name_no_plugin(name: str) -> None:
 
 def test_the_sentence_says_who_gets_what_knowing_what_and_what_chance_would_give() -> None:
     assert read_card(report_on(make_image_evaluation(**LEAK)))[0] == (
-        "An attacker who holds the model before and after the deletion, and knows the classes of "
-        "the deleted samples, reconstructs 8 of 8 deleted samples; by chance it would be one "
+        "An attacker who holds the model before and after the deletion and knows the classes of "
+        "the deleted samples reconstructs 8 of 8 deleted samples; by chance it would be one "
         "sample in 101."
     )
 
@@ -145,7 +145,7 @@ def test_the_sentence_says_who_gets_what_knowing_what_and_what_chance_would_give
         (
             ["DELETION_SIZES", "ORIGINAL", "UNLEARNED"],
             {},
-            "deletion, and knows how many samples were trained on and deleted, reconstructs",
+            "deletion and knows how many samples were trained on and deleted reconstructs",
         ),
         (
             ["ORIGINAL", "PUBLIC", "UNLEARNED"],
@@ -186,8 +186,8 @@ def test_labels_and_membership_are_told_beside_chance() -> None:
         "infers the class of 8 of 8 deleted samples; by chance it would be one sample in 10."
     )
     assert read_card(REPORTS["membership"])[0] == (
-        "An attacker who can only query the model before and after the deletion, and has a list of "
-        "candidates that contains the deleted samples, tells deleted samples from samples that "
+        "An attacker who can only query the model before and after the deletion and has a list of "
+        "candidates that contains the deleted samples tells deleted samples from samples that "
         "were never trained on: in 90 of 100 pairs, where by chance it would be 50."
     )
     excess = report_on(make_membership_evaluation((0.05, 0.01, 0.2), 1.0)).verdict.headline
@@ -324,7 +324,7 @@ def test_a_forgetting_that_was_not_measured_is_said() -> None:
 def test_missing_and_inconclusive_results_are_counted() -> None:
     spec = make_audit(attacks=["feature_recovery", "label_inference"])
     report = build_report(spec, make_one_recovered_evaluation(), make_utility_evaluation())
-    assert "Of 2 results, 1 is missing and 1 is inconclusive: these may be leaks." in read_card(
+    assert "Of 2 results, 1 is missing and 1 is inconclusive, which may be leaks." in read_card(
         report
     )
 

@@ -123,7 +123,7 @@ def test_a_missing_row_makes_it_inconclusive_but_hides_no_leak() -> None:
     leaking = build_report(spec, make_image_evaluation(**LEAK), make_utility_evaluation()).verdict
     assert leaking.level == "leaks"
     assert any("1 row of the audit is missing" in sentence for sentence in leaking.details)
-    assert "Of 2 results, 1 is missing: these may be leaks." in leaking.sentences
+    assert "Of 2 results, 1 is missing, which may be a leak." in leaking.sentences
 
 
 def test_a_low_score_of_a_useless_or_unmeasured_model_is_no_win() -> None:
@@ -344,7 +344,9 @@ def test_whatever_is_missing_or_undecided_caps_a_reduced_leak_and_hides_none(
     verdict = two_methods(second).verdict
     assert verdict.level == "inconclusive"
     assert verdict.headline.startswith("Without a defense, an attacker who holds")
-    assert re.search("these may be leaks|models are no longer useful", verdict.sentences[-1])
+    assert re.search(
+        "which may be (a leak|leaks)|models are no longer useful", verdict.sentences[-1]
+    )
 
 
 def test_a_defense_that_is_undecided_caps_one_that_reduces() -> None:
