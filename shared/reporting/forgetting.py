@@ -104,6 +104,12 @@ class Way:
     high: float | None
     reason: str | None
 
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the deletions differ so much that nothing may have been unlearned either."""
+        measured = self.state in ("forgotten", "excess")
+        return measured and (self.low is None or self.low < NOTHING)
+
 
 def pool_way(rows: Sequence[ForgettingRow], exact: bool) -> Way:
     """The way of one release over seeds, each with equal weight."""
@@ -178,6 +184,8 @@ def summarise_forgetting(rows: Sequence[Row]) -> str:
     good = sum(way.state not in TOO_LITTLE for way in ways)
     number = count_of(good, len(ways), "variants of unlearning and defense")
     clauses = [f"The released models have forgotten the samples in {number}"]
+    if uncertain := sum(way.is_uncertain for way in ways):
+        clauses.append(f"in {uncertain} this is uncertain")
     counted: tuple[tuple[State, str], ...] = (
         ("nothing", "nothing was unlearned"),
         ("little", "too little was unlearned"),
@@ -193,6 +201,8 @@ def summarise_forgetting(rows: Sequence[Row]) -> str:
 def _describe_way(way: Way) -> str:
     """The sentence about a single release."""
     share = f"way to retraining: {_format_share(way.value)}"
+    if way.is_uncertain:
+        share += f", but uncertain, {_format_ends(way)}"
     start = "The released models have"
     sentences: dict[State, str] = {
         "nothing": f"{start} not forgotten the samples: they treat them as the original does "

@@ -288,6 +288,21 @@ def test_the_card_says_whether_the_samples_were_forgotten(way: float | None, wor
         assert any(words in sentence for sentence in read_card(report))
 
 
+def test_a_way_whose_interval_reaches_down_to_nothing_is_called_uncertain() -> None:
+    def conclude(*methods: str, half: float) -> list[str]:
+        evaluations = [make_image_evaluation(**NO_LEAK, unlearning=name) for name in methods]
+        evaluations += [make_utility_evaluation(unlearning=name) for name in methods]
+        measured = [make_forgetting(0.9, unlearning=name, half=half) for name in methods]
+        spec = make_audit(unlearning=[*methods])
+        return read_card(build_report(spec, *evaluations, forgetting=measured))
+
+    for half, is_uncertain in ((0.8, False), (0.9, True)):
+        one = conclude("scrub", half=half)
+        assert any("90 %, but uncertain, [0, 180 %])" in text for text in one) == is_uncertain
+        several = conclude("scrub", "fisher", "retrain", half=half)
+        assert any("; in 2 this is uncertain." in text for text in several) == is_uncertain
+
+
 def test_what_the_models_forgot_and_their_difference_shows_is_no_contradiction() -> None:
     card = read_card(two_methods(LEAK, NO_LEAK))
     assert card[1] == (
