@@ -7,12 +7,8 @@ from collections.abc import Sequence
 
 from shared.reporting.evaluations import is_adaptive
 from shared.reporting.findings import retains_utility
-from shared.reporting.forgetting import (
-    TOO_LITTLE,
-    find_way,
-    shows_too_little,
-    summarise_forgetting,
-)
+from shared.reporting.forgetting import TOO_LITTLE, find_way, shows_too_little
+from shared.reporting.forgetting_words import summarise_forgetting
 from shared.reporting.formatting import count_of
 from shared.reporting.kinds import find_kind
 from shared.reporting.models import Level, Missing, Row

@@ -22,7 +22,6 @@ from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import method_key, parse_json
 from shared.reporting.formatting import (
     Names,
-    count_of,
     format_number,
     group_by_release,
     join_words,
@@ -173,52 +172,6 @@ def shows_too_little(rows: Sequence[Row]) -> bool:
     return way is not None and way.state in TOO_LITTLE
 
 
-def summarise_forgetting(rows: Sequence[Row]) -> str:
-    """For the verdict card: whether the samples were forgotten, in one sentence without names."""
-    ways = [way for group in group_by_release(rows) if (way := find_way(group)) is not None]
-    if not ways:
-        return "Whether the released models have forgotten the samples was not measured."
-    if len(ways) == 1:
-        return _describe_way(ways[0])
-    by_state = {state: [way for way in ways if way.state == state] for state in WORST_FIRST}
-    good = sum(way.state not in TOO_LITTLE for way in ways)
-    number = count_of(good, len(ways), "variants of unlearning and defense")
-    clauses = [f"The released models have forgotten the samples in {number}"]
-    if uncertain := sum(way.is_uncertain for way in ways):
-        clauses.append(f"in {uncertain} this is uncertain")
-    counted: tuple[tuple[State, str], ...] = (
-        ("nothing", "nothing was unlearned"),
-        ("little", "too little was unlearned"),
-        ("unknown", "it cannot be measured"),
-        ("excess", "they were forgotten too thoroughly, which can give them away"),
-    )
-    for state, words in counted:
-        if some := by_state[state]:
-            clauses.append(f"in {len(some)} {words}")
-    return "; ".join(clauses) + "."
-
-
-def _describe_way(way: Way) -> str:
-    """The sentence about a single release."""
-    share = f"way to retraining: {_format_share(way.value)}"
-    if way.is_uncertain:
-        share += f", but uncertain, {_format_ends(way)}"
-    start = "The released models have"
-    sentences: dict[State, str] = {
-        "nothing": f"{start} not forgotten the samples: they treat them as the original does "
-        f"({share}).",
-        "little": f"{start} hardly forgotten the samples ({share}).",
-        "unknown": "Whether the released models have forgotten the samples cannot be measured: "
-        f"{way.reason}.",
-        "excess": f"{start} forgotten the samples too thoroughly, which can give them away: they "
-        f"treat them worse than models that never saw them ({share}).",
-        "forgotten": f"{start} forgotten the samples: they treat them like models that were "
-        f"retrained without them ({share}).",
-        "exact": f"{start} forgotten the samples: the unlearning is exact, and they never saw them.",
-    }
-    return sentences[way.state]
-
-
 def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
     """In the details of a verdict: releases without a leak that have not shown to forget."""
     by_state: dict[State, list[tuple[str, Way]]] = {}
@@ -254,12 +207,13 @@ def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
 
 def _list_ways(releases: Sequence[tuple[str, Way]]) -> str:
     """`a (0 % of the way to retraining) and b (1 %)`."""
-    words = [f"{name} ({_format_share(way.value)})" for name, way in releases]
+    words = [f"{name} ({format_share(way.value)})" for name, way in releases]
     words[0] = words[0][:-1] + " of the way to retraining)"
     return join_words(words)
 
 
-def _format_share(value: float | None) -> str:
+def format_share(value: float | None) -> str:
+    """`97 %`, `4.9 %`, `−30 %`."""
     if value is None:
         return "—"
     percent = 100 * value
@@ -311,8 +265,8 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
         word=STATE_NAMES[way.state],
         losses=(losses[0], losses[1], losses[2]),
         accuracies=(accuracies[0], accuracies[1], accuracies[2]),
-        way=_format_share(way.value) if way.value is not None else "not measurable",
-        interval=way.reason or "" if way.value is None else _format_ends(way),
+        way=format_share(way.value) if way.value is not None else "not measurable",
+        interval=way.reason or "" if way.value is None else format_ends(way.low, way.high),
         seeds=(
             f"{pluralise(one.deletions, 'deletion')}, "
             f"{pluralise(one.retraining_seeds, 'retraining seed')}"
@@ -328,11 +282,11 @@ def _format_loss(loss: float) -> str:
     return f"{loss:.2g}"
 
 
-def _format_ends(way: Way) -> str:
-    """The interval in percent."""
-    if way.low is None or way.high is None:
+def format_ends(low: float | None, high: float | None) -> str:
+    """An interval of shares in percent."""
+    if low is None or high is None:
         return "no interval"
-    return f"[{_format_share(way.low)}, {_format_share(way.high)}]".replace(" %,", ",")
+    return f"[{format_share(low)}, {format_share(high)}]".replace(" %,", ",")
 
 
 def _describe_tests(measured: Sequence[ForgettingRow]) -> list[tuple[str, str]]:

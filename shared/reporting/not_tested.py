@@ -18,7 +18,6 @@ FORGETTING_TESTS = {
     "linear_probe": "linear probe",
     "relearning": "relearning",
 }
-assert FORGETTING_TESTS.keys() == ForgettingTests.model_fields.keys()
 
 
 def list_not_tested(rows: Rows) -> list[str]:
@@ -44,8 +43,8 @@ def _describe_forgetting_tests(rows: Rows) -> str | None:
     if not tests:
         return "Whether the samples were forgotten."
     untried = [
-        words
-        for name, words in FORGETTING_TESTS.items()
+        FORGETTING_TESTS.get(name, name.replace("_", " "))
+        for name in ForgettingTests.model_fields
         if all(getattr(one, name) is None for one in tests)
     ]
     return f"Of the tests of forgetting: {join_words(untried)}." if untried else None

@@ -54,8 +54,8 @@ RULE = (
     "a single sample has 0.4 of it, number and sum of ranks 0.25 each, several clear ones 0.1."
 )
 FURTHER_RULES = (
-    "“Can be reconstructed” requires that an identified sample also scores above its own baseline; "
-    "otherwise deleted samples can be told from decoys. A gain whose 95 % interval lies above zero "
+    "“Reconstructs” requires that an identified sample also scores above its own baseline; otherwise "
+    "deleted samples are only picked out from others of their class. A gain whose 95 % interval lies above zero "
     "makes a row inconclusive, not a leak: the baseline may be weak.",
     "Even a single reconstructed image can expose a person: if any deletion is identified and its "
     "score beats its own baseline, the row is at least inconclusive.",
