@@ -10,7 +10,16 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from shared.evaluation import Count, Defense, FrozenModel, Share, Unlearning, WideNumber
+from shared.evaluation import (
+    Count,
+    Defense,
+    Digest,
+    FrozenModel,
+    RoleName,
+    Share,
+    Unlearning,
+    WideNumber,
+)
 from shared.jobs.spec import Seed
 
 MAX_DELETIONS, MAX_SEEDS, MAX_EPOCHS = 1000, 16, 20
@@ -144,3 +153,6 @@ class Forgetting(FrozenModel):
     unlearning: Unlearning
     defense: Defense
     measured: ForgettingRow
+    inputs: dict[RoleName, Digest] = Field(
+        default_factory=dict, max_length=64, description="sha256 of what was compared, by role"
+    )

@@ -41,11 +41,12 @@ from shared.reporting.verdict import conclude
 from shared.roles import Role
 
 COMMAND = "palimpsest audit FILE.yaml"
-# of the inputs of evaluations, those that are models or data
+# of the inputs of measurements, those that are models or data
 IDENTIFIED_ROLES = (
     Role.ORIGINAL,
     Role.UNLEARNED,
     Role.BASE,
+    Role.RETRAINED,
     Role.TRAINING_SET,
     Role.FORGET_SETS,
     Role.MEMBERSHIP,
@@ -128,7 +129,9 @@ def build_report(
         attackers=describe_attackers(report_rows),
         provenance=Provenance(
             submission=submission,
-            inputs=_collect_inputs(ordered),
+            inputs=_collect_inputs(
+                [*(one.evaluation.inputs for one in ordered), *(one.inputs for one in forgetting)]
+            ),
             data_files=dict(data_files),
             conditions=list(conditions.values()),
             palimpsest=version,
@@ -154,11 +157,11 @@ def _collect_utilities(evaluations: Iterable[LoadedEvaluation]) -> Releases:
     }
 
 
-def _collect_inputs(evaluations: Iterable[LoadedEvaluation]) -> dict[str, list[str]]:
-    """Digests of models and data by role, each once, in the order of the evaluations."""
+def _collect_inputs(measured: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Digests of models and data by role, each once, in the order of the measurements."""
     digests: dict[str, dict[str, None]] = {role: {} for role in IDENTIFIED_ROLES}
-    for one in evaluations:
-        for role, digest in one.evaluation.inputs.items():
+    for inputs in measured:
+        for role, digest in inputs.items():
             if role in digests:
                 digests[role][digest] = None
     return {str(role): list(distinct) for role, distinct in digests.items() if distinct}

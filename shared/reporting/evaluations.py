@@ -10,6 +10,7 @@ from shared.errors import InvalidRequest
 from shared.evaluation import Defense, Evaluation, Method, StrengthChoice, Unlearning
 
 MAX_NESTING = 32  # nothing legitimate is nested deeper
+ADAPTIVE_PARAM = "adaptive"  # of attacks that can use knowledge of the defense
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ def check_json(value: Any, subject: str, field: str) -> None:
 
 def is_adaptive(attack: Method) -> bool:
     """Whether the attack is adaptive: the attacker knows the defense."""
-    return attack.params.get("adaptive") is True
+    return attack.params.get(ADAPTIVE_PARAM) is True
 
 
 def without_adaptive(attack: Method) -> Method:
     """The attack without its parameter `adaptive`, so both variants are equal."""
     return Method(
-        method=attack.method, params={n: v for n, v in attack.params.items() if n != "adaptive"}
+        method=attack.method, params={n: v for n, v in attack.params.items() if n != ADAPTIVE_PARAM}
     )
 
 

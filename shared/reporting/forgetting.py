@@ -37,6 +37,7 @@ State = Literal["nothing", "little", "unknown", "excess", "forgotten", "exact"]
 WORST_FIRST: tuple[State, ...] = (
     "nothing", "little", "unknown", "excess", "forgotten", "exact",
 )  # fmt: skip
+TOO_LITTLE: tuple[State, ...] = ("nothing", "little", "unknown")
 STATE_NAMES: dict[State, str] = {
     "nothing": "Nothing unlearned",
     "little": "Little unlearned",
@@ -104,6 +105,12 @@ class Way:
     high: float | None
     reason: str | None
 
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the deletions differ so much that nothing may have been unlearned either."""
+        measured = self.state in ("forgotten", "excess")
+        return measured and (self.low is None or self.low < NOTHING)
+
 
 def pool_way(rows: Sequence[ForgettingRow], exact: bool) -> Way:
     """The way of one release over seeds, each with equal weight."""
@@ -164,11 +171,11 @@ def shows_too_little(rows: Sequence[Row]) -> bool:
     """Whether a low score on this release says nothing, as too little was unlearned, or nobody
     knows how much. A release that was not compared with retraining is not judged."""
     way = find_way(rows)
-    return way is not None and way.state in ("nothing", "little", "unknown")
+    return way is not None and way.state in TOO_LITTLE
 
 
 def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
-    """What comes first in a verdict: releases without a leak that have not shown to forget."""
+    """In the details of a verdict: releases without a leak that have not shown to forget."""
     by_state: dict[State, list[tuple[str, Way]]] = {}
     for group in group_by_release(rows):
         way = find_way(group)
@@ -202,12 +209,13 @@ def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
 
 def _list_ways(releases: Sequence[tuple[str, Way]]) -> str:
     """`a (0 % of the way to retraining) and b (1 %)`."""
-    words = [f"{name} ({_format_share(way.value)})" for name, way in releases]
+    words = [f"{name} ({format_share(way.value)})" for name, way in releases]
     words[0] = words[0][:-1] + " of the way to retraining)"
     return join_words(words)
 
 
-def _format_share(value: float | None) -> str:
+def format_share(value: float | None) -> str:
+    """`97 %`, `4.9 %`, `−30 %`."""
     if value is None:
         return "—"
     percent = 100 * value
@@ -259,8 +267,8 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
         word=STATE_NAMES[way.state],
         losses=(losses[0], losses[1], losses[2]),
         accuracies=(accuracies[0], accuracies[1], accuracies[2]),
-        way=_format_share(way.value) if way.value is not None else "not measurable",
-        interval=way.reason or "" if way.value is None else _format_ends(way),
+        way=format_share(way.value) if way.value is not None else "not measurable",
+        interval=way.reason or "" if way.value is None else format_ends(way.low, way.high),
         seeds=(
             f"{pluralise(one.deletions, 'deletion')}, "
             f"{pluralise(one.retraining_seeds, 'retraining seed')}"
@@ -276,11 +284,11 @@ def _format_loss(loss: float) -> str:
     return f"{loss:.2g}"
 
 
-def _format_ends(way: Way) -> str:
-    """The interval in percent."""
-    if way.low is None or way.high is None:
+def format_ends(low: float | None, high: float | None) -> str:
+    """An interval of shares in percent."""
+    if low is None or high is None:
         return "no interval"
-    return f"[{_format_share(way.low)}, {_format_share(way.high)}]".replace(" %,", ",")
+    return f"[{format_share(low)}, {format_share(high)}]".replace(" %,", ",")
 
 
 def _describe_tests(measured: Sequence[ForgettingRow]) -> list[tuple[str, str]]:

@@ -63,14 +63,31 @@ def format_gain(score: Score) -> str:
     )
 
 
+def describe_chance(share: float) -> str:
+    """`by chance it would be one sample in 101`; a percentage if that is more than a quarter."""
+    if share <= 0:
+        return "by chance it would be none"
+    odds = f"{100 * share:.0f} %" if share > 0.25 else f"one sample in {round(1 / share):,}"
+    return f"by chance it would be {odds}"
+
+
 def pluralise(count: int, one: str, many: str | None = None) -> str:
     """`1 seed`, `3 seeds`."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
-def join_words(words: Sequence[str]) -> str:
+def count_of(some: int, total: int, many: str) -> str:
+    """`both methods`, `all 4 methods`, `1 of 4 methods`, `none of 4 methods`."""
+    if some == total:
+        return f"{'both' if total == 2 else f'all {total}'} {many}"
+    return f"{some or 'none'} of {total} {many}"
+
+
+def join_words(words: Sequence[str], conjunction: str = "and") -> str:
     """`a, b and c`."""
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+    if len(words) == 1:
+        return words[0]
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
 def list_attacks(rows: Iterable[Row]) -> list[Method]:

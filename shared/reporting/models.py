@@ -148,11 +148,24 @@ class Measurement(FrozenModel):
 
 
 class Verdict(FrozenModel):
-    """The verdict on all rows, in words."""
+    """The verdict on all rows, in words. Headline and sentences name no plugin; details do."""
 
     level: Level
     headline: str
-    sentences: list[str]
+    sentences: list[str] = Field(
+        description="at most three that belong to the headline: forgetting, defenses, gaps"
+    )
+    row: int | None = Field(
+        None,
+        ge=1,
+        description="number of the row that the headline describes; null if there is none",
+    )
+    not_tested: list[str] = Field(
+        default_factory=list, description="attackers, tests and circumstances that were not tried"
+    )
+    details: list[str] = Field(
+        default_factory=list, description="the results of each release, and what concerns all rows"
+    )
 
 
 class TestedCase(FrozenModel):

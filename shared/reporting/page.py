@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from shared.reporting.formatting import Names, list_columns, matches_attack
 from shared.reporting.kinds import collect_baseline_names, get_metric_name, list_kinds
 from shared.reporting.models import Defense, Method, Missing, Report, Row
 from shared.reporting.overview import OUTCOMES, ReleaseLine, build_overview
-from shared.reporting.pictures import Gallery
+from shared.reporting.pictures import Gallery, Picture, get_row_key, select_galleries
 from shared.reporting.reported_kind import ReportedKind, View
 from shared.reporting.row_charts import Chart, build_point
 from shared.reporting.threat_models import describe_never_given, describe_threat_models
@@ -37,6 +38,7 @@ LEVEL_NAMES = {
 ROLE_WORDS = {
     Role.ORIGINAL: "Original models",
     Role.UNLEARNED: "Released models",
+    Role.RETRAINED: "Retrained models",
     Role.TRAINING_SET: "Training sets",
     Role.FORGET_SETS: "Deleted samples",
 }
@@ -44,6 +46,7 @@ TEST_STATES = {"tested": "tested", "tested_in_part": "in part", "not_tested": "n
 MAX_DIGESTS = (
     4  # of one role, in the part that is signed; the others are under "How to reproduce it"
 )
+MAX_LEAD_PICTURES = 8  # below the verdict; all are further down
 MAX_POINTS = 40  # points on one chart beyond which only the first seed is drawn
 
 
@@ -66,6 +69,7 @@ def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
         "level": LEVEL_NAMES[report.verdict.level],
         "outcomes": OUTCOMES,
         "facts": list_facts(report),
+        "lead": choose_lead(report, galleries),
         "identity": list_identity(report),
         "test_states": TEST_STATES,
         "names": names,
@@ -96,6 +100,32 @@ def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
         "with_baselines": {kind.metric for kind in list_kinds() if kind.lists_baselines},
     }
     return environment.get_template("report.html").render(context)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The pictures below the verdict: of one row, the first ones of all."""
+
+    row: Row
+    pictures: Sequence[Picture]
+    total: int
+
+
+def choose_lead(report: Report, galleries: Sequence[Gallery]) -> Lead | None:
+    """The pictures of the row that the verdict describes; if it has none, those of the first row
+    that leaks, or of the first row."""
+    selected = select_galleries(report.rows, galleries)
+    if not selected:
+        return None
+    place = report.verdict.row
+    described = None if place is None else get_row_key(report.rows[place - 1])[1:]
+
+    def rank(item: tuple[Row, Gallery]) -> tuple[bool, bool]:
+        row, _ = item
+        return get_row_key(row)[1:] != described, row.finding.outcome != "leak"
+
+    row, gallery = min(selected, key=rank)
+    return Lead(row, gallery.pictures[:MAX_LEAD_PICTURES], len(gallery.pictures))
 
 
 def encode_data_url(png: bytes) -> str:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from shared.evaluation import Evaluation
-from shared.reporting.formatting import Names
+from shared.reporting.formatting import Names, format_score
 from shared.reporting.models import (
     Finding,
     Identification,
@@ -80,8 +80,6 @@ class ReportedKind(ABC):
 
     metric: str  # the one that decides
     severity: int  # if rows of several kinds leak, the highest comes first
-    # how the headline begins, before "after <unlearning>": "Deleted samples can be read back"
-    subject: str
     rule: str  # a paragraph of "Decision rules": when a row leaks
     further_rules: Sequence[str] = ()  # paragraphs that come after the rules of all kinds
     # metrics whose unit must be share, as the rule requires it
@@ -99,14 +97,32 @@ class ReportedKind(ABC):
     attacker_goal: str = ""  # in the terms of NIST AI 100-2
     derived: Sequence[str] = ()  # names of `derive_scores`, which decide nothing
 
-    @abstractmethod
     def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        """The finding of a row with the deciding metric. Never that there is no leak."""
+        """The finding of a row with the deciding metric. Never that there is no leak.
+
+        By default that of `decide_pooled` for this row alone; a kind without `compute_p` has a
+        rule of its own.
+        """
+        rows = [Measured.from_evaluation(evaluation, metrics)]
+        p = self.compute_p(rows)
+        if p is None:
+            return Finding(outcome="inconclusive", reason=self.explain_untested(rows[0]))
+        return self.decide_pooled(rows, p, p)
+
+    def explain_untested(self, row: Measured) -> str:
+        """Why a row has no p-value, for kinds that have `compute_p`: a sentence."""
+        return f"No test was possible: {format_score(row.metrics[self.metric])}."
 
     @abstractmethod
     def describe(self, row: Row) -> str:
-        """The result of a leaking row, for verdict and headline: `8 of 8 identified among 100
+        """The result of a leaking row, in the details of the verdict: `8 of 8 identified among 100
         decoys`."""
+
+    @abstractmethod
+    def describe_success(self, rows: Sequence[Row]) -> str:
+        """What the attacker does, by leaking rows that differ only in their seed; the verdict's
+        headline ends with it: `reconstructs 8 of 8 deleted samples; by chance it would be one
+        sample in 101`. Plain words: whoever signs the report reads it."""
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         """Probability of such results by chance, for rows that differ only in their seed.
@@ -120,10 +136,6 @@ class ReportedKind(ABC):
     ) -> Finding:
         """The finding of rows that differ only in their seed; for kinds that have `compute_p`."""
         raise NotImplementedError
-
-    def name_leak(self, row: Row) -> str:
-        """How the headline about a leaking row begins."""
-        return self.subject
 
     def measure_strength(self, row: Row) -> float:
         """By how much a leaking row is clear of its baseline; of several, the highest is named."""

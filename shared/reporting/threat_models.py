@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.reporting.evaluations import is_adaptive, method_key
-from shared.reporting.formatting import Names
+from shared.reporting.formatting import Names, join_words
 from shared.reporting.models import Row
 from shared.roles import Role
 
@@ -32,6 +32,11 @@ BLACK_BOX_WORDS: dict[str, str] = {
     **WHITE_BOX_WORDS,
     Role.ORIGINAL: "answers of the model before the deletion",
     Role.UNLEARNED: "answers of the released model",
+}
+# in a sentence about the attacker, after "knows"
+KNOWLEDGE = {
+    Role.LABELS: "the classes of the deleted samples",
+    Role.DELETION_SIZES: "how many samples were trained on and deleted",
 }
 ACCESS = {
     "white_box": (
@@ -78,6 +83,44 @@ def describe_given(row: Row) -> list[tuple[str, str]]:
         (str(role), words.get(str(role)) or _summarise_role(str(role)))
         for role in row.threat_model.get("observes", [])
     ]
+
+
+def describe_attacker(row: Row) -> str:
+    """Who attacked: what they hold, can do and know, in the middle of a sentence."""
+    given = set(row.threat_model.get("observes", []))
+    access = row.threat_model.get("access")
+    models = "before and after the deletion" if Role.ORIGINAL in given else "after the deletion"
+    if access == "white_box":
+        base = " and its base model" if Role.BASE in given else ""
+        clauses = [f"holds the model {models}{base}"]
+    elif access == "black_box":
+        clauses = [f"can only query the model {models}"]
+    else:
+        return "an attacker whose knowledge is not stated"
+    if Role.CANDIDATES in given:
+        clauses.append("has a list of candidates that contains the deleted samples")
+    if given & {Role.PUBLIC, Role.POPULATION}:
+        clauses.append("has public samples of the same kind")
+    if "released_models" in row.threat_model:
+        clauses.append("compares several deletions")
+    known = [words for role, words in KNOWLEDGE.items() if role in given]
+    if is_adaptive(row.attack):
+        known.append("the defense")
+        averaged = row.defense.params.get("releases_averaged")
+        if isinstance(averaged, int) and averaged > 1:
+            clauses.append(f"averages {averaged} releases")
+    if known:
+        clauses.append(f"knows {join_words(known)}")
+    if len(clauses) == 1 or (len(clauses) == 2 and Role.BASE not in given):
+        return f"an attacker who {' and '.join(clauses)}"
+    return f"an attacker who {', '.join(clauses[:-1])}, and {clauses[-1]}"
+
+
+def measure_knowledge(row: Row) -> int:
+    """How much the attacker held and knew; holding weights is more than any number of queries."""
+    access = {"white_box": 100, "black_box": 0}.get(str(row.threat_model.get("access")), -100)
+    compares = "released_models" in row.threat_model
+    return access + len(row.threat_model.get("observes", [])) + is_adaptive(row.attack) + compares
 
 
 def _describe_threat_model(attack_rows: list[Row], names: Names) -> ThreatModel:

@@ -115,8 +115,7 @@ def test_its_rule_decides_and_its_words_are_on_the_page(
     assert row["finding"]["reason"].startswith("Accuracy is above its baseline: accuracy 1.00")
     assert other["attack"]["method"] == "label_inference"
     assert any(
-        "brightness leaks (attributes 1.00" in sentence
-        for sentence in report["verdict"]["sentences"]
+        "brightness leaks (attributes 1.00" in sentence for sentence in report["verdict"]["details"]
     )
     assert "An attribute attack leaks if it is correct more often than" in page
     assert '<a href="#attributes">Attributes</a>' in page

@@ -64,7 +64,9 @@ def test_it_ends_in_a_report_and_stops_what_it_started(done: tuple[Path, int, st
     folder, status, output = done
     assert status == 0, output
     report = (folder / ".palimpsest/demo/report.json").read_bytes()
-    assert Report.model_validate_json(report).verdict.level == "reduced"
+    verdict = Report.model_validate_json(report).verdict
+    assert verdict.level == "leaks"  # nobody who knows the defense was tried
+    assert any("no defense is credited" in sentence for sentence in verdict.sentences)
     assert "<!doctype html>" in (folder / ".palimpsest/demo/report.html").read_text().lower()
     assert str(Path(".palimpsest/demo/report.html")) in output
     assert "psnr" in output

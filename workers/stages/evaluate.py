@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from shared.wiring import Scope, Wiring
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._datasets import random_subset
+from workers.stages._digests import digest_inputs
 from workers.stages._metric_networks import read_metric_networks
 from workers.stages._pictures import write_pictures
 from workers.stages._retained_copies import find_retained_copies
@@ -135,9 +135,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         "answers": None,
         "utility": None,
         "provenance": collect_conditions(ctx.device) | network_conditions,
-        "inputs": {
-            str(role): hashlib.sha256(data).hexdigest() for role, data in sorted(ctx.inputs.items())
-        },
+        "inputs": digest_inputs(ctx),
     }
     for one in scored:
         # unknown fields would be dropped

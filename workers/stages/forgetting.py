@@ -34,6 +34,7 @@ from workers.stages._compared_models import (
     compute_outputs,
 )
 from workers.stages._datasets import random_subset
+from workers.stages._digests import digest_inputs
 
 Test = Literal["three_sample", "klom", "linear_probe", "relearning"]
 JSONObject = dict[str, Any]
@@ -132,6 +133,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         ),
         defense=_read_defense(ctx),
         measured=validate_model(ForgettingRow, measured, Role.FORGETTING, "inputs"),
+        inputs=digest_inputs(ctx),
     )
     ctx.report_progress(1, 1)
     return {Role.FORGETTING: StageOutput.of_json(record.model_dump(mode="json"))}

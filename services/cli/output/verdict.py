@@ -18,13 +18,7 @@ _COLOURS = {"leaks": "red", "reduced": "yellow", "no_leak_seen": "green", "incon
 
 def print_report(report: Report) -> None:
     """The verdict and a compact table, on standard output."""
-    verdict = report.data.get("verdict") or {}
-    level = str(verdict.get("level", "no verdict"))
-    colour = _COLOURS.get(level, "default")
-    stdout_console().print(
-        f"[{colour} bold]{escape_markup(level.replace('_', ' '))}[/]: "
-        f"{escape_markup(str(verdict.get('headline', '')))}"
-    )
+    _print_verdict(report.data.get("verdict") or {})
     if report.rows:
         cells = [_format_row(row, report.rows) for row in report.rows]
         # what all rows share is left out: a terminal is narrow
@@ -42,6 +36,20 @@ def print_report(report: Report) -> None:
             f"[red]missing[/]: {escape_markup(row_name)}, seed {row.get('seed', '-')}: "
             f"{escape_markup(str(row.get('reason', '')))}"
         )
+
+
+def _print_verdict(verdict: Mapping[str, Any]) -> None:
+    """The sentences of the report's first page, and what was not tested."""
+    level = str(verdict.get("level", "no verdict"))
+    colour = _COLOURS.get(level, "default")
+    stdout_console().print(
+        f"[{colour} bold]{escape_markup(level.replace('_', ' '))}[/]: "
+        f"{escape_markup(str(verdict.get('headline', '')))}"
+    )
+    for sentence in verdict.get("sentences") or ():
+        stdout_console().print(escape_markup(str(sentence)))
+    for item in verdict.get("not_tested") or ():
+        stdout_console().print(f"[dim]not tested[/]: {escape_markup(str(item))}")
 
 
 def get_method_name(row: Row, part: str) -> str:

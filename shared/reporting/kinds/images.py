@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from shared.evaluation import Evaluation
 from shared.forget_sets import list_forget_sets
 from shared.reporting.binomial import share_not_excluded
 from shared.reporting.evidence import SUSPICIOUS, TAIL, build_not_seen
 from shared.reporting.formatting import (
+    describe_chance,
     format_gain,
     format_interval,
     format_number,
@@ -53,13 +55,12 @@ RULE = (
     "it each rank. The tests have 0.25, 0.25, 0.4 and 0.1 of the significance level, in this order."
 )
 FURTHER_RULES = (
-    "“Can be reconstructed” requires that an identified sample also scores above its own baseline; "
-    "otherwise deleted samples can be told from decoys. A gain whose 95 % interval lies above zero "
+    "“Reconstructs” requires that an identified sample also scores above its own baseline; otherwise "
+    "deleted samples are only picked out from others of their class. A gain whose 95 % interval lies above zero "
     "makes a row inconclusive, not a leak: the baseline may be weak.",
     "Even a single reconstructed image can expose a person: if any deletion is identified and its "
     "score beats its own baseline, the row is at least inconclusive.",
 )
-TOLD_APART = "Deleted samples can be told from decoys"
 
 
 def _explain_psnr(rows: Sequence[Row]) -> str | None:
@@ -131,7 +132,6 @@ class Galleries:
 class ReportedImages(ReportedKind):
     metric = PSNR
     severity = 300
-    subject = "Deleted samples can be reconstructed"
     rule = RULE
     further_rules = FURTHER_RULES
     metric_names = METRIC_NAMES
@@ -172,17 +172,12 @@ class ReportedImages(ReportedKind):
         Caveat(13, _explain_lpips),
     )
 
-    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        rows = [Measured.from_evaluation(evaluation, metrics)]
-        p = self.compute_p(rows)
-        if p is None:
-            reason = (
-                "Identification was not possible, as there are no decoys: neither the pool nor a "
-                "test split that is drawn like it has samples of these classes. Gain "
-                f"{format_gain(metrics[PSNR])} over the baseline."
-            )
-            return Finding(outcome="inconclusive", reason=reason)
-        return self.decide_pooled(rows, p, p)
+    def explain_untested(self, row: Measured) -> str:
+        return (
+            "Identification was not possible, as there are no decoys: neither the pool nor a "
+            "test split that is drawn like it has samples of these classes. Gain "
+            f"{format_gain(row.metrics[PSNR])} over the baseline."
+        )
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         tests = _run_tests(rows)
@@ -231,9 +226,28 @@ class ReportedImages(ReportedKind):
             f"{_describe_share_not_excluded(all_ranks)}",
         )
 
-    def name_leak(self, row: Row) -> str:
-        reconstructed = row.identification and _count_above_baseline([row.identification])
-        return self.subject if reconstructed else TOLD_APART
+    def describe_success(self, rows: Sequence[Row]) -> str:
+        all_ranks = [row.identification for row in rows if row.identification]
+        n, identified = sum(r.n for r in all_ranks), sum(r.rank_1 for r in all_ranks)
+        expected = sum(ranks.n * ranks.chance for ranks in all_ranks)
+        samples, chance = f"of {n} deleted samples", describe_chance(expected / n)
+        if above := _count_above_baseline(all_ranks):
+            return f"reconstructs {above} {samples}; {chance}"
+        if identified > expected:
+            return (
+                f"picks {identified} {samples} out from others of their class, but reconstructs "
+                f"none; {chance}"
+            )
+        nearest = 100 * median(
+            rank / (decoys + 1)
+            for ranks in all_ranks
+            for rank, decoys in zip(ranks.ranks, ranks.decoy_counts, strict=True)
+            if rank is not None
+        )
+        return (
+            f"places half of the deleted samples among the nearest {nearest:.2g} % of others of "
+            "their class, but reconstructs none; by chance it would be 50 %"
+        )
 
     def describe_unseen(self, rows: Sequence[Row]) -> str | None:
         all_ranks = [row.identification for row in rows if row.identification]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shared.evaluation import Evaluation
 from shared.reporting.binomial import chance_band, tail_of_sum
 from shared.reporting.evidence import SUSPICIOUS, TAIL, build_not_seen
 from shared.reporting.formatting import (
+    describe_chance,
     format_interval,
     format_number,
     format_probability,
@@ -56,7 +56,6 @@ def _explain_claims(rows: Sequence[Row]) -> str | None:
 class ReportedLabels(ReportedKind):
     metric = LABEL_ACCURACY
     severity = 200
-    subject = "The classes of deleted samples can be inferred"
     rule = (
         "A label attack leaks if the share of classes that it guesses correctly is above chance, "
         "where the chance level is that of its strongest baseline. If it is wrong more often than "
@@ -76,16 +75,8 @@ class ReportedLabels(ReportedKind):
     attacker_goal = "Privacy compromise: attribute inference (the class of the deleted samples)."
     caveats = (Caveat(50, _explain_claims),)
 
-    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        rows = [Measured.from_evaluation(evaluation, metrics)]
-        p = self.compute_p(rows)
-        if p is None:
-            accuracy = metrics[LABEL_ACCURACY]
-            return Finding(
-                outcome="inconclusive",
-                reason=f"No baseline: accuracy {format_score(accuracy)}.",
-            )
-        return self.decide_pooled(rows, p, p)
+    def explain_untested(self, row: Measured) -> str:
+        return f"No baseline: accuracy {format_score(row.metrics[LABEL_ACCURACY])}."
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         trials = [_count_trials(row) for row in rows]
@@ -135,6 +126,15 @@ class ReportedLabels(ReportedKind):
     def describe(self, row: Row) -> str:
         score = row.metrics[LABEL_ACCURACY]
         return f"accuracy {format_score(score)}, baseline {format_number(score.baseline)}"
+
+    def describe_success(self, rows: Sequence[Row]) -> str:
+        scores = [row.metrics[LABEL_ACCURACY] for row in rows]
+        n, share = sum(score.n for score in scores), _average(scores, lambda s: s.mean)
+        if all(row.size == 1 for row in rows):
+            result = f"the class of {round(share * n)} of {n} deleted samples"
+        else:
+            result = f"{100 * share:.0f} % of the classes of deleted samples"
+        return f"infers {result}; {describe_chance(_average(scores, lambda s: s.baseline or 0.0))}"
 
     def write_note(self, row: Row) -> str | None:
         guesses = row.answers

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
 
-from shared.evaluation import Evaluation
 from shared.reporting.binomial import auc_band
 from shared.reporting.evaluations import method_key
 from shared.reporting.evidence import SUSPICIOUS, TAIL, build_not_seen, compute_chance
@@ -68,7 +67,6 @@ def _explain_membership(rows: Sequence[Row]) -> str | None:
 class ReportedMembership(ReportedKind):
     metric = FORGOTTEN_AUC
     severity = 100
-    subject = "Deleted samples can be picked out among candidates"
     rule = RULE
     shares = (FORGOTTEN_AUC, RETAINED_AUC, FORGOTTEN_TPR, TELLING_STAYED)
     metric_names = METRIC_NAMES
@@ -81,16 +79,9 @@ class ReportedMembership(ReportedKind):
     attacker_goal = "Privacy compromise: membership inference (of deleted samples)."
     caveats = (Caveat(40, _explain_membership),)
 
-    def decide_row(self, evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
-        rows = [Measured.from_evaluation(evaluation, metrics)]
-        p = self.compute_p(rows)
-        if p is None:
-            auc = metrics[FORGOTTEN_AUC]
-            return Finding(
-                outcome="inconclusive",
-                reason=f"No confidence interval, p-value or baseline: AUC {format_score(auc)}.",
-            )
-        return self.decide_pooled(rows, p, p)
+    def explain_untested(self, row: Measured) -> str:
+        auc = format_score(row.metrics[FORGOTTEN_AUC])
+        return f"No confidence interval, p-value or baseline: AUC {auc}."
 
     def compute_p(self, rows: Sequence[Row | Measured]) -> float | None:
         return compute_two_sided_p([row.metrics[FORGOTTEN_AUC] for row in rows])
@@ -124,6 +115,15 @@ class ReportedMembership(ReportedKind):
         score = row.metrics[FORGOTTEN_AUC]
         inverted = ", forgotten too thoroughly" if _lies_below(score) else ""
         return f"AUC {format_score(score)}, baseline {format_number(score.baseline)}{inverted}"
+
+    def describe_success(self, rows: Sequence[Row]) -> str:
+        aucs = [row.metrics[FORGOTTEN_AUC] for row in rows]
+        share = sum(auc.mean * auc.n for auc in aucs) / sum(auc.n for auc in aucs)
+        excess = "" if share > 0.5 else ", as they were forgotten too thoroughly"
+        return (
+            "tells deleted samples from samples that were never trained on: in "
+            f"{100 * max(share, 1 - share):.0f} of 100 pairs, where by chance it would be 50{excess}"
+        )
 
     def summarise_rows(self, rows: Sequence[Row]) -> str | None:
         """Whether retained samples are distinguishable too."""

@@ -3,6 +3,7 @@ and everything."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ def test_exact_retraining_is_way_1(trained: Outputs) -> None:
     assert found.way_low is not None
     assert found.way_high is not None
     assert found.way_low <= found.way <= found.way_high
+
+
+def test_it_says_which_models_it_compared(trained: Outputs) -> None:
+    done = unlearn(trained, "retrain")
+    output = run_stage("forgetting", done, tests=[])["FORGETTING"]
+    inputs = Forgetting.model_validate(json.loads(output.data)).inputs
+    for role in ("ORIGINAL", "UNLEARNED", "RETRAINED"):
+        assert inputs[role] == hashlib.sha256(done[role].data).hexdigest()
 
 
 def test_losses_and_accuracies_are_those_of_the_models(trained: Outputs) -> None:

@@ -50,8 +50,8 @@ def test_the_report_tells_what_was_forgotten() -> None:
     assert table.index("gradient_ascent") < table.index("retrain, no defense")
     leaks = [row["unlearning"]["method"] for row in report["rows"] if row["finding"]["outcome"] == "leak"]  # fmt: skip
     if "gradient_ascent" not in leaks:  # a measured leak stays a leak
-        told = [report["verdict"]["headline"], *report["verdict"]["sentences"]]
-        assert any("Nothing was unlearned by gradient_ascent" in sentence for sentence in told[:2])
+        assert "nothing was unlearned" in report["verdict"]["headline"]
+        assert "Nothing was unlearned by gradient_ascent" in report["verdict"]["details"][0]
 
 
 @pytest.mark.slow

@@ -123,7 +123,8 @@ def test_it_makes_the_report_as_data_and_as_a_page_with_every_deletion() -> None
     )
     assert report["schema"] == "palimpsest.report/2"
     assert report["missing"] == []
-    assert len(shown(page)) == 3 * 8
+    # two of each below the verdict, three of each in the gallery
+    assert len(shown(page)) == (2 + 3) * 8
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
@@ -211,7 +212,7 @@ def test_pictures_of_another_kind_are_left_out_with_the_reason() -> None:
             inputs(make_image_evaluation(**LEAK), make_utility_evaluation())
             | {"PICTURES_1": one, "PICTURES_2": alone}
         )
-        assert len(shown(made["REPORT_HTML"].data.decode())) == 3 * 8
+        assert len(shown(made["REPORT_HTML"].data.decode())) == (2 + 3) * 8
         caveats = json.loads(made["REPORT"].data)["caveats"]
         assert "Not shown here: pictures of ATTRIBUTES (unknown kind)." in caveats
     assert not any(
@@ -233,14 +234,15 @@ def test_pictures_of_an_attack_that_is_not_stated_are_drawn() -> None:
         inputs(make_image_evaluation(**LEAK) | {"attack": None})
         | {"PICTURES_1": pictures(attack=None)}
     )
-    assert len(shown(made["REPORT_HTML"].data.decode())) == 3 * 8
+    assert len(shown(made["REPORT_HTML"].data.decode())) == (2 + 3) * 8
 
 
 def test_pictures_are_drawn_though_their_row_has_no_psnr() -> None:
     bare = make_image_evaluation(**LEAK)
     bare["metrics"] = {"ssim": bare["metrics"]["psnr"] | {"unit": "1"}}
     page = told(inputs(bare) | {"PICTURES_1": pictures()})["REPORT_HTML"].data.decode()
-    assert len(shown(page)) == 3 * 8
+    # two of each below the verdict, three of each in the gallery
+    assert len(shown(page)) == (2 + 3) * 8
     assert (
         "8 of 8 identified among 100 decoys"
         in page[page.index('id="pictures"') : page.index('id="table"')]

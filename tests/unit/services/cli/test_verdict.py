@@ -59,6 +59,28 @@ def test_a_row_stands_beside_its_null(capsys):
     assert "defense" not in out
 
 
+def test_the_sentences_of_the_card_follow_and_what_was_not_tested(capsys):
+    out = shown(
+        capsys,
+        rows=[ROW],
+        verdict={
+            "level": "leaks",
+            "headline": "An attacker reconstructs 7 of 8.",
+            "sentences": ["The models have [forgotten] the samples.", "1 result is missing."],
+            "not_tested": ["Attackers who know the defense.", "Defenses."],
+            "details": ["retrain, none: feature_recovery leaks."],
+        },
+    )
+    assert out.splitlines()[:5] == [
+        "leaks: An attacker reconstructs 7 of 8.",
+        "The models have [forgotten] the samples.",
+        "1 result is missing.",
+        "not tested: Attackers who know the defense.",
+        "not tested: Defenses.",
+    ]
+    assert "retrain, none: feature_recovery leaks" not in out
+
+
 def test_rows_of_one_attack_are_told_apart_by_what_differs(capsys):
     other = {
         **ROW,

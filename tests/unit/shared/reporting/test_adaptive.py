@@ -60,9 +60,9 @@ def test_the_verdict_of_a_defense_is_that_of_the_strongest_attacker() -> None:
     assert both(NO_LEAK, NO_LEAK).verdict.level == "reduced"
     undone = both(NO_LEAK, LEAK | {"gain": (12.0, 10.0, 14.0)}).verdict
     assert undone.level == "leaks"
-    assert "with pruning by an adaptive attacker" in undone.headline
-    assert f"{NAMED} leaks" in undone.sentences[1]
-    assert "no leak was seen with feature_recovery" in undone.sentences[1]
+    assert undone.headline.startswith("Despite a defense, ")
+    assert f"{NAMED} leaks" in undone.details[1]
+    assert "no leak was seen with feature_recovery" in undone.details[1]
 
 
 def test_what_only_the_adaptive_attacker_gets_keeps_a_defense_from_having_reduced() -> None:
@@ -140,9 +140,9 @@ def test_an_audit_without_an_adaptive_attacker_says_which_defenses_that_leaves_o
     unknown, known = both(NO_LEAK, None), both(NO_LEAK, NO_LEAK)
     assert any("pruning was not attacked adaptively" in limit for limit in unknown.caveats)
     assert any(
-        "No adaptive attack was run against pruning" in told for told in unknown.verdict.sentences
+        "No adaptive attack was run against pruning" in told for told in unknown.verdict.details
     )
-    assert not any("No adaptive attack was run" in told for told in known.verdict.sentences)
+    assert not any("No adaptive attack was run" in told for told in known.verdict.details)
     assert not any("not attacked adaptively" in limit for limit in known.caveats)
     assert any("other ways may be stronger" in limit for limit in known.caveats)
 

@@ -39,7 +39,7 @@ def of_ranks(n: int, *first: int, above: int = 0, **more: Any) -> dict[str, Any]
 def test_ranks_that_are_low_without_a_first_are_a_leak() -> None:
     report = of_seeds(of_ranks(8, 2, 3, 2, 4, 2, 5, 3, 2))
     assert report.verdict.level == "leaks"
-    assert report.verdict.headline.startswith("Deleted samples can be told from decoys")
+    assert "among the nearest 2.5 % of others of their class" in report.verdict.headline
     assert report.rows[0].finding.p == pytest.approx(4 * 4.5e-11, rel=0.05)
 
 
@@ -48,7 +48,7 @@ def test_one_of_eight_in_every_seed_is_a_leak_though_none_shows_it_alone(seeds: 
     rows = [of_ranks(8, 1, above=1) for _ in range(seeds)]
     report = of_seeds(*rows)
     assert report.verdict.level == "leaks"
-    assert f"{seeds} of {8 * seeds} identified over {seeds} seeds" in report.verdict.headline
+    assert f"reconstructs {seeds} of {8 * seeds} deleted samples" in report.verdict.headline
     assert {row.finding.outcome for row in report.rows} == {"leak"}
     assert of_seeds(rows[0]).verdict.level == "inconclusive"
 
@@ -64,7 +64,7 @@ def test_one_person_whose_picture_is_unmistakable_is_a_leak_of_any_number(
     )
     report = of_seeds(ranks)
     assert report.verdict.level == "leaks"
-    assert report.verdict.headline.startswith("Deleted samples can be reconstructed")
+    assert f"reconstructs {recovered} of {n} deleted samples" in report.verdict.headline
     identification = report.rows[0].identification
     assert identification is not None
     assert identification.own_p[0] == pytest.approx(1 - (100 / 101) ** recovered)
@@ -87,8 +87,8 @@ def test_identified_without_a_picture_above_the_baseline_is_told_apart_not_recon
     row = make_image_evaluation(**below, ranks=[1, 1, *NO_LEAK["ranks"][2:]])
     report = of_seeds(row)
     assert report.verdict.level == "leaks"
-    assert report.verdict.headline.startswith("Deleted samples can be told from decoys")
-    assert "reconstructed" not in report.verdict.headline.split(":")[0]
+    assert "picks 2 of 8 deleted samples out" in report.verdict.headline
+    assert "but reconstructs none" in report.verdict.headline
     assert "no identified sample scores above its own baseline" in report.rows[0].finding.reason
 
 
@@ -164,5 +164,5 @@ def test_membership_is_pooled_over_seeds() -> None:
 def test_nobody_of_eight_says_what_it_cannot_exclude() -> None:
     verdict = of_seeds(make_image_evaluation(**NO_LEAK)).verdict
     assert verdict.level == "no_leak_seen"
-    assert "With 0 of 8 identified" in verdict.headline
-    assert "up to 31 % of deleted samples cannot be excluded" in verdict.headline
+    assert "with 0 of 8 identified" in verdict.sentences[0]
+    assert "up to 31 % of deleted samples cannot be excluded" in verdict.sentences[0]

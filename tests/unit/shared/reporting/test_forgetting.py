@@ -54,28 +54,52 @@ def test_a_release_that_forgot_may_show_no_leak() -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "first"),
+    ("way", "first", "detail"),
     [
         (
             0.0,
+            "The released models have not forgotten the samples: they treat them as the original "
+            "does (way to retraining: 0 %).",
             "Nothing was unlearned by gradient_ascent (0 % of the way to retraining): that no "
             "attack finds the samples is no evidence of safety.",
         ),
-        (-0.3, "Nothing was unlearned by gradient_ascent (−30 % of the way to retraining)"),
-        (0.049, "Nothing was unlearned by gradient_ascent (4.9 % of the way to retraining)"),
-        (0.05, "Too little was unlearned by gradient_ascent (5.0 % of the way to retraining)"),
-        (0.24, "Too little was unlearned by gradient_ascent (24 % of the way to retraining)"),
+        (
+            -0.3,
+            "The released models have not forgotten",
+            "Nothing was unlearned by gradient_ascent (−30 % of the way to retraining)",
+        ),
+        (
+            0.049,
+            "The released models have not forgotten",
+            "Nothing was unlearned by gradient_ascent (4.9 % of the way to retraining)",
+        ),
+        (
+            0.05,
+            "The released models have hardly forgotten the samples (way to retraining: 5.0 %).",
+            "Too little was unlearned by gradient_ascent (5.0 % of the way to retraining)",
+        ),
+        (
+            0.24,
+            "The released models have hardly forgotten the samples (way to retraining: 24 %).",
+            "Too little was unlearned by gradient_ascent (24 % of the way to retraining)",
+        ),
         (
             None,
+            "Whether the released models have forgotten the samples cannot be measured: retraining "
+            "raises the forget loss by less.",
             "Whether gradient_ascent has unlearned anything cannot be measured: retraining raises "
             "the forget loss by less.",
         ),
     ],
 )
-def test_too_little_is_inconclusive_and_said_first(way: float | None, first: str) -> None:
+def test_too_little_is_inconclusive_and_said_first(
+    way: float | None, first: str, detail: str
+) -> None:
     verdict = report_on(way).verdict
     assert verdict.level == "inconclusive"
     assert verdict.headline.startswith(first)
+    assert verdict.sentences[0] == "That no attack finds them therefore shows nothing."
+    assert verdict.details[0].startswith(detail)
 
 
 @pytest.mark.parametrize("way", [0.25, 1.0, 7.0])
@@ -93,8 +117,7 @@ def test_a_way_far_beyond_retraining_is_named(way: float, word: str) -> None:
 def test_a_measured_leak_stays_a_leak(way: float | None) -> None:
     verdict = report_on(way, results=LEAK).verdict
     assert verdict.level == "leaks"
-    told = " ".join([verdict.headline, *verdict.sentences])
-    assert "unlearned" not in told
+    assert "shows nothing" not in " ".join([*verdict.sentences, *verdict.details])
 
 
 @pytest.mark.parametrize("way", [0.0, 0.1, None])
@@ -142,7 +165,7 @@ def test_one_seed_that_cannot_be_measured_does_not_hide_the_others() -> None:
 
 
 def test_a_defense_that_takes_the_unlearning_back_has_reduced_nothing() -> None:
-    tuned = make_defense("fine_tune", strength=0.1)
+    tuned = make_defense("fine_tune", strength=0.1) | {"has_adaptive_attack": False}
     spec = make_audit(defenses=["none", "fine_tune"])
     evaluations = [
         make_image_evaluation(**LEAK),
@@ -224,7 +247,11 @@ def test_several_releases_share_the_first_sentence() -> None:
     evaluations += [make_utility_evaluation(unlearning=name) for name in methods]
     measured = [make_forgetting(0.0, unlearning=name) for name in methods]
     report = build_report(spec, *evaluations, forgetting=measured)
-    assert report.verdict.headline.startswith(
+    assert report.verdict.headline == (
+        "The released models have forgotten the samples in none of 2 variants of unlearning and "
+        "defense; in 2 nothing was unlearned."
+    )
+    assert report.verdict.details[0].startswith(
         "Nothing was unlearned by fisher (0 % of the way to retraining) and gradient_ascent (0 %)"
     )
 

@@ -14,8 +14,11 @@ from shared.reporting.models import Report, ReportSubmission
 from shared.reporting.page import list_identity, render_page
 from tests.support.reports import (
     LEAK,
+    build_report,
     load_evaluations,
     make_audit,
+    make_defense,
+    make_forgetting,
     make_image_evaluation,
     make_utility_evaluation,
     plan_rows,
@@ -81,14 +84,32 @@ def test_the_report_names_audit_date_models_and_data() -> None:
 def test_the_page_has_a_line_for_a_name_and_every_digest() -> None:
     report = make_report("1", "2")
     page = render_page(report, [])
-    signed = page[page.index("For the signature") : page.index("<nav")]
-    for words in (AUDIT, "2026-01-02 03:04:05 UTC", "a" * 12, "Name", "Date", "Signature"):
-        assert words in signed
-    assert f"palimpsest report {AUDIT}" in signed
-    assert "palimpsest verify FOLDER --key FILE" in signed
+    beside = page[page.index("What was not tested") : page.index("<nav")]
+    for words in (AUDIT, "2026-01-02 03:04:05 UTC", "a" * 12, "Name", "Date and signature"):
+        assert words in beside
+    assert page.count("Date and signature") == 1
+    assert f"palimpsest report {AUDIT}" in page
+    assert "palimpsest verify FOLDER --key FILE" in page
     assert f"palimpsest repeat report-{AUDIT} --row 1" in page
     for digit in "aefb12":
         assert digest(digit) in page
+
+
+def test_retrained_models_that_releases_were_compared_with_are_named() -> None:
+    """Once, though both releases were compared with the same."""
+    spec = make_audit(defenses=["none", "pruning"])
+    pruned = make_defense("pruning", share=0.5)
+    compared = {"ORIGINAL": digest("a"), "RETRAINED": digest("c"), "RETRAINING": digest("9")}
+    report = build_report(
+        spec,
+        *(make_image_evaluation(**LEAK, released=released) for released in (None, pruned)),
+        forgetting=[
+            make_forgetting(1.0, released=released) | {"inputs": compared}
+            for released in (None, pruned)
+        ],
+    )
+    assert report.provenance.inputs == {"ORIGINAL": [digest("a")], "RETRAINED": [digest("c")]}
+    assert dict(list_identity(report))["Retrained models"] == "c" * 12
 
 
 def test_many_models_are_counted() -> None:

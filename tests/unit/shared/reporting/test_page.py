@@ -118,7 +118,7 @@ def test_forgotten_and_retained_are_shown_with_n_baseline_and_p() -> None:
 
 def test_the_page_says_what_a_baseline_is() -> None:
     page = " ".join(render_page(full(), [gallery()]).split())
-    assert page.count("score without the attack") == 3
+    assert page.count("score without the attack") == 2
     assert "saw nothing" not in page
     assert "of the first seed that has pictures" in page
 
@@ -163,7 +163,7 @@ def test_verdict_limits_rules_and_digests_stand_on_the_page() -> None:
     page = render_page(made, [gallery()])
     for told in (
         "Leaks",
-        "What this verdict does not say",
+        "What was not tested",
         "Decision rules",
         "palimpsest audit FILE.yaml",
     ):
@@ -253,10 +253,38 @@ def test_the_text_beside_the_chart_names_no_direction_of_its_own() -> None:
 
 def test_every_picture_has_a_text_and_is_shown_for_the_first_seed_only() -> None:
     page = render_page(full(), [gallery(1), gallery(0)])
-    assert page.count("<img") == 6
+    assert page.count("<img") == 4 + 6
     assert page.count('alt="Deleted image') == 2
+    assert page.count('alt="Deleted sample') == page.count('alt="What came back of') == 2
     assert "class 3" in page
     assert "identified" in page
+
+
+def test_the_pictures_of_the_headline_come_before_everything_else() -> None:
+    """Those of the second method, which leaks; the first eight of ten."""
+    methods = ["retrain", "gradient_ascent"]
+    made = build_report(
+        make_audit(unlearning=methods),
+        make_image_evaluation(**NO_LEAK, unlearning="retrain"),
+        make_image_evaluation(**LEAK),
+    )
+    page = " ".join(
+        render_page(made, [gallery(unlearning=name, pictures=10) for name in methods]).split()
+    )
+    lead = page[page.index('id="lead"') : page.index('id="untested"')]
+    assert page.index('class="headline"') < page.index('id="lead"') < page.index('id="signature"')
+    assert page.index('id="signature"') < page.index("<nav")
+    assert lead.count("<img") == 2 * 8
+    assert "gradient_ascent, no defense; feature_recovery, seed 0" in lead
+    assert "the first 8 of 10 deleted samples" in lead
+    assert "These are the deleted samples themselves." in lead
+    assert page.count('alt="Deleted image') == 2 * 10
+
+
+def test_a_report_without_pictures_has_no_place_for_them() -> None:
+    page = render_page(full(), [])
+    assert "what came back" not in page
+    assert "deleted samples themselves" not in page
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""What an audit did not try, in short items that stand beside the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from shared.forgetting import ForgettingTests
+from shared.reporting.formatting import join_words
+from shared.reporting.models import Row
+from shared.reporting.notes import find_unattacked_defenses
+from shared.reporting.standards import list_privacy_tests
+from shared.roles import Role
+
+Rows = Sequence[Row]
+FORGETTING_TESTS = {
+    "three_sample": "three-sample test",
+    "klom": "KLoM",
+    "linear_probe": "linear probe",
+    "relearning": "relearning",
+}
+
+
+def list_not_tested(rows: Rows) -> list[str]:
+    """Attackers, tests and circumstances that no row covers."""
+    attackers = [words for words, is_untried in UNTRIED_ATTACKERS if is_untried(rows)]
+    tests = [one.test for one in list_privacy_tests(rows) if one.status == "not_tested"]
+    items = []
+    if attackers:
+        items.append(f"Attackers who {join_words(attackers, 'or')}.")
+    if tests:
+        items.append(
+            f"Of the tests named by the European Data Protection Board (EDPB): {join_words(tests)}."
+        )
+    if text := _describe_forgetting_tests(rows):
+        items.append(text)
+    if all(row.defense.method == "none" for row in rows):
+        items.append("Defenses.")
+    return [*items, "Other data sets, architectures and base models."]
+
+
+def _describe_forgetting_tests(rows: Rows) -> str | None:
+    tests = [row.forgetting.tests for row in rows if row.forgetting is not None]
+    if not tests:
+        return "Whether the samples were forgotten."
+    untried = [
+        FORGETTING_TESTS.get(name, name.replace("_", " "))
+        for name in ForgettingTests.model_fields
+        if all(getattr(one, name) is None for one in tests)
+    ]
+    return f"Of the tests of forgetting: {join_words(untried)}." if untried else None
+
+
+def _lacks_access(access: str) -> Callable[[Rows], bool]:
+    return lambda rows: all(row.threat_model.get("access") != access for row in rows)
+
+
+def _lacks_role(role: Role) -> Callable[[Rows], bool]:
+    return lambda rows: all(role not in row.threat_model.get("observes", []) for row in rows)
+
+
+def _lacks_comparison(rows: Rows) -> bool:
+    """Only of several deletions, a comparison could be made."""
+    several = any(row.deletions > 1 for row in rows)
+    return several and all("released_models" not in row.threat_model for row in rows)
+
+
+# after "attackers who"; each with the rule whether none was tried
+UNTRIED_ATTACKERS: tuple[tuple[str, Callable[[Rows], bool]], ...] = (
+    ("hold the models", _lacks_access("white_box")),
+    ("can only query the models", _lacks_access("black_box")),
+    ("hold the base model", _lacks_role(Role.BASE)),
+    ("know the classes of the deleted samples", _lacks_role(Role.LABELS)),
+    ("compare several deletions", _lacks_comparison),
+    ("know the defense", lambda rows: bool(find_unattacked_defenses(rows))),
+)
