@@ -30,10 +30,12 @@ from deploy.local.layout import Layout
 from services.cli.output.progress import follow
 from services.client import Audit, Client, ClientError, Job
 from shared.errors import InvalidRequest
+from shared.forgetting import Forgetting
 from shared.ml.samples import open_dataset
 from shared.ml.tensors import read_tensors
 from shared.plugin_ref import PluginRef
 from shared.reporting.as_yaml import to_yaml
+from shared.reporting.forgetting import read_forgetting
 from shared.roles import Role
 
 PICTURED_ESTIMATES = ("approximate, from the pair", "exact, with base, N and k")
@@ -70,8 +72,7 @@ def main() -> int:
 def run_audits(scale: Scale, layout: Layout, out: Path, pictures: Path, command: str) -> int:
     """Run all audits on a running serve or a temporary one, and write the document."""
     try:
-        for dataset in (scale.image_dataset, *scale.table_datasets):
-            open_dataset(PluginRef.model_validate(dataset)).load("test")
+        data = _describe_data(scale)
     except InvalidRequest as error:
         print(f"{error}\nWhere to put CIFAR-10: docs/data.md.", file=sys.stderr)
         return 2
@@ -93,7 +94,7 @@ def run_audits(scale: Scale, layout: Layout, out: Path, pictures: Path, command:
             status = follow([audit.id for audit in audits.values()], json_lines=False)
             if status == 130:
                 return status
-            _write_results(scale, client, audits, out, pictures, command)
+            _write_results(scale, client, audits, out, pictures, command, data)
         print(f"wrote {out}")
         return status
     finally:
@@ -109,6 +110,7 @@ def _write_results(
     out: Path,
     pictures: Path,
     command: str,
+    data: str,
 ) -> None:
     jobs = {name: list(client.list_jobs(audit=audit.id)) for name, audit in audits.items()}
     evaluations = {name: list(_fetch_evaluations(client, found)) for name, found in jobs.items()}
@@ -123,10 +125,11 @@ def _write_results(
         scale,
         {name: [evaluation for evaluation, _ in pairs] for name, pairs in evaluations.items()},
         pictures_by_estimate,
+        {name: list(_fetch_forgetting(client, found)) for name, found in jobs.items()},
     )
     jobs_by_id = {job.id: job for found in jobs.values() for job in found}
     write_page(
-        _summarize_run(list(jobs_by_id.values()), evidence, command), evidence, out, pictures
+        _summarize_run(list(jobs_by_id.values()), evidence, command, data), evidence, out, pictures
     )
 
 
@@ -135,6 +138,12 @@ def _fetch_evaluations(client: Client, jobs: list[Job]) -> Iterator[tuple[dict[s
     for job in jobs:
         if job.stage == "evaluate" and job.state == "succeeded":
             yield json.loads(client.fetch(job.id, Role.EVALUATION)), job
+
+
+def _fetch_forgetting(client: Client, jobs: list[Job]) -> Iterator[Forgetting]:
+    for job in jobs:
+        if job.stage == "forgetting" and job.state == "succeeded":
+            yield read_forgetting(client.fetch(job.id, Role.FORGETTING), Role.FORGETTING)
 
 
 def _fetch_pictures(
@@ -156,7 +165,20 @@ def _fetch_pictures(
     return None
 
 
-def _summarize_run(jobs: list[Job], evidence: Evidence, command: str) -> RunSummary:
+def _describe_data(scale: Scale) -> str:
+    """Each data set with the size of its train split.
+
+    Raises:
+        InvalidRequest: one cannot be read.
+    """
+    references = (PluginRef.model_validate(d) for d in (scale.image_dataset, *scale.table_datasets))
+    return ", ".join(
+        f"{reference.name} ({len(open_dataset(reference).load('train').labels):,} training samples)"
+        for reference in references
+    )
+
+
+def _summarize_run(jobs: list[Job], evidence: Evidence, command: str, data: str) -> RunSummary:
     spans = [(datetime.fromisoformat(j.started_at), datetime.fromisoformat(j.finished_at), j.stage)
              for j in jobs if j.started_at and j.finished_at]  # fmt: skip
     stage_seconds: defaultdict[str, float] = defaultdict(float)
@@ -170,7 +192,13 @@ def _summarize_run(jobs: list[Job], evidence: Evidence, command: str) -> RunSumm
         for c in conditions.values()
     )
     return RunSummary(
-        _describe_machine(), _measure_busy_s(spans), stage_seconds, len(jobs), versions, command
+        data,
+        _describe_machine(),
+        _measure_busy_s(spans),
+        stage_seconds,
+        len(jobs),
+        versions,
+        command,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from benchmarks.paper.audit_specs import Scale
+from shared.forgetting import Forgetting, ForgettingRow
 from shared.ml.statistics import compute_interval, wilson
 from shared.reporting.binomial import tail_of_sum
 
@@ -35,12 +36,13 @@ class Evidence:
     """All evaluations of attacks by the name of their audit, and their scale.
 
     `pictures` has truth, reconstruction and class mean of some deletions, [n, C, H, W], by the
-    attacker's estimate.
+    attacker's estimate. `forgetting` is by the name of the audit, too.
     """
 
     scale: Scale
     evaluations: Mapping[str, Sequence[JSONObject]]
     pictures: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    forgetting: Mapping[str, Sequence[Forgetting]] = field(default_factory=dict)
 
     def pool(
         self,
@@ -97,6 +99,15 @@ class Evidence:
             name: fmean(u[name] for u in utilities if u.get(name) is not None)
             for name in sorted(names)
         }
+
+    def list_forgetting(self, audit: str, unlearning: str) -> list[ForgettingRow]:
+        """What was measured of the undefended releases of one method, by seed."""
+        matching = [
+            one
+            for one in self.forgetting.get(audit, ())
+            if one.unlearning.method == unlearning and one.defense.method == "none"
+        ]
+        return [one.measured for one in sorted(matching, key=lambda one: one.seed)]
 
     def _select(self, audit: str, unlearning: str, release: Release | None) -> Iterator[JSONObject]:
         for e in self.evaluations.get(audit, ()):

@@ -11,6 +11,7 @@ from typing import get_args
 from benchmarks.paper.audit_specs import Scale
 from benchmarks.paper.claim import Claim, Verdict
 from benchmarks.paper.evidence import Evidence
+from benchmarks.paper.forgotten import render_forgetting
 from benchmarks.paper.gallery import Gallery
 from benchmarks.paper.questions import decide_claims
 
@@ -19,6 +20,7 @@ from benchmarks.paper.questions import decide_claims
 class RunSummary:
     """Where and how the evaluations were computed."""
 
+    data: str  # the data sets, with the number of samples that may be trained on
     machine: str
     wall_s: float
     stage_seconds: Mapping[str, float]  # stage -> seconds of all its jobs together
@@ -36,6 +38,7 @@ def write_page(summary: RunSummary, evidence: Evidence, out: Path, folder: Path)
     parts = [_render_head(summary, evidence.scale), _render_summary(decided_claims)]
     for claim in decided_claims:
         parts += [_render_claim(claim), *claim.render(gallery)]
+    parts.append(render_forgetting(evidence))
     parts.append(_render_limits(evidence.scale))
     out.write_text("\n\n".join(part.strip() for part in parts) + "\n")
 
@@ -58,14 +61,16 @@ feature recovery with {_describe_search(scale)} and the label given. Each questi
 
 | | |
 |---|---|
+| data | {summary.data} |
 | machine | {summary.machine} |
 | time | {minutes:.0f} minutes for {summary.job_count} jobs; minutes by stage: {stage_minutes} |
 | versions | {summary.versions} |
 
 PSNR has peak 1, on pixels in [0, 1]. *Identified*: the deleted image is nearer to the reconstruction than every decoy
-(public images of its class). The baseline is the strongest of class mean, permuted truth and nearest public image.
-Brackets are 95 % intervals: Wilson for shares, BCa by deletion for scores. Deletions of one seed share their base
-model, and {len(scale.seeds)} seeds do not show how much base models vary.
+(up to 999 other images of its class that no model was trained on). The baseline is the strongest of class mean,
+permuted truth and nearest public image. Brackets are 95 % intervals: Wilson for shares, bootstrap by deletion for
+scores (docs/statistics.md). Deletions of one seed share their base model, and {len(scale.seeds)} seeds do not show how
+much base models vary.
 """
 
 

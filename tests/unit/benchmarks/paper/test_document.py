@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,19 @@ from benchmarks.paper.evidence import Evidence
 from benchmarks.paper.figures import DataPoint, Series, draw_chart
 from benchmarks.paper.results_page import RunSummary, write_page
 from shared.jobs.spec import AuditSpec
+from shared.reporting.forgetting import read_forgetting
 from tests.support.evaluations import make_evaluation
+from tests.support.reports import make_defense, make_forgetting
 
-RUN = RunSummary("two cores", 600.0, {"attack": 300.0, "train": 30.0}, 12, "torch 2", "make paper")
+RUN = RunSummary(
+    "cifar10 (40,000 training samples)",
+    "two cores",
+    600.0,
+    {"attack": 300.0, "train": 30.0},
+    12,
+    "torch 2",
+    "make paper",
+)
 ASCENT = "gradient_ascent"
 
 
@@ -86,6 +97,27 @@ def test_it_says_what_was_found_where_and_in_what_time(tmp_path: Path) -> None:
     assert "| pruning | 0.5 | 0.800 | 0.75 (1.00) | 8.7" in page
     assert "2 of 3 [0.21, 0.94]" in page
     assert "| dp_sgd | 0.5 (epsilon 16.0) |" in page
+
+
+def test_every_score_stands_beside_whether_the_samples_were_forgotten(tmp_path: Path) -> None:
+    measured = [
+        read_forgetting(json.dumps(made).encode(), "FORGETTING")
+        for made in (
+            make_forgetting(0.5),
+            make_forgetting(0.9, seed=1),
+            make_forgetting(
+                0.0, released=make_defense("pruning")
+            ),  # only undefended ones are shown
+            make_forgetting(None, unlearning="retrain"),
+        )
+    ]
+    page = written(tmp_path, replace(evidence(), forgetting={"defenses": measured}))
+    assert (
+        "| defenses | gradient_ascent | 16, 3 | 0.500 | 0.920 | 1.100 | 70 % [63, 77 %] | Unlearned |"
+        in page
+    )
+    assert "| defenses | retrain | 8, 3 | 0.500 | 2.300 | 1.100 | retraining raises" in page
+    assert page.count("| defenses | ") == 2
 
 
 def test_every_drawing_is_there_and_whole(tmp_path: Path) -> None:
