@@ -40,7 +40,7 @@ selftest: .venv  ## run the code on cases with a known answer
 serve: .venv  ## run a complete Palimpsest on this machine until Ctrl-C
 	@$(BIN)/python -m deploy.local.serve
 
-demo: .venv  ## run a complete audit (about five minutes); its report is in .palimpsest/demo
+demo: .venv  ## run a complete audit (about three minutes); its report is in .palimpsest/demo
 	@$(BIN)/python -m deploy.local.demo $(ARGS)
 
 worker: .venv  ## add a worker to a running make serve: make worker STAGES=attack

@@ -27,6 +27,7 @@ from shared.param_schema import (
     build_validator,
     check_schema,
     explain_error,
+    get_parameters,
     iter_data_paths,
     normalize_numbers,
 )
@@ -276,20 +277,35 @@ class Catalog:
         self, entry: CatalogEntry, given: Mapping[str, Any], path: str, used: list[CatalogEntry]
     ) -> JSONObject:
         """`given` with defaults, inner plugins checked and added to `used`."""
+        defs = entry.params_schema.get("$defs", {})
+        values = self._fill_defaults(entry.properties, defs, given, path, used)
+        for error in self._get_validator(entry).iter_errors(values):
+            raise InvalidRequest(*explain_error(error, f"{entry.kind} {entry.name}", path))
+        return values
+
+    def _fill_defaults(
+        self,
+        properties: Mapping[str, Mapping[str, Any]],
+        defs: Mapping[str, Any],
+        given: Mapping[str, Any],
+        path: str,
+        used: list[CatalogEntry],
+    ) -> JSONObject:
+        """`given` with defaults, on all levels: parameters of another plugin, and those that are
+        objects of named parameters themselves. Equal jobs have equal parameters."""
         values = dict(given)
-        for name, schema in entry.properties.items():
+        for name, schema in properties.items():
             if name not in values and "default" in schema:
                 values[name] = schema["default"]
-            if name in values:
-                values[name] = normalize_numbers(values[name], schema)
-            if name in values and "x-plugin" in schema:
-                values[name] = self._complete_plugin_ref(
-                    schema["x-plugin"], values[name], f"{path}.{name}", used
-                )
-        for error in self._get_validator(entry).iter_errors(values):
-            raise InvalidRequest(
-                *explain_error(error, f"{entry.kind} {entry.name}", entry.properties, path)
-            )
+            if name not in values:
+                continue
+            value, where = normalize_numbers(values[name], schema), f"{path}.{name}"
+            if "x-plugin" in schema:
+                value = self._complete_plugin_ref(schema["x-plugin"], value, where, used)
+            elif isinstance(value, dict):
+                inner = get_parameters(schema, defs)
+                value = self._fill_defaults(inner, defs, value, where, used)
+            values[name] = value
         return values
 
     def _iter_data_files(

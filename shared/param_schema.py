@@ -9,7 +9,7 @@ own `Params`: the gateway never runs a regular expression of a catalog.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -250,6 +250,21 @@ def normalize_numbers(value: Any, schema: Mapping[str, Any]) -> Any:
     return value
 
 
+def get_parameters(
+    schema: Mapping[str, Any], defs: Mapping[str, Any]
+) -> Mapping[str, Mapping[str, Any]]:
+    """The parameters, by name, of a parameter that is itself an object of named ones; else none.
+
+    Args:
+        defs: the `$defs` that the schema refers to.
+    """
+    objects = (
+        defs.get(str(s.get("$ref", "")).removeprefix(DEFS_PREFIX), s)
+        for s in (schema, *schema.get("anyOf", ()))
+    )
+    return next((s["properties"] for s in objects if s.get("properties")), {})
+
+
 def iter_data_paths(value: Any, schema: Mapping[str, Any], marked: bool = False) -> Iterator[str]:
     """The paths within a parameter's value that its schema marks as those of data files: itself, or
     items of a list."""
@@ -265,18 +280,15 @@ def iter_data_paths(value: Any, schema: Mapping[str, Any], marked: bool = False)
             yield from iter_data_paths(value, alternative)
 
 
-def explain_error(
-    error: SchemaError, owner: str, names: Iterable[str], path: str
-) -> tuple[str, str]:
-    """What is wrong with a value of `owner`, whose parameters are `names`: the message, and the
-    dotted path."""
+def explain_error(error: SchemaError, owner: str, path: str) -> tuple[str, str]:
+    """What is wrong with a value of `owner`: the message, and the dotted path."""
     given: Any = error.instance
     schema: Any = error.schema
     expected: Any = error.validator_value
     where = ".".join([path, *(str(p) for p in error.absolute_path)])
     if error.validator == "additionalProperties":
-        unknown = sorted(set(given) - set(schema.get("properties", {})))
-        known = sorted(names)
+        known = sorted(schema.get("properties", ()))
+        unknown = sorted(set(given).difference(known))
         near = get_close_matches(unknown[0], known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         return (

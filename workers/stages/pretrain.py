@@ -21,14 +21,9 @@ from workers.stages import registry
 from workers.stages._datasets import build_architecture, measure_test_accuracy
 
 
-class PretrainParams(Recipe):
-    dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
-        PluginRef(name="mnist_5k"), description="data set; its pool is left out"
-    )
-    model: Annotated[PluginRef, plugin_field("model")] = Field(
-        PluginRef(name="convnet"), description="network to train"
-    )
-    pool: PoolSize | None = Field(None, description=DESCRIPTION)
+class PretrainingRecipe(Recipe):
+    """How the base model is trained: what an audit's field `pretrain` holds."""
+
     epochs: int = Field(
         2,
         ge=0,
@@ -54,6 +49,16 @@ class PretrainParams(Recipe):
     batch_norm: Literal["frozen", "trained"] = Field(
         "trained", description="trained: BatchNorm uses the statistics of each batch"
     )
+
+
+class PretrainParams(PretrainingRecipe):
+    dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
+        PluginRef(name="mnist_5k"), description="data set; its pool is left out"
+    )
+    model: Annotated[PluginRef, plugin_field("model")] = Field(
+        PluginRef(name="convnet"), description="network to train"
+    )
+    pool: PoolSize | None = Field(None, description=DESCRIPTION)
 
 
 @registry.register(

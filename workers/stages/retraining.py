@@ -24,7 +24,7 @@ from workers.stages import registry
 from workers.stages._checkpointed import make_with_checkpoints
 from workers.stages._datasets import open_compatible_dataset
 from workers.stages._forget_sets import DeletionParams, draw_job_forget_sets
-from workers.stages.pretrain import PretrainParams
+from workers.stages.pretrain import PretrainingRecipe
 
 MAX_WEIGHT_BYTES = 2 << 30  # of all retrained models: they are one artifact, and in memory at once
 
@@ -34,10 +34,10 @@ class RetrainingParams(Params):
         DeletionParams(),
         description="parameters of the unlearn stage, whose forget sets are left out",
     )
-    pretrain: PretrainParams = Field(
-        PretrainParams(),
+    pretrain: PretrainingRecipe = Field(
+        PretrainingRecipe(),
         description=(
-            "parameters of the pretrain stage; with epochs 0 each seed starts from an initial "
+            "the recipe of the pretrain stage; with epochs 0 each seed starts from an initial "
             "network of its own instead of the base model"
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 import pytest
@@ -11,8 +12,8 @@ from pydantic import Field, ValidationError
 from shared.catalog import Catalog, CatalogEntry, CheckedJob
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest, PluginImportError
-from shared.plugin_ref import data_file_field
-from shared.plugins import DatasetPlugin, Params, UnlearningPlugin
+from shared.plugin_ref import PluginRef, data_file_field, plugin_field
+from shared.plugins import DatasetPlugin, Params, StagePlugin, UnlearningPlugin
 from shared.wiring import Scope, Wiring
 from tests.support.plugins import PLUGINS, make_catalog
 from tests.support.wirings import WIRINGS
@@ -53,6 +54,68 @@ def test_defaults_are_filled_in_all_the_way_down() -> None:
     }
     assert checked.plugins == ("dataset:noisy", "model:mlp", "stage:pretrain")
     assert checked.produces == ("BASE",)
+
+
+class Start(Params):
+    model: Annotated[PluginRef, plugin_field("model")] = Field(PluginRef(name="mlp"))
+    epochs: int = 2
+    lr: float = 0.1
+
+
+class Repeating(Params):
+    start: Start = Field(Start())
+    second: Start | None = None
+
+
+def repeating() -> Catalog:
+    """The catalog, with a stage some of whose parameters are those of another."""
+
+    def target() -> None:
+        """Repeats."""
+
+    return Catalog(
+        [
+            *CATALOG,
+            CatalogEntry.from_plugin(StagePlugin(name="repeat", target=target, params=Repeating)),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"start": {}},
+        {"start": {"epochs": 2}},
+        {"start": {"model": "mlp", "epochs": 2.0, "lr": 0.1}, "second": None},
+    ],
+)
+def test_parameters_that_are_objects_have_their_own_defaults(params: dict[str, Any]) -> None:
+    checked = repeating().describe("repeat", None, params)
+    mlp = {"name": "mlp", "params": {"width": 64, "widths": []}}
+    assert checked.params == {"start": {"model": mlp, "epochs": 2, "lr": 0.1}, "second": None}
+    assert checked.plugins == ("model:mlp", "stage:repeat")  # it runs the code of both
+
+
+def test_they_are_filled_in_where_null_is_possible_too() -> None:
+    checked = repeating().describe("repeat", None, {"second": {"lr": 1}})
+    assert checked.params["second"] == checked.params["start"] | {"lr": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("start", "field", "message"),
+    [
+        ({"epoch": 1}, "params.start.epoch", "did you mean 'epochs'? Known: epochs, lr, model"),
+        ({"epochs": "two"}, "params.start.epochs", "'two' is not of type 'integer'"),
+        ({"model": "nil"}, "params.start.model.name", "nil"),
+        ({"model": {"name": "mlp", "params": {"w": 1}}}, "params.start.model.params.w", "Known"),
+        (3, "params.start", "3 is not of type 'object'"),
+    ],
+)
+def test_what_is_wrong_within_them_is_named(start: Any, field: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)) as raised:
+        repeating().describe("repeat", None, {"start": start})
+    assert raised.value.field == field
 
 
 class Reading(Params):

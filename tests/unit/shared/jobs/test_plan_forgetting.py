@@ -73,8 +73,42 @@ def test_it_is_told_the_forget_sets_of_the_audit_and_its_own_parameters(catalog:
     forget = {"deletions": 4, "size": 2, "successive": True}
     jobs = planned(catalog, forget=forget, retraining={"seeds": 5}, forgetting={"samples": 100})
     for job in of_stage(jobs, "retraining"):
-        assert job.params == {"forget": forget, "pretrain": {}, "seeds": 5, "max_deletions": 32}
+        assert {**job.params["forget"], **forget} == job.params["forget"]
+        assert (job.params["seeds"], job.params["max_deletions"]) == (5, 32)
     assert {job.params["samples"] for job in of_stage(jobs, "forgetting")} == {100}
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"forget": {"deletions": 8}}, True),
+        ({"forget": {"deletions": 8.0, "fraction": 1, "rows": None}}, True),
+        ({"pretrain": {"epochs": 2, "batch_size": 16.0}}, True),
+        ({"forget": {"deletions": 7}}, False),
+        ({"pretrain": {"epochs": 0}}, False),
+    ],
+)
+def test_audits_that_say_a_default_share_the_retraining_of_those_that_do_not(
+    catalog: Catalog, change: dict[str, Any], same: bool
+) -> None:
+    plain, explicit = planned(catalog), planned(catalog, **change)
+    for stage in ("unlearn", "retraining", "forgetting"):
+        keys = [{job.request_key for job in of_stage(jobs, stage)} for jobs in (plain, explicit)]
+        assert (keys[0] == keys[1]) is same, stage
+
+
+def test_its_parameters_are_written_out_with_those_of_the_stages_that_it_repeats(
+    catalog: Catalog,
+) -> None:
+    (job, _), (unlearn, *_) = (of_stage(planned(catalog), s) for s in ("retraining", "unlearn"))
+    forget = job.params["forget"]
+    assert forget.items() <= unlearn.params.items()
+    assert {"deletions", "size", "successive", "rows"} <= forget.keys()
+    (pretrain,) = of_stage(planned(catalog), "pretrain")
+    # the data set is that of TRAINING_SET, whatever it is: a default would name another one
+    shared = {name: v for name, v in pretrain.params.items() if name in job.params["pretrain"]}
+    assert job.params["pretrain"] == shared
+    assert pretrain.params.keys() - shared.keys() == {"dataset", "model", "pool"}
 
 
 def test_without_it_nothing_is_retrained(catalog: Catalog) -> None:
