@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import is_adaptive, method_key
@@ -105,13 +106,16 @@ def _explain_sample_size(scope: CaveatInputs) -> str | None:
     if not sizes:
         return None
     n = f"n = {min(sizes)}" if min(sizes) == max(sizes) else f"n = {min(sizes)} to {max(sizes)}"
+    sentence = f"Each row is based on {n} samples."
+    fewest = min(sizes)
+    if fewest >= 30:
+        return sentence
+    low = fewest / (fewest + NormalDist().inv_cdf(0.975) ** 2)  # of Wilson's interval of n of n
     return (
-        f"Each row is based on {n} samples. Intervals of means (bootstrap-t) assume that these few "
-        "samples include extreme scores: if one sample in ten leaks, often none of eight samples "
-        "is such a one, and the interval misses the true mean. Wilson's interval of a proportion "
-        "is wide: 8 of 8 is [0.68, 1.00]."
-        if min(sizes) < 30
-        else f"Each row is based on {n} samples."
+        f"{sentence} Intervals of means (bootstrap-t) assume that these few samples include "
+        f"extreme scores: if one sample in ten leaks, none of {fewest} does with probability "
+        f"{0.9**fewest:.2f}, and the interval misses the true mean. Wilson's interval of a "
+        f"proportion is wide: {fewest} of {fewest} is [{low:.2f}, 1.00]."
     )
 
 

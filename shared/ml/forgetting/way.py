@@ -7,10 +7,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from shared.forgetting import ROUNDING_NATS
-from shared.ml.statistics import Interval, compute_interval
+from shared.ml.statistics import Interval, bootstrap_ratio
 
 MIN_SEEDS = 3  # retraining seeds: with fewer their spread is not known
-WIDEST = 1e12  # of an interval: a diverged release has one without end
 
 
 class Way(NamedTuple):
@@ -29,7 +28,7 @@ def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
     Means are pooled over deletions (and for the retrained models over seeds) before the division.
     The spread is the standard deviation over seeds of the retrained models' pooled mean: a
     difference that is not larger than it does not show what retraining changes. The 95 % interval
-    is over deletions, of the ratio's linear expansion; None for fewer than 5.
+    is over deletions (`bootstrap_ratio`); None for fewer than 5.
 
     Args:
         original, release: mean loss of each deletion's forget set, in nats, [D].
@@ -48,10 +47,7 @@ def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
         return Way(None, None, spread, _explain(length, spread))
     done = release - original
     value = done.mean().item() / length
-    # each deletion's share of the ratio: their mean is the ratio, their variance that of its error
-    shares = value + (done - value * whole) / length
-    interval = compute_interval(shares.tolist())
-    return Way(value, interval and (max(interval[0], -WIDEST), min(interval[1], WIDEST)), spread)
+    return Way(value, bootstrap_ratio(done, whole), spread)
 
 
 def _explain(length: float, spread: float) -> str:

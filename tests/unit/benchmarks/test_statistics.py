@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.statistics import is_alarmed, measure_bootstrap_t, measure_power
+from benchmarks.statistics import (
+    is_alarmed,
+    measure_bootstrap_ratio,
+    measure_bootstrap_t,
+    measure_power,
+)
 from shared.reporting.evidence import correct_for_number
 
 
@@ -36,3 +41,10 @@ def test_the_correction_is_holms() -> None:
     assert correct_for_number([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert correct_for_number([0.5, 0.9]) == [1.0, 1.0]
     assert correct_for_number([]) == []
+
+
+@pytest.mark.parametrize(
+    ("spread", "n", "least"), [(0.5, 8, 0.89), (0.5, 24, 0.9), (1.5, 24, 0.87)]
+)
+def test_the_way_is_in_its_interval(spread: float, n: int, least: float) -> None:
+    assert least <= measure_bootstrap_ratio(spread, n, 300) <= 0.99
