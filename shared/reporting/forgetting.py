@@ -13,13 +13,16 @@ from shared.forgetting import (
     ROUNDING_NATS,
     Forgetting,
     ForgettingRow,
-    MarginDivergence,
-    ProbeAccuracies,
-    RelativeTest,
-    RelearningCurves,
 )
 from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import method_key, parse_json
+from shared.reporting.forgetting_tests import (
+    TESTS,
+    TestResult,
+    describe_tests,
+    format_ends,
+    format_share,
+)
 from shared.reporting.formatting import (
     Names,
     format_number,
@@ -64,9 +67,12 @@ RULES = (
     "deletion that did nothing shows nothing. Exact unlearning never saw the samples and is exempt. "
     f"A way above {EXCESS:g} is shown as “overshot”: the models treat the samples worse than models "
     "that never saw them, which can itself be told; the attacks decide whether that leaks.",
-    "“Closer to the original” in the three-sample test takes a difference above zero (jackknife over "
-    "deletions) and one that a retrained model would show in at most 5 % of the cases. The test, "
-    "KLoM, the linear probe and relearning are shown beside the way; they do not change the verdict.",
+    "The tests of forgetting are shown beside the way; only the way changes the verdict. Differences "
+    "are those of the release and the retrained models, means over deletions with 95 % intervals. "
+    "“Closer to the original” in the three-sample test takes a statistic above zero (jackknife over "
+    "deletions) and one that a retrained model would show in at most 5 % of the cases; after "
+    "relearning on forgotten samples, a way to retraining whose interval lies below 50 %, and losses "
+    "that a retrained model would show in at most 0.2 % of the cases.",
 )
 
 ReleaseKey = tuple[int, tuple[str, str], tuple[str, str]]
@@ -200,17 +206,9 @@ def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
 
 def _list_ways(releases: Sequence[tuple[str, Way]]) -> str:
     """`a (0 % of the way to retraining) and b (1 %)`."""
-    words = [f"{name} ({_format_share(way.value)})" for name, way in releases]
+    words = [f"{name} ({format_share(way.value)})" for name, way in releases]
     words[0] = words[0][:-1] + " of the way to retraining)"
     return join_words(words)
-
-
-def _format_share(value: float | None) -> str:
-    if value is None:
-        return "—"
-    percent = 100 * value
-    text = f"{percent:.1f}" if 0 < abs(percent) < 10 else f"{percent:,.0f}"
-    return f"{text} %".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -226,7 +224,7 @@ class ForgettingLine:
     way: str
     interval: str
     seeds: str
-    tests: list[tuple[str, str]]
+    tests: dict[str, TestResult]
 
 
 def build_lines(rows: Sequence[Row], names: Names) -> list[ForgettingLine]:
@@ -257,14 +255,14 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
         word=STATE_NAMES[way.state],
         losses=(losses[0], losses[1], losses[2]),
         accuracies=(accuracies[0], accuracies[1], accuracies[2]),
-        way=_format_share(way.value) if way.value is not None else "not measurable",
-        interval=way.reason or "" if way.value is None else _format_ends(way),
+        way=format_share(way.value) if way.value is not None else "not measurable",
+        interval=way.reason or "" if way.value is None else format_ends(way.low, way.high),
         seeds=(
             f"{pluralise(one.deletions, 'deletion')}, "
             f"{pluralise(one.retraining_seeds, 'retraining seed')}"
             + (f", {pluralise(len(measured), 'seed')}" if len(measured) > 1 else "")
         ),
-        tests=_describe_tests(measured),
+        tests=describe_tests(measured),
     )
 
 
@@ -274,58 +272,6 @@ def _format_loss(loss: float) -> str:
     return f"{loss:.2g}"
 
 
-def _format_ends(way: Way) -> str:
-    """The interval in percent."""
-    if way.low is None or way.high is None:
-        return "no interval"
-    return f"[{_format_share(way.low)}, {_format_share(way.high)}]".replace(" %,", ",")
-
-
-def _describe_tests(measured: Sequence[ForgettingRow]) -> list[tuple[str, str]]:
-    """Each test that was run, with its result over seeds."""
-    tests = [one.tests for one in measured]
-    texts = {
-        "three-sample test": _describe_relative([t.three_sample for t in tests if t.three_sample]),
-        "KLoM, 95th percentile": _describe_klom([t.klom.forget for t in tests if t.klom]),
-        "linear probe": _describe_probes([t.linear_probe for t in tests if t.linear_probe]),
-        "relearning": _describe_curves([t.relearning for t in tests if t.relearning]),
-    }
-    return [(name, text) for name, text in texts.items() if text]
-
-
-def _describe_relative(results: Sequence[RelativeTest]) -> str:
-    if not results:
-        return ""
-    flagged = sum(result.not_forgotten is True for result in results)
-    if all(result.not_forgotten is None for result in results):
-        return f"cannot decide: {results[0].reason}"
-    if len(results) > 1:
-        return f"closer to the original in {flagged} of {pluralise(len(results), 'seed')}"
-    return "closer to the original" if flagged else "not closer to the original"
-
-
-def _describe_klom(results: Sequence[MarginDivergence]) -> str:
-    return _compare_means([(r.high, r.retrained_high) for r in results], "a retrained model")
-
-
-def _describe_probes(results: Sequence[ProbeAccuracies]) -> str:
-    return _compare_means([(r.release, r.retrained) for r in results], "retraining")
-
-
-def _compare_means(pairs: Sequence[tuple[float, float]], reference: str) -> str:
-    """The mean over seeds of (release, reference), in words; empty without seeds."""
-    if not pairs:
-        return ""
-    release, compared = (format_number(fmean(values)) for values in zip(*pairs, strict=True))
-    return f"{release} ({reference}: {compared})"
-
-
-def _describe_curves(results: Sequence[RelearningCurves]) -> str:
-    if not results:
-        return ""
-    release, retrained = (
-        " → ".join(format_number(fmean(curve[place] for curve in curves)) for place in (0, -1))
-        for curves in ([r.release for r in results], [r.retrained for r in results])
-    )
-    epochs = len(results[0].release) - 1
-    return f"{release} in {pluralise(epochs, 'epoch')} (retraining: {retrained})"
+def list_tests(lines: Sequence[ForgettingLine]) -> list[str]:
+    """The tests that were run on any release, in the order of their columns."""
+    return [name for name in TESTS if any(name in line.tests for line in lines)]
