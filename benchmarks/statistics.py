@@ -1,6 +1,7 @@
 """What the tests and intervals of a report are worth, simulated at the level of scores.
 
-    python -m benchmarks.statistics [--trials 5000] [--audits 1000] [--out FILE.json]
+    python -m benchmarks.statistics [--trials 5000] [--audits 1000] [--experiments 2000]
+        [--out FILE.json]
 
 Coverage of the intervals of means; false alarms of audits in which nothing leaks; the power of the
 tests of ranks. The page docs/statistics.md quotes the output.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from shared.reporting.models import Score
 from shared.reporting.rank_tests import run_rank_tests
 
 Array = np.ndarray
+Results = dict[str, dict[str, float]]  # by what was simulated
 SIZES = (8, 16, 32)
 CLASSES = 10
 RESAMPLES = 2000  # of each trial
@@ -181,58 +183,78 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     print()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=5000)
-    parser.add_argument("--audits", type=int, default=1000)
-    parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
-    results: dict[str, Mapping[str, float]] = {}
-
-    print(f"Coverage of 95 % intervals of a mean, {asked.trials} trials; BCa a tenth of them\n")
-    rows = []
+def print_coverage(trials: int) -> Results:
+    """Of the intervals of means."""
+    print(f"Coverage of 95 % intervals of a mean, {trials} trials; BCa a tenth of them\n")
+    results: Results = {}
     for name in DISTRIBUTIONS:
-        covered = {f"n = {n}": measure_bootstrap_t(name, n, asked.trials) for n in SIZES}
-        beside = {f"BCa, n = {n}": measure_bca(name, n, asked.trials // 10) for n in (32, MIN_BCA)}
+        covered = {f"n = {n}": measure_bootstrap_t(name, n, trials) for n in SIZES}
+        beside = {f"BCa, n = {n}": measure_bca(name, n, trials // 10) for n in (32, MIN_BCA)}
         results[name] = covered | beside
-        rows.append([name, *covered.values(), *beside.values()])
+    rows = [[name, *shares.values()] for name, shares in results.items()]
     print_table(["scores", *results[DISTRIBUTIONS[0]]], rows)
+    return results
 
-    print(f"Coverage of 95 % intervals of the way to retraining, {asked.trials // 5} trials\n")
-    rows = []
+
+def print_way_coverage(trials: int) -> Results:
+    """Of the interval of the way to retraining."""
+    print(f"Coverage of 95 % intervals of the way to retraining, {trials} trials\n")
+    results: Results = {}
     for spread in WAY_SPREADS:
-        name = f"spread {spread:g}"
-        results[name] = {
-            f"n = {n}": measure_bootstrap_ratio(spread, n, asked.trials // 5) for n in WAY_SIZES
+        results[f"spread {spread:g}"] = {
+            f"n = {n}": measure_bootstrap_ratio(spread, n, trials) for n in WAY_SIZES
         } | {
-            f"linear expansion, n = {n}": measure_linear_expansion(spread, n, asked.trials // 5)
+            f"linear expansion, n = {n}": measure_linear_expansion(spread, n, trials)
             for n in (8, 32)
         }
-        rows.append([name, *results[name].values()])
+    rows = [[name, *shares.values()] for name, shares in results.items()]
     print_table(["changes of the loss", *results[f"spread {WAY_SPREADS[0]:g}"]], rows)
+    return results
 
-    print(f"False alarms among {asked.audits} audits in which nothing leaks\n")
-    kinds: dict[str, Callable[[np.random.Generator], bool]] = {
-        "every deletion has its own decoys": lambda rng: is_alarmed(rng, False),
-        "deletions of a class share decoys and picture": lambda rng: is_alarmed(rng, True),
-    }
-    rows = []
-    for name, audit in kinds.items():
+
+def print_alarms(audits: int) -> Results:
+    """Of audits in which nothing leaks."""
+    print(f"False alarms among {audits} audits in which nothing leaks\n")
+    results: Results = {}
+    for name, share_decoys in (
+        ("every deletion has its own decoys", False),
+        ("deletions of a class share decoys and picture", True),
+    ):
         rng = np.random.default_rng(1)
-        results[name] = {"alarms": sum(audit(rng) for _ in range(asked.audits))}
-        rows.append([name, int(results[name]["alarms"])])
-    print_table(["decoys", "alarms"], rows)
+        results[name] = {"alarms": sum(is_alarmed(rng, share_decoys) for _ in range(audits))}
+    print_table(["decoys", "alarms"], [[name, int(one["alarms"])] for name, one in results.items()])
+    return results
 
-    print("Power: share of experiments that are a leak\n")
-    rows = []
-    rng = np.random.default_rng(2)
-    trials = max(20, asked.audits // 5)
+
+def print_power(experiments: int) -> Results:
+    """Of the tests of ranks."""
+    print(f"Power: share of experiments that are a leak, {experiments} of each row\n")
+    results: Results = {}
+    rows, rng = [], np.random.default_rng(2)
     for n, decoys in ((8, 100), (8, 147), (8, 999), (32, 147), (80, 147)):
         for share, decibels in ((1 / 8, 10.0), (1 / 8, 3.0), (0.5, 3.0), (1.0, 1.0), (1.0, 3.0)):
-            power = measure_power(n, decoys, share, decibels, trials, rng)
+            power = measure_power(n, decoys, share, decibels, experiments, rng)
             results[f"power {n} {decoys} {share} {decibels}"] = {"share": power}
             rows.append([n, decoys, f"{100 * share:.3g} %", f"{decibels:g} dB", power])
     print_table(["deletions", "decoys", "recovered", "nearer by", "leak"], rows)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=5000, help="of the coverage; 0: leave it out")
+    parser.add_argument("--audits", type=int, default=1000, help="without a leak; 0: leave it out")
+    parser.add_argument("--experiments", type=int, default=2000, help="per row of the power; or 0")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    results: Results = {}
+    if asked.trials:
+        results |= print_coverage(asked.trials)
+        results |= print_way_coverage(max(20, asked.trials // 5))
+    if asked.audits:
+        results |= print_alarms(asked.audits)
+    if asked.experiments:
+        results |= print_power(asked.experiments)
     if asked.out:
         asked.out.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -23,6 +23,8 @@ from shared.evaluation import (
 from shared.jobs.spec import Seed
 
 MAX_DELETIONS, MAX_SEEDS, MAX_EPOCHS = 1000, 16, 20
+MAX_RELEARNED, MAX_STEPS = 5, 20  # relearning on forgotten samples
+MAX_LOSS = 1e4  # nats; the loss of a diverged model is bounded
 ROUNDING_NATS = 1e-6  # smaller differences of losses are rounding of float32 logits
 
 Loss = Annotated[float, Field(ge=0, le=1e6, description="mean cross-entropy, in nats")]
@@ -54,12 +56,23 @@ class DeletionLosses(FrozenModel):
     retrained: list[Loss] = Field(min_length=1, max_length=MAX_SEEDS, description="by seed")
 
 
+class Difference(FrozenModel):
+    """The release less the retrained models: the mean over deletions, and its 95 % interval; none
+    for fewer than 5."""
+
+    mean: WideNumber
+    low: WideNumber | None
+    high: WideNumber | None
+
+
 class RelativeTest(FrozenModel):
     """The relative three-sample test."""
 
     statistic: WideNumber | None = Field(
         description="above 0: the release is closer to the original than to retrained models"
     )
+    low: WideNumber | None = Field(None, description="95 % interval of the statistic (jackknife)")
+    high: WideNumber | None = None
     p: Share | None
     not_forgotten: bool | None = Field(description="null if the samples cannot decide")
     reason: Reason | None = None
@@ -68,10 +81,14 @@ class RelativeTest(FrozenModel):
 class MarginDivergence(FrozenModel):
     """KLoM on one set of samples, beside that of a retrained model in the place of the release."""
 
+    samples: int = Field(ge=1, description="over all deletions")
+    mean: Loss
     median: Loss
     high: Loss = Field(description="95th percentile over samples")
+    retrained_mean: Loss
     retrained_median: Loss
     retrained_high: Loss
+    difference: Difference = Field(description="of the means of each deletion")
 
 
 class MarginDivergences(FrozenModel):
@@ -88,6 +105,7 @@ class ProbeAccuracies(FrozenModel):
     original: Share
     release: Share
     retrained: Share
+    difference: Difference
 
 
 class RelearningCurves(FrozenModel):
@@ -95,12 +113,49 @@ class RelearningCurves(FrozenModel):
 
     release: list[Share] = Field(min_length=2, max_length=MAX_EPOCHS + 1)
     retrained: list[Share] = Field(min_length=2, max_length=MAX_EPOCHS + 1)
+    difference: Difference = Field(description="after the last epoch")
 
     @model_validator(mode="after")
     def _check_lengths(self) -> RelearningCurves:
         if len(self.release) != len(self.retrained):
             raise ValueError("both curves must have the same number of epochs")
         return self
+
+
+class RelearningLosses(FrozenModel):
+    """Mean loss on the rest of the forget sets before, and after each step."""
+
+    original: list[Loss] = Field(min_length=2, max_length=MAX_STEPS + 1)
+    release: list[Loss] = Field(min_length=2, max_length=MAX_STEPS + 1)
+    retrained: list[Loss] = Field(min_length=2, max_length=MAX_STEPS + 1)
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> RelearningLosses:
+        if len({len(self.original), len(self.release), len(self.retrained)}) > 1:
+            raise ValueError("all curves must have the same number of steps")
+        return self
+
+
+class RelearningOfForgotten(FrozenModel):
+    """Fine-tuning on a few forgotten samples, and how the rest of the forget sets is treated then.
+
+    The way is that of the lowest loss that a model reaches."""
+
+    samples: int | None = Field(
+        None, ge=1, le=MAX_RELEARNED, description="that each model is fine-tuned on"
+    )
+    losses: RelearningLosses | None = Field(None, description="null if it could not be run")
+    way_before: WideNumber | None = Field(
+        None, description="way to retraining of the rest; null if it is not measurable"
+    )
+    way: WideNumber | None = Field(None, description="the same after relearning")
+    way_low: WideNumber | None = None
+    way_high: WideNumber | None = None
+    p: Share | None = Field(
+        None, description="share of swaps with retrained models with a loss as low"
+    )
+    not_forgotten: bool | None = Field(None, description="null if the models cannot decide")
+    reason: Reason | None = None
 
 
 class ForgettingTests(FrozenModel):
@@ -110,6 +165,7 @@ class ForgettingTests(FrozenModel):
     klom: MarginDivergences | None = None
     linear_probe: ProbeAccuracies | None = None
     relearning: RelearningCurves | None = None
+    relearning_forgotten: RelearningOfForgotten | None = None
 
 
 class ForgettingRow(FrozenModel):

@@ -8,7 +8,8 @@ from statistics import fmean
 from benchmarks.paper.audit_specs import METHODS
 from benchmarks.paper.evidence import Evidence
 from shared.forgetting import ForgettingRow
-from shared.reporting.forgetting import STATE_NAMES, format_ends, format_share, pool_way
+from shared.reporting.forgetting import STATE_NAMES, pool_way
+from shared.reporting.forgetting_tests import format_ends, format_share
 
 INTRODUCTION = """## Were the deleted samples forgotten?
 

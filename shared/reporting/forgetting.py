@@ -13,13 +13,16 @@ from shared.forgetting import (
     ROUNDING_NATS,
     Forgetting,
     ForgettingRow,
-    MarginDivergence,
-    ProbeAccuracies,
-    RelativeTest,
-    RelearningCurves,
 )
 from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import method_key, parse_json
+from shared.reporting.forgetting_tests import (
+    TESTS,
+    TestResult,
+    describe_tests,
+    format_ends,
+    format_share,
+)
 from shared.reporting.formatting import (
     Names,
     format_number,
@@ -66,10 +69,12 @@ RULES = (
     f"samples and are exempt. A way above {EXCESS:g} is shown as “overshot”: the models do worse "
     "on the samples than models that never saw them, which an attacker may notice; the attacks "
     "decide whether it leaks.",
-    "“Closer to the original” in the three-sample test requires that the difference is above zero "
-    "(jackknife over deletions) and so large that a retrained model would show it in at most 5 % "
-    "of the cases. The test, KLoM, the linear probe and relearning are shown beside the way; they "
-    "do not change the verdict.",
+    "The tests of forgetting are shown beside the way; only the way changes the verdict. Differences "
+    "are those of the release and the retrained models, means over deletions with 95 % intervals. "
+    "“Closer to the original” in the three-sample test requires that the statistic is above zero "
+    "(jackknife over deletions) and so large that a retrained model would show it in at most 5 % of "
+    "the cases; after relearning on forgotten samples, that the interval of the way to retraining "
+    "lies below 50 % and that a retrained model would show such losses in at most 0.2 % of the cases.",
 )
 
 ReleaseKey = tuple[int, tuple[str, str], tuple[str, str]]
@@ -214,15 +219,6 @@ def _list_ways(releases: Sequence[tuple[str, Way]]) -> str:
     return join_words(words)
 
 
-def format_share(value: float | None) -> str:
-    """`97 %`, `4.9 %`, `−30 %`."""
-    if value is None:
-        return "—"
-    percent = 100 * value
-    text = f"{percent:.1f}" if 0 < abs(percent) < 10 else f"{percent:,.0f}"
-    return f"{text} %".replace("-", "−")
-
-
 @dataclass(frozen=True)
 class ForgettingLine:
     """One release in the table; every value is text. Of each triple: original, release,
@@ -236,7 +232,7 @@ class ForgettingLine:
     way: str
     interval: str
     seeds: str
-    tests: list[tuple[str, str]]
+    tests: dict[str, TestResult]
 
 
 def build_lines(rows: Sequence[Row], names: Names) -> list[ForgettingLine]:
@@ -274,7 +270,7 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
             f"{pluralise(one.retraining_seeds, 'retraining seed')}"
             + (f", {pluralise(len(measured), 'seed')}" if len(measured) > 1 else "")
         ),
-        tests=_describe_tests(measured),
+        tests=describe_tests(measured),
     )
 
 
@@ -284,58 +280,6 @@ def _format_loss(loss: float) -> str:
     return f"{loss:.2g}"
 
 
-def format_ends(low: float | None, high: float | None) -> str:
-    """An interval of shares in percent."""
-    if low is None or high is None:
-        return "no interval"
-    return f"[{format_share(low)}, {format_share(high)}]".replace(" %,", ",")
-
-
-def _describe_tests(measured: Sequence[ForgettingRow]) -> list[tuple[str, str]]:
-    """Each test that was run, with its result over seeds."""
-    tests = [one.tests for one in measured]
-    texts = {
-        "three-sample test": _describe_relative([t.three_sample for t in tests if t.three_sample]),
-        "KLoM, 95th percentile": _describe_klom([t.klom.forget for t in tests if t.klom]),
-        "linear probe": _describe_probes([t.linear_probe for t in tests if t.linear_probe]),
-        "relearning": _describe_curves([t.relearning for t in tests if t.relearning]),
-    }
-    return [(name, text) for name, text in texts.items() if text]
-
-
-def _describe_relative(results: Sequence[RelativeTest]) -> str:
-    if not results:
-        return ""
-    flagged = sum(result.not_forgotten is True for result in results)
-    if all(result.not_forgotten is None for result in results):
-        return f"cannot decide: {results[0].reason}"
-    if len(results) > 1:
-        return f"closer to the original in {flagged} of {pluralise(len(results), 'seed')}"
-    return "closer to the original" if flagged else "not closer to the original"
-
-
-def _describe_klom(results: Sequence[MarginDivergence]) -> str:
-    return _compare_means([(r.high, r.retrained_high) for r in results], "a retrained model")
-
-
-def _describe_probes(results: Sequence[ProbeAccuracies]) -> str:
-    return _compare_means([(r.release, r.retrained) for r in results], "retraining")
-
-
-def _compare_means(pairs: Sequence[tuple[float, float]], reference: str) -> str:
-    """The mean over seeds of (release, reference), in words; empty without seeds."""
-    if not pairs:
-        return ""
-    release, compared = (format_number(fmean(values)) for values in zip(*pairs, strict=True))
-    return f"{release} ({reference}: {compared})"
-
-
-def _describe_curves(results: Sequence[RelearningCurves]) -> str:
-    if not results:
-        return ""
-    release, retrained = (
-        " → ".join(format_number(fmean(curve[place] for curve in curves)) for place in (0, -1))
-        for curves in ([r.release for r in results], [r.retrained for r in results])
-    )
-    epochs = len(results[0].release) - 1
-    return f"{release} in {pluralise(epochs, 'epoch')} (retraining: {retrained})"
+def list_tests(lines: Sequence[ForgettingLine]) -> list[str]:
+    """The tests that were run on any release, in the order of their columns."""
+    return [name for name in TESTS.values() if any(name in line.tests for line in lines)]

@@ -10,9 +10,8 @@ from shared.reporting.forgetting import (
     State,
     Way,
     find_way,
-    format_ends,
-    format_share,
 )
+from shared.reporting.forgetting_tests import format_ends, format_share
 from shared.reporting.formatting import count_of, group_by_release
 from shared.reporting.models import Row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from shared.forgetting import ForgettingTests
+from shared.reporting.forgetting_tests import TESTS
 from shared.reporting.formatting import join_words
 from shared.reporting.models import Row
 from shared.reporting.notes import find_unattacked_defenses
@@ -12,12 +12,6 @@ from shared.reporting.standards import list_privacy_tests
 from shared.roles import Role
 
 Rows = Sequence[Row]
-FORGETTING_TESTS = {
-    "three_sample": "three-sample test",
-    "klom": "KLoM",
-    "linear_probe": "linear probe",
-    "relearning": "relearning",
-}
 
 
 def list_not_tested(rows: Rows) -> list[str]:
@@ -43,9 +37,7 @@ def _describe_forgetting_tests(rows: Rows) -> str | None:
     if not tests:
         return "Whether the samples were forgotten."
     untried = [
-        FORGETTING_TESTS.get(name, name.replace("_", " "))
-        for name in ForgettingTests.model_fields
-        if all(getattr(one, name) is None for one in tests)
+        name for field, name in TESTS.items() if all(getattr(one, field) is None for one in tests)
     ]
     return f"Of the tests of forgetting: {join_words(untried)}." if untried else None
 

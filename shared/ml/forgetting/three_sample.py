@@ -21,13 +21,15 @@ TIES = 1e-12  # statistics of one assignment differ by as much when it is comput
 
 
 class ThreeSampleTest(NamedTuple):
-    """`statistic` above 0: the release is closer to the original. `not_forgotten` is None if the
-    samples cannot decide, and `reason` says why."""
+    """`statistic` above 0: the release is closer to the original; `low` and `high` are its 95 %
+    interval. `not_forgotten` is None if the samples cannot decide, and `reason` says why."""
 
     statistic: float | None
     p: float | None
     not_forgotten: bool | None
     reason: str | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def compare_three_samples(
@@ -80,7 +82,10 @@ def compare_three_samples(
     statistic, p = statistics[0].item(), _count_as_large(statistics)
     error = _jackknife(grams, swaps[:1])
     is_above_0 = statistic > NormalDist().inv_cdf(1 - LEVEL) * error
-    return ThreeSampleTest(statistic, p, is_above_0 and p <= LEVEL)
+    half = NormalDist().inv_cdf(1 - LEVEL / 2) * error
+    return ThreeSampleTest(
+        statistic, p, is_above_0 and p <= LEVEL, low=statistic - half, high=statistic + half
+    )
 
 
 def _align(logits: Tensor, labels: Tensor) -> Tensor:

@@ -62,6 +62,40 @@ def test_ssim_is_that_of_windows_within_the_image() -> None:
     assert own == pytest.approx(torch.stack(values).mean().item(), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "channels", "side", "expected"),
+    [
+        ("shifted", 1, 28, 0.822494),
+        ("shifted", 3, 32, 0.872579),
+        ("shifted", 1, 11, 0.397136),
+        ("dark", 1, 28, 0.952129),
+        ("dark", 3, 32, 0.952096),
+        ("dark", 1, 11, 0.951926),
+        ("flat", 1, 28, 0.015508),
+        ("flat", 3, 32, 0.014165),
+        ("flat", 1, 11, 0.007313),
+        ("inverted", 1, 28, -0.580511),
+        ("inverted", 3, 32, -0.632201),
+        ("inverted", 1, 11, -0.964160),
+    ],
+)
+def test_ssim_is_that_of_scikit_image(kind: str, channels: int, side: int, expected: float) -> None:
+    """scikit-image 0.26.0, structural_similarity(image, other, channel_axis=0, data_range=1,
+    gaussian_weights=True, sigma=1.5, use_sample_covariance=False), whose window is that of Wang et
+    al. 2004 and which leaves out the border, as the published measure does."""
+    row, column = torch.meshgrid(*[torch.arange(side).double() / side] * 2, indexing="ij")
+    waves = [(channel + 1) * row + 2 * column for channel in range(channels)]
+    image = 0.5 + 0.5 * torch.sin(2 * math.pi * torch.stack(waves))
+    others = {
+        "shifted": image.roll(1, 2),
+        "dark": 0.8 * image,
+        "flat": torch.full_like(image, 0.5),
+        "inverted": 1 - image,
+    }
+    own = ssim.ssim(image[None].float(), others[kind][None].float()).item()
+    assert own == pytest.approx(expected, abs=1e-5)
+
+
 def test_each_image_counts_by_the_nearest_of_several_reconstructions() -> None:
     found = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1)
     decoys = torch.tensor([0.5, 0.9]).view(1, 2, 1, 1, 1)

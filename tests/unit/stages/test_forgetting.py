@@ -22,7 +22,7 @@ from workers.local import run_stage
 
 DELETIONS = 6
 TRAIN = {"size": 20, "lr": 0.3, "batch_size": 4, "epochs": 20}
-ALL = ["three_sample", "klom", "linear_probe", "relearning"]
+ALL = ["three_sample", "klom", "linear_probe", "relearning", "relearning_forgotten"]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,63 @@ def test_all_tests_run_and_the_release_is_named(trained: Outputs) -> None:
     assert tests.linear_probe is not None
     assert tests.relearning is not None
     assert len(tests.relearning.release) == 4
+    assert tests.relearning_forgotten is not None
+    assert tests.relearning_forgotten.reason == (
+        "forget sets of one sample have no rest that could come back"
+    )
+    difference = tests.linear_probe.release - tests.linear_probe.retrained
+    assert tests.linear_probe.difference.mean == pytest.approx(difference)
+    assert tests.klom.forget.samples == DELETIONS
+    mean = tests.klom.forget.mean - tests.klom.forget.retrained_mean
+    assert tests.klom.forget.difference.mean == pytest.approx(mean)
+    last = tests.relearning.release[-1] - tests.relearning.retrained[-1]
+    assert tests.relearning.difference.mean == pytest.approx(last)
+    if tests.three_sample is not None and tests.three_sample.statistic is not None:
+        assert tests.three_sample.low is not None
+        assert tests.three_sample.low <= tests.three_sample.statistic
     assert run_stage("forgetting", done | {"UNLEARNED": done["RELEASED"]}, tests=ALL) == output
+
+
+def test_relearning_on_forgotten_samples_compares_the_rest_of_the_sets(trained: Outputs) -> None:
+    forget = {"deletions": 5, "size": 4}
+    done = trained | run_stage("retraining", trained, forget=forget, seeds=6)
+    done |= run_stage("unlearn", done, "gradient_ascent", **forget)
+    nothing = measure(replace_released(done, "ORIGINAL", [0] * 5), tests=["relearning_forgotten"])
+    found = nothing.tests.relearning_forgotten
+    assert found is not None
+    assert found.samples == 2  # half of the set
+    assert found.losses is not None
+    assert len(found.losses.release) == 4
+    assert found.losses.release == found.losses.original
+    assert found.way in (0, None)
+
+    own = run_stage("retraining", trained, forget=forget)
+    for seed in (3, 4, 5):
+        placed = replace_released(done, "RETRAINED", [6 * d + seed for d in range(5)])
+        found = measure(placed | own, tests=["relearning_forgotten"]).tests.relearning_forgotten
+        assert found is not None
+        assert found.not_forgotten is not True
+
+
+def test_relearning_that_diverges_costs_its_own_result_only(trained: Outputs) -> None:
+    forget = {"deletions": 3, "size": 4}
+    done = trained | run_stage("retraining", trained, forget=forget)
+    done |= run_stage("unlearn", done, "retrain", **forget)
+    recipe = json.loads(done["RECIPE"].data) | {"lr": 10.0, "momentum": 0.99, "weight_decay": 1.0}
+    released = read_networks(done["UNLEARNED"].data, "UNLEARNED")
+    huge = [released.load_network(deletion) for deletion in range(3)]
+    for network in huge:
+        network.load_state_dict({n: 1e12 * t for n, t in network.state_dict().items()})
+    wild = done | {
+        "RECIPE": StageOutput.of_json(recipe),
+        "UNLEARNED": StageOutput(write_networks(released.architecture, huge)),
+    }
+    found = measure(wild, tests=["relearning_forgotten"], relearning_forgotten_steps=20)
+    test = found.tests.relearning_forgotten
+    assert test is not None
+    assert test.reason is not None
+    assert test.reason.startswith("deletion 0: training diverged")
+    assert test.losses is None
 
 
 def test_successive_deletions_start_from_the_model_before(trained: Outputs) -> None:

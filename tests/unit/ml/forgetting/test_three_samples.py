@@ -82,7 +82,8 @@ def test_two_deletions_are_too_few() -> None:
         labels[:2],
         make_generator(0, ""),
     )
-    assert test == (None, None, None, "it takes at least 3 deletions")
+    assert test.not_forgotten is None
+    assert test.reason == "it takes at least 3 deletions"
 
 
 def test_equal_inputs_give_equal_results() -> None:

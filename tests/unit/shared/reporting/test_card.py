@@ -365,8 +365,8 @@ def test_what_was_not_tried_is_listed() -> None:
     assert tested[0].endswith("compare several deletions or know the defense.")
     assert "Defenses." not in tested
     assert (
-        "Of the tests of forgetting: three-sample test, KLoM, linear probe and relearning."
-        in tested
+        "Of the tests of forgetting: three-sample test, KLoM, linear probe, relearning on forgotten "
+        "samples and relearning on retained samples." in tested
     )
     assert not any(
         "know the defense" in one for one in defended(NO_LEAK, NO_LEAK).verdict.not_tested

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidRequest
-from shared.reporting.forgetting import build_lines, find_way, read_forgetting
+from shared.forgetting import ForgettingTests
+from shared.reporting import forgetting_tests
+from shared.reporting.forgetting import build_lines, find_way, list_tests, read_forgetting
+from shared.reporting.forgetting_tests import describe_tests
 from shared.reporting.formatting import Names
 from shared.reporting.models import Report
 from shared.reporting.page import render_page
@@ -183,14 +186,32 @@ def test_a_defense_that_takes_the_unlearning_back_has_reduced_nothing() -> None:
 
 
 TESTS: JSONObject = {
-    "three_sample": {"statistic": 0.7, "p": 0.003, "not_forgotten": True, "reason": None},
+    "three_sample": {
+        "statistic": 0.7, "low": 0.4, "high": 1.0, "p": 0.003, "not_forgotten": True, "reason": None,
+    },
     "klom": {
-        name: {"median": 0.1, "high": 2.0, "retrained_median": 0.1, "retrained_high": 0.5}
+        name: {
+            "samples": 160, "mean": 0.8, "median": 0.1, "high": 2.0,
+            "retrained_mean": 0.3, "retrained_median": 0.1, "retrained_high": 0.5,
+            "difference": {"mean": 0.5, "low": 0.2, "high": 0.9},
+        }
         for name in ("forget", "retain", "test")
     },
-    "linear_probe": {"original": 0.9, "release": 0.8, "retrained": 0.5},
-    "relearning": {"release": [0.1, 0.6, 0.9], "retrained": [0.4, 0.4, 0.5]},
-}
+    "linear_probe": {
+        "original": 0.9, "release": 0.8, "retrained": 0.5,
+        "difference": {"mean": 0.3, "low": 0.1, "high": 0.5},
+    },
+    "relearning": {
+        "release": [0.1, 0.6, 0.9], "retrained": [0.4, 0.4, 0.5],
+        "difference": {"mean": 0.4, "low": None, "high": None},
+    },
+    "relearning_forgotten": {
+        "samples": 5,
+        "losses": {"original": [0.1] * 4, "release": [2.0, 0.9, 0.4, 0.2], "retrained": [2.1] * 4},
+        "way_before": 0.95, "way": 0.05, "way_low": -0.02, "way_high": 0.11,
+        "p": 0.0005, "not_forgotten": True, "reason": None,
+    },
+}  # fmt: skip
 
 
 def several() -> Report:
@@ -224,19 +245,91 @@ def test_the_table_lists_the_worst_release_first() -> None:
     worst = lines[0]
     assert worst.losses == ("0.500", "0.506", "1.10")
     assert (worst.way, worst.interval) == ("1.0 %", "[−9.0, 11 %]")
-    assert dict(worst.tests) == {
-        "three-sample test": "closer to the original",
-        "KLoM, 95th percentile": "2.00 (a retrained model: 0.50)",
-        "linear probe": "0.80 (retraining: 0.50)",
-        "relearning": "0.10 → 0.90 in 2 epochs (retraining: 0.40 → 0.50)",
+    assert worst.tests == {
+        "three-sample test": (
+            "closer to the original",
+            "statistic +0.70 [+0.40, +1.00] (0: as close to retrained models), p 0.003, 8 deletions",
+        ),
+        "KLoM": (
+            "0.80 nats (retraining: 0.30)",
+            "difference +0.50 [+0.20, +0.90], 95th percentile 2.00 (retraining: 0.50), 160 samples "
+            "of 8 deletions",
+        ),
+        "linear probe": (
+            "0.80 (retraining: 0.50)",
+            "difference +0.30 [+0.10, +0.50], original 0.90, 8 deletions",
+        ),
+        "relearning on forgotten samples": (
+            "closer to the original",
+            "way to retraining of the rest 95 % → 5.0 % [−2.0, 11 %] (retraining: 100 %), 3 steps "
+            "on 5 samples, p 0.0005, 8 deletions",
+        ),
+        "relearning on retained samples": (
+            "0.10 → 0.90 (retraining: 0.40 → 0.50)",
+            "forget accuracy in 2 epochs, difference at the end +0.40 (no interval), 8 deletions",
+        ),
     }
+    assert list_tests(lines) == [*worst.tests]
+    assert lines[1].tests == {}
     assert lines[1].way == "not measurable"
+
+
+def describe(*tests: JSONObject) -> dict[str, tuple[str, str]]:
+    """The tests of one release, one measurement per seed."""
+    measured = [
+        read_forgetting(
+            json.dumps(make_forgetting(1.0, seed=seed, tests=own)).encode(), "F"
+        ).measured
+        for seed, own in enumerate(tests)
+    ]
+    return {name: tuple(result) for name, result in describe_tests(measured).items()}
+
+
+def test_seeds_are_pooled_in_every_test() -> None:
+    found = describe(TESTS, TESTS, TESTS, TESTS)
+    assert found["three-sample test"] == (
+        "closer to the original in 4 of 4 seeds",
+        "statistic +0.70 [+0.55, +0.85] (0: as close to retrained models), p 0.003, 32 deletions",
+    )
+    assert "difference +0.50 [+0.35, +0.70], " in found["KLoM"][1]
+    assert found["relearning on forgotten samples"][1].endswith("p 0.0005, 32 deletions")
+
+
+def test_what_a_test_cannot_decide_is_said() -> None:
+    reason = "forget sets of one sample have no rest that could come back"
+    too_few = {"statistic": None, "p": None, "not_forgotten": None, "reason": "too few"}
+    found = describe({"relearning_forgotten": {"reason": reason}, "three_sample": too_few})
+    assert found == {
+        "three-sample test": ("cannot decide", "too few; 8 deletions"),
+        "relearning on forgotten samples": ("cannot decide", f"{reason}; 8 deletions"),
+    }
+    undecided = TESTS["relearning_forgotten"] | {
+        "p": None, "not_forgotten": None, "reason": "it takes at least 5 deletions",
+        "way_low": None, "way_high": None, "way_before": None,
+    }  # fmt: skip
+    found = describe({"relearning_forgotten": undecided})
+    assert found["relearning on forgotten samples"] == (
+        "cannot decide",
+        "way to retraining of the rest not measurable → 5.0 % (no interval) (retraining: 100 %), "
+        "3 steps on 5 samples, it takes at least 5 deletions, 8 deletions",
+    )
+
+
+def test_tests_that_say_not_forgotten_change_no_verdict() -> None:
+    spec = make_audit()
+    evaluations = [make_image_evaluation(**NO_LEAK), make_utility_evaluation()]
+    for tests in ({}, TESTS):
+        report = build_report(spec, *evaluations, forgetting=[make_forgetting(1.0, tests=tests)])
+        assert report.verdict.level == "no_leak_seen"
 
 
 def test_the_page_shows_the_table_and_its_rules() -> None:
     page = render_page(several(), [])
     assert page.index("Was it forgotten?") < page.index("Full table")
-    for words in ("The way to retraining is", "closer to the original", "not measurable"):
+    for words in (
+        "The way to retraining is", "closer to the original", "not measurable",
+        "Relearning on forgotten samples", "way to retraining of the rest 95 %",
+    ):  # fmt: skip
         assert words in page
 
 
@@ -278,3 +371,7 @@ def test_bytes_that_are_too_many_are_not_read(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("shared.reporting.forgetting.MAX_BYTES", 1 << 20)
     with pytest.raises(InvalidRequest, match="larger than 1 MiB"):
         read_forgetting(b" " * ((1 << 20) + 1), "FORGETTING_1")
+
+
+def test_every_test_of_forgetting_has_a_name_and_a_column() -> None:
+    assert set(forgetting_tests.TESTS) == set(ForgettingTests.model_fields)
