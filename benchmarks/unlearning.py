@@ -29,7 +29,13 @@ from torch import Tensor, nn
 from shared.errors import JobFailed
 from shared.ml.context import LocalContext, make_generator
 from shared.ml.loss import compute_loss
-from shared.ml.networks import Architecture, build_network, clone
+from shared.ml.networks import (
+    Architecture,
+    build_network,
+    clone,
+    read_networks,
+    write_networks,
+)
 from shared.ml.reproducibility import collect_conditions
 from shared.ml.samples import Samples, open_dataset
 from shared.ml.training.deltas import BatchDeltas
@@ -60,6 +66,7 @@ METHODS = [plugin.name for plugin in registry if Role.SHARDS not in plugin.needs
 class World:
     """A trained original, what it was trained by and on, and samples that it never saw."""
 
+    architecture: Architecture
     base: nn.Module
     original: nn.Module
     recipe: Recipe
@@ -117,11 +124,19 @@ def build_world(dataset: str, model: str, n: int, seed: int) -> World:
     original, deltas = clone(base), BatchDeltas()
     train(original, training, recipe, LocalContext(seed), deltas.record_step)
     picked = torch.randperm(len(test.labels), generator=make_generator(0, "test"))[:TEST]
-    return World(base, original, recipe, deltas, training, rest, test.pick(picked), seed)
+    return World(
+        architecture, base, original, recipe, deltas, training, rest, test.pick(picked), seed
+    )
 
 
-def draw_deletions(world: World, size: str, deletions: int, retrainings: int) -> Iterator[Deletion]:
-    """Disjoint forget sets: of `size` samples in order of the training set, or of a class each."""
+def draw_deletions(
+    world: World, size: str, deletions: int, retrainings: int, folder: Path | None = None
+) -> Iterator[Deletion]:
+    """Disjoint forget sets: of `size` samples in order of the training set, or of a class each.
+
+    Args:
+        folder: where retrained models are kept; what lies there is not trained again.
+    """
     labels = world.training.labels
     for index in range(deletions):
         positions = (
@@ -132,12 +147,22 @@ def draw_deletions(world: World, size: str, deletions: int, retrainings: int) ->
         kept = torch.ones(len(labels), dtype=torch.bool)
         kept[positions] = False
         retain = world.training.pick(kept.nonzero().flatten())
-        retrained = []
-        for again in range(retrainings):
-            network = clone(world.base)
-            train(network, retain, world.recipe, LocalContext(1000 + again))
-            retrained.append(network)
+        file = folder / f"{index}-{retrainings}.safetensors" if folder else None
+        if file and file.exists():
+            read = read_networks(file.read_bytes(), "RETRAINED", world.architecture)
+            retrained = [read.load_network(again) for again in range(retrainings)]
+        else:
+            retrained = [_retrain(world, retain, again) for again in range(retrainings)]
+            if file:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(write_networks(world.architecture, retrained))
         yield Deletion(retain, world.training.pick(positions), positions, retrained)
+
+
+def _retrain(world: World, retain: Samples, again: int) -> nn.Module:
+    network = clone(world.base)
+    train(network, retain, world.recipe, LocalContext(1000 + again))
+    return network
 
 
 def unlearn(
@@ -200,7 +225,10 @@ def run_setting(
 ) -> Iterator[Row]:
     """Every method on the same deletions of one original."""
     world = build_world(dataset, model, options.n, seed)
-    drawn = list(draw_deletions(world, size, options.deletions, options.retrainings))
+    folder = options.retrained and options.retrained.joinpath(
+        f"{dataset}-{model}-{options.n}-{seed}-{size}"
+    )
+    drawn = list(draw_deletions(world, size, options.deletions, options.retrainings, folder))
     original = [measure_loss(world.original, d.forget) for d in drawn]
     retrained = [[measure_loss(n, d.forget) for n in d.retrained] for d in drawn]
     test_retrained = fmean(measure_accuracy(n, world.test) for d in drawn for n in d.retrained)
@@ -254,6 +282,9 @@ def main() -> None:
     parser.add_argument("--deletions", type=int, default=8)
     parser.add_argument("--retrainings", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--retrained", type=Path, help="folder that keeps retrained models, for runs of one version"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

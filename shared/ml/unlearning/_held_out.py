@@ -16,6 +16,7 @@ from shared.ml.unlearning._inputs import UnlearningInputs
 
 MAX_HELD_OUT = 256  # samples that a forget set is compared with
 FEW = 10  # samples of a class, below which the pool says too little about its loss
+MAX_DIFFICULTY = 10.0  # of a forget set, times that of what is retained
 
 
 def draw_held_out(
@@ -42,9 +43,14 @@ def draw_held_out(
 class HeldOutRule:
     """Compares the loss on the forget set with that of samples that were never trained on.
 
-    `goal` is the loss to reach, in nats: what the original says of held-out samples, in the forget
-    set's shares of classes. Of a class of which nothing is retained even held-out samples must be
-    unknown: for it, the goal is how unlikely the original holds the class for retained samples.
+    `goal` is the loss to reach, in nats: the original's on held-out samples of the same classes,
+    times the difficulty of the forget set, which is its loss over that on retained samples of these
+    classes. What is hard for a network that was trained on it is hard for one that was not
+    (difficulty calibration, Watson et al. 2022, arXiv 2111.08440); the mean alone says little about
+    a single sample.
+
+    Of a class of which nothing is retained even held-out samples must be unknown: for it, the goal
+    is how unlikely the original holds the class for retained samples.
     """
 
     def __init__(
@@ -58,16 +64,17 @@ class HeldOutRule:
         self._forget = Samples(*(t.to(ctx.device) for t in forget))
         classes, counts = forget.labels.unique(return_counts=True)
         retained = {*retain.labels.tolist()}
-        held_out = inputs.held_out
-        goals = [
-            _measure_loss(original, held_out, label, ctx)
-            if label in retained
-            else _measure_unlikeliness(original, retain, label, ctx)
-            for label in classes.tolist()
-        ]
-        self.goal = sum(g * n for g, n in zip(goals, counts.tolist(), strict=True)) / len(
-            forget.labels
-        )
+        held_out = trained = own = unlikeliness = 0.0  # sums over the forget set
+        for label, count in zip(classes.tolist(), counts.tolist(), strict=True):
+            if label in retained:
+                held_out += count * _measure_loss(original, inputs.held_out, label, ctx)
+                trained += count * _measure_loss(original, retain, label, ctx)
+                own += count * _measure_loss(original, forget, label, ctx)
+            else:
+                unlikeliness += count * _measure_unlikeliness(original, retain, label, ctx)
+        # a loss of 0, below the precision of its numbers, says nothing
+        difficulty = min(MAX_DIFFICULTY, own / trained) if own and trained else 1.0
+        self.goal = (difficulty * held_out + unlikeliness) / len(forget.labels)
 
     @property
     def has_goal(self) -> bool:
@@ -105,11 +112,11 @@ class ClosestEpoch:
         inputs.record_stop(self._steps, "closest_epoch" if self._rule.has_goal else "no_held_out")
 
 
-def _measure_loss(network: nn.Module, held_out: Samples | None, label: int, ctx: Context) -> float:
-    """Mean loss on the held-out samples of a class; infinite without any."""
-    if held_out is None or not bool((held_out.labels == label).any()):
+def _measure_loss(network: nn.Module, samples: Samples | None, label: int, ctx: Context) -> float:
+    """Mean loss on the samples of a class, at most 256; infinite without any."""
+    if samples is None or not bool((samples.labels == label).any()):
         return math.inf
-    images, labels = held_out.pick((held_out.labels == label).nonzero().flatten())
+    images, labels = samples.pick((samples.labels == label).nonzero().flatten()[:MAX_HELD_OUT])
     return compute_loss(
         _compute_logits(network, images.to(ctx.device)), labels.to(ctx.device)
     ).item()

@@ -31,8 +31,8 @@ class GradientAscentParams(Params):
         ge=1,
         le=10_000,
         description=(
-            "ascent steps (paper: 1); null: until the loss reaches that of held-out samples of the "
-            "same classes, but at most as many steps as training took"
+            "ascent steps (paper: 1); null: until the loss reaches that of equally hard held-out "
+            "samples of the same classes, but at most as many steps as training took"
         ),
     )
     lr: float | None = Field(
@@ -62,7 +62,8 @@ def unlearn(
     step.
 
     The paper takes one step (`steps: 1`). By default, steps are taken until the loss on the forget
-    set reaches that on held-out samples of its classes; a step that goes far beyond it is halved.
+    set reaches that on equally hard held-out samples of its classes (`HeldOutRule`); a step that
+    goes far beyond it is halved.
     There are at most as many as training took, and one where the loss is reached from the start or
     there are no held-out samples.
 

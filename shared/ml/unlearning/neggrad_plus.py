@@ -46,8 +46,8 @@ def unlearn(
     step.
 
     The ascent is bounded: a batch of the forget set counts as long as its loss is below that of
-    held-out samples of the same classes, and the epoch is released whose forget loss is closest to
-    it.
+    equally hard held-out samples of the same classes (`HeldOutRule`), and the epoch is released
+    whose forget loss is closest to it.
 
     Raises:
         JobFailed: `invalid`, the loss is not finite.

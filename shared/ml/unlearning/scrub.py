@@ -73,8 +73,8 @@ def unlearn(
     a descent pass over the retain set; the others are descent passes only; one optimiser takes all
     steps. The weight of the loss (gamma in the paper) is 1. The first pass starts where student and
     teacher are equal and the divergence has no gradient, so without BatchNorm its first batch
-    changes nothing. `rewind` is SCRUB+R, by the loss instead of the error, compared with what the
-    original says of held-out samples.
+    changes nothing. `rewind` is SCRUB+R, by the loss instead of the error, compared with the
+    original's on equally hard held-out samples (`HeldOutRule`).
 
     Raises:
         JobFailed: `invalid`, the loss or in the end a weight is not finite; names the step.
