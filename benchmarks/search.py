@@ -111,7 +111,7 @@ def run_unit(unit: Unit, targets: Targets, folder: Path) -> Result:
         **found.pop("images"),
         "alternatives": found,
         "accuracy": round(targets.accuracy, 4),
-        "conditions": metadata["conditions"],
+        "conditions": metadata["threat_model"]["conditions"],
     }
 
 
@@ -232,6 +232,14 @@ def read_results(path: Path) -> list[Result]:
     return [json.loads(line) for line in lines]
 
 
+def append_result(path: Path, result: Result) -> None:
+    """Write a line, in the place of a torn last one."""
+    with path.open("ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(result).encode() + b"\n")
+
+
 def _iter_pending(cases: list[str], options: argparse.Namespace) -> Iterator[Unit]:
     """Units of all cases in turns, without those that have a result."""
     done = {
@@ -271,8 +279,7 @@ def main() -> None:
                     unit.case, options.part, options.count, options.folder
                 )
             result = run_unit(unit, targets[unit.case], options.folder)
-            with path.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+            append_result(path, result)
             print(
                 f"{unit.case} {unit.name} {list(unit.rows)}: "
                 f"{statistics.fmean(result['psnr']):.1f} dB, {result['cpu_s']:.1f} CPU s per target",
