@@ -118,6 +118,7 @@ PIXELS = SearchSchedule(
     init="dark",
     clamp_last=True,
     arithmetic="batched",
+    embedding_weight=0.3,
     answer="mean",
 )
 PIXEL_SCHEDULES: dict[Preset, SearchSchedule] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from benchmarks import search
 from benchmarks.search import Unit
@@ -25,6 +26,20 @@ def test_no_network_was_trained_on_a_target(case: str, part: search.Part) -> Non
     chosen = CASES[case]
     assert not set(chosen.get_targets(part)) & set(chosen.trained_on)
     assert not set(chosen.tuning) & set(chosen.test)
+
+
+def test_every_target_left_a_trace_in_the_weights(targets: Targets) -> None:
+    original, directions = targets.view.original.load_network(), []
+    for image, label in zip(*targets.truth, strict=True):
+        loss = cross_entropy(original(image.unsqueeze(0)), label.unsqueeze(0))
+        gradients = torch.autograd.grad(loss, list(original.parameters()))
+        directions.append(torch.cat([g.flatten() for g in gradients]))
+    for i, direction in enumerate(directions):
+        pairs = zip(
+            targets.view.unlearned.load_network(i).parameters(), original.parameters(), strict=True
+        )
+        change = torch.cat([(after - before).detach().flatten() for after, before in pairs])
+        assert torch.cosine_similarity(change, direction, dim=0) > 0.95
 
 
 def test_a_search_runs_in_a_process_that_is_never_given_the_truth(
