@@ -98,7 +98,7 @@ FAST = SearchSchedule(
     embedding_weight=0.3,
     answer="mean",
 )
-DEFAULT = replace(FAST, iterations=1500, tv=(0.1, 0.05))
+DEFAULT = replace(FAST, iterations=1500)
 SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
     "fast": FAST,
@@ -123,7 +123,7 @@ PIXELS = SearchSchedule(
 )
 PIXEL_SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
-    "fast": replace(PIXELS, iterations=400),
+    "fast": replace(PIXELS, iterations=500),
     "default": PIXELS,
     "accurate": replace(PIXELS, restarts=4),
 }

@@ -246,7 +246,8 @@ def test_a_start_does_not_depend_on_the_other_deletions() -> None:
     assert seen.labels is not None
     alone = run(replace(seen, unlearned=only, labels=seen.labels[:1]), LocalContext(), iterations=1)
     among = run(seen, LocalContext(), iterations=1)
-    torch.testing.assert_close(alone.images[0], among.images[0])
+    # Adam's first step divides by the gradient: of a coordinate with nearly none, rounding shows
+    torch.testing.assert_close(alone.images[0], among.images[0], atol=1e-3, rtol=0)
 
 
 def test_the_white_box_rule_tells_classes() -> None:
