@@ -108,7 +108,7 @@ SCHEDULES: dict[Preset, SearchSchedule] = {
 
 # In pixels, from near black: for strokes and shapes on black, whose edges no falling spectrum fits.
 SHAPES = SearchSchedule(
-    iterations=1000,
+    iterations=1500,
     restarts=1,
     lr=0.1,
     decay="cosine",
@@ -122,14 +122,14 @@ SHAPES = SearchSchedule(
 )
 SHAPE_SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
-    "fast": replace(SHAPES, iterations=500),
+    "fast": replace(SHAPES, iterations=600),
     "default": SHAPES,
     "accurate": replace(SHAPES, restarts=4),
 }
 
 # Rows have no spectrum either. Their gradients match to the last digits, which the embedding, a
 # quotient of small numbers, only blurs.
-ROWS = replace(SHAPES, embedding_weight=0.0)
+ROWS = replace(SHAPES, iterations=1000, embedding_weight=0.0)
 ROW_SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
     "fast": replace(ROWS, iterations=400),
