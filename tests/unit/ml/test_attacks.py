@@ -271,8 +271,9 @@ def test_a_start_does_not_depend_on_the_other_deletions() -> None:
     assert seen.labels is not None
     alone = run(replace(seen, unlearned=only, labels=seen.labels[:1]), LocalContext(), iterations=1)
     among = run(seen, LocalContext(), iterations=1)
-    # Adam's first step divides by the gradient: of a coordinate with nearly none, rounding shows
-    torch.testing.assert_close(alone.images[0], among.images[0], atol=1e-3, rtol=0)
+    # Adam's first step is as long for a coordinate with nearly no gradient, whose sign is rounding's
+    torch.testing.assert_close(alone.images[0], among.images[0], atol=0.01, rtol=0)
+    assert (alone.images[0] - among.images[1]).abs().max() > 0.05
 
 
 def test_the_white_box_rule_tells_classes() -> None:
