@@ -30,6 +30,7 @@ from shared.plugin_ref import PluginRef
 Part = Literal["tuning", "test"]
 MAX_TRAIN_SAMPLES = 40_000
 UNLEARNING_LR = 1e-3  # of the ascent step that is attacked
+MAX_ROUNDING = 0.2  # of that step, relative to its length
 BATCH_SIZE = 128
 
 
@@ -85,8 +86,8 @@ class Targets:
 
 
 def load_targets(name: str, part: Part, count: int, folder: Path, seed: int = 0) -> Targets:
-    """The first `count` of a seeded permutation of the case's range, each unlearned by one ascent
-    step."""
+    """The first `count` of a seeded permutation of the case's range that leave a trace, each
+    unlearned by one ascent step."""
     case = CASES[name]
     dataset = open_dataset(PluginRef(name=case.dataset))
     split, public = dataset.load("train"), dataset.load("test")
@@ -105,28 +106,54 @@ def load_targets(name: str, part: Part, count: int, folder: Path, seed: int = 0)
     network = _load_or_train(architecture, case, split, folder / f"{name}.safetensors", seed)
     positions = torch.tensor(list(case.get_targets(part)))
     order = torch.randperm(len(positions), generator=make_generator(seed, f"{part} targets"))
-    truth = split.pick(positions[order[:count]])
+    positions, unlearned = _find_visible(architecture, network, split, positions[order], count)
+    truth = split.pick(positions)
     view = WhiteBoxView(
         original=stack_networks(architecture, [network]),
-        unlearned=_unlearn_each(architecture, network, truth),
+        unlearned=unlearned,
         labels=truth.labels.unsqueeze(1),
     )
     return Targets(view, truth, public, measure_accuracy(network, public))
 
 
-def _unlearn_each(architecture: Architecture, network: nn.Module, truth: Samples) -> Networks:
-    """One network per target, moved up its loss: the paper's approximate unlearning."""
-    moved = []
-    for image, label in zip(*truth, strict=True):
-        loss = cross_entropy(network(image.unsqueeze(0)), label.unsqueeze(0))
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
-        after = build_network(architecture)
-        after.load_state_dict(network.state_dict())
-        with torch.no_grad():
-            for weight, gradient in zip(after.parameters(), gradients, strict=True):
-                weight.add_(gradient, alpha=UNLEARNING_LR)
-        moved.append(after)
-    return stack_networks(architecture, moved)
+def _find_visible(
+    architecture: Architecture, network: nn.Module, samples: Samples, order: Tensor, count: int
+) -> tuple[Tensor, Networks]:
+    """The first `count` positions of `order` whose unlearning is seen in the weights, and the
+    unlearned networks.
+
+    Of a sample of which the network is nearly certain, the step is lost as float32 rounds the
+    weights: there is nothing to search for.
+    """
+    positions, unlearned = [], []
+    for position in order.tolist():
+        after, rounding = _unlearn(architecture, network, samples.pick([position]))
+        if rounding <= MAX_ROUNDING:
+            positions.append(position)
+            unlearned.append(after)
+        if len(positions) == count:
+            break
+    return torch.tensor(positions), stack_networks(architecture, unlearned)
+
+
+def _unlearn(
+    architecture: Architecture, network: nn.Module, sample: Samples
+) -> tuple[nn.Module, float]:
+    """The network, moved up the sample's loss: the paper's approximate unlearning. And the
+    rounding error of the move, relative to its length."""
+    loss = cross_entropy(network(sample.images), sample.labels)
+    steps = [UNLEARNING_LR * g for g in torch.autograd.grad(loss, list(network.parameters()))]
+    after = build_network(architecture)
+    after.load_state_dict(network.state_dict())
+    errors = []
+    with torch.no_grad():
+        for moved, weight, step in zip(
+            after.parameters(), network.parameters(), steps, strict=True
+        ):
+            moved.add_(step)
+            errors.append((moved.double() - weight.double() - step.double()).flatten())
+    length = torch.cat([step.double().flatten() for step in steps]).norm().clamp_min(1e-300)
+    return after, float(torch.cat(errors).norm() / length)
 
 
 def _load_or_train(

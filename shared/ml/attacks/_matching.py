@@ -80,7 +80,8 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         g = _project_out(
             _apply_weights(backward_pass.compute_gradients(), coordinate_weights), subspace
         )
-        norm = _norm(g).clamp_min(1e-30)
+        # the root, as it is squared: of an image of which the network is sure, g nearly vanishes
+        norm = _norm(g).clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
         cosine = _dot(g, direction) / norm
         v = {  # d (1 - cos) / d g = (cos g / |g| - direction) / |g|, in the place of g
             name: t.mul_(_unsqueeze_like(cosine / norm**2, t)).addcmul_(

@@ -98,7 +98,7 @@ FAST = SearchSchedule(
     embedding_weight=0.3,
     answer="mean",
 )
-DEFAULT = replace(FAST, iterations=1500, tv=(0.1, 0.05))
+DEFAULT = replace(FAST, iterations=1500)
 SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
     "fast": FAST,
@@ -106,10 +106,9 @@ SCHEDULES: dict[Preset, SearchSchedule] = {
     "accurate": replace(DEFAULT, restarts=4),
 }
 
-# In pixels, from near black: for strokes and shapes on black, whose edges no falling spectrum fits,
-# and for rows of a table, which have no spectrum.
-PIXELS = SearchSchedule(
-    iterations=1000,
+# In pixels, from near black: for strokes and shapes on black, whose edges no falling spectrum fits.
+SHAPES = SearchSchedule(
+    iterations=1500,
     restarts=1,
     lr=0.1,
     decay="cosine",
@@ -118,13 +117,24 @@ PIXELS = SearchSchedule(
     init="dark",
     clamp_last=True,
     arithmetic="batched",
+    embedding_weight=0.3,
     answer="mean",
 )
-PIXEL_SCHEDULES: dict[Preset, SearchSchedule] = {
+SHAPE_SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
-    "fast": replace(PIXELS, iterations=400),
-    "default": PIXELS,
-    "accurate": replace(PIXELS, restarts=4),
+    "fast": replace(SHAPES, iterations=600),
+    "default": SHAPES,
+    "accurate": replace(SHAPES, restarts=4),
+}
+
+# Rows have no spectrum either. Their gradients match to the last digits, which the embedding, a
+# quotient of small numbers, only blurs.
+ROWS = replace(SHAPES, iterations=1000, embedding_weight=0.0)
+ROW_SCHEDULES: dict[Preset, SearchSchedule] = {
+    "paper": PAPER,
+    "fast": replace(ROWS, iterations=400),
+    "default": ROWS,
+    "accurate": replace(ROWS, restarts=4),
 }
 DARK_MEAN = 0.35  # mean pixel below which images are taken to be shapes on black
 
@@ -136,6 +146,7 @@ def select_schedule(preset: Preset, architecture: Architecture) -> SearchSchedul
     holds the weights knows: rows of a table, shapes on black (MNIST has mean 0.13, Fashion-MNIST
     0.29), or photographs (CIFAR-10 has 0.47).
     """
-    is_table = architecture.input_shape[1:] == (1, 1)
+    if architecture.input_shape[1:] == (1, 1):
+        return ROW_SCHEDULES[preset]
     is_dark = sum(architecture.mean) / len(architecture.mean) < DARK_MEAN
-    return (PIXEL_SCHEDULES if is_table or is_dark else SCHEDULES)[preset]
+    return (SHAPE_SCHEDULES if is_dark else SCHEDULES)[preset]

@@ -228,6 +228,31 @@ def test_a_class_that_is_settled_is_as_good_as_known() -> None:
     assert not theirs.any()
 
 
+@pytest.mark.parametrize("margin", [40.0, 60.0, 200.0])
+def test_an_image_of_which_the_network_is_too_sure_still_has_a_gradient(margin: float) -> None:
+    network = build_network(
+        Architecture(
+            model=PluginRef(name="convnet", params={"width": 2}),
+            input_shape=(1, 9, 9),
+            num_classes=3,
+            mean=(0.5,),
+            std=(0.25,),
+        ),
+        make_generator(0, "weights"),
+    )
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    bias = list(weights)[-1]
+    weights[bias] = torch.tensor([margin, 0.0, 0.0])
+    direction = {name: torch.randn(2, *w.shape) for name, w in weights.items()}
+    total = torch.stack([t.square().flatten(1).sum(1) for t in direction.values()]).sum(0).sqrt()
+    direction = {n: t / total.view(-1, *[1] * (t.dim() - 1)) for n, t in direction.items()}
+    images, labels = torch.rand(2, 1, 1, 9, 9), torch.zeros(2, 1, dtype=torch.long)
+    gradient, loss = build_matcher(network, weights)(images, labels, direction, 0.1)
+    assert gradient.isfinite().all()
+    assert gradient.flatten(1).norm(dim=1).min() > 0
+    assert ((loss >= 0) & (loss <= 2)).all()
+
+
 def test_lanes_are_alone() -> None:
     made = network("convnet early", torch.float64)
     weights, images, labels, direction = problem(made, 3, 2, torch.float64)
