@@ -15,8 +15,8 @@ PAGE_HEIGHT = 3600  # pixels of the page that are shown
 
 
 def take_screenshots(report: Path, to: Path) -> None:
-    """report-390.png and report-1440.png, the top of the page; readme.png, the last gallery that
-    leaks."""
+    """report-390.png and report-1440.png, the top of the page; readme.png, the verdict and the pictures below
+    it."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         for width in WIDTHS:
@@ -29,7 +29,7 @@ def take_screenshots(report: Path, to: Path) -> None:
             viewport={"width": 1100, "height": 900}, color_scheme="light", device_scale_factor=2
         )
         page.goto(report.resolve().as_uri())
-        page.locator("section.gallery[data-outcome=leak]").last.screenshot(path=to / "readme.png")
+        page.locator(".opening").screenshot(path=to / "readme.png")
         browser.close()
 
 

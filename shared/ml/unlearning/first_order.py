@@ -20,7 +20,7 @@ from shared.ml.unlearning._inputs import UnlearningInputs
 from shared.plugins import Params
 from shared.roles import Role
 
-ENOUGH = 0.2  # of the fall that the slope promises: a parabola has 0.5 at its lowest point
+LEAST_FALL = 0.2  # of the fall that the slope promises: a parabola has 0.5 at its lowest point
 MAX_HALVINGS = 20  # of the step
 
 
@@ -91,7 +91,7 @@ def unlearn(
         for _ in range(MAX_HALVINGS):
             fall = before - _measure_replaced_loss(network, retain, forget, ctx)
             # false, too, where the step left the finite numbers
-            if fall >= ENOUGH * tau * dot(direction, direction):
+            if fall >= LEAST_FALL * tau * dot(direction, direction):
                 break
             tau /= 2
             _subtract(network, direction, -tau)
