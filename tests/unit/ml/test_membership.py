@@ -88,6 +88,7 @@ def test_a_class_that_drifts_as_a_whole_tells_no_member() -> None:
     assert found["tpr_forgotten"]["mean"] == 0
 
 
+@pytest.mark.slow
 def test_samples_that_are_like_the_others_get_small_p_values_as_often_as_they_say() -> None:
     """Scores of a candidate in several deletions are nearly one, as those of real models are."""
     small = {"auc_forgotten": 0, "auc_retained": 0}
