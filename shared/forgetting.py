@@ -152,7 +152,9 @@ class RelearningOfForgotten(FrozenModel):
     way_low: WideNumber | None = None
     way_high: WideNumber | None = None
     p: Share | None = Field(
-        None, description="share of swaps with retrained models with a loss as low"
+        None,
+        description="p-value: of random swaps of the release with retrained models, the share "
+        "that gives a loss as low",
     )
     not_forgotten: bool | None = Field(None, description="null if the models cannot decide")
     reason: Reason | None = None

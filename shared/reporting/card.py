@@ -137,7 +137,7 @@ def _describe_consequence(unforgotten: Sequence[Release], methods: Methods) -> s
     """What it means for the attacks that too little was unlearned."""
     if len(unforgotten) == sum(len(options) for options in methods):
         return "That no attack finds them therefore shows nothing."
-    return "Where they were not, it shows nothing that no attack finds them."
+    return "Where they were not forgotten, it shows nothing that no attack finds the samples."
 
 
 def _describe_extent(methods: Methods, rows: Rows) -> str | None:

@@ -229,8 +229,8 @@ def _explain_strength(scope: CaveatInputs) -> str | None:
         return None
     return (
         "The strengths of the defenses were chosen by validation accuracy alone, before any "
-        "attack. A stronger setting may leak less, but would cost more accuracy than the audit "
-        "allows."
+        "attack. A stronger setting may leak less: either it was not among the settings, or it "
+        "costs more accuracy than the audit allows."
     )
 
 

@@ -21,9 +21,10 @@ RULES = (
     f"“Not seen” requires at least {MIN_SAMPLES} samples; with fewer, the row is inconclusive.",
     "A defense counts as having reduced a leak if every attack that leaked without it shows no "
     "leak with it, the two 95 % intervals do not overlap, and the released model retains its "
-    "utility. It is credited only if the attacks were also run by an attacker who knows the defense, "
-    "and this applies to both versions; otherwise the leak counts as one that no defense has "
-    "reduced. A defense that no known attack can use knowledge of needs no second version. After "
+    "utility. It is credited only if attackers who know the defense were tried too, with every "
+    "attack that leaked and can use this knowledge, and the same holds for them; otherwise the "
+    "leak counts as one that no defense has reduced. If no attack that uses knowledge of the "
+    "defense is known, it is credited without them. After "
     "approximate unlearning the defended models must also classify the deleted samples worse "
     "than the original does, if the undefended models do; otherwise the defense undid the "
     "unlearning.",

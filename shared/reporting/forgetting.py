@@ -36,15 +36,16 @@ MAX_BYTES = 4 << 20
 NOTHING, LITTLE, EXCESS = 0.05, 0.25, 2.0  # ways to retraining
 Z = NormalDist().inv_cdf(0.975)
 
-State = Literal["nothing", "little", "unknown", "excess", "forgotten", "exact"]
+State = Literal["nothing", "little", "unknown", "disputed", "excess", "forgotten", "exact"]
 WORST_FIRST: tuple[State, ...] = (
-    "nothing", "little", "unknown", "excess", "forgotten", "exact",
+    "nothing", "little", "unknown", "disputed", "excess", "forgotten", "exact",
 )  # fmt: skip
-TOO_LITTLE: tuple[State, ...] = ("nothing", "little", "unknown")
+TOO_LITTLE: tuple[State, ...] = ("nothing", "little", "unknown", "disputed")
 STATE_NAMES: dict[State, str] = {
     "nothing": "Nothing unlearned",
     "little": "Little unlearned",
     "unknown": "Not measurable",
+    "disputed": "Disputed",
     "excess": "Overshot",
     "forgotten": "Unlearned",
     "exact": "Exact",
@@ -53,6 +54,7 @@ OUTCOMES: dict[State, str] = {  # the colour of each on the page
     "nothing": "leak",
     "little": "inconclusive",
     "unknown": "inconclusive",
+    "disputed": "inconclusive",
     "excess": "inconclusive",
     "forgotten": "not_seen",
     "exact": "not_seen",
@@ -69,8 +71,10 @@ RULES = (
     f"samples and are exempt. A way above {EXCESS:g} is shown as “overshot”: the models do worse "
     "on the samples than models that never saw them, which an attacker may notice; the attacks "
     "decide whether it leaks.",
-    "The tests of forgetting are shown beside the way; only the way changes the verdict. Differences "
-    "are those of the release and the retrained models, means over deletions with 95 % intervals. "
+    "A few samples can make the mean. A release whose way is far enough is still “disputed”, and "
+    "inconclusive without a leak, if the three-sample test or relearning on forgotten samples finds "
+    "it closer to the original. The other tests of forgetting change no verdict. Differences are "
+    "those of the release and the retrained models, means over deletions with 95 % intervals. "
     "“Closer to the original” in the three-sample test requires that the statistic is above zero "
     "(jackknife over deletions) and so large that a retrained model would show it in at most 5 % of "
     "the cases; after relearning on forgotten samples, that the interval of the way to retraining "
@@ -109,6 +113,9 @@ class Way:
     low: float | None
     high: float | None
     reason: str | None
+    deletions: int  # over all seeds; of them:
+    risen: int  # have a higher forget loss than in the original
+    risen_retrained: int  # have one after retraining
 
     @property
     def is_uncertain(self) -> bool:
@@ -124,16 +131,36 @@ def pool_way(rows: Sequence[ForgettingRow], exact: bool) -> Way:
         value, low, high, reason = only.way, only.way_low, only.way_high, only.reason
     else:
         value, low, high, reason = _pool_seeds(rows)
-    return Way(_name_state(value, exact), value, low, high, reason)
+    by_deletion = [one for row in rows for one in row.by_deletion]
+    return Way(
+        _name_state(value, exact, any(_is_closer_to_original(row) for row in rows)),
+        value,
+        low,
+        high,
+        reason,
+        deletions=len(by_deletion),
+        risen=sum(one.release > one.original + ROUNDING_NATS for one in by_deletion),
+        risen_retrained=sum(
+            fmean(one.retrained) > one.original + ROUNDING_NATS for one in by_deletion
+        ),
+    )
 
 
-def _name_state(value: float | None, exact: bool) -> State:
+def _is_closer_to_original(row: ForgettingRow) -> bool:
+    """Whether a test says so that hardly ever says it of a retrained model."""
+    decisive = (row.tests.three_sample, row.tests.relearning_forgotten)
+    return any(test is not None and test.not_forgotten is True for test in decisive)
+
+
+def _name_state(value: float | None, exact: bool, is_closer_to_original: bool) -> State:
     if exact:
         return "exact"
     if value is None:
         return "unknown"
     if value < LITTLE:
         return "nothing" if value < NOTHING else "little"
+    if is_closer_to_original:
+        return "disputed"
     return "excess" if value > EXCESS else "forgotten"
 
 
@@ -202,6 +229,12 @@ def describe_forgetting(rows: Sequence[Row], names: Names) -> list[str]:
             f"Too little was unlearned by {_list_ways(little)}: a result without a leak means "
             "nothing here."
         )
+    if disputed := by_state.get("disputed"):
+        sentences.append(
+            f"On average, {_list_ways(disputed)} went far enough, but tests find "
+            f"{'it' if len(disputed) == 1 else 'them'} closer to the original than to retraining: "
+            "a result without a leak means nothing here."
+        )
     if unknown := by_state.get("unknown"):
         reasons = dict.fromkeys(way.reason or "" for _, way in unknown)
         sentences.append(
@@ -260,7 +293,7 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
     return ForgettingLine(
         release=", ".join(name),
         outcome=OUTCOMES[way.state],
-        word=STATE_NAMES[way.state],
+        word=STATE_NAMES[way.state] + (", uncertain" if way.is_uncertain else ""),
         losses=(losses[0], losses[1], losses[2]),
         accuracies=(accuracies[0], accuracies[1], accuracies[2]),
         way=format_share(way.value) if way.value is not None else "not measurable",
@@ -269,6 +302,7 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
             f"{pluralise(one.deletions, 'deletion')}, "
             f"{pluralise(one.retraining_seeds, 'retraining seed')}"
             + (f", {pluralise(len(measured), 'seed')}" if len(measured) > 1 else "")
+            + f"; loss risen in {way.risen} of {way.deletions} (retraining: {way.risen_retrained})"
         ),
         tests=describe_tests(measured),
     )

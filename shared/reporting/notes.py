@@ -109,8 +109,8 @@ def _note_defense(inputs: NoteInputs) -> str | None:
     now, before = row.metrics[name], undefended.metrics[name]
     if undefended.finding.outcome == "not_seen":
         return (
-            "There was no leak to reduce: without a defense the attack already scored at its "
-            f"baseline ({format_score(before)})."
+            "There was no leak to reduce: none was seen without a defense either "
+            f"({format_score(before)})."
         )
     if now.mean == before.mean or (now.mean > before.mean) == now.higher_is_better:
         return (

@@ -17,8 +17,8 @@ WHITE_BOX_WORDS: dict[str, str] = {
     Role.UNLEARNED: "the weights after the deletion, as released",
     Role.BASE: "the weights before training on the training set",
     Role.DELETION_SIZES: (
-        "how many samples were trained on and forgotten (N and k), and whether the forgotten ones "
-        "are of a single class"
+        "how many samples were trained on and forgotten (N and k; also whether all k are of one "
+        "class)"
     ),
     Role.LABELS: "the classes of the deleted samples",
     Role.DEFENSE: "the defense of the release, with all its settings",

@@ -49,8 +49,8 @@ class RetrainingParams(Params):
         ge=1,
         le=MAX_DELETIONS,
         description=(
-            "maximum number of deletions that are repeated, the first ones; fewer if the models "
-            "would take more than 2 GiB"
+            "models are retrained for at most this many deletions, the first ones; for fewer if "
+            "the models would take more than 2 GiB"
         ),
     )
 

@@ -175,8 +175,8 @@ def _draw_training_set(ctx: JobContext, labels: Tensor, pool: Tensor, kept: Tens
     for c, class_members in zip(classes, members, strict=True):
         if (named := int((labels[kept] == c).sum())) > per_class:
             raise InvalidRequest(
-                f"deletions name {named} samples of class {c}, but only {per_class} of them are "
-                "trained on: raise size",
+                f"deletions name {named} samples of class {c}, but the training set has only "
+                f"{per_class} of this class: raise size",
                 "params.size",
             )
         if len(class_members) < per_class:

@@ -104,7 +104,7 @@ def compare_relearning(
     after = measure_way(*lowest)
     if release.shape[1] < MIN_VALUES:
         return RelearningTest(
-            before, after, None, None, f"it takes at least {MIN_VALUES} deletions"
+            before, after, None, None, f"the test needs at least {MIN_VALUES} deletions"
         )
     if after.value is None or after.interval is None:
         return RelearningTest(before, after, None, None, f"after relearning, {after.reason}")

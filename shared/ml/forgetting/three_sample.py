@@ -62,7 +62,9 @@ def compare_three_samples(
     """
     deletions, seeds, k = retrained.shape[:3]
     if deletions < MIN_DELETIONS or (seeds + 1) ** deletions * LEVEL < 1:
-        return ThreeSampleTest(None, None, None, f"it takes at least {MIN_DELETIONS} deletions")
+        return ThreeSampleTest(
+            None, None, None, f"the test needs at least {MIN_DELETIONS} deletions"
+        )
     kept = max(1, min(k, MAX_SAMPLES // deletions))
     labels = labels[:, :kept]
     before, after = _align(original[:, :kept], labels), _align(release[:, :kept], labels)

@@ -245,8 +245,8 @@ class ReportedImages(ReportedKind):
             if rank is not None
         )
         return (
-            f"places half of the deleted samples among the nearest {nearest:.2g} % of others of "
-            "their class, but reconstructs none; by chance it would be 50 %"
+            f"places half of the deleted samples among the {nearest:.2g} % of their class that are "
+            "nearest to its answers, but reconstructs none; by chance it would be 50 %"
         )
 
     def describe_unseen(self, rows: Sequence[Row]) -> str | None:

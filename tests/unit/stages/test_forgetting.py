@@ -208,7 +208,7 @@ def test_nothing_retained_leaves_out_what_needs_retained_samples() -> None:
     assert found.tests.klom.retain is None
     assert found.tests.relearning is None
     assert found.tests.three_sample is not None
-    assert found.tests.three_sample.reason == "it takes at least 3 deletions"
+    assert found.tests.three_sample.reason == "the test needs at least 3 deletions"
 
 
 def test_only_repeated_deletions_are_compared(trained: Outputs) -> None:

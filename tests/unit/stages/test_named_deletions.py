@@ -229,7 +229,7 @@ def test_classes_stay_balanced_with_the_named_among_them() -> None:
     few = {"name": "npz", "params": {"path": "own.npz", "deletable_rows": [0, 123]}}
     with pytest.raises(
         InvalidRequest,
-        match="deletions name 2 samples of class 0, but only 1 of them are trained on",
+        match="deletions name 2 samples of class 0, but the training set has only 1 of this class",
     ):
         run_stage("train", outputs, dataset=few, size=2, balanced=True, epochs=1)
 

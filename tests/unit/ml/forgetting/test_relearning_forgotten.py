@@ -149,7 +149,7 @@ def test_four_deletions_are_too_few(curves: Curves) -> None:
     found = compare_relearning(
         curves.original[:, :4], curves.hidden[:, :4], curves.retrained[:, :4], make_generator(0, "")
     )
-    assert (found.not_forgotten, found.reason) == (None, "it takes at least 5 deletions")
+    assert (found.not_forgotten, found.reason) == (None, "the test needs at least 5 deletions")
     assert found.after.value is not None
 
 

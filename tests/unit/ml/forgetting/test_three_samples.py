@@ -83,7 +83,7 @@ def test_two_deletions_are_too_few() -> None:
         make_generator(0, ""),
     )
     assert test.not_forgotten is None
-    assert test.reason == "it takes at least 3 deletions"
+    assert test.reason == "the test needs at least 3 deletions"
 
 
 def test_equal_inputs_give_equal_results() -> None:

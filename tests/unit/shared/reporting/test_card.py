@@ -202,7 +202,7 @@ def test_what_is_not_reconstructed_is_not_called_so() -> None:
         report_on(picked).verdict.headline
     )
     low = make_image_evaluation(**below, ranks=[2, 3, 2, 4, 2, 5, 3, 2], above=0)
-    assert "half of the deleted samples among the nearest 2.5 %" in report_on(low).verdict.headline
+    assert "half of the deleted samples among the 2.5 % of" in report_on(low).verdict.headline
 
 
 def test_seeds_are_told_together() -> None:
@@ -270,7 +270,7 @@ def test_without_a_leak_the_card_says_that_informed_attackers_were_not_tried() -
 @pytest.mark.parametrize(
     ("way", "words"),
     [
-        (0.97, "forgotten the samples: they treat them like models that were retrained"),
+        (0.97, "forgotten the samples: their loss on them went at least a quarter of the way to"),
         (0.01, "not forgotten the samples: they treat them as the original does (way to retraining: 1.0 %)"),
         (0.12, "hardly forgotten the samples (way to retraining: 12 %)"),
         (3.0, "forgotten the samples too thoroughly, which can give them away"),
@@ -326,7 +326,7 @@ def test_releases_that_have_not_forgotten_are_counted() -> None:
         "The released models have forgotten the samples in 2 of 5 variants of unlearning and "
         "defense; in 1 nothing was unlearned; in 1 too little was unlearned; in 1 it cannot be "
         "measured; in 1 they were forgotten too thoroughly, which can give them away.",
-        "Where they were not, it shows nothing that no attack finds them.",
+        "Where they were not forgotten, it shows nothing that no attack finds the samples.",
     ]
 
 

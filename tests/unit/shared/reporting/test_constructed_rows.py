@@ -39,7 +39,7 @@ def of_ranks(n: int, *first: int, above: int = 0, **more: Any) -> dict[str, Any]
 def test_ranks_that_are_low_without_a_first_are_a_leak() -> None:
     report = of_seeds(of_ranks(8, 2, 3, 2, 4, 2, 5, 3, 2))
     assert report.verdict.level == "leaks"
-    assert "among the nearest 2.5 % of others of their class" in report.verdict.headline
+    assert "among the 2.5 % of their class that are nearest" in report.verdict.headline
     assert report.rows[0].finding.p == pytest.approx(4 * 4.5e-11, rel=0.05)
 
 

@@ -10,7 +10,13 @@ import pytest
 from shared.errors import InvalidRequest
 from shared.forgetting import ForgettingTests
 from shared.reporting import forgetting_tests
-from shared.reporting.forgetting import build_lines, find_way, list_tests, read_forgetting
+from shared.reporting.forgetting import (
+    build_lines,
+    find_way,
+    list_tests,
+    pool_way,
+    read_forgetting,
+)
 from shared.reporting.forgetting_tests import describe_tests
 from shared.reporting.formatting import Names
 from shared.reporting.models import Report
@@ -304,23 +310,42 @@ def test_what_a_test_cannot_decide_is_said() -> None:
         "relearning on forgotten samples": ("cannot decide", f"{reason}; 8 deletions"),
     }
     undecided = TESTS["relearning_forgotten"] | {
-        "p": None, "not_forgotten": None, "reason": "it takes at least 5 deletions",
+        "p": None, "not_forgotten": None, "reason": "the test needs at least 5 deletions",
         "way_low": None, "way_high": None, "way_before": None,
     }  # fmt: skip
     found = describe({"relearning_forgotten": undecided})
     assert found["relearning on forgotten samples"] == (
         "cannot decide",
         "way to retraining of the rest not measurable → 5.0 % (no interval) (retraining: 100 %), "
-        "3 steps on 5 samples, it takes at least 5 deletions, 8 deletions",
+        "3 steps on 5 samples, the test needs at least 5 deletions, 8 deletions",
     )
 
 
-def test_tests_that_say_not_forgotten_change_no_verdict() -> None:
-    spec = make_audit()
+@pytest.mark.parametrize(
+    ("flagged", "level"),
+    [
+        ((), "no_leak_seen"),
+        (("klom", "linear_probe", "relearning"), "no_leak_seen"),
+        (("three_sample",), "inconclusive"),
+        (("relearning_forgotten",), "inconclusive"),
+    ],
+)
+def test_a_mean_that_a_decisive_test_contradicts_is_disputed(
+    flagged: tuple[str, ...], level: str
+) -> None:
     evaluations = [make_image_evaluation(**NO_LEAK), make_utility_evaluation()]
-    for tests in ({}, TESTS):
-        report = build_report(spec, *evaluations, forgetting=[make_forgetting(1.0, tests=tests)])
-        assert report.verdict.level == "no_leak_seen"
+    measured = make_forgetting(1.0, tests={name: TESTS[name] for name in flagged})
+    report = build_report(make_audit(), *evaluations, forgetting=[measured])
+    assert report.verdict.level == level
+    way = find_way(report.rows)
+    assert way is not None
+    assert way.state == ("disputed" if level == "inconclusive" else "forgotten")
+    if level == "inconclusive":
+        assert "is disputed: their mean loss" in report.verdict.headline
+        assert "the loss has risen on 8 of 8 deletions" in report.verdict.headline
+    exact = make_forgetting(1.0, unlearning="retrain", tests=measured["measured"]["tests"])
+    row = read_forgetting(json.dumps(exact).encode(), "FORGETTING").measured
+    assert pool_way([row], exact=True).state == "exact"
 
 
 def test_the_page_shows_the_table_and_its_rules() -> None:
