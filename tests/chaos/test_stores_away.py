@@ -157,8 +157,8 @@ def test_postgresql_away_for_less_than_the_lease(
         assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)
         # a claim that was committed, and whose answer was lost: found again long before its lease
         # has run out
-        gate.drop_commit_answer(b"claim_token = $")  # the update of a claim that has found a job
-        found = system.submit("sleep", {"tag": "e"})
+        gate.drop_commit_answer(b"answer lost")  # the claim's: it is answered with the job
+        found = system.submit("sleep", {"tag": "answer lost"})
         assert gate.answer_dropped.wait(TIMEOUT_S)
         ended = system.wait(found)
         assert (ended.state, ended.attempt, ended.lost_count) == ("succeeded", 1, 0)

@@ -18,7 +18,7 @@ class TcpProxy:
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
-        self._pattern = b""  # text of a request
+        self._pattern = b""  # text of an answer
         self.answer_dropped = threading.Event()  # an answer was kept back
         self.port = 0
         self.open()
@@ -42,10 +42,13 @@ class TcpProxy:
         for pair in pairs:
             _close_sockets(*pair)
 
-    def drop_commit_answer(self, request: bytes) -> None:
-        """In the next transaction that contains `request`, forward the commit, but close before its
-        answer."""
-        self._pattern = request
+    def drop_commit_answer(self, answered: bytes) -> None:
+        """In the next transaction that is answered with `answered`, such as a value of a row that
+        it takes, forward the commit, but close before its answer.
+
+        What a transaction asks does not tell: a claim that finds no job has the same text.
+        """
+        self._pattern = answered
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -56,36 +59,46 @@ class TcpProxy:
                 server.connect(self._upstream)
                 with self._lock:
                     self._pairs.add((client, server))
-                # in this connection the commit whose answer is kept back is under way
-                commit_seen = threading.Event()
+                # of this connection: the answer was seen, and its commit is under way
+                events = threading.Event(), threading.Event()
                 threading.Thread(
-                    target=self._forward_requests, args=(client, server, commit_seen), daemon=True
+                    target=self._forward_requests, args=(client, server, *events), daemon=True
                 ).start()
                 threading.Thread(
-                    target=self._forward_answers, args=(server, client, commit_seen), daemon=True
+                    target=self._forward_answers, args=(server, client, *events), daemon=True
                 ).start()
 
     def _forward_requests(
-        self, client: socket.socket, server: socket.socket, commit_seen: threading.Event
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        pattern_seen: threading.Event,
+        commit_seen: threading.Event,
     ) -> None:
-        pattern_seen = False
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
-                pattern_seen = pattern_seen or bool(self._pattern and self._pattern in data)
-                if pattern_seen and b"COMMIT" in data:
-                    self._pattern = b""
+                if pattern_seen.is_set() and b"COMMIT" in data:
                     commit_seen.set()
                 server.sendall(data)
         _close_sockets(client, server)
 
     def _forward_answers(
-        self, server: socket.socket, client: socket.socket, commit_seen: threading.Event
+        self,
+        server: socket.socket,
+        client: socket.socket,
+        pattern_seen: threading.Event,
+        commit_seen: threading.Event,
     ) -> None:
+        tail = b""  # of what was answered before: the pattern may lie across two reads
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if commit_seen.is_set():
                     self.answer_dropped.set()
                     break
+                if self._pattern and self._pattern in tail + data:
+                    self._pattern = b""
+                    pattern_seen.set()
+                tail = data[-200:]
                 client.sendall(data)
         _close_sockets(client, server)
 
