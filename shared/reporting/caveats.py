@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import is_adaptive, method_key
-from shared.reporting.formatting import Names, join_words, pluralise
+from shared.reporting.formatting import Names, format_percent, join_words, pluralise
 from shared.reporting.kinds import list_kinds
 from shared.reporting.models import Missing, Row, SelfTest
 from shared.reporting.notes import find_unattacked_defenses
@@ -260,7 +260,7 @@ def _explain_repeat(scope: CaveatInputs) -> str | None:
     if not ratios:
         return None
     ends = {
-        name: dict.fromkeys(f"{end:.2g}" for end in (min(some), max(some)))
+        name: dict.fromkeys(format_percent(end) for end in (min(some), max(some)))
         for name, some in ratios.items()
     }
     shares = join_words([f"{' to '.join(end)} % ({name})" for name, end in ends.items()])

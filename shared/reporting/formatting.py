@@ -20,6 +20,11 @@ def format_number(value: float | None, unit: str = "", sign: bool = False) -> st
     return f"{text} dB" if decibel else text
 
 
+def format_percent(percent: float) -> str:
+    """Two digits, and no exponent: `0.31`, `4.9`, `14`, `1,230`."""
+    return f"{percent:,.0f}" if percent >= 9.95 else f"{percent:.2g}"
+
+
 def format_measurement(value: float) -> str:
     """A number of any size and unknown unit: `4,096`, `12,345.6`, `0.731`, `1e-05`."""
     form = ",.0f" if value == int(value) else ",.1f" if abs(value) >= 100 else ".3g"

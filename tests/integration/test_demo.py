@@ -4,12 +4,13 @@ twice."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from deploy.local.layout import Layout, is_served
-from shared.reporting.forgetting import find_way
+from shared.reporting.forgetting import TOO_LITTLE, find_way
 from shared.reporting.models import Report, Row
 from tests.support.demo_run import DemoRun, run_demo
 from tests.support.local_serve import run_serve
@@ -58,19 +59,27 @@ def test_it_takes_at_most_five_minutes_on_two_cores(done: tuple[Path, DemoRun]) 
     assert 20 < done[1].cpu_s <= MAX_CPU_S  # less than 20 were not the processes that did the work
 
 
-@pytest.mark.parametrize("method", ["gradient_ascent", "fine_tune"])
-def test_both_methods_visibly_forget(rows: dict[tuple[str, str, str], Row], method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "states"),
+    [("gradient_ascent", ["forgotten"]), ("retrain", ["exact"]), ("fine_tune", TOO_LITTLE)],
+)
+def test_two_methods_visibly_forget(
+    rows: dict[tuple[str, str, str], Row], method: str, states: Sequence[str]
+) -> None:
     own = [row for (name, defense, _), row in rows.items() if (name, defense) == (method, "none")]
     way = find_way(own)
     assert way is not None
-    assert way.value is not None
-    assert 0.25 < way.value < 2
+    assert way.state in states
     measured = own[0].forgetting
     assert measured is not None
     assert (measured.deletions, measured.retraining_seeds) == (24, 3)
-    assert measured.release.forget.loss > 2 * measured.original.forget.loss
     assert own[0].utility is not None
     assert own[0].utility.test_accuracy >= own[0].utility.original_test_accuracy - 0.03
+    if method != "fine_tune":
+        assert way.value is not None
+        assert 0.25 < way.value < 2
+        assert measured.release.forget.loss > 2 * measured.original.forget.loss
+        assert way.risen > 12
 
 
 def test_one_method_hands_the_digits_over(rows: dict[tuple[str, str, str], Row]) -> None:
@@ -79,7 +88,7 @@ def test_one_method_hands_the_digits_over(rows: dict[tuple[str, str, str], Row])
     assert row.finding.outcome == "leak"
     assert row.identification is not None
     assert row.identification.rank_1 >= 22
-    assert 300 <= row.identification.decoys < 500
+    assert 100 <= row.identification.decoys < 500
     psnr = row.metrics["psnr"]
     assert (psnr.n, psnr.baseline) == (24, max(psnr.baselines.values()))
     assert psnr.gain >= 8
@@ -87,25 +96,25 @@ def test_one_method_hands_the_digits_over(rows: dict[tuple[str, str, str], Row])
     assert labels.mean >= 22 / 24
 
 
-def test_the_other_does_not(rows: dict[tuple[str, str, str], Row]) -> None:
+def test_retraining_does_not(rows: dict[tuple[str, str, str], Row]) -> None:
     for attack in ("feature_recovery", "label_inference", "label_inference_black_box"):
-        row = rows["fine_tune", "none", attack]
+        row = rows["retrain", "none", attack]
         assert row.finding.outcome == "not_seen", (attack, row.finding.reason)
-    assert rows["fine_tune", "none", "feature_recovery"].metrics["psnr"].gain < 0
+    assert rows["retrain", "none", "feature_recovery"].metrics["psnr"].gain < 0
 
 
 def test_the_verdict_says_so(done: tuple[Path, DemoRun]) -> None:
     verdict = read_report(done[0]).verdict
     assert verdict.level == "leaks"
     assert "reconstructs 24 of 24 deleted samples" in verdict.headline
-    assert any("1 of 2 unlearning methods" in sentence for sentence in verdict.sentences)
+    assert any("1 of 3 unlearning methods" in sentence for sentence in verdict.sentences)
     # nobody who knows the defense was tried
-    assert any("is not shown to prevent leaks" in sentence for sentence in verdict.sentences)
+    assert any("no defense is credited" in sentence for sentence in verdict.sentences)
 
 
 def test_its_figures_can_be_made_again_from_the_artifacts(done: tuple[Path, DemoRun]) -> None:
     found = recompute_report(done[0] / ".palimpsest")
-    assert len(found) == 2 * 2 * (18 + 4 + 4)
+    assert len(found) == 3 * 2 * (18 + 4 + 4)
     figures = {(row, figure): printed for row, figure, printed, _ in found}
     for row, figure, printed, again in found:
         metric, field = figure.split(".")
@@ -130,7 +139,7 @@ def test_a_second_run_reuses_everything_and_a_gate_decides_its_status(
         run = run_demo(folder, AUDIT, "--fail-on", "psnr.gain>6", "--fail-on", "psnr.mean>60")
     assert run.status == 3, run.output
     assert "psnr.gain" in run.output
-    assert "44 jobs: 0 new, 44 reused" in run.output
+    assert "63 jobs: 0 new, 63 reused" in run.output
     assert run.cpu_s <= 20  # of the command line alone
     assert (folder / ".palimpsest/demo/report.json").read_bytes() == before
 

@@ -15,6 +15,7 @@ from shared.reporting.formatting import (
     format_gain,
     format_interval,
     format_number,
+    format_percent,
     format_probability,
     pluralise,
 )
@@ -245,7 +246,7 @@ class ReportedImages(ReportedKind):
             if rank is not None
         )
         return (
-            f"places half of the deleted samples among the {nearest:.2g} % of their class that are "
+            f"places half of the deleted samples among the {format_percent(nearest)} % of their class that are "
             "nearest to its answers, but reconstructs none; by chance it would be 50 %"
         )
 
@@ -376,7 +377,7 @@ def _describe_share_not_excluded(all_ranks: Sequence[Identification]) -> str:
     identified, n = sum(r.rank_1 for r in all_ranks), sum(r.n for r in all_ranks)
     share = 100 * share_not_excluded(identified, n)
     return (
-        f"With {identified} of {n} identified, an attack that identifies up to {share:.2g} % of deleted "
+        f"With {identified} of {n} identified, an attack that identifies up to {format_percent(share)} % of deleted "
         "samples cannot be excluded (95 %)."
     )
 
