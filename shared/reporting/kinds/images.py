@@ -53,7 +53,9 @@ RULE = (
     "of rank 1, the sum of the ranks, the widest margin of a sample of rank 1, and the number of "
     "samples of rank 1 among those with the widest margins. Decoys have the same data distribution "
     "and class as the deleted sample, so an attacker without information is equally likely to give "
-    "it each rank. The tests have 0.25, 0.25, 0.4 and 0.1 of the significance level, in this order."
+    "it each rank. The tests have 0.25, 0.25, 0.4 and 0.1 of the significance level, in this "
+    "order; the attack's p-value is the smallest of the four p-values after each is divided by its "
+    "share."
 )
 FURTHER_RULES = (
     "“Reconstructs” requires that an identified sample also scores above its own baseline; otherwise "
