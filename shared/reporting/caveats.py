@@ -113,8 +113,8 @@ def _explain_sample_size(scope: CaveatInputs) -> str | None:
     low = fewest / (fewest + NormalDist().inv_cdf(0.975) ** 2)  # of Wilson's interval of n of n
     return (
         f"{sentence} Intervals of means (bootstrap-t) assume that these few samples include "
-        f"extreme scores: if one sample in ten leaks, none of {fewest} does with probability "
-        f"{0.9**fewest:.2f}, and the interval misses the true mean. Wilson's interval of a "
+        f"extreme scores: if one sample in ten leaks, then with probability {0.9**fewest:.2f} "
+        f"none of {fewest} does, and the interval misses the true mean. Wilson's interval of a "
         f"proportion is wide: {fewest} of {fewest} is [{low:.2f}, 1.00]."
     )
 

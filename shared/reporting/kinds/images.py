@@ -178,7 +178,7 @@ class ReportedImages(ReportedKind):
     def explain_untested(self, row: Measured) -> str:
         return (
             "Identification was not possible, as there are no decoys: neither the pool nor a "
-            "test split that is drawn like it has samples of these classes. Gain "
+            "test split drawn like the pool has samples of these classes. Gain "
             f"{format_gain(row.metrics[PSNR])} over the baseline."
         )
 
