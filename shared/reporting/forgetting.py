@@ -71,9 +71,10 @@ RULES = (
     f"samples and are exempt. A way above {EXCESS:g} is shown as “overshot”: the models do worse "
     "on the samples than models that never saw them, which an attacker may notice; the attacks "
     "decide whether it leaks.",
-    "A few samples can make the mean. A release whose way is far enough is still “disputed”, and "
-    "inconclusive without a leak, if the three-sample test or relearning on forgotten samples finds "
-    "it closer to the original. The other tests of forgetting change no verdict. Differences are "
+    "A few samples can dominate the mean. A release whose way is far enough is still “disputed”, "
+    "and inconclusive without a leak, if the three-sample test or relearning on forgotten samples "
+    "finds it closer to the original. The other tests of forgetting change no verdict. "
+    "Differences are "
     "those of the release and the retrained models, means over deletions with 95 % intervals. "
     "“Closer to the original” in the three-sample test requires that the statistic is "
     "significantly above zero (one-sided at 5 %, jackknife over deletions; its 95 % interval may "

@@ -160,7 +160,7 @@ def _run_relearning_forgotten(
     """All models on the same few samples of each forget set, losses on the rest of it."""
     k = len(samples.forget[0].labels)
     if k < 2:
-        return {"reason": "forget sets of one sample have no rest that could come back"}
+        return {"reason": "forget sets of one sample hold no other samples that could come back"}
     count = min(ctx.params.relearning_forgotten_samples, k // 2)
     recipe, steps = _read_recipe(ctx), ctx.params.relearning_forgotten_steps
     phase, rows = SubContext(ctx, 3, PHASES), []

@@ -118,8 +118,9 @@ def _explain_decoys(rows: Sequence[Row]) -> str | None:
             "samples may have few decoys or none."
         )
     return (
-        f"{start}then of the test split, which looks alike ({distance}). Deletions of one class share "
-        "decoys, so many deletions of the same class are not quite independent."
+        f"{start}and where these run out, then of the test split, which looks alike "
+        f"({distance}). Deletions of one class share decoys, so many deletions of "
+        "the same class are not quite independent."
     )
 
 
@@ -150,8 +151,8 @@ class ReportedImages(ReportedKind):
         ),
         (
             "margin",
-            "of a deleted image and its decoys, by how many dB the one nearest to the "
-            "reconstruction is nearer than the second nearest.",
+            "among a deleted image and its decoys, the lead in dB of the one nearest to the "
+            "reconstruction over the second nearest.",
         ),
     )
     derived = (IDENTIFIED,)

@@ -129,7 +129,7 @@ def test_all_tests_run_and_the_release_is_named(trained: Outputs) -> None:
     assert len(tests.relearning.release) == 4
     assert tests.relearning_forgotten is not None
     assert tests.relearning_forgotten.reason == (
-        "forget sets of one sample have no rest that could come back"
+        "forget sets of one sample hold no other samples that could come back"
     )
     difference = tests.linear_probe.release - tests.linear_probe.retrained
     assert tests.linear_probe.difference.mean == pytest.approx(difference)

@@ -302,7 +302,7 @@ def test_seeds_are_pooled_in_every_test() -> None:
 
 
 def test_what_a_test_cannot_decide_is_said() -> None:
-    reason = "forget sets of one sample have no rest that could come back"
+    reason = "forget sets of one sample hold no other samples that could come back"
     too_few = {"statistic": None, "p": None, "not_forgotten": None, "reason": "too few"}
     found = describe({"relearning_forgotten": {"reason": reason}, "three_sample": too_few})
     assert found == {
