@@ -165,6 +165,7 @@ def test_cancel_leaves_what_another_audit_needs(gateway):
     assert (answer.status_code, answer.get_json()["state"]) == (202, "succeeded")
 
 
+@pytest.mark.slow
 def test_while_others_are_planned_audits_come_again_and_everything_else_goes_on(gateway):
     limiter = gateway.app.extensions[EXTENSION_KEY].planning_limiter
     with limiter.acquire():
