@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
@@ -25,6 +26,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_it_is_stopped_between_two_transactions(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/palimpsest.db")
     migrate(db)
