@@ -1,4 +1,4 @@
-"""The operator's Ed25519 key, and signatures in DSSE envelopes (secure-systems-lab/dsse, version 1).
+"""The operator's Ed25519 key, and signatures in DSSE envelopes (secure-systems-lab/dsse, v1).
 
 Only the gateway holds the key: workers run plugins, which may be anyone's code.
 """

@@ -35,6 +35,5 @@ def make_command(
     ordered = sorted(params, key=lambda p: p.default is not inspect.Parameter.empty)
     wrapper.__name__, wrapper.__doc__ = name, help_text
     wrapper.__annotations__ = {p.name: p.annotation for p in ordered}
-    # typer reads this attribute, which functions do not declare
-    wrapper.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]  # as above
+    wrapper.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]  # typer reads it; functions do not declare it
     return wrapper

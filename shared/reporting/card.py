@@ -129,7 +129,7 @@ def _describe_unseen(methods: Methods) -> str:
     fewest = min(group_by_attack(rows), key=lambda group: sum(row.deletions for row in group))
     kind = find_kind(fewest[0].metrics)
     text = kind.describe_unseen(fewest) if kind else None
-    start = "This does not prove that there is none"
+    start = "This does not prove that nothing leaks"
     return f"{start}: {text[0].lower()}{text[1:]}" if text else f"{start}."
 
 

@@ -158,7 +158,7 @@ class Verdict(FrozenModel):
     row: int | None = Field(
         None,
         ge=1,
-        description="number of the row that the headline describes; null if there is none",
+        description="number of the row that the headline describes, from 1; null if the report has no rows",
     )
     not_tested: list[str] = Field(
         default_factory=list, description="attackers, tests and circumstances that were not tried"

@@ -81,7 +81,7 @@ class Release:
         return bool(informed) and leaking <= informed
 
     def is_credited_against(self, undefended: Release) -> bool:
-        """Whether the defense has reduced the leak, also to an attacker who knows it."""
+        """Whether the leak is smaller, also for attackers who know that the defense was used."""
         return self.leaks_less_than(undefended) and self.has_informed_attackers(undefended)
 
 

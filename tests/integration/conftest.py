@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.signing import create_key
 from tests.support.cli import Runner, make_runner, serve_full_catalog
 from tests.support.gateway import GatewayProcess, ManualWorker
 
@@ -34,3 +35,21 @@ def run(
 ) -> Runner:
     monkeypatch.chdir(tmp_path)
     return make_runner(gateway.url, monkeypatch, capfdbinary)
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The operator's private key; the public one stands beside it."""
+    path = tmp_path_factory.mktemp("keys") / "key"
+    create_key(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def signing_gateway(
+    tmp_path_factory: pytest.TempPathFactory, key: Path
+) -> Iterator[GatewayProcess]:
+    """A gateway that signs reports with it."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with serve_full_catalog(folder, PALIMPSEST_SIGNING_KEY=str(key)) as served:
+        yield served

@@ -5,31 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.signing import create_key
 from shared.jobs.records import Claim
-from tests.support.cli import AUDIT_YAML, REPORT, serve_full_catalog
+from tests.support.cli import AUDIT_YAML, REPORT
 from tests.support.gateway import GatewayProcess, ManualWorker
 from tests.support.waiting import TIMEOUT_S, wait_for
 
 
 @pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "key"
-    create_key(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("gateway")
-    with serve_full_catalog(folder, PALIMPSEST_SIGNING_KEY=str(key)) as served:
-        yield served
+def gateway(signing_gateway: GatewayProcess) -> GatewayProcess:
+    return signing_gateway
 
 
 def compute(claim: Claim, shift: float = 0.0) -> bytes:

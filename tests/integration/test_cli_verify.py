@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from services.signing import create_key, load_key
-from tests.support.cli import run_audit, serve_full_catalog
+from tests.support.cli import run_audit
 from tests.support.gateway import GatewayProcess
 
 
 @pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "key"
-    create_key(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("gateway")
-    with serve_full_catalog(folder, PALIMPSEST_SIGNING_KEY=str(key)) as served:
-        yield served
+def gateway(signing_gateway: GatewayProcess) -> GatewayProcess:
+    return signing_gateway
 
 
 def test_a_saved_report_is_verified_without_a_gateway(run, worker, key, monkeypatch):

@@ -26,8 +26,8 @@ class SearchSchedule:
     step, moved between them geometrically. `init`, the first coordinates: `normal` N(0, 1), `small`
     N(0, 0.05^2), `dark` uniform in [0, 0.1]. `arithmetic` is how a step is computed: `plain` each
     trial by itself, `batched` all in shared passes. `embedding_weight`: of the distance to the last
-    layer's input, where the gradient shows it (`_embedding.py`). `answer`: the restart that matches best, or the
-    mean of the restarts.
+    layer's input, where the gradient shows it (`_embedding.py`). `answer`: the restart that matches
+    best, or the mean of the restarts.
     """
 
     iterations: int

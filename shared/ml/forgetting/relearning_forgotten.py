@@ -1,4 +1,4 @@
-"""Relearning on a few forgotten samples: whether the rest of the forget set comes back with them."""
+"""Relearning on a few forgotten samples: whether the rest of the forget set comes back too."""
 
 from __future__ import annotations
 

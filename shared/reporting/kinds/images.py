@@ -249,8 +249,8 @@ class ReportedImages(ReportedKind):
             if rank is not None
         )
         return (
-            f"places half of the deleted samples among the {format_percent(nearest)} % of their class that are "
-            "nearest to its answers, but reconstructs none; by chance it would be 50 %"
+            f"places half of the deleted samples among the {format_percent(nearest)} % of their "
+            "class that are nearest to its answers, but reconstructs none; by chance it would be 50 %"
         )
 
     def describe_unseen(self, rows: Sequence[Row]) -> str | None:
@@ -380,8 +380,8 @@ def _describe_share_not_excluded(all_ranks: Sequence[Identification]) -> str:
     identified, n = sum(r.rank_1 for r in all_ranks), sum(r.n for r in all_ranks)
     share = 100 * share_not_excluded(identified, n)
     return (
-        f"With {identified} of {n} identified, an attack that identifies up to {format_percent(share)} % of deleted "
-        "samples cannot be excluded (95 %)."
+        f"With {identified} of {n} identified, an attack that identifies up to "
+        f"{format_percent(share)} % of deleted samples cannot be excluded (95 %)."
     )
 
 

@@ -87,7 +87,8 @@ def test_a_few_deletions_that_change_most_do_not_widen_it_beyond_what_any_deleti
     done[0] = 6.0 * 2.5
     way = measure_way(torch.zeros(24), done, whole.unsqueeze(1).repeat(1, 3))
     assert way.interval is not None
-    assert 0 < way.interval[0] < way.value < way.interval[1] < 3  # type: ignore[operator]
+    assert way.value is not None
+    assert 0 < way.interval[0] < way.value < way.interval[1] < 3
 
 
 @pytest.mark.parametrize("spread", [0.5, 1.5])
