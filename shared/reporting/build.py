@@ -71,7 +71,7 @@ def build_report(
     left_out: Sequence[str] = (),
     submission: ReportSubmission | None = None,
     data_files: Mapping[str, str] = MappingProxyType({}),
-    forgetting: Sequence[Forgetting] = (),
+    forgetting: Mapping[str, Forgetting] = MappingProxyType({}),
 ) -> Report:
     """The report of an audit.
 
@@ -86,7 +86,7 @@ def build_report(
         left_out: pictures that are not shown, each with the reason.
         submission: which job makes the report.
         data_files: by path, sha256 of the files that the audit read.
-        forgetting: releases compared with retrained models; any may be missing.
+        forgetting: by sha256, releases compared with retrained models; any may be missing.
 
     Raises:
         InvalidRequest: `audit` is not valid, or a row names a method that it does not have.
@@ -100,7 +100,7 @@ def build_report(
         for row in rows
         if row.adaptive_too and row.evaluation in evaluations
     }
-    utilities, measured = _collect_utilities(ordered), key_by_release(forgetting)
+    utilities, measured = _collect_utilities(ordered), key_by_release(forgetting.values())
     copies = _collect_copies(ordered)
     if audit.get("check_forgetting") is True:  # reports of older audits did not ask for it
         missing = [*missing, *_list_unmeasured(ordered, measured)]
@@ -130,7 +130,10 @@ def build_report(
         provenance=Provenance(
             submission=submission,
             inputs=_collect_inputs(
-                [*(one.evaluation.inputs for one in ordered), *(one.inputs for one in forgetting)]
+                [
+                    *(one.evaluation.inputs for one in ordered),
+                    *(one.inputs for one in forgetting.values()),
+                ]
             ),
             data_files=dict(data_files),
             conditions=list(conditions.values()),
@@ -138,6 +141,7 @@ def build_report(
             audit=audit,
             command=COMMAND,
             evaluations=[one.sha256 for one in ordered],
+            forgetting=list(forgetting),
             self_test=self_test,
         ),
         caveats=collect_caveats(CaveatInputs(report_rows, missing, spec, self_test, left_out)),

@@ -288,7 +288,7 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
         [getattr(one, kind).forget for one in measured]
         for kind in ("original", "release", "retrained")
     ]
-    losses = [_format_loss(fmean(one.loss for one in of_kind)) for of_kind in sets]
+    losses = [format_loss(fmean(one.loss for one in of_kind)) for of_kind in sets]
     accuracies = [format_number(fmean(one.accuracy for one in of_kind)) for of_kind in sets]
     name = names.name_choice(group[0].unlearning), names.name_choice(group[0].defense)
     one = measured[0]
@@ -310,7 +310,8 @@ def _build_line(group: Sequence[Row], way: Way, names: Names) -> ForgettingLine:
     )
 
 
-def _format_loss(loss: float) -> str:
+def format_loss(loss: float) -> str:
+    """`2.31`, `0.034`, `1.2e-05`: nats."""
     if loss >= 0.01:
         return f"{loss:.2f}" if loss >= 1 else f"{loss:.3f}"
     return f"{loss:.2g}"

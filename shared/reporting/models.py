@@ -160,6 +160,11 @@ class Verdict(FrozenModel):
         ge=1,
         description="number of the row that the headline describes, from 1; null if the report has no rows",
     )
+    passed: list[str] = Field(
+        default_factory=list,
+        description="releases in which no attack that was run leaks, the samples are forgotten "
+        "and the models stay useful",
+    )
     not_tested: list[str] = Field(
         default_factory=list, description="attackers, tests and circumstances that were not tried"
     )
@@ -257,7 +262,8 @@ class Provenance(FrozenModel):
     palimpsest: str
     audit: JSONObject
     command: str
-    evaluations: list[str]
+    evaluations: list[str] = Field(description="sha256 of each EVALUATION")
+    forgetting: list[Digest] = Field(default_factory=list, description="sha256 of each FORGETTING")
     self_test: SelfTest | None = Field(None, description="of the code; null if missing")
 
 

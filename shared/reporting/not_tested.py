@@ -12,19 +12,23 @@ from shared.reporting.standards import list_privacy_tests
 from shared.roles import Role
 
 Rows = Sequence[Row]
+EDPB = "European Data Protection Board (EDPB)"
 
 
 def list_not_tested(rows: Rows) -> list[str]:
     """Attackers, tests and circumstances that no row covers."""
     attackers = [words for words, is_untried in UNTRIED_ATTACKERS if is_untried(rows)]
-    tests = [one.test for one in list_privacy_tests(rows) if one.status == "not_tested"]
+    tests: dict[str, list[str]] = {}
+    for one in list_privacy_tests(rows):
+        tests.setdefault(one.status, []).append(one.test)
     items = []
     if attackers:
         items.append(f"Attackers who {join_words(attackers, 'or')}.")
-    if tests:
-        items.append(
-            f"Of the tests named by the European Data Protection Board (EDPB): {join_words(tests)}."
-        )
+    if untested := tests.get("not_tested"):
+        items.append(f"Of the tests named by the {EDPB}: {join_words(untested)}.")
+    if partial := tests.get("tested_in_part"):
+        name = "the EDPB’s tests" if untested else f"the tests named by the {EDPB}"
+        items.append(f"Of {name}, tested only in part: {join_words(partial)}.")
     if text := _describe_forgetting_tests(rows):
         items.append(text)
     if all(row.defense.method == "none" for row in rows):
@@ -60,7 +64,7 @@ def _lacks_comparison(rows: Rows) -> bool:
 UNTRIED_ATTACKERS: tuple[tuple[str, Callable[[Rows], bool]], ...] = (
     ("hold the models", _lacks_access("white_box")),
     ("can only query the models", _lacks_access("black_box")),
-    ("hold the base model", _lacks_role(Role.BASE)),
+    ("hold the weights that training started from", _lacks_role(Role.BASE)),
     ("know the classes of the deleted samples", _lacks_role(Role.LABELS)),
     ("compare several deletions", _lacks_comparison),
     ("know the defense", lambda rows: bool(find_unattacked_defenses(rows))),

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from shared.reporting.forgetting import OUTCOMES as FORGETTING_OUTCOMES
+from shared.reporting.forgetting import STATE_NAMES, find_way
 from shared.reporting.formatting import (
     Names,
     format_gain,
@@ -17,7 +19,7 @@ from shared.reporting.formatting import (
     pluralise,
 )
 from shared.reporting.kinds import collect_baseline_names, find_main_metric, list_kinds
-from shared.reporting.models import Finding, Outcome, Row, Utility
+from shared.reporting.models import Finding, Method, Outcome, Row, Utility
 
 OUTCOMES: dict[Outcome, str] = {
     "leak": "Leaks",
@@ -50,27 +52,35 @@ class ReleaseLine:
     exact: bool | None
     defense: str
     utility: Utility | None
+    forgotten: str | None
+    forgotten_outcome: str | None
     rows: list[Row]
     cells: list[Cell | None]
 
 
 def build_overview(rows: Sequence[Row], names: Names) -> list[ReleaseLine]:
     """One line per release, in the order of the audit."""
-    attacks = list_columns(rows)
     return [
-        ReleaseLine(
-            mark=str(place),
-            unlearning=names(group[0].unlearning),
-            exact=group[0].unlearning.exact,
-            defense=name_defense(group, names),
-            utility=average_utility(group),
-            rows=group,
-            cells=[
-                build_cell([r for r in group if matches_attack(r, attack)]) for attack in attacks
-            ],
-        )
+        _build_line(str(place), group, list_columns(rows), names)
         for place, group in enumerate(group_by_release(rows), start=1)
     ]
+
+
+def _build_line(
+    mark: str, group: list[Row], attacks: Sequence[Method], names: Names
+) -> ReleaseLine:
+    way = find_way(group)
+    return ReleaseLine(
+        mark=mark,
+        unlearning=names(group[0].unlearning),
+        exact=group[0].unlearning.exact,
+        defense=name_defense(group, names),
+        utility=average_utility(group),
+        forgotten=STATE_NAMES[way.state] if way else None,
+        forgotten_outcome=FORGETTING_OUTCOMES[way.state] if way else None,
+        rows=group,
+        cells=[build_cell([r for r in group if matches_attack(r, attack)]) for attack in attacks],
+    )
 
 
 def name_defense(rows: Sequence[Row], names: Names) -> str:

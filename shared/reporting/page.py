@@ -15,6 +15,7 @@ from markupsafe import Markup
 from shared.reporting import charts, forgetting, formatting
 from shared.reporting.as_yaml import shorten_choices, to_yaml
 from shared.reporting.curves import attacks_of, draw_curve, leak_of, settings_of
+from shared.reporting.deletions import MAX_LINES, build_deletion_tables
 from shared.reporting.drawing import ScoreAxis
 from shared.reporting.evaluations import method_key
 from shared.reporting.findings import RULES
@@ -95,6 +96,8 @@ def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
         "rules": (*RULES, *forgetting.RULES),
         "forgetting": (forgotten := forgetting.build_lines(report.rows, names)),
         "forgetting_tests": forgetting.list_tests(forgotten),
+        "deletions": build_deletion_tables(lines, names),
+        "max_deletions": MAX_LINES,
         "yaml": to_yaml(shorten_choices(report.provenance.audit)),
         "tested": report.provenance.self_test,
         "terms": [term for kind in list_kinds() for term in kind.terms],

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from shared.reporting.evaluations import ADAPTIVE_PARAM, is_adaptive, method_key
 from shared.reporting.findings import retains_utility, undoes_unlearning
-from shared.reporting.forgetting import shows_too_little
+from shared.reporting.forgetting import find_way, shows_too_little
 from shared.reporting.formatting import group_by_release
 from shared.reporting.kinds import find_kind, find_main_metric
 from shared.reporting.models import Level, Missing, Row
-from shared.reporting.notes import attack_key, intervals_disjoint
+from shared.reporting.notes import attack_key, find_unattacked_defenses, intervals_disjoint
 from shared.reporting.reported_kind import ReportedKind
 
 Rows = Sequence[Row]
@@ -48,6 +48,20 @@ class Release:
         """Whether no attack is missing, none was seen to leak, and something was unlearned."""
         unclear = self.leaking or self.undecided or self.missing
         return not unclear and not shows_too_little(self.rows)
+
+    @property
+    def passes(self) -> bool:
+        """Whether everything that was run speaks for this release: no leak, also not for attackers
+        who know its defense; useful models; samples that are surely forgotten."""
+        way = find_way(self.rows)
+        return (
+            way is not None
+            and way.state in ("forgotten", "exact")
+            and not way.is_uncertain
+            and self.is_clear
+            and self.retains_utility
+            and not find_unattacked_defenses(self.rows)
+        )
 
     def leaks_less_than(self, undefended: Release) -> bool:
         """Whether this release leaks less than `undefended`, is useful, and forgets if that

@@ -91,7 +91,7 @@ def describe_attacker(row: Row) -> str:
     access = row.threat_model.get("access")
     models = "before and after the deletion" if Role.ORIGINAL in given else "after the deletion"
     if access == "white_box":
-        base = " and its base model" if Role.BASE in given else ""
+        base = " and the weights that training started from" if Role.BASE in given else ""
         clauses = [f"holds the model {models}{base}"]
     elif access == "black_box":
         clauses = [f"can only query the model {models}"]

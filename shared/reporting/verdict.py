@@ -51,6 +51,7 @@ def conclude(rows: Rows, missing: Sequence[Missing], self_test: SelfTest | None 
     return verdict.model_copy(
         update={
             "level": "inconclusive",
+            "passed": [],
             "headline": "The code that produced this report failed its self-test, so none of "
             "these results are reliable.",
             "sentences": [
@@ -76,6 +77,7 @@ def _conclude_from_rows(rows: Rows, missing: Sequence[Missing]) -> Verdict:
         headline=headline,
         sentences=sentences,
         row=next(place for place, one in enumerate(rows, start=1) if one is row),
+        passed=[_name_release(release, names) for release in releases if release.passes],
         details=[
             *describe_forgetting(rows, names),
             *(
@@ -86,6 +88,10 @@ def _conclude_from_rows(rows: Rows, missing: Sequence[Missing]) -> Verdict:
             *_describe_effective_defenses(methods, names),
         ],
     )
+
+
+def _name_release(release: Release, names: Names) -> str:
+    return f"{names.name_choice(release.unlearning)}, {names.name_choice(release.defense)}"
 
 
 def _describe_leak(rows: Rows, worst_row: Row) -> str:
@@ -128,7 +134,7 @@ def _describe_effective_defenses(methods: Methods, names: Names) -> list[str]:
 
 def _write_sentence(release: Release, names: Names, undefended: Release | None) -> str:
     """One sentence on a release; for a defended one also whether it leaks significantly less."""
-    start = f"{names.name_choice(release.unlearning)}, {names.name_choice(release.defense)}: "
+    start = f"{_name_release(release, names)}: "
     clauses, unseen = [], []
     for attack in list_attacks(release.rows):
         rows = [row for row in release.rows if method_key(row.attack) == method_key(attack)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from itertools import product
@@ -284,10 +285,11 @@ def build_report(
         plan_rows(spec, loaded) if rows is None else rows,
         "1.2.3",
         tested_cases,
-        forgetting=[
-            read_forgetting(json.dumps(one).encode(), f"FORGETTING_{i}")
+        forgetting={
+            hashlib.sha256(data).hexdigest(): read_forgetting(data, f"FORGETTING_{i}")
             for i, one in enumerate(forgetting or [], start=1)
-        ],
+            for data in [json.dumps(one).encode()]
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,10 +76,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     pictures = [
         read_pictures(ctx.inputs[role], role) for role in _list_numbered_roles(ctx, Role.PICTURES)
     ]
-    forgetting = [
-        read_forgetting(ctx.inputs[role], role)
+    forgetting = {
+        hashlib.sha256(ctx.inputs[role]).hexdigest(): read_forgetting(ctx.inputs[role], role)
         for role in _list_numbered_roles(ctx, Role.FORGETTING)
-    ]
+    }
     left_out = list(dict.fromkeys(reason for one in pictures for reason in one.left_out))
     submission = ctx.load_submission()
     report = build_report(

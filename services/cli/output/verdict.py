@@ -48,6 +48,8 @@ def _print_verdict(verdict: Mapping[str, Any]) -> None:
     )
     for sentence in verdict.get("sentences") or ():
         stdout_console().print(escape_markup(str(sentence)))
+    for name in verdict.get("passed") or ():
+        stdout_console().print(f"[green]passed every test[/]: {escape_markup(str(name))}")
     for item in verdict.get("not_tested") or ():
         stdout_console().print(f"[dim]not tested[/]: {escape_markup(str(item))}")
 

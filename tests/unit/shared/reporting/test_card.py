@@ -141,7 +141,7 @@ def test_the_sentence_says_who_gets_what_knowing_what_and_what_chance_would_give
     [
         (["ORIGINAL", "UNLEARNED"], {}, "holds the model before and after the deletion recon"),
         (["UNLEARNED"], {}, "holds the model after the deletion reconstructs"),
-        (["BASE", "ORIGINAL", "UNLEARNED"], {}, "and its base model recon"),
+        (["BASE", "ORIGINAL", "UNLEARNED"], {}, "and the weights that training started from recon"),
         (
             ["DELETION_SIZES", "ORIGINAL", "UNLEARNED"],
             {},
@@ -354,9 +354,11 @@ def test_the_row_of_the_headline_is_named() -> None:
 
 def test_what_was_not_tried_is_listed() -> None:
     assert REPORTS["leak"].verdict.not_tested == [
-        "Attackers who can only query the models, hold the base model or compare several deletions.",
+        "Attackers who can only query the models, hold the weights that training started from or "
+        "compare several deletions.",
         "Of the tests named by the European Data Protection Board (EDPB): attribute inference, "
         "membership inference, exfiltration and regurgitation of training data.",
+        "Of the EDPB’s tests, tested only in part: model inversion.",
         "Whether the samples were forgotten.",
         "Defenses.",
         "Other data sets, architectures and base models.",
