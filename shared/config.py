@@ -132,7 +132,22 @@ class Settings(BaseSettings):
         "timeout",
     )
     body_timeout_s: float = Field(
-        30.0, gt=0, description="how long the gateway waits for the whole body of a request"
+        30.0,
+        gt=0,
+        description="how long the gateway waits for the whole body of a request, or for the next "
+        "MiB of an upload",
+    )
+    max_upload_bytes: int = Field(8 << 30, ge=1, description="size limit of one upload")
+    upload_quota_bytes: int = Field(
+        64 << 30, ge=0, description="bytes that all uploads of a tenant may hold"
+    )
+    upload_lifetime_s: float = Field(
+        30 * 24 * 3600.0,
+        gt=0,
+        description="how long an upload is kept that no model or data set refers to",
+    )
+    max_uploads: int = Field(
+        16, ge=1, description="uploads that one gateway process receives at a time"
     )
 
 

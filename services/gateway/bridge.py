@@ -19,11 +19,17 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar, cast
 
-from flask import Flask
+from flask import Flask, request
 from werkzeug.wrappers import Response
 
 from services.gateway.auth import PUBLIC_PATHS
-from services.gateway.deps import EXTENSION_KEY, Gateway
+from services.gateway.deps import (
+    EXTENSION_KEY,
+    UPLOAD_KEY,
+    Gateway,
+    current_gateway,
+    current_tenant,
+)
 from services.gateway.event_poller import EventPoller
 from services.gateway.event_streams import (
     CONTINUATION_KEY,
@@ -33,6 +39,7 @@ from services.gateway.event_streams import (
 )
 from services.gateway.json_body import MAX_BODY_BYTES
 from services.gateway.problems import make_problem
+from services.gateway.uploads import IncomingUpload, read_upload_head
 from services.gateway.wsgi_environ import make_environ, set_body
 
 T = TypeVar("T")
@@ -46,7 +53,9 @@ Wsgi = Callable[..., Iterable[bytes]]
 METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 MAX_UNAUTHENTICATED_BYTES = 16 << 10  # of a body, read before the token is checked
 MAX_BUFFERED_BYTES = 256 << 10  # of a response, read in one go
+PIECE_BYTES = 1 << 20  # of an upload, written in one go
 PROBE_THREADS = 2
+UPLOAD_ROUTE = ("POST", "/v1/artifacts")
 
 
 class ResponseStream:
@@ -115,7 +124,9 @@ class AsgiBridge:
 
     async def _handle_request(self, environ: Environ, receive: Receive, send: Send) -> None:
         app: Wsgi = self._app
-        if environ["REQUEST_METHOD"] in METHODS_WITH_BODY:
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == UPLOAD_ROUTE:
+            app = await self._receive_upload(environ, receive) or app
+        elif environ["REQUEST_METHOD"] in METHODS_WITH_BODY:
             app = await self._read_body_into(environ, receive) or app
         try:
             answer = await self._run_in_thread(environ, _call_wsgi, app, environ)
@@ -129,6 +140,8 @@ class AsgiBridge:
         finally:
             if CONTINUATION_KEY in environ:
                 environ[CONTINUATION_KEY].slot.release()
+            if UPLOAD_KEY in environ:
+                await self._run_in_thread(environ, environ[UPLOAD_KEY].close)
 
     async def _run_in_thread(
         self, environ: Environ, function: Callable[..., T], *arguments: Any
@@ -160,6 +173,57 @@ class AsgiBridge:
             return self._reject(environ, 413, f"the body is larger than {MAX_BODY_BYTES} bytes")
         set_body(environ, body)
         return None
+
+    async def _receive_upload(self, environ: Environ, receive: Receive) -> Response | None:
+        """Receive an upload into a draft in the environ, or return the error response."""
+        rejection = await self._run_in_thread(environ, self._open_upload, environ)
+        if rejection is not None:
+            return rejection
+        upload: IncomingUpload = environ[UPLOAD_KEY]
+        timeout_s = self._deps.settings.body_timeout_s
+        try:
+            while True:
+                async with asyncio.timeout(timeout_s):
+                    piece, is_last = await _read_piece(receive)
+                if piece:
+                    await self._run_in_thread(environ, upload.write, piece)
+                if is_last:
+                    break
+        except TimeoutError:
+            return self._reject(
+                environ, 408, f"the next MiB of the upload did not arrive within {timeout_s:g} s"
+            )
+        except EOFError:
+            return self._reject(
+                environ,
+                400,
+                "the body is incomplete, or its chunks are malformed: nothing was kept",
+            )
+        except Exception as error:
+            return await self._run_in_thread(environ, self._handle_error, environ, error)
+        set_body(environ, b"")
+        return None
+
+    def _open_upload(self, environ: Environ) -> Response | None:
+        """Check the head of an upload, and open its draft in the environ."""
+        with self._app.request_context(environ):
+            rejection = self._app.preprocess_request()
+            if rejection is not None:
+                return self._close_connection(self._app.make_response(rejection))
+            limiter = current_gateway().upload_limiter
+            try:
+                head = read_upload_head(request, limiter.max_bytes)
+                environ[UPLOAD_KEY] = limiter.open(current_tenant(), head)
+            except Exception as error:
+                return self._handle_error(environ, error)
+        return None
+
+    def _handle_error(self, environ: Environ, error: Exception) -> Response:
+        """The application's answer to an error that came up outside it."""
+        with self._app.request_context(environ):
+            return self._close_connection(
+                self._app.make_response(self._app.handle_user_exception(error))
+            )
 
     def _check_token(self, environ: Environ) -> Response | None:
         """The error response if the request has no valid token; None if it has one."""
@@ -244,6 +308,23 @@ async def _read_body(receive: Receive) -> bytes | None:
             return None
         if not message.get("more_body"):
             return bytes(body)
+
+
+async def _read_piece(receive: Receive) -> tuple[bytes, bool]:
+    """The next part of an upload, of at least `PIECE_BYTES` unless it is the last.
+
+    Raises:
+        EOFError: the client disconnected, or sent something else.
+    """
+    piece = bytearray()
+    while len(piece) < PIECE_BYTES:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise EOFError
+        piece += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(piece), True
+    return bytes(piece), False
 
 
 async def _run_until_disconnect(receive: Receive, sending: Coroutine[Any, Any, None]) -> None:

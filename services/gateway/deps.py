@@ -12,6 +12,7 @@ from flask import current_app, g
 from services.gateway.catalog_cache import CatalogCache
 from services.gateway.planning_limiter import READERS, PlanningLimiter
 from services.gateway.queue_counts import QueueCountsCache
+from services.gateway.uploads import UploadLimiter
 from services.signing import SigningKey
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
@@ -21,6 +22,7 @@ from shared.jobs.database import Database
 from shared.jobs.queue import WakeupSender
 
 EXTENSION_KEY = "palimpsest"
+UPLOAD_KEY = "palimpsest.upload"  # of the WSGI environ: the upload that this request has brought
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Gateway:
     catalog_cache: CatalogCache
     stream_slots: threading.BoundedSemaphore
     queue_counts: QueueCountsCache
+    upload_limiter: UploadLimiter
     planning_limiter: PlanningLimiter = field(default_factory=lambda: PlanningLimiter("planning"))
     reading_limiter: PlanningLimiter = field(
         default_factory=lambda: PlanningLimiter("reading data files for", READERS)
@@ -67,6 +70,7 @@ class Gateway:
             CatalogCache(deps.db),
             stream_slots,
             QueueCountsCache(lambda: worker_registry.count_jobs_by_stage(deps.db)),
+            UploadLimiter(deps.db, deps.artifacts, deps.settings),
         )
 
 

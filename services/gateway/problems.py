@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from shared.errors import Conflict, InvalidRequest, NotFound, TransientError
+from shared.jobs.uploads import QuotaExceeded
 
 log = structlog.get_logger()
 
@@ -103,6 +104,10 @@ def install(app: Flask) -> None:
         return make_problem(
             422, error.message, errors=[FieldError(field=error.field, message=error.message)]
         )
+
+    @app.errorhandler(QuotaExceeded)
+    def _handle_quota(error: QuotaExceeded) -> Response:
+        return make_problem(507, str(error))
 
     @app.errorhandler(NotFound)
     def _handle_not_found(error: NotFound) -> Response:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 # inside the store's folder: a draft gets its name by a rename, which does not leave a file system
@@ -43,27 +42,59 @@ class DurableFolder:
         try:
             self._make_folder(target.parent)
             if not self._sync_existing(target, data):
-                self._move_draft(self._write_draft([data]), target)
+                draft = self.open_draft()
+                try:
+                    draft.write(data)
+                    draft.seal()
+                    draft.move_to(path)
+                except BaseException:
+                    draft.discard()
+                    raise
             _fsync_folder(target.parent)
         except OSError:
             self._synced.clear()  # the next try recreates folders that were removed
             raise
 
-    def put_stream(self, chunks: Iterable[bytes], path: Callable[[], str]) -> None:
-        """Bring bytes to the disk as they come, then under the path that is asked for when all have
-        come.
+    def open_draft(self) -> DraftFile:
+        """A file that gets its name once all of it has come.
 
         Raises:
             OSError: as `put`.
         """
+        drafts = self._folder / DRAFTS_FOLDER
         try:
-            draft = self._write_draft(chunks)
-            target = self._folder / path()
-            self._move_draft(draft, target)
+            self._make_folder(drafts)
+            self._remove_stale_drafts(drafts)
+            return DraftFile(self, drafts / f"{os.getpid()}-{secrets.token_hex(8)}")
+        except OSError:
+            self._synced.clear()
+            raise
+
+    def move_draft(self, draft: Path, path: str) -> None:
+        """Give a draft its name. Atomic: readers see either the old bytes or the new ones.
+
+        Raises:
+            OSError: as `put`.
+        """
+        target = self._folder / path
+        try:
+            self._make_folder(target.parent)
+            draft.replace(target)
             _fsync_folder(target.parent)
         except OSError:
             self._synced.clear()
             raise
+
+    def delete(self, path: str) -> None:
+        """Remove a file; there may be none.
+
+        Raises:
+            OSError: it is still there.
+        """
+        target = self._folder / path
+        target.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            _fsync_folder(target.parent)
 
     def _sync_existing(self, target: Path, data: bytes) -> bool:
         """Whether these bytes are there already. Another may have written them just now, and not
@@ -76,32 +107,6 @@ class DurableFolder:
                 return True
         except FileNotFoundError:
             return False
-
-    def _write_draft(self, chunks: Iterable[bytes]) -> Path:
-        """Writes these bytes, flushed to disk, to a temporary file next to the others."""
-        drafts = self._folder / DRAFTS_FOLDER
-        self._make_folder(drafts)
-        self._remove_stale_drafts(drafts)
-        draft = drafts / f"{os.getpid()}-{secrets.token_hex(8)}"
-        try:
-            with draft.open("xb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            _remove_draft(draft)
-            raise
-        return draft
-
-    def _move_draft(self, draft: Path, target: Path) -> None:
-        """Atomic: readers see either the old bytes or the new ones."""
-        try:
-            self._make_folder(target.parent)
-            draft.replace(target)
-        except BaseException:
-            _remove_draft(draft)
-            raise
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder of the store. One that another has made counts as synced only if this
@@ -125,9 +130,33 @@ class DurableFolder:
                         os.unlink(entry.path)
 
 
-def _remove_draft(draft: Path) -> None:
-    with contextlib.suppress(OSError):
-        draft.unlink()
+class DraftFile:
+    """A file on its way into the folder, under a name of its own."""
+
+    def __init__(self, folder: DurableFolder, path: Path) -> None:
+        """Raises OSError where it cannot be made."""
+        self._folder, self._path = folder, path
+        self._file = path.open("xb")
+
+    def write(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+
+    def seal(self) -> None:
+        """Bring all of it to the disk; nothing is written after that."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def move_to(self, path: str) -> None:
+        """Give it its place in the folder."""
+        self._folder.move_draft(self._path, path)
+
+    def discard(self) -> None:
+        """Remove it, if it has not been moved."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -63,6 +63,14 @@ def _translate_read_errors(sha256: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _translate_write_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise TransientError(f"{what} could not be stored: {_first_line(error)}") from error
+
+
 class StoredArtifact(NamedTuple):
     """What came in."""
 
@@ -70,30 +78,94 @@ class StoredArtifact(NamedTuple):
     size: int
 
 
-class _HashingReader:
-    """The bytes of a source, digested as they pass. `error` is what the source itself has
-    raised."""
+class _Sink(Protocol):
+    """Where the bytes of a draft go."""
 
-    def __init__(self, source: Iterable[bytes] | IO[bytes]) -> None:
-        self._source = (
-            source if not hasattr(source, "read") else iter(lambda: source.read(CHUNK_BYTES), b"")
+    def write(self, chunk: bytes) -> None: ...
+    def seal(self) -> None: ...
+    def move_to(self, path: str) -> None: ...
+    def discard(self) -> None: ...
+
+
+class _ObjectDraft:
+    """A draft in a store that is no folder: an object under a name of its own."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._name = f"{DRAFTS_FOLDER}/{secrets.token_hex(16)}"
+        self._writer = obstore.open_writer(
+            backend, self._name, buffer_size=PART_BYTES, max_concurrency=1
         )
-        self._hasher, self._size = hashlib.sha256(), 0
-        self.error: BaseException | None = None
 
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            for chunk in self._source:
-                self._hasher.update(chunk)
-                self._size += len(chunk)
-                yield chunk
-        except Exception as error:
-            self.error = error
-            raise
+    def write(self, chunk: bytes) -> None:
+        self._writer.write(chunk)
 
-    @property
-    def stored(self) -> StoredArtifact:
-        return StoredArtifact(self._hasher.hexdigest(), self._size)
+    def seal(self) -> None:
+        self._writer.close()
+
+    def move_to(self, path: str) -> None:
+        obstore.rename(self._backend, self._name, path)
+
+    def discard(self) -> None:
+        # closing it first: parts of an upload that nobody ends stay in the store, and cost
+        with suppress(BaseError, OSError):
+            if not self._writer.closed():
+                self._writer.close()
+        with suppress(BaseError, OSError):
+            obstore.delete(self._backend, self._name)
+
+
+class ArtifactDraft:
+    """Bytes on their way into the store, as they come; they get their address when all have come.
+
+    Use it in a `with` block: what was not placed is removed.
+    """
+
+    def __init__(self, sink: _Sink) -> None:
+        self._sink = sink
+        self._hasher = hashlib.sha256()
+        self.size = 0  # bytes so far
+
+    def __enter__(self) -> ArtifactDraft:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes.
+
+        Raises:
+            TransientError: the store did not take them (full disk, no connection).
+        """
+        self._hasher.update(chunk)
+        self.size += len(chunk)
+        with _translate_write_errors("an artifact"):
+            self._sink.write(chunk)
+
+    def seal(self) -> StoredArtifact:
+        """Bring all of it to the disk. No job can see it yet.
+
+        Raises:
+            TransientError: as `write`.
+        """
+        with _translate_write_errors("an artifact"):
+            self._sink.seal()
+        return StoredArtifact(self._hasher.hexdigest(), self.size)
+
+    def place(self) -> None:
+        """Put it under its address; it was sealed before. In place of other bytes, if those there
+        are damaged.
+
+        Raises:
+            TransientError: as `write`.
+        """
+        with _translate_write_errors("an artifact"):
+            self._sink.move_to(_build_path(self._hasher.hexdigest()))
+
+    def discard(self) -> None:
+        """Remove what was not placed. Repeatable."""
+        self._sink.discard()
 
 
 class ArtifactStore:
@@ -126,55 +198,45 @@ class ArtifactStore:
         """
         sha256 = compute_sha256(data)
         path = _build_path(sha256)
-        try:
+        with _translate_write_errors(f"artifact of {len(data)} bytes"):
             if self._folder is not None:
                 self._folder.put(path, data)
             else:
                 self._put(path, data)
-        except (BaseError, OSError) as error:
-            raise TransientError(
-                f"artifact of {len(data)} bytes could not be stored: {_first_line(error)}"
-            ) from error
         return sha256
 
-    def put_stream(self, source: Iterable[bytes] | IO[bytes]) -> StoredArtifact:
-        """Store bytes as they come, whose number nobody needs to know; at most a few chunks are in
-        memory.
-
-        Jobs know what they store and `put` it; this is for uploads, of which the gateway holds no
-        more than a chunk.
-
-        They go into a draft, which gets its address when they have all come. What `source` raises
-        is raised, and leaves nothing behind.
+    def open_draft(self) -> ArtifactDraft:
+        """A draft, for bytes that come from outside: at most a few chunks of it are in memory. Jobs
+        know what they store, and `put` it.
 
         Raises:
-            TransientError: the store did not take them.
+            TransientError: the store did not answer.
         """
-        incoming = _HashingReader(source)
+        with _translate_write_errors("an artifact"):
+            return ArtifactDraft(
+                self._folder.open_draft()
+                if self._folder is not None
+                else _ObjectDraft(self._backend)
+            )
+
+    def delete(self, sha256: str) -> None:
+        """Remove the bytes; there may be none. Whether anybody still needs them is for SQL to say.
+
+        Raises:
+            TransientError: the store did not answer, and they may still be there.
+        """
+        path = _build_path(sha256)
         try:
             if self._folder is not None:
-                self._folder.put_stream(incoming, lambda: _build_path(incoming.stored.sha256))
+                self._folder.delete(path)
             else:
-                self._put_stream(incoming)
+                obstore.delete(self._backend, path)
+        except FileNotFoundError:
+            return
         except (BaseError, OSError) as error:
-            if error is incoming.error:
-                raise
             raise TransientError(
-                f"an artifact could not be stored: {_first_line(error)}"
+                f"artifact {sha256} could not be deleted: {_first_line(error)}"
             ) from error
-        return incoming.stored
-
-    def _put_stream(self, incoming: _HashingReader) -> None:
-        draft = f"{DRAFTS_FOLDER}/{secrets.token_hex(16)}"
-        try:
-            obstore.put(
-                self._backend, draft, iter(incoming), chunk_size=PART_BYTES, max_concurrency=1
-            )
-            obstore.rename(self._backend, draft, _build_path(incoming.stored.sha256))
-        except BaseException:
-            with suppress(BaseError, OSError):
-                obstore.delete(self._backend, draft)
-            raise
 
     def _put(self, path: str, data: bytes) -> None:
         try:
@@ -227,6 +289,25 @@ class ArtifactStore:
         if hasher.hexdigest() != sha256:
             raise _build_damaged_error(sha256, f"its bytes have digest {hasher.hexdigest()}")
         yield pending
+
+    def stream_range(self, sha256: str, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from `start` up to `end`, as they are: a part has no digest to be checked
+        against.
+
+        Raises:
+            NotFound: there are none; before the first chunk.
+            TransientError: the store did not answer, or stopped in the middle.
+        """
+        with _translate_read_errors(sha256):
+            result = obstore.get(
+                self._backend, _build_path(sha256), options={"range": (start, end)}
+            )
+
+        def read() -> Iterator[bytes]:
+            with _translate_read_errors(sha256):
+                yield from map(bytes, result.stream(min_chunk_size=CHUNK_BYTES))
+
+        return read()
 
     def has(self, sha256: str, size: int) -> bool:
         """Whether `size` bytes are there. Costs no more than a look at the folder, and cannot see

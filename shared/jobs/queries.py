@@ -1,34 +1,19 @@
-"""Lookups and pages. A page token is where the last page ended, so pages stay true while jobs come
-in."""
+"""Lookups and lists of jobs, audits, events and artifacts."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from sqlalchemy import Row, Select, Table, func, select, tuple_
+from sqlalchemy import Row, func, select
 
-from shared.errors import InvalidRequest, NotFound
+from shared.errors import NotFound
 from shared.jobs.database import Database
 from shared.jobs.mapping import build_event, build_ownership_filter, load_job, load_jobs
+from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.records import Artifact, Audit, Event, Job
 from shared.jobs.tables import artifacts, audit_jobs, audits, events, job_artifacts, jobs
-
-T = TypeVar("T")
-
-# Time and id of a page's last item. All texts of this form are tokens: the gateway documents it.
-PAGE_TOKEN = r"^[0-9]{1,12}\.[0-9]{1,12}-[a-z]{3}_[0-9a-f]{20}$"  # noqa: S105 - no password
-
-
-@dataclass(frozen=True)
-class Page(Generic[T]):
-    """Some items, newest first, and the token of the next page (None at the end)."""
-
-    items: list[T]
-    next: str | None
 
 
 def get_job(db: Database, tenant: str, job_id: str) -> Job:
@@ -60,8 +45,9 @@ def list_jobs(
             jobs.c.id.in_(select(audit_jobs.c.job).where(audit_jobs.c.audit == audit))
         )
     with db.read() as connection:
-        rows, token = _split_page(
-            connection.execute(_apply_page(query, jobs, page, limit)).all(), limit
+        rows, token = split_page(
+            connection.execute(apply_page(query, jobs.c.created_at, jobs.c.id, page, limit)).all(),
+            limit,
         )
         return Page(load_jobs(connection, rows), token)
 
@@ -83,8 +69,11 @@ def list_audits(
     """Audits of a tenant, newest first."""
     query = select(audits).where(audits.c.tenant == tenant)
     with db.read() as connection:
-        rows, token = _split_page(
-            connection.execute(_apply_page(query, audits, page, limit)).all(), limit
+        rows, token = split_page(
+            connection.execute(
+                apply_page(query, audits.c.created_at, audits.c.id, page, limit)
+            ).all(),
+            limit,
         )
         return Page([_build_audit(connection, r) for r in rows], token)
 
@@ -181,27 +170,3 @@ def _build_audit(connection: Any, row: Row[Any]) -> Audit:
         cancelled_at=row.cancelled_at,
         counts={row[0]: row[1] for row in counts},
     )
-
-
-def _apply_page(query: Select[Any], table: Table, token: str | None, limit: int) -> Select[Any]:
-    if token is not None:
-        query = query.where(
-            tuple_(table.c.created_at, table.c.id) < tuple_(*_parse_page_token(token))
-        )
-    return query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit + 1)
-
-
-def _split_page(rows: Any, limit: int) -> tuple[list[Row[Any]], str | None]:
-    if len(rows) <= limit:
-        return list(rows), None
-    last = rows[limit - 1]
-    return list(rows[:limit]), f"{last.created_at!r}-{last.id}"
-
-
-def _parse_page_token(token: str) -> tuple[float, str]:
-    if not re.fullmatch(PAGE_TOKEN, token):
-        raise InvalidRequest(
-            f"{token!r} is not a page token: use `next` of the previous page", "page"
-        )
-    at, _, item = token.partition("-")
-    return float(at), item

@@ -38,6 +38,13 @@ def _index_where(state: str, *more: str) -> dict[str, Any]:
     return {"postgresql_where": where, "sqlite_where": where}
 
 
+# the origin of what a tenant brings, rather than a job
+UPLOAD_ORIGIN = "upload"
+_UPLOADS: dict[str, Any] = {
+    "postgresql_where": text(f"origin = '{UPLOAD_ORIGIN}'"),
+    "sqlite_where": text(f"origin = '{UPLOAD_ORIGIN}'"),
+}
+
 plugin_sets = Table(
     "plugin_sets",
     metadata,
@@ -121,6 +128,7 @@ job_inputs = Table(
     Column("parent_role", String(40)),
     Column("sha256", String(64)),
     Index(None, "parent"),
+    Index(None, "sha256"),
 )
 
 # Bytes that a tenant has: what may be an input or fetched, whether a job made them or not.
@@ -136,9 +144,15 @@ artifacts = Table(
     Column("created_at", Double, nullable=False),
     # When an upload ends, unless a job has made the same bytes; NULL: it stays.
     Column("expires_at", Double),
+    Index(None, "sha256"),
+    Index("ix_artifacts_uploads", "tenant", "created_at", "sha256", **_UPLOADS),
 )
-# what a tenant brings, rather than a job: read here already, written once there are uploads
-UPLOAD_ORIGIN = "upload"
+
+# Bytes without a row that are to be removed from the store; whoever removes them, or brings them
+# again, takes this row first.
+deleted_artifacts = Table(
+    "deleted_artifacts", metadata, Column("sha256", String(64), primary_key=True)
+)
 
 job_artifacts = Table(
     "job_artifacts",

@@ -3,7 +3,6 @@ do."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import shutil
@@ -17,6 +16,7 @@ import pytest
 
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import DamagedArtifact, InvalidRequest, NotFound, TransientError
+from tests.support.artifacts import put_chunks
 from tests.support.job_store import run_together
 from tests.support.source_tree import ROOT
 
@@ -51,9 +51,8 @@ def test_bytes_may_come_as_a_stream(artifacts: ArtifactStore, sizes: list[int]) 
     data = os.urandom(sum(sizes))
     ends = list(itertools.accumulate(sizes))
     chunks = (data[end - size : end] for end, size in zip(ends, sizes, strict=True))
-    assert artifacts.put_stream(chunks) == (compute_sha256(data), len(data))
+    assert put_chunks(artifacts, chunks) == (compute_sha256(data), len(data))
     assert artifacts.get(compute_sha256(data)) == data
-    assert artifacts.put_stream(io.BytesIO(data)) == (compute_sha256(data), len(data))
     assert artifacts.put(data) == compute_sha256(data)
     assert artifacts.get(compute_sha256(data)) == data
 
@@ -70,7 +69,7 @@ def test_a_stream_that_breaks_leaves_nothing(url: str, tmp_path: Path) -> None:
         ConnectionResetError("whoever sent it is gone"),
     ):
         with pytest.raises(type(error), match=str(error)):  # it is no trouble of the store's
-            artifacts.put_stream(breaking(error))
+            put_chunks(artifacts, breaking(error))
     assert not artifacts.has(compute_sha256(data), len(data))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not artifacts._backend.list().collect()
@@ -80,7 +79,7 @@ def test_a_stream_heals_what_is_damaged(tmp_path: Path) -> None:
     artifacts = ArtifactStore.from_url(f"file://{tmp_path}")
     sha256 = artifacts.put(b"data")
     (tmp_path / "sha256" / sha256[:2] / sha256).write_bytes(b"dat4")
-    assert artifacts.put_stream([b"da", b"ta"]).sha256 == sha256
+    assert put_chunks(artifacts, [b"da", b"ta"]).sha256 == sha256
     assert artifacts.get(sha256) == b"data"
 
 
@@ -103,7 +102,11 @@ store = ArtifactStore.from_url(sys.argv[1])
 came = hashlib.sha256()
 pathlib.Path("/proc/self/clear_refs").write_text("5")  # what the imports took at their peak does not count
 before = peak_kib()
-stored = store.put_stream(chunks())
+with store.open_draft() as draft:
+    for chunk in chunks():
+        draft.write(chunk)
+    stored = draft.seal()
+    draft.place()
 in_peak = peak_kib() - before
 for chunk in store.stream(stored.sha256, stored.size):
     came.update(chunk)
@@ -128,6 +131,37 @@ def test_two_gigabytes_go_in_and_out_in_little_memory(tmp_path: Path) -> None:
     assert (int(size), whole) == (2 << 30, "True")
     assert int(into) <= 64
     assert int(out) <= 64
+
+
+def test_a_draft_is_seen_by_nobody_before_it_is_placed(artifacts: ArtifactStore) -> None:
+    with artifacts.open_draft() as draft:
+        draft.write(b"data")
+        stored = draft.seal()
+        assert not artifacts.has(stored.sha256, 4)
+    assert not artifacts.has(stored.sha256, 4)
+    assert put_chunks(artifacts, [b"data"]) == stored
+    assert artifacts.has(stored.sha256, 4)
+
+
+def test_what_is_deleted_is_gone(url: str, tmp_path: Path) -> None:
+    artifacts = ArtifactStore.from_url(url)
+    sha256, other = artifacts.put(b"data"), artifacts.put(b"other")
+    for _ in range(2):  # there may be none
+        artifacts.delete(sha256)
+        assert not artifacts.has(sha256, 4)
+    assert artifacts.get(other) == b"other"
+    assert not any(b"data" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert artifacts.put(b"data") == sha256
+    assert artifacts.get(sha256) == b"data"
+
+
+def test_a_part_is_read_alone(artifacts: ArtifactStore) -> None:
+    data = os.urandom(3 << 20)
+    sha256 = artifacts.put(data)
+    for start, end in ((0, 1), (5, 2 << 20), (len(data) - 3, len(data)), (0, len(data))):
+        assert b"".join(artifacts.stream_range(sha256, start, end)) == data[start:end]
+    with pytest.raises(NotFound):
+        artifacts.stream_range(MISSING, 0, 1)
 
 
 def test_a_stream_comes_in_pieces(tmp_path: Path) -> None:
@@ -239,11 +273,12 @@ def test_a_store_that_cannot_serve_says_so_every_time(broken: ArtifactStore) -> 
     """None of it may look like an artifact that is missing, or like a defect of the job."""
     calls = {
         "put": lambda: broken.put(b"x"),
-        "put_stream": lambda: broken.put_stream([b"x"]),
+        "draft": lambda: put_chunks(broken, [b"x"]),
         "get": lambda: broken.get(MISSING),
         "has": lambda: broken.has(MISSING, 9),
         "whole": lambda: broken.is_intact(MISSING, 9),
         "stream": lambda: list(itertools.chain(broken.stream(MISSING, 9))),
+        "range": lambda: list(broken.stream_range(MISSING, 0, 9)),
     }
     for call in calls.values():
         with pytest.raises(TransientError):

@@ -6,7 +6,7 @@ from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.problems import document_errors
-from shared.jobs.queries import PAGE_TOKEN
+from shared.jobs.paging import PAGE_TOKEN
 
 
 def make_blueprint(name: str, description: str) -> APIBlueprint:

@@ -1,22 +1,30 @@
-"""/v1/artifacts/{sha256}: artifacts of your jobs."""
+"""/v1/artifacts: what you upload; /v1/artifacts/{sha256}: that, and what your jobs have made."""
 
 from __future__ import annotations
 
 import mimetypes
 import re
+from contextlib import closing
+from typing import Any
 
-from flask import Response, request
+from flask import Response, jsonify, request
 from pydantic import BaseModel, Field
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from services.gateway.api._blueprint import make_blueprint
+from services.gateway.api._blueprint import PageQuery, make_blueprint
 from services.gateway.artifact_repair import stream_verified
-from services.gateway.deps import current_db, current_gateway, current_tenant
+from services.gateway.deps import UPLOAD_KEY, current_db, current_gateway, current_tenant
 from services.gateway.problems import document_errors
+from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import SHA256, require_id_format
-from shared.jobs import queries
+from services.gateway.uploads import IncomingUpload, receive_upload
+from shared.jobs import queries, uploads
 from shared.jobs.records import Artifact
+from shared.jobs.uploads import Upload
 
-routes = make_blueprint("artifacts", "artifacts of jobs, addressed by their sha256")
+routes = make_blueprint(
+    "artifacts", "files that you upload and that jobs make, addressed by their sha256"
+)
 
 _EXTENSIONS = {
     "application/json": ".json",
@@ -34,13 +42,100 @@ _BYTES_RESPONSE = {
     "description": "the bytes",
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
 }
+_UPLOAD_BODY = {
+    "required": True,
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+class UploadView(BaseModel):
+    """An upload."""
+
+    sha256: str
+    size: int = Field(description="bytes")
+    media_type: str
+    created_at: str | None
+    expires_at: str | None = Field(
+        description="when it is removed, unless a model or a data set refers to it; null: never"
+    )
+    url: str
+
+
+class UploadPage(BaseModel):
+    items: list[UploadView]
+    next: str | None
+    used_bytes: int = Field(description="of all uploads")
+    quota_bytes: int = Field(description="that all uploads may hold")
+
+
+class UploadHeader(BaseModel):
+    """What the head of an upload may say."""
+
+    content_digest: str | None = Field(
+        None,
+        alias="Content-Digest",
+        description="sha-256=:BASE64: of the body (RFC 9530); other bytes are refused",
+    )
+
+
+@routes.post(
+    "/artifacts",
+    openapi_extensions={"requestBody": _UPLOAD_BODY},
+    responses={201: UploadView, 200: UploadView, **document_errors(415, 507)},
+)
+def upload_artifact(header: UploadHeader) -> Response:  # noqa: ARG001 - read before the body
+    """Upload a file: the body is the file itself.
+
+    200 if you have these bytes already. Nothing of an upload that fails or breaks off is kept. What
+    no model and no data set refers to is removed after some time.
+    """
+    settings = current_gateway().deps.settings
+    upload: IncomingUpload | None = request.environ.get(UPLOAD_KEY)
+    if upload is None:  # a WSGI server has not read the body yet
+        upload = receive_upload(request, current_gateway().upload_limiter, current_tenant())
+    with closing(upload):
+        recorded, is_new = uploads.record_upload(
+            current_db(),
+            current_tenant(),
+            upload.seal(),
+            upload.head.media_type,
+            lifetime_s=settings.upload_lifetime_s,
+            quota_bytes=settings.upload_quota_bytes,
+            place=upload.place,
+        )
+    response = jsonify(serialize_upload(recorded))
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"/v1/artifacts/{recorded.sha256}"
+    return response
+
+
+@routes.get("/artifacts", responses={200: UploadPage})
+def list_artifacts(query: PageQuery) -> Response:
+    """List your uploads, newest first, with the bytes that they hold and may hold."""
+    db, tenant = current_db(), current_tenant()
+    page = uploads.list_uploads(db, tenant, limit=query.limit, page=query.page)
+    return jsonify(
+        {
+            "items": [serialize_upload(one) for one in page.items],
+            "next": page.next,
+            "used_bytes": uploads.measure_uploads(db, tenant),
+            "quota_bytes": current_gateway().deps.settings.upload_quota_bytes,
+        }
+    )
 
 
 @routes.get(
-    "/artifacts/<sha256>", responses={200: _BYTES_RESPONSE, 304: None, **document_errors(404, 409)}
+    "/artifacts/<sha256>",
+    responses={
+        200: _BYTES_RESPONSE,
+        206: _BYTES_RESPONSE,
+        304: None,
+        **document_errors(404, 409, 416),
+    },
 )
 def get_artifact(path: ArtifactPath) -> Response:
-    """Fetch an artifact. Its bytes never change: verify them against the sha256.
+    """Fetch an artifact, or with `Range: bytes=START-END` a part of it. Its bytes never change:
+    verify them against the sha256. HEAD tells whether it is there.
 
     503 while it is rebuilt because the store has lost or damaged it; 409 if that happens
     repeatedly.
@@ -48,16 +143,66 @@ def get_artifact(path: ArtifactPath) -> Response:
     artifact = queries.get_artifact(
         current_db(), current_tenant(), require_id_format(path.sha256, SHA256, "artifact")
     )
+    deps = current_gateway().deps
     response = Response(content_type=artifact.media_type)
     response.set_etag(artifact.sha256)
     response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
     response.headers["Content-Disposition"] = f'attachment; filename="{make_file_name(artifact)}"'
+    response.headers["Accept-Ranges"] = "bytes"
     if request.if_none_match.contains(artifact.sha256):
         response.status_code = 304
         return response
-    response.response = stream_verified(current_gateway().deps, current_tenant(), artifact)
     response.content_length = artifact.size
+    if request.method == "HEAD":
+        return response
+    part = _read_range(artifact)
+    if part is None:
+        response.response = stream_verified(deps, current_tenant(), artifact)
+        return response
+    start, end = part
+    response.status_code = 206
+    response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size}"
+    response.content_length = end - start
+    response.response = deps.artifacts.stream_range(artifact.sha256, start, end)
     return response
+
+
+def _read_range(artifact: Artifact) -> tuple[int, int] | None:
+    """First and last + 1 byte that are asked for; None: all. As RFC 9110 has it, whatever is no
+    single range of bytes, and a range of an older version, is answered with all."""
+    wanted = request.range
+    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        return None
+    if request.if_range.etag not in (None, artifact.sha256) or request.if_range.date is not None:
+        return None
+    part = wanted.range_for_length(artifact.size)
+    if part is None:
+        raise RequestedRangeNotSatisfiable(artifact.size, "bytes", "there are no such bytes")
+    return part
+
+
+@routes.delete("/artifacts/<sha256>", responses={204: None, **document_errors(404, 409)})
+def delete_artifact(path: ArtifactPath) -> Response:
+    """Delete an upload for good: its bytes are removed from the store.
+
+    409 while jobs that have not ended need it. What jobs have made is not deleted.
+    """
+    deps = current_gateway().deps
+    sha256 = require_id_format(path.sha256, SHA256, "artifact")
+    uploads.delete_upload(deps.db, deps.artifacts, current_tenant(), sha256)
+    return Response(status=204)
+
+
+def serialize_upload(upload: Upload) -> dict[str, Any]:
+    """An upload, as `UploadView` describes it."""
+    return {
+        "sha256": upload.sha256,
+        "size": upload.size,
+        "media_type": upload.media_type,
+        "created_at": format_rfc3339(upload.created_at),
+        "expires_at": format_rfc3339(upload.expires_at),
+        "url": f"/v1/artifacts/{upload.sha256}",
+    }
 
 
 def make_file_name(artifact: Artifact) -> str:

@@ -16,6 +16,7 @@ import pytest
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.artifacts.local import DRAFTS_FOLDER, STALE_DRAFT_S
 from shared.errors import TransientError
+from tests.support.artifacts import put_chunks
 
 
 class Disk:
@@ -59,7 +60,7 @@ def at(folder: Path, sha256: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "put", [lambda a: a.put(b"kept"), lambda a: a.put_stream([b"ke", b"pt"]).sha256]
+    "put", [lambda a: a.put(b"kept"), lambda a: put_chunks(a, [b"ke", b"pt"]).sha256]
 )
 def test_what_was_put_is_on_the_disk_with_every_folder_above_it(
     tmp_path: Path, disk: Disk, put: Callable[[ArtifactStore], str]

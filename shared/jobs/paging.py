@@ -1,0 +1,62 @@
+"""Pages of lists. A page token is where the last page ended, so pages stay true while items come
+in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Row, Select, tuple_
+
+from shared.errors import InvalidRequest
+
+T = TypeVar("T")
+
+# Time and id of a page's last item. All texts of this form are tokens: the gateway documents it.
+PAGE_TOKEN = r"^[0-9]{1,12}\.[0-9]{1,12}-([a-z]{3}_[0-9a-f]{20}|[0-9a-f]{64})$"  # noqa: S105 - no password
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Some items, newest first, and the token of the next page (None at the end)."""
+
+    items: list[T]
+    next: str | None
+
+
+def apply_page(
+    query: Select[Any],
+    time: ColumnElement[float],
+    identity: ColumnElement[str],
+    token: str | None,
+    limit: int,
+) -> Select[Any]:
+    """The query for one page and one row more, newest first.
+
+    Raises:
+        InvalidRequest: no page token.
+    """
+    if token is not None:
+        query = query.where(tuple_(time, identity) < tuple_(*_parse_page_token(token)))
+    return query.order_by(time.desc(), identity.desc()).limit(limit + 1)
+
+
+def split_page(
+    rows: Sequence[Row[Any]], limit: int, identity: str = "id"
+) -> tuple[list[Row[Any]], str | None]:
+    """The rows of the page, and the token of the next one."""
+    if len(rows) <= limit:
+        return list(rows), None
+    last = rows[limit - 1]
+    return list(rows[:limit]), f"{last.created_at!r}-{getattr(last, identity)}"
+
+
+def _parse_page_token(token: str) -> tuple[float, str]:
+    if not re.fullmatch(PAGE_TOKEN, token):
+        raise InvalidRequest(
+            f"{token!r} is not a page token: use `next` of the previous page", "page"
+        )
+    at, _, item = token.partition("-")
+    return float(at), item

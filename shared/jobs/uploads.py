@@ -1,0 +1,284 @@
+"""Uploads: bytes that a tenant brings. Recording, listing, deleting and expiring them.
+
+The order of a write is: bytes into a draft, then, in one transaction, their place in the store and
+their row. The order of a deletion is: the row, with a note in `deleted_artifacts`, then the bytes.
+Both take the note's row first, so of an upload and a deletion of the same bytes one waits for the
+other: a row never promises bytes that a deletion takes away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, exists, func, or_, select, update
+
+from shared.artifacts import ArtifactStore, StoredArtifact
+from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.jobs.database import Database
+from shared.jobs.paging import Page, apply_page, split_page
+from shared.jobs.states import LIVE
+from shared.jobs.tables import (
+    UPLOAD_ORIGIN,
+    artifacts,
+    deleted_artifacts,
+    job_artifacts,
+    job_inputs,
+    jobs,
+)
+
+BATCH = 100
+
+
+class QuotaExceeded(InvalidRequest):
+    """The tenant's uploads would hold more bytes than they may."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Bytes that a tenant has brought. Times are seconds since 1970."""
+
+    sha256: str
+    size: int
+    media_type: str
+    created_at: float
+    expires_at: float | None
+
+
+def has_artifact(db: Database, tenant: str, sha256: str) -> bool:
+    """Whether the tenant has these bytes, from an upload or a job."""
+    with db.read() as connection:
+        return connection.execute(select(exists().where(_is(tenant, sha256)))).scalar_one()
+
+
+def measure_uploads(db: Database, tenant: str) -> int:
+    """Bytes of all uploads of a tenant, expired ones that are not removed yet included."""
+    with db.read() as connection:
+        return _measure(connection, tenant)
+
+
+def _measure(connection: Connection, tenant: str) -> int:
+    total = select(func.sum(artifacts.c.size)).where(
+        artifacts.c.tenant == tenant, artifacts.c.origin == UPLOAD_ORIGIN
+    )
+    return int(connection.execute(total).scalar_one() or 0)
+
+
+def check_quota(used_bytes: int, more_bytes: int, quota_bytes: int) -> None:
+    """Refuse an upload for which there is no room.
+
+    Raises:
+        QuotaExceeded: with the figures.
+    """
+    if used_bytes + more_bytes > quota_bytes:
+        raise QuotaExceeded(
+            f"uploads may hold {quota_bytes:,} bytes; {used_bytes:,} are used, and this one needs "
+            f"at least {more_bytes:,}: delete some that are no longer needed"
+        )
+
+
+def record_upload(
+    db: Database,
+    tenant: str,
+    stored: StoredArtifact,
+    media_type: str,
+    *,
+    lifetime_s: float,
+    quota_bytes: int,
+    place: Callable[[], None],
+) -> tuple[Upload, bool]:
+    """Make sealed bytes an upload of the tenant; returns it, and whether it is new.
+
+    Bytes that the tenant has already are not counted twice: an upload is kept for another
+    `lifetime_s`, and what a job made stays as it is.
+
+    Args:
+        place: puts the bytes under their address; called once or, after a lock conflict, again.
+
+    Raises:
+        QuotaExceeded: the tenant's uploads would hold more than `quota_bytes`.
+        TransientError: a store did not answer.
+    """
+
+    def record(connection: Connection) -> tuple[Upload, bool]:
+        _lock_tenant(db, connection, tenant)
+        connection.execute(
+            delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == stored.sha256)
+        )
+        row = _find(connection, tenant, stored.sha256)
+        if row is None:
+            check_quota(_measure(connection, tenant), stored.size, quota_bytes)
+        expiry = db.now + lifetime_s
+        place()
+        if row is None:
+            connection.execute(
+                artifacts.insert().values(
+                    tenant=tenant,
+                    sha256=stored.sha256,
+                    size=stored.size,
+                    media_type=media_type,
+                    origin=UPLOAD_ORIGIN,
+                    created_at=db.now,
+                    expires_at=expiry,
+                )
+            )
+        elif row.origin == UPLOAD_ORIGIN and row.expires_at is not None:
+            connection.execute(
+                update(artifacts).where(_is(tenant, stored.sha256)).values(expires_at=expiry)
+            )
+        written = _find(connection, tenant, stored.sha256)
+        assert written is not None
+        return _build_upload(written), row is None
+
+    return db.run_transaction(record)
+
+
+def list_uploads(
+    db: Database, tenant: str, *, limit: int = 50, page: str | None = None
+) -> Page[Upload]:
+    """Uploads of a tenant that have not expired, newest first."""
+    query = select(artifacts).where(
+        artifacts.c.tenant == tenant,
+        artifacts.c.origin == UPLOAD_ORIGIN,
+        or_(artifacts.c.expires_at.is_(None), artifacts.c.expires_at > db.now),
+    )
+    with db.read() as connection:
+        ordered = apply_page(query, artifacts.c.created_at, artifacts.c.sha256, page, limit)
+        rows, token = split_page(connection.execute(ordered).all(), limit, "sha256")
+    return Page([_build_upload(row) for row in rows], token)
+
+
+def delete_upload(db: Database, store: ArtifactStore, tenant: str, sha256: str) -> None:
+    """Remove an upload for good: its row, and its bytes if nobody else has them.
+
+    Raises:
+        NotFound: the tenant has no such upload.
+        Conflict: jobs that have not ended need it.
+        TransientError: a store did not answer. The upload may be gone; its bytes go soon.
+    """
+
+    def remove(connection: Connection) -> None:
+        row = _find(connection, tenant, sha256)
+        if row is None or row.origin != UPLOAD_ORIGIN:
+            raise NotFound(f"there is no upload {sha256}")
+        if job := _find_live_reader(connection, tenant, sha256):
+            raise Conflict(
+                f"job {job} needs upload {sha256}: wait until it has ended, or cancel it first"
+            )
+        _remove_row(db, connection, row)
+
+    db.run_transaction(remove)
+    remove_deleted_bytes(db, store)
+
+
+def expire_uploads(db: Database, store: ArtifactStore) -> list[str]:
+    """Remove uploads that have expired and that no job needs any more; returns their digests."""
+    expired = (
+        select(artifacts)
+        .where(artifacts.c.origin == UPLOAD_ORIGIN, artifacts.c.expires_at <= db.now)
+        .order_by(artifacts.c.expires_at)
+        .limit(BATCH)
+    )
+    with db.read() as connection:
+        rows = connection.execute(expired).all()
+
+    def remove(row: Row[Any], connection: Connection) -> bool:
+        current = _find(connection, row.tenant, row.sha256)
+        if (
+            current is None
+            or current.expires_at != row.expires_at
+            or _find_live_reader(connection, row.tenant, row.sha256)
+        ):
+            return False
+        _remove_row(db, connection, current)
+        return True
+
+    removed = [row.sha256 for row in rows if db.run_transaction(partial(remove, row))]
+    remove_deleted_bytes(db, store)
+    return removed
+
+
+def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
+    """Remove from the store what deletions have left there, unless somebody has it again.
+
+    Raises:
+        TransientError: a store did not answer; the next call goes on.
+    """
+    with db.read() as connection:
+        digests = list(
+            connection.execute(select(deleted_artifacts.c.sha256).limit(BATCH)).scalars()
+        )
+
+    def remove(sha256: str, connection: Connection) -> None:
+        noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == sha256)
+        if not connection.execute(noted).rowcount:
+            return  # somebody has brought it again, or removed it
+        if connection.execute(
+            select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256).limit(1)
+        ).first():
+            return
+        store.delete(sha256)
+
+    for sha256 in digests:
+        db.run_transaction(partial(remove, sha256))
+
+
+def _lock_tenant(db: Database, connection: Connection, tenant: str) -> None:
+    """Uploads of one tenant are recorded one after another, so that none passes the quota."""
+    if db.dialect == "postgresql":  # SQLite's writers take turns anyway
+        key = func.hashtext(f"palimpsest uploads of {tenant}")
+        connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def _is(tenant: str, sha256: str) -> Any:
+    return (artifacts.c.tenant == tenant) & (artifacts.c.sha256 == sha256)
+
+
+def _find(connection: Connection, tenant: str, sha256: str) -> Row[Any] | None:
+    return connection.execute(
+        select(artifacts).where(_is(tenant, sha256)).with_for_update()
+    ).one_or_none()
+
+
+def _find_live_reader(connection: Connection, tenant: str, sha256: str) -> str | None:
+    """A job of the tenant that has not ended and reads these bytes."""
+    query = (
+        select(jobs.c.id)
+        .join(job_inputs, job_inputs.c.job == jobs.c.id)
+        .where(
+            job_inputs.c.sha256 == sha256,
+            jobs.c.tenant == tenant,
+            jobs.c.state.in_(sorted(LIVE)),
+        )
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _remove_row(db: Database, connection: Connection, row: Row[Any]) -> None:
+    """Remove an upload's row, and note its bytes if it was the last. What a job has made too
+    becomes that job's."""
+    producers = select(job_artifacts.c.job).where(
+        job_artifacts.c.tenant == row.tenant, job_artifacts.c.sha256 == row.sha256
+    )
+    producer = connection.execute(
+        producers.order_by(job_artifacts.c.job).limit(1)
+    ).scalar_one_or_none()
+    if producer is not None:
+        connection.execute(
+            update(artifacts)
+            .where(_is(row.tenant, row.sha256))
+            .values(origin=producer, expires_at=None)
+        )
+        return
+    connection.execute(delete(artifacts).where(_is(row.tenant, row.sha256)))
+    others = exists().where(artifacts.c.sha256 == row.sha256)
+    if not connection.execute(select(others)).scalar_one():
+        noted = db.insert(deleted_artifacts).values(sha256=row.sha256)
+        connection.execute(noted.on_conflict_do_nothing())
+
+
+def _build_upload(row: Row[Any]) -> Upload:
+    return Upload(row.sha256, row.size, row.media_type, row.created_at, row.expires_at)
