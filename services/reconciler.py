@@ -1,4 +1,5 @@
-"""`python -m services.reconciler`: requeues jobs of lost attempts and re-sends lost wake-ups.
+"""`python -m services.reconciler`: requeues jobs of lost attempts, re-sends lost wake-ups, and
+removes uploads that have expired.
 
 Any number of reconcilers may run at once.
 """
@@ -15,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from shared import logs
+from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError, TransientError
 from shared.jobs import reconcile, worker_registry
@@ -22,6 +24,7 @@ from shared.jobs.database import Database
 from shared.jobs.migrations import require_current_schema
 from shared.jobs.queue import CeleryWakeup, WakeupQueue, make_celery
 from shared.jobs.reconcile import ExpiryGuard
+from shared.jobs.uploads import expire_uploads
 
 log = structlog.get_logger()
 
@@ -84,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         db = Database(settings.database_url)
         require_current_schema(db)
+        artifacts = ArtifactStore.from_url(settings.artifacts_url)
     except PalimpsestError as error:
         sys.stderr.write(f"reconciler: {error}\n")
         return 2
@@ -92,8 +96,10 @@ def main(arguments: list[str] | None = None) -> int:
     while not stopped.wait(settings.reconcile_interval_s):
         try:
             reconcile_once(db, wakeup, wakeup.depth, settings, guard)
+            for sha256 in expire_uploads(db, artifacts):
+                log.info("an upload has expired and was removed", artifact=sha256)
         except TransientError as error:
-            log.warning("the job store is unreachable; retrying", error=str(error))
+            log.warning("a store is unreachable; retrying", error=str(error))
         except Exception as error:  # whatever kombu and redis raise when the broker is away
             log.warning(
                 "wake-ups were not sent; retrying", error=f"{type(error).__name__}: {error}"
