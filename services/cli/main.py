@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from services.cli.commands import audit, job, listing, logs, repeat, report, submit, verify
+from services.cli.commands import audit, job, listing, logs, repeat, report, submit, uploads, verify
 from services.cli.environment import check_environment
 from services.cli.output.console import (
     FAILED,
@@ -80,11 +80,21 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         job.pause,
         job.resume,
     ),
+    "Your files": (uploads.push,),
     "Inspect": (listing.catalog, listing.queues, listing.workers),
 }
-for panel, commands in COMMANDS.items():
-    for command in commands:
+# commands with commands of their own: panel, summary, and those
+GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {
+    "artifacts": ("Your files", "List, show and delete your uploads.", uploads.SUBCOMMANDS),
+}
+for panel, panel_commands in COMMANDS.items():
+    for command in panel_commands:
         app.command(cls=_Command, rich_help_panel=panel)(command)
+for name, (panel, summary, commands) in GROUPS.items():
+    group = typer.Typer(cls=_Group, help=summary, no_args_is_help=True)
+    for command in commands:
+        group.command(command.__name__.removesuffix("_"), cls=_Command)(command)
+    app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 def main() -> NoReturn:

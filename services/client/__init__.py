@@ -20,12 +20,24 @@ from .errors import (
     NoReport,
     NotConfigured,
     NotFound,
+    QuotaExceeded,
+    ReadError,
     Unauthorized,
     Unavailable,
     Unreachable,
     WriteError,
 )
-from .records import TERMINAL_STATES, Artifact, Audit, DryRun, Event, Job, Page
+from .records import (
+    TERMINAL_STATES,
+    Artifact,
+    Audit,
+    DryRun,
+    Event,
+    Job,
+    Page,
+    Upload,
+    UploadSpace,
+)
 from .reports import Report
 from .sync_client import Client
 from .watcher import Update
@@ -50,10 +62,14 @@ __all__ = [
     "NotConfigured",
     "NotFound",
     "Page",
+    "QuotaExceeded",
+    "ReadError",
     "Report",
     "Unauthorized",
     "Unavailable",
     "Unreachable",
     "Update",
+    "Upload",
+    "UploadSpace",
     "WriteError",
 ]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from .records import Audit, DryRun, Event, Job, Page
+from .records import Audit, DryRun, Event, Job, Page, Upload, UploadSpace
+from .upload import FileToUpload
 
 T = TypeVar("T")
 Body = Mapping[str, Any]
@@ -55,6 +56,14 @@ def _read_job_page(body: Any) -> Page[Job]:
 
 def _read_audit_page(body: Any) -> Page[Audit]:
     return Page([Audit.from_json(audit) for audit in body["items"]], body["next"])
+
+
+def _read_upload_page(body: Any) -> Page[Upload]:
+    return Page([Upload.from_json(upload) for upload in body["items"]], body["next"])
+
+
+def _read_upload_space(body: Any) -> UploadSpace:
+    return UploadSpace(body["used_bytes"], body["quota_bytes"])
 
 
 def _read_events(body: Any) -> list[Event]:
@@ -159,6 +168,33 @@ def stream_events(job_id: str, after: int) -> Call[None]:
 
 def get_artifact(sha256: str) -> Call[None]:
     return Call("GET", f"/v1/artifacts/{_quote_segment(sha256)}", _read_as_is, bounded=False)
+
+
+def head_artifact(sha256: str) -> Call[None]:
+    return Call("HEAD", f"/v1/artifacts/{_quote_segment(sha256)}", _read_as_is)
+
+
+def upload_artifact(file: FileToUpload) -> Call[Upload]:
+    # the same bytes are the same upload, however often they are sent
+    return Call("POST", "/v1/artifacts", Upload.from_json, headers=file.build_headers())
+
+
+def list_uploads(*, limit: int | None = None, page: str | None = None) -> Call[Page[Upload]]:
+    query = _drop_unset(limit=limit, page=page)
+    return Call("GET", "/v1/artifacts", _read_upload_page, query=query)
+
+
+def get_upload(sha256: str) -> Call[Upload]:
+    path = f"/v1/artifacts/{_quote_segment(sha256)}/upload"
+    return Call("GET", path, Upload.from_json)
+
+
+def get_upload_space() -> Call[UploadSpace]:
+    return Call("GET", "/v1/artifacts", _read_upload_space, query={"limit": 1})
+
+
+def delete_artifact(sha256: str) -> Call[None]:
+    return Call("DELETE", f"/v1/artifacts/{_quote_segment(sha256)}", _read_as_is)
 
 
 def get_catalog(kind: str | None = None) -> Call[dict[str, Any]]:

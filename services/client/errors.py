@@ -4,6 +4,7 @@ ClientError
 ├── NotConfigured     no address or token: configure the gateway
 ├── Unreachable       the gateway does not answer: is it running?
 ├── DigestMismatch    the fetched bytes do not match their digest: fetch again
+├── ReadError         a file cannot be read: check its name and its permissions
 ├── WriteError        a file cannot be written: choose another place, or free some space
 ├── NoReport          there is no report, or not yet
 ├── AnswerTooLarge    an answer is too large: is this the right address?
@@ -13,6 +14,7 @@ ClientError
     ├── Forbidden     403
     ├── NotFound      404: you have no such item
     ├── Conflict      409: not possible in the current state
+    ├── QuotaExceeded 507: delete uploads that are no longer needed
     └── Unavailable   503: retry later
 """
 
@@ -40,6 +42,10 @@ class DigestMismatch(ClientError):
 
 class WriteError(ClientError):
     """A file cannot be written."""
+
+
+class ReadError(ClientError):
+    """A file cannot be read."""
 
 
 class NoReport(ClientError):
@@ -87,6 +93,10 @@ class Conflict(ApiError):
     """Not possible in the current state."""
 
 
+class QuotaExceeded(ApiError):
+    """The uploads hold as many bytes as they may."""
+
+
 class Unavailable(ApiError):
     """Temporarily unavailable."""
 
@@ -101,4 +111,5 @@ BY_STATUS: dict[int, type[ApiError]] = {
     415: Invalid,
     422: Invalid,
     503: Unavailable,
+    507: QuotaExceeded,
 }

@@ -28,6 +28,30 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """A file that was uploaded; `size` is in bytes. Times are RFC 3339 in UTC."""
+
+    sha256: str
+    size: int = 0
+    media_type: str = ""
+    created_at: str | None = None
+    expires_at: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Upload:
+        return _build(cls, body)
+
+
+@dataclass(frozen=True)
+class UploadSpace:
+    """Bytes that all uploads hold, and may hold."""
+
+    used_bytes: int
+    quota_bytes: int
+
+
+@dataclass(frozen=True)
 class Job:
     """One unit of work at one stage. Times are RFC 3339 in UTC."""
 

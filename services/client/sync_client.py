@@ -16,12 +16,13 @@ from . import calls, transport
 from .calls import Call
 from .discovery import find_gateway
 from .download import Download, select_artifact
-from .errors import AnswerTooLarge
+from .errors import AnswerTooLarge, NotFound
 from .events import RESUME_PAUSE_S, parse_event
-from .records import Audit, DryRun, Event, Job, Page
+from .records import Audit, DryRun, Event, Job, Page, Upload, UploadSpace
 from .reports import STAGE, Report, find_report_artifacts
 from .retry import RetryPolicy, network_errors
 from .transport import MAX_ANSWER_BYTES, STREAM_TIMEOUT
+from .upload import FileToUpload, OnProgress, ignore_progress
 from .watcher import Update, Watcher
 
 T = TypeVar("T")
@@ -193,6 +194,61 @@ class Client:
         download = self._download(source, role, path)
         return download.path
 
+    def upload(
+        self,
+        path: Path,
+        *,
+        media_type: str | None = None,
+        on_progress: OnProgress = ignore_progress,
+    ) -> Upload:
+        """Upload a file. One that the gateway has already is not sent again.
+
+        Args:
+            media_type: guessed from the file's name if left out.
+            on_progress: called with the bytes sent so far, and all of them.
+
+        Raises:
+            ReadError: the file cannot be read.
+            QuotaExceeded: the uploads would hold more bytes than they may.
+        """
+        file = FileToUpload.scan(path, media_type)
+        try:
+            self._retry(calls.head_artifact(file.sha256), self._exchange)
+        except NotFound:
+            call = calls.upload_artifact(file)
+            response = self._retry(call, self._send_file, file, on_progress)
+            uploaded: Upload = transport.read_answer(call, response)
+            return uploaded
+        on_progress(file.size, file.size)
+        return Upload(file.sha256, file.size, file.media_type)
+
+    def list_uploads(self, **filters: Any) -> Iterator[Upload]:
+        """All uploads, newest first; `limit` is the page size."""
+        token: str | None = None
+        while True:
+            page = self._call(calls.list_uploads(page=token, **filters))
+            for upload in page.items:
+                yield upload
+            if (token := page.next) is None:
+                return
+
+    def get_upload(self, sha256: str) -> Upload:
+        """One upload, without its bytes."""
+        return self._call(calls.get_upload(sha256))
+
+    def get_upload_space(self) -> UploadSpace:
+        """How many bytes the uploads hold, and may hold."""
+        return self._call(calls.get_upload_space())
+
+    def delete_artifact(self, sha256: str) -> None:
+        """Delete an upload for good.
+
+        Raises:
+            NotFound: there is no such upload; what jobs have made is none.
+            Conflict: jobs that have not ended need it.
+        """
+        self._retry(calls.delete_artifact(sha256), self._exchange)
+
     def get_report(self, item_id: str, *, with_manifest: bool = True) -> Report:
         """The report of an audit, or of a report job. The manifest of a large audit takes the
         gateway a second.
@@ -242,6 +298,22 @@ class Client:
         finally:
             response.close()
 
+    def _send_file(
+        self, call: Call[Any], file: FileToUpload, on_progress: OnProgress
+    ) -> httpx.Response:
+        """Send a file as the body of a request, and read all of its answer."""
+
+        def read_chunks() -> Iterator[bytes]:
+            for chunk in file.read_chunks(on_progress):
+                yield chunk
+
+        response = self._open(call, content=read_chunks())
+        try:
+            response.read()
+        finally:
+            response.close()
+        return response
+
     def _call(self, call: Call[T]) -> T:
         answer: T = transport.read_answer(call, self._retry(call, self._exchange))
         return answer
@@ -261,9 +333,13 @@ class Client:
             response.close()
         return response
 
-    def _open(self, call: Call[Any], timeout: Any = httpx.USE_CLIENT_DEFAULT) -> httpx.Response:
+    def _open(
+        self, call: Call[Any], timeout: Any = httpx.USE_CLIENT_DEFAULT, content: Any = None
+    ) -> httpx.Response:
         """Send one request; the caller reads the body of the answer and closes it."""
-        request = self._http.build_request(**transport.build_request_options(call), timeout=timeout)
+        request = self._http.build_request(
+            **transport.build_request_options(call), timeout=timeout, content=content
+        )
         response = self._http.send(request, stream=True)
         try:
             transport.check_encoding(response)

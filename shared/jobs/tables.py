@@ -148,8 +148,7 @@ artifacts = Table(
     Index("ix_artifacts_uploads", "tenant", "created_at", "sha256", **_UPLOADS),
 )
 
-# Bytes without a row that are to be removed from the store; whoever removes them, or brings them
-# again, takes this row first.
+# Bytes without a row that are to be removed from the store.
 deleted_artifacts = Table(
     "deleted_artifacts", metadata, Column("sha256", String(64), primary_key=True)
 )

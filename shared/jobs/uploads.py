@@ -2,8 +2,8 @@
 
 The order of a write is: bytes into a draft, then, in one transaction, their place in the store and
 their row. The order of a deletion is: the row, with a note in `deleted_artifacts`, then the bytes.
-Both take the note's row first, so of an upload and a deletion of the same bytes one waits for the
-other: a row never promises bytes that a deletion takes away.
+Each of these transactions first takes a lock on the digest, so that uploads and deletions of the
+same bytes wait for each other: a row never promises bytes that a deletion takes away.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def record_upload(
     """
 
     def record(connection: Connection) -> tuple[Upload, bool]:
-        _lock_tenant(db, connection, tenant)
+        # so that uploads of one tenant do not pass the quota together
+        _lock(db, connection, f"uploads of {tenant}")
+        _lock(db, connection, stored.sha256)
         connection.execute(
             delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == stored.sha256)
         )
@@ -150,6 +152,20 @@ def list_uploads(
     return Page([_build_upload(row) for row in rows], token)
 
 
+def get_upload(db: Database, tenant: str, sha256: str) -> Upload:
+    """One upload that has not expired. Raises NotFound."""
+    query = select(artifacts).where(
+        _is(tenant, sha256),
+        artifacts.c.origin == UPLOAD_ORIGIN,
+        or_(artifacts.c.expires_at.is_(None), artifacts.c.expires_at > db.now),
+    )
+    with db.read() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no upload {sha256}")
+    return _build_upload(row)
+
+
 def delete_upload(db: Database, store: ArtifactStore, tenant: str, sha256: str) -> None:
     """Remove an upload for good: its row, and its bytes if nobody else has them.
 
@@ -160,6 +176,7 @@ def delete_upload(db: Database, store: ArtifactStore, tenant: str, sha256: str) 
     """
 
     def remove(connection: Connection) -> None:
+        _lock(db, connection, sha256)
         row = _find(connection, tenant, sha256)
         if row is None or row.origin != UPLOAD_ORIGIN:
             raise NotFound(f"there is no upload {sha256}")
@@ -185,6 +202,7 @@ def expire_uploads(db: Database, store: ArtifactStore) -> list[str]:
         rows = connection.execute(expired).all()
 
     def remove(row: Row[Any], connection: Connection) -> bool:
+        _lock(db, connection, row.sha256)
         current = _find(connection, row.tenant, row.sha256)
         if (
             current is None
@@ -212,6 +230,7 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
         )
 
     def remove(sha256: str, connection: Connection) -> None:
+        _lock(db, connection, sha256)
         noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == sha256)
         if not connection.execute(noted).rowcount:
             return  # somebody has brought it again, or removed it
@@ -225,10 +244,10 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
         db.run_transaction(partial(remove, sha256))
 
 
-def _lock_tenant(db: Database, connection: Connection, tenant: str) -> None:
-    """Uploads of one tenant are recorded one after another, so that none passes the quota."""
+def _lock(db: Database, connection: Connection, name: str) -> None:
+    """Wait for the transactions that have taken this lock, and keep it to the end of this one."""
     if db.dialect == "postgresql":  # SQLite's writers take turns anyway
-        key = func.hashtext(f"palimpsest uploads of {tenant}")
+        key = func.hashtextextended(f"palimpsest {name}", 0)
         connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 

@@ -106,7 +106,7 @@ def test_a_deletion_leaves_the_bytes_of_others(store: JobStore, folder: Artifact
 def test_what_a_live_job_needs_stays(store: JobStore, folder: ArtifactStore) -> None:
     upload, _ = bring(store, folder, b"data", lifetime_s=HOUR_S)
     planned = make_planned_job("reader", Input("IN", sha256=upload.sha256))
-    job = store.post(planned).jobs[planned.request_key]
+    job = store.post(planned)
     with pytest.raises(Conflict, match=job):
         delete(store, folder, b"data")
     with store.db.write() as connection:

@@ -181,6 +181,13 @@ def _read_range(artifact: Artifact) -> tuple[int, int] | None:
     return part
 
 
+@routes.get("/artifacts/<sha256>/upload", responses={200: UploadView, **document_errors(404)})
+def get_upload(path: ArtifactPath) -> Response:
+    """Show one upload, without its bytes."""
+    sha256 = require_id_format(path.sha256, SHA256, "upload")
+    return jsonify(serialize_upload(uploads.get_upload(current_db(), current_tenant(), sha256)))
+
+
 @routes.delete("/artifacts/<sha256>", responses={204: None, **document_errors(404, 409)})
 def delete_artifact(path: ArtifactPath) -> Response:
     """Delete an upload for good: its bytes are removed from the store.

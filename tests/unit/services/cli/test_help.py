@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from services.cli.main import COMMANDS, app
+from services.cli.main import COMMANDS, GROUPS, app
 
 NAMES = [
     name.__name__.removesuffix("_").replace("_", "-")
@@ -14,11 +14,16 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("command", ["", *NAMES])
+IN_GROUPS = [
+    f"{group} {command.__name__.removesuffix('_')}"
+    for group, (_, _, commands) in GROUPS.items()
+    for command in commands
+]
+
+
+@pytest.mark.parametrize("command", ["", *NAMES, *GROUPS, *IN_GROUPS])
 def test_help_shows_the_flags_without_a_type_and_fits_80_columns(command):
-    shown = CliRunner().invoke(
-        app, [command, "--help"] if command else ["--help"], env={"COLUMNS": "80"}
-    )
+    shown = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "80"})
     assert shown.exit_code == 0
     assert "--help" in shown.output
     assert "<bool>" not in shown.output.lower()

@@ -1,0 +1,138 @@
+"""push, and artifacts list, show, delete: files that you bring."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from services.cli.commands.listing import Limit
+from services.cli.output.console import (
+    Json,
+    escape_markup,
+    format_age,
+    format_size,
+    make_client,
+    print_json,
+    print_note,
+    print_pairs,
+    print_table,
+    stderr_console,
+)
+from services.client import Upload
+
+RETRY_FOR_S = 60.0  # an upload of minutes should outlast a restart of the gateway
+
+Digest = Annotated[
+    str, typer.Argument(metavar="SHA256", help="Digest of an upload, as push prints it.")
+]
+
+
+def push(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files to upload.")],
+    media_type: Annotated[
+        str | None,
+        typer.Option(help="Media type of the files. Default: by their names."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Upload files and print the sha256 of each; one that is there already is not sent again."""
+    uploaded = []
+    with make_client(RETRY_FOR_S) as gateway:
+        for path in files:
+            with show_upload(path) as on_progress:
+                upload = gateway.upload(path, media_type=media_type, on_progress=on_progress)
+            uploaded.append(upload)
+            if not json:
+                typer.echo(upload.sha256)
+                print_note(f"{path.name}: {format_size(upload.size)}")
+    if json:
+        print_json(
+            [
+                {"path": str(path), "sha256": one.sha256, "size": one.size}
+                for path, one in zip(files, uploaded, strict=True)
+            ]
+        )
+
+
+@contextmanager
+def show_upload(path: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, if that is a terminal."""
+    columns = (
+        TextColumn(escape_markup(path.name)),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+    )
+    with Progress(
+        *columns, console=stderr_console(), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda sent, total: bar.update(task, completed=sent, total=total)
+
+
+def list_(limit: Limit = 20, json: Json = False) -> None:
+    """List your uploads, newest first."""
+    with make_client() as gateway:
+        items = list(islice(gateway.list_uploads(limit=min(limit, 200)), limit))
+        space = gateway.get_upload_space()
+    if json:
+        print_json([upload.raw for upload in items])
+        return
+    print_table(
+        ["sha256", "size", "type", "age", "expires"],
+        [
+            [
+                one.sha256,
+                format_size(one.size),
+                escape_markup(one.media_type),
+                format_age(one.created_at),
+                one.expires_at or "never",
+            ]
+            for one in items
+        ],
+    )
+    print_note(f"{format_size(space.used_bytes)} of {format_size(space.quota_bytes)} are used")
+
+
+def show(sha256: Digest, json: Json = False) -> None:
+    """Show one upload."""
+    with make_client() as gateway:
+        upload = gateway.get_upload(sha256)
+    if json:
+        print_json(upload.raw)
+        return
+    print_pairs(_list_facts(upload))
+
+
+def _list_facts(upload: Upload) -> dict[str, str]:
+    return {
+        "sha256": upload.sha256,
+        "size": format_size(upload.size),
+        "type": escape_markup(upload.media_type),
+        "created": upload.created_at or "",
+        "expires": upload.expires_at or "never",
+    }
+
+
+def delete(
+    digests: Annotated[list[str], typer.Argument(metavar="SHA256...", help="Digests of uploads.")],
+    json: Json = False,
+) -> None:
+    """Delete uploads for good: their bytes are removed from the store."""
+    with make_client() as gateway:
+        for sha256 in digests:
+            gateway.delete_artifact(sha256)
+    if json:
+        print_json({"deleted": digests})
+    else:
+        print_note(f"deleted: {', '.join(digests)}")
+
+
+SUBCOMMANDS: Sequence[Callable[..., None]] = (list_, show, delete)

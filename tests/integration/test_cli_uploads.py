@@ -1,0 +1,104 @@
+"""push and artifacts, against a served gateway; the client's own side of an upload."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.client import Client, Conflict, NotFound, QuotaExceeded, ReadError
+from shared.artifacts import compute_sha256
+from tests.support.cli import Runner
+from tests.support.gateway import TOKEN, GatewayProcess, serve_gateway
+
+
+@pytest.fixture
+def client(gateway: GatewayProcess) -> Client:
+    return Client(gateway.url, TOKEN)
+
+
+def test_a_file_is_pushed_listed_shown_and_deleted(run: Runner, tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+    (tmp_path / "before.safetensors").write_bytes(data)
+    (tmp_path / "rows.csv").write_text("a,b\n")
+    pushed = run("push", "before.safetensors", "rows.csv")
+    digests = pushed.stdout.split()
+    assert digests == [compute_sha256(data), compute_sha256(b"a,b\n")]
+    assert "before.safetensors: 3.0 MiB" in pushed.stderr
+    again = json.loads(run("push", "rows.csv", "--json").stdout)
+    assert again == [{"path": "rows.csv", "sha256": digests[1], "size": 4}]
+    listed = run("artifacts", "list")
+    assert all(digest in listed.stdout for digest in digests)
+    assert "of 64.0 GiB are used" in listed.stderr
+    shown = json.loads(run("artifacts", "show", digests[0], "--json").stdout)
+    assert (shown["media_type"], shown["size"]) == ("application/vnd.safetensors", len(data))
+    run("artifacts", "delete", *digests)
+    assert digests[0] not in run("artifacts", "list").stdout
+    gone = run("artifacts", "show", digests[0])
+    assert gone.returncode == 2
+    assert f"there is no upload {digests[0]}" in gone.stderr
+
+
+def test_what_cannot_be_read_is_told_in_a_sentence(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name, says in (("missing.npz", "there is no file missing.npz"), ("folder", "not a file")):
+        failed = run("push", name)
+        assert failed.returncode == 1
+        assert says in failed.stderr
+        assert str(tmp_path) not in failed.stderr
+        assert failed.stdout == ""
+
+
+def test_a_file_that_is_there_is_not_sent_again(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(os.urandom(1 << 20))
+    reported: list[tuple[int, int]] = []
+    first = client.upload(path, on_progress=lambda sent, total: reported.append((sent, total)))
+    assert reported == [(1 << 20, 1 << 20)]
+    sent: list[str] = []
+    original = httpx.Client.send
+
+    def record(self: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        sent.append(request.method)
+        return original(self, request, **options)
+
+    monkeypatch.setattr(httpx.Client, "send", record)
+    assert client.upload(path).sha256 == first.sha256
+    assert sent == ["HEAD"]
+    client.delete_artifact(first.sha256)
+    with pytest.raises(NotFound):
+        client.delete_artifact(first.sha256)
+
+
+def test_a_file_that_changes_while_it_is_sent_is_refused(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(bytes(3 << 20))
+
+    def shorten(_sent: int, _total: int) -> None:
+        os.truncate(path, 1 << 20)
+
+    with pytest.raises(ReadError, match="was changed while it was sent"):
+        client.upload(path, on_progress=shorten)
+    assert [one.size for one in client.list_uploads() if one.size == 3 << 20] == []
+
+
+def test_a_full_quota_and_a_waiting_job_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(os.urandom(5000))
+    with serve_gateway(tmp_path, PALIMPSEST_UPLOAD_QUOTA_BYTES="8000") as gateway:
+        client = Client(gateway.url, TOKEN)
+        sha256 = client.upload(path).sha256
+        assert client.get_upload_space().used_bytes == 5000
+        other = tmp_path / "other.bin"
+        other.write_bytes(os.urandom(5000))
+        with pytest.raises(QuotaExceeded, match="8,000 bytes"):
+            client.upload(other)
+        inputs = {"ORIGINAL": sha256, "TRAINING_SET": sha256}
+        client.submit_job("unlearn", method="ascent", inputs=inputs)
+        with pytest.raises(Conflict, match="needs upload"):
+            client.delete_artifact(sha256)
