@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from shared.data_root import describe_os_error, get_data_root, is_clutter, open_file, resolve_path
 from shared.errors import InvalidRequest
+from shared.uploaded_files import open_upload, parse_upload
 
 # bytes of all files under one path; STL-10 with its unlabelled images has 3 GiB
 MAX_HASHED_BYTES = 16 << 30
@@ -39,9 +40,9 @@ _readers: dict[_FileVersion, tuple[threading.Lock, int]] = {}
 
 
 class DataFile(NamedTuple):
-    """A file or folder of the data root that a job reads."""
+    """A file or folder of the data root that a job reads, or an upload."""
 
-    path: str  # relative to the data root
+    path: str  # relative to the data root, or of the form that `shared.uploaded_files` reads
     field: str  # of the job: where it is named
     optional: bool = False  # read if it is there
 
@@ -79,6 +80,8 @@ class DataRoot:
                 changes while it is read, or is above `MAX_HASHED_BYTES` (a file that several links
                 name counts for each), `MAX_ENTRIES` entries or `MAX_DEPTH` folders in folders.
         """
+        if (upload := parse_upload(relative, field)) is not None:
+            return upload
         path = resolve_path(self.folder, relative, field)
         if path is None:
             return None
@@ -224,9 +227,12 @@ def find_data_path(
     """
     guard = _guard.get()
     for relative in candidates:
-        path = resolve_path(get_data_root(), relative, field)
+        upload = parse_upload(relative, field)
+        path = resolve_path(get_data_root(), relative, field) if upload is None else None
         if guard is not None:
             guard.require(relative, field)
+        if upload is not None:
+            return open_upload(upload, field)
         if path is not None and accept(path):
             return path
     return None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from shared.config import Settings
 from shared.errors import InvalidRequest
+from shared.uploaded_files import is_upload_file
 
 MAX_BYTES = 1 << 30
 # what file managers and archivers leave behind
@@ -76,7 +77,7 @@ def open_file(
     """
     shown_name = repr(name or path.name)
     try:
-        above, real = (get_data_root() if root is None else root).resolve(), path.resolve()
+        above, real = (_find_root(path) if root is None else root).resolve(), path.resolve()
         if not real.is_relative_to(above):
             raise InvalidRequest(
                 f"{shown_name} is a symbolic link out of its folder: replace it with the file "
@@ -98,6 +99,11 @@ def open_file(
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _find_root(path: Path) -> Path:
+    """The data root; of an upload, the folder that it lies in."""
+    return path.parent if is_upload_file(path) else get_data_root()
 
 
 def _open_below(root: Path, parts: tuple[str, ...]) -> int:

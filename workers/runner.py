@@ -48,6 +48,7 @@ from workers.context import JobContext, StageOutput, Submission
 from workers.lease import LeaseProcess
 from workers.stages import registry as stages
 from workers.store_wait import RECORD_TIMEOUT_S, wait_for_store
+from workers.uploads import uploads_as_files
 
 log = structlog.get_logger()
 
@@ -199,7 +200,7 @@ class Runner:
             return f"reused the artifacts of {cached[0]}"
         files = PlannedFiles(job.data_digests)
         files.require_all(checked.data_files)
-        with files.guard_reads():
+        with files.guard_reads(), uploads_as_files(self.artifacts):
             outputs = self._run_stage(claim, hooks)
         files.require_unchanged()
         failpoint("worker.before_artifacts")

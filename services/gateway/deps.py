@@ -17,9 +17,12 @@ from services.signing import SigningKey
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
 from shared.data_files import DataFile, DataRoot
+from shared.errors import InvalidRequest
 from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.queue import WakeupSender
+from shared.jobs.uploads import has_artifact
+from shared.uploaded_files import parse_upload
 
 EXTENSION_KEY = "palimpsest"
 UPLOAD_KEY = "palimpsest.upload"  # of the WSGI environ: the upload that this request has brought
@@ -94,6 +97,10 @@ def digest_files(files: Sequence[DataFile]) -> Mapping[str, str]:
     """
     if not files:
         return {}
+    for file in files:
+        sha256 = parse_upload(file.path, file.field)
+        if sha256 and not has_artifact(current_db(), current_tenant(), sha256):
+            raise InvalidRequest(f"you have no upload {sha256}: push the file first", file.field)
     with current_gateway().reading_limiter.acquire():
         return DataRoot(current_gateway().deps.settings.data_root).identify_files(files)
 

@@ -85,6 +85,11 @@ class DurableFolder:
             self._synced.clear()
             raise
 
+    def find(self, path: str) -> Path | None:
+        """Where a file is; None if there is none."""
+        target = self._folder / path
+        return target if target.is_file() else None
+
     def delete(self, path: str) -> None:
         """Remove a file; there may be none.
 

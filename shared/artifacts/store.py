@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -289,6 +290,27 @@ class ArtifactStore:
         if hasher.hexdigest() != sha256:
             raise _build_damaged_error(sha256, f"its bytes have digest {hasher.hexdigest()}")
         yield pending
+
+    def export(self, sha256: str, folder: Path) -> Path:
+        """The bytes as a file, verified: the store's own, or a copy in `folder`.
+
+        Raises:
+            NotFound: there are none.
+            DamagedArtifact: there are others.
+            TransientError: the store did not answer.
+        """
+        path = _build_path(sha256)
+        with _translate_read_errors(sha256):
+            size = obstore.head(self._backend, path)["size"]
+        own = self._folder.find(path) if self._folder is not None else None
+        target = own or folder / sha256
+        with (
+            _translate_write_errors(f"a copy of artifact {sha256}"),
+            open(os.devnull if own else target, "wb") as file,
+        ):
+            for chunk in self.stream(sha256, size):
+                file.write(chunk)
+        return target
 
     def stream_range(self, sha256: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes from `start` up to `end`, as they are: a part has no digest to be checked

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, delete, exists, func, or_, select, updat
 from shared.artifacts import ArtifactStore, StoredArtifact
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs.database import Database
+from shared.jobs.mapping import build_ownership_filter
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
@@ -28,6 +29,7 @@ from shared.jobs.tables import (
     job_inputs,
     jobs,
 )
+from shared.uploaded_files import PREFIX
 
 BATCH = 100
 
@@ -48,9 +50,10 @@ class Upload:
 
 
 def has_artifact(db: Database, tenant: str, sha256: str) -> bool:
-    """Whether the tenant has these bytes, from an upload or a job."""
+    """Whether the tenant has these bytes, from a job or an upload that has not expired."""
+    owned = build_ownership_filter(tenant, db.now) & (artifacts.c.sha256 == sha256)
     with db.read() as connection:
-        return connection.execute(select(exists().where(_is(tenant, sha256)))).scalar_one()
+        return connection.execute(select(exists().where(owned))).scalar_one()
 
 
 def measure_uploads(db: Database, tenant: str) -> int:
@@ -263,13 +266,13 @@ def _find(connection: Connection, tenant: str, sha256: str) -> Row[Any] | None:
 
 def _find_live_reader(connection: Connection, tenant: str, sha256: str) -> str | None:
     """A job of the tenant that has not ended and reads these bytes."""
+    is_input = exists().where(job_inputs.c.job == jobs.c.id, job_inputs.c.sha256 == sha256)
     query = (
         select(jobs.c.id)
-        .join(job_inputs, job_inputs.c.job == jobs.c.id)
         .where(
-            job_inputs.c.sha256 == sha256,
             jobs.c.tenant == tenant,
             jobs.c.state.in_(sorted(LIVE)),
+            or_(is_input, jobs.c.data.contains(f"{PREFIX}{sha256}")),
         )
         .limit(1)
     )

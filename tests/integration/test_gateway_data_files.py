@@ -205,3 +205,24 @@ def test_files_are_read_for_few_at_a_time_and_the_others_come_again(
         for reader in readers:
             reader.join()
     assert gateway.post(READ)["created"] is False
+
+
+def test_an_upload_is_a_data_file_that_its_name_identifies(gateway: GatewayInProcess) -> None:
+    sha256 = gateway.http.post("/v1/artifacts", data=b"rows").get_json()["sha256"]
+    job = gateway.post({"stage": "sleep", "params": {"path": f"upload:{sha256}"}})
+    assert job["data"] == {f"upload:{sha256}": sha256}
+    kept = gateway.http.delete(f"/v1/artifacts/{sha256}")
+    assert kept.status_code == 409
+    assert job["id"] in kept.get_json()["detail"]
+    gateway.http.post(f"/v1/jobs/{job['id']}/cancel")
+    assert gateway.http.delete(f"/v1/artifacts/{sha256}").status_code == 204
+
+
+@pytest.mark.parametrize("name", ["0" * 64, "x", "", "../../etc/passwd", "A" * 64])
+def test_an_upload_that_one_does_not_have_is_refused(gateway: GatewayInProcess, name: str) -> None:
+    gateway.artifacts.put(b"of no tenant")
+    other = compute_sha256(b"of no tenant")
+    for path in (f"upload:{name}", f"upload:{other}"):
+        refused = gateway.post({"stage": "sleep", "params": {"path": path}}, 422)
+        assert refused["field"] == "params.path"
+        assert "upload" in refused["detail"]

@@ -275,6 +275,9 @@ class AuthenticatedClient:
     def get(self, path: str, **options: Any) -> Any:
         return self._send("GET", path, **options)
 
+    def delete(self, path: str, **options: Any) -> Any:
+        return self._send("DELETE", path, **options)
+
     def post(self, path: str, **options: Any) -> Any:
         return self._send("POST", path, **options)
 
