@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from services.cli.commands import audit, job, listing, logs, repeat, report, submit, verify
+from services.cli.commands import audit, convert, job, listing, logs, repeat, report, submit, verify
 from services.cli.environment import check_environment
 from services.cli.output.console import (
     FAILED,
@@ -80,6 +80,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         job.pause,
         job.resume,
     ),
+    "Your models": (convert.convert,),
     "Inspect": (listing.catalog, listing.queues, listing.workers),
 }
 for panel, commands in COMMANDS.items():
