@@ -13,7 +13,18 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from services.cli.commands import audit, job, listing, logs, repeat, report, submit, uploads, verify
+from services.cli.commands import (
+    audit,
+    convert,
+    job,
+    listing,
+    logs,
+    repeat,
+    report,
+    submit,
+    uploads,
+    verify,
+)
 from services.cli.environment import check_environment
 from services.cli.output.console import (
     FAILED,
@@ -80,12 +91,16 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         job.pause,
         job.resume,
     ),
-    "Your files": (uploads.push,),
+    "Your models and data": (convert.convert, uploads.push),
     "Inspect": (listing.catalog, listing.queues, listing.workers),
 }
 # commands with commands of their own: panel, summary, and those
 GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {
-    "artifacts": ("Your files", "List, show and delete your uploads.", uploads.SUBCOMMANDS),
+    "artifacts": (
+        "Your models and data",
+        "List, show and delete your uploads.",
+        uploads.SUBCOMMANDS,
+    ),
 }
 for panel, panel_commands in COMMANDS.items():
     for command in panel_commands:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,6 +39,22 @@ MAX_LISTS = 1 << 20  # of the metadata: steps of a training
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor as the header of a file describes it."""
+
+    dtype: str  # one of DTYPES
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of a safetensors file says."""
+
+    tensors: dict[str, TensorSpec]
+    metadata: dict[str, str]
+
+
 def write_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
     """Tensors (any device, copied) and JSON about them, as one safetensors file."""
     copies = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
@@ -59,21 +76,12 @@ def read_tensors(data: bytes, role: str) -> tuple[dict[str, Tensor], dict[str, A
         InvalidRequest: not a safetensors file, metadata not JSON, or a value that is not finite.
     """
     try:
-        text = read_header(data).get(METADATA_KEY, "{}")
-        if text.count("[") + text.count("{") > MAX_LISTS:
-            raise ValueError(
-                f"its metadata {METADATA_KEY!r} hold more than {MAX_LISTS} lists and objects"
-            )
-        metadata = json.loads(text)
+        metadata = parse_metadata(read_header(data))
         tensors = load(data)
     except (SafetensorError, ValueError, RecursionError) as error:
         raise InvalidRequest(
             f"{role} is not a valid safetensors file: {str(error)[:200]}", f"inputs.{role}"
         ) from error
-    if not isinstance(metadata, dict):
-        raise InvalidRequest(
-            f"{role}: its metadata {METADATA_KEY!r} must be a JSON object", f"inputs.{role}"
-        )
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise InvalidRequest(
@@ -82,9 +90,31 @@ def read_tensors(data: bytes, role: str) -> tuple[dict[str, Tensor], dict[str, A
     return tensors, metadata
 
 
+def parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON object under our key of a header's metadata; {} without any.
+
+    Raises:
+        ValueError: not JSON, not an object, or of too many parts.
+        RecursionError: nested too deeply.
+    """
+    text = metadata.get(METADATA_KEY, "{}")
+    if text.count("[") + text.count("{") > MAX_LISTS:
+        raise ValueError(
+            f"its metadata {METADATA_KEY!r} hold more than {MAX_LISTS} lists and objects"
+        )
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"its metadata {METADATA_KEY!r} must be a JSON object")
+    return value
+
+
 def read_header(data: bytes) -> dict[str, str]:
-    """Check the header of a safetensors file before the library, which trusts parts of it; return
-    the metadata.
+    """The metadata of a safetensors file, whose header is checked as by `parse_header`."""
+    return parse_header(data).metadata
+
+
+def parse_header(data: bytes) -> Header:
+    """Check the header of a safetensors file before the library, which trusts parts of it.
 
     Raises:
         ValueError: not such a file; more than 32 MiB of header, 32,768 tensors or 8 dimensions; a
@@ -118,7 +148,10 @@ def read_header(data: bytes) -> dict[str, str]:
         end = after
     if end != len(data) - 8 - length:
         raise ValueError("its tensors do not end where the file ends")
-    return metadata
+    specs = {
+        name: TensorSpec(about["dtype"], tuple(about["shape"])) for name, about in header.items()
+    }
+    return Header(specs, metadata)
 
 
 def _find_offsets(name: str, spec: Any) -> tuple[int, int]:
