@@ -45,6 +45,30 @@ class Role(StrEnum):
     def __repr__(self) -> str:  # in messages a role is its name
         return repr(self.value)
 
+    ORIGINAL_WEIGHTS = (
+        "ORIGINAL_WEIGHTS",
+        ArtifactFormat.TENSORS,
+        Visibility.AUDITOR,
+        "the weights of a model from before a deletion, as a user has brought them",
+    )
+    RELEASED_WEIGHTS = (
+        "RELEASED_WEIGHTS",
+        ArtifactFormat.TENSORS,
+        Visibility.AUDITOR,
+        "the weights of a model from after a deletion, as a user has brought them",
+    )
+    BASE_WEIGHTS = (
+        "BASE_WEIGHTS",
+        ArtifactFormat.TENSORS,
+        Visibility.AUDITOR,
+        "the weights that training started from, as a user has brought them",
+    )
+    COMPARISON = (
+        "COMPARISON",
+        ArtifactFormat.JSON,
+        Visibility.AUDITOR,
+        "how models that a user has brought differ, tensor by tensor, and what is odd about them",
+    )
     BASE = (
         "BASE",
         ArtifactFormat.NETWORKS,

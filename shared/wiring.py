@@ -43,6 +43,13 @@ class WorkerGroup(StrEnum):
     EVALUATE = "evaluate"
 
 
+class ModelOrigin(StrEnum):
+    """Where the models of an audit come from."""
+
+    TRAINED = "trained"  # the audit trains, unlearns and defends them
+    BROUGHT = "brought"  # a user has brought the weights from before and after
+
+
 class Wiring(BaseModel):
     """How an audit runs a stage. Without one a stage is run by hand only."""
 
@@ -51,6 +58,10 @@ class Wiring(BaseModel):
     scopes: tuple[Scope, ...] = Field(min_length=1)
     group: WorkerGroup = Field(WorkerGroup.EVALUATE, description="the worker group that serves it")
     # when
+    models: ModelOrigin | None = Field(
+        None,
+        description="runs only in audits whose models come from there; null: in all audits",
+    )
     on_demand: bool = Field(
         False, description="runs only if another job of the audit needs its output"
     )
@@ -78,6 +89,11 @@ class Wiring(BaseModel):
     seed: str | None = Field(
         None,
         description="field of the audit that is its seed; 0 if the stage runs outside of all seeds",
+    )
+    release: bool = Field(
+        False,
+        description="whether the stage has the parameters `release` (the name of the release) and "
+        "`with_base` (whether base weights are there) of an audit of brought models",
     )
     trained_for_methods: bool = Field(
         False,

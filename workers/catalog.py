@@ -21,6 +21,7 @@ from shared.errors import InvalidRequest, PalimpsestError, PluginImportError
 from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.pipeline import Pipeline
+from shared.wiring import ModelOrigin
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def load_catalog() -> Catalog:
         for p in registry
     )
     try:
-        Pipeline.from_catalog(catalog)
+        for models in ModelOrigin:
+            Pipeline.from_catalog(catalog, models)
     except InvalidRequest as error:
         raise PluginImportError(error.message) from error
     return catalog

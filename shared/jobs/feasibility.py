@@ -132,5 +132,5 @@ def forgets_multiple(unlearn: Mapping[str, Any]) -> bool:
     return (
         len(indices[1][0]) > 1
         if indices
-        else unlearn["size"] > 1 or unlearn.get("forget") == "class"
+        else unlearn["size"] != 1 or unlearn.get("forget") == "class"
     )

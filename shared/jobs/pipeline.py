@@ -11,7 +11,7 @@ from shared.catalog import Catalog
 from shared.catalog_entry import CatalogEntry
 from shared.errors import InvalidRequest
 from shared.jobs.wiring_check import find_fault, find_report_role
-from shared.wiring import Scope, Wiring
+from shared.wiring import ModelOrigin, Scope, Wiring
 
 
 class GridCell(NamedTuple):
@@ -34,8 +34,8 @@ class Pipeline:
     makers: Mapping[str, str]  # role -> the stage that makes it on demand
 
     @classmethod
-    def from_catalog(cls, catalog: Catalog) -> Pipeline:
-        """The stages of a catalog that are wired.
+    def from_catalog(cls, catalog: Catalog, models: ModelOrigin) -> Pipeline:
+        """The stages of a catalog that are wired, for audits whose models come from there.
 
         Raises:
             InvalidRequest: no stage is wired, one cannot be run as it says, or stages wait for each
@@ -44,7 +44,9 @@ class Pipeline:
         entries = {
             entry.name: entry
             for entry in catalog
-            if entry.kind == "stage" and entry.wiring is not None
+            if entry.kind == "stage"
+            and entry.wiring is not None
+            and entry.wiring.models in (None, models)
         }
         wirings = {
             name: entry.wiring for name, entry in entries.items() if entry.wiring is not None
@@ -97,7 +99,9 @@ class Pipeline:
             else None
         )
         unlearning = (
-            cell.unlearning if depends_on_release or wiring.methods == "unlearning" else None
+            cell.unlearning
+            if depends_on_release or wiring.release or wiring.methods == "unlearning"
+            else None
         )
         return cell._replace(unlearning=unlearning, defense=defense, attack=attack)
 

@@ -21,6 +21,7 @@ from shared.jobs.inheritance import merge_data
 from shared.jobs.mapping import to_json
 from shared.jobs.pipeline import GridCell
 from shared.jobs.planner import (
+    Asset,
     JobTemplate,
     Planner,
     Source,
@@ -33,7 +34,7 @@ from shared.jobs.records import Input, PlannedJob
 from shared.jobs.resolve import ResolvedAudit, is_adaptive, resolve_audit
 from shared.jobs.spec import MAX_JOBS, AuditSpec, PlannedMeasurement, PlannedRow
 from shared.roles import Role
-from shared.wiring import Scope
+from shared.wiring import ModelOrigin, Scope
 
 MAX_PARAM_BYTES = 256 * 2**10  # of one audit or job as it is posted
 SEED_COUNT = 2**31
@@ -229,7 +230,7 @@ class _Branch:
     scope: Scope
     seed: int | None = None
     cell: GridCell = field(default_factory=GridCell)
-    providers: dict[str, Source] = field(default_factory=dict)
+    providers: dict[str, Source | Asset] = field(default_factory=dict)
     parent: _Branch | None = None
 
     def branch_off(
@@ -292,6 +293,7 @@ class _AuditPlanner:
         for u, *_ in self.audit.unlearning:
             for d, *_ in self.audit.defenses:
                 release = branch.branch_off(Scope.RELEASE, cell=GridCell(u, d))
+                release.providers.update(self._list_brought_weights(u))
                 self._plan_scope(release)
                 for a, attack, _ in self.audit.attacks[d]:
                     attacked = release.branch_off(Scope.ATTACK, cell=GridCell(u, d, a))
@@ -301,6 +303,18 @@ class _AuditPlanner:
                             self._apply_replacements(wiring.replaces_for_adaptive, attacked)
                     self._plan_scope(attacked)
 
+    def _list_brought_weights(self, unlearning: int) -> dict[str, Asset]:
+        """The uploads of one release, by the roles in which stages take them."""
+        spec = self.spec
+        if not spec.is_brought:
+            return {}
+        files = {Role.ORIGINAL_WEIGHTS: spec.original, Role.BASE_WEIGHTS: spec.base}
+        weights = {str(role): Asset(sha256) for role, sha256 in files.items() if sha256}
+        return weights | {
+            f"{Role.RELEASED_WEIGHTS}_{n}": Asset(sha256)
+            for n, sha256 in enumerate(spec.releases[unlearning].weights, start=1)
+        }
+
     def _plan_scope(self, branch: _Branch) -> None:
         """Plan the stages of the branch's scope; what they make is there from then on."""
         for stage in self.pipeline.stages[branch.scope]:
@@ -308,8 +322,9 @@ class _AuditPlanner:
             if not self.audit.is_enabled(stage):
                 continue
             available = branch.providers.keys() | self.pipeline.makers.keys()
-            if wiring.flag and not available >= {*self.pipeline.entries[stage].needs}:
-                continue  # a flag asks for it wherever it can be made
+            is_optional = wiring.flag or wiring.models is ModelOrigin.BROUGHT
+            if is_optional and not available >= {*self.pipeline.entries[stage].needs}:
+                continue  # it runs wherever it can be made; of models, not all may be brought
             outputs = self._plan_job(stage, branch)
             branch.providers.update(outputs)
             self._apply_replacements(wiring.replaces, branch)
@@ -361,7 +376,7 @@ class _AuditPlanner:
         )
         if (
             not roles
-            or forget_sets is None
+            or not isinstance(forget_sets, Source)
             or not forgets_multiple(self.planner.get_params(forget_sets))
         ):
             return frozenset()
@@ -388,7 +403,10 @@ class _AuditPlanner:
             measurement = PlannedMeasurement(
                 stage=stage, seed=branch.seed, **cell._asdict(), metrics=""
             )
-            self.measurements.append((measurement, {Role.METRICS: outputs[Role.METRICS]}))
+            kept = (Role.METRICS, Role.COMPARISON)
+            self.measurements.append(
+                (measurement, {role: outputs[role] for role in kept if role in outputs})
+            )
             return
         if cell.attack is None:  # what a release is worth has no pictures
             outputs = {Role.EVALUATION: outputs[Role.EVALUATION]}

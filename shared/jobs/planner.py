@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from shared.catalog import CheckedJob, check_roles
+from shared.catalog import NUMBERED_ROLE, CheckedJob, check_roles
 from shared.catalog_entry import CatalogEntry
 from shared.errors import InvalidRequest
 from shared.jobs.mapping import to_json
@@ -25,7 +25,13 @@ class Source(NamedTuple):
     role: str
 
 
-Providers = Mapping[str, Source]
+class Asset(NamedTuple):
+    """Where a role comes from: an artifact that is there already, such as an upload."""
+
+    sha256: str
+
+
+Providers = Mapping[str, Source | Asset]
 
 
 class KeyTemplate(NamedTuple):
@@ -160,15 +166,21 @@ class Planner:
         providers: Providers,
         extra_roles: frozenset[str] = frozenset(),
     ) -> dict[str, Source]:
-        """Plan one job fed from `providers`; returns its outputs. `also`: roles to supply if the
-        method uses them."""
+        """Plan one job fed from `providers`; returns its outputs. `extra_roles`: roles to supply if
+        the method uses them."""
         roles = (
             template.supplied_roles | extra_roles.intersection(template.checked.uses)
             if extra_roles
             else template.supplied_roles
         )
         return self.add_with_sources(
-            template, seed, {role: source for role, source in providers.items() if role in roles}
+            template,
+            seed,
+            {
+                role: source
+                for role, source in providers.items()
+                if role in roles or NUMBERED_ROLE.sub("", role) in template.checked.many
+            },
         )
 
     def add_with_sources(
@@ -186,14 +198,15 @@ class Planner:
             template.method.name if template.method else None,
         )
         check_roles(checked, stage, method, sources)
-        key = compute_request_key(template.key_template, seed, sources)
+        key = compute_request_key(
+            template.key_template,
+            seed,
+            {r: s.sha256 if isinstance(s, Asset) else s for r, s in sources.items()},
+        )
         if key not in self.jobs:
             self.stored_bytes += len(template.params_json)
             check_stored_size(self.stored_bytes)
-            inputs = tuple(
-                Input(role, parent=s.job, parent_role=None if s.role == role else s.role)
-                for role, s in sorted(sources.items())
-            )
+            inputs = tuple(_build_input(role, s) for role, s in sorted(sources.items()))
             self.jobs[key] = build_planned_job(
                 key, stage, method, checked, seed, inputs, self.no_cache, template.data_digests
             )
@@ -202,6 +215,12 @@ class Planner:
     def get_params(self, source: Source) -> Mapping[str, Any]:
         """All parameters of the job that supplies it."""
         return self.jobs[source.job].params
+
+
+def _build_input(role: str, source: Source | Asset) -> Input:
+    if isinstance(source, Asset):
+        return Input(role, sha256=source.sha256)
+    return Input(role, parent=source.job, parent_role=None if source.role == role else source.role)
 
 
 def check_stored_size(total_bytes: int) -> None:

@@ -23,7 +23,7 @@ from shared.jobs.sweep import expand_sweep
 from shared.plugin_ref import PluginRef
 from shared.pool import check_feature_network, check_training_size
 from shared.roles import Role
-from shared.wiring import Scope
+from shared.wiring import ModelOrigin, Scope
 
 ADAPTIVE = "adaptive"  # the parameter of attacks: whether the attacker knows the defense
 DATASET = "dataset"  # the audit's choice that may get the records that deletions name
@@ -109,8 +109,10 @@ def resolve_audit(
 class _Resolver:
     def __init__(self, spec: AuditSpec, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.pipeline = Pipeline.from_catalog(catalog)
-        self._require_run()
+        self.pipeline = Pipeline.from_catalog(
+            catalog, ModelOrigin.BROUGHT if spec.is_brought else ModelOrigin.TRAINED
+        )
+        self._require_run((ATTACKS,) if spec.is_brought else (UNLEARNING, DEFENSES, ATTACKS))
         self._reject_duplicate_params(spec)
         with map_error_fields({field: f"forget.{field}" for field in ("class", PLACES, *KINDS)}):
             check_form(spec.forget)
@@ -288,6 +290,9 @@ class _Resolver:
                         f"params.{name}",
                     )
                 params[name] = value
+        if wiring.release and cell.unlearning is not None:
+            params["release"] = self.spec.releases[cell.unlearning].name
+            params["with_base"] = self.spec.base is not None
         return params | {name: self._dump_shared_field(name) for name in wiring.shared_params}
 
     def _dump_shared_field(self, name: str) -> Any:
@@ -346,11 +351,11 @@ class _Resolver:
             distinct.setdefault(identity, DistinctChoice(index, choice, [])).positions.append(index)
         return list(distinct.values())
 
-    def _require_run(self) -> None:
+    def _require_run(self, lists: Iterable[str]) -> None:
         """Refuse an audit some of whose choices no stage would run: it would read as if they had
         been."""
         run = {wiring.methods for wiring in self.pipeline.wirings.values()}
-        for methods in (UNLEARNING, DEFENSES, ATTACKS):
+        for methods in lists:
             if methods not in run:
                 raise InvalidRequest(
                     f"no published stage runs the {methods} of an audit: start workers of the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.plugin_ref import PluginRef
 from shared.pool import DESCRIPTION, PoolSize
@@ -16,13 +16,40 @@ MethodIndex = Annotated[int, Field(ge=0, le=31)]  # in one of the audit's lists 
 TimeLimit = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]  # seconds
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of an upload")]
+
+
+class ReleaseFiles(BaseModel):
+    """A release of brought models: one file of weights per deletion, all from the same original."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$",
+        description="a name of your choice, such as the unlearning method",
+    )
+    weights: list[Sha256] = Field(
+        min_length=1, max_length=100, description="one upload per deletion, in their order"
+    )
+
+
+# fields that say how an audit trains and changes models: without meaning if they are brought
+TRAINING_FIELDS = (
+    "pool", "pretrain", "train", "forget", "unlearning", "defenses", "defend", "sweep", "probe",
+    "candidates", "p_values", "shadow", "check_forgetting", "retraining", "forgetting",
+    "pretrain_seed",
+)  # fmt: skip
+
+
 class AuditSpec(BaseModel):
     """An audit. Wherever a plugin is named, a plain name means the plugin with default parameters.
     Choices that are equal once defaults are filled in, and equal seeds, count once.
 
-    `pretrain`, `train`, `forget`, `defend`, `probe`, `candidates`, `shadow`, `retraining`,
-    `forgetting` and `evaluate` are parameters of the stages pretrain, train, unlearn, defend, probe,
-    candidates, shadow, retraining, forgetting and evaluate, as the catalog describes them.
+    `pretrain`, `train`, `forget`, `ingest`, `defend`, `probe`, `candidates`, `shadow`, `retraining`,
+    `forgetting` and `evaluate` are parameters of the stages pretrain, train, unlearn, ingest, defend,
+    probe, candidates, shadow, retraining, forgetting and evaluate, as the catalog describes them.
+
+    With `original` and `releases`, the audit trains nothing: it attacks models that were brought.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -44,8 +71,29 @@ class AuditSpec(BaseModel):
         description="parameters of the unlearn stage: deletions and size (k), or the samples "
         "themselves as rows, ids or files",
     )
+    original: Sha256 | None = Field(
+        None,
+        description="bring your own models: upload with the weights from before the deletions "
+        "(safetensors)",
+    )
+    releases: list[ReleaseFiles] = Field(
+        default_factory=list,
+        max_length=32,
+        description="bring your own models: the weights from after the deletions",
+    )
+    base: Sha256 | None = Field(
+        None,
+        description="bring your own models: upload with the weights that training started from",
+    )
+    ingest: dict[str, Any] = Field(
+        default_factory=dict,
+        description="parameters of the ingest stage, for models that you bring: input_shape, "
+        "num_classes and others",
+    )
     unlearning: list[PluginRef] = Field(
-        min_length=1, max_length=32, description="unlearning methods to compare"
+        min_length=1,
+        max_length=32,
+        description="unlearning methods to compare; of models that you bring, the releases",
     )
     defenses: list[PluginRef] = Field(
         default_factory=lambda: [PluginRef(name="none")],
@@ -108,6 +156,56 @@ class AuditSpec(BaseModel):
     time_limit: TimeLimit | None = Field(
         None, description="time limit of each attempt of a job, in seconds"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_releases(cls, value: Any) -> Any:
+        """Brought releases stand where an audit has its unlearning methods; nothing is compared
+        with retraining unless retrained models are there."""
+        if not isinstance(value, dict) or not (value.get("original") or value.get("releases")):
+            return value
+        if not value.get("original") or not value.get("releases"):
+            raise ValueError("bring both: original, and at least one release")
+        releases = value["releases"]
+        names = [one["name"] for one in releases if isinstance(one, dict) and "name" in one]
+        return {
+            **value,
+            "unlearning": value.get("unlearning") or names,
+            "check_forgetting": value.get("check_forgetting", False),
+        }
+
+    @model_validator(mode="after")
+    def _check_origin(self) -> AuditSpec:
+        if not self.is_brought:
+            if self.base or self.ingest:
+                raise ValueError(
+                    "base and ingest belong to models that you bring: set original too"
+                )
+            return self
+        names = [release.name for release in self.releases]
+        if len(set(names)) < len(names):
+            raise ValueError("two releases have the same name: rename one of them")
+        if [choice.name for choice in self.unlearning] != names:
+            raise ValueError(
+                "unlearning has no meaning for models that you bring: remove it from the audit"
+            )
+        if len({len(release.weights) for release in self.releases}) > 1:
+            raise ValueError("all releases must be of the same deletions: one upload for each")
+        fields = type(self).model_fields
+        for name in TRAINING_FIELDS:
+            expected = {
+                "unlearning": self.unlearning, "check_forgetting": False,
+            }.get(name, fields[name].get_default(call_default_factory=True))  # fmt: skip
+            if getattr(self, name) != expected:
+                raise ValueError(
+                    f"{name} has no meaning for models that you bring: remove it from the audit"
+                )
+        return self
+
+    @property
+    def is_brought(self) -> bool:
+        """Whether the audit attacks models that a user has brought."""
+        return bool(self.original or self.releases)
 
 
 class PlannedRow(BaseModel):

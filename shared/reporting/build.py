@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from shared.comparison import Comparison
 from shared.forgetting import Forgetting, ForgettingRow
 from shared.jobs.spec import AuditSpec, PlannedMeasurement, PlannedRow
 from shared.plugin_ref import validate_model
@@ -72,6 +73,7 @@ def build_report(
     submission: ReportSubmission | None = None,
     data_files: Mapping[str, str] = MappingProxyType({}),
     forgetting: Mapping[str, Forgetting] = MappingProxyType({}),
+    comparisons: Sequence[Comparison] = (),
 ) -> Report:
     """The report of an audit.
 
@@ -86,6 +88,7 @@ def build_report(
         left_out: pictures that are not shown, each with the reason.
         submission: which job makes the report.
         data_files: by path, sha256 of the files that the audit read.
+        comparisons: of models that a user has brought; any may be missing.
         forgetting: by sha256, releases compared with retrained models; any may be missing.
 
     Raises:
@@ -144,7 +147,9 @@ def build_report(
             forgetting=list(forgetting),
             self_test=self_test,
         ),
-        caveats=collect_caveats(CaveatInputs(report_rows, missing, spec, self_test, left_out)),
+        caveats=collect_caveats(
+            CaveatInputs(report_rows, missing, spec, self_test, left_out, comparisons)
+        ),
     )
 
 

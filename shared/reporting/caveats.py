@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from shared.comparison import Comparison
 from shared.jobs.spec import AuditSpec
 from shared.reporting.evaluations import is_adaptive, method_key
 from shared.reporting.formatting import Names, format_percent, join_words, pluralise
@@ -27,6 +28,7 @@ class CaveatInputs:
     spec: AuditSpec
     self_test: SelfTest | None = None
     left_out: Sequence[str] = ()  # pictures that are not shown, each with the reason
+    comparisons: Sequence[Comparison] = ()  # of models that a user has brought
 
 
 def collect_caveats(inputs: CaveatInputs) -> list[str]:
@@ -154,8 +156,37 @@ def _explain_copies(scope: CaveatInputs) -> str | None:
     )
 
 
+def _explain_origin(scope: CaveatInputs) -> str | None:
+    if not scope.spec.is_brought:
+        return None
+    return (
+        "These models were brought: how they were trained and unlearned is not known here, and the "
+        "deleted samples are those that were named. Whether the samples were forgotten was not "
+        "measured, as that needs models retrained without them. Other deletions by the same "
+        "procedure may leak more or less."
+    )
+
+
+def _explain_comparisons(scope: CaveatInputs) -> str | None:
+    """What is odd about brought models; with several releases, each named."""
+    several = len(scope.comparisons) > 1
+    sentences = dict.fromkeys(
+        (f"{one.release}: " if several else "") + finding.message
+        for one in scope.comparisons
+        for finding in one.findings
+    )
+    if not sentences:
+        return None
+    return f"About the models that were brought: {'; '.join(sentences)}."
+
+
 def _explain_seeds(scope: CaveatInputs) -> str:
     seeds = len(dict.fromkeys(scope.spec.seeds))
+    if scope.spec.is_brought:
+        return (
+            f"The attacks ran with {pluralise(seeds, 'seed')} on one original model. Other models "
+            "may leak more or less."
+        )
     return (
         f"Training sets and forget sets were drawn with {pluralise(seeds, 'seed')}, all for one "
         f"base model (pretrain seed {scope.spec.pretrain_seed}). Other base models may leak more "
@@ -277,7 +308,8 @@ def _left_out(scope: CaveatInputs) -> str | None:
 
 # caveats of kinds are sorted in between
 RULES: tuple[tuple[int, Callable[[CaveatInputs], str | None]], ...] = (
-    (100, _explain_self_test), (95, _explain_attacks), (90, _explain_adaptive),
+    (100, _explain_self_test), (98, _explain_comparisons), (97, _explain_origin),
+    (95, _explain_attacks), (90, _explain_adaptive),
     (88, _explain_copies), (85, _explain_sample_size), (80, _explain_missing), (75, _explain_multiple_tests),
     (70, _explain_seeds), (65, _explain_transfer), (60, _explain_labels), (55, _explain_base),
     (45, _explain_compared_releases), (35, _explain_batch_norm), (30, _explain_repeat),

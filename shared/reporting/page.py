@@ -144,6 +144,8 @@ def list_facts(report: Report) -> list[tuple[str, str]]:
         ("Data set", _name_choice(audit["dataset"])),
         ("Architecture", _name_choice(audit["model"])),
     ]
+    if audit.get("original"):
+        listed_facts.append(("Models", "brought by the user"))
     if "size" in audit.get("train", {}):
         listed_facts.append(("Training set", f"N = {audit['train']['size']}"))
     if rows:

@@ -16,7 +16,19 @@ from workers.stages import registry
 
 WIRINGS = {plugin.name: plugin.wiring for plugin in registry if plugin.wiring is not None}
 # Fields of an audit that are about the audit itself.
-ITS_OWN = {"name", "dataset", "model", "sweep", "seeds", "no_cache", "priority", "time_limit"}
+ITS_OWN = {
+    "name",
+    "dataset",
+    "model",
+    "original",
+    "releases",
+    "base",
+    "sweep",
+    "seeds",
+    "no_cache",
+    "priority",
+    "time_limit",
+}
 
 
 def read_by_stages() -> set[str]:

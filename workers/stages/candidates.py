@@ -11,7 +11,7 @@ from shared.ml.samples import open_dataset
 from shared.ml.tensors import write_tensors
 from shared.plugins import Params
 from shared.roles import Role
-from shared.wiring import Scope, Wiring, WorkerGroup
+from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._datasets import random_subset
@@ -47,7 +47,11 @@ class CandidatesParams(Params):
     needs=(Role.TRAINING_SET, Role.FORGET_SETS),
     produces=(Role.CANDIDATES, Role.POPULATION, Role.MEMBERSHIP),
     wiring=Wiring(
-        scopes=(Scope.RELEASE,), group=WorkerGroup.UNLEARN, params="candidates", on_demand=True
+        models=ModelOrigin.TRAINED,
+        scopes=(Scope.RELEASE,),
+        group=WorkerGroup.UNLEARN,
+        params="candidates",
+        on_demand=True,
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:

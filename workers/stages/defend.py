@@ -28,7 +28,7 @@ from shared.ml.training.recipe import Recipe
 from shared.plugin_ref import validate_model
 from shared.plugins import DefensePlugin, Params
 from shared.roles import Role
-from shared.wiring import Scope, Wiring, WorkerGroup
+from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._degenerate import degenerate_reason
@@ -69,6 +69,7 @@ class RetainSets:
     methods="defense",
     produces=(Role.RELEASED, Role.DEFENSE),
     wiring=Wiring(
+        models=ModelOrigin.TRAINED,
         scopes=(Scope.RELEASE,),
         group=WorkerGroup.UNLEARN,
         params="defend",

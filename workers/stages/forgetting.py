@@ -23,7 +23,7 @@ from shared.ml.records import DefenseRecord, ForgetSets, UnlearningRecord
 from shared.plugin_ref import validate_model
 from shared.plugins import Params
 from shared.roles import Role
-from shared.wiring import Scope, Wiring
+from shared.wiring import ModelOrigin, Scope, Wiring
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._compared_models import ComparedModels, ComparedSamples, compute_outputs
@@ -86,7 +86,7 @@ class ForgettingParams(Params):
         "see shared/ml/forgetting: Ribero et al. 2026, arXiv 2601.19755; Georgiev et al. 2024, "
         "arXiv 2410.23232"
     ),
-    wiring=Wiring(
+    wiring=Wiring(models=ModelOrigin.TRAINED,
         scopes=(Scope.RELEASE,), params="forgetting", flag="check_forgetting", reported=True
     ),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from shared.ml.training.sgd import train
 from shared.plugin_ref import PluginRef, plugin_field
 from shared.pool import DESCRIPTION, PoolSize
 from shared.roles import Role
-from shared.wiring import Scope, Wiring, WorkerGroup
+from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._datasets import build_architecture, measure_test_accuracy
@@ -66,6 +66,7 @@ class PretrainParams(PretrainingRecipe):
     params=PretrainParams,
     produces=(Role.BASE, Role.METRICS),
     wiring=Wiring(
+        models=ModelOrigin.TRAINED,
         scopes=(Scope.AUDIT,),
         group=WorkerGroup.TRAIN,
         params="pretrain",

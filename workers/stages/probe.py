@@ -16,7 +16,7 @@ from shared.ml.oracles import Oracle, OracleParams
 from shared.ml.tensors import write_tensors
 from shared.probes import build_search
 from shared.roles import Role
-from shared.wiring import Scope, Wiring, WorkerGroup
+from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 
@@ -85,7 +85,11 @@ class ProbeParams(OracleParams):
     produces=(Role.PROBES,),
     source="Hu et al. 2024, arXiv 2404.03233 (preset paper); after it, with fewer queries (coarse)",
     wiring=Wiring(
-        scopes=(Scope.RELEASE,), group=WorkerGroup.ATTACK, params="probe", on_demand=True
+        models=ModelOrigin.TRAINED,
+        scopes=(Scope.RELEASE,),
+        group=WorkerGroup.ATTACK,
+        params="probe",
+        on_demand=True,
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:

@@ -12,6 +12,7 @@ from shared import VERSION
 from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRow
 from shared.plugins import Params
 from shared.reporting.build import build_report
+from shared.reporting.comparisons import read_comparison
 from shared.reporting.forgetting import read_forgetting
 from shared.reporting.loading import read_evaluation
 from shared.reporting.measurements import read_metrics
@@ -47,7 +48,7 @@ class ReportParams(Params):
     "report",
     params=ReportParams,
     uses=(Role.SELF_TEST,),
-    many=(Role.EVALUATION, Role.PICTURES, Role.METRICS, Role.FORGETTING),
+    many=(Role.EVALUATION, Role.PICTURES, Role.METRICS, Role.FORGETTING, Role.COMPARISON),
     produces=(Role.REPORT, Role.REPORT_HTML),
     run_when=RunWhen.ALL_FINISHED,
     wiring=Wiring(scopes=(Scope.REPORT,), optional_needs=(Role.SELF_TEST,)),
@@ -94,6 +95,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         submission=_describe_submission(submission) if submission else None,
         data_files=submission.data_files if submission else {},
         forgetting=forgetting,
+        comparisons=[
+            read_comparison(ctx.inputs[role], role)
+            for role in _list_numbered_roles(ctx, Role.COMPARISON)
+        ],
     )
     selected = select_galleries(report.rows, [each for one in pictures for each in one.shown])
     galleries = []

@@ -18,7 +18,7 @@ from shared.ml.training.sgd import train
 from shared.plugin_ref import validate_model
 from shared.plugins import Params
 from shared.roles import Role
-from shared.wiring import Scope, Wiring, WorkerGroup
+from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._checkpointed import make_with_checkpoints
@@ -62,6 +62,7 @@ class RetrainingParams(Params):
     produces=(Role.RETRAINED, Role.RETRAINING),
     source="the retrained models of Georgiev et al. 2024, arXiv 2410.23232",
     wiring=Wiring(
+        models=ModelOrigin.TRAINED,
         scopes=(Scope.RELEASE,),
         group=WorkerGroup.UNLEARN,
         params="retraining",

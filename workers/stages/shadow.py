@@ -43,7 +43,7 @@ from shared.plugins import AttackPlugin, DefensePlugin, Params, Plugin, Unlearni
 from shared.registry import Registry
 from shared.roles import Role
 from shared.shadows import MIN_SHADOWS, find_unrepeatable_role
-from shared.wiring import Scope, Wiring, WorkerGroup
+from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._shadow_sets import ShadowSet, draw_shadow_sets
@@ -73,7 +73,7 @@ class ShadowParams(Params):
         "Westfall and Young 1993"
     ),
     runs=("unlearning", "defense", "attack"),
-    wiring=Wiring(scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, params=(
+    wiring=Wiring(models=ModelOrigin.TRAINED, scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, params=(
         "shadow"
     ), flag="p_values"),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from shared.ml.training.sgd import train
 from shared.plugin_ref import PluginRef, plugin_field
 from shared.pool import DESCRIPTION, MAX_SAMPLES, PoolSize
 from shared.roles import Role
-from shared.wiring import Scope, Wiring, WorkerGroup
+from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._checkpointed import make_with_checkpoints
@@ -70,6 +70,7 @@ class TrainParams(Recipe):
     ),
     produces_when={"record_deltas": {True: (Role.BATCH_DELTAS,)}},
     wiring=Wiring(
+        models=ModelOrigin.TRAINED,
         scopes=(Scope.RELEASE,),
         group=WorkerGroup.TRAIN,
         params="train",

@@ -23,7 +23,7 @@ from shared.ml.records import (
 )
 from shared.plugins import UnlearningPlugin
 from shared.roles import Role
-from shared.wiring import Scope, Wiring, WorkerGroup
+from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._checkpointed import make_with_checkpoints
@@ -43,7 +43,11 @@ REASONS: tuple[StopReason, ...] = get_args(StopReason)
     produces=(Role.UNLEARNED, Role.FORGET_SETS, Role.DELETION_SIZES, Role.LABELS, Role.UNLEARNING),
     produces_when={"successive": {True: (Role.ORIGINAL,)}},
     wiring=Wiring(
-        scopes=(Scope.RELEASE,), group=WorkerGroup.UNLEARN, params="forget", methods="unlearning"
+        models=ModelOrigin.TRAINED,
+        scopes=(Scope.RELEASE,),
+        group=WorkerGroup.UNLEARN,
+        params="forget",
+        methods="unlearning",
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:

@@ -13,6 +13,7 @@ import typer
 
 from services.cli import completion
 from services.cli.input import params
+from services.cli.output.console import UsageError
 from services.cli.signatures import make_parameter
 
 Parser = Callable[[Any, str], Any]
@@ -81,12 +82,33 @@ def _make_stage_flag(name: str, help_text: str) -> Flag:
     )
 
 
+def _parse_releases(words: list[str], option: str) -> list[Any]:
+    releases = []
+    for word in words:
+        name, sign, digests = word.partition("=")
+        if not sign:
+            raise UsageError(f"{option}: {word!r} is not of the form NAME=SHA256[,SHA256]")
+        releases.append({"name": name, "weights": digests.split(",")})
+    return releases
+
+
 FLAGS = (
     _make_choice_flag("dataset", "Data set"),
     _make_choice_flag("model", "Model architecture"),
     _make_choices_flag("unlearning", "unlearning", "Unlearning method"),
     _make_choices_flag("defense", "defenses", "Defense"),
     _make_choices_flag("attack", "attacks", "Attack"),
+    Flag("original", "Bring a model: sha256 of the weights from before the deletions"),
+    Flag(
+        "release",
+        "Bring a model: the weights from after the deletions, one sha256 per deletion",
+        _parse_releases,
+        repeatable=True,
+        field="releases",
+        metavar="NAME=SHA256[,SHA256]",
+    ),
+    Flag("base", "Bring a model: sha256 of the weights that training started from"),
+    _make_stage_flag("ingest", "Parameter of the ingest stage, such as num_classes=10"),
     _make_stage_flag("pretrain", "Parameter of the pretrain stage"),
     _make_stage_flag("train", "Parameter of the train stage, such as size=32 (N)"),
     _make_stage_flag("forget", "Parameter of the forget sets, such as deletions=8 or rows=[4711]"),

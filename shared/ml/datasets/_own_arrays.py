@@ -22,13 +22,15 @@ ROUNDING = 1e-6  # floats may exceed [0, 1] by this much and are clamped
 FEWEST = 10
 
 
-def read_images(images: Array, name: str, channels: Channels | None, field: str) -> Tensor:
+def read_images(
+    images: Array, name: str, channels: Channels | None, field: str, fewest: int = FEWEST
+) -> Tensor:
     """Images [N, H, W], [N, C, H, W] or [N, H, W, C] as float32 [N, C, H, W] in [0, 1].
 
     Raises:
         InvalidRequest: another shape, an ambiguous one, or neither uint8 nor floats in [0, 1].
     """
-    ordered = _channels_first(images, name, channels, field)
+    ordered = _channels_first(images, name, channels, field, fewest)
     if ordered.dtype == np.uint8:
         if ordered.max() <= 1:
             raise InvalidRequest(
@@ -68,7 +70,7 @@ def read_features(features: Array, name: str, field: str) -> Tensor:
             f"{list(features.shape)}",
             field,
         )
-    _require_enough(features, name, field)
+    _require_enough(features, name, field, FEWEST)
     for row, column in np.argwhere(np.isnan(features))[:1]:
         raise InvalidRequest(
             f"{name}: row {row}, column {column} (counted from 0) is missing (NaN): fill it in, or "
@@ -78,18 +80,21 @@ def read_features(features: Array, name: str, field: str) -> Tensor:
     return _in_range(features[:, :, None, None], features, name, field)
 
 
-def _require_enough(array: Array, name: str, field: str) -> None:
-    if len(array) < FEWEST:
-        raise InvalidRequest(f"{name} must hold at least ten samples, got {len(array)}", field)
+def _require_enough(array: Array, name: str, field: str, fewest: int) -> None:
+    if len(array) < fewest:
+        at_least = "ten samples" if fewest == FEWEST else f"{fewest} sample"
+        raise InvalidRequest(f"{name} must hold at least {at_least}, got {len(array)}", field)
 
 
-def _channels_first(images: Array, name: str, channels: Channels | None, field: str) -> Array:
+def _channels_first(
+    images: Array, name: str, channels: Channels | None, field: str, fewest: int
+) -> Array:
     shape = list(images.shape)
     if images.ndim not in (3, 4) or 0 in shape[1:]:
         raise InvalidRequest(
             f"{name} must be [N, H, W], [N, C, H, W] or [N, H, W, C]; got {shape}", field
         )
-    _require_enough(images, name, field)
+    _require_enough(images, name, field, fewest)
     if images.ndim == 3:
         return images[:, None]
     first, last = shape[1] in (1, 3), shape[3] in (1, 3)

@@ -15,7 +15,7 @@ from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.jobs.wiring_check import KINDS
 from shared.roles import Role
-from shared.wiring import Scope, Wiring
+from shared.wiring import ModelOrigin, Scope, Wiring
 from tests.support.planned_audits import list_roles
 from tests.support.plugins import MINIMAL_AUDIT, make_catalog
 
@@ -209,7 +209,8 @@ AUDIT_SCOPE: dict[str, Any] = {"scopes": (Scope.AUDIT,)}
             {},
             {"shared_params": ("seeds",)},
             "reads the field 'seeds' of an audit as its shared_params, but must use one of dataset, model, "
-            "pretrain, train, forget, defend, probe, candidates, shadow, retraining, forgetting, evaluate, pool",
+            "pretrain, train, forget, ingest, defend, probe, candidates, shadow, retraining, forgetting, "
+            "evaluate, pool",
         ),
         (
             {},
@@ -367,7 +368,7 @@ def test_stages_that_wait_for_each_other_are_refused() -> None:
     one = stage("one", needs=["SHARDS"], produces=["SHADOWS"], scopes=(Scope.RELEASE,))
     other = stage("other", needs=["SHADOWS"], produces=["SHARDS"], scopes=(Scope.RELEASE,))
     with pytest.raises(InvalidRequest, match="the stages one and other wait for each other"):
-        Pipeline.from_catalog(with_stages(one, other))
+        Pipeline.from_catalog(with_stages(one, other), ModelOrigin.TRAINED)
 
 
 def test_a_catalog_without_any_stage_runs_no_audit() -> None:

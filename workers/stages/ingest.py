@@ -1,0 +1,307 @@
+"""Takes in models that a user has brought: checks the files, compares them, and names the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from shared.comparison import MAX_FINDINGS, MAX_TENSORS, Comparison, ModelDifference, PairWarning
+from shared.errors import InvalidRequest
+from shared.ml.ingest.pair import WeightComparison, check_behaviour, compare_weights
+from shared.ml.ingest.weights import ReadWeights
+from shared.ml.loss import compute_loss
+from shared.ml.metrics.accuracy import accuracy
+from shared.ml.networks import Architecture, write_network, write_networks
+from shared.ml.records import (
+    DefenseRecord,
+    DeletionSizes,
+    ForgetSets,
+    LabelsRecord,
+    TrainingSet,
+    UnlearningRecord,
+)
+from shared.ml.samples import Dataset, Samples, compute_digest
+from shared.plugin_ref import PluginRef, plugin_field
+from shared.roles import Role
+from shared.wiring import ModelOrigin, Scope, Wiring
+from workers.context import JobContext, StageOutput
+from workers.stages import registry
+from workers.stages._brought import BroughtParams, build_brought_architecture, read_brought
+from workers.stages._datasets import open_compatible_dataset, random_subset
+
+Row = Annotated[int, Field(ge=0)]
+Rows = Annotated[list[Row], Field(min_length=1, max_length=10_000)]
+
+
+class IngestParams(BroughtParams):
+    dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
+        description="the data set whose train split holds the deleted samples, and whose test "
+        "split is public"
+    )
+    release: str = Field("released", max_length=40, description="name of the release")
+    with_base: bool = Field(
+        False, description="whether the weights that training started from are brought too"
+    )
+    size: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="k, deleted samples per deletion; null: all of the train split, in equal parts",
+    )
+    rows: list[Row | Rows] | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="which samples of the train split each deletion forgot (counted from 0); null: "
+        "the first ones, in order",
+    )
+    training_set: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="N, samples that the original was trained on; needed for the exact estimate",
+    )
+    test_samples: int = Field(
+        1000, ge=1, le=1_000_000, description="public samples that the original is checked on"
+    )
+
+    @model_validator(mode="after")
+    def _said_once(self) -> IngestParams:
+        if self.rows is not None and self.size is not None:
+            raise ValueError("rows and size both say what was deleted: remove one of them")
+        return self
+
+
+@registry.register(
+    "ingest",
+    params=IngestParams,
+    needs=(Role.ORIGINAL_WEIGHTS,),
+    uses=(Role.BASE_WEIGHTS,),
+    many=(Role.RELEASED_WEIGHTS,),
+    produces=(
+        Role.ORIGINAL, Role.UNLEARNED, Role.FORGET_SETS, Role.TRAINING_SET, Role.LABELS,
+        Role.DELETION_SIZES, Role.UNLEARNING, Role.DEFENSE, Role.COMPARISON, Role.METRICS,
+    ),
+    produces_when={"with_base": {True: (Role.BASE,)}},
+    wiring=Wiring(
+        scopes=(Scope.RELEASE,),
+        models=ModelOrigin.BROUGHT,
+        params="ingest",
+        shared_params=("dataset", "model"),
+        release=True,
+        reported=True,
+    ),
+)  # fmt: skip
+def run(ctx: JobContext) -> dict[str, StageOutput]:
+    """Check the weights from before and after, compare them, and name the deleted samples.
+
+    Raises:
+        InvalidRequest: a file that is not the architecture's, models that are no pair, or deleted
+            samples that do not exist.
+    """
+    params: IngestParams = ctx.params
+    architecture = build_brought_architecture(params)
+    dataset = open_compatible_dataset(params.dataset, architecture, "the model")
+    before = read_brought(ctx, Role.ORIGINAL_WEIGHTS, architecture)
+    roles = sorted(
+        (role for role in ctx.inputs if role.startswith(f"{Role.RELEASED_WEIGHTS}_")),
+        key=lambda role: int(role.rpartition("_")[2]),
+    )
+    if not roles:
+        raise InvalidRequest("bring at least one model from after a deletion", "inputs")
+    after = []
+    for done, role in enumerate(roles, start=1):
+        after.append(read_brought(ctx, role, architecture))
+        ctx.report_progress(done, 2 * len(roles))
+    forgotten = _choose_forgotten(params, dataset.load("train"), len(roles))
+    base = read_brought(ctx, Role.BASE_WEIGHTS, architecture) if params.with_base else None
+    comparisons = []
+    for done, one in enumerate(after, start=1):
+        comparisons.append(_compare(before, one, base, roles[done - 1]))
+        ctx.report_progress(len(roles) + done, 2 * len(roles))
+    comparison = _describe_pair(ctx, before, after, comparisons, dataset, forgotten)
+    return {
+        **_write_models(architecture, before, after, base),
+        **_write_truth(params, dataset, forgotten),
+        Role.UNLEARNING: StageOutput.of_json(
+            UnlearningRecord(
+                method=params.release,
+                params={},
+                exact=False,
+                weight_change=[_measure_change(before, one) for one in after],
+            ).to_dict()
+        ),
+        Role.DEFENSE: StageOutput.of_json(DefenseRecord(method="none", params={}).to_dict()),
+        Role.COMPARISON: StageOutput.of_json(comparison.model_dump(mode="json")),
+        Role.METRICS: StageOutput.of_json(_summarise(comparison)),
+    }
+
+
+def _compare(
+    before: ReadWeights, after: ReadWeights, base: ReadWeights | None, role: str
+) -> WeightComparison:
+    comparison = compare_weights(before, after, base)
+    refused = next((one for one in comparison.findings if one.severity == "refused"), None)
+    if refused is not None:
+        raise InvalidRequest(refused.message, f"inputs.{role}")
+    return comparison
+
+
+def _choose_forgotten(params: IngestParams, split: Samples, deletions: int) -> Tensor:
+    """Positions of the deleted samples in the train split, int64 [deletions, k].
+
+    Raises:
+        InvalidRequest: not as many deletions as models, or samples that do not exist.
+    """
+    count = len(split.labels)
+    if params.rows is not None:
+        rows = [one if isinstance(one, list) else [one] for one in params.rows]
+        if len(rows) != deletions or len({len(one) for one in rows}) != 1:
+            raise InvalidRequest(
+                f"rows must list the deleted samples of {deletions} deletions, one per model, all "
+                "of the same number",
+                "params.rows",
+            )
+        beyond = max(place for one in rows for place in one)
+        if beyond >= count:
+            raise InvalidRequest(
+                f"there is no row {beyond}: the deleted samples are among {count} rows, counted "
+                "from 0",
+                "params.rows",
+            )
+        return torch.tensor(rows)
+    if params.size is None and count % deletions:
+        raise InvalidRequest(
+            f"{count} deleted samples cannot be shared out evenly over {deletions} models: set "
+            "size, or list rows",
+            "params.size",
+        )
+    size = params.size or count // deletions
+    if size * deletions > count:
+        raise InvalidRequest(
+            f"{deletions} deletions of {size} need more than the {count} deleted samples that were "
+            "brought",
+            "params.size",
+        )
+    return torch.arange(size * deletions).view(deletions, size)
+
+
+def _write_models(
+    architecture: Architecture,
+    before: ReadWeights,
+    after: Sequence[ReadWeights],
+    base: ReadWeights | None,
+) -> dict[str, StageOutput]:
+    released = [one.networks.load_network() for one in after]
+    models: dict[str, StageOutput] = {
+        Role.ORIGINAL: StageOutput(write_network(architecture, before.networks.load_network())),
+        Role.UNLEARNED: StageOutput(write_networks(architecture, released)),
+    }
+    if base is not None:
+        models[Role.BASE] = StageOutput(write_network(architecture, base.networks.load_network()))
+    return models
+
+
+def _write_truth(
+    params: IngestParams, dataset: Dataset, forgotten: Tensor
+) -> dict[str, StageOutput]:
+    split = dataset.load("train")
+    labels, digest = split.labels[forgotten].tolist(), compute_digest(split)
+    classes = {len({*row}) for row in labels}
+    sizes = DeletionSizes(
+        N=params.training_set or forgotten.numel(),
+        k=forgotten.shape[1],
+        classes=1 if classes == {1} else None,
+    )
+    forget_sets = ForgetSets(
+        dataset=params.dataset, digest=digest, indices=forgotten.tolist(), labels=labels
+    )
+    training_set = TrainingSet(
+        dataset=params.dataset, digest=digest, indices=sorted({*forgotten.flatten().tolist()})
+    )
+    return {
+        Role.FORGET_SETS: StageOutput.of_json(forget_sets.to_dict()),
+        Role.TRAINING_SET: StageOutput.of_json(training_set.to_dict()),
+        Role.LABELS: StageOutput.of_json(LabelsRecord(labels=labels).to_dict()),
+        Role.DELETION_SIZES: StageOutput.of_json(sizes.to_dict()),
+    }
+
+
+def _describe_pair(
+    ctx: JobContext,
+    before: ReadWeights,
+    after: Sequence[ReadWeights],
+    comparisons: Sequence[WeightComparison],
+    dataset: Dataset,
+    forgotten: Tensor,
+) -> Comparison:
+    params: IngestParams = ctx.params
+    public = random_subset(dataset.load("test"), params.test_samples, ctx.make_generator("test"))
+    original = before.networks.load_network()
+    test_accuracy = accuracy(original, public, ctx.device)
+    counts = torch.bincount(public.labels)
+    deleted = dataset.load("train")
+    losses: list[list[float]] = [[], []]
+    for row, one in zip(forgotten, after, strict=True):
+        samples = deleted.pick(row)
+        for kept, network in zip(losses, (original, one.networks.load_network()), strict=True):
+            kept += _compute_losses(network.to(ctx.device), samples, ctx.device)
+    behaviour = check_behaviour(
+        losses[0],
+        losses[1],
+        test_accuracy,
+        params.num_classes,
+        max(one.resolution for one in comparisons),
+        int(counts.max()) / len(public.labels),
+    )
+    findings = [finding for one in comparisons for finding in one.findings] + behaviour
+    distinct = {finding.message: finding for finding in findings}
+    return Comparison(
+        release=params.release,
+        dtypes=sorted({name for one in (before, *after) for name in one.dtypes}),
+        prefixes=list(dict.fromkeys(name for one in (before, *after) for name in one.prefixes)),
+        original_test_accuracy=test_accuracy,
+        deletions=[
+            ModelDifference.model_validate(
+                {**one.model_dump(), "tensors": one.model_dump()["tensors"][:MAX_TENSORS]}
+            )
+            for one in comparisons
+        ],
+        findings=[PairWarning.model_validate(finding.to_dict()) for finding in distinct.values()][
+            :MAX_FINDINGS
+        ],
+    )
+
+
+def _compute_losses(
+    network: torch.nn.Module, samples: Samples, device: torch.device
+) -> list[float]:
+    with torch.no_grad():
+        logits = network(samples.images.to(device)).cpu()
+    losses: list[float] = compute_loss(logits, samples.labels, "none").tolist()
+    return losses
+
+
+def _measure_change(before: ReadWeights, after: ReadWeights) -> float:
+    """Euclidean length of the change of all weights."""
+    names = [name for name, _ in before.networks.load_network().named_parameters()]
+    squares = [
+        (after.networks.state[name].double() - before.networks.state[name].double()).square().sum()
+        for name in names
+    ]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+def _summarise(comparison: Comparison) -> dict[str, Any]:
+    """Numbers for the report's table of measurements."""
+    deletions = comparison.deletions
+    return {
+        "relative weight change": fmean(one.relative_change for one in deletions),
+        "share of weights that did not move": fmean(one.unchanged_share for one in deletions),
+        "test accuracy of the original": comparison.original_test_accuracy,
+    }
