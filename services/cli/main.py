@@ -19,6 +19,7 @@ from services.cli.commands import (
     job,
     listing,
     logs,
+    pair,
     repeat,
     report,
     submit,
@@ -91,7 +92,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         job.pause,
         job.resume,
     ),
-    "Your models and data": (convert.convert, uploads.push),
+    "Your models and data": (pair.pair, convert.convert, uploads.push),
     "Inspect": (listing.catalog, listing.queues, listing.workers),
 }
 # commands with commands of their own: panel, summary, and those

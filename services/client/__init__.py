@@ -27,6 +27,7 @@ from .errors import (
     Unreachable,
     WriteError,
 )
+from .pair import Pair
 from .records import (
     TERMINAL_STATES,
     Artifact,
@@ -62,6 +63,7 @@ __all__ = [
     "NotConfigured",
     "NotFound",
     "Page",
+    "Pair",
     "QuotaExceeded",
     "ReadError",
     "Report",

@@ -17,6 +17,7 @@ from .discovery import find_gateway
 from .download import Download, select_artifact
 from .errors import AnswerTooLarge, NotFound
 from .events import RESUME_PAUSE_S, parse_event
+from .pair import Pair
 from .records import Audit, DryRun, Event, Job, Page, Upload, UploadSpace
 from .reports import STAGE, Report, find_report_artifacts
 from .retry import RetryPolicy, network_errors
@@ -222,6 +223,20 @@ class AsyncClient:
             return uploaded
         on_progress(file.size, file.size)
         return Upload(file.sha256, file.size, file.media_type)
+
+    async def audit_pair(self, pair: Pair) -> Audit:
+        """Upload the files of a pair of models, and submit its audit.
+
+        Raises:
+            ReadError: a file cannot be read.
+            QuotaExceeded: the uploads would hold more bytes than they may.
+            Invalid: the gateway refuses the audit.
+        """
+        digests = {}
+        for path in pair.files:
+            uploaded = await self.upload(path)
+            digests[path] = uploaded.sha256
+        return await self.submit_audit(pair.build_audit(digests))
 
     async def list_uploads(self, **filters: Any) -> AsyncIterator[Upload]:
         """All uploads, newest first; `limit` is the page size."""

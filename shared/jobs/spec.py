@@ -192,6 +192,11 @@ class AuditSpec(BaseModel):
         if len({len(release.weights) for release in self.releases}) > 1:
             raise ValueError("all releases must be of the same deletions: one upload for each")
         fields = type(self).model_fields
+        if self.base and "training_set" not in self.ingest:
+            raise ValueError(
+                "the exact estimate with base needs N: set ingest.training_set to the number of "
+                "samples that the original was trained on"
+            )
         for name in TRAINING_FIELDS:
             expected = {
                 "unlearning": self.unlearning, "check_forgetting": False,

@@ -24,11 +24,17 @@ def make_clean_env(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def run_serve(folder: Path, *arguments: str) -> Iterator[dict[str, str]]:
-    """URL and token, once everything is up; `folder` is the working directory."""
+def run_serve(folder: Path, *arguments: str, site: Path | None = None) -> Iterator[dict[str, str]]:
+    """URL and token, once everything is up; `folder` is the working directory.
+
+    Args:
+        site: where further packages are installed.
+    """
     env = make_clean_env(
         PALIMPSEST_RECONCILE_INTERVAL_S=FAST_SETTINGS["PALIMPSEST_RECONCILE_INTERVAL_S"]
     )
+    if site is not None:
+        env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(site)])
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.local.serve", *arguments],

@@ -70,7 +70,7 @@ def _submit_audit(
         except Invalid as error:
             raise UsageError("\n".join(_format_errors(error, parsed, flags))) from error
     wait = watch or report is not None or bool(gates)
-    _print_submitted(submitted, wait, json)
+    print_submitted(submitted, wait, json)
     if wait:
         status = follow([submitted.id], json)
         if status != INTERRUPTED:
@@ -94,7 +94,8 @@ def _list_metrics(gateway: Client) -> list[str]:
     return [entry["name"] for entry in gateway.get_catalog("metric")["kinds"].get("metric", ())]
 
 
-def _print_submitted(submitted: Audit, waits: bool, json: bool) -> None:
+def print_submitted(submitted: Audit, waits: bool, json: bool) -> None:
+    """Print an audit that was submitted, and how to follow it if this command does not wait."""
     if json and not waits:
         print_json(submitted.raw)
     elif not json:
