@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess
     env = make_clean_env(**more)
     env["PYTHONPATH"] = os.pathsep.join([str(folder / "site"), str(ROOT)])
     return subprocess.run(
-        [sys.executable, *command],
+        command,
         cwd=folder,
         env=env,
         capture_output=True,
@@ -42,7 +43,7 @@ def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example's package, installed, and the files that it makes."""
+    """Where the example's package is installed."""
     folder = tmp_path_factory.mktemp("own")
     package = folder / "package"
     package.mkdir()
@@ -50,12 +51,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if file.is_file():
             (package / file.name).write_bytes(file.read_bytes())
     installed = run(
-        folder, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps", "--quiet",
+        folder, sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps", "--quiet",
         "--target", str(folder / "site"), str(package),
     )  # fmt: skip
     assert installed.returncode == 0, installed.stderr
-    made = run(folder, str(EXAMPLE / "make_pair.py"), "own")
-    assert made.returncode == 0, made.stderr
+    (folder / "examples").symlink_to(ROOT / "examples")
     return folder
 
 
@@ -65,21 +65,22 @@ def served(folder: Path) -> Iterator[dict[str, str]]:
         yield answer
 
 
-PAIR = (
-    "-m", "services.cli", "pair", "own/before.safetensors",
-    *(f"own/after-{n + 1}.safetensors" for n in range(DELETIONS)),
-    "--model", "own_cnn", "--classes", "10", "--input", "1x28x28",
-    "--deleted", "own/deleted.npz", "--public", "own/public.npz",
-)  # fmt: skip
+def read_block(word: str) -> str:
+    """The block of shell in the README that has the word in it."""
+    (script,) = (
+        block
+        for block in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        if word in block
+    )
+    return str(script)
 
 
 @pytest.fixture(scope="module")
 def report(folder: Path, served: dict[str, str]) -> dict[str, Any]:
     connection = {"PALIMPSEST_URL": served["url"], "PALIMPSEST_TOKEN": served["token"]}
-    done = run(folder, *PAIR, "--attack", "feature_recovery:preset=fast", "--attack",
-               "label_inference", "--report", "report", **connection)  # fmt: skip
+    done = run(folder, "bash", "-eu", "-c", read_block("palimpsest pair"), **connection)
     assert done.returncode == 0, done.stdout + done.stderr
-    loaded: dict[str, Any] = json.loads((folder / "report/report.json").read_text())
+    loaded: dict[str, Any] = json.loads((folder / "own/report/report.json").read_text())
     return loaded
 
 
@@ -111,7 +112,7 @@ def test_the_classes_are_named(folder: Path, report: dict[str, Any]) -> None:
 
 
 def test_what_the_report_says_of_the_models(folder: Path, report: dict[str, Any]) -> None:
-    page = (folder / "report/report.html").read_text()
+    page = (folder / "own/report/report.html").read_text()
     assert "brought by the user" in page
     assert "How they were trained" in page or "how they were trained" in page
     assert report["provenance"]["data_files"].keys() == {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -96,9 +97,7 @@ def test_every_stage_by_hand_with_curl(api: httpx.Client, folder: Path) -> None:
 
 def test_the_readme_s_cli_lines(api: httpx.Client, folder: Path) -> None:
     script = block("README.md", "palimpsest audit")
-    (folder / "examples").mkdir(exist_ok=True)
-    for example in (ROOT / "examples").iterdir():
-        (folder / "examples" / example.name).write_bytes(example.read_bytes())
+    shutil.copytree(ROOT / "examples", folder / "examples", dirs_exist_ok=True)
     out = run(script, folder)
     assert (folder / "quick/report.html").exists()
     assert "succeeded" in out
