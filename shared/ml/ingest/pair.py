@@ -194,7 +194,7 @@ def _judge_difference(comparison: WeightComparison) -> Iterator[PairFinding]:
             severity="refused",
             code="identical",
             message="no difference: nothing to invert. "
-            + (f"Only {moved} buffers differ. " if moved else "")
+            + (f"Only {moved} buffer{' differs' if moved == 1 else 's differ'}. " if moved else "")
             + "Check that the two files are not the same model, and that unlearning was run",
         )
     elif comparison.unchanged_share == 1:
