@@ -41,10 +41,16 @@ def make_bomb() -> bytes:
     return bomb.getvalue()
 
 
-def claim_values(count: int) -> bytes:
-    """An old checkpoint of a few hundred bytes that claims so many float32 values."""
-    data = save_bytes({"w": torch.ones(77)}, zipped=False)
+def claim_values(count: int, zipped: bool = False) -> bytes:
+    """A checkpoint of a few hundred bytes that claims so many float32 values."""
     size = (count.bit_length() + 8) // 8
     small, large = b"K\x4d", b"\x8a" + bytes([size]) + count.to_bytes(size, "little")
+    data = save_bytes({"w": torch.ones(77)}, zipped)
     assert data.count(small) == 2  # of the storage, and of the tensor
-    return data.replace(small, large)
+    if not zipped:
+        return data.replace(small, large)
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as sound, zipfile.ZipFile(file, "w") as archive:
+        for name in sound.namelist():
+            archive.writestr(name, sound.read(name).replace(small, large))
+    return file.getvalue()

@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
+from shared.ml.ingest._checkpoint import check_torch
 from shared.ml.ingest.convert import convert
 from shared.ml.tensors import DTYPES, read_header
-from tests.support.checkpoints import Touch, make_bomb, save_bytes
+from tests.support.checkpoints import Touch, claim_values, make_bomb, save_bytes
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
@@ -259,6 +260,21 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, zipped: bool) -> None
         assert any(word in refuse(tmp_path, data[:length]) for word in ("truncated", "damaged")), (
             length
         )
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
+def test_a_storage_that_claims_more_values_than_are_there_is_refused(
+    tmp_path: Path, zipped: bool
+) -> None:
+    """Beyond the file's end there are other bytes of this process."""
+    assert refuse(tmp_path, claim_values(5000, zipped))
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "2.9.0+cu130", "1.13"])
+def test_a_pytorch_that_can_be_made_to_execute_code_is_refused(version: str) -> None:
+    check_torch(torch.__version__)
+    with pytest.raises(InvalidRequest, match=r"install 2\.10 or later"):
+        check_torch(version)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

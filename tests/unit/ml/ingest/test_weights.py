@@ -230,7 +230,7 @@ def test_a_tied_tensor_may_be_in_the_file_under_one_name(tied: Architecture, abs
     assert torch.equal(network.get_parameter("network.decode.weight"), expected)
 
 
-def test_a_tensor_that_save_model_has_left_out_is_found_by_its_partner(tied: Architecture) -> None:
+def test_a_tensor_that_save_model_has_left_out_is_found_by_its_partner() -> None:
     """safetensors.torch.save_model; here for a model of ours that does not tie its weights."""
     architecture = declare("mlp", classes=4, hidden=4, depth=2)
     state = draw_state(architecture)
@@ -238,6 +238,7 @@ def test_a_tensor_that_save_model_has_left_out_is_found_by_its_partner(tied: Arc
     state["3.bias"] = left_out
     weights = read(add_prefix("module.", state), architecture, **{"module.5.bias": "module.3.bias"})
     assert torch.equal(weights.networks.state["network.5.bias"][0], left_out)
+    assert weights.tied == (("network.3.bias", "network.5.bias"),)
 
 
 def test_tied_tensors_that_differ_are_refused(tied: Architecture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -43,22 +44,31 @@ def test_without_torch_it_says_what_to_install(
     assert sorted(path.name for path in folder.iterdir()) == ["light", "model.pt"]
 
 
+@pytest.mark.parametrize(
+    ("death", "message"),
+    [
+        (signal.SIGBUS, "ended the converter by signal 7: it is damaged, or hostile"),
+        (signal.SIGXCPU, "took more processor time than a checkpoint of its size needs"),
+    ],
+)
 def test_a_converter_that_dies_is_one_sentence(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    death: signal.Signals,
+    message: str,
 ) -> None:
     """And what it had begun to write is removed."""
     (folder / "model.pt").write_bytes(b"x")
     (folder / "light").mkdir()
     (folder / "light" / "torch.py").write_text(
-        "import os, pathlib, signal\n"
+        "import os, pathlib\n"
         "pathlib.Path(f'.palimpsest-{os.getpid()}.part').write_text('half')\n"
-        "os.kill(os.getpid(), signal.SIGBUS)\n"
+        f"os.kill(os.getpid(), {death.value})\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(folder / "light"))
     assert run(monkeypatch, "model.pt") == 1
-    assert capsys.readouterr().err == (
-        "palimpsest: model.pt ended the converter by signal 7: it is damaged, or hostile\n"
-    )
+    assert capsys.readouterr().err == f"palimpsest: model.pt {message}\n"
     assert sorted(path.name for path in folder.iterdir()) == ["light", "model.pt"]
 
 
