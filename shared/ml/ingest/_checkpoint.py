@@ -19,6 +19,8 @@ import torch
 from shared.errors import InvalidRequest
 from shared.ml.tensors import MAX_HEADER_BYTES
 
+# before, crafted files could execute code in spite of weights_only (CVE-2025-32434, CVE-2026-24747)
+MIN_TORCH = (2, 10)
 MAX_ENTRIES = 100_000  # of a zip archive
 SAVE = "save the weights alone where it was made, with torch.save(model.state_dict(), FILE)"
 _GLOBAL = re.compile(r"GLOBAL (\S{1,100})")
@@ -30,6 +32,7 @@ def load_checkpoint(path: Path) -> Any:
     Raises:
         InvalidRequest: not such a file, or one that holds more than tensors and plain values.
     """
+    check_torch(torch.__version__)
     if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe could wait for ever
         raise InvalidRequest("is not a regular file")
     with path.open("rb") as file:
@@ -52,6 +55,19 @@ def load_checkpoint(path: Path) -> Any:
             raise
         except Exception as error:  # whatever hostile bytes raise inside
             raise InvalidRequest(_explain(str(error))) from error
+
+
+def check_torch(version: str) -> None:
+    """
+    Raises:
+        InvalidRequest: this PyTorch can be made to execute code in a checkpoint.
+    """
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < MIN_TORCH:
+        least = ".".join(map(str, MIN_TORCH))
+        raise InvalidRequest(
+            f"was not opened: PyTorch {version} can be made to execute code in a checkpoint; "
+            f"install {least} or later"
+        )
 
 
 def _explain(message: str) -> str:

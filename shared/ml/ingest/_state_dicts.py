@@ -46,21 +46,21 @@ def choose_state_dict(content: Any, key: str | None) -> tuple[StateDict, list[St
             "torch.save(model.state_dict(), FILE)"
         )
     if key is not None:
-        chosen = next((each for each in candidates if each.key == key), None)
-        if chosen is None:
+        selected = next((each for each in candidates if each.key == key), None)
+        if selected is None:
             raise InvalidRequest(
                 f"has no state dict at {key[:100]!r}: --key takes one of {list_keys(candidates)}"
             )
     elif len(candidates) == 1:
-        chosen = candidates[0]
+        selected = candidates[0]
     else:
         ranked = [each for each in candidates if _get_rank(each) is not None]
         if not ranked:
             raise InvalidRequest(
                 f"holds several state dicts: choose with --key one of {list_keys(candidates)}"
             )
-        chosen = min(ranked, key=lambda each: _get_rank(each) or [])
-    return chosen, [each for each in candidates if each is not chosen]
+        selected = min(ranked, key=lambda each: _get_rank(each) or [])
+    return selected, [each for each in candidates if each is not selected]
 
 
 def list_keys(state_dicts: Sequence[StateDict]) -> str:
@@ -73,11 +73,11 @@ def list_keys(state_dicts: Sequence[StateDict]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def list_siblings(content: Any, chosen: StateDict, others: Sequence[StateDict]) -> list[str]:
+def list_siblings(content: Any, selected: StateDict, others: Sequence[StateDict]) -> list[str]:
     """What lies beside a state dict, and is none itself: epochs, optimizers and the like."""
     names: list[str] = []
-    for depth, step in enumerate(chosen.path):
-        level = chosen.path[:depth]
+    for depth, step in enumerate(selected.path):
+        level = selected.path[:depth]
         state_dicts = {
             each.path[depth] for each in others if each.path[:depth] == level != each.path
         }

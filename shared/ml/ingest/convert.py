@@ -75,16 +75,16 @@ def convert(
             "--output"
         )
     content = load_checkpoint(checkpoint)
-    chosen, others = choose_state_dict(content, key)
-    check_tensors(chosen.tensors, source_bytes)
-    _write(output, chosen.tensors, force)
-    dropped = [*list_siblings(content, chosen, others), *chosen.dropped]
+    selected, others = choose_state_dict(content, key)
+    check_tensors(selected.tensors, source_bytes)
+    _write(output, selected.tensors, force)
+    dropped = [*list_siblings(content, selected, others), *selected.dropped]
     return {
         "output": str(output),
         "size": output.stat().st_size,
-        "tensors": len(chosen.tensors),
-        "dtypes": dict(sorted(Counter(map(name_dtype, chosen.tensors.values())).items())),
-        "key": chosen.key,
+        "tensors": len(selected.tensors),
+        "dtypes": dict(sorted(Counter(map(name_dtype, selected.tensors.values())).items())),
+        "key": selected.key,
         "others": {each.key[:200]: len(each.tensors) for each in others[:MAX_NAMED]},
         "dropped": dropped[:MAX_NAMED],
         "dropped_count": len(dropped),
@@ -94,7 +94,8 @@ def convert(
 def limit_resources(source_bytes: int) -> None:
     """Limit this process to what the conversion of a file of this size can need. For good."""
     cpu_s = MIN_CPU_S + source_bytes // BYTES_PER_CPU_S
-    _lower(resource.RLIMIT_CPU, cpu_s + int(sum(os.times()[:2])))
+    # the hard limit is later, so that the signal says which limit it was
+    _lower(resource.RLIMIT_CPU, cpu_s + int(sum(os.times()[:2])), more=10)
     _lower(resource.RLIMIT_CORE, 0)
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -106,10 +107,12 @@ def limit_resources(source_bytes: int) -> None:
     )
 
 
-def _lower(kind: int, value: int) -> None:
+def _lower(kind: int, value: int, more: int = 0) -> None:
+    """Set the soft limit, and a hard one that is higher by `more`."""
     _, hard = resource.getrlimit(kind)
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (value, value))
+    if hard == resource.RLIM_INFINITY or hard > value + more:
+        hard = value + more
+    resource.setrlimit(kind, (min(value, hard), hard))
 
 
 def _write(output: Path, tensors: dict[str, Tensor], force: bool) -> None:

@@ -22,9 +22,9 @@ from shared.ml.records import Record
 from shared.ml.tensors import DTYPES
 
 Severity = Literal["refused", "warning", "note"]
-# The cosine of kernels and matrices was at most 0.02 between models of different seeds, and at least
-# 0.77 between a model and what an unlearning method made of it, unless that had diverged
-# (docs/own-models.md). Two vectors of one length and this cosine differ by 1.2 times their length.
+# The cosine of kernels and matrices was at most 0.02 between models of different initial weights, and
+# at least 0.61 between trainings from the same ones (docs/own-models.md). Two vectors of one length
+# and a cosine of 0.3 differ by 1.2 times their length.
 UNRELATED_COSINE, UNRELATED_CHANGE = 0.3, 2.0
 # shares of the weights that did not move
 NOTED_SHARE, HIDDEN_SHARE = 0.01, 0.5
@@ -194,7 +194,7 @@ def _judge_difference(comparison: WeightComparison) -> Iterator[PairFinding]:
             severity="refused",
             code="identical",
             message="no difference: nothing to invert. "
-            + (f"Only {moved} buffers differ. " if moved else "")
+            + (f"Only {moved} buffer{' differs' if moved == 1 else 's differ'}. " if moved else "")
             + "Check that the two files are not the same model, and that unlearning was run",
         )
     elif comparison.unchanged_share == 1:

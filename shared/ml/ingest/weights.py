@@ -94,7 +94,7 @@ def read_weights(data: bytes, role: str, architecture: Architecture) -> ReadWeig
         Networks(architecture, state, 1),
         {name: header.tensors[source].dtype for name, source in sources.items()},
         prefixes,
-        expected.tied,
+        _list_tied(expected, sources),
         tuple(name for name in state if name not in sources),
     )
 
@@ -212,6 +212,16 @@ def _match_names(
         shapes = {name: header.tensors[source].shape for name, source in files.items()}
         raise ValueError(describe_names(architecture, expected, shapes, missing, unknown))
     return sources, prefixes
+
+
+def _list_tied(expected: TensorMap, sources: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """What the architecture ties, and what the file holds once for several names."""
+    groups: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        groups.setdefault(source, []).append(name)
+    order = list(expected.shapes)
+    once = [tuple(sorted(group, key=order.index)) for group in groups.values() if len(group) > 1]
+    return tuple(dict.fromkeys([*expected.tied, *once]))
 
 
 def _check_specs(
