@@ -64,7 +64,7 @@ def compare_leaks(case: str, left: Score | None, right: Score | None) -> CaseRes
 def format_identified(identification: Identification) -> str:
     return (
         f"{identification.count} of {identification.n} identified "
-        f"{format_interval(identification.interval, 2)}, chance {identification.chance:.2f}, "
+        f"{format_interval(identification.interval, 2)}, chance {identification.chance:.2g}, "
         f"p {format_p(identification.p)}"
     )
 

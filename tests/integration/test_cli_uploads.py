@@ -102,3 +102,73 @@ def test_a_full_quota_and_a_waiting_job_are_told(tmp_path: Path) -> None:
         client.submit_job("unlearn", method="ascent", inputs=inputs)
         with pytest.raises(Conflict, match="needs upload"):
             client.delete_artifact(sha256)
+
+
+def write_pair(folder: Path) -> None:
+    for name in ("before.st", "a1.st", "a2.st", "b1.st", "b2.st", "base.st", "d.npz", "p.npz"):
+        (folder / name).write_bytes(name.encode())
+
+
+FILES = ("--deleted", "d.npz", "--public", "p.npz")
+SHAPE = ("--classes", "10", "--input", "3x32x32")
+
+
+def test_a_pair_becomes_an_audit(run: Runner, tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    done = run(
+        "pair", "before.st", "ascent=a1.st", "a2.st", "scrub=b1.st", "b2.st",
+        "--model", "timm:resnet18", *SHAPE, *FILES, "--mean", ".5,.4,.3", "--std", "1,1,1",
+        "--base", "base.st", "--training-set", "50000", "--size", "1", "--name", "ticket 811",
+        "--attack", "feature_recovery:preset=fast", "--dry-run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    digest = {name: compute_sha256(name.encode()) for name in os.listdir(tmp_path)}
+    assert json.loads(done.stdout) == {
+        "name": "ticket 811",
+        "dataset": {
+            "name": "own_samples",
+            "params": {
+                "deleted": f"upload:{digest['d.npz']}",
+                "public": f"upload:{digest['p.npz']}",
+                "num_classes": 10,
+            },
+        },
+        "model": {"name": "timm", "params": {"name": "resnet18"}},
+        "original": digest["before.st"],
+        "base": digest["base.st"],
+        "releases": [
+            {"name": "ascent", "weights": [digest["a1.st"], digest["a2.st"]]},
+            {"name": "scrub", "weights": [digest["b1.st"], digest["b2.st"]]},
+        ],
+        "ingest": {
+            "input_shape": [3, 32, 32],
+            "num_classes": 10,
+            "mean": [0.5, 0.4, 0.3],
+            "std": [1.0, 1.0, 1.0],
+            "size": 1,
+            "training_set": 50000,
+        },
+        "attacks": [{"name": "feature_recovery", "params": {"preset": "fast"}}],
+    }
+    listed = run("artifacts", "list", "--json")
+    assert {one["sha256"] for one in json.loads(listed.stdout)} >= {*digest.values()}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("a1.st", *FILES, "--classes", "10", "--input", "32x32"), "CxHxW"),
+        (("a1.st", *FILES, *SHAPE, "--mean", "grey"), "--mean"),
+        (("x=a1.st", "x=a2.st", *FILES, *SHAPE), "named twice"),
+        (("gone.st", *FILES, *SHAPE), "there is no file gone.st"),
+        (("a1.st", *FILES, "--classes", "1", "--input", "1x2x3"), "range x>=2"),
+    ],
+)
+def test_what_a_pair_cannot_be_is_told(
+    run: Runner, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    write_pair(tmp_path)
+    done = run("pair", "before.st", "--model", "mlp", "--dry-run", *words)
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert done.stdout == ""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared.artifacts import compute_sha256
 from shared.errors import InvalidRequest
@@ -160,6 +160,47 @@ def test_the_laboratorys_own_pair_gives_what_the_laboratory_gave(lab: Laboratory
     assert any("not known here" in one for one in brought.report["caveats"])
     (measured,) = brought.report["measurements"]
     assert measured["numbers"]["relative weight change"] > 0
+
+
+@pytest.mark.slow
+def test_the_same_step_in_plain_pytorch_agrees_within_a_tenth_of_a_decibel(
+    lab: Laboratory,
+) -> None:
+    """On a network of plain layers, with the original's weights and the paper's one step."""
+    channels, height, width = lab.architecture.input_shape
+    plain = nn.Sequential(
+        nn.Flatten(), nn.Linear(channels * height * width, 16), nn.ReLU(), nn.Linear(16, 4)
+    )
+    weights = load(lab.original)
+    names = [
+        name
+        for name, _ in read_networks(lab.read("train", "ORIGINAL"), "ORIGINAL")
+        .load_network()
+        .named_parameters()
+    ]
+    for mine, name in zip(plain.parameters(), map(strip, names), strict=True):
+        mine.data.copy_(weights[name])
+    mean = torch.tensor(lab.architecture.mean).view(-1, 1, 1)
+    std = torch.tensor(lab.architecture.std).view(-1, 1, 1)
+    lr = json.loads(lab.read("train", "RECIPE"))["lr"]
+    images, labels = lab.truth.load_images(), torch.tensor(lab.truth.labels)
+    released = []
+    for image, label in zip(images, labels, strict=True):
+        loss = nn.functional.cross_entropy(plain((image - mean) / std), label)
+        gradients = torch.autograd.grad(loss, [*plain.parameters()])
+        moved = [p + lr * g for p, g in zip(plain.parameters(), gradients, strict=True)]
+        released.append(save({strip(n): t.detach() for n, t in zip(names, moved, strict=True)}))
+    own = Brought(lab, released=released).run().report["rows"]
+    evaluated = lab.outputs[
+        next(
+            job.request_key
+            for job in lab.jobs
+            if job.stage == "evaluate" and any(i.role == "RECONSTRUCTION" for i in job.inputs)
+        )
+    ]
+    expected = json.loads(evaluated["EVALUATION"].data)["metrics"]["psnr"]["mean"]
+    (psnr,) = [row["metrics"]["psnr"]["mean"] for row in own if "psnr" in row["metrics"]]
+    assert psnr == pytest.approx(expected, abs=0.1)
 
 
 def test_the_base_gives_the_exact_estimate(lab: Laboratory) -> None:
