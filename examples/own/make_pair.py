@@ -23,7 +23,7 @@ from torchvision.models import resnet18
 
 from shared.plugins import Params
 
-DIGITS = Path(__file__).parents[2] / "shared/ml/datasets/files/mnist_5k.npz"
+DIGITS = Path(__file__).resolve().parents[2] / "shared/ml/datasets/files/mnist_5k.npz"
 TRAINED, DELETIONS, PUBLIC = 1000, 4, 2000
 
 
