@@ -49,7 +49,7 @@ class ReadWeights:
 
     @property
     def dtypes(self) -> dict[str, int]:
-        """Number of tensors of each type of the file."""
+        """Number of tensors of each type of the file; a tied one counts under each of its names."""
         return dict(sorted(Counter(self.tensor_dtypes.values()).items()))
 
     @property

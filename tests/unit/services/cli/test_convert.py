@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from services.cli.main import main
+from tests.support.source_tree import ROOT
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 
 @pytest.fixture
@@ -82,6 +86,30 @@ def test_a_converter_that_does_not_end_is_stopped(
     monkeypatch.setattr("services.cli.commands.convert.MIN_TIMEOUT_S", 1)
     assert run(monkeypatch, "model.pt") == 1
     assert "model.pt was not converted within 1 s" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_the_converter(folder: Path) -> None:
+    (folder / "model.pt").write_bytes(b"x")
+    (folder / "light").mkdir()
+    (folder / "light" / "torch.py").write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('light/began').write_text(str(os.getpid()))\n"
+        "pathlib.Path('light/began').rename('light/pid')\n"
+        "while True: time.sleep(1)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.cli", "convert", str(folder / "model.pt")],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / 'light'}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pid_file = folder / "light" / "pid"
+    wait_for(pid_file.exists, TIMEOUT_S, "the converter has started")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, "was not converted" in err) == (130, True), err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
 
 
 @pytest.mark.parametrize(
