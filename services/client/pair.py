@@ -71,7 +71,7 @@ class Pair:
             "num_classes": self.num_classes,
         }
         audit: dict[str, Any] = {
-            "name": self.before.stem,
+            "name": f"{self.before.stem}: before and after",
             "dataset": {"name": "own_samples", "params": data},
             "model": self.model,
             "original": digests[self.before],

@@ -36,6 +36,7 @@ class DeletionTable:
     attacks: list[str]
     lines: list[DeletionLine]
     total: int
+    has_losses: bool  # whether the release was compared with retrained models
 
 
 def build_deletion_tables(lines: Sequence[ReleaseLine], names: Names) -> list[DeletionTable]:
@@ -74,7 +75,7 @@ def _build_table(
         )
         for place in range(min(total, MAX_LINES))
     ]
-    return DeletionTable(line, seed, list(columns), drawn, total)
+    return DeletionTable(line, seed, list(columns), drawn, total, bool(losses))
 
 
 def _list_results(row: Row) -> list[tuple[str, bool]]:

@@ -28,6 +28,7 @@ from shared.reporting.reported_kind import ReportedKind, View
 from shared.reporting.row_charts import Chart, build_point
 from shared.reporting.threat_models import describe_never_given, describe_threat_models
 from shared.roles import Role
+from shared.uploaded_files import PREFIX
 
 TEMPLATES = Path(__file__).parent / "templates"
 LEVEL_NAMES = {
@@ -175,7 +176,10 @@ def list_identity(report: Report) -> list[tuple[str, str]]:
         if (digests := provenance.inputs.get(role))
     ]
     if files:
-        named = [f"{path} {digest[:12]}" for path, digest in sorted(files.items())]
+        named = [
+            f"{'upload' if path.startswith(PREFIX) else path} {digest[:12]}"
+            for path, digest in sorted(files.items())
+        ]
         identity.append(("Data files", _limit(named)))
     if provenance.self_test is not None:
         identity.append(("Self-test", provenance.self_test.digest[:12]))

@@ -67,7 +67,11 @@ def _select_visible_roles(ctx: JobContext, method: AttackPlugin) -> set[str]:
     """The roles that the method needs with these parameters, and the supplied ones that it can
     use."""
     needed = CatalogEntry.from_plugin(method).list_needs(ctx.method_params.model_dump())
-    return {*needed, Role.UNLEARNED} | {role for role in method.uses if role in ctx.inputs}
+    optional = {role for role in method.uses if role in ctx.inputs}
+    if Role.DELETION_SIZES in optional and _read_sizes(ctx).k == 1:
+        # that it was one sample is what an attacker assumes who is told nothing
+        optional.remove(Role.DELETION_SIZES)
+    return {*needed, Role.UNLEARNED} | optional
 
 
 def _read_white_box_view(ctx: JobContext, roles: set[str]) -> WhiteBoxView:
@@ -86,9 +90,7 @@ def _read_white_box_view(ctx: JobContext, roles: set[str]) -> WhiteBoxView:
             ctx.read_input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture
         ),
         base=base,
-        deletion_sizes=DeletionSizes.read(ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES)
-        if Role.DELETION_SIZES in roles
-        else None,
+        deletion_sizes=_read_sizes(ctx) if Role.DELETION_SIZES in roles else None,
         labels=_read_labels(ctx) if Role.LABELS in roles else None,
         candidates=_read_samples(ctx, Role.CANDIDATES, original.architecture)
         if Role.CANDIDATES in roles
@@ -186,10 +188,12 @@ def _read_probe_view(ctx: JobContext, roles: set[str]) -> ProbeView:
         before=_build_oracles_before(ctx, original, unlearned),
         after=_build_oracles(ctx, unlearned),
         probes=probes.float(),
-        deletion_sizes=DeletionSizes.read(ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES)
-        if Role.DELETION_SIZES in roles
-        else None,
+        deletion_sizes=_read_sizes(ctx) if Role.DELETION_SIZES in roles else None,
     )
+
+
+def _read_sizes(ctx: JobContext) -> DeletionSizes:
+    return DeletionSizes.read(ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES)
 
 
 def _read_labels(ctx: JobContext) -> torch.Tensor:
