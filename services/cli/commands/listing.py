@@ -263,7 +263,10 @@ def _describe_type(schema: Mapping[str, Any]) -> str:
     if "x-plugin" in schema:
         return str(schema["x-plugin"])
     if "enum" in schema:
-        return escape_markup("|".join(str(v) for v in schema["enum"]))
+        values = [str(v) for v in schema["enum"]]
+        if len(values) > MAX_LISTED_VALUES:
+            return escape_markup(f"one of {len(values):,} names, which --json lists")
+        return escape_markup("|".join(values))
     if "anyOf" in schema:
         return " or ".join(_describe_type(s) for s in schema["anyOf"])
     return str(schema.get("type", "-"))
