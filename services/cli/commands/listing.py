@@ -25,6 +25,8 @@ from services.cli.output.console import (
 )
 from services.client import Audit, Job
 
+MAX_LISTED_VALUES = 20  # of a parameter, in a table
+
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")]
 
 

@@ -78,8 +78,7 @@ class TracedLayer(nn.Module):
                     )
                 )
         return {
-            n: torch.stack(alike)
-            for n, alike in zip(weights, zip(*rows, strict=True), strict=True)
+            n: torch.stack(alike) for n, alike in zip(weights, zip(*rows, strict=True), strict=True)
         }
 
     def compute_jvp(self, x: Tensor, change: Tensors, trials: int) -> Tensor | None:  # noqa: ARG002

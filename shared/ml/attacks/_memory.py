@@ -15,9 +15,7 @@ PEAK_FACTOR = 3
 BUDGET_SHARE = 0.5  # of the memory; the rest is for networks, directions and torch itself
 
 
-def fit_chunk_size(
-    architecture: Architecture, images: int, most: int, device: torch.device
-) -> int:
+def fit_chunk_size(architecture: Architecture, images: int, most: int, device: torch.device) -> int:
     """The largest power of two, at most `most`, of trials of so many images that fit into half of
     the memory limit, or of the device's memory; 1 if not even two do.
 

@@ -133,9 +133,7 @@ class MatchingObjective:
         self.chunk_size = 1
         if is_shared:
             images = 1 if labels is None else labels.shape[1]
-            self.chunk_size = fit_chunk_size(
-                self.architecture, images, MAX_CHUNK_SIZE, ctx.device
-            )
+            self.chunk_size = fit_chunk_size(self.architecture, images, MAX_CHUNK_SIZE, ctx.device)
         self.points = [[self._build_point(n) for n in of_source] for of_source in networks]
 
     def _build_point(self, network: nn.Module) -> GradientPoint:

@@ -8,8 +8,8 @@ from torch import Tensor
 from shared.ml.attack_io import MembershipScores, WhiteBoxView
 from shared.ml.attacks import registry
 from shared.ml.attacks._candidate_cosines import compute_candidate_cosines
-from shared.ml.attacks._fallback import find_fallback_reason
 from shared.ml.attacks._estimate import Adaptive, GradientFrom
+from shared.ml.attacks._fallback import find_fallback_reason
 from shared.ml.attacks._target import TargetParams, build_gradient_target, count_releases_compared
 from shared.ml.context import Context, SubContext
 from shared.roles import Role

@@ -94,4 +94,3 @@ def _check_on_meta(
             f"{label} does not map images to one score per class: use another model",
             "params.model",
         )
-

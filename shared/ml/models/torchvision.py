@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
 from typing import Annotated, Any
 
@@ -57,17 +58,18 @@ def _build(name: str, input_shape: tuple[int, int, int], num_classes: int) -> nn
         options["input_size"] = (height, width)
     elif name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": False}
-    with _ArangeOnCpu():
+    with _NumbersOnCpu() if name.startswith("regnet") else nullcontext():
         return models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
-class _ArangeOnCpu(TorchFunctionMode):
-    """Ranges hold numbers on the meta device too: the widths of a regnet are computed from them."""
+class _NumbersOnCpu(TorchFunctionMode):
+    """What is made from numbers holds them on the meta device too: a regnet computes its widths
+    so."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         options = dict(kwargs or {})
-        if func is torch.arange:
+        if func in (torch.arange, torch.tensor):
             options.setdefault("device", "cpu")
         return func(*args, **options)

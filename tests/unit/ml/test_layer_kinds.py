@@ -102,6 +102,23 @@ class Unused(nn.Module):
         return y
 
 
+class ScaledTokens(nn.Module):
+    """A class token beside all layers, as in a vision transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.rand(1, 1, 8))
+        self.patches = nn.Conv2d(CHANNELS, 8, 2, 2)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT
+        logits: Tensor = self.head(
+            torch.cat([self.token.expand(len(x), -1, -1), tokens], 1).mean(1)
+        )
+        return logits
+
+
 def convolve(*layers: nn.Module) -> nn.Module:
     """Convolutions around `layers`, which take and give 8 channels."""
     return nn.Sequential(
@@ -127,7 +144,9 @@ SHARED: dict[str, Callable[[], nn.Module]] = {
     "depthwise": lambda: convolve(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(inplace=True)),
     "grouped": lambda: convolve(nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=4), nn.ReLU()),
     "padding of words": lambda: convolve(nn.Conv2d(8, 8, 3, padding="same"), nn.Tanh()),
-    "reflection": lambda: convolve(nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), nn.Tanh()),
+    "reflection": lambda: convolve(
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), nn.Tanh()
+    ),
     "dropout": lambda: convolve(nn.Dropout2d(0.5), nn.Conv2d(8, 8, 1), nn.Dropout(0.5)),
     "max pool": lambda: convolve(nn.MaxPool2d(2), nn.LeakyReLU(inplace=True)),
     "layer scale": lambda: Tokens(nn.Sequential(ScaledLayers(), ScaledLayers())),
@@ -138,24 +157,9 @@ IMAGE_BY_IMAGE: dict[str, Callable[[], nn.Module]] = {
     "attention of torch": lambda: Tokens(SelfAttention()),
     "transformer of torch": lambda: Tokens(transformer()),
     "functional use": lambda: Tokens(Functional()),
-    "weights around all layers": lambda: ScaledTokens(),
+    "weights around all layers": ScaledTokens,
     "mixed images": lambda: Tokens(Mixing()),
 }
-
-
-class ScaledTokens(nn.Module):
-    """A class token beside all layers, as in a vision transformer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.token = nn.Parameter(torch.rand(1, 1, 8))
-        self.patches = nn.Conv2d(CHANNELS, 8, 2, 2)
-        self.head = nn.Linear(8, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.patches(x).flatten(2).mT
-        logits: Tensor = self.head(torch.cat([self.token.expand(len(x), -1, -1), tokens], 1).mean(1))
-        return logits
 
 
 ARCHITECTURE = Architecture(

@@ -13,7 +13,7 @@ from torch import nn
 from shared.catalog import Catalog, CatalogEntry
 from shared.errors import InvalidRequest
 from shared.ml.context import make_generator
-from shared.ml.models import _library, timm, torchvision
+from shared.ml.models import _library, registry, timm, torchvision
 from shared.ml.networks import Architecture, build_network, read_networks, write_network
 from shared.plugin_ref import PluginRef
 from tests.support.plugins import PLUGINS
@@ -83,12 +83,17 @@ def test_shapes_alone_take_no_memory(library: str, name: str, shape: Shape) -> N
     ("library", "name", "shape", "why"),
     [
         ("timm", "vit_giant_patch14_224", (3, 224, 224), "million weights, above the limit of 200"),
-        ("torchvision", "regnet_y_128gf", (3, 224, 224), "has 638 million weights, above the limit"),
+        (
+            "torchvision",
+            "regnet_y_128gf",
+            (3, 224, 224),
+            "has 638 million weights, above the limit",
+        ),
         ("torchvision", "alexnet", (3, 32, 32), "does not take images of 3 x 32 x 32"),
         ("torchvision", "vit_b_16", (3, 32, 48), "does not take images of 3 x 32 x 48"),
         ("torchvision", "resnet18", (1, 32, 32), "needs images of 3 channels, not 1"),
         ("timm", "resnet18", (7, 1, 1), "not a table"),
-        ("timm", "gemma4_vit_167m_enc", (3, 224, 224), "one score per class"),
+        ("timm", "gemma4_vit_167m_enc", (3, 96, 96), "one score per class"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_it_is_built(
@@ -118,11 +123,14 @@ def test_a_name_that_the_library_does_not_list_is_refused_by_gateway_and_worker(
 ) -> None:
     why = re.escape(NO_NAMES[name])
     catalog = Catalog.from_json(
-        [CatalogEntry.from_plugin(plugin).model_dump() for plugin in PLUGINS]
+        [
+            CatalogEntry.from_plugin(plugin).model_dump()
+            for plugin in (*PLUGINS, registry.get("timm"), registry.get("torchvision"))
+        ]
     )
     model = {"name": library, "params": {"name": name}}
     with pytest.raises(InvalidRequest, match=why) as refused:
-        catalog.describe("pretrain", None, {"dataset": "cifar10", "model": model})
+        catalog.describe("pretrain", None, {"dataset": "digits", "model": model})
     assert refused.value.field == "params.model.params.name"
     assert len(refused.value.message) < 300
     with pytest.raises(InvalidRequest, match=why) as refused:
@@ -137,7 +145,9 @@ def test_a_name_that_the_library_does_not_list_is_refused_by_gateway_and_worker(
 def test_a_library_takes_a_name_and_nothing_else(library: str, option: str) -> None:
     model = PluginRef(name=library, params={"name": "resnet18", option: True})
     with pytest.raises(InvalidRequest, match=option):
-        build_network(describe(library, "resnet18", (3, 32, 32)).model_copy(update={"model": model}))
+        build_network(
+            describe(library, "resnet18", (3, 32, 32)).model_copy(update={"model": model})
+        )
 
 
 def test_every_name_is_looked_up_in_the_librarys_own_list() -> None:
