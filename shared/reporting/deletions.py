@@ -101,7 +101,8 @@ def _list_results(row: Row) -> list[tuple[str, bool]]:
     ]
     groups = [texts[start : start + row.size] for start in range(0, len(texts), row.size)]
     return [
-        (", ".join(text for text, _ in group), any(is_found for _, is_found in group)) for group in groups
+        (", ".join(text for text, _ in group), any(is_found for _, is_found in group))
+        for group in groups
     ]
 
 
