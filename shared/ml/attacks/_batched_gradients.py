@@ -23,9 +23,11 @@ class BackwardPass:
     calls: list[LayerCall]
     deltas: list[Tensor]
 
-    def find_input(self, weight_name: str) -> Tensor:
-        """The input of the layer that has this weight, at its last call."""
-        return next(c.x for c in reversed(self.calls) if weight_name in c.layer.names.values())
+    def find_input(self, weight_name: str) -> Tensor | None:
+        """The input of the dense layer that has this weight, at its last call; None if it is part
+        of a layer of layers."""
+        calls = (c for c in reversed(self.calls) if weight_name in c.layer.names.values())
+        return next((c.x for c in calls if isinstance(c.layer, TracedLinear)), None)
 
     @differentiable_attention()
     def compute_gradients(self) -> Tensors:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from shared.ml.attacks import _matching, _plain
 from shared.ml.attacks._batched_gradients import has_only_known_layers
 from shared.ml.attacks._layers import Tensors
+from shared.ml.attacks._shared_subspace import SharedSubspace
 from shared.ml.context import make_generator
-from shared.ml.networks import Architecture
 
 MAX_ERROR = 0.02  # relative; rounding in float32 makes less in deep networks
 
 
-def find_fallback_reason(network: nn.Module, architecture: Architecture) -> str | None:
+def find_fallback_reason(network: nn.Module, input_shape: Sequence[int]) -> str | None:
     """Why gradients of this network have to be computed image by image, in words; None if trials
     can share passes.
 
@@ -23,7 +25,7 @@ def find_fallback_reason(network: nn.Module, architecture: Architecture) -> str 
     """
     generator = make_generator(0, "shared passes")
     weights = {name: w.detach() for name, w in network.named_parameters()}
-    images = torch.rand(2, 1, *architecture.input_shape, generator=generator)
+    images = torch.rand(2, 1, *input_shape, generator=generator)
     images = images.to(next(iter(weights.values())))
     images[1] /= 2
     labels = _find_unlikely_classes(network, images)
@@ -40,6 +42,25 @@ def find_fallback_reason(network: nn.Module, architecture: Architecture) -> str 
     if _is_alike(shared_step[0], single_step[0]):
         return None
     return "its layers mix images that share a pass"
+
+
+def compute_matching_loss(
+    network: nn.Module,
+    weights: Tensors,
+    images: Tensor,
+    labels: Tensor,
+    direction: Tensors,
+    chunk_size: int | None = None,
+    coordinate_weights: Tensors | None = None,
+    subspace: SharedSubspace | None = None,
+) -> Tensor:
+    """As `_matching.compute_matching_loss`, but image by image where the network's layers do not let
+    images share passes."""
+    reason = find_fallback_reason(network, images.shape[2:])
+    implementation = _matching if reason is None else _plain
+    return implementation.compute_matching_loss(
+        network, weights, images, labels, direction, chunk_size, coordinate_weights, subspace
+    )
 
 
 @torch.no_grad()

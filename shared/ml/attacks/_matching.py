@@ -94,7 +94,9 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         )
         prior = total_variation(x) * (tv * len(images))  # the mean over trials -> their sum
         if embedding is not None:
-            prior = prior + embedding.compute_penalty(backward_pass.find_input(embedding.name))
+            values = backward_pass.find_input(embedding.name)
+            if values is not None:
+                prior = prior + embedding.compute_penalty(values)
         gradient, *label_gradient = torch.autograd.grad(
             [*outputs, prior], variables, [*starts, None]
         )

@@ -8,6 +8,7 @@ from torch import Tensor
 from shared import machine
 from shared.config import Settings
 from shared.ml.networks import Architecture, build_network
+from shared.ml.second_derivatives import differentiable_attention
 
 # A step's peak, divided by the weights and what autograd saves of one forward pass, was 1.6 to 2.2
 # (resnet18, densenet121, efficientnet_b0, images of 32 to 224 pixels).
@@ -36,7 +37,7 @@ def estimate_trial_bytes(architecture: Architecture, images: int) -> int:
         saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with torch.device("meta"):
+    with torch.device("meta"), differentiable_attention():
         network = build_network(architecture)
         x = torch.empty(images, *architecture.input_shape, requires_grad=True)
         with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):

@@ -124,7 +124,7 @@ class MatchingObjective:
             for e in estimates
         ]
         self.fallback_reason = (
-            find_fallback_reason(networks[0][0], self.architecture)
+            find_fallback_reason(networks[0][0], self.architecture.input_shape)
             if arithmetic == "batched"
             else None
         )

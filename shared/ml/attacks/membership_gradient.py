@@ -63,7 +63,7 @@ def run(view: WhiteBoxView, params: MembershipGradientParams, ctx: Context) -> M
     candidates = view.require_candidates()
     sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
     fallback_reason = find_fallback_reason(
-        view.original.load_network().to(ctx.device), view.original.architecture
+        view.original.load_network().to(ctx.device), view.original.architecture.input_shape
     )
     scores = [
         compute_candidate_cosines(

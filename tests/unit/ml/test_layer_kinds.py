@@ -12,8 +12,6 @@ from torch.nn.functional import cross_entropy
 
 from shared.ml.attacks import _fallback, _matching, _plain
 from shared.ml.context import make_generator
-from shared.ml.networks import Architecture
-from shared.plugin_ref import PluginRef
 
 CHANNELS, SIDE, CLASSES = 3, 8, 4
 
@@ -162,15 +160,6 @@ IMAGE_BY_IMAGE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-ARCHITECTURE = Architecture(
-    model=PluginRef(name="mlp"),
-    input_shape=(CHANNELS, SIDE, SIDE),
-    num_classes=CLASSES,
-    mean=(0.5,) * CHANNELS,
-    std=(0.5,) * CHANNELS,
-)
-
-
 def make_network(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Module:
     torch.manual_seed(0)
     return build().to(dtype).eval()
@@ -179,7 +168,7 @@ def make_network(build: Callable[[], nn.Module], dtype: torch.dtype) -> nn.Modul
 @pytest.mark.parametrize("name", [*SHARED, *IMAGE_BY_IMAGE])
 def test_a_step_is_plain_double_backward_whatever_the_layers_are(name: str) -> None:
     network = make_network((SHARED | IMAGE_BY_IMAGE)[name], torch.float64)
-    reason = _fallback.find_fallback_reason(network, ARCHITECTURE)
+    reason = _fallback.find_fallback_reason(network, (CHANNELS, SIDE, SIDE))
     assert (reason is None) == (name in SHARED), reason
 
     weights = {n: w.detach() for n, w in network.named_parameters()}
@@ -221,6 +210,6 @@ def _measure(
 def test_the_fast_path_of_attention_is_as_before_afterwards() -> None:
     before = torch.backends.mha.get_fastpath_enabled()
     network = make_network(SHARED["fused attention"], torch.float64)
-    assert _fallback.find_fallback_reason(network, ARCHITECTURE) is None
+    assert _fallback.find_fallback_reason(network, (CHANNELS, SIDE, SIDE)) is None
     assert torch.backends.mha.get_fastpath_enabled() == before
     assert torch.backends.cuda.flash_sdp_enabled()
