@@ -51,7 +51,8 @@ class BackwardPass:
         It is the sum over calls of <delta, a>, where a is the derivative of the call's output as
         the layer's own weights (and nothing before) move along `change`.
         """
-        factors, products = [], []
+        factors: list[tuple[Tensor, Tensor]] = []
+        products: list[Tensor] = []
         for call, delta in zip(self.calls, self.deltas, strict=True):
             of_layer = {short: change[name] for short, name in call.layer.names.items()}
             output_change = call.layer.compute_jvp(call.x, of_layer, self.trials)

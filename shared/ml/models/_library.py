@@ -21,10 +21,21 @@ Builder = Callable[[str, tuple[int, int, int], int], nn.Module]
 
 
 def name_field(list_names: Callable[[], Sequence[str]], description: str) -> Any:
-    """A parameter that is one of the library's names: `name: Annotated[str, *name_field(...)]`.
+    """A parameter that is one of a library's names, which it publishes; with `name_check`.
 
     The names are listed when the parameter is used, as that imports the library.
     """
+
+    def add_names(schema: dict[str, Any]) -> None:
+        schema["enum"] = list(list_names())
+
+    return Field(
+        max_length=100, description=description, examples=["resnet18"], json_schema_extra=add_names
+    )
+
+
+def name_check(list_names: Callable[[], Sequence[str]]) -> AfterValidator:
+    """Refuses what is not among the names, and says which are nearest."""
 
     def check(name: str) -> str:
         if name not in (known := list_names()):
@@ -33,18 +44,7 @@ def name_field(list_names: Callable[[], Sequence[str]], description: str) -> Any
             )
         return name
 
-    def add_names(schema: dict[str, Any]) -> None:
-        schema["enum"] = list(list_names())
-
-    return (
-        Field(
-            max_length=100,
-            description=description,
-            examples=["resnet18"],
-            json_schema_extra=add_names,
-        ),
-        AfterValidator(check),
-    )
+    return AfterValidator(check)
 
 
 def build_by_name(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from torch import nn
 
 from shared.ml.models import registry
-from shared.ml.models._library import build_by_name, name_field
+from shared.ml.models._library import build_by_name, name_check, name_field
 from shared.plugins import Params
 
 
@@ -21,12 +21,9 @@ def list_names() -> tuple[str, ...]:
 
 
 class TimmParams(Params):
-    name: Annotated[
-        str,
-        *name_field(
-            list_names, "name of the architecture in timm, without the tag of published weights"
-        ),
-    ]
+    name: Annotated[str, name_check(list_names)] = name_field(
+        list_names, "name of the architecture in timm, without the tag of published weights"
+    )
 
 
 @registry.register(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from shared.ml.models import registry
-from shared.ml.models._library import build_by_name, name_field
+from shared.ml.models._library import build_by_name, name_check, name_field
 from shared.plugins import Params
 
 
@@ -24,7 +23,9 @@ def list_names() -> tuple[str, ...]:
 
 
 class TorchvisionParams(Params):
-    name: Annotated[str, *name_field(list_names, "name of the builder in torchvision.models")]
+    name: Annotated[str, name_check(list_names)] = name_field(
+        list_names, "name of the builder in torchvision.models"
+    )
 
 
 @registry.register(
@@ -58,8 +59,11 @@ def _build(name: str, input_shape: tuple[int, int, int], num_classes: int) -> nn
         options["input_size"] = (height, width)
     elif name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": False}
-    with _NumbersOnCpu() if name.startswith("regnet") else nullcontext():
-        return models.get_model(name, weights=None, num_classes=num_classes, **options)
+    build_model = partial(models.get_model, name, weights=None, num_classes=num_classes, **options)
+    if name.startswith("regnet"):
+        with _NumbersOnCpu():
+            return build_model()
+    return build_model()
 
 
 class _NumbersOnCpu(TorchFunctionMode):
