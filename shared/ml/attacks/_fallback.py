@@ -31,14 +31,18 @@ def find_fallback_reason(network: nn.Module, input_shape: Sequence[int]) -> str 
     labels = _find_unlikely_classes(network, images)
     direction = _draw_direction(weights, generator)
     try:
-        shared_step = _matching.build_matcher(network, weights)(images, labels, direction, 0.0)
+        shared_step = _matching.build_matcher(network, weights)(
+            images, labels, direction, 0.0, None, None, None
+        )
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # torch raises whatever it cannot do with a layer
         return f"its layers cannot share passes ({type(error).__name__})"
     if has_only_known_layers(network):
         return None
-    single_step = _plain.build_matcher(network, weights)(images, labels, direction, 0.0)
+    single_step = _plain.build_matcher(network, weights)(
+        images, labels, direction, 0.0, None, None, None
+    )
     if _is_alike(shared_step[0], single_step[0]):
         return None
     return "its layers mix images that share a pass"

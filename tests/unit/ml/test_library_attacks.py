@@ -79,7 +79,6 @@ def test_images_and_labels_are_attacked(
     assert all(bool(reason) == (batch_size == 1) for reason in result.fallbacks)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library", "name"), [("torchvision", "resnet18"), ("timm", "vit_tiny_patch16_224")]
 )

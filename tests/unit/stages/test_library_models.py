@@ -16,12 +16,11 @@ DATA = {"name": "npz", "params": {"path": "photographs.npz"}}
 
 def write_photographs(folder: Path) -> None:
     draw = np.random.default_rng(0)
-    labels = np.arange(80) % 4
-    images = 0.7 * draw.random((4, 32, 32, 3))[labels] + 0.3 * draw.random((80, 32, 32, 3))
+    labels = np.arange(200) % 4
+    images = 0.7 * draw.random((4, 32, 32, 3))[labels] + 0.3 * draw.random((200, 32, 32, 3))
     np.savez(folder / "photographs.npz", images=images, labels=labels)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batch_size", "image_by_image"),
     [
