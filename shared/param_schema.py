@@ -9,7 +9,7 @@ own `Params`: the gateway never runs a regular expression of a catalog.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -27,6 +27,7 @@ MAX_DEPTH = 24
 MAX_NODES = 500
 MAX_ERRORS = 10  # that are kept of one alternative
 MAX_ALTERNATIVES = 32  # of one anyOf, oneOf or allOf
+MAX_LISTED_VALUES = 20  # that an error lists; of more, the nearest ones
 DEFS_PREFIX = "#/$defs/"
 
 _Type = Literal["null", "boolean", "integer", "number", "string", "array", "object"]
@@ -305,4 +306,17 @@ def explain_error(error: SchemaError, owner: str, path: str) -> tuple[str, str]:
         if deeper:
             return f"{where}: {deeper[0].message}", where
         return f"{where}: {given!r} is not {kinds}", where
+    if error.validator == "enum" and isinstance(given, str) and len(expected) > MAX_LISTED_VALUES:
+        return f"{where}: {explain_unknown_value(given, expected)}", where
     return f"{where}: {error.message}", where
+
+
+def explain_unknown_value(given: str, known: Sequence[str]) -> str:
+    """Why `given` is none of many known values: the nearest ones, or what to leave out of it."""
+    shown = f"{given[:100]!r} is none of the {len(known):,} known values"
+    stem, dot, tag = given.partition(".")
+    if dot and stem in known:
+        return f"{shown}: leave out {dot + tag[:100]!r} and write {stem!r}"
+    if near := get_close_matches(given[:100], [str(value) for value in known], n=3):
+        return f"{shown}; did you mean {' or '.join(repr(value) for value in near)}?"
+    return f"{shown}: /v1/catalog lists them"

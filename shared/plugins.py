@@ -101,10 +101,12 @@ class DatasetTraits(Traits):
 class ModelTraits(Traits):
     """Of a model.
 
-    `min_size`: pixels that the smaller side of an image needs; 1 takes tables too.
+    `min_size`: pixels that the smaller side of an image needs; 1 takes tables too. `channels`: the
+    number of channels that it takes; None takes any.
     """
 
     min_size: int = 1
+    channels: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)

@@ -135,15 +135,19 @@ class Result(ABC):
     """The result of an attack, of one kind: see `shared.ml.findings`.
 
     `role` is the artifact that it is written to; `releases_compared` says how many released models
-    each answer uses. In the fields of a kind, tensors [D, ...], lists and tuples hold one entry per
-    deletion, and dicts hold tensors by name for the first R deletions. Of numbers the largest over
-    all groups counts; anything else must be equal for all deletions. Entries are JSON values or
-    tuples of them; classes may inherit from each other.
+    each answer uses; `batch_size` how many trials of a search shared a pass at most, 0 without a
+    search; `fallbacks` [D] why no two images of a deletion shared one, "" where they could. In the
+    fields of a kind, tensors [D, ...], lists and tuples hold one entry per deletion, and dicts hold
+    tensors by name for the first R deletions. Of numbers the largest over all groups counts;
+    anything else must be equal for all deletions. Entries are JSON values or tuples of them;
+    classes may inherit from each other.
     """
 
     role: ClassVar[str]
     media_type: ClassVar[str] = "application/octet-stream"
     releases_compared: int = field(default=1, kw_only=True)
+    batch_size: int = field(default=0, kw_only=True)
+    fallbacks: list[str] | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def write(self, threat_model: dict[str, Any]) -> bytes:

@@ -154,7 +154,8 @@ class Networks:
 def list_parameter_names(networks: Networks) -> list[str]:
     """Names of the trained weights, in the network's order; BatchNorm statistics are not among
     them."""
-    return [name for name, _ in networks.load_network().named_parameters()]
+    with torch.device("meta"):
+        return [name for name, _ in build_network(networks.architecture).named_parameters()]
 
 
 def write_network(architecture: Architecture, network: nn.Module) -> bytes:

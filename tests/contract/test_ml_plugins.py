@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from shared.catalog import Catalog, CatalogEntry
+from shared.compatibility import incompatibility_reason
 from shared.errors import JobFailed
 from shared.ml import REGISTRIES, attacks, datasets, defenses, findings, metrics, models, unlearning
 from shared.ml.attack_io import (
@@ -35,6 +36,7 @@ from shared.plugin_ref import PluginRef
 from shared.plugins import Params, Plugin
 from shared.roles import Role
 from tests.support.lpips import FILE, write_weights
+from tests.support.plugins import give_examples
 from tests.support.tiny_chain import DATA, write_data
 from workers.stages import registry as stages
 
@@ -134,10 +136,12 @@ def test_a_dataset_has_what_a_network_is_built_from(plugin: Plugin) -> None:
         assert torch.equal(images, again.images)
 
 
-def architecture(model: str = "mlp", shape: tuple[int, int, int] = (1, 12, 12)) -> Architecture:
+def architecture(
+    model: str = "mlp", shape: tuple[int, int, int] = (1, 12, 12), **params: object
+) -> Architecture:
     channels = shape[0]
     return Architecture(
-        model={"name": model},
+        model={"name": model, "params": params},
         input_shape=shape,
         num_classes=4,
         mean=(0.5,) * channels,
@@ -145,12 +149,20 @@ def architecture(model: str = "mlp", shape: tuple[int, int, int] = (1, 12, 12)) 
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
-@pytest.mark.parametrize("plugin", of(models.registry))
+@pytest.mark.parametrize(
+    ("plugin", "shape"),
+    [
+        pytest.param(plugin, shape, id=f"{plugin.name}-{shape[0]}x{shape[1]}x{shape[2]}")
+        for plugin in models.registry
+        for shape in ((1, 28, 28), (3, 32, 32))
+        if incompatibility_reason(plugin.name, plugin, shape) is None
+    ],
+)
 def test_a_model_maps_images_to_finite_logits_and_has_gradients(
     plugin: Plugin, shape: tuple[int, int, int]
 ) -> None:
-    network = build_network(architecture(plugin.name, shape), make_generator(0, "weights"))
+    described = architecture(plugin.name, shape, **give_examples(plugin))
+    network = build_network(described, make_generator(0, "weights"))
     images = torch.rand(2, *shape, generator=make_generator(0, "images"))
     logits = network(images)
     assert logits.shape == (2, 4)
@@ -160,9 +172,7 @@ def test_a_model_maps_images_to_finite_logits_and_has_gradients(
     torch.testing.assert_close(alone, logits[:1], atol=1e-5, rtol=1e-4)
     logits.sum().backward()
     assert all(p.grad is not None for p in network.parameters())
-    again = build_network(
-        architecture(plugin.name, shape), make_generator(0, "weights")
-    ).state_dict()
+    again = build_network(described, make_generator(0, "weights")).state_dict()
     assert all(torch.equal(t, again[name]) for name, t in network.state_dict().items())
 
 

@@ -24,6 +24,12 @@ class ThingPlugin(Plugin):
     unit: str = "1"
 
 
+def give_examples(plugin: Plugin) -> dict[str, Any]:
+    """The first example of each parameter that has no default."""
+    schema = plugin.params.model_json_schema()
+    return {name: schema["properties"][name]["examples"][0] for name in schema.get("required", ())}
+
+
 class Noisy(Params):
     sigma: float = Field(0.1, ge=0, le=1)
 

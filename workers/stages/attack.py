@@ -55,6 +55,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     }
     if result.releases_compared > 1:
         threat_model["released_models"] = result.releases_compared
+    if result.batch_size:
+        threat_model["batch_size"] = result.batch_size
+    if reasons := sorted({reason for reason in result.fallbacks or () if reason}):
+        threat_model["computed_image_by_image"] = "; ".join(reasons)
     if not isinstance(view, WhiteBoxView):
         probe_queries = Role.PROBES in roles and {
             "probing": read_tensors(ctx.read_input(Role.PROBES), Role.PROBES)[1].get("queries")

@@ -25,6 +25,8 @@ from services.cli.output.console import (
 )
 from services.client import Audit, Job
 
+MAX_LISTED_VALUES = 20  # of a parameter, in a table
+
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number, newest first.")]
 
 
@@ -263,7 +265,10 @@ def _describe_type(schema: Mapping[str, Any]) -> str:
     if "x-plugin" in schema:
         return str(schema["x-plugin"])
     if "enum" in schema:
-        return escape_markup("|".join(str(v) for v in schema["enum"]))
+        values = [str(v) for v in schema["enum"]]
+        if len(values) > MAX_LISTED_VALUES:
+            return escape_markup(f"one of {len(values):,} names, which --json lists")
+        return escape_markup("|".join(values))
     if "anyOf" in schema:
         return " or ".join(_describe_type(s) for s in schema["anyOf"])
     return str(schema.get("type", "-"))

@@ -3,7 +3,6 @@ gradient."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from shared.ml.attacks._convolution import TracedConv2d
 from shared.ml.attacks._layers import LayerCall, Tensors, TracedBatchNorm, TracedLayer, TracedLinear
 from shared.ml.loss import compute_loss
+from shared.ml.second_derivatives import copy_with_weights, differentiable_attention
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,13 @@ class BackwardPass:
     calls: list[LayerCall]
     deltas: list[Tensor]
 
-    def find_input(self, weight_name: str) -> Tensor:
-        """The input of the layer that has this weight, at its last call."""
-        return next(c.x for c in reversed(self.calls) if weight_name in c.layer.names.values())
+    def find_input(self, weight_name: str) -> Tensor | None:
+        """The input of the dense layer that has this weight, at its last call; None if it is part
+        of a layer of layers."""
+        calls = (c for c in reversed(self.calls) if weight_name in c.layer.names.values())
+        return next((c.x for c in calls if isinstance(c.layer, TracedLinear)), None)
 
+    @differentiable_attention()
     def compute_gradients(self) -> Tensors:
         """Per trial the gradient of its mean loss in every weight, {name: [L, *shape]}, without a
         graph."""
@@ -40,29 +43,44 @@ class BackwardPass:
                     )
         return total
 
-    def compute_jvps(self, change: Tensors) -> list[Tensor]:
-        """Per call the derivative of its output as its own weights (and nothing before) move along
-        `change`."""
-        return [
-            call.layer.compute_jvp(
-                call.x,
-                {short: change[name] for short, name in call.layer.names.items()},
-                self.trials,
-            )
-            for call in self.calls
-        ]
+    @differentiable_attention()
+    def build_product(self, change: Tensors) -> tuple[list[Tensor], list[Tensor]]:
+        """The inner product of the gradients and `change`, as something to differentiate: outputs,
+        and the gradients to start from in them.
+
+        It is the sum over calls of <delta, a>, where a is the derivative of the call's output as
+        the layer's own weights (and nothing before) move along `change`.
+        """
+        factors: list[tuple[Tensor, Tensor]] = []
+        products: list[Tensor] = []
+        for call, delta in zip(self.calls, self.deltas, strict=True):
+            of_layer = {short: change[name] for short, name in call.layer.names.items()}
+            output_change = call.layer.compute_jvp(call.x, of_layer, self.trials)
+            if output_change is not None:
+                factors.append((delta, output_change))
+            else:
+                gradients = call.layer.compute_gradients(call.x, delta, self.trials)
+                products += [(g * of_layer[short]).sum() for short, g in gradients.items()]
+        outputs = [*(d for d, _ in factors), *(a for _, a in factors), *products]
+        starts = [*(a.detach() for _, a in factors), *(d.detach() for d, _ in factors)]
+        return outputs, [*starts, *(torch.ones_like(p) for p in products)]
 
 
 class BatchedGradients:
-    """A copy of `network` with `weights`, in eval mode so that trials are independent."""
+    """A copy of `network` with `weights`, in eval mode so that trials are independent.
+
+    Raises:
+        NotImplementedError: most of the weights are in one layer of layers, so there is nothing to
+            share.
+    """
 
     def __init__(self, network: nn.Module, weights: Tensors) -> None:
         self._tape: list[LayerCall] = []
-        network_copy = copy.deepcopy(network).eval().requires_grad_(False)
-        for name, weight in network_copy.named_parameters():
-            weight.data = weights[name]
+        network_copy = copy_with_weights(network, weights).requires_grad_(False)
         self._network = _trace_layers(network_copy, "", self._tape)
+        _check_shares(self._network)
 
+    @differentiable_attention()
     def forward_backward(
         self, x: Tensor, labels: Tensor, create_graph: bool = True
     ) -> BackwardPass:
@@ -83,6 +101,23 @@ class BatchedGradients:
             loss, [call.output for call in calls], create_graph=create_graph
         )
         return BackwardPass(trials, calls, list(deltas))
+
+
+def has_only_known_layers(network: nn.Module) -> bool:
+    """Whether every layer with weights is of a kind that is traced by a class of its own."""
+    return all(
+        type(_trace_layer(module, "", [])) is not TracedLayer
+        for module in network.modules()
+        if next(module.parameters(recurse=False), None) is not None
+    )
+
+
+def _check_shares(network: nn.Module) -> None:
+    layers = [layer for layer in network.modules() if isinstance(layer, TracedLayer)]
+    sizes = [sum(w.numel() for w in layer.weights.values()) for layer in layers]
+    for layer, size in zip(layers, sizes, strict=True):
+        if len(list(layer.wrapped[0].modules())) > 1 and size > sum(sizes) / 2:
+            raise NotImplementedError(f"{type(layer.wrapped[0]).__name__} is one layer of layers")
 
 
 def _trace_layers(module: nn.Module, name: str, tape: list[LayerCall]) -> nn.Module:

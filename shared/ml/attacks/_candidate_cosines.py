@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from shared.ml.attacks._batched_gradients import BatchedGradients
 from shared.ml.attacks._estimate import GradientEstimate, Tensors
+from shared.ml.attacks._plain import compute_gradients
 from shared.ml.context import Context
 from shared.ml.samples import Samples
 
@@ -19,7 +20,7 @@ RESIDUAL_FLOOR = 1e-3
 
 
 def compute_candidate_cosines(
-    estimate: GradientEstimate, candidates: Samples, ctx: Context
+    estimate: GradientEstimate, candidates: Samples, ctx: Context, share_passes: bool = True
 ) -> Tensor:
     """Cosine of the loss gradient of each of C candidates and the direction of each of D deletions,
     float64 [D, C] in [-1, 1].
@@ -27,7 +28,7 @@ def compute_candidate_cosines(
     Gradients are treated like the direction: multiplied by the coordinate weights or with the
     shared subspace projected out, where the estimate has these. In float64: the gradient of a
     sample that the model has learned by heart is a small difference of probabilities near 1.
-    Reports progress in candidates.
+    Without `share_passes` candidates are computed one by one. Reports progress in candidates.
     """
     deletions = len(next(iter(estimate.direction.values())))
     networks = estimate.evaluation_point
@@ -39,7 +40,7 @@ def compute_candidate_cosines(
         network = networks.load_network(index).to(ctx.device, torch.float64)
         part = _select(estimate, deletion_rows, ctx.device)
         chunks = []
-        for gradients in _iter_gradients(network, candidates, ctx.device):
+        for gradients in _iter_gradients(network, candidates, ctx.device, share_passes):
             chunks.append(_compute_cosines(gradients, part).cpu())
             done = index * len(candidates.labels) + sum(len(chunk) for chunk in chunks)
             ctx.report_progress(done, total)
@@ -59,20 +60,24 @@ def _select(estimate: GradientEstimate, rows: slice, device: torch.device) -> Gr
 
 
 def _iter_gradients(
-    network: nn.Module, candidates: Samples, device: torch.device
+    network: nn.Module, candidates: Samples, device: torch.device, share_passes: bool
 ) -> Iterator[Tensors]:
     """Each candidate's own gradient by weight, {name: [n, *shape]}, a chunk of candidates at a
     time."""
     weights = {name: w.detach() for name, w in network.named_parameters()}
     size = sum(w.numel() for w in weights.values())
     chunk_size = max(1, min(MAX_CHUNK_SIZE, MAX_ELEMENTS // size))
-    batched_gradients = BatchedGradients(network, weights)
+    batched_gradients = BatchedGradients(network, weights) if share_passes else None
     for start in range(0, len(candidates.labels), chunk_size):
         images, labels = (t[start : start + chunk_size].to(device) for t in candidates)
-        backward_pass = batched_gradients.forward_backward(
-            images.to(torch.float64).requires_grad_(), labels.unsqueeze(1), create_graph=False
-        )
-        yield backward_pass.compute_gradients()
+        x, labels = images.to(torch.float64), labels.unsqueeze(1)
+        if batched_gradients is None:
+            yield compute_gradients(network, weights, x.unsqueeze(1), labels)
+        else:
+            backward_pass = batched_gradients.forward_backward(
+                x.requires_grad_(), labels, create_graph=False
+            )
+            yield backward_pass.compute_gradients()
 
 
 def _compute_cosines(gradients: Tensors, estimate: GradientEstimate) -> Tensor:

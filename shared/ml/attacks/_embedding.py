@@ -28,7 +28,10 @@ class EmbeddingTarget(NamedTuple):
 
     def compute_penalty(self, embeddings: Tensor) -> Tensor:
         """The weighted squared distance of `embeddings` [L, F] to their targets, relative to the
-        targets' squared length; summed over trials."""
+        targets' squared length; summed over trials. 0 where the layer takes several rows of each
+        image, whose sum the gradient shows."""
+        if embeddings.shape != self.values.shape:
+            return self.weight.new_zeros(())
         length = self.values.square().sum(1).clamp_min(1e-30)
         return (self.weight * (embeddings - self.values).square().sum(1) / length).sum()
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.func import functional_call, jvp, vjp, vmap
+from torch.func import functional_call
 
 Tensors = dict[str, Tensor]
 
@@ -26,9 +27,10 @@ class LayerCall:
 
 
 class TracedLayer(nn.Module):
-    """Replaces `module` and records its calls on `tape`. This class works for every kind of module.
+    """Replaces `module` and records its calls on `tape`. This class works for every kind of module
+    that takes one tensor and returns one.
 
-    Subclasses do the same for one kind, without the overhead of torch.func.
+    Subclasses do the same for one kind, for all trials together.
     """
 
     def __init__(self, module: nn.Module, name: str, tape: list[LayerCall]) -> None:
@@ -50,24 +52,39 @@ class TracedLayer(nn.Module):
         return y
 
     def compute_gradients(self, x: Tensor, delta: Tensor, trials: int) -> Tensors:
-        """Per trial the gradient in the weights, given the gradient `delta` in the output."""
+        """Per trial the gradient in the weights, given the gradient `delta` in the output; with a
+        graph where gradients are enabled.
 
-        def compute_one(x: Tensor, delta: Tensor) -> Tensors:
-            pullback = vjp(lambda w: functional_call(self.wrapped[0], w, (x,)), self.weights)[1]
-            gradients: Tensors = pullback(delta)[0]
-            return gradients
+        Trial by trial: what torch.func makes of a pass over all of them (vmap of vjp, or of jvp)
+        has wrong derivatives for nn.LayerNorm and nn.InstanceNorm2d.
+        """
+        with_graph = torch.is_grad_enabled()
+        weights = {n: w.detach().requires_grad_() for n, w in self.weights.items()}
+        rows = []
+        with torch.enable_grad():
+            for inputs, gradient in zip(
+                split_trials(x if with_graph else x.detach(), trials),
+                split_trials(delta, trials),
+                strict=True,
+            ):
+                y = functional_call(self.wrapped[0], weights, (inputs,))
+                rows.append(
+                    torch.autograd.grad(
+                        y,
+                        list(weights.values()),
+                        gradient,
+                        create_graph=with_graph,
+                        materialize_grads=True,
+                    )
+                )
+        return {
+            n: torch.stack(alike) for n, alike in zip(weights, zip(*rows, strict=True), strict=True)
+        }
 
-        return vmap(compute_one)(split_trials(x, trials), split_trials(delta, trials))
-
-    def compute_jvp(self, x: Tensor, change: Tensors, trials: int) -> Tensor:
-        """The derivative of the output as each trial's weights move along `change`."""
-
-        def compute_one(x: Tensor, change: Tensors) -> Tensor:
-            return jvp(
-                lambda w: functional_call(self.wrapped[0], w, (x,)), (self.weights,), (change,)
-            )[1]
-
-        return vmap(compute_one)(split_trials(x, trials), change).flatten(0, 1)
+    def compute_jvp(self, x: Tensor, change: Tensors, trials: int) -> Tensor | None:  # noqa: ARG002
+        """The derivative of the output as each trial's weights move along `change`; None where
+        `compute_gradients` has to be differentiated instead."""
+        return None
 
 
 class TracedLinear(TracedLayer):

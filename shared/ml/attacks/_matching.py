@@ -89,19 +89,16 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
             )
             for name, t in g.items()
         }
-        output_changes = backward_pass.compute_jvps(
+        outputs, starts = backward_pass.build_product(
             _apply_weights(_project_out(v, subspace), coordinate_weights)
         )
         prior = total_variation(x) * (tv * len(images))  # the mean over trials -> their sum
         if embedding is not None:
-            prior = prior + embedding.compute_penalty(backward_pass.find_input(embedding.name))
-        grad_outputs = [
-            *(move.detach() for move in output_changes),
-            *(delta.detach() for delta in backward_pass.deltas),
-            None,
-        ]
+            values = backward_pass.find_input(embedding.name)
+            if values is not None:
+                prior = prior + embedding.compute_penalty(values)
         gradient, *label_gradient = torch.autograd.grad(
-            [*backward_pass.deltas, *output_changes, prior], variables, grad_outputs
+            [*outputs, prior], variables, [*starts, None]
         )
         return gradient.view_as(images), 1 - cosine, *label_gradient
 

@@ -8,8 +8,6 @@ loop.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +16,12 @@ from shared.ml.attacks._layers import Tensors
 from shared.ml.attacks._matching import Matcher, total_variation
 from shared.ml.attacks._shared_subspace import SharedSubspace
 from shared.ml.loss import compute_loss
+from shared.ml.second_derivatives import copy_with_weights, differentiable_attention
 
 
 def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None = None) -> Matcher:  # noqa: ARG001 - signature of the batched one
     """As `_matching.build_matcher`, for directions of any norm."""
-    network_copy = _copy_with_weights(network, weights)
+    network_copy = copy_with_weights(network, weights).requires_grad_(True)
 
     def match(
         images: Tensor,
@@ -66,7 +65,7 @@ def compute_matching_loss(
     subspace: SharedSubspace | None = None,
 ) -> Tensor:
     """1 - cos of each trial, [L] in [0, 2], as `_matching.compute_matching_loss`."""
-    network_copy = _copy_with_weights(network, weights)
+    network_copy = copy_with_weights(network, weights).requires_grad_(True)
     if labels.is_floating_point():
         labels = labels.softmax(2)
     return torch.stack([
@@ -78,6 +77,26 @@ def compute_matching_loss(
     ])  # fmt: skip
 
 
+def compute_gradients(
+    network: nn.Module, weights: Tensors, images: Tensor, labels: Tensor
+) -> Tensors:
+    """Per trial the gradient of its mean loss in every weight, {name: [L, *shape]}, of images
+    [L, k, C, H, W] and labels [L, k]."""
+    network_copy = copy_with_weights(network, weights).requires_grad_(True)
+    names, parameters = zip(*network_copy.named_parameters(), strict=True)
+    gradients = [
+        torch.autograd.grad(
+            compute_loss(network_copy(x), classes), parameters, materialize_grads=True
+        )
+        for x, classes in zip(images, labels, strict=True)
+    ]
+    return {
+        name: torch.stack(alike)
+        for name, alike in zip(names, zip(*gradients, strict=True), strict=True)
+    }
+
+
+@differentiable_attention()
 def _compute_penalty(network: nn.Module, x: Tensor, embedding: EmbeddingTarget) -> Tensor:
     """The trial's distance to the embedding, in a pass of its own."""
     inputs: list[Tensor] = []
@@ -88,14 +107,7 @@ def _compute_penalty(network: nn.Module, x: Tensor, embedding: EmbeddingTarget) 
     return embedding.compute_penalty(inputs[-1])
 
 
-def _copy_with_weights(network: nn.Module, weights: Tensors) -> nn.Module:
-    """A copy in eval mode with these weights."""
-    network_copy = copy.deepcopy(network).eval().requires_grad_(True)
-    for name, weight in network_copy.named_parameters():
-        weight.data = weights[name]
-    return network_copy
-
-
+@differentiable_attention()
 def _compute_distance(
     network: nn.Module,
     x: Tensor,
@@ -109,8 +121,8 @@ def _compute_distance(
     """1 - cos of the loss's gradient at images x [k, C, H, W] and the trial's direction, over all
     weights jointly."""
     names, parameters = zip(*network.named_parameters(), strict=True)
-    gradients = torch.autograd.grad(
-        compute_loss(network(x), labels), parameters, create_graph=graph
+    gradients = torch.autograd.grad(  # of a weight that has no part in the output: 0
+        compute_loss(network(x), labels), parameters, create_graph=graph, materialize_grads=True
     )
     dot, norm, direction_norm = x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
     if coordinate_weights is not None:

@@ -17,12 +17,14 @@ from shared.ml.attacks._adam import AdamW
 from shared.ml.attacks._bases import Basis
 from shared.ml.attacks._embedding import EmbeddingTarget, read_embeddings
 from shared.ml.attacks._estimate import GradientEstimate
+from shared.ml.attacks._fallback import find_fallback_reason
+from shared.ml.attacks._memory import fit_chunk_size
 from shared.ml.attacks._schedules import Arithmetic, SearchSchedule
 from shared.ml.attacks._shared_subspace import SharedSubspace
 from shared.ml.context import Context
 
 IMPLEMENTATIONS: Mapping[Arithmetic, ModuleType] = {"plain": _plain, "batched": _matching}
-CHUNK_SIZE = 32  # bounds memory; on one CPU core more trials at once are not faster
+MAX_CHUNK_SIZE = 32  # trials; on one CPU core more at once are not faster
 WARMUP_SHARE = 0.15  # share of the steps after which only one gradient source is kept
 LABEL_LR = 1.0  # of the logits of labels that are optimised with the images
 LABEL_FREEZE_SHARE = 0.1  # share of the steps after which labels are fixed to the likeliest classes
@@ -82,7 +84,11 @@ class GradientPoint(NamedTuple):
 
 class MatchingObjective:
     """The objective of all trials. Networks and directions are on the device; labels [D, k], None
-    if they are optimised too."""
+    if they are optimised too.
+
+    `chunk_size` trials share a pass; where the network's layers do not let them, each trial is
+    computed by itself, and `fallback_reason` says why.
+    """
 
     def __init__(
         self,
@@ -95,7 +101,6 @@ class MatchingObjective:
         self.labels = None if labels is None else labels.to(ctx.device)
         self.architecture = estimates[0].evaluation_point.architecture
         self.num_classes = self.architecture.num_classes
-        self.implementation = IMPLEMENTATIONS[arithmetic]
         self.directions = [{n: g.to(ctx.device) for n, g in e.direction.items()} for e in estimates]
         self.coordinate_weights = [
             e.coordinate_weights and {n: t.to(ctx.device) for n, t in e.coordinate_weights.items()}
@@ -111,18 +116,30 @@ class MatchingObjective:
             _move(read_embeddings(e, embedding_weight) if reads_embeddings else None, d)
             for e, d in zip(estimates, self.directions, strict=True)
         ]
-        self.points = [
+        networks = [
             [
-                self._build_point(e.evaluation_point.load_network(which).to(ctx.device))
+                e.evaluation_point.load_network(which).to(ctx.device)
                 for which in range(e.evaluation_point.count)
             ]
             for e in estimates
         ]
+        self.fallback_reason = (
+            find_fallback_reason(networks[0][0], self.architecture.input_shape)
+            if arithmetic == "batched"
+            else None
+        )
+        is_shared = arithmetic == "batched" and self.fallback_reason is None
+        self.implementation = IMPLEMENTATIONS["batched" if is_shared else "plain"]
+        self.chunk_size = 1
+        if is_shared:
+            images = 1 if labels is None else labels.shape[1]
+            self.chunk_size = fit_chunk_size(self.architecture, images, MAX_CHUNK_SIZE, ctx.device)
+        self.points = [[self._build_point(n) for n in of_source] for of_source in networks]
 
     def _build_point(self, network: nn.Module) -> GradientPoint:
         weights = {name: w.detach() for name, w in network.named_parameters()}
         return GradientPoint(
-            network, weights, self.implementation.build_matcher(network, weights, CHUNK_SIZE)
+            network, weights, self.implementation.build_matcher(network, weights, self.chunk_size)
         )
 
     def compute_gradients(
@@ -215,7 +232,7 @@ class MatchingObjective:
                 images[rows],
                 labels,
                 target,
-                CHUNK_SIZE,
+                self.chunk_size,
                 coordinate_weights,
                 subspace,
             )

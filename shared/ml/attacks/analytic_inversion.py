@@ -18,7 +18,7 @@ from shared.ml.attacks._estimate import (
     infer_labels,
     score_classes,
 )
-from shared.ml.attacks._matching import compute_matching_loss
+from shared.ml.attacks._fallback import compute_matching_loss
 from shared.ml.context import Context
 from shared.ml.networks import Networks
 from shared.plugins import Params

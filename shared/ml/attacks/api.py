@@ -20,9 +20,10 @@ from shared.ml.attacks._estimate import (
     infer_labels,
     score_classes,
 )
+from shared.ml.attacks._fallback import compute_matching_loss
 from shared.ml.attacks._grouping import group_by_start_model, run_per_start_model
 from shared.ml.attacks._log_odds import compute_log_odds
-from shared.ml.attacks._matching import compute_matching_loss, total_variation
+from shared.ml.attacks._matching import total_variation
 from shared.ml.attacks._probing import find_probes
 from shared.ml.attacks._published_probes import find_published_probes
 from shared.ml.attacks._schedules import SCHEDULES, Arithmetic

@@ -131,6 +131,8 @@ def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reco
         {"random_direction": images[deletions:]} if controls else {},
         {} if best_restart is None else {"best_restart": best_restart[:deletions]},
         releases_compared=count_releases_compared(view, params),
+        batch_size=objective.chunk_size,
+        fallbacks=[objective.fallback_reason or ""] * deletions,
     )
 
 

@@ -9,6 +9,7 @@ from shared.ml.attack_io import MembershipScores, WhiteBoxView
 from shared.ml.attacks import registry
 from shared.ml.attacks._candidate_cosines import compute_candidate_cosines
 from shared.ml.attacks._estimate import Adaptive, GradientFrom
+from shared.ml.attacks._fallback import find_fallback_reason
 from shared.ml.attacks._target import TargetParams, build_gradient_target, count_releases_compared
 from shared.ml.context import Context, SubContext
 from shared.roles import Role
@@ -61,17 +62,22 @@ def run(view: WhiteBoxView, params: MembershipGradientParams, ctx: Context) -> M
     """
     candidates = view.require_candidates()
     sources = ["pair", "base"] if params.gradient_from == "either" else [params.gradient_from]
+    fallback_reason = find_fallback_reason(
+        view.original.load_network().to(ctx.device), view.original.architecture.input_shape
+    )
     scores = [
         compute_candidate_cosines(
             build_gradient_target(view, source, params),
             candidates,
             SubContext(ctx, index, len(sources)),
+            share_passes=fallback_reason is None,
         )
         for index, source in enumerate(sources)
     ]
     return MembershipScores(
         max(scores, key=lambda one: _measure_agreement(one, view.deletion_size)),
         releases_compared=count_releases_compared(view, params),
+        fallbacks=[fallback_reason or ""] * view.unlearned.count,
     )
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import softmax
 
 from shared.ml.context import Context
 from shared.ml.samples import Samples
+from shared.ml.second_derivatives import differentiable_attention
 from shared.ml.training.recipe import Recipe
 
 Weights = dict[str, Tensor]
@@ -59,6 +60,7 @@ def add(one: Weights, other: Weights, alpha: float) -> Weights:
     return {name: a + alpha * other[name] for name, a in one.items()}
 
 
+@differentiable_attention()
 def _multiply_gauss_newton(
     network: nn.Module, weights: Weights, images: Tensor, direction: Weights
 ) -> Weights:

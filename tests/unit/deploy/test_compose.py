@@ -208,7 +208,7 @@ def test_an_image_installs_what_its_code_imports_and_the_same_versions(
 
 
 def test_the_gateway_s_image_has_no_torch() -> None:
-    heavy = {"torch", "torchvision", "numpy", "safetensors", "triton"}
+    heavy = {"torch", "torchvision", "timm", "numpy", "safetensors", "triton"}
     assert not locked("gateway") & heavy
     assert locked("worker") >= heavy
     assert "gateway.lock" in (ROOT / "deploy/gateway.Dockerfile").read_text()

@@ -27,6 +27,7 @@ from shared.ml.training.sgd import train
 from shared.plugins import ModelPlugin
 from tests.support import reference_metrics
 from tests.support.lpips import FILE, make_random_weights, write_weights
+from tests.support.plugins import give_examples
 
 
 def draw(*shape: int, purpose: str = "x") -> Tensor:
@@ -86,7 +87,8 @@ def network(model: str, shape: tuple[int, int, int] = (3, 32, 32), **params: obj
 )
 def test_feature_distance_works_in_every_model_and_grows_with_noise(plugin: ModelPlugin) -> None:
     width = {"width": 8} if "width" in plugin.params.model_fields else {}
-    judge, truth = network(plugin.name, **width), draw(4, 3, 32, 32)
+    params = give_examples(plugin) | width
+    judge, truth = network(plugin.name, **params), draw(4, 3, 32, 32)
     seen = feature_distance(truth, judge)
     assert distance(seen, feature_distance(truth.clone(), judge)).tolist() == [0] * 4
     far = [distance(feature_distance(noisy(truth, by), judge), seen) for by in (0.01, 0.05, 0.2)]
