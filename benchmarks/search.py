@@ -53,10 +53,11 @@ class Unit:
     part: Part
     rows: tuple[int, ...]
     params: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
 
     @property
     def key(self) -> str:
-        return json.dumps([self.case, self.part, self.rows, self.params], sort_keys=True)
+        return json.dumps([self.case, self.part, self.rows, self.params, self.seed], sort_keys=True)
 
     @property
     def name(self) -> str:
@@ -73,9 +74,9 @@ def list_units(case: str, options: argparse.Namespace) -> list[Unit]:
     settings: list[dict[str, Any]] = [{"preset": preset} for preset in options.presets]
     if options.curve:
         settings += [{"preset": "fast", "iterations": steps} for steps in CURVE]
-    ours = [Unit(case, options.part, rows, params) for params in settings]
+    ours = [Unit(case, options.part, rows, params, options.seed) for params in settings]
     published = [
-        Unit(case, options.part, (row,), {"preset": PUBLISHED, "restarts": 1})
+        Unit(case, options.part, (row,), {"preset": PUBLISHED, "restarts": 1}, options.seed)
         for row in range(options.paper)
     ]
     turns = chain.from_iterable(zip_longest(ours, published))
@@ -101,6 +102,7 @@ def run_unit(unit: Unit, targets: Targets, folder: Path) -> Result:
     return {
         "case": unit.case,
         "part": unit.part,
+        "seed": unit.seed,
         "rows": rows,
         "params": unit.params,
         "name": unit.name,
@@ -181,12 +183,15 @@ def compute_t_interval(values: list[float]) -> tuple[float, float]:
 
 def print_summary(results: list[Result]) -> None:
     """A table per case: quality, paired difference to the published loop, ratio of times."""
-    for case, part in dict.fromkeys((r["case"], r["part"]) for r in results):
-        of_case = [r for r in results if (r["case"], r["part"]) == (case, part)]
+    cases = dict.fromkeys((r["case"], r["part"], r.get("seed", 0)) for r in results)
+    for case, part, seed in cases:
+        of_case = [
+            r for r in results if (r["case"], r["part"], r.get("seed", 0)) == (case, part, seed)
+        ]
         published = [r for r in of_case if r["name"] == PUBLISHED]
         reference = {r["rows"][0]: r["psnr"][0] for r in published}
         identified = sum(r["rank"][0] == 1 for r in published)
-        print(f"\n{case}, {part} targets; test accuracy {of_case[0]['accuracy']}")
+        print(f"\n{case}, {part} targets, seed {seed}; test accuracy {of_case[0]['accuracy']}")
         print(
             f"{'search':34} {'n':>3} {'dB':>5} {'gain over class mean':>20} {'identified':>10}"
             f"  {'paired difference to published, 95 %':38} {'CPU s':>7} {'1 /':>6}"
@@ -243,7 +248,7 @@ def append_result(path: Path, result: Result) -> None:
 def _iter_pending(cases: list[str], options: argparse.Namespace) -> Iterator[Unit]:
     """Units of all cases in turns, without those that have a result."""
     done = {
-        Unit(r["case"], r["part"], tuple(r["rows"]), r["params"]).key
+        Unit(r["case"], r["part"], tuple(r["rows"]), r["params"], r.get("seed", 0)).key
         for r in read_results(options.folder / "results.jsonl")
     }
     turns = chain.from_iterable(zip_longest(*(list_units(case, options) for case in cases)))
@@ -260,6 +265,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=16, help="targets of our presets")
     parser.add_argument("--paper", type=int, default=4, help="targets of the published loop")
     parser.add_argument("--presets", nargs="*", default=["fast", "default", "accurate"])
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the network and of the choice of targets"
+    )
     parser.add_argument("--curve", action="store_true", help="fast at several iterations too")
     parser.add_argument("--summary", action="store_true", help="print the results, run nothing")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -276,7 +284,7 @@ def main() -> None:
         for unit in _iter_pending(options.cases, options):
             if unit.case not in targets:
                 targets[unit.case] = load_targets(
-                    unit.case, options.part, options.count, options.folder
+                    unit.case, options.part, options.count, options.folder, options.seed
                 )
             result = run_unit(unit, targets[unit.case], options.folder)
             append_result(path, result)

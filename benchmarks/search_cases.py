@@ -103,7 +103,7 @@ def load_targets(name: str, part: Part, count: int, folder: Path, seed: int = 0)
         mean=dataset.mean,
         std=dataset.std,
     )
-    network = _load_or_train(architecture, case, split, folder / f"{name}.safetensors", seed)
+    network = _load_or_train(architecture, case, split, folder / f"{name}.{seed}.safetensors", seed)
     positions = torch.tensor(list(case.get_targets(part)))
     order = torch.randperm(len(positions), generator=make_generator(seed, f"{part} targets"))
     positions, unlearned = _find_visible(architecture, network, split, positions[order], count)
