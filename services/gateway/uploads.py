@@ -47,7 +47,8 @@ def read_upload_head(request: Request, max_bytes: int) -> UploadHead:
         BadRequest: a header that says nothing understandable.
         RequestEntityTooLarge: more than `max_bytes` bytes.
     """
-    media_type = parse_options_header(request.headers.get("Content-Type", ""))[0] or DEFAULT_TYPE
+    stated = request.headers.get("Content-Type")
+    media_type = DEFAULT_TYPE if stated is None else parse_options_header(stated)[0]
     if media_type in _REFUSED_TYPES:
         raise UnsupportedMediaType(
             "send the file itself as the body, not a form: curl --data-binary @FILE"
