@@ -22,7 +22,7 @@ def list_names() -> tuple[str, ...]:
 
 class TimmParams(Params):
     name: Annotated[str, name_check(list_names)] = name_field(
-        list_names, "name of the architecture in timm, without the tag of published weights"
+        "timm", "name of the architecture in timm, without the tag of published weights"
     )
 
 

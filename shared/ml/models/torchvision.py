@@ -24,7 +24,7 @@ def list_names() -> tuple[str, ...]:
 
 class TorchvisionParams(Params):
     name: Annotated[str, name_check(list_names)] = name_field(
-        list_names, "name of the builder in torchvision.models"
+        "torchvision", "name of the builder in torchvision.models"
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,9 +16,12 @@ from shared.catalog import Catalog, CatalogEntry
 from shared.errors import InvalidRequest
 from shared.ml.context import make_generator
 from shared.ml.models import _library, registry, timm, torchvision
+from shared.ml.models._library import NAMES_FOLDER
 from shared.ml.networks import Architecture, build_network, read_networks, write_network
 from shared.plugin_ref import PluginRef
+from tests.support.library_names import build_lists
 from tests.support.plugins import PLUGINS
+from tests.support.source_tree import ROOT
 
 Shape = tuple[int, int, int]
 
@@ -148,6 +153,20 @@ def test_a_library_takes_a_name_and_nothing_else(library: str, option: str) -> N
         build_network(
             describe(library, "resnet18", (3, 32, 32)).model_copy(update={"model": model})
         )
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_the_published_names_are_the_librarys(library: str) -> None:
+    """To write them anew: python -m tests.support.library_names"""
+    assert (NAMES_FOLDER / f"{library}.txt").read_text() == build_lists()[library]
+
+
+def test_no_worker_imports_a_library_of_models_to_publish_its_names() -> None:
+    code = "from workers.catalog import load_catalog; load_catalog(); import sys; print('timm' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_every_name_is_looked_up_in_the_librarys_own_list() -> None:
