@@ -24,7 +24,7 @@ WORKER_GROUPS = {
     "train": ("pretrain", "train"),
     "unlearn": ("unlearn", "defend", "candidates", "retraining"),
     "attack": ("attack", "probe", "shadow"),
-    "evaluate": ("evaluate", "forgetting", "report", "selftest"),
+    "evaluate": ("evaluate", "forgetting", "ingest", "report", "selftest"),
 }
 PREFERRED_PORT = 8350
 

@@ -69,7 +69,13 @@ def test_the_truth_itself_scores_best_and_a_blank_row_does_not(targets: Targets)
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     options = Namespace(
-        folder=tmp_path, part="test", count=2, paper=1, presets=["fast", "default"], curve=False
+        folder=tmp_path,
+        part="test",
+        count=2,
+        paper=1,
+        presets=["fast", "default"],
+        curve=False,
+        seed=0,
     )
     units = list(search._iter_pending(["mnist_5k"], options))
     assert [unit.params["preset"] for unit in units] == ["fast", "paper", "default"]

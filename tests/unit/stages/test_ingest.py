@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ FIVE_CLASSES = {**OWN, "params": {**OWN["params"], "num_classes": 5}}
 class Laboratory:
     """An audit of the laboratory, and its models as files of somebody else."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.jobs = plan(AuditSpec.model_validate(LABORATORY), real_catalog(), identify)
         self.outputs = run_planned(self.jobs, {"selftest", "report"})
         networks = read_networks(self.read("unlearn", "UNLEARNED"), "UNLEARNED")
@@ -62,13 +63,17 @@ class Laboratory:
             for n in range(networks.count)
         ]
         self.truth = ForgetSets.read(self.read("unlearn", "FORGET_SETS"), "FORGET_SETS")
-        dataset = open_dataset(PluginRef.model_validate(DATA))
+        self.images = self.truth.load_images()
+        self.public = open_dataset(PluginRef.model_validate(DATA)).load("test")
+
+    def write_samples(self, folder: Path) -> None:
+        """The deleted samples, and public ones."""
         write_samples(
             folder / "deleted.npz",
-            self.truth.load_images()[:, 0],
+            self.images[:, 0],
             torch.tensor(self.truth.labels)[:, 0],
         )
-        write_samples(folder / "public.npz", *dataset.load("test"))
+        write_samples(folder / "public.npz", *self.public)
 
     def read(self, stage: str, role: str) -> bytes:
         return find_output(self.jobs, self.outputs, stage, role)
@@ -94,9 +99,17 @@ def find_output(jobs: list[PlannedJob], outputs: PlanOutputs, stage: str, role: 
     return outputs[job.request_key][role].data
 
 
+@cache
+def run_laboratory() -> Laboratory:
+    """The same for all tests: their data are the same."""
+    return Laboratory()
+
+
 @pytest.fixture
 def lab(data_root: Path) -> Laboratory:
-    return Laboratory(data_root)
+    laboratory = run_laboratory()
+    laboratory.write_samples(data_root)
+    return laboratory
 
 
 class Brought:
@@ -183,7 +196,7 @@ def test_the_same_step_in_plain_pytorch_agrees_within_a_tenth_of_a_decibel(
     mean = torch.tensor(lab.architecture.mean).view(-1, 1, 1)
     std = torch.tensor(lab.architecture.std).view(-1, 1, 1)
     lr = json.loads(lab.read("train", "RECIPE"))["lr"]
-    images, labels = lab.truth.load_images(), torch.tensor(lab.truth.labels)
+    images, labels = lab.images, torch.tensor(lab.truth.labels)
     released = []
     for image, label in zip(images, labels, strict=True):
         loss = nn.functional.cross_entropy(plain((image - mean) / std), label)
