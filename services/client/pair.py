@@ -23,7 +23,7 @@ class Pair:
     mean, std: per channel, with which the model's own code normalises images in [0, 1].
     base: the weights that training started from.
     training_set: N, samples that the model was trained on.
-    size: k, deleted samples per deletion; None: all, in equal parts.
+    size: k, deleted samples per deletion.
     """
 
     before: Path
@@ -37,7 +37,7 @@ class Pair:
     std: Sequence[float] | None = None
     base: Path | None = None
     training_set: int | None = None
-    size: int | None = None
+    size: int = 1
     attacks: Sequence[str | Mapping[str, Any]] = DEFAULT_ATTACKS
     options: Mapping[str, Any] = field(default_factory=dict)  # further fields of the audit
 

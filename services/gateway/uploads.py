@@ -138,9 +138,11 @@ class UploadLimiter:
         """An upload has ended."""
         with self._lock:
             self._count -= 1
-            self._incoming_bytes[tenant] -= received_bytes
-            if not self._incoming_bytes[tenant]:
-                del self._incoming_bytes[tenant]
+            left = self._incoming_bytes.get(tenant, 0) - received_bytes
+            if left:
+                self._incoming_bytes[tenant] = left
+            else:
+                self._incoming_bytes.pop(tenant, None)
 
     @property
     def max_bytes(self) -> int:

@@ -15,10 +15,12 @@ import pytest
 def mutate(
     monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], original: str, replacement: str
 ) -> None:
-    """Replace `old`, which its source holds once, by `new` in a function that closes over nothing.
+    """Replace `original`, which its source holds once, in a function that closes over nothing but
+    for its decorators.
 
     The function's own code is exchanged, so that whoever has imported it runs the mutant too.
     """
+    function = inspect.unwrap(function)
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(original) == 1, (
         f"{function.__qualname__} holds {original!r} {source.count(original)} times"

@@ -71,11 +71,7 @@ def _select_visible_roles(ctx: JobContext, method: AttackPlugin) -> set[str]:
     """The roles that the method needs with these parameters, and the supplied ones that it can
     use."""
     needed = CatalogEntry.from_plugin(method).list_needs(ctx.method_params.model_dump())
-    optional = {role for role in method.uses if role in ctx.inputs}
-    if Role.DELETION_SIZES in optional and _read_sizes(ctx).k == 1:
-        # that it was one sample is what an attacker assumes who is told nothing
-        optional.remove(Role.DELETION_SIZES)
-    return {*needed, Role.UNLEARNED} | optional
+    return {*needed, Role.UNLEARNED} | {role for role in method.uses if role in ctx.inputs}
 
 
 def _read_white_box_view(ctx: JobContext, roles: set[str]) -> WhiteBoxView:

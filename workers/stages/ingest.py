@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from shared.comparison import MAX_FINDINGS, MAX_TENSORS, Comparison, ModelDifference, PairWarning
@@ -47,18 +47,13 @@ class IngestParams(BroughtParams):
     with_base: bool = Field(
         False, description="whether the weights that training started from are brought too"
     )
-    size: int | None = Field(
-        None,
-        ge=1,
-        le=10_000,
-        description="k, deleted samples per deletion; null: all of the train split, in equal parts",
-    )
+    size: int = Field(1, ge=1, le=10_000, description="k, deleted samples per deletion")
     rows: list[Row | Rows] | None = Field(
         None,
         min_length=1,
         max_length=1000,
-        description="which samples of the train split each deletion forgot (counted from 0); null: "
-        "the first ones, in order",
+        description="which samples of the train split each deletion forgot (counted from 0), "
+        "instead of size; null: all of it, in the order of the deletions",
     )
     training_set: int | None = Field(
         None,
@@ -69,12 +64,6 @@ class IngestParams(BroughtParams):
     test_samples: int = Field(
         1000, ge=1, le=1_000_000, description="public samples that the original is checked on"
     )
-
-    @model_validator(mode="after")
-    def _said_once(self) -> IngestParams:
-        if self.rows is not None and self.size is not None:
-            raise ValueError("rows and size both say what was deleted: remove one of them")
-        return self
 
 
 @registry.register(
@@ -175,20 +164,18 @@ def _choose_forgotten(params: IngestParams, split: Samples, deletions: int) -> T
                 "params.rows",
             )
         return torch.tensor(rows)
-    if params.size is None and count % deletions:
+    if params.size * deletions != count:
+        hint = (
+            f"set size to {count // deletions}"
+            if count % deletions == 0
+            else "bring as many for each model, or list rows"
+        )
         raise InvalidRequest(
-            f"{count} deleted samples cannot be shared out evenly over {deletions} models: set "
-            "size, or list rows",
+            f"{deletions} deletions of {params.size} are not the {count} deleted samples that were "
+            f"brought: {hint}",
             "params.size",
         )
-    size = params.size or count // deletions
-    if size * deletions > count:
-        raise InvalidRequest(
-            f"{deletions} deletions of {size} need more than the {count} deleted samples that were "
-            "brought",
-            "params.size",
-        )
-    return torch.arange(size * deletions).view(deletions, size)
+    return torch.arange(count).view(deletions, params.size)
 
 
 def _write_models(

@@ -63,12 +63,7 @@ def pair(
         int | None,
         typer.Option(min=1, help="N, samples that the model was trained on (needed with --base)."),
     ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Deleted samples per deletion. Default: all of them, in equal parts."
-        ),
-    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="k, deleted samples per deletion.")] = 1,
     attack: Annotated[
         list[str] | None,
         typer.Option(

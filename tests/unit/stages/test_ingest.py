@@ -232,10 +232,10 @@ def load_metadata(data: bytes) -> str:
 
 
 def test_several_samples_of_a_deletion(lab: Laboratory) -> None:
-    brought = Brought(lab, released=lab.released[:1], ingest={"size": None}).run()
+    brought = Brought(lab, released=lab.released[:1], ingest={"size": 3}).run()
     truth = json.loads(brought.read("ingest", "FORGET_SETS"))
     assert truth["indices"] == [[0, 1, 2]]
-    listed = Brought(lab, released=lab.released[:1], ingest={"size": None, "rows": [[2, 0]]}).run()
+    listed = Brought(lab, released=lab.released[:1], ingest={"rows": [[2, 0]]}).run()
     assert json.loads(listed.read("ingest", "FORGET_SETS"))["indices"] == [[2, 0]]
     observed = json.loads(load_metadata(listed.read("attack", "RECONSTRUCTION")))["threat_model"]
     assert "DELETION_SIZES" in observed["observes"]
@@ -263,10 +263,10 @@ def change(data: bytes, **values: Any) -> bytes:
         ),
         (lambda lab: {"ingest": {"num_classes": 5}, "dataset": FIVE_CLASSES}, "class"),
         (lambda lab: {"ingest": {"num_classes": 5}}, "classes"),
-        (lambda lab: {"ingest": {"size": 2}}, "need more than the 3"),
-        (lambda lab: {"ingest": {"size": None, "rows": [0, 1, 7]}}, "no row 7"),
-        (lambda lab: {"ingest": {"size": None, "rows": [0, 1]}}, "3 deletions"),
-        (lambda lab: {"released": lab.released[:2], "ingest": {"size": None}}, "shared out evenly"),
+        (lambda lab: {"ingest": {"size": 2}}, "set size to 1"),
+        (lambda lab: {"ingest": {"rows": [0, 1, 7]}}, "no row 7"),
+        (lambda lab: {"ingest": {"rows": [0, 1]}}, "3 deletions"),
+        (lambda lab: {"released": lab.released[:2]}, "list rows"),
     ],
     ids=[
         "identical", "a zip", "truncated", "not finite", "tensors missing", "another class count",
