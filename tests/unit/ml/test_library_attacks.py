@@ -13,6 +13,8 @@ from shared.ml.context import LocalContext, make_generator
 from shared.ml.networks import Architecture, Networks, build_network
 from shared.plugin_ref import PluginRef
 
+pytestmark = pytest.mark.slow
+
 Shape = tuple[int, int, int]
 LABEL = 3
 

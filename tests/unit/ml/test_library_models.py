@@ -161,6 +161,7 @@ def test_the_published_names_are_the_librarys(library: str) -> None:
     assert (NAMES_FOLDER / f"{library}.txt").read_text() == build_lists()[library]
 
 
+@pytest.mark.slow
 def test_no_worker_imports_a_library_of_models_to_publish_its_names() -> None:
     code = "from workers.catalog import load_catalog; load_catalog(); import sys; print('timm' in sys.modules)"
     done = subprocess.run(

@@ -11,6 +11,8 @@ import pytest
 from tests.support.tiny_chain import parse_output
 from workers.local import run_stage
 
+pytestmark = pytest.mark.slow
+
 DATA = {"name": "npz", "params": {"path": "photographs.npz"}}
 
 
