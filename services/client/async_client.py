@@ -260,7 +260,7 @@ class AsyncClient:
         """Delete an upload for good.
 
         Raises:
-            NotFound: there is no such upload; what jobs have made is none.
+            NotFound: there is no such upload. Artifacts of jobs are not uploads.
             Conflict: jobs that have not ended need it.
         """
         await self._retry(calls.delete_artifact(sha256), self._exchange)

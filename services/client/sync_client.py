@@ -259,7 +259,7 @@ class Client:
         """Delete an upload for good.
 
         Raises:
-            NotFound: there is no such upload; what jobs have made is none.
+            NotFound: there is no such upload. Artifacts of jobs are not uploads.
             Conflict: jobs that have not ended need it.
         """
         self._retry(calls.delete_artifact(sha256), self._exchange)

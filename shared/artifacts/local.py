@@ -86,7 +86,7 @@ class DurableFolder:
             raise
 
     def find(self, path: str) -> Path | None:
-        """Where a file is; None if there is none."""
+        """The path of a file, or None if it does not exist."""
         target = self._folder / path
         return target if target.is_file() else None
 

@@ -15,6 +15,7 @@ from shared.catalog import NUMBERED_ROLE, Catalog, CheckedJob, check_roles
 from shared.data_files import IdentifyFiles, reject_data_files
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, PLACES, check_form
+from shared.jobs.brought import list_brought_weights
 from shared.jobs.error_paths import map_error_fields
 from shared.jobs.feasibility import check_forget_sets, forgets_multiple
 from shared.jobs.inheritance import merge_data
@@ -293,7 +294,7 @@ class _AuditPlanner:
         for u, *_ in self.audit.unlearning:
             for d, *_ in self.audit.defenses:
                 release = branch.branch_off(Scope.RELEASE, cell=GridCell(u, d))
-                release.providers.update(self._list_brought_weights(u))
+                release.providers.update(list_brought_weights(self.spec, u))
                 self._plan_scope(release)
                 for a, attack, _ in self.audit.attacks[d]:
                     attacked = release.branch_off(Scope.ATTACK, cell=GridCell(u, d, a))
@@ -302,18 +303,6 @@ class _AuditPlanner:
                         for wiring in self.pipeline.wirings.values():
                             self._apply_replacements(wiring.replaces_for_adaptive, attacked)
                     self._plan_scope(attacked)
-
-    def _list_brought_weights(self, unlearning: int) -> dict[str, Asset]:
-        """The uploads of one release, by the roles in which stages take them."""
-        spec = self.spec
-        if not spec.is_brought:
-            return {}
-        files = {Role.ORIGINAL_WEIGHTS: spec.original, Role.BASE_WEIGHTS: spec.base}
-        weights = {str(role): Asset(sha256) for role, sha256 in files.items() if sha256}
-        return weights | {
-            f"{Role.RELEASED_WEIGHTS}_{n}": Asset(sha256)
-            for n, sha256 in enumerate(spec.releases[unlearning].weights, start=1)
-        }
 
     def _plan_scope(self, branch: _Branch) -> None:
         """Plan the stages of the branch's scope; what they make is there from then on."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.errors import InvalidRequest
-from shared.evaluation import Defense, Evaluation, Method, StrengthChoice, Unlearning
+from shared.evaluation import Defense, Evaluation, FrozenModel, Method, StrengthChoice, Unlearning
+from shared.plugin_ref import validate_model
+
+M = TypeVar("M", bound=FrozenModel)
 
 MAX_NESTING = 32  # nothing legitimate is nested deeper
 ADAPTIVE_PARAM = "adaptive"  # of attacks that can use knowledge of the defense
@@ -54,6 +57,18 @@ def parse_json(data: bytes, role: str, field: str) -> Any:
         raise InvalidRequest(f"{role} is not JSON: {error}", field) from error
     check_json(value, role, field)
     return value
+
+
+def parse_record(model: type[M], data: bytes, role: str, max_bytes: int) -> M:
+    """Parse an artifact that holds one record.
+
+    Raises:
+        InvalidRequest: too large, not JSON, or not of that shape; the message names the role.
+    """
+    field = f"inputs.{role}"
+    if len(data) > max_bytes:
+        raise InvalidRequest(f"{role} is larger than {max_bytes >> 20} MiB", field)
+    return validate_model(model, parse_json(data, role, field), role, field)
 
 
 def check_json(value: Any, subject: str, field: str) -> None:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean
 from typing import Literal
 
-from shared.errors import InvalidRequest
 from shared.forgetting import (
     ROUNDING_NATS,
     Forgetting,
     ForgettingRow,
 )
-from shared.plugin_ref import validate_model
-from shared.reporting.evaluations import method_key, parse_json
+from shared.reporting.evaluations import method_key, parse_record
 from shared.reporting.forgetting_tests import (
     TESTS,
     TestResult,
@@ -90,12 +88,9 @@ def read_forgetting(data: bytes, role: str) -> Forgetting:
     """Parse one FORGETTING: untrusted bytes.
 
     Raises:
-        InvalidRequest: too large, not JSON, or not of that shape; the message names the role.
+        InvalidRequest: see `parse_record`.
     """
-    field = f"inputs.{role}"
-    if len(data) > MAX_BYTES:
-        raise InvalidRequest(f"{role} is larger than {MAX_BYTES >> 20} MiB", field)
-    return validate_model(Forgetting, parse_json(data, role, field), role, field)
+    return parse_record(Forgetting, data, role, MAX_BYTES)
 
 
 def key_by_release(measured: Iterable[Forgetting]) -> dict[ReleaseKey, ForgettingRow]:

@@ -37,7 +37,7 @@ def choose_state_dict(content: Any, key: str | None) -> tuple[StateDict, list[St
     """The one that `key` names, or else the likeliest, and the others.
 
     Raises:
-        InvalidRequest: there is none, none of this key, or it is not clear which.
+        InvalidRequest: no state dict was found (under this key), or several could be meant.
     """
     candidates = list(_find_state_dicts(content))
     if not candidates:
@@ -74,7 +74,7 @@ def list_keys(state_dicts: Sequence[StateDict]) -> str:
 
 
 def list_siblings(content: Any, selected: StateDict, others: Sequence[StateDict]) -> list[str]:
-    """What lies beside a state dict, and is none itself: epochs, optimizers and the like."""
+    """The entries beside the state dict that are not tensors: epochs, optimizers and the like."""
     names: list[str] = []
     for depth, step in enumerate(selected.path):
         level = selected.path[:depth]

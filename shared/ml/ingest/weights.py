@@ -155,8 +155,8 @@ def _drop_stack(shape: tuple[int, ...], stacked: bool) -> tuple[int, ...]:
 
 
 def _find_difference(stated: Architecture, declared: Architecture) -> str:
-    """The first field in which two architectures differ, but for the model, which the tensors show
-    anyway; empty if there is none."""
+    """The first field in which two architectures differ, or "" if they agree. The model is not
+    compared, as the tensors show it."""
     for field in ("input_shape", "num_classes", "members"):
         if getattr(stated, field) != getattr(declared, field):
             return field
