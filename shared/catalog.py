@@ -300,7 +300,7 @@ class Catalog:
             if name not in values:
                 continue
             value, where = normalize_numbers(values[name], schema), f"{path}.{name}"
-            if "x-plugin" in schema:
+            if "x-plugin" in schema and value is not None:
                 value = self._complete_plugin_ref(schema["x-plugin"], value, where, used)
             elif isinstance(value, dict):
                 inner = get_parameters(schema, defs)
@@ -328,6 +328,14 @@ class Catalog:
         if key not in self._validators:
             self._validators[key] = build_validator(entry.params_schema)
         return self._validators[key]
+
+    def complete_ref(self, kind: str, value: Any, field: str) -> JSONObject:
+        """A choice of a plugin with all its parameters.
+
+        Raises:
+            InvalidRequest: no such plugin, or parameters that it does not take.
+        """
+        return self._complete_plugin_ref(kind, value, field, [])
 
     def _complete_plugin_ref(
         self, kind: str, value: Any, path: str, used: list[CatalogEntry]

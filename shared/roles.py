@@ -63,6 +63,18 @@ class Role(StrEnum):
         Visibility.AUDITOR,
         "the weights that training started from, as a user has brought them",
     )
+    WEIGHTS = (
+        "WEIGHTS",
+        ArtifactFormat.TENSORS,
+        Visibility.AUDITOR,
+        "the weights of a declared model, as a user has brought them",
+    )
+    INSPECTION = (
+        "INSPECTION",
+        ArtifactFormat.JSON,
+        Visibility.AUDITOR,
+        "what was found in a declared model or data set",
+    )
     COMPARISON = (
         "COMPARISON",
         ArtifactFormat.JSON,

@@ -144,7 +144,7 @@ def plan_job_request(body: JobRequest) -> PlannedJob:
             other requests wait for their files to be read.
     """
     catalog = current_gateway().catalog_cache.catalog
-    with _limit_if_large():
+    with limit_if_large():
         checked = check_posted(catalog, body.stage, body.method, body.params)
     inputs, seed = dict(body.inputs), body.seed
     if body.source is not None:
@@ -160,7 +160,7 @@ def plan_job_request(body: JobRequest) -> PlannedJob:
         for i in resolved.inputs
         if i.sha256
     }
-    with _limit_if_large():
+    with limit_if_large():
         return plan_checked(
             checked, body.stage, body.method, seed or 0, resolved.inputs,
             parent_request_keys=resolved.parent_request_keys, parent_params=resolved.params,
@@ -168,7 +168,7 @@ def plan_job_request(body: JobRequest) -> PlannedJob:
         )  # fmt: skip
 
 
-def _limit_if_large() -> AbstractContextManager[None]:
+def limit_if_large() -> AbstractContextManager[None]:
     """The planning limiter, for a body that takes more than some milliseconds to plan."""
     return (
         current_gateway().planning_limiter.acquire()

@@ -455,10 +455,11 @@ class _AuditPlanner:
         ]
         for outputs in self.forgetting:
             number(outputs, Role.FORGETTING)
+        left_out = {"no_cache", "priority", "time_limit"}
+        if not self.spec.declared:
+            left_out.add("declared")
         params: dict[str, Any] = {
-            "audit": self.spec.model_dump(
-                mode="json", exclude={"no_cache", "priority", "time_limit"}
-            ),
+            "audit": self.spec.model_dump(mode="json", exclude=left_out),
             "rows": [row.model_dump() for row in rows],
         }
         if measured:

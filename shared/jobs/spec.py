@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.jobs.declared_refs import DECLARED, MODEL_PREFIX, DatasetRef, DeclaredName, WeightsRef
 from shared.plugin_ref import PluginRef
 from shared.pool import DESCRIPTION, PoolSize
 
@@ -14,9 +15,6 @@ MAX_JOBS = 10_000  # of one audit
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 MethodIndex = Annotated[int, Field(ge=0, le=31)]  # in one of the audit's lists of methods, from 0
 TimeLimit = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]  # seconds
-
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of an upload")]
 
 
 class ReleaseFiles(BaseModel):
@@ -28,8 +26,10 @@ class ReleaseFiles(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$",
         description="a name of your choice, such as the unlearning method",
     )
-    weights: list[Sha256] = Field(
-        min_length=1, max_length=100, description="one upload per deletion, in their order"
+    weights: list[WeightsRef] = Field(
+        min_length=1,
+        max_length=100,
+        description="one upload or declared model per deletion, in their order",
     )
 
 
@@ -55,10 +55,12 @@ class AuditSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field("audit", min_length=1, max_length=200, description="a name of your choice")
-    dataset: PluginRef = Field(
+    dataset: DatasetRef = Field(
         description="where pretraining data, training set and public data come from"
     )
-    model: PluginRef = Field(description="the architecture")
+    model: PluginRef = Field(
+        description="the architecture; left out if the original is a declared model"
+    )
     pool: PoolSize | None = Field(None, description=DESCRIPTION)
     pretrain: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the pretrain stage"
@@ -71,24 +73,31 @@ class AuditSpec(BaseModel):
         description="parameters of the unlearn stage: deletions and size (k), or the samples "
         "themselves as rows, ids or files",
     )
-    original: Sha256 | None = Field(
+    original: WeightsRef | None = Field(
         None,
         description="bring your own models: upload with the weights from before the deletions "
-        "(safetensors)",
+        "(safetensors), or declared model",
     )
     releases: list[ReleaseFiles] = Field(
         default_factory=list,
         max_length=32,
         description="bring your own models: the weights from after the deletions",
     )
-    base: Sha256 | None = Field(
+    base: WeightsRef | None = Field(
         None,
-        description="bring your own models: upload with the weights that training started from",
+        description="bring your own models: upload with the weights that training started from, or "
+        "declared model",
     )
     ingest: dict[str, Any] = Field(
         default_factory=dict,
         description="parameters of the ingest stage, for models that you bring: input_shape, "
         "num_classes and others",
+    )
+    declared: dict[str, DeclaredName] = Field(
+        default_factory=dict,
+        max_length=4096,
+        description="filled in by the gateway: by field, name and version of the declared model or "
+        "data set that it was",
     )
     unlearning: list[PluginRef] = Field(
         min_length=1,
@@ -167,6 +176,8 @@ class AuditSpec(BaseModel):
         if not value.get("original") or not value.get("releases"):
             raise ValueError("bring both: original, and at least one release")
         releases = value["releases"]
+        if _is_declared(value["original"]) and "model" not in value:
+            value = {**value, "model": DECLARED}
         names = [one["name"] for one in releases if isinstance(one, dict) and "name" in one]
         return {
             **value,
@@ -211,6 +222,11 @@ class AuditSpec(BaseModel):
     def is_brought(self) -> bool:
         """Whether the audit attacks models that a user has brought."""
         return bool(self.original or self.releases)
+
+
+def _is_declared(original: Any) -> bool:
+    """Whether it is a declared model, before it is validated."""
+    return isinstance(original, dict) or str(original).startswith(MODEL_PREFIX)
 
 
 class PlannedRow(BaseModel):

@@ -142,7 +142,8 @@ artifacts = Table(
     # The job that first made them, or UPLOAD.
     Column("origin", String(40), nullable=False),
     Column("created_at", Double, nullable=False),
-    # When an upload ends, unless a job has made the same bytes; NULL: it stays.
+    # When an upload ends, unless a job has made the same bytes; NULL: it stays, as what a declaration
+    # refers to does.
     Column("expires_at", Double),
     Index(None, "sha256"),
     Index("ix_artifacts_uploads", "tenant", "created_at", "sha256", **_UPLOADS),
@@ -162,6 +163,41 @@ job_artifacts = Table(
     Column("sha256", String(64), nullable=False),
     ForeignKeyConstraint(["tenant", "sha256"], ["artifacts.tenant", "artifacts.sha256"]),
     Index(None, "tenant", "sha256"),
+)
+
+# Models and data sets that a tenant has declared, to name them. Whether one is ready, the job that
+# checks it says.
+declarations = Table(
+    "declarations",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # a `shared.jobs.declarations.Kind`
+    Column("name", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("job", ForeignKey("jobs.id"), nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("tenant", "kind", "name", "version"),
+    Index(None, "tenant", "kind", "created_at", "id"),
+    Index(None, "job"),
+)
+
+declaration_labels = Table(
+    "declaration_labels",
+    metadata,
+    Column("declaration", ForeignKey("declarations.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(256), nullable=False),
+)
+
+# Which uploads a declaration refers to: they stay as long as it does.
+declared_uploads = Table(
+    "declared_uploads",
+    metadata,
+    Column("declaration", ForeignKey("declarations.id", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Index(None, "sha256"),
 )
 
 audits = Table(

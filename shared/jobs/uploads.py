@@ -8,7 +8,7 @@ same bytes wait for each other: a row never promises bytes that a deletion takes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,8 @@ from shared.jobs.states import LIVE
 from shared.jobs.tables import (
     UPLOAD_ORIGIN,
     artifacts,
+    declarations,
+    declared_uploads,
     deleted_artifacts,
     job_artifacts,
     job_inputs,
@@ -32,6 +34,7 @@ from shared.jobs.tables import (
 from shared.uploaded_files import PREFIX
 
 BATCH = 100
+KIND_NAMES = {"model": "model", "dataset": "data set"}  # of declarations, in messages
 
 
 class QuotaExceeded(InvalidRequest):
@@ -107,8 +110,8 @@ def record_upload(
 
     def record(connection: Connection) -> tuple[Upload, bool]:
         # so that uploads of one tenant do not pass the quota together
-        _lock(db, connection, f"uploads of {tenant}")
-        _lock(db, connection, stored.sha256)
+        lock_name(db, connection, f"uploads of {tenant}")
+        lock_name(db, connection, stored.sha256)
         connection.execute(
             delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == stored.sha256)
         )
@@ -174,18 +177,22 @@ def delete_upload(db: Database, store: ArtifactStore, tenant: str, sha256: str) 
 
     Raises:
         NotFound: the tenant has no such upload.
-        Conflict: jobs that have not ended need it.
+        Conflict: jobs that have not ended need it, or a declaration refers to it.
         TransientError: a store did not answer. The upload may be gone; its bytes go soon.
     """
 
     def remove(connection: Connection) -> None:
-        _lock(db, connection, sha256)
+        lock_name(db, connection, sha256)
         row = _find(connection, tenant, sha256)
         if row is None or row.origin != UPLOAD_ORIGIN:
             raise NotFound(f"there is no upload {sha256}")
-        if job := _find_live_reader(connection, tenant, sha256):
+        if job := find_live_reader(connection, tenant, sha256):
             raise Conflict(
                 f"job {job} needs upload {sha256}: wait until it has ended, or cancel it first"
+            )
+        if declaration := find_declaration_with(connection, tenant, sha256):
+            raise Conflict(
+                f"the {declaration} refers to upload {sha256}: delete that declaration first"
             )
         _remove_row(db, connection, row)
 
@@ -205,12 +212,12 @@ def expire_uploads(db: Database, store: ArtifactStore) -> list[str]:
         rows = connection.execute(expired).all()
 
     def remove(row: Row[Any], connection: Connection) -> bool:
-        _lock(db, connection, row.sha256)
+        lock_name(db, connection, row.sha256)
         current = _find(connection, row.tenant, row.sha256)
         if (
             current is None
             or current.expires_at != row.expires_at
-            or _find_live_reader(connection, row.tenant, row.sha256)
+            or find_live_reader(connection, row.tenant, row.sha256)
         ):
             return False
         _remove_row(db, connection, current)
@@ -233,7 +240,7 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
         )
 
     def remove(sha256: str, connection: Connection) -> None:
-        _lock(db, connection, sha256)
+        lock_name(db, connection, sha256)
         noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == sha256)
         if not connection.execute(noted).rowcount:
             return  # somebody has brought it again, or removed it
@@ -247,7 +254,7 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
         db.run_transaction(partial(remove, sha256))
 
 
-def _lock(db: Database, connection: Connection, name: str) -> None:
+def lock_name(db: Database, connection: Connection, name: str) -> None:
     """Wait for the transactions that have taken this lock, and keep it to the end of this one."""
     if db.dialect == "postgresql":  # SQLite's writers take turns anyway
         key = func.hashtextextended(f"palimpsest {name}", 0)
@@ -264,7 +271,50 @@ def _find(connection: Connection, tenant: str, sha256: str) -> Row[Any] | None:
     ).one_or_none()
 
 
-def _find_live_reader(connection: Connection, tenant: str, sha256: str) -> str | None:
+def find_declaration_with(connection: Connection, tenant: str, sha256: str) -> str | None:
+    """A declaration of the tenant that refers to an upload, such as `model before@2`."""
+    query = (
+        select(declarations)
+        .join(declared_uploads, declared_uploads.c.declaration == declarations.c.id)
+        .where(declarations.c.tenant == tenant, declared_uploads.c.sha256 == sha256)
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else f"{KIND_NAMES[row.kind]} {row.name}@{row.version}"
+
+
+def keep_uploads(
+    db: Database, connection: Connection, tenant: str, digests: Iterable[str], field: str
+) -> None:
+    """Let no upload of these end by itself, as a declaration is about to refer to it. What jobs of
+    the tenant have made stays anyway.
+
+    Raises:
+        InvalidRequest: the tenant does not have one of them.
+    """
+    for sha256 in sorted(digests):  # all take locks in the same order
+        lock_name(db, connection, sha256)
+        owned = build_ownership_filter(tenant, db.now) & (artifacts.c.sha256 == sha256)
+        if not connection.execute(select(exists().where(owned))).scalar_one():
+            raise InvalidRequest(f"you have no upload {sha256}: push the file first", field)
+        connection.execute(update(artifacts).where(_is(tenant, sha256)).values(expires_at=None))
+
+
+def release_uploads(
+    db: Database, connection: Connection, tenant: str, digests: Iterable[str], lifetime_s: float
+) -> None:
+    """Let uploads end after `lifetime_s` to which no declaration refers any more."""
+    for sha256 in sorted(digests):
+        lock_name(db, connection, sha256)
+        if find_declaration_with(connection, tenant, sha256) is None:
+            connection.execute(
+                update(artifacts)
+                .where(_is(tenant, sha256), artifacts.c.origin == UPLOAD_ORIGIN)
+                .values(expires_at=db.now + lifetime_s)
+            )
+
+
+def find_live_reader(connection: Connection, tenant: str, sha256: str) -> str | None:
     """A job of the tenant that has not ended and reads these bytes."""
     is_input = exists().where(job_inputs.c.job == jobs.c.id, job_inputs.c.sha256 == sha256)
     query = (

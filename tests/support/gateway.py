@@ -80,6 +80,15 @@ def make_catalog(code: str = "1") -> Catalog:
         CatalogEntry(kind="stage", name="report", summary="Report.", many=["EVALUATION"], produces=["REPORT"],
               traits={"run_when": "all_finished"}, params_schema=_object_schema(
                   audit={"type": "object", "default": {}}, rows={"type": "array", "default": []})),
+        CatalogEntry(kind="stage", name="inspect_model", summary="Inspect.", needs=["WEIGHTS"], produces=["INSPECTION"],
+              params_schema={**_object_schema(
+                  model=model, input_shape={"type": "array", "items": _integer_schema(1, 1, 4096)},
+                  num_classes=_integer_schema(2, 2, 1000), mean={"default": None}, std={"default": None},
+                  test={"default": None, "x-plugin": "dataset"})}),
+        CatalogEntry(kind="stage", name="inspect_dataset", summary="Inspect.", produces=["INSPECTION"],
+              params_schema=_object_schema(dataset=data, classes={"default": None})),
+        CatalogEntry(kind="dataset", name="own", summary="Files.",
+              params_schema=_object_schema(path={"type": "string", "x-data": True})),
         CatalogEntry(kind="defense", name="none", summary="Nothing.", params_schema=_object_schema()),
         CatalogEntry(kind="unlearning", name="ascent", summary="One step up.", traits={"exact": False},
                params_schema=_object_schema(rate=_number_schema(0.1, 0, 1))),
@@ -280,6 +289,9 @@ class AuthenticatedClient:
 
     def post(self, path: str, **options: Any) -> Any:
         return self._send("POST", path, **options)
+
+    def patch(self, path: str, **options: Any) -> Any:
+        return self._send("PATCH", path, **options)
 
 
 class GatewayProcess:

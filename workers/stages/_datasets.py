@@ -12,8 +12,14 @@ from shared.plugin_ref import PluginRef
 from workers.context import JobContext
 
 
-def open_compatible_dataset(choice: PluginRef, architecture: Architecture, role: str) -> Dataset:
+def open_compatible_dataset(
+    choice: PluginRef, architecture: Architecture, role: str, field: str = "params.dataset"
+) -> Dataset:
     """Open the data set, if its samples fit the architecture.
+
+    Args:
+        role: what the architecture is, for messages.
+        field: where the data set was chosen.
 
     Raises:
         InvalidRequest: other image shape or number of classes.
@@ -26,7 +32,7 @@ def open_compatible_dataset(choice: PluginRef, architecture: Architecture, role:
         raise InvalidRequest(
             f"{role} takes {list(architecture.input_shape)} images of {architecture.num_classes} "
             f"classes, but {choice.name} has {list(dataset.input_shape)} of {dataset.num_classes}",
-            "params.dataset",
+            field,
         )
     return dataset
 

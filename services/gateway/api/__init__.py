@@ -1,12 +1,24 @@
 """All routes, one file per resource: look up here which file has a route."""
 
-from services.gateway.api import artifacts, audits, catalog, events, health, jobs, workers
+from services.gateway.api import (
+    artifacts,
+    audits,
+    catalog,
+    datasets,
+    events,
+    health,
+    jobs,
+    models,
+    workers,
+)
 
 ROUTES = (
     jobs.routes,  # /v1/jobs
     events.routes,  # /v1/jobs/{id}/events
     audits.routes,  # /v1/audits
     artifacts.routes,  # /v1/artifacts/{sha256}
+    models.routes,  # /v1/models/{name}
+    datasets.routes,  # /v1/datasets/{name}
     catalog.routes,  # /v1/catalog
     workers.routes,  # /v1/queues, /v1/workers
     health.routes,  # /livez, /readyz, /

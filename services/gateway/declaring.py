@@ -1,0 +1,289 @@
+"""What /v1/models and /v1/datasets share: declare, check, show and delete."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from flask import Response, jsonify
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from services.gateway.api._blueprint import PageQuery
+from services.gateway.artifact_repair import stream_verified
+from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
+from services.gateway.responses import respond_accepted
+from services.gateway.schemas import format_rfc3339
+from services.gateway.submission import limit_if_large, require_id_format, store_planned
+from shared.catalog import CheckedJob
+from shared.errors import InvalidRequest
+from shared.inspection import MAX_BYTES
+from shared.jobs import declarations, queries
+from shared.jobs.declarations import MAX_LABELS, Declaration, DeclarationState, Kind, NewDeclaration
+from shared.jobs.declared_audit import require_ready, resolve_declared
+from shared.jobs.declared_refs import DATASET_PREFIX, NAME, VERSION, DatasetRef, parse_reference
+from shared.jobs.error_paths import map_error_fields
+from shared.jobs.inheritance import data_behind
+from shared.jobs.plan import check_posted, plan_checked
+from shared.jobs.records import Input
+from shared.jobs.spec import AuditSpec
+from shared.jobs.uploads import has_artifact
+from shared.plugin_ref import PluginRef
+from shared.uploaded_files import parse_upload
+
+TIME_LIMIT_S = 3600.0  # of each attempt to check a declaration
+NAME_FORMAT, VERSION_FORMAT = re.compile(NAME), re.compile(VERSION)
+
+DeclaredName = Annotated[
+    str, StringConstraints(pattern=rf"^{NAME}$"), Field(description="a name of your choice")
+]
+_LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
+_LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{0,256}$")]
+Labels = Annotated[dict[_LabelKey, _LabelValue], Field(max_length=MAX_LABELS)]
+
+
+class DeclarationBody(BaseModel):
+    """What both kinds of declaration have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: DeclaredName
+    labels: Labels | None = Field(None, description="by key, values of your choice")
+
+
+class LabelChanges(BaseModel):
+    """Changes of labels (a JSON merge patch, RFC 7396)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    labels: Annotated[dict[_LabelKey, _LabelValue | None], Field(max_length=2 * MAX_LABELS)] = (
+        Field(description="by key, the new value; null removes the label")
+    )
+
+
+class NamePath(BaseModel):
+    name: str = Field(description="a declared name")
+
+    @property
+    def valid_name(self) -> str:
+        return require_id_format(self.name, NAME_FORMAT, "declaration")
+
+
+class VersionPath(NamePath):
+    version: str = Field(description="a version of it, from 1")
+
+    @property
+    def valid_version(self) -> int:
+        return int(require_id_format(self.version, VERSION_FORMAT, "version"))
+
+
+class DeclarationsQuery(PageQuery):
+    """Which declarations."""
+
+    name: DeclaredName | None = Field(None, description="only the versions of this name")
+    label: str | None = Field(
+        None, min_length=1, max_length=321, description="only those with this label: KEY, or KEY=VALUE"
+    )
+
+
+class DeclarationView(BaseModel):
+    """One version of a declaration."""
+
+    name: str
+    version: int = Field(description="counts from 1 for each name")
+    state: str = Field(
+        description="checking, ready, rejected (it is not what was declared) or failed (the check "
+        "has ended without a result: declare it again)"
+    )
+    reason: str | None = Field(description="why it is rejected or failed, and what to do")
+    labels: dict[str, str]
+    job: str = Field(description="the job that checks it")
+    created_at: str | None
+    url: str
+
+
+def declare(
+    kind: Kind,
+    body: DeclarationBody,
+    stage: str,
+    params: Mapping[str, Any],
+    weights: Mapping[str, str],
+) -> Response:
+    """Store a declaration and the job that checks it, and answer with it.
+
+    Args:
+        stage: that checks it, with these parameters, which the body has under the same names.
+        weights: by role, digests that the body has as `weights`.
+
+    Raises:
+        InvalidRequest: by field: something that cannot be declared, or an upload that is not there.
+        Conflict: too many declarations, or data that are not ready.
+        TransientError: the gateway is busy.
+    """
+    db, tenant = current_db(), current_tenant()
+    for sha256 in weights.values():
+        if not has_artifact(db, tenant, sha256):
+            raise InvalidRequest(f"you have no upload {sha256}: push the file first", "weights")
+    paths = {f"params.{name}": name for name in params}
+    paths |= {f"inputs.{role}": "weights" for role in weights}
+    with map_error_fields(paths):
+        with limit_if_large():
+            checked = check_posted(current_gateway().catalog_cache.catalog, stage, None, params)
+        uploads = frozenset({*_list_uploads(checked), *weights.values()})
+        data = digest_files(checked.data_files)
+        behind = {
+            role: data_behind(db, tenant, sha256, digest_files, f"inputs.{role}")
+            for role, sha256 in weights.items()
+        }
+        inputs = tuple(Input(role, sha256=sha256) for role, sha256 in weights.items())
+        planned = plan_checked(checked, stage, None, 0, inputs, data=data, behind=behind)
+        new = NewDeclaration(
+            kind,
+            body.name,
+            {name: checked.params[name] for name in params}
+            | ({"weights": next(iter(weights.values()))} if weights else {}),
+            uploads,
+        )
+        existing = declarations.find_equal(db, tenant, new, planned.request_key)
+        if existing is not None:
+            if body.labels is not None and body.labels != existing.labels:
+                declarations.change_labels(
+                    db,
+                    tenant,
+                    kind,
+                    existing.name,
+                    existing.version,
+                    dict.fromkeys(existing.labels) | body.labels,
+                )
+            return jsonify(serialize_declaration(_find(kind, existing.name, existing.version)))
+        submitted = store_planned([planned], None, priority=0, time_limit=TIME_LIMIT_S)
+        declared = declarations.record_declaration(
+            db,
+            tenant,
+            new,
+            submitted.jobs[planned.request_key],
+            planned.request_key,
+            body.labels,
+        )
+    return respond_accepted(serialize_declaration(declared), make_url(declared))
+
+
+def _list_uploads(checked: CheckedJob) -> list[str]:
+    """The uploads that a declared data set is made of.
+
+    Raises:
+        InvalidRequest: it also reads files of the data root, which can change.
+    """
+    digests = []
+    for file in checked.data_files:
+        sha256 = parse_upload(file.path, file.field)
+        if sha256 is None:
+            raise InvalidRequest(
+                "a declared data set is made of uploads, which cannot change: push the file, and "
+                "name it as upload:SHA256",
+                file.field,
+            )
+        digests.append(sha256)
+    return digests
+
+
+def resolve_dataset(choice: DatasetRef, field: str) -> PluginRef:
+    """The data set itself, of one that may be a declared name.
+
+    Raises:
+        InvalidRequest, Conflict: see `require_ready`.
+    """
+    reference = parse_reference(choice.name, DATASET_PREFIX)
+    if reference is None:
+        return choice
+    declared = require_ready(_find, Kind.DATASET, reference, field)
+    return PluginRef.model_validate(declared.spec["dataset"])
+
+
+def resolve_names(spec: AuditSpec) -> AuditSpec:
+    """The audit without declared names, see `resolve_declared`."""
+    catalog = current_gateway().catalog_cache.catalog
+
+    def complete_model(model: PluginRef) -> Mapping[str, Any]:
+        return catalog.complete_ref("model", model.model_dump(), "model")
+
+    return resolve_declared(spec, _find, complete_model)
+
+
+def _find(kind: Kind, name: str, version: int | None) -> Declaration:
+    return declarations.get_declaration(current_db(), current_tenant(), kind, name, version)
+
+
+def show(kind: Kind, name: str, version: int | None = None) -> Response:
+    """Answer with one version, by default the newest, and what its check has found."""
+    found = _find(kind, name, version)
+    return jsonify({**serialize_declaration(found), "found": _read_inspection(found)})
+
+
+def _read_inspection(declaration: Declaration) -> Any:
+    """What the check has found; None if it is not ready, or its stage has written too much."""
+    if declaration.inspection is None or declaration.state is not DeclarationState.READY:
+        return None
+    deps, tenant = current_gateway().deps, current_tenant()
+    artifact = queries.get_artifact(deps.db, tenant, declaration.inspection)
+    if artifact.size > MAX_BYTES:
+        return None
+    return json.loads(b"".join(stream_verified(deps, tenant, artifact)))
+
+
+def list_all(kind: Kind, query: DeclarationsQuery) -> Response:
+    """Answer with a page of declarations."""
+    key, has_value, value = (query.label or "").partition("=")
+    page = declarations.list_declarations(
+        current_db(),
+        current_tenant(),
+        kind,
+        name=query.name,
+        labels={key: value if has_value else None} if key else None,
+        limit=query.limit,
+        page=query.page,
+    )
+    return jsonify({"items": [serialize_declaration(one) for one in page.items], "next": page.next})
+
+
+def change_labels(kind: Kind, name: str, version: int | None, body: LabelChanges) -> Response:
+    """Change labels of one version, by default the newest, and answer with it."""
+    changed = declarations.change_labels(
+        current_db(), current_tenant(), kind, name, version, body.labels
+    )
+    return jsonify(serialize_declaration(changed))
+
+
+def delete(kind: Kind, name: str, version: int | None = None) -> Response:
+    """Delete one version, or all of them."""
+    declarations.delete_declarations(
+        current_db(),
+        current_tenant(),
+        kind,
+        name,
+        version,
+        lifetime_s=current_gateway().deps.settings.upload_lifetime_s,
+    )
+    return Response(status=204)
+
+
+def make_url(declaration: Declaration) -> str:
+    """Where one version is shown."""
+    return f"/v1/{declaration.kind}s/{declaration.name}/versions/{declaration.version}"
+
+
+def serialize_declaration(declaration: Declaration) -> dict[str, Any]:
+    """A declaration, as the views describe it; `found` only where it is shown alone."""
+    return {
+        "name": declaration.name,
+        "version": declaration.version,
+        "state": declaration.state,
+        "reason": declaration.reason,
+        **declaration.spec,
+        "labels": dict(declaration.labels),
+        "job": declaration.job,
+        "created_at": format_rfc3339(declaration.created_at),
+        "url": make_url(declaration),
+        "found": None,
+    }
