@@ -21,6 +21,7 @@ from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
 from shared.jobs.migrations import (
     copy_before_migrating,
+    downgrade,
     list_revisions,
     migrate,
     require_current_schema,
@@ -495,6 +496,27 @@ def test_a_change_of_schema_that_leaves_rows_without_what_they_refer_to_is_undon
     # they are enforced again
     with pytest.raises(Exception, match="FOREIGN KEY"), db.write() as connection:
         connection.execute(text("INSERT INTO events VALUES ('nobody', 1, 0, 'state', '{}')"))
+
+
+def test_declarations_can_be_given_up(db: Database) -> None:
+    """What they have kept expires again; what jobs have made does not."""
+    migrate(db)
+    with db.write() as connection:
+        insert_row(connection, "jobs", id="job", tenant=ALICE)
+        insert_row(connection, "declarations", id="dec", tenant=ALICE, job="job", created_at=1)
+        for sha256, origin in {"kept": "upload", "made": "job", "free": "upload"}.items():
+            insert_row(connection, "artifacts", sha256=sha256, tenant=ALICE, origin=origin)
+            if sha256 != "free":
+                insert_row(connection, "declared_uploads", declaration="dec", sha256=sha256)
+    downgrade(db, "0007")
+    with db.read() as connection:
+        rows = connection.execute(select(artifacts.c.sha256, artifacts.c.expires_at))
+        expiry = {row.sha256: row.expires_at for row in rows}
+        now = float(connection.execute(select(db.now)).scalar_one())
+    assert expiry == {"kept": pytest.approx(now + 30 * 86400, abs=600), "made": None, "free": None}
+    assert "declarations" not in _count_rows(db)
+    migrate(db)
+    require_current_schema(db)
 
 
 def test_a_file_is_copied_before_it_is_migrated(

@@ -31,6 +31,18 @@ def migrate(db: Database, revision: str = "head") -> None:
         command.upgrade(config, revision)
 
 
+def downgrade(db: Database, revision: str) -> None:
+    """Take the schema back to an older revision, where the newer ones can be given up.
+
+    Raises:
+        NotImplementedError: they cannot; restore the copy instead.
+    """
+    config = _build_config()
+    with db.change_schema() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+
 def copy_before_migrating(db: Database) -> Path | None:
     """Copy a SQLite file that is about to be migrated to `<file>.<its revision>.copy` beside it;
     where the copy is.

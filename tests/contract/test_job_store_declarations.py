@@ -1,0 +1,141 @@
+"""Declarations in the job store: versions under races, bounds, and the uploads that they keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.artifacts import ArtifactStore, compute_sha256
+from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.jobs import declarations, uploads
+from shared.jobs.declarations import Declaration, Kind, NewDeclaration
+from shared.jobs.records import Input
+from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job, run_together
+
+LIFETIME_S = 3600.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore.from_url(f"file://{tmp_path}/artifacts")
+
+
+def bring(store: JobStore, folder: ArtifactStore, data: bytes, lifetime_s: float = LIFETIME_S) -> str:
+    with folder.open_draft() as draft:
+        draft.write(data)
+        uploads.record_upload(
+            store.db, ALICE, draft.seal(), "text/csv",
+            lifetime_s=lifetime_s, quota_bytes=1 << 20, place=draft.place,
+        )  # fmt: skip
+    return compute_sha256(data)
+
+
+def finish_all(store: JobStore) -> None:
+    while claim := store.claim():
+        store.finish(claim)
+
+
+def declare(
+    store: JobStore, upload: str, name: str = "before", labels: Any = None, **spec: Any
+) -> Declaration:
+    planned = make_planned_job(f"{upload} {spec}")
+    job = store.post(planned)
+    new = NewDeclaration(Kind.MODEL, name, {"weights": upload, **spec}, frozenset({upload}))
+    return declarations.record_declaration(
+        store.db, ALICE, new, job, planned.request_key, labels
+    )
+
+
+def test_two_that_declare_one_name_at_once_make_two_versions(
+    store: JobStore, folder: ArtifactStore
+) -> None:
+    first, second = bring(store, folder, b"1"), bring(store, folder, b"2")
+    both = run_together(lambda: declare(store, first), lambda: declare(store, second))
+    assert {one.version for one in both if isinstance(one, Declaration)} == {1, 2}, both
+    same = run_together(*[lambda: declare(store, first, "same")] * 3)
+    assert {one.label for one in same if isinstance(one, Declaration)} == {"same@1"}
+    assert len({one.id for one in same if isinstance(one, Declaration)}) == 1
+
+
+def test_what_is_declared_does_not_expire(store: JobStore, folder: ArtifactStore) -> None:
+    upload = bring(store, folder, b"1", lifetime_s=0.01)
+    kept = bring(store, folder, b"2", lifetime_s=30)
+    declare(store, kept)
+    bring(store, folder, b"2", lifetime_s=-1)  # brought again, for a shorter time
+    with pytest.raises(InvalidRequest, match="you have no upload"):
+        declare(store, upload, "late")
+    finish_all(store)
+    assert uploads.expire_uploads(store.db, folder) == [upload]
+    assert uploads.get_upload(store.db, ALICE, kept).expires_at is None
+    declarations.delete_declarations(
+        store.db, ALICE, Kind.MODEL, "before", None, lifetime_s=-1
+    )
+    assert uploads.expire_uploads(store.db, folder) == [kept]
+
+
+def test_an_upload_that_is_deleted_and_declared_at_once_is_either(
+    store: JobStore, folder: ArtifactStore
+) -> None:
+    for n in range(5):
+        upload = bring(store, folder, f"{n}".encode())
+        planned = make_planned_job(f"{n}")
+        job = store.post(planned)
+        new = NewDeclaration(Kind.MODEL, f"m{n}", {}, frozenset({upload}))
+
+        def record() -> str:
+            try:
+                declarations.record_declaration(
+                    store.db, ALICE, new, job, planned.request_key, None  # noqa: B023
+                )
+            except InvalidRequest:
+                return "gone"
+            return "declared"
+
+        def remove() -> str:
+            try:
+                uploads.delete_upload(store.db, folder, ALICE, upload)  # noqa: B023
+            except Conflict:
+                return "kept"
+            return "deleted"
+
+        assert run_together(record, remove) in (["declared", "kept"], ["gone", "deleted"])
+        assert folder.has(upload, 1) == uploads.has_artifact(store.db, ALICE, upload)
+
+
+def test_how_many_there_may_be(
+    store: JobStore, folder: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(declarations, "MAX_DECLARATIONS", 2)
+    upload = bring(store, folder, b"1")
+    declare(store, upload, n=1)
+    declare(store, upload, n=2)
+    with pytest.raises(Conflict, match="2 declarations"):
+        declare(store, upload, n=3)
+    assert declare(store, upload, n=2).version == 2  # it is there
+
+
+def test_a_declaration_is_of_one_tenant(store: JobStore, folder: ArtifactStore) -> None:
+    declare(store, bring(store, folder, b"1"), labels={"a": "1"})
+    with pytest.raises(NotFound):
+        declarations.get_declaration(store.db, BOB, Kind.MODEL, "before")
+    with pytest.raises(NotFound):
+        declarations.get_declaration(store.db, ALICE, Kind.DATASET, "before")
+    found = declarations.get_declaration(store.db, ALICE, Kind.MODEL, "before", 1)
+    assert (found.label, found.labels) == ("before@1", {"a": "1"})
+
+
+def test_live_jobs_keep_what_they_read(store: JobStore, folder: ArtifactStore) -> None:
+    upload = bring(store, folder, b"1")
+    declare(store, upload)
+    finish_all(store)
+    reader = store.post(make_planned_job("reader", Input("IN", sha256=upload)))
+    with pytest.raises(Conflict, match=reader):
+        declarations.delete_declarations(
+            store.db, ALICE, Kind.MODEL, "before", None, lifetime_s=1
+        )
+    finish_all(store)
+    declarations.delete_declarations(store.db, ALICE, Kind.MODEL, "before", 1, lifetime_s=1)
+    with pytest.raises(NotFound):
+        declarations.get_declaration(store.db, ALICE, Kind.MODEL, "before")
