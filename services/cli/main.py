@@ -16,9 +16,11 @@ from typer.core import TyperCommand, TyperGroup
 from services.cli.commands import (
     audit,
     convert,
+    datasets,
     job,
     listing,
     logs,
+    models,
     pair,
     repeat,
     report,
@@ -97,6 +99,16 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 # commands with commands of their own: panel, summary, and those
 GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {
+    "models": (
+        "Your models and data",
+        "Declare models of yours, list, show and delete them.",
+        models.SUBCOMMANDS,
+    ),
+    "datasets": (
+        "Your models and data",
+        "Declare data sets of yours, list, show and delete them.",
+        datasets.SUBCOMMANDS,
+    ),
     "artifacts": (
         "Your models and data",
         "List, show and delete your uploads.",

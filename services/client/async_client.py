@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from .download import Download, select_artifact
 from .errors import AnswerTooLarge, NotFound
 from .events import RESUME_PAUSE_S, parse_event
 from .pair import Pair
-from .records import Audit, DryRun, Event, Job, Page, Upload, UploadSpace
+from .records import Audit, Declaration, DryRun, Event, Job, Page, Upload, UploadSpace
 from .reports import STAGE, Report, find_report_artifacts
 from .retry import RetryPolicy, network_errors
 from .transport import MAX_ANSWER_BYTES, STREAM_TIMEOUT
@@ -26,6 +26,8 @@ from .upload import FileToUpload, OnProgress, ignore_progress
 from .watcher import Update, Watcher
 
 T = TypeVar("T")
+
+MODELS, DATASETS = "models", "datasets"  # kinds of declarations, as the API spells them
 
 
 class AsyncClient:
@@ -264,6 +266,145 @@ class AsyncClient:
             Conflict: jobs that have not ended need it.
         """
         await self._retry(calls.delete_artifact(sha256), self._exchange)
+
+    async def declare_model(
+        self,
+        name: str,
+        weights: Path | str,
+        *,
+        model: str | Mapping[str, Any],
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        test: str | Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Declaration:
+        """Declare a model; a job checks it. Declaring the same again gives the same version.
+
+        Args:
+            weights: a file, which is uploaded, or the sha256 of an upload.
+            model: the architecture, as the catalog names it: a name, or {"name", "params"}.
+            input_shape: C, H, W.
+            mean, std: per channel, with which the model's own code normalises images in [0, 1].
+            test: a data set on which accuracy is measured: {"declared": NAME}, or as the catalog
+                names it.
+
+        Raises:
+            ReadError: the file cannot be read.
+            Invalid: the gateway refuses the declaration.
+        """
+        body = {
+            "name": name,
+            "weights": await self._upload_if_path(weights),
+            "model": model,
+            "input_shape": list(input_shape),
+            "num_classes": num_classes,
+            "mean": mean and list(mean),
+            "std": std and list(std),
+            "test": test,
+            "labels": labels,
+        }
+        return await self._call(calls.declare(MODELS, body))
+
+    async def declare_dataset(
+        self,
+        name: str,
+        dataset: str | Mapping[str, Any],
+        *,
+        classes: Sequence[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Declaration:
+        """Declare a data set; a job checks it. Declaring the same again gives the same version.
+
+        Args:
+            dataset: as the catalog names it: {"name", "params"}. A `Path` among the parameters is
+                uploaded.
+            classes: names of the classes, in the order of their labels.
+
+        Raises:
+            ReadError: a file cannot be read.
+            Invalid: the gateway refuses the declaration.
+        """
+        if not isinstance(dataset, str):
+            params = {}
+            for key, value in dataset.get("params", {}).items():
+                params[key] = value
+                if isinstance(value, Path):
+                    digest = await self._upload_if_path(value)
+                    params[key] = f"upload:{digest}"
+            dataset = {**dataset, "params": params}
+        body = {"name": name, "dataset": dataset, "classes": classes, "labels": labels}
+        return await self._call(calls.declare(DATASETS, body))
+
+    async def _upload_if_path(self, file: Path | str) -> str:
+        """The sha256 of a file, which is there then."""
+        if isinstance(file, str):
+            return file
+        uploaded = await self.upload(file)
+        return uploaded.sha256
+
+    async def wait_until_checked(self, declaration: Declaration) -> Declaration:
+        """Wait until the check of a declared model or data set has ended, and show it: ready,
+        rejected or failed."""
+        async for _ in self.watch(declaration.job):
+            pass
+        kind = declaration.url.split("/")[2]
+        call = calls.get_declaration(kind, declaration.name, declaration.version)
+        return await self._call(call)
+
+    async def get_model(self, name: str, version: int | None = None) -> Declaration:
+        """A declared model, by default its newest version."""
+        return await self._call(calls.get_declaration(MODELS, name, version))
+
+    async def get_dataset(self, name: str, version: int | None = None) -> Declaration:
+        """A declared data set, by default its newest version."""
+        return await self._call(calls.get_declaration(DATASETS, name, version))
+
+    async def list_models(self, **filters: Any) -> AsyncIterator[Declaration]:
+        """All versions of declared models, newest first, filtered by `name` and `label` (KEY or
+        KEY=VALUE); `limit` is the page size."""
+        async for one in self._list_declarations(MODELS, **filters):
+            yield one
+
+    async def list_datasets(self, **filters: Any) -> AsyncIterator[Declaration]:
+        """All versions of declared data sets, as `list_models`."""
+        async for one in self._list_declarations(DATASETS, **filters):
+            yield one
+
+    async def _list_declarations(self, kind: str, **filters: Any) -> AsyncIterator[Declaration]:
+        token: str | None = None
+        while True:
+            page = await self._call(calls.list_declarations(kind, page=token, **filters))
+            for one in page.items:
+                yield one
+            if (token := page.next) is None:
+                return
+
+    async def label_model(
+        self, name: str, version: int, labels: Mapping[str, str | None]
+    ) -> Declaration:
+        """Set labels of a version of a model; None removes one."""
+        return await self._call(calls.change_labels(MODELS, name, version, labels))
+
+    async def label_dataset(
+        self, name: str, version: int, labels: Mapping[str, str | None]
+    ) -> Declaration:
+        """Set labels of a version of a data set; None removes one."""
+        return await self._call(calls.change_labels(DATASETS, name, version, labels))
+
+    async def delete_model(self, name: str, version: int | None = None) -> None:
+        """Delete a version of a declared model, or all of them. Uploads stay.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: jobs that have not ended need one of its uploads.
+        """
+        await self._retry(calls.delete_declaration(MODELS, name, version), self._exchange)
+
+    async def delete_dataset(self, name: str, version: int | None = None) -> None:
+        """Delete a version of a declared data set, or all of them, as `delete_model`."""
+        await self._retry(calls.delete_declaration(DATASETS, name, version), self._exchange)
 
     async def get_report(self, item_id: str, *, with_manifest: bool = True) -> Report:
         """The report of an audit, or of a report job. The manifest of a large audit takes the

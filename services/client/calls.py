@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from .records import Audit, DryRun, Event, Job, Page, Upload, UploadSpace
+from .records import Audit, Declaration, DryRun, Event, Job, Page, Upload, UploadSpace
 from .upload import FileToUpload
 
 T = TypeVar("T")
@@ -60,6 +60,10 @@ def _read_audit_page(body: Any) -> Page[Audit]:
 
 def _read_upload_page(body: Any) -> Page[Upload]:
     return Page([Upload.from_json(upload) for upload in body["items"]], body["next"])
+
+
+def _read_declaration_page(body: Any) -> Page[Declaration]:
+    return Page([Declaration.from_json(one) for one in body["items"]], body["next"])
 
 
 def _read_upload_space(body: Any) -> UploadSpace:
@@ -195,6 +199,39 @@ def get_upload_space() -> Call[UploadSpace]:
 
 def delete_artifact(sha256: str) -> Call[None]:
     return Call("DELETE", f"/v1/artifacts/{_quote_segment(sha256)}", _read_as_is)
+
+
+def declare(kind: str, body: Body) -> Call[Declaration]:
+    """`kind`: models or datasets. Declaring the same again changes nothing."""
+    unset = _drop_unset(**body)
+    return Call("POST", f"/v1/{kind}", Declaration.from_json, body=unset)
+
+
+def get_declaration(kind: str, name: str, version: int | None = None) -> Call[Declaration]:
+    return Call("GET", _build_declaration_path(kind, name, version), Declaration.from_json)
+
+
+def list_declarations(
+    kind: str, *, limit: int | None = None, page: str | None = None, **filters: str | None
+) -> Call[Page[Declaration]]:
+    query = _drop_unset(limit=limit, page=page, **filters)
+    return Call("GET", f"/v1/{kind}", _read_declaration_page, query=query)
+
+
+def change_labels(
+    kind: str, name: str, version: int, labels: Mapping[str, str | None]
+) -> Call[Declaration]:
+    path = _build_declaration_path(kind, name, version)
+    return Call("PATCH", path, Declaration.from_json, body={"labels": labels})
+
+
+def delete_declaration(kind: str, name: str, version: int | None = None) -> Call[None]:
+    return Call("DELETE", _build_declaration_path(kind, name, version), _read_as_is)
+
+
+def _build_declaration_path(kind: str, name: str, version: int | None) -> str:
+    path = f"/v1/{kind}/{_quote_segment(name)}"
+    return path if version is None else f"{path}/versions/{version}"
 
 
 def get_catalog(kind: str | None = None) -> Call[dict[str, Any]]:

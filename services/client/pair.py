@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+DECLARED_PREFIX = "model:"  # of a declared model, where a file may stand too
 DEFAULT_ATTACKS = ("feature_recovery", "label_inference")
 
 
@@ -14,28 +15,33 @@ DEFAULT_ATTACKS = ("feature_recovery", "label_inference")
 class Pair:
     """A model before and after deletions, and what is known of it.
 
+    Weights are a file, or a declared model: "model:NAME" or "model:NAME@VERSION".
+
     before: its weights (safetensors) before the deletions.
     after: by name of the release, its weights after each deletion, in the order of the deletions.
-    model: the architecture, as the catalog names it: a name, or {"name", "params"}.
+    model: the architecture, as the catalog names it: a name, or {"name", "params"}; with the next
+        two left out if `before` is a declared model.
     input_shape: C, H, W.
     deleted: the deleted samples (.npz with images and labels), in the order of the deletions.
     public: samples of the same kind that the model was not trained on (.npz).
+    dataset: the name of a declared data set that has both, instead of these files.
     mean, std: per channel, with which the model's own code normalises images in [0, 1].
     base: the weights that training started from.
     training_set: N, samples that the model was trained on.
     size: k, deleted samples per deletion.
     """
 
-    before: Path
-    after: Mapping[str, Sequence[Path]]
-    model: str | Mapping[str, Any]
-    num_classes: int
-    input_shape: tuple[int, int, int]
-    deleted: Path
-    public: Path
+    before: Path | str
+    after: Mapping[str, Sequence[Path | str]]
+    model: str | Mapping[str, Any] | None = None
+    num_classes: int | None = None
+    input_shape: tuple[int, int, int] | None = None
+    deleted: Path | None = None
+    public: Path | None = None
+    dataset: str | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
-    base: Path | None = None
+    base: Path | str | None = None
     training_set: int | None = None
     size: int = 1
     attacks: Sequence[str | Mapping[str, Any]] = DEFAULT_ATTACKS
@@ -45,8 +51,8 @@ class Pair:
     def files(self) -> list[Path]:
         """All files, each once."""
         released = [path for paths in self.after.values() for path in paths]
-        base = [self.base] if self.base else []
-        return list(dict.fromkeys([self.before, *released, *base, self.deleted, self.public]))
+        every = [self.before, *released, self.base, self.deleted, self.public]
+        return list(dict.fromkeys(path for path in every if isinstance(path, Path)))
 
     def build_audit(self, digests: Mapping[Path, str]) -> dict[str, Any]:
         """The request of the audit.
@@ -54,35 +60,51 @@ class Pair:
         Args:
             digests: sha256 of each of `files`, which were uploaded.
         """
-        ingest: dict[str, Any] = {
-            "input_shape": list(self.input_shape),
-            "num_classes": self.num_classes,
-            "size": self.size,
-        }
+
+        def name_weights(weights: Path | str) -> str:
+            return weights if isinstance(weights, str) else digests[weights]
+
+        ingest: dict[str, Any] = {"size": self.size}
+        if self.input_shape is not None:
+            ingest["input_shape"] = list(self.input_shape)
+        if self.num_classes is not None:
+            ingest["num_classes"] = self.num_classes
         if self.mean is not None:
             ingest["mean"] = list(self.mean)
         if self.std is not None:
             ingest["std"] = list(self.std)
         if self.training_set is not None:
             ingest["training_set"] = self.training_set
-        data = {
-            "deleted": f"upload:{digests[self.deleted]}",
-            "public": f"upload:{digests[self.public]}",
-            "num_classes": self.num_classes,
+        samples = {
+            name: f"upload:{digests[path]}"
+            for name, path in (("deleted", self.deleted), ("public", self.public))
+            if path is not None
         }
         audit: dict[str, Any] = {
-            "name": f"{self.before.stem}: before and after",
-            "dataset": {"name": "own_samples", "params": data},
-            "model": self.model,
-            "original": digests[self.before],
+            "name": f"{self.title}: before and after",
+            "original": name_weights(self.before),
             "releases": [
-                {"name": name, "weights": [digests[path] for path in paths]}
+                {"name": name, "weights": [name_weights(one) for one in paths]}
                 for name, paths in self.after.items()
             ],
             "ingest": ingest,
             "attacks": list(self.attacks),
             **self.options,
         }
+        if self.model is not None:
+            audit["model"] = self.model
+        if self.dataset is not None:
+            audit["dataset"] = {"declared": self.dataset}
+        elif samples:
+            params = {**samples, "num_classes": self.num_classes}
+            audit["dataset"] = {"name": "own_samples", "params": params}
         if self.base is not None:
-            audit["base"] = digests[self.base]
+            audit["base"] = name_weights(self.base)
         return audit
+
+    @property
+    def title(self) -> str:
+        """The name of the original."""
+        if isinstance(self.before, str):
+            return self.before.removeprefix(DECLARED_PREFIX)
+        return self.before.stem

@@ -52,6 +52,43 @@ class UploadSpace:
 
 
 @dataclass(frozen=True)
+class Declaration:
+    """One version of a model or a data set that was declared.
+
+    state: checking, ready, rejected (it is not what was declared) or failed (the check has ended
+        without a result: declare it again).
+    reason: why it is rejected or failed.
+    job: the job that checks it.
+    found: what the check has read, once it is ready; left out of lists.
+    """
+
+    name: str
+    version: int
+    state: str
+    url: str
+    job: str
+    reason: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_at: str | None = None
+    found: Mapping[str, Any] | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Declaration:
+        return _build(cls, body)
+
+    @property
+    def label(self) -> str:
+        """Name and version, as audits take them: `before@2`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the check has ended, with a result or without."""
+        return self.state != "checking"
+
+
+@dataclass(frozen=True)
 class Job:
     """One unit of work at one stage. Times are RFC 3339 in UTC."""
 

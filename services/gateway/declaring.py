@@ -83,7 +83,10 @@ class DeclarationsQuery(PageQuery):
 
     name: DeclaredName | None = Field(None, description="only the versions of this name")
     label: str | None = Field(
-        None, min_length=1, max_length=321, description="only those with this label: KEY, or KEY=VALUE"
+        None,
+        min_length=1,
+        max_length=321,
+        description="only those with this label: KEY, or KEY=VALUE",
     )
 
 

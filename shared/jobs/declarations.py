@@ -342,9 +342,7 @@ def _select(tenant: str, kind: Kind) -> Select[Any]:
     )
 
 
-def _select_versions(
-    tenant: str, kind: Kind, name: str, version: int | None = None
-) -> Select[Any]:
+def _select_versions(tenant: str, kind: Kind, name: str, version: int | None = None) -> Select[Any]:
     """Versions of a name, newest first; or the one."""
     query = _select(tenant, kind).where(declarations.c.name == name)
     if version is not None:
@@ -376,9 +374,7 @@ def _replace_labels(connection: Connection, declaration: str, labels: Mapping[st
 
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[Declaration]:
     labels: dict[str, dict[str, str]] = {row.id: {} for row in rows}
-    query = select(declaration_labels).where(
-        declaration_labels.c.declaration.in_([*labels])
-    )
+    query = select(declaration_labels).where(declaration_labels.c.declaration.in_([*labels]))
     for label in connection.execute(query.order_by(declaration_labels.c.key)):
         labels[label.declaration][label.key] = label.value
     return [_build_declaration(row, labels[row.id]) for row in rows]

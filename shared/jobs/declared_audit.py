@@ -44,7 +44,9 @@ def resolve_declared(
     return _Resolver(spec, find, complete_model).resolve()
 
 
-def require_ready(find: FindDeclaration, kind: Kind, reference: Reference, field: str) -> Declaration:
+def require_ready(
+    find: FindDeclaration, kind: Kind, reference: Reference, field: str
+) -> Declaration:
     """The declaration that is referred to.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def folder(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore.from_url(f"file://{tmp_path}/artifacts")
 
 
-def bring(store: JobStore, folder: ArtifactStore, data: bytes, lifetime_s: float = LIFETIME_S) -> str:
+def bring(
+    store: JobStore, folder: ArtifactStore, data: bytes, lifetime_s: float = LIFETIME_S
+) -> str:
     with folder.open_draft() as draft:
         draft.write(data)
         uploads.record_upload(
@@ -43,9 +46,7 @@ def declare(
     planned = make_planned_job(f"{upload} {spec}")
     job = store.post(planned)
     new = NewDeclaration(Kind.MODEL, name, {"weights": upload, **spec}, frozenset({upload}))
-    return declarations.record_declaration(
-        store.db, ALICE, new, job, planned.request_key, labels
-    )
+    return declarations.record_declaration(store.db, ALICE, new, job, planned.request_key, labels)
 
 
 def test_two_that_declare_one_name_at_once_make_two_versions(
@@ -69,10 +70,24 @@ def test_what_is_declared_does_not_expire(store: JobStore, folder: ArtifactStore
     finish_all(store)
     assert uploads.expire_uploads(store.db, folder) == [upload]
     assert uploads.get_upload(store.db, ALICE, kept).expires_at is None
-    declarations.delete_declarations(
-        store.db, ALICE, Kind.MODEL, "before", None, lifetime_s=-1
-    )
+    declarations.delete_declarations(store.db, ALICE, Kind.MODEL, "before", None, lifetime_s=-1)
     assert uploads.expire_uploads(store.db, folder) == [kept]
+
+
+def try_to_declare(store: JobStore, upload: str) -> str:
+    try:
+        declare(store, upload, name=f"m-{upload[:20]}")
+    except InvalidRequest:
+        return "gone"
+    return "declared"
+
+
+def try_to_delete(store: JobStore, folder: ArtifactStore, upload: str) -> str:
+    try:
+        uploads.delete_upload(store.db, folder, ALICE, upload)
+    except Conflict:
+        return "kept"
+    return "deleted"
 
 
 def test_an_upload_that_is_deleted_and_declared_at_once_is_either(
@@ -80,27 +95,10 @@ def test_an_upload_that_is_deleted_and_declared_at_once_is_either(
 ) -> None:
     for n in range(5):
         upload = bring(store, folder, f"{n}".encode())
-        planned = make_planned_job(f"{n}")
-        job = store.post(planned)
-        new = NewDeclaration(Kind.MODEL, f"m{n}", {}, frozenset({upload}))
-
-        def record() -> str:
-            try:
-                declarations.record_declaration(
-                    store.db, ALICE, new, job, planned.request_key, None  # noqa: B023
-                )
-            except InvalidRequest:
-                return "gone"
-            return "declared"
-
-        def remove() -> str:
-            try:
-                uploads.delete_upload(store.db, folder, ALICE, upload)  # noqa: B023
-            except Conflict:
-                return "kept"
-            return "deleted"
-
-        assert run_together(record, remove) in (["declared", "kept"], ["gone", "deleted"])
+        ends = run_together(
+            partial(try_to_declare, store, upload), partial(try_to_delete, store, folder, upload)
+        )
+        assert ends in (["declared", "kept"], ["gone", "deleted"])
         assert folder.has(upload, 1) == uploads.has_artifact(store.db, ALICE, upload)
 
 
@@ -132,9 +130,7 @@ def test_live_jobs_keep_what_they_read(store: JobStore, folder: ArtifactStore) -
     finish_all(store)
     reader = store.post(make_planned_job("reader", Input("IN", sha256=upload)))
     with pytest.raises(Conflict, match=reader):
-        declarations.delete_declarations(
-            store.db, ALICE, Kind.MODEL, "before", None, lifetime_s=1
-        )
+        declarations.delete_declarations(store.db, ALICE, Kind.MODEL, "before", None, lifetime_s=1)
     finish_all(store)
     declarations.delete_declarations(store.db, ALICE, Kind.MODEL, "before", 1, lifetime_s=1)
     with pytest.raises(NotFound):

@@ -232,9 +232,7 @@ def test_contradictions_are_refused_by_field(declared: Declared) -> None:
         assert problem["field"] == field, (case, problem)
         assert words in problem["detail"], (case, problem)
     # the same said twice is no contradiction; mean 0 and std 1 are none
-    assert dry_run(
-        declared, model=MODEL, ingest={"num_classes": 4, "mean": [0.0], "std": [1.0]}
-    )
+    assert dry_run(declared, model=MODEL, ingest={"num_classes": 4, "mean": [0.0], "std": [1.0]})
 
 
 def test_releases_must_be_of_the_architecture_of_the_original(declared: Declared) -> None:

@@ -54,7 +54,9 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
             dataset.load("test"), params.test_samples, ctx.make_generator("test")
         )
         if not len(samples.labels):
-            raise InvalidRequest("the test split of the data is empty: bring samples", "params.test")
+            raise InvalidRequest(
+                "the test split of the data is empty: bring samples", "params.test"
+            )
         test_accuracy, test_samples = accuracy(network, samples, ctx.device), len(samples.labels)
     inspection = ModelInspection(
         parameters=_count_parameters(network),

@@ -11,18 +11,24 @@ import typer
 from services.cli.commands.audit import print_submitted
 from services.cli.commands.report import show_outcome
 from services.cli.commands.uploads import RETRY_FOR_S, show_upload
+from services.cli.input.architecture import parse_model, parse_numbers, parse_shape
 from services.cli.input.params import parse_choice
 from services.cli.output.console import INTERRUPTED, OK, Json, UsageError, make_client, print_json
 from services.cli.output.progress import follow
 from services.client import Client, Pair
-from services.client.pair import DEFAULT_ATTACKS
+from services.client.pair import DECLARED_PREFIX, DEFAULT_ATTACKS
 
 RELEASE_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,39})=(.+)", re.DOTALL)
 
 
 def pair(
     before: Annotated[
-        Path, typer.Argument(metavar="BEFORE", help="Weights before the deletion (.safetensors).")
+        str,
+        typer.Argument(
+            metavar="BEFORE",
+            help="Weights before the deletion: a .safetensors file, or model:NAME if it is "
+            "declared.",
+        ),
     ],
     after: Annotated[
         list[str],
@@ -33,24 +39,29 @@ def pair(
         ),
     ],
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME[:PARAM=VALUE]",
             help="The architecture, such as convnet:width=16, torchvision:resnet18 or "
-            "timm:vit_tiny_patch16_224.",
+            "timm:vit_tiny_patch16_224. Left out, with the next two, if BEFORE is declared.",
         ),
-    ],
-    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")],
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Number of classes.")] = None,
     input_: Annotated[
-        str, typer.Option("--input", metavar="CxHxW", help="Shape of an image, such as 3x32x32.")
-    ],
+        str | None,
+        typer.Option("--input", metavar="CxHxW", help="Shape of an image, such as 3x32x32."),
+    ] = None,
     deleted: Annotated[
-        Path, typer.Option(help="The deleted samples: .npz with images and labels.")
-    ],
+        Path | None, typer.Option(help="The deleted samples: .npz with images and labels.")
+    ] = None,
     public: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="Samples of the same kind that the model was not trained on: .npz."),
-    ],
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A declared data set that has both, instead of files."),
+    ] = None,
     mean: Annotated[
         str | None,
         typer.Option(metavar="NUMBERS", help="What the model subtracts, such as .49,.48,.45."),
@@ -58,7 +69,7 @@ def pair(
     std: Annotated[
         str | None, typer.Option(metavar="NUMBERS", help="What it divides by, such as .25,.24,.26.")
     ] = None,
-    base: Annotated[Path | None, typer.Option(help="Weights that training started from.")] = None,
+    base: Annotated[str | None, typer.Option(help="Weights that training started from.")] = None,
     training_set: Annotated[
         int | None,
         typer.Option(min=1, help="N, samples that the model was trained on (needed with --base)."),
@@ -81,17 +92,23 @@ def pair(
     json: Json = False,
 ) -> None:
     """Audit a model that you bring: what do the weights before and after a deletion reveal?"""
+    original = parse_weights(before)
+    _require_options(
+        original, model=model, classes=classes, input=input_, deleted=deleted, public=public,
+        dataset=dataset,
+    )  # fmt: skip
     wanted = Pair(
-        before=before,
+        before=original,
         after=_group_releases(after),
-        model=_parse_model(model),
+        model=parse_model(model) if model else None,
         num_classes=classes,
-        input_shape=_parse_shape(input_),
+        input_shape=parse_shape(input_) if input_ else None,
         deleted=deleted,
         public=public,
-        mean=_parse_numbers(mean, "--mean"),
-        std=_parse_numbers(std, "--std"),
-        base=base,
+        dataset=dataset,
+        mean=parse_numbers(mean, "--mean"),
+        std=parse_numbers(std, "--std"),
+        base=parse_weights(base) if base else None,
         training_set=training_set,
         size=size,
         attacks=[parse_choice(word, "--attack") for word in attack or DEFAULT_ATTACKS],
@@ -110,18 +127,40 @@ def pair(
     raise typer.Exit(status)
 
 
+def parse_weights(word: str) -> Path | str:
+    """A file, or a declared model as `Pair` takes it. A file of such a name is written with its
+    folder: ./model:before."""
+    return word if word.startswith(DECLARED_PREFIX) else Path(word)
+
+
+def _require_options(original: Path | str, **options: Any) -> None:
+    """
+    Raises:
+        UsageError: one is missing that the others do not make up for.
+    """
+    needed = [] if isinstance(original, str) else ["model", "classes", "input"]
+    if options["dataset"] is None:
+        needed += ["deleted", "public", "classes"]
+    elif options["deleted"] or options["public"]:
+        raise UsageError("give either --dataset or --deleted and --public")
+    missing = [f"--{name}" for name in dict.fromkeys(needed) if options[name] is None]
+    if missing:
+        hint = "" if isinstance(original, str) else "; or give a declared model as model:NAME"
+        raise UsageError(f"missing {', '.join(missing)}{hint}")
+
+
 def _upload(gateway: Client, path: Path) -> str:
     with show_upload(path) as on_progress:
         return gateway.upload(path, on_progress=on_progress).sha256
 
 
-def _group_releases(words: list[str]) -> dict[str, list[Path]]:
+def _group_releases(words: list[str]) -> dict[str, list[Path | str]]:
     """Files by the release that was named last; the first is `after` if it has no name.
 
     Raises:
         UsageError: a name is given twice.
     """
-    releases: dict[str, list[Path]] = {}
+    releases: dict[str, list[Path | str]] = {}
     name = "after"
     for word in words:
         match = RELEASE_NAME.fullmatch(word)
@@ -129,29 +168,5 @@ def _group_releases(words: list[str]) -> dict[str, list[Path]]:
             name, word = match[1], match[2]
             if name in releases:
                 raise UsageError(f"the release {name} is named twice")
-        releases.setdefault(name, []).append(Path(word))
+        releases.setdefault(name, []).append(parse_weights(word))
     return releases
-
-
-def _parse_model(text: str) -> Any:
-    """`convnet:width=16`; for libraries of models, the model's name alone: `timm:resnet18`."""
-    name, colon, rest = text.partition(":")
-    if colon and "=" not in rest:
-        return {"name": name, "params": {"name": rest}}
-    return parse_choice(text, "--model")
-
-
-def _parse_shape(text: str) -> tuple[int, int, int]:
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})x(\d{1,5})", text)
-    if match is None:
-        raise UsageError(f"--input {text!r}: expected CxHxW, such as 3x32x32")
-    return int(match[1]), int(match[2]), int(match[3])
-
-
-def _parse_numbers(text: str | None, option: str) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"{option} {text!r}: expected numbers, such as .49,.48,.45") from error

@@ -37,7 +37,8 @@ def parse_params(assignments: Iterable[str], option: str = "--param") -> dict[st
 
 
 def parse_choice(text: str, option: str) -> Any:
-    """Parse `retrain`, or with parameters `feature_recovery:iterations=200,gradient_from=base`.
+    """Parse `retrain`, or with parameters `feature_recovery:iterations=200,gradient_from=base`; or
+    a declared data set, `declared:mine@2`.
 
     Raises:
         UsageError: as `parse_params`.
@@ -47,6 +48,8 @@ def parse_choice(text: str, option: str) -> Any:
         raise UsageError(f"{option} {text!r}: expected NAME, or NAME:PARAM=VALUE,PARAM=VALUE")
     if not colon:
         return name
+    if name == "declared":
+        return {"declared": rest}
     # a comma within a value, as in a list, is not followed by NAME=
     return {"name": name, "params": parse_params(re.split(r",(?=[A-Za-z_][\w.]*=)", rest), option)}
 

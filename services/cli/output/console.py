@@ -29,6 +29,9 @@ _STATE_COLOURS = {
     "cancelled": "yellow",
     "running": "cyan",
     "stopping": "yellow",
+    "checking": "cyan",
+    "ready": "green",
+    "rejected": "red",
 }
 
 

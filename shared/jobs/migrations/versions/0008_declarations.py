@@ -25,7 +25,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_declarations_job")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_declarations")),
         sa.UniqueConstraint(
-            "tenant", "kind", "name", "version", name=op.f("uq_declarations_tenant_kind_name_version")
+            "tenant",
+            "kind",
+            "name",
+            "version",
+            name=op.f("uq_declarations_tenant_kind_name_version"),
         ),
     )
     op.create_index(

@@ -1,0 +1,115 @@
+"""datasets add, list, show, delete: data that are declared once and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.commands.declared import (
+    LabelFilter,
+    LabelOption,
+    NameArgument,
+    NameFilter,
+    NameWithVersion,
+    finish_adding,
+    parse_labels,
+    parse_name,
+    show_declaration,
+    show_list,
+    upload,
+)
+from services.cli.commands.listing import Limit
+from services.cli.commands.uploads import RETRY_FOR_S
+from services.cli.input.params import parse_params
+from services.cli.output.console import (
+    Json,
+    UsageError,
+    make_client,
+    print_json,
+    print_note,
+)
+
+
+def add(
+    name: NameArgument,
+    plugin: Annotated[
+        str,
+        typer.Argument(metavar="PLUGIN", help="A data set of `palimpsest catalog dataset`: npz."),
+    ],
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARAM=FILE", help="A file that it reads, which is uploaded: path=mine.npz."
+        ),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter; may be repeated."),
+    ] = None,
+    class_name: Annotated[
+        list[str] | None,
+        typer.Option(help="Names of the classes, in the order of their labels; repeated."),
+    ] = None,
+    label: LabelOption = None,
+    json: Json = False,
+) -> None:
+    """Declare a data set and wait until it is checked; the same name again is its next version."""
+    params: dict[str, Any] = parse_params(param or ())
+    files = {}
+    for word in file or ():
+        key, sign, path = word.partition("=")
+        if not sign or not key or not path or key in params or key in files:
+            raise UsageError(f"--file {word!r}: expected PARAM=FILE, each parameter once")
+        files[key] = Path(path)
+    labels = parse_labels(label)
+    with make_client(RETRY_FOR_S) as gateway:
+        params |= {key: f"upload:{upload(gateway, path)}" for key, path in files.items()}
+        declared = gateway.declare_dataset(
+            name,
+            {"name": plugin, "params": params},
+            classes=class_name or None,
+            labels=labels,
+        )
+        finish_adding(gateway, declared, json)
+
+
+def list_(
+    name: NameFilter = None, label: LabelFilter = None, limit: Limit = 20, json: Json = False
+) -> None:
+    """List declared data sets, newest first."""
+    with make_client() as gateway:
+        found = gateway.list_datasets(name=name, label=label, limit=min(limit, 200))
+        show_list(list(islice(found, limit)), json)
+
+
+def show(name: NameWithVersion, json: Json = False) -> None:
+    """Show a declared data set and what its check has found."""
+    with make_client() as gateway:
+        declared = gateway.get_dataset(*parse_name(name))
+    if json:
+        print_json(declared.raw)
+    else:
+        show_declaration(declared)
+
+
+def delete(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME[@VERSION]", help="A declared name; default: all versions."),
+    ],
+    json: Json = False,
+) -> None:
+    """Delete a declared data set. Its uploads stay; `artifacts delete` removes them."""
+    with make_client() as gateway:
+        gateway.delete_dataset(*parse_name(name))
+    if json:
+        print_json({"deleted": name})
+    else:
+        print_note(f"deleted: {name}")
+
+
+SUBCOMMANDS: Sequence[Callable[..., None]] = (add, list_, show, delete)

@@ -1,0 +1,164 @@
+"""What models and datasets share: waiting for a check, listing, showing, names with versions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.commands.uploads import show_upload
+from services.cli.output.console import (
+    FAILED,
+    INTERRUPTED,
+    OK,
+    UsageError,
+    colour_state,
+    escape_markup,
+    format_age,
+    print_json,
+    print_note,
+    print_pairs,
+    print_table,
+)
+from services.cli.output.progress import follow
+from services.client import Client, Declaration
+
+PREFIX = "declared:"  # of a declared data set, where a file may stand too
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Letters, digits, dots, dashes and underscores.")
+]
+NameWithVersion = Annotated[
+    str, typer.Argument(metavar="NAME[@VERSION]", help="A declared name; default: its newest.")
+]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated."),
+]
+LabelFilter = Annotated[
+    str | None, typer.Option(metavar="KEY[=VALUE]", help="Only those with this label.")
+]
+NameFilter = Annotated[str | None, typer.Option("--name", help="Only versions of this name.")]
+
+
+def upload(gateway: Client, path: Path) -> str:
+    """The sha256 of a file that is uploaded, with a bar on a terminal."""
+    with show_upload(path) as on_progress:
+        return gateway.upload(path, on_progress=on_progress).sha256
+
+
+def parse_labels(words: Iterable[str] | None) -> dict[str, str] | None:
+    """`team=red`; None if there are none.
+
+    Raises:
+        UsageError: one is not KEY=VALUE, or is given twice.
+    """
+    if not words:
+        return None
+    labels: dict[str, str] = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign or not key or key in labels:
+            raise UsageError(f"--label {word!r}: expected KEY=VALUE, each key once")
+        labels[key] = value
+    return labels
+
+
+def parse_name(text: str) -> tuple[str, int | None]:
+    """`before@2`, or `before` for the newest.
+
+    Raises:
+        UsageError: the version is no number.
+    """
+    name, sign, version = text.partition("@")
+    if not sign:
+        return name, None
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+        raise UsageError(f"{text!r}: expected NAME, or NAME@VERSION such as {name}@1")
+    return name, int(version)
+
+
+def finish_adding(gateway: Client, declared: Declaration, json: bool) -> None:
+    """Wait until a new declaration is checked, show it, and exit with its status."""
+    if json:
+        checked = gateway.wait_until_checked(declared)
+        print_json(checked.raw)
+    else:
+        print_note(f"{declared.label}: checked by {declared.job}")
+        if not declared.is_checked and follow([declared.job], False) == INTERRUPTED:
+            raise typer.Exit(INTERRUPTED)
+        checked = gateway.wait_until_checked(declared)
+        show_declaration(checked)
+    raise typer.Exit(OK if checked.state == "ready" else FAILED)
+
+
+def show_list(items: Sequence[Declaration], json: bool) -> None:
+    """A table of declarations."""
+    if json:
+        print_json([one.raw for one in items])
+        return
+    rows = [
+        [
+            one.label,
+            colour_state(one.state),
+            format_age(one.created_at),
+            escape_markup(" ".join(f"{key}={value}" for key, value in one.labels.items())),
+            escape_markup(one.reason or ""),
+        ]
+        for one in items
+    ]
+    print_table(["name", "state", "age", "labels", "message"], rows)
+
+
+def show_declaration(declared: Declaration) -> None:
+    """All that is known of one declaration."""
+    raw = declared.raw
+    facts = {
+        "name": declared.label,
+        "state": colour_state(declared.state),
+        "reason": escape_markup(declared.reason or "", keep="\n"),
+        "weights": raw.get("weights", ""),
+        "model": _describe_plugin(raw.get("model")),
+        "input": "x".join(str(size) for size in raw.get("input_shape", ())),
+        "classes": str(raw.get("num_classes", "")),
+        "data set": _describe_plugin(raw.get("dataset")),
+        "labels": " ".join(f"{key}={value}" for key, value in declared.labels.items()),
+        "created": declared.created_at or "",
+        "job": declared.job,
+        **_list_findings(declared.found or {}),
+    }
+    print_pairs({name: escape_unless_marked(name, text) for name, text in facts.items() if text})
+
+
+def escape_unless_marked(name: str, text: str) -> str:
+    """Values with markup of their own are left as they are."""
+    return text if name in ("state", "reason") else escape_markup(text)
+
+
+def _describe_plugin(choice: Any) -> str:
+    if not isinstance(choice, dict):
+        return ""
+    params = ", ".join(f"{key}={value}" for key, value in choice.get("params", {}).items())
+    return f"{choice.get('name')} ({params})" if params else str(choice.get("name"))
+
+
+def _list_findings(found: Any) -> dict[str, str]:
+    """What a check has read, in words."""
+    facts: dict[str, str] = {}
+    if "parameters" in found:
+        types = ", ".join(f"{count} {name}" for name, count in found["dtypes"].items())
+        facts["parameters"] = f"{found['parameters']:,} in {found['tensors']} tensors ({types})"
+        facts["prefixes"] = " ".join(found["prefixes"])
+        accuracy = found.get("test_accuracy")
+        if accuracy is not None:
+            facts["accuracy"] = f"{accuracy:.1%} of {found['test_samples']:,} test samples"
+    if "train" in found:
+        facts["images"] = "x".join(str(size) for size in found["input_shape"])
+        facts["samples"] = f"{found['train']['samples']:,} train, {found['test']['samples']:,} test"
+        names = found["classes"]
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        facts["classes"] = f"{found['num_classes']}: {', '.join(names[:10])}{more}"
+    return facts
