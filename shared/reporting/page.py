@@ -4,7 +4,7 @@ fonts."""
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def list_facts(report: Report) -> list[tuple[str, str]]:
         ("Architecture", _name_choice(audit["model"])),
     ]
     if audit.get("original"):
-        listed_facts.append(("Models", "brought by the user"))
+        listed_facts.append(("Models", f"brought by the user{_list_declared(audit)}"))
     if "size" in audit.get("train", {}):
         listed_facts.append(("Training set", f"N = {audit['train']['size']}"))
     if rows:
@@ -158,6 +158,15 @@ def list_facts(report: Report) -> list[tuple[str, str]]:
     )
     listed_facts.append(("Rows", f"{len(rows)} measured, {len(report.missing)} missing"))
     return listed_facts
+
+
+def _list_declared(audit: Mapping[str, Any]) -> str:
+    """`: before@2, after@1 on mine@1`, of what was declared under a name."""
+    names = dict(audit.get("declared", {}))
+    dataset = names.pop("dataset", None)
+    models = ", ".join(dict.fromkeys(names.values()))
+    words = [f": {models}"] if models else []
+    return "".join([*words, f" on {dataset}" if dataset else ""])
 
 
 def list_identity(report: Report) -> list[tuple[str, str]]:
