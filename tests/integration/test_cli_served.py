@@ -22,7 +22,7 @@ PAGE = ROOT / "docs/python-client.md"
 NOTEBOOK = ROOT / "examples/walkthrough.ipynb"
 STAGES = (
     "pretrain,train,unlearn,defend,retraining,probe,attack,shadow,evaluate,forgetting,report,"
-    "selftest"
+    "selftest,inspect_dataset"
 )
 # What the walkthrough does, in seconds instead of minutes.
 QUICK: dict[str, Any] = {

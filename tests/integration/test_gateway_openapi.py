@@ -29,6 +29,14 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
             worker = served.make_worker()
             client.post("/v1/audits", json=AUDIT)
             worker.finish_all()
+            weights = client.post("/v1/artifacts", content=b"weights").json()["sha256"]
+            model = {"weights": weights, "model": "mlp", "input_shape": [1, 2, 2], "num_classes": 2}
+            client.post("/v1/models", json={"name": "before", **model})
+            file = {"name": "own", "params": {"path": f"upload:{weights}"}}
+            client.post("/v1/datasets", json={"name": "mine", "dataset": file})
+            for _ in range(2):
+                worker.finish(worker.claim())
+            client.post("/v1/models", json={"name": "late", **model, "num_classes": 3})
             for n in range(4):
                 client.post("/v1/jobs", json={"stage": "sleep", "seed": n})
             worker.fail(worker.claim())
