@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from flask import Response, jsonify
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from services.gateway.api._blueprint import PageQuery
 from services.gateway.artifact_repair import stream_verified
@@ -18,7 +17,7 @@ from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import limit_if_large, require_id_format, store_planned
 from shared.catalog import CheckedJob
 from shared.errors import InvalidRequest
-from shared.inspection import MAX_BYTES
+from shared.inspection import MAX_BYTES, DatasetInspection, ModelInspection
 from shared.jobs import declarations, queries
 from shared.jobs.declarations import MAX_LABELS, Declaration, DeclarationState, Kind, NewDeclaration
 from shared.jobs.declared_audit import require_ready, resolve_declared
@@ -33,6 +32,10 @@ from shared.plugin_ref import PluginRef
 from shared.uploaded_files import parse_upload
 
 TIME_LIMIT_S = 3600.0  # of each attempt to check a declaration
+_INSPECTIONS: Mapping[Kind, type[ModelInspection | DatasetInspection]] = {
+    Kind.MODEL: ModelInspection,
+    Kind.DATASET: DatasetInspection,
+}
 NAME_FORMAT, VERSION_FORMAT = re.compile(NAME), re.compile(VERSION)
 
 DeclaredName = Annotated[
@@ -40,7 +43,10 @@ DeclaredName = Annotated[
 ]
 _LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
 _LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{0,256}$")]
-Labels = Annotated[dict[_LabelKey, _LabelValue], Field(max_length=MAX_LABELS)]
+_ONLY_KEYS: dict[str, Any] = {"additionalProperties": False}  # that are of the form of a key
+Labels = Annotated[
+    dict[_LabelKey, _LabelValue], Field(max_length=MAX_LABELS, json_schema_extra=_ONLY_KEYS)
+]
 
 
 class DeclarationBody(BaseModel):
@@ -57,8 +63,10 @@ class LabelChanges(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    labels: Annotated[dict[_LabelKey, _LabelValue | None], Field(max_length=2 * MAX_LABELS)] = (
-        Field(description="by key, the new value; null removes the label")
+    labels: dict[_LabelKey, _LabelValue | None] = Field(
+        max_length=2 * MAX_LABELS,
+        description="by key, the new value; null removes the label",
+        json_schema_extra=_ONLY_KEYS,
     )
 
 
@@ -225,14 +233,19 @@ def show(kind: Kind, name: str, version: int | None = None) -> Response:
 
 
 def _read_inspection(declaration: Declaration) -> Any:
-    """What the check has found; None if it is not ready, or its stage has written too much."""
+    """What the check has found; None if it is not ready, or its stage has written something
+    else."""
     if declaration.inspection is None or declaration.state is not DeclarationState.READY:
         return None
     deps, tenant = current_gateway().deps, current_tenant()
     artifact = queries.get_artifact(deps.db, tenant, declaration.inspection)
     if artifact.size > MAX_BYTES:
         return None
-    return json.loads(b"".join(stream_verified(deps, tenant, artifact)))
+    data = b"".join(stream_verified(deps, tenant, artifact))
+    try:
+        return _INSPECTIONS[declaration.kind].model_validate_json(data).model_dump(mode="json")
+    except ValidationError:
+        return None
 
 
 def list_all(kind: Kind, query: DeclarationsQuery) -> Response:
