@@ -18,7 +18,18 @@ from .download import Download, select_artifact
 from .errors import AnswerTooLarge, NotFound
 from .events import RESUME_PAUSE_S, parse_event
 from .pair import Pair
-from .records import Audit, Declaration, DryRun, Event, Job, Page, Upload, UploadSpace
+from .records import (
+    Audit,
+    Declaration,
+    Derived,
+    DryRun,
+    Erasure,
+    Event,
+    Job,
+    Page,
+    Upload,
+    UploadSpace,
+)
 from .reports import STAGE, Report, find_report_artifacts
 from .retry import RetryPolicy, network_errors
 from .transport import MAX_ANSWER_BYTES, STREAM_TIMEOUT
@@ -258,14 +269,29 @@ class AsyncClient:
         """How many bytes the uploads hold, and may hold."""
         return await self._call(calls.get_upload_space())
 
-    async def delete_artifact(self, sha256: str) -> None:
+    async def get_derived(self, sha256: str) -> Derived:
+        """What was made of an upload: what `delete_artifact` with `derived` would delete.
+
+        Raises:
+            NotFound: there is neither such an upload nor anything that was made of it.
+        """
+        return await self._call(calls.get_derived(sha256))
+
+    async def delete_artifact(self, sha256: str, *, derived: bool = False) -> Erasure | None:
         """Delete an upload for good.
+
+        Args:
+            derived: delete what was made of it too: audits, jobs and their artifacts. The result
+                says how many; without it there is none.
 
         Raises:
             NotFound: there is no such upload. Artifacts of jobs are not uploads.
-            Conflict: jobs that have not ended need it.
+            Conflict: jobs that have not ended need it, or with `derived` are made of it.
         """
+        if derived:
+            return await self._call(calls.erase_artifact(sha256))
         await self._retry(calls.delete_artifact(sha256), self._exchange)
+        return None
 
     async def declare_model(
         self,
@@ -393,18 +419,35 @@ class AsyncClient:
         """Set labels of a version of a data set; None removes one."""
         return await self._call(calls.change_labels(DATASETS, name, version, labels))
 
-    async def delete_model(self, name: str, version: int | None = None) -> None:
+    async def delete_model(
+        self, name: str, version: int | None = None, *, derived: bool = False
+    ) -> Erasure | None:
         """Delete a version of a declared model, or all of them. Uploads stay.
+
+        Args:
+            derived: delete the weights and what was made of them too: audits, jobs and their
+                artifacts. The result says how many; without it there is none.
 
         Raises:
             NotFound: there is none.
-            Conflict: jobs that have not ended need one of its uploads.
+            Conflict: jobs that have not ended need one of its uploads, or with `derived` another
+                declaration does.
         """
-        await self._retry(calls.delete_declaration(MODELS, name, version), self._exchange)
+        return await self._delete_declaration(MODELS, name, version, derived)
 
-    async def delete_dataset(self, name: str, version: int | None = None) -> None:
+    async def delete_dataset(
+        self, name: str, version: int | None = None, *, derived: bool = False
+    ) -> Erasure | None:
         """Delete a version of a declared data set, or all of them, as `delete_model`."""
-        await self._retry(calls.delete_declaration(DATASETS, name, version), self._exchange)
+        return await self._delete_declaration(DATASETS, name, version, derived)
+
+    async def _delete_declaration(
+        self, kind: str, name: str, version: int | None, derived: bool
+    ) -> Erasure | None:
+        if derived:
+            return await self._call(calls.erase_declaration(kind, name, version))
+        await self._retry(calls.delete_declaration(kind, name, version), self._exchange)
+        return None
 
     async def get_report(self, item_id: str, *, with_manifest: bool = True) -> Report:
         """The report of an audit, or of a report job. The manifest of a large audit takes the

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from .records import Audit, Declaration, DryRun, Event, Job, Page, Upload, UploadSpace
+from .records import (
+    Audit,
+    Declaration,
+    Derived,
+    DryRun,
+    Erasure,
+    Event,
+    Job,
+    Page,
+    Upload,
+    UploadSpace,
+)
 from .upload import FileToUpload
 
 T = TypeVar("T")
@@ -229,9 +240,24 @@ def delete_declaration(kind: str, name: str, version: int | None = None) -> Call
     return Call("DELETE", _build_declaration_path(kind, name, version), _read_as_is)
 
 
+def erase_declaration(kind: str, name: str, version: int | None = None) -> Call[Erasure]:
+    path, query = _build_declaration_path(kind, name, version), {"derived": "true"}
+    return Call("DELETE", path, Erasure.from_json, query=query)
+
+
 def _build_declaration_path(kind: str, name: str, version: int | None) -> str:
     path = f"/v1/{kind}/{_quote_segment(name)}"
     return path if version is None else f"{path}/versions/{version}"
+
+
+def erase_artifact(sha256: str) -> Call[Erasure]:
+    path, query = f"/v1/artifacts/{_quote_segment(sha256)}", {"derived": "true"}
+    return Call("DELETE", path, Erasure.from_json, query=query)
+
+
+def get_derived(sha256: str) -> Call[Derived]:
+    path = f"/v1/artifacts/{_quote_segment(sha256)}/derived"
+    return Call("GET", path, Derived.from_json)
 
 
 def get_catalog(kind: str | None = None) -> Call[dict[str, Any]]:

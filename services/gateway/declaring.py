@@ -10,6 +10,7 @@ from flask import Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from services.gateway.api._blueprint import PageQuery
+from services.gateway.api.artifacts import serialize_erasure
 from services.gateway.artifact_repair import stream_verified
 from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
 from services.gateway.responses import respond_accepted
@@ -271,17 +272,20 @@ def change_labels(kind: Kind, name: str, version: int | None, body: LabelChanges
     return jsonify(serialize_declaration(changed))
 
 
-def delete(kind: Kind, name: str, version: int | None = None) -> Response:
-    """Delete one version, or all of them."""
-    declarations.delete_declarations(
-        current_db(),
-        current_tenant(),
-        kind,
-        name,
-        version,
-        lifetime_s=current_gateway().deps.settings.upload_lifetime_s,
+def delete(kind: Kind, name: str, version: int | None, *, derived: bool) -> Response:
+    """Delete one version, or all of them; with `derived`, with the uploads and what was made of
+    them."""
+    deps, tenant = current_gateway().deps, current_tenant()
+    lifetime_s = deps.settings.upload_lifetime_s
+    if not derived:
+        declarations.delete_declarations(
+            deps.db, tenant, kind, name, version, lifetime_s=lifetime_s
+        )
+        return Response(status=204)
+    erased = declarations.erase_declarations(
+        deps.db, deps.artifacts, tenant, kind, name, version, lifetime_s=lifetime_s
     )
-    return Response(status=204)
+    return jsonify(serialize_erasure(erased))
 
 
 def make_url(declaration: Declaration) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select, update
 
+from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
 from shared.jobs.database import Database
+from shared.jobs.erasure import Erasure, erase
 from shared.jobs.job_insert import generate_id
 from shared.jobs.mapping import to_json
 from shared.jobs.paging import Page, apply_page, split_page
@@ -296,31 +298,76 @@ def delete_declarations(
 
     def remove(connection: Connection) -> None:
         lock_name(db, connection, f"declarations of {tenant}")
-        rows = connection.execute(_select_versions(tenant, kind, name, version)).all()
-        if not rows:
-            raise _build_not_found(kind, name, version)
-        removed = [row.id for row in rows]
-        referred = select(declared_uploads.c.sha256).where(
-            declared_uploads.c.declaration.in_(removed)
-        )
-        digests = set(connection.execute(referred).scalars())
+        rows = _find_versions(connection, tenant, kind, name, version)
         for row in rows:
             if row.job_state in LIVE:
                 raise Conflict(
                     f"{kind.noun} {name}@{row.version} is still being checked: wait until job "
                     f"{row.job} has ended, or cancel it first"
                 )
-        for sha256 in sorted(digests):
+        for sha256 in sorted(_list_uploads(connection, rows)):
             lock_name(db, connection, sha256)
             if job := find_live_reader(connection, tenant, sha256):
                 raise Conflict(
                     f"job {job} needs upload {sha256} of the {kind.noun} {name}: wait until it has "
                     "ended, or cancel it first"
                 )
-        connection.execute(delete(declarations).where(declarations.c.id.in_(removed)))
-        release_uploads(db, connection, tenant, digests, lifetime_s)
+        _remove_rows(db, connection, tenant, rows, lifetime_s)
 
     db.run_transaction(remove)
+
+
+def erase_declarations(
+    db: Database,
+    store: ArtifactStore,
+    tenant: str,
+    kind: Kind,
+    name: str,
+    version: int | None,
+    *,
+    lifetime_s: float,
+) -> Erasure:
+    """Delete one version of a name, or all of them, with what is declared and everything that was
+    made of it. The test data of a model are another's: they stay.
+
+    Raises:
+        NotFound: there is no such declaration, or its weights are no upload.
+        Conflict: jobs that were made of it have not ended, or another declaration refers to it.
+        TransientError: see `erase`.
+    """
+    with db.read() as connection:
+        rows = _find_versions(connection, tenant, kind, name, version)
+        own = {str(json.loads(row.spec).get("weights", "")) for row in rows}
+        digests = _list_uploads(connection, rows) if kind is Kind.DATASET else own
+
+    def remove(connection: Connection) -> None:
+        _remove_rows(db, connection, tenant, rows, lifetime_s)
+
+    return erase(db, store, tenant, digests, also=remove)
+
+
+def _find_versions(
+    connection: Connection, tenant: str, kind: Kind, name: str, version: int | None
+) -> Sequence[Row[Any]]:
+    rows = connection.execute(_select_versions(tenant, kind, name, version)).all()
+    if not rows:
+        raise _build_not_found(kind, name, version)
+    return rows
+
+
+def _list_uploads(connection: Connection, rows: Sequence[Row[Any]]) -> set[str]:
+    """The uploads that declarations refer to."""
+    its = declared_uploads.c
+    query = select(its.sha256).where(its.declaration.in_([row.id for row in rows]))
+    return set(connection.execute(query).scalars())
+
+
+def _remove_rows(
+    db: Database, connection: Connection, tenant: str, rows: Sequence[Row[Any]], lifetime_s: float
+) -> None:
+    referred = _list_uploads(connection, rows)
+    connection.execute(delete(declarations).where(declarations.c.id.in_([row.id for row in rows])))
+    release_uploads(db, connection, tenant, referred, lifetime_s)
 
 
 def _select(tenant: str, kind: Kind) -> Select[Any]:

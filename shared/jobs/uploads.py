@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, delete, exists, func, or_, select, updat
 
 from shared.artifacts import ArtifactStore, StoredArtifact
 from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.failpoints import failpoint
 from shared.jobs.database import Database
 from shared.jobs.mapping import build_ownership_filter
 from shared.jobs.paging import Page, apply_page, split_page
@@ -244,14 +245,24 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
         noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == sha256)
         if not connection.execute(noted).rowcount:
             return  # somebody has brought it again, or removed it
-        if connection.execute(
-            select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256).limit(1)
-        ).first():
+        users = exists().where(artifacts.c.sha256 == sha256) | exists().where(
+            jobs.c.checkpoint == sha256
+        )
+        if connection.execute(select(users)).scalar_one():
             return
         store.delete(sha256)
+        failpoint("uploads.after_bytes")
 
     for sha256 in digests:
         db.run_transaction(partial(remove, sha256))
+
+
+def count_deleted_bytes(db: Database) -> int:
+    """How many artifacts deletions have left in the store."""
+    with db.read() as connection:
+        return int(
+            connection.execute(select(func.count()).select_from(deleted_artifacts)).scalar_one()
+        )
 
 
 def lock_name(db: Database, connection: Connection, name: str) -> None:

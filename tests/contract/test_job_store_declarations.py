@@ -10,8 +10,9 @@ import pytest
 
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, InvalidRequest, NotFound
-from shared.jobs import declarations, uploads
+from shared.jobs import declarations, erasure, uploads
 from shared.jobs.declarations import Declaration, Kind, NewDeclaration
+from shared.jobs.erasure import Erasure
 from shared.jobs.records import Input
 from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job, run_together
 
@@ -135,3 +136,39 @@ def test_live_jobs_keep_what_they_read(store: JobStore, folder: ArtifactStore) -
     declarations.delete_declarations(store.db, ALICE, Kind.MODEL, "before", 1, lifetime_s=1)
     with pytest.raises(NotFound):
         declarations.get_declaration(store.db, ALICE, Kind.MODEL, "before")
+
+
+def erase(store: JobStore, folder: ArtifactStore, name: str, version: int | None = None) -> Erasure:
+    return declarations.erase_declarations(
+        store.db, folder, ALICE, Kind.MODEL, name, version, lifetime_s=LIFETIME_S
+    )
+
+
+def test_a_declaration_is_erased_with_everything(store: JobStore, folder: ArtifactStore) -> None:
+    upload, test_data = bring(store, folder, b"1"), bring(store, folder, b"2")
+    planned = make_planned_job("check", Input("WEIGHTS", sha256=upload))
+    new = NewDeclaration(Kind.MODEL, "before", {"weights": upload}, frozenset({upload, test_data}))
+    declarations.record_declaration(
+        store.db, ALICE, new, store.post(planned), planned.request_key, {"a": "1"}
+    )
+    with pytest.raises(Conflict, match="not ended"):
+        erase(store, folder, "before")
+    assert declarations.get_declaration(store.db, ALICE, Kind.MODEL, "before").version == 1
+    finish_all(store)
+    with pytest.raises(Conflict, match="the model before@1 was declared of it"):
+        erasure.erase(store.db, folder, ALICE, [upload])
+    twin = NewDeclaration(Kind.MODEL, "twin", {"weights": upload}, frozenset({upload}))
+    declarations.record_declaration(
+        store.db, ALICE, twin, store.post(planned), planned.request_key, None
+    )
+    with pytest.raises(Conflict, match="the model twin@1 was declared of it"):
+        erase(store, folder, "before")
+    declarations.delete_declarations(store.db, ALICE, Kind.MODEL, "twin", 1, lifetime_s=LIFETIME_S)
+    erased = erase(store, folder, "before", 1)
+    assert (erased.jobs, erased.artifacts) == (1, 2)
+    with pytest.raises(NotFound):
+        declarations.get_declaration(store.db, ALICE, Kind.MODEL, "before")
+    assert not folder.has(upload, 1)
+    assert folder.has(test_data, 1)  # of another declaration, or of none: it expires
+    assert uploads.get_upload(store.db, ALICE, test_data).expires_at is not None
+    assert upload not in repr(store.dump())

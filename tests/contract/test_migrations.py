@@ -474,6 +474,7 @@ def test_the_migrations_make_the_indexes_of_the_code(db: Database) -> None:
         "ix_jobs_pausing",
         "ix_jobs_running",
         "ix_audits_cancelling",
+        "ix_jobs_checkpoint",
         "ix_artifacts_uploads",
     }
     with db.write() as connection:
@@ -508,7 +509,7 @@ def test_declarations_can_be_given_up(db: Database) -> None:
             insert_row(connection, "artifacts", sha256=sha256, tenant=ALICE, origin=origin)
             if sha256 != "free":
                 insert_row(connection, "declared_uploads", declaration="dec", sha256=sha256)
-    downgrade(db, "0007")
+    downgrade(db, "0008")
     with db.read() as connection:
         rows = connection.execute(select(artifacts.c.sha256, artifacts.c.expires_at))
         expiry = {row.sha256: row.expires_at for row in rows}

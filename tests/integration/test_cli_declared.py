@@ -117,7 +117,12 @@ def test_data_sets_from_the_command_line(
     assert "3 train, 3 test" in done.stdout
     assert "2: a, b" in done.stdout
     assert [one.label for one in client.list_datasets(name="mine")] == ["mine@1"]
-    assert run("datasets", "delete", "mine").returncode == 0
+    deleted = run("datasets", "delete", "mine", "--with-derived", "--json")
+    assert json.loads(deleted.stdout) == {
+        "name": "mine", "audits": 0, "jobs": 1, "artifacts": 2, "bytes": 3 + len(json.dumps(found)),
+        "finished": True,
+    }  # fmt: skip
+    assert "1 jobs (1 inspect_dataset)" in deleted.stderr
     assert json.loads(run("datasets", "list", "--json").stdout) == []
 
 

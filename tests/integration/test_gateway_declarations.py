@@ -264,3 +264,16 @@ def test_names_belong_to_their_tenant(declaring: Declaring, tmp_path: Path) -> N
 def test_what_is_no_name_is_not_found(declaring: Declaring) -> None:
     for path in ("a%0Ab", "x" * 65, "%20", "be%2Ffore", "before/versions/0"):
         assert declaring.http.get(f"/v1/models/{path}").status_code == 404, path
+
+
+def test_a_model_is_deleted_with_what_was_made_of_it(declaring: Declaring) -> None:
+    weights = declaring.bring(b"weights")
+    declaring.post("/v1/models", declaring.build_model(weights))
+    declaring.finish()
+    said = declaring.delete(f"/v1/artifacts/{weights}?derived=true", 409)
+    assert "palimpsest models delete before --with-derived" in said
+    answer = declaring.http.delete("/v1/models/before?derived=true")
+    assert (answer.status_code, answer.get_json()["jobs"]) == (200, 1)
+    declaring.get("/v1/models/before", 404)
+    declaring.get(f"/v1/artifacts/{weights}/upload", 404)
+    assert not declaring.gateway.artifacts.has(weights, len(b"weights"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,8 +15,11 @@ from services.cli.commands.declared import (
     LabelOption,
     NameArgument,
     NameFilter,
+    NameToDelete,
     NameWithVersion,
+    confirm_deletion,
     finish_adding,
+    finish_deleting,
     parse_labels,
     parse_name,
     show_declaration,
@@ -23,14 +27,13 @@ from services.cli.commands.declared import (
     upload,
 )
 from services.cli.commands.listing import Limit
-from services.cli.commands.uploads import RETRY_FOR_S
+from services.cli.commands.uploads import RETRY_FOR_S, WithDerived, Yes
 from services.cli.input.params import parse_params
 from services.cli.output.console import (
     Json,
     UsageError,
     make_client,
     print_json,
-    print_note,
 )
 
 
@@ -97,19 +100,30 @@ def show(name: NameWithVersion, json: Json = False) -> None:
 
 
 def delete(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME[@VERSION]", help="A declared name; default: all versions."),
-    ],
-    json: Json = False,
+    name: NameToDelete, with_derived: WithDerived = False, yes: Yes = False, json: Json = False
 ) -> None:
     """Delete a declared data set. Its uploads stay; `artifacts delete` removes them."""
+    bare_name, version = parse_name(name)
     with make_client() as gateway:
-        gateway.delete_dataset(*parse_name(name))
-    if json:
-        print_json({"deleted": name})
-    else:
-        print_note(f"deleted: {name}")
+        if with_derived:
+            versions = [
+                one
+                for one in gateway.list_datasets(name=bare_name)
+                if version in (None, one.version)
+            ]
+            confirm_deletion(
+                gateway,
+                sorted(
+                    set(
+                        re.findall(
+                            r"upload:([0-9a-f]{64})", str([one.raw["dataset"] for one in versions])
+                        )
+                    )
+                ),
+                yes,
+            )
+        erased = gateway.delete_dataset(bare_name, version, derived=with_derived)
+    finish_deleting(name, erased, json)
 
 
 SUBCOMMANDS: Sequence[Callable[..., None]] = (add, list_, show, delete)

@@ -9,7 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.commands.uploads import show_upload
+from services.cli.commands.uploads import (
+    confirm_erasure,
+    show_derived,
+    show_erasure,
+    show_upload,
+)
 from services.cli.output.console import (
     FAILED,
     INTERRUPTED,
@@ -24,7 +29,7 @@ from services.cli.output.console import (
     print_table,
 )
 from services.cli.output.progress import follow
-from services.client import Client, Declaration
+from services.client import Client, Declaration, Erasure
 
 PREFIX = "declared:"  # of a declared data set, where a file may stand too
 
@@ -37,6 +42,10 @@ NameWithVersion = Annotated[
 LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated."),
+]
+NameToDelete = Annotated[
+    str,
+    typer.Argument(metavar="NAME[@VERSION]", help="A declared name; default: all versions."),
 ]
 LabelFilter = Annotated[
     str | None, typer.Option(metavar="KEY[=VALUE]", help="Only those with this label.")
@@ -93,6 +102,23 @@ def finish_adding(gateway: Client, declared: Declaration, json: bool) -> None:
         checked = gateway.wait_until_checked(declared)
         show_declaration(checked)
     raise typer.Exit(OK if checked.state == "ready" else FAILED)
+
+
+def finish_deleting(name: str, erased: Erasure | None, json: bool) -> None:
+    """Say what was deleted."""
+    if json:
+        print_json({"deleted": name} if erased is None else {"name": name, **dict(erased.raw)})
+    elif erased is None:
+        print_note(f"deleted: {name}")
+    else:
+        show_erasure(name, erased)
+
+
+def confirm_deletion(gateway: Client, digests: Iterable[str], yes: bool) -> None:
+    """Show what goes with uploads, and ask on a terminal."""
+    for sha256 in digests:
+        show_derived(gateway.get_derived(sha256))
+    confirm_erasure(yes)
 
 
 def show_list(items: Sequence[Declaration], json: bool) -> None:

@@ -16,8 +16,11 @@ from services.cli.commands.declared import (
     LabelOption,
     NameArgument,
     NameFilter,
+    NameToDelete,
     NameWithVersion,
+    confirm_deletion,
     finish_adding,
+    finish_deleting,
     parse_labels,
     parse_name,
     show_declaration,
@@ -25,9 +28,9 @@ from services.cli.commands.declared import (
     upload,
 )
 from services.cli.commands.listing import Limit
-from services.cli.commands.uploads import RETRY_FOR_S
+from services.cli.commands.uploads import RETRY_FOR_S, WithDerived, Yes
 from services.cli.input.architecture import parse_model, parse_numbers, parse_shape
-from services.cli.output.console import Json, make_client, print_json, print_note
+from services.cli.output.console import Json, make_client, print_json
 from services.client import Client
 
 
@@ -115,19 +118,18 @@ def show(name: NameWithVersion, json: Json = False) -> None:
 
 
 def delete(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME[@VERSION]", help="A declared name; default: all versions."),
-    ],
-    json: Json = False,
+    name: NameToDelete, with_derived: WithDerived = False, yes: Yes = False, json: Json = False
 ) -> None:
     """Delete a declared model. Its uploads stay; `artifacts delete` removes them."""
+    bare_name, version = parse_name(name)
     with make_client() as gateway:
-        gateway.delete_model(*parse_name(name))
-    if json:
-        print_json({"deleted": name})
-    else:
-        print_note(f"deleted: {name}")
+        if with_derived:
+            versions = [
+                one for one in gateway.list_models(name=bare_name) if version in (None, one.version)
+            ]
+            confirm_deletion(gateway, sorted({str(one.raw["weights"]) for one in versions}), yes)
+        erased = gateway.delete_model(bare_name, version, derived=with_derived)
+    finish_deleting(name, erased, json)
 
 
 SUBCOMMANDS: Sequence[Callable[..., None]] = (add, list_, show, delete)

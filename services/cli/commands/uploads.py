@@ -25,7 +25,7 @@ from services.cli.output.console import (
     print_table,
     stderr_console,
 )
-from services.client import Upload
+from services.client import Derived, Erasure, Upload
 
 RETRY_FOR_S = 60.0  # an upload of minutes should outlast a restart of the gateway
 
@@ -121,18 +121,69 @@ def _list_facts(upload: Upload) -> dict[str, str]:
     }
 
 
+WithDerived = Annotated[
+    bool,
+    typer.Option("--with-derived", help="Delete the audits, jobs and artifacts made of them too."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")]
+
+
 def delete(
     digests: Annotated[list[str], typer.Argument(metavar="SHA256...", help="Digests of uploads.")],
+    with_derived: WithDerived = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Delete uploads for good: their bytes are removed from the store."""
     with make_client() as gateway:
+        if not with_derived:
+            for sha256 in digests:
+                gateway.delete_artifact(sha256)
+            if json:
+                print_json({"deleted": digests})
+            else:
+                print_note(f"deleted: {', '.join(digests)}")
+            return
         for sha256 in digests:
-            gateway.delete_artifact(sha256)
+            show_derived(gateway.get_derived(sha256))
+        confirm_erasure(yes)
+        erased = [(sha256, gateway.delete_artifact(sha256, derived=True)) for sha256 in digests]
     if json:
-        print_json({"deleted": digests})
-    else:
-        print_note(f"deleted: {', '.join(digests)}")
+        print_json([{"sha256": sha256, **dict(one.raw)} for sha256, one in erased if one])
+        return
+    for sha256, one in erased:
+        if one:
+            show_erasure(sha256, one)
+
+
+def confirm_erasure(yes: bool) -> None:
+    """Ask, on a terminal, before something is deleted for good."""
+    if not yes and sys.stdin.isatty():
+        typer.confirm("Delete all of this for good?", abort=True, err=True)
+
+
+def show_erasure(item: str, erased: Erasure) -> None:
+    """What was deleted, on standard error."""
+    print_note(
+        f"deleted {item}: {erased.audits:,} audits, {erased.jobs:,} jobs, {erased.artifacts:,} "
+        f"artifacts of {format_size(erased.bytes)} together"
+    )
+    if not erased.finished:
+        print_note("The service is still removing bytes, or rewriting its job store.")
+
+
+def show_derived(derived: Derived) -> None:
+    """What goes with an upload, on standard error."""
+    stages = ", ".join(f"{n:,} {stage}" for stage, n in derived.jobs_by_stage.items())
+    print_note(f"With {derived.sha256} these are deleted:")
+    for audit in derived.audits:
+        print_note(f"  audit {audit['id']}: {audit['name']}")
+    if (more := derived.audit_count - len(derived.audits)) > 0:
+        print_note(f"  {more:,} more audits")
+    print_note(f"  {derived.job_count:,} jobs{f' ({stages})' if stages else ''}")
+    print_note(f"  {derived.artifact_count:,} artifacts of {format_size(derived.bytes)} together")
+    if derived.live_job_count:
+        print_note(f"  {derived.live_job_count:,} jobs have not ended: cancel them first")
 
 
 SUBCOMMANDS: Sequence[Callable[..., None]] = (list_, show, delete)

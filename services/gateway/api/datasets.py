@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from services.gateway import declaring
 from services.gateway.api._blueprint import make_blueprint
+from services.gateway.api.artifacts import DeletionQuery, ErasureView
 from services.gateway.declaring import (
     DeclarationBody,
     DeclarationsQuery,
@@ -100,21 +101,24 @@ def patch_dataset_version(path: VersionPath, body: LabelChanges) -> Response:
     return declaring.change_labels(Kind.DATASET, path.valid_name, path.valid_version, body)
 
 
-@routes.delete("/datasets/<name>", responses={204: None, **document_errors(404, 409)})
-def delete_dataset(path: NamePath) -> Response:
-    """Delete all versions of a declared data set. Its uploads stay.
+@routes.delete(
+    "/datasets/<name>", responses={200: ErasureView, 204: None, **document_errors(404, 409)}
+)
+def delete_dataset(path: NamePath, query: DeletionQuery) -> Response:
+    """Delete all versions of a declared data set.
 
-    409 while jobs that have not ended need one of them.
+    204: the uploads stay; 409 while jobs that have not ended need one of them. With `derived=true`
+    the files are deleted too, with all that was made of them: 200, or 409 while jobs of them have not
+    ended or another declaration refers to them.
     """
-    return declaring.delete(Kind.DATASET, path.valid_name)
+    return declaring.delete(Kind.DATASET, path.valid_name, None, derived=query.derived)
 
 
 @routes.delete(
-    "/datasets/<name>/versions/<version>", responses={204: None, **document_errors(404, 409)}
+    "/datasets/<name>/versions/<version>",
+    responses={200: ErasureView, 204: None, **document_errors(404, 409)},
 )
-def delete_dataset_version(path: VersionPath) -> Response:
-    """Delete one version of a declared data set. Its uploads stay.
-
-    409 while jobs that have not ended need one of them.
-    """
-    return declaring.delete(Kind.DATASET, path.valid_name, path.valid_version)
+def delete_dataset_version(path: VersionPath, query: DeletionQuery) -> Response:
+    """Delete one version of a declared data set, as all of them are deleted."""
+    name, version = path.valid_name, path.valid_version
+    return declaring.delete(Kind.DATASET, name, version, derived=query.derived)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from services.gateway import declaring
 from services.gateway.api._blueprint import make_blueprint
+from services.gateway.api.artifacts import DeletionQuery, ErasureView
 from services.gateway.declaring import (
     DeclarationBody,
     DeclarationsQuery,
@@ -118,21 +119,24 @@ def patch_model_version(path: VersionPath, body: LabelChanges) -> Response:
     return declaring.change_labels(Kind.MODEL, path.valid_name, path.valid_version, body)
 
 
-@routes.delete("/models/<name>", responses={204: None, **document_errors(404, 409)})
-def delete_model(path: NamePath) -> Response:
-    """Delete all versions of a declared model. Its uploads stay.
+@routes.delete(
+    "/models/<name>", responses={200: ErasureView, 204: None, **document_errors(404, 409)}
+)
+def delete_model(path: NamePath, query: DeletionQuery) -> Response:
+    """Delete all versions of a declared model.
 
-    409 while jobs that have not ended need one of them.
+    204: the uploads stay; 409 while jobs that have not ended need one of them. With `derived=true`
+    the weights are deleted too, with all that was made of them: 200, or 409 while jobs of them have not
+    ended or another declaration refers to them.
     """
-    return declaring.delete(Kind.MODEL, path.valid_name)
+    return declaring.delete(Kind.MODEL, path.valid_name, None, derived=query.derived)
 
 
 @routes.delete(
-    "/models/<name>/versions/<version>", responses={204: None, **document_errors(404, 409)}
+    "/models/<name>/versions/<version>",
+    responses={200: ErasureView, 204: None, **document_errors(404, 409)},
 )
-def delete_model_version(path: VersionPath) -> Response:
-    """Delete one version of a declared model. Its upload stays.
-
-    409 while jobs that have not ended need it.
-    """
-    return declaring.delete(Kind.MODEL, path.valid_name, path.valid_version)
+def delete_model_version(path: VersionPath, query: DeletionQuery) -> Response:
+    """Delete one version of a declared model, as all of them are deleted."""
+    name, version = path.valid_name, path.valid_version
+    return declaring.delete(Kind.MODEL, name, version, derived=query.derived)

@@ -1,0 +1,86 @@
+"""Searches files for traces of bytes that were deleted: digests, and any 64 bytes in a row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+WINDOW = 64
+# windows of fewer different bytes are in every file: zeros, padding
+MIN_DISTINCT = 12
+_CHUNK = 1 << 20
+
+
+def _hash_windows(data: bytes) -> np.ndarray:
+    """A hash of each window of 64 bytes, at every offset."""
+    hashes = np.frombuffer(data, np.uint8).astype(np.uint64)
+    factor, width = np.uint64(0x9E3779B97F4A7C15), 1
+    with np.errstate(over="ignore"):
+        while width < WINDOW:
+            hashes = hashes[:-width] * factor + hashes[width:]
+            factor, width = factor * factor, 2 * width
+    return hashes
+
+
+class Traces:
+    """Secrets, and where they are found."""
+
+    def __init__(self, secrets: Iterable[bytes], digests: Iterable[str] = ()) -> None:
+        """`secrets` are whole files; the digest of each is searched for as well."""
+        secrets = list(secrets)
+        names = {hashlib.sha256(data).hexdigest() for data in secrets} | set(digests)
+        self._words = [word for name in names for word in (name.encode(), bytes.fromhex(name))]
+        self._windows: dict[int, bytes] = {}
+        for data in secrets:
+            for n, value in enumerate(_hash_windows(data).tolist() if len(data) > WINDOW else []):
+                window = data[n : n + WINDOW]
+                if len(set(window)) >= MIN_DISTINCT:
+                    self._windows[value] = window
+        self._hashes = np.array(sorted(self._windows), np.uint64)
+
+    def find(self, *folders: Path, without: str = "") -> list[str]:
+        """Names of the files below that hold a trace, with its kind.
+
+        Args:
+            without: a folder's name that is left out.
+        """
+        return sorted(
+            f"{path.name}: {kind}"
+            for folder in folders
+            for path in _list_files(folder)
+            if without not in path.parts
+            for kind in self._search(path)
+        )
+
+    def _search(self, path: Path) -> set[str]:
+        kinds: set[str] = set()
+        tail = b""
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                data = tail + chunk
+                if any(word in data for word in self._words):
+                    kinds.add("digest")
+                if len(data) >= WINDOW and self._has_window(data):
+                    kinds.add("data")
+                tail = data[-WINDOW + 1 :]
+        return kinds | ({"name"} if any(w == path.name.encode() for w in self._words) else set())
+
+    def _has_window(self, data: bytes) -> bool:
+        if not len(self._hashes):
+            return False
+        hashes = _hash_windows(data)
+        places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        return any(
+            data[n : n + WINDOW] == self._windows[int(hashes[n])]
+            for n in np.flatnonzero(self._hashes[places] == hashes)
+        )
+
+
+def _list_files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+    else:
+        yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
