@@ -17,6 +17,8 @@ from tests.support.cli import Runner
 from tests.support.gateway import TOKEN, GatewayProcess, ManualWorker, serve_gateway
 from tests.support.waiting import TIMEOUT_S, wait_for
 
+pytestmark = pytest.mark.slow
+
 ADD = ("models", "add", "before", "before.safetensors", "--model", "mlp:width=8")
 SHAPE = ("--classes", "10", "--input", "1x28x28")
 FOUND = {

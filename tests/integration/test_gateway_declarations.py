@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shared.artifacts import compute_sha256
+from shared.errors import TransientError
 from shared.jobs import attempts, uploads
 from shared.jobs.states import Failure
 from tests.support.gateway import TENANT, GatewayInProcess, ManualWorker
@@ -264,6 +265,23 @@ def test_names_belong_to_their_tenant(declaring: Declaring, tmp_path: Path) -> N
 def test_what_is_no_name_is_not_found(declaring: Declaring) -> None:
     for path in ("a%0Ab", "x" * 65, "%20", "be%2Ffore", "before/versions/0"):
         assert declaring.http.get(f"/v1/models/{path}").status_code == 404, path
+
+
+def test_a_gateway_that_dies_between_job_and_declaration_leaves_what_the_next_request_finds(
+    declaring: Declaring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = declaring.build_model(declaring.bring(b"weights"))
+
+    def die(*_: Any) -> None:
+        raise TransientError("the process was killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shared.jobs.declarations.record_declaration", die)
+        assert declaring.http.post("/v1/models", json=body).status_code == 503
+    declaring.get("/v1/models/before", 404)
+    declaring.finish()
+    assert declaring.post("/v1/models", body)["state"] == "ready"
+    assert declaring.worker.try_claim() is None
 
 
 def test_a_model_is_deleted_with_what_was_made_of_it(declaring: Declaring) -> None:
