@@ -97,7 +97,7 @@ class Declaration:
         without a result: declare it again).
     reason: why it is rejected or failed.
     job: the job that checks it.
-    found: what the check has read, once it is ready; left out of lists.
+    inspection: what the check has read, once it is ready; left out of lists.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Declaration:
     reason: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     created_at: str | None = None
-    found: Mapping[str, Any] | None = None
+    inspection: Mapping[str, Any] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod

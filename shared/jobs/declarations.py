@@ -137,8 +137,8 @@ def find_equal(
         if newest is None or newest.spec != to_json(new.spec):
             _require_room(connection, tenant)
             return None
-        found = _load(connection, [newest])[0]
-    return None if _needs_new_check(found, request_key) else found
+        equal = _load(connection, [newest])[0]
+    return None if _needs_new_check(equal, request_key) else equal
 
 
 def record_declaration(
@@ -372,7 +372,7 @@ def _remove_rows(
 
 def _select(tenant: str, kind: Kind) -> Select[Any]:
     """Declarations with what their jobs say."""
-    found = (job_artifacts.c.job == jobs.c.id) & (job_artifacts.c.role == Role.INSPECTION)
+    is_inspection = (job_artifacts.c.job == jobs.c.id) & (job_artifacts.c.role == Role.INSPECTION)
     return (
         select(
             declarations,
@@ -383,7 +383,9 @@ def _select(tenant: str, kind: Kind) -> Select[Any]:
             job_artifacts.c.sha256.label("inspection"),
         )
         .select_from(
-            declarations.join(jobs, jobs.c.id == declarations.c.job).outerjoin(job_artifacts, found)
+            declarations.join(jobs, jobs.c.id == declarations.c.job).outerjoin(
+                job_artifacts, is_inspection
+            )
         )
         .where(declarations.c.tenant == tenant, declarations.c.kind == kind)
     )

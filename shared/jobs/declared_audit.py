@@ -78,7 +78,7 @@ class _Resolver:
     ) -> None:
         self.spec, self.find, self.complete_model = spec, find, complete_model
         self.names: dict[str, str] = {}
-        self.found: dict[tuple[Kind, Reference], Declaration] = {}
+        self.by_reference: dict[tuple[Kind, Reference], Declaration] = {}
 
     def resolve(self) -> AuditSpec:
         spec = self.spec
@@ -112,9 +112,9 @@ class _Resolver:
         return declaration
 
     def _find(self, kind: Kind, reference: Reference, field: str) -> Declaration:
-        if (kind, reference) not in self.found:
-            self.found[kind, reference] = require_ready(self.find, kind, reference, field)
-        return self.found[kind, reference]
+        if (kind, reference) not in self.by_reference:
+            self.by_reference[kind, reference] = require_ready(self.find, kind, reference, field)
+        return self.by_reference[kind, reference]
 
     def _keep_names(self) -> None:
         """Keep what a repeated audit says of names, as far as it is still true."""

@@ -162,12 +162,12 @@ def refuse(declared: Declared, status: int = 422, **changes: Any) -> dict[str, A
 def test_what_a_check_reads(declared: Declared) -> None:
     model = declared.http.get("/v1/models/before").get_json()
     assert (model["version"], model["state"]) == (2, "ready")
-    found = model["found"]
+    found = model["inspection"]
     assert found["parameters"] == 64 * 8 + 8 + 8 * 4 + 4
     assert found["prefixes"] == ["module.", "network."]
     assert found["dtypes"] == {"F32": found["tensors"]}
     assert (found["test_samples"], 0 <= found["test_accuracy"] <= 1) == (8, True)
-    data = declared.http.get("/v1/datasets/mine").get_json()["found"]
+    data = declared.http.get("/v1/datasets/mine").get_json()["inspection"]
     assert (data["input_shape"], data["classes"]) == ([1, 8, 8], ["a", "b", "c", "d"])
     assert (data["train"]["samples"], data["test"]["samples"]) == (1, 8)
     assert (data["test"]["lowest_label"], data["test"]["highest_label"]) == (0, 3)
@@ -256,7 +256,7 @@ def test_what_is_not_ready_is_waited_for(declared: Declared) -> None:
 
 def test_what_is_wrong_is_rejected_with_the_reason(declared: Declared) -> None:
     other = declared.declare_model("many", declared.bring(make_weights(8)), num_classes=5)
-    assert (other["state"], other["found"]) == ("rejected", None)
+    assert (other["state"], other["inspection"]) == ("rejected", None)
     assert "4 classes instead of 5" in other["reason"]
     problem = refuse(declared, original={"model": "many"})
     assert problem["field"] == "original"

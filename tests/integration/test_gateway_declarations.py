@@ -84,7 +84,7 @@ def test_a_model_is_checked_then_ready_with_what_was_read(declaring: Declaring) 
     assert answer.headers["Location"] == body["url"] == "/v1/models/before/versions/1"
     declaring.finish()
     shown = declaring.get("/v1/models/before")
-    assert (shown["state"], shown["found"], shown["reason"]) == ("ready", FOUND, None)
+    assert (shown["state"], shown["inspection"], shown["reason"]) == ("ready", FOUND, None)
     assert shown["model"] == {"name": "mlp", "params": {"width": 8}}
     assert declaring.get(body["url"]) == shown
 
@@ -164,7 +164,7 @@ def test_a_data_set_of_uploads(declaring: Declaring) -> None:
     assert body["url"] == "/v1/datasets/mine/versions/1"
     declaring.finish({"input_shape": [1, 2, 2]})  # not all that a check has to find
     shown = declaring.get("/v1/datasets/mine")
-    assert (shown["state"], shown["found"]) == ("ready", None)
+    assert (shown["state"], shown["inspection"]) == ("ready", None)
     assert "data set mine@1" in declaring.delete(f"/v1/artifacts/{file}", 409)
     # a model's test data may be it; then the model refers to its files too
     weights = declaring.bring(b"weights")

@@ -85,8 +85,8 @@ def list_(
 ) -> None:
     """List declared data sets, newest first."""
     with make_client() as gateway:
-        found = gateway.list_datasets(name=name, label=label, limit=min(limit, 200))
-        show_list(list(islice(found, limit)), json)
+        matching = gateway.list_datasets(name=name, label=label, limit=min(limit, 200))
+        show_list(list(islice(matching, limit)), json)
 
 
 def show(name: NameWithVersion, json: Json = False) -> None:

@@ -154,7 +154,7 @@ def show_declaration(declared: Declaration) -> None:
         "labels": " ".join(f"{key}={value}" for key, value in declared.labels.items()),
         "created": declared.created_at or "",
         "job": declared.job,
-        **_list_findings(declared.found or {}),
+        **_list_facts(declared.inspection or {}),
     }
     print_pairs({name: escape_unless_marked(name, text) for name, text in facts.items() if text})
 
@@ -171,20 +171,24 @@ def _describe_plugin(choice: Any) -> str:
     return f"{choice.get('name')} ({params})" if params else str(choice.get("name"))
 
 
-def _list_findings(found: Any) -> dict[str, str]:
+def _list_facts(inspection: Any) -> dict[str, str]:
     """What a check has read, in words."""
     facts: dict[str, str] = {}
-    if "parameters" in found:
-        types = ", ".join(f"{count} {name}" for name, count in found["dtypes"].items())
-        facts["parameters"] = f"{found['parameters']:,} in {found['tensors']} tensors ({types})"
-        facts["prefixes"] = " ".join(found["prefixes"])
-        accuracy = found.get("test_accuracy")
+    if "parameters" in inspection:
+        types = ", ".join(f"{count} {name}" for name, count in inspection["dtypes"].items())
+        facts["parameters"] = (
+            f"{inspection['parameters']:,} in {inspection['tensors']} tensors ({types})"
+        )
+        facts["prefixes"] = " ".join(inspection["prefixes"])
+        accuracy = inspection.get("test_accuracy")
         if accuracy is not None:
-            facts["accuracy"] = f"{accuracy:.1%} of {found['test_samples']:,} test samples"
-    if "train" in found:
-        facts["images"] = "x".join(str(size) for size in found["input_shape"])
-        facts["samples"] = f"{found['train']['samples']:,} train, {found['test']['samples']:,} test"
-        names = found["classes"]
+            facts["accuracy"] = f"{accuracy:.1%} of {inspection['test_samples']:,} test samples"
+    if "train" in inspection:
+        facts["images"] = "x".join(str(size) for size in inspection["input_shape"])
+        facts["samples"] = (
+            f"{inspection['train']['samples']:,} train, {inspection['test']['samples']:,} test"
+        )
+        names = inspection["classes"]
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        facts["classes"] = f"{found['num_classes']}: {', '.join(names[:10])}{more}"
+        facts["classes"] = f"{inspection['num_classes']}: {', '.join(names[:10])}{more}"
     return facts

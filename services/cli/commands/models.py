@@ -38,7 +38,7 @@ def add(
     name: NameArgument,
     weights: Annotated[
         str,
-        typer.Argument(metavar="WEIGHTS", help="A .safetensors file, or the sha256 of an upload."),
+        typer.Argument(metavar="FILE", help="A .safetensors file, or the sha256 of an upload."),
     ],
     model: Annotated[
         str,
@@ -103,8 +103,8 @@ def list_(
 ) -> None:
     """List declared models, newest first."""
     with make_client() as gateway:
-        found = gateway.list_models(name=name, label=label, limit=min(limit, 200))
-        show_list(list(islice(found, limit)), json)
+        matching = gateway.list_models(name=name, label=label, limit=min(limit, 200))
+        show_list(list(islice(matching, limit)), json)
 
 
 def show(name: NameWithVersion, json: Json = False) -> None:

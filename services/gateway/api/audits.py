@@ -6,7 +6,7 @@ from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
-from services.gateway.declaring import resolve_names
+from services.gateway.api._declaring import resolve_names
 from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 from flask import Response
 from pydantic import BaseModel, Field
 
-from services.gateway import declaring
+from services.gateway.api import _declaring as declaring
 from services.gateway.api._blueprint import make_blueprint
-from services.gateway.api.artifacts import DeletionQuery, ErasureView
-from services.gateway.declaring import (
+from services.gateway.api._declaring import (
     DeclarationBody,
     DeclarationsQuery,
     DeclarationView,
@@ -18,6 +17,7 @@ from services.gateway.declaring import (
     NamePath,
     VersionPath,
 )
+from services.gateway.api.artifacts import DeletionQuery, ErasureView
 from services.gateway.problems import document_errors
 from shared.inspection import MAX_NAMES, DatasetInspection
 from shared.jobs.declarations import Kind
@@ -47,7 +47,7 @@ class DatasetView(DeclarationView):
 
     dataset: dict[str, Any]
     classes: list[str] | None
-    found: DatasetInspection | None = Field(
+    inspection: DatasetInspection | None = Field(
         description="what was read, once it is ready; null in lists"
     )
 

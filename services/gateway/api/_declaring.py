@@ -229,8 +229,8 @@ def _find(kind: Kind, name: str, version: int | None) -> Declaration:
 
 def show(kind: Kind, name: str, version: int | None = None) -> Response:
     """Answer with one version, by default the newest, and what its check has found."""
-    found = _find(kind, name, version)
-    return jsonify({**serialize_declaration(found), "found": _read_inspection(found)})
+    shown = _find(kind, name, version)
+    return jsonify({**serialize_declaration(shown), "inspection": _read_inspection(shown)})
 
 
 def _read_inspection(declaration: Declaration) -> Any:
@@ -294,7 +294,7 @@ def make_url(declaration: Declaration) -> str:
 
 
 def serialize_declaration(declaration: Declaration) -> dict[str, Any]:
-    """A declaration, as the views describe it; `found` only where it is shown alone."""
+    """A declaration, as the views describe it; `inspection` only where it is shown alone."""
     return {
         "name": declaration.name,
         "version": declaration.version,
@@ -305,5 +305,5 @@ def serialize_declaration(declaration: Declaration) -> dict[str, Any]:
         "job": declaration.job,
         "created_at": format_rfc3339(declaration.created_at),
         "url": make_url(declaration),
-        "found": None,
+        "inspection": None,
     }
