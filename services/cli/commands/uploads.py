@@ -153,8 +153,8 @@ def delete(
     for sha256, one in erased:
         if one:
             print_note(
-                f"deleted {sha256}: {one.audits:,} audits, {one.jobs:,} jobs, {one.artifacts:,} "
-                f"artifacts of {format_size(one.bytes)} together"
+                f"deleted {sha256}: {_count(one.audits, 'audit')}, {_count(one.jobs, 'job')}, "
+                f"{_count(one.artifacts, 'artifact')} ({format_size(one.bytes)})"
             )
             if not one.finished:
                 print_note("The service is still removing bytes, or rewriting its job store.")
@@ -162,16 +162,21 @@ def delete(
 
 def _show_derived(derived: Derived) -> None:
     """What goes with an upload, on standard error."""
-    stages = ", ".join(f"{n:,} {stage}" for stage, n in derived.jobs_by_stage.items())
-    print_note(f"With {derived.sha256} these are deleted:")
+    print_note(f"With upload {derived.sha256} this is deleted:")
     for audit in derived.audits:
         print_note(f"  audit {audit['id']}: {audit['name']}")
     if (more := derived.audit_count - len(derived.audits)) > 0:
-        print_note(f"  {more:,} more audits")
-    print_note(f"  {derived.job_count:,} jobs{f' ({stages})' if stages else ''}")
-    print_note(f"  {derived.artifact_count:,} artifacts of {format_size(derived.bytes)} together")
+        print_note(f"  and {_count(more, 'other audit')}")
+    stages = ", ".join(f"{n:,} {stage}" for stage, n in derived.jobs_by_stage.items())
+    print_note(f"  {_count(derived.job_count, 'job')}{f': {stages}' if stages else ''}")
+    artifacts = _count(derived.artifact_count, "artifact")
+    print_note(f"  {artifacts}, the upload included: {format_size(derived.bytes)}")
     if derived.live_job_count:
-        print_note(f"  {derived.live_job_count:,} jobs have not ended: cancel them first")
+        print_note(f"  not ended: {_count(derived.live_job_count, 'job')}; cancel first, or wait")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 SUBCOMMANDS: Sequence[Callable[..., None]] = (list_, show, delete)
