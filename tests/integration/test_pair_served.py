@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,7 +20,8 @@ from services.client import Client, Pair
 from tests.support.local_serve import make_clean_env, run_serve
 from tests.support.recompute import ArtifactReader
 from tests.support.source_tree import ROOT
-from tests.support.waiting import TIMEOUT_S
+from tests.support.traces import Traces
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -143,3 +145,32 @@ def test_the_python_client_gives_the_same_audit(
         again = client.get_report(audit.id)
     assert audit.created == ()  # everything is there already
     assert [row["metrics"] for row in again.rows] == [row["metrics"] for row in report["rows"]]
+
+
+def test_what_is_deleted_with_all_that_was_made_of_it_leaves_no_trace(
+    folder: Path, served: dict[str, str], report: dict[str, Any]
+) -> None:
+    """The last test: it takes away what the others look at."""
+    own, home = folder / "own", folder / ".palimpsest"
+    files = [*own.glob("*.safetensors"), own / "deleted.npz", own / "public.npz"]
+    store = ArtifactReader(home)
+    job = store.find_evaluation_job(find_row(report, "feature_recovery")["evaluation"])
+    derived = [store.read_input(job, "RECONSTRUCTION"), (own / "report/report.json").read_bytes()]
+    store.sql.close()  # a reader keeps the write-ahead log
+    traces = Traces([*(file.read_bytes() for file in files), *derived])
+    searched = (home, folder / "serve.log")
+    before = traces.find(*searched)
+    assert {"palimpsest.db: digest", "palimpsest.db: data"} & set(before)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    for data in (*derived, *(file.read_bytes() for file in files)):
+        assert f"{hashlib.sha256(data).hexdigest()}: data" in before
+    connection = {"PALIMPSEST_URL": served["url"], "PALIMPSEST_TOKEN": served["token"]}
+    command = [sys.executable, "-m", "services.cli", "artifacts", "delete", *digests]
+    done = run(folder, *command, "--with-derived", "--json", **connection)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert answers[0]["audits"] == 2  # by command line and by Python
+    wait_for(lambda: traces.find(*searched) == [], TIMEOUT_S, "no trace is left")
+    with Client(served["url"], served["token"]) as client:
+        assert [audit.id for audit in client.list_audits()] == []
+        assert {job.stage for job in client.list_jobs()} <= {"selftest"}
