@@ -27,6 +27,7 @@ from tests.support.job_store import (
     make_planned_job,
     run_together,
 )
+from tests.support.servers import find_database_files
 from tests.support.traces import Traces
 
 HOUR_S = 3600.0
@@ -277,19 +278,6 @@ def test_a_reader_delays_the_rewriting_only(store: JobStore, tmp_path: Path) -> 
     assert system.count(erasures) == 0
 
 
-def find_files(db: Database) -> list[Path]:
-    """The files of a database; PostgreSQL's after its buffers were written."""
-    if db.file is not None:
-        return [p for p in db.file.parent.iterdir() if p.name.startswith(db.file.name)]
-    with db.connect_outside_transaction() as raw:
-        raw.execute("CHECKPOINT")
-        (folder,) = raw.execute("SHOW data_directory").fetchone()
-        (number,) = raw.execute(
-            "SELECT oid FROM pg_database WHERE datname = current_database()"
-        ).fetchone()
-        return [Path(folder) / "base" / str(number)]
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def on_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Erasing]:
     if request.param == "postgresql":
@@ -322,16 +310,16 @@ def test_no_trace_is_left(on_disk: Erasing) -> None:
     on_disk.db.analyze(jobs, artifacts)
     saved = [checkpoint + tag.encode() + bytes([n]) for tag in outputs for n in range(2)]
     traces = Traces([*secrets, *outputs.values()], map(compute_sha256, saved))
-    before = traces.find(*find_files(on_disk.db))
+    before = traces.find(*find_database_files(on_disk.db))
     assert before
     assert any("name" in one for one in traces.find(on_disk.folder))
     assert any("data" in one for one in traces.find(on_disk.folder))
     done = on_disk.erase(*digests)
     assert (done.audits, done.jobs) == (count, count)
     assert done.finished or erasure.finish_erasures(on_disk.db, on_disk.artifacts)
-    assert traces.find(*find_files(on_disk.db), on_disk.folder) == []
+    assert traces.find(*find_database_files(on_disk.db), on_disk.folder) == []
     kept = Traces([], others)
-    assert kept.find(*find_files(on_disk.db))
+    assert kept.find(*find_database_files(on_disk.db))
 
 
 def test_a_submission_at_the_same_moment_is_seen_or_refused(system: Erasing) -> None:
@@ -406,5 +394,5 @@ def test_killed_between_any_two_steps(
     assert on_disk.count(erasures) <= 1
     assert erasure.finish_erasures(on_disk.db, on_disk.artifacts)
     assert (on_disk.count(erasures), on_disk.count(deleted_artifacts)) == (0, 0)
-    assert traces.find(*find_files(on_disk.db), on_disk.folder) == []
+    assert traces.find(*find_database_files(on_disk.db), on_disk.folder) == []
     assert on_disk.has(f"other {point}".encode())

@@ -28,8 +28,15 @@ def _hash_windows(data: bytes) -> np.ndarray:
 class Traces:
     """Secrets, and where they are found."""
 
-    def __init__(self, secrets: Iterable[bytes], digests: Iterable[str] = ()) -> None:
-        """`secrets` are whole files; the digest of each is searched for as well."""
+    def __init__(
+        self, secrets: Iterable[bytes], digests: Iterable[str] = (), step: int = 1
+    ) -> None:
+        """`secrets` are whole files; the digest of each is searched for as well.
+
+        Args:
+            step: distance between the windows of a secret, which are searched for at every offset:
+                from 64 on, a trace of twice as many bytes is found in any case.
+        """
         secrets = list(secrets)
         names = {hashlib.sha256(data).hexdigest() for data in secrets} | set(digests)
         self._words = [word for name in names for word in (name.encode(), bytes.fromhex(name))]
@@ -37,8 +44,8 @@ class Traces:
         hashes, places, start = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], 0
         for data in secrets:
             if len(data) >= WINDOW:
-                hashes.append(_hash_windows(data))
-                places.append(start + np.arange(len(hashes[-1])))
+                hashes.append(_hash_windows(data)[::step])
+                places.append(start + step * np.arange(len(hashes[-1])))
             start += len(data)
         self._hashes, first = np.unique(np.concatenate(hashes), return_index=True)
         self._places = np.concatenate(places)[first]
