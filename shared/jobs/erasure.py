@@ -157,8 +157,11 @@ def erase(
     return Erasure(n_audits, n_jobs, n_artifacts, size, _try_to_finish(db, store, wait_s))
 
 
-def finish_erasures(db: Database, store: ArtifactStore, wait_s: float = 10.0) -> bool:
+def finish_erasures(db: Database, store: ArtifactStore, wait_s: float = 2.0) -> bool:
     """Remove what erasures have left; whether nothing is left of those that were there.
+
+    Args:
+        wait_s: seconds to wait for others' transactions; nobody can write meanwhile.
 
     Raises:
         TransientError: a store did not answer; the next call goes on.

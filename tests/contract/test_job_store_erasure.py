@@ -4,6 +4,7 @@ is left in the database's files or in the store."""
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,20 @@ from sqlalchemy import select
 
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, InvalidRequest, NotFound, TransientError
+from shared.failpoints import FAILPOINT_VARIABLE
 from shared.jobs import attempts, completion, control, erasure, queries, submit, uploads
 from shared.jobs.database import Database
 from shared.jobs.records import Artifact, Input, PlannedJob
 from shared.jobs.tables import artifacts, deleted_artifacts, erasures, idempotency, jobs
-from tests.support.job_store import ALICE, BOB, CODE_DIGEST, JobStore, make_planned_job
+from tests.support.job_store import (
+    ALICE,
+    BOB,
+    CODE_DIGEST,
+    JobStore,
+    make_planned_job,
+    run_together,
+)
+from tests.support.servers import find_database_files
 from tests.support.traces import Traces
 
 HOUR_S = 3600.0
@@ -268,19 +278,6 @@ def test_a_reader_delays_the_rewriting_only(store: JobStore, tmp_path: Path) -> 
     assert system.count(erasures) == 0
 
 
-def find_files(db: Database) -> list[Path]:
-    """The files of a database; PostgreSQL's after its buffers were written."""
-    if db.file is not None:
-        return [p for p in db.file.parent.iterdir() if p.name.startswith(db.file.name)]
-    with db.connect_outside_transaction() as raw:
-        raw.execute("CHECKPOINT")
-        (folder,) = raw.execute("SHOW data_directory").fetchone()
-        (number,) = raw.execute(
-            "SELECT oid FROM pg_database WHERE datname = current_database()"
-        ).fetchone()
-        return [Path(folder) / "base" / str(number)]
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def on_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Erasing]:
     if request.param == "postgresql":
@@ -313,13 +310,89 @@ def test_no_trace_is_left(on_disk: Erasing) -> None:
     on_disk.db.analyze(jobs, artifacts)
     saved = [checkpoint + tag.encode() + bytes([n]) for tag in outputs for n in range(2)]
     traces = Traces([*secrets, *outputs.values()], map(compute_sha256, saved))
-    before = traces.find(*find_files(on_disk.db))
+    before = traces.find(*find_database_files(on_disk.db))
     assert before
     assert any("name" in one for one in traces.find(on_disk.folder))
     assert any("data" in one for one in traces.find(on_disk.folder))
     done = on_disk.erase(*digests)
     assert (done.audits, done.jobs) == (count, count)
     assert done.finished or erasure.finish_erasures(on_disk.db, on_disk.artifacts)
-    assert traces.find(*find_files(on_disk.db), on_disk.folder) == []
+    assert traces.find(*find_database_files(on_disk.db), on_disk.folder) == []
     kept = Traces([], others)
-    assert kept.find(*find_files(on_disk.db))
+    assert kept.find(*find_database_files(on_disk.db))
+
+
+def test_a_submission_at_the_same_moment_is_seen_or_refused(system: Erasing) -> None:
+    """Whoever is first: no job is left that names what was erased."""
+    for n in range(6):
+        data = f"data {n}".encode()
+        sha256 = system.bring(data)
+        files = {f"upload:{sha256}": sha256}
+        named = replace(make_planned_job(f"upload:{sha256}"), data_digests=files)
+        planned = reader(f"reads {n}", sha256) if n % 2 else named
+        calls = [lambda s=sha256: system.erase(s), lambda p=planned: system.store.post(p)]
+        erased, posted = run_together(*(calls if n % 3 else reversed(calls)))
+        if isinstance(erased, str) or isinstance(posted, erasure.Erasure):
+            erased, posted = posted, erased
+        if isinstance(erased, Conflict):
+            assert system.has(data)
+            control.cancel_job(system.db, ALICE, str(posted))
+            system.erase(sha256)
+        else:
+            assert isinstance(posted, InvalidRequest | NotFound), (erased, posted)
+        assert system.list_jobs() == set()
+        assert not system.has(data)
+
+
+POINTS = (
+    "erasure.before_commit",
+    "erasure.after_commit",
+    "uploads.after_bytes",
+    "erasure.after_bytes",
+    "erasure.after_scrub",
+)
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "point"),
+    [
+        *(("sqlite", point) for point in POINTS),
+        pytest.param("postgresql", "erasure.before_commit", marks=pytest.mark.slow),
+        pytest.param("postgresql", "erasure.after_bytes", marks=pytest.mark.slow),
+    ],
+    indirect=["on_disk"],
+)
+def test_killed_between_any_two_steps(
+    on_disk: Erasing, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Either nothing has happened, or a reconciler finishes."""
+    secrets = [os.urandom(300), os.urandom(300)]
+    mine = on_disk.bring(secrets[0])
+    on_disk.submit_audit(reader(f"first {point}", mine), spec=mine)
+    on_disk.store.post(make_planned_job(f"other {point}"))
+    on_disk.run_all({f"first {point}": secrets[1]})
+    before = on_disk.store.dump()
+    traces = Traces(secrets)
+    on_disk.db.close()  # connections do not survive a fork
+    monkeypatch.setenv(FAILPOINT_VARIABLE, point)
+    pid = os.fork()
+    if pid == 0:
+        url = on_disk.db.url.render_as_string(hide_password=False)
+        try:
+            db = Database(url)
+            erasure.erase(db, on_disk.artifacts, ALICE, [mine])
+            erasure.finish_erasures(db, on_disk.artifacts)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    monkeypatch.delenv(FAILPOINT_VARIABLE)
+    if point == "erasure.before_commit":
+        assert on_disk.store.dump() == before
+        assert on_disk.artifacts.get(mine) == secrets[0]
+        on_disk.erase(mine)
+    assert len(on_disk.list_jobs()) == 1
+    assert on_disk.count(erasures) <= 1
+    assert erasure.finish_erasures(on_disk.db, on_disk.artifacts)
+    assert (on_disk.count(erasures), on_disk.count(deleted_artifacts)) == (0, 0)
+    assert traces.find(*find_database_files(on_disk.db), on_disk.folder) == []
+    assert on_disk.has(f"other {point}".encode())

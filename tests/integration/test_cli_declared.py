@@ -124,7 +124,7 @@ def test_data_sets_from_the_command_line(
         "name": "mine", "audits": 0, "jobs": 1, "artifacts": 2, "bytes": 3 + len(json.dumps(found)),
         "finished": True,
     }  # fmt: skip
-    assert "1 jobs (1 inspect_dataset)" in deleted.stderr
+    assert "1 job: 1 inspect_dataset" in deleted.stderr
     assert json.loads(run("datasets", "list", "--json").stdout) == []
 
 

@@ -28,18 +28,27 @@ def _hash_windows(data: bytes) -> np.ndarray:
 class Traces:
     """Secrets, and where they are found."""
 
-    def __init__(self, secrets: Iterable[bytes], digests: Iterable[str] = ()) -> None:
-        """`secrets` are whole files; the digest of each is searched for as well."""
+    def __init__(
+        self, secrets: Iterable[bytes], digests: Iterable[str] = (), step: int = 1
+    ) -> None:
+        """`secrets` are whole files; the digest of each is searched for as well.
+
+        Args:
+            step: distance between the windows of a secret, which are searched for at every offset:
+                from 64 on, a trace of twice as many bytes is found in any case.
+        """
         secrets = list(secrets)
         names = {hashlib.sha256(data).hexdigest() for data in secrets} | set(digests)
         self._words = [word for name in names for word in (name.encode(), bytes.fromhex(name))]
-        self._windows: dict[int, bytes] = {}
+        self._data = b"".join(secrets)
+        hashes, places, start = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], 0
         for data in secrets:
-            for n, value in enumerate(_hash_windows(data).tolist() if len(data) > WINDOW else []):
-                window = data[n : n + WINDOW]
-                if len(set(window)) >= MIN_DISTINCT:
-                    self._windows[value] = window
-        self._hashes = np.array(sorted(self._windows), np.uint64)
+            if len(data) >= WINDOW:
+                hashes.append(_hash_windows(data)[::step])
+                places.append(start + step * np.arange(len(hashes[-1])))
+            start += len(data)
+        self._hashes, first = np.unique(np.concatenate(hashes), return_index=True)
+        self._places = np.concatenate(places)[first]
 
     def find(self, *folders: Path, without: str = "") -> list[str]:
         """Names of the files below that hold a trace, with its kind.
@@ -72,11 +81,13 @@ class Traces:
         if not len(self._hashes):
             return False
         hashes = _hash_windows(data)
-        places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        return any(
-            data[n : n + WINDOW] == self._windows[int(hashes[n])]
-            for n in np.flatnonzero(self._hashes[places] == hashes)
-        )
+        n = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        for hit in np.unique(n[self._hashes[n] == hashes]):
+            place = int(self._places[hit])
+            window = self._data[place : place + WINDOW]
+            if len(set(window)) >= MIN_DISTINCT and window in data:
+                return True
+        return False
 
 
 def _list_files(folder: Path) -> Iterator[Path]:

@@ -165,8 +165,8 @@ def confirm_erasure(yes: bool) -> None:
 def show_erasure(item: str, erased: Erasure) -> None:
     """What was deleted, on standard error."""
     print_note(
-        f"deleted {item}: {erased.audits:,} audits, {erased.jobs:,} jobs, {erased.artifacts:,} "
-        f"artifacts of {format_size(erased.bytes)} together"
+        f"deleted {item}: {_count(erased.audits, 'audit')}, {_count(erased.jobs, 'job')}, "
+        f"{_count(erased.artifacts, 'artifact')} ({format_size(erased.bytes)})"
     )
     if not erased.finished:
         print_note("The service is still removing bytes, or rewriting its job store.")
@@ -174,16 +174,21 @@ def show_erasure(item: str, erased: Erasure) -> None:
 
 def show_derived(derived: Derived) -> None:
     """What goes with an upload, on standard error."""
-    stages = ", ".join(f"{n:,} {stage}" for stage, n in derived.jobs_by_stage.items())
-    print_note(f"With {derived.sha256} these are deleted:")
+    print_note(f"With upload {derived.sha256} this is deleted:")
     for audit in derived.audits:
         print_note(f"  audit {audit['id']}: {audit['name']}")
     if (more := derived.audit_count - len(derived.audits)) > 0:
-        print_note(f"  {more:,} more audits")
-    print_note(f"  {derived.job_count:,} jobs{f' ({stages})' if stages else ''}")
-    print_note(f"  {derived.artifact_count:,} artifacts of {format_size(derived.bytes)} together")
+        print_note(f"  and {_count(more, 'other audit')}")
+    stages = ", ".join(f"{n:,} {stage}" for stage, n in derived.jobs_by_stage.items())
+    print_note(f"  {_count(derived.job_count, 'job')}{f': {stages}' if stages else ''}")
+    artifacts = _count(derived.artifact_count, "artifact")
+    print_note(f"  {artifacts}, the upload included: {format_size(derived.bytes)}")
     if derived.live_job_count:
-        print_note(f"  {derived.live_job_count:,} jobs have not ended: cancel them first")
+        print_note(f"  not ended: {_count(derived.live_job_count, 'job')}; cancel first, or wait")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 SUBCOMMANDS: Sequence[Callable[..., None]] = (list_, show, delete)
