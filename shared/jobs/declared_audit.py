@@ -21,6 +21,9 @@ from shared.plugin_ref import PluginRef
 # by kind, name and version (None: the newest); raises NotFound
 FindDeclaration = Callable[[Kind, str, int | None], Declaration]
 
+# what a check has read; None if that is not known
+ReadInspection = Callable[[Declaration], Mapping[str, Any] | None]
+
 _NORMALISATION = ("mean", "std")
 _INGEST = ("input_shape", "num_classes", *_NORMALISATION)
 
@@ -29,19 +32,21 @@ def resolve_declared(
     spec: AuditSpec,
     find: FindDeclaration,
     complete_model: Callable[[PluginRef], Mapping[str, Any]],
+    read_inspection: ReadInspection,
 ) -> AuditSpec:
     """The audit with the digest of each declared model, the plugin of its declared data set, and the
     architecture of its declared original; `declared` says which names these were.
 
     Args:
         complete_model: the model with all its parameters, to compare it.
+        read_inspection: what the check of the data set has read, to compare it with the models.
 
     Raises:
         InvalidRequest: by field: there is no such declaration, it was rejected, or the audit
             contradicts it.
         Conflict: it is not checked yet, or its check has ended without a result.
     """
-    return _Resolver(spec, find, complete_model).resolve()
+    return _Resolver(spec, find, complete_model, read_inspection).resolve()
 
 
 def require_ready(
@@ -75,8 +80,10 @@ class _Resolver:
         spec: AuditSpec,
         find: FindDeclaration,
         complete_model: Callable[[PluginRef], Mapping[str, Any]],
+        read_inspection: ReadInspection,
     ) -> None:
         self.spec, self.find, self.complete_model = spec, find, complete_model
+        self.read_inspection = read_inspection
         self.names: dict[str, str] = {}
         self.by_reference: dict[tuple[Kind, Reference], Declaration] = {}
 
@@ -100,6 +107,7 @@ class _Resolver:
                     "or declare another",
                     "dataset.params",
                 )
+            self._require_fit(dataset, updates.get("ingest", spec.ingest))
             updates["dataset"] = PluginRef.model_validate(dataset.spec["dataset"])
         return spec.model_copy(update=updates)
 
@@ -186,6 +194,20 @@ class _Resolver:
                     field,
                 )
         return {"model": model, "ingest": ingest}
+
+    def _require_fit(self, dataset: Declaration, ingest: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            InvalidRequest: the models take other images, or have other classes, than the data set.
+        """
+        inspection = self.read_inspection(dataset) or {}
+        for name in ("input_shape", "num_classes"):
+            if name in ingest and inspection.get(name, ingest[name]) != ingest[name]:
+                raise InvalidRequest(
+                    f"the data set {dataset.label} has the {name} {inspection[name]}, but the "
+                    f"models have {ingest[name]}: declare data in the form that the models take",
+                    "dataset",
+                )
 
     @staticmethod
     def _contradict(field: str, original: Declaration) -> InvalidRequest:

@@ -242,6 +242,14 @@ def test_releases_must_be_of_the_architecture_of_the_original(declared: Declared
     assert (problem["field"], "wide@1" in problem["detail"]) == ("releases.0.weights.0", True)
 
 
+def test_data_must_be_of_the_form_that_the_models_take(declared: Declared) -> None:
+    five = own_samples(declared.bring_samples(1, 0), declared.bring_samples(8, 1), classes=5)
+    declared.declare_dataset("five", five)
+    problem = refuse(declared, dataset={"declared": "five"})
+    assert problem["field"] == "dataset"
+    assert "five@1 has the num_classes 5, but the models have 4" in problem["detail"]
+
+
 def test_what_is_not_ready_is_waited_for(declared: Declared) -> None:
     body = {"name": "late", "weights": declared.bring(make_weights(7)), **ARCHITECTURE}
     job = declared.post("/v1/models", body)["job"]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from shared.artifacts import compute_sha256
+from shared.catalog import Catalog
 from shared.errors import TransientError
-from shared.jobs import attempts, uploads
+from shared.jobs import attempts, uploads, worker_registry
 from shared.jobs.states import Failure
-from tests.support.gateway import TENANT, GatewayInProcess, ManualWorker
+from tests.support.gateway import TENANT, GatewayInProcess, ManualWorker, make_catalog
 
 LIFETIME_S = 3600.0
 FOUND = {
@@ -241,6 +242,16 @@ def test_what_cannot_be_declared_is_refused_by_field(declaring: Declaring) -> No
         assert words in problem["detail"], (case, problem)
     assert declaring.get("/v1/models")["items"] == []
     assert declaring.worker.try_claim() is None
+
+
+def test_without_a_worker_that_checks_nothing_is_declared(
+    declaring: Declaring,
+) -> None:
+    others = (entry for entry in make_catalog() if not entry.name.startswith("inspect_"))
+    worker_registry.publish_catalog(declaring.gateway.db, Catalog(others))
+    answer = declaring.http.post("/v1/models", json=declaring.build_model(declaring.bring(b"w")))
+    assert answer.status_code == 409
+    assert "start one that serves inspect_model" in answer.get_json()["detail"]
 
 
 def test_names_belong_to_their_tenant(declaring: Declaring, tmp_path: Path) -> None:

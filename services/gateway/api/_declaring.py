@@ -17,7 +17,7 @@ from services.gateway.responses import respond_accepted
 from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import limit_if_large, require_id_format, store_planned
 from shared.catalog import CheckedJob
-from shared.errors import InvalidRequest
+from shared.errors import Conflict, InvalidRequest
 from shared.inspection import MAX_BYTES, DatasetInspection, ModelInspection
 from shared.jobs import declarations, queries
 from shared.jobs.declarations import MAX_LABELS, Declaration, DeclarationState, Kind, NewDeclaration
@@ -130,10 +130,15 @@ def declare(
 
     Raises:
         InvalidRequest: by field: something that cannot be declared, or an upload that is not there.
-        Conflict: too many declarations, or data that are not ready.
+        Conflict: too many declarations, data that are not ready, or no worker to check them.
         TransientError: the gateway is busy.
     """
     db, tenant = current_db(), current_tenant()
+    catalog = current_gateway().catalog_cache.catalog
+    if ("stage", stage) not in catalog:
+        raise Conflict(
+            f"no worker that checks declarations has started: start one that serves {stage}"
+        )
     for sha256 in weights.values():
         if not has_artifact(db, tenant, sha256):
             raise InvalidRequest(f"you have no upload {sha256}: push the file first", "weights")
@@ -141,7 +146,7 @@ def declare(
     paths |= {f"inputs.{role}": "weights" for role in weights}
     with map_error_fields(paths):
         with limit_if_large():
-            checked = check_posted(current_gateway().catalog_cache.catalog, stage, None, params)
+            checked = check_posted(catalog, stage, None, params)
         uploads = frozenset({*_list_uploads(checked), *weights.values()})
         data = digest_files(checked.data_files)
         behind = {
@@ -220,7 +225,7 @@ def resolve_names(spec: AuditSpec) -> AuditSpec:
     def complete_model(model: PluginRef) -> Mapping[str, Any]:
         return catalog.complete_ref("model", model.model_dump(), "model")
 
-    return resolve_declared(spec, _find, complete_model)
+    return resolve_declared(spec, _find, complete_model, _read_inspection)
 
 
 def _find(kind: Kind, name: str, version: int | None) -> Declaration:

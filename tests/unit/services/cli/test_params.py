@@ -57,6 +57,7 @@ def test_a_choice_may_have_params():
         "name": "a",
         "params": {"n": 3, "xs": [1, 2], "t": "a,b"},
     }
+    assert parse_choice("declared:mine@2", "--dataset") == {"declared": "mine@2"}
     for wrong in ("", ":n=1", "a:", "a:n", "a:n=1,n=2"):
         with pytest.raises(UsageError, match="--attack"):
             parse_choice(wrong, "--attack")
