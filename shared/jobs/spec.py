@@ -55,8 +55,9 @@ class AuditSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field("audit", min_length=1, max_length=200, description="a name of your choice")
-    dataset: PluginRef = Field(
-        description="where pretraining data, training set and public data come from"
+    dataset: PluginRef | None = Field(
+        description="where pretraining data, training set and public data come from; null, or left "
+        "out, only if models are brought without any samples"
     )
     model: PluginRef = Field(description="the architecture")
     pool: PoolSize | None = Field(None, description=DESCRIPTION)
@@ -169,6 +170,7 @@ class AuditSpec(BaseModel):
         releases = value["releases"]
         names = [one["name"] for one in releases if isinstance(one, dict) and "name" in one]
         return {
+            "dataset": None,
             **value,
             "unlearning": value.get("unlearning") or names,
             "check_forgetting": value.get("check_forgetting", False),
@@ -177,6 +179,8 @@ class AuditSpec(BaseModel):
     @model_validator(mode="after")
     def _check_origin(self) -> AuditSpec:
         if not self.is_brought:
+            if self.dataset is None:
+                raise ValueError("dataset is missing: an audit that trains its models needs one")
             if self.base or self.ingest:
                 raise ValueError(
                     "base and ingest belong to models that you bring: set original too"
@@ -234,7 +238,12 @@ class PlannedRow(BaseModel):
         ),
     )
     evaluation: str = Field(
-        max_length=40, description="the role of the input that holds it, such as EVALUATION_7"
+        max_length=40,
+        description="the role of the input that holds it, such as EVALUATION_7; empty if the "
+        "attack was not planned",
+    )
+    not_planned: str | None = Field(
+        None, max_length=600, description="why there is no such attack: a sentence"
     )
 
     @property

@@ -217,7 +217,7 @@ def test_the_nearest_public_image_is_the_one_that_was_deleted_if_it_is_there() -
         read_networks(made["ORIGINAL"].data, "x"), read_networks(made["UNLEARNED"].data, "x")
     )
     estimates = {"pair": estimate_gradient(seen, "pair")}
-    found = select_nearest_public(
+    found, _ = select_nearest_public(
         estimates, ["pair", "pair"], labels, public, 100, torch.device("cpu")
     )
     assert torch.equal(found[:, 0], images)

@@ -1,0 +1,54 @@
+"""How far brought weights moved, within the bounds of a COMPARISON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from shared.comparison import MAX_TENSORS, ModelDifference, OtherTensors, TensorDifference
+from shared.evaluation import WIDEST
+from shared.ml.ingest.pair import TensorChange, WeightComparison
+
+MAX_NAME = 500
+
+
+def describe_difference(comparison: WeightComparison) -> ModelDifference:
+    """The tensors that moved most, in the order of the network, and the other weights together.
+    Buffers are named if they differ."""
+    weights = [one for one in comparison.tensors if not one.buffer]
+    most = sorted(weights, key=lambda one: -one.change)[:MAX_TENSORS]
+    listed = {one.name for one in most}
+    others = [one for one in weights if one.name not in listed]
+    return ModelDifference(
+        relative_change=min(comparison.relative_change, WIDEST),
+        unchanged_share=comparison.unchanged_share,
+        cosine=comparison.cosine,
+        resolution=comparison.resolution,
+        moved_buffers=[name[:MAX_NAME] for name in comparison.moved_buffers[:MAX_TENSORS]],
+        moved_buffer_count=len(comparison.moved_buffers),
+        tensors=[_describe(one) for one in weights if one.name in listed],
+        others=_add_up(others) if others else None,
+    )
+
+
+def _describe(one: TensorChange) -> TensorDifference:
+    return TensorDifference(
+        name=one.name[:MAX_NAME],
+        size=one.size,
+        length=min(one.length, WIDEST),
+        change=min(one.change, WIDEST),
+        unchanged_share=one.unchanged_share,
+    )
+
+
+def _add_up(tensors: Sequence[TensorChange]) -> OtherTensors:
+    size = sum(one.size for one in tensors)
+    return OtherTensors(
+        count=len(tensors),
+        size=size,
+        length=min(math.hypot(*(one.length for one in tensors)), WIDEST),
+        change=min(math.hypot(*(one.change for one in tensors)), WIDEST),
+        unchanged_share=min(
+            1.0, sum(one.unchanged_share * one.size for one in tensors) / max(size, 1)
+        ),
+    )
