@@ -53,9 +53,11 @@ def list_brought_parts(
             for split in (DELETED, PUBLIC)
             if split not in traits.split_params or traits.split_params[split] in given
         }
+    asked = params.get("with_deleted", True)
     return {
         "with_base": spec.base is not None,
-        "with_deleted": DELETED in splits and params.get("with_deleted", True) is not False,
+        # what is no answer is left for the schema of the stage to refuse
+        "with_deleted": asked and DELETED in splits if isinstance(asked, bool) else asked,
         "with_public": PUBLIC in splits,
     }
 

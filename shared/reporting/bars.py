@@ -52,7 +52,7 @@ def draw_bars(bars: Sequence[Bar], axis: str, title: str) -> Markup:
 
 
 def _draw_bar(bar: Bar, scale: Scale, middle: float, width: float, is_narrow: bool) -> Markup:
-    name, left = shorten_start(bar.name, MAX_NAME_LENGTH), scale.pixels[0]
+    name, left = shorten_path(bar.name, MAX_NAME_LENGTH), scale.pixels[0]
     parts = [
         draw_text(left, middle - 9, name, "name")
         if is_narrow
@@ -69,6 +69,18 @@ def _draw_bar(bar: Bar, scale: Scale, middle: float, width: float, is_narrow: bo
     )
 
 
-def shorten_start(words: str, length: int) -> str:
-    """Shorten a name to fit; what tells layers apart stands at its end."""
-    return words if len(words) <= length else "…" + words[1 - length :]
+def shorten_path(name: str, length: int) -> str:
+    """Shorten a dotted name to fit: the middle of its longest parts is left out, as what tells
+    layers apart may stand in any of them."""
+    for longest in range(length, 3, -1):
+        parts = [_shorten_middle(part, longest) for part in name.split(".")]
+        if len(text := ".".join(parts)) <= length:
+            return text
+    return "…" + name[1 - length :]
+
+
+def _shorten_middle(part: str, length: int) -> str:
+    if len(part) <= length:
+        return part
+    end = length // 2
+    return f"{part[: length - end - 1]}…{part[-end:]}"

@@ -101,6 +101,7 @@ def render_page(
             for sweep in report.sweeps
         ],
         "without_truth": without_truth(report.rows),
+        "max_lead": MAX_LEAD_PICTURES,
         "unscored": build_unscored(report.rows, unscored, names),
         "moved": [draw_moved_weights(one) for one in report.moved_weights],
         "sections": [kind.build_section(view) for kind in list_kinds()],

@@ -30,7 +30,8 @@ class UnscoredView:
 
     galleries: Sequence[tuple[Row, UnscoredGallery, str, str | None]]  # with losses and classes in words
     guesses: Sequence[tuple[Row, Sequence[tuple[str, str]]]]  # deletion by deletion: class, margin
-    tables: bool
+    tables: bool  # whether any pictures are rows of a table
+    has_public: bool  # whether public samples are shown beside what came back
 
 
 def build_unscored(
@@ -49,7 +50,12 @@ def build_unscored(
         for row in rows
         if row.unscored and row.unscored.labels
     ]
-    return UnscoredView(shown, guesses, any(gallery.table for _, gallery, *_ in shown))
+    return UnscoredView(
+        shown,
+        guesses,
+        any(gallery.table for _, gallery, *_ in shown),
+        any(one.public for _, gallery, *_ in shown for one in gallery.pictures),
+    )
 
 
 def summarise_unscored(unscored: Unscored) -> str:
@@ -69,7 +75,8 @@ def summarise_unscored(unscored: Unscored) -> str:
         more = " …" if len(named) > len(shown) else ""
         margins = [margin for margin in labels.margins if margin is not None]
         lead = f", margin {format_number(fmean(margins))}" if margins else ""
-        parts.append(f"class {'; '.join(shown)}{more}{lead}")
+        noun = "class" if len(named) == 1 else "classes"
+        parts.append(f"{noun} {'; '.join(shown)}{more}{lead}")
     return "; ".join(parts)
 
 

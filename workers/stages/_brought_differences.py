@@ -9,7 +9,9 @@ from shared.comparison import MAX_TENSORS, ModelDifference, OtherTensors, Tensor
 from shared.evaluation import WIDEST
 from shared.ml.ingest.pair import TensorChange, WeightComparison
 
+
 MAX_NAME = 500
+OWN_PREFIX = "network."  # of every tensor of ours
 
 
 def describe_difference(comparison: WeightComparison) -> ModelDifference:
@@ -24,16 +26,21 @@ def describe_difference(comparison: WeightComparison) -> ModelDifference:
         unchanged_share=comparison.unchanged_share,
         cosine=comparison.cosine,
         resolution=comparison.resolution,
-        moved_buffers=[name[:MAX_NAME] for name in comparison.moved_buffers[:MAX_TENSORS]],
+        moved_buffers=[_name_as_brought(name) for name in comparison.moved_buffers[:MAX_TENSORS]],
         moved_buffer_count=len(comparison.moved_buffers),
         tensors=[_describe(one) for one in weights if one.name in listed],
         others=_add_up(others) if others else None,
     )
 
 
+def _name_as_brought(name: str) -> str:
+    """Without the prefix that models have here, and not in their users' files."""
+    return name.removeprefix(OWN_PREFIX)[:MAX_NAME]
+
+
 def _describe(one: TensorChange) -> TensorDifference:
     return TensorDifference(
-        name=one.name[:MAX_NAME],
+        name=_name_as_brought(one.name),
         size=one.size,
         length=min(one.length, WIDEST),
         change=min(one.change, WIDEST),
