@@ -495,7 +495,9 @@ class _AuditPlanner:
             "audit": self.spec.model_dump(
                 mode="json", exclude={"no_cache", "priority", "time_limit"}
             ),
-            "rows": [row.model_dump() for row in rows],
+            "rows": [
+                row.model_dump(exclude=None if row.not_planned else {"not_planned"}) for row in rows
+            ],
         }
         if measured:
             params["measurements"] = [one.model_dump() for one in measured]

@@ -163,8 +163,12 @@ class AuditSpec(BaseModel):
     def _name_releases(cls, value: Any) -> Any:
         """Brought releases stand where an audit has its unlearning methods; nothing is compared
         with retraining unless retrained models are there."""
-        if not isinstance(value, dict) or not (value.get("original") or value.get("releases")):
+        if not isinstance(value, dict):
             return value
+        if not (value.get("original") or value.get("releases")):
+            # whoever trains needs a data set: null is none
+            is_null = "dataset" in value and value["dataset"] is None
+            return {n: v for n, v in value.items() if n != "dataset"} if is_null else value
         if not value.get("original") or not value.get("releases"):
             raise ValueError("bring both: original, and at least one release")
         releases = value["releases"]
@@ -179,8 +183,6 @@ class AuditSpec(BaseModel):
     @model_validator(mode="after")
     def _check_origin(self) -> AuditSpec:
         if not self.is_brought:
-            if self.dataset is None:
-                raise ValueError("dataset is missing: an audit that trains its models needs one")
             if self.base or self.ingest:
                 raise ValueError(
                     "base and ingest belong to models that you bring: set original too"

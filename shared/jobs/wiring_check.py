@@ -8,7 +8,7 @@ first audit runs into. No stage imports this: results do not depend on what is c
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import get_args, get_origin
+from typing import get_origin
 
 from shared.catalog_entry import CatalogEntry
 from shared.jobs.spec import AuditSpec
@@ -67,7 +67,7 @@ def _fields_of(kind: type) -> Collection[str]:
     return [
         name
         for name, annotation in annotations.items()
-        if kind in (annotation, get_origin(annotation), *get_args(annotation))
+        if kind in (annotation, get_origin(annotation)) or annotation == kind | None
     ]
 
 
