@@ -82,8 +82,6 @@ class Comparison(FrozenModel):
     prefixes: list[Annotated[str, Field(max_length=40)]] = Field(
         max_length=40, description="of all names of a file, which were removed"
     )
-    original_test_accuracy: Share | None = Field(
-        description="null: no public samples were brought"
-    )
+    original_test_accuracy: Share | None = Field(description="null: no public samples were brought")
     deletions: list[ModelDifference] = Field(min_length=1, max_length=MAX_DELETIONS)
     findings: list[PairWarning] = Field(max_length=MAX_FINDINGS)

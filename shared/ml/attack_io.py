@@ -162,7 +162,8 @@ class Reconstruction(Result):
     `gradient_sources` [D] names the gradient estimate of each deletion: `pair` or `base`, from
     which evaluate makes a baseline, or any other word of the attack. `controls` by name [R, k, C,
     H, W]: what the same search returns, for the first R deletions, given something unrelated to
-    them; `control_losses` by name [R], how well that matches. `alternatives` by name [D, k, C, H, W]: further answers, scored beside `images`.
+    them; `control_losses` by name [R], how well that matches. `alternatives` by name [D, k, C, H,
+    W]: further answers, scored beside `images`.
     """
 
     role = Role.RECONSTRUCTION

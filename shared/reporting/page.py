@@ -102,15 +102,13 @@ def render_page(
         ],
         "without_truth": without_truth(report.rows),
         "max_lead": MAX_LEAD_PICTURES,
-        "unscored": build_unscored(report.rows, unscored, names),
+        "unscored": build_unscored(report.rows, unscored),
         "moved": [draw_moved_weights(one) for one in report.moved_weights],
         "sections": [kind.build_section(view) for kind in list_kinds()],
         "threats": describe_threat_models(report.rows, names),
         "never": describe_never_given(report.rows),
         "defenses": list_defenses(report.rows),
-        "rules": (NO_TRUTH_RULE,)
-        if without_truth(report.rows)
-        else (*RULES, *forgetting.RULES),
+        "rules": (NO_TRUTH_RULE,) if without_truth(report.rows) else (*RULES, *forgetting.RULES),
         "forgetting": (forgotten := forgetting.build_lines(report.rows, names)),
         "forgetting_tests": forgetting.list_tests(forgotten),
         "deletions": build_deletion_tables(lines, names),

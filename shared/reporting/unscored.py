@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from shared.evaluation import Unscored, UnscoredLabels
-from shared.reporting.formatting import Names, format_number
+from shared.reporting.formatting import format_number
 from shared.reporting.models import Row
 from shared.reporting.pictures import UnscoredGallery, select_galleries
 from shared.reporting.threat_models import describe_classes
@@ -28,14 +28,16 @@ def without_truth(rows: Sequence[Row]) -> bool:
 class UnscoredView:
     """The section of the page."""
 
-    galleries: Sequence[tuple[Row, UnscoredGallery, str, str | None]]  # with losses and classes in words
+    galleries: Sequence[
+        tuple[Row, UnscoredGallery, str, str | None]
+    ]  # with losses and classes in words
     guesses: Sequence[tuple[Row, Sequence[tuple[str, str]]]]  # deletion by deletion: class, margin
     tables: bool  # whether any pictures are rows of a table
     has_public: bool  # whether public samples are shown beside what came back
 
 
 def build_unscored(
-    rows: Sequence[Row], galleries: Sequence[UnscoredGallery], names: Names
+    rows: Sequence[Row], galleries: Sequence[UnscoredGallery]
 ) -> UnscoredView | None:
     """None if everything was scored."""
     if not any(row.unscored for row in rows):

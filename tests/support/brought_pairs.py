@@ -98,9 +98,7 @@ class BroughtPair:
             "attacks": [INFERRED, "label_inference"],
             **changes,
         }
-        self.jobs: list[PlannedJob] = plan(
-            AuditSpec.model_validate(spec), real_catalog(), identify
-        )
+        self.jobs: list[PlannedJob] = plan(AuditSpec.model_validate(spec), real_catalog(), identify)
 
     def run(self) -> BroughtPair:
         """All its stages but the self-test."""

@@ -9,7 +9,6 @@ from shared.comparison import MAX_TENSORS, ModelDifference, OtherTensors, Tensor
 from shared.evaluation import WIDEST
 from shared.ml.ingest.pair import TensorChange, WeightComparison
 
-
 MAX_NAME = 500
 OWN_PREFIX = "network."  # of every tensor of ours
 

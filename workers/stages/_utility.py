@@ -79,5 +79,7 @@ def measure_test_accuracies(ctx: JobContext, test: Samples) -> dict[str, float |
         )
         for prefix, networks in (("", unlearned), ("original_", original))
     }
-    unknown = [f"{who}{what}_accuracy" for who in ("", "original_") for what in ("retain", "forget")]
+    unknown = [
+        f"{who}{what}_accuracy" for who in ("", "original_") for what in ("retain", "forget")
+    ]
     return {**dict.fromkeys(unknown), **accuracies, "test_samples": len(test.labels)}

@@ -29,9 +29,7 @@ from workers.stages._utility import measure_test_accuracies
 JSONObject = dict[str, Any]
 
 
-def describe_without_truth(
-    ctx: JobContext, kinds: Sequence[ScoredKind]
-) -> dict[str, StageOutput]:
+def describe_without_truth(ctx: JobContext, kinds: Sequence[ScoredKind]) -> dict[str, StageOutput]:
     """What the attack returned, with pictures; without an attack, the accuracies of the models.
 
     Raises:

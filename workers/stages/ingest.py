@@ -33,8 +33,8 @@ from shared.roles import Role
 from shared.wiring import ModelOrigin, Scope, Wiring
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._brought_differences import describe_difference
 from workers.stages._brought import BroughtParams, build_brought_architecture, read_brought
+from workers.stages._brought_differences import describe_difference
 from workers.stages._datasets import open_compatible_dataset, random_subset
 
 Row = Annotated[int, Field(ge=0)]

@@ -44,7 +44,6 @@ class OwnSamplesParams(Params):
         None, description="where the channels of images are; needed only if the shape is ambiguous"
     )
 
-
     @model_validator(mode="after")
     def _require_some(self) -> OwnSamplesParams:
         if self.deleted is None and self.public is None:

@@ -174,7 +174,9 @@ def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple
     n = shape[0]
     counts = [len(captions.psnr), len(captions.baseline_psnr)]
     optional = (captions.ranks, captions.decoy_counts, captions.labels)
-    if counts != [n, n if BASELINE in images else 0] or any(len(some) not in (0, n) for some in optional):
+    if counts != [n, n if BASELINE in images else 0] or any(
+        len(some) not in (0, n) for some in optional
+    ):
         raise InvalidRequest(
             f"{role}: psnr, baseline_psnr, ranks, decoy_counts and labels must have {n} entries",
             f"inputs.{role}",

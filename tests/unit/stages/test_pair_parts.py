@@ -49,7 +49,11 @@ def test_without_the_deleted_samples_nothing_is_scored(parts: tuple[str, ...]) -
     for word in FORBIDDEN:
         assert word not in text
     assert "leaks" not in " ".join(
-        [report["verdict"]["headline"], *report["verdict"]["sentences"], *report["verdict"]["details"]]
+        [
+            report["verdict"]["headline"],
+            *report["verdict"]["sentences"],
+            *report["verdict"]["details"],
+        ]
     )
     assert "How the weights moved" in text
     assert "What came back" in text
@@ -109,9 +113,7 @@ def test_deleted_samples_alone_give_scores_but_no_ranks_and_no_public_baselines(
     }
     assert recovery["utility"]["test_accuracy"] is None
     assert recovery["utility"]["forget_accuracy"] is not None
-    assert "public samples of the same kind" in [
-        one["what"] for one in pair.report["not_brought"]
-    ]
+    assert "public samples of the same kind" in [one["what"] for one in pair.report["not_brought"]]
     assert "The deleted samples, and what came back" in read_text(pair.page)
 
 
