@@ -129,7 +129,10 @@ def build_report(
         verdict=conclude(report_rows, missing, self_test, not_brought),
         rows=report_rows,
         missing=missing,
-        moved_weights=[summarise_weights(one) for one in comparisons],
+        # each seed compares the same files
+        moved_weights=list(
+            {one.release: summarise_weights(one) for one in reversed(comparisons)}.values()
+        )[::-1],
         not_brought=not_brought,
         sweeps=build_sweeps(report_rows, missing, spec),
         measurements=arrange_measurements(spec, measurements, metrics, rows, evaluations),

@@ -75,23 +75,29 @@ def conclude(
 def _conclude_without_truth(rows: Rows, not_brought: Sequence[NotBrought]) -> Verdict:
     """Nothing is decided, whatever came back."""
     row = max(rows, key=measure_knowledge)
-    attacker = describe_attacker(row)
+    attacker, names = describe_attacker(row), Names(rows)
     needed = [one.what for one in not_brought]
-    names = Names(rows)
+    compared = (
+        "Attacks ran, and what they returned is below. It was not compared with the deleted samples, "
+        "because they were not brought"
+    )
+    if any(one.unscored and one.unscored.images for one in rows):
+        compared += (
+            "; a picture alone proves nothing, as a search for a random direction returns one too"
+        )
+    several_seeds = len({one.seed for one in rows}) > 1
     return Verdict(
         level="inconclusive",
         headline=f"No truth was brought, so these measurements do not show whether {attacker}"
         f"{',' if ',' in attacker else ''} can recover deleted samples.",
         sentences=[
-            "Attacks ran, and what they returned is below. It was not compared with the deleted "
-            "samples, because they were not brought; searches for random directions return "
-            "pictures too.",
+            f"{compared}.",
             *([f"To say more, bring {join_words(needed)}."] if needed else []),
         ],
         row=next(place for place, one in enumerate(rows, start=1) if one is row),
         details=[
-            f"{names.name_choice(one.unlearning)}, {names(one.attack)}: "
-            f"{summarise_unscored(one.unscored)}."
+            f"{names.name_choice(one.unlearning)}, {names(one.attack)}"
+            f"{f', seed {one.seed}' if several_seeds else ''}: {summarise_unscored(one.unscored)}."
             for one in rows
             if one.unscored and summarise_unscored(one.unscored)
         ],

@@ -187,6 +187,13 @@ def test_several_samples_of_a_deletion_are_known_to_the_attacker_as_a_number() -
     assert [len(labels) for labels in row["unscored"]["images"]["labels"]] == [3, 3]
 
 
+def test_seeds_compare_the_same_files_once() -> None:
+    report = BroughtPair(seeds=[0, 1], attacks=["label_inference"]).run().report
+    assert [one["release"] for one in report["moved_weights"]] == ["ascent"]
+    assert [row["seed"] for row in report["rows"]] == [0, 1]
+    assert "random direction" not in report["verdict"]["sentences"][0]  # nothing was searched for
+
+
 def test_rows_without_a_data_set_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="without a data set"):
         BroughtPair(ingest={"rows": [0, 1]}).run()
