@@ -13,7 +13,9 @@ from pydantic import Field
 from shared.evaluation import Count, FrozenModel, Share, WideNumber
 
 MAX_DELETIONS, MAX_TENSORS, MAX_FINDINGS = 100, 1000, 200
-MAX_BYTES = 32 << 20
+MAX_LISTED = 20_000  # tensors of all deletions together
+MAX_BUFFERS = 20  # of a deletion, that are named
+MAX_BYTES = 16 << 20
 
 Length = Annotated[WideNumber, Field(ge=0)]  # Euclidean
 TensorName = Annotated[str, Field(max_length=500)]
@@ -60,7 +62,7 @@ class ModelDifference(FrozenModel):
     )
     resolution: Share = Field(description="relative rounding error of the coarser file")
     moved_buffers: list[TensorName] = Field(
-        default_factory=list, max_length=MAX_TENSORS, description="the first ones, by name"
+        default_factory=list, max_length=MAX_BUFFERS, description="the first ones, by name"
     )
     moved_buffer_count: int = Field(0, ge=0, le=1 << 40)
     tensors: list[TensorDifference] = Field(

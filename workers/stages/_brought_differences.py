@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from shared.comparison import MAX_TENSORS, ModelDifference, OtherTensors, TensorDifference
+from shared.comparison import (
+    MAX_BUFFERS,
+    MAX_LISTED,
+    MAX_TENSORS,
+    ModelDifference,
+    OtherTensors,
+    TensorDifference,
+)
 from shared.evaluation import WIDEST
 from shared.ml.ingest.pair import TensorChange, WeightComparison
 
@@ -13,21 +20,25 @@ MAX_NAME = 500
 OWN_PREFIX = "network."  # of every tensor of ours
 
 
-def describe_difference(comparison: WeightComparison) -> ModelDifference:
+def describe_difference(comparison: WeightComparison, deletions: int) -> ModelDifference:
     """The tensors that moved most, in the order of the network, and the other weights together.
-    Buffers are named if they differ."""
+    Buffers are named if they differ.
+
+    Args:
+        deletions: of the release; the more there are, the fewer tensors of each are listed.
+    """
     weights = [one for one in comparison.tensors if not one.buffer]
-    most = sorted(weights, key=lambda one: -one.change)[:MAX_TENSORS]
-    listed = {one.name for one in most}
-    others = [one for one in weights if one.name not in listed]
+    most = min(MAX_TENSORS, MAX_LISTED // deletions)
+    listed = {*sorted(range(len(weights)), key=lambda place: -weights[place].change)[:most]}
+    others = [one for place, one in enumerate(weights) if place not in listed]
     return ModelDifference(
         relative_change=min(comparison.relative_change, WIDEST),
         unchanged_share=comparison.unchanged_share,
         cosine=comparison.cosine,
         resolution=comparison.resolution,
-        moved_buffers=[_name_as_brought(name) for name in comparison.moved_buffers[:MAX_TENSORS]],
+        moved_buffers=[_name_as_brought(name) for name in comparison.moved_buffers[:MAX_BUFFERS]],
         moved_buffer_count=len(comparison.moved_buffers),
-        tensors=[_describe(one) for one in weights if one.name in listed],
+        tensors=[_describe(weights[place]) for place in sorted(listed)],
         others=_add_up(others) if others else None,
     )
 

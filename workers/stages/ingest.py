@@ -301,7 +301,7 @@ def _describe_pair(
         dtypes=sorted({name for one in (before, *after) for name in one.dtypes}),
         prefixes=list(dict.fromkeys(name for one in (before, *after) for name in one.prefixes)),
         original_test_accuracy=test_accuracy,
-        deletions=[describe_difference(one) for one in comparisons],
+        deletions=[describe_difference(one, len(comparisons)) for one in comparisons],
         findings=[PairWarning.model_validate(finding.to_dict()) for finding in distinct.values()][
             :MAX_FINDINGS
         ],

@@ -7,9 +7,16 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from shared.comparison import MAX_TENSORS, Comparison, ModelDifference, TensorDifference
+from shared.comparison import (
+    MAX_DELETIONS,
+    MAX_TENSORS,
+    Comparison,
+    ModelDifference,
+    TensorDifference,
+)
 from shared.ml.ingest.pair import TensorChange, WeightComparison
 from shared.reporting.bars import MAX_NAME_LENGTH, Bar, draw_bars, shorten_path
+from shared.reporting.comparisons import read_comparison
 from shared.reporting.moved_weights import (
     MAX_LAYERS,
     draw_moved_weights,
@@ -106,7 +113,8 @@ def test_a_comparison_keeps_the_tensors_that_moved_most_and_the_sum_of_the_rest(
             moved_statistics=[],
             base_relative_change=None,
             findings=[],
-        )
+        ),
+        deletions=1,
     )
     assert len(difference.tensors) == MAX_TENSORS
     assert difference.tensors[0].name == "2.weight"
@@ -117,6 +125,23 @@ def test_a_comparison_keeps_the_tensors_that_moved_most_and_the_sum_of_the_rest(
     assert moved.other_layers is not None
     assert moved.other_layers.count == MAX_TENSORS - MAX_LAYERS + 2
     assert moved.moved_buffers == ["n.running_mean"]
+
+
+def test_the_largest_comparison_can_be_read() -> None:
+    """A hundred deletions of a network of very long names."""
+    change = TensorChange(
+        name="x" * 600, buffer=False, size=2, length=1.23456789012345e-5, change=1.23456789012345e-5,
+        relative_change=1.0, unchanged_share=0.123456789012345,
+    )  # fmt: skip
+    whole = WeightComparison(
+        tensors=[change] * (MAX_TENSORS + 1), relative_change=1.0, unchanged_share=0.0, cosine=None,
+        resolution=2**-24, before_dtypes={}, after_dtypes={}, moved_buffers=["y" * 600] * 1000,
+        moved_statistics=[], base_relative_change=None, findings=[],
+    )  # fmt: skip
+    one = describe_difference(whole, MAX_DELETIONS)
+    large = compare([]).model_copy(update={"deletions": [one] * MAX_DELETIONS})
+    data = large.model_dump_json().encode()
+    assert len(read_comparison(data, "COMPARISON_1").deletions) == MAX_DELETIONS
 
 
 def test_long_names_fit_and_are_escaped() -> None:
