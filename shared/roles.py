@@ -75,6 +75,12 @@ class Role(StrEnum):
         Visibility.AUDITOR,
         "what was found in a declared model or data set",
     )
+    TEST_SET = (
+        "TEST_SET",
+        ArtifactFormat.JSON,
+        Visibility.AUDITOR,
+        "public samples that a user has brought with models, for accuracies and baselines",
+    )
     COMPARISON = (
         "COMPARISON",
         ArtifactFormat.JSON,

@@ -9,6 +9,7 @@ from typing import Any
 
 DECLARED_PREFIX = "model:"  # of a declared model, where a file may stand too
 DEFAULT_ATTACKS = ("feature_recovery", "label_inference")
+MAX_CONTROLS = 1000  # random directions that an attack searches for
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,10 @@ class Pair:
     model: the architecture, as the catalog names it: a name, or {"name", "params"}; with the next
         two left out if `before` is a declared model.
     input_shape: C, H, W.
-    deleted: the deleted samples (.npz with images and labels), in the order of the deletions.
-    public: samples of the same kind that the model was not trained on (.npz).
+    deleted: the deleted samples (.npz with images and labels), in the order of the deletions; None:
+        what comes back cannot be scored.
+    public: samples of the same kind that the model was not trained on (.npz); None: there are no
+        baselines from them.
     dataset: the name of a declared data set that has both, instead of these files.
     mean, std: per channel, with which the model's own code normalises images in [0, 1].
     base: the weights that training started from.
@@ -44,7 +47,7 @@ class Pair:
     base: Path | str | None = None
     training_set: int | None = None
     size: int = 1
-    attacks: Sequence[str | Mapping[str, Any]] = DEFAULT_ATTACKS
+    attacks: Sequence[str | Mapping[str, Any]] | None = None  # None: `default_attacks`
     options: Mapping[str, Any] = field(default_factory=dict)  # further fields of the audit
 
     @property
@@ -53,6 +56,17 @@ class Pair:
         released = [path for paths in self.after.values() for path in paths]
         every = [self.before, *released, self.base, self.deleted, self.public]
         return list(dict.fromkeys(path for path in every if isinstance(path, Path)))
+
+    @property
+    def default_attacks(self) -> list[str | dict[str, Any]]:
+        """`DEFAULT_ATTACKS`; without the deleted samples, the classes are inferred, and each search
+        is repeated for a random direction."""
+        if self.deleted is not None or self.dataset is not None:
+            return [*DEFAULT_ATTACKS]
+        recovery, *others = DEFAULT_ATTACKS
+        deletions = max(len(paths) for paths in self.after.values())
+        params = {"labels": "inferred", "controls": min(deletions, MAX_CONTROLS)}
+        return [{"name": recovery, "params": params}, *others]
 
     def build_audit(self, digests: Mapping[Path, str]) -> dict[str, Any]:
         """The request of the audit.
@@ -88,7 +102,7 @@ class Pair:
                 for name, paths in self.after.items()
             ],
             "ingest": ingest,
-            "attacks": list(self.attacks),
+            "attacks": list(self.default_attacks if self.attacks is None else self.attacks),
             **self.options,
         }
         if self.model is not None:

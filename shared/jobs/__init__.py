@@ -18,6 +18,7 @@ uploads          what tenants bring
 derivation       what was made of uploads
 erasure          deletion of uploads with all of it
 scrubbing        the database's own files after that
+orphans          stored bytes that no row refers to
 queries          pages and lookups
 worker_registry  workers and the catalog they publish
 queue            wake-ups

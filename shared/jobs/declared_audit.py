@@ -94,14 +94,15 @@ class _Resolver:
             for field, text in _list_weights(spec)
             if (declaration := self._find_named(Kind.MODEL, MODEL_PREFIX, text, field))
         }
-        dataset = self._find_named(Kind.DATASET, DATASET_PREFIX, spec.dataset.name, "dataset")
+        choice = spec.dataset
+        dataset = choice and self._find_named(Kind.DATASET, DATASET_PREFIX, choice.name, "dataset")
         self._keep_names()
         updates: dict[str, Any] = {"declared": self.names}
         if weights:
             updates |= self._take_architecture(weights)
             updates |= self._replace_weights(weights)
         if dataset:
-            if spec.dataset.params:
+            if choice and choice.params:
                 raise InvalidRequest(
                     f"the data set {dataset.label} was declared with its parameters: remove these, "
                     "or declare another",
@@ -138,7 +139,8 @@ class _Resolver:
             if kind is Kind.MODEL:
                 is_true = declaration.spec["weights"] == weights[field]
             else:
-                is_true = declaration.spec["dataset"] == self.spec.dataset.model_dump()
+                choice = self.spec.dataset
+                is_true = choice is not None and declaration.spec["dataset"] == choice.model_dump()
             if is_true:
                 self.names[field] = declaration.label
 

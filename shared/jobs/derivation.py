@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, Table, or_, select
 
 from shared.jobs.mapping import slices
 from shared.jobs.tables import (
@@ -67,7 +67,7 @@ class _Search:
         self._file_readers = self._list_file_readers()
 
     def run(self) -> Derivation:
-        new = self._find_readers(self._uploads) | self._find_jobs_naming(self._uploads)
+        new = self._find_readers(self._uploads) | self._find_naming(jobs, jobs.c.params)
         followed: frozenset[str] = self._uploads
         while new:
             self._jobs |= new
@@ -109,12 +109,14 @@ class _Search:
             read |= set(self._connection.execute(inputs).scalars())
         return read.union(*(self._file_readers.get(sha256, ()) for sha256 in digests))
 
-    def _find_jobs_naming(self, digests: Iterable[str]) -> set[str]:
-        """Jobs whose parameters name an upload."""
-        query = select(jobs.c.id).where(
-            jobs.c.tenant == self._tenant, _names_any(jobs.c.params, digests)
-        )
-        return set(self._connection.execute(query).scalars())
+    def _find_naming(self, table: Table, text: Any) -> set[str]:
+        """Ids of the rows whose text names an upload."""
+        naming: set[str] = set()
+        for batch in slices(sorted(self._uploads)):
+            named = or_(*(text.contains(sha256) for sha256 in batch))
+            query = select(table.c.id).where(table.c.tenant == self._tenant, named)
+            naming |= set(self._connection.execute(query).scalars())
+        return naming
 
     def _find_children(self, parents: Collection[str]) -> set[str]:
         return self._select(job_inputs.c.job, job_inputs.c.parent, parents)
@@ -132,10 +134,10 @@ class _Search:
         candidates = self._outputs | self._uploads
         kept: set[str] = set()
         for batch in slices(sorted(candidates)):
-            made = select(job_artifacts.c.sha256, job_artifacts.c.job).where(
+            makers = select(job_artifacts.c.sha256, job_artifacts.c.job).where(
                 job_artifacts.c.tenant == self._tenant, job_artifacts.c.sha256.in_(batch)
             )
-            kept |= {s for s, job in self._connection.execute(made) if job not in self._jobs}
+            kept |= {s for s, job in self._connection.execute(makers) if job not in self._jobs}
         is_upload = artifacts.c.origin == UPLOAD_ORIGIN
         mine = artifacts.c.tenant == self._tenant
         others = candidates - self._uploads
@@ -143,11 +145,8 @@ class _Search:
         return frozenset(candidates - kept), frozenset(kept)
 
     def _find_audits(self) -> frozenset[str]:
-        named = select(audits.c.id).where(
-            audits.c.tenant == self._tenant, _names_any(audits.c.spec, self._uploads)
-        )
-        naming = set(self._connection.execute(named).scalars())
-        return frozenset(naming | self._select(audit_jobs.c.audit, audit_jobs.c.job, self._jobs))
+        named = self._find_naming(audits, audits.c.spec)
+        return frozenset(named | self._select(audit_jobs.c.audit, audit_jobs.c.job, self._jobs))
 
     def _list_checkpoints(self) -> frozenset[str]:
         """Of all attempts: a newer one replaces the pointer to it, and leaves the bytes."""
@@ -156,8 +155,3 @@ class _Search:
             jobs.c.checkpoint, jobs.c.id, self._jobs, jobs.c.checkpoint.is_not(None)
         )
         return frozenset({json.loads(data)["sha256"] for data in saved} | current)
-
-
-def _names_any(text: Any, digests: Iterable[str]) -> Any:
-    """Whether a column of text names one of the digests."""
-    return or_(*(text.contains(sha256) for sha256 in sorted(digests)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -55,8 +56,9 @@ class AuditSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field("audit", min_length=1, max_length=200, description="a name of your choice")
-    dataset: DatasetRef = Field(
-        description="where pretraining data, training set and public data come from"
+    dataset: DatasetRef | None = Field(
+        description="where pretraining data, training set and public data come from; null, or left "
+        "out, only if models are brought without any samples"
     )
     model: PluginRef = Field(
         description="the architecture; left out if the original is a declared model"
@@ -93,7 +95,7 @@ class AuditSpec(BaseModel):
         description="parameters of the ingest stage, for models that you bring: input_shape, "
         "num_classes and others",
     )
-    declared: dict[str, DeclaredName] = Field(
+    declared: Mapping[str, DeclaredName] = Field(
         default_factory=dict,
         max_length=4096,
         description="filled in by the gateway: by field, name and version of the declared model or "
@@ -171,8 +173,12 @@ class AuditSpec(BaseModel):
     def _name_releases(cls, value: Any) -> Any:
         """Brought releases stand where an audit has its unlearning methods; nothing is compared
         with retraining unless retrained models are there."""
-        if not isinstance(value, dict) or not (value.get("original") or value.get("releases")):
+        if not isinstance(value, dict):
             return value
+        if not (value.get("original") or value.get("releases")):
+            # whoever trains needs a data set: null is none
+            is_null = "dataset" in value and value["dataset"] is None
+            return {n: v for n, v in value.items() if n != "dataset"} if is_null else value
         if not value.get("original") or not value.get("releases"):
             raise ValueError("bring both: original, and at least one release")
         releases = value["releases"]
@@ -180,6 +186,7 @@ class AuditSpec(BaseModel):
             value = {**value, "model": DECLARED}
         names = [one["name"] for one in releases if isinstance(one, dict) and "name" in one]
         return {
+            "dataset": None,
             **value,
             "unlearning": value.get("unlearning") or names,
             "check_forgetting": value.get("check_forgetting", False),
@@ -250,7 +257,12 @@ class PlannedRow(BaseModel):
         ),
     )
     evaluation: str = Field(
-        max_length=40, description="the role of the input that holds it, such as EVALUATION_7"
+        max_length=40,
+        description="the role of the input that holds it, such as EVALUATION_7; empty if the "
+        "attack was not planned",
+    )
+    not_planned: str | None = Field(
+        None, max_length=600, description="why there is no such attack: a sentence"
     )
 
     @property

@@ -15,7 +15,16 @@ from sqlalchemy import select
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, InvalidRequest, NotFound, TransientError
 from shared.failpoints import FAILPOINT_VARIABLE
-from shared.jobs import attempts, completion, control, erasure, queries, submit, uploads
+from shared.jobs import (
+    attempts,
+    completion,
+    control,
+    erasure,
+    orphans,
+    queries,
+    submit,
+    uploads,
+)
 from shared.jobs.database import Database
 from shared.jobs.records import Artifact, Input, PlannedJob
 from shared.jobs.tables import artifacts, deleted_artifacts, erasures, idempotency, jobs
@@ -396,3 +405,22 @@ def test_killed_between_any_two_steps(
     assert (on_disk.count(erasures), on_disk.count(deleted_artifacts)) == (0, 0)
     assert traces.find(*find_database_files(on_disk.db), on_disk.folder) == []
     assert on_disk.has(f"other {point}".encode())
+
+
+def test_orphans_are_listed_and_removed(system: Erasing) -> None:
+    mine = system.bring(b"mine")
+    system.store.post(reader("first", mine))
+    system.run_all()
+    system.store.post(make_planned_job("second"))
+    claim = system.store.claim_one()
+    checkpoint = system.artifacts.put(b"a checkpoint")
+    attempts.save_checkpoint(system.db, claim.job.id, claim.fence, checkpoint, "key")
+    lost = system.artifacts.put(b"never recorded")
+    assert list(orphans.list_orphans(system.db, system.artifacts)) == []  # all are young
+    (orphan,) = orphans.list_orphans(system.db, system.artifacts, min_age_s=-60)
+    assert (orphan.sha256, orphan.size) == (lost, len(b"never recorded"))
+    orphans.remove_orphans(system.db, system.artifacts, [lost, mine, checkpoint])
+    assert not system.has(b"never recorded")
+    for data in (b"mine", b"first", b"a checkpoint"):
+        assert system.has(data)
+    assert system.count(deleted_artifacts) == 0

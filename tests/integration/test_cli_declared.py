@@ -136,7 +136,7 @@ def test_data_sets_from_the_command_line(
         ((*ADD, *SHAPE, "--label", "red"), "KEY=VALUE"),
         (("models", "show", "before@x"), "NAME@VERSION"),
         (("datasets", "add", "a", "own", "--file", "mine.npz"), "PARAM=FILE"),
-        (("pair", "model:before", "a.st", "--deleted", "d"), "missing --public, --classes"),
+        (("pair", "model:before", "a.st", "--deleted", "d"), "missing --classes"),
         (("pair", "before.st", "a.st", "--dataset", "mine"), "missing --model, --classes, --input"),
         (("pair", "model:a", "b", "--dataset", "c", "--public", "d"), "either --dataset or"),
     ],

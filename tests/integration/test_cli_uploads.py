@@ -204,6 +204,25 @@ def test_a_pair_becomes_an_audit(run: Runner, tmp_path: Path) -> None:
     assert {one["sha256"] for one in json.loads(listed.stdout)} >= {*digest.values()}
 
 
+def test_a_pair_without_samples_infers_classes_and_searches_for_random_directions_too(
+    run: Runner, tmp_path: Path
+) -> None:
+    write_pair(tmp_path)
+    words = ("pair", "before.st", "a1.st", "a2.st", "--model", "mlp", *SHAPE, "--dry-run")
+    alone = json.loads(run(*words).stdout)
+    assert "dataset" not in alone
+    assert alone["attacks"] == [
+        {"name": "feature_recovery", "params": {"labels": "inferred", "controls": 2}},
+        "label_inference",
+    ]
+    public = json.loads(run(*words, "--public", "p.npz").stdout)
+    assert {*public["dataset"]["params"]} == {"public", "num_classes"}
+    assert public["attacks"] == alone["attacks"]
+    deleted = json.loads(run(*words, "--deleted", "d.npz").stdout)
+    assert {*deleted["dataset"]["params"]} == {"deleted", "num_classes"}
+    assert deleted["attacks"] == ["feature_recovery", "label_inference"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -29,13 +29,18 @@ class Traces:
     """Secrets, and where they are found."""
 
     def __init__(
-        self, secrets: Iterable[bytes], digests: Iterable[str] = (), step: int = 1
+        self,
+        secrets: Iterable[bytes],
+        digests: Iterable[str] = (),
+        step: int = 1,
+        known: bytes = b"",
     ) -> None:
         """`secrets` are whole files; the digest of each is searched for as well.
 
         Args:
             step: distance between the windows of a secret, which are searched for at every offset:
                 from 64 on, a trace of twice as many bytes is found in any case.
+            known: windows of these bytes are no secret.
         """
         secrets = list(secrets)
         names = {hashlib.sha256(data).hexdigest() for data in secrets} | set(digests)
@@ -49,6 +54,9 @@ class Traces:
             start += len(data)
         self._hashes, first = np.unique(np.concatenate(hashes), return_index=True)
         self._places = np.concatenate(places)[first]
+        if len(known) >= WINDOW:
+            secret = ~np.isin(self._hashes, _hash_windows(known))
+            self._hashes, self._places = self._hashes[secret], self._places[secret]
 
     def find(self, *folders: Path, without: str = "") -> list[str]:
         """Names of the files below that hold a trace, with its kind.

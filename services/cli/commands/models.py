@@ -94,7 +94,7 @@ def _choose_test(gateway: Client, test: str | None, classes: int) -> Any:
     if test.startswith(PREFIX):
         return {"declared": test.removeprefix(PREFIX)}
     file = f"upload:{upload(gateway, Path(test))}"
-    params = {"deleted": file, "public": file, "num_classes": classes}
+    params = {"public": file, "num_classes": classes}
     return {"name": "own_samples", "params": params}
 
 

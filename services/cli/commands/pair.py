@@ -52,11 +52,18 @@ def pair(
         typer.Option("--input", metavar="CxHxW", help="Shape of an image, such as 3x32x32."),
     ] = None,
     deleted: Annotated[
-        Path | None, typer.Option(help="The deleted samples: .npz with images and labels.")
+        Path | None,
+        typer.Option(
+            help="The deleted samples: .npz with images and labels. Without them, the report shows "
+            "what comes back, but scores nothing."
+        ),
     ] = None,
     public: Annotated[
         Path | None,
-        typer.Option(help="Samples of the same kind that the model was not trained on: .npz."),
+        typer.Option(
+            help="Samples of the same kind that the model was not trained on: .npz. Without them, "
+            "there are no baselines from public data, no ranks and no test accuracies."
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -79,7 +86,8 @@ def pair(
         list[str] | None,
         typer.Option(
             metavar="NAME[:PARAM=VALUE]",
-            help=f"Attack; may be repeated. Default: {' and '.join(DEFAULT_ATTACKS)}.",
+            help=f"Attack; may be repeated. Default: {' and '.join(DEFAULT_ATTACKS)}; without "
+            "--deleted with inferred labels and random directions as controls.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the audit.")] = None,
@@ -111,7 +119,7 @@ def pair(
         base=parse_weights(base) if base else None,
         training_set=training_set,
         size=size,
-        attacks=[parse_choice(word, "--attack") for word in attack or DEFAULT_ATTACKS],
+        attacks=[parse_choice(word, "--attack") for word in attack] if attack else None,
         options={"name": name} if name else {},
     )
     with make_client(RETRY_FOR_S) as gateway:
@@ -139,10 +147,10 @@ def _require_options(original: Path | str, **options: Any) -> None:
         UsageError: one is missing that the others do not make up for.
     """
     needed = [] if isinstance(original, str) else ["model", "classes", "input"]
-    if options["dataset"] is None:
-        needed += ["deleted", "public", "classes"]
-    elif options["deleted"] or options["public"]:
-        raise UsageError("give either --dataset or --deleted and --public")
+    if options["deleted"] or options["public"]:
+        needed.append("classes")
+        if options["dataset"]:
+            raise UsageError("give either --dataset or --deleted and --public")
     missing = [f"--{name}" for name in dict.fromkeys(needed) if options[name] is None]
     if missing:
         hint = "" if isinstance(original, str) else "; or give a declared model as model:NAME"
