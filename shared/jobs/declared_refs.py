@@ -84,6 +84,12 @@ DatasetRef = Annotated[
     PluginRef,
     BeforeValidator(_write_dataset, json_schema_input_type=str | PluginRef | DeclaredDataset),
 ]
+OptionalDatasetRef = Annotated[
+    PluginRef | None,
+    BeforeValidator(
+        _write_dataset, json_schema_input_type=str | PluginRef | DeclaredDataset | None
+    ),
+]
 
 
 def parse_reference(text: str | None, prefix: str) -> Reference | None:

@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.jobs.declared_refs import DECLARED, MODEL_PREFIX, DatasetRef, DeclaredName, WeightsRef
+from shared.jobs.declared_refs import (
+    DECLARED,
+    MODEL_PREFIX,
+    DeclaredName,
+    OptionalDatasetRef,
+    WeightsRef,
+)
 from shared.plugin_ref import PluginRef
 from shared.pool import DESCRIPTION, PoolSize
 
@@ -56,7 +62,7 @@ class AuditSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field("audit", min_length=1, max_length=200, description="a name of your choice")
-    dataset: DatasetRef | None = Field(
+    dataset: OptionalDatasetRef = Field(
         description="where pretraining data, training set and public data come from; null, or left "
         "out, only if models are brought without any samples"
     )

@@ -84,7 +84,7 @@ def make_catalog(code: str = "1") -> Catalog:
               params_schema={**_object_schema(
                   model=model, input_shape={"type": "array", "items": _integer_schema(1, 1, 4096)},
                   num_classes=_integer_schema(2, 2, 1000), mean={"default": None}, std={"default": None},
-                  test={"default": None, "x-plugin": "dataset"})}),
+                  test={"anyOf": [data, {"type": "null"}], "default": None, "x-plugin": "dataset"})}),
         CatalogEntry(kind="stage", name="inspect_dataset", summary="Inspect.", produces=["INSPECTION"],
               params_schema=_object_schema(dataset=data, classes={"default": None})),
         CatalogEntry(kind="dataset", name="own", summary="Files.",
