@@ -88,7 +88,7 @@ def _conclude_without_truth(rows: Rows, not_brought: Sequence[NotBrought]) -> Ve
     several_seeds = len({one.seed for one in rows}) > 1
     return Verdict(
         level="inconclusive",
-        headline=f"No truth was brought, so these measurements do not show whether {attacker}"
+        headline=f"The deleted samples were not brought, so these measurements do not show whether {attacker}"
         f"{',' if ',' in attacker else ''} can recover deleted samples.",
         sentences=[
             f"{compared}.",

@@ -42,7 +42,7 @@ def test_without_the_deleted_samples_nothing_is_scored(parts: tuple[str, ...]) -
     report, text = pair.report, read_text(pair.page)
     assert not any(TRUTH_ROLES & {i.role for i in job.inputs} for job in pair.jobs)
     assert report["verdict"]["level"] == "inconclusive"
-    assert "No truth was brought" in report["verdict"]["headline"]
+    assert "The deleted samples were not brought" in report["verdict"]["headline"]
     assert "the deleted samples" in report["verdict"]["sentences"][1]
     assert {row["finding"]["outcome"] for row in report["rows"]} == {"inconclusive"}
     assert not any(row["metrics"] or row["identification"] for row in report["rows"])
