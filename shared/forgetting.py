@@ -6,7 +6,7 @@ It is untrusted, as an EVALUATION is: every value has bounds.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,12 +23,14 @@ from shared.evaluation import (
 from shared.jobs.spec import Seed
 
 MAX_DELETIONS, MAX_SEEDS, MAX_EPOCHS = 1000, 16, 20
+MIN_SEEDS = 3  # retraining seeds: with fewer their spread is not known
 MAX_RELEARNED, MAX_STEPS = 5, 20  # relearning on forgotten samples
 MAX_LOSS = 1e4  # nats; the loss of a diverged model is bounded
 ROUNDING_NATS = 1e-6  # smaller differences of losses are rounding of float32 logits
 
 Loss = Annotated[float, Field(ge=0, le=1e6, description="mean cross-entropy, in nats")]
 Reason = Annotated[str, Field(max_length=300)]
+TestName = Literal["three_sample", "klom", "linear_probe", "relearning", "relearning_forgotten"]
 
 
 class LossAndAccuracy(FrozenModel):
@@ -161,13 +163,14 @@ class RelearningOfForgotten(FrozenModel):
 
 
 class ForgettingTests(FrozenModel):
-    """Further tests; null if they were not run."""
+    """Further tests; null if they were not run. `not_run` says why one that was asked for was not."""
 
     three_sample: RelativeTest | None = None
     klom: MarginDivergences | None = None
     linear_probe: ProbeAccuracies | None = None
     relearning: RelearningCurves | None = None
     relearning_forgotten: RelearningOfForgotten | None = None
+    not_run: dict[TestName, Reason] = Field(default_factory=dict)
 
 
 class ForgettingRow(FrozenModel):

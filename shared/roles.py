@@ -63,6 +63,12 @@ class Role(StrEnum):
         Visibility.AUDITOR,
         "the weights that training started from, as a user has brought them",
     )
+    RETRAINED_WEIGHTS = (
+        "RETRAINED_WEIGHTS",
+        ArtifactFormat.TENSORS,
+        Visibility.AUDITOR,
+        "the weights of a model trained without the deleted samples, as a user has brought them",
+    )
     COMPARISON = (
         "COMPARISON",
         ArtifactFormat.JSON,

@@ -92,8 +92,9 @@ class Wiring(BaseModel):
     )
     release: bool = Field(
         False,
-        description="whether the stage has the parameters `release` (the name of the release) and "
-        "`with_base` (whether base weights are there) of an audit of brought models",
+        description="whether the stage has the parameters `release` (the name of the release), "
+        "`with_base` (whether base weights are there) and `exact` (whether the release is made of "
+        "retrained models) of an audit of brought models",
     )
     trained_for_methods: bool = Field(
         False,

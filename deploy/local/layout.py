@@ -24,7 +24,14 @@ WORKER_GROUPS = {
     "train": ("pretrain", "train"),
     "unlearn": ("unlearn", "defend", "candidates", "retraining"),
     "attack": ("attack", "probe", "shadow"),
-    "evaluate": ("evaluate", "forgetting", "ingest", "report", "selftest"),
+    "evaluate": (
+        "evaluate",
+        "forgetting",
+        "ingest",
+        "ingest_retrained",
+        "report",
+        "selftest",
+    ),
 }
 PREFERRED_PORT = 8350
 

@@ -14,7 +14,10 @@ def list_brought_weights(spec: AuditSpec, release: int) -> dict[str, Asset]:
         return {}
     files = {Role.ORIGINAL_WEIGHTS: spec.original, Role.BASE_WEIGHTS: spec.base}
     weights = {str(role): Asset(sha256) for role, sha256 in files.items() if sha256}
-    return weights | {
-        f"{Role.RELEASED_WEIGHTS}_{n}": Asset(sha256)
-        for n, sha256 in enumerate(spec.releases[release].weights, start=1)
-    }
+    retrained = [sha256 for seeds in spec.retrained for sha256 in seeds]
+    for role, listed in (
+        (Role.RELEASED_WEIGHTS, spec.releases[release].weights),
+        (Role.RETRAINED_WEIGHTS, retrained),  # by deletion, then by seed
+    ):
+        weights |= {f"{role}_{n}": Asset(sha256) for n, sha256 in enumerate(listed, start=1)}
+    return weights

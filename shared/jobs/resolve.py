@@ -293,6 +293,7 @@ class _Resolver:
         if wiring.release and cell.unlearning is not None:
             params["release"] = self.spec.releases[cell.unlearning].name
             params["with_base"] = self.spec.base is not None
+            params["exact"] = self.spec.is_exact(cell.unlearning)
         return params | {name: self._dump_shared_field(name) for name in wiring.shared_params}
 
     def _dump_shared_field(self, name: str) -> Any:

@@ -170,7 +170,7 @@ class ForgetSets(DatasetRecord):
 class RetrainingRecord(ForgetSets):
     """RETRAINING: what RETRAINED was trained without, for the deletions that were repeated."""
 
-    seeds: int = Field(ge=3, le=16, description="models per deletion")
+    seeds: int = Field(ge=1, le=16, description="models per deletion")
     successive: bool = Field(
         description="whether each deletion also leaves out what the earlier ones forgot"
     )

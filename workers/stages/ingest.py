@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -26,43 +26,22 @@ from shared.ml.records import (
     UnlearningRecord,
 )
 from shared.ml.samples import Dataset, Samples, compute_digest
-from shared.plugin_ref import PluginRef, plugin_field
 from shared.roles import Role
 from shared.wiring import ModelOrigin, Scope, Wiring
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._brought import BroughtParams, build_brought_architecture, read_brought
+from workers.stages._brought import build_brought_architecture, list_numbered, read_brought
+from workers.stages._brought_deletions import BroughtDeletionParams, choose_forgotten
 from workers.stages._datasets import open_compatible_dataset, random_subset
 
-Row = Annotated[int, Field(ge=0)]
-Rows = Annotated[list[Row], Field(min_length=1, max_length=10_000)]
 
-
-class IngestParams(BroughtParams):
-    dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
-        description="the data set whose train split holds the deleted samples, and whose test "
-        "split is public"
-    )
+class IngestParams(BroughtDeletionParams):
     release: str = Field("released", max_length=40, description="name of the release")
     with_base: bool = Field(
         False, description="whether the weights that training started from are brought too"
     )
-    size: int = Field(1, ge=1, le=10_000, description="k, deleted samples per deletion")
-    rows: list[Row | Rows] | None = Field(
-        None,
-        min_length=1,
-        max_length=1000,
-        description="which samples of the train split each deletion forgot (counted from 0), "
-        "instead of size; null: all of it, in the order of the deletions",
-    )
-    training_set: int | None = Field(
-        None,
-        ge=1,
-        le=10**9,
-        description="N, samples that the original was trained on; needed for the exact estimate",
-    )
-    test_samples: int = Field(
-        1000, ge=1, le=1_000_000, description="public samples that the original is checked on"
+    exact: bool = Field(
+        False, description="whether the release was trained again without the deleted samples"
     )
 
 
@@ -97,17 +76,14 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     architecture = build_brought_architecture(params)
     dataset = open_compatible_dataset(params.dataset, architecture, "the model")
     before = read_brought(ctx, Role.ORIGINAL_WEIGHTS, architecture)
-    roles = sorted(
-        (role for role in ctx.inputs if role.startswith(f"{Role.RELEASED_WEIGHTS}_")),
-        key=lambda role: int(role.rpartition("_")[2]),
-    )
+    roles = list_numbered(ctx, Role.RELEASED_WEIGHTS)
     if not roles:
         raise InvalidRequest("bring at least one model from after a deletion", "inputs")
     after = []
     for done, role in enumerate(roles, start=1):
         after.append(read_brought(ctx, role, architecture))
         ctx.report_progress(done, 2 * len(roles))
-    forgotten = _choose_forgotten(params, dataset.load("train"), len(roles))
+    forgotten = choose_forgotten(params, dataset, len(roles))
     base = read_brought(ctx, Role.BASE_WEIGHTS, architecture) if params.with_base else None
     comparisons = []
     for done, one in enumerate(after, start=1):
@@ -121,7 +97,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
             UnlearningRecord(
                 method=params.release,
                 params={},
-                exact=False,
+                exact=params.exact,
                 weight_change=[_measure_change(before, one) for one in after],
             ).to_dict()
         ),
@@ -139,43 +115,6 @@ def _compare(
     if refused is not None:
         raise InvalidRequest(refused.message, f"inputs.{role}")
     return comparison
-
-
-def _choose_forgotten(params: IngestParams, split: Samples, deletions: int) -> Tensor:
-    """Positions of the deleted samples in the train split, int64 [deletions, k].
-
-    Raises:
-        InvalidRequest: not as many deletions as models, or samples that do not exist.
-    """
-    count = len(split.labels)
-    if params.rows is not None:
-        rows = [one if isinstance(one, list) else [one] for one in params.rows]
-        if len(rows) != deletions or len({len(one) for one in rows}) != 1:
-            raise InvalidRequest(
-                f"rows must list the deleted samples of {deletions} deletions, one per model, all "
-                "of the same number",
-                "params.rows",
-            )
-        beyond = max(place for one in rows for place in one)
-        if beyond >= count:
-            raise InvalidRequest(
-                f"there is no row {beyond}: the deleted samples are among {count} rows, counted "
-                "from 0",
-                "params.rows",
-            )
-        return torch.tensor(rows)
-    if params.size * deletions != count:
-        hint = (
-            f"set size to {count // deletions}"
-            if count % deletions == 0
-            else "bring as many for each model, or list rows"
-        )
-        raise InvalidRequest(
-            f"{deletions} deletions of {params.size} are not the {count} deleted samples that were "
-            f"brought: {hint}",
-            "params.size",
-        )
-    return torch.arange(count).view(deletions, params.size)
 
 
 def _write_models(
