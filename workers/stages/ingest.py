@@ -12,7 +12,14 @@ from torch import Tensor
 
 from shared.comparison import MAX_FINDINGS, MAX_TENSORS, Comparison, ModelDifference, PairWarning
 from shared.errors import InvalidRequest
-from shared.ml.ingest.pair import WeightComparison, check_behaviour, compare_weights
+from shared.ml.ingest.pair import (
+    PairFinding,
+    WeightComparison,
+    check_behaviour,
+    check_unrelated,
+    compare_weights,
+    is_unrelated,
+)
 from shared.ml.ingest.weights import ReadWeights
 from shared.ml.loss import compute_loss
 from shared.ml.metrics.accuracy import accuracy
@@ -111,10 +118,26 @@ def _compare(
     before: ReadWeights, after: ReadWeights, base: ReadWeights | None, role: str
 ) -> WeightComparison:
     comparison = compare_weights(before, after, base)
-    refused = next((one for one in comparison.findings if one.severity == "refused"), None)
-    if refused is not None:
-        raise InvalidRequest(refused.message, f"inputs.{role}")
+    _refuse(comparison.findings, f"inputs.{role}")
     return comparison
+
+
+def _refuse(findings: Sequence[PairFinding], field: str) -> None:
+    refused = next((one for one in findings if one.severity == "refused"), None)
+    if refused is not None:
+        raise InvalidRequest(refused.message, field)
+
+
+def _describe_exact(finding: PairFinding) -> PairFinding:
+    """A model that was trained again may come from other initial weights: nothing is wrong with it."""
+    if finding.code != "unrelated":
+        return finding
+    return PairFinding(
+        severity="note",
+        code="trained_anew",
+        message="the retrained models come from other initial weights than the original: attacks "
+        "on them measure the difference of two trainings, in which a deleted sample hardly shows",
+    )
 
 
 def _write_models(
@@ -170,7 +193,7 @@ def _describe_pair(
     public = random_subset(dataset.load("test"), params.test_samples, ctx.make_generator("test"))
     original = before.networks.load_network()
     test_accuracy = accuracy(original, public, ctx.device)
-    counts = torch.bincount(public.labels)
+    majority_share = int(torch.bincount(public.labels).max()) / len(public.labels)
     deleted = dataset.load("train")
     losses: list[list[float]] = [[], []]
     for row, one in zip(forgotten, after, strict=True):
@@ -183,9 +206,17 @@ def _describe_pair(
         test_accuracy,
         params.num_classes,
         max(one.resolution for one in comparisons),
-        int(counts.max()) / len(public.labels),
+        majority_share,
     )
+    _refuse(behaviour, "inputs")
+    for place, (comparison, one) in enumerate(zip(comparisons, after, strict=True), start=1):
+        if is_unrelated(comparison):
+            own = accuracy(one.networks.load_network(), public, ctx.device)
+            broken = check_unrelated(test_accuracy, own, params.num_classes, majority_share)
+            _refuse([broken] if broken else [], f"inputs.{Role.RELEASED_WEIGHTS}_{place}")
     findings = [finding for one in comparisons for finding in one.findings] + behaviour
+    if params.exact:
+        findings = [_describe_exact(finding) for finding in findings]
     distinct = {finding.message: finding for finding in findings}
     return Comparison(
         release=params.release,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from shared.artifacts import compute_sha256
 from shared.errors import InvalidRequest
@@ -250,6 +250,50 @@ def test_what_is_no_retrained_model_is_refused(lab: Laboratory, spoil: Any, says
     with pytest.raises(InvalidRequest, match=says) as refused:
         Brought(lab, {"a": lab.released["retrain"]}, retrained).run(*SKIPPED)
     assert refused.value.field == "inputs.RETRAINED_WEIGHTS_8"
+
+
+def find_codes(brought: Brought, release: str) -> dict[str, str]:
+    """The findings about one release."""
+    for outputs in brought.outputs.values():
+        if "COMPARISON" in outputs:
+            record = json.loads(outputs["COMPARISON"].data)
+            if record["release"] == release:
+                return {one["code"]: one["severity"] for one in record["findings"]}
+    raise AssertionError(release)
+
+
+def draw_again(lab: Laboratory, scale: float) -> bytes:
+    """The original with its hidden units in another order and, times the scale, its weights."""
+    weights = load(lab.original)
+    hidden, *last = [name for name, tensor in weights.items() if tensor.dim() == 2]
+    if weights[hidden].shape[0] != 16:
+        hidden, last = last[0], [hidden]
+    order = torch.arange(16).flip(0)
+    weights[hidden] = scale * weights[hidden][order]
+    bias = hidden.replace("weight", "bias")
+    weights[bias] = scale * weights[bias][order]
+    weights[last[0]] = weights[last[0]][:, order].contiguous()
+    return save(weights)
+
+
+def test_a_release_from_other_initial_weights_is_a_warning(lab: Laboratory) -> None:
+    """Its units are in another order, so no weight fits, and it behaves as the original does."""
+    far = [draw_again(lab, 1 + n / 100) for n in range(DELETIONS)]
+    brought = Brought(lab, {"far": far}, lab.retrained).run(*SKIPPED)
+    assert find_codes(brought, "far")["unrelated"] == "warning"
+    anew = [[one, *seeds[1:]] for one, seeds in zip(far, lab.retrained, strict=True)]
+    brought = Brought(lab, {"theirs": lab.released["retrain"]}, anew).run(*SKIPPED)
+    assert "unrelated" not in find_codes(brought, "retrained")
+    assert find_codes(brought, "retrained")["trained_anew"] == "note"
+
+
+def test_an_unrelated_release_that_guesses_is_refused(lab: Laboratory) -> None:
+    torch.manual_seed(5)
+    noise = {name: torch.randn_like(t) * t.std() for name, t in load(lab.original).items()}
+    noise = {name: t if t.dim() == 2 else t * 0 + 9 * (t == t[0]) for name, t in noise.items()}
+    with pytest.raises(InvalidRequest, match="guessing reaches") as refused:
+        Brought(lab, {"a": [save(noise)] * DELETIONS}, lab.retrained).run(*SKIPPED)
+    assert refused.value.field == "inputs.RELEASED_WEIGHTS_1"
 
 
 NAMES = [f"{n:064x}" for n in range(12)]
