@@ -93,8 +93,8 @@ class Wiring(BaseModel):
     release: bool = Field(
         False,
         description="whether the stage has the parameters `release` (the name of the release), "
-        "`with_base` (whether base weights are there) and `exact` (whether the release is made of "
-        "retrained models) of an audit of brought models",
+        "`with_base` and `with_recipe` (whether base weights and a recipe are there) and `exact` "
+        "(whether the release is made of retrained models) of an audit of brought models",
     )
     trained_for_methods: bool = Field(
         False,

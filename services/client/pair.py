@@ -20,6 +20,12 @@ class Pair:
     input_shape: C, H, W.
     deleted: the deleted samples (.npz with images and labels), in the order of the deletions.
     public: samples of the same kind that the model was not trained on (.npz).
+    retained: samples that the model was trained on and no deletion forgot (.npz).
+    dataset: instead of these files a data set of the catalog, as its name or {"name", "params"}:
+        its test split is public, and `deleted_rows` or `deleted_files` name the deleted samples in
+        it, `size` for each deletion.
+    retrained: for each deletion, in their order, the weights of models trained without its samples,
+        one per seed; three seeds make it measurable whether a release has forgotten.
     mean, std: per channel, with which the model's own code normalises images in [0, 1].
     base: the weights that training started from.
     training_set: N, samples that the model was trained on.
@@ -31,22 +37,46 @@ class Pair:
     model: str | Mapping[str, Any]
     num_classes: int
     input_shape: tuple[int, int, int]
-    deleted: Path
-    public: Path
+    deleted: Path | None = None
+    public: Path | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     base: Path | None = None
     training_set: int | None = None
     size: int = 1
+    retained: Path | None = None
+    dataset: str | Mapping[str, Any] | None = None
+    deleted_rows: Sequence[int] = ()
+    deleted_files: Sequence[str] = ()
+    retrained: Sequence[Sequence[Path]] = ()
     attacks: Sequence[str | Mapping[str, Any]] = DEFAULT_ATTACKS
     options: Mapping[str, Any] = field(default_factory=dict)  # further fields of the audit
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: it is not said which samples were deleted, or twice.
+        """
+        own = self.deleted is not None and self.public is not None
+        listed = bool(self.deleted_rows) != bool(self.deleted_files)
+        if self.dataset is None:
+            if not own or self.deleted_rows or self.deleted_files:
+                raise ValueError("bring deleted and public samples as files, or name a data set")
+        elif self.deleted or self.public or self.retained or not listed:
+            raise ValueError(
+                "with a data set, name the deleted samples in it, by rows or by files, instead of "
+                "bringing samples as files"
+            )
 
     @property
     def files(self) -> list[Path]:
         """All files, each once."""
         released = [path for paths in self.after.values() for path in paths]
-        base = [self.base] if self.base else []
-        return list(dict.fromkeys([self.before, *released, *base, self.deleted, self.public]))
+        retrained = [path for paths in self.retrained for path in paths]
+        samples = [self.base, self.deleted, self.public, self.retained]
+        return list(
+            dict.fromkeys([self.before, *released, *retrained, *(one for one in samples if one)])
+        )
 
     def build_audit(self, digests: Mapping[Path, str]) -> dict[str, Any]:
         """The request of the audit.
@@ -65,14 +95,14 @@ class Pair:
             ingest["std"] = list(self.std)
         if self.training_set is not None:
             ingest["training_set"] = self.training_set
-        data = {
-            "deleted": f"upload:{digests[self.deleted]}",
-            "public": f"upload:{digests[self.public]}",
-            "num_classes": self.num_classes,
-        }
+        for kind, names in (("rows", self.deleted_rows), ("files", self.deleted_files)):
+            if names:
+                ingest[kind] = [
+                    list(names[n : n + self.size]) for n in range(0, len(names), self.size)
+                ]
         audit: dict[str, Any] = {
             "name": f"{self.before.stem}: before and after",
-            "dataset": {"name": "own_samples", "params": data},
+            "dataset": self._name_dataset(digests),
             "model": self.model,
             "original": digests[self.before],
             "releases": [
@@ -85,4 +115,13 @@ class Pair:
         }
         if self.base is not None:
             audit["base"] = digests[self.base]
+        if self.retrained:
+            audit["retrained"] = [[digests[path] for path in paths] for paths in self.retrained]
         return audit
+
+    def _name_dataset(self, digests: Mapping[Path, str]) -> str | Mapping[str, Any]:
+        if self.dataset is not None:
+            return self.dataset
+        files = {"deleted": self.deleted, "public": self.public, "retained": self.retained}
+        uploads = {name: f"upload:{digests[path]}" for name, path in files.items() if path}
+        return {"name": "own_samples", "params": {**uploads, "num_classes": self.num_classes}}

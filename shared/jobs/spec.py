@@ -36,7 +36,7 @@ class ReleaseFiles(BaseModel):
 # fields that say how an audit trains and changes models: without meaning if they are brought
 TRAINING_FIELDS = (
     "pool", "pretrain", "train", "forget", "unlearning", "defenses", "defend", "sweep", "probe",
-    "candidates", "p_values", "shadow", "retraining", "pretrain_seed",
+    "p_values", "shadow", "retraining", "pretrain_seed",
 )  # fmt: skip
 MAX_RELEASES = 32
 RETRAINED_NAME = "retrained"  # of the release that is added for retrained models

@@ -195,6 +195,15 @@ def _explain_retrained(scope: CaveatInputs) -> str | None:
     )
 
 
+def _explain_non_members(scope: CaveatInputs) -> str | None:
+    if not scope.spec.is_brought or not any("auc_forgotten" in row.metrics for row in scope.rows):
+        return None
+    return (
+        "In membership attacks, the non-members are public samples that were brought: if these are "
+        "of another kind than the training samples, the attacks measure that as well."
+    )
+
+
 def _explain_comparisons(scope: CaveatInputs) -> str | None:
     """What is odd about brought models; with several releases, each named."""
     several = len(scope.comparisons) > 1
@@ -337,7 +346,7 @@ def _left_out(scope: CaveatInputs) -> str | None:
 # caveats of kinds are sorted in between
 RULES: tuple[tuple[int, Callable[[CaveatInputs], str | None]], ...] = (
     (100, _explain_self_test), (98, _explain_comparisons), (97, _explain_origin),
-    (96, _explain_retrained),
+    (96, _explain_retrained), (96, _explain_non_members),
     (95, _explain_attacks), (90, _explain_adaptive),
     (88, _explain_copies), (85, _explain_sample_size), (80, _explain_missing), (75, _explain_multiple_tests),
     (70, _explain_seeds), (65, _explain_transfer), (60, _explain_labels), (55, _explain_base),

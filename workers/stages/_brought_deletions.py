@@ -3,19 +3,19 @@ on them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from shared.errors import InvalidRequest
-from shared.ml.samples import Dataset
+from shared.forget_sets import KINDS, Kind, list_forget_sets
+from shared.ml.samples import Dataset, HasRecords, HasRetained
+from shared.ml.training.recipe import Recipe
 from shared.plugin_ref import PluginRef, plugin_field
 from workers.stages._brought import BroughtParams
-
-Row = Annotated[int, Field(ge=0)]
-Rows = Annotated[list[Row], Field(min_length=1, max_length=10_000)]
+from workers.stages._forget_sets import Name, Names, Row, Rows
 
 
 class BroughtDeletionParams(BroughtParams):
@@ -30,8 +30,29 @@ class BroughtDeletionParams(BroughtParams):
         None,
         min_length=1,
         max_length=1000,
-        description="which samples of the train split each deletion forgot (counted from 0), "
-        "instead of size; null: all of it, in the order of the deletions",
+        description="which samples each deletion forgot, instead of size: one row of the data set's "
+        "file (counted from 0; of a data set without a file, of its train split) or a list of "
+        "rows; null, as ids and files: all deleted samples, in the order of the deletions",
+    )
+    ids: list[Name | Names] | None = Field(
+        None, min_length=1, max_length=1000,
+        description="like rows, but as values of the column that the data set's parameter id names",
+    )  # fmt: skip
+    files: list[Name | Names] | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="like rows, but as files of an image folder, such as cat/0007.png",
+    )
+    trained_on_all: bool = Field(
+        False,
+        description="whether the original was trained on all of the data set's train split: its "
+        "other samples are then retained ones",
+    )
+    recipe: Recipe | None = Field(
+        None,
+        description="how the original was trained, for tests of forgetting that train; null: not "
+        "known",
     )
     training_set: int | None = Field(
         None,
@@ -55,23 +76,56 @@ def choose_forgotten(
     Raises:
         InvalidRequest: not as many deletions, or samples that do not exist.
     """
-    count = len(dataset.load("train").labels)
-    if params.rows is not None:
-        rows = [one if isinstance(one, list) else [one] for one in params.rows]
-        if len(rows) != (deletions or len(rows)) or len({len(one) for one in rows}) != 1:
-            raise InvalidRequest(
-                f"rows must list the deleted samples of {deletions or len(rows)} deletions, one "
-                "per model, all of the same number",
-                "params.rows",
-            )
-        beyond = max(place for one in rows for place in one)
-        if beyond >= count:
-            raise InvalidRequest(
-                f"there is no row {beyond}: the deleted samples are among {count} rows, counted "
-                "from 0",
-                "params.rows",
-            )
-        return torch.tensor(rows)
+    named = list_forget_sets({kind: getattr(params, kind) for kind in KINDS})
+    if named is None:
+        return _split_deleted(params, dataset, deletions)
+    kind, sets = cast(Kind, named[0]), named[1]
+    field = f"params.{kind}"
+    if len(sets) != (deletions or len(sets)) or len({len(one) for one in sets}) != 1:
+        raise InvalidRequest(
+            f"{kind} must list the deleted samples of {deletions or len(sets)} deletions, one per "
+            "model, all of the same number",
+            field,
+        )
+    if any(len({*one}) < len(one) for one in sets):
+        raise InvalidRequest(f"{kind}: a deletion lists a sample twice", field)
+    return torch.tensor([_find(params, dataset, kind, one, field) for one in sets])
+
+
+def choose_training(
+    params: BroughtDeletionParams, dataset: Dataset, forgotten: Tensor
+) -> list[int]:
+    """Positions in the train split of the samples that the original is known to be trained on, in
+    order: the deleted ones, and those that were retained."""
+    if params.trained_on_all or isinstance(dataset, HasRetained):
+        return [*range(len(dataset.load("train").labels))]
+    return sorted({*forgotten.flatten().tolist()})
+
+
+def _find(
+    params: BroughtDeletionParams, dataset: Dataset, kind: Kind, names: list[Any], field: str
+) -> list[int]:
+    """Positions in the train split of samples of these names."""
+    if isinstance(dataset, HasRecords):
+        return dataset.find(kind, names, field)
+    if kind != "rows":
+        raise InvalidRequest(
+            f"samples of {params.dataset.name} cannot be named by {kind}: use rows", field
+        )
+    count = _count_deletable(dataset)
+    if (beyond := max(names)) >= count:
+        raise InvalidRequest(
+            f"there is no row {beyond}: the deleted samples are among {count} rows, counted from 0",
+            field,
+        )
+    return names
+
+
+def _split_deleted(
+    params: BroughtDeletionParams, dataset: Dataset, deletions: int | None
+) -> Tensor:
+    """All that was brought as deleted, `size` samples for each deletion."""
+    count = _count_deletable(dataset)
     if deletions is None:
         deletions = max(1, count // params.size)
     if params.size * deletions != count:
@@ -86,3 +140,10 @@ def choose_forgotten(
             "params.size",
         )
     return torch.arange(count).view(deletions, params.size)
+
+
+def _count_deletable(dataset: Dataset) -> int:
+    """Samples of the train split that may have been deleted: all but those that were retained."""
+    if isinstance(dataset, HasRetained):
+        return dataset.retained_from
+    return len(dataset.load("train").labels)

@@ -38,7 +38,11 @@ from shared.wiring import ModelOrigin, Scope, Wiring
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._brought import build_brought_architecture, list_numbered, read_brought
-from workers.stages._brought_deletions import BroughtDeletionParams, choose_forgotten
+from workers.stages._brought_deletions import (
+    BroughtDeletionParams,
+    choose_forgotten,
+    choose_training,
+)
 from workers.stages._datasets import open_compatible_dataset, random_subset
 
 
@@ -47,6 +51,7 @@ class IngestParams(BroughtDeletionParams):
     with_base: bool = Field(
         False, description="whether the weights that training started from are brought too"
     )
+    with_recipe: bool = Field(False, description="whether the recipe of training is given")
     exact: bool = Field(
         False, description="whether the release was trained again without the deleted samples"
     )
@@ -62,7 +67,9 @@ class IngestParams(BroughtDeletionParams):
         Role.ORIGINAL, Role.UNLEARNED, Role.FORGET_SETS, Role.TRAINING_SET, Role.LABELS,
         Role.DELETION_SIZES, Role.UNLEARNING, Role.DEFENSE, Role.COMPARISON, Role.METRICS,
     ),
-    produces_when={"with_base": {True: (Role.BASE,)}},
+    produces_when={
+        "with_base": {True: (Role.BASE,)}, "with_recipe": {True: (Role.RECIPE,)},
+    },
     wiring=Wiring(
         scopes=(Scope.RELEASE,),
         models=ModelOrigin.BROUGHT,
@@ -100,6 +107,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     return {
         **_write_models(architecture, before, after, base),
         **_write_truth(params, dataset, forgotten),
+        **_write_recipe(params),
         Role.UNLEARNING: StageOutput.of_json(
             UnlearningRecord(
                 method=params.release,
@@ -162,8 +170,9 @@ def _write_truth(
     split = dataset.load("train")
     labels, digest = split.labels[forgotten].tolist(), compute_digest(split)
     classes = {len({*row}) for row in labels}
+    trained = choose_training(params, dataset, forgotten)
     sizes = DeletionSizes(
-        N=params.training_set or forgotten.numel(),
+        N=params.training_set or len(trained),
         k=forgotten.shape[1],
         classes=1 if classes == {1} else None,
     )
@@ -171,7 +180,7 @@ def _write_truth(
         dataset=params.dataset, digest=digest, indices=forgotten.tolist(), labels=labels
     )
     training_set = TrainingSet(
-        dataset=params.dataset, digest=digest, indices=sorted({*forgotten.flatten().tolist()})
+        dataset=params.dataset, digest=digest, indices=trained, non_members_from="test"
     )
     return {
         Role.FORGET_SETS: StageOutput.of_json(forget_sets.to_dict()),
@@ -179,6 +188,12 @@ def _write_truth(
         Role.LABELS: StageOutput.of_json(LabelsRecord(labels=labels).to_dict()),
         Role.DELETION_SIZES: StageOutput.of_json(sizes.to_dict()),
     }
+
+
+def _write_recipe(params: IngestParams) -> dict[str, StageOutput]:
+    if params.recipe is None:
+        return {}
+    return {Role.RECIPE: StageOutput.of_json(params.recipe.model_dump(mode="json"))}
 
 
 def _describe_pair(

@@ -45,12 +45,48 @@ def pair(
         str, typer.Option("--input", metavar="CxHxW", help="Shape of an image, such as 3x32x32.")
     ],
     deleted: Annotated[
-        Path, typer.Option(help="The deleted samples: .npz with images and labels.")
-    ],
+        Path | None, typer.Option(help="The deleted samples: .npz with images and labels.")
+    ] = None,
     public: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="Samples of the same kind that the model was not trained on: .npz."),
-    ],
+    ] = None,
+    retained: Annotated[
+        Path | None,
+        typer.Option(help="Samples that the model was trained on and no deletion forgot: .npz."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:PARAM=VALUE]",
+            help="A data set of the catalog instead of these files, such as npz:path=own.npz; its "
+            "test split is public. Needs --rows or --files.",
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="With --dataset, the deleted samples by their rows in its file, from 0, such as "
+            "4711,4712: --size of them for each deletion, in the order of the deletions.",
+        ),
+    ] = None,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="With --dataset, the same by their files in its folder: cat/0007.png,cat/0009.png.",
+        ),
+    ] = None,
+    retrained: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[,FILE...]",
+            help="Weights of models trained without the deleted samples, one per seed: once for "
+            "each deletion, in the order of the deletions. Three seeds show whether the samples "
+            "were forgotten.",
+        ),
+    ] = None,
     mean: Annotated[
         str | None,
         typer.Option(metavar="NUMBERS", help="What the model subtracts, such as .49,.48,.45."),
@@ -81,22 +117,30 @@ def pair(
     json: Json = False,
 ) -> None:
     """Audit a model that you bring: what do the weights before and after a deletion reveal?"""
-    wanted = Pair(
-        before=before,
-        after=_group_releases(after),
-        model=_parse_model(model),
-        num_classes=classes,
-        input_shape=_parse_shape(input_),
-        deleted=deleted,
-        public=public,
-        mean=_parse_numbers(mean, "--mean"),
-        std=_parse_numbers(std, "--std"),
-        base=base,
-        training_set=training_set,
-        size=size,
-        attacks=[parse_choice(word, "--attack") for word in attack or DEFAULT_ATTACKS],
-        options={"name": name} if name else {},
-    )
+    try:
+        wanted = Pair(
+            before=before,
+            after=_group_releases(after),
+            model=_parse_model(model),
+            num_classes=classes,
+            input_shape=_parse_shape(input_),
+            deleted=deleted,
+            public=public,
+            mean=_parse_numbers(mean, "--mean"),
+            std=_parse_numbers(std, "--std"),
+            base=base,
+            training_set=training_set,
+            size=size,
+            retained=retained,
+            dataset=None if dataset is None else parse_choice(dataset, "--dataset"),
+            deleted_rows=_parse_rows(rows),
+            deleted_files=files.split(",") if files else (),
+            retrained=[[Path(one) for one in word.split(",")] for word in retrained or ()],
+            attacks=[parse_choice(word, "--attack") for word in attack or DEFAULT_ATTACKS],
+            options={"name": name} if name else {},
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     with make_client(RETRY_FOR_S) as gateway:
         spec = wanted.build_audit({path: _upload(gateway, path) for path in wanted.files})
         if dry_run:
@@ -146,6 +190,13 @@ def _parse_shape(text: str) -> tuple[int, int, int]:
     if match is None:
         raise UsageError(f"--input {text!r}: expected CxHxW, such as 3x32x32")
     return int(match[1]), int(match[2]), int(match[3])
+
+
+def _parse_rows(text: str | None) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise UsageError(f"--rows {text!r}: expected numbers, such as 4711,4712") from error
 
 
 def _parse_numbers(text: str | None, option: str) -> list[float] | None:

@@ -1,4 +1,4 @@
-"""The deleted samples and public ones of a user who brings a model, as two .npz files."""
+"""The deleted samples, public and retained ones of a user who brings a model, as .npz files."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ class OwnSamplesParams(Params):
         max_length=500,
         description="an .npz file of samples of the same kind that the model was not trained on",
     )
+    retained: Annotated[str, data_file_field()] | None = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="an .npz file of samples that the model was trained on and that no deletion "
+        "forgot; null: none are known",
+    )
     num_classes: int = Field(
         ge=2, le=1000, description="classes of the model; labels are numbered from 0, as it does"
     )
@@ -44,8 +51,8 @@ class OwnSamplesParams(Params):
 
 @registry.register("own_samples", params=OwnSamplesParams)
 class OwnSamples(ComputedStatistics):
-    """Deleted samples (the train split) and public samples (the test split), for models that you
-    bring. Each file has `images` and `labels`.
+    """Deleted samples (the train split, with retained ones after them) and public samples (the test
+    split), for models that you bring. Each file has `images` and `labels`.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in
     [0, 1]; labels are the class numbers of the model.
@@ -56,18 +63,33 @@ class OwnSamples(ComputedStatistics):
 
     @cached_property
     def _splits(self) -> dict[Split, Samples]:
-        splits: dict[Split, Samples] = {
-            "train": self._read("deleted", self.params.deleted),
-            "test": self._read("public", self.params.public),
+        deleted = self._deleted
+        if self.params.retained is None:
+            return {"train": deleted, "test": self._read_alike("public", self.params.public)}
+        retained = self._read_alike("retained", self.params.retained)
+        return {
+            "train": Samples(
+                torch.cat([deleted.images, retained.images]),
+                torch.cat([deleted.labels, retained.labels]),
+            ),
+            "test": self._read_alike("public", self.params.public),
         }
-        shapes = [list(samples.images.shape[1:]) for samples in splits.values()]
+
+    @cached_property
+    def _deleted(self) -> Samples:
+        return self._read("deleted", self.params.deleted)
+
+    def _read_alike(self, name: str, path: str) -> Samples:
+        """Samples of the shape of the deleted ones."""
+        samples = self._read(name, path)
+        shapes = [list(one.images.shape[1:]) for one in (self._deleted, samples)]
         if shapes[0] != shapes[1]:
             raise InvalidRequest(
-                f"the deleted samples are {shapes[0]}, but the public ones {shapes[1]}: bring both "
+                f"the deleted samples are {shapes[0]}, but the {name} ones {shapes[1]}: bring both "
                 "in the shape that the model takes",
-                f"{FIELD}.public",
+                f"{FIELD}.{name}",
             )
-        return splits
+        return samples
 
     def _read(self, name: str, path: str) -> Samples:
         field = f"{FIELD}.{name}"
@@ -86,8 +108,13 @@ class OwnSamples(ComputedStatistics):
         return Samples(images, labels)
 
     @property
+    def retained_from(self) -> int:
+        """The number of deleted samples: retained ones come after them in the train split."""
+        return len(self._deleted.labels)
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
-        _, channels, height, width = self._splits["train"].images.shape
+        _, channels, height, width = self._deleted.images.shape
         return channels, height, width
 
     @property
@@ -95,7 +122,7 @@ class OwnSamples(ComputedStatistics):
         return self.params.num_classes
 
     def load(self, split: Split) -> Samples:
-        """The deleted samples, or the public ones.
+        """The deleted samples and the retained ones after them, or the public ones.
 
         Raises:
             InvalidRequest: no such file, not an .npz, or arrays that are not as described.

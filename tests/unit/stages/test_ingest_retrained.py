@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load, save
 
@@ -125,6 +128,8 @@ class Brought:
         ]
         self.uploads = {compute_sha256(data): data for data in every}
         files = {"deleted": "deleted.npz", "public": "public.npz"}
+        if changes.pop("with_retained", False):
+            files["retained"] = "retained.npz"
         spec = {
             "dataset": {"name": "own_samples", "params": {**files, "num_classes": 4}},
             "model": MODEL,
@@ -139,6 +144,7 @@ class Brought:
                 "num_classes": 4,
                 "mean": list(lab.architecture.mean),
                 "std": list(lab.architecture.std),
+                **changes.pop("ingest", {}),
             },
             "attacks": ["label_inference"],
             **changes,
@@ -177,6 +183,131 @@ def test_brought_models_give_the_laboratorys_figures(lab: Laboratory) -> None:
     assert measured["lazy"]["tests"]["three_sample"]["not_forgotten"] is True
     assert measured["theirs"]["tests"]["three_sample"]["not_forgotten"] is False
     assert measured["retrained"]["tests"]["three_sample"]["not_forgotten"] is False
+
+
+def test_retained_samples_and_the_recipe_make_the_other_tests_possible(lab: Laboratory) -> None:
+    recipe = json.loads(find_output(lab.jobs, lab.outputs, "train", "RECIPE"))
+    given = {"recipe": recipe, "training_set": 20}
+    tests = ["klom", "relearning", "relearning_forgotten"]
+    (theirs, _) = (
+        Brought(
+            lab,
+            {"theirs": lab.released["retrain"]},
+            lab.retrained,
+            with_retained=True,
+            ingest=given,
+            forgetting={"tests": tests, "relearning_epochs": 1},
+        )
+        .measure()
+        .values()
+    )
+    expected = lab.measured["retrain"]
+    for samples in ("forget", "retain", "test"):
+        assert theirs["original"][samples] == pytest.approx(expected["original"][samples])
+        of_test = [one["tests"]["klom"][samples]["mean"] for one in (theirs, expected)]
+        assert of_test[0] == pytest.approx(of_test[1])
+    assert theirs["tests"]["not_run"] == {}
+    assert theirs["tests"]["relearning"] is not None
+    assert "forget sets of one sample" in theirs["tests"]["relearning_forgotten"]["reason"]
+
+
+def test_membership_attacks_tell_the_deleted_samples_from_public_ones(lab: Laboratory) -> None:
+    brought = Brought(
+        lab,
+        {"lazy": lab.released["gradient_ascent"]},
+        [],
+        with_retained=True,
+        attacks=["membership_difference", "membership_population"],
+        candidates={"retained": 5},
+    ).run()
+    members = json.loads(find_output(brought.jobs, brought.outputs, "candidates", "MEMBERSHIP"))
+    public = open_dataset(PluginRef.model_validate(DATA)).load("test")
+    assert sum(members["trained"]) == DELETIONS + 5
+    assert len(members["trained"]) - sum(members["trained"]) == len(public.labels) // 2
+    train = 20  # samples of the train split, counted on from there
+    for index, label, is_trained in zip(
+        members["indices"], members["labels"], members["trained"], strict=True
+    ):
+        assert is_trained == (index < train)
+        if not is_trained:
+            assert label == int(public.labels[index - train])
+    candidates = find_output(brought.jobs, brought.outputs, "candidates", "CANDIDATES")
+    population = find_output(brought.jobs, brought.outputs, "candidates", "POPULATION")
+    shown = {image.numpy().tobytes() for image in load(candidates)["images"]}
+    assert not shown & {image.numpy().tobytes() for image in load(population)["images"]}
+    for row in brought.report["rows"]:
+        assert {"auc_forgotten", "auc_retained"} <= row["metrics"].keys()
+    assert any("non-members are public samples" in one for one in brought.report["caveats"])
+
+
+def name_data(lab: Laboratory, **params: Any) -> dict[str, Any]:
+    return {"dataset": {"name": "npz", "params": {"path": "tiny.npz"}}, "ingest": params}
+
+
+def test_deleted_samples_may_be_rows_of_the_users_own_file(lab: Laboratory) -> None:
+    """Also rows that would be drawn as public samples."""
+    data = open_dataset(PluginRef.model_validate(DATA))
+    rows = [int(row) for row in range(200) if row not in data.origins.tolist()][:3]
+    rows += [int(data.origins[row[0]]) for row in lab.truth.indices[3:]]
+    given = name_data(lab, rows=rows, trained_on_all=True)
+    brought = Brought(lab, {"a": lab.released["retrain"]}, lab.retrained, **given).run(*SKIPPED)
+    truth = ForgetSets.read(
+        find_output(brought.jobs, brought.outputs, "ingest", "FORGET_SETS"), "FORGET_SETS"
+    )
+    chosen = open_dataset(truth.dataset)
+    assert chosen.origins[torch.tensor(truth.indices)[:, 0]].tolist() == rows
+    images = torch.from_numpy(np.load(data_file())["images"])[rows].float()
+    assert torch.equal(truth.load_images()[:, 0, 0], images)
+    training = find_output(brought.jobs, brought.outputs, "ingest", "TRAINING_SET")
+    assert len(json.loads(training)["indices"]) == len(chosen.load("train").labels)
+
+
+def data_file() -> Path:
+    return Path(os.environ["PALIMPSEST_DATA_ROOT"]) / "tiny.npz"
+
+
+def test_deleted_samples_may_be_files_of_an_image_folder(lab: Laboratory, data_root: Path) -> None:
+    draw = np.random.default_rng(0)
+    for label in "abcd":
+        (data_root / "photos" / label).mkdir(parents=True)
+        for n in range(5):
+            pixels = draw.integers(0, 256, (9, 9), dtype=np.uint8)
+            Image.fromarray(pixels).save(data_root / "photos" / label / f"{n}.png")
+    files = [f"{label}/{n}.png" for label in "ab" for n in range(3)]
+    data = {"name": "image_folder", "params": {"path": "photos", "size": 9, "grey": True}}
+    given: dict[str, Any] = {"dataset": data}
+    release = {"a": lab.released["retrain"]}
+    brought = Brought(lab, release, [], ingest={"files": files}, **given).run(*SKIPPED)
+    truth = json.loads(find_output(brought.jobs, brought.outputs, "ingest", "FORGET_SETS"))
+    assert truth["labels"] == [[0]] * 3 + [[1]] * 3
+    for name, says in (
+        ("a/9.png", "no picture 'a/9.png'"),
+        ("../photos/a/1.png", "no '..'"),
+        ("/etc/hostname", "no absolute path"),
+    ):
+        spoiled = [*files[:5], name]
+        with pytest.raises(InvalidRequest, match=says) as refused:
+            Brought(lab, release, [], ingest={"files": spoiled}, **given).run(*SKIPPED)
+        assert "/etc" not in refused.value.message
+        assert str(data_root) not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("ingest", "says"),
+    [
+        ({"rows": [1, 2, 3, 4, 5, 10_000]}, "no row 10000"),
+        ({"rows": [1, 2, 3]}, "6 deletions"),
+        ({"rows": [[1, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]}, "a sample twice"),
+        ({"rows": ["x"]}, "integers"),
+        ({"rows": [1], "files": ["a"]}, "both specify"),
+        ({"files": ["a/1.png"]}, "samples of npz cannot be named"),
+    ],
+)
+def test_samples_that_are_not_there_are_refused(
+    lab: Laboratory, ingest: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        Brought(lab, {"a": lab.released["retrain"]}, [], **name_data(lab, **ingest)).run(*SKIPPED)
 
 
 def test_the_report_says_what_was_forgotten_and_what_an_exact_deletion_leaks(
