@@ -163,14 +163,13 @@ class RelearningOfForgotten(FrozenModel):
 
 
 class ForgettingTests(FrozenModel):
-    """Further tests; null if they were not run. `not_run` says why one that was asked for was not."""
+    """Further tests; null if they were not run."""
 
     three_sample: RelativeTest | None = None
     klom: MarginDivergences | None = None
     linear_probe: ProbeAccuracies | None = None
     relearning: RelearningCurves | None = None
     relearning_forgotten: RelearningOfForgotten | None = None
-    not_run: dict[TestName, Reason] = Field(default_factory=dict)
 
 
 class ForgettingRow(FrozenModel):
@@ -195,6 +194,9 @@ class ForgettingRow(FrozenModel):
     reason: Reason | None = Field(None, description="why the way is not measurable")
     by_deletion: list[DeletionLosses] = Field(min_length=1, max_length=MAX_DELETIONS)
     tests: ForgettingTests = Field(default_factory=ForgettingTests)
+    not_run: dict[TestName, Reason] = Field(
+        default_factory=dict, description="tests that could not be run with what is there, and why"
+    )
 
     @model_validator(mode="after")
     def _check_counts(self) -> ForgettingRow:

@@ -196,7 +196,9 @@ def _explain_retrained(scope: CaveatInputs) -> str | None:
 
 
 def _explain_non_members(scope: CaveatInputs) -> str | None:
-    if not scope.spec.is_brought or not any("auc_forgotten" in row.metrics for row in scope.rows):
+    if not scope.spec.is_brought or not any(
+        Role.CANDIDATES in row.threat_model.get("observes", []) for row in scope.rows
+    ):
         return None
     return (
         "In membership attacks, the non-members are public samples that were brought: if these are "

@@ -70,7 +70,7 @@ def describe_tests(measured: Sequence[ForgettingRow]) -> dict[str, TestResult]:
         _describe_curves([t.relearning for t in tests if t.relearning], deletions),
     )
     obstacles: dict[str, str] = {
-        name: reason for test in tests for name, reason in test.not_run.items()
+        name: reason for one in measured for name, reason in one.not_run.items()
     }
     return {
         title: result

@@ -140,8 +140,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
             name: RUN_TEST[name](ctx, models, samples, outputs)
             for name in asked
             if name not in obstacles
-        }
-        | {"not_run": obstacles},
+        },
+        "not_run": obstacles,
     }
     record = Forgetting(
         seed=ctx.seed,

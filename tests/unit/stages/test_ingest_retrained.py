@@ -179,7 +179,7 @@ def test_brought_models_give_the_laboratorys_figures(lab: Laboratory) -> None:
             assert found["tests"][test] == expected["tests"][test]
         assert found["tests"]["klom"]["forget"] == expected["tests"]["klom"]["forget"]
         # what was not brought is named
-        assert "recipe" in found["tests"]["not_run"]["relearning_forgotten"]
+        assert "recipe" in found["not_run"]["relearning_forgotten"]
     assert measured["lazy"]["tests"]["three_sample"]["not_forgotten"] is True
     assert measured["theirs"]["tests"]["three_sample"]["not_forgotten"] is False
     assert measured["retrained"]["tests"]["three_sample"]["not_forgotten"] is False
@@ -206,7 +206,7 @@ def test_retained_samples_and_the_recipe_make_the_other_tests_possible(lab: Labo
         assert theirs["original"][samples] == pytest.approx(expected["original"][samples])
         of_test = [one["tests"]["klom"][samples]["mean"] for one in (theirs, expected)]
         assert of_test[0] == pytest.approx(of_test[1])
-    assert theirs["tests"]["not_run"] == {}
+    assert theirs["not_run"] == {}
     assert theirs["tests"]["relearning"] is not None
     assert "forget sets of one sample" in theirs["tests"]["relearning_forgotten"]["reason"]
 
@@ -333,7 +333,7 @@ def test_too_few_seeds_are_not_measurable_and_say_so(lab: Laboratory, seeds: int
     (lazy, _) = Brought(lab, {"lazy": lab.released["gradient_ascent"]}, few).measure().values()
     assert lazy["way"] is None
     assert "at least 3 retrained models per deletion" in lazy["reason"]
-    assert {"three_sample", "klom"} <= lazy["tests"]["not_run"].keys()
+    assert {"three_sample", "klom"} <= lazy["not_run"].keys()
     assert lazy["tests"]["linear_probe"] is not None
 
 
