@@ -171,6 +171,12 @@ def _write_truth(
     labels, digest = split.labels[forgotten].tolist(), compute_digest(split)
     classes = {len({*row}) for row in labels}
     trained = choose_training(params, dataset, forgotten)
+    if params.training_set is not None and params.training_set < len(trained):
+        raise InvalidRequest(
+            f"training_set is {params.training_set}, but {len(trained)} samples were brought that "
+            "the original was trained on: correct one of them",
+            "params.training_set",
+        )
     sizes = DeletionSizes(
         N=params.training_set or len(trained),
         k=forgotten.shape[1],

@@ -300,6 +300,7 @@ def test_deleted_samples_may_be_files_of_an_image_folder(lab: Laboratory, data_r
         ({"rows": [[1, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]}, "a sample twice"),
         ({"rows": ["x"]}, "integers"),
         ({"rows": [1], "files": ["a"]}, "both specify"),
+        ({"rows": [*range(6)], "trained_on_all": True, "training_set": 9}, "training_set is 9"),
         ({"files": ["a/1.png"]}, "samples of npz cannot be named"),
     ],
 )
