@@ -47,7 +47,7 @@ class Performance(FrozenModel):
     retain: LossAndAccuracy | None = Field(
         description="on samples that no deletion forgets; null if there are none"
     )
-    test: LossAndAccuracy
+    test: LossAndAccuracy | None = Field(description="null if no test samples are there")
 
 
 class DeletionLosses(FrozenModel):
@@ -98,7 +98,7 @@ class MarginDivergences(FrozenModel):
 
     forget: MarginDivergence
     retain: MarginDivergence | None
-    test: MarginDivergence
+    test: MarginDivergence | None
 
 
 class ProbeAccuracies(FrozenModel):

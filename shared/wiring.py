@@ -93,7 +93,7 @@ class Wiring(BaseModel):
     release: bool = Field(
         False,
         description="whether the stage has the parameters `release` (the name of the release), "
-        "`with_base` and `with_recipe` (whether base weights and a recipe are there) and `exact` "
+        "`with_base`, `with_deleted`, `with_public` and `with_recipe` (what was brought) and `exact` "
         "(whether the release is made of retrained models) of an audit of brought models",
     )
     trained_for_methods: bool = Field(
@@ -112,6 +112,11 @@ class Wiring(BaseModel):
     )
     withheld: Mapping[Scope, tuple[Role, ...]] = Field(
         default_factory=dict, description="by scope, optional roles that are not supplied there"
+    )
+    any_of: Mapping[Scope, tuple[Role, ...]] = Field(
+        default_factory=dict,
+        description="by scope, roles of which at least one must be there: without any, the stage "
+        "does not run in that scope",
     )
     # for whom
     replaces: Mapping[Role, Role] = Field(

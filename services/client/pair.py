@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_ATTACKS = ("feature_recovery", "label_inference")
+MAX_CONTROLS = 1000  # random directions that an attack searches for
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,10 @@ class Pair:
     after: by name of the release, its weights after each deletion, in the order of the deletions.
     model: the architecture, as the catalog names it: a name, or {"name", "params"}.
     input_shape: C, H, W.
-    deleted: the deleted samples (.npz with images and labels), in the order of the deletions.
-    public: samples of the same kind that the model was not trained on (.npz).
+    deleted: the deleted samples (.npz with images and labels), in the order of the deletions; None:
+        what comes back cannot be scored.
+    public: samples of the same kind that the model was not trained on (.npz); None: there are no
+        baselines from them.
     retained: samples that the model was trained on and no deletion forgot (.npz).
     dataset: instead of these files a data set of the catalog, as its name or {"name", "params"}:
         its test split is public, and `deleted_rows` or `deleted_files` name the deleted samples in
@@ -49,7 +52,7 @@ class Pair:
     deleted_rows: Sequence[int] = ()
     deleted_files: Sequence[str] = ()
     retrained: Sequence[Sequence[Path]] = ()
-    attacks: Sequence[str | Mapping[str, Any]] = DEFAULT_ATTACKS
+    attacks: Sequence[str | Mapping[str, Any]] | None = None  # None: `default_attacks`
     options: Mapping[str, Any] = field(default_factory=dict)  # further fields of the audit
 
     def __post_init__(self) -> None:
@@ -57,11 +60,12 @@ class Pair:
         Raises:
             ValueError: it is not said which samples were deleted, or twice.
         """
-        own = self.deleted is not None and self.public is not None
         listed = bool(self.deleted_rows) != bool(self.deleted_files)
         if self.dataset is None:
-            if not own or self.deleted_rows or self.deleted_files:
-                raise ValueError("bring deleted and public samples as files, or name a data set")
+            if self.deleted_rows or self.deleted_files:
+                raise ValueError("rows and files are those of a data set: name it")
+            if self.deleted is None and (self.retained or self.retrained):
+                raise ValueError("retained samples and retrained models need the deleted samples")
         elif self.deleted or self.public or self.retained or not listed:
             raise ValueError(
                 "with a data set, name the deleted samples in it, by rows or by files, instead of "
@@ -77,6 +81,17 @@ class Pair:
         return list(
             dict.fromkeys([self.before, *released, *retrained, *(one for one in samples if one)])
         )
+
+    @property
+    def default_attacks(self) -> list[str | dict[str, Any]]:
+        """`DEFAULT_ATTACKS`; without the deleted samples, the classes are inferred, and each search
+        is repeated for a random direction."""
+        if self.deleted is not None or self.dataset is not None:
+            return [*DEFAULT_ATTACKS]
+        recovery, *others = DEFAULT_ATTACKS
+        deletions = max(len(paths) for paths in self.after.values())
+        params = {"labels": "inferred", "controls": min(deletions, MAX_CONTROLS)}
+        return [{"name": recovery, "params": params}, *others]
 
     def build_audit(self, digests: Mapping[Path, str]) -> dict[str, Any]:
         """The request of the audit.
@@ -102,7 +117,6 @@ class Pair:
                 ]
         audit: dict[str, Any] = {
             "name": f"{self.before.stem}: before and after",
-            "dataset": self._name_dataset(digests),
             "model": self.model,
             "original": digests[self.before],
             "releases": [
@@ -110,18 +124,22 @@ class Pair:
                 for name, paths in self.after.items()
             ],
             "ingest": ingest,
-            "attacks": list(self.attacks),
+            "attacks": list(self.default_attacks if self.attacks is None else self.attacks),
             **self.options,
         }
+        if (dataset := self._name_dataset(digests)) is not None:
+            audit["dataset"] = dataset
         if self.base is not None:
             audit["base"] = digests[self.base]
         if self.retrained:
             audit["retrained"] = [[digests[path] for path in paths] for paths in self.retrained]
         return audit
 
-    def _name_dataset(self, digests: Mapping[Path, str]) -> str | Mapping[str, Any]:
+    def _name_dataset(self, digests: Mapping[Path, str]) -> str | Mapping[str, Any] | None:
         if self.dataset is not None:
             return self.dataset
         files = {"deleted": self.deleted, "public": self.public, "retained": self.retained}
         uploads = {name: f"upload:{digests[path]}" for name, path in files.items() if path}
+        if not uploads:
+            return None
         return {"name": "own_samples", "params": {**uploads, "num_classes": self.num_classes}}

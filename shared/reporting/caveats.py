@@ -168,9 +168,14 @@ def _explain_origin(scope: CaveatInputs) -> str | None:
         else "Whether the samples were forgotten was not measured, as that needs models retrained "
         "without them."
     )
+    named = (
+        ""
+        if any(row.unscored for row in scope.rows)
+        else ", and the deleted samples are those that were named"
+    )
     return (
-        "These models were brought: how they were trained and unlearned is not known here, and the "
-        f"deleted samples are those that were named. {forgotten} Other deletions by the same "
+        f"These models were brought: how they were trained and unlearned is not known here{named}. "
+        f"{forgotten} Other deletions by the same "
         "procedure may leak more or less."
     )
 
@@ -183,7 +188,7 @@ def _explain_retrained(scope: CaveatInputs) -> str | None:
     pairs = {
         (one.retrained.test.accuracy, one.original.test.accuracy)
         for row in scope.rows
-        if (one := row.forgetting) is not None
+        if (one := row.forgetting) is not None and one.retrained.test and one.original.test
     }
     retrained, original = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
     if original - retrained <= WORSE:
@@ -234,11 +239,13 @@ def _explain_seeds(scope: CaveatInputs) -> str:
 
 
 def _explain_transfer(scope: CaveatInputs) -> str:
-    return (
-        f"One data set ({scope.spec.dataset.name}) and one architecture "
-        f"({scope.spec.model.name}) were tested; the results do not automatically transfer to "
-        "others."
+    model = f"one architecture ({scope.spec.model.name})"
+    tested = (
+        f"{model[0].upper()}{model[1:]} was"
+        if scope.spec.dataset is None
+        else f"One data set ({scope.spec.dataset.name}) and {model} were"
     )
+    return f"{tested} tested; the results do not automatically transfer to others."
 
 
 def _explain_labels(scope: CaveatInputs) -> str | None:

@@ -21,9 +21,13 @@ from workers.stages._forget_sets import Name, Names, Row, Rows
 class BroughtDeletionParams(BroughtParams):
     """The parameters that a user gives of brought models: their architecture and deletions."""
 
-    dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
+    dataset: Annotated[PluginRef | None, plugin_field("dataset")] = Field(
+        None,
         description="the data set whose train split holds the deleted samples, and whose test "
-        "split is public"
+        "split is public; null: no samples are brought",
+    )
+    with_deleted: bool = Field(
+        True, description="whether the deleted samples are in the data set's train split"
     )
     size: int = Field(1, ge=1, le=10_000, description="k, deleted samples per deletion")
     rows: list[Row | Rows] | None = Field(
@@ -110,7 +114,8 @@ def _find(
         return dataset.find(kind, names, field)
     if kind != "rows":
         raise InvalidRequest(
-            f"samples of {params.dataset.name} cannot be named by {kind}: use rows", field
+            f"samples of {params.dataset and params.dataset.name} cannot be named by {kind}: use rows",
+            field,
         )
     count = _count_deletable(dataset)
     if (beyond := max(names)) >= count:

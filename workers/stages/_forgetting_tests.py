@@ -45,7 +45,7 @@ def find_obstacle(
     if name == "relearning" and not len(samples.retain.labels):
         return "needs retained samples, and there are none"
     if name == "linear_probe" and len(samples.test.labels) < 2:
-        return "needs several test samples"
+        return "needs public test samples, which were not brought"
     return None
 
 

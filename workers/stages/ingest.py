@@ -1,4 +1,5 @@
-"""Takes in models that a user has brought: checks the files, compares them, and names the truth."""
+"""Takes in models that a user has brought: checks the files, compares them, and names the truth if it
+was brought too."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from shared.comparison import MAX_FINDINGS, MAX_TENSORS, Comparison, ModelDifference, PairWarning
+from shared.comparison import MAX_FINDINGS, Comparison, PairWarning
 from shared.errors import InvalidRequest
 from shared.ml.ingest.pair import (
     PairFinding,
@@ -29,6 +30,7 @@ from shared.ml.records import (
     DeletionSizes,
     ForgetSets,
     LabelsRecord,
+    TestSet,
     TrainingSet,
     UnlearningRecord,
 )
@@ -43,6 +45,7 @@ from workers.stages._brought_deletions import (
     choose_forgotten,
     choose_training,
 )
+from workers.stages._brought_differences import describe_difference
 from workers.stages._datasets import open_compatible_dataset, random_subset
 
 
@@ -52,6 +55,9 @@ class IngestParams(BroughtDeletionParams):
         False, description="whether the weights that training started from are brought too"
     )
     with_recipe: bool = Field(False, description="whether the recipe of training is given")
+    with_public: bool = Field(
+        True, description="whether public samples are in the data set's test split"
+    )
     exact: bool = Field(
         False, description="whether the release was trained again without the deleted samples"
     )
@@ -64,11 +70,14 @@ class IngestParams(BroughtDeletionParams):
     uses=(Role.BASE_WEIGHTS,),
     many=(Role.RELEASED_WEIGHTS,),
     produces=(
-        Role.ORIGINAL, Role.UNLEARNED, Role.FORGET_SETS, Role.TRAINING_SET, Role.LABELS,
-        Role.DELETION_SIZES, Role.UNLEARNING, Role.DEFENSE, Role.COMPARISON, Role.METRICS,
+        Role.ORIGINAL, Role.UNLEARNED, Role.DELETION_SIZES, Role.UNLEARNING, Role.DEFENSE,
+        Role.COMPARISON, Role.METRICS,
     ),
     produces_when={
-        "with_base": {True: (Role.BASE,)}, "with_recipe": {True: (Role.RECIPE,)},
+        "with_base": {True: (Role.BASE,)},
+        "with_deleted": {True: (Role.FORGET_SETS, Role.TRAINING_SET, Role.LABELS)},
+        "with_public": {True: (Role.TEST_SET,)},
+        "with_recipe": {True: (Role.RECIPE,)},
     },
     wiring=Wiring(
         scopes=(Scope.RELEASE,),
@@ -80,7 +89,7 @@ class IngestParams(BroughtDeletionParams):
     ),
 )  # fmt: skip
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Check the weights from before and after, compare them, and name the deleted samples.
+    """Check the weights from before and after, compare them, and name the samples that were brought.
 
     Raises:
         InvalidRequest: a file that is not the architecture's, models that are no pair, or deleted
@@ -88,7 +97,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     """
     params: IngestParams = ctx.params
     architecture = build_brought_architecture(params)
-    dataset = open_compatible_dataset(params.dataset, architecture, "the model")
+    dataset = _open_samples(params, architecture)
     before = read_brought(ctx, Role.ORIGINAL_WEIGHTS, architecture)
     roles = list_numbered(ctx, Role.RELEASED_WEIGHTS)
     if not roles:
@@ -97,7 +106,9 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     for done, role in enumerate(roles, start=1):
         after.append(read_brought(ctx, role, architecture))
         ctx.report_progress(done, 2 * len(roles))
-    forgotten = choose_forgotten(params, dataset, len(roles))
+    forgotten = None
+    if dataset is not None and params.with_deleted:
+        forgotten = choose_forgotten(params, dataset, len(roles))
     base = read_brought(ctx, Role.BASE_WEIGHTS, architecture) if params.with_base else None
     comparisons = []
     for done, one in enumerate(after, start=1):
@@ -106,7 +117,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     comparison = _describe_pair(ctx, before, after, comparisons, dataset, forgotten)
     return {
         **_write_models(architecture, before, after, base),
-        **_write_truth(params, dataset, forgotten),
+        **_write_samples(params, dataset, forgotten, len(roles)),
         **_write_recipe(params),
         Role.UNLEARNING: StageOutput.of_json(
             UnlearningRecord(
@@ -120,6 +131,23 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         Role.COMPARISON: StageOutput.of_json(comparison.model_dump(mode="json")),
         Role.METRICS: StageOutput.of_json(_summarise(comparison)),
     }
+
+
+def _open_samples(params: IngestParams, architecture: Architecture) -> Dataset | None:
+    """The data set that was brought; None if there is none.
+
+    Raises:
+        InvalidRequest: samples are asked for that are not there, or that do not fit the model.
+    """
+    if params.dataset is not None:
+        return open_compatible_dataset(params.dataset, architecture, "the model")
+    if params.with_deleted or params.with_public or params.rows is not None:
+        raise InvalidRequest(
+            "without a data set there are no deleted samples, public samples or rows: name one, or "
+            "turn with_deleted and with_public off",
+            "params.dataset",
+        )
+    return None
 
 
 def _compare(
@@ -164,36 +192,43 @@ def _write_models(
     return models
 
 
-def _write_truth(
-    params: IngestParams, dataset: Dataset, forgotten: Tensor
+def _write_samples(
+    params: IngestParams, dataset: Dataset | None, forgotten: Tensor | None, deletions: int
 ) -> dict[str, StageOutput]:
-    split = dataset.load("train")
-    labels, digest = split.labels[forgotten].tolist(), compute_digest(split)
-    classes = {len({*row}) for row in labels}
-    trained = choose_training(params, dataset, forgotten)
-    if params.training_set is not None and params.training_set < len(trained):
-        raise InvalidRequest(
-            f"training_set is {params.training_set}, but {len(trained)} samples were brought that "
-            "the original was trained on: correct one of them",
-            "params.training_set",
+    """The truth, as far as it was brought, and which samples are public. `forgotten` [D, k]."""
+    written: dict[str, StageOutput] = {}
+    sizes = DeletionSizes(N=params.training_set or deletions * params.size, k=params.size)
+    if dataset is not None and params.dataset is not None and forgotten is not None:
+        split = dataset.load("train")
+        labels, digest = split.labels[forgotten].tolist(), compute_digest(split)
+        classes = {len({*row}) for row in labels}
+        trained = choose_training(params, dataset, forgotten)
+        if params.training_set is not None and params.training_set < len(trained):
+            raise InvalidRequest(
+                f"training_set is {params.training_set}, but {len(trained)} samples were brought "
+                "that the original was trained on: correct one of them",
+                "params.training_set",
+            )
+        sizes = DeletionSizes(
+            N=params.training_set or len(trained),
+            k=forgotten.shape[1],
+            classes=1 if classes == {1} else None,
         )
-    sizes = DeletionSizes(
-        N=params.training_set or len(trained),
-        k=forgotten.shape[1],
-        classes=1 if classes == {1} else None,
-    )
-    forget_sets = ForgetSets(
-        dataset=params.dataset, digest=digest, indices=forgotten.tolist(), labels=labels
-    )
-    training_set = TrainingSet(
-        dataset=params.dataset, digest=digest, indices=trained, non_members_from="test"
-    )
-    return {
-        Role.FORGET_SETS: StageOutput.of_json(forget_sets.to_dict()),
-        Role.TRAINING_SET: StageOutput.of_json(training_set.to_dict()),
-        Role.LABELS: StageOutput.of_json(LabelsRecord(labels=labels).to_dict()),
-        Role.DELETION_SIZES: StageOutput.of_json(sizes.to_dict()),
-    }
+        forget_sets = ForgetSets(
+            dataset=params.dataset, digest=digest, indices=forgotten.tolist(), labels=labels
+        )
+        training_set = TrainingSet(
+            dataset=params.dataset, digest=digest, indices=trained, non_members_from="test"
+        )
+        written |= {
+            Role.FORGET_SETS: StageOutput.of_json(forget_sets.to_dict()),
+            Role.TRAINING_SET: StageOutput.of_json(training_set.to_dict()),
+            Role.LABELS: StageOutput.of_json(LabelsRecord(labels=labels).to_dict()),
+        }
+    if dataset is not None and params.dataset is not None and params.with_public:
+        test_set = TestSet(dataset=params.dataset, digest=compute_digest(dataset.load("test")))
+        written[Role.TEST_SET] = StageOutput.of_json(test_set.to_dict())
+    return written | {Role.DELETION_SIZES: StageOutput.of_json(sizes.to_dict())}
 
 
 def _write_recipe(params: IngestParams) -> dict[str, StageOutput]:
@@ -207,20 +242,25 @@ def _describe_pair(
     before: ReadWeights,
     after: Sequence[ReadWeights],
     comparisons: Sequence[WeightComparison],
-    dataset: Dataset,
-    forgotten: Tensor,
+    dataset: Dataset | None,
+    forgotten: Tensor | None,
 ) -> Comparison:
     params: IngestParams = ctx.params
-    public = random_subset(dataset.load("test"), params.test_samples, ctx.make_generator("test"))
     original = before.networks.load_network()
-    test_accuracy = accuracy(original, public, ctx.device)
-    majority_share = int(torch.bincount(public.labels).max()) / len(public.labels)
-    deleted = dataset.load("train")
+    test_accuracy, majority_share, public = None, 0.0, None
+    if dataset is not None and params.with_public:
+        public = random_subset(
+            dataset.load("test"), params.test_samples, ctx.make_generator("test")
+        )
+        test_accuracy = accuracy(original, public, ctx.device)
+        majority_share = int(torch.bincount(public.labels).max()) / len(public.labels)
     losses: list[list[float]] = [[], []]
-    for row, one in zip(forgotten, after, strict=True):
-        samples = deleted.pick(row)
-        for kept, network in zip(losses, (original, one.networks.load_network()), strict=True):
-            kept += _compute_losses(network.to(ctx.device), samples, ctx.device)
+    if dataset is not None and forgotten is not None:
+        deleted = dataset.load("train")
+        for row, one in zip(forgotten, after, strict=True):
+            samples = deleted.pick(row)
+            for kept, network in zip(losses, (original, one.networks.load_network()), strict=True):
+                kept += _compute_losses(network.to(ctx.device), samples, ctx.device)
     behaviour = check_behaviour(
         losses[0],
         losses[1],
@@ -231,7 +271,7 @@ def _describe_pair(
     )
     _refuse(behaviour, "inputs")
     for place, (comparison, one) in enumerate(zip(comparisons, after, strict=True), start=1):
-        if is_unrelated(comparison):
+        if public is not None and test_accuracy is not None and is_unrelated(comparison):
             own = accuracy(one.networks.load_network(), public, ctx.device)
             broken = check_unrelated(test_accuracy, own, params.num_classes, majority_share)
             _refuse([broken] if broken else [], f"inputs.{Role.RELEASED_WEIGHTS}_{place}")
@@ -241,15 +281,13 @@ def _describe_pair(
     distinct = {finding.message: finding for finding in findings}
     return Comparison(
         release=params.release,
+        with_deleted=forgotten is not None,
+        with_public=test_accuracy is not None,
+        with_base=params.with_base,
         dtypes=sorted({name for one in (before, *after) for name in one.dtypes}),
         prefixes=list(dict.fromkeys(name for one in (before, *after) for name in one.prefixes)),
         original_test_accuracy=test_accuracy,
-        deletions=[
-            ModelDifference.model_validate(
-                {**one.model_dump(), "tensors": one.model_dump()["tensors"][:MAX_TENSORS]}
-            )
-            for one in comparisons
-        ],
+        deletions=[describe_difference(one, len(comparisons)) for one in comparisons],
         findings=[PairWarning.model_validate(finding.to_dict()) for finding in distinct.values()][
             :MAX_FINDINGS
         ],
@@ -281,5 +319,8 @@ def _summarise(comparison: Comparison) -> dict[str, Any]:
     return {
         "relative weight change": fmean(one.relative_change for one in deletions),
         "share of weights that did not move": fmean(one.unchanged_share for one in deletions),
-        "test accuracy of the original": comparison.original_test_accuracy,
-    }
+    } | (
+        {}
+        if comparison.original_test_accuracy is None
+        else {"test accuracy of the original": comparison.original_test_accuracy}
+    )

@@ -56,6 +56,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     """
     params: IngestRetrainedParams = ctx.params
     architecture = build_brought_architecture(params)
+    if params.dataset is None or not params.with_deleted:
+        raise InvalidRequest(
+            "retrained models need the deleted samples: bring them", "params.dataset"
+        )
     dataset = open_compatible_dataset(params.dataset, architecture, "the model")
     forgotten = choose_forgotten(params, dataset)
     roles = list_numbered(ctx, Role.RETRAINED_WEIGHTS)

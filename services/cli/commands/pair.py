@@ -45,11 +45,18 @@ def pair(
         str, typer.Option("--input", metavar="CxHxW", help="Shape of an image, such as 3x32x32.")
     ],
     deleted: Annotated[
-        Path | None, typer.Option(help="The deleted samples: .npz with images and labels.")
+        Path | None,
+        typer.Option(
+            help="The deleted samples: .npz with images and labels. Without them, the report shows "
+            "what comes back, but scores nothing."
+        ),
     ] = None,
     public: Annotated[
         Path | None,
-        typer.Option(help="Samples of the same kind that the model was not trained on: .npz."),
+        typer.Option(
+            help="Samples of the same kind that the model was not trained on: .npz. Without them, "
+            "there are no baselines from public data, no ranks and no test accuracies."
+        ),
     ] = None,
     retained: Annotated[
         Path | None,
@@ -104,7 +111,8 @@ def pair(
         list[str] | None,
         typer.Option(
             metavar="NAME[:PARAM=VALUE]",
-            help=f"Attack; may be repeated. Default: {' and '.join(DEFAULT_ATTACKS)}.",
+            help=f"Attack; may be repeated. Default: {' and '.join(DEFAULT_ATTACKS)}; without "
+            "--deleted with inferred labels and random directions as controls.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the audit.")] = None,
@@ -136,7 +144,7 @@ def pair(
             deleted_rows=_parse_rows(rows),
             deleted_files=files.split(",") if files else (),
             retrained=[[Path(one) for one in word.split(",")] for word in retrained or ()],
-            attacks=[parse_choice(word, "--attack") for word in attack or DEFAULT_ATTACKS],
+            attacks=[parse_choice(word, "--attack") for word in attack] if attack else None,
             options={"name": name} if name else {},
         )
     except ValueError as error:

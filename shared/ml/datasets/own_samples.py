@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
@@ -23,16 +23,19 @@ FIELD = "params.dataset.params"
 
 
 class OwnSamplesParams(Params):
-    deleted: Annotated[str, data_file_field()] = Field(
+    deleted: Annotated[str | None, data_file_field()] = Field(
+        None,
         min_length=1,
         max_length=500,
         description="the .npz file of the deleted samples, in the order of their deletions: an "
-        "upload (upload:SHA256), or a file in the data root",
+        "upload (upload:SHA256), or a file in the data root; null: none are brought",
     )
-    public: Annotated[str, data_file_field()] = Field(
+    public: Annotated[str | None, data_file_field()] = Field(
+        None,
         min_length=1,
         max_length=500,
-        description="an .npz file of samples of the same kind that the model was not trained on",
+        description="an .npz file of samples of the same kind that the model was not trained on; "
+        "null: none are brought",
     )
     retained: Annotated[str, data_file_field()] | None = Field(
         None,
@@ -48,11 +51,24 @@ class OwnSamplesParams(Params):
         None, description="where the channels of images are; needed only if the shape is ambiguous"
     )
 
+    @model_validator(mode="after")
+    def _require_some(self) -> OwnSamplesParams:
+        if self.deleted is None and self.public is None:
+            raise ValueError("name deleted or public samples, or leave the data set out")
+        if self.retained is not None and self.deleted is None:
+            raise ValueError("retained samples are of use beside deleted ones: name these too")
+        return self
 
-@registry.register("own_samples", params=OwnSamplesParams)
+
+@registry.register(
+    "own_samples",
+    params=OwnSamplesParams,
+    split_params={"train": "deleted", "test": "public"},
+)
 class OwnSamples(ComputedStatistics):
     """Deleted samples (the train split, with retained ones after them) and public samples (the test
-    split), for models that you bring. Each file has `images` and `labels`.
+    split), for models that you bring. Each file has `images` and `labels`; the split of a file that
+    is not brought is empty.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in
     [0, 1]; labels are the class numbers of the model.
@@ -60,36 +76,37 @@ class OwnSamples(ComputedStatistics):
 
     def __init__(self, params: OwnSamplesParams) -> None:
         self.params: OwnSamplesParams = params
+        self._retained_count = 0  # known once the splits are read
 
     @cached_property
     def _splits(self) -> dict[Split, Samples]:
-        deleted = self._deleted
-        if self.params.retained is None:
-            return {"train": deleted, "test": self._read_alike("public", self.params.public)}
-        retained = self._read_alike("retained", self.params.retained)
-        return {
-            "train": Samples(
-                torch.cat([deleted.images, retained.images]),
-                torch.cat([deleted.labels, retained.labels]),
-            ),
-            "test": self._read_alike("public", self.params.public),
+        brought = {
+            name: self._read(name, path) for name, path in self._list_files() if path is not None
         }
-
-    @cached_property
-    def _deleted(self) -> Samples:
-        return self._read("deleted", self.params.deleted)
-
-    def _read_alike(self, name: str, path: str) -> Samples:
-        """Samples of the shape of the deleted ones."""
-        samples = self._read(name, path)
-        shapes = [list(one.images.shape[1:]) for one in (self._deleted, samples)]
-        if shapes[0] != shapes[1]:
+        some = next(iter(brought.values()))
+        for name, samples in brought.items():
+            shapes = [list(one.images.shape[1:]) for one in (some, samples)]
+            if shapes[0] == shapes[1]:
+                continue
             raise InvalidRequest(
                 f"the deleted samples are {shapes[0]}, but the {name} ones {shapes[1]}: bring both "
                 "in the shape that the model takes",
                 f"{FIELD}.{name}",
             )
-        return samples
+        self._retained_count = len(brought["retained"].labels) if "retained" in brought else 0
+        train = [brought[name] for name in ("deleted", "retained") if name in brought]
+        return {
+            "train": Samples(*(torch.cat(pair) for pair in zip(*train, strict=True)))
+            if train
+            else some.pick([]),
+            "test": brought.get("public", some.pick([])),
+        }
+
+    def _list_files(self) -> list[tuple[str, str | None]]:
+        params = self.params
+        return [
+            ("deleted", params.deleted), ("public", params.public), ("retained", params.retained),
+        ]  # fmt: skip
 
     def _read(self, name: str, path: str) -> Samples:
         field = f"{FIELD}.{name}"
@@ -110,11 +127,11 @@ class OwnSamples(ComputedStatistics):
     @property
     def retained_from(self) -> int:
         """The number of deleted samples: retained ones come after them in the train split."""
-        return len(self._deleted.labels)
+        return len(self._splits["train"].labels) - self._retained_count
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        _, channels, height, width = self._deleted.images.shape
+        _, channels, height, width = self._splits["train"].images.shape
         return channels, height, width
 
     @property

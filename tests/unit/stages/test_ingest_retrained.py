@@ -128,6 +128,8 @@ class Brought:
         ]
         self.uploads = {compute_sha256(data): data for data in every}
         files = {"deleted": "deleted.npz", "public": "public.npz"}
+        if not changes.pop("with_public", True):
+            del files["public"]
         if changes.pop("with_retained", False):
             files["retained"] = "retained.npz"
         spec = {
@@ -335,6 +337,19 @@ def test_a_single_seed_is_not_measurable_and_says_so(lab: Laboratory) -> None:
     assert "at least 3 retrained models per deletion" in lazy["reason"]
     assert {"three_sample", "klom"} <= lazy["not_run"].keys()
     assert lazy["tests"]["linear_probe"] is not None
+
+
+def test_without_public_samples_a_test_that_needs_them_says_so(lab: Laboratory) -> None:
+    brought = Brought(
+        lab, {"theirs": lab.released["retrain"]}, lab.retrained, with_public=False
+    ).run()
+    theirs = measure(brought.jobs, brought.outputs)["theirs"]
+    assert theirs["way"] == pytest.approx(lab.measured["retrain"]["way"], abs=1e-4)
+    assert theirs["original"]["test"] is None
+    assert theirs["tests"]["klom"]["test"] is None
+    assert "public test samples" in theirs["not_run"]["linear_probe"]
+    page = find_output(brought.jobs, brought.outputs, "report", "REPORT_HTML").decode()
+    assert "needs public test samples, which were not brought" in page
 
 
 def test_a_release_of_retrained_models_is_not_added_again(lab: Laboratory) -> None:
