@@ -103,12 +103,22 @@ def _check_list(field: str, value: Any) -> None:
     shown = names[0] if names and isinstance(names[0], (int, str)) else 4711
     if field != "rows" and any(not isinstance(name, str) for name in names):
         raise InvalidRequest(f"{field} must be strings: write {field}: ['{shown}']", field)
+    if field == "files" and any(_leads_out(name) for name in names):
+        raise InvalidRequest(
+            "files are named relative to the data set's folder, such as CLASS/PICTURE: no absolute "
+            "path, and no '..'",
+            field,
+        )
     if field == "rows" and any(not _is_number(name) for name in names):
         raise InvalidRequest(
             "rows must be integers from 0: write rows: [4711], or use ids or files", field
         )
     if not isinstance(value, list):
         raise InvalidRequest(f"write {field}: [{shown!r}], with one entry per deletion", field)
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/")
 
 
 def _is_number(value: Any) -> bool:

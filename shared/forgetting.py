@@ -6,7 +6,7 @@ It is untrusted, as an EVALUATION is: every value has bounds.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,12 +23,14 @@ from shared.evaluation import (
 from shared.jobs.spec import Seed
 
 MAX_DELETIONS, MAX_SEEDS, MAX_EPOCHS = 1000, 16, 20
+MIN_SEEDS = 3  # retraining seeds: with fewer their spread is not known
 MAX_RELEARNED, MAX_STEPS = 5, 20  # relearning on forgotten samples
 MAX_LOSS = 1e4  # nats; the loss of a diverged model is bounded
 ROUNDING_NATS = 1e-6  # smaller differences of losses are rounding of float32 logits
 
 Loss = Annotated[float, Field(ge=0, le=1e6, description="mean cross-entropy, in nats")]
 Reason = Annotated[str, Field(max_length=300)]
+TestName = Literal["three_sample", "klom", "linear_probe", "relearning", "relearning_forgotten"]
 
 
 class LossAndAccuracy(FrozenModel):
@@ -45,7 +47,7 @@ class Performance(FrozenModel):
     retain: LossAndAccuracy | None = Field(
         description="on samples that no deletion forgets; null if there are none"
     )
-    test: LossAndAccuracy
+    test: LossAndAccuracy | None = Field(description="null if no test samples are there")
 
 
 class DeletionLosses(FrozenModel):
@@ -96,7 +98,7 @@ class MarginDivergences(FrozenModel):
 
     forget: MarginDivergence
     retain: MarginDivergence | None
-    test: MarginDivergence
+    test: MarginDivergence | None
 
 
 class ProbeAccuracies(FrozenModel):
@@ -192,6 +194,9 @@ class ForgettingRow(FrozenModel):
     reason: Reason | None = Field(None, description="why the way is not measurable")
     by_deletion: list[DeletionLosses] = Field(min_length=1, max_length=MAX_DELETIONS)
     tests: ForgettingTests = Field(default_factory=ForgettingTests)
+    not_run: dict[TestName, Reason] = Field(
+        default_factory=dict, description="tests that could not be run with what is there, and why"
+    )
 
     @model_validator(mode="after")
     def _check_counts(self) -> ForgettingRow:

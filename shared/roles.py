@@ -75,6 +75,12 @@ class Role(StrEnum):
         Visibility.AUDITOR,
         "what was found in a declared model or data set",
     )
+    RETRAINED_WEIGHTS = (
+        "RETRAINED_WEIGHTS",
+        ArtifactFormat.TENSORS,
+        Visibility.AUDITOR,
+        "the weights of a model trained without the deleted samples, as a user has brought them",
+    )
     TEST_SET = (
         "TEST_SET",
         ArtifactFormat.JSON,

@@ -93,8 +93,8 @@ class Wiring(BaseModel):
     release: bool = Field(
         False,
         description="whether the stage has the parameters `release` (the name of the release), "
-        "`with_base`, `with_deleted` and `with_public` (which weights and samples are there) of an "
-        "audit of brought models",
+        "`with_base`, `with_deleted`, `with_public` and `with_recipe` (what was brought) and `exact` "
+        "(whether the release is made of retrained models) of an audit of brought models",
     )
     trained_for_methods: bool = Field(
         False,

@@ -28,6 +28,7 @@ WORKER_GROUPS = {
         "evaluate",
         "forgetting",
         "ingest",
+        "ingest_retrained",
         "inspect_dataset",
         "inspect_model",
         "report",

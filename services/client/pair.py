@@ -27,7 +27,12 @@ class Pair:
         what comes back cannot be scored.
     public: samples of the same kind that the model was not trained on (.npz); None: there are no
         baselines from them.
-    dataset: the name of a declared data set that has both, instead of these files.
+    retained: samples that the model was trained on and no deletion forgot (.npz).
+    dataset: instead of these files, a data set of the catalog as its name or {"name", "params"}, or
+        a declared one as "declared:NAME": its test split is public, and `deleted_rows` or
+        `deleted_files` name the deleted samples in it, `size` for each deletion.
+    retrained: for each deletion, in their order, the weights of models trained without its samples,
+        one per seed; three seeds make it measurable whether a release has forgotten.
     mean, std: per channel, with which the model's own code normalises images in [0, 1].
     base: the weights that training started from.
     training_set: N, samples that the model was trained on.
@@ -41,20 +46,41 @@ class Pair:
     input_shape: tuple[int, int, int] | None = None
     deleted: Path | None = None
     public: Path | None = None
-    dataset: str | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     base: Path | str | None = None
     training_set: int | None = None
     size: int = 1
+    retained: Path | None = None
+    dataset: str | Mapping[str, Any] | None = None
+    deleted_rows: Sequence[int] = ()
+    deleted_files: Sequence[str] = ()
+    retrained: Sequence[Sequence[Path | str]] = ()
     attacks: Sequence[str | Mapping[str, Any]] | None = None  # None: `default_attacks`
     options: Mapping[str, Any] = field(default_factory=dict)  # further fields of the audit
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: it is said twice which samples were deleted, or of no data set.
+        """
+        if self.dataset is None:
+            if self.deleted_rows or self.deleted_files:
+                raise ValueError("rows and files are those of a data set: name it")
+            if self.deleted is None and (self.retained or self.retrained):
+                raise ValueError("retained samples and retrained models need the deleted samples")
+        elif self.deleted or self.public or self.retained:
+            raise ValueError("bring samples as files or as a data set, not both")
+        elif self.deleted_rows and self.deleted_files:
+            raise ValueError("name the deleted samples by rows or by files, not both")
 
     @property
     def files(self) -> list[Path]:
         """All files, each once."""
         released = [path for paths in self.after.values() for path in paths]
-        every = [self.before, *released, self.base, self.deleted, self.public]
+        retrained = [path for paths in self.retrained for path in paths]
+        samples = [self.base, self.deleted, self.public, self.retained]
+        every = [self.before, *released, *retrained, *samples]
         return list(dict.fromkeys(path for path in every if isinstance(path, Path)))
 
     @property
@@ -89,11 +115,11 @@ class Pair:
             ingest["std"] = list(self.std)
         if self.training_set is not None:
             ingest["training_set"] = self.training_set
-        samples = {
-            name: f"upload:{digests[path]}"
-            for name, path in (("deleted", self.deleted), ("public", self.public))
-            if path is not None
-        }
+        for kind, names in (("rows", self.deleted_rows), ("files", self.deleted_files)):
+            if names:
+                ingest[kind] = [
+                    list(names[n : n + self.size]) for n in range(0, len(names), self.size)
+                ]
         audit: dict[str, Any] = {
             "name": f"{self.title}: before and after",
             "original": name_weights(self.before),
@@ -107,13 +133,14 @@ class Pair:
         }
         if self.model is not None:
             audit["model"] = self.model
-        if self.dataset is not None:
-            audit["dataset"] = {"declared": self.dataset}
-        elif samples:
-            params = {**samples, "num_classes": self.num_classes}
-            audit["dataset"] = {"name": "own_samples", "params": params}
+        if (dataset := self._name_dataset(digests)) is not None:
+            audit["dataset"] = dataset
         if self.base is not None:
             audit["base"] = name_weights(self.base)
+        if self.retrained:
+            audit["retrained"] = [
+                [name_weights(one) for one in weights] for weights in self.retrained
+            ]
         return audit
 
     @property
@@ -122,3 +149,12 @@ class Pair:
         if isinstance(self.before, str):
             return self.before.removeprefix(DECLARED_PREFIX)
         return self.before.stem
+
+    def _name_dataset(self, digests: Mapping[Path, str]) -> str | Mapping[str, Any] | None:
+        if self.dataset is not None:
+            return self.dataset
+        files = {"deleted": self.deleted, "public": self.public, "retained": self.retained}
+        uploads = {name: f"upload:{digests[path]}" for name, path in files.items() if path}
+        if not uploads:
+            return None
+        return {"name": "own_samples", "params": {**uploads, "num_classes": self.num_classes}}

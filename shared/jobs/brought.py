@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.catalog import Catalog
 from shared.errors import InvalidRequest
+from shared.forget_sets import list_forget_sets
 from shared.jobs.planner import Asset, JobTemplate
 from shared.jobs.spec import AuditSpec
 from shared.plugins import DatasetTraits
@@ -19,6 +20,7 @@ DELETED, PUBLIC = "train", "test"  # the splits of a data set that hold them
 WAYS_TO_BRING: Mapping[str, str] = {
     Role.LABELS: "bring the deleted samples",
     Role.FORGET_SETS: "bring the deleted samples",
+    Role.CANDIDATES: "bring the deleted samples and public ones",
     Role.BASE: "bring the weights that training started from, as base",
 }
 
@@ -30,10 +32,13 @@ def list_brought_weights(spec: AuditSpec, release: int) -> dict[str, Asset]:
         return {}
     files = {Role.ORIGINAL_WEIGHTS: spec.original, Role.BASE_WEIGHTS: spec.base}
     weights = {str(role): Asset(sha256) for role, sha256 in files.items() if sha256}
-    return weights | {
-        f"{Role.RELEASED_WEIGHTS}_{n}": Asset(sha256)
-        for n, sha256 in enumerate(spec.releases[release].weights, start=1)
-    }
+    retrained = [sha256 for seeds in spec.retrained for sha256 in seeds]
+    for role, listed in (
+        (Role.RELEASED_WEIGHTS, spec.releases[release].weights),
+        (Role.RETRAINED_WEIGHTS, retrained),  # by deletion, then by seed
+    ):
+        weights |= {f"{role}_{n}": Asset(sha256) for n, sha256 in enumerate(listed, start=1)}
+    return weights
 
 
 def list_brought_parts(
@@ -71,7 +76,7 @@ def check_brought_sizes(spec: AuditSpec, release: int) -> None:
     k, n = spec.ingest.get("size", 1), spec.ingest.get("training_set")
     shape = spec.ingest.get("input_shape")
     deletions = len(spec.releases[release].weights)
-    if not isinstance(k, int) or k < 1 or spec.ingest.get("rows") is not None:
+    if not isinstance(k, int) or k < 1 or list_forget_sets(spec.ingest) is not None:
         return  # the schema of the stage says what is wrong
     if isinstance(n, int) and 1 <= n < k * deletions:
         raise InvalidRequest(

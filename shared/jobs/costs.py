@@ -30,8 +30,9 @@ def describe_costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Cata
     retrained: dict[str, str] = {}
     for job in jobs.values():
         made_by = {i.role: jobs[i.parent] for i in job.inputs if i.parent}
-        if Role.RETRAINED in made_by and Role.FORGET_SETS in made_by:
-            retraining = made_by[Role.RETRAINED]
+        retraining = made_by.get(Role.RETRAINED)
+        # models that were brought cost nothing here
+        if retraining and Role.FORGET_SETS in made_by and "seeds" in retraining.params:
             retrained[retraining.request_key] = _describe_retraining_cost(
                 retraining.params,
                 made_by[Role.FORGET_SETS].params,

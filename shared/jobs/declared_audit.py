@@ -110,7 +110,12 @@ class _Resolver:
                 )
             self._require_fit(dataset, updates.get("ingest", spec.ingest))
             updates["dataset"] = PluginRef.model_validate(dataset.spec["dataset"])
-        return spec.model_copy(update=updates)
+        resolved = spec.model_copy(update=updates)
+        try:
+            resolved.check_retrained()  # two names may have been of one file
+        except ValueError as error:
+            raise InvalidRequest(str(error), "retrained") from error
+        return resolved
 
     def _find_named(self, kind: Kind, prefix: str, text: str, field: str) -> Declaration | None:
         reference = parse_reference(text, prefix)
@@ -159,6 +164,10 @@ class _Resolver:
                     }
                 )
                 for r, release in enumerate(self.spec.releases)
+            ],
+            "retrained": [
+                [digests.get(_name_retrained(d, n), text) for n, text in enumerate(seeds)]
+                for d, seeds in enumerate(self.spec.retrained)
             ],
         }
 
@@ -237,6 +246,13 @@ def _list_weights(spec: AuditSpec) -> Iterator[tuple[str, str]]:
     for r, release in enumerate(spec.releases):
         for n, text in enumerate(release.weights):
             yield _name_weights(r, n), text
+    for deletion, seeds in enumerate(spec.retrained):
+        for n, text in enumerate(seeds):
+            yield _name_retrained(deletion, n), text
+
+
+def _name_retrained(deletion: int, seed: int) -> str:
+    return f"retrained.{deletion}.{seed}"
 
 
 def _name_weights(release: int, deletion: int) -> str:

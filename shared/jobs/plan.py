@@ -326,7 +326,8 @@ class _AuditPlanner:
                 continue
             if self.spec.is_brought and wiring.methods == "attacks":
                 template = self.audit.get_template(stage, branch.cell)
-                if (reason := explain_lacking(template, available)) is not None:
+                can_be_made = {role for role in available if self._can_be_made(role, branch)}
+                if (reason := explain_lacking(template, can_be_made)) is not None:
                     self._leave_out(branch, reason)
                     return
             outputs = self._plan_job(stage, branch)
@@ -334,6 +335,13 @@ class _AuditPlanner:
             self._apply_replacements(wiring.replaces, branch)
             if wiring.reported:
                 self._add_report_entry(stage, branch, outputs)
+
+    def _can_be_made(self, role: str, branch: _Branch) -> bool:
+        """Whether a role is there, or whoever makes it on demand has what that takes."""
+        if role in branch.providers:
+            return True
+        available = branch.providers.keys() | self.pipeline.makers.keys()
+        return available >= {*self.pipeline.entries[self.pipeline.makers[role]].needs}
 
     @staticmethod
     def _has_any(roles: Collection[str], available: Collection[str]) -> bool:

@@ -115,8 +115,10 @@ class _Resolver:
         )
         self._require_run((ATTACKS,) if spec.is_brought else (UNLEARNING, DEFENSES, ATTACKS))
         self._reject_duplicate_params(spec)
-        with map_error_fields({field: f"forget.{field}" for field in ("class", PLACES, *KINDS)}):
-            check_form(spec.forget)
+        # where deletions are named
+        self.deletions_field = "ingest" if spec.is_brought else "forget"
+        with map_error_fields(self._map_deletions("class", PLACES, *KINDS)):
+            check_form(getattr(spec, self.deletions_field))
         self.spec = expand_sweep(spec, catalog)
         self.attacks_on: dict[tuple[int, int], PluginRef] = {}  # by places of defense and attack
         self.templates: dict[tuple[str, GridCell], JobTemplate] = {}
@@ -298,6 +300,8 @@ class _Resolver:
                 params[name] = value
         if wiring.release and cell.unlearning is not None:
             params["release"] = self.spec.releases[cell.unlearning].name
+            params["with_recipe"] = self.spec.ingest.get("recipe") is not None
+            params["exact"] = self.spec.is_exact(cell.unlearning)
             params |= list_brought_parts(self.spec, self.catalog, params)
         return params | {name: self._dump_shared_field(name) for name in wiring.shared_params}
 
@@ -310,8 +314,16 @@ class _Resolver:
         if name != DATASET or ("dataset", choice["name"]) not in self.catalog:
             return choice
         known = self.catalog.get("dataset", choice["name"], DATASET).properties
-        with map_error_fields({kind: f"forget.{kind}" for kind in KINDS}):
-            return add_deletable(choice, self.spec.forget, [*known])
+        named = getattr(self.spec, self.deletions_field)
+        if self.spec.is_brought and named.get("rows") and "deletable_rows" not in known:
+            return (
+                choice  # its rows are those of the train split, and no base model is trained here
+            )
+        with map_error_fields(self._map_deletions(*KINDS)):
+            return add_deletable(choice, named, [*known])
+
+    def _map_deletions(self, *fields: str) -> dict[str, str]:
+        return {field: f"{self.deletions_field}.{field}" for field in fields}
 
     def _collect_training_params(self, cell: GridCell) -> dict[str, Any]:
         """What the methods at a place want trained otherwise: see `trains` of a plugin."""

@@ -43,9 +43,14 @@ class ReleaseFiles(BaseModel):
 # fields that say how an audit trains and changes models: without meaning if they are brought
 TRAINING_FIELDS = (
     "pool", "pretrain", "train", "forget", "unlearning", "defenses", "defend", "sweep", "probe",
-    "candidates", "p_values", "shadow", "check_forgetting", "retraining", "forgetting",
-    "pretrain_seed",
+    "p_values", "shadow", "retraining", "pretrain_seed",
 )  # fmt: skip
+MAX_RELEASES = 32
+RETRAINED_NAME = "retrained"  # of the release that is added for retrained models
+
+
+# of one deletion, by seed
+RetrainedFiles = Annotated[list[WeightsRef], Field(min_length=1, max_length=16)]
 
 
 class AuditSpec(BaseModel):
@@ -88,8 +93,15 @@ class AuditSpec(BaseModel):
     )
     releases: list[ReleaseFiles] = Field(
         default_factory=list,
-        max_length=32,
+        max_length=MAX_RELEASES,
         description="bring your own models: the weights from after the deletions",
+    )
+    retrained: list[RetrainedFiles] = Field(
+        default_factory=list,
+        max_length=100,
+        description="bring your own models: for each deletion, uploads with the weights of models "
+        "trained without its samples, one per seed; with at least three seeds it can be measured "
+        "whether a release has forgotten. Those of the first seed are also attacked, as a release",
     )
     base: WeightsRef | None = Field(
         None,
@@ -187,23 +199,26 @@ class AuditSpec(BaseModel):
             return {n: v for n, v in value.items() if n != "dataset"} if is_null else value
         if not value.get("original") or not value.get("releases"):
             raise ValueError("bring both: original, and at least one release")
-        releases = value["releases"]
+        if not isinstance(value["releases"], list):
+            return value  # refused as a field
+        releases = add_retrained_release(value["releases"], value.get("retrained"))
         if _is_declared(value["original"]) and "model" not in value:
             value = {**value, "model": DECLARED}
         names = [one["name"] for one in releases if isinstance(one, dict) and "name" in one]
         return {
             "dataset": None,
             **value,
+            "releases": releases,
             "unlearning": value.get("unlearning") or names,
-            "check_forgetting": value.get("check_forgetting", False),
+            "check_forgetting": value.get("check_forgetting", bool(value.get("retrained"))),
         }
 
     @model_validator(mode="after")
     def _check_origin(self) -> AuditSpec:
         if not self.is_brought:
-            if self.base or self.ingest:
+            if self.base or self.ingest or self.retrained:
                 raise ValueError(
-                    "base and ingest belong to models that you bring: set original too"
+                    "base, retrained and ingest belong to models that you bring: set original too"
                 )
             return self
         names = [release.name for release in self.releases]
@@ -215,6 +230,7 @@ class AuditSpec(BaseModel):
             )
         if len({len(release.weights) for release in self.releases}) > 1:
             raise ValueError("all releases must be of the same deletions: one upload for each")
+        self.check_retrained()
         fields = type(self).model_fields
         if self.base and "training_set" not in self.ingest:
             raise ValueError(
@@ -222,14 +238,54 @@ class AuditSpec(BaseModel):
                 "samples that the original was trained on"
             )
         for name in TRAINING_FIELDS:
-            expected = {
-                "unlearning": self.unlearning, "check_forgetting": False,
-            }.get(name, fields[name].get_default(call_default_factory=True))  # fmt: skip
+            expected = {"unlearning": self.unlearning}.get(
+                name, fields[name].get_default(call_default_factory=True)
+            )
             if getattr(self, name) != expected:
                 raise ValueError(
                     f"{name} has no meaning for models that you bring: remove it from the audit"
                 )
         return self
+
+    def check_retrained(self) -> None:
+        """Refuse retrained models that do not belong to the deletions, or are not several trainings.
+
+        Raises:
+            ValueError: says which.
+        """
+        if not self.retrained:
+            if self.check_forgetting or self.forgetting:
+                raise ValueError(
+                    "whether samples were forgotten is measured with models trained without them: "
+                    "bring some as retrained, or remove check_forgetting and forgetting"
+                )
+            return
+        if self.dataset is None or self.ingest.get("with_deleted") is False:
+            raise ValueError(
+                "retrained models are compared on the deleted samples: bring these too"
+            )
+        deletions = len(self.releases[0].weights)
+        if len(self.retrained) != deletions:
+            raise ValueError(
+                f"retrained must list the models of {deletions} deletions, as the releases do, not "
+                f"of {len(self.retrained)}"
+            )
+        if len({len(seeds) for seeds in self.retrained}) > 1:
+            raise ValueError("retrained must have as many seeds for each deletion")
+        files = [sha256 for seeds in self.retrained for sha256 in seeds]
+        if self.original in files:
+            raise ValueError("a retrained model is the original: it was not trained again")
+        if len({*files}) < len(files):
+            raise ValueError(
+                "one file is two of the retrained models: each must be a training of its own"
+            )
+
+    def is_exact(self, release: int) -> bool:
+        """Whether that release is made of retrained models, which never saw the deleted samples."""
+        weights = self.releases[release].weights
+        return len(weights) == len(self.retrained) and all(
+            one in seeds for one, seeds in zip(weights, self.retrained, strict=True)
+        )
 
     @property
     def is_brought(self) -> bool:
@@ -240,6 +296,23 @@ class AuditSpec(BaseModel):
 def _is_declared(original: Any) -> bool:
     """Whether it is a declared model, before it is validated."""
     return isinstance(original, dict) or str(original).startswith(MODEL_PREFIX)
+
+
+def add_retrained_release(releases: Any, retrained: Any) -> Any:
+    """The releases as they were posted, and one of the retrained models of the first seed: what an
+    exact deletion leaks. None is added where it is among them already, or what was posted has
+    another form, which is refused later."""
+    try:
+        first = [seeds[0] for seeds in retrained or ()]
+        taken = {one["name"]: one["weights"] for one in releases}
+        fits = all(len(weights) == len(first) for weights in taken.values())
+    except (TypeError, LookupError):
+        return releases
+    if not first or not fits or first in taken.values() or len(releases) >= MAX_RELEASES:
+        return releases
+    others = [f"{RETRAINED_NAME}-{n}" for n in range(2, MAX_RELEASES + 2)]
+    name = next(name for name in (RETRAINED_NAME, *others) if name not in taken)
+    return [*releases, {"name": name, "weights": first}]
 
 
 class PlannedRow(BaseModel):

@@ -74,6 +74,12 @@ class TrainingSet(DatasetRecord):
         "train split, at most 5,000",
     )
 
+    non_members_from: Literal["pool", "test"] = Field(
+        "pool",
+        description="where samples that were not trained on are: in the pool, or, of a model that "
+        "was brought, in the test split",
+    )
+
     def find_pool(self, labels: Tensor) -> Tensor:
         """Positions of the pool in the train split, int64; `labels` are those of the whole
         split."""
@@ -194,7 +200,7 @@ class ForgetSets(DatasetRecord):
 class RetrainingRecord(ForgetSets):
     """RETRAINING: what RETRAINED was trained without, for the deletions that were repeated."""
 
-    seeds: int = Field(ge=3, le=16, description="models per deletion")
+    seeds: int = Field(ge=1, le=16, description="models per deletion")
     successive: bool = Field(
         description="whether each deletion also leaves out what the earlier ones forgot"
     )
@@ -205,7 +211,10 @@ class MembershipRecord(DatasetRecord):
     sees it."""
 
     indices: list[Index] = Field(
-        min_length=1, max_length=MAX_SAMPLES, description="[C] positions in the train split"
+        min_length=1,
+        max_length=MAX_SAMPLES,
+        description="[C] positions in the train split; those of the test split are counted on from "
+        "its end",
     )
     labels: list[Index] = Field(description="[C] their classes")
     trained: list[bool] = Field(description="[C] whether the original was trained on them")

@@ -76,6 +76,15 @@ class HasRecords(Protocol):
         """Places in the train split of records of these names."""
 
 
+@runtime_checkable
+class HasRetained(Protocol):
+    """A data set that says which samples of its train split were deleted, and which retained."""
+
+    @property
+    def retained_from(self) -> int:
+        """Position in the train split of the first retained sample: deleted ones come before it."""
+
+
 def find_deletable(dataset: Dataset) -> list[int]:
     """Positions in the train split of records that every pool and every training set holds."""
     return dataset.deletable if isinstance(dataset, HasRecords) else []

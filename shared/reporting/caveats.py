@@ -16,6 +16,7 @@ from shared.reporting.models import Missing, Row, SelfTest
 from shared.reporting.notes import find_unattacked_defenses
 from shared.roles import Role
 
+WORSE = 0.05  # of an accuracy, from which on models count as trained otherwise
 MAX_NAMED = 10  # deletions that a caveat names
 
 
@@ -159,6 +160,14 @@ def _explain_copies(scope: CaveatInputs) -> str | None:
 def _explain_origin(scope: CaveatInputs) -> str | None:
     if not scope.spec.is_brought:
         return None
+    forgotten = (
+        "The retrained models are taken for what they are said to be: trained as the original was, "
+        "without the deleted samples. Those of the first seed are also a release, which is compared "
+        "with models of which it is one."
+        if scope.spec.retrained
+        else "Whether the samples were forgotten was not measured, as that needs models retrained "
+        "without them."
+    )
     named = (
         ""
         if any(row.unscored for row in scope.rows)
@@ -166,9 +175,39 @@ def _explain_origin(scope: CaveatInputs) -> str | None:
     )
     return (
         f"These models were brought: how they were trained and unlearned is not known here{named}. "
-        "Whether the samples were forgotten was not "
-        "measured, as that needs models retrained without them. Other deletions by the same "
+        f"{forgotten} Other deletions by the same "
         "procedure may leak more or less."
+    )
+
+
+def _explain_retrained(scope: CaveatInputs) -> str | None:
+    """Retrained models that were brought, and are worse than the original on samples that neither
+    has seen."""
+    if not scope.spec.is_brought:
+        return None
+    pairs = {
+        (one.retrained.test.accuracy, one.original.test.accuracy)
+        for row in scope.rows
+        if (one := row.forgetting) is not None and one.retrained.test and one.original.test
+    }
+    retrained, original = max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
+    if original - retrained <= WORSE:
+        return None
+    return (
+        f"On test samples, the retrained models have an accuracy of {retrained:.2f}, and the "
+        f"original {original:.2f}: if they were trained otherwise than the original, the tests of "
+        "forgetting also measure that."
+    )
+
+
+def _explain_non_members(scope: CaveatInputs) -> str | None:
+    if not scope.spec.is_brought or not any(
+        Role.CANDIDATES in row.threat_model.get("observes", []) for row in scope.rows
+    ):
+        return None
+    return (
+        "In membership attacks, the non-members are public samples that were brought: if these are "
+        "of another kind than the training samples, the attacks measure that as well."
     )
 
 
@@ -316,6 +355,7 @@ def _left_out(scope: CaveatInputs) -> str | None:
 # caveats of kinds are sorted in between
 RULES: tuple[tuple[int, Callable[[CaveatInputs], str | None]], ...] = (
     (100, _explain_self_test), (98, _explain_comparisons), (97, _explain_origin),
+    (96, _explain_retrained), (96, _explain_non_members),
     (95, _explain_attacks), (90, _explain_adaptive),
     (88, _explain_copies), (85, _explain_sample_size), (80, _explain_missing), (75, _explain_multiple_tests),
     (70, _explain_seeds), (65, _explain_transfer), (60, _explain_labels), (55, _explain_base),

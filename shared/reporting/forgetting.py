@@ -9,6 +9,7 @@ from statistics import NormalDist, fmean
 from typing import Literal
 
 from shared.forgetting import (
+    MIN_SEEDS,
     ROUNDING_NATS,
     Forgetting,
     ForgettingRow,
@@ -164,6 +165,8 @@ def _name_state(value: float | None, exact: bool, is_closer_to_original: bool) -
 def _pool_seeds(
     rows: Sequence[ForgettingRow],
 ) -> tuple[float | None, float | None, float | None, str | None]:
+    if any(row.retraining_seeds < MIN_SEEDS for row in rows):
+        return None, None, None, rows[0].reason
     lengths = [row.retrained.forget.loss - row.original.forget.loss for row in rows]
     length = fmean(lengths)
     spread = math.sqrt(fmean(row.spread**2 for row in rows) / len(rows))

@@ -57,10 +57,10 @@ def format_ends(low: float | None, high: float | None) -> str:
 
 
 def describe_tests(measured: Sequence[ForgettingRow]) -> dict[str, TestResult]:
-    """Each test that was run, with its result over seeds."""
+    """Each test that was run, with its result over seeds, or asked for, with why it was not run."""
     tests = [one.tests for one in measured]
     deletions = pluralise(sum(one.deletions for one in measured), "deletion")
-    results = (
+    results: tuple[TestResult | None, ...] = (
         _describe_relative([t.three_sample for t in tests if t.three_sample], deletions),
         _describe_klom([t.klom.forget for t in tests if t.klom], deletions),
         _describe_probes([t.linear_probe for t in tests if t.linear_probe], deletions),
@@ -69,7 +69,18 @@ def describe_tests(measured: Sequence[ForgettingRow]) -> dict[str, TestResult]:
         ),
         _describe_curves([t.relearning for t in tests if t.relearning], deletions),
     )
-    return {name: result for name, result in zip(TESTS.values(), results, strict=True) if result}
+    obstacles: dict[str, str] = {
+        name: reason for one in measured for name, reason in one.not_run.items()
+    }
+    return {
+        title: result
+        for (name, title), measurement in zip(TESTS.items(), results, strict=True)
+        if (result := measurement or _describe_obstacle(obstacles.get(name)))
+    }
+
+
+def _describe_obstacle(reason: str | None) -> TestResult | None:
+    return None if reason is None else TestResult("not run", reason)
 
 
 def _describe_relative(results: Sequence[RelativeTest], deletions: str) -> TestResult | None:

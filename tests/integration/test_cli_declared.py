@@ -137,8 +137,11 @@ def test_data_sets_from_the_command_line(
         (("models", "show", "before@x"), "NAME@VERSION"),
         (("datasets", "add", "a", "own", "--file", "mine.npz"), "PARAM=FILE"),
         (("pair", "model:before", "a.st", "--deleted", "d"), "missing --classes"),
-        (("pair", "before.st", "a.st", "--dataset", "mine"), "missing --model, --classes, --input"),
-        (("pair", "model:a", "b", "--dataset", "c", "--public", "d"), "either --dataset or"),
+        (
+            ("pair", "before.st", "a.st", "--dataset", "declared:mine"),
+            "missing --model, --classes, --input",
+        ),
+        (("pair", "model:a", "b", "--dataset", "c", "--public", "d", "--classes", "2"), "not both"),
     ],
 )
 def test_what_cannot_be_is_said(run: Runner, words: tuple[str, ...], says: str) -> None:
@@ -152,7 +155,7 @@ def test_a_pair_by_name(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "after.st").write_bytes(b"after")
     done = run(
         "pair", "model:before@2", "ascent=model:after", "scrub=after.st", "--base", "model:pretrained",
-        "--training-set", "50000", "--dataset", "mine", "--dry-run",
+        "--training-set", "50000", "--dataset", "declared:mine", "--dry-run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     spec = json.loads(done.stdout)

@@ -204,6 +204,27 @@ def test_a_pair_becomes_an_audit(run: Runner, tmp_path: Path) -> None:
     assert {one["sha256"] for one in json.loads(listed.stdout)} >= {*digest.values()}
 
 
+def test_retrained_models_retained_samples_and_rows(run: Runner, tmp_path: Path) -> None:
+    """Retrained models come by deletion, then by seed; rows by deletion."""
+    write_pair(tmp_path)
+    digest = {name: compute_sha256(name.encode()) for name in os.listdir(tmp_path)}
+    words = ("pair", "before.st", "a1.st", "a2.st", "--model", "mlp", *SHAPE, "--dry-run")
+    trained = ("--retrained", "b1.st,b2.st", "--retrained", "base.st,p.npz")
+    done = run(*words, *FILES, "--retained", "p.npz", *trained)
+    assert done.returncode == 0, done.stderr
+    audit = json.loads(done.stdout)
+    assert audit["retrained"] == [
+        [digest["b1.st"], digest["b2.st"]], [digest["base.st"], digest["p.npz"]],
+    ]  # fmt: skip
+    assert audit["dataset"]["params"]["retained"] == f"upload:{digest['p.npz']}"
+    named = ("--dataset", "npz:path=own.npz", "--rows", "4711,4712,5,6", "--size", "2")
+    audit = json.loads(run(*words, *named).stdout)
+    assert audit["dataset"] == {"name": "npz", "params": {"path": "own.npz"}}
+    assert audit["ingest"]["rows"] == [[4711, 4712], [5, 6]]
+    audit = json.loads(run(*words, *named[:2], "--files", "cat/1.png,cat/2.png").stdout)
+    assert audit["ingest"]["files"] == [["cat/1.png"], ["cat/2.png"]]
+
+
 def test_a_pair_without_samples_infers_classes_and_searches_for_random_directions_too(
     run: Runner, tmp_path: Path
 ) -> None:
@@ -226,6 +247,11 @@ def test_a_pair_without_samples_infers_classes_and_searches_for_random_direction
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("a1.st", *SHAPE, "--retrained", "b1.st"), "need the deleted samples"),
+        (("a1.st", *FILES, *SHAPE, "--rows", "1"), "those of a data set"),
+        (("a1.st", *SHAPE, "--dataset", "cifar10"), "by rows or by files"),
+        (("a1.st", *SHAPE, *FILES, "--dataset", "cifar10", "--rows", "1"), "by rows or by files"),
+        (("a1.st", *SHAPE, "--dataset", "cifar10", "--rows", "x"), "--rows"),
         (("a1.st", *FILES, "--classes", "10", "--input", "32x32"), "CxHxW"),
         (("a1.st", *FILES, *SHAPE, "--mean", "grey"), "--mean"),
         (("x=a1.st", "x=a2.st", *FILES, *SHAPE), "named twice"),

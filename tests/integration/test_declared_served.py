@@ -99,7 +99,7 @@ def test_models_and_data_are_declared_and_audited_by_name(
     assert wrong.returncode == 1
     assert "rejected" in wrong.stdout
     done = run(
-        "pair", "model:before", "step=model:after", "--dataset", "mine", "--report", "report",
+        "pair", "model:before", "step=model:after", "--dataset", "declared:mine", "--report", "report",
         "--attack", "feature_recovery:preset=fast,iterations=20",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout

@@ -73,3 +73,11 @@ def read_brought(ctx: JobContext, role: str, architecture: Architecture) -> Read
         InvalidRequest: see `read_weights`.
     """
     return read_weights(ctx.read_input(role), role, architecture)
+
+
+def list_numbered(ctx: JobContext, role: str) -> list[str]:
+    """The job's inputs ROLE_1, ROLE_2 and so on, in the order of their numbers."""
+    return sorted(
+        (name for name in ctx.inputs if name.startswith(f"{role}_")),
+        key=lambda name: int(name.rpartition("_")[2]),
+    )

@@ -16,6 +16,7 @@ from shared.ml.forgetting.linear_probe import probe_accuracy
 from shared.ml.forgetting.relearning import relearn
 from shared.ml.forgetting.relearning_forgotten import compare_relearning, relearn_from_forgotten
 from shared.ml.forgetting.three_sample import compare_three_samples
+from shared.ml.forgetting.way import find_too_few_seeds
 from shared.ml.records import read_json
 from shared.ml.samples import Samples
 from shared.ml.statistics import compute_interval
@@ -28,7 +29,24 @@ from workers.stages._datasets import random_subset
 
 JSONObject = dict[str, Any]
 KINDS = ("original", "release", "retrained")
+OF_SPREAD = {"three_sample", "klom", "relearning_forgotten"}  # tests that need several seeds
+OF_RECIPE = {"relearning", "relearning_forgotten"}  # tests that train
 PHASES = 4  # of the job's progress: outputs, linear probe, relearning on either kind of samples
+
+
+def find_obstacle(
+    name: str, ctx: JobContext, models: ComparedModels, samples: ComparedSamples
+) -> str | None:
+    """Why a test cannot be run with what is there; None if it can."""
+    if name in OF_SPREAD and (reason := find_too_few_seeds(models.seeds)):
+        return reason
+    if name in OF_RECIPE and Role.RECIPE not in ctx.inputs:
+        return "needs the training recipe, which was not brought"
+    if name == "relearning" and not len(samples.retain.labels):
+        return "needs retained samples, and there are none"
+    if name == "linear_probe" and len(samples.test.labels) < 2:
+        return "needs public test samples, which were not brought"
+    return None
 
 
 def expand_labels(labels: Tensor, logits: Tensor) -> Tensor:
@@ -111,8 +129,8 @@ def _run_linear_probe(
 def _run_relearning(
     ctx: JobContext, models: ComparedModels, samples: ComparedSamples, _outputs: Outputs
 ) -> JSONObject | None:
-    """Mean curves over deletions; of the retrained models those of the first seed. None if nothing
-    is retained."""
+    """Mean curves over deletions; of the retrained models those of the first seed. None if a
+    deletion retains nothing."""
     recipe, phase = _read_recipe(ctx), SubContext(ctx, 2, PHASES)
     curves: dict[str, list[list[float]]] = {"release": [], "retrained": []}
     for deletion in range(models.deletions):

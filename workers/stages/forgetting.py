@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor
@@ -15,6 +15,7 @@ from shared.forgetting import (
     MAX_STEPS,
     Forgetting,
     ForgettingRow,
+    TestName,
 )
 from shared.ml.context import SubContext
 from shared.ml.forgetting.way import measure_way
@@ -23,20 +24,25 @@ from shared.ml.records import DefenseRecord, ForgetSets, UnlearningRecord
 from shared.plugin_ref import validate_model
 from shared.plugins import Params
 from shared.roles import Role
-from shared.wiring import ModelOrigin, Scope, Wiring
+from shared.wiring import Scope, Wiring
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._compared_models import ComparedModels, ComparedSamples, compute_outputs
 from workers.stages._digests import digest_inputs
-from workers.stages._forgetting_tests import KINDS, PHASES, RUN_TEST, expand_labels
+from workers.stages._forgetting_tests import (
+    KINDS,
+    PHASES,
+    RUN_TEST,
+    expand_labels,
+    find_obstacle,
+)
 
-Test = Literal["three_sample", "klom", "linear_probe", "relearning", "relearning_forgotten"]
 JSONObject = dict[str, Any]
-CHEAP_TESTS: list[Test] = ["three_sample", "klom", "linear_probe", "relearning_forgotten"]
+CHEAP_TESTS: list[TestName] = ["three_sample", "klom", "linear_probe", "relearning_forgotten"]
 
 
 class ForgettingParams(Params):
-    tests: list[Test] = Field(
+    tests: list[TestName] = Field(
         CHEAP_TESTS,
         max_length=5,
         description=(
@@ -78,15 +84,15 @@ class ForgettingParams(Params):
     params=ForgettingParams,
     needs=(
         Role.ORIGINAL, Role.UNLEARNED, Role.RETRAINED, Role.RETRAINING, Role.FORGET_SETS,
-        Role.TRAINING_SET, Role.UNLEARNING, Role.RECIPE,
+        Role.TRAINING_SET, Role.UNLEARNING,
     ),
-    uses=(Role.DEFENSE,),
+    uses=(Role.DEFENSE, Role.RECIPE),
     produces=(Role.FORGETTING,),
     source=(
         "see shared/ml/forgetting: Ribero et al. 2026, arXiv 2601.19755; Georgiev et al. 2024, "
         "arXiv 2410.23232"
     ),
-    wiring=Wiring(models=ModelOrigin.TRAINED,
+    wiring=Wiring(
         scopes=(Scope.RELEASE,), params="forgetting", flag="check_forgetting", reported=True
     ),
 )  # fmt: skip
@@ -94,7 +100,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Compare the released models with the original and with retrained ones: losses, accuracies,
     the way to retraining, and tests.
 
-    Only the deletions that were repeated are compared.
+    Only the deletions that were repeated are compared. A test that needs what is not there is not
+    run, and the reason is recorded.
 
     Raises:
         InvalidRequest: inputs that do not belong together.
@@ -109,6 +116,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     }
     way = measure_way(*(losses[kind] for kind in KINDS))
     low, high = way.interval or (None, None)
+    asked = sorted({*ctx.params.tests})
+    obstacles = {
+        name: reason for name in asked if (reason := find_obstacle(name, ctx, models, samples))
+    }
     measured: JSONObject = {
         "deletions": models.deletions,
         "retraining_seeds": models.seeds,
@@ -127,8 +138,10 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         ],
         "tests": {
             name: RUN_TEST[name](ctx, models, samples, outputs)
-            for name in sorted({*ctx.params.tests})
+            for name in asked
+            if name not in obstacles
         },
+        "not_run": obstacles,
     }
     record = Forgetting(
         seed=ctx.seed,

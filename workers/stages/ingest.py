@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -13,7 +13,14 @@ from torch import Tensor
 
 from shared.comparison import MAX_FINDINGS, Comparison, PairWarning
 from shared.errors import InvalidRequest
-from shared.ml.ingest.pair import WeightComparison, check_behaviour, compare_weights
+from shared.ml.ingest.pair import (
+    PairFinding,
+    WeightComparison,
+    check_behaviour,
+    check_unrelated,
+    compare_weights,
+    is_unrelated,
+)
 from shared.ml.ingest.weights import ReadWeights
 from shared.ml.loss import compute_loss
 from shared.ml.metrics.accuracy import accuracy
@@ -28,51 +35,31 @@ from shared.ml.records import (
     UnlearningRecord,
 )
 from shared.ml.samples import Dataset, Samples, compute_digest
-from shared.plugin_ref import PluginRef, plugin_field
 from shared.roles import Role
 from shared.wiring import ModelOrigin, Scope, Wiring
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._brought import BroughtParams, build_brought_architecture, read_brought
+from workers.stages._brought import build_brought_architecture, list_numbered, read_brought
+from workers.stages._brought_deletions import (
+    BroughtDeletionParams,
+    choose_forgotten,
+    choose_training,
+)
 from workers.stages._brought_differences import describe_difference
 from workers.stages._datasets import open_compatible_dataset, random_subset
 
-Row = Annotated[int, Field(ge=0)]
-Rows = Annotated[list[Row], Field(min_length=1, max_length=10_000)]
 
-
-class IngestParams(BroughtParams):
-    dataset: Annotated[PluginRef | None, plugin_field("dataset")] = Field(
-        None,
-        description="the data set whose train split holds the deleted samples, and whose test "
-        "split is public; null: no samples are brought",
-    )
+class IngestParams(BroughtDeletionParams):
     release: str = Field("released", max_length=40, description="name of the release")
     with_base: bool = Field(
         False, description="whether the weights that training started from are brought too"
     )
-    with_deleted: bool = Field(
-        True, description="whether the deleted samples are in the data set's train split"
-    )
+    with_recipe: bool = Field(False, description="whether the recipe of training is given")
     with_public: bool = Field(
         True, description="whether public samples are in the data set's test split"
     )
-    size: int = Field(1, ge=1, le=10_000, description="k, deleted samples per deletion")
-    rows: list[Row | Rows] | None = Field(
-        None,
-        min_length=1,
-        max_length=1000,
-        description="which samples of the train split each deletion forgot (counted from 0), "
-        "instead of size; null: all of it, in the order of the deletions",
-    )
-    training_set: int | None = Field(
-        None,
-        ge=1,
-        le=10**9,
-        description="N, samples that the original was trained on; needed for the exact estimate",
-    )
-    test_samples: int = Field(
-        1000, ge=1, le=1_000_000, description="public samples that the original is checked on"
+    exact: bool = Field(
+        False, description="whether the release was trained again without the deleted samples"
     )
 
 
@@ -90,6 +77,7 @@ class IngestParams(BroughtParams):
         "with_base": {True: (Role.BASE,)},
         "with_deleted": {True: (Role.FORGET_SETS, Role.TRAINING_SET, Role.LABELS)},
         "with_public": {True: (Role.TEST_SET,)},
+        "with_recipe": {True: (Role.RECIPE,)},
     },
     wiring=Wiring(
         scopes=(Scope.RELEASE,),
@@ -111,10 +99,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     architecture = build_brought_architecture(params)
     dataset = _open_samples(params, architecture)
     before = read_brought(ctx, Role.ORIGINAL_WEIGHTS, architecture)
-    roles = sorted(
-        (role for role in ctx.inputs if role.startswith(f"{Role.RELEASED_WEIGHTS}_")),
-        key=lambda role: int(role.rpartition("_")[2]),
-    )
+    roles = list_numbered(ctx, Role.RELEASED_WEIGHTS)
     if not roles:
         raise InvalidRequest("bring at least one model from after a deletion", "inputs")
     after = []
@@ -123,7 +108,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         ctx.report_progress(done, 2 * len(roles))
     forgotten = None
     if dataset is not None and params.with_deleted:
-        forgotten = _choose_forgotten(params, dataset.load("train"), len(roles))
+        forgotten = choose_forgotten(params, dataset, len(roles))
     base = read_brought(ctx, Role.BASE_WEIGHTS, architecture) if params.with_base else None
     comparisons = []
     for done, one in enumerate(after, start=1):
@@ -133,11 +118,12 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     return {
         **_write_models(architecture, before, after, base),
         **_write_samples(params, dataset, forgotten, len(roles)),
+        **_write_recipe(params),
         Role.UNLEARNING: StageOutput.of_json(
             UnlearningRecord(
                 method=params.release,
                 params={},
-                exact=False,
+                exact=params.exact,
                 weight_change=[_measure_change(before, one) for one in after],
             ).to_dict()
         ),
@@ -168,47 +154,26 @@ def _compare(
     before: ReadWeights, after: ReadWeights, base: ReadWeights | None, role: str
 ) -> WeightComparison:
     comparison = compare_weights(before, after, base)
-    refused = next((one for one in comparison.findings if one.severity == "refused"), None)
-    if refused is not None:
-        raise InvalidRequest(refused.message, f"inputs.{role}")
+    _refuse(comparison.findings, f"inputs.{role}")
     return comparison
 
 
-def _choose_forgotten(params: IngestParams, split: Samples, deletions: int) -> Tensor:
-    """Positions of the deleted samples in the train split, int64 [deletions, k].
+def _refuse(findings: Sequence[PairFinding], field: str) -> None:
+    refused = next((one for one in findings if one.severity == "refused"), None)
+    if refused is not None:
+        raise InvalidRequest(refused.message, field)
 
-    Raises:
-        InvalidRequest: not as many deletions as models, or samples that do not exist.
-    """
-    count = len(split.labels)
-    if params.rows is not None:
-        rows = [one if isinstance(one, list) else [one] for one in params.rows]
-        if len(rows) != deletions or len({len(one) for one in rows}) != 1:
-            raise InvalidRequest(
-                f"rows must list the deleted samples of {deletions} deletions, one per model, all "
-                "of the same number",
-                "params.rows",
-            )
-        beyond = max(place for one in rows for place in one)
-        if beyond >= count:
-            raise InvalidRequest(
-                f"there is no row {beyond}: the deleted samples are among {count} rows, counted "
-                "from 0",
-                "params.rows",
-            )
-        return torch.tensor(rows)
-    if params.size * deletions != count:
-        hint = (
-            f"set size to {count // deletions}"
-            if count % deletions == 0
-            else "bring as many for each model, or list rows"
-        )
-        raise InvalidRequest(
-            f"{deletions} deletions of {params.size} are not the {count} deleted samples that were "
-            f"brought: {hint}",
-            "params.size",
-        )
-    return torch.arange(count).view(deletions, params.size)
+
+def _describe_exact(finding: PairFinding) -> PairFinding:
+    """A model that was trained again may come from other initial weights: nothing is wrong with it."""
+    if finding.code != "unrelated":
+        return finding
+    return PairFinding(
+        severity="note",
+        code="trained_anew",
+        message="the retrained models come from other initial weights than the original: attacks "
+        "on them measure the difference of two trainings, in which a deleted sample hardly shows",
+    )
 
 
 def _write_models(
@@ -237,8 +202,15 @@ def _write_samples(
         split = dataset.load("train")
         labels, digest = split.labels[forgotten].tolist(), compute_digest(split)
         classes = {len({*row}) for row in labels}
+        trained = choose_training(params, dataset, forgotten)
+        if params.training_set is not None and params.training_set < len(trained):
+            raise InvalidRequest(
+                f"training_set is {params.training_set}, but {len(trained)} samples were brought "
+                "that the original was trained on: correct one of them",
+                "params.training_set",
+            )
         sizes = DeletionSizes(
-            N=params.training_set or forgotten.numel(),
+            N=params.training_set or len(trained),
             k=forgotten.shape[1],
             classes=1 if classes == {1} else None,
         )
@@ -246,7 +218,7 @@ def _write_samples(
             dataset=params.dataset, digest=digest, indices=forgotten.tolist(), labels=labels
         )
         training_set = TrainingSet(
-            dataset=params.dataset, digest=digest, indices=sorted({*forgotten.flatten().tolist()})
+            dataset=params.dataset, digest=digest, indices=trained, non_members_from="test"
         )
         written |= {
             Role.FORGET_SETS: StageOutput.of_json(forget_sets.to_dict()),
@@ -259,6 +231,12 @@ def _write_samples(
     return written | {Role.DELETION_SIZES: StageOutput.of_json(sizes.to_dict())}
 
 
+def _write_recipe(params: IngestParams) -> dict[str, StageOutput]:
+    if params.recipe is None:
+        return {}
+    return {Role.RECIPE: StageOutput.of_json(params.recipe.model_dump(mode="json"))}
+
+
 def _describe_pair(
     ctx: JobContext,
     before: ReadWeights,
@@ -269,7 +247,7 @@ def _describe_pair(
 ) -> Comparison:
     params: IngestParams = ctx.params
     original = before.networks.load_network()
-    test_accuracy, majority_share = None, 0.0
+    test_accuracy, majority_share, public = None, 0.0, None
     if dataset is not None and params.with_public:
         public = random_subset(
             dataset.load("test"), params.test_samples, ctx.make_generator("test")
@@ -291,7 +269,15 @@ def _describe_pair(
         max(one.resolution for one in comparisons),
         majority_share,
     )
+    _refuse(behaviour, "inputs")
+    for place, (comparison, one) in enumerate(zip(comparisons, after, strict=True), start=1):
+        if public is not None and test_accuracy is not None and is_unrelated(comparison):
+            own = accuracy(one.networks.load_network(), public, ctx.device)
+            broken = check_unrelated(test_accuracy, own, params.num_classes, majority_share)
+            _refuse([broken] if broken else [], f"inputs.{Role.RELEASED_WEIGHTS}_{place}")
     findings = [finding for one in comparisons for finding in one.findings] + behaviour
+    if params.exact:
+        findings = [_describe_exact(finding) for finding in findings]
     distinct = {finding.message: finding for finding in findings}
     return Comparison(
         release=params.release,

@@ -7,9 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from shared.errors import InvalidRequest
-from shared.forgetting import MAX_DELETIONS, MAX_SEEDS
+from shared.forgetting import MAX_DELETIONS, MAX_SEEDS, MIN_SEEDS
 from shared.ml.context import Context, SeededSubContext
-from shared.ml.forgetting.way import MIN_SEEDS
 from shared.ml.networks import Ensemble, Networks, build_network, read_networks, write_networks
 from shared.ml.records import RetrainingRecord, Shards, TrainingSet, read_json
 from shared.ml.samples import Samples

@@ -65,9 +65,42 @@ def pair(
             "there are no baselines from public data, no ranks and no test accuracies."
         ),
     ] = None,
+    retained: Annotated[
+        Path | None,
+        typer.Option(help="Samples that the model was trained on and no deletion forgot: .npz."),
+    ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A declared data set that has both, instead of files."),
+        typer.Option(
+            metavar="NAME[:PARAM=VALUE]",
+            help="A data set instead of these files: one of the catalog, such as npz:path=own.npz, "
+            "or declared:NAME. Its test split is public; --rows or --files name the deleted "
+            "samples in it.",
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="With --dataset, the deleted samples by their rows in its file, from 0, such as "
+            "4711,4712: --size of them for each deletion, in the order of the deletions.",
+        ),
+    ] = None,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="With --dataset, the same by their files in its folder: cat/0007.png,cat/0009.png.",
+        ),
+    ] = None,
+    retrained: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[,FILE...]",
+            help="Weights of models trained without the deleted samples, one per seed: once for "
+            "each deletion, in the order of the deletions. Three seeds show whether the samples "
+            "were forgotten.",
+        ),
     ] = None,
     mean: Annotated[
         str | None,
@@ -103,25 +136,32 @@ def pair(
     original = parse_weights(before)
     _require_options(
         original, model=model, classes=classes, input=input_, deleted=deleted, public=public,
-        dataset=dataset,
+        retained=retained, dataset=dataset,
     )  # fmt: skip
-    wanted = Pair(
-        before=original,
-        after=_group_releases(after),
-        model=parse_model(model) if model else None,
-        num_classes=classes,
-        input_shape=parse_shape(input_) if input_ else None,
-        deleted=deleted,
-        public=public,
-        dataset=dataset,
-        mean=parse_numbers(mean, "--mean"),
-        std=parse_numbers(std, "--std"),
-        base=parse_weights(base) if base else None,
-        training_set=training_set,
-        size=size,
-        attacks=[parse_choice(word, "--attack") for word in attack] if attack else None,
-        options={"name": name} if name else {},
-    )
+    try:
+        wanted = Pair(
+            before=original,
+            after=_group_releases(after),
+            model=parse_model(model) if model else None,
+            num_classes=classes,
+            input_shape=parse_shape(input_) if input_ else None,
+            deleted=deleted,
+            public=public,
+            mean=parse_numbers(mean, "--mean"),
+            std=parse_numbers(std, "--std"),
+            base=parse_weights(base) if base else None,
+            training_set=training_set,
+            size=size,
+            retained=retained,
+            dataset=None if dataset is None else parse_choice(dataset, "--dataset"),
+            deleted_rows=_parse_rows(rows),
+            deleted_files=files.split(",") if files else (),
+            retrained=[[parse_weights(one) for one in word.split(",")] for word in retrained or ()],
+            attacks=[parse_choice(word, "--attack") for word in attack] if attack else None,
+            options={"name": name} if name else {},
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     with make_client(RETRY_FOR_S) as gateway:
         spec = wanted.build_audit({path: _upload(gateway, path) for path in wanted.files})
         if dry_run:
@@ -147,10 +187,8 @@ def _require_options(original: Path | str, **options: Any) -> None:
         UsageError: one is missing that the others do not make up for.
     """
     needed = [] if isinstance(original, str) else ["model", "classes", "input"]
-    if options["deleted"] or options["public"]:
+    if options["deleted"] or options["public"] or options["retained"]:
         needed.append("classes")
-        if options["dataset"]:
-            raise UsageError("give either --dataset or --deleted and --public")
     missing = [f"--{name}" for name in dict.fromkeys(needed) if options[name] is None]
     if missing:
         hint = "" if isinstance(original, str) else "; or give a declared model as model:NAME"
@@ -178,3 +216,10 @@ def _group_releases(words: list[str]) -> dict[str, list[Path | str]]:
                 raise UsageError(f"the release {name} is named twice")
         releases.setdefault(name, []).append(parse_weights(word))
     return releases
+
+
+def _parse_rows(text: str | None) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise UsageError(f"--rows {text!r}: expected numbers, such as 4711,4712") from error

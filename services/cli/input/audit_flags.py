@@ -92,6 +92,10 @@ def _parse_releases(words: list[str], option: str) -> list[Any]:
     return releases
 
 
+def _split_digests(words: list[str], _option: str) -> list[Any]:
+    return [word.split(",") for word in words]
+
+
 FLAGS = (
     _make_choice_flag("dataset", "Data set"),
     _make_choice_flag("model", "Model architecture"),
@@ -106,6 +110,13 @@ FLAGS = (
         repeatable=True,
         field="releases",
         metavar="NAME=SHA256[,SHA256]",
+    ),
+    Flag(
+        "retrained",
+        "Bring models trained without the deleted samples: once per deletion, one sha256 per seed",
+        _split_digests,
+        repeatable=True,
+        metavar="SHA256[,SHA256]",
     ),
     Flag("base", "Bring a model: sha256 of the weights that training started from"),
     _make_stage_flag("ingest", "Parameter of the ingest stage, such as num_classes=10"),

@@ -1,4 +1,4 @@
-"""The deleted samples and public ones of a user who brings a model, as two .npz files."""
+"""The deleted samples, public and retained ones of a user who brings a model, as .npz files."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ class OwnSamplesParams(Params):
         description="an .npz file of samples of the same kind that the model was not trained on; "
         "null: none are brought",
     )
+    retained: Annotated[str, data_file_field()] | None = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="an .npz file of samples that the model was trained on and that no deletion "
+        "forgot; null: none are known",
+    )
     num_classes: int = Field(
         ge=2, le=1000, description="classes of the model; labels are numbered from 0, as it does"
     )
@@ -48,6 +55,8 @@ class OwnSamplesParams(Params):
     def _require_some(self) -> OwnSamplesParams:
         if self.deleted is None and self.public is None:
             raise ValueError("name deleted or public samples, or leave the data set out")
+        if self.retained is not None and self.deleted is None:
+            raise ValueError("retained samples are of use beside deleted ones: name these too")
         return self
 
 
@@ -57,8 +66,9 @@ class OwnSamplesParams(Params):
     split_params={"train": "deleted", "test": "public"},
 )
 class OwnSamples(ComputedStatistics):
-    """Deleted samples (the train split) and public samples (the test split), for models that you
-    bring. Each file has `images` and `labels`; the split of a file that is not brought is empty.
+    """Deleted samples (the train split, with retained ones after them) and public samples (the test
+    split), for models that you bring. Each file has `images` and `labels`; the split of a file that
+    is not brought is empty.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in
     [0, 1]; labels are the class numbers of the model.
@@ -66,26 +76,37 @@ class OwnSamples(ComputedStatistics):
 
     def __init__(self, params: OwnSamplesParams) -> None:
         self.params: OwnSamplesParams = params
+        self._retained_count = 0  # known once the splits are read
 
     @cached_property
     def _splits(self) -> dict[Split, Samples]:
-        brought: dict[Split, Samples] = {
-            split: self._read(name, path)
-            for split, name, path in self._list_files()
-            if path is not None
+        brought = {
+            name: self._read(name, path) for name, path in self._list_files() if path is not None
         }
-        shapes = [list(samples.images.shape[1:]) for samples in brought.values()]
-        if len(shapes) == 2 and shapes[0] != shapes[1]:
-            raise InvalidRequest(
-                f"the deleted samples are {shapes[0]}, but the public ones {shapes[1]}: bring both "
-                "in the shape that the model takes",
-                f"{FIELD}.public",
-            )
         some = next(iter(brought.values()))
-        return {split: brought.get(split, some.pick([])) for split, *_ in self._list_files()}
+        for name, samples in brought.items():
+            shapes = [list(one.images.shape[1:]) for one in (some, samples)]
+            if shapes[0] == shapes[1]:
+                continue
+            raise InvalidRequest(
+                f"the deleted samples are {shapes[0]}, but the {name} ones {shapes[1]}: bring both "
+                "in the shape that the model takes",
+                f"{FIELD}.{name}",
+            )
+        self._retained_count = len(brought["retained"].labels) if "retained" in brought else 0
+        train = [brought[name] for name in ("deleted", "retained") if name in brought]
+        return {
+            "train": Samples(*(torch.cat(pair) for pair in zip(*train, strict=True)))
+            if train
+            else some.pick([]),
+            "test": brought.get("public", some.pick([])),
+        }
 
-    def _list_files(self) -> list[tuple[Split, str, str | None]]:
-        return [("train", "deleted", self.params.deleted), ("test", "public", self.params.public)]
+    def _list_files(self) -> list[tuple[str, str | None]]:
+        params = self.params
+        return [
+            ("deleted", params.deleted), ("public", params.public), ("retained", params.retained),
+        ]  # fmt: skip
 
     def _read(self, name: str, path: str) -> Samples:
         field = f"{FIELD}.{name}"
@@ -104,6 +125,11 @@ class OwnSamples(ComputedStatistics):
         return Samples(images, labels)
 
     @property
+    def retained_from(self) -> int:
+        """The number of deleted samples: retained ones come after them in the train split."""
+        return len(self._splits["train"].labels) - self._retained_count
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         _, channels, height, width = self._splits["train"].images.shape
         return channels, height, width
@@ -113,7 +139,7 @@ class OwnSamples(ComputedStatistics):
         return self.params.num_classes
 
     def load(self, split: Split) -> Samples:
-        """The deleted samples, or the public ones.
+        """The deleted samples and the retained ones after them, or the public ones.
 
         Raises:
             InvalidRequest: no such file, not an .npz, or arrays that are not as described.

@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from shared.forgetting import ROUNDING_NATS
+from shared.forgetting import MIN_SEEDS, ROUNDING_NATS
 from shared.ml.statistics import Interval, bootstrap_ratio
-
-MIN_SEEDS = 3  # retraining seeds: with fewer their spread is not known
 
 
 class Way(NamedTuple):
@@ -28,17 +26,15 @@ def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
     Means are pooled over deletions (and for the retrained models over seeds) before the division.
     The spread is the standard deviation over seeds of the retrained models' pooled mean: a
     difference that is not larger than it does not show what retraining changes. The 95 % interval
-    is over deletions (`bootstrap_ratio`); None for fewer than 5.
+    is over deletions (`bootstrap_ratio`); None for fewer than 5. With fewer than `MIN_SEEDS` seeds
+    there is no way.
 
     Args:
         original, release: mean loss of each deletion's forget set, in nats, [D].
         retrained: the same by seed, [D, S].
-
-    Raises:
-        ValueError: fewer than `MIN_SEEDS` seeds.
     """
-    if retrained.shape[1] < MIN_SEEDS:
-        raise ValueError(f"the way needs at least {MIN_SEEDS} retraining seeds")
+    if reason := find_too_few_seeds(retrained.shape[1]):
+        return Way(None, None, 0.0, reason)
     original, release, retrained = original.double(), release.double(), retrained.double()
     spread = retrained.mean(0).std().item()
     whole = retrained.mean(1) - original
@@ -48,6 +44,17 @@ def measure_way(original: Tensor, release: Tensor, retrained: Tensor) -> Way:
     done = release - original
     value = done.mean().item() / length
     return Way(value, bootstrap_ratio(done, whole), spread)
+
+
+def find_too_few_seeds(seeds: int) -> str | None:
+    """Why so few retrained models per deletion cannot tell what retraining changes; None if they
+    can."""
+    if seeds >= MIN_SEEDS:
+        return None
+    return (
+        f"at least {MIN_SEEDS} retrained models per deletion are needed to know their spread, and "
+        f"there {'is 1' if seeds == 1 else f'are {seeds}'}"
+    )
 
 
 def _explain(length: float, spread: float) -> str:

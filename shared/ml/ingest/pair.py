@@ -26,6 +26,9 @@ Severity = Literal["refused", "warning", "note"]
 # at least 0.61 between trainings from the same ones (docs/own-models.md). Two vectors of one length
 # and a cosine of 0.3 differ by 1.2 times their length.
 UNRELATED_COSINE, UNRELATED_CHANGE = 0.3, 2.0
+# Two trainings were at most 1.4 times the weights apart, and a release that unlearning had destroyed
+# 100,000 times.
+DIVERGED_CHANGE = 10.0
 # shares of the weights that did not move
 NOTED_SHARE, HIDDEN_SHARE = 0.01, 0.5
 # Rounding all weights with a relative error of r moved a loss of L nats by up to 3.4 (1 + L) r.
@@ -157,7 +160,7 @@ def check_behaviour(
             raise ValueError("there must be as many losses after as before")
         findings += _judge_losses(before, after, resolution)
     chance = max(1 / num_classes, majority_share)
-    if accuracy_before is not None and accuracy_before < chance + NEAR_CHANCE * (1 - chance):
+    if accuracy_before is not None and _is_near_chance(accuracy_before, chance):
         findings.append(PairFinding(
             severity="warning",
             code="near_chance",
@@ -165,6 +168,38 @@ def check_behaviour(
             f"{chance:.2f}: check mean and std, and that the classes are numbered as in training",
         ))  # fmt: skip
     return findings
+
+
+def is_unrelated(comparison: WeightComparison) -> bool:
+    """Whether the release was not made from this original, by its weights alone."""
+    return any(finding.code == "unrelated" for finding in comparison.findings)
+
+
+def check_unrelated(
+    accuracy_before: float, accuracy_after: float, num_classes: int, majority_share: float
+) -> PairFinding | None:
+    """A finding about an unrelated release that guesses where the original does not: it is no other
+    training, but a model that does not work.
+
+    Args:
+        accuracy_before, accuracy_after: on public samples, from 0 to 1.
+        majority_share: of the most common class among them.
+    """
+    chance = max(1 / num_classes, majority_share)
+    if _is_near_chance(accuracy_before, chance) or not _is_near_chance(accuracy_after, chance):
+        return None
+    return PairFinding(
+        severity="refused",
+        code="broken",
+        message="the update is as large as the weights, and the release has "
+        f"{accuracy_after:.2f} test accuracy, where the original has {accuracy_before:.2f} and "
+        f"guessing reaches {chance:.2f}: unlearning has destroyed the model, or its weights are of "
+        "another one. Bring a release that works",
+    )
+
+
+def _is_near_chance(accuracy: float, chance: float) -> bool:
+    return accuracy < chance + NEAR_CHANCE * (1 - chance)
 
 
 def _judge_losses(
@@ -206,17 +241,26 @@ def _judge_difference(comparison: WeightComparison) -> Iterator[PairFinding]:
             message="the two files differ by rounding alone, at the precision of the coarser one: "
             "nothing to invert. Bring both as they were in training, in float32",
         )
+    elif comparison.relative_change > DIVERGED_CHANGE:
+        yield PairFinding(
+            severity="refused",
+            code="diverged",
+            message=f"the update is {comparison.relative_change:.3g} times as long as the weights: "
+            "unlearning has diverged, or the release is of another model. Bring the release that "
+            "you use, and the model that it was made from",
+        )
     elif (
         comparison.cosine is not None and comparison.cosine < UNRELATED_COSINE
     ) or comparison.relative_change > UNRELATED_CHANGE:
         cosine = "" if comparison.cosine is None else f", at a cosine of {comparison.cosine:.2f}"
         yield PairFinding(
-            severity="refused",
+            severity="warning",
             code="unrelated",
             message="the update is as large as the weights: it is "
             f"{comparison.relative_change:.3g} times as long as they are{cosine}, so the release "
-            "was trained from other initial weights, or has diverged. Bring the model that the "
-            "release was made from",
+            "was trained from other initial weights, or has diverged. Attacks on the pair then "
+            "measure the difference of two trainings, in which a deleted sample hardly shows: if "
+            "the release was made from another model, bring that one",
         )
 
 

@@ -60,7 +60,7 @@ def _explain_membership(rows: Sequence[Row]) -> str | None:
         "A membership attacker already has the candidates and only asks which of them were "
         "forgotten: such an attack reveals which samples were deleted and reconstructs nothing. "
         "Samples are compared within their class, so a shift of the whole class has no effect; "
-        "non-members are drawn from the same pool as training sets."
+        "non-members of models that were trained here are drawn from the same pool as training sets."
     )
 
 

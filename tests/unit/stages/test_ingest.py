@@ -299,7 +299,7 @@ def test_what_is_odd_is_told_and_not_refused(lab: Laboratory) -> None:
         ({"unlearning": ["retrain"]}, "unlearning has no meaning"),
         ({"train": {"size": 3}}, "train has no meaning"),
         ({"defenses": ["pruning"]}, "defenses has no meaning"),
-        ({"check_forgetting": True}, "check_forgetting has no meaning"),
+        ({"check_forgetting": True}, "bring some as retrained"),
         ({"releases": [{"name": "a", "weights": ["0" * 64]}] * 2}, "same name"),
         (
             {"releases": [{"name": n, "weights": ["0" * 64] * k} for n, k in (("a", 1), ("b", 2))]},

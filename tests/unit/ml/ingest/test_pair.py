@@ -13,7 +13,13 @@ from torch.nn.functional import cross_entropy
 
 from shared.errors import InvalidRequest
 from shared.ml.context import make_generator
-from shared.ml.ingest.pair import WeightComparison, check_behaviour, compare_weights
+from shared.ml.ingest.pair import (
+    WeightComparison,
+    check_behaviour,
+    check_unrelated,
+    compare_weights,
+    is_unrelated,
+)
 from shared.ml.ingest.weights import ReadWeights, read_weights
 from shared.ml.networks import Architecture, build_network
 from shared.plugin_ref import PluginRef
@@ -210,17 +216,37 @@ def test_a_counter_that_one_file_lacks_has_not_moved() -> None:
 
 
 def test_models_of_different_seeds_are_unrelated() -> None:
+    """Which a release may be that was trained again: it is a warning."""
     comparison = compare(draw_state(0), draw_state(1))
     assert comparison.cosine == pytest.approx(0, abs=0.1)
-    assert find(comparison)["unrelated"] == "refused"
+    assert find(comparison)["unrelated"] == "warning"
+    assert is_unrelated(comparison)
 
 
-def test_a_release_that_diverged_is_as_far() -> None:
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [(4, {"unrelated": "warning"}), (12, {"diverged": "refused"}), (1e5, {"diverged": "refused"})],
+)
+def test_a_release_that_diverged_is_refused(factor: float, expected: dict[str, str]) -> None:
     before = draw_state()
-    after = {n: t * 4 if t.is_floating_point() else t for n, t in before.items()}
+    after = {
+        n: t * factor if t.is_floating_point() and "running" not in n else t
+        for n, t in before.items()
+    }
     comparison = compare(before, after)
     assert comparison.cosine == pytest.approx(1)
-    assert find(comparison)["unrelated"] == "refused"
+    assert find(comparison) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"),
+    [(0.9, 0.12, True), (0.9, 0.3, False), (0.12, 0.1, False), (0.9, 0.9, False)],
+)
+def test_an_unrelated_release_that_guesses_is_refused(
+    before: float, after: float, refused: bool
+) -> None:
+    finding = check_unrelated(before, after, 10, 0.1)
+    assert (finding is not None and finding.severity == "refused") is refused
 
 
 def test_a_large_but_related_update_is_not_refused() -> None:
