@@ -9,6 +9,7 @@ from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
+from services.gateway.quote_schemas import QuoteView, serialize_quote
 from services.gateway.responses import respond_accepted, respond_with_digest_etag
 from services.gateway.schemas import (
     AuditView,
@@ -28,6 +29,7 @@ from shared.catalog import Catalog
 from shared.jobs import control, queries
 from shared.jobs.costs import describe_costs
 from shared.jobs.plan import plan_resolved, resolve_posted
+from shared.jobs.quote import quote_jobs
 from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.jobs.submit import AuditRequest
@@ -45,7 +47,15 @@ class AuditPath(BaseModel):
 
 class PostQuery(Query):
     dry_run: bool = Field(
-        False, description="return the jobs the audit would create, without submitting it"
+        False,
+        description="return the jobs the audit would create and what they would cost, without "
+        "submitting it",
+    )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="with `dry_run`: estimate the time with so many workers of each kind as well",
     )
 
 
@@ -60,6 +70,7 @@ class DryRun(BaseModel):
     costs: list[str] = Field(
         description="notes on costs that are easily overlooked, such as queries"
     )
+    quote: QuoteView
 
 
 class SubmittedAudit(AuditView):
@@ -93,8 +104,8 @@ class AuditPage(BaseModel):
     responses={200: DryRun, 202: SubmittedAudit, **document_errors(400, 409, 413, 415, 422)},
 )
 def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> Response:
-    """Submit an audit, or with `dry_run` see which jobs it would create and which of them already
-    exist.
+    """Submit an audit, or with `dry_run` see which jobs it would create, which of them already exist,
+    and what the others would cost.
 
     Choices that are equal after filling in defaults count once. An audit is limited to 10,000 jobs
     and 256 KiB of choices and parameters, and all its jobs together to 32 MiB of parameters.
@@ -112,7 +123,7 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
         with planning.acquire():
             planned = plan_resolved(resolved, data)
             if query.dry_run:
-                return _respond_dry_run(body, catalog, planned)
+                return _respond_dry_run(body, catalog, planned, query.workers)
         audit = AuditRequest(body.name, body.model_dump(mode="json"))
         submitted = store_planned(
             planned, key, audit=audit, priority=body.priority, time_limit=body.time_limit
@@ -125,7 +136,9 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
     return respond_accepted(response_body, f"/v1/audits/{stored.id}", replayed=submitted.replayed)
 
 
-def _respond_dry_run(spec: AuditSpec, catalog: Catalog, planned: list[PlannedJob]) -> Response:
+def _respond_dry_run(
+    spec: AuditSpec, catalog: Catalog, planned: list[PlannedJob], workers: int | None
+) -> Response:
     existing = (
         {}
         if spec.no_cache
@@ -141,6 +154,9 @@ def _respond_dry_run(spec: AuditSpec, catalog: Catalog, planned: list[PlannedJob
             "new": len(planned) - len(existing),
             "jobs": [serialize_planned_job(j, existing.get(j.request_key)) for j in planned],
             "costs": describe_costs(spec, planned, catalog),
+            "quote": serialize_quote(
+                quote_jobs(current_db(), current_tenant(), planned, existing, workers=workers)
+            ),
         }
     )
 
