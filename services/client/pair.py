@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .upload import FileToUpload
+
 DEFAULT_ATTACKS = ("feature_recovery", "label_inference")
 
 
@@ -48,11 +50,19 @@ class Pair:
         base = [self.base] if self.base else []
         return list(dict.fromkeys([self.before, *released, *base, self.deleted, self.public]))
 
+    def compute_digests(self) -> dict[Path, str]:
+        """sha256 of each of `files`, read from the disk.
+
+        Raises:
+            ReadError: one cannot be read.
+        """
+        return {path: FileToUpload.scan(path).sha256 for path in self.files}
+
     def build_audit(self, digests: Mapping[Path, str]) -> dict[str, Any]:
         """The request of the audit.
 
         Args:
-            digests: sha256 of each of `files`, which were uploaded.
+            digests: sha256 of each of `files`.
         """
         ingest: dict[str, Any] = {
             "input_shape": list(self.input_shape),

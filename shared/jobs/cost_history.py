@@ -136,9 +136,7 @@ def _find_latest(
         terms = []
         for column, value in conditions.items():
             terms.append(f"{column} IS NULL" if value is None else f"{column} = :{column}_{n}")
-        parts += [
-            (n, names.index(one), " AND ".join(terms), conditions) for one in some
-        ]
+        parts += [(n, names.index(one), " AND ".join(terms), conditions) for one in some]
     latest: dict[int, list[JobCost]] = {}
     for start in range(0, len(parts), _PARTS):
         statement, bound = [], dict(values)

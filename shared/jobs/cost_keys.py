@@ -19,6 +19,7 @@ from shared.jobs.records import PlannedJob
 # what the planner fills in, beside the audit that the job is about: no settings
 _ABOUT_AUDIT = "audit"
 _FILLED_IN = frozenset({_ABOUT_AUDIT, "rows", "measurements"})
+_RELEASE = "release"  # the parameter that says how a release is called
 _RECORD_NAMES = frozenset({PLACES, *KINDS, *(f"deletable_{kind}" for kind in KINDS)})
 _UPLOAD = re.compile(r"upload:[0-9a-f]{64}")
 _DIGEST_CHARACTERS = 32
@@ -74,7 +75,7 @@ def _describe_as_ancestor(job: PlannedJob) -> list[Any]:
 
 
 def _simplify(params: Mapping[str, Any]) -> Any:
-    filled_in = _FILLED_IN if _ABOUT_AUDIT in params else ()
+    filled_in = _FILLED_IN if _ABOUT_AUDIT in params else {_RELEASE}
     return {
         name: _count(value) if name in _RECORD_NAMES else _strip_digests(value)
         for name, value in params.items()

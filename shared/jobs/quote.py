@@ -101,9 +101,7 @@ def quote_jobs(
     keys = compute_cost_keys(planned, find_parent_cost_keys(db, tenant, planned))
     # one that runs already takes its time, though none that this audit adds
     unfinished = [
-        job
-        for job in planned
-        if existing.get(job.request_key, ("", ""))[1] != State.SUCCEEDED
+        job for job in planned if existing.get(job.request_key, ("", ""))[1] != State.SUCCEEDED
     ]
     kinds = {
         job.request_key: CostKind(*keys[job.request_key], job.stage, job.method)

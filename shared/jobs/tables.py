@@ -131,9 +131,7 @@ jobs = Table(
     Index("ix_jobs_pausing", "id", **_index_where("queued", "not_before IS NOT NULL")),
     # A renewal changes no indexed column.
     Index("ix_jobs_running", "tenant", "worker", **_index_where("running")),
-    Index(
-        "ix_jobs_equal_costs", "tenant", "equal_cost_key", "ran_on", "finished_at", **_MEASURED
-    ),
+    Index("ix_jobs_equal_costs", "tenant", "equal_cost_key", "ran_on", "finished_at", **_MEASURED),
     Index(
         "ix_jobs_similar_costs", "tenant", "similar_cost_key", "ran_on", "finished_at", **_MEASURED
     ),

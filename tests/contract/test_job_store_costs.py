@@ -135,7 +135,10 @@ def test_a_quote_counts_what_is_new_and_waits_for_what_runs(store: JobStore) -> 
     jobs = [make_job("a", seed=seed) for seed in range(4)]
     run(store, jobs[0], run_s=3)
     store.post(jobs[1])
-    existing = {jobs[0].request_key: ("job_0", "succeeded"), jobs[1].request_key: ("job_1", "queued")}
+    existing = {
+        jobs[0].request_key: ("job_0", "succeeded"),
+        jobs[1].request_key: ("job_1", "queued"),
+    }
     other = dataclasses.replace(make_job("other"), method="unknown")
     quoted = quote.quote_jobs(store.db, ALICE, [*jobs, other], existing, workers=3)
     known, unknown = quoted.stages
@@ -173,5 +176,7 @@ def test_looking_back_walks_an_index(store: JobStore) -> None:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
             steps = [row.detail for row in plan if "jobs" in row.detail or "B-TREE" in row.detail]
             assert steps, "the plan names the table"
-            assert all("USING INDEX ix_jobs_" in s and "_costs (tenant=?" in s for s in steps), steps
+            assert all("USING INDEX ix_jobs_" in s and "_costs (tenant=?" in s for s in steps), (
+                steps
+            )
         assert connection.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 1

@@ -472,6 +472,9 @@ def test_the_migrations_make_the_indexes_of_the_code(db: Database) -> None:
         "ix_jobs_queue",
         "ix_jobs_pausing",
         "ix_jobs_running",
+        "ix_jobs_equal_costs",
+        "ix_jobs_similar_costs",
+        "ix_jobs_method_costs",
         "ix_audits_cancelling",
         "ix_artifacts_uploads",
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,7 +13,9 @@ import pytest
 
 from services.client import Client, Conflict, NotFound, QuotaExceeded, ReadError
 from shared.artifacts import compute_sha256
-from tests.support.cli import Runner
+from tests.golden.planned_jobs import real_catalog
+from tests.support import gateway as support
+from tests.support.cli import Runner, make_runner
 from tests.support.gateway import TOKEN, GatewayProcess, serve_gateway
 
 
@@ -113,17 +117,35 @@ FILES = ("--deleted", "d.npz", "--public", "p.npz")
 SHAPE = ("--classes", "10", "--input", "3x32x32")
 
 
-def test_a_pair_becomes_an_audit(run: Runner, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def real_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """It knows the plugins of this tree, and no worker is up."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(support, "make_catalog", real_catalog)
+        with serve_gateway(tmp_path_factory.mktemp("gateway")) as served:
+            yield served
+
+
+def test_a_dry_run_of_a_pair_quotes_its_audit_and_sends_no_file(
+    real_gateway: GatewayProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = make_runner(real_gateway.url, monkeypatch, capfdbinary)
     write_pair(tmp_path)
-    done = run(
+    words = (
         "pair", "before.st", "ascent=a1.st", "a2.st", "scrub=b1.st", "b2.st",
         "--model", "timm:resnet18", *SHAPE, *FILES, "--mean", ".5,.4,.3", "--std", "1,1,1",
         "--base", "base.st", "--training-set", "50000", "--size", "1", "--name", "ticket 811",
         "--attack", "feature_recovery:preset=fast", "--dry-run",
     )  # fmt: skip
+    done = run(*words, "--json")
     assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
     digest = {name: compute_sha256(name.encode()) for name in os.listdir(tmp_path)}
-    assert json.loads(done.stdout) == {
+    assert answer["audit"] == {
         "name": "ticket 811",
         "dataset": {
             "name": "own_samples",
@@ -150,8 +172,12 @@ def test_a_pair_becomes_an_audit(run: Runner, tmp_path: Path) -> None:
         },
         "attacks": [{"name": "feature_recovery", "params": {"preset": "fast"}}],
     }
-    listed = run("artifacts", "list", "--json")
-    assert {one["sha256"] for one in json.loads(listed.stdout)} >= {*digest.values()}
+    assert answer["quote"]["unknown"] == answer["total"]
+    table = run(*words)
+    assert re.search(r"^ingest +- +2 .*no history", table.stdout, re.MULTILINE)
+    assert "no worker is up for attack, evaluate, ingest, report, selftest" in table.stdout
+    assert json.loads(run("artifacts", "list", "--json").stdout) == []
+    assert json.loads(run("audits", "--json").stdout) == []
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,39 @@
-"""Response schemas of quotes: what an audit will cost, from what past jobs took."""
+"""Dry runs: the jobs that a submission would create, and what they will cost from what past jobs
+took."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
-from shared.jobs.quote import Quote
+from services.gateway.api._blueprint import Query
+from services.gateway.deps import current_db, current_tenant
+from services.gateway.schemas import PlannedJobView, serialize_planned_job
+from shared.jobs import queries
+from shared.jobs.quote import Quote, quote_jobs
+from shared.jobs.records import PlannedJob
+
+MAX_WORKERS = 1000
+
+
+class DryRunQuery(Query):
+    """Of a submission."""
+
+    dry_run: bool = Field(
+        False,
+        description="return the jobs that it would create and what they would cost, and store "
+        "nothing",
+    )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_WORKERS,
+        description="with `dry_run`: estimate the time with so many workers of each kind as well",
+    )
 
 
 class StageQuoteView(BaseModel):
@@ -52,7 +78,41 @@ class QuoteView(BaseModel):
     unserved_stages: list[str] = Field(description="stages that need a worker and have none")
 
 
-def serialize_quote(quote: Quote) -> dict[str, Any]:
+class DryRun(BaseModel):
+    """The jobs that a submission would create."""
+
+    dry_run: bool
+    total: int
+    reused: int
+    new: int
+    jobs: list[PlannedJobView]
+    costs: list[str] = Field(
+        description="notes on costs that are easily overlooked, such as queries"
+    )
+    quote: QuoteView
+
+
+def respond_dry_run(
+    planned: Sequence[PlannedJob], costs: Sequence[str], query: DryRunQuery
+) -> Response:
+    """The answer to a dry run, as `DryRun` describes it."""
+    shared_keys = [job.request_key for job in planned if not job.no_cache]
+    existing = queries.find_live_duplicates(current_db(), current_tenant(), shared_keys)
+    quote = quote_jobs(current_db(), current_tenant(), planned, existing, workers=query.workers)
+    return jsonify(
+        {
+            "dry_run": True,
+            "total": len(planned),
+            "reused": len(existing),
+            "new": len(planned) - len(existing),
+            "jobs": [serialize_planned_job(j, existing.get(j.request_key)) for j in planned],
+            "costs": list(costs),
+            "quote": _serialize_quote(quote),
+        }
+    )
+
+
+def _serialize_quote(quote: Quote) -> dict[str, Any]:
     """A quote, as `QuoteView` describes it; seconds to the millisecond."""
 
     def shorten(value: Any) -> Any:
