@@ -20,8 +20,9 @@ class Pair:
     after: by name of the release, its weights after each deletion, in the order of the deletions.
     model: the architecture, as the catalog names it: a name, or {"name", "params"}.
     input_shape: C, H, W.
-    deleted: the deleted samples (.npz with images and labels), in the order of the deletions.
-    public: samples of the same kind that the model was not trained on (.npz).
+    deleted: the deleted samples, in the order of the deletions: .npz with images and labels, or .zip
+        with pictures in folders called by the number of their class.
+    public: samples of the same kind that the model was not trained on, in the same form.
     mean, std: per channel, with which the model's own code normalises images in [0, 1].
     base: the weights that training started from.
     training_set: N, samples that the model was trained on.
@@ -75,11 +76,14 @@ class Pair:
             ingest["std"] = list(self.std)
         if self.training_set is not None:
             ingest["training_set"] = self.training_set
-        data = {
+        data: dict[str, Any] = {
             "deleted": f"upload:{digests[self.deleted]}",
             "public": f"upload:{digests[self.public]}",
             "num_classes": self.num_classes,
         }
+        if any(path.suffix.lower() == ".zip" for path in (self.deleted, self.public)):
+            # pictures, resized to what the model takes
+            data |= {"size": self.input_shape[1], "grey": self.input_shape[0] == 1}
         audit: dict[str, Any] = {
             "name": f"{self.before.stem}: before and after",
             "dataset": {"name": "own_samples", "params": data},

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.client import Client, Conflict, NotFound, QuotaExceeded, ReadError
+from services.client import Client, Conflict, NotFound, Pair, QuotaExceeded, ReadError
 from shared.artifacts import compute_sha256
 from tests.golden.planned_jobs import real_catalog
 from tests.support import gateway as support
@@ -178,6 +178,15 @@ def test_a_dry_run_of_a_pair_quotes_its_audit_and_sends_no_file(
     assert "no worker is up for attack, evaluate, ingest, report, selftest" in table.stdout
     assert json.loads(run("artifacts", "list", "--json").stdout) == []
     assert json.loads(run("audits", "--json").stdout) == []
+
+
+def test_pictures_of_a_pair_get_the_size_that_the_model_takes(tmp_path: Path) -> None:
+    pair = Pair(
+        tmp_path / "a.st", {"after": [tmp_path / "b.st"]}, "mlp", 10, (1, 28, 28),
+        tmp_path / "d.zip", tmp_path / "p.npz",
+    )  # fmt: skip
+    params = pair.build_audit(dict.fromkeys(pair.files, "0" * 64))["dataset"]["params"]
+    assert (params["size"], params["grey"]) == (28, True)
 
 
 @pytest.mark.parametrize(

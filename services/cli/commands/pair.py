@@ -46,11 +46,14 @@ def pair(
         str, typer.Option("--input", metavar="CxHxW", help="Shape of an image, such as 3x32x32.")
     ],
     deleted: Annotated[
-        Path, typer.Option(help="The deleted samples: .npz with images and labels.")
+        Path,
+        typer.Option(
+            help="The deleted samples: .npz with images and labels, or .zip of CLASS/PICTURE."
+        ),
     ],
     public: Annotated[
         Path,
-        typer.Option(help="Samples of the same kind that the model was not trained on: .npz."),
+        typer.Option(help="Samples of the same kind that the model was not trained on."),
     ],
     mean: Annotated[
         str | None,

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets import _picture_trees, _pictures, image_folder
+from shared.ml.datasets import _picture_trees, image_folder
 from shared.ml.datasets._statistics import compute_channel_statistics
 from shared.ml.samples import open_dataset
 from shared.plugin_ref import PluginRef
