@@ -80,7 +80,8 @@ def main() -> int:
     bases = {basis: sum(row.basis is basis for row in quote.stages) for basis in Basis}
     print(json.dumps({
         "planned_jobs": len(planned), "past_jobs": count, "unknown": quote.unknown, "rows": bases,
-        "median_s": round(statistics.median(seconds), 3), "max_s": round(max(seconds), 3), "cpu_s": round(statistics.median(cpu_seconds), 3),
+        "median_s": round(statistics.median(seconds), 3), "max_s": round(max(seconds), 3),
+        "cpu_s": round(statistics.median(cpu_seconds), 3),
         "load": os.getloadavg()[0],
     }))  # fmt: skip
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from shared.catalog import NUMBERED_ROLE
@@ -49,19 +50,30 @@ def compute_cost_keys(
     """
     keys: dict[str, CostKeys] = {}
     behind: dict[str, frozenset[str]] = {}  # what of a job and its ancestors is in `similar`
+    planned = list(planned)  # which keeps their parameters, so that `id` tells them apart
+    texts: dict[tuple[str, str | None, int], tuple[str, str]] = {}
     for job in planned:
-        own = [job.stage, job.method, _simplify(job.params)]
+        template = (job.stage, job.method, id(job.params))
+        if template not in texts:  # many jobs differ in seed and inputs alone
+            own = _digest([job.stage, job.method, _simplify(job.params)])
+            texts[template] = own, _digest(_describe_as_ancestor(job))
+        own, as_ancestor = texts[template]
         inputs, ancestors = [], set[str]()
         for i in job.inputs:
             parent = keys.get(i.parent or "") or stored.get(i.parent or "")
             inputs.append([i.role, parent.equal if parent else None])
             ancestors |= behind.get(i.parent or "", {parent.similar} if parent else set())
-        roles = sorted(NUMBERED_ROLE.sub("", i.role) for i in job.inputs)
+        roles = sorted(_strip_number(i.role) for i in job.inputs)
         keys[job.request_key] = CostKeys(
-            _digest([*own, inputs]), _digest([*own, roles, sorted(ancestors)])
+            _digest([own, inputs]), _digest([own, roles, sorted(ancestors)])
         )
-        behind[job.request_key] = frozenset({*ancestors, _digest(_describe_as_ancestor(job))})
+        behind[job.request_key] = frozenset({*ancestors, as_ancestor})
     return keys
+
+
+@lru_cache(maxsize=4096)
+def _strip_number(role: str) -> str:
+    return NUMBERED_ROLE.sub("", role)
 
 
 def _describe_as_ancestor(job: PlannedJob) -> list[Any]:
