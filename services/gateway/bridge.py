@@ -124,11 +124,11 @@ class AsgiBridge:
 
     async def _handle_request(self, environ: Environ, receive: Receive, send: Send) -> None:
         app: Wsgi = self._app
-        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == UPLOAD_ROUTE:
-            app = await self._receive_upload(environ, receive) or app
-        elif environ["REQUEST_METHOD"] in METHODS_WITH_BODY:
-            app = await self._read_body_into(environ, receive) or app
         try:
+            if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == UPLOAD_ROUTE:
+                app = await self._receive_upload(environ, receive) or app
+            elif environ["REQUEST_METHOD"] in METHODS_WITH_BODY:
+                app = await self._read_body_into(environ, receive) or app
             answer = await self._run_in_thread(environ, _call_wsgi, app, environ)
             await send(
                 {"type": "http.response.start", "status": answer.status, "headers": answer.headers}

@@ -165,7 +165,6 @@ class IncomingUpload:
         self._limiter, self._room, self._draft = limiter, room, draft
         self._counted_bytes = 0
         self._closed = False
-        limiter.add(tenant, room, 0)
 
     def write(self, chunk: bytes) -> None:
         """Add bytes.

@@ -10,8 +10,8 @@ import pytest
 
 from shared.jobs.database import Database
 from shared.jobs.migrations import migrate
-from shared.jobs.tables import metadata
 from tests.support.job_store import JobStore
+from tests.support.migrated import open_in_memory, open_migrated
 from tests.support.servers import create_database
 
 KINDS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
@@ -34,10 +34,8 @@ def store(request: Any, tmp_path: Path) -> Iterator[JobStore]:
         found.clear()
         yield found
         return
-    db = Database(
-        "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/palimpsest.db"
+    db = (
+        open_in_memory() if request.param == "memory" else open_migrated(tmp_path / "palimpsest.db")
     )
-    with db.write() as connection:
-        metadata.create_all(connection)
     yield JobStore(db)
     db.close()

@@ -9,9 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.jobs.database import Database
-from shared.jobs.migrations import migrate
 from tests.support.freezing import freeze
+from tests.support.migrated import open_migrated
 from tests.support.waiting import TIMEOUT_S, wait_for
 
 WRITES_NEARLY_ALWAYS = """
@@ -28,8 +27,7 @@ while True:
 
 @pytest.mark.slow
 def test_it_is_stopped_between_two_transactions(tmp_path: Path) -> None:
-    db = Database(f"sqlite:///{tmp_path}/palimpsest.db")
-    migrate(db)
+    db = open_migrated(tmp_path / "palimpsest.db")
     with subprocess.Popen(
         [sys.executable, "-c", WRITES_NEARLY_ALWAYS, str(db.file)], stdout=subprocess.PIPE
     ) as process:

@@ -240,7 +240,8 @@ def setting_of(model: str, members: int) -> Setting:
 
 
 @pytest.fixture(
-    scope="module", params=["mlp", "lenet", pytest.param("convnet", marks=pytest.mark.long)]
+    scope="module",
+    params=["mlp", *(pytest.param(name, marks=pytest.mark.long) for name in ("lenet", "convnet"))],
 )
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -27,11 +27,11 @@ from shared.config import Settings
 from shared.jobs import attempts, completion, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
-from shared.jobs.migrations import migrate
 from shared.jobs.queue import InMemoryWakeup, WakeupSender
 from shared.jobs.records import Artifact, Claim, JobCost
 from shared.jobs.states import Failure
 from shared.roles import Role
+from tests.support.migrated import open_migrated
 from tests.support.servers import find_free_port
 from tests.support.waiting import TIMEOUT_S, wait_for
 from tests.support.wirings import WIRINGS
@@ -203,8 +203,7 @@ class GatewayInProcess:
         timing: StreamTiming | None = None,
         **settings: Any,
     ) -> None:
-        self.db = Database(f"sqlite:///{folder}/palimpsest.db")
-        migrate(self.db)
+        self.db = open_migrated(folder / "palimpsest.db")
         if publish:
             worker_registry.publish_catalog(self.db, make_catalog())
         self.artifacts = ArtifactStore.from_url("memory://")
@@ -294,8 +293,7 @@ class GatewayProcess:
     def __init__(self, folder: Path, **env: str) -> None:
         self.folder, self.port = folder, find_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.db = Database(f"sqlite:///{folder}/palimpsest.db")
-        migrate(self.db)
+        self.db = open_migrated(folder / "palimpsest.db")
         worker_registry.publish_catalog(self.db, make_catalog())
         self.artifacts = ArtifactStore.from_url(f"file://{folder}/artifacts")
         outside = {k: v for k, v in os.environ.items() if not k.startswith("PALIMPSEST_")}

@@ -16,18 +16,17 @@ from shared.config import Settings
 from shared.errors import TransientError
 from shared.jobs import worker_registry
 from shared.jobs.database import Database
-from shared.jobs.migrations import migrate
 from shared.jobs.queue import InMemoryWakeup
 from shared.jobs.reconcile import ExpiryGuard, expire_leases
 from shared.jobs.tables import jobs
 from tests.support.job_store import STAGE, JobStore, make_planned_job
+from tests.support.migrated import open_in_memory, open_migrated
 from tests.support.waiting import TIMEOUT_S
 
 
 @pytest.fixture
 def store() -> Iterator[JobStore]:
-    db = Database("sqlite://")
-    migrate(db)
+    db = open_in_memory()
     yield JobStore(db)
     db.close()
 
@@ -151,8 +150,7 @@ def test_a_store_that_took_no_write_is_looked_at_anew(
 def test_a_store_that_took_no_writes_charges_nobody(tmp_path: Path) -> None:
     """SQLite can be read while another process holds its write lock; only the holders of leases are
     kept waiting."""
-    db = Database(f"sqlite:///{tmp_path}/jobs.db")
-    migrate(db)
+    db = open_migrated(tmp_path / "jobs.db")
     store = JobStore(db)
     job = store.post(make_planned_job("a"))
     store.claim_one()

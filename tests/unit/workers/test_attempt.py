@@ -11,10 +11,9 @@ from shared.artifacts import ArtifactStore
 from shared.config import Settings
 from shared.errors import JobCancelled, TransientError, WorkerDraining
 from shared.jobs import attempts, queries, submit
-from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
-from shared.jobs.migrations import migrate
 from shared.jobs.records import PlannedJob
+from tests.support.migrated import open_in_memory
 from workers import attempt
 from workers.attempt import AttemptHooks
 from workers.attempt_state import AttemptState, ControlSignal
@@ -27,8 +26,7 @@ class Scene:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "artifacts"
-        self.db = Database("sqlite://")
-        migrate(self.db)
+        self.db = open_in_memory()
         submit.submit_jobs(
             self.db, "t", [PlannedJob("k", "s", None, {}, 0, (), ("stage:s",), ("OUT",), "code")]
         )

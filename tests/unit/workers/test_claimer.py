@@ -10,9 +10,9 @@ from shared.errors import TransientError
 from shared.jobs import queries, submit
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
-from shared.jobs.migrations import migrate
 from shared.jobs.queue import InMemoryWakeup, WakeupSender
 from shared.jobs.records import Claim, PlannedJob
+from tests.support.migrated import open_in_memory
 from workers import claimer
 from workers.claimer import MAX_TRIES, Claimer
 
@@ -47,8 +47,7 @@ class Line:
 
 class Scene:
     def __init__(self) -> None:
-        self.db = Database("sqlite://")
-        migrate(self.db)
+        self.db = open_in_memory()
         self.line, self.wakeup = Line(self.db), InMemoryWakeup()
         self.sender = WakeupSender(self.wakeup)
         self.claimer = Claimer(self.line, self.sender, "s", 60)

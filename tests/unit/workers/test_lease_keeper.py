@@ -18,9 +18,9 @@ from shared.errors import TransientError
 from shared.jobs import attempts, control, queries, submit, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
-from shared.jobs.migrations import migrate
 from shared.jobs.records import Claim, PlannedJob
 from shared.jobs.tables import jobs
+from tests.support.migrated import open_in_memory
 from tests.support.waiting import TIMEOUT_S, FastClock
 from workers.attempt_state import AttemptState, ControlSignal
 from workers.lease_keeper import LeaseKeeper
@@ -50,8 +50,7 @@ class Scene:
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    db = Database("sqlite://")
-    migrate(db)
+    db = open_in_memory()
     worker_registry.register_worker(
         db, "w", host="h", pid=1, stages=("s",), device="cpu", threads=1, versions={}, catalog="c"
     )

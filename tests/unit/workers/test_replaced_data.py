@@ -19,13 +19,13 @@ from shared.config import Settings
 from shared.data_files import DataRoot
 from shared.jobs import submit
 from shared.jobs.database import Database
-from shared.jobs.migrations import migrate
 from shared.jobs.plan import plan_job
 from shared.jobs.queries import get_job
 from shared.jobs.queue import InMemoryWakeup, WakeupSender
 from shared.jobs.records import Input, Job, PlannedJob
 from shared.ml import REGISTRIES
 from tests.support.lpips import FILE, make_random_weights
+from tests.support.migrated import open_migrated
 from tests.support.tiny_chain import DATA, MODEL, write_data
 from workers.lease import LeaseProcess
 from workers.runner import MachineInfo, Runner
@@ -92,8 +92,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     root.mkdir()
     monkeypatch.setenv("PALIMPSEST_DATA_ROOT", str(root))
     monkeypatch.setenv("PALIMPSEST_DATABASE_URL", f"sqlite:///{tmp_path}/palimpsest.db")
-    db = Database(f"sqlite:///{tmp_path}/palimpsest.db")
-    migrate(db)
+    db = open_migrated(tmp_path / "palimpsest.db")
     catalog = Catalog(
         CatalogEntry.from_plugin(plugin)
         for registry in (*REGISTRIES, stages)
