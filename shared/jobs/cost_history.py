@@ -53,7 +53,7 @@ def find_parent_cost_keys(
     """By id, the keys of the stored jobs from which planned ones take their inputs."""
     own = {job.request_key for job in planned}
     ids = sorted({i.parent for job in planned for i in job.inputs if i.parent} - own)
-    found: dict[str, CostKeys] = {}
+    keys: dict[str, CostKeys] = {}
     if ids:
         columns = (jobs.c.id, jobs.c.equal_cost_key, jobs.c.similar_cost_key)
         with db.read() as connection:
@@ -63,8 +63,8 @@ def find_parent_cost_keys(
                     jobs.c.id.in_(batch),
                     jobs.c.equal_cost_key.is_not(None),
                 )
-                found |= {row[0]: CostKeys(*row[1:]) for row in connection.execute(query)}
-    return found
+                keys |= {row[0]: CostKeys(*row[1:]) for row in connection.execute(query)}
+    return keys
 
 
 _COLUMNS = "run_s, cpu_s, memory_bytes, device_memory_bytes"
@@ -83,7 +83,7 @@ def find_past_costs(
     Args:
         machines: by stage, the kinds of machine that may run it, as `describe_machine` says it.
     """
-    found: dict[CostKind, PastCosts] = {}
+    past: dict[CostKind, PastCosts] = {}
     wanted = list(dict.fromkeys(kinds))
     with db.read() as connection:
         for basis, match in (
@@ -91,7 +91,7 @@ def find_past_costs(
             (Basis.SIMILAR, _match_similar),
             (Basis.OTHER_SETTINGS, _match_method),
         ):
-            missing = [kind for kind in wanted if kind not in found]
+            missing = [kind for kind in wanted if kind not in past]
             by_match: dict[tuple[Any, ...], list[CostKind]] = {}
             for kind in missing:
                 by_match.setdefault((kind.stage, *match(kind).items()), []).append(kind)
@@ -104,8 +104,8 @@ def find_past_costs(
                     [machines.get(alike[0].stage, ())[:MAX_MACHINES] for _, alike in batch],
                 )
                 for n, latest in costs.items():
-                    found |= dict.fromkeys(batch[n][1], PastCosts(basis, tuple(latest)))
-    return found
+                    past |= dict.fromkeys(batch[n][1], PastCosts(basis, tuple(latest)))
+    return past
 
 
 def _match_equal(kind: CostKind) -> dict[str, str | None]:

@@ -6,8 +6,8 @@ from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import PageQuery, make_blueprint
+from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
 from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
-from services.gateway.dry_run import DryRun, DryRunQuery, respond_dry_run
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_digest_etag

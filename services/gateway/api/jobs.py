@@ -8,8 +8,8 @@ from flask import Response, jsonify
 from pydantic import BaseModel, Field, StringConstraints
 
 from services.gateway.api._blueprint import PageQuery, make_blueprint
+from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
 from services.gateway.deps import current_db, current_gateway, current_tenant
-from services.gateway.dry_run import DryRun, DryRunQuery, respond_dry_run
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_etag
 from services.gateway.schemas import JobView, serialize_job
