@@ -41,7 +41,9 @@ class JobCostView(BaseModel):
 
 
 def _serialize_cost(cost: JobCost | None) -> dict[str, Any] | None:
-    return cost and {
+    if cost is None:
+        return None
+    return {
         "run_seconds": round(cost.run_s, 3),
         "cpu_seconds": round(cost.cpu_s, 3),
         "memory_bytes": cost.memory_bytes,
