@@ -1,9 +1,12 @@
-"""`python -m services.admin`: migrate or back up the job store, check the installation, or make the
-key that signs reports.
+"""`python -m services.admin`: migrate or back up the job store, check the installation, clean the
+artifact store, or make the key that signs reports.
 
 migrate           create or upgrade the schema; a SQLite file is copied first
 backup FILE       copy a SQLite job store, even while it is in use (PostgreSQL: pg_dump)
 doctor            check settings, job store, schema, broker and artifacts, and suggest fixes
+orphans           list artifacts older than a day that the job store does not refer to: attempts
+                  were killed after storing them. --remove removes them; not for an artifact store
+                  that several job stores share
 keys create FILE  make an Ed25519 key: the private one in FILE, the public one in FILE.pub
 keys show FILE    print the public key and the id of the private key in FILE
 """
@@ -27,6 +30,7 @@ from shared.errors import InvalidRequest, PalimpsestError
 from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.migrations import copy_before_migrating, migrate, require_current_schema
+from shared.jobs.orphans import list_orphans, remove_orphans
 
 BROKER_TIMEOUT_S = 3.0
 
@@ -53,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     backup = commands.add_parser("backup")
     backup.add_argument("file", type=Path, help="where to write the copy")
     commands.add_parser("doctor")
+    orphans = commands.add_parser("orphans")
+    orphans.add_argument("--remove", action="store_true", help="remove them for good")
     keys = commands.add_parser("keys")
     keys.add_argument("action", choices=["create", "show"])
     keys.add_argument("file", type=Path, help="the private key")
@@ -66,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if options.command == "backup":
         return _run_backup(settings, options.file)
+    if options.command == "orphans":
+        return _run_orphans(settings, remove=options.remove)
     return _run_migrate(settings) if options.command == "migrate" else _run_doctor(settings)
 
 
@@ -80,6 +88,27 @@ def _run_backup(settings: Settings, target: Path) -> int:
     finally:
         db.close()
     _print_line(f"the job store was copied to {target.name}; now copy the artifacts")
+    return 0
+
+
+def _run_orphans(settings: Settings, *, remove: bool) -> int:
+    db = Database(settings.database_url)
+    try:
+        require_current_schema(db)
+        store = ArtifactStore.from_url(settings.artifacts_url)
+        orphans = list(list_orphans(db, store))
+        for one in orphans:
+            _print_line(f"{one.sha256} {one.size}")
+        if remove:
+            remove_orphans(db, store, [one.sha256 for one in orphans])
+    except PalimpsestError as error:
+        _print_line(f"orphans: {_summarize_error(error)}", sys.stderr)
+        return 1
+    finally:
+        db.close()
+    size = sum(one.size for one in orphans)
+    what = "removed" if remove else "found; --remove removes them"
+    _print_line(f"{len(orphans):,} artifacts of {size:,} bytes {what}", sys.stderr)
     return 0
 
 

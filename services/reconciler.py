@@ -1,5 +1,5 @@
 """`python -m services.reconciler`: requeues jobs of lost attempts, re-sends lost wake-ups, and
-removes uploads that have expired.
+removes uploads that have expired and what deletions have left.
 
 Any number of reconcilers may run at once.
 """
@@ -21,6 +21,7 @@ from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError, TransientError
 from shared.jobs import reconcile, worker_registry
 from shared.jobs.database import Database
+from shared.jobs.erasure import finish_erasures
 from shared.jobs.migrations import require_current_schema
 from shared.jobs.queue import CeleryWakeup, WakeupQueue, make_celery
 from shared.jobs.reconcile import ExpiryGuard
@@ -96,8 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
     while not stopped.wait(settings.reconcile_interval_s):
         try:
             reconcile_once(db, wakeup, wakeup.depth, settings, guard)
-            for sha256 in expire_uploads(db, artifacts):
-                log.info("an upload has expired and was removed", artifact=sha256)
+            if expired := expire_uploads(db, artifacts):
+                log.info("uploads have expired and were removed", uploads=len(expired))
+            if not finish_erasures(db, artifacts):
+                log.info("traces of a deletion are left: other transactions are in the way")
         except TransientError as error:
             log.warning("a store is unreachable; retrying", error=str(error))
         except Exception as error:  # whatever kombu and redis raise when the broker is away

@@ -300,7 +300,7 @@ class Catalog:
             if name not in values:
                 continue
             value, where = normalize_numbers(values[name], schema), f"{path}.{name}"
-            if "x-plugin" in schema:
+            if "x-plugin" in schema and not (value is None and "anyOf" in schema):
                 value = self._complete_plugin_ref(schema["x-plugin"], value, where, used)
             elif isinstance(value, dict):
                 inner = get_parameters(schema, defs)

@@ -28,6 +28,8 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Label = Annotated[int, Field(ge=0, le=1_000_000)]
 ClassName = Annotated[str, Field(max_length=200)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # sha256
+MatchingLoss = Annotated[float, Field(ge=0, le=2)]
+MAX_UNSCORED = 10_000  # deletions
 RoleName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$")]
 
 
@@ -230,11 +232,11 @@ class Utility(FrozenModel):
     """Accuracies of the released models, mean over deletions, next to the original's."""
 
     retain_accuracy: Share | None = Field(description="null if no samples are retained")
-    forget_accuracy: Share
-    test_accuracy: Share
+    forget_accuracy: Share | None = Field(description="null if no deleted samples were brought")
+    test_accuracy: Share | None = Field(description="null if no public samples were brought")
     original_retain_accuracy: Share | None
-    original_forget_accuracy: Share
-    original_test_accuracy: Share
+    original_forget_accuracy: Share | None
+    original_test_accuracy: Share | None
     test_samples: Count | None = None
 
 
@@ -310,6 +312,54 @@ class ScoredLabelGuesses(FrozenModel):
     def name(self, labels: Iterable[int]) -> str:
         """The names of these classes, as one text."""
         return ", ".join(self.names.get(str(label), str(label)) for label in labels)
+
+
+class UnscoredImages(FrozenModel):
+    """What an attack reconstructed, where no deleted samples were brought to compare it with."""
+
+    matching_loss: list[MatchingLoss] = Field(
+        max_length=MAX_UNSCORED,
+        description="by deletion, how far the gradient of what was reconstructed is from the change "
+        "of the weights: 1 - cosine",
+    )
+    control_losses: dict[RoleName, list[MatchingLoss]] = Field(
+        default_factory=dict,
+        max_length=8,
+        description="the same of searches that were given something unrelated, by name",
+    )
+    labels: list[list[Label]] = Field(
+        max_length=MAX_UNSCORED, description="by deletion, the classes that were searched for"
+    )
+    names: dict[ClassName, ClassName] = Field(
+        default_factory=dict, max_length=1000, description="class names by label (as text)"
+    )
+
+
+class UnscoredLabels(FrozenModel):
+    """Which classes an attack named, where no deleted samples were brought to compare them with."""
+
+    labels: list[list[Label]] = Field(max_length=MAX_UNSCORED)
+    margins: list[Share | None] = Field(
+        max_length=MAX_UNSCORED,
+        description="by deletion, the lead of the named classes over the next one, as a share of "
+        "the spread over all classes; null: all classes were named",
+    )
+    names: dict[ClassName, ClassName] = Field(
+        default_factory=dict, max_length=1000, description="class names by label (as text)"
+    )
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> UnscoredLabels:
+        if len(self.labels) != len(self.margins):
+            raise ValueError("margins must have one entry per deletion")
+        return self
+
+
+class Unscored(FrozenModel):
+    """What an attack returned without a truth: no score, and no proof of anything."""
+
+    images: UnscoredImages | None = None
+    labels: UnscoredLabels | None = None
 
 
 class Gain(FrozenModel):
@@ -395,6 +445,9 @@ class Evaluation(FrozenModel):
         ),
     )
     answers: ScoredLabelGuesses | None = None
+    unscored: Unscored | None = Field(
+        None, description="what came back, if no truth was brought; null if it was scored"
+    )
     utility: Utility | None = None
     retained_copies: list[Label] = Field(
         default_factory=list,

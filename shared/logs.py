@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import suppress
 from typing import Any, TextIO, cast
@@ -36,6 +37,7 @@ def configure_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _shorten_digests,
             *(
                 [_escape_control_characters, structlog.dev.ConsoleRenderer()]
                 if is_terminal
@@ -44,6 +46,18 @@ def configure_logging() -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _BestEffortStream(sys.stderr))),
     )
+
+
+_DIGEST = re.compile(r"(?<![0-9a-f])([0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")
+
+
+def _shorten_digests(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """The first 12 digits tell artifacts apart. A whole digest would outlive the data that it
+    identifies: logs are not deleted with an upload."""
+    return {
+        name: _DIGEST.sub(r"\1…", value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 def _escape_control_characters(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -90,11 +90,13 @@ class DatasetTraits(Traits):
     """Of a data set, as far as it is known before a file is read.
 
     `input_shape`: C, H, W of a sample, F, 1, 1 for a row of a table; None in it, or for all of it,
-    is not known yet. `num_classes`: None is not known yet.
+    is not known yet. `num_classes`: None is not known yet. `split_params`: by split, the parameter
+    without which that split is empty.
     """
 
     input_shape: tuple[int | None, int | None, int | None] | None = None
     num_classes: int | None = None
+    split_params: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
@@ -258,7 +260,7 @@ def extract_traits(plugin: Plugin) -> JSONObject:
     return {
         f.name: to_jsonable_python(value)
         for f, value in values
-        if f.default is MISSING or value != f.default
+        if value != (f.default if f.default_factory is MISSING else f.default_factory())
     }
 
 

@@ -63,6 +63,12 @@ class Role(StrEnum):
         Visibility.AUDITOR,
         "the weights that training started from, as a user has brought them",
     )
+    TEST_SET = (
+        "TEST_SET",
+        ArtifactFormat.JSON,
+        Visibility.AUDITOR,
+        "public samples that a user has brought with models, for accuracies and baselines",
+    )
     COMPARISON = (
         "COMPARISON",
         ArtifactFormat.JSON,

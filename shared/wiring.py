@@ -92,8 +92,9 @@ class Wiring(BaseModel):
     )
     release: bool = Field(
         False,
-        description="whether the stage has the parameters `release` (the name of the release) and "
-        "`with_base` (whether base weights are there) of an audit of brought models",
+        description="whether the stage has the parameters `release` (the name of the release), "
+        "`with_base`, `with_deleted` and `with_public` (which weights and samples are there) of an "
+        "audit of brought models",
     )
     trained_for_methods: bool = Field(
         False,
@@ -111,6 +112,11 @@ class Wiring(BaseModel):
     )
     withheld: Mapping[Scope, tuple[Role, ...]] = Field(
         default_factory=dict, description="by scope, optional roles that are not supplied there"
+    )
+    any_of: Mapping[Scope, tuple[Role, ...]] = Field(
+        default_factory=dict,
+        description="by scope, roles of which at least one must be there: without any, the stage "
+        "does not run in that scope",
     )
     # for whom
     replaces: Mapping[Role, Role] = Field(

@@ -18,7 +18,7 @@ from .download import Download, select_artifact
 from .errors import AnswerTooLarge, NotFound
 from .events import RESUME_PAUSE_S, parse_event
 from .pair import Pair
-from .records import Audit, DryRun, Event, Job, Page, Upload, UploadSpace
+from .records import Audit, Derived, DryRun, Erasure, Event, Job, Page, Upload, UploadSpace
 from .reports import STAGE, Report, find_report_artifacts
 from .retry import RetryPolicy, network_errors
 from .transport import MAX_ANSWER_BYTES, STREAM_TIMEOUT
@@ -273,14 +273,29 @@ class AsyncClient:
         """How many bytes the uploads hold, and may hold."""
         return await self._call(calls.get_upload_space())
 
-    async def delete_artifact(self, sha256: str) -> None:
+    async def get_derived(self, sha256: str) -> Derived:
+        """What was made of an upload: what `delete_artifact` with `derived` would delete.
+
+        Raises:
+            NotFound: there is neither such an upload nor anything that was made of it.
+        """
+        return await self._call(calls.get_derived(sha256))
+
+    async def delete_artifact(self, sha256: str, *, derived: bool = False) -> Erasure | None:
         """Delete an upload for good.
+
+        Args:
+            derived: delete what was made of it too: audits, jobs and their artifacts. The result
+                says how many; without it there is none.
 
         Raises:
             NotFound: there is no such upload. Artifacts of jobs are not uploads.
-            Conflict: jobs that have not ended need it.
+            Conflict: jobs that have not ended need it, or with `derived` are made of it.
         """
+        if derived:
+            return await self._call(calls.erase_artifact(sha256))
         await self._retry(calls.delete_artifact(sha256), self._exchange)
+        return None
 
     async def get_report(self, item_id: str, *, with_manifest: bool = True) -> Report:
         """The report of an audit, or of a report job. The manifest of a large audit takes the

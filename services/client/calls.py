@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from .records import Audit, DryRun, Event, Job, Page, Upload, UploadSpace
+from .records import Audit, Derived, DryRun, Erasure, Event, Job, Page, Upload, UploadSpace
 from .upload import FileToUpload
 
 T = TypeVar("T")
@@ -210,6 +210,16 @@ def get_upload_space() -> Call[UploadSpace]:
 
 def delete_artifact(sha256: str) -> Call[None]:
     return Call("DELETE", f"/v1/artifacts/{_quote_segment(sha256)}", _read_as_is)
+
+
+def erase_artifact(sha256: str) -> Call[Erasure]:
+    path, query = f"/v1/artifacts/{_quote_segment(sha256)}", {"derived": "true"}
+    return Call("DELETE", path, Erasure.from_json, query=query)
+
+
+def get_derived(sha256: str) -> Call[Derived]:
+    path = f"/v1/artifacts/{_quote_segment(sha256)}/derived"
+    return Call("GET", path, Derived.from_json)
 
 
 def get_catalog(kind: str | None = None) -> Call[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 from .upload import FileToUpload
 
 DEFAULT_ATTACKS = ("feature_recovery", "label_inference")
+MAX_CONTROLS = 1000  # random directions that an attack searches for
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,10 @@ class Pair:
     model: the architecture, as the catalog names it: a name, or {"name", "params"}.
     input_shape: C, H, W.
     deleted: the deleted samples, in the order of the deletions: .npz with images and labels, or .zip
-        with pictures in folders called by the number of their class.
-    public: samples of the same kind that the model was not trained on, in the same form.
+        with pictures in folders called by the number of their class; None: what comes back cannot
+        be scored.
+    public: samples of the same kind that the model was not trained on, in the same form; None: there
+        are no baselines from them.
     mean, std: per channel, with which the model's own code normalises images in [0, 1].
     base: the weights that training started from.
     training_set: N, samples that the model was trained on.
@@ -34,22 +37,33 @@ class Pair:
     model: str | Mapping[str, Any]
     num_classes: int
     input_shape: tuple[int, int, int]
-    deleted: Path
-    public: Path
+    deleted: Path | None = None
+    public: Path | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     base: Path | None = None
     training_set: int | None = None
     size: int = 1
-    attacks: Sequence[str | Mapping[str, Any]] = DEFAULT_ATTACKS
+    attacks: Sequence[str | Mapping[str, Any]] | None = None  # None: `default_attacks`
     options: Mapping[str, Any] = field(default_factory=dict)  # further fields of the audit
 
     @property
     def files(self) -> list[Path]:
         """All files, each once."""
         released = [path for paths in self.after.values() for path in paths]
-        base = [self.base] if self.base else []
-        return list(dict.fromkeys([self.before, *released, *base, self.deleted, self.public]))
+        optional = [path for path in (self.base, self.deleted, self.public) if path is not None]
+        return list(dict.fromkeys([self.before, *released, *optional]))
+
+    @property
+    def default_attacks(self) -> list[str | dict[str, Any]]:
+        """`DEFAULT_ATTACKS`; without the deleted samples, the classes are inferred, and each search
+        is repeated for a random direction."""
+        if self.deleted is not None:
+            return [*DEFAULT_ATTACKS]
+        recovery, *others = DEFAULT_ATTACKS
+        deletions = max(len(paths) for paths in self.after.values())
+        params = {"labels": "inferred", "controls": min(deletions, MAX_CONTROLS)}
+        return [{"name": recovery, "params": params}, *others]
 
     def compute_digests(self) -> dict[Path, str]:
         """sha256 of each of `files`, read from the disk.
@@ -76,17 +90,16 @@ class Pair:
             ingest["std"] = list(self.std)
         if self.training_set is not None:
             ingest["training_set"] = self.training_set
-        data: dict[str, Any] = {
-            "deleted": f"upload:{digests[self.deleted]}",
-            "public": f"upload:{digests[self.public]}",
-            "num_classes": self.num_classes,
+        samples: dict[str, Any] = {
+            name: f"upload:{digests[path]}"
+            for name, path in (("deleted", self.deleted), ("public", self.public))
+            if path is not None
         }
-        if any(path.suffix.lower() == ".zip" for path in (self.deleted, self.public)):
+        if any(path and path.suffix.lower() == ".zip" for path in (self.deleted, self.public)):
             # pictures, resized to what the model takes
-            data |= {"size": self.input_shape[1], "grey": self.input_shape[0] == 1}
+            samples |= {"size": self.input_shape[1], "grey": self.input_shape[0] == 1}
         audit: dict[str, Any] = {
             "name": f"{self.before.stem}: before and after",
-            "dataset": {"name": "own_samples", "params": data},
             "model": self.model,
             "original": digests[self.before],
             "releases": [
@@ -94,9 +107,12 @@ class Pair:
                 for name, paths in self.after.items()
             ],
             "ingest": ingest,
-            "attacks": list(self.attacks),
+            "attacks": list(self.default_attacks if self.attacks is None else self.attacks),
             **self.options,
         }
+        if samples:
+            params = {**samples, "num_classes": self.num_classes}
+            audit["dataset"] = {"name": "own_samples", "params": params}
         if self.base is not None:
             audit["base"] = digests[self.base]
         return audit

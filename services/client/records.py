@@ -44,6 +44,44 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Derived:
+    """What was made of an upload, the upload included. `audits` are the ids and names of at most
+    100, the oldest; `bytes` are those of all artifacts together."""
+
+    sha256: str
+    audits: tuple[Mapping[str, str], ...] = ()
+    audit_count: int = 0
+    job_count: int = 0
+    jobs_by_stage: Mapping[str, int] = field(default_factory=dict)
+    live_job_count: int = 0
+    artifact_count: int = 0
+    bytes: int = 0
+    shared_artifact_count: int = 0
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Derived:
+        return _build(cls, body, audits=tuple(body.get("audits", ())))
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """How many were deleted with an upload, the upload included. If not `finished`, the service
+    still removes bytes, or rewrites the files of its job store."""
+
+    audits: int = 0
+    jobs: int = 0
+    artifacts: int = 0
+    bytes: int = 0
+    finished: bool = False
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Erasure:
+        return _build(cls, body)
+
+
+@dataclass(frozen=True)
 class UploadSpace:
     """Bytes that all uploads hold, and may hold."""
 

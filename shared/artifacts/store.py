@@ -79,6 +79,14 @@ class StoredArtifact(NamedTuple):
     size: int
 
 
+class StoredObject(NamedTuple):
+    """Bytes under their address. `changed_at` is in seconds since 1970, by the store's clock."""
+
+    sha256: str
+    size: int
+    changed_at: float
+
+
 class _Sink(Protocol):
     """Where the bytes of a draft go."""
 
@@ -330,6 +338,23 @@ class ArtifactStore:
                 yield from map(bytes, result.stream(min_chunk_size=CHUNK_BYTES))
 
         return read()
+
+    def list_objects(self) -> Iterator[StoredObject]:
+        """Everything that is stored, in no order. Whether anybody needs it is for SQL to say.
+
+        Raises:
+            TransientError: the store did not answer, or stopped in the middle.
+        """
+        try:
+            for batch in obstore.list(self._backend, prefix="sha256"):
+                for one in batch:
+                    sha256 = one["path"].rpartition("/")[2]
+                    if one["path"] == f"sha256/{sha256[:2]}/{sha256}" and len(sha256) == 64:
+                        yield StoredObject(sha256, one["size"], one["last_modified"].timestamp())
+        except (BaseError, OSError) as error:
+            raise TransientError(
+                f"the artifacts could not be listed: {_first_line(error)}"
+            ) from error
 
     def has(self, sha256: str, size: int) -> bool:
         """Whether `size` bytes are there. Costs no more than a look at the folder, and cannot see

@@ -14,6 +14,11 @@ transitions      the one function that changes a state
 control          cancel, retry, pause, resume
 reconcile        expired leases
 repair           artifacts that are damaged or lost
+uploads          what tenants bring
+derivation       what was made of uploads
+erasure          deletion of uploads with all of it
+scrubbing        the database's own files after that
+orphans          stored bytes that no row refers to
 queries          pages and lookups
 worker_registry  workers and the catalog they publish
 queue            wake-ups

@@ -18,6 +18,8 @@ from shared.roles import Role
 
 def describe_costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Catalog) -> list[str]:
     """One sentence per distinct cost, in the order of the plan."""
+    if spec.dataset is None:  # nothing is trained, and nothing asked
+        return []
     data = catalog.get("dataset", spec.dataset.name, "dataset").get_traits(DatasetTraits)
     jobs = {job.request_key: job for job in planned}
     sentences = [

@@ -36,7 +36,7 @@ _TIMEOUTS_MS = {
 }
 # PostgreSQL is a standby, or was made read-only for a while; a transaction waited for too long
 _TRANSIENT_SQLSTATES = ("25006", "25P03")
-_LOCK_TIMEOUT_S = 30  # how long SQLite waits for another's lock
+LOCK_TIMEOUT_S = 30  # how long SQLite waits for another's lock
 _LOCK_ERRORS = ("database is locked", "deadlock detected", "could not serialize")
 
 
@@ -139,6 +139,28 @@ class Database:
             finally:
                 raw.execute("PRAGMA foreign_keys=ON")
 
+    @property
+    def driver_error(self) -> type[Exception]:
+        """What the driver raises where the database refuses or does not answer."""
+        error: type[Exception] = self.engine.dialect.loaded_dbapi.OperationalError
+        return error
+
+    @contextmanager
+    def connect_outside_transaction(self) -> Iterator[Any]:
+        """The driver's own connection, for maintenance that no transaction may contain. Each
+        statement commits by itself; the driver's errors are not translated."""
+        with self._connect(write=True) as connection:
+            raw: Any = connection.connection.driver_connection
+            if self.dialect == "sqlite":
+                yield raw
+                return
+            raw.autocommit = True
+            try:
+                yield raw
+            finally:
+                # settings of the session end with it
+                connection.invalidate()
+
     @contextmanager
     def _begin(self, write: bool) -> Iterator[Connection]:
         with self._connect(write) as connection, connection.begin():
@@ -216,7 +238,7 @@ def _create_sqlite_engine(path: str | None, url: str) -> Engine:
         file = Path(str(path)).absolute()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = create_engine(
-            url, pool_size=5, max_overflow=70, connect_args={"timeout": _LOCK_TIMEOUT_S}
+            url, pool_size=5, max_overflow=70, connect_args={"timeout": LOCK_TIMEOUT_S}
         )
 
         @event.listens_for(engine, "do_connect")
@@ -227,10 +249,11 @@ def _create_sqlite_engine(path: str | None, url: str) -> Engine:
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # this module says BEGIN, not the driver
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={_LOCK_TIMEOUT_S * 1000}")
+        cursor.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
         _enable_wal(cursor)
-        # FULL: a commit that was answered survives a power cut, in WAL mode too.
-        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+        # FULL: a commit that was answered survives a power cut, in WAL mode too. Secure delete: what
+        # is deleted is overwritten, so that no free page gives it back (`shared.jobs.scrubbing`).
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -268,7 +291,7 @@ def _restrict_permissions(file: Path) -> None:
 def _enable_wal(cursor: sqlite3.Cursor) -> None:
     """Switch to the write-ahead log. SQLite's busy timeout does not cover the switch: the second of
     two that open a new file at the same moment gets an error at once: the database is locked."""
-    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")

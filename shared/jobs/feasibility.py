@@ -116,13 +116,13 @@ def check_repeatable(template: JobTemplate, field: str) -> None:
         )
 
 
-def check_probes(probe: Mapping[str, Any], dataset: CatalogEntry) -> None:
+def check_probes(probe: Mapping[str, Any], dataset: CatalogEntry | None) -> None:
     """A search may ask as much as it is allowed to, as far as the shape of the data set is known.
 
     Raises:
         InvalidRequest: it may ask more.
     """
-    if "preset" in probe:
+    if "preset" in probe and dataset is not None:
         describe_query_cost(probe, dataset.get_traits(DatasetTraits))
 
 

@@ -26,6 +26,7 @@ from shared.jobs.states import State
 from shared.jobs.tables import artifacts, events, job_inputs, jobs
 from shared.jobs.tables import plugin_sets as plugin_sets_table
 from shared.jobs.transitions import dead_end_reason
+from shared.uploaded_files import PREFIX
 
 TICK_S = 1e-6  # seconds between the jobs of one submission: they keep the order of the plan
 
@@ -124,9 +125,7 @@ def insert_jobs(
     parents = {row.id: row for row in duplicates.values()} | _lock_jobs(
         connection, tenant, foreign_ids
     )
-    _require_artifacts(
-        connection, tenant, [i for d in new for i in d.planned.inputs if not i.parent], now
-    )
+    _require_artifacts(connection, tenant, new, now)
     data_digests: dict[str, Mapping[str, str]] = {
         row.id: json.loads(row.data) for row in parents.values()
     }
@@ -296,14 +295,35 @@ def _lock_jobs(connection: Connection, tenant: str, ids: Iterable[str]) -> dict[
 
 
 def _require_artifacts(
-    connection: Connection, tenant: str, inputs: Sequence[Input], now: float
+    connection: Connection, tenant: str, new: Sequence[NewJob], now: float
 ) -> None:
+    """Refuse jobs whose inputs, or whose own data sets, are artifacts that the tenant has not (any
+    more). Those that are there stay until the transaction ends: a deletion waits for it, and then
+    sees the jobs.
+
+    Raises:
+        InvalidRequest: names the first.
+    """
+    inputs = [i for d in new for i in d.planned.inputs if not i.parent]
+    files = {sha256 for d in new for sha256 in _list_own_uploads(d)}
     known: set[str] = set()
-    for batch in slices(sorted({str(i.sha256) for i in inputs})):
+    for batch in slices(sorted({str(i.sha256) for i in inputs} | files)):
         query = select(artifacts.c.sha256).where(
             build_ownership_filter(tenant, now), artifacts.c.sha256.in_(batch)
         )
-        known |= set(connection.execute(query).scalars())
+        kept = query.with_for_update(read=True, key_share=True, of=artifacts)
+        known |= set(connection.execute(kept).scalars())
     for i in inputs:
         if i.sha256 not in known:
             raise InvalidRequest(f"there is no artifact {i.sha256}", f"inputs.{i.role}")
+    for sha256 in sorted(files - known):
+        raise InvalidRequest(f"there is no upload {sha256}: push the file again")
+
+
+def _list_own_uploads(new_job: NewJob) -> list[str]:
+    """Uploads that the job reads as files; those behind its inputs may be gone."""
+    return [
+        path.removeprefix(PREFIX)
+        for path in new_job.planned.data_digests
+        if path.startswith(PREFIX) and path in new_job.row["params"]
+    ]

@@ -7,7 +7,7 @@ before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from shared.catalog import NUMBERED_ROLE, Catalog, CheckedJob, check_roles
 from shared.data_files import IdentifyFiles, reject_data_files
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, PLACES, check_form
-from shared.jobs.brought import list_brought_weights
+from shared.jobs.brought import explain_lacking, list_brought_weights
 from shared.jobs.error_paths import map_error_fields
 from shared.jobs.feasibility import check_forget_sets, forgets_multiple
 from shared.jobs.inheritance import merge_data
@@ -271,12 +271,20 @@ class _AuditPlanner:
         check_stored_size(shared_bytes + per_seed_bytes * len(seeds))
         for seed in seeds[1:]:
             self._plan_seed(base, seed)
+        self._require_some_attack()
         self._plan_report(base)
         if not planner.jobs:  # it would read as if it had succeeded
             raise InvalidRequest(
                 "this audit has no jobs: each published stage runs only if another stage needs it"
             )
         return list(planner.jobs.values())
+
+    def _require_some_attack(self) -> None:
+        """Refuse an audit none of whose attacks can be made: its report would say nothing."""
+        attacked = [row for row, _ in self.rows if row.attack is not None]
+        reasons = [row.not_planned for row in attacked if row.not_planned]
+        if reasons and len(reasons) == len(attacked):
+            raise InvalidRequest(reasons[0], f"attacks.{attacked[0].attack}")
 
     def _plan_base(self) -> _Branch:
         """Plan what all seeds share."""
@@ -314,11 +322,38 @@ class _AuditPlanner:
             is_optional = wiring.flag or wiring.models is ModelOrigin.BROUGHT
             if is_optional and not available >= {*self.pipeline.entries[stage].needs}:
                 continue  # it runs wherever it can be made; of models, not all may be brought
+            if not self._has_any(wiring.any_of.get(branch.scope, ()), available):
+                continue
+            if self.spec.is_brought and wiring.methods == "attacks":
+                template = self.audit.get_template(stage, branch.cell)
+                if (reason := explain_lacking(template, available)) is not None:
+                    self._leave_out(branch, reason)
+                    return
             outputs = self._plan_job(stage, branch)
             branch.providers.update(outputs)
             self._apply_replacements(wiring.replaces, branch)
             if wiring.reported:
                 self._add_report_entry(stage, branch, outputs)
+
+    @staticmethod
+    def _has_any(roles: Collection[str], available: Collection[str]) -> bool:
+        return not roles or any(role in available for role in roles)
+
+    def _leave_out(self, branch: _Branch, reason: str) -> None:
+        """Note for the report an attack that cannot be made of the models that were brought."""
+        cell = branch.cell
+        assert branch.seed is not None
+        assert cell.unlearning is not None
+        assert cell.defense is not None
+        row = PlannedRow(
+            seed=branch.seed,
+            unlearning=cell.unlearning,
+            defense=cell.defense,
+            attack=cell.attack,
+            evaluation="",
+            not_planned=reason,
+        )
+        self.rows.append((row, {}))
 
     def _plan_job(self, stage: str, branch: _Branch, next_seed: bool = False) -> dict[str, Source]:
         """Plan one job of a stage, and those that make on demand what it needs."""
@@ -359,14 +394,13 @@ class _AuditPlanner:
     def _select_multi_sample_roles(self, template: JobTemplate, branch: _Branch) -> frozenset[str]:
         """What an attacker is given about the deletions; without it, the attacker assumes one
         sample of one class each."""
-        roles, forget_sets = (
-            template.wiring.multi_sample_roles,
-            branch.providers.get(Role.FORGET_SETS),
-        )
+        roles = template.wiring.multi_sample_roles
+        # without the truth, the sizes alone are known
+        source = branch.providers.get(Role.FORGET_SETS) or branch.providers.get(Role.DELETION_SIZES)
         if (
             not roles
-            or not isinstance(forget_sets, Source)
-            or not forgets_multiple(self.planner.get_params(forget_sets))
+            or not isinstance(source, Source)
+            or not forgets_multiple(self.planner.get_params(source))
         ):
             return frozenset()
         return frozenset(roles)
@@ -447,6 +481,8 @@ class _AuditPlanner:
         self.rows.sort(key=lambda entry: (entry[0].report_position, seeds.index(entry[0].seed)))
         rows = [
             row.model_copy(update={"evaluation": number(outputs, Role.EVALUATION)})
+            if outputs
+            else row
             for row, outputs in self.rows
         ]
         measured = [
@@ -459,7 +495,9 @@ class _AuditPlanner:
             "audit": self.spec.model_dump(
                 mode="json", exclude={"no_cache", "priority", "time_limit"}
             ),
-            "rows": [row.model_dump() for row in rows],
+            "rows": [
+                row.model_dump(exclude=None if row.not_planned else {"not_planned"}) for row in rows
+            ],
         }
         if measured:
             params["measurements"] = [one.model_dump() for one in measured]

@@ -14,6 +14,7 @@ from shared.catalog import Catalog
 from shared.data_files import DataFile
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, PLACES, add_deletable, check_form
+from shared.jobs.brought import check_brought_sizes, list_brought_parts
 from shared.jobs.error_paths import build_path_map, map_error_fields, place_of
 from shared.jobs.feasibility import check_forget_sets, check_probes, check_repeatable, check_retain
 from shared.jobs.pipeline import GridCell, Pipeline
@@ -208,7 +209,10 @@ class _Resolver:
         if role == Role.PROBES:
             with map_error_fields(build_path_map(template.wiring, self.spec, None, None)):
                 check_probes(
-                    template.params, self.catalog.get("dataset", self.spec.dataset.name, "dataset")
+                    template.params,
+                    self.catalog.get("dataset", self.spec.dataset.name, "dataset")
+                    if self.spec.dataset
+                    else None,
                 )
         for wanted in template.on_demand_roles:
             self._resolve_maker(wanted, cell)
@@ -216,6 +220,8 @@ class _Resolver:
     def _check_deletions(self, release: GridCell, templates: Mapping[str, JobTemplate]) -> None:
         """Refuse at once what the worker would refuse of training, forget sets and method
         together."""
+        if self.spec.is_brought and release.unlearning is not None:
+            check_brought_sizes(self.spec, release.unlearning)
         train, unlearn = templates.get(Role.TRAINING_SET), templates.get(Role.FORGET_SETS)
         if train is None or unlearn is None or unlearn.method is None:
             return
@@ -292,7 +298,7 @@ class _Resolver:
                 params[name] = value
         if wiring.release and cell.unlearning is not None:
             params["release"] = self.spec.releases[cell.unlearning].name
-            params["with_base"] = self.spec.base is not None
+            params |= list_brought_parts(self.spec, self.catalog, params)
         return params | {name: self._dump_shared_field(name) for name in wiring.shared_params}
 
     def _dump_shared_field(self, name: str) -> Any:

@@ -55,8 +55,9 @@ class AuditSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field("audit", min_length=1, max_length=200, description="a name of your choice")
-    dataset: PluginRef = Field(
-        description="where pretraining data, training set and public data come from"
+    dataset: PluginRef | None = Field(
+        description="where pretraining data, training set and public data come from; null, or left "
+        "out, only if models are brought without any samples"
     )
     model: PluginRef = Field(description="the architecture")
     pool: PoolSize | None = Field(None, description=DESCRIPTION)
@@ -162,13 +163,18 @@ class AuditSpec(BaseModel):
     def _name_releases(cls, value: Any) -> Any:
         """Brought releases stand where an audit has its unlearning methods; nothing is compared
         with retraining unless retrained models are there."""
-        if not isinstance(value, dict) or not (value.get("original") or value.get("releases")):
+        if not isinstance(value, dict):
             return value
+        if not (value.get("original") or value.get("releases")):
+            # whoever trains needs a data set: null is none
+            is_null = "dataset" in value and value["dataset"] is None
+            return {n: v for n, v in value.items() if n != "dataset"} if is_null else value
         if not value.get("original") or not value.get("releases"):
             raise ValueError("bring both: original, and at least one release")
         releases = value["releases"]
         names = [one["name"] for one in releases if isinstance(one, dict) and "name" in one]
         return {
+            "dataset": None,
             **value,
             "unlearning": value.get("unlearning") or names,
             "check_forgetting": value.get("check_forgetting", False),
@@ -234,7 +240,12 @@ class PlannedRow(BaseModel):
         ),
     )
     evaluation: str = Field(
-        max_length=40, description="the role of the input that holds it, such as EVALUATION_7"
+        max_length=40,
+        description="the role of the input that holds it, such as EVALUATION_7; empty if the "
+        "attack was not planned",
+    )
+    not_planned: str | None = Field(
+        None, max_length=600, description="why there is no such attack: a sentence"
     )
 
     @property

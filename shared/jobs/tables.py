@@ -129,6 +129,13 @@ jobs = Table(
     # What a claim walks along: sets, the tenants of each, the best job of each tenant.
     Index("ix_jobs_queue", "plugin_set", "tenant", "rank", "id", **_index_where("queued")),
     Index("ix_jobs_pausing", "id", **_index_where("queued", "not_before IS NOT NULL")),
+    # Who still needs bytes that are no artifact.
+    Index(
+        "ix_jobs_checkpoint",
+        "checkpoint",
+        postgresql_where=text("checkpoint IS NOT NULL"),
+        sqlite_where=text("checkpoint IS NOT NULL"),
+    ),
     # A renewal changes no indexed column.
     Index("ix_jobs_running", "tenant", "worker", **_index_where("running")),
     Index("ix_jobs_equal_costs", "tenant", "equal_cost_key", "ran_on", "finished_at", **_MEASURED),
@@ -172,6 +179,15 @@ artifacts = Table(
 # Bytes without a row that are to be removed from the store.
 deleted_artifacts = Table(
     "deleted_artifacts", metadata, Column("sha256", String(64), primary_key=True)
+)
+
+# Deletions of uploads with all that was made of them, whose traces are still to be removed from the
+# store and from the database's own files. They name nothing of what was deleted.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("created_at", Double, nullable=False),
 )
 
 job_artifacts = Table(

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, delete, exists, func, or_, select, updat
 
 from shared.artifacts import ArtifactStore, StoredArtifact
 from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.failpoints import failpoint
 from shared.jobs.database import Database
 from shared.jobs.mapping import build_ownership_filter
 from shared.jobs.paging import Page, apply_page, split_page
@@ -107,8 +108,8 @@ def record_upload(
 
     def record(connection: Connection) -> tuple[Upload, bool]:
         # so that uploads of one tenant do not pass the quota together
-        _lock(db, connection, f"uploads of {tenant}")
-        _lock(db, connection, stored.sha256)
+        lock_name(db, connection, f"uploads of {tenant}")
+        lock_name(db, connection, stored.sha256)
         connection.execute(
             delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == stored.sha256)
         )
@@ -179,7 +180,7 @@ def delete_upload(db: Database, store: ArtifactStore, tenant: str, sha256: str) 
     """
 
     def remove(connection: Connection) -> None:
-        _lock(db, connection, sha256)
+        lock_name(db, connection, sha256)
         row = _find(connection, tenant, sha256)
         if row is None or row.origin != UPLOAD_ORIGIN:
             raise NotFound(f"there is no upload {sha256}")
@@ -205,7 +206,7 @@ def expire_uploads(db: Database, store: ArtifactStore) -> list[str]:
         rows = connection.execute(expired).all()
 
     def remove(row: Row[Any], connection: Connection) -> bool:
-        _lock(db, connection, row.sha256)
+        lock_name(db, connection, row.sha256)
         current = _find(connection, row.tenant, row.sha256)
         if (
             current is None
@@ -233,21 +234,31 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
         )
 
     def remove(sha256: str, connection: Connection) -> None:
-        _lock(db, connection, sha256)
+        lock_name(db, connection, sha256)
         noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == sha256)
         if not connection.execute(noted).rowcount:
             return  # somebody has brought it again, or removed it
-        if connection.execute(
-            select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256).limit(1)
-        ).first():
+        users = exists().where(artifacts.c.sha256 == sha256) | exists().where(
+            jobs.c.checkpoint == sha256
+        )
+        if connection.execute(select(users)).scalar_one():
             return
         store.delete(sha256)
+        failpoint("uploads.after_bytes")
 
     for sha256 in digests:
         db.run_transaction(partial(remove, sha256))
 
 
-def _lock(db: Database, connection: Connection, name: str) -> None:
+def count_deleted_bytes(db: Database) -> int:
+    """How many artifacts deletions have left in the store."""
+    with db.read() as connection:
+        return int(
+            connection.execute(select(func.count()).select_from(deleted_artifacts)).scalar_one()
+        )
+
+
+def lock_name(db: Database, connection: Connection, name: str) -> None:
     """Wait for the transactions that have taken this lock, and keep it to the end of this one."""
     if db.dialect == "postgresql":  # SQLite's writers take turns anyway
         key = func.hashtextextended(f"palimpsest {name}", 0)

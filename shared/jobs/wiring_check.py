@@ -67,7 +67,7 @@ def _fields_of(kind: type) -> Collection[str]:
     return [
         name
         for name, annotation in annotations.items()
-        if kind in (annotation, get_origin(annotation))
+        if kind in (annotation, get_origin(annotation)) or annotation == kind | None
     ]
 
 

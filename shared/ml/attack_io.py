@@ -162,7 +162,8 @@ class Reconstruction(Result):
     `gradient_sources` [D] names the gradient estimate of each deletion: `pair` or `base`, from
     which evaluate makes a baseline, or any other word of the attack. `controls` by name [R, k, C,
     H, W]: what the same search returns, for the first R deletions, given something unrelated to
-    them. `alternatives` by name [D, k, C, H, W]: further answers, scored beside `images`.
+    them; `control_losses` by name [R], how well that matches. `alternatives` by name [D, k, C, H,
+    W]: further answers, scored beside `images`.
     """
 
     role = Role.RECONSTRUCTION
@@ -172,6 +173,7 @@ class Reconstruction(Result):
     matching_loss: Tensor
     gradient_sources: list[str]
     controls: dict[str, Tensor] = field(default_factory=dict)
+    control_losses: dict[str, Tensor] = field(default_factory=dict)
     alternatives: dict[str, Tensor] = field(default_factory=dict)
 
     def write(self, threat_model: dict[str, Any]) -> bytes:
@@ -181,6 +183,7 @@ class Reconstruction(Result):
             "matching_loss": self.matching_loss,
         }
         tensors |= {f"control.{name}": images for name, images in self.controls.items()}
+        tensors |= {f"control_loss.{name}": loss for name, loss in self.control_losses.items()}
         tensors |= {f"alternative.{name}": images for name, images in self.alternatives.items()}
         return write_tensors(
             tensors, {"threat_model": threat_model, "gradient_sources": self.gradient_sources}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +51,13 @@ def score_permuted_truth(score: ScoreFunction, guesses: Tensor, truth: Tensor) -
     return torch.stack(shifted).double().mean(0)
 
 
+class NearestPublic(NamedTuple):
+    """`images` [D, 1, C, H, W], and how well each matches: `losses` [D], 1 - cosine."""
+
+    images: Tensor
+    losses: Tensor
+
+
 def select_nearest_public(
     estimates: Mapping[str, GradientEstimate],
     gradient_sources: list[str],
@@ -57,7 +65,7 @@ def select_nearest_public(
     public: Samples,
     max_candidates: int,
     device: torch.device,
-) -> Tensor:
+) -> NearestPublic:
     """The public image of each deletion's class whose gradient matches the weight change best: no
     optimisation.
 
@@ -68,16 +76,13 @@ def select_nearest_public(
         estimates: by name; `gradient_sources` [D] names the one of each deletion.
         labels: int64 [D, 1]; with several samples per deletion all combinations would have to be
             tried.
-
-    Returns:
-        [D, 1, C, H, W].
     """
     networks = {
         name: e.evaluation_point.load_network().to(device)
         for name, e in estimates.items()
         if e.evaluation_point.count == 1
     }
-    nearest = []
+    nearest, losses = [], []
     for deletion, (name, label) in enumerate(zip(gradient_sources, labels[:, 0], strict=True)):
         members = public.images[public.labels == label]
         images = (
@@ -99,7 +104,8 @@ def select_nearest_public(
             network, weights, images, image_labels, direction, 32, coordinate_weights, subspace
         )
         nearest.append(images[loss.argmin()].cpu())
-    return torch.stack(nearest)
+        losses.append(loss.min().cpu())
+    return NearestPublic(torch.stack(nearest), torch.stack(losses))
 
 
 def _repeat_row(tensors: Mapping[str, Tensor], row: int, images: Tensor) -> dict[str, Tensor]:

@@ -91,6 +91,30 @@ class TrainingSet(DatasetRecord):
         )
 
 
+class TestSet(Record):
+    """TEST_SET: public samples that a user has brought with models, the test split of a data set."""
+
+    __test__ = False  # no test case of pytest's
+
+    dataset: PluginRef = Field(description="the data set, with its parameters")
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="sha256 of its test split")
+
+    def load_samples(self, role: str) -> Samples:
+        """All of them, if the data set has not changed.
+
+        Raises:
+            InvalidRequest: the data set is not available, or has changed.
+        """
+        split = open_dataset(self.dataset).load("test")
+        if compute_digest(split) != self.digest:
+            raise InvalidRequest(
+                f"the data set {self.dataset.name} has changed since {role} was created: run the "
+                "job that created it again",
+                f"inputs.{role}",
+            )
+        return split
+
+
 class PublicSets(DatasetRecord):
     """PUBLIC: training sets that an outsider could have drawn, disjoint from each other and from
     the real one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from shared.errors import InvalidRequest
 from shared.ml.context import JobInputs
 from shared.ml.records import ForgetSets
-from shared.ml.samples import Dataset, Samples
+from shared.ml.samples import Dataset, Samples, name_classes
+from shared.roles import Role
 
 JSONObject = dict[str, Any]
 
@@ -33,6 +34,18 @@ class GroundTruth:
 
 
 @dataclass(frozen=True)
+class PublicData:
+    """What there is without a truth: public samples, and the data set that they are of."""
+
+    dataset: Dataset
+    samples: Samples
+
+    def name_classes(self, labels: Iterable[int]) -> dict[str, str]:
+        """As `shared.ml.samples.name_classes`."""
+        return name_classes(self.dataset, labels)
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Images by name, [D, k, C, H, W] in [0, 1], and their captions."""
 
@@ -42,7 +55,8 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Triples:
-    """Pictures that a report shows: truth, reconstruction and baseline, [n, C, H, W] each.
+    """Pictures that a report shows: truth, reconstruction and baseline, [n, C, H, W] each; without
+    public samples there are no baselines, and `baseline` and `baseline_psnr` are empty.
 
     `ranks`, `decoy_counts` and `labels` have n entries or none; `names` are the class names, by
     label.
@@ -55,6 +69,24 @@ class Triples:
     baseline_psnr: Sequence[float]
     ranks: Sequence[int | None]
     decoy_counts: Sequence[int]
+    labels: Sequence[int]
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class UnscoredPictures:
+    """Pictures of a result that no truth was brought for, [n, C, H, W] each, n = D k.
+
+    `control` is what the same search returned for a random direction, for the first ones (at most
+    n); `public` the public samples nearest to each reconstruction, n or none. `losses` have n
+    entries, `control_losses` as many as `control`; `names` are the class names, by label.
+    """
+
+    reconstruction: Tensor
+    control: Tensor
+    public: Tensor
+    losses: Sequence[float]
+    control_losses: Sequence[float]
     labels: Sequence[int]
     names: Mapping[str, str]
 
@@ -89,12 +121,31 @@ class ScoredKind(ABC):
             InvalidRequest: the artifact is not what its role says, or does not fit the truth.
         """
 
+    def describe(
+        self,
+        ctx: JobInputs,  # noqa: ARG002 - most kinds are nothing without a truth
+        public: PublicData | None,  # noqa: ARG002 - as above
+    ) -> ScoredResult:
+        """Read the artifact where no truth was brought: no metrics, but what was returned, as
+        `details["unscored"]`, and pictures without a truth.
+
+        Args:
+            public: samples of the same kind, if any were brought.
+
+        Raises:
+            InvalidRequest: the artifact is not what its role says, or says nothing by itself.
+        """
+        raise InvalidRequest(
+            f"{self.role} says nothing without the deleted samples: bring them",
+            f"inputs.{Role.FORGET_SETS}",
+        )
+
     def read_pictures(
         self,
         images: Mapping[str, Tensor],  # noqa: ARG002 - most kinds show none
         about: JSONObject,  # noqa: ARG002 - as above
         role: str,  # noqa: ARG002 - as above
-    ) -> Triples | str:
+    ) -> Triples | UnscoredPictures | str:
         """The pictures of a result, as `ScoredResult.pictures` has them, with deletions and samples
         flattened into one dimension.
 

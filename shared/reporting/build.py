@@ -34,6 +34,8 @@ from shared.reporting.models import (
     SelfTest,
     Utility,
 )
+from shared.reporting.moved_weights import summarise_weights
+from shared.reporting.not_brought import list_not_brought
 from shared.reporting.notes import annotate
 from shared.reporting.pooling import pool_seeds
 from shared.reporting.standards import describe_attackers, list_privacy_tests
@@ -118,14 +120,20 @@ def build_report(
             ]
         )
     )
+    not_brought = list_not_brought(comparisons)
     conditions = {
         json.dumps(c, sort_keys=True): c for one in ordered if (c := one.evaluation.provenance)
     }
     return Report(
         name=spec.name,
-        verdict=conclude(report_rows, missing, self_test),
+        verdict=conclude(report_rows, missing, self_test, not_brought),
         rows=report_rows,
         missing=missing,
+        # each seed compares the same files
+        moved_weights=list(
+            {one.release: summarise_weights(one) for one in reversed(comparisons)}.values()
+        )[::-1],
+        not_brought=not_brought,
         sweeps=build_sweeps(report_rows, missing, spec),
         measurements=arrange_measurements(spec, measurements, metrics, rows, evaluations),
         privacy_tests=list_privacy_tests(report_rows),
@@ -223,6 +231,7 @@ def _build_row(
         metrics=metrics,
         identification=add_own_p(evaluation.reported_identification),
         answers=evaluation.answers,
+        unscored=evaluation.unscored,
         utility=evaluation.utility or utilities.get(_key_of_release(one)),
         retained_copies=copies.get(_key_of_release(one), []),
         finding=decide_row(evaluation, metrics),

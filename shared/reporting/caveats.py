@@ -159,9 +159,14 @@ def _explain_copies(scope: CaveatInputs) -> str | None:
 def _explain_origin(scope: CaveatInputs) -> str | None:
     if not scope.spec.is_brought:
         return None
+    named = (
+        ""
+        if any(row.unscored for row in scope.rows)
+        else ", and the deleted samples are those that were named"
+    )
     return (
-        "These models were brought: how they were trained and unlearned is not known here, and the "
-        "deleted samples are those that were named. Whether the samples were forgotten was not "
+        f"These models were brought: how they were trained and unlearned is not known here{named}. "
+        "Whether the samples were forgotten was not "
         "measured, as that needs models retrained without them. Other deletions by the same "
         "procedure may leak more or less."
     )
@@ -195,11 +200,13 @@ def _explain_seeds(scope: CaveatInputs) -> str:
 
 
 def _explain_transfer(scope: CaveatInputs) -> str:
-    return (
-        f"One data set ({scope.spec.dataset.name}) and one architecture "
-        f"({scope.spec.model.name}) were tested; the results do not automatically transfer to "
-        "others."
+    model = f"one architecture ({scope.spec.model.name})"
+    tested = (
+        f"{model[0].upper()}{model[1:]} was"
+        if scope.spec.dataset is None
+        else f"One data set ({scope.spec.dataset.name}) and {model} were"
     )
+    return f"{tested} tested; the results do not automatically transfer to others."
 
 
 def _explain_labels(scope: CaveatInputs) -> str | None:

@@ -58,7 +58,7 @@ def _build_missing(
         unlearning=without_strength(same_release.unlearning) if same_release else unlearning,
         defense=without_strength(same_release.defense) if same_release else defense,
         attack=None if row.attack is None else method_at(spec.attacks, row.attack, row.evaluation),
-        reason=_explain_missing(row, released),
+        reason=row.not_planned or _explain_missing(row, released),
     )
 
 

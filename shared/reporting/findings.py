@@ -11,6 +11,13 @@ from shared.reporting.kinds import find_kind, find_main_metric, list_kinds
 from shared.reporting.models import Finding, Row, Score, Utility
 
 MAX_ACCURACY_LOSS = 0.05  # test accuracy that a released model may lose and still count as useful
+NO_TRUTH = (
+    "No deleted samples were brought, so what the attack returned cannot be compared with them."
+)
+NO_TRUTH_RULE = (
+    "Without the deleted samples nothing is decided: every row is inconclusive, whatever came back. "
+    "A low matching loss only says that the change of the weights can be explained by an image."
+)
 RULES = (
     *(kind.rule for kind in list_kinds()),
     "Seeds of one attack on one release are one experiment and are tested together. Its p-value, "
@@ -39,6 +46,8 @@ RULES = (
 def decide_row(evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
     """Apply the rule of the row's kind. `metrics` come from
     `shared.reporting.kinds.collect_scores`."""
+    if evaluation.unscored is not None:
+        return Finding(outcome="inconclusive", reason=NO_TRUTH)
     if (kind := find_kind(metrics)) is not None:
         return kind.decide_row(evaluation, metrics)
     if (name := find_main_metric(metrics)) is not None:
@@ -51,15 +60,19 @@ def decide_row(evaluation: Evaluation, metrics: Mapping[str, Score]) -> Finding:
 
 def retains_utility(utility: Utility | None) -> bool:
     """Whether the released model is still useful. Unknown counts as no."""
-    return (
-        utility is not None
-        and utility.original_test_accuracy - utility.test_accuracy <= MAX_ACCURACY_LOSS + 1e-9
-    )
+    if utility is None or utility.test_accuracy is None or utility.original_test_accuracy is None:
+        return False
+    return utility.original_test_accuracy - utility.test_accuracy <= MAX_ACCURACY_LOSS + 1e-9
 
 
 def shows_forgetting(utility: Utility | None) -> bool:
     """Whether the deleted samples are classified worse than before. Unknown counts as no."""
-    return utility is not None and utility.forget_accuracy < utility.original_forget_accuracy
+    return (
+        utility is not None
+        and utility.forget_accuracy is not None
+        and utility.original_forget_accuracy is not None
+        and utility.forget_accuracy < utility.original_forget_accuracy
+    )
 
 
 def undoes_unlearning(released: Sequence[Row], undefended: Sequence[Row]) -> bool:

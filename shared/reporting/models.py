@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from shared.comparison import PairWarning as PairWarning
 from shared.evaluation import Count as Count
 from shared.evaluation import Defense as Defense
 from shared.evaluation import Digest, RoleName, Share
@@ -19,6 +20,7 @@ from shared.evaluation import Number as Number
 from shared.evaluation import Score as Score
 from shared.evaluation import ScoredLabelGuesses as ScoredLabelGuesses
 from shared.evaluation import Unlearning as Unlearning
+from shared.evaluation import Unscored as Unscored
 from shared.evaluation import Utility as Utility
 from shared.evaluation import WideNumber as WideNumber
 from shared.forgetting import ForgettingRow as ForgettingRow
@@ -59,6 +61,10 @@ class Row(FrozenModel):
     metrics: dict[str, Score]
     identification: Identification | None
     answers: ScoredLabelGuesses | None
+    unscored: Unscored | None = Field(
+        None,
+        description="what came back, if no deleted samples were brought; null if it was scored",
+    )
     utility: Utility | None
     forgetting: ForgettingRow | None = Field(
         None, description="the release compared with retrained models; null if it was not"
@@ -213,6 +219,59 @@ class SelfTest(FrozenModel):
         return [case.name for case in self.cases if not case.passed]
 
 
+class MovedLayer(FrozenModel):
+    """How far the weights of one layer moved, over the deletions of a release."""
+
+    name: str
+    size: int = Field(ge=0, description="number of weights")
+    relative_change: WideNumber | None = Field(
+        description="length of the change / length before, mean over deletions; null: all were 0"
+    )
+    least: WideNumber | None = Field(description="of the deletion that moved it least")
+    most: WideNumber | None
+    unchanged_share: Share = Field(description="share of its weights that did not move")
+
+
+class OtherLayers(FrozenModel):
+    """The layers that are not listed, all together: none of them moved more than one that is."""
+
+    count: Count = Field(description="layers; tensors, if the stage listed no names")
+    relative_change: WideNumber | None
+    unchanged_share: Share
+
+
+class MovedWeights(FrozenModel):
+    """How far the weights of one brought release are from the original's; means over deletions."""
+
+    release: str
+    deletions: Count
+    relative_change: WideNumber = Field(description="length of the change / length before")
+    cosine: float | None = Field(
+        ge=-1, le=1, description="between the kernels and matrices before and after"
+    )
+    unchanged_share: Share = Field(
+        description="share of weights that did not move at the file's resolution"
+    )
+    resolution: Share = Field(description="relative rounding error of the coarsest file")
+    dtypes: list[str]
+    layers: list[MovedLayer] = Field(description="in the order of the network")
+    other_layers: OtherLayers | None = Field(description="null: all layers are listed")
+    moved_buffers: list[str] = Field(description="the first buffers that differ")
+    moved_buffer_count: int = Field(ge=0)
+    original_test_accuracy: Share | None = Field(
+        description="on public samples; null: none were brought"
+    )
+    findings: list[PairWarning]
+
+
+class NotBrought(FrozenModel):
+    """Something that was not brought with the models, and what the report cannot say without it."""
+
+    what: str
+    how: str = Field(description="how to bring it")
+    cannot_say: str
+
+
 class PrivacyTest(FrozenModel):
     """A test that the European Data Protection Board's Opinion 28/2024 names, and whether this
     audit contains it."""
@@ -275,6 +334,12 @@ class Report(FrozenModel):
     verdict: Verdict
     rows: list[Row]
     missing: list[Missing]
+    moved_weights: list[MovedWeights] = Field(
+        default_factory=list, description="models that were brought: by release"
+    )
+    not_brought: list[NotBrought] = Field(
+        default_factory=list, description="models that were brought: what was not, and its price"
+    )
     sweeps: list[Sweep] = Field(default_factory=list)
     measurements: list[Measurement] = Field(
         default_factory=list, description="they do not affect the verdict"

@@ -69,7 +69,7 @@ def intervals_disjoint(before: Score, after: Score) -> bool:
 
 def _note_forgetting(inputs: NoteInputs) -> str | None:
     utility, unlearning = inputs.row.utility, inputs.row.unlearning
-    if utility is None or shows_forgetting(utility):
+    if utility is None or utility.forget_accuracy is None or shows_forgetting(utility):
         return None
     accuracies = (
         f"forget accuracy {format_number(utility.forget_accuracy)}, the original's "
@@ -85,7 +85,9 @@ def _note_forgetting(inputs: NoteInputs) -> str | None:
 
 def _note_utility(inputs: NoteInputs) -> str | None:
     utility = inputs.row.utility
-    if utility is None:
+    if inputs.row.unscored is not None:
+        return None
+    if utility is None or utility.test_accuracy is None:
         return "The utility of the released models is unknown, so a low score is meaningless."
     if retains_utility(utility):
         return None

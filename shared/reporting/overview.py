@@ -20,6 +20,7 @@ from shared.reporting.formatting import (
 )
 from shared.reporting.kinds import collect_baseline_names, find_main_metric, list_kinds
 from shared.reporting.models import Finding, Method, Outcome, Row, Utility
+from shared.reporting.unscored import summarise_unscored
 
 OUTCOMES: dict[Outcome, str] = {
     "leak": "Leaks",
@@ -109,6 +110,8 @@ def average_utility(rows: Sequence[Row]) -> Utility | None:
 
 def build_cell(rows: Sequence[Row]) -> Cell | None:
     """All seeds of one attack on one release: the worst outcome, and how often it occurred."""
+    if rows and all(row.unscored for row in rows):
+        return _build_unscored_cell(rows)
     scored = [(row, name) for row in rows if (name := find_main_metric(row.metrics))]
     if not scored:
         return None
@@ -136,6 +139,21 @@ def build_cell(rows: Sequence[Row]) -> Cell | None:
         seeds=f"in {share} of {pluralise(len(rows), 'seed')}, n = {parts[0].n} each"
         if len(rows) > 1
         else f"n = {parts[0].n}",
+    )
+
+
+def _build_unscored_cell(rows: Sequence[Row]) -> Cell:
+    """What came back without a truth; of several seeds, in the first one."""
+    unscored = rows[0].unscored
+    return Cell(
+        outcome="inconclusive",
+        word=OUTCOMES["inconclusive"],
+        score="",
+        interval="",
+        gain="",
+        count=f"not scored: {summarise_unscored(unscored)}" if unscored else None,
+        baseline="",
+        seeds=f"seed {rows[0].seed} of {len(rows)}" if len(rows) > 1 else "",
     )
 
 

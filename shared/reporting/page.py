@@ -18,15 +18,23 @@ from shared.reporting.curves import attacks_of, draw_curve, leak_of, settings_of
 from shared.reporting.deletions import MAX_LINES, build_deletion_tables
 from shared.reporting.drawing import ScoreAxis
 from shared.reporting.evaluations import method_key
-from shared.reporting.findings import RULES
+from shared.reporting.findings import NO_TRUTH_RULE, RULES
 from shared.reporting.formatting import Names, list_columns, matches_attack
 from shared.reporting.kinds import collect_baseline_names, get_metric_name, list_kinds
 from shared.reporting.models import Defense, Method, Missing, Report, Row
+from shared.reporting.moved_weights import draw_moved_weights
 from shared.reporting.overview import OUTCOMES, ReleaseLine, build_overview
-from shared.reporting.pictures import Gallery, Picture, get_row_key, select_galleries
+from shared.reporting.pictures import (
+    Gallery,
+    Picture,
+    UnscoredGallery,
+    get_row_key,
+    select_galleries,
+)
 from shared.reporting.reported_kind import ReportedKind, View
 from shared.reporting.row_charts import Chart, build_point
 from shared.reporting.threat_models import describe_never_given, describe_threat_models
+from shared.reporting.unscored import build_unscored, without_truth
 from shared.roles import Role
 from shared.uploaded_files import PREFIX
 
@@ -52,7 +60,9 @@ MAX_LEAD_PICTURES = 8  # below the verdict; all are further down
 MAX_POINTS = 40  # points on one chart beyond which only the first seed is drawn
 
 
-def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
+def render_page(
+    report: Report, galleries: Sequence[Gallery], unscored: Sequence[UnscoredGallery] = ()
+) -> str:
     """Render the page. Equal inputs give equal pages; everything from users is escaped."""
     environment = Environment(
         autoescape=True,
@@ -90,11 +100,15 @@ def render_page(report: Report, galleries: Sequence[Gallery]) -> str:
             )
             for sweep in report.sweeps
         ],
+        "without_truth": without_truth(report.rows),
+        "max_lead": MAX_LEAD_PICTURES,
+        "unscored": build_unscored(report.rows, unscored),
+        "moved": [draw_moved_weights(one) for one in report.moved_weights],
         "sections": [kind.build_section(view) for kind in list_kinds()],
         "threats": describe_threat_models(report.rows, names),
         "never": describe_never_given(report.rows),
         "defenses": list_defenses(report.rows),
-        "rules": (*RULES, *forgetting.RULES),
+        "rules": (NO_TRUTH_RULE,) if without_truth(report.rows) else (*RULES, *forgetting.RULES),
         "forgetting": (forgotten := forgetting.build_lines(report.rows, names)),
         "forgetting_tests": forgetting.list_tests(forgotten),
         "deletions": build_deletion_tables(lines, names),
@@ -142,7 +156,7 @@ def list_facts(report: Report) -> list[tuple[str, str]]:
     """The facts in the page's header."""
     audit, rows = report.provenance.audit, report.rows
     listed_facts = [
-        ("Data set", _name_choice(audit["dataset"])),
+        ("Data set", _name_choice(audit["dataset"]) if audit["dataset"] else "none brought"),
         ("Architecture", _name_choice(audit["model"])),
     ]
     if audit.get("original"):
@@ -228,7 +242,10 @@ def _draw_tradeoff(
         (line.mark, row)
         for line in lines
         for row in line.rows
-        if matches_attack(row, attack) and metric in row.metrics and row.utility
+        if matches_attack(row, attack)
+        and metric in row.metrics
+        and row.utility
+        and row.utility.test_accuracy is not None
     ]
     of_first = [(mark, row) for mark, row in of_all if row.seed == of_all[0][1].seed]
     drawn = of_first if len(of_all) > MAX_POINTS else of_all
@@ -237,7 +254,11 @@ def _draw_tradeoff(
     baselines = [
         baseline for _, row in drawn if (baseline := row.metrics[metric].baseline) is not None
     ]
-    originals = [row.utility.original_test_accuracy for _, row in drawn if row.utility]
+    originals = [
+        accuracy
+        for _, row in drawn
+        if row.utility and (accuracy := row.utility.original_test_accuracy) is not None
+    ]
     points = [build_point(mark, row, metric, names) for mark, row in drawn]
     score = drawn[0][1].metrics[metric]
     drawing = charts.draw_tradeoff(

@@ -19,9 +19,9 @@ class Picture:
 
     truth: bytes
     reconstruction: bytes
-    baseline: bytes
+    baseline: bytes | None  # without public samples there is none
     psnr: float
-    baseline_psnr: float
+    baseline_psnr: float | None
     rank: int | None = None
     decoys: int = 0
     class_name: str | None = None
@@ -29,9 +29,26 @@ class Picture:
     @property
     def caption(self) -> str:
         """`26.1 dB, baseline 13.0 dB`."""
-        return (
-            f"{format_number(self.psnr, 'dB')}, baseline {format_number(self.baseline_psnr, 'dB')}"
+        baseline = (
+            ""
+            if self.baseline_psnr is None
+            else f", baseline {format_number(self.baseline_psnr, 'dB')}"
         )
+        return f"{format_number(self.psnr, 'dB')}{baseline}"
+
+
+@dataclass(frozen=True)
+class UnscoredPicture:
+    """One reconstruction that no truth was brought for, with how well it matches (1 - cosine); what
+    the same search returned for a random direction, and the nearest public sample, if there are
+    any."""
+
+    reconstruction: bytes
+    loss: float
+    control: bytes | None
+    control_loss: float | None
+    public: bytes | None
+    class_name: str
 
 
 class HasRowKey(Protocol):
@@ -62,6 +79,18 @@ class Gallery:
     attack: Method
     pictures: Sequence[Picture]
     table: bool = False  # table rows, drawn as bars
+
+
+@dataclass(frozen=True)
+class UnscoredGallery:
+    """All pictures of one evaluation without a truth."""
+
+    seed: int
+    unlearning: Unlearning
+    defense: Defense
+    attack: Method
+    pictures: Sequence[UnscoredPicture]
+    table: bool = False
 
 
 K = TypeVar("K", bound=HasRowKey)

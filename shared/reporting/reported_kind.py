@@ -94,6 +94,7 @@ class ReportedKind(ABC):
     terms: Sequence[tuple[str, str]] = ()  # for the glossary at the end of the page
     caveats: Sequence[Caveat] = ()
     privacy_tests: Sequence[PrivacyTestScope] = ()  # that an attack of this kind is
+    unscored: str | None = None  # the field of `Unscored` that holds what such an attack returned
     attacker_goal: str = ""  # in the terms of NIST AI 100-2
     derived: Sequence[str] = ()  # names of `derive_scores`, which decide nothing
 

@@ -59,7 +59,8 @@ def build_point(mark: str, row: Row, metric: str, names: Names, across: bool = F
         f"{mark}: {names(row.unlearning)}, {names(row.defense)}, seed {row.seed}: "
         f"{formatting.format_score(score)}, {OUTCOMES[row.finding.outcome].lower()}"
     )
-    x = score.mean if across or utility is None else utility.test_accuracy
+    accuracy = utility.test_accuracy if utility else None
+    x = score.mean if across or accuracy is None else accuracy
     return Point(mark, x, score.mean, score.low, score.high, row.finding.outcome, title)
 
 

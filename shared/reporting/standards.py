@@ -12,6 +12,7 @@ from shared.reporting.evaluations import is_adaptive, method_key
 from shared.reporting.formatting import Names, join_words, list_attacks
 from shared.reporting.kinds import find_kind, list_kinds
 from shared.reporting.models import Attacker, PrivacyTest, Row
+from shared.reporting.reported_kind import ReportedKind
 from shared.reporting.threat_models import describe_given
 from shared.roles import Role
 
@@ -77,7 +78,7 @@ def describe_attackers(rows: Sequence[Row]) -> list[Attacker]:
 
 def _describe_attacker(row: Row) -> Attacker:
     access = str(row.threat_model.get("access"))
-    kind = find_kind(row.metrics)
+    kind = find_kind(row.metrics) or _find_unscored_kind(row)
     given = [
         words for role, words in describe_given(row) if role not in (Role.ORIGINAL, Role.UNLEARNED)
     ]
@@ -90,3 +91,12 @@ def _describe_attacker(row: Row) -> Attacker:
         capability=CAPABILITIES.get(access, NOT_STATED),
         knowledge=f"{join_words(knowledge)}." if knowledge else NOT_STATED,
     )
+
+
+def _find_unscored_kind(row: Row) -> ReportedKind | None:
+    """The kind of what came back without a truth."""
+    return next(
+        (kind for kind in list_kinds()
+         if row.unscored and kind.unscored and getattr(row.unscored, kind.unscored)),
+        None,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from shared.reporting.evaluations import method_key
 from shared.reporting.findings import MAX_ACCURACY_LOSS, undoes_unlearning
 from shared.reporting.formatting import join_words, list_columns, matches_attack
 from shared.reporting.kinds import find_main_metric
-from shared.reporting.models import Leak, Method, Missing, Row, Setting, Sweep
+from shared.reporting.models import Leak, Method, Missing, Row, Setting, Sweep, Utility
 from shared.reporting.overview import OUTCOMES, WORST_FIRST, average_utility, find_worst_outcome
 
 MIN_SETTINGS = 3  # minimum number of settings for a curve
@@ -136,10 +136,17 @@ def _build_setting(
         leaks=leaks,
         test_accuracy=utility.test_accuracy if utility else None,
         forget_accuracy=utility.forget_accuracy if utility else None,
-        accuracy_cost=undefended_utility.test_accuracy - utility.test_accuracy
-        if utility and undefended_utility
-        else None,
+        accuracy_cost=_subtract(undefended_utility, utility),
     )
+
+
+def _subtract(undefended: Utility | None, utility: Utility | None) -> float | None:
+    """Test accuracy that a defense costs; None if it is not known."""
+    if undefended is None or undefended.test_accuracy is None:
+        return None
+    if utility is None or utility.test_accuracy is None:
+        return None
+    return undefended.test_accuracy - utility.test_accuracy
 
 
 def _lacks_attack(row: Row, missing: Sequence[Missing]) -> bool:

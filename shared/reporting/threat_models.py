@@ -38,6 +38,12 @@ KNOWLEDGE = {
     Role.LABELS: "the classes of the deleted samples",
     Role.DELETION_SIZES: "how many samples were trained on and deleted",
 }
+CLASS_SOURCES = {  # by the parameter `labels` of attacks that search for images of a class
+    "inferred": "Was not given the classes of the deleted samples: it inferred them from the change "
+    "of the last layer, and they may be wrong.",
+    "optimised": "Was not given the classes of the deleted samples: it optimised them together with "
+    "the images, and they may be wrong.",
+}
 ACCESS = {
     "white_box": (
         "White box: has the weights, as a server that stores both models does. Sends no queries."
@@ -63,6 +69,7 @@ class ThreatModel:
 
     name: str
     access: str
+    classes: str | None  # where the classes come from that were not given
     given: list[tuple[str, str]]  # role and its description
     settings: list[tuple[str, str]]
 
@@ -73,6 +80,13 @@ def describe_threat_models(rows: Iterable[Row], names: Names) -> list[ThreatMode
     for row in rows:
         attacks.setdefault(method_key(row.attack), []).append(row)
     return [_describe_threat_model(alike, names) for alike in attacks.values()]
+
+
+def describe_classes(row: Row) -> str | None:
+    """Where an attack that was not given the classes of the deleted samples has them from."""
+    if Role.LABELS in row.threat_model.get("observes", []):
+        return None
+    return CLASS_SOURCES.get(str(row.attack.params.get("labels")))
 
 
 def describe_given(row: Row) -> list[tuple[str, str]]:
@@ -133,6 +147,7 @@ def _describe_threat_model(attack_rows: list[Row], names: Names) -> ThreatModel:
     return ThreatModel(
         name=names(attack),
         access=ACCESS.get(str(access), "Its access to the models is not stated."),
+        classes=describe_classes(attack_rows[0]),
         given=describe_given(attack_rows[0]),
         settings=[
             (name.replace("_", " "), value)

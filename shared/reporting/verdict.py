@@ -16,7 +16,7 @@ from shared.reporting.formatting import (
     pluralise,
 )
 from shared.reporting.kinds import list_kinds
-from shared.reporting.models import Level, Missing, Row, SelfTest, Verdict
+from shared.reporting.models import Level, Missing, NotBrought, Row, SelfTest, Verdict
 from shared.reporting.not_tested import list_not_tested
 from shared.reporting.notes import find_unattacked_defenses
 from shared.reporting.releases import (
@@ -28,16 +28,26 @@ from shared.reporting.releases import (
     find_undefended,
     group_releases,
 )
+from shared.reporting.threat_models import describe_attacker, measure_knowledge
+from shared.reporting.unscored import summarise_unscored, without_truth
 
 Rows = Sequence[Row]
 WORST_FIRST: tuple[Level, ...] = ("leaks", "inconclusive", "reduced", "no_leak_seen")
 NOTHING_MEASURED = "Nothing was measured: no evaluation of an attack finished."
 
 
-def conclude(rows: Rows, missing: Sequence[Missing], self_test: SelfTest | None = None) -> Verdict:
-    """The audit's verdict. Code that fails its self-test decides nothing."""
+def conclude(
+    rows: Rows,
+    missing: Sequence[Missing],
+    self_test: SelfTest | None = None,
+    not_brought: Sequence[NotBrought] = (),
+) -> Verdict:
+    """The audit's verdict. Code that fails its self-test decides nothing, nor does anything without
+    a truth."""
     if not rows:
         verdict = Verdict(level="inconclusive", headline=NOTHING_MEASURED, sentences=[])
+    elif without_truth(rows):
+        verdict = _conclude_without_truth(rows, not_brought)
     else:
         verdict = _conclude_from_rows(rows, missing)
     verdict = verdict.model_copy(
@@ -59,6 +69,38 @@ def conclude(rows: Rows, missing: Sequence[Missing], self_test: SelfTest | None 
                 *verdict.sentences[: MAX_SENTENCES - 2],
             ],
         }
+    )
+
+
+def _conclude_without_truth(rows: Rows, not_brought: Sequence[NotBrought]) -> Verdict:
+    """Nothing is decided, whatever came back."""
+    row = max(rows, key=measure_knowledge)
+    attacker, names = describe_attacker(row), Names(rows)
+    needed = [one.what for one in not_brought]
+    compared = (
+        "Attacks ran, and what they returned is below. It was not compared with the deleted samples, "
+        "because they were not brought"
+    )
+    if any(one.unscored and one.unscored.images for one in rows):
+        compared += (
+            "; a picture alone proves nothing, as a search for a random direction returns one too"
+        )
+    several_seeds = len({one.seed for one in rows}) > 1
+    return Verdict(
+        level="inconclusive",
+        headline=f"The deleted samples were not brought, so these measurements do not show whether {attacker}"
+        f"{',' if ',' in attacker else ''} can recover deleted samples.",
+        sentences=[
+            f"{compared}.",
+            *([f"To say more, bring {join_words(needed)}."] if needed else []),
+        ],
+        row=next(place for place, one in enumerate(rows, start=1) if one is row),
+        details=[
+            f"{names.name_choice(one.unlearning)}, {names(one.attack)}"
+            f"{f', seed {one.seed}' if several_seeds else ''}: {summarise_unscored(one.unscored)}."
+            for one in rows
+            if one.unscored and summarise_unscored(one.unscored)
+        ],
     )
 
 
@@ -179,10 +221,14 @@ def _write_sentence(release: Release, names: Names, undefended: Release | None) 
 
 
 def _describe_accuracy(release: Release) -> str:
-    known = [row.utility for row in release.rows if row.utility]
+    known = [
+        (row.utility.test_accuracy, row.utility)
+        for row in release.rows
+        if row.utility and row.utility.test_accuracy is not None
+    ]
     if not known:
         return " Its accuracy cost is unknown."
-    lowest = min(known, key=lambda utility: utility.test_accuracy)
+    _, lowest = min(known, key=lambda one: one[0])
     warning = (
         ""
         if retains_utility(lowest)
@@ -204,7 +250,8 @@ def _write_closing(rows: Rows, missing: Sequence[Missing]) -> list[str]:
             f"{pluralise(len(missing), 'row')} of the audit "
             f"{'is' if len(missing) == 1 else 'are'} missing; missing rows may leak."
         )
-    if any(row.utility for row in rows) and not any(shows_forgetting(row.utility) for row in rows):
+    known = [row.utility for row in rows if row.utility and row.utility.forget_accuracy is not None]
+    if known and not any(shows_forgetting(row.utility) for row in rows):
         sentences.append(
             "No released model classifies the deleted samples worse than the original model does: "
             "forgetting is not visible."

@@ -476,6 +476,7 @@ def test_the_migrations_make_the_indexes_of_the_code(db: Database) -> None:
         "ix_jobs_similar_costs",
         "ix_jobs_method_costs",
         "ix_audits_cancelling",
+        "ix_jobs_checkpoint",
         "ix_artifacts_uploads",
     }
     with db.write() as connection:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,8 +18,8 @@ from services.client import Client, Conflict, NotFound, Pair, QuotaExceeded, Rea
 from shared.artifacts import compute_sha256
 from tests.golden.planned_jobs import real_catalog
 from tests.support import gateway as support
-from tests.support.cli import Runner, make_runner
-from tests.support.gateway import TOKEN, GatewayProcess, serve_gateway
+from tests.support.cli import COMMAND, Runner, make_runner
+from tests.support.gateway import TOKEN, GatewayProcess, ManualWorker, serve_gateway
 
 
 @pytest.fixture
@@ -108,6 +111,54 @@ def test_a_full_quota_and_a_waiting_job_are_told(tmp_path: Path) -> None:
             client.delete_artifact(sha256)
 
 
+def test_an_upload_is_deleted_with_what_was_made_of_it(
+    run: Runner, client: Client, worker: ManualWorker, tmp_path: Path
+) -> None:
+    digests = []
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / name).write_bytes(os.urandom(2048))
+        digests.append(run("push", name).stdout.strip())
+        inputs = {"ORIGINAL": digests[-1], "TRAINING_SET": digests[-1]}
+        client.submit_job("unlearn", method="ascent", inputs=inputs)
+    refused = run("artifacts", "delete", digests[0], "--with-derived")
+    assert refused.returncode == 1
+    assert "not ended: 1 job; cancel first, or wait" in refused.stderr
+    worker.finish_all()
+    assert client.get_derived(digests[0]).job_count == 1
+    done = run("artifacts", "delete", digests[0], "--with-derived", "--json")
+    assert "1 job: 1 unlearn" in done.stderr
+    (erased,) = json.loads(done.stdout)
+    assert (erased["sha256"], erased["jobs"]) == (digests[0], 1)
+    assert (erased["finished"], erased["artifacts"]) == (True, 2)
+    with pytest.raises(NotFound):
+        client.get_derived(digests[0])
+    erasure = client.delete_artifact(digests[1], derived=True)
+    assert erasure is not None
+    assert (erasure.jobs, erasure.audits, erasure.finished) == (1, 0, True)
+
+
+def test_a_deletion_with_all_that_is_derived_is_confirmed_on_a_terminal(
+    gateway: GatewayProcess, client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(os.urandom(1000))
+    sha256 = client.upload(path).sha256
+    pid, terminal = pty.fork()
+    if pid == 0:
+        words = ["artifacts", "delete", sha256, "--with-derived"]
+        os.execve(COMMAND[0], [*COMMAND, *words], gateway.make_client_env())
+    shown, answered = b"", 0
+    with contextlib.suppress(OSError):  # a terminal whose program has ended
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+            if not answered and b"for good?" in shown:
+                answered = os.write(terminal, b"n\n")
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert b"1 artifact, the upload included: 1000 B" in shown, shown
+    assert status == 1
+    assert sha256 in {one.sha256 for one in client.list_uploads()}
+
+
 def write_pair(folder: Path) -> None:
     for name in ("before.st", "a1.st", "a2.st", "b1.st", "b2.st", "base.st", "d.npz", "p.npz"):
         (folder / name).write_bytes(name.encode())
@@ -126,14 +177,22 @@ def real_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayPr
             yield served
 
 
-def test_a_dry_run_of_a_pair_quotes_its_audit_and_sends_no_file(
+@pytest.fixture
+def planning_run(
     real_gateway: GatewayProcess,
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
     tmp_path: Path,
-) -> None:
+) -> Runner:
+    """`palimpsest`, for that gateway."""
     monkeypatch.chdir(tmp_path)
-    run = make_runner(real_gateway.url, monkeypatch, capfdbinary)
+    return make_runner(real_gateway.url, monkeypatch, capfdbinary)
+
+
+def test_a_dry_run_of_a_pair_quotes_its_audit_and_sends_no_file(
+    planning_run: Runner, tmp_path: Path
+) -> None:
+    run = planning_run
     write_pair(tmp_path)
     words = (
         "pair", "before.st", "ascent=a1.st", "a2.st", "scrub=b1.st", "b2.st",
@@ -187,6 +246,30 @@ def test_pictures_of_a_pair_get_the_size_that_the_model_takes(tmp_path: Path) ->
     )  # fmt: skip
     params = pair.build_audit(dict.fromkeys(pair.files, "0" * 64))["dataset"]["params"]
     assert (params["size"], params["grey"]) == (28, True)
+
+
+def test_a_pair_without_samples_infers_classes_and_searches_for_random_directions_too(
+    planning_run: Runner, tmp_path: Path
+) -> None:
+    write_pair(tmp_path)
+    words = ("pair", "before.st", "a1.st", "a2.st", "--model", "mlp", *SHAPE, "--dry-run", "--json")
+
+    def run(*more: str) -> dict[str, Any]:
+        audit: dict[str, Any] = json.loads(planning_run(*words, *more).stdout)["audit"]
+        return audit
+
+    alone = run()
+    assert "dataset" not in alone
+    assert alone["attacks"] == [
+        {"name": "feature_recovery", "params": {"labels": "inferred", "controls": 2}},
+        "label_inference",
+    ]
+    public = run("--public", "p.npz")
+    assert {*public["dataset"]["params"]} == {"public", "num_classes"}
+    assert public["attacks"] == alone["attacks"]
+    deleted = run("--deleted", "d.npz")
+    assert {*deleted["dataset"]["params"]} == {"deleted", "num_classes"}
+    assert deleted["attacks"] == ["feature_recovery", "label_inference"]
 
 
 @pytest.mark.parametrize(

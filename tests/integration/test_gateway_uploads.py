@@ -300,6 +300,29 @@ def test_what_a_waiting_job_needs_is_not_deleted(gateway: Uploading) -> None:
     assert refused.status_code == 422
 
 
+def test_an_upload_goes_with_what_was_made_of_it(gateway: Uploading) -> None:
+    sha256 = gateway.upload(b"weights").json()["sha256"]
+    body = {"stage": "sleep", "inputs": {"BASE": sha256}}
+    first = gateway.made.post(body)["id"]
+    second = gateway.made.post({"stage": "sleep", "inputs": {"BASE": {"job": first}}})["id"]
+    derived = gateway.send("GET", f"/v1/artifacts/{sha256}/derived").json()
+    assert derived["jobs_by_stage"] == {"sleep": 2}
+    assert derived["live_job_count"] == 2
+    path = f"/v1/artifacts/{sha256}?derived=true"
+    assert "2 jobs that were made of it have not ended" in problem(
+        gateway.send("DELETE", path), 409
+    )
+    gateway.made.make_worker().finish_all()
+    done = gateway.send("DELETE", path)
+    assert done.status_code == 200
+    size = len(b"weights") + len(first) + len(second)
+    assert done.json() == {"audits": 0, "jobs": 2, "artifacts": 3, "bytes": size, "finished": True}
+    for gone in (f"/v1/jobs/{first}", f"/v1/jobs/{second}", f"/v1/artifacts/{sha256}/derived"):
+        problem(gateway.send("GET", gone), 404)
+    assert gateway.send("DELETE", path).status_code == 404
+    assert gateway.send("DELETE", f"/v1/artifacts/{sha256}?derive=true").status_code == 422
+
+
 def test_what_a_job_makes_is_no_upload(gateway: Uploading) -> None:
     gateway.made.post()
     worker = gateway.made.make_worker()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ from services.client import Client, Pair
 from tests.support.local_serve import make_clean_env, run_serve
 from tests.support.recompute import ArtifactReader
 from tests.support.source_tree import ROOT
-from tests.support.waiting import TIMEOUT_S
+from tests.support.traces import Traces
+from tests.support.waiting import TIMEOUT_S, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -178,3 +181,41 @@ def test_the_notebook_runs_cell_by_cell(
     assert f"psnr            {row['metrics']['psnr']['mean']:>8.3g}" in shown
     assert "relative weight change" in shown
     assert (folder / "own-report/report.html").exists()
+
+
+def test_what_is_deleted_with_all_that_was_made_of_it_leaves_no_trace(
+    folder: Path, served: dict[str, str], report: dict[str, Any]
+) -> None:
+    """The last test: it takes away what the others look at."""
+    own, home = folder / "own", folder / ".palimpsest"
+    files = [*own.glob("*.safetensors"), own / "deleted.npz", own / "public.npz"]
+    store = ArtifactReader(home)
+    job = store.find_evaluation_job(find_row(report, "feature_recovery")["evaluation"])
+    derived = [store.read_input(job, "RECONSTRUCTION"), (own / "report/report.json").read_bytes()]
+    query = "SELECT sha256 FROM job_artifacts JOIN jobs ON id = job WHERE stage = 'selftest'"
+    (kept,) = (store.files[sha256].read_bytes() for (sha256,) in store.sql.execute(query))
+    store.sql.close()  # a reader keeps the write-ahead log
+    contents = [*(file.read_bytes() for file in files), *derived]
+    # the self-test stays; results and reports name the same versions, and repeat it
+    traces = Traces(contents, step=64, known=kept)
+    before = traces.find(home)
+    assert {"palimpsest.db: digest", "palimpsest.db-wal: digest"} & set(before)
+    digests = [hashlib.sha256(data).hexdigest() for data in contents]
+    assert {f"{digest}: data" for digest in digests} <= set(before)
+    connection = {"PALIMPSEST_URL": served["url"], "PALIMPSEST_TOKEN": served["token"]}
+    command = [sys.executable, "-m", "services.cli", "artifacts", "delete", *digests[: len(files)]]
+    done = run(folder, *command, "--with-derived", "--json", **connection)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert answers[0]["audits"] == 3  # by command line, Python and notebook
+    with sqlite3.connect(home / "palimpsest.db") as sql:
+        wait_for(
+            lambda: sql.execute("SELECT count(*) FROM erasures").fetchone()[0] == 0,
+            TIMEOUT_S,
+            "the reconciler has nothing to do",
+        )
+    sql.close()
+    assert traces.find(home, folder / "serve.log") == []
+    with Client(served["url"], served["token"]) as client:
+        assert list(client.list_audits()) == []
+        assert {job.stage for job in client.list_jobs()} <= {"selftest"}

@@ -20,6 +20,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from deploy.local import redis as local_redis
+from shared.jobs.database import Database
 from tests.support.waiting import TIMEOUT_S, wait_for
 
 PASSWORD = "a-password-for-tests"
@@ -112,3 +113,16 @@ def create_database(server_url: str) -> str:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     engine.dispose()
     return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+def find_database_files(db: Database) -> list[Path]:
+    """The files of a database; PostgreSQL's after its buffers were written, and without its
+    write-ahead log."""
+    if db.file is not None:
+        return [path for path in db.file.parent.iterdir() if path.name.startswith(db.file.name)]
+    with db.connect_outside_transaction() as raw:
+        raw.execute("CHECKPOINT")
+        (folder,) = raw.execute("SHOW data_directory").fetchone()
+        query = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        (number,) = raw.execute(query).fetchone()
+    return [Path(folder) / "base" / str(number)]

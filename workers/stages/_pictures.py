@@ -11,7 +11,7 @@ from pydantic import Field
 from shared.errors import InvalidRequest
 from shared.jobs.spec import Seed
 from shared.ml import findings
-from shared.ml.scored_kind import Pictures, Triples
+from shared.ml.scored_kind import Pictures, Triples, UnscoredPictures
 from shared.ml.tensors import read_tensors, write_tensors
 from shared.plugin_ref import validate_model
 from shared.reporting.evaluations import check_json
@@ -40,7 +40,7 @@ class Shown:
     unlearning: Unlearning
     defense: Defense
     attack: Method
-    triples: Triples
+    pictures: Triples | UnscoredPictures
 
 
 @dataclass(frozen=True)

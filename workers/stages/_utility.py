@@ -58,5 +58,28 @@ def measure_utility(ctx: JobContext, truth: ForgetSets, test: Samples) -> dict[s
             )
         ctx.report_progress(deletion + 1, deletions)
     return {name: fmean(v) if v else None for name, v in accuracies.items()} | {
-        "test_samples": len(test.labels)
+        "test_samples": len(test.labels) or None
     }
+
+
+def measure_test_accuracies(ctx: JobContext, test: Samples) -> dict[str, float | int | None]:
+    """As `measure_utility`, where the deleted samples are not known: on public samples alone.
+
+    Raises:
+        InvalidRequest: the models do not fit each other.
+    """
+    original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
+    unlearned = read_networks(
+        ctx.read_input(Role.UNLEARNED), Role.UNLEARNED, like=original.architecture
+    )
+    accuracies = {
+        f"{prefix}test_accuracy": fmean(
+            accuracy(networks.load_network(which), test, ctx.device)
+            for which in range(networks.count)
+        )
+        for prefix, networks in (("", unlearned), ("original_", original))
+    }
+    unknown = [
+        f"{who}{what}_accuracy" for who in ("", "original_") for what in ("retain", "forget")
+    ]
+    return {**dict.fromkeys(unknown), **accuracies, "test_samples": len(test.labels)}

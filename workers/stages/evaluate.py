@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
@@ -11,10 +10,10 @@ from pydantic import Field
 from shared.errors import InvalidRequest
 from shared.evaluation import EVALUATION_VERSION, Evaluation
 from shared.ml import findings
-from shared.ml.records import DefenseRecord, ForgetSets, Record, UnlearningRecord
+from shared.ml.records import DefenseRecord, ForgetSets, UnlearningRecord
 from shared.ml.reproducibility import collect_conditions
 from shared.ml.samples import open_dataset
-from shared.ml.scored_kind import GroundTruth, ScoredResult
+from shared.ml.scored_kind import GroundTruth
 from shared.plugin_ref import data_file_field, validate_model
 from shared.plugins import Params
 from shared.roles import Role
@@ -27,6 +26,7 @@ from workers.stages._metric_networks import read_metric_networks
 from workers.stages._pictures import write_pictures
 from workers.stages._retained_copies import find_retained_copies
 from workers.stages._utility import measure_utility
+from workers.stages._without_truth import describe_attack, describe_without_truth, read_record
 
 JSONObject = dict[str, Any]
 UTILITY_ROLES = (Role.TRAINING_SET, Role.ORIGINAL, Role.UNLEARNED)
@@ -76,13 +76,14 @@ class EvaluateParams(Params):
 @registry.register(
     "evaluate",
     params=EvaluateParams,
-    needs=(Role.FORGET_SETS,),
     needs_when={"feature_network": {"True": (Role.FEATURE_NETWORK,)}},
     uses=tuple(
         dict.fromkeys(
             (
                 *KIND_ROLES,
                 *UTILITY_ROLES,
+                Role.FORGET_SETS,
+                Role.TEST_SET,
                 Role.BASE,
                 Role.UNLEARNING,
                 Role.DEFENSE,
@@ -97,11 +98,14 @@ class EvaluateParams(Params):
         params="evaluate",
         # utility is measured once for all attacks
         withheld={Scope.ATTACK: (Role.TRAINING_SET,)},
+        any_of={Scope.RELEASE: (Role.FORGET_SETS, Role.TEST_SET)},
         reported=True,
     ),
 )
 def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Score an attack against its baselines, and measure the cost of unlearning.
+
+    Without FORGET_SETS nothing is scored: what the attack returned is described.
 
     Raises:
         InvalidRequest: nothing to evaluate, shapes that do not fit the truth, or an unsuitable
@@ -113,6 +117,8 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         raise InvalidRequest(
             f"nothing to evaluate: name one of {', '.join([*roles, Role.UNLEARNED])}", "inputs"
         )
+    if Role.FORGET_SETS not in ctx.inputs:
+        return describe_without_truth(ctx, kinds)
     forget_sets = ForgetSets.read(ctx.read_input(Role.FORGET_SETS), Role.FORGET_SETS)
     dataset = open_dataset(forget_sets.dataset)
     networks, network_conditions = read_metric_networks(ctx, dataset)
@@ -127,9 +133,9 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         "size": truth.labels.shape[1],
         "dataset": forget_sets.dataset.model_dump(),
         "seed": ctx.seed,
-        "unlearning": _read_record(ctx, Role.UNLEARNING, UnlearningRecord),
-        "defense": _read_record(ctx, Role.DEFENSE, DefenseRecord),
-        **_describe_attack(scored),
+        "unlearning": read_record(ctx, Role.UNLEARNING, UnlearningRecord),
+        "defense": read_record(ctx, Role.DEFENSE, DefenseRecord),
+        **describe_attack(scored),
         "metrics": {name: part for one in scored for name, part in one.metrics.items()},
         "identification": None,
         "answers": None,
@@ -158,18 +164,3 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         Role.EVALUATION: StageOutput.of_json(evaluation_json),
         Role.PICTURES: write_pictures(evaluation_json, pictures),
     }
-
-
-def _describe_attack(scored: Sequence[ScoredResult]) -> JSONObject:
-    """The attack and its threat model, from the first result that states one; null if nothing was
-    attacked."""
-    stated = next((one.threat_model for one in scored if one.threat_model), {})
-    attack = {"method": stated["attack"], "params": stated.get("params", {})} if stated else None
-    return {"attack": attack, "threat_model": stated if scored else None}
-
-
-def _read_record(ctx: JobContext, role: str, record_type: type[Record]) -> JSONObject | None:
-    """A record of the developer, for the report; None if the job does not supply it."""
-    if role not in ctx.inputs:
-        return None
-    return record_type.read(ctx.read_input(role), role).to_dict()

@@ -1,4 +1,5 @@
-"""Takes in models that a user has brought: checks the files, compares them, and names the truth."""
+"""Takes in models that a user has brought: checks the files, compares them, and names the truth if it
+was brought too."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from shared.comparison import MAX_FINDINGS, MAX_TENSORS, Comparison, ModelDifference, PairWarning
+from shared.comparison import MAX_FINDINGS, Comparison, PairWarning
 from shared.errors import InvalidRequest
 from shared.ml.ingest.pair import WeightComparison, check_behaviour, compare_weights
 from shared.ml.ingest.weights import ReadWeights
@@ -22,6 +23,7 @@ from shared.ml.records import (
     DeletionSizes,
     ForgetSets,
     LabelsRecord,
+    TestSet,
     TrainingSet,
     UnlearningRecord,
 )
@@ -32,6 +34,7 @@ from shared.wiring import ModelOrigin, Scope, Wiring
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
 from workers.stages._brought import BroughtParams, build_brought_architecture, read_brought
+from workers.stages._brought_differences import describe_difference
 from workers.stages._datasets import open_compatible_dataset, random_subset
 
 Row = Annotated[int, Field(ge=0)]
@@ -39,13 +42,20 @@ Rows = Annotated[list[Row], Field(min_length=1, max_length=10_000)]
 
 
 class IngestParams(BroughtParams):
-    dataset: Annotated[PluginRef, plugin_field("dataset")] = Field(
+    dataset: Annotated[PluginRef | None, plugin_field("dataset")] = Field(
+        None,
         description="the data set whose train split holds the deleted samples, and whose test "
-        "split is public"
+        "split is public; null: no samples are brought",
     )
     release: str = Field("released", max_length=40, description="name of the release")
     with_base: bool = Field(
         False, description="whether the weights that training started from are brought too"
+    )
+    with_deleted: bool = Field(
+        True, description="whether the deleted samples are in the data set's train split"
+    )
+    with_public: bool = Field(
+        True, description="whether public samples are in the data set's test split"
     )
     size: int = Field(1, ge=1, le=10_000, description="k, deleted samples per deletion")
     rows: list[Row | Rows] | None = Field(
@@ -73,10 +83,14 @@ class IngestParams(BroughtParams):
     uses=(Role.BASE_WEIGHTS,),
     many=(Role.RELEASED_WEIGHTS,),
     produces=(
-        Role.ORIGINAL, Role.UNLEARNED, Role.FORGET_SETS, Role.TRAINING_SET, Role.LABELS,
-        Role.DELETION_SIZES, Role.UNLEARNING, Role.DEFENSE, Role.COMPARISON, Role.METRICS,
+        Role.ORIGINAL, Role.UNLEARNED, Role.DELETION_SIZES, Role.UNLEARNING, Role.DEFENSE,
+        Role.COMPARISON, Role.METRICS,
     ),
-    produces_when={"with_base": {True: (Role.BASE,)}},
+    produces_when={
+        "with_base": {True: (Role.BASE,)},
+        "with_deleted": {True: (Role.FORGET_SETS, Role.TRAINING_SET, Role.LABELS)},
+        "with_public": {True: (Role.TEST_SET,)},
+    },
     wiring=Wiring(
         scopes=(Scope.RELEASE,),
         models=ModelOrigin.BROUGHT,
@@ -87,7 +101,7 @@ class IngestParams(BroughtParams):
     ),
 )  # fmt: skip
 def run(ctx: JobContext) -> dict[str, StageOutput]:
-    """Check the weights from before and after, compare them, and name the deleted samples.
+    """Check the weights from before and after, compare them, and name the samples that were brought.
 
     Raises:
         InvalidRequest: a file that is not the architecture's, models that are no pair, or deleted
@@ -95,7 +109,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     """
     params: IngestParams = ctx.params
     architecture = build_brought_architecture(params)
-    dataset = open_compatible_dataset(params.dataset, architecture, "the model")
+    dataset = _open_samples(params, architecture)
     before = read_brought(ctx, Role.ORIGINAL_WEIGHTS, architecture)
     roles = sorted(
         (role for role in ctx.inputs if role.startswith(f"{Role.RELEASED_WEIGHTS}_")),
@@ -107,7 +121,9 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     for done, role in enumerate(roles, start=1):
         after.append(read_brought(ctx, role, architecture))
         ctx.report_progress(done, 2 * len(roles))
-    forgotten = _choose_forgotten(params, dataset.load("train"), len(roles))
+    forgotten = None
+    if dataset is not None and params.with_deleted:
+        forgotten = _choose_forgotten(params, dataset.load("train"), len(roles))
     base = read_brought(ctx, Role.BASE_WEIGHTS, architecture) if params.with_base else None
     comparisons = []
     for done, one in enumerate(after, start=1):
@@ -116,7 +132,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     comparison = _describe_pair(ctx, before, after, comparisons, dataset, forgotten)
     return {
         **_write_models(architecture, before, after, base),
-        **_write_truth(params, dataset, forgotten),
+        **_write_samples(params, dataset, forgotten, len(roles)),
         Role.UNLEARNING: StageOutput.of_json(
             UnlearningRecord(
                 method=params.release,
@@ -129,6 +145,23 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         Role.COMPARISON: StageOutput.of_json(comparison.model_dump(mode="json")),
         Role.METRICS: StageOutput.of_json(_summarise(comparison)),
     }
+
+
+def _open_samples(params: IngestParams, architecture: Architecture) -> Dataset | None:
+    """The data set that was brought; None if there is none.
+
+    Raises:
+        InvalidRequest: samples are asked for that are not there, or that do not fit the model.
+    """
+    if params.dataset is not None:
+        return open_compatible_dataset(params.dataset, architecture, "the model")
+    if params.with_deleted or params.with_public or params.rows is not None:
+        raise InvalidRequest(
+            "without a data set there are no deleted samples, public samples or rows: name one, or "
+            "turn with_deleted and with_public off",
+            "params.dataset",
+        )
+    return None
 
 
 def _compare(
@@ -194,29 +227,36 @@ def _write_models(
     return models
 
 
-def _write_truth(
-    params: IngestParams, dataset: Dataset, forgotten: Tensor
+def _write_samples(
+    params: IngestParams, dataset: Dataset | None, forgotten: Tensor | None, deletions: int
 ) -> dict[str, StageOutput]:
-    split = dataset.load("train")
-    labels, digest = split.labels[forgotten].tolist(), compute_digest(split)
-    classes = {len({*row}) for row in labels}
-    sizes = DeletionSizes(
-        N=params.training_set or forgotten.numel(),
-        k=forgotten.shape[1],
-        classes=1 if classes == {1} else None,
-    )
-    forget_sets = ForgetSets(
-        dataset=params.dataset, digest=digest, indices=forgotten.tolist(), labels=labels
-    )
-    training_set = TrainingSet(
-        dataset=params.dataset, digest=digest, indices=sorted({*forgotten.flatten().tolist()})
-    )
-    return {
-        Role.FORGET_SETS: StageOutput.of_json(forget_sets.to_dict()),
-        Role.TRAINING_SET: StageOutput.of_json(training_set.to_dict()),
-        Role.LABELS: StageOutput.of_json(LabelsRecord(labels=labels).to_dict()),
-        Role.DELETION_SIZES: StageOutput.of_json(sizes.to_dict()),
-    }
+    """The truth, as far as it was brought, and which samples are public. `forgotten` [D, k]."""
+    written: dict[str, StageOutput] = {}
+    sizes = DeletionSizes(N=params.training_set or deletions * params.size, k=params.size)
+    if dataset is not None and params.dataset is not None and forgotten is not None:
+        split = dataset.load("train")
+        labels, digest = split.labels[forgotten].tolist(), compute_digest(split)
+        classes = {len({*row}) for row in labels}
+        sizes = DeletionSizes(
+            N=params.training_set or forgotten.numel(),
+            k=forgotten.shape[1],
+            classes=1 if classes == {1} else None,
+        )
+        forget_sets = ForgetSets(
+            dataset=params.dataset, digest=digest, indices=forgotten.tolist(), labels=labels
+        )
+        training_set = TrainingSet(
+            dataset=params.dataset, digest=digest, indices=sorted({*forgotten.flatten().tolist()})
+        )
+        written |= {
+            Role.FORGET_SETS: StageOutput.of_json(forget_sets.to_dict()),
+            Role.TRAINING_SET: StageOutput.of_json(training_set.to_dict()),
+            Role.LABELS: StageOutput.of_json(LabelsRecord(labels=labels).to_dict()),
+        }
+    if dataset is not None and params.dataset is not None and params.with_public:
+        test_set = TestSet(dataset=params.dataset, digest=compute_digest(dataset.load("test")))
+        written[Role.TEST_SET] = StageOutput.of_json(test_set.to_dict())
+    return written | {Role.DELETION_SIZES: StageOutput.of_json(sizes.to_dict())}
 
 
 def _describe_pair(
@@ -224,41 +264,44 @@ def _describe_pair(
     before: ReadWeights,
     after: Sequence[ReadWeights],
     comparisons: Sequence[WeightComparison],
-    dataset: Dataset,
-    forgotten: Tensor,
+    dataset: Dataset | None,
+    forgotten: Tensor | None,
 ) -> Comparison:
     params: IngestParams = ctx.params
-    public = random_subset(dataset.load("test"), params.test_samples, ctx.make_generator("test"))
     original = before.networks.load_network()
-    test_accuracy = accuracy(original, public, ctx.device)
-    counts = torch.bincount(public.labels)
-    deleted = dataset.load("train")
+    test_accuracy, majority_share = None, 0.0
+    if dataset is not None and params.with_public:
+        public = random_subset(
+            dataset.load("test"), params.test_samples, ctx.make_generator("test")
+        )
+        test_accuracy = accuracy(original, public, ctx.device)
+        majority_share = int(torch.bincount(public.labels).max()) / len(public.labels)
     losses: list[list[float]] = [[], []]
-    for row, one in zip(forgotten, after, strict=True):
-        samples = deleted.pick(row)
-        for kept, network in zip(losses, (original, one.networks.load_network()), strict=True):
-            kept += _compute_losses(network.to(ctx.device), samples, ctx.device)
+    if dataset is not None and forgotten is not None:
+        deleted = dataset.load("train")
+        for row, one in zip(forgotten, after, strict=True):
+            samples = deleted.pick(row)
+            for kept, network in zip(losses, (original, one.networks.load_network()), strict=True):
+                kept += _compute_losses(network.to(ctx.device), samples, ctx.device)
     behaviour = check_behaviour(
         losses[0],
         losses[1],
         test_accuracy,
         params.num_classes,
         max(one.resolution for one in comparisons),
-        int(counts.max()) / len(public.labels),
+        majority_share,
     )
     findings = [finding for one in comparisons for finding in one.findings] + behaviour
     distinct = {finding.message: finding for finding in findings}
     return Comparison(
         release=params.release,
+        with_deleted=forgotten is not None,
+        with_public=test_accuracy is not None,
+        with_base=params.with_base,
         dtypes=sorted({name for one in (before, *after) for name in one.dtypes}),
         prefixes=list(dict.fromkeys(name for one in (before, *after) for name in one.prefixes)),
         original_test_accuracy=test_accuracy,
-        deletions=[
-            ModelDifference.model_validate(
-                {**one.model_dump(), "tensors": one.model_dump()["tensors"][:MAX_TENSORS]}
-            )
-            for one in comparisons
-        ],
+        deletions=[describe_difference(one, len(comparisons)) for one in comparisons],
         findings=[PairWarning.model_validate(finding.to_dict()) for finding in distinct.values()][
             :MAX_FINDINGS
         ],
@@ -290,5 +333,8 @@ def _summarise(comparison: Comparison) -> dict[str, Any]:
     return {
         "relative weight change": fmean(one.relative_change for one in deletions),
         "share of weights that did not move": fmean(one.unchanged_share for one in deletions),
-        "test accuracy of the original": comparison.original_test_accuracy,
-    }
+    } | (
+        {}
+        if comparison.original_test_accuracy is None
+        else {"test accuracy of the original": comparison.original_test_accuracy}
+    )

@@ -18,7 +18,7 @@ from shared.reporting.loading import read_evaluation
 from shared.reporting.measurements import read_metrics
 from shared.reporting.models import ReportSubmission
 from shared.reporting.page import render_page
-from shared.reporting.pictures import select_galleries
+from shared.reporting.pictures import Gallery, UnscoredGallery, select_galleries
 from shared.reporting.selftests import read_self_test
 from shared.roles import Role
 from shared.wiring import RunWhen, Scope, Wiring
@@ -101,11 +101,15 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         ],
     )
     selected = select_galleries(report.rows, [each for one in pictures for each in one.shown])
-    galleries = []
+    drawn = []
     for _, of_one in selected:
-        galleries.append(draw_gallery(of_one))
-        ctx.report_progress(len(galleries), len(selected) + 1)
-    page = render_page(report, galleries)
+        drawn.append(draw_gallery(of_one))
+        ctx.report_progress(len(drawn), len(selected) + 1)
+    page = render_page(
+        report,
+        [one for one in drawn if isinstance(one, Gallery)],
+        [one for one in drawn if isinstance(one, UnscoredGallery)],
+    )
     ctx.report_progress(len(selected) + 1, len(selected) + 1)
     return {
         Role.REPORT: StageOutput.of_json(report.to_dict()),

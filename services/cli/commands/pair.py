@@ -46,15 +46,20 @@ def pair(
         str, typer.Option("--input", metavar="CxHxW", help="Shape of an image, such as 3x32x32.")
     ],
     deleted: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            help="The deleted samples: .npz with images and labels, or .zip of CLASS/PICTURE."
+            help="The deleted samples: .npz with images and labels, or .zip of CLASS/PICTURE. "
+            "Without them, the report shows what comes back, but scores nothing."
         ),
-    ],
+    ] = None,
     public: Annotated[
-        Path,
-        typer.Option(help="Samples of the same kind that the model was not trained on."),
-    ],
+        Path | None,
+        typer.Option(
+            help="Samples of the same kind that the model was not trained on, in the same form. "
+            "Without them, there are no baselines from public data, no ranks and no test "
+            "accuracies."
+        ),
+    ] = None,
     mean: Annotated[
         str | None,
         typer.Option(metavar="NUMBERS", help="What the model subtracts, such as .49,.48,.45."),
@@ -72,7 +77,8 @@ def pair(
         list[str] | None,
         typer.Option(
             metavar="NAME[:PARAM=VALUE]",
-            help=f"Attack; may be repeated. Default: {' and '.join(DEFAULT_ATTACKS)}.",
+            help=f"Attack; may be repeated. Default: {' and '.join(DEFAULT_ATTACKS)}; without "
+            "--deleted with inferred labels and random directions as controls.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the audit.")] = None,
@@ -97,7 +103,7 @@ def pair(
         base=base,
         training_set=training_set,
         size=size,
-        attacks=[parse_choice(word, "--attack") for word in attack or DEFAULT_ATTACKS],
+        attacks=[parse_choice(word, "--attack") for word in attack] if attack else None,
         options={"name": name} if name else {},
     )
     with make_client(RETRY_FOR_S) as gateway:

@@ -25,7 +25,7 @@ from services.cli.output.console import (
     print_table,
     stderr_console,
 )
-from services.client import Upload
+from services.client import Derived, Upload
 
 RETRY_FOR_S = 60.0  # an upload of minutes should outlast a restart of the gateway
 
@@ -123,16 +123,60 @@ def _list_facts(upload: Upload) -> dict[str, str]:
 
 def delete(
     digests: Annotated[list[str], typer.Argument(metavar="SHA256...", help="Digests of uploads.")],
+    with_derived: Annotated[
+        bool,
+        typer.Option(
+            "--with-derived", help="Delete the audits, jobs and artifacts made of them too."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")] = False,
     json: Json = False,
 ) -> None:
     """Delete uploads for good: their bytes are removed from the store."""
     with make_client() as gateway:
+        if not with_derived:
+            for sha256 in digests:
+                gateway.delete_artifact(sha256)
+            if json:
+                print_json({"deleted": digests})
+            else:
+                print_note(f"deleted: {', '.join(digests)}")
+            return
         for sha256 in digests:
-            gateway.delete_artifact(sha256)
+            _show_derived(gateway.get_derived(sha256))
+        if not yes and sys.stdin.isatty():
+            typer.confirm("Delete all of this for good?", abort=True, err=True)
+        erased = [(sha256, gateway.delete_artifact(sha256, derived=True)) for sha256 in digests]
     if json:
-        print_json({"deleted": digests})
-    else:
-        print_note(f"deleted: {', '.join(digests)}")
+        print_json([{"sha256": sha256, **dict(one.raw)} for sha256, one in erased if one])
+        return
+    for sha256, one in erased:
+        if one:
+            print_note(
+                f"deleted {sha256}: {_count(one.audits, 'audit')}, {_count(one.jobs, 'job')}, "
+                f"{_count(one.artifacts, 'artifact')} ({format_size(one.bytes)})"
+            )
+            if not one.finished:
+                print_note("The service is still removing bytes, or rewriting its job store.")
+
+
+def _show_derived(derived: Derived) -> None:
+    """What goes with an upload, on standard error."""
+    print_note(f"With upload {derived.sha256} this is deleted:")
+    for audit in derived.audits:
+        print_note(f"  audit {audit['id']}: {audit['name']}")
+    if (more := derived.audit_count - len(derived.audits)) > 0:
+        print_note(f"  and {_count(more, 'other audit')}")
+    stages = ", ".join(f"{n:,} {stage}" for stage, n in derived.jobs_by_stage.items())
+    print_note(f"  {_count(derived.job_count, 'job')}{f': {stages}' if stages else ''}")
+    artifacts = _count(derived.artifact_count, "artifact")
+    print_note(f"  {artifacts}, the upload included: {format_size(derived.bytes)}")
+    if derived.live_job_count:
+        print_note(f"  not ended: {_count(derived.live_job_count, 'job')}; cancel first, or wait")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 SUBCOMMANDS: Sequence[Callable[..., None]] = (list_, show, delete)

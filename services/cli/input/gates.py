@@ -143,7 +143,7 @@ def find_crossings(gates: Iterable[Gate], rows: Sequence[Mapping[str, Any]]) -> 
     failures = []
     for gate in gates:
         values = [(row, value) for row in rows if (value := gate.get_value(row)) is not None]
-        if rows and not values:
+        if not values and any(not row.get("unscored") for row in rows):
             raise _make_unknown_error(
                 gate, sorted({name for row in rows for name in row.get("metrics") or {}})
             )
@@ -154,12 +154,14 @@ def find_crossings(gates: Iterable[Gate], rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def find_unmeasured(gates: Iterable[Gate], rows: Sequence[Mapping[str, Any]]) -> list[GateFailure]:
-    """Every row that has a gate's metric but no value in its field."""
+    """Every row that has a gate's metric but no value in its field, or that has no scores because no
+    deleted samples were brought."""
     return [
         GateFailure(gate, row, None)
         for gate in gates
         for row in rows
-        if gate.metric in (row.get("metrics") or {}) and gate.get_value(row) is None
+        if (gate.metric in (row.get("metrics") or {}) or row.get("unscored"))
+        and gate.get_value(row) is None
     ]
 
 

@@ -11,14 +11,14 @@ from flask import Response, jsonify, request
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from services.gateway.api._blueprint import PageQuery, make_blueprint
+from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.artifact_repair import stream_verified
 from services.gateway.deps import UPLOAD_KEY, current_db, current_gateway, current_tenant
 from services.gateway.problems import document_errors
 from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import SHA256, require_id_format
 from services.gateway.uploads import IncomingUpload, receive_upload
-from shared.jobs import queries, uploads
+from shared.jobs import erasure, queries, uploads
 from shared.jobs.records import Artifact
 from shared.jobs.uploads import Upload
 
@@ -26,6 +26,7 @@ routes = make_blueprint(
     "artifacts", "files that you upload and that jobs make, addressed by their sha256"
 )
 
+MAX_LISTED_AUDITS = 100
 _EXTENSIONS = {
     "application/json": ".json",
     "application/octet-stream": ".bin",
@@ -66,6 +67,44 @@ class UploadPage(BaseModel):
     next: str | None
     used_bytes: int = Field(description="of all uploads")
     quota_bytes: int = Field(description="that all uploads may hold")
+
+
+class DerivedAudit(BaseModel):
+    id: str
+    name: str
+
+
+class DerivedView(BaseModel):
+    """What was made of an upload, the upload included."""
+
+    sha256: str
+    audits: list[DerivedAudit] = Field(description=f"the oldest, at most {MAX_LISTED_AUDITS}")
+    audit_count: int
+    job_count: int
+    jobs_by_stage: dict[str, int]
+    live_job_count: int = Field(description="of these jobs and audits, that have not ended")
+    artifact_count: int
+    bytes: int = Field(description="of these artifacts together")
+    shared_artifact_count: int = Field(
+        description="artifacts of these jobs that stay, because another job or upload has the same"
+    )
+
+
+class DeletionQuery(Query):
+    derived: bool = Field(False, description="delete what was made of the upload too")
+
+
+class ErasureView(BaseModel):
+    """How many were deleted."""
+
+    audits: int
+    jobs: int
+    artifacts: int = Field(description="the upload included")
+    bytes: int = Field(description="of these artifacts together")
+    finished: bool = Field(
+        description="false: the reconciler goes on to remove bytes, or to rewrite the files of the "
+        "job store, which takes seconds"
+    )
 
 
 class UploadHeader(BaseModel):
@@ -188,16 +227,53 @@ def get_upload(path: ArtifactPath) -> Response:
     return jsonify(serialize_upload(uploads.get_upload(current_db(), current_tenant(), sha256)))
 
 
-@routes.delete("/artifacts/<sha256>", responses={204: None, **document_errors(404, 409)})
-def delete_artifact(path: ArtifactPath) -> Response:
+@routes.get("/artifacts/<sha256>/derived", responses={200: DerivedView, **document_errors(404)})
+def get_derived(path: ArtifactPath) -> Response:
+    """Show what was made of an upload: what `DELETE` with `derived=true` would remove."""
+    sha256 = require_id_format(path.sha256, SHA256, "upload")
+    plan = erasure.plan_erasure(current_db(), current_tenant(), [sha256])
+    return jsonify(
+        {
+            "sha256": sha256,
+            "audits": [{"id": a.id, "name": a.name} for a in plan.audits[:MAX_LISTED_AUDITS]],
+            "audit_count": len(plan.audits),
+            "job_count": plan.jobs,
+            "jobs_by_stage": plan.jobs_by_stage,
+            "live_job_count": plan.live_jobs,
+            "artifact_count": plan.artifacts,
+            "bytes": plan.size,
+            "shared_artifact_count": plan.shared_artifacts,
+        }
+    )
+
+
+@routes.delete(
+    "/artifacts/<sha256>",
+    responses={200: ErasureView, 204: None, **document_errors(404, 409)},
+)
+def delete_artifact(path: ArtifactPath, query: DeletionQuery) -> Response:
     """Delete an upload for good: its bytes are removed from the store.
 
-    409 while jobs that have not ended need it. What jobs have made is not deleted.
+    409 while jobs that have not ended need it. What jobs have made of it stays, unless
+    `derived=true`: then the audits and jobs that read it, or that take what those have made, are
+    deleted too, with their artifacts. The answer is then 200 and says how many, or 409 while one of
+    them has not ended.
     """
     deps = current_gateway().deps
     sha256 = require_id_format(path.sha256, SHA256, "artifact")
-    uploads.delete_upload(deps.db, deps.artifacts, current_tenant(), sha256)
-    return Response(status=204)
+    if not query.derived:
+        uploads.delete_upload(deps.db, deps.artifacts, current_tenant(), sha256)
+        return Response(status=204)
+    erased = erasure.erase(deps.db, deps.artifacts, current_tenant(), [sha256])
+    return jsonify(
+        {
+            "audits": erased.audits,
+            "jobs": erased.jobs,
+            "artifacts": erased.artifacts,
+            "bytes": erased.size,
+            "finished": erased.finished,
+        }
+    )
 
 
 def serialize_upload(upload: Upload) -> dict[str, Any]:

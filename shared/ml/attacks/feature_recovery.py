@@ -129,6 +129,7 @@ def run(view: WhiteBoxView, params: FeatureRecoveryParams, ctx: Context) -> Reco
         loss[:deletions],
         [sources[index] for index in source_indices[:deletions].tolist()],
         {"random_direction": images[deletions:]} if controls else {},
+        {"random_direction": loss[deletions:]} if controls else {},
         {} if best_restart is None else {"best_restart": best_restart[:deletions]},
         releases_compared=count_releases_compared(view, params),
         batch_size=objective.chunk_size,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
@@ -26,17 +26,20 @@ FIELD = "params.dataset.params"
 
 
 class OwnSamplesParams(Params):
-    deleted: Annotated[str, data_file_field()] = Field(
+    deleted: Annotated[str | None, data_file_field()] = Field(
+        None,
         min_length=1,
         max_length=500,
         description="the .npz file of the deleted samples, in the order of their deletions: an "
         "upload (upload:SHA256), or a file in the data root; or a .zip of pictures in folders that "
-        "are called by the number of their class",
+        "are called by the number of their class; null: none are brought",
     )
-    public: Annotated[str, data_file_field()] = Field(
+    public: Annotated[str | None, data_file_field()] = Field(
+        None,
         min_length=1,
         max_length=500,
-        description="samples of the same kind that the model was not trained on, in such a file",
+        description="samples of the same kind that the model was not trained on, in such a file; "
+        "null: none are brought",
     )
     num_classes: int = Field(
         ge=2, le=1000, description="classes of the model; labels are numbered from 0, as it does"
@@ -49,11 +52,21 @@ class OwnSamplesParams(Params):
     )
     grey: bool = Field(False, description="pictures: one channel instead of red, green and blue")
 
+    @model_validator(mode="after")
+    def _require_some(self) -> OwnSamplesParams:
+        if self.deleted is None and self.public is None:
+            raise ValueError("name deleted or public samples, or leave the data set out")
+        return self
 
-@registry.register("own_samples", params=OwnSamplesParams)
+
+@registry.register(
+    "own_samples",
+    params=OwnSamplesParams,
+    split_params={"train": "deleted", "test": "public"},
+)
 class OwnSamples(ComputedStatistics):
     """Deleted samples (the train split) and public samples (the test split), for models that you
-    bring. Each file has `images` and `labels`.
+    bring. Each file has `images` and `labels`; the split of a file that is not brought is empty.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in
     [0, 1]; labels are the class numbers of the model. A zip archive of CLASS/PICTURE is read as
@@ -65,18 +78,23 @@ class OwnSamples(ComputedStatistics):
 
     @cached_property
     def _splits(self) -> dict[Split, Samples]:
-        splits: dict[Split, Samples] = {
-            "train": self._read("deleted", self.params.deleted),
-            "test": self._read("public", self.params.public),
+        brought: dict[Split, Samples] = {
+            split: self._read(name, path)
+            for split, name, path in self._list_files()
+            if path is not None
         }
-        shapes = [list(samples.images.shape[1:]) for samples in splits.values()]
-        if shapes[0] != shapes[1]:
+        shapes = [list(samples.images.shape[1:]) for samples in brought.values()]
+        if len(shapes) == 2 and shapes[0] != shapes[1]:
             raise InvalidRequest(
                 f"the deleted samples are {shapes[0]}, but the public ones {shapes[1]}: bring both "
                 "in the shape that the model takes",
                 f"{FIELD}.public",
             )
-        return splits
+        some = next(iter(brought.values()))
+        return {split: brought.get(split, some.pick([])) for split, *_ in self._list_files()}
+
+    def _list_files(self) -> list[tuple[Split, str, str | None]]:
+        return [("train", "deleted", self.params.deleted), ("test", "public", self.params.public)]
 
     def _read(self, name: str, path: str) -> Samples:
         field = f"{FIELD}.{name}"

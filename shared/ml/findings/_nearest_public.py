@@ -12,7 +12,7 @@ from torch import Tensor
 from shared.errors import InvalidRequest
 from shared.ml.attack_io import WhiteBoxView
 from shared.ml.attacks.api import TargetParams, build_gradient_target, group_by_start_model
-from shared.ml.baselines import select_nearest_public
+from shared.ml.baselines import NearestPublic, select_nearest_public
 from shared.ml.context import JobInputs
 from shared.ml.defense_knowledge import apply_defense_knowledge
 from shared.ml.networks import read_networks
@@ -27,8 +27,8 @@ ESTIMATES = frozenset({"pair", "base"})  # see `shared.ml.attacks.api.GradientFr
 
 def find_nearest_public(
     ctx: JobInputs, metadata: Mapping[str, Any], labels: Tensor, public: Samples
-) -> Tensor | None:
-    """Images [D, 1, C, H, W], from as many public images per class as there may be decoys, at most
+) -> NearestPublic | None:
+    """Of each deletion's class, from as many public images per class as there may be decoys, at most
     100, given the attacker's knowledge.
 
     None if the attack does not name its gradient sources or names other than `ESTIMATES`, if the
@@ -70,13 +70,14 @@ def find_nearest_public(
         )
     target_params = _read_target_params(metadata)
     nearest = torch.empty(len(labels), 1, *like.input_shape)
+    losses = torch.empty(len(labels))
     for rows, group_view in group_by_start_model(view):
         group_sources = [gradient_sources[row] for row in rows]
         estimates = {
             source: build_gradient_target(group_view, source, target_params)
             for source in dict.fromkeys(group_sources)
         }
-        nearest[rows] = select_nearest_public(
+        nearest[rows], losses[rows] = select_nearest_public(
             estimates,
             group_sources,
             labels[rows],
@@ -84,7 +85,7 @@ def find_nearest_public(
             min(ctx.params.decoys, MAX_CANDIDATES),
             ctx.device,
         )
-    return nearest
+    return NearestPublic(nearest, losses)
 
 
 def _read_gradient_sources(metadata: Mapping[str, Any]) -> list[str] | None:

@@ -19,15 +19,18 @@ from shared.ml import baselines
 from shared.ml.context import JobInputs
 from shared.ml.decoys import DecoySource, draw_decoys, gather_decoys
 from shared.ml.findings._nearest_public import find_nearest_public
+from shared.ml.findings._unscored_images import describe_images, read_unscored_pictures
 from shared.ml.metrics import registry
 from shared.ml.metrics.decoy_rank import measure_distances
 from shared.ml.samples import name_classes
 from shared.ml.scored_kind import (
     GroundTruth,
     Pictures,
+    PublicData,
     ScoredKind,
     ScoredResult,
     Triples,
+    UnscoredPictures,
     read_threat_model,
 )
 from shared.ml.scoring import MetricScale, summarise_metric
@@ -41,14 +44,15 @@ JSONObject = dict[str, Any]
 NO_NETWORKS: Mapping[str, object] = MappingProxyType({})
 LEAST_DISTANCE = 1e-10  # 100 dB: an image that is hit exactly
 CAPTION_METRIC = "psnr"  # the score in a picture's caption
-NAMES = ("truth", "reconstruction", "class_mean")  # of the pictures
+TRUTH, RECONSTRUCTION, BASELINE = "truth", "reconstruction", "class_mean"
+NAMES = (TRUTH, RECONSTRUCTION, BASELINE)  # of the pictures; without public samples, no baseline
 
 
 class Captions(FrozenModel):
     """Captions of the pictures."""
 
     psnr: list[Number]
-    baseline_psnr: list[Number]
+    baseline_psnr: list[Number] = Field(description="empty without public samples")
     ranks: list[Rank | None] = Field(default_factory=list)
     decoy_counts: list[Annotated[int, Field(ge=0, le=1_000_000)]] = Field(default_factory=list)
     labels: list[Label] = Field(default_factory=list)
@@ -73,9 +77,12 @@ class ScoredImages(ScoredKind):
         reconstruction, baseline_images, alternatives, metadata = _read_reconstruction(
             ctx.read_input(self.role), images
         )
-        baseline_images["class_mean"] = baselines.compute_class_means(public, labels)
-        if (nearest := find_nearest_public(ctx, metadata, labels, public)) is not None:
-            baseline_images["nearest_public"] = nearest
+        class_means = None
+        if len(public.labels):
+            class_means = baselines.compute_class_means(public, labels)
+            baseline_images[BASELINE] = class_means
+            if (nearest := find_nearest_public(ctx, metadata, labels, public)) is not None:
+                baseline_images["nearest_public"] = nearest.images
         metrics = score_images(reconstruction, images, baseline_images, truth.networks)
         threat_model = read_threat_model(metadata, self.role)
         decoys = gather_decoys(ctx, truth, _read_observed(threat_model))
@@ -106,34 +113,35 @@ class ScoredImages(ScoredKind):
             threat_model,
             details=details,
             pictures=Pictures(
-                dict(
-                    zip(
-                        NAMES,
-                        (images, assign(reconstruction, images), baseline_images["class_mean"]),
-                        strict=True,
-                    )
-                ),
+                {TRUTH: images, RECONSTRUCTION: assign(reconstruction, images)}
+                | ({} if class_means is None else {BASELINE: class_means}),
                 {
                     "labels": labels.flatten().tolist(),
                     "names": name_classes(truth.dataset, labels.flatten().tolist()),
                     CAPTION_METRIC: metrics[CAPTION_METRIC]["values"],
-                    f"baseline_{CAPTION_METRIC}": metrics[CAPTION_METRIC]["baseline_values"][
-                        "class_mean"
-                    ],
+                    f"baseline_{CAPTION_METRIC}": metrics[CAPTION_METRIC]["baseline_values"].get(
+                        BASELINE, []
+                    ),
                     "ranks": ranks.get("ranks", []),
                     "decoy_counts": ranks.get("decoy_counts", []),
                 },
             ),
         )
 
+    def describe(self, ctx: JobInputs, public: PublicData | None) -> ScoredResult:
+        return describe_images(ctx, public)
+
     def read_pictures(
         self, images: Mapping[str, Tensor], about: JSONObject, role: str
-    ) -> Triples | str:
+    ) -> Triples | UnscoredPictures | str:
+        if TRUTH not in images and RECONSTRUCTION in images:
+            return read_unscored_pictures(images, about, role)
         captions = validate_model(Captions, about, f"{role}.{self.role}", f"inputs.{role}")
         channels, *sides = _shape(images, captions, role)
         if channels not in (1, 3) and sides != [1, 1]:
             return f"images of {channels} channels, not 1 or 3"
-        truth, reconstruction, baseline = (images[name] for name in NAMES)
+        truth, reconstruction = images[TRUTH], images[RECONSTRUCTION]
+        baseline = images.get(BASELINE, truth[:0])
         return Triples(truth, reconstruction, baseline, **captions.model_dump())
 
 
@@ -146,12 +154,12 @@ def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple
     shapes = {tuple(images[name].shape) for name in NAMES if name in images}
     shape = next(iter(shapes), ())
     if (
-        not images.keys() >= set(NAMES)
+        not images.keys() >= {TRUTH, RECONSTRUCTION}
         or len(shapes) != 1
         or len(shape) != 4
         or 0 in shape
         or shape[1] > MAX_FEATURES
-        or any(images[name].dtype != torch.float32 for name in NAMES)
+        or any(images[name].dtype != torch.float32 for name in NAMES if name in images)
     ):
         got = {
             name: f"{some.dtype} {list(some.shape)}"
@@ -163,9 +171,12 @@ def _shape(images: Mapping[str, Tensor], captions: Captions, role: str) -> tuple
             f"most {MAX_FEATURES} channels or features, got {got}",
             f"inputs.{role}",
         )
-    counts, n = {len(captions.psnr), len(captions.baseline_psnr)}, shape[0]
+    n = shape[0]
+    counts = [len(captions.psnr), len(captions.baseline_psnr)]
     optional = (captions.ranks, captions.decoy_counts, captions.labels)
-    if counts != {n} or any(len(some) not in (0, n) for some in optional):
+    if counts != [n, n if BASELINE in images else 0] or any(
+        len(some) not in (0, n) for some in optional
+    ):
         raise InvalidRequest(
             f"{role}: psnr, baseline_psnr, ranks, decoy_counts and labels must have {n} entries",
             f"inputs.{role}",

@@ -14,7 +14,13 @@ from shared.ml.metrics import registry
 from shared.ml.pvalues import compute_claim_p
 from shared.ml.records import ShadowScores, read_json
 from shared.ml.samples import name_classes
-from shared.ml.scored_kind import GroundTruth, ScoredKind, ScoredResult, read_threat_model
+from shared.ml.scored_kind import (
+    GroundTruth,
+    PublicData,
+    ScoredKind,
+    ScoredResult,
+    read_threat_model,
+)
 from shared.ml.scoring import MetricScale, summarise_metric
 from shared.ml.statistics import wilson
 from shared.roles import Role
@@ -44,6 +50,18 @@ class ScoredLabels(ScoredKind):
             )
         return ScoredResult(metrics, threat_model, details={"answers": details})
 
+    def describe(self, ctx: JobInputs, public: PublicData | None) -> ScoredResult:
+        value = read_json(ctx.read_input(self.role), self.role)
+        guesses, scores = _read_unscored(value)
+        details: JSONObject = {
+            "labels": guesses.tolist(),
+            "margins": measure_margins(guesses, scores),
+            "names": public.name_classes(guesses.flatten().tolist()) if public else {},
+        }
+        return ScoredResult(
+            {}, read_threat_model(value, self.role), details={"unscored": {"labels": details}}
+        )
+
 
 KIND = ScoredLabels()
 
@@ -70,6 +88,53 @@ def _read_guesses(value: Any, truth: Tensor) -> tuple[Tensor, Tensor, JSONObject
             f"inputs.{Role.ANSWERS}",
         )
     return guesses, truth if guesses.shape == truth.shape else torch.tensor(classes), threat_model
+
+
+def _read_unscored(value: Any) -> tuple[Tensor, Tensor]:
+    """Guessed classes int64 [D, c] and the scores of all classes float64 [D, K], lower is likelier."""
+    try:
+        guesses = torch.tensor(_whole(value["labels"]), dtype=torch.int64)
+        scores = torch.tensor(value["scores"], dtype=torch.float64)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InvalidRequest(
+            f"ANSWERS must hold integers 'labels' and numbers 'scores': {error}",
+            f"inputs.{Role.ANSWERS}",
+        ) from error
+    if (
+        guesses.dim() != 2
+        or scores.dim() != 2
+        or 0 in guesses.shape
+        or len(scores) != len(guesses)
+        or int(guesses.min()) < 0
+        or int(guesses.max()) >= scores.shape[1]
+        or not bool(scores.isfinite().all())
+    ):
+        raise InvalidRequest(
+            "ANSWERS must hold 'labels' [D][c] and finite 'scores' [D][K] of all classes",
+            f"inputs.{Role.ANSWERS}",
+        )
+    return guesses, scores
+
+
+def measure_margins(guesses: Tensor, scores: Tensor) -> list[float | None]:
+    """By how much the classes that were guessed lead the next one, as a share of the spread over
+    all classes, in [0, 1]: 1 if all others score alike. None if no class is left.
+
+    Args:
+        guesses: int64 [D, c].
+        scores: float64 [D, K], lower is likelier.
+    """
+    margins: list[float | None] = []
+    for named, row in zip(guesses, scores, strict=True):
+        others = torch.ones(len(row), dtype=torch.bool)
+        others[named] = False
+        spread = float(row.max() - row.min())
+        if not bool(others.any()):
+            margins.append(None)
+            continue
+        lead = float(row[others].min() - row[named].max())
+        margins.append(min(1.0, max(0.0, lead / spread)) if spread else 0.0)
+    return margins
 
 
 def _whole(labels: list[list[Any]]) -> list[list[int]]:
@@ -113,7 +178,7 @@ def score_labels(guesses: Tensor, truth: Tensor, num_classes: int, public: Tenso
         public: labels of public samples, int64 [N]. If one class is more common there, always
             guessing it is a baseline.
     """
-    majority_class = public.mode().values
+    majority_class = public.mode().values if len(public) else public
     imbalanced = len(public.unique(return_counts=True)[1].unique()) > 1
     metrics: JSONObject = {}
     for plugin in registry:

@@ -48,8 +48,10 @@ class TensorChange(Record):
     name: str
     buffer: bool = Field(description="whether it is no trained weight")
     size: int = Field(description="number of values")
+    length: float = Field(description="Euclidean length of its values before")
+    change: float = Field(description="length of the difference")
     relative_change: float | None = Field(
-        description="length of the difference / length before; null: it was all zeros before"
+        description="change / length; null: it was all zeros before"
     )
     unchanged_share: float = Field(
         ge=0, le=1, description="share of values that are equal at the coarser file's precision"
@@ -320,6 +322,8 @@ def _compare_tensor(
         name=name,
         buffer=name not in expected.parameters,
         size=first.numel(),
+        length=length,
+        change=moved,
         relative_change=moved / length if length else 0.0 if not moved else None,
         unchanged_share=float((first == second).double().mean()) if first.numel() else 1.0,
     )

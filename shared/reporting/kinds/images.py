@@ -17,6 +17,7 @@ from shared.reporting.formatting import (
     format_number,
     format_percent,
     format_probability,
+    format_score,
     pluralise,
 )
 from shared.reporting.models import Finding, Identification, Row, Score
@@ -131,6 +132,7 @@ class Galleries:
     rows: Sequence[tuple[Row, Gallery, str | None]]
     tables: bool  # whether any pictures are rows of a table
     named: bool  # whether the audit says which samples are deleted
+    has_baselines: bool  # whether there are pictures of baselines, from public samples
 
 
 class ReportedImages(ReportedKind):
@@ -168,6 +170,7 @@ class ReportedImages(ReportedKind):
             in_part=True,
         ),
     )
+    unscored = "images"
     attacker_goal = "Privacy compromise: data reconstruction."
     caveats = (
         Caveat(17, _explain_decoys),
@@ -177,6 +180,11 @@ class ReportedImages(ReportedKind):
     )
 
     def explain_untested(self, row: Measured) -> str:
+        if not {"class_mean", "nearest_public"} & row.metrics[PSNR].baselines.keys():
+            return (
+                "No public samples were brought, so there are no decoys to rank the deleted samples "
+                f"among and no baseline from public data: PSNR {format_score(row.metrics[PSNR])}."
+            )
         return (
             "Identification was not possible, as there are no decoys: neither the pool nor a "
             "test split drawn like the pool has samples of these classes. Gain "
@@ -303,7 +311,11 @@ class ReportedImages(ReportedKind):
             for row, gallery in galleries
         ]
         named = list_forget_sets(view.report.provenance.audit.get("forget", {})) is not None
-        content = Galleries(rows, any(gallery.table for _, gallery in galleries), named)
+        has_baselines = any(
+            one.baseline is not None for _, gallery in galleries for one in gallery.pictures
+        )
+        tables = any(gallery.table for _, gallery in galleries)
+        content = Galleries(rows, tables, named, has_baselines)
         return Section("pictures", "Pictures", "images.html", content) if rows else None
 
 

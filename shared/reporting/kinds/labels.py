@@ -72,6 +72,7 @@ class ReportedLabels(ReportedKind):
             in_part=True,
         ),
     )
+    unscored = "labels"
     attacker_goal = "Privacy compromise: attribute inference (the class of the deleted samples)."
     caveats = (Caveat(50, _explain_claims),)
 

@@ -15,7 +15,7 @@ PROGRAM = """
 import structlog
 from shared import logs
 logs.configure_logging()
-structlog.get_logger().info("it happened", job="job_a", seconds=1.5)
+structlog.get_logger().info("it happened", job="job_a", seconds=1.5, at="/x/" + 64 * "a" + "/y")
 try:
     1 / 0
 except ZeroDivisionError:
@@ -34,6 +34,7 @@ def test_a_process_that_nobody_looks_at_logs_json() -> None:
         "job_a",
         1.5,
     )
+    assert one["at"] == f"/x/{12 * 'a'}…/y"  # digests are not kept in full
     assert one["timestamp"].endswith("Z")
     assert "ZeroDivisionError" in two["exception"]
     assert done.stdout == ""

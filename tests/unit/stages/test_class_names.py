@@ -50,7 +50,7 @@ def test_answers_and_pictures_carry_the_names_of_the_folders(
     assert answers["names"].items() >= {str(label): NAMES[label] for label in truth}.items()
     (read,) = read_pictures(outputs["PICTURES"].data, "PICTURES_1").shown
     shown = [picture.class_name for picture in draw_gallery(read).pictures]
-    assert shown == [NAMES[label] for label in read.triples.labels]
+    assert shown == [NAMES[label] for label in read.pictures.labels]
     assert {NAMES[label] for label in truth} == set(shown)
 
 

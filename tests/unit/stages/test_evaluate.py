@@ -161,7 +161,7 @@ def test_pictures_of_every_kind_are_written(monkeypatch: pytest.MonkeyPatch) -> 
     assert parse_output(made["EVALUATION"])["metrics"].keys() >= {"psnr", "brightness"}
     read = read_pictures(made["PICTURES"].data, "PICTURES_1")
     assert read.left_out == ("pictures of BRIGHTNESS (no report shows those)",)
-    assert [len(one.triples.truth) for one in read.shown] == [3]
+    assert [len(one.pictures.reconstruction) for one in read.shown] == [3]
 
 
 def test_pictures_that_a_report_could_not_read_fail_their_own_evaluation(
@@ -217,7 +217,7 @@ def test_the_nearest_public_image_is_the_one_that_was_deleted_if_it_is_there() -
         read_networks(made["ORIGINAL"].data, "x"), read_networks(made["UNLEARNED"].data, "x")
     )
     estimates = {"pair": estimate_gradient(seen, "pair")}
-    found = select_nearest_public(
+    found, _ = select_nearest_public(
         estimates, ["pair", "pair"], labels, public, 100, torch.device("cpu")
     )
     assert torch.equal(found[:, 0], images)

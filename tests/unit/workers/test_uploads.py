@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +91,21 @@ def test_copies_end_with_the_job(store: ArtifactStore, tmp_path: Path) -> None:
     assert path.exists() == path.is_relative_to(tmp_path)
     assert store.get(sha256) == b"data"
     assert not os.path.exists(neighbour)
+
+
+def test_what_a_killed_worker_has_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = ArtifactStore.from_url("memory://")
+    sha256 = store.put(make_npz())
+    pid = os.fork()
+    if pid == 0:
+        with uploads_as_files(store):
+            (next(tmp_path.iterdir()) / sha256).write_bytes(b"a copy")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert len(list(tmp_path.rglob(sha256))) == 1
+    with uploads_as_files(store), uploads_as_files(store):
+        assert len(list(tmp_path.iterdir())) == 2  # its own, one within the other
+    assert list(tmp_path.iterdir()) == []
