@@ -60,6 +60,7 @@ class AttemptHooks:
         # the newest state, while a store does not take it
         self._unsaved_checkpoint: bytes | None = None
         self._retry_at = 0.0
+        self.has_resumed = False  # from a checkpoint: an earlier attempt did a part of the work
 
     def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """Write progress, handle a pending signal, and retry a checkpoint that was not saved."""
@@ -152,7 +153,9 @@ class AttemptHooks:
         if sha256 is None:
             return None
         try:
-            return self.wait_for_store(lambda: self._artifacts.get(sha256))
+            data = self.wait_for_store(lambda: self._artifacts.get(sha256))
         except (NotFound, DamagedArtifact) as error:
             log.warning("checkpoint lost; starting over", job=self._claim.job.id, error=str(error))
             return None
+        self.has_resumed = True
+        return data

@@ -108,6 +108,14 @@ def _trim_heap() -> None:
         trim(0)
 
 
+def read_peak_bytes() -> int:
+    """The most that this process has had in RAM since its peak was reset, files left out as far as
+    they are resident now."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak, files = (int(lines[name].split()[0]) for name in ("VmHWM", "RssFile"))
+    return 1024 * max(0, peak - files)
+
+
 def _read_own_usage() -> MemoryUsage:
     now = read_usage(os.getpid())
     assert now is not None

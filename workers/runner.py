@@ -32,11 +32,12 @@ from shared.errors import (
 )
 from shared.failpoints import failpoint
 from shared.jobs import attempts, completion, queries, repair
+from shared.jobs.cost_history import describe_machine
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.mapping import to_json
 from shared.jobs.queue import WakeupSender
-from shared.jobs.records import Artifact, Claim
+from shared.jobs.records import Artifact, Claim, JobCost
 from shared.jobs.repair import UnreadableInput
 from shared.jobs.states import Failure
 from shared.ml import REGISTRIES
@@ -49,6 +50,7 @@ from workers.lease import LeaseProcess
 from workers.stages import registry as stages
 from workers.store_wait import RECORD_TIMEOUT_S, wait_for_store
 from workers.uploads import uploads_as_files
+from workers.usage import UsageMeter
 
 log = structlog.get_logger()
 
@@ -198,6 +200,7 @@ class Runner:
         if cached is not None and hooks.wait_for_store(lambda: self._are_intact(cached[1])):
             self._finish(claim, cached[1], cache_key, code, reused_from=cached[0])
             return f"reused the artifacts of {cached[0]}"
+        meter = UsageMeter()
         files = PlannedFiles(job.data_digests)
         files.require_all(checked.data_files)
         with files.guard_reads(), uploads_as_files(self.artifacts):
@@ -206,7 +209,8 @@ class Runner:
         failpoint("worker.before_artifacts")
         artifacts = self._store_outputs(job.produces, outputs, hooks)
         failpoint("worker.after_artifacts")
-        self._finish(claim, artifacts, cache_key, code)
+        cost = None if hooks.has_resumed else meter.read()
+        self._finish(claim, artifacts, cache_key, code, cost=cost)
         failpoint("worker.after_finish")
         return "succeeded"
 
@@ -323,6 +327,7 @@ class Runner:
         cache_key: str,
         code: str,
         reused_from: str | None = None,
+        cost: JobCost | None = None,
     ) -> None:
         write = partial(
             completion.finish_job,
@@ -334,6 +339,8 @@ class Runner:
             code=code,
             reused_from=reused_from,
             progress=self.lease_process.state.read_progress(),
+            cost=cost,
+            ran_on=describe_machine(self.machine.device, self.machine.threads),
         )
         self._record_end(write)
 

@@ -74,7 +74,7 @@ class AsyncClient:
         await self._http.aclose()
 
     async def submit_job(self, stage: str, **options: Any) -> Job:
-        """Submit one job; `options` are those of `calls.submit_job`."""
+        """Submit one job; `options` are those of `calls.build_job`."""
         return await self._call(calls.submit_job(stage, **options))
 
     async def submit_audit(
@@ -83,9 +83,26 @@ class AsyncClient:
         """Submit an audit."""
         return await self._call(calls.submit_audit(spec, idempotency_key))
 
-    async def dry_run(self, spec: Mapping[str, Any]) -> DryRun:
-        """The jobs that an audit would create; nothing is stored."""
-        return await self._call(calls.dry_run(spec))
+    async def dry_run(self, spec: Mapping[str, Any], *, workers: int | None = None) -> DryRun:
+        """The jobs that an audit would create, and what they will cost; nothing is stored.
+
+        Args:
+            workers: how many of each kind of worker to estimate the time for as well.
+        """
+        return await self._call(calls.dry_run(spec, workers))
+
+    async def dry_run_job(self, stage: str, **options: Any) -> DryRun:
+        """What one job will cost; nothing is stored. `options` are those of `calls.build_job`."""
+        return await self._call(calls.dry_run_job(stage, **options))
+
+    async def dry_run_pair(self, pair: Pair, *, workers: int | None = None) -> DryRun:
+        """The jobs that an audit of a pair of models would create, and what they will cost. The files
+        are read for their digests; nothing is uploaded or stored.
+
+        Raises:
+            ReadError: a file cannot be read.
+        """
+        return await self.dry_run(pair.build_audit(pair.compute_digests()), workers=workers)
 
     async def get_job(self, job_id: str) -> Job:
         """One job."""

@@ -89,7 +89,21 @@ def _drop_unset(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def submit_job(
+def submit_job(stage: str, *, idempotency_key: str | None = None, **options: Any) -> Call[Job]:
+    """`options` are those of `build_job`."""
+    body = build_job(stage, **options)
+    return Call(
+        "POST", "/v1/jobs", Job.from_json, body=body, headers=_build_key_header(idempotency_key)
+    )
+
+
+def dry_run_job(stage: str, **options: Any) -> Call[DryRun]:
+    """`options` are those of `build_job`."""
+    body = build_job(stage, **options)
+    return Call("POST", "/v1/jobs", DryRun.from_json, query={"dry_run": "true"}, body=body)
+
+
+def build_job(
     stage: str,
     *,
     method: str | None = None,
@@ -100,9 +114,12 @@ def submit_job(
     no_cache: bool | None = None,
     priority: int | None = None,
     time_limit: float | None = None,
-    idempotency_key: str | None = None,
-) -> Call[Job]:
-    """`source`: a job; inputs that are not given are taken from it or its ancestors."""
+) -> dict[str, Any]:
+    """The request of one job.
+
+    Args:
+        source: a job; inputs that are not given are taken from it or its ancestors.
+    """
     body = _drop_unset(
         stage=stage,
         method=method,
@@ -113,10 +130,7 @@ def submit_job(
         priority=priority,
         time_limit=time_limit,
     )
-    body |= _drop_unset(**{"from": source})
-    return Call(
-        "POST", "/v1/jobs", Job.from_json, body=body, headers=_build_key_header(idempotency_key)
-    )
+    return body | _drop_unset(**{"from": source})
 
 
 def submit_audit(spec: Body, idempotency_key: str | None = None) -> Call[Audit]:
@@ -130,8 +144,9 @@ def _build_key_header(key: str | None) -> dict[str, str]:
     return {"Idempotency-Key": key or uuid.uuid4().hex}
 
 
-def dry_run(spec: Body) -> Call[DryRun]:
-    return Call("POST", "/v1/audits", DryRun.from_json, query={"dry_run": "true"}, body=spec)
+def dry_run(spec: Body, workers: int | None = None) -> Call[DryRun]:
+    query = {"dry_run": "true", **_drop_unset(workers=workers)}
+    return Call("POST", "/v1/audits", DryRun.from_json, query=query, body=spec)
 
 
 def get_job(job_id: str) -> Call[Job]:

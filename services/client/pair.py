@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .upload import FileToUpload
+
 DECLARED_PREFIX = "model:"  # of a declared model, where a file may stand too
 DEFAULT_ATTACKS = ("feature_recovery", "label_inference")
 MAX_CONTROLS = 1000  # random directions that an attack searches for
@@ -23,10 +25,11 @@ class Pair:
     model: the architecture, as the catalog names it: a name, or {"name", "params"}; with the next
         two left out if `before` is a declared model.
     input_shape: C, H, W.
-    deleted: the deleted samples (.npz with images and labels), in the order of the deletions; None:
-        what comes back cannot be scored.
-    public: samples of the same kind that the model was not trained on (.npz); None: there are no
-        baselines from them.
+    deleted: the deleted samples, in the order of the deletions: .npz with images and labels, or .zip
+        with pictures in folders called by the number of their class; None: what comes back cannot
+        be scored.
+    public: samples of the same kind that the model was not trained on, in the same form; None: there
+        are no baselines from them.
     retained: samples that the model was trained on and no deletion forgot (.npz).
     dataset: instead of these files, a data set of the catalog as its name or {"name", "params"}, or
         a declared one as "declared:NAME": its test split is public, and `deleted_rows` or
@@ -69,10 +72,14 @@ class Pair:
                 raise ValueError("rows and files are those of a data set: name it")
             if self.deleted is None and (self.retained or self.retrained):
                 raise ValueError("retained samples and retrained models need the deleted samples")
-        elif self.deleted or self.public or self.retained:
+        elif self._samples:
             raise ValueError("bring samples as files or as a data set, not both")
         elif self.deleted_rows and self.deleted_files:
             raise ValueError("name the deleted samples by rows or by files, not both")
+        if self._has_pictures and self.input_shape is None:
+            raise ValueError(
+                "pictures in a zip archive are resized to what the model takes: say its input shape"
+            )
 
     @property
     def files(self) -> list[Path]:
@@ -94,11 +101,19 @@ class Pair:
         params = {"labels": "inferred", "controls": min(deletions, MAX_CONTROLS)}
         return [{"name": recovery, "params": params}, *others]
 
+    def compute_digests(self) -> dict[Path, str]:
+        """sha256 of each of `files`, read from the disk.
+
+        Raises:
+            ReadError: one cannot be read.
+        """
+        return {path: FileToUpload.scan(path).sha256 for path in self.files}
+
     def build_audit(self, digests: Mapping[Path, str]) -> dict[str, Any]:
         """The request of the audit.
 
         Args:
-            digests: sha256 of each of `files`, which were uploaded.
+            digests: sha256 of each of `files`.
         """
 
         def name_weights(weights: Path | str) -> str:
@@ -150,11 +165,25 @@ class Pair:
             return self.before.removeprefix(DECLARED_PREFIX)
         return self.before.stem
 
+    @property
+    def _samples(self) -> dict[str, Path]:
+        """Files of samples, by what they are to the model."""
+        files = {"deleted": self.deleted, "public": self.public, "retained": self.retained}
+        return {name: path for name, path in files.items() if path is not None}
+
     def _name_dataset(self, digests: Mapping[Path, str]) -> str | Mapping[str, Any] | None:
         if self.dataset is not None:
             return self.dataset
-        files = {"deleted": self.deleted, "public": self.public, "retained": self.retained}
-        uploads = {name: f"upload:{digests[path]}" for name, path in files.items() if path}
-        if not uploads:
+        params: dict[str, Any] = {
+            name: f"upload:{digests[path]}" for name, path in self._samples.items()
+        }
+        if not params:
             return None
-        return {"name": "own_samples", "params": {**uploads, "num_classes": self.num_classes}}
+        if self.input_shape is not None and self._has_pictures:
+            # resized to what the model takes
+            params |= {"size": self.input_shape[1], "grey": self.input_shape[0] == 1}
+        return {"name": "own_samples", "params": {**params, "num_classes": self.num_classes}}
+
+    @property
+    def _has_pictures(self) -> bool:
+        return any(path.suffix.lower() == ".zip" for path in self._samples.values())

@@ -206,21 +206,86 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class StageQuote:
+    """What the new jobs of one stage and method will cost, as far as past jobs tell.
+
+    unknown: new jobs of which no past job tells the cost; no figure has them in it.
+    seconds: per job, the median of past jobs; `seconds_low` to `seconds_high` is what these took.
+    cpu_seconds: of all new jobs.
+    memory_bytes, device_memory_bytes: peak of one job.
+    basis: what the past jobs have in common with these: `equal` (all but seeds, code and data),
+        `similar` (other methods made their inputs), `other_settings` (only stage and method: a
+        guess), or None without any.
+    past_jobs: how many there are.
+    workers: live workers that serve the stage.
+    """
+
+    stage: str
+    method: str | None = None
+    jobs: int = 0
+    reused: int = 0
+    new: int = 0
+    unknown: int = 0
+    seconds: float | None = None
+    seconds_low: float | None = None
+    seconds_high: float | None = None
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
+    basis: str | None = None
+    past_jobs: int = 0
+    workers: int = 0
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> StageQuote:
+        return cls(**{f.name: body[f.name] for f in fields(cls) if f.name in body})
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What an audit will cost, as far as past jobs tell.
+
+    unknown: new jobs of which no past job tells the cost; no figure has them in it.
+    wall_seconds: with the live workers, if nothing else runs; None if a stage has no worker.
+    wall_seconds_with_workers: the same with `workers` workers of each kind.
+    """
+
+    stages: tuple[StageQuote, ...] = ()
+    cpu_seconds: float = 0.0
+    memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
+    unknown: int = 0
+    wall_seconds: float | None = None
+    workers: int | None = None
+    wall_seconds_with_workers: float | None = None
+    machines: tuple[str, ...] = ()
+    unserved_stages: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Quote:
+        lists = {name: tuple(body.get(name, ())) for name in ("machines", "unserved_stages")}
+        stages = tuple(StageQuote.from_json(one) for one in body.get("stages", ()))
+        known = {f.name: body[f.name] for f in fields(cls) if f.name in body}
+        return cls(**{**known, **lists, "stages": stages})
+
+
+@dataclass(frozen=True)
 class DryRun:
-    """The jobs that an audit would create, and how many of them exist already."""
+    """The jobs that a submission would create, how many of them exist already, and what the others
+    will cost."""
 
     total: int
     reused: int
     new: int
     jobs: tuple[Mapping[str, Any], ...] = ()
     costs: tuple[str, ...] = ()
+    quote: Quote = field(default_factory=Quote)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> DryRun:
-        return _build(
-            cls, body, jobs=tuple(body.get("jobs", ())), costs=tuple(body.get("costs", ()))
-        )
+        lists = {name: tuple(body.get(name, ())) for name in ("jobs", "costs")}
+        return _build(cls, body, **lists, quote=Quote.from_json(body.get("quote", {})))
 
 
 @dataclass(frozen=True)

@@ -75,16 +75,33 @@ class Client:
         self._http.close()
 
     def submit_job(self, stage: str, **options: Any) -> Job:
-        """Submit one job; `options` are those of `calls.submit_job`."""
+        """Submit one job; `options` are those of `calls.build_job`."""
         return self._call(calls.submit_job(stage, **options))
 
     def submit_audit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Audit:
         """Submit an audit."""
         return self._call(calls.submit_audit(spec, idempotency_key))
 
-    def dry_run(self, spec: Mapping[str, Any]) -> DryRun:
-        """The jobs that an audit would create; nothing is stored."""
-        return self._call(calls.dry_run(spec))
+    def dry_run(self, spec: Mapping[str, Any], *, workers: int | None = None) -> DryRun:
+        """The jobs that an audit would create, and what they will cost; nothing is stored.
+
+        Args:
+            workers: how many of each kind of worker to estimate the time for as well.
+        """
+        return self._call(calls.dry_run(spec, workers))
+
+    def dry_run_job(self, stage: str, **options: Any) -> DryRun:
+        """What one job will cost; nothing is stored. `options` are those of `calls.build_job`."""
+        return self._call(calls.dry_run_job(stage, **options))
+
+    def dry_run_pair(self, pair: Pair, *, workers: int | None = None) -> DryRun:
+        """The jobs that an audit of a pair of models would create, and what they will cost. The files
+        are read for their digests; nothing is uploaded or stored.
+
+        Raises:
+            ReadError: a file cannot be read.
+        """
+        return self.dry_run(pair.build_audit(pair.compute_digests()), workers=workers)
 
     def get_job(self, job_id: str) -> Job:
         """One job."""

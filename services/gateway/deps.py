@@ -87,9 +87,12 @@ def current_db() -> Database:
     return current_gateway().deps.db
 
 
-def digest_files(files: Sequence[DataFile]) -> Mapping[str, str]:
+def digest_files(files: Sequence[DataFile], *, require_uploads: bool = True) -> Mapping[str, str]:
     """The digests of files of the data root, by path. Not to be called while planning: it may take
     minutes.
+
+    Args:
+        require_uploads: refuse uploads that are not there; a dry run comes before they are sent.
 
     Raises:
         InvalidRequest: one is missing or cannot be read.
@@ -99,7 +102,7 @@ def digest_files(files: Sequence[DataFile]) -> Mapping[str, str]:
         return {}
     for file in files:
         sha256 = parse_upload(file.path, file.field)
-        if sha256 and not has_artifact(current_db(), current_tenant(), sha256):
+        if sha256 and require_uploads and not has_artifact(current_db(), current_tenant(), sha256):
             raise InvalidRequest(f"you have no upload {sha256}: push the file first", file.field)
     with current_gateway().reading_limiter.acquire():
         return DataRoot(current_gateway().deps.settings.data_root).identify_files(files)

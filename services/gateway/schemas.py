@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from shared.jobs.records import Audit, Event, Input, Job, PlannedJob, Worker
+from shared.jobs.records import Audit, Event, Input, Job, JobCost, PlannedJob, Worker
 
 
 def format_rfc3339(seconds: float | None) -> str | None:
@@ -29,6 +29,26 @@ class ArtifactView(BaseModel):
     size: int = Field(description="bytes")
     media_type: str
     url: str
+
+
+class JobCostView(BaseModel):
+    """What a job took, if one attempt ran it from beginning to end."""
+
+    run_seconds: float = Field(description="without the wait in the queue")
+    cpu_seconds: float = Field(description="processor seconds of all threads")
+    memory_bytes: int | None = Field(description="peak of the worker process, without its files")
+    device_memory_bytes: int | None = Field(description="peak on the accelerator")
+
+
+def _serialize_cost(cost: JobCost | None) -> dict[str, Any] | None:
+    if cost is None:
+        return None
+    return {
+        "run_seconds": round(cost.run_s, 3),
+        "cpu_seconds": round(cost.cpu_s, 3),
+        "memory_bytes": cost.memory_bytes,
+        "device_memory_bytes": cost.device_memory_bytes,
+    }
 
 
 class JobView(BaseModel):
@@ -59,6 +79,9 @@ class JobView(BaseModel):
     stopping: bool = Field(description="whether its attempt has been asked to stop")
     reused_from: str | None = Field(
         description="the job whose artifacts were reused instead of running this one"
+    )
+    cost: JobCostView | None = Field(
+        description="what it took; null if it has not succeeded, reused a result, or was resumed"
     )
     no_cache: bool
     priority: int
@@ -120,6 +143,7 @@ def serialize_job(job: Job) -> dict[str, Any]:
         "progress": dict(job.progress),
         "data": dict(job.data_digests),
         "stopping": job.stop is not None,
+        "cost": _serialize_cost(job.cost),
     }
     fields = {
         **{name: getattr(job, name) for name in copied},

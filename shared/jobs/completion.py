@@ -9,7 +9,7 @@ from sqlalchemy import Connection, TextClause, select, text
 
 from shared.jobs.database import NOW_SQL, Database
 from shared.jobs.mapping import load_job, to_json
-from shared.jobs.records import Artifact
+from shared.jobs.records import Artifact, JobCost
 from shared.jobs.states import State
 from shared.jobs.tables import jobs
 from shared.jobs.transitions import lock_with_fence, release_children
@@ -18,7 +18,10 @@ _MARK_SUCCEEDED = """
 UPDATE jobs SET
     state = 'succeeded', cache_key = :cache_key, code = CAST(:code AS varchar(64)),
     reused_from = :reused_from, checkpoint = NULL, checkpoint_key = NULL,
-    progress = coalesce(:progress, progress), finished_at = {now},
+    progress = coalesce(:progress, progress), finished_at = {now}, ran_on = :ran_on,
+    run_s = CAST(:run_s AS double precision), cpu_s = CAST(:cpu_s AS double precision),
+    memory_bytes = CAST(:memory_bytes AS bigint),
+    device_memory_bytes = CAST(:device_memory_bytes AS bigint),
     lease_until = NULL, stop = NULL, version = version + 1, event_seq = event_seq + 1,
     -- planned for other code: it must not be found by its request key
     dedup_key = CASE WHEN code = CAST(:code AS varchar(64)) THEN dedup_key END
@@ -81,8 +84,14 @@ def finish_job(
     code: str,
     reused_from: str | None = None,
     progress: Mapping[str, Any] | None = None,
+    cost: JobCost | None = None,
+    ran_on: str | None = None,
 ) -> set[str]:
     """The job succeeded: artifact rows, terminal state and released children in one transaction.
+
+    Args:
+        cost: None if this attempt did not do all of the work.
+        ran_on: the kind of machine, as `shared.jobs.cost_history.describe_machine` says it.
 
     Returns the stages that got something to do. Raises FencedOut: nothing was written.
     """
@@ -95,6 +104,11 @@ def finish_job(
         "code": code,
         "reused_from": reused_from,
         "progress": None if progress is None else to_json(progress),
+        "run_s": cost and cost.run_s,
+        "cpu_s": cost and cost.cpu_s,
+        "memory_bytes": cost and cost.memory_bytes,
+        "device_memory_bytes": cost and cost.device_memory_bytes,
+        "ran_on": ran_on,
         "data": to_json({"from": State.RUNNING, "to": State.SUCCEEDED, "because": because}),
     }
 

@@ -112,7 +112,8 @@ class _Resolver:
             updates["dataset"] = PluginRef.model_validate(dataset.spec["dataset"])
         resolved = spec.model_copy(update=updates)
         try:
-            resolved.check_retrained()  # two names may have been of one file
+            if spec.retrained:
+                resolved.check_retrained()  # two names may have been of one file
         except ValueError as error:
             raise InvalidRequest(str(error), "retrained") from error
         return resolved

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, select, update
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs import plugin_sets
 from shared.jobs.bulk_insert import insert_rows
+from shared.jobs.cost_keys import CostKeys
 from shared.jobs.inheritance import merge_data
 from shared.jobs.mapping import build_ownership_filter, slices, to_json
 from shared.jobs.ranking import compute_rank
@@ -51,7 +52,14 @@ class NewJob:
 
     @classmethod
     def build(
-        cls, tenant: str, job: PlannedJob, *, pinned: bool, priority: int, time_limit: float | None
+        cls,
+        tenant: str,
+        job: PlannedJob,
+        cost_keys: CostKeys,
+        *,
+        pinned: bool,
+        priority: int,
+        time_limit: float | None,
     ) -> NewJob:
         """Draw an id and write the row."""
         job_id, dedup_key = generate_id("job"), None if job.no_cache else job.request_key
@@ -79,6 +87,8 @@ class NewJob:
             "time_limit": time_limit,
             "version": 1,
             "event_seq": 1,
+            "equal_cost_key": cost_keys.equal,
+            "similar_cost_key": cost_keys.similar,
         }
         plugins = {
             "digest": plugin_set,

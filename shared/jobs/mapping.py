@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
 
 from shared.errors import NotFound
 from shared.jobs import tables
-from shared.jobs.records import Artifact, Event, Input, Job
+from shared.jobs.records import Artifact, Event, Input, Job, JobCost
 from shared.jobs.states import State
 from shared.jobs.tables import UPLOAD_ORIGIN, audit_jobs, job_artifacts, job_inputs, jobs
 
@@ -108,6 +108,9 @@ def build_job(
         started_at=r.started_at,
         finished_at=r.finished_at,
         version=r.version,
+        cost=None
+        if r.run_s is None
+        else JobCost(r.run_s, r.cpu_s, r.memory_bytes, r.device_memory_bytes),
         artifacts=tuple(artifacts),
         audits=tuple(sorted(audits)),
     )

@@ -33,6 +33,23 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class JobCost:
+    """What a job took from beginning to end.
+
+    run_s: seconds, without the wait in the queue.
+    cpu_s: processor seconds of all threads.
+    memory_bytes: peak of the worker process, of memory that is no file's; None where the system
+        does not tell.
+    device_memory_bytes: peak on the accelerator, None without one.
+    """
+
+    run_s: float
+    cpu_s: float
+    memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class PlannedJob:
     """A job before it is stored. An `Input.parent` may be the request key of another planned job or
     a job id.
@@ -95,6 +112,7 @@ class Job:
     started_at: float | None
     finished_at: float | None
     version: int  # grows with every change
+    cost: JobCost | None = None  # None unless it ran from beginning to end in one attempt
     artifacts: tuple[Artifact, ...] = ()
     audits: tuple[str, ...] = ()
 

@@ -13,6 +13,8 @@ from sqlalchemy import Connection, Row, insert, select
 from shared.errors import Conflict, InvalidRequest
 from shared.failpoints import failpoint
 from shared.jobs.bulk_insert import insert_rows
+from shared.jobs.cost_history import find_parent_cost_keys
+from shared.jobs.cost_keys import compute_cost_keys
 from shared.jobs.database import Database
 from shared.jobs.job_insert import ConcurrentDuplicate, NewJob, generate_id, insert_jobs
 from shared.jobs.mapping import to_json
@@ -63,9 +65,15 @@ def submit_jobs(
     """
     # Everything that needs no look at the store is made before the transaction: on SQLite it keeps
     # all others out.
+    cost_keys = compute_cost_keys(planned, find_parent_cost_keys(db, tenant, planned))
     candidates = {
         job.request_key: NewJob.build(
-            tenant, job, pinned=audit is None, priority=priority, time_limit=time_limit
+            tenant,
+            job,
+            cost_keys[job.request_key],
+            pinned=audit is None,
+            priority=priority,
+            time_limit=time_limit,
         )
         for job in planned
     }

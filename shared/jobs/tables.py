@@ -45,6 +45,11 @@ _UPLOADS: dict[str, Any] = {
     "sqlite_where": text(f"origin = '{UPLOAD_ORIGIN}'"),
 }
 
+_MEASURED: dict[str, Any] = {
+    "postgresql_where": text("run_s IS NOT NULL"),
+    "sqlite_where": text("run_s IS NOT NULL"),
+}
+
 plugin_sets = Table(
     "plugin_sets",
     metadata,
@@ -107,6 +112,15 @@ jobs = Table(
     Column("finished_at", Double),
     Column("version", Integer, nullable=False),
     Column("event_seq", Integer, nullable=False),
+    # `shared.jobs.cost_keys.CostKeys`: by these, past jobs say what it will cost.
+    Column("equal_cost_key", String(32)),
+    Column("similar_cost_key", String(32)),
+    # A `shared.jobs.records.JobCost`, of an attempt that ran from beginning to end.
+    Column("ran_on", String(120)),
+    Column("run_s", Double),
+    Column("cpu_s", Double),
+    Column("memory_bytes", BigInteger),
+    Column("device_memory_bytes", BigInteger),
     UniqueConstraint("tenant", "dedup_key"),
     Index(None, "stage", "state"),
     Index(None, "tenant", "created_at", "id"),
@@ -124,6 +138,13 @@ jobs = Table(
     ),
     # A renewal changes no indexed column.
     Index("ix_jobs_running", "tenant", "worker", **_index_where("running")),
+    Index("ix_jobs_equal_costs", "tenant", "equal_cost_key", "ran_on", "finished_at", **_MEASURED),
+    Index(
+        "ix_jobs_similar_costs", "tenant", "similar_cost_key", "ran_on", "finished_at", **_MEASURED
+    ),
+    Index(
+        "ix_jobs_method_costs", "tenant", "stage", "method", "ran_on", "finished_at", **_MEASURED
+    ),
 )
 
 job_inputs = Table(

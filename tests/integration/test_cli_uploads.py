@@ -6,14 +6,19 @@ import contextlib
 import json
 import os
 import pty
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from services.client import Client, Conflict, NotFound, QuotaExceeded, ReadError
+from services.client import Client, Conflict, NotFound, Pair, QuotaExceeded, ReadError
 from shared.artifacts import compute_sha256
-from tests.support.cli import COMMAND, Runner
+from tests.golden.planned_jobs import real_catalog
+from tests.support import gateway as support
+from tests.support.cli import COMMAND, Runner, make_runner
 from tests.support.gateway import TOKEN, GatewayProcess, ManualWorker, serve_gateway
 
 
@@ -163,17 +168,43 @@ FILES = ("--deleted", "d.npz", "--public", "p.npz")
 SHAPE = ("--classes", "10", "--input", "3x32x32")
 
 
-def test_a_pair_becomes_an_audit(run: Runner, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def real_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """It knows the plugins of this tree, and no worker is up."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(support, "make_catalog", real_catalog)
+        with serve_gateway(tmp_path_factory.mktemp("gateway")) as served:
+            yield served
+
+
+@pytest.fixture
+def planning_run(
+    real_gateway: GatewayProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    tmp_path: Path,
+) -> Runner:
+    """`palimpsest`, for that gateway."""
+    monkeypatch.chdir(tmp_path)
+    return make_runner(real_gateway.url, monkeypatch, capfdbinary)
+
+
+def test_a_dry_run_of_a_pair_quotes_its_audit_and_sends_no_file(
+    planning_run: Runner, tmp_path: Path
+) -> None:
+    run = planning_run
     write_pair(tmp_path)
-    done = run(
+    words = (
         "pair", "before.st", "ascent=a1.st", "a2.st", "scrub=b1.st", "b2.st",
         "--model", "timm:resnet18", *SHAPE, *FILES, "--mean", ".5,.4,.3", "--std", "1,1,1",
         "--base", "base.st", "--training-set", "50000", "--size", "1", "--name", "ticket 811",
         "--attack", "feature_recovery:preset=fast", "--dry-run",
     )  # fmt: skip
+    done = run(*words, "--json")
     assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
     digest = {name: compute_sha256(name.encode()) for name in os.listdir(tmp_path)}
-    assert json.loads(done.stdout) == {
+    assert answer["audit"] == {
         "name": "ticket 811",
         "dataset": {
             "name": "own_samples",
@@ -200,8 +231,21 @@ def test_a_pair_becomes_an_audit(run: Runner, tmp_path: Path) -> None:
         },
         "attacks": [{"name": "feature_recovery", "params": {"preset": "fast"}}],
     }
-    listed = run("artifacts", "list", "--json")
-    assert {one["sha256"] for one in json.loads(listed.stdout)} >= {*digest.values()}
+    assert answer["quote"]["unknown"] == answer["total"]
+    table = run(*words)
+    assert re.search(r"^ingest +- +2 .*no history", table.stdout, re.MULTILINE)
+    assert "no worker is up for attack, evaluate, ingest, report, selftest" in table.stdout
+    assert json.loads(run("artifacts", "list", "--json").stdout) == []
+    assert json.loads(run("audits", "--json").stdout) == []
+
+
+def test_pictures_of_a_pair_get_the_size_that_the_model_takes(tmp_path: Path) -> None:
+    pair = Pair(
+        tmp_path / "a.st", {"after": [tmp_path / "b.st"]}, "mlp", 10, (1, 28, 28),
+        tmp_path / "d.zip", tmp_path / "p.npz",
+    )  # fmt: skip
+    params = pair.build_audit(dict.fromkeys(pair.files, "0" * 64))["dataset"]["params"]
+    assert (params["size"], params["grey"]) == (28, True)
 
 
 def test_retrained_models_retained_samples_and_rows(run: Runner, tmp_path: Path) -> None:
@@ -226,20 +270,25 @@ def test_retrained_models_retained_samples_and_rows(run: Runner, tmp_path: Path)
 
 
 def test_a_pair_without_samples_infers_classes_and_searches_for_random_directions_too(
-    run: Runner, tmp_path: Path
+    planning_run: Runner, tmp_path: Path
 ) -> None:
     write_pair(tmp_path)
-    words = ("pair", "before.st", "a1.st", "a2.st", "--model", "mlp", *SHAPE, "--dry-run")
-    alone = json.loads(run(*words).stdout)
+    words = ("pair", "before.st", "a1.st", "a2.st", "--model", "mlp", *SHAPE, "--dry-run", "--json")
+
+    def run(*more: str) -> dict[str, Any]:
+        audit: dict[str, Any] = json.loads(planning_run(*words, *more).stdout)["audit"]
+        return audit
+
+    alone = run()
     assert "dataset" not in alone
     assert alone["attacks"] == [
         {"name": "feature_recovery", "params": {"labels": "inferred", "controls": 2}},
         "label_inference",
     ]
-    public = json.loads(run(*words, "--public", "p.npz").stdout)
+    public = run("--public", "p.npz")
     assert {*public["dataset"]["params"]} == {"public", "num_classes"}
     assert public["attacks"] == alone["attacks"]
-    deleted = json.loads(run(*words, "--deleted", "d.npz").stdout)
+    deleted = run("--deleted", "d.npz")
     assert {*deleted["dataset"]["params"]} == {"deleted", "num_classes"}
     assert deleted["attacks"] == ["feature_recovery", "label_inference"]
 
@@ -249,8 +298,8 @@ def test_a_pair_without_samples_infers_classes_and_searches_for_random_direction
     [
         (("a1.st", *SHAPE, "--retrained", "b1.st"), "need the deleted samples"),
         (("a1.st", *FILES, *SHAPE, "--rows", "1"), "those of a data set"),
-        (("a1.st", *SHAPE, "--dataset", "cifar10"), "by rows or by files"),
-        (("a1.st", *SHAPE, *FILES, "--dataset", "cifar10", "--rows", "1"), "by rows or by files"),
+        (("a1.st", *SHAPE, *FILES, "--dataset", "cifar10", "--rows", "1"), "not both"),
+        (("a1.st", *SHAPE, "--dataset", "cifar10", "--rows", "1", "--files", "a"), "not both"),
         (("a1.st", *SHAPE, "--dataset", "cifar10", "--rows", "x"), "--rows"),
         (("a1.st", *FILES, "--classes", "10", "--input", "32x32"), "CxHxW"),
         (("a1.st", *FILES, *SHAPE, "--mean", "grey"), "--mean"),

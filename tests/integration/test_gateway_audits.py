@@ -11,6 +11,7 @@ import pytest
 from services.gateway.deps import EXTENSION_KEY
 from services.gateway.planning_limiter import MAX_WAITING
 from shared.jobs import queries
+from shared.jobs.records import JobCost
 from tests.support.gateway import AUDIT, AUDIT_JOB_COUNT, TENANT, GatewayInProcess
 
 LONG_JOB = {"stage": "sleep", "params": {"note": "x" * 20_000}}
@@ -57,6 +58,40 @@ def test_a_dry_run_says_what_would_be_reused_and_stores_nothing(gateway):
     ).get_json()
     assert uncached["reused"] == 0
     assert len(gateway.http.get("/v1/audits").get_json()["items"]) == 1
+
+
+def test_a_dry_run_quotes_what_equal_jobs_took(gateway):
+    worker = gateway.make_worker()
+    gateway.http.post("/v1/audits", json={**AUDIT, "seeds": [0]})
+    while claim := worker.try_claim():
+        seconds = 4.0 if claim.job.stage == "attack" else 1.0
+        worker.finish(claim, claim.job.id.encode(), cost=JobCost(seconds, seconds / 2, 10**9))
+    audit = {**AUDIT, "seeds": [1]}
+    quote = gateway.http.post("/v1/audits?dry_run=true&workers=8", json=audit).get_json()["quote"]
+    rows = {(row["stage"], row["method"]): row for row in quote["stages"]}
+    attack = rows["attack", "invert"]
+    assert {name: attack[name] for name in ("jobs", "new", "seconds", "basis", "workers")} == {
+        "jobs": 2, "new": 2, "seconds": 4.0, "basis": "equal", "workers": 1,
+    }  # fmt: skip
+    assert rows["pretrain", None]["reused"] == 1
+    # train; per method unlearn, defend, evaluate, attack, evaluate; report
+    assert (quote["unknown"], quote["cpu_seconds"]) == (0, (1 + 2 * (4 + 4) + 1) / 2)
+    assert (quote["wall_seconds"], quote["wall_seconds_with_workers"]) == (18, 1 + 2 + 4 + 1 + 1)
+    assert quote["memory_bytes"] == 10**9
+    assert gateway.http.post("/v1/audits?dry_run=true&workers=0", json=audit).status_code == 422
+
+
+def test_a_job_is_quoted_before_it_is_posted(gateway):
+    worker = gateway.make_worker()
+    job = {"stage": "sleep", "params": {"seconds": 2}}
+    gateway.http.post("/v1/jobs", json=job)
+    worker.finish(worker.claim(), cost=JobCost(2.0, 0.1))
+    answer = gateway.http.post("/v1/jobs?dry_run=true", json={**job, "seed": 1})
+    (row,) = answer.get_json()["quote"]["stages"]
+    assert (answer.status_code, row["seconds"], row["basis"]) == (200, 2.0, "equal")
+    assert answer.get_json()["new"] == 1
+    assert gateway.http.post("/v1/jobs?dry_run=true", json=job).get_json()["reused"] == 1
+    assert len(queries.list_jobs(gateway.db, TENANT).items) == 1
 
 
 @pytest.mark.parametrize("query", ["", "?dry_run=true"])

@@ -27,6 +27,7 @@ from tests.support.waiting import TIMEOUT_S, wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 EXAMPLE = ROOT / "examples/own"
+NOTEBOOK = EXAMPLE / "own_model.ipynb"
 DELETIONS = 4
 
 
@@ -148,6 +149,40 @@ def test_the_python_client_gives_the_same_audit(
     assert [row["metrics"] for row in again.rows] == [row["metrics"] for row in report["rows"]]
 
 
+def list_cells() -> list[dict[str, Any]]:
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_runs_cell_by_cell(
+    folder: Path,
+    served: dict[str, str],
+    report: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("PALIMPSEST_URL", served["url"])
+    monkeypatch.setenv("PALIMPSEST_TOKEN", served["token"])
+    monkeypatch.chdir(folder)
+    import matplotlib.pyplot as plt
+
+    pictures: list[int] = []
+    monkeypatch.setattr(plt, "show", lambda: pictures.append(len(plt.gcf().axes)))
+    names: dict[str, Any] = {}
+    for cell in list_cells():
+        assert (cell["outputs"], cell["execution_count"]) == ([], None)
+        exec(compile("".join(cell["source"]), f"{NOTEBOOK.name}:{cell['id']}", "exec"), names)
+    shown = capsys.readouterr().out
+    assert pictures == [3 * DELETIONS]
+    assert names["planned"].new == 0  # the fixture has run it
+    assert names["report"].rows == report["rows"]
+    row = find_row(report, "feature_recovery")
+    assert f"psnr            {row['metrics']['psnr']['mean']:>8.3g}" in shown
+    assert "relative weight change" in shown
+    assert (folder / "own-report/report.html").exists()
+
+
 def test_what_is_deleted_with_all_that_was_made_of_it_leaves_no_trace(
     folder: Path, served: dict[str, str], report: dict[str, Any]
 ) -> None:
@@ -172,7 +207,7 @@ def test_what_is_deleted_with_all_that_was_made_of_it_leaves_no_trace(
     done = run(folder, *command, "--with-derived", "--json", **connection)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
-    assert answers[0]["audits"] == 2  # by command line and by Python
+    assert answers[0]["audits"] == 3  # by command line, Python and notebook
     with sqlite3.connect(home / "palimpsest.db") as sql:
         wait_for(
             lambda: sql.execute("SELECT count(*) FROM erasures").fetchone()[0] == 0,

@@ -19,9 +19,11 @@ import httpx
 import psutil
 import pytest
 
+from services.client import Client
 from tests.support.local_serve import make_clean_env, run_serve
 from tests.support.source_tree import ROOT
 from tests.support.waiting import TIMEOUT_S, wait_for
+from tests.support.yaml_text import load_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +132,30 @@ def test_the_demo_uses_what_is_served_and_shows_what_leaked(
         assert word in done.stdout
     assert "saved .palimpsest/demo/report.html" in done.stderr
     assert api.get("/readyz").status_code == 200
+
+
+def test_a_quote_is_within_a_factor_of_two_of_what_is_then_measured(
+    api: httpx.Client, folder: Path
+) -> None:
+    """Processor seconds and memory, as the jobs record them: other processes keep both waiting."""
+    spec = load_yaml((ROOT / "examples/quick.yaml").read_text())
+    connection = json.loads((folder / ".palimpsest/serve.json").read_text())
+    with Client(connection["url"], connection["token"]) as client:
+        for _ in client.watch(client.submit_audit(spec).id):  # it ran above
+            pass
+        quote = client.dry_run({**spec, "seeds": [1]}).quote
+        assert quote.unknown == 0
+        assert {row.basis for row in quote.stages if row.new} == {"equal"}
+        audit = client.submit_audit({**spec, "seeds": [1]})
+        for _ in client.watch(audit.id):
+            pass
+        jobs = [client.get_job(job) for job in audit.created]
+    costs = [job.raw["cost"] for job in jobs]
+    measured = sum(cost["cpu_seconds"] for cost in costs)
+    assert measured / 2 < quote.cpu_seconds < measured * 2
+    peak = max(cost["memory_bytes"] for cost in costs)
+    assert quote.memory_bytes is not None
+    assert peak / 2 < quote.memory_bytes < peak * 2
 
 
 def post(api: httpx.Client, stage: str, inputs: dict[str, str] | None = None, **more: Any) -> str:

@@ -28,7 +28,7 @@ from shared.jobs import attempts, completion, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
 from shared.jobs.queue import InMemoryWakeup, WakeupSender
-from shared.jobs.records import Artifact, Claim
+from shared.jobs.records import Artifact, Claim, JobCost
 from shared.jobs.states import Failure
 from shared.roles import Role
 from tests.support.migrated import open_migrated
@@ -149,7 +149,11 @@ class ManualWorker:
         )
 
     def finish(
-        self, claim: Claim, data: bytes = b"{}", media_type: str = "application/json"
+        self,
+        claim: Claim,
+        data: bytes = b"{}",
+        media_type: str = "application/json",
+        cost: JobCost | None = None,
     ) -> str:
         """The same bytes in every role it makes, but for a page; their sha256."""
         sha256 = self.artifacts.put(data)
@@ -168,6 +172,8 @@ class ManualWorker:
             artifacts,
             cache_key=claim.job.request_key,
             code=claim.job.code,
+            cost=cost,
+            ran_on="cpu, 1 thread",
         )
         return sha256
 

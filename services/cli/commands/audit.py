@@ -18,17 +18,14 @@ from services.cli.output.console import (
     OK,
     Json,
     UsageError,
-    colour_state,
-    escape_markup,
     make_client,
     print_json,
     print_note,
-    print_table,
-    stdout_console,
 )
+from services.cli.output.dry_run import DryRunOption, WorkersOption, print_dry_run
 from services.cli.output.progress import follow
 from services.cli.signatures import list_parameters, make_command
-from services.client import Audit, Client, DryRun, Invalid
+from services.client import Audit, Client, Invalid
 
 
 def _submit_audit(
@@ -38,12 +35,8 @@ def _submit_audit(
             metavar="FILE", help="The audit as YAML. Options override values in the file."
         ),
     ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Show the jobs this audit would create, without submitting it."
-        ),
-    ] = False,
+    dry_run: DryRunOption = False,
+    workers: WorkersOption = None,
     watch: WatchOption = False,
     report: Annotated[
         Path | None,
@@ -62,7 +55,7 @@ def _submit_audit(
     with make_client() as gateway:
         try:
             if dry_run:
-                _print_dry_run(gateway.dry_run(spec), json)
+                print_dry_run(gateway.dry_run(spec, workers=workers), json)
                 return
             if gates:
                 check_metrics(gates, _list_metrics(gateway))
@@ -119,22 +112,3 @@ def _format_errors(
             yield parsed.format_error(field, message)
         else:
             yield message if not field or message.startswith(field) else f"{field}: {message}"
-
-
-def _print_dry_run(dry_run: DryRun, json: bool) -> None:
-    if json:
-        print_json(dry_run.raw)
-        return
-    rows = [
-        [
-            job["stage"],
-            job["method"] or "-",
-            str(job["seed"]),
-            f"{job['reused']} {colour_state(job['state'])}" if job["reused"] else "new",
-        ]
-        for job in dry_run.jobs
-    ]
-    print_table(["stage", "method", "seed", "job"], rows)
-    stdout_console().print(f"{dry_run.total} jobs: {dry_run.new} new, {dry_run.reused} reused")
-    for cost in dry_run.costs:
-        stdout_console().print(escape_markup(cost))

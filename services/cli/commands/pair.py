@@ -13,7 +13,8 @@ from services.cli.commands.report import show_outcome
 from services.cli.commands.uploads import RETRY_FOR_S, show_upload
 from services.cli.input.architecture import parse_model, parse_numbers, parse_shape
 from services.cli.input.params import parse_choice
-from services.cli.output.console import INTERRUPTED, OK, Json, UsageError, make_client, print_json
+from services.cli.output.console import INTERRUPTED, OK, Json, UsageError, make_client
+from services.cli.output.dry_run import DryRunOption, WorkersOption, print_dry_run
 from services.cli.output.progress import follow
 from services.client import Client, Pair
 from services.client.pair import DECLARED_PREFIX, DEFAULT_ATTACKS
@@ -54,15 +55,16 @@ def pair(
     deleted: Annotated[
         Path | None,
         typer.Option(
-            help="The deleted samples: .npz with images and labels. Without them, the report shows "
-            "what comes back, but scores nothing."
+            help="The deleted samples: .npz with images and labels, or .zip of CLASS/PICTURE. "
+            "Without them, the report shows what comes back, but scores nothing."
         ),
     ] = None,
     public: Annotated[
         Path | None,
         typer.Option(
-            help="Samples of the same kind that the model was not trained on: .npz. Without them, "
-            "there are no baselines from public data, no ranks and no test accuracies."
+            help="Samples of the same kind that the model was not trained on, in the same form. "
+            "Without them, there are no baselines from public data, no ranks and no test "
+            "accuracies."
         ),
     ] = None,
     retained: Annotated[
@@ -127,9 +129,8 @@ def pair(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to save the report in.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Upload the files and print the audit as JSON.")
-    ] = False,
+    dry_run: DryRunOption = False,
+    workers: WorkersOption = None,
     json: Json = False,
 ) -> None:
     """Audit a model that you bring: what do the weights before and after a deletion reveal?"""
@@ -163,10 +164,11 @@ def pair(
     except ValueError as error:
         raise UsageError(str(error)) from error
     with make_client(RETRY_FOR_S) as gateway:
-        spec = wanted.build_audit({path: _upload(gateway, path) for path in wanted.files})
         if dry_run:
-            print_json(spec)
+            spec = wanted.build_audit(wanted.compute_digests())
+            print_dry_run(gateway.dry_run(spec, workers=workers), json, audit=spec)
             return
+        spec = wanted.build_audit({path: _upload(gateway, path) for path in wanted.files})
         submitted = gateway.submit_audit(spec)
     print_submitted(submitted, True, json)
     status = follow([submitted.id], json)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from services.cli import completion
 from services.cli.input.params import parse_inputs, parse_params
 from services.cli.output.console import Json, make_client, print_json, print_note
+from services.cli.output.dry_run import DryRunOption, print_dry_run
 from services.cli.output.progress import follow
 from services.cli.signatures import list_parameters, make_command, make_parameter
 
@@ -86,23 +87,27 @@ def submit(
     time_limit: Annotated[
         float | None, typer.Option(help="Time limit of each attempt, in seconds.")
     ] = None,
+    dry_run: DryRunOption = False,
     watch: WatchOption = False,
     json: Json = False,
 ) -> None:
     """Submit a single job of any stage."""
     params, inputs = parse_params(param or ()), parse_inputs(sources or ())
+    options: dict[str, Any] = {
+        "method": method,
+        "params": params,
+        "inputs": inputs,
+        "source": source,
+        "seed": seed,
+        "no_cache": no_cache,
+        "priority": priority,
+        "time_limit": time_limit,
+    }
     with make_client() as gateway:
-        job = gateway.submit_job(
-            stage,
-            method=method,
-            params=params,
-            inputs=inputs,
-            source=source,
-            seed=seed,
-            no_cache=no_cache,
-            priority=priority,
-            time_limit=time_limit,
-        )
+        if dry_run:
+            print_dry_run(gateway.dry_run_job(stage, **options), json)
+            return
+        job = gateway.submit_job(stage, **options)
     if not (watch and json):
         if json:
             print_json(job.raw)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
-from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
+from services.gateway.api._blueprint import PageQuery, make_blueprint
 from services.gateway.api._declaring import resolve_names
+from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
 from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_digest_etag
 from services.gateway.schemas import (
     AuditView,
-    PlannedJobView,
     serialize_audit,
-    serialize_planned_job,
 )
 from services.gateway.submission import (
     AUDIT_ID,
@@ -25,11 +24,9 @@ from services.gateway.submission import (
     store_planned,
 )
 from services.signing import make_envelope
-from shared.catalog import Catalog
 from shared.jobs import control, queries
 from shared.jobs.costs import describe_costs
 from shared.jobs.plan import plan_resolved, resolve_posted
-from shared.jobs.records import PlannedJob
 from shared.jobs.spec import AuditSpec
 from shared.jobs.submit import AuditRequest
 
@@ -42,25 +39,6 @@ class AuditPath(BaseModel):
     @property
     def valid_id(self) -> str:
         return require_id_format(self.audit_id, AUDIT_ID, "audit")
-
-
-class PostQuery(Query):
-    dry_run: bool = Field(
-        False, description="return the jobs the audit would create, without submitting it"
-    )
-
-
-class DryRun(BaseModel):
-    """The jobs that an audit would create."""
-
-    dry_run: bool
-    total: int
-    reused: int
-    new: int
-    jobs: list[PlannedJobView]
-    costs: list[str] = Field(
-        description="notes on costs that are easily overlooked, such as queries"
-    )
 
 
 class SubmittedAudit(AuditView):
@@ -93,9 +71,9 @@ class AuditPage(BaseModel):
     "/audits",
     responses={200: DryRun, 202: SubmittedAudit, **document_errors(400, 409, 413, 415, 422)},
 )
-def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> Response:
-    """Submit an audit, or with `dry_run` see which jobs it would create and which of them already
-    exist.
+def post_audit(body: AuditSpec, query: DryRunQuery, header: IdempotencyHeader) -> Response:
+    """Submit an audit, or with `dry_run` see which jobs it would create, which of them already exist,
+    and what the others would cost.
 
     Choices that are equal after filling in defaults count once. An audit is limited to 10,000 jobs
     and 256 KiB of choices and parameters, and all its jobs together to 32 MiB of parameters.
@@ -110,11 +88,12 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
         body = resolve_names(body)
         with planning.acquire():
             resolved = resolve_posted(body, catalog)
-        data = digest_files(resolved.files)  # while others plan
+        # while others plan
+        data = digest_files(resolved.files, require_uploads=not query.dry_run)
         with planning.acquire():
             planned = plan_resolved(resolved, data)
             if query.dry_run:
-                return _respond_dry_run(body, catalog, planned)
+                return respond_dry_run(planned, describe_costs(body, planned, catalog), query)
         audit = AuditRequest(body.name, body.model_dump(mode="json"))
         submitted = store_planned(
             planned, key, audit=audit, priority=body.priority, time_limit=body.time_limit
@@ -125,26 +104,6 @@ def post_audit(body: AuditSpec, query: PostQuery, header: IdempotencyHeader) -> 
         "created": sorted(submitted.created),
     }
     return respond_accepted(response_body, f"/v1/audits/{stored.id}", replayed=submitted.replayed)
-
-
-def _respond_dry_run(spec: AuditSpec, catalog: Catalog, planned: list[PlannedJob]) -> Response:
-    existing = (
-        {}
-        if spec.no_cache
-        else queries.find_live_duplicates(
-            current_db(), current_tenant(), [j.request_key for j in planned]
-        )
-    )
-    return jsonify(
-        {
-            "dry_run": True,
-            "total": len(planned),
-            "reused": len(existing),
-            "new": len(planned) - len(existing),
-            "jobs": [serialize_planned_job(j, existing.get(j.request_key)) for j in planned],
-            "costs": describe_costs(spec, planned, catalog),
-        }
-    )
 
 
 @routes.get("/audits", responses={200: AuditPage, **document_errors(422)})

@@ -8,6 +8,7 @@ from flask import Response, jsonify
 from pydantic import BaseModel, Field, StringConstraints
 
 from services.gateway.api._blueprint import PageQuery, make_blueprint
+from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
 from services.gateway.deps import current_db, current_gateway, current_tenant
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_etag
@@ -54,16 +55,20 @@ class JobPage(BaseModel):
     next: str | None = Field(description="token of the next page; null at the end")
 
 
-@routes.post("/jobs", responses={202: JobView, **document_errors(400, 409, 413, 415, 422)})
-def post_job(body: JobRequest, header: IdempotencyHeader) -> Response:
-    """Submit one job.
+@routes.post(
+    "/jobs", responses={200: DryRun, 202: JobView, **document_errors(400, 409, 413, 415, 422)}
+)
+def post_job(body: JobRequest, query: DryRunQuery, header: IdempotencyHeader) -> Response:
+    """Submit one job, or with `dry_run` see whether an equal one exists and what it would cost.
 
     An equal live or finished job of yours is reused (`created: false`), unless `no_cache` is set.
     """
-    key = header.to_key()
+    key = None if query.dry_run else header.to_key()
     submitted = find_request_replay(key)
     if submitted is None:
         planned = [plan_job_request(body)]
+        if query.dry_run:
+            return respond_dry_run(planned, (), query)
         submitted = store_planned(planned, key, priority=body.priority, time_limit=body.time_limit)
     return _respond_submitted(submitted)
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageColor import getrgb
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets._files import open_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 WITH_ALPHA = ("LA", "PA", "RGBA")
-MAX_FILE = 64 << 20
 MAX_PIXELS = 50_000_000  # of one picture, by its header: nothing larger is decoded
 ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -30,11 +28,17 @@ _UPRIGHT = {
 
 
 def read_picture(
-    file: Path, name: str, size: int, grey: bool, background: str | None, field: str
+    open_file: Callable[[], IO[bytes]],
+    name: str,
+    size: int,
+    grey: bool,
+    background: str | None,
+    field: str,
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The middle square of a picture, uint8 [C, size, size], C 1 if `grey`, else 3.
 
     Args:
+        open_file: opens the picture's file, and bounds it.
         name: used in messages.
         background: the colour behind transparent parts, as #rrggbb.
 
@@ -48,7 +52,7 @@ def read_picture(
 
     try:
         with (
-            open_file(file, field, max_bytes=MAX_FILE, name=name) as raw,
+            open_file() as raw,
             Image.open(raw, formats=FORMATS) as opened,
         ):
             if opened.width * opened.height > MAX_PIXELS:

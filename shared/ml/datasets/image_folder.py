@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
+from pathlib import PurePath
 from typing import Annotated
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from shared.data_root import describe_os_error, is_clutter
 from shared.errors import InvalidRequest
 from shared.forget_sets import Kind
 from shared.ml.datasets import registry
 from shared.ml.datasets._files import MAX_BYTES, resolve_data_path
 from shared.ml.datasets._naming import find_lookalikes, natural_key, normalise_name
+from shared.ml.datasets._picture_trees import PictureTree, open_picture_tree
 from shared.ml.datasets._pictures import read_picture
 from shared.ml.datasets._records import DeletableFiles, Recorded
 from shared.ml.samples import Samples, Split
@@ -41,14 +41,15 @@ SPLIT_WORDS = frozenset(
     }
 )
 
-LabelledFiles = tuple[list[Path], torch.Tensor]
+LabelledFiles = tuple[list[PurePath], torch.Tensor]
 
 
 class ImageFolderParams(DeletableFiles):
     path: Annotated[str, data_file_field()] = Field(
         min_length=1,
         max_length=500,
-        description="the folder of class folders, inside the data root",
+        description="the folder of class folders, inside the data root; or a zip archive of it, "
+        "there or uploaded (upload:SHA256)",
     )
     size: int = Field(
         32, ge=8, le=224, description="height and width in pixels to which every picture is resized"
@@ -74,7 +75,8 @@ class ImageFolder(Recorded):
     test split, or `path`/train/CLASS/PICTURE and `path`/test/CLASS/PICTURE; no other names of
     splits count. PNG, JPEG, WebP, BMP or PPM of one frame, at most 64 MiB and 50 million pixels per
     file. Names that begin with a dot, `__MACOSX`, `Thumbs.db` and `desktop.ini` are left out;
-    links, empty class folders and files that are not pictures are refused.
+    links, empty class folders and files that are not pictures are refused. A zip archive is read
+    in place, and may hold all this in one folder.
     """
 
     def __init__(self, params: ImageFolderParams) -> None:
@@ -108,18 +110,26 @@ class ImageFolder(Recorded):
             )
         params = self.params
         pixels = np.empty(shape, np.uint8)
-        for place, file in enumerate(files):
-            pixels[place] = read_picture(
-                file, self._name(file), params.size, params.grey, params.background, FIELD
-            )
+        with self._tree.reading() as open_picture:
+            for place, file in enumerate(files):
+                pixels[place] = read_picture(
+                    partial(open_picture, file),
+                    self._tree.describe(file),
+                    params.size,
+                    params.grey,
+                    params.background,
+                    FIELD,
+                )
         return Samples(torch.from_numpy(pixels).float().div_(255), labels)
 
     @cached_property
-    def _root(self) -> Path:
-        root = resolve_data_path(self.params.path, FIELD)
-        if not root.is_dir():
-            raise InvalidRequest(f"{self.params.path!r} is not a folder", FIELD)
-        return root
+    def _tree(self) -> PictureTree:
+        path = resolve_data_path(self.params.path, FIELD)
+        return open_picture_tree(path, self.params.path, FIELD)
+
+    @property
+    def _root(self) -> PurePath:
+        return self._tree.root
 
     @cached_property
     def _has_test_split(self) -> bool:
@@ -143,7 +153,7 @@ class ImageFolder(Recorded):
             )
         return True
 
-    def _but(self, other: Path | None) -> str:
+    def _but(self, other: PurePath | None) -> str:
         return "" if other is None else f" ({self._quote_path(other)} is neither)"
 
     @cached_property
@@ -151,7 +161,7 @@ class ImageFolder(Recorded):
         above = self._root / "train" if self._has_test_split else self._root
         folders = self._list_entries(above)
         for folder in folders:
-            if not folder.is_dir():
+            if not self._tree.is_dir(folder):
                 raise InvalidRequest(
                     f"{self._quote_path(folder)} is not a folder: put the pictures of each class "
                     "into a separate folder",
@@ -251,11 +261,11 @@ class ImageFolder(Recorded):
             for number, file in enumerate(self._nameable[0])
         }
 
-    def _list_files(self, root: Path) -> LabelledFiles:
-        files: list[Path] = []
+    def _list_files(self, root: PurePath) -> LabelledFiles:
+        files: list[PurePath] = []
         labels: list[int] = []
         for folder in sorted(self._list_entries(root), key=lambda folder: natural_key(folder.name)):
-            if folder.name not in self._classes or not folder.is_dir():
+            if folder.name not in self._classes or not self._tree.is_dir(folder):
                 alike = next(
                     (
                         name
@@ -276,7 +286,9 @@ class ImageFolder(Recorded):
                     "class into it",
                     FIELD,
                 )
-            if (below := next((entry for entry in pictures if entry.is_dir()), None)) is not None:
+            if (
+                below := next((one for one in pictures if self._tree.is_dir(one)), None)
+            ) is not None:
                 raise InvalidRequest(
                     f"{self._quote_path(below)} is a folder inside a class folder: put its "
                     f"pictures into {self._quote_path(folder)}, or make it a separate class",
@@ -290,36 +302,17 @@ class ImageFolder(Recorded):
             )
         return files, torch.tensor(labels)
 
-    def _quote_path(self, path: Path) -> str:
-        return repr(self._name(path))
+    def _quote_path(self, path: PurePath) -> str:
+        return repr(self._tree.describe(path))
 
-    def _name(self, path: Path) -> str:
-        return str(Path(self.params.path) / path.relative_to(self._root))
+    def _holds_folders(self, folder: PurePath) -> bool:
+        return self._tree.is_dir(folder) and any(
+            self._tree.is_dir(entry) for entry in self._list_entries(folder)
+        )
 
-    def _holds_folders(self, folder: Path) -> bool:
-        return folder.is_dir() and any(entry.is_dir() for entry in self._list_entries(folder))
-
-    def _list_entries(self, folder: Path) -> list[Path]:
-        """The entries of a folder, by name, without clutter.
-
-        Raises:
-            InvalidRequest: one is a link, which could lead out of the data root.
-        """
-        try:
-            entries = sorted(path for path in folder.iterdir() if not is_clutter(path.name))
-        except OSError as error:
-            raise InvalidRequest(
-                f"{self._quote_path(folder)} cannot be listed: {describe_os_error(error)}", FIELD
-            ) from error
-        for path in entries:
-            if path.is_symlink():
-                raise InvalidRequest(
-                    f"{self._quote_path(path)} is a symbolic link: replace it with the picture "
-                    "or folder itself",
-                    FIELD,
-                )
-        return entries
+    def _list_entries(self, folder: PurePath) -> list[PurePath]:
+        return self._tree.list_entries(folder)
 
 
-def _pick(files: list[Path], places: torch.Tensor) -> list[Path]:
+def _pick(files: list[PurePath], places: torch.Tensor) -> list[PurePath]:
     return [files[place] for place in places.tolist()]

@@ -1,9 +1,11 @@
-"""The deleted samples, public and retained ones of a user who brings a model, as .npz files."""
+"""The deleted, public and retained samples of a user who brings a model: .npz files, or zip archives of
+pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -13,6 +15,7 @@ from shared.errors import InvalidRequest
 from shared.ml.datasets import registry
 from shared.ml.datasets._array_files import read_npz
 from shared.ml.datasets._files import resolve_data_path
+from shared.ml.datasets._numbered_pictures import is_zip, read_numbered_pictures
 from shared.ml.datasets._own_arrays import Channels, read_images, read_labels
 from shared.ml.datasets._statistics import ComputedStatistics
 from shared.ml.samples import Samples, Split
@@ -28,13 +31,14 @@ class OwnSamplesParams(Params):
         min_length=1,
         max_length=500,
         description="the .npz file of the deleted samples, in the order of their deletions: an "
-        "upload (upload:SHA256), or a file in the data root; null: none are brought",
+        "upload (upload:SHA256), or a file in the data root; or a .zip of pictures in folders that "
+        "are called by the number of their class; null: none are brought",
     )
     public: Annotated[str | None, data_file_field()] = Field(
         None,
         min_length=1,
         max_length=500,
-        description="an .npz file of samples of the same kind that the model was not trained on; "
+        description="samples of the same kind that the model was not trained on, in such a file; "
         "null: none are brought",
     )
     retained: Annotated[str, data_file_field()] | None = Field(
@@ -50,6 +54,10 @@ class OwnSamplesParams(Params):
     channels: Channels | None = Field(
         None, description="where the channels of images are; needed only if the shape is ambiguous"
     )
+    size: int | None = Field(
+        None, ge=8, le=224, description="pictures: height and width to which they are resized"
+    )
+    grey: bool = Field(False, description="pictures: one channel instead of red, green and blue")
 
     @model_validator(mode="after")
     def _require_some(self) -> OwnSamplesParams:
@@ -71,7 +79,8 @@ class OwnSamples(ComputedStatistics):
     is not brought is empty.
 
     Images are [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3, either uint8 or floats in
-    [0, 1]; labels are the class numbers of the model.
+    [0, 1]; labels are the class numbers of the model. A zip archive of CLASS/PICTURE is read as
+    `image_folder` reads one; its pictures are in the natural order of their own names.
     """
 
     def __init__(self, params: OwnSamplesParams) -> None:
@@ -111,18 +120,25 @@ class OwnSamples(ComputedStatistics):
     def _read(self, name: str, path: str) -> Samples:
         field = f"{FIELD}.{name}"
         try:
-            arrays = read_npz(resolve_data_path(path, field), field, _choose_arrays)
-            images = read_images(arrays["images"], "images", self.params.channels, field, fewest=1)
-            labels = torch.from_numpy(read_labels(arrays["labels"], "labels", len(images), field))
+            samples = self._read_file(resolve_data_path(path, field), field)
         except InvalidRequest as error:
             raise InvalidRequest(f"{name} samples: {error.message}", error.field) from error
-        if int(labels.max()) >= self.params.num_classes:
+        if int(samples.labels.max()) >= self.params.num_classes:
             raise InvalidRequest(
                 f"{name} samples: a label is beyond the {self.params.num_classes} classes of the "
                 "model, which are numbered from 0: number them as in training",
                 field,
             )
-        return Samples(images, labels)
+        return samples
+
+    def _read_file(self, path: Path, field: str) -> Samples:
+        params = self.params
+        if is_zip(path, field):
+            return read_numbered_pictures(path, params.size, params.grey, field)
+        arrays = read_npz(path, field, _choose_arrays)
+        images = read_images(arrays["images"], "images", params.channels, field, fewest=1)
+        labels = read_labels(arrays["labels"], "labels", len(images), field)
+        return Samples(images, torch.from_numpy(labels))
 
     @property
     def retained_from(self) -> int:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from shared.errors import InvalidRequest
-from shared.ml.datasets import _pictures, image_folder
+from shared.ml.datasets import _picture_trees, image_folder
 from shared.ml.datasets._statistics import compute_channel_statistics
 from shared.ml.samples import open_dataset
 from shared.plugin_ref import PluginRef
@@ -159,7 +159,7 @@ def test_what_is_cut_short_of_16_bits_or_too_large_is_refused(
         Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(file)
     with pytest.raises(InvalidRequest, match="only 8 bits per channel"):
         opened().load("train")
-    monkeypatch.setattr(_pictures, "MAX_FILE", 100)
+    monkeypatch.setattr(_picture_trees, "MAX_PICTURE_BYTES", 100)
     with pytest.raises(InvalidRequest, match="is larger than 0 MiB"):
         opened().load("train")
 
@@ -193,7 +193,7 @@ def test_too_few_classes_or_pictures_no_folder_and_too_much_are_refused(
     write(root / "mine" / "b", 4)
     with pytest.raises(InvalidRequest, match="at least ten pictures, got 8"):
         opened().load("train")
-    with pytest.raises(InvalidRequest, match="is not a folder"):
+    with pytest.raises(InvalidRequest, match="not a zip archive"):
         opened(path="mine/a/00.png").load("train")
     write(root / "mine" / "b", 10)
     (root / "mine" / "notes.txt").write_text("x")
