@@ -248,24 +248,39 @@ def test_pictures_of_a_pair_get_the_size_that_the_model_takes(tmp_path: Path) ->
     assert (params["size"], params["grey"]) == (28, True)
 
 
-def test_retrained_models_retained_samples_and_rows(run: Runner, tmp_path: Path) -> None:
+def test_retrained_models_retained_samples_and_rows(planning_run: Runner, tmp_path: Path) -> None:
     """Retrained models come by deletion, then by seed; rows by deletion."""
     write_pair(tmp_path)
     digest = {name: compute_sha256(name.encode()) for name in os.listdir(tmp_path)}
-    words = ("pair", "before.st", "a1.st", "a2.st", "--model", "mlp", *SHAPE, "--dry-run")
+
+    def run(*more: str) -> dict[str, Any]:
+        words = ("pair", "before.st", "a1.st", "a2.st", "--model", "mlp", "--dry-run", "--json")
+        done = planning_run(*words, *more)
+        assert done.returncode == 0, done.stderr
+        audit: dict[str, Any] = json.loads(done.stdout)["audit"]
+        return audit
+
     trained = ("--retrained", "b1.st,b2.st", "--retrained", "base.st,p.npz")
-    done = run(*words, *FILES, "--retained", "p.npz", *trained)
-    assert done.returncode == 0, done.stderr
-    audit = json.loads(done.stdout)
+    audit = run(*SHAPE, *FILES, "--retained", "p.npz", *trained)
     assert audit["retrained"] == [
         [digest["b1.st"], digest["b2.st"]], [digest["base.st"], digest["p.npz"]],
     ]  # fmt: skip
     assert audit["dataset"]["params"]["retained"] == f"upload:{digest['p.npz']}"
-    named = ("--dataset", "npz:path=own.npz", "--rows", "4711,4712,5,6", "--size", "2")
-    audit = json.loads(run(*words, *named).stdout)
-    assert audit["dataset"] == {"name": "npz", "params": {"path": "own.npz"}}
-    assert audit["ingest"]["rows"] == [[4711, 4712], [5, 6]]
-    audit = json.loads(run(*words, *named[:2], "--files", "cat/1.png,cat/2.png").stdout)
+    digits = ("--classes", "10", "--input", "1x28x28", "--dataset", "mnist_5k")
+    audit = run(*digits, "--rows", "3711,3712,5,6", "--size", "2")
+    assert audit["dataset"] == "mnist_5k"
+    assert audit["ingest"]["rows"] == [[3711, 3712], [5, 6]]
+
+
+def test_deleted_files_are_named_by_deletion() -> None:
+    pair = Pair(
+        before="model:before",
+        after={"after": ["model:one", "model:two"]},
+        dataset="declared:mine",
+        deleted_files=["cat/1.png", "cat/2.png"],
+    )
+    audit = pair.build_audit({})
+    assert audit["dataset"] == "declared:mine"
     assert audit["ingest"]["files"] == [["cat/1.png"], ["cat/2.png"]]
 
 

@@ -31,6 +31,8 @@ def every_route(gateway: GatewayInProcess) -> list[tuple[str, str]]:
         "audit_id": "aud_" + "0" * 20,
         "sha256": "0" * 64,
         "filename": "x.js",
+        "name": "before",
+        "version": 1,
     }
     found = []
     for rule in gateway.app.url_map.iter_rules():

@@ -260,7 +260,10 @@ REQUEST_HEADERS = (
 def _ways_in(gateway: GatewayInProcess, text: str) -> list[tuple[str, str, dict[str, str]]]:
     """Method, address and headers of requests with this text wherever a route reads one."""
     spec = gateway.http.get("/openapi/openapi.json").get_json()
-    ids = {"job_id": "job_" + "0" * 20, "audit_id": "aud_" + "0" * 20, "sha256": "0" * 64}
+    ids = {
+        "job_id": "job_" + "0" * 20, "audit_id": "aud_" + "0" * 20, "sha256": "0" * 64,
+        "name": "before", "version": "1",
+    }  # fmt: skip
     there = {"job_id": gateway.post()["id"]}
     there["audit_id"] = gateway.http.post("/v1/audits", json=AUDIT).get_json()["id"]
     in_headers = "".join(c for c in text if 32 <= ord(c) < 256)  # what a server lets through

@@ -28,6 +28,7 @@ def _migrate_first() -> bytes:
 def open_migrated(file: Path) -> Database:
     """A job store in `file`, with no job yet; what is there already stays."""
     if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(_migrate_first())
     return Database(f"sqlite:///{file}")
 

@@ -36,4 +36,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("go back by restoring the copy that was made before the migration")
+    for name in ("ix_jobs_equal_costs", "ix_jobs_similar_costs", "ix_jobs_method_costs"):
+        op.drop_index(name, "jobs")
+    for column in (
+        "equal_cost_key", "similar_cost_key", "ran_on", "run_s", "cpu_s", "memory_bytes",
+        "device_memory_bytes",
+    ):  # fmt: skip
+        op.drop_column("jobs", column)
