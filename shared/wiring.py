@@ -94,7 +94,8 @@ class Wiring(BaseModel):
         False,
         description="whether the stage has the parameters `release` (the name of the release), "
         "`with_base`, `with_deleted`, `with_public` and `with_recipe` (what was brought) and `exact` "
-        "(whether the release is made of retrained models) of an audit of brought models",
+        "(whether the release is made of retrained models) and `stated_method` (how it was "
+        "unlearned) of an audit of brought models",
     )
     trained_for_methods: bool = Field(
         False,

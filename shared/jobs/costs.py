@@ -43,7 +43,9 @@ def describe_costs(spec: AuditSpec, planned: Iterable[PlannedJob], catalog: Cata
         if job.stage == "shadow":
             sources = {i.role: jobs[i.parent] for i in job.inputs if i.parent}
             sentences.append(
-                shadows.describe_shadow_cost(
+                shadows.describe_retained_shadow_cost(job.params)
+                if spec.is_brought
+                else shadows.describe_shadow_cost(
                     job.params,
                     sources[Role.FORGET_SETS].params,
                     sources[Role.TRAINING_SET].params["size"],

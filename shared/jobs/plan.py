@@ -316,7 +316,7 @@ class _AuditPlanner:
         """Plan the stages of the branch's scope; what they make is there from then on."""
         for stage in self.pipeline.stages[branch.scope]:
             wiring = self.pipeline.wirings[stage]
-            if not self.audit.is_enabled(stage):
+            if not self.audit.is_enabled(stage, branch.cell):
                 continue
             available = branch.providers.keys() | self.pipeline.makers.keys()
             is_optional = wiring.flag or wiring.models is ModelOrigin.BROUGHT

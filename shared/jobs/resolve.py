@@ -15,6 +15,7 @@ from shared.data_files import DataFile
 from shared.errors import InvalidRequest
 from shared.forget_sets import KINDS, PLACES, add_deletable, check_form
 from shared.jobs.brought import check_brought_sizes, list_brought_parts
+from shared.jobs.brought_shadows import check_brought_p_values
 from shared.jobs.error_paths import build_path_map, map_error_fields, place_of
 from shared.jobs.feasibility import check_forget_sets, check_probes, check_repeatable, check_retain
 from shared.jobs.pipeline import GridCell, Pipeline
@@ -69,10 +70,10 @@ class ResolvedAudit:
         """The stage, with its method and parameters at that place."""
         return self.templates[stage, self.pipeline.reduce_cell(stage, cell)]
 
-    def is_enabled(self, stage: str) -> bool:
-        """Whether the flag of a stage is set, if it has one."""
+    def is_enabled(self, stage: str, cell: GridCell) -> bool:
+        """Whether the flag of a stage is set at that place, if it has one."""
         flag = self.pipeline.wirings[stage].flag
-        return flag is None or getattr(self.spec, flag) is True
+        return flag is None or self.spec.is_set(flag, cell.unlearning)
 
     def build_closing_template(self, stage: str, params: Mapping[str, Any]) -> JobTemplate:
         """A stage that tells of all others, with what is known when they are planned."""
@@ -114,6 +115,7 @@ class _Resolver:
             catalog, ModelOrigin.BROUGHT if spec.is_brought else ModelOrigin.TRAINED
         )
         self._require_run((ATTACKS,) if spec.is_brought else (UNLEARNING, DEFENSES, ATTACKS))
+        check_brought_p_values(spec, catalog)
         self._reject_duplicate_params(spec)
         # where deletions are named
         self.deletions_field = "ingest" if spec.is_brought else "forget"
@@ -177,7 +179,8 @@ class _Resolver:
         what they make."""
         templates: dict[str, JobTemplate] = {}
         for stage in self.pipeline.stages[scope]:
-            if (flag := self.pipeline.wirings[stage].flag) and getattr(self.spec, flag) is not True:
+            flag = self.pipeline.wirings[stage].flag
+            if flag and not self.spec.is_set(flag, cell.unlearning):
                 continue
             if flag and not self._has_inputs(stage, templates):
                 continue
@@ -248,6 +251,8 @@ class _Resolver:
         entry, wiring = self.pipeline.entries[stage], self.pipeline.wirings[stage]
         choice, index = self._get_choice(wiring.methods, cell)
         paths = build_path_map(wiring, self.spec, choice, index)
+        if wiring.release:
+            paths = {**paths, "params.stated_method": f"releases.{cell.unlearning}.method"}
         with map_error_fields(paths):
             for param in choice.params if choice else ():
                 if choice and param in entry.properties:
@@ -302,6 +307,8 @@ class _Resolver:
             params["release"] = self.spec.releases[cell.unlearning].name
             params["with_recipe"] = self.spec.ingest.get("recipe") is not None
             params["exact"] = self.spec.is_exact(cell.unlearning)
+            stated = self.spec.releases[cell.unlearning].method
+            params["stated_method"] = stated and stated.model_dump()
             params |= list_brought_parts(self.spec, self.catalog, params)
         return params | {name: self._dump_shared_field(name) for name in wiring.shared_params}
 

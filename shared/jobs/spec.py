@@ -38,13 +38,19 @@ class ReleaseFiles(BaseModel):
         max_length=100,
         description="one upload or declared model per deletion, in their order",
     )
+    method: PluginRef | None = Field(
+        None,
+        description="the unlearning method that the release was made by, with its parameters: "
+        "shadow deletions repeat it, for p_values; null: not known",
+    )
 
 
 # fields that say how an audit trains and changes models: without meaning if they are brought
 TRAINING_FIELDS = (
     "pool", "pretrain", "train", "forget", "unlearning", "defenses", "defend", "sweep", "probe",
-    "p_values", "shadow", "retraining", "pretrain_seed",
+    "retraining", "pretrain_seed",
 )  # fmt: skip
+P_VALUES = "p_values"
 MAX_RELEASES = 32
 RETRAINED_NAME = "retrained"  # of the release that is added for retrained models
 
@@ -151,7 +157,8 @@ class AuditSpec(BaseModel):
     )
     p_values: bool = Field(
         False,
-        description="compute p-values for label attacks, from shadow deletions",
+        description="compute p-values for label attacks, from shadow deletions; of models that you "
+        "bring, for releases with a method",
     )
     shadow: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the shadow stage, for p_values"
@@ -286,6 +293,12 @@ class AuditSpec(BaseModel):
         return len(weights) == len(self.retrained) and all(
             one in seeds for one, seeds in zip(weights, self.retrained, strict=True)
         )
+
+    def is_set(self, flag: str, release: int | None) -> bool:
+        """Whether a field that switches a stage on is true; of p-values of a release that was
+        brought, whether it also says by which method it was made."""
+        has_method = not self.releases or release is None or self.releases[release].method
+        return getattr(self, flag) is True and (flag != P_VALUES or has_method is not None)
 
     @property
     def is_brought(self) -> bool:

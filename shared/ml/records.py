@@ -80,6 +80,11 @@ class TrainingSet(DatasetRecord):
         "was brought, in the test split",
     )
 
+    @property
+    def is_brought(self) -> bool:
+        """Whether it is that of a model that a user has brought: there is no pool."""
+        return self.non_members_from == "test"
+
     def find_pool(self, labels: Tensor) -> Tensor:
         """Positions of the pool in the train split, int64; `labels` are those of the whole
         split."""
@@ -310,6 +315,11 @@ class UnlearningRecord(Record):
 
     method: str
     params: dict[str, Any]
+    stated_method: PluginRef | None = Field(
+        None,
+        description="of a release that was brought, whose name is `method`: the method that its "
+        "owner says it was made by; null: not stated",
+    )
     exact: bool = Field(
         description="whether the result equals a model that was never trained on the samples"
     )

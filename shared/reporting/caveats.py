@@ -15,6 +15,7 @@ from shared.reporting.kinds import list_kinds
 from shared.reporting.models import Missing, Row, SelfTest
 from shared.reporting.notes import find_unattacked_defenses
 from shared.roles import Role
+from shared.shadows import MIN_SHADOWS
 
 WORSE = 0.05  # of an accuracy, from which on models count as trained otherwise
 MAX_NAMED = 10  # deletions that a caveat names
@@ -200,6 +201,37 @@ def _explain_retrained(scope: CaveatInputs) -> str | None:
     )
 
 
+def _explain_stated_methods(scope: CaveatInputs) -> str | None:
+    """What the p-values of brought models rest on, and which releases have none."""
+    spec = scope.spec
+    if not (spec.is_brought and spec.p_values):
+        return None
+    stated = [
+        f"{release.name} by {release.method.name}" for release in spec.releases if release.method
+    ]
+    silent = [release.name for release in spec.releases if release.method is None]
+    counts = [row.answers.claims.shadows for row in scope.rows if row.answers and row.answers.claims]
+    if not counts:
+        return None
+    sentences = [
+        "P-values of label attacks rest on what was stated about the releases: that "
+        f"{join_words(stated)} {'was' if len(stated) == 1 else 'were'} made, with these parameters "
+        "and this recipe. If a release was made in another way, its p-values mean nothing. Shadow "
+        "deletions keep only those retained samples that were brought.",
+    ]
+    if (fewest := min(counts)) < MIN_SHADOWS:
+        sentences.append(
+            f"The retained samples suffice for {fewest} shadow deletions, so no p-value can be "
+            f"below 1/{fewest + 1}."
+        )
+    if silent:
+        sentences.append(
+            f"There are no p-values for {join_words(silent)}, as no method was stated for "
+            f"{'it' if len(silent) == 1 else 'them'}."
+        )
+    return " ".join(sentences)
+
+
 def _explain_non_members(scope: CaveatInputs) -> str | None:
     if not scope.spec.is_brought or not any(
         Role.CANDIDATES in row.threat_model.get("observes", []) for row in scope.rows
@@ -355,7 +387,7 @@ def _left_out(scope: CaveatInputs) -> str | None:
 # caveats of kinds are sorted in between
 RULES: tuple[tuple[int, Callable[[CaveatInputs], str | None]], ...] = (
     (100, _explain_self_test), (98, _explain_comparisons), (97, _explain_origin),
-    (96, _explain_retrained), (96, _explain_non_members),
+    (96, _explain_retrained), (96, _explain_non_members), (96, _explain_stated_methods),
     (95, _explain_attacks), (90, _explain_adaptive),
     (88, _explain_copies), (85, _explain_sample_size), (80, _explain_missing), (75, _explain_multiple_tests),
     (70, _explain_seeds), (65, _explain_transfer), (60, _explain_labels), (55, _explain_base),

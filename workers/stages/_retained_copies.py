@@ -29,13 +29,14 @@ def find_retained_copies(ctx: JobContext, truth: ForgetSets) -> list[int]:
     images = training.load_train_split(Role.TRAINING_SET).images
     places: dict[bytes, set[int]] = {}
     for index in training.indices:
-        places.setdefault(_hash(images[index]), set()).add(index)
+        places.setdefault(hash_image(images[index]), set()).add(index)
     return [
         deletion
         for deletion, row in enumerate(truth.indices)
-        if any(places[_hash(images[index])] - {*row} for index in row)
+        if any(places[hash_image(images[index])] - {*row} for index in row)
     ]
 
 
-def _hash(image: Tensor) -> bytes:
+def hash_image(image: Tensor) -> bytes:
+    """Equal for equal images [C, H, W]."""
     return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).digest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -35,6 +35,7 @@ from shared.ml.records import (
     UnlearningRecord,
 )
 from shared.ml.samples import Dataset, Samples, compute_digest
+from shared.plugin_ref import PluginRef, plugin_field
 from shared.roles import Role
 from shared.wiring import ModelOrigin, Scope, Wiring
 from workers.context import JobContext, StageOutput
@@ -60,6 +61,11 @@ class IngestParams(BroughtDeletionParams):
     )
     exact: bool = Field(
         False, description="whether the release was trained again without the deleted samples"
+    )
+    stated_method: Annotated[PluginRef | None, plugin_field("unlearning")] = Field(
+        None,
+        description="the unlearning method that the release was made by, for shadow deletions; "
+        "null: not stated",
     )
 
 
@@ -123,6 +129,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
             UnlearningRecord(
                 method=params.release,
                 params={},
+                stated_method=params.stated_method,
                 exact=params.exact,
                 weight_change=[_measure_change(before, one) for one in after],
             ).to_dict()

@@ -43,10 +43,10 @@ from shared.plugins import AttackPlugin, DefensePlugin, Params, Plugin, Unlearni
 from shared.registry import Registry
 from shared.roles import Role
 from shared.shadows import MIN_SHADOWS, find_unrepeatable_role
-from shared.wiring import ModelOrigin, Scope, Wiring, WorkerGroup
+from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._shadow_sets import ShadowSet, draw_shadow_sets
+from workers.stages._shadow_sets import ShadowSet, TestedDeletions, draw_shadow_sets
 from workers.stages._unlearning_inputs import HeldOutSamples
 
 
@@ -55,7 +55,8 @@ class ShadowParams(Params):
         MIN_SHADOWS,
         ge=MIN_SHADOWS,
         le=10_000,
-        description="B, shadow deletions; the smallest possible p-value is 1 / (B + 1)",
+        description="B, shadow deletions; the smallest possible p-value is 1 / (B + 1). Of a model "
+        "that was brought, as many as its retained samples suffice for, if these are fewer",
     )
 
 
@@ -63,19 +64,19 @@ class ShadowParams(Params):
     "shadow",
     params=ShadowParams,
     needs=(
-        Role.ORIGINAL, Role.BASE, Role.RECIPE, Role.TRAINING_SET, Role.FORGET_SETS,
-        Role.DELETION_SIZES, Role.UNLEARNING, Role.DEFENSE, Role.ANSWERS,
+        Role.ORIGINAL, Role.RECIPE, Role.TRAINING_SET, Role.FORGET_SETS, Role.DELETION_SIZES,
+        Role.UNLEARNING, Role.DEFENSE, Role.ANSWERS,
     ),
-    uses=(Role.PROBES, Role.PUBLIC),
+    uses=(Role.BASE, Role.PROBES, Role.PUBLIC),
     produces=(Role.SHADOWS,),
     source=(
         "shadow models after Shokri et al. 2017, arXiv 1610.05820; null distribution after "
         "Westfall and Young 1993"
     ),
     runs=("unlearning", "defense", "attack"),
-    wiring=Wiring(models=ModelOrigin.TRAINED, scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, params=(
-        "shadow"
-    ), flag="p_values"),
+    wiring=Wiring(
+        scopes=(Scope.ATTACK,), group=WorkerGroup.ATTACK, params="shadow", flag="p_values"
+    ),
 )  # fmt: skip
 def run(ctx: JobContext) -> dict[str, StageOutput]:
     """Unlearn, defend and attack B more deletions in the same way: the null distribution for label
@@ -83,21 +84,22 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
 
     Samples of the training set that no tested deletion forgets come first, then training sets of
     the same classes, drawn from the pool and trained by the same recipe, with the same number of
-    deletions each.
+    deletions each. Of a model that was brought, all are retained samples: nothing is trained.
 
     Raises:
-        InvalidRequest: the deletions cannot be repeated here, or the pool has too few samples.
+        InvalidRequest: the deletions cannot be repeated here, or there are too few samples.
     """
     truth = ForgetSets.read(ctx.read_input(Role.FORGET_SETS), Role.FORGET_SETS)
     training = TrainingSet.read(ctx.read_input(Role.TRAINING_SET), Role.TRAINING_SET)
     split = training.load_train_split(Role.TRAINING_SET)
-    setup = ShadowSetup.read(ctx)
-    pool, public = training.find_pool(split.labels), open_dataset(training.dataset).load("test")
+    setup = ShadowSetup.read(ctx, training)
+    pool, public = _find_pool(training, split), open_dataset(training.dataset).load("test")
     sets = draw_shadow_sets(
-        ctx.params.shadows, training.indices, truth.indices, split.labels,
-        pool, setup.deletion_sizes.classes == 1,
+        ctx.params.shadows,
+        TestedDeletions(training.indices, truth.indices, split, setup.is_of_one_class),
+        None if training.is_brought else pool,
         ctx.make_generator("shadow sets"),
-    )  # fmt: skip
+    )
     scores, labels = [], []
     first_set = 0
     if (checkpoint := ctx.load_checkpoint()) is not None:
@@ -127,6 +129,13 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     return {Role.SHADOWS: StageOutput.of_json(shadows.to_dict())}
 
 
+def _find_pool(training: TrainingSet, split: Samples) -> Tensor:
+    """Positions of the pool in the train split; none of a model that was brought."""
+    if training.is_brought:
+        return torch.empty(0, dtype=torch.int64)
+    return training.find_pool(split.labels)
+
+
 P = TypeVar("P", bound=Plugin)
 
 
@@ -150,8 +159,9 @@ class ShadowSetup:
     """The steps to repeat, and their data."""
 
     original: Networks
-    base: Networks
+    base: Networks | None
     recipe: Recipe
+    is_brought: bool  # whether a user has brought the models
     deletion_sizes: DeletionSizes
     unlearning: PluginCall[UnlearningPlugin]
     defense: PluginCall[DefensePlugin]
@@ -159,8 +169,13 @@ class ShadowSetup:
     probes: Tensor | None
     ctx: JobContext
 
+    @property
+    def is_of_one_class(self) -> bool:
+        """Whether a deletion forgets several samples, all of one class."""
+        return self.deletion_sizes.classes == 1 and self.deletion_sizes.k > 1
+
     @classmethod
-    def read(cls, ctx: JobContext) -> ShadowSetup:
+    def read(cls, ctx: JobContext, training: TrainingSet) -> ShadowSetup:
         original = read_networks(ctx.read_input(Role.ORIGINAL), Role.ORIGINAL)
         if original.count > 1 or original.architecture.members > 1:
             raise InvalidRequest(
@@ -168,7 +183,7 @@ class ShadowSetup:
                 "they are not available for SISA or for successive deletions",
                 f"inputs.{Role.ORIGINAL}",
             )
-        unlearning_record = UnlearningRecord.read(ctx.read_input(Role.UNLEARNING), Role.UNLEARNING)
+        ref = _read_unlearning(ctx, training)
         defense_record = DefenseRecord.read(ctx.read_input(Role.DEFENSE), Role.DEFENSE)
         guesses = read_json(ctx.read_input(Role.ANSWERS), Role.ANSWERS)
         threat_model = guesses.get("threat_model") if isinstance(guesses, dict) else None
@@ -193,24 +208,26 @@ class ShadowSetup:
             raise InvalidRequest(
                 "this attack needs PROBES: pass the output of a probe job", f"inputs.{Role.PROBES}"
             )
+        base = None
+        if Role.BASE in ctx.inputs:
+            base = read_networks(ctx.read_input(Role.BASE), Role.BASE, like=original.architecture)
+        sizes = DeletionSizes.read(ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES)
+        unlearn = resolve_recorded_plugin(
+            unlearning.registry, ref.name, ref.params, Role.UNLEARNING
+        )
+        _require_start(base, sizes, training, unlearn)
         return cls(
             original=original,
-            base=read_networks(ctx.read_input(Role.BASE), Role.BASE, like=original.architecture),
+            base=base,
+            is_brought=training.is_brought,
             recipe=validate_model(
                 Recipe,
                 read_json(ctx.read_input(Role.RECIPE), Role.RECIPE),
                 Role.RECIPE,
                 f"inputs.{Role.RECIPE}",
             ),
-            deletion_sizes=DeletionSizes.read(
-                ctx.read_input(Role.DELETION_SIZES), Role.DELETION_SIZES
-            ),
-            unlearning=resolve_recorded_plugin(
-                unlearning.registry,
-                unlearning_record.method,
-                unlearning_record.params,
-                Role.UNLEARNING,
-            ),
+            deletion_sizes=sizes,
+            unlearning=unlearn,
             defense=resolve_recorded_plugin(
                 defenses.registry, defense_record.method, defense_record.params, Role.DEFENSE
             ),
@@ -223,8 +240,11 @@ class ShadowSetup:
         self, samples: Samples, drawn: ShadowSet, held_out: HeldOutSamples, ctx: Context
     ) -> Tensor:
         """The attack's class scores of each deletion of one training set, float64 [n, K]."""
-        start = self.original.load_network() if drawn.is_tested_set else self.base.load_network()
-        if not drawn.is_tested_set:
+        if drawn.is_tested_set:
+            start = self.original.load_network()
+        else:
+            assert self.base is not None
+            start = self.base.load_network()
             train(start, samples, self.recipe, SeededSubContext(ctx, 0, 3))
         models = list(
             self._release_models(
@@ -252,7 +272,9 @@ class ShadowSetup:
             kept = torch.ones(len(samples.labels), dtype=torch.bool)
             kept[forgotten] = False
             retain = samples.pick(kept.nonzero().flatten())
-            base = self.base.load_network() if Role.BASE in self.unlearning.plugin.needs else None
+            base = None
+            if self.base is not None and Role.BASE in self.unlearning.plugin.needs:
+                base = self.base.load_network()
             picked = samples.pick(forgotten)
             inputs = UnlearningInputs(
                 clone(start), base, self.recipe, held_out=held_out.draw(picked.labels, part)
@@ -260,11 +282,25 @@ class ShadowSetup:
             network = self.unlearning.plugin.target(
                 inputs, retain, picked, self.unlearning.params, part
             )
+            if self.is_brought:
+                self._require_held_out(inputs)
             if self.defense.plugin.acts != "training":  # otherwise it is part of the recipe
                 network = self.defense.plugin.target(
                     network.cpu(), retain, self.defense.params, part
                 )
             yield network.cpu()
+
+    def _require_held_out(self, inputs: UnlearningInputs) -> None:
+        """
+        Raises:
+            InvalidRequest: the method did not know when to stop, which its user may have known.
+        """
+        if any(stop.reason == "no_held_out" for stop in inputs.stops):
+            raise InvalidRequest(
+                f"{self.unlearning.name} stops at the loss of samples that were never trained on: "
+                "bring public samples of every class, or turn p-values off",
+                f"inputs.{Role.TRAINING_SET}",
+            )
 
     def _build_view(self, before: Networks, after: Networks) -> WhiteBoxView | ProbeView:
         if self.probes is None or self.attack.plugin.access != "black_box":
@@ -284,6 +320,47 @@ class ShadowSetup:
             oracles_after,
             self.probes.float(),
             self.deletion_sizes,
+        )
+
+
+def _read_unlearning(ctx: JobContext, training: TrainingSet) -> PluginRef:
+    """How the tested deletions were made: of a release that was brought, as its owner says.
+
+    Raises:
+        InvalidRequest: the owner does not say it.
+    """
+    record = UnlearningRecord.read(ctx.read_input(Role.UNLEARNING), Role.UNLEARNING)
+    if not training.is_brought:
+        return PluginRef(name=record.method, params=record.params)
+    if record.stated_method is None:
+        raise InvalidRequest(
+            f"{record.method} states no method that shadow deletions could repeat: state one, or "
+            "turn p-values off",
+            f"inputs.{Role.UNLEARNING}",
+        )
+    return record.stated_method
+
+
+def _require_start(
+    base: Networks | None,
+    sizes: DeletionSizes,
+    training: TrainingSet,
+    unlearn: PluginCall[UnlearningPlugin],
+) -> None:
+    """What deletions start from is there.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    starts_from_base = Role.BASE in unlearn.plugin.needs
+    if base is None and (starts_from_base or not training.is_brought):
+        why = unlearn.name if starts_from_base else "the training of shadow models"
+        raise InvalidRequest(f"{why} needs BASE: pass the base model", f"inputs.{Role.BASE}")
+    if starts_from_base and training.is_brought and sizes.N > len(training.indices):
+        raise InvalidRequest(
+            f"{unlearn.name} trains on all samples again, but only {len(training.indices)} of "
+            f"{sizes.N} were brought: bring all of the others as retained, or turn p-values off",
+            f"inputs.{Role.TRAINING_SET}",
         )
 
 

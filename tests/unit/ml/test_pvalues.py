@@ -51,7 +51,7 @@ def test_a_loud_class_is_found_and_paid_for() -> None:
 @pytest.mark.parametrize(
     ("observed", "null", "match"),
     [
-        (torch.zeros(3, 4), torch.zeros(198, 4), "199 shadow deletions"),
+        (torch.zeros(3, 4), torch.zeros(18, 4), "19 shadow deletions"),
         (torch.zeros(3, 4), torch.zeros(199, 5), "same K"),
         (torch.zeros(4), torch.zeros(199, 4), "same K"),
         (torch.full((1, 4), torch.nan), torch.zeros(199, 4), "observed scores must be finite"),
@@ -89,17 +89,22 @@ def test_the_null_distribution_of_claims_equals_a_plain_loop() -> None:
         return [(v - middle) / size for v in row]
 
     told, shadows = [spread(row) for row in scores.tolist()], [spread(row) for row in null.tolist()]
-    mean, sd = [], []
-    for c in range(6):
-        own = [row[c] for row, out in zip(shadows, gone.tolist(), strict=True) if c not in out]
-        mean.append(sum(own) / len(own))
-        sd.append((sum((v - mean[c]) ** 2 for v in own) / (len(own) - 1)) ** 0.5)
+
+    def standardise(value: float, c: int, left_out: int | None = None) -> float:
+        own = [
+            row[c]
+            for n, (row, out) in enumerate(zip(shadows, gone.tolist(), strict=True))
+            if c not in out and n != left_out
+        ]
+        mean = sum(own) / len(own)
+        return (value - mean) / (sum((v - mean) ** 2 for v in own) / (len(own) - 1)) ** 0.5
+
     lowest = [
-        min((row[c] - mean[c]) / sd[c] for c in range(6) if c not in out)
-        for row, out in zip(shadows, gone.tolist(), strict=True)
+        min(standardise(row[c], c, n) for c in range(6) if c not in out)
+        for n, (row, out) in enumerate(zip(shadows, gone.tolist(), strict=True))
     ]
     expected = [
-        [(1 + sum(t <= (row[c] - mean[c]) / sd[c] for t in lowest)) / 200 for c in named]
+        [(1 + sum(t <= standardise(row[c], c) for t in lowest)) / 200 for c in named]
         for row, named in zip(told, answers.tolist(), strict=True)
     ]
     assert compute_claim_p(answers, scores, null, gone).tolist() == expected
@@ -121,6 +126,16 @@ def test_wrong_claims_are_at_most_alpha_and_a_loud_truth_is_claimed(signal: floa
     assert right >= {0.0: 0, 2.0: 20, 8.0: 500}[signal]
 
 
+def test_few_shadows_make_no_more_wrong_claims() -> None:
+    wrong = 0
+    for seed in range(200):  # a null of its own each
+        (scores, truth), (null, gone) = deletions(5, 0, 2 * seed), deletions(19, 0, 2 * seed + 1)
+        answers = torch.arange(6).expand(5, 6)
+        claimed = compute_claim_p(answers, scores, null, gone) <= 0.05
+        wrong += int(claimed.scatter(1, truth, False).any(1).sum())
+    assert wrong <= 75  # 50 of 1,000 expected at most
+
+
 def test_an_api_that_rounds_everything_away_makes_no_claims() -> None:
     null, gone = torch.zeros(199, 4), torch.arange(199).unsqueeze(1) % 4
     assert compute_claim_p(torch.tensor([[0]]), torch.zeros(1, 4), null, gone).tolist() == [[1.0]]
@@ -135,5 +150,5 @@ def test_shadows_that_do_not_fit_are_refused() -> None:
         )
     with pytest.raises(InvalidRequest, match="class 0 is forgotten by nearly all"):
         compute_claim_p(answers, scores, null, torch.zeros(199, 1, dtype=torch.int64))
-    with pytest.raises(InvalidRequest, match="at least 199 shadow deletions, got 198"):
-        compute_claim_p(answers, scores, null[:198], torch.arange(198).unsqueeze(1) % 4)
+    with pytest.raises(InvalidRequest, match="at least 19 shadow deletions, got 18"):
+        compute_claim_p(answers, scores, null[:18], torch.arange(18).unsqueeze(1) % 4)

@@ -9,10 +9,12 @@ import torch
 
 from shared.errors import InvalidRequest
 from shared.ml.context import make_generator
+from shared.ml.samples import Samples
 from shared.ml.splits import split_pretraining_and_pool
-from workers.stages._shadow_sets import ShadowSet, draw_shadow_sets
+from workers.stages._shadow_sets import ShadowSet, TestedDeletions, draw_shadow_sets
 
 LABELS = torch.arange(1600) % 4  # a pool of 200, about 50 a class
+SPLIT = Samples(torch.arange(1600.0).view(-1, 1, 1, 1), LABELS)
 POOL = split_pretraining_and_pool(LABELS)[1]
 TRAINING = POOL[torch.randperm(200, generator=make_generator(0, "training"))[:40]].tolist()
 TESTED = [TRAINING[i : i + 2] for i in range(0, 16, 2)]
@@ -21,9 +23,13 @@ TESTED = [TRAINING[i : i + 2] for i in range(0, 16, 2)]
 def sets(
     count: int = 199, one_class: bool = False, training: list[int] = TRAINING
 ) -> list[ShadowSet]:
-    return draw_shadow_sets(
-        count, training, TESTED, LABELS, POOL, one_class, make_generator(0, "shadow sets")
-    )
+    tested = TestedDeletions(training, TESTED, SPLIT, one_class)
+    return draw_shadow_sets(count, tested, POOL, make_generator(0, "shadow sets"))
+
+
+def retained_sets(tested: TestedDeletions, count: int = 199) -> list[ShadowSet]:
+    """Of a model that was brought."""
+    return draw_shadow_sets(count, tested, None, make_generator(0, "shadow sets"))
 
 
 @pytest.mark.parametrize("one_class", [False, True])
@@ -49,9 +55,8 @@ def test_as_many_as_asked_and_never_a_tested_sample(one_class: bool) -> None:
 
 
 def test_a_large_training_set_needs_no_other() -> None:
-    one, two = draw_shadow_sets(
-        12, TRAINING, TESTED[:6], LABELS, POOL, False, make_generator(0, "shadow sets")
-    )
+    tested = TestedDeletions(TRAINING, TESTED[:6], SPLIT, False)
+    one, two = draw_shadow_sets(12, tested, POOL, make_generator(0, "shadow sets"))
     assert (one.is_tested_set, two.is_tested_set) == (True, True)
     assert not {*one.forget.flatten().tolist()} & {*two.forget.flatten().tolist()}
     assert all(one.is_tested_set for one in sets(8))
@@ -68,3 +73,44 @@ def test_a_pool_that_is_too_small_is_refused() -> None:
         match=r"need \d+ samples of class \d, but the pool has only \d+ that no tested",
     ):
         sets(training=POOL.tolist())
+
+
+@pytest.mark.parametrize(("k", "one_class"), [(1, False), (2, False), (1, True)])
+def test_of_a_model_that_was_brought_as_many_as_its_retained_samples_suffice_for(
+    k: int, one_class: bool
+) -> None:
+    forget = [[*range(n * k, (n + 1) * k)] for n in range(3)]
+    training = [*range(3 * k + 30 * k)]
+    made = retained_sets(TestedDeletions(training, forget, SPLIT, one_class))
+    assert [one.forget.shape for one in made] == [(3, k)] * 10
+    assert all(one.is_tested_set and one.training.tolist() == training for one in made)
+    drawn = torch.cat([one.training[one.forget].flatten() for one in made])
+    assert sorted(drawn.tolist()) == training[3 * k :]
+    few = retained_sets(TestedDeletions(training, forget, SPLIT, one_class), count=20)
+    assert len(few) == 7
+
+
+def test_copies_of_tested_samples_are_no_shadow_deletions() -> None:
+    images = SPLIT.images.clone()
+    images[5:8] = images[0]
+    tested = TestedDeletions([*range(30)], [[0]], Samples(images, LABELS), False)
+    made = retained_sets(tested)
+    drawn = torch.cat([one.training[one.forget].flatten() for one in made])
+    assert sorted(drawn.tolist()) == [*range(1, 5), *range(8, 30)]
+
+
+@pytest.mark.parametrize(
+    ("training", "forget", "says"),
+    [
+        (19, [[0]], "18 retained samples are too few .* at least 19 retained"),
+        (3 + 20, [[0], [1], [2]], "20 retained samples .* sets of 3 .* at least 21 retained"),
+        (2 + 37, [[0, 1]], "37 retained samples .* deletions of 2.* at least 38 retained"),
+        (1, [[0]], "0 retained samples"),
+    ],
+)
+def test_too_few_retained_samples_are_refused_with_how_many_it_takes(
+    training: int, forget: list[list[int]], says: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        retained_sets(TestedDeletions([*range(training)], forget, SPLIT, False))
+    assert refused.value.field == "inputs.TRAINING_SET"
