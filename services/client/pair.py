@@ -36,6 +36,11 @@ class Pair:
         `deleted_files` name the deleted samples in it, `size` for each deletion.
     retrained: for each deletion, in their order, the weights of models trained without its samples,
         one per seed; three seeds make it measurable whether a release has forgotten.
+    methods: by name of the release, the unlearning method of the catalog that it was made by.
+    recipe: how the model was trained: the parameters of SGD, as the stage train has them.
+    p_values: compute p-values of label attacks, for releases with a method; that takes the recipe
+        and retained samples.
+    trained_on_all: the model was trained on all of the train split of `dataset`.
     mean, std: per channel, with which the model's own code normalises images in [0, 1].
     base: the weights that training started from.
     training_set: N, samples that the model was trained on.
@@ -59,14 +64,24 @@ class Pair:
     deleted_rows: Sequence[int] = ()
     deleted_files: Sequence[str] = ()
     retrained: Sequence[Sequence[Path | str]] = ()
+    methods: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
+    p_values: bool = False
+    trained_on_all: bool = False
     attacks: Sequence[str | Mapping[str, Any]] | None = None  # None: `default_attacks`
     options: Mapping[str, Any] = field(default_factory=dict)  # further fields of the audit
 
     def __post_init__(self) -> None:
         """
         Raises:
-            ValueError: it is said twice which samples were deleted, or of no data set.
+            ValueError: it is said twice which samples were deleted, or of no data set; or a method
+                is that of no release.
         """
+        if unknown := [name for name in self.methods if name not in self.after]:
+            raise ValueError(
+                f"a method is stated for {unknown[0]}, which is none of the releases "
+                f"{', '.join(self.after)}"
+            )
         if self.dataset is None:
             if self.deleted_rows or self.deleted_files:
                 raise ValueError("rows and files are those of a data set: name it")
@@ -130,6 +145,10 @@ class Pair:
             ingest["std"] = list(self.std)
         if self.training_set is not None:
             ingest["training_set"] = self.training_set
+        if self.recipe is not None:
+            ingest["recipe"] = dict(self.recipe)
+        if self.trained_on_all:
+            ingest["trained_on_all"] = True
         for kind, names in (("rows", self.deleted_rows), ("files", self.deleted_files)):
             if names:
                 ingest[kind] = [
@@ -140,12 +159,15 @@ class Pair:
             "original": name_weights(self.before),
             "releases": [
                 {"name": name, "weights": [name_weights(one) for one in paths]}
+                | ({"method": self.methods[name]} if name in self.methods else {})
                 for name, paths in self.after.items()
             ],
             "ingest": ingest,
             "attacks": list(self.default_attacks if self.attacks is None else self.attacks),
             **self.options,
         }
+        if self.p_values:
+            audit["p_values"] = True
         if self.model is not None:
             audit["model"] = self.model
         if (dataset := self._name_dataset(digests)) is not None:

@@ -12,7 +12,7 @@ from services.cli.commands.audit import print_submitted
 from services.cli.commands.report import show_outcome
 from services.cli.commands.uploads import RETRY_FOR_S, show_upload
 from services.cli.input.architecture import parse_model, parse_numbers, parse_shape
-from services.cli.input.params import parse_choice
+from services.cli.input.params import parse_choice, parse_param_list
 from services.cli.output.console import INTERRUPTED, OK, Json, UsageError, make_client
 from services.cli.output.dry_run import DryRunOption, WorkersOption, print_dry_run
 from services.cli.output.progress import follow
@@ -104,6 +104,37 @@ def pair(
             "were forgotten.",
         ),
     ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[RELEASE=]NAME[:PARAM=VALUE]",
+            help="The unlearning method of the catalog that a release was made by, such as "
+            "scrub:lr=0.01; RELEASE= if there are several releases.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARAM=VALUE[,...]",
+            help="How the model was trained, by SGD: epochs=20,lr=0.1,batch_size=128,momentum=0.9.",
+        ),
+    ] = None,
+    p_values: Annotated[
+        bool,
+        typer.Option(
+            "--p-values",
+            help="Compute p-values of label attacks by repeating --method on retained samples; "
+            "needs --recipe too.",
+        ),
+    ] = False,
+    trained_on_all: Annotated[
+        bool,
+        typer.Option(
+            "--trained-on-all",
+            help="With --dataset: the model was trained on all of its train split, so its other "
+            "samples are retained ones.",
+        ),
+    ] = False,
     mean: Annotated[
         str | None,
         typer.Option(metavar="NUMBERS", help="What the model subtracts, such as .49,.48,.45."),
@@ -134,7 +165,7 @@ def pair(
     json: Json = False,
 ) -> None:
     """Audit a model that you bring: what do the weights before and after a deletion reveal?"""
-    original = parse_weights(before)
+    original, releases = parse_weights(before), _group_releases(after)
     _require_options(
         original, model=model, classes=classes, input=input_, deleted=deleted, public=public,
         retained=retained, dataset=dataset,
@@ -142,7 +173,7 @@ def pair(
     try:
         wanted = Pair(
             before=original,
-            after=_group_releases(after),
+            after=releases,
             model=parse_model(model) if model else None,
             num_classes=classes,
             input_shape=parse_shape(input_) if input_ else None,
@@ -158,6 +189,10 @@ def pair(
             deleted_rows=_parse_rows(rows),
             deleted_files=files.split(",") if files else (),
             retrained=[[parse_weights(one) for one in word.split(",")] for word in retrained or ()],
+            methods=_parse_methods(method or [], [*releases]),
+            recipe=None if recipe is None else parse_param_list(recipe, "--recipe"),
+            p_values=p_values,
+            trained_on_all=trained_on_all,
             attacks=[parse_choice(word, "--attack") for word in attack] if attack else None,
             options={"name": name} if name else {},
         )
@@ -218,6 +253,27 @@ def _group_releases(words: list[str]) -> dict[str, list[Path | str]]:
                 raise UsageError(f"the release {name} is named twice")
         releases.setdefault(name, []).append(parse_weights(word))
     return releases
+
+
+def _parse_methods(words: list[str], releases: list[str]) -> dict[str, Any]:
+    """Methods by release; the only release needs no name.
+
+    Raises:
+        UsageError: a release is not named, or twice.
+    """
+    methods: dict[str, Any] = {}
+    for word in words:
+        match = RELEASE_NAME.fullmatch(word)
+        if match is None and len(releases) > 1:
+            raise UsageError(
+                f"--method {word!r}: there are several releases, so name one of them: "
+                f"{releases[0]}={word}"
+            )
+        name, text = (match[1], match[2]) if match else (releases[0], word)
+        if name in methods:
+            raise UsageError(f"--method: the method of the release {name} is given twice")
+        methods[name] = parse_choice(text, "--method")
+    return methods
 
 
 def _parse_rows(text: str | None) -> list[int]:

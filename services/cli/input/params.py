@@ -50,8 +50,17 @@ def parse_choice(text: str, option: str) -> Any:
         return name
     if name == "declared":
         return {"declared": rest}
+    return {"name": name, "params": parse_param_list(rest, option)}
+
+
+def parse_param_list(text: str, option: str) -> dict[str, Any]:
+    """Parse `epochs=20,lr=0.1`.
+
+    Raises:
+        UsageError: as `parse_params`.
+    """
     # a comma within a value, as in a list, is not followed by NAME=
-    return {"name": name, "params": parse_params(re.split(r",(?=[A-Za-z_][\w.]*=)", rest), option)}
+    return parse_params(re.split(r",(?=[A-Za-z_][\w.]*=)", text), option)
 
 
 def parse_value(text: str) -> Any:
