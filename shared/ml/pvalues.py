@@ -63,10 +63,11 @@ def compute_claim_p(
     is not more certain), and each class is standardised by its scores where it is not forgotten
     (some always score low): a shadow deletion by those of the others, as the tested one is. If its
     own score were among them, it would look less extreme than the tested one, which matters if
-    there are few: of 19 with scores drawn alike, 9 to 27 % of harmless deletions had p <= 0.05. p = (1 + shadows at least as low) / (B + 1): if the shadow deletions
-    are distributed like the tested ones, a deletion gets a wrong claim with p <= a with probability
-    a at most. "Was anything forgotten?" is another question, and its p-value does not say which
-    class.
+    there are few: with 19, 9 to 27 % of harmless deletions had p <= 0.05.
+
+    p = (1 + shadows at least as low) / (B + 1): if the shadow deletions are distributed like the
+    tested ones, a deletion gets a wrong claim with p <= a with probability a at most. "Was anything
+    forgotten?" is another question, and its p-value does not say which class.
 
     Args:
         guesses: int64 [D, c], classes claimed.

@@ -210,7 +210,9 @@ def _explain_stated_methods(scope: CaveatInputs) -> str | None:
         f"{release.name} by {release.method.name}" for release in spec.releases if release.method
     ]
     silent = [release.name for release in spec.releases if release.method is None]
-    counts = [row.answers.claims.shadows for row in scope.rows if row.answers and row.answers.claims]
+    counts = [
+        row.answers.claims.shadows for row in scope.rows if row.answers and row.answers.claims
+    ]
     if not counts:
         return None
     sentences = [

@@ -356,7 +356,7 @@ def _require_start(
     if base is None and (starts_from_base or not training.is_brought):
         why = unlearn.name if starts_from_base else "the training of shadow models"
         raise InvalidRequest(f"{why} needs BASE: pass the base model", f"inputs.{Role.BASE}")
-    if starts_from_base and training.is_brought and sizes.N > len(training.indices):
+    if starts_from_base and training.is_brought and len(training.indices) < sizes.N:
         raise InvalidRequest(
             f"{unlearn.name} trains on all samples again, but only {len(training.indices)} of "
             f"{sizes.N} were brought: bring all of the others as retained, or turn p-values off",

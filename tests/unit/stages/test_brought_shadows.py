@@ -181,7 +181,7 @@ def test_few_retained_samples_bound_the_p_values_and_the_report_says_so(data_roo
 
 def test_too_few_retained_samples_are_refused(data_root: Path) -> None:
     write_files(data_root, retained=19)
-    with pytest.raises(InvalidRequest, match="19 retained samples are too few .* at least 20"):
+    with pytest.raises(InvalidRequest, match=r"19 retained samples are too few .* at least 20"):
         describe().run()
 
 
@@ -234,3 +234,27 @@ def test_a_method_that_stops_at_the_held_out_loss_needs_public_samples(data_root
     own = {"num_classes": 4, "deleted": "deleted.npz", "retained": "retained.npz"}
     with pytest.raises(InvalidRequest, match="bring public samples of every class"):
         describe("gradient_ascent", dataset={"name": "own_samples", "params": own}).run()
+
+
+def test_retraining_needs_all_samples(data_root: Path) -> None:
+    write_files(data_root)
+    part = {"recipe": {"lr": 0.05}, "training_set": 27}  # 2 were deleted, and 24 are brought
+    with pytest.raises(InvalidRequest, match="only 26 of 27 were brought"):
+        describe("retrain", base=compute_sha256(make_weights()[0]), ingest=part).run()
+
+
+def test_by_hand_a_release_without_a_stated_method_is_refused(data_root: Path) -> None:
+    """Its name may be that of a method."""
+    write_files(data_root)
+    weights = [compute_sha256(data) for data in make_weights()[1]]
+    named = [{"name": "gradient_ascent", "weights": weights}]
+    pair = describe(releases=named, p_values=False).run()
+    made = {
+        role: output
+        for job in pair.jobs
+        if job.stage in ("ingest", "attack")
+        for role, output in pair.outputs[job.request_key].items()
+    }
+    with pytest.raises(InvalidRequest, match="states no method") as refused:
+        run_stage("shadow", made)
+    assert refused.value.field == "inputs.UNLEARNING"
