@@ -24,10 +24,8 @@ class ShadowSet(NamedTuple):
     is_tested_set: bool  # whether it is the training set of the tested deletions
 
 
-class TestedDeletions(NamedTuple):
+class DeletionsUnderTest(NamedTuple):
     """The deletions that shadow deletions repeat."""
-
-    __test__ = False  # no test case of pytest's
 
     training: Sequence[int]  # [N], positions in the train split
     forget: Sequence[Sequence[int]]  # [D][k], positions in the train split
@@ -41,7 +39,7 @@ class TestedDeletions(NamedTuple):
 
 
 def draw_shadow_sets(
-    count: int, tested: TestedDeletions, pool: Tensor | None, generator: torch.Generator
+    count: int, tested: DeletionsUnderTest, pool: Tensor | None, generator: torch.Generator
 ) -> list[ShadowSet]:
     """Draw training sets with as many forget sets of k samples each as are tested, together at
     least `count`.
@@ -89,7 +87,7 @@ def draw_shadow_sets(
     return sets[:needed]
 
 
-def _leave_out_copies(kept: list[int], tested: TestedDeletions) -> list[int]:
+def _leave_out_copies(kept: list[int], tested: DeletionsUnderTest) -> list[int]:
     """Positions in the training set of samples that equal no tested one: deleting a copy of what
     was forgotten would not be another deletion."""
     images = tested.split.images
@@ -97,7 +95,7 @@ def _leave_out_copies(kept: list[int], tested: TestedDeletions) -> list[int]:
     return [n for n in kept if hash_image(images[tested.training[n]]) not in forgotten]
 
 
-def _require_retained(drawn: int, retained: int, tested: TestedDeletions, size: int) -> None:
+def _require_retained(drawn: int, retained: int, tested: DeletionsUnderTest, size: int) -> None:
     """
     Args:
         drawn: shadow deletions that the retained samples suffice for, in sets of `size`.
@@ -139,7 +137,7 @@ def _draw_training_set(
 
 
 def _draw_forget_sets(
-    positions: Tensor, labels: Tensor, tested: TestedDeletions, generator: torch.Generator
+    positions: Tensor, labels: Tensor, tested: DeletionsUnderTest, generator: torch.Generator
 ) -> Tensor:
     """Disjoint random sets of k of these positions, [n, k]; `labels` are those of the positions."""
     k = len(tested.forget[0])

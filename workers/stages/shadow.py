@@ -46,7 +46,7 @@ from shared.shadows import MIN_SHADOWS, find_unrepeatable_role
 from shared.wiring import Scope, Wiring, WorkerGroup
 from workers.context import JobContext, StageOutput
 from workers.stages import registry
-from workers.stages._shadow_sets import ShadowSet, TestedDeletions, draw_shadow_sets
+from workers.stages._shadow_sets import DeletionsUnderTest, ShadowSet, draw_shadow_sets
 from workers.stages._unlearning_inputs import HeldOutSamples
 
 
@@ -96,7 +96,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     pool, public = _find_pool(training, split), open_dataset(training.dataset).load("test")
     sets = draw_shadow_sets(
         ctx.params.shadows,
-        TestedDeletions(training.indices, truth.indices, split, setup.is_of_one_class),
+        DeletionsUnderTest(training.indices, truth.indices, split, setup.is_of_one_class),
         None if training.is_brought else pool,
         ctx.make_generator("shadow sets"),
     )

@@ -31,7 +31,7 @@ from workers.local import run_stage
 
 DELETIONS, SIZE = 4, 204  # so that the tested training set has 200 samples for shadow deletions
 DATA = {"name": "npz", "params": {"path": "digits.npz"}}
-RECIPE = {"epochs": 2, "lr": 0.05, "batch_size": 64}
+RECIPE = {"epochs": 1, "lr": 0.05, "batch_size": 64}
 ASCENT: dict[str, Any] = {"name": "gradient_ascent", "params": {"steps": 1}}
 
 
@@ -43,7 +43,8 @@ def write_digits(folder: Path) -> None:
 
 
 class Laboratory:
-    """One original, its releases by two methods, and the laboratory's claims about them."""
+    """One original, its releases by ascent and by retraining, and the laboratory's claims about
+    the former."""
 
     def __init__(self) -> None:
         made = run_stage("pretrain", {}, dataset=DATA, model=MODEL, pool=250)
@@ -53,17 +54,17 @@ class Laboratory:
         self.architecture = read_networks(made["ORIGINAL"].data, "ORIGINAL").architecture
         self.recipe = parse_output(made["RECIPE"])
         self.training = TrainingSet.read(made["TRAINING_SET"].data, "TRAINING_SET").indices
-        self.released, self.claims = {}, {}
-        for method, params in (("gradient_ascent", {"steps": 1}), ("retrain", {})):
-            one = made | run_stage("unlearn", made, method, deletions=DELETIONS, **params)
-            self.released[method] = export(one["UNLEARNED"].data)
-            self.forgotten = ForgetSets.read(one["FORGET_SETS"].data, "FORGET_SETS").indices
-            one |= run_stage("defend", one, "none")
-            one["UNLEARNED"] = one["RELEASED"]
-            one |= run_stage("attack", one, "label_inference")
-            one |= run_stage("shadow", one)
-            evaluation = parse_output(run_stage("evaluate", one)["EVALUATION"])
-            self.claims[method] = evaluation["answers"]["claims"]
+        retrained = run_stage("unlearn", made, "retrain", deletions=DELETIONS)
+        made |= run_stage("unlearn", made, "gradient_ascent", deletions=DELETIONS, steps=1)
+        assert made["FORGET_SETS"] == retrained["FORGET_SETS"]
+        self.ascended, self.retrained = (export(one["UNLEARNED"].data) for one in (made, retrained))
+        self.forgotten = ForgetSets.read(made["FORGET_SETS"].data, "FORGET_SETS").indices
+        made |= run_stage("defend", made, "none")
+        made["UNLEARNED"] = made["RELEASED"]
+        made |= run_stage("attack", made, "label_inference")
+        made |= run_stage("shadow", made)
+        evaluation = parse_output(run_stage("evaluate", made)["EVALUATION"])
+        self.claims = evaluation["answers"]["claims"]
 
     def write_samples(self, folder: Path) -> None:
         dataset = open_dataset(PluginRef.model_validate(DATA))
@@ -89,11 +90,7 @@ def lab(data_root: Path) -> Laboratory:
 
 
 def test_brought_models_give_the_laboratorys_p_values(lab: Laboratory) -> None:
-    files = {
-        "theirs": lab.released["gradient_ascent"],
-        "innocent": lab.released["retrain"],
-        "silent": lab.released["gradient_ascent"],
-    }
+    files = {"theirs": lab.ascended, "innocent": lab.retrained, "silent": lab.ascended}
     methods = {"theirs": ASCENT, "innocent": "retrain"}
     every = [lab.original, lab.base, *(data for models in files.values() for data in models)]
     samples = {f"{part}": f"{part}.npz" for part in ("deleted", "retained", "public")}
@@ -128,12 +125,11 @@ def test_brought_models_give_the_laboratorys_p_values(lab: Laboratory) -> None:
     outputs = run_planned(jobs, {"selftest"}, {compute_sha256(data): data for data in every})
     report = read_report(jobs, outputs)
     claims = {row["unlearning"]["method"]: row["answers"]["claims"] for row in report["rows"]}
-    assert claims["theirs"] == lab.claims["gradient_ascent"]
+    assert claims["theirs"] == lab.claims
     assert claims["theirs"]["correct"] == DELETIONS
     assert claims["silent"] is None
-    innocent = [p for row in claims["innocent"]["p_values"] for p in row]
-    expected = [p for row in lab.claims["retrain"]["p_values"] for p in row]
-    assert (min(innocent) > 0.05) is (min(expected) > 0.05) is True
+    assert claims["innocent"]["shadows"] == 199
+    assert min(p for (p,) in claims["innocent"]["p_values"]) > 0.05
     (stated,) = [text for text in report["caveats"] if "made in another way" in text]
     assert "that theirs by gradient_ascent and innocent by retrain were made" in stated
     assert "no p-values for silent, as no method was stated for it" in stated

@@ -16,7 +16,7 @@ from shared.ml.statistics import wilson
 from tests.support.tiny_chain import Outputs, StopAtCheckpoint, parse_output, run_chain
 from workers.context import StageOutput
 from workers.local import run_stage
-from workers.stages._shadow_sets import TestedDeletions, draw_shadow_sets
+from workers.stages._shadow_sets import DeletionsUnderTest, draw_shadow_sets
 
 PROBES = {"per_class": 4, "resolution": 3, "max_queries": 1000}
 
@@ -51,7 +51,7 @@ def test_a_shadow_deletion_scores_as_the_stages_score_it(adaptive: bool) -> None
     split = open_dataset(training.dataset).load("train")
     own, second, *others = draw_shadow_sets(
         199,
-        TestedDeletions(training.indices, tested, split, False),
+        DeletionsUnderTest(training.indices, tested, split, False),
         training.find_pool(split.labels),
         make_generator(0, "shadow sets"),
     )

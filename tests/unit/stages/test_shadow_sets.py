@@ -11,7 +11,7 @@ from shared.errors import InvalidRequest
 from shared.ml.context import make_generator
 from shared.ml.samples import Samples
 from shared.ml.splits import split_pretraining_and_pool
-from workers.stages._shadow_sets import ShadowSet, TestedDeletions, draw_shadow_sets
+from workers.stages._shadow_sets import DeletionsUnderTest, ShadowSet, draw_shadow_sets
 
 LABELS = torch.arange(1600) % 4  # a pool of 200, about 50 a class
 SPLIT = Samples(torch.arange(1600.0).view(-1, 1, 1, 1), LABELS)
@@ -23,11 +23,11 @@ TESTED = [TRAINING[i : i + 2] for i in range(0, 16, 2)]
 def sets(
     count: int = 199, one_class: bool = False, training: list[int] = TRAINING
 ) -> list[ShadowSet]:
-    tested = TestedDeletions(training, TESTED, SPLIT, one_class)
+    tested = DeletionsUnderTest(training, TESTED, SPLIT, one_class)
     return draw_shadow_sets(count, tested, POOL, make_generator(0, "shadow sets"))
 
 
-def retained_sets(tested: TestedDeletions, count: int = 199) -> list[ShadowSet]:
+def retained_sets(tested: DeletionsUnderTest, count: int = 199) -> list[ShadowSet]:
     """Of a model that was brought."""
     return draw_shadow_sets(count, tested, None, make_generator(0, "shadow sets"))
 
@@ -55,7 +55,7 @@ def test_as_many_as_asked_and_never_a_tested_sample(one_class: bool) -> None:
 
 
 def test_a_large_training_set_needs_no_other() -> None:
-    tested = TestedDeletions(TRAINING, TESTED[:6], SPLIT, False)
+    tested = DeletionsUnderTest(TRAINING, TESTED[:6], SPLIT, False)
     one, two = draw_shadow_sets(12, tested, POOL, make_generator(0, "shadow sets"))
     assert (one.is_tested_set, two.is_tested_set) == (True, True)
     assert not {*one.forget.flatten().tolist()} & {*two.forget.flatten().tolist()}
@@ -81,19 +81,19 @@ def test_of_a_model_that_was_brought_as_many_as_its_retained_samples_suffice_for
 ) -> None:
     forget = [[*range(n * k, (n + 1) * k)] for n in range(3)]
     training = [*range(3 * k + 30 * k)]
-    made = retained_sets(TestedDeletions(training, forget, SPLIT, one_class))
+    made = retained_sets(DeletionsUnderTest(training, forget, SPLIT, one_class))
     assert [one.forget.shape for one in made] == [(3, k)] * 10
     assert all(one.is_tested_set and one.training.tolist() == training for one in made)
     drawn = torch.cat([one.training[one.forget].flatten() for one in made])
     assert sorted(drawn.tolist()) == training[3 * k :]
-    few = retained_sets(TestedDeletions(training, forget, SPLIT, one_class), count=20)
+    few = retained_sets(DeletionsUnderTest(training, forget, SPLIT, one_class), count=20)
     assert len(few) == 7
 
 
 def test_copies_of_tested_samples_are_no_shadow_deletions() -> None:
     images = SPLIT.images.clone()
     images[5:8] = images[0]
-    tested = TestedDeletions([*range(30)], [[0]], Samples(images, LABELS), False)
+    tested = DeletionsUnderTest([*range(30)], [[0]], Samples(images, LABELS), False)
     made = retained_sets(tested)
     drawn = torch.cat([one.training[one.forget].flatten() for one in made])
     assert sorted(drawn.tolist()) == [*range(1, 5), *range(8, 30)]
@@ -112,5 +112,5 @@ def test_too_few_retained_samples_are_refused_with_how_many_it_takes(
     training: int, forget: list[list[int]], says: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=says) as refused:
-        retained_sets(TestedDeletions([*range(training)], forget, SPLIT, False))
+        retained_sets(DeletionsUnderTest([*range(training)], forget, SPLIT, False))
     assert refused.value.field == "inputs.TRAINING_SET"
