@@ -190,19 +190,22 @@ class AsgiBridge:
                 if is_last:
                     break
         except TimeoutError:
-            return self._reject(
+            answer = self._reject(
                 environ, 408, f"the next MiB of the upload did not arrive within {timeout_s:g} s"
             )
         except EOFError:
-            return self._reject(
+            answer = self._reject(
                 environ,
                 400,
                 "the body is incomplete, or its chunks are malformed: nothing was kept",
             )
         except Exception as error:
-            return await self._run_in_thread(environ, self._handle_error, environ, error)
-        set_body(environ, b"")
-        return None
+            answer = await self._run_in_thread(environ, self._handle_error, environ, error)
+        else:
+            set_body(environ, b"")
+            return None
+        await self._run_in_thread(environ, upload.close)  # whoever is refused finds nothing kept
+        return answer
 
     def _open_upload(self, environ: Environ) -> Response | None:
         """Check the head of an upload, and open its draft in the environ."""

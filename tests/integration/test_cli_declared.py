@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.client import Client, Conflict, NotFound
+from services.client import Client, Conflict, NotFound, Pair
 from shared.artifacts import compute_sha256
 from shared.jobs import attempts
 from shared.jobs.states import Failure
@@ -151,19 +151,29 @@ def test_what_cannot_be_is_said(run: Runner, words: tuple[str, ...], says: str) 
     assert done.stdout == ""
 
 
-def test_a_pair_by_name(run: Runner, tmp_path: Path) -> None:
-    (tmp_path / "after.st").write_bytes(b"after")
-    done = run(
-        "pair", "model:before@2", "ascent=model:after", "scrub=after.st", "--base", "model:pretrained",
-        "--training-set", "50000", "--dataset", "declared:mine", "--dry-run",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    spec = json.loads(done.stdout)
+def test_a_pair_by_name(tmp_path: Path) -> None:
+    after = tmp_path / "after.st"
+    pair = Pair(
+        before="model:before@2",
+        after={"ascent": ["model:after"], "scrub": [after]},
+        base="model:pretrained",
+        training_set=50_000,
+        dataset={"declared": "mine"},
+    )
+    assert pair.files == [after]
+    spec = pair.build_audit({after: "0" * 64})
     assert (spec["name"], spec["dataset"]) == ("before@2: before and after", {"declared": "mine"})
     assert (spec["original"], spec["base"]) == ("model:before@2", "model:pretrained")
     assert spec["releases"] == [
         {"name": "ascent", "weights": ["model:after"]},
-        {"name": "scrub", "weights": [compute_sha256(b"after")]},
+        {"name": "scrub", "weights": ["0" * 64]},
     ]
     assert "model" not in spec
-    assert spec["ingest"] == {"size": 1, "training_set": 50000}
+    assert spec["ingest"] == {"size": 1, "training_set": 50_000}
+
+
+def test_a_pair_names_what_is_not_declared(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "after.st").write_bytes(b"after")
+    done = run("pair", "model:before@2", "after.st", "--dataset", "declared:mine", "--dry-run")
+    assert done.returncode == 2
+    assert "original: there is no model before@2" in done.stderr

@@ -203,11 +203,20 @@ def test_what_is_deleted_with_all_that_was_made_of_it_leaves_no_trace(
     digests = [hashlib.sha256(data).hexdigest() for data in contents]
     assert {f"{digest}: data" for digest in digests} <= set(before)
     connection = {"PALIMPSEST_URL": served["url"], "PALIMPSEST_TOKEN": served["token"]}
-    command = [sys.executable, "-m", "services.cli", "artifacts", "delete", *digests[: len(files)]]
-    done = run(folder, *command, "--with-derived", "--json", **connection)
+    with Client(served["url"], served["token"]) as client:
+        declaration = client.declare_model(
+            "before", digests[files.index(own / "before.safetensors")],
+            model="own_cnn", num_classes=10, input_shape=(1, 28, 28),
+        )  # fmt: skip
+        assert client.wait_until_checked(declaration).state == "ready"
+    cli = [sys.executable, "-m", "services.cli"]
+    model = [*cli, "models", "delete", "before", "--with-derived", "--json"]
+    done = run(folder, *model, **connection)
     assert done.returncode == 0, done.stderr
-    answers = json.loads(done.stdout)
-    assert answers[0]["audits"] == 3  # by command line, Python and notebook
+    assert json.loads(done.stdout)["audits"] == 3  # by command line, Python and notebook
+    others = [one for one in digests[: len(files)] if one != str(declaration.raw["weights"])]
+    done = run(folder, *cli, "artifacts", "delete", *others, "--with-derived", **connection)
+    assert done.returncode == 0, done.stderr
     with sqlite3.connect(home / "palimpsest.db") as sql:
         wait_for(
             lambda: sql.execute("SELECT count(*) FROM erasures").fetchone()[0] == 0,
