@@ -43,15 +43,18 @@ def _require_samples(spec: AuditSpec, catalog: Catalog) -> None:
     """Deleted and retained samples are there.
 
     Raises:
-        InvalidRequest: they are not.
+        InvalidRequest: they are not, or there is no such data set.
     """
-    if spec.dataset is None or not list_brought_parts(spec, catalog, spec.ingest)["with_deleted"]:
+    entry = None
+    if spec.dataset is not None:
+        entry = catalog.get("dataset", spec.dataset.name, "dataset.name")
+    parts = list_brought_parts(spec, catalog, spec.ingest)
+    if entry is None or spec.dataset is None or not parts["with_deleted"]:
         raise InvalidRequest(
             "p-values are those of guesses about the deleted samples: bring these, and retained "
             "ones, or remove p_values",
             "dataset",
         )
-    entry = catalog.get("dataset", spec.dataset.name, "dataset")
     if RETAINED in entry.properties:
         is_there, field = spec.dataset.params.get(RETAINED) is not None, "dataset.params.retained"
     else:

@@ -76,6 +76,7 @@ def test_retrained_models_are_taken_in_once_and_kept(client: Client, tmp_path: P
             "less than",
         ),
         ({"ingest": {"input_shape": [1, 28, 28], "num_classes": 10, "recipe": 7}}, "recipe"),
+        ({"p_values": True}, "state it as method"),
     ],
 )
 def test_what_is_not_there_or_not_meant_is_refused(
@@ -87,3 +88,24 @@ def test_what_is_not_there_or_not_meant_is_refused(
         return
     with pytest.raises(Invalid, match=says):
         client.submit_audit(audit)
+
+
+def test_p_values_of_a_stated_method_are_planned_for_its_release_alone(
+    client: Client, tmp_path: Path
+) -> None:
+    digests = upload_all(client, tmp_path)
+    samples = {name: f"upload:{digests[name]}" for name in ("deleted", "public")}
+    retained = {**samples, "retained": samples["public"], "num_classes": 10}
+    audit = build_audit(
+        digests,
+        dataset={"name": "own_samples", "params": retained},
+        releases=[{"name": "mine", "weights": [digests["after"]], "method": "scrub"}],
+        ingest={"input_shape": [1, 28, 28], "num_classes": 10, "recipe": {"epochs": 2}},
+        p_values=True,
+    )
+    submitted = client.submit_audit(audit)
+    jobs = list(client.list_jobs(audit=submitted.id))
+    assert [job.stage for job in jobs].count("ingest") == 2  # mine, and the retrained models
+    (shadow,) = [job for job in jobs if job.stage == "shadow"]
+    assert {"ORIGINAL", "RECIPE", "UNLEARNING"} <= {*client.get_job(shadow.id).inputs}
+    client.cancel(submitted.id)

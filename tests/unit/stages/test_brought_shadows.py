@@ -193,6 +193,7 @@ def test_too_few_retained_samples_are_refused(data_root: Path) -> None:
         ({"ingest": {}}, "ingest.recipe", "bring it as ingest.recipe"),
         ({"ingest": {"recipe": {}, "with_deleted": False}}, "dataset", "bring these"),
         ({"dataset": None}, "dataset", "bring these"),
+        ({"dataset": "own_sample"}, "dataset.name", "did you mean 'own_samples'"),
         ({"shadow": {"shadows": 7}}, "shadow.shadows", "minimum of 199"),
         ({"shadow": {"shadow": 200}}, "shadow.shadow", "shadow"),
     ],
