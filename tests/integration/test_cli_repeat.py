@@ -16,6 +16,8 @@ from tests.support.cli import AUDIT_YAML, REPORT
 from tests.support.gateway import GatewayProcess, ManualWorker
 from tests.support.waiting import TIMEOUT_S, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def gateway(signing_gateway: GatewayProcess) -> GatewayProcess:

@@ -8,7 +8,11 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.cli import AUDIT_YAML, REPORT, finish_in_background, run_audit
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_exceeded_threshold_exits_with_3_and_names_the_rows(run, worker):

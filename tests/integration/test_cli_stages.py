@@ -218,6 +218,7 @@ def test_tab_offers_what_there_is_and_never_complains(gateway, run, worker):
     assert completed(gateway, "palimpsest unlearn ", PALIMPSEST_URL="http://127.0.0.1:1") == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_done(gateway, run, worker, tmp_path):
     job = run("pretrain", "-p", "dataset=digits", "-p", "model=mlp", "--seed", "22").stdout.strip()
     worker.finish(worker.claim(), os.urandom(300_000), "application/octet-stream")

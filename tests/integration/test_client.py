@@ -295,6 +295,7 @@ def test_the_gateway_is_found_by_what_serve_has_left(gateway, tmp_path, monkeypa
         assert client.list_queues()
 
 
+@pytest.mark.slow
 def test_watching_survives_a_restart_of_the_gateway(tmp_path):
     with serve_gateway(tmp_path) as gateway, Client(gateway.url, TOKEN, retry_for_s=60) as client:
         worker, job = gateway.make_worker(), client.submit_job("sleep")

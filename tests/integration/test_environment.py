@@ -14,6 +14,8 @@ from shared.config import OTHERS, known_variables
 from tests.support.local_serve import make_clean_env
 from tests.support.waiting import TIMEOUT_S
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = [
     ["services.gateway", "--port", "0"],
     ["services.reconciler"],

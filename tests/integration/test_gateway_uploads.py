@@ -366,6 +366,7 @@ def count_files(gateway: GatewayProcess) -> int:
     return sum(path.is_file() for path in (gateway.folder / "artifacts").rglob("*"))
 
 
+@pytest.mark.slow
 def test_an_upload_that_breaks_off_leaves_nothing(served: GatewayProcess) -> None:
     client = begin_upload(served, 8 << 20)
     client.sendall(os.urandom(4 << 20))
@@ -374,6 +375,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(served: GatewayProcess) -> Non
     wait_for(lambda: count_files(served) == 0, TIMEOUT_S, "the draft is gone")
 
 
+@pytest.mark.slow
 def test_one_who_stops_sending_is_not_waited_for(served: GatewayProcess) -> None:
     client = begin_upload(served, 8 << 20)
     client.sendall(os.urandom(3 << 20))
@@ -384,6 +386,7 @@ def test_one_who_stops_sending_is_not_waited_for(served: GatewayProcess) -> None
     wait_for(lambda: count_files(served) == 0, TIMEOUT_S, "the draft is gone")
 
 
+@pytest.mark.slow
 def test_drafts_of_a_killed_gateway_do_not_count(served: GatewayProcess) -> None:
     """They are swept later; nobody can fetch them."""
     client = begin_upload(served, 8 << 20)

@@ -11,6 +11,8 @@ from tests.golden.planned_jobs import real_catalog
 from tests.support.gateway import TENANT, GatewayInProcess
 from tests.support.strangers import Stranger, settle
 
+pytestmark = pytest.mark.slow
+
 
 def audit_of(stranger: Stranger) -> dict[str, object]:
     model = "mlp" if stranger.name == "csv" else "convnet"

@@ -14,6 +14,8 @@ from benchmarks import search
 from benchmarks.search import Unit
 from benchmarks.search_cases import CASES, Targets, load_targets
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Targets:

@@ -13,6 +13,8 @@ from benchmarks.statistics import (
 )
 from shared.reporting.evidence import correct_for_number
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("n", [8, 32])
 @pytest.mark.parametrize(("scores", "least"), [("normal", 0.92), ("lognormal(0.75)", 0.88)])

@@ -27,6 +27,8 @@ from tests.support.reference_recovery import (
     recover,
 )
 
+pytestmark = pytest.mark.slow
+
 STEPS, DELETIONS, RESTARTS = 50, 2, 2
 
 

@@ -50,6 +50,7 @@ def in_order(rows: list[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]
     )
 
 
+@pytest.mark.slow
 def test_good_ones_are_read_as_their_owners_mean_them(
     street: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

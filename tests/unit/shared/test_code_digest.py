@@ -15,6 +15,8 @@ import pytest
 from shared.code_digest import compute_code_digest
 from tests.support.source_tree import ROOT, copy_tree
 
+pytestmark = pytest.mark.slow
+
 MODULE = "shared.jobs.mapping"
 
 

@@ -16,6 +16,8 @@ from workers.local import run_stage
 from workers.stages._galleries import draw_gallery
 from workers.stages._pictures import read_pictures
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("1", "2", "10", "x")
 
 

@@ -13,6 +13,8 @@ from tests.support.tiny_chain import DATA, Outputs, parse_output, run_chain
 from workers.context import StageOutput
 from workers.local import run_stage
 
+pytestmark = pytest.mark.slow
+
 
 def lined_up(method: str = "gradient_ascent", **params: Any) -> Outputs:
     made = run_chain(method, **params)

@@ -24,6 +24,8 @@ from tests.support.local_plan import run_planned
 from tests.support.tiny_chain import MODEL, Outputs, parse_output
 from workers.local import run_stage
 
+pytestmark = pytest.mark.slow
+
 N, SIZE = 400, 12
 NAMED: dict[str, tuple[str, list[Any]]] = {
     "npz": ("rows", [399, 0, 123]),

@@ -18,6 +18,8 @@ from workers.context import StageOutput
 from workers.local import run_stage
 from workers.stages._shadow_sets import DeletionsUnderTest, draw_shadow_sets
 
+pytestmark = pytest.mark.slow
+
 PROBES = {"per_class": 4, "resolution": 3, "max_queries": 1000}
 
 

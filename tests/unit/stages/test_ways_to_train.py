@@ -16,6 +16,8 @@ from shared.ml.tensors import read_tensors
 from tests.support.tiny_chain import DATA, Outputs, StopAtCheckpoint, parse_output, run_chain
 from workers.local import run_stage
 
+pytestmark = pytest.mark.slow
+
 
 def made(method: str, train: dict[str, Any], **params: Any) -> Outputs:
     """Everything up to the unlearned models."""

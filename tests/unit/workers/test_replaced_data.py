@@ -31,6 +31,8 @@ from workers.lease import LeaseProcess
 from workers.runner import MachineInfo, Runner
 from workers.stages import registry as stages
 
+pytestmark = pytest.mark.slow
+
 TENANT = "alice"
 FOLDER = {"name": "image_folder", "params": {"path": "faces", "size": 9}}
 

@@ -65,6 +65,7 @@ def test_one_that_is_given_no_cpu_is_caught_by_the_wall_clock_and_not_before(
     assert clock.stall_reason() == "it made no progress for 2 s"
 
 
+@pytest.mark.slow
 def test_many_threads_are_not_punished_for_computing_together(
     started: Callable[[str], int],
 ) -> None:

@@ -82,6 +82,7 @@ CHOICES = {
     )
 )
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_the_figures_are_right(change: dict[str, Any]) -> None:
     """The first never too high, the second exact: nothing is refused that would have been small
     enough."""
