@@ -4,6 +4,8 @@ BIN := .venv/bin
 STAGES ?= attack
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
+# Set in some containers; then each of the hundreds of processes of a test run compiles all sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help check sync-client test test-fast test-long selftest paper serve demo worker doctor bench chaos lock clean
 
