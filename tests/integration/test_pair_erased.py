@@ -31,6 +31,7 @@ from tests.support.job_store import ALICE
 from tests.support.servers import create_database, find_database_files
 from tests.support.tiny_chain import MODEL, run_chain, write_data
 from tests.support.traces import Traces
+from tests.support.waiting import TIMEOUT_S, wait_for
 from workers.context import StageOutput
 from workers.local import run_stage
 from workers.uploads import uploads_as_files
@@ -137,7 +138,7 @@ def test_a_pair_leaves_no_trace(
         assert f"{compute_sha256(data)}: data" in before
     done = erasure.erase(db, store, ALICE, digests)
     assert (done.audits, done.artifacts) == (1, len(files) + len({*derived.values()}))
-    assert done.finished or erasure.finish_erasures(db, store)
+    wait_for(lambda: erasure.finish_erasures(db, store), TIMEOUT_S, "nothing is left to remove")
     assert traces.find(*find_database_files(db), tmp_path / "artifacts") == []
     assert Traces([], [kept]).find(*find_database_files(db))
     assert audit not in {one.id for one in queries.list_audits(db, ALICE).items}
