@@ -298,8 +298,8 @@ class AsyncClient:
         """Delete an upload for good.
 
         Args:
-            derived: delete what was made of it too: audits, jobs and their artifacts. The result
-                says how many; without it there is none.
+            derived: delete what was made of it too: audits, jobs and their artifacts, and return
+                how many of each. If false, nothing is returned.
 
         Raises:
             NotFound: there is no such upload. Artifacts of jobs are not uploads.
@@ -443,10 +443,10 @@ class AsyncClient:
 
         Args:
             derived: delete the weights and what was made of them too: audits, jobs and their
-                artifacts. The result says how many; without it there is none.
+                artifacts, and return how many of each. If false, nothing is returned.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such model, or no such version of it.
             Conflict: jobs that have not ended need one of its uploads, or with `derived` another
                 declaration does.
         """

@@ -79,8 +79,8 @@ class Pair:
         """
         if unknown := [name for name in self.methods if name not in self.after]:
             raise ValueError(
-                f"a method is stated for {unknown[0]}, which is none of the releases "
-                f"{', '.join(self.after)}"
+                f"a method is given for {unknown[0]}, but there is no such release: the releases "
+                f"are {', '.join(self.after)}"
             )
         if self.dataset is None:
             if self.deleted_rows or self.deleted_files:

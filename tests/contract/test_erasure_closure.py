@@ -105,7 +105,7 @@ class World:
 
     def list_ids(self, table: object) -> set[str]:
         with self.db.read() as connection:
-            return set(connection.execute(select(table)).scalars())  # type: ignore[call-overload]
+            return set(connection.execute(select(table)).scalars())  # type: ignore[call-overload]  # any table
 
 
 @pytest.fixture(scope="module")

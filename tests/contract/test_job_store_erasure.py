@@ -87,7 +87,7 @@ class Erasing:
 
     def count(self, table: object) -> int:
         with self.db.read() as connection:
-            return len(connection.execute(select(table)).all())  # type: ignore[call-overload]
+            return len(connection.execute(select(table)).all())  # type: ignore[call-overload]  # any table
 
     def has(self, data: bytes) -> bool:
         return self.artifacts.has(compute_sha256(data), len(data))
@@ -99,7 +99,7 @@ def system(store: JobStore, tmp_path: Path) -> Erasing:
 
 
 def reader(tag: str, sha256: str, **more: object) -> PlannedJob:
-    return make_planned_job(tag, Input("IN", sha256=sha256), **more)  # type: ignore[arg-type]
+    return make_planned_job(tag, Input("IN", sha256=sha256), **more)  # type: ignore[arg-type]  # keywords of the caller
 
 
 def test_everything_derived_goes_and_nothing_else(system: Erasing) -> None:
