@@ -121,7 +121,9 @@ def find_database_files(db: Database) -> list[Path]:
     if db.file is not None:
         return [path for path in db.file.parent.iterdir() if path.name.startswith(db.file.name)]
     with db.connect_outside_transaction() as raw:
+        raw.execute("SET statement_timeout = 0")  # a busy disk takes longer than a job's statement
         raw.execute("CHECKPOINT")
+        raw.execute("RESET statement_timeout")
         (folder,) = raw.execute("SHOW data_directory").fetchone()
         query = "SELECT oid FROM pg_database WHERE datname = current_database()"
         (number,) = raw.execute(query).fetchone()
