@@ -111,8 +111,13 @@ def test_two_audits_share_their_jobs(gateway):
     assert second["created"] == []
     renamed = gateway.http.post("/v1/audits", json={**AUDIT, "name": "again"}).get_json()
     assert len(renamed["created"]) == 1  # the report, which says the audit's name
-    one = gateway.http.get(f"/v1/jobs/{first['created'][0]}").get_json()
-    assert one["audits"] == sorted([first["id"], second["id"], renamed["id"]])
+    audits_of = {
+        job["stage"]: job["audits"]
+        for job in (gateway.http.get(f"/v1/jobs/{i}").get_json() for i in first["created"])
+    }
+    assert audits_of.pop("report") == sorted([first["id"], second["id"]])
+    everyone = sorted([first["id"], second["id"], renamed["id"]])
+    assert audits_of and all(shared == everyone for shared in audits_of.values())
 
 
 def test_joining_an_audit_changes_the_etag_of_a_job(gateway):
