@@ -27,6 +27,11 @@ def _list_distributions() -> dict[str, list[str]]:
 
 
 @cache
+def _get_version(distribution: str) -> str:
+    return metadata.version(distribution)
+
+
+@cache
 def _find_source(module: str) -> Path | None:
     """The source file of a module, without importing it where it is not imported yet; None if it
     has none."""
@@ -106,6 +111,6 @@ def compute_code_digest(module: str) -> str:
         }
         pending += _list_imports(name)
     lines = [f"{n} {d}" for n, d in sorted(files.items())] + [
-        f"{p} {metadata.version(p)}" for p in sorted(packages)
+        f"{p} {_get_version(p)}" for p in sorted(packages)
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -147,7 +147,8 @@ def _make_runner(settings: Settings) -> Runner:
     assert settings.threads is not None
     assert settings.memory_limit_bytes is not None
     torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # use_deterministic_algorithms does the same and imports torch's compiler, 1.4 s, to tell it too
+    torch.set_deterministic_debug_mode("warn")
     served_stages = tuple(settings.stages.split(","))
     description, db = catalog.describe_worker(), Database(settings.database_url)
     worker_registry.publish_catalog(db, description.catalog)

@@ -62,7 +62,7 @@ import json, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-torch.use_deterministic_algorithms(True, warn_only=True)
+torch.set_deterministic_debug_mode("warn")
 from workers.catalog import load_catalog
 from workers.context import JobContext
 from workers.runner import _get_method, _parse_params

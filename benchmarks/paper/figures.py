@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from markupsafe import Markup
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from shared.reporting.drawing import Scale, build_svg, draw_line, draw_text, fit_scale, format_tick
 
@@ -123,6 +121,9 @@ def _draw_dot(x: float, y: float, colour: str) -> Markup:
 
 def save_image_grid(rows: Sequence[Tensor], path: str) -> None:
     """Save rows of images [n, C, H, W] in [0, 1] as one PNG file."""
+    from torchvision.transforms.functional import to_pil_image  # here: it takes two seconds
+    from torchvision.utils import make_grid
+
     images = torch.cat([row.clamp(0, 1) for row in rows])
     images = images.repeat_interleave(ENLARGEMENT, 2).repeat_interleave(ENLARGEMENT, 3)
     to_pil_image(make_grid(images, nrow=len(rows[0]), padding=4, pad_value=1.0)).save(

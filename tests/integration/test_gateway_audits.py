@@ -117,7 +117,8 @@ def test_two_audits_share_their_jobs(gateway):
     }
     assert audits_of.pop("report") == sorted([first["id"], second["id"]])
     everyone = sorted([first["id"], second["id"], renamed["id"]])
-    assert audits_of and all(shared == everyone for shared in audits_of.values())
+    assert audits_of
+    assert all(shared == everyone for shared in audits_of.values())
 
 
 def test_joining_an_audit_changes_the_etag_of_a_job(gateway):

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import alexnet
 
 from shared.ml.context import make_generator
 from shared.ml.metrics.lpips import CHANNELS, HEADS
@@ -19,6 +18,8 @@ FILE = "lpips.safetensors"
 def make_random_weights() -> dict[str, Tensor]:
     """Convolutions scaled as for ReLU, so that activations neither die nor grow; heads not
     negative."""
+    from torchvision.models import alexnet  # here: it takes a second
+
     source = make_generator(0, "lpips")
     with torch.device("meta"):
         names = {

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load
-from scipy.stats import binomtest, rankdata
 
 from tests.support import reference_metrics
 
@@ -109,6 +108,8 @@ def compute_bootstrap_t(values: np.ndarray) -> tuple[float, float]:
 def recompute_images(store: ArtifactReader, job: str) -> dict[str, Any]:
     """PSNR and HaarPSI against the class mean, and how often the truth is the nearest of its
     class."""
+    from scipy.stats import binomtest, rankdata  # here: it takes half a second
+
     truth, labels, public, classes = load_mnist(store, job)
     reconstructed = np.clip(
         load(store.read_input(job, "RECONSTRUCTION"))["images"].reshape(truth.shape), 0, 1
@@ -159,6 +160,8 @@ def recompute_images(store: ArtifactReader, job: str) -> dict[str, Any]:
 def recompute_labels(store: ArtifactReader, job: str) -> dict[str, Any]:
     """Share of classes told (one sample a deletion), beside the answers shuffled over the
     deletions."""
+    from scipy.stats import binomtest
+
     truth = np.array(json.loads(store.read_input(job, "FORGET_SETS"))["labels"]).ravel()
     answers = np.array(json.loads(store.read_input(job, "ANSWERS"))["labels"]).ravel()
     hits = int((answers == truth).sum())

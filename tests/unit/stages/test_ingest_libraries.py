@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torchvision import models
 
 from shared.artifacts import compute_sha256
 from shared.jobs.plan import plan
@@ -25,6 +23,9 @@ CLASSES = 5
 
 
 def build(library: str, name: str) -> nn.Module:
+    import timm  # here: whoever lists the tests does not wait for the libraries
+    from torchvision import models
+
     torch.manual_seed(0)
     if library == "timm":
         network: nn.Module = timm.create_model(name, pretrained=False, num_classes=CLASSES)

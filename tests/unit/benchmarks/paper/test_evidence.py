@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from scipy.stats import fisher_exact
 
 from benchmarks.paper.audit_specs import REDUCED
 from benchmarks.paper.evidence import (
@@ -108,6 +107,8 @@ def test_a_trend_needs_two_groups() -> None:
 
 
 def test_fisher_is_one_sided() -> None:
+    from scipy.stats import fisher_exact
+
     assert compute_fisher_p((9, 10), (2, 10)) == pytest.approx(
         fisher_exact([[9, 1], [2, 8]], alternative="greater").pvalue
     )

@@ -247,15 +247,10 @@ def test_tied_tensors_that_differ_are_refused(tied: Architecture) -> None:
     assert "different values of 'encode.weight' and 'decode.weight'" in refuse(state, tied)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        write_network(RESNET, build_network(RESNET)),
-        write_networks(RESNET, [build_network(RESNET)]),
-    ],
-    ids=["one", "a stack of one"],
-)
-def test_a_file_of_ours_is_read(data: bytes) -> None:
+@pytest.mark.parametrize("form", ["one", "a stack of one"])
+def test_a_file_of_ours_is_read(form: str) -> None:
+    network = build_network(RESNET)
+    data = write_network(RESNET, network) if form == "one" else write_networks(RESNET, [network])
     weights = read_weights(data, "ORIGINAL", RESNET)
     assert weights.prefixes == ("network.",)
     weights.networks.load_network()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from scipy.stats import binom
 
 from shared.reporting.binomial import chance_band, chance_of
 
@@ -13,6 +12,8 @@ SHARES = [1 / 101, 0.1, 0.25, 0.5, 0.9]
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("n", [1, 8, 32, 1000, 20_000])
 def test_tails_and_bands_are_those_of_scipy(n: int, share: float) -> None:
+    from scipy.stats import binom
+
     for k in sorted({0, 1, n // 100, n // 10, n // 2, n}):
         assert chance_of(k, n, share) == pytest.approx(
             binom.sf(k - 1, n, share), rel=1e-8, abs=1e-18

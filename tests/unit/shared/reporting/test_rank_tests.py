@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from scipy.stats import irwinhall, poisson_binom
 
 from shared.reporting.binomial import chance_of, share_not_excluded, tail_of_sum
 from shared.reporting.rank_tests import (
@@ -44,6 +43,8 @@ def test_with_unequal_decoys_the_rank_sum_is_never_too_small() -> None:
 
 
 def test_the_sum_of_uniform_numbers_is_scipys() -> None:
+    from scipy.stats import irwinhall
+
     for ranks, decoys in [([10, 3, 7], [100, 99, 50]), ([1] * 30, [*range(20, 50)])]:
         total = sum(rank / (d + 1) for rank, d in zip(ranks, decoys, strict=True))
         expected = irwinhall(len(ranks)).cdf(total)
@@ -59,6 +60,8 @@ def test_the_sum_of_many_ranks_is_normal_and_errs_on_the_safe_side() -> None:
 
 
 def test_counts_with_unequal_decoys_are_poisson_binomial() -> None:
+    from scipy.stats import poisson_binom
+
     chances = [0.5, 0.1, 0.01, 0.3]
     for k in range(5):
         assert tail_of_sum(k, chances) == pytest.approx(poisson_binom.sf(k - 1, chances))
