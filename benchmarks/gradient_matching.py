@@ -63,7 +63,9 @@ def build_composed_matcher(network: nn.Module, weights: TensorDict) -> Matcher:
         coordinate_weights: TensorDict | None,
         subspace: SharedSubspace | None,
         embedding: EmbeddingTarget | None,
+        smoothing: float,
     ) -> tuple[Tensor, ...]:
+        assert not smoothing
         assert coordinate_weights is None
         assert subspace is None
         assert embedding is None
@@ -110,7 +112,8 @@ def measure(
     steps = {name: variant(network, weights) for name, variant in VARIANTS.items()}
     # and warm
     gradients = {
-        name: step(images, labels, target, 0.0, None, None, None)[0] for name, step in steps.items()
+        name: step(images, labels, target, 0.0, None, None, None, 0.0)[0]
+        for name, step in steps.items()
     }
     for name, gradient in gradients.items():
         relative_error = (gradient - gradients["composed"]).abs().max() / gradients[
@@ -121,7 +124,7 @@ def measure(
     for _ in range(rounds):
         for name, step in steps.items():
             start = time.thread_time()
-            step(images, labels, target, 0.1, None, None, None)
+            step(images, labels, target, 0.1, None, None, None, 0.0)
             best_ms[name] = min(best_ms[name], 1000 * (time.thread_time() - start))
     return best_ms
 

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from shared.ml.attacks._convolution import TracedConv2d
 from shared.ml.attacks._layers import LayerCall, Tensors, TracedBatchNorm, TracedLayer, TracedLinear
 from shared.ml.loss import compute_loss
-from shared.ml.second_derivatives import copy_with_weights, differentiable_attention
+from shared.ml.second_derivatives import (
+    copy_with_weights,
+    differentiable_attention,
+    set_smoothing,
+)
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,14 @@ class BatchedGradients:
 
     @differentiable_attention()
     def forward_backward(
-        self, x: Tensor, labels: Tensor, create_graph: bool = True
+        self, x: Tensor, labels: Tensor, create_graph: bool = True, smoothing: float = 0.0
     ) -> BackwardPass:
         """Images [L * k, C, H, W] that require a gradient, and labels [L, k] or class probabilities
         [L, k, K].
 
-        `create_graph`: deltas can be differentiated too.
+        `create_graph`: deltas can be differentiated too, with that `smoothing` of ReLU layers.
         """
+        set_smoothing(self._network, smoothing)
         trials, k = labels.shape[:2]
         self._tape.clear()
         loss = compute_loss(self._network(x), labels.flatten(0, 1), reduction="sum") / k

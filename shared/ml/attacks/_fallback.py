@@ -32,7 +32,7 @@ def find_fallback_reason(network: nn.Module, input_shape: Sequence[int]) -> str 
     direction = _draw_direction(weights, generator)
     try:
         shared_step = _matching.build_matcher(network, weights)(
-            images, labels, direction, 0.0, None, None, None
+            images, labels, direction, 0.0, None, None, None, 0.0
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -41,7 +41,7 @@ def find_fallback_reason(network: nn.Module, input_shape: Sequence[int]) -> str 
     if has_only_known_layers(network):
         return None
     single_step = _plain.build_matcher(network, weights)(
-        images, labels, direction, 0.0, None, None, None
+        images, labels, direction, 0.0, None, None, None, 0.0
     )
     if _is_alike(shared_step[0], single_step[0]):
         return None

@@ -18,11 +18,20 @@ from shared.ml.attacks._shared_subspace import SharedSubspace
 
 # (images [L, k, C, H, W], labels [L, k], direction {name: [L, *shape]}, tv weight, coordinate
 # weights like the direction or None, subspace to project out or None, embeddings to be near to or
-# None) -> (gradient, loss [L]).
+# None, smoothing of ReLU layers) -> (gradient, loss [L]).
 # Labels may be logits [L, k, K] of classes that are optimised too: then (gradient, loss, logits'
 # gradient).
 Matcher = Callable[
-    [Tensor, Tensor, Tensors, float, Tensors | None, SharedSubspace | None, EmbeddingTarget | None],
+    [
+        Tensor,
+        Tensor,
+        Tensors,
+        float,
+        Tensors | None,
+        SharedSubspace | None,
+        EmbeddingTarget | None,
+        float,
+    ],
     tuple[Tensor, ...],
 ]
 
@@ -70,13 +79,14 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         subspace: SharedSubspace | None,
         embedding: EmbeddingTarget | None,
         tv: float,
+        smoothing: float,
     ) -> tuple[Tensor, ...]:
         x = images.detach().flatten(0, 1).requires_grad_()
         variables = [x]
         if labels.is_floating_point():
             logits = labels.detach().requires_grad_()
             variables, labels = [x, logits], logits.softmax(2)
-        backward_pass = batched_gradients.forward_backward(x, labels)
+        backward_pass = batched_gradients.forward_backward(x, labels, smoothing=smoothing)
         g = _project_out(
             _apply_weights(backward_pass.compute_gradients(), coordinate_weights), subspace
         )
@@ -110,9 +120,10 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         coordinate_weights: Tensors | None = None,
         subspace: SharedSubspace | None = None,
         embedding: EmbeddingTarget | None = None,
+        smoothing: float = 0.0,
     ) -> tuple[Tensor, ...]:
         parts = [
-            match_chunk(*part, tv)
+            match_chunk(*part, tv, smoothing)
             for part in _iter_chunks(
                 images, labels, direction, coordinate_weights, subspace, embedding, chunk_size
             )

@@ -16,7 +16,11 @@ from shared.ml.attacks._layers import Tensors
 from shared.ml.attacks._matching import Matcher, total_variation
 from shared.ml.attacks._shared_subspace import SharedSubspace
 from shared.ml.loss import compute_loss
-from shared.ml.second_derivatives import copy_with_weights, differentiable_attention
+from shared.ml.second_derivatives import (
+    copy_with_weights,
+    differentiable_attention,
+    set_smoothing,
+)
 
 
 def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None = None) -> Matcher:  # noqa: ARG001 - signature of the batched one
@@ -31,7 +35,9 @@ def build_matcher(network: nn.Module, weights: Tensors, chunk_size: int | None =
         coordinate_weights: Tensors | None = None,
         subspace: SharedSubspace | None = None,
         embedding: EmbeddingTarget | None = None,
+        smoothing: float = 0.0,
     ) -> tuple[Tensor, ...]:
+        set_smoothing(network_copy, smoothing)
         results: list[tuple[Tensor, ...]] = []
         for trial, image in enumerate(images):
             x = image.detach().clone().requires_grad_()

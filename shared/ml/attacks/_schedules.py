@@ -26,7 +26,9 @@ class SearchSchedule:
     step, moved between them geometrically. `init`, the first coordinates: `normal` N(0, 1), `small`
     N(0, 0.05^2), `dark` uniform in [0, 0.1]. `arithmetic` is how a step is computed: `plain` each
     trial by itself, `batched` all in shared passes. `embedding_weight`: of the distance to the last
-    layer's input, where the gradient shows it (`_embedding.py`). `answer`: the restart that matches
+    layer's input, where the gradient shows it (`_embedding.py`). `smoothing`: of the second
+    derivative of ReLU layers (`shared.ml.second_derivatives`), at the first step; it falls to 0 with
+    half a cosine, so that the last steps follow the true derivative. `answer`: the restart that matches
     best, or the mean of the restarts.
     """
 
@@ -43,6 +45,7 @@ class SearchSchedule:
     spectrum_exponent: float = 1.0
     step_by: Literal["sign", "gradient"] = "sign"
     embedding_weight: float = 0.0
+    smoothing: float = 0.0
     answer: Literal["best", "mean"] = "best"
 
     def get_lr(self, step: int, total: int) -> float:
@@ -55,6 +58,10 @@ class SearchSchedule:
         """Weight of total variation at step `step`."""
         first, last = self.tv
         return first * (last / first) ** (step / max(1, total - 1))
+
+    def get_smoothing(self, step: int, total: int) -> float:
+        """Smoothing of ReLU layers at step `step`."""
+        return self.smoothing * (1 + math.cos(math.pi * step / total)) / 2
 
     def build_basis(self, architecture: Architecture, device: torch.device) -> Basis:
         """The coordinates of images for that network."""
@@ -96,6 +103,7 @@ FAST = SearchSchedule(
     basis="frequencies",
     step_by="gradient",
     embedding_weight=0.3,
+    smoothing=1.0,
     answer="mean",
 )
 DEFAULT = replace(FAST, iterations=1500)
@@ -112,12 +120,13 @@ SHAPES = SearchSchedule(
     restarts=1,
     lr=0.1,
     decay="cosine",
-    tv=(0.3, 0.03),
+    tv=(1.0, 0.05),
     weight_decay=0.0,
     init="dark",
     clamp_last=True,
     arithmetic="batched",
     embedding_weight=0.3,
+    smoothing=1.0,
     answer="mean",
 )
 SHAPE_SCHEDULES: dict[Preset, SearchSchedule] = {
@@ -128,8 +137,8 @@ SHAPE_SCHEDULES: dict[Preset, SearchSchedule] = {
 }
 
 # Rows have no spectrum either. Their gradients match to the last digits, which the embedding, a
-# quotient of small numbers, only blurs.
-ROWS = replace(SHAPES, iterations=1000, embedding_weight=0.0)
+# quotient of small numbers, only blurs; they need no smoothing.
+ROWS = replace(SHAPES, iterations=1000, embedding_weight=0.0, smoothing=0.0, tv=(0.3, 0.03))
 ROW_SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
     "fast": replace(ROWS, iterations=400),

@@ -143,7 +143,7 @@ class MatchingObjective:
         )
 
     def compute_gradients(
-        self, trials: TrialState, images: Tensor, tv: float
+        self, trials: TrialState, images: Tensor, tv: float, smoothing: float
     ) -> tuple[Tensor, ...]:
         """The gradient of the objective in `images`, those of the trials; 1 - cos, [L]; and the
         gradient in the logits, if any."""
@@ -160,7 +160,7 @@ class MatchingObjective:
             embedding,
         ) in self._iter_parts(trials):
             parts = point.match(
-                images[rows], labels, target, tv, coordinate_weights, subspace, embedding
+                images[rows], labels, target, tv, coordinate_weights, subspace, embedding, smoothing
             )
             for whole, part in zip(outputs, parts, strict=True):
                 whole[rows] = part
@@ -314,7 +314,10 @@ def search_images(
         trials = _drop_trials(step, iterations, objective, trials, basis, deletions)
         images = basis.render(trials.image_optimiser.x)
         gradient, loss, *label_gradient = objective.compute_gradients(
-            trials, images, schedule.get_tv(step, iterations)
+            trials,
+            images,
+            schedule.get_tv(step, iterations),
+            schedule.get_smoothing(step, iterations),
         )
         gradient = basis.pull_back(images, gradient)
         trials.image_optimiser.step(

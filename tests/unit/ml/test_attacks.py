@@ -15,7 +15,7 @@ from shared.ml.attacks import feature_recovery, label_inference
 from shared.ml.attacks._adam import AdamW
 from shared.ml.attacks._estimate import estimate_gradient, infer_labels, score_classes
 from shared.ml.attacks._matching import build_matcher, compute_matching_loss, total_variation
-from shared.ml.attacks._schedules import SCHEDULES, select_schedule
+from shared.ml.attacks._schedules import SCHEDULES, Preset, select_schedule
 from shared.ml.attacks._search import TrialState, _average_restarts
 from shared.ml.context import LocalContext, make_generator
 from shared.ml.networks import Architecture, Networks
@@ -142,6 +142,15 @@ def test_the_papers_learning_rate_halves_at_its_three_marks() -> None:
     marks = [int(total / part) for part in (2.667, 1.6, 1.142)]
     assert [paper.get_lr(mark - 1, total) / paper.lr for mark in marks] == [1, 0.5, 0.25]
     assert [paper.get_lr(mark, total) / paper.lr for mark in marks] == [0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize("preset", SCHEDULES)
+def test_the_last_steps_follow_the_true_derivative(preset: Preset) -> None:
+    schedule = SCHEDULES[preset]
+    smoothing = [schedule.get_smoothing(step, 500) for step in range(500)]
+    assert smoothing[0] == schedule.smoothing == (preset != "paper")
+    assert smoothing == sorted(smoothing, reverse=True)
+    assert smoothing[-1] < 1e-4
 
 
 def run(seen: WhiteBoxView, ctx: LocalContext, **params: object) -> feature_recovery.Reconstruction:

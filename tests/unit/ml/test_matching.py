@@ -17,6 +17,7 @@ from shared.ml.attacks._matching import build_matcher, compute_matching_loss, to
 from shared.ml.attacks._search import harden_logits
 from shared.ml.context import make_generator
 from shared.ml.networks import Architecture, build_network
+from shared.ml.second_derivatives import copy_with_weights, set_smoothing
 from shared.plugin_ref import PluginRef
 
 Tensors = dict[str, Tensor]
@@ -216,6 +217,42 @@ def test_classes_that_are_sought_too_have_the_gradient_of_plain_double_backward(
         torch.testing.assert_close(
             way.compute_matching_loss(made, weights, images, logits, direction, chunk), loss
         )
+
+
+def smooth(step: nn.Module, x: Tensor, smoothing: float) -> Tensor:
+    """The second derivative of sum(y^3) in each x, by autograd."""
+    set_smoothing(step, smoothing)
+    z = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(step(z).pow(3).sum(), z, create_graph=True)
+    return torch.autograd.grad(slope.sum(), z)[0]
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 2, 3, 4)])
+def test_a_smoothed_relu_adds_a_triangle_about_the_step(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=make_generator(0, "relu"), dtype=torch.float64)
+    step = copy_with_weights(nn.Sequential(nn.ReLU(inplace=True)), {})
+    torch.testing.assert_close(smooth(step, x, 0.0), 6 * x.relu())
+    scale = x.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (len(shape) - 1))
+    triangle = (1 - x.abs() / scale).relu() / scale
+    expected = 6 * x.relu() + 0.7 * 3 * x.relu().square() * triangle
+    torch.testing.assert_close(smooth(step, x, 0.7), expected)
+    assert torch.isfinite(smooth(step, torch.zeros_like(x), 0.7)).all()
+
+
+@pytest.mark.parametrize("name", ["convnet early", "mlp", "residual", "own weights"])
+def test_smoothed_steps_are_those_of_plain_autograd_whoever_shares_the_pass(name: str) -> None:
+    made = network(name, torch.float64)
+    weights, images, labels, direction = problem(made, 3, 2, torch.float64)
+    exact, loss = build_matcher(made, weights)(images, labels, direction, 0.1)
+    alone, _ = _plain.build_matcher(made, weights)(images, labels, direction, 0.1, smoothing=0.7)
+    for chunk in (None, 2):
+        match = build_matcher(made, weights, chunk)
+        smoothed, same_loss = match(images, labels, direction, 0.1, smoothing=0.7)
+        torch.testing.assert_close(smoothed, alone, atol=1e-12, rtol=1e-9)
+        torch.testing.assert_close(same_loss, loss)
+        assert torch.equal(match(images, labels, direction, 0.1)[0], exact) or chunk
+    has_relu = any(isinstance(layer, nn.ReLU) for layer in made.modules())
+    assert torch.allclose(smoothed, exact) != has_relu
 
 
 def test_a_class_that_is_settled_is_as_good_as_known() -> None:
