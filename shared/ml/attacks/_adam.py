@@ -14,32 +14,35 @@ class AdamW:
     The caller counts the steps, and keeps its count when trials restart during a search.
     """
 
-    def __init__(
-        self, x: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, betas: tuple[float, float]
-    ) -> None:
+    def __init__(self, x: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor) -> None:
         self.x = x
         # one tensor after another, as in the preset's source: several together (foreach) may differ
         # in the last bit
-        self._optimiser = torch.optim.AdamW([x], betas=betas, foreach=False)
+        self._optimiser = torch.optim.AdamW([x], foreach=False)
         self._moments = {"step": torch.tensor(0.0), "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
         self._optimiser.state[x] = self._moments
 
     @classmethod
-    def create(cls, x: Tensor, betas: tuple[float, float] = BETAS) -> AdamW:
+    def create(cls, x: Tensor) -> AdamW:
         """With moments of zero."""
-        return cls(x, torch.zeros_like(x), torch.zeros_like(x), betas)
+        return cls(x, torch.zeros_like(x), torch.zeros_like(x))
 
     @classmethod
-    def from_state_dict(
-        cls, state_dict: dict[str, Tensor], betas: tuple[float, float] = BETAS
-    ) -> AdamW:
+    def from_state_dict(cls, state_dict: dict[str, Tensor]) -> AdamW:
         """From the result of `state_dict`, or some rows of it."""
-        return cls(state_dict["x"], state_dict["exp_avg"], state_dict["exp_avg_sq"], betas)
+        return cls(state_dict["x"], state_dict["exp_avg"], state_dict["exp_avg_sq"])
 
-    def step(self, number: int, gradient: Tensor, lr: float, weight_decay: float) -> None:
-        """Step `number`, counted from 1."""
+    def step(
+        self,
+        number: int,
+        gradient: Tensor,
+        lr: float,
+        weight_decay: float,
+        betas: tuple[float, float] = BETAS,
+    ) -> None:
+        """Step `number`, counted from 1. `betas`: the decay of the two moments."""
         group = self._optimiser.param_groups[0]
-        group["lr"], group["weight_decay"] = lr, weight_decay
+        group["lr"], group["weight_decay"], group["betas"] = lr, weight_decay, betas
         self._moments["step"].fill_(number - 1)
         self.x.grad = gradient
         self._optimiser.step()

@@ -28,7 +28,7 @@ class SearchState:
 
     @classmethod
     def create(cls, x: Tensor) -> SearchState:
-        return cls(AdamW.create(x, BETAS), x.clone(), torch.zeros(len(x), dtype=torch.float64))
+        return cls(AdamW.create(x), x.clone(), torch.zeros(len(x), dtype=torch.float64))
 
     @property
     def x(self) -> Tensor:
@@ -40,9 +40,7 @@ class SearchState:
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor]) -> SearchState:
         """From the result of `state_dict`."""
-        return cls(
-            AdamW.from_state_dict(state_dict, BETAS), state_dict["best"], state_dict["confidence"]
-        )
+        return cls(AdamW.from_state_dict(state_dict), state_dict["best"], state_dict["confidence"])
 
 
 def find_probes(
@@ -136,5 +134,5 @@ def _ascend(search: SearchState, rows: Tensor, slope: Tensor, step: int) -> None
     counts."""
     gradient = torch.zeros_like(search.x)
     gradient[rows] = -slope
-    search.adam.step(step, gradient, LEARNING_RATE, weight_decay=0)
+    search.adam.step(step, gradient, LEARNING_RATE, weight_decay=0, betas=BETAS)
     search.x.clamp_(0, 1)

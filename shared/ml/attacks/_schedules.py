@@ -22,14 +22,15 @@ class SearchSchedule:
 
     `basis`: the coordinates that are optimised, pixels or frequencies (`_bases.py`), whose
     amplitudes fall with `spectrum_exponent`. `step_by`: the gradient in them or its sign. `lr` per
-    step in units of a coordinate; `tv` the weight of total variation at the first and the last
-    step, moved between them geometrically. `init`, the first coordinates: `normal` N(0, 1), `small`
-    N(0, 0.05^2), `dark` uniform in [0, 0.1]. `arithmetic` is how a step is computed: `plain` each
-    trial by itself, `batched` all in shared passes. `embedding_weight`: of the distance to the last
-    layer's input, where the gradient shows it (`_embedding.py`). `smoothing`: of the second
-    derivative of ReLU layers (`shared.ml.second_derivatives`), at the first step; it falls to 0 with
-    half a cosine, so that the last steps follow the true derivative. `answer`: the restart that matches
-    best, or the mean of the restarts.
+    step in units of a coordinate, `momentum` the decay of the mean gradient; `tv` the weight of
+    total variation at the first and the last step, moved between them geometrically. `init`, the
+    first coordinates: `normal` N(0, 1), `small` N(0, 0.05^2), `dark` uniform in [0, 0.1].
+    `arithmetic` is how a step is computed: `plain` each trial by itself, `batched` all in shared
+    passes. `embedding_weight`: of the distance to the last layer's input, where the gradient shows
+    it (`_embedding.py`). `smoothing`: of the second derivative of ReLU layers
+    (`shared.ml.second_derivatives`), at the first step; it falls to 0 with half a cosine, so that
+    the last steps follow the true derivative. `answer`: the restart that matches best, or the mean
+    of the restarts.
     """
 
     iterations: int
@@ -46,6 +47,7 @@ class SearchSchedule:
     step_by: Literal["sign", "gradient"] = "sign"
     embedding_weight: float = 0.0
     smoothing: float = 0.0
+    momentum: float = 0.9
     answer: Literal["best", "mean"] = "best"
 
     def get_lr(self, step: int, total: int) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from shared.ml.attacks import _matching, _plain
-from shared.ml.attacks._adam import AdamW
+from shared.ml.attacks._adam import BETAS, AdamW
 from shared.ml.attacks._bases import Basis
 from shared.ml.attacks._embedding import EmbeddingTarget, read_embeddings
 from shared.ml.attacks._estimate import GradientEstimate
@@ -325,6 +325,7 @@ def search_images(
             gradient.sign() if schedule.step_by == "sign" else gradient,
             schedule.get_lr(step, iterations),
             schedule.weight_decay,
+            (schedule.momentum, BETAS[1]),
         )
         if trials.label_optimiser is not None:
             trials.label_optimiser.step(step + 1, label_gradient[0], LABEL_LR, 0)

@@ -120,17 +120,18 @@ def test_total_variation_of_a_step_by_hand() -> None:
     assert total_variation(torch.ones(1, 3, 3)) == 0
 
 
-def test_kept_trials_go_on_with_the_steps_of_torchs_adamw() -> None:
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.95, 0.99)])
+def test_kept_trials_go_on_with_the_steps_of_torchs_adamw(betas: tuple[float, float]) -> None:
     source = make_generator(0, "adamw")
     start, gradients = torch.rand(4, 5, generator=source), torch.randn(30, 4, 5, generator=source)
     ours, theirs = AdamW.create(start.clone()), start.clone().requires_grad_()
-    optimiser = torch.optim.AdamW([theirs], lr=0.04, weight_decay=0.01, foreach=False)
+    optimiser = torch.optim.AdamW([theirs], lr=0.04, weight_decay=0.01, betas=betas, foreach=False)
     rows = torch.arange(4)
     for number, gradient in enumerate(gradients.sign(), start=1):
         if number == 12:
             rows = torch.tensor([2, 0])
             ours = AdamW.from_state_dict({name: t[rows] for name, t in ours.state_dict().items()})
-        ours.step(number, gradient[rows], 0.04, 0.01)
+        ours.step(number, gradient[rows], 0.04, 0.01, betas)
         theirs.grad = gradient
         optimiser.step()
         assert torch.equal(ours.x, theirs.detach()[rows])
