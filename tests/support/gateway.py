@@ -338,7 +338,7 @@ class GatewayProcess:
 
         def answers() -> bool:
             with contextlib.suppress(httpx.TransportError):
-                return httpx.get(f"{self.url}/livez", trust_env=False).is_success
+                return httpx.get(f"{self.url}/livez", trust_env=False, verify=False).is_success
             assert self.process is not None
             assert self.process.poll() is None, (self.folder / "gateway.log").read_text()
             return False

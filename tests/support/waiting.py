@@ -14,14 +14,16 @@ TIMEOUT_S = 600.0
 
 
 def wait_for(
-    condition: Callable[[], T | None], timeout_s: float, description: str, interval_s: float = 0.05
+    condition: Callable[[], T | None], timeout_s: float, description: str, interval_s: float = 0.1
 ) -> T:
-    """Poll until `condition()` is true; its value."""
-    deadline = time.monotonic() + timeout_s
+    """Poll until `condition()` is true; its value. The interval grows up to `interval_s`, so that
+    long waits leave the processor to those that are waited for."""
+    deadline, pause_s = time.monotonic() + timeout_s, min(0.02, interval_s)
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(interval_s)
+        time.sleep(pause_s)
+        pause_s = min(1.3 * pause_s, interval_s)
     raise AssertionError(f"not within {timeout_s} s: {description}")
 
 
