@@ -122,13 +122,14 @@ SHAPES = SearchSchedule(
     restarts=1,
     lr=0.1,
     decay="cosine",
-    tv=(1.0, 0.05),
+    tv=(1.0, 0.03),
     weight_decay=0.0,
     init="dark",
     clamp_last=True,
     arithmetic="batched",
     embedding_weight=0.3,
     smoothing=1.0,
+    momentum=0.95,
     answer="mean",
 )
 SHAPE_SCHEDULES: dict[Preset, SearchSchedule] = {
@@ -140,7 +141,9 @@ SHAPE_SCHEDULES: dict[Preset, SearchSchedule] = {
 
 # Rows have no spectrum either. Their gradients match to the last digits, which the embedding, a
 # quotient of small numbers, only blurs; they need no smoothing.
-ROWS = replace(SHAPES, iterations=1000, embedding_weight=0.0, smoothing=0.0, tv=(0.3, 0.03))
+ROWS = replace(
+    SHAPES, iterations=1000, tv=(0.3, 0.03), embedding_weight=0.0, smoothing=0.0, momentum=0.9
+)
 ROW_SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
     "fast": replace(ROWS, iterations=400),
