@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(3600)  # each wait has its own limit
 HEIR = "worker-sleep"
 
 
-@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "point", ["worker.after_claim", "worker.in_checkpoint", "worker.after_checkpoint", "worker.before_artifacts",
               "worker.after_artifacts", "worker.after_finish"],

@@ -17,7 +17,7 @@ from tests.support.local_serve import run_serve
 from tests.support.recompute import recompute_report
 from tests.support.source_tree import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(3600)]
 AUDIT = ROOT / "examples/demo.yaml"
 MAX_CPU_S = 600  # five minutes on two cores
 
@@ -97,10 +97,15 @@ def test_one_method_hands_the_digits_over(rows: dict[tuple[str, str, str], Row])
 
 
 def test_retraining_does_not(rows: dict[tuple[str, str, str], Row]) -> None:
-    for attack in ("feature_recovery", "label_inference", "label_inference_black_box"):
+    for attack in ("label_inference", "label_inference_black_box"):
         row = rows["retrain", "none", attack]
         assert row.finding.outcome == "not_seen", (attack, row.finding.reason)
-    assert rows["retrain", "none", "feature_recovery"].metrics["psnr"].gain < 0
+    pictures = rows["retrain", "none", "feature_recovery"]
+    # one of 24 may be the nearest of 151 by chance, which makes the finding inconclusive
+    assert pictures.finding.outcome in ("not_seen", "inconclusive"), pictures.finding.reason
+    assert pictures.finding.p is not None
+    assert pictures.finding.p > 0.05
+    assert pictures.metrics["psnr"].gain < 0
 
 
 def test_the_verdict_says_so(done: tuple[Path, DemoRun]) -> None:

@@ -35,6 +35,7 @@ TINY = Scale(
 )
 
 
+@pytest.mark.long
 def test_every_claim_is_decided_and_a_second_run_reuses_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
