@@ -93,7 +93,7 @@ PAPER = SearchSchedule(
     arithmetic="plain",
 )
 FAST = SearchSchedule(
-    iterations=500,
+    iterations=450,
     restarts=1,
     lr=0.02,
     decay="cosine",
@@ -108,7 +108,7 @@ FAST = SearchSchedule(
     smoothing=1.0,
     answer="mean",
 )
-DEFAULT = replace(FAST, iterations=1500)
+DEFAULT = replace(FAST, iterations=1300)
 SCHEDULES: dict[Preset, SearchSchedule] = {
     "paper": PAPER,
     "fast": FAST,
