@@ -193,32 +193,31 @@ def wait_until_ended(
     startup = StartupMonitor(supervisor.pid, layout.logs_folder)
     # One client for all looks: certificates take 25 ms to load. No proxy from the environment: the
     # gateway is on this machine.
-    gateway = httpx.Client(
-        base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False
-    )
-    while supervisor.poll() is None and not ended:
-        if missing:
-            before, missing = missing, missing & find_missing(gateway, names)
-            if missing != before:
-                startup.end_line()
-            if "gateway" in before - missing:
-                write_secret(
-                    layout.served_file, json.dumps({"url": url, "token": token, "pid": os.getpid()})
-                )
-                print(_format_greeting(url, token), flush=True)
-            if not missing:
-                print(
-                    f"palimpsest: {len(names)} workers are ready: {', '.join(sorted(names))}",
-                    flush=True,
-                )
-            elif reason := startup.check(missing):
-                startup.end_line()
-                raise ServeError(f"{reason}: see the logs folder")
-            else:
-                startup.report_progress(missing)
-        time.sleep(POLL_S)
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=url, headers=headers, trust_env=False) as gateway:
+        while supervisor.poll() is None and not ended:
+            if missing:
+                before, missing = missing, missing & find_missing(gateway, names)
+                if missing != before:
+                    startup.end_line()
+                if "gateway" in before - missing:
+                    write_secret(
+                        layout.served_file,
+                        json.dumps({"url": url, "token": token, "pid": os.getpid()}),
+                    )
+                    print(_format_greeting(url, token), flush=True)
+                if not missing:
+                    print(
+                        f"palimpsest: {len(names)} workers are ready: {', '.join(sorted(names))}",
+                        flush=True,
+                    )
+                elif reason := startup.check(missing):
+                    startup.end_line()
+                    raise ServeError(f"{reason}: see the logs folder")
+                else:
+                    startup.report_progress(missing)
+            time.sleep(POLL_S)
     startup.end_line()
-    gateway.close()
 
 
 def serve(home: Path, port: int | None = None, workers: dict[str, int] | None = None) -> int:

@@ -140,7 +140,7 @@ SHAPE_SCHEDULES: dict[Preset, SearchSchedule] = {
 }
 
 # Rows have no spectrum either. Their gradients match to the last digits, which the embedding, a
-# quotient of small numbers, only blurs; they need no smoothing.
+# quotient of small numbers, only blurs. What was chosen for shapes was not tried on them.
 ROWS = replace(
     SHAPES, iterations=1000, tv=(0.3, 0.03), embedding_weight=0.0, smoothing=0.0, momentum=0.9
 )
