@@ -132,12 +132,12 @@ def load_key(path: Path) -> SigningKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise InvalidRequest(
             f"{path.name} is not a PEM private key that works without a passphrase: make one with "
-            "`python -m services.admin keys create FILE`"
+            "`python -m services.admin signing-key create FILE`"
         ) from None
     if not isinstance(private, Ed25519PrivateKey):
         raise InvalidRequest(
             f"{path.name} is not an Ed25519 key: make one with "
-            "`python -m services.admin keys create FILE`"
+            "`python -m services.admin signing-key create FILE`"
         )
     return SigningKey(private)
 

@@ -43,7 +43,9 @@ class Settings(BaseSettings):
         description="where artifacts are stored: file://FOLDER or s3://BUCKET",
     )
     token: SecretStr | None = Field(
-        None, description="the bearer token that the gateway accepts; it does not start without one"
+        None,
+        description="a token that may do everything, as `tenant`; without it the gateway needs keys in "
+        "the job store",
     )
     tenant: str = Field("local", description="the tenant that the token belongs to")
     data_root: Path = Field(Path("data"), description="folder that data sets are read from")
@@ -118,6 +120,12 @@ class Settings(BaseSettings):
     )
     max_event_streams: int = Field(
         512, ge=1, description="event streams that one gateway process keeps open at a time"
+    )
+    max_failed_keys_per_minute: int = Field(
+        60,
+        ge=1,
+        description="wrong keys that one address may send to a gateway process per minute before it "
+        "is answered with 429; behind a proxy all clients have the proxy's address",
     )
     max_connections: int = Field(
         4096,

@@ -12,12 +12,13 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from services.gateway.asgi import create_asgi_app
-from services.gateway.auth import require_token
+from services.gateway.credentials import require_credentials
 from services.signing import load_configured_key
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current_schema
+from shared.jobs.tenants import ensure_tenant
 
 KILL_TIMEOUT_S = 10  # for requests in progress when a process stops; streams resume elsewhere
 MAX_HEAD_BYTES = 64 << 10  # request line and headers
@@ -75,11 +76,12 @@ def _load_settings() -> Settings:
     """Load and check the settings, so that a mistake is reported once and not by every server
     process."""
     settings = load_settings()
-    require_token(settings)
     load_configured_key(settings)
     db = Database(settings.database_url)
     try:
         require_current_schema(db)
+        require_credentials(db, settings)
+        ensure_tenant(db, settings.tenant)
     finally:
         db.close()
     return settings

@@ -8,6 +8,7 @@ from flask_openapi.openapi import OpenAPI
 
 from services.gateway import auth, json_body, openapi_document, problems, security_headers
 from services.gateway.api import ROUTES
+from services.gateway.credentials import require_credentials
 from services.gateway.deps import EXTENSION_KEY, Gateway, GatewayDeps
 
 _INFO: dict[str, Any] = {
@@ -30,8 +31,10 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     """The WSGI application over these dependencies.
 
     Raises:
-        InvalidRequest: the settings have no token.
+        InvalidRequest: the settings have no token, and the job store no valid key.
+        TransientError: the job store does not answer.
     """
+    require_credentials(deps.db, deps.settings)
     app = _App(
         __name__,
         info=_INFO,
@@ -46,7 +49,7 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
     problems.install(app)
     security_headers.install(app)
-    auth.install(app, deps.settings)
+    auth.install(app, deps.db, deps.settings)
     for routes in ROUTES:
         app.register_api(routes)
     return app

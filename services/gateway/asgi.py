@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from services.gateway.app import create_app
-from services.gateway.auth import require_token
 from services.gateway.bridge import AsgiBridge
 from services.gateway.deps import GatewayDeps
 from services.signing import load_configured_key
@@ -20,14 +19,14 @@ def create_asgi_app(threads: int) -> AsgiBridge:
     """The application that an ASGI server runs; `threads` is how many requests it handles at once.
 
     Raises:
-        InvalidRequest: no token is set, or a setting is wrong, or the signing key cannot be read.
+        InvalidRequest: there is neither a token nor a valid key, or a setting is wrong, or the signing
+            key cannot be read.
         Conflict: the job store's schema is not the one this code needs.
         TransientError: the job store does not answer.
     """
     logs.configure_logging()
     die_with_parent()  # a killed server must not leave this process listening on its port
     settings = load_settings()
-    require_token(settings)
     db = Database(settings.database_url)
     require_current_schema(db)
     wakeup_sender = WakeupSender(CeleryWakeup(make_celery(settings.broker_url.get_secret_value())))

@@ -1,100 +1,154 @@
-"""Authentication: a bearer token on every route but the two probes.
+"""Authentication: a key or the token on every route but the two probes, and the scope that the
+route needs.
 
-A browser cannot send a bearer token, so it opens a URL with `?token=...` once, as with Jupyter. The
-response sets a cookie (HttpOnly, SameSite=Strict) and redirects to the same page without the token.
-The cookie contains a value derived from the token, never the token.
+Both are sent as a bearer token. A browser cannot send one, so it opens a URL with `?token=...` once,
+as with Jupyter. The response sets a cookie (HttpOnly, SameSite=Strict) and redirects to the same page
+without the secret. The cookie contains a value that names the key or the token, never either.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from urllib.parse import quote
 
 from flask import Flask, Response, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from services.gateway import access_logging
+from services.gateway.credentials import get_token
+from services.gateway.failure_limiter import FailureLimiter
+from services.gateway.key_cache import KeyCache
+from services.gateway.principal import Principal
 from services.gateway.problems import make_problem
+from services.gateway.scopes import ANY, READ_METHODS, find_scope
+from services.gateway.sessions import SESSION_COOKIE, SESSION_S, KeySessions, derive_session
 from shared.config import Settings
-from shared.errors import InvalidRequest
+from shared.jobs.database import Database
+from shared.jobs.keys import SECRET, Key
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
-SESSION_COOKIE = "palimpsest_session"
-SESSION_DAYS = 30
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+WRONG = "the key or token is not valid"
+EXPIRED = "the key has expired"
+MISSING = "send the header `Authorization: Bearer KEY`, or open the page with ?token=KEY"
 
 
-def require_token(settings: Settings) -> str:
-    """The token that requests must carry.
+class Authenticator:
+    """Finds out who sends a request."""
 
-    Raises:
-        InvalidRequest: none is set.
-    """
-    token = settings.token.get_secret_value().strip() if settings.token else ""
-    if not token:
-        raise InvalidRequest(
-            "the gateway does not start without a token: set PALIMPSEST_TOKEN to a long random "
-            "string, such as the output of "
-            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`",
-            "PALIMPSEST_TOKEN",
-        )
-    return token
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self._token = get_token(settings)
+        self._token_session = derive_session(self._token) if self._token else ""
+        self._token_principal = Principal.from_token(settings.tenant)
+        self._keys = KeyCache(db)
+        self._sessions = KeySessions(db)
+        self._failures = FailureLimiter(settings.max_failed_keys_per_minute)
 
+    def check_secret(self, secret: str, address: str) -> Principal | Response:
+        """Who has this key or token, or the answer to a wrong one. An address that has sent too many
+        wrong ones costs no look-up, unless it sends one that was right before.
 
-def derive_session(token: str) -> str:
-    """The session cookie's value for this token."""
-    return hmac.new(token.encode(), b"palimpsest browser session", hashlib.sha256).hexdigest()
+        Raises:
+            TransientError: the job store does not answer.
+        """
+        if self._token and _secrets_match(secret, self._token):
+            return self._token_principal
+        has_form = SECRET.fullmatch(secret) is not None
+        if not (has_form and self._keys.is_known(secret)):
+            retry_after_s = self._failures.find_retry_after_s(address)
+            if retry_after_s is not None:
+                return make_problem(
+                    429,
+                    f"too many wrong keys from your address: try again in {retry_after_s} s",
+                    headers={"Retry-After": str(retry_after_s)},
+                )
+        key = self._keys.find_by_secret(secret) if has_form else None
+        if key is not None and key.is_valid:
+            return Principal.from_key(key)
+        self._failures.record(address)
+        return _reject_key(key)
 
+    def check_cookie(self, value: str) -> Principal | Response:
+        """Who has signed in with this cookie, or the answer to a wrong one. Raises TransientError."""
+        if self._token and _secrets_match(value, self._token_session):
+            return self._token_principal
+        key_id = self._sessions.read(value)
+        if key_id is None:
+            return _reject_unauthenticated(MISSING)
+        key = self._keys.find_by_id(key_id)
+        if key is None or not key.is_valid:
+            return _reject_key(key)
+        return Principal.from_key(key)
 
-def _secrets_match(presented: str, expected: str) -> bool:
-    return hmac.compare_digest(presented.encode("utf-8", "surrogatepass"), expected.encode())
-
-
-def install(app: Flask, settings: Settings) -> None:
-    """Check every request before anything else happens."""
-    token = require_token(settings)
-    session = derive_session(token)
-
-    @app.before_request
-    def _authenticate() -> AnyResponse | None:
-        g.tenant = settings.tenant
-        if request.path in PUBLIC_PATHS:
-            return None
-        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return (
-                None
-                if _secrets_match(presented.strip(), token)
-                else _reject_unauthenticated("the bearer token is wrong")
-            )
-        if request.method == "GET" and "token" in request.args:
-            return (
-                _sign_in()
-                if _secrets_match(request.args["token"], token)
-                else _reject_unauthenticated("the token is wrong")
-            )
-        if not _secrets_match(request.cookies.get(SESSION_COOKIE, ""), session):
-            return _reject_unauthenticated(
-                "send the header `Authorization: Bearer TOKEN`, or open the page with ?token=TOKEN"
-            )
-        if request.method not in SAFE_METHODS and not _is_same_origin():
-            return make_problem(403, "requests from another origin are not allowed")
-        return None
-
-    def _sign_in() -> AnyResponse:
+    def sign_in(self, principal: Principal, secret: str) -> AnyResponse:
+        """Set the cookie, which ends with the key, and redirect to the page without the secret."""
+        lifetime_s, value = float(SESSION_S), self._token_session
+        if principal.key is not None:
+            value = self._sessions.sign(principal.key)
+            key = self._keys.find_by_secret(secret)
+            if key is not None and key.expires_in_s is not None:
+                lifetime_s = min(lifetime_s, max(1.0, key.expires_in_s))
         # one slash: a path that starts with two would be read as another host
         response = redirect("/" + quote(request.path.lstrip("/\\")), 303)
-        max_age_s = SESSION_DAYS * 24 * 3600
         response.set_cookie(
             SESSION_COOKIE,
-            session,
-            max_age=max_age_s,
+            value,
+            max_age=int(lifetime_s),
             httponly=True,
             samesite="Strict",
             secure=request.is_secure,
             path="/",
         )
         return response
+
+
+def install(app: Flask, db: Database, settings: Settings) -> None:
+    """Check every request before anything else happens: who sends it, and then, once it is in the
+    access log, whether that one may."""
+    authenticator = Authenticator(db, settings)
+
+    @app.before_request
+    def _authenticate() -> AnyResponse | None:
+        if request.path in PUBLIC_PATHS:
+            return None
+        address = request.remote_addr or ""
+        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return _accept(authenticator.check_secret(presented.strip(), address))
+        if request.method == "GET" and "token" in request.args:
+            secret = request.args["token"]
+            checked = authenticator.check_secret(secret, address)
+            if isinstance(checked, Principal):
+                return authenticator.sign_in(checked, secret)
+            return checked
+        rejection = _accept(authenticator.check_cookie(request.cookies.get(SESSION_COOKIE, "")))
+        if rejection is None and request.method not in READ_METHODS and not _is_same_origin():
+            return make_problem(403, "requests from another origin are not allowed")
+        return rejection
+
+    access_logging.install(app, db)
+
+    @app.before_request
+    def _check_scope() -> AnyResponse | None:
+        if request.path in PUBLIC_PATHS or request.endpoint is None:
+            return None
+        scope = find_scope(app, request.endpoint, request.method)
+        if scope == ANY or scope in g.principal.scopes:
+            return None
+        return make_problem(
+            403,
+            f"your key does not have the scope {scope}, which this needs: ask for a key that has it",
+        )
+
+
+def _accept(checked: Principal | Response) -> Response | None:
+    if isinstance(checked, Response):
+        return checked
+    g.principal, g.tenant = checked, checked.tenant
+    return None
+
+
+def _secrets_match(presented: str, expected: str) -> bool:
+    return hmac.compare_digest(presented.encode("utf-8", "surrogatepass"), expected.encode())
 
 
 def _is_same_origin() -> bool:
@@ -104,6 +158,13 @@ def _is_same_origin() -> bool:
     if origin is not None:
         return origin == request.host_url.rstrip("/")
     return request.headers.get("Sec-Fetch-Site") in ("same-origin", "none")
+
+
+def _reject_key(key: Key | None) -> Response:
+    """The same answer to a key that never was, was revoked, or is of a disabled tenant. That it has
+    expired may be said to who holds it."""
+    is_expired = key is not None and key.state == "expired"
+    return _reject_unauthenticated(EXPIRED if is_expired else WRONG)
 
 
 def _reject_unauthenticated(detail: str) -> Response:

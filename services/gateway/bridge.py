@@ -210,11 +210,11 @@ class AsgiBridge:
     def _open_upload(self, environ: Environ) -> Response | None:
         """Check the head of an upload, and open its draft in the environ."""
         with self._app.request_context(environ):
-            rejection = self._app.preprocess_request()
-            if rejection is not None:
-                return self._close_connection(self._app.make_response(rejection))
-            limiter = current_gateway().upload_limiter
             try:
+                rejection = self._app.preprocess_request()
+                if rejection is not None:
+                    return self._close_connection(self._app.make_response(rejection))
+                limiter = current_gateway().upload_limiter
                 head = read_upload_head(request, limiter.max_bytes)
                 environ[UPLOAD_KEY] = limiter.open(current_tenant(), head)
             except Exception as error:
@@ -229,9 +229,12 @@ class AsgiBridge:
             )
 
     def _check_token(self, environ: Environ) -> Response | None:
-        """The error response if the request has no valid token; None if it has one."""
+        """The error response if the request has no valid key or may not do this; None if it may."""
         with self._app.request_context(environ):
-            rejection = self._app.preprocess_request()
+            try:
+                rejection = self._app.preprocess_request()
+            except Exception as error:
+                return self._handle_error(environ, error)
             return (
                 None
                 if rejection is None

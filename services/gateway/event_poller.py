@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from shared.jobs.database import Database
+from shared.jobs.keys import list_valid
 from shared.jobs.records import Event
 from shared.jobs.states import TERMINAL
 from shared.jobs.updates import JobUpdate, fetch_updates
@@ -16,13 +17,14 @@ from shared.jobs.updates import JobUpdate, fetch_updates
 log = structlog.get_logger()
 
 PAGE_SIZE = 200  # events per read
+KEY_CHECK_S = 3.0  # between two looks whether the keys of streams are still valid
 
 
 class Subscription:
     """A position in one job's events. It is polled again only once its last page has been read."""
 
-    def __init__(self, job_id: str, after: int) -> None:
-        self.job_id, self.after = job_id, after
+    def __init__(self, job_id: str, after: int, key: str | None = None) -> None:
+        self.job_id, self.after, self.key = job_id, after, key
         self.is_over = False  # no event follows those that were read
         self._events: list[Event] = []
         self._has_more = False
@@ -77,9 +79,9 @@ class EventPoller:
         self._poll_requested = asyncio.Event()
         self._stopped = False
 
-    def subscribe(self, job_id: str, after: int) -> Subscription:
-        """Follow a job from event `after` + 1 on."""
-        subscription = Subscription(job_id, after)
+    def subscribe(self, job_id: str, after: int, key: str | None = None) -> Subscription:
+        """Follow a job from event `after` + 1 on, as long as the key of this id is valid."""
+        subscription = Subscription(job_id, after, key)
         if self._stopped:
             subscription.end()
             return subscription
@@ -103,6 +105,8 @@ class EventPoller:
 
     async def _poll_loop(self) -> None:
         is_failing = False
+        clock = asyncio.get_running_loop().time
+        next_key_check = clock() + KEY_CHECK_S
         while self._subscriptions:
             waiting = [s for s in self._subscriptions if s.is_waiting]
             self._poll_requested.clear()
@@ -110,6 +114,9 @@ class EventPoller:
                 news_by_job = await self._read_news(waiting)
                 for subscription in waiting:
                     subscription.deliver(news_by_job.get(subscription.job_id))
+                if clock() >= next_key_check:
+                    await self._end_invalid()
+                    next_key_check = clock() + KEY_CHECK_S
                 is_failing = False
             except Exception as error:  # polled again; meanwhile streams send their heartbeats
                 if not is_failing:
@@ -121,6 +128,18 @@ class EventPoller:
                 await asyncio.wait_for(self._poll_requested.wait(), self._poll_s)
             except TimeoutError:
                 continue
+
+    async def _end_invalid(self) -> None:
+        """End the subscriptions of keys that have expired or were revoked."""
+        followed = {s.key for s in self._subscriptions if s.key is not None}
+        if not followed:
+            return
+        valid = await asyncio.get_running_loop().run_in_executor(
+            self._executor, list_valid, self._db, followed
+        )
+        for subscription in self._subscriptions:
+            if subscription.key in followed - valid:
+                subscription.end()
 
     async def _read_news(self, waiting: list[Subscription]) -> dict[str, JobUpdate]:
         last_seqs: dict[str, int] = {}

@@ -40,11 +40,13 @@ class StreamSlot:
 
 @dataclass(frozen=True)
 class StreamContinuation:
-    """From where a stream continues: after this event of this job, in this slot."""
+    """From where a stream continues: after this event of this job, in this slot, as long as this
+    key is valid (None: the token is no key)."""
 
     job_id: str
     after: int
     slot: StreamSlot
+    key: str | None = None
 
 
 def format_event(event: Event) -> bytes:
@@ -66,12 +68,12 @@ def is_over(job: Job, events: list[Event]) -> bool:
 async def continue_stream(
     poller: EventPoller, continuation: StreamContinuation, timing: StreamTiming
 ) -> AsyncGenerator[bytes, None]:
-    """Yield further events as they come, until the job ends, the stream's time is up or the server
-    stops."""
+    """Yield further events as they come, until the job ends, the key is no longer valid, the stream's
+    time is up or the server stops."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + timing.max_duration_s
     next_heartbeat = clock() + timing.heartbeat_s
-    subscription = poller.subscribe(continuation.job_id, continuation.after)
+    subscription = poller.subscribe(continuation.job_id, continuation.after, continuation.key)
     try:
         while not subscription.is_over and (now := clock()) < deadline:
             events, has_more = await subscription.read_page(min(next_heartbeat, deadline) - now)

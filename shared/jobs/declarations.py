@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, se
 
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
+from shared.jobs.access_log import hide_declarations
 from shared.jobs.database import Database
 from shared.jobs.erasure import Erasure, erase
 from shared.jobs.job_insert import generate_id
@@ -342,6 +343,7 @@ def erase_declarations(
 
     def remove(connection: Connection) -> None:
         _remove_rows(db, connection, tenant, rows, lifetime_s)
+        hide_declarations(connection, tenant, {row.name for row in rows})
 
     return erase(db, store, tenant, digests, also=remove)
 

@@ -21,6 +21,7 @@ from sqlalchemy import Column, Connection, Row, Table, delete, func, insert, or_
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound, TransientError
 from shared.failpoints import failpoint
+from shared.jobs.access_log import hide_subjects
 from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.database import Database
 from shared.jobs.derivation import Derivation, find_derivation
@@ -304,6 +305,8 @@ def _remove_rows(
     _remove_answers(connection, tenant, derivation, digests)
     _delete(connection, audits, audits.c.id, derivation.audits)
     _hide_names(connection, tenant, digests)
+    gone_ids = derivation.jobs | derivation.audits | derivation.artifacts | frozenset(digests)
+    hide_subjects(connection, tenant, gone_ids)
     for table in (job_inputs, job_artifacts, events):
         _delete(connection, table, table.c.job, derivation.jobs)
     _hand_over(connection, tenant, derivation, digests)

@@ -13,6 +13,7 @@ from typing import Any
 
 from shared.jobs.database import LOCK_TIMEOUT_S, Database
 from shared.jobs.tables import (
+    access_log,
     artifacts,
     audit_jobs,
     audits,
@@ -26,8 +27,8 @@ from shared.jobs.tables import (
 
 # those that can name an upload, or what was made of it; the ones that all need come last
 TABLES = (
-    audits, audit_jobs, idempotency, deleted_artifacts, job_artifacts, artifacts, job_inputs,
-    events, jobs,
+    access_log, audits, audit_jobs, idempotency, deleted_artifacts, job_artifacts, artifacts,
+    job_inputs, events, jobs,
 )  # fmt: skip
 
 _LOCK_SQL = "SELECT pg_try_advisory_lock(hashtextextended('palimpsest scrub', 0))"

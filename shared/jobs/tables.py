@@ -310,3 +310,60 @@ idempotency = Table(
     Column("answer", Text, nullable=False),
     Column("created_at", Double, nullable=False),
 )
+
+# Who may own things, and how much: NULL is no limit.
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("disabled_at", Double),
+    Column("max_queued_jobs", Integer),
+    Column("max_running_jobs", Integer),
+    Column("max_artifact_bytes", BigInteger),
+    Column("max_event_streams", Integer),
+    Column("max_requests_per_minute", Integer),
+)
+
+# Keys to the gateway. A secret itself is stored nowhere: see `shared.jobs.keys`.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant", ForeignKey("tenants.name"), nullable=False),
+    Column("label", String(100), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),  # a JSON array, sorted
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    # Within a minute.
+    Column("last_used_at", Double),
+    UniqueConstraint("digest"),
+    Index(None, "created_at", "id"),
+    Index(None, "tenant"),
+)
+
+# Secrets that all processes of a gateway share, made by the first that needs them.
+server_secrets = Table(
+    "server_secrets",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+
+# Who has changed what, or tried to. A row is written before the request is handled and completed
+# afterwards: where `status` is NULL, the process ended in between.
+access_log = Table(
+    "access_log",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("tenant", String(64)),
+    Column("actor", String(40), nullable=False),  # a key's id, `token` or `command line`
+    Column("action", String(100), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("status", Integer),
+    Index(None, "at", "id"),
+    Index(None, "tenant", "at"),
+)

@@ -10,8 +10,9 @@ from urllib.parse import urljoin
 import pytest
 
 from services.gateway.app import create_app
-from services.gateway.auth import PUBLIC_PATHS, SESSION_COOKIE, derive_session
+from services.gateway.auth import PUBLIC_PATHS
 from services.gateway.deps import GatewayDeps
+from services.gateway.sessions import SESSION_COOKIE, derive_session
 from shared.config import Settings
 from shared.errors import InvalidRequest
 from tests.support.gateway import AUDIT, TOKEN, AuthenticatedClient, GatewayInProcess
@@ -33,6 +34,7 @@ def every_route(gateway: GatewayInProcess) -> list[tuple[str, str]]:
         "filename": "x.js",
         "name": "before",
         "version": 1,
+        "key_id": "key_" + "0" * 20,
     }
     found = []
     for rule in gateway.app.url_map.iter_rules():

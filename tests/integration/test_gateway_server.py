@@ -192,7 +192,7 @@ def test_bodies_as_a_network_sends_them(gateway):
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ({"PALIMPSEST_TOKEN": ""}, "does not start without a token"),
+        ({"PALIMPSEST_TOKEN": ""}, "does not start without a token or a valid key"),
         ({"PALIMPSEST_DATABASE_URL": "sqlite:///none.db"}, "python -m services.admin migrate"),
         (
             {"PALIMPSEST_DATABASE_URL": "postgresql+psycopg://u:hush@127.0.0.1:1/x"},

@@ -8,7 +8,9 @@ from services.gateway.api import (
     events,
     health,
     jobs,
+    keys,
     models,
+    tenants,
     workers,
 )
 
@@ -20,6 +22,8 @@ ROUTES = (
     models.routes,  # /v1/models/{name}
     datasets.routes,  # /v1/datasets/{name}
     catalog.routes,  # /v1/catalog
+    keys.routes,  # /v1/keys, /v1/me
+    tenants.routes,  # /v1/tenants
     workers.routes,  # /v1/queues, /v1/workers
     health.routes,  # /livez, /readyz, /
 )

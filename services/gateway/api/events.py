@@ -20,6 +20,7 @@ from services.gateway.event_streams import (
     format_events,
     is_over,
 )
+from services.gateway.principal import current_principal
 from services.gateway.problems import RETRY_AFTER_S, document_errors, make_problem
 from services.gateway.schemas import EventView, serialize_event
 from shared.jobs import queries
@@ -80,7 +81,7 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
             return make_problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
         last_seq = events[-1].seq if events else after
         request.environ[CONTINUATION_KEY] = StreamContinuation(
-            job.id, last_seq, StreamSlot(gateway.stream_slots)
+            job.id, last_seq, StreamSlot(gateway.stream_slots), current_principal().key
         )
     response = Response(iter([RETRY_FIELD + format_events(events)]), content_type=EVENT_STREAM_TYPE)
     response.headers["X-Accel-Buffering"] = "no"

@@ -26,7 +26,7 @@ def test_the_doctor_says_what_to_do(environment, capsys):
     assert admin.main(["doctor"]) == 1
     said = capsys.readouterr().out
     for words in (
-        "FAIL token",
+        "FAIL access",
         "set PALIMPSEST_TOKEN",
         "services.admin migrate",
         "FAIL broker",

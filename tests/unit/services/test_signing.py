@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from services import admin
+from services.admin import doctor
 from services.signing import (
     MAX_KEY_BYTES,
     SigningKey,
@@ -44,7 +45,7 @@ def test_a_key_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     path, public = tmp_path / "key", tmp_path / "key.pub"
     old = os.umask(0)
     try:
-        assert admin.main(["keys", "create", str(path)]) == 0
+        assert admin.main(["signing-key", "create", str(path)]) == 0
     finally:
         os.umask(old)
     said = capsys.readouterr()
@@ -53,12 +54,12 @@ def test_a_key_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert load_key(path).key_id in said.err
     assert "PRIVATE" not in said.out + said.err
     before = path.read_bytes(), public.read_bytes()
-    assert admin.main(["keys", "create", str(path)]) == 1
+    assert admin.main(["signing-key", "create", str(path)]) == 1
     assert "never overwritten" in capsys.readouterr().err
     public.unlink()
-    assert admin.main(["keys", "create", str(path)]) == 1
+    assert admin.main(["signing-key", "create", str(path)]) == 1
     assert (path.read_bytes(), public.exists()) == (before[0], False)
-    assert admin.main(["keys", "show", str(path)]) == 0
+    assert admin.main(["signing-key", "show", str(path)]) == 0
     assert capsys.readouterr().out.encode() == before[1]
 
 
@@ -75,8 +76,8 @@ def test_a_key_is_not_written_over_a_public_one_or_through_a_link(tmp_path: Path
 
 
 def test_in_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert admin.main(["keys", "create", str(tmp_path / "none" / "key")]) == 1
-    assert capsys.readouterr().err == "keys create: No such file or directory\n"
+    assert admin.main(["signing-key", "create", str(tmp_path / "none" / "key")]) == 1
+    assert capsys.readouterr().err == "signing-key create: No such file or directory\n"
 
 
 def test_what_is_signed_can_be_verified_without_our_code(tmp_path: Path) -> None:
@@ -130,14 +131,16 @@ def test_what_is_no_key(tmp_path: Path, write, said: str) -> None:
 
 
 def test_the_doctor_looks_at_the_key(tmp_path: Path) -> None:
-    def check(**settings: object) -> admin.CheckResult:
-        (result,) = (one for one in admin.run_checks(Settings(**settings)) if one.name == "signing")
+    def check(**settings: object) -> doctor.CheckResult:
+        (result,) = (
+            one for one in doctor.run_checks(Settings(**settings)) if one.name == "signing"
+        )
         return result
 
     assert "not signed" in check().detail
     assert not check(signing_key=tmp_path / "key").ok
     key = create_key(tmp_path / "key")
-    assert check(signing_key=tmp_path / "key") == admin.CheckResult(
+    assert check(signing_key=tmp_path / "key") == doctor.CheckResult(
         "signing", True, f"key {key.key_id}"
     )
     (tmp_path / "key").chmod(0o640)

@@ -1,0 +1,72 @@
+"""Writes the access log: an entry for every request that changes something, or tries to."""
+
+from __future__ import annotations
+
+import structlog
+from flask import Flask, Response, request
+
+from services.gateway.principal import current_principal
+from services.gateway.scopes import READ_METHODS
+from shared.errors import TransientError
+from shared.jobs import access_log
+from shared.jobs.database import Database
+
+log = structlog.get_logger()
+
+ENTRY_KEY = "palimpsest.access_log"  # in the WSGI environ: the entry of this request
+SUBJECT_KEY = "palimpsest.subject"
+
+
+def set_subject(subject: str) -> None:
+    """Say what this request has created; otherwise the header Location or the path says it."""
+    request.environ[SUBJECT_KEY] = subject
+
+
+def install(app: Flask, db: Database) -> None:
+    """Write entries. To be installed after authentication, and before what refuses requests."""
+
+    @app.before_request
+    def _begin() -> None:
+        # a request with a large body is checked before it is read, and then again
+        if request.url_rule is None or ENTRY_KEY in request.environ or not _changes_something():
+            return
+        principal = current_principal()
+        subject = "/".join(str(value) for value in (request.view_args or {}).values())
+        request.environ[ENTRY_KEY] = access_log.begin_entry(
+            db, principal.tenant, principal.actor, _describe_action(), subject
+        )
+
+    @app.after_request
+    def _finish(response: Response) -> Response:
+        entry = request.environ.get(ENTRY_KEY)
+        if entry is not None:
+            try:
+                access_log.finish_entry(db, entry, response.status_code, _find_subject(response))
+            except TransientError as error:
+                log.warning("the access log has no status of a request", error=str(error))
+        return response
+
+
+def _changes_something() -> bool:
+    return request.method not in READ_METHODS and request.args.getlist("dry_run") not in (
+        ["true"],
+        ["1"],
+    )
+
+
+def _describe_action() -> str:
+    rule = str(request.url_rule).replace("<", "{").replace(">", "}")
+    return f"{request.method} {rule}"
+
+
+def _find_subject(response: Response) -> str | None:
+    """What was created; "" where nothing is found under the id that was asked for, so that the log
+    does not keep what was erased, nor what never was; None: as the path says."""
+    if response.status_code == 404:
+        return ""
+    if subject := request.environ.get(SUBJECT_KEY):
+        return str(subject)
+    if request.view_args or not response.location:
+        return None
+    created = response.location.removeprefix("/v1/").partition("/")[2]
+    return created.replace("/versions/", "/")

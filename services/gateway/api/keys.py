@@ -1,0 +1,131 @@
+"""/v1/keys: the keys of all tenants; /v1/me: the one that this request was sent with."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from flask import Response, jsonify
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.gateway.access_logging import set_subject
+from services.gateway.access_schemas import KeyView, serialize_key
+from services.gateway.api._blueprint import PageQuery, make_blueprint
+from services.gateway.credentials import get_token
+from services.gateway.deps import current_gateway
+from services.gateway.principal import current_principal
+from services.gateway.problems import document_errors
+from services.gateway.schemas import format_rfc3339
+from services.gateway.scopes import ANY, require_scope
+from services.gateway.submission import require_id_format
+from shared.errors import InvalidRequest, NotFound
+from shared.jobs import keys
+from shared.jobs.keys import ADMIN, KEY_ID, MAX_LIFETIME_S, MIN_LIFETIME_S
+
+routes = make_blueprint("keys", "who may use this gateway, and for what")
+
+
+class KeyPath(BaseModel):
+    key_id: str = Field(description="key_...")
+
+
+class KeysQuery(PageQuery):
+    """Which keys."""
+
+    tenant: str | None = Field(None, max_length=64, description="only this tenant's")
+
+
+class KeyBody(BaseModel):
+    """A new key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    tenant: str = Field(max_length=64, description="whose key it is")
+    label: str = Field("", max_length=100, description="what it is for")
+    scopes: list[Literal["read", "submit", "admin", "worker"]] = Field(
+        ["read", "submit"], min_length=1, max_length=4, description="what it may do"
+    )
+    lifetime_s: float | None = Field(
+        None,
+        ge=MIN_LIFETIME_S,
+        le=MAX_LIFETIME_S,
+        description="seconds until it expires; null: it does not",
+    )
+
+
+class NewKey(KeyView):
+    """A key as it was created."""
+
+    key: str = Field(description="the key itself, which is not shown again")
+
+
+class KeyPage(BaseModel):
+    items: list[KeyView]
+    next: str | None = Field(description="token of the next page; null at the end")
+
+
+class Me(BaseModel):
+    """Who has sent the request."""
+
+    tenant: str
+    key_id: str | None = Field(description="null for the token of the settings")
+    label: str
+    scopes: list[str]
+    expires_at: str | None
+
+
+@routes.get("/keys", responses={200: KeyPage, **document_errors(403, 422)})
+@require_scope(ADMIN)
+def list_keys(query: KeysQuery) -> Response:
+    """List the keys of all tenants, newest first, also those that are no longer valid."""
+    page = keys.list_keys(
+        current_gateway().deps.db, tenant=query.tenant, limit=query.limit, page=query.page
+    )
+    return jsonify({"items": [serialize_key(key) for key in page.items], "next": page.next})
+
+
+@routes.post("/keys", responses={201: NewKey, **document_errors(400, 403, 413, 415, 422)})
+@require_scope(ADMIN)
+def post_key(body: KeyBody) -> Response:
+    """Create a key for a tenant. The answer is the only one that contains it."""
+    try:
+        key, secret = keys.create_key(
+            current_gateway().deps.db, body.tenant, body.label, set(body.scopes), body.lifetime_s
+        )
+    except NotFound as error:
+        raise InvalidRequest(str(error), "tenant") from error
+    set_subject(key.id)
+    response = jsonify({**serialize_key(key), "key": secret})
+    response.status_code = 201
+    return response
+
+
+@routes.post("/keys/<key_id>/revoke", responses={200: KeyView, **document_errors(403, 404, 409)})
+@require_scope(ADMIN)
+def revoke_key(path: KeyPath) -> Response:
+    """Revoke a key for good, within seconds. Repeatable.
+
+    409 if no valid key with the scope `admin` would be left, and the gateway has no token.
+    """
+    deps = current_gateway().deps
+    revoked = keys.revoke_key(
+        deps.db,
+        require_id_format(path.key_id, KEY_ID, "key"),
+        has_token=bool(get_token(deps.settings)),
+    )
+    return jsonify(serialize_key(revoked))
+
+
+@routes.get("/me", responses={200: Me})
+@require_scope(ANY)
+def get_me() -> Response:
+    """Show whose key this request was sent with, and what it may do."""
+    principal = current_principal()
+    return jsonify(
+        {
+            "tenant": principal.tenant,
+            "key_id": principal.key,
+            "label": principal.label,
+            "scopes": sorted(principal.scopes),
+            "expires_at": format_rfc3339(principal.expires_at),
+        }
+    )
