@@ -27,6 +27,7 @@ from services.cli.commands import (
     submit,
     uploads,
     verify,
+    whoami,
 )
 from services.cli.environment import check_environment
 from services.cli.output.console import (
@@ -95,7 +96,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         job.resume,
     ),
     "Your models and data": (pair.pair, convert.convert, uploads.push),
-    "Inspect": (listing.catalog, listing.queues, listing.workers),
+    "Inspect": (listing.catalog, listing.queues, listing.workers, whoami.whoami),
 }
 # commands with commands of their own: panel, summary, and those
 GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {

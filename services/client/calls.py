@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -16,7 +16,10 @@ from .records import (
     Erasure,
     Event,
     Job,
+    Key,
+    Me,
     Page,
+    Tenant,
     Upload,
     UploadSpace,
 )
@@ -75,6 +78,14 @@ def _read_upload_page(body: Any) -> Page[Upload]:
 
 def _read_declaration_page(body: Any) -> Page[Declaration]:
     return Page([Declaration.from_json(one) for one in body["items"]], body["next"])
+
+
+def _read_key_page(body: Any) -> Page[Key]:
+    return Page([Key.from_json(one) for one in body["items"]], body["next"])
+
+
+def _read_tenant_page(body: Any) -> Page[Tenant]:
+    return Page([Tenant.from_json(one) for one in body["items"]], body["next"])
 
 
 def _read_upload_space(body: Any) -> UploadSpace:
@@ -281,6 +292,43 @@ def get_catalog(kind: str | None = None) -> Call[dict[str, Any]]:
 
 def list_queues() -> Call[list[dict[str, Any]]]:
     return Call("GET", "/v1/queues", _read_items)
+
+
+def get_me() -> Call[Me]:
+    return Call("GET", "/v1/me", Me.from_json)
+
+
+def list_keys(
+    *, tenant: str | None = None, limit: int | None = None, page: str | None = None
+) -> Call[Page[Key]]:
+    query = _drop_unset(tenant=tenant, limit=limit, page=page)
+    return Call("GET", "/v1/keys", _read_key_page, query=query)
+
+
+def create_key(
+    tenant: str,
+    *,
+    label: str | None = None,
+    scopes: Sequence[str] | None = None,
+    lifetime_s: float | None = None,
+) -> Call[Key]:
+    body = _drop_unset(tenant=tenant, label=label, scopes=scopes, lifetime_s=lifetime_s)
+    # sent twice, it would create two
+    return Call("POST", "/v1/keys", Key.from_json, body=body, repeatable=False)
+
+
+def revoke_key(key_id: str) -> Call[Key]:
+    return Call("POST", f"/v1/keys/{_quote_segment(key_id)}/revoke", Key.from_json)
+
+
+def list_tenants(*, limit: int | None = None, after: str | None = None) -> Call[Page[Tenant]]:
+    query = _drop_unset(limit=limit, after=after)
+    return Call("GET", "/v1/tenants", _read_tenant_page, query=query)
+
+
+def create_tenant(name: str, quotas: Mapping[str, int | None] | None = None) -> Call[Tenant]:
+    body = _drop_unset(name=name, quotas=quotas)
+    return Call("POST", "/v1/tenants", Tenant.from_json, body=body, repeatable=False)
 
 
 def list_workers() -> Call[list[dict[str, Any]]]:

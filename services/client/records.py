@@ -304,6 +304,58 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Me:
+    """Whose key the client sends, and what it may do; `key_id` is None for the gateway's token."""
+
+    tenant: str
+    key_id: str | None = None
+    label: str = ""
+    scopes: tuple[str, ...] = ()
+    expires_at: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Me:
+        return _build(cls, body, scopes=tuple(body.get("scopes", ())))
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key to the gateway; `key` is the secret, "" but for a key that was just created."""
+
+    id: str
+    tenant: str
+    label: str = ""
+    scopes: tuple[str, ...] = ()
+    state: str = ""
+    created_at: str | None = None
+    expires_at: str | None = None
+    revoked_at: str | None = None
+    last_used_at: str | None = None
+    key: str = field(default="", repr=False)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Key:
+        return _build(cls, body, scopes=tuple(body.get("scopes", ())))
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant; a quota that is None is no limit."""
+
+    name: str
+    created_at: str | None = None
+    disabled_at: str | None = None
+    quotas: Mapping[str, int | None] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Tenant:
+        return _build(cls, body)
+
+
+@dataclass(frozen=True)
 class Page(Generic[R]):
     """Some items, newest first, and the token of the next page."""
 

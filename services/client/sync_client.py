@@ -27,7 +27,10 @@ from .records import (
     Erasure,
     Event,
     Job,
+    Key,
+    Me,
     Page,
+    Tenant,
     Upload,
     UploadSpace,
 )
@@ -163,6 +166,44 @@ class Client:
     def list_workers(self) -> list[dict[str, Any]]:
         """The workers, newest first."""
         return self._call(calls.list_workers())
+
+    def whoami(self) -> Me:
+        """Whose key this client sends, and what it may do."""
+        return self._call(calls.get_me())
+
+    def list_keys(self, tenant: str | None = None) -> Iterator[Key]:
+        """The keys of all tenants or one, newest first; the key needs the scope `admin`, here and
+        below."""
+        token: str | None = None
+        while True:
+            page = self._call(calls.list_keys(tenant=tenant, page=token))
+            for key in page.items:
+                yield key
+            if (token := page.next) is None:
+                return
+
+    def create_key(self, tenant: str, **options: Any) -> Key:
+        """Create a key; `options` are `label`, `scopes` and `lifetime_s`. Its secret is in `key`, and
+        cannot be read again."""
+        return self._call(calls.create_key(tenant, **options))
+
+    def revoke_key(self, key_id: str) -> Key:
+        """Revoke a key for good."""
+        return self._call(calls.revoke_key(key_id))
+
+    def list_tenants(self) -> Iterator[Tenant]:
+        """All tenants, by name."""
+        after: str | None = None
+        while True:
+            page = self._call(calls.list_tenants(after=after))
+            for tenant in page.items:
+                yield tenant
+            if (after := page.next) is None:
+                return
+
+    def create_tenant(self, name: str, **quotas: int | None) -> Tenant:
+        """Create a tenant; `quotas` such as `max_running_jobs`."""
+        return self._call(calls.create_tenant(name, quotas))
 
     def stream_events(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """The events of a job as they happen, from event `after` + 1 until the job has ended.

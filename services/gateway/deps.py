@@ -11,7 +11,7 @@ from flask import current_app, g
 
 from services.gateway.catalog_cache import CatalogCache
 from services.gateway.planning_limiter import READERS, PlanningLimiter
-from services.gateway.queue_counts import QueueCountsCache
+from services.gateway.queue_counts import QueueCountsCaches
 from services.gateway.uploads import UploadLimiter
 from services.signing import SigningKey
 from shared.artifacts import ArtifactStore
@@ -58,7 +58,7 @@ class Gateway:
     deps: GatewayDeps
     catalog_cache: CatalogCache
     stream_slots: threading.BoundedSemaphore
-    queue_counts: QueueCountsCache
+    queue_counts: QueueCountsCaches
     upload_limiter: UploadLimiter
     planning_limiter: PlanningLimiter = field(default_factory=lambda: PlanningLimiter("planning"))
     reading_limiter: PlanningLimiter = field(
@@ -72,7 +72,9 @@ class Gateway:
             deps,
             CatalogCache(deps.db),
             stream_slots,
-            QueueCountsCache(lambda: worker_registry.count_jobs_by_stage(deps.db)),
+            QueueCountsCaches(
+                lambda tenant: worker_registry.count_jobs_by_stage(deps.db, tenant)
+            ),
             UploadLimiter(deps.db, deps.artifacts, deps.settings),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +34,29 @@ class CountSnapshot:
     def age_s(self) -> float:
         """Seconds since it was started."""
         return time.monotonic() - self.started_at
+
+
+class QueueCountsCaches:
+    """A cache of its own for each tenant, and one over all tenants (None); those of the `MAX_TENANTS`
+    that asked last."""
+
+    MAX_TENANTS = 256
+
+    def __init__(self, count: Callable[[str | None], Counts]) -> None:
+        self._count = count
+        self._caches: OrderedDict[str | None, QueueCountsCache] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def current(self, tenant: str | None) -> CountSnapshot:
+        """See `QueueCountsCache.current`."""
+        with self._lock:
+            if tenant not in self._caches:
+                self._caches[tenant] = QueueCountsCache(lambda: self._count(tenant))
+            cache = self._caches[tenant]
+            self._caches.move_to_end(tenant)
+            if len(self._caches) > self.MAX_TENANTS:
+                self._caches.popitem(last=False)
+        return cache.current()
 
 
 class QueueCountsCache:

@@ -187,11 +187,15 @@ def unregister_worker(db: Database, worker: str) -> None:
     db.run_transaction(lambda c: c.execute(delete(workers).where(workers.c.id == worker)))
 
 
-def list_workers(db: Database) -> list[Worker]:
-    """Every worker seen within the hour, live ones first, with the job each one has."""
+def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:
+    """Every worker seen within the hour, live ones first, with the job each one has; only jobs of
+    that tenant, if one is given."""
+    has_job = (jobs.c.worker == workers.c.id) & (jobs.c.state == State.RUNNING)
+    if tenant is not None:
+        has_job &= jobs.c.tenant == tenant
     query = (
         select(workers, jobs.c.id.label("job"), _is_live(db).label("live"))
-        .outerjoin(jobs, (jobs.c.worker == workers.c.id) & (jobs.c.state == State.RUNNING))
+        .outerjoin(jobs, has_job)
         .order_by(workers.c.id)
     )
     with db.read() as connection:
@@ -219,13 +223,14 @@ def count_live_on_host(db: Database, host: str) -> int:
     return sum(1 for worker in list_workers(db) if worker.live and worker.host == host)
 
 
-def count_jobs_by_stage(db: Database) -> dict[str, dict[str, int]]:
-    """How many jobs are in each state, by stage."""
+def count_jobs_by_stage(db: Database, tenant: str | None = None) -> dict[str, dict[str, int]]:
+    """How many jobs are in each state, by stage; of all tenants or one."""
+    query = select(jobs.c.stage, jobs.c.state, func.count()).group_by(jobs.c.stage, jobs.c.state)
+    if tenant is not None:
+        query = query.where(jobs.c.tenant == tenant)
     counts: dict[str, dict[str, int]] = {}
     with db.read() as connection:
-        for stage, state, n in connection.execute(
-            select(jobs.c.stage, jobs.c.state, func.count()).group_by(jobs.c.stage, jobs.c.state)
-        ):
+        for stage, state, n in connection.execute(query):
             counts.setdefault(stage, {})[state] = n
     return counts
 

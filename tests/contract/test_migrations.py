@@ -16,7 +16,7 @@ from sqlalchemy import Connection, MetaData, func, inspect, select, text
 from services import admin
 from shared.catalog import Catalog
 from shared.errors import Conflict, TransientError
-from shared.jobs import attempts, completion, control, plugin_sets, worker_registry
+from shared.jobs import attempts, completion, control, plugin_sets, tenants, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
 from shared.jobs.migrations import (
@@ -521,6 +521,21 @@ def test_declarations_can_be_given_up(db: Database) -> None:
     assert "declarations" not in _count_rows(db)
     migrate(db)
     require_current_schema(db)
+
+
+def test_who_had_jobs_is_a_tenant(db: Database) -> None:
+    migrate(db, "0010")
+    with db.write() as connection:
+        for n, tenant in enumerate(["local", "Old Name", "local"]):
+            insert_row(connection, "jobs", id=f"job{n}", tenant=tenant, dedup_key=None)
+        insert_row(connection, "audits", id="aud", tenant="planner")
+    migrate(db)
+    known, _ = tenants.list_tenants(db)
+    assert sorted(one.name for one in known) == ["Old Name", "local", "planner"]
+    assert {one.disabled_at for one in known} == {None}
+    assert min(one.created_at for one in known) > 1.7e9
+    downgrade(db, "0010")
+    migrate(db)
 
 
 def test_a_file_is_copied_before_it_is_migrated(

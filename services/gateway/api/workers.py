@@ -6,9 +6,11 @@ from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import make_blueprint
-from services.gateway.deps import current_db, current_gateway
+from services.gateway.deps import current_gateway
+from services.gateway.principal import current_principal
 from services.gateway.schemas import WorkerView, serialize_worker
 from shared.jobs import worker_registry
+from shared.jobs.keys import ADMIN
 
 routes = make_blueprint("workers", "queues and workers")
 
@@ -29,14 +31,15 @@ class WorkerList(BaseModel):
 
 @routes.get("/queues", responses={200: QueueList})
 def get_queues() -> Response:
-    """List each stage's queue: jobs by state, and the number of live workers that serve it.
+    """List each stage's queue: your jobs by state, or with the scope `admin` those of all tenants, and
+    the number of live workers that serve it.
 
     With very many jobs the counts may be a few seconds old; the header `Age` has their age in
     seconds.
     """
     snapshot, live_workers = (
-        current_gateway().queue_counts.current(),
-        worker_registry.count_live_by_stage(current_db()),
+        current_gateway().queue_counts.current(_choose_tenant()),
+        worker_registry.count_live_by_stage(current_gateway().deps.db),
     )
     counts = snapshot.counts
     stages = sorted(
@@ -52,7 +55,13 @@ def get_queues() -> Response:
 
 @routes.get("/workers", responses={200: WorkerList})
 def get_workers() -> Response:
-    """List the workers seen in the last hour, live ones first, with their current jobs."""
-    return jsonify(
-        {"items": [serialize_worker(w) for w in worker_registry.list_workers(current_db())]}
-    )
+    """List the workers seen in the last hour, live ones first, with their current jobs: yours, or with
+    the scope `admin` those of all tenants."""
+    workers = worker_registry.list_workers(current_gateway().deps.db, _choose_tenant())
+    return jsonify({"items": [serialize_worker(w) for w in workers]})
+
+
+def _choose_tenant() -> str | None:
+    """Whose jobs are shown: everyone's (None) to who administers."""
+    principal = current_principal()
+    return None if ADMIN in principal.scopes else principal.tenant
