@@ -240,10 +240,11 @@ class GatewayInProcess:
         self.http = AuthenticatedClient(self.app.test_client())
 
     @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[httpx.AsyncClient]:
-        """The app as a server has it, with the token in every request: event streams go on."""
+    async def serve(self, secret: str = TOKEN) -> AsyncIterator[httpx.AsyncClient]:
+        """The app as a server has it, with the token or a key in every request: event streams go
+        on."""
         transport = httpx.ASGITransport(AsgiBridge(self.app, threads=4))
-        headers = {"Authorization": f"Bearer {TOKEN}"}
+        headers = {"Authorization": f"Bearer {secret}"}
         async with httpx.AsyncClient(
             transport=transport, base_url="http://localhost", headers=headers
         ) as client:
@@ -275,15 +276,15 @@ class GatewayInProcess:
 
 
 class AuthenticatedClient:
-    """Flask's test client with the token in every request."""
+    """Flask's test client with the token, or a key, in every request."""
 
-    def __init__(self, client: FlaskClient) -> None:
-        self.client = client
+    def __init__(self, client: FlaskClient, secret: str = TOKEN) -> None:
+        self.client, self.secret = client, secret
 
     def _send(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any
     ) -> Any:
-        all_headers = {"Authorization": f"Bearer {TOKEN}", **(headers or {})}
+        all_headers = {"Authorization": f"Bearer {self.secret}", **(headers or {})}
         return self.client.open(path, method=method, headers=all_headers, **options)
 
     def get(self, path: str, **options: Any) -> Any:
