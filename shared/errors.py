@@ -4,6 +4,7 @@ PalimpsestError
 ├── InvalidRequest    the request is wrong: change it               (HTTP 422; a job fails as `invalid`)
 ├── NotFound          no such thing for this tenant                 (HTTP 404)
 ├── Conflict          right request, wrong moment: look, try again  (HTTP 409)
+├── QuotaReached      the tenant has as much as it may: wait, or free some  (HTTP 429; 507 for bytes)
 ├── TransientError    nothing wrong with the request: try again     (HTTP 503; a job goes back to its queue)
 │   └── DamagedArtifact an artifact does not match its digest: it is rebuilt, then try again
 ├── PluginImportError a plugin file is broken: fix it, the worker does not start
@@ -36,6 +37,10 @@ class NotFound(PalimpsestError):
 
 class Conflict(PalimpsestError):
     """The request is well formed but does not fit the present state."""
+
+
+class QuotaReached(PalimpsestError):
+    """The tenant has as much of something as its quota allows."""
 
 
 class TransientError(PalimpsestError):

@@ -17,7 +17,8 @@ from services.admin._command import (
 from services.gateway.access_schemas import serialize_tenant
 from shared.config import load_settings
 from shared.jobs import tenants
-from shared.jobs.tenants import QUOTA_NAMES, Quotas, Tenant, check_tenant_name
+from shared.jobs.quotas import QUOTA_NAMES, Quotas
+from shared.jobs.tenants import Tenant, check_tenant_name
 
 PAGE_SIZE = 1000
 

@@ -72,9 +72,7 @@ class Gateway:
             deps,
             CatalogCache(deps.db),
             stream_slots,
-            QueueCountsCaches(
-                lambda tenant: worker_registry.count_jobs_by_stage(deps.db, tenant)
-            ),
+            QueueCountsCaches(lambda tenant: worker_registry.count_jobs_by_stage(deps.db, tenant)),
             UploadLimiter(deps.db, deps.artifacts, deps.settings),
         )
 

@@ -3,7 +3,7 @@ queues as in short.
 
 Tenants take turns: the one with the fewest running jobs goes first, among equals the one that comes
 next after the tenant that this worker served last. Within a tenant the lowest rank goes first
-(`shared.jobs.ranking`).
+(`shared.jobs.ranking`). A tenant that has as many running jobs as its quota allows is passed over.
 
 The statement never counts or sorts what is queued. It walks along the index of queued jobs
 (`ix_jobs_queue`): from plugin set to plugin set, in each that this worker can run from tenant to
@@ -18,12 +18,13 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy import Connection, Row, TextClause, func, select, text
 
 from shared.jobs.database import NOW_SQL, Database
 from shared.jobs.mapping import build_job, to_json
 from shared.jobs.records import Claim, Input
 from shared.jobs.states import TRANSITIONS, State
+from shared.jobs.tables import jobs, tenants
 
 MAX_TENANTS = 64  # in each plugin set that one claim considers
 CANDIDATE_TENANTS = 4  # tenants among whose jobs it chooses
@@ -42,7 +43,7 @@ WITH RECURSIVE kinds(plugin_set) AS (
     SELECT s.digest AS plugin_set FROM kinds JOIN plugin_sets s ON s.digest = kinds.plugin_set
     WHERE s.stage IN ({{stages}})
         AND NOT EXISTS (SELECT 1 FROM {{needed}} WHERE needed.value NOT IN ({{plugins}}))
-), tenants(plugin_set, round, tenant, n) AS (
+), walk(plugin_set, round, tenant, n) AS (
     SELECT plugin_set, round, CASE WHEN round = 0 THEN :served ELSE '' END, 0
     FROM runnable CROSS JOIN (SELECT 0 AS round UNION ALL SELECT 1) AS rounds
     UNION ALL
@@ -50,7 +51,7 @@ WITH RECURSIVE kinds(plugin_set) AS (
         SELECT min(j.tenant) FROM jobs j
         WHERE j.state = 'queued' AND j.plugin_set = t.plugin_set AND j.tenant > t.tenant
     ), t.n + 1
-    FROM tenants t WHERE t.tenant IS NOT NULL AND t.n < {MAX_TENANTS}
+    FROM walk t WHERE t.tenant IS NOT NULL AND t.n < {MAX_TENANTS}
         AND (t.round = 0 OR t.tenant <= :served)
 ), heads AS (
     SELECT t.plugin_set, t.round, t.tenant, (
@@ -59,13 +60,15 @@ WITH RECURSIVE kinds(plugin_set) AS (
             AND (j.not_before IS NULL OR j.not_before <= {{now}})
         ORDER BY j.rank LIMIT 1
     ) AS rank
-    FROM tenants t WHERE t.n > 0 AND t.tenant IS NOT NULL AND (t.round = 0 OR t.tenant <= :served)
+    FROM walk t WHERE t.n > 0 AND t.tenant IS NOT NULL AND (t.round = 0 OR t.tenant <= :served)
 ), shares AS (
     SELECT tenant, count(*) AS running FROM {{running}} WHERE state = 'running' GROUP BY tenant
 ), turns AS (
     SELECT h.plugin_set, h.round, h.tenant, h.rank, coalesce(shares.running, 0) AS running
     FROM heads h LEFT JOIN shares ON shares.tenant = h.tenant
+        LEFT JOIN tenants q ON q.name = h.tenant
     WHERE h.rank IS NOT NULL
+        AND (q.max_running_jobs IS NULL OR coalesce(shares.running, 0) < q.max_running_jobs)
         AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = :worker AND w.drain)
     ORDER BY running, h.round, h.tenant, h.rank LIMIT {CANDIDATE_TENANTS}
 )"""
@@ -120,7 +123,9 @@ _POSTGRESQL_TEMPLATES = (
     LIMIT 1 FOR UPDATE OF j SKIP LOCKED
 ), taken AS ({_CLAIM_UPDATE} FROM winner WHERE jobs.id = winner.id RETURNING jobs.*
 ), noted AS ({_INSERT_EVENT} taken)
-SELECT taken.*, ({_SELECT_INPUTS} WHERE i.job = taken.id) AS inputs FROM taken
+SELECT taken.*, ({_SELECT_INPUTS} WHERE i.job = taken.id) AS inputs,
+    (SELECT q.max_running_jobs FROM tenants q WHERE q.name = taken.tenant) AS max_running_jobs
+FROM taken
 """,
 )
 
@@ -163,6 +168,10 @@ _FIND_STATEMENTS = {
 }
 
 
+class _QuotaReached(Exception):
+    """The tenant of the claimed job may not run another: the claim is taken back."""
+
+
 class Dispatcher:
     """Claims for one worker. Knows whose turn it is next, so keep it as long as the worker lives.
 
@@ -202,9 +211,12 @@ class Dispatcher:
             "lease": lease_s,
             "token": token,
         }
-        row = self._db.run_transaction(
-            lambda connection: _claim_row(connection, self._db.dialect, bind_params)
-        )
+        try:
+            row = self._db.run_transaction(
+                lambda connection: _claim_row(connection, self._db.dialect, bind_params)
+            )
+        except _QuotaReached:  # by claims at the same moment; the next claim sees them
+            return None
         if row is None:
             return None
         self._last_tenant = row.tenant
@@ -225,12 +237,29 @@ def _claim_row(
     """The row of the job that is taken."""
     first, *more = _CLAIM_STATEMENTS[dialect]
     row = connection.execute(first, bind_params).one_or_none()
-    if not more or row is None:
+    if row is None:
+        return None
+    if not more:
+        if row.max_running_jobs is not None:
+            _require_running_quota(connection, row.tenant, row.max_running_jobs)
         return row
     taken, _noted = (
         connection.execute(statement, {**bind_params, "id": row[0]}) for statement in more
     )
     return taken.one()
+
+
+def _require_running_quota(connection: Connection, tenant: str, max_running_jobs: int) -> None:
+    """Claims of one tenant at the same moment do not see each other: wait for them, and count.
+
+    Raises:
+        _QuotaReached: with this one there are too many.
+    """
+    lock = select(tenants.c.name).where(tenants.c.name == tenant).with_for_update(key_share=True)
+    connection.execute(lock)
+    running = select(func.count()).where(jobs.c.tenant == tenant, jobs.c.state == State.RUNNING)
+    if connection.execute(running).scalar_one() > max_running_jobs:
+        raise _QuotaReached
 
 
 def _build_claim(row: Row[Any]) -> Claim:

@@ -18,6 +18,7 @@ from shared.jobs.cost_keys import compute_cost_keys
 from shared.jobs.database import Database
 from shared.jobs.job_insert import ConcurrentDuplicate, NewJob, generate_id, insert_jobs
 from shared.jobs.mapping import to_json
+from shared.jobs.quotas import require_pending_quota, require_room
 from shared.jobs.records import PlannedJob, SubmitResult
 from shared.jobs.states import State
 from shared.jobs.tables import audit_jobs, audits, idempotency, job_inputs, jobs
@@ -62,6 +63,7 @@ def submit_jobs(
             this came in, or a request with the same Idempotency-Key is under way.
         InvalidRequest: the Idempotency-Key was used with another body, or an input artifact is
             unknown.
+        QuotaReached: the tenant has as many waiting jobs or as many bytes as it may.
     """
     # Everything that needs no look at the store is made before the transaction: on SQLite it keeps
     # all others out.
@@ -94,6 +96,9 @@ def submit_jobs(
             }
             connection.execute(insert(audits).values(**row, created_at=now))
         ids, stored = insert_jobs(connection, tenant, candidates, now)
+        if stored:
+            require_pending_quota(connection, tenant)
+            require_room(connection, tenant)
         if audit_id is not None and ids:
             links = [
                 {"audit": audit_id, "job": i, "detached": False} for i in sorted(set(ids.values()))

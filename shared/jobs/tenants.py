@@ -13,25 +13,12 @@ from sqlalchemy.exc import IntegrityError
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs.database import Database
 from shared.jobs.keys import lock_keys, require_other_admin
+from shared.jobs.quotas import QUOTA_NAMES, Quotas
 from shared.jobs.tables import tenants
 
 NAME_FORMAT = r"[a-z0-9][a-z0-9._-]{0,63}"
 MAX_QUOTA = 2**31 - 1  # of counts
 MAX_BYTES = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class Quotas:
-    """What a tenant may have at most; None is no limit."""
-
-    max_queued_jobs: int | None = None
-    max_running_jobs: int | None = None
-    max_artifact_bytes: int | None = None
-    max_event_streams: int | None = None
-    max_requests_per_minute: int | None = None
-
-
-QUOTA_NAMES = tuple(asdict(Quotas()))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from shared.failpoints import failpoint
 from shared.jobs.database import Database
 from shared.jobs.mapping import build_ownership_filter
 from shared.jobs.paging import Page, apply_page, split_page
+from shared.jobs.quotas import require_room
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
     UPLOAD_ORIGIN,
@@ -106,6 +107,7 @@ def record_upload(
 
     Raises:
         QuotaExceeded: the tenant's uploads would hold more than `quota_bytes`.
+        StorageFull: all its artifacts together would hold more than its quota.
         TransientError: a store did not answer.
     """
 
@@ -119,6 +121,7 @@ def record_upload(
         row = _find(connection, tenant, stored.sha256)
         if row is None:
             check_quota(_measure(connection, tenant), stored.size, quota_bytes)
+            require_room(connection, tenant, stored.size)
         expiry = db.now + lifetime_s
         place()
         if row is None:

@@ -15,7 +15,8 @@ from services.gateway.problems import document_errors
 from services.gateway.scopes import require_scope
 from shared.jobs import tenants
 from shared.jobs.keys import ADMIN
-from shared.jobs.tenants import NAME_FORMAT, Quotas
+from shared.jobs.quotas import Quotas
+from shared.jobs.tenants import NAME_FORMAT
 
 routes = make_blueprint("tenants", "who may own jobs and artifacts, and how much")
 
