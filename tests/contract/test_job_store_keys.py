@@ -40,7 +40,9 @@ def test_a_key_is_found_by_its_digest_and_its_secret_is_nowhere(store: JobStore)
 
 
 def test_the_states_of_a_key(store: JobStore) -> None:
-    valid, revoked, expired, disabled = (make_key(store.db, t)[0] for t in (ALICE, ALICE, ALICE, BOB))
+    valid, revoked, expired, disabled = (
+        make_key(store.db, t)[0] for t in (ALICE, ALICE, ALICE, BOB)
+    )
     first = keys.revoke_key(store.db, revoked.id, has_token=False)
     again = keys.revoke_key(store.db, revoked.id, has_token=False)
     assert first.revoked_at == again.revoked_at
