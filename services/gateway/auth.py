@@ -25,6 +25,7 @@ from services.gateway.sessions import SESSION_COOKIE, SESSION_S, KeySessions, de
 from shared.config import Settings
 from shared.jobs.database import Database
 from shared.jobs.keys import SECRET, Key
+from shared.jobs.tenant_store import TenantStore
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
 WRONG = "the key or token is not valid"
@@ -101,7 +102,7 @@ class Authenticator:
         return response
 
 
-def install(app: Flask, db: Database, settings: Settings) -> None:
+def install(app: Flask, settings: Settings, db: Database) -> None:
     """Check every request before anything else happens: who sends it, and then, once it is in the
     access log, whether that one may."""
     authenticator = Authenticator(db, settings)
@@ -125,6 +126,12 @@ def install(app: Flask, db: Database, settings: Settings) -> None:
             return make_problem(403, "requests from another origin are not allowed")
         return rejection
 
+    def _accept(checked: Principal | Response) -> Response | None:
+        if isinstance(checked, Response):
+            return checked
+        g.principal, g.store = checked, TenantStore(db, checked.tenant)
+        return None
+
     access_logging.install(app, db)
 
     @app.before_request
@@ -138,13 +145,6 @@ def install(app: Flask, db: Database, settings: Settings) -> None:
             403,
             f"your key does not have the scope {scope}, which this needs: ask for a key that has it",
         )
-
-
-def _accept(checked: Principal | Response) -> Response | None:
-    if isinstance(checked, Response):
-        return checked
-    g.principal, g.tenant = checked, checked.tenant
-    return None
 
 
 def _secrets_match(presented: str, expected: str) -> bool:

@@ -320,8 +320,8 @@ def delete_declarations(
 
 def erase_declarations(
     db: Database,
-    store: ArtifactStore,
     tenant: str,
+    store: ArtifactStore,
     kind: Kind,
     name: str,
     version: int | None,
@@ -345,7 +345,7 @@ def erase_declarations(
         _remove_rows(db, connection, tenant, rows, lifetime_s)
         hide_declarations(connection, tenant, {row.name for row in rows})
 
-    return erase(db, store, tenant, digests, also=remove)
+    return erase(db, tenant, store, digests, also=remove)
 
 
 def _find_versions(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services import admin
 from shared.jobs import worker_registry
 from shared.jobs.database import Database
+from shared.jobs.keys import SECRET
 from tests.support.gateway import make_catalog
 from tests.support.servers import RedisServer
 
@@ -91,7 +94,97 @@ def test_settings_that_are_wrong(environment, monkeypatch, capsys):
     assert "PALIMPSEST_LEASE_S: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"]])
+def test_a_key_is_printed_once_and_alone(environment, capsys):
+    assert admin.main(["migrate"]) == 0
+    assert admin.main(["keys", "create", "--tenant", "acme"]) == 1
+    assert "no such tenant" in capsys.readouterr().err
+    assert admin.main(["tenants", "create", "acme", "--max-running-jobs", "3"]) == 0
+    capsys.readouterr()
+    words = ["--scope", "admin", "--scope", "read", "--label", "laptop", "--expires", "90d"]
+    assert admin.main(["keys", "create", "--tenant", "acme", *words]) == 0
+    said = capsys.readouterr()
+    secret = said.out.strip()
+    assert SECRET.fullmatch(secret)
+    assert secret not in said.err
+    assert "scopes admin read" in said.err
+    assert admin.main(["keys", "create", "--tenant", "acme", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["scopes"], made["expires_at"]) == (["read", "submit"], None)
+    assert SECRET.fullmatch(made["key"])
+    for listing in (["keys", "list", "--json"], ["keys", "list"], ["log", "--json"], ["log"]):
+        assert admin.main(listing) == 0
+        shown = capsys.readouterr().out
+        assert made["id"] in shown
+        assert secret not in shown
+        assert made["key"] not in shown
+
+
+def test_keys_end_and_tenants_are_disabled_and_all_is_in_the_log(environment, capsys):
+    def run(*arguments: str) -> Any:
+        status = admin.main([*arguments, "--json"])
+        said = capsys.readouterr()
+        return json.loads(said.out) if status == 0 else (status, said.err)
+
+    admin.main(["migrate"])
+    capsys.readouterr()
+    run("tenants", "create", "acme")
+    key = run("keys", "create", "--tenant", "acme", "--scope", "admin")["id"]
+    for refused in (("keys", "revoke", key), ("tenants", "disable", "acme")):
+        status, said = run(*refused)
+        assert status == 1
+        assert "create another one first" in said
+    run("tenants", "create", "other")
+    run("keys", "create", "--tenant", "other", "--scope", "admin")
+    assert run("keys", "revoke", key)[0]["state"] == "revoked"
+    assert run("tenants", "disable", "acme")[0]["disabled_at"]
+    assert run("tenants", "enable", "acme")[0]["disabled_at"] is None
+    (changed,) = run("tenants", "quota", "acme", "--max-queued-jobs", "7")
+    assert changed["quotas"]["max_queued_jobs"] == 7
+    assert run("tenants", "quota", "acme") == [changed]
+    assert [one["name"] for one in run("tenants", "list")] == ["acme", "other"]
+    acts = [(e["action"], e["status"]) for e in run("log", "--tenant", "acme")][::-1]
+    assert acts == [
+        ("tenants create", 0), ("keys create", 0), ("keys revoke", 1), ("tenants disable", 1),
+        ("keys revoke", 0), ("tenants disable", 0), ("tenants enable", 0), ("tenants quota", 0),
+    ]  # fmt: skip
+    assert {e["actor"] for e in run("log")} == {"command line"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["tenants", "create", "a\x1b[31m"], 2),
+        (["tenants", "create", "Upper"], 2),
+        (["tenants", "disable", "no\x1bbody"], 1),
+        (["keys", "create", "--tenant", "\x1b[2J"], 1),
+        (["keys", "revoke", "\x1b[2J"], 1),
+        (["keys", "revoke", "key_" + "0" * 20], 1),
+    ],
+)
+def test_what_is_wrong_is_refused_and_not_repeated(environment, capsys, arguments, status):
+    admin.main(["migrate"])
+    capsys.readouterr()
+    assert admin.main(arguments) == status
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert arguments[-1] not in said.err
+    assert "\x1b" not in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["keys"],
+        ["keys", "create"],
+        ["keys", "create", "--tenant", "a", "--scope", "root"],
+        ["keys", "create", "--tenant", "a", "--expires", "1y"],
+        ["tenants", "create", "a", "--max-queued-jobs", "-1"],
+        ["log", "--limit", "0"],
+    ],
+)
 def test_wrong_use(arguments):
     with pytest.raises(SystemExit) as ended:
         admin.main(arguments)
