@@ -15,6 +15,7 @@ ClientError
     ├── NotFound      404: you have no such item
     ├── Conflict      409: not possible in the current state
     ├── QuotaExceeded 507: delete uploads that are no longer needed
+    ├── TooMany       429: wait, or cancel some
     └── Unavailable   503: retry later
 """
 
@@ -97,6 +98,11 @@ class QuotaExceeded(ApiError):
     """The uploads hold as many bytes as they may."""
 
 
+class TooMany(ApiError):
+    """As many requests, waiting jobs or event streams as the tenant may have; or too many wrong keys
+    from this address."""
+
+
 class Unavailable(ApiError):
     """Temporarily unavailable."""
 
@@ -110,6 +116,7 @@ BY_STATUS: dict[int, type[ApiError]] = {
     413: Invalid,
     415: Invalid,
     422: Invalid,
+    429: TooMany,
     503: Unavailable,
     507: QuotaExceeded,
 }

@@ -39,7 +39,11 @@ def may_send_again(call: Call[Any], error: BaseException) -> bool:
     if isinstance(error, ApiError):
         # 503 comes from the gateway, which did nothing. 502 and 504 come from a proxy: the gateway
         # may have acted.
-        return error.status == 503 or (call.repeatable and error.status in (502, 504))
+        # 429 says when to send again, unless what is full does not empty by itself.
+        is_full = error.status == 429 and not error.retry_after_s
+        return (error.status in (429, 503) and not is_full) or (
+            call.repeatable and error.status in (502, 504)
+        )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
         return True  # it was never sent
     return call.repeatable and isinstance(error, httpx.TransportError)

@@ -6,10 +6,19 @@ from typing import Any
 
 from flask_openapi.openapi import OpenAPI
 
-from services.gateway import auth, json_body, openapi_document, problems, security_headers
+from services.gateway import (
+    access_logging,
+    auth,
+    json_body,
+    openapi_document,
+    problems,
+    request_limiter,
+    security_headers,
+)
 from services.gateway.api import ROUTES
 from services.gateway.credentials import require_credentials
 from services.gateway.deps import EXTENSION_KEY, Gateway, GatewayDeps
+from services.gateway.request_limiter import RequestLimiter
 
 _INFO: dict[str, Any] = {
     "title": "Palimpsest",
@@ -46,10 +55,15 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     app.url_map.merge_slashes = False  # //v1/jobs is a 404, not a redirect
     app.config["MAX_CONTENT_LENGTH"] = json_body.MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the base class only
-    app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
+    gateway = app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
     problems.install(app)
     security_headers.install(app)
     auth.install(app, deps.settings, deps.db)
+    # what is refused for its number is not worth a row in the log
+    broker_url = deps.settings.broker_url.get_secret_value()
+    request_limiter.install(app, RequestLimiter.from_url(broker_url), gateway.quotas)
+    access_logging.install(app, deps.db)
+    auth.install_scopes(app)
     for routes in ROUTES:
         app.register_api(routes)
     return app

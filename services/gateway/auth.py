@@ -14,7 +14,6 @@ from urllib.parse import quote
 from flask import Flask, Response, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from services.gateway import access_logging
 from services.gateway.credentials import get_token
 from services.gateway.failure_limiter import FailureLimiter
 from services.gateway.key_cache import KeyCache
@@ -103,8 +102,7 @@ class Authenticator:
 
 
 def install(app: Flask, settings: Settings, db: Database) -> None:
-    """Check every request before anything else happens: who sends it, and then, once it is in the
-    access log, whether that one may."""
+    """Check before anything else happens who sends a request."""
     authenticator = Authenticator(db, settings)
 
     @app.before_request
@@ -132,7 +130,9 @@ def install(app: Flask, settings: Settings, db: Database) -> None:
         g.principal, g.store = checked, TenantStore(db, checked.tenant)
         return None
 
-    access_logging.install(app, db)
+
+def install_scopes(app: Flask) -> None:
+    """Check whether who sends a request may do this. To be installed after `install`."""
 
     @app.before_request
     def _check_scope() -> AnyResponse | None:

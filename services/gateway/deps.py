@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -12,6 +11,8 @@ from flask import current_app, g
 from services.gateway.catalog_cache import CatalogCache
 from services.gateway.planning_limiter import READERS, PlanningLimiter
 from services.gateway.queue_counts import QueueCountsCaches
+from services.gateway.quota_cache import QuotaCache
+from services.gateway.stream_slots import StreamSlots
 from services.gateway.uploads import UploadLimiter
 from services.signing import SigningKey
 from shared.artifacts import ArtifactStore
@@ -57,7 +58,8 @@ class Gateway:
 
     deps: GatewayDeps
     catalog_cache: CatalogCache
-    stream_slots: threading.BoundedSemaphore
+    stream_slots: StreamSlots
+    quotas: QuotaCache
     queue_counts: QueueCountsCaches
     upload_limiter: UploadLimiter
     planning_limiter: PlanningLimiter = field(default_factory=lambda: PlanningLimiter("planning"))
@@ -67,11 +69,11 @@ class Gateway:
 
     @classmethod
     def from_deps(cls, deps: GatewayDeps) -> Gateway:
-        stream_slots = threading.BoundedSemaphore(deps.settings.max_event_streams)
         return cls(
             deps,
             CatalogCache(deps.db),
-            stream_slots,
+            StreamSlots(deps.settings.max_event_streams),
+            QuotaCache(deps.db),
             QueueCountsCaches(lambda tenant: worker_registry.count_jobs_by_stage(deps.db, tenant)),
             UploadLimiter(deps.artifacts, deps.settings),
         )

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
 from services.gateway.deps import StreamTiming
 from services.gateway.event_poller import PAGE_SIZE, EventPoller
 from services.gateway.schemas import serialize_event
+from services.gateway.stream_slots import StreamSlot
 from shared.jobs.records import Event, Job
 from shared.jobs.states import TERMINAL
 
@@ -24,18 +24,6 @@ RETRY_FIELD = b"retry: 2000\n\n"  # a client whose stream ended reconnects after
 HEARTBEAT_COMMENT = b": nothing new\n\n"
 STREAMING_KEY = "palimpsest.streams"  # in the WSGI environ: this server can continue a stream
 CONTINUATION_KEY = "palimpsest.continuation"  # the `StreamContinuation` from which it continues
-
-
-class StreamSlot:
-    """One of the streams that may be open at once; releasing it twice has no effect."""
-
-    def __init__(self, slots: threading.Semaphore) -> None:
-        self._slots: threading.Semaphore | None = slots
-
-    def release(self) -> None:
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            slots.release()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from flask import Flask, Response, json, request
 from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import Conflict, InvalidRequest, NotFound, TransientError
+from shared.errors import Conflict, InvalidRequest, NotFound, QuotaReached, TransientError
+from shared.jobs.quotas import StorageFull
 from shared.jobs.uploads import QuotaExceeded
 
 log = structlog.get_logger()
@@ -107,6 +108,14 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(QuotaExceeded)
     def _handle_quota(error: QuotaExceeded) -> Response:
+        return make_problem(507, str(error))
+
+    @app.errorhandler(QuotaReached)
+    def _handle_reached(error: QuotaReached) -> Response:
+        return make_problem(429, str(error))
+
+    @app.errorhandler(StorageFull)
+    def _handle_full(error: StorageFull) -> Response:
         return make_problem(507, str(error))
 
     @app.errorhandler(NotFound)

@@ -27,6 +27,7 @@ WHOLE_STORE = {
     "catalog_cache.py": "the catalog belongs to all",
     "credentials.py": "looks whether there is any key",
     "deps.py": "holds it",
+    "quota_cache.py": "reads the quotas of whoever asks",
     "event_poller.py": "follows jobs that a route has shown to their tenant",
     "key_cache.py": "finds keys before there is a tenant",
     "sessions.py": "has the secret of all tenants' cookies",

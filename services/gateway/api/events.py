@@ -16,12 +16,11 @@ from services.gateway.event_streams import (
     RETRY_FIELD,
     STREAMING_KEY,
     StreamContinuation,
-    StreamSlot,
     format_events,
     is_over,
 )
 from services.gateway.principal import current_principal
-from services.gateway.problems import RETRY_AFTER_S, document_errors, make_problem
+from services.gateway.problems import document_errors
 from services.gateway.schemas import EventView, serialize_event
 
 routes = make_blueprint("events", "events of a job")
@@ -70,15 +69,11 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
     if not events and is_over(job, events):
         return Response(status=204)
     if not is_over(job, events) and STREAMING_KEY in request.environ:
-        if not gateway.stream_slots.acquire(blocking=False):
-            detail = (
-                f"{gateway.deps.settings.max_event_streams} event streams are open, which is the "
-                "limit: try again, or request JSON pages"
-            )
-            return make_problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+        quota = gateway.quotas.find(job.tenant).max_event_streams
+        slot = gateway.stream_slots.take(job.tenant, quota)
         last_seq = events[-1].seq if events else after
         request.environ[CONTINUATION_KEY] = StreamContinuation(
-            job.id, last_seq, StreamSlot(gateway.stream_slots), current_principal().key
+            job.id, last_seq, slot, current_principal().key
         )
     response = Response(iter([RETRY_FIELD + format_events(events)]), content_type=EVENT_STREAM_TYPE)
     response.headers["X-Accel-Buffering"] = "no"

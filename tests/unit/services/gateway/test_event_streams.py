@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-
-from services.gateway.event_streams import StreamSlot, format_event
+from services.gateway.event_streams import format_event
 from shared.jobs.records import Event
 
 
@@ -13,13 +11,3 @@ def test_a_frame_is_one_line_of_data_whatever_the_text_holds():
     assert text.startswith("id: 3\nevent: progress\ndata: {")
     assert text.endswith("}\n\n")
     assert len(text.splitlines()) == 4
-
-
-def test_a_slot_is_given_back_once():
-    slots = threading.BoundedSemaphore(1)
-    assert slots.acquire(blocking=False)
-    slot = StreamSlot(slots)
-    slot.release()
-    slot.release()  # a bounded semaphore would raise
-    assert slots.acquire(blocking=False)
-    assert not slots.acquire(blocking=False)

@@ -1,0 +1,62 @@
+"""How many event streams one process of the gateway keeps open, in total and of each tenant."""
+
+from __future__ import annotations
+
+import threading
+
+from shared.errors import QuotaReached, TransientError
+
+
+class StreamSlot:
+    """One of the streams that may be open at once; releasing it twice has no effect."""
+
+    def __init__(self, slots: StreamSlots, tenant: str) -> None:
+        self._slots: StreamSlots | None = slots
+        self._tenant = tenant
+
+    def release(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.give_back(self._tenant)
+
+
+class StreamSlots:
+    """The slots of one process. Safe for many threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._taken: dict[str, int] = {}
+
+    def take(self, tenant: str, quota: int | None) -> StreamSlot:
+        """A slot for a stream of the tenant, which may have `quota` of them (None: any number).
+
+        Raises:
+            QuotaReached: the tenant has as many streams as it may.
+            TransientError: the process has as many as it may.
+        """
+        advice = "try again, or request JSON pages"
+        with self._lock:
+            taken = self._taken.get(tenant, 0)
+            if quota is not None and taken >= quota:
+                raise QuotaReached(f"at most {quota} event streams of yours may be open: {advice}")
+            if sum(self._taken.values()) >= self._limit:
+                raise TransientError(
+                    f"{self._limit} event streams are open, which is the limit: {advice}"
+                )
+            self._taken[tenant] = taken + 1
+        return StreamSlot(self, tenant)
+
+    def count_open(self, tenant: str) -> int:
+        """How many streams of the tenant are open."""
+        with self._lock:
+            return self._taken.get(tenant, 0)
+
+    def give_back(self, tenant: str) -> None:
+        """A stream of the tenant has ended."""
+        with self._lock:
+            left = self._taken[tenant] - 1
+            if left:
+                self._taken[tenant] = left
+            else:
+                del self._taken[tenant]
