@@ -66,9 +66,11 @@ WITH RECURSIVE kinds(plugin_set) AS (
 ), turns AS (
     SELECT h.plugin_set, h.round, h.tenant, h.rank, coalesce(shares.running, 0) AS running
     FROM heads h LEFT JOIN shares ON shares.tenant = h.tenant
-        LEFT JOIN tenants q ON q.name = h.tenant
     WHERE h.rank IS NOT NULL
-        AND (q.max_running_jobs IS NULL OR coalesce(shares.running, 0) < q.max_running_jobs)
+        AND NOT EXISTS (
+            SELECT 1 FROM tenants q
+            WHERE q.name = h.tenant AND q.max_running_jobs <= coalesce(shares.running, 0)
+        )
         AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = :worker AND w.drain)
     ORDER BY running, h.round, h.tenant, h.rank LIMIT {CANDIDATE_TENANTS}
 )"""
