@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from services.admin._command import Subparsers, open_store, print_line, summarize_error
+from services.admin._command import Subparsers, log_act, open_store, print_line, summarize_error
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -18,7 +18,7 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        with open_store() as db:
+        with open_store() as db, log_act(db, None, "backup"):
             db.copy_to(options.file)
     except (OSError, sqlite3.Error) as error:
         print_line(f"backup: {summarize_error(error)}", sys.stderr)

@@ -7,6 +7,7 @@ import sys
 
 from services.admin import (
     backup,
+    database_roles,
     doctor,
     keys,
     log,
@@ -18,7 +19,7 @@ from services.admin import (
 from services.admin._command import print_line, summarize_error
 from shared.errors import InvalidRequest, PalimpsestError
 
-COMMANDS = (migrate, backup, doctor, tenants, keys, log, signing_key, orphans)
+COMMANDS = (migrate, backup, doctor, tenants, keys, log, signing_key, orphans, database_roles)
 
 
 def main(arguments: list[str] | None = None) -> int:

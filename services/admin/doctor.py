@@ -87,7 +87,7 @@ def _check_access(settings: Settings) -> CheckResult:
     db = Database(settings.database_url)
     try:
         valid, admins = keys.count_valid(db)
-        parts.append(f"{valid} valid keys, {admins} of them with the scope admin")
+        parts.append(f"valid keys: {valid}, of these with the scope admin: {admins}")
     except (PalimpsestError, DBAPIError):  # the check of the store says why
         valid = admins = 0
     finally:

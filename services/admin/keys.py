@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             if not KEY_ID.fullmatch(options.key):
                 raise NotFound(
-                    "a key's id is key_ and 20 hexadecimal digits: see palimpsest-admin keys list"
+                    "a key's id is key_ and 20 hexadecimal digits: see `python -m services.admin keys list`"
                 )
             key = keys.get_key(db, options.key)
             with log_act(db, key.tenant, "keys revoke", key.id):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from services.admin._command import Subparsers, print_line, summarize_error
+from services.admin._command import Subparsers, log_act, print_line, summarize_error
 from shared.config import load_settings
+from shared.errors import Conflict
 from shared.jobs.database import Database
-from shared.jobs.migrations import copy_before_migrating, migrate
+from shared.jobs.migrations import copy_before_migrating, migrate, require_current_schema
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -25,7 +26,11 @@ def run(_options: argparse.Namespace) -> int:
                 f"the job store was copied to {copied_to.name} in the same folder "
                 "before the migration"
             )
+        is_current = _is_current(db)
         migrate(db)
+        if not is_current:
+            with log_act(db, None, "migrate"):
+                pass  # there was no log before
         db.close()
     except Exception as error:
         # whatever the driver or the URL parser says, the user needs one line of it
@@ -34,3 +39,11 @@ def run(_options: argparse.Namespace) -> int:
         return 1
     print_line("the job store's schema is up to date")
     return 0
+
+
+def _is_current(db: Database) -> bool:
+    try:
+        require_current_schema(db)
+    except Conflict:
+        return False
+    return True

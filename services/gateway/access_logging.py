@@ -15,6 +15,9 @@ log = structlog.get_logger()
 
 ENTRY_KEY = "palimpsest.access_log"  # in the WSGI environ: the entry of this request
 SUBJECT_KEY = "palimpsest.subject"
+# Ids are noted at once. Digests and names only once it is known that they stay: even a row that is
+# changed leaves what it had in the database's files, and what is erased must be in none.
+IDS = frozenset({"job_id", "audit_id", "key_id"})
 
 
 def set_subject(subject: str) -> None:
@@ -31,9 +34,9 @@ def install(app: Flask, db: Database) -> None:
         if request.url_rule is None or ENTRY_KEY in request.environ or not _changes_something():
             return
         principal = current_principal()
-        subject = "/".join(str(value) for value in (request.view_args or {}).values())
+        ids = [str(v) for name, v in (request.view_args or {}).items() if name in IDS]
         request.environ[ENTRY_KEY] = access_log.begin_entry(
-            db, principal.tenant, principal.actor, _describe_action(), subject
+            db, principal.tenant, principal.actor, _describe_action(), "".join(ids)
         )
 
     @app.after_request
@@ -60,13 +63,18 @@ def _describe_action() -> str:
 
 
 def _find_subject(response: Response) -> str | None:
-    """What was created; "" where nothing is found under the id that was asked for, so that the log
-    does not keep what was erased, nor what never was; None: as the path says."""
-    if response.status_code == 404:
-        return ""
+    """What was created or changed; None: it was noted at once, or nothing was, or it was erased."""
     if subject := request.environ.get(SUBJECT_KEY):
         return str(subject)
-    if request.view_args or not response.location:
+    if response.status_code >= 400 or request.args.get("derived") is not None:
+        return None
+    if request.view_args:
+        return (
+            None
+            if IDS & set(request.view_args)
+            else "/".join(str(value) for value in request.view_args.values())
+        )
+    if not response.location:
         return None
     created = response.location.removeprefix("/v1/").partition("/")[2]
     return created.replace("/versions/", "/")

@@ -49,8 +49,8 @@ def _document_error(status: HTTPStatus) -> dict[str, Any]:
 
 
 def document_errors(*statuses: int) -> dict[Any, Any]:
-    """These errors as OpenAPI responses; 401 and 503 are possible on every route."""
-    return {str(s): _document_error(HTTPStatus(s)) for s in sorted({401, 503, *statuses})}
+    """These errors as OpenAPI responses, with those that are possible on every route."""
+    return {str(s): _document_error(HTTPStatus(s)) for s in sorted({401, 403, 429, 503, *statuses})}
 
 
 def make_problem(

@@ -224,7 +224,7 @@ def require_other_admin(
     ):
         raise Conflict(
             "this would leave no valid key with the scope admin: create another one first "
-            "(palimpsest-admin keys create --tenant TENANT --scope admin), or set PALIMPSEST_TOKEN"
+            "(python -m services.admin keys create --tenant TENANT --scope admin), or set PALIMPSEST_TOKEN"
         )
 
 

@@ -162,6 +162,8 @@ def test_tenants_and_their_quotas(store: JobStore) -> None:
         store.db, BOB, {"max_running_jobs": None, "max_artifact_bytes": 2**62}
     )
     assert changed.quotas == tenants.Quotas(max_artifact_bytes=2**62)
+    assert tenants.get_quotas(store.db, BOB) == changed.quotas
+    assert tenants.get_quotas(store.db, "nobody") == tenants.Quotas()
     for wrong in ({"max_running_jobs": -1}, {"max_running_jobs": 2**31}, {"name": 1}):
         with pytest.raises(InvalidRequest):
             tenants.set_quotas(store.db, BOB, wrong)

@@ -224,6 +224,13 @@ def test_cancel_pause_resume(run, worker):
     assert run("pause", queued).status == 1
 
 
+def test_whoami(run):
+    shown = run("whoami")
+    assert "tenant   local" in shown.out
+    assert "admin, read, submit, worker" in shown.out
+    assert run("whoami", "--json").json["key_id"] is None
+
+
 def test_lists(run, worker):
     assert "hand" in run("workers").out
     assert run("workers", "--json").json[0]["live"] is True

@@ -93,7 +93,7 @@ def test_keys_and_tenants_are_made_over_http(gateway):
         ("POST /v1/keys", "", 422),
         ("POST /v1/keys/{key_id}/revoke", key["id"], 200),
         ("POST /v1/keys/{key_id}/revoke", key["id"], 200),
-        ("POST /v1/keys/{key_id}/revoke", "", 404),
+        ("POST /v1/keys/{key_id}/revoke", f"key_{'0' * 20}", 404),
     ]
 
 
@@ -298,6 +298,13 @@ class TestLog:
         entries = list_log(gateway)
         assert [e.status for e in entries] == [201, 202, 202, 200, 404]
         assert not {upload, job_id} & set(str(entries).split("'"))
+        for file in gateway.db.file.parent.iterdir():
+            assert upload.encode() not in file.read_bytes(), file.name
+
+    def test_what_is_deleted_alone_stays_in_it(self, gateway):
+        upload = gateway.http.post("/v1/artifacts", data=b"a face").get_json()["sha256"]
+        assert gateway.http.delete(f"/v1/artifacts/{upload}").status_code == 204
+        assert [e.subject for e in list_log(gateway)] == [upload, upload]
 
     def test_names_of_erased_declarations_are_not_in_it(self, gateway):
         upload = gateway.http.post("/v1/artifacts", data=b"a face").get_json()["sha256"]

@@ -21,7 +21,8 @@ SEED = "20240229"
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     """A gateway with work in every state, so that lists have items and links lead somewhere."""
-    with serve_gateway(tmp_path) as served:
+    # that no key is refused for another reason than that it is wrong
+    with serve_gateway(tmp_path, PALIMPSEST_MAX_FAILED_KEYS_PER_MINUTE="1000000") as served:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         with httpx.Client(
             base_url=served.url, headers=headers, trust_env=False, timeout=60

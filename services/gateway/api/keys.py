@@ -73,7 +73,7 @@ class Me(BaseModel):
     expires_at: str | None
 
 
-@routes.get("/keys", responses={200: KeyPage, **document_errors(403, 422)})
+@routes.get("/keys", responses={200: KeyPage, **document_errors(422)})
 @require_scope(ADMIN)
 def list_keys(query: KeysQuery) -> Response:
     """List the keys of all tenants, newest first, also those that are no longer valid."""
@@ -83,7 +83,7 @@ def list_keys(query: KeysQuery) -> Response:
     return jsonify({"items": [serialize_key(key) for key in page.items], "next": page.next})
 
 
-@routes.post("/keys", responses={201: NewKey, **document_errors(400, 403, 413, 415, 422)})
+@routes.post("/keys", responses={201: NewKey, **document_errors(400, 413, 415, 422)})
 @require_scope(ADMIN)
 def post_key(body: KeyBody) -> Response:
     """Create a key for a tenant. The answer is the only one that contains it."""
@@ -99,7 +99,7 @@ def post_key(body: KeyBody) -> Response:
     return response
 
 
-@routes.post("/keys/<key_id>/revoke", responses={200: KeyView, **document_errors(403, 404, 409)})
+@routes.post("/keys/<key_id>/revoke", responses={200: KeyView, **document_errors(404, 409)})
 @require_scope(ADMIN)
 def revoke_key(path: KeyPath) -> Response:
     """Revoke a key for good, within seconds. Repeatable.

@@ -42,7 +42,7 @@ class TenantPage(BaseModel):
     next: str | None = Field(description="`after` of the next page; null at the end")
 
 
-@routes.get("/tenants", responses={200: TenantPage, **document_errors(403, 422)})
+@routes.get("/tenants", responses={200: TenantPage, **document_errors(422)})
 @require_scope(ADMIN)
 def list_tenants(query: TenantsQuery) -> Response:
     """List tenants by name."""
@@ -52,9 +52,7 @@ def list_tenants(query: TenantsQuery) -> Response:
     return jsonify({"items": [serialize_tenant(one) for one in items], "next": after})
 
 
-@routes.post(
-    "/tenants", responses={201: TenantView, **document_errors(400, 403, 409, 413, 415, 422)}
-)
+@routes.post("/tenants", responses={201: TenantView, **document_errors(400, 409, 413, 415, 422)})
 @require_scope(ADMIN)
 def post_tenant(body: TenantBody) -> Response:
     """Create a tenant. 409 if it exists."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from shared.jobs.database import Database
 from shared.jobs.keys import SECRET
 from tests.support.gateway import make_catalog
 from tests.support.servers import RedisServer
+from tests.support.source_tree import ROOT
 
 
 @pytest.fixture
@@ -148,6 +151,13 @@ def test_keys_end_and_tenants_are_disabled_and_all_is_in_the_log(environment, ca
         ("keys revoke", 0), ("tenants disable", 0), ("tenants enable", 0), ("tenants quota", 0),
     ]  # fmt: skip
     assert {e["actor"] for e in run("log")} == {"command line"}
+    assert run("log")[-1]["action"] == "migrate"
+
+
+def test_the_script_is_the_module(environment):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["palimpsest-admin"].partition(":")
+    assert getattr(importlib.import_module(module), function) is admin.main
 
 
 @pytest.mark.parametrize(

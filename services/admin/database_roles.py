@@ -1,0 +1,116 @@
+"""`database-roles`: print the SQL that gives gateway, workers and reconciler roles of their own on
+PostgreSQL. Run it as the role that migrates, after every migration."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+
+from sqlalchemy import Table
+from sqlalchemy.engine import make_url
+
+from services.admin._command import Subparsers, print_line
+from shared.config import load_settings
+from shared.errors import InvalidRequest
+from shared.jobs.tables import (
+    artifacts,
+    audit_jobs,
+    audits,
+    catalogs,
+    declarations,
+    declared_uploads,
+    deleted_artifacts,
+    events,
+    job_artifacts,
+    job_inputs,
+    jobs,
+    metadata,
+    plugin_sets,
+    workers,
+)
+
+# What an attempt reads and writes. A table that is not named here is not a worker's: keys, tenants,
+# the access log, and what only the gateway answers with.
+WORKER_TABLES = (
+    artifacts, audit_jobs, audits, catalogs, declarations, declared_uploads, deleted_artifacts, events,
+    job_artifacts, job_inputs, jobs, plugin_sets, workers,
+)  # fmt: skip
+# The reconciler removes what has expired, but lets nobody in.
+GATEWAY_ONLY = {"keys", "server_secrets"}
+DML = "SELECT, INSERT, UPDATE, DELETE"
+NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+
+
+def add_parser(commands: Subparsers) -> None:
+    parser = commands.add_parser("database-roles", help=__doc__.partition(": ")[2])
+    parser.add_argument(
+        "--prefix", default="palimpsest", help="of the roles' names (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    url = make_url(load_settings().database_url)
+    if url.get_backend_name() != "postgresql":
+        raise InvalidRequest(
+            "only PostgreSQL has roles: set PALIMPSEST_DATABASE_URL to the URL of the role that migrates",
+            "PALIMPSEST_DATABASE_URL",
+        )
+    if not NAME.fullmatch(options.prefix):
+        raise InvalidRequest("give lower-case letters, digits and _", "--prefix")
+    print_line(
+        build_sql(
+            str(url.database or url.username), str(url.username or "postgres"), options.prefix
+        )
+    )
+    return 0
+
+
+def build_sql(database: str, owner: str, prefix: str) -> str:
+    """The statements, which may be run again.
+
+    Args:
+        owner: the role that migrates, to which all tables belong.
+        prefix: of the names of the three roles.
+    """
+    gateway, worker, reconciler = (
+        f"{prefix}_{name}" for name in ("gateway", "worker", "reconciler")
+    )
+    tables = metadata.sorted_tables
+    lines = [
+        "-- Run with psql as the role that migrates; then give each role a password: \\password ROLE",
+    ]
+    for role in (gateway, worker, reconciler):
+        lines.append(
+            f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+        )
+    lines += [
+        f"REVOKE ALL ON DATABASE {_quote(database)} FROM PUBLIC;",
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
+        f"GRANT CONNECT ON DATABASE {_quote(database)} TO {gateway}, {worker}, {reconciler};",
+        f"GRANT USAGE ON SCHEMA public TO {gateway}, {worker}, {reconciler};",
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {gateway}, {worker}, {reconciler};",
+        f"GRANT SELECT ON alembic_version TO {gateway}, {worker}, {reconciler};",
+        "-- gateway: all rows, no schema",
+        _grant(tables, gateway),
+        "-- worker: jobs and artifacts; no keys, no tenants, no log",
+        _grant(WORKER_TABLES, worker),
+        "-- reconciler: all rows but keys",
+        _grant([t for t in tables if t.name not in GATEWAY_ONLY], reconciler),
+        "-- To rewrite tables after a deletion with everything derived (VACUUM FULL), the reconciler must",
+        "-- own them, and see how old the transactions of others are. As a member of the owner it may also",
+        "-- do whatever the owner may. Without these two lines such deletions leave traces in the files of",
+        "-- the database.",
+        f"GRANT {_quote(owner)} TO {reconciler};",
+        f"GRANT pg_read_all_stats TO {reconciler};",
+    ]
+    return "\n".join(lines)
+
+
+def _grant(tables: Iterable[Table], role: str) -> str:
+    return f"GRANT {DML} ON {', '.join(sorted(table.name for table in tables))} TO {role};"
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
