@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from services.gateway.scopes import ANY, find_scope, require_scope
 from shared.jobs.keys import ADMIN, READ, SCOPES, SUBMIT
 from tests.support.gateway import GatewayInProcess
+from tests.support.source_tree import ROOT
 
 
 @pytest.fixture
@@ -40,6 +42,25 @@ def test_every_route_declares_or_derives_a_scope(gateway: GatewayInProcess) -> N
     assert set(scopes.values()) <= {*SCOPES, ANY}
     default = {route: READ if route[0] == "GET" else SUBMIT for route in scopes}
     assert scopes == default | DECLARED
+
+
+def find_plain_calls(source: str) -> list[int]:
+    """Lines on which `require_scope` is called and its decorator thrown away: that checks nothing."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+        if "require_scope" in ast.unparse(node.value.func)
+    ]
+
+
+def test_a_scope_is_declared_by_a_decorator() -> None:
+    files = sorted((ROOT / "services/gateway/api").glob("*.py"))
+    assert len(files) > 10
+    assert {path.name: find_plain_calls(path.read_text()) for path in files} == {
+        path.name: [] for path in files
+    }
+    assert find_plain_calls("def f():\n    scopes.require_scope('admin')\n") == [2]
 
 
 def test_a_scope_that_does_not_exist_cannot_be_declared() -> None:

@@ -58,5 +58,5 @@ def test_what_came_in_is_not_sent_back_as_a_whole(app):
 
 def test_documented_responses_name_the_media_type():
     found = problems.document_errors(404)
-    assert sorted(found) == ["401", "404", "503"]
+    assert sorted(found) == ["401", "403", "404", "429", "503"]
     assert list(found["404"]["content"]) == [problems.MEDIA_TYPE]
