@@ -11,6 +11,7 @@ import structlog
 from services.gateway.deps import GatewayDeps
 from shared.artifacts import CHUNK_BYTES
 from shared.errors import Conflict, DamagedArtifact, NotFound, TransientError
+from shared.jobs.queries import get_artifact
 from shared.jobs.records import Artifact
 from shared.jobs.repair import (
     ProducedArtifact,
@@ -33,7 +34,7 @@ def stream_verified(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Itera
     match the digest.
 
     Raises:
-        NotFound: it is lost, and no job produces it.
+        NotFound: it is lost, and no job produces it; or it was removed meanwhile.
         TransientError: the store did not answer, or the artifact is being rebuilt.
         Conflict: it was rebuilt too often.
     """
@@ -46,6 +47,7 @@ def stream_verified(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Itera
                 deps, tenant, artifact, deps.artifacts.stream(artifact.sha256, artifact.size)
             )
         except (NotFound, DamagedArtifact) as error:
+            get_artifact(deps.db, tenant, artifact.sha256)  # it may have been removed meanwhile
             producer = _request_rebuild(deps, tenant, artifact)
             if producer is not None:
                 raise TransientError(

@@ -12,7 +12,7 @@ from flask import Flask, Response, json, request
 from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import Conflict, InvalidRequest, NotFound, TransientError
+from shared.errors import Conflict, Gone, InvalidRequest, NotFound, TransientError
 from shared.jobs.uploads import QuotaExceeded
 
 log = structlog.get_logger()
@@ -108,6 +108,10 @@ def install(app: Flask) -> None:
     @app.errorhandler(QuotaExceeded)
     def _handle_quota(error: QuotaExceeded) -> Response:
         return make_problem(507, str(error))
+
+    @app.errorhandler(Gone)
+    def _handle_gone(error: Gone) -> Response:
+        return make_problem(410, str(error))
 
     @app.errorhandler(NotFound)
     def _handle_not_found(error: NotFound) -> Response:

@@ -55,7 +55,8 @@ class ProducedArtifact:
 
 
 def list_produced_artifacts(db: Database, job_ids: Iterable[str]) -> list[ProducedArtifact]:
-    """The artifacts of those of these jobs that have succeeded, each once."""
+    """The artifacts of those of these jobs that have succeeded, each once. What has expired is made
+    again when a job needs it, not before."""
     joined = select(jobs.c.id, jobs.c.fence, artifacts.c.sha256, artifacts.c.size).select_from(
         jobs.join(job_artifacts, job_artifacts.c.job == jobs.c.id).join(artifacts)
     )
@@ -65,7 +66,9 @@ def list_produced_artifacts(db: Database, job_ids: Iterable[str]) -> list[Produc
         # databases bound how many values a statement takes
         for start in range(0, len(remaining_ids), 500):
             query = joined.where(
-                jobs.c.id.in_(remaining_ids[start : start + 500]), jobs.c.state == State.SUCCEEDED
+                jobs.c.id.in_(remaining_ids[start : start + 500]),
+                jobs.c.state == State.SUCCEEDED,
+                artifacts.c.expired_at.is_(None),
             )
             for job, fence, sha256, size in connection.execute(query):
                 by_sha256[sha256] = ProducedArtifact(Producer(job, fence), sha256, size)
@@ -97,12 +100,28 @@ def find_producer(
 
 def rebuild_artifact(db: Database, sha256: str, producer: Producer) -> set[str]:
     """Queue the producer of a damaged artifact again; its queued children wait. Returns the stages
-    to wake: none if the producer is running, or has run since.
+    to wake: none if the producer is running, or has run since, or the artifact has expired: it is
+    made again for a job that needs it only.
 
     Raises:
         Conflict: this happens too often.
     """
-    return db.run_transaction(lambda c: _requeue_producer(db, c, sha256, producer))
+
+    def requeue(connection: Connection) -> set[str]:
+        expired = (
+            select(artifacts.c.sha256)
+            .join(jobs, jobs.c.tenant == artifacts.c.tenant)
+            .where(
+                jobs.c.id == producer.job,
+                artifacts.c.sha256 == sha256,
+                artifacts.c.expired_at.is_not(None),
+            )
+        )
+        if connection.execute(expired).first():
+            return set()
+        return _requeue_producer(db, connection, sha256, producer)
+
+    return db.run_transaction(requeue)
 
 
 def wait_for_inputs(

@@ -8,6 +8,7 @@ same bytes wait for each other: a row never promises bytes that a deletion takes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +100,7 @@ def record_upload(
     """Make sealed bytes an upload of the tenant; returns it, and whether it is new.
 
     Bytes that the tenant has already are not counted twice: an upload is kept for another
-    `lifetime_s`, and what a job made stays as it is.
+    `lifetime_s`, and what a job made becomes one if that job goes earlier.
 
     Args:
         place: puts the bytes under their address; called once or, after a lock conflict, again.
@@ -119,7 +120,7 @@ def record_upload(
         row = _find(connection, tenant, stored.sha256)
         if row is None:
             check_quota(_measure(connection, tenant), stored.size, quota_bytes)
-        expiry = db.now + lifetime_s
+        expiry = compute_expiry(db, lifetime_s)
         place()
         if row is None:
             connection.execute(
@@ -133,9 +134,11 @@ def record_upload(
                     expires_at=expiry,
                 )
             )
-        elif row.origin == UPLOAD_ORIGIN and row.expires_at is not None:
+        elif row.origin != UPLOAD_ORIGIN or row.expires_at is not None:
             connection.execute(
-                update(artifacts).where(_is(tenant, stored.sha256)).values(expires_at=expiry)
+                update(artifacts)
+                .where(_is(tenant, stored.sha256))
+                .values(expires_at=expiry, expired_at=None)
             )
         written = _find(connection, tenant, stored.sha256)
         assert written is not None
@@ -245,10 +248,7 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
         noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == sha256)
         if not connection.execute(noted).rowcount:
             return  # somebody has brought it again, or removed it
-        users = exists().where(artifacts.c.sha256 == sha256) | exists().where(
-            jobs.c.checkpoint == sha256
-        )
-        if connection.execute(select(users)).scalar_one():
+        if connection.execute(select(build_holds_bytes(sha256))).scalar_one():
             return
         store.delete(sha256)
         failpoint("uploads.after_bytes")
@@ -263,6 +263,18 @@ def count_deleted_bytes(db: Database) -> int:
         return int(
             connection.execute(select(func.count()).select_from(deleted_artifacts)).scalar_one()
         )
+
+
+def compute_expiry(db: Database, lifetime_s: float) -> Any:
+    """When an upload that comes or is released now ends; None: never."""
+    return None if math.isinf(lifetime_s) else db.now + lifetime_s
+
+
+def build_holds_bytes(sha256: str) -> Any:
+    """Whether a row of any tenant needs these bytes to be in the store."""
+    return exists().where(
+        artifacts.c.sha256 == sha256, artifacts.c.expired_at.is_(None)
+    ) | exists().where(jobs.c.checkpoint == sha256)
 
 
 def lock_name(db: Database, connection: Connection, name: str) -> None:
@@ -321,7 +333,7 @@ def release_uploads(
             connection.execute(
                 update(artifacts)
                 .where(_is(tenant, sha256), artifacts.c.origin == UPLOAD_ORIGIN)
-                .values(expires_at=db.now + lifetime_s)
+                .values(expires_at=compute_expiry(db, lifetime_s))
             )
 
 
@@ -357,8 +369,7 @@ def _remove_row(db: Database, connection: Connection, row: Row[Any]) -> None:
         )
         return
     connection.execute(delete(artifacts).where(_is(row.tenant, row.sha256)))
-    others = exists().where(artifacts.c.sha256 == row.sha256)
-    if not connection.execute(select(others)).scalar_one():
+    if not connection.execute(select(build_holds_bytes(row.sha256))).scalar_one():
         noted = db.insert(deleted_artifacts).values(sha256=row.sha256)
         connection.execute(noted.on_conflict_do_nothing())
 

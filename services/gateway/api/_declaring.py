@@ -27,6 +27,7 @@ from shared.jobs.error_paths import map_error_fields
 from shared.jobs.inheritance import data_behind
 from shared.jobs.plan import check_posted, plan_checked
 from shared.jobs.records import Input
+from shared.jobs.retention import Retention
 from shared.jobs.spec import AuditSpec
 from shared.jobs.uploads import has_artifact
 from shared.plugin_ref import PluginRef
@@ -281,7 +282,7 @@ def delete(kind: Kind, name: str, version: int | None, *, derived: bool) -> Resp
     """Delete one version, or all of them; with `derived`, with the uploads and what was made of
     them."""
     deps, tenant = current_gateway().deps, current_tenant()
-    lifetime_s = deps.settings.upload_lifetime_s
+    lifetime_s = Retention.from_settings(deps.settings).uploads_s
     if not derived:
         declarations.delete_declarations(
             deps.db, tenant, kind, name, version, lifetime_s=lifetime_s

@@ -20,6 +20,7 @@ from services.gateway.submission import SHA256, require_id_format
 from services.gateway.uploads import IncomingUpload, receive_upload
 from shared.jobs import erasure, queries, uploads
 from shared.jobs.records import Artifact
+from shared.jobs.retention import Retention
 from shared.jobs.uploads import Upload
 
 routes = make_blueprint(
@@ -138,7 +139,7 @@ def upload_artifact(header: UploadHeader) -> Response:  # noqa: ARG001 - read be
             current_tenant(),
             upload.seal(),
             upload.head.media_type,
-            lifetime_s=settings.upload_lifetime_s,
+            lifetime_s=Retention.from_settings(settings).uploads_s,
             quota_bytes=settings.upload_quota_bytes,
             place=upload.place,
         )
