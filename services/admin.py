@@ -1,5 +1,5 @@
 """`python -m services.admin`: migrate or back up the job store, check the installation, clean the
-artifact store, or make the key that signs reports.
+artifact store, delete a tenant, or make the key that signs reports.
 
 migrate           create or upgrade the schema; a SQLite file is copied first
 backup FILE       copy a SQLite job store, even while it is in use (PostgreSQL: pg_dump)
@@ -7,6 +7,7 @@ doctor            check settings, job store, schema, broker and artifacts, and s
 orphans           list artifacts older than a day that the job store does not refer to: attempts
                   were killed after storing them. --remove removes them; not for an artifact store
                   that several job stores share
+tenants delete NAME --yes  cancel all that the tenant runs, then delete all that it has, for good
 keys create FILE  make an Ed25519 key: the private one in FILE, the public one in FILE.pub
 keys show FILE    print the public key and the id of the private key in FILE
 """
@@ -31,6 +32,7 @@ from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.migrations import copy_before_migrating, migrate, require_current_schema
 from shared.jobs.orphans import list_orphans, remove_orphans
+from shared.jobs.tenant_erasure import erase_tenant
 
 BROKER_TIMEOUT_S = 3.0
 
@@ -59,6 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("doctor")
     orphans = commands.add_parser("orphans")
     orphans.add_argument("--remove", action="store_true", help="remove them for good")
+    tenants = commands.add_parser("tenants")
+    tenants.add_argument("action", choices=["delete"])
+    tenants.add_argument("name", help="the tenant")
+    tenants.add_argument("--yes", action="store_true", help="really: nothing brings it back")
     keys = commands.add_parser("keys")
     keys.add_argument("action", choices=["create", "show"])
     keys.add_argument("file", type=Path, help="the private key")
@@ -74,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _run_backup(settings, options.file)
     if options.command == "orphans":
         return _run_orphans(settings, remove=options.remove)
+    if options.command == "tenants":
+        return _run_delete_tenant(settings, options.name, sure=options.yes)
     return _run_migrate(settings) if options.command == "migrate" else _run_doctor(settings)
 
 
@@ -109,6 +117,31 @@ def _run_orphans(settings: Settings, *, remove: bool) -> int:
     size = sum(one.size for one in orphans)
     what = "removed" if remove else "found; --remove removes them"
     _print_line(f"{len(orphans):,} artifacts of {size:,} bytes {what}", sys.stderr)
+    return 0
+
+
+def _run_delete_tenant(settings: Settings, name: str, *, sure: bool) -> int:
+    if not sure:
+        _print_line(f"tenants delete: this deletes all that {name} has; add --yes", sys.stderr)
+        return 2
+    db = Database(settings.database_url)
+    try:
+        require_current_schema(db)
+        erased = erase_tenant(db, name, ArtifactStore.from_url(settings.artifacts_url))
+    except PalimpsestError as error:
+        _print_line(f"tenants delete: {_summarize_error(error)}", sys.stderr)
+        return 1
+    finally:
+        db.close()
+    _print_line(
+        f"deleted tenant {name}: {erased.audits:,} audits, {erased.jobs:,} jobs, "
+        f"{erased.artifacts:,} artifacts of {erased.size:,} bytes"
+    )
+    if not erased.finished:
+        _print_line(
+            "the reconciler removes the bytes that are left, and rewrites the job store's files",
+            sys.stderr,
+        )
     return 0
 
 

@@ -41,8 +41,8 @@ class _Step:
 
 def delete_audit(
     db: Database,
-    store: ArtifactStore,
     tenant: str,
+    store: ArtifactStore,
     audit_id: str,
     *,
     cancel: bool = False,

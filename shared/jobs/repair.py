@@ -20,7 +20,13 @@ from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
 from shared.jobs.states import LIVE, UNSUCCESSFUL, Failure, State, Stop
 from shared.jobs.tables import artifacts, events, job_artifacts, job_inputs, jobs
-from shared.jobs.transitions import has_input_in, lock_job, lock_with_fence, transition
+from shared.jobs.transitions import (
+    has_input_in,
+    lock_job,
+    lock_own_job,
+    lock_with_fence,
+    transition,
+)
 from shared.wiring import RunWhen
 
 MAX_REBUILDS_PER_HOUR = 3  # per job; beyond that the store itself needs repair
@@ -54,9 +60,11 @@ class ProducedArtifact:
     size: int
 
 
-def list_produced_artifacts(db: Database, job_ids: Iterable[str]) -> list[ProducedArtifact]:
-    """The artifacts of those of these jobs that have succeeded, each once. What has expired is made
-    again when a job needs it, not before."""
+def list_produced_artifacts(
+    db: Database, tenant: str, job_ids: Iterable[str]
+) -> list[ProducedArtifact]:
+    """The artifacts of those of these jobs of the tenant that have succeeded, each once.
+    What has expired is made again when a job needs it, not before."""
     joined = select(jobs.c.id, jobs.c.fence, artifacts.c.sha256, artifacts.c.size).select_from(
         jobs.join(job_artifacts, job_artifacts.c.job == jobs.c.id).join(artifacts)
     )
@@ -66,6 +74,7 @@ def list_produced_artifacts(db: Database, job_ids: Iterable[str]) -> list[Produc
         # databases bound how many values a statement takes
         for start in range(0, len(remaining_ids), 500):
             query = joined.where(
+                jobs.c.tenant == tenant,
                 jobs.c.id.in_(remaining_ids[start : start + 500]),
                 jobs.c.state == State.SUCCEEDED,
                 artifacts.c.expired_at.is_(None),
@@ -98,24 +107,22 @@ def find_producer(
     return None if row is None else Producer(row.id, row.fence, row.state != State.SUCCEEDED)
 
 
-def rebuild_artifact(db: Database, sha256: str, producer: Producer) -> set[str]:
-    """Queue the producer of a damaged artifact again; its queued children wait. Returns the stages
-    to wake: none if the producer is running, or has run since, or the artifact has expired: it is
-    made again for a job that needs it only.
+def rebuild_artifact(db: Database, tenant: str, sha256: str, producer: Producer) -> set[str]:
+    """Queue the tenant's producer of a damaged artifact again; its queued children wait. Returns the
+    stages to wake: none if the producer is running, or has run since, or the artifact has expired:
+    it is made again for a job that needs it only.
 
     Raises:
+        NotFound: no such job of this tenant.
         Conflict: this happens too often.
     """
 
     def requeue(connection: Connection) -> set[str]:
-        expired = (
-            select(artifacts.c.sha256)
-            .join(jobs, jobs.c.tenant == artifacts.c.tenant)
-            .where(
-                jobs.c.id == producer.job,
-                artifacts.c.sha256 == sha256,
-                artifacts.c.expired_at.is_not(None),
-            )
+        lock_own_job(connection, tenant, producer.job)
+        expired = select(artifacts.c.sha256).where(
+            artifacts.c.tenant == tenant,
+            artifacts.c.sha256 == sha256,
+            artifacts.c.expired_at.is_not(None),
         )
         if connection.execute(expired).first():
             return set()

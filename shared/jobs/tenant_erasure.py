@@ -42,8 +42,8 @@ POLL_S = 0.5
 
 def erase_tenant(
     db: Database,
-    store: ArtifactStore,
     tenant: str,
+    store: ArtifactStore,
     *,
     wait_s: float = 60.0,
     scrub_wait_s: float = 2.0,

@@ -89,7 +89,7 @@ def test_a_reconstruction_expires_and_the_rest_of_the_audit_stays(shelf: Shelf) 
     # damage is repaired, what has expired is not
     producer = repair.find_producer(shelf.db, ALICE, brought_back)
     assert producer is not None
-    assert repair.rebuild_artifact(shelf.db, brought_back, producer) == set()
+    assert repair.rebuild_artifact(shelf.db, ALICE, brought_back, producer) == set()
     assert shelf.jobs.list_states(attack, evaluation) == ["succeeded"] * 2
 
 
@@ -238,18 +238,18 @@ def test_an_audit_is_deleted_with_what_is_not_shared(shelf: Shelf) -> None:
     common, _, first = shelf.submit("common", "one")
     _, two, second = shelf.submit("common", "two")
     with pytest.raises(Conflict, match=common):
-        audit_deletion.delete_audit(shelf.db, shelf.artifacts, ALICE, first)
+        audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, first)
     with pytest.raises(NotFound):
-        audit_deletion.delete_audit(shelf.db, shelf.artifacts, BOB, first)
+        audit_deletion.delete_audit(shelf.db, BOB, shelf.artifacts, first)
     shared, *_ = digests = [shelf.run() for _ in range(3)]
-    done = audit_deletion.delete_audit(shelf.db, shelf.artifacts, ALICE, first)
+    done = audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, first)
     assert (done.audits, done.jobs, done.artifacts) == (1, 1, 1)
     assert shelf.jobs.list_states(common, two) == ["succeeded"] * 2
     assert [shelf.has_bytes(d) for d in digests].count(True) == 2
     assert shelf.has_bytes(shared)
     with pytest.raises(NotFound):
-        audit_deletion.delete_audit(shelf.db, shelf.artifacts, ALICE, first)
-    audit_deletion.delete_audit(shelf.db, shelf.artifacts, ALICE, second)
+        audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, first)
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, second)
     assert count(shelf.db, jobs) == 0
     assert not any(shelf.has_bytes(d) for d in digests)
 
@@ -257,7 +257,7 @@ def test_an_audit_is_deleted_with_what_is_not_shared(shelf: Shelf) -> None:
 def test_a_running_audit_is_cancelled_and_goes_when_its_jobs_have_ended(shelf: Shelf) -> None:
     common, _, first = shelf.submit("common", "one")
     claim = shelf.jobs.claim_one()
-    done = audit_deletion.delete_audit(shelf.db, shelf.artifacts, ALICE, first, cancel=True)
+    done = audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, first, cancel=True)
     assert not done.finished
     assert queries.list_audits(shelf.db, ALICE).items == []
     assert shelf.jobs.list_states(common) == ["running"]  # until its attempt obeys
