@@ -95,5 +95,5 @@ def make_collector(db: Database, artifacts: ArtifactStore, retention: Retention)
 
 def collect_all(collector: Collector) -> dict[str, int]:
     """As a reconciler that was just started: nothing is passed over."""
-    fresh = replace(collector, _walks={}, _rare_at=-float("inf"))
+    fresh = replace(collector, _walks={}, _rare_at=-float("inf"), round_s=3600)
     return fresh.collect()
