@@ -175,12 +175,11 @@ def expire_reconstructions(db: Database, kept_s: float, rows: Collection[Row[Any
 def expire_jobs(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> Removed:
     """Remove jobs that belong to no audit and that nothing else refers to."""
     in_audit = exists().where(audit_jobs.c.job == jobs.c.id)
-    has_child = exists().where(job_inputs.c.parent == jobs.c.id)
 
     def remove(tenant: str, job_ids: Collection[str], connection: Connection) -> Removed:
         return remove_unreferenced_jobs(connection, tenant, job_ids, build_ended_filter(db, kept_s))
 
-    by_tenant = _group_by_tenant(rows, _find(db, rows, ~in_audit & ~has_child))
+    by_tenant = _group_by_tenant(rows, _find(db, rows, ~in_audit))
     parts = (db.run_transaction(partial(remove, *group)) for group in by_tenant.items())
     return sum(parts, start=Removed())
 

@@ -57,8 +57,8 @@ class Removed:
 def remove_unreferenced_jobs(
     connection: Connection, tenant: str, job_ids: Iterable[str], is_due: Any
 ) -> Removed:
-    """Remove those of a tenant's ended jobs that nothing refers to, then those of their inputs that
-    nothing refers to any more, and so on.
+    """Remove those of a tenant's ended jobs that nothing else refers to, then those of their inputs
+    that nothing refers to any more, and so on.
 
     Args:
         is_due: holds of the jobs that may go, as a condition on `jobs`.
@@ -67,7 +67,6 @@ def remove_unreferenced_jobs(
     while pending and removed < MAX_CASCADE:
         due = _lock_due(connection, tenant, pending, is_due)
         digests = _lock_artifacts(connection, tenant, due)
-        # of several that are made of each other, those that nothing is made of go first
         free = due - _find_referred(connection, tenant, due, digests)
         parents = {
             row.parent
@@ -76,7 +75,7 @@ def remove_unreferenced_jobs(
         }
         total += _remove_rows(connection, tenant, free)
         removed += len(free)
-        pending = ((due - free) | parents) if free else set()
+        pending = parents - free
     failpoint("removal.before_commit")
     return total
 
@@ -159,14 +158,21 @@ def _lock_artifacts(
 def _find_referred(
     connection: Connection, tenant: str, job_ids: Collection[str], makers: dict[str, set[str]]
 ) -> set[str]:
+    """Those that something else refers to, or one of these that stays for that reason."""
     referred: set[str] = set()
-    for column in (
-        audit_jobs.c.job, declarations.c.job, job_inputs.c.parent, jobs.c.reused_from,
-    ):  # fmt: skip
+    for column in (audit_jobs.c.job, declarations.c.job):
         rows = select_rows(connection, (column.label("id"),), column, job_ids)
         referred |= {row.id for row in rows}
     for sha256 in find_artifacts_in_use(connection, tenant, makers):
         referred |= makers[sha256]
+    needs: dict[str, set[str]] = {}  # by job, those of these that it was made of
+    for by, user in ((job_inputs.c.parent, job_inputs.c.job), (jobs.c.reused_from, jobs.c.id)):
+        for row in select_rows(connection, (by.label("used"), user.label("user")), by, job_ids):
+            needs.setdefault(row.user, set()).add(row.used)
+    staying = (needs.keys() - set(job_ids)) | referred
+    while staying:
+        staying = set().union(*(needs.get(job, ()) for job in staying)) - referred
+        referred |= staying
     return referred
 
 

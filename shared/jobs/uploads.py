@@ -9,7 +9,7 @@ same bytes wait for each other: a row never promises bytes that a deletion takes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, delete, exists, func, or_, select, updat
 from shared.artifacts import ArtifactStore, StoredArtifact
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.failpoints import failpoint
+from shared.jobs.bulk_delete import list_unneeded
 from shared.jobs.database import Database
 from shared.jobs.mapping import build_ownership_filter
 from shared.jobs.paging import Page, apply_page, split_page
@@ -36,6 +37,7 @@ from shared.jobs.tables import (
 from shared.uploaded_files import PREFIX
 
 BATCH = 100
+BYTES_BATCH = 20  # artifacts that are removed in one transaction: one takes about 20 ms on S3
 KIND_NAMES = {"model": "model", "dataset": "data set"}  # of declarations, in messages
 
 
@@ -243,18 +245,19 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
             connection.execute(select(deleted_artifacts.c.sha256).limit(BATCH)).scalars()
         )
 
-    def remove(sha256: str, connection: Connection) -> None:
-        lock_name(db, connection, sha256)
-        noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256 == sha256)
-        if not connection.execute(noted).rowcount:
-            return  # somebody has brought it again, or removed it
-        if connection.execute(select(build_holds_bytes(sha256))).scalar_one():
-            return
-        store.delete(sha256)
-        failpoint("uploads.after_bytes")
+    def remove(some: Sequence[str], connection: Connection) -> None:
+        for sha256 in some:
+            lock_name(db, connection, sha256)
+        noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256.in_(some))
+        # what is not noted any more, somebody has brought again, or removed
+        left = set(connection.execute(noted.returning(deleted_artifacts.c.sha256)).scalars())
+        for sha256 in sorted(list_unneeded(connection, left)):
+            store.delete(sha256)
+            failpoint("uploads.after_bytes")
 
-    for sha256 in digests:
-        db.run_transaction(partial(remove, sha256))
+    digests.sort()  # all take locks in the same order
+    for start in range(0, len(digests), BYTES_BATCH):
+        db.run_transaction(partial(remove, digests[start : start + BYTES_BATCH]))
 
 
 def count_deleted_bytes(db: Database) -> int:
@@ -268,13 +271,6 @@ def count_deleted_bytes(db: Database) -> int:
 def compute_expiry(db: Database, lifetime_s: float) -> Any:
     """When an upload that comes or is released now ends; None: never."""
     return None if math.isinf(lifetime_s) else db.now + lifetime_s
-
-
-def build_holds_bytes(sha256: str) -> Any:
-    """Whether a row of any tenant needs these bytes to be in the store."""
-    return exists().where(
-        artifacts.c.sha256 == sha256, artifacts.c.expired_at.is_(None)
-    ) | exists().where(jobs.c.checkpoint == sha256)
 
 
 def lock_name(db: Database, connection: Connection, name: str) -> None:
@@ -369,7 +365,7 @@ def _remove_row(db: Database, connection: Connection, row: Row[Any]) -> None:
         )
         return
     connection.execute(delete(artifacts).where(_is(row.tenant, row.sha256)))
-    if not connection.execute(select(build_holds_bytes(row.sha256))).scalar_one():
+    if list_unneeded(connection, [row.sha256]):
         noted = db.insert(deleted_artifacts).values(sha256=row.sha256)
         connection.execute(noted.on_conflict_do_nothing())
 
