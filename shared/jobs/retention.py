@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.config import FOREVER, Settings
+from shared.jobs.spec import PlannedRetention
 from shared.roles import Role
 
 DAY_S = 86_400.0
@@ -127,6 +128,22 @@ class Retention:
             audits_s=settings.keep_audits_days * DAY_S,
             catalogs_s=settings.keep_catalogs_days * DAY_S,
         )
+
+
+def plan_retention(settings: Settings) -> PlannedRetention:
+    """What a report says of it."""
+
+    def bound(days: float) -> float | None:
+        return None if math.isinf(days) else days
+
+    return PlannedRetention(
+        # what an audit has made goes with it
+        reconstructions_days=bound(
+            min(settings.keep_reconstructions_days, settings.keep_audits_days)
+        ),
+        audits_days=bound(settings.keep_audits_days),
+        uploads_days=bound(settings.keep_uploads_days),
+    )
 
 
 def format_days(days: float) -> str:

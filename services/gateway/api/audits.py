@@ -27,6 +27,7 @@ from services.gateway.submission import (
 from services.signing import make_envelope
 from shared.jobs.costs import describe_costs
 from shared.jobs.plan import plan_resolved, resolve_posted
+from shared.jobs.retention import plan_retention
 from shared.jobs.spec import AuditSpec
 from shared.jobs.submit import AuditRequest
 
@@ -95,7 +96,8 @@ def post_audit(body: AuditSpec, query: DryRunQuery, header: IdempotencyHeader) -
         # while others plan
         data = digest_files(resolved.files, require_uploads=not query.dry_run)
         with planning.acquire():
-            planned = plan_resolved(resolved, data)
+            retention = plan_retention(current_gateway().deps.settings)
+            planned = plan_resolved(resolved, data, retention)
             if query.dry_run:
                 return respond_dry_run(planned, describe_costs(body, planned, catalog), query)
         audit = AuditRequest(body.name, body.model_dump(mode="json"))
