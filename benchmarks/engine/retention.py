@@ -53,13 +53,11 @@ def measure_indexes(folder: Path, rounds: int, count: int) -> None:
     for n in range(rounds):
         for name in list(stores)[:: 1 if n % 2 else -1]:
             times[name].append(run_jobs(stores[name], n * count, count))
-    print_table(
-        ["indexes", "CPU ms a job", "ms a job"],
-        [
-            [name, *(f"{statistics.median(column):.2f}" for column in zip(*made, strict=True))]
-            for name, made in times.items()
-        ],
-    )
+    rows = []
+    for name, made in times.items():
+        cpu_ms, ms = (statistics.median(column) for column in zip(*made, strict=True))
+        rows.append({"indexes": name, "CPU ms a job": f"{cpu_ms:.2f}", "ms a job": f"{ms:.2f}"})
+    print_table(rows)
     for store in stores.values():
         store.db.close()
 
@@ -113,16 +111,15 @@ def measure_rounds(url: str, folder: Path, count: int) -> None:
     child.join()
     found["after it"] = time_claims(store)
     print_table(
-        ["claims and ends", "median ms", "90 %", "longest"],
         [
-            [
-                name,
-                f"{statistics.median(ms):.1f}",
-                f"{sorted(ms)[PROBES * 9 // 10]:.1f}",
-                f"{max(ms):.0f}",
-            ]
+            {
+                "claims and ends": name,
+                "median ms": f"{statistics.median(ms):.1f}",
+                "90 %": f"{sorted(ms)[PROBES * 9 // 10]:.1f}",
+                "longest": f"{max(ms):.0f}",
+            }
             for name, ms in found.items()
-        ],
+        ]
     )
     seconds = [one for one, _ in rounds]
     print(

@@ -54,7 +54,7 @@ def check_bounded(sizes: list[dict[str, int]], jobs_per_day: int) -> None:
 
 
 def test_nothing_grows_for_ever(db: Database) -> None:
-    check_bounded(run_days(db, 200), 200)
+    check_bounded(run_days(db, 100), 100)
 
 
 @pytest.mark.long

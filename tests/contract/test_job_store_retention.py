@@ -24,7 +24,21 @@ from shared.jobs.retention import Retention
 from shared.jobs.submit import IdempotencyKey
 from shared.jobs.tables import catalogs, erasures, idempotency, job_inputs, jobs, plugin_sets
 from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job
+from tests.support.migrated import open_in_memory
 from tests.support.retention import Shelf
+
+
+@pytest.fixture(params=["memory", pytest.param("postgresql", marks=pytest.mark.slow)])
+def store(request: pytest.FixtureRequest) -> Iterator[JobStore]:
+    """Without the SQLite file, which does nothing else here than one in memory."""
+    if request.param == "postgresql":
+        found: JobStore = request.getfixturevalue("postgres_store")
+        found.clear()
+        yield found
+        return
+    db = open_in_memory()
+    yield JobStore(db)
+    db.close()
 
 
 @pytest.fixture
