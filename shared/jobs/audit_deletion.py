@@ -112,8 +112,8 @@ def _continue(
 def _remove_batch(connection: Connection, audit_id: str) -> _Step:
     """Unlink some jobs, those that were made of others before those others."""
     # several may be at it
-    found = select(audits).where(audits.c.id == audit_id, audits.c.deleting)
-    audit = connection.execute(found.with_for_update()).one_or_none()
+    wanted = select(audits).where(audits.c.id == audit_id, audits.c.deleting)
+    audit = connection.execute(wanted.with_for_update()).one_or_none()
     if audit is None:
         return _Step(Removed(), 0, True)
     # A job that is still to obey a cancel goes once it has. What runs for others is left to them.

@@ -80,7 +80,7 @@ def expire_events(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> in
     checkpoints. Returns of how many jobs."""
     earlier = (events.c.job == jobs.c.id, events.c.seq < jobs.c.event_seq)
     not_checkpoint = events.c.kind != "checkpoint"
-    found = _find(db, rows, exists().where(*earlier, not_checkpoint))
+    candidates = _find(db, rows, exists().where(*earlier, not_checkpoint))
 
     def remove(job_ids: Collection[str], connection: Connection) -> int:
         locked = _lock(db, connection, job_ids, kept_s)
@@ -92,7 +92,7 @@ def expire_events(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> in
     # a job of a day has tens of thousands of them
     groups, size = list[list[str]](), MAX_EVENTS
     for row in rows:
-        if row.id in found:
+        if row.id in candidates:
             size += row.event_seq
             if size > MAX_EVENTS:
                 groups.append([])
@@ -104,10 +104,10 @@ def expire_events(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> in
 def expire_checkpoints(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> int:
     """Remove all checkpoints of ended jobs. Returns of how many jobs."""
     saved = (events.c.job == jobs.c.id, events.c.kind == "checkpoint")
-    found = _find(db, rows, or_(jobs.c.checkpoint.is_not(None), exists().where(*saved)))
+    candidates = _find(db, rows, or_(jobs.c.checkpoint.is_not(None), exists().where(*saved)))
 
     def remove(connection: Connection) -> int:
-        locked = _lock(db, connection, found, kept_s)
+        locked = _lock(db, connection, candidates, kept_s)
         digests = list_checkpoints(connection, locked)
         delete_rows(connection, events, events.c.job, locked, events.c.kind == "checkpoint")
         for batch in slices(sorted(locked)):
@@ -119,7 +119,7 @@ def expire_checkpoints(db: Database, kept_s: float, rows: Collection[Row[Any]]) 
         failpoint("expiry.checkpoints")
         return len(locked)
 
-    return db.run_transaction(remove) if found else 0
+    return db.run_transaction(remove) if candidates else 0
 
 
 def expire_reconstructions(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> int:
@@ -135,7 +135,7 @@ def expire_reconstructions(db: Database, kept_s: float, rows: Collection[Row[Any
     has_bytes = and_(artifacts.c.expired_at.is_(None), artifacts.c.origin != UPLOAD_ORIGIN)
     links = job_artifacts.join(artifacts)
     left = select(job_artifacts.c.job).select_from(links).where(is_personal, has_bytes)
-    found = _find(db, rows, left.where(job_artifacts.c.job == jobs.c.id).exists())
+    candidates = _find(db, rows, left.where(job_artifacts.c.job == jobs.c.id).exists())
 
     def expire(tenant: str, job_ids: Collection[str], connection: Connection) -> int:
         locked = _lock(db, connection, job_ids, kept_s)
@@ -168,7 +168,7 @@ def expire_reconstructions(db: Database, kept_s: float, rows: Collection[Row[Any
         failpoint("expiry.reconstructions")
         return expired
 
-    by_tenant = _group_by_tenant(rows, found)
+    by_tenant = _group_by_tenant(rows, candidates)
     return sum(db.run_transaction(partial(expire, *group)) for group in by_tenant.items())
 
 
@@ -198,10 +198,10 @@ def mark_expired_audits(db: Database, kept_s: float, limit: int = BATCH) -> list
     is_old = (audits.c.created_at <= db.now - literal(kept_s), ~audits.c.deleting)
     with db.read() as connection:
         query = select(audits.c.id).where(*is_old, ~has_young).order_by(audits.c.created_at)
-        found = list(connection.execute(query.limit(limit)).scalars())
+        candidates = list(connection.execute(query.limit(limit)).scalars())
 
     def mark(connection: Connection) -> list[str]:
-        query = select(audits.c.id).where(audits.c.id.in_(found)).order_by(audits.c.id)
+        query = select(audits.c.id).where(audits.c.id.in_(candidates)).order_by(audits.c.id)
         locked = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
         marked = update(audits).where(audits.c.id.in_(locked), *is_old, ~has_young)
         rows = connection.execute(marked.values(deleting=True).returning(audits.c.id))
@@ -209,7 +209,7 @@ def mark_expired_audits(db: Database, kept_s: float, limit: int = BATCH) -> list
         failpoint("expiry.audits")
         return ids
 
-    return db.run_transaction(mark) if found else []
+    return db.run_transaction(mark) if candidates else []
 
 
 def expire_answers(db: Database, kept_s: float) -> int:
@@ -217,10 +217,10 @@ def expire_answers(db: Database, kept_s: float) -> int:
     old = idempotency.c.created_at <= db.now - literal(kept_s)
     keys = select(idempotency.c.tenant, idempotency.c.key).where(old).limit(2 * BATCH)
     with db.read() as connection:
-        found = list(connection.execute(keys))
-    if not found:
+        candidates = list(connection.execute(keys))
+    if not candidates:
         return 0
-    these = tuple_(idempotency.c.tenant, idempotency.c.key).in_([tuple(row) for row in found])
+    these = tuple_(idempotency.c.tenant, idempotency.c.key).in_([tuple(row) for row in candidates])
     return db.run_transaction(
         lambda c: int(c.execute(delete(idempotency).where(these, old)).rowcount)
     )

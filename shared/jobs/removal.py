@@ -179,7 +179,7 @@ def _find_referred(
 def _remove_rows(connection: Connection, tenant: str, job_ids: Collection[str]) -> Removed:
     if not job_ids:
         return Removed()
-    made = {
+    outputs = {
         row.sha256
         for column in (job_artifacts.c.job, artifacts.c.origin)
         for row in select_rows(connection, (column.table.c.sha256,), column, job_ids)
@@ -188,7 +188,7 @@ def _remove_rows(connection: Connection, tenant: str, job_ids: Collection[str]) 
     for table in (events, job_inputs, job_artifacts):
         delete_rows(connection, table, table.c.job, job_ids)
     delete_rows(connection, jobs, jobs.c.id, job_ids)
-    gone, size = _remove_artifacts(connection, tenant, made)
+    gone, size = _remove_artifacts(connection, tenant, outputs)
     note_unneeded(connection, unneeded | gone)
     return Removed(len(job_ids), len(gone), size)
 
