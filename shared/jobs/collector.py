@@ -26,8 +26,6 @@ ROUND_S = 1.0  # seconds that a round takes, about
 RESTART_S = HOUR_S  # seconds between two walks through all ended jobs
 RARE_S = HOUR_S  # between two looks for what is seldom there: it goes through whole tables
 
-Count = int
-
 
 @dataclass
 class _Walk:
@@ -35,6 +33,7 @@ class _Walk:
 
     position: expiry.Position = expiry.START
     began_at: float = -math.inf
+    is_through: bool = True  # it goes on with what becomes old enough, until it begins anew
 
 
 @dataclass
@@ -103,14 +102,16 @@ class Collector:
         walk = self._walks.setdefault(kind, _Walk())
 
         def step(kept_s: float) -> int:
-            if self.clock() >= walk.began_at + RESTART_S:
+            if walk.is_through and self.clock() >= walk.began_at + RESTART_S:
                 walk.position, walk.began_at = expiry.START, self.clock()
+                walk.is_through = False
             ends_at = self.clock() + self.round_s / 10
             while rows := expiry.list_ended_jobs(self.db, kept_s, walk.position):
                 count = remove[kind](self.db, kept_s, rows)
                 walk.position = (rows[-1].finished_at, rows[-1].id)
                 if count or self.clock() >= ends_at:
                     return count
+            walk.is_through = True
             return 0
 
         return step

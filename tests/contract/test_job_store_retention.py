@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, insert, select, update
@@ -18,6 +19,7 @@ from shared.jobs import (
     repair,
     worker_registry,
 )
+from shared.jobs.collector import RESTART_S
 from shared.jobs.database import Database
 from shared.jobs.records import Input
 from shared.jobs.retention import Retention
@@ -280,6 +282,31 @@ def test_a_running_audit_is_cancelled_and_goes_when_its_jobs_have_ended(shelf: S
     attempts.cancel_attempt(shelf.db, common, claim.fence)
     shelf.collect_on(0)
     assert count(shelf.db, jobs) == 0
+
+
+def test_what_was_referred_to_is_found_in_the_next_walk(shelf: Shelf) -> None:
+    seconds = [0.0]
+    collector = replace(shelf.collector, clock=lambda: seconds[0])
+    (job,) = shelf.submit("a", audit=False)
+    shelf.run()
+    copy, _ = shelf.submit("b")
+    shelf.set_day(91)
+    with shelf.db.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == copy).values(reused_from=job))
+    collector.collect()
+    with shelf.db.write() as connection:
+        connection.execute(update(jobs).values(reused_from=None))
+    assert collector.collect().get("jobs") is None  # it has passed the job
+    shelf.set_day(0)
+    (later,) = shelf.submit("c", audit=False)
+    control.cancel_job(shelf.db, ALICE, later)
+    shelf.set_day(91)
+    assert collector.collect().get("jobs") == 1  # and goes on
+    assert shelf.jobs.list_states(job) == ["succeeded"]
+    seconds[0] += RESTART_S
+    assert collector.collect()["jobs"] == 1
+    with pytest.raises(NotFound):
+        shelf.jobs.get_job(job)
 
 
 def test_what_is_kept_for_ever_stays(store: JobStore) -> None:
