@@ -1,5 +1,5 @@
 """`python -m services.reconciler`: requeues jobs of lost attempts, re-sends lost wake-ups, and
-removes uploads that have expired and what deletions have left.
+removes what was kept long enough and what deletions have left.
 
 Any number of reconcilers may run at once.
 """
@@ -20,12 +20,13 @@ from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError, TransientError
 from shared.jobs import reconcile, worker_registry
+from shared.jobs.collector import Collector
 from shared.jobs.database import Database
 from shared.jobs.erasure import finish_erasures
 from shared.jobs.migrations import require_current_schema
 from shared.jobs.queue import CeleryWakeup, WakeupQueue, make_celery
 from shared.jobs.reconcile import ExpiryGuard
-from shared.jobs.uploads import expire_uploads
+from shared.jobs.retention import Retention
 
 log = structlog.get_logger()
 
@@ -93,14 +94,17 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"reconciler: {error}\n")
         return 2
     wakeup = CeleryWakeup(make_celery(settings.broker_url.get_secret_value()))
+    collector = Collector(db, artifacts, Retention.from_settings(settings))
     guard = ExpiryGuard(settings.lease_s, settings.reconcile_interval_s)
     while not stopped.wait(settings.reconcile_interval_s):
         try:
             reconcile_once(db, wakeup, wakeup.depth, settings, guard)
-            if expired := expire_uploads(db, artifacts):
-                log.info("uploads have expired and were removed", uploads=len(expired))
+            if removed := collector.collect():
+                log.info("removed what was kept long enough", **removed)
             if not finish_erasures(db, artifacts):
-                log.info("traces of a deletion are left: other transactions are in the way")
+                log.info(
+                    "traces of a deletion are left: it goes on, or other transactions are in the way"
+                )
         except TransientError as error:
             log.warning("a store is unreachable; retrying", error=str(error))
         except Exception as error:  # whatever kombu and redis raise when the broker is away

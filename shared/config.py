@@ -5,12 +5,14 @@ Three of them (database, broker, artifacts) are all that scale-out takes.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import InvalidRequest
@@ -24,6 +26,17 @@ OTHERS = frozenset({
     START_ERROR_VARIABLE,  # from a worker to its pool child
     "PALIMPSEST_FAILPOINT", "PALIMPSEST_STORM_REDIS",  # of tests
 })  # fmt: skip
+
+
+FOREVER = "forever"
+
+
+def _parse_days(value: Any) -> Any:
+    return math.inf if isinstance(value, str) and value.strip().lower() == FOREVER else value
+
+
+# How long something is kept. `forever` is a value of its own, so that nobody writes a large number.
+Days = Annotated[float, BeforeValidator(_parse_days), Field(gt=0, description="days, or forever")]
 
 
 class Settings(BaseSettings):
@@ -149,13 +162,35 @@ class Settings(BaseSettings):
     upload_quota_bytes: int = Field(
         64 << 30, ge=0, description="bytes that all uploads of a tenant may hold"
     )
-    upload_lifetime_s: float = Field(
-        30 * 24 * 3600.0,
-        gt=0,
-        description="how long an upload is kept that no model or data set refers to",
-    )
     max_uploads: int = Field(
         16, ge=1, description="uploads that one gateway process receives at a time"
+    )
+
+    keep_uploads_days: Days = Field(
+        30.0, description="how long an upload is kept that no model or data set refers to"
+    )
+    keep_idempotency_days: Days = Field(
+        1.0, description="how long the answer to a POST with an Idempotency-Key is kept"
+    )
+    keep_checkpoints_days: Days = Field(
+        7.0, description="how long the checkpoints of a job are kept after it has ended"
+    )
+    keep_events_days: Days = Field(
+        30.0, description="how long the events of a job are kept after it has ended"
+    )
+    keep_reconstructions_days: Days = Field(
+        30.0,
+        description="how long an audit keeps what shows samples or says who was forgotten: "
+        "reconstructions, pictures, candidates, guesses, and the HTML report with the pictures",
+    )
+    keep_jobs_days: Days = Field(
+        90.0, description="how long jobs that belong to no audit are kept after they have ended"
+    )
+    keep_audits_days: Days = Field(
+        math.inf, description="how long an audit is kept after its last job has ended"
+    )
+    keep_catalogs_days: Days = Field(
+        30.0, description="how long catalogs and sets of plugins are kept that nothing refers to"
     )
 
 

@@ -3,6 +3,7 @@
 PalimpsestError
 ├── InvalidRequest    the request is wrong: change it               (HTTP 422; a job fails as `invalid`)
 ├── NotFound          no such thing for this tenant                 (HTTP 404)
+│   └── Gone          it was there, and has expired                 (HTTP 410)
 ├── Conflict          right request, wrong moment: look, try again  (HTTP 409)
 ├── QuotaReached      the tenant has as much as it may: wait, or free some  (HTTP 429; 507 for bytes)
 ├── TransientError    nothing wrong with the request: try again     (HTTP 503; a job goes back to its queue)
@@ -33,6 +34,10 @@ class InvalidRequest(PalimpsestError):
 
 class NotFound(PalimpsestError):
     """There is no such thing, or it is not the tenant's."""
+
+
+class Gone(NotFound):
+    """It was the tenant's, and has been kept as long as it should be."""
 
 
 class Conflict(PalimpsestError):

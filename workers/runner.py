@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -198,8 +199,10 @@ class Runner:
             )
         )
         if cached is not None and hooks.wait_for_store(lambda: self._are_intact(cached[1])):
-            self._finish(claim, cached[1], cache_key, code, reused_from=cached[0])
-            return f"reused the artifacts of {cached[0]}"
+            # gone since: it is made anew
+            with suppress(Conflict):
+                self._finish(claim, cached[1], cache_key, code, reused_from=cached[0])
+                return f"reused the artifacts of {cached[0]}"
         meter = UsageMeter()
         files = PlannedFiles(job.data_digests)
         files.require_all(checked.data_files)

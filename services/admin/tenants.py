@@ -1,8 +1,10 @@
-"""`tenants create|list|disable|enable|quota`: who may own jobs and artifacts, and how much."""
+"""`tenants create|list|disable|enable|quota|delete`: who may own jobs and artifacts, and how much."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import asdict
 from typing import Any
 
 from services.admin._command import (
@@ -12,12 +14,16 @@ from services.admin._command import (
     log_act,
     open_store,
     print_json,
+    print_line,
     print_table,
 )
 from services.gateway.access_schemas import serialize_tenant
-from shared.config import load_settings
+from shared.artifacts import ArtifactStore
+from shared.config import Settings, load_settings
 from shared.jobs import tenants
+from shared.jobs.database import Database
 from shared.jobs.quotas import QUOTA_NAMES, Quotas
+from shared.jobs.tenant_erasure import erase_tenant
 from shared.jobs.tenants import Tenant, check_tenant_name
 
 PAGE_SIZE = 1000
@@ -32,6 +38,7 @@ def add_parser(commands: Subparsers) -> None:
         "disable": "make all keys of a tenant invalid; its jobs go on",
         "enable": "make the keys of a tenant valid again",
         "quota": "change a tenant's quotas; without options, show them",
+        "delete": "disable a tenant, cancel all that it runs, then delete all that it has, for good",
     }
     for action, text in helps.items():
         one = actions.add_parser(action, help=text, description=text)
@@ -39,6 +46,8 @@ def add_parser(commands: Subparsers) -> None:
         add_json_option(one)
         if action != "list":
             one.add_argument("name", help="the tenant: lower-case letters, digits, . _ -")
+        if action == "delete":
+            one.add_argument("--yes", action="store_true", help="really: nothing brings it back")
         if action in ("create", "quota"):
             for quota in QUOTA_NAMES:
                 one.add_argument(
@@ -66,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
             check_tenant_name(name)  # before it is in the log
         else:
             tenants.get_tenant(db, name)
+        if options.action == "delete":
+            return _delete(settings, db, options)
         if options.action == "quota" and not quotas:
             _print([tenants.get_tenant(db, name)], as_json=options.json)
             return 0
@@ -79,6 +90,29 @@ def run(options: argparse.Namespace) -> int:
             else:
                 changed = tenants.set_quotas(db, name, quotas)
     _print([changed], as_json=options.json)
+    return 0
+
+
+def _delete(settings: Settings, db: Database, options: argparse.Namespace) -> int:
+    name = options.name
+    if not options.yes:
+        print_line(f"tenants delete: this deletes all that {name} has; add --yes", sys.stderr)
+        return 2
+    with log_act(db, None, "tenants delete", ""):  # an entry with its name would be left of it
+        tenants.disable_tenant(db, name, has_token=has_token(settings))
+        erased = erase_tenant(db, name, ArtifactStore.from_url(settings.artifacts_url))
+    if options.json:
+        print_json(asdict(erased))
+        return 0
+    print_line(
+        f"deleted tenant {name}: {erased.audits:,} audits, {erased.jobs:,} jobs, "
+        f"{erased.artifacts:,} artifacts of {erased.size:,} bytes"
+    )
+    if not erased.finished:
+        print_line(
+            "the reconciler removes the bytes that are left, and rewrites the job store's files",
+            sys.stderr,
+        )
     return 0
 
 

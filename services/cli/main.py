@@ -17,6 +17,7 @@ from services.cli.commands import (
     audit,
     convert,
     datasets,
+    delete,
     job,
     listing,
     logs,
@@ -79,7 +80,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Audits": (audit.audit, report.report, verify.verify, repeat.repeat, listing.audits),
+    "Audits": (
+        audit.audit,
+        report.report,
+        verify.verify,
+        repeat.repeat,
+        listing.audits,
+        delete.delete,
+    ),
     "Single stages": (
         *(submit.make_stage_command(stage) for stage in submit.STAGE_COMMANDS),
         submit.submit,

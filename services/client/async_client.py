@@ -144,6 +144,18 @@ class AsyncClient:
         """Cancel a job or an audit."""
         return await self._call(calls.cancel(item_id))
 
+    async def delete_audit(self, audit_id: str, *, cancel: bool = False) -> Erasure:
+        """Delete an audit for good, with the jobs and artifacts that nothing else needs.
+
+        Args:
+            cancel: cancel it first. If it still runs, its jobs are deleted when they have ended.
+
+        Raises:
+            NotFound: there is no such audit.
+            Conflict: jobs of it have not ended, and `cancel` is false.
+        """
+        return await self._call(calls.delete_audit(audit_id, cancel=cancel))
+
     async def retry(self, job_id: str) -> Job:
         """Rerun a failed or cancelled job."""
         return await self._call(calls.change_job(job_id, "retry"))

@@ -281,6 +281,11 @@ def erase_artifact(sha256: str) -> Call[Erasure]:
     return Call("DELETE", path, Erasure.from_json, query=query)
 
 
+def delete_audit(audit_id: str, *, cancel: bool = False) -> Call[Erasure]:
+    query = {"cancel": "true"} if cancel else {}
+    return Call("DELETE", f"/v1/audits/{_quote_segment(audit_id)}", Erasure.from_json, query=query)
+
+
 def get_derived(sha256: str) -> Call[Derived]:
     path = f"/v1/artifacts/{_quote_segment(sha256)}/derived"
     return Call("GET", path, Derived.from_json)

@@ -90,6 +90,10 @@ class NotFound(ApiError):
     """No such item."""
 
 
+class Gone(NotFound):
+    """It was there, and has expired."""
+
+
 class Conflict(ApiError):
     """Not possible in the current state."""
 
@@ -112,6 +116,7 @@ BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
+    410: Gone,
     409: Conflict,
     413: Invalid,
     415: Invalid,

@@ -19,12 +19,14 @@ def _build(kind: Callable[..., R], body: Mapping[str, Any], **special: Any) -> R
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact of a job; `size` is in bytes."""
+    """An artifact of a job; `size` is in bytes. One with `expired_at` cannot be fetched any
+    more."""
 
     role: str
     sha256: str
     size: int
     media_type: str
+    expired_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Derived:
 
 @dataclass(frozen=True)
 class Erasure:
-    """How many were deleted with an upload, the upload included. If not `finished`, the service
-    still removes bytes, or rewrites the files of its job store."""
+    """How many were deleted with an upload or an audit, which is included. If not `finished`, the
+    service still removes jobs or bytes, or rewrites the files of its job store."""
 
     audits: int = 0
     jobs: int = 0
@@ -159,7 +161,7 @@ class Job:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Job:
         artifacts = {
-            role: Artifact(role, a["sha256"], a["size"], a["media_type"])
+            role: Artifact(role, a["sha256"], a["size"], a["media_type"], a.get("expired_at"))
             for role, a in body.get("artifacts", {}).items()
         }
         lists = {name: tuple(body.get(name, ())) for name in ("produces", "audits")}

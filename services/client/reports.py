@@ -19,7 +19,8 @@ JSON, HTML = "application/json", "text/html"  # the report for programs, and the
 
 @dataclass(frozen=True)
 class Report:
-    """The report of one audit. `json` and `html` are the bytes that the report job wrote;
+    """The report of one audit. `json` and `html` are the bytes that the report job wrote; `html` is
+    None if it has expired with the pictures that it shows;
     `manifest` is the envelope that `palimpsest verify` reads, None if the report job belongs to no
     audit, or it was not fetched."""
 
@@ -105,4 +106,8 @@ def find_report_artifacts(job: Job | None, item_id: str) -> tuple[Job, dict[str,
     if JSON not in by_type:
         why = f": {job.message}" if job.message else ""
         raise NoReport(f"there is no report of {item_id} yet: its job {job.id} is {job.state}{why}")
-    return job, {kind: artifact for kind, artifact in by_type.items() if kind in (JSON, HTML)}
+    return job, {
+        kind: artifact
+        for kind, artifact in by_type.items()
+        if kind == JSON or (kind == HTML and artifact.expired_at is None)
+    }

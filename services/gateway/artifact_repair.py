@@ -28,7 +28,7 @@ def stream_verified(deps: GatewayDeps, store: TenantStore, artifact: Artifact) -
     match the digest.
 
     Raises:
-        NotFound: it is lost, and no job produces it.
+        NotFound: it is lost, and no job produces it; or it was removed meanwhile.
         TransientError: the store did not answer, or the artifact is being rebuilt.
         Conflict: it was rebuilt too often.
     """
@@ -41,6 +41,7 @@ def stream_verified(deps: GatewayDeps, store: TenantStore, artifact: Artifact) -
                 deps, store, artifact, deps.artifacts.stream(artifact.sha256, artifact.size)
             )
         except (NotFound, DamagedArtifact) as error:
+            store.get_artifact(artifact.sha256)  # it may have been removed meanwhile
             producer = _request_rebuild(deps, store, artifact)
             if producer is not None:
                 raise TransientError(

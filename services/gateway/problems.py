@@ -12,7 +12,7 @@ from flask import Flask, Response, json, request
 from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import Conflict, InvalidRequest, NotFound, QuotaReached, TransientError
+from shared.errors import Conflict, Gone, InvalidRequest, NotFound, QuotaReached, TransientError
 from shared.jobs.quotas import StorageFull
 from shared.jobs.uploads import QuotaExceeded
 
@@ -117,6 +117,10 @@ def install(app: Flask) -> None:
     @app.errorhandler(StorageFull)
     def _handle_full(error: StorageFull) -> Response:
         return make_problem(507, str(error))
+
+    @app.errorhandler(Gone)
+    def _handle_gone(error: Gone) -> Response:
+        return make_problem(410, str(error))
 
     @app.errorhandler(NotFound)
     def _handle_not_found(error: NotFound) -> Response:

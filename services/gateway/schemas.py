@@ -29,6 +29,9 @@ class ArtifactView(BaseModel):
     size: int = Field(description="bytes")
     media_type: str
     url: str
+    expired_at: str | None = Field(
+        None, description="since when it cannot be fetched any more; null: it can"
+    )
 
 
 class JobCostView(BaseModel):
@@ -124,6 +127,7 @@ def serialize_job(job: Job) -> dict[str, Any]:
             "size": a.size,
             "media_type": a.media_type,
             "url": f"/v1/artifacts/{a.sha256}",
+            "expired_at": format_rfc3339(a.expired_at),
         }
         for a in job.artifacts
     }

@@ -18,6 +18,12 @@ uploads          what tenants bring
 derivation       what was made of uploads
 erasure          deletion of uploads with all of it
 scrubbing        the database's own files after that
+retention        how long each kind of thing is kept
+collector        what was kept long enough, a little in each round
+expiry           one batch of that, by kind
+removal          ended jobs that nothing refers to
+audit_deletion   deletion of audits
+tenant_erasure   deletion of all that a tenant has
 orphans          stored bytes that no row refers to
 queries          pages and lookups
 worker_registry  workers and the catalog they publish

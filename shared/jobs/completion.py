@@ -7,11 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, select, text
 
+from shared.errors import Conflict
 from shared.jobs.database import NOW_SQL, Database
 from shared.jobs.mapping import load_job, to_json
 from shared.jobs.records import Artifact, JobCost
 from shared.jobs.states import State
-from shared.jobs.tables import jobs
+from shared.jobs.tables import artifacts as artifacts_table
+from shared.jobs.tables import job_artifacts, jobs
 from shared.jobs.transitions import lock_with_fence, release_children
 
 _MARK_SUCCEEDED = """
@@ -30,8 +32,11 @@ WHERE id = :id AND fence = :fence AND state = 'running' RETURNING id, tenant, ev
 _INSERT_EVENT = """INSERT INTO events (job, seq, at, kind, data)
     SELECT id, event_seq, {now}, 'state', :data FROM {done}"""
 # In one order: two jobs that end with the same artifacts do not wait for each other in a circle. A
-# row that is there is of the same bytes.
+# row that is there is of the same bytes ...
 _INSERT_ARTIFACTS = "INSERT INTO artifacts (tenant, sha256, size, media_type, origin, created_at)"
+# ... unless its bytes had expired: now they are there again.
+_ON_CONFLICT_RESTORE = """ON CONFLICT (tenant, sha256) DO UPDATE SET expired_at = NULL
+    WHERE artifacts.expired_at IS NOT NULL"""
 _INSERT_JOB_ARTIFACTS = "INSERT INTO job_artifacts (job, tenant, role, sha256)"
 # A job that makes its artifacts again, because one was damaged, has rows already.
 _ON_CONFLICT_REPLACE = """ON CONFLICT (job, role) DO UPDATE
@@ -45,7 +50,7 @@ _TEMPLATES = {
         SELECT jobs.tenant, json_extract(a.value, '$[1]'), json_extract(a.value, '$[2]'),
             json_extract(a.value, '$[3]'), coalesce(jobs.reused_from, jobs.id), {{now}}
         FROM jobs CROSS JOIN json_each(:artifacts) AS a
-        WHERE jobs.id = :id ORDER BY 2 ON CONFLICT DO NOTHING""",
+        WHERE jobs.id = :id ORDER BY 2 {_ON_CONFLICT_RESTORE}""",
         f"""{_INSERT_JOB_ARTIFACTS}
         SELECT jobs.id, jobs.tenant, json_extract(a.value, '$[0]'), json_extract(a.value, '$[1]')
         FROM jobs CROSS JOIN json_each(:artifacts) AS a
@@ -56,7 +61,7 @@ _TEMPLATES = {
             {_INSERT_ARTIFACTS} SELECT done.tenant, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3,
                 coalesce(:reused_from, done.id), {{now}}
             FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a
-            ORDER BY 2 ON CONFLICT DO NOTHING
+            ORDER BY 2 {_ON_CONFLICT_RESTORE}
         ), kept AS (
             {_INSERT_JOB_ARTIFACTS} SELECT done.id, done.tenant, a ->> 0, a ->> 1
             FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a
@@ -93,7 +98,11 @@ def finish_job(
         cost: None if this attempt did not do all of the work.
         ran_on: the kind of machine, as `shared.jobs.cost_history.describe_machine` says it.
 
-    Returns the stages that got something to do. Raises FencedOut: nothing was written.
+    Returns the stages that got something to do.
+
+    Raises:
+        FencedOut: nothing was written.
+        Conflict: what was to be reused is gone; nothing was written.
     """
     because = "reused an earlier result" if reused_from else "done"
     bind_params = {
@@ -113,6 +122,8 @@ def finish_job(
     }
 
     def write_end(connection: Connection) -> set[str]:
+        if reused_from is not None:
+            _lock_reused(connection, reused_from, [a.sha256 for a in artifacts])
         first, *more = _FINISH_STATEMENTS[db.dialect]
         if connection.execute(first, bind_params).first() is None:
             lock_with_fence(connection, job_id, fence)  # says why not
@@ -125,12 +136,36 @@ def finish_job(
     return db.run_transaction(write_end)
 
 
+def _lock_reused(connection: Connection, job_id: str, digests: Sequence[str]) -> None:
+    """What is taken over stays until the transaction ends: the collector waits for it, and then
+    sees who took it."""
+    source = select(jobs.c.id).where(jobs.c.id == job_id).with_for_update(read=True)
+    expired = select(artifacts_table.c.sha256).where(
+        artifacts_table.c.tenant == jobs.c.tenant,
+        jobs.c.id == job_id,
+        artifacts_table.c.sha256.in_(digests),
+        artifacts_table.c.expired_at.is_not(None),
+    )
+    if connection.execute(source).first() is None or connection.execute(expired).first():
+        raise Conflict(f"the result of job {job_id} is gone: it cannot be reused")
+
+
 def find_cached_artifacts(
     db: Database, tenant: str, cache_key: str
 ) -> tuple[str, tuple[Artifact, ...]] | None:
-    """The tenant's earliest successful job with the same cache key, and its artifacts."""
+    """The tenant's earliest successful job with the same cache key, and its artifacts. What has
+    expired is not taken over."""
+    links = job_artifacts.join(artifacts_table)
+    expired = (
+        select(job_artifacts.c.job)
+        .select_from(links)
+        .where(job_artifacts.c.job == jobs.c.id, artifacts_table.c.expired_at.is_not(None))
+    )
     query = select(jobs.c.id).where(
-        jobs.c.tenant == tenant, jobs.c.cache_key == cache_key, jobs.c.state == State.SUCCEEDED
+        jobs.c.tenant == tenant,
+        jobs.c.cache_key == cache_key,
+        jobs.c.state == State.SUCCEEDED,
+        ~expired.exists(),
     )
     with db.read() as connection:
         job_id = connection.execute(

@@ -71,7 +71,7 @@ def cancel_audit(db: Database, tenant: str, audit_id: str) -> int:
     """
 
     def mark_cancelled(connection: Connection) -> bool:
-        mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant)
+        mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant) & ~audits.c.deleting
         if (
             connection.execute(select(audits.c.id).where(mine).with_for_update()).one_or_none()
             is None

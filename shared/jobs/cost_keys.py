@@ -19,7 +19,7 @@ from shared.jobs.records import PlannedJob
 
 # what the planner fills in, beside the audit that the job is about: no settings
 _ABOUT_AUDIT = "audit"
-_FILLED_IN = frozenset({_ABOUT_AUDIT, "rows", "measurements"})
+_FILLED_IN = frozenset({_ABOUT_AUDIT, "rows", "measurements", "retention"})
 _RELEASE = "release"  # the parameter that says how a release is called
 _RECORD_NAMES = frozenset({PLACES, *KINDS, *(f"deletable_{kind}" for kind in KINDS)})
 _UPLOAD = re.compile(r"upload:[0-9a-f]{64}")

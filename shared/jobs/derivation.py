@@ -8,7 +8,6 @@ belong, or as another upload. Bytes of other tenants are theirs.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from typing import Any
 from sqlalchemy import Connection, Table, or_, select
 
 from shared.jobs.mapping import slices
+from shared.jobs.removal import list_checkpoints
 from shared.jobs.tables import (
     UPLOAD_ORIGIN,
     artifacts,
     audit_jobs,
     audits,
-    events,
     job_artifacts,
     job_inputs,
     jobs,
@@ -78,7 +77,11 @@ class _Search:
             followed |= own
         own, shared = self._split_artifacts()
         return Derivation(
-            frozenset(self._jobs), self._find_audits(), own, shared, self._list_checkpoints()
+            frozenset(self._jobs),
+            self._find_audits(),
+            own,
+            shared,
+            frozenset(list_checkpoints(self._connection, self._jobs)),
         )
 
     def _select(self, column: Any, by: Any, values: Iterable[str], *where: Any) -> set[Any]:
@@ -147,11 +150,3 @@ class _Search:
     def _find_audits(self) -> frozenset[str]:
         named = self._find_naming(audits, audits.c.spec)
         return frozenset(named | self._select(audit_jobs.c.audit, audit_jobs.c.job, self._jobs))
-
-    def _list_checkpoints(self) -> frozenset[str]:
-        """Of all attempts: a newer one replaces the pointer to it, and leaves the bytes."""
-        saved = self._select(events.c.data, events.c.job, self._jobs, events.c.kind == "checkpoint")
-        current = self._select(
-            jobs.c.checkpoint, jobs.c.id, self._jobs, jobs.c.checkpoint.is_not(None)
-        )
-        return frozenset({json.loads(data)["sha256"] for data in saved} | current)

@@ -16,17 +16,27 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Table,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound, TransientError
 from shared.failpoints import failpoint
 from shared.jobs.access_log import hide_subjects
+from shared.jobs.bulk_delete import delete_rows, list_unneeded, select_rows
 from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.database import Database
 from shared.jobs.derivation import Derivation, find_derivation
-from shared.jobs.job_insert import generate_id
 from shared.jobs.mapping import slices
+from shared.jobs.removal import note_erasure
 from shared.jobs.scrubbing import scrub
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
@@ -96,13 +106,13 @@ def plan_erasure(db: Database, tenant: str, digests: Collection[str]) -> Erasure
     """
     with db.read() as connection:
         derivation = _find(connection, tenant, digests)
-        named = _select(
+        named = select_rows(
             connection,
             (audits.c.id, audits.c.name, audits.c.created_at),
             audits.c.id,
             derivation.audits,
         )
-        stages = _select(connection, (jobs.c.id, jobs.c.stage), jobs.c.id, derivation.jobs)
+        stages = select_rows(connection, (jobs.c.id, jobs.c.stage), jobs.c.id, derivation.jobs)
         by_stage: dict[str, int] = {}
         for row in stages:
             by_stage[row.stage] = by_stage.get(row.stage, 0) + 1
@@ -155,7 +165,7 @@ def erase(
 
     n_audits, n_jobs, n_artifacts, size = db.run_transaction(remove)
     failpoint("erasure.after_commit")
-    return Erasure(n_audits, n_jobs, n_artifacts, size, _try_to_finish(db, store, wait_s))
+    return Erasure(n_audits, n_jobs, n_artifacts, size, finish_soon(db, store, wait_s))
 
 
 def finish_erasures(db: Database, store: ArtifactStore, wait_s: float = 2.0) -> bool:
@@ -169,19 +179,25 @@ def finish_erasures(db: Database, store: ArtifactStore, wait_s: float = 2.0) -> 
     """
     with db.read() as connection:
         pending = list(connection.execute(select(erasures.c.id)).scalars())
+        # the traces of an audit are complete when all of it is gone
+        is_deleting = connection.execute(select(exists().where(audits.c.deleting))).scalar_one()
     if not pending:
         return True
+    if is_deleting:
+        return False
     while count_deleted_bytes(db):
         remove_deleted_bytes(db, store)
     failpoint("erasure.after_bytes")
     if not scrub(db, wait_s):
         return False
     failpoint("erasure.after_scrub")
-    db.run_transaction(lambda c: _delete(c, erasures, erasures.c.id, pending))
+    db.run_transaction(lambda c: delete_rows(c, erasures, erasures.c.id, pending))
     return True
 
 
-def _try_to_finish(db: Database, store: ArtifactStore, wait_s: float) -> bool:
+def finish_soon(db: Database, store: ArtifactStore, wait_s: float) -> bool:
+    """Remove what erasures have left, if that takes no longer than somebody waits for an answer;
+    whether all of it is gone."""
     try:
         if db.dialect == "sqlite" and _measure_file(db) <= MAX_FILE_BYTES:
             return finish_erasures(db, store, wait_s)
@@ -203,7 +219,7 @@ def _find(connection: Connection, tenant: str, digests: Collection[str]) -> Deri
     """
     rows = {
         row.sha256: row
-        for row in _select(connection, artifacts.c, artifacts.c.sha256, digests)
+        for row in select_rows(connection, artifacts.c, artifacts.c.sha256, digests)
         if row.tenant == tenant
     }
     for sha256 in digests:
@@ -257,7 +273,7 @@ def _require_ended(connection: Connection, derivation: Derivation) -> None:
 def _require_undeclared(connection: Connection, derivation: Derivation) -> None:
     """What is declared is deleted by its name: nobody should find a name gone who deleted a file."""
     columns = (declarations.c.kind, declarations.c.name, declarations.c.version)
-    for row in _select(connection, columns, declarations.c.job, derivation.jobs):
+    for row in select_rows(connection, columns, declarations.c.job, derivation.jobs):
         raise Conflict(
             f"the {KIND_NAMES[row.kind]} {row.name}@{row.version} was declared of it: delete that with "
             f"what was made of it (palimpsest {row.kind}s delete {row.name} --with-derived)"
@@ -268,7 +284,7 @@ def _list_live_jobs(connection: Connection, derivation: Derivation) -> list[str]
     """Jobs of the closure that have not ended, and those of its audits: an audit that still runs
     is not removed from under them."""
     live = set()
-    for row in _select(connection, (jobs.c.id, jobs.c.state), jobs.c.id, derivation.jobs):
+    for row in select_rows(connection, (jobs.c.id, jobs.c.state), jobs.c.id, derivation.jobs):
         live |= {row.id} if row.state in LIVE else set()
     for batch in slices(sorted(derivation.audits)):
         joined = select(jobs.c.id).select_from(
@@ -303,20 +319,20 @@ def _remove_rows(
     digests: Collection[str],
 ) -> None:
     _remove_answers(connection, tenant, derivation, digests)
-    _delete(connection, audits, audits.c.id, derivation.audits)
+    delete_rows(connection, audits, audits.c.id, derivation.audits)
     _hide_names(connection, tenant, digests)
     gone_ids = derivation.jobs | derivation.audits | derivation.artifacts | frozenset(digests)
     hide_subjects(connection, tenant, gone_ids)
     for table in (job_inputs, job_artifacts, events):
-        _delete(connection, table, table.c.job, derivation.jobs)
+        delete_rows(connection, table, table.c.job, derivation.jobs)
     _hand_over(connection, tenant, derivation, digests)
-    _delete(connection, jobs, jobs.c.id, derivation.jobs)
+    delete_rows(connection, jobs, jobs.c.id, derivation.jobs)
     mine = artifacts.c.tenant == tenant
-    _delete(connection, artifacts, artifacts.c.sha256, derivation.artifacts, mine)
-    gone = _list_unneeded(connection, derivation.artifacts | derivation.checkpoints)
+    delete_rows(connection, artifacts, artifacts.c.sha256, derivation.artifacts, mine)
+    gone = list_unneeded(connection, derivation.artifacts | derivation.checkpoints)
     rows = [{"sha256": sha256} for sha256 in sorted(gone)]
     insert_rows(connection, deleted_artifacts, rows, ignore_conflicts=True)
-    connection.execute(insert(erasures).values(id=generate_id("era"), created_at=db.now))
+    note_erasure(db, connection)
 
 
 def _remove_answers(
@@ -331,7 +347,7 @@ def _remove_answers(
         answered = {answer.get("audit"), *answer.get("jobs", {}).values()}
         if not ids.isdisjoint(answered) or any(sha256 in row.key for sha256 in digests):
             named.append(row.key)
-    _delete(connection, idempotency, idempotency.c.key, named, mine)
+    delete_rows(connection, idempotency, idempotency.c.key, named, mine)
 
 
 def _hide_names(connection: Connection, tenant: str, digests: Collection[str]) -> None:
@@ -349,42 +365,15 @@ def _hand_over(
     mine = job_artifacts.c.tenant == tenant
     makers: dict[str, list[str]] = {}
     columns = (job_artifacts.c.sha256, job_artifacts.c.job)
-    for row in _select(connection, columns, job_artifacts.c.sha256, derivation.shared, mine):
+    for row in select_rows(connection, columns, job_artifacts.c.sha256, derivation.shared, mine):
         makers.setdefault(row.sha256, []).append(row.job)
     mine = artifacts.c.tenant == tenant
-    for row in _select(connection, artifacts.c, artifacts.c.sha256, makers, mine):
+    for row in select_rows(connection, artifacts.c, artifacts.c.sha256, makers, mine):
         if row.origin in derivation.jobs or row.sha256 in digests:
             owned = update(artifacts).where(mine, artifacts.c.sha256 == row.sha256)
             connection.execute(owned.values(origin=min(makers[row.sha256]), expires_at=None))
     columns, left = (jobs.c.id, jobs.c.reused_from), {job for ids in makers.values() for job in ids}
-    rows = _select(connection, columns, jobs.c.id, left)
+    rows = select_rows(connection, columns, jobs.c.id, left)
     for batch in slices([row.id for row in rows if row.reused_from in derivation.jobs]):
         taken = update(jobs).where(jobs.c.id.in_(batch))
         connection.execute(taken.values(reused_from=None, version=jobs.c.version + 1))
-
-
-def _list_unneeded(connection: Connection, digests: Collection[str]) -> set[str]:
-    """Digests that no row of any tenant refers to."""
-    needed = {
-        row[0]
-        for column in (artifacts.c.sha256, jobs.c.checkpoint)
-        for row in _select(connection, (column,), column, digests)
-    }
-    return set(digests) - needed
-
-
-def _select(
-    connection: Connection, columns: Iterable[Any], by: Any, values: Iterable[str], *where: Any
-) -> list[Row[Any]]:
-    """Columns of the rows in which `by` is one of `values`."""
-    rows: list[Row[Any]] = []
-    for batch in slices(sorted(values)):
-        rows += connection.execute(select(*columns).where(by.in_(batch), *where)).all()
-    return rows
-
-
-def _delete(
-    connection: Connection, table: Table, by: Any, values: Iterable[str], *where: Any
-) -> None:
-    for batch in slices(sorted(values)):
-        connection.execute(delete(table).where(by.in_(batch), *where))

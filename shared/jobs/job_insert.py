@@ -160,6 +160,11 @@ def _insert_rows(connection: Connection, new: Sequence[NewJob], records: Sequenc
         sorted(sets.values(), key=lambda s: s["digest"]),
         ignore_conflicts=True,
     )
+    # The collector removes sets that no job has; so it waits for this one, or has come first.
+    kept = select(plugin_sets_table.c.digest).where(plugin_sets_table.c.digest.in_(sorted(sets)))
+    locked = connection.execute(kept.with_for_update(read=True, key_share=True)).all()
+    if len(locked) < len(sets):
+        raise ConcurrentDuplicate
     rows = [
         {
             **d.row,

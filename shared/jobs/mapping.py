@@ -45,9 +45,11 @@ def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
     for r in connection.execute(
         produced.where(job_artifacts.c.job.in_(ids)).order_by(job_artifacts.c.role)
     ):
-        artifacts[r.job].append(Artifact(r.role, r.sha256, r.size, r.media_type))
+        artifacts[r.job].append(Artifact(r.role, r.sha256, r.size, r.media_type, r.expired_at))
     for r in connection.execute(
-        select(audit_jobs).where(audit_jobs.c.job.in_(ids), ~audit_jobs.c.detached)
+        select(audit_jobs).where(
+            audit_jobs.c.job.in_(ids), ~audit_jobs.c.detached, ~is_deleting(audit_jobs.c.audit)
+        )
     ):
         audits[r.job].append(r.audit)
     return [build_job(r, inputs[r.id], artifacts[r.id], audits[r.id]) for r in rows]
@@ -118,7 +120,7 @@ def build_job(
 
 def build_ownership_filter(tenant: str, now: Any) -> ColumnElement[bool]:
     """Selects the rows of `artifacts` that the tenant has at that time: a job produced them, or
-    they are an upload that has not expired."""
+    they are an upload that has not expired. What jobs have made may have expired too."""
     its = tables.artifacts.c
     produced = exists().where(
         job_artifacts.c.tenant == its.tenant, job_artifacts.c.sha256 == its.sha256
@@ -126,7 +128,15 @@ def build_ownership_filter(tenant: str, now: Any) -> ColumnElement[bool]:
     uploaded = and_(
         its.origin == UPLOAD_ORIGIN, or_(its.expires_at.is_(None), its.expires_at > now)
     )
-    return and_(its.tenant == tenant, or_(produced, uploaded))
+    return and_(its.tenant == tenant, its.expired_at.is_(None), or_(produced, uploaded))
+
+
+def is_deleting(audit_id: Any) -> ColumnElement[bool]:
+    """Whether an audit is being deleted: nobody sees it any more."""
+    hidden: ColumnElement[bool] = audit_id.in_(
+        select(tables.audits.c.id).where(tables.audits.c.deleting)
+    )
+    return hidden
 
 
 def build_event(r: Row[Any]) -> Event:

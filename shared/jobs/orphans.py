@@ -11,14 +11,13 @@ import time
 from collections.abc import Collection, Iterator
 from itertools import islice
 
-from sqlalchemy import select
-
 from shared.artifacts import ArtifactStore
 from shared.artifacts.store import StoredObject
+from shared.jobs.bulk_delete import list_unneeded
 from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.database import Database
 from shared.jobs.mapping import VALUES
-from shared.jobs.tables import artifacts, deleted_artifacts, jobs
+from shared.jobs.tables import deleted_artifacts
 from shared.jobs.uploads import count_deleted_bytes, remove_deleted_bytes
 
 MIN_AGE_S = 86_400.0  # an attempt may wait for the job store before it records what it has stored
@@ -53,8 +52,4 @@ def remove_orphans(db: Database, store: ArtifactStore, digests: Collection[str])
 
 def _list_needed(db: Database, digests: Collection[str]) -> set[str]:
     with db.read() as connection:
-        return {
-            str(sha256)
-            for column in (artifacts.c.sha256, jobs.c.checkpoint)
-            for sha256 in connection.execute(select(column).where(column.in_(digests))).scalars()
-        }
+        return set(digests) - list_unneeded(connection, digests)

@@ -33,7 +33,13 @@ from shared.jobs.planner import (
 )
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.resolve import ResolvedAudit, is_adaptive, resolve_audit
-from shared.jobs.spec import MAX_JOBS, AuditSpec, PlannedMeasurement, PlannedRow
+from shared.jobs.spec import (
+    MAX_JOBS,
+    AuditSpec,
+    PlannedMeasurement,
+    PlannedRetention,
+    PlannedRow,
+)
 from shared.roles import Role
 from shared.wiring import ModelOrigin, Scope
 
@@ -188,7 +194,9 @@ def resolve_posted(spec: AuditSpec, catalog: Catalog) -> ResolvedAudit:
     return resolve_audit(spec, catalog, lambda count: _check_job_count(count, "at least "))
 
 
-def plan_resolved(audit: ResolvedAudit, data: Mapping[str, str]) -> list[PlannedJob]:
+def plan_resolved(
+    audit: ResolvedAudit, data: Mapping[str, str], retention: PlannedRetention | None = None
+) -> list[PlannedJob]:
     """All jobs of an audit, parents before children.
 
     How many jobs there are is known after the first seed, as each seed makes as many: so what is
@@ -196,12 +204,13 @@ def plan_resolved(audit: ResolvedAudit, data: Mapping[str, str]) -> list[Planned
 
     Args:
         data: by path what identifies the files of the audit.
+        retention: for how long the service keeps what it makes, for the report to say.
 
     Raises:
         InvalidRequest: two methods do not go together; or more than `MAX_JOBS` jobs or
             `MAX_STORED_BYTES` bytes of parameters in all jobs.
     """
-    return _AuditPlanner(audit.with_digests(data)).plan_jobs()
+    return _AuditPlanner(audit.with_digests(data), retention).plan_jobs()
 
 
 def check_request_size(size_bytes: int, field: str) -> None:
@@ -254,8 +263,9 @@ class _Branch:
 class _AuditPlanner:
     """Walks through an audit's scopes and plans the stages of each."""
 
-    def __init__(self, audit: ResolvedAudit) -> None:
+    def __init__(self, audit: ResolvedAudit, retention: PlannedRetention | None) -> None:
         self.audit, self.spec, self.pipeline = audit, audit.spec, audit.pipeline
+        self.retention = retention
         self.planner = Planner(audit.spec.no_cache)
         self.rows: list[tuple[PlannedRow, dict[str, Source]]] = []
         self.measurements: list[tuple[PlannedMeasurement, dict[str, Source]]] = []
@@ -512,7 +522,7 @@ class _AuditPlanner:
             params["measurements"] = [one.model_dump() for one in measured]
         closing = base.branch_off(Scope.REPORT)
         for stage in self.pipeline.stages[Scope.REPORT]:
-            template = self.audit.build_closing_template(stage, params)
+            template = self.audit.build_closing_template(stage, params | self._tell_of(stage))
             for role in template.on_demand_roles:
                 self._plan_on_demand(role, closing)
             sources = {
@@ -527,6 +537,12 @@ class _AuditPlanner:
                 if NUMBERED_ROLE.sub("", role) in template.checked.many
             }
             self.planner.add_with_sources(template, 0, reported | sources)
+
+    def _tell_of(self, stage: str) -> dict[str, Any]:
+        """What only some of these stages want to know."""
+        if self.retention is None or "retention" not in self.pipeline.entries[stage].properties:
+            return {}
+        return {"retention": self.retention.model_dump()}
 
 
 _SINGULAR = {"unlearning": "unlearning", "defenses": "defense", "attacks": "attack"}

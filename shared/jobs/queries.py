@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Connection, Row, func, select
 
-from shared.errors import NotFound
+from shared.errors import Gone, NotFound
 from shared.jobs.database import Database
-from shared.jobs.mapping import build_event, build_ownership_filter, load_job, load_jobs
+from shared.jobs.mapping import (
+    build_event,
+    build_ownership_filter,
+    is_deleting,
+    load_job,
+    load_jobs,
+)
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.records import Artifact, Audit, Event, Job
 from shared.jobs.tables import artifacts, audit_jobs, audits, events, job_artifacts, jobs
@@ -42,7 +49,11 @@ def list_jobs(
         query = query.where(jobs.c[name] == value)
     if audit is not None:
         query = query.where(
-            jobs.c.id.in_(select(audit_jobs.c.job).where(audit_jobs.c.audit == audit))
+            jobs.c.id.in_(
+                select(audit_jobs.c.job).where(
+                    audit_jobs.c.audit == audit, ~is_deleting(audit_jobs.c.audit)
+                )
+            )
         )
     with db.read() as connection:
         rows, token = split_page(
@@ -56,7 +67,9 @@ def get_audit(db: Database, tenant: str, audit_id: str) -> Audit:
     """One audit with the counts of its jobs' states. Raises NotFound."""
     with db.read() as connection:
         row = connection.execute(
-            select(audits).where(audits.c.id == audit_id, audits.c.tenant == tenant)
+            select(audits).where(
+                audits.c.id == audit_id, audits.c.tenant == tenant, ~audits.c.deleting
+            )
         ).one_or_none()
         if row is None:
             raise NotFound(f"there is no audit {audit_id}")
@@ -67,7 +80,7 @@ def list_audits(
     db: Database, tenant: str, *, limit: int = 50, page: str | None = None
 ) -> Page[Audit]:
     """Audits of a tenant, newest first."""
-    query = select(audits).where(audits.c.tenant == tenant)
+    query = select(audits).where(audits.c.tenant == tenant, ~audits.c.deleting)
     with db.read() as connection:
         rows, token = split_page(
             connection.execute(
@@ -83,7 +96,7 @@ def find_first_audit(db: Database, job_id: str) -> str | None:
     query = (
         select(audits.c.id)
         .join(audit_jobs, audit_jobs.c.audit == audits.c.id)
-        .where(audit_jobs.c.job == job_id)
+        .where(audit_jobs.c.job == job_id, ~audits.c.deleting)
         .order_by(audits.c.created_at, audits.c.id)
         .limit(1)
     )
@@ -108,7 +121,10 @@ def list_events(
 
 def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
     """An artifact of the tenant, in a role that some job made it in, or none ("") if no job did.
-    Raises NotFound."""
+    Raises:
+        NotFound: the tenant has no such artifact.
+        Gone: its job has made it, and it has expired since.
+    """
     links = (job_artifacts.c.tenant == artifacts.c.tenant) & (
         job_artifacts.c.sha256 == artifacts.c.sha256
     )
@@ -124,9 +140,25 @@ def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
     )
     with db.read() as connection:
         row = connection.execute(query).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no artifact {sha256}")
+        if row is None:
+            _refuse_expired(connection, tenant, sha256)
+            raise NotFound(f"there is no artifact {sha256}")
     return Artifact(row.role or "", row.sha256, row.size, row.media_type)
+
+
+def _refuse_expired(connection: Connection, tenant: str, sha256: str) -> None:
+    query = select(artifacts.c.expired_at).where(
+        artifacts.c.tenant == tenant,
+        artifacts.c.sha256 == sha256,
+        artifacts.c.expired_at.is_not(None),
+    )
+    expired_at = connection.execute(query).scalar_one_or_none()
+    if expired_at is not None:
+        on = datetime.fromtimestamp(expired_at, UTC).strftime("%Y-%m-%d")
+        raise Gone(
+            f"artifact {sha256} expired on {on}: this service keeps such artifacts for a limited "
+            "time only; to make it again, submit its job again with no_cache"
+        )
 
 
 def count_audit_jobs_by_stage(

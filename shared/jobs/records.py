@@ -30,6 +30,7 @@ class Artifact:
     sha256: str
     size: int
     media_type: str
+    expired_at: float | None = None  # since when the store has them no more
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ class ProducedArtifact:
 def list_produced_artifacts(
     db: Database, tenant: str, job_ids: Iterable[str]
 ) -> list[ProducedArtifact]:
-    """The artifacts of those of these jobs of the tenant that have succeeded, each once."""
+    """The artifacts of those of these jobs of the tenant that have succeeded, each once.
+    What has expired is made again when a job needs it, not before."""
     joined = select(jobs.c.id, jobs.c.fence, artifacts.c.sha256, artifacts.c.size).select_from(
         jobs.join(job_artifacts, job_artifacts.c.job == jobs.c.id).join(artifacts)
     )
@@ -76,6 +77,7 @@ def list_produced_artifacts(
                 jobs.c.tenant == tenant,
                 jobs.c.id.in_(remaining_ids[start : start + 500]),
                 jobs.c.state == State.SUCCEEDED,
+                artifacts.c.expired_at.is_(None),
             )
             for job, fence, sha256, size in connection.execute(query):
                 by_sha256[sha256] = ProducedArtifact(Producer(job, fence), sha256, size)
@@ -107,7 +109,8 @@ def find_producer(
 
 def rebuild_artifact(db: Database, tenant: str, sha256: str, producer: Producer) -> set[str]:
     """Queue the tenant's producer of a damaged artifact again; its queued children wait. Returns the
-    stages to wake: none if the producer is running, or has run since.
+    stages to wake: none if the producer is running, or has run since, or the artifact has expired:
+    it is made again for a job that needs it only.
 
     Raises:
         NotFound: no such job of this tenant.
@@ -116,6 +119,13 @@ def rebuild_artifact(db: Database, tenant: str, sha256: str, producer: Producer)
 
     def requeue(connection: Connection) -> set[str]:
         lock_own_job(connection, tenant, producer.job)
+        expired = select(artifacts.c.sha256).where(
+            artifacts.c.tenant == tenant,
+            artifacts.c.sha256 == sha256,
+            artifacts.c.expired_at.is_not(None),
+        )
+        if connection.execute(expired).first():
+            return set()
         return _requeue_producer(db, connection, sha256, producer)
 
     return db.run_transaction(requeue)

@@ -12,24 +12,14 @@ import time
 from typing import Any
 
 from shared.jobs.database import LOCK_TIMEOUT_S, Database
-from shared.jobs.tables import (
-    access_log,
-    artifacts,
-    audit_jobs,
-    audits,
-    deleted_artifacts,
-    events,
-    idempotency,
-    job_artifacts,
-    job_inputs,
-    jobs,
-)
+from shared.jobs.tables import catalogs, metadata, plugin_sets, workers
 
-# those that can name an upload, or what was made of it; the ones that all need come last
-TABLES = (
-    access_log, audits, audit_jobs, idempotency, deleted_artifacts, job_artifacts, artifacts,
-    job_inputs, events, jobs,
-)  # fmt: skip
+# those that can name an upload, what was made of it or a tenant; the ones that all need come last
+TABLES = tuple(
+    table
+    for table in reversed(metadata.sorted_tables)
+    if table not in (workers, catalogs, plugin_sets)
+)
 
 _LOCK_SQL = "SELECT pg_try_advisory_lock(hashtextextended('palimpsest scrub', 0))"
 # deleted rows are still needed by transactions that began before

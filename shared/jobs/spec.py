@@ -376,3 +376,14 @@ class PlannedMeasurement(BaseModel):
     metrics: str = Field(
         max_length=40, description="the role of the input that holds it, such as METRICS_7"
     )
+
+
+class PlannedRetention(BaseModel):
+    """For how many days the service that planned an audit keeps what is told of in its report;
+    null: for ever."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    reconstructions_days: float | None = Field(gt=0, description="what shows or names samples")
+    audits_days: float | None = Field(gt=0, description="audits, from the end of their last job on")
+    uploads_days: float | None = Field(gt=0, description="uploads that no declaration names")

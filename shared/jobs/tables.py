@@ -45,6 +45,11 @@ _UPLOADS: dict[str, Any] = {
     "sqlite_where": text(f"origin = '{UPLOAD_ORIGIN}'"),
 }
 
+_ENDED: dict[str, Any] = {
+    "postgresql_where": text("finished_at IS NOT NULL"),
+    "sqlite_where": text("finished_at IS NOT NULL"),
+}
+
 _MEASURED: dict[str, Any] = {
     "postgresql_where": text("run_s IS NOT NULL"),
     "sqlite_where": text("run_s IS NOT NULL"),
@@ -145,6 +150,15 @@ jobs = Table(
     Index(
         "ix_jobs_method_costs", "tenant", "stage", "method", "ran_on", "finished_at", **_MEASURED
     ),
+    # What the collector walks along, oldest end first; a claim and a renewal have no entry in it.
+    Index("ix_jobs_ended", "finished_at", "id", **_ENDED),
+    # Whose result others have taken over.
+    Index(
+        "ix_jobs_reused_from",
+        "reused_from",
+        postgresql_where=text("reused_from IS NOT NULL"),
+        sqlite_where=text("reused_from IS NOT NULL"),
+    ),
 )
 
 job_inputs = Table(
@@ -171,9 +185,18 @@ artifacts = Table(
     Column("origin", String(40), nullable=False),
     Column("created_at", Double, nullable=False),
     # When an upload ends, unless a job has made the same bytes; NULL: it stays, as what a declaration
-    # refers to does.
+    # refers to does. Of what a job has made: until when it stays as an upload if that job goes.
     Column("expires_at", Double),
+    # Since when the store has the bytes no more, though the job that made them is still there.
+    Column("expired_at", Double),
     Index(None, "sha256"),
+    Index(None, "origin"),
+    Index(
+        "ix_artifacts_expires_at",
+        "expires_at",
+        postgresql_where=text("expires_at IS NOT NULL"),
+        sqlite_where=text("expires_at IS NOT NULL"),
+    ),
     Index("ix_artifacts_uploads", "tenant", "created_at", "sha256", **_UPLOADS),
 )
 
@@ -249,7 +272,16 @@ audits = Table(
     # Cancelled, but not yet all of its jobs: that is done in batches, and the process that began
     # may have died.
     Column("cancelling", Boolean, nullable=False, server_default=false()),
+    # Nobody sees it any more. Its jobs go in batches, as with cancelling.
+    Column("deleting", Boolean, nullable=False, server_default=false()),
     Index(None, "tenant", "created_at", "id"),
+    Index(None, "created_at", "id"),
+    Index(
+        "ix_audits_deleting",
+        "id",
+        postgresql_where=text("deleting"),
+        sqlite_where=text("deleting"),
+    ),
     Index(
         "ix_audits_cancelling",
         "id",
@@ -309,6 +341,7 @@ idempotency = Table(
     Column("body", String(64), nullable=False),
     Column("answer", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Index(None, "created_at"),
 )
 
 # Who may own things, and how much: NULL is no limit.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 from shared.jobs import (
+    audit_deletion,
     control,
     declarations,
     erasure,
@@ -72,6 +73,7 @@ class TenantStore:
     pause_job = _bind(control.pause_job)
     resume_job = _bind(control.resume_job)
     cancel_audit = _bind(control.cancel_audit)
+    delete_audit = _bind(audit_deletion.delete_audit)
 
     has_artifact = _bind(uploads.has_artifact)
     measure_uploads = _bind(uploads.measure_uploads)

@@ -326,6 +326,14 @@ class Provenance(FrozenModel):
     self_test: SelfTest | None = Field(None, description="of the code; null if missing")
 
 
+class Kept(FrozenModel):
+    """Something that the audit keeps of people."""
+
+    what: str
+    where: str
+    how_long: str = Field(description="by the settings at the time when the audit was planned")
+
+
 class Report(FrozenModel):
     """An audit's result."""
 
@@ -346,6 +354,10 @@ class Report(FrozenModel):
     )
     privacy_tests: list[PrivacyTest] = Field(default_factory=list)
     attackers: list[Attacker] = Field(default_factory=list)
+    kept: list[Kept] = Field(
+        default_factory=list,
+        description="what the audit itself keeps of people; empty if it is not known how long",
+    )
     provenance: Provenance
     caveats: list[str]
 

@@ -188,9 +188,9 @@ def test_artifacts_get_an_owner_and_a_size_of_their_own(db: Database) -> None:
         links = connection.execute(select(func.count()).select_from(job_artifacts)).scalar_one()
     size, kind = 5_000_000_000, "text/plain"
     assert list(map(tuple, found)) == [
-        ("a", "x", size, kind, "4", 6.0, None),
-        ("a", "y", size, kind, "5", 5.0, None),
-        ("b", "x", size, kind, "3", 7.0, None),
+        ("a", "x", size, kind, "4", 6.0, None, None),
+        ("a", "y", size, kind, "5", 5.0, None, None),
+        ("b", "x", size, kind, "3", 7.0, None, None),
     ]
     assert links == 4
 
@@ -470,6 +470,10 @@ def test_the_migrations_make_the_indexes_of_the_code(db: Database) -> None:
     migrate(db)
     ours = _list_indexes(db)
     assert {name for name, text in ours.items() if not text.endswith(" ")} == {
+        "ix_artifacts_expires_at",
+        "ix_audits_deleting",
+        "ix_jobs_ended",
+        "ix_jobs_reused_from",
         "ix_jobs_queue",
         "ix_jobs_pausing",
         "ix_jobs_running",

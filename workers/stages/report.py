@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from shared import VERSION
-from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRow
+from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRetention, PlannedRow
 from shared.plugins import Params
 from shared.reporting.build import build_report
 from shared.reporting.comparisons import read_comparison
 from shared.reporting.forgetting import read_forgetting
+from shared.reporting.kept import count_samples, list_kept
 from shared.reporting.loading import read_evaluation
 from shared.reporting.measurements import read_metrics
 from shared.reporting.models import ReportSubmission
@@ -41,6 +42,9 @@ class ReportParams(Params):
         default_factory=list,
         max_length=MAX_JOBS,
         description="measurements of further stages, and the methods they belong to",
+    )
+    retention: PlannedRetention | None = Field(
+        None, description="for how many days the service keeps what the report tells of"
     )
 
 
@@ -105,6 +109,11 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
     for _, of_one in selected:
         drawn.append(draw_gallery(of_one))
         ctx.report_progress(len(drawn), len(selected) + 1)
+    shown = [one for one in drawn if isinstance(one, Gallery | UnscoredGallery)]
+    samples = count_samples([one.pictures for one in shown])
+    report = report.model_copy(
+        update={"kept": list_kept(params.retention, params.audit, samples, len(report.rows))}
+    )
     page = render_page(
         report,
         [one for one in drawn if isinstance(one, Gallery)],

@@ -65,6 +65,10 @@ def report(
         loaded = gateway.get_report(item, with_manifest=is_saved)
     if not json:
         verdict.print_report(loaded)
+        if is_saved and loaded.html is None:
+            print_note(
+                "The HTML report has expired with its pictures; report.json has all figures."
+            )
     elif not gates:
         sys.stdout.buffer.write(loaded.json)
     if is_saved:

@@ -25,6 +25,7 @@ from shared.jobs.declared_refs import DATASET_PREFIX, NAME, VERSION, DatasetRef,
 from shared.jobs.error_paths import map_error_fields
 from shared.jobs.plan import check_posted, plan_checked
 from shared.jobs.records import Input
+from shared.jobs.retention import Retention
 from shared.jobs.spec import AuditSpec
 from shared.plugin_ref import PluginRef
 from shared.uploaded_files import parse_upload
@@ -270,7 +271,7 @@ def delete(kind: Kind, name: str, version: int | None, *, derived: bool) -> Resp
     """Delete one version, or all of them; with `derived`, with the uploads and what was made of
     them."""
     deps, store = current_gateway().deps, current_store()
-    lifetime_s = deps.settings.upload_lifetime_s
+    lifetime_s = Retention.from_settings(deps.settings).uploads_s
     if not derived:
         store.delete_declarations(kind, name, version, lifetime_s=lifetime_s)
         return Response(status=204)

@@ -20,6 +20,7 @@ from services.gateway.submission import SHA256, require_id_format
 from services.gateway.uploads import IncomingUpload, receive_upload
 from shared.jobs.erasure import Erasure
 from shared.jobs.records import Artifact
+from shared.jobs.retention import Retention
 from shared.jobs.uploads import Upload
 
 routes = make_blueprint(
@@ -136,7 +137,7 @@ def upload_artifact(header: UploadHeader) -> Response:  # noqa: ARG001 - read be
         recorded, is_new = current_store().record_upload(
             upload.seal(),
             upload.head.media_type,
-            lifetime_s=settings.upload_lifetime_s,
+            lifetime_s=Retention.from_settings(settings).uploads_s,
             quota_bytes=settings.upload_quota_bytes,
             place=upload.place,
         )
@@ -166,15 +167,15 @@ def list_artifacts(query: PageQuery) -> Response:
         200: _BYTES_RESPONSE,
         206: _BYTES_RESPONSE,
         304: None,
-        **document_errors(404, 409, 416),
+        **document_errors(404, 409, 410, 416),
     },
 )
 def get_artifact(path: ArtifactPath) -> Response:
     """Fetch an artifact, or with `Range: bytes=START-END` a part of it. Its bytes never change:
     verify them against the sha256. HEAD tells whether it is there.
 
-    503 while it is rebuilt because the store has lost or damaged it; 409 if that happens
-    repeatedly.
+    410 if it has expired: what shows samples is kept for a limited time. 503 while it is rebuilt
+    because the store has lost or damaged it; 409 if that happens repeatedly.
     """
     artifact = current_store().get_artifact(require_id_format(path.sha256, SHA256, "artifact"))
     deps = current_gateway().deps

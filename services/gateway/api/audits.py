@@ -1,13 +1,14 @@
-"""/v1/audits: submit a grid of choices (or dry-run it), list, get, cancel."""
+"""/v1/audits: submit a grid of choices (or dry-run it), list, get, cancel, delete."""
 
 from __future__ import annotations
 
 from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
-from services.gateway.api._blueprint import PageQuery, make_blueprint
+from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.api._declaring import resolve_names
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
+from services.gateway.api.artifacts import ErasureView, serialize_erasure
 from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
@@ -26,6 +27,7 @@ from services.gateway.submission import (
 from services.signing import make_envelope
 from shared.jobs.costs import describe_costs
 from shared.jobs.plan import plan_resolved, resolve_posted
+from shared.jobs.retention import plan_retention
 from shared.jobs.spec import AuditSpec
 from shared.jobs.submit import AuditRequest
 
@@ -38,6 +40,10 @@ class AuditPath(BaseModel):
     @property
     def valid_id(self) -> str:
         return require_id_format(self.audit_id, AUDIT_ID, "audit")
+
+
+class AuditDeletionQuery(Query):
+    cancel: bool = Field(False, description="cancel it first, and delete it when its jobs end")
 
 
 class SubmittedAudit(AuditView):
@@ -90,7 +96,8 @@ def post_audit(body: AuditSpec, query: DryRunQuery, header: IdempotencyHeader) -
         # while others plan
         data = digest_files(resolved.files, require_uploads=not query.dry_run)
         with planning.acquire():
-            planned = plan_resolved(resolved, data)
+            retention = plan_retention(current_gateway().deps.settings)
+            planned = plan_resolved(resolved, data, retention)
             if query.dry_run:
                 return respond_dry_run(planned, describe_costs(body, planned, catalog), query)
         audit = AuditRequest(body.name, body.model_dump(mode="json"))
@@ -136,6 +143,25 @@ def get_manifest(path: AuditPath) -> Response:
         payload = build_manifest(current_store(), audit)
         key = current_gateway().deps.signing_key
         return respond_with_digest_etag(make_envelope(key, PAYLOAD_TYPE, payload))
+
+
+@routes.delete(
+    "/audits/<audit_id>",
+    responses={200: ErasureView, 202: ErasureView, **document_errors(404, 409)},
+)
+def delete_audit(path: AuditPath, query: AuditDeletionQuery) -> Response:
+    """Delete an audit for good, with the jobs and artifacts that nothing else needs.
+
+    What another audit or a job posted by hand has in common with it, or was made of, stays, and so
+    does what you uploaded or declared. 409 while jobs of it have not ended, unless `cancel=true`. 202
+    if the reconciler goes on to remove the rest: nobody sees the audit any more.
+    """
+    erased = current_store().delete_audit(
+        current_gateway().deps.artifacts, path.valid_id, cancel=query.cancel
+    )
+    response = jsonify(serialize_erasure(erased))
+    response.status_code = 200 if erased.finished else 202
+    return response
 
 
 @routes.post("/audits/<audit_id>/cancel", responses={202: AuditView, **document_errors(404)})

@@ -19,6 +19,7 @@ from PIL import Image
 
 from shared import VERSION
 from shared.errors import InvalidRequest
+from shared.jobs.spec import PlannedRetention
 from shared.ml.tensors import write_tensors
 from tests.support.reports import (
     LEAK,
@@ -125,6 +126,17 @@ def test_it_makes_the_report_as_data_and_as_a_page_with_every_deletion() -> None
     assert report["missing"] == []
     # two of each below the verdict, three of each in the gallery
     assert len(shown(page)) == (2 + 3) * 8
+
+
+def test_it_says_what_is_kept_of_people() -> None:
+    retention = PlannedRetention(reconstructions_days=30, audits_days=None, uploads_days=30)
+    asked = params().model_copy(update={"retention": retention})
+    given = inputs(make_image_evaluation(**LEAK)) | {"PICTURES_1": pictures()}
+    made = run(JobContext(params=asked, inputs=given))
+    kept = json.loads(made["REPORT"].data)["kept"]
+    assert "pictures of 8 deleted samples" in kept[1]["what"]
+    assert kept[1]["how_long"].startswith("30 days")
+    assert kept[1]["how_long"].encode() in made["REPORT_HTML"].data
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])

@@ -1,0 +1,191 @@
+"""Erasing a tenant: everything that is stored in its name, and nothing of anybody else's.
+
+Its jobs are cancelled and must have ended. Their rows then go in batches, last the other rows that
+name the tenant; which bytes nobody else has is noted with them, and that traces are left
+(`shared.jobs.erasure` finishes both). Killed in between, it is repeated from the start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, or_, select, update
+
+from shared.artifacts import ArtifactStore
+from shared.errors import Conflict, NotFound
+from shared.failpoints import failpoint
+from shared.jobs.bulk_delete import delete_rows
+from shared.jobs.control import cancel_audit, cancel_job
+from shared.jobs.database import Database
+from shared.jobs.erasure import Erasure, finish_soon
+from shared.jobs.mapping import slices
+from shared.jobs.removal import list_checkpoints, note_erasure, note_unneeded
+from shared.jobs.states import LIVE
+from shared.jobs.tables import (
+    artifacts,
+    audit_jobs,
+    audits,
+    declarations,
+    erasures,
+    events,
+    job_artifacts,
+    job_inputs,
+    jobs,
+    metadata,
+    tenants,
+)
+
+BATCH = 500  # rows of jobs, or of artifacts, that one transaction removes
+POLL_S = 0.5
+
+
+def erase_tenant(
+    db: Database,
+    tenant: str,
+    store: ArtifactStore,
+    *,
+    wait_s: float = 60.0,
+    scrub_wait_s: float = 2.0,
+) -> Erasure:
+    """Remove a tenant with all that it has: audits, jobs, models, data sets, uploads, artifacts,
+    answers, keys and its entries in the log. Nobody may use its keys any more: disable it first.
+
+    Args:
+        wait_s: seconds to wait for its jobs to end, once they are told to.
+        scrub_wait_s: see `shared.jobs.erasure.erase`.
+
+    Raises:
+        NotFound: nothing is stored in its name.
+        Conflict: some of its jobs have not ended; call it again.
+        TransientError: the job store did not answer; call it again.
+    """
+    if not any(_has_rows(db, table, tenant) for table in (*_list_tables(), tenants)):
+        raise NotFound(f"nothing is stored for tenant {tenant}")
+    _end_jobs(db, tenant, wait_s)
+    with db.read() as connection:
+        mine = select(func.count()).select_from(audits).where(audits.c.tenant == tenant)
+        audit_count = int(connection.execute(mine).scalar_one())
+    db.run_transaction(lambda c: _remove_references(db, c, tenant))
+    job_count = _repeat(db, tenant, _remove_jobs)[0]
+    artifact_count, size = _repeat(db, tenant, _remove_artifacts)
+    db.run_transaction(lambda c: _remove_others(db, c, tenant))
+    finished = finish_soon(db, store, scrub_wait_s)
+    return Erasure(audit_count, job_count, artifact_count, size, finished)
+
+
+def _list_tables() -> list[Table]:
+    """Those whose rows say whose they are; the ones that all need come last."""
+    return [table for table in reversed(metadata.sorted_tables) if "tenant" in table.c]
+
+
+def _has_rows(db: Database, table: Table, tenant: str) -> bool:
+    with db.read() as connection:
+        return bool(connection.execute(select(exists().where(_is_of(table, tenant)))).scalar_one())
+
+
+def _is_of(table: Table, tenant: str) -> ColumnElement[bool]:
+    return (table.c.name if table is tenants else table.c.tenant) == tenant
+
+
+def _end_jobs(db: Database, tenant: str, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    is_live = (jobs.c.tenant == tenant, jobs.c.state.in_(sorted(LIVE)))
+    while True:
+        with db.read() as connection:
+            links = audit_jobs.join(jobs, jobs.c.id == audit_jobs.c.job)
+            active = select(audit_jobs.c.audit).select_from(links).where(*is_live).distinct()
+            audit_ids = list(connection.execute(active.where(~audit_jobs.c.detached)).scalars())
+        for audit_id in audit_ids:
+            try:
+                cancel_audit(db, tenant, audit_id)
+            except NotFound:
+                continue  # it is being deleted
+        with db.read() as connection:
+            live = list(connection.execute(select(jobs.c.id).where(*is_live)).scalars())
+        for job_id in live:
+            try:
+                cancel_job(db, tenant, job_id)
+            except NotFound:
+                continue
+        with db.read() as connection:
+            left = list(connection.execute(select(jobs.c.id).where(*is_live).limit(1)).scalars())
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            raise Conflict(
+                f"jobs of tenant {tenant} have not ended (such as {left[0]}), though they were told "
+                "to: nothing was removed; wait until they have, and try again"
+            )
+        time.sleep(POLL_S)
+
+
+def _remove_references(db: Database, connection: Connection, tenant: str) -> None:
+    """What refers to jobs, and is found by the tenant's name."""
+    connection.execute(delete(declarations).where(declarations.c.tenant == tenant))
+    connection.execute(delete(audits).where(audits.c.tenant == tenant))
+    taken = update(jobs).where(jobs.c.tenant == tenant, jobs.c.reused_from.is_not(None))
+    connection.execute(taken.values(reused_from=None))
+    _note_erasure(db, connection)
+    failpoint("tenant_erasure.references")
+
+
+def _repeat(
+    db: Database, tenant: str, step: Callable[[Database, Connection, str], tuple[int, int]]
+) -> tuple[int, int]:
+    count = size = 0
+    while (done := db.run_transaction(lambda c: step(db, c, tenant)))[0]:
+        count, size = count + done[0], size + done[1]
+        failpoint("tenant_erasure.between_batches")
+    return count, size
+
+
+def _remove_jobs(db: Database, connection: Connection, tenant: str) -> tuple[int, int]:
+    query = select(jobs.c.id, jobs.c.state).where(jobs.c.tenant == tenant).limit(BATCH)
+    rows = connection.execute(query.with_for_update()).all()
+    if live := [row.id for row in rows if row.state in LIVE]:
+        raise Conflict(f"job {live[0]} was submitted meanwhile: disable the tenant first")
+    ids = [row.id for row in rows]
+    checkpoints = list_checkpoints(connection, ids)
+    for batch in slices(ids):
+        refers = or_(job_inputs.c.job.in_(batch), job_inputs.c.parent.in_(batch))
+        connection.execute(delete(job_inputs).where(refers))
+    for table in (events, job_artifacts, audit_jobs):
+        delete_rows(connection, table, table.c.job, ids)
+    delete_rows(connection, jobs, jobs.c.id, ids)
+    note_unneeded(connection, checkpoints)
+    if ids:
+        _note_erasure(db, connection)
+    return len(ids), 0
+
+
+def _remove_artifacts(db: Database, connection: Connection, tenant: str) -> tuple[int, int]:
+    mine = artifacts.c.tenant == tenant
+    query = select(artifacts.c.sha256, artifacts.c.size).where(mine).limit(BATCH)
+    sizes = {row.sha256: int(row.size) for row in connection.execute(query.with_for_update())}
+    _remove_their_rows(connection, tenant, sizes)
+    note_unneeded(connection, sizes)
+    if sizes:
+        _note_erasure(db, connection)
+    return len(sizes), sum(sizes.values())
+
+
+def _remove_their_rows(connection: Connection, tenant: str, digests: Collection[str]) -> None:
+    links: Any = job_artifacts.c.tenant == tenant
+    delete_rows(connection, job_artifacts, job_artifacts.c.sha256, digests, links)
+    mine: Any = artifacts.c.tenant == tenant
+    delete_rows(connection, artifacts, artifacts.c.sha256, digests, mine)
+
+
+def _remove_others(db: Database, connection: Connection, tenant: str) -> None:
+    for table in (*_list_tables(), tenants):
+        connection.execute(delete(table).where(_is_of(table, tenant)))
+    _note_erasure(db, connection)
+    failpoint("tenant_erasure.before_commit")
+
+
+def _note_erasure(db: Database, connection: Connection) -> None:
+    """One note is enough; it is gone once the traces until then were removed."""
+    if not connection.execute(select(exists().select_from(erasures))).scalar_one():
+        note_erasure(db, connection)

@@ -1,0 +1,180 @@
+"""Erasing a tenant: no trace of it is left, and what others have stays."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from shared.artifacts import ArtifactStore, compute_sha256
+from shared.errors import Conflict, NotFound
+from shared.failpoints import FAILPOINT_VARIABLE
+from shared.jobs import attempts, completion, erasure, queries, submit, tenant_erasure, uploads
+from shared.jobs.database import Database
+from shared.jobs.records import Artifact, Input
+from shared.jobs.tables import (
+    declaration_labels,
+    declarations,
+    declared_uploads,
+    jobs,
+    metadata,
+)
+from tests.support.job_store import ALICE, BOB, CODE_DIGEST, JobStore, make_planned_job
+from tests.support.servers import find_database_files
+from tests.support.traces import Traces
+from tests.support.waiting import TIMEOUT_S, wait_for
+
+NAME = "the name of an audit of mallory, which nobody else has given to anything of theirs at all"
+MALLORY = "mallory-whose-name-is-not-in-any-other-row"
+
+
+class Tenant:
+    """What a tenant brings, and what is made of it."""
+
+    def __init__(self, store: JobStore, folder: Path) -> None:
+        self.store, self.db = store, store.db
+        self.artifacts = ArtifactStore.from_url(f"file://{folder}/artifacts")
+        self.folder = folder / "artifacts"
+
+    def bring(self, data: bytes, tenant: str) -> str:
+        with self.artifacts.open_draft() as draft:
+            draft.write(data)
+            uploads.record_upload(
+                self.db, tenant, draft.seal(), "text/csv",
+                lifetime_s=3600, quota_bytes=1 << 30, place=draft.place,
+            )  # fmt: skip
+        return compute_sha256(data)
+
+    def run(self, tenant: str, tag: str, upload: str, made: bytes, state: bytes) -> str:
+        """An audit of one job, which has a checkpoint, fails, and succeeds as another."""
+        planned = make_planned_job(tag, Input("DATA", sha256=upload))
+        audit = submit.AuditRequest(NAME if tenant == MALLORY else "theirs", {"of": upload})
+        key = submit.IdempotencyKey(f"key {tag}", "0" * 64)
+        self.store.submit(planned, tenant=tenant, audit=audit, idempotency_key=key)
+        claim = self.store.claim_one()
+        attempts.save_checkpoint(
+            self.db, claim.job.id, claim.fence, self.artifacts.put(state), "key"
+        )
+        stored = Artifact("OUT", self.artifacts.put(made), len(made), "text/plain")
+        completion.finish_job(
+            self.db, claim.job.id, claim.fence, [stored], cache_key=tag, code=CODE_DIGEST
+        )
+        return claim.job.id
+
+    def declare(self, tenant: str, upload: str, job: str) -> None:
+        row = {"id": f"dec_{tenant[:8]}", "tenant": tenant, "kind": "model", "name": "mine",
+               "version": 1, "spec": f'{{"weights":"{upload}"}}', "job": job, "created_at": 1.0}  # fmt: skip
+        with self.db.write() as connection:
+            connection.execute(insert(declarations).values(**row))
+            connection.execute(
+                insert(declared_uploads).values(declaration=row["id"], sha256=upload)
+            )
+            connection.execute(
+                insert(declaration_labels).values(
+                    declaration=row["id"], key="owner", value=f"label of {tenant}"
+                )
+            )
+
+
+@pytest.fixture
+def tenant(store: JobStore, tmp_path: Path) -> Tenant:
+    return Tenant(store, tmp_path)
+
+
+def make_secret(prefix: str) -> bytes:
+    return prefix.encode() + secrets.token_bytes(900)
+
+
+def test_nothing_of_a_tenant_is_left_and_equal_bytes_of_others_stay(tenant: Tenant) -> None:
+    db, store = tenant.db, tenant.store
+    own, made, state, common = (make_secret(n) for n in ("own", "made", "state", "common"))
+    tenant.bring(common, BOB)
+    theirs = tenant.run(BOB, "theirs", tenant.bring(common, MALLORY), common, make_secret("s"))
+    job = tenant.run(MALLORY, "mine", tenant.bring(own, MALLORY), made, state)
+    tenant.run(MALLORY, "common", compute_sha256(common), common, state)
+    tenant.declare(MALLORY, compute_sha256(own), job)
+    tenant.declare(BOB, compute_sha256(common), theirs)
+    bobs = {
+        name: [row for row in rows if BOB in map(str, row)] for name, rows in store.dump().items()
+    }
+    words = [NAME.encode(), f"label of {MALLORY}".encode(), MALLORY.encode()]
+    traces = Traces([own, made, state, NAME.encode() * 2])
+    files = [tenant.folder]
+    if db.url.database not in (None, "", ":memory:"):
+        files += find_database_files(db)
+        assert any("digest" in one for one in traces.find(*find_database_files(db)))
+    assert traces.find(*files)
+    done = tenant_erasure.erase_tenant(db, MALLORY, tenant.artifacts)
+    assert (done.audits, done.jobs, done.artifacts) == (2, 2, 3)
+    wait_for(
+        lambda: erasure.finish_erasures(db, tenant.artifacts), TIMEOUT_S, "all traces are gone"
+    )
+    assert traces.find(*files) == []
+    for path in files[1:]:
+        for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+            data = file.read_bytes()
+            assert not [word for word in words if word in data], file.name
+    assert MALLORY not in str(store.dump())
+    # others have what they had
+    assert {
+        name: [row for row in rows if BOB in map(str, row)] for name, rows in store.dump().items()
+    } == bobs
+    assert tenant.artifacts.get(compute_sha256(common)) == common
+    assert queries.get_artifact(db, BOB, compute_sha256(common)).size == len(common)
+    with pytest.raises(NotFound, match="nothing is stored"):
+        tenant_erasure.erase_tenant(db, MALLORY, tenant.artifacts)
+
+
+def test_every_table_that_names_a_tenant_is_cleared(store: JobStore, tmp_path: Path) -> None:
+    """Also one that is added later: it must have a column `tenant`, or hang on one that has."""
+    without = {t.name for t in metadata.sorted_tables if "tenant" not in t.c}
+    hanging = {
+        t.name
+        for t in metadata.sorted_tables
+        if any(key.ondelete == "CASCADE" for key in t.foreign_keys)
+    }
+    of_no_tenant = {"plugin_sets", "deleted_artifacts", "erasures", "workers", "catalogs"}
+    assert without - hanging - of_no_tenant == set()
+
+
+def test_jobs_are_cancelled_and_must_have_ended(tenant: Tenant) -> None:
+    store = tenant.store
+    store.post(make_planned_job("queued"), tenant=ALICE)
+    running = store.post(make_planned_job("running"), tenant=ALICE, priority=1)
+    claim = store.claim_one()
+    assert claim.job.id == running
+    with pytest.raises(Conflict, match="have not ended"):
+        tenant_erasure.erase_tenant(tenant.db, ALICE, tenant.artifacts, wait_s=0)
+    assert store.get_job(running).stop == "cancel"
+    attempts.cancel_attempt(tenant.db, running, claim.fence)
+    assert tenant_erasure.erase_tenant(tenant.db, ALICE, tenant.artifacts).jobs == 2
+    assert not any(store.dump()[name] for name in ("jobs", "events", "job_inputs", "artifacts"))
+
+
+@pytest.mark.parametrize("place", ["references", "between_batches", "before_commit"])
+def test_a_kill_leaves_something_that_is_repeated(tmp_path: Path, place: str) -> None:
+    from tests.support.migrated import open_migrated
+
+    db = open_migrated(tmp_path / "store/palimpsest.db")
+    tenant = Tenant(JobStore(db), tmp_path)
+    data = make_secret("own")
+    job = tenant.run(MALLORY, "mine", tenant.bring(data, MALLORY), data, data)
+    db.close()
+    child = os.fork()
+    if child == 0:
+        os.environ[FAILPOINT_VARIABLE] = f"tenant_erasure.{place}"
+        tenant_erasure.erase_tenant(Database(str(db.url)), MALLORY, tenant.artifacts)
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    again = Database(str(db.url))
+    tenant_erasure.erase_tenant(again, MALLORY, tenant.artifacts)
+    assert erasure.finish_erasures(again, tenant.artifacts)
+    assert Traces([data], [compute_sha256(data)]).find(tenant.folder, tmp_path / "store") == []
+    with again.read() as connection:
+        assert connection.execute(select(jobs.c.id)).all() == []
+    assert job
+    again.close()
