@@ -20,6 +20,7 @@ from shared.jobs.access_log import hide_declarations
 from shared.jobs.database import Database
 from shared.jobs.erasure import Erasure, erase
 from shared.jobs.job_insert import generate_id
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.states import LIVE, Failure, State
@@ -34,7 +35,6 @@ from shared.jobs.uploads import (
     KIND_NAMES,
     find_live_reader,
     keep_uploads,
-    lock_name,
     release_uploads,
 )
 from shared.roles import Role

@@ -21,10 +21,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, TextClause, func, select, text
 
 from shared.jobs.database import NOW_SQL, Database
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import build_job, to_json
 from shared.jobs.records import Claim, Input
 from shared.jobs.states import TRANSITIONS, State
-from shared.jobs.tables import jobs, tenants
+from shared.jobs.tables import jobs
 
 MAX_TENANTS = 64  # in each plugin set that one claim considers
 CANDIDATE_TENANTS = 4  # tenants among whose jobs it chooses
@@ -215,7 +216,7 @@ class Dispatcher:
         }
         try:
             row = self._db.run_transaction(
-                lambda connection: _claim_row(connection, self._db.dialect, bind_params)
+                lambda connection: _claim_row(self._db, connection, bind_params)
             )
         except _QuotaReached:  # by claims at the same moment; the next claim sees them
             return None
@@ -234,16 +235,16 @@ class Dispatcher:
 
 
 def _claim_row(
-    connection: Connection, dialect: str, bind_params: dict[str, Any]
+    db: Database, connection: Connection, bind_params: dict[str, Any]
 ) -> Row[Any] | None:
     """The row of the job that is taken."""
-    first, *more = _CLAIM_STATEMENTS[dialect]
+    first, *more = _CLAIM_STATEMENTS[db.dialect]
     row = connection.execute(first, bind_params).one_or_none()
     if row is None:
         return None
     if not more:
         if row.max_running_jobs is not None:
-            _require_running_quota(connection, row.tenant, row.max_running_jobs)
+            _require_running_quota(db, connection, row.tenant, row.max_running_jobs)
         return row
     taken, _noted = (
         connection.execute(statement, {**bind_params, "id": row[0]}) for statement in more
@@ -251,14 +252,15 @@ def _claim_row(
     return taken.one()
 
 
-def _require_running_quota(connection: Connection, tenant: str, max_running_jobs: int) -> None:
+def _require_running_quota(
+    db: Database, connection: Connection, tenant: str, max_running_jobs: int
+) -> None:
     """Claims of one tenant at the same moment do not see each other: wait for them, and count.
 
     Raises:
         _QuotaReached: with this one there are too many.
     """
-    lock = select(tenants.c.name).where(tenants.c.name == tenant).with_for_update(key_share=True)
-    connection.execute(lock)
+    lock_name(db, connection, f"running jobs of {tenant}")
     running = select(func.count()).where(jobs.c.tenant == tenant, jobs.c.state == State.RUNNING)
     if connection.execute(running).scalar_one() > max_running_jobs:
         raise _QuotaReached

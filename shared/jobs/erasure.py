@@ -35,6 +35,7 @@ from shared.jobs.bulk_delete import delete_rows, list_unneeded, select_rows
 from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.database import Database
 from shared.jobs.derivation import Derivation, find_derivation
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import slices
 from shared.jobs.removal import note_erasure
 from shared.jobs.scrubbing import scrub
@@ -56,7 +57,6 @@ from shared.jobs.tables import (
 from shared.jobs.uploads import (
     KIND_NAMES,
     count_deleted_bytes,
-    lock_name,
     remove_deleted_bytes,
 )
 

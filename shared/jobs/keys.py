@@ -20,10 +20,10 @@ from sqlalchemy import Connection, Row, Select, and_, insert, or_, select, updat
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs.database import Database
 from shared.jobs.job_insert import generate_id
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import slices, to_json
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.tables import keys, tenants
-from shared.jobs.uploads import lock_name
 
 READ, SUBMIT, ADMIN, WORKER = "read", "submit", "admin", "worker"
 SCOPES = (READ, SUBMIT, ADMIN, WORKER)

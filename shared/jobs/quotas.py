@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from shared.errors import QuotaReached
 from shared.jobs.database import Database
+from shared.jobs.locks import lock_name
 from shared.jobs.states import State
 from shared.jobs.tables import artifacts, jobs, tenants
 
@@ -46,7 +47,7 @@ def load_quotas(db: Database, tenant: str) -> Quotas:
         return get_quotas(connection, tenant)
 
 
-def require_pending_quota(connection: Connection, tenant: str) -> None:
+def require_pending_quota(db: Database, connection: Connection, tenant: str) -> None:
     """Refuse the jobs that this transaction has stored if the tenant has more of them now than may
     wait. Submissions of a tenant with such a quota wait for each other.
 
@@ -56,8 +57,7 @@ def require_pending_quota(connection: Connection, tenant: str) -> None:
     quota = get_quotas(connection, tenant).max_queued_jobs
     if quota is None:
         return
-    lock = select(tenants.c.name).where(tenants.c.name == tenant).with_for_update(key_share=True)
-    connection.execute(lock)
+    lock_name(db, connection, f"waiting jobs of {tenant}")
     pending = select(jobs.c.id).where(jobs.c.tenant == tenant, jobs.c.state.in_(sorted(PENDING)))
     count = select(func.count()).select_from(pending.limit(quota + 1).subquery())
     if connection.execute(count).scalar_one() > quota:

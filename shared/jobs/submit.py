@@ -97,7 +97,7 @@ def submit_jobs(
             connection.execute(insert(audits).values(**row, created_at=now))
         ids, stored = insert_jobs(connection, tenant, candidates, now)
         if stored:
-            require_pending_quota(connection, tenant)
+            require_pending_quota(db, connection, tenant)
             require_room(connection, tenant)
         if audit_id is not None and ids:
             links = [

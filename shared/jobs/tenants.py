@@ -83,13 +83,6 @@ def get_tenant(db: Database, name: str) -> Tenant:
     return _build_tenant(row)
 
 
-def get_quotas(db: Database, tenant: str) -> Quotas:
-    """The quotas of a tenant; none for one that has no row yet."""
-    with db.read() as connection:
-        row = connection.execute(select(tenants).where(tenants.c.name == tenant)).one_or_none()
-    return Quotas() if row is None else _build_tenant(row).quotas
-
-
 def list_tenants(
     db: Database, *, after: str = "", limit: int = 200
 ) -> tuple[list[Tenant], str | None]:

@@ -21,6 +21,7 @@ from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.failpoints import failpoint
 from shared.jobs.bulk_delete import list_unneeded
 from shared.jobs.database import Database
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import build_ownership_filter
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.quotas import require_room
@@ -274,13 +275,6 @@ def count_deleted_bytes(db: Database) -> int:
 def compute_expiry(db: Database, lifetime_s: float) -> Any:
     """When an upload that comes or is released now ends; None: never."""
     return None if math.isinf(lifetime_s) else db.now + lifetime_s
-
-
-def lock_name(db: Database, connection: Connection, name: str) -> None:
-    """Wait for the transactions that have taken this lock, and keep it to the end of this one."""
-    if db.dialect == "postgresql":  # SQLite's writers take turns anyway
-        key = func.hashtextextended(f"palimpsest {name}", 0)
-        connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 
 def _is(tenant: str, sha256: str) -> Any:

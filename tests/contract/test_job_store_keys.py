@@ -9,6 +9,7 @@ from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs import access_log, keys, tenants
 from shared.jobs.database import Database
 from shared.jobs.keys import ADMIN, READ, SUBMIT, Key
+from shared.jobs.quotas import Quotas, load_quotas
 from shared.jobs.server_secrets import load_secret
 from shared.jobs.tables import metadata
 from tests.support.job_store import ALICE, BOB, JobStore, run_together
@@ -162,8 +163,8 @@ def test_tenants_and_their_quotas(store: JobStore) -> None:
         store.db, BOB, {"max_running_jobs": None, "max_artifact_bytes": 2**62}
     )
     assert changed.quotas == tenants.Quotas(max_artifact_bytes=2**62)
-    assert tenants.get_quotas(store.db, BOB) == changed.quotas
-    assert tenants.get_quotas(store.db, "nobody") == tenants.Quotas()
+    assert load_quotas(store.db, BOB) == changed.quotas
+    assert load_quotas(store.db, "nobody") == Quotas()
     for wrong in ({"max_running_jobs": -1}, {"max_running_jobs": 2**31}, {"name": 1}):
         with pytest.raises(InvalidRequest):
             tenants.set_quotas(store.db, BOB, wrong)
