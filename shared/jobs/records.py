@@ -185,9 +185,10 @@ class Worker:
     catalog: str
     started_at: float
     seen_at: float
-    drain: bool
+    drain: bool  # it takes no job: an operator has drained it, or it shuts down
     live: bool = False
     job: str | None = None
+    drained_at: float | None = None  # when an operator drained it
 
 
 @dataclass(frozen=True)
