@@ -12,6 +12,7 @@ from shared import VERSION
 from shared.errors import Conflict
 from shared.jobs import queries
 from shared.jobs.database import Database
+from shared.jobs.filters import JobFilter
 from shared.jobs.records import Audit, Job
 from shared.reporting.as_yaml import shorten_choices, to_yaml
 from shared.roles import ArtifactFormat, Role
@@ -70,8 +71,9 @@ def build_manifest(db: Database, tenant: str, audit: Audit) -> bytes:
 
 def _list_jobs(db: Database, tenant: str, audit_id: str) -> Iterator[Job]:
     token: str | None = None
+    members = JobFilter(audit=audit_id)
     while True:
-        page = queries.list_jobs(db, tenant, audit=audit_id, limit=JOBS_PER_PAGE, page=token)
+        page = queries.list_jobs(db, tenant, filters=members, limit=JOBS_PER_PAGE, page=token)
         yield from page.items
         if (token := page.next) is None:
             return

@@ -15,6 +15,7 @@ from shared.jobs.database import LOCK_TIMEOUT_S, Database
 from shared.jobs.tables import (
     artifacts,
     audit_jobs,
+    audit_labels,
     audits,
     deleted_artifacts,
     events,
@@ -26,8 +27,8 @@ from shared.jobs.tables import (
 
 # those that can name an upload, or what was made of it; the ones that all need come last
 TABLES = (
-    audits, audit_jobs, idempotency, deleted_artifacts, job_artifacts, artifacts, job_inputs,
-    events, jobs,
+    audits, audit_labels, audit_jobs, idempotency, deleted_artifacts, job_artifacts, artifacts,
+    job_inputs, events, jobs,
 )  # fmt: skip
 
 _LOCK_SQL = "SELECT pg_try_advisory_lock(hashtextextended('palimpsest scrub', 0))"

@@ -60,9 +60,7 @@ def undrain_worker(db: Database, worker: str) -> set[str]:
 
 def is_drained(db: Database, worker: str) -> bool:
     """Whether an operator keeps this worker from taking jobs, and it is not shutting down."""
-    query = select(workers.c.id).where(
-        workers.c.id == worker, workers.c.drain, ~workers.c.leaving
-    )
+    query = select(workers.c.id).where(workers.c.id == worker, workers.c.drain, ~workers.c.leaving)
     with db.read() as connection:
         return connection.execute(query).first() is not None
 

@@ -20,11 +20,12 @@ from shared.catalog import CheckedJob
 from shared.errors import Conflict, InvalidRequest
 from shared.inspection import MAX_BYTES, DatasetInspection, ModelInspection
 from shared.jobs import declarations, queries
-from shared.jobs.declarations import MAX_LABELS, Declaration, DeclarationState, Kind, NewDeclaration
+from shared.jobs.declarations import Declaration, DeclarationState, Kind, NewDeclaration
 from shared.jobs.declared_audit import require_ready, resolve_declared
 from shared.jobs.declared_refs import DATASET_PREFIX, NAME, VERSION, DatasetRef, parse_reference
 from shared.jobs.error_paths import map_error_fields
 from shared.jobs.inheritance import data_behind
+from shared.jobs.labels import MAX_LABELS
 from shared.jobs.plan import check_posted, plan_checked
 from shared.jobs.records import Input
 from shared.jobs.spec import AuditSpec

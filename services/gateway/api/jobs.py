@@ -25,6 +25,7 @@ from services.gateway.submission import (
 )
 from shared.artifacts import compute_sha256
 from shared.jobs import control, queries
+from shared.jobs.filters import JobFilter
 from shared.jobs.records import Job, SubmitResult
 from shared.jobs.states import State
 
@@ -87,14 +88,13 @@ def list_jobs(query: JobsQuery) -> Response:
         queries.get_audit(
             current_db(), current_tenant(), require_id_format(query.audit, AUDIT_ID, "audit")
         )
-    filters = {
-        n: str(v) for n in ("stage", "method", "state") if (v := getattr(query, n)) is not None
-    }
+    filters = JobFilter(
+        stage=query.stage, method=query.method, state=query.state, audit=query.audit
+    )
     page = queries.list_jobs(
         current_db(),
         current_tenant(),
         filters=filters,
-        audit=query.audit,
         limit=query.limit,
         page=query.page,
     )
