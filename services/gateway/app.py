@@ -46,7 +46,7 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
     problems.install(app)
     security_headers.install(app)
-    auth.install(app, deps.settings)
+    auth.install(app, deps.settings, deps.db)
     for routes in ROUTES:
         app.register_api(routes)
     return app

@@ -39,6 +39,9 @@ class JobFilter:
         its = table.c
         equal = {"stage": self.stage, "method": self.method, "state": self.state}
         conditions = [its.tenant == tenant]
+        if self.audit is not None or self.label is not None:
+            # Not by an index of all jobs of the tenant: by the list of the audit's, which is short.
+            conditions = [its.tenant.concat("") == tenant]
         conditions += [its[name] == value for name, value in equal.items() if value is not None]
         if self.audit is not None:
             members = select(audit_jobs.c.job).where(audit_jobs.c.audit == self.audit)

@@ -19,7 +19,7 @@ from shared.jobs.mapping import to_json
 from shared.jobs.ranking import compute_rank
 from shared.jobs.states import LIVE, TERMINAL, State
 from shared.jobs.tables import audit_jobs, audits, events, jobs
-from shared.jobs.transitions import lock_job
+from shared.jobs.transitions import lock_own_job
 
 BATCH_SIZE = 500  # jobs that one transaction changes
 
@@ -33,9 +33,7 @@ def set_job_priority(db: Database, tenant: str, job_id: str, priority: int) -> N
     """
 
     def change(connection: Connection) -> None:
-        row = lock_job(connection, job_id)
-        if row.tenant != tenant:
-            raise NotFound(f"there is no job {job_id}")
+        row = lock_own_job(connection, tenant, job_id)
         if row.state in TERMINAL:
             raise Conflict(f"job {job_id} has {row.state}: its priority has no meaning any more")
         if row.priority != priority:

@@ -18,7 +18,7 @@ from shared.jobs.records import Artifact, Audit, Event, Job
 from shared.jobs.tables import artifacts, audit_jobs, audits, events, job_artifacts, jobs
 
 MAX_AUDITS_COUNTED = 20  # audits whose jobs are counted in one statement
-MAX_JOBS_COUNTED = 100_000  # jobs after which a list that looks through audits ends its page
+MAX_JOBS_COUNTED = 50_000  # jobs after which a list that looks through audits ends its page
 
 
 def get_job(db: Database, tenant: str, job_id: str) -> Job:
@@ -36,13 +36,14 @@ def list_jobs(
     page: str | None = None,
 ) -> Page[Job]:
     """Jobs of a tenant, newest first."""
-    query = select(jobs).where(*filters.build_conditions(tenant))
+    # ids first: what has to be sorted is found in indexes alone, as far as they go
+    query = select(jobs.c.id, jobs.c.created_at).where(*filters.build_conditions(tenant))
     with db.read() as connection:
-        rows, token = split_page(
-            connection.execute(apply_page(query, jobs.c.created_at, jobs.c.id, page, limit)).all(),
-            limit,
-        )
-        return Page(load_jobs(connection, rows), token)
+        ordered = apply_page(query, jobs.c.created_at, jobs.c.id, page, limit)
+        keys, token = split_page(connection.execute(ordered).all(), limit)
+        chosen = select(jobs).where(jobs.c.id.in_([key.id for key in keys]))
+        newest_first = chosen.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        return Page(load_jobs(connection, connection.execute(newest_first).all()), token)
 
 
 def get_audit(db: Database, tenant: str, audit_id: str) -> Audit:
@@ -140,12 +141,15 @@ def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
     return Artifact(row.role or "", row.sha256, row.size, row.media_type)
 
 
-def count_audit_jobs_by_stage(db: Database, audit_id: str) -> dict[str, dict[str, int]]:
-    """How many of an audit's jobs are in each state, by stage."""
+def count_audit_jobs_by_stage(
+    db: Database, tenant: str, audit_id: str
+) -> dict[str, dict[str, int]]:
+    """How many of an audit's jobs are in each state, by stage; empty for another tenant's."""
     joined = select(jobs.c.stage, jobs.c.state, func.count()).join(
         audit_jobs, audit_jobs.c.job == jobs.c.id
     )
-    query = joined.where(audit_jobs.c.audit == audit_id).group_by(jobs.c.stage, jobs.c.state)
+    mine = (audit_jobs.c.audit == audit_id) & (jobs.c.tenant == tenant)
+    query = joined.where(mine).group_by(jobs.c.stage, jobs.c.state)
     counts: dict[str, dict[str, int]] = {}
     with db.read() as connection:
         for stage, state, n in connection.execute(query):

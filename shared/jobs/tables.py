@@ -127,7 +127,7 @@ jobs = Table(
     Index(None, "tenant", "created_at", "id"),
     Index(None, "tenant", "stage", "created_at", "id"),
     Index(None, "tenant", "state", "created_at", "id"),
-    Index(None, "tenant", "finished_at"),
+    Index(None, "tenant", "finished_at", "created_at", "id"),
     Index(None, "tenant", "cache_key"),
     # What a claim walks along: sets, the tenants of each, the best job of each tenant.
     Index("ix_jobs_queue", "plugin_set", "tenant", "rank", "id", **_index_where("queued")),

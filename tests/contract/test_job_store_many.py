@@ -11,8 +11,8 @@ from sqlalchemy import select, update
 
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs import (
-    annotations,
     attempts,
+    audit_annotations,
     audit_retry,
     bulk_cancel,
     control,
@@ -257,7 +257,7 @@ class TestAnnotations:
         audit = submit_named(
             store, "one", make_planned_job("a"), labels={"team": "x"}, metadata={"a": {"b": 1}}
         )
-        annotations.annotate_audit(
+        audit_annotations.annotate_audit(
             store.db, ALICE, audit, labels={"team": None, "run": "2"},
             metadata={"a": {"b": None, "c": [None]}, "d": "e"},
         )  # fmt: skip
@@ -270,13 +270,13 @@ class TestAnnotations:
         before = store.dump()
         many = {f"k{n}": "v" for n in range(labels.MAX_LABELS)}
         with pytest.raises(Conflict, match="33 labels"):
-            annotations.annotate_audit(store.db, ALICE, audit, labels=many)
-        large = {"text": "x" * annotations.MAX_METADATA_BYTES}
+            audit_annotations.annotate_audit(store.db, ALICE, audit, labels=many)
+        large = {"text": "x" * audit_annotations.MAX_METADATA_BYTES}
         with pytest.raises(InvalidRequest, match="more than the 16,384"):
-            annotations.annotate_audit(store.db, ALICE, audit, metadata=large)
+            audit_annotations.annotate_audit(store.db, ALICE, audit, metadata=large)
         for tenant, wanted in ((BOB, audit), (ALICE, NO_AUDIT)):
             with pytest.raises(NotFound):
-                annotations.annotate_audit(store.db, tenant, wanted, labels={"a": "b"})
+                audit_annotations.annotate_audit(store.db, tenant, wanted, labels={"a": "b"})
         assert store.dump() == before
 
 

@@ -11,7 +11,10 @@ depends_on = None
 INDEXES = (
     ("ix_jobs_tenant_stage_created_at_id", ["tenant", "stage", "created_at", "id"]),
     ("ix_jobs_tenant_state_created_at_id", ["tenant", "state", "created_at", "id"]),
-    ("ix_jobs_tenant_finished_at", ["tenant", "finished_at"]),
+    (
+        "ix_jobs_tenant_finished_at_created_at_id",
+        ["tenant", "finished_at", "created_at", "id"],
+    ),
 )
 
 
