@@ -80,6 +80,7 @@ class TenantStore:
     annotate_audit = _bind(audit_annotations.annotate_audit)
     set_job_priority = _bind(priority.set_job_priority)
     set_audit_priority = _bind(priority.set_audit_priority)
+    bound_by_now = _bind(bulk_cancel.bound_by_now)
     count_cancellable = _bind(bulk_cancel.count_cancellable)
     cancel_jobs = _bind(bulk_cancel.cancel_jobs)
 

@@ -79,6 +79,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "annotate_audit": lambda w: w.bob.annotate_audit(w.audit, labels={"a": "b"}),
     "set_job_priority": lambda w: w.bob.set_job_priority(w.queued, 1),
     "set_audit_priority": lambda w: w.bob.set_audit_priority(w.audit, 1),
+    "bound_by_now": lambda w: int(w.bob.bound_by_now(JobFilter()).created_before or 0),
     "count_cancellable": lambda w: w.bob.count_cancellable(JobFilter(audit=w.audit)),
     "cancel_jobs": lambda w: w.bob.cancel_jobs(JobFilter(stage="train")).cancelled,
     "has_artifact": lambda w: w.bob.has_artifact(DIGEST),
