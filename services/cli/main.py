@@ -14,7 +14,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from services.cli.commands import (
+    archive,
     audit,
+    clone,
     convert,
     datasets,
     job,
@@ -27,6 +29,7 @@ from services.cli.commands import (
     submit,
     uploads,
     verify,
+    worker,
 )
 from services.cli.environment import check_environment
 from services.cli.output.console import (
@@ -78,7 +81,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Audits": (audit.audit, report.report, verify.verify, repeat.repeat, listing.audits),
+    "Audits": (
+        audit.audit,
+        clone.clone,
+        report.report,
+        archive.download,
+        verify.verify,
+        repeat.repeat,
+        clone.label,
+        listing.audits,
+    ),
     "Single stages": (
         *(submit.make_stage_command(stage) for stage in submit.STAGE_COMMANDS),
         submit.submit,
@@ -93,9 +105,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         job.retry,
         job.pause,
         job.resume,
+        job.priority,
     ),
     "Your models and data": (pair.pair, convert.convert, uploads.push),
     "Inspect": (listing.catalog, listing.queues, listing.workers),
+    "Operate": (worker.drain, worker.undrain),
 }
 # commands with commands of their own: panel, summary, and those
 GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {

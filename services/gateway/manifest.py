@@ -34,7 +34,7 @@ def build_manifest(store: TenantStore, audit: Audit) -> bytes:
     Raises:
         Conflict: the audit has no report yet.
     """
-    jobs = sorted(_list_jobs(store, audit.id), key=lambda job: job.id)
+    jobs = sorted(list_audit_jobs(store, audit.id), key=lambda job: job.id)
     report = _find_report(jobs, audit.id)
     digests = {artifact.role: artifact.sha256 for artifact in report.artifacts}
     statement = {
@@ -68,7 +68,8 @@ def build_manifest(store: TenantStore, audit: Audit) -> bytes:
     return json.dumps(statement, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _list_jobs(store: TenantStore, audit_id: str) -> Iterator[Job]:
+def list_audit_jobs(store: TenantStore, audit_id: str) -> Iterator[Job]:
+    """All jobs of an audit, newest first, read page by page."""
     token: str | None = None
     members = JobFilter(audit=audit_id)
     while True:

@@ -41,8 +41,8 @@ def list_jobs(
     with db.read() as connection:
         ordered = apply_page(query, jobs.c.created_at, jobs.c.id, page, limit)
         keys, token = split_page(connection.execute(ordered).all(), limit)
-        chosen = select(jobs).where(jobs.c.id.in_([key.id for key in keys]))
-        newest_first = chosen.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        selected = select(jobs).where(jobs.c.id.in_([key.id for key in keys]))
+        newest_first = selected.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         return Page(load_jobs(connection, connection.execute(newest_first).all()), token)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import Any
 
 from flask import Response, jsonify
 from pydantic import BaseModel, Field, RootModel
 
 from services.gateway.api._audit_body import AuditBody, AuditPatch, describe_submission
-from services.gateway.api._blueprint import PageQuery, make_blueprint
+from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.api._declaring import resolve_names
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
 from services.gateway.api._filters import AuditFields
 from services.gateway.api.jobs import PriorityBody
+from services.gateway.archive import stream_archive
 from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
@@ -29,9 +32,11 @@ from services.gateway.submission import (
     store_planned,
 )
 from services.signing import make_envelope
+from shared.errors import Conflict
 from shared.jobs.audit_annotations import require_small_metadata
 from shared.jobs.costs import describe_costs
 from shared.jobs.plan import plan_resolved, resolve_posted
+from shared.jobs.records import Audit
 from shared.jobs.submit import AuditRequest
 
 routes = make_blueprint("audits", "grids of choices; identical jobs run once")
@@ -64,6 +69,16 @@ class Envelope(BaseModel):
     payloadType: str  # DSSE's spelling
     payload: str = Field(description="base64 of an in-toto statement")
     signatures: list[Signature] = Field(description="empty if the gateway has no signing key")
+
+
+class ArchiveQuery(Query):
+    models: bool = Field(True, description="include the weights of models")
+
+
+_ZIP_RESPONSE = {
+    "description": "the archive",
+    "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+}
 
 
 class AuditsQuery(PageQuery, AuditFields):
@@ -168,9 +183,7 @@ def get_manifest(path: AuditPath) -> Response:
     """
     audit = current_store().get_audit(path.valid_id)
     with current_gateway().planning_limiter.acquire():  # of 10,000 jobs it takes seconds
-        payload = build_manifest(current_store(), audit)
-        key = current_gateway().deps.signing_key
-        return respond_with_digest_etag(make_envelope(key, PAYLOAD_TYPE, payload))
+        return respond_with_digest_etag(_sign_manifest(audit))
 
 
 @routes.patch(
@@ -189,6 +202,31 @@ def get_spec(path: AuditPath) -> Response:
     are defaults: change what should be different, and post it."""
     audit = current_store().get_audit(path.valid_id)
     return respond_with_digest_etag(describe_submission(audit))
+
+
+@routes.get(
+    "/audits/<audit_id>/archive.zip", responses={200: _ZIP_RESPONSE, **document_errors(404)}
+)
+def get_archive(path: AuditPath, query: ArchiveQuery) -> Response:
+    """Download an audit as a zip archive: report, manifest, and of every job its record and its
+    artifacts, of which each is stored once.
+
+    `index.json` in it says where each artifact is, or why it is missing. The archive is made while
+    it is sent, so its size is not known before; one that breaks off has no end.
+    """
+    audit, deps = current_store().get_audit(path.valid_id), current_gateway().deps
+    manifest = None
+    with suppress(Conflict), current_gateway().planning_limiter.acquire():
+        manifest = json.dumps(_sign_manifest(audit), indent=1).encode()
+    chunks = stream_archive(deps, current_store(), audit, manifest, models=query.models)
+    response = Response(chunks, content_type="application/zip")
+    response.headers["Content-Disposition"] = f'attachment; filename="{audit.id}.zip"'
+    return response
+
+
+def _sign_manifest(audit: Audit) -> dict[str, Any]:
+    payload = build_manifest(current_store(), audit)
+    return make_envelope(current_gateway().deps.signing_key, PAYLOAD_TYPE, payload)
 
 
 @routes.post("/audits/<audit_id>/cancel", responses={202: AuditView, **document_errors(404)})
