@@ -45,7 +45,7 @@ def drain(
     elif not wait:
         for answer in answers:
             print_note(_describe(answer))
-    if wait and any(answer["job"] for answer in answers):
+    if wait and any(not answer["drain"] for answer in answers):  # undrained meanwhile
         raise typer.Exit(FAILED)
 
 
@@ -73,7 +73,8 @@ def _wait_until_idle(
                 if not json and shown.get(answer["id"]) != text:
                     print_note(text)
                 shown[answer["id"]] = text
-            if not any(answer["job"] and answer["drain"] for answer in answers):
+            # the job of a worker that has died goes back by itself when its lease ends
+            if not any(a["job"] and a["drain"] and a["live"] for a in answers):
                 return answers
             time.sleep(POLL_S)
             seen = {worker["id"]: worker for worker in gateway.list_workers()}
@@ -89,6 +90,6 @@ def _wait_until_idle(
 
 def _describe(answer: dict[str, Any]) -> str:
     name = escape_unprintable(answer["id"])
-    if answer["job"]:
-        return f"{name} gives back {answer['job']}"
-    return f"{name} is drained" if answer["live"] else f"{name} is not running"
+    if not answer["live"]:
+        return f"{name} is not running"
+    return f"{name} gives back {answer['job']}" if answer["job"] else f"{name} is drained"
