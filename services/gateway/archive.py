@@ -29,7 +29,7 @@ MODEL_ROLES = frozenset(
     role
     for role in Role
     if role.artifact_format is ArtifactFormat.NETWORKS
-    or role.endswith("WEIGHTS")
+    or role.endswith(Role.WEIGHTS)
     or role is Role.BATCH_DELTAS
 )
 LEFT_OUT = "left out: models=false"

@@ -27,6 +27,8 @@ def gateway(tmp_path: Path) -> Iterator[GatewayInProcess]:
 def every_route(gateway: GatewayInProcess) -> list[tuple[str, str]]:
     """Method and path of every rule, with something in its placeholders."""
     fill = {
+        "stage": "sleep",
+        "worker_id": "hand",
         "job_id": "job_" + "0" * 20,
         "audit_id": "aud_" + "0" * 20,
         "sha256": "0" * 64,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 from flask import Response, jsonify
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
@@ -82,10 +84,20 @@ class CancelView(BaseModel):
     )
 
 
+def _read_whole_number(value: Any) -> Any:
+    """JSON does not tell 3.0 from 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_read_whole_number)]
+
+
 class PriorityBody(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    priority: int = Field(ge=-100, le=100, description="jobs with a higher priority run first")
+    priority: WholeNumber = Field(
+        ge=-100, le=100, description="jobs with a higher priority run first"
+    )
 
 
 class JobPage(BaseModel):
