@@ -32,7 +32,7 @@ from shared.errors import (
     WorkerDraining,
 )
 from shared.failpoints import failpoint
-from shared.jobs import attempts, completion, queries, repair
+from shared.jobs import attempts, completion, queries, repair, worker_drains
 from shared.jobs.cost_history import describe_machine
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
@@ -57,6 +57,7 @@ log = structlog.get_logger()
 
 # seconds that a stage may compute without progress unless its `stall_timeout_s` says otherwise
 DEFAULT_STALL_TIMEOUT_S = 120.0
+DRAIN_POLL_S = 1.0  # between two looks of a drained worker whether it still is
 RESULT_WAIT_FACTOR = 10  # times the patience, for what took an attempt its whole life to make
 
 
@@ -101,6 +102,7 @@ class Runner:
             worker,
             machine,
         )
+        self.served_stages = served_stages
         self.claimer = Claimer(
             Dispatcher(db, worker, served_stages, catalog.plugins),
             wakeup,
@@ -109,16 +111,41 @@ class Runner:
         )
 
     def run_until_idle(self) -> int:
-        """Claim and run until nothing is left for this worker; returns how many jobs it had."""
+        """Claim and run until nothing is left for this worker; returns how many jobs it had. A
+        worker that an operator has drained waits here."""
         count = 0
         while True:
             self.lease_process.ensure_running()
             claim = self.claimer.claim()
             if claim is None:
+                if self._wait_while_drained():
+                    continue
                 return count
             failpoint("worker.after_claim")
             self.run_attempt(claim)
             count += 1
+
+    def _wait_while_drained(self) -> bool:
+        """Wait until the operator has undrained this worker, or it is told to shut down; whether
+        there was something to wait for.
+
+        A worker that waits takes no more wake-ups, which are meant for workers that take jobs; the
+        one that it has taken it passes on.
+        """
+        waited = False
+        try:
+            while worker_drains.is_drained(self.db, self.worker):
+                if not waited:
+                    log.info("drained by an operator; waiting", worker=self.worker)
+                    self.wakeup.notify(self.served_stages)
+                waited = True
+                time.sleep(DRAIN_POLL_S)
+                self.lease_process.ensure_running()
+        except TransientError as error:
+            # with a later wake-up it looks again
+            log.warning("the job store is unreachable", error=str(error))
+            return False
+        return waited
 
     def run_attempt(self, claim: Claim) -> None:
         """One attempt, to one of its ends. Nothing escapes but the death of the process."""

@@ -14,7 +14,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from services.cli.commands import (
+    archive,
     audit,
+    clone,
     convert,
     datasets,
     delete,
@@ -29,6 +31,7 @@ from services.cli.commands import (
     uploads,
     verify,
     whoami,
+    worker,
 )
 from services.cli.environment import check_environment
 from services.cli.output.console import (
@@ -82,9 +85,12 @@ app = typer.Typer(
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Audits": (
         audit.audit,
+        clone.clone,
         report.report,
+        archive.download,
         verify.verify,
         repeat.repeat,
+        clone.label,
         listing.audits,
         delete.delete,
     ),
@@ -102,9 +108,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
         job.retry,
         job.pause,
         job.resume,
+        job.priority,
     ),
     "Your models and data": (pair.pair, convert.convert, uploads.push),
     "Inspect": (listing.catalog, listing.queues, listing.workers, whoami.whoami),
+    "Operate": (worker.drain, worker.undrain),
 }
 # commands with commands of their own: panel, summary, and those
 GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {

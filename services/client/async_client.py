@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +15,13 @@ from tenacity import AsyncRetrying
 from . import calls, transport
 from .calls import Call
 from .discovery import find_gateway
-from .download import Download, select_artifact
+from .download import ArchiveDownload, Download, ignore_size, select_artifact
 from .errors import AnswerTooLarge, NotFound
 from .events import RESUME_PAUSE_S, parse_event
 from .pair import Pair
 from .records import (
     Audit,
+    BulkCancel,
     Declaration,
     Derived,
     DryRun,
@@ -112,8 +114,9 @@ class AsyncClient:
         return await self._call(calls.get_job(job_id))
 
     async def list_jobs(self, **filters: Any) -> AsyncIterator[Job]:
-        """All jobs, newest first, filtered by `stage`, `method`, `state` and `audit`; `limit` is
-        the page size."""
+        """All jobs, newest first, filtered by `stage`, `method`, `state`, `audit`, `label` (KEY or
+        KEY=VALUE, of an audit) and the times (RFC 3339) `created_after`, `created_before` and
+        `finished_after`; `limit` is the page size."""
         token: str | None = None
         while True:
             page = await self._call(calls.list_jobs(page=token, **filters))
@@ -131,7 +134,9 @@ class AsyncClient:
         return await self._call(calls.get_audit(audit_id))
 
     async def list_audits(self, **filters: Any) -> AsyncIterator[Audit]:
-        """All audits, newest first; `limit` is the page size."""
+        """All audits, newest first, filtered by `name` (a part of it), `state`, `label` (KEY or
+        KEY=VALUE) and the times (RFC 3339) `created_after`, `created_before` and `finished_after`;
+        `limit` is the page size."""
         token: str | None = None
         while True:
             page = await self._call(calls.list_audits(page=token, **filters))
@@ -156,9 +161,49 @@ class AsyncClient:
         """
         return await self._call(calls.delete_audit(audit_id, cancel=cancel))
 
-    async def retry(self, job_id: str) -> Job:
-        """Rerun a failed or cancelled job."""
-        return await self._call(calls.change_job(job_id, "retry"))
+    async def cancel_jobs(self, *, dry_run: bool = False, **filters: Any) -> BulkCancel:
+        """Cancel all jobs that have not ended and that the filters of `list_jobs` select; at least
+        one is needed. With `dry_run`, only count them. What waits for a cancelled job fails.
+        """
+        total = await self._call(calls.cancel_jobs(filters, dry_run))
+        part = total
+        while part.remaining and (part.cancelled or part.stopping):
+            filters["created_before"] = total.created_before
+            part = await self._call(calls.cancel_jobs(filters, dry_run))
+            total = replace(
+                part,
+                cancelled=total.cancelled + part.cancelled,
+                stopping=total.stopping + part.stopping,
+            )
+        return total
+
+    async def set_priority(self, item_id: str, priority: int) -> Job | Audit:
+        """Change the priority (-100 to 100) of a job, or of all jobs of an audit, that have not
+        ended."""
+        return await self._call(calls.set_priority(item_id, priority))
+
+    async def retry(self, item_id: str) -> Job | Audit:
+        """Rerun a failed or cancelled job, or all such jobs of an audit, in order.
+
+        Raises:
+            Conflict: the job has not failed, or no job of the audit has.
+        """
+        return await self._call(calls.retry(item_id))
+
+    async def get_spec(self, audit_id: str) -> dict[str, Any]:
+        """What submits an audit again, labels and metadata included: change what should be
+        different, and give it to `submit_audit` or `dry_run`."""
+        return await self._call(calls.get_spec(audit_id))
+
+    async def annotate_audit(
+        self,
+        audit_id: str,
+        *,
+        labels: Mapping[str, str | None] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Audit:
+        """Change labels and metadata of an audit, by key; None removes one."""
+        return await self._call(calls.annotate_audit(audit_id, labels, metadata))
 
     async def pause(self, job_id: str) -> Job:
         """Pause a queued job: no worker claims it until it is resumed."""
@@ -167,6 +212,23 @@ class AsyncClient:
     async def resume(self, job_id: str) -> Job:
         """Resume a paused job."""
         return await self._call(calls.change_job(job_id, "resume"))
+
+    async def pause_stage(self, stage: str) -> dict[str, Any]:
+        """Keep all jobs of a stage from being claimed, of every tenant; those that run go on."""
+        return await self._call(calls.change_stage(stage, "pause"))
+
+    async def resume_stage(self, stage: str) -> dict[str, Any]:
+        """Resume a paused stage."""
+        return await self._call(calls.change_stage(stage, "resume"))
+
+    async def drain_worker(self, worker: str) -> dict[str, Any]:
+        """Have a worker give its job back and take no other until it is undrained. `job` of the
+        answer is the one that it still has."""
+        return await self._call(calls.change_worker(worker, "drain"))
+
+    async def undrain_worker(self, worker: str) -> dict[str, Any]:
+        """Let a drained worker take jobs again."""
+        return await self._call(calls.change_worker(worker, "undrain"))
 
     async def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
         """The plugins that workers have published, of one kind or of all."""
@@ -278,6 +340,42 @@ class AsyncClient:
         gives it."""
         download = await self._download(source, role, path)
         return download.path
+
+    async def download_audit(
+        self,
+        audit_id: str,
+        path: Path,
+        *,
+        models: bool = True,
+        on_progress: Callable[[int], None] = ignore_size,
+    ) -> Path:
+        """Save all of an audit as a zip archive: its report, its jobs and their artifacts.
+
+        Args:
+            path: the file, or a folder in which the gateway's name for it is used.
+            models: whether to include the weights of models.
+            on_progress: called with the bytes received so far.
+
+        Raises:
+            WriteError: the file cannot be written; nothing was kept.
+            Unreachable: the archive broke off; nothing was kept.
+        """
+        saved: Path = await self._retry(
+            calls.get_archive(audit_id, models), self._save_archive, path, on_progress
+        )
+        return saved
+
+    async def _save_archive(
+        self, call: Call[Any], path: Path, on_progress: Callable[[int], None]
+    ) -> Path:
+        response = await self._open(call)
+        try:
+            with ArchiveDownload(response, path, on_progress) as download:
+                async for chunk in response.aiter_bytes():
+                    download.write(chunk)
+            return download.path
+        finally:
+            await response.aclose()
 
     async def upload(
         self,

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from .records import (
     Audit,
+    BulkCancel,
     Declaration,
     Derived,
     DryRun,
@@ -175,8 +176,10 @@ def get_audit(audit_id: str) -> Call[Audit]:
     return Call("GET", f"/v1/audits/{_quote_segment(audit_id)}", Audit.from_json)
 
 
-def list_audits(*, limit: int | None = None, page: str | None = None) -> Call[Page[Audit]]:
-    query = _drop_unset(limit=limit, page=page)
+def list_audits(
+    *, limit: int | None = None, page: str | None = None, **filters: str | None
+) -> Call[Page[Audit]]:
+    query = _drop_unset(limit=limit, page=page, **filters)
     return Call("GET", "/v1/audits", _read_audit_page, query=query)
 
 
@@ -184,17 +187,64 @@ def get_manifest(audit_id: str) -> Call[dict[str, Any]]:
     return Call("GET", f"/v1/audits/{_quote_segment(audit_id)}/manifest", _read_as_is)
 
 
+def get_spec(audit_id: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"/v1/audits/{_quote_segment(audit_id)}/spec", _read_as_is)
+
+
+def get_archive(audit_id: str, models: bool) -> Call[None]:
+    path = f"/v1/audits/{_quote_segment(audit_id)}/archive.zip"
+    query = {} if models else {"models": "false"}
+    return Call("GET", path, _read_as_is, query=query, bounded=False)
+
+
+def annotate_audit(
+    audit_id: str, labels: Mapping[str, str | None] | None, metadata: Body | None
+) -> Call[Audit]:
+    body = _drop_unset(labels=labels, metadata=metadata)
+    return Call("PATCH", f"/v1/audits/{_quote_segment(audit_id)}", Audit.from_json, body=body)
+
+
 def cancel(item_id: str) -> Call[Job | Audit]:
-    if item_id.startswith("aud_"):
-        return Call("POST", f"/v1/audits/{_quote_segment(item_id)}/cancel", Audit.from_json)
-    return Call("POST", f"/v1/jobs/{_quote_segment(item_id)}/cancel", Job.from_json)
+    return _change_item(item_id, "cancel")
+
+
+def cancel_jobs(filters: Body, dry_run: bool) -> Call[BulkCancel]:
+    query = {"dry_run": "true"} if dry_run else {}
+    body = _drop_unset(**filters)
+    return Call("POST", "/v1/jobs/cancel", BulkCancel.from_json, query=query, body=body)
+
+
+def set_priority(item_id: str, priority: int) -> Call[Job | Audit]:
+    return _change_item(item_id, "priority", body={"priority": priority})
+
+
+def retry(item_id: str) -> Call[Job | Audit]:
+    """A repeated call finds the jobs in another state."""
+    return _change_item(item_id, "retry", repeatable=False)
 
 
 def change_job(job_id: str, action: str) -> Call[Job]:
-    """retry, pause, resume: a repeated call finds the job in another state."""
+    """pause, resume: a repeated call finds the job in another state."""
     return Call(
         "POST", f"/v1/jobs/{_quote_segment(job_id)}/{action}", Job.from_json, repeatable=False
     )
+
+
+def _change_item(item_id: str, action: str, **options: Any) -> Call[Job | Audit]:
+    segment = _quote_segment(item_id)
+    if item_id.startswith("aud_"):
+        return Call("POST", f"/v1/audits/{segment}/{action}", Audit.from_json, **options)
+    return Call("POST", f"/v1/jobs/{segment}/{action}", Job.from_json, **options)
+
+
+def change_worker(worker: str, action: str) -> Call[dict[str, Any]]:
+    """drain, undrain."""
+    return Call("POST", f"/v1/workers/{_quote_segment(worker)}/{action}", _read_as_is)
+
+
+def change_stage(stage: str, action: str) -> Call[dict[str, Any]]:
+    """pause, resume."""
+    return Call("POST", f"/v1/queues/{_quote_segment(stage)}/{action}", _read_as_is)
 
 
 def list_events(job_id: str, after: int, limit: int | None = None) -> Call[list[Event]]:

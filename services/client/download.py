@@ -1,9 +1,10 @@
-"""Downloads of artifacts, verified by their digest."""
+"""Downloads of artifacts, verified by their digest, and of archives."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,8 @@ import httpx
 from .atomic_file import AtomicFile
 from .errors import ClientError, DigestMismatch
 from .records import Artifact, Job
+
+END_OF_ZIP, END_OF_ZIP_BYTES = b"PK\x05\x06", 22  # the last record of an archive
 
 
 def select_artifact(job: Job, role: str | None) -> Artifact:
@@ -53,7 +56,7 @@ class Download:
         self.path = Path()
         self._file: AtomicFile | None = None
         if to is not None:
-            self.path = to / _read_file_name(response, sha256) if to.is_dir() else to
+            self.path = _choose_path(response, to, sha256)
             self._file = AtomicFile(self.path)
 
     @property
@@ -99,8 +102,57 @@ class Download:
                 self._file.discard()
 
 
-def _read_file_name(response: httpx.Response, sha256: str) -> str:
+def ignore_size(received_bytes: int) -> None:
+    """Report progress to nobody."""
+
+
+class ArchiveDownload:
+    """Collects the chunks of a zip archive in a file; leaving the `with` block verifies that it is
+    complete.
+
+    Args:
+        to: the file, or a folder in which the gateway's name for it is used.
+        on_progress: called with the bytes received so far.
+    """
+
+    def __init__(
+        self, response: httpx.Response, to: Path, on_progress: Callable[[int], None]
+    ) -> None:
+        self.path = _choose_path(response, to, "audit.zip")
+        self._file = AtomicFile(self.path)
+        self._on_progress = on_progress
+        self._received_bytes = 0
+        self._end = b""  # of what was received
+
+    def write(self, chunk: bytes) -> None:
+        """Add one chunk. Raises WriteError: the disk is full, or writing is not allowed."""
+        self._file.write(chunk)
+        self._received_bytes += len(chunk)
+        self._end = (self._end + chunk)[-len(END_OF_ZIP) - END_OF_ZIP_BYTES :]
+        self._on_progress(self._received_bytes)
+
+    def __enter__(self) -> ArchiveDownload:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: object, __: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                # a proxy that ends a broken answer as if it were whole
+                if END_OF_ZIP not in self._end:
+                    raise ClientError("the archive broke off, and nothing was kept: try it again")
+                self._file.commit()
+        finally:
+            self._file.discard()
+
+
+def _choose_path(response: httpx.Response, to: Path, default_name: str) -> Path:
+    return to / _read_file_name(response, default_name) if to.is_dir() else to
+
+
+def _read_file_name(response: httpx.Response, default_name: str) -> str:
     """The file name that the gateway gives, if it is a plain one."""
     header = response.headers.get("Content-Disposition", "")
     match = re.search(r'filename="([A-Za-z0-9_][A-Za-z0-9_.-]{0,199})"', header)
-    return match[1] if match else sha256
+    return match[1] if match else default_name

@@ -175,7 +175,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Audit:
-    """A grid of jobs that ends in one report."""
+    """A grid of jobs that ends in one report. Times are RFC 3339 in UTC.
+
+    retried, skipped: after `retry`, how many jobs go again, and how many failed ones do not.
+    changed: after `set_priority`, how many jobs had another priority.
+    """
 
     id: str
     name: str
@@ -184,7 +188,13 @@ class Audit:
     stages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     created_at: str | None = None
     cancelled_at: str | None = None
+    finished_at: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     created: tuple[str, ...] = ()
+    retried: int | None = None
+    skipped: int | None = None
+    changed: int | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -205,6 +215,23 @@ class Audit:
     def finished(self) -> int:
         """How many of its jobs have ended."""
         return sum(n for state, n in self.counts.items() if state in TERMINAL_STATES)
+
+
+@dataclass(frozen=True)
+class BulkCancel:
+    """What cancelling by a filter came to, or with a dry run would: jobs that are cancelled, running
+    ones that were told to stop, and those that it did not come to. Jobs created from
+    `created_before` on are not selected."""
+
+    cancelled: int
+    stopping: int
+    remaining: int
+    created_before: str
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> BulkCancel:
+        return _build(cls, body)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +16,13 @@ from tenacity import Retrying
 from . import calls, transport
 from .calls import Call
 from .discovery import find_gateway
-from .download import Download, select_artifact
+from .download import ArchiveDownload, Download, ignore_size, select_artifact
 from .errors import AnswerTooLarge, NotFound
 from .events import RESUME_PAUSE_S, parse_event
 from .pair import Pair
 from .records import (
     Audit,
+    BulkCancel,
     Declaration,
     Derived,
     DryRun,
@@ -111,8 +113,9 @@ class Client:
         return self._call(calls.get_job(job_id))
 
     def list_jobs(self, **filters: Any) -> Iterator[Job]:
-        """All jobs, newest first, filtered by `stage`, `method`, `state` and `audit`; `limit` is
-        the page size."""
+        """All jobs, newest first, filtered by `stage`, `method`, `state`, `audit`, `label` (KEY or
+        KEY=VALUE, of an audit) and the times (RFC 3339) `created_after`, `created_before` and
+        `finished_after`; `limit` is the page size."""
         token: str | None = None
         while True:
             page = self._call(calls.list_jobs(page=token, **filters))
@@ -130,7 +133,9 @@ class Client:
         return self._call(calls.get_audit(audit_id))
 
     def list_audits(self, **filters: Any) -> Iterator[Audit]:
-        """All audits, newest first; `limit` is the page size."""
+        """All audits, newest first, filtered by `name` (a part of it), `state`, `label` (KEY or
+        KEY=VALUE) and the times (RFC 3339) `created_after`, `created_before` and `finished_after`;
+        `limit` is the page size."""
         token: str | None = None
         while True:
             page = self._call(calls.list_audits(page=token, **filters))
@@ -155,9 +160,49 @@ class Client:
         """
         return self._call(calls.delete_audit(audit_id, cancel=cancel))
 
-    def retry(self, job_id: str) -> Job:
-        """Rerun a failed or cancelled job."""
-        return self._call(calls.change_job(job_id, "retry"))
+    def cancel_jobs(self, *, dry_run: bool = False, **filters: Any) -> BulkCancel:
+        """Cancel all jobs that have not ended and that the filters of `list_jobs` select; at least
+        one is needed. With `dry_run`, only count them. What waits for a cancelled job fails.
+        """
+        total = self._call(calls.cancel_jobs(filters, dry_run))
+        part = total
+        while part.remaining and (part.cancelled or part.stopping):
+            filters["created_before"] = total.created_before
+            part = self._call(calls.cancel_jobs(filters, dry_run))
+            total = replace(
+                part,
+                cancelled=total.cancelled + part.cancelled,
+                stopping=total.stopping + part.stopping,
+            )
+        return total
+
+    def set_priority(self, item_id: str, priority: int) -> Job | Audit:
+        """Change the priority (-100 to 100) of a job, or of all jobs of an audit, that have not
+        ended."""
+        return self._call(calls.set_priority(item_id, priority))
+
+    def retry(self, item_id: str) -> Job | Audit:
+        """Rerun a failed or cancelled job, or all such jobs of an audit, in order.
+
+        Raises:
+            Conflict: the job has not failed, or no job of the audit has.
+        """
+        return self._call(calls.retry(item_id))
+
+    def get_spec(self, audit_id: str) -> dict[str, Any]:
+        """What submits an audit again, labels and metadata included: change what should be
+        different, and give it to `submit_audit` or `dry_run`."""
+        return self._call(calls.get_spec(audit_id))
+
+    def annotate_audit(
+        self,
+        audit_id: str,
+        *,
+        labels: Mapping[str, str | None] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Audit:
+        """Change labels and metadata of an audit, by key; None removes one."""
+        return self._call(calls.annotate_audit(audit_id, labels, metadata))
 
     def pause(self, job_id: str) -> Job:
         """Pause a queued job: no worker claims it until it is resumed."""
@@ -166,6 +211,23 @@ class Client:
     def resume(self, job_id: str) -> Job:
         """Resume a paused job."""
         return self._call(calls.change_job(job_id, "resume"))
+
+    def pause_stage(self, stage: str) -> dict[str, Any]:
+        """Keep all jobs of a stage from being claimed, of every tenant; those that run go on."""
+        return self._call(calls.change_stage(stage, "pause"))
+
+    def resume_stage(self, stage: str) -> dict[str, Any]:
+        """Resume a paused stage."""
+        return self._call(calls.change_stage(stage, "resume"))
+
+    def drain_worker(self, worker: str) -> dict[str, Any]:
+        """Have a worker give its job back and take no other until it is undrained. `job` of the
+        answer is the one that it still has."""
+        return self._call(calls.change_worker(worker, "drain"))
+
+    def undrain_worker(self, worker: str) -> dict[str, Any]:
+        """Let a drained worker take jobs again."""
+        return self._call(calls.change_worker(worker, "undrain"))
 
     def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
         """The plugins that workers have published, of one kind or of all."""
@@ -277,6 +339,42 @@ class Client:
         gives it."""
         download = self._download(source, role, path)
         return download.path
+
+    def download_audit(
+        self,
+        audit_id: str,
+        path: Path,
+        *,
+        models: bool = True,
+        on_progress: Callable[[int], None] = ignore_size,
+    ) -> Path:
+        """Save all of an audit as a zip archive: its report, its jobs and their artifacts.
+
+        Args:
+            path: the file, or a folder in which the gateway's name for it is used.
+            models: whether to include the weights of models.
+            on_progress: called with the bytes received so far.
+
+        Raises:
+            WriteError: the file cannot be written; nothing was kept.
+            Unreachable: the archive broke off; nothing was kept.
+        """
+        saved: Path = self._retry(
+            calls.get_archive(audit_id, models), self._save_archive, path, on_progress
+        )
+        return saved
+
+    def _save_archive(
+        self, call: Call[Any], path: Path, on_progress: Callable[[int], None]
+    ) -> Path:
+        response = self._open(call)
+        try:
+            with ArchiveDownload(response, path, on_progress) as download:
+                for chunk in response.iter_bytes():
+                    download.write(chunk)
+            return download.path
+        finally:
+            response.close()
 
     def upload(
         self,

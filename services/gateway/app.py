@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flask import Response, request
 from flask_openapi.openapi import OpenAPI
 
 from services.gateway import (
@@ -30,6 +31,16 @@ _INFO: dict[str, Any] = {
 
 class _App(OpenAPI):
     request_class = json_body.StrictRequest
+
+    def make_default_options_response(self) -> Response:
+        """Allow what the routes of this very path take: Flask would add those of a path with a
+        parameter, such as /v1/jobs/<job_id> for /v1/jobs/cancel."""
+        response = super().make_default_options_response()
+        path = request.url_rule.rule if request.url_rule else None
+        rules = [rule for rule in self.url_map.iter_rules() if rule.rule == path]
+        response.allow.clear()
+        response.allow.update(method for rule in rules for method in rule.methods or ())
+        return response
 
     def generate_spec_json(self) -> None:
         super().generate_spec_json()  # type: ignore[no-untyped-call]  # untyped in flask-openapi

@@ -53,6 +53,24 @@ def stream_verified(deps: GatewayDeps, store: TenantStore, artifact: Artifact) -
     raise TransientError(f"artifact {artifact.sha256} is being rebuilt")
 
 
+def find_damage(deps: GatewayDeps, store: TenantStore, artifact: Artifact) -> str | None:
+    """Why an artifact cannot be had, in a sentence; None if all of its bytes are as they should be.
+    A damaged one is being rebuilt then, if a job can.
+
+    Raises:
+        TransientError: the store did not answer.
+    """
+    if deps.artifacts.is_intact(artifact.sha256, artifact.size):
+        return None
+    try:
+        producer = _request_rebuild(deps, store, artifact)
+    except Conflict as error:
+        return str(error)
+    if producer is None:
+        return "lost or damaged in the store, and no job can rebuild it"
+    return f"lost or damaged in the store: job {producer.job} is rebuilding it"
+
+
 def _refuse_during_rebuild(deps: GatewayDeps, store: TenantStore, artifact: Artifact) -> None:
     producer = store.find_producer(artifact.sha256)
     if (

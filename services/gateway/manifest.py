@@ -10,6 +10,7 @@ from typing import Any
 from services.gateway.schemas import format_rfc3339, serialize_job
 from shared import VERSION
 from shared.errors import Conflict
+from shared.jobs.filters import JobFilter
 from shared.jobs.records import Audit, Job
 from shared.jobs.tenant_store import TenantStore
 from shared.reporting.as_yaml import shorten_choices, to_yaml
@@ -33,7 +34,7 @@ def build_manifest(store: TenantStore, audit: Audit) -> bytes:
     Raises:
         Conflict: the audit has no report yet.
     """
-    jobs = sorted(_list_jobs(store, audit.id), key=lambda job: job.id)
+    jobs = sorted(list_audit_jobs(store, audit.id), key=lambda job: job.id)
     report = _find_report(jobs, audit.id)
     digests = {artifact.role: artifact.sha256 for artifact in report.artifacts}
     statement = {
@@ -67,10 +68,12 @@ def build_manifest(store: TenantStore, audit: Audit) -> bytes:
     return json.dumps(statement, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _list_jobs(store: TenantStore, audit_id: str) -> Iterator[Job]:
+def list_audit_jobs(store: TenantStore, audit_id: str) -> Iterator[Job]:
+    """All jobs of an audit, newest first, read page by page."""
     token: str | None = None
+    members = JobFilter(audit=audit_id)
     while True:
-        page = store.list_jobs(audit=audit_id, limit=JOBS_PER_PAGE, page=token)
+        page = store.list_jobs(filters=members, limit=JOBS_PER_PAGE, page=token)
         yield from page.items
         if (token := page.next) is None:
             return

@@ -166,6 +166,11 @@ class AuditView(BaseModel):
     counts: dict[str, int] = Field(description="number of its jobs in each state")
     created_at: str | None
     cancelled_at: str | None
+    finished_at: str | None = Field(
+        description="when it was cancelled, or its last job ended; null while it goes on"
+    )
+    labels: dict[str, str] = Field(description="by key, values of your choice")
+    metadata: dict[str, Any] = Field(description="a JSON object of your own")
     jobs_url: str
     spec: dict[str, Any]
     stages: dict[str, dict[str, int]] | None = Field(
@@ -184,6 +189,9 @@ def serialize_audit(
         "counts": dict(audit.counts),
         "created_at": format_rfc3339(audit.created_at),
         "cancelled_at": format_rfc3339(audit.cancelled_at),
+        "finished_at": format_rfc3339(audit.finished_at),
+        "labels": dict(audit.labels),
+        "metadata": dict(audit.metadata),
         "jobs_url": f"/v1/jobs?audit={audit.id}",
         "spec": dict(audit.spec),
     }
@@ -195,7 +203,7 @@ class EventView(BaseModel):
 
     seq: int = Field(description="counts from 1 within the job")
     at: str
-    kind: str = Field(description="state, progress, checkpoint or cancel")
+    kind: str = Field(description="state, progress, checkpoint, priority or cancel")
     data: dict[str, Any]
 
 
@@ -245,6 +253,9 @@ class WorkerView(BaseModel):
     drain: bool = Field(
         description="whether it has been asked to return its job to the queue and take no other"
     )
+    drained_at: str | None = Field(
+        description="when an operator drained it; null: it drains only if it shuts down"
+    )
     host: str
     pid: int
     stages: list[str]
@@ -264,6 +275,7 @@ def serialize_worker(worker: Worker) -> dict[str, Any]:
         **{name: getattr(worker, name) for name in copied},
         "stages": list(worker.stages),
         "versions": dict(worker.versions),
+        "drained_at": format_rfc3339(worker.drained_at),
         "started_at": format_rfc3339(worker.started_at),
         "seen_at": format_rfc3339(worker.seen_at),
     }

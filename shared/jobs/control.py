@@ -37,10 +37,11 @@ def cancel_job(db: Database, tenant: str, job_id: str) -> set[str]:
     Raises:
         NotFound: no such job of this tenant.
     """
-    return db.run_transaction(lambda c: _cancel_locked(db, c, lock_own_job(c, tenant, job_id)))
+    return db.run_transaction(lambda c: cancel_locked(db, c, lock_own_job(c, tenant, job_id)))
 
 
-def _cancel_locked(db: Database, connection: Connection, row: Row[Any]) -> set[str]:
+def cancel_locked(db: Database, connection: Connection, row: Row[Any]) -> set[str]:
+    """Cancel a locked job, or tell its attempt to stop; returns the stages to wake."""
     if row.state in TERMINAL:
         return set()
     if row.state == State.RUNNING:
@@ -126,7 +127,7 @@ def _cancel_batch(db: Database, connection: Connection, audit_id: str) -> int | 
         connection.execute(select(jobs).where(jobs.c.id.in_(locked), *_build_unwanted_filter()))
     )
     for row in (r for r in rows if r.state == State.RUNNING):
-        _cancel_locked(db, connection, row)
+        cancel_locked(db, connection, row)
     transition_leaves(
         db, connection, [r for r in rows if r.state != State.RUNNING], State.CANCELLED, "asked"
     )

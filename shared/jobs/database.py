@@ -248,6 +248,8 @@ def _create_sqlite_engine(path: str | None, url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # this module says BEGIN, not the driver
+        # SQLite's own knows only ASCII
+        connection.create_function("lower", 1, _lower_text, deterministic=True)
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
         _enable_wal(cursor)
@@ -263,6 +265,10 @@ def _create_sqlite_engine(path: str | None, url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _lower_text(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _restrict_permissions(file: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
@@ -20,12 +20,12 @@ from shared.jobs.access_log import hide_declarations
 from shared.jobs.database import Database
 from shared.jobs.erasure import Erasure, erase
 from shared.jobs.job_insert import generate_id
+from shared.jobs.labels import DECLARATION_LABELS
 from shared.jobs.locks import lock_name
 from shared.jobs.mapping import to_json
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.states import LIVE, Failure, State
 from shared.jobs.tables import (
-    declaration_labels,
     declarations,
     declared_uploads,
     job_artifacts,
@@ -40,7 +40,6 @@ from shared.jobs.uploads import (
 from shared.roles import Role
 
 MAX_DECLARATIONS = 1000  # versions of all names of a tenant
-MAX_LABELS = 32
 
 
 class Kind(StrEnum):
@@ -171,7 +170,7 @@ def record_declaration(
                     update(declarations).where(declarations.c.id == newest.id).values(job=job)
                 )
             if labels is not None:
-                _replace_labels(connection, newest.id, labels)
+                DECLARATION_LABELS.replace(connection, newest.id, labels)
             return str(newest.id)
         _require_room(connection, tenant)
         declaration_id = generate_id("dec")
@@ -192,7 +191,7 @@ def record_declaration(
         ]
         if references:
             connection.execute(insert(declared_uploads), references)
-        _replace_labels(connection, declaration_id, labels or {})
+        DECLARATION_LABELS.replace(connection, declaration_id, labels or {})
         return declaration_id
 
     declaration_id = db.run_transaction(record)
@@ -241,12 +240,7 @@ def list_declarations(
     query = _select(tenant, kind)
     if name is not None:
         query = query.where(declarations.c.name == name)
-    for key, value in (labels or {}).items():
-        its = declaration_labels.c
-        is_set = (its.declaration == declarations.c.id) & (its.key == key)
-        query = query.where(
-            exists().where(is_set if value is None else is_set & (its.value == value))
-        )
+    query = query.where(*DECLARATION_LABELS.build_filter(declarations.c.id, (labels or {}).items()))
     with db.read() as connection:
         ordered = apply_page(query, declarations.c.created_at, declarations.c.id, page, limit)
         rows, token = split_page(connection.execute(ordered).all(), limit)
@@ -265,7 +259,7 @@ def change_labels(
 
     Raises:
         NotFound: there is no such declaration.
-        Conflict: it would have more than `MAX_LABELS` labels.
+        Conflict: it would have more labels than it may.
     """
 
     def change(connection: Connection) -> None:
@@ -273,14 +267,7 @@ def change_labels(
         row = connection.execute(_select_versions(tenant, kind, name, version).limit(1)).first()
         if row is None:
             raise _build_not_found(kind, name, version)
-        labels = {**_load(connection, [row])[0].labels, **changes}
-        kept = {key: value for key, value in labels.items() if value is not None}
-        if len(kept) > MAX_LABELS:
-            raise Conflict(
-                f"{kind.noun} {name}@{row.version} would have {len(kept)} labels, more than the "
-                f"{MAX_LABELS} it may have: remove some"
-            )
-        _replace_labels(connection, row.id, kept)
+        DECLARATION_LABELS.change(connection, row.id, changes, f"{kind.noun} {name}@{row.version}")
 
     db.run_transaction(change)
     return get_declaration(db, tenant, kind, name, version)
@@ -414,20 +401,8 @@ def _require_room(connection: Connection, tenant: str) -> None:
         )
 
 
-def _replace_labels(connection: Connection, declaration: str, labels: Mapping[str, str]) -> None:
-    connection.execute(
-        delete(declaration_labels).where(declaration_labels.c.declaration == declaration)
-    )
-    rows = [{"declaration": declaration, "key": k, "value": v} for k, v in labels.items()]
-    if rows:
-        connection.execute(insert(declaration_labels), rows)
-
-
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> list[Declaration]:
-    labels: dict[str, dict[str, str]] = {row.id: {} for row in rows}
-    query = select(declaration_labels).where(declaration_labels.c.declaration.in_([*labels]))
-    for label in connection.execute(query.order_by(declaration_labels.c.key)):
-        labels[label.declaration][label.key] = label.value
+    labels = DECLARATION_LABELS.load(connection, [row.id for row in rows])
     return [_build_declaration(row, labels[row.id]) for row in rows]
 
 

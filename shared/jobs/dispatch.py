@@ -42,7 +42,7 @@ WITH RECURSIVE kinds(plugin_set) AS (
     FROM kinds WHERE kinds.plugin_set IS NOT NULL
 ), runnable AS (
     SELECT s.digest AS plugin_set FROM kinds JOIN plugin_sets s ON s.digest = kinds.plugin_set
-    WHERE s.stage IN ({{stages}})
+    WHERE s.stage IN ({{stages}}) AND s.stage NOT IN (SELECT p.stage FROM paused_stages p)
         AND NOT EXISTS (SELECT 1 FROM {{needed}} WHERE needed.value NOT IN ({{plugins}}))
 ), walk(plugin_set, round, tenant, n) AS (
     SELECT plugin_set, round, CASE WHEN round = 0 THEN :served ELSE '' END, 0
@@ -201,8 +201,8 @@ class Dispatcher:
         self._last_tenant = ""  # the tenant of the last claim
 
     def claim(self, lease_s: float, token: str) -> Claim | None:
-        """Take the best queued job that this worker can run; None when there is none, or when it is
-        to drain.
+        """Take the best queued job that this worker can run; None when there is none (of a stage
+        that is not paused), or when it is to drain.
 
         Args:
             lease_s: seconds for which the claim holds.

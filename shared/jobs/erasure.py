@@ -20,6 +20,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Table,
+    delete,
     exists,
     func,
     or_,
@@ -44,6 +45,7 @@ from shared.jobs.tables import (
     UPLOAD_ORIGIN,
     artifacts,
     audit_jobs,
+    audit_labels,
     audits,
     declarations,
     deleted_artifacts,
@@ -351,11 +353,20 @@ def _remove_answers(
 
 
 def _hide_names(connection: Connection, tenant: str, digests: Collection[str]) -> None:
-    """An audit that was not made of an upload may still name it in its title, and stays."""
+    """An audit that was not made of an upload may still name it in its title, a label or its
+    metadata, and stays."""
+    mine = select(audits.c.id).where(audits.c.tenant == tenant)
     for sha256 in digests:
-        named = (audits.c.tenant == tenant) & audits.c.name.contains(sha256)
-        hidden = func.replace(audits.c.name, sha256, DELETED_NAME)
-        connection.execute(update(audits).where(named).values(name=hidden))
+        for column, audit in (
+            (audits.c.name, audits.c.id),
+            (audits.c.metadata, audits.c.id),
+            (audit_labels.c.value, audit_labels.c.audit),
+        ):
+            named = audit.in_(mine) & column.contains(sha256)
+            hidden = func.replace(column, sha256, DELETED_NAME)
+            connection.execute(update(column.table).where(named).values({column.name: hidden}))
+        labelled = audit_labels.c.audit.in_(mine) & audit_labels.c["key"].contains(sha256)
+        connection.execute(delete(audit_labels).where(labelled))
 
 
 def _hand_over(

@@ -49,8 +49,12 @@ def split_page(
     """The rows of the page, and the token of the next one."""
     if len(rows) <= limit:
         return list(rows), None
-    last = rows[limit - 1]
-    return list(rows[:limit]), f"{last.created_at!r}-{getattr(last, identity)}"
+    return list(rows[:limit]), make_page_token(rows[limit - 1], identity)
+
+
+def make_page_token(last: Row[Any], identity: str = "id") -> str:
+    """The token of the page that follows this row."""
+    return f"{last.created_at!r}-{getattr(last, identity)}"
 
 
 def _parse_page_token(token: str) -> tuple[float, str]:

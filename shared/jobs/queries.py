@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,16 +11,15 @@ from sqlalchemy import Connection, Row, func, select
 
 from shared.errors import Gone, NotFound
 from shared.jobs.database import Database
-from shared.jobs.mapping import (
-    build_event,
-    build_ownership_filter,
-    is_deleting,
-    load_job,
-    load_jobs,
-)
-from shared.jobs.paging import Page, apply_page, split_page
+from shared.jobs.filters import ALL_AUDITS, ALL_JOBS, AuditFilter, JobFilter
+from shared.jobs.labels import AUDIT_LABELS
+from shared.jobs.mapping import build_event, build_ownership_filter, load_job, load_jobs
+from shared.jobs.paging import Page, apply_page, make_page_token, split_page
 from shared.jobs.records import Artifact, Audit, Event, Job
 from shared.jobs.tables import artifacts, audit_jobs, audits, events, job_artifacts, jobs
+
+MAX_AUDITS_COUNTED = 20  # audits whose jobs are counted in one statement
+MAX_JOBS_COUNTED = 50_000  # jobs after which a list that looks through audits ends its page
 
 
 def get_job(db: Database, tenant: str, job_id: str) -> Job:
@@ -33,34 +32,19 @@ def list_jobs(
     db: Database,
     tenant: str,
     *,
-    filters: Mapping[str, str] | None = None,
-    audit: str | None = None,
+    filters: JobFilter = ALL_JOBS,
     limit: int = 50,
     page: str | None = None,
 ) -> Page[Job]:
-    """Jobs of a tenant, newest first.
-
-    Args:
-        filters: any of `stage`, `method`, `state`.
-        audit: only that audit's jobs.
-    """
-    query = select(jobs).where(jobs.c.tenant == tenant)
-    for name, value in (filters or {}).items():
-        query = query.where(jobs.c[name] == value)
-    if audit is not None:
-        query = query.where(
-            jobs.c.id.in_(
-                select(audit_jobs.c.job).where(
-                    audit_jobs.c.audit == audit, ~is_deleting(audit_jobs.c.audit)
-                )
-            )
-        )
+    """Jobs of a tenant, newest first."""
+    # ids first: what has to be sorted is found in indexes alone, as far as they go
+    query = select(jobs.c.id, jobs.c.created_at).where(*filters.build_conditions(tenant))
     with db.read() as connection:
-        rows, token = split_page(
-            connection.execute(apply_page(query, jobs.c.created_at, jobs.c.id, page, limit)).all(),
-            limit,
-        )
-        return Page(load_jobs(connection, rows), token)
+        ordered = apply_page(query, jobs.c.created_at, jobs.c.id, page, limit)
+        keys, token = split_page(connection.execute(ordered).all(), limit)
+        selected = select(jobs).where(jobs.c.id.in_([key.id for key in keys]))
+        newest_first = selected.order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        return Page(load_jobs(connection, connection.execute(newest_first).all()), token)
 
 
 def get_audit(db: Database, tenant: str, audit_id: str) -> Audit:
@@ -73,22 +57,40 @@ def get_audit(db: Database, tenant: str, audit_id: str) -> Audit:
         ).one_or_none()
         if row is None:
             raise NotFound(f"there is no audit {audit_id}")
-        return _build_audit(connection, row)
+        return load_audits(connection, [row])[0]
 
 
 def list_audits(
-    db: Database, tenant: str, *, limit: int = 50, page: str | None = None
+    db: Database,
+    tenant: str,
+    *,
+    filters: AuditFilter = ALL_AUDITS,
+    limit: int = 50,
+    page: str | None = None,
 ) -> Page[Audit]:
-    """Audits of a tenant, newest first."""
-    query = select(audits).where(audits.c.tenant == tenant, ~audits.c.deleting)
+    """Audits of a tenant, newest first.
+
+    Which state an audit is in its jobs say, so with a filter by `state` or `finished_after` audits
+    are looked through. One call looks through so many jobs at most that it takes about a second:
+    its page may have fewer than `limit` audits, or none, and still have a next one.
+    """
+    query = select(audits).where(*filters.build_conditions(tenant))
+    size = MAX_AUDITS_COUNTED if filters.needs_jobs else limit
+    audits_met: list[Audit] = []
+    counted_jobs = 0
     with db.read() as connection:
-        rows, token = split_page(
-            connection.execute(
-                apply_page(query, audits.c.created_at, audits.c.id, page, limit)
-            ).all(),
-            limit,
-        )
-        return Page([_build_audit(connection, r) for r in rows], token)
+        while True:
+            ordered = apply_page(query, audits.c.created_at, audits.c.id, page, size)
+            rows, page = split_page(connection.execute(ordered).all(), size)
+            for n, audit in enumerate(load_audits(connection, rows), start=1):
+                counted_jobs += sum(audit.counts.values())
+                if filters.is_met(audit):
+                    audits_met.append(audit)
+                    if len(audits_met) == limit and n < len(rows):
+                        return Page(audits_met, make_page_token(rows[n - 1]))
+            enough = len(audits_met) == limit or counted_jobs > MAX_JOBS_COUNTED
+            if page is None or enough or not filters.needs_jobs:
+                return Page(audits_met, page)
 
 
 def find_first_audit(db: Database, job_id: str) -> str | None:
@@ -193,15 +195,31 @@ def find_live_duplicates(
     return duplicates
 
 
-def _build_audit(connection: Any, row: Row[Any]) -> Audit:
-    joined = select(jobs.c.state, func.count()).join(audit_jobs, audit_jobs.c.job == jobs.c.id)
-    counts = connection.execute(joined.where(audit_jobs.c.audit == row.id).group_by(jobs.c.state))
-    return Audit(
-        id=row.id,
-        tenant=row.tenant,
-        name=row.name,
-        spec=json.loads(row.spec),
-        created_at=row.created_at,
-        cancelled_at=row.cancelled_at,
-        counts={row[0]: row[1] for row in counts},
-    )
+def load_audits(connection: Connection, rows: Sequence[Row[Any]]) -> list[Audit]:
+    """Complete records, with labels and the counts of their jobs, in the order of `rows`."""
+    ids = [row.id for row in rows]
+    labels = AUDIT_LABELS.load(connection, ids)
+    counts: dict[str, dict[str, int]] = {one: {} for one in ids}
+    ends: dict[str, float] = dict.fromkeys(ids, 0.0)
+    joined = select(
+        audit_jobs.c.audit, jobs.c.state, func.count(), func.max(jobs.c.finished_at)
+    ).join(jobs, audit_jobs.c.job == jobs.c.id)
+    grouped = joined.where(audit_jobs.c.audit.in_(ids)).group_by(audit_jobs.c.audit, jobs.c.state)
+    for audit, state, n, finished_at in connection.execute(grouped):
+        counts[audit][state] = n
+        ends[audit] = max(ends[audit], finished_at or 0.0)
+    return [
+        Audit(
+            id=row.id,
+            tenant=row.tenant,
+            name=row.name,
+            spec=json.loads(row.spec),
+            created_at=row.created_at,
+            cancelled_at=row.cancelled_at,
+            counts=counts[row.id],
+            labels=labels[row.id],
+            metadata=json.loads(row.metadata),
+            last_job_finished_at=ends[row.id] or None,
+        )
+        for row in rows
+    ]

@@ -13,7 +13,7 @@ from typing import Any
 PRIORITY_STEP_S = 60.0  # seconds of waiting that one point of priority is worth
 
 
-def compute_rank(queued_at: Any, priority: int) -> Any:
-    """The rank of a job that was queued then (seconds since 1970, or an expression of SQL); lower
-    goes first."""
+def compute_rank(queued_at: Any, priority: Any) -> Any:
+    """The rank of a job of this priority that was queued then (seconds since 1970), both numbers or
+    expressions of SQL; lower goes first."""
     return queued_at - priority * PRIORITY_STEP_S

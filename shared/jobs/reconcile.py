@@ -17,7 +17,7 @@ from shared.jobs.attempts import compute_max_backoff, record_lost_attempt
 from shared.jobs.control import cancel_remaining_jobs
 from shared.jobs.database import Database
 from shared.jobs.states import State
-from shared.jobs.tables import audits, jobs
+from shared.jobs.tables import audits, jobs, paused_stages
 
 CLOCK_TOLERANCE_S = 1.0  # by which two readings of one clock may differ
 ROWS_PER_TRANSACTION = 500  # rows changed in one transaction, so that nobody waits long for a lock
@@ -182,10 +182,13 @@ def finish_cancels(db: Database) -> None:
 
 def count_claimable(db: Database, limits: Mapping[str, int]) -> dict[str, int]:
     """How many jobs of each stage could be claimed now, counted up to what is `enough` for that
-    stage."""
+    stage. Paused stages are left out."""
     counts = {}
     with db.read() as connection:
+        paused = set(connection.execute(select(paused_stages.c.stage)).scalars())
         for stage, limit in limits.items():
+            if stage in paused:
+                continue
             ready = jobs.c.not_before.is_(None) | (jobs.c.not_before <= db.now)
             claimable = (
                 select(jobs.c.id)

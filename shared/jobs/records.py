@@ -121,7 +121,7 @@ class Job:
 @dataclass(frozen=True)
 class Audit:
     """One grid of choices that a user posted; `counts` says how many of its jobs are in each
-    state."""
+    state. `labels` and `metadata` are the user's own: nothing depends on them."""
 
     id: str
     tenant: str
@@ -130,6 +130,16 @@ class Audit:
     created_at: float
     cancelled_at: float | None
     counts: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    last_job_finished_at: float | None = None  # of its jobs so far
+
+    @property
+    def finished_at(self) -> float | None:
+        """When it ended: cancelled, or with its last job. None while it goes on."""
+        if self.cancelled_at is not None:
+            return self.cancelled_at
+        return None if self.state in ("queued", "running") else self.last_job_finished_at
 
     @property
     def state(self) -> str:
@@ -186,9 +196,10 @@ class Worker:
     catalog: str
     started_at: float
     seen_at: float
-    drain: bool
+    drain: bool  # it takes no job: an operator has drained it, or it shuts down
     live: bool = False
     job: str | None = None
+    drained_at: float | None = None  # when an operator drained it
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,20 @@ import time
 from typing import Any
 
 from shared.jobs.database import LOCK_TIMEOUT_S, Database
-from shared.jobs.tables import catalogs, metadata, plugin_sets, workers
+from shared.jobs.tables import (
+    catalogs,
+    drained_workers,
+    metadata,
+    paused_stages,
+    plugin_sets,
+    workers,
+)
 
 # those that can name an upload, what was made of it or a tenant; the ones that all need come last
 TABLES = tuple(
     table
     for table in reversed(metadata.sorted_tables)
-    if table not in (workers, catalogs, plugin_sets)
+    if table not in (workers, drained_workers, paused_stages, catalogs, plugin_sets)
 )
 
 _LOCK_SQL = "SELECT pg_try_advisory_lock(hashtextextended('palimpsest scrub', 0))"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -17,6 +17,7 @@ from shared.jobs.cost_history import find_parent_cost_keys
 from shared.jobs.cost_keys import compute_cost_keys
 from shared.jobs.database import Database
 from shared.jobs.job_insert import ConcurrentDuplicate, NewJob, generate_id, insert_jobs
+from shared.jobs.labels import AUDIT_LABELS
 from shared.jobs.mapping import to_json
 from shared.jobs.quotas import require_pending_quota, require_room
 from shared.jobs.records import PlannedJob, SubmitResult
@@ -41,6 +42,8 @@ class AuditRequest:
 
     name: str
     spec: Mapping[str, Any]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def submit_jobs(
@@ -93,8 +96,10 @@ def submit_jobs(
                 "tenant": tenant,
                 "name": audit.name,
                 "spec": to_json(audit.spec),
+                "metadata": to_json(audit.metadata),
             }
             connection.execute(insert(audits).values(**row, created_at=now))
+            AUDIT_LABELS.replace(connection, str(audit_id), audit.labels)
         ids, stored = insert_jobs(connection, tenant, candidates, now)
         if stored:
             require_pending_quota(db, connection, tenant)

@@ -128,8 +128,11 @@ jobs = Table(
     Column("device_memory_bytes", BigInteger),
     UniqueConstraint("tenant", "dedup_key"),
     Index(None, "stage", "state"),
+    # What lists walk along, newest first: all jobs of a tenant, those of a stage, those in a state.
     Index(None, "tenant", "created_at", "id"),
-    Index(None, "tenant", "state"),
+    Index(None, "tenant", "stage", "created_at", "id"),
+    Index(None, "tenant", "state", "created_at", "id"),
+    Index(None, "tenant", "finished_at", "created_at", "id"),
     Index(None, "tenant", "cache_key"),
     # What a claim walks along: sets, the tenants of each, the best job of each tenant.
     Index("ix_jobs_queue", "plugin_set", "tenant", "rank", "id", **_index_where("queued")),
@@ -267,6 +270,8 @@ audits = Table(
     Column("tenant", String(64), nullable=False),
     Column("name", String(200), nullable=False),
     Column("spec", Text, nullable=False),
+    # A JSON object of the user's own, which nothing here reads.
+    Column("metadata", Text, nullable=False, server_default=text("'{}'")),
     Column("created_at", Double, nullable=False),
     Column("cancelled_at", Double),
     # Cancelled, but not yet all of its jobs: that is done in batches, and the process that began
@@ -288,6 +293,15 @@ audits = Table(
         postgresql_where=text("cancelling"),
         sqlite_where=text("cancelling"),
     ),
+)
+
+audit_labels = Table(
+    "audit_labels",
+    metadata,
+    Column("audit", ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(256), nullable=False),
+    Index(None, "key", "value"),
 )
 
 audit_jobs = Table(
@@ -322,7 +336,27 @@ workers = Table(
     Column("catalog", String(64), nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
+    # It takes no job: because it shuts down, or because an operator has drained it.
     Column("drain", Boolean, nullable=False),
+    # It shuts down, whatever an operator wants of it.
+    Column("leaving", Boolean, nullable=False, server_default=false()),
+)
+
+# Names of workers that an operator has drained: a worker that is started again under one of them
+# takes no job either.
+drained_workers = Table(
+    "drained_workers",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("drained_at", Double, nullable=False),
+)
+
+# Stages of which no job is claimed, until an operator resumes them.
+paused_stages = Table(
+    "paused_stages",
+    metadata,
+    Column("stage", String(40), primary_key=True),
+    Column("paused_at", Double, nullable=False),
 )
 
 catalogs = Table(

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 from shared.jobs import (
+    audit_annotations,
     audit_deletion,
+    audit_retry,
+    bulk_cancel,
     control,
     declarations,
     erasure,
     inheritance,
     lineage,
+    priority,
     queries,
     quote,
     repair,
@@ -74,6 +78,13 @@ class TenantStore:
     resume_job = _bind(control.resume_job)
     cancel_audit = _bind(control.cancel_audit)
     delete_audit = _bind(audit_deletion.delete_audit)
+    retry_audit = _bind(audit_retry.retry_audit)
+    annotate_audit = _bind(audit_annotations.annotate_audit)
+    set_job_priority = _bind(priority.set_job_priority)
+    set_audit_priority = _bind(priority.set_audit_priority)
+    bound_by_now = _bind(bulk_cancel.bound_by_now)
+    count_cancellable = _bind(bulk_cancel.count_cancellable)
+    cancel_jobs = _bind(bulk_cancel.cancel_jobs)
 
     has_artifact = _bind(uploads.has_artifact)
     measure_uploads = _bind(uploads.measure_uploads)

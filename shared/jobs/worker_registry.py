@@ -12,6 +12,7 @@ from sqlalchemy import (
     Row,
     case,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -25,7 +26,7 @@ from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
 from shared.jobs.records import Worker
 from shared.jobs.states import State
-from shared.jobs.tables import catalogs, jobs, workers
+from shared.jobs.tables import catalogs, drained_workers, jobs, workers
 
 log = structlog.get_logger()
 
@@ -132,7 +133,7 @@ def register_worker(
     stays).
 
     A flag left by an earlier worker of this name is gone by then: the parent calls
-    `unregister_worker` first.
+    `unregister_worker` first. What an operator has drained is drained again.
     """
 
     def upsert(connection: Connection) -> None:
@@ -149,9 +150,14 @@ def register_worker(
             update(workers).where(workers.c.id == worker).values(**values, seen_at=db.now)
         )
         if not updated.rowcount:
+            drained = exists().where(drained_workers.c.id == worker)
             connection.execute(
                 insert(workers).values(
-                    id=worker, **values, started_at=db.now, seen_at=db.now, drain=False
+                    id=worker,
+                    **values,
+                    started_at=db.now,
+                    seen_at=db.now,
+                    drain=select(drained).scalar_subquery(),
                 )
             )
         connection.execute(delete(workers).where(workers.c.seen_at < db.now - FORGET_AFTER_S))
@@ -176,8 +182,9 @@ def record_heartbeat(db: Database, worker: str) -> bool | None:
 
 
 def request_drain(db: Database, worker: str) -> bool:
-    """Ask a worker to give its job back and claim no other; False if it is not registered (yet)."""
-    query = update(workers).where(workers.c.id == worker).values(drain=True)
+    """Note that a worker shuts down: it is to give its job back and claim no other. False if it is
+    not registered (yet)."""
+    query = update(workers).where(workers.c.id == worker).values(drain=True, leaving=True)
     return bool(db.run_transaction(lambda c: c.execute(query).rowcount))
 
 
@@ -194,8 +201,14 @@ def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:
     if tenant is not None:
         has_job &= jobs.c.tenant == tenant
     query = (
-        select(workers, jobs.c.id.label("job"), _is_live(db).label("live"))
+        select(
+            workers,
+            jobs.c.id.label("job"),
+            _is_live(db).label("live"),
+            drained_workers.c.drained_at,
+        )
         .outerjoin(jobs, has_job)
+        .outerjoin(drained_workers, drained_workers.c.id == workers.c.id)
         .order_by(workers.c.id)
     )
     with db.read() as connection:
@@ -250,4 +263,5 @@ def _build_worker(r: Row[Any]) -> Worker:
         drain=r.drain,
         live=bool(r.live),
         job=r.job,
+        drained_at=r.drained_at,
     )

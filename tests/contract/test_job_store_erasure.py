@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -74,8 +75,10 @@ class Erasing:
                 cache_key=compute_sha256(f"content {tag}".encode()), code=CODE_DIGEST,
             )  # fmt: skip
 
-    def submit_audit(self, *planned: PlannedJob, spec: object = None, name: str = "audit") -> str:
-        request = submit.AuditRequest(name, {"original": spec})
+    def submit_audit(
+        self, *planned: PlannedJob, spec: object = None, name: str = "audit", **more: Any
+    ) -> str:
+        request = submit.AuditRequest(name, {"original": spec}, **more)
         return str(self.store.submit(*planned, audit=request).audit)
 
     def erase(self, *digests: str, tenant: str = ALICE) -> erasure.Erasure:
@@ -108,7 +111,8 @@ def test_everything_derived_goes_and_nothing_else(system: Erasing) -> None:
     both = make_planned_job("both", first, second)
     plain = make_planned_job("plain")
     gone = system.submit_audit(first, second, both, plain, spec=mine)
-    kept = system.submit_audit(second, plain, name=f"not of {mine}")
+    naming = {"labels": {"not-of": mine, mine: "no", "b": "c"}, "metadata": {"not": [mine]}}
+    kept = system.submit_audit(second, plain, name=f"not of {mine}", **naming)
     system.run_all()
     plan = erasure.plan_erasure(system.db, ALICE, [mine])
     assert ([one.id for one in plan.audits], plan.jobs, plan.live_jobs) == ([gone], 2, 0)
@@ -121,6 +125,8 @@ def test_everything_derived_goes_and_nothing_else(system: Erasing) -> None:
     assert system.has(b"plain")
     audit = queries.get_audit(system.db, ALICE, kept)
     assert (audit.counts, audit.name) == ({"succeeded": 2}, "not of deleted upload")
+    assert audit.labels == {"not-of": "deleted upload", "b": "c"}
+    assert audit.metadata == {"not": ["deleted upload"]}
     with pytest.raises(NotFound):
         queries.get_audit(system.db, ALICE, gone)
     with pytest.raises(NotFound):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 
 from shared.errors import InvalidRequest, NotFound
 from shared.jobs import attempts, control, queries, reconcile
+from shared.jobs.filters import JobFilter
+from shared.jobs.states import State
 from tests.support.job_store import (
     ALICE,
     BOB,
@@ -79,15 +82,16 @@ def test_filters_narrow_and_combine(store: JobStore) -> None:
     c = store.post(make_planned_job("c"))
     control.pause_job(store.db, ALICE, c)
 
-    def found(**options: object) -> set[str]:
-        return {j.params["tag"] for j in queries.list_jobs(store.db, ALICE, **options).items}
+    def found(**options: Any) -> set[str]:
+        filters = JobFilter(**options)
+        return {j.params["tag"] for j in queries.list_jobs(store.db, ALICE, filters=filters).items}
 
-    assert found(filters={"stage": "attack"}) == {"b"}
-    assert found(filters={"state": "queued"}) == {"a", "b"}
-    assert found(filters={"state": "queued", "stage": STAGE}) == {"a"}
-    assert found(filters={"method": "none"}) == set()
+    assert found(stage="attack") == {"b"}
+    assert found(state=State.QUEUED) == {"a", "b"}
+    assert found(state=State.QUEUED, stage=STAGE) == {"a"}
+    assert found(method="none") == set()
     assert found(audit=audit) == {"a", "b"}
-    assert found(audit=audit, filters={"stage": STAGE}) == {"a"}
+    assert found(audit=audit, stage=STAGE) == {"a"}
     assert store.get_job(a).audits == (audit,)
 
 
@@ -191,7 +195,7 @@ def test_an_artifact_is_found_by_the_tenant_whose_job_made_it(store: JobStore) -
 def test_another_tenant_lists_nothing(store: JobStore) -> None:
     audit, _ = store.submit_audit(make_planned_job("a"))
     assert queries.list_jobs(store.db, BOB).items == []
-    assert queries.list_jobs(store.db, BOB, audit=audit).items == []
+    assert queries.list_jobs(store.db, BOB, filters=JobFilter(audit=audit)).items == []
     assert queries.find_live_duplicates(store.db, BOB, [compute_sha256("a")]) == {}
 
 

@@ -12,6 +12,7 @@ from shared.artifacts import ArtifactStore, compute_sha256
 from shared.catalog import Catalog
 from shared.errors import InvalidRequest, NotFound
 from shared.jobs.declarations import Kind, NewDeclaration
+from shared.jobs.filters import JobFilter
 from shared.jobs.records import Input
 from shared.jobs.repair import Producer
 from shared.jobs.submit import AuditRequest, IdempotencyKey
@@ -55,7 +56,7 @@ class World:
 # of each method: how bob asks for what alice has
 QUESTIONS: dict[str, Callable[[World], Any]] = {
     "get_job": lambda w: w.bob.get_job(w.job),
-    "list_jobs": lambda w: w.bob.list_jobs(audit=w.audit).items,
+    "list_jobs": lambda w: w.bob.list_jobs(filters=JobFilter(audit=w.audit)).items,
     "list_events": lambda w: w.bob.list_events(w.job, 0),
     "get_audit": lambda w: w.bob.get_audit(w.audit),
     "list_audits": lambda w: w.bob.list_audits().items,
@@ -74,6 +75,13 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "pause_job": lambda w: w.bob.pause_job(w.queued),
     "resume_job": lambda w: w.bob.resume_job(w.queued),
     "cancel_audit": lambda w: w.bob.cancel_audit(w.audit),
+    "retry_audit": lambda w: w.bob.retry_audit(w.audit),
+    "annotate_audit": lambda w: w.bob.annotate_audit(w.audit, labels={"a": "b"}),
+    "set_job_priority": lambda w: w.bob.set_job_priority(w.queued, 1),
+    "set_audit_priority": lambda w: w.bob.set_audit_priority(w.audit, 1),
+    "bound_by_now": lambda w: int(w.bob.bound_by_now(JobFilter()).created_before or 0),
+    "count_cancellable": lambda w: w.bob.count_cancellable(JobFilter(audit=w.audit)),
+    "cancel_jobs": lambda w: w.bob.cancel_jobs(JobFilter(stage="train")).cancelled,
     "has_artifact": lambda w: w.bob.has_artifact(DIGEST),
     "measure_uploads": lambda w: w.bob.measure_uploads(),
     "list_uploads": lambda w: w.bob.list_uploads().items,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,6 +232,73 @@ def test_whoami(run):
     assert run("whoami", "--json").json["key_id"] is None
 
 
+def test_many_jobs_are_cancelled_by_filters(run, worker):
+    for seed in range(20, 23):
+        run("submit", "sleep", "--seed", str(seed))
+    selection = ("--stage", "sleep", "--state", "queued", "--created-after", "1h")
+    counted = run("cancel", *selection, "--dry-run", "--json").json
+    assert counted["cancelled"] >= 3
+    assert "3" in run("cancel", *selection, "--dry-run").err
+    kept = run("submit", "sleep", "--seed", "29").out.strip()
+    done = run("cancel", *selection, "--created-before", counted["created_before"], "--json").json
+    assert (done["cancelled"], done["remaining"]) == (counted["cancelled"], 0)
+    assert run("show", kept, "--json").json["state"] == "queued"
+    assert " cancelled" in run("cancel", "--stage", "sleep", "--state", "queued", "--yes").err
+    assert run("show", kept, "--json").json["state"] == "cancelled"
+    assert run("cancel").status == 2
+    assert run("cancel", kept, "--stage", "sleep").status == 2
+    assert "--created-after 'soon'" in run("cancel", "--created-after", "soon").err
+
+
+def test_priority_drain_and_paused_stages(run, worker):
+    worker = ManualWorker(worker.db, worker.artifacts, "resting")
+    run("cancel", "--state", "queued", "--yes")  # what other tests have left
+    job = run("submit", "sleep", "--seed", "30").out.strip()
+    assert "has priority -5" in run("priority", job, "--to", "-5").err
+    assert run("jobs", "--created-after", "2h", "--json").json[0]["priority"] == -5
+    assert "sleep is paused" in run("pause", "--stage", "sleep").err
+    assert "paused" in run("queues").out
+    assert worker.try_claim() is None
+    assert run("resume", "--stage", "sleep", "--json").json["paused_at"] is None
+    assert run("resume").status == run("pause", job, "--stage", "sleep").status == 2
+    claim = worker.claim()
+    thread = threading.Timer(1.5, worker.finish, [claim])
+    thread.start()
+    drained = run("drain", "resting", "--wait")
+    thread.join()
+    assert (drained.status, f"resting gives back {claim.job.id}" in drained.err) == (0, True)
+    assert "resting is drained" in drained.err
+    assert "drained" in run("workers").out
+    assert "takes jobs" in run("undrain", "resting").err
+    assert run("drain", "nobody").status == 2
+
+
+def test_an_audit_is_labelled_cloned_retried_and_downloaded(run, worker):
+    Path("a.yaml").write_text(json.dumps({**AUDIT, "name": "labelled", "metadata": {"a": 1}}))
+    audit = run("audit", "a.yaml", "--label", "team=red", "--metadata", "b.c=2").out.strip()
+    assert [a["id"] for a in run("audits", "--label", "team=red", "--json").json] == [audit]
+    assert "team=red" in run("audits", "--name", "LABEL").out
+    changed = run("label", audit, "run=7", "team-", "--metadata", '{"a": null}', "--json").json
+    assert changed == {"labels": {"run": "7"}, "metadata": {"b": {"c": 2}}}
+    assert "run=7" in run("label", audit).out
+    assert run("label", audit, "x").status == run("label", audit, "--metadata", "[]").status == 2
+    edits = ("--set", "seeds=[0]", "--set", "attacks.0.params.iterations=7", "--set", "name=again")
+    dry = run("clone", audit, *edits, "--dry-run", "--json").json
+    assert (dry["dry_run"], dry["reused"] > 0, dry["new"] > 0) == (True, True, True)
+    clone = run("show", run("clone", audit, *edits).out.strip(), "--json").json
+    assert (clone["name"], clone["labels"], clone["spec"]["seeds"]) == ("again", {"run": "7"}, [0])
+    assert clone["spec"]["attacks"][0]["params"]["iterations"] == 7
+    assert "has no 'attack'" in run("clone", audit, "--unset", "attack.0").err
+    assert run("retry", audit).status == 1
+    saved = run("download", audit, "--no-models", "-o", "all.zip")
+    assert (saved.status, saved.out.strip()) == (0, "all.zip")
+    with zipfile.ZipFile("all.zip") as archive:
+        assert f"{audit}/index.json" in archive.namelist()
+    assert run("download", "aud_" + "0" * 20).status == 2
+    assert not Path("aud_00000000000000000000.zip").exists()
+    assert run("cancel", audit, clone["id"]).status == 0
+
+
 def test_lists(run, worker):
     assert "hand" in run("workers").out
     assert run("workers", "--json").json[0]["live"] is True
@@ -264,6 +332,11 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["audit", "empty.yaml"], 2, "empty.yaml:1: dataset is missing"),
     (["jobs", "--state", "asleep"], 2, "state: "),
     (["jobs", "--limit", "0"], 2, "--limit"),
+    (["jobs", "--created-after", "soon"], 2, "expected a time such as"),
+    (["audits", "--state", "asleep"], 2, "state: "),
+    (["audits", "--created-after", "1h", "--created-before", "2h"], 2, "the later of the two"),
+    (["clone", "aud_" + "0" * 20], 2, "there is no audit"),
+    (["priority", "job_" + "0" * 20, "--to", "101"], 2, "less than or equal to 100"),
 ]
 
 

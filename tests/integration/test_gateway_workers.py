@@ -58,8 +58,9 @@ def test_queues_and_workers(gateway, monkeypatch):
         "stage": "sleep",
         "counts": {"queued": 2, "running": 1},
         "workers": 1,
+        "paused_at": None,
     }
-    assert queues["train"] == {"stage": "train", "counts": {}, "workers": 1}
+    assert queues["train"] == {"stage": "train", "counts": {}, "workers": 1, "paused_at": None}
     (shown,) = gateway.http.get("/v1/workers").get_json()["items"]
     assert (shown["id"], shown["live"], shown["job"], shown["drain"]) == (
         "hand",

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.commands.declared import (
-    LabelFilter,
     LabelOption,
     NameArgument,
     NameFilter,
@@ -20,7 +19,6 @@ from services.cli.commands.declared import (
     confirm_deletion,
     finish_adding,
     finish_deleting,
-    parse_labels,
     parse_name,
     show_declaration,
     show_list,
@@ -28,7 +26,8 @@ from services.cli.commands.declared import (
 )
 from services.cli.commands.listing import Limit
 from services.cli.commands.uploads import RETRY_FOR_S, WithDerived, Yes
-from services.cli.input.params import parse_params
+from services.cli.input.filters import LabelFilter
+from services.cli.input.params import parse_labels, parse_params
 from services.cli.output.console import (
     Json,
     UsageError,

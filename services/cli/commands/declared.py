@@ -47,9 +47,6 @@ NameToDelete = Annotated[
     str,
     typer.Argument(metavar="NAME[@VERSION]", help="A declared name; default: all versions."),
 ]
-LabelFilter = Annotated[
-    str | None, typer.Option(metavar="KEY[=VALUE]", help="Only those with this label.")
-]
 NameFilter = Annotated[str | None, typer.Option("--name", help="Only versions of this name.")]
 
 
@@ -57,23 +54,6 @@ def upload(gateway: Client, path: Path) -> str:
     """The sha256 of a file that is uploaded, with a bar on a terminal."""
     with show_upload(path) as on_progress:
         return gateway.upload(path, on_progress=on_progress).sha256
-
-
-def parse_labels(words: Iterable[str] | None) -> dict[str, str] | None:
-    """`team=red`; None if there are none.
-
-    Raises:
-        UsageError: one is not KEY=VALUE, or is given twice.
-    """
-    if not words:
-        return None
-    labels: dict[str, str] = {}
-    for word in words:
-        key, sign, value = word.partition("=")
-        if not sign or not key or key in labels:
-            raise UsageError(f"--label {word!r}: expected KEY=VALUE, each key once")
-        labels[key] = value
-    return labels
 
 
 def parse_name(text: str) -> tuple[str, int | None]:

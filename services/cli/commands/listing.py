@@ -11,6 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from services.cli import completion
+from services.cli.input.filters import (
+    AuditLabelFilter,
+    CreatedAfter,
+    CreatedBefore,
+    FinishedAfter,
+    LabelFilter,
+    parse_times,
+)
+from services.cli.output.annotations import format_annotations
 from services.cli.output.console import (
     Json,
     colour_state,
@@ -41,14 +50,20 @@ def jobs(
         str | None,
         typer.Option(help="Only this audit's jobs.", autocompletion=completion.complete_audits),
     ] = None,
+    label: AuditLabelFilter = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    finished_after: FinishedAfter = None,
     limit: Limit = 20,
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
+    times = parse_times(created_after, created_before, finished_after)
     with make_client() as gateway:
         matching = gateway.list_jobs(
-            stage=stage, method=method, state=state, audit=audit, limit=min(limit, 200)
-        )
+            stage=stage, method=method, state=state, audit=audit, label=label, **times,
+            limit=min(limit, 200),
+        )  # fmt: skip
         items = list(islice(matching, limit))
     if json:
         print_json([job.raw for job in items])
@@ -56,10 +71,25 @@ def jobs(
         _print_job_table(items)
 
 
-def audits(limit: Limit = 20, json: Json = False) -> None:
+def audits(
+    name: Annotated[
+        str | None, typer.Option(help="Only those whose name contains this, in any case.")
+    ] = None,
+    state: Annotated[str | None, typer.Option(help="Only this state.")] = None,
+    label: LabelFilter = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    finished_after: FinishedAfter = None,
+    limit: Limit = 20,
+    json: Json = False,
+) -> None:
     """List audits, newest first."""
+    times = parse_times(created_after, created_before, finished_after)
     with make_client() as gateway:
-        items = list(islice(gateway.list_audits(limit=min(limit, 200)), limit))
+        matching = gateway.list_audits(
+            name=name, state=state, label=label, **times, limit=min(limit, 200)
+        )
+        items = list(islice(matching, limit))
     if json:
         print_json([audit.raw for audit in items])
         return
@@ -70,10 +100,13 @@ def audits(limit: Limit = 20, json: Json = False) -> None:
             colour_state(a.state),
             f"{a.finished}/{a.total}",
             format_age(a.created_at),
+            escape_markup(" ".join(f"{key}={value}" for key, value in a.labels.items())),
         ]
         for a in items
     ]
-    print_table(["audit", "name", "state", "jobs", "age"], rows)
+    with_labels = 6 if any(a.labels for a in items) else 5
+    columns = ["audit", "name", "state", "jobs", "age", "labels"]
+    print_table(columns[:with_labels], [row[:with_labels] for row in rows])
 
 
 def show(
@@ -197,6 +230,7 @@ def _print_audit(audit: Audit) -> None:
             "state": colour_state(audit.state),
             "jobs": f"{audit.finished} of {audit.total} have ended",
             "created": audit.created_at or "",
+            **format_annotations(audit),
         }
     )
     stdout_console().print()
@@ -291,7 +325,11 @@ def queues(json: Json = False) -> None:
         print_json(items)
         return
     rows = [
-        [q["stage"], *(str(q["counts"].get(s, "-")) for s in _STATES), str(q["workers"])]
+        [
+            q["stage"],
+            *(str(q["counts"].get(s, "-")) for s in _STATES),
+            str(q["workers"]) + (" [yellow]paused[/]" if q["paused_at"] else ""),
+        ]
         for q in items
     ]
     print_table(["stage", *_STATES, "workers"], rows)
@@ -307,9 +345,7 @@ def workers(json: Json = False) -> None:
     rows = [
         [
             escape_markup(w["id"]),
-            ("[yellow]draining[/]" if w["drain"] else "[green]live[/]")
-            if w["live"]
-            else "[red]gone[/]",
+            _describe_worker(w),
             ", ".join(w["stages"]),
             escape_markup(w["device"]),
             str(w["threads"]),
@@ -319,3 +355,12 @@ def workers(json: Json = False) -> None:
         for w in items
     ]
     print_table(["worker", "state", "stages", "device", "threads", "job", "seen"], rows)
+
+
+def _describe_worker(worker: Mapping[str, Any]) -> str:
+    if not worker["live"]:
+        return "[red]gone[/]"
+    if not worker["drain"]:
+        return "[green]live[/]"
+    is_idle = worker["drained_at"] and not worker["job"]
+    return "[yellow]drained[/]" if is_idle else "[yellow]draining[/]"

@@ -12,7 +12,6 @@ import typer
 
 from services.cli.commands.declared import (
     PREFIX,
-    LabelFilter,
     LabelOption,
     NameArgument,
     NameFilter,
@@ -21,7 +20,6 @@ from services.cli.commands.declared import (
     confirm_deletion,
     finish_adding,
     finish_deleting,
-    parse_labels,
     parse_name,
     show_declaration,
     show_list,
@@ -30,6 +28,8 @@ from services.cli.commands.declared import (
 from services.cli.commands.listing import Limit
 from services.cli.commands.uploads import RETRY_FOR_S, WithDerived, Yes
 from services.cli.input.architecture import parse_model, parse_numbers, parse_shape
+from services.cli.input.filters import LabelFilter
+from services.cli.input.params import parse_labels
 from services.cli.output.console import Json, make_client, print_json
 from services.client import Client
 

@@ -36,6 +36,23 @@ def parse_params(assignments: Iterable[str], option: str = "--param") -> dict[st
     return parsed
 
 
+def parse_labels(words: Iterable[str] | None, option: str = "--label") -> dict[str, str] | None:
+    """`team=red`; None if there are none.
+
+    Raises:
+        UsageError: one is not KEY=VALUE, or is given twice.
+    """
+    if not words:
+        return None
+    labels: dict[str, str] = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign or not key or key in labels:
+            raise UsageError(f"{option} {word!r}: expected KEY=VALUE, each key once")
+        labels[key] = value
+    return labels
+
+
 def parse_choice(text: str, option: str) -> Any:
     """Parse `retrain`, or with parameters `feature_recovery:iterations=200,gradient_from=base`; or
     a declared data set, `declared:mine@2`.

@@ -10,6 +10,8 @@ from flask import Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from services.gateway.api._blueprint import PageQuery
+from services.gateway.api._filters import LabelFilter, parse_label
+from services.gateway.api._labels import LabelPatch, Labels
 from services.gateway.api.artifacts import serialize_erasure
 from services.gateway.artifact_repair import stream_verified
 from services.gateway.deps import current_gateway, current_store, digest_files
@@ -19,7 +21,7 @@ from services.gateway.submission import limit_if_large, require_id_format, store
 from shared.catalog import CheckedJob
 from shared.errors import Conflict, InvalidRequest
 from shared.inspection import MAX_BYTES, DatasetInspection, ModelInspection
-from shared.jobs.declarations import MAX_LABELS, Declaration, DeclarationState, Kind, NewDeclaration
+from shared.jobs.declarations import Declaration, DeclarationState, Kind, NewDeclaration
 from shared.jobs.declared_audit import require_ready, resolve_declared
 from shared.jobs.declared_refs import DATASET_PREFIX, NAME, VERSION, DatasetRef, parse_reference
 from shared.jobs.error_paths import map_error_fields
@@ -40,12 +42,6 @@ NAME_FORMAT, VERSION_FORMAT = re.compile(NAME), re.compile(VERSION)
 DeclaredName = Annotated[
     str, StringConstraints(pattern=rf"^{NAME}$"), Field(description="a name of your choice")
 ]
-_LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
-_LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{0,256}$")]
-_ONLY_KEYS: dict[str, Any] = {"additionalProperties": False}  # that are of the form of a key
-Labels = Annotated[
-    dict[_LabelKey, _LabelValue], Field(max_length=MAX_LABELS, json_schema_extra=_ONLY_KEYS)
-]
 
 
 class DeclarationBody(BaseModel):
@@ -62,11 +58,7 @@ class LabelChanges(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    labels: dict[_LabelKey, _LabelValue | None] = Field(
-        max_length=2 * MAX_LABELS,
-        description="by key, the new value; null removes the label",
-        json_schema_extra=_ONLY_KEYS,
-    )
+    labels: LabelPatch
 
 
 class NamePath(BaseModel):
@@ -89,11 +81,8 @@ class DeclarationsQuery(PageQuery):
     """Which declarations."""
 
     name: DeclaredName | None = Field(None, description="only the versions of this name")
-    label: str | None = Field(
-        None,
-        min_length=1,
-        max_length=321,
-        description="only those with this label: KEY, or KEY=VALUE",
+    label: LabelFilter | None = Field(
+        None, description="only those with this label: KEY, or KEY=VALUE"
     )
 
 
@@ -250,11 +239,11 @@ def _read_inspection(declaration: Declaration) -> Any:
 
 def list_all(kind: Kind, query: DeclarationsQuery) -> Response:
     """Answer with a page of declarations."""
-    key, has_value, value = (query.label or "").partition("=")
+    label = parse_label(query.label)
     page = current_store().list_declarations(
         kind,
         name=query.name,
-        labels={key: value if has_value else None} if key else None,
+        labels=dict([label]) if label else None,
         limit=query.limit,
         page=query.page,
     )

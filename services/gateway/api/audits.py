@@ -1,14 +1,22 @@
-"""/v1/audits: submit a grid of choices (or dry-run it), list, get, cancel, delete."""
+"""/v1/audits: submit a grid of choices (or dry-run it), list, get, change, cancel, retry, delete."""
 
 from __future__ import annotations
 
-from flask import Response, jsonify
-from pydantic import BaseModel, Field
+import json
+from contextlib import suppress
+from typing import Any
 
+from flask import Response, jsonify
+from pydantic import BaseModel, Field, RootModel
+
+from services.gateway.api._audit_body import AuditBody, AuditPatch, describe_submission
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.api._declaring import resolve_names
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
+from services.gateway.api._filters import AuditFields
 from services.gateway.api.artifacts import ErasureView, serialize_erasure
+from services.gateway.api.jobs import PriorityBody
+from services.gateway.archive import stream_archive
 from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
@@ -25,10 +33,12 @@ from services.gateway.submission import (
     store_planned,
 )
 from services.signing import make_envelope
+from shared.errors import Conflict
+from shared.jobs.audit_annotations import require_small_metadata
 from shared.jobs.costs import describe_costs
 from shared.jobs.plan import plan_resolved, resolve_posted
+from shared.jobs.records import Audit
 from shared.jobs.retention import plan_retention
-from shared.jobs.spec import AuditSpec
 from shared.jobs.submit import AuditRequest
 
 routes = make_blueprint("audits", "grids of choices; identical jobs run once")
@@ -67,6 +77,39 @@ class Envelope(BaseModel):
     signatures: list[Signature] = Field(description="empty if the gateway has no signing key")
 
 
+class ArchiveQuery(Query):
+    models: bool = Field(True, description="include the weights of models")
+
+
+_ZIP_RESPONSE = {
+    "description": "the archive",
+    "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+class AuditsQuery(PageQuery, AuditFields):
+    """Which audits."""
+
+
+class RetriedAudit(AuditView):
+    """An audit whose failed jobs go again."""
+
+    retried: int = Field(description="jobs that go again")
+    skipped: int = Field(
+        description="failed jobs that do not, as a job outside the audit that they need has failed"
+    )
+
+
+class PrioritizedAudit(AuditView):
+    """An audit whose jobs have another priority."""
+
+    changed: int = Field(description="jobs that had another priority before")
+
+
+class SpecView(RootModel[dict[str, Any]]):
+    """The body of a POST to /v1/audits."""
+
+
 class AuditPage(BaseModel):
     items: list[AuditView]
     next: str | None = Field(description="token of the next page; null at the end")
@@ -76,7 +119,7 @@ class AuditPage(BaseModel):
     "/audits",
     responses={200: DryRun, 202: SubmittedAudit, **document_errors(400, 409, 413, 415, 422)},
 )
-def post_audit(body: AuditSpec, query: DryRunQuery, header: IdempotencyHeader) -> Response:
+def post_audit(body: AuditBody, query: DryRunQuery, header: IdempotencyHeader) -> Response:
     """Submit an audit, or with `dry_run` see which jobs it would create, which of them already exist,
     and what the others would cost.
 
@@ -90,19 +133,20 @@ def post_audit(body: AuditSpec, query: DryRunQuery, header: IdempotencyHeader) -
             current_gateway().planning_limiter,
             current_gateway().catalog_cache.catalog,
         )
-        body = resolve_names(body)
+        require_small_metadata(body.metadata)
+        spec = resolve_names(body.to_spec())
         with planning.acquire():
-            resolved = resolve_posted(body, catalog)
+            resolved = resolve_posted(spec, catalog)
         # while others plan
         data = digest_files(resolved.files, require_uploads=not query.dry_run)
         with planning.acquire():
             retention = plan_retention(current_gateway().deps.settings)
             planned = plan_resolved(resolved, data, retention)
             if query.dry_run:
-                return respond_dry_run(planned, describe_costs(body, planned, catalog), query)
-        audit = AuditRequest(body.name, body.model_dump(mode="json"))
+                return respond_dry_run(planned, describe_costs(spec, planned, catalog), query)
+        audit = AuditRequest(spec.name, spec.model_dump(mode="json"), body.labels, body.metadata)
         submitted = store_planned(
-            planned, key, audit=audit, priority=body.priority, time_limit=body.time_limit
+            planned, key, audit=audit, priority=spec.priority, time_limit=spec.time_limit
         )
     stored = current_store().get_audit(str(submitted.audit))
     response_body = {
@@ -113,9 +157,15 @@ def post_audit(body: AuditSpec, query: DryRunQuery, header: IdempotencyHeader) -
 
 
 @routes.get("/audits", responses={200: AuditPage, **document_errors(422)})
-def list_audits(query: PageQuery) -> Response:
-    """List audits, newest first."""
-    page = current_store().list_audits(limit=query.limit, page=query.page)
+def list_audits(query: AuditsQuery) -> Response:
+    """List audits, newest first.
+
+    With `state` or `finished_after` a page may have fewer audits than `limit`, or none, and still a
+    `next` page.
+    """
+    page = current_store().list_audits(
+        filters=query.to_audit_filter(), limit=query.limit, page=query.page
+    )
     return jsonify({"items": [serialize_audit(a) for a in page.items], "next": page.next})
 
 
@@ -140,9 +190,50 @@ def get_manifest(path: AuditPath) -> Response:
     """
     audit = current_store().get_audit(path.valid_id)
     with current_gateway().planning_limiter.acquire():  # of 10,000 jobs it takes seconds
-        payload = build_manifest(current_store(), audit)
-        key = current_gateway().deps.signing_key
-        return respond_with_digest_etag(make_envelope(key, PAYLOAD_TYPE, payload))
+        return respond_with_digest_etag(_sign_manifest(audit))
+
+
+@routes.patch(
+    "/audits/<audit_id>",
+    responses={200: AuditView, **document_errors(400, 404, 409, 413, 415, 422)},
+)
+def patch_audit(path: AuditPath, body: AuditPatch) -> Response:
+    """Change labels and metadata of an audit. None of its jobs is changed."""
+    current_store().annotate_audit(path.valid_id, labels=body.labels, metadata=body.metadata)
+    return jsonify(_serialize(path.valid_id))
+
+
+@routes.get("/audits/<audit_id>/spec", responses={200: SpecView, 304: None, **document_errors(404)})
+def get_spec(path: AuditPath) -> Response:
+    """Get the body that submits this audit again, labels and metadata included, without values that
+    are defaults: change what should be different, and post it."""
+    audit = current_store().get_audit(path.valid_id)
+    return respond_with_digest_etag(describe_submission(audit))
+
+
+@routes.get(
+    "/audits/<audit_id>/archive.zip", responses={200: _ZIP_RESPONSE, **document_errors(404)}
+)
+def get_archive(path: AuditPath, query: ArchiveQuery) -> Response:
+    """Download an audit as a zip archive: report, manifest, and of every job its record and its
+    artifacts, of which each is stored once.
+
+    `index.json` in it says where each artifact is, or why it is missing. The archive is made while
+    it is sent, so its size is not known before; one that breaks off has no end.
+    """
+    audit, deps = current_store().get_audit(path.valid_id), current_gateway().deps
+    manifest = None
+    with suppress(Conflict), current_gateway().planning_limiter.acquire():
+        manifest = json.dumps(_sign_manifest(audit), indent=1).encode()
+    chunks = stream_archive(deps, current_store(), audit, manifest, models=query.models)
+    response = Response(chunks, content_type="application/zip")
+    response.headers["Content-Disposition"] = f'attachment; filename="{audit.id}.zip"'
+    return response
+
+
+def _sign_manifest(audit: Audit) -> dict[str, Any]:
+    payload = build_manifest(current_store(), audit)
+    return make_envelope(current_gateway().deps.signing_key, PAYLOAD_TYPE, payload)
 
 
 @routes.delete(
@@ -168,8 +259,37 @@ def delete_audit(path: AuditPath, query: AuditDeletionQuery) -> Response:
 def cancel_audit(path: AuditPath) -> Response:
     """Cancel an audit and those of its jobs that no other audit needs. Repeatable."""
     current_store().cancel_audit(path.valid_id)
-    audit = current_store().get_audit(path.valid_id)
-    return respond_accepted(
-        serialize_audit(audit, current_store().count_audit_jobs_by_stage(audit.id)),
-        f"/v1/audits/{audit.id}",
-    )
+    return _respond_changed(path.valid_id)
+
+
+@routes.post("/audits/<audit_id>/retry", responses={202: RetriedAudit, **document_errors(404, 409)})
+def retry_audit(path: AuditPath) -> Response:
+    """Run all failed and cancelled jobs of an audit again, in order, each from its checkpoint if it
+    has one. Jobs that have succeeded stay; a report that was made without results of jobs that go
+    again is made again.
+
+    409 if no job has failed, or the audit was cancelled.
+    """
+    done = current_store().retry_audit(path.valid_id)
+    current_gateway().deps.wakeup_sender.notify(done.stages)
+    return _respond_changed(path.valid_id, retried=done.retried, skipped=done.skipped)
+
+
+@routes.post(
+    "/audits/<audit_id>/priority",
+    responses={202: PrioritizedAudit, **document_errors(400, 404, 409, 413, 415)},
+)
+def set_audit_priority(path: AuditPath, body: PriorityBody) -> Response:
+    """Change the priority of all jobs of an audit that have not ended, also of those that it shares
+    with other audits of yours. Repeatable."""
+    changed = current_store().set_audit_priority(path.valid_id, body.priority)
+    return _respond_changed(path.valid_id, changed=changed)
+
+
+def _respond_changed(audit_id: str, **more: int) -> Response:
+    return respond_accepted({**_serialize(audit_id), **more}, f"/v1/audits/{audit_id}")
+
+
+def _serialize(audit_id: str) -> dict[str, Any]:
+    store = current_store()
+    return serialize_audit(store.get_audit(audit_id), store.count_audit_jobs_by_stage(audit_id))

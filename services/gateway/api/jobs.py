@@ -1,20 +1,20 @@
-"""/v1/jobs: submit, list, get, cancel, retry, pause, resume."""
+"""/v1/jobs: submit, list, get, cancel one or many, retry, pause, resume, change the priority."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import Response, jsonify
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.gateway.api._blueprint import PageQuery, make_blueprint
+from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
+from services.gateway.api._filters import JobFields
 from services.gateway.deps import current_gateway, current_store
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_etag
-from services.gateway.schemas import JobView, serialize_job
+from services.gateway.schemas import JobView, format_rfc3339, serialize_job
 from services.gateway.submission import (
-    AUDIT_ID,
     JOB_ID,
     IdempotencyHeader,
     JobRequest,
@@ -24,12 +24,12 @@ from services.gateway.submission import (
     store_planned,
 )
 from shared.artifacts import compute_sha256
+from shared.errors import InvalidRequest
+from shared.jobs.filters import JobFilter
 from shared.jobs.records import Job, SubmitResult
-from shared.jobs.states import State
+from shared.jobs.states import TERMINAL, State
 
 routes = make_blueprint("jobs", "one unit of work at one stage")
-
-FilterValue = Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,64}$")]
 
 
 class JobPath(BaseModel):
@@ -40,13 +40,64 @@ class JobPath(BaseModel):
         return require_id_format(self.job_id, JOB_ID, "job")
 
 
-class JobsQuery(PageQuery):
+class JobsQuery(PageQuery, JobFields):
     """Which jobs."""
 
-    stage: FilterValue | None = None
-    method: FilterValue | None = None
-    state: State | None = None
-    audit: str | None = Field(None, max_length=64, description="only this audit's jobs")
+
+class CancelBody(JobFields):
+    """Which jobs to cancel; at least one filter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def to_selection(self) -> JobFilter:
+        """The filter of the job store.
+
+        Raises:
+            InvalidRequest: there is no filter, or two contradict each other, or it selects jobs
+                that have ended.
+        """
+        if not self.model_fields_set or self.model_dump(exclude_none=True) == {}:
+            raise InvalidRequest("give at least one filter: this would cancel all of your jobs")
+        if self.finished_after is not None:
+            raise InvalidRequest("jobs that have ended cannot be cancelled", "finished_after")
+        if self.state in TERMINAL:
+            raise InvalidRequest(f"{self.state} jobs have ended: ask for another state", "state")
+        return self.to_job_filter()
+
+
+class CancelQuery(Query):
+    dry_run: bool = Field(False, description="say how many jobs it would cancel, and cancel none")
+
+
+class CancelView(BaseModel):
+    """How far it came."""
+
+    cancelled: int = Field(description="jobs that it cancelled; with `dry_run`, that it would")
+    stopping: int = Field(description="running jobs that it told to stop; with `dry_run`, would")
+    remaining: int = Field(
+        description="jobs that it did not come to: send the same request again, with "
+        "`created_before`"
+    )
+    created_before: str = Field(
+        description="jobs created from then on are not selected: so that a repeated request, or "
+        "the one that follows a `dry_run`, selects no others"
+    )
+
+
+def _read_whole_number(value: Any) -> Any:
+    """JSON does not tell 3.0 from 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_read_whole_number)]
+
+
+class PriorityBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    priority: WholeNumber = Field(
+        ge=-100, le=100, description="jobs with a higher priority run first"
+    )
 
 
 class JobPage(BaseModel):
@@ -82,18 +133,44 @@ def _respond_submitted(submitted: SubmitResult) -> Response:
 @routes.get("/jobs", responses={200: JobPage, **document_errors(404, 422)})
 def list_jobs(query: JobsQuery) -> Response:
     """List jobs, newest first."""
-    if query.audit is not None:
-        current_store().get_audit(require_id_format(query.audit, AUDIT_ID, "audit"))
-    filters = {
-        n: str(v) for n in ("stage", "method", "state") if (v := getattr(query, n)) is not None
-    }
     page = current_store().list_jobs(
-        filters=filters,
-        audit=query.audit,
-        limit=query.limit,
-        page=query.page,
+        filters=query.to_job_filter(), limit=query.limit, page=query.page
     )
     return jsonify({"items": [serialize_job(j) for j in page.items], "next": page.next})
+
+
+@routes.post(
+    "/jobs/cancel", responses={200: CancelView, **document_errors(400, 404, 413, 415, 422)}
+)
+def cancel_jobs(body: CancelBody, query: CancelQuery) -> Response:
+    """Cancel all jobs that the filters select and that have not ended, or with `dry_run` see how
+    many there are. What waits for a cancelled job fails.
+
+    With very many jobs one request comes only so far: repeat it while jobs remain. What it has
+    cancelled stays cancelled, however it ends.
+    """
+    store = current_store()
+    selection = store.bound_by_now(body.to_selection())
+    if query.dry_run:
+        counts = store.count_cancellable(selection)
+        running = counts.pop(State.RUNNING, 0)
+        return _respond_cancelled(selection, sum(counts.values()), running, 0)
+    done = store.cancel_jobs(selection)
+    current_gateway().deps.wakeup_sender.notify(done.stages)
+    return _respond_cancelled(selection, done.cancelled, done.stopping, done.remaining)
+
+
+def _respond_cancelled(
+    selection: JobFilter, cancelled: int, stopping: int, remaining: int
+) -> Response:
+    return jsonify(
+        {
+            "cancelled": cancelled,
+            "stopping": stopping,
+            "remaining": remaining,
+            "created_before": format_rfc3339(selection.created_before),
+        }
+    )
 
 
 @routes.get("/jobs/<job_id>", responses={200: JobView, 304: None, **document_errors(404)})
@@ -137,6 +214,15 @@ def pause_job(path: JobPath) -> Response:
 def resume_job(path: JobPath) -> Response:
     """Resume a paused job."""
     current_gateway().deps.wakeup_sender.notify(current_store().resume_job(path.valid_id))
+    return _respond_changed(path.valid_id)
+
+
+@routes.post(
+    "/jobs/<job_id>/priority", responses={202: JobView, **document_errors(400, 404, 409, 413, 415)}
+)
+def set_job_priority(path: JobPath, body: PriorityBody) -> Response:
+    """Change the priority of a job that has not ended. Repeatable."""
+    current_store().set_job_priority(path.valid_id, body.priority)
     return _respond_changed(path.valid_id)
 
 

@@ -1,6 +1,9 @@
-"""/v1/queues and /v1/workers."""
+"""/v1/queues and /v1/workers: what waits and who works; pause and drain."""
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 from flask import Response, jsonify
 from pydantic import BaseModel, Field
@@ -8,17 +11,28 @@ from pydantic import BaseModel, Field
 from services.gateway.api._blueprint import make_blueprint
 from services.gateway.deps import current_gateway
 from services.gateway.principal import current_principal
-from services.gateway.schemas import WorkerView, serialize_worker
-from shared.jobs import worker_registry
+from services.gateway.problems import document_errors
+from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worker
+from services.gateway.scopes import require_scope
+from services.gateway.submission import require_id_format
+from shared.errors import NotFound
+from shared.jobs import stage_pauses, worker_drains, worker_registry
 from shared.jobs.keys import ADMIN
 
 routes = make_blueprint("workers", "queues and workers")
+
+WORKER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+STAGE = re.compile(r"[\w.-]{1,40}")
 
 
 class QueueView(BaseModel):
     stage: str
     counts: dict[str, int] = Field(description="jobs by state")
     workers: int = Field(description="live workers that serve it")
+    paused_at: str | None = Field(
+        description="since when an operator keeps its jobs from being claimed; null: it is not "
+        "paused"
+    )
 
 
 class QueueList(BaseModel):
@@ -29,39 +43,128 @@ class WorkerList(BaseModel):
     items: list[WorkerView]
 
 
+class DrainView(BaseModel):
+    """How far a worker has come to rest."""
+
+    id: str
+    live: bool
+    drain: bool = Field(description="whether it takes no job")
+    drained_at: str | None = Field(description="when an operator drained it")
+    job: str | None = Field(description="the job that it still has")
+
+
+class StagePath(BaseModel):
+    stage: str = Field(description="a stage")
+
+
+class WorkerPath(BaseModel):
+    worker_id: str = Field(description="the id of a worker")
+
+    @property
+    def valid_id(self) -> str:
+        return require_id_format(self.worker_id, WORKER_ID, "worker")
+
+
 @routes.get("/queues", responses={200: QueueList})
 def get_queues() -> Response:
-    """List each stage's queue: your jobs by state, or with the scope `admin` those of all tenants, and
-    the number of live workers that serve it.
+    """List each stage's queue: your jobs by state, or with the scope `admin` those of all tenants; the
+    number of live workers that serve it, and whether it is paused.
 
     With very many jobs the counts may be a few seconds old; the header `Age` has their age in
     seconds.
     """
-    snapshot, live_workers = (
-        current_gateway().queue_counts.current(_choose_tenant()),
-        worker_registry.count_live_by_stage(current_gateway().deps.db),
-    )
-    counts = snapshot.counts
-    stages = sorted(
-        {*current_gateway().catalog_cache.catalog.list_names("stage"), *counts, *live_workers}
-    )
-    items = [
-        {"stage": s, "counts": counts.get(s, {}), "workers": live_workers.get(s, 0)} for s in stages
-    ]
-    response = jsonify({"items": items})
-    response.headers["Age"] = str(int(snapshot.age_s))
+    queues, age_s = _read_queues()
+    response = jsonify({"items": [queues[stage] for stage in sorted(queues)]})
+    response.headers["Age"] = str(int(age_s))
     return response
+
+
+def _read_queues() -> tuple[dict[str, dict[str, Any]], float]:
+    """The queue of each stage that is published, has jobs or workers, or is paused; and how many
+    seconds old the counts are."""
+    db = current_gateway().deps.db
+    snapshot = current_gateway().queue_counts.current(_choose_tenant())
+    live_workers = worker_registry.count_live_by_stage(db)
+    paused = stage_pauses.list_paused_stages(db)
+    published = current_gateway().catalog_cache.catalog.list_names("stage")
+    queues = {
+        stage: {
+            "stage": stage,
+            "counts": snapshot.counts.get(stage, {}),
+            "workers": live_workers.get(stage, 0),
+            "paused_at": format_rfc3339(paused.get(stage)),
+        }
+        for stage in {*published, *snapshot.counts, *live_workers, *paused}
+    }
+    return queues, snapshot.age_s
+
+
+@routes.post("/queues/<stage>/pause", responses={200: QueueView, **document_errors(404)})
+@require_scope(ADMIN)
+def pause_stage(path: StagePath) -> Response:
+    """Pause a stage, for all tenants: none of its jobs is claimed until it is resumed. Jobs that
+    run go on. Repeatable."""
+    stage = _require_stage(path.stage)
+    stage_pauses.pause_stage(current_gateway().deps.db, stage)
+    return jsonify(_read_queues()[0][stage])
+
+
+@routes.post("/queues/<stage>/resume", responses={200: QueueView, **document_errors(404)})
+@require_scope(ADMIN)
+def resume_stage(path: StagePath) -> Response:
+    """Resume a paused stage. Repeatable."""
+    stage = _require_stage(path.stage)
+    stages = stage_pauses.resume_stage(current_gateway().deps.db, stage)
+    current_gateway().deps.wakeup_sender.notify(stages)
+    unknown = {"stage": stage, "counts": {}, "workers": 0, "paused_at": None}
+    return jsonify(_read_queues()[0].get(stage, unknown))
+
+
+def _require_stage(stage: str) -> str:
+    if require_id_format(stage, STAGE, "stage") not in _read_queues()[0]:
+        raise NotFound(f"there is no stage {stage}")
+    return stage
 
 
 @routes.get("/workers", responses={200: WorkerList})
 def get_workers() -> Response:
     """List the workers seen in the last hour, live ones first, with their current jobs: yours, or with
     the scope `admin` those of all tenants."""
-    workers = worker_registry.list_workers(current_gateway().deps.db, _choose_tenant())
-    return jsonify({"items": [serialize_worker(w) for w in workers]})
+    seen = worker_registry.list_workers(current_gateway().deps.db, _choose_tenant())
+    return jsonify({"items": [serialize_worker(worker) for worker in seen]})
 
 
 def _choose_tenant() -> str | None:
     """Whose jobs are shown: everyone's (None) to who administers."""
     principal = current_principal()
     return None if ADMIN in principal.scopes else principal.tenant
+
+
+@routes.post("/workers/<worker_id>/drain", responses={200: DrainView, **document_errors(404)})
+@require_scope(ADMIN)
+def drain_worker(path: WorkerPath) -> Response:
+    """Drain a worker: it gives its job back, with a checkpoint if its stage writes any, and takes
+    no other until it is undrained, also if it is started again under the same id. Repeatable.
+
+    It does not exit. The attempt that it gives back does not count as lost.
+    """
+    worker_drains.drain_worker(current_gateway().deps.db, path.valid_id)
+    return _respond_worker(path.valid_id)
+
+
+@routes.post("/workers/<worker_id>/undrain", responses={200: DrainView, **document_errors(404)})
+@require_scope(ADMIN)
+def undrain_worker(path: WorkerPath) -> Response:
+    """Let a drained worker take jobs again, unless it is shutting down. Repeatable."""
+    stages = worker_drains.undrain_worker(current_gateway().deps.db, path.valid_id)
+    current_gateway().deps.wakeup_sender.notify(stages)
+    return _respond_worker(path.valid_id)
+
+
+def _respond_worker(worker_id: str) -> Response:
+    drain = DrainView(id=worker_id, live=False, drain=False, drained_at=None, job=None)
+    for worker in worker_registry.list_workers(current_gateway().deps.db):
+        if worker.id == worker_id:
+            seen = serialize_worker(worker)
+            drain = DrainView(**{name: seen[name] for name in DrainView.model_fields})
+    return jsonify(drain.model_dump())

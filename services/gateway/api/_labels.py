@@ -1,0 +1,24 @@
+"""Labels and metadata, as bodies have them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from shared.jobs.labels import MAX_LABELS
+
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,63}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{0,256}$")]
+_ONLY_KEYS: dict[str, Any] = {"additionalProperties": False}  # that are of the form of a key
+Labels = Annotated[
+    dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS, json_schema_extra=_ONLY_KEYS)
+]
+LabelPatch = Annotated[
+    dict[LabelKey, LabelValue | None],
+    Field(
+        max_length=2 * MAX_LABELS,
+        description="by key, the new value; null removes the label",
+        json_schema_extra=_ONLY_KEYS,
+    ),
+]
