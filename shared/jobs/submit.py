@@ -18,6 +18,7 @@ from shared.jobs.cost_keys import compute_cost_keys
 from shared.jobs.database import Database
 from shared.jobs.job_insert import ConcurrentDuplicate, NewJob, generate_id, insert_jobs
 from shared.jobs.mapping import to_json
+from shared.jobs.outbox import append_changed_audit
 from shared.jobs.records import PlannedJob, SubmitResult
 from shared.jobs.states import State
 from shared.jobs.tables import audit_jobs, audits, idempotency, job_inputs, jobs
@@ -93,6 +94,7 @@ def submit_jobs(
                 "spec": to_json(audit.spec),
             }
             connection.execute(insert(audits).values(**row, created_at=now))
+            append_changed_audit(db, connection, tenant, str(audit_id))
         ids, stored = insert_jobs(connection, tenant, candidates, now)
         if audit_id is not None and ids:
             links = [
