@@ -1,5 +1,5 @@
-"""`python -m services.reconciler`: requeues jobs of lost attempts, re-sends lost wake-ups, and
-removes uploads that have expired and what deletions have left.
+"""`python -m services.reconciler`: requeues jobs of lost attempts, re-sends lost wake-ups, removes
+uploads that have expired and what deletions have left, counts what has ended, and sends webhooks.
 
 Any number of reconcilers may run at once.
 """
@@ -14,7 +14,11 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
+from httpx import create_ssl_context
 
+from services.webhooks.address import parse_networks
+from services.webhooks.request import MessageSender
+from services.webhooks.sender import WebhookSender
 from shared import logs
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
@@ -23,11 +27,14 @@ from shared.jobs import reconcile, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.erasure import finish_erasures
 from shared.jobs.migrations import require_current_schema
+from shared.jobs.outbox_reader import process_outbox
 from shared.jobs.queue import CeleryWakeup, WakeupQueue, make_celery
 from shared.jobs.reconcile import ExpiryGuard
 from shared.jobs.uploads import expire_uploads
 
 log = structlog.get_logger()
+
+SERVICE_NAME = "reconciler"
 
 
 class QueueDepth(Protocol):
@@ -60,6 +67,8 @@ def reconcile_once(
     ):
         log.warning("lease expired", job=job)
     reconcile.finish_cancels(db)
+    process_outbox(db)
+    worker_registry.record_service_heartbeat(db, SERVICE_NAME)
     limits = {
         stage: WAKEUPS_PER_WORKER * n
         for stage, n in worker_registry.count_live_by_stage(db).items()
@@ -89,9 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
         db = Database(settings.database_url)
         require_current_schema(db)
         artifacts = ArtifactStore.from_url(settings.artifacts_url)
+        messages = MessageSender(parse_networks(settings.webhook_allow), create_ssl_context())
     except PalimpsestError as error:
         sys.stderr.write(f"reconciler: {error}\n")
         return 2
+    WebhookSender(db, messages).start(stopped)
     wakeup = CeleryWakeup(make_celery(settings.broker_url.get_secret_value()))
     guard = ExpiryGuard(settings.lease_s, settings.reconcile_interval_s)
     while not stopped.wait(settings.reconcile_interval_s):

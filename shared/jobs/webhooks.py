@@ -10,7 +10,8 @@ import base64
 import json
 import random
 import secrets
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -29,6 +30,7 @@ from shared.jobs.webhook_events import TEST_EVENT, insert_deliveries, make_body
 MAX_WEBHOOKS = 10  # of one tenant
 SECRET_PREFIX = "whsec_"  # noqa: S105 - as the Standard Webhooks specification has it
 SECRET_BYTES = 32
+MAX_DUE_CONSIDERED = 500  # webhooks with something due, among which the next are chosen
 LEASE_S = 60.0  # for an attempt, which takes less
 # Pauses before the next attempt: from ten seconds, three times as long each time, to six hours. Twelve
 # attempts are spread over about 27 hours.
@@ -152,13 +154,15 @@ def list_deliveries(
 
 
 def claim_due_deliveries(
-    db: Database, limit: int, *, busy: Collection[str] = ()
+    db: Database, limit: int, *, busy: Mapping[str, str] | None = None, per_tenant: int = 10_000
 ) -> list[DueDelivery]:
     """Take deliveries that are due, the longest overdue first: one of each webhook at most.
 
     Args:
-        busy: webhooks of which none is taken.
+        busy: webhooks that are being sent to, of which none is taken, with their tenants.
+        per_tenant: how many webhooks of one tenant may be sent to at once.
     """
+    busy = busy or {}
     pending = (webhook_deliveries.c.webhook == webhooks.c.id) & (
         webhook_deliveries.c.state == DeliveryState.PENDING
     )
@@ -167,13 +171,17 @@ def claim_due_deliveries(
         select(webhooks, due_at.label("due_at"))
         .where(due_at <= db.now, webhooks.c.id.not_in(list(busy)))
         .order_by("due_at", webhooks.c.id)
-        .limit(limit)
+        .limit(MAX_DUE_CONSIDERED)
     )
     with db.read() as connection:  # mostly there is nothing to write
-        hooks = list(connection.execute(due))
+        hooks, of_tenant = [], Counter(busy.values())
+        for hook in connection.execute(due):
+            of_tenant[hook.tenant] += 1
+            if of_tenant[hook.tenant] <= per_tenant:
+                hooks.append(hook)
     if not hooks:
         return []
-    return db.run_transaction(lambda c: _claim_next_of_each(db, c, hooks))
+    return db.run_transaction(lambda c: _claim_next_of_each(db, c, hooks[:limit]))
 
 
 def _claim_next_of_each(

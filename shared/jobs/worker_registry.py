@@ -25,7 +25,7 @@ from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
 from shared.jobs.records import Worker
 from shared.jobs.states import State
-from shared.jobs.tables import catalogs, jobs, workers
+from shared.jobs.tables import catalogs, jobs, service_heartbeats, workers
 
 log = structlog.get_logger()
 
@@ -173,6 +173,15 @@ def record_heartbeat(db: Database, worker: str) -> bool | None:
         return connection.execute(query).scalar_one_or_none()
 
     return db.run_transaction(touch)
+
+
+def record_service_heartbeat(db: Database, service: str) -> None:
+    """Record that a service that is no worker, such as the reconciler, does its rounds."""
+    statement = db.insert(service_heartbeats).values(service=service, seen_at=db.now)
+    statement = statement.on_conflict_do_update(
+        index_elements=["service"], set_={"seen_at": db.now}
+    )
+    db.run_transaction(lambda c: c.execute(statement))
 
 
 def request_drain(db: Database, worker: str) -> bool:

@@ -292,9 +292,10 @@ def test_webhooks_take_turns(store: JobStore) -> None:
         webhooks.add_test_delivery(store.db, BOB, hooks[2].id)
     claimed = claim_due_deliveries(store.db, 10)
     assert {d.webhook for d in claimed} == {hooks[0].id, hooks[2].id}
-    assert [d.webhook for d in claim_due_deliveries(store.db, 10, busy=[hooks[0].id])] == [
-        hooks[2].id
-    ]
+    busy = {hooks[0].id: ALICE}
+    assert [d.webhook for d in claim_due_deliveries(store.db, 10, busy=busy)] == [hooks[2].id]
+    webhooks.add_test_delivery(store.db, ALICE, hooks[1].id)
+    assert claim_due_deliveries(store.db, 10, busy={**busy, hooks[2].id: BOB}, per_tenant=1) == []
     assert len(claim_due_deliveries(store.db, 1)) == 1
 
 
