@@ -188,6 +188,9 @@ class Worker:
     drain: bool
     live: bool = False
     job: str | None = None
+    # of its pool child, as of the last heartbeat
+    memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

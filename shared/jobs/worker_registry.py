@@ -159,15 +159,23 @@ def register_worker(
     db.run_transaction(upsert)
 
 
-def record_heartbeat(db: Database, worker: str) -> bool | None:
-    """Record that the worker is alive; returns whether it should drain, None if it is not
-    registered."""
+def record_heartbeat(
+    db: Database,
+    worker: str,
+    *,
+    memory_bytes: int | None = None,
+    device_memory_bytes: int | None = None,
+) -> bool | None:
+    """Record that the worker is alive, and what memory it has; returns whether it should drain,
+    None if it is not registered."""
 
     def touch(connection: Connection) -> bool | None:
         query = (
             update(workers)
             .where(workers.c.id == worker)
-            .values(seen_at=db.now)
+            .values(
+                seen_at=db.now, memory_bytes=memory_bytes, device_memory_bytes=device_memory_bytes
+            )
             .returning(workers.c.drain)
         )
         return connection.execute(query).scalar_one_or_none()
@@ -254,4 +262,6 @@ def _build_worker(r: Row[Any]) -> Worker:
         drain=r.drain,
         live=bool(r.live),
         job=r.job,
+        memory_bytes=r.memory_bytes,
+        device_memory_bytes=r.device_memory_bytes,
     )
