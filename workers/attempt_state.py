@@ -1,8 +1,9 @@
 """Memory shared by a running attempt and its lease process.
 
 The attempt writes its heartbeat count, its progress, whether it waits for a store, and what it has
-of an accelerator's memory; the lease process writes signals. Neither ever waits for the other. A signal carries the number of the lease
-that it belongs to, so that the next job ignores one that arrives late.
+of an accelerator's memory; the lease process writes signals. Neither ever waits for the other. A
+signal carries the number of the lease that it belongs to, so that the next job ignores one that
+arrives late.
 """
 
 from __future__ import annotations

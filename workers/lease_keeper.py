@@ -173,7 +173,7 @@ class LeaseKeeper:
         drain = worker_registry.record_heartbeat(
             self.db,
             self.worker,
-            memory_bytes=usage and usage.used_bytes,
+            memory_bytes=None if usage is None else usage.used_bytes,
             device_memory_bytes=self.state.read_device_memory(),
         )
         if drain is None and self.registration is not None and self.is_child_alive():

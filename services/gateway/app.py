@@ -43,7 +43,8 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     app.url_map.merge_slashes = False  # //v1/jobs is a 404, not a redirect
     app.config["MAX_CONTENT_LENGTH"] = json_body.MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the base class only
-    app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
+    gateway = app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
+    gateway.monitor.request_counts.install(app)
     problems.install(app)
     security_headers.install(app)
     auth.install(app, deps.settings)

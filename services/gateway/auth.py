@@ -19,6 +19,7 @@ from shared.config import Settings
 from shared.errors import InvalidRequest
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
+METRICS_PATH = "/metrics"
 SESSION_COOKIE = "palimpsest_session"
 SESSION_DAYS = 30
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -60,6 +61,8 @@ def install(app: Flask, settings: Settings) -> None:
         g.tenant = settings.tenant
         if request.path in PUBLIC_PATHS:
             return None
+        if _is_scrape(settings):
+            return None
         scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return (
@@ -95,6 +98,19 @@ def install(app: Flask, settings: Settings) -> None:
             path="/",
         )
         return response
+
+
+def _is_scrape(settings: Settings) -> bool:
+    """Whether the request reads /metrics with the token that opens nothing else."""
+    expected = settings.metrics_token.get_secret_value().strip() if settings.metrics_token else ""
+    scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+    return (
+        bool(expected)
+        and request.path == METRICS_PATH
+        and request.method in SAFE_METHODS
+        and scheme.lower() == "bearer"
+        and _secrets_match(presented.strip(), expected)
+    )
 
 
 def _is_same_origin() -> bool:

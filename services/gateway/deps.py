@@ -10,6 +10,7 @@ from typing import cast
 from flask import current_app, g
 
 from services.gateway.catalog_cache import CatalogCache
+from services.gateway.monitoring.monitor import Monitor
 from services.gateway.planning_limiter import READERS, PlanningLimiter
 from services.gateway.queue_counts import QueueCountsCache
 from services.gateway.uploads import UploadLimiter
@@ -60,6 +61,7 @@ class Gateway:
     stream_slots: threading.BoundedSemaphore
     queue_counts: QueueCountsCache
     upload_limiter: UploadLimiter
+    monitor: Monitor
     planning_limiter: PlanningLimiter = field(default_factory=lambda: PlanningLimiter("planning"))
     reading_limiter: PlanningLimiter = field(
         default_factory=lambda: PlanningLimiter("reading data files for", READERS)
@@ -74,6 +76,7 @@ class Gateway:
             stream_slots,
             QueueCountsCache(lambda: worker_registry.count_jobs_by_stage(deps.db)),
             UploadLimiter(deps.db, deps.artifacts, deps.settings),
+            Monitor(deps.db, deps.settings),
         )
 
 

@@ -73,9 +73,7 @@ class WebhookSender:
         room = MAX_ATTEMPTS_AT_ONCE - len(busy)
         if not room:
             return 0
-        claimed = claim_due_deliveries(
-            self._db, room, busy=busy, per_tenant=MAX_ATTEMPTS_OF_TENANT
-        )
+        claimed = claim_due_deliveries(self._db, room, busy=busy, per_tenant=MAX_ATTEMPTS_OF_TENANT)
         for due in claimed:
             with self._lock:
                 self._busy[due.webhook] = due.tenant

@@ -16,8 +16,8 @@ from shared.jobs import metric_totals
 from shared.jobs.database import Database
 from shared.jobs.metric_totals import Labels
 from shared.jobs.outbox import Kind
-from shared.jobs.tables import outbox
 from shared.jobs.tables import metric_totals as totals_table
+from shared.jobs.tables import outbox
 from shared.jobs.webhook_events import append_deliveries
 
 ROWS_PER_TRANSACTION = 500

@@ -94,7 +94,7 @@ def _list_ended_audits(
     )
     ids = {*changed, *connection.execute(linked.distinct()).scalars()}
     query = select(audits).where(audits.c.id.in_(ids), audits.c.tenant.in_(tenants))
-    ended = []
+    ended: list[tuple[str, str, str, object, float]] = []
     for audit in connection.execute(query.order_by(audits.c.id)).all():
         if audit.cancelled_at is not None:
             at = float(audit.cancelled_at)

@@ -22,8 +22,6 @@ from tests.support.job_store import (
     BOB,
     STAGE,
     JobStore,
-    compute_sha256,
-    make_artifact,
     make_planned_job,
     run_together,
 )

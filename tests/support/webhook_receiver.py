@@ -127,13 +127,16 @@ def run_receiver(folder: Path, *answers: Answer) -> Iterator[Receiver]:
                     threading.Thread(target=handle, args=(connection,), daemon=True).start()
 
         def handle(connection: socket.socket) -> None:
-            with suppress(OSError, ValueError), connection:
-                with server_tls.wrap_socket(connection, server_side=True) as secured:
-                    receiver.received.append(_read_request(secured))
-                    answer = receiver.answers[0]
-                    if len(receiver.answers) > 1:
-                        receiver.answers.pop(0)
-                    answer(secured)
+            with (
+                suppress(OSError, ValueError),
+                connection,
+                server_tls.wrap_socket(connection, server_side=True) as secured,
+            ):
+                receiver.received.append(_read_request(secured))
+                answer = receiver.answers[0]
+                if len(receiver.answers) > 1:
+                    receiver.answers.pop(0)
+                answer(secured)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()

@@ -8,6 +8,7 @@ from services.gateway.api import (
     events,
     health,
     jobs,
+    metrics,
     models,
     workers,
 )
@@ -21,5 +22,6 @@ ROUTES = (
     datasets.routes,  # /v1/datasets/{name}
     catalog.routes,  # /v1/catalog
     workers.routes,  # /v1/queues, /v1/workers
+    metrics.routes,  # /metrics
     health.routes,  # /livez, /readyz, /
 )

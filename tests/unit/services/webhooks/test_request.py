@@ -174,9 +174,7 @@ def test_a_receiver_with_another_certificate_gets_nothing(tmp_path: Path) -> Non
     "addresses",
     [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1"], ["::ffff:169.254.169.254"], ["fe80::1%1"]],
 )
-def test_a_name_that_leads_inside_is_not_connected_to(
-    tmp_path: Path, addresses: list[str]
-) -> None:
+def test_a_name_that_leads_inside_is_not_connected_to(tmp_path: Path, addresses: list[str]) -> None:
     with run_receiver(tmp_path, OK) as receiver:
         sender = _make_sender(receiver, allowed=(), look_up=lambda *_: addresses)
         due = _make_due("https://receiver.test/")
