@@ -47,7 +47,7 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     gateway.monitor.request_counts.install(app)
     problems.install(app)
     security_headers.install(app)
-    auth.install(app, deps.settings)
+    auth.install(app, deps.settings, deps.db)
     for routes in ROUTES:
         app.register_api(routes)
     return app

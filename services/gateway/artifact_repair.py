@@ -12,13 +12,8 @@ from services.gateway.deps import GatewayDeps
 from shared.artifacts import CHUNK_BYTES
 from shared.errors import Conflict, DamagedArtifact, NotFound, TransientError
 from shared.jobs.records import Artifact
-from shared.jobs.repair import (
-    ProducedArtifact,
-    Producer,
-    find_producer,
-    list_produced_artifacts,
-    rebuild_artifact,
-)
+from shared.jobs.repair import ProducedArtifact, Producer
+from shared.jobs.tenant_store import TenantStore
 
 log = structlog.get_logger()
 
@@ -28,7 +23,7 @@ MAX_CONCURRENT_CHECKS = 32  # of artifacts in the store: one takes about 20 ms o
 CHECK_BUDGET_S = 2.0
 
 
-def stream_verified(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Iterator[bytes]:
+def stream_verified(deps: GatewayDeps, store: TenantStore, artifact: Artifact) -> Iterator[bytes]:
     """The artifact's bytes as they are read from the store; the stream breaks off if they do not
     match the digest.
 
@@ -41,24 +36,24 @@ def stream_verified(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Itera
         try:
             # a smaller one is verified before its first byte is sent
             if artifact.size > CHUNK_BYTES:
-                _refuse_during_rebuild(deps, tenant, artifact)
+                _refuse_during_rebuild(deps, store, artifact)
             return _report_damage(
-                deps, tenant, artifact, deps.artifacts.stream(artifact.sha256, artifact.size)
+                deps, store, artifact, deps.artifacts.stream(artifact.sha256, artifact.size)
             )
         except (NotFound, DamagedArtifact) as error:
-            producer = _request_rebuild(deps, tenant, artifact)
+            producer = _request_rebuild(deps, store, artifact)
             if producer is not None:
                 raise TransientError(
                     f"artifact {artifact.sha256} is damaged in the store: "
                     f"job {producer.job} is rebuilding it"
                 ) from error
-    if find_producer(deps.db, tenant, artifact.sha256) is None:
+    if store.find_producer(artifact.sha256) is None:
         raise NotFound(f"artifact {artifact.sha256} is lost, and no job can rebuild it")
     raise TransientError(f"artifact {artifact.sha256} is being rebuilt")
 
 
-def _refuse_during_rebuild(deps: GatewayDeps, tenant: str, artifact: Artifact) -> None:
-    producer = find_producer(deps.db, tenant, artifact.sha256)
+def _refuse_during_rebuild(deps: GatewayDeps, store: TenantStore, artifact: Artifact) -> None:
+    producer = store.find_producer(artifact.sha256)
     if (
         producer is not None
         and producer.rebuilding
@@ -68,18 +63,18 @@ def _refuse_during_rebuild(deps: GatewayDeps, tenant: str, artifact: Artifact) -
 
 
 def _report_damage(
-    deps: GatewayDeps, tenant: str, artifact: Artifact, chunks: Iterator[bytes]
+    deps: GatewayDeps, store: TenantStore, artifact: Artifact, chunks: Iterator[bytes]
 ) -> Iterator[bytes]:
     try:
         yield from chunks
     except DamagedArtifact:
-        _request_rebuild(deps, tenant, artifact)
+        _request_rebuild(deps, store, artifact)
         raise
 
 
-def _request_rebuild(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Producer | None:
+def _request_rebuild(deps: GatewayDeps, store: TenantStore, artifact: Artifact) -> Producer | None:
     """Have the artifact rebuilt if a second check finds it damaged too; returns its producer."""
-    producer = find_producer(deps.db, tenant, artifact.sha256)
+    producer = store.find_producer(artifact.sha256)
     if producer is None or deps.artifacts.is_intact(artifact.sha256, artifact.size):
         return None
     log.warning(
@@ -87,11 +82,11 @@ def _request_rebuild(deps: GatewayDeps, tenant: str, artifact: Artifact) -> Prod
         artifact=artifact.sha256,
         job=producer.job,
     )
-    deps.wakeup_sender.notify(rebuild_artifact(deps.db, artifact.sha256, producer))
+    deps.wakeup_sender.notify(store.rebuild_artifact(artifact.sha256, producer))
     return producer
 
 
-def rebuild_missing_artifacts(deps: GatewayDeps, jobs: Iterable[str]) -> None:
+def rebuild_missing_artifacts(deps: GatewayDeps, store: TenantStore, jobs: Iterable[str]) -> None:
     """Check that the artifacts of reused jobs exist with their sizes, before a response names those
     jobs. Missing ones are rebuilt, so that the response names a running job. Does nothing if the
     store does not answer."""
@@ -100,7 +95,7 @@ def rebuild_missing_artifacts(deps: GatewayDeps, jobs: Iterable[str]) -> None:
     def return_if_missing(produced: ProducedArtifact) -> ProducedArtifact | None:
         return None if deps.artifacts.has(produced.sha256, produced.size) else produced
 
-    artifacts = list_produced_artifacts(deps.db, jobs)
+    artifacts = store.list_produced_artifacts(jobs)
     with ThreadPoolExecutor(min(MAX_CONCURRENT_CHECKS, len(artifacts) or 1)) as pool:
         for start in range(0, len(artifacts), 8 * MAX_CONCURRENT_CHECKS):
             if time.monotonic() > deadline:
@@ -119,7 +114,7 @@ def rebuild_missing_artifacts(deps: GatewayDeps, jobs: Iterable[str]) -> None:
                         job=missing.producer.job,
                     )
                     deps.wakeup_sender.notify(
-                        rebuild_artifact(deps.db, missing.sha256, missing.producer)
+                        store.rebuild_artifact(missing.sha256, missing.producer)
                     )
             except (TransientError, Conflict) as error:
                 log.warning("reused artifacts were not checked", error=str(error))

@@ -17,6 +17,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from services.gateway.problems import make_problem
 from shared.config import Settings
 from shared.errors import InvalidRequest
+from shared.jobs.database import Database
+from shared.jobs.tenant_store import TenantStore
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
 METRICS_PATH = "/metrics"
@@ -51,14 +53,14 @@ def _secrets_match(presented: str, expected: str) -> bool:
     return hmac.compare_digest(presented.encode("utf-8", "surrogatepass"), expected.encode())
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Check every request before anything else happens."""
+def install(app: Flask, settings: Settings, db: Database) -> None:
+    """Check every request before anything else happens, and bind the job store to its tenant."""
     token = require_token(settings)
     session = derive_session(token)
 
     @app.before_request
     def _authenticate() -> AnyResponse | None:
-        g.tenant = settings.tenant
+        g.store = TenantStore(db, settings.tenant)
         if request.path in PUBLIC_PATHS:
             return None
         if _is_scrape(settings):

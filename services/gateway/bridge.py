@@ -28,7 +28,7 @@ from services.gateway.deps import (
     UPLOAD_KEY,
     Gateway,
     current_gateway,
-    current_tenant,
+    current_store,
 )
 from services.gateway.event_poller import EventPoller
 from services.gateway.event_streams import (
@@ -219,7 +219,7 @@ class AsgiBridge:
             limiter = current_gateway().upload_limiter
             try:
                 head = read_upload_head(request, limiter.max_bytes)
-                environ[UPLOAD_KEY] = limiter.open(current_tenant(), head)
+                environ[UPLOAD_KEY] = limiter.open(current_store(), head)
             except Exception as error:
                 return self._handle_error(environ, error)
         return None

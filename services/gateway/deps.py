@@ -22,7 +22,7 @@ from shared.errors import InvalidRequest
 from shared.jobs import worker_registry
 from shared.jobs.database import Database
 from shared.jobs.queue import WakeupSender
-from shared.jobs.uploads import has_artifact
+from shared.jobs.tenant_store import TenantStore
 from shared.uploaded_files import parse_upload
 
 EXTENSION_KEY = "palimpsest"
@@ -75,7 +75,7 @@ class Gateway:
             CatalogCache(deps.db),
             stream_slots,
             QueueCountsCache(lambda: worker_registry.count_jobs_by_stage(deps.db)),
-            UploadLimiter(deps.db, deps.artifacts, deps.settings),
+            UploadLimiter(deps.artifacts, deps.settings),
             Monitor(deps.db, deps.settings),
         )
 
@@ -85,9 +85,9 @@ def current_gateway() -> Gateway:
     return cast(Gateway, current_app.extensions[EXTENSION_KEY])
 
 
-def current_db() -> Database:
-    """The job store."""
-    return current_gateway().deps.db
+def current_store() -> TenantStore:
+    """The job store as the tenant of this request sees it (set by `services.gateway.auth`)."""
+    return cast(TenantStore, g.store)
 
 
 def digest_files(files: Sequence[DataFile], *, require_uploads: bool = True) -> Mapping[str, str]:
@@ -105,12 +105,7 @@ def digest_files(files: Sequence[DataFile], *, require_uploads: bool = True) -> 
         return {}
     for file in files:
         sha256 = parse_upload(file.path, file.field)
-        if sha256 and require_uploads and not has_artifact(current_db(), current_tenant(), sha256):
+        if sha256 and require_uploads and not current_store().has_artifact(sha256):
             raise InvalidRequest(f"you have no upload {sha256}: push the file first", file.field)
     with current_gateway().reading_limiter.acquire():
         return DataRoot(current_gateway().deps.settings.data_root).identify_files(files)
-
-
-def current_tenant() -> str:
-    """The tenant of this request (set by `services.gateway.auth`)."""
-    return cast(str, g.tenant)

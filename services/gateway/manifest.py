@@ -10,9 +10,8 @@ from typing import Any
 from services.gateway.schemas import format_rfc3339, serialize_job
 from shared import VERSION
 from shared.errors import Conflict
-from shared.jobs import queries
-from shared.jobs.database import Database
 from shared.jobs.records import Audit, Job
+from shared.jobs.tenant_store import TenantStore
 from shared.reporting.as_yaml import shorten_choices, to_yaml
 from shared.roles import ArtifactFormat, Role
 
@@ -28,13 +27,13 @@ JOB_FIELDS = (
 JOBS_PER_PAGE = 200
 
 
-def build_manifest(db: Database, tenant: str, audit: Audit) -> bytes:
+def build_manifest(store: TenantStore, audit: Audit) -> bytes:
     """The statement on an audit's report. Equal states of the job store give equal bytes.
 
     Raises:
         Conflict: the audit has no report yet.
     """
-    jobs = sorted(_list_jobs(db, tenant, audit.id), key=lambda job: job.id)
+    jobs = sorted(_list_jobs(store, audit.id), key=lambda job: job.id)
     report = _find_report(jobs, audit.id)
     digests = {artifact.role: artifact.sha256 for artifact in report.artifacts}
     statement = {
@@ -68,10 +67,10 @@ def build_manifest(db: Database, tenant: str, audit: Audit) -> bytes:
     return json.dumps(statement, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _list_jobs(db: Database, tenant: str, audit_id: str) -> Iterator[Job]:
+def _list_jobs(store: TenantStore, audit_id: str) -> Iterator[Job]:
     token: str | None = None
     while True:
-        page = queries.list_jobs(db, tenant, audit=audit_id, limit=JOBS_PER_PAGE, page=token)
+        page = store.list_jobs(audit=audit_id, limit=JOBS_PER_PAGE, page=token)
         yield from page.items
         if (token := page.next) is None:
             return

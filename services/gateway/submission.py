@@ -20,19 +20,16 @@ from pydantic import (
 )
 
 from services.gateway.artifact_repair import rebuild_missing_artifacts
-from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
+from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.json_body import SMALL_BODY_BYTES
 from shared.catalog import Catalog, CheckedJob
 from shared.errors import InvalidRequest, NotFound
 from shared.failpoints import failpoint
-from shared.jobs import queries
-from shared.jobs.inheritance import data_behind
-from shared.jobs.lineage import find_inputs
 from shared.jobs.plan import check_posted, plan_checked
 from shared.jobs.records import Input, Job, PlannedJob, SubmitResult
 from shared.jobs.spec import Seed, TimeLimit
 from shared.jobs.states import State
-from shared.jobs.submit import AuditRequest, IdempotencyKey, find_replay, submit_jobs
+from shared.jobs.submit import AuditRequest, IdempotencyKey
 
 JOB_ID = re.compile(r"job_[0-9a-f]{20}")
 AUDIT_ID = re.compile(r"aud_[0-9a-f]{20}")
@@ -154,9 +151,7 @@ def plan_job_request(body: JobRequest) -> PlannedJob:
     resolved = _resolve_inputs(inputs)
     data = digest_files(checked.data_files)
     behind = {
-        i.role: data_behind(
-            current_db(), current_tenant(), i.sha256, digest_files, f"inputs.{i.role}"
-        )
+        i.role: current_store().data_behind(i.sha256, digest_files, f"inputs.{i.role}")
         for i in resolved.inputs
         if i.sha256
     }
@@ -185,8 +180,8 @@ def _find_inherited_inputs(
     roles = dict.fromkeys((*job.needs, *catalog.get("stage", body.stage, "stage").uses))
     missing_roles = [role for role in roles if role not in body.inputs]
     try:
-        source_job, inherited = find_inputs(
-            current_db(), current_tenant(), str(body.source), catalog, body.stage, missing_roles
+        source_job, inherited = current_store().find_inputs(
+            str(body.source), catalog, body.stage, missing_roles
         )
     except NotFound as error:
         raise InvalidRequest(f"{error}", "from") from error
@@ -215,7 +210,7 @@ def _resolve_inputs(sources: Mapping[str, InputSource]) -> ResolvedInputs:
 def _resolve_parent(job_id: str, parent_role: str, role: str) -> Job:
     field = f"inputs.{role}"
     try:
-        parent = queries.get_job(current_db(), current_tenant(), job_id)
+        parent = current_store().get_job(job_id)
     except NotFound as error:
         raise InvalidRequest(f"{error}", field) from error
     has_succeeded = parent.state is State.SUCCEEDED
@@ -233,7 +228,7 @@ def _resolve_parent(job_id: str, parent_role: str, role: str) -> Job:
 
 def find_request_replay(key: IdempotencyKey | None) -> SubmitResult | None:
     """The result of this request if it was sent before with the same key."""
-    return None if key is None else find_replay(current_db(), current_tenant(), key)
+    return None if key is None else current_store().find_replay(key)
 
 
 def store_planned(
@@ -245,9 +240,7 @@ def store_planned(
     audit: AuditRequest | None = None,
 ) -> SubmitResult:
     """Store planned jobs in one transaction, then send wake-ups for what is queued."""
-    submitted = submit_jobs(
-        current_db(),
-        current_tenant(),
+    submitted = current_store().submit_jobs(
         planned,
         audit=audit,
         idempotency_key=key,
@@ -256,7 +249,7 @@ def store_planned(
     )
     failpoint("gateway.after_commit")
     rebuild_missing_artifacts(
-        current_gateway().deps, set(submitted.jobs.values()) - submitted.created
+        current_gateway().deps, current_store(), set(submitted.jobs.values()) - submitted.created
     )
     current_gateway().deps.wakeup_sender.notify(submitted.stages)
     return submitted

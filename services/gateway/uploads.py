@@ -21,7 +21,7 @@ from shared.artifacts import CHUNK_BYTES, ArtifactDraft, ArtifactStore, StoredAr
 from shared.config import Settings
 from shared.errors import InvalidRequest, TransientError
 from shared.jobs import uploads
-from shared.jobs.database import Database
+from shared.jobs.tenant_store import TenantStore
 
 DIGEST_HEADER = "Content-Digest"
 DEFAULT_TYPE = "application/octet-stream"
@@ -83,13 +83,13 @@ def _read_digest(header: str | None) -> str | None:
 class UploadLimiter:
     """The uploads that one process is receiving: how many, and how many bytes of each tenant."""
 
-    def __init__(self, db: Database, artifacts: ArtifactStore, settings: Settings) -> None:
-        self._db, self._artifacts, self._settings = db, artifacts, settings
+    def __init__(self, artifacts: ArtifactStore, settings: Settings) -> None:
+        self._artifacts, self._settings = artifacts, settings
         self._lock = threading.Lock()
         self._count = 0
         self._incoming_bytes: dict[str, int] = {}
 
-    def open(self, tenant: str, head: UploadHead) -> IncomingUpload:
+    def open(self, store: TenantStore, head: UploadHead) -> IncomingUpload:
         """Begin to receive an upload.
 
         Raises:
@@ -97,19 +97,19 @@ class UploadLimiter:
             TransientError: too many come in already, or a store did not answer.
         """
         quota_bytes = self._settings.upload_quota_bytes
-        if head.sha256 and uploads.has_artifact(self._db, tenant, head.sha256):
+        if head.sha256 and store.has_artifact(head.sha256):
             quota_bytes += self.max_bytes  # it takes no more room, or is refused in the end
-        used_bytes = uploads.measure_uploads(self._db, tenant)
+        used_bytes = store.measure_uploads()
         with self._lock:
             if self._count >= self._settings.max_uploads:
                 raise TransientError(
                     f"this gateway is already receiving {self._settings.max_uploads} uploads"
                 )
             room = quota_bytes - used_bytes
-            self._check_room(tenant, room, head.size or 0)
+            self._check_room(store.tenant, room, head.size or 0)
             self._count += 1
         try:
-            return IncomingUpload(self, tenant, head, room, self._artifacts.open_draft())
+            return IncomingUpload(self, store.tenant, head, room, self._artifacts.open_draft())
         except BaseException:
             with self._lock:
                 self._count -= 1
@@ -210,7 +210,7 @@ class IncomingUpload:
             self._limiter.release(self.tenant, self._counted_bytes)
 
 
-def receive_upload(request: Request, limiter: UploadLimiter, tenant: str) -> IncomingUpload:
+def receive_upload(request: Request, limiter: UploadLimiter, store: TenantStore) -> IncomingUpload:
     """Receive the body of a request that a thread reads itself.
 
     Raises:
@@ -218,7 +218,7 @@ def receive_upload(request: Request, limiter: UploadLimiter, tenant: str) -> Inc
             and `IncomingUpload.write`.
     """
     request.max_content_length = None  # that of JSON bodies
-    upload = limiter.open(tenant, read_upload_head(request, limiter.max_bytes))
+    upload = limiter.open(store, read_upload_head(request, limiter.max_bytes))
     try:
         while chunk := request.stream.read(CHUNK_BYTES):
             upload.write(chunk)

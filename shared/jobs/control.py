@@ -20,7 +20,7 @@ from shared.jobs.transitions import (
     build_queue_columns,
     dead_end_reason,
     has_input_in,
-    lock_job,
+    lock_own_job,
     lock_waiting_children,
     transition,
     transition_leaves,
@@ -38,14 +38,7 @@ def cancel_job(db: Database, tenant: str, job_id: str) -> set[str]:
     Raises:
         NotFound: no such job of this tenant.
     """
-    return db.run_transaction(lambda c: _cancel_locked(db, c, _lock_own_job(c, tenant, job_id)))
-
-
-def _lock_own_job(connection: Connection, tenant: str, job_id: str) -> Row[Any]:
-    row = lock_job(connection, job_id)
-    if row.tenant != tenant:
-        raise NotFound(f"there is no job {job_id}")
-    return row
+    return db.run_transaction(lambda c: _cancel_locked(db, c, lock_own_job(c, tenant, job_id)))
 
 
 def _cancel_locked(db: Database, connection: Connection, row: Row[Any]) -> set[str]:
@@ -173,7 +166,7 @@ def retry_job(db: Database, tenant: str, job_id: str) -> set[str]:
     """
 
     def requeue(connection: Connection) -> set[str]:
-        row = _lock_own_job(connection, tenant, job_id)
+        row = lock_own_job(connection, tenant, job_id)
         if row.state not in (State.FAILED, State.CANCELLED):
             raise Conflict(
                 f"job {job_id} is {row.state}: only failed and cancelled jobs can be retried"
@@ -223,7 +216,7 @@ def pause_job(db: Database, tenant: str, job_id: str) -> None:
     queued)."""
 
     def pause(connection: Connection) -> None:
-        row = _lock_own_job(connection, tenant, job_id)
+        row = lock_own_job(connection, tenant, job_id)
         if row.state != State.PAUSED:
             transition(db, connection, row, State.PAUSED, "asked")
 
@@ -238,7 +231,7 @@ def resume_job(db: Database, tenant: str, job_id: str) -> set[str]:
     """
 
     def resume(connection: Connection) -> set[str]:
-        row = _lock_own_job(connection, tenant, job_id)
+        row = lock_own_job(connection, tenant, job_id)
         if row.state == State.QUEUED:
             return set()
         if row.state != State.PAUSED:

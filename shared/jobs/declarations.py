@@ -319,8 +319,8 @@ def delete_declarations(
 
 def erase_declarations(
     db: Database,
-    store: ArtifactStore,
     tenant: str,
+    store: ArtifactStore,
     kind: Kind,
     name: str,
     version: int | None,
@@ -343,7 +343,7 @@ def erase_declarations(
     def remove(connection: Connection) -> None:
         _remove_rows(db, connection, tenant, rows, lifetime_s)
 
-    return erase(db, store, tenant, digests, also=remove)
+    return erase(db, tenant, store, digests, also=remove)
 
 
 def _find_versions(

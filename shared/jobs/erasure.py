@@ -121,8 +121,8 @@ def plan_erasure(db: Database, tenant: str, digests: Collection[str]) -> Erasure
 
 def erase(
     db: Database,
-    store: ArtifactStore,
     tenant: str,
+    store: ArtifactStore,
     digests: Collection[str],
     *,
     also: Callable[[Connection], None] | None = None,

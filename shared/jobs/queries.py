@@ -129,12 +129,15 @@ def get_artifact(db: Database, tenant: str, sha256: str) -> Artifact:
     return Artifact(row.role or "", row.sha256, row.size, row.media_type)
 
 
-def count_audit_jobs_by_stage(db: Database, audit_id: str) -> dict[str, dict[str, int]]:
-    """How many of an audit's jobs are in each state, by stage."""
+def count_audit_jobs_by_stage(
+    db: Database, tenant: str, audit_id: str
+) -> dict[str, dict[str, int]]:
+    """How many of an audit's jobs are in each state, by stage; empty for another tenant's."""
     joined = select(jobs.c.stage, jobs.c.state, func.count()).join(
         audit_jobs, audit_jobs.c.job == jobs.c.id
     )
-    query = joined.where(audit_jobs.c.audit == audit_id).group_by(jobs.c.stage, jobs.c.state)
+    mine = (audit_jobs.c.audit == audit_id) & (jobs.c.tenant == tenant)
+    query = joined.where(mine).group_by(jobs.c.stage, jobs.c.state)
     counts: dict[str, dict[str, int]] = {}
     with db.read() as connection:
         for stage, state, n in connection.execute(query):

@@ -20,7 +20,13 @@ from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
 from shared.jobs.states import LIVE, UNSUCCESSFUL, Failure, State, Stop
 from shared.jobs.tables import artifacts, events, job_artifacts, job_inputs, jobs
-from shared.jobs.transitions import has_input_in, lock_job, lock_with_fence, transition
+from shared.jobs.transitions import (
+    has_input_in,
+    lock_job,
+    lock_own_job,
+    lock_with_fence,
+    transition,
+)
 from shared.wiring import RunWhen
 
 MAX_REBUILDS_PER_HOUR = 3  # per job; beyond that the store itself needs repair
@@ -54,8 +60,10 @@ class ProducedArtifact:
     size: int
 
 
-def list_produced_artifacts(db: Database, job_ids: Iterable[str]) -> list[ProducedArtifact]:
-    """The artifacts of those of these jobs that have succeeded, each once."""
+def list_produced_artifacts(
+    db: Database, tenant: str, job_ids: Iterable[str]
+) -> list[ProducedArtifact]:
+    """The artifacts of those of these jobs of the tenant that have succeeded, each once."""
     joined = select(jobs.c.id, jobs.c.fence, artifacts.c.sha256, artifacts.c.size).select_from(
         jobs.join(job_artifacts, job_artifacts.c.job == jobs.c.id).join(artifacts)
     )
@@ -65,7 +73,9 @@ def list_produced_artifacts(db: Database, job_ids: Iterable[str]) -> list[Produc
         # databases bound how many values a statement takes
         for start in range(0, len(remaining_ids), 500):
             query = joined.where(
-                jobs.c.id.in_(remaining_ids[start : start + 500]), jobs.c.state == State.SUCCEEDED
+                jobs.c.tenant == tenant,
+                jobs.c.id.in_(remaining_ids[start : start + 500]),
+                jobs.c.state == State.SUCCEEDED,
             )
             for job, fence, sha256, size in connection.execute(query):
                 by_sha256[sha256] = ProducedArtifact(Producer(job, fence), sha256, size)
@@ -95,14 +105,20 @@ def find_producer(
     return None if row is None else Producer(row.id, row.fence, row.state != State.SUCCEEDED)
 
 
-def rebuild_artifact(db: Database, sha256: str, producer: Producer) -> set[str]:
-    """Queue the producer of a damaged artifact again; its queued children wait. Returns the stages
-    to wake: none if the producer is running, or has run since.
+def rebuild_artifact(db: Database, tenant: str, sha256: str, producer: Producer) -> set[str]:
+    """Queue the tenant's producer of a damaged artifact again; its queued children wait. Returns the
+    stages to wake: none if the producer is running, or has run since.
 
     Raises:
+        NotFound: no such job of this tenant.
         Conflict: this happens too often.
     """
-    return db.run_transaction(lambda c: _requeue_producer(db, c, sha256, producer))
+
+    def requeue(connection: Connection) -> set[str]:
+        lock_own_job(connection, tenant, producer.job)
+        return _requeue_producer(db, connection, sha256, producer)
+
+    return db.run_transaction(requeue)
 
 
 def wait_for_inputs(

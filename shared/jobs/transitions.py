@@ -35,6 +35,14 @@ def lock_job(connection: Connection, job_id: str) -> Row[Any]:
     return row
 
 
+def lock_own_job(connection: Connection, tenant: str, job_id: str) -> Row[Any]:
+    """Lock a job of this tenant and return its row. Raises NotFound."""
+    row = lock_job(connection, job_id)
+    if row.tenant != tenant:
+        raise NotFound(f"there is no job {job_id}")
+    return row
+
+
 def lock_with_fence(connection: Connection, job_id: str, fence: int) -> Row[Any]:
     """The job's row, locked, if the attempt with this fence holds it.
 

@@ -173,7 +173,7 @@ def get_upload(db: Database, tenant: str, sha256: str) -> Upload:
     return _build_upload(row)
 
 
-def delete_upload(db: Database, store: ArtifactStore, tenant: str, sha256: str) -> None:
+def delete_upload(db: Database, tenant: str, store: ArtifactStore, sha256: str) -> None:
     """Remove an upload for good: its row, and its bytes if nobody else has them.
 
     Raises:

@@ -149,7 +149,7 @@ def test_the_closure_goes_and_the_rest_is_whole(
         if one
     }
     derived = expect_derived(made, erased)
-    result = erasure.erase(world.db, world.artifacts, ALICE, [digest(c) for c in erased])
+    result = erasure.erase(world.db, ALICE, world.artifacts, [digest(c) for c in erased])
     left = {n for n in range(len(made)) if n not in derived}
     # what is derived is gone, nothing else is
     assert world.list_ids(jobs.c.id) == {done[n][0] for n in left}

@@ -85,7 +85,7 @@ def try_to_declare(store: JobStore, upload: str) -> str:
 
 def try_to_delete(store: JobStore, folder: ArtifactStore, upload: str) -> str:
     try:
-        uploads.delete_upload(store.db, folder, ALICE, upload)
+        uploads.delete_upload(store.db, ALICE, folder, upload)
     except Conflict:
         return "kept"
     return "deleted"
@@ -140,7 +140,7 @@ def test_live_jobs_keep_what_they_read(store: JobStore, folder: ArtifactStore) -
 
 def erase(store: JobStore, folder: ArtifactStore, name: str, version: int | None = None) -> Erasure:
     return declarations.erase_declarations(
-        store.db, folder, ALICE, Kind.MODEL, name, version, lifetime_s=LIFETIME_S
+        store.db, ALICE, folder, Kind.MODEL, name, version, lifetime_s=LIFETIME_S
     )
 
 
@@ -156,7 +156,7 @@ def test_a_declaration_is_erased_with_everything(store: JobStore, folder: Artifa
     assert declarations.get_declaration(store.db, ALICE, Kind.MODEL, "before").version == 1
     finish_all(store)
     with pytest.raises(Conflict, match="the model before@1 was declared of it"):
-        erasure.erase(store.db, folder, ALICE, [upload])
+        erasure.erase(store.db, ALICE, folder, [upload])
     twin = NewDeclaration(Kind.MODEL, "twin", {"weights": upload}, frozenset({upload}))
     declarations.record_declaration(
         store.db, ALICE, twin, store.post(planned), planned.request_key, None

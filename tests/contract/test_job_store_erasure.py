@@ -79,7 +79,7 @@ class Erasing:
         return str(self.store.submit(*planned, audit=request).audit)
 
     def erase(self, *digests: str, tenant: str = ALICE) -> erasure.Erasure:
-        return erasure.erase(self.db, self.artifacts, tenant, digests)
+        return erasure.erase(self.db, tenant, self.artifacts, digests)
 
     def list_jobs(self) -> set[str]:
         with self.db.read() as connection:
@@ -189,7 +189,7 @@ def test_an_upload_that_was_deleted_before_can_still_be_erased(system: Erasing) 
     mine = system.bring(b"mine")
     system.store.post(reader("first", mine))
     system.run_all()
-    uploads.delete_upload(system.db, system.artifacts, ALICE, mine)
+    uploads.delete_upload(system.db, ALICE, system.artifacts, mine)
     assert system.erase(mine).jobs == 1
     assert system.list_jobs() == set()
     with pytest.raises(NotFound, match="nothing made of it"):
@@ -253,7 +253,7 @@ def test_further_rows_go_in_the_same_transaction(system: Erasing) -> None:
 
     before = system.store.dump()
     with pytest.raises(Conflict, match="refers"):
-        erasure.erase(system.db, system.artifacts, ALICE, [mine], also=refuse)
+        erasure.erase(system.db, ALICE, system.artifacts, [mine], also=refuse)
     assert system.store.dump() == before
 
 
@@ -265,7 +265,7 @@ class StoreAway(ArtifactStore):
 def test_what_a_store_missed_is_made_up_for(system: Erasing) -> None:
     mine = system.bring(b"mine")
     away = StoreAway(system.artifacts._backend, system.artifacts._folder)
-    assert not erasure.erase(system.db, away, ALICE, [mine]).finished
+    assert not erasure.erase(system.db, ALICE, away, [mine]).finished
     assert system.has(b"mine")
     assert erasure.finish_erasures(system.db, system.artifacts)
     assert not system.has(b"mine")
@@ -279,7 +279,7 @@ def test_a_reader_delays_the_rewriting_only(store: JobStore, tmp_path: Path) -> 
     mine = system.bring(b"mine")
     with store.db.read() as connection:
         connection.execute(select(jobs)).all()
-        done = erasure.erase(store.db, system.artifacts, ALICE, [mine], wait_s=0.1)
+        done = erasure.erase(store.db, ALICE, system.artifacts, [mine], wait_s=0.1)
         assert not done.finished
         assert not system.has(b"mine")
         assert not erasure.finish_erasures(store.db, system.artifacts, wait_s=0.1)
@@ -389,7 +389,7 @@ def test_killed_between_any_two_steps(
         url = on_disk.db.url.render_as_string(hide_password=False)
         try:
             db = Database(url)
-            erasure.erase(db, on_disk.artifacts, ALICE, [mine])
+            erasure.erase(db, ALICE, on_disk.artifacts, [mine])
             erasure.finish_erasures(db, on_disk.artifacts)
         finally:
             os._exit(0)

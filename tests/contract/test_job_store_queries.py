@@ -102,7 +102,7 @@ def test_audits_are_paged_with_the_counts_of_their_jobs(store: JobStore) -> None
     assert rest.next is None
     assert all(a.counts == {"queued": 2} and a.state == "queued" for a in first.items)
     assert first.items[0].spec == {"any": "thing"}
-    assert queries.count_audit_jobs_by_stage(store.db, ids[0]) == {STAGE: {"queued": 2}}
+    assert queries.count_audit_jobs_by_stage(store.db, ALICE, ids[0]) == {STAGE: {"queued": 2}}
     assert queries.list_audits(store.db, BOB).items == []
 
 

@@ -105,7 +105,7 @@ def test_other_bytes_take_the_place_of_those_that_were_lost(
     middle, _, _ = chain
     maker = find_producer(store.db, ALICE, compute_sha256("middle"))
     assert maker is not None
-    rebuild_artifact(store.db, compute_sha256("middle"), maker)
+    rebuild_artifact(store.db, ALICE, compute_sha256("middle"), maker)
     claim = store.claim_one()
     other = Artifact("OUT", compute_sha256("other"), 3, "text/html")
     completion.finish_job(store.db, middle, claim.fence, [other], cache_key="k", code="other code")
@@ -145,8 +145,8 @@ def test_a_maker_whose_own_input_is_being_made_waits_for_it(
     )
     assert root is not None
     assert maker is not None
-    rebuild_artifact(store.db, compute_sha256("root"), root)
-    assert rebuild_artifact(store.db, compute_sha256("middle"), maker) == set()
+    rebuild_artifact(store.db, ALICE, compute_sha256("root"), root)
+    assert rebuild_artifact(store.db, ALICE, compute_sha256("middle"), maker) == set()
     assert store.list_states(root.job, middle, one) == ["queued", "waiting", "waiting"]
     succeed(store, root.job)
     succeed(store, middle)
@@ -180,7 +180,7 @@ def test_who_notices_late_changes_nothing_for_the_maker(
     finish(store, again)
     version = store.get_job(middle).version
     assert wait_for_inputs(store.db, two, second.fence, [found]) == {STAGE}
-    assert rebuild_artifact(store.db, compute_sha256("middle"), Producer(middle, 1)) == set()
+    assert rebuild_artifact(store.db, ALICE, compute_sha256("middle"), Producer(middle, 1)) == set()
     assert (store.get_job(middle).version, store.list_states(middle, one, two)) == (
         version,
         ["succeeded", "queued", "queued"],
@@ -194,7 +194,7 @@ def test_a_maker_that_ends_while_a_child_goes_to_wait_lets_it_go(
     first = store.claim_one("w1")
     found = lost(store, "middle")
     assert found.producer is not None
-    rebuild_artifact(store.db, compute_sha256("middle"), found.producer)
+    rebuild_artifact(store.db, ALICE, compute_sha256("middle"), found.producer)
     again = store.claim_one("w2")
     if store.db.dialect == "postgresql":  # the others have one writer at a time
         run_overlapping(
@@ -236,9 +236,9 @@ def test_a_maker_whose_input_has_failed_meanwhile_fails(
     )
     assert root is not None
     assert maker is not None
-    rebuild_artifact(store.db, compute_sha256("root"), root)
+    rebuild_artifact(store.db, ALICE, compute_sha256("root"), root)
     control.cancel_job(store.db, ALICE, root.job)
-    rebuild_artifact(store.db, compute_sha256("middle"), maker)
+    rebuild_artifact(store.db, ALICE, compute_sha256("middle"), maker)
     assert store.list_states(root.job, middle, one, two) == [
         "cancelled",
         "failed",
@@ -295,7 +295,7 @@ def test_an_equal_submission_is_answered_with_the_job_that_runs_again(store: Job
     root = store.run_job("root")
     maker = find_producer(store.db, ALICE, compute_sha256("root"))
     assert maker is not None
-    rebuild_artifact(store.db, compute_sha256("root"), maker)
+    rebuild_artifact(store.db, ALICE, compute_sha256("root"), maker)
     assert store.post(make_planned_job("root")) == root
     assert store.get_job(root).state == "queued"
     assert completion.find_cached_artifacts(store.db, ALICE, compute_sha256("root")) is None
@@ -313,10 +313,10 @@ def test_a_store_that_damages_everything_is_not_fed_for_ever(store: JobStore) ->
     for _ in range(MAX_REBUILDS_PER_HOUR):
         maker = find_producer(store.db, ALICE, compute_sha256("root"))
         assert maker is not None
-        rebuild_artifact(store.db, compute_sha256("root"), maker)
+        rebuild_artifact(store.db, ALICE, compute_sha256("root"), maker)
         succeed(store, root)
     with pytest.raises(Conflict, match="check the artifact store"):
         rebuild_artifact(
-            store.db, compute_sha256("root"), Producer(root, MAX_REBUILDS_PER_HOUR + 1)
+            store.db, ALICE, compute_sha256("root"), Producer(root, MAX_REBUILDS_PER_HOUR + 1)
         )
     assert store.get_job(root).state == "succeeded"

@@ -40,7 +40,7 @@ def bring(
 
 
 def delete(store: JobStore, folder: ArtifactStore, data: bytes, tenant: str = ALICE) -> None:
-    uploads.delete_upload(store.db, folder, tenant, compute_sha256(data))
+    uploads.delete_upload(store.db, tenant, folder, compute_sha256(data))
 
 
 def list_digests(store: JobStore, tenant: str = ALICE) -> list[str]:

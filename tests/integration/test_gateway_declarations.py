@@ -14,6 +14,7 @@ from shared.catalog import Catalog
 from shared.errors import TransientError
 from shared.jobs import attempts, uploads, worker_registry
 from shared.jobs.states import Failure
+from shared.jobs.tenant_store import TenantStore
 from tests.support.gateway import TENANT, GatewayInProcess, ManualWorker, make_catalog
 
 LIFETIME_S = 3600.0
@@ -287,7 +288,7 @@ def test_a_gateway_that_dies_between_job_and_declaration_leaves_what_the_next_re
         raise TransientError("the process was killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("shared.jobs.declarations.record_declaration", die)
+        patched.setattr(TenantStore, "record_declaration", die)
         assert declaring.http.post("/v1/models", json=body).status_code == 503
     declaring.get("/v1/models/before", 404)
     declaring.finish()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from shared.errors import TransientError
 from shared.jobs import queries
+from shared.jobs.tenant_store import TenantStore
 from tests.support.gateway import AUDIT, TENANT, TOKEN, GatewayInProcess
 
 JSON = "application/json"
@@ -123,7 +124,7 @@ def test_a_store_that_does_not_answer_is_503(gateway, monkeypatch):
     def away(*_: object, **__: object) -> None:
         raise TransientError("the job store did not answer: connection refused")
 
-    monkeypatch.setattr(queries, "list_jobs", away)
+    monkeypatch.setattr(TenantStore, "list_jobs", away)
     answer = gateway.http.get("/v1/jobs")
     is_problem(answer, 503)
     assert answer.headers["Retry-After"] == "2"
@@ -133,7 +134,7 @@ def test_a_defect_is_500_and_tells_nothing(gateway, monkeypatch, capsys):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret is 42")
 
-    monkeypatch.setattr(queries, "list_jobs", broken)
+    monkeypatch.setattr(TenantStore, "list_jobs", broken)
     assert "42" not in json.dumps(is_problem(gateway.http.get("/v1/jobs"), 500))
     logged = capsys.readouterr()
     assert "the secret is 42" in logged.out + logged.err

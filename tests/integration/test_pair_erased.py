@@ -136,7 +136,7 @@ def test_a_pair_leaves_no_trace(
     assert any("digest" in one for one in traces.find(*find_database_files(db)))
     for data in (*files, derived["RECONSTRUCTION"], derived["REPORT_HTML"]):
         assert f"{compute_sha256(data)}: data" in before
-    done = erasure.erase(db, store, ALICE, digests)
+    done = erasure.erase(db, ALICE, store, digests)
     assert (done.audits, done.artifacts) == (1, len(files) + len({*derived.values()}))
     wait_for(lambda: erasure.finish_erasures(db, store), TIMEOUT_S, "nothing is left to remove")
     assert traces.find(*find_database_files(db), tmp_path / "artifacts") == []

@@ -12,23 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from services.gateway.api._blueprint import PageQuery
 from services.gateway.api.artifacts import serialize_erasure
 from services.gateway.artifact_repair import stream_verified
-from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
+from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.responses import respond_accepted
 from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import limit_if_large, require_id_format, store_planned
 from shared.catalog import CheckedJob
 from shared.errors import Conflict, InvalidRequest
 from shared.inspection import MAX_BYTES, DatasetInspection, ModelInspection
-from shared.jobs import declarations, queries
 from shared.jobs.declarations import MAX_LABELS, Declaration, DeclarationState, Kind, NewDeclaration
 from shared.jobs.declared_audit import require_ready, resolve_declared
 from shared.jobs.declared_refs import DATASET_PREFIX, NAME, VERSION, DatasetRef, parse_reference
 from shared.jobs.error_paths import map_error_fields
-from shared.jobs.inheritance import data_behind
 from shared.jobs.plan import check_posted, plan_checked
 from shared.jobs.records import Input
 from shared.jobs.spec import AuditSpec
-from shared.jobs.uploads import has_artifact
 from shared.plugin_ref import PluginRef
 from shared.uploaded_files import parse_upload
 
@@ -133,14 +130,14 @@ def declare(
         Conflict: too many declarations, data that are not ready, or no worker to check them.
         TransientError: the gateway is busy.
     """
-    db, tenant = current_db(), current_tenant()
+    store = current_store()
     catalog = current_gateway().catalog_cache.catalog
     if ("stage", stage) not in catalog:
         raise Conflict(
             f"no worker that checks declarations has started: start one that serves {stage}"
         )
     for sha256 in weights.values():
-        if not has_artifact(db, tenant, sha256):
+        if not store.has_artifact(sha256):
             raise InvalidRequest(f"you have no upload {sha256}: push the file first", "weights")
     paths = {f"params.{name}": name for name in params}
     paths |= {f"inputs.{role}": "weights" for role in weights}
@@ -150,7 +147,7 @@ def declare(
         uploads = frozenset({*_list_uploads(checked), *weights.values()})
         data = digest_files(checked.data_files)
         behind = {
-            role: data_behind(db, tenant, sha256, digest_files, f"inputs.{role}")
+            role: store.data_behind(sha256, digest_files, f"inputs.{role}")
             for role, sha256 in weights.items()
         }
         inputs = tuple(Input(role, sha256=sha256) for role, sha256 in weights.items())
@@ -162,12 +159,10 @@ def declare(
             | ({"weights": next(iter(weights.values()))} if weights else {}),
             uploads,
         )
-        existing = declarations.find_equal(db, tenant, new, planned.request_key)
+        existing = store.find_equal_declaration(new, planned.request_key)
         if existing is not None:
             if body.labels is not None and body.labels != existing.labels:
-                declarations.change_labels(
-                    db,
-                    tenant,
+                store.change_declaration_labels(
                     kind,
                     existing.name,
                     existing.version,
@@ -175,9 +170,7 @@ def declare(
                 )
             return jsonify(serialize_declaration(_find(kind, existing.name, existing.version)))
         submitted = store_planned([planned], None, priority=0, time_limit=TIME_LIMIT_S)
-        declared = declarations.record_declaration(
-            db,
-            tenant,
+        declared = store.record_declaration(
             new,
             submitted.jobs[planned.request_key],
             planned.request_key,
@@ -229,7 +222,7 @@ def resolve_names(spec: AuditSpec) -> AuditSpec:
 
 
 def _find(kind: Kind, name: str, version: int | None) -> Declaration:
-    return declarations.get_declaration(current_db(), current_tenant(), kind, name, version)
+    return current_store().get_declaration(kind, name, version)
 
 
 def show(kind: Kind, name: str, version: int | None = None) -> Response:
@@ -243,11 +236,11 @@ def _read_inspection(declaration: Declaration) -> Any:
     else."""
     if declaration.inspection is None or declaration.state is not DeclarationState.READY:
         return None
-    deps, tenant = current_gateway().deps, current_tenant()
-    artifact = queries.get_artifact(deps.db, tenant, declaration.inspection)
+    store = current_store()
+    artifact = store.get_artifact(declaration.inspection)
     if artifact.size > MAX_BYTES:
         return None
-    data = b"".join(stream_verified(deps, tenant, artifact))
+    data = b"".join(stream_verified(current_gateway().deps, store, artifact))
     try:
         return _INSPECTIONS[declaration.kind].model_validate_json(data).model_dump(mode="json")
     except ValidationError:
@@ -257,9 +250,7 @@ def _read_inspection(declaration: Declaration) -> Any:
 def list_all(kind: Kind, query: DeclarationsQuery) -> Response:
     """Answer with a page of declarations."""
     key, has_value, value = (query.label or "").partition("=")
-    page = declarations.list_declarations(
-        current_db(),
-        current_tenant(),
+    page = current_store().list_declarations(
         kind,
         name=query.name,
         labels={key: value if has_value else None} if key else None,
@@ -271,25 +262,19 @@ def list_all(kind: Kind, query: DeclarationsQuery) -> Response:
 
 def change_labels(kind: Kind, name: str, version: int | None, body: LabelChanges) -> Response:
     """Change labels of one version, by default the newest, and answer with it."""
-    changed = declarations.change_labels(
-        current_db(), current_tenant(), kind, name, version, body.labels
-    )
+    changed = current_store().change_declaration_labels(kind, name, version, body.labels)
     return jsonify(serialize_declaration(changed))
 
 
 def delete(kind: Kind, name: str, version: int | None, *, derived: bool) -> Response:
     """Delete one version, or all of them; with `derived`, with the uploads and what was made of
     them."""
-    deps, tenant = current_gateway().deps, current_tenant()
+    deps, store = current_gateway().deps, current_store()
     lifetime_s = deps.settings.upload_lifetime_s
     if not derived:
-        declarations.delete_declarations(
-            deps.db, tenant, kind, name, version, lifetime_s=lifetime_s
-        )
+        store.delete_declarations(kind, name, version, lifetime_s=lifetime_s)
         return Response(status=204)
-    erased = declarations.erase_declarations(
-        deps.db, deps.artifacts, tenant, kind, name, version, lifetime_s=lifetime_s
-    )
+    erased = store.erase_declarations(deps.artifacts, kind, name, version, lifetime_s=lifetime_s)
     return jsonify(serialize_erasure(erased))
 
 

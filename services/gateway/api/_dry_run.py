@@ -11,10 +11,9 @@ from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import Query
-from services.gateway.deps import current_db, current_tenant
+from services.gateway.deps import current_store
 from services.gateway.schemas import PlannedJobView, serialize_planned_job
-from shared.jobs import queries
-from shared.jobs.quote import Quote, quote_jobs
+from shared.jobs.quote import Quote
 from shared.jobs.records import PlannedJob
 
 MAX_WORKERS = 1000
@@ -97,8 +96,8 @@ def respond_dry_run(
 ) -> Response:
     """The answer to a dry run, as `DryRun` describes it."""
     shared_keys = [job.request_key for job in planned if not job.no_cache]
-    existing = queries.find_live_duplicates(current_db(), current_tenant(), shared_keys)
-    quote = quote_jobs(current_db(), current_tenant(), planned, existing, workers=query.workers)
+    existing = current_store().find_live_duplicates(shared_keys)
+    quote = current_store().quote_jobs(planned, existing, workers=query.workers)
     return jsonify(
         {
             "dry_run": True,

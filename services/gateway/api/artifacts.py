@@ -13,12 +13,12 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from services.gateway.api._blueprint import PageQuery, Query, make_blueprint
 from services.gateway.artifact_repair import stream_verified
-from services.gateway.deps import UPLOAD_KEY, current_db, current_gateway, current_tenant
+from services.gateway.deps import UPLOAD_KEY, current_gateway, current_store
 from services.gateway.problems import document_errors
 from services.gateway.schemas import format_rfc3339
 from services.gateway.submission import SHA256, require_id_format
 from services.gateway.uploads import IncomingUpload, receive_upload
-from shared.jobs import erasure, queries, uploads
+from shared.jobs.erasure import Erasure
 from shared.jobs.records import Artifact
 from shared.jobs.uploads import Upload
 
@@ -131,11 +131,9 @@ def upload_artifact(header: UploadHeader) -> Response:  # noqa: ARG001 - read be
     settings = current_gateway().deps.settings
     upload: IncomingUpload | None = request.environ.get(UPLOAD_KEY)
     if upload is None:  # a WSGI server has not read the body yet
-        upload = receive_upload(request, current_gateway().upload_limiter, current_tenant())
+        upload = receive_upload(request, current_gateway().upload_limiter, current_store())
     with closing(upload):
-        recorded, is_new = uploads.record_upload(
-            current_db(),
-            current_tenant(),
+        recorded, is_new = current_store().record_upload(
             upload.seal(),
             upload.head.media_type,
             lifetime_s=settings.upload_lifetime_s,
@@ -151,13 +149,12 @@ def upload_artifact(header: UploadHeader) -> Response:  # noqa: ARG001 - read be
 @routes.get("/artifacts", responses={200: UploadPage})
 def list_artifacts(query: PageQuery) -> Response:
     """List your uploads, newest first, with the bytes that they hold and may hold."""
-    db, tenant = current_db(), current_tenant()
-    page = uploads.list_uploads(db, tenant, limit=query.limit, page=query.page)
+    page = current_store().list_uploads(limit=query.limit, page=query.page)
     return jsonify(
         {
             "items": [serialize_upload(one) for one in page.items],
             "next": page.next,
-            "used_bytes": uploads.measure_uploads(db, tenant),
+            "used_bytes": current_store().measure_uploads(),
             "quota_bytes": current_gateway().deps.settings.upload_quota_bytes,
         }
     )
@@ -179,9 +176,7 @@ def get_artifact(path: ArtifactPath) -> Response:
     503 while it is rebuilt because the store has lost or damaged it; 409 if that happens
     repeatedly.
     """
-    artifact = queries.get_artifact(
-        current_db(), current_tenant(), require_id_format(path.sha256, SHA256, "artifact")
-    )
+    artifact = current_store().get_artifact(require_id_format(path.sha256, SHA256, "artifact"))
     deps = current_gateway().deps
     response = Response(content_type=artifact.media_type)
     response.set_etag(artifact.sha256)
@@ -196,7 +191,7 @@ def get_artifact(path: ArtifactPath) -> Response:
         return response
     part = _read_range(artifact)
     if part is None:
-        response.response = stream_verified(deps, current_tenant(), artifact)
+        response.response = stream_verified(deps, current_store(), artifact)
         return response
     start, end = part
     response.status_code = 206
@@ -224,14 +219,14 @@ def _read_range(artifact: Artifact) -> tuple[int, int] | None:
 def get_upload(path: ArtifactPath) -> Response:
     """Show one upload, without its bytes."""
     sha256 = require_id_format(path.sha256, SHA256, "upload")
-    return jsonify(serialize_upload(uploads.get_upload(current_db(), current_tenant(), sha256)))
+    return jsonify(serialize_upload(current_store().get_upload(sha256)))
 
 
 @routes.get("/artifacts/<sha256>/derived", responses={200: DerivedView, **document_errors(404)})
 def get_derived(path: ArtifactPath) -> Response:
     """Show what was made of an upload: what `DELETE` with `derived=true` would remove."""
     sha256 = require_id_format(path.sha256, SHA256, "upload")
-    plan = erasure.plan_erasure(current_db(), current_tenant(), [sha256])
+    plan = current_store().plan_erasure([sha256])
     return jsonify(
         {
             "sha256": sha256,
@@ -259,16 +254,16 @@ def delete_artifact(path: ArtifactPath, query: DeletionQuery) -> Response:
     deleted too, with their artifacts. The answer is then 200 and says how many, or 409 while one of
     them has not ended.
     """
-    deps = current_gateway().deps
+    artifacts = current_gateway().deps.artifacts
     sha256 = require_id_format(path.sha256, SHA256, "artifact")
     if not query.derived:
-        uploads.delete_upload(deps.db, deps.artifacts, current_tenant(), sha256)
+        current_store().delete_upload(artifacts, sha256)
         return Response(status=204)
-    erased = erasure.erase(deps.db, deps.artifacts, current_tenant(), [sha256])
+    erased = current_store().erase(artifacts, [sha256])
     return jsonify(serialize_erasure(erased))
 
 
-def serialize_erasure(erased: erasure.Erasure) -> dict[str, Any]:
+def serialize_erasure(erased: Erasure) -> dict[str, Any]:
     """What was deleted, as `ErasureView` describes it."""
     return {
         "audits": erased.audits,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from services.gateway.api._blueprint import PageQuery, make_blueprint
 from services.gateway.api._declaring import resolve_names
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
-from services.gateway.deps import current_db, current_gateway, current_tenant, digest_files
+from services.gateway.deps import current_gateway, current_store, digest_files
 from services.gateway.manifest import PAYLOAD_TYPE, build_manifest
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_digest_etag
@@ -24,7 +24,6 @@ from services.gateway.submission import (
     store_planned,
 )
 from services.signing import make_envelope
-from shared.jobs import control, queries
 from shared.jobs.costs import describe_costs
 from shared.jobs.plan import plan_resolved, resolve_posted
 from shared.jobs.spec import AuditSpec
@@ -98,9 +97,9 @@ def post_audit(body: AuditSpec, query: DryRunQuery, header: IdempotencyHeader) -
         submitted = store_planned(
             planned, key, audit=audit, priority=body.priority, time_limit=body.time_limit
         )
-    stored = queries.get_audit(current_db(), current_tenant(), str(submitted.audit))
+    stored = current_store().get_audit(str(submitted.audit))
     response_body = {
-        **serialize_audit(stored, queries.count_audit_jobs_by_stage(current_db(), stored.id)),
+        **serialize_audit(stored, current_store().count_audit_jobs_by_stage(stored.id)),
         "created": sorted(submitted.created),
     }
     return respond_accepted(response_body, f"/v1/audits/{stored.id}", replayed=submitted.replayed)
@@ -109,16 +108,16 @@ def post_audit(body: AuditSpec, query: DryRunQuery, header: IdempotencyHeader) -
 @routes.get("/audits", responses={200: AuditPage, **document_errors(422)})
 def list_audits(query: PageQuery) -> Response:
     """List audits, newest first."""
-    page = queries.list_audits(current_db(), current_tenant(), limit=query.limit, page=query.page)
+    page = current_store().list_audits(limit=query.limit, page=query.page)
     return jsonify({"items": [serialize_audit(a) for a in page.items], "next": page.next})
 
 
 @routes.get("/audits/<audit_id>", responses={200: AuditView, 304: None, **document_errors(404)})
 def get_audit(path: AuditPath) -> Response:
     """Get one audit: its state, and the number of its jobs in each state, in total and by stage."""
-    audit = queries.get_audit(current_db(), current_tenant(), path.valid_id)
+    audit = current_store().get_audit(path.valid_id)
     return respond_with_digest_etag(
-        serialize_audit(audit, queries.count_audit_jobs_by_stage(current_db(), audit.id))
+        serialize_audit(audit, current_store().count_audit_jobs_by_stage(audit.id))
     )
 
 
@@ -132,9 +131,9 @@ def get_manifest(path: AuditPath) -> Response:
 
     409 while there is no report.
     """
-    audit = queries.get_audit(current_db(), current_tenant(), path.valid_id)
+    audit = current_store().get_audit(path.valid_id)
     with current_gateway().planning_limiter.acquire():  # of 10,000 jobs it takes seconds
-        payload = build_manifest(current_db(), current_tenant(), audit)
+        payload = build_manifest(current_store(), audit)
         key = current_gateway().deps.signing_key
         return respond_with_digest_etag(make_envelope(key, PAYLOAD_TYPE, payload))
 
@@ -142,9 +141,9 @@ def get_manifest(path: AuditPath) -> Response:
 @routes.post("/audits/<audit_id>/cancel", responses={202: AuditView, **document_errors(404)})
 def cancel_audit(path: AuditPath) -> Response:
     """Cancel an audit and those of its jobs that no other audit needs. Repeatable."""
-    control.cancel_audit(current_db(), current_tenant(), path.valid_id)
-    audit = queries.get_audit(current_db(), current_tenant(), path.valid_id)
+    current_store().cancel_audit(path.valid_id)
+    audit = current_store().get_audit(path.valid_id)
     return respond_accepted(
-        serialize_audit(audit, queries.count_audit_jobs_by_stage(current_db(), audit.id)),
+        serialize_audit(audit, current_store().count_audit_jobs_by_stage(audit.id)),
         f"/v1/audits/{audit.id}",
     )

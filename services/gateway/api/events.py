@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import Query, make_blueprint
 from services.gateway.api.jobs import JobPath
-from services.gateway.deps import current_db, current_gateway, current_tenant
+from services.gateway.deps import current_gateway, current_store
 from services.gateway.event_poller import PAGE_SIZE
 from services.gateway.event_streams import (
     CONTINUATION_KEY,
@@ -22,7 +22,6 @@ from services.gateway.event_streams import (
 )
 from services.gateway.problems import RETRY_AFTER_S, document_errors, make_problem
 from services.gateway.schemas import EventView, serialize_event
-from shared.jobs import queries
 
 routes = make_blueprint("events", "events of a job")
 
@@ -66,9 +65,7 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
     ):
         return _respond_page(path.valid_id, after, query.limit)
     gateway = current_gateway()
-    job, events = queries.list_events(
-        current_db(), current_tenant(), path.valid_id, after, PAGE_SIZE
-    )
+    job, events = current_store().list_events(path.valid_id, after, PAGE_SIZE)
     if not events and is_over(job, events):
         return Response(status=204)
     if not is_over(job, events) and STREAMING_KEY in request.environ:
@@ -89,7 +86,7 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
 
 
 def _respond_page(job_id: str, after: int, limit: int) -> Response:
-    _, events = queries.list_events(current_db(), current_tenant(), job_id, after, limit)
+    _, events = current_store().list_events(job_id, after, limit)
     return jsonify(
         {
             "items": [serialize_event(e) for e in events],

@@ -9,7 +9,7 @@ from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel
 from werkzeug.wrappers import Response as AnyResponse
 
-from services.gateway.deps import current_db, current_gateway
+from services.gateway.deps import current_gateway
 from shared.errors import Conflict, TransientError
 from shared.jobs.migrations import require_current_schema
 
@@ -39,7 +39,7 @@ def readyz() -> Response:
     """Readiness: the job store responds and has the schema that this code needs."""
     checks = {"store": "ok", "schema": "ok", "broker": _check_broker()}
     try:
-        require_current_schema(current_db())
+        require_current_schema(current_gateway().deps.db)
     except TransientError as error:
         log.warning("not ready", error=str(error))
         checks |= {"store": "unreachable", "schema": "unknown"}

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from services.gateway.api._blueprint import PageQuery, make_blueprint
 from services.gateway.api._dry_run import DryRun, DryRunQuery, respond_dry_run
-from services.gateway.deps import current_db, current_gateway, current_tenant
+from services.gateway.deps import current_gateway, current_store
 from services.gateway.problems import document_errors
 from services.gateway.responses import respond_accepted, respond_with_etag
 from services.gateway.schemas import JobView, serialize_job
@@ -24,7 +24,6 @@ from services.gateway.submission import (
     store_planned,
 )
 from shared.artifacts import compute_sha256
-from shared.jobs import control, queries
 from shared.jobs.records import Job, SubmitResult
 from shared.jobs.states import State
 
@@ -75,7 +74,7 @@ def post_job(body: JobRequest, query: DryRunQuery, header: IdempotencyHeader) ->
 
 def _respond_submitted(submitted: SubmitResult) -> Response:
     (job_id,) = submitted.jobs.values()
-    job = submitted.new.get(job_id) or queries.get_job(current_db(), current_tenant(), job_id)
+    job = submitted.new.get(job_id) or current_store().get_job(job_id)
     body = {**serialize_job(job), "created": job_id in submitted.created}
     return respond_accepted(body, f"/v1/jobs/{job_id}", replayed=submitted.replayed)
 
@@ -84,15 +83,11 @@ def _respond_submitted(submitted: SubmitResult) -> Response:
 def list_jobs(query: JobsQuery) -> Response:
     """List jobs, newest first."""
     if query.audit is not None:
-        queries.get_audit(
-            current_db(), current_tenant(), require_id_format(query.audit, AUDIT_ID, "audit")
-        )
+        current_store().get_audit(require_id_format(query.audit, AUDIT_ID, "audit"))
     filters = {
         n: str(v) for n in ("stage", "method", "state") if (v := getattr(query, n)) is not None
     }
-    page = queries.list_jobs(
-        current_db(),
-        current_tenant(),
+    page = current_store().list_jobs(
         filters=filters,
         audit=query.audit,
         limit=query.limit,
@@ -104,7 +99,7 @@ def list_jobs(query: JobsQuery) -> Response:
 @routes.get("/jobs/<job_id>", responses={200: JobView, 304: None, **document_errors(404)})
 def get_job(path: JobPath) -> Response:
     """Get one job. Its ETag changes whenever the job does: until then, If-None-Match gets a 304."""
-    job = queries.get_job(current_db(), current_tenant(), path.valid_id)
+    job = current_store().get_job(path.valid_id)
     return respond_with_etag(serialize_job(job), _make_etag(job))
 
 
@@ -120,38 +115,30 @@ def _make_etag(job: Job) -> str:
 @routes.post("/jobs/<job_id>/cancel", responses={202: JobView, **document_errors(404)})
 def cancel_job(path: JobPath) -> Response:
     """Cancel a job: at once if it is not running, within seconds if it is. Repeatable."""
-    current_gateway().deps.wakeup_sender.notify(
-        control.cancel_job(current_db(), current_tenant(), path.valid_id)
-    )
+    current_gateway().deps.wakeup_sender.notify(current_store().cancel_job(path.valid_id))
     return _respond_changed(path.valid_id)
 
 
 @routes.post("/jobs/<job_id>/retry", responses={202: JobView, **document_errors(404, 409)})
 def retry_job(path: JobPath) -> Response:
     """Rerun a failed or cancelled job, from its checkpoint if it has one."""
-    current_gateway().deps.wakeup_sender.notify(
-        control.retry_job(current_db(), current_tenant(), path.valid_id)
-    )
+    current_gateway().deps.wakeup_sender.notify(current_store().retry_job(path.valid_id))
     return _respond_changed(path.valid_id)
 
 
 @routes.post("/jobs/<job_id>/pause", responses={202: JobView, **document_errors(404, 409)})
 def pause_job(path: JobPath) -> Response:
     """Pause a queued job: no worker claims it until it is resumed."""
-    control.pause_job(current_db(), current_tenant(), path.valid_id)
+    current_store().pause_job(path.valid_id)
     return _respond_changed(path.valid_id)
 
 
 @routes.post("/jobs/<job_id>/resume", responses={202: JobView, **document_errors(404, 409)})
 def resume_job(path: JobPath) -> Response:
     """Resume a paused job."""
-    current_gateway().deps.wakeup_sender.notify(
-        control.resume_job(current_db(), current_tenant(), path.valid_id)
-    )
+    current_gateway().deps.wakeup_sender.notify(current_store().resume_job(path.valid_id))
     return _respond_changed(path.valid_id)
 
 
 def _respond_changed(job_id: str) -> Response:
-    return respond_accepted(
-        serialize_job(queries.get_job(current_db(), current_tenant(), job_id)), f"/v1/jobs/{job_id}"
-    )
+    return respond_accepted(serialize_job(current_store().get_job(job_id)), f"/v1/jobs/{job_id}")

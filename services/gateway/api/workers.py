@@ -6,7 +6,7 @@ from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import make_blueprint
-from services.gateway.deps import current_db, current_gateway
+from services.gateway.deps import current_gateway
 from services.gateway.schemas import WorkerView, serialize_worker
 from shared.jobs import worker_registry
 
@@ -36,7 +36,7 @@ def get_queues() -> Response:
     """
     snapshot, live_workers = (
         current_gateway().queue_counts.current(),
-        worker_registry.count_live_by_stage(current_db()),
+        worker_registry.count_live_by_stage(current_gateway().deps.db),
     )
     counts = snapshot.counts
     stages = sorted(
@@ -54,5 +54,9 @@ def get_queues() -> Response:
 def get_workers() -> Response:
     """List the workers seen in the last hour, live ones first, with their current jobs."""
     return jsonify(
-        {"items": [serialize_worker(w) for w in worker_registry.list_workers(current_db())]}
+        {
+            "items": [
+                serialize_worker(w) for w in worker_registry.list_workers(current_gateway().deps.db)
+            ]
+        }
     )

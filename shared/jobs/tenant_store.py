@@ -1,0 +1,95 @@
+"""The job store as one tenant sees it.
+
+Each function that reads or changes what a tenant has takes the tenant as its second argument, and
+is bound here to one: `store.get_job(job_id)` is `queries.get_job(db, tenant, job_id)`. Who holds a
+`TenantStore` has no way to ask for anybody else's things, nor to forget whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec, TypeVar
+
+from shared.jobs import (
+    control,
+    declarations,
+    erasure,
+    inheritance,
+    lineage,
+    queries,
+    quote,
+    repair,
+    submit,
+    uploads,
+)
+from shared.jobs.database import Database
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _bind(
+    function: Callable[Concatenate[Database, str, P], T],
+) -> Callable[Concatenate[TenantStore, P], T]:
+    """The function of a store and a tenant, as a method."""
+
+    def call(self: TenantStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return function(self._db, self.tenant, *args, **kwargs)
+
+    call.__name__, call.__doc__ = function.__name__, function.__doc__
+    call.__wrapped__ = function  # type: ignore[attr-defined]  # as functools.wraps has it
+    return call
+
+
+@dataclass(frozen=True)
+class TenantStore:
+    """The job store, bound to one tenant.
+
+    A job, audit or artifact of another tenant is `NotFound`, like one that does not exist.
+    """
+
+    _db: Database = field(repr=False)
+    tenant: str
+
+    get_job = _bind(queries.get_job)
+    list_jobs = _bind(queries.list_jobs)
+    list_events = _bind(queries.list_events)
+    get_audit = _bind(queries.get_audit)
+    list_audits = _bind(queries.list_audits)
+    count_audit_jobs_by_stage = _bind(queries.count_audit_jobs_by_stage)
+    get_artifact = _bind(queries.get_artifact)
+    find_live_duplicates = _bind(queries.find_live_duplicates)
+
+    find_inputs = _bind(lineage.find_inputs)
+    data_behind = _bind(inheritance.data_behind)
+    quote_jobs = _bind(quote.quote_jobs)
+    find_replay = _bind(submit.find_replay)
+    submit_jobs = _bind(submit.submit_jobs)
+
+    cancel_job = _bind(control.cancel_job)
+    retry_job = _bind(control.retry_job)
+    pause_job = _bind(control.pause_job)
+    resume_job = _bind(control.resume_job)
+    cancel_audit = _bind(control.cancel_audit)
+
+    has_artifact = _bind(uploads.has_artifact)
+    measure_uploads = _bind(uploads.measure_uploads)
+    record_upload = _bind(uploads.record_upload)
+    list_uploads = _bind(uploads.list_uploads)
+    get_upload = _bind(uploads.get_upload)
+    delete_upload = _bind(uploads.delete_upload)
+    plan_erasure = _bind(erasure.plan_erasure)
+    erase = _bind(erasure.erase)
+
+    find_equal_declaration = _bind(declarations.find_equal)
+    record_declaration = _bind(declarations.record_declaration)
+    get_declaration = _bind(declarations.get_declaration)
+    list_declarations = _bind(declarations.list_declarations)
+    change_declaration_labels = _bind(declarations.change_labels)
+    delete_declarations = _bind(declarations.delete_declarations)
+    erase_declarations = _bind(declarations.erase_declarations)
+
+    list_produced_artifacts = _bind(repair.list_produced_artifacts)
+    find_producer = _bind(repair.find_producer)
+    rebuild_artifact = _bind(repair.rebuild_artifact)
