@@ -27,6 +27,7 @@ from services.cli.commands import (
     submit,
     uploads,
     verify,
+    webhooks,
 )
 from services.cli.environment import check_environment
 from services.cli.output.console import (
@@ -113,6 +114,11 @@ GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {
         "Your models and data",
         "List, show and delete your uploads.",
         uploads.SUBCOMMANDS,
+    ),
+    "webhooks": (
+        "Jobs",
+        "Have URLs of yours told when audits and jobs end.",
+        webhooks.SUBCOMMANDS,
     ),
 }
 for panel, panel_commands in COMMANDS.items():

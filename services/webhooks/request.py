@@ -148,8 +148,8 @@ class MessageSender:
 
 def look_up_addresses(host: str, port: int) -> list[str]:
     """The addresses of a name, by the machine's resolver."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in infos]
 
 
 class _PinnedBackend(httpcore.NetworkBackend):

@@ -23,6 +23,8 @@ WHOLE_STORE = {
     "bridge.py": "hands it to the event poller, and closes it",
     "catalog_cache.py": "the catalog belongs to all",
     "deps.py": "holds it",
+    "monitoring/monitor.py": "metrics are of all tenants",
+    "monitoring/request_counts.py": "adds to counts that are of all tenants",
     "event_poller.py": "follows jobs that a route has shown to their tenant",
 }
 NAMES = {"db", "_db", "Database"}

@@ -10,6 +10,7 @@ from services.gateway.api import (
     jobs,
     metrics,
     models,
+    webhooks,
     workers,
 )
 
@@ -20,6 +21,7 @@ ROUTES = (
     artifacts.routes,  # /v1/artifacts/{sha256}
     models.routes,  # /v1/models/{name}
     datasets.routes,  # /v1/datasets/{name}
+    webhooks.routes,  # /v1/webhooks
     catalog.routes,  # /v1/catalog
     workers.routes,  # /v1/queues, /v1/workers
     metrics.routes,  # /metrics
