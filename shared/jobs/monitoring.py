@@ -1,5 +1,4 @@
-"""What monitoring asks the job store: all of it in a few statements, each of which walks an
-index."""
+"""What monitoring asks the job store, in a few statements that walk along indexes."""
 
 from __future__ import annotations
 
@@ -41,13 +40,11 @@ class StageQueues:
 class StoreFigures:
     """The job store at one moment.
 
-    tenant_counts: live jobs by tenant and state: of the tenants with most, the others summed.
     service_ages_s: seconds since each service that is no worker has done a round.
     totals: see `shared.jobs.metric_totals`.
     """
 
     queues: StageQueues
-    tenant_counts: Counts
     workers: tuple[Worker, ...]
     service_ages_s: Mapping[str, float]
     outbox_size: int
@@ -55,15 +52,26 @@ class StoreFigures:
     totals: Mapping[str, Mapping[Labels, float]]
 
 
+@dataclass(frozen=True)
+class Inventory:
+    """What each tenant has, which takes longer to read the more there is.
+
+    tenant_counts: live jobs by tenant and state: of the tenants with most, the others summed.
+    artifacts: number and bytes of artifacts by origin, `job` or `upload`.
+    """
+
+    tenant_counts: Counts
+    artifacts: Mapping[str, tuple[int, int]]
+
+
 def read_store_figures(db: Database) -> StoreFigures:
-    """Everything but the artifacts. Raises TransientError."""
+    """Everything but the inventory. Raises TransientError."""
     workers = tuple(worker_registry.list_workers(db))
     with db.read() as connection:
         seen = select(service_heartbeats.c.service, db.now - service_heartbeats.c.seen_at)
         pending = webhook_deliveries.c.state == "pending"
         return StoreFigures(
             queues=_read_queues(db, connection),
-            tenant_counts=_sum_small_tenants(_count_by_tenant(connection)),
             workers=workers,
             service_ages_s={s: max(0.0, age) for s, age in connection.execute(seen)},
             outbox_size=_count(connection, select(outbox.c.id)),
@@ -78,16 +86,15 @@ def read_queues(db: Database) -> StageQueues:
         return _read_queues(db, connection)
 
 
-def read_artifact_sizes(db: Database) -> dict[str, tuple[int, int]]:
-    """Number and bytes of what tenants have, by origin: `job` or `upload`. Reads all artifacts, so
-    it takes as long as there are many."""
+def read_inventory(db: Database) -> Inventory:
+    """Counts all live jobs and all artifacts. Raises TransientError."""
     is_upload = artifacts.c.origin == UPLOAD_ORIGIN
     query = select(is_upload, func.count(), func.sum(artifacts.c.size)).group_by(is_upload)
     sizes = {"job": (0, 0), "upload": (0, 0)}
     with db.read() as connection:
         for upload, n, size in connection.execute(query):
             sizes["upload" if upload else "job"] = (int(n), int(size))
-    return sizes
+        return Inventory(_sum_small_tenants(_count_by_tenant(connection)), sizes)
 
 
 def _read_queues(db: Database, connection: Connection) -> StageQueues:

@@ -23,7 +23,7 @@ from prometheus_client.core import (
 
 from shared import VERSION
 from shared.jobs.metric_totals import BUCKETS_S, OVERFLOW, Labels
-from shared.jobs.monitoring import StoreFigures
+from shared.jobs.monitoring import Inventory, StoreFigures
 from shared.jobs.records import Worker
 
 PREFIX = "palimpsest_"
@@ -72,15 +72,15 @@ _HISTOGRAMS = {
 class Figures:
     """What one scrape returns.
 
-    artifacts: number and bytes by origin; None until they have been read.
+    inventory: None until it has been read.
     disks: free and total bytes by what is stored there.
     """
 
     store: StoreFigures
     store_age_s: float
     store_took_s: float
-    artifacts: Mapping[str, tuple[int, int]] | None
-    artifacts_age_s: float
+    inventory: Inventory | None
+    inventory_age_s: float
     disks: Mapping[str, tuple[int, int]]
 
 
@@ -88,12 +88,6 @@ def make_families(figures: Figures) -> Iterator[Metric]:
     """Every metric."""
     store = figures.store
     yield _make_gauge("jobs", "Live jobs.", ("stage", "state"), store.queues.counts)
-    yield _make_gauge(
-        "tenant_jobs",
-        "Live jobs by tenant; tenants after the 50 with most are counted as other.",
-        ("tenant", "state"),
-        store.tenant_counts,
-    )
     yield _make_gauge(
         "queue_oldest_age_seconds",
         "For how long the job has been queued that has been queued longest; 0 without one.",
@@ -215,7 +209,14 @@ def _make_request_summary(totals: Mapping[str, Mapping[Labels, float]]) -> Metri
 
 
 def _make_storage_gauges(figures: Figures) -> Iterator[Metric]:
-    artifacts = figures.artifacts or {}
+    inventory = figures.inventory or Inventory({}, {})
+    yield _make_gauge(
+        "tenant_jobs",
+        "Live jobs by tenant; tenants after the 50 with most are counted as other.",
+        ("tenant", "state"),
+        inventory.tenant_counts,
+    )
+    artifacts = inventory.artifacts
     yield _make_gauge(
         "artifacts",
         "Artifacts, by origin; each tenant that has one counts.",
@@ -228,13 +229,12 @@ def _make_storage_gauges(figures: Figures) -> Iterator[Metric]:
         ("origin",),
         {(origin,): size for origin, (_, size) in artifacts.items()},
     )
-    if artifacts:
-        yield _make_gauge(
-            "artifact_figures_age_seconds",
-            "Age of the figures about artifacts.",
-            (),
-            {(): figures.artifacts_age_s},
-        )
+    yield _make_gauge(
+        "inventory_age_seconds",
+        "Age of the figures about tenants and artifacts, which are made less often.",
+        (),
+        {(): figures.inventory_age_s} if figures.inventory else {},
+    )
     yield _make_gauge(
         "disk_free_bytes",
         "Free space where local artifacts and a SQLite job store are kept.",

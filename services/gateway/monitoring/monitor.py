@@ -16,10 +16,11 @@ from services.gateway.monitoring.request_counts import RequestCounts
 from services.gateway.monitoring.snapshot_cache import SnapshotCache
 from shared.config import Settings
 from shared.jobs.database import Database
-from shared.jobs.monitoring import StoreFigures, read_artifact_sizes, read_store_figures
+from shared.jobs.monitoring import StoreFigures, read_inventory, read_store_figures
 
-ARTIFACTS_INTERVAL_S = 60.0
-MAX_ARTIFACTS_SHARE = 0.01  # of a thread's time: reading them takes longer the more there are
+INVENTORY_INTERVAL_S = 60.0
+MAX_INVENTORY_SHARE = 0.01  # of a thread's time: reading it takes longer the more there is
+INVENTORY_WAIT_S = 0.1  # of a scrape, once it has the other figures
 
 
 class Monitor:
@@ -29,12 +30,8 @@ class Monitor:
         self._db = db
         self.request_counts = RequestCounts(db)
         self._store_cache = SnapshotCache(self._read_store, settings.metrics_interval_s)
-        self._artifacts_cache = SnapshotCache(
-            lambda: read_artifact_sizes(db),
-            ARTIFACTS_INTERVAL_S,
-            wait_s=0.0,
-            first_wait_s=0.2,
-            max_share=MAX_ARTIFACTS_SHARE,
+        self._inventory_cache = SnapshotCache(
+            lambda: read_inventory(db), INVENTORY_INTERVAL_S, max_share=MAX_INVENTORY_SHARE
         )
         self._folders = _list_local_folders(db, settings)
 
@@ -44,14 +41,15 @@ class Monitor:
         Raises:
             TransientError: the job store has not answered since this process started.
         """
-        artifacts = self._artifacts_cache.find_current()
+        self._inventory_cache.find_current(wait_s=0.0)  # is read meanwhile
         store = self._store_cache.get_current()
+        inventory = self._inventory_cache.find_current(INVENTORY_WAIT_S)
         figures = Figures(
             store=store.value,
             store_age_s=store.age_s,
             store_took_s=store.took_s,
-            artifacts=None if artifacts is None else artifacts.value,
-            artifacts_age_s=0.0 if artifacts is None else artifacts.age_s,
+            inventory=None if inventory is None else inventory.value,
+            inventory_age_s=0.0 if inventory is None else inventory.age_s,
             disks=_read_disks(self._folders),
         )
         registry = CollectorRegistry(auto_describe=False)

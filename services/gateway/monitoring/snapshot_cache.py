@@ -56,8 +56,12 @@ class SnapshotCache(Generic[T]):
         self._latest: Snapshot[T] | None = None
         self._refreshing: threading.Event | None = None
 
-    def find_current(self) -> Snapshot[T] | None:
-        """The figures: new ones if they are made in time, else old ones; None if there are none."""
+    def find_current(self, wait_s: float | None = None) -> Snapshot[T] | None:
+        """The figures: new ones if they are made in time, else old ones; None if there are none.
+
+        Args:
+            wait_s: how long to wait for new ones, instead of what the cache was made with.
+        """
         with self._lock:
             latest = self._latest
             if latest is not None and latest.age_s <= self._get_interval(latest):
@@ -68,7 +72,9 @@ class SnapshotCache(Generic[T]):
                     target=self._refresh, args=(self._refreshing,), daemon=True
                 ).start()
             refreshing = self._refreshing
-        refreshing.wait(self._first_wait_s if latest is None else self._wait_s)
+        if wait_s is None:
+            wait_s = self._first_wait_s if latest is None else self._wait_s
+        refreshing.wait(wait_s)
         return self._latest
 
     def get_current(self) -> Snapshot[T]:
