@@ -25,6 +25,7 @@ from shared import VERSION
 from shared.jobs.metric_totals import BUCKETS_S, OVERFLOW, Labels
 from shared.jobs.monitoring import Inventory, StoreFigures
 from shared.jobs.records import Worker
+from shared.jobs.states import Failure
 
 PREFIX = "palimpsest_"
 
@@ -97,7 +98,8 @@ def make_families(figures: Figures) -> Iterator[Metric]:
     yield from _make_worker_gauges(store.workers)
     for name, (totals, help_text, labels) in _COUNTERS.items():
         counter = CounterMetricFamily(PREFIX + name, help_text, labels=labels)
-        for values, total in sorted(store.totals.get(totals, {}).items()):
+        zeros = dict.fromkeys(_list_expected_labels(name, store), 0.0)
+        for values, total in sorted({**zeros, **store.totals.get(totals, {})}.items()):
             counter.add_metric(values, total)
         yield counter
     for name, (totals, help_text) in _HISTOGRAMS.items():
@@ -128,6 +130,20 @@ def make_families(figures: Figures) -> Iterator[Metric]:
     build = InfoMetricFamily(f"{PREFIX}build", "The running version.")
     build.add_metric((), {"version": VERSION})
     yield build
+
+
+def _list_expected_labels(name: str, store: StoreFigures) -> list[Labels]:
+    """Labels under which something may be counted that alerts wait for. They are there with 0
+    before: Prometheus sees no increase in a counter that is new."""
+    stages = {stage for stage, _ in store.queues.counts}
+    stages |= {stage for worker in store.workers for stage in worker.stages}
+    if name == "job_failures":
+        return [(stage, str(failure)) for stage in stages for failure in Failure]
+    if name in ("attempts_lost", "writes_refused"):
+        return [(stage,) for stage in stages]
+    if name == "webhook_attempts":
+        return [(outcome,) for outcome in ("delivered", "retried", "failed")]
+    return []
 
 
 def _make_gauge(
