@@ -6,7 +6,7 @@ Whoever adds to one in a transaction counts exactly what that transaction does.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, select
 
@@ -41,10 +41,15 @@ def add_to_totals(db: Database, connection: Connection, amounts: Amounts) -> Non
     connection.execute(statement, rows)
 
 
-def load_totals(connection: Connection) -> dict[str, dict[Labels, float]]:
-    """All counters: by name, and by the values of its labels."""
+def load_totals(
+    connection: Connection, names: Sequence[str] | None = None
+) -> dict[str, dict[Labels, float]]:
+    """Counters, all or those of these names: by name, and by the values of its labels."""
+    query = select(metric_totals)
+    if names is not None:
+        query = query.where(metric_totals.c.name.in_(names))
     totals: dict[str, dict[Labels, float]] = {}
-    for name, labels, value in connection.execute(select(metric_totals)):
+    for name, labels, value in connection.execute(query):
         totals.setdefault(name, {})[parse_labels(labels)] = value
     return totals
 

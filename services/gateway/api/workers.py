@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from flask import Response, jsonify
 from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import make_blueprint
 from services.gateway.deps import current_gateway
 from services.gateway.schemas import WorkerView, serialize_worker
-from shared.jobs import worker_registry
+from shared.jobs import monitoring, worker_registry
 
 routes = make_blueprint("workers", "queues and workers")
 
@@ -17,6 +19,16 @@ class QueueView(BaseModel):
     stage: str
     counts: dict[str, int] = Field(description="jobs by state")
     workers: int = Field(description="live workers that serve it")
+    oldest_age_s: float | None = Field(
+        description="seconds for which the oldest queued job has been queued; null without one"
+    )
+    finished: int = Field(
+        description="jobs that have ended, also those that are deleted by now: two readings give a "
+        "rate"
+    )
+    mean_run_s: float | None = Field(
+        description="mean duration in seconds of their last attempts; null before the first"
+    )
 
 
 class QueueList(BaseModel):
@@ -42,8 +54,15 @@ def get_queues() -> Response:
     stages = sorted(
         {*current_gateway().catalog_cache.catalog.list_names("stage"), *counts, *live_workers}
     )
+    progress = monitoring.read_progress(current_gateway().deps.db, stages)
     items = [
-        {"stage": s, "counts": counts.get(s, {}), "workers": live_workers.get(s, 0)} for s in stages
+        {
+            "stage": stage,
+            "counts": counts.get(stage, {}),
+            "workers": live_workers.get(stage, 0),
+            **asdict(progress[stage]),
+        }
+        for stage in stages
     ]
     response = jsonify({"items": items})
     response.headers["Age"] = str(int(snapshot.age_s))
