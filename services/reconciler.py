@@ -28,6 +28,7 @@ from shared.jobs.database import Database
 from shared.jobs.erasure import finish_erasures
 from shared.jobs.migrations import require_current_schema
 from shared.jobs.outbox_reader import process_outbox
+from shared.jobs.queries import find_log_fields
 from shared.jobs.queue import CeleryWakeup, WakeupQueue, make_celery
 from shared.jobs.reconcile import ExpiryGuard
 from shared.jobs.uploads import expire_uploads
@@ -62,10 +63,11 @@ def reconcile_once(
         log.warning(
             "the job store's clock was set back: leases and delays shortened", jobs=shortened_count
         )
-    for job in reconcile.expire_leases(
+    expired = reconcile.expire_leases(
         db, guard, settings.max_lost_attempts, settings.retry_backoff_s
-    ):
-        log.warning("lease expired", job=job)
+    )
+    for fields in find_log_fields(db, expired):
+        log.warning("lease expired", **fields)
     reconcile.finish_cancels(db)
     process_outbox(db)
     worker_registry.record_service_heartbeat(db, SERVICE_NAME)

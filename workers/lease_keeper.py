@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from shared.config import Settings
 from shared.errors import FencedOut, TransientError
@@ -106,7 +107,9 @@ class LeaseKeeper:
 
     def handle_command(self, command: dict[str, Any]) -> None:
         """Take one command from the child."""
+        clear_contextvars()
         if "lease" in command:
+            bind_contextvars(worker=self.worker, **command.get("log_fields", {}))
             stall_detector = StallDetector(
                 self.child_pid,
                 command["stall_timeout_s"],

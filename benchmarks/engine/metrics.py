@@ -42,7 +42,7 @@ def end_queued_jobs(db: Database, left: int) -> None:
 
 def add_request_totals(db: Database) -> None:
     """As many counters as a busy system has: 12 stages with all buckets, 40 routes."""
-    amounts = {
+    amounts: dict[tuple[str, tuple[str, ...]], float] = {
         (f"job_{what}_bucket", (f"stage-{stage}", f"{bound:g}")): 1.0
         for what in ("wait", "run")
         for stage in range(12)

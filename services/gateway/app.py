@@ -6,7 +6,14 @@ from typing import Any
 
 from flask_openapi.openapi import OpenAPI
 
-from services.gateway import auth, json_body, openapi_document, problems, security_headers
+from services.gateway import (
+    auth,
+    json_body,
+    openapi_document,
+    problems,
+    request_id,
+    security_headers,
+)
 from services.gateway.api import ROUTES
 from services.gateway.deps import EXTENSION_KEY, Gateway, GatewayDeps
 
@@ -44,10 +51,12 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     app.config["MAX_CONTENT_LENGTH"] = json_body.MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the base class only
     gateway = app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
+    request_id.install(app)
     gateway.monitor.request_counts.install(app)
     problems.install(app)
     security_headers.install(app)
     auth.install(app, deps.settings, deps.db)
+    request_id.install_tenant(app)
     for routes in ROUTES:
         app.register_api(routes)
     return app
