@@ -69,8 +69,6 @@ def reconcile_once(
     for fields in find_log_fields(db, expired):
         log.warning("lease expired", **fields)
     reconcile.finish_cancels(db)
-    process_outbox(db)
-    worker_registry.record_service_heartbeat(db, SERVICE_NAME)
     limits = {
         stage: WAKEUPS_PER_WORKER * n
         for stage, n in worker_registry.count_live_by_stage(db).items()
@@ -84,6 +82,18 @@ def reconcile_once(
             log.warning(
                 "the job store's clock was set back: queue times adjusted", jobs=shifted_count
             )
+
+
+def count_and_report(db: Database) -> None:
+    """Count and tell what has ended, and say that this reconciler does its rounds. Whatever goes
+    wrong here, jobs are more important: it is logged, and tried again in the next round."""
+    try:
+        worker_registry.record_service_heartbeat(db, SERVICE_NAME)
+        process_outbox(db)
+    except TransientError as error:
+        log.warning("what has ended was not counted; retrying", error=str(error))
+    except Exception as error:
+        log.exception("what has ended was not counted; retrying", error=type(error).__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     wakeup = CeleryWakeup(make_celery(settings.broker_url.get_secret_value()))
     guard = ExpiryGuard(settings.lease_s, settings.reconcile_interval_s)
     while not stopped.wait(settings.reconcile_interval_s):
+        count_and_report(db)
         try:
             reconcile_once(db, wakeup, wakeup.depth, settings, guard)
             if expired := expire_uploads(db, artifacts):

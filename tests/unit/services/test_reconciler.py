@@ -12,7 +12,7 @@ import pytest
 import structlog
 from sqlalchemy import update
 
-from services.reconciler import count_missing_wakeups, reconcile_once
+from services.reconciler import count_and_report, count_missing_wakeups, reconcile_once
 from shared.config import Settings
 from shared.errors import TransientError
 from shared.jobs import worker_registry
@@ -193,5 +193,27 @@ def test_a_line_about_a_lost_attempt_names_its_job_and_audit(store: JobStore) ->
         "tenant": ALICE,
         "audit": audit,
     }
-    ages = read_store_figures(store.db).service_ages_s
-    assert 0 <= ages["reconciler"] < 60
+
+
+def test_a_round_counts_what_has_ended_and_is_seen(store: JobStore) -> None:
+    store.run_job("a")
+    count_and_report(store.db)
+    figures = read_store_figures(store.db)
+    assert 0 <= figures.service_ages_s["reconciler"] < 60
+    assert figures.totals["jobs_finished"] == {(STAGE, "succeeded"): 1}
+    assert figures.outbox_size == 0
+
+
+def test_what_cannot_be_counted_holds_up_nothing(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_db: Database) -> NoReturn:
+        raise ZeroDivisionError
+
+    store.run_job("a")
+    monkeypatch.setattr("services.reconciler.process_outbox", fail)
+    with structlog.testing.capture_logs() as lines:
+        count_and_report(store.db)
+    assert [line["error"] for line in lines] == ["ZeroDivisionError"]
+    figures = read_store_figures(store.db)
+    assert (figures.outbox_size, "reconciler" in figures.service_ages_s) == (1, True)
