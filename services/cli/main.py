@@ -117,7 +117,7 @@ GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {
     ),
     "webhooks": (
         "Jobs",
-        "Have URLs of yours told when audits and jobs end.",
+        "Notify URLs of yours when audits and jobs end.",
         webhooks.SUBCOMMANDS,
     ),
 }

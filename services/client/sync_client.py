@@ -153,7 +153,7 @@ class Client:
         return self._call(calls.change_job(job_id, "resume"))
 
     def add_webhook(self, url: str, *, events: Sequence[str] | None = None) -> dict[str, Any]:
-        """Have an https URL of yours told when audits or jobs end. The answer has the `secret` that
+        """Notify an https URL of yours when audits or jobs end. The answer has the `secret` that
         messages are signed with; it is not shown again.
 
         Args:

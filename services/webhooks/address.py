@@ -70,11 +70,11 @@ def parse_webhook_url(url: str, allowed: Sequence[Network] = ()) -> WebhookTarge
     """Check a URL's form. A name is not looked up here.
 
     Args:
-        allowed: networks that may be told although they are not public; with any, also other ports
+        allowed: networks that may be sent to although they are not public; with any, also other ports
             than 443.
 
     Raises:
-        InvalidRequest: it is not an https URL that may be told.
+        InvalidRequest: it is not an https URL that may be sent to.
     """
     if len(url) > MAX_URL_CHARS:
         raise InvalidRequest(f"the URL has more than {MAX_URL_CHARS} characters", "url")

@@ -40,7 +40,7 @@ class MessageSender:
     """Sends messages, from any number of threads.
 
     Args:
-        allowed: networks that may be told although they are not public.
+        allowed: networks that may be sent to although they are not public.
         tls: verifies receivers.
         total_timeout_s: for one attempt, from the look-up to the status.
         look_up: the addresses of a name.

@@ -60,7 +60,8 @@ _TEMPLATES = {
         WHERE jobs.id = :id {_ON_CONFLICT_REPLACE}""",
     ),
     "postgresql": (
-        f"""WITH done AS ({_MARK_SUCCEEDED}), noted AS ({_INSERT_EVENT}), appended AS ({_APPEND_TO_OUTBOX}), owned AS (
+        f"""WITH done AS ({_MARK_SUCCEEDED}), noted AS ({_INSERT_EVENT}),
+        appended AS ({_APPEND_TO_OUTBOX}), owned AS (
             {_INSERT_ARTIFACTS} SELECT done.tenant, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3,
                 coalesce(:reused_from, done.id), {{now}}
             FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a

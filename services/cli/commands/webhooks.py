@@ -1,4 +1,4 @@
-"""webhooks add, list, delete, test: addresses that are told when audits and jobs end."""
+"""webhooks add, list, delete, test: URLs that are notified when audits and jobs end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add(
         list[str] | None,
         typer.Option(
             "--event",
-            help="What it is told of, such as audit.failed or job.succeeded; may be repeated. "
+            help="Event to notify it of, such as audit.failed or job.succeeded; repeatable. "
             "Default: the ends of audits.",
         ),
     ] = None,

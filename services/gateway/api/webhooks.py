@@ -1,4 +1,4 @@
-"""/v1/webhooks: addresses that are told when audits and jobs end."""
+"""/v1/webhooks: URLs that are notified when audits and jobs end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.webhooks.address import MAX_URL_CHARS, parse_networks, parse_webho
 from shared.jobs.webhook_events import EVENTS
 from shared.jobs.webhooks import Delivery, Webhook
 
-routes = make_blueprint("webhooks", "addresses that are told when audits and jobs end")
+routes = make_blueprint("webhooks", "URLs that are notified when audits and jobs end")
 
 WEBHOOK_ID = re.compile(r"whk_[0-9a-f]{20}")
 
@@ -29,7 +29,7 @@ EventName = Literal[
 
 
 class WebhookBody(BaseModel):
-    """An address, and what it is told of."""
+    """A URL, and the events that it is notified of."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -39,7 +39,7 @@ class WebhookBody(BaseModel):
     )
     events: Annotated[list[EventName], Field(min_length=1, max_length=len(EVENTS))] = Field(
         ["audit.cancelled", "audit.failed", "audit.succeeded"],
-        description="what it is told of; by default the ends of audits",
+        description="the events to notify it of; default: the ends of audits",
     )
 
 
@@ -52,7 +52,7 @@ class WebhookPath(BaseModel):
 
 
 class WebhookView(BaseModel):
-    """An address that is told when audits or jobs end."""
+    """A URL that is notified when audits or jobs end."""
 
     id: str
     url: str
