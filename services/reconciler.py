@@ -1,5 +1,5 @@
-"""`python -m services.reconciler`: requeues jobs of lost attempts, re-sends lost wake-ups, and
-removes what was kept long enough and what deletions have left.
+"""`python -m services.reconciler`: requeues jobs of lost attempts, re-sends lost wake-ups, removes
+what was kept long enough and what deletions have left, counts what has ended, and sends webhooks.
 
 Any number of reconcilers may run at once.
 """
@@ -14,7 +14,11 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
+from httpx import create_ssl_context
 
+from services.webhooks.address import parse_networks
+from services.webhooks.request import MessageSender
+from services.webhooks.sender import WebhookSender
 from shared import logs
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
@@ -24,11 +28,15 @@ from shared.jobs.collector import Collector
 from shared.jobs.database import Database
 from shared.jobs.erasure import finish_erasures
 from shared.jobs.migrations import require_current_schema
+from shared.jobs.outbox_reader import process_outbox
+from shared.jobs.queries import find_log_fields
 from shared.jobs.queue import CeleryWakeup, WakeupQueue, make_celery
 from shared.jobs.reconcile import ExpiryGuard
 from shared.jobs.retention import Retention
 
 log = structlog.get_logger()
+
+SERVICE_NAME = "reconciler"
 
 
 class QueueDepth(Protocol):
@@ -56,10 +64,11 @@ def reconcile_once(
         log.warning(
             "the job store's clock was set back: leases and delays shortened", jobs=shortened_count
         )
-    for job in reconcile.expire_leases(
+    expired = reconcile.expire_leases(
         db, guard, settings.max_lost_attempts, settings.retry_backoff_s
-    ):
-        log.warning("lease expired", job=job)
+    )
+    for fields in find_log_fields(db, expired):
+        log.warning("lease expired", **fields)
     reconcile.finish_cancels(db)
     limits = {
         stage: WAKEUPS_PER_WORKER * n
@@ -76,6 +85,18 @@ def reconcile_once(
             )
 
 
+def count_and_report(db: Database) -> None:
+    """Count and tell what has ended, and say that this reconciler does its rounds. Whatever goes
+    wrong here, jobs are more important: it is logged, and tried again in the next round."""
+    try:
+        worker_registry.record_service_heartbeat(db, SERVICE_NAME)
+        process_outbox(db)
+    except TransientError as error:
+        log.warning("what has ended was not counted; retrying", error=str(error))
+    except Exception as error:
+        log.exception("what has ended was not counted; retrying", error=type(error).__name__)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Reconcile every few seconds until stopped; returns 2 if it cannot start."""
     argparse.ArgumentParser(prog="python -m services.reconciler", description=__doc__).parse_args(
@@ -90,13 +111,16 @@ def main(arguments: list[str] | None = None) -> int:
         db = Database(settings.database_url)
         require_current_schema(db)
         artifacts = ArtifactStore.from_url(settings.artifacts_url)
+        messages = MessageSender(parse_networks(settings.webhook_allow), create_ssl_context())
     except PalimpsestError as error:
         sys.stderr.write(f"reconciler: {error}\n")
         return 2
+    WebhookSender(db, messages).start(stopped)
     wakeup = CeleryWakeup(make_celery(settings.broker_url.get_secret_value()))
     collector = Collector(db, artifacts, Retention.from_settings(settings))
     guard = ExpiryGuard(settings.lease_s, settings.reconcile_interval_s)
     while not stopped.wait(settings.reconcile_interval_s):
+        count_and_report(db)
         try:
             reconcile_once(db, wakeup, wakeup.depth, settings, guard)
             if removed := collector.collect():

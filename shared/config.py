@@ -162,6 +162,17 @@ class Settings(BaseSettings):
     upload_quota_bytes: int = Field(
         64 << 30, ge=0, description="bytes that all uploads of a tenant may hold"
     )
+    webhook_allow: str = Field(
+        "",
+        description="networks that webhooks may be sent to although they are not public, "
+        "comma-separated, such as 10.0.0.0/8; with any of them, also to other ports than 443",
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="a bearer token that opens /metrics and nothing else"
+    )
+    metrics_interval_s: float = Field(
+        10.0, gt=0, description="how old the figures of /metrics may be before they are made again"
+    )
     max_uploads: int = Field(
         16, ge=1, description="uploads that one gateway process receives at a time"
     )

@@ -27,10 +27,12 @@ from shared.jobs.records import Claim
 from shared.jobs.states import Failure
 from workers.attempt_state import AttemptState, ControlSignal
 from workers.store_wait import wait_for_store
+from workers.usage import read_device_memory
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
+DEVICE_MEMORY_INTERVAL_S = 3.0  # seconds between two looks at the accelerator's memory
 MIN_RETRY_S = 1.0  # seconds between two tries to save a checkpoint, at least
 
 
@@ -60,12 +62,16 @@ class AttemptHooks:
         # the newest state, while a store does not take it
         self._unsaved_checkpoint: bytes | None = None
         self._retry_at = 0.0
+        self._read_device_memory_at = 0.0
         self.has_resumed = False  # from a checkpoint: an earlier attempt did a part of the work
 
     def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """Write progress, handle a pending signal, and retry a checkpoint that was not saved."""
         self._metrics |= {name: round(float(value), 6) for name, value in metrics.items()}
         self._state.heartbeat({"done": done, "total": total, **self._metrics})
+        if time.monotonic() >= self._read_device_memory_at:
+            self._read_device_memory_at = time.monotonic() + DEVICE_MEMORY_INTERVAL_S
+            self._state.write_device_memory(read_device_memory() or 0)
         self.check_signal()
         if self._unsaved_checkpoint is not None and time.monotonic() > self._retry_at:
             self._try_to_save(self._unsaved_checkpoint)

@@ -1,8 +1,9 @@
 """Memory shared by a running attempt and its lease process.
 
-The attempt writes its heartbeat count, its progress, and whether it waits for a store; the lease
-process writes signals. Neither ever waits for the other. A signal carries the number of the lease
-that it belongs to, so that the next job ignores one that arrives late.
+The attempt writes its heartbeat count, its progress, whether it waits for a store, and what it has
+of an accelerator's memory; the lease process writes signals. Neither ever waits for the other. A
+signal carries the number of the lease that it belongs to, so that the next job ignores one that
+arrives late.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _SIGNAL = struct.Struct("<QQ")  # at 8: lease number, signal
 _LENGTH = struct.Struct("<I")  # at 24: bytes of JSON that follow at 32
 _WAITS = struct.Struct("<I")  # at 28: how many waits the attempt is inside of
 _TEXT = 32
+_DEVICE_MEMORY = struct.Struct("<Q")  # at the end: bytes that the child has of an accelerator
+_DEVICE_MEMORY_AT = SIZE_BYTES - _DEVICE_MEMORY.size
 
 
 class ControlSignal(IntEnum):
@@ -53,7 +56,7 @@ class AttemptState:
         """The attempt is alive; `progress` replaces what was there."""
         if progress is not None:
             text = json.dumps(progress).encode()
-            if len(text) <= SIZE_BYTES - _TEXT:
+            if len(text) <= _DEVICE_MEMORY_AT - _TEXT:
                 _LENGTH.pack_into(self._map, 24, 0)
                 self._map[_TEXT : _TEXT + len(text)] = text
                 _LENGTH.pack_into(self._map, 24, len(text))
@@ -96,6 +99,15 @@ class AttemptState:
         except ValueError:
             return None
         return progress
+
+    def write_device_memory(self, used_bytes: int) -> None:
+        """What the child has of its accelerator's memory, in bytes."""
+        _DEVICE_MEMORY.pack_into(self._map, _DEVICE_MEMORY_AT, used_bytes)
+
+    def read_device_memory(self) -> int | None:
+        """What the child had of its accelerator's memory when it last said so, in bytes; None if it
+        never did."""
+        return int(_DEVICE_MEMORY.unpack_from(self._map, _DEVICE_MEMORY_AT)[0]) or None
 
     def clear_progress(self) -> None:
         """Forget the last job's progress."""

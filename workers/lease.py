@@ -7,8 +7,8 @@ its standard input closes. The child replaces a lease process that has died or h
 continues with the current job.
 
 Commands on its standard input, one JSON object per line: `{"lease": n, "job": id, "fence": f,
-"stall_timeout_s": s, "time_limit": s or null, "started_at": monotonic s}` and `{"release": n}`. On
-its standard output a byte when it has come up, and one after every turn.
+"stall_timeout_s": s, "time_limit": s or null, "started_at": monotonic s, "log_fields": {...}}` and
+`{"release": n}`. On its standard output a byte when it has come up, and one after every turn.
 """
 
 from __future__ import annotations
@@ -91,7 +91,12 @@ class LeaseProcess:
             os._exit(70)
 
     def hold_lease(
-        self, job_id: str, fence: int, stall_timeout_s: float, time_limit: float | None = None
+        self,
+        job_id: str,
+        fence: int,
+        stall_timeout_s: float,
+        time_limit: float | None = None,
+        log_fields: Mapping[str, str] | None = None,
     ) -> int:
         """Keep the lease of this job; returns the number of the lease, which signals carry.
 
@@ -99,6 +104,7 @@ class LeaseProcess:
             stall_timeout_s: CPU seconds without a heartbeat after which the attempt is killed, and
                 ten times as many seconds of wall time.
             time_limit: seconds that the attempt may take from now on.
+            log_fields: what the lease process names in every line about the attempt.
         """
         with self._lock:
             self._lease_number += 1
@@ -111,6 +117,7 @@ class LeaseProcess:
                 "stall_timeout_s": stall_timeout_s,
             }
             self._hold_command |= {"time_limit": time_limit, "started_at": time.monotonic()}
+            self._hold_command["log_fields"] = dict(log_fields or {})
             self._send(self._hold_command)
             return self._lease_number
 

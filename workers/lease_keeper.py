@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from shared.config import Settings
 from shared.errors import FencedOut, TransientError
@@ -24,7 +25,7 @@ from shared.jobs import attempts, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.states import Failure, Stop
 from workers.attempt_state import AttemptState, ControlSignal
-from workers.memory import MemoryWatch
+from workers.memory import MemoryWatch, read_usage
 from workers.stall import StallDetector
 from workers.store_wait import RECORD_TIMEOUT_S
 
@@ -106,7 +107,9 @@ class LeaseKeeper:
 
     def handle_command(self, command: dict[str, Any]) -> None:
         """Take one command from the child."""
+        clear_contextvars()
         if "lease" in command:
+            bind_contextvars(worker=self.worker, **command.get("log_fields", {}))
             stall_detector = StallDetector(
                 self.child_pid,
                 command["stall_timeout_s"],
@@ -169,7 +172,13 @@ class LeaseKeeper:
 
     def send_worker_heartbeat(self) -> bool:
         """Record that the worker is alive; returns whether it should drain."""
-        drain = worker_registry.record_heartbeat(self.db, self.worker)
+        usage = read_usage(self.child_pid)
+        drain = worker_registry.record_heartbeat(
+            self.db,
+            self.worker,
+            memory_bytes=None if usage is None else usage.used_bytes,
+            device_memory_bytes=self.state.read_device_memory(),
+        )
         if drain is None and self.registration is not None and self.is_child_alive():
             # A worker whose machine slept for an hour was forgotten, and would get no wake-ups.
             worker_registry.register_worker(self.db, self.worker, **self.registration)

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 import torch
 from pydantic import ValidationError
+from structlog.contextvars import bound_contextvars
 
 from shared.artifacts import ArtifactStore
 from shared.catalog import Catalog, CheckedJob, split_params
@@ -149,10 +150,12 @@ class Runner:
 
     def run_attempt(self, claim: Claim) -> None:
         """One attempt, to one of its ends. Nothing escapes but the death of the process."""
+        fields = {**claim.log_fields, "attempt": claim.job.attempt, "worker": self.worker}
+        with bound_contextvars(**fields):  # of every line, also of the stage and its plugins
+            self._run_attempt(claim, log.bind(method=claim.job.method, **fields))
+
+    def _run_attempt(self, claim: Claim, logger: Any) -> None:
         job, started = claim.job, time.monotonic()
-        logger = log.bind(
-            job=job.id, stage=job.stage, method=job.method, attempt=job.attempt, worker=self.worker
-        )
         logger.info("attempt begins")
         stall_timeout_s = (
             self.settings.stall_timeout_s
@@ -164,7 +167,7 @@ class Runner:
             self.settings.memory_limit_bytes, set_rlimit=not torch.cuda.is_available()
         )
         lease_number = self.lease_process.hold_lease(
-            job.id, claim.fence, stall_timeout_s, job.time_limit
+            job.id, claim.fence, stall_timeout_s, job.time_limit, claim.log_fields
         )
         try:
             end = self._run_to_end(claim, lease_number)

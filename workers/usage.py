@@ -14,6 +14,11 @@ from workers.memory import read_peak_bytes
 _RESET_PEAK = "5"  # to clear_refs: the peak of resident memory is what is resident now
 
 
+def read_device_memory() -> int | None:
+    """What this process has reserved of its accelerator's memory, in bytes; None without one."""
+    return torch.cuda.memory_reserved() if torch.cuda.is_available() else None
+
+
 class UsageMeter:
     """Measures from when it is made."""
 

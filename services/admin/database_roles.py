@@ -21,11 +21,14 @@ from shared.jobs.tables import (
     declarations,
     declared_uploads,
     deleted_artifacts,
+    drained_workers,
     events,
     job_artifacts,
     job_inputs,
     jobs,
     metadata,
+    outbox,
+    paused_stages,
     plugin_sets,
     workers,
 )
@@ -34,7 +37,7 @@ from shared.jobs.tables import (
 # the access log, and what only the gateway answers with.
 WORKER_TABLES = (
     artifacts, audit_jobs, audits, catalogs, declarations, declared_uploads, deleted_artifacts, events,
-    job_artifacts, job_inputs, jobs, plugin_sets, workers,
+    drained_workers, job_artifacts, job_inputs, jobs, outbox, paused_stages, plugin_sets, workers,
 )  # fmt: skip
 # The reconciler removes what has expired, but lets nobody in.
 GATEWAY_ONLY = {"keys", "server_secrets"}
@@ -99,6 +102,7 @@ def build_sql(database: str, owner: str, prefix: str) -> str:
         f"GRANT SELECT (name, max_running_jobs) ON tenants TO {worker};",
         "-- reconciler: all rows but keys",
         _grant([t for t in tables if t.name not in GATEWAY_ONLY], reconciler),
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {gateway}, {worker}, {reconciler};",
         "-- To rewrite tables after a deletion with everything derived (VACUUM FULL), the reconciler must",
         "-- own them, and see how old the transactions of others are. As a member of the owner it may also",
         "-- do whatever the owner may. Without these two lines such deletions leave traces in the files of",

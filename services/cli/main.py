@@ -30,6 +30,7 @@ from services.cli.commands import (
     submit,
     uploads,
     verify,
+    webhooks,
     whoami,
     worker,
 )
@@ -130,6 +131,11 @@ GROUPS: dict[str, tuple[str, str, Sequence[Callable[..., None]]]] = {
         "Your models and data",
         "List, show and delete your uploads.",
         uploads.SUBCOMMANDS,
+    ),
+    "webhooks": (
+        "Jobs",
+        "Notify URLs of yours when audits and jobs end.",
+        webhooks.SUBCOMMANDS,
     ),
 }
 for panel, panel_commands in COMMANDS.items():

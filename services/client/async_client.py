@@ -230,6 +230,37 @@ class AsyncClient:
         """Let a drained worker take jobs again."""
         return await self._call(calls.change_worker(worker, "undrain"))
 
+    async def add_webhook(self, url: str, *, events: Sequence[str] | None = None) -> dict[str, Any]:
+        """Notify an https URL of yours when audits or jobs end. The answer has the `secret` that
+        messages are signed with; it is not shown again.
+
+        Args:
+            events: such as `audit.failed` or `job.succeeded`; by default the ends of audits.
+
+        Raises:
+            Invalid: the URL may not be sent to.
+            Conflict: you have as many webhooks as a tenant may have.
+        """
+        return await self._call(calls.add_webhook(url, events))
+
+    async def list_webhooks(self) -> list[dict[str, Any]]:
+        """Your webhooks, newest first."""
+        return await self._call(calls.list_webhooks())
+
+    async def delete_webhook(self, webhook_id: str) -> None:
+        """Delete a webhook; what was not delivered yet is not sent."""
+        await self._retry(calls.delete_webhook(webhook_id), self._exchange)
+
+    async def test_webhook(self, webhook_id: str) -> str:
+        """Send a test message to a webhook; returns the delivery's id."""
+        return await self._call(calls.test_webhook(webhook_id))
+
+    async def list_webhook_deliveries(
+        self, webhook_id: str, *, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """What was last sent to a webhook or is to be, newest first."""
+        return await self._call(calls.list_webhook_deliveries(webhook_id, limit))
+
     async def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
         """The plugins that workers have published, of one kind or of all."""
         return await self._call(calls.get_catalog(kind))

@@ -65,6 +65,10 @@ def _read_items(body: Any) -> list[dict[str, Any]]:
     return items
 
 
+def _read_id(body: Any) -> str:
+    return str(body["id"])
+
+
 def _read_job_page(body: Any) -> Page[Job]:
     return Page([Job.from_json(job) for job in body["items"]], body["next"])
 
@@ -339,6 +343,32 @@ def delete_audit(audit_id: str, *, cancel: bool = False) -> Call[Erasure]:
 def get_derived(sha256: str) -> Call[Derived]:
     path = f"/v1/artifacts/{_quote_segment(sha256)}/derived"
     return Call("GET", path, Derived.from_json)
+
+
+def add_webhook(url: str, events: Sequence[str] | None = None) -> Call[dict[str, Any]]:
+    """Not repeatable: a second request would add a second one."""
+    body = _drop_unset(url=url, events=None if events is None else list(events))
+    return Call("POST", "/v1/webhooks", _read_as_is, body=body, repeatable=False)
+
+
+def list_webhooks() -> Call[list[dict[str, Any]]]:
+    return Call("GET", "/v1/webhooks", _read_items)
+
+
+def delete_webhook(webhook_id: str) -> Call[None]:
+    return Call("DELETE", f"/v1/webhooks/{_quote_segment(webhook_id)}", _read_as_is)
+
+
+def test_webhook(webhook_id: str) -> Call[str]:
+    path = f"/v1/webhooks/{_quote_segment(webhook_id)}/test"
+    return Call("POST", path, _read_id)
+
+
+def list_webhook_deliveries(
+    webhook_id: str, limit: int | None = None
+) -> Call[list[dict[str, Any]]]:
+    path = f"/v1/webhooks/{_quote_segment(webhook_id)}/deliveries"
+    return Call("GET", path, _read_items, query=_drop_unset(limit=limit))
 
 
 def get_catalog(kind: str | None = None) -> Call[dict[str, Any]]:

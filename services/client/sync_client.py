@@ -229,6 +229,37 @@ class Client:
         """Let a drained worker take jobs again."""
         return self._call(calls.change_worker(worker, "undrain"))
 
+    def add_webhook(self, url: str, *, events: Sequence[str] | None = None) -> dict[str, Any]:
+        """Notify an https URL of yours when audits or jobs end. The answer has the `secret` that
+        messages are signed with; it is not shown again.
+
+        Args:
+            events: such as `audit.failed` or `job.succeeded`; by default the ends of audits.
+
+        Raises:
+            Invalid: the URL may not be sent to.
+            Conflict: you have as many webhooks as a tenant may have.
+        """
+        return self._call(calls.add_webhook(url, events))
+
+    def list_webhooks(self) -> list[dict[str, Any]]:
+        """Your webhooks, newest first."""
+        return self._call(calls.list_webhooks())
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        """Delete a webhook; what was not delivered yet is not sent."""
+        self._retry(calls.delete_webhook(webhook_id), self._exchange)
+
+    def test_webhook(self, webhook_id: str) -> str:
+        """Send a test message to a webhook; returns the delivery's id."""
+        return self._call(calls.test_webhook(webhook_id))
+
+    def list_webhook_deliveries(
+        self, webhook_id: str, *, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """What was last sent to a webhook or is to be, newest first."""
+        return self._call(calls.list_webhook_deliveries(webhook_id, limit))
+
     def get_catalog(self, kind: str | None = None) -> dict[str, Any]:
         """The plugins that workers have published, of one kind or of all."""
         return self._call(calls.get_catalog(kind))

@@ -14,6 +14,7 @@ from granian.http import HTTP1Settings
 from services.gateway.asgi import create_asgi_app
 from services.gateway.credentials import require_credentials
 from services.signing import load_configured_key
+from services.webhooks.address import parse_networks
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError
 from shared.jobs.database import Database
@@ -77,6 +78,7 @@ def _load_settings() -> Settings:
     process."""
     settings = load_settings()
     load_configured_key(settings)
+    parse_networks(settings.webhook_allow)
     db = Database(settings.database_url)
     try:
         require_current_schema(db)

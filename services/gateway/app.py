@@ -13,6 +13,7 @@ from services.gateway import (
     json_body,
     openapi_document,
     problems,
+    request_id,
     request_limiter,
     security_headers,
 )
@@ -67,9 +68,12 @@ def create_app(deps: GatewayDeps) -> OpenAPI:
     app.config["MAX_CONTENT_LENGTH"] = json_body.MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask types the base class only
     gateway = app.extensions[EXTENSION_KEY] = Gateway.from_deps(deps)
+    request_id.install(app)
+    gateway.monitor.request_counts.install(app)
     problems.install(app)
     security_headers.install(app)
     auth.install(app, deps.settings, deps.db)
+    request_id.install_tenant(app)
     # what is refused for its number is not worth a row in the log
     broker_url = deps.settings.broker_url.get_secret_value()
     request_limiter.install(app, RequestLimiter.from_url(broker_url), gateway.quotas)

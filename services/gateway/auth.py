@@ -27,6 +27,7 @@ from shared.jobs.keys import SECRET, Key
 from shared.jobs.tenant_store import TenantStore
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz"})
+METRICS_PATH = "/metrics"
 WRONG = "the key or token is not valid"
 EXPIRED = "the key has expired"
 MISSING = "send the header `Authorization: Bearer KEY`, or open the page with ?token=KEY"
@@ -109,6 +110,8 @@ def install(app: Flask, settings: Settings, db: Database) -> None:
     def _authenticate() -> AnyResponse | None:
         if request.path in PUBLIC_PATHS:
             return None
+        if _is_scrape(settings):
+            return _accept(Principal.from_metrics_token(settings.tenant))
         address = request.remote_addr or ""
         scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -149,6 +152,19 @@ def install_scopes(app: Flask) -> None:
 
 def _secrets_match(presented: str, expected: str) -> bool:
     return hmac.compare_digest(presented.encode("utf-8", "surrogatepass"), expected.encode())
+
+
+def _is_scrape(settings: Settings) -> bool:
+    """Whether the request reads /metrics with the token that opens nothing else."""
+    expected = settings.metrics_token.get_secret_value().strip() if settings.metrics_token else ""
+    scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+    return (
+        bool(expected)
+        and request.path == METRICS_PATH
+        and request.method in READ_METHODS
+        and scheme.lower() == "bearer"
+        and _secrets_match(presented.strip(), expected)
+    )
 
 
 def _is_same_origin() -> bool:

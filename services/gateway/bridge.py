@@ -93,7 +93,8 @@ class AsgiBridge:
     def __init__(self, app: Flask, threads: int) -> None:
         """`threads`: how many requests are handled at once, besides the probes."""
         self._app = app
-        self._deps = cast(Gateway, app.extensions[EXTENSION_KEY]).deps
+        gateway = cast(Gateway, app.extensions[EXTENSION_KEY])
+        self._deps, self._request_counts = gateway.deps, gateway.monitor.request_counts
         self._poller = EventPoller(self._deps.db, self._deps.stream_timing.poll_s)
         self._request_pool = ThreadPoolExecutor(threads, "request")
         self._probe_pools = {path: ThreadPoolExecutor(PROBE_THREADS, path) for path in PUBLIC_PATHS}
@@ -116,8 +117,10 @@ class AsgiBridge:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop_streams)
         await receive()
+        self._request_counts.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        self._request_counts.close()
         self._deps.wakeup_sender.close()
         self._deps.db.close()
         await send({"type": "lifespan.shutdown.complete"})

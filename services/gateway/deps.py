@@ -9,6 +9,7 @@ from typing import cast
 from flask import current_app, g
 
 from services.gateway.catalog_cache import CatalogCache
+from services.gateway.monitoring.monitor import Monitor
 from services.gateway.planning_limiter import READERS, PlanningLimiter
 from services.gateway.queue_counts import QueueCountsCaches
 from services.gateway.quota_cache import QuotaCache
@@ -62,6 +63,7 @@ class Gateway:
     quotas: QuotaCache
     queue_counts: QueueCountsCaches
     upload_limiter: UploadLimiter
+    monitor: Monitor
     planning_limiter: PlanningLimiter = field(default_factory=lambda: PlanningLimiter("planning"))
     reading_limiter: PlanningLimiter = field(
         default_factory=lambda: PlanningLimiter("reading data files for", READERS)
@@ -76,6 +78,7 @@ class Gateway:
             QuotaCache(deps.db),
             QueueCountsCaches(lambda tenant: worker_registry.count_jobs_by_stage(deps.db, tenant)),
             UploadLimiter(deps.artifacts, deps.settings),
+            Monitor(deps.db, deps.settings),
         )
 
 

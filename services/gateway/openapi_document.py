@@ -31,8 +31,12 @@ def complete_document(spec: dict[str, Any]) -> None:
             _remove_null(parameter["schema"])
     events = spec["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]
     events["text/event-stream"] = {"schema": {"type": "string"}}
-    for path, parameter in (("/v1/jobs", "job_id"), ("/v1/audits", "audit_id")):
-        spec["paths"][path]["post"]["responses"]["202"]["links"] = _build_links(
+    for path, parameter, status in (
+        ("/v1/jobs", "job_id", "202"),
+        ("/v1/audits", "audit_id", "202"),
+        ("/v1/webhooks", "webhook_id", "201"),
+    ):
+        spec["paths"][path]["post"]["responses"][status]["links"] = _build_links(
             spec, parameter, _CREATED_ID
         )
         spec["paths"][path]["get"]["responses"]["200"]["links"] = _build_links(

@@ -8,7 +8,7 @@ from typing import cast
 from flask import g
 
 from shared.jobs.access_log import TOKEN_ACTOR
-from shared.jobs.keys import SCOPES, Key
+from shared.jobs.keys import ADMIN, SCOPES, Key
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Principal:
     def from_token(cls, tenant: str) -> Principal:
         """The holder of the token may do everything, as this tenant."""
         return cls(tenant, None, "PALIMPSEST_TOKEN", frozenset(SCOPES), None)
+
+    @classmethod
+    def from_metrics_token(cls, tenant: str) -> Principal:
+        """Who scrapes /metrics; no other route accepts that token."""
+        return cls(tenant, None, "PALIMPSEST_METRICS_TOKEN", frozenset({ADMIN}), None)
 
     @classmethod
     def from_key(cls, key: Key) -> Principal:

@@ -12,6 +12,7 @@ from flask import Flask, Response, json, request
 from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from services.gateway.request_id import get_request_id
 from shared.errors import Conflict, Gone, InvalidRequest, NotFound, QuotaReached, TransientError
 from shared.jobs.quotas import StorageFull
 from shared.jobs.uploads import QuotaExceeded
@@ -39,6 +40,9 @@ class Problem(BaseModel):
     status: int
     detail: str = Field("", description="what happened and what to do")
     instance: str = Field(description="the requested path")
+    request_id: str = Field(
+        description="as in the header X-Request-ID and in the gateway's log of this request"
+    )
     field: str | None = Field(None, description="the first invalid field (422)")
     errors: list[FieldError] | None = Field(None, description="all invalid fields (422)")
 
@@ -68,6 +72,7 @@ def make_problem(
         "status": status,
         "detail": _truncate(detail),
         "instance": _truncate(request.path),
+        "request_id": get_request_id(),
     }
     if errors:
         body["field"] = _truncate(errors[0].field)

@@ -264,13 +264,20 @@ class WorkerView(BaseModel):
     versions: dict[str, str]
     catalog: str = Field(description="digest of the catalog it serves")
     job: str | None
+    memory_bytes: int | None = Field(description="what its process has of the host's memory")
+    device_memory_bytes: int | None = Field(
+        description="what it has reserved on its accelerator; null without one"
+    )
     started_at: str | None
     seen_at: str | None
 
 
 def serialize_worker(worker: Worker) -> dict[str, Any]:
     """A worker, as `WorkerView` describes it."""
-    copied = ("id", "live", "drain", "host", "pid", "device", "threads", "catalog", "job")
+    copied = (
+        "id", "live", "drain", "host", "pid", "device", "threads", "catalog", "job",
+        "memory_bytes", "device_memory_bytes",
+    )  # fmt: skip
     return {
         **{name: getattr(worker, name) for name in copied},
         "stages": list(worker.stages),

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, select, update
 from shared.errors import FencedOut
 from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
+from shared.jobs.outbox import append_lost_attempt, run_fenced_transaction
 from shared.jobs.records import ControlFlags
 from shared.jobs.states import Failure, State, Stop
 from shared.jobs.tables import jobs, workers
@@ -73,7 +74,7 @@ def save_checkpoint(db: Database, job_id: str, fence: int, sha256: str, cache_ke
             checkpoint_key=cache_key,
         )
 
-    db.run_transaction(move_pointer)
+    run_fenced_transaction(db, job_id, move_pointer)
 
 
 def find_checkpoint(db: Database, job_id: str, cache_key: str) -> str | None:
@@ -96,14 +97,17 @@ def fail_attempt(db: Database, job_id: str, fence: int, failure: Failure, messag
             db, connection, row, State.FAILED, failure, failure=failure, message=message
         )
 
-    return db.run_transaction(write_end)
+    return run_fenced_transaction(db, job_id, write_end)
 
 
 def cancel_attempt(db: Database, job_id: str, fence: int) -> set[str]:
     """The attempt stopped after a cancel; returns the stages to wake. Raises FencedOut."""
-    return db.run_transaction(
-        lambda c: transition(db, c, lock_with_fence(c, job_id, fence), State.CANCELLED, "asked")
-    )
+
+    def write_end(connection: Connection) -> set[str]:
+        row = lock_with_fence(connection, job_id, fence)
+        return transition(db, connection, row, State.CANCELLED, "asked")
+
+    return run_fenced_transaction(db, job_id, write_end)
 
 
 def drain_attempt(db: Database, job_id: str, fence: int) -> set[str]:
@@ -128,7 +132,7 @@ def requeue_attempt(
             return transition(db, connection, row, State.CANCELLED, "asked")
         return transition(db, connection, row, State.QUEUED, reason, pause_s=pause_s)
 
-    return db.run_transaction(write_end)
+    return run_fenced_transaction(db, job_id, write_end)
 
 
 def lose_attempt(
@@ -164,6 +168,7 @@ def record_lost_attempt(
             50 % keeps jobs that were lost together from returning together.
     """
     lost_count = row.lost_count + 1
+    append_lost_attempt(db, connection, row)
     if row.stop == Stop.CANCEL:
         return transition(db, connection, row, State.CANCELLED, "asked", lost_count=lost_count)
     if lost_count >= max_lost_attempts:

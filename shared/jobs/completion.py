@@ -10,6 +10,7 @@ from sqlalchemy import Connection, TextClause, select, text
 from shared.errors import Conflict
 from shared.jobs.database import NOW_SQL, Database
 from shared.jobs.mapping import load_job, to_json
+from shared.jobs.outbox import Kind, run_fenced_transaction
 from shared.jobs.records import Artifact, JobCost
 from shared.jobs.states import State
 from shared.jobs.tables import artifacts as artifacts_table
@@ -27,10 +28,16 @@ UPDATE jobs SET
     lease_until = NULL, stop = NULL, version = version + 1, event_seq = event_seq + 1,
     -- planned for other code: it must not be found by its request key
     dedup_key = CASE WHEN code = CAST(:code AS varchar(64)) THEN dedup_key END
-WHERE id = :id AND fence = :fence AND state = 'running' RETURNING id, tenant, event_seq
+WHERE id = :id AND fence = :fence AND state = 'running'
+RETURNING id, tenant, stage, event_seq, queued_at, started_at, finished_at
 """
 _INSERT_EVENT = """INSERT INTO events (job, seq, at, kind, data)
     SELECT id, event_seq, {now}, 'state', :data FROM {done}"""
+_APPEND_TO_OUTBOX = f"""
+    INSERT INTO outbox (kind, subject, seq, tenant, stage, state, wait_s, run_s, at)
+    SELECT '{Kind.JOB_ENDED}', id, event_seq, tenant, stage, 'succeeded', started_at - queued_at,
+        finished_at - started_at, finished_at
+    FROM {{done}}"""
 # In one order: two jobs that end with the same artifacts do not wait for each other in a circle. A
 # row that is there is of the same bytes ...
 _INSERT_ARTIFACTS = "INSERT INTO artifacts (tenant, sha256, size, media_type, origin, created_at)"
@@ -46,6 +53,7 @@ _TEMPLATES = {
     "sqlite": (
         _MARK_SUCCEEDED,
         f"{_INSERT_EVENT} WHERE id = :id",
+        f"{_APPEND_TO_OUTBOX} WHERE id = :id",
         f"""{_INSERT_ARTIFACTS}
         SELECT jobs.tenant, json_extract(a.value, '$[1]'), json_extract(a.value, '$[2]'),
             json_extract(a.value, '$[3]'), coalesce(jobs.reused_from, jobs.id), {{now}}
@@ -57,7 +65,8 @@ _TEMPLATES = {
         WHERE jobs.id = :id {_ON_CONFLICT_REPLACE}""",
     ),
     "postgresql": (
-        f"""WITH done AS ({_MARK_SUCCEEDED}), noted AS ({_INSERT_EVENT}), owned AS (
+        f"""WITH done AS ({_MARK_SUCCEEDED}), noted AS ({_INSERT_EVENT}),
+        appended AS ({_APPEND_TO_OUTBOX}), owned AS (
             {_INSERT_ARTIFACTS} SELECT done.tenant, a ->> 1, CAST(a ->> 2 AS bigint), a ->> 3,
                 coalesce(:reused_from, done.id), {{now}}
             FROM done CROSS JOIN json_array_elements(CAST(:artifacts AS json)) AS a
@@ -133,7 +142,7 @@ def finish_job(
         # job's row.
         return release_children(db, connection, job_id)
 
-    return db.run_transaction(write_end)
+    return run_fenced_transaction(db, job_id, write_end)
 
 
 def _lock_reused(connection: Connection, job_id: str, digests: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from shared.errors import Conflict, NotFound
 from shared.failpoints import failpoint
 from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
+from shared.jobs.outbox import append_changed_audit
 from shared.jobs.states import LIVE, TERMINAL, UNSUCCESSFUL, State, Stop
 from shared.jobs.tables import audit_jobs, audits, job_inputs, jobs
 from shared.jobs.transitions import (
@@ -85,6 +86,7 @@ def cancel_audit(db: Database, tenant: str, audit_id: str) -> int:
             update(audits).where(mine, not_yet_cancelled).values(cancelled_at=db.now)
         )
         connection.execute(update(audits).where(mine).values(cancelling=True))
+        append_changed_audit(db, connection, tenant, audit_id)
         connection.execute(
             update(audit_jobs).where(audit_jobs.c.audit == audit_id).values(detached=True)
         )

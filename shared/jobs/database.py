@@ -46,7 +46,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """`sqlite:///FILE` (its folder is made), `sqlite://` (in memory), or
-        `postgresql+psycopg://`."""
+        `postgresql+psycopg://`.
+
+        The values of a statement that fails are in no error, hence in no log: they may be
+        secrets.
+        """
         self.url = make_url(url)
         self.dialect = self.url.get_backend_name()
         # An in-memory database has one connection, so one transaction at a time.
@@ -58,6 +62,7 @@ class Database:
         else:
             self.engine = create_engine(
                 self.url,
+                hide_parameters=True,
                 pool_pre_ping=True,
                 pool_size=5,
                 max_overflow=70,
@@ -232,13 +237,20 @@ def _check_foreign_keys(connection: Connection) -> None:
 def _create_sqlite_engine(path: str | None, url: str) -> Engine:
     if path in (None, "", ":memory:"):
         engine = create_engine(
-            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+            "sqlite://",
+            hide_parameters=True,
+            poolclass=StaticPool,
+            connect_args={"check_same_thread": False},
         )
     else:
         file = Path(str(path)).absolute()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = create_engine(
-            url, pool_size=5, max_overflow=70, connect_args={"timeout": LOCK_TIMEOUT_S}
+            url,
+            hide_parameters=True,
+            pool_size=5,
+            max_overflow=70,
+            connect_args={"timeout": LOCK_TIMEOUT_S},
         )
 
         @event.listens_for(engine, "do_connect")

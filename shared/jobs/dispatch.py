@@ -98,6 +98,9 @@ SELECT {group}({array}(i.role, i.parent, i.parent_role, i.sha256, coalesce(i.sha
 FROM job_inputs i LEFT JOIN job_artifacts a ON a.job = i.parent AND a.role = i.parent_role
 """
 
+# Of a job that several audits share, one of them: for logs.
+_SELECT_AUDIT = "SELECT min(audit) FROM audit_jobs WHERE NOT detached AND job"
+
 # SQLite has one writer at a time and no LATERAL: whose turn it is, then the taking.
 _SQLITE_TEMPLATES = (
     f"""{_TURNS_CTE}
@@ -109,7 +112,7 @@ SELECT (
 ) FROM turns ORDER BY running, round, tenant, rank LIMIT 1
 """,
     f"{_CLAIM_UPDATE} WHERE id = :id RETURNING *, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS "
-    "inputs",
+    f"inputs, ({_SELECT_AUDIT} = jobs.id) AS audit",
     f"{_INSERT_EVENT} jobs WHERE id = :id",
 )
 
@@ -127,13 +130,15 @@ _POSTGRESQL_TEMPLATES = (
 ), taken AS ({_CLAIM_UPDATE} FROM winner WHERE jobs.id = winner.id RETURNING jobs.*
 ), noted AS ({_INSERT_EVENT} taken)
 SELECT taken.*, ({_SELECT_INPUTS} WHERE i.job = taken.id) AS inputs,
-    (SELECT q.max_running_jobs FROM tenants q WHERE q.name = taken.tenant) AS max_running_jobs
+    (SELECT q.max_running_jobs FROM tenants q WHERE q.name = taken.tenant) AS max_running_jobs,
+    ({_SELECT_AUDIT} = taken.id) AS audit
 FROM taken
 """,
 )
 
 _FIND_TEMPLATES = (
-    f"""SELECT jobs.*, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS inputs FROM jobs
+    f"""SELECT jobs.*, ({_SELECT_INPUTS} WHERE i.job = jobs.id) AS inputs,
+    ({_SELECT_AUDIT} = jobs.id) AS audit FROM jobs
 WHERE state = 'running' AND worker = :worker AND claim_token = :token""",
 )
 
@@ -276,4 +281,5 @@ def _build_claim(row: Row[Any]) -> Claim:
         build_job(row, inputs),
         row.fence,
         {role: digest for role, *_, digest in input_rows if digest is not None},
+        row.audit,
     )

@@ -106,6 +106,22 @@ def find_first_audit(db: Database, job_id: str) -> str | None:
         return connection.execute(query).scalar_one_or_none()
 
 
+def find_log_fields(db: Database, job_ids: Sequence[str]) -> list[dict[str, str]]:
+    """What lines that are logged about these jobs name: job, stage, tenant, and one of its audits
+    if it has one."""
+    if not job_ids:
+        return []
+    linked = (audit_jobs.c.job == jobs.c.id) & ~audit_jobs.c.detached
+    audit = select(func.min(audit_jobs.c.audit)).where(linked).scalar_subquery().label("audit")
+    query = select(jobs.c.id.label("job"), jobs.c.stage, jobs.c.tenant, audit)
+    with db.read() as connection:
+        rows = connection.execute(query.where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id))
+        return [
+            {name: value for name, value in row._mapping.items() if value is not None}
+            for row in rows
+        ]
+
+
 def list_events(
     db: Database, tenant: str, job_id: str, after_seq: int, limit: int = 200
 ) -> tuple[Job, list[Event]]:

@@ -167,11 +167,19 @@ class Event:
 
 @dataclass(frozen=True)
 class Claim:
-    """A job in the hands of one attempt. `inputs` maps role -> sha256."""
+    """A job in the hands of one attempt. `inputs` maps role -> sha256; `audit` is one of those that
+    need it."""
 
     job: Job
     fence: int
     inputs: Mapping[str, str]
+    audit: str | None = None
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What every line that is logged about the job names."""
+        fields = {"job": self.job.id, "stage": self.job.stage, "tenant": self.job.tenant}
+        return fields if self.audit is None else {**fields, "audit": self.audit}
 
 
 @dataclass(frozen=True)
@@ -200,6 +208,9 @@ class Worker:
     live: bool = False
     job: str | None = None
     drained_at: float | None = None  # when an operator drained it
+    # of its pool child, as of the last heartbeat
+    memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

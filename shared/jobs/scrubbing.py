@@ -18,15 +18,13 @@ from shared.jobs.tables import (
     metadata,
     paused_stages,
     plugin_sets,
+    service_heartbeats,
     workers,
 )
 
+_NAMELESS = (workers, drained_workers, paused_stages, catalogs, plugin_sets, service_heartbeats)
 # those that can name an upload, what was made of it or a tenant; the ones that all need come last
-TABLES = tuple(
-    table
-    for table in reversed(metadata.sorted_tables)
-    if table not in (workers, drained_workers, paused_stages, catalogs, plugin_sets)
-)
+TABLES = tuple(table for table in reversed(metadata.sorted_tables) if table not in _NAMELESS)
 
 _LOCK_SQL = "SELECT pg_try_advisory_lock(hashtextextended('palimpsest scrub', 0))"
 # deleted rows are still needed by transactions that began before

@@ -19,6 +19,7 @@ from shared.jobs.database import Database
 from shared.jobs.job_insert import ConcurrentDuplicate, NewJob, generate_id, insert_jobs
 from shared.jobs.labels import AUDIT_LABELS
 from shared.jobs.mapping import to_json
+from shared.jobs.outbox import append_changed_audit
 from shared.jobs.quotas import require_pending_quota, require_room
 from shared.jobs.records import PlannedJob, SubmitResult
 from shared.jobs.states import State
@@ -100,6 +101,7 @@ def submit_jobs(
             }
             connection.execute(insert(audits).values(**row, created_at=now))
             AUDIT_LABELS.replace(connection, str(audit_id), audit.labels)
+            append_changed_audit(db, connection, tenant, str(audit_id))
         ids, stored = insert_jobs(connection, tenant, candidates, now)
         if stored:
             require_pending_quota(db, connection, tenant)

@@ -127,7 +127,8 @@ jobs = Table(
     Column("memory_bytes", BigInteger),
     Column("device_memory_bytes", BigInteger),
     UniqueConstraint("tenant", "dedup_key"),
-    Index(None, "stage", "state"),
+    # How many jobs of a stage are in a state, and since when the oldest of them is queued.
+    Index(None, "stage", "state", "queued_at"),
     # What lists walk along, newest first: all jobs of a tenant, those of a stage, those in a state.
     Index(None, "tenant", "created_at", "id"),
     Index(None, "tenant", "stage", "created_at", "id"),
@@ -340,6 +341,9 @@ workers = Table(
     Column("drain", Boolean, nullable=False),
     # It shuts down, whatever an operator wants of it.
     Column("leaving", Boolean, nullable=False, server_default=false()),
+    # What its pool child has of the host's memory and of the accelerator's, as of the last heartbeat.
+    Column("memory_bytes", BigInteger),
+    Column("device_memory_bytes", BigInteger),
 )
 
 # Names of workers that an operator has drained: a worker that is started again under one of them
@@ -433,4 +437,76 @@ access_log = Table(
     Column("status", Integer),
     Index(None, "at", "id"),
     Index(None, "tenant", "at"),
+)
+
+# What has happened and is still to be counted (`metric_totals`) and told (`webhook_deliveries`):
+# written in the transaction in which it happens, taken out by the reconciler in the one that counts
+# it. Rows are only added and removed, so that those who end jobs never wait for each other.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column(
+        "id",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    Column("kind", String(16), nullable=False),  # a `shared.jobs.outbox.Kind`
+    Column("subject", String(40)),  # of a job or an audit, its id
+    Column("seq", Integer),  # of the job's event
+    Column("tenant", String(64), nullable=False),
+    Column("stage", String(40)),
+    Column("state", String(16)),
+    Column("failure", String(32)),
+    Column("wait_s", Double),
+    Column("run_s", Double),
+    Column("at", Double, nullable=False),
+)
+
+# Counters of monitoring, over all processes and since the schema was made: what they count may be
+# deleted meanwhile.
+metric_totals = Table(
+    "metric_totals",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("labels", String(512), primary_key=True),  # a JSON array of values
+    Column("value", Double, nullable=False),
+)
+
+service_heartbeats = Table(
+    "service_heartbeats",
+    metadata,
+    Column("service", String(64), primary_key=True),
+    Column("seen_at", Double, nullable=False),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("url", String(2000), nullable=False),
+    Column("events", Text, nullable=False),  # a JSON array, sorted
+    # What deliveries are signed with: HMAC needs it as it is.
+    Column("secret", String(80), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "tenant", "created_at", "id"),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("webhook", ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("event", String(40), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # a `shared.jobs.webhooks.DeliveryState`
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Double),  # not to be sent before; NULL once it has ended
+    Column("outcome", String(200)),  # of the last attempt
+    Column("created_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index(None, "webhook", "created_at", "id"),
+    Index(None, "ended_at"),
+    Index("ix_webhook_deliveries_due", "webhook", "next_at", **_index_where("pending")),
 )

@@ -20,7 +20,7 @@ from shared.jobs.bulk_delete import delete_rows
 from shared.jobs.control import cancel_audit, cancel_job
 from shared.jobs.database import Database
 from shared.jobs.erasure import Erasure, finish_soon
-from shared.jobs.mapping import slices
+from shared.jobs.mapping import slices, to_json
 from shared.jobs.removal import list_checkpoints, note_erasure, note_unneeded
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
@@ -34,6 +34,7 @@ from shared.jobs.tables import (
     job_inputs,
     jobs,
     metadata,
+    metric_totals,
     tenants,
 )
 
@@ -181,6 +182,9 @@ def _remove_their_rows(connection: Connection, tenant: str, digests: Collection[
 def _remove_others(db: Database, connection: Connection, tenant: str) -> None:
     for table in (*_list_tables(), tenants):
         connection.execute(delete(table).where(_is_of(table, tenant)))
+    named = metric_totals.c.labels.contains(to_json(tenant), autoescape=True)
+    of_tenants = metric_totals.c.name == "tenant_jobs_finished"
+    connection.execute(delete(metric_totals).where(of_tenants, named))
     _note_erasure(db, connection)
     failpoint("tenant_erasure.before_commit")
 

@@ -27,6 +27,7 @@ from shared.jobs import (
     repair,
     submit,
     uploads,
+    webhooks,
 )
 from shared.jobs.database import Database
 
@@ -102,6 +103,12 @@ class TenantStore:
     change_declaration_labels = _bind(declarations.change_labels)
     delete_declarations = _bind(declarations.delete_declarations)
     erase_declarations = _bind(declarations.erase_declarations)
+
+    add_webhook = _bind(webhooks.add_webhook)
+    list_webhooks = _bind(webhooks.list_webhooks)
+    delete_webhook = _bind(webhooks.delete_webhook)
+    add_test_delivery = _bind(webhooks.add_test_delivery)
+    list_deliveries = _bind(webhooks.list_deliveries)
 
     list_produced_artifacts = _bind(repair.list_produced_artifacts)
     find_producer = _bind(repair.find_producer)

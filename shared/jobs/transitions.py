@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Row, and_, case, delete, insert, literal, sel
 from shared.errors import Conflict, FencedOut, NotFound
 from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
+from shared.jobs.outbox import append_ended_jobs
 from shared.jobs.ranking import compute_rank
-from shared.jobs.states import LIVE, TRANSITIONS, UNSUCCESSFUL, Failure, State, Stop
+from shared.jobs.states import LIVE, TERMINAL, TRANSITIONS, UNSUCCESSFUL, Failure, State, Stop
 from shared.jobs.tables import events, job_artifacts, job_inputs, jobs
 from shared.wiring import RunWhen
 
@@ -103,6 +104,8 @@ def transition(
     if pause_s:
         values["not_before"], data["pause_s"] = db.now + pause_s, round(pause_s, 3)
     append_event(db, connection, row, "state", data, **values)
+    if to in TERMINAL:
+        append_ended_jobs(connection, [row.id], ran=before is State.RUNNING)
     _unlink_artifacts(connection, [row], to)
     stages = {row.stage} if to is State.QUEUED else set()
     if to is State.SUCCEEDED:
@@ -158,6 +161,8 @@ def transition_leaves(
         for r in rows
     ]
     connection.execute(insert(events).values(at=db.now), event_rows)
+    if to in TERMINAL:
+        append_ended_jobs(connection, [row.id for row in rows], ran=False)
     _unlink_artifacts(connection, rows, to)
 
 

@@ -26,7 +26,7 @@ from shared.jobs.database import Database
 from shared.jobs.mapping import to_json
 from shared.jobs.records import Worker
 from shared.jobs.states import State
-from shared.jobs.tables import catalogs, drained_workers, jobs, workers
+from shared.jobs.tables import catalogs, drained_workers, jobs, service_heartbeats, workers
 
 log = structlog.get_logger()
 
@@ -165,20 +165,37 @@ def register_worker(
     db.run_transaction(upsert)
 
 
-def record_heartbeat(db: Database, worker: str) -> bool | None:
-    """Record that the worker is alive; returns whether it should drain, None if it is not
-    registered."""
+def record_heartbeat(
+    db: Database,
+    worker: str,
+    *,
+    memory_bytes: int | None = None,
+    device_memory_bytes: int | None = None,
+) -> bool | None:
+    """Record that the worker is alive, and what memory it has; returns whether it should drain,
+    None if it is not registered."""
 
     def touch(connection: Connection) -> bool | None:
         query = (
             update(workers)
             .where(workers.c.id == worker)
-            .values(seen_at=db.now)
+            .values(
+                seen_at=db.now, memory_bytes=memory_bytes, device_memory_bytes=device_memory_bytes
+            )
             .returning(workers.c.drain)
         )
         return connection.execute(query).scalar_one_or_none()
 
     return db.run_transaction(touch)
+
+
+def record_service_heartbeat(db: Database, service: str) -> None:
+    """Record that a service that is no worker, such as the reconciler, does its rounds."""
+    statement = db.insert(service_heartbeats).values(service=service, seen_at=db.now)
+    statement = statement.on_conflict_do_update(
+        index_elements=["service"], set_={"seen_at": db.now}
+    )
+    db.run_transaction(lambda c: c.execute(statement))
 
 
 def request_drain(db: Database, worker: str) -> bool:
@@ -264,4 +281,6 @@ def _build_worker(r: Row[Any]) -> Worker:
         live=bool(r.live),
         job=r.job,
         drained_at=r.drained_at,
+        memory_bytes=r.memory_bytes,
+        device_memory_bytes=r.device_memory_bytes,
     )

@@ -28,6 +28,8 @@ WHOLE_STORE = {
     "credentials.py": "looks whether there is any key",
     "deps.py": "holds it",
     "quota_cache.py": "reads the quotas of whoever asks",
+    "monitoring/monitor.py": "metrics are of all tenants",
+    "monitoring/request_counts.py": "adds to counts that are of all tenants",
     "event_poller.py": "follows jobs that a route has shown to their tenant",
     "key_cache.py": "finds keys before there is a tenant",
     "sessions.py": "has the secret of all tenants' cookies",

@@ -163,30 +163,33 @@ OVER: dict[str, Callable[[JobStore, Claim], Any]] = {
 }
 
 
+COUNTED = ("outbox",)  # where a refused write is noted, to be counted
+
+
 @pytest.mark.parametrize("over", OVER)
 def test_whoever_comes_with_an_old_fence_writes_nothing(store: JobStore, over: str) -> None:
     root = make_planned_job("a")
     store.submit(root, make_planned_job("child", root))
     claim = store.claim_one()
     OVER[over](store, claim)
-    before = store.dump()
+    before = store.dump(without=COUNTED)
     for name, write in WRITES.items():
         with pytest.raises(FencedOut):
             write(store, claim.job.id, claim.fence)
-        assert store.dump() == before, name
+        assert store.dump(without=COUNTED) == before, name
     assert attempts.renew_lease(store.db, claim.job.id, claim.fence, 60, {"done": 1}) is None
-    assert store.dump() == before
+    assert store.dump(without=COUNTED) == before
 
 
 @pytest.mark.parametrize("fence", [-1, 0, 2])
 def test_a_fence_that_was_never_given_out_is_refused(store: JobStore, fence: int) -> None:
     claim = store.claim_one() if store.post(make_planned_job("a")) else None
     assert claim is not None
-    before = store.dump()
+    before = store.dump(without=COUNTED)
     for write in WRITES.values():
         with pytest.raises(FencedOut):
             write(store, claim.job.id, fence)
-    assert store.dump() == before
+    assert store.dump(without=COUNTED) == before
 
 
 def test_an_attempt_that_lost_its_lease_but_not_its_job_may_go_on(store: JobStore) -> None:

@@ -483,6 +483,7 @@ def test_the_migrations_make_the_indexes_of_the_code(db: Database) -> None:
         "ix_audits_cancelling",
         "ix_jobs_checkpoint",
         "ix_artifacts_uploads",
+        "ix_webhook_deliveries_due",
     }
     with db.write() as connection:
         metadata.drop_all(connection)

@@ -39,6 +39,7 @@ def every_route(gateway: GatewayInProcess) -> list[tuple[str, str]]:
         "job_id": "job_" + "0" * 20,
         "audit_id": "aud_" + "0" * 20,
         "sha256": "0" * 64,
+        "webhook_id": "whk_" + "0" * 20,
         "filename": "x.js",
         "name": "before",
         "version": 1,

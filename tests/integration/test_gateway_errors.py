@@ -265,6 +265,7 @@ def _ways_in(gateway: GatewayInProcess, text: str) -> list[tuple[str, str, dict[
         "job_id": "job_" + "0" * 20, "audit_id": "aud_" + "0" * 20, "sha256": "0" * 64,
         "name": "before", "version": "1", "key_id": "key_" + "0" * 20,
         "stage": "sleep", "worker_id": "hand",
+        "webhook_id": "whk_" + "0" * 20,
     }  # fmt: skip
     there = {"job_id": gateway.post()["id"]}
     there["audit_id"] = gateway.http.post("/v1/audits", json=AUDIT).get_json()["id"]

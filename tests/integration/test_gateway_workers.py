@@ -54,13 +54,24 @@ def test_queues_and_workers(gateway, monkeypatch):
     worker = gateway.make_worker()
     worker.claim()
     queues = {q["stage"]: q for q in gateway.http.get("/v1/queues").get_json()["items"]}
+    assert 0 <= queues["sleep"].pop("oldest_age_s") < 600
     assert queues["sleep"] == {
         "stage": "sleep",
         "counts": {"queued": 2, "running": 1},
         "workers": 1,
+        "finished": 0,
+        "mean_run_s": None,
         "paused_at": None,
     }
-    assert queues["train"] == {"stage": "train", "counts": {}, "workers": 1, "paused_at": None}
+    assert queues["train"] == {
+        "stage": "train",
+        "counts": {},
+        "workers": 1,
+        "oldest_age_s": None,
+        "finished": 0,
+        "mean_run_s": None,
+        "paused_at": None,
+    }
     (shown,) = gateway.http.get("/v1/workers").get_json()["items"]
     assert (shown["id"], shown["live"], shown["job"], shown["drain"]) == (
         "hand",

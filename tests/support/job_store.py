@@ -170,12 +170,13 @@ class JobStore:
         """The states the job went through."""
         return [e.data["to"] for e in self.list_events(job_id) if e.kind == "state"]
 
-    def dump(self) -> dict[str, list[Any]]:
-        """Every row of every table."""
+    def dump(self, *, without: tuple[str, ...] = ()) -> dict[str, list[Any]]:
+        """Every row of every table but these."""
         with self.db.read() as connection:
             return {
                 t.name: sorted(map(tuple, connection.execute(select(t))), key=repr)
                 for t in metadata.sorted_tables
+                if t.name not in without
             }
 
 

@@ -32,6 +32,7 @@ from services.cli.output.console import (
     print_table,
     stdout_console,
 )
+from services.cli.output.queue_table import watch_queues
 from services.client import Audit, Job
 
 MAX_LISTED_VALUES = 20  # of a parameter, in a table
@@ -317,8 +318,18 @@ def _describe_parameter(schema: Mapping[str, Any]) -> str:
     return escape_markup(str(schema.get("description", "")) + bounds)
 
 
-def queues(json: Json = False) -> None:
+def queues(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show them again and again, until Ctrl-C.")
+    ] = False,
+    interval_s: Annotated[
+        float, typer.Option("--interval", min=0.2, help="Seconds between two looks.")
+    ] = 2.0,
+    json: Json = False,
+) -> None:
     """List each stage's queue and its number of live workers."""
+    if watch:
+        raise typer.Exit(watch_queues(interval_s, json))
     with make_client() as gateway:
         items = gateway.list_queues()
     if json:

@@ -9,8 +9,10 @@ from services.gateway.api import (
     health,
     jobs,
     keys,
+    metrics,
     models,
     tenants,
+    webhooks,
     workers,
 )
 
@@ -21,9 +23,11 @@ ROUTES = (
     artifacts.routes,  # /v1/artifacts/{sha256}
     models.routes,  # /v1/models/{name}
     datasets.routes,  # /v1/datasets/{name}
+    webhooks.routes,  # /v1/webhooks
     catalog.routes,  # /v1/catalog
     keys.routes,  # /v1/keys, /v1/me
     tenants.routes,  # /v1/tenants
     workers.routes,  # /v1/queues, /v1/workers
+    metrics.routes,  # /metrics
     health.routes,  # /livez, /readyz, /
 )

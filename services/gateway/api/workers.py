@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from flask import Response, jsonify
@@ -16,7 +17,7 @@ from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worke
 from services.gateway.scopes import require_scope
 from services.gateway.submission import require_id_format
 from shared.errors import NotFound
-from shared.jobs import stage_pauses, worker_drains, worker_registry
+from shared.jobs import monitoring, stage_pauses, worker_drains, worker_registry
 from shared.jobs.keys import ADMIN
 
 routes = make_blueprint("workers", "queues and workers")
@@ -32,6 +33,17 @@ class QueueView(BaseModel):
     paused_at: str | None = Field(
         description="since when an operator keeps its jobs from being claimed; null: it is not "
         "paused"
+    )
+    oldest_age_s: float | None = Field(
+        description="seconds for which the oldest queued job has been queued; null without one"
+    )
+    finished: int | None = Field(
+        description="jobs that have ended, also those that are deleted by now: two readings give a "
+        "rate; null without the scope `admin`, for it counts those of all tenants"
+    )
+    mean_run_s: float | None = Field(
+        description="mean duration in seconds of their last attempts; null before the first, and "
+        "without the scope `admin`"
     )
 
 
@@ -87,14 +99,22 @@ def _read_queues() -> tuple[dict[str, dict[str, Any]], float]:
     live_workers = worker_registry.count_live_by_stage(db)
     paused = stage_pauses.list_paused_stages(db)
     published = current_gateway().catalog_cache.catalog.list_names("stage")
+    stages = {*published, *snapshot.counts, *live_workers, *paused}
+    tenant = _choose_tenant()
+    progress = (
+        monitoring.read_progress(db, sorted(stages))
+        if tenant is None
+        else monitoring.read_tenant_progress(db, tenant, sorted(stages))
+    )
     queues = {
         stage: {
             "stage": stage,
             "counts": snapshot.counts.get(stage, {}),
             "workers": live_workers.get(stage, 0),
+            **asdict(progress[stage]),
             "paused_at": format_rfc3339(paused.get(stage)),
         }
-        for stage in {*published, *snapshot.counts, *live_workers, *paused}
+        for stage in stages
     }
     return queues, snapshot.age_s
 

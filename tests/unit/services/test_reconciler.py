@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import structlog
 from sqlalchemy import update
 
-from services.reconciler import count_missing_wakeups, reconcile_once
+from services.reconciler import count_and_report, count_missing_wakeups, reconcile_once
 from shared.config import Settings
 from shared.errors import TransientError
 from shared.jobs import worker_registry
 from shared.jobs.database import Database
+from shared.jobs.monitoring import read_store_figures
 from shared.jobs.queue import InMemoryWakeup
 from shared.jobs.reconcile import ExpiryGuard, expire_leases
 from shared.jobs.tables import jobs
-from tests.support.job_store import STAGE, JobStore, make_planned_job
+from tests.support.job_store import ALICE, STAGE, JobStore, make_planned_job
 from tests.support.migrated import open_in_memory, open_migrated
 from tests.support.waiting import TIMEOUT_S
 
@@ -175,3 +177,43 @@ def test_a_sleeping_machine_is_not_charged(store: JobStore) -> None:
     store.end_lease(job)  # it slept through its lease, as the reconciler did
     reconcile_once(store.db, InMemoryWakeup(), lambda _stage: 0, Settings(), watch)
     assert (store.get_job(job).state, store.get_job(job).lost_count) == ("running", 0)
+
+
+def test_a_line_about_a_lost_attempt_names_its_job_and_audit(store: JobStore) -> None:
+    audit, (job_id,) = store.submit_audit(make_planned_job("a"))
+    claim = store.claim_one()
+    assert claim.audit == audit
+    store.end_lease(job_id)
+    with structlog.testing.capture_logs() as lines:
+        reconcile_once(store.db, InMemoryWakeup(), lambda _stage: 0, Settings(), ExpiryGuard(0, 0))
+    (line,) = [line for line in lines if line["event"] == "lease expired"]
+    assert {name: line[name] for name in ("job", "stage", "tenant", "audit")} == {
+        "job": job_id,
+        "stage": STAGE,
+        "tenant": ALICE,
+        "audit": audit,
+    }
+
+
+def test_a_round_counts_what_has_ended_and_is_seen(store: JobStore) -> None:
+    store.run_job("a")
+    count_and_report(store.db)
+    figures = read_store_figures(store.db)
+    assert 0 <= figures.service_ages_s["reconciler"] < 60
+    assert figures.totals["jobs_finished"] == {(STAGE, "succeeded"): 1}
+    assert figures.outbox_size == 0
+
+
+def test_what_cannot_be_counted_holds_up_nothing(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_db: Database) -> NoReturn:
+        raise ZeroDivisionError
+
+    store.run_job("a")
+    monkeypatch.setattr("services.reconciler.process_outbox", fail)
+    with structlog.testing.capture_logs() as lines:
+        count_and_report(store.db)
+    assert [line["error"] for line in lines] == ["ZeroDivisionError"]
+    figures = read_store_figures(store.db)
+    assert (figures.outbox_size, "reconciler" in figures.service_ages_s) == (1, True)

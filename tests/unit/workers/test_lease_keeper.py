@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import update
+from structlog.contextvars import get_contextvars
 
 from shared.config import Settings
 from shared.errors import TransientError
@@ -72,6 +73,29 @@ def test_progress_goes_out_with_the_renewal(scene: Scene) -> None:
     scene.page.heartbeat({"done": 1, "total": 2})
     scene.keeper.tick()
     assert queries.get_job(scene.db, "t", scene.claim.job.id).progress == {"done": 1, "total": 2}
+
+
+def test_the_worker_says_what_memory_it_has(scene: Scene) -> None:
+    scene.keeper.tick()
+    (worker,) = worker_registry.list_workers(scene.db)
+    assert worker.memory_bytes is not None
+    assert worker.memory_bytes > 0  # of the process that the keeper watches
+    assert worker.device_memory_bytes is None
+    scene.page.write_device_memory(3 << 30)
+    scene.keeper.tick()
+    (worker,) = worker_registry.list_workers(scene.db)
+    assert worker.device_memory_bytes == 3 << 30
+
+
+def test_lines_name_the_job_while_there_is_one(scene: Scene) -> None:
+    fields = scene.claim.log_fields
+    command = {"lease": 1, "job": scene.claim.job.id, "fence": 1, "stall_timeout_s": 60}
+    more = {"time_limit": None, "started_at": time.monotonic(), "log_fields": fields}
+    scene.keeper.handle_command({**command, **more})
+    assert get_contextvars() == {**fields, "worker": "w"}
+    assert fields == {"job": scene.claim.job.id, "stage": "s", "tenant": "t"}
+    scene.keeper.handle_command({"release": 1})
+    assert get_contextvars() == {}
 
 
 def test_cancel_and_drain_come_in(scene: Scene) -> None:

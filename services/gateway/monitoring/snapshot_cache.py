@@ -1,0 +1,106 @@
+"""Figures that are made at intervals, however many ask for them: old ones rather than a wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import structlog
+
+from shared.errors import PalimpsestError, TransientError
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Snapshot(Generic[T]):
+    """Figures, when reading them began (monotonic clock) and how long it took."""
+
+    value: T
+    started_at: float
+    took_s: float
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since reading them began."""
+        return time.monotonic() - self.started_at
+
+
+class SnapshotCache(Generic[T]):
+    """Reads at most once at a time, in a thread of its own. Safe for many threads.
+
+    Args:
+        read: makes the figures; raises TransientError where it cannot.
+        interval_s: how old figures may be before new ones are made.
+        wait_s: how long a caller waits for new ones; then it gets the old ones.
+        first_wait_s: the same while there are no old ones.
+        max_share: of a thread's time, at most, for reading.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], T],
+        interval_s: float,
+        *,
+        wait_s: float = 1.0,
+        first_wait_s: float = 10.0,
+        max_share: float = 0.1,
+    ) -> None:
+        self._read, self._interval_s, self._max_share = read, interval_s, max_share
+        self._wait_s, self._first_wait_s = wait_s, first_wait_s
+        self._lock = threading.Lock()
+        self._latest: Snapshot[T] | None = None
+        self._refreshing: threading.Event | None = None
+
+    def find_current(self, wait_s: float | None = None) -> Snapshot[T] | None:
+        """The figures: new ones if they are made in time, else old ones; None if there are none.
+
+        Args:
+            wait_s: how long to wait for new ones, instead of what the cache was made with.
+        """
+        with self._lock:
+            latest = self._latest
+            if latest is not None and latest.age_s <= self._get_interval(latest):
+                return latest
+            if self._refreshing is None:
+                self._refreshing = threading.Event()
+                threading.Thread(
+                    target=self._refresh, args=(self._refreshing,), daemon=True
+                ).start()
+            refreshing = self._refreshing
+        if wait_s is None:
+            wait_s = self._first_wait_s if latest is None else self._wait_s
+        refreshing.wait(wait_s)
+        return self._latest
+
+    def get_current(self) -> Snapshot[T]:
+        """The same.
+
+        Raises:
+            TransientError: there are none, and none were made in time.
+        """
+        snapshot = self.find_current()
+        if snapshot is None:
+            raise TransientError("the figures could not be read in time; see the gateway log")
+        return snapshot
+
+    def _get_interval(self, latest: Snapshot[T]) -> float:
+        return max(self._interval_s, latest.took_s / self._max_share)
+
+    def _refresh(self, done: threading.Event) -> None:
+        started_at = time.monotonic()
+        try:
+            value = self._read()
+            self._latest = Snapshot(value, started_at, time.monotonic() - started_at)
+        except PalimpsestError as error:
+            log.warning("the figures of /metrics could not be read", error=str(error))
+        except Exception as error:
+            log.exception("the figures of /metrics could not be read", error=type(error).__name__)
+        finally:
+            with self._lock:
+                self._refreshing = None
+            done.set()

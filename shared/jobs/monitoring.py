@@ -1,0 +1,202 @@
+"""What monitoring asks the job store, in a few statements that walk along indexes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from shared.jobs import worker_registry
+from shared.jobs.database import Database
+from shared.jobs.metric_totals import Labels, load_totals
+from shared.jobs.outbox_reader import MAX_NAMED_TENANTS, OTHER_TENANTS
+from shared.jobs.records import Worker
+from shared.jobs.states import LIVE
+from shared.jobs.tables import (
+    UPLOAD_ORIGIN,
+    artifacts,
+    jobs,
+    outbox,
+    service_heartbeats,
+    webhook_deliveries,
+)
+
+Counts = dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True)
+class StageQueues:
+    """The live jobs: counts by stage and state, and for how many seconds the oldest queued job of
+    each stage has been queued."""
+
+    counts: Counts = field(default_factory=dict)
+    oldest_age_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoreFigures:
+    """The job store at one moment.
+
+    service_ages_s: seconds since each service that is no worker has done a round.
+    totals: see `shared.jobs.metric_totals`.
+    """
+
+    queues: StageQueues
+    workers: tuple[Worker, ...]
+    service_ages_s: Mapping[str, float]
+    outbox_size: int
+    pending_deliveries: int
+    totals: Mapping[str, Mapping[Labels, float]]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What each tenant has, which takes longer to read the more there is.
+
+    tenant_counts: live jobs by tenant and state: of the tenants with most, the others summed.
+    artifacts: number and bytes of artifacts by origin, `job` or `upload`.
+    """
+
+    tenant_counts: Counts
+    artifacts: Mapping[str, tuple[int, int]]
+
+
+def read_store_figures(db: Database) -> StoreFigures:
+    """Everything but the inventory. Raises TransientError."""
+    workers = tuple(worker_registry.list_workers(db))
+    with db.read() as connection:
+        seen = select(service_heartbeats.c.service, db.now - service_heartbeats.c.seen_at)
+        pending = webhook_deliveries.c.state == "pending"
+        return StoreFigures(
+            queues=_read_queues(db, connection),
+            workers=workers,
+            service_ages_s={s: max(0.0, age) for s, age in connection.execute(seen)},
+            outbox_size=_count(connection, select(outbox.c.id)),
+            pending_deliveries=_count(connection, select(webhook_deliveries.c.id).where(pending)),
+            totals=load_totals(connection),
+        )
+
+
+def read_queues(db: Database) -> StageQueues:
+    """The live jobs. Raises TransientError."""
+    with db.read() as connection:
+        return _read_queues(db, connection)
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """How fast a stage's queue gets shorter.
+
+    oldest_age_s: for how long the oldest queued job has been queued; None without one.
+    finished: jobs that have ended since counting began; None where only one tenant's are asked for.
+    mean_run_s: how long their last attempts took; None before the first, and for one tenant.
+    """
+
+    oldest_age_s: float | None = None
+    finished: int | None = 0
+    mean_run_s: float | None = None
+
+
+def read_progress(db: Database, stages: Sequence[str]) -> dict[str, StageProgress]:
+    """The progress of each of these stages; costs the same with any number of jobs. Raises
+    TransientError."""
+    progress = {}
+    with db.read() as connection:
+        totals = load_totals(connection, ("jobs_finished", "job_run_sum", "job_run_bucket"))
+        for stage in stages:
+            queued = (jobs.c.stage == stage) & (jobs.c.state == "queued")
+            age_s = connection.execute(
+                select(db.now - func.min(jobs.c.queued_at)).where(queued)
+            ).scalar_one()
+            n_runs = _sum_stage(totals.get("job_run_bucket", {}), stage)
+            run_s = _sum_stage(totals.get("job_run_sum", {}), stage)
+            progress[stage] = StageProgress(
+                oldest_age_s=None if age_s is None else max(0.0, float(age_s)),
+                finished=int(_sum_stage(totals.get("jobs_finished", {}), stage)),
+                mean_run_s=run_s / n_runs if n_runs else None,
+            )
+    return progress
+
+
+def read_tenant_progress(
+    db: Database, tenant: str, stages: Sequence[str]
+) -> dict[str, StageProgress]:
+    """As much of `read_progress` as a tenant may know: of its own jobs. Raises TransientError."""
+    query = select(jobs.c.stage, db.now - func.min(jobs.c.queued_at)).where(
+        jobs.c.tenant == tenant, jobs.c.state == "queued"
+    )
+    with db.read() as connection:
+        rows = connection.execute(query.group_by(jobs.c.stage))
+        ages = {stage: age_s for stage, age_s in rows}
+    return {
+        stage: StageProgress(max(0.0, float(ages[stage])) if stage in ages else None, None)
+        for stage in stages
+    }
+
+
+def _sum_stage(totals: Mapping[Labels, float], stage: str) -> float:
+    return sum(value for labels, value in totals.items() if labels[0] == stage)
+
+
+def read_inventory(db: Database) -> Inventory:
+    """Counts all live jobs and all artifacts. Raises TransientError."""
+    is_upload = artifacts.c.origin == UPLOAD_ORIGIN
+    query = select(is_upload, func.count(), func.sum(artifacts.c.size)).group_by(is_upload)
+    sizes = {"job": (0, 0), "upload": (0, 0)}
+    with db.read() as connection:
+        for upload, n, size in connection.execute(query):
+            sizes["upload" if upload else "job"] = (int(n), int(size))
+        return Inventory(_sum_small_tenants(_count_by_tenant(connection)), sizes)
+
+
+def _read_queues(db: Database, connection: Connection) -> StageQueues:
+    # By name, so that the index leads to the live jobs past any number of others.
+    query = (
+        select(jobs.c.stage, jobs.c.state, func.count(), db.now - func.min(jobs.c.queued_at))
+        .where(jobs.c.stage.in_(_list_stages(connection)), jobs.c.state.in_(sorted(LIVE)))
+        .group_by(jobs.c.stage, jobs.c.state)
+    )
+    counts: Counts = {}
+    oldest_age_s: dict[str, float] = {}
+    for stage, state, n, age_s in connection.execute(query):
+        counts[stage, state] = int(n)
+        if state == "queued" and age_s is not None:
+            oldest_age_s[stage] = max(0.0, float(age_s))
+    return StageQueues(counts, oldest_age_s)
+
+
+def _list_stages(connection: Connection) -> list[str]:
+    """The stages of all jobs: from each along the index to the next."""
+    first = select(func.min(jobs.c.stage).label("stage")).cte("stages", recursive=True)
+    following = select(func.min(jobs.c.stage)).where(jobs.c.stage > first.c.stage).scalar_subquery()
+    stages = first.union_all(select(following).where(first.c.stage.is_not(None)))
+    query = select(stages.c.stage).where(stages.c.stage.is_not(None))
+    return list(connection.execute(query).scalars())
+
+
+def _count_by_tenant(connection: Connection) -> Counts:
+    query = (
+        select(jobs.c.tenant, jobs.c.state, func.count())
+        .where(jobs.c.state.in_(sorted(LIVE)))
+        .group_by(jobs.c.tenant, jobs.c.state)
+    )
+    return {(tenant, state): int(n) for tenant, state, n in connection.execute(query)}
+
+
+def _sum_small_tenants(counts: Counts) -> Counts:
+    of_tenant: Counter[str] = Counter()
+    for (tenant, _state), n in counts.items():
+        of_tenant[tenant] += n
+    largest = {tenant for tenant, _ in of_tenant.most_common(MAX_NAMED_TENANTS)}
+    summed: Counter[tuple[str, str]] = Counter()
+    for (tenant, state), n in counts.items():
+        summed[tenant if tenant in largest else OTHER_TENANTS, state] += n
+    return dict(summed)
+
+
+def _count(connection: Connection, query: Select[Any]) -> int:
+    subquery = query.subquery()
+    return int(connection.execute(select(func.count()).select_from(subquery)).scalar_one())

@@ -1,0 +1,277 @@
+"""Webhooks of a tenant, and their deliveries: who is told what, what is due, and how it went.
+
+A delivery is sent at least once: it is taken for `LEASE_S` seconds, and when nobody has said by then
+how that went, it is due again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import secrets
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from shared.errors import Conflict, NotFound
+from shared.jobs.database import Database
+from shared.jobs.job_insert import generate_id
+from shared.jobs.mapping import to_json
+from shared.jobs.metric_totals import add_to_totals
+from shared.jobs.paging import Page, apply_page, split_page
+from shared.jobs.tables import webhook_deliveries, webhooks
+from shared.jobs.webhook_events import TEST_EVENT, insert_deliveries, make_body
+
+MAX_WEBHOOKS = 10  # of one tenant
+SECRET_PREFIX = "whsec_"  # noqa: S105 - as the Standard Webhooks specification has it
+SECRET_BYTES = 32
+MAX_DUE_CONSIDERED = 500  # webhooks with something due, among which the next are chosen
+LEASE_S = 60.0  # for an attempt, which takes less
+# Pauses before the next attempt: from ten seconds, three times as long each time, to six hours. Twelve
+# attempts are spread over about 27 hours.
+FIRST_PAUSE_S, PAUSE_FACTOR, MAX_PAUSE_S = 10.0, 3.0, 6 * 3600.0
+MAX_ATTEMPTS = 12
+JITTER = 0.25  # share of a pause, more or less
+KEEP_ENDED_S = 7 * 24 * 3600.0
+
+
+class DeliveryState(StrEnum):
+    """What has become of a delivery."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"  # the receiver has answered with a 2xx
+    FAILED = "failed"  # every attempt failed
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """An address that a tenant wants to be told at. The secret stays in the store."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message to one webhook, and how the attempts to send it went."""
+
+    id: str
+    event: str
+    state: str
+    attempts: int
+    outcome: str | None
+    created_at: float
+    next_at: float | None
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class DueDelivery:
+    """A delivery in the hands of one sender. `attempt` counts from 1."""
+
+    id: str
+    webhook: str
+    tenant: str
+    url: str
+    secret: str
+    body: str
+    attempt: int
+
+
+def add_webhook(
+    db: Database, tenant: str, url: str, events: Collection[str]
+) -> tuple[Webhook, str]:
+    """Store a webhook whose URL has been checked; returns it with its secret, which nothing returns
+    again.
+
+    Raises:
+        Conflict: the tenant has `MAX_WEBHOOKS` already.
+    """
+    secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+    def store(connection: Connection) -> Row[Any]:
+        mine = select(func.count()).select_from(webhooks).where(webhooks.c.tenant == tenant)
+        if connection.execute(mine).scalar_one() >= MAX_WEBHOOKS:
+            raise Conflict(f"there are {MAX_WEBHOOKS} webhooks already: delete one first")
+        values = {"tenant": tenant, "url": url, "events": to_json(sorted(set(events)))}
+        statement = insert(webhooks).values(
+            id=generate_id("whk"), secret=secret, created_at=db.now, **values
+        )
+        return connection.execute(statement.returning(webhooks)).one()
+
+    return _build_webhook(db.run_transaction(store)), secret
+
+
+def list_webhooks(db: Database, tenant: str) -> list[Webhook]:
+    """The tenant's webhooks, newest first."""
+    query = select(webhooks).where(webhooks.c.tenant == tenant)
+    newest_first = query.order_by(webhooks.c.created_at.desc(), webhooks.c.id.desc())
+    with db.read() as connection:
+        return [_build_webhook(row) for row in connection.execute(newest_first)]
+
+
+def delete_webhook(db: Database, tenant: str, webhook_id: str) -> None:
+    """Remove a webhook with its deliveries, sent or not. Raises NotFound."""
+    mine = (webhooks.c.id == webhook_id) & (webhooks.c.tenant == tenant)
+    if not db.run_transaction(lambda c: c.execute(delete(webhooks).where(mine)).rowcount):
+        raise NotFound(f"there is no webhook {webhook_id}")
+
+
+def add_test_delivery(db: Database, tenant: str, webhook_id: str) -> str:
+    """Have an event of no meaning sent to a webhook; returns the delivery's id. Raises NotFound."""
+
+    def append(connection: Connection) -> str:
+        _require_own(connection, tenant, webhook_id)
+        now = float(connection.execute(select(db.now)).scalar_one())
+        delivery_id = generate_id("msg")
+        body = make_body(TEST_EVENT, now, webhook_id)
+        row = {"id": delivery_id, "webhook": webhook_id, "event": TEST_EVENT, "body": body}
+        insert_deliveries(db, connection, [row])
+        return delivery_id
+
+    return db.run_transaction(append)
+
+
+def list_deliveries(
+    db: Database, tenant: str, webhook_id: str, *, limit: int = 50, page: str | None = None
+) -> Page[Delivery]:
+    """A webhook's deliveries, newest first; those that ended a week ago are gone. Raises
+    NotFound."""
+    query = select(webhook_deliveries).where(webhook_deliveries.c.webhook == webhook_id)
+    created_at, delivery_id = webhook_deliveries.c.created_at, webhook_deliveries.c.id
+    with db.read() as connection:
+        _require_own(connection, tenant, webhook_id)
+        result = connection.execute(apply_page(query, created_at, delivery_id, page, limit))
+        rows, token = split_page(result.all(), limit)
+        return Page([_build_delivery(row) for row in rows], token)
+
+
+def claim_due_deliveries(
+    db: Database, limit: int, *, busy: Mapping[str, str] | None = None, per_tenant: int = 10_000
+) -> list[DueDelivery]:
+    """Take deliveries that are due, the longest overdue first: one of each webhook at most.
+
+    Args:
+        busy: webhooks that are being sent to, of which none is taken, with their tenants.
+        per_tenant: how many webhooks of one tenant may be sent to at once.
+    """
+    busy = busy or {}
+    pending = (webhook_deliveries.c.webhook == webhooks.c.id) & (
+        webhook_deliveries.c.state == DeliveryState.PENDING
+    )
+    due_at = select(func.min(webhook_deliveries.c.next_at)).where(pending).scalar_subquery()
+    due = (
+        select(webhooks, due_at.label("due_at"))
+        .where(due_at <= db.now, webhooks.c.id.not_in(list(busy)))
+        .order_by("due_at", webhooks.c.id)
+        .limit(MAX_DUE_CONSIDERED)
+    )
+    with db.read() as connection:  # mostly there is nothing to write
+        hooks, of_tenant = [], Counter(busy.values())
+        for hook in connection.execute(due):
+            of_tenant[hook.tenant] += 1
+            if of_tenant[hook.tenant] <= per_tenant:
+                hooks.append(hook)
+    if not hooks:
+        return []
+    return db.run_transaction(lambda c: _claim_next_of_each(db, c, hooks[:limit]))
+
+
+def _claim_next_of_each(
+    db: Database, connection: Connection, hooks: Sequence[Row[Any]]
+) -> list[DueDelivery]:
+    claimed = []
+    for hook in hooks:
+        still_due = (
+            (webhook_deliveries.c.webhook == hook.id)
+            & (webhook_deliveries.c.state == DeliveryState.PENDING)
+            & (webhook_deliveries.c.next_at <= db.now)
+        )
+        query = select(webhook_deliveries.c.id).where(still_due)
+        first = query.order_by(webhook_deliveries.c.next_at).limit(1)
+        delivery_id = connection.execute(
+            first.with_for_update(skip_locked=True)
+        ).scalar_one_or_none()
+        if delivery_id is None:
+            continue  # another sender has it
+        take = (
+            update(webhook_deliveries)
+            .where(webhook_deliveries.c.id == delivery_id)
+            .values(attempts=webhook_deliveries.c.attempts + 1, next_at=db.now + LEASE_S)
+            .returning(webhook_deliveries.c.body, webhook_deliveries.c.attempts)
+        )
+        body, attempt = connection.execute(take).one()
+        claimed.append(
+            DueDelivery(delivery_id, hook.id, hook.tenant, hook.url, hook.secret, body, attempt)
+        )
+    return claimed
+
+
+def record_delivery(db: Database, due: DueDelivery, *, delivered: bool, outcome: str) -> None:
+    """Say how an attempt went. What has failed is due again after a pause, until `MAX_ATTEMPTS`
+    have. An attempt that took longer than its lease only counts if it got through."""
+    if delivered:
+        state = DeliveryState.DELIVERED
+    else:
+        state = DeliveryState.FAILED if due.attempt >= MAX_ATTEMPTS else DeliveryState.PENDING
+    values: dict[str, Any] = {"state": state, "outcome": outcome[:200]}
+    if state is DeliveryState.PENDING:
+        values["next_at"] = db.now + compute_pause(due.attempt)
+    else:
+        values |= {"next_at": None, "ended_at": db.now}
+    mine = webhook_deliveries.c.id == due.id
+    if not delivered:
+        mine &= webhook_deliveries.c.attempts == due.attempt
+    mine &= webhook_deliveries.c.state == DeliveryState.PENDING
+    result = str(state) if state is not DeliveryState.PENDING else "retried"
+
+    def write(connection: Connection) -> None:
+        changed = connection.execute(update(webhook_deliveries).where(mine).values(**values))
+        if changed.rowcount:
+            add_to_totals(db, connection, {("webhook_attempts", (result,)): 1})
+
+    db.run_transaction(write)
+
+
+def compute_pause(attempt: int) -> float:
+    """Seconds after this attempt (from 1) until the next, with jitter: receivers that were away
+    together are not sent everything at the same moment."""
+    pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * PAUSE_FACTOR ** (attempt - 1))
+    return pause_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spread, not secrecy
+
+
+def delete_ended_deliveries(db: Database, limit: int = 1000) -> int:
+    """Forget deliveries that ended a week ago; returns how many."""
+    old = select(webhook_deliveries.c.id).where(
+        webhook_deliveries.c.ended_at < db.now - KEEP_ENDED_S
+    )
+    with db.read() as connection:
+        ids = list(connection.execute(old.limit(limit)).scalars())
+    if ids:
+        statement = delete(webhook_deliveries).where(webhook_deliveries.c.id.in_(ids))
+        db.run_transaction(lambda c: c.execute(statement))
+    return len(ids)
+
+
+def _require_own(connection: Connection, tenant: str, webhook_id: str) -> None:
+    mine = (webhooks.c.id == webhook_id) & (webhooks.c.tenant == tenant)
+    if connection.execute(select(webhooks.c.id).where(mine)).one_or_none() is None:
+        raise NotFound(f"there is no webhook {webhook_id}")
+
+
+def _build_webhook(row: Row[Any]) -> Webhook:
+    return Webhook(row.id, row.url, tuple(json.loads(row.events)), row.created_at)
+
+
+def _build_delivery(row: Row[Any]) -> Delivery:
+    return Delivery(
+        row.id, row.event, row.state, row.attempts, row.outcome, row.created_at, row.next_at,
+        row.ended_at,
+    )  # fmt: skip
