@@ -16,7 +16,7 @@ from services.gateway.credentials import NO_ACCESS
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
 from shared.errors import PalimpsestError
-from shared.jobs import keys, worker_registry
+from shared.jobs import keys, stage_pauses, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.migrations import require_current_schema
 
@@ -158,6 +158,8 @@ def _check_workers(settings: Settings) -> CheckResult:
     try:
         live = worker_registry.count_live_by_stage(db)
         digest = worker_registry.get_catalog_digest(db)
+        drained = [w.id for w in worker_registry.list_workers(db) if w.live and w.drained_at]
+        paused = sorted(stage_pauses.list_paused_stages(db))
     finally:
         db.close()
     if digest is None:
@@ -168,9 +170,12 @@ def _check_workers(settings: Settings) -> CheckResult:
         return CheckResult(
             "workers",
             False,
-            "none is live: jobs are accepted but wait",
-            "start a worker: python -m workers",
+            f"all are drained: {', '.join(drained)}"
+            if drained
+            else "none is live: jobs are accepted but wait",
+            "palimpsest undrain WORKER" if drained else "start a worker: python -m workers",
         )
-    return CheckResult(
-        "workers", True, ", ".join(f"{stage} {n}" for stage, n in sorted(live.items()))
-    )
+    parts = [", ".join(f"{stage} {n}" for stage, n in sorted(live.items()))]
+    parts += [f"drained: {', '.join(drained)}"] if drained else []
+    parts += [f"paused stages: {', '.join(paused)}"] if paused else []
+    return CheckResult("workers", True, "; ".join(parts))

@@ -49,7 +49,7 @@ def annotate_audit(
     """
 
     def change(connection: Connection) -> None:
-        mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant)
+        mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant) & ~audits.c.deleting
         row = connection.execute(select(audits).where(mine).with_for_update()).one_or_none()
         if row is None:
             raise NotFound(f"there is no audit {audit_id}")

@@ -57,7 +57,7 @@ def retry_audit(db: Database, tenant: str, audit_id: str) -> AuditRetry:
 
 
 def _requeue_failed(db: Database, connection: Connection, tenant: str, audit_id: str) -> AuditRetry:
-    mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant)
+    mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant) & ~audits.c.deleting
     audit = connection.execute(select(audits).where(mine).with_for_update()).one_or_none()
     if audit is None:
         raise NotFound(f"there is no audit {audit_id}")

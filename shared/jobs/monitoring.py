@@ -130,7 +130,7 @@ def read_tenant_progress(
     )
     with db.read() as connection:
         rows = connection.execute(query.group_by(jobs.c.stage))
-        ages = {stage: age_s for stage, age_s in rows}
+        ages: dict[str, Any] = dict(list(rows.tuples()))
     return {
         stage: StageProgress(max(0.0, float(ages[stage])) if stage in ages else None, None)
         for stage in stages

@@ -53,7 +53,7 @@ def set_audit_priority(db: Database, tenant: str, audit_id: str, priority: int) 
     members = select(audit_jobs.c.job).where(audit_jobs.c.audit == audit_id, ~audit_jobs.c.detached)
     live = (jobs.c.id.in_(members), jobs.c.state.in_(LIVE))
     with db.read() as connection:
-        mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant)
+        mine = (audits.c.id == audit_id) & (audits.c.tenant == tenant) & ~audits.c.deleting
         if connection.execute(select(audits.c.id).where(mine)).one_or_none() is None:
             raise NotFound(f"there is no audit {audit_id}")
         if connection.execute(select(jobs.c.id).where(*live).limit(1)).first() is None:

@@ -29,6 +29,11 @@ DECLARED = {
     ("POST", "/v1/keys/<key_id>/revoke"): ADMIN,
     ("GET", "/v1/tenants"): ADMIN,
     ("POST", "/v1/tenants"): ADMIN,
+    ("GET", "/metrics"): ADMIN,
+    ("POST", "/v1/queues/<stage>/pause"): ADMIN,
+    ("POST", "/v1/queues/<stage>/resume"): ADMIN,
+    ("POST", "/v1/workers/<worker_id>/drain"): ADMIN,
+    ("POST", "/v1/workers/<worker_id>/undrain"): ADMIN,
 }
 
 

@@ -46,6 +46,7 @@ class World:
         self.audit, (self.job,) = str(done.audit), done.jobs.values()
         store.finish(store.claim_one())
         self.queued = store.post(make_planned_job("queued"))
+        self.webhook = self.alice.add_webhook("https://example.org", ["audit.failed"])[0].id
         self.artifact = make_artifact("tag").sha256
         planned = make_planned_job("check", Input("WEIGHTS", sha256=DIGEST))
         new = NewDeclaration(Kind.MODEL, "mine", {"weights": DIGEST}, frozenset({DIGEST}))
@@ -82,6 +83,11 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "bound_by_now": lambda w: int(w.bob.bound_by_now(JobFilter()).created_before or 0),
     "count_cancellable": lambda w: w.bob.count_cancellable(JobFilter(audit=w.audit)),
     "cancel_jobs": lambda w: w.bob.cancel_jobs(JobFilter(stage="train")).cancelled,
+    "delete_audit": lambda w: w.bob.delete_audit(w.folder, w.audit, cancel=True),
+    "delete_webhook": lambda w: w.bob.delete_webhook(w.webhook),
+    "list_webhooks": lambda w: w.bob.list_webhooks(),
+    "add_test_delivery": lambda w: w.bob.add_test_delivery(w.webhook),
+    "list_deliveries": lambda w: w.bob.list_deliveries(w.webhook).items,
     "has_artifact": lambda w: w.bob.has_artifact(DIGEST),
     "measure_uploads": lambda w: w.bob.measure_uploads(),
     "list_uploads": lambda w: w.bob.list_uploads().items,
@@ -109,7 +115,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "rebuild_artifact": lambda w: w.bob.rebuild_artifact(w.artifact, Producer(w.job, 1)),
 }
 # what makes something new has an answer for everyone, and is not in the table
-FOR_EVERYONE = {"record_upload"}
+FOR_EVERYONE = {"record_upload", "add_webhook", "bound_by_now"}
 
 
 @pytest.fixture

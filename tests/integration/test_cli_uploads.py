@@ -288,7 +288,19 @@ def test_a_pair_without_samples_infers_classes_and_searches_for_random_direction
     planning_run: Runner, tmp_path: Path
 ) -> None:
     write_pair(tmp_path)
-    words = ("pair", "before.st", "a1.st", "a2.st", "--model", "mlp", *SHAPE, "--dry-run", "--json")
+    words = (
+        "pair",
+        "before.st",
+        "a1.st",
+        "a2.st",
+        "--model",
+        "mlp",
+        *SHAPE,
+        "--label",
+        "a=b",
+        "--dry-run",
+        "--json",
+    )
 
     def run(*more: str) -> dict[str, Any]:
         audit: dict[str, Any] = json.loads(planning_run(*words, *more).stdout)["audit"]

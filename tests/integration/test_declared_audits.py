@@ -202,6 +202,9 @@ def test_an_audit_keeps_the_names_with_versions(declared: Declared) -> None:
     }  # fmt: skip
     assert len(spec["original"]) == 64
     # sent again as it was stored, it keeps them; what is not true of a name goes
+    body = declared.http.get(f"/v1/audits/{submitted['id']}/spec").get_json()
+    cloned = declared.post("/v1/audits", body)
+    assert (cloned["created"], cloned["spec"]) == ([], spec)
     again = declared.post("/v1/audits", {**spec, "declared": {**spec["declared"], "base": "x@1"}})
     stored = declared.http.get(f"/v1/audits/{again['id']}").get_json()["spec"]
     assert stored["declared"] == spec["declared"]

@@ -23,7 +23,9 @@ from tests.support.gateway import AUDIT, AuthenticatedClient, GatewayInProcess
 from tests.support.keys import end_key, find_id, make_client, make_key
 
 ANNA, BERT = "anna-corp", "bert-corp"
-FIELD = {"job_id": "job", "audit_id": "audit", "sha256": "upload", "key_id": "key"}
+FIELD = {
+    "job_id": "job", "audit_id": "audit", "sha256": "upload", "key_id": "key", "webhook_id": "webhook",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Entry:
 
 FOREIGN, OWN, OPERATORS = Entry(404), Entry(200), Entry(403)
 LABELS = Entry(404, {"labels": {"a": "b"}})
+PRIORITY = Entry(404, {"priority": 1})
 MODEL = {"name": "mine", "model": "mlp", "input_shape": [1, 2, 2], "num_classes": 2}
 DATASET = {"name": "own", "params": {"path": "upload:{upload}"}}
 ENTRIES: dict[tuple[str, str], Entry] = {
@@ -69,6 +72,12 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/v1/audits/<audit_id>"): FOREIGN,
     ("POST", "/v1/audits/<audit_id>/cancel"): FOREIGN,
     ("GET", "/v1/audits/<audit_id>/manifest"): FOREIGN,
+    ("GET", "/v1/audits/<audit_id>/archive.zip"): FOREIGN,
+    ("GET", "/v1/audits/<audit_id>/spec"): FOREIGN,
+    ("PATCH", "/v1/audits/<audit_id>"): LABELS,
+    ("DELETE", "/v1/audits/<audit_id>"): Entry(404, queries={"cancel=true": 404}),
+    ("POST", "/v1/audits/<audit_id>/priority"): PRIORITY,
+    ("POST", "/v1/audits/<audit_id>/retry"): FOREIGN,
     ("GET", "/v1/catalog"): OWN,
     ("POST", "/v1/datasets"): Entry(422, {"name": "mine", "dataset": DATASET}),
     ("GET", "/v1/datasets"): Entry(200, queries={"name={dataset}": 200}),
@@ -83,6 +92,8 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/v1/jobs"): Entry(200, queries={"audit={audit}": 404, "state=queued": 200}),
     ("GET", "/v1/jobs/<job_id>"): FOREIGN,
     ("POST", "/v1/jobs/<job_id>/cancel"): FOREIGN,
+    ("POST", "/v1/jobs/<job_id>/priority"): PRIORITY,
+    ("POST", "/v1/jobs/cancel"): Entry(404, {"audit": "{audit}"}, {"dry_run=true": 404}),
     ("GET", "/v1/jobs/<job_id>/events"): Entry(404, queries={"after=1": 404}),
     ("POST", "/v1/jobs/<job_id>/pause"): FOREIGN,
     ("POST", "/v1/jobs/<job_id>/resume"): FOREIGN,
@@ -98,10 +109,20 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/v1/models/<name>/versions/<version>"): FOREIGN,
     ("PATCH", "/v1/models/<name>/versions/<version>"): LABELS,
     ("DELETE", "/v1/models/<name>/versions/<version>"): FOREIGN,
+    ("GET", "/metrics"): OPERATORS,
     ("GET", "/v1/queues"): OWN,
+    ("POST", "/v1/queues/<stage>/pause"): OPERATORS,
+    ("POST", "/v1/queues/<stage>/resume"): OPERATORS,
     ("GET", "/v1/tenants"): OPERATORS,
     ("POST", "/v1/tenants"): Entry(403, {"name": "anna-corp-2"}),
+    ("GET", "/v1/webhooks"): OWN,
+    ("POST", "/v1/webhooks"): Entry(201, {"url": "https://93.184.215.14/hook"}),
+    ("DELETE", "/v1/webhooks/<webhook_id>"): FOREIGN,
+    ("GET", "/v1/webhooks/<webhook_id>/deliveries"): FOREIGN,
+    ("POST", "/v1/webhooks/<webhook_id>/test"): FOREIGN,
     ("GET", "/v1/workers"): OWN,
+    ("POST", "/v1/workers/<worker_id>/drain"): OPERATORS,
+    ("POST", "/v1/workers/<worker_id>/undrain"): OPERATORS,
 }
 # More ways to ask for what is Anna's: route, body.
 REFERENCES: list[tuple[str, Any]] = [
@@ -141,6 +162,8 @@ class World:
             **{argument: self.things[name] for argument, name in FIELD.items()},
             "name": self.things[kind],
             "version": "1",
+            "stage": "sleep",
+            "worker_id": "hand",
             "path:filename": "none.js",
         }
         for argument, value in values.items():
@@ -187,8 +210,9 @@ def _find_things(anna: AuthenticatedClient, gateway: GatewayInProcess) -> dict[s
     worker.report_progress(worker.claim(), 1, 2)
     post(f"/v1/jobs/{cancelled}/cancel", None)
     post(f"/v1/jobs/{paused}/pause", None)
+    webhook = post("/v1/webhooks", {"url": "https://93.184.215.14/annas-hook"})["id"]
     return {
-        "audit": audit, "upload": upload, "artifact": artifact, "model": "annas-model",
+        "webhook": webhook, "audit": audit, "upload": upload, "artifact": artifact, "model": "annas-model",
         "dataset": "annas-data", "job": done, "failed": failed, "running": running,
     }  # fmt: skip
 
@@ -203,13 +227,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     things["key"] = find_id(gateway.db, secret)
     with gateway.db.read() as connection:
         ids = {
-            str(value)
+            value
             for table in metadata.sorted_tables
             for row in connection.execute(select(table)).mappings()
             for column, value in row.items()
             if (row.get("tenant") == ANNA or "job" in row or "audit" in row)
             and column in ("id", "job", "audit", "sha256", "request_key", "cache_key", "digest")
-            and value is not None
+            and isinstance(value, str)  # numbers name nothing
         }
     assert len(ids) > 50
     words = {"anna", *(f"annas-{n}" for n in ("audit", "model", "data", "note", "failure"))}

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.commands.audit import print_submitted
+from services.cli.commands.declared import LabelOption
 from services.cli.commands.report import show_outcome
 from services.cli.commands.uploads import RETRY_FOR_S, show_upload
 from services.cli.input.architecture import parse_model, parse_numbers, parse_shape
-from services.cli.input.params import parse_choice, parse_param_list
+from services.cli.input.params import parse_choice, parse_labels, parse_param_list
 from services.cli.output.console import INTERRUPTED, OK, Json, UsageError, make_client
 from services.cli.output.dry_run import DryRunOption, WorkersOption, print_dry_run
 from services.cli.output.progress import follow
@@ -157,6 +158,7 @@ def pair(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the audit.")] = None,
+    label: LabelOption = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to save the report in.")
     ] = None,
@@ -170,6 +172,7 @@ def pair(
         original, model=model, classes=classes, input=input_, deleted=deleted, public=public,
         retained=retained, dataset=dataset,
     )  # fmt: skip
+    own = {"name": name, "labels": parse_labels(label)}
     try:
         wanted = Pair(
             before=original,
@@ -194,7 +197,7 @@ def pair(
             p_values=p_values,
             trained_on_all=trained_on_all,
             attacks=[parse_choice(word, "--attack") for word in attack] if attack else None,
-            options={"name": name} if name else {},
+            options={key: value for key, value in own.items() if value},
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
