@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from shared.failpoints import failpoint
 from shared.jobs.control import cancel_locked
@@ -47,7 +46,7 @@ class BulkCancel:
 
 def count_cancellable(db: Database, tenant: str, filters: JobFilter) -> dict[str, int]:
     """How many jobs `cancel_jobs` would cancel, by state."""
-    query = select(jobs.c.state, func.count()).where(*_build_selection(tenant, filters, jobs))
+    query = select(jobs.c.state, func.count()).where(*_build_selection(tenant, filters))
     with db.read() as connection:
         return {row[0]: row[1] for row in connection.execute(query.group_by(jobs.c.state))}
 
@@ -78,61 +77,56 @@ def cancel_jobs(
     deadline = time.monotonic() + budget_s
     while True:
         batch = db.run_transaction(lambda c: _cancel_batch(db, c, tenant, filters))
-        cancelled, stopping, stages = cancelled + batch[0], stopping + batch[1], stages | batch[2]
-        if not sum(batch[:2]):
+        if batch is None:
             return BulkCancel(filters, cancelled, stopping, 0, frozenset(stages))
+        cancelled, stopping, stages = cancelled + batch[0], stopping + batch[1], stages | batch[2]
         failpoint("bulk_cancel.between_slices")
         if time.monotonic() > deadline:
             remaining = sum(count_cancellable(db, tenant, filters).values())
             return BulkCancel(filters, cancelled, stopping, remaining, frozenset(stages))
 
 
-def _build_selection(tenant: str, filters: JobFilter, table: Any) -> list[ColumnElement[bool]]:
-    """What holds of the rows that are to be cancelled."""
-    its = table.c
-    not_told_to_stop = its.stop.is_distinct_from(Stop.CANCEL)
-    return [*filters.build_conditions(tenant, table), its.state.in_(LIVE), not_told_to_stop]
+def _build_selection(tenant: str, filters: JobFilter) -> list[ColumnElement[bool]]:
+    """What holds of the jobs that are to be cancelled."""
+    not_told_to_stop = jobs.c.stop.is_distinct_from(Stop.CANCEL)
+    return [*filters.build_conditions(tenant), jobs.c.state.in_(LIVE), not_told_to_stop]
 
 
 def _cancel_batch(
     db: Database, connection: Connection, tenant: str, filters: JobFilter
-) -> tuple[int, int, set[str]]:
-    """Cancel some of the jobs, children before parents, so that a child that is selected is
-    cancelled rather than failed by its input. Returns how many were cancelled and how many told to
-    stop, and the stages to wake."""
-    child = jobs.alias("child")
-    selected_child = (
-        select(child.c.id)
-        .select_from(job_inputs.join(child, child.c.id == job_inputs.c.job))
-        .where(job_inputs.c.parent == jobs.c.id, *_build_selection(tenant, filters, child))
+) -> tuple[int, int, set[str]] | None:
+    """Cancel some of the jobs, the newest first. A job is newer than its inputs, so one that is
+    selected is cancelled rather than failed by its input. Returns how many were cancelled and how
+    many told to stop, and the stages to wake; None if there is nothing left."""
+    selection = _build_selection(tenant, filters)
+    newest = (
+        select(jobs.c.id).where(*selection).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
     )
-    selection = _build_selection(tenant, filters, jobs)
-    candidates = select(jobs.c.id).where(*selection, ~selected_child.exists())
+    ids = list(connection.execute(newest.limit(BATCH_SIZE)).scalars())
+    if not ids:
+        return None
     # Lock first, then look: a worker that claims one holds its lock until it commits.
-    locked = list(
-        connection.execute(
-            candidates.order_by(jobs.c.id).limit(BATCH_SIZE).with_for_update()
-        ).scalars()
-    )
-    rows = connection.execute(select(jobs).where(jobs.c.id.in_(locked), *selection)).all()
+    locked = select(jobs.c.id).where(jobs.c.id.in_(ids)).order_by(jobs.c.id).with_for_update()
+    ids = list(connection.execute(locked).scalars())
+    rows = connection.execute(select(jobs).where(jobs.c.id.in_(ids), *selection)).all()
     running = [row for row in rows if row.state == State.RUNNING]
     for row in running:
         cancel_locked(db, connection, row)
     others = [row for row in rows if row.state != State.RUNNING]
-    parents = _find_awaited(connection, others)
-    leaves = [row for row in others if row.id not in parents]
-    transition_leaves(db, connection, leaves, State.CANCELLED, "asked")
+    awaited = _find_awaited(connection, {row.id for row in others})
+    unawaited = [row for row in others if row.id not in awaited]
+    transition_leaves(db, connection, unawaited, State.CANCELLED, "asked")
     stages: set[str] = set()
-    for row in (row for row in others if row.id in parents):
+    for job_id in awaited:
         # the end of another may have failed it meanwhile
-        stages |= cancel_locked(db, connection, lock_job(connection, row.id))
+        stages |= cancel_locked(db, connection, lock_job(connection, job_id))
     return len(others), len(running), stages
 
 
-def _find_awaited(connection: Connection, rows: Sequence[Row[Any]]) -> set[str]:
-    """Those of these jobs for which another one waits."""
-    waiting = select(job_inputs.c.parent).join(jobs, jobs.c.id == job_inputs.c.job)
-    query = waiting.where(
-        job_inputs.c.parent.in_([row.id for row in rows]), jobs.c.state == State.WAITING
+def _find_awaited(connection: Connection, ids: Collection[str]) -> list[str]:
+    """Those of these jobs for which another one waits that is not one of them."""
+    waiting = select(job_inputs.c.parent, job_inputs.c.job).join(
+        jobs, jobs.c.id == job_inputs.c.job
     )
-    return set(connection.execute(query).scalars())
+    query = waiting.where(job_inputs.c.parent.in_(list(ids)), jobs.c.state == State.WAITING)
+    return sorted({parent for parent, job in connection.execute(query) if job not in ids})

@@ -299,6 +299,20 @@ def test_an_audit_is_labelled_cloned_retried_and_downloaded(run, worker):
     assert run("cancel", audit, clone["id"]).status == 0
 
 
+def test_an_audit_is_retried_from_what_failed(run, worker):
+    run("cancel", "--state", "queued", "--yes")  # what other tests have left
+    Path("a.yaml").write_text(json.dumps({**AUDIT, "no_cache": True}))
+    audit = run("audit", "a.yaml").out.strip()
+    claim = worker.claim()
+    worker.fail(claim)
+    assert run("show", claim.job.id, "--json").json["audits"] == [audit]
+    retried = run("retry", audit)
+    assert (retried.status, "jobs run again" in retried.err) == (0, True)
+    assert f"palimpsest watch {audit}" in retried.err
+    assert run("show", claim.job.id, "--json").json["state"] == "queued"
+    assert run("cancel", audit).status == 0
+
+
 def test_lists(run, worker):
     assert "hand" in run("workers").out
     assert run("workers", "--json").json[0]["live"] is True

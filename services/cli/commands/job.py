@@ -142,6 +142,7 @@ def retry(item: ItemId, json: Json = False) -> None:
         if isinstance(retried, Audit):
             if not json:
                 print_note(f"{retried.retried} jobs run again")
+                print_note(f"To follow it: palimpsest watch {retried.id}")
                 if retried.skipped:
                     print_note(f"{retried.skipped} do not: a job outside the audit has failed")
             return

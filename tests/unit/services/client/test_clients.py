@@ -103,3 +103,25 @@ def test_an_audit_without_a_report(sync: Client) -> None:
         sync.get_report("aud_2")
     with pytest.raises(NoReport, match="job of the stage train"):
         sync.get_report("job_train")
+
+
+def test_cancelling_by_a_filter_is_repeated_while_jobs_remain(sync: Client) -> None:
+    left, asked = [2500], list[dict[str, Any]]()
+
+    def cancel_a_thousand(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content))
+        done = min(left[0], 1000)
+        left[0] -= done
+        body = {
+            "cancelled": done - 1, "stopping": 1, "remaining": left[0],
+            "created_before": "2026-01-31T12:00:00Z",
+        }  # fmt: skip
+        return httpx.Response(200, json=body)
+
+    sync._http = httpx.Client(
+        transport=httpx.MockTransport(cancel_a_thousand), base_url="http://gateway"
+    )
+    done = sync.cancel_jobs(stage="attack")
+    assert (done.cancelled, done.stopping, done.remaining) == (2497, 3, 0)
+    bounded = {"stage": "attack", "created_before": "2026-01-31T12:00:00Z"}
+    assert asked == [{"stage": "attack"}, bounded, bounded]

@@ -23,7 +23,7 @@ from services.client import (
     atomic_file,
 )
 from services.client.atomic_file import write_atomically
-from services.client.download import Download
+from services.client.download import ArchiveDownload, Download
 from services.client.reports import find_report_artifacts
 
 
@@ -136,3 +136,22 @@ def test_a_report_is_saved_as_it_came(tmp_path):
 def test_what_is_no_report_is_told(data):
     with pytest.raises(ClientError, match="job job_1"):
         Report.from_bytes(report_job(), {"application/json": data})
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_an_archive_is_kept_if_it_is_complete(tmp_path: Path, size: int) -> None:
+    head = {"Content-Disposition": 'attachment; filename="aud_1.zip"'}
+    content, received = b"PK\x03\x04 files " * 9 + b"PK\x05\x06" + b"\0" * 18, list[int]()
+    chunks = [content[n : n + size] for n in range(0, len(content), size)]
+    with ArchiveDownload(httpx.Response(200, headers=head), tmp_path, received.append) as whole:
+        for chunk in chunks:
+            whole.write(chunk)
+    assert whole.path == tmp_path / "aud_1.zip"
+    assert (whole.path.read_bytes(), received[-1]) == (content, len(content))
+    other = tmp_path / "other.zip"
+    with (
+        pytest.raises(ClientError, match="broke off"),
+        ArchiveDownload(httpx.Response(200), other, received.append) as broken,
+    ):
+        broken.write(content[:-30])
+    assert [path.name for path in tmp_path.iterdir()] == ["aud_1.zip"]
