@@ -27,7 +27,8 @@ PLANNED = make_planned_job("tag")
 
 
 class World:
-    """What alice has: an audit of one job that has succeeded, another job, an upload, a model."""
+    """What alice has: an audit of one job that has succeeded, another job, an upload, a model, a
+    webhook."""
 
     def __init__(self, store: JobStore, folder: ArtifactStore) -> None:
         self.store, self.folder = store, folder
@@ -46,7 +47,8 @@ class World:
         self.audit, (self.job,) = str(done.audit), done.jobs.values()
         store.finish(store.claim_one())
         self.queued = store.post(make_planned_job("queued"))
-        self.webhook = self.alice.add_webhook("https://example.org", ["audit.failed"])[0].id
+        self.webhook = self.alice.add_webhook("https://a.example/", ["job.failed"])[0].id
+        self.alice.add_test_delivery(self.webhook)
         self.artifact = make_artifact("tag").sha256
         planned = make_planned_job("check", Input("WEIGHTS", sha256=DIGEST))
         new = NewDeclaration(Kind.MODEL, "mine", {"weights": DIGEST}, frozenset({DIGEST}))
@@ -112,6 +114,10 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     ),
     "list_produced_artifacts": lambda w: w.bob.list_produced_artifacts([w.job]),
     "find_producer": lambda w: w.bob.find_producer(w.artifact),
+    "list_webhooks": lambda w: w.bob.list_webhooks(),
+    "delete_webhook": lambda w: w.bob.delete_webhook(w.webhook),
+    "add_test_delivery": lambda w: w.bob.add_test_delivery(w.webhook),
+    "list_deliveries": lambda w: w.bob.list_deliveries(w.webhook).items,
     "rebuild_artifact": lambda w: w.bob.rebuild_artifact(w.artifact, Producer(w.job, 1)),
 }
 # what makes something new has an answer for everyone, and is not in the table

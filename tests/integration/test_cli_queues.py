@@ -9,8 +9,12 @@ import signal
 import subprocess
 from contextlib import suppress
 
+import pytest
+
 from tests.support.cli import COMMAND
 from tests.support.gateway import GatewayProcess, ManualWorker
+
+pytestmark = pytest.mark.slow
 
 
 def test_one_line_of_json_for_each_look(gateway: GatewayProcess, worker: ManualWorker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -50,8 +51,6 @@ def test_each_request_has_an_id_of_its_own(gateway: GatewayInProcess) -> None:
 
 
 def test_a_refusal_before_the_application_has_the_id_too(gateway: GatewayInProcess) -> None:
-    import asyncio
-
     async def post() -> httpx.Response:
         async with gateway.serve() as client:
             body = b"x" * (2 << 20)
@@ -78,6 +77,7 @@ def test_lines_name_the_request_and_the_tenant(
     ]
 
 
+@pytest.mark.slow
 def test_no_secret_gets_into_the_log(tmp_path: Path) -> None:
     token, scrape_token = f"token-{CANARY}", f"scrape-{CANARY}"
     broker = f"redis://:redis-{CANARY}@127.0.0.1:1/0"

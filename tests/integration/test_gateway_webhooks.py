@@ -125,6 +125,7 @@ def test_there_are_ten_at_most(gateway: GatewayInProcess) -> None:
     assert gateway.http.post("/v1/webhooks", json={"url": URL}).status_code == 409
 
 
+@pytest.mark.slow
 def test_the_command_line_adds_tests_and_deletes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
