@@ -78,7 +78,7 @@ def collect(url: str, folder: str, interval_s: float, sending: object) -> None:
     """As a reconciler does, for some rounds; sends the seconds of each and what it removed."""
     db = Database(url)
     collector = Collector(db, ArtifactStore.from_url(f"file://{folder}/artifacts"), KEPT)
-    rounds = []
+    rounds: list[tuple[float, int]] = []
     while len(rounds) < ROUNDS:
         start = time.perf_counter()
         removed = collector.collect()
