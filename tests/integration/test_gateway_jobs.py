@@ -282,6 +282,7 @@ class TestOne:
                 "size": 7,
                 "media_type": "application/json",
                 "url": f"/v1/artifacts/{sha256}",
+                "expired_at": None,
             }
         }
 
