@@ -114,10 +114,6 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     ),
     "list_produced_artifacts": lambda w: w.bob.list_produced_artifacts([w.job]),
     "find_producer": lambda w: w.bob.find_producer(w.artifact),
-    "list_webhooks": lambda w: w.bob.list_webhooks(),
-    "delete_webhook": lambda w: w.bob.delete_webhook(w.webhook),
-    "add_test_delivery": lambda w: w.bob.add_test_delivery(w.webhook),
-    "list_deliveries": lambda w: w.bob.list_deliveries(w.webhook).items,
     "rebuild_artifact": lambda w: w.bob.rebuild_artifact(w.artifact, Producer(w.job, 1)),
 }
 # what makes something new has an answer for everyone, and is not in the table
