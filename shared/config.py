@@ -200,6 +200,9 @@ class Settings(BaseSettings):
     keep_audits_days: Days = Field(
         math.inf, description="how long an audit is kept after its last job has ended"
     )
+    keep_log_days: Days = Field(
+        365.0, description="how long entries of the log of who changed what are kept"
+    )
     keep_catalogs_days: Days = Field(
         30.0, description="how long catalogs and sets of plugins are kept that nothing refers to"
     )

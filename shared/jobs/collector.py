@@ -60,6 +60,7 @@ class Collector:
         kept = self.retention
         steps: list[tuple[str, float, Callable[[float], int]]] = [
             ("answers", kept.idempotency_s, lambda s: expiry.expire_answers(self.db, s)),
+            ("log_entries", kept.log_s, lambda s: expiry.expire_log(self.db, s)),
             ("checkpoints", kept.checkpoints_s, self._walk("checkpoints")),
             ("events", kept.events_s, self._walk("events")),
             ("reconstructions", kept.reconstructions_s, self._walk("reconstructions")),

@@ -40,6 +40,7 @@ from shared.jobs.retention import PAGE_ROLES, PERSONAL_ROLES, PICTURE_ROLES
 from shared.jobs.states import LIVE, TERMINAL
 from shared.jobs.tables import (
     UPLOAD_ORIGIN,
+    access_log,
     artifacts,
     audit_jobs,
     audits,
@@ -223,6 +224,20 @@ def expire_answers(db: Database, kept_s: float) -> int:
     these = tuple_(idempotency.c.tenant, idempotency.c.key).in_([tuple(row) for row in candidates])
     return db.run_transaction(
         lambda c: int(c.execute(delete(idempotency).where(these, old)).rowcount)
+    )
+
+
+def expire_log(db: Database, kept_s: float) -> int:
+    """Remove entries of the log of who changed what; returns how many."""
+    old = access_log.c.at <= db.now - literal(kept_s)
+    query = select(access_log.c.id).where(old).order_by(access_log.c.at).limit(2 * BATCH)
+    with db.read() as connection:
+        candidates = list(connection.execute(query).scalars())
+    if not candidates:
+        return 0
+    these = access_log.c.id.in_(candidates)
+    return db.run_transaction(
+        lambda c: int(c.execute(delete(access_log).where(these, old)).rowcount)
     )
 
 

@@ -88,11 +88,18 @@ KINDS = (
         "the audit, its report and its models",
     ),
     Kind(
+        "entries of the log of who changed what",
+        "keep_log_days",
+        "the act",
+        "who did it",
+    ),
+    Kind(
         "catalogs and sets of plugins that nothing refers to",
         "keep_catalogs_days",
         "the publication of the catalog",
         "nothing",
     ),
+    Kind("deliveries of webhooks", None, "a week after they have ended", "how they ended"),
     Kind("rows of workers", None, "an hour without a sign of life", "nothing"),
     Kind("notes of bytes to be removed", None, "the removal of the bytes", "nothing"),
     Kind("notes of deletions", None, "the removal of the last trace", "nothing"),
@@ -110,6 +117,7 @@ class Retention:
     reconstructions_s: float = math.inf
     jobs_s: float = math.inf
     audits_s: float = math.inf
+    log_s: float = math.inf
     catalogs_s: float = math.inf
 
     @classmethod
@@ -126,6 +134,7 @@ class Retention:
             reconstructions_s=settings.keep_reconstructions_days * DAY_S,
             jobs_s=settings.keep_jobs_days * DAY_S,
             audits_s=settings.keep_audits_days * DAY_S,
+            log_s=settings.keep_log_days * DAY_S,
             catalogs_s=settings.keep_catalogs_days * DAY_S,
         )
 

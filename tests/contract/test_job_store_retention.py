@@ -11,6 +11,7 @@ from sqlalchemy import func, insert, select, update
 from shared.catalog import Catalog
 from shared.errors import Conflict, Gone, NotFound
 from shared.jobs import (
+    access_log,
     attempts,
     audit_deletion,
     completion,
@@ -240,11 +241,15 @@ def test_answers_workers_catalogs_and_sets_of_plugins(shelf: Shelf) -> None:
     assert (count(shelf.db, idempotency), count(shelf.db, plugin_sets)) == (1, 1)
     assert shelf.collect_on(2)["answers"] == 1
     assert worker_registry.list_workers(shelf.db) == []
+    access_log.begin_entry(shelf.db, ALICE, "token", "POST /v1/jobs", "")  # on day 2
     shelf.collect_on(2)
+    assert len(access_log.list_entries(shelf.db).items) == 1
     assert count(shelf.db, catalogs) == 1
     shelf.collect_on(91)
     shelf.collect_on(91)
     assert count(shelf.db, plugin_sets) == 0
+    assert len(access_log.list_entries(shelf.db).items) == 1
+    assert shelf.collect_on(368)["log_entries"] == 1
     shelf.set_day(0)
     shelf.submit("b")  # the set is stored again
     assert shelf.jobs.claim() is not None
