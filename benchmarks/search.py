@@ -231,6 +231,27 @@ def print_summary(results: list[Result]) -> None:
                 )
 
 
+def print_pooled(results: list[Result]) -> None:
+    """Of each preset, the paired differences and the ratio of times over all cases together."""
+    published = {(r["case"], r["rows"][0]): r for r in results if r["name"] == PUBLISHED}
+    if len({case for case, _ in published}) < 2:
+        return
+    print("\nall data sets together")
+    for name in dict.fromkeys(r["name"] for r in results if r["name"] != PUBLISHED):
+        pairs, own_s, published_s = [], 0.0, 0.0
+        for result in (r for r in results if r["name"] == name):
+            for row, psnr in zip(result["rows"], result["psnr"], strict=True):
+                if (reference := published.get((result["case"], row))) is not None:
+                    pairs.append(psnr - reference["psnr"][0])
+                    own_s += result["cpu_s"]
+                    published_s += reference["cpu_s"]
+        low, high = compute_t_interval(pairs)
+        print(
+            f"{name:34} {statistics.fmean(pairs):+.2f} [{low:+.2f}, {high:+.2f}], n = {len(pairs)}, "
+            f"{published_s / own_s:.1f} times as fast"
+        )
+
+
 def read_results(path: Path) -> list[Result]:
     """All whole lines; a torn last line is what a stopped run left."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
@@ -293,7 +314,9 @@ def main() -> None:
                 f"{statistics.fmean(result['psnr']):.1f} dB, {result['cpu_s']:.1f} CPU s per target",
                 flush=True,
             )
-    print_summary(read_results(path))
+    results = read_results(path)
+    print_summary(results)
+    print_pooled(results)
 
 
 if __name__ == "__main__":

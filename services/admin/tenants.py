@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,7 @@ from services.admin._command import (
 from services.gateway.access_schemas import serialize_tenant
 from shared.artifacts import ArtifactStore
 from shared.config import Settings, load_settings
+from shared.errors import NotFound
 from shared.jobs import tenants
 from shared.jobs.database import Database
 from shared.jobs.quotas import QUOTA_NAMES, Quotas
@@ -71,12 +73,12 @@ def run(options: argparse.Namespace) -> int:
             _print(shown, as_json=options.json)
             return 0
         name = options.name
+        if options.action == "delete":
+            return _delete(settings, db, options)
         if options.action == "create":
             check_tenant_name(name)  # before it is in the log
         else:
             tenants.get_tenant(db, name)
-        if options.action == "delete":
-            return _delete(settings, db, options)
         if options.action == "quota" and not quotas:
             _print([tenants.get_tenant(db, name)], as_json=options.json)
             return 0
@@ -99,7 +101,8 @@ def _delete(settings: Settings, db: Database, options: argparse.Namespace) -> in
         print_line(f"tenants delete: this deletes all that {name} has; add --yes", sys.stderr)
         return 2
     with log_act(db, None, "tenants delete", ""):  # an entry with its name would be left of it
-        tenants.disable_tenant(db, name, has_token=has_token(settings))
+        with suppress(NotFound):  # older jobs may be in a name that is no tenant
+            tenants.disable_tenant(db, name, has_token=has_token(settings))
         erased = erase_tenant(db, name, ArtifactStore.from_url(settings.artifacts_url))
     if options.json:
         print_json(asdict(erased))

@@ -119,7 +119,7 @@ def test_only_an_expired_key_is_told_from_others(gateway):
     tenants.disable_tenant(gateway.db, "b", has_token=True)
     unknown = f"pal_{'x' * 43}"
     answers = {
-        name: make_client(gateway.app, secret).get("/v1/jobs")
+        name: make_client(gateway.app, secret).get("/v1/jobs", headers={"X-Request-ID": "one"})
         for name, secret in {
             "revoked": revoked, "disabled": disabled, "both": both, "unknown": unknown,
             "short": "pal_x", "token": f"{TOKEN}x", "expired": expired,

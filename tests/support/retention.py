@@ -32,6 +32,7 @@ RETENTION = Retention(
     reconstructions_s=30 * DAY_S,
     jobs_s=90 * DAY_S,
     audits_s=365 * DAY_S,
+    log_s=365 * DAY_S,
     catalogs_s=30 * DAY_S,
 )
 

@@ -123,3 +123,9 @@ def test_the_summary_pairs_targets_and_divides_times(capsys: pytest.CaptureFixtu
     low, high = search.compute_t_interval([1.0, 3.0])
     assert f"+2.0 [{low:+.1f}, {high:+.1f}], n = 2, 2 to 1 id." in row
     assert row.split()[-1] == "50"
+    search.print_pooled([*published, fast])
+    assert capsys.readouterr().out == ""  # there is one data set
+    other = [{**one, "case": "mnist_5k", "cpu_s": 2 * one["cpu_s"]} for one in (*published, fast)]
+    search.print_pooled([*published, fast, *other])
+    assert "+2.00" in (pooled := capsys.readouterr().out)
+    assert "n = 4, 50.0 times as fast" in pooled
