@@ -246,7 +246,7 @@ def test_the_doctor_finds_what_is_served_well_and_says_when_nothing_is(
     well = doctor(folder)
     assert well.returncode == 0, well.stdout + well.stderr
     assert "FAIL" not in well.stdout
-    for what in ("token", "store", "broker", "artifacts", "workers"):
+    for what in ("access", "store", "broker", "artifacts", "workers"):
         assert f"ok   {what}" in well.stdout
     nothing = doctor(tmp_path)
     assert nothing.returncode == 2
