@@ -14,6 +14,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sqlalchemy import func, literal_column, select
@@ -74,7 +75,7 @@ def time_claims(store: JobStore) -> list[float]:
     return times
 
 
-def collect(url: str, folder: str, interval_s: float, sending: object) -> None:
+def collect(url: str, folder: str, interval_s: float, sending: Connection) -> None:
     """As a reconciler does, for some rounds; sends the seconds of each and what it removed."""
     db = Database(url)
     collector = Collector(db, ArtifactStore.from_url(f"file://{folder}/artifacts"), KEPT)
@@ -86,7 +87,7 @@ def collect(url: str, folder: str, interval_s: float, sending: object) -> None:
             break
         rounds.append((time.perf_counter() - start, sum(removed.values())))
         time.sleep(interval_s)
-    sending.send(rounds)  # type: ignore[attr-defined]  # a connection
+    sending.send(rounds)
     db.close()
 
 

@@ -96,7 +96,7 @@ def parse_lifetime(text: str) -> float:
     """Seconds of `30m`, `12h` or `90d`.
 
     Raises:
-        argparse.ArgumentTypeError: it is none of these.
+        argparse.ArgumentTypeError: the text has another form.
     """
     match = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
     if not match:

@@ -219,9 +219,13 @@ class Audit:
 
 @dataclass(frozen=True)
 class BulkCancel:
-    """What cancelling by a filter came to, or with a dry run would: jobs that are cancelled, running
-    ones that were told to stop, and those that it did not come to. Jobs created from
-    `created_before` on are not selected."""
+    """Result of a cancel by filters, or what it would be with a dry run.
+
+    cancelled: jobs that are cancelled.
+    stopping: running jobs that were told to stop.
+    remaining: selected jobs that are left for the next request.
+    created_before: only jobs created before this time are selected.
+    """
 
     cancelled: int
     stopping: int

@@ -32,6 +32,7 @@ MODEL_ROLES = frozenset(
     or role.endswith(Role.WEIGHTS)
     or role is Role.BATCH_DELTAS
 )
+TOP_NAMES: dict[str, str] = {role.value: name for role, name in FILE_NAMES.items()}
 LEFT_OUT = "left out: models=false"
 MAX_NAME_CHARS = 40  # of a stage, a method or a role in a path
 # names that no file may have on Windows, whatever follows the dot
@@ -131,7 +132,7 @@ class _ArchiveWriter:
         for artifact in sorted(job.artifacts, key=lambda a: a.role):
             name = make_artifact_name(artifact, names)
             names.add(name)
-            top_name = FILE_NAMES.get(artifact.role)  # type: ignore[call-overload]  # a plain text
+            top_name = TOP_NAMES.get(artifact.role)
             yield from self._add_artifact(job, artifact, top_name or f"{folder}/{name}")
 
     def _add_artifact(self, job: Job, artifact: Artifact, path: str) -> Iterator[bytes]:

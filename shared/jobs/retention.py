@@ -55,7 +55,7 @@ KINDS = (
         "checkpoints",
         "keep_checkpoints_days",
         "the end of the job",
-        "a retry of a failed or cancelled job begins anew",
+        "a retry of a failed or cancelled job starts from the beginning",
     ),
     Kind(
         "events",

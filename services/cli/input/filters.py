@@ -37,7 +37,7 @@ def parse_time(text: str | None, option: str) -> str | None:
     ago: 30m, 2h, 7d. None stays None.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: the text has another form.
     """
     if text is None:
         return None

@@ -75,7 +75,7 @@ class CancelView(BaseModel):
     cancelled: int = Field(description="jobs that it cancelled; with `dry_run`, that it would")
     stopping: int = Field(description="running jobs that it told to stop; with `dry_run`, would")
     remaining: int = Field(
-        description="jobs that it did not come to: send the same request again, with "
+        description="selected jobs that are left: send the same request again, with "
         "`created_before`"
     )
     created_before: str = Field(
