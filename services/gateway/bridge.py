@@ -30,7 +30,6 @@ from services.gateway.deps import (
     current_gateway,
     current_store,
 )
-from services.gateway.event_poller import EventPoller
 from services.gateway.event_streams import (
     CONTINUATION_KEY,
     STREAMING_KEY,
@@ -39,6 +38,7 @@ from services.gateway.event_streams import (
 )
 from services.gateway.json_body import MAX_BODY_BYTES
 from services.gateway.problems import make_problem
+from services.gateway.stream_poller import StreamPoller
 from services.gateway.uploads import IncomingUpload, read_upload_head
 from services.gateway.wsgi_environ import make_environ, set_body
 
@@ -95,7 +95,7 @@ class AsgiBridge:
         self._app = app
         gateway = cast(Gateway, app.extensions[EXTENSION_KEY])
         self._deps, self._request_counts = gateway.deps, gateway.monitor.request_counts
-        self._poller = EventPoller(self._deps.db, self._deps.stream_timing.poll_s)
+        self._poller = StreamPoller(self._deps.db, self._deps.stream_timing.poll_s)
         self._request_pool = ThreadPoolExecutor(threads, "request")
         self._probe_pools = {path: ThreadPoolExecutor(PROBE_THREADS, path) for path in PUBLIC_PATHS}
 
@@ -271,7 +271,7 @@ class AsgiBridge:
         continuation: StreamContinuation | None = environ.get(CONTINUATION_KEY)
         if continuation is not None:
             async with aclosing(
-                continue_stream(self._poller, continuation, self._deps.stream_timing)
+                continue_stream(self._poller, continuation.subscription, self._deps.stream_timing)
             ) as chunks:
                 async for chunk in chunks:
                     await send_chunk(chunk)

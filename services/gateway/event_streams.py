@@ -1,7 +1,6 @@
-"""A job's events as server-sent events: `id` is the sequence number in SQL, so a stream resumes
-anywhere.
+"""Streams of server-sent events.
 
-A route responds with the events so far and leaves a `StreamContinuation` in the WSGI environ;
+A route responds with the beginning and leaves a `StreamContinuation` in the WSGI environ;
 `bridge.py` continues the stream from there on the event loop. Under a server without that bridge
 the stream ends after its beginning, and the client resumes.
 """
@@ -9,17 +8,16 @@ the stream ends after its beginning, and the client resumes.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from services.gateway.deps import StreamTiming
-from services.gateway.event_poller import PAGE_SIZE, EventPoller
-from services.gateway.schemas import serialize_event
-from services.gateway.stream_slots import StreamSlot
-from shared.jobs.records import Event, Job
-from shared.jobs.states import TERMINAL
+from flask import Response, request
 
+from services.gateway.deps import StreamTiming, current_gateway, current_store
+from services.gateway.stream_poller import StreamPoller, Subscription
+from services.gateway.stream_slots import StreamSlot
+
+MEDIA_TYPE = "text/event-stream"
 RETRY_FIELD = b"retry: 2000\n\n"  # a client whose stream ended reconnects after 2 s
 HEARTBEAT_COMMENT = b": nothing new\n\n"
 STREAMING_KEY = "palimpsest.streams"  # in the WSGI environ: this server can continue a stream
@@ -28,51 +26,49 @@ CONTINUATION_KEY = "palimpsest.continuation"  # the `StreamContinuation` from wh
 
 @dataclass(frozen=True)
 class StreamContinuation:
-    """From where a stream continues: after this event of this job, in this slot, as long as this
-    key is valid (None: the token is no key)."""
+    """From where a stream continues, in this slot."""
 
-    job_id: str
-    after: int
+    subscription: Subscription
     slot: StreamSlot
-    key: str | None = None
 
 
-def format_event(event: Event) -> bytes:
-    """One event in the stream's format."""
-    data = json.dumps(serialize_event(event), separators=(",", ":"))
-    return f"id: {event.seq}\nevent: {event.kind}\ndata: {data}\n\n".encode()
+def respond_stream(beginning: bytes, subscription: Subscription | None) -> Response:
+    """The response with this beginning; `subscription` is what continues it, if anything does.
 
-
-def format_events(events: Iterable[Event]) -> bytes:
-    """Several events in the stream's format."""
-    return b"".join(map(format_event, events))
-
-
-def is_over(job: Job, events: list[Event]) -> bool:
-    """Whether nothing can follow these events: the job has ended and this was its last page."""
-    return job.state in TERMINAL and len(events) < PAGE_SIZE
+    Raises:
+        QuotaReached: the tenant has as many streams as it may.
+        TransientError: the process has as many as it may.
+    """
+    if subscription is not None and STREAMING_KEY in request.environ:
+        gateway, tenant = current_gateway(), current_store().tenant
+        slot = gateway.stream_slots.take(tenant, gateway.quotas.find(tenant).max_event_streams)
+        request.environ[CONTINUATION_KEY] = StreamContinuation(subscription, slot)
+    response = Response(iter([RETRY_FIELD + beginning]), content_type=MEDIA_TYPE)
+    response.headers["X-Accel-Buffering"] = "no"
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 async def continue_stream(
-    poller: EventPoller, continuation: StreamContinuation, timing: StreamTiming
+    poller: StreamPoller, subscription: Subscription, timing: StreamTiming
 ) -> AsyncGenerator[bytes, None]:
-    """Yield further events as they come, until the job ends, the key is no longer valid, the stream's
+    """Yield what follows as it comes, until nothing can, the key is no longer valid, the stream's
     time is up or the server stops."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + timing.max_duration_s
     next_heartbeat = clock() + timing.heartbeat_s
-    subscription = poller.subscribe(continuation.job_id, continuation.after, continuation.key)
+    poller.subscribe(subscription)
     try:
         while not subscription.is_over and (now := clock()) < deadline:
-            events, has_more = await subscription.read_page(min(next_heartbeat, deadline) - now)
-            if events:
-                yield format_events(events)
+            chunk = await subscription.read(min(next_heartbeat, deadline) - now)
+            if chunk:
+                yield chunk
             elif clock() >= next_heartbeat:
                 yield HEARTBEAT_COMMENT
             else:
                 continue
             next_heartbeat = clock() + timing.heartbeat_s
-            if has_more:
+            if subscription.has_more:
                 poller.poll_now()
     finally:
         poller.unsubscribe(subscription)

@@ -107,7 +107,7 @@ def require_one_host(db: Database, host: str) -> None:
     """
     if db.dialect != "sqlite":
         return
-    on_other_host = select(workers).where(workers.c.host != host, _is_live(db))
+    on_other_host = select(workers).where(workers.c.host != host, is_live(db))
     with db.read() as connection:
         other = connection.execute(on_other_host.limit(1)).one_or_none()
     if other is not None:
@@ -221,7 +221,7 @@ def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:
         select(
             workers,
             jobs.c.id.label("job"),
-            _is_live(db).label("live"),
+            is_live(db).label("live"),
             drained_workers.c.drained_at,
         )
         .outerjoin(jobs, has_job)
@@ -233,7 +233,7 @@ def list_workers(db: Database, tenant: str | None = None) -> list[Worker]:
     return sorted(records, key=lambda w: not w.live)
 
 
-def _is_live(db: Database) -> ColumnElement[bool]:
+def is_live(db: Database) -> ColumnElement[bool]:
     """Seen lately. A time in the future is from before the clock was set back: such a worker would
     seem live until the clock is there again."""
     return workers.c.seen_at.between(db.now - LIVE_WITHIN_S, db.now + LIVE_WITHIN_S)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway import event_poller
+from services.gateway import job_events
 from shared.errors import TransientError
 from shared.jobs.updates import fetch_updates
 from tests.support.gateway import GatewayInProcess
@@ -172,7 +172,7 @@ def test_a_stream_outlives_a_job_store_that_is_away(gateway, monkeypatch):
         worker.finish(claim)
         return fetch_updates(*arguments)
 
-    monkeypatch.setattr(event_poller, "fetch_updates", news_or_not)
+    monkeypatch.setattr(job_events, "fetch_updates", news_or_not)
     found = frames(gateway.follow(f"/v1/jobs/{job['id']}/events").text)
     assert [e["seq"] for e in found] == [1, 2, 3]
 

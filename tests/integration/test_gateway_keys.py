@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway import event_poller, key_cache
+from services.gateway import key_cache, stream_poller
 from services.gateway.app import create_app
 from services.gateway.deps import GatewayDeps, StreamTiming
 from services.gateway.sessions import SESSION_COOKIE
@@ -197,7 +197,7 @@ class TestBrowser:
 class TestStream:
     @pytest.mark.parametrize("how", ["revoked", "expired"])
     def test_it_ends_with_its_key(self, tmp_path, monkeypatch, how):
-        monkeypatch.setattr(event_poller, "KEY_CHECK_S", 0.0)
+        monkeypatch.setattr(stream_poller, "KEY_CHECK_S", 0.0)
         made = GatewayInProcess(
             tmp_path, timing=StreamTiming(poll_s=0.02, heartbeat_s=0.1, max_duration_s=TIMEOUT_S)
         )

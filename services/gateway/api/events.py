@@ -9,23 +9,15 @@ from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import Query, make_blueprint
 from services.gateway.api.jobs import JobPath
-from services.gateway.deps import current_gateway, current_store
-from services.gateway.event_poller import PAGE_SIZE
-from services.gateway.event_streams import (
-    CONTINUATION_KEY,
-    RETRY_FIELD,
-    STREAMING_KEY,
-    StreamContinuation,
-    format_events,
-    is_over,
-)
+from services.gateway.deps import current_store
+from services.gateway.event_streams import MEDIA_TYPE, respond_stream
+from services.gateway.job_events import PAGE_SIZE, JobEvents, format_events, is_over
 from services.gateway.principal import current_principal
 from services.gateway.problems import document_errors
 from services.gateway.schemas import EventView, serialize_event
 
 routes = make_blueprint("events", "events of a job")
 
-EVENT_STREAM_TYPE = "text/event-stream"
 EventSeq = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -59,26 +51,15 @@ def get_events(path: JobPath, query: EventsQuery, header: ResumeHeader) -> Respo
     response is a JSON page.
     """
     after = query.after if header.last_event_id is None else header.last_event_id
-    if (
-        request.accept_mimetypes.best_match(["application/json", EVENT_STREAM_TYPE])
-        != EVENT_STREAM_TYPE
-    ):
+    if request.accept_mimetypes.best_match(["application/json", MEDIA_TYPE]) != MEDIA_TYPE:
         return _respond_page(path.valid_id, after, query.limit)
-    gateway = current_gateway()
     job, events = current_store().list_events(path.valid_id, after, PAGE_SIZE)
-    if not events and is_over(job, events):
+    over = is_over(job, events)
+    if over and not events:
         return Response(status=204)
-    if not is_over(job, events) and STREAMING_KEY in request.environ:
-        quota = gateway.quotas.find(job.tenant).max_event_streams
-        slot = gateway.stream_slots.take(job.tenant, quota)
-        last_seq = events[-1].seq if events else after
-        request.environ[CONTINUATION_KEY] = StreamContinuation(
-            job.id, last_seq, slot, current_principal().key
-        )
-    response = Response(iter([RETRY_FIELD + format_events(events)]), content_type=EVENT_STREAM_TYPE)
-    response.headers["X-Accel-Buffering"] = "no"
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    last_seq = events[-1].seq if events else after
+    following = None if over else JobEvents(job.id, last_seq, current_principal().key)
+    return respond_stream(format_events(events), following)
 
 
 def _respond_page(job_id: str, after: int, limit: int) -> Response:

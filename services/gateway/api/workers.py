@@ -11,14 +11,15 @@ from pydantic import BaseModel, Field
 
 from services.gateway.api._blueprint import make_blueprint
 from services.gateway.deps import current_gateway
-from services.gateway.principal import current_principal
 from services.gateway.problems import document_errors
+from services.gateway.queue_reading import StageQueue, choose_tenant, read_queues
 from services.gateway.schemas import WorkerView, format_rfc3339, serialize_worker
 from services.gateway.scopes import require_scope
 from services.gateway.submission import require_id_format
 from shared.errors import NotFound
-from shared.jobs import monitoring, stage_pauses, worker_drains, worker_registry
+from shared.jobs import stage_pauses, worker_drains, worker_registry
 from shared.jobs.keys import ADMIN
+from shared.jobs.monitoring import StageProgress
 
 routes = make_blueprint("workers", "queues and workers")
 
@@ -85,38 +86,20 @@ def get_queues() -> Response:
     With very many jobs the counts may be a few seconds old; the header `Age` has their age in
     seconds.
     """
-    queues, age_s = _read_queues()
-    response = jsonify({"items": [queues[stage] for stage in sorted(queues)]})
+    queues, age_s = read_queues()
+    response = jsonify({"items": [_serialize_queue(queue) for queue in queues.values()]})
     response.headers["Age"] = str(int(age_s))
     return response
 
 
-def _read_queues() -> tuple[dict[str, dict[str, Any]], float]:
-    """The queue of each stage that is published, has jobs or workers, or is paused; and how many
-    seconds old the counts are."""
-    db = current_gateway().deps.db
-    snapshot = current_gateway().queue_counts.current(_choose_tenant())
-    live_workers = worker_registry.count_live_by_stage(db)
-    paused = stage_pauses.list_paused_stages(db)
-    published = current_gateway().catalog_cache.catalog.list_names("stage")
-    stages = {*published, *snapshot.counts, *live_workers, *paused}
-    tenant = _choose_tenant()
-    progress = (
-        monitoring.read_progress(db, sorted(stages))
-        if tenant is None
-        else monitoring.read_tenant_progress(db, tenant, sorted(stages))
-    )
-    queues = {
-        stage: {
-            "stage": stage,
-            "counts": snapshot.counts.get(stage, {}),
-            "workers": live_workers.get(stage, 0),
-            **asdict(progress[stage]),
-            "paused_at": format_rfc3339(paused.get(stage)),
-        }
-        for stage in stages
+def _serialize_queue(queue: StageQueue) -> dict[str, Any]:
+    return {
+        "stage": queue.stage,
+        "counts": queue.counts,
+        "workers": queue.workers,
+        **asdict(queue.progress),
+        "paused_at": format_rfc3339(queue.paused_at),
     }
-    return queues, snapshot.age_s
 
 
 @routes.post("/queues/<stage>/pause", responses={200: QueueView, **document_errors(404)})
@@ -126,7 +109,7 @@ def pause_stage(path: StagePath) -> Response:
     run go on. Repeatable."""
     stage = _require_stage(path.stage)
     stage_pauses.pause_stage(current_gateway().deps.db, stage)
-    return jsonify(_read_queues()[0][stage])
+    return jsonify(_serialize_queue(read_queues()[0][stage]))
 
 
 @routes.post("/queues/<stage>/resume", responses={200: QueueView, **document_errors(404)})
@@ -136,12 +119,12 @@ def resume_stage(path: StagePath) -> Response:
     stage = _require_stage(path.stage)
     stages = stage_pauses.resume_stage(current_gateway().deps.db, stage)
     current_gateway().deps.wakeup_sender.notify(stages)
-    unknown = {"stage": stage, "counts": {}, "workers": 0, "paused_at": None}
-    return jsonify(_read_queues()[0].get(stage, unknown))
+    unknown = StageQueue(stage, {}, 0, StageProgress(), None)
+    return jsonify(_serialize_queue(read_queues()[0].get(stage, unknown)))
 
 
 def _require_stage(stage: str) -> str:
-    if require_id_format(stage, STAGE, "stage") not in _read_queues()[0]:
+    if require_id_format(stage, STAGE, "stage") not in read_queues()[0]:
         raise NotFound(f"there is no stage {stage}")
     return stage
 
@@ -150,14 +133,8 @@ def _require_stage(stage: str) -> str:
 def get_workers() -> Response:
     """List the workers seen in the last hour, live ones first, with their current jobs: yours, or with
     the scope `admin` those of all tenants."""
-    seen = worker_registry.list_workers(current_gateway().deps.db, _choose_tenant())
+    seen = worker_registry.list_workers(current_gateway().deps.db, choose_tenant())
     return jsonify({"items": [serialize_worker(worker) for worker in seen]})
-
-
-def _choose_tenant() -> str | None:
-    """Whose jobs are shown: everyone's (None) to who administers."""
-    principal = current_principal()
-    return None if ADMIN in principal.scopes else principal.tenant
 
 
 @routes.post("/workers/<worker_id>/drain", responses={200: DrainView, **document_errors(404)})

@@ -1,50 +1,62 @@
-"""Subscriptions to the events of jobs. One task per process polls the job store for all of them: an
+"""Subscriptions to what happens in the job store. One task per process polls it for all of them: an
 open stream waits on the event loop and uses neither a thread nor a database connection."""
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import structlog
 
 from shared.jobs.database import Database
 from shared.jobs.keys import list_valid
-from shared.jobs.records import Event
-from shared.jobs.states import TERMINAL
-from shared.jobs.updates import JobUpdate, fetch_updates
 
 log = structlog.get_logger()
 
-PAGE_SIZE = 200  # events per read
 KEY_CHECK_S = 3.0  # between two looks whether the keys of streams are still valid
 
 
-class Subscription:
-    """A position in one job's events. It is polled again only once its last page has been read."""
+class Subscription(ABC):
+    """Somebody's place in what happens, as long as a key is valid (None: the token is no key).
 
-    def __init__(self, job_id: str, after: int, key: str | None = None) -> None:
-        self.job_id, self.after, self.key = job_id, after, key
-        self.is_over = False  # no event follows those that were read
-        self._events: list[Event] = []
-        self._has_more = False
+    It is polled again only once what it was delivered has been read.
+    """
+
+    def __init__(self, key: str | None) -> None:
+        self.key = key
+        self.is_over = False  # nothing follows what was read
+        self.has_more = False  # more than what was read is already stored
         self._delivered = asyncio.Event()
+
+    @classmethod
+    @abstractmethod
+    def fetch(cls, db: Database, waiting: Sequence[Any]) -> Mapping[Any, Any]:
+        """The news of these subscriptions of this class, by `topic`. Runs in a thread."""
+
+    @property
+    @abstractmethod
+    def topic(self) -> Any:
+        """What it follows."""
+
+    @abstractmethod
+    def accept(self, news: Any) -> bool:
+        """Take the news of one poll, None if what it follows is gone; returns whether there is
+        something to read."""
+
+    @abstractmethod
+    def take(self) -> bytes:
+        """What was delivered since the last call, in the format of a stream."""
 
     @property
     def is_waiting(self) -> bool:
         return not self._delivered.is_set()
 
-    def deliver(self, news_item: JobUpdate | None) -> None:
-        """Deliver the result of one poll; None if the job no longer exists."""
-        events = [e for e in news_item.events if e.seq > self.after] if news_item else []
-        self._has_more = news_item is not None and len(news_item.events) == PAGE_SIZE
-        self.is_over = (
-            self.is_over
-            or news_item is None
-            or (news_item.state in TERMINAL and not self._has_more)
-        )
-        if events or self.is_over:
-            self._events = events
+    def deliver(self, news: Any) -> None:
+        """Deliver the result of one poll."""
+        if self.accept(news) or self.is_over:
             self._delivered.set()
 
     def end(self) -> None:
@@ -52,22 +64,18 @@ class Subscription:
         self.is_over = True
         self._delivered.set()
 
-    async def read_page(self, timeout_s: float) -> tuple[list[Event], bool]:
-        """Wait for events; returns them, none after `timeout_s`, and whether more are already
-        stored."""
+    async def read(self, timeout_s: float) -> bytes:
+        """Wait for news; returns it as `take` does, nothing after `timeout_s`."""
         try:
             await asyncio.wait_for(self._delivered.wait(), timeout_s)
         except TimeoutError:
-            return [], False
-        events, self._events = self._events, []
-        if events:
-            self.after = events[-1].seq
+            return b""
         if not self.is_over:
             self._delivered.clear()
-        return events, self._has_more
+        return self.take()
 
 
-class EventPoller:
+class StreamPoller:
     """All subscriptions of a process. Used on the event loop only."""
 
     def __init__(self, db: Database, poll_s: float) -> None:
@@ -79,22 +87,20 @@ class EventPoller:
         self._poll_requested = asyncio.Event()
         self._stopped = False
 
-    def subscribe(self, job_id: str, after: int, key: str | None = None) -> Subscription:
-        """Follow a job from event `after` + 1 on, as long as the key of this id is valid."""
-        subscription = Subscription(job_id, after, key)
+    def subscribe(self, subscription: Subscription) -> None:
+        """Poll for it from now on."""
         if self._stopped:
             subscription.end()
-            return subscription
+            return
         self._subscriptions.add(subscription)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._poll_loop())
-        return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
 
     def poll_now(self) -> None:
-        """Poll again at once: a full page has been read."""
+        """Poll again at once: somebody has read, and there is more."""
         self._poll_requested.set()
 
     def stop(self) -> None:
@@ -111,9 +117,8 @@ class EventPoller:
             waiting = [s for s in self._subscriptions if s.is_waiting]
             self._poll_requested.clear()
             try:
-                news_by_job = await self._read_news(waiting)
-                for subscription in waiting:
-                    subscription.deliver(news_by_job.get(subscription.job_id))
+                for kind in {type(s) for s in waiting}:
+                    await self._poll(kind, [s for s in waiting if type(s) is kind])
                 if clock() >= next_key_check:
                     await self._end_invalid()
                     next_key_check = clock() + KEY_CHECK_S
@@ -121,13 +126,20 @@ class EventPoller:
             except Exception as error:  # polled again; meanwhile streams send their heartbeats
                 if not is_failing:
                     log.warning(
-                        "reading events failed; retrying", streams=len(waiting), error=str(error)
+                        "reading news failed; retrying", streams=len(waiting), error=str(error)
                     )
                 is_failing = True
             try:
                 await asyncio.wait_for(self._poll_requested.wait(), self._poll_s)
             except TimeoutError:
                 continue
+
+    async def _poll(self, kind: type[Subscription], waiting: Sequence[Subscription]) -> None:
+        news = await asyncio.get_running_loop().run_in_executor(
+            self._executor, kind.fetch, self._db, waiting
+        )
+        for subscription in waiting:
+            subscription.deliver(news.get(subscription.topic))
 
     async def _end_invalid(self) -> None:
         """End the subscriptions of keys that have expired or were revoked."""
@@ -140,13 +152,3 @@ class EventPoller:
         for subscription in self._subscriptions:
             if subscription.key in followed - valid:
                 subscription.end()
-
-    async def _read_news(self, waiting: list[Subscription]) -> dict[str, JobUpdate]:
-        last_seqs: dict[str, int] = {}
-        for subscription in waiting:
-            last_seqs[subscription.job_id] = min(
-                subscription.after, last_seqs.get(subscription.job_id, subscription.after)
-            )
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, fetch_updates, self._db, last_seqs, PAGE_SIZE
-        )

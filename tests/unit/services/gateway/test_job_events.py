@@ -1,8 +1,8 @@
-"""services.gateway.event_streams."""
+"""services.gateway.job_events."""
 
 from __future__ import annotations
 
-from services.gateway.event_streams import format_event
+from services.gateway.job_events import format_event
 from shared.jobs.records import Event
 
 
