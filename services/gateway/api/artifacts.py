@@ -83,16 +83,19 @@ class DerivedView(BaseModel):
     audit_count: int
     job_count: int
     jobs_by_stage: dict[str, int]
-    live_job_count: int = Field(description="of these jobs and audits, that have not ended")
+    live_job_count: int = Field(
+        description="jobs of these, or of these audits, that have not ended"
+    )
     artifact_count: int
     bytes: int = Field(description="of these artifacts together")
     shared_artifact_count: int = Field(
-        description="artifacts of these jobs that stay, because another job or upload has the same"
+        description="artifacts of these jobs that stay, because another job or upload has identical "
+        "ones"
     )
 
 
 class DeletionQuery(Query):
-    derived: bool = Field(False, description="delete what was made of the upload too")
+    derived: bool = Field(False, description="also delete everything derived from the upload")
 
 
 class ErasureView(BaseModel):
@@ -103,8 +106,8 @@ class ErasureView(BaseModel):
     artifacts: int = Field(description="the upload included")
     bytes: int = Field(description="of these artifacts together")
     finished: bool = Field(
-        description="false: the reconciler goes on to remove bytes, or to rewrite the files of the "
-        "job store, which takes seconds"
+        description="false: the reconciler is still removing bytes or rewriting the files of the job "
+        "store, which takes seconds"
     )
 
 

@@ -53,7 +53,9 @@ class AuditPath(BaseModel):
 
 
 class AuditDeletionQuery(Query):
-    cancel: bool = Field(False, description="cancel it first, and delete it when its jobs end")
+    cancel: bool = Field(
+        False, description="cancel it first, and delete it once its jobs have ended"
+    )
 
 
 class SubmittedAudit(AuditView):
@@ -94,16 +96,17 @@ class AuditsQuery(PageQuery, AuditFields):
 class RetriedAudit(AuditView):
     """An audit whose failed jobs go again."""
 
-    retried: int = Field(description="jobs that go again")
+    retried: int = Field(description="jobs that run again")
     skipped: int = Field(
-        description="failed jobs that do not, as a job outside the audit that they need has failed"
+        description="failed jobs that do not run again, because they need a failed job outside the "
+        "audit"
     )
 
 
 class PrioritizedAudit(AuditView):
     """An audit whose jobs have another priority."""
 
-    changed: int = Field(description="jobs that had another priority before")
+    changed: int = Field(description="jobs whose priority has changed")
 
 
 class SpecView(RootModel[dict[str, Any]]):

@@ -66,21 +66,23 @@ class CancelBody(JobFields):
 
 
 class CancelQuery(Query):
-    dry_run: bool = Field(False, description="say how many jobs it would cancel, and cancel none")
+    dry_run: bool = Field(False, description="only count the jobs that would be cancelled")
 
 
 class CancelView(BaseModel):
     """How far it came."""
 
-    cancelled: int = Field(description="jobs that it cancelled; with `dry_run`, that it would")
-    stopping: int = Field(description="running jobs that it told to stop; with `dry_run`, would")
+    cancelled: int = Field(description="jobs that were cancelled; with `dry_run`, that would be")
+    stopping: int = Field(
+        description="running jobs that were asked to stop; with `dry_run`, that would be"
+    )
     remaining: int = Field(
         description="selected jobs that are left: send the same request again, with "
         "`created_before`"
     )
     created_before: str = Field(
-        description="jobs created from then on are not selected: so that a repeated request, or "
-        "the one that follows a `dry_run`, selects no others"
+        description="jobs created at or after this time are not selected, so that a repeated request, "
+        "or the one after a `dry_run`, selects no others"
     )
 
 

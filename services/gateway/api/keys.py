@@ -31,7 +31,7 @@ class KeyPath(BaseModel):
 class KeysQuery(PageQuery):
     """Which keys."""
 
-    tenant: str | None = Field(None, max_length=64, description="only this tenant's")
+    tenant: str | None = Field(None, max_length=64, description="only keys of this tenant")
 
 
 class KeyBody(BaseModel):
@@ -39,7 +39,7 @@ class KeyBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    tenant: str = Field(max_length=64, description="whose key it is")
+    tenant: str = Field(max_length=64, description="the tenant that the key belongs to")
     label: str = Field("", max_length=100, description="what it is for")
     scopes: list[Literal["read", "submit", "admin", "worker"]] = Field(
         ["read", "submit"], min_length=1, max_length=4, description="what it may do"
@@ -48,7 +48,7 @@ class KeyBody(BaseModel):
         None,
         ge=MIN_LIFETIME_S,
         le=MAX_LIFETIME_S,
-        description="seconds until it expires; null: it does not",
+        description="seconds until it expires; null: never",
     )
 
 

@@ -31,15 +31,14 @@ class QueueView(BaseModel):
     counts: dict[str, int] = Field(description="jobs by state")
     workers: int = Field(description="live workers that serve it")
     paused_at: str | None = Field(
-        description="since when an operator keeps its jobs from being claimed; null: it is not "
-        "paused"
+        description="since when an operator has paused it; null: it is not paused"
     )
     oldest_age_s: float | None = Field(
-        description="seconds for which the oldest queued job has been queued; null without one"
+        description="seconds for which the oldest queued job has been queued; null if there is none"
     )
     finished: int | None = Field(
-        description="jobs that have ended, also those that are deleted by now: two readings give a "
-        "rate; null without the scope `admin`, for it counts those of all tenants"
+        description="jobs that have ended, including those deleted since: two readings give a rate; "
+        "null without the scope `admin`, because it counts the jobs of all tenants"
     )
     mean_run_s: float | None = Field(
         description="mean duration in seconds of their last attempts; null before the first, and "
@@ -60,7 +59,7 @@ class DrainView(BaseModel):
 
     id: str
     live: bool
-    drain: bool = Field(description="whether it takes no job")
+    drain: bool = Field(description="whether it takes no jobs")
     drained_at: str | None = Field(description="when an operator drained it")
     job: str | None = Field(description="the job that it still has")
 
