@@ -348,7 +348,11 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["jobs", "--limit", "0"], 2, "--limit"),
     (["jobs", "--created-after", "soon"], 2, "expected a time such as"),
     (["audits", "--state", "asleep"], 2, "state: "),
-    (["audits", "--created-after", "1h", "--created-before", "2h"], 2, "the later of the two"),
+    (
+        ["audits", "--created-after", "1h", "--created-before", "2h"],
+        2,
+        "must be later than created_after",
+    ),
     (["clone", "aud_" + "0" * 20], 2, "there is no audit"),
     (["priority", "job_" + "0" * 20, "--to", "101"], 2, "less than or equal to 100"),
 ]
