@@ -266,7 +266,7 @@ def test_priority_drain_and_paused_stages(run, worker):
     thread.start()
     drained = run("drain", "resting", "--wait")
     thread.join()
-    assert (drained.status, f"resting gives back {claim.job.id}" in drained.err) == (0, True)
+    assert (drained.status, f"resting is returning {claim.job.id}" in drained.err) == (0, True)
     assert "resting is drained" in drained.err
     assert "drained" in run("workers").out
     assert "takes jobs" in run("undrain", "resting").err

@@ -35,7 +35,7 @@ STOP_GRACE_S = 5
 def convert(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="CHECKPOINT", help="A file that torch.save has written."),
+        typer.Argument(metavar="CHECKPOINT", help="A file written by torch.save."),
     ],
     output: Annotated[
         Path | None,
