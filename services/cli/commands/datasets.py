@@ -62,7 +62,7 @@ def add(
     label: LabelOption = None,
     json: Json = False,
 ) -> None:
-    """Declare a data set and wait until it is checked; the same name again is its next version."""
+    """Declare a data set and wait until it is checked; an existing name gets a new version."""
     params: dict[str, Any] = parse_params(param or ())
     files = {}
     for word in file or ():

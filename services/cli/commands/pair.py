@@ -167,7 +167,7 @@ def pair(
     workers: WorkersOption = None,
     json: Json = False,
 ) -> None:
-    """Audit a model that you bring: what do the weights before and after a deletion reveal?"""
+    """Audit your own model: what do the weights before and after a deletion reveal?"""
     original, releases = parse_weights(before), _group_releases(after)
     _require_options(
         original, model=model, classes=classes, input=input_, deleted=deleted, public=public,

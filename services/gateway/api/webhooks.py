@@ -97,11 +97,12 @@ class TestDelivery(BaseModel):
     responses={201: NewWebhookView, **document_errors(400, 409, 413, 415, 422)},
 )
 def post_webhook(body: WebhookBody) -> Response:
-    """Add a webhook. Its secret is in this answer only; a tenant has at most ten webhooks (409).
+    """Add a webhook. Only this response contains its secret; a tenant has at most ten webhooks
+    (409).
 
-    Messages are signed as the Standard Webhooks specification says, and sent at least once, in no
-    particular order: recognise repeated ones by the header `webhook-id`. An attempt fails unless a
-    2xx comes within 10 s; it is then retried up to eleven times within about a day.
+    Messages are signed according to the Standard Webhooks specification, and sent at least once, in
+    no particular order: recognise repeated ones by the header `webhook-id`. An attempt fails unless
+    a 2xx comes within 10 s; it is then retried up to eleven times within about a day.
     """
     allowed = parse_networks(current_gateway().deps.settings.webhook_allow)
     parse_webhook_url(body.url, allowed)
