@@ -236,7 +236,7 @@ class AuditSpec(BaseModel):
                 "unlearning has no meaning for models that you bring: remove it from the audit"
             )
         if len({len(release.weights) for release in self.releases}) > 1:
-            raise ValueError("all releases must have the same deletions: one upload for each")
+            raise ValueError("all releases must be of the same deletions: one upload for each")
         self.check_retrained()
         fields = type(self).model_fields
         if self.base and "training_set" not in self.ingest:
@@ -278,16 +278,13 @@ class AuditSpec(BaseModel):
                 f"of {len(self.retrained)}"
             )
         if len({len(seeds) for seeds in self.retrained}) > 1:
-            raise ValueError("retrained must have the same number of seeds for each deletion")
+            raise ValueError("retrained must have as many seeds for each deletion")
         files = [sha256 for seeds in self.retrained for sha256 in seeds]
         if self.original in files:
-            raise ValueError(
-                "a retrained model has the weights of the original: it was not trained again"
-            )
+            raise ValueError("a retrained model is the original: it was not trained again")
         if len({*files}) < len(files):
             raise ValueError(
-                "one file is listed twice in retrained: each model must come from a "
-                "training of its own"
+                "one file is two of the retrained models: each must be a training of its own"
             )
 
     def is_exact(self, release: int) -> bool:

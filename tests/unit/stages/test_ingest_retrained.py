@@ -450,9 +450,9 @@ NAMES = [f"{n:064x}" for n in range(12)]
     [
         ({"retrained": [NAMES[4:7]]}, "of 2 deletions"),
         ({"retrained": [NAMES[4:6], NAMES[6:8], NAMES[8:10]]}, "of 2 deletions"),
-        ({"retrained": [NAMES[4:6], NAMES[6:7]]}, "same number of seeds"),
-        ({"retrained": [NAMES[4:6], NAMES[5:7]]}, "one file is listed twice"),
-        ({"retrained": [NAMES[0:2], NAMES[6:8]]}, "weights of the original"),
+        ({"retrained": [NAMES[4:6], NAMES[6:7]]}, "as many seeds"),
+        ({"retrained": [NAMES[4:6], NAMES[5:7]]}, "one file is two"),
+        ({"retrained": [NAMES[0:2], NAMES[6:8]]}, "is the original"),
         ({"retrained": [NAMES[4:5], []]}, "at least 1"),
         ({"retrained": [[f"{n:064x}"] for n in range(10_000)]}, "at most 100"),
         ({"retrained": [NAMES[:1] * 10_000, NAMES[:1]]}, "at most 16"),
