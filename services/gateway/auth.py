@@ -155,7 +155,7 @@ def install_scopes(app: Flask) -> None:
             return None
         return make_problem(
             403,
-            f"your key does not have the scope {scope}, which this needs: ask for a key that has it",
+            f"this request needs the scope {scope}, which your key does not have",
         )
 
 
