@@ -14,6 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from shared.jobs import (
     audit_annotations,
     audit_deletion,
+    audit_graph,
     audit_retry,
     bulk_cancel,
     control,
@@ -24,6 +25,7 @@ from shared.jobs import (
     priority,
     queries,
     quote,
+    relatives,
     repair,
     submit,
     uploads,
@@ -61,9 +63,13 @@ class TenantStore:
     get_job = _bind(queries.get_job)
     list_jobs = _bind(queries.list_jobs)
     list_events = _bind(queries.list_events)
+    list_last_events = _bind(queries.list_last_events)
+    read_relatives = _bind(relatives.read_relatives)
     get_audit = _bind(queries.get_audit)
     list_audits = _bind(queries.list_audits)
     count_audit_jobs_by_stage = _bind(queries.count_audit_jobs_by_stage)
+    read_audit_graph = _bind(audit_graph.read_audit_graph)
+    list_audit_failures = _bind(audit_graph.list_audit_failures)
     get_artifact = _bind(queries.get_artifact)
     find_live_duplicates = _bind(queries.find_live_duplicates)
 
@@ -78,6 +84,7 @@ class TenantStore:
     pause_job = _bind(control.pause_job)
     resume_job = _bind(control.resume_job)
     cancel_audit = _bind(control.cancel_audit)
+    estimate_deletion = _bind(audit_deletion.estimate_deletion)
     delete_audit = _bind(audit_deletion.delete_audit)
     retry_audit = _bind(audit_retry.retry_audit)
     annotate_audit = _bind(audit_annotations.annotate_audit)

@@ -1,0 +1,68 @@
+"""The nearest relatives of a job: the jobs whose outputs it takes, and those that take its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, func, or_, select
+
+from shared.jobs.database import Database
+from shared.jobs.records import Job
+from shared.jobs.states import State
+from shared.jobs.tables import job_inputs, jobs
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A job, as far as a link to it needs it."""
+
+    id: str
+    stage: str
+    method: str | None
+    state: State
+
+
+@dataclass(frozen=True)
+class Relatives:
+    """What is around a job.
+
+    sources: the jobs whose outputs it takes, by id.
+    users: jobs that take its outputs, or the same bytes; the oldest of them.
+    user_count: how many there are.
+    reusers: jobs that have taken over its result instead of running; the oldest of them.
+    """
+
+    sources: Mapping[str, Relative]
+    users: tuple[Relative, ...]
+    user_count: int
+    reusers: tuple[Relative, ...]
+
+
+def read_relatives(db: Database, tenant: str, job: Job, limit: int) -> Relatives:
+    """The relatives of a job, at most `limit` of each kind. Another tenant's jobs are none."""
+    parents = list(dict.fromkeys(i.parent for i in job.inputs if i.parent))[:limit]
+    brief = select(jobs.c.id, jobs.c.stage, jobs.c.method, jobs.c.state)
+    brief = brief.where(jobs.c.tenant == tenant)
+    takes_it = or_(
+        job_inputs.c.parent == job.id,
+        job_inputs.c.sha256.in_([a.sha256 for a in job.artifacts]),
+    )
+    is_user = jobs.c.id.in_(select(job_inputs.c.job).where(takes_it))
+    oldest = (jobs.c.created_at, jobs.c.id)
+    with db.read() as connection:
+        sources = connection.execute(brief.where(jobs.c.id.in_(parents)))
+        by_id = {row.id: _build_relative(row) for row in sources}
+        users = connection.execute(brief.where(is_user).order_by(*oldest).limit(limit)).all()
+        counted = select(func.count()).where(jobs.c.tenant == tenant, is_user)
+        n = connection.execute(counted).scalar_one()
+        reused = brief.where(jobs.c.reused_from == job.id).order_by(*oldest).limit(limit)
+        reusers = connection.execute(reused).all()
+    return Relatives(
+        by_id, tuple(map(_build_relative, users)), n, tuple(map(_build_relative, reusers))
+    )
+
+
+def _build_relative(row: Row[Any]) -> Relative:
+    return Relative(row.id, row.stage, row.method, State(row.state))
