@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 
 from shared.jobs.database import Database
 from shared.jobs.states import Failure, State
@@ -52,6 +52,18 @@ class FailureGroup:
     job: str
 
 
+@dataclass(frozen=True)
+class AuditFailures:
+    """Why jobs of an audit have failed.
+
+    causes: what most jobs have met comes first; not all if there are very many.
+    consequences: how many jobs did not run because one that they need has failed.
+    """
+
+    causes: tuple[FailureGroup, ...]
+    consequences: int
+
+
 def read_audit_graph(db: Database, tenant: str, audit_id: str) -> AuditGraph:
     """The graph of an audit; without groups for another tenant's."""
     counts: dict[GroupKey, dict[str, int]] = {}
@@ -78,24 +90,28 @@ def read_audit_graph(db: Database, tenant: str, audit_id: str) -> AuditGraph:
     )
 
 
-def list_audit_failures(db: Database, tenant: str, audit_id: str, limit: int) -> list[FailureGroup]:
-    """Why jobs of an audit have failed: first what is the cause of other failures, then what most
-    jobs have met. At most `limit` groups; none for another tenant's audit."""
+def read_audit_failures(db: Database, tenant: str, audit_id: str, limit: int) -> AuditFailures:
+    """Why jobs of an audit have failed; nothing of another tenant's."""
     columns = (jobs.c.stage, jobs.c.method, jobs.c.failure, jobs.c.message)
-    n = func.count()
-    is_consequence = case((jobs.c.failure == Failure.INPUT_FAILED, 1), else_=0)
+    n, is_cause = func.count(), jobs.c.failure != Failure.INPUT_FAILED
+    of_audit = (
+        audit_jobs.c.audit == audit_id,
+        jobs.c.tenant == tenant,
+        jobs.c.state == State.FAILED,
+    )
+    members = audit_jobs.join(jobs, jobs.c.id == audit_jobs.c.job)
+    counted = select(n).select_from(members).where(*of_audit, ~is_cause)
     query = (
         select(*columns, n, func.min(jobs.c.id))
-        .join(audit_jobs, audit_jobs.c.job == jobs.c.id)
-        .where(
-            audit_jobs.c.audit == audit_id, jobs.c.tenant == tenant, jobs.c.state == State.FAILED
-        )
+        .select_from(members)
+        .where(*of_audit, is_cause)
         .group_by(*columns)
-        .order_by(is_consequence, n.desc(), jobs.c.stage, func.min(jobs.c.id))
+        .order_by(n.desc(), jobs.c.stage, func.min(jobs.c.id))
         .limit(limit)
     )
     with db.read() as connection:
-        return [
+        causes = tuple(
             FailureGroup(stage, method, failure or "", message or "", count, job)
             for stage, method, failure, message, count, job in connection.execute(query)
-        ]
+        )
+        return AuditFailures(causes, connection.execute(counted).scalar_one())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, func, or_, select
 
 from shared.jobs.database import Database
+from shared.jobs.mapping import VALUES
 from shared.jobs.records import Job
 from shared.jobs.states import State
 from shared.jobs.tables import job_inputs, jobs
+
+MAX_GENERATIONS = 4  # from an evaluation over attack and defense to the unlearning
+MAX_INPUTS_FOLLOWED = 16  # of one job: a report takes thousands
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,45 @@ def read_relatives(db: Database, tenant: str, job: Job, limit: int) -> Relatives
     return Relatives(
         by_id, tuple(map(_build_relative, users)), n, tuple(map(_build_relative, reusers))
     )
+
+
+def find_methods_behind(
+    db: Database, tenant: str, job_ids: Sequence[str]
+) -> dict[str, tuple[tuple[str, str], ...]]:
+    """By job, stage and method of the jobs that it is made of and that have a method: they tell it
+    from others of its own stage and method. A job that is made of very many has none.
+
+    Args:
+        job_ids: of some jobs, not of thousands.
+    """
+    behind: dict[str, set[tuple[str, str]]] = {one: set() for one in job_ids}
+    # by job that is to be looked at, those whose ancestor it is
+    pending: dict[str, set[str]] = {one: {one} for one in job_ids}
+    parents = jobs.alias("parents")
+    query = (
+        select(job_inputs.c.job, parents.c.id, parents.c.stage, parents.c.method)
+        .join(parents, parents.c.id == job_inputs.c.parent)
+        .where(parents.c.tenant == tenant)
+    )
+    n = func.count()
+    with db.read() as connection:
+        for _ in range(MAX_GENERATIONS):
+            if not pending:
+                break
+            reached: dict[str, set[str]] = {}
+            few = (
+                select(job_inputs.c.job)
+                .where(job_inputs.c.job.in_(list(pending)[:VALUES]))
+                .group_by(job_inputs.c.job)
+                .having(n <= MAX_INPUTS_FOLLOWED)
+            )
+            for row in connection.execute(query.where(job_inputs.c.job.in_(few))):
+                for one in pending[row.job]:
+                    if row.method is not None:
+                        behind[one].add((row.stage, row.method))
+                reached.setdefault(row.id, set()).update(pending[row.job])
+            pending = reached
+    return {one: tuple(sorted(found_methods)) for one, found_methods in behind.items()}
 
 
 def _build_relative(row: Row[Any]) -> Relative:

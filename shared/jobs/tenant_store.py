@@ -65,11 +65,12 @@ class TenantStore:
     list_events = _bind(queries.list_events)
     list_last_events = _bind(queries.list_last_events)
     read_relatives = _bind(relatives.read_relatives)
+    find_methods_behind = _bind(relatives.find_methods_behind)
     get_audit = _bind(queries.get_audit)
     list_audits = _bind(queries.list_audits)
     count_audit_jobs_by_stage = _bind(queries.count_audit_jobs_by_stage)
     read_audit_graph = _bind(audit_graph.read_audit_graph)
-    list_audit_failures = _bind(audit_graph.list_audit_failures)
+    read_audit_failures = _bind(audit_graph.read_audit_failures)
     get_artifact = _bind(queries.get_artifact)
     find_live_duplicates = _bind(queries.find_live_duplicates)
 
