@@ -71,14 +71,16 @@ def read_relatives(db: Database, tenant: str, job: Job, limit: int) -> Relatives
 def find_methods_behind(
     db: Database, tenant: str, job_ids: Sequence[str]
 ) -> dict[str, tuple[tuple[str, str], ...]]:
-    """By job, stage and method of the jobs that it is made of and that have a method: they tell it
-    from others of its own stage and method. A job that is made of very many has none.
+    """By job, stage and method of the jobs that it is made of and that have a method, in the order in
+    which they ran: they tell it from others of its own stage and method. Nothing of a job that is
+    made of several methods of one stage, or of very many jobs.
 
     Args:
         job_ids: of some jobs, not of thousands.
     """
-    behind: dict[str, set[tuple[str, str]]] = {one: set() for one in job_ids}
-    # by job that is to be looked at, those whose ancestor it is
+    # by job, each method with how many jobs away it is
+    behind: dict[str, dict[tuple[str, str], int]] = {one: {} for one in job_ids}
+    # by job that is looked at, those whose ancestor it is
     pending: dict[str, set[str]] = {one: {one} for one in job_ids}
     parents = jobs.alias("parents")
     query = (
@@ -86,25 +88,25 @@ def find_methods_behind(
         .join(parents, parents.c.id == job_inputs.c.parent)
         .where(parents.c.tenant == tenant)
     )
-    n = func.count()
     with db.read() as connection:
-        for _ in range(MAX_GENERATIONS):
-            if not pending:
-                break
+        for distance in range(1, MAX_GENERATIONS + 1):
+            its = job_inputs.c.job
+            few = select(its).where(its.in_(list(pending)[:VALUES])).group_by(its)
+            is_near = its.in_(few.having(func.count() <= MAX_INPUTS_FOLLOWED))
             reached: dict[str, set[str]] = {}
-            few = (
-                select(job_inputs.c.job)
-                .where(job_inputs.c.job.in_(list(pending)[:VALUES]))
-                .group_by(job_inputs.c.job)
-                .having(n <= MAX_INPUTS_FOLLOWED)
-            )
-            for row in connection.execute(query.where(job_inputs.c.job.in_(few))):
-                for one in pending[row.job]:
-                    if row.method is not None:
-                        behind[one].add((row.stage, row.method))
+            for row in connection.execute(query.where(is_near)):
                 reached.setdefault(row.id, set()).update(pending[row.job])
+                for one in pending[row.job] if row.method is not None else ():
+                    behind[one][row.stage, row.method] = distance
             pending = reached
-    return {one: tuple(sorted(found_methods)) for one, found_methods in behind.items()}
+    return {one: _order_methods(methods) for one, methods in behind.items()}
+
+
+def _order_methods(distances: Mapping[tuple[str, str], int]) -> tuple[tuple[str, str], ...]:
+    """The farthest first; none if two are of the same stage."""
+    if len({stage for stage, _ in distances}) < len(distances):
+        return ()
+    return tuple(sorted(distances, key=lambda method: (-distances[method], method)))
 
 
 def _build_relative(row: Row[Any]) -> Relative:

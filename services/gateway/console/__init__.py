@@ -17,6 +17,8 @@ from services.gateway.console import (
     audit_actions,
     audits,
     home,
+    job,
+    jobs,
     live,
     sign_in,
 )
@@ -31,6 +33,8 @@ PAGES = (
     audits.pages,  # /audits
     audit.pages,  # /audits/{id}
     audit_actions.pages,  # /audits/{id}/cancel, retry, priority, labels, delete
+    jobs.pages,  # /jobs
+    job.pages,  # /jobs/{id}
 )
 
 
