@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, or_, select
+from sqlalchemy import func, or_, select
 
 from shared.jobs.database import Database
 from shared.jobs.mapping import VALUES
@@ -109,5 +109,5 @@ def _order_methods(distances: Mapping[tuple[str, str], int]) -> tuple[tuple[str,
     return tuple(sorted(distances, key=lambda method: (-distances[method], method)))
 
 
-def _build_relative(row: Row[Any]) -> Relative:
+def _build_relative(row: Any) -> Relative:
     return Relative(row.id, row.stage, row.method, State(row.state))

@@ -98,7 +98,7 @@ def ask_cancel() -> Response:
     """How many jobs the filter selects."""
     form = _read_selection(request.args)
     filters = _read_filter(form)
-    return _render_question(form, filters and job_control.count_selected(filters))
+    return _render_question(form, None if filters is None else job_control.count_selected(filters))
 
 
 @pages.post("/jobs/cancel")
