@@ -70,8 +70,8 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --no-emit-i
 lock: .venv  ## lock the requirements of pyproject.toml (ARGS=-U upgrades all of them)
 	$(BIN)/pip install -q uv
 	$(COMPILE) --all-extras -o requirements/all.lock
-	$(COMPILE) --extra gateway -c requirements/all.lock -o requirements/gateway.lock
-	$(COMPILE) --extra worker -c requirements/all.lock -o requirements/worker.lock
+	$(COMPILE) --extra gateway --extra otel -c requirements/all.lock -o requirements/gateway.lock
+	$(COMPILE) --extra worker --extra otel -c requirements/all.lock -o requirements/worker.lock
 
 clean:  ## remove the environment, all state of make serve, and caches
 	rm -rf .venv .palimpsest *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
