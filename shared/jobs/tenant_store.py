@@ -21,7 +21,9 @@ from shared.jobs import (
     erasure,
     inheritance,
     lineage,
+    previews,
     priority,
+    progress_curve,
     queries,
     quote,
     repair,
@@ -65,6 +67,9 @@ class TenantStore:
     list_audits = _bind(queries.list_audits)
     count_audit_jobs_by_stage = _bind(queries.count_audit_jobs_by_stage)
     get_artifact = _bind(queries.get_artifact)
+    get_preview = _bind(previews.get_preview)
+    list_previews = _bind(previews.list_previews)
+    list_progress = _bind(progress_curve.list_progress)
     find_live_duplicates = _bind(queries.find_live_duplicates)
 
     find_inputs = _bind(lineage.find_inputs)
