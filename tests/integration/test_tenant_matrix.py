@@ -97,6 +97,7 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/v1/jobs"): Entry(200, queries={"audit={audit}": 404, "state=queued": 200}),
     ("GET", "/v1/jobs/<job_id>"): FOREIGN,
     ("POST", "/v1/jobs/<job_id>/cancel"): FOREIGN,
+    ("GET", "/v1/jobs/<job_id>/preview"): Entry(404, queries={"step=1": 404}),
     ("POST", "/v1/jobs/<job_id>/priority"): PRIORITY,
     ("POST", "/v1/jobs/cancel"): Entry(404, {"audit": "{audit}"}, {"dry_run=true": 404}),
     ("GET", "/v1/jobs/<job_id>/events"): Entry(404, queries={"after=1": 404}),
