@@ -55,9 +55,7 @@ def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
         audits[r.job].append(r.audit)
     its = tables.previews.c
     drawn = select(its.job, its.step, its.total, its.made_at).where(its.job.in_(ids))
-    previews = {
-        r.job: Preview(r.step, r.total, r.made_at) for r in connection.execute(drawn)
-    }
+    previews = {r.job: Preview(r.step, r.total, r.made_at) for r in connection.execute(drawn)}
     return [
         build_job(r, inputs[r.id], artifacts[r.id], audits[r.id], previews.get(r.id)) for r in rows
     ]

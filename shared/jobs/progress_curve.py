@@ -47,8 +47,7 @@ def list_progress(
     thinned = (
         select(recent.c.data)
         .where(
-            (recent.c.n * points) // recent.c.total
-            != ((recent.c.n - 1) * points) // recent.c.total
+            (recent.c.n * points) // recent.c.total != ((recent.c.n - 1) * points) // recent.c.total
         )
         .order_by(recent.c.seq)
     )

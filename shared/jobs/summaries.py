@@ -23,9 +23,7 @@ def encode_summary(summary: Mapping[str, Any]) -> str:
         InvalidRequest: it is larger than `MAX_BYTES`, or no JSON object.
     """
     try:
-        text = json.dumps(
-            dict(summary), sort_keys=True, separators=(",", ":"), allow_nan=False
-        )
+        text = json.dumps(dict(summary), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"a summary must be JSON: {error}", "summary") from None
     if len(text.encode()) > MAX_BYTES:

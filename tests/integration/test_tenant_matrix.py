@@ -211,7 +211,9 @@ def _find_things(anna: AuthenticatedClient, gateway: GatewayInProcess) -> dict[s
         post("/v1/jobs", {"stage": "sleep", "seed": n, "params": {"note": "annas-note"}})["id"]
         for n in range(6)
     )
-    artifact = worker.finish(worker.claim(), b"annas-artifact")
+    claim = worker.claim()
+    worker.show(claim, 1, 2)
+    artifact = worker.finish(claim, b"annas-artifact")
     worker.fail(worker.claim(), "annas-failure")
     worker.report_progress(worker.claim(), 1, 2)
     post(f"/v1/jobs/{cancelled}/cancel", None)
