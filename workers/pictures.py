@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,13 +22,6 @@ def draw_sample(sample: Tensor, side: int) -> Image.Image:
     return picture.resize(
         (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
     )
-
-
-def write_png(picture: Image.Image, *, optimize: bool = False) -> bytes:
-    """The file; smaller and much slower if optimised."""
-    written = io.BytesIO()
-    picture.save(written, "PNG", optimize=optimize)
-    return written.getvalue()
 
 
 def _draw_bars(row: Tensor, side: int) -> Tensor:

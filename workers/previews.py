@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import zlib
+
 import torch
 from PIL import Image
 from torch import Tensor
 
 from shared.jobs.previews import MAX_BYTES
-from workers.pictures import draw_sample, write_png
+from workers.pictures import draw_sample
 
 MAX_SAMPLES = 8
 COLUMNS = 4
@@ -24,10 +27,13 @@ def draw_preview(samples: Tensor) -> bytes:
     """
     shown = [_prepare(sample) for sample in samples[:MAX_SAMPLES].detach().float().cpu()]
     while shown:
-        body = write_png(_arrange([draw_sample(sample, SIDE) for sample in shown]))
-        if len(body) <= MAX_BYTES:
-            return body
-        shown = shown[: len(shown) // 2]
+        grid, written = _arrange([draw_sample(sample, SIDE) for sample in shown]), io.BytesIO()
+        # of enlarged pixels runs are all that there is to find, and five times as fast
+        grid.save(written, "PNG", compress_type=zlib.Z_RLE)
+        if written.tell() <= MAX_BYTES:
+            return written.getvalue()
+        fitting = len(shown) * MAX_BYTES // written.tell()
+        shown = shown[: min(COLUMNS, fitting)]
     raise ValueError("no sample fits into a preview")
 
 

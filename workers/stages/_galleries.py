@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 from torch import Tensor
 
 from shared.ml.scored_kind import Triples, UnscoredPictures
 from shared.reporting.pictures import Gallery, Picture, UnscoredGallery, UnscoredPicture
-from workers.pictures import draw_sample, write_png
+from workers.pictures import draw_sample
 from workers.stages._pictures import Shown
 
 # minimum side in pixels: smaller images are enlarged by whole factors, so pixels stay squares
@@ -61,4 +63,6 @@ def _draw_unscored(of: UnscoredPictures) -> list[UnscoredPicture]:
 
 def _png(image: Tensor) -> bytes:
     """One image [C, H, W] in [0, 1], grey or RGB, or a row of a table [F, 1, 1]."""
-    return write_png(draw_sample(image, SIDE), optimize=True)
+    written = io.BytesIO()
+    draw_sample(image, SIDE).save(written, "PNG", optimize=True)
+    return written.getvalue()
