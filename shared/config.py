@@ -189,6 +189,11 @@ class Settings(BaseSettings):
     keep_events_days: Days = Field(
         30.0, description="how long the events of a job are kept after it has ended"
     )
+    keep_previews_days: Days = Field(
+        1.0,
+        description="how long the last preview of an attack is kept after its job has ended; not "
+        "longer than reconstructions",
+    )
     keep_reconstructions_days: Days = Field(
         30.0,
         description="how long an audit keeps what shows samples or says who was forgotten: "

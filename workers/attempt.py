@@ -3,6 +3,7 @@ through SQL."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -21,7 +22,7 @@ from shared.errors import (
     WorkerDraining,
 )
 from shared.failpoints import failpoint
-from shared.jobs import attempts
+from shared.jobs import attempts, previews
 from shared.jobs.database import Database
 from shared.jobs.records import Claim
 from shared.jobs.states import Failure
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 DEVICE_MEMORY_INTERVAL_S = 3.0  # seconds between two looks at the accelerator's memory
+MIN_PREVIEW_INTERVAL_S = 3.0  # seconds between two previews, at least
+MAX_PREVIEW_SHARE = 0.02  # of the time that drawing and storing previews may take
 MIN_RETRY_S = 1.0  # seconds between two tries to save a checkpoint, at least
 
 
@@ -63,6 +66,7 @@ class AttemptHooks:
         self._unsaved_checkpoint: bytes | None = None
         self._retry_at = 0.0
         self._read_device_memory_at = 0.0
+        self._preview_at = time.monotonic() + MIN_PREVIEW_INTERVAL_S
         self.has_resumed = False  # from a checkpoint: an earlier attempt did a part of the work
 
     def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
@@ -75,6 +79,30 @@ class AttemptHooks:
         self.check_signal()
         if self._unsaved_checkpoint is not None and time.monotonic() > self._retry_at:
             self._try_to_save(self._unsaved_checkpoint)
+
+    def offer_preview(self, done: int, total: int, draw: Callable[[], bytes]) -> None:
+        """Draw and store a preview, if it is time for one. What goes wrong with it never ends the
+        attempt, only that its lease is lost."""
+        now = time.monotonic()
+        if now < self._preview_at:
+            return
+        pause_s = MIN_PREVIEW_INTERVAL_S
+        try:
+            body = draw()
+            with self._state.mark_waiting():
+                previews.record_preview(
+                    self._db, self._claim.job.id, self._claim.fence, body, done, total
+                )
+        except FencedOut:
+            raise
+        except TransientError as error:
+            log.warning("preview not stored", job=self._claim.job.id, error=str(error))
+        except Exception:
+            # a picture beside the result is not worth the attempt, whatever a plugin gives
+            log.exception("no preview can be drawn", job=self._claim.job.id)
+            pause_s = math.inf
+        ended_at = time.monotonic()
+        self._preview_at = ended_at + max(pause_s, (ended_at - now) / MAX_PREVIEW_SHARE)
 
     def check_signal(self) -> None:
         """Raise what a pending signal demands."""

@@ -12,10 +12,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from shared.errors import InvalidRequest
+from shared.jobs.summaries import encode_summary
 from shared.ml.context import Checkpoint, make_generator
 from shared.ml.records import write_json
 from shared.ml.tensors import read_header
 from shared.plugins import Params, Plugin
+from workers.previews import draw_preview
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class Hooks(Protocol):
     def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """Note progress; raises AttemptEnded when the attempt must stop."""
 
+    def offer_preview(self, done: int, total: int, draw: Callable[[], bytes]) -> None:
+        """Show the PNG that `draw` gives, if it is time for one."""
+
     def is_checkpoint_due(self) -> bool:
         """Whether a checkpoint should be written now."""
 
@@ -64,6 +69,9 @@ class NoHooks:
     """A job that nobody watches."""
 
     def heartbeat(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def offer_preview(self, done: int, total: int, draw: Callable[[], bytes]) -> None:
         pass
 
     def is_checkpoint_due(self) -> bool:
@@ -104,6 +112,7 @@ class JobContext:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._hooks: Hooks = hooks or NoHooks()
         self._load_submission = load_submission
+        self.summary: Mapping[str, Any] | None = None
 
     def read_input(self, role: str) -> bytes:
         """The bytes in that role.
@@ -125,6 +134,18 @@ class JobContext:
 
     def report_progress(self, done: int, total: int, **values: float) -> None:
         self._hooks.heartbeat(done, total, values)
+
+    def offer_preview(self, done: int, total: int, estimate: Callable[[], Tensor]) -> None:
+        self._hooks.offer_preview(done, total, lambda: draw_preview(estimate()))
+
+    def set_summary(self, summary: Mapping[str, Any]) -> None:
+        """Say in brief what the job has found, for lists and pages; its result is in the outputs.
+
+        Raises:
+            InvalidRequest: it is larger than 2 KiB of JSON, or none.
+        """
+        encode_summary(summary)
+        self.summary = dict(summary)
 
     def is_checkpoint_due(self) -> bool:
         return self._hooks.is_checkpoint_due()

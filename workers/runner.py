@@ -240,13 +240,13 @@ class Runner:
         files = PlannedFiles(job.data_digests)
         files.require_all(checked.data_files)
         with files.guard_reads(), uploads_as_files(self.artifacts):
-            outputs = self._run_stage(claim, hooks)
+            outputs, summary = self._run_stage(claim, hooks)
         files.require_unchanged()
         failpoint("worker.before_artifacts")
         artifacts = self._store_outputs(job.produces, outputs, hooks)
         failpoint("worker.after_artifacts")
         cost = None if hooks.has_resumed else meter.read()
-        self._finish(claim, artifacts, cache_key, code, cost=cost)
+        self._finish(claim, artifacts, cache_key, code, cost=cost, summary=summary)
         failpoint("worker.after_finish")
         return "succeeded"
 
@@ -287,7 +287,10 @@ class Runner:
         text = to_json({**identity, "code": checked.code, **asdict(machine)})
         return checked, hashlib.sha256(text.encode()).hexdigest()
 
-    def _run_stage(self, claim: Claim, hooks: AttemptHooks) -> Mapping[str, StageOutput]:
+    def _run_stage(
+        self, claim: Claim, hooks: AttemptHooks
+    ) -> tuple[Mapping[str, StageOutput], Mapping[str, Any] | None]:
+        """The outputs, and the summary if the stage gives one."""
         job = claim.job
         stage = stages.get(job.stage)
         method = _get_method(stage, job.method)
@@ -304,7 +307,7 @@ class Runner:
             load_submission=partial(self._load_submission, claim, hooks),
         )
         outputs: Mapping[str, StageOutput] = stage.target(context)
-        return outputs
+        return outputs, context.summary
 
     def _load_submission(self, claim: Claim, hooks: AttemptHooks) -> Submission:
         job = claim.job
@@ -364,6 +367,7 @@ class Runner:
         code: str,
         reused_from: str | None = None,
         cost: JobCost | None = None,
+        summary: Mapping[str, Any] | None = None,
     ) -> None:
         write = partial(
             completion.finish_job,
@@ -377,6 +381,7 @@ class Runner:
             progress=self.lease_process.state.read_progress(),
             cost=cost,
             ran_on=describe_machine(self.machine.device, self.machine.threads),
+            summary=summary,
         )
         self._record_end(write)
 

@@ -30,6 +30,7 @@ from shared.jobs.tables import (
     outbox,
     paused_stages,
     plugin_sets,
+    previews,
     workers,
 )
 
@@ -37,7 +38,8 @@ from shared.jobs.tables import (
 # the access log, and what only the gateway answers with.
 WORKER_TABLES = (
     artifacts, audit_jobs, audits, catalogs, declarations, declared_uploads, deleted_artifacts, events,
-    drained_workers, job_artifacts, job_inputs, jobs, outbox, paused_stages, plugin_sets, workers,
+    drained_workers, job_artifacts, job_inputs, jobs, outbox, paused_stages, plugin_sets, previews,
+    workers,
 )  # fmt: skip
 # The reconciler removes what has expired, but lets nobody in.
 GATEWAY_ONLY = {"keys", "server_secrets"}

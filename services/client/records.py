@@ -130,7 +130,12 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Job:
-    """One unit of work at one stage. Times are RFC 3339 in UTC."""
+    """One unit of work at one stage. Times are RFC 3339 in UTC.
+
+    summary: what it has found, in brief; None unless it has succeeded and its stage says something.
+    preview: step, total, made_at and url of the picture of what an attack sees of its
+        reconstruction so far.
+    """
 
     id: str
     stage: str
@@ -156,6 +161,8 @@ class Job:
     finished_at: str | None = None
     version: int = 0
     created: bool | None = None
+    summary: Mapping[str, Any] | None = None
+    preview: Mapping[str, Any] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -177,6 +184,7 @@ class Job:
 class Audit:
     """A grid of jobs that ends in one report. Times are RFC 3339 in UTC.
 
+    verdict: level and headline of the report; None while there is none.
     retried, skipped: after `retry`, how many jobs go again, and how many failed ones do not.
     changed: after `set_priority`, how many jobs had another priority.
     """
@@ -189,6 +197,7 @@ class Audit:
     created_at: str | None = None
     cancelled_at: str | None = None
     finished_at: str | None = None
+    verdict: Mapping[str, str] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     created: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from shared.jobs.records import Audit, Event, Input, Job, JobCost, PlannedJob, Worker
+from shared.jobs.records import Audit, Event, Input, Job, JobCost, PlannedJob, Preview, Worker
 
 
 def format_rfc3339(seconds: float | None) -> str | None:
@@ -54,6 +54,31 @@ def _serialize_cost(cost: JobCost | None) -> dict[str, Any] | None:
     }
 
 
+class PreviewView(BaseModel):
+    """What the attacker sees of its reconstruction while the job runs, and for a while after."""
+
+    step: int = Field(description="steps that were done when it was drawn")
+    total: int
+    made_at: str
+    url: str = Field(description="of the picture, a PNG")
+
+
+def _serialize_preview(job_id: str, preview: Preview | None) -> dict[str, Any] | None:
+    if preview is None:
+        return None
+    return {
+        "step": preview.step,
+        "total": preview.total,
+        "made_at": format_rfc3339(preview.made_at),
+        "url": make_preview_url(job_id, preview),
+    }
+
+
+def make_preview_url(job_id: str, preview: Preview) -> str:
+    """Of the picture; another one for another step, so that browsers ask for it again."""
+    return f"/v1/jobs/{job_id}/preview?step={preview.step}"
+
+
 class JobView(BaseModel):
     """One unit of work at one stage."""
 
@@ -85,6 +110,13 @@ class JobView(BaseModel):
     )
     cost: JobCostView | None = Field(
         description="what it took; null if it has not succeeded, reused a result, or was resumed"
+    )
+    summary: dict[str, Any] | None = Field(
+        description="what it has found, in brief: of a report, the verdict's `level` and `headline`; "
+        "null if its stage says nothing, or it has not succeeded"
+    )
+    preview: PreviewView | None = Field(
+        description="what an attack sees of its reconstruction so far; null if there is none"
     )
     no_cache: bool
     priority: int
@@ -148,6 +180,8 @@ def serialize_job(job: Job) -> dict[str, Any]:
         "data": dict(job.data_digests),
         "stopping": job.stop is not None,
         "cost": _serialize_cost(job.cost),
+        "summary": None if job.summary is None else dict(job.summary),
+        "preview": _serialize_preview(job.id, job.preview),
     }
     fields = {
         **{name: getattr(job, name) for name in copied},
@@ -155,6 +189,13 @@ def serialize_job(job: Job) -> dict[str, Any]:
         **converted,
     }
     return {name: fields[name] for name in JobView.model_fields if name in fields}
+
+
+class VerdictView(BaseModel):
+    """The verdict of a report, in brief."""
+
+    level: str = Field(description="leaks, reduced, no_leak_seen or inconclusive")
+    headline: str
 
 
 class AuditView(BaseModel):
@@ -168,6 +209,9 @@ class AuditView(BaseModel):
     cancelled_at: str | None
     finished_at: str | None = Field(
         description="when it was cancelled, or its last job ended; null while it is running"
+    )
+    verdict: VerdictView | None = Field(
+        description="of its report, whose `report.json` has all of it; null while there is none"
     )
     labels: dict[str, str] = Field(description="by key, values of your choice")
     metadata: dict[str, Any] = Field(description="a JSON object of your own")
@@ -190,6 +234,7 @@ def serialize_audit(
         "created_at": format_rfc3339(audit.created_at),
         "cancelled_at": format_rfc3339(audit.cancelled_at),
         "finished_at": format_rfc3339(audit.finished_at),
+        "verdict": None if audit.verdict is None else dict(audit.verdict),
         "labels": dict(audit.labels),
         "metadata": dict(audit.metadata),
         "jobs_url": f"/v1/jobs?audit={audit.id}",

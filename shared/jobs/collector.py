@@ -63,6 +63,7 @@ class Collector:
             ("log_entries", kept.log_s, lambda s: expiry.expire_log(self.db, s)),
             ("checkpoints", kept.checkpoints_s, self._walk("checkpoints")),
             ("events", kept.events_s, self._walk("events")),
+            ("previews", kept.previews_s, self._walk("previews")),
             ("reconstructions", kept.reconstructions_s, self._walk("reconstructions")),
             ("audits", kept.audits_s, lambda s: len(expiry.mark_expired_audits(self.db, s))),
             ("jobs", kept.jobs_s, self._walk("jobs")),
@@ -97,6 +98,7 @@ class Collector:
         remove: dict[str, Callable[[Database, float, Collection[Row[Any]]], int]] = {
             "checkpoints": expiry.expire_checkpoints,
             "events": expiry.expire_events,
+            "previews": expiry.expire_previews,
             "reconstructions": expiry.expire_reconstructions,
             "jobs": lambda *arguments: expiry.expire_jobs(*arguments).jobs,
         }

@@ -13,6 +13,7 @@ from shared.jobs.mapping import load_job, to_json
 from shared.jobs.outbox import Kind, run_fenced_transaction
 from shared.jobs.records import Artifact, JobCost
 from shared.jobs.states import State
+from shared.jobs.summaries import encode_summary
 from shared.jobs.tables import artifacts as artifacts_table
 from shared.jobs.tables import job_artifacts, jobs
 from shared.jobs.transitions import lock_with_fence, release_children
@@ -20,7 +21,11 @@ from shared.jobs.transitions import lock_with_fence, release_children
 _MARK_SUCCEEDED = """
 UPDATE jobs SET
     state = 'succeeded', cache_key = :cache_key, code = CAST(:code AS varchar(64)),
-    reused_from = :reused_from, checkpoint = NULL, checkpoint_key = NULL,
+    reused_from = :reused_from,
+    -- a result that was taken over says what it said
+    summary = CASE WHEN CAST(:reused_from AS varchar(40)) IS NULL THEN CAST(:summary AS text)
+        ELSE (SELECT source.summary FROM jobs AS source WHERE source.id = :reused_from) END,
+    checkpoint = NULL, checkpoint_key = NULL,
     progress = coalesce(:progress, progress), finished_at = {now}, ran_on = :ran_on,
     run_s = CAST(:run_s AS double precision), cpu_s = CAST(:cpu_s AS double precision),
     memory_bytes = CAST(:memory_bytes AS bigint),
@@ -100,16 +105,19 @@ def finish_job(
     progress: Mapping[str, Any] | None = None,
     cost: JobCost | None = None,
     ran_on: str | None = None,
+    summary: Mapping[str, Any] | None = None,
 ) -> set[str]:
     """The job succeeded: artifact rows, terminal state and released children in one transaction.
 
     Args:
         cost: None if this attempt did not do all of the work.
         ran_on: the kind of machine, as `shared.jobs.cost_history.describe_machine` says it.
+        summary: what the job has found, in brief; with `reused_from` it is that job's.
 
     Returns the stages that got something to do.
 
     Raises:
+        InvalidRequest: the summary is too large, or no JSON; nothing was written.
         FencedOut: nothing was written.
         Conflict: what was to be reused is gone; nothing was written.
     """
@@ -127,6 +135,7 @@ def finish_job(
         "memory_bytes": cost and cost.memory_bytes,
         "device_memory_bytes": cost and cost.device_memory_bytes,
         "ran_on": ran_on,
+        "summary": None if summary is None else encode_summary(summary),
         "data": to_json({"from": State.RUNNING, "to": State.SUCCEEDED, "because": because}),
     }
 

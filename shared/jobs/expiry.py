@@ -51,6 +51,7 @@ from shared.jobs.tables import (
     job_inputs,
     jobs,
     plugin_sets,
+    previews,
     workers,
 )
 from shared.jobs.worker_registry import FORGET_AFTER_S, load_latest_catalog
@@ -118,6 +119,22 @@ def expire_checkpoints(db: Database, kept_s: float, rows: Collection[Row[Any]]) 
             )
         note_unneeded(connection, digests)
         failpoint("expiry.checkpoints")
+        return len(locked)
+
+    return db.run_transaction(remove) if candidates else 0
+
+
+def expire_previews(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> int:
+    """Remove the previews of ended jobs. Returns of how many jobs."""
+    candidates = _find(db, rows, exists().where(previews.c.job == jobs.c.id))
+
+    def remove(connection: Connection) -> int:
+        locked = _lock(db, connection, candidates, kept_s)
+        delete_rows(connection, previews, previews.c.job, locked)
+        for batch in slices(sorted(locked)):
+            changed = update(jobs).where(jobs.c.id.in_(batch))
+            connection.execute(changed.values(version=jobs.c.version + 1))
+        failpoint("expiry.previews")
         return len(locked)
 
     return db.run_transaction(remove) if candidates else 0

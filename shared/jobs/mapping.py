@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
 
 from shared.errors import NotFound
 from shared.jobs import tables
-from shared.jobs.records import Artifact, Event, Input, Job, JobCost
+from shared.jobs.records import Artifact, Event, Input, Job, JobCost, Preview
 from shared.jobs.states import State
+from shared.jobs.summaries import decode_summary
 from shared.jobs.tables import UPLOAD_ORIGIN, audit_jobs, job_artifacts, job_inputs, jobs
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ def to_json(value: Any) -> str:
 
 
 def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
-    """Complete records, with inputs, artifacts and audits, in the order of `rows`."""
+    """Complete records, with inputs, artifacts, audits and previews, in the order of `rows`."""
     ids = [r.id for r in rows]
     inputs: dict[str, list[Input]] = {i: [] for i in ids}
     artifacts: dict[str, list[Artifact]] = {i: [] for i in ids}
@@ -52,7 +53,12 @@ def load_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Job]:
         )
     ):
         audits[r.job].append(r.audit)
-    return [build_job(r, inputs[r.id], artifacts[r.id], audits[r.id]) for r in rows]
+    its = tables.previews.c
+    drawn = select(its.job, its.step, its.total, its.made_at).where(its.job.in_(ids))
+    previews = {r.job: Preview(r.step, r.total, r.made_at) for r in connection.execute(drawn)}
+    return [
+        build_job(r, inputs[r.id], artifacts[r.id], audits[r.id], previews.get(r.id)) for r in rows
+    ]
 
 
 def load_job(connection: Connection, job_id: str, tenant: str | None = None) -> Job:
@@ -75,6 +81,7 @@ def build_job(
     inputs: Iterable[Input] = (),
     artifacts: Iterable[Artifact] = (),
     audits: Iterable[str] = (),
+    preview: Preview | None = None,
 ) -> Job:
     """The record of one row of `jobs`, with what stands in other tables."""
     return Job(
@@ -115,6 +122,8 @@ def build_job(
         else JobCost(r.run_s, r.cpu_s, r.memory_bytes, r.device_memory_bytes),
         artifacts=tuple(artifacts),
         audits=tuple(sorted(audits)),
+        summary=decode_summary(r.summary),
+        preview=preview,
     )
 
 

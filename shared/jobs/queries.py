@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, case, func, select
 
 from shared.errors import Gone, NotFound
 from shared.jobs.database import Database
@@ -16,6 +16,7 @@ from shared.jobs.labels import AUDIT_LABELS
 from shared.jobs.mapping import build_event, build_ownership_filter, load_job, load_jobs
 from shared.jobs.paging import Page, apply_page, make_page_token, split_page
 from shared.jobs.records import Artifact, Audit, Event, Job
+from shared.jobs.summaries import REPORT_STAGE, decode_summary, read_verdict
 from shared.jobs.tables import artifacts, audit_jobs, audits, events, job_artifacts, jobs
 
 MAX_AUDITS_COUNTED = 20  # audits whose jobs are counted in one statement
@@ -222,18 +223,27 @@ def find_live_duplicates(
 
 
 def load_audits(connection: Connection, rows: Sequence[Row[Any]]) -> list[Audit]:
-    """Complete records, with labels and the counts of their jobs, in the order of `rows`."""
+    """Complete records, with labels, verdicts and the counts of their jobs, in the order of
+    `rows`."""
     ids = [row.id for row in rows]
     labels = AUDIT_LABELS.load(connection, ids)
     counts: dict[str, dict[str, int]] = {one: {} for one in ids}
     ends: dict[str, float] = dict.fromkeys(ids, 0.0)
+    verdicts: dict[str, Mapping[str, str] | None] = {}
+    of_report = case((jobs.c.stage == REPORT_STAGE, jobs.c.summary))
     joined = select(
-        audit_jobs.c.audit, jobs.c.state, func.count(), func.max(jobs.c.finished_at)
+        audit_jobs.c.audit,
+        jobs.c.state,
+        func.count(),
+        func.max(jobs.c.finished_at),
+        func.max(of_report),
     ).join(jobs, audit_jobs.c.job == jobs.c.id)
     grouped = joined.where(audit_jobs.c.audit.in_(ids)).group_by(audit_jobs.c.audit, jobs.c.state)
-    for audit, state, n, finished_at in connection.execute(grouped):
+    for audit, state, n, finished_at, summary in connection.execute(grouped):
         counts[audit][state] = n
         ends[audit] = max(ends[audit], finished_at or 0.0)
+        if summary is not None:
+            verdicts[audit] = read_verdict(decode_summary(summary))
     return [
         Audit(
             id=row.id,
@@ -246,6 +256,7 @@ def load_audits(connection: Connection, rows: Sequence[Row[Any]]) -> list[Audit]
             labels=labels[row.id],
             metadata=json.loads(row.metadata),
             last_job_finished_at=ends[row.id] or None,
+            verdict=verdicts.get(row.id),
         )
         for row in rows
     ]

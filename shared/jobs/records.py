@@ -51,6 +51,30 @@ class JobCost:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What an attacker sees of its reconstruction after `step` of `total` steps of its job.
+    `body` is the picture, b"" in lists."""
+
+    step: int
+    total: int
+    made_at: float
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class JobPreview:
+    """A preview with what its caption says of the job."""
+
+    job: str
+    stage: str
+    method: str | None
+    seed: int
+    state: State
+    progress: Mapping[str, Any]
+    preview: Preview
+
+
+@dataclass(frozen=True)
 class PlannedJob:
     """A job before it is stored. An `Input.parent` may be the request key of another planned job or
     a job id.
@@ -116,6 +140,8 @@ class Job:
     cost: JobCost | None = None  # None unless it ran from beginning to end in one attempt
     artifacts: tuple[Artifact, ...] = ()
     audits: tuple[str, ...] = ()
+    summary: Mapping[str, Any] | None = None  # what it has found, in brief
+    preview: Preview | None = None  # without its body
 
 
 @dataclass(frozen=True)
@@ -133,6 +159,7 @@ class Audit:
     labels: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     last_job_finished_at: float | None = None  # of its jobs so far
+    verdict: Mapping[str, str] | None = None  # level and headline of its report
 
     @property
     def finished_at(self) -> float | None:

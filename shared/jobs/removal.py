@@ -34,6 +34,7 @@ from shared.jobs.tables import (
     job_artifacts,
     job_inputs,
     jobs,
+    previews,
 )
 from shared.uploaded_files import PREFIX
 
@@ -185,7 +186,7 @@ def _remove_rows(connection: Connection, tenant: str, job_ids: Collection[str]) 
         for row in select_rows(connection, (column.table.c.sha256,), column, job_ids)
     }
     unneeded = list_checkpoints(connection, job_ids)
-    for table in (events, job_inputs, job_artifacts):
+    for table in (events, job_inputs, job_artifacts, previews):
         delete_rows(connection, table, table.c.job, job_ids)
     delete_rows(connection, jobs, jobs.c.id, job_ids)
     gone, size = _remove_artifacts(connection, tenant, outputs)

@@ -64,6 +64,12 @@ KINDS = (
         "the history of the job; its last event stays",
     ),
     Kind(
+        "previews of attacks",
+        "keep_previews_days",
+        "the end of the job",
+        "the picture of the attack while it ran; the reconstruction itself stays",
+    ),
+    Kind(
         "reconstructions, pictures, candidates, guesses, and HTML reports with pictures",
         "keep_reconstructions_days",
         "the end of the job",
@@ -114,6 +120,7 @@ class Retention:
     idempotency_s: float = math.inf
     checkpoints_s: float = math.inf
     events_s: float = math.inf
+    previews_s: float = math.inf
     reconstructions_s: float = math.inf
     jobs_s: float = math.inf
     audits_s: float = math.inf
@@ -122,7 +129,8 @@ class Retention:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Retention:
-        """As the operator wants it. An answer names jobs and an audit, and must not outlive them."""
+        """As the operator wants it. An answer names jobs and an audit, and must not outlive them;
+        nor may a preview outlive the reconstruction that it shows."""
         return cls(
             uploads_s=settings.keep_uploads_days * DAY_S,
             idempotency_s=DAY_S
@@ -131,6 +139,7 @@ class Retention:
             ),
             checkpoints_s=settings.keep_checkpoints_days * DAY_S,
             events_s=settings.keep_events_days * DAY_S,
+            previews_s=DAY_S * min(settings.keep_previews_days, settings.keep_reconstructions_days),
             reconstructions_s=settings.keep_reconstructions_days * DAY_S,
             jobs_s=settings.keep_jobs_days * DAY_S,
             audits_s=settings.keep_audits_days * DAY_S,

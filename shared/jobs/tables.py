@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -106,6 +107,8 @@ jobs = Table(
     Column("failure", String(32)),
     Column("message", Text),
     Column("reused_from", String(40)),
+    # What it has found, in brief: see `shared.jobs.summaries`. NULL unless it has succeeded.
+    Column("summary", Text),
     Column("time_limit", Double),
     Column("created_at", Double, nullable=False),
     Column("queued_at", Double),
@@ -322,6 +325,19 @@ events = Table(
     Column("at", Double, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("data", Text, nullable=False),
+)
+
+# What an attacker sees of its reconstruction while a job runs: the latest picture of each job.
+previews = Table(
+    "previews",
+    metadata,
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("media_type", String(80), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("made_at", Double, nullable=False),
 )
 
 workers = Table(

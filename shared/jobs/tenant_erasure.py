@@ -35,6 +35,7 @@ from shared.jobs.tables import (
     jobs,
     metadata,
     metric_totals,
+    previews,
     tenants,
 )
 
@@ -153,7 +154,7 @@ def _remove_jobs(db: Database, connection: Connection, tenant: str) -> tuple[int
     for batch in slices(ids):
         refers = or_(job_inputs.c.job.in_(batch), job_inputs.c.parent.in_(batch))
         connection.execute(delete(job_inputs).where(refers))
-    for table in (events, job_artifacts, audit_jobs):
+    for table in (events, job_artifacts, audit_jobs, previews):
         delete_rows(connection, table, table.c.job, ids)
     delete_rows(connection, jobs, jobs.c.id, ids)
     note_unneeded(connection, checkpoints)

@@ -22,7 +22,9 @@ from shared.jobs import (
     erasure,
     inheritance,
     lineage,
+    previews,
     priority,
+    progress_curve,
     queries,
     quote,
     relatives,
@@ -72,6 +74,9 @@ class TenantStore:
     read_audit_graph = _bind(audit_graph.read_audit_graph)
     read_audit_failures = _bind(audit_graph.read_audit_failures)
     get_artifact = _bind(queries.get_artifact)
+    get_preview = _bind(previews.get_preview)
+    list_previews = _bind(previews.list_previews)
+    list_progress = _bind(progress_curve.list_progress)
     find_live_duplicates = _bind(queries.find_live_duplicates)
 
     find_inputs = _bind(lineage.find_inputs)

@@ -181,9 +181,10 @@ def _side_effects(db: Database, row: Row[Any], to: State) -> dict[str, Any]:
             **build_queue_columns(db, row.queued_at, row.priority),
             "lease_until": None,
             "stop": None,
+            "summary": None,
         }
     if to is State.WAITING:
-        return {"lease_until": None, "stop": None}
+        return {"lease_until": None, "stop": None, "summary": None}
     if to is State.SUCCEEDED:
         return {"finished_at": db.now, "lease_until": None, "stop": None}
     if to in UNSUCCESSFUL:

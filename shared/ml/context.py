@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -39,6 +39,14 @@ class Context(Protocol):
 
         Raises:
             AttemptEnded: the attempt must stop here; let it pass through.
+        """
+
+    def offer_preview(self, done: int, total: int, estimate: Callable[[], Tensor]) -> None:
+        """Offer to show what the attacker sees of its reconstruction after step `done` of `total`;
+        cheap, call it every step.
+
+        `estimate` gives samples [n, C, H, W] in [0, 1], the first of which are shown. It is called
+        every few seconds only, or never, so it must change nothing and draw nothing at random.
         """
 
     def is_checkpoint_due(self) -> bool:
@@ -89,6 +97,9 @@ class LocalContext:
     def report_progress(self, done: int, total: int, **values: float) -> None:
         self.progress_reports.append((done, total, values))
 
+    def offer_preview(self, done: int, total: int, estimate: Callable[[], Tensor]) -> None:
+        pass
+
     def is_checkpoint_due(self) -> bool:
         self._due_calls += 1
         return self.checkpoint_every > 0 and self._due_calls % self.checkpoint_every == 0
@@ -118,6 +129,9 @@ class SubContext:
 
     def report_progress(self, done: int, total: int, **values: float) -> None:
         self._parent.report_progress(self._index * total + done, self._count * total, **values)
+
+    def offer_preview(self, done: int, total: int, estimate: Callable[[], Tensor]) -> None:
+        """Nothing: what is attacked in a part need not be what the job attacks."""
 
     def is_checkpoint_due(self) -> bool:
         return False

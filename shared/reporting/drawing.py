@@ -82,10 +82,10 @@ class ScoreAxis:
         return fit_scale(values, 4 if self.unit == "dB" else 0.1, (min(0, *values), float("inf")))
 
 
-def draw_both_widths(draw: Callable[[float], Markup]) -> Markup:
+def draw_both_widths(draw: Callable[[float], Markup], wide: float = WIDE) -> Markup:
     """One drawing for wide pages and paper, and one for narrow screens."""
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(
-        draw(WIDE), draw(NARROW)
+        draw(wide), draw(NARROW)
     )
 
 

@@ -32,9 +32,10 @@ def list_kept(
     kept = [
         Kept(
             what="what came back of the deleted samples in "
-            f"{pluralise(attack_count, 'attack')}: reconstructions, pictures, guesses and scores; "
-            "and the samples that attackers had to tell apart",
-            where=STORE,
+            f"{pluralise(attack_count, 'attack')}: reconstructions, previews of them while the "
+            "attack ran, pictures, guesses and scores; and the samples that attackers had to tell "
+            "apart",
+            where=f"{STORE}; previews in its job store",
             how_long=personal if retention.reconstructions_days else with_audit,
         )
     ]

@@ -20,6 +20,7 @@ KEPT = Retention(
     idempotency_s=DAY_S,
     checkpoints_s=0.5 * DAY_S,
     events_s=DAY_S,
+    previews_s=0.5 * DAY_S,
     reconstructions_s=DAY_S,
     jobs_s=2 * DAY_S,
     audits_s=2 * DAY_S,

@@ -27,6 +27,7 @@ from shared.jobs import (
     uploads,
 )
 from shared.jobs.database import Database
+from shared.jobs.previews import SIGNATURE, record_preview
 from shared.jobs.records import Artifact, Input, PlannedJob
 from shared.jobs.tables import artifacts, deleted_artifacts, erasures, idempotency, jobs
 from tests.support.job_store import (
@@ -69,6 +70,7 @@ class Erasing:
                     saved = self.artifacts.put(checkpoint + tag.encode() + bytes([n]))
                     attempts.save_checkpoint(self.db, claim.job.id, claim.fence, saved, "key")
             data = (outputs or {}).get(tag, tag.encode())
+            record_preview(self.db, claim.job.id, claim.fence, SIGNATURE + data, 1, 2)
             made = Artifact("OUT", self.artifacts.put(data), len(data), "text/plain")
             completion.finish_job(
                 self.db, claim.job.id, claim.fence, [made],

@@ -22,6 +22,7 @@ from shared.jobs import (
 )
 from shared.jobs.collector import RESTART_S
 from shared.jobs.database import Database
+from shared.jobs.previews import SIGNATURE, record_preview
 from shared.jobs.records import Input
 from shared.jobs.retention import Retention
 from shared.jobs.submit import IdempotencyKey
@@ -65,6 +66,22 @@ def test_events_go_but_the_last(shelf: Shelf) -> None:
     last = shelf.jobs.list_events(job)
     assert [(one.seq, one.data["to"]) for one in last] == [(3, "succeeded")]
     assert "events" not in shelf.collect_on(32)
+
+
+def test_a_preview_goes_a_day_after_the_end(shelf: Shelf) -> None:
+    job, _ = shelf.submit("a")
+    claim = shelf.jobs.claim_one()
+    record_preview(shelf.db, job, claim.fence, SIGNATURE, 1, 2)
+    assert "previews" not in shelf.collect_on(2)  # the job is running
+    shelf.set_day(0)
+    shelf.jobs.finish(claim)
+    version = shelf.jobs.get_job(job).version
+    assert "previews" not in shelf.collect_on(0.9)
+    assert shelf.jobs.get_job(job).preview is not None
+    assert shelf.collect_on(1.1)["previews"] == 1
+    assert shelf.jobs.get_job(job).preview is None
+    assert shelf.jobs.get_job(job).version == version + 1
+    assert "previews" not in shelf.collect_on(2)
 
 
 def test_a_checkpoint_goes_with_those_before_it(shelf: Shelf) -> None:

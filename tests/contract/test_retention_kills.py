@@ -25,6 +25,7 @@ from tests.support.simulated_days import SimulatedDays
 PLACES = (
     "expiry.events",
     "expiry.checkpoints",
+    "expiry.previews",
     "expiry.reconstructions",
     "expiry.audits",
     "removal.before_commit",

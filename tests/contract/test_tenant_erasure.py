@@ -15,6 +15,7 @@ from shared.errors import Conflict, NotFound
 from shared.failpoints import FAILPOINT_VARIABLE
 from shared.jobs import attempts, completion, erasure, queries, submit, tenant_erasure, uploads
 from shared.jobs.database import Database
+from shared.jobs.previews import SIGNATURE, record_preview
 from shared.jobs.records import Artifact, Input
 from shared.jobs.tables import (
     declaration_labels,
@@ -59,6 +60,7 @@ class Tenant:
         attempts.save_checkpoint(
             self.db, claim.job.id, claim.fence, self.artifacts.put(state), "key"
         )
+        record_preview(self.db, claim.job.id, claim.fence, SIGNATURE + made, 1, 2)
         stored = Artifact("OUT", self.artifacts.put(made), len(made), "text/plain")
         completion.finish_job(
             self.db, claim.job.id, claim.fence, [stored], cache_key=tag, code=CODE_DIGEST

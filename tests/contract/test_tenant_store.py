@@ -11,8 +11,10 @@ import pytest
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.catalog import Catalog
 from shared.errors import InvalidRequest, NotFound
+from shared.jobs.attempts import renew_lease
 from shared.jobs.declarations import Kind, NewDeclaration
 from shared.jobs.filters import JobFilter
+from shared.jobs.previews import SIGNATURE, record_preview
 from shared.jobs.records import Input
 from shared.jobs.repair import Producer
 from shared.jobs.submit import AuditRequest, IdempotencyKey
@@ -45,7 +47,10 @@ class World:
             idempotency_key=IdempotencyKey("key", "body"),
         )
         self.audit, (self.job,) = str(done.audit), done.jobs.values()
-        store.finish(store.claim_one())
+        claim = store.claim_one()
+        record_preview(store.db, self.job, claim.fence, SIGNATURE, 1, 2)
+        renew_lease(store.db, self.job, claim.fence, 60, {"done": 1, "matching_loss": 0.5})
+        store.finish(claim)
         self.queued = store.post(make_planned_job("queued"))
         self.webhook = self.alice.add_webhook("https://a.example/", ["job.failed"])[0].id
         self.alice.add_test_delivery(self.webhook)
@@ -63,6 +68,9 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "list_events": lambda w: w.bob.list_events(w.job, 0),
     "list_last_events": lambda w: w.bob.list_last_events(w.job, 10),
     "read_relatives": lambda w: w.bob.read_relatives(w.alice.get_job(w.job), 10).users,
+    "get_preview": lambda w: w.bob.get_preview(w.job),
+    "list_previews": lambda w: w.bob.list_previews(w.audit, 10),
+    "list_progress": lambda w: w.bob.list_progress(w.job),
     "get_audit": lambda w: w.bob.get_audit(w.audit),
     "list_audits": lambda w: w.bob.list_audits().items,
     "count_audit_jobs_by_stage": lambda w: w.bob.count_audit_jobs_by_stage(w.audit),

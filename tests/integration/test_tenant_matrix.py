@@ -118,6 +118,7 @@ ENTRIES: dict[tuple[str, str], Entry] = {
     ("GET", "/v1/jobs"): Entry(200, queries={"audit={audit}": 404, "state=queued": 200}),
     ("GET", "/v1/jobs/<job_id>"): FOREIGN,
     ("POST", "/v1/jobs/<job_id>/cancel"): FOREIGN,
+    ("GET", "/v1/jobs/<job_id>/preview"): Entry(404, queries={"step=1": 404}),
     ("POST", "/v1/jobs/<job_id>/priority"): PRIORITY,
     ("POST", "/v1/jobs/cancel"): Entry(404, {"audit": "{audit}"}, {"dry_run=true": 404}),
     ("GET", "/v1/jobs/<job_id>/events"): Entry(404, queries={"after=1": 404}),
@@ -231,7 +232,9 @@ def _find_things(anna: AuthenticatedClient, gateway: GatewayInProcess) -> dict[s
         post("/v1/jobs", {"stage": "sleep", "seed": n, "params": {"note": "annas-note"}})["id"]
         for n in range(6)
     )
-    artifact = worker.finish(worker.claim(), b"annas-artifact")
+    claim = worker.claim()
+    worker.show(claim, 1, 2)
+    artifact = worker.finish(claim, b"annas-artifact")
     worker.fail(worker.claim(), "annas-failure")
     worker.report_progress(worker.claim(), 1, 2)
     post(f"/v1/jobs/{cancelled}/cancel", None)

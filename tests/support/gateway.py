@@ -27,11 +27,13 @@ from shared.config import Settings
 from shared.jobs import attempts, completion, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.dispatch import Dispatcher
+from shared.jobs.previews import record_preview
 from shared.jobs.queue import InMemoryWakeup, WakeupSender
 from shared.jobs.records import Artifact, Claim, JobCost
 from shared.jobs.states import Failure
 from shared.roles import Role
 from tests.support.migrated import open_migrated
+from tests.support.noise import make_noise
 from tests.support.servers import find_free_port
 from tests.support.waiting import TIMEOUT_S, wait_for
 from tests.support.wirings import WIRINGS
@@ -148,12 +150,18 @@ class ManualWorker:
             self.db, claim.job.id, claim.fence, 60, {"done": done, "total": total, **numbers}
         )
 
+    def show(self, claim: Claim, step: int, total: int, body: bytes | None = None) -> None:
+        """What the attacker sees of its reconstruction."""
+        picture = body or make_noise(step, total)
+        record_preview(self.db, claim.job.id, claim.fence, picture, step, total)
+
     def finish(
         self,
         claim: Claim,
         data: bytes = b"{}",
         media_type: str = "application/json",
         cost: JobCost | None = None,
+        summary: Mapping[str, Any] | None = None,
     ) -> str:
         """The same bytes in every role it makes, but for a page; their sha256."""
         sha256 = self.artifacts.put(data)
@@ -174,6 +182,7 @@ class ManualWorker:
             code=claim.job.code,
             cost=cost,
             ran_on="cpu, 1 thread",
+            summary=summary,
         )
         return sha256
 

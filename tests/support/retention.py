@@ -29,6 +29,7 @@ RETENTION = Retention(
     idempotency_s=DAY_S,
     checkpoints_s=7 * DAY_S,
     events_s=30 * DAY_S,
+    previews_s=DAY_S,
     reconstructions_s=30 * DAY_S,
     jobs_s=90 * DAY_S,
     audits_s=365 * DAY_S,

@@ -10,6 +10,7 @@ from sqlalchemy import Table, func, literal_column, select
 from shared.artifacts import ArtifactStore
 from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.database import Database
+from shared.jobs.previews import MEDIA_TYPE, SIGNATURE
 from shared.jobs.retention import DAY_S
 from shared.jobs.tables import (
     UPLOAD_ORIGIN,
@@ -24,6 +25,7 @@ from shared.jobs.tables import (
     jobs,
     metadata,
     plugin_sets,
+    previews,
     workers,
 )
 
@@ -82,6 +84,11 @@ class SimulatedDays:
                 "lost_count": 0, "progress": "{}", "created_at": at + n, "finished_at": at + n,
                 "version": 1, "event_seq": 4,
             })  # fmt: skip
+            if role == "RECONSTRUCTION":
+                rows[previews].append({
+                    "job": job, "tenant": tenant, "step": 1, "total": 2, "media_type": MEDIA_TYPE,
+                    "body": SIGNATURE, "made_at": at + n,
+                })  # fmt: skip
             if in_audit:
                 rows[audit_jobs].append({"audit": audit, "job": job, "detached": False})
             rows[job_inputs].append({

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 
-import torch
-from PIL import Image
 from torch import Tensor
 
 from shared.ml.scored_kind import Triples, UnscoredPictures
 from shared.reporting.pictures import Gallery, Picture, UnscoredGallery, UnscoredPicture
+from workers.pictures import draw_sample
 from workers.stages._pictures import Shown
 
 # minimum side in pixels: smaller images are enlarged by whole factors, so pixels stay squares
@@ -63,25 +62,7 @@ def _draw_unscored(of: UnscoredPictures) -> list[UnscoredPicture]:
 
 
 def _png(image: Tensor) -> bytes:
-    """One image [C, H, W] in [0, 1], grey or RGB, as PNG; a row of a table [F, 1, 1] as bars."""
-    if image.shape[1:] == (1, 1):
-        image = _bars(image.flatten())
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
-    picture = Image.fromarray(pixels)
-    factor = max(1, -(-SIDE // max(picture.size)))
-    enlarged = picture.resize(
-        (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
-    )
+    """One image [C, H, W] in [0, 1], grey or RGB, or a row of a table [F, 1, 1]."""
     written = io.BytesIO()
-    enlarged.save(written, "PNG", optimize=True)
+    draw_sample(image, SIDE).save(written, "PNG", optimize=True)
     return written.getvalue()
-
-
-def _bars(row: Tensor) -> Tensor:
-    """A light, roughly square image [1, H, W] with one black bar per feature, from 0 at the bottom
-    to 1 at the top."""
-    height = max(SIDE, len(row) // 2)
-    above = torch.arange(height, 0, -1).unsqueeze(1) > (row.clamp(0, 1) * height).round()
-    return (
-        above.float().mul(0.92).repeat_interleave(max(1, round(height / len(row))), 1).unsqueeze(0)
-    )

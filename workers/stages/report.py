@@ -10,6 +10,7 @@ from pydantic import Field
 
 from shared import VERSION
 from shared.jobs.spec import MAX_JOBS, PlannedMeasurement, PlannedRetention, PlannedRow
+from shared.jobs.summaries import make_verdict_summary
 from shared.plugins import Params
 from shared.reporting.build import build_report
 from shared.reporting.comparisons import read_comparison
@@ -120,6 +121,7 @@ def run(ctx: JobContext) -> dict[str, StageOutput]:
         [one for one in drawn if isinstance(one, UnscoredGallery)],
     )
     ctx.report_progress(len(selected) + 1, len(selected) + 1)
+    ctx.set_summary(make_verdict_summary(report.verdict.level, report.verdict.headline))
     return {
         Role.REPORT: StageOutput.of_json(report.to_dict()),
         Role.REPORT_HTML: StageOutput(page.encode(), "text/html"),

@@ -101,12 +101,13 @@ def audits(
             colour_state(a.state),
             f"{a.finished}/{a.total}",
             format_age(a.created_at),
+            escape_markup((a.verdict or {}).get("level", "-").replace("_", " ")),
             escape_markup(" ".join(f"{key}={value}" for key, value in a.labels.items())),
         ]
         for a in items
     ]
-    with_labels = 6 if any(a.labels for a in items) else 5
-    columns = ["audit", "name", "state", "jobs", "age", "labels"]
+    with_labels = 7 if any(a.labels for a in items) else 6
+    columns = ["audit", "name", "state", "jobs", "age", "verdict", "labels"]
     print_table(columns[:with_labels], [row[:with_labels] for row in rows])
 
 
@@ -230,6 +231,7 @@ def _print_audit(audit: Audit) -> None:
             "name": escape_markup(audit.name),
             "state": colour_state(audit.state),
             "jobs": f"{audit.finished} of {audit.total} have ended",
+            "verdict": escape_markup((audit.verdict or {}).get("headline", "")),
             "created": audit.created_at or "",
             **format_annotations(audit),
         }

@@ -1,10 +1,10 @@
-"""/v1/jobs: submit, list, get, cancel one or many, retry, pause, resume, change the priority."""
+"""/v1/jobs: submit, list, get, preview, cancel one or many, retry, pause, resume, change the priority."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway import job_control
@@ -27,6 +27,7 @@ from services.gateway.submission import (
 from shared.artifacts import compute_sha256
 from shared.errors import InvalidRequest
 from shared.jobs.filters import JobFilter
+from shared.jobs.previews import MEDIA_TYPE
 from shared.jobs.records import Job, SubmitResult
 from shared.jobs.states import TERMINAL
 
@@ -43,6 +44,18 @@ class JobPath(BaseModel):
 
 class JobsQuery(PageQuery, JobFields):
     """Which jobs."""
+
+
+class PreviewQuery(Query):
+    step: int | None = Field(
+        None, description="ignored: another URL for another picture, for browsers"
+    )
+
+
+_PNG_RESPONSE = {
+    "description": "the picture",
+    "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+}
 
 
 class CancelBody(JobFields):
@@ -179,6 +192,21 @@ def _make_etag(job: Job) -> str:
         if job.audits
         else str(job.version)
     )
+
+
+@routes.get(
+    "/jobs/<job_id>/preview", responses={200: _PNG_RESPONSE, 304: None, **document_errors(404)}
+)
+def get_preview(path: JobPath, query: PreviewQuery) -> Response:  # noqa: ARG001 - see its field
+    """Get the latest picture of what an attack sees of its reconstruction: a grid of its first
+    samples, never of what was deleted.
+
+    404 if the job has none: it is no such attack, has not run for long, or ended a while ago.
+    """
+    response = Response(current_store().get_preview(path.valid_id).body, content_type=MEDIA_TYPE)
+    response.set_etag(compute_sha256(response.get_data())[:32])
+    response.make_conditional(request)
+    return response
 
 
 @routes.post("/jobs/<job_id>/cancel", responses={202: JobView, **document_errors(404)})

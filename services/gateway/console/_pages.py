@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from services.gateway.console import words
 from services.gateway.console.form_tokens import FIELD, make_form_token
+from services.gateway.schemas import make_preview_url
 from shared import VERSION
 from shared.jobs.keys import ADMIN, READ
 from shared.reporting.page import TEMPLATES as REPORT_TEMPLATES
@@ -110,6 +111,6 @@ def _load_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(asset=get_asset_url)
+    environment.globals.update(asset=get_asset_url, preview_url=make_preview_url)
     environment.filters.update(words.FILTERS)
     return environment

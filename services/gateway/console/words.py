@@ -17,6 +17,12 @@ def format_count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
+def format_measurement(value: object) -> str:
+    """`0.0312`; a dash for what is no number, as a worker may write anything."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.3g}" if is_number else "–"
+
+
 def format_seconds(value: float | None) -> str:
     """`1 h 05 min`, `12 s`; a dash for None."""
     if value is None:
@@ -80,6 +86,7 @@ def pluralize(n: int, noun: str, plural: str | None = None) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "count": format_count,
+    "measurement": format_measurement,
     "seconds": format_seconds,
     "bytes": format_bytes,
     "rate": format_rate,

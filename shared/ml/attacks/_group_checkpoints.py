@@ -4,6 +4,7 @@ current state."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -19,7 +20,7 @@ TUPLE = "tuple"  # marks tuples in JSON, which has lists only
 
 class GroupContext(SeededSubContext):
     """A group's part of the job. Its checkpoints are the job's, and contain the finished groups
-    too."""
+    too; its previews are the job's, and show this group."""
 
     def __init__(
         self,
@@ -32,6 +33,9 @@ class GroupContext(SeededSubContext):
         super().__init__(parent, index, count)
         self._finished = finished
         self._checkpoint = checkpoint
+
+    def offer_preview(self, done: int, total: int, estimate: Callable[[], Tensor]) -> None:
+        self._parent.offer_preview(self._index * total + done, self._count * total, estimate)
 
     def is_checkpoint_due(self) -> bool:
         return self._parent.is_checkpoint_due()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
@@ -335,10 +336,34 @@ def search_images(
             ctx.report_progress(step + 1, iterations, matching_loss=loss.mean().item())
         else:
             ctx.report_progress(step + 1, iterations)
+        show = partial(_estimate_samples, trials, images, loss, schedule, deletions)
+        ctx.offer_preview(step + 1, iterations, show)
         if ctx.is_checkpoint_due():
             ctx.save_checkpoint(step + 1, trials.state_dict())
     render = basis.render if schedule.clamp_last else basis.expand
     return _select_result(objective, trials, render(trials.image_optimiser.x), schedule)
+
+
+def _estimate_samples(
+    trials: TrialState, images: Tensor, loss: Tensor, schedule: SearchSchedule, deletions: int
+) -> Tensor:
+    """What the search would answer for the deletions, as images [n, C, H, W], if it ended here: by
+    the matching loss of this step, which is all that the attacker knows."""
+    if len(trials.index[:, 1].unique()) > 1:
+        rows = trials.find_rows(_select_gradient_source(trials, loss, deletions))[0]
+        trials, images, loss = trials.select(rows), images[rows], loss[rows]
+    best_rows = select_best_trials(trials, loss)
+    answers = (
+        _average_restarts(trials, images, best_rows)
+        if _takes_means(schedule, images, best_rows)
+        else images[best_rows]
+    )
+    return answers[:deletions].flatten(0, 1)
+
+
+def _takes_means(schedule: SearchSchedule, images: Tensor, best_rows: Tensor) -> bool:
+    """Whether the answer is the mean of a deletion's restarts, of which there are several."""
+    return schedule.answer == "mean" and len(images) > len(best_rows) and images.shape[1] == 1
 
 
 def _drop_trials(
@@ -376,7 +401,7 @@ def _select_result(
     )
     assert labels is not None
     answers, best_restart = best_images, None
-    if schedule.answer == "mean" and len(images) > len(best_images) and images.shape[1] == 1:
+    if _takes_means(schedule, images, best_rows):
         answers, best_restart = _average_restarts(trials, images, best_rows), best_images
         best_loss = objective.compute_matching_loss(best_trials, answers)
     return SearchResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -197,6 +198,51 @@ def test_a_resumed_recovery_ends_bit_equal(preset: str, labels: str) -> None:
     assert torch.equal(whole.images, resumed.images)
     assert torch.equal(whole.labels, resumed.labels)
     assert torch.equal(whole.matching_loss, resumed.matching_loss)
+
+
+class Showing(LocalContext):
+    """Draws a preview of every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.previews: list[torch.Tensor] = []
+
+    def offer_preview(
+        self,
+        done: int,
+        total: int,
+        estimate: Callable[[], torch.Tensor],
+    ) -> None:
+        assert done == len(self.previews) + 1 <= total
+        self.previews.append(estimate())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"preset": "default"},  # the mean of restarts, in a basis of frequencies
+        {"preset": "paper"},  # the best restart, in pixels that are clamped in place
+        {"preset": "default", "labels": "optimised"},
+        {"preset": "fast", "gradient_from": "either", "controls": 1},
+    ],
+)
+def test_previews_change_nothing(how: dict[str, object]) -> None:
+    seen, _ = observe("gradient_ascent")
+    how = {"iterations": 8, "restarts": 2, **how}
+    unseen, ctx = run(seen, LocalContext(), **how), Showing()
+    shown = run(seen, ctx, **how)
+    for name in ("images", "labels", "matching_loss"):
+        assert torch.equal(getattr(unseen, name), getattr(shown, name))
+    # of the deletions only, and not of the controls
+    assert [one.shape for one in ctx.previews] == [shown.images.flatten(0, 1).shape] * 8
+
+
+def test_the_last_preview_is_nearly_the_answer() -> None:
+    seen, _ = observe("gradient_ascent", architecture=MLP)
+    ctx = Showing()
+    found = run(seen, ctx, iterations=60).images.flatten(0, 1)
+    first, last = ((one - found).square().mean() for one in (ctx.previews[0], ctx.previews[-1]))
+    assert last < 0.01 * first
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,13 @@ def test_the_version_is_known_without_an_installation(monkeypatch: pytest.Monkey
     assert report["provenance"]["palimpsest"] == VERSION
 
 
+def test_its_summary_is_the_verdict() -> None:
+    ctx = JobContext(params=params(), inputs=inputs(make_image_evaluation(**LEAK)))
+    assert ctx.summary is None
+    verdict = json.loads(run(ctx)["REPORT"].data)["verdict"]
+    assert ctx.summary == {"level": verdict["level"], "headline": verdict["headline"]}
+
+
 class Beats(NoHooks):
     """Keeps what was noted."""
 

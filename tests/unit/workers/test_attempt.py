@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from shared.artifacts import ArtifactStore
 from shared.config import Settings
-from shared.errors import JobCancelled, TransientError, WorkerDraining
-from shared.jobs import attempts, queries, submit
+from shared.errors import FencedOut, JobCancelled, NotFound, TransientError, WorkerDraining
+from shared.jobs import attempts, previews, queries, submit
 from shared.jobs.dispatch import Dispatcher
+from shared.jobs.previews import SIGNATURE
 from shared.jobs.records import PlannedJob
 from tests.support.migrated import open_in_memory
 from workers import attempt
@@ -113,3 +115,83 @@ def test_a_wait_obeys_beats_and_ends(scene: Scene) -> None:
     scene.page.send_signal(1, ControlSignal.CANCEL)
     with pytest.raises(JobCancelled):
         scene.hooks.wait_for_store(away, 0.3)
+
+
+class Previews:
+    """What an attempt draws, and a clock that each drawing moves on."""
+
+    def __init__(self, scene: Scene, monkeypatch: pytest.MonkeyPatch, drawing_s: float) -> None:
+        self.scene, self.drawing_s, self.drawn, self.now = scene, drawing_s, 0, 0.0
+        monkeypatch.setattr(attempt, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def draw(self) -> bytes:
+        self.drawn += 1
+        self.now += self.drawing_s
+        return SIGNATURE + bytes([self.drawn])
+
+    def offer_for(self, seconds: int) -> None:
+        for _ in range(10 * seconds):
+            self.now += 0.1
+            self.scene.hooks.offer_preview(self.drawn, 1000, self.draw)
+
+    @property
+    def stored(self) -> bytes:
+        return previews.get_preview(self.scene.db, "t", self.scene.claim.job.id).body
+
+
+def start_previews(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, drawing_s: float = 0.01
+) -> Previews:
+    monkeypatch.setattr(attempt, "MIN_PREVIEW_INTERVAL_S", -1e9)  # without the wait for the first
+    scene = Scene(folder)
+    monkeypatch.undo()
+    return Previews(scene, monkeypatch, drawing_s)
+
+
+@pytest.mark.parametrize(("drawing_s", "most"), [(0.001, 10), (0.5, 2)])
+def test_previews_are_rare_and_rarer_if_they_take_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawing_s: float, most: int
+) -> None:
+    shown = start_previews(tmp_path, monkeypatch, drawing_s)
+    shown.offer_for(30)
+    assert most - 1 <= shown.drawn <= most
+    assert shown.stored == SIGNATURE + bytes([shown.drawn])
+
+
+def test_no_preview_is_worth_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = start_previews(tmp_path, monkeypatch)
+
+    def fail() -> bytes:
+        raise ValueError("no image")
+
+    shown.now = 10
+    shown.scene.hooks.offer_preview(1, 1000, fail)
+    shown.offer_for(30)  # none after that
+    assert shown.drawn == 0
+
+
+def test_a_store_that_is_away_gets_its_preview_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = start_previews(tmp_path, monkeypatch)
+    with monkeypatch.context() as patch:
+
+        def be_away(*_: object) -> None:
+            raise TransientError("away")
+
+        patch.setattr("workers.attempt.previews.record_preview", be_away)
+        shown.offer_for(5)
+    shown.offer_for(5)
+    assert shown.stored == SIGNATURE + bytes([shown.drawn])
+
+
+def test_who_has_lost_the_lease_stops_at_a_preview(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = start_previews(tmp_path, monkeypatch)
+    job = shown.scene.claim.job.id
+    attempts.lose_attempt(shown.scene.db, job, shown.scene.claim.fence, "it died", 3)
+    with pytest.raises(FencedOut):
+        shown.offer_for(5)
+    with pytest.raises(NotFound):
+        assert shown.stored
