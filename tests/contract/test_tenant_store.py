@@ -71,6 +71,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "get_preview": lambda w: w.bob.get_preview(w.job),
     "list_previews": lambda w: w.bob.list_previews(w.audit, 10),
     "list_progress": lambda w: w.bob.list_progress(w.job),
+    "list_curves": lambda w: w.bob.list_curves([w.job])[w.job],
     "get_audit": lambda w: w.bob.get_audit(w.audit),
     "list_audits": lambda w: w.bob.list_audits().items,
     "count_audit_jobs_by_stage": lambda w: w.bob.count_audit_jobs_by_stage(w.audit),

@@ -15,11 +15,12 @@ from services.gateway.console._pages import make_pages, render_page
 from services.gateway.console.graph_drawing import Drawing, draw_graph
 from services.gateway.console.live import find_revision, read_now, respond_changes
 from services.gateway.console.remedies import find_remedy
+from services.gateway.console.sparkline import Sparkline, draw_sparkline
 from services.gateway.deps import current_store
 from services.gateway.submission import AUDIT_ID, require_id_format
 from shared.jobs.audit_graph import AuditFailures
 from shared.jobs.filters import JobFilter
-from shared.jobs.records import Artifact, Audit, Job
+from shared.jobs.records import Artifact, Audit, Job, JobPreview
 from shared.jobs.revisions import Topic
 from shared.jobs.states import LIVE, UNSUCCESSFUL, State
 from shared.reporting.as_yaml import to_yaml
@@ -29,6 +30,8 @@ pages = make_pages("audit")
 
 MAX_RUNNING = 12
 MAX_FAILURES = 6
+MAX_PREVIEWS = 24
+CURVE_POINTS = 60
 ATTACK, REPORT = "attack", "report"  # stages that this page shows in a way of their own
 
 
@@ -37,9 +40,11 @@ class AuditPage:
     """What the page shows.
 
     failures: why jobs have failed.
-    attacks: those that run, the newest first.
+    previews: the latest pictures of attacks, by seed and method.
+    curves: the matching loss of these attacks, by job.
+    attacks: those that run and have no picture yet, the newest first.
     running: the other jobs that run, the newest first.
-    behind: by attack, the methods that it attacks, with their stages.
+    behind: of these attacks, by job, the methods that it attacks, with their stages.
     report: the artifacts of the report, by role; empty while there is none.
     now: by the database's clock.
     """
@@ -48,6 +53,8 @@ class AuditPage:
     revision: str
     drawing: Drawing
     failures: AuditFailures
+    previews: list[JobPreview]
+    curves: dict[str, Sparkline | None]
     attacks: list[Job]
     running: list[Job]
     behind: dict[str, tuple[tuple[str, str], ...]]
@@ -92,16 +99,23 @@ def read_audit_page(audit_id: str) -> AuditPage:
         filters = JobFilter(audit=audit.id, state=State.RUNNING, stage=stage)
         return store.list_jobs(filters=filters, limit=MAX_RUNNING).items
 
-    attacks = list_running(ATTACK)
+    previews = store.list_previews(audit.id, MAX_PREVIEWS)
+    seen = [one.job for one in previews]
+    attacks = [job for job in list_running(ATTACK) if job.id not in seen]
     reports = store.list_jobs(filters=JobFilter(audit=audit.id, stage=REPORT), limit=1).items
     return AuditPage(
         audit,
         revision,
         draw_graph(store.read_audit_graph(audit.id)),
         store.read_audit_failures(audit.id, MAX_FAILURES),
+        previews,
+        {
+            job: draw_sparkline(points)
+            for job, points in store.list_curves(seen, points=CURVE_POINTS).items()
+        },
         attacks,
         [job for job in list_running(None) if job.stage != ATTACK],
-        store.find_methods_behind([job.id for job in attacks]),
+        store.find_methods_behind([*seen, *(job.id for job in attacks)]),
         {a.role: a for job in reports if job.state is State.SUCCEEDED for a in job.artifacts},
         read_now(),
     )

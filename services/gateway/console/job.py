@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Response
+from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from services.gateway import job_control
@@ -23,6 +24,7 @@ from services.gateway.submission import JOB_ID, require_id_format
 from shared.jobs.records import Job
 from shared.jobs.relatives import Relatives
 from shared.jobs.states import LIVE, UNSUCCESSFUL, State
+from shared.reporting.loss_curve import draw_loss_curve
 
 pages = make_pages("job")
 
@@ -41,6 +43,7 @@ class JobPage:
     log: newest first.
     last_seq: of the last event in the log; its stream goes on from there.
     has_more: whether the log has older lines.
+    curve: the chart of its matching loss, "" without one.
     now: by the database's clock.
     """
 
@@ -50,6 +53,7 @@ class JobPage:
     log: list[Line]
     last_seq: int
     has_more: bool
+    curve: Markup
     now: float
 
     @property
@@ -95,8 +99,15 @@ def read_job_page(job_id: str) -> JobPage:
         build_log(events),
         events[-1].seq if events else 0,
         bool(events) and events[0].seq > 1,
+        draw_loss_curve(store.list_progress(job.id), _read_total(job)),
         read_now(),
     )
+
+
+def _read_total(job: Job) -> float | None:
+    """How many steps there will be, if the worker says a number."""
+    total = job.progress.get("total")
+    return total if isinstance(total, int | float) else None
 
 
 def render_job(job_id: str, refused: str = "", status: int = 200) -> Response:
@@ -112,6 +123,7 @@ def render_job(job_id: str, refused: str = "", status: int = 200) -> Response:
         files=list(page.job.data_digests.items())[:MAX_FILES],
         max_files=MAX_FILES,
         max_relatives=MAX_RELATIVES,
+        curve=page.curve,
         remedy=find_remedy(page.job.failure or ""),
         numbers=list_numbers(page.job.progress),
         refused=refused,
