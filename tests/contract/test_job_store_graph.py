@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import NotFound
-from shared.jobs import audit_deletion, audit_graph, queries, relatives
+from shared.jobs import attempts, audit_deletion, audit_graph, progress_curve, queries, relatives
 from shared.jobs.records import Input, PlannedJob
 from shared.jobs.states import Failure
 from tests.support.job_store import ALICE, BOB, JobStore, make_artifact, make_planned_job
@@ -103,3 +103,15 @@ def test_a_deletion_is_estimated_without_what_others_have(store: JobStore) -> No
     )
     with pytest.raises(NotFound):
         audit_deletion.estimate_deletion(store.db, BOB, audit)
+
+
+def test_the_curves_of_several_jobs_are_kept_apart(store: JobStore) -> None:
+    first, second = (store.post(make_planned_job(tag)) for tag in ("first", "second"))
+    claims = {claim.job.id: claim for claim in (store.claim_one(), store.claim_one())}
+    for done, loss in ((1, 0.5), (2, 0.25)):
+        for job, factor in ((first, 1.0), (second, 10.0)):
+            progress = {"done": done, "matching_loss": loss * factor}
+            attempts.renew_lease(store.db, job, claims[job].fence, 60, progress)
+    curves = progress_curve.list_curves(store.db, ALICE, [first, second])
+    assert curves == {first: [(1, 0.5), (2, 0.25)], second: [(1, 5.0), (2, 2.5)]}
+    assert progress_curve.list_curves(store.db, BOB, [first]) == {first: []}
