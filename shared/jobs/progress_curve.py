@@ -44,14 +44,14 @@ def list_curves(
     Args:
         job_ids: of some jobs, not of thousands.
     """
-    within_job = {"partition_by": events.c.job}
+    its_job = events.c.job
     recent = (
         select(
             events.c.job,
             events.c.seq,
             events.c.data,
-            func.row_number().over(**within_job, order_by=events.c.seq).label("n"),
-            func.count().over(**within_job).label("total"),
+            func.row_number().over(partition_by=its_job, order_by=events.c.seq).label("n"),
+            func.count().over(partition_by=its_job).label("total"),
         )
         .join(jobs, jobs.c.id == events.c.job)
         .where(
