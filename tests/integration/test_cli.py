@@ -26,6 +26,7 @@ from tests.support.gateway import (
     AUDIT,
     AUDIT_JOB_COUNT,
     TOKEN,
+    VERDICT,
     GatewayProcess,
     ManualWorker,
     serve_gateway,
@@ -122,6 +123,8 @@ def test_an_audit(run, worker, tmp_path):
     worker.finish_all()
     assert run("watch", audit).status == 0
     assert run("show", audit, "--json").json["state"] == "succeeded"
+    assert VERDICT["headline"] in run("show", audit).out
+    assert re.search(rf"{audit} .* leaks", run("audits").out)
     assert "is succeeded" in run("cancel", audit).err
     assert run("fetch", audit).status == 2
 
