@@ -40,17 +40,14 @@ def test_the_list_is_filtered_by_its_form(site: Site) -> None:
         assert list_names(site.read(f"/audits?{query}")) == names, query
 
 
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ("created_after=2026-01-02T00%3A00&created_before=2026-01-01T00%3A00", "must be later"),
-        ("created_after=yesterday", "not a valid time"),
-        ("label=%3D", "characters that it cannot have"),
-        ("page=nonsense", "characters that it cannot have"),
-    ],
-)
-def test_a_wrong_filter_is_said_in_the_form(site: Site, query: str, message: str) -> None:
-    assert message in site.read(f"/audits?{query}", 422)
+def test_a_wrong_filter_is_said_in_the_form(site: Site) -> None:
+    for query, message in {
+        "created_after=2026-01-02T00%3A00&created_before=2026-01-01T00%3A00": "must be later",
+        "created_after=yesterday": "not a valid time",
+        "label=%3D": "characters that it cannot have",
+        "page=nonsense": "characters that it cannot have",
+    }.items():
+        assert message in site.read(f"/audits?{query}", 422), query
 
 
 def test_the_list_has_pages_that_keep_the_filter(site: Site) -> None:
