@@ -65,7 +65,7 @@ def test_an_audit_is_followed_to_a_failure_and_retried(
     # what a reader has opened stays open
     expect(page.get_by_role("columnheader", name="Takes from")).to_be_visible()
     worker.fail(claim, "the step is too large")
-    expect(page.get_by_role("heading", name="job failed")).to_be_visible()
+    expect(page.get_by_role("heading", name="2 jobs failed")).to_be_visible()
     expect(page.get_by_text("the step is too large")).to_be_visible()
     page.get_by_role("button", name="Retry what failed").click()
     expect(page.get_by_text("will run again")).to_be_visible()
