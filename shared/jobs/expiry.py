@@ -178,7 +178,8 @@ def expire_jobs(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> Remo
     in_audit = exists().where(audit_jobs.c.job == jobs.c.id)
 
     def remove(tenant: str, job_ids: Collection[str], connection: Connection) -> Removed:
-        return remove_unreferenced_jobs(connection, tenant, job_ids, build_ended_filter(db, kept_s))
+        due = build_ended_filter(db, kept_s)
+        return remove_unreferenced_jobs(connection, tenant, job_ids, due, skip_locked=True)
 
     by_tenant = _group_by_tenant(rows, _find(db, rows, ~in_audit))
     parts = (db.run_transaction(partial(remove, *group)) for group in by_tenant.items())

@@ -55,17 +55,24 @@ class Removed:
 
 
 def remove_unreferenced_jobs(
-    connection: Connection, tenant: str, job_ids: Iterable[str], is_due: Any
+    connection: Connection,
+    tenant: str,
+    job_ids: Iterable[str],
+    is_due: Any,
+    *,
+    skip_locked: bool = False,
 ) -> Removed:
     """Remove those of a tenant's ended jobs that nothing else refers to, then those of their inputs
     that nothing refers to any more, and so on.
 
     Args:
         is_due: holds of the jobs that may go, as a condition on `jobs`.
+        skip_locked: leave out jobs that another transaction holds, rather than wait for it; only
+            for who comes back for them.
     """
     pending, removed, total = set(job_ids), 0, Removed()
     while pending and removed < MAX_CASCADE:
-        due = _lock_due(connection, tenant, pending, is_due)
+        due = _lock_due(connection, tenant, pending, is_due, skip_locked)
         digests = _lock_artifacts(connection, tenant, due)
         free = due - _find_referred(connection, tenant, due, digests)
         parents = {
@@ -129,13 +136,13 @@ def find_artifacts_in_use(
 
 
 def _lock_due(
-    connection: Connection, tenant: str, job_ids: Collection[str], is_due: Any
+    connection: Connection, tenant: str, job_ids: Collection[str], is_due: Any, skip_locked: bool
 ) -> set[str]:
     due: set[str] = set()
     for batch in slices(sorted(job_ids)):
         ended = (jobs.c.tenant == tenant, jobs.c.state.in_(sorted(TERMINAL)), is_due)
         query = select(jobs.c.id).where(jobs.c.id.in_(batch), *ended)
-        locked = query.order_by(jobs.c.id).with_for_update(skip_locked=True)
+        locked = query.order_by(jobs.c.id).with_for_update(skip_locked=skip_locked)
         due |= set(connection.execute(locked).scalars())
     return due
 
