@@ -102,14 +102,14 @@ def _continue(
     """Go on with one audit; what went, and whether it is gone."""
     total = Removed()
     while True:
-        step = db.run_transaction(lambda c: _remove_batch(c, audit_id))
+        step = db.run_transaction(lambda c: _remove_batch(db, c, audit_id))
         total += step.removed
         failpoint("audit_deletion.between_batches")
         if step.is_over or not step.unlinked or clock() >= ends_at:
             return total, step.is_over
 
 
-def _remove_batch(connection: Connection, audit_id: str) -> _Step:
+def _remove_batch(db: Database, connection: Connection, audit_id: str) -> _Step:
     """Unlink some jobs, those that were made of others before those others."""
     # several may be at it
     wanted = select(audits).where(audits.c.id == audit_id, audits.c.deleting)
@@ -124,7 +124,7 @@ def _remove_batch(connection: Connection, audit_id: str) -> _Step:
     newest = mine.where(~stays).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(BATCH)
     batch = list(connection.execute(newest).scalars())
     delete_rows(connection, audit_jobs, audit_jobs.c.job, batch, audit_jobs.c.audit == audit_id)
-    removed = remove_unreferenced_jobs(connection, audit.tenant, batch, ~jobs.c.pinned)
+    removed = remove_unreferenced_jobs(db, connection, audit.tenant, batch, ~jobs.c.pinned)
     left = exists().where(audit_jobs.c.audit == audit_id)
     is_over = not connection.execute(select(left)).scalar_one()
     if is_over:

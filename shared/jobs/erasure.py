@@ -32,13 +32,12 @@ from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound, TransientError
 from shared.failpoints import failpoint
 from shared.jobs.access_log import hide_subjects
-from shared.jobs.bulk_delete import delete_rows, list_unneeded, select_rows
-from shared.jobs.bulk_insert import insert_rows
+from shared.jobs.bulk_delete import delete_rows, select_rows
 from shared.jobs.database import Database
 from shared.jobs.derivation import Derivation, find_derivation
 from shared.jobs.locks import lock_name
 from shared.jobs.mapping import slices
-from shared.jobs.removal import note_erasure
+from shared.jobs.removal import note_erasure, note_unneeded
 from shared.jobs.scrubbing import scrub
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
@@ -48,7 +47,6 @@ from shared.jobs.tables import (
     audit_labels,
     audits,
     declarations,
-    deleted_artifacts,
     erasures,
     events,
     idempotency,
@@ -331,10 +329,8 @@ def _remove_rows(
     delete_rows(connection, jobs, jobs.c.id, derivation.jobs)
     mine = artifacts.c.tenant == tenant
     delete_rows(connection, artifacts, artifacts.c.sha256, derivation.artifacts, mine)
-    gone = list_unneeded(connection, derivation.artifacts | derivation.checkpoints)
-    rows = [{"sha256": sha256} for sha256 in sorted(gone)]
-    insert_rows(connection, deleted_artifacts, rows, ignore_conflicts=True)
     note_erasure(db, connection)
+    note_unneeded(db, connection, derivation.artifacts | derivation.checkpoints)
 
 
 def _remove_answers(

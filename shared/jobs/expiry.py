@@ -116,7 +116,7 @@ def expire_checkpoints(db: Database, kept_s: float, rows: Collection[Row[Any]]) 
             connection.execute(
                 forgotten.values(checkpoint=None, checkpoint_key=None, version=jobs.c.version + 1)
             )
-        note_unneeded(connection, digests)
+        note_unneeded(db, connection, digests)
         failpoint("expiry.checkpoints")
         return len(locked)
 
@@ -165,7 +165,7 @@ def expire_reconstructions(db: Database, kept_s: float, rows: Collection[Row[Any
             expired += connection.execute(
                 update(artifacts).where(*these, ~is_kept).values(expired_at=db.now)
             ).rowcount
-        note_unneeded(connection, digests)
+        note_unneeded(db, connection, digests)
         failpoint("expiry.reconstructions")
         return expired
 
@@ -179,7 +179,7 @@ def expire_jobs(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> Remo
 
     def remove(tenant: str, job_ids: Collection[str], connection: Connection) -> Removed:
         due = build_ended_filter(db, kept_s)
-        return remove_unreferenced_jobs(connection, tenant, job_ids, due, skip_locked=True)
+        return remove_unreferenced_jobs(db, connection, tenant, job_ids, due, skip_locked=True)
 
     by_tenant = _group_by_tenant(rows, _find(db, rows, ~in_audit))
     parts = (db.run_transaction(partial(remove, *group)) for group in by_tenant.items())

@@ -20,6 +20,7 @@ from shared.jobs.bulk_delete import delete_rows, list_unneeded, select_rows
 from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.database import Database
 from shared.jobs.job_insert import generate_id
+from shared.jobs.locks import lock_name
 from shared.jobs.mapping import slices
 from shared.jobs.states import LIVE, TERMINAL
 from shared.jobs.tables import (
@@ -55,6 +56,7 @@ class Removed:
 
 
 def remove_unreferenced_jobs(
+    db: Database,
     connection: Connection,
     tenant: str,
     job_ids: Iterable[str],
@@ -71,6 +73,7 @@ def remove_unreferenced_jobs(
             for who comes back for them.
     """
     pending, removed, total = set(job_ids), 0, Removed()
+    left_bytes: set[str] = set()
     while pending and removed < MAX_CASCADE:
         due = _lock_due(connection, tenant, pending, is_due, skip_locked)
         digests = _lock_artifacts(connection, tenant, due)
@@ -80,9 +83,11 @@ def remove_unreferenced_jobs(
             for row in select_rows(connection, (job_inputs.c.parent,), job_inputs.c.job, free)
             if row.parent
         }
-        total += _remove_rows(connection, tenant, free)
+        step, digests_left = _remove_rows(connection, tenant, free)
+        total, left_bytes = total + step, left_bytes | digests_left
         removed += len(free)
         pending = parents - free
+    note_unneeded(db, connection, left_bytes)
     failpoint("removal.before_commit")
     return total
 
@@ -103,8 +108,17 @@ def list_checkpoints(connection: Connection, job_ids: Collection[str]) -> set[st
     return {json.loads(row.data)["sha256"] for row in saved} | {row.checkpoint for row in current}
 
 
-def note_unneeded(connection: Connection, digests: Collection[str]) -> None:
-    """Have those of these bytes removed from the store that no row needs any more."""
+def note_unneeded(db: Database, connection: Connection, digests: Collection[str]) -> None:
+    """Have those of these bytes removed from the store that no row needs any more. To be called
+    once, last in a transaction, when it has removed its rows.
+
+    Of two transactions that remove the last two rows for the same bytes, neither sees what the
+    other has removed before that commits: the second waits for it here. It is one lock, not one
+    for each digest: of those PostgreSQL has room for a few thousand only.
+    """
+    if not digests:
+        return
+    lock_name(db, connection, "bytes that nobody needs")
     rows = [{"sha256": sha256} for sha256 in sorted(list_unneeded(connection, digests))]
     insert_rows(connection, deleted_artifacts, rows, ignore_conflicts=True)
 
@@ -183,21 +197,23 @@ def _find_referred(
     return referred
 
 
-def _remove_rows(connection: Connection, tenant: str, job_ids: Collection[str]) -> Removed:
+def _remove_rows(
+    connection: Connection, tenant: str, job_ids: Collection[str]
+) -> tuple[Removed, set[str]]:
+    """What went, and the digests of the bytes that these jobs had."""
     if not job_ids:
-        return Removed()
+        return Removed(), set()
     outputs = {
         row.sha256
         for column in (job_artifacts.c.job, artifacts.c.origin)
         for row in select_rows(connection, (column.table.c.sha256,), column, job_ids)
     }
-    unneeded = list_checkpoints(connection, job_ids)
+    checkpoints = list_checkpoints(connection, job_ids)
     for table in (events, job_inputs, job_artifacts):
         delete_rows(connection, table, table.c.job, job_ids)
     delete_rows(connection, jobs, jobs.c.id, job_ids)
     gone, size = _remove_artifacts(connection, tenant, outputs)
-    note_unneeded(connection, unneeded | gone)
-    return Removed(len(job_ids), len(gone), size)
+    return Removed(len(job_ids), len(gone), size), checkpoints | gone
 
 
 def _remove_artifacts(

@@ -155,9 +155,9 @@ def _remove_jobs(db: Database, connection: Connection, tenant: str) -> tuple[int
     for table in (events, job_artifacts, audit_jobs):
         delete_rows(connection, table, table.c.job, ids)
     delete_rows(connection, jobs, jobs.c.id, ids)
-    note_unneeded(connection, checkpoints)
     if ids:
         _note_erasure(db, connection)
+    note_unneeded(db, connection, checkpoints)
     return len(ids), 0
 
 
@@ -166,9 +166,9 @@ def _remove_artifacts(db: Database, connection: Connection, tenant: str) -> tupl
     query = select(artifacts.c.sha256, artifacts.c.size).where(mine).limit(BATCH)
     sizes = {row.sha256: int(row.size) for row in connection.execute(query.with_for_update())}
     _remove_their_rows(connection, tenant, sizes)
-    note_unneeded(connection, sizes)
     if sizes:
         _note_erasure(db, connection)
+    note_unneeded(db, connection, sizes)
     return len(sizes), sum(sizes.values())
 
 

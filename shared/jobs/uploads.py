@@ -25,6 +25,7 @@ from shared.jobs.locks import lock_name
 from shared.jobs.mapping import build_ownership_filter
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.quotas import require_room
+from shared.jobs.removal import note_unneeded
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
     UPLOAD_ORIGIN,
@@ -362,9 +363,7 @@ def _remove_row(db: Database, connection: Connection, row: Row[Any]) -> None:
         )
         return
     connection.execute(delete(artifacts).where(_is(row.tenant, row.sha256)))
-    if list_unneeded(connection, [row.sha256]):
-        noted = db.insert(deleted_artifacts).values(sha256=row.sha256)
-        connection.execute(noted.on_conflict_do_nothing())
+    note_unneeded(db, connection, [row.sha256])
 
 
 def _build_upload(row: Row[Any]) -> Upload:
