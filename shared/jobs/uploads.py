@@ -250,19 +250,23 @@ def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
             connection.execute(select(deleted_artifacts.c.sha256).limit(BATCH)).scalars()
         )
 
-    def remove(some: Sequence[str], connection: Connection) -> None:
-        for sha256 in some:
-            lock_name(db, connection, sha256)
-        noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256.in_(some))
-        # what is not noted any more, somebody has brought again, or removed
-        left = set(connection.execute(noted.returning(deleted_artifacts.c.sha256)).scalars())
-        for sha256 in sorted(list_unneeded(connection, left)):
-            store.delete(sha256)
-            failpoint("uploads.after_bytes")
-
     digests.sort()  # all take locks in the same order
     for start in range(0, len(digests), BYTES_BATCH):
-        db.run_transaction(partial(remove, digests[start : start + BYTES_BATCH]))
+        some = digests[start : start + BYTES_BATCH]
+        db.run_transaction(partial(_remove_noted_bytes, db, store, some))
+
+
+def _remove_noted_bytes(
+    db: Database, store: ArtifactStore, digests: Sequence[str], connection: Connection
+) -> None:
+    for sha256 in digests:
+        lock_name(db, connection, sha256)
+    noted = delete(deleted_artifacts).where(deleted_artifacts.c.sha256.in_(digests))
+    # what is not noted any more, somebody has brought again, or removed
+    left = set(connection.execute(noted.returning(deleted_artifacts.c.sha256)).scalars())
+    for sha256 in sorted(list_unneeded(connection, left)):
+        store.delete(sha256)
+        failpoint("uploads.after_bytes")
 
 
 def count_deleted_bytes(db: Database) -> int:

@@ -4,15 +4,18 @@ PostgreSQL lets run side by side."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select, true, update
+from sqlalchemy import Connection, func, insert, select, true, update
 
-from shared.jobs import audit_deletion, erasure, removal, tenant_erasure, uploads
+from shared.jobs import audit_deletion, completion, erasure, removal, tenant_erasure, uploads
+from shared.jobs.records import Artifact
 from shared.jobs.tables import audits, deleted_artifacts, jobs
-from tests.support.job_store import ALICE, BOB, JobStore, run_overlapping
+from tests.support.job_store import ALICE, BOB, CODE_DIGEST, JobStore, run_overlapping
 from tests.support.retention import Shelf
+from tests.support.waiting import TIMEOUT_S
 
 pytestmark = pytest.mark.slow
 
@@ -96,3 +99,52 @@ def test_bytes_go_when_their_last_two_rows_go_together(
     uploads.remove_deleted_bytes(shelf.db, shelf.artifacts)
     assert not shelf.has_bytes(sha256)
     assert count(shelf, deleted_artifacts) == 0
+
+
+def test_a_job_that_ends_while_its_bytes_are_taken_stores_them_again(shelf: Shelf) -> None:
+    """It stored them when they were there; then they went with an older job."""
+    data, db, store = b"what two jobs make", shelf.db, shelf.artifacts
+    sha256 = store.put(data)
+    with db.write() as connection:
+        connection.execute(insert(deleted_artifacts).values(sha256=sha256))
+    (job,) = shelf.submit("a", audit=False)
+    claim = shelf.jobs.claim_one()
+    made = Artifact("OUT", store.put(data), len(data), "text/plain")
+
+    def put_missing() -> None:
+        if not store.has(made.sha256, made.size):
+            store.put(data)
+
+    run_overlapping(
+        db,
+        lambda c: uploads._remove_noted_bytes(db, store, [sha256], c),
+        lambda: completion.finish_job(
+            db, job, claim.fence, [made], cache_key="k", code=CODE_DIGEST, put_missing=put_missing
+        ),
+    )
+    assert shelf.has_bytes(sha256)
+    assert shelf.jobs.list_states(job) == ["succeeded"]
+
+
+def test_bytes_of_a_job_that_is_about_to_end_are_not_taken(shelf: Shelf) -> None:
+    data, db, store = b"what two jobs make", shelf.db, shelf.artifacts
+    sha256 = store.put(data)
+    (job,) = shelf.submit("a", audit=False)
+    claim = shelf.jobs.claim_one()
+    made = Artifact("OUT", sha256, len(data), "text/plain")
+    with db.write() as connection:
+        connection.execute(insert(deleted_artifacts).values(sha256=sha256))
+
+    with ThreadPoolExecutor(1) as pool:
+        removing = list[Future[None]]()
+
+        def put_missing() -> None:
+            assert store.has(made.sha256, made.size)
+            removing.append(pool.submit(uploads.remove_deleted_bytes, db, store))
+            wait([removing[0]], timeout=0.2)  # it gets as far as it can before the job has ended
+
+        completion.finish_job(
+            db, job, claim.fence, [made], cache_key="k", code=CODE_DIGEST, put_missing=put_missing
+        )
+        removing[0].result(TIMEOUT_S)
+    assert shelf.has_bytes(sha256)
