@@ -28,7 +28,6 @@ from shared.jobs.tables import (
     audit_jobs,
     audits,
     declarations,
-    erasures,
     events,
     job_artifacts,
     job_inputs,
@@ -128,7 +127,7 @@ def _remove_references(db: Database, connection: Connection, tenant: str) -> Non
     connection.execute(delete(audits).where(audits.c.tenant == tenant))
     taken = update(jobs).where(jobs.c.tenant == tenant, jobs.c.reused_from.is_not(None))
     connection.execute(taken.values(reused_from=None))
-    _note_erasure(db, connection)
+    note_erasure(db, connection)
     failpoint("tenant_erasure.references")
 
 
@@ -156,7 +155,7 @@ def _remove_jobs(db: Database, connection: Connection, tenant: str) -> tuple[int
         delete_rows(connection, table, table.c.job, ids)
     delete_rows(connection, jobs, jobs.c.id, ids)
     if ids:
-        _note_erasure(db, connection)
+        note_erasure(db, connection)
     note_unneeded(db, connection, checkpoints)
     return len(ids), 0
 
@@ -167,7 +166,7 @@ def _remove_artifacts(db: Database, connection: Connection, tenant: str) -> tupl
     sizes = {row.sha256: int(row.size) for row in connection.execute(query.with_for_update())}
     _remove_their_rows(connection, tenant, sizes)
     if sizes:
-        _note_erasure(db, connection)
+        note_erasure(db, connection)
     note_unneeded(db, connection, sizes)
     return len(sizes), sum(sizes.values())
 
@@ -185,11 +184,5 @@ def _remove_others(db: Database, connection: Connection, tenant: str) -> None:
     named = metric_totals.c.labels.contains(to_json(tenant), autoescape=True)
     of_tenants = metric_totals.c.name == "tenant_jobs_finished"
     connection.execute(delete(metric_totals).where(of_tenants, named))
-    _note_erasure(db, connection)
+    note_erasure(db, connection)
     failpoint("tenant_erasure.before_commit")
-
-
-def _note_erasure(db: Database, connection: Connection) -> None:
-    """One note is enough; it is gone once the traces until then were removed."""
-    if not connection.execute(select(exists().select_from(erasures))).scalar_one():
-        note_erasure(db, connection)

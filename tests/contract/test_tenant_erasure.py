@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
@@ -20,6 +21,7 @@ from shared.jobs.tables import (
     declaration_labels,
     declarations,
     declared_uploads,
+    erasures,
     jobs,
     metadata,
 )
@@ -182,3 +184,25 @@ def test_a_kill_leaves_something_that_is_repeated(tmp_path: Path, place: str) ->
         assert connection.execute(select(jobs.c.id)).all() == []
     assert job
     again.close()
+
+
+def test_what_goes_while_a_reconciler_removes_earlier_traces_is_noted_anew(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note that the reconciler takes away with its scrub stands for what went before that."""
+    db, data = tenant.db, make_secret("own")
+    tenant.run(MALLORY, "mine", tenant.bring(data, MALLORY), data, data)
+    db.run_transaction(lambda c: tenant_erasure._remove_jobs(db, c, MALLORY))
+    scrub = erasure.scrub
+
+    def scrub_then_remove(*arguments: Any) -> bool:
+        is_done = scrub(*arguments)
+        if is_done:
+            db.run_transaction(lambda c: tenant_erasure._remove_artifacts(db, c, MALLORY))
+        return is_done
+
+    monkeypatch.setattr(erasure, "scrub", scrub_then_remove)
+    wait_for(lambda: erasure.finish_erasures(db, tenant.artifacts), TIMEOUT_S, "it is scrubbed")
+    monkeypatch.undo()
+    with db.read() as connection:
+        assert len(connection.execute(select(erasures.c.id)).all()) == 1
