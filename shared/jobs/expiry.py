@@ -32,6 +32,7 @@ from shared.jobs.mapping import slices
 from shared.jobs.removal import (
     Removed,
     find_artifacts_in_use,
+    group_by_events,
     list_checkpoints,
     note_unneeded,
     remove_unreferenced_jobs,
@@ -56,7 +57,6 @@ from shared.jobs.tables import (
 from shared.jobs.worker_registry import FORGET_AFTER_S, load_latest_catalog
 
 BATCH = 250  # jobs that one transaction looks at
-MAX_EVENTS = 20_000  # that one transaction removes, unless a single job has more
 Position = tuple[float, str]  # an ended job: when it ended, and its id
 START: Position = (-1.0, "")
 
@@ -81,7 +81,7 @@ def expire_events(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> in
     checkpoints. Returns of how many jobs."""
     earlier = (events.c.job == jobs.c.id, events.c.seq < jobs.c.event_seq)
     not_checkpoint = events.c.kind != "checkpoint"
-    candidates = _find(db, rows, exists().where(*earlier, not_checkpoint))
+    candidates = set(_find(db, rows, exists().where(*earlier, not_checkpoint)))
 
     def remove(job_ids: Collection[str], connection: Connection) -> int:
         locked = _lock(db, connection, job_ids, kept_s)
@@ -90,16 +90,8 @@ def expire_events(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> in
         failpoint("expiry.events")
         return len(locked)
 
-    # a job of a day has tens of thousands of them
-    groups, size = list[list[str]](), MAX_EVENTS
-    for row in rows:
-        if row.id in candidates:
-            size += row.event_seq
-            if size > MAX_EVENTS:
-                groups.append([])
-                size = row.event_seq
-            groups[-1].append(row.id)
-    return sum(db.run_transaction(partial(remove, group)) for group in groups)
+    groups = group_by_events(row for row in rows if row.id in candidates)
+    return sum(db.run_transaction(partial(remove, [row.id for row in group])) for group in groups)
 
 
 def expire_checkpoints(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> int:

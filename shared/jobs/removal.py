@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, or_, select, update
 
 from shared.failpoints import failpoint
 from shared.jobs.bulk_delete import delete_rows, list_unneeded, select_rows
@@ -38,6 +38,7 @@ from shared.jobs.tables import (
 )
 from shared.uploaded_files import PREFIX
 
+MAX_EVENTS = 20_000  # that one transaction removes, unless a single job has more
 MAX_CASCADE = 500  # jobs that one transaction removes because what was made of them is gone
 
 
@@ -90,6 +91,19 @@ def remove_unreferenced_jobs(
     note_unneeded(db, connection, left_bytes)
     failpoint("removal.before_commit")
     return total
+
+
+def group_by_events(rows: Iterable[Row[Any]]) -> list[list[Row[Any]]]:
+    """Jobs in their order, in groups of which one transaction may remove the events: a job of a day
+    has tens of thousands. The rows have `event_seq`."""
+    groups, size = list[list[Row[Any]]](), MAX_EVENTS
+    for row in rows:
+        size += row.event_seq
+        if size > MAX_EVENTS:
+            groups.append([])
+            size = row.event_seq
+        groups[-1].append(row)
+    return groups
 
 
 def note_erasure(db: Database, connection: Connection) -> None:

@@ -14,9 +14,22 @@ from sqlalchemy import insert, select
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, NotFound
 from shared.failpoints import FAILPOINT_VARIABLE
-from shared.jobs import attempts, completion, erasure, queries, submit, tenant_erasure, uploads
+from shared.jobs import (
+    access_log,
+    attempts,
+    completion,
+    erasure,
+    queries,
+    removal,
+    submit,
+    tenant_erasure,
+    tenants,
+    uploads,
+    webhooks,
+)
 from shared.jobs.database import Database
 from shared.jobs.records import Artifact, Input
+from shared.jobs.scrubbing import scrub
 from shared.jobs.tables import (
     declaration_labels,
     declarations,
@@ -168,6 +181,7 @@ def test_a_kill_leaves_something_that_is_repeated(tmp_path: Path, place: str) ->
     db = open_migrated(tmp_path / "store/palimpsest.db")
     tenant = Tenant(JobStore(db), tmp_path)
     data = make_secret("own")
+    tenants.ensure_tenant(db, MALLORY)
     job = tenant.run(MALLORY, "mine", tenant.bring(data, MALLORY), data, data)
     db.close()
     child = os.fork()
@@ -192,17 +206,51 @@ def test_what_goes_while_a_reconciler_removes_earlier_traces_is_noted_anew(
     """The note that the reconciler takes away with its scrub stands for what went before that."""
     db, data = tenant.db, make_secret("own")
     tenant.run(MALLORY, "mine", tenant.bring(data, MALLORY), data, data)
-    db.run_transaction(lambda c: tenant_erasure._remove_jobs(db, c, MALLORY))
-    scrub = erasure.scrub
+    db.run_transaction(lambda c: tenant_erasure._remove_jobs(MALLORY, db, c))
 
     def scrub_then_remove(*arguments: Any) -> bool:
         is_done = scrub(*arguments)
         if is_done:
-            db.run_transaction(lambda c: tenant_erasure._remove_artifacts(db, c, MALLORY))
+            db.run_transaction(lambda c: tenant_erasure._remove_artifacts(MALLORY, db, c))
         return is_done
 
-    monkeypatch.setattr(erasure, "scrub", scrub_then_remove)
+    monkeypatch.setattr("shared.jobs.erasure.scrub", scrub_then_remove)
     wait_for(lambda: erasure.finish_erasures(db, tenant.artifacts), TIMEOUT_S, "it is scrubbed")
     monkeypatch.undo()
     with db.read() as connection:
         assert len(connection.execute(select(erasures.c.id)).all()) == 1
+
+
+def test_no_transaction_of_an_erasure_removes_more_than_a_batch(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much the tenant has: a transaction of half a minute is ended by the database."""
+    store, db = tenant.store, tenant.db
+    for n in range(8):
+        planned = [make_planned_job(f"{n} {m}") for m in range(3)]
+        key = submit.IdempotencyKey(f"key {n}", "0" * 64)
+        audit = submit.AuditRequest("audit", {}, labels={"n": f"{n}"})
+        store.submit(*planned, audit=audit, idempotency_key=key)
+        access_log.begin_entry(db, ALICE, "token", "POST /v1/audits", "")
+        hook, _ = webhooks.add_webhook(db, ALICE, f"https://example.com/{n}", ["job.ended"])
+        for _ in range(3):
+            webhooks.add_test_delivery(db, ALICE, hook.id)
+    removed, run_transaction = list[int](), db.run_transaction
+
+    def count_rows() -> int:
+        return sum(map(len, store.dump(without=("erasures",)).values()))
+
+    def run_counted(transaction: Any) -> Any:
+        before = count_rows()
+        result = run_transaction(transaction)
+        removed.append(before - count_rows())
+        return result
+
+    monkeypatch.setattr(tenant_erasure, "ROWS", 4)
+    monkeypatch.setattr(tenant_erasure, "BATCH", 4)
+    monkeypatch.setattr(removal, "MAX_EVENTS", 5)
+    tenant_erasure._end_jobs(db, ALICE, 60)
+    monkeypatch.setattr(db, "run_transaction", run_counted)
+    assert tenant_erasure.erase_tenant(db, ALICE, tenant.artifacts).jobs == 24
+    assert max(removed) <= 8
+    assert "alice" not in str(store.dump())
