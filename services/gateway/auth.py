@@ -130,7 +130,8 @@ def install(app: Flask, settings: Settings, db: Database) -> None:
     def _accept(checked: Principal | Response) -> Response | None:
         if isinstance(checked, Response):
             return checked
-        g.principal, g.store = checked, TenantStore(db, checked.tenant)
+        # a key has a tenant; what the token is for may be a name that is none
+        g.principal, g.store = checked, TenantStore(db, checked.tenant, checked.key is not None)
         return None
 
 

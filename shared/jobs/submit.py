@@ -24,6 +24,7 @@ from shared.jobs.quotas import require_pending_quota, require_room
 from shared.jobs.records import PlannedJob, SubmitResult
 from shared.jobs.states import State
 from shared.jobs.tables import audit_jobs, audits, idempotency, job_inputs, jobs
+from shared.jobs.tenants import require_enabled
 
 ANALYZE_FROM = 1000  # jobs at once: as many as it takes until a wrong count of them costs seconds
 MAX_RACES = 10  # retries after a concurrent identical submission
@@ -56,15 +57,20 @@ def submit_jobs(
     idempotency_key: IdempotencyKey | None = None,
     priority: int = 0,
     time_limit: float | None = None,
+    is_registered: bool = False,
 ) -> SubmitResult:
     """Store what was planned. `planned` is in an order in which parents come before children.
 
     A planned job whose equal is live, or has succeeded, is not stored again: the equal one is
     linked. Without an audit the jobs are marked as posted by hand.
 
+    Args:
+        is_registered: see `shared.jobs.tenant_store.TenantStore`.
+
     Raises:
         Conflict: an input job has failed or was cancelled, an equal job ended again and again while
-            this came in, or a request with the same Idempotency-Key is under way.
+            this came in, a request with the same Idempotency-Key is under way, or the tenant was
+            disabled or deleted.
         InvalidRequest: the Idempotency-Key was used with another body, or an input artifact is
             unknown.
         QuotaReached: the tenant has as many waiting jobs or as many bytes as it may.
@@ -85,6 +91,8 @@ def submit_jobs(
     }
 
     def store_submission(connection: Connection) -> SubmitResult:
+        if is_registered:
+            require_enabled(connection, tenant)
         if idempotency_key is not None:
             earlier = _claim_key(db, connection, tenant, idempotency_key)
             if earlier is not None:

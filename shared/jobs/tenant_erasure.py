@@ -221,6 +221,12 @@ def _remove_their_rows(connection: Connection, tenant: str, digests: Collection[
 
 def _remove_rest(tenant: str, db: Database, connection: Connection) -> None:
     """What is found by the tenant's name only, and what came in meanwhile."""
+    # who stores something holds on to the tenant's row until it has
+    connection.execute(select(tenants.c.name).where(tenants.c.name == tenant).with_for_update())
+    for table in (audits, declarations):
+        connection.execute(delete(table).where(_is_of(table, tenant)))
+    while _remove_jobs(tenant, db, connection)[0] or _remove_artifacts(tenant, db, connection)[0]:
+        pass
     for table in (*_list_tables(), *_NAMED_BY):
         connection.execute(delete(table).where(_is_of(table, tenant)))
     note_erasure(db, connection)

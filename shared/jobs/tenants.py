@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.errors import Conflict, InvalidRequest, NotFound
@@ -127,6 +127,20 @@ def disable_tenant(db: Database, name: str, *, has_token: bool) -> Tenant:
             of_tenant.where(tenants.c.disabled_at.is_(None)).values(disabled_at=db.now)
         )
     return get_tenant(db, name)
+
+
+def require_enabled(connection: Connection, name: str) -> None:
+    """Refuse to store anything more for a tenant that was disabled or deleted after the request was
+    accepted. Who disables it waits for the transactions that have asked here, and sees what they
+    have stored.
+
+    Raises:
+        Conflict: nothing may be committed.
+    """
+    row = select(tenants.c.disabled_at).where(tenants.c.name == name).with_for_update(read=True)
+    found = connection.execute(row).one_or_none()
+    if found is None or found.disabled_at is not None:
+        raise Conflict("your tenant has been disabled or deleted meanwhile: nothing was stored")
 
 
 def enable_tenant(db: Database, name: str) -> Tenant:

@@ -37,6 +37,7 @@ from shared.jobs.tables import (
     job_inputs,
     jobs,
 )
+from shared.jobs.tenants import require_enabled
 from shared.uploaded_files import PREFIX
 
 BATCH = 100
@@ -101,6 +102,7 @@ def record_upload(
     lifetime_s: float,
     quota_bytes: int,
     place: Callable[[], None],
+    is_registered: bool = False,
 ) -> tuple[Upload, bool]:
     """Make sealed bytes an upload of the tenant; returns it, and whether it is new.
 
@@ -109,14 +111,18 @@ def record_upload(
 
     Args:
         place: puts the bytes under their address; called once or, after a lock conflict, again.
+        is_registered: see `shared.jobs.tenant_store.TenantStore`.
 
     Raises:
+        Conflict: the tenant was disabled or deleted.
         QuotaExceeded: the tenant's uploads would hold more than `quota_bytes`.
         StorageFull: all its artifacts together would hold more than its quota.
         TransientError: a store did not answer.
     """
 
     def record(connection: Connection) -> tuple[Upload, bool]:
+        if is_registered:
+            require_enabled(connection, tenant)
         # so that uploads of one tenant do not pass the quota together
         lock_name(db, connection, f"uploads of {tenant}")
         lock_name(db, connection, stored.sha256)

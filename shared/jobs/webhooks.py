@@ -25,6 +25,7 @@ from shared.jobs.mapping import to_json
 from shared.jobs.metric_totals import add_to_totals
 from shared.jobs.paging import Page, apply_page, split_page
 from shared.jobs.tables import webhook_deliveries, webhooks
+from shared.jobs.tenants import require_enabled
 from shared.jobs.webhook_events import TEST_EVENT, insert_deliveries, make_body
 
 MAX_WEBHOOKS = 10  # of one tenant
@@ -86,17 +87,22 @@ class DueDelivery:
 
 
 def add_webhook(
-    db: Database, tenant: str, url: str, events: Collection[str]
+    db: Database, tenant: str, url: str, events: Collection[str], *, is_registered: bool = False
 ) -> tuple[Webhook, str]:
     """Store a webhook whose URL has been checked; returns it with its secret, which nothing returns
     again.
 
+    Args:
+        is_registered: see `shared.jobs.tenant_store.TenantStore`.
+
     Raises:
-        Conflict: the tenant has `MAX_WEBHOOKS` already.
+        Conflict: the tenant has `MAX_WEBHOOKS` already, or was disabled or deleted.
     """
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
     def store(connection: Connection) -> Row[Any]:
+        if is_registered:
+            require_enabled(connection, tenant)
         mine = select(func.count()).select_from(webhooks).where(webhooks.c.tenant == tenant)
         if connection.execute(mine).scalar_one() >= MAX_WEBHOOKS:
             raise Conflict(f"there are {MAX_WEBHOOKS} webhooks already: delete one first")

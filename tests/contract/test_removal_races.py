@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, true, update
 
-from shared.jobs import audit_deletion, completion, erasure, removal, tenant_erasure, uploads
+from shared.jobs import (
+    audit_deletion,
+    completion,
+    erasure,
+    removal,
+    tenant_erasure,
+    tenants,
+    uploads,
+)
 from shared.jobs.records import Artifact
-from shared.jobs.tables import audits, deleted_artifacts, jobs
+from shared.jobs.tables import artifacts, audits, deleted_artifacts, jobs
 from tests.support.job_store import ALICE, BOB, CODE_DIGEST, JobStore, run_overlapping
 from tests.support.retention import Shelf
 from tests.support.waiting import TIMEOUT_S
@@ -148,3 +156,19 @@ def test_bytes_of_a_job_that_is_about_to_end_are_not_taken(shelf: Shelf) -> None
         )
         removing[0].result(TIMEOUT_S)
     assert shelf.has_bytes(sha256)
+
+
+def test_who_disables_a_tenant_waits_for_what_it_is_storing(shelf: Shelf) -> None:
+    db = shelf.db
+    tenants.ensure_tenant(db, ALICE)
+
+    def store(connection: Connection) -> None:
+        tenants.require_enabled(connection, ALICE)
+        row = {"tenant": ALICE, "sha256": "0" * 64, "size": 1, "media_type": "text/csv"}
+        connection.execute(insert(artifacts).values(**row, origin="upload", created_at=1.0))
+
+    def disable() -> int:
+        tenants.disable_tenant(db, ALICE, has_token=True)
+        return count(shelf, artifacts)
+
+    assert run_overlapping(db, store, disable) == 1

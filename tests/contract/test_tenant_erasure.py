@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
 from shared.artifacts import ArtifactStore, compute_sha256
 from shared.errors import Conflict, NotFound
@@ -28,9 +29,11 @@ from shared.jobs import (
     webhooks,
 )
 from shared.jobs.database import Database
+from shared.jobs.declarations import Kind, NewDeclaration
 from shared.jobs.records import Artifact, Input
 from shared.jobs.scrubbing import scrub
 from shared.jobs.tables import (
+    artifacts,
     declaration_labels,
     declarations,
     declared_uploads,
@@ -38,6 +41,7 @@ from shared.jobs.tables import (
     jobs,
     metadata,
 )
+from shared.jobs.tenant_store import TenantStore
 from tests.support.job_store import ALICE, BOB, CODE_DIGEST, JobStore, make_planned_job
 from tests.support.servers import find_database_files
 from tests.support.traces import Traces
@@ -226,7 +230,7 @@ def test_no_transaction_of_an_erasure_removes_more_than_a_batch(
 ) -> None:
     """However much the tenant has: a transaction of half a minute is ended by the database."""
     store, db = tenant.store, tenant.db
-    for n in range(8):
+    for n in range(3):
         planned = [make_planned_job(f"{n} {m}") for m in range(3)]
         key = submit.IdempotencyKey(f"key {n}", "0" * 64)
         audit = submit.AuditRequest("audit", {}, labels={"n": f"{n}"})
@@ -251,6 +255,64 @@ def test_no_transaction_of_an_erasure_removes_more_than_a_batch(
     monkeypatch.setattr(removal, "MAX_EVENTS", 5)
     tenant_erasure._end_jobs(db, ALICE, 60)
     monkeypatch.setattr(db, "run_transaction", run_counted)
-    assert tenant_erasure.erase_tenant(db, ALICE, tenant.artifacts).jobs == 24
+    assert tenant_erasure.erase_tenant(db, ALICE, tenant.artifacts).jobs == 9
     assert max(removed) <= 8
     assert "alice" not in str(store.dump())
+
+
+def bring_as(tenant: Tenant, mine: TenantStore) -> None:
+    with tenant.artifacts.open_draft() as draft:
+        draft.write(b"late")
+        mine.record_upload(
+            draft.seal(), "text/csv", lifetime_s=60, quota_bytes=1 << 20, place=draft.place
+        )
+
+
+CREATE: dict[str, Callable[[Tenant, TenantStore], Any]] = {
+    "jobs": lambda t, mine: mine.submit_jobs([make_planned_job("late")]),
+    "upload": bring_as,
+    "webhook": lambda t, mine: mine.add_webhook("https://example.com/", ["job.ended"]),
+    "declaration": lambda t, mine: mine.record_declaration(
+        NewDeclaration(Kind.MODEL, "late", {}, frozenset()), "no job", "k", None
+    ),
+}
+
+
+@pytest.mark.parametrize("is_erased", [False, True], ids=["disabled", "erased"])
+@pytest.mark.parametrize("what", CREATE)
+def test_a_request_that_began_before_stores_nothing_after(
+    tenant: Tenant, what: str, is_erased: bool
+) -> None:
+    """A body may be minutes on its way, and a gateway remembers a key for seconds."""
+    db = tenant.db
+    tenants.ensure_tenant(db, MALLORY)
+    mine = TenantStore(db, MALLORY, True)
+    mine.submit_jobs([make_planned_job("early")])
+    tenants.disable_tenant(db, MALLORY, has_token=True)
+    if is_erased:
+        tenant_erasure.erase_tenant(db, MALLORY, tenant.artifacts)
+    before = tenant.store.dump()
+    with pytest.raises(Conflict, match="disabled or deleted"):
+        CREATE[what](tenant, mine)
+    assert tenant.store.dump() == before
+
+
+def test_what_the_token_brings_during_an_erasure_goes_too(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tenant may be a name that nobody can disable."""
+    db = tenant.db
+    tenant.bring(b"early", MALLORY)
+    remove_rest = tenant_erasure._remove_rest
+
+    def bring_first(name: str, db: Database, connection: Connection) -> None:
+        row = {"tenant": name, "sha256": late, "size": 4, "media_type": "text/csv"}
+        connection.execute(insert(artifacts).values(**row, origin="upload", created_at=1.0))
+        remove_rest(name, db, connection)
+
+    late = tenant.artifacts.put(b"late")
+    monkeypatch.setattr(tenant_erasure, "_remove_rest", bring_first)
+    tenant_erasure.erase_tenant(db, MALLORY, tenant.artifacts)
+    assert MALLORY not in str(tenant.store.dump())
+    uploads.remove_deleted_bytes(db, tenant.artifacts)
+    assert not tenant.artifacts.has(late, 4)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from services import admin
-from shared.jobs import worker_registry
+from services.gateway.key_cache import CACHE_S
+from shared.jobs import tenants, worker_registry
 from shared.jobs.database import Database
 from shared.jobs.keys import SECRET
 from tests.support.gateway import make_catalog
@@ -199,3 +200,24 @@ def test_wrong_use(arguments):
     with pytest.raises(SystemExit) as ended:
         admin.main(arguments)
     assert ended.value.code == 2
+
+
+def test_a_tenant_is_erased_when_no_gateway_remembers_its_keys(environment, capsys, monkeypatch):
+    admin.main(["migrate"])
+    admin.main(["tenants", "create", "acme"])
+    capsys.readouterr()
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        (listed,) = tenants.list_tenants(db)[0]
+        assert listed.disabled_at is not None
+
+    db = Database(f"sqlite:///{environment}/p.db")
+    monkeypatch.setenv("PALIMPSEST_TOKEN", "t" * 40)
+    monkeypatch.setattr("services.admin.tenants.time.sleep", wait)
+    assert admin.main(["tenants", "delete", "acme", "--yes"]) == 0
+    assert len(waited) == 1
+    assert waited[0] > CACHE_S
+    assert tenants.list_tenants(db)[0] == []
+    db.close()
