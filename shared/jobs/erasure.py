@@ -12,6 +12,8 @@ the rows that the job refers to, so either the submission is seen here, or it fi
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +63,7 @@ from shared.jobs.uploads import (
 )
 
 MAX_LOCK_ROUNDS = 5
+SOON_S = 10.0  # seconds for the removal of bytes, while somebody waits for an answer
 # a larger SQLite file is rewritten by the reconciler, not while somebody waits for an answer
 MAX_FILE_BYTES = 64 << 20
 DELETED_NAME = "deleted upload"  # stands for a digest in the name of an audit that stays
@@ -168,11 +171,20 @@ def erase(
     return Erasure(n_audits, n_jobs, n_artifacts, size, finish_soon(db, store, wait_s))
 
 
-def finish_erasures(db: Database, store: ArtifactStore, wait_s: float = 2.0) -> bool:
+def finish_erasures(
+    db: Database,
+    store: ArtifactStore,
+    wait_s: float = 2.0,
+    *,
+    ends_at: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
     """Remove what erasures have left; whether nothing is left of those that were there.
 
     Args:
         wait_s: seconds to wait for others' transactions; nobody can write meanwhile.
+        ends_at: by the clock, from when on no more bytes are removed from the store: the next call
+            goes on with them.
 
     Raises:
         TransientError: a store did not answer; the next call goes on.
@@ -186,6 +198,8 @@ def finish_erasures(db: Database, store: ArtifactStore, wait_s: float = 2.0) -> 
     if is_deleting:
         return False
     while count_deleted_bytes(db):
+        if clock() >= ends_at:
+            return False
         remove_deleted_bytes(db, store)
     failpoint("erasure.after_bytes")
     if not scrub(db, wait_s):
@@ -200,7 +214,7 @@ def finish_soon(db: Database, store: ArtifactStore, wait_s: float) -> bool:
     whether all of it is gone."""
     try:
         if db.dialect == "sqlite" and _measure_file(db) <= MAX_FILE_BYTES:
-            return finish_erasures(db, store, wait_s)
+            return finish_erasures(db, store, wait_s, ends_at=time.monotonic() + SOON_S)
         remove_deleted_bytes(db, store)
     except TransientError:
         pass  # the deletion is committed: a reconciler goes on
