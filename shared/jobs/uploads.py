@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, delete, exists, func, literal, or_, select, tuple_, update
 
 from shared.artifacts import ArtifactStore, StoredArtifact
 from shared.errors import Conflict, InvalidRequest, NotFound
@@ -41,6 +41,8 @@ from shared.jobs.tenants import require_enabled
 from shared.uploaded_files import PREFIX
 
 BATCH = 100
+Position = tuple[float, str, str]  # of an upload: when it expires, its tenant and its digest
+START: Position = (-1.0, "", "")
 BYTES_BATCH = 20  # artifacts that are removed in one transaction: one takes about 20 ms on S3
 KIND_NAMES = {"model": "model", "dataset": "data set"}  # of declarations, in messages
 
@@ -217,12 +219,17 @@ def delete_upload(db: Database, tenant: str, store: ArtifactStore, sha256: str) 
     remove_deleted_bytes(db, store)
 
 
-def expire_uploads(db: Database, store: ArtifactStore) -> list[str]:
-    """Remove uploads that have expired and that no job needs any more; returns their digests."""
+def expire_uploads(db: Database, after: Position = START) -> tuple[list[str], Position | None]:
+    """Remove uploads that have expired and that no job needs any more, of the next few after a
+    position; their bytes are left to `remove_deleted_bytes`. Returns the digests of those that went,
+    and the position after the last one that was looked at, None at the end: those that a job still
+    needs do not keep others from being looked at."""
+    place = (artifacts.c.expires_at, artifacts.c.tenant, artifacts.c.sha256)
     expired = (
         select(artifacts)
         .where(artifacts.c.origin == UPLOAD_ORIGIN, artifacts.c.expires_at <= db.now)
-        .order_by(artifacts.c.expires_at)
+        .where(tuple_(*place) > tuple_(*map(literal, after)))
+        .order_by(*place)
         .limit(BATCH)
     )
     with db.read() as connection:
@@ -241,8 +248,8 @@ def expire_uploads(db: Database, store: ArtifactStore) -> list[str]:
         return True
 
     removed = [row.sha256 for row in rows if db.run_transaction(partial(remove, row))]
-    remove_deleted_bytes(db, store)
-    return removed
+    last = rows[-1] if len(rows) == BATCH else None
+    return removed, last and (last.expires_at, last.tenant, last.sha256)
 
 
 def remove_deleted_bytes(db: Database, store: ArtifactStore) -> None:
