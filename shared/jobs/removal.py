@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from shared.failpoints import failpoint
 from shared.jobs.bulk_delete import delete_rows, list_unneeded, select_rows
@@ -24,6 +24,7 @@ from shared.jobs.locks import lock_name
 from shared.jobs.mapping import slices
 from shared.jobs.states import LIVE, TERMINAL
 from shared.jobs.tables import (
+    NEVER,
     UPLOAD_ORIGIN,
     artifacts,
     audit_jobs,
@@ -249,10 +250,10 @@ def _remove_artifacts(
     for batch in slices(sorted(digests)):
         these = (mine, artifacts.c.sha256.in_(batch), artifacts.c.origin != UPLOAD_ORIGIN)
         connection.execute(update(artifacts).where(*these, others).values(origin=maker))
-        connection.execute(
-            update(artifacts).where(*these, ~others, is_brought).values(origin=UPLOAD_ORIGIN)
-        )
-        left = (*these, ~others, or_(~is_brought))
+        becomes_upload = update(artifacts).where(*these, ~others, is_brought)
+        expiry = func.nullif(artifacts.c.expires_at, NEVER)
+        connection.execute(becomes_upload.values(origin=UPLOAD_ORIGIN, expires_at=expiry))
+        left = (*these, ~others, ~is_brought)
         for row in connection.execute(select(artifacts.c.sha256, artifacts.c.size).where(*left)):
             gone.add(row.sha256)
             size += row.size

@@ -28,6 +28,7 @@ from shared.jobs.quotas import require_room
 from shared.jobs.removal import note_unneeded
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
+    NEVER,
     UPLOAD_ORIGIN,
     artifacts,
     declarations,
@@ -135,7 +136,6 @@ def record_upload(
         if row is None:
             check_quota(_measure(connection, tenant), stored.size, quota_bytes)
             require_room(connection, tenant, stored.size)
-        expiry = compute_expiry(db, lifetime_s)
         place()
         if row is None:
             connection.execute(
@@ -146,14 +146,14 @@ def record_upload(
                     media_type=media_type,
                     origin=UPLOAD_ORIGIN,
                     created_at=db.now,
-                    expires_at=expiry,
+                    expires_at=compute_expiry(db, lifetime_s),
                 )
             )
         elif row.origin != UPLOAD_ORIGIN or row.expires_at is not None:
             connection.execute(
                 update(artifacts)
                 .where(_is(tenant, stored.sha256))
-                .values(expires_at=expiry, expired_at=None)
+                .values(expires_at=_compute_new_expiry(db, row, lifetime_s), expired_at=None)
             )
         written = _find(connection, tenant, stored.sha256)
         assert written is not None
@@ -295,6 +295,13 @@ def compute_expiry(db: Database, lifetime_s: float) -> Any:
     return None if math.isinf(lifetime_s) else db.now + lifetime_s
 
 
+def _compute_new_expiry(db: Database, row: Row[Any], lifetime_s: float) -> Any:
+    """As `compute_expiry`, of a row that is there. That of a job says by it that the bytes were
+    brought too."""
+    expiry = compute_expiry(db, lifetime_s)
+    return NEVER if expiry is None and row.origin != UPLOAD_ORIGIN else expiry
+
+
 def _is(tenant: str, sha256: str) -> Any:
     return (artifacts.c.tenant == tenant) & (artifacts.c.sha256 == sha256)
 
@@ -331,7 +338,8 @@ def keep_uploads(
         owned = build_ownership_filter(tenant, db.now) & (artifacts.c.sha256 == sha256)
         if not connection.execute(select(exists().where(owned))).scalar_one():
             raise InvalidRequest(f"you have no upload {sha256}: push the file first", field)
-        connection.execute(update(artifacts).where(_is(tenant, sha256)).values(expires_at=None))
+        brought = (_is(tenant, sha256), artifacts.c.origin == UPLOAD_ORIGIN)
+        connection.execute(update(artifacts).where(*brought).values(expires_at=None))
 
 
 def release_uploads(
@@ -340,11 +348,13 @@ def release_uploads(
     """Let uploads end after `lifetime_s` to which no declaration refers any more."""
     for sha256 in sorted(digests):
         lock_name(db, connection, sha256)
-        if find_declaration_with(connection, tenant, sha256) is None:
+        row = _find(connection, tenant, sha256)
+        if row is None or find_declaration_with(connection, tenant, sha256) is not None:
+            continue
+        if row.origin == UPLOAD_ORIGIN or row.expires_at is not None:
+            expiry = _compute_new_expiry(db, row, lifetime_s)
             connection.execute(
-                update(artifacts)
-                .where(_is(tenant, sha256), artifacts.c.origin == UPLOAD_ORIGIN)
-                .values(expires_at=compute_expiry(db, lifetime_s))
+                update(artifacts).where(_is(tenant, sha256)).values(expires_at=expiry)
             )
 
 
@@ -384,4 +394,5 @@ def _remove_row(db: Database, connection: Connection, row: Row[Any]) -> None:
 
 
 def _build_upload(row: Row[Any]) -> Upload:
-    return Upload(row.sha256, row.size, row.media_type, row.created_at, row.expires_at)
+    expires_at = None if row.expires_at == NEVER else row.expires_at
+    return Upload(row.sha256, row.size, row.media_type, row.created_at, expires_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,12 +19,13 @@ from shared.jobs import (
     control,
     queries,
     repair,
+    uploads,
     worker_registry,
 )
 from shared.jobs.collector import RESTART_S
 from shared.jobs.database import Database
 from shared.jobs.records import Input
-from shared.jobs.retention import Retention
+from shared.jobs.retention import DAY_S, Retention
 from shared.jobs.submit import IdempotencyKey
 from shared.jobs.tables import catalogs, erasures, idempotency, job_inputs, jobs, plugin_sets
 from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job
@@ -208,6 +210,49 @@ def test_the_result_that_another_job_took_over_stays(shelf: Shelf) -> None:
     shelf.collect_on(91)
     assert shelf.jobs.list_states(first) == ["succeeded"]
     assert shelf.has_bytes(sha256)
+
+
+def bring(shelf: Shelf, data: bytes, lifetime_s: float) -> uploads.Upload:
+    with shelf.artifacts.open_draft() as draft:
+        draft.write(data)
+        return uploads.record_upload(
+            shelf.db, ALICE, draft.seal(), "text/csv",
+            lifetime_s=lifetime_s, quota_bytes=1 << 20, place=draft.place,
+        )[0]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_declared", [False, True])
+def test_what_was_brought_for_ever_stays_when_the_job_that_made_it_too_goes(
+    shelf: Shelf, is_declared: bool
+) -> None:
+    _, audit = shelf.submit("a")
+    sha256 = shelf.run(data=b"made and brought")
+    assert bring(shelf, b"made and brought", math.inf).expires_at is None
+    if is_declared:  # and is not any more
+        with shelf.db.write() as connection:
+            uploads.keep_uploads(shelf.db, connection, ALICE, [sha256], "")
+        with shelf.db.write() as connection:
+            uploads.release_uploads(shelf.db, connection, ALICE, [sha256], math.inf)
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, audit)
+    assert uploads.get_upload(shelf.db, ALICE, sha256).expires_at is None
+    shelf.collect_on(100_000)
+    assert shelf.has_bytes(sha256)
+
+
+def test_what_was_brought_for_a_while_and_declared_stays_that_while(shelf: Shelf) -> None:
+    _, audit = shelf.submit("a")
+    sha256 = shelf.run(data=b"made and brought")
+    bring(shelf, b"made and brought", 10 * DAY_S)
+    with shelf.db.write() as connection:
+        uploads.keep_uploads(shelf.db, connection, ALICE, [sha256], "")
+    shelf.set_day(20)
+    with shelf.db.write() as connection:
+        uploads.release_uploads(shelf.db, connection, ALICE, [sha256], 10 * DAY_S)
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, audit)
+    shelf.collect_on(29)
+    assert shelf.has_bytes(sha256)
+    shelf.collect_on(31)
+    assert not shelf.has_bytes(sha256)
 
 
 def test_a_result_that_is_gone_is_not_taken_over(shelf: Shelf) -> None:
