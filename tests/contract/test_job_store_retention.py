@@ -19,6 +19,7 @@ from shared.jobs import (
     control,
     queries,
     repair,
+    submit,
     uploads,
     worker_registry,
 )
@@ -298,6 +299,23 @@ def test_answers_workers_catalogs_and_sets_of_plugins(shelf: Shelf) -> None:
     shelf.set_day(0)
     shelf.submit("b")  # the set is stored again
     assert shelf.jobs.claim() is not None
+
+
+def test_an_answer_whose_job_has_expired_is_given_no_more(shelf: Shelf) -> None:
+    """A POST may link a job that ends its last day: the answer would name what is gone."""
+    (old,) = shelf.submit("a", audit=False)
+    shelf.run()
+    key, planned = IdempotencyKey("key", "0" * 64), make_planned_job("a")
+    shelf.set_day(89.9)
+    assert shelf.jobs.post(planned, idempotency_key=key) == old
+    assert shelf.collect_on(90.1)["jobs"] == 1
+    assert submit.find_replay(shelf.db, ALICE, key) is None
+    new = shelf.jobs.post(planned, idempotency_key=key)
+    assert shelf.jobs.list_states(new) == ["queued"]
+    again = submit.find_replay(shelf.db, ALICE, key)
+    assert again is not None
+    assert (list(again.jobs.values()), again.replayed) == ([new], True)
+    assert shelf.jobs.post(planned, idempotency_key=key) == new
 
 
 def test_an_audit_is_deleted_with_what_is_not_shared(shelf: Shelf) -> None:
