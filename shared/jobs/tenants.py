@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.jobs.database import Database
 from shared.jobs.keys import lock_keys, require_other_admin
+from shared.jobs.outbox_reader import OTHER_TENANTS
 from shared.jobs.quotas import QUOTA_NAMES, Quotas
 from shared.jobs.tables import tenants
 
@@ -41,6 +42,11 @@ def check_tenant_name(name: str, field_name: str = "name") -> str:
         raise InvalidRequest(
             "a tenant's name has 1 to 64 characters: lower-case letters, digits, and after the "
             "first one also . _ -",
+            field_name,
+        )
+    if name == OTHER_TENANTS:
+        raise InvalidRequest(
+            "this name stands for the sum of many tenants in metrics: choose a different one",
             field_name,
         )
     return name

@@ -30,6 +30,7 @@ from shared.jobs import (
 )
 from shared.jobs.database import Database
 from shared.jobs.declarations import Kind, NewDeclaration
+from shared.jobs.metric_totals import add_to_totals, load_totals
 from shared.jobs.records import Artifact, Input
 from shared.jobs.scrubbing import scrub
 from shared.jobs.tables import (
@@ -316,3 +317,18 @@ def test_what_the_token_brings_during_an_erasure_goes_too(
     assert MALLORY not in str(tenant.store.dump())
     uploads.remove_deleted_bytes(db, tenant.artifacts)
     assert not tenant.artifacts.has(late, 4)
+
+
+@pytest.mark.parametrize("name", ["failed", "Acme", "a%", "other"])
+def test_counters_of_others_stay_whatever_a_tenant_is_called(tenant: Tenant, name: str) -> None:
+    """Names of tenants stand beside states, and one that is no tenant may have any form."""
+    others = {("acme", "failed"): 1, ("aXb", "failed"): 2, ("other", "failed"): 3}
+    amounts = others | ({} if name == "other" else {(name, "failed"): 4})
+    with tenant.db.write() as connection:
+        add_to_totals(
+            tenant.db, connection, {("tenant_jobs_finished", k): v for k, v in amounts.items()}
+        )
+    tenant.store.post(make_planned_job("a"), tenant=name)
+    tenant_erasure.erase_tenant(tenant.db, name, tenant.artifacts)
+    with tenant.db.read() as connection:
+        assert load_totals(connection)["tenant_jobs_finished"] == others

@@ -137,15 +137,15 @@ def test_keys_end_and_tenants_are_disabled_and_all_is_in_the_log(environment, ca
         status, said = run(*refused)
         assert status == 1
         assert "create another one first" in said
-    run("tenants", "create", "other")
-    run("keys", "create", "--tenant", "other", "--scope", "admin")
+    run("tenants", "create", "zeta")
+    run("keys", "create", "--tenant", "zeta", "--scope", "admin")
     assert run("keys", "revoke", key)[0]["state"] == "revoked"
     assert run("tenants", "disable", "acme")[0]["disabled_at"]
     assert run("tenants", "enable", "acme")[0]["disabled_at"] is None
     (changed,) = run("tenants", "quota", "acme", "--max-queued-jobs", "7")
     assert changed["quotas"]["max_queued_jobs"] == 7
     assert run("tenants", "quota", "acme") == [changed]
-    assert [one["name"] for one in run("tenants", "list")] == ["acme", "other"]
+    assert [one["name"] for one in run("tenants", "list")] == ["acme", "zeta"]
     acts = [(e["action"], e["status"]) for e in run("log", "--tenant", "acme")][::-1]
     assert acts == [
         ("tenants create", 0), ("keys create", 0), ("keys revoke", 1), ("tenants disable", 1),
@@ -166,6 +166,7 @@ def test_the_script_is_the_module(environment):
     [
         (["tenants", "create", "a\x1b[31m"], 2),
         (["tenants", "create", "Upper"], 2),
+        (["tenants", "create", "other"], 2),
         (["tenants", "disable", "no\x1bbody"], 1),
         (["keys", "create", "--tenant", "\x1b[2J"], 1),
         (["keys", "revoke", "\x1b[2J"], 1),
