@@ -18,14 +18,20 @@ from shared.artifacts import ArtifactStore
 from shared.errors import Conflict, NotFound
 from shared.failpoints import failpoint
 from shared.jobs.bulk_delete import delete_rows
+from shared.jobs.bulk_insert import insert_rows
 from shared.jobs.control import cancel_audit
 from shared.jobs.database import Database
 from shared.jobs.erasure import Erasure, finish_soon
-from shared.jobs.removal import Removed, note_erasure, remove_unreferenced_jobs
+from shared.jobs.removal import (
+    Removed,
+    group_by_events,
+    note_erasure,
+    remove_unreferenced_jobs,
+)
 from shared.jobs.states import LIVE, Stop
 from shared.jobs.tables import audit_jobs, audits, idempotency, jobs
 
-BATCH = 200  # jobs that one transaction unlinks
+BATCH = 200  # jobs that one transaction unlinks, or fewer that have many events
 SHOWN = 5  # live jobs that a message names
 DELETION_S = 10.0  # seconds after which the reconciler is left to remove the rest
 
@@ -120,11 +126,16 @@ def _remove_batch(db: Database, connection: Connection, audit_id: str) -> _Step:
     is_live = jobs.c.state.in_(sorted(LIVE))
     stays = is_live if audit.cancelling else is_live & jobs.c.stop.is_not_distinct_from(Stop.CANCEL)
     links = audit_jobs.join(jobs, jobs.c.id == audit_jobs.c.job)
-    mine = select(jobs.c.id).select_from(links).where(audit_jobs.c.audit == audit_id)
-    newest = mine.where(~stays).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(BATCH)
-    batch = list(connection.execute(newest).scalars())
+    mine = select(jobs.c.id, jobs.c.event_seq).select_from(links)
+    mine = mine.where(audit_jobs.c.audit == audit_id, ~stays)
+    newest = mine.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(BATCH)
+    groups = group_by_events(connection.execute(newest))
+    batch = [row.id for row in groups[0]] if groups else []
     delete_rows(connection, audit_jobs, audit_jobs.c.job, batch, audit_jobs.c.audit == audit_id)
-    removed = remove_unreferenced_jobs(db, connection, audit.tenant, batch, ~jobs.c.pinned)
+    removed, missed = remove_unreferenced_jobs(db, connection, audit.tenant, batch, ~jobs.c.pinned)
+    # a later batch looks at them, whoever does it
+    rows = [{"audit": audit_id, "job": job, "detached": True} for job in sorted(missed)]
+    insert_rows(connection, audit_jobs, rows, ignore_conflicts=True)
     left = exists().where(audit_jobs.c.audit == audit_id)
     is_over = not connection.execute(select(left)).scalar_one()
     if is_over:

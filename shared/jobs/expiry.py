@@ -169,13 +169,18 @@ def expire_jobs(db: Database, kept_s: float, rows: Collection[Row[Any]]) -> Remo
     """Remove jobs that belong to no audit and that nothing else refers to."""
     in_audit = exists().where(audit_jobs.c.job == jobs.c.id)
 
-    def remove(tenant: str, job_ids: Collection[str], connection: Connection) -> Removed:
-        due = build_ended_filter(db, kept_s)
-        return remove_unreferenced_jobs(db, connection, tenant, job_ids, due, skip_locked=True)
+    def remove(tenant: str, group: Collection[Row[Any]], connection: Connection) -> Removed:
+        ids, due = [row.id for row in group], build_ended_filter(db, kept_s)
+        # the next walk comes back for what is left, or locked
+        return remove_unreferenced_jobs(db, connection, tenant, ids, due, skip_locked=True)[0]
 
-    by_tenant = _group_by_tenant(rows, _find(db, rows, ~in_audit))
-    parts = (db.run_transaction(partial(remove, *group)) for group in by_tenant.items())
-    return sum(parts, start=Removed())
+    candidates = set(_find(db, rows, ~in_audit))
+    total = Removed()
+    for tenant in sorted({row.tenant for row in rows}):
+        mine = (row for row in rows if row.tenant == tenant and row.id in candidates)
+        for group in group_by_events(mine):
+            total += db.run_transaction(partial(remove, tenant, group))
+    return total
 
 
 def mark_expired_audits(db: Database, kept_s: float, limit: int = BATCH) -> list[str]:

@@ -65,19 +65,27 @@ def remove_unreferenced_jobs(
     is_due: Any,
     *,
     skip_locked: bool = False,
-) -> Removed:
+) -> tuple[Removed, set[str]]:
     """Remove those of a tenant's ended jobs that nothing else refers to, then those of their inputs
-    that nothing refers to any more, and so on.
+    that nothing refers to any more, and so on. Returns what has gone, and the jobs that were to be
+    looked at too, and would have made the transaction too large.
 
     Args:
         is_due: holds of the jobs that may go, as a condition on `jobs`.
         skip_locked: leave out jobs that another transaction holds, rather than wait for it; only
             for who comes back for them.
     """
-    pending, removed, total = set(job_ids), 0, Removed()
-    left_bytes: set[str] = set()
-    while pending and removed < MAX_CASCADE:
-        due = _lock_due(connection, tenant, pending, is_due, skip_locked)
+    pending, left, left_bytes = set(job_ids), set[str](), set[str]()
+    total, event_count = Removed(), 0
+    while pending and total.jobs < MAX_CASCADE:
+        sizes = _lock_due(connection, tenant, pending, is_due, skip_locked)
+        due, size = set[str](), event_count
+        for job, size_of_job in sizes.items():
+            if size and size + size_of_job > MAX_EVENTS:
+                left.add(job)
+            else:
+                due.add(job)
+                size += size_of_job
         digests = _lock_artifacts(connection, tenant, due)
         free = due - _find_referred(connection, tenant, due, digests)
         parents = {
@@ -87,11 +95,12 @@ def remove_unreferenced_jobs(
         }
         step, digests_left = _remove_rows(connection, tenant, free)
         total, left_bytes = total + step, left_bytes | digests_left
-        removed += len(free)
+        event_count += sum(sizes[job] for job in free)
         pending = parents - free
+    left |= _lock_due(connection, tenant, pending, is_due, skip_locked).keys()
     note_unneeded(db, connection, left_bytes)
     failpoint("removal.before_commit")
-    return total
+    return total, left
 
 
 def group_by_events(rows: Iterable[Row[Any]]) -> list[list[Row[Any]]]:
@@ -166,13 +175,14 @@ def find_artifacts_in_use(
 
 def _lock_due(
     connection: Connection, tenant: str, job_ids: Collection[str], is_due: Any, skip_locked: bool
-) -> set[str]:
-    due: set[str] = set()
+) -> dict[str, int]:
+    """Those that may go, with the number of their events; they are locked."""
+    due: dict[str, int] = {}
     for batch in slices(sorted(job_ids)):
         ended = (jobs.c.tenant == tenant, jobs.c.state.in_(sorted(TERMINAL)), is_due)
-        query = select(jobs.c.id).where(jobs.c.id.in_(batch), *ended)
+        query = select(jobs.c.id, jobs.c.event_seq).where(jobs.c.id.in_(batch), *ended)
         locked = query.order_by(jobs.c.id).with_for_update(skip_locked=skip_locked)
-        due |= set(connection.execute(locked).scalars())
+        due |= {row.id: row.event_seq for row in connection.execute(locked)}
     return due
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select, update
@@ -17,7 +18,9 @@ from shared.jobs import (
     audit_deletion,
     completion,
     control,
+    expiry,
     queries,
+    removal,
     repair,
     submit,
     uploads,
@@ -28,7 +31,15 @@ from shared.jobs.database import Database
 from shared.jobs.records import Input
 from shared.jobs.retention import DAY_S, Retention
 from shared.jobs.submit import IdempotencyKey
-from shared.jobs.tables import catalogs, erasures, idempotency, job_inputs, jobs, plugin_sets
+from shared.jobs.tables import (
+    catalogs,
+    erasures,
+    events,
+    idempotency,
+    job_inputs,
+    jobs,
+    plugin_sets,
+)
 from tests.support.job_store import ALICE, BOB, JobStore, make_planned_job
 from tests.support.migrated import open_in_memory
 from tests.support.retention import Shelf
@@ -177,6 +188,61 @@ def test_what_is_referred_to_stays(shelf: Shelf) -> None:
     control.cancel_job(shelf.db, ALICE, reader)
     shelf.collect_on(900)
     assert count(shelf.db, jobs) == 0
+
+
+class EventCounter:
+    """How many events each transaction removes."""
+
+    def __init__(self, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.db, self.counts, self._run = db, list[int](), db.run_transaction
+        monkeypatch.setattr(removal, "MAX_EVENTS", 7)
+        monkeypatch.setattr(db, "run_transaction", self.run)
+
+    def run(self, transaction: Any) -> Any:
+        before = count(self.db, events)
+        result = self._run(transaction)
+        self.counts.append(before - count(self.db, events))
+        return result
+
+
+def test_one_transaction_removes_jobs_by_their_events(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of a day has tens of thousands, and every one is a row to be written over."""
+    shelf.submit("a", "b", "c", audit=False)
+    shelf.submit("d", "e", "f", "g")
+    digests = [shelf.run() for _ in range(7)]
+    audit = queries.list_audits(shelf.db, ALICE).items[0].id
+    counter = EventCounter(shelf.db, monkeypatch)
+    monkeypatch.setattr(removal, "MAX_CASCADE", 1)
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, audit)
+    assert count(shelf.db, jobs) == 3
+    shelf.set_day(91)
+    rows = expiry.list_ended_jobs(shelf.db, 90 * DAY_S, expiry.START)
+    for _ in range(3):
+        expiry.expire_jobs(shelf.db, 90 * DAY_S, rows)
+    assert count(shelf.db, jobs) == 0
+    assert max(counter.counts) <= 7
+    uploads.remove_deleted_bytes(shelf.db, shelf.artifacts)
+    assert not any(shelf.has_bytes(one) for one in digests)
+
+
+def test_what_a_deletion_has_no_room_for_is_looked_at_by_the_next_batch(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what belonged to audits that are gone: jobs that stayed only as this one was made of
+    them."""
+    *_, third, first = shelf.submit("a", "b", "c")
+    for _ in range(3):
+        shelf.run()
+    (_, second) = shelf.submit("d", parents=[third])
+    shelf.run()
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, first)
+    assert count(shelf.db, jobs) == 4
+    counter = EventCounter(shelf.db, monkeypatch)
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, second)
+    assert count(shelf.db, jobs) == 0
+    assert max(counter.counts) <= 7
 
 
 def test_an_audit_leaves_what_another_shares(shelf: Shelf) -> None:
