@@ -77,7 +77,7 @@ def delete_audit(
             _require_ended(connection, audit_id)
         connection.execute(update(audits).where(audits.c.id == audit_id).values(deleting=True))
         _remove_answers(connection, tenant, audit_id)
-        note_erasure(db, connection)
+        note_erasure(db, connection, audit_id)
         failpoint("audit_deletion.before_commit")
 
     db.run_transaction(hide)

@@ -23,7 +23,6 @@ from sqlalchemy import (
     Connection,
     Table,
     delete,
-    exists,
     func,
     or_,
     select,
@@ -39,7 +38,7 @@ from shared.jobs.database import Database
 from shared.jobs.derivation import Derivation, find_derivation
 from shared.jobs.locks import lock_name
 from shared.jobs.mapping import slices
-from shared.jobs.removal import note_erasure, note_unneeded
+from shared.jobs.removal import compute_note_id, note_erasure, note_unneeded
 from shared.jobs.scrubbing import scrub
 from shared.jobs.states import LIVE
 from shared.jobs.tables import (
@@ -190,13 +189,12 @@ def finish_erasures(
         TransientError: a store did not answer; the next call goes on.
     """
     with db.read() as connection:
-        pending = list(connection.execute(select(erasures.c.id)).scalars())
+        pending = set(connection.execute(select(erasures.c.id)).scalars())
+        deleting = connection.execute(select(audits.c.id).where(audits.c.deleting)).scalars()
         # the traces of an audit are complete when all of it is gone
-        is_deleting = connection.execute(select(exists().where(audits.c.deleting))).scalar_one()
-    if not pending:
-        return True
-    if is_deleting:
-        return False
+        unfinished = pending & {compute_note_id(audit_id) for audit_id in deleting}
+    if not (finished := pending - unfinished):
+        return not unfinished
     while count_deleted_bytes(db):
         if clock() >= ends_at:
             return False
@@ -205,8 +203,8 @@ def finish_erasures(
     if not scrub(db, wait_s):
         return False
     failpoint("erasure.after_scrub")
-    db.run_transaction(lambda c: delete_rows(c, erasures, erasures.c.id, pending))
-    return True
+    db.run_transaction(lambda c: delete_rows(c, erasures, erasures.c.id, finished))
+    return not unfinished
 
 
 def finish_soon(db: Database, store: ArtifactStore, wait_s: float) -> bool:

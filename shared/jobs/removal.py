@@ -8,6 +8,7 @@ both are locked first and then looked at, so a reference is either seen or finds
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -116,9 +117,16 @@ def group_by_events(rows: Iterable[Row[Any]]) -> list[list[Row[Any]]]:
     return groups
 
 
-def note_erasure(db: Database, connection: Connection) -> None:
-    """Have the traces of this transaction removed from the database's own files as well."""
-    connection.execute(insert(erasures).values(id=generate_id("era"), created_at=db.now))
+def note_erasure(db: Database, connection: Connection, audit_id: str | None = None) -> None:
+    """Have the traces of this transaction removed from the database's own files as well; of an
+    audit, when all of it is gone."""
+    note_id = generate_id("era") if audit_id is None else compute_note_id(audit_id)
+    connection.execute(insert(erasures).values(id=note_id, created_at=db.now))
+
+
+def compute_note_id(audit_id: str) -> str:
+    """The id of the note of an audit's deletion, from which nobody learns that of the audit."""
+    return f"era_{hashlib.sha256(audit_id.encode()).hexdigest()[:20]}"
 
 
 def list_checkpoints(connection: Connection, job_ids: Collection[str]) -> set[str]:

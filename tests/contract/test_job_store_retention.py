@@ -18,6 +18,7 @@ from shared.jobs import (
     audit_deletion,
     completion,
     control,
+    erasure,
     expiry,
     queries,
     removal,
@@ -32,6 +33,7 @@ from shared.jobs.records import Input
 from shared.jobs.retention import DAY_S, Retention
 from shared.jobs.submit import IdempotencyKey
 from shared.jobs.tables import (
+    audits,
     catalogs,
     erasures,
     events,
@@ -416,6 +418,24 @@ def test_a_running_audit_is_cancelled_and_goes_when_its_jobs_have_ended(shelf: S
     attempts.cancel_attempt(shelf.db, common, claim.fence)
     shelf.collect_on(0)
     assert count(shelf.db, jobs) == 0
+
+
+def test_the_traces_of_one_deletion_do_not_wait_for_another(shelf: Shelf) -> None:
+    *_, slow = shelf.submit("slow")
+    claim = shelf.jobs.claim_one()
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, slow, cancel=True)
+    *_, quick = shelf.submit("quick")
+    shelf.run()
+    *_, old = shelf.submit("of an audit that the collector has just marked")
+    with shelf.db.write() as connection:
+        connection.execute(update(audits).where(audits.c.id == old).values(deleting=True))
+    audit_deletion.delete_audit(shelf.db, ALICE, shelf.artifacts, quick)
+    assert not erasure.finish_erasures(shelf.db, shelf.artifacts)
+    assert count(shelf.db, erasures) == 1  # of the slow one
+    attempts.cancel_attempt(shelf.db, claim.job.id, claim.fence)
+    audit_deletion.finish_deletions(shelf.db, math.inf)
+    assert erasure.finish_erasures(shelf.db, shelf.artifacts)
+    assert count(shelf.db, erasures) == 0
 
 
 def test_what_was_referred_to_is_found_in_the_next_walk(shelf: Shelf) -> None:
