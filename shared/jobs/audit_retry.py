@@ -1,7 +1,8 @@
 """Retry of an audit: all of its jobs that failed or were cancelled go again, in one transaction.
 
 Those that failed because an input did go after it, as at first. Jobs that have succeeded stay, but
-for a report that was made without the results of jobs that go again: it is made again after them.
+for a report that was made without the results of jobs that go again, and what was made of it: they
+are made again after them.
 """
 
 from __future__ import annotations
@@ -90,25 +91,37 @@ def _requeue_failed(db: Database, connection: Connection, tenant: str, audit_id:
 
 
 def _find_incomplete(members: _Members, retried: Collection[str]) -> set[str]:
-    """Jobs that have run, or are about to, without results that will be there.
+    """Jobs that have run, or are about to, without results that will be there, and those that were
+    made of theirs.
 
     Raises:
         Conflict: one is running.
     """
-    incomplete = {
-        i: row
-        for i, row in members.rows.items()
-        if row.run_when == RunWhen.ALL_FINISHED
-        and row.state in (State.SUCCEEDED, State.QUEUED, State.RUNNING)
-        and not members.inputs[i].isdisjoint(retried)
-    }
-    for i, row in incomplete.items():
-        if row.state == State.RUNNING:
-            raise Conflict(
-                f"job {i} ({row.stage}) is running, without the results of the failed jobs: retry "
-                "when it has ended"
+    has_started = (State.SUCCEEDED, State.QUEUED, State.PAUSED, State.RUNNING)
+    found = set[str]()
+    while True:
+        again = found | {
+            i
+            for i, row in members.rows.items()
+            if row.state in has_started
+            and (
+                not members.inputs[i].isdisjoint(found)
+                or (
+                    row.run_when == RunWhen.ALL_FINISHED
+                    and not members.inputs[i].isdisjoint(retried)
+                )
             )
-    return set(incomplete)
+        }
+        if again == found:
+            break
+        found = again
+    for i in sorted(found):
+        if members.rows[i].state == State.RUNNING:
+            raise Conflict(
+                f"job {i} ({members.rows[i].stage}) is running, without the results of the failed "
+                "jobs: retry when it has ended"
+            )
+    return found
 
 
 @dataclass(frozen=True)
